@@ -1,0 +1,2 @@
+//! Tokens become a graph.
+pub mod discount;
