@@ -1,2 +1,14 @@
-//! Tokens become a graph.
-pub mod discount;
+//! Tokens become a graph: nodes, directed edges with counts, fans, and the static resistance of edges.
+//!
+//! In: tokens, or `(source, target, count)` triples. Out: a [`TokenGraph`], whose fans the rooms `signal`
+//! and `path` walk, whose counts `learn` turns into resistances, and on which petgraph's algorithms run.
+
+mod build;
+mod discount;
+mod resistance;
+mod token_graph;
+
+pub use build::GraphBuilder;
+pub use discount::Discounts;
+pub use resistance::Resistance;
+pub use token_graph::{EdgeId, Fan, NodeId, TokenGraph};

@@ -1,0 +1,166 @@
+//! From a stream of tokens to a graph: which edges the text walks, and how often.
+
+use crate::graph::TokenGraph;
+use crate::{Error, ErrorKind, Result};
+
+/// Pairs held back before they are sorted into the counted edges.
+const BUFFER: usize = 1 << 22;
+
+/// Counts the edges of a token stream and builds a [`TokenGraph`] from them.
+///
+/// Memory grows with the number of different edges, not with the text.
+///
+/// ```
+/// use brillm::graph::GraphBuilder;
+/// let mut builder = GraphBuilder::new(3);
+/// builder.walk([0, 1, 2, 0, 1])?;
+/// let graph = builder.minimum_count(2).build()?;
+/// assert_eq!(graph.edges(), 1); // only 0 -> 1 was walked twice
+/// # Ok::<(), brillm::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct GraphBuilder {
+    nodes: usize,
+    minimum_count: u32,
+    maximum_fan: usize,
+    buffer: Vec<u64>,
+    counted: Vec<(u64, u32)>,
+}
+
+impl GraphBuilder {
+    /// An empty builder over a fixed vocabulary of `nodes` tokens.
+    pub fn new(nodes: usize) -> Self {
+        Self {
+            nodes,
+            minimum_count: 1,
+            maximum_fan: usize::MAX,
+            buffer: Vec::new(),
+            counted: Vec::new(),
+        }
+    }
+
+    /// Leaves out edges walked fewer than `count` times.
+    #[must_use]
+    pub fn minimum_count(mut self, count: u32) -> Self {
+        self.minimum_count = count.max(1);
+        self
+    }
+
+    /// Keeps at most the `fan` most walked edges of each node; ties go to the lower target.
+    #[must_use]
+    pub fn maximum_fan(mut self, fan: usize) -> Self {
+        self.maximum_fan = fan;
+        self
+    }
+
+    /// Walks one run of consecutive tokens; no edge joins it to the run before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when a token is not below the number of nodes.
+    pub fn walk(&mut self, tokens: impl IntoIterator<Item = u32>) -> Result<()> {
+        let mut previous = None;
+        for token in tokens {
+            if token as usize >= self.nodes {
+                return Err(Error::new(
+                    ErrorKind::Input,
+                    format!("token {token} is outside the vocabulary of {}", self.nodes),
+                ));
+            }
+            if let Some(source) = previous {
+                self.buffer.push(u64::from(source) << 32 | u64::from(token));
+                if self.buffer.len() >= BUFFER {
+                    self.settle();
+                }
+            }
+            previous = Some(token);
+        }
+        Ok(())
+    }
+
+    /// Adds `count` walks over one edge.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when an end is not below the number of nodes.
+    pub fn add(&mut self, source: u32, target: u32, count: u32) -> Result<()> {
+        if source.max(target) as usize >= self.nodes {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "edge {source} -> {target} leaves a graph of {} nodes",
+                    self.nodes
+                ),
+            ));
+        }
+        if count > 0 {
+            self.settle();
+            let key = u64::from(source) << 32 | u64::from(target);
+            match self.counted.binary_search_by_key(&key, |&(edge, _)| edge) {
+                Ok(place) => self.counted[place].1 = self.counted[place].1.saturating_add(count),
+                Err(place) => self.counted.insert(place, (key, count)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds the graph. O(E log E).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when there are more than 2³² − 1 edges.
+    pub fn build(mut self) -> Result<TokenGraph> {
+        self.settle();
+        self.counted
+            .retain(|&(_, count)| count >= self.minimum_count);
+        if self.counted.len() >= u32::MAX as usize {
+            return Err(Error::new(ErrorKind::Resource, "more than 2^32 - 1 edges")
+                .advice("raise the minimum count or lower the maximum fan"));
+        }
+        let mut rows = vec![0u32; self.nodes + 1];
+        let mut targets = Vec::with_capacity(self.counted.len());
+        let mut counts = Vec::with_capacity(self.counted.len());
+        for fan in self.counted.chunk_by(|a, b| a.0 >> 32 == b.0 >> 32) {
+            let source = (fan[0].0 >> 32) as usize;
+            let mut kept = fan.to_vec();
+            if kept.len() > self.maximum_fan {
+                kept.sort_by_key(|&(edge, count)| (std::cmp::Reverse(count), edge));
+                kept.truncate(self.maximum_fan);
+                kept.sort_unstable_by_key(|&(edge, _)| edge);
+            }
+            rows[source + 1] = kept.len() as u32;
+            targets.extend(kept.iter().map(|&(edge, _)| edge as u32));
+            counts.extend(kept.iter().map(|&(_, count)| count));
+        }
+        for node in 0..self.nodes {
+            rows[node + 1] += rows[node];
+        }
+        TokenGraph::from_rows(rows, targets, counts)
+    }
+
+    /// Merges the buffered pairs into the counted edges.
+    fn settle(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        self.buffer.sort_unstable();
+        let old = std::mem::take(&mut self.counted);
+        let mut merged = Vec::with_capacity(old.len() + self.buffer.len() / 4);
+        let mut old = old.into_iter().peekable();
+        for run in self.buffer.chunk_by(|a, b| a == b) {
+            let (edge, mut count) = (run[0], run.len() as u32);
+            while let Some(&(other, _)) = old.peek() {
+                if other > edge {
+                    break;
+                }
+                let (other, times) = old.next().expect("peeked");
+                if other == edge {
+                    count = count.saturating_add(times);
+                } else {
+                    merged.push((other, times));
+                }
+            }
+            merged.push((edge, count));
+        }
+        merged.extend(old);
+        self.counted = merged;
+        self.buffer.clear();
+    }
+}
