@@ -3,9 +3,11 @@
 
 mod error;
 pub mod graph;
+pub mod kernel;
 pub mod learn;
 pub mod measure;
 pub mod model;
+pub mod signal;
 pub mod text;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,12 @@
+//! Arithmetic: one file a kernel, forward and backward side by side.
+//!
+//! In: slices of numbers. Out: slices of numbers. Everything above (`signal`, `path`, `learn`) computes
+//! through this room. Dimension letters, the same everywhere: `V` nodes, `E` own edges, `D` signal width,
+//! `F` fan, `T` steps, `B` batch, `K` decay banks, `N` any length.
+
+pub mod activation;
+pub mod blend;
+pub mod random;
+pub mod real;
+pub mod simd;
+pub mod softmax;

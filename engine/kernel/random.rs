@@ -1,0 +1,72 @@
+//! Random numbers that replay bit for bit, on any machine and any number of threads.
+//!
+//! SplitMix64 (Steele, Lea and Flood 2014): a counter through a mixing function. The state is one word,
+//! saved with sessions and checkpoints; [`Random::stream`] gives an independent stream for each
+//! (seed, purpose, index), so that what is drawn does not depend on who draws first.
+
+use serde::{Deserialize, Serialize};
+
+/// A stream of random numbers with a state of one word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Random {
+    state: u64,
+}
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Random {
+    /// The stream of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            state: mix(seed ^ 0x5851_f42d_4c95_7f2d),
+        }
+    }
+
+    /// An independent stream for one purpose and index under a seed.
+    pub fn stream(seed: u64, purpose: u64, index: u64) -> Self {
+        let state = mix(mix(mix(seed).wrapping_add(purpose)).wrapping_add(index));
+        Self { state }
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.state)
+    }
+
+    /// A number in [0, 1), all 53 bits random.
+    pub fn uniform(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// An integer below `bound`, without bias. Zero for a bound of zero.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 {
+            return 0;
+        }
+        // Lemire's multiplication, rejecting the short remainder.
+        loop {
+            let product = u128::from(self.bits()) * u128::from(bound);
+            if product as u64 >= bound.wrapping_neg() % bound {
+                return (product >> 64) as u64;
+            }
+        }
+    }
+
+    /// A standard normal number (Box and Muller).
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    /// Shuffles a slice (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i as u64 + 1) as usize);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! One source, four speeds: loops are written once over plain slices and compiled for each instruction set.
+//!
+//! [`dispatch!`] wraps a generic body in `#[target_feature]` shells and picks one at run time, so that a
+//! generic build uses AVX-512 or AVX2 where the processor has it. The body is generic over [`Fused`]:
+//! with fused multiply-add where the hardware has it, without on the portable path (where `mul_add` would
+//! be a slow library call). NEON is part of every aarch64 target and needs no dispatch.
+
+use std::sync::OnceLock;
+
+/// An instruction set that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What the build target guarantees (SSE2 on x86-64), no fused multiply-add.
+    Portable,
+    /// The 128-bit vectors of aarch64.
+    Neon,
+    /// 256-bit vectors with fused multiply-add.
+    Avx2,
+    /// 512-bit vectors.
+    Avx512,
+}
+
+impl Level {
+    /// The name used in reports and in the environment variable `BRILLM_SIMD`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Neon => "neon",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Every level this processor can run, slowest first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "mutated on the architectures below")]
+        let mut levels = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                levels.push(Self::Avx2);
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                {
+                    levels.push(Self::Avx512);
+                }
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        levels.push(Self::Neon);
+        levels
+    }
+
+    /// The level in use: the best available one, or the one `BRILLM_SIMD` names if the processor has it.
+    pub fn current() -> Self {
+        static CURRENT: OnceLock<Level> = OnceLock::new();
+        *CURRENT.get_or_init(|| {
+            let available = Self::available();
+            std::env::var("BRILLM_SIMD")
+                .ok()
+                .and_then(|name| available.iter().copied().find(|level| level.name() == name))
+                .unwrap_or(available[available.len() - 1])
+        })
+    }
+}
+
+/// How a kernel body multiplies and adds.
+pub trait Arithmetic {
+    /// `a * b + c`.
+    fn multiply_add(a: f32, b: f32, c: f32) -> f32;
+}
+
+/// One instruction, one rounding.
+pub struct Fused;
+
+/// Two instructions, two roundings.
+pub struct Plain;
+
+impl Arithmetic for Fused {
+    #[inline(always)]
+    fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+}
+
+impl Arithmetic for Plain {
+    #[inline(always)]
+    fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+}
+
+/// Defines `name(level, arguments…)`, which runs `body::<Fused or Plain>(arguments…)` compiled for `level`.
+macro_rules! dispatch {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident $([$($generic:tt)*] [$($given:tt)*])? ($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:ident) => {
+        $(#[$attribute])*
+        #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
+        $visibility fn $name $(<$($generic)*>)? (level: $crate::kernel::simd::Level, $($argument: $type),*) $(-> $result)? {
+            use $crate::kernel::simd::{Level, Fused, Plain};
+            match level {
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => {
+                    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                    #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
+                    fn shell $(<$($generic)*>)? ($($argument: $type),*) $(-> $result)? { $body::<Fused $(, $($given)*)?>($($argument),*) }
+                    // SAFETY: `Level::Avx512` is only made by `Level::available`, which checked these features.
+                    unsafe { shell $(::<$($given)*>)? ($($argument),*) }
+                }
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => {
+                    #[target_feature(enable = "avx2,fma")]
+                    #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
+                    fn shell $(<$($generic)*>)? ($($argument: $type),*) $(-> $result)? { $body::<Fused $(, $($given)*)?>($($argument),*) }
+                    // SAFETY: `Level::Avx2` is only made by `Level::available`, which checked these features.
+                    unsafe { shell $(::<$($given)*>)? ($($argument),*) }
+                }
+                #[cfg(target_arch = "aarch64")]
+                Level::Neon => $body::<Fused $(, $($given)*)?>($($argument),*),
+                _ => $body::<Plain $(, $($given)*)?>($($argument),*),
+            }
+        }
+    };
+}
+pub(crate) use dispatch;
+
+/// e^x within 2 units in the last place on [-87, 88]; flushes to 0 below and saturates above.
+#[inline(always)]
+pub fn exp<A: Arithmetic>(x: f32) -> f32 {
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    // ln 2 in two parts, so that the remainder is exact to f32.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let clamped = x.clamp(-87.3, 88.3);
+    // Adding and subtracting 1.5 × 2^23 rounds to the nearest integer without a branch.
+    const ROUND: f32 = 12_582_912.0;
+    let n = A::multiply_add(clamped, LOG2_E, ROUND) - ROUND;
+    let r = A::multiply_add(n, -LN2_HIGH, clamped);
+    let r = A::multiply_add(n, -LN2_LOW, r);
+    let mut p = 1.987_569_2e-4;
+    p = A::multiply_add(p, r, 1.398_2e-3);
+    p = A::multiply_add(p, r, 8.333_452e-3);
+    p = A::multiply_add(p, r, 4.166_579_6e-2);
+    p = A::multiply_add(p, r, 1.666_666_5e-1);
+    p = A::multiply_add(p, r, 5.000_000_1e-1);
+    let p = A::multiply_add(p * r, r, r + 1.0);
+    let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    if x < -87.3 { 0.0 } else { p * scale }
+}
+
+/// erf(x) within 3e-7, by a rational approximation on [-4, 4] and ±1 outside.
+#[inline(always)]
+pub fn erf<A: Arithmetic>(x: f32) -> f32 {
+    let x = x.clamp(-4.0, 4.0);
+    let s = x * x;
+    let mut p = -2.726_142_3e-10;
+    p = A::multiply_add(p, s, 2.770_681_4e-8);
+    p = A::multiply_add(p, s, -2.101_024e-6);
+    p = A::multiply_add(p, s, -5.692_506_4e-5);
+    p = A::multiply_add(p, s, -7.349_906e-4);
+    p = A::multiply_add(p, s, -2.954_599_8e-3);
+    p = A::multiply_add(p, s, -1.609_603_3e-2);
+    let mut q = -1.456_607_2e-5;
+    q = A::multiply_add(q, s, -2.133_740_6e-4);
+    q = A::multiply_add(q, s, -1.682_827e-3);
+    q = A::multiply_add(q, s, -7.373_329e-3);
+    q = A::multiply_add(q, s, -1.426_473_9e-2);
+    x * p / q
+}

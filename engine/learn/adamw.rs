@@ -1,0 +1,177 @@
+//! AdamW (Loshchilov and Hutter 2019) in two modes.
+//!
+//! `m ← β₁ m + (1−β₁) g`, `s ← β₂ s + (1−β₂) g²`, `w ← w − rate (m̂ / (√ŝ + ε) + decay · w)` with
+//! `m̂ = m/(1−β₁^t)`, `ŝ = s/(1−β₂^t)`. In `touched` mode a row moves in the steps that touch it; in
+//! `dense` mode, the authors', every row ever touched keeps moving by its momentum.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::real::Real;
+use crate::learn::parameter::{Parameter, Touched};
+
+/// Which rows a step moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdamMode {
+    /// Rows move in the steps that touch them.
+    #[default]
+    Touched,
+    /// Every row ever touched keeps moving by its momentum.
+    Dense,
+}
+
+/// The constants of the optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdamW {
+    /// Which rows move.
+    pub mode: AdamMode,
+    /// Decay of the first moment, β₁.
+    pub beta1: f64,
+    /// Decay of the second moment, β₂.
+    pub beta2: f64,
+    /// ε, beside the root of the second moment.
+    pub epsilon: f64,
+    /// Weight decay of parameters that decay.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self {
+            mode: AdamMode::Touched,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+/// Both moments of one parameter.
+#[derive(Clone, Debug, Default)]
+pub struct Moments<R> {
+    /// First moment, like the parameter.
+    pub first: Vec<R>,
+    /// Second moment, like the parameter.
+    pub second: Vec<R>,
+}
+
+/// What one update multiplies with: the rate, with the bias corrections of step t folded in.
+#[derive(Clone, Copy, Debug)]
+pub struct Update<R> {
+    beta1: R,
+    beta2: R,
+    rate: R,
+    correction: R,
+    epsilon: R,
+    shrink: R,
+}
+
+impl AdamW {
+    /// The constants of step `step` (from 1) at learning rate `rate`, as the kernels want them.
+    pub fn update<R: Real>(&self, step: u64, rate: f64, decays: bool) -> Update<R> {
+        let t = step.min(i32::MAX as u64) as i32;
+        Update {
+            beta1: R::of(self.beta1),
+            beta2: R::of(self.beta2),
+            rate: R::of(rate / (1.0 - self.beta1.powi(t))),
+            correction: R::of(1.0 / (1.0 - self.beta2.powi(t)).sqrt()),
+            epsilon: R::of(self.epsilon),
+            shrink: R::of(if decays {
+                1.0 - rate * self.weight_decay
+            } else {
+                1.0
+            }),
+        }
+    }
+
+    /// Moves one parameter by its gradient times `scale` (the clipping factor).
+    pub fn step<R: Real>(
+        &self,
+        parameter: &mut Parameter<R>,
+        moments: &mut Moments<R>,
+        step: u64,
+        rate: f64,
+        scale: f64,
+    ) {
+        let length = parameter.value.len();
+        moments.first.resize(length, R::zero());
+        moments.second.resize(length, R::zero());
+        let update = self.update(step, rate, parameter.decays);
+        let scale = R::of(scale);
+        let columns = parameter.shape[1];
+        match (&parameter.touched, self.mode) {
+            (Touched::Rows(rows), AdamMode::Touched) => {
+                for &row in rows {
+                    let range = row as usize * columns..(row as usize + 1) * columns;
+                    update.apply(
+                        &mut parameter.value[range.clone()],
+                        &mut moments.first[range.clone()],
+                        &mut moments.second[range.clone()],
+                        &parameter.gradient[range],
+                        scale,
+                    );
+                }
+            }
+            _ => {
+                const CHUNK: usize = 1 << 14;
+                parameter
+                    .value
+                    .par_chunks_mut(CHUNK)
+                    .zip(moments.first.par_chunks_mut(CHUNK))
+                    .zip(moments.second.par_chunks_mut(CHUNK))
+                    .zip(parameter.gradient.par_chunks(CHUNK))
+                    .for_each(|(((value, first), second), gradient)| {
+                        update.apply(value, first, second, gradient, scale);
+                    });
+            }
+        }
+    }
+}
+
+impl<R: Real> Update<R> {
+    /// Moves `value [N]` and its moments by `gradient [N]` times `scale`.
+    #[inline(always)]
+    pub fn apply(
+        &self,
+        value: &mut [R],
+        first: &mut [R],
+        second: &mut [R],
+        gradient: &[R],
+        scale: R,
+    ) {
+        let (keep1, keep2) = (R::one() - self.beta1, R::one() - self.beta2);
+        for (((w, m), s), &g) in value.iter_mut().zip(first).zip(second).zip(gradient) {
+            let g = g * scale;
+            *m = self.beta1 * *m + keep1 * g;
+            *s = self.beta2 * *s + keep2 * g * g;
+            *w = *w * self.shrink - self.rate * *m / (s.sqrt() * self.correction + self.epsilon);
+        }
+    }
+}
+
+/// The Euclidean norm of all gradients.
+pub fn gradient_norm<R: Real>(parameters: &[&mut Parameter<R>]) -> f64 {
+    let square =
+        |values: &[R]| -> f64 { values.iter().map(|value| value.wide() * value.wide()).sum() };
+    parameters
+        .iter()
+        .map(|parameter| match &parameter.touched {
+            Touched::All => parameter
+                .gradient
+                .par_chunks(1 << 14)
+                .map(square)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .sum::<f64>(),
+            Touched::Rows(rows) => {
+                let columns = parameter.shape[1];
+                rows.iter()
+                    .map(|&row| square(&parameter.gradient[row as usize * columns..][..columns]))
+                    .sum()
+            }
+        })
+        .sum::<f64>()
+        .sqrt()
+}

@@ -1,0 +1,158 @@
+//! Windows of text for one training step, drawn the same way on every run of a seed.
+
+use crate::graph::TokenGraph;
+use crate::kernel::random::Random;
+
+/// Sequences that are learned together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids, sequence after sequence. `[B, T + 1]`
+    pub tokens: Vec<u32>,
+    /// Predictions in each sequence, `T`.
+    pub steps: usize,
+    /// The fold of the static resistances of each sequence; 0 is the full one. `[B]`
+    pub folds: Vec<u32>,
+    /// The step of training this batch belongs to: the index of its random streams.
+    pub index: u64,
+}
+
+impl Batch {
+    /// Number of sequences, `B`.
+    pub fn sequences(&self) -> usize {
+        self.folds.len()
+    }
+
+    /// One sequence. `[T + 1]`
+    pub fn sequence(&self, index: usize) -> &[u32] {
+        &self.tokens[index * (self.steps + 1)..(index + 1) * (self.steps + 1)]
+    }
+}
+
+/// Draws windows from a text: each epoch visits the whole text once, from a random offset, in random order.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    seed: u64,
+    steps: usize,
+    sequences: usize,
+    length: usize,
+    block: usize,
+    folds: usize,
+}
+
+impl Sampler {
+    /// Windows of `steps` predictions, `sequences` at a time, over a text of `length` tokens.
+    ///
+    /// The text is cut into blocks of `block` tokens; block b belongs to fold `1 + b mod folds`, and a
+    /// window lies within one block. `folds` of 0 means no cross-fitting.
+    pub fn new(
+        seed: u64,
+        length: usize,
+        steps: usize,
+        sequences: usize,
+        block: usize,
+        folds: usize,
+    ) -> Self {
+        Self {
+            seed,
+            steps,
+            sequences,
+            length,
+            block: block.max(steps + 1).min(length.max(1)),
+            folds,
+        }
+    }
+
+    /// How often each fold walks each edge of `graph`. `[folds][E]`
+    pub fn held_out(&self, graph: &TokenGraph, text: &[u32]) -> Vec<Vec<u32>> {
+        let mut counts = vec![vec![0u32; graph.edges()]; self.folds];
+        if self.folds == 0 {
+            return counts;
+        }
+        for (position, pair) in text.windows(2).enumerate() {
+            let source = crate::graph::NodeId(pair[0]);
+            if let Some(edge) = graph.edge(source, crate::graph::NodeId(pair[1])) {
+                counts[self.fold(position) as usize - 1][edge.index()] += 1;
+            }
+        }
+        counts
+    }
+
+    /// Steps in one pass over the text.
+    pub fn steps_per_epoch(&self) -> u64 {
+        (self.windows_per_epoch() / self.sequences).max(1) as u64
+    }
+
+    /// The batch of training step `index`, counted from 0. O(windows of an epoch) when an epoch begins.
+    pub fn batch(&self, text: &[u32], index: u64, order: &mut Order) -> Batch {
+        let per_epoch = self.steps_per_epoch();
+        let (epoch, within) = (index / per_epoch, (index % per_epoch) as usize);
+        if order.epoch != Some(epoch) {
+            *order = self.order(epoch);
+        }
+        let mut tokens = Vec::with_capacity(self.sequences * (self.steps + 1));
+        let mut folds = Vec::with_capacity(self.sequences);
+        for sequence in 0..self.sequences {
+            let place = (within * self.sequences + sequence) % order.starts.len();
+            let start = order.starts[place] as usize;
+            tokens.extend_from_slice(&text[start..start + self.steps + 1]);
+            folds.push(self.fold(start));
+        }
+        Batch {
+            tokens,
+            steps: self.steps,
+            folds,
+            index,
+        }
+    }
+
+    fn windows_per_epoch(&self) -> usize {
+        let whole = self.length / self.block;
+        // The random offset of a block may cost it one window.
+        let in_block = |length: usize| {
+            (length.saturating_sub(1) / self.steps)
+                .saturating_sub(1)
+                .max(1)
+        };
+        (whole * in_block(self.block)).max(1)
+    }
+
+    fn fold(&self, position: usize) -> u32 {
+        match self.folds {
+            0 => 0,
+            folds => 1 + (position / self.block % folds) as u32,
+        }
+    }
+
+    fn order(&self, epoch: u64) -> Order {
+        let mut random = Random::stream(self.seed, 0x6261_7463_6800, epoch);
+        let mut starts = Vec::new();
+        let mut block = 0;
+        while block + self.steps < self.length {
+            let end = (block + self.block).min(self.length);
+            let room = (end - block - 1) % self.steps;
+            let slack = if end - block > 2 * self.steps {
+                self.steps
+            } else {
+                room
+            };
+            let mut start = block + random.below(slack as u64 + 1) as usize;
+            while start + self.steps < end {
+                starts.push(start as u32);
+                start += self.steps;
+            }
+            block += self.block;
+        }
+        random.shuffle(&mut starts);
+        Order {
+            epoch: Some(epoch),
+            starts,
+        }
+    }
+}
+
+/// The order of one epoch's windows, kept between batches.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    epoch: Option<u64>,
+    starts: Vec<u32>,
+}

@@ -1,0 +1,74 @@
+//! The static resistances that training sees: cross-fitted, so that a count never predicts itself.
+//!
+//! With the counts of the whole text, each training bigram would have been counted by the very resistance
+//! that is asked to predict it, and the learned part would trust it too much. So the text is cut into
+//! blocks, each block belongs to one of `folds` folds, and a window of fold f is scored with resistances
+//! from the counts of all the other folds. A finished model uses all counts (fold 0).
+
+use crate::graph::{Resistance, TokenGraph};
+use rayon::prelude::*;
+
+/// Static resistances for the finished model (fold 0) and for each training fold (1 and up).
+#[derive(Clone, Debug, Default)]
+pub struct Prior {
+    /// −ln p1(v) by fold. `[1 + folds][V]`
+    target: Vec<Vec<f32>>,
+    /// How far an edge's log probability lies above an unlisted edge's to the same target, by fold:
+    /// `ln p(v|u) − ln λ(u) − ln p1(v)`, never negative. `[1 + folds][E]`
+    lift: Vec<Vec<f32>>,
+}
+
+impl Prior {
+    /// The resistances of `graph`, and those without each fold of `held_out`.
+    ///
+    /// `held_out[f][e]` is how often fold f walks edge e of the graph.
+    pub fn new(graph: &TokenGraph, held_out: &[Vec<u32>]) -> Self {
+        let parts: Vec<(Vec<f32>, Vec<f32>)> = (0..=held_out.len())
+            .into_par_iter()
+            .map(|fold| match fold {
+                0 => split(graph, graph.resistance()),
+                _ => {
+                    let counts: Vec<u32> = graph
+                        .counts()
+                        .iter()
+                        .zip(&held_out[fold - 1])
+                        .map(|(&all, &held)| all.saturating_sub(held))
+                        .collect();
+                    split(
+                        graph,
+                        &Resistance::kneser_ney(graph.rows(), graph.targets(), &counts),
+                    )
+                }
+            })
+            .collect();
+        let (target, lift) = parts.into_iter().unzip();
+        Self { target, lift }
+    }
+
+    /// Number of folds besides the full one.
+    pub fn folds(&self) -> usize {
+        self.target.len() - 1
+    }
+
+    /// −ln p1(v) in a fold. `[V]`
+    pub fn target(&self, fold: usize) -> &[f32] {
+        &self.target[fold]
+    }
+
+    /// The lifts of all edges in a fold. `[E]`
+    pub fn lift(&self, fold: usize) -> &[f32] {
+        &self.lift[fold]
+    }
+}
+
+fn split(graph: &TokenGraph, resistance: &Resistance) -> (Vec<f32>, Vec<f32>) {
+    let mut lift = Vec::with_capacity(graph.edges());
+    for node in 0..graph.nodes() {
+        let source = resistance.source()[node];
+        for edge in graph.row(crate::graph::NodeId(node as u32)) {
+            let unseen = source + resistance.target()[graph.targets()[edge] as usize];
+            lift.push(unseen - resistance.seen()[edge]);
+        }
+    }
+    (resistance.target().to_vec(), lift)
+}
