@@ -2,10 +2,12 @@
 
 use brillm::graph::TokenGraph;
 use brillm::kernel::random::Random;
-use brillm::learn::batch::Batch;
+use brillm::learn::batch::{Batch, Candidates};
 use brillm::learn::composed::Composed;
+use brillm::learn::own::Own;
+use brillm::learn::parameter::Parameter;
 use brillm::learn::prior::Prior;
-use brillm::signal::{BlendKind, Profile};
+use brillm::signal::{BlendKind, EnergyKind, Profile};
 
 fn five_nodes() -> TokenGraph {
     let mut graph = TokenGraph::from_edges(
@@ -31,17 +33,39 @@ fn batch() -> Batch {
         tokens: vec![0, 1, 2, 2, 0, 2, 3, 4, 0, 1, 4, 2, 2, 2, 3, 1, 1, 2],
         steps: 5,
         folds: vec![0, 1, 2],
+        candidates: None,
         index: 3,
     }
 }
 
-fn check(name: &str, profile: &Profile, dropout: f64) {
+/// What both learners offer.
+trait Learner {
+    fn parameters(&mut self) -> Vec<&mut Parameter<f64>>;
+    fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<f64>, batch: &Batch) -> f64;
+}
+
+impl Learner for Composed<f64> {
+    fn parameters(&mut self) -> Vec<&mut Parameter<f64>> {
+        self.parameters()
+    }
+    fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<f64>, batch: &Batch) -> f64 {
+        self.gradients(graph, prior, batch).mean()
+    }
+}
+
+impl Learner for Own<f64> {
+    fn parameters(&mut self) -> Vec<&mut Parameter<f64>> {
+        self.parameters()
+    }
+    fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<f64>, batch: &Batch) -> f64 {
+        self.gradients(graph, prior, batch).mean()
+    }
+}
+
+fn check(name: &str, learner: &mut dyn Learner, batch: &Batch) {
     let graph = five_nodes();
     let held: Vec<Vec<u32>> = vec![vec![1, 0, 1, 0, 1, 1, 0, 0], vec![0, 1, 1, 1, 0, 0, 0, 1]];
-    let prior = Prior::new(&graph, &held);
-    let batch = batch();
-    let mut learner = Composed::<f64>::new(profile, &graph, 7);
-    learner.dropout = dropout;
+    let prior = Prior::<f64>::new(&graph, &held);
     // Leave the symmetric start behind, so that every path of the gradient carries something.
     let mut random = Random::new(11);
     for parameter in learner.parameters() {
@@ -49,7 +73,7 @@ fn check(name: &str, profile: &Profile, dropout: f64) {
             *value += 0.3 * random.normal();
         }
     }
-    let loss = learner.gradients(&graph, &prior, &batch).mean();
+    let loss = learner.gradients(&graph, &prior, batch);
     assert!(loss.is_finite());
     let gradients: Vec<Vec<f64>> = learner
         .parameters()
@@ -68,7 +92,7 @@ fn check(name: &str, profile: &Profile, dropout: f64) {
             let step = 1e-4;
             let mut at = |offset: f64| {
                 learner.parameters()[index].value[place] += offset;
-                let loss = learner.gradients(&graph, &prior, &batch).mean();
+                let loss = learner.gradients(&graph, &prior, batch);
                 learner.parameters()[index].value[place] -= offset;
                 loss
             };
@@ -85,22 +109,67 @@ fn check(name: &str, profile: &Profile, dropout: f64) {
     println!("{name}: largest relative error {largest:.1e}");
 }
 
+fn blend(profile: &mut Profile, blend: BlendKind) {
+    profile.blend = blend;
+    profile.banks = if blend == BlendKind::Position { 1 } else { 2 };
+    profile.positions = 4;
+}
+
 #[test]
 fn composed_edges() {
-    for blend in [BlendKind::Position, BlendKind::Decay, BlendKind::Gated] {
+    for kind in [BlendKind::Position, BlendKind::Decay, BlendKind::Gated] {
         for (rank, residual) in [(0, None), (2, None), (0, Some(0)), (2, Some(2))] {
             let mut profile = Profile::sifu(4);
-            profile.blend = blend;
-            profile.banks = if blend == BlendKind::Position { 1 } else { 2 };
-            profile.positions = 4;
+            blend(&mut profile, kind);
             profile.rank = rank;
             profile.residual = residual;
+            let mut learner = Composed::new(&profile, &five_nodes(), 7);
             check(
-                &format!("{blend:?} rank {rank} residual {residual:?}"),
-                &profile,
-                0.0,
+                &format!("{kind:?} rank {rank} residual {residual:?}"),
+                &mut learner,
+                &batch(),
             );
         }
     }
-    check("dropout", &Profile::sifu(4), 0.25);
+    let mut learner = Composed::new(&Profile::sifu(4), &five_nodes(), 7);
+    learner.dropout = 0.25;
+    check("dropout", &mut learner, &batch());
+}
+
+#[test]
+fn own_edges() {
+    let candidates = Candidates {
+        targets: (0..15u32).flat_map(|row| batch_targets(row)).collect(),
+        count: 3,
+    };
+    for kind in [BlendKind::Position, BlendKind::Decay, BlendKind::Gated] {
+        for energy in [EnergyKind::Norm, EnergyKind::Squared] {
+            for mended in [false, true] {
+                for sampled in [false, true] {
+                    let mut profile = if mended {
+                        Profile::sifu_own(4)
+                    } else {
+                        Profile::reference(4)
+                    };
+                    blend(&mut profile, kind);
+                    profile.energy = energy;
+                    let mut learner = Own::new(&profile, &five_nodes(), 7);
+                    let mut batch = batch();
+                    batch.candidates = sampled.then(|| candidates.clone());
+                    let name = format!("own {kind:?} {energy:?} mended {mended} sampled {sampled}");
+                    check(&name, &mut learner, &batch);
+                }
+            }
+        }
+    }
+    let mut learner = Own::new(&Profile::sifu_own(4), &five_nodes(), 7);
+    learner.dropout = 0.25;
+    check("own dropout", &mut learner, &batch());
+}
+
+/// The true target of a row of [`batch`], then two others.
+fn batch_targets(row: u32) -> [u32; 3] {
+    let batch = batch();
+    let next = batch.sequence(row as usize / 5)[row as usize % 5 + 1];
+    [next, (next + 1) % 5, (next + 3) % 5]
 }

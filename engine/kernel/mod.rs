@@ -5,8 +5,12 @@
 //! `F` fan, `T` steps, `B` batch, `K` decay banks, `N` any length.
 
 pub mod activation;
+pub mod adamw;
 pub mod blend;
+pub mod fan;
+pub mod position;
 pub mod random;
 pub mod real;
 pub mod simd;
 pub mod softmax;
+pub mod vector;

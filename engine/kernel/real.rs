@@ -1,10 +1,12 @@
 //! The number a kernel computes with: f32 to work, f64 to check.
 
-use crate::kernel::{activation, softmax};
+use crate::kernel::adamw::Update;
+use crate::kernel::fan::FanArithmetic;
+use crate::kernel::{activation, adamw, softmax, vector};
 use ndarray::{ArrayView2, ArrayViewMut2, NdFloat, ShapeBuilder};
 
 /// f32 (vectorised kernels) or f64 (the reference that gradient checks trust).
-pub trait Real: NdFloat + Default + bytemuck::Pod + std::iter::Sum {
+pub trait Real: NdFloat + FanArithmetic + Default + bytemuck::Pod + std::iter::Sum {
     /// The nearest value to `value`.
     fn of(value: f64) -> Self;
     /// The value as f64.
@@ -15,6 +17,21 @@ pub trait Real: NdFloat + Default + bytemuck::Pod + std::iter::Sum {
     fn gelu_backward(input: &[Self], gradient: &mut [Self]);
     /// Scores become probabilities; returns ln Σ exp(score).
     fn softmax(scores: &mut [Self]) -> f64;
+    /// Σ a b.
+    fn dot(a: &[Self], b: &[Self]) -> Self;
+    /// `sum += factor · values`.
+    fn add_scaled(factor: Self, values: &[Self], sum: &mut [Self]);
+    /// `values *= factor`.
+    fn scale(factor: Self, values: &mut [Self]);
+    /// Moves `value` and its moments by `gradient` times `scale`.
+    fn adamw(
+        update: &Update<Self>,
+        value: &mut [Self],
+        first: &mut [Self],
+        second: &mut [Self],
+        gradient: &[Self],
+        scale: Self,
+    );
 }
 
 impl Real for f32 {
@@ -34,6 +51,25 @@ impl Real for f32 {
     }
     fn softmax(scores: &mut [Self]) -> f64 {
         softmax::softmax(scores)
+    }
+    fn dot(a: &[Self], b: &[Self]) -> Self {
+        vector::dot(a, b)
+    }
+    fn add_scaled(factor: Self, values: &[Self], sum: &mut [Self]) {
+        vector::add_scaled(factor, values, sum);
+    }
+    fn scale(factor: Self, values: &mut [Self]) {
+        vector::scale(factor, values);
+    }
+    fn adamw(
+        update: &Update<Self>,
+        value: &mut [Self],
+        first: &mut [Self],
+        second: &mut [Self],
+        gradient: &[Self],
+        scale: Self,
+    ) {
+        adamw::apply(update, value, first, second, gradient, scale);
     }
 }
 
@@ -67,6 +103,29 @@ impl Real for f64 {
             *score /= total;
         }
         top + total.ln()
+    }
+    fn dot(a: &[Self], b: &[Self]) -> Self {
+        a.iter().zip(b).map(|(&a, &b)| a * b).sum()
+    }
+    fn add_scaled(factor: Self, values: &[Self], sum: &mut [Self]) {
+        for (sum, &value) in sum.iter_mut().zip(values) {
+            *sum += factor * value;
+        }
+    }
+    fn scale(factor: Self, values: &mut [Self]) {
+        for value in values {
+            *value *= factor;
+        }
+    }
+    fn adamw(
+        update: &Update<Self>,
+        value: &mut [Self],
+        first: &mut [Self],
+        second: &mut [Self],
+        gradient: &[Self],
+        scale: Self,
+    ) {
+        adamw::reference(update, value, first, second, gradient, scale);
     }
 }
 

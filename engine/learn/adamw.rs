@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::adamw::Update;
 use crate::kernel::real::Real;
 use crate::learn::parameter::{Parameter, Touched};
 
@@ -57,17 +58,6 @@ pub struct Moments<R> {
     pub second: Vec<R>,
 }
 
-/// What one update multiplies with: the rate, with the bias corrections of step t folded in.
-#[derive(Clone, Copy, Debug)]
-pub struct Update<R> {
-    beta1: R,
-    beta2: R,
-    rate: R,
-    correction: R,
-    epsilon: R,
-    shrink: R,
-}
-
 impl AdamW {
     /// The constants of step `step` (from 1) at learning rate `rate`, as the kernels want them.
     pub fn update<R: Real>(&self, step: u64, rate: f64, decays: bool) -> Update<R> {
@@ -105,7 +95,8 @@ impl AdamW {
             (Touched::Rows(rows), AdamMode::Touched) => {
                 for &row in rows {
                     let range = row as usize * columns..(row as usize + 1) * columns;
-                    update.apply(
+                    R::adamw(
+                        &update,
                         &mut parameter.value[range.clone()],
                         &mut moments.first[range.clone()],
                         &mut moments.second[range.clone()],
@@ -123,30 +114,9 @@ impl AdamW {
                     .zip(moments.second.par_chunks_mut(CHUNK))
                     .zip(parameter.gradient.par_chunks(CHUNK))
                     .for_each(|(((value, first), second), gradient)| {
-                        update.apply(value, first, second, gradient, scale);
+                        R::adamw(&update, value, first, second, gradient, scale);
                     });
             }
-        }
-    }
-}
-
-impl<R: Real> Update<R> {
-    /// Moves `value [N]` and its moments by `gradient [N]` times `scale`.
-    #[inline(always)]
-    pub fn apply(
-        &self,
-        value: &mut [R],
-        first: &mut [R],
-        second: &mut [R],
-        gradient: &[R],
-        scale: R,
-    ) {
-        let (keep1, keep2) = (R::one() - self.beta1, R::one() - self.beta2);
-        for (((w, m), s), &g) in value.iter_mut().zip(first).zip(second).zip(gradient) {
-            let g = g * scale;
-            *m = self.beta1 * *m + keep1 * g;
-            *s = self.beta2 * *s + keep2 * g * g;
-            *w = *w * self.shrink - self.rate * *m / (s.sqrt() * self.correction + self.epsilon);
         }
     }
 }

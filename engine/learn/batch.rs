@@ -12,8 +12,26 @@ pub struct Batch {
     pub steps: usize,
     /// The fold of the static resistances of each sequence; 0 is the full one. `[B]`
     pub folds: Vec<u32>,
+    /// The targets that are scored instead of all V, where negatives are sampled (own edges only).
+    pub candidates: Option<Candidates>,
     /// The step of training this batch belongs to: the index of its random streams.
     pub index: u64,
+}
+
+/// The targets that each prediction is scored against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidates {
+    /// Targets of each prediction, the true one first. `[B · T, count]`
+    pub targets: Vec<u32>,
+    /// Targets of one prediction.
+    pub count: usize,
+}
+
+impl Candidates {
+    /// The targets of prediction `row`, the true one first.
+    pub fn of(&self, row: usize) -> &[u32] {
+        &self.targets[row * self.count..(row + 1) * self.count]
+    }
 }
 
 impl Batch {
@@ -101,6 +119,7 @@ impl Sampler {
             tokens,
             steps: self.steps,
             folds,
+            candidates: None,
             index,
         }
     }

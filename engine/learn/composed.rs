@@ -17,9 +17,9 @@
 use rayon::prelude::*;
 
 use crate::graph::{NodeId, TokenGraph};
-use crate::kernel::blend;
 use crate::kernel::random::Random;
 use crate::kernel::real::{Operand, Real, multiply};
+use crate::kernel::{blend, position};
 use crate::learn::batch::Batch;
 use crate::learn::parameter::{Parameter, Touched};
 use crate::learn::prior::Prior;
@@ -217,13 +217,13 @@ impl<R: Real> Composed<R> {
     }
 
     /// The negative log-likelihood of a batch over all V targets, without gradients or dropout.
-    pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior, batch: &Batch) -> Loss {
+    pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         self.walk(graph, batch, 0.0);
         self.score(graph, prior, batch, false)
     }
 
     /// The loss of a batch; leaves its gradient (of the mean over tokens) in the parameters.
-    pub fn gradients(&mut self, graph: &TokenGraph, prior: &Prior, batch: &Batch) -> Loss {
+    pub fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         for parameter in self.parameters() {
             parameter.clear();
         }
@@ -240,13 +240,13 @@ impl<R: Real> Composed<R> {
         let rows = batch.sequences() * batch.steps;
         let mut flow = std::mem::take(&mut self.flow);
         flow.resize(rows, d, k, rank);
-        flow.draw_masks(rows, d, dropout, self.seed, batch.index);
+        flow.draw_masks(d, dropout, self.seed, batch.index);
         if let Some(residual) = &mut self.residual {
             residual.resize(rows);
         }
 
         let this = &*self;
-        let positions = this.position_weights(batch.steps);
+        let positions = position::weights(&this.of(At::Positions).value, batch.steps);
         let sequences = batch.sequences();
         let slices = flow.shards(batch.steps, d, k, rank);
         let deltas = this.residual.as_ref();
@@ -266,23 +266,6 @@ impl<R: Real> Composed<R> {
         if let Some(residual) = &mut self.residual {
             residual.project(&self.flow.blended, rows);
         }
-    }
-
-    /// λ of the position blend at each step. `[T]`
-    fn position_weights(&self, steps: usize) -> Vec<R> {
-        let logits = &self.of(At::Positions).value;
-        if logits.is_empty() {
-            return Vec::new();
-        }
-        let top = logits.iter().copied().fold(logits[0], R::max);
-        let mut total = R::zero();
-        (0..steps)
-            .map(|step| {
-                let before = total;
-                total += (logits[step.min(logits.len() - 1)] - top).exp();
-                before / total
-            })
-            .collect()
     }
 
     /// One step of one shard.
@@ -471,7 +454,7 @@ impl<R: Real> Composed<R> {
 
     /// Exact softmax over all V targets for every row, and, if `learn`, the gradient into the signals,
     /// the target factors, the biases, the trust and the scalars.
-    fn score(&mut self, graph: &TokenGraph, prior: &Prior, batch: &Batch, learn: bool) -> Loss {
+    fn score(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch, learn: bool) -> Loss {
         let (v, d) = (graph.nodes(), self.profile.width);
         let rows = batch.sequences() * batch.steps;
         let mut flow = std::mem::take(&mut self.flow);
@@ -511,12 +494,9 @@ impl<R: Real> Composed<R> {
                 score.copy_from_slice(&this.of(At::Bias).value);
                 if uses_prior {
                     let trust = gamma + this.of(At::Trust).value[source as usize];
-                    for (score, &resistance) in score.iter_mut().zip(prior.target(fold)) {
-                        *score -= trust * R::of(f64::from(resistance));
-                    }
+                    R::add_scaled(-trust, prior.target(fold), score);
                     for edge in graph.row(NodeId(source)) {
-                        score[graph.targets()[edge] as usize] +=
-                            trust * R::of(f64::from(prior.lift(fold)[edge]));
+                        score[graph.targets()[edge] as usize] += trust * prior.lift(fold)[edge];
                     }
                 }
                 if let Some(residual) = extra {
@@ -538,17 +518,11 @@ impl<R: Real> Composed<R> {
                     continue;
                 }
                 score[next as usize] -= R::one();
-                for value in score.iter_mut() {
-                    *value *= scale;
-                }
+                R::scale(scale, score);
                 if uses_prior {
-                    let mut d_trust: R = R::zero();
-                    for (&value, &resistance) in score.iter().zip(prior.target(fold)) {
-                        d_trust -= value * R::of(f64::from(resistance));
-                    }
+                    let mut d_trust = -R::dot(score, prior.target(fold));
                     for edge in graph.row(NodeId(source)) {
-                        d_trust += score[graph.targets()[edge] as usize]
-                            * R::of(f64::from(prior.lift(fold)[edge]));
+                        d_trust += score[graph.targets()[edge] as usize] * prior.lift(fold)[edge];
                     }
                     part.d_trust[within] = d_trust;
                 }
@@ -605,9 +579,11 @@ impl<R: Real> Composed<R> {
                     .enumerate()
                     .for_each(|(block, gradient)| {
                         for row in probabilities.chunks_exact(v) {
-                            for (g, &p) in gradient.iter_mut().zip(&row[block * NODES..]) {
-                                *g += p;
-                            }
+                            R::add_scaled(
+                                R::one(),
+                                &row[block * NODES..][..gradient.len()],
+                                gradient,
+                            );
                         }
                     });
             }
@@ -654,7 +630,7 @@ impl<R: Real> Composed<R> {
         let sequences = batch.sequences();
         let mut residual = self.residual.take();
         let this = &*self;
-        let positions = this.position_weights(batch.steps);
+        let positions = position::weights(&this.of(At::Positions).value, batch.steps);
         let extra = residual.as_ref();
         let path: Vec<_> = {
             let slices = flow.shards(batch.steps, d, k, rank);
@@ -935,35 +911,15 @@ impl<R: Real> Composed<R> {
             }
         }
         self.parameters[At::Scalars as usize].gradient[2] += R::of(10.0) * d_kappa;
-        self.position_gradient(&d_positions, positions);
+        if self.profile.blend == BlendKind::Position {
+            let gradient = &mut self.parameters[At::Positions as usize].gradient;
+            position::weights_backward(positions, &d_positions, gradient);
+        }
         nodes.sort_unstable();
         nodes.dedup();
         for at in [At::Scale, At::Offset, At::Gate, At::LowScale] {
             if self.parameters[at as usize].shape[0] > 0 {
                 self.parameters[at as usize].touched = Touched::Rows(nodes.clone());
-            }
-        }
-    }
-
-    /// From the gradient of λ_t = Z_{t−1}/Z_t to that of the position logits.
-    fn position_gradient(&mut self, d_lambda: &[R], lambda: &[R]) {
-        if self.profile.blend != BlendKind::Position {
-            return;
-        }
-        let parameter = &mut self.parameters[At::Positions as usize];
-        let last = parameter.value.len() - 1;
-        // The softmax weight of position j at step t is (1 − λ_j) Π_{j<s≤t} λ_s.
-        for (step, &slope) in d_lambda.iter().enumerate() {
-            let mut weight = R::one();
-            for j in (0..=step).rev() {
-                let share = weight * (R::one() - lambda[j]);
-                let change = if j == step {
-                    -lambda[step]
-                } else {
-                    R::one() - lambda[step]
-                };
-                parameter.gradient[j.min(last)] += slope * share * change;
-                weight *= lambda[j];
             }
         }
     }
@@ -1048,38 +1004,9 @@ impl<R: Real> Flow<R> {
         sized(&mut self.d_low, rank);
     }
 
-    /// Masks of 0 and 1/(1 − p), a stream of its own for each row, so that threads do not matter.
-    fn draw_masks(&mut self, rows: usize, d: usize, dropout: f64, seed: u64, index: u64) {
-        if dropout <= 0.0 {
-            self.mask_node.fill(R::one());
-            self.mask_out.fill(R::one());
-            return;
-        }
-        let threshold = (dropout * 65536.0) as u64;
-        let keep = R::of(1.0 / (1.0 - dropout));
-        let draw = |mask: &mut [R], purpose: u64, row: usize| {
-            let mut random = Random::stream(seed ^ purpose, index, row as u64);
-            for four in mask.chunks_mut(4) {
-                let mut bits = random.bits();
-                for value in four {
-                    *value = if bits & 0xffff < threshold {
-                        R::zero()
-                    } else {
-                        keep
-                    };
-                    bits >>= 16;
-                }
-            }
-        };
-        debug_assert_eq!(self.mask_node.len(), rows * d);
-        self.mask_node
-            .par_chunks_mut(d)
-            .zip(self.mask_out.par_chunks_mut(d))
-            .enumerate()
-            .for_each(|(row, (node, out))| {
-                draw(node, 0x6e6f_6465, row);
-                draw(out, 0x6f75_7400, row);
-            });
+    fn draw_masks(&mut self, d: usize, dropout: f64, seed: u64, index: u64) {
+        crate::learn::dropout::draw(&mut self.mask_node, d, dropout, seed ^ 0x6e6f_6465, index);
+        crate::learn::dropout::draw(&mut self.mask_out, d, dropout, seed ^ 0x6f75_7400, index);
     }
 
     fn shards(&mut self, steps: usize, d: usize, k: usize, rank: usize) -> Vec<Shard<'_, R>> {

@@ -6,24 +6,25 @@
 //! from the counts of all the other folds. A finished model uses all counts (fold 0).
 
 use crate::graph::{Resistance, TokenGraph};
+use crate::kernel::real::Real;
 use rayon::prelude::*;
 
 /// Static resistances for the finished model (fold 0) and for each training fold (1 and up).
 #[derive(Clone, Debug, Default)]
-pub struct Prior {
+pub struct Prior<R> {
     /// −ln p1(v) by fold. `[1 + folds][V]`
-    target: Vec<Vec<f32>>,
+    target: Vec<Vec<R>>,
     /// How far an edge's log probability lies above an unlisted edge's to the same target, by fold:
     /// `ln p(v|u) − ln λ(u) − ln p1(v)`, never negative. `[1 + folds][E]`
-    lift: Vec<Vec<f32>>,
+    lift: Vec<Vec<R>>,
 }
 
-impl Prior {
+impl<R: Real> Prior<R> {
     /// The resistances of `graph`, and those without each fold of `held_out`.
     ///
     /// `held_out[f][e]` is how often fold f walks edge e of the graph.
     pub fn new(graph: &TokenGraph, held_out: &[Vec<u32>]) -> Self {
-        let parts: Vec<(Vec<f32>, Vec<f32>)> = (0..=held_out.len())
+        let parts: Vec<(Vec<R>, Vec<R>)> = (0..=held_out.len())
             .into_par_iter()
             .map(|fold| match fold {
                 0 => split(graph, graph.resistance()),
@@ -51,24 +52,31 @@ impl Prior {
     }
 
     /// −ln p1(v) in a fold. `[V]`
-    pub fn target(&self, fold: usize) -> &[f32] {
+    pub fn target(&self, fold: usize) -> &[R] {
         &self.target[fold]
     }
 
     /// The lifts of all edges in a fold. `[E]`
-    pub fn lift(&self, fold: usize) -> &[f32] {
+    pub fn lift(&self, fold: usize) -> &[R] {
         &self.lift[fold]
     }
 }
 
-fn split(graph: &TokenGraph, resistance: &Resistance) -> (Vec<f32>, Vec<f32>) {
+fn split<R: Real>(graph: &TokenGraph, resistance: &Resistance) -> (Vec<R>, Vec<R>) {
     let mut lift = Vec::with_capacity(graph.edges());
     for node in 0..graph.nodes() {
         let source = resistance.source()[node];
         for edge in graph.row(crate::graph::NodeId(node as u32)) {
             let unseen = source + resistance.target()[graph.targets()[edge] as usize];
-            lift.push(unseen - resistance.seen()[edge]);
+            lift.push(R::of(f64::from(unseen - resistance.seen()[edge])));
         }
     }
-    (resistance.target().to_vec(), lift)
+    (
+        resistance
+            .target()
+            .iter()
+            .map(|&value| R::of(f64::from(value)))
+            .collect(),
+        lift,
+    )
 }

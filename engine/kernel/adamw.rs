@@ -1,0 +1,135 @@
+//! The arithmetic of AdamW on one row (Loshchilov and Hutter 2019); the optimiser is in `learn`.
+//!
+//! `m ← β₁ m + (1−β₁) g`, `s ← β₂ s + (1−β₂) g²`, `w ← w (1 − rate · decay) − rate m̂ / (√ŝ + ε)` with
+//! `m̂ = m/(1−β₁^t)` and `ŝ = s/(1−β₂^t)`.
+
+use crate::kernel::simd::{Arithmetic, Level, dispatch};
+
+/// What one update multiplies with: the rate, with the bias corrections of step t folded in.
+#[derive(Clone, Copy, Debug)]
+pub struct Update<R> {
+    /// β₁.
+    pub beta1: R,
+    /// β₂.
+    pub beta2: R,
+    /// Rate / (1 − β₁^t).
+    pub rate: R,
+    /// 1 / √(1 − β₂^t).
+    pub correction: R,
+    /// ε.
+    pub epsilon: R,
+    /// 1 − rate · decay.
+    pub shrink: R,
+}
+
+#[inline(always)]
+fn body<A: Arithmetic>(
+    update: &Update<f32>,
+    value: &mut [f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    gradient: &[f32],
+    scale: f32,
+) {
+    let (keep1, keep2) = (1.0 - update.beta1, 1.0 - update.beta2);
+    for (((w, m), s), &g) in value.iter_mut().zip(first).zip(second).zip(gradient) {
+        let g = g * scale;
+        *m = A::multiply_add(update.beta1, *m, keep1 * g);
+        *s = A::multiply_add(update.beta2, *s, keep2 * g * g);
+        *w = *w * update.shrink
+            - update.rate * *m / A::multiply_add(s.sqrt(), update.correction, update.epsilon);
+    }
+}
+
+dispatch! {
+    /// Moves `value [N]` and its moments by `gradient [N]` times `scale`.
+    pub fn apply_at(
+        update: &Update<f32>, value: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], scale: f32,
+    ) = body
+}
+
+/// [`apply_at`] the best level of this processor.
+pub fn apply(
+    update: &Update<f32>,
+    value: &mut [f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    gradient: &[f32],
+    scale: f32,
+) {
+    apply_at(
+        Level::current(),
+        update,
+        value,
+        first,
+        second,
+        gradient,
+        scale,
+    );
+}
+
+/// The same in f64.
+pub fn reference(
+    update: &Update<f64>,
+    value: &mut [f64],
+    first: &mut [f64],
+    second: &mut [f64],
+    gradient: &[f64],
+    scale: f64,
+) {
+    for (((w, m), s), &g) in value.iter_mut().zip(first).zip(second).zip(gradient) {
+        let g = g * scale;
+        *m = update.beta1 * *m + (1.0 - update.beta1) * g;
+        *s = update.beta2 * *s + (1.0 - update.beta2) * g * g;
+        *w =
+            *w * update.shrink - update.rate * *m / (s.sqrt() * update.correction + update.epsilon);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_follows_f64() {
+        let update = Update {
+            beta1: 0.9,
+            beta2: 0.99,
+            rate: 0.05,
+            correction: 3.0,
+            epsilon: 1e-8,
+            shrink: 0.999,
+        };
+        let narrow = Update {
+            beta1: 0.9f32,
+            beta2: 0.99,
+            rate: 0.05,
+            correction: 3.0,
+            epsilon: 1e-8,
+            shrink: 0.999,
+        };
+        let start: Vec<f64> = (0..37).map(|i| (f64::from(i) * 0.7).sin()).collect();
+        let gradient: Vec<f64> = (0..37).map(|i| (f64::from(i) * 1.3).cos()).collect();
+        let (mut w, mut m, mut s) = (start.clone(), vec![0.1; 37], vec![0.2; 37]);
+        reference(&update, &mut w, &mut m, &mut s, &gradient, 0.5);
+        let thin = |values: &[f64]| -> Vec<f32> { values.iter().map(|&v| v as f32).collect() };
+        for level in Level::available() {
+            let (mut a, mut b, mut c) = (thin(&start), vec![0.1f32; 37], vec![0.2f32; 37]);
+            apply_at(
+                level,
+                &narrow,
+                &mut a,
+                &mut b,
+                &mut c,
+                &thin(&gradient),
+                0.5,
+            );
+            for i in 0..37 {
+                assert!((f64::from(a[i]) - w[i]).abs() < 1e-6, "{level:?}");
+                assert!(
+                    (f64::from(b[i]) - m[i]).abs() < 1e-6 && (f64::from(c[i]) - s[i]).abs() < 1e-6
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Dropout masks: which columns of a signal the energies see in a step of training.
+
+use rayon::prelude::*;
+
+use crate::kernel::random::Random;
+use crate::kernel::real::Real;
+
+/// Fills `mask [N, D]` with 0 (probability `dropout`) and 1/(1 − dropout).
+///
+/// Each row has a random stream of its own, so that threads do not matter.
+pub fn draw<R: Real>(mask: &mut [R], width: usize, dropout: f64, seed: u64, index: u64) {
+    if dropout <= 0.0 {
+        mask.fill(R::one());
+        return;
+    }
+    let threshold = (dropout * 65536.0) as u64;
+    let keep = R::of(1.0 / (1.0 - dropout));
+    mask.par_chunks_mut(width)
+        .enumerate()
+        .for_each(|(row, mask)| {
+            let mut random = Random::stream(seed, index, row as u64);
+            for four in mask.chunks_mut(4) {
+                let mut bits = random.bits();
+                for value in four {
+                    *value = if bits & 0xffff < threshold {
+                        R::zero()
+                    } else {
+                        keep
+                    };
+                    bits >>= 16;
+                }
+            }
+        });
+}
