@@ -7,10 +7,14 @@
 pub mod activation;
 pub mod adamw;
 pub mod blend;
+pub mod bytes;
+pub mod element;
+pub mod energy;
 pub mod fan;
 pub mod position;
 pub mod random;
 pub mod real;
 pub mod simd;
 pub mod softmax;
+pub mod table;
 pub mod vector;

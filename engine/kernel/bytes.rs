@@ -1,0 +1,112 @@
+//! Read-only bytes, cheap to share: owned, mapped from a file, or part of the program.
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Where the bytes live.
+#[derive(Clone)]
+enum Source {
+    /// Allocated as 64-byte units, so that any element type is aligned.
+    Owned(Arc<Vec<Line>>),
+    Mapped(Arc<memmap2::Mmap>),
+    Static(&'static [u8]),
+}
+
+/// A cache line: the unit of owned allocations.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// A read-only region of bytes; clones share it.
+#[derive(Clone)]
+pub struct Bytes {
+    source: Source,
+    range: Range<usize>,
+}
+
+impl Bytes {
+    /// A 64-byte-aligned copy of plain numbers.
+    pub fn copy_of<T: bytemuck::NoUninit>(values: &[T]) -> Self {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let mut lines = vec![Line([0; 64]); bytes.len().div_ceil(64)];
+        bytemuck::cast_slice_mut::<Line, u8>(&mut lines)[..bytes.len()].copy_from_slice(bytes);
+        Self {
+            source: Source::Owned(Arc::new(lines)),
+            range: 0..bytes.len(),
+        }
+    }
+
+    /// A whole mapped file.
+    pub fn mapped(map: memmap2::Mmap) -> Self {
+        let range = 0..map.len();
+        Self {
+            source: Source::Mapped(Arc::new(map)),
+            range,
+        }
+    }
+
+    /// Bytes that are part of the program; aligned as they lie.
+    pub fn of_program(bytes: &'static [u8]) -> Self {
+        Self {
+            source: Source::Static(bytes),
+            range: 0..bytes.len(),
+        }
+    }
+
+    /// A part of the region, sharing its memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] when the range does not lie within the region.
+    pub fn slice(&self, range: Range<usize>) -> Result<Self> {
+        if range.start > range.end || range.end > self.len() {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!(
+                    "bytes {}..{} of a region of {}",
+                    range.start,
+                    range.end,
+                    self.len()
+                ),
+            ));
+        }
+        let start = self.range.start + range.start;
+        Ok(Self {
+            source: self.source.clone(),
+            range: start..start + range.len(),
+        })
+    }
+
+    /// The region as numbers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] when it is not aligned for them or not a whole number of them.
+    pub fn typed<T: bytemuck::AnyBitPattern>(&self) -> Result<&[T]> {
+        bytemuck::try_cast_slice(self).map_err(|fault| {
+            Error::new(
+                ErrorKind::Format,
+                format!("{} bytes as numbers: {fault}", self.len()),
+            )
+        })
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let all: &[u8] = match &self.source {
+            Source::Owned(lines) => bytemuck::cast_slice(lines),
+            Source::Mapped(map) => map,
+            Source::Static(bytes) => bytes,
+        };
+        &all[self.range.clone()]
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Bytes({})", self.len())
+    }
+}
