@@ -7,6 +7,7 @@ pub mod kernel;
 pub mod learn;
 pub mod measure;
 pub mod model;
+pub mod path;
 pub mod signal;
 pub mod text;
 

@@ -5,7 +5,7 @@
 //! than the product. Two sets of accumulators hide the latency of the multiply-add.
 
 use crate::kernel::activation::gelu;
-use crate::kernel::simd::{Arithmetic, Level, dispatch};
+use crate::kernel::simd::{Arithmetic, dispatch};
 
 /// An element of an edge as it is stored.
 pub trait Cell: bytemuck::Pod + Sync {
@@ -214,6 +214,7 @@ mod tests {
     use super::*;
     use crate::kernel::activation::reference;
     use crate::kernel::random::Random;
+    use crate::kernel::simd::Level;
 
     fn exact(signal: &[f32], base: &[f32], edge: &[f32]) -> f64 {
         let width = signal.len();

@@ -1,1 +1,14 @@
-//! Open and save.
+//! Open and save: the `.bril` file, and other people's checkpoints.
+//!
+//! In: a path or bytes. Out: a [`Model`], whose mechanism `path` flows through. Opening maps the file and
+//! verifies it; saving writes a temporary file and renames it.
+
+mod container;
+
+#[allow(clippy::module_inception, reason = "the room's noun is a model")]
+mod model;
+mod writer;
+
+pub use container::{Block, Container, Parts, VERSION, Verify};
+pub use model::{ChargeSettings, Metadata, Model};
+pub use writer::Writer;

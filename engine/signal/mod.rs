@@ -1,5 +1,18 @@
 //! A signal flows through the graph: where it starts, how it hops, what it keeps of the path.
+//!
+//! In: a graph, weights and a [`Profile`], joined in a [`Mechanism`]; a node to start at. Out: a [`Flow`],
+//! and at each step the energy of every next node. The room `path` chooses among them; `learn` trains the
+//! same formulas.
 
+mod blend;
+mod composed;
+mod flow;
+mod mechanism;
+mod own;
 mod profile;
+mod weights;
 
+pub use flow::{Flow, Start};
+pub use mechanism::{Guard, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};
+pub use weights::{BlockShape, Weights, blocks};

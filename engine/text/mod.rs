@@ -1,1 +1,17 @@
-//! text
+//! Text becomes tokens and tokens become text; corpora stream.
+//!
+//! In: strings, files, folders, standard input. Out: token ids, and text again. Every room above deals in
+//! ids only; `run` and the commands bring the text back.
+
+mod bpe;
+mod corpus;
+mod decoder;
+mod ids;
+mod tokenizer;
+mod vocabulary;
+
+pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
+pub use decoder::Decoder;
+pub use ids::{read_ids, write_ids};
+pub use tokenizer::Tokenizer;
+pub use vocabulary::Vocabulary;

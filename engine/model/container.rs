@@ -1,0 +1,405 @@
+//! The `.bril` container: one file of named blocks, every byte of it checked.
+//!
+//! ```text
+//! 0    magic [8], version u32, zero u32, header offset u64, header length u64, header checksum u64,
+//!      prologue checksum u64 (of the 40 bytes before it), zeros up to 64
+//! 64   blocks, each beginning at a multiple of 64, zeros between them
+//! …    header: JSON {"metadata": …, "blocks": [{name, element, shape, offset, length, checksum, parts?}]}
+//! ```
+//!
+//! Numbers are little-endian, checksums XXH3-64. The header comes last so that writing is one stream. A
+//! block written in *parts* (the edge arena, one part a fan) has its part boundaries and checksums in two
+//! companion blocks, and is checked part by part when first touched, so that opening does not read it.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::kernel::bytes::Bytes;
+use crate::kernel::element::Element;
+use crate::{Error, ErrorKind, Result};
+
+/// The first eight bytes: not text, so that a transfer that mends line ends is noticed.
+pub const MAGIC: [u8; 8] = *b"\x89BRIL\r\n\x1a";
+/// The format version this build reads and writes.
+pub const VERSION: u32 = 1;
+/// Blocks begin at multiples of this.
+pub const ALIGNMENT: u64 = 64;
+/// Files up to this size are verified whole on opening.
+pub const WHOLE: u64 = 256 << 20;
+
+/// How much of a file is verified when it is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Everything up to 256 MiB; of larger files all but the blocks in parts, which are verified when touched.
+    #[default]
+    Lazy,
+    /// Every byte.
+    Whole,
+}
+
+/// One entry of the block table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) element: Element,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) checksum: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parts: Option<u64>,
+}
+
+/// The JSON at the end of the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Header {
+    pub(crate) metadata: Value,
+    pub(crate) blocks: Vec<Entry>,
+}
+
+/// A named array in a file.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// The name, for example `edge.arena`.
+    pub name: String,
+    /// What one number is.
+    pub element: Element,
+    /// Rows, then columns, …
+    pub shape: Vec<usize>,
+    bytes: Bytes,
+    parts: Option<Arc<Parts>>,
+}
+
+/// The parts of a block, and which of them were verified.
+#[derive(Debug)]
+pub struct Parts {
+    bytes: Bytes,
+    boundaries: Vec<u64>,
+    checksums: Vec<u64>,
+    verified: Vec<AtomicU64>,
+    place: String,
+}
+
+impl Parts {
+    /// Verifies a part, once; afterwards this costs one relaxed load.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checksum`], naming the block and the part; [`ErrorKind::Input`] for a part that is not there.
+    pub fn verify(&self, part: usize) -> Result<()> {
+        let Some(word) = self
+            .verified
+            .get(part / 64)
+            .filter(|_| part < self.checksums.len())
+        else {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("part {part} of {}", self.checksums.len()),
+            )
+            .at(&self.place));
+        };
+        let bit = 1u64 << (part % 64);
+        if word.load(Ordering::Relaxed) & bit != 0 {
+            return Ok(());
+        }
+        let range = self.boundaries[part] as usize..self.boundaries[part + 1] as usize;
+        if xxh3_64(&self.bytes[range]) != self.checksums[part] {
+            return Err(damaged(format!("part {part}")).at(&self.place));
+        }
+        word.fetch_or(bit, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Block {
+    /// The bytes of the block.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The parts, if the block was written in parts and not verified whole.
+    pub fn parts(&self) -> Option<&Arc<Parts>> {
+        self.parts.as_ref()
+    }
+
+    /// The block as numbers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] when `T` has another size.
+    pub fn typed<T: bytemuck::AnyBitPattern>(&self) -> Result<&[T]> {
+        if size_of::<T>() != self.element.size() {
+            return Err(
+                Error::new(ErrorKind::Format, format!("holds {}", self.element))
+                    .at(format!("block {}", self.name)),
+            );
+        }
+        self.bytes
+            .typed()
+            .map_err(|error| error.at(format!("block {}", self.name)))
+    }
+}
+
+/// An open `.bril` file.
+#[derive(Clone, Debug)]
+pub struct Container {
+    metadata: Value,
+    blocks: Vec<Block>,
+}
+
+impl Container {
+    /// Maps a file and verifies it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when it cannot be read; [`ErrorKind::Version`], [`ErrorKind::Checksum`] or
+    /// [`ErrorKind::Format`] naming file and block when it is not a whole, undamaged `.bril` file.
+    ///
+    /// # Complexity
+    /// One pass over the bytes that are verified.
+    pub fn open(path: &Path, verify: Verify) -> Result<Self> {
+        let place = path.display();
+        let file = File::open(path).map_err(|error| Error::io(error, place.to_string()))?;
+        let meta = file
+            .metadata()
+            .map_err(|error| Error::io(error, place.to_string()))?;
+        if !meta.is_file() {
+            return Err(Error::new(ErrorKind::Io, "is not a file").at(place));
+        }
+        if meta.len() == 0 {
+            return Err(Error::new(ErrorKind::Format, "the file is empty").at(place));
+        }
+        // SAFETY: the map is read-only and private to this process's view. Another process that truncates
+        // the file while it is open would end this one with a bus error, as with every mapped file; models
+        // are written to a new name and renamed, never changed in place, so no writer of ours does that.
+        let map = unsafe { memmap2::Mmap::map(&file) }
+            .map_err(|error| Error::io(error, place.to_string()))?;
+        Self::from_bytes(Bytes::mapped(map), verify).map_err(|error| error.at(place))
+    }
+
+    /// Opens a file that lies in memory.
+    ///
+    /// # Errors
+    /// As [`Self::open`], without a file name.
+    pub fn from_bytes(bytes: Bytes, verify: Verify) -> Result<Self> {
+        let whole = verify == Verify::Whole || bytes.len() as u64 <= WHOLE;
+        let header = read_header(&bytes)?;
+        check_layout(&bytes, &header)?;
+        let mut blocks = Vec::with_capacity(header.blocks.len());
+        for entry in &header.blocks {
+            let place = || format!("block {}", entry.name);
+            let shape = check_shape(entry).map_err(|error| error.at(place()))?;
+            let data =
+                bytes.slice(entry.offset as usize..(entry.offset + entry.length) as usize)?;
+            if (whole || entry.parts.is_none()) && xxh3_64(&data) != entry.checksum {
+                return Err(damaged("its bytes".into()).at(place()));
+            }
+            blocks.push(Block {
+                name: entry.name.clone(),
+                element: entry.element,
+                shape,
+                bytes: data,
+                parts: None,
+            });
+        }
+        let mut container = Self {
+            metadata: header.metadata,
+            blocks,
+        };
+        for (index, entry) in header.blocks.iter().enumerate() {
+            if let Some(count) = entry.parts {
+                let parts = container
+                    .parts(index, count)
+                    .map_err(|error| error.at(format!("block {}", entry.name)))?;
+                if !whole {
+                    container.blocks[index].parts = Some(Arc::new(parts));
+                }
+            }
+        }
+        Ok(container)
+    }
+
+    /// The metadata the writer gave.
+    pub fn metadata(&self) -> &Value {
+        &self.metadata
+    }
+
+    /// All blocks, in file order.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// A block by its name.
+    pub fn block(&self, name: &str) -> Option<&Block> {
+        self.blocks.iter().find(|block| block.name == name)
+    }
+
+    /// A block that must be there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`], naming it.
+    pub fn require(&self, name: &str) -> Result<&Block> {
+        self.block(name).ok_or_else(|| {
+            Error::new(ErrorKind::Format, "the file does not have this block")
+                .at(format!("block {name}"))
+        })
+    }
+
+    fn parts(&self, index: usize, count: u64) -> Result<Parts> {
+        let block = &self.blocks[index];
+        let fault = |what: &str| Error::new(ErrorKind::Format, what.to_string());
+        let boundaries = self
+            .require(&format!("{}.parts", block.name))?
+            .typed::<u64>()?
+            .to_vec();
+        let checksums = self
+            .require(&format!("{}.checksums", block.name))?
+            .typed::<u64>()?
+            .to_vec();
+        if checksums.len() as u64 != count || boundaries.len() != checksums.len() + 1 {
+            return Err(fault("the parts do not match their checksums"));
+        }
+        let ends =
+            boundaries[0] == 0 && boundaries[boundaries.len() - 1] == block.bytes.len() as u64;
+        if !ends || boundaries.windows(2).any(|pair| pair[0] > pair[1]) {
+            return Err(fault("the parts do not cover the block"));
+        }
+        let words = checksums.len().div_ceil(64);
+        Ok(Parts {
+            bytes: block.bytes.clone(),
+            boundaries,
+            checksums,
+            verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            place: format!("block {}", block.name),
+        })
+    }
+}
+
+fn damaged(what: String) -> Error {
+    Error::new(
+        ErrorKind::Checksum,
+        format!("{what} do not match the checksum: the file is damaged"),
+    )
+    .advice("copy or download it again")
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn read_header(bytes: &[u8]) -> Result<Header> {
+    let fault = |what: String| Err(Error::new(ErrorKind::Format, what));
+    if bytes.len() < 8 || bytes[..8] != MAGIC {
+        return Err(Error::new(ErrorKind::Format, "this is not a .bril model")
+            .advice("a checkpoint of the authors is read by `brillm import`"));
+    }
+    if bytes.len() < 64 {
+        return fault(format!(
+            "the file ends after {} bytes, within its prologue",
+            bytes.len()
+        ));
+    }
+    let version = u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes"));
+    if version != VERSION {
+        return Err(Error::new(
+            ErrorKind::Version,
+            format!("the file has format version {version}, this build reads version {VERSION}"),
+        )
+        .advice("use the build of brillm that wrote it, or train or import the model again"));
+    }
+    if xxh3_64(&bytes[..40]) != number(bytes, 40) || bytes[48..64].iter().any(|&byte| byte != 0) {
+        return Err(damaged("the first bytes".into()));
+    }
+    let (offset, length) = (number(bytes, 16), number(bytes, 24));
+    let end = offset.checked_add(length);
+    if end != Some(bytes.len() as u64) || offset < 64 {
+        return fault(format!(
+            "the header should end at byte {}, but the file has {}: it is cut short or has something after it",
+            end.map_or("?".to_string(), |end| end.to_string()),
+            bytes.len()
+        ));
+    }
+    let header = &bytes[offset as usize..];
+    if xxh3_64(header) != number(bytes, 32) {
+        return Err(damaged("the header's bytes".into()));
+    }
+    serde_json::from_slice(header).map_err(|error| {
+        Error::new(
+            ErrorKind::Format,
+            format!("the header cannot be read: {error}"),
+        )
+        .because(error)
+    })
+}
+
+/// Blocks follow each other without overlap, and what lies between them is zero.
+fn check_layout(bytes: &[u8], header: &Header) -> Result<()> {
+    let mut names = HashSet::new();
+    let mut end = ALIGNMENT;
+    let header_offset = number(bytes, 16);
+    for entry in &header.blocks {
+        let fault = |what: &str| {
+            Err(Error::new(ErrorKind::Format, what.to_string()).at(format!("block {}", entry.name)))
+        };
+        if !names.insert(entry.name.as_str()) {
+            return fault("two blocks have this name");
+        }
+        if entry.offset != end.next_multiple_of(ALIGNMENT) {
+            return fault("begins at the wrong place");
+        }
+        let Some(next) = entry
+            .offset
+            .checked_add(entry.length)
+            .filter(|&next| next <= header_offset)
+        else {
+            return fault("reaches into the header");
+        };
+        check_zeros(bytes, end, entry.offset)?;
+        end = next;
+    }
+    if header_offset != end.next_multiple_of(ALIGNMENT) {
+        return Err(Error::new(
+            ErrorKind::Format,
+            "the header begins at the wrong place",
+        ));
+    }
+    check_zeros(bytes, end, header_offset)
+}
+
+fn check_zeros(bytes: &[u8], from: u64, to: u64) -> Result<()> {
+    match bytes[from as usize..to as usize]
+        .iter()
+        .position(|&byte| byte != 0)
+    {
+        Some(place) => Err(damaged(format!(
+            "the padding at byte {}",
+            from + place as u64
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn check_shape(entry: &Entry) -> Result<Vec<usize>> {
+    let size = entry
+        .shape
+        .iter()
+        .try_fold(entry.element.size() as u64, |size, &axis| {
+            size.checked_mul(axis)
+        });
+    if size != Some(entry.length) || entry.shape.len() > 8 {
+        return Err(Error::new(
+            ErrorKind::Format,
+            format!(
+                "{} bytes are not {} of shape {:?}",
+                entry.length, entry.element, entry.shape
+            ),
+        ));
+    }
+    Ok(entry.shape.iter().map(|&axis| axis as usize).collect())
+}

@@ -1,0 +1,304 @@
+//! A model: a mechanism with its tokenizer and the record of how it was made.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{NodeId, TokenGraph};
+use crate::kernel::bytes::Bytes;
+use crate::kernel::element::Element;
+use crate::kernel::table::Table;
+use crate::model::container::{Block, Container, Verify};
+use crate::model::writer::Writer;
+use crate::path::Charges;
+use crate::signal::{BlockShape, Guard, Mechanism, Profile, Weights, blocks};
+use crate::text::Tokenizer;
+use crate::{Error, ErrorKind, Result};
+
+/// What a model file says about itself, besides its blocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// A short name.
+    pub name: String,
+    /// The licence of the weights.
+    pub licence: String,
+    /// How signals flow.
+    pub profile: Profile,
+    /// The count from which an edge owns a slot; 4294967295 for none.
+    pub own_minimum: u32,
+    /// Charges that streams may switch on, fitted on held-out text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charges: Option<ChargeSettings>,
+    /// How the model was made: recipe, data and their checksums, seed, steps, figures.
+    #[serde(default)]
+    pub training: serde_json::Value,
+}
+
+/// The constants of [`Charges`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ChargeSettings {
+    /// What is left of a charge after one step.
+    pub decay: f64,
+    /// How strongly charged nodes attract.
+    pub node_strength: f32,
+    /// How strongly charged edges attract.
+    pub edge_strength: f32,
+    /// The charge at which attraction begins to saturate.
+    pub scale: f32,
+}
+
+impl ChargeSettings {
+    /// Empty charges with these constants.
+    pub fn charges(&self) -> Charges {
+        Charges::new(
+            self.decay,
+            self.node_strength,
+            self.edge_strength,
+            self.scale,
+        )
+    }
+}
+
+/// A graph model: opened from a `.bril` file, imported, or just trained.
+///
+/// Cheap to clone; `Send + Sync`. Sessions flow through [`Self::mechanism`].
+#[derive(Clone, Debug)]
+pub struct Model {
+    metadata: Metadata,
+    tokenizer: Arc<Tokenizer>,
+    mechanism: Arc<Mechanism>,
+}
+
+impl Model {
+    /// Joins the parts of a model.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] when the tokenizer and the graph have different sizes.
+    pub fn new(metadata: Metadata, tokenizer: Tokenizer, mechanism: Mechanism) -> Result<Self> {
+        if tokenizer.vocabulary().len() != mechanism.nodes() {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!(
+                    "{} tokens for a graph of {} nodes",
+                    tokenizer.vocabulary().len(),
+                    mechanism.nodes()
+                ),
+            ));
+        }
+        Ok(Self {
+            metadata,
+            tokenizer: Arc::new(tokenizer),
+            mechanism: Arc::new(mechanism),
+        })
+    }
+
+    /// Opens a `.bril` file, mapped into memory.
+    ///
+    /// # Errors
+    /// As [`Container::open`]; [`ErrorKind::Format`] naming a block that is missing or of another shape.
+    pub fn open(path: &Path, verify: Verify) -> Result<Self> {
+        Self::from_container(&Container::open(path, verify)?)
+            .map_err(|error| error.at(path.display()))
+    }
+
+    /// Opens a model that lies in memory, for example one that is part of the program.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes(bytes: Bytes) -> Result<Self> {
+        Self::from_container(&Container::from_bytes(bytes, Verify::Lazy)?)
+    }
+
+    fn from_container(container: &Container) -> Result<Self> {
+        let metadata: Metadata =
+            serde_json::from_value(container.metadata().clone()).map_err(|error| {
+                Error::new(
+                    ErrorKind::Format,
+                    format!("the metadata cannot be read: {error}"),
+                )
+            })?;
+        metadata.profile.check()?;
+        let tokenizer = Tokenizer::from_bytes(container.require("vocabulary")?.bytes())
+            .map_err(|error| error.at("block vocabulary"))?;
+        let rows = container.require("graph.rows")?.typed::<u32>()?.to_vec();
+        let targets = whole_numbers(container.require("graph.targets")?)?;
+        let counts = whole_numbers(container.require("graph.counts")?)?;
+        let mut graph = TokenGraph::from_rows(rows, targets, counts)?;
+        graph.set_own_minimum(metadata.own_minimum);
+        let weights = Weights::gather(
+            &metadata.profile,
+            graph.nodes(),
+            graph.own_edges(),
+            |shape| read_table(container, shape),
+        )?;
+        let parts = container
+            .block("edge.arena")
+            .and_then(|block| block.parts().cloned());
+        let mut mechanism = Mechanism::new(metadata.profile.clone(), graph, weights)?;
+        if let Some(parts) = parts {
+            mechanism = mechanism.guarded(Guard(Arc::new(move |node| {
+                parts.verify(0)?;
+                parts.verify(node as usize + 1)
+            })));
+        }
+        Self::new(metadata, tokenizer, mechanism)
+    }
+
+    /// Writes the model; the same model gives the same bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] or [`ErrorKind::Resource`]; an older file of the name is then untouched.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let metadata = serde_json::to_value(&self.metadata).map_err(|error| {
+            Error::new(ErrorKind::Format, "the metadata cannot be written").because(error)
+        })?;
+        let mut writer = Writer::create(path, metadata)?;
+        let vocabulary = self.tokenizer.to_bytes();
+        writer.values("vocabulary", Element::U8, &[vocabulary.len()], &vocabulary)?;
+        write_graph(&mut writer, self.mechanism.graph())?;
+        let (graph, weights) = (self.mechanism.graph(), self.mechanism.weights());
+        for shape in blocks(&self.metadata.profile, graph.nodes(), graph.own_edges()) {
+            if shape.rows * shape.columns == 0 {
+                continue;
+            }
+            if !shape.narrows {
+                writer.values(
+                    shape.name,
+                    Element::F32,
+                    &[shape.rows, shape.columns],
+                    weights.values(shape.name),
+                )?;
+                continue;
+            }
+            write_table(&mut writer, graph, shape.name, weights.table(shape.name))?;
+        }
+        writer.finish()
+    }
+
+    /// The same model with the rows of nodes and edges stored as `element` (f32, f16 or int8).
+    ///
+    /// # Errors
+    /// As [`Weights::converted`].
+    pub fn quantized(&self, element: Element) -> Result<Self> {
+        let weights = self.mechanism.weights().converted(element)?;
+        Ok(Self {
+            mechanism: Arc::new(self.mechanism.with_weights(weights)?),
+            ..self.clone()
+        })
+    }
+
+    /// The same model with other metadata.
+    #[must_use]
+    pub fn described(mut self, change: impl FnOnce(&mut Metadata)) -> Self {
+        change(&mut self.metadata);
+        self
+    }
+
+    /// What the file says about itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Text to tokens and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The graph with its weights.
+    pub fn mechanism(&self) -> &Arc<Mechanism> {
+        &self.mechanism
+    }
+}
+
+/// A block of u16 or u32 as u32.
+fn whole_numbers(block: &Block) -> Result<Vec<u32>> {
+    match block.element {
+        Element::U16 => Ok(block
+            .typed::<u16>()?
+            .iter()
+            .map(|&value| u32::from(value))
+            .collect()),
+        Element::U32 => Ok(block.typed::<u32>()?.to_vec()),
+        other => Err(Error::new(ErrorKind::Format, format!("holds {other}"))
+            .at(format!("block {}", block.name))),
+    }
+}
+
+fn read_table(container: &Container, shape: &BlockShape) -> Result<Option<Table>> {
+    let Some(block) = container.block(shape.name) else {
+        return Ok(None);
+    };
+    let place = |error: Error| error.at(format!("block {}", shape.name));
+    let &[rows, columns] = block.shape.as_slice() else {
+        return Err(place(Error::new(ErrorKind::Format, "is not a matrix")));
+    };
+    let scales = match block.element {
+        Element::I8 => Some(
+            container
+                .require(&format!("{}.scales", shape.name))?
+                .bytes()
+                .clone(),
+        ),
+        _ => None,
+    };
+    Table::new(rows, columns, block.element, block.bytes().clone(), scales)
+        .map(Some)
+        .map_err(place)
+}
+
+/// Writes row pointers, and targets and counts in 16 bits where they fit.
+pub(crate) fn write_graph(writer: &mut Writer, graph: &TokenGraph) -> Result<()> {
+    writer.values(
+        "graph.rows",
+        Element::U32,
+        &[graph.nodes() + 1],
+        graph.rows(),
+    )?;
+    for (name, values) in [
+        ("graph.targets", graph.targets()),
+        ("graph.counts", graph.counts()),
+    ] {
+        if values.iter().all(|&value| value <= u32::from(u16::MAX)) {
+            let narrow: Vec<u16> = values.iter().map(|&value| value as u16).collect();
+            writer.values(name, Element::U16, &[values.len()], &narrow)?;
+        } else {
+            writer.values(name, Element::U32, &[values.len()], values)?;
+        }
+    }
+    Ok(())
+}
+
+/// Byte boundaries of the arena's parts: the shared edge, then the fan of each node.
+pub(crate) fn arena_parts(graph: &TokenGraph, row: usize) -> Vec<u64> {
+    let mut boundaries = vec![0, row as u64];
+    let mut slots = 1;
+    for node in 0..graph.nodes() as u32 {
+        slots += graph.own_slots(NodeId(node)).len();
+        boundaries.push((slots * row) as u64);
+    }
+    boundaries
+}
+
+fn write_table(writer: &mut Writer, graph: &TokenGraph, name: &str, table: &Table) -> Result<()> {
+    let shape = [table.rows(), table.columns()];
+    if name == "edge.arena" {
+        let parts = arena_parts(graph, table.columns() * table.element().size());
+        writer.block_in_parts(name, table.element(), &shape, &parts, |put| {
+            table.bytes().chunks(1 << 20).try_for_each(put)
+        })?;
+    } else {
+        writer.values(name, table.element(), &shape, table.bytes())?;
+    }
+    match table.scales() {
+        Some(scales) => writer.values(
+            &format!("{name}.scales"),
+            Element::F32,
+            &[table.rows()],
+            scales.typed::<f32>()?,
+        ),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,234 @@
+//! Writing a `.bril` file: one stream, a temporary name, then a rename.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use crate::kernel::element::Element;
+use crate::model::container::{ALIGNMENT, Entry, Header, MAGIC, VERSION};
+use crate::{Error, ErrorKind, Result};
+
+/// Writes blocks one after another; nothing is visible under the final name before [`Writer::finish`].
+///
+/// Dropped without `finish`, it removes its temporary file and leaves an older file of the name untouched.
+pub struct Writer {
+    file: Option<BufWriter<File>>,
+    partial: PathBuf,
+    path: PathBuf,
+    position: u64,
+    header: Header,
+    finished: bool,
+}
+
+impl Writer {
+    /// Begins a file. The temporary name is `<name>.partial`, in the same folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the folder cannot be written.
+    pub fn create(path: &Path, metadata: Value) -> Result<Self> {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(".partial");
+        let partial = path.with_file_name(name);
+        let file = File::create(&partial).map_err(|error| Error::io(error, partial.display()))?;
+        let mut writer = Self {
+            file: Some(BufWriter::with_capacity(1 << 20, file)),
+            partial,
+            path: path.to_path_buf(),
+            position: 0,
+            header: Header {
+                metadata,
+                blocks: Vec::new(),
+            },
+            finished: false,
+        };
+        writer.put(&[0; ALIGNMENT as usize])?;
+        Ok(writer)
+    }
+
+    /// Writes a block whose bytes `fill` streams out.
+    ///
+    /// # Errors
+    /// Whatever `fill` returns; [`ErrorKind::Format`] when it writes another number of bytes than the shape has.
+    pub fn block(
+        &mut self,
+        name: &str,
+        element: Element,
+        shape: &[usize],
+        fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+    ) -> Result<()> {
+        self.stream(name, element, shape, None, fill).map(drop)
+    }
+
+    /// Writes a block in parts, each with its own checksum. `boundaries` are byte offsets from 0 to the end.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    pub fn block_in_parts(
+        &mut self,
+        name: &str,
+        element: Element,
+        shape: &[usize],
+        boundaries: &[u64],
+        fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+    ) -> Result<()> {
+        let checksums = self.stream(name, element, shape, Some(boundaries), fill)?;
+        self.values(
+            &format!("{name}.parts"),
+            Element::U64,
+            &[boundaries.len()],
+            boundaries,
+        )?;
+        self.values(
+            &format!("{name}.checksums"),
+            Element::U64,
+            &[checksums.len()],
+            &checksums,
+        )
+    }
+
+    /// Writes a block from a slice.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    pub fn values<T: bytemuck::NoUninit>(
+        &mut self,
+        name: &str,
+        element: Element,
+        shape: &[usize],
+        values: &[T],
+    ) -> Result<()> {
+        self.block(name, element, shape, |put| {
+            put(bytemuck::cast_slice(values))
+        })
+    }
+
+    /// Writes the header, syncs, and gives the file its name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] or [`ErrorKind::Resource`]; an older file of the name is then untouched.
+    pub fn finish(mut self) -> Result<()> {
+        self.pad()?;
+        let header = serde_json::to_vec(&self.header).map_err(|error| {
+            Error::new(ErrorKind::Format, "the header cannot be written").because(error)
+        })?;
+        let mut prologue = [0u8; 64];
+        prologue[..8].copy_from_slice(&MAGIC);
+        prologue[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        prologue[16..24].copy_from_slice(&self.position.to_le_bytes());
+        prologue[24..32].copy_from_slice(&(header.len() as u64).to_le_bytes());
+        prologue[32..40].copy_from_slice(&xxh3_64(&header).to_le_bytes());
+        let checksum = xxh3_64(&prologue[..40]);
+        prologue[40..48].copy_from_slice(&checksum.to_le_bytes());
+        self.put(&header)?;
+        let place = self.partial.display().to_string();
+        let fault = |error: io::Error| Error::io(error, &place);
+        let file = self.file.take().expect("open until finished");
+        let mut file = file
+            .into_inner()
+            .map_err(|error| fault(error.into_error()))?;
+        file.seek(SeekFrom::Start(0)).map_err(fault)?;
+        file.write_all(&prologue).map_err(fault)?;
+        file.sync_all().map_err(fault)?;
+        drop(file);
+        fs::rename(&self.partial, &self.path)
+            .map_err(|error| Error::io(error, self.path.display()))?;
+        self.finished = true;
+        // The rename itself must reach the disk too; where a folder cannot be synced there is nothing to do.
+        if let Some(folder) = self.path.parent() {
+            let folder = if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            };
+            drop(File::open(folder).and_then(|folder| folder.sync_all()));
+        }
+        Ok(())
+    }
+
+    fn stream(
+        &mut self,
+        name: &str,
+        element: Element,
+        shape: &[usize],
+        boundaries: Option<&[u64]>,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+    ) -> Result<Vec<u64>> {
+        self.pad()?;
+        let offset = self.position;
+        let mut whole = Xxh3::new();
+        let mut part = Xxh3::new();
+        let mut checksums = Vec::new();
+        let mut written = 0u64;
+        fill(&mut |mut bytes: &[u8]| {
+            whole.update(bytes);
+            self.put(bytes)?;
+            if let Some(boundaries) = boundaries {
+                while !bytes.is_empty() || boundaries.get(checksums.len() + 1) == Some(&written) {
+                    let Some(&end) = boundaries.get(checksums.len() + 1) else {
+                        break;
+                    };
+                    let take = ((end - written) as usize).min(bytes.len());
+                    part.update(&bytes[..take]);
+                    written += take as u64;
+                    bytes = &bytes[take..];
+                    if written == end {
+                        checksums.push(part.digest());
+                        part.reset();
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        // Parts of no bytes at the very end.
+        if let Some(boundaries) = boundaries {
+            while boundaries.get(checksums.len() + 1) == Some(&written) {
+                checksums.push(part.digest());
+            }
+        }
+        let length = self.position - offset;
+        let expected = shape.iter().product::<usize>() as u64 * element.size() as u64;
+        if length != expected || boundaries.is_some_and(|parts| checksums.len() + 1 != parts.len())
+        {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("{length} bytes written, {expected} expected"),
+            )
+            .at(format!("block {name}")));
+        }
+        self.header.blocks.push(Entry {
+            name: name.to_string(),
+            element,
+            shape: shape.iter().map(|&axis| axis as u64).collect(),
+            offset,
+            length,
+            checksum: whole.digest(),
+            parts: boundaries.map(|_| checksums.len() as u64),
+        });
+        Ok(checksums)
+    }
+
+    fn pad(&mut self) -> Result<()> {
+        let gap = self.position.next_multiple_of(ALIGNMENT) - self.position;
+        self.put(&[0; ALIGNMENT as usize][..gap as usize])
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        let file = self.file.as_mut().expect("open until finished");
+        file.write_all(bytes)
+            .map_err(|error| Error::io(error, self.partial.display()))?;
+        self.position += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // A temporary that cannot be removed is harmless.
+        if !self.finished {
+            drop(fs::remove_file(&self.partial));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Beam search: the B paths of least resistance, with their totals.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::kernel::softmax;
+use crate::signal::{Flow, Mechanism, Start};
+use crate::{Error, ErrorKind, Result};
+
+/// One path that beam search found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BeamPath {
+    /// The new nodes, without the prompt.
+    pub nodes: Vec<u32>,
+    /// Σ −ln p over the new hops: the path's resistance.
+    pub resistance: f64,
+    /// Whether it ended at a stop node.
+    pub stopped: bool,
+}
+
+/// Finds the `width` paths of least resistance that search of that width reaches.
+///
+/// # Arguments
+/// `tokens` hops at most; a path also ends at a node of `stops`, which it includes; `banned` nodes are
+/// never walked.
+///
+/// # Errors
+/// [`ErrorKind::Input`] for an empty prompt or a width of zero; else as [`Mechanism::hop`].
+///
+/// # Complexity
+/// O(tokens · width · V); with `width` at least V^tokens the search is exhaustive.
+pub fn beam(
+    mechanism: &Arc<Mechanism>,
+    prompt: &[u32],
+    start: &Start,
+    width: usize,
+    tokens: usize,
+    stops: &[u32],
+    banned: &[u32],
+) -> Result<Vec<BeamPath>> {
+    if width == 0 {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "a beam must be at least 1 wide",
+        ));
+    }
+    let Some((&first, rest)) = prompt.split_first() else {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "the prompt is empty: a signal needs a node to start at",
+        )
+        .advice("give at least one token"));
+    };
+    let mut flow = mechanism.begin(first, start)?;
+    for &node in rest {
+        mechanism.hop(&mut flow, node)?;
+    }
+    let mut open: Vec<(Flow, BeamPath)> = vec![(
+        flow,
+        BeamPath {
+            nodes: Vec::new(),
+            resistance: 0.0,
+            stopped: false,
+        },
+    )];
+    let mut done: Vec<BeamPath> = Vec::new();
+    for _ in 0..tokens {
+        let fans: Vec<Vec<(f64, u32)>> = open
+            .par_iter()
+            .map(|(flow, path)| nearest(mechanism, flow, path.resistance, width, banned))
+            .collect();
+        let mut all: Vec<(f64, usize, u32)> = fans
+            .into_iter()
+            .enumerate()
+            .flat_map(|(parent, fan)| {
+                fan.into_iter()
+                    .map(move |(resistance, node)| (resistance, parent, node))
+            })
+            .collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+        all.truncate(width);
+        let mut next = Vec::with_capacity(all.len());
+        for (resistance, parent, node) in all {
+            let mut nodes = open[parent].1.nodes.clone();
+            nodes.push(node);
+            let stopped = stops.contains(&node);
+            let path = BeamPath {
+                nodes,
+                resistance,
+                stopped,
+            };
+            if stopped {
+                done.push(path);
+                continue;
+            }
+            let mut flow = open[parent].0.clone();
+            mechanism.hop(&mut flow, node)?;
+            next.push((flow, path));
+        }
+        open = next;
+        if open.is_empty() {
+            break;
+        }
+    }
+    done.extend(open.into_iter().map(|(_, path)| path));
+    done.sort_by(|a, b| {
+        a.resistance
+            .total_cmp(&b.resistance)
+            .then_with(|| a.nodes.cmp(&b.nodes))
+    });
+    done.truncate(width);
+    Ok(done)
+}
+
+/// The `width` next nodes of least total resistance.
+fn nearest(
+    mechanism: &Mechanism,
+    flow: &Flow,
+    so_far: f64,
+    width: usize,
+    banned: &[u32],
+) -> Vec<(f64, u32)> {
+    let nodes = mechanism.nodes();
+    let (mut energies, mut scores) = (vec![0.0; nodes], vec![0.0; nodes]);
+    mechanism.energies(flow, &mut energies);
+    mechanism.scores(flow, &energies, &mut scores);
+    if !mechanism.profile().self_loops {
+        scores[flow.node as usize] = f32::NEG_INFINITY;
+    }
+    let raw = scores.clone();
+    let normaliser = softmax::softmax(&mut scores);
+    let mut fan: Vec<(f64, u32)> = raw
+        .iter()
+        .enumerate()
+        .filter(|&(node, score)| score.is_finite() && !banned.contains(&(node as u32)))
+        .map(|(node, &score)| {
+            (
+                so_far + (normaliser - f64::from(score)).max(0.0),
+                node as u32,
+            )
+        })
+        .collect();
+    let closer = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+    if fan.len() > width {
+        fan.select_nth_unstable_by(width - 1, closer);
+        fan.truncate(width);
+    }
+    fan.sort_unstable_by(closer);
+    fan
+}

@@ -1,0 +1,115 @@
+//! Charges: what was lit stays near, and fades (the paper's recall activation, for streams).
+//!
+//! Each hop u→v adds 1 to the charge of node v and of edge u→v; charges decay by a factor per step. A
+//! charged node's score rises by `node_strength · ln(1 + q / scale)`, a charged edge's likewise. Charges
+//! below a floor are dropped, so memory stays bounded for a stream of any length.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Below this a charge is dropped.
+const FLOOR: f64 = 1e-3;
+
+/// Charges of visited nodes and edges; the default has none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Charges {
+    /// What is left of a charge after one step, in [0, 1).
+    pub decay: f64,
+    /// How strongly charged nodes attract.
+    pub node_strength: f32,
+    /// How strongly charged edges attract.
+    pub edge_strength: f32,
+    /// The charge at which attraction begins to saturate.
+    pub scale: f32,
+    step: u64,
+    #[serde(with = "pairs")]
+    nodes: BTreeMap<u32, (f64, u64)>,
+    #[serde(with = "pairs")]
+    edges: BTreeMap<(u32, u32), (f64, u64)>,
+}
+
+impl Charges {
+    /// Charges that decay by `decay` per step.
+    pub fn new(decay: f64, node_strength: f32, edge_strength: f32, scale: f32) -> Self {
+        Self {
+            decay: decay.clamp(0.0, 0.999_999),
+            node_strength,
+            edge_strength,
+            scale: scale.max(1e-3),
+            ..Self::default()
+        }
+    }
+
+    fn active(&self) -> bool {
+        self.decay > 0.0 && (self.node_strength != 0.0 || self.edge_strength != 0.0)
+    }
+
+    /// One hop: lights its target and its edge.
+    pub fn visit(&mut self, source: u32, target: u32) {
+        if !self.active() {
+            return;
+        }
+        self.step += 1;
+        let (step, decay) = (self.step, self.decay);
+        let light =
+            |entry: &mut (f64, u64)| *entry = (entry.0 * faded(decay, step - entry.1) + 1.0, step);
+        light(self.nodes.entry(target).or_insert((0.0, step)));
+        light(self.edges.entry((source, target)).or_insert((0.0, step)));
+        if step % 1024 == 0 {
+            let alive = |entry: &(f64, u64)| entry.0 * faded(decay, step - entry.1) > FLOOR;
+            self.nodes.retain(|_, entry| alive(entry));
+            self.edges.retain(|_, entry| alive(entry));
+        }
+    }
+
+    /// Adds to the scores what the charges attract, for a signal at `source`. `scores [V]`
+    pub fn apply(&self, source: u32, scores: &mut [f32]) {
+        if !self.active() {
+            return;
+        }
+        let pull = |&(charge, step): &(f64, u64)| {
+            let charge = charge * faded(self.decay, self.step - step);
+            (charge as f32 / self.scale).ln_1p()
+        };
+        for (&node, entry) in &self.nodes {
+            scores[node as usize] += self.node_strength * pull(entry);
+        }
+        for (&(_, node), entry) in self.edges.range((source, 0)..=(source, u32::MAX)) {
+            scores[node as usize] += self.edge_strength * pull(entry);
+        }
+    }
+}
+
+fn faded(decay: f64, steps: u64) -> f64 {
+    decay.powi(steps.min(i32::MAX as u64) as i32)
+}
+
+/// Maps as lists of pairs: JSON has no keys but strings.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub fn deserialize<
+        'de,
+        K: DeserializeOwned + Ord,
+        V: DeserializeOwned,
+        D: Deserializer<'de>,
+    >(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?
+            .into_iter()
+            .collect())
+    }
+}

@@ -1,0 +1,291 @@
+//! From scores to the next node: temperature, truncation, penalties, and the draw.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::random::Random;
+use crate::kernel::softmax;
+use crate::{Error, ErrorKind, Result};
+
+/// How the next node is chosen.
+///
+/// ```
+/// use brillm::path::Sampling;
+/// let sampling = Sampling::default().temperature(0.8).top_k(40).seed(7);
+/// assert!(sampling.check().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Sampling {
+    /// Divides the scores before the softmax; 0 always takes the node of most energy (greedy).
+    pub temperature: f32,
+    /// Only the `k` likeliest nodes; 0 for all.
+    pub top_k: usize,
+    /// Only the likeliest nodes that together reach this probability; 1 for all.
+    pub top_p: f32,
+    /// Only nodes at least this fraction as likely as the likeliest; 0 for all.
+    pub min_p: f32,
+    /// How many times less likely a node in the penalty window becomes; 1 for no penalty.
+    pub repetition_penalty: f32,
+    /// How many of the last nodes are penalised.
+    pub penalty_window: usize,
+    /// Nodes that are never chosen.
+    pub banned: Vec<u32>,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            penalty_window: 64,
+            banned: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+impl Sampling {
+    /// Greedy: always the node of most energy; ties go to the lowest id.
+    pub fn greedy() -> Self {
+        Self::default()
+    }
+
+    /// Sets the temperature.
+    #[must_use]
+    pub fn temperature(mut self, temperature: f32) -> Self {
+        self.temperature = temperature;
+        self
+    }
+
+    /// Keeps the `k` likeliest nodes.
+    #[must_use]
+    pub fn top_k(mut self, k: usize) -> Self {
+        self.top_k = k;
+        self
+    }
+
+    /// Keeps the likeliest nodes that together reach probability `p`.
+    #[must_use]
+    pub fn top_p(mut self, p: f32) -> Self {
+        self.top_p = p;
+        self
+    }
+
+    /// Keeps nodes at least `p` times as likely as the likeliest.
+    #[must_use]
+    pub fn min_p(mut self, p: f32) -> Self {
+        self.min_p = p;
+        self
+    }
+
+    /// Makes the last `window` nodes `penalty` times less likely.
+    #[must_use]
+    pub fn repetition_penalty(mut self, penalty: f32, window: usize) -> Self {
+        self.repetition_penalty = penalty;
+        self.penalty_window = window;
+        self
+    }
+
+    /// Never chooses these nodes.
+    #[must_use]
+    pub fn ban(mut self, nodes: impl IntoIterator<Item = u32>) -> Self {
+        self.banned.extend(nodes);
+        self
+    }
+
+    /// Seeds the draws.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Whether every value lies in its range.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`], naming the option.
+    pub fn check(&self) -> Result<()> {
+        let fault = |what: &str| Err(Error::new(ErrorKind::Input, what));
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return fault("the temperature must be 0 or more");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return fault("top-p must lie in (0, 1]");
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return fault("min-p must lie in [0, 1]");
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+            return fault("the repetition penalty must be above 0");
+        }
+        Ok(())
+    }
+
+    /// Chooses a node. `scores [V]` are spent: they become the probabilities that were drawn from.
+    ///
+    /// `recent` are the nodes of the penalty window. Returns `None` when no node is left to choose.
+    pub fn choose(&self, scores: &mut [f32], recent: &[u32], random: &mut Random) -> Option<u32> {
+        for &node in &self.banned {
+            if let Some(score) = scores.get_mut(node as usize) {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+        if self.repetition_penalty != 1.0 {
+            let penalty = self.repetition_penalty.ln();
+            let mut recent = recent.to_vec();
+            recent.sort_unstable();
+            recent.dedup();
+            for node in recent {
+                scores[node as usize] -= penalty;
+            }
+        }
+        let best = likeliest(scores)?;
+        if self.temperature == 0.0 {
+            return Some(best);
+        }
+        let inverse = 1.0 / self.temperature;
+        let top = scores[best as usize];
+        for score in scores.iter_mut() {
+            *score = (*score - top) * inverse;
+        }
+        softmax::softmax(scores);
+        self.truncate(scores, best);
+        let total: f64 = scores.iter().map(|&p| f64::from(p)).sum();
+        let mut left = random.uniform() * total;
+        let mut last = best;
+        for (node, &p) in scores.iter().enumerate() {
+            if p > 0.0 {
+                last = node as u32;
+                left -= f64::from(p);
+                if left < 0.0 {
+                    break;
+                }
+            }
+        }
+        Some(last)
+    }
+
+    /// Sets to zero every probability that top-k, top-p or min-p leaves out.
+    fn truncate(&self, probabilities: &mut [f32], best: u32) {
+        if self.min_p > 0.0 {
+            let floor = probabilities[best as usize] * self.min_p;
+            for p in probabilities.iter_mut().filter(|p| **p < floor) {
+                *p = 0.0;
+            }
+        }
+        let all = self.top_k == 0 || self.top_k >= probabilities.len();
+        if all && self.top_p >= 1.0 {
+            return;
+        }
+        let mut order: Vec<u32> = (0..probabilities.len() as u32)
+            .filter(|&n| probabilities[n as usize] > 0.0)
+            .collect();
+        let likelier = |&a: &u32, &b: &u32| {
+            probabilities[b as usize]
+                .total_cmp(&probabilities[a as usize])
+                .then(a.cmp(&b))
+        };
+        if !all && self.top_k < order.len() {
+            order.select_nth_unstable_by(self.top_k - 1, likelier);
+            order.truncate(self.top_k);
+        }
+        order.sort_unstable_by(likelier);
+        if self.top_p < 1.0 {
+            let mut sum = 0.0;
+            let total: f32 = order.iter().map(|&node| probabilities[node as usize]).sum();
+            let kept = order.iter().take_while(|&&node| {
+                let wanted = sum < self.top_p * total;
+                sum += probabilities[node as usize];
+                wanted
+            });
+            let kept = kept.count().max(1);
+            order.truncate(kept);
+        }
+        order.sort_unstable();
+        for (node, p) in probabilities.iter_mut().enumerate() {
+            if order.binary_search(&(node as u32)).is_err() {
+                *p = 0.0;
+            }
+        }
+    }
+}
+
+/// The node of the highest score, the lowest id among equals; `None` when none is above −∞.
+pub fn likeliest(scores: &[f32]) -> Option<u32> {
+    let mut best: Option<usize> = None;
+    for (node, &score) in scores.iter().enumerate() {
+        if score > best.map_or(f32::NEG_INFINITY, |best| scores[best]) {
+            best = Some(node);
+        }
+    }
+    best.map(|node| node as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frequencies(sampling: &Sampling, scores: &[f32]) -> Vec<f64> {
+        let mut random = Random::new(9);
+        let mut counts = vec![0.0; scores.len()];
+        for _ in 0..40_000 {
+            let node = sampling
+                .choose(&mut scores.to_vec(), &[], &mut random)
+                .expect("a node is left");
+            counts[node as usize] += 1.0 / 40_000.0;
+        }
+        counts
+    }
+
+    #[test]
+    fn draws_follow_the_softmax_at_a_temperature() {
+        let scores = [0.0f32, 1.0, 2.0];
+        let found = frequencies(&Sampling::default().temperature(2.0), &scores);
+        let total: f64 = scores.iter().map(|s| f64::from(s / 2.0).exp()).sum();
+        for (found, score) in found.iter().zip(scores) {
+            assert!((found - f64::from(score / 2.0).exp() / total).abs() < 0.01);
+        }
+    }
+
+    #[test]
+    fn truncations_leave_only_what_they_say() {
+        let scores = [0.0f32, 3.0, 2.0, 1.0];
+        let sampled = Sampling::default().temperature(1.0);
+        let one = frequencies(&sampled.clone().top_k(1), &scores);
+        assert!(one[1] > 0.999 && one[0] + one[2] + one[3] == 0.0);
+        let two = frequencies(&sampled.clone().top_k(2), &scores);
+        assert!(two[0] == 0.0 && two[3] == 0.0 && two[1] > two[2]);
+        let nucleus = frequencies(&sampled.clone().top_p(0.7), &scores);
+        assert!(nucleus[0] == 0.0 && nucleus[3] == 0.0 && nucleus[2] > 0.0);
+        let floor = frequencies(&sampled.clone().min_p(0.3), &scores);
+        assert!(floor[0] == 0.0 && floor[3] == 0.0 && floor[2] > 0.0);
+        let banned = frequencies(&sampled.ban([1]), &scores);
+        assert!(banned[1] == 0.0);
+    }
+
+    #[test]
+    fn greedy_takes_the_lowest_of_equals_and_none_of_nothing() {
+        let mut random = Random::new(1);
+        assert_eq!(
+            Sampling::greedy().choose(&mut [1.0, 2.0, 2.0], &[], &mut random),
+            Some(1)
+        );
+        assert_eq!(
+            Sampling::greedy()
+                .ban([0])
+                .choose(&mut [1.0], &[], &mut random),
+            None
+        );
+        let penalised = Sampling::greedy().repetition_penalty(10.0, 4);
+        assert_eq!(
+            penalised.choose(&mut [1.0, 2.0], &[1, 1], &mut random),
+            Some(0)
+        );
+    }
+}

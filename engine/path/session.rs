@@ -1,0 +1,239 @@
+//! A session: one flow with its random state, penalty window and injected energy.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::random::Random;
+use crate::kernel::softmax;
+use crate::path::{Charges, Sampling};
+use crate::signal::{Flow, Mechanism, Start};
+use crate::{Error, ErrorKind, Result};
+
+/// Everything a session is, besides the mechanism it flows through: save it, and go on later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionState {
+    flow: Flow,
+    random: Random,
+    recent: VecDeque<u32>,
+    charges: Charges,
+    injected: BTreeMap<u32, f32>,
+}
+
+/// One signal flowing through a shared [`Mechanism`].
+///
+/// Its memory does not grow with the path: a million tokens need what one needs.
+#[derive(Clone, Debug)]
+pub struct Session {
+    mechanism: Arc<Mechanism>,
+    sampling: Sampling,
+    state: SessionState,
+    energies: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+impl Session {
+    /// A session that begins at `prompt[0]` and walks the rest of the prompt.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for an empty prompt, a token outside the vocabulary, or a sampling option out
+    /// of range.
+    pub fn begin(
+        mechanism: Arc<Mechanism>,
+        prompt: &[u32],
+        start: &Start,
+        sampling: Sampling,
+    ) -> Result<Self> {
+        sampling.check()?;
+        let Some((&first, rest)) = prompt.split_first() else {
+            return Err(Error::new(
+                ErrorKind::Input,
+                "the prompt is empty: a signal needs a node to start at",
+            )
+            .advice("give at least one token"));
+        };
+        let flow = mechanism.begin(first, start)?;
+        let mut session = Self {
+            state: SessionState {
+                flow,
+                random: Random::new(sampling.seed),
+                recent: VecDeque::new(),
+                charges: Charges::default(),
+                injected: BTreeMap::new(),
+            },
+            energies: Vec::new(),
+            scores: Vec::new(),
+            sampling,
+            mechanism,
+        };
+        session.remember(first);
+        session.walk(rest)?;
+        Ok(session)
+    }
+
+    /// A session that goes on from a saved state as if it had not stopped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when the state belongs to a model of another shape.
+    pub fn restore(
+        mechanism: Arc<Mechanism>,
+        state: SessionState,
+        sampling: Sampling,
+    ) -> Result<Self> {
+        sampling.check()?;
+        let profile = mechanism.profile();
+        let fits = state.flow.signal.len() == profile.width
+            && state.flow.leaving.len() == profile.width
+            && state.flow.banks.len() == profile.banks * profile.width
+            && (state.flow.node as usize) < mechanism.nodes()
+            && state
+                .recent
+                .iter()
+                .chain(state.injected.keys())
+                .all(|&node| (node as usize) < mechanism.nodes());
+        if !fits {
+            return Err(Error::new(
+                ErrorKind::Input,
+                "the saved session belongs to another model",
+            )
+            .advice("restore it with the model it was saved from"));
+        }
+        Ok(Self {
+            energies: Vec::new(),
+            scores: Vec::new(),
+            sampling,
+            mechanism,
+            state,
+        })
+    }
+
+    /// What [`Self::restore`] needs to go on from here.
+    pub fn state(&self) -> &SessionState {
+        &self.state
+    }
+
+    /// The flow: node, step, signal and blend.
+    pub fn flow(&self) -> &Flow {
+        &self.state.flow
+    }
+
+    /// The mechanism the session flows through.
+    pub fn mechanism(&self) -> &Arc<Mechanism> {
+        &self.mechanism
+    }
+
+    /// How nodes are chosen; may be changed between steps.
+    pub fn sampling_mut(&mut self) -> &mut Sampling {
+        &mut self.sampling
+    }
+
+    /// Sets the charges that visited nodes keep (an option for streams).
+    pub fn set_charges(&mut self, charges: Charges) {
+        self.state.charges = charges;
+    }
+
+    /// Adds energy at a node, for the next choice only ("recall activation").
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for a node outside the vocabulary or an energy that is not finite.
+    pub fn inject(&mut self, node: u32, energy: f32) -> Result<()> {
+        if node as usize >= self.mechanism.nodes() || !energy.is_finite() {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("energy {energy} cannot be injected at node {node}"),
+            ));
+        }
+        *self.state.injected.entry(node).or_insert(0.0) += energy;
+        Ok(())
+    }
+
+    /// Walks given nodes, one hop each.
+    ///
+    /// # Errors
+    /// As [`Mechanism::hop`].
+    pub fn walk(&mut self, nodes: &[u32]) -> Result<()> {
+        for &node in nodes {
+            self.force(node)?;
+        }
+        Ok(())
+    }
+
+    /// Hops to a given node.
+    ///
+    /// # Errors
+    /// As [`Mechanism::hop`].
+    pub fn force(&mut self, node: u32) -> Result<()> {
+        let source = self.state.flow.node;
+        self.mechanism.hop(&mut self.state.flow, node)?;
+        self.state.injected.clear();
+        self.state.charges.visit(source, node);
+        self.remember(node);
+        Ok(())
+    }
+
+    /// Energies and scores of all V nodes as the next one, before any choice. `[V]`, `[V]`
+    ///
+    /// Injected energy and charges are in both; a softmax of the scores is the model's distribution.
+    pub fn look(&mut self) -> (&[f32], &[f32]) {
+        let nodes = self.mechanism.nodes();
+        self.energies.resize(nodes, 0.0);
+        self.scores.resize(nodes, 0.0);
+        self.mechanism
+            .energies(&self.state.flow, &mut self.energies);
+        self.mechanism
+            .scores(&self.state.flow, &self.energies, &mut self.scores);
+        for (&node, &energy) in &self.state.injected {
+            self.energies[node as usize] += energy;
+            self.scores[node as usize] += energy;
+        }
+        self.state
+            .charges
+            .apply(self.state.flow.node, &mut self.scores);
+        (&self.energies, &self.scores)
+    }
+
+    /// −ln p of `node` as the next one, over all V.
+    pub fn resistance(&mut self, node: u32) -> f64 {
+        self.look();
+        let score = f64::from(self.scores[node as usize]);
+        softmax::softmax(&mut self.scores) - score
+    }
+
+    /// Chooses the next node and hops to it. `None` when no node is left to choose.
+    ///
+    /// # Errors
+    /// As [`Mechanism::hop`].
+    pub fn step(&mut self) -> Result<Option<u32>> {
+        self.mechanism.check_step(&self.state.flow)?;
+        self.look();
+        if let Some(node) = self.scores.iter().position(|score| score.is_nan()) {
+            return Err(Error::new(ErrorKind::Numeric, "the energy is not a number")
+                .at(format!("step {}, node {node}", self.state.flow.step))
+                .advice("the weights hold values that are not finite"));
+        }
+        if !self.mechanism.profile().self_loops {
+            self.scores[self.state.flow.node as usize] = f32::NEG_INFINITY;
+        }
+        let recent = self.state.recent.make_contiguous();
+        let Some(node) = self
+            .sampling
+            .choose(&mut self.scores, recent, &mut self.state.random)
+        else {
+            return Ok(None);
+        };
+        self.force(node)?;
+        Ok(Some(node))
+    }
+
+    fn remember(&mut self, node: u32) {
+        if self.sampling.repetition_penalty == 1.0 || self.sampling.penalty_window == 0 {
+            return;
+        }
+        while self.state.recent.len() >= self.sampling.penalty_window {
+            self.state.recent.pop_front();
+        }
+        self.state.recent.push_back(node);
+    }
+}

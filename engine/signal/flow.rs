@@ -1,0 +1,56 @@
+//! One signal on its way: the state of a flow, O(K·D) for a path of any length.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::random::Random;
+
+/// Where a signal starts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// As the profile says, and as the model was trained.
+    #[default]
+    Profile,
+    /// All ones (the paper's equation 1).
+    Ones,
+    /// Standard normal numbers from a seed.
+    Random(u64),
+    /// The caller's own vector. `[D]`
+    Vector(Vec<f32>),
+}
+
+impl Start {
+    /// The vector, where it is not left to the profile.
+    pub(crate) fn vector(&self, width: usize) -> Option<Vec<f32>> {
+        match self {
+            Self::Profile => None,
+            Self::Ones => Some(vec![1.0; width]),
+            Self::Random(seed) => {
+                let mut random = Random::stream(*seed, 0x7374_6172_7400, 0);
+                Some((0..width).map(|_| random.normal() as f32).collect())
+            }
+            Self::Vector(vector) => Some(vector.clone()),
+        }
+    }
+}
+
+/// The state of one flow: where it is and what it carries.
+///
+/// Everything a path of any length leaves behind is in here, so saving a flow saves the whole context.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flow {
+    /// The node the signal has reached.
+    pub node: u32,
+    /// Hops taken so far.
+    pub step: u64,
+    /// The signal as it arrived and was activated. `[D]`
+    pub signal: Vec<f32>,
+    /// The running sums of the blend, in f64 so that a million steps do not drift. `[K·D]`
+    pub banks: Vec<f64>,
+    /// Σ e^p over past positions, relative to the largest logit (position blend).
+    pub normaliser: f64,
+    /// What leaves the node: the blended signal (own edges) or h (composed edges). `[D]`
+    pub leaving: Vec<f32>,
+    /// `[c; 2 m]`, from which composed edges' own residuals are made; empty otherwise. `[X]`
+    pub blended: Vec<f32>,
+}

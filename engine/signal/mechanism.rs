@@ -1,0 +1,271 @@
+//! The mechanism: a graph, its weights and a profile, through which signals flow. Shared and immutable.
+
+use crate::graph::{NodeId, TokenGraph};
+use crate::signal::{EdgeForm, Flow, Profile, Start, Weights, composed, own};
+use crate::{Error, ErrorKind, Result};
+
+/// Verifies what belongs to a node's fan the first time a signal reaches it.
+#[derive(Clone)]
+pub struct Guard(pub std::sync::Arc<dyn Fn(u32) -> Result<()> + Send + Sync>);
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Guard")
+    }
+}
+
+/// Everything a flow needs, without any text: `Send + Sync`, one for any number of flows.
+#[derive(Clone, Debug)]
+pub struct Mechanism {
+    pub(crate) profile: Profile,
+    pub(crate) graph: TokenGraph,
+    pub(crate) weights: Weights,
+    /// ‖β_v‖² of composed targets. `[V]`
+    pub(crate) resting: Vec<f32>,
+    /// The position table's first rows, where the profile has one.
+    pub(crate) table: Vec<Vec<f32>>,
+    guard: Option<Guard>,
+}
+
+impl Mechanism {
+    /// Joins a graph and its weights.
+    ///
+    /// # Errors
+    /// Whatever [`Profile::check`] finds; [`ErrorKind::Numeric`] for a small parameter that is not finite.
+    pub fn new(profile: Profile, graph: TokenGraph, weights: Weights) -> Result<Self> {
+        profile.check()?;
+        for name in [
+            "scalars",
+            "blend.positions",
+            "blend.decay",
+            "node.bias",
+            "node.trust",
+            "edge.mix",
+            "node.gain",
+        ] {
+            if let Some(place) = weights
+                .values(name)
+                .iter()
+                .position(|value| !value.is_finite())
+            {
+                return Err(Error::new(ErrorKind::Numeric, "a value is not finite")
+                    .at(format!("block {name}, index {place}"))
+                    .advice("the model is damaged or its training diverged"));
+            }
+        }
+        let mut resting = Vec::new();
+        if profile.form == EdgeForm::Composed {
+            let target = weights.table("node.target");
+            let mut row = vec![0.0; profile.width];
+            for node in 0..graph.nodes() {
+                target.read_row(node, &mut row);
+                resting.push(row.iter().map(|value| value * value).sum());
+            }
+        }
+        let rows = if profile.position_table {
+            profile.positions + 1
+        } else {
+            0
+        };
+        let table = (0..rows.min(1025))
+            .map(|position| {
+                let mut row = vec![0.0; profile.width];
+                crate::kernel::position::row(position, &mut row);
+                row
+            })
+            .collect();
+        Ok(Self {
+            profile,
+            graph,
+            weights,
+            resting,
+            table,
+            guard: None,
+        })
+    }
+
+    /// Has `guard` verify each fan before a signal first leaves its node.
+    #[must_use]
+    pub fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
+    /// The same graph and profile with other weights.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_weights(&self, weights: Weights) -> Result<Self> {
+        Self::new(self.profile.clone(), self.graph.clone(), weights)
+    }
+
+    /// The profile.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &TokenGraph {
+        &self.graph
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Number of nodes, `V`.
+    pub fn nodes(&self) -> usize {
+        self.graph.nodes()
+    }
+
+    /// A row of the position table, or zeros. `[D]`
+    pub(crate) fn position_row(&self, position: usize) -> Vec<f32> {
+        if !self.profile.position_table {
+            return vec![0.0; self.profile.width];
+        }
+        self.table.get(position).cloned().unwrap_or_else(|| {
+            let mut row = vec![0.0; self.profile.width];
+            crate::kernel::position::row(position, &mut row);
+            row
+        })
+    }
+
+    fn check_node(&self, node: u32) -> Result<()> {
+        if node as usize >= self.nodes() {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("token {node} is outside the vocabulary of {}", self.nodes()),
+            ));
+        }
+        self.guard.as_ref().map_or(Ok(()), |guard| guard.0(node))
+    }
+
+    /// A signal at its first node.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for a node outside the graph or a start vector of another width.
+    pub fn begin(&self, node: u32, start: &Start) -> Result<Flow> {
+        self.check_node(node)?;
+        if let Start::Vector(vector) = start {
+            if vector.len() != self.profile.width || vector.iter().any(|value| !value.is_finite()) {
+                return Err(Error::new(
+                    ErrorKind::Input,
+                    format!(
+                        "a start signal must be {} finite numbers",
+                        self.profile.width
+                    ),
+                ));
+            }
+        }
+        let mut flow = Flow {
+            node,
+            step: 0,
+            signal: vec![0.0; self.profile.width],
+            banks: vec![0.0; self.profile.banks * self.profile.width],
+            normaliser: 0.0,
+            leaving: vec![0.0; self.profile.width],
+            blended: Vec::new(),
+        };
+        match self.profile.form {
+            EdgeForm::Own => own::begin(self, &mut flow, start),
+            EdgeForm::Composed => composed::begin(self, &mut flow, start),
+        }
+        Ok(flow)
+    }
+
+    /// Walks the edge from where the flow is to `target`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for a target outside the graph; [`ErrorKind::Unsupported`] past the position
+    /// limit of a profile that has one; [`ErrorKind::Numeric`] when the signal is no longer finite.
+    pub fn hop(&self, flow: &mut Flow, target: u32) -> Result<()> {
+        self.check_node(target)?;
+        self.check_step(flow)?;
+        match self.profile.form {
+            EdgeForm::Own => own::hop(self, flow, target),
+            EdgeForm::Composed => composed::hop(self, flow, target),
+        }
+        flow.node = target;
+        flow.step += 1;
+        if flow.leaving.iter().any(|value| !value.is_finite()) {
+            return Err(
+                Error::new(ErrorKind::Numeric, "the signal is no longer finite")
+                    .at(format!("step {}, node {target}", flow.step))
+                    .advice("the weights hold values that are not finite, or far too large"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the flow may take another hop.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] past the position limit of a profile that has one.
+    pub fn check_step(&self, flow: &Flow) -> Result<()> {
+        if self.profile.position_limit && flow.step >= self.profile.positions as u64 {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "a path of the {} profile ends after {} hops",
+                    self.profile.name, self.profile.positions
+                ),
+            )
+            .advice("start a new session, or give the model a profile without `position-limit`"));
+        }
+        Ok(())
+    }
+
+    /// Energy with which the signal reaches every node, over every edge. `energies [V]`
+    ///
+    /// ‖z‖ or ‖z‖² as the profile says (the paper's equation 4).
+    pub fn energies(&self, flow: &Flow, energies: &mut [f32]) {
+        match self.profile.form {
+            EdgeForm::Own => own::energies(self, flow, energies),
+            EdgeForm::Composed => composed::energies(self, flow, energies),
+        }
+    }
+
+    /// Scores, whose softmax over all V is the distribution of the next node. `energies [V]` → `scores [V]`
+    ///
+    /// Energies above rest times α, static resistances times the source's trust, target biases.
+    pub fn scores(&self, flow: &Flow, energies: &[f32], scores: &mut [f32]) {
+        let scalars = self.weights.values("scalars");
+        let alpha = scalars.first().map_or(1.0, |value| value.exp());
+        match self.profile.form {
+            EdgeForm::Own => {
+                for (score, &energy) in scores.iter_mut().zip(energies) {
+                    *score = alpha * energy;
+                }
+            }
+            EdgeForm::Composed => {
+                // ‖h‖² is the same for every target: taking it away keeps the scores small and exact.
+                let signal: f32 = flow.leaving.iter().map(|value| value * value).sum();
+                for ((score, &energy), &rest) in scores.iter_mut().zip(energies).zip(&self.resting)
+                {
+                    *score = alpha * (energy - rest - signal);
+                }
+                composed::own_rest(self, flow.node, alpha, scores);
+            }
+        }
+        if self.profile.target_bias {
+            for (score, &bias) in scores.iter_mut().zip(self.weights.values("node.bias")) {
+                *score += bias;
+            }
+        }
+        if self.profile.static_resistance {
+            let gamma = scalars.get(1).copied().unwrap_or(1.0);
+            let trust = gamma + self.weights.values("node.trust")[flow.node as usize];
+            let resistance = self.graph.resistance();
+            let source = resistance.source()[flow.node as usize];
+            for (score, &target) in scores.iter_mut().zip(resistance.target()) {
+                *score -= trust * target;
+            }
+            let fan = self.graph.fan(NodeId(flow.node));
+            for (&target, &seen) in fan.targets.iter().zip(fan.resistances) {
+                scores[target as usize] +=
+                    trust * (source + resistance.target()[target as usize] - seen);
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Flow over own edges: the paper's matrices, one for each frequent edge and one shared by all others.
+
+use crate::graph::NodeId;
+use crate::kernel::{activation, vector};
+use crate::signal::{EnergyKind, Flow, Mechanism, PositionOffset, Start, blend};
+
+/// `e_0 = GELU(start + node_start[v_0] + PE[0])`.
+pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start) {
+    let width = mechanism.profile.width;
+    let level = if mechanism.profile.start_at_ones {
+        1.0
+    } else {
+        1.0 / width as f32
+    };
+    let mut arrival = start.vector(width).unwrap_or_else(|| vec![level; width]);
+    let mut row = vec![0.0; width];
+    mechanism
+        .weights
+        .table("node.start")
+        .read_row(flow.node as usize, &mut row);
+    vector::add_scaled(1.0, &row, &mut arrival);
+    vector::add_scaled(1.0, &mechanism.position_row(0), &mut arrival);
+    activation::forward(&arrival, &mut flow.signal);
+    if mechanism.profile.blend == crate::signal::BlendKind::Position {
+        // The start flows into the first hop and is not remembered.
+        flow.leaving.copy_from_slice(&flow.signal);
+    } else {
+        blend::arrive(mechanism, flow, 0);
+        mix(mechanism, flow);
+    }
+}
+
+/// `c = GELU(x W_s + b_s + PE[i + o])`, then the blend.
+pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32) {
+    let width = mechanism.profile.width;
+    let edge = mechanism.graph.edge(NodeId(flow.node), NodeId(target));
+    let slot = edge.map_or(0, |edge| mechanism.graph.slots()[edge.index()]);
+    let mut row = vec![0.0; width * width + width];
+    mechanism
+        .weights
+        .table("edge.arena")
+        .read_row(slot as usize, &mut row);
+    let (matrix, bias) = row.split_at(width * width);
+    let mut arrival = base(mechanism, flow);
+    vector::add_scaled(1.0, bias, &mut arrival);
+    for (k, &x) in flow.leaving.iter().enumerate() {
+        vector::add_scaled(x, &matrix[k * width..(k + 1) * width], &mut arrival);
+    }
+    activation::forward(&arrival, &mut flow.signal);
+    flow.node = target;
+    blend::arrive(mechanism, flow, flow.step as usize);
+    if mechanism.profile.blend == crate::signal::BlendKind::Position {
+        for (leaving, &bank) in flow.leaving.iter_mut().zip(&flow.banks) {
+            *leaving = bank as f32;
+        }
+    } else {
+        mix(mechanism, flow);
+    }
+}
+
+/// `x = μ_0 ⊙ c + Σ_k μ_k ⊙ m_k`.
+fn mix(mechanism: &Mechanism, flow: &mut Flow) {
+    let width = mechanism.profile.width;
+    let mix = mechanism.weights.values("blend.mix");
+    for j in 0..width {
+        let mut value = mix[j] * flow.signal[j];
+        for (bank, weight) in flow
+            .banks
+            .chunks_exact(width)
+            .zip(mix[width..].chunks_exact(width))
+        {
+            value += weight[j] * bank[j] as f32;
+        }
+        flow.leaving[j] = value;
+    }
+}
+
+/// What every edge of this hop adds besides its own bias. `[D]`
+fn base(mechanism: &Mechanism, flow: &Flow) -> Vec<f32> {
+    let offset = usize::from(mechanism.profile.offset == PositionOffset::Train);
+    mechanism.position_row(flow.step as usize + offset)
+}
+
+/// Energies over own edges; every other target receives what the shared edge gives.
+pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32]) {
+    let arena = mechanism.weights.table("edge.arena");
+    let base = base(mechanism, flow);
+    let squared = mechanism.profile.energy == EnergyKind::Squared;
+    let mut shared = [0.0];
+    arena.energies(0, &flow.leaving, &base, squared, &mut shared);
+    energies.fill(shared[0]);
+    let slots = mechanism.graph.own_slots(NodeId(flow.node));
+    let mut own = vec![0.0; slots.len()];
+    arena.energies(slots.start, &flow.leaving, &base, squared, &mut own);
+    let fan = mechanism.graph.fan(NodeId(flow.node));
+    for (&target, &slot) in fan.targets.iter().zip(fan.slots) {
+        if slot > 0 {
+            energies[target as usize] = own[slot as usize - slots.start];
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The parameters of a model, by the names of their blocks.
+
+use std::collections::BTreeMap;
+
+use crate::kernel::element::Element;
+use crate::kernel::table::Table;
+use crate::signal::{BlendKind, EdgeForm, Profile};
+use crate::{Error, ErrorKind, Result};
+
+/// The name and shape of one parameter block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockShape {
+    /// The name, for example `node.target`.
+    pub name: &'static str,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub columns: usize,
+    /// Whether `quantize` may store it in fewer bits: the tables whose rows are nodes or edges.
+    pub narrows: bool,
+}
+
+/// The blocks of a profile over `nodes` nodes and `own` own edges, in the order learners keep them.
+///
+/// Blocks with no rows or columns are not stored.
+pub fn blocks(profile: &Profile, nodes: usize, own: usize) -> Vec<BlockShape> {
+    let (v, d, g, x) = (
+        nodes,
+        profile.width,
+        profile.banks * profile.width,
+        profile.blended(),
+    );
+    let position = profile.blend == BlendKind::Position;
+    let gated = profile.blend == BlendKind::Gated;
+    let when = |condition: bool, count: usize| if condition { count } else { 0 };
+    let wide = |name, rows, columns| BlockShape {
+        name,
+        rows,
+        columns,
+        narrows: true,
+    };
+    let small = |name, rows, columns| BlockShape {
+        name,
+        rows,
+        columns,
+        narrows: false,
+    };
+    match profile.form {
+        EdgeForm::Own => vec![
+            wide("edge.arena", 1 + own, d * d + d),
+            wide("node.start", v, d),
+            small("blend.positions", 1, when(position, profile.positions)),
+            small("node.bias", when(profile.target_bias, v), 1),
+            small("node.trust", when(profile.static_resistance, v), 1),
+            small("scalars", when(profile.static_resistance, 1), 2),
+            small("blend.mix", when(!position, 1 + profile.banks), d),
+            small("blend.decay", 1, when(!position, g)),
+            wide("blend.gate", when(gated, v), g),
+            small("blend.gate_signal", when(gated, d), g),
+        ],
+        EdgeForm::Composed => {
+            let rank = profile.rank;
+            let residual = profile.residual;
+            vec![
+                wide("node.target", v, d),
+                wide("node.scale", v, d),
+                wide("node.offset", v, d),
+                small("node.trust", v, 1),
+                small("node.bias", v, 1),
+                small("edge.mix", x, d),
+                small("node.gain", 1, d),
+                small("scalars", 1, 3),
+                small("blend.decay", 1, when(!position, g)),
+                wide("blend.gate", when(gated, v), g),
+                small("blend.gate_signal", when(gated, d), g),
+                small("blend.positions", 1, when(position, profile.positions)),
+                wide("node.low_scale", when(rank > 0, v), rank),
+                small("edge.low_in", when(rank > 0, x), rank),
+                small("edge.low_out", rank, d),
+                wide(
+                    "edge.residual",
+                    when(residual.is_some(), own),
+                    (1 + residual.unwrap_or(0)) * d,
+                ),
+                small(
+                    "edge.residual_in",
+                    when(residual.unwrap_or(0) > 0, x),
+                    residual.unwrap_or(0),
+                ),
+            ]
+        }
+    }
+}
+
+/// All parameters of a model; small ones are f32, the tables of nodes and edges as they are stored.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    tables: BTreeMap<&'static str, Table>,
+    small: BTreeMap<&'static str, Vec<f32>>,
+}
+
+impl Weights {
+    /// Gathers the blocks of a profile from wherever they are kept.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] for a block that is missing or has another shape, by its name.
+    pub fn gather(
+        profile: &Profile,
+        nodes: usize,
+        own: usize,
+        mut find: impl FnMut(&BlockShape) -> Result<Option<Table>>,
+    ) -> Result<Self> {
+        let mut weights = Self {
+            tables: BTreeMap::new(),
+            small: BTreeMap::new(),
+        };
+        for block in blocks(profile, nodes, own) {
+            let place = || format!("block {}", block.name);
+            let table = match block.rows * block.columns {
+                0 => Table::of(&[], block.rows, block.columns),
+                _ => find(&block)?.ok_or_else(|| {
+                    Error::new(ErrorKind::Format, "the model does not have this block").at(place())
+                })?,
+            };
+            if (table.rows(), table.columns()) != (block.rows, block.columns) {
+                return Err(Error::new(
+                    ErrorKind::Format,
+                    format!(
+                        "{} x {} instead of {} x {}",
+                        table.rows(),
+                        table.columns(),
+                        block.rows,
+                        block.columns
+                    ),
+                )
+                .at(place()));
+            }
+            if block.narrows {
+                weights.tables.insert(block.name, table);
+            } else {
+                weights.small.insert(block.name, table.to_vec());
+            }
+        }
+        Ok(weights)
+    }
+
+    /// A block of node or edge rows. Empty where the profile has none of that name.
+    ///
+    /// # Panics
+    /// For a name that no profile has.
+    pub fn table(&self, name: &str) -> &Table {
+        self.tables
+            .get(name)
+            .unwrap_or_else(|| panic!("no table is named {name}"))
+    }
+
+    /// A small block, widened to f32. Empty where the profile has none of that name.
+    pub fn values(&self, name: &str) -> &[f32] {
+        self.small.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The same weights with their node and edge rows in another element type.
+    ///
+    /// # Errors
+    /// As [`Table::converted`], naming the block.
+    pub fn converted(&self, element: Element) -> Result<Self> {
+        let convert = |(name, table): (&&'static str, &Table)| {
+            Ok((
+                *name,
+                table
+                    .converted(element)
+                    .map_err(|error| error.at(format!("block {name}")))?,
+            ))
+        };
+        Ok(Self {
+            tables: self.tables.iter().map(convert).collect::<Result<_>>()?,
+            small: self.small.clone(),
+        })
+    }
+
+    /// Bytes that the tables and small blocks take.
+    pub fn bytes(&self) -> usize {
+        let scales = |table: &Table| table.scales().map_or(0, |scales| scales.len());
+        self.tables
+            .values()
+            .map(|table| table.bytes().len() + scales(table))
+            .sum::<usize>()
+            + self
+                .small
+                .values()
+                .map(|values| values.len() * 4)
+                .sum::<usize>()
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.tables
+            .values()
+            .map(|table| table.rows() * table.columns())
+            .sum::<usize>()
+            + self.small.values().map(Vec::len).sum::<usize>()
+    }
+}

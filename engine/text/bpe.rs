@@ -1,0 +1,202 @@
+//! Byte-pair encoding through the `tokenizers` crate: train one, load one, encode long texts in pieces.
+
+use std::collections::HashMap;
+
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, PreTokenizerWrapper, TokenizerBuilder};
+
+use crate::text::vocabulary::{END, Vocabulary};
+use crate::{Error, ErrorKind, Result};
+
+/// Texts longer than this are encoded in pieces, in parallel.
+const PIECE: usize = 1 << 18;
+
+fn fault(what: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Vocabulary, format!("{what}: {error}"))
+}
+
+/// The byte of each character of the byte-level alphabet (Radford et al. 2019): printable bytes stand for
+/// themselves, the others are moved to 256 and up, in order.
+fn byte_of_character() -> HashMap<char, u8> {
+    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let mut moved = 256;
+    (0..=255u8)
+        .map(|byte| {
+            let character = if printable(byte) {
+                char::from(byte)
+            } else {
+                moved += 1;
+                char::from_u32(moved - 1).expect("below the surrogates")
+            };
+            (character, byte)
+        })
+        .collect()
+}
+
+/// What a byte-level token decodes to; tokens outside the alphabet decode to themselves.
+pub(crate) fn token_bytes(token: &str) -> Vec<u8> {
+    use std::sync::OnceLock;
+    static ALPHABET: OnceLock<HashMap<char, u8>> = OnceLock::new();
+    let alphabet = ALPHABET.get_or_init(byte_of_character);
+    let bytes: Option<Vec<u8>> = token
+        .chars()
+        .map(|character| alphabet.get(&character).copied())
+        .collect();
+    bytes.unwrap_or_else(|| token.as_bytes().to_vec())
+}
+
+/// Trains a byte-level BPE of `size` tokens, `<end>` first; all 256 bytes are in it, so any text round-trips.
+pub(crate) fn train(
+    texts: impl Iterator<Item = String> + Send,
+    size: usize,
+) -> Result<tokenizers::Tokenizer> {
+    if size < 257 {
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            format!("a BPE vocabulary of {size} tokens"),
+        )
+        .advice("256 bytes and the end token need at least 257"));
+    }
+    let mut tokenizer = TokenizerBuilder::<
+        BPE,
+        tokenizers::NormalizerWrapper,
+        PreTokenizerWrapper,
+        tokenizers::PostProcessorWrapper,
+        DecoderWrapper,
+    >::new()
+    .with_model(BPE::default())
+    .with_pre_tokenizer(Some(ByteLevel::new(false, false, true).into()))
+    .with_decoder(Some(ByteLevel::new(false, false, true).into()))
+    .build()
+    .map_err(|error| fault("the tokenizer cannot be made", &error))?;
+    let mut trainer = BpeTrainer::builder()
+        .vocab_size(size)
+        .min_frequency(2)
+        .show_progress(false)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .special_tokens(vec![AddedToken::from(END, true)])
+        .build();
+    tokenizer
+        .train(&mut trainer, texts)
+        .map_err(|error| fault("BPE training failed", &error))?;
+    let json = tokenizer
+        .to_string(false)
+        .map_err(|error| fault("the tokenizer cannot be written", &error))?;
+    load(json.as_bytes())
+}
+
+/// Loads a `tokenizer.json`.
+pub(crate) fn load(json: &[u8]) -> Result<tokenizers::Tokenizer> {
+    let mut tokenizer = tokenizers::Tokenizer::from_bytes(json)
+        .map_err(|error| fault("this is not a tokenizer.json", &error))?;
+    if !matches!(tokenizer.get_model(), ModelWrapper::BPE(_)) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "only BPE models are read from a tokenizer.json",
+        ));
+    }
+    tokenizer.with_padding(None);
+    let _ = tokenizer.with_truncation(None);
+    Ok(tokenizer)
+}
+
+/// The tokens of a loaded tokenizer, by id.
+pub(crate) fn vocabulary(tokenizer: &tokenizers::Tokenizer) -> Result<Vocabulary> {
+    let map = tokenizer.get_vocab(true);
+    let mut tokens = vec![None; map.len()];
+    for (token, id) in map {
+        match tokens.get_mut(id as usize) {
+            Some(place) => *place = Some(token),
+            None => {
+                return Err(fault(
+                    "the ids have gaps",
+                    &format!("id {id} of {} tokens", tokens.len()),
+                ));
+            }
+        }
+    }
+    let tokens: Vec<String> = tokens
+        .into_iter()
+        .enumerate()
+        .map(|(id, token)| {
+            token.ok_or_else(|| fault("the ids have gaps", &format!("no token has id {id}")))
+        })
+        .collect::<Result<_>>()?;
+    let special: Vec<u32> = tokenizer
+        .get_added_tokens_decoder()
+        .into_iter()
+        .filter(|(_, token)| token.special)
+        .map(|(id, _)| id)
+        .collect();
+    let bytes = tokens
+        .iter()
+        .enumerate()
+        .map(|(id, token)| {
+            if special.contains(&(id as u32)) {
+                Vec::new()
+            } else {
+                token_bytes(token)
+            }
+        })
+        .collect();
+    let position = |names: &[&str]| {
+        names
+            .iter()
+            .find_map(|name| tokens.iter().position(|token| token == name))
+            .map(|id| id as u32)
+    };
+    let unknown = match tokenizer.get_model() {
+        ModelWrapper::BPE(model) => model
+            .unk_token
+            .as_deref()
+            .and_then(|token| position(&[token])),
+        _ => None,
+    };
+    let stop = position(&[END, "<|endoftext|>", "</s>", "<|end_of_text|>"]);
+    Vocabulary::new(tokens, bytes, unknown, stop)
+}
+
+/// Encodes a text; a long one in pieces, cut where the pre-tokenizer cuts in any case.
+pub(crate) fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let failed = |error: tokenizers::Error| fault("the text cannot be encoded", &error);
+    if text.len() <= PIECE {
+        return Ok(tokenizer
+            .encode_fast(text, false)
+            .map_err(failed)?
+            .get_ids()
+            .to_vec());
+    }
+    let encodings = tokenizer
+        .encode_batch_fast(pieces(text), false)
+        .map_err(failed)?;
+    Ok(encodings
+        .iter()
+        .flat_map(|encoding| encoding.get_ids().iter().copied())
+        .collect())
+}
+
+/// Cuts before a single space between two letters, where every byte-level pre-tokenizer cuts as well.
+/// A text without such a place (no spaces for a megabyte) is cut between characters.
+fn pieces(text: &str) -> Vec<&str> {
+    let bytes = text.as_bytes();
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    while bytes.len() - start > PIECE {
+        let from = start + PIECE;
+        let limit = (start + 4 * PIECE).min(bytes.len() - 1);
+        let word = |at: &usize| {
+            bytes[*at] == b' '
+                && bytes[at - 1].is_ascii_alphabetic()
+                && bytes[at + 1].is_ascii_alphabetic()
+        };
+        let mut end = (from..limit).find(word).unwrap_or(limit);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        pieces.push(&text[start..end]);
+        start = end;
+    }
+    pieces.push(&text[start..]);
+    pieces
+}

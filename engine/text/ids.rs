@@ -1,0 +1,80 @@
+//! Files of token ids: little-endian u16 (`.u16`) or u32 (`.u32`), one after another.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::{Error, ErrorKind, Result};
+
+fn width(path: &Path) -> Result<usize> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("u16") => Ok(2),
+        Some("u32") => Ok(4),
+        _ => Err(Error::new(
+            ErrorKind::Format,
+            "a file of token ids is named .u16 or .u32",
+        )
+        .at(path.display())),
+    }
+}
+
+/// Reads a whole file of ids; with `vocabulary`, each id must be below it.
+///
+/// # Errors
+/// [`ErrorKind::Io`]; [`ErrorKind::Format`] for a length that is no whole number of ids;
+/// [`ErrorKind::Vocabulary`] with the place of the first id that is too large.
+pub fn read_ids(path: &Path, vocabulary: Option<usize>) -> Result<Vec<u32>> {
+    let width = width(path)?;
+    let bytes = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
+    if bytes.len() % width != 0 {
+        return Err(Error::new(
+            ErrorKind::Format,
+            format!("{} bytes are no whole number of ids", bytes.len()),
+        )
+        .at(path.display()));
+    }
+    let ids: Vec<u32> = match width {
+        2 => bytes
+            .chunks_exact(2)
+            .map(|b| u32::from(u16::from_le_bytes([b[0], b[1]])))
+            .collect(),
+        _ => bytes
+            .chunks_exact(4)
+            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect(),
+    };
+    if let Some(size) = vocabulary
+        && let Some(place) = ids.iter().position(|&id| id as usize >= size)
+    {
+        return Err(Error::new(
+            ErrorKind::Vocabulary,
+            format!(
+                "id {} at place {place} is outside the vocabulary of {size}",
+                ids[place]
+            ),
+        )
+        .at(path.display()));
+    }
+    Ok(ids)
+}
+
+/// Writes ids as the name of the file says.
+///
+/// # Errors
+/// [`ErrorKind::Io`]; [`ErrorKind::Vocabulary`] for an id that does not fit u16.
+pub fn write_ids(path: &Path, ids: &[u32]) -> Result<()> {
+    let mut bytes = Vec::with_capacity(ids.len() * 4);
+    if width(path)? == 2 {
+        for &id in ids {
+            let narrow = u16::try_from(id).map_err(|_| {
+                Error::new(ErrorKind::Vocabulary, format!("id {id} does not fit u16"))
+                    .at(path.display())
+            })?;
+            bytes.extend_from_slice(&narrow.to_le_bytes());
+        }
+    } else {
+        bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+    }
+    let mut file = std::fs::File::create(path).map_err(|error| Error::io(error, path.display()))?;
+    file.write_all(&bytes)
+        .map_err(|error| Error::io(error, path.display()))
+}

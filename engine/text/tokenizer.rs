@@ -1,0 +1,428 @@
+//! The tokenizer: text ⇄ token ids, by characters, byte pairs, pieces, or bare ids.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::bpe;
+use crate::text::vocabulary::{END, Vocabulary};
+use crate::{Error, ErrorKind, Result};
+
+/// Text to token ids and back.
+///
+/// ```
+/// use brillm::text::Tokenizer;
+/// let tokenizer = Tokenizer::train_characters(["天地玄黄，宇宙洪荒。"].map(String::from).into_iter(), 300)?;
+/// let ids = tokenizer.encode("天地 naïve ☃")?;
+/// assert_eq!(tokenizer.decode(&ids), "天地 naïve ☃"); // unseen characters travel as bytes
+/// # Ok::<(), brillm::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    kind: Kind,
+    vocabulary: Vocabulary,
+    byte_tokens: Option<Box<[u32; 256]>>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Characters,
+    Bpe(Box<tokenizers::Tokenizer>),
+    Pieces { longest: usize },
+    Ids,
+}
+
+/// How a tokenizer is kept in a model file: self-contained JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum Stored {
+    Characters { tokens: Vec<String> },
+    Bpe { tokenizer: serde_json::Value },
+    Pieces { tokens: Vec<String> },
+    Ids { size: u32 },
+}
+
+impl Tokenizer {
+    /// Characters, each its own token; `<0x00>`…`<0xFF>` are bytes, `<unk>` or `[UNK]` is the unknown.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`] for a token that occurs twice.
+    pub fn characters(tokens: Vec<String>) -> Result<Self> {
+        Self::from_stored(Stored::Characters { tokens })
+    }
+
+    /// The most frequent characters of a corpus, up to `size` tokens with the 256 bytes and `<end>`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] for a size below 257.
+    pub fn train_characters(texts: impl Iterator<Item = String>, size: usize) -> Result<Self> {
+        if size < 257 {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                format!("a character vocabulary of {size} tokens"),
+            )
+            .advice("256 bytes and the end token need at least 257"));
+        }
+        let mut counts: HashMap<char, u64> = HashMap::new();
+        for text in texts {
+            for character in text.chars() {
+                *counts.entry(character).or_default() += 1;
+            }
+        }
+        let mut ranked: Vec<(char, u64)> = counts.into_iter().collect();
+        ranked.sort_unstable_by_key(|&(character, count)| (std::cmp::Reverse(count), character));
+        ranked.truncate(size - 257);
+        let mut tokens = vec![END.to_string()];
+        tokens.extend((0..=255u8).map(|byte| format!("<0x{byte:02X}>")));
+        tokens.extend(
+            ranked
+                .into_iter()
+                .map(|(character, _)| character.to_string()),
+        );
+        Self::characters(tokens)
+    }
+
+    /// Trains a byte-level BPE of `size` tokens on a corpus.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] for a size below 257.
+    pub fn train_bpe(texts: impl Iterator<Item = String> + Send, size: usize) -> Result<Self> {
+        Self::of_bpe(bpe::train(texts, size)?)
+    }
+
+    /// Loads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], or [`ErrorKind::Vocabulary`] when it is not a BPE tokenizer.
+    pub fn open(path: &Path) -> Result<Self> {
+        let json = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
+        Self::of_bpe(bpe::load(&json).map_err(|error| error.at(path.display()))?)
+    }
+
+    /// Reads the authors' vocabulary, `{token: id}`, or a `tokenizer.json`.
+    ///
+    /// Single characters make a character tokenizer; longer tokens without merges are matched greedily,
+    /// the longest first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`] for ids with gaps, or an order of ids that differs from the order in the
+    /// file (the authors number edges by the latter and look them up by the former).
+    pub fn from_authors(json: &[u8]) -> Result<Self> {
+        if let Ok(tokenizer) = bpe::load(json) {
+            return Self::of_bpe(tokenizer);
+        }
+        let pairs: Pairs = serde_json::from_slice(json).map_err(|error| {
+            Error::new(
+                ErrorKind::Vocabulary,
+                format!("not a vocabulary of the form {{token: id}}: {error}"),
+            )
+        })?;
+        let mut tokens = Vec::with_capacity(pairs.0.len());
+        for (place, (token, id)) in pairs.0.into_iter().enumerate() {
+            if id != place as u64 {
+                return Err(Error::new(
+                    ErrorKind::Vocabulary,
+                    format!("token {token:?} stands at place {place} but has id {id}"),
+                )
+                .advice("the ids must count up from 0 in the order of the file"));
+            }
+            tokens.push(token);
+        }
+        let single = |token: &String| token.chars().count() == 1 || special(token);
+        Self::from_stored(match tokens.iter().all(single) {
+            true => Stored::Characters { tokens },
+            false => Stored::Pieces { tokens },
+        })
+    }
+
+    /// Bare ids, for models trained on files of token ids: nothing to encode or decode.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] for more than 2^24 ids.
+    pub fn ids(size: usize) -> Result<Self> {
+        Self::from_stored(Stored::Ids {
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+        })
+    }
+
+    fn of_bpe(tokenizer: tokenizers::Tokenizer) -> Result<Self> {
+        let vocabulary = bpe::vocabulary(&tokenizer)?;
+        Ok(Self {
+            kind: Kind::Bpe(Box::new(tokenizer)),
+            vocabulary,
+            byte_tokens: None,
+        })
+    }
+
+    fn from_stored(stored: Stored) -> Result<Self> {
+        let unknown = |tokens: &[String]| {
+            ["<unk>", "[UNK]"]
+                .iter()
+                .find_map(|name| tokens.iter().position(|t| t == name))
+                .map(|id| id as u32)
+        };
+        let stop = |tokens: &[String]| {
+            tokens
+                .iter()
+                .position(|token| token == END)
+                .map(|id| id as u32)
+        };
+        match stored {
+            Stored::Characters { tokens } => {
+                let bytes = tokens.iter().map(|token| plain_bytes(token)).collect();
+                let (unknown, stop) = (unknown(&tokens), stop(&tokens));
+                let vocabulary = Vocabulary::new(tokens, bytes, unknown, stop)?;
+                let all: Option<Vec<u32>> = (0..=255u8)
+                    .map(|byte| vocabulary.id(&format!("<0x{byte:02X}>")))
+                    .collect();
+                let byte_tokens =
+                    all.map(|ids| Box::new(<[u32; 256]>::try_from(ids).expect("256 bytes")));
+                Ok(Self {
+                    kind: Kind::Characters,
+                    vocabulary,
+                    byte_tokens,
+                })
+            }
+            Stored::Pieces { tokens } => {
+                let bytes: Vec<Vec<u8>> = tokens
+                    .iter()
+                    .map(|token| {
+                        if special(token) {
+                            Vec::new()
+                        } else {
+                            bpe::token_bytes(token)
+                        }
+                    })
+                    .collect();
+                let longest = bytes.iter().map(Vec::len).max().unwrap_or(0);
+                let (unknown, stop) = (unknown(&tokens), stop(&tokens));
+                let vocabulary = Vocabulary::new(tokens, bytes, unknown, stop)?;
+                Ok(Self {
+                    kind: Kind::Pieces { longest },
+                    vocabulary,
+                    byte_tokens: None,
+                })
+            }
+            Stored::Bpe { tokenizer } => {
+                let json = serde_json::to_vec(&tokenizer).expect("JSON writes as JSON");
+                Self::of_bpe(bpe::load(&json)?)
+            }
+            Stored::Ids { size } => {
+                if size > 1 << 24 {
+                    return Err(Error::new(
+                        ErrorKind::Configuration,
+                        format!("a vocabulary of {size} ids"),
+                    ));
+                }
+                let tokens: Vec<String> = (0..size).map(|id| id.to_string()).collect();
+                let bytes = tokens
+                    .iter()
+                    .map(|token| format!("{token} ").into_bytes())
+                    .collect();
+                Ok(Self {
+                    kind: Kind::Ids,
+                    vocabulary: Vocabulary::new(tokens, bytes, None, None)?,
+                    byte_tokens: None,
+                })
+            }
+        }
+    }
+
+    /// The vocabulary.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Encodes a text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`] for text that a loaded vocabulary without bytes or unknown cannot say;
+    /// [`ErrorKind::Unsupported`] for a model over bare ids.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        match &self.kind {
+            Kind::Bpe(tokenizer) => bpe::encode(tokenizer, text),
+            Kind::Characters => self.encode_characters(text),
+            Kind::Pieces { longest } => self.encode_pieces(text, *longest),
+            Kind::Ids => Err(Error::new(
+                ErrorKind::Unsupported,
+                "this model knows token ids, but no text",
+            )
+            .advice("give the prompt as --prompt-ids 3,4,5")),
+        }
+    }
+
+    fn encode_characters(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = Vec::with_capacity(text.len() / 2);
+        let mut buffer = [0; 4];
+        for (offset, character) in text.char_indices() {
+            let written: &str = character.encode_utf8(&mut buffer);
+            match (
+                self.vocabulary.id(written),
+                &self.byte_tokens,
+                self.vocabulary.unknown(),
+            ) {
+                (Some(id), ..) => ids.push(id),
+                (None, Some(bytes), _) => {
+                    ids.extend(written.bytes().map(|byte| bytes[byte as usize]))
+                }
+                (None, None, Some(unknown)) => ids.push(unknown),
+                (None, None, None) => return Err(outside(character, offset)),
+            }
+        }
+        Ok(ids)
+    }
+
+    fn encode_pieces(&self, text: &str, longest: usize) -> Result<Vec<u32>> {
+        let pieces: HashMap<&[u8], u32> = (0..self.vocabulary.len() as u32)
+            .map(|id| (self.vocabulary.bytes(id), id))
+            .filter(|(bytes, _)| !bytes.is_empty())
+            .collect();
+        let bytes = text.as_bytes();
+        let mut ids = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let reach = longest.min(bytes.len() - at);
+            let found = (1..=reach)
+                .rev()
+                .find_map(|n| pieces.get(&bytes[at..at + n]).map(|&id| (n, id)));
+            match (found, self.vocabulary.unknown()) {
+                (Some((n, id)), _) => {
+                    ids.push(id);
+                    at += n;
+                }
+                (None, Some(unknown)) => {
+                    ids.push(unknown);
+                    at += 1;
+                    while !text.is_char_boundary(at) {
+                        at += 1;
+                    }
+                }
+                (None, None) => return Err(outside(text[at..].chars().next().unwrap_or(' '), at)),
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The bytes of a sequence of tokens; ids outside the vocabulary give nothing.
+    pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
+        ids.iter()
+            .flat_map(|&id| self.vocabulary.bytes(id))
+            .copied()
+            .collect()
+    }
+
+    /// The text of a sequence of tokens; bytes that are not UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        String::from_utf8_lossy(&self.decode_bytes(ids)).into_owned()
+    }
+
+    /// The tokenizer as self-contained JSON, as model files keep it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let tokens = || {
+            (0..self.vocabulary.len() as u32)
+                .filter_map(|id| self.vocabulary.token(id))
+                .map(String::from)
+                .collect()
+        };
+        let stored = match &self.kind {
+            Kind::Characters => Stored::Characters { tokens: tokens() },
+            Kind::Pieces { .. } => Stored::Pieces { tokens: tokens() },
+            Kind::Ids => Stored::Ids {
+                size: self.vocabulary.len() as u32,
+            },
+            Kind::Bpe(tokenizer) => {
+                let json = tokenizer
+                    .to_string(false)
+                    .expect("a loaded tokenizer can be written");
+                Stored::Bpe {
+                    tokenizer: serde_json::from_str(&json).expect("it is JSON"),
+                }
+            }
+        };
+        serde_json::to_vec(&stored).expect("strings and numbers write as JSON")
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`] or [`ErrorKind::Format`] when it is not that.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let stored: Stored = serde_json::from_slice(bytes).map_err(|error| {
+            Error::new(
+                ErrorKind::Format,
+                format!("the vocabulary cannot be read: {error}"),
+            )
+        })?;
+        Self::from_stored(stored)
+    }
+}
+
+fn outside(character: char, offset: usize) -> Error {
+    Error::new(
+        ErrorKind::Vocabulary,
+        format!(
+            "the vocabulary has no token for {character:?} (U+{:04X}), at byte {offset}",
+            character as u32
+        ),
+    )
+    .advice("leave it out, or use a model whose vocabulary has bytes")
+}
+
+/// Names in brackets, such as `[PAD]`, `<unk>` or `<end>`, that stand for no text.
+fn special(token: &str) -> bool {
+    let enclosed =
+        |open, close| token.len() > 2 && token.starts_with(open) && token.ends_with(close);
+    (enclosed('[', ']')
+        && token[1..token.len() - 1]
+            .chars()
+            .all(|c| c.is_ascii_uppercase()))
+        || (enclosed('<', '>')
+            && token[1..token.len() - 1]
+                .chars()
+                .all(|c| c.is_ascii_lowercase()))
+        || byte_token(token).is_some()
+}
+
+fn byte_token(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    (digits.len() == 2)
+        .then(|| u8::from_str_radix(digits, 16).ok())
+        .flatten()
+}
+
+fn plain_bytes(token: &str) -> Vec<u8> {
+    match byte_token(token) {
+        Some(byte) => vec![byte],
+        None if special(token) => Vec::new(),
+        None => token.as_bytes().to_vec(),
+    }
+}
+
+/// A JSON object whose order counts.
+struct Pairs(Vec<(String, u64)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Pairs;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an object of tokens and ids")
+            }
+            fn visit_map<M: serde::de::MapAccess<'de>>(
+                self,
+                mut map: M,
+            ) -> std::result::Result<Pairs, M::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
