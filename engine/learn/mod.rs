@@ -1,10 +1,23 @@
-//! The way back: loss, gradients, optimiser, schedule, resume.
+//! The way back: loss, gradients, optimiser, schedule, checkpoints and resume.
+//!
+//! In: a recipe and text. Out: a model, a log, checkpoints. The learners walk the same path as `signal`,
+//! many sequences at once, and then back; the trainer repeats that until the recipe is done.
 
 pub mod adamw;
 pub mod batch;
+pub mod checkpoint;
 pub mod composed;
+pub mod data;
 mod dropout;
+pub mod learner;
+pub mod log;
 pub mod own;
 pub mod parameter;
 pub mod prior;
+pub mod recipe;
 mod residual;
+mod tensorboard;
+mod trainer;
+
+pub use recipe::Recipe;
+pub use trainer::{Outcome, Trainer, Watcher};

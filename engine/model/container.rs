@@ -164,23 +164,11 @@ impl Container {
     /// # Complexity
     /// One pass over the bytes that are verified.
     pub fn open(path: &Path, verify: Verify) -> Result<Self> {
-        let place = path.display();
-        let file = File::open(path).map_err(|error| Error::io(error, place.to_string()))?;
-        let meta = file
-            .metadata()
-            .map_err(|error| Error::io(error, place.to_string()))?;
-        if !meta.is_file() {
-            return Err(Error::new(ErrorKind::Io, "is not a file").at(place));
+        let bytes = map_file(path)?;
+        if bytes.is_empty() {
+            return Err(Error::new(ErrorKind::Format, "the file is empty").at(path.display()));
         }
-        if meta.len() == 0 {
-            return Err(Error::new(ErrorKind::Format, "the file is empty").at(place));
-        }
-        // SAFETY: the map is read-only and private to this process's view. Another process that truncates
-        // the file while it is open would end this one with a bus error, as with every mapped file; models
-        // are written to a new name and renamed, never changed in place, so no writer of ours does that.
-        let map = unsafe { memmap2::Mmap::map(&file) }
-            .map_err(|error| Error::io(error, place.to_string()))?;
-        Self::from_bytes(Bytes::mapped(map), verify).map_err(|error| error.at(place))
+        Self::from_bytes(bytes, verify).map_err(|error| error.at(path.display()))
     }
 
     /// Opens a file that lies in memory.
@@ -279,6 +267,27 @@ impl Container {
             place: format!("block {}", block.name),
         })
     }
+}
+
+/// Maps a file into memory, read-only.
+///
+/// # Errors
+/// [`ErrorKind::Io`].
+pub fn map_file(path: &Path) -> Result<Bytes> {
+    let place = |error| Error::io(error, path.display());
+    let file = File::open(path).map_err(place)?;
+    let meta = file.metadata().map_err(place)?;
+    if !meta.is_file() {
+        return Err(Error::new(ErrorKind::Io, "is not a file").at(path.display()));
+    }
+    if meta.len() == 0 {
+        return Ok(Bytes::copy_of::<u8>(&[]));
+    }
+    // SAFETY: the map is read-only and private to this process's view. Another process that truncates the
+    // file while it is open would end this one with a bus error, as with every mapped file; files are
+    // written to a new name and renamed, never changed in place, so no writer of ours does that.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(place)?;
+    Ok(Bytes::mapped(map))
 }
 
 fn damaged(what: String) -> Error {

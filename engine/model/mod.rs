@@ -9,6 +9,6 @@ mod container;
 mod model;
 mod writer;
 
-pub use container::{Block, Container, Parts, VERSION, Verify};
+pub use container::{Block, Container, Parts, VERSION, Verify, map_file};
 pub use model::{ChargeSettings, Metadata, Model};
 pub use writer::Writer;

@@ -1,0 +1,167 @@
+//! One learner for both edge forms, as the training loop sees it.
+
+use crate::graph::TokenGraph;
+use crate::kernel::table::Table;
+use crate::learn::adamw::{AdamMode, Moments, gradient_norm};
+use crate::learn::batch::Batch;
+use crate::learn::composed::{Composed, Loss};
+use crate::learn::own::Own;
+use crate::learn::parameter::Parameter;
+use crate::learn::prior::Prior;
+use crate::learn::recipe::Train;
+use crate::signal::{EdgeForm, Profile, Weights};
+use crate::{Error, ErrorKind, Result};
+
+/// The parameters of a run with their moments.
+pub struct Learner {
+    form: Form,
+    moments: Vec<Moments<f32>>,
+}
+
+enum Form {
+    Composed(Box<Composed<f32>>),
+    Own(Box<Own<f32>>),
+}
+
+impl Learner {
+    /// Fresh parameters.
+    pub fn new(profile: &Profile, graph: &TokenGraph, dropout: f64, seed: u64) -> Self {
+        let mut form = match profile.form {
+            EdgeForm::Composed => {
+                let mut learner = Composed::new(profile, graph, seed);
+                learner.dropout = dropout;
+                learner.seed = seed;
+                Form::Composed(Box::new(learner))
+            }
+            EdgeForm::Own => {
+                let mut learner = Own::new(profile, graph, seed);
+                learner.dropout = dropout;
+                learner.seed = seed;
+                Form::Own(Box::new(learner))
+            }
+        };
+        let moments = form
+            .parameters()
+            .iter()
+            .map(|parameter| Moments {
+                first: vec![0.0; parameter.value.len()],
+                second: vec![0.0; parameter.value.len()],
+            })
+            .collect();
+        Self { form, moments }
+    }
+
+    /// All parameters, in block order.
+    pub fn parameters(&mut self) -> Vec<&mut Parameter<f32>> {
+        self.form.parameters()
+    }
+
+    /// The moments, in the same order.
+    pub fn moments(&mut self) -> &mut [Moments<f32>] {
+        &mut self.moments
+    }
+
+    /// Loss without learning.
+    pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<f32>, batch: &Batch) -> Loss {
+        match &mut self.form {
+            Form::Composed(learner) => learner.loss(graph, prior, batch),
+            Form::Own(learner) => learner.loss(graph, prior, batch),
+        }
+    }
+
+    /// One step, numbered from 1. Returns the loss before it and the gradient's norm, if it is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] when the loss is no longer finite; nothing has moved then.
+    pub fn learn(
+        &mut self,
+        graph: &TokenGraph,
+        prior: &Prior<f32>,
+        batch: &Batch,
+        train: &Train,
+        step: u64,
+    ) -> Result<(Loss, Option<f64>)> {
+        let adam = train.adamw();
+        let rate = train.rate_at(step - 1);
+        let clip = (train.clip > 0.0).then_some(train.clip);
+        let check = |loss: Loss| match loss.nats.is_finite() {
+            true => Ok(loss),
+            false => Err(
+                Error::new(ErrorKind::Numeric, "the loss is no longer finite")
+                    .at(format!("step {step}"))
+                    .advice("lower train.rate or train.clip; the last checkpoint is whole"),
+            ),
+        };
+        let factor = |norm: f64| match clip {
+            Some(limit) if norm > limit => limit / norm,
+            _ => 1.0,
+        };
+        match &mut self.form {
+            Form::Own(learner) if adam.mode == AdamMode::Touched => {
+                let update = adam.update(step, rate * train.arena_rate, true);
+                let (arena, others) = self.moments.split_at_mut(1);
+                let moments = (
+                    arena[0].first.as_mut_slice(),
+                    arena[0].second.as_mut_slice(),
+                );
+                let (loss, norm) = learner.learn(graph, prior, batch, &update, moments, clip);
+                let loss = check(loss)?;
+                let scale = norm.map_or(1.0, factor);
+                for (parameter, moments) in learner.parameters().into_iter().skip(1).zip(others) {
+                    adam.step(parameter, moments, step, rate, scale);
+                }
+                Ok((loss, norm))
+            }
+            form => {
+                let loss = check(match form {
+                    Form::Composed(learner) => learner.gradients(graph, prior, batch),
+                    Form::Own(learner) => learner.gradients(graph, prior, batch),
+                })?;
+                let mut parameters = form.parameters();
+                let norm = gradient_norm(&parameters);
+                for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
+                    let rate = if parameter.name == "edge.arena" {
+                        rate * train.arena_rate
+                    } else {
+                        rate
+                    };
+                    adam.step(parameter, moments, step, rate, factor(norm));
+                }
+                Ok((loss, Some(norm)))
+            }
+        }
+    }
+
+    /// The parameters as a model keeps them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] for a parameter that is not finite.
+    pub fn weights(&mut self, profile: &Profile, graph: &TokenGraph) -> Result<Weights> {
+        let parameters = self.form.parameters();
+        Weights::gather(profile, graph.nodes(), graph.own_edges(), |block| {
+            let Some(parameter) = parameters
+                .iter()
+                .find(|parameter| parameter.name == block.name)
+            else {
+                return Ok(None);
+            };
+            if let Some(place) = parameter.value.iter().position(|value| !value.is_finite()) {
+                return Err(
+                    Error::new(ErrorKind::Numeric, format!("value {place} is not finite"))
+                        .at(format!("block {}", block.name))
+                        .advice("training diverged: lower train.rate"),
+                );
+            }
+            Ok(Some(Table::of(&parameter.value, block.rows, block.columns)))
+        })
+    }
+}
+
+impl Form {
+    fn parameters(&mut self) -> Vec<&mut Parameter<f32>> {
+        match self {
+            Self::Composed(learner) => learner.parameters(),
+            Self::Own(learner) => learner.parameters(),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! From a prompt to text: a token iterator over a session, with stop strings and cancellation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::model::Model;
+use crate::path::{Sampling, Session, SessionState};
+use crate::signal::Start;
+use crate::text::Decoder;
+use crate::{Error, ErrorKind, Result};
+
+/// One new token, with the text it completes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The token.
+    pub id: u32,
+    /// Text that is complete now; empty while a character is still on its way.
+    pub text: String,
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// All tokens asked for are there.
+    Length,
+    /// The model's end token, or a stop string.
+    Stop,
+    /// The caller cancelled.
+    Cancelled,
+    /// No node was left to choose: all were banned.
+    Exhausted,
+}
+
+/// What to generate and how; [`Self::start`] begins.
+#[derive(Clone, Debug)]
+pub struct Request {
+    prompt: Vec<u32>,
+    start: Start,
+    sampling: Sampling,
+    tokens: usize,
+    stops: Vec<String>,
+    ignore_end: bool,
+    cancel: Option<Arc<AtomicBool>>,
+    charges: bool,
+    state: Option<SessionState>,
+}
+
+impl Request {
+    /// A request for text that continues `prompt`.
+    ///
+    /// # Errors
+    /// As [`crate::text::Tokenizer::encode`].
+    pub fn text(model: &Model, prompt: &str) -> Result<Self> {
+        Ok(Self::ids(model.tokenizer().encode(prompt)?))
+    }
+
+    /// A request for tokens that continue `prompt`.
+    pub fn ids(prompt: Vec<u32>) -> Self {
+        Self {
+            prompt,
+            start: Start::Profile,
+            sampling: Sampling::greedy(),
+            tokens: 128,
+            stops: Vec::new(),
+            ignore_end: false,
+            cancel: None,
+            charges: false,
+            state: None,
+        }
+    }
+
+    /// At most so many new tokens.
+    #[must_use]
+    pub fn tokens(mut self, tokens: usize) -> Self {
+        self.tokens = tokens;
+        self
+    }
+
+    /// How nodes are chosen.
+    #[must_use]
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
+        self
+    }
+
+    /// Where the signal starts.
+    #[must_use]
+    pub fn start_signal(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Ends as soon as the new text contains this; the text up to it is given out.
+    #[must_use]
+    pub fn stop(mut self, text: impl Into<String>) -> Self {
+        self.stops.push(text.into());
+        self
+    }
+
+    /// Does not end at the model's end token.
+    #[must_use]
+    pub fn ignore_end(mut self, ignore: bool) -> Self {
+        self.ignore_end = ignore;
+        self
+    }
+
+    /// Ends when the flag is set, from any thread.
+    #[must_use]
+    pub fn cancel(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.cancel = Some(flag);
+        self
+    }
+
+    /// Switches on the charges the model was fitted with, if it has any.
+    #[must_use]
+    pub fn charges(mut self, on: bool) -> Self {
+        self.charges = on;
+        self
+    }
+
+    /// Goes on from a saved session; the prompt, if any, is walked from there.
+    #[must_use]
+    pub fn resume(mut self, state: SessionState) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// The prompt's tokens.
+    pub fn prompt_ids(&self) -> &[u32] {
+        &self.prompt
+    }
+
+    /// Walks the prompt; the iterator then gives one new token at a time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for an empty prompt or a sampling option out of range.
+    pub fn start(self, model: &Model) -> Result<Generation> {
+        if self.stops.iter().any(String::is_empty) {
+            return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
+        }
+        let mechanism = model.mechanism().clone();
+        let mut session = match self.state {
+            Some(state) => {
+                let mut session = Session::restore(mechanism, state, self.sampling)?;
+                session.walk(&self.prompt)?;
+                session
+            }
+            None => Session::begin(mechanism, &self.prompt, &self.start, self.sampling)?,
+        };
+        if self.charges
+            && let Some(settings) = model.metadata().charges
+        {
+            session.set_charges(settings.charges());
+        }
+        let end = if self.ignore_end { None } else { model.tokenizer().vocabulary().stop() };
+        Ok(Generation {
+            model: model.clone(),
+            session,
+            left: self.tokens,
+            stops: self.stops,
+            end,
+            cancel: self.cancel,
+            decoder: Decoder::default(),
+            held: String::new(),
+            finish: None,
+        })
+    }
+}
+
+/// A generation under way: an iterator of tokens.
+///
+/// ```no_run
+/// # fn main() -> brillm::Result<()> {
+/// let model = brillm::Model::open("model.bril".as_ref(), Default::default())?;
+/// for piece in brillm::Request::text(&model, "Once upon a time")?.tokens(50).start(&model)? {
+///     print!("{}", piece?.text);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Generation {
+    model: Model,
+    session: Session,
+    left: usize,
+    stops: Vec<String>,
+    end: Option<u32>,
+    cancel: Option<Arc<AtomicBool>>,
+    decoder: Decoder,
+    /// Text held back because it may be the beginning of a stop string.
+    held: String,
+    finish: Option<Finish>,
+}
+
+impl Generation {
+    /// The session, to look at, to inject energy into, or to save.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Why it ended; `None` while it goes on.
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    /// All that is left, as one text with its tokens.
+    ///
+    /// # Errors
+    /// The first error of a step.
+    pub fn collect_text(&mut self) -> Result<(String, Vec<u32>)> {
+        let (mut text, mut ids) = (String::new(), Vec::new());
+        for piece in self {
+            let piece = piece?;
+            text.push_str(&piece.text);
+            ids.push(piece.id);
+        }
+        Ok((text, ids))
+    }
+
+    fn advance(&mut self) -> Result<Option<Piece>> {
+        if self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            self.finish = Some(Finish::Cancelled);
+            return Ok(None);
+        }
+        if self.left == 0 {
+            self.finish = Some(Finish::Length);
+            return Ok(None);
+        }
+        let Some(id) = self.session.step()? else {
+            self.finish = Some(Finish::Exhausted);
+            return Ok(None);
+        };
+        if Some(id) == self.end {
+            self.finish = Some(Finish::Stop);
+            return Ok(None);
+        }
+        self.left -= 1;
+        let mut text = self.decoder.push(self.model.tokenizer(), id);
+        if self.left == 0 {
+            text.push_str(&self.decoder.finish());
+        }
+        Ok(Some(Piece { id, text: self.release(text) }))
+    }
+
+    /// Holds back what may begin a stop string, and ends at a whole one.
+    fn release(&mut self, text: String) -> String {
+        if self.stops.is_empty() {
+            return text;
+        }
+        self.held.push_str(&text);
+        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+            self.finish = Some(Finish::Stop);
+            let text = self.held[..at].to_string();
+            self.held.clear();
+            return text;
+        }
+        if self.left == 0 {
+            return std::mem::take(&mut self.held);
+        }
+        let begins = |from: &usize| {
+            self.held.is_char_boundary(*from)
+                && self.stops.iter().any(|stop| stop.starts_with(&self.held[*from..]))
+        };
+        let keep = (0..self.held.len()).find(begins).unwrap_or(self.held.len());
+        let rest = self.held.split_off(keep);
+        std::mem::replace(&mut self.held, rest)
+    }
+}
+
+impl Iterator for Generation {
+    type Item = Result<Piece>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.finish.is_some() {
+            return None;
+        }
+        let next = self.advance().transpose();
+        if matches!(next, Some(Err(_))) {
+            self.finish = Some(Finish::Exhausted);
+        }
+        if next.is_none() && !self.held.is_empty() {
+            // The end token came while text was held back: it is given out with no token of its own.
+            let text = std::mem::take(&mut self.held);
+            return Some(Ok(Piece { id: self.session.flow().node, text }));
+        }
+        next
+    }
+}

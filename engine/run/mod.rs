@@ -1,0 +1,10 @@
+//! Joins the rooms: a model, a prompt, and text that streams out.
+//!
+//! In: a [`Model`](crate::Model) and a [`Request`]. Out: a [`Generation`], an iterator of tokens with
+//! their text. The commands, the server and the C interface are thin over this room.
+
+mod evaluation;
+mod generation;
+
+pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
+pub use generation::{Finish, Generation, Piece, Request};
