@@ -1,1 +1,14 @@
-//! Measure.
+//! How well a model predicts held-out text, and the bar it must pass.
+//!
+//! In: token ids and any model's probabilities. Out: a [`Perplexity`] over the [`Windows`] of a text, and the
+//! same figure of the n-gram model [`KneserNey`], the rival that every figure of this engine stands next to.
+//! `learn` validates with it; the commands that evaluate and compare models print it.
+
+mod context_tree;
+mod kneser_ney;
+mod perplexity;
+mod windows;
+
+pub use kneser_ney::KneserNey;
+pub use perplexity::Perplexity;
+pub use windows::{Prediction, Windows, check_ids};

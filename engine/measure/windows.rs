@@ -1,0 +1,241 @@
+//! Which tokens of a held-out text are predicted, and from which context.
+//!
+//! Window w of length L is the tokens `(L−1)w ..= (L−1)w + L−1`: windows share one token, so each token after
+//! the first is predicted at most once, and none without a context. A model starts each window anew; in the
+//! streaming variant its context runs on from the start of the text.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+/// The evaluation protocol: `count` windows of `length` tokens from the start of a text.
+///
+/// ```
+/// use brillm::measure::Windows;
+/// let windows: Windows = "31,400".parse()?;
+/// assert_eq!(windows, Windows { length: 31, count: 400, stream: false });
+/// let second = windows.predictions(59_998)?.nth(30).expect("a second window");
+/// assert_eq!((second.window, second.context, second.target), (1, 30..31, 31));
+/// # Ok::<(), brillm::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Tokens in a window, at least 2: one context to start from and `length − 1` predictions.
+    pub length: usize,
+    /// Windows to use, at least 1; a text that has fewer is used as far as it goes.
+    pub count: usize,
+    /// Whether the context runs on across windows instead of starting anew in each.
+    pub stream: bool,
+}
+
+/// One token to predict, as positions in the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prediction {
+    /// The window it belongs to.
+    pub window: usize,
+    /// The tokens that may be looked at; never empty, and it ends where the target begins.
+    pub context: Range<usize>,
+    /// The token to predict.
+    pub target: usize,
+}
+
+impl Windows {
+    /// `count` windows of `length` tokens, the context limited to the window.
+    pub fn new(length: usize, count: usize) -> Self {
+        Self {
+            length,
+            count,
+            stream: false,
+        }
+    }
+
+    /// The same windows with a context that runs on (or not).
+    #[must_use]
+    pub fn streaming(mut self, stream: bool) -> Self {
+        self.stream = stream;
+        self
+    }
+
+    /// How many whole windows of a text of `tokens` tokens are used: at most `count`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] if `length` is below 2, `count` is 0, or not one whole window fits.
+    pub fn fitting(&self, tokens: usize) -> Result<usize> {
+        self.check()?;
+        let whole = tokens.saturating_sub(1) / (self.length - 1);
+        if whole == 0 {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "a text of {tokens} tokens has no whole window of {}",
+                    self.length
+                ),
+            )
+            .advice("use a longer text or shorter windows"));
+        }
+        Ok(whole.min(self.count))
+    }
+
+    /// The tokens of each window used, in order: `length` each, overlapping by one.
+    ///
+    /// # Errors
+    /// As [`fitting`](Self::fitting).
+    pub fn spans(&self, tokens: usize) -> Result<impl ExactSizeIterator<Item = Range<usize>>> {
+        let step = self.length.saturating_sub(1);
+        Ok((0..self.fitting(tokens)?).map(move |window| window * step..(window + 1) * step + 1))
+    }
+
+    /// Every prediction in the order of the text.
+    ///
+    /// # Errors
+    /// As [`fitting`](Self::fitting).
+    pub fn predictions(&self, tokens: usize) -> Result<impl Iterator<Item = Prediction>> {
+        let stream = self.stream;
+        Ok(self
+            .spans(tokens)?
+            .enumerate()
+            .flat_map(move |(window, span)| {
+                let first = if stream { 0 } else { span.start };
+                (span.start + 1..span.end).map(move |target| Prediction {
+                    window,
+                    context: first..target,
+                    target,
+                })
+            }))
+    }
+
+    fn check(&self) -> Result<()> {
+        let what = match (self.length, self.count) {
+            (0 | 1, _) => format!("a window of {} tokens predicts nothing", self.length),
+            (_, 0) => "no windows were asked for".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Input, what)
+            .at("windows")
+            .advice("give LENGTH,COUNT, for example 31,400"))
+    }
+}
+
+/// Parses `LENGTH,COUNT`, the form of the command line.
+impl FromStr for Windows {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let number = |part: &str| part.trim().parse::<usize>().ok();
+        let windows = text
+            .split_once(',')
+            .and_then(|(length, count)| Some(Self::new(number(length)?, number(count)?)))
+            .ok_or_else(|| {
+                Error::new(ErrorKind::Input, format!("{text:?} is not LENGTH,COUNT"))
+                    .at("windows")
+                    .advice("give two whole numbers, for example 31,400")
+            })?;
+        windows.check()?;
+        Ok(windows)
+    }
+}
+
+impl fmt::Display for Windows {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{},{}", self.length, self.count)?;
+        if self.stream {
+            formatter.write_str(" streaming")?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks that every id is below the vocabulary's size.
+///
+/// # Errors
+/// [`ErrorKind::Input`] with the position of the first id that is not.
+pub fn check_ids(tokens: &[u32], vocabulary_size: usize) -> Result<()> {
+    match tokens
+        .iter()
+        .position(|&token| token as usize >= vocabulary_size)
+    {
+        None => Ok(()),
+        Some(position) => Err(Error::new(
+            ErrorKind::Input,
+            format!(
+                "id {} lies outside the vocabulary of {vocabulary_size}",
+                tokens[position]
+            ),
+        )
+        .at(format!("token {position}"))
+        .advice("encode the text with the tokenizer of this vocabulary")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_share_one_token_and_predict_the_rest_once() {
+        let windows = Windows::new(4, 2);
+        let spans: Vec<_> = windows.spans(9).unwrap().collect();
+        assert_eq!(spans, [0..4, 3..7]);
+        let seen: Vec<_> = windows
+            .predictions(9)
+            .unwrap()
+            .map(|p| (p.window, p.context, p.target))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (0, 0..1, 1),
+                (0, 0..2, 2),
+                (0, 0..3, 3),
+                (1, 3..4, 4),
+                (1, 3..5, 5),
+                (1, 3..6, 6)
+            ]
+        );
+        let last = windows.streaming(true).predictions(9).unwrap().last();
+        assert_eq!(last.unwrap().context, 0..6);
+    }
+
+    #[test]
+    fn a_short_text_is_used_as_far_as_it_goes() {
+        let windows = Windows::new(31, 400);
+        assert_eq!(windows.fitting(31).unwrap(), 1);
+        assert_eq!(windows.fitting(60).unwrap(), 1);
+        assert_eq!(windows.fitting(61).unwrap(), 2);
+        assert_eq!(windows.fitting(1_000_000).unwrap(), 400);
+        for tokens in [0, 1, 30] {
+            assert_eq!(
+                windows.fitting(tokens).unwrap_err().kind(),
+                ErrorKind::Input
+            );
+        }
+    }
+
+    #[test]
+    fn the_form_of_the_command_line_is_parsed_and_printed() {
+        assert_eq!("31, 400".parse::<Windows>().unwrap().to_string(), "31,400");
+        for text in [
+            "", "31", "31,", ",400", "1,400", "31,0", "31,400,2", "-3,4", "a,b",
+        ] {
+            let error = text.parse::<Windows>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Input, "{text}");
+            assert!(error.to_string().contains("31,400"), "{error}");
+        }
+    }
+
+    #[test]
+    fn unusable_windows_are_refused_wherever_they_came_from() {
+        assert!(Windows::new(0, 1).spans(10).is_err());
+        assert!(Windows::new(5, 0).predictions(10).is_err());
+        assert!(Windows::new(usize::MAX, usize::MAX).fitting(10).is_err());
+    }
+
+    #[test]
+    fn an_id_outside_the_vocabulary_is_named_with_its_position() {
+        assert!(check_ids(&[0, 4, 2], 5).is_ok());
+        let error = check_ids(&[0, 4, 5, 9], 5).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input);
+        assert!(error.to_string().starts_with("token 2: id 5"), "{error}");
+    }
+}
