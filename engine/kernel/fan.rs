@@ -10,7 +10,7 @@
 //!
 //! All three products run through one kernel that keeps four rows in registers.
 
-use crate::kernel::activation::{gelu, gelu_derivative};
+use crate::kernel::activation::gelu_with_derivative;
 use crate::kernel::simd::{Arithmetic, Level, dispatch};
 
 /// Rows that share the loads of a matrix.
@@ -143,16 +143,15 @@ fn forward_body<A: Arithmetic>(
         let mut lanes = [0.0f32; LANES];
         for block in blocks {
             for lane in 0..LANES {
-                let z = block[lane];
-                let c = gelu::<A>(z);
+                let (c, slope) = gelu_with_derivative::<A>(block[lane]);
                 lanes[lane] = A::multiply_add(c, c, lanes[lane]);
-                block[lane] = c * gelu_derivative::<A>(z);
+                block[lane] = c * slope;
             }
         }
         for z in rest {
-            let c = gelu::<A>(*z);
+            let (c, slope) = gelu_with_derivative::<A>(*z);
             square = A::multiply_add(c, c, square);
-            *z = c * gelu_derivative::<A>(*z);
+            *z = c * slope;
         }
         let square: f32 = square + lanes.iter().sum::<f32>();
         *energy = if squared { square } else { square.sqrt() };

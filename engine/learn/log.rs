@@ -1,168 +1,278 @@
-//! The record of a run: JSON lines, and the same as CSV and for TensorBoard.
+//! The log of a run, in three forms: `log.jsonl`, `log.csv` and a TensorBoard event file.
 //!
-//! `log.jsonl` is the truth; `log.csv` and the TensorBoard event file are made from it, and made anew when
-//! a run is resumed, so that all three hold what an uninterrupted run would have written.
+//! The JSON lines are the log; the other two say the same to other readers and are rebuilt from it when a run
+//! resumes, so the three never disagree. Each record is handed to the operating system whole, as soon as it
+//! is made: a process that is killed loses none, and at worst tears the last line, which resuming removes.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use super::tensorboard;
+use crate::error::{Error, ErrorKind, Result};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+pub use super::record::{Record, Training, Validation, wall_time};
 
-use crate::learn::tensorboard::EventFile;
-use crate::{Error, ErrorKind, Result};
+/// The records of a run as JSON, one a line.
+pub const JSON_FILE: &str = "log.jsonl";
+/// The records of a run as comma-separated values, with a header.
+pub const CSV_FILE: &str = "log.csv";
+/// The records of a run for TensorBoard, which knows its files by `tfevents` in the name.
+pub const EVENT_FILE: &str = "events.out.tfevents.brillm";
 
-/// One line of the log.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// Steps taken.
-    pub step: u64,
-    /// Tokens predicted so far.
-    pub tokens: u64,
-    /// Mean training loss since the last record, in nats per token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss: Option<f64>,
-    /// Learning rate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<f64>,
-    /// Norm of the gradient before clipping.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gradient_norm: Option<f64>,
-    /// Perplexity on the validation text, over all V.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub validation_perplexity: Option<f64>,
-    /// Wall-clock seconds of this process (not comparable between runs).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wall_seconds: Option<f64>,
-    /// Tokens per wall-clock second since the last record (not comparable between runs).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wall_tokens_per_second: Option<f64>,
-}
-
-const COLUMNS: &str =
-    "step,tokens,loss,rate,gradient_norm,validation_perplexity,wall_seconds,wall_tokens_per_second";
-
-/// Appends records to a run folder.
+/// Writes the records of one run into its folder.
+///
+/// A record of a step is added before the checkpoint of that step is saved: then a run that resumes from the
+/// checkpoint has the log of a run that was never interrupted, but for the `wall_` fields.
+#[derive(Debug)]
 pub struct RunLog {
-    json: File,
-    csv: File,
-    events: EventFile,
-    place: PathBuf,
+    json: Appender,
+    csv: Appender,
+    events: Appender,
+    /// The last record's step, or the step resumed from: no record goes back behind it.
+    step: u64,
 }
 
 impl RunLog {
-    /// Opens the log of a folder, dropping every record after `step`, and any torn last line.
+    /// Begins the log of a new run; makes the folder.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], or [`ErrorKind::Resource`] on a full disk.
-    pub fn open(folder: &Path, step: u64) -> Result<Self> {
-        let path = folder.join("log.jsonl");
-        let kept: Vec<Record> = match path.exists() {
-            true => read(&path)?
-                .into_iter()
-                .filter(|record| record.step <= step)
-                .collect(),
-            false => Vec::new(),
-        };
-        let place = |error| Error::io(error, folder.display());
-        let partial = folder.join("log.jsonl.partial");
-        let mut text = String::new();
-        for record in &kept {
-            text.push_str(&line(record)?);
+    /// [`ErrorKind::Input`] if the folder already has a log; an input-output error if it cannot be written.
+    pub fn create(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
+        let path = folder.join(JSON_FILE);
+        File::create_new(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Error::new(ErrorKind::Input, "the folder holds the log of another run")
+                    .at(path.display())
+                    .advice("resume that run, or choose another folder")
+            }
+            _ => Error::io(error, path.display()),
+        })?;
+        Self::resume(folder, 0)
+    }
+
+    /// Goes on with the log of a run that resumes after `step` optimiser steps.
+    ///
+    /// Records of later steps and a torn last line are removed from all three files. A folder without a log
+    /// begins one there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`], with the line, if the log is damaged before its last line; an input-output error
+    /// if it cannot be read or written, in which case `log.jsonl` is as it was.
+    ///
+    /// # Complexity
+    /// O(records).
+    pub fn resume(folder: impl AsRef<Path>, step: u64) -> Result<Self> {
+        let folder = folder.as_ref();
+        fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
+        let mut json = Appender::open(folder.join(JSON_FILE))?;
+        let mut csv = Replacement::new(folder.join(CSV_FILE))?;
+        let mut events = Replacement::new(folder.join(EVENT_FILE))?;
+
+        csv.write(format!("{}\n", Record::COLUMNS).as_bytes())?;
+        let mut kept = 0;
+        let mut begun = false;
+        each_record(&json.path, |record, end| {
+            if record.step() > step {
+                return Ok(false);
+            }
+            if !begun {
+                events.write(&tensorboard::file_version(record.wall_time()))?;
+                begun = true;
+            }
+            csv.write(csv_line(&record).as_bytes())?;
+            events.write(&event(&record))?;
+            kept = end;
+            Ok(true)
+        })?;
+        if !begun {
+            events.write(&tensorboard::file_version(wall_time()))?;
         }
-        std::fs::write(&partial, text).map_err(place)?;
-        std::fs::rename(&partial, &path).map_err(place)?;
-        let json = OpenOptions::new().append(true).open(&path).map_err(place)?;
-        let mut csv = File::create(folder.join("log.csv")).map_err(place)?;
-        writeln!(csv, "{COLUMNS}").map_err(place)?;
-        let mut log = Self {
+        let (csv, events) = (csv.finish()?, events.finish()?);
+        // Last, so that whatever fails before it can be tried again.
+        json.cut(kept)?;
+        Ok(Self {
             json,
             csv,
-            events: EventFile::create(folder)?,
-            place: folder.to_path_buf(),
-        };
-        for record in &kept {
-            log.copy(record)?;
-        }
-        Ok(log)
+            events,
+            step,
+        })
     }
 
-    /// Adds a record.
+    /// Adds a record to all three files.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], or [`ErrorKind::Resource`] on a full disk.
-    pub fn write(&mut self, record: &Record) -> Result<()> {
-        let line = line(record)?;
-        self.json
-            .write_all(line.as_bytes())
-            .map_err(|error| Error::io(error, self.place.display()))?;
-        self.copy(record)
+    /// [`ErrorKind::Input`] for a record of an earlier step than the last; an input-output error if it cannot
+    /// be written: the log then ends with the last whole record.
+    pub fn add(&mut self, record: &Record) -> Result<()> {
+        if record.step() < self.step {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "a record of step {} after one of step {}",
+                    record.step(),
+                    self.step
+                ),
+            )
+            .at(self.json.path.display())
+            .advice("add records in the order of their steps"));
+        }
+        let mut line = serde_json::to_vec(record).map_err(|error| {
+            Error::new(ErrorKind::Format, "the record cannot be written as JSON")
+                .at(self.json.path.display())
+                .because(error)
+        })?;
+        line.push(b'\n');
+        self.json.append(&line)?;
+        self.csv.append(csv_line(record).as_bytes())?;
+        self.events.append(&event(record))?;
+        self.step = record.step();
+        Ok(())
     }
 
-    fn copy(&mut self, record: &Record) -> Result<()> {
-        let cell = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
-        writeln!(
-            self.csv,
-            "{},{},{},{},{},{},{},{}",
-            record.step,
-            record.tokens,
-            cell(record.loss),
-            cell(record.rate),
-            cell(record.gradient_norm),
-            cell(record.validation_perplexity),
-            cell(record.wall_seconds),
-            cell(record.wall_tokens_per_second)
-        )
-        .map_err(|error| Error::io(error, self.place.display()))?;
-        for (tag, value) in [
-            ("train/loss", record.loss),
-            ("train/rate", record.rate),
-            ("train/gradient_norm", record.gradient_norm),
-            ("validation/perplexity", record.validation_perplexity),
-        ] {
-            if let Some(value) = value {
-                self.events.scalar(
-                    tag,
-                    record.step,
-                    record.wall_seconds.unwrap_or(0.0),
-                    value as f32,
-                )?;
-            }
+    /// Waits until all records are on the disk; called before a checkpoint counts as saved.
+    ///
+    /// # Errors
+    /// An input-output error of the operating system.
+    pub fn sync(&self) -> Result<()> {
+        for file in [&self.json, &self.csv, &self.events] {
+            file.file
+                .sync_data()
+                .map_err(|error| Error::io(error, file.path.display()))?;
         }
+        Ok(())
+    }
+
+    /// Reads the records of a run's folder, a torn last line left out: also of a run that is still going on.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume), and an input-output error if there is no log.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        each_record(&folder.as_ref().join(JSON_FILE), |record, _| {
+            records.push(record);
+            Ok(true)
+        })?;
+        Ok(records)
+    }
+}
+
+/// Shows each whole record, and where its line ends, until told to stop by `false`.
+fn each_record(path: &Path, mut show: impl FnMut(Record, u64) -> Result<bool>) -> Result<()> {
+    let unreadable = |error| Error::io(error, path.display());
+    let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut line = Vec::new();
+    let mut end = 0;
+    for number in 1.. {
+        line.clear();
+        end += reader.read_until(b'\n', &mut line).map_err(unreadable)? as u64;
+        // Each record was written with its line's end: a last line without one is torn.
+        if line.last() != Some(&b'\n') {
+            break;
+        }
+        let record = serde_json::from_slice(&line).map_err(|error| {
+            Error::new(ErrorKind::Format, "the line is not a record of a run")
+                .at(format!("line {number}"))
+                .at(path.display())
+                .advice("remove the damaged line")
+                .because(error)
+        })?;
+        if !show(record, end)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn csv_line(record: &Record) -> String {
+    format!("{}\n", record.row())
+}
+
+fn event(record: &Record) -> Vec<u8> {
+    tensorboard::scalars(record.step(), record.wall_time(), &record.scalars())
+}
+
+/// A file that only grows, by whole records.
+#[derive(Debug)]
+struct Appender {
+    file: File,
+    path: PathBuf,
+    length: u64,
+}
+
+impl Appender {
+    fn open(path: PathBuf) -> Result<Self> {
+        let open = || {
+            // Not in append mode: there, some systems refuse to cut a file.
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)?;
+            let length = file.seek(SeekFrom::End(0))?;
+            Ok((file, length))
+        };
+        match open() {
+            Ok((file, length)) => Ok(Self { file, path, length }),
+            Err(error) => Err(Error::io(error, path.display())),
+        }
+    }
+
+    fn append(&mut self, record: &[u8]) -> Result<()> {
+        if let Err(error) = self.file.write_all(record) {
+            // A full disk may have taken a part: without it the next record begins a line of its own. If
+            // even that fails, resuming still removes what is torn.
+            let _ = self.cut(self.length);
+            return Err(Error::io(error, self.path.display()));
+        }
+        self.length += record.len() as u64;
+        Ok(())
+    }
+
+    fn cut(&mut self, length: u64) -> Result<()> {
+        self.file
+            .set_len(length)
+            .and_then(|()| self.file.seek(SeekFrom::Start(length)))
+            .map_err(|error| Error::io(error, self.path.display()))?;
+        self.length = length;
         Ok(())
     }
 }
 
-fn line(record: &Record) -> Result<String> {
-    serde_json::to_string(record)
-        .map(|text| text + "\n")
-        .map_err(|error| {
-            Error::new(ErrorKind::Numeric, "a record cannot be written").because(error)
-        })
+/// A file written anew beside the old one, which it replaces when it is whole.
+struct Replacement {
+    writer: BufWriter<File>,
+    partial: PathBuf,
+    path: PathBuf,
 }
 
-/// Reads the records of a `log.jsonl`; a torn last line is left out.
-///
-/// # Errors
-/// [`ErrorKind::Io`]; [`ErrorKind::Format`] with the line of a damaged record.
-pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::io(error, path.display()))?;
-    let count = text.lines().count();
-    let mut records = Vec::with_capacity(count);
-    for (index, line) in text.lines().enumerate() {
-        match serde_json::from_str(line) {
-            Ok(record) => records.push(record),
-            Err(_) if index + 1 == count && !text.ends_with('\n') => {}
-            Err(error) => {
-                return Err(
-                    Error::new(ErrorKind::Format, format!("not a record: {error}")).at(format!(
-                        "{} line {}",
-                        path.display(),
-                        index + 1
-                    )),
-                );
-            }
-        }
+impl Replacement {
+    fn new(path: PathBuf) -> Result<Self> {
+        let mut partial = path.clone().into_os_string();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let file = File::create(&partial).map_err(|error| Error::io(error, partial.display()))?;
+        Ok(Self {
+            writer: BufWriter::new(file),
+            partial,
+            path,
+        })
     }
-    Ok(records)
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.writer
+            .write_all(bytes)
+            .map_err(|error| Error::io(error, self.partial.display()))
+    }
+
+    fn finish(mut self) -> Result<Appender> {
+        self.writer
+            .flush()
+            .map_err(|error| Error::io(error, self.partial.display()))?;
+        drop(self.writer);
+        fs::rename(&self.partial, &self.path)
+            .map_err(|error| Error::io(error, self.path.display()))?;
+        Appender::open(self.path)
+    }
 }

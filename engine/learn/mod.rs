@@ -4,6 +4,8 @@
 //! many sequences at once, and then back; the trainer repeats that until the recipe is done.
 
 pub mod adamw;
+#[cfg(feature = "cli")]
+mod axis;
 pub mod batch;
 pub mod checkpoint;
 pub mod composed;
@@ -13,8 +15,11 @@ pub mod learner;
 pub mod log;
 pub mod own;
 pub mod parameter;
+#[cfg(feature = "cli")]
+pub mod plot;
 pub mod prior;
 pub mod recipe;
+mod record;
 mod residual;
 mod tensorboard;
 mod trainer;

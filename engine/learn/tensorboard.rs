@@ -1,111 +1,125 @@
-//! TensorBoard's event file: TFRecord frames around hand-encoded `Event` messages.
+//! TensorBoard's event files: scalar summaries as protocol buffers in TFRecord frames.
 //!
-//! A frame is the length (u64), its masked CRC-32C, the message, its masked CRC-32C. `Event` has
-//! `wall_time = 1 (double)`, `step = 2 (int64)`, `file_version = 3`, `summary = 5`; `Summary.value = 1`;
-//! `Value` has `tag = 1` and `simple_value = 2 (float)`.
+//! A frame is a length (u64), the masked CRC-32C of its eight bytes, the data, and the masked CRC-32C of the
+//! data, all little-endian. The data is one `Event` message, of which three fields are used: `wall_time = 1`
+//! (double), `step = 2` (int64) and either `file_version = 3` (string, the first frame of a file) or
+//! `summary = 5`, a list `value = 1` of `tag = 1` (string) and `simple_value = 2` (float). Messages this small
+//! need no code generator.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-
-use crate::{Error, Result};
-
-/// An open event file.
-pub struct EventFile {
-    file: File,
-    path: PathBuf,
+/// The first frame of an event file, by which readers know it.
+pub(super) fn file_version(wall_time: f64) -> Vec<u8> {
+    let mut event = Vec::new();
+    double_field(&mut event, 1, wall_time);
+    bytes_field(&mut event, 3, b"brain.Event:2");
+    frame(&event)
 }
 
-impl EventFile {
-    /// Begins the event file of a run folder, replacing an older one.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Io`].
-    pub fn create(folder: &Path) -> Result<Self> {
-        let path = folder.join("events.out.tfevents.0.brillm");
-        let file = File::create(&path).map_err(|error| Error::io(error, path.display()))?;
-        let mut events = Self { file, path };
-        let mut message = double(1, 0.0);
-        message.extend(delimited(3, b"brain.Event:2"));
-        events.frame(&message)?;
-        Ok(events)
+/// One frame with the scalars of one step, by tag.
+pub(super) fn scalars(step: u64, wall_time: f64, values: &[(&str, f64)]) -> Vec<u8> {
+    let mut summary = Vec::new();
+    for (tag, value) in values {
+        let mut entry = Vec::new();
+        bytes_field(&mut entry, 1, tag.as_bytes());
+        float_field(&mut entry, 2, *value as f32);
+        bytes_field(&mut summary, 1, &entry);
     }
-
-    /// Adds one scalar.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Io`].
-    pub fn scalar(&mut self, tag: &str, step: u64, wall_time: f64, value: f32) -> Result<()> {
-        let mut scalar = delimited(1, tag.as_bytes());
-        scalar.push(2 << 3 | 5);
-        scalar.extend_from_slice(&value.to_le_bytes());
-        let mut message = double(1, wall_time);
-        message.push(2 << 3);
-        varint(step, &mut message);
-        message.extend(delimited(5, &delimited(1, &scalar)));
-        self.frame(&message)
-    }
-
-    fn frame(&mut self, message: &[u8]) -> Result<()> {
-        let length = (message.len() as u64).to_le_bytes();
-        let mut frame = Vec::with_capacity(message.len() + 16);
-        frame.extend_from_slice(&length);
-        frame.extend_from_slice(&masked(&length).to_le_bytes());
-        frame.extend_from_slice(message);
-        frame.extend_from_slice(&masked(message).to_le_bytes());
-        self.file
-            .write_all(&frame)
-            .map_err(|error| Error::io(error, self.path.display()))
-    }
+    let mut event = Vec::new();
+    double_field(&mut event, 1, wall_time);
+    key(&mut event, 2, 0);
+    varint(&mut event, step);
+    bytes_field(&mut event, 5, &summary);
+    frame(&event)
 }
 
-fn double(field: u8, value: f64) -> Vec<u8> {
-    let mut bytes = vec![field << 3 | 1];
-    bytes.extend_from_slice(&value.to_le_bytes());
-    bytes
+fn frame(data: &[u8]) -> Vec<u8> {
+    let length = (data.len() as u64).to_le_bytes();
+    let mut frame = Vec::with_capacity(data.len() + 16);
+    frame.extend(length);
+    frame.extend(masked(crc32c(&length)).to_le_bytes());
+    frame.extend(data);
+    frame.extend(masked(crc32c(data)).to_le_bytes());
+    frame
 }
 
-fn delimited(field: u8, content: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![field << 3 | 2];
-    varint(content.len() as u64, &mut bytes);
-    bytes.extend_from_slice(content);
-    bytes
+/// A field's number and wire type: 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes.
+fn key(message: &mut Vec<u8>, field: u64, wire_type: u64) {
+    varint(message, field << 3 | wire_type);
 }
 
-fn varint(mut value: u64, bytes: &mut Vec<u8>) {
+fn varint(message: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
+        message.push(value as u8 | 0x80);
         value >>= 7;
     }
-    bytes.push(value as u8);
+    message.push(value as u8);
 }
 
-/// CRC-32C (Castagnoli), rotated and offset as TFRecord wants it.
-pub(crate) fn masked(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for &byte in bytes {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 {
-                crc >> 1 ^ 0x82f6_3b78
-            } else {
-                crc >> 1
-            };
-        }
-    }
-    (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
+fn double_field(message: &mut Vec<u8>, field: u64, value: f64) {
+    key(message, field, 1);
+    message.extend(value.to_le_bytes());
 }
+
+fn float_field(message: &mut Vec<u8>, field: u64, value: f32) {
+    key(message, field, 5);
+    message.extend(value.to_le_bytes());
+}
+
+fn bytes_field(message: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+    key(message, field, 2);
+    varint(message, bytes.len() as u64);
+    message.extend(bytes);
+}
+
+/// A checksum of data that may itself hold checksums is rotated and shifted by a constant.
+fn masked(checksum: u32) -> u32 {
+    checksum.rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// CRC-32 with Castagnoli's polynomial, reflected (RFC 3720, appendix B.4).
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |checksum, &byte| {
+        TABLE[usize::from(checksum as u8 ^ byte)] ^ (checksum >> 8)
+    })
+}
+
+/// The checksum's step for each value of a byte.
+const TABLE: [u32; 256] = {
+    let mut table = [0u32; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut value = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            value = (value >> 1) ^ (0x82f6_3b78 * (value & 1));
+            bit += 1;
+        }
+        table[byte] = value;
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_castagnoli() {
-        // The check value of CRC-32C over "123456789" is 0xe3069283.
-        assert_eq!(
-            masked(b"123456789"),
-            0xe306_9283u32.rotate_right(15).wrapping_add(0xa282_ead8)
-        );
+    fn the_checksum_gives_the_published_values() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        // RFC 3720, appendix B.4: 32 bytes of zeros, of ones, ascending.
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        let ascending: Vec<u8> = (0..32).collect();
+        assert_eq!(crc32c(&ascending), 0x46dd_794e);
+    }
+
+    #[test]
+    fn large_numbers_take_several_bytes() {
+        let mut message = Vec::new();
+        varint(&mut message, 300);
+        assert_eq!(message, [0xac, 0x02]);
+        message.clear();
+        varint(&mut message, u64::MAX);
+        assert_eq!(message.len(), 10);
     }
 }

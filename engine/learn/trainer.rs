@@ -11,9 +11,10 @@ use crate::learn::checkpoint::{self, Progress};
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
 use crate::learn::learner::Learner;
-use crate::learn::log::{Record, RunLog};
+use crate::learn::log::{Record, RunLog, Training, Validation};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::{NegativeKind, Recipe};
+use crate::measure::Perplexity;
 use crate::model::{Metadata, Model};
 use crate::signal::{Mechanism, Profile};
 use crate::{Error, ErrorKind, Result};
@@ -59,6 +60,7 @@ pub struct Trainer {
     learner: Learner,
     progress: Progress,
     log: RunLog,
+    begun: Instant,
 }
 
 impl Trainer {
@@ -135,7 +137,12 @@ impl Trainer {
             true => checkpoint::load(folder, &mut learner)?.unwrap_or_default(),
             false => Progress::default(),
         };
-        let log = RunLog::open(folder, progress.step)?;
+        let logged = folder.join(crate::learn::log::JSON_FILE).exists();
+        let log = if logged {
+            RunLog::resume(folder, progress.step)?
+        } else {
+            RunLog::create(folder)?
+        };
         let folder = folder.to_path_buf();
         Ok(Self {
             recipe,
@@ -148,6 +155,7 @@ impl Trainer {
             learner,
             progress,
             log,
+            begun: Instant::now(),
         })
     }
 
@@ -170,7 +178,7 @@ impl Trainer {
         };
         let per_step = (train.batch * train.steps) as u64;
         let mut order = Order::default();
-        let begun = Instant::now();
+        let begun = self.begun;
         let mut logged = (begun, self.progress.step);
         let mut cancelled = false;
         while self.progress.step < total {
@@ -189,21 +197,20 @@ impl Trainer {
             if step % train.log_every == 0 || step == total {
                 let now = Instant::now();
                 let seconds = now.duration_since(logged.0).as_secs_f64();
-                let record = Record {
+                let record = Record::Training(Training {
                     step,
                     tokens: step * per_step,
-                    loss: Some(self.progress.nats / self.progress.tokens as f64),
-                    rate: Some(train.rate_at(step - 1)),
+                    loss: self.progress.nats / self.progress.tokens as f64,
+                    rate: train.rate_at(step - 1),
                     gradient_norm: norm,
-                    wall_seconds: Some(now.duration_since(begun).as_secs_f64()),
-                    wall_tokens_per_second: Some(
-                        ((step - logged.1) * per_step) as f64 / seconds.max(1e-9),
-                    ),
-                    validation_perplexity: None,
-                };
+                    wall_tokens_per_second: ((step - logged.1) * per_step) as f64
+                        / seconds.max(1e-9),
+                    wall_seconds: now.duration_since(begun).as_secs_f64(),
+                    wall_time: crate::learn::log::wall_time(),
+                });
                 logged = (now, step);
                 (self.progress.nats, self.progress.tokens) = (0.0, 0);
-                self.log.write(&record)?;
+                self.log.add(&record)?;
                 watcher.record(&record);
             }
             let mut stop = false;
@@ -212,6 +219,8 @@ impl Trainer {
             }
             cancelled = cancel.load(Ordering::Relaxed);
             if step % train.checkpoint_every == 0 || step == total || stop || cancelled {
+                // The log first: a checkpoint is never ahead of it.
+                self.log.sync()?;
                 checkpoint::save(
                     &self.folder,
                     &self.progress,
@@ -241,14 +250,13 @@ impl Trainer {
 
     /// Measures the validation text, keeps the best model, and says whether patience has run out.
     fn validate(&mut self, step: u64, per_step: u64, watcher: &mut dyn Watcher) -> Result<bool> {
-        let perplexity = self.validation_loss().mean().exp();
-        let record = Record {
-            step,
-            tokens: step * per_step,
-            validation_perplexity: Some(perplexity),
-            ..Record::default()
-        };
-        self.log.write(&record)?;
+        let loss = self.validation_loss();
+        let perplexity = loss.mean().exp();
+        let mut measured = Perplexity::new(self.graph.nodes() as u64);
+        measured.add_sum(loss.nats, loss.tokens as u64);
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let record = Record::Validation(Validation::new(step, step * per_step, &measured, seconds));
+        self.log.add(&record)?;
         watcher.record(&record);
         if self.progress.best.is_none_or(|(best, _)| perplexity < best) {
             self.progress.best = Some((perplexity, step));

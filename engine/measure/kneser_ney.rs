@@ -47,7 +47,7 @@ impl KneserNey {
     /// 2³² tokens or more, or an id outside the vocabulary.
     ///
     /// # Complexity
-    /// O(order · T log T) time in parallel and about 40 bytes a token at the peak, for T tokens.
+    /// O(order · T log T) time in parallel and about 60 bytes a token at the peak, for T tokens.
     pub fn train(tokens: &[u32], vocabulary_size: usize, order: usize) -> Result<Self> {
         let refuse = |what: String| Err(Error::new(ErrorKind::Input, what).at("Kneser-Ney"));
         if !(1..=Self::MAXIMUM_ORDER).contains(&order) {

@@ -4,6 +4,8 @@
 //! verifies it; saving writes a temporary file and renames it.
 
 mod container;
+#[cfg(feature = "import")]
+pub mod import;
 
 #[allow(clippy::module_inception, reason = "the room's noun is a model")]
 mod model;

@@ -27,7 +27,12 @@ pub struct Evaluation {
 impl Evaluation {
     fn of(nats: f64, tokens: usize, candidates: usize) -> Self {
         let mean = nats / tokens.max(1) as f64;
-        Self { perplexity: mean.exp(), nats_per_token: mean, tokens, candidates }
+        Self {
+            perplexity: mean.exp(),
+            nats_per_token: mean,
+            tokens,
+            candidates,
+        }
     }
 }
 
@@ -45,23 +50,35 @@ pub fn evaluate_windows(
     windows: std::ops::Range<usize>,
 ) -> Result<Evaluation> {
     if length < 2 {
-        return Err(Error::new(ErrorKind::Input, "a window needs at least 2 tokens"));
+        return Err(Error::new(
+            ErrorKind::Input,
+            "a window needs at least 2 tokens",
+        ));
     }
     let stride = length - 1;
     let fits = tokens.len().saturating_sub(1) / stride;
     let windows: Vec<usize> = (windows.start..windows.end.min(fits)).collect();
     if windows.is_empty() {
-        return Err(Error::new(ErrorKind::Input, format!("{} tokens hold no window of {length}", tokens.len())));
+        return Err(Error::new(
+            ErrorKind::Input,
+            format!("{} tokens hold no window of {length}", tokens.len()),
+        ));
     }
     let nats: Vec<f64> = windows
         .par_iter()
         .map(|&window| {
             let tokens = &tokens[window * stride..window * stride + length];
             let mut session = begin(mechanism, tokens[0])?;
-            tokens[1..].iter().try_fold(0.0, |sum, &next| predict(&mut session, next).map(|nats| sum + nats))
+            tokens[1..].iter().try_fold(0.0, |sum, &next| {
+                predict(&mut session, next).map(|nats| sum + nats)
+            })
         })
         .collect::<Result<_>>()?;
-    Ok(Evaluation::of(nats.iter().sum(), windows.len() * stride, mechanism.nodes()))
+    Ok(Evaluation::of(
+        nats.iter().sum(),
+        windows.len() * stride,
+        mechanism.nodes(),
+    ))
 }
 
 /// Measures `tokens[from..]` with a context that runs on from the first token.
@@ -89,24 +106,38 @@ pub fn evaluate_stream(
             session.force(next)?;
         }
     }
-    Ok(Evaluation::of(nats, tokens.len() - from.max(1), mechanism.nodes()))
+    Ok(Evaluation::of(
+        nats,
+        tokens.len() - from.max(1),
+        mechanism.nodes(),
+    ))
 }
 
 fn begin(mechanism: &Arc<Mechanism>, first: u32) -> Result<Session> {
-    Session::begin(mechanism.clone(), &[first], &Start::Profile, Sampling::greedy())
+    Session::begin(
+        mechanism.clone(),
+        &[first],
+        &Start::Profile,
+        Sampling::greedy(),
+    )
 }
 
 fn predict(session: &mut Session, next: u32) -> Result<f64> {
     if next as usize >= session.mechanism().nodes() {
         return Err(Error::new(
             ErrorKind::Input,
-            format!("token {next} is outside the vocabulary of {}", session.mechanism().nodes()),
+            format!(
+                "token {next} is outside the vocabulary of {}",
+                session.mechanism().nodes()
+            ),
         ));
     }
     let nats = session.resistance(next);
     if !nats.is_finite() {
-        return Err(Error::new(ErrorKind::Numeric, "the probability is not a number")
-            .at(format!("step {}", session.flow().step)));
+        return Err(
+            Error::new(ErrorKind::Numeric, "the probability is not a number")
+                .at(format!("step {}", session.flow().step)),
+        );
     }
     session.force(next)?;
     Ok(nats)

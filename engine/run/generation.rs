@@ -152,7 +152,11 @@ impl Request {
         {
             session.set_charges(settings.charges());
         }
-        let end = if self.ignore_end { None } else { model.tokenizer().vocabulary().stop() };
+        let end = if self.ignore_end {
+            None
+        } else {
+            model.tokenizer().vocabulary().stop()
+        };
         Ok(Generation {
             model: model.clone(),
             session,
@@ -218,7 +222,11 @@ impl Generation {
     }
 
     fn advance(&mut self) -> Result<Option<Piece>> {
-        if self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+        if self
+            .cancel
+            .as_ref()
+            .is_some_and(|flag| flag.load(Ordering::Relaxed))
+        {
             self.finish = Some(Finish::Cancelled);
             return Ok(None);
         }
@@ -239,7 +247,10 @@ impl Generation {
         if self.left == 0 {
             text.push_str(&self.decoder.finish());
         }
-        Ok(Some(Piece { id, text: self.release(text) }))
+        Ok(Some(Piece {
+            id,
+            text: self.release(text),
+        }))
     }
 
     /// Holds back what may begin a stop string, and ends at a whole one.
@@ -248,7 +259,12 @@ impl Generation {
             return text;
         }
         self.held.push_str(&text);
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+        if let Some(at) = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop.as_str()))
+            .min()
+        {
             self.finish = Some(Finish::Stop);
             let text = self.held[..at].to_string();
             self.held.clear();
@@ -259,7 +275,10 @@ impl Generation {
         }
         let begins = |from: &usize| {
             self.held.is_char_boundary(*from)
-                && self.stops.iter().any(|stop| stop.starts_with(&self.held[*from..]))
+                && self
+                    .stops
+                    .iter()
+                    .any(|stop| stop.starts_with(&self.held[*from..]))
         };
         let keep = (0..self.held.len()).find(begins).unwrap_or(self.held.len());
         let rest = self.held.split_off(keep);
@@ -281,7 +300,10 @@ impl Iterator for Generation {
         if next.is_none() && !self.held.is_empty() {
             // The end token came while text was held back: it is given out with no token of its own.
             let text = std::mem::take(&mut self.held);
-            return Some(Ok(Piece { id: self.session.flow().node, text }));
+            return Some(Ok(Piece {
+                id: self.session.flow().node,
+                text,
+            }));
         }
         next
     }

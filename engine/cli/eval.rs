@@ -1,0 +1,220 @@
+//! `brillm eval`: perplexity on held-out text or ids, over the full vocabulary.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::measure::Windows;
+use crate::model::ChargeSettings;
+use crate::run::{Evaluation, evaluate_stream, evaluate_windows};
+use crate::text::{Corpus, CorpusOptions, read_ids};
+use crate::{Error, ErrorKind, Result};
+
+/// Measures perplexity over all V targets.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The model; the English one in the program by default.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Text to measure on: files, folders, globs, or -.
+    #[arg(required_unless_present = "ids", conflicts_with = "ids")]
+    text: Vec<String>,
+    /// Token ids to measure on, .u16 or .u32.
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
+    /// Windows LENGTH,COUNT whose state is reset; without it the whole text is one stream.
+    #[arg(long, value_name = "LENGTH,COUNT")]
+    windows: Option<Windows>,
+    /// The first window measured.
+    #[arg(long, default_value_t = 0, value_name = "W")]
+    first_window: usize,
+    /// Measures the tokens of the windows, but with a context that runs on.
+    #[arg(long, requires = "windows")]
+    stream: bool,
+    /// Switches on charges: those the model was fitted with, or DECAY,NODE,EDGE,SCALE.
+    #[arg(long, num_args = 0..=1, default_missing_value = "model", value_name = "DECAY,NODE,EDGE,SCALE")]
+    charges: Option<String>,
+    /// Perplexity of a window's last tokens after contexts of these lengths: how far the past reaches.
+    #[arg(long, value_delimiter = ',', value_name = "N,…")]
+    contexts: Vec<usize>,
+    /// Shuffles all but the last N tokens of each context: what order beyond them is worth.
+    #[arg(long, value_name = "N")]
+    shuffle_prefix: Option<usize>,
+    /// Seed of the shuffling.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Where to run.
+    #[arg(long, value_enum, default_value_t)]
+    backend: super::Backend,
+    /// Report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Predictions measured for each context length, at most.
+const PREDICTIONS: usize = 2000;
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<()> {
+        self.backend.check()?;
+        let model = super::open_model(self.model.as_deref())?;
+        let mechanism = model.mechanism();
+        let mut bytes = 0;
+        let tokens = match &self.ids {
+            Some(path) => read_ids(path, Some(mechanism.nodes()))?,
+            None => {
+                let mut tokens = Vec::new();
+                for document in Corpus::open(&self.text, CorpusOptions::default())? {
+                    let document = document?;
+                    bytes += document.len();
+                    tokens.extend(model.tokenizer().encode(&document)?);
+                    tokens.extend(model.tokenizer().vocabulary().stop());
+                }
+                tokens
+            }
+        };
+        if !self.contexts.is_empty() {
+            return self.contexts(&model, &tokens);
+        }
+        let result = match &self.windows {
+            Some(windows) if !self.stream => {
+                let range = self.first_window..self.first_window + windows.count;
+                evaluate_windows(mechanism, &tokens, windows.length, range)?
+            }
+            windows => {
+                let (from, to) = match windows {
+                    Some(windows) => {
+                        let stride = windows.length.saturating_sub(1).max(1);
+                        let to =
+                            ((self.first_window + windows.count) * stride + 1).min(tokens.len());
+                        (self.first_window * stride + 1, to)
+                    }
+                    None => (1, tokens.len()),
+                };
+                evaluate_stream(
+                    mechanism,
+                    &tokens[..to],
+                    from,
+                    self.charges(&model)?.map(|c| c.charges()),
+                )?
+            }
+        };
+        self.report(&result, bytes)
+    }
+
+    fn charges(&self, model: &crate::Model) -> Result<Option<ChargeSettings>> {
+        match self.charges.as_deref() {
+            None => Ok(None),
+            Some("model") => model.metadata().charges.map(Some).ok_or_else(|| {
+                Error::new(ErrorKind::Input, "the model was not fitted with charges")
+                    .advice("give them as --charges DECAY,NODE,EDGE,SCALE")
+            }),
+            Some(text) => {
+                let numbers: Option<Vec<f64>> = text
+                    .split(',')
+                    .map(|number| number.trim().parse().ok())
+                    .collect();
+                match numbers.as_deref() {
+                    Some(&[decay, node, edge, scale]) => Ok(Some(ChargeSettings {
+                        decay,
+                        node_strength: node as f32,
+                        edge_strength: edge as f32,
+                        scale: scale as f32,
+                    })),
+                    _ => Err(Error::new(
+                        ErrorKind::Input,
+                        format!("{text:?} is not DECAY,NODE,EDGE,SCALE"),
+                    )),
+                }
+            }
+        }
+    }
+
+    /// Predicts the same tokens after contexts of different lengths.
+    fn contexts(&self, model: &crate::Model, tokens: &[u32]) -> Result<()> {
+        use rayon::prelude::*;
+        let longest = self.contexts.iter().copied().max().unwrap_or(0);
+        if longest == 0 || tokens.len() <= longest + 1 {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("{} tokens are too few for these contexts", tokens.len()),
+            ));
+        }
+        let stride = ((tokens.len() - longest) / PREDICTIONS).max(1);
+        let places: Vec<usize> = (longest..tokens.len())
+            .step_by(stride)
+            .take(PREDICTIONS)
+            .collect();
+        let mut rows = Vec::new();
+        for &length in &self.contexts {
+            let nats: Vec<f64> = places
+                .par_iter()
+                .map(|&place| {
+                    let mut context = tokens[place - length..place].to_vec();
+                    if let Some(kept) = self.shuffle_prefix {
+                        let shuffled = length.saturating_sub(kept);
+                        let mut random = crate::kernel::random::Random::stream(
+                            self.seed,
+                            0x7368_7566,
+                            place as u64,
+                        );
+                        random.shuffle(&mut context[..shuffled]);
+                    }
+                    let sampling = crate::path::Sampling::greedy();
+                    let start = crate::signal::Start::Profile;
+                    let mechanism = model.mechanism().clone();
+                    let mut session =
+                        crate::path::Session::begin(mechanism, &context, &start, sampling)?;
+                    Ok(session.resistance(tokens[place]))
+                })
+                .collect::<Result<_>>()?;
+            let mean = nats.iter().sum::<f64>() / nats.len() as f64;
+            rows.push((length, mean.exp(), mean));
+        }
+        if self.json {
+            let rows: Vec<_> = rows
+                .iter()
+                .map(|&(length, perplexity, nats)| {
+                    json!({"context": length, "perplexity": perplexity, "nats_per_token": nats})
+                })
+                .collect();
+            return super::say_json(&json!({
+                "contexts": rows,
+                "tokens": places.len(),
+                "candidates": model.mechanism().nodes(),
+                "shuffle_prefix": self.shuffle_prefix,
+            }));
+        }
+        for (length, perplexity, _) in rows {
+            super::say(format!(
+                "context {length:5}: perplexity {perplexity:.2} over {} predictions",
+                places.len()
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, result: &Evaluation, bytes: usize) -> Result<()> {
+        let bits = (bytes > 0).then(|| {
+            result.nats_per_token * result.tokens as f64 / std::f64::consts::LN_2 / bytes as f64
+        });
+        if self.json {
+            return super::say_json(&json!({
+                "perplexity": result.perplexity,
+                "nats_per_token": result.nats_per_token,
+                "tokens": result.tokens,
+                "candidates": result.candidates,
+                "bits_per_byte": bits,
+            }));
+        }
+        super::say(format!(
+            "perplexity {:.2} ({:.4} nats per token) over {} predictions among {} tokens{}",
+            result.perplexity,
+            result.nats_per_token,
+            result.tokens,
+            result.candidates,
+            bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per byte"))
+        ))
+    }
+}

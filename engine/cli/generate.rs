@@ -1,0 +1,152 @@
+//! `brillm generate`: text that continues a prompt, streamed as it comes.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+
+use super::prompt::PromptArguments;
+use crate::path::{SessionState, beam};
+use crate::run::Request;
+use crate::{Error, ErrorKind, Result};
+
+/// Continues a prompt; text streams out as it is made.
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    prompt: PromptArguments,
+    /// Ends at this text; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Goes on past the model's end token.
+    #[arg(long)]
+    ignore_end: bool,
+    /// Instead of one path, the B paths of least resistance with their totals.
+    #[arg(long, value_name = "B", conflicts_with_all = ["temperature", "save_session", "load_session"])]
+    beam: Option<usize>,
+    /// Energy added at a token before the first choice, as ID=ENERGY; may be given several times.
+    #[arg(long, value_name = "ID=ENERGY", value_parser = parse_injection)]
+    inject: Vec<(u32, f32)>,
+    /// Switches on the charges of visited tokens that the model was fitted with.
+    #[arg(long)]
+    charges: bool,
+    /// Writes the session here when done, to go on later.
+    #[arg(long, value_name = "FILE")]
+    save_session: Option<PathBuf>,
+    /// Goes on from a saved session.
+    #[arg(long, value_name = "FILE")]
+    load_session: Option<PathBuf>,
+}
+
+fn parse_injection(text: &str) -> std::result::Result<(u32, f32), String> {
+    let (id, energy) = text.split_once('=').ok_or("give it as ID=ENERGY")?;
+    Ok((
+        id.parse().map_err(|_| "the id is no number")?,
+        energy.parse().map_err(|_| "the energy is no number")?,
+    ))
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<()> {
+        let (model, ids) = self.prompt.open()?;
+        let name = self
+            .prompt
+            .model
+            .as_ref()
+            .map_or(model.metadata().name.clone(), |path| {
+                path.display().to_string()
+            });
+        if let Some(width) = self.beam {
+            return self.beam(&model, &ids, width);
+        }
+        super::catch_interrupt()?;
+        let mut request: Request = self
+            .prompt
+            .request(ids.clone(), 0.7)
+            .ignore_end(self.ignore_end)
+            .charges(self.charges)
+            .cancel(super::interrupted().clone());
+        for stop in &self.stop {
+            request = request.stop(stop);
+        }
+        if let Some(path) = &self.load_session {
+            let text = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
+            let state: SessionState = serde_json::from_slice(&text).map_err(|error| {
+                Error::new(ErrorKind::Format, format!("not a session: {error}")).at(path.display())
+            })?;
+            request = request.resume(state);
+        }
+        let begun = Instant::now();
+        let mut generation = request.start(&model)?;
+        for &(node, energy) in &self.inject {
+            generation.session().inject(node, energy)?;
+        }
+        if self.prompt.json {
+            let (text, new) = generation.collect_text()?;
+            let seconds = begun.elapsed().as_secs_f64();
+            super::say_json(&json!({
+                "model": name,
+                "prompt_ids": ids,
+                "ids": new,
+                "text": text,
+                "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
+                "seed": self.prompt.seed,
+            }))?;
+        } else {
+            super::stream(&model.tokenizer().decode(&ids))?;
+            for piece in &mut generation {
+                super::stream(&piece?.text)?;
+            }
+            super::say("")?;
+        }
+        if let Some(path) = &self.save_session {
+            let text = serde_json::to_vec(generation.session().state()).map_err(|error| {
+                Error::new(ErrorKind::Numeric, "the session cannot be written").because(error)
+            })?;
+            crate::learn::checkpoint::write_whole(path, &text)?;
+        }
+        Ok(())
+    }
+
+    fn beam(&self, model: &crate::Model, ids: &[u32], width: usize) -> Result<()> {
+        let stops: Vec<u32> = if self.ignore_end {
+            Vec::new()
+        } else {
+            model.tokenizer().vocabulary().stop().into_iter().collect()
+        };
+        let (start, ban) = (&self.prompt.start, &self.prompt.ban);
+        let paths = beam(
+            model.mechanism(),
+            ids,
+            start,
+            width,
+            self.prompt.tokens,
+            &stops,
+            ban,
+        )?;
+        if self.prompt.json {
+            let paths: Vec<_> = paths
+                .iter()
+                .map(|path| {
+                    json!({
+                        "ids": path.nodes,
+                        "text": model.tokenizer().decode(&path.nodes),
+                        "resistance": path.resistance,
+                        "stopped": path.stopped,
+                    })
+                })
+                .collect();
+            return super::say_json(&json!({"prompt_ids": ids, "paths": paths}));
+        }
+        let prompt = model.tokenizer().decode(ids);
+        for path in paths {
+            super::say(format!(
+                "{:9.3}  {prompt}{}",
+                path.resistance,
+                model.tokenizer().decode(&path.nodes)
+            ))?;
+        }
+        Ok(())
+    }
+}

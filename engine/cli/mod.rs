@@ -1,0 +1,169 @@
+//! The commands: arguments in, text or JSON out, exit codes. One file a command; everything they do is in
+//! the rooms below.
+
+mod baseline;
+mod eval;
+mod generate;
+mod import;
+mod plot;
+mod prompt;
+mod quantize;
+mod trace;
+mod train;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+
+use crate::kernel::bytes::Bytes;
+use crate::model::{Model, Verify};
+use crate::{Error, ErrorKind, Result};
+
+/// The exit code after Ctrl-C: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// A language-model engine whose core data structure is a graph.
+#[derive(Parser)]
+#[command(name = "brillm", version = VERSION, arg_required_else_help = true, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads to use; all cores by default.
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Generate(generate::Arguments),
+    Train(train::Arguments),
+    Eval(eval::Arguments),
+    Baseline(baseline::Arguments),
+    Trace(trace::Arguments),
+    Import(import::Arguments),
+    Quantize(quantize::Arguments),
+    Plot(plot::Arguments),
+}
+
+/// The crate's version and the file format's, as `--version` prints them.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (.bril format 1)");
+
+static ENGLISH: OnceLock<&'static [u8]> = OnceLock::new();
+
+/// Runs the command line. `english` is the model used where none is named.
+pub fn main(english: Option<&'static [u8]>) -> ExitCode {
+    if let Some(english) = english {
+        let _ = ENGLISH.set(english);
+    }
+    let arguments = Arguments::parse();
+    if let Some(threads) = arguments.threads
+        && rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .is_err()
+    {
+        eprintln!("brillm: the number of threads cannot be set");
+        return ExitCode::FAILURE;
+    }
+    let outcome = match arguments.command {
+        Command::Generate(command) => command.run(),
+        Command::Train(command) => command.run(),
+        Command::Eval(command) => command.run(),
+        Command::Baseline(command) => command.run(),
+        Command::Trace(command) => command.run(),
+        Command::Import(command) => command.run(),
+        Command::Quantize(command) => command.run(),
+        Command::Plot(command) => command.run(),
+    };
+    match outcome {
+        Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has what it wanted.
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) if error.kind() == ErrorKind::Cancelled => ExitCode::from(INTERRUPTED),
+        Err(error) => {
+            eprintln!("brillm: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Set by Ctrl-C once a command has asked for it with [`catch_interrupt`].
+fn interrupted() -> &'static Arc<AtomicBool> {
+    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    FLAG.get_or_init(Arc::default)
+}
+
+/// Has Ctrl-C set [`interrupted`] instead of ending the process; a second Ctrl-C ends it.
+fn catch_interrupt() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if interrupted().swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    })
+    .map_err(|error| Error::new(ErrorKind::Resource, "Ctrl-C cannot be caught").because(error))
+}
+
+/// Opens the model at `path`, or the one in the program.
+fn open_model(path: Option<&Path>) -> Result<Model> {
+    match (path, ENGLISH.get()) {
+        (Some(path), _) => Model::open(path, Verify::Lazy),
+        (None, Some(english)) => Model::from_bytes(Bytes::of_program(english)),
+        (None, None) => Err(Error::new(
+            ErrorKind::Input,
+            "no model is named, and this build has none inside",
+        )
+        .advice("give --model FILE.bril")),
+    }
+}
+
+/// The backend a command runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Backend {
+    /// The best there is.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// A graphics processor.
+    Gpu,
+}
+
+impl Backend {
+    /// Refuses what this build cannot do.
+    fn check(self) -> Result<()> {
+        match self {
+            Self::Gpu => Err(
+                Error::new(ErrorKind::Unsupported, "this build has no GPU backend")
+                    .advice("use --backend cpu or auto"),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes a line to standard output.
+fn say(text: impl std::fmt::Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").map_err(|error| Error::io(error, "standard output"))
+}
+
+/// Writes text without a line end, at once.
+fn stream(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Error::io(error, "standard output"))
+}
+
+/// Writes a value as one JSON document.
+fn say_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Error::new(ErrorKind::Numeric, "the result is no JSON").because(error))?;
+    say(text)
+}

@@ -1,0 +1,148 @@
+//! `brillm train`: a run file in, a model out.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::Result;
+use crate::learn::log::Record;
+use crate::learn::{Recipe, Trainer, Watcher};
+
+/// Trains a model as a run file says; Ctrl-C saves and leaves with code 130.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The run file.
+    recipe: PathBuf,
+    /// Changes one key of it, for example train.rate=0.004; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    changes: Vec<String>,
+    /// Folder that the run file's sources are relative to; its own folder by default.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Folder of the run: checkpoints, logs, the model. runs/NAME by default.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Goes on from the newest checkpoint of the folder.
+    #[arg(long)]
+    resume: bool,
+    /// Where to run.
+    #[arg(long, value_enum, default_value_t)]
+    backend: super::Backend,
+    /// No progress bar.
+    #[arg(long)]
+    quiet: bool,
+    /// Report the outcome as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A progress bar on standard error with tokens/s, loss and the time left.
+struct Bar {
+    bar: ProgressBar,
+    loss: f64,
+    first: Option<u64>,
+}
+
+impl Watcher for Bar {
+    fn note(&mut self, text: &str) {
+        self.bar.set_message(text.to_string());
+        self.bar.tick();
+    }
+
+    fn step(&mut self, step: u64, of: u64, loss: f64, tokens: u64) {
+        let first = *self.first.get_or_insert_with(|| {
+            let begun = step - 1;
+            self.bar.set_style(
+                ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} < {eta}  {msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
+            self.bar.set_length(of);
+            self.bar.set_position(begun);
+            self.bar.reset_eta();
+            begun
+        });
+        self.loss = if self.loss == 0.0 {
+            loss
+        } else {
+            0.98 * self.loss + 0.02 * loss
+        };
+        self.bar.set_position(step);
+        let per_step = tokens / step.max(1);
+        let speed =
+            (step - first) as f64 * per_step as f64 / self.bar.elapsed().as_secs_f64().max(1e-9);
+        self.bar
+            .set_message(format!("loss {:.3}  {speed:.0} tokens/s", self.loss));
+    }
+
+    fn record(&mut self, record: &Record) {
+        if let Record::Validation(validation) = record {
+            let text = format!(
+                "step {}: validation perplexity {:.2}",
+                validation.step, validation.perplexity
+            );
+            if self.bar.is_hidden() {
+                eprintln!("{text}");
+            } else {
+                self.bar.println(text);
+            }
+        }
+    }
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<()> {
+        self.backend.check()?;
+        let recipe = Recipe::open(&self.recipe, &self.changes)?;
+        let own = self.recipe.parent().unwrap_or(Path::new("")).to_path_buf();
+        let base = self.data.clone().unwrap_or(own);
+        let folder = self
+            .out
+            .clone()
+            .unwrap_or_else(|| Path::new("runs").join(&recipe.name));
+        super::catch_interrupt()?;
+        let mut bar = Bar {
+            bar: if self.quiet {
+                ProgressBar::hidden()
+            } else {
+                ProgressBar::new_spinner()
+            },
+            loss: 0.0,
+            first: None,
+        };
+        let mut trainer = Trainer::prepare(recipe, &base, &folder, self.resume, &mut bar)?;
+        bar.note(&format!(
+            "{} nodes, {} edges",
+            trainer.graph().nodes(),
+            trainer.graph().edges()
+        ));
+        let outcome = trainer.run(super::interrupted(), &mut bar)?;
+        bar.bar.finish_and_clear();
+        if self.json {
+            return super::say_json(&serde_json::json!({
+                "model": outcome.model,
+                "steps": outcome.steps,
+                "validation_perplexity": outcome.validation_perplexity,
+                "cancelled": outcome.cancelled,
+            }));
+        }
+        let perplexity = outcome
+            .validation_perplexity
+            .map_or(String::new(), |perplexity| {
+                format!(", validation perplexity {perplexity:.2}")
+            });
+        match outcome.cancelled {
+            true => super::say(format!(
+                "stopped after {} steps; go on with: brillm train {} --resume --out {}",
+                outcome.steps,
+                self.recipe.display(),
+                folder.display()
+            )),
+            false => super::say(format!(
+                "{} ({} steps{perplexity})",
+                outcome.model.display(),
+                outcome.steps
+            )),
+        }
+    }
+}
