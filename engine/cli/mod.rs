@@ -2,6 +2,7 @@
 //! the rooms below.
 
 mod baseline;
+mod bench;
 mod eval;
 mod generate;
 mod import;
@@ -48,6 +49,7 @@ enum Command {
     Import(import::Arguments),
     Quantize(quantize::Arguments),
     Plot(plot::Arguments),
+    Bench(bench::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
@@ -79,6 +81,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Import(command) => command.run(),
         Command::Quantize(command) => command.run(),
         Command::Plot(command) => command.run(),
+        Command::Bench(command) => command.run(),
     };
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),

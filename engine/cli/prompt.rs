@@ -36,7 +36,7 @@ pub(super) struct PromptArguments {
     #[arg(long, default_value_t = 0, value_name = "K")]
     top_k: usize,
     /// Sample among the likeliest that together reach this probability.
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    #[arg(long, default_value_t = 0.95, value_name = "P")]
     top_p: f32,
     /// Sample among tokens at least this fraction as likely as the likeliest.
     #[arg(long, default_value_t = 0.0, value_name = "P")]

@@ -192,16 +192,22 @@ dispatch! {
 /// Reads every element once and does nothing else: the bandwidth that decoding is held against.
 #[inline(always)]
 fn read_body<A: Arithmetic>(values: &[f32]) -> f32 {
-    let mut lanes = [[0.0f32; LANES]; 8];
-    let (blocks, rest) = values.as_chunks::<{ 8 * LANES }>();
+    // Written as the product with ones is: the shape that every compiler turns into four wide accumulators.
+    let mut lanes = [[0.0f32; LANES]; 4];
+    let (blocks, rest) = values.as_chunks::<{ 4 * LANES }>();
     for block in blocks {
-        for part in 0..8 {
+        for part in 0..4 {
             for lane in 0..LANES {
-                lanes[part][lane] += block[part * LANES + lane];
+                lanes[part][lane] =
+                    A::multiply_add(block[part * LANES + lane], 1.0, lanes[part][lane]);
             }
         }
     }
-    lanes.iter().flatten().chain(rest).sum()
+    let mut sum = 0.0;
+    for lane in 0..LANES {
+        sum += (lanes[0][lane] + lanes[1][lane]) + (lanes[2][lane] + lanes[3][lane]);
+    }
+    rest.iter().fold(sum, |sum, value| sum + value)
 }
 
 dispatch! {

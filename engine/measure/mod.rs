@@ -7,8 +7,10 @@
 mod context_tree;
 mod kneser_ney;
 mod perplexity;
+mod speed;
 mod windows;
 
 pub use kneser_ney::KneserNey;
 pub use perplexity::Perplexity;
+pub use speed::{DecodeBench, DecodeSpeed};
 pub use windows::{Prediction, Windows, check_ids};

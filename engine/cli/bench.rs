@@ -1,0 +1,243 @@
+//! `brillm bench`: decoding against the speed of memory, training in tokens per CPU-second.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use cpu_time::ProcessTime;
+use serde_json::{Value, json};
+
+use crate::graph::{GraphBuilder, NodeId, TokenGraph};
+use crate::kernel::element::Element;
+use crate::kernel::random::Random;
+use crate::kernel::simd::Level;
+use crate::learn::batch::{Order, Sampler};
+use crate::learn::learner::Learner;
+use crate::learn::prior::Prior;
+use crate::learn::recipe::Train;
+use crate::measure::DecodeBench;
+use crate::signal::Profile;
+use crate::text::read_ids;
+use crate::{Error, ErrorKind, Result};
+
+/// Nodes of the bench's graphs.
+const NODES: usize = 4000;
+
+/// Measures decoding and training on this machine.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Token ids to train on; Zipf text without it.
+    #[arg(long, value_name = "FILE")]
+    train: Option<PathBuf>,
+    /// Size of the arena of own edges.
+    #[arg(long, default_value_t = 1024, value_name = "MIB")]
+    arena_mib: usize,
+    /// Seconds for each row.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Leaves decoding out.
+    #[arg(long)]
+    skip_decode: bool,
+    /// Leaves training out.
+    #[arg(long)]
+    skip_train: bool,
+    /// Where to run.
+    #[arg(long, value_enum, default_value_t)]
+    backend: super::Backend,
+    /// Report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<()> {
+        self.backend.check()?;
+        let mut report = json!({
+            "simd": Level::current().name(),
+            "memory_gb_per_s": Value::Null,
+            "decode": [],
+            "train": [],
+            "elsewhere": {
+                "authors_decode_ms_per_token": [14.0, 44.0],
+                "authors_train_tokens_per_cpu_second": [37.0, 48.0],
+            },
+        });
+        if !self.skip_decode {
+            self.decode(&mut report)?;
+        }
+        if !self.skip_train {
+            self.train(&mut report)?;
+        }
+        if self.json {
+            return super::say_json(&report);
+        }
+        Ok(())
+    }
+
+    fn line(&self, text: String) -> Result<()> {
+        if self.json { Ok(()) } else { super::say(text) }
+    }
+
+    fn decode(&self, report: &mut Value) -> Result<()> {
+        let bench = DecodeBench::new(32, NODES, self.arena_mib)?;
+        let all = rayon::current_num_threads();
+        let mut counts = vec![1, all];
+        counts.dedup();
+        let pool = |threads: usize| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .map_err(|error| {
+                    Error::new(ErrorKind::Resource, "threads cannot be started").because(error)
+                })
+        };
+        let mut memory = serde_json::Map::new();
+        for &threads in &counts {
+            let speed = pool(threads)?.install(|| bench.read_speed(threads, 5));
+            memory.insert(threads.to_string(), json!(speed));
+            self.line(format!(
+                "memory, {threads} thread(s): {speed:.1} GB/s read ({})",
+                Level::current().name()
+            ))?;
+            report["memory_gb_per_s"] = json!(speed);
+        }
+        report["memory_gb_per_s_by_threads"] = Value::Object(memory);
+        self.line(format!(
+            "{:>8} {:>8} {:>8} {:>10} {:>8} {:>10}",
+            "storage", "threads", "edges", "ms/token", "GB/s", "of memory"
+        ))?;
+        let mut rows = Vec::new();
+        for element in [Element::F32, Element::F16, Element::I8] {
+            let table = bench.table(element)?;
+            for &threads in &counts {
+                let row = pool(threads)?.install(|| bench.decode(&table, threads, self.seconds));
+                self.line(format!(
+                    "{:>8} {:>8} {:>8} {:>10.3} {:>8.1} {:>10.2}",
+                    row.storage,
+                    row.threads,
+                    row.edges,
+                    row.ms_per_token,
+                    row.gb_per_s,
+                    row.fraction_of_memory
+                ))?;
+                rows.push(row);
+            }
+        }
+        self.line(
+            "the authors' code on a like graph, measured elsewhere: 14 to 44 ms/token".into(),
+        )?;
+        report["decode"] = json!(rows);
+        Ok(())
+    }
+
+    fn train(&self, report: &mut Value) -> Result<()> {
+        let (text, source) = match &self.train {
+            Some(path) => (read_ids(path, Some(NODES))?, path.display().to_string()),
+            None => (zipf(600_000), "Zipf text".to_string()),
+        };
+        let mut builder = GraphBuilder::new(NODES);
+        builder.walk(text.iter().copied())?;
+        let graph = builder.build()?;
+        let fan = weighted_fan(&graph, &text);
+        self.line(format!(
+            "{source}: {} own edges, token-weighted fan {fan:.0}",
+            graph.own_edges()
+        ))?;
+        report["train_text"] =
+            json!({"source": source, "own_edges": graph.own_edges(), "token_weighted_fan": fan});
+        self.line(format!(
+            "{:>10} {:>10} {:>24}",
+            "profile", "batch", "tokens per CPU-second"
+        ))?;
+        let mut rows = Vec::new();
+        for batch in [32, 64, 128, 256] {
+            let speed = self.learn(&Profile::reference(32), &graph, &text, batch, 30);
+            rows.push(self.row("reference", batch, speed?)?);
+        }
+        let mut bare = graph.clone();
+        bare.set_own_minimum(u32::MAX);
+        let speed = self.learn(&Profile::sifu(128), &bare, &text, 32, 30)?;
+        rows.push(self.row("sifu", 32, speed)?);
+        self.line("the authors' code, measured elsewhere: 37 to 48 tokens per CPU-second".into())?;
+        report["train"] = json!(rows);
+        Ok(())
+    }
+
+    fn row(&self, profile: &str, batch: usize, speed: f64) -> Result<Value> {
+        self.line(format!("{profile:>10} {batch:>7}x30 {speed:>24.0}"))?;
+        Ok(json!({"profile": profile, "batch": batch, "steps": 30, "tokens_per_cpu_second": speed}))
+    }
+
+    /// Predicted tokens per second of process CPU time, after a warm-up step that touches the memory.
+    fn learn(
+        &self,
+        profile: &Profile,
+        graph: &TokenGraph,
+        text: &[u32],
+        batch: usize,
+        steps: usize,
+    ) -> Result<f64> {
+        let train = Train {
+            batch,
+            steps,
+            clip: 0.0,
+            rate: 1e-3,
+            weight_decay: 0.0,
+            ..Train::default()
+        };
+        let mut learner = Learner::new(profile, graph, 0.0, 1);
+        let prior = Prior::new(graph, &[]);
+        let sampler = Sampler::new(1, text.len(), steps, batch, 1500, 0);
+        let mut order = Order::default();
+        let mut step = 0;
+        let mut one = |learner: &mut Learner| -> Result<usize> {
+            let batch = sampler.batch(text, step, &mut order);
+            step += 1;
+            learner
+                .learn(graph, &prior, &batch, &train, step)
+                .map(|(loss, _)| loss.tokens)
+        };
+        for _ in 0..2 {
+            one(&mut learner)?;
+        }
+        let begun = ProcessTime::now();
+        let mut tokens = 0;
+        while begun.elapsed() < Duration::from_secs_f64(self.seconds.max(0.05)) {
+            tokens += one(&mut learner)?;
+        }
+        Ok(tokens as f64 / begun.elapsed().as_secs_f64())
+    }
+}
+
+/// Text whose tokens are Zipf-distributed and whose bigrams repeat, so that fans are as wide as English ones.
+fn zipf(length: usize) -> Vec<u32> {
+    let mut random = Random::new(11);
+    let weights: Vec<f64> = (0..NODES).map(|rank| 1.0 / (rank as f64 + 2.7)).collect();
+    let sums: Vec<f64> = weights
+        .iter()
+        .scan(0.0, |sum, weight| {
+            *sum += weight;
+            Some(*sum)
+        })
+        .collect();
+    let total = sums[NODES - 1];
+    let mut text: Vec<u32> = Vec::with_capacity(length);
+    while text.len() < length {
+        // Half of the text repeats a phrase of what came before, as text does.
+        if text.len() > 1000 && random.uniform() < 0.1 {
+            let start = random.below(text.len() as u64 - 8) as usize;
+            text.extend_from_within(start..start + 8);
+        } else {
+            let at = random.uniform() * total;
+            text.push(sums.partition_point(|&sum| sum < at).min(NODES - 1) as u32);
+        }
+    }
+    text
+}
+
+fn weighted_fan(graph: &TokenGraph, text: &[u32]) -> f64 {
+    text.iter()
+        .map(|&node| graph.fan(NodeId(node)).len() as f64)
+        .sum::<f64>()
+        / text.len() as f64
+}
