@@ -5,10 +5,16 @@
 
 mod build;
 mod discount;
+mod incoming;
+mod petgraph;
 mod resistance;
 mod token_graph;
 
+pub use self::petgraph::{
+    EdgeReference, Edges, Neighbors, NodeReference, NodeReferences, Nodes, Visited,
+};
 pub use build::GraphBuilder;
 pub use discount::Discounts;
+pub use incoming::{Entering, Incoming};
 pub use resistance::Resistance;
 pub use token_graph::{EdgeId, Fan, NodeId, TokenGraph};
