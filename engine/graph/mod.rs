@@ -5,9 +5,16 @@
 
 mod build;
 mod discount;
+pub mod export;
 mod incoming;
+mod paths;
 mod petgraph;
+mod rank;
+mod reach;
 mod resistance;
+mod strength;
+mod subgraph;
+mod summary;
 mod token_graph;
 
 pub use self::petgraph::{
@@ -16,5 +23,11 @@ pub use self::petgraph::{
 pub use build::GraphBuilder;
 pub use discount::Discounts;
 pub use incoming::{Entering, Incoming};
+pub use paths::{LeastPath, least_paths};
+pub use rank::{PageRank, RankWeight, Ranking};
+pub use reach::{Components, Reach, Way};
 pub use resistance::Resistance;
+pub use strength::Strength;
+pub use subgraph::Subgraph;
+pub use summary::{Distribution, EdgeSummary, GraphSummary, NodeSummary};
 pub use token_graph::{EdgeId, Fan, NodeId, TokenGraph};
