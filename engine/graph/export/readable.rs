@@ -2,23 +2,22 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-/// Writes a character that no format should carry as it is in a readable form; whether it did.
+/// A character that no format should carry as it is, in a readable form; `None` for all others.
 ///
 /// XML 1.0 allows tab, line feed, carriage return and no other character below space, no surrogate (a
 /// `char` is none) and neither U+FFFE nor U+FFFF. DEL, the C1 controls and the other noncharacters are
 /// allowed but discouraged.
-fn show(character: char, formatter: &mut Formatter<'_>) -> Result<bool, fmt::Error> {
+fn shown(character: char) -> Option<String> {
     let code = u32::from(character);
     match code {
-        0x09 | 0x0A | 0x0D => return Ok(false),
+        0x09 | 0x0A | 0x0D => None,
         // Unicode has a picture of each of these.
-        0..=0x1F => formatter.write_char(char::from_u32(0x2400 + code).unwrap_or('\u{FFFD}'))?,
-        0x7F => formatter.write_char('\u{2421}')?,
-        0x80..=0x9F | 0xFDD0..=0xFDEF => write!(formatter, "\\u{{{code:x}}}")?,
-        _ if code & 0xFFFE == 0xFFFE => write!(formatter, "\\u{{{code:x}}}")?,
-        _ => return Ok(false),
+        0..=0x1F => char::from_u32(0x2400 + code).map(String::from),
+        0x7F => Some("\u{2421}".into()),
+        0x80..=0x9F | 0xFDD0..=0xFDEF => Some(format!("\\u{{{code:x}}}")),
+        _ if code & 0xFFFE == 0xFFFE => Some(format!("\\u{{{code:x}}}")),
+        _ => None,
     }
-    Ok(true)
 }
 
 /// Text as XML content or as an attribute between double quotes.
@@ -30,7 +29,8 @@ pub(super) struct Xml<'a>(pub &'a str);
 impl Display for Xml<'_> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
-            if show(character, formatter)? {
+            if let Some(text) = shown(character) {
+                formatter.write_str(&text)?;
                 continue;
             }
             match character {
@@ -56,7 +56,8 @@ impl Display for DotLabel<'_> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         formatter.write_char('"')?;
         for character in self.0.chars() {
-            if show(character, formatter)? {
+            if let Some(text) = shown(character) {
+                formatter.write_str(&text.replace('\\', "\\\\"))?;
                 continue;
             }
             match character {
@@ -90,7 +91,9 @@ impl Display for CsvField<'_> {
         for character in self.0.chars() {
             if character == '"' {
                 formatter.write_str("\"\"")?;
-            } else if !show(character, formatter)? {
+            } else if let Some(text) = shown(character) {
+                formatter.write_str(&text)?;
+            } else {
                 formatter.write_char(character)?;
             }
         }
@@ -124,6 +127,7 @@ mod tests {
             r#""\\N \"&amp;lt;\"""#
         );
         assert_eq!(DotLabel("a\nb\0").to_string(), r#""a\\nb␀""#);
+        assert_eq!(DotLabel("\u{85}").to_string(), r#""\\u{85}""#);
         assert_eq!(DotLabel("\\").to_string(), r#""\\""#);
     }
 
