@@ -2,6 +2,11 @@
 //!
 //! In: tokens, or `(source, target, count)` triples. Out: a [`TokenGraph`], whose fans the rooms `signal`
 //! and `path` walk, whose counts `learn` turns into resistances, and on which petgraph's algorithms run.
+//!
+//! To look at a graph, the commands `inspect` and `export` and embedding programs take from here: sizes and
+//! strongest edges ([`GraphSummary`], [`NodeSummary`]), what reaches what ([`Reach`], [`Components`]), what
+//! matters ([`PageRank`]), the ways from one token to another ([`least_paths`]), and a part of the graph
+//! ([`Subgraph`]) in the formats of other programs ([`export`]).
 
 mod build;
 mod discount;

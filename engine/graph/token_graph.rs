@@ -90,6 +90,11 @@ impl Fan<'_> {
 /// assert_eq!(cost.len(), 3);
 /// # Ok::<(), brillm::Error>(())
 /// ```
+///
+/// Only listed edges are walked. Incoming edges come from an index that the first one to ask builds (see
+/// [`Incoming`]); there is no adjacency matrix, a fan is searched instead. petgraph's `tarjan_scc` recurses
+/// once a node of the deepest walk and can exhaust the stack: take its `kosaraju_scc`. Its `page_rank` is
+/// O(V² F) an iteration: take [`PageRank`](crate::graph::PageRank).
 #[derive(Clone, Debug)]
 pub struct TokenGraph {
     rows: Vec<u32>,
@@ -350,10 +355,10 @@ fn check_rows(rows: &[u32], targets: &[u32], counts: &[u32]) -> Result<()> {
         if fan.windows(2).any(|pair| pair[0] >= pair[1]) {
             return fault(format!("the targets of node {node} do not ascend"));
         }
-        if let Some(&last) = fan.last() {
-            if last as usize >= nodes {
-                return fault(format!("node {node} points to node {last} of {nodes}"));
-            }
+        if let Some(&last) = fan.last()
+            && last as usize >= nodes
+        {
+            return fault(format!("node {node} points to node {last} of {nodes}"));
         }
     }
     match counts.iter().position(|&count| count == 0) {

@@ -1,6 +1,6 @@
 //! A sub-graph written for other programs: GraphML, GEXF, DOT and CSV.
 //!
-//! In: a [`Subgraph`](crate::graph::Subgraph) with a name for each node. Out: text, streamed to any
+//! In: a [`Subgraph`] with a name for each node. Out: text, streamed to any
 //! [`Write`]. networkx, Gephi and yEd read the first two, graphviz the third, tables and scripts the last.
 //! Node numbers are token numbers in every format, so that files can be joined with each other and with
 //! the vocabulary. The command `export` and embedding programs use it.
