@@ -1,6 +1,7 @@
 //! From a stream of tokens to a graph: which edges the text walks, and how often.
 
 use crate::graph::TokenGraph;
+use crate::graph::token_graph::check_node_count;
 use crate::{Error, ErrorKind, Result};
 
 /// Pairs held back before they are sorted into the counted edges.
@@ -105,7 +106,8 @@ impl GraphBuilder {
     /// Builds the graph. O(E log E).
     ///
     /// # Errors
-    /// [`ErrorKind::Resource`] when there are more than 2³² − 1 edges.
+    /// [`ErrorKind::Resource`] when there are more than 2³² − 1 edges; [`ErrorKind::Input`] when the
+    /// vocabulary is larger than 32 bits number.
     pub fn build(mut self) -> Result<TokenGraph> {
         self.settle();
         self.counted
@@ -114,6 +116,7 @@ impl GraphBuilder {
             return Err(Error::new(ErrorKind::Resource, "more than 2^32 - 1 edges")
                 .advice("raise the minimum count or lower the maximum fan"));
         }
+        check_node_count(self.nodes)?;
         let mut rows = vec![0u32; self.nodes + 1];
         let mut targets = Vec::with_capacity(self.counted.len());
         let mut counts = Vec::with_capacity(self.counted.len());

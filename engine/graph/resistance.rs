@@ -39,7 +39,7 @@ impl Resistance {
             counts.iter().map(|&count| u64::from(count)),
         ));
 
-        let target: Vec<f64> = lower.iter().map(|p| -p.ln()).collect();
+        let target: Vec<f64> = lower.iter().map(|&p| resistance_of(p)).collect();
         let mut source = Vec::with_capacity(nodes);
         let mut seen = Vec::with_capacity(targets.len());
         for node in 0..nodes {
@@ -61,12 +61,12 @@ impl Resistance {
             // A fan whose discounts are all zero (possible only in artificial counts) would give its
             // unseen edges no probability at all; a floor keeps every resistance finite.
             let backoff = backoff.max(1e-6);
-            source.push((-backoff.ln()) as f32);
+            source.push(resistance_of(backoff) as f32);
             for edge in range {
                 let count = f64::from(counts[edge]);
                 let own = (count - discounts.of(u64::from(counts[edge]))).max(0.0) / total;
                 let p = own + backoff * lower[targets[edge] as usize];
-                seen.push((-p.ln()).max(0.0) as f32);
+                seen.push(resistance_of(p) as f32);
             }
         }
         Self {
@@ -95,6 +95,12 @@ impl Resistance {
     pub fn unseen(&self, source: u32, target: u32) -> f32 {
         self.source[source as usize] + self.target[target as usize]
     }
+}
+
+/// −ln of a probability. Rounding can lift a sum of probabilities above 1, and −ln 1 is −0: neither may
+/// make a resistance negative.
+fn resistance_of(probability: f64) -> f64 {
+    (-probability.ln()).max(0.0) + 0.0
 }
 
 /// p1 over all nodes: how likely each is as the target of a *new* edge.

@@ -1,5 +1,9 @@
 //! The graph itself: nodes, own and shared edges, and the fans they form.
 
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::graph::incoming::Incoming;
 use crate::graph::resistance::Resistance;
 use crate::{Error, ErrorKind, Result};
 
@@ -22,6 +26,18 @@ impl EdgeId {
     /// The edge as an index.
     pub fn index(self) -> usize {
         self.0 as usize
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, formatter)
+    }
+}
+
+impl fmt::Display for EdgeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, formatter)
     }
 }
 
@@ -74,6 +90,11 @@ impl Fan<'_> {
 /// assert_eq!(cost.len(), 3);
 /// # Ok::<(), brillm::Error>(())
 /// ```
+///
+/// Only listed edges are walked. Incoming edges come from an index that the first one to ask builds (see
+/// [`Incoming`]); there is no adjacency matrix, a fan is searched instead. petgraph's `tarjan_scc` recurses
+/// once a node of the deepest walk and can exhaust the stack: take its `kosaraju_scc`. Its `page_rank` is
+/// O(V² F) an iteration: take [`PageRank`](crate::graph::PageRank).
 #[derive(Clone, Debug)]
 pub struct TokenGraph {
     rows: Vec<u32>,
@@ -83,6 +104,10 @@ pub struct TokenGraph {
     own_minimum: u32,
     own_count: u32,
     resistance: Resistance,
+    /// Built by the first one to ask what enters a node.
+    incoming: OnceLock<Incoming>,
+    /// `0..V`, built by the first of petgraph's algorithms to want a reference to a node's weight.
+    identity: OnceLock<Box<[NodeId]>>,
 }
 
 impl TokenGraph {
@@ -108,6 +133,8 @@ impl TokenGraph {
             rows,
             targets,
             counts,
+            incoming: OnceLock::new(),
+            identity: OnceLock::new(),
         };
         graph.set_own_minimum(1);
         Ok(graph)
@@ -116,8 +143,9 @@ impl TokenGraph {
     /// A graph of `nodes` nodes from `(source, target, count)` triples in any order; equal pairs add up.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] when an end is not below `nodes`.
+    /// [`ErrorKind::Input`] when an end is not below `nodes`, or `nodes` is more than 32 bits number.
     pub fn from_edges(nodes: usize, edges: &[(u32, u32, u32)]) -> Result<Self> {
+        check_node_count(nodes)?;
         let mut sorted = edges.to_vec();
         sorted.sort_unstable_by_key(|&(source, target, _)| (source, target));
         let mut rows = vec![0u32; nodes + 1];
@@ -253,12 +281,48 @@ impl TokenGraph {
         &self.resistance
     }
 
-    /// Nodes with an edge into `node`, found by a scan. O(E).
-    pub fn sources_of(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        (0..self.nodes() as u32)
-            .map(NodeId)
-            .filter(move |&source| self.edge(source, node).is_some())
+    /// The edges by target. The first call builds the index in O(V + E) and keeps it; see [`Incoming`].
+    pub fn incoming(&self) -> &Incoming {
+        self.incoming.get_or_init(|| Incoming::of(self))
     }
+
+    /// Nodes with an edge into `node`, ascending. O(in-degree), after [`Self::incoming`] is built.
+    pub fn sources_of(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let sources = self.incoming().entering(node).sources;
+        sources.iter().copied().map(NodeId)
+    }
+
+    /// Refuses a node that the graph does not have, for calls that take one from outside.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when `node` is not below the number of nodes.
+    pub fn check_node(&self, node: NodeId) -> Result<()> {
+        if node.index() < self.nodes() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Input,
+            format!("node {node} is not in a graph of {} nodes", self.nodes()),
+        ))
+    }
+
+    /// Every node by its number. `[V]`
+    pub(in crate::graph) fn identity(&self) -> &[NodeId] {
+        self.identity
+            .get_or_init(|| (0..self.nodes() as u32).map(NodeId).collect())
+    }
+}
+
+/// Refuses a number of nodes that 32-bit numbers do not reach.
+pub(in crate::graph) fn check_node_count(nodes: usize) -> Result<()> {
+    if nodes < u32::MAX as usize {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Input,
+        format!("{nodes} nodes are more than 32-bit node numbers reach"),
+    )
+    .at("graph"))
 }
 
 fn check_rows(rows: &[u32], targets: &[u32], counts: &[u32]) -> Result<()> {
@@ -281,18 +345,20 @@ fn check_rows(rows: &[u32], targets: &[u32], counts: &[u32]) -> Result<()> {
         ));
     }
     let nodes = rows.len() - 1;
+    check_node_count(nodes)?;
+    // All pointers first: only when none falls is each of them at most the last, which is the length.
+    if let Some(node) = rows.windows(2).position(|pair| pair[0] > pair[1]) {
+        return fault(format!("row pointers fall after node {node}"));
+    }
     for node in 0..nodes {
-        if rows[node] > rows[node + 1] {
-            return fault(format!("row pointers fall after node {node}"));
-        }
         let fan = &targets[rows[node] as usize..rows[node + 1] as usize];
         if fan.windows(2).any(|pair| pair[0] >= pair[1]) {
             return fault(format!("the targets of node {node} do not ascend"));
         }
-        if let Some(&last) = fan.last() {
-            if last as usize >= nodes {
-                return fault(format!("node {node} points to node {last} of {nodes}"));
-            }
+        if let Some(&last) = fan.last()
+            && last as usize >= nodes
+        {
+            return fault(format!("node {node} points to node {last} of {nodes}"));
         }
     }
     match counts.iter().position(|&count| count == 0) {

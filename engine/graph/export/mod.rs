@@ -1,0 +1,283 @@
+//! A sub-graph written for other programs: GraphML, GEXF, DOT and CSV.
+//!
+//! In: a [`Subgraph`] with a name for each node. Out: text, streamed to any
+//! [`Write`]. networkx, Gephi and yEd read the first two, graphviz the third, tables and scripts the last.
+//! Node numbers are token numbers in every format, so that files can be joined with each other and with
+//! the vocabulary. The command `export` and embedding programs use it.
+
+mod csv;
+mod dot;
+mod gexf;
+mod graphml;
+mod readable;
+
+use std::io::{BufWriter, Write};
+use std::str::FromStr;
+
+use crate::graph::{EdgeId, NodeId, Subgraph};
+use crate::{Error, ErrorKind, Result};
+
+/// A format that a sub-graph can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ExportFormat {
+    /// GraphML, XML with typed attributes: networkx, yEd, igraph.
+    GraphMl,
+    /// GEXF 1.2, XML: Gephi, networkx.
+    Gexf,
+    /// The DOT language of graphviz.
+    Dot,
+    /// Comma-separated values (RFC 4180), one line an edge.
+    CsvEdges,
+    /// Comma-separated values (RFC 4180), one line a node.
+    CsvNodes,
+}
+
+impl ExportFormat {
+    /// Every format.
+    pub const ALL: [Self; 5] = [
+        Self::GraphMl,
+        Self::Gexf,
+        Self::Dot,
+        Self::CsvEdges,
+        Self::CsvNodes,
+    ];
+
+    /// The name of the format, as [`FromStr`] reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GraphMl => "graphml",
+            Self::Gexf => "gexf",
+            Self::Dot => "dot",
+            Self::CsvEdges => "csv",
+            Self::CsvNodes => "csv-nodes",
+        }
+    }
+
+    /// How a file of the format usually ends, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::CsvNodes => "csv",
+            other => other.name(),
+        }
+    }
+}
+
+impl FromStr for ExportFormat {
+    type Err = Error;
+
+    /// Reads a name of a format, in capitals or not; also `gv` for DOT and `csv-edges` for CSV.
+    fn from_str(name: &str) -> Result<Self> {
+        let lower = name.to_ascii_lowercase();
+        match lower.as_str() {
+            "gv" => return Ok(Self::Dot),
+            "csv-edges" => return Ok(Self::CsvEdges),
+            _ => {}
+        }
+        let mut all = Self::ALL.into_iter();
+        all.find(|format| format.name() == lower).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::new(
+                ErrorKind::Input,
+                format!("{name:?} is not a format a graph can be written in"),
+            )
+            .advice(format!("one of {names}"))
+        })
+    }
+}
+
+/// What is written: a sub-graph and how its nodes are called.
+///
+/// ```
+/// use brillm::graph::export::{Export, ExportFormat};
+/// use brillm::graph::{Subgraph, TokenGraph};
+/// let graph = TokenGraph::from_edges(2, &[(0, 1, 3)])?;
+/// let part = Subgraph::whole(&graph);
+/// let words = ["good", "\"day\""];
+/// let label = |node: u32| words[node as usize].to_string();
+/// let mut file = Vec::new();
+/// Export::new(&part, &label).write(ExportFormat::Dot, &mut file)?;
+/// assert!(String::from_utf8_lossy(&file).contains(r#"[label="\"day\"""#));
+/// # Ok::<(), brillm::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Export<'a> {
+    part: &'a Subgraph<'a>,
+    label: &'a dyn Fn(u32) -> String,
+    text: Option<&'a dyn Fn(u32) -> String>,
+    ranks: Option<&'a [f64]>,
+}
+
+impl std::fmt::Debug for Export<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Export")
+            .field("part", &self.part)
+            .field("text", &self.text.is_some())
+            .field("ranks", &self.ranks.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Export<'a> {
+    /// An export of `part`, whose nodes `label` names.
+    pub fn new(part: &'a Subgraph<'a>, label: &'a dyn Fn(u32) -> String) -> Self {
+        Self {
+            part,
+            label,
+            text: None,
+            ranks: None,
+        }
+    }
+
+    /// Writes the exact text of each token too, where labels are made to be looked at.
+    #[must_use]
+    pub fn text(mut self, text: &'a dyn Fn(u32) -> String) -> Self {
+        self.text = Some(text);
+        self
+    }
+
+    /// Writes a rank for each node too; one for every node of the whole graph. `[V]`
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when there are not as many ranks as nodes, or one is not finite.
+    pub fn ranks(mut self, ranks: &'a [f64]) -> Result<Self> {
+        let nodes = self.part.graph().nodes();
+        if ranks.len() != nodes {
+            let what = format!("{} ranks for {nodes} nodes", ranks.len());
+            return Err(Error::new(ErrorKind::Input, what).at("export"));
+        }
+        if let Some(node) = ranks.iter().position(|rank| !rank.is_finite()) {
+            let what = format!("the rank of node {node} is {}", ranks[node]);
+            return Err(Error::new(ErrorKind::Input, what).at("export"));
+        }
+        self.ranks = Some(ranks);
+        Ok(self)
+    }
+
+    /// Writes the sub-graph. Degrees are those in the whole graph, probabilities too.
+    ///
+    /// Characters that XML 1.0 cannot hold, and other control characters, are written as something
+    /// readable (`␀`, `\u{fffe}`) in every format; all other text comes through as it is. The same sub-graph
+    /// gives the same bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] and its kin when `out` refuses.
+    ///
+    /// # Complexity
+    /// O(nodes + edges log V) of the sub-graph; nothing of it is gathered in memory.
+    pub fn write(&self, format: ExportFormat, out: impl Write) -> Result<()> {
+        let mut out = BufWriter::new(out);
+        let written = match format {
+            ExportFormat::GraphMl => graphml::write(self, &mut out),
+            ExportFormat::Gexf => gexf::write(self, &mut out),
+            ExportFormat::Dot => dot::write(self, &mut out),
+            ExportFormat::CsvEdges => csv::write_edges(self, &mut out),
+            ExportFormat::CsvNodes => csv::write_nodes(self, &mut out),
+        };
+        written
+            .and_then(|()| out.flush())
+            .map_err(|error| Error::io(error, format!("{} export", format.name())))
+    }
+
+    /// The rows of the node table.
+    fn nodes(&self) -> impl Iterator<Item = NodeRow> + '_ {
+        self.part.nodes().iter().map(|&node| NodeRow {
+            id: node.0,
+            label: (self.label)(node.0),
+            text: self.text.map(|text| text(node.0)),
+            out_degree: self.part.graph().row(node).len(),
+            in_degree: self.part.graph().incoming().degree(node),
+            rank: self.ranks.map(|ranks| ranks[node.index()]),
+        })
+    }
+
+    /// The rows of the edge table.
+    fn edges(&self) -> impl Iterator<Item = EdgeRow> + '_ {
+        let graph = self.part.graph();
+        self.part.walk().map(|(id, source, target)| {
+            let resistance = graph.resistance().seen()[id.index()];
+            EdgeRow {
+                id,
+                source,
+                target,
+                count: graph.counts()[id.index()],
+                probability: (-f64::from(resistance)).exp(),
+                resistance,
+                own: graph.slots()[id.index()] > 0,
+            }
+        })
+    }
+}
+
+/// What is written of a node.
+struct NodeRow {
+    id: u32,
+    label: String,
+    text: Option<String>,
+    out_degree: usize,
+    in_degree: usize,
+    rank: Option<f64>,
+}
+
+/// What is written of an edge.
+struct EdgeRow {
+    id: EdgeId,
+    source: NodeId,
+    target: NodeId,
+    count: u32,
+    probability: f64,
+    resistance: f32,
+    own: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::TokenGraph;
+
+    #[test]
+    fn formats_are_read_by_name() {
+        for format in ExportFormat::ALL {
+            assert_eq!(format.name().parse::<ExportFormat>().unwrap(), format);
+        }
+        assert_eq!("GV".parse::<ExportFormat>().unwrap(), ExportFormat::Dot);
+        let error = "png".parse::<ExportFormat>().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("graphml, gexf, dot, csv, csv-nodes")
+        );
+    }
+
+    #[test]
+    fn ranks_must_fit_the_graph() {
+        let graph = TokenGraph::from_edges(2, &[(0, 1, 1)]).unwrap();
+        let part = Subgraph::whole(&graph);
+        let export = Export::new(&part, &|node| node.to_string());
+        assert!(export.ranks(&[0.5]).is_err());
+        assert!(export.ranks(&[0.5, f64::NAN]).is_err());
+        assert!(export.ranks(&[0.5, 0.5]).is_ok());
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_with_a_place() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let graph = TokenGraph::from_edges(2, &[(0, 1, 1)]).unwrap();
+        let part = Subgraph::whole(&graph);
+        for format in ExportFormat::ALL {
+            let error = Export::new(&part, &|node| node.to_string()).write(format, Full);
+            let error = error.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Resource);
+            assert!(error.to_string().starts_with(format.name()));
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The paths of least resistance between two nodes, best first, with their nodes.
+//!
+//! Yen (1971), *Finding the k shortest loopless paths in a network*, with Lawler's saving (1972): a path
+//! branches only at and after the place where it left the path it came from. petgraph's
+//! `k_shortest_path` gives costs without paths, and its walks may repeat a node.
+//!
+//! Every search within one call has the same goal, so the resistance from each node to it, found by one
+//! search against the edges, is a bound that never overestimates, whatever is forbidden; each branch is then
+//! an A* search that hardly leaves its path.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
+
+use crate::Result;
+use crate::graph::{EdgeId, NodeId, TokenGraph};
+
+/// A loopless path and its resistance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeastPath {
+    /// The nodes, both ends among them. `[hops + 1]`
+    pub nodes: Vec<NodeId>,
+    /// The edges between them. `[hops]`
+    pub edges: Vec<EdgeId>,
+    /// Sum of the hops' static resistances: −ln of the product of their probabilities.
+    pub resistance: f64,
+}
+
+/// The `count` loopless paths of least static resistance from `source` to `target` over listed edges,
+/// least first; fewer where there are fewer. Paths of equal resistance come in an order of no meaning, but the
+/// same on every run. From a node to itself there is one loopless path, of no hops.
+///
+/// ```
+/// use brillm::graph::{NodeId, TokenGraph, least_paths};
+/// let graph = TokenGraph::from_edges(4, &[(0, 1, 9), (1, 3, 9), (0, 2, 1), (2, 3, 1)])?;
+/// let paths = least_paths(&graph, NodeId(0), NodeId(3), 5)?;
+/// assert_eq!(paths.len(), 2);
+/// assert_eq!(paths[0].nodes, [NodeId(0), NodeId(1), NodeId(3)]);
+/// # Ok::<(), brillm::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) when an end is not in the graph.
+///
+/// # Complexity
+/// O((V + E) log V) once, then for each path at most one such search a hop; in practice a branch
+/// searches a few fans.
+pub fn least_paths(
+    graph: &TokenGraph,
+    source: NodeId,
+    target: NodeId,
+    count: usize,
+) -> Result<Vec<LeastPath>> {
+    graph.check_node(source)?;
+    graph.check_node(target)?;
+    let mut search = Search::towards(graph, target);
+    let mut found: Vec<LeastPath> = Vec::new();
+    let mut candidates = BTreeSet::new();
+    if count > 0 {
+        candidates.extend(search.branch(&[source], &[], 0.0, &HashSet::new()));
+    }
+    while found.len() < count {
+        let Some(Candidate { path, branch }) = candidates.pop_first() else {
+            break;
+        };
+        let mut before = 0.0;
+        for place in 0..path.edges.len() {
+            if place >= branch {
+                let root = &path.nodes[..=place];
+                // What earlier paths with this root did next; they are all found already.
+                let taken: HashSet<EdgeId> = found
+                    .iter()
+                    .chain([&path])
+                    .filter(|other| other.nodes.len() > place + 1 && other.nodes[..=place] == *root)
+                    .map(|other| other.edges[place])
+                    .collect();
+                candidates.extend(search.branch(root, &path.edges[..place], before, &taken));
+            }
+            before += f64::from(graph.resistance().seen()[path.edges[place].index()]);
+        }
+        found.push(path);
+        // No more candidates than paths still wanted can matter.
+        while candidates.len() > count - found.len() {
+            candidates.pop_last();
+        }
+    }
+    Ok(found)
+}
+
+/// A path not yet known to be the next best, and the place where it left its parent.
+struct Candidate {
+    path: LeastPath,
+    branch: usize,
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.path
+            .resistance
+            .total_cmp(&other.path.resistance)
+            .then_with(|| self.path.nodes.cmp(&other.path.nodes))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Candidate {}
+
+/// A node on the edge of a search; the greatest is the one with the least bound.
+struct Front {
+    bound: f64,
+    cost: f64,
+    node: NodeId,
+}
+
+impl Ord for Front {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other
+            .bound
+            .total_cmp(&self.bound)
+            .then_with(|| other.node.cmp(&self.node))
+    }
+}
+
+impl PartialOrd for Front {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Front {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Front {}
+
+/// Searches towards one goal, over scratch memory that is wiped only where it was written.
+struct Search<'g> {
+    graph: &'g TokenGraph,
+    target: NodeId,
+    /// Least resistance from each node to the goal; infinite where there is no way. `[V]`
+    left: Vec<f64>,
+    /// Least resistance found from the start of the branch; infinite where not reached. `[V]`
+    cost: Vec<f64>,
+    /// The edge over which a node was reached, and the node before it. `[V]`
+    parent: Vec<(NodeId, EdgeId)>,
+    /// Nodes of the root, which the branch must not enter again. `[V]`
+    forbidden: Vec<bool>,
+    reached: Vec<NodeId>,
+}
+
+impl<'g> Search<'g> {
+    /// Finds the least resistance from every node to `target`, against the edges. O((V + E) log V).
+    fn towards(graph: &'g TokenGraph, target: NodeId) -> Self {
+        let resistances = graph.resistance().seen();
+        let mut left = vec![f64::INFINITY; graph.nodes()];
+        left[target.index()] = 0.0;
+        let mut heap = BinaryHeap::from([Front {
+            bound: 0.0,
+            cost: 0.0,
+            node: target,
+        }]);
+        while let Some(Front { cost, node, .. }) = heap.pop() {
+            if cost > left[node.index()] {
+                continue;
+            }
+            for (source, edge) in graph.incoming().entering(node).iter() {
+                let cost = cost + f64::from(resistances[edge.index()]);
+                if cost < left[source.index()] {
+                    left[source.index()] = cost;
+                    heap.push(Front {
+                        bound: cost,
+                        cost,
+                        node: source,
+                    });
+                }
+            }
+        }
+        Self {
+            graph,
+            target,
+            left,
+            cost: vec![f64::INFINITY; graph.nodes()],
+            parent: vec![(NodeId(0), EdgeId(0)); graph.nodes()],
+            forbidden: vec![false; graph.nodes()],
+            reached: Vec::new(),
+        }
+    }
+
+    /// The least path to the goal that begins with `root` (over `edges`, of resistance `before`), does not go
+    /// on over an edge in `taken`, and comes by no node twice.
+    fn branch(
+        &mut self,
+        root: &[NodeId],
+        edges: &[EdgeId],
+        before: f64,
+        taken: &HashSet<EdgeId>,
+    ) -> Option<Candidate> {
+        let start = *root.last()?;
+        if self.left[start.index()].is_infinite() {
+            return None;
+        }
+        for &node in &root[..root.len() - 1] {
+            self.forbidden[node.index()] = true;
+        }
+        let arrived = self.walk(start, before, taken);
+        for &node in &root[..root.len() - 1] {
+            self.forbidden[node.index()] = false;
+        }
+        let path = arrived.then(|| {
+            let mut tail_nodes = Vec::new();
+            let mut tail_edges = Vec::new();
+            let mut node = self.target;
+            while node != start {
+                let (source, edge) = self.parent[node.index()];
+                tail_nodes.push(node);
+                tail_edges.push(edge);
+                node = source;
+            }
+            let nodes = root.iter().copied().chain(tail_nodes.into_iter().rev());
+            let edges = edges.iter().copied().chain(tail_edges.into_iter().rev());
+            let edges: Vec<EdgeId> = edges.collect();
+            let resistances = self.graph.resistance().seen();
+            let hop = |edge: &EdgeId| f64::from(resistances[edge.index()]);
+            LeastPath {
+                nodes: nodes.collect(),
+                resistance: edges.iter().map(hop).sum(),
+                edges,
+            }
+        });
+        for node in self.reached.drain(..) {
+            self.cost[node.index()] = f64::INFINITY;
+        }
+        path.map(|path| Candidate {
+            path,
+            branch: root.len() - 1,
+        })
+    }
+
+    /// A* from `start`, whose cost is `before`; whether it arrived at the goal.
+    fn walk(&mut self, start: NodeId, before: f64, taken: &HashSet<EdgeId>) -> bool {
+        let resistances = self.graph.resistance().seen();
+        self.cost[start.index()] = before;
+        self.reached.push(start);
+        let mut heap = BinaryHeap::from([Front {
+            bound: before + self.left[start.index()],
+            cost: before,
+            node: start,
+        }]);
+        while let Some(Front { cost, node, .. }) = heap.pop() {
+            if node == self.target {
+                return true;
+            }
+            // A node reached again at less cost is searched again, so that the last bits of two sums made
+            // in different orders cannot hide a path.
+            if cost > self.cost[node.index()] {
+                continue;
+            }
+            let row = self.graph.row(node);
+            for edge in row {
+                let target = NodeId(self.graph.targets()[edge]);
+                let place = target.index();
+                if self.forbidden[place]
+                    || self.left[place].is_infinite()
+                    || (node == start && taken.contains(&EdgeId(edge as u32)))
+                {
+                    continue;
+                }
+                let cost = cost + f64::from(resistances[edge]);
+                if cost < self.cost[place] {
+                    if self.cost[place].is_infinite() {
+                        self.reached.push(target);
+                    }
+                    self.cost[place] = cost;
+                    self.parent[place] = (node, EdgeId(edge as u32));
+                    heap.push(Front {
+                        bound: cost + self.left[place],
+                        cost,
+                        node: target,
+                    });
+                }
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_reaches_itself_over_no_hop() {
+        let graph = TokenGraph::from_edges(2, &[(0, 0, 1), (0, 1, 1), (1, 0, 1)]).unwrap();
+        let paths = least_paths(&graph, NodeId(0), NodeId(0), 9).unwrap();
+        assert_eq!(paths.len(), 1);
+        assert_eq!(
+            (paths[0].nodes.as_slice(), paths[0].resistance),
+            (&[NodeId(0)][..], 0.0)
+        );
+    }
+
+    #[test]
+    fn no_way_and_no_wish_give_no_path_and_strangers_an_error() {
+        let graph = TokenGraph::from_edges(3, &[(0, 1, 1)]).unwrap();
+        assert!(
+            least_paths(&graph, NodeId(1), NodeId(0), 3)
+                .unwrap()
+                .is_empty()
+        );
+        assert!(
+            least_paths(&graph, NodeId(0), NodeId(1), 0)
+                .unwrap()
+                .is_empty()
+        );
+        assert!(least_paths(&graph, NodeId(0), NodeId(3), 1).is_err());
+        assert!(least_paths(&graph, NodeId(7), NodeId(0), 1).is_err());
+    }
+}

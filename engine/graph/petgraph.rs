@@ -1,0 +1,445 @@
+//! petgraph's traits for [`TokenGraph`]: its algorithms run on the graph itself, with no copy of it.
+//!
+//! | trait | cost |
+//! |---|---|
+//! | `IntoNeighbors`, `IntoEdges` | O(1) a call, O(1) a step: a fan is a slice |
+//! | `IntoNeighborsDirected`, `IntoEdgesDirected`, incoming | the first call builds [`Incoming`] in O(V + E), 8 bytes an edge; then as above |
+//! | `GetAdjacencyMatrix` | no matrix at all (V² bits would be gigabytes); `is_adjacent` is O(log F) |
+//! | `DataMap`, `IntoNodeReferences` | a node's weight is its own [`NodeId`]; `DataMap` keeps 4 bytes a node once asked |
+//! | `Visitable` | one bit a node |
+//!
+//! The weight of an edge is its static resistance, −ln of a probability and never negative, so it serves
+//! as the cost of every shortest-path algorithm. Only listed edges are walked; the V² − E others have a
+//! resistance too ([`Resistance::unseen`](crate::graph::Resistance::unseen)) but are no edges of the
+//! petgraph view.
+//!
+//! Two warnings about petgraph's own algorithms: `tarjan_scc` recurses once a node of the deepest walk and
+//! can exhaust the stack on a real graph (`kosaraju_scc` does not), and `page_rank` is O(V²·F) an iteration
+//! and drops the random jump along existing edges (this room's own does neither).
+
+use std::ops::Range;
+
+use petgraph::data::DataMap;
+use petgraph::visit;
+use petgraph::{Directed, Direction};
+
+use crate::graph::{EdgeId, Incoming, NodeId, TokenGraph};
+
+/// One edge of a graph, as petgraph's algorithms see it.
+#[derive(Clone, Copy)]
+pub struct EdgeReference<'a> {
+    graph: &'a TokenGraph,
+    source: NodeId,
+    edge: EdgeId,
+}
+
+impl<'a> EdgeReference<'a> {
+    /// The node the edge leaves.
+    pub fn source(&self) -> NodeId {
+        self.source
+    }
+
+    /// The node the edge enters.
+    pub fn target(&self) -> NodeId {
+        NodeId(self.graph.targets()[self.edge.index()])
+    }
+
+    /// The number of the edge.
+    pub fn id(&self) -> EdgeId {
+        self.edge
+    }
+
+    /// Static resistance, −ln p(target | source) in nats; never negative.
+    pub fn resistance(&self) -> f32 {
+        *self.weight()
+    }
+
+    /// p(target | source), in `(0, 1]`.
+    pub fn probability(&self) -> f64 {
+        (-f64::from(self.resistance())).exp()
+    }
+
+    /// How often the corpus walked the edge.
+    pub fn count(&self) -> u32 {
+        self.graph.counts()[self.edge.index()]
+    }
+
+    /// The own slot of the edge; 0 is the shared edge.
+    pub fn slot(&self) -> u32 {
+        self.graph.slots()[self.edge.index()]
+    }
+
+    /// The resistance by reference, as petgraph wants a weight.
+    pub fn weight(&self) -> &'a f32 {
+        &self.graph.resistance().seen()[self.edge.index()]
+    }
+}
+
+impl std::fmt::Debug for EdgeReference<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("EdgeReference")
+            .field("source", &self.source())
+            .field("target", &self.target())
+            .field("id", &self.id())
+            .field("count", &self.count())
+            .field("resistance", &self.resistance())
+            .finish()
+    }
+}
+
+/// Edges are equal when they have the same number; comparing edges of two graphs means nothing.
+impl PartialEq for EdgeReference<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.edge == other.edge
+    }
+}
+
+impl visit::EdgeRef for EdgeReference<'_> {
+    type NodeId = NodeId;
+    type EdgeId = EdgeId;
+    type Weight = f32;
+
+    fn source(&self) -> NodeId {
+        self.source
+    }
+    fn target(&self) -> NodeId {
+        Self::target(self)
+    }
+    fn weight(&self) -> &f32 {
+        Self::weight(self)
+    }
+    fn id(&self) -> EdgeId {
+        self.edge
+    }
+}
+
+/// One node of a graph, as petgraph's algorithms see it; its weight is its own number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeReference(NodeId);
+
+impl visit::NodeRef for NodeReference {
+    type NodeId = NodeId;
+    type Weight = NodeId;
+
+    fn id(&self) -> NodeId {
+        self.0
+    }
+    fn weight(&self) -> &NodeId {
+        &self.0
+    }
+}
+
+/// Which nodes a walk has visited: one bit a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Visited(Vec<u64>);
+
+impl visit::VisitMap<NodeId> for Visited {
+    fn visit(&mut self, node: NodeId) -> bool {
+        let first = !self.is_visited(&node);
+        if let Some(word) = self.0.get_mut(node.index() / 64) {
+            *word |= 1 << (node.index() % 64);
+        }
+        first
+    }
+    fn is_visited(&self, node: &NodeId) -> bool {
+        self.0
+            .get(node.index() / 64)
+            .is_some_and(|word| word >> (node.index() % 64) & 1 == 1)
+    }
+    fn unvisit(&mut self, node: NodeId) -> bool {
+        let was = self.is_visited(&node);
+        if let Some(word) = self.0.get_mut(node.index() / 64) {
+            *word &= !(1 << (node.index() % 64));
+        }
+        was
+    }
+}
+
+/// The edges at a node, leaving or entering, or all edges of the graph, in their order.
+#[derive(Clone, Debug)]
+pub struct Edges<'a> {
+    graph: &'a TokenGraph,
+    walk: Walk<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Walk<'a> {
+    Leaving {
+        source: NodeId,
+        edges: Range<u32>,
+    },
+    Entering {
+        sources: &'a [u32],
+        edges: &'a [u32],
+    },
+    All {
+        source: NodeId,
+        edges: Range<u32>,
+    },
+}
+
+impl<'a> Iterator for Edges<'a> {
+    type Item = EdgeReference<'a>;
+
+    fn next(&mut self) -> Option<EdgeReference<'a>> {
+        let (source, edge) = match &mut self.walk {
+            Walk::Leaving { source, edges } => (*source, edges.next()?),
+            Walk::Entering { sources, edges } => {
+                let (&source, rest) = sources.split_first()?;
+                let (&edge, others) = edges.split_first()?;
+                (*sources, *edges) = (rest, others);
+                (NodeId(source), edge)
+            }
+            Walk::All { source, edges } => {
+                let edge = edges.next()?;
+                // Empty fans are passed over; an edge that exists always has a source at or after this one.
+                while self.graph.rows()[source.index() + 1] <= edge {
+                    source.0 += 1;
+                }
+                (*source, edge)
+            }
+        };
+        Some(EdgeReference {
+            graph: self.graph,
+            source,
+            edge: EdgeId(edge),
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match &self.walk {
+            Walk::Leaving { edges, .. } | Walk::All { edges, .. } => edges.len(),
+            Walk::Entering { edges, .. } => edges.len(),
+        };
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Edges<'_> {}
+
+/// The nodes next to a node, ascending.
+#[derive(Clone, Debug)]
+pub struct Neighbors<'a>(std::slice::Iter<'a, u32>);
+
+impl Iterator for Neighbors<'_> {
+    type Item = NodeId;
+
+    fn next(&mut self) -> Option<NodeId> {
+        self.0.next().map(|&node| NodeId(node))
+    }
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Neighbors<'_> {}
+
+/// All nodes of a graph, ascending.
+#[derive(Clone, Debug)]
+pub struct Nodes(Range<u32>);
+
+impl Iterator for Nodes {
+    type Item = NodeId;
+
+    fn next(&mut self) -> Option<NodeId> {
+        self.0.next().map(NodeId)
+    }
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for Nodes {
+    fn next_back(&mut self) -> Option<NodeId> {
+        self.0.next_back().map(NodeId)
+    }
+}
+
+impl ExactSizeIterator for Nodes {}
+
+/// All nodes of a graph with their weights, ascending.
+#[derive(Clone, Debug)]
+pub struct NodeReferences(Nodes);
+
+impl Iterator for NodeReferences {
+    type Item = NodeReference;
+
+    fn next(&mut self) -> Option<NodeReference> {
+        self.0.next().map(NodeReference)
+    }
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for NodeReferences {}
+
+impl visit::GraphBase for TokenGraph {
+    type NodeId = NodeId;
+    type EdgeId = EdgeId;
+}
+
+impl visit::Data for TokenGraph {
+    type NodeWeight = NodeId;
+    type EdgeWeight = f32;
+}
+
+impl visit::GraphProp for TokenGraph {
+    type EdgeType = Directed;
+}
+
+impl visit::NodeCount for TokenGraph {
+    fn node_count(&self) -> usize {
+        self.nodes()
+    }
+}
+
+impl visit::EdgeCount for TokenGraph {
+    fn edge_count(&self) -> usize {
+        self.edges()
+    }
+}
+
+impl visit::NodeIndexable for TokenGraph {
+    fn node_bound(&self) -> usize {
+        self.nodes()
+    }
+    fn to_index(&self, node: NodeId) -> usize {
+        node.index()
+    }
+    fn from_index(&self, index: usize) -> NodeId {
+        NodeId(index as u32)
+    }
+}
+
+impl visit::NodeCompactIndexable for TokenGraph {}
+
+impl visit::EdgeIndexable for TokenGraph {
+    fn edge_bound(&self) -> usize {
+        self.edges()
+    }
+    fn to_index(&self, edge: EdgeId) -> usize {
+        edge.index()
+    }
+    fn from_index(&self, index: usize) -> EdgeId {
+        EdgeId(index as u32)
+    }
+}
+
+impl visit::Visitable for TokenGraph {
+    type Map = Visited;
+
+    fn visit_map(&self) -> Visited {
+        Visited(vec![0; self.nodes().div_ceil(64)])
+    }
+    fn reset_map(&self, map: &mut Visited) {
+        map.0.clear();
+        map.0.resize(self.nodes().div_ceil(64), 0);
+    }
+}
+
+impl visit::GetAdjacencyMatrix for TokenGraph {
+    /// The sorted fans answer for themselves.
+    type AdjMatrix = ();
+
+    fn adjacency_matrix(&self) {}
+
+    fn is_adjacent(&self, (): &(), source: NodeId, target: NodeId) -> bool {
+        self.edge(source, target).is_some()
+    }
+}
+
+impl DataMap for TokenGraph {
+    fn node_weight(&self, node: NodeId) -> Option<&NodeId> {
+        self.identity().get(node.index())
+    }
+    fn edge_weight(&self, edge: EdgeId) -> Option<&f32> {
+        self.resistance().seen().get(edge.index())
+    }
+}
+
+impl<'a> visit::IntoNeighbors for &'a TokenGraph {
+    type Neighbors = Neighbors<'a>;
+
+    fn neighbors(self, node: NodeId) -> Neighbors<'a> {
+        Neighbors(self.fan(node).targets.iter())
+    }
+}
+
+impl<'a> visit::IntoNeighborsDirected for &'a TokenGraph {
+    type NeighborsDirected = Neighbors<'a>;
+
+    fn neighbors_directed(self, node: NodeId, direction: Direction) -> Neighbors<'a> {
+        Neighbors(match direction {
+            Direction::Outgoing => self.fan(node).targets.iter(),
+            Direction::Incoming => self.incoming().entering(node).sources.iter(),
+        })
+    }
+}
+
+impl<'a> visit::IntoEdgeReferences for &'a TokenGraph {
+    type EdgeRef = EdgeReference<'a>;
+    type EdgeReferences = Edges<'a>;
+
+    fn edge_references(self) -> Edges<'a> {
+        Edges {
+            graph: self,
+            walk: Walk::All {
+                source: NodeId(0),
+                edges: 0..self.edges() as u32,
+            },
+        }
+    }
+}
+
+impl<'a> visit::IntoEdges for &'a TokenGraph {
+    type Edges = Edges<'a>;
+
+    fn edges(self, node: NodeId) -> Edges<'a> {
+        let row = self.row(node);
+        Edges {
+            graph: self,
+            walk: Walk::Leaving {
+                source: node,
+                edges: row.start as u32..row.end as u32,
+            },
+        }
+    }
+}
+
+impl<'a> visit::IntoEdgesDirected for &'a TokenGraph {
+    type EdgesDirected = Edges<'a>;
+
+    fn edges_directed(self, node: NodeId, direction: Direction) -> Edges<'a> {
+        if direction == Direction::Outgoing {
+            return visit::IntoEdges::edges(self, node);
+        }
+        let index: &'a Incoming = self.incoming();
+        let entering = index.entering(node);
+        Edges {
+            graph: self,
+            walk: Walk::Entering {
+                sources: entering.sources,
+                edges: entering.edges,
+            },
+        }
+    }
+}
+
+impl visit::IntoNodeIdentifiers for &TokenGraph {
+    type NodeIdentifiers = Nodes;
+
+    fn node_identifiers(self) -> Nodes {
+        Nodes(0..self.nodes() as u32)
+    }
+}
+
+impl visit::IntoNodeReferences for &TokenGraph {
+    type NodeRef = NodeReference;
+    type NodeReferences = NodeReferences;
+
+    fn node_references(self) -> NodeReferences {
+        NodeReferences(visit::IntoNodeIdentifiers::node_identifiers(self))
+    }
+}

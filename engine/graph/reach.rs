@@ -1,0 +1,227 @@
+//! What can be reached from where: hops from a node, and the connected components of the whole.
+
+use std::collections::HashMap;
+
+use petgraph::algo::kosaraju_scc;
+use petgraph::unionfind::UnionFind;
+use serde::Serialize;
+
+use crate::Result;
+use crate::graph::{NodeId, TokenGraph};
+
+/// Which way a walk goes over directed edges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// Along the edges: what may follow.
+    #[default]
+    Out,
+    /// Against the edges: what may come before.
+    In,
+    /// Either way.
+    Both,
+}
+
+impl Way {
+    /// The nodes one hop from `node`, this way. With [`Way::Both`] a node may come twice.
+    pub(in crate::graph) fn next<'a>(
+        self,
+        graph: &'a TokenGraph,
+        node: NodeId,
+    ) -> impl Iterator<Item = (NodeId, usize)> + 'a {
+        let leaving = (self != Self::In).then(|| {
+            let row = graph.row(node);
+            row.map(|edge| (NodeId(graph.targets()[edge]), edge))
+        });
+        let entering = (self != Self::Out).then(|| {
+            let entering = graph.incoming().entering(node);
+            let pairs = entering.sources.iter().zip(entering.edges);
+            pairs.map(|(&source, &edge)| (NodeId(source), edge as usize))
+        });
+        leaving
+            .into_iter()
+            .flatten()
+            .chain(entering.into_iter().flatten())
+    }
+}
+
+/// How far everything is from one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reach {
+    /// The node it starts from.
+    pub node: u32,
+    /// Which way it goes.
+    pub way: Way,
+    /// Nodes reached, the start among them.
+    pub reached: usize,
+    /// `hops[h]` nodes are `h` hops away and no fewer; `hops[0]` is 1, the start.
+    pub hops: Vec<usize>,
+    /// Whether an edge of a reached node leads back to the start, itself included.
+    pub returns: bool,
+}
+
+impl Reach {
+    /// Walks from `node` as far as edges lead, breadth first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) when the graph has no such node.
+    ///
+    /// # Complexity
+    /// O(V + E).
+    pub fn from(graph: &TokenGraph, node: NodeId, way: Way) -> Result<Self> {
+        graph.check_node(node)?;
+        let mut seen = vec![false; graph.nodes()];
+        seen[node.index()] = true;
+        let mut reach = Self {
+            node: node.0,
+            way,
+            reached: 0,
+            hops: Vec::new(),
+            returns: false,
+        };
+        let mut front = vec![node];
+        while !front.is_empty() {
+            reach.reached += front.len();
+            reach.hops.push(front.len());
+            let mut next = Vec::new();
+            for &from in &front {
+                for (to, _) in way.next(graph, from) {
+                    reach.returns |= to == node;
+                    if !std::mem::replace(&mut seen[to.index()], true) {
+                        next.push(to);
+                    }
+                }
+            }
+            front = next;
+        }
+        Ok(reach)
+    }
+
+    /// The longest of all shortest walks, in hops.
+    pub fn eccentricity(&self) -> usize {
+        self.hops.len() - 1
+    }
+
+    /// Hops to a reached node other than the start, on average; `None` where there is none.
+    pub fn mean_hops(&self) -> Option<f64> {
+        let others = self.reached - 1;
+        let total: f64 = self
+            .hops
+            .iter()
+            .enumerate()
+            .map(|(hops, &nodes)| hops as f64 * nodes as f64)
+            .sum();
+        (others > 0).then(|| total / others as f64)
+    }
+}
+
+/// How a graph falls into components.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Components {
+    /// Strongly connected components: within one, every node reaches every other.
+    pub strong: usize,
+    /// Nodes of the largest strongly connected component.
+    pub largest_strong: usize,
+    /// Strongly connected components of a single node.
+    pub single: usize,
+    /// Weakly connected components: the same with edges taken as two-way.
+    pub weak: usize,
+    /// Nodes of the largest weakly connected component.
+    pub largest_weak: usize,
+    /// The largest strongly connected component, ascending.
+    #[serde(skip)]
+    pub core: Vec<NodeId>,
+}
+
+impl Components {
+    /// Finds the components of a graph. O(V + E), on the heap: depth costs no stack.
+    pub fn of(graph: &TokenGraph) -> Self {
+        // Kosaraju's algorithm and not Tarjan's, because petgraph's Tarjan recurses once a node.
+        let strong = kosaraju_scc(graph);
+        let core = strong
+            .iter()
+            .max_by_key(|nodes| (nodes.len(), std::cmp::Reverse(nodes.iter().min().copied())));
+        let mut core = core.cloned().unwrap_or_default();
+        core.sort_unstable();
+
+        let mut sets = UnionFind::<u32>::new(graph.nodes());
+        for source in 0..graph.nodes() as u32 {
+            for &target in graph.fan(NodeId(source)).targets {
+                sets.union(source, target);
+            }
+        }
+        let mut weak: HashMap<u32, usize> = HashMap::new();
+        for name in sets.into_labeling() {
+            *weak.entry(name).or_default() += 1;
+        }
+        Self {
+            strong: strong.len(),
+            largest_strong: core.len(),
+            single: strong.iter().filter(|nodes| nodes.len() == 1).count(),
+            weak: weak.len(),
+            largest_weak: weak.values().copied().max().unwrap_or(0),
+            core,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph() -> TokenGraph {
+        // A cycle 0 -> 1 -> 2 -> 0 with a tail 2 -> 3 -> 4, and 5 alone with a loop.
+        let edges = [
+            (0, 1, 1),
+            (1, 2, 1),
+            (2, 0, 1),
+            (2, 3, 1),
+            (3, 4, 1),
+            (5, 5, 1),
+        ];
+        TokenGraph::from_edges(6, &edges).unwrap()
+    }
+
+    #[test]
+    fn hops_are_counted_each_way() {
+        let graph = graph();
+        let out = Reach::from(&graph, NodeId(0), Way::Out).unwrap();
+        assert_eq!(
+            (out.hops.as_slice(), out.reached),
+            (&[1, 1, 1, 1, 1][..], 5)
+        );
+        assert!(out.returns);
+        assert_eq!((out.eccentricity(), out.mean_hops()), (4, Some(2.5)));
+        let into = Reach::from(&graph, NodeId(4), Way::In).unwrap();
+        assert_eq!(into.hops, [1, 1, 1, 1, 1]);
+        assert!(!into.returns);
+        let both = Reach::from(&graph, NodeId(2), Way::Both).unwrap();
+        assert_eq!(both.hops, [1, 3, 1]);
+        let alone = Reach::from(&graph, NodeId(5), Way::Out).unwrap();
+        assert_eq!(
+            (alone.reached, alone.returns, alone.mean_hops()),
+            (1, true, None)
+        );
+        assert!(Reach::from(&graph, NodeId(6), Way::Out).is_err());
+    }
+
+    #[test]
+    fn components_are_counted() {
+        let parts = Components::of(&graph());
+        assert_eq!(
+            (parts.strong, parts.largest_strong, parts.single),
+            (4, 3, 3)
+        );
+        assert_eq!((parts.weak, parts.largest_weak), (2, 5));
+        assert_eq!(parts.core, [NodeId(0), NodeId(1), NodeId(2)]);
+        let empty = Components::of(&TokenGraph::from_edges(0, &[]).unwrap());
+        assert_eq!((empty.strong, empty.weak, empty.largest_strong), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_chain_of_a_million_nodes_costs_no_stack() {
+        let edges: Vec<_> = (0..1_000_000u32).map(|node| (node, node + 1, 1)).collect();
+        let graph = TokenGraph::from_edges(1_000_001, &edges).unwrap();
+        assert_eq!(Components::of(&graph).strong, 1_000_001);
+    }
+}
