@@ -4,8 +4,10 @@
 mod baseline;
 mod bench;
 mod eval;
+mod export;
 mod generate;
 mod import;
+mod inspect;
 mod plot;
 mod prompt;
 mod quantize;
@@ -46,6 +48,8 @@ enum Command {
     Eval(eval::Arguments),
     Baseline(baseline::Arguments),
     Trace(trace::Arguments),
+    Inspect(inspect::Arguments),
+    Export(export::Arguments),
     Import(import::Arguments),
     Quantize(quantize::Arguments),
     Plot(plot::Arguments),
@@ -78,6 +82,8 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Eval(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Trace(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+        Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Quantize(command) => command.run(),
         Command::Plot(command) => command.run(),

@@ -1,0 +1,224 @@
+//! `brillm inspect`: what a model is, and what stands around one of its nodes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::graph::{
+    Components, EdgeSummary, GraphSummary, NodeId, NodeSummary, PageRank, RankWeight, Reach,
+    Strength, Way, least_paths,
+};
+use crate::model::Model;
+use crate::{Error, ErrorKind, Result};
+
+/// Shows a model's size, degrees, strongest and weakest edges, reachability and PageRank.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The model; the English one in the program by default.
+    model: Option<PathBuf>,
+    /// One node: a token as the vocabulary writes it, its text, or #ID.
+    #[arg(long, value_name = "TOKEN")]
+    node: Option<String>,
+    /// With --node: the least-resistance paths from it to this node.
+    #[arg(long, value_name = "TOKEN", requires = "node")]
+    to: Option<String>,
+    /// Entries of each list.
+    #[arg(long, default_value_t = 10)]
+    list: usize,
+    /// Orders edges by their counts instead of their resistances.
+    #[arg(long)]
+    by_count: bool,
+    /// Report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The node that a person means.
+pub(super) fn find(model: &Model, text: &str) -> Result<NodeId> {
+    let by_number = text
+        .strip_prefix('#')
+        .and_then(|digits| digits.parse::<u32>().ok());
+    by_number
+        .filter(|&id| (id as usize) < model.mechanism().nodes())
+        .or_else(|| model.tokenizer().vocabulary().find(text))
+        .map(NodeId)
+        .ok_or_else(|| {
+            Error::new(ErrorKind::Vocabulary, format!("no token is {text:?}"))
+                .advice("give it as the vocabulary writes it, as text, or as #ID")
+        })
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<()> {
+        let model = super::open_model(self.model.as_deref())?;
+        let strength = if self.by_count {
+            Strength::Count
+        } else {
+            Strength::Resistance
+        };
+        let display = |id: u32| model.tokenizer().vocabulary().display(id);
+        match &self.node {
+            Some(node) => self.node(&model, find(&model, node)?, strength, &display),
+            None => self.whole(&model, strength, &display),
+        }
+    }
+
+    fn whole(
+        &self,
+        model: &Model,
+        strength: Strength,
+        display: &dyn Fn(u32) -> String,
+    ) -> Result<()> {
+        let graph = model.mechanism().graph();
+        let mut summary = GraphSummary::of(graph, self.list, strength);
+        summary.name(display);
+        let components = Components::of(graph);
+        let rank = PageRank {
+            weight: RankWeight::Count,
+            ..PageRank::default()
+        };
+        let ranking = rank.of(graph)?;
+        let highest = ranking.highest(self.list);
+        let (metadata, weights) = (model.metadata(), model.mechanism().weights());
+        if self.json {
+            return super::say_json(&json!({
+                "model": metadata,
+                "parameters": weights.parameters(),
+                "weight_bytes": weights.bytes(),
+                "graph": summary,
+                "components": components,
+                "page_rank": highest.iter().map(|&(node, rank)| json!({
+                    "node": node.0, "text": display(node.0), "rank": rank,
+                })).collect::<Vec<_>>(),
+            }));
+        }
+        super::say(format!("{} ({})", metadata.name, metadata.licence))?;
+        super::say(format!(
+            "profile {}: {:?} edges, width {}, {:?} blend of {} bank(s); {} parameters in {} bytes",
+            metadata.profile.name,
+            metadata.profile.form,
+            metadata.profile.width,
+            metadata.profile.blend,
+            metadata.profile.banks,
+            weights.parameters(),
+            weights.bytes()
+        ))?;
+        super::say(format!(
+            "{} nodes, {} edges ({} own), {} walks, {} self-loops, density {:.4}",
+            summary.nodes,
+            summary.edges,
+            summary.own_edges,
+            summary.walks,
+            summary.loops,
+            summary.density
+        ))?;
+        for (name, degree) in [("out", &summary.out_degree), ("in", &summary.in_degree)] {
+            super::say(format!(
+                "{name}-degree: mean {:.1}, median {}, 90 % below {}, 99 % below {}, most {}",
+                degree.mean,
+                degree.median,
+                degree.tenth_highest,
+                degree.hundredth_highest,
+                degree.maximum
+            ))?;
+        }
+        super::say(format!(
+            "a walk meets a fan of {:.0} edges on average",
+            summary.walked_fan
+        ))?;
+        super::say(format!(
+            "{} strongly connected components, the largest of {} nodes; {} weakly connected",
+            components.strong, components.largest_strong, components.weak
+        ))?;
+        edges("strongest edges", &summary.strongest)?;
+        edges("weakest edges", &summary.weakest)?;
+        super::say("highest PageRank (by counts)")?;
+        for (node, rank) in highest {
+            super::say(format!("  {rank:.5}  {}", display(node.0)))?;
+        }
+        Ok(())
+    }
+
+    fn node(
+        &self,
+        model: &Model,
+        node: NodeId,
+        strength: Strength,
+        display: &dyn Fn(u32) -> String,
+    ) -> Result<()> {
+        let graph = model.mechanism().graph();
+        let mut summary = NodeSummary::of(graph, node, self.list, strength)?;
+        summary.name(display);
+        let reach = Reach::from(graph, node, Way::Out)?;
+        let reached_by = Reach::from(graph, node, Way::In)?;
+        let ranking = PageRank {
+            weight: RankWeight::Count,
+            ..PageRank::default()
+        }
+        .of(graph)?;
+        let paths = match &self.to {
+            Some(to) => least_paths(graph, node, find(model, to)?, self.list)?,
+            None => Vec::new(),
+        };
+        if self.json {
+            return super::say_json(&json!({
+                "node": summary,
+                "reach": reach,
+                "reached_by": reached_by,
+                "page_rank": ranking.ranks[node.index()],
+                "page_rank_place": ranking.place(node),
+                "paths": paths.iter().map(|path| json!({
+                    "nodes": path.nodes.iter().map(|node| node.0).collect::<Vec<_>>(),
+                    "resistance": path.resistance,
+                })).collect::<Vec<_>>(),
+            }));
+        }
+        super::say(format!("#{} {}", node.0, display(node.0)))?;
+        super::say(format!(
+            "{} edges out ({} own), {} in; walked from {} times, to {} times",
+            summary.out_degree,
+            summary.own_edges,
+            summary.in_degree,
+            summary.walks_out,
+            summary.walks_in
+        ))?;
+        super::say(format!(
+            "reaches {} nodes, by hops: {:?}",
+            reach.reached, reach.hops
+        ))?;
+        super::say(format!("is reached by {} nodes", reached_by.reached))?;
+        super::say(format!(
+            "PageRank {:.6}, place {}",
+            ranking.ranks[node.index()],
+            ranking
+                .place(node)
+                .map_or("-".into(), |place| (place + 1).to_string())
+        ))?;
+        edges("strongest out", &summary.strongest_out)?;
+        edges("weakest out", &summary.weakest_out)?;
+        edges("strongest in", &summary.strongest_in)?;
+        for path in paths {
+            let nodes: Vec<String> = path.nodes.iter().map(|node| display(node.0)).collect();
+            super::say(format!("  {:8.3}  {}", path.resistance, nodes.join(" → ")))?;
+        }
+        Ok(())
+    }
+}
+
+fn edges(title: &str, edges: &[EdgeSummary]) -> Result<()> {
+    super::say(title)?;
+    for edge in edges {
+        let text =
+            |text: &Option<String>, id: u32| text.clone().unwrap_or_else(|| format!("#{id}"));
+        super::say(format!(
+            "  {:8.4}  p {:.5}  {:>7} times  {} → {}",
+            edge.resistance,
+            edge.probability,
+            edge.count,
+            text(&edge.source_text, edge.source),
+            text(&edge.target_text, edge.target)
+        ))?;
+    }
+    Ok(())
+}
