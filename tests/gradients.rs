@@ -139,7 +139,7 @@ fn composed_edges() {
 #[test]
 fn own_edges() {
     let candidates = Candidates {
-        targets: (0..15u32).flat_map(|row| batch_targets(row)).collect(),
+        targets: (0..15u32).flat_map(batch_targets).collect(),
         count: 3,
     };
     for kind in [BlendKind::Position, BlendKind::Decay, BlendKind::Gated] {

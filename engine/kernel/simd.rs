@@ -1,6 +1,6 @@
 //! One source, four speeds: loops are written once over plain slices and compiled for each instruction set.
 //!
-//! [`dispatch!`] wraps a generic body in `#[target_feature]` shells and picks one at run time, so that a
+//! The macro `dispatch!` wraps a generic body in `#[target_feature]` shells and picks one at run time, so that a
 //! generic build uses AVX-512 or AVX2 where the processor has it. The body is generic over [`Fused`]:
 //! with fused multiply-add where the hardware has it, without on the portable path (where `mul_add` would
 //! be a slow library call). NEON is part of every aarch64 target and needs no dispatch.

@@ -147,16 +147,16 @@ impl Mechanism {
     /// [`ErrorKind::Input`] for a node outside the graph or a start vector of another width.
     pub fn begin(&self, node: u32, start: &Start) -> Result<Flow> {
         self.check_node(node)?;
-        if let Start::Vector(vector) = start {
-            if vector.len() != self.profile.width || vector.iter().any(|value| !value.is_finite()) {
-                return Err(Error::new(
-                    ErrorKind::Input,
-                    format!(
-                        "a start signal must be {} finite numbers",
-                        self.profile.width
-                    ),
-                ));
-            }
+        if let Start::Vector(vector) = start
+            && (vector.len() != self.profile.width || vector.iter().any(|value| !value.is_finite()))
+        {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "a start signal must be {} finite numbers",
+                    self.profile.width
+                ),
+            ));
         }
         let mut flow = Flow {
             node,
