@@ -23,7 +23,11 @@ fn text() -> Vec<u32> {
     let mut node = 0u32;
     (0..400)
         .map(|_| {
-            node = if random.uniform() < 0.7 { (node * 5 + 1) % 12 } else { random.below(12) as u32 };
+            node = if random.uniform() < 0.7 {
+                (node * 5 + 1) % 12
+            } else {
+                random.below(12) as u32
+            };
             node
         })
         .collect()
@@ -39,16 +43,36 @@ fn graph(own_minimum: u32) -> TokenGraph {
 
 /// Every mechanism there is, small.
 fn profiles() -> Vec<(String, Profile)> {
-    let mut all = vec![("reference".to_string(), Profile { positions: 512, ..Profile::reference(8) })];
+    let mut all = vec![(
+        "reference".to_string(),
+        Profile {
+            positions: 512,
+            ..Profile::reference(8)
+        },
+    )];
     for blend in [BlendKind::Position, BlendKind::Decay, BlendKind::Gated] {
         let banks = if blend == BlendKind::Position { 1 } else { 2 };
         for energy in [EnergyKind::Norm, EnergyKind::Squared] {
-            let profile = Profile { blend, banks, energy, ..Profile::sifu_own(8) };
+            let profile = Profile {
+                blend,
+                banks,
+                energy,
+                ..Profile::sifu_own(8)
+            };
             all.push((format!("own {blend:?} {energy:?}"), profile));
         }
         for (rank, residual) in [(0, None), (2, None), (0, Some(0)), (0, Some(2))] {
-            let profile = Profile { blend, banks, rank, residual, ..Profile::sifu(8) };
-            all.push((format!("composed {blend:?} rank {rank} residual {residual:?}"), profile));
+            let profile = Profile {
+                blend,
+                banks,
+                rank,
+                residual,
+                ..Profile::sifu(8)
+            };
+            all.push((
+                format!("composed {blend:?} rank {rank} residual {residual:?}"),
+                profile,
+            ));
         }
     }
     all
@@ -79,7 +103,12 @@ fn model(profile: &Profile) -> Model {
         charges: None,
         training: serde_json::Value::Null,
     };
-    Model::new(metadata, Tokenizer::ids(NODES).unwrap(), Arc::try_unwrap(mechanism).unwrap()).unwrap()
+    Model::new(
+        metadata,
+        Tokenizer::ids(NODES).unwrap(),
+        Arc::try_unwrap(mechanism).unwrap(),
+    )
+    .unwrap()
 }
 
 fn session(mechanism: &Arc<Mechanism>, sampling: Sampling) -> Session {
@@ -93,15 +122,25 @@ fn a_session_walks_what_the_learner_learned() {
         profile.offset = brillm::signal::PositionOffset::Train;
         let (mut learner, graph, mechanism) = learned(&profile);
         let tokens: Vec<u32> = text()[..11].to_vec();
-        let batch = Batch { tokens: tokens.clone(), steps: 10, folds: vec![0], candidates: None, index: 0 };
+        let batch = Batch {
+            tokens: tokens.clone(),
+            steps: 10,
+            folds: vec![0],
+            candidates: None,
+            index: 0,
+        };
         let loss = learner.loss(&graph, &Prior::new(&graph, &[]), &batch).nats;
-        let mut session = Session::begin(mechanism, &tokens[..1], &Start::Profile, Sampling::greedy()).unwrap();
+        let mut session =
+            Session::begin(mechanism, &tokens[..1], &Start::Profile, Sampling::greedy()).unwrap();
         let mut walked = 0.0;
         for &next in &tokens[1..] {
             walked += session.resistance(next);
             session.force(next).unwrap();
         }
-        assert!((walked - loss).abs() < 1e-4 * loss, "{name}: session {walked}, learner {loss}");
+        assert!(
+            (walked - loss).abs() < 1e-4 * loss,
+            "{name}: session {walked}, learner {loss}"
+        );
     }
 }
 
@@ -111,7 +150,9 @@ fn probabilities_over_all_nodes_sum_to_one() {
         let (_, _, mechanism) = learned(&profile);
         let mut session = session(&mechanism, Sampling::greedy());
         for node in [1, 4, 4, 0] {
-            let total: f64 = (0..NODES as u32).map(|node| (-session.resistance(node)).exp()).sum();
+            let total: f64 = (0..NODES as u32)
+                .map(|node| (-session.resistance(node)).exp())
+                .sum();
             assert!((total - 1.0).abs() < 1e-5, "{name}: {total}");
             session.force(node).unwrap();
         }
@@ -123,7 +164,10 @@ fn a_seed_replays_and_threads_do_not_matter() {
     for (name, profile) in profiles() {
         let (_, _, mechanism) = learned(&profile);
         let walk = |threads: usize| -> Vec<u32> {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             pool.install(|| {
                 let mut session = session(&mechanism, Sampling::default().temperature(0.9).seed(5));
                 (0..50).map(|_| session.step().unwrap().unwrap()).collect()
@@ -138,9 +182,16 @@ fn a_seed_replays_and_threads_do_not_matter() {
 #[test]
 fn training_is_equal_on_any_number_of_threads() {
     for (name, profile) in profiles() {
-        let train = Train { batch: 20, steps: 8, ..Train::default() };
+        let train = Train {
+            batch: 20,
+            steps: 8,
+            ..Train::default()
+        };
         let learn = |threads: usize| -> Vec<Vec<f32>> {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             pool.install(|| {
                 let graph = graph(2);
                 let mut learner = Learner::new(&profile, &graph, 0.2, 3);
@@ -148,10 +199,22 @@ fn training_is_equal_on_any_number_of_threads() {
                 for step in 0..3 {
                     let tokens = text()[step * 60..step * 60 + 180].to_vec();
                     let folds = vec![0; 20];
-                    let batch = Batch { tokens, steps: 8, folds, candidates: None, index: step as u64 };
-                    learner.learn(&graph, &prior, &batch, &train, step as u64 + 1).unwrap();
+                    let batch = Batch {
+                        tokens,
+                        steps: 8,
+                        folds,
+                        candidates: None,
+                        index: step as u64,
+                    };
+                    learner
+                        .learn(&graph, &prior, &batch, &train, step as u64 + 1)
+                        .unwrap();
                 }
-                learner.parameters().iter().map(|parameter| parameter.value.clone()).collect()
+                learner
+                    .parameters()
+                    .iter()
+                    .map(|parameter| parameter.value.clone())
+                    .collect()
             })
         };
         let one = learn(1);
@@ -164,7 +227,10 @@ fn training_is_equal_on_any_number_of_threads() {
 fn a_saved_session_goes_on_as_if_it_had_not_stopped() {
     for (name, profile) in profiles() {
         let (_, _, mechanism) = learned(&profile);
-        let sampling = Sampling::default().temperature(1.1).repetition_penalty(1.3, 7).seed(2);
+        let sampling = Sampling::default()
+            .temperature(1.1)
+            .repetition_penalty(1.3, 7)
+            .seed(2);
         let mut whole = session(&mechanism, sampling.clone());
         whole.set_charges(Charges::new(0.9, 0.4, 0.3, 1.0));
         for _ in 0..20 {
@@ -175,7 +241,11 @@ fn a_saved_session_goes_on_as_if_it_had_not_stopped() {
         let state: SessionState = serde_json::from_str(&saved).unwrap();
         let mut again = Session::restore(mechanism.clone(), state, sampling).unwrap();
         for step in 0..40 {
-            assert_eq!(whole.step().unwrap(), again.step().unwrap(), "{name}, step {step}");
+            assert_eq!(
+                whole.step().unwrap(),
+                again.step().unwrap(),
+                "{name}, step {step}"
+            );
         }
         assert_eq!(whole.state(), again.state(), "{name}");
     }
@@ -196,7 +266,10 @@ fn saving_and_opening_is_the_identity() {
             model.save(&first).unwrap();
             let opened = Model::open(&first, Verify::Whole).unwrap();
             opened.save(&second).unwrap();
-            assert!(std::fs::read(&first).unwrap() == std::fs::read(&second).unwrap(), "{name} {element}");
+            assert!(
+                std::fs::read(&first).unwrap() == std::fs::read(&second).unwrap(),
+                "{name} {element}"
+            );
             let mut before = session(model.mechanism(), Sampling::greedy());
             let mut after = session(opened.mechanism(), Sampling::greedy());
             for _ in 0..10 {
@@ -211,7 +284,16 @@ fn saving_and_opening_is_the_identity() {
 fn a_beam_as_wide_as_the_graph_is_brute_force() {
     for (name, profile) in profiles() {
         let (_, _, mechanism) = learned(&profile);
-        let found = beam(&mechanism, &[3], &Start::Profile, NODES * NODES * NODES, 3, &[], &[]).unwrap();
+        let found = beam(
+            &mechanism,
+            &[3],
+            &Start::Profile,
+            NODES * NODES * NODES,
+            3,
+            &[],
+            &[],
+        )
+        .unwrap();
         let mut all = Vec::new();
         for path in 0..(NODES * NODES * NODES) as u32 {
             let nodes = vec![path / 144, path / 12 % 12, path % 12];
@@ -222,7 +304,11 @@ fn a_beam_as_wide_as_the_graph_is_brute_force() {
             for &node in &nodes {
                 allowed &= profile.self_loops || node != source;
                 // Without self-loops, decoding's softmax is over the other nodes.
-                let left_out = if profile.self_loops { 0.0 } else { (-session.resistance(source)).exp() };
+                let left_out = if profile.self_loops {
+                    0.0
+                } else {
+                    (-session.resistance(source)).exp()
+                };
                 total += session.resistance(node) + (1.0 - left_out).ln();
                 session.force(node).unwrap();
                 source = node;
@@ -234,7 +320,11 @@ fn a_beam_as_wide_as_the_graph_is_brute_force() {
         all.sort_by(|a, b| a.0.total_cmp(&b.0));
         assert_eq!(found.len(), all.len(), "{name}");
         for (path, (total, _)) in found.iter().zip(&all) {
-            assert!((path.resistance - total).abs() < 1e-4, "{name}: {} {total}", path.resistance);
+            assert!(
+                (path.resistance - total).abs() < 1e-4,
+                "{name}: {} {total}",
+                path.resistance
+            );
         }
         assert_eq!(found[0].nodes, all[0].1, "{name}");
     }
@@ -253,24 +343,43 @@ fn injected_energy_and_bans_and_starts_change_what_they_should() {
     let mut nothing = session(&mechanism, Sampling::greedy().ban(0..12));
     assert_eq!(nothing.step().unwrap(), None);
     let energies = |start: &Start| {
-        let mut session = Session::begin(mechanism.clone(), &[3], start, Sampling::greedy()).unwrap();
+        let mut session =
+            Session::begin(mechanism.clone(), &[3], start, Sampling::greedy()).unwrap();
         session.look().0.to_vec()
     };
     assert_ne!(energies(&Start::Profile), energies(&Start::Ones));
     assert_ne!(energies(&Start::Random(1)), energies(&Start::Random(2)));
-    assert_eq!(energies(&Start::Vector(vec![1.0; 8])), energies(&Start::Ones));
-    let wrong = Session::begin(mechanism.clone(), &[3], &Start::Vector(vec![1.0; 7]), Sampling::greedy());
+    assert_eq!(
+        energies(&Start::Vector(vec![1.0; 8])),
+        energies(&Start::Ones)
+    );
+    let wrong = Session::begin(
+        mechanism.clone(),
+        &[3],
+        &Start::Vector(vec![1.0; 7]),
+        Sampling::greedy(),
+    );
     assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Input);
     let empty = Session::begin(mechanism.clone(), &[], &Start::Profile, Sampling::greedy());
     assert!(empty.unwrap_err().to_string().contains("empty"));
     let outside = Session::begin(mechanism, &[12], &Start::Profile, Sampling::greedy());
-    assert!(outside.unwrap_err().to_string().contains("vocabulary of 12"));
+    assert!(
+        outside
+            .unwrap_err()
+            .to_string()
+            .contains("vocabulary of 12")
+    );
 }
 
 #[test]
 fn a_long_session_needs_what_a_short_one_needs() {
     let (_, _, mechanism) = learned(&Profile::sifu(8));
-    let mut session = session(&mechanism, Sampling::default().temperature(1.0).repetition_penalty(1.1, 16));
+    let mut session = session(
+        &mechanism,
+        Sampling::default()
+            .temperature(1.0)
+            .repetition_penalty(1.1, 16),
+    );
     session.set_charges(Charges::new(0.99, 0.2, 0.2, 1.0));
     let size = |session: &Session| serde_json::to_vec(session.state()).unwrap().len();
     for _ in 0..3_000 {
@@ -280,12 +389,19 @@ fn a_long_session_needs_what_a_short_one_needs() {
     for _ in 0..60_000 {
         session.step().unwrap();
     }
-    assert!(size(&session) < early + 400, "{early} bytes, then {}", size(&session));
+    assert!(
+        size(&session) < early + 400,
+        "{early} bytes, then {}",
+        size(&session)
+    );
 }
 
 #[test]
 fn the_reference_path_ends_at_its_limit_and_weights_that_are_not_numbers_are_said() {
-    let profile = Profile { positions: 20, ..Profile::reference(8) };
+    let profile = Profile {
+        positions: 20,
+        ..Profile::reference(8)
+    };
     let (_, _, mechanism) = learned(&profile);
     let mut session = session(&mechanism, Sampling::greedy());
     let mut hops = 0;
@@ -302,11 +418,16 @@ fn the_reference_path_ends_at_its_limit_and_weights_that_are_not_numbers_are_sai
         let profile = Profile::sifu(8);
         let weights = Weights::gather(&profile, NODES, graph.own_edges(), |block| {
             let value = if block.name == broken { f32::NAN } else { 0.1 };
-            Ok(Some(Table::of(&vec![value; block.rows * block.columns], block.rows, block.columns)))
+            Ok(Some(Table::of(
+                &vec![value; block.rows * block.columns],
+                block.rows,
+                block.columns,
+            )))
         })
         .unwrap();
         let mechanism = Arc::new(Mechanism::new(profile, graph.clone(), weights).unwrap());
-        let outcome = Session::begin(mechanism, &[3], &Start::Profile, Sampling::greedy()).and_then(|mut s| s.step());
+        let outcome = Session::begin(mechanism, &[3], &Start::Profile, Sampling::greedy())
+            .and_then(|mut s| s.step());
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Numeric, "{broken}");
     }
 }

@@ -40,6 +40,8 @@ pub enum Verify {
     /// Everything up to 256 MiB; of larger files all but the blocks in parts, which are verified when touched.
     #[default]
     Lazy,
+    /// Blocks in parts only when touched, however small the file.
+    Touched,
     /// Every byte.
     Whole,
 }
@@ -176,7 +178,11 @@ impl Container {
     /// # Errors
     /// As [`Self::open`], without a file name.
     pub fn from_bytes(bytes: Bytes, verify: Verify) -> Result<Self> {
-        let whole = verify == Verify::Whole || bytes.len() as u64 <= WHOLE;
+        let whole = match verify {
+            Verify::Whole => true,
+            Verify::Lazy => bytes.len() as u64 <= WHOLE,
+            Verify::Touched => false,
+        };
         let header = read_header(&bytes)?;
         check_layout(&bytes, &header)?;
         let mut blocks = Vec::with_capacity(header.blocks.len());

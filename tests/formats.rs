@@ -1,0 +1,421 @@
+//! Damaged and hostile files: each is an error that says something, none panics, hangs or allocates by a
+//! number it read.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use brillm::graph::TokenGraph;
+use brillm::kernel::bytes::Bytes;
+use brillm::kernel::element::Element;
+use brillm::kernel::random::Random;
+use brillm::learn::Recipe;
+use brillm::learn::learner::Learner;
+use brillm::model::{Container, Metadata, Model, Verify, Writer, import};
+use brillm::signal::{Mechanism, Profile};
+use brillm::text::Tokenizer;
+use brillm::{ErrorKind, Result};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Remembers the largest single allocation.
+struct Watching;
+
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        LARGEST.fetch_max(size, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
+
+const LIMIT: usize = 64 << 20;
+
+fn small_model(profile: &Profile) -> Model {
+    let edges = [
+        (0, 1, 5),
+        (0, 2, 2),
+        (1, 2, 4),
+        (2, 0, 1),
+        (2, 2, 2),
+        (3, 4, 3),
+        (4, 0, 1),
+        (1, 4, 1),
+    ];
+    let mut graph = TokenGraph::from_edges(5, &edges).unwrap();
+    graph.set_own_minimum(2);
+    let mut learner = Learner::new(profile, &graph, 0.0, 3);
+    let weights = learner.weights(profile, &graph).unwrap();
+    let metadata = Metadata {
+        name: "small".into(),
+        licence: "none".into(),
+        profile: profile.clone(),
+        own_minimum: 2,
+        charges: None,
+        training: serde_json::Value::Null,
+    };
+    let mechanism = Mechanism::new(profile.clone(), graph, weights).unwrap();
+    let tokens = ["a", "b", "c", "<unk>", "e"].map(String::from).to_vec();
+    Model::new(metadata, Tokenizer::characters(tokens).unwrap(), mechanism).unwrap()
+}
+
+fn saved(model: &Model) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.bril");
+    model.save(&path).unwrap();
+    std::fs::read(&path).unwrap()
+}
+
+fn open(bytes: &[u8]) -> Result<Model> {
+    Model::from_bytes(Bytes::copy_of(bytes))
+}
+
+/// Runs something on hostile input: it must return, and an error must say something.
+fn survive<T>(what: &str, run: impl FnOnce() -> Result<T>) -> bool {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => {
+            assert!(error.to_string().len() > 8, "{what}: {error:?}");
+            false
+        }
+        Err(_) => panic!("{what}: panicked"),
+    }
+}
+
+#[test]
+fn every_single_byte_and_every_length_counts() {
+    for profile in [Profile::reference(3), Profile::sifu(2)] {
+        let whole = saved(&small_model(&profile));
+        assert!(open(&whole).is_ok());
+        for place in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 1 << (place % 8);
+            assert!(
+                !survive(&format!("byte {place}"), || open(&bytes)),
+                "byte {place} of {} went by",
+                whole.len()
+            );
+        }
+        for length in 0..whole.len() {
+            assert!(!survive(&format!("length {length}"), || open(
+                &whole[..length]
+            )));
+        }
+        let mut longer = whole.clone();
+        longer.push(0);
+        assert!(open(&longer).is_err());
+    }
+}
+
+/// Rewrites the header of a file with all checksums right, so that what is behind them is reached.
+fn with_header(bytes: &[u8], change: &dyn Fn(&mut serde_json::Value)) -> Vec<u8> {
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let (offset, length) = (number(16), number(24));
+    let mut header: serde_json::Value =
+        serde_json::from_slice(&bytes[offset..offset + length]).unwrap();
+    change(&mut header);
+    let header = serde_json::to_vec(&header).unwrap();
+    let mut out = bytes[..offset].to_vec();
+    out.extend_from_slice(&header);
+    out[24..32].copy_from_slice(&(header.len() as u64).to_le_bytes());
+    out[32..40].copy_from_slice(&xxh3_64(&header).to_le_bytes());
+    let checksum = xxh3_64(&out[..40]);
+    out[40..48].copy_from_slice(&checksum.to_le_bytes());
+    out
+}
+
+/// Changes bytes of one block and mends its checksum.
+fn with_block(bytes: &[u8], name: &str, change: &dyn Fn(&mut [u8])) -> Vec<u8> {
+    let container = Container::from_bytes(Bytes::copy_of(bytes), Verify::Whole).unwrap();
+    let data = container.require(name).unwrap().bytes().clone();
+    let start = bytes
+        .windows(data.len().max(1))
+        .position(|window| *window == data[..])
+        .unwrap();
+    let mut out = bytes.to_vec();
+    change(&mut out[start..start + data.len()]);
+    let sum = xxh3_64(&out[start..start + data.len()]);
+    let name = name.to_string();
+    with_header(&out, &move |header| {
+        for block in header["blocks"].as_array_mut().unwrap() {
+            if block["name"] == name.as_str() {
+                block["checksum"] = sum.into();
+            }
+        }
+    })
+}
+
+#[test]
+fn lies_behind_right_checksums() {
+    let whole = saved(&small_model(&Profile::reference(3)));
+    let mut random = Random::new(1);
+    let numbers = [
+        0u64,
+        1,
+        2,
+        3,
+        7,
+        64,
+        4096,
+        1 << 31,
+        1 << 32,
+        1 << 40,
+        1 << 62,
+        u64::MAX,
+    ];
+    let blocks = 12;
+    for round in 0..1500 {
+        let number = numbers[random.below(12) as usize];
+        let (block, field) = (random.below(blocks) as usize, random.below(4));
+        let bytes = with_header(&whole, &|header| {
+            let list = header["blocks"].as_array_mut().unwrap();
+            let count = list.len();
+            let entry = &mut list[block % count];
+            match field {
+                0 => entry["offset"] = number.into(),
+                1 => entry["length"] = number.into(),
+                2 => entry["shape"] = serde_json::json!([number, 3]),
+                _ => entry["parts"] = number.into(),
+            }
+        });
+        survive(&format!("header round {round}"), || open(&bytes));
+    }
+    for (key, value) in [
+        ("width", 1u64 << 40),
+        ("width", 0),
+        ("banks", 1 << 33),
+        ("positions", 1 << 50),
+        ("rank", 1 << 40),
+        ("residual", 1 << 40),
+    ] {
+        let bytes = with_header(&whole, &|header| {
+            header["metadata"]["profile"][key] = value.into()
+        });
+        assert!(!survive(key, || open(&bytes)), "{key} = {value}");
+    }
+    for round in 0..1500u64 {
+        for name in ["graph.rows", "graph.targets", "graph.counts", "vocabulary"] {
+            let bytes = with_block(&whole, name, &|data| {
+                let mut random = Random::stream(2, round, data.len() as u64);
+                for _ in 0..=random.below(4) {
+                    let place = random.below(data.len() as u64) as usize;
+                    data[place] = random.bits() as u8;
+                }
+            });
+            survive(&format!("{name} round {round}"), || open(&bytes));
+        }
+        if round > 400 {
+            continue;
+        }
+    }
+    assert!(
+        LARGEST.load(Ordering::Relaxed) < LIMIT,
+        "{} bytes at once",
+        LARGEST.load(Ordering::Relaxed)
+    );
+}
+
+#[test]
+fn mutated_checkpoints_vocabularies_and_run_files() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny");
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("input"), folder.path().join("out.bril"));
+    let mut random = Random::new(9);
+    let vocabulary = golden.join("vocab.json");
+    let mut rounds = 0;
+    for name in [
+        "model.bin",
+        "model_legacy_pickle.bin",
+        "model_f16.bin",
+        "checkpoint_train_style.bin",
+        "model.safetensors",
+        "model_bf16.safetensors",
+    ] {
+        let whole = std::fs::read(golden.join(name)).unwrap();
+        for round in 0..700 {
+            let mut bytes = whole.clone();
+            // Half of the changes fall where the structure is: the beginning and the end.
+            let reach = if round % 2 == 0 {
+                2500.min(bytes.len())
+            } else {
+                bytes.len()
+            } as u64;
+            match round % 5 {
+                0 => bytes.truncate(random.below(whole.len() as u64) as usize),
+                1 => {
+                    let from = random.below(reach) as usize;
+                    let to = (from + random.below(64) as usize).min(bytes.len());
+                    bytes.drain(from..to);
+                }
+                _ => {
+                    for _ in 0..=random.below(6) {
+                        let mut place = random.below(reach) as usize;
+                        if random.below(2) == 0 {
+                            place = bytes.len() - 1 - place;
+                        }
+                        bytes[place] = random.bits() as u8;
+                    }
+                }
+            }
+            std::fs::write(&input, &bytes).unwrap();
+            survive(&format!("{name} round {round}"), || {
+                import::import(&input, &vocabulary, None, &out)
+            });
+            rounds += 1;
+        }
+    }
+    let weights = golden.join("model.safetensors");
+    let text = std::fs::read(&vocabulary).unwrap();
+    for round in 0..600 {
+        let mut bytes = text.clone();
+        for _ in 0..=random.below(4) {
+            let place = random.below(bytes.len() as u64) as usize;
+            bytes[place] = b"\"{}[]:,0129-eE\\u\xff\x00"[random.below(18) as usize];
+        }
+        std::fs::write(&input, &bytes).unwrap();
+        survive(&format!("vocabulary round {round}"), || {
+            import::import(&weights, &input, None, &out)
+        });
+        survive(&format!("frequency round {round}"), || {
+            import::import(&weights, &vocabulary, Some(&input), &out)
+        });
+        survive(&format!("tokenizer round {round}"), || {
+            Tokenizer::from_bytes(&bytes)
+        });
+        rounds += 3;
+    }
+    let recipe = "name = \"x\"\n[data]\ntrain = [\"a\"]\n[profile]\nwidth = 8\n[train]\nbatch = 4\nsteps = 8\n";
+    for round in 0..2500 {
+        let mut bytes = recipe.as_bytes().to_vec();
+        for _ in 0..=random.below(5) {
+            let place = random.below(bytes.len() as u64) as usize;
+            bytes[place] = b"=[]\"\n.0159-eatx{}#\t"[random.below(20) as usize];
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        survive(&format!("run file round {round}"), || {
+            Recipe::parse(&text, &[])
+        });
+        rounds += 1;
+    }
+    println!("{rounds} files");
+    assert!(
+        LARGEST.load(Ordering::Relaxed) < LIMIT,
+        "{} bytes at once",
+        LARGEST.load(Ordering::Relaxed)
+    );
+}
+
+#[test]
+fn a_run_file_names_the_line_of_a_mistake() {
+    let text = "name = \"x\"\n[data]\ntrain = [\"a\"]\n[train]\nbatchsize = 4\n";
+    let error = Recipe::parse(text, &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(
+        error.to_string().contains("line 5") && error.to_string().contains("batchsize"),
+        "{error}"
+    );
+    let right = text.replace("batchsize", "batch");
+    assert_eq!(
+        Recipe::parse(&right, &["train.batch=7".into()])
+            .unwrap()
+            .train
+            .batch,
+        7
+    );
+    assert!(Recipe::parse(&right, &["train.nothing=7".into()]).is_err());
+    assert!(Recipe::parse(&right, &["no equals sign".into()]).is_err());
+}
+
+#[test]
+fn a_version_says_both_numbers_and_other_files_say_what_they_are() {
+    let mut bytes = saved(&small_model(&Profile::sifu(2)));
+    bytes[8] = 9;
+    let checksum = xxh3_64(&bytes[..40]);
+    bytes[40..48].copy_from_slice(&checksum.to_le_bytes());
+    let error = open(&bytes).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Version);
+    assert!(
+        error.to_string().contains("version 9") && error.to_string().contains("version 1"),
+        "{error}"
+    );
+    assert!(
+        open(b"PK\x03\x04")
+            .unwrap_err()
+            .to_string()
+            .contains("brillm import")
+    );
+}
+
+#[test]
+fn parts_are_verified_when_touched_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("parts.bril");
+    let values: Vec<u8> = (0..100).collect();
+    let mut writer = Writer::create(&path, serde_json::json!({})).unwrap();
+    writer
+        .block_in_parts("data", Element::U8, &[100], &[0, 10, 10, 60, 100], |put| {
+            put(&values)
+        })
+        .unwrap();
+    writer.finish().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    assert!(Container::open(&path, Verify::Whole).is_ok());
+    bytes[64 + 30] ^= 1;
+    let error = Container::from_bytes(Bytes::copy_of(&bytes), Verify::Whole).unwrap_err();
+    assert!(error.to_string().contains("block data"), "{error}");
+    let lazy = Container::from_bytes(Bytes::copy_of(&bytes), Verify::Touched).unwrap();
+    let parts = lazy.require("data").unwrap().parts().unwrap().clone();
+    for part in [0, 1, 3] {
+        parts.verify(part).unwrap();
+    }
+    let error = parts.verify(2).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Checksum);
+    assert!(
+        error.to_string().contains("part 2") && error.to_string().contains("block data"),
+        "{error}"
+    );
+    assert!(parts.verify(4).is_err());
+}
+
+#[test]
+fn what_was_saved_before_is_never_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.bril");
+    small_model(&Profile::sifu(2)).save(&path).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let mut writer = Writer::create(&path, serde_json::json!({})).unwrap();
+    writer.values("x", Element::U8, &[3], b"abc").unwrap();
+    assert!(
+        writer.values("y", Element::U8, &[4], b"abc").is_err(),
+        "three bytes for a shape of four"
+    );
+    drop(writer);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "the temporary file is gone");
+    assert!(
+        small_model(&Profile::sifu(2))
+            .save(&folder.path().join("no/such/m.bril"))
+            .is_err()
+    );
+}
