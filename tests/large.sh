@@ -10,8 +10,9 @@ cd "$(dirname "$0")/.."
 folder=${1:-/tmp}
 gigabytes=${2:-8}
 limit=$((gigabytes * 1000000000 / 4))
-cargo build --release --quiet --bin brillm --example large
-target=${CARGO_TARGET_DIR:-target}/release
+profile=${BRILLM_PROFILE:-release}
+cargo build --profile "$profile" --quiet --bin brillm --example large
+target=${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}
 model=$(mktemp "$folder/large-XXXXXX.bril")
 group=""
 # Whatever happens, nothing of it stays.
