@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::Model;
+use crate::model::{ChargeSettings, Model};
 use crate::path::{Sampling, Session, SessionState};
 use crate::signal::Start;
 use crate::text::Decoder;
@@ -42,7 +42,7 @@ pub struct Request {
     stops: Vec<String>,
     ignore_end: bool,
     cancel: Option<Arc<AtomicBool>>,
-    charges: bool,
+    charges: Option<ChargeSettings>,
     state: Option<SessionState>,
     injections: Vec<(usize, u32, f32)>,
     forced: BTreeMap<usize, u32>,
@@ -67,7 +67,7 @@ impl Request {
             stops: Vec::new(),
             ignore_end: false,
             cancel: None,
-            charges: false,
+            charges: None,
             state: None,
             injections: Vec::new(),
             forced: BTreeMap::new(),
@@ -116,10 +116,10 @@ impl Request {
         self
     }
 
-    /// Switches on the charges the model was fitted with, if it has any.
+    /// Visited nodes keep charges with these constants (an option for streams).
     #[must_use]
-    pub fn charges(mut self, on: bool) -> Self {
-        self.charges = on;
+    pub fn charges(mut self, settings: ChargeSettings) -> Self {
+        self.charges = Some(settings);
         self
     }
 
@@ -181,9 +181,7 @@ impl Request {
             }
             None => Session::begin(mechanism, &self.prompt, &self.start, self.sampling)?,
         };
-        if self.charges
-            && let Some(settings) = model.metadata().charges
-        {
+        if let Some(settings) = self.charges {
             session.set_charges(settings.charges());
         }
         let end = if self.ignore_end {
