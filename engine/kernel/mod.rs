@@ -11,6 +11,7 @@ pub mod bytes;
 pub mod element;
 pub mod energy;
 pub mod fan;
+pub mod pages;
 pub mod position;
 pub mod random;
 pub mod real;
