@@ -38,6 +38,8 @@ pub mod learn;
 pub mod measure;
 pub mod model;
 pub mod path;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod run;
 pub mod signal;
 pub mod text;

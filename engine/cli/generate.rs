@@ -50,6 +50,7 @@ fn parse_injection(text: &str) -> std::result::Result<(u32, f32), String> {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let (model, ids) = self.prompt.open()?;
+        let hooks = super::plugins::hooks()?;
         let name = self
             .prompt
             .model
@@ -58,7 +59,10 @@ impl Arguments {
                 path.display().to_string()
             });
         if let Some(width) = self.beam {
-            return self.beam(&model, &ids, width);
+            return self.beam(&model, &ids, width, &hooks);
+        }
+        if hooks.order.is_some() {
+            return self.grow(&model, &ids, &hooks);
         }
         super::catch_interrupt()?;
         let mut request: Request = self
@@ -66,6 +70,7 @@ impl Arguments {
             .request(ids.clone(), 0.7)
             .ignore_end(self.ignore_end)
             .charges(self.charges)
+            .hooks(hooks)
             .cancel(super::interrupted().clone());
         for stop in &self.stop {
             request = request.stop(stop);
@@ -85,20 +90,23 @@ impl Arguments {
         if self.prompt.json {
             let (text, new) = generation.collect_text()?;
             let seconds = begun.elapsed().as_secs_f64();
-            super::say_json(&json!({
+            let mut report = json!({
                 "model": name,
                 "prompt_ids": ids,
                 "ids": new,
                 "text": text,
                 "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
                 "seed": self.prompt.seed,
-            }))?;
+            });
+            super::plugins::note(&mut report, self.prompt.seed)?;
+            super::say_json(&report)?;
         } else {
             super::stream(&model.tokenizer().decode(&ids))?;
             for piece in &mut generation {
                 super::stream(&piece?.text)?;
             }
             super::say("")?;
+            super::plugins::say_reports(self.prompt.seed)?;
         }
         if let Some(path) = &self.save_session {
             let text = serde_json::to_vec(generation.session().state()).map_err(|error| {
@@ -109,7 +117,53 @@ impl Arguments {
         Ok(())
     }
 
-    fn beam(&self, model: &crate::Model, ids: &[u32], width: usize) -> Result<()> {
+    /// A text that grows both ways, where a plugin says.
+    fn grow(&self, model: &crate::Model, ids: &[u32], hooks: &crate::hook::Hooks) -> Result<()> {
+        if self.load_session.is_some() || self.save_session.is_some() || !self.stop.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "a text that grows both ways has no session to load or save, and no stop text",
+            )
+            .advice("leave out the plugin that answers order/1, or these options"));
+        }
+        let end = if self.ignore_end {
+            None
+        } else {
+            model.tokenizer().vocabulary().stop()
+        };
+        let grown = crate::run::grow(
+            model.mechanism(),
+            ids,
+            &self.prompt.start,
+            &self.prompt.sampling(0.7),
+            self.prompt.tokens,
+            end,
+            hooks,
+        )?;
+        let text = model.tokenizer().decode(&grown.ids);
+        if !self.prompt.json {
+            super::say(text)?;
+            return super::plugins::say_reports(self.prompt.seed);
+        }
+        let mut report = json!({
+            "prompt_ids": ids,
+            "ids": grown.ids,
+            "before": grown.before,
+            "placed": grown.placed,
+            "text": text,
+            "seed": self.prompt.seed,
+        });
+        super::plugins::note(&mut report, self.prompt.seed)?;
+        super::say_json(&report)
+    }
+
+    fn beam(
+        &self,
+        model: &crate::Model,
+        ids: &[u32],
+        width: usize,
+        hooks: &crate::hook::Hooks,
+    ) -> Result<()> {
         let stops: Vec<u32> = if self.ignore_end {
             Vec::new()
         } else {
@@ -124,6 +178,7 @@ impl Arguments {
             self.prompt.tokens,
             &stops,
             ban,
+            hooks,
         )?;
         if self.prompt.json {
             let paths: Vec<_> = paths
@@ -137,7 +192,9 @@ impl Arguments {
                     })
                 })
                 .collect();
-            return super::say_json(&json!({"prompt_ids": ids, "paths": paths}));
+            let mut report = json!({"prompt_ids": ids, "paths": paths});
+            super::plugins::note(&mut report, self.prompt.seed)?;
+            return super::say_json(&report);
         }
         let prompt = model.tokenizer().decode(ids);
         for path in paths {

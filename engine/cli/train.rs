@@ -93,7 +93,13 @@ impl Watcher for Bar {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         self.backend.check()?;
-        let recipe = Recipe::open(&self.recipe, &self.changes)?;
+        #[allow(
+            unused_mut,
+            reason = "plugins are written into it in builds that have them"
+        )]
+        let mut recipe = Recipe::open(&self.recipe, &self.changes)?;
+        #[cfg(feature = "plugin")]
+        super::plugins::fill(&mut recipe)?;
         let own = self.recipe.parent().unwrap_or(Path::new("")).to_path_buf();
         let base = self.data.clone().unwrap_or(own);
         let folder = self
@@ -119,12 +125,14 @@ impl Arguments {
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
         bar.bar.finish_and_clear();
         if self.json {
-            return super::say_json(&serde_json::json!({
+            let mut report = serde_json::json!({
                 "model": outcome.model,
                 "steps": outcome.steps,
                 "validation_perplexity": outcome.validation_perplexity,
                 "cancelled": outcome.cancelled,
-            }));
+            });
+            super::plugins::note(&mut report, 0)?;
+            return super::say_json(&report);
         }
         let perplexity = outcome
             .validation_perplexity

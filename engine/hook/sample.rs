@@ -37,8 +37,8 @@ impl SampleNeeds {
 pub struct Prompt<'a> {
     /// Its tokens.
     pub tokens: &'a [u32],
-    /// Mean over the prompt's positions of the hidden state: the signal on the graph, the last layer's
-    /// output on a transformer. `[D]`, empty unless wanted.
+    /// Mean over the prompt's positions of the hidden state: what leaves a node on the graph, the last
+    /// layer's output on a transformer. `[D]`, empty unless wanted.
     pub pooled: &'a [f32],
     /// The hidden state at the last position. `[D]`, empty unless wanted.
     pub hidden: &'a [f32],

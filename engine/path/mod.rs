@@ -3,12 +3,14 @@
 //! In: a [`Mechanism`](crate::signal::Mechanism) and a prompt of tokens. Out: tokens, one hop at a time
 //! ([`Session`]), or the paths of least resistance ([`beam()`]). `run` turns them into text.
 
+mod asking;
 mod beam;
 mod charge;
 mod sampling;
 mod session;
 
+pub use asking::Asking;
 pub use beam::{BeamPath, beam};
 pub use charge::Charges;
-pub use sampling::{Sampling, likeliest};
+pub use sampling::{Sampling, draw, likeliest};
 pub use session::{Session, SessionState};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::hook::Hooks;
 use crate::model::Model;
-use crate::path::{Sampling, Session, SessionState};
+use crate::path::{Asking, Sampling, Session, SessionState};
 use crate::signal::Start;
 use crate::text::Decoder;
 use crate::{Error, ErrorKind, Result};
@@ -43,6 +44,7 @@ pub struct Request {
     cancel: Option<Arc<AtomicBool>>,
     charges: bool,
     state: Option<SessionState>,
+    hooks: Hooks,
 }
 
 impl Request {
@@ -66,6 +68,7 @@ impl Request {
             cancel: None,
             charges: false,
             state: None,
+            hooks: Hooks::default(),
         }
     }
 
@@ -125,6 +128,13 @@ impl Request {
         self
     }
 
+    /// Asks these hooks on the way.
+    #[must_use]
+    pub fn hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
     /// The prompt's tokens.
     pub fn prompt_ids(&self) -> &[u32] {
         &self.prompt
@@ -139,13 +149,16 @@ impl Request {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
         }
         let mechanism = model.mechanism().clone();
+        let asking = Asking::new(&self.hooks, 0).map(|asking| asking.cancel(self.cancel.clone()));
         let mut session = match self.state {
             Some(state) => {
-                let mut session = Session::restore(mechanism, state, self.sampling)?;
+                let mut session = Session::restore_asking(mechanism, state, self.sampling, asking)?;
                 session.walk(&self.prompt)?;
                 session
             }
-            None => Session::begin(mechanism, &self.prompt, &self.start, self.sampling)?,
+            None => {
+                Session::begin_asking(mechanism, &self.prompt, &self.start, self.sampling, asking)?
+            }
         };
         if self.charges
             && let Some(settings) = model.metadata().charges
