@@ -148,7 +148,7 @@ pub struct brl_keep_in {
 }
 
 /// A count in [`brl_kept`] that means all, and a `next_check` that means never.
-pub const BRL_ALL: u64 = u64::MAX;
+pub const BRL_ALL: u64 = 0xFFFF_FFFF_FFFF_FFFF;
 
 /// The decision about a layer, written by the plugin into the host's buffers.
 #[repr(C)]

@@ -96,7 +96,7 @@ pub struct brl_sample {
 }
 
 /// In `brl_canvas.tokens`: nothing is there yet.
-pub const BRL_EMPTY: u32 = u32::MAX;
+pub const BRL_EMPTY: u32 = 0xFFFF_FFFF;
 
 /// A text that grows.
 #[repr(C)]

@@ -74,7 +74,7 @@ pub struct brl_signal {
 }
 
 /// `brl_hop.rank` of a hop of the prompt, which was not chosen.
-pub const BRL_UNRANKED: u64 = u64::MAX;
+pub const BRL_UNRANKED: u64 = 0xFFFF_FFFF_FFFF_FFFF;
 
 /// A hop that was taken.
 #[repr(C)]

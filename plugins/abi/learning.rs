@@ -19,7 +19,7 @@ pub struct brl_mask_moment {
 }
 
 /// In `tags`: the token has none.
-pub const BRL_UNTAGGED: u32 = u32::MAX;
+pub const BRL_UNTAGGED: u32 = 0xFFFF_FFFF;
 
 /// The tokens of a sequence that may be masked.
 #[repr(C)]

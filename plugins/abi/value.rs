@@ -106,13 +106,11 @@ pub struct brl_sink {
 }
 
 /// One call, the host's: errors, cancelling, randomness.
-#[repr(C)]
 pub struct brl_call {
     _opaque: [u8; 0],
 }
 
 /// An instance, the plugin's.
-#[repr(C)]
 pub struct brl_self {
     _opaque: [u8; 0],
 }
