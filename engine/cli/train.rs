@@ -1,8 +1,10 @@
 //! `brillm train`: a run file in, a model out.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
+use cpu_time::ProcessTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
@@ -93,6 +95,7 @@ impl Watcher for Bar {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         self.backend.check()?;
+        let (cpu, wall) = (ProcessTime::now(), Instant::now());
         #[allow(
             unused_mut,
             reason = "plugins are written into it in builds that have them"
@@ -124,15 +127,31 @@ impl Arguments {
         ));
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
         bar.bar.finish_and_clear();
+        let (cpu, wall) = (cpu.elapsed().as_secs_f64(), wall.elapsed().as_secs_f64());
         if self.json {
             let mut report = serde_json::json!({
                 "model": outcome.model,
                 "steps": outcome.steps,
                 "validation_perplexity": outcome.validation_perplexity,
                 "cancelled": outcome.cancelled,
+                "parameters": outcome.parameters,
+                "charges": outcome.charges.map(|charges| serde_json::json!({
+                    "settings": charges.settings,
+                    "nats_per_token_before": charges.before,
+                    "nats_per_token": charges.after,
+                })),
+                "cpu_seconds": cpu,
+                "wall_seconds": wall,
             });
             super::plugins::note(&mut report, 0)?;
             return super::say_json(&report);
+        }
+        if let Some(charges) = outcome.charges {
+            super::say(format!(
+                "charges: streaming validation perplexity {:.2} without, {:.2} with them",
+                charges.before.exp(),
+                charges.after.exp()
+            ))?;
         }
         let perplexity = outcome
             .validation_perplexity
@@ -147,9 +166,10 @@ impl Arguments {
                 folder.display()
             )),
             false => super::say(format!(
-                "{} ({} steps{perplexity})",
+                "{} ({} steps{perplexity}, {} parameters, {cpu:.0} CPU-seconds)",
                 outcome.model.display(),
-                outcome.steps
+                outcome.steps,
+                outcome.parameters
             )),
         }
     }

@@ -202,6 +202,8 @@ pub struct Train {
     pub checkpoint_every: u64,
     /// Checkpoints kept besides the best model.
     pub checkpoints: usize,
+    /// Fits charges on the validation text as one stream, when training is done.
+    pub charges: bool,
 }
 
 impl Default for Train {
@@ -231,6 +233,7 @@ impl Default for Train {
             patience: 0,
             checkpoint_every: 1000,
             checkpoints: 2,
+            charges: false,
         }
     }
 }

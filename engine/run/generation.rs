@@ -1,5 +1,6 @@
 //! From a prompt to text: a token iterator over a session, with stop strings and cancellation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,6 +46,8 @@ pub struct Request {
     charges: bool,
     state: Option<SessionState>,
     hooks: Hooks,
+    injections: Vec<(usize, u32, f32)>,
+    forced: BTreeMap<usize, u32>,
 }
 
 impl Request {
@@ -69,6 +72,8 @@ impl Request {
             charges: false,
             state: None,
             hooks: Hooks::default(),
+            injections: Vec::new(),
+            forced: BTreeMap::new(),
         }
     }
 
@@ -121,6 +126,21 @@ impl Request {
         self
     }
 
+    /// Adds energy at `node` for the choice of new token `step`, counted from 0 (the paper's recall
+    /// activation).
+    #[must_use]
+    pub fn inject(mut self, step: usize, node: u32, energy: f32) -> Self {
+        self.injections.push((step, node, energy));
+        self
+    }
+
+    /// Makes `node` new token `step`, counted from 0, whatever its energy.
+    #[must_use]
+    pub fn force(mut self, step: usize, node: u32) -> Self {
+        self.forced.insert(step, node);
+        self
+    }
+
     /// Goes on from a saved session; the prompt, if any, is walked from there.
     #[must_use]
     pub fn resume(mut self, state: SessionState) -> Self {
@@ -143,13 +163,27 @@ impl Request {
     /// Walks the prompt; the iterator then gives one new token at a time.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for an empty prompt or a sampling option out of range.
+    /// [`ErrorKind::Input`] for an empty prompt, a sampling option out of range, or a forced or lit node
+    /// outside the vocabulary.
     pub fn start(self, model: &Model) -> Result<Generation> {
         if self.stops.iter().any(String::is_empty) {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
         }
         let mechanism = model.mechanism().clone();
         let asking = Asking::new(&self.hooks, 0).map(|asking| asking.cancel(self.cancel.clone()));
+        let nodes = self.injections.iter().map(|one| one.1);
+        if let Some(node) = nodes
+            .chain(self.forced.values().copied())
+            .find(|&node| node as usize >= mechanism.nodes())
+        {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "token {node} is outside the vocabulary of {}",
+                    mechanism.nodes()
+                ),
+            ));
+        }
         let mut session = match self.state {
             Some(state) => {
                 let mut session = Session::restore_asking(mechanism, state, self.sampling, asking)?;
@@ -173,7 +207,10 @@ impl Request {
         Ok(Generation {
             model: model.clone(),
             session,
+            done: 0,
             left: self.tokens,
+            injections: self.injections,
+            forced: self.forced,
             stops: self.stops,
             end,
             cancel: self.cancel,
@@ -199,7 +236,10 @@ impl Request {
 pub struct Generation {
     model: Model,
     session: Session,
+    done: usize,
     left: usize,
+    injections: Vec<(usize, u32, f32)>,
+    forced: BTreeMap<usize, u32>,
     stops: Vec<String>,
     end: Option<u32>,
     cancel: Option<Arc<AtomicBool>>,
@@ -247,10 +287,23 @@ impl Generation {
             self.finish = Some(Finish::Length);
             return Ok(None);
         }
-        let Some(id) = self.session.step()? else {
-            self.finish = Some(Finish::Exhausted);
-            return Ok(None);
+        for &(_, node, energy) in self.injections.iter().filter(|one| one.0 == self.done) {
+            self.session.inject(node, energy)?;
+        }
+        let id = match self.forced.get(&self.done) {
+            Some(&node) => {
+                self.session.force(node)?;
+                node
+            }
+            None => match self.session.step()? {
+                Some(node) => node,
+                None => {
+                    self.finish = Some(Finish::Exhausted);
+                    return Ok(None);
+                }
+            },
         };
+        self.done += 1;
         if Some(id) == self.end {
             self.finish = Some(Finish::Stop);
             return Ok(None);
