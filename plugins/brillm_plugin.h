@@ -238,6 +238,11 @@
 #define BRL_UNRANKED 18446744073709551615ull
 
 /*
+ `brl_path.needs`: rank, resistance and runners-up of each hop, which cost the host a pass over all nodes.
+ */
+#define BRL_NEED_RANK 32
+
+/*
  One call, the host's: errors, cancelling, randomness.
  */
 typedef struct brl_call brl_call;
@@ -1325,15 +1330,15 @@ typedef struct brl_hop {
    */
   uint64_t target;
   /*
-   Nodes that had less resistance, or `BRL_UNRANKED`.
+   Nodes that had less resistance, or `BRL_UNRANKED`; so too without `BRL_NEED_RANK`.
    */
   uint64_t rank;
   /*
-   −ln p of the hop; not a number for hops of the prompt.
+   −ln p of the hop; not a number for hops of the prompt, or without `BRL_NEED_RANK`.
    */
   double resistance;
   /*
-   The nodes of least resistance besides the target, best first.
+   The nodes of least resistance besides the target, best first; empty without `BRL_NEED_RANK`.
    */
   struct brl_ids runners_up;
   /*
@@ -1351,7 +1356,7 @@ typedef struct brl_path {
    */
   uint64_t struct_size;
   /*
-   0.
+   `BRL_NEED_RANK`, or 0.
    */
   uint64_t needs;
   /*

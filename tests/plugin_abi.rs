@@ -140,10 +140,10 @@ macro_rules! layouts {
             $(
                 let name = stringify!($name);
                 writeln!(text, "printf(\"{name} %lu\\n\", (unsigned long)sizeof({name}));").unwrap();
-                let mut last = "";
+                let last = [$(stringify!($field)),*].last().copied().unwrap_or("");
                 $(
-                    last = stringify!($field);
-                    writeln!(text, "printf(\"  {last} %lu\\n\", (unsigned long)offsetof({name}, {last}));").unwrap();
+                    let field = stringify!($field);
+                    writeln!(text, "printf(\"  {field} %lu\\n\", (unsigned long)offsetof({name}, {field}));").unwrap();
                 )*
                 // No padding at the end: an appended field could hide in it.
                 writeln!(text, "if (sizeof({name}) != BRL_END({name}, {last})) {{ printf(\"{name} is padded\\n\"); }}").unwrap();

@@ -22,6 +22,11 @@ pub struct Hop<'a> {
 
 /// Watches a path; never changes it.
 pub trait Path: Send + Sync {
+    /// Whether it wants rank, resistance and runners-up, which cost a pass over all nodes.
+    fn ranks(&self) -> bool {
+        true
+    }
+
     /// A hop was taken.
     ///
     /// # Errors

@@ -238,7 +238,7 @@ impl Asking {
 
     /// What `path/1` will be told of the hop that is about to be chosen.
     pub(crate) fn chosen(&self, scores: &[f32]) -> Option<Chosen> {
-        (!self.hooks.path.is_empty()).then(|| {
+        self.hooks.path.iter().any(|path| path.ranks()).then(|| {
             let mut spent = scores.to_vec();
             Chosen {
                 normaliser: softmax::softmax(&mut spent),

@@ -1,7 +1,7 @@
 //! An instance of a plugin, and the way every question reaches it.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use brillm_abi as abi;
@@ -110,8 +110,25 @@ pub(crate) struct Instance {
     pub options: Map<String, Value>,
     pub on_error: OnError,
     state: Mutex<State>,
+    /// The thread that is in it, or 0.
+    owner: AtomicUsize,
     slot: Arc<Slot>,
     told: AtomicBool,
+}
+
+/// A number of this thread that no other living one has.
+fn this_thread() -> usize {
+    thread_local!(static PLACE: u8 = const { 0 });
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
+}
+
+/// Says that nobody is in an instance any more.
+struct Leave<'a>(&'a AtomicUsize);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Instance {
@@ -181,6 +198,7 @@ impl Instance {
                 scratch: Scratch::default(),
                 poisoned: None,
             }),
+            owner: AtomicUsize::new(0),
             slot,
             told: AtomicBool::new(false),
         })
@@ -194,7 +212,8 @@ impl Instance {
     /// Asks a question.
     ///
     /// `body` prepares the buffers and calls the hook's function; `read` checks the answer and takes it, before
-    /// anybody else may use the buffers. `None` when the plugin has no opinion, or failed and is to be skipped.
+    /// anybody else may use the buffers. A plugin that has the engine run a model (`kv.plan/1`, `corpus/1`) is not
+    /// asked by that run: its own hooks have no opinion then. `None` when the plugin has no opinion, or failed and is to be skipped.
     ///
     /// # Errors
     /// [`ErrorKind::Plugin`] naming plugin, hook and step, where the run is to stop on errors.
@@ -234,11 +253,16 @@ impl Instance {
                 .at(name)
                 .at(format!("plugin {}", self.id()))
         };
+        if self.owner.load(Ordering::Relaxed) == this_thread() {
+            return Ok(None);
+        }
         // Whoever held the lock panicked in the host, not in the plugin: the state is whole.
         let mut state = self
             .state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.owner.store(this_thread(), Ordering::Relaxed);
+        let _leave = Leave(&self.owner);
         let State {
             raw,
             scratch,
@@ -293,7 +317,10 @@ impl Instance {
     }
 
     /// What a `[instance]` function that asks nothing of the host gives.
-    pub fn look<T>(&self, body: impl FnOnce(*mut abi::brl_self) -> T) -> T {
+    pub fn look<T: Default>(&self, body: impl FnOnce(*mut abi::brl_self) -> T) -> T {
+        if self.owner.load(Ordering::Relaxed) == this_thread() {
+            return T::default();
+        }
         let state = self
             .state
             .lock()

@@ -76,6 +76,9 @@ pub struct brl_signal {
 /// `brl_hop.rank` of a hop of the prompt, which was not chosen.
 pub const BRL_UNRANKED: u64 = 0xFFFF_FFFF_FFFF_FFFF;
 
+/// `brl_path.needs`: rank, resistance and runners-up of each hop, which cost the host a pass over all nodes.
+pub const BRL_NEED_RANK: u64 = 32;
+
 /// A hop that was taken.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -90,11 +93,11 @@ pub struct brl_hop {
     pub source: u64,
     /// The node reached.
     pub target: u64,
-    /// Nodes that had less resistance, or `BRL_UNRANKED`.
+    /// Nodes that had less resistance, or `BRL_UNRANKED`; so too without `BRL_NEED_RANK`.
     pub rank: u64,
-    /// −ln p of the hop; not a number for hops of the prompt.
+    /// −ln p of the hop; not a number for hops of the prompt, or without `BRL_NEED_RANK`.
     pub resistance: f64,
-    /// The nodes of least resistance besides the target, best first.
+    /// The nodes of least resistance besides the target, best first; empty without `BRL_NEED_RANK`.
     pub runners_up: brl_ids,
     /// The signal after the hop. [D]
     pub signal: brl_tensor,
@@ -106,7 +109,7 @@ pub struct brl_hop {
 pub struct brl_path {
     /// Bytes of this table that the plugin knows.
     pub struct_size: u64,
-    /// 0.
+    /// `BRL_NEED_RANK`, or 0.
     pub needs: u64,
     /// A hop was taken. [instance]
     pub hop: Option<

@@ -139,9 +139,9 @@ pub struct Hop<'a> {
     pub source: u32,
     /// The node reached.
     pub target: u32,
-    /// Nodes that had less resistance; `None` for hops of the prompt.
+    /// Nodes that had less resistance; `None` for hops of the prompt, and without [`Path::RANK`].
     pub rank: Option<u64>,
-    /// −ln p of the hop; not a number for hops of the prompt.
+    /// −ln p of the hop; not a number for hops of the prompt, and without [`Path::RANK`].
     pub resistance: f64,
     /// The nodes of least resistance besides the target, best first.
     pub runners_up: &'a [u32],
@@ -151,6 +151,9 @@ pub struct Hop<'a> {
 
 /// `path/1`: told of every hop.
 pub trait Path: Plugin {
+    /// Wants rank, resistance and runners-up, which cost the engine a pass over all nodes.
+    const RANK: bool = true;
+
     /// A hop was taken.
     ///
     /// # Errors
@@ -188,7 +191,7 @@ impl<T: Path> Tables<T> {
     /// The table of `path/1`.
     pub const PATH: abi::brl_path = abi::brl_path {
         struct_size: size_of::<abi::brl_path>() as u64,
-        needs: 0,
+        needs: if T::RANK { abi::BRL_NEED_RANK } else { 0 },
         hop: Some(hop::<T>),
     };
 }

@@ -1,10 +1,10 @@
 //! Plugins that tests use: one for each hook, one without opinions, and one that misbehaves on demand.
 
 use brillm_plugin::{
-    Answer, Axis, Call, Canvas, CodecPlan, CodecQuestion, Corpus, Direction, Distance, Edge, Error, Fan, Hop,
-    KeepQuestion, Kept, KvCodec, KvKeep, KvPlan, Mask, MaskMoment, MaskOutcome, MaskTokens, Order,
-    Path, Place, PlanQuestion, Plugin, Probe, Prompt, Records, Reference, Result, Sample, Setting,
-    Shader, Sight, Signal, Start, Step, Storage, Tap, Trial, export,
+    Answer, Axis, Call, Canvas, CodecPlan, CodecQuestion, Corpus, Direction, Distance, Edge, Error,
+    Fan, Hop, KeepQuestion, Kept, KvCodec, KvKeep, KvPlan, Mask, MaskMoment, MaskOutcome,
+    MaskTokens, Order, Path, Place, PlanQuestion, Plugin, Probe, Prompt, Records, Reference,
+    Result, Sample, Setting, Shader, Sight, Signal, Start, Step, Storage, Tap, Trial, export,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -35,6 +35,7 @@ impl Signal for Decline {
 }
 
 impl Path for Decline {
+    const RANK: bool = false;
     fn hop(&mut self, _: &mut Call, _: &Hop) -> Result<()> {
         Ok(())
     }
@@ -44,7 +45,13 @@ impl Sample for Decline {
     const PROMPT: bool = true;
     const STEP: bool = true;
     const CHOOSE: bool = true;
-    fn step(&mut self, _: &mut Call, _: &Step, scores: &mut [f32], setting: &mut Setting) -> Result<Answer> {
+    fn step(
+        &mut self,
+        _: &mut Call,
+        _: &Step,
+        scores: &mut [f32],
+        setting: &mut Setting,
+    ) -> Result<Answer> {
         scores.fill(0.0);
         setting.temperature = Some(9.0);
         Ok(Answer::Declined)
@@ -72,7 +79,13 @@ impl Probe for Decline {
 }
 
 impl KvPlan for Decline {
-    fn plan(&mut self, _: &mut Call, _: &PlanQuestion, _: Option<Trial>, storage: Storage) -> Result<Answer> {
+    fn plan(
+        &mut self,
+        _: &mut Call,
+        _: &PlanQuestion,
+        _: Option<Trial>,
+        storage: Storage,
+    ) -> Result<Answer> {
         storage.source.fill(9);
         Ok(Answer::Declined)
     }
@@ -174,7 +187,10 @@ impl Path for Watch {
     fn hop(&mut self, _: &mut Call, hop: &Hop) -> Result<()> {
         self.hops.push((hop.source, hop.target, hop.rank));
         if hop.rank.is_some() {
-            self.least = Some(self.least.map_or(hop.resistance, |least| least.min(hop.resistance)));
+            self.least = Some(
+                self.least
+                    .map_or(hop.resistance, |least| least.min(hop.resistance)),
+            );
         }
         Ok(())
     }
@@ -231,16 +247,27 @@ impl Sample for Choose {
     const HISTORY: bool = true;
 
     fn prompt(&mut self, _: &mut Call, prompt: &Prompt) -> Result<Setting> {
-        if self.0.hidden && (prompt.pooled.is_empty() || prompt.hidden.len() != prompt.pooled.len()) {
+        if self.0.hidden && (prompt.pooled.is_empty() || prompt.hidden.len() != prompt.pooled.len())
+        {
             return Err(Error::new("the hidden states are not there"));
         }
-        Ok(Setting { temperature: self.0.temperature })
+        Ok(Setting {
+            temperature: self.0.temperature,
+        })
     }
 
-    fn step(&mut self, _: &mut Call, step: &Step, _: &mut [f32], _: &mut Setting) -> Result<Answer> {
+    fn step(
+        &mut self,
+        _: &mut Call,
+        step: &Step,
+        _: &mut [f32],
+        _: &mut Setting,
+    ) -> Result<Answer> {
         match step.history.last() {
             Some(&last) if last == step.token || !self.0.hidden => Ok(Answer::Declined),
-            _ => Err(Error::new("the history does not end with the current token")),
+            _ => Err(Error::new(
+                "the history does not end with the current token",
+            )),
         }
     }
 
@@ -248,9 +275,12 @@ impl Sample for Choose {
         if !self.0.uniform {
             return Ok(None);
         }
-        let left: Vec<u32> =
-            (0..probabilities.len() as u32).filter(|&token| probabilities[token as usize] > 0.0).collect();
-        Ok(left.get((call.random() % left.len().max(1) as u64) as usize).copied())
+        let left: Vec<u32> = (0..probabilities.len() as u32)
+            .filter(|&token| probabilities[token as usize] > 0.0)
+            .collect();
+        Ok(left
+            .get((call.random() % left.len().max(1) as u64) as usize)
+            .copied())
     }
 }
 
@@ -269,7 +299,10 @@ impl Order for Outward {
         if canvas.step % 2 == 1 || canvas.left == 0 || canvas.left_resistance.is_nan() {
             return Ok(None);
         }
-        Ok(Some(Place { position: canvas.left - 1, direction: Direction::Backward }))
+        Ok(Some(Place {
+            position: canvas.left - 1,
+            direction: Direction::Backward,
+        }))
     }
 }
 
@@ -304,7 +337,10 @@ struct Memory {
 impl Plugin for Memory {
     type Options = serde::de::IgnoredAny;
     fn create(_: Self::Options) -> Result<Self> {
-        Ok(Self { losses: 0.0, told: 0 })
+        Ok(Self {
+            losses: 0.0,
+            told: 0,
+        })
     }
 }
 
@@ -323,8 +359,10 @@ impl KvPlan for Memory {
             return Ok(Answer::Declined);
         };
         let (keys, values) = trial.distances(Distance::MeanOfNorms)?;
-        let distance = |layer: usize| keys[layer * question.layers] + values[layer * question.layers];
-        let Some(far) = (1..question.layers).max_by(|&a, &b| distance(a).total_cmp(&distance(b))) else {
+        let distance =
+            |layer: usize| keys[layer * question.layers] + values[layer * question.layers];
+        let Some(far) = (1..question.layers).max_by(|&a, &b| distance(a).total_cmp(&distance(b)))
+        else {
             return Ok(Answer::Declined);
         };
         storage.source[far] = 0;
@@ -369,21 +407,40 @@ impl KvKeep for Memory {
             })
             .collect();
         let rows = question.stream.len() as u32;
-        let stream = (rows > 0).then(|| (0..rows).filter(|row| row % 2 == 0 || row + 1 == rows).collect());
-        Ok(Some(Kept { slots: Some(lists), stream, next_check: Some(half as u64 + 8) }))
+        let stream = (rows > 0).then(|| {
+            (0..rows)
+                .filter(|row| row % 2 == 0 || row + 1 == rows)
+                .collect()
+        });
+        Ok(Some(Kept {
+            slots: Some(lists),
+            stream,
+            next_check: Some(half as u64 + 8),
+        }))
     }
 }
 
 impl KvCodec for Memory {
     fn plan(&mut self, _: &mut Call, question: &CodecQuestion) -> Result<Option<CodecPlan>> {
-        let axis = if question.side == brillm_plugin::Side::Key { Axis::Channel } else { Axis::Token };
-        Ok(Some(CodecPlan { bits: 4, group: 32, axis, residual: 32 }))
+        let axis = if question.side == brillm_plugin::Side::Key {
+            Axis::Channel
+        } else {
+            Axis::Token
+        };
+        Ok(Some(CodecPlan {
+            bits: 4,
+            group: 32,
+            axis,
+            residual: 32,
+        }))
     }
 }
 
 impl Mask for Memory {
     fn ratio(&mut self, _: &mut Call, moment: &MaskMoment) -> Result<Option<f64>> {
-        Ok(Some(0.3 * (1.0 - moment.step as f64 / moment.steps.max(1) as f64)))
+        Ok(Some(
+            0.3 * (1.0 - moment.step as f64 / moment.steps.max(1) as f64),
+        ))
     }
 
     fn weigh(&mut self, _: &mut Call, tokens: &MaskTokens, weights: &mut [f32]) -> Result<Answer> {
@@ -394,7 +451,12 @@ impl Mask for Memory {
     }
 
     fn learn(&mut self, _: &mut Call, outcome: &MaskOutcome) -> Result<()> {
-        self.losses += outcome.losses.iter().filter(|loss| loss.is_finite()).map(|&loss| f64::from(loss)).sum::<f64>();
+        self.losses += outcome
+            .losses
+            .iter()
+            .filter(|loss| loss.is_finite())
+            .map(|&loss| f64::from(loss))
+            .sum::<f64>();
         self.told += outcome.losses.len() as u64;
         Ok(())
     }
@@ -406,9 +468,10 @@ impl Mask for Memory {
     }
 
     fn restore(&mut self, _: &mut Call, state: &[u8]) -> Result<()> {
-        let (Some(Ok(losses)), Some(Ok(told))) =
-            (state.get(..8).map(<[u8; 8]>::try_from), state.get(8..16).map(<[u8; 8]>::try_from))
-        else {
+        let (Some(Ok(losses)), Some(Ok(told))) = (
+            state.get(..8).map(<[u8; 8]>::try_from),
+            state.get(8..16).map(<[u8; 8]>::try_from),
+        ) else {
             return Err(Error::state("16 bytes are expected"));
         };
         self.losses = f64::from_le_bytes(losses);

@@ -138,6 +138,10 @@ impl Signal for Asked<abi::brl_signal> {
 }
 
 impl Path for Asked<abi::brl_path> {
+    fn ranks(&self) -> bool {
+        self.table.needs & abi::BRL_NEED_RANK != 0
+    }
+
     fn hop(&self, call: &Call<'_>, hop: &Hop<'_>) -> Result<()> {
         let Some(told) = self.table.hop else {
             return Ok(());
