@@ -183,24 +183,32 @@ fn no_opinion_changes_nothing() {
 #[test]
 fn edges_and_starts_are_steered() {
     let mechanism = mechanism();
-    let plain = walk(&mechanism, Sampling::greedy(), &Hooks::default()).unwrap();
+    let walked = walk(&mechanism, Sampling::greedy(), &Hooks::default()).unwrap();
     let steered = load(&["steer:to=7,bonus=1000"]).hooks().clone();
     // Self-loops are allowed in this profile, so the free way is always taken.
     assert_eq!(
         walk(&mechanism, Sampling::greedy(), &steered).unwrap(),
         [7; 20]
     );
-    assert_ne!(plain, [7; 20]);
+    assert_ne!(walked, [7; 20]);
     let paths = beam(&mechanism, &[3], &Start::Profile, 1, 4, &[], &[], &steered).unwrap();
     assert_eq!(paths[0].nodes, [7; 4]);
     let mut one = session(&mechanism, Sampling::greedy(), &steered).unwrap();
     assert!(one.resistance(7).unwrap().abs() < 1e-6);
-    // A chain is asked in the order of its names: what one gives, the next may take away.
-    let chain = load(&["steer:to=7,bonus=1000", "steer:to=7,bonus=-1000"])
-        .hooks()
-        .clone();
-    let mut chained = session(&mechanism, Sampling::greedy(), &chain);
-    assert!(chained.is_err() || chained.as_mut().unwrap().step().is_ok());
+    // A chain is asked in the order of its names, and each sees what the one before it left.
+    let ahead = |named: &[&str]| {
+        let hooks = load(named).hooks().clone();
+        let mut session = session(&mechanism, Sampling::greedy(), &hooks).unwrap();
+        let (_, scores) = session.look().unwrap();
+        f64::from(scores[7] - scores[2])
+    };
+    let plain = ahead(&["watch"]);
+    for (named, expected) in [
+        (["half", "steer:to=7,bonus=3"], 0.5 * plain + 3.0),
+        (["steer:to=7,bonus=3", "half"], 0.5 * (plain + 3.0)),
+    ] {
+        assert!((ahead(&named) - expected).abs() < 1e-4, "{named:?}");
+    }
 
     let ones = load(&["steer:start=1"]).hooks().clone();
     let asked = session(&mechanism, Sampling::greedy(), &ones).unwrap();

@@ -263,12 +263,12 @@ impl Sample for Choose {
         _: &mut [f32],
         _: &mut Setting,
     ) -> Result<Answer> {
-        match step.history.last() {
-            Some(&last) if last == step.token || !self.0.hidden => Ok(Answer::Declined),
-            _ => Err(Error::new(
+        if self.0.hidden && step.history.last() != Some(&step.token) {
+            return Err(Error::new(
                 "the history does not end with the current token",
-            )),
+            ));
         }
+        Ok(Answer::Declined)
     }
 
     fn choose(&mut self, call: &mut Call, _: &Step, probabilities: &[f32]) -> Result<Option<u32>> {

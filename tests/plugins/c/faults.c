@@ -16,6 +16,7 @@ static brl_status create(const brl_host *host, brl_call *call, brl_str config, b
 
 static void destroy(brl_self *self) { free(self); }
 
+#if FAULT != 4
 static brl_status resist(brl_self *self, brl_call *call, const brl_fan *fan, brl_f32s resistance) {
   (void)self;
   (void)call;
@@ -34,6 +35,8 @@ static brl_status resist(brl_self *self, brl_call *call, const brl_fan *fan, brl
   return BRL_DECLINED;
 #endif
 }
+
+#endif
 
 #if FAULT == 4 /* a table without its function */
 static const brl_edge table = { sizeof(brl_edge), 0, NULL };
