@@ -31,9 +31,9 @@ pub(super) struct Arguments {
     /// Makes a token the first new one, or new token STEP (from 0); may be given several times.
     #[arg(long, value_name = "ID[@STEP]", value_parser = parse_forced)]
     force: Vec<(u32, usize)>,
-    /// Switches on the charges of visited tokens that the model was fitted with.
-    #[arg(long)]
-    charges: bool,
+    /// Switches on charges of visited tokens: those the model was fitted with, or DECAY,NODE,EDGE,SCALE.
+    #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
+    charges: Option<String>,
     /// Writes the session here when done, to go on later.
     #[arg(long, value_name = "FILE")]
     save_session: Option<PathBuf>,
@@ -87,9 +87,11 @@ impl Arguments {
             .prompt
             .request(ids.clone(), 0.7)
             .ignore_end(self.ignore_end)
-            .charges(self.charges)
             .hooks(hooks)
             .cancel(super::interrupted().clone());
+        if let Some(text) = &self.charges {
+            request = request.charges(model.charges(text)?);
+        }
         for stop in &self.stop {
             request = request.stop(stop);
         }
@@ -140,10 +142,16 @@ impl Arguments {
 
     /// A text that grows both ways, where a plugin says.
     fn grow(&self, model: &crate::Model, ids: &[u32], hooks: &crate::hook::Hooks) -> Result<()> {
-        if self.load_session.is_some() || self.save_session.is_some() || !self.stop.is_empty() {
+        let others = self.load_session.is_some()
+            || self.save_session.is_some()
+            || self.charges.is_some()
+            || !self.stop.is_empty()
+            || !self.inject.is_empty()
+            || !self.force.is_empty();
+        if others {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "a text that grows both ways has no session to load or save, and no stop text",
+                "a text that grows both ways takes no stop text, session, charges, or injected and forced tokens",
             )
             .advice("leave out the plugin that answers order/1, or these options"));
         }

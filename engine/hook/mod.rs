@@ -25,6 +25,7 @@
 //!
 //! Hooks take `&self`: an implementation that keeps state locks it, because one instance serves every
 //! sequence. A [`Call`] names the sequence and step, and is the only source of randomness, so runs replay.
+#![forbid(unsafe_code)]
 
 mod call;
 mod codec;

@@ -2,6 +2,7 @@
 //!
 //! In: a recipe and text. Out: a model, a log, checkpoints. The learners walk the same path as `signal`,
 //! many sequences at once, and then back; the trainer repeats that until the recipe is done.
+#![forbid(unsafe_code)]
 
 pub mod adamw;
 #[cfg(feature = "cli")]

@@ -241,7 +241,8 @@ impl Trainer {
         let model = self.folder.join("model.bril");
         // With validation the best model is the result; without, the last one.
         if self.progress.best.is_some() && best.exists() {
-            std::fs::copy(&best, &model).map_err(|error| Error::io(error, model.display()))?;
+            let bytes = std::fs::read(&best).map_err(|error| Error::io(error, best.display()))?;
+            checkpoint::write_whole(&model, &bytes)?;
         } else {
             self.model()?.save(&model)?;
         }

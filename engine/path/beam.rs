@@ -33,6 +33,7 @@ pub struct BeamPath {
 ///
 /// # Complexity
 /// O(tokens · width · V); with `width` at least V^tokens the search is exhaustive.
+#[allow(clippy::too_many_arguments, reason = "each is one of the search's own")]
 pub fn beam(
     mechanism: &Arc<Mechanism>,
     prompt: &[u32],

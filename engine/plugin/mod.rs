@@ -19,6 +19,7 @@ mod instance;
 mod library;
 mod manifest;
 mod plugins;
+mod question;
 mod schema;
 mod scratch;
 mod selection;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::hook::Hooks;
-use crate::model::Model;
+use crate::model::{ChargeSettings, Model};
 use crate::path::{Asking, Sampling, Session, SessionState};
 use crate::signal::Start;
 use crate::text::Decoder;
@@ -43,7 +43,7 @@ pub struct Request {
     stops: Vec<String>,
     ignore_end: bool,
     cancel: Option<Arc<AtomicBool>>,
-    charges: bool,
+    charges: Option<ChargeSettings>,
     state: Option<SessionState>,
     hooks: Hooks,
     injections: Vec<(usize, u32, f32)>,
@@ -69,7 +69,7 @@ impl Request {
             stops: Vec::new(),
             ignore_end: false,
             cancel: None,
-            charges: false,
+            charges: None,
             state: None,
             hooks: Hooks::default(),
             injections: Vec::new(),
@@ -119,10 +119,10 @@ impl Request {
         self
     }
 
-    /// Switches on the charges the model was fitted with, if it has any.
+    /// Visited nodes keep charges with these constants (an option for streams).
     #[must_use]
-    pub fn charges(mut self, on: bool) -> Self {
-        self.charges = on;
+    pub fn charges(mut self, settings: ChargeSettings) -> Self {
+        self.charges = Some(settings);
         self
     }
 
@@ -194,9 +194,7 @@ impl Request {
                 Session::begin_asking(mechanism, &self.prompt, &self.start, self.sampling, asking)?
             }
         };
-        if self.charges
-            && let Some(settings) = model.metadata().charges
-        {
+        if let Some(settings) = self.charges {
             session.set_charges(settings.charges());
         }
         let end = if self.ignore_end {
