@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use brillm::kernel::random::Random;
 use serde_json::Value;
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "generate", "train", "eval", "baseline", "trace", "inspect", "export", "import", "quantize",
-    "plot", "bench",
+    "plot", "bench", "corpus",
 ];
 
 /// A run that takes well under a second, on text made on the spot.

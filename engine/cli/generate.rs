@@ -68,6 +68,7 @@ fn parse_forced(text: &str) -> std::result::Result<(u32, usize), String> {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let (model, ids) = self.prompt.open()?;
+        let hooks = super::plugins::hooks()?;
         let name = self
             .prompt
             .model
@@ -76,13 +77,17 @@ impl Arguments {
                 path.display().to_string()
             });
         if let Some(width) = self.beam {
-            return self.beam(&model, &ids, width);
+            return self.beam(&model, &ids, width, &hooks);
+        }
+        if hooks.order.is_some() {
+            return self.grow(&model, &ids, &hooks);
         }
         super::catch_interrupt()?;
         let mut request: Request = self
             .prompt
             .request(ids.clone(), 0.7)
             .ignore_end(self.ignore_end)
+            .hooks(hooks)
             .cancel(super::interrupted().clone());
         if let Some(text) = &self.charges {
             request = request.charges(model.charges(text)?);
@@ -108,20 +113,23 @@ impl Arguments {
         if self.prompt.json {
             let (text, new) = generation.collect_text()?;
             let seconds = begun.elapsed().as_secs_f64();
-            super::say_json(&json!({
+            let mut report = json!({
                 "model": name,
                 "prompt_ids": ids,
                 "ids": new,
                 "text": text,
                 "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
                 "seed": self.prompt.seed,
-            }))?;
+            });
+            super::plugins::note(&mut report, self.prompt.seed)?;
+            super::say_json(&report)?;
         } else {
             super::stream(&model.tokenizer().decode(&ids))?;
             for piece in &mut generation {
                 super::stream(&piece?.text)?;
             }
             super::say("")?;
+            super::plugins::say_reports(self.prompt.seed)?;
         }
         if let Some(path) = &self.save_session {
             let text = serde_json::to_vec(generation.session().state()).map_err(|error| {
@@ -132,7 +140,59 @@ impl Arguments {
         Ok(())
     }
 
-    fn beam(&self, model: &crate::Model, ids: &[u32], width: usize) -> Result<()> {
+    /// A text that grows both ways, where a plugin says.
+    fn grow(&self, model: &crate::Model, ids: &[u32], hooks: &crate::hook::Hooks) -> Result<()> {
+        let others = self.load_session.is_some()
+            || self.save_session.is_some()
+            || self.charges.is_some()
+            || !self.stop.is_empty()
+            || !self.inject.is_empty()
+            || !self.force.is_empty();
+        if others {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "a text that grows both ways takes no stop text, session, charges, or injected and forced tokens",
+            )
+            .advice("leave out the plugin that answers order/1, or these options"));
+        }
+        let end = if self.ignore_end {
+            None
+        } else {
+            model.tokenizer().vocabulary().stop()
+        };
+        let grown = crate::run::grow(
+            model.mechanism(),
+            ids,
+            &self.prompt.start,
+            &self.prompt.sampling(0.7),
+            self.prompt.tokens,
+            end,
+            hooks,
+        )?;
+        let text = model.tokenizer().decode(&grown.ids);
+        if !self.prompt.json {
+            super::say(text)?;
+            return super::plugins::say_reports(self.prompt.seed);
+        }
+        let mut report = json!({
+            "prompt_ids": ids,
+            "ids": grown.ids,
+            "before": grown.before,
+            "placed": grown.placed,
+            "text": text,
+            "seed": self.prompt.seed,
+        });
+        super::plugins::note(&mut report, self.prompt.seed)?;
+        super::say_json(&report)
+    }
+
+    fn beam(
+        &self,
+        model: &crate::Model,
+        ids: &[u32],
+        width: usize,
+        hooks: &crate::hook::Hooks,
+    ) -> Result<()> {
         let stops: Vec<u32> = if self.ignore_end {
             Vec::new()
         } else {
@@ -147,6 +207,7 @@ impl Arguments {
             self.prompt.tokens,
             &stops,
             ban,
+            hooks,
         )?;
         if self.prompt.json {
             let paths: Vec<_> = paths
@@ -160,7 +221,9 @@ impl Arguments {
                     })
                 })
                 .collect();
-            return super::say_json(&json!({"prompt_ids": ids, "paths": paths}));
+            let mut report = json!({"prompt_ids": ids, "paths": paths});
+            super::plugins::note(&mut report, self.prompt.seed)?;
+            return super::say_json(&report);
         }
         let prompt = model.tokenizer().decode(ids);
         for path in paths {

@@ -4,12 +4,16 @@
 
 mod baseline;
 mod bench;
+mod corpus;
 mod eval;
 mod export;
 mod generate;
 mod import;
 mod inspect;
 mod plot;
+#[cfg(feature = "plugin")]
+mod plugin;
+mod plugins;
 mod prompt;
 mod quantize;
 mod trace;
@@ -40,6 +44,8 @@ struct Arguments {
     /// Threads to use; all cores by default.
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
+    #[command(flatten)]
+    plugins: plugins::PluginArguments,
 }
 
 #[derive(Subcommand)]
@@ -55,10 +61,16 @@ enum Command {
     Quantize(quantize::Arguments),
     Plot(plot::Arguments),
     Bench(bench::Arguments),
+    Corpus(corpus::Arguments),
+    #[cfg(feature = "plugin")]
+    Plugin(plugin::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (.bril format 1)");
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (.bril format 1, plugin ABI 1.0)"
+);
 
 static ENGLISH: OnceLock<&'static [u8]> = OnceLock::new();
 
@@ -77,6 +89,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         eprintln!("brillm: the number of threads cannot be set");
         return ExitCode::FAILURE;
     }
+    arguments.plugins.keep();
     let outcome = match arguments.command {
         Command::Generate(command) => command.run(),
         Command::Train(command) => command.run(),
@@ -89,6 +102,9 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Quantize(command) => command.run(),
         Command::Plot(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Corpus(command) => command.run(),
+        #[cfg(feature = "plugin")]
+        Command::Plugin(command) => command.run(&arguments.plugins),
     };
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),

@@ -4,12 +4,14 @@
 //! ([`Session`]), or the paths of least resistance ([`beam()`]). `run` turns them into text.
 #![forbid(unsafe_code)]
 
+mod asking;
 mod beam;
 mod charge;
 mod sampling;
 mod session;
 
+pub use asking::Asking;
 pub use beam::{BeamPath, beam};
 pub use charge::Charges;
-pub use sampling::{Sampling, likeliest};
+pub use sampling::{Sampling, draw, likeliest};
 pub use session::{Session, SessionState};

@@ -4,8 +4,12 @@
 //! their text. The commands, the server and the C interface are thin over this room.
 #![forbid(unsafe_code)]
 
+mod canvas;
 mod evaluation;
 mod generation;
+mod references;
 
+pub use canvas::{Grown, Placed, grow};
 pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
 pub use generation::{Finish, Generation, Piece, Request};
+pub use references::{Speaker, write_records};
