@@ -32,6 +32,16 @@ impl Random {
         Self { state }
     }
 
+    /// The state, to go on elsewhere.
+    pub fn state(&self) -> u64 {
+        self.state
+    }
+
+    /// A stream that goes on from a state.
+    pub fn from_state(state: u64) -> Self {
+        Self { state }
+    }
+
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -5,10 +5,14 @@
 
 mod beam;
 mod charge;
+#[cfg(feature = "gpu")]
+mod decoder;
 mod sampling;
 mod session;
 
 pub use beam::{BeamPath, beam};
 pub use charge::Charges;
+#[cfg(feature = "gpu")]
+pub use decoder::{Decoder, Nearest};
 pub use sampling::{Sampling, likeliest};
 pub use session::{Session, SessionState};

@@ -1,0 +1,530 @@
+//! An opened adapter: buffers, pipelines, submissions, and every fault as an error.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::adapter::{Adapter, AdapterReport, THREADS};
+use super::pipeline::{Access, Kernel, Pipeline};
+use crate::{Error, ErrorKind, Result};
+
+/// The shape of the kernels that read edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelShape {
+    /// Neighbouring threads read neighbouring words of an edge: what graphics processors want.
+    Lanes,
+    /// One thread an edge, no barriers: what software adapters want.
+    Thread,
+}
+
+/// What a caller may force; tests walk every path with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeviceOptions {
+    /// The kernels' shape; by adapter otherwise.
+    pub shape: Option<KernelShape>,
+    /// Leaves subgroups out.
+    pub without_subgroups: bool,
+    /// The most bytes of a buffer of fans or rows; the adapter's limit otherwise.
+    pub binding_bytes: Option<u64>,
+    /// Bytes that fans may take on the device; all that they need otherwise.
+    pub fan_bytes: Option<u64>,
+}
+
+/// A buffer on the device.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    pub(super) raw: wgpu::Buffer,
+    pub(super) id: u64,
+    bytes: u64,
+}
+
+impl Buffer {
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// What a buffer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Kernels read and write it.
+    Storage,
+    /// Kernels write dispatch sizes into it.
+    Dispatch,
+    /// The host reads it.
+    Readback,
+    /// Parameters of kernels.
+    Parameters,
+}
+
+/// An opened adapter. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub struct Device {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    raw: wgpu::Device,
+    queue: wgpu::Queue,
+    report: AdapterReport,
+    options: DeviceOptions,
+    /// Size of a subgroup whose threads are in order; 0 where kernels take workgroup memory.
+    subgroup: u32,
+    binding_bytes: u64,
+    fault: Arc<Mutex<Option<Error>>>,
+    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    cache: Option<(wgpu::PipelineCache, PathBuf)>,
+    next_buffer: AtomicU64,
+    readback: Mutex<Vec<Buffer>>,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Device({})", self.inner.report)
+    }
+}
+
+/// A lock whose holder panicked still guards whole values here.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn fault_of(error: &wgpu::Error) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => {
+            Error::new(ErrorKind::Resource, "the device's memory is exhausted")
+                .advice("use a smaller batch, a model in f16 or int8, or --backend cpu")
+        }
+        other => Error::new(
+            ErrorKind::Unsupported,
+            format!("the device refused: {other}"),
+        )
+        .advice("use --backend cpu, and report this with the output of `brillm devices`"),
+    }
+}
+
+impl Device {
+    /// Opens an adapter with the features and limits it has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when the driver refuses.
+    pub fn open(adapter: &Adapter, options: DeviceOptions) -> Result<Self> {
+        let report = adapter.report().clone();
+        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
+        let features = adapter.raw.features() & wanted;
+        let request = adapter.raw.request_device(&wgpu::DeviceDescriptor {
+            label: Some("brillm"),
+            required_features: features,
+            required_limits: adapter.raw.limits(),
+            ..Default::default()
+        });
+        let (raw, queue) = pollster::block_on(request).map_err(|error| {
+            Error::new(ErrorKind::Unsupported, "the adapter cannot be opened")
+                .at(format!("adapter {report}"))
+                .advice("use --backend cpu, or another --adapter")
+                .because(error)
+        })?;
+        let fault: Arc<Mutex<Option<Error>>> = Arc::default();
+        let noted = fault.clone();
+        raw.on_uncaptured_error(Arc::new(move |error| {
+            locked(&noted).get_or_insert_with(|| fault_of(&error));
+        }));
+        let noted = fault.clone();
+        raw.set_device_lost_callback(move |reason, text| {
+            // Dropping the last handle also says "destroyed", which is no fault.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                locked(&noted).get_or_insert_with(|| {
+                    Error::new(ErrorKind::Resource, format!("the device was lost: {text}"))
+                        .advice("its driver was reset or it ran out of memory: try again, or use --backend cpu")
+                });
+            }
+        });
+        let cache = features
+            .contains(wgpu::Features::PIPELINE_CACHE)
+            .then(|| open_cache(&raw, adapter))
+            .flatten();
+        let limits = raw.limits();
+        let most = limits
+            .max_storage_buffer_binding_size
+            .min(limits.max_buffer_size)
+            // Kernels index with 32 bits.
+            .min(u64::from(u32::MAX));
+        let binding_bytes = options.binding_bytes.map_or(most, |bytes| bytes.min(most)) / 256 * 256;
+        let mut device = Inner {
+            raw,
+            queue,
+            report,
+            options,
+            subgroup: 0,
+            binding_bytes,
+            fault,
+            pipelines: Mutex::default(),
+            cache,
+            next_buffer: AtomicU64::new(0),
+            readback: Mutex::default(),
+        };
+        if features.contains(wgpu::Features::SUBGROUP) && !options.without_subgroups {
+            let probing = Self {
+                inner: Arc::new(device),
+            };
+            let subgroup = super::reduce::probe(&probing)?;
+            device = Arc::try_unwrap(probing.inner)
+                .map_err(|_| Error::new(ErrorKind::Unsupported, "the device is in use"))?;
+            device.subgroup = subgroup;
+        }
+        Ok(Self {
+            inner: Arc::new(device),
+        })
+    }
+
+    /// The adapter.
+    pub fn report(&self) -> &AdapterReport {
+        &self.inner.report
+    }
+
+    /// What was forced.
+    pub fn options(&self) -> &DeviceOptions {
+        &self.inner.options
+    }
+
+    /// The shape of the kernels that read edges.
+    pub fn shape(&self) -> KernelShape {
+        let by_adapter = if self.inner.report.kind.is_real() {
+            KernelShape::Lanes
+        } else {
+            KernelShape::Thread
+        };
+        self.inner.options.shape.unwrap_or(by_adapter)
+    }
+
+    /// Threads of a subgroup that kernels may use; 0 for none.
+    pub fn subgroup(&self) -> u32 {
+        self.inner.subgroup
+    }
+
+    /// Threads of a workgroup whose threads wait for each other: few where waiting is dear.
+    pub fn workgroup(&self) -> u32 {
+        if self.inner.report.kind.is_real() {
+            THREADS
+        } else {
+            16
+        }
+    }
+
+    /// Threads of a workgroup that sees all V nodes.
+    pub fn wide_workgroup(&self) -> u32 {
+        if self.inner.report.kind.is_real() {
+            self.inner.report.workgroup_threads.min(256)
+        } else {
+            16
+        }
+    }
+
+    /// The most bytes of a buffer that a kernel sees.
+    pub fn binding_bytes(&self) -> u64 {
+        self.inner.binding_bytes
+    }
+
+    /// The most workgroups in one dimension of a dispatch.
+    pub fn workgroups(&self) -> u32 {
+        self.inner.raw.limits().max_compute_workgroups_per_dimension
+    }
+
+    /// Bytes of memory that the workgroup of a kernel may share.
+    pub fn workgroup_bytes(&self) -> u32 {
+        self.inner.raw.limits().max_compute_workgroup_storage_size
+    }
+
+    pub(super) fn raw(&self) -> &wgpu::Device {
+        &self.inner.raw
+    }
+
+    pub(super) fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    /// The first fault since the last call, if there was one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] for exhausted memory or a lost device; [`ErrorKind::Unsupported`] otherwise.
+    pub fn check(&self) -> Result<()> {
+        match locked(&self.inner.fault).take() {
+            Some(error) => Err(error.at(format!("adapter {}", self.inner.report))),
+            None => Ok(()),
+        }
+    }
+
+    /// A buffer of zeros.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when it is larger than the adapter allows, or memory is exhausted.
+    pub fn buffer(&self, bytes: u64, purpose: Purpose, what: &str) -> Result<Buffer> {
+        let bytes = bytes.max(16).next_multiple_of(16);
+        let most = self.inner.raw.limits().max_buffer_size;
+        if bytes > most || (purpose == Purpose::Storage && bytes > self.inner.report.binding_bytes)
+        {
+            return Err(Error::new(
+                ErrorKind::Resource,
+                format!(
+                    "{what} takes {bytes} bytes, and a kernel of this adapter sees {} at most",
+                    most.min(self.inner.report.binding_bytes)
+                ),
+            )
+            .at(format!("adapter {}", self.inner.report))
+            .advice("use a smaller batch or model, or --backend cpu"));
+        }
+        let copies = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let usage = match purpose {
+            Purpose::Storage => copies | wgpu::BufferUsages::STORAGE,
+            Purpose::Dispatch => {
+                copies | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::INDIRECT
+            }
+            Purpose::Readback => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            Purpose::Parameters => wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        };
+        let raw = self.inner.raw.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(what),
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        });
+        self.check().map_err(|error| error.at(what))?;
+        let id = self.inner.next_buffer.fetch_add(1, Ordering::Relaxed);
+        Ok(Buffer { raw, id, bytes })
+    }
+
+    /// A storage buffer with contents.
+    ///
+    /// # Errors
+    /// As [`Self::buffer`].
+    pub fn upload<T: bytemuck::NoUninit>(&self, values: &[T], what: &str) -> Result<Buffer> {
+        let buffer = self.buffer(std::mem::size_of_val(values) as u64, Purpose::Storage, what)?;
+        self.write(&buffer, 0, values);
+        Ok(buffer)
+    }
+
+    /// Writes numbers at a byte offset, before whatever is submitted next. Offset and length are multiples of 4.
+    pub fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, values: &[T]) {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        if bytes.is_empty() {
+            return;
+        }
+        // Pieces, so that staging never doubles a model.
+        for (index, piece) in bytes.chunks(32 << 20).enumerate() {
+            self.inner.queue.write_buffer(
+                &buffer.raw,
+                offset + ((index * (32 << 20)) as u64),
+                piece,
+            );
+        }
+    }
+
+    /// Reads numbers back, after whatever was submitted before.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn read<T: bytemuck::Pod>(
+        &self,
+        buffer: &Buffer,
+        offset: u64,
+        count: usize,
+    ) -> Result<Vec<T>> {
+        let bytes = (count * size_of::<T>()) as u64;
+        let mut encoder = self.inner.raw.create_command_encoder(&Default::default());
+        let landing = self.landing(bytes)?;
+        encoder.copy_buffer_to_buffer(&buffer.raw, offset, &landing.raw, 0, bytes);
+        self.inner.queue.submit([encoder.finish()]);
+        self.collect(landing, bytes)
+    }
+
+    /// A buffer that the host can read, of at least so many bytes.
+    pub(super) fn landing(&self, bytes: u64) -> Result<Buffer> {
+        let mut free = locked(&self.inner.readback);
+        if let Some(place) = free.iter().position(|buffer| buffer.bytes >= bytes) {
+            return Ok(free.swap_remove(place));
+        }
+        drop(free);
+        self.buffer(
+            bytes.next_power_of_two(),
+            Purpose::Readback,
+            "a buffer to read back",
+        )
+    }
+
+    /// Waits until a landing buffer is filled, and takes what is in it.
+    pub(super) fn collect<T: bytemuck::Pod>(&self, landing: Buffer, bytes: u64) -> Result<Vec<T>> {
+        let slice = landing.raw.slice(0..bytes.max(4).next_multiple_of(4));
+        let lost = |what: &str| {
+            Error::new(
+                ErrorKind::Resource,
+                format!("the device does not answer: {what}"),
+            )
+            .at(format!("adapter {}", self.inner.report))
+            .advice("its driver was reset or it ran out of memory: try again, or use --backend cpu")
+        };
+        let (send, receive) = std::sync::mpsc::channel();
+        slice.map_async(wgpu::MapMode::Read, move |outcome| {
+            // The receiver is gone only when this call has failed already.
+            let _ = send.send(outcome);
+        });
+        let polled = self.inner.raw.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        polled.map_err(|error| lost(&error.to_string()))?;
+        receive
+            .recv()
+            .map_err(|error| lost(&error.to_string()))?
+            .map_err(|error| lost(&error.to_string()))?;
+        let values = {
+            let view = slice
+                .get_mapped_range()
+                .map_err(|error| lost(&error.to_string()))?;
+            bytemuck::pod_collect_to_vec(&view[..bytes as usize])
+        };
+        landing.raw.unmap();
+        let mut free = locked(&self.inner.readback);
+        if free.len() < 8 {
+            free.push(landing);
+        }
+        Ok(values)
+    }
+
+    /// Waits until everything submitted is done.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn wait(&self) -> Result<()> {
+        let polled = self.inner.raw.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        polled.map(drop).map_err(|error| {
+            Error::new(
+                ErrorKind::Resource,
+                format!("the device does not answer: {error}"),
+            )
+            .at(format!("adapter {}", self.inner.report))
+        })
+    }
+
+    /// A kernel, compiled for these constants; compiled once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when the driver cannot compile it.
+    pub fn pipeline(&self, kernel: &Kernel, constants: &[(&str, u32)]) -> Result<Arc<Pipeline>> {
+        let mut key = format!("{}.{}", kernel.name, kernel.entry);
+        for (name, value) in constants {
+            key.push_str(&format!(" {name}={value}"));
+        }
+        let mut pipelines = locked(&self.inner.pipelines);
+        if let Some(pipeline) = pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let numbers: Vec<(&str, f64)> = constants
+            .iter()
+            .map(|&(name, value)| (name, f64::from(value)))
+            .collect();
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = kernel
+            .bindings
+            .iter()
+            .enumerate()
+            .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
+                binding: binding as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match access {
+                        Access::Parameters => wgpu::BufferBindingType::Uniform,
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                    },
+                    has_dynamic_offset: *access == Access::Parameters,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = self
+            .inner
+            .raw
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(kernel.name),
+                entries: &entries,
+            });
+        let module = self
+            .inner
+            .raw
+            .create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(kernel.name),
+                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+            });
+        let pipeline_layout =
+            self.inner
+                .raw
+                .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: Some(kernel.name),
+                    bind_group_layouts: &[Some(&layout)],
+                    immediate_size: 0,
+                });
+        let raw = self
+            .inner
+            .raw
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&key),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(kernel.entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &numbers,
+                    zero_initialize_workgroup_memory: true,
+                },
+                cache: self.inner.cache.as_ref().map(|(cache, _)| cache),
+            });
+        self.check()
+            .map_err(|error| error.at(format!("kernel {key}")))?;
+        let id = self.inner.next_buffer.fetch_add(1, Ordering::Relaxed);
+        let pipeline = Arc::new(Pipeline { raw, layout, id });
+        pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A cache that cannot be kept is made anew next time.
+        if let Some((cache, path)) = &self.cache
+            && let Some(data) = cache.get_data()
+            && let Some(folder) = path.parent()
+            && std::fs::create_dir_all(folder).is_ok()
+        {
+            let partial = path.with_extension(format!("{}.partial", std::process::id()));
+            if std::fs::write(&partial, data).is_ok() && std::fs::rename(&partial, path).is_err() {
+                drop(std::fs::remove_file(&partial));
+            }
+        }
+    }
+}
+
+/// The pipeline cache of an adapter, from the user's cache folder.
+fn open_cache(device: &wgpu::Device, adapter: &Adapter) -> Option<(wgpu::PipelineCache, PathBuf)> {
+    let folder = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+    let name = wgpu::util::pipeline_cache_key(&adapter.raw.get_info())?;
+    // Drivers tell their versions apart themselves; ours is in the name.
+    let path = folder
+        .join("brillm")
+        .join(concat!("pipelines-", env!("CARGO_PKG_VERSION")))
+        .join(name);
+    let data = std::fs::read(&path).ok();
+    // SAFETY: the file was written by `Drop` above from `get_data` of a cache of the same adapter, whole or
+    // not at all; the folder is the user's own, and `fallback` discards what the driver does not take.
+    let cache = unsafe {
+        device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+            label: Some("brillm"),
+            data: data.as_deref(),
+            fallback: true,
+        })
+    };
+    Some((cache, path))
+}

@@ -1,0 +1,214 @@
+//! A program: dispatches recorded once or step by step, submitted together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::device::{Buffer, Device, Purpose};
+use super::pipeline::Pipeline;
+use crate::{Error, ErrorKind, Result};
+
+/// Bytes between the parameters of two dispatches: the largest alignment that adapters ask for.
+const SLOT: usize = 256;
+
+/// How many workgroups a dispatch has.
+#[derive(Clone, Debug)]
+pub enum Size {
+    /// As many as this.
+    Direct(u32, u32, u32),
+    /// As many as a kernel wrote, at this byte offset.
+    Indirect(Buffer, u64),
+}
+
+struct Dispatch {
+    pipeline: Arc<Pipeline>,
+    bindings: wgpu::BindGroup,
+    parameters: u32,
+    size: Size,
+}
+
+/// Recorded dispatches with their parameters.
+pub struct Program {
+    device: Device,
+    parameters: Vec<u8>,
+    uniforms: Buffer,
+    groups: HashMap<Vec<u64>, wgpu::BindGroup>,
+    dispatches: Vec<Dispatch>,
+    written: bool,
+}
+
+impl Program {
+    /// An empty program of at most `most` dispatches.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn new(device: &Device, most: usize) -> Result<Self> {
+        let uniforms = device.buffer(
+            (most * SLOT) as u64,
+            Purpose::Parameters,
+            "parameters of kernels",
+        )?;
+        Ok(Self {
+            device: device.clone(),
+            parameters: Vec::new(),
+            uniforms,
+            groups: HashMap::new(),
+            dispatches: Vec::new(),
+            written: false,
+        })
+    }
+
+    /// Forgets all dispatches; what binds their buffers is kept.
+    pub fn clear(&mut self) {
+        self.parameters.clear();
+        self.dispatches.clear();
+        self.written = false;
+    }
+
+    /// Adds a dispatch. `parameters` are those of the kernel's uniform block, `buffers` its other bindings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when the program is full, or a dispatch is larger than the adapter allows.
+    pub fn dispatch<P: bytemuck::NoUninit>(
+        &mut self,
+        pipeline: &Arc<Pipeline>,
+        parameters: &P,
+        buffers: &[&Buffer],
+        size: Size,
+    ) -> Result<()> {
+        let bytes = bytemuck::bytes_of(parameters);
+        if let Size::Direct(x, y, z) = size {
+            if x == 0 || y == 0 || z == 0 {
+                return Ok(());
+            }
+            if x.max(y).max(z) > self.device.workgroups() {
+                return Err(Error::new(
+                    ErrorKind::Resource,
+                    format!(
+                        "a dispatch of {x} x {y} x {z} workgroups is larger than the adapter allows"
+                    ),
+                )
+                .advice("use a smaller batch or model, or --backend cpu"));
+            }
+        }
+        let start = self.parameters.len();
+        if (start + SLOT) as u64 > self.uniforms.bytes() || bytes.len() > SLOT {
+            return Err(Error::new(
+                ErrorKind::Resource,
+                "the program of kernels is full",
+            ));
+        }
+        self.parameters.extend_from_slice(bytes);
+        self.parameters.resize(start + SLOT, 0);
+        let mut key = vec![pipeline.id];
+        key.extend(buffers.iter().map(|buffer| buffer.id));
+        let bindings = self
+            .groups
+            .entry(key)
+            .or_insert_with(|| {
+                let uniform = wgpu::BindGroupEntry {
+                    binding: 0,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &self.uniforms.raw,
+                        offset: 0,
+                        size: wgpu::BufferSize::new(SLOT as u64),
+                    }),
+                };
+                let others =
+                    buffers
+                        .iter()
+                        .enumerate()
+                        .map(|(index, buffer)| wgpu::BindGroupEntry {
+                            binding: index as u32 + 1,
+                            resource: buffer.raw.as_entire_binding(),
+                        });
+                let entries: Vec<wgpu::BindGroupEntry<'_>> =
+                    std::iter::once(uniform).chain(others).collect();
+                self.device
+                    .raw()
+                    .create_bind_group(&wgpu::BindGroupDescriptor {
+                        label: None,
+                        layout: &pipeline.layout,
+                        entries: &entries,
+                    })
+            })
+            .clone();
+        self.dispatches.push(Dispatch {
+            pipeline: pipeline.clone(),
+            bindings,
+            parameters: start as u32,
+            size,
+        });
+        self.written = false;
+        Ok(())
+    }
+
+    /// Number of dispatches recorded.
+    pub fn len(&self) -> usize {
+        self.dispatches.len()
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.dispatches.is_empty()
+    }
+
+    /// Submits the dispatches, the whole sequence `times` over, as one submission.
+    ///
+    /// # Errors
+    /// As [`Device::check`].
+    pub fn submit(&mut self, times: usize) -> Result<()> {
+        let encoder = self.encode(times);
+        self.device.queue().submit([encoder.finish()]);
+        self.device.check()
+    }
+
+    /// As [`Self::submit`], and reads the first `count` numbers at a byte offset back in the same submission.
+    ///
+    /// # Errors
+    /// As [`Device::check`].
+    pub fn submit_and_read<T: bytemuck::Pod>(
+        &mut self,
+        times: usize,
+        buffer: &Buffer,
+        offset: u64,
+        count: usize,
+    ) -> Result<Vec<T>> {
+        let bytes = (count * size_of::<T>()) as u64;
+        let landing = self.device.landing(bytes)?;
+        let mut encoder = self.encode(times);
+        encoder.copy_buffer_to_buffer(&buffer.raw, offset, &landing.raw, 0, bytes);
+        self.device.queue().submit([encoder.finish()]);
+        self.device.collect(landing, bytes)
+    }
+
+    fn encode(&mut self, times: usize) -> wgpu::CommandEncoder {
+        if !self.written {
+            self.device.write(&self.uniforms, 0, &self.parameters);
+            self.written = true;
+        }
+        let mut encoder = self
+            .device
+            .raw()
+            .create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let mut last = None;
+            for _ in 0..times {
+                for dispatch in &self.dispatches {
+                    if last != Some(dispatch.pipeline.id) {
+                        pass.set_pipeline(&dispatch.pipeline.raw);
+                        last = Some(dispatch.pipeline.id);
+                    }
+                    pass.set_bind_group(0, &dispatch.bindings, &[dispatch.parameters]);
+                    match &dispatch.size {
+                        Size::Direct(x, y, z) => pass.dispatch_workgroups(*x, *y, *z),
+                        Size::Indirect(buffer, offset) => {
+                            pass.dispatch_workgroups_indirect(&buffer.raw, *offset);
+                        }
+                    }
+                }
+            }
+        }
+        encoder
+    }
+}

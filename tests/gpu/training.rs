@@ -1,0 +1,5 @@
+//! Training on a device.
+
+use crate::Test;
+
+pub const TESTS: &[Test] = &[];
