@@ -1,5 +1,3 @@
-enable subgroups;
-
 // Functions: sums over the LANES neighbouring threads that share an edge, within a subgroup. Only taken where
 // subgroup_probe.wgsl has seen that threads fill subgroups in their order, and LANES divides the size.
 

@@ -1,9 +1,7 @@
-enable subgroups;
-
 // Reports how this adapter fills subgroups, once when a device is opened.
 
 // [64]: the size of the subgroup if the thread's place in it follows from its index, else 0.
-@group(0) @binding(0) var<storage, read_write> sizes: array<u32>;
+@group(0) @binding(1) var<storage, read_write> sizes: array<u32>;
 
 @compute @workgroup_size(64)
 fn probe(

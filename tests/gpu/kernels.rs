@@ -2,7 +2,7 @@
 
 use brillm::ErrorKind;
 use brillm::kernel::element::Element;
-use brillm::kernel::gpu::{Adapter, AdapterChoice, DeviceOptions, KernelShape, kernels};
+use brillm::kernel::gpu::{Adapter, AdapterChoice, DeviceOptions, Kernel, KernelShape, kernels};
 use brillm::signal::{BlendKind, EnergyKind, Profile, Start};
 
 use crate::decoding::{decoder, flows, learned};
@@ -28,38 +28,43 @@ pub fn every_shader_parses_and_validates() {
         })
         .map(|path| std::fs::read_to_string(path).unwrap())
         .collect();
+    let mut faults = Vec::new();
     for kernel in kernels() {
         let source = kernel.source();
         unused.retain(|text| !source.contains(text.as_str()));
-        let module = naga::front::wgsl::parse_str(&source)
-            .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)));
-        let capabilities = naga::valid::Capabilities::SUBGROUP;
-        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
-            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-            .subgroup_operations(naga::valid::SubgroupOperationSet::all())
-            .validate(&module)
-            .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)));
-        assert!(
-            module
-                .entry_points
-                .iter()
-                .any(|point| point.name == kernel.entry),
-            "{} has no entry point {}",
-            kernel.name,
-            kernel.entry
-        );
-        let bindings = module
-            .global_variables
-            .iter()
-            .filter(|(_, variable)| variable.binding.is_some())
-            .count();
-        assert!(
-            bindings <= kernel.bindings.len(),
-            "{}: {bindings} bindings",
-            kernel.name
-        );
+        if let Err(fault) = validate(&kernel, &source) {
+            faults.push(format!("{}.{}: {fault}", kernel.name, kernel.entry));
+        }
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(unused.is_empty(), "no kernel uses: {:.80}", unused[0]);
+}
+
+fn validate(kernel: &Kernel, source: &str) -> Result<(), String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
+    naga::valid::Validator::new(
+        naga::valid::ValidationFlags::all(),
+        naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+    )
+    .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+    .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+    .validate(&module)
+    .map_err(|error| error.emit_to_string(source))?;
+    if !module.entry_points.iter().any(|point| point.name == kernel.entry) {
+        return Err("no such entry point".into());
+    }
+    let bindings = module
+        .global_variables
+        .iter()
+        .filter_map(|(_, variable)| variable.binding.as_ref())
+        .map(|binding| binding.binding as usize + 1)
+        .max();
+    match bindings {
+        Some(bindings) if bindings > kernel.bindings.len() => {
+            Err(format!("{bindings} bindings, and the wrapper names {}", kernel.bindings.len()))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub fn choosing_says_what_is_missing() {

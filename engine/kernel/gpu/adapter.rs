@@ -203,6 +203,10 @@ impl Adapter {
                 )
             })
             .or_else(|| {
+                let flag = wgpu::DownlevelFlags::SHADER_F16_IN_F32;
+                lacks(flag, "conversion of 16-bit numbers")
+            })
+            .or_else(|| {
                 (limits.max_storage_buffers_per_shader_stage < STORAGE_BUFFERS).then(|| {
                     format!(
                         "its kernels see {} storage buffers, {STORAGE_BUFFERS} are needed",

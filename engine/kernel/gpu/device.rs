@@ -153,7 +153,7 @@ impl Device {
             .min(limits.max_buffer_size)
             // Kernels index with 32 bits.
             .min(u64::from(u32::MAX));
-        let binding_bytes = options.binding_bytes.map_or(most, |bytes| bytes.min(most)) / 256 * 256;
+        let binding_bytes = options.binding_bytes.map_or(most, |bytes| bytes.min(most)) / 16 * 16;
         let mut device = Inner {
             raw,
             queue,
