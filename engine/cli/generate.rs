@@ -25,12 +25,15 @@ pub(super) struct Arguments {
     /// Instead of one path, the B paths of least resistance with their totals.
     #[arg(long, value_name = "B", conflicts_with_all = ["temperature", "save_session", "load_session"])]
     beam: Option<usize>,
-    /// Energy added at a token before the first choice, as ID=ENERGY; may be given several times.
-    #[arg(long, value_name = "ID=ENERGY", value_parser = parse_injection)]
-    inject: Vec<(u32, f32)>,
-    /// Switches on the charges of visited tokens that the model was fitted with.
-    #[arg(long)]
-    charges: bool,
+    /// Energy added at a token for one choice, the first or new token STEP (from 0); may be given several times.
+    #[arg(long, value_name = "ID=ENERGY[@STEP]", value_parser = parse_injection)]
+    inject: Vec<(u32, f32, usize)>,
+    /// Makes a token the first new one, or new token STEP (from 0); may be given several times.
+    #[arg(long, value_name = "ID[@STEP]", value_parser = parse_forced)]
+    force: Vec<(u32, usize)>,
+    /// Switches on charges of visited tokens: those the model was fitted with, or DECAY,NODE,EDGE,SCALE.
+    #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
+    charges: Option<String>,
     /// Writes the session here when done, to go on later.
     #[arg(long, value_name = "FILE")]
     save_session: Option<PathBuf>,
@@ -39,12 +42,27 @@ pub(super) struct Arguments {
     load_session: Option<PathBuf>,
 }
 
-fn parse_injection(text: &str) -> std::result::Result<(u32, f32), String> {
-    let (id, energy) = text.split_once('=').ok_or("give it as ID=ENERGY")?;
+/// Splits `WHAT@STEP`; without a step it is the first.
+fn split_step(text: &str) -> std::result::Result<(&str, usize), String> {
+    match text.split_once('@') {
+        Some((what, step)) => Ok((what, step.parse().map_err(|_| "the step is no number")?)),
+        None => Ok((text, 0)),
+    }
+}
+
+fn parse_injection(text: &str) -> std::result::Result<(u32, f32, usize), String> {
+    let (what, step) = split_step(text)?;
+    let (id, energy) = what.split_once('=').ok_or("give it as ID=ENERGY")?;
     Ok((
         id.parse().map_err(|_| "the id is no number")?,
         energy.parse().map_err(|_| "the energy is no number")?,
+        step,
     ))
+}
+
+fn parse_forced(text: &str) -> std::result::Result<(u32, usize), String> {
+    let (id, step) = split_step(text)?;
+    Ok((id.parse().map_err(|_| "the id is no number")?, step))
 }
 
 impl Arguments {
@@ -65,8 +83,10 @@ impl Arguments {
             .prompt
             .request(ids.clone(), 0.7)
             .ignore_end(self.ignore_end)
-            .charges(self.charges)
             .cancel(super::interrupted().clone());
+        if let Some(text) = &self.charges {
+            request = request.charges(model.charges(text)?);
+        }
         for stop in &self.stop {
             request = request.stop(stop);
         }
@@ -77,11 +97,14 @@ impl Arguments {
             })?;
             request = request.resume(state);
         }
+        for &(node, energy, step) in &self.inject {
+            request = request.inject(step, node, energy);
+        }
+        for &(node, step) in &self.force {
+            request = request.force(step, node);
+        }
         let begun = Instant::now();
         let mut generation = request.start(&model)?;
-        for &(node, energy) in &self.inject {
-            generation.session().inject(node, energy)?;
-        }
         if self.prompt.json {
             let (text, new) = generation.collect_text()?;
             let seconds = begun.elapsed().as_secs_f64();

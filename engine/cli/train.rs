@@ -1,8 +1,10 @@
 //! `brillm train`: a run file in, a model out.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
+use cpu_time::ProcessTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
@@ -93,6 +95,7 @@ impl Watcher for Bar {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         self.backend.check()?;
+        let (cpu, wall) = (ProcessTime::now(), Instant::now());
         let recipe = Recipe::open(&self.recipe, &self.changes)?;
         let own = self.recipe.parent().unwrap_or(Path::new("")).to_path_buf();
         let base = self.data.clone().unwrap_or(own);
@@ -118,13 +121,29 @@ impl Arguments {
         ));
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
         bar.bar.finish_and_clear();
+        let (cpu, wall) = (cpu.elapsed().as_secs_f64(), wall.elapsed().as_secs_f64());
         if self.json {
             return super::say_json(&serde_json::json!({
                 "model": outcome.model,
                 "steps": outcome.steps,
                 "validation_perplexity": outcome.validation_perplexity,
                 "cancelled": outcome.cancelled,
+                "parameters": outcome.parameters,
+                "charges": outcome.charges.map(|charges| serde_json::json!({
+                    "settings": charges.settings,
+                    "nats_per_token_before": charges.before,
+                    "nats_per_token": charges.after,
+                })),
+                "cpu_seconds": cpu,
+                "wall_seconds": wall,
             }));
+        }
+        if let Some(charges) = outcome.charges {
+            super::say(format!(
+                "charges: streaming validation perplexity {:.2} without, {:.2} with them",
+                charges.before.exp(),
+                charges.after.exp()
+            ))?;
         }
         let perplexity = outcome
             .validation_perplexity
@@ -139,9 +158,10 @@ impl Arguments {
                 folder.display()
             )),
             false => super::say(format!(
-                "{} ({} steps{perplexity})",
+                "{} ({} steps{perplexity}, {} parameters, {cpu:.0} CPU-seconds)",
                 outcome.model.display(),
-                outcome.steps
+                outcome.steps,
+                outcome.parameters
             )),
         }
     }

@@ -2,11 +2,13 @@
 //!
 //! In: a recipe and text. Out: a model, a log, checkpoints. The learners walk the same path as `signal`,
 //! many sequences at once, and then back; the trainer repeats that until the recipe is done.
+#![forbid(unsafe_code)]
 
 pub mod adamw;
 #[cfg(feature = "cli")]
 mod axis;
 pub mod batch;
+pub mod charges;
 pub mod checkpoint;
 pub mod composed;
 pub mod data;

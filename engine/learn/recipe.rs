@@ -199,6 +199,8 @@ pub struct Train {
     pub checkpoint_every: u64,
     /// Checkpoints kept besides the best model.
     pub checkpoints: usize,
+    /// Fits charges on the validation text as one stream, when training is done.
+    pub charges: bool,
 }
 
 impl Default for Train {
@@ -228,6 +230,7 @@ impl Default for Train {
             patience: 0,
             checkpoint_every: 1000,
             checkpoints: 2,
+            charges: false,
         }
     }
 }
@@ -303,8 +306,33 @@ impl Recipe {
                 Error::new(ErrorKind::Configuration, error.message().to_string()).at("--set")
             })?
         };
+        if let Err(error) = recipe.profile() {
+            let line = recipe
+                .wrong_switch()
+                .and_then(|key| line_of_switch(text, key));
+            return Err(match line {
+                Some(line) => error.at(format!("line {line}")),
+                None => error,
+            });
+        }
         recipe.check()?;
         Ok(recipe)
+    }
+
+    /// The first switch of the profile that does not exist or has no value of its kind.
+    fn wrong_switch(&self) -> Option<&str> {
+        self.profile.iter().find_map(|(key, value)| {
+            let preset = self.profile.get_key_value("preset");
+            let alone = preset.into_iter().chain([(key, value)]);
+            let alone = alone
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            let recipe = Self {
+                profile: alone,
+                ..self.clone()
+            };
+            recipe.profile().is_err().then_some(key.as_str())
+        })
     }
 
     /// The profile: the preset, with the switches the run file names.
@@ -400,6 +428,17 @@ impl Recipe {
             base.join(path)
         }
     }
+}
+
+/// The line of a run file on which a switch of the profile stands.
+fn line_of_switch(text: &str, key: &str) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Switches {
+        profile: std::collections::BTreeMap<String, toml::Spanned<toml::Value>>,
+    }
+    let switches: Switches = toml::from_str(text).ok()?;
+    let start = switches.profile.get(key)?.span().start;
+    Some(text[..start].matches('\n').count() + 1)
 }
 
 fn set(table: &mut toml::Table, change: &str) -> Result<()> {

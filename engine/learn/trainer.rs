@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::graph::{GraphBuilder, NodeId, TokenGraph};
 use crate::kernel::random::Random;
 use crate::learn::batch::{Batch, Candidates, Order, Sampler};
+use crate::learn::charges::{self, FittedCharges};
 use crate::learn::checkpoint::{self, Progress};
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
@@ -15,7 +16,7 @@ use crate::learn::log::{Record, RunLog, Training, Validation};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::{NegativeKind, Recipe};
 use crate::measure::Perplexity;
-use crate::model::{Metadata, Model};
+use crate::model::{Metadata, Model, Verify};
 use crate::signal::{Mechanism, Profile};
 use crate::{Error, ErrorKind, Result};
 
@@ -42,6 +43,10 @@ pub struct Outcome {
     pub model: PathBuf,
     /// Steps taken.
     pub steps: u64,
+    /// Learned numbers.
+    pub parameters: usize,
+    /// The charges that were fitted, where the recipe asks for them.
+    pub charges: Option<FittedCharges>,
     /// The best validation perplexity, if there was validation text.
     pub validation_perplexity: Option<f64>,
     /// Whether it was cancelled: a checkpoint was saved, and `resume` goes on.
@@ -236,16 +241,45 @@ impl Trainer {
         let model = self.folder.join("model.bril");
         // With validation the best model is the result; without, the last one.
         if self.progress.best.is_some() && best.exists() {
-            std::fs::copy(&best, &model).map_err(|error| Error::io(error, model.display()))?;
+            let bytes = std::fs::read(&best).map_err(|error| Error::io(error, best.display()))?;
+            checkpoint::write_whole(&model, &bytes)?;
         } else {
             self.model()?.save(&model)?;
         }
+        let charges = match train.charges && !cancelled {
+            true => Some(self.fit_charges(&model, watcher)?),
+            false => None,
+        };
+        let parameters = self.learner.parameters();
+        let parameters = parameters.iter().map(|one| one.value.len()).sum();
         Ok(Outcome {
             model,
             steps: self.progress.step,
+            parameters,
+            charges,
             validation_perplexity: self.progress.best.map(|(perplexity, _)| perplexity),
             cancelled,
         })
+    }
+
+    /// Fits charges on the validation text, one stream, and writes them into the finished model.
+    fn fit_charges(&self, path: &Path, watcher: &mut dyn Watcher) -> Result<FittedCharges> {
+        watcher.note("fitting charges");
+        let steps = self.recipe.train.steps;
+        let windows = self.windows();
+        let (Some(&first), Some(&last)) = (windows.first(), windows.last()) else {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "train.charges needs validation text",
+            ));
+        };
+        let model = Model::open(path, Verify::Whole)?;
+        let stream = &self.data.validation()[first..=last + steps];
+        let fitted = charges::fit(model.mechanism(), stream)?;
+        model
+            .described(|metadata| metadata.charges = Some(fitted.settings))
+            .save(path)?;
+        Ok(fitted)
     }
 
     /// Measures the validation text, keeps the best model, and says whether patience has run out.

@@ -1,9 +1,10 @@
 //! From a prompt to text: a token iterator over a session, with stop strings and cancellation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::Model;
+use crate::model::{ChargeSettings, Model};
 use crate::path::{Sampling, Session, SessionState};
 use crate::signal::Start;
 use crate::text::Decoder;
@@ -41,8 +42,10 @@ pub struct Request {
     stops: Vec<String>,
     ignore_end: bool,
     cancel: Option<Arc<AtomicBool>>,
-    charges: bool,
+    charges: Option<ChargeSettings>,
     state: Option<SessionState>,
+    injections: Vec<(usize, u32, f32)>,
+    forced: BTreeMap<usize, u32>,
 }
 
 impl Request {
@@ -64,8 +67,10 @@ impl Request {
             stops: Vec::new(),
             ignore_end: false,
             cancel: None,
-            charges: false,
+            charges: None,
             state: None,
+            injections: Vec::new(),
+            forced: BTreeMap::new(),
         }
     }
 
@@ -111,10 +116,25 @@ impl Request {
         self
     }
 
-    /// Switches on the charges the model was fitted with, if it has any.
+    /// Visited nodes keep charges with these constants (an option for streams).
     #[must_use]
-    pub fn charges(mut self, on: bool) -> Self {
-        self.charges = on;
+    pub fn charges(mut self, settings: ChargeSettings) -> Self {
+        self.charges = Some(settings);
+        self
+    }
+
+    /// Adds energy at `node` for the choice of new token `step`, counted from 0 (the paper's recall
+    /// activation).
+    #[must_use]
+    pub fn inject(mut self, step: usize, node: u32, energy: f32) -> Self {
+        self.injections.push((step, node, energy));
+        self
+    }
+
+    /// Makes `node` new token `step`, counted from 0, whatever its energy.
+    #[must_use]
+    pub fn force(mut self, step: usize, node: u32) -> Self {
+        self.forced.insert(step, node);
         self
     }
 
@@ -133,12 +153,26 @@ impl Request {
     /// Walks the prompt; the iterator then gives one new token at a time.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for an empty prompt or a sampling option out of range.
+    /// [`ErrorKind::Input`] for an empty prompt, a sampling option out of range, or a forced or lit node
+    /// outside the vocabulary.
     pub fn start(self, model: &Model) -> Result<Generation> {
         if self.stops.iter().any(String::is_empty) {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
         }
         let mechanism = model.mechanism().clone();
+        let nodes = self.injections.iter().map(|one| one.1);
+        if let Some(node) = nodes
+            .chain(self.forced.values().copied())
+            .find(|&node| node as usize >= mechanism.nodes())
+        {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "token {node} is outside the vocabulary of {}",
+                    mechanism.nodes()
+                ),
+            ));
+        }
         let mut session = match self.state {
             Some(state) => {
                 let mut session = Session::restore(mechanism, state, self.sampling)?;
@@ -147,9 +181,7 @@ impl Request {
             }
             None => Session::begin(mechanism, &self.prompt, &self.start, self.sampling)?,
         };
-        if self.charges
-            && let Some(settings) = model.metadata().charges
-        {
+        if let Some(settings) = self.charges {
             session.set_charges(settings.charges());
         }
         let end = if self.ignore_end {
@@ -160,7 +192,10 @@ impl Request {
         Ok(Generation {
             model: model.clone(),
             session,
+            done: 0,
             left: self.tokens,
+            injections: self.injections,
+            forced: self.forced,
             stops: self.stops,
             end,
             cancel: self.cancel,
@@ -186,7 +221,10 @@ impl Request {
 pub struct Generation {
     model: Model,
     session: Session,
+    done: usize,
     left: usize,
+    injections: Vec<(usize, u32, f32)>,
+    forced: BTreeMap<usize, u32>,
     stops: Vec<String>,
     end: Option<u32>,
     cancel: Option<Arc<AtomicBool>>,
@@ -234,10 +272,23 @@ impl Generation {
             self.finish = Some(Finish::Length);
             return Ok(None);
         }
-        let Some(id) = self.session.step()? else {
-            self.finish = Some(Finish::Exhausted);
-            return Ok(None);
+        for &(_, node, energy) in self.injections.iter().filter(|one| one.0 == self.done) {
+            self.session.inject(node, energy)?;
+        }
+        let id = match self.forced.get(&self.done) {
+            Some(&node) => {
+                self.session.force(node)?;
+                node
+            }
+            None => match self.session.step()? {
+                Some(node) => node,
+                None => {
+                    self.finish = Some(Finish::Exhausted);
+                    return Ok(None);
+                }
+            },
         };
+        self.done += 1;
         if Some(id) == self.end {
             self.finish = Some(Finish::Stop);
             return Ok(None);

@@ -259,7 +259,7 @@ fn small_buffers_and_pages_change_nothing(bed: &Bed) {
                 true => 9 * 8 * element.size(),
                 false => (1 + profile.residual.unwrap_or(0)) * 8 * element.size(),
             };
-let binding = Some((14 * row).next_multiple_of(16) as u64);
+            let binding = Some((14 * row).next_multiple_of(16) as u64);
             for paged in [false, true] {
                 if paged && !own && !residual {
                     continue;

@@ -41,7 +41,8 @@ pub fn every_shader_parses_and_validates() {
 }
 
 fn validate(kernel: &Kernel, source: &str) -> Result<(), String> {
-    let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
+    let module =
+        naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
     naga::valid::Validator::new(
         naga::valid::ValidationFlags::all(),
         naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
@@ -50,7 +51,11 @@ fn validate(kernel: &Kernel, source: &str) -> Result<(), String> {
     .subgroup_operations(naga::valid::SubgroupOperationSet::all())
     .validate(&module)
     .map_err(|error| error.emit_to_string(source))?;
-    if !module.entry_points.iter().any(|point| point.name == kernel.entry) {
+    if !module
+        .entry_points
+        .iter()
+        .any(|point| point.name == kernel.entry)
+    {
         return Err("no such entry point".into());
     }
     let bindings = module
@@ -60,9 +65,10 @@ fn validate(kernel: &Kernel, source: &str) -> Result<(), String> {
         .map(|binding| binding.binding as usize + 1)
         .max();
     match bindings {
-        Some(bindings) if bindings > kernel.bindings.len() => {
-            Err(format!("{bindings} bindings, and the wrapper names {}", kernel.bindings.len()))
-        }
+        Some(bindings) if bindings > kernel.bindings.len() => Err(format!(
+            "{bindings} bindings, and the wrapper names {}",
+            kernel.bindings.len()
+        )),
         _ => Ok(()),
     }
 }

@@ -1,12 +1,11 @@
 //! An opened adapter: buffers, pipelines, submissions, and every fault as an error.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::adapter::{Adapter, AdapterReport, THREADS};
-use super::pipeline::{Access, Kernel, Pipeline};
+use super::pipeline::{Pipeline, PipelineStore};
 use crate::{Error, ErrorKind, Result};
 
 /// The shape of the kernels that read edges.
@@ -62,10 +61,10 @@ pub enum Purpose {
 /// An opened adapter. Cheap to clone; clones share it.
 #[derive(Clone)]
 pub struct Device {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     raw: wgpu::Device,
     queue: wgpu::Queue,
     report: AdapterReport,
@@ -74,8 +73,8 @@ struct Inner {
     subgroup: u32,
     binding_bytes: u64,
     fault: Arc<Mutex<Option<Error>>>,
-    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
-    cache: Option<(wgpu::PipelineCache, PathBuf)>,
+    pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    pub(super) cache: Option<PipelineStore>,
     next_buffer: AtomicU64,
     readback: Mutex<Vec<Buffer>>,
 }
@@ -87,7 +86,7 @@ impl std::fmt::Debug for Device {
 }
 
 /// A lock whose holder panicked still guards whole values here.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -145,7 +144,7 @@ impl Device {
         });
         let cache = features
             .contains(wgpu::Features::PIPELINE_CACHE)
-            .then(|| open_cache(&raw, adapter))
+            .then(|| PipelineStore::open(&raw, adapter))
             .flatten();
         let limits = raw.limits();
         let most = limits
@@ -239,6 +238,11 @@ impl Device {
         self.inner.raw.limits().max_compute_workgroup_storage_size
     }
 
+    /// A number that nothing else on this device has.
+    pub(super) fn number(&self) -> u64 {
+        self.inner.next_buffer.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(super) fn raw(&self) -> &wgpu::Device {
         &self.inner.raw
     }
@@ -293,7 +297,7 @@ impl Device {
             mapped_at_creation: false,
         });
         self.check().map_err(|error| error.at(what))?;
-        let id = self.inner.next_buffer.fetch_add(1, Ordering::Relaxed);
+        let id = self.number();
         Ok(Buffer { raw, id, bytes })
     }
 
@@ -407,124 +411,4 @@ impl Device {
             .at(format!("adapter {}", self.inner.report))
         })
     }
-
-    /// A kernel, compiled for these constants; compiled once.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] when the driver cannot compile it.
-    pub fn pipeline(&self, kernel: &Kernel, constants: &[(&str, u32)]) -> Result<Arc<Pipeline>> {
-        let mut key = format!("{}.{}", kernel.name, kernel.entry);
-        for (name, value) in constants {
-            key.push_str(&format!(" {name}={value}"));
-        }
-        let mut pipelines = locked(&self.inner.pipelines);
-        if let Some(pipeline) = pipelines.get(&key) {
-            return Ok(pipeline.clone());
-        }
-        let numbers: Vec<(&str, f64)> = constants
-            .iter()
-            .map(|&(name, value)| (name, f64::from(value)))
-            .collect();
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = kernel
-            .bindings
-            .iter()
-            .enumerate()
-            .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
-                binding: binding as u32,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match access {
-                        Access::Parameters => wgpu::BufferBindingType::Uniform,
-                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
-                        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
-                    },
-                    has_dynamic_offset: *access == Access::Parameters,
-                    min_binding_size: None,
-                },
-                count: None,
-            })
-            .collect();
-        let layout = self
-            .inner
-            .raw
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(kernel.name),
-                entries: &entries,
-            });
-        let module = self
-            .inner
-            .raw
-            .create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(kernel.name),
-                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
-            });
-        let pipeline_layout =
-            self.inner
-                .raw
-                .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                    label: Some(kernel.name),
-                    bind_group_layouts: &[Some(&layout)],
-                    immediate_size: 0,
-                });
-        let raw = self
-            .inner
-            .raw
-            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&key),
-                layout: Some(&pipeline_layout),
-                module: &module,
-                entry_point: Some(kernel.entry),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &numbers,
-                    zero_initialize_workgroup_memory: true,
-                },
-                cache: self.inner.cache.as_ref().map(|(cache, _)| cache),
-            });
-        self.check()
-            .map_err(|error| error.at(format!("kernel {key}")))?;
-        let id = self.inner.next_buffer.fetch_add(1, Ordering::Relaxed);
-        let pipeline = Arc::new(Pipeline { raw, layout, id });
-        pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // A cache that cannot be kept is made anew next time.
-        if let Some((cache, path)) = &self.cache
-            && let Some(data) = cache.get_data()
-            && let Some(folder) = path.parent()
-            && std::fs::create_dir_all(folder).is_ok()
-        {
-            let partial = path.with_extension(format!("{}.partial", std::process::id()));
-            if std::fs::write(&partial, data).is_ok() && std::fs::rename(&partial, path).is_err() {
-                drop(std::fs::remove_file(&partial));
-            }
-        }
-    }
-}
-
-/// The pipeline cache of an adapter, from the user's cache folder.
-fn open_cache(device: &wgpu::Device, adapter: &Adapter) -> Option<(wgpu::PipelineCache, PathBuf)> {
-    let folder = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
-    let name = wgpu::util::pipeline_cache_key(&adapter.raw.get_info())?;
-    // Drivers tell their versions apart themselves; ours is in the name.
-    let path = folder
-        .join("brillm")
-        .join(concat!("pipelines-", env!("CARGO_PKG_VERSION")))
-        .join(name);
-    let data = std::fs::read(&path).ok();
-    // SAFETY: the file was written by `Drop` above from `get_data` of a cache of the same adapter, whole or
-    // not at all; the folder is the user's own, and `fallback` discards what the driver does not take.
-    let cache = unsafe {
-        device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
-            label: Some("brillm"),
-            data: data.as_deref(),
-            fallback: true,
-        })
-    };
-    Some((cache, path))
 }
