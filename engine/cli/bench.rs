@@ -41,9 +41,8 @@ pub(super) struct Arguments {
     /// Leaves training out.
     #[arg(long)]
     skip_train: bool,
-    /// Where to run.
-    #[arg(long, value_enum, default_value_t)]
-    backend: super::Backend,
+    #[command(flatten)]
+    backend: super::backend::BackendArguments,
     /// Report as JSON.
     #[arg(long)]
     json: bool,

@@ -103,6 +103,10 @@ impl Arguments {
         for &(node, step) in &self.force {
             request = request.force(step, node);
         }
+        #[cfg(feature = "gpu")]
+        if let Some(device) = self.prompt.backend.put(&model)? {
+            request = request.device(device, self.prompt.backend.choice().is_forced());
+        }
         let begun = Instant::now();
         let mut generation = request.start(&model)?;
         if self.prompt.json {
@@ -123,6 +127,10 @@ impl Arguments {
             }
             super::say("")?;
         }
+        #[cfg(feature = "gpu")]
+        if let Some(error) = generation.session().device_fault() {
+            super::warn(&crate::run::taken_over(error));
+        }
         if let Some(path) = &self.save_session {
             let text = serde_json::to_vec(generation.session().state()).map_err(|error| {
                 Error::new(ErrorKind::Numeric, "the session cannot be written").because(error)
@@ -139,15 +147,20 @@ impl Arguments {
             model.tokenizer().vocabulary().stop().into_iter().collect()
         };
         let (start, ban) = (&self.prompt.start, &self.prompt.ban);
-        let paths = beam(
-            model.mechanism(),
-            ids,
-            start,
-            width,
-            self.prompt.tokens,
-            &stops,
-            ban,
-        )?;
+        let tokens = self.prompt.tokens;
+        #[cfg(feature = "gpu")]
+        let on_device = match self.prompt.backend.put(model)? {
+            Some(device) => Some(crate::path::beam_on(
+                &device, ids, start, width, tokens, &stops, ban,
+            )?),
+            None => None,
+        };
+        #[cfg(not(feature = "gpu"))]
+        let on_device = None;
+        let paths = match on_device {
+            Some(paths) => paths,
+            None => beam(model.mechanism(), ids, start, width, tokens, &stops, ban)?,
+        };
         if self.prompt.json {
             let paths: Vec<_> = paths
                 .iter()

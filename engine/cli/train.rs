@@ -28,9 +28,8 @@ pub(super) struct Arguments {
     /// Goes on from the newest checkpoint of the folder.
     #[arg(long)]
     resume: bool,
-    /// Where to run.
-    #[arg(long, value_enum, default_value_t)]
-    backend: super::Backend,
+    #[command(flatten)]
+    backend: super::backend::BackendArguments,
     /// No progress bar.
     #[arg(long)]
     quiet: bool,

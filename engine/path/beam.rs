@@ -39,6 +39,78 @@ pub fn beam(
     stops: &[u32],
     banned: &[u32],
 ) -> Result<Vec<BeamPath>> {
+    search(
+        mechanism,
+        prompt,
+        start,
+        width,
+        tokens,
+        stops,
+        &mut |open| {
+            open.par_iter()
+                .map(|(flow, path)| Ok(nearest(mechanism, flow, path.resistance, width, banned)))
+                .collect()
+        },
+    )
+}
+
+/// As [`beam()`], with the fans of all paths scored together on a device.
+///
+/// # Errors
+/// As [`beam()`], and those of the device.
+#[cfg(feature = "gpu")]
+pub fn beam_on(
+    mechanism: &Arc<crate::signal::DeviceMechanism>,
+    prompt: &[u32],
+    start: &Start,
+    width: usize,
+    tokens: usize,
+    stops: &[u32],
+    banned: &[u32],
+) -> Result<Vec<BeamPath>> {
+    use crate::kernel::random::Random;
+    use crate::path::{Decoder, Sampling};
+    let sampling = Sampling::greedy().ban(banned.iter().copied());
+    let lanes = width.max(1);
+    let mut decoder = Decoder::new(mechanism.clone(), lanes, 1, sampling, &[], lanes)?;
+    let random = Random::new(0);
+    search(
+        mechanism.mechanism(),
+        prompt,
+        start,
+        width,
+        tokens,
+        stops,
+        &mut |open| {
+            decoder.clear();
+            for (lane, (flow, _)) in open.iter().enumerate() {
+                decoder.set(lane, flow, &random, &[])?;
+            }
+            let lists = decoder.nearest()?;
+            let fan = |(list, (_, path)): (crate::path::Nearest, &(Flow, BeamPath))| {
+                let away = |(score, node): (f32, u32)| {
+                    let resistance = (list.normaliser - f64::from(score)).max(0.0);
+                    (path.resistance + resistance, node)
+                };
+                list.nodes.into_iter().map(away).collect()
+            };
+            Ok(lists.into_iter().zip(open).map(fan).collect())
+        },
+    )
+}
+
+/// Open paths to the next nodes of each, with the totals they would come to.
+type Fans<'a> = dyn FnMut(&[(Flow, BeamPath)]) -> Result<Vec<Vec<(f64, u32)>>> + 'a;
+
+fn search(
+    mechanism: &Mechanism,
+    prompt: &[u32],
+    start: &Start,
+    width: usize,
+    tokens: usize,
+    stops: &[u32],
+    fans_of: &mut Fans<'_>,
+) -> Result<Vec<BeamPath>> {
     if width == 0 {
         return Err(Error::new(
             ErrorKind::Input,
@@ -66,10 +138,7 @@ pub fn beam(
     )];
     let mut done: Vec<BeamPath> = Vec::new();
     for _ in 0..tokens {
-        let fans: Vec<Vec<(f64, u32)>> = open
-            .par_iter()
-            .map(|(flow, path)| nearest(mechanism, flow, path.resistance, width, banned))
-            .collect();
+        let fans = fans_of(&open)?;
         let mut all: Vec<(f64, usize, u32)> = fans
             .into_iter()
             .enumerate()

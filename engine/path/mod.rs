@@ -4,6 +4,8 @@
 //! ([`Session`]), or the paths of least resistance ([`beam()`]). `run` turns them into text.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "gpu")]
+mod ahead;
 mod beam;
 mod charge;
 #[cfg(feature = "gpu")]
@@ -11,6 +13,8 @@ mod decoder;
 mod sampling;
 mod session;
 
+#[cfg(feature = "gpu")]
+pub use beam::beam_on;
 pub use beam::{BeamPath, beam};
 pub use charge::Charges;
 #[cfg(feature = "gpu")]

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
+#[cfg(feature = "gpu")]
+use crate::path::ahead::Ahead;
 use crate::path::{Charges, Sampling};
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
@@ -32,6 +34,8 @@ pub struct Session {
     state: SessionState,
     energies: Vec<f32>,
     scores: Vec<f32>,
+    #[cfg(feature = "gpu")]
+    ahead: Option<Ahead>,
 }
 
 impl Session {
@@ -65,6 +69,8 @@ impl Session {
             },
             energies: Vec::new(),
             scores: Vec::new(),
+            #[cfg(feature = "gpu")]
+            ahead: None,
             sampling,
             mechanism,
         };
@@ -103,6 +109,8 @@ impl Session {
         Ok(Self {
             energies: Vec::new(),
             scores: Vec::new(),
+            #[cfg(feature = "gpu")]
+            ahead: None,
             sampling,
             mechanism,
             state,
@@ -124,13 +132,54 @@ impl Session {
         &self.mechanism
     }
 
+    /// Has a device choose the nodes, `chunk` of them in a submission. Steps with charges or injected energy
+    /// stay on the processor, and so do all once the device fails, unless `forced`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when the device holds another mechanism.
+    #[cfg(feature = "gpu")]
+    pub fn use_device(
+        &mut self,
+        mechanism: Arc<crate::signal::DeviceMechanism>,
+        chunk: usize,
+        forced: bool,
+    ) -> Result<()> {
+        if !Arc::ptr_eq(mechanism.mechanism(), &self.mechanism) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                "the device holds another mechanism than the session's",
+            ));
+        }
+        self.ahead = Some(Ahead::new(mechanism, chunk, forced));
+        Ok(())
+    }
+
+    /// Why the processor took over from the device, if it did.
+    #[cfg(feature = "gpu")]
+    pub fn device_fault(&self) -> Option<&Error> {
+        self.ahead.as_ref().and_then(Ahead::fault)
+    }
+
+    /// What a device decoded ahead no longer holds.
+    fn forget_ahead(&mut self) {
+        #[cfg(feature = "gpu")]
+        if let Some(ahead) = &mut self.ahead {
+            ahead.forget();
+        }
+    }
+
     /// How nodes are chosen; may be changed between steps.
     pub fn sampling_mut(&mut self) -> &mut Sampling {
+        #[cfg(feature = "gpu")]
+        if let Some(ahead) = &mut self.ahead {
+            ahead.reset();
+        }
         &mut self.sampling
     }
 
     /// Sets the charges that visited nodes keep (an option for streams).
     pub fn set_charges(&mut self, charges: Charges) {
+        self.forget_ahead();
         self.state.charges = charges;
     }
 
@@ -145,6 +194,7 @@ impl Session {
                 format!("energy {energy} cannot be injected at node {node}"),
             ));
         }
+        self.forget_ahead();
         *self.state.injected.entry(node).or_insert(0.0) += energy;
         Ok(())
     }
@@ -165,6 +215,11 @@ impl Session {
     /// # Errors
     /// As [`Mechanism::hop`].
     pub fn force(&mut self, node: u32) -> Result<()> {
+        self.forget_ahead();
+        self.hop(node)
+    }
+
+    fn hop(&mut self, node: u32) -> Result<()> {
         let source = self.state.flow.node;
         self.mechanism.hop(&mut self.state.flow, node)?;
         self.state.injected.clear();
@@ -207,6 +262,11 @@ impl Session {
     /// As [`Mechanism::hop`].
     pub fn step(&mut self) -> Result<Option<u32>> {
         self.mechanism.check_step(&self.state.flow)?;
+        #[cfg(feature = "gpu")]
+        if let Some(node) = self.foreseen()? {
+            self.hop(node)?;
+            return Ok(Some(node));
+        }
         self.look();
         if let Some(node) = self.scores.iter().position(|score| score.is_nan()) {
             return Err(Error::new(ErrorKind::Numeric, "the energy is not a number")
@@ -223,8 +283,27 @@ impl Session {
         else {
             return Ok(None);
         };
-        self.force(node)?;
+        self.hop(node)?;
         Ok(Some(node))
+    }
+
+    /// The node that a device has chosen, with the draw it took.
+    #[cfg(feature = "gpu")]
+    fn foreseen(&mut self) -> Result<Option<u32>> {
+        let Some(ahead) = &mut self.ahead else {
+            return Ok(None);
+        };
+        let state = &mut self.state;
+        if state.charges.is_active() || !state.injected.is_empty() {
+            ahead.forget();
+            return Ok(None);
+        }
+        let recent = state.recent.make_contiguous();
+        let node = ahead.next(&state.flow, &state.random, recent, &self.sampling)?;
+        if node.is_some() && self.sampling.temperature > 0.0 {
+            state.random.bits();
+        }
+        Ok(node)
     }
 
     fn remember(&mut self, node: u32) {

@@ -4,8 +4,16 @@
 //! their text. The commands, the server and the C interface are thin over this room.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "gpu")]
+mod backend;
 mod evaluation;
 mod generation;
 
+#[cfg(feature = "gpu")]
+pub(crate) use backend::taken_over;
+#[cfg(feature = "gpu")]
+pub use backend::{BackendChoice, device_for, mechanism_on};
+#[cfg(feature = "gpu")]
+pub use evaluation::evaluate_windows_on;
 pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
 pub use generation::{Finish, Generation, Piece, Request};
