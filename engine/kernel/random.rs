@@ -28,8 +28,13 @@ impl Random {
 
     /// An independent stream for one purpose and index under a seed.
     pub fn stream(seed: u64, purpose: u64, index: u64) -> Self {
-        let state = mix(mix(mix(seed).wrapping_add(purpose)).wrapping_add(index));
+        let state = mix(Self::base(seed, purpose).wrapping_add(index));
         Self { state }
+    }
+
+    /// What the streams of one purpose under a seed have in common: adding an index and mixing begins one.
+    pub fn base(seed: u64, purpose: u64) -> u64 {
+        mix(mix(seed).wrapping_add(purpose))
     }
 
     /// The state, to go on elsewhere.

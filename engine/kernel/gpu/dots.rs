@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::device::{Device, KernelShape};
 use super::pipeline::{Access, Kernel, Pipeline, shader};
-use super::program::Size;
 use super::reduce;
 use super::table::{element_constants, padded};
 use crate::Result;
@@ -74,11 +73,4 @@ pub fn pipeline(device: &Device, width: usize, element: Element) -> Result<(Arc<
     ];
     let kernel = if in_subgroup { &SUBGROUP } else { &LANES };
     Ok((device.pipeline(kernel, &constants)?, workgroup / lanes))
-}
-
-/// Workgroups for so many rows: two dimensions, since one may not reach.
-pub fn size(device: &Device, rows: usize, rows_of_workgroup: u32) -> Size {
-    let groups = (rows as u32).div_ceil(rows_of_workgroup);
-    let x = groups.min(device.workgroups());
-    Size::Direct(x, groups.div_ceil(x.max(1)), 1)
 }

@@ -19,6 +19,11 @@ pub enum Size {
     Indirect(Buffer, u64),
 }
 
+enum Step {
+    Dispatch(Dispatch),
+    Clear(Buffer),
+}
+
 struct Dispatch {
     pipeline: Arc<Pipeline>,
     bindings: wgpu::BindGroup,
@@ -32,8 +37,15 @@ pub struct Program {
     parameters: Vec<u8>,
     uniforms: Buffer,
     groups: HashMap<Vec<u64>, wgpu::BindGroup>,
-    dispatches: Vec<Dispatch>,
+    steps: Vec<Step>,
     written: bool,
+}
+
+/// Workgroups of `threads` threads for so many numbers, in two dimensions, since one may not reach.
+pub fn spread(device: &Device, numbers: usize, threads: u32) -> Size {
+    let groups = numbers.div_ceil(threads.max(1) as usize) as u32;
+    let x = groups.min(device.workgroups());
+    Size::Direct(x, groups.div_ceil(x.max(1)), 1)
 }
 
 impl Program {
@@ -52,7 +64,7 @@ impl Program {
             parameters: Vec::new(),
             uniforms,
             groups: HashMap::new(),
-            dispatches: Vec::new(),
+            steps: Vec::new(),
             written: false,
         })
     }
@@ -60,7 +72,7 @@ impl Program {
     /// Forgets all dispatches; what binds their buffers is kept.
     pub fn clear(&mut self) {
         self.parameters.clear();
-        self.dispatches.clear();
+        self.steps.clear();
         self.written = false;
     }
 
@@ -132,24 +144,29 @@ impl Program {
                     })
             })
             .clone();
-        self.dispatches.push(Dispatch {
+        self.steps.push(Step::Dispatch(Dispatch {
             pipeline: pipeline.clone(),
             bindings,
             parameters: start as u32,
             size,
-        });
+        }));
         self.written = false;
         Ok(())
     }
 
-    /// Number of dispatches recorded.
+    /// Sets a buffer to zero, between the dispatches before and after.
+    pub fn zero(&mut self, buffer: &Buffer) {
+        self.steps.push(Step::Clear(buffer.clone()));
+    }
+
+    /// Number of steps recorded.
     pub fn len(&self) -> usize {
-        self.dispatches.len()
+        self.steps.len()
     }
 
     /// Whether nothing is recorded.
     pub fn is_empty(&self) -> bool {
-        self.dispatches.is_empty()
+        self.steps.is_empty()
     }
 
     /// Submits the dispatches, the whole sequence `times` over, as one submission.
@@ -190,25 +207,36 @@ impl Program {
             .device
             .raw()
             .create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            let mut last = None;
-            for _ in 0..times {
-                for dispatch in &self.dispatches {
-                    if last != Some(dispatch.pipeline.id) {
-                        pass.set_pipeline(&dispatch.pipeline.raw);
-                        last = Some(dispatch.pipeline.id);
-                    }
-                    pass.set_bind_group(0, &dispatch.bindings, &[dispatch.parameters]);
-                    match &dispatch.size {
-                        Size::Direct(x, y, z) => pass.dispatch_workgroups(*x, *y, *z),
-                        Size::Indirect(buffer, offset) => {
-                            pass.dispatch_workgroups_indirect(&buffer.raw, *offset);
-                        }
-                    }
+        let mut last = None;
+        let mut pass: Option<wgpu::ComputePass<'static>> = None;
+        for step in (0..times).flat_map(|_| &self.steps) {
+            let dispatch = match step {
+                Step::Clear(buffer) => {
+                    drop(pass.take());
+                    encoder.clear_buffer(&buffer.raw, 0, None);
+                    continue;
+                }
+                Step::Dispatch(dispatch) => dispatch,
+            };
+            let open = pass.get_or_insert_with(|| {
+                last = None;
+                encoder
+                    .begin_compute_pass(&Default::default())
+                    .forget_lifetime()
+            });
+            if last != Some(dispatch.pipeline.id) {
+                open.set_pipeline(&dispatch.pipeline.raw);
+                last = Some(dispatch.pipeline.id);
+            }
+            open.set_bind_group(0, &dispatch.bindings, &[dispatch.parameters]);
+            match &dispatch.size {
+                Size::Direct(x, y, z) => open.dispatch_workgroups(*x, *y, *z),
+                Size::Indirect(buffer, offset) => {
+                    open.dispatch_workgroups_indirect(&buffer.raw, *offset);
                 }
             }
         }
+        drop(pass);
         encoder
     }
 }

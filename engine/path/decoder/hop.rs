@@ -8,7 +8,7 @@ use crate::kernel::element::Element;
 use crate::kernel::gpu::select::Mode;
 use crate::kernel::gpu::table::{element_constants, padded};
 use crate::kernel::gpu::{
-    Pipeline, Program, Size, arrive, dots, energy, gather, plan, reach, residual, select,
+    Pipeline, Program, Size, arrive, dots, energy, gather, plan, reach, residual, select, spread,
 };
 use crate::signal::{BlendKind, EdgeForm, EnergyKind};
 
@@ -162,7 +162,7 @@ impl Decoder {
                     &pipeline,
                     &parameters,
                     &buffers,
-                    dots::size(device, piece.rows, rows),
+                    spread(device, piece.rows, rows),
                 )?;
             }
         }
