@@ -6,6 +6,8 @@ mod backend;
 mod baseline;
 mod bench;
 #[cfg(feature = "gpu")]
+mod bench_device;
+#[cfg(feature = "gpu")]
 mod devices;
 mod eval;
 mod export;

@@ -113,6 +113,15 @@ impl Arguments {
             first: None,
         };
         let mut trainer = Trainer::prepare(recipe, &base, &folder, self.resume, &mut bar)?;
+        #[cfg(feature = "gpu")]
+        if let Some(device) = self.backend.device()?
+            && let Err(error) = trainer.use_device(&device)
+        {
+            if self.backend.choice().is_forced() {
+                return Err(error);
+            }
+            super::warn(&crate::run::taken_over(&error));
+        }
         bar.note(&format!(
             "{} nodes, {} edges",
             trainer.graph().nodes(),

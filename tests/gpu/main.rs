@@ -5,6 +5,7 @@
 //! with `BRILLM_REQUIRE_GPU=1` that is a failure. The binary starts itself once more, with SwiftShader's
 //! driver added to the Vulkan loader's list. Arguments that are no options filter by name.
 
+mod commands;
 mod decoding;
 mod kernels;
 mod models;
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
         kernels::TESTS,
         decoding::TESTS,
         models::TESTS,
+        commands::TESTS,
         training::TESTS,
     ]
     .concat();

@@ -102,7 +102,7 @@ impl Run {
         let (graph, prior, train) = (&self.graph, &self.prior, &self.train);
         let mut on_device =
             DeviceLearner::new(&device, profile, graph, prior, &mut mirror, train, 3).unwrap();
-        let mut worst = 0.0f64;
+        let (mut worst, mut losses) = (0.0f64, Vec::new());
         for step in 0..steps {
             let batch = self.batch(step);
             let (expected, norm) = learner
@@ -112,6 +112,7 @@ impl Run {
             assert_eq!(found.tokens, expected.tokens);
             let error = (found.nats - expected.nats).abs() / expected.nats;
             worst = worst.max(error);
+            losses.push(found.mean());
             assert!(
                 error < 1e-4,
                 "{name}, step {step}: {} instead of {}",
@@ -125,6 +126,13 @@ impl Run {
                     "{name}, step {step}: norm {a} instead of {b}"
                 );
             }
+        }
+        if steps >= 100 {
+            let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+            assert!(
+                mean(&losses[90..]) < 0.95 * mean(&losses[..10]),
+                "{name} learns nothing: {losses:?}"
+            );
         }
         // What comes back is what was learned: the losses without dropout are the same.
         on_device.download(&mut mirror).unwrap();

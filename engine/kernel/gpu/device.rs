@@ -396,6 +396,19 @@ impl Device {
         Ok(values)
     }
 
+    /// Copies as much of a buffer as the other holds, `times` over, and waits until it is done.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn copy(&self, from: &Buffer, to: &Buffer, times: usize) -> Result<()> {
+        let mut encoder = self.inner.raw.create_command_encoder(&Default::default());
+        for _ in 0..times {
+            encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.bytes.min(to.bytes));
+        }
+        self.inner.queue.submit([encoder.finish()]);
+        self.wait()
+    }
+
     /// Waits until everything submitted is done.
     ///
     /// # Errors

@@ -12,28 +12,29 @@ use crate::kernel::gpu::{
 };
 use crate::signal::{BlendKind, EdgeForm, EnergyKind};
 
+/// Dispatches of one hop at most, besides three for each buffer of fans and one for each of node rows.
+const DISPATCHES: usize = 16;
+
 impl Decoder {
-    /// Records the programs.
-    pub(super) fn record(&mut self) -> Result<()> {
-        for mode in [Mode::Choose, Mode::Score, Mode::List] {
-            let mut program = std::mem::replace(
-                match mode {
-                    Mode::Choose => &mut self.hop,
-                    Mode::Score => &mut self.look,
-                    Mode::List => &mut self.nearest,
-                },
-                Program::new(self.mechanism.device(), 1)?,
-            );
-            program.clear();
-            let outcome = self.record_hop(&mut program, mode);
-            *match mode {
-                Mode::Choose => &mut self.hop,
-                Mode::Score => &mut self.look,
-                Mode::List => &mut self.nearest,
-            } = program;
-            outcome?;
+    /// The program of a mode, recorded if this is the first time. Whoever takes it puts it back.
+    pub(super) fn take(&mut self, mode: Mode) -> Result<Program> {
+        if let Some(program) = self.programs[mode as usize].take() {
+            return Ok(program);
         }
-        Ok(())
+        let mechanism = &self.mechanism;
+        let most = DISPATCHES
+            + 3 * mechanism.fan_buffers()
+            + mechanism
+                .targets
+                .as_ref()
+                .map_or(0, |table| table.pieces.len())
+            + mechanism
+                .records
+                .as_ref()
+                .map_or(0, |records| records.pieces.len());
+        let mut program = Program::new(mechanism.device(), most)?;
+        self.record_hop(&mut program, mode)?;
+        Ok(program)
     }
 
     fn record_hop(&self, program: &mut Program, mode: Mode) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::Decoder;
 use crate::Result;
 use crate::graph::NodeId;
+use crate::kernel::gpu::select::Mode;
 use crate::signal::EdgeForm;
 
 /// The likeliest next nodes of one lane.
@@ -22,6 +23,7 @@ impl Decoder {
     pub fn look(&mut self) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
         let at = self.at;
         let v = self.mechanism.mechanism().nodes();
+        let mut program = self.take(Mode::Score)?;
         self.write_lanes();
         self.write_integers(0, &[0u32; 4]);
         let mechanism = self.mechanism.clone();
@@ -31,8 +33,8 @@ impl Decoder {
         }
         let count = (at.normalisers - at.energies) as usize;
         let all: Vec<f32> =
-            self.look
-                .submit_and_read(1, &self.floats, u64::from(at.energies) * 4, count)?;
+            program.submit_and_read(1, &self.floats, u64::from(at.energies) * 4, count)?;
+        self.programs[Mode::Score as usize] = Some(program);
         let signals: Vec<f32> =
             self.mechanism
                 .device()
@@ -80,6 +82,7 @@ impl Decoder {
     /// As [`Self::decode`].
     pub fn nearest(&mut self) -> Result<Vec<Nearest>> {
         let (at, lanes, list) = (self.at, self.lanes, self.list);
+        let mut program = self.take(Mode::List)?;
         self.write_lanes();
         self.write_integers(0, &[0u32; 4]);
         let mechanism = self.mechanism.clone();
@@ -89,8 +92,8 @@ impl Decoder {
         }
         let count = (at.lambda - at.normalisers) as usize;
         let floats: Vec<f32> =
-            self.nearest
-                .submit_and_read(1, &self.floats, u64::from(at.normalisers) * 4, count)?;
+            program.submit_and_read(1, &self.floats, u64::from(at.normalisers) * 4, count)?;
+        self.programs[Mode::List as usize] = Some(program);
         let device = self.mechanism.device();
         let counts: Vec<u32> = device.read(&self.integers, u64::from(at.next) * 4, lanes)?;
         let nodes: Vec<u32> =

@@ -14,15 +14,13 @@ use layout::{Layout, window};
 pub use look::Nearest;
 
 use crate::kernel::gpu::fans::Fans;
+use crate::kernel::gpu::select::Mode;
 use crate::kernel::gpu::table::padded;
 use crate::kernel::gpu::{Buffer, Program, Purpose};
 use crate::kernel::random::Random;
 use crate::path::Sampling;
 use crate::signal::{BlendKind, DeviceMechanism, EdgeForm, Flow, PositionOffset};
 use crate::{Error, ErrorKind, Result};
-
-/// Dispatches of one hop at most, besides two for each buffer of fans and of node rows.
-const DISPATCHES: usize = 16;
 
 /// Signals that flow side by side on a device.
 pub struct Decoder {
@@ -36,9 +34,8 @@ pub struct Decoder {
     floats: Buffer,
     integers: Buffer,
     dispatches: Buffer,
-    hop: Program,
-    look: Program,
-    nearest: Program,
+    /// The programs of choosing, scoring and listing, recorded when they are first wanted.
+    programs: [Option<Program>; 3],
     /// Where each lane stands, its hops so far, and whether it is over.
     state: Vec<(u32, u64, bool)>,
     /// Σ e^p over the arrivals before each one (position blend).
@@ -105,20 +102,8 @@ impl Decoder {
         )?;
         device.write(&integers, u64::from(at.banned) * 4, &sampling.banned);
         device.write(&integers, u64::from(at.stops) * 4, stops);
-        let most = DISPATCHES
-            + 3 * buffers
-            + mechanism
-                .targets
-                .as_ref()
-                .map_or(0, |table| table.pieces.len())
-            + mechanism
-                .records
-                .as_ref()
-                .map_or(0, |records| records.pieces.len());
-        let mut decoder = Self {
-            hop: Program::new(&device, most)?,
-            look: Program::new(&device, most)?,
-            nearest: Program::new(&device, most)?,
+        let decoder = Self {
+            programs: [None, None, None],
             state: vec![(0, 0, true); lanes],
             normalisers: vec![0.0],
             stops: stops.to_vec(),
@@ -133,7 +118,6 @@ impl Decoder {
             dispatches,
         };
         decoder.write_lanes();
-        decoder.record()?;
         Ok(decoder)
     }
 
@@ -158,7 +142,8 @@ impl Decoder {
             penalty_window: self.sampling.penalty_window,
             ..sampling.clone()
         };
-        self.record()
+        self.programs = [None, None, None];
+        Ok(())
     }
 
     /// Puts a flow into a lane, with the stream its draws come from and the nodes of its penalty window.
@@ -223,6 +208,7 @@ impl Decoder {
         let starts: Vec<u32> = self.state.iter().map(|&(node, ..)| node).collect();
         let running: Vec<bool> = self.state.iter().map(|&(.., done)| !done).collect();
         let mut left = tokens;
+        let mut program = self.take(Mode::Choose)?;
         let mut before = vec![0usize; lanes];
         let paths = loop {
             self.write_integers(0, &[0u32; 4]);
@@ -232,7 +218,7 @@ impl Decoder {
             if let Some(fans) = &mut fans {
                 self.bring(fans)?;
             }
-            let head: Vec<u32> = self.hop.submit_and_read(left, &self.integers, 0, count)?;
+            let head: Vec<u32> = program.submit_and_read(left, &self.integers, 0, count)?;
             let halted = head[0] != 0;
             let field = |place: u32, lane: usize| head[place as usize + lane];
             let path = |lane: usize| {
@@ -278,6 +264,7 @@ impl Decoder {
             }
             left = tokens - most;
         };
+        self.programs[Mode::Choose as usize] = Some(program);
         Ok(paths)
     }
 

@@ -1,0 +1,170 @@
+//! The command line on a device, and sessions, beams and evaluations that use one.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use brillm::ErrorKind;
+use brillm::kernel::element::Element;
+use brillm::path::{Charges, Sampling, Session, beam, beam_on};
+use brillm::run::{BackendChoice, device_for, evaluate_windows, evaluate_windows_on};
+use brillm::signal::{DeviceMechanism, Profile, Start};
+use serde_json::Value;
+
+use crate::decoding::{learned, text};
+use crate::{Bed, Test};
+
+pub const TESTS: &[Test] = &[
+    (
+        "a_session_looks_ahead_and_stays_itself",
+        a_session_looks_ahead_and_stays_itself,
+    ),
+    (
+        "beams_and_windows_are_those_of_the_processor",
+        beams_and_windows_are_those_of_the_processor,
+    ),
+    ("commands_run_on_the_adapter", commands_run_on_the_adapter),
+];
+
+/// Whatever happens to a session on a device, its state is that of one on the processor.
+fn a_session_looks_ahead_and_stays_itself(bed: &Bed) {
+    for profile in [Profile::sifu(8), Profile::sifu_own(8)] {
+        let mechanism = learned(&profile, Element::F32);
+        let device = Arc::new(DeviceMechanism::upload(&bed.device, mechanism.clone()).unwrap());
+        let sampling = Sampling::default()
+            .temperature(0.8)
+            .seed(4)
+            .repetition_penalty(1.4, 6);
+        let begin = || {
+            Session::begin(
+                mechanism.clone(),
+                &[3, 5],
+                &Start::Profile,
+                sampling.clone(),
+            )
+            .unwrap()
+        };
+        let (mut plain, mut ahead) = (begin(), begin());
+        ahead.use_device(device.clone(), 7, true).unwrap();
+        let both = |plain: &mut Session, ahead: &mut Session, steps: usize| {
+            for _ in 0..steps {
+                assert_eq!(plain.step().unwrap(), ahead.step().unwrap());
+            }
+            assert_eq!(plain.state(), ahead.state());
+        };
+        both(&mut plain, &mut ahead, 10);
+        for session in [&mut plain, &mut ahead] {
+            session.inject(7, 4.0).unwrap();
+        }
+        both(&mut plain, &mut ahead, 3);
+        for session in [&mut plain, &mut ahead] {
+            session.force(2).unwrap();
+            session.sampling_mut().temperature = 0.3;
+        }
+        both(&mut plain, &mut ahead, 9);
+        for session in [&mut plain, &mut ahead] {
+            session.set_charges(Charges::new(0.9, 0.5, 0.5, 1.0));
+        }
+        both(&mut plain, &mut ahead, 9);
+        assert!(ahead.device_fault().is_none());
+        let other = learned(&profile, Element::F32);
+        let mut stranger =
+            Session::begin(other, &[3], &Start::Profile, Sampling::greedy()).unwrap();
+        let error = stranger.use_device(device, 7, true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input);
+    }
+}
+
+fn beams_and_windows_are_those_of_the_processor(bed: &Bed) {
+    for profile in [Profile::sifu(8), Profile::reference(8)] {
+        let mechanism = learned(&profile, Element::F32);
+        let device = Arc::new(DeviceMechanism::upload(&bed.device, mechanism.clone()).unwrap());
+        let expected = beam(&mechanism, &[3, 5], &Start::Profile, 4, 6, &[1], &[2]).unwrap();
+        let found = beam_on(&device, &[3, 5], &Start::Profile, 4, 6, &[1], &[2]).unwrap();
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(
+                (&found.nodes, found.stopped),
+                (&expected.nodes, expected.stopped)
+            );
+            assert!((found.resistance - expected.resistance).abs() < 1e-4);
+        }
+        let expected = evaluate_windows(&mechanism, &text(), 9, 0..20).unwrap();
+        let found = evaluate_windows_on(&device, &text(), 9, 0..20).unwrap();
+        assert_eq!(
+            (found.tokens, found.candidates),
+            (expected.tokens, expected.candidates)
+        );
+        assert!(
+            (found.nats_per_token - expected.nats_per_token).abs() < 1e-5 * expected.nats_per_token
+        );
+    }
+}
+
+fn brillm(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_brillm"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn commands_run_on_the_adapter(bed: &Bed) {
+    let (code, out, error) = brillm(&["devices", "--json"]);
+    assert_eq!(code, Some(0), "{error}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let own = bed.device.report();
+    let listed = report["adapters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["name"] == own.name.as_str() && one["backend"] == own.backend)
+        .expect("the adapter is listed");
+    assert_eq!(listed["kind"], "software");
+    assert_eq!(listed["kernels"], "thread");
+    assert!(listed["refused"].is_null());
+    let index = listed["index"].as_u64().unwrap().to_string();
+
+    let generate = |more: &[&str]| {
+        let base = [
+            "generate",
+            "Once upon a time",
+            "--tokens",
+            "12",
+            "--seed",
+            "3",
+            "--json",
+        ];
+        let (code, out, error) = brillm(&[&base[..], more].concat());
+        assert_eq!(code, Some(0), "{error}");
+        let report: Value = serde_json::from_str(&out).unwrap();
+        report["ids"].clone()
+    };
+    let expected = generate(&["--backend", "cpu"]);
+    assert_eq!(generate(&["--adapter", &index]), expected);
+    let (code, _, error) = brillm(&["generate", "Once", "--adapter", "no such adapter"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("no such adapter") && error.contains("brillm devices"),
+        "{error}"
+    );
+    let (code, _, error) = brillm(&["generate", "Once", "--backend", "cpu", "--adapter", &index]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("contradict"), "{error}");
+
+    // Without a real one, auto is the processor, and gpu a software adapter with a warning.
+    if report["automatic"].is_null() {
+        assert!(
+            device_for(&BackendChoice::Auto, &mut |_| ())
+                .unwrap()
+                .is_none()
+        );
+        let (code, _, error) = brillm(&["generate", "Once", "--tokens", "1", "--backend", "gpu"]);
+        assert_eq!(code, Some(0), "{error}");
+        assert!(error.contains("slower than --backend cpu"), "{error}");
+    }
+}
