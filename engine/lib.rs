@@ -40,6 +40,8 @@ pub mod path;
 pub mod run;
 pub mod signal;
 pub mod text;
+#[cfg(feature = "transformer")]
+pub mod transformer;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

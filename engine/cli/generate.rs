@@ -7,8 +7,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::prompt::PromptArguments;
-use crate::path::{SessionState, beam};
-use crate::run::Request;
+use crate::model::Model;
+use crate::path::{BeamPath, SessionState, Walk, beam};
+use crate::run::{Engine, Generation, Request};
+use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
 /// Continues a prompt; text streams out as it is made.
@@ -49,27 +51,158 @@ fn parse_injection(text: &str) -> std::result::Result<(u32, f32), String> {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        let (model, ids) = self.prompt.open()?;
+        let (engine, ids) = self.prompt.open()?;
         let name = self
             .prompt
             .model
             .as_ref()
-            .map_or(model.metadata().name.clone(), |path| {
-                path.display().to_string()
-            });
-        if let Some(width) = self.beam {
-            return self.beam(&model, &ids, width);
+            .map_or(engine.name().to_string(), |path| path.display().to_string());
+        match engine {
+            Engine::Graph(model) => self.graph(&name, &model, ids),
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => self.transformer(&name, &model, ids),
         }
+    }
+
+    fn request(&self, ids: &[u32]) -> Result<Request> {
         super::catch_interrupt()?;
         let mut request: Request = self
             .prompt
-            .request(ids.clone(), 0.7)
+            .request(ids.to_vec(), 0.7)
             .ignore_end(self.ignore_end)
             .charges(self.charges)
             .cancel(super::interrupted().clone());
         for stop in &self.stop {
             request = request.stop(stop);
         }
+        Ok(request)
+    }
+
+    /// Streams a generation out, or reports it; `more` adds what only one path has.
+    fn speak<W: Walk>(
+        &self,
+        name: &str,
+        tokenizer: &Tokenizer,
+        ids: &[u32],
+        begun: Instant,
+        generation: &mut Generation<W>,
+        more: impl FnOnce(&mut W) -> serde_json::Value,
+    ) -> Result<()> {
+        if !self.prompt.json {
+            super::stream(&tokenizer.decode(ids))?;
+            for piece in &mut *generation {
+                super::stream(&piece?.text)?;
+            }
+            return super::say("");
+        }
+        let (text, new) = generation.collect_text()?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut report = json!({
+            "model": name,
+            "prompt_ids": ids,
+            "ids": new,
+            "text": text,
+            "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
+            "seed": self.prompt.seed,
+        });
+        if let (Some(report), serde_json::Value::Object(more)) =
+            (report.as_object_mut(), more(generation.session()))
+        {
+            report.extend(more);
+        }
+        super::say_json(&report)
+    }
+
+    #[cfg(feature = "transformer")]
+    fn transformer(
+        &self,
+        name: &str,
+        model: &crate::transformer::Transformer,
+        ids: Vec<u32>,
+    ) -> Result<()> {
+        use crate::transformer::Architecture;
+        if !self.inject.is_empty() || self.save_session.is_some() || self.load_session.is_some() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "injected energy and saved sessions belong to a graph",
+            )
+            .advice("leave them out, or use a .bril model"));
+        }
+        if let Some(width) = self.beam {
+            return self.transformer_beam(model, &ids, width);
+        }
+        if model.configuration().architecture == Architecture::Bert {
+            return self.fill(name, model, ids);
+        }
+        let begun = Instant::now();
+        let mut generation = self.request(&ids)?.start_transformer(model, None, None)?;
+        self.speak(
+            name,
+            model.tokenizer(),
+            &ids,
+            begun,
+            &mut generation,
+            |session| json!({"cache": session.report()}),
+        )
+    }
+
+    #[cfg(feature = "transformer")]
+    fn transformer_beam(
+        &self,
+        model: &crate::transformer::Transformer,
+        ids: &[u32],
+        width: usize,
+    ) -> Result<()> {
+        let stops = if self.ignore_end {
+            Vec::new()
+        } else {
+            model.ends()
+        };
+        let paths = crate::transformer::beam(
+            model,
+            ids,
+            width,
+            self.prompt.tokens,
+            &stops,
+            &self.prompt.ban,
+        )?;
+        self.show_paths(model.tokenizer(), ids, &paths)
+    }
+
+    /// A model that sees both sides fills in what is masked; without a mask, masks are put at the end.
+    #[cfg(feature = "transformer")]
+    fn fill(
+        &self,
+        name: &str,
+        model: &crate::transformer::Transformer,
+        ids: Vec<u32>,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let (text, filled) = super::prompt::fill(model, &ids, self.prompt.tokens, &{
+            self.prompt.sampling(0.0)
+        })?;
+        let new: Vec<u32> = filled.iter().map(|filled| filled.token).collect();
+        let whole = model.tokenizer().decode(&text);
+        if !self.prompt.json {
+            return super::say(whole.trim_start());
+        }
+        super::say_json(&json!({
+            "model": name,
+            "prompt_ids": ids,
+            "ids": new,
+            "text": model.tokenizer().decode(&new),
+            "filled": whole,
+            "places": filled.iter().map(|filled| filled.place).collect::<Vec<_>>(),
+            "tokens_per_second": new.len() as f64 / begun.elapsed().as_secs_f64().max(1e-9),
+            "seed": self.prompt.seed,
+        }))
+    }
+
+    fn graph(&self, name: &str, model: &Model, ids: Vec<u32>) -> Result<()> {
+        if let Some(width) = self.beam {
+            return self.beam(model, &ids, width);
+        }
+        let mut request = self.request(&ids)?;
         if let Some(path) = &self.load_session {
             let text = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
             let state: SessionState = serde_json::from_slice(&text).map_err(|error| {
@@ -78,28 +211,18 @@ impl Arguments {
             request = request.resume(state);
         }
         let begun = Instant::now();
-        let mut generation = request.start(&model)?;
+        let mut generation = request.start(model)?;
         for &(node, energy) in &self.inject {
             generation.session().inject(node, energy)?;
         }
-        if self.prompt.json {
-            let (text, new) = generation.collect_text()?;
-            let seconds = begun.elapsed().as_secs_f64();
-            super::say_json(&json!({
-                "model": name,
-                "prompt_ids": ids,
-                "ids": new,
-                "text": text,
-                "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
-                "seed": self.prompt.seed,
-            }))?;
-        } else {
-            super::stream(&model.tokenizer().decode(&ids))?;
-            for piece in &mut generation {
-                super::stream(&piece?.text)?;
-            }
-            super::say("")?;
-        }
+        self.speak(
+            name,
+            model.tokenizer(),
+            &ids,
+            begun,
+            &mut generation,
+            |_| serde_json::Value::Null,
+        )?;
         if let Some(path) = &self.save_session {
             let text = serde_json::to_vec(generation.session().state()).map_err(|error| {
                 Error::new(ErrorKind::Numeric, "the session cannot be written").because(error)
@@ -125,13 +248,17 @@ impl Arguments {
             &stops,
             ban,
         )?;
+        self.show_paths(model.tokenizer(), ids, &paths)
+    }
+
+    fn show_paths(&self, tokenizer: &Tokenizer, ids: &[u32], paths: &[BeamPath]) -> Result<()> {
         if self.prompt.json {
             let paths: Vec<_> = paths
                 .iter()
                 .map(|path| {
                     json!({
                         "ids": path.nodes,
-                        "text": model.tokenizer().decode(&path.nodes),
+                        "text": tokenizer.decode(&path.nodes),
                         "resistance": path.resistance,
                         "stopped": path.stopped,
                     })
@@ -139,12 +266,12 @@ impl Arguments {
                 .collect();
             return super::say_json(&json!({"prompt_ids": ids, "paths": paths}));
         }
-        let prompt = model.tokenizer().decode(ids);
+        let prompt = tokenizer.decode(ids);
         for path in paths {
             super::say(format!(
                 "{:9.3}  {prompt}{}",
                 path.resistance,
-                model.tokenizer().decode(&path.nodes)
+                tokenizer.decode(&path.nodes)
             ))?;
         }
         Ok(())

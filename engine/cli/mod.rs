@@ -25,6 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::kernel::bytes::Bytes;
 use crate::model::{Model, Verify};
+use crate::run::Engine;
 use crate::{Error, ErrorKind, Result};
 
 /// The exit code after Ctrl-C: 128 and the number of SIGINT.
@@ -121,13 +122,21 @@ fn catch_interrupt() -> Result<()> {
 /// Opens the model at `path`, or the one in the program.
 fn open_model(path: Option<&Path>) -> Result<Model> {
     match (path, ENGLISH.get()) {
-        (Some(path), _) => Model::open(path, Verify::Lazy),
+        (Some(path), _) => Engine::open(path, Verify::Lazy)?.graph(),
         (None, Some(english)) => Model::from_bytes(Bytes::of_program(english)),
         (None, None) => Err(Error::new(
             ErrorKind::Input,
             "no model is named, and this build has none inside",
         )
         .advice("give --model FILE.bril")),
+    }
+}
+
+/// Opens the model of either path at `path`, or the graph in the program.
+fn open_engine(path: Option<&Path>) -> Result<Engine> {
+    match path {
+        Some(path) => Engine::open(path, Verify::Lazy),
+        None => open_model(None).map(Engine::Graph),
     }
 }
 

@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
 use crate::learn::log::Record;
-use crate::learn::{Recipe, Trainer, Watcher};
+use crate::learn::{Recipe, Watcher};
+use crate::run::prepare_training;
 
 /// Trains a model as a run file says; Ctrl-C saves and leaves with code 130.
 #[derive(Args)]
@@ -110,12 +111,8 @@ impl Arguments {
             loss: 0.0,
             first: None,
         };
-        let mut trainer = Trainer::prepare(recipe, &base, &folder, self.resume, &mut bar)?;
-        bar.note(&format!(
-            "{} nodes, {} edges",
-            trainer.graph().nodes(),
-            trainer.graph().edges()
-        ));
+        let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &mut bar)?;
+        bar.note(&trainer.about());
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
         bar.bar.finish_and_clear();
         if self.json {

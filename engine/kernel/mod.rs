@@ -6,11 +6,14 @@
 
 pub mod activation;
 pub mod adamw;
+pub mod attention;
 pub mod blend;
 pub mod bytes;
 pub mod element;
 pub mod energy;
 pub mod fan;
+pub mod gate;
+pub mod norm;
 pub mod position;
 pub mod random;
 pub mod real;

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod composed;
 pub mod data;
 mod dropout;
+pub mod graph_learner;
 pub mod learner;
 pub mod log;
 pub mod own;
@@ -25,4 +26,5 @@ mod tensorboard;
 mod trainer;
 
 pub use recipe::Recipe;
-pub use trainer::{Outcome, Trainer, Watcher};
+pub use learner::Learns;
+pub use trainer::{Maker, Outcome, Trainer, Watcher};

@@ -1,5 +1,7 @@
 //! What is learned: named arrays with their gradients.
 
+use std::borrow::Cow;
+
 use crate::kernel::real::Real;
 
 /// Which rows of a parameter a step moved.
@@ -15,7 +17,7 @@ pub enum Touched {
 #[derive(Clone, Debug)]
 pub struct Parameter<R> {
     /// The block name in the model file, for example `node.target`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Rows and columns.
     pub shape: [usize; 2],
     /// The master weights. `[rows, columns]`
@@ -30,10 +32,14 @@ pub struct Parameter<R> {
 
 impl<R: Real> Parameter<R> {
     /// A parameter whose values are made by `fill`, row by row.
-    pub fn new(name: &'static str, shape: [usize; 2], mut fill: impl FnMut() -> f64) -> Self {
+    pub fn new(
+        name: impl Into<Cow<'static, str>>,
+        shape: [usize; 2],
+        mut fill: impl FnMut() -> f64,
+    ) -> Self {
         let length = shape[0] * shape[1];
         Self {
-            name,
+            name: name.into(),
             shape,
             value: (0..length).map(|_| R::of(fill())).collect(),
             gradient: vec![R::zero(); length],

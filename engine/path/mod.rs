@@ -7,8 +7,10 @@ mod beam;
 mod charge;
 mod sampling;
 mod session;
+mod walk;
 
 pub use beam::{BeamPath, beam};
 pub use charge::Charges;
 pub use sampling::{Sampling, likeliest};
 pub use session::{Session, SessionState};
+pub use walk::Walk;

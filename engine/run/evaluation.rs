@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::measure::Perplexity;
 use crate::path::{Charges, Sampling, Session};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
@@ -111,6 +112,16 @@ pub fn evaluate_stream(
         tokens.len() - from.max(1),
         mechanism.nodes(),
     ))
+}
+
+impl From<Perplexity> for Evaluation {
+    fn from(measured: Perplexity) -> Self {
+        Self::of(
+            measured.nats(),
+            measured.tokens() as usize,
+            measured.candidates() as usize,
+        )
+    }
 }
 
 fn begin(mechanism: &Arc<Mechanism>, first: u32) -> Result<Session> {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::Model;
-use crate::path::{Sampling, Session, SessionState};
+use crate::path::{Sampling, Session, SessionState, Walk};
 use crate::signal::Start;
-use crate::text::Decoder;
+use crate::text::{Decoder, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
 /// One new token, with the text it completes.
@@ -29,6 +29,8 @@ pub enum Finish {
     Cancelled,
     /// No node was left to choose: all were banned.
     Exhausted,
+    /// The model has no place for another token.
+    Context,
 }
 
 /// What to generate and how; [`Self::start`] begins.
@@ -152,17 +154,64 @@ impl Request {
         {
             session.set_charges(settings.charges());
         }
-        let end = if self.ignore_end {
-            None
+        let ends = if self.ignore_end {
+            Vec::new()
         } else {
-            model.tokenizer().vocabulary().stop()
+            model.tokenizer().vocabulary().stop().into_iter().collect()
         };
         Ok(Generation {
-            model: model.clone(),
+            tokenizer: model.shared_tokenizer().clone(),
             session,
             left: self.tokens,
             stops: self.stops,
-            end,
+            ends,
+            cancel: self.cancel,
+            decoder: Decoder::default(),
+            held: String::new(),
+            finish: None,
+        })
+    }
+
+    /// Begins on a model of the comparison path, with what a technique decides about its cache.
+    ///
+    /// # Errors
+    /// As [`crate::transformer::Session::begin_with`]; [`ErrorKind::Unsupported`] for what only a graph has: a
+    /// start signal, charges, a saved session.
+    #[cfg(feature = "transformer")]
+    pub fn start_transformer(
+        self,
+        model: &crate::transformer::Transformer,
+        plan: Option<crate::transformer::Plan>,
+        keeper: Option<Box<dyn crate::transformer::Keeper>>,
+    ) -> Result<Generation<crate::transformer::Session>> {
+        if self.stops.iter().any(String::is_empty) {
+            return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
+        }
+        if self.charges || self.state.is_some() || self.start != Start::Profile {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "start signals, charges and saved sessions belong to a graph",
+            )
+            .advice("leave them out, or use a .bril model"));
+        }
+        let ends = if self.ignore_end {
+            Vec::new()
+        } else {
+            model.ends()
+        };
+        let session = crate::transformer::Session::begin_with(
+            model,
+            &self.prompt,
+            self.sampling,
+            plan,
+            keeper,
+        )?;
+        Ok(Generation {
+            tokenizer: model.tokenizer().clone(),
+            session,
+            left: self.tokens,
+            stops: self.stops,
+            ends,
             cancel: self.cancel,
             decoder: Decoder::default(),
             held: String::new(),
@@ -183,12 +232,12 @@ impl Request {
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Generation {
-    model: Model,
-    session: Session,
+pub struct Generation<W = Session> {
+    tokenizer: Arc<Tokenizer>,
+    session: W,
     left: usize,
     stops: Vec<String>,
-    end: Option<u32>,
+    ends: Vec<u32>,
     cancel: Option<Arc<AtomicBool>>,
     decoder: Decoder,
     /// Text held back because it may be the beginning of a stop string.
@@ -196,9 +245,9 @@ pub struct Generation {
     finish: Option<Finish>,
 }
 
-impl Generation {
+impl<W: Walk> Generation<W> {
     /// The session, to look at, to inject energy into, or to save.
-    pub fn session(&mut self) -> &mut Session {
+    pub fn session(&mut self) -> &mut W {
         &mut self.session
     }
 
@@ -234,16 +283,20 @@ impl Generation {
             self.finish = Some(Finish::Length);
             return Ok(None);
         }
+        if self.session.is_full() {
+            self.finish = Some(Finish::Context);
+            return Ok(None);
+        }
         let Some(id) = self.session.step()? else {
             self.finish = Some(Finish::Exhausted);
             return Ok(None);
         };
-        if Some(id) == self.end {
+        if self.ends.contains(&id) {
             self.finish = Some(Finish::Stop);
             return Ok(None);
         }
         self.left -= 1;
-        let mut text = self.decoder.push(self.model.tokenizer(), id);
+        let mut text = self.decoder.push(&self.tokenizer, id);
         if self.left == 0 {
             text.push_str(&self.decoder.finish());
         }
@@ -286,7 +339,7 @@ impl Generation {
     }
 }
 
-impl Iterator for Generation {
+impl<W: Walk> Iterator for Generation<W> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -301,7 +354,7 @@ impl Iterator for Generation {
             // The end token came while text was held back: it is given out with no token of its own.
             let text = std::mem::take(&mut self.held);
             return Some(Ok(Piece {
-                id: self.session.flow().node,
+                id: self.session.token(),
                 text,
             }));
         }

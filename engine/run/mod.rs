@@ -3,8 +3,12 @@
 //! In: a [`Model`](crate::Model) and a [`Request`]. Out: a [`Generation`], an iterator of tokens with
 //! their text. The commands, the server and the C interface are thin over this room.
 
+mod engine;
 mod evaluation;
 mod generation;
+mod training;
 
+pub use engine::Engine;
 pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
 pub use generation::{Finish, Generation, Piece, Request};
+pub use training::prepare_training;

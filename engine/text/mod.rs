@@ -7,6 +7,7 @@ mod bpe;
 mod corpus;
 mod decoder;
 mod ids;
+mod scored;
 mod tokenizer;
 mod vocabulary;
 

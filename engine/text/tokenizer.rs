@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::text::bpe;
+use crate::text::scored::{self, Scored};
 use crate::text::vocabulary::{END, Vocabulary};
 use crate::{Error, ErrorKind, Result};
 
@@ -30,6 +31,7 @@ enum Kind {
     Characters,
     Bpe(Box<tokenizers::Tokenizer>),
     Pieces { longest: usize },
+    Scored(Box<Scored>),
     Ids,
 }
 
@@ -40,6 +42,7 @@ enum Stored {
     Characters { tokens: Vec<String> },
     Bpe { tokenizer: serde_json::Value },
     Pieces { tokens: Vec<String> },
+    Scored { tokens: Vec<String>, scores: Vec<f32> },
     Ids { size: u32 },
 }
 
@@ -136,6 +139,51 @@ impl Tokenizer {
         })
     }
 
+    /// Loads a tokenizer of llama2.c, `tok*.bin`: pieces with scores.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], or [`ErrorKind::Format`] with the place where the file is not that.
+    pub fn open_scored(path: &Path) -> Result<Self> {
+        let place = |error: Error| error.at(path.display());
+        let file = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
+        let (pieces, scores) = scored::read(&file).map_err(place)?;
+        // Two ids may have the same piece (a byte and a character): the names must differ all the same.
+        let mut taken = std::collections::HashSet::new();
+        let tokens = pieces
+            .iter()
+            .enumerate()
+            .map(|(id, piece)| {
+                let name = match id {
+                    0..=2 => ["<unk>", "<s>", "</s>"][id].to_string(),
+                    _ => String::from_utf8_lossy(piece).into_owned(),
+                };
+                if taken.insert(name.clone()) {
+                    name
+                } else {
+                    format!("{name}#{id}")
+                }
+            })
+            .collect();
+        Self::from_stored(Stored::Scored { tokens, scores }).map_err(place)
+    }
+
+    /// The ids that stand before and after every text of its own: begin marks, or `[CLS]` and `[SEP]`.
+    pub fn frame(&self) -> (Vec<u32>, Vec<u32>) {
+        match &self.kind {
+            Kind::Scored(_) => (vec![scored::BEGIN], Vec::new()),
+            Kind::Bpe(tokenizer) => bpe::frame(tokenizer),
+            _ => (Vec::new(), Vec::new()),
+        }
+    }
+
+    /// The `tokenizer.json` of byte pairs; `None` for the other kinds, which that format does not have.
+    pub fn to_json(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Bpe(tokenizer) => tokenizer.to_string(false).ok(),
+            _ => None,
+        }
+    }
+
     /// Bare ids, for models trained on files of token ids: nothing to encode or decode.
     ///
     /// # Errors
@@ -204,6 +252,27 @@ impl Tokenizer {
                     byte_tokens: None,
                 })
             }
+            Stored::Scored { tokens, scores } => {
+                let bytes: Vec<Vec<u8>> = tokens
+                    .iter()
+                    .enumerate()
+                    .map(|(id, token)| match id {
+                        0..=2 => Vec::new(),
+                        _ => plain_bytes(token.rsplit_once('#').map_or(token, |(name, number)| {
+                            match number == id.to_string() {
+                                true => name,
+                                false => token,
+                            }
+                        })),
+                    })
+                    .collect();
+                let kind = Kind::Scored(Box::new(Scored::new(&bytes, scores)?));
+                Ok(Self {
+                    kind,
+                    vocabulary: Vocabulary::new(tokens, bytes, Some(0), Some(scored::BEGIN))?,
+                    byte_tokens: None,
+                })
+            }
             Stored::Bpe { tokenizer } => {
                 let json = serde_json::to_vec(&tokenizer).expect("JSON writes as JSON");
                 Self::of_bpe(bpe::load(&json)?)
@@ -244,6 +313,7 @@ impl Tokenizer {
             Kind::Bpe(tokenizer) => bpe::encode(tokenizer, text),
             Kind::Characters => self.encode_characters(text),
             Kind::Pieces { longest } => self.encode_pieces(text, *longest),
+            Kind::Scored(scored) => Ok(scored.encode(text)),
             Kind::Ids => Err(Error::new(
                 ErrorKind::Unsupported,
                 "this model knows token ids, but no text",
@@ -305,11 +375,25 @@ impl Tokenizer {
     }
 
     /// The bytes of a sequence of tokens; ids outside the vocabulary give nothing.
+    ///
+    /// Where encoding puts a space before a text, the one after the begin mark is taken off again.
     pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
-        ids.iter()
+        let mut bytes: Vec<u8> = ids
+            .iter()
             .flat_map(|&id| self.vocabulary.bytes(id))
             .copied()
-            .collect()
+            .collect();
+        let spaced = match &self.kind {
+            Kind::Scored(_) => ids.first() == Some(&scored::BEGIN),
+            Kind::Bpe(tokenizer) => {
+                bpe::spaced(tokenizer) && ids.first().is_some_and(|&id| self.vocabulary.bytes(id).is_empty())
+            }
+            _ => false,
+        };
+        if spaced && bytes.first() == Some(&b' ') {
+            bytes.remove(0);
+        }
+        bytes
     }
 
     /// The text of a sequence of tokens; bytes that are not UTF-8 become U+FFFD.
@@ -328,6 +412,10 @@ impl Tokenizer {
         let stored = match &self.kind {
             Kind::Characters => Stored::Characters { tokens: tokens() },
             Kind::Pieces { .. } => Stored::Pieces { tokens: tokens() },
+            Kind::Scored(scored) => Stored::Scored {
+                tokens: tokens(),
+                scores: scored.scores.clone(),
+            },
             Kind::Ids => Stored::Ids {
                 size: self.vocabulary.len() as u32,
             },
