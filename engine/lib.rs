@@ -9,7 +9,7 @@
 //!
 //! [`text`] → tokens → [`graph`] → [`signal`] → energies → [`path`] → text; [`learn`] walks the same way and
 //! back. A room uses only rooms before it: `error`, [`text`], [`kernel`], [`graph`], [`signal`], [`path`],
-//! [`model`], [`measure`], [`learn`], [`run`].
+//! [`model`], [`measure`], [`learn`], `transformer` (the comparison path, a feature), [`run`].
 //!
 //! # Three lines
 //!

@@ -1,7 +1,7 @@
 //! The command `brillm`.
 
 /// The English model, aligned so that its blocks can be used where they lie.
-#[cfg(feature = "model")]
+#[cfg(english_model)]
 mod embedded {
     #[repr(C, align(64))]
     pub struct Aligned<T: ?Sized>(pub T);
@@ -9,9 +9,9 @@ mod embedded {
 }
 
 fn main() -> std::process::ExitCode {
-    #[cfg(feature = "model")]
+    #[cfg(english_model)]
     let english = Some(&embedded::ENGLISH.0);
-    #[cfg(not(feature = "model"))]
+    #[cfg(not(english_model))]
     let english = None;
     brillm::cli::main(english)
 }

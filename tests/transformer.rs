@@ -10,7 +10,7 @@ use brillm::Result;
 use brillm::path::{Sampling, Walk};
 use brillm::transformer::{
     Architecture, Axis, Body, Cache, Codec, Decision, Dense, HeadReduction, Keeper, Network, Passed,
-    Phase, Plan, Probe, Row, Session, Statistics, Storage, Tap, Taps, Transformer, View, Want,
+    Phase, Plan, Probe, Row, Session, SessionOptions, Statistics, Storage, Tap, Taps, Transformer, View, Want,
     evaluate_documents, surprises,
 };
 use serde_json::Value;
@@ -464,6 +464,13 @@ impl Keeper for Recent {
     }
 }
 
+fn keeping(keeper: impl Keeper + 'static) -> SessionOptions {
+    SessionOptions {
+        keeper: Some(Box::new(keeper)),
+        ..SessionOptions::default()
+    }
+}
+
 #[test]
 fn freed_slots_are_used_again_and_their_order_does_not_matter() {
     let model = stories();
@@ -474,8 +481,11 @@ fn freed_slots_are_used_again_and_their_order_does_not_matter() {
             &model,
             &text(60),
             Sampling::greedy(),
-            Some(plan),
-            Some(Box::new(keeper)),
+            SessionOptions {
+                plan: Some(plan),
+                keeper: Some(Box::new(keeper)),
+                probe: None,
+            },
         )
         .unwrap();
         for _ in 0..300 {
@@ -504,7 +514,7 @@ fn a_window_over_everything_changes_nothing() {
     let mut plain = Session::begin(&model, &prompt, Sampling::greedy()).unwrap();
     let keeper = Recent { sinks: 0, window: 1000 };
     let mut kept =
-        Session::begin_with(&model, &prompt, Sampling::greedy(), None, Some(Box::new(keeper))).unwrap();
+        Session::begin_with(&model, &prompt, Sampling::greedy(), keeping(keeper)).unwrap();
     for _ in 0..40 {
         assert_eq!(plain.scores(), kept.scores());
         assert_eq!(plain.step().unwrap(), kept.step().unwrap());
@@ -675,8 +685,8 @@ fn wrong_answers_are_named() {
         ),
     ];
     for (answer, word) in answers {
-        let keeper = Some(Box::new(Wrong(answer.clone())) as Box<dyn Keeper>);
-        let error = Session::begin_with(&model, &prompt, Sampling::greedy(), None, keeper)
+        let options = keeping(Wrong(answer.clone()));
+        let error = Session::begin_with(&model, &prompt, Sampling::greedy(), options)
             .err()
             .unwrap_or_else(|| panic!("{answer:?} was taken"));
         assert!(error.to_string().contains(word), "{error}");

@@ -27,9 +27,12 @@ pub(super) struct Arguments {
     /// Instead of one path, the B paths of least resistance with their totals.
     #[arg(long, value_name = "B", conflicts_with_all = ["temperature", "save_session", "load_session"])]
     beam: Option<usize>,
-    /// Energy added at a token before the first choice, as ID=ENERGY; may be given several times.
-    #[arg(long, value_name = "ID=ENERGY", value_parser = parse_injection)]
-    inject: Vec<(u32, f32)>,
+    /// Energy added at a token for one choice, the first or new token STEP (from 0); may be given several times.
+    #[arg(long, value_name = "ID=ENERGY[@STEP]", value_parser = parse_injection)]
+    inject: Vec<(u32, f32, usize)>,
+    /// Makes a token the first new one, or new token STEP (from 0); may be given several times.
+    #[arg(long, value_name = "ID[@STEP]", value_parser = parse_forced)]
+    force: Vec<(u32, usize)>,
     /// Switches on the charges of visited tokens that the model was fitted with.
     #[arg(long)]
     charges: bool,
@@ -41,12 +44,27 @@ pub(super) struct Arguments {
     load_session: Option<PathBuf>,
 }
 
-fn parse_injection(text: &str) -> std::result::Result<(u32, f32), String> {
-    let (id, energy) = text.split_once('=').ok_or("give it as ID=ENERGY")?;
+/// Splits `WHAT@STEP`; without a step it is the first.
+fn split_step(text: &str) -> std::result::Result<(&str, usize), String> {
+    match text.split_once('@') {
+        Some((what, step)) => Ok((what, step.parse().map_err(|_| "the step is no number")?)),
+        None => Ok((text, 0)),
+    }
+}
+
+fn parse_injection(text: &str) -> std::result::Result<(u32, f32, usize), String> {
+    let (what, step) = split_step(text)?;
+    let (id, energy) = what.split_once('=').ok_or("give it as ID=ENERGY")?;
     Ok((
         id.parse().map_err(|_| "the id is no number")?,
         energy.parse().map_err(|_| "the energy is no number")?,
+        step,
     ))
+}
+
+fn parse_forced(text: &str) -> std::result::Result<(u32, usize), String> {
+    let (id, step) = split_step(text)?;
+    Ok((id.parse().map_err(|_| "the id is no number")?, step))
 }
 
 impl Arguments {
@@ -74,6 +92,12 @@ impl Arguments {
             .cancel(super::interrupted().clone());
         for stop in &self.stop {
             request = request.stop(stop);
+        }
+        for &(token, energy, step) in &self.inject {
+            request = request.inject(step, token, energy);
+        }
+        for &(token, step) in &self.force {
+            request = request.force(step, token);
         }
         Ok(request)
     }
@@ -121,10 +145,10 @@ impl Arguments {
         ids: Vec<u32>,
     ) -> Result<()> {
         use crate::transformer::Architecture;
-        if !self.inject.is_empty() || self.save_session.is_some() || self.load_session.is_some() {
+        if self.save_session.is_some() || self.load_session.is_some() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "injected energy and saved sessions belong to a graph",
+                "saved sessions belong to a graph",
             )
             .advice("leave them out, or use a .bril model"));
         }
@@ -135,7 +159,7 @@ impl Arguments {
             return self.fill(name, model, ids);
         }
         let begun = Instant::now();
-        let mut generation = self.request(&ids)?.start_transformer(model, None, None)?;
+        let mut generation = self.request(&ids)?.start_transformer(model, Default::default())?;
         self.speak(
             name,
             model.tokenizer(),
@@ -212,9 +236,6 @@ impl Arguments {
         }
         let begun = Instant::now();
         let mut generation = request.start(model)?;
-        for &(node, energy) in &self.inject {
-            generation.session().inject(node, energy)?;
-        }
         self.speak(
             name,
             model.tokenizer(),

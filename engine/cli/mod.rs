@@ -3,6 +3,7 @@
 
 mod baseline;
 mod bench;
+mod compare;
 mod eval;
 mod export;
 mod generate;
@@ -55,6 +56,7 @@ enum Command {
     Quantize(quantize::Arguments),
     Plot(plot::Arguments),
     Bench(bench::Arguments),
+    Compare(compare::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
@@ -89,6 +91,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Quantize(command) => command.run(),
         Command::Plot(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Compare(command) => command.run(),
     };
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),

@@ -1,8 +1,10 @@
 //! `brillm train`: a run file in, a model out.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
+use cpu_time::ProcessTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
@@ -39,10 +41,28 @@ pub(super) struct Arguments {
 }
 
 /// A progress bar on standard error with tokens/s, loss and the time left.
-struct Bar {
+pub(super) struct Bar {
     bar: ProgressBar,
     loss: f64,
     first: Option<u64>,
+}
+
+impl Bar {
+    pub(super) fn new(quiet: bool) -> Self {
+        Self {
+            bar: if quiet {
+                ProgressBar::hidden()
+            } else {
+                ProgressBar::new_spinner()
+            },
+            loss: 0.0,
+            first: None,
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 impl Watcher for Bar {
@@ -94,6 +114,7 @@ impl Watcher for Bar {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         self.backend.check()?;
+        let (cpu, wall) = (ProcessTime::now(), Instant::now());
         let recipe = Recipe::open(&self.recipe, &self.changes)?;
         let own = self.recipe.parent().unwrap_or(Path::new("")).to_path_buf();
         let base = self.data.clone().unwrap_or(own);
@@ -102,26 +123,34 @@ impl Arguments {
             .clone()
             .unwrap_or_else(|| Path::new("runs").join(&recipe.name));
         super::catch_interrupt()?;
-        let mut bar = Bar {
-            bar: if self.quiet {
-                ProgressBar::hidden()
-            } else {
-                ProgressBar::new_spinner()
-            },
-            loss: 0.0,
-            first: None,
-        };
+        let mut bar = Bar::new(self.quiet);
         let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &mut bar)?;
         bar.note(&trainer.about());
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
-        bar.bar.finish_and_clear();
+        bar.finish();
+        let (cpu, wall) = (cpu.elapsed().as_secs_f64(), wall.elapsed().as_secs_f64());
         if self.json {
             return super::say_json(&serde_json::json!({
                 "model": outcome.model,
                 "steps": outcome.steps,
                 "validation_perplexity": outcome.validation_perplexity,
                 "cancelled": outcome.cancelled,
+                "parameters": outcome.parameters,
+                "charges": outcome.charges.map(|charges| serde_json::json!({
+                    "settings": charges.settings,
+                    "nats_per_token_before": charges.before,
+                    "nats_per_token": charges.after,
+                })),
+                "cpu_seconds": cpu,
+                "wall_seconds": wall,
             }));
+        }
+        if let Some(charges) = outcome.charges {
+            super::say(format!(
+                "charges: streaming validation perplexity {:.2} without, {:.2} with them",
+                charges.before.exp(),
+                charges.after.exp()
+            ))?;
         }
         let perplexity = outcome
             .validation_perplexity
@@ -136,9 +165,10 @@ impl Arguments {
                 folder.display()
             )),
             false => super::say(format!(
-                "{} ({} steps{perplexity})",
+                "{} ({} steps{perplexity}, {} parameters, {cpu:.0} CPU-seconds)",
                 outcome.model.display(),
-                outcome.steps
+                outcome.steps,
+                outcome.parameters
             )),
         }
     }

@@ -7,6 +7,7 @@ pub mod adamw;
 #[cfg(feature = "cli")]
 mod axis;
 pub mod batch;
+pub mod charges;
 pub mod checkpoint;
 pub mod composed;
 pub mod data;

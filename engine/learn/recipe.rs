@@ -283,6 +283,8 @@ pub struct Train {
     pub checkpoint_every: u64,
     /// Checkpoints kept besides the best model.
     pub checkpoints: usize,
+    /// Fits charges on the validation text as one stream, when training is done.
+    pub charges: bool,
 }
 
 impl Default for Train {
@@ -312,6 +314,7 @@ impl Default for Train {
             patience: 0,
             checkpoint_every: 1000,
             checkpoints: 2,
+            charges: false,
         }
     }
 }
@@ -514,8 +517,8 @@ impl Recipe {
         if !(network.rope_theta > 1.0 && network.rope_theta.is_finite()) {
             return fault("rope-theta must be above 1");
         }
-        if self.train.negatives > 0 {
-            return fault("sampled negatives belong to a graph of own edges");
+        if self.train.negatives > 0 || self.train.charges {
+            return fault("sampled negatives and charges belong to a graph");
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::learn::batch::{Batch, Order, Sampler};
+use crate::learn::charges::{self, FittedCharges};
 use crate::learn::checkpoint::{self, Progress};
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
@@ -13,6 +14,7 @@ use crate::learn::learner::Learns;
 use crate::learn::log::{Record, RunLog, Training, Validation};
 use crate::learn::recipe::{Kind, Recipe};
 use crate::measure::Perplexity;
+use crate::model::{Model, Verify};
 use crate::{Error, ErrorKind, Result};
 
 /// Windows validated together.
@@ -38,6 +40,10 @@ pub struct Outcome {
     pub model: PathBuf,
     /// Steps taken.
     pub steps: u64,
+    /// Learned numbers.
+    pub parameters: usize,
+    /// The charges that were fitted, where the recipe asks for them.
+    pub charges: Option<FittedCharges>,
     /// The best validation perplexity, if there was validation text.
     pub validation_perplexity: Option<f64>,
     /// Whether it was cancelled: a checkpoint was saved, and `resume` goes on.
@@ -176,6 +182,24 @@ impl Trainer {
         &mut *self.learner
     }
 
+    /// Takes so many steps to see how fast they are, and returns the tokens learned. What is learned is kept
+    /// nowhere: prepare the run anew afterwards.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn pace(&mut self, steps: u64) -> Result<u64> {
+        let train = self.recipe.train.clone();
+        let mut order = Order::default();
+        for _ in 0..steps {
+            let mut batch = self
+                .sampler
+                .batch(self.data.train(), self.progress.step, &mut order);
+            self.progress.step += 1;
+            self.learner.learn(&mut batch, &train, self.progress.step)?;
+        }
+        Ok(steps * (train.batch * train.steps) as u64)
+    }
+
     /// Trains to the end, or until `cancel` is set; then a checkpoint is saved.
     ///
     /// # Errors
@@ -250,12 +274,40 @@ impl Trainer {
         } else {
             self.save(&model)?;
         }
+        let charges = match train.charges && !cancelled {
+            true => Some(self.fit_charges(&model, watcher)?),
+            false => None,
+        };
+        let (parameters, _) = self.learner.state();
+        let parameters = parameters.iter().map(|one| one.value.len()).sum();
         Ok(Outcome {
             model,
             steps: self.progress.step,
+            parameters,
+            charges,
             validation_perplexity: self.progress.best.map(|(perplexity, _)| perplexity),
             cancelled,
         })
+    }
+
+    /// Fits charges on the validation text, one stream, and writes them into the finished model.
+    fn fit_charges(&self, path: &Path, watcher: &mut dyn Watcher) -> Result<FittedCharges> {
+        watcher.note("fitting charges");
+        let steps = self.recipe.train.steps;
+        let windows = self.windows();
+        let (Some(&first), Some(&last)) = (windows.first(), windows.last()) else {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "train.charges needs validation text",
+            ));
+        };
+        let model = Model::open(path, Verify::Whole)?;
+        let stream = &self.data.validation()[first..=last + steps];
+        let fitted = charges::fit(model.mechanism(), stream)?;
+        model
+            .described(|metadata| metadata.charges = Some(fitted.settings))
+            .save(path)?;
+        Ok(fitted)
     }
 
     /// Measures the validation text, keeps the best model, and says whether patience has run out.

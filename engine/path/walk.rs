@@ -10,6 +10,18 @@ pub trait Walk {
     /// Whatever ends the flow.
     fn step(&mut self) -> Result<Option<u32>>;
 
+    /// Goes to a given token.
+    ///
+    /// # Errors
+    /// Whatever ends the flow.
+    fn force(&mut self, token: u32) -> Result<()>;
+
+    /// Adds energy at a token, for the next choice only.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Input`] for a token outside the vocabulary or an energy that is not finite.
+    fn inject(&mut self, token: u32, energy: f32) -> Result<()>;
+
     /// The token it is at.
     fn token(&self) -> u32;
 
@@ -22,6 +34,14 @@ pub trait Walk {
 impl Walk for super::Session {
     fn step(&mut self) -> Result<Option<u32>> {
         Self::step(self)
+    }
+
+    fn force(&mut self, token: u32) -> Result<()> {
+        Self::force(self, token)
+    }
+
+    fn inject(&mut self, token: u32, energy: f32) -> Result<()> {
+        Self::inject(self, token, energy)
     }
 
     fn token(&self) -> u32 {

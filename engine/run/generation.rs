@@ -1,5 +1,6 @@
 //! From a prompt to text: a token iterator over a session, with stop strings and cancellation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,6 +46,8 @@ pub struct Request {
     cancel: Option<Arc<AtomicBool>>,
     charges: bool,
     state: Option<SessionState>,
+    injections: Vec<(usize, u32, f32)>,
+    forced: BTreeMap<usize, u32>,
 }
 
 impl Request {
@@ -68,6 +71,8 @@ impl Request {
             cancel: None,
             charges: false,
             state: None,
+            injections: Vec::new(),
+            forced: BTreeMap::new(),
         }
     }
 
@@ -120,6 +125,21 @@ impl Request {
         self
     }
 
+    /// Adds energy at `node` for the choice of new token `step`, counted from 0 (the paper's recall
+    /// activation).
+    #[must_use]
+    pub fn inject(mut self, step: usize, node: u32, energy: f32) -> Self {
+        self.injections.push((step, node, energy));
+        self
+    }
+
+    /// Makes `node` new token `step`, counted from 0, whatever its energy.
+    #[must_use]
+    pub fn force(mut self, step: usize, node: u32) -> Self {
+        self.forced.insert(step, node);
+        self
+    }
+
     /// Goes on from a saved session; the prompt, if any, is walked from there.
     #[must_use]
     pub fn resume(mut self, state: SessionState) -> Self {
@@ -135,12 +155,14 @@ impl Request {
     /// Walks the prompt; the iterator then gives one new token at a time.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for an empty prompt or a sampling option out of range.
+    /// [`ErrorKind::Input`] for an empty prompt, a sampling option out of range, or a forced or lit node
+    /// outside the vocabulary.
     pub fn start(self, model: &Model) -> Result<Generation> {
         if self.stops.iter().any(String::is_empty) {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
         }
         let mechanism = model.mechanism().clone();
+        self.check_nodes(mechanism.nodes())?;
         let mut session = match self.state {
             Some(state) => {
                 let mut session = Session::restore(mechanism, state, self.sampling)?;
@@ -162,7 +184,10 @@ impl Request {
         Ok(Generation {
             tokenizer: model.shared_tokenizer().clone(),
             session,
+            done: 0,
             left: self.tokens,
+            injections: self.injections,
+            forced: self.forced,
             stops: self.stops,
             ends,
             cancel: self.cancel,
@@ -170,6 +195,21 @@ impl Request {
             held: String::new(),
             finish: None,
         })
+    }
+
+    /// Whether every forced or lit node is one of `nodes`.
+    fn check_nodes(&self, nodes: usize) -> Result<()> {
+        let lit = self.injections.iter().map(|one| one.1);
+        match lit
+            .chain(self.forced.values().copied())
+            .find(|&node| node as usize >= nodes)
+        {
+            None => Ok(()),
+            Some(node) => Err(Error::new(
+                ErrorKind::Input,
+                format!("token {node} is outside the vocabulary of {nodes}"),
+            )),
+        }
     }
 
     /// Begins on a model of the comparison path, with what a technique decides about its cache.
@@ -181,8 +221,7 @@ impl Request {
     pub fn start_transformer(
         self,
         model: &crate::transformer::Transformer,
-        plan: Option<crate::transformer::Plan>,
-        keeper: Option<Box<dyn crate::transformer::Keeper>>,
+        options: crate::transformer::SessionOptions,
     ) -> Result<Generation<crate::transformer::Session>> {
         if self.stops.iter().any(String::is_empty) {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
@@ -194,6 +233,7 @@ impl Request {
             )
             .advice("leave them out, or use a .bril model"));
         }
+        self.check_nodes(model.configuration().vocabulary)?;
         let ends = if self.ignore_end {
             Vec::new()
         } else {
@@ -203,13 +243,15 @@ impl Request {
             model,
             &self.prompt,
             self.sampling,
-            plan,
-            keeper,
+            options,
         )?;
         Ok(Generation {
             tokenizer: model.tokenizer().clone(),
             session,
+            done: 0,
             left: self.tokens,
+            injections: self.injections,
+            forced: self.forced,
             stops: self.stops,
             ends,
             cancel: self.cancel,
@@ -235,7 +277,10 @@ impl Request {
 pub struct Generation<W = Session> {
     tokenizer: Arc<Tokenizer>,
     session: W,
+    done: usize,
     left: usize,
+    injections: Vec<(usize, u32, f32)>,
+    forced: BTreeMap<usize, u32>,
     stops: Vec<String>,
     ends: Vec<u32>,
     cancel: Option<Arc<AtomicBool>>,
@@ -287,10 +332,23 @@ impl<W: Walk> Generation<W> {
             self.finish = Some(Finish::Context);
             return Ok(None);
         }
-        let Some(id) = self.session.step()? else {
-            self.finish = Some(Finish::Exhausted);
-            return Ok(None);
+        for &(_, node, energy) in self.injections.iter().filter(|one| one.0 == self.done) {
+            self.session.inject(node, energy)?;
+        }
+        let id = match self.forced.get(&self.done) {
+            Some(&node) => {
+                self.session.force(node)?;
+                node
+            }
+            None => match self.session.step()? {
+                Some(node) => node,
+                None => {
+                    self.finish = Some(Finish::Exhausted);
+                    return Ok(None);
+                }
+            },
         };
+        self.done += 1;
         if self.ends.contains(&id) {
             self.finish = Some(Finish::Stop);
             return Ok(None);

@@ -6,9 +6,11 @@
 mod engine;
 mod evaluation;
 mod generation;
+mod speed;
 mod training;
 
 pub use engine::Engine;
 pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
 pub use generation::{Finish, Generation, Piece, Request};
+pub use speed::FlowSpeed;
 pub use training::prepare_training;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::kernel::random::Random;
 use crate::measure::Perplexity;
-use crate::path::Sampling;
+use crate::path::{Sampling, Walk};
 use crate::transformer::dense::{Dense, surprises};
 use crate::transformer::masking::{SHARE, hide};
 use crate::transformer::model::Body;

@@ -42,6 +42,8 @@ pub struct Passed {
     pub rows: Vec<Row>,
     /// Scores of all V tokens; a softmax of a row is the distribution of the next token. `[R, V]`
     pub scores: Vec<f32>,
+    /// Those rows' hidden states, after the last norm. `[R, D]`
+    pub hidden: Vec<f32>,
     /// Rows that each layer computed: what pruning the stream saves. `[L]`
     pub computed: Vec<usize>,
 }
@@ -140,6 +142,7 @@ impl Network {
             return Ok(Passed {
                 rows,
                 scores: Vec::new(),
+                hidden: Vec::new(),
                 computed: vec![0; self.blocks.len()],
             });
         }
@@ -206,6 +209,7 @@ impl Network {
         Ok(Passed {
             rows,
             scores,
+            hidden: look(&x, <[f32]>::to_vec)?,
             computed,
         })
     }

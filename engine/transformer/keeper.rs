@@ -101,7 +101,7 @@ pub struct Decision {
 }
 
 /// Decides which tokens a layer keeps.
-pub trait Keeper {
+pub trait Keeper: Send {
     /// What it wants to know of a layer, for a prompt of so many tokens. Asked once for each sequence and layer.
     fn statistics(&mut self, layer: usize, prompt: usize) -> Statistics;
 

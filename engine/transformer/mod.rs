@@ -26,6 +26,7 @@ mod recurrent;
 mod rope;
 mod session;
 mod slots;
+mod speed;
 mod weights;
 
 pub use beam::beam;
@@ -45,5 +46,6 @@ pub use plan::{Axis, Codec, LayerPlan, Plan, Storage};
 pub use probe::{Probe, Row, Tap};
 pub use recurrent::{Memory, Recurrent};
 pub use rope::{Rope, RopeScaling, Turns};
-pub use session::Session;
+pub use session::{Session, SessionOptions};
+pub use speed::{BatchSpeed, batch_speed, learn_once};
 pub use weights::Weights;

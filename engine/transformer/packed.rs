@@ -22,6 +22,17 @@ impl Packed {
     /// rounds off the offset.
     pub(super) fn new(values: &[f32], run: usize, codec: Codec) -> Self {
         let group = codec.group.min(run).max(1);
+        if codec.bits == 16 {
+            let halves = values.iter().map(|&value| f16::from_f32(value.clamp(-65504.0, 65504.0)));
+            return Self {
+                codes: halves.flat_map(f16::to_le_bytes).collect(),
+                groups: Vec::new(),
+                bits: 16,
+                run,
+                group,
+                length: values.len(),
+            };
+        }
         let levels = f32::from((1u16 << codec.bits) - 1);
         let each = 8 / usize::from(codec.bits);
         let mut codes = vec![0u8; values.len().div_ceil(each)];
@@ -59,6 +70,12 @@ impl Packed {
 
     /// The numbers again.
     pub(super) fn unpack(&self) -> Vec<f32> {
+        if self.bits == 16 {
+            let pairs = self.codes.chunks_exact(2);
+            return pairs
+                .map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32())
+                .collect();
+        }
         let each = 8 / usize::from(self.bits);
         let mask = ((1u16 << self.bits) - 1) as u8;
         let mut values = Vec::with_capacity(self.length);

@@ -18,7 +18,7 @@ pub enum Axis {
 /// Integers with a scale and an offset for each group (Liu et al. 2024, KIVI).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codec {
-    /// Bits of one number: 2, 4 or 8.
+    /// Bits of one number: 2, 4 or 8; or 16, which is half precision without groups.
     pub bits: u8,
     /// Numbers that share a scale and an offset.
     pub group: usize,
@@ -151,12 +151,12 @@ impl Plan {
 
 impl Codec {
     fn check(&self) -> Result<()> {
-        if !matches!(self.bits, 2 | 4 | 8) {
+        if !matches!(self.bits, 2 | 4 | 8 | 16) {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("a codec of {} bits", self.bits),
             )
-            .advice("2, 4 and 8 are built"));
+            .advice("2, 4, 8 and 16 are built"));
         }
         if !(1..=4096).contains(&self.group) {
             return Err(Error::new(

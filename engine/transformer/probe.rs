@@ -31,7 +31,7 @@ pub struct Row {
 }
 
 /// Sees what passes a tap.
-pub trait Probe {
+pub trait Probe: Send {
     /// Whether it wants to see a tap; asked once for each pass, so nothing is copied for what nobody sees.
     fn wants(&self, tap: Tap) -> bool;
 

@@ -235,7 +235,6 @@ impl CustomOp2 for Recurrence {
         recurrent: &CpuStorage,
         lr: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        use candle_core::backend::BackendStorage as _;
         let slice = |storage: &CpuStorage, layout: &Layout| match layout.contiguous_offsets() {
             Some((from, to)) => Ok(storage.as_slice::<f32>()?[from..to].to_vec()),
             None => candle_core::bail!("the operand is not contiguous"),

@@ -8,6 +8,7 @@ use crate::path::{Sampling, Walk};
 use crate::transformer::flow::{Taps, Want};
 use crate::transformer::keeper::{Keeper, Phase};
 use crate::transformer::model::Body;
+use crate::transformer::probe::Probe;
 use crate::transformer::recurrent::Memory;
 use crate::transformer::{Cache, CacheReport, Network, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
@@ -23,7 +24,20 @@ pub struct Session {
     length: usize,
     /// Scores of the next token. `[V]`
     scores: Vec<f32>,
+    /// The last row after the last norm. `[D]`
+    hidden: Vec<f32>,
     spent: Vec<f32>,
+}
+
+/// What a technique decides or sees of a session.
+#[derive(Default)]
+pub struct SessionOptions {
+    /// What each layer keeps and how; everything, as it is, without one.
+    pub plan: Option<Plan>,
+    /// Decides which tokens stay.
+    pub keeper: Option<Box<dyn Keeper>>,
+    /// Looks on.
+    pub probe: Option<Box<dyn Probe>>,
 }
 
 enum State {
@@ -32,6 +46,7 @@ enum State {
         network: Box<Network>,
         cache: Cache,
         keeper: Option<Box<dyn Keeper>>,
+        probe: Option<Box<dyn Probe>>,
     },
     Recurrent(Memory),
 }
@@ -42,10 +57,10 @@ impl Session {
     /// # Errors
     /// As [`Self::begin_with`].
     pub fn begin(model: &Transformer, prompt: &[u32], sampling: Sampling) -> Result<Self> {
-        Self::begin_with(model, prompt, sampling, None, None)
+        Self::begin_with(model, prompt, sampling, SessionOptions::default())
     }
 
-    /// A session that has taken the prompt, with a plan for its cache and a keeper that decides what stays.
+    /// A session that has taken the prompt, with what a technique decides about its cache or sees of it.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty prompt, a token outside the vocabulary, a prompt longer than a learned
@@ -55,8 +70,7 @@ impl Session {
         model: &Transformer,
         prompt: &[u32],
         sampling: Sampling,
-        plan: Option<Plan>,
-        keeper: Option<Box<dyn Keeper>>,
+        options: SessionOptions,
     ) -> Result<Self> {
         sampling.check()?;
         let Some(&token) = prompt.last() else {
@@ -65,20 +79,27 @@ impl Session {
                     .advice("give at least one token"),
             );
         };
-        let state = match (&**model.body(), &plan, &keeper) {
-            (Body::Network(network), ..) => {
+        let SessionOptions {
+            plan,
+            keeper,
+            probe,
+        } = options;
+        let plain = plan.is_none() && keeper.is_none() && probe.is_none();
+        let state = match &**model.body() {
+            Body::Network(network) => {
                 let plan = plan.unwrap_or_else(|| Plan::whole(network.shape.layers));
                 State::Cached {
                     cache: Cache::new(&network.shape, plan.clone(), 1)?,
                     network: Box::new(network.planned(&plan)?),
                     keeper,
+                    probe,
                 }
             }
-            (Body::Recurrent(recurrent), None, None) => State::Recurrent(recurrent.memory()),
-            (Body::Recurrent(_), ..) => {
+            Body::Recurrent(recurrent) if plain => State::Recurrent(recurrent.memory()),
+            Body::Recurrent(_) => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    "a recurrent net has no cache to plan",
+                    "a recurrent net has no cache to plan and no taps",
                 ));
             }
         };
@@ -91,6 +112,7 @@ impl Session {
             token,
             length: 0,
             scores: Vec::new(),
+            hidden: Vec::new(),
             spent: Vec::new(),
         };
         session.take(prompt, Phase::Prefill)?;
@@ -103,13 +125,18 @@ impl Session {
                 network,
                 cache,
                 keeper,
+                probe,
             } => {
                 let mut taps = Taps::default();
                 if let Some(keeper) = keeper {
                     taps.keeper = Some(&mut **keeper);
                 }
+                if let Some(probe) = probe {
+                    taps.probe = Some(&mut **probe);
+                }
                 let passed = network.advance(cache, &[tokens], phase, Want::Last, &mut taps)?;
                 self.scores = passed.scores;
+                self.hidden = passed.hidden;
             }
             State::Recurrent(memory) => {
                 let Body::Recurrent(recurrent) = &**self.model.body() else {
@@ -138,6 +165,16 @@ impl Session {
         &self.scores
     }
 
+    /// The hidden state that the scores come from, after the last norm; empty for a recurrent net. `[D]`
+    pub fn hidden(&self) -> &[f32] {
+        &self.hidden
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Transformer {
+        &self.model
+    }
+
     /// Tokens taken so far.
     pub fn length(&self) -> usize {
         self.length
@@ -154,14 +191,6 @@ impl Session {
         self.spent.clone_from(&self.scores);
         let normaliser = softmax::softmax(&mut self.spent);
         score.map_or(f64::INFINITY, |score| normaliser - f64::from(score))
-    }
-
-    /// Takes a given token.
-    ///
-    /// # Errors
-    /// As [`Network::advance`].
-    pub fn force(&mut self, token: u32) -> Result<()> {
-        self.take(&[token], Phase::Decode)
     }
 
     /// Bytes and lengths of what is remembered.
@@ -208,6 +237,24 @@ impl Walk for Session {
         }
         self.force(token)?;
         Ok(Some(token))
+    }
+
+    fn force(&mut self, token: u32) -> Result<()> {
+        self.take(&[token], Phase::Decode)
+    }
+
+    fn inject(&mut self, token: u32, energy: f32) -> Result<()> {
+        match self.scores.get_mut(token as usize) {
+            // The scores are those of the next choice, and are made anew after it.
+            Some(score) if energy.is_finite() => {
+                *score += energy;
+                Ok(())
+            }
+            _ => Err(Error::new(
+                ErrorKind::Input,
+                format!("energy {energy} cannot be injected at token {token}"),
+            )),
+        }
     }
 
     fn token(&self) -> u32 {

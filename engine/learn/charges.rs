@@ -1,0 +1,138 @@
+//! Fitting the charges of a finished model on a held-out stream: four numbers, by pattern search.
+//!
+//! The model itself does not move. The text flows through it once a round; each candidate keeps charges of
+//! its own and is scored beside the others, so that a round costs little more than one evaluation.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::kernel::softmax;
+use crate::model::ChargeSettings;
+use crate::path::Charges;
+use crate::signal::{Mechanism, Start};
+use crate::{Error, ErrorKind, Result};
+
+/// Rounds at most.
+const ROUNDS: usize = 40;
+/// The search ends when its steps are this fraction of the first.
+const FINEST: f64 = 0.06;
+
+/// A place of the search: logit of the decay, node strength, edge strength, ln of the scale.
+type Place = [f64; 4];
+
+/// Where the search begins: charges that last some 500 steps and attract a little.
+const FIRST: Place = [6.2, 0.2, 0.2, -2.0];
+/// The first steps along each axis.
+const STEPS: Place = [1.0, 0.1, 0.2, 1.0];
+
+fn settings(place: &Place) -> ChargeSettings {
+    ChargeSettings {
+        decay: 1.0 / (1.0 + (-place[0]).exp()),
+        node_strength: place[1] as f32,
+        edge_strength: place[2] as f32,
+        scale: place[3].exp() as f32,
+    }
+}
+
+/// Charges fitted to a stream, and what they are worth on it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FittedCharges {
+    /// The constants.
+    pub settings: ChargeSettings,
+    /// Nats per token without charges.
+    pub before: f64,
+    /// Nats per token with them.
+    pub after: f64,
+}
+
+/// Fits the constants of [`Charges`] to `tokens`, one stream whose first token starts the signal.
+///
+/// # Errors
+/// [`ErrorKind::Input`] for fewer than two tokens; else as [`Mechanism::hop`].
+///
+/// # Complexity
+/// O(rounds · tokens · (hop + 9 V)).
+pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> {
+    if tokens.len() < 2 {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "charges need held-out text to be fitted on",
+        )
+        .advice("give the run file validation text"));
+    }
+    let none: Place = [FIRST[0], 0.0, 0.0, FIRST[3]];
+    let (mut best, mut steps) = (FIRST, STEPS);
+    let first = nats(mechanism, tokens, &[none, FIRST])?;
+    let (before, mut after) = (first[0], first[1]);
+    for _ in 0..ROUNDS {
+        let around: Vec<Place> = (0..8)
+            .map(|index| {
+                let mut place = best;
+                let sign = if index % 2 == 0 { 1.0 } else { -1.0 };
+                place[index / 2] += sign * steps[index / 2];
+                place
+            })
+            .collect();
+        let found = nats(mechanism, tokens, &around)?;
+        // All axes that help at once first; then the best of them alone.
+        let mut joint = best;
+        for (index, &value) in found.iter().enumerate() {
+            if value < after && value <= found[index ^ 1] {
+                joint[index / 2] = around[index][index / 2];
+            }
+        }
+        let mut moved = false;
+        if joint != best {
+            let together = nats(mechanism, tokens, &[joint])?[0];
+            let (alone, value) = around
+                .iter()
+                .zip(&found)
+                .min_by(|a, b| a.1.total_cmp(b.1))
+                .map(|(place, &value)| (*place, value))
+                .unwrap_or((best, after));
+            (best, after) = if together < value {
+                (joint, together)
+            } else {
+                (alone, value)
+            };
+            moved = true;
+        }
+        if !moved {
+            steps.iter_mut().for_each(|step| *step *= 0.5);
+            if steps[0] < FINEST * STEPS[0] {
+                break;
+            }
+        }
+    }
+    Ok(FittedCharges {
+        settings: settings(&best),
+        before: before / (tokens.len() - 1) as f64,
+        after: after / (tokens.len() - 1) as f64,
+    })
+}
+
+/// Σ −ln p over the stream for each candidate.
+fn nats(mechanism: &Arc<Mechanism>, tokens: &[u32], places: &[Place]) -> Result<Vec<f64>> {
+    let mut flow = mechanism.begin(tokens[0], &Start::Profile)?;
+    let nodes = mechanism.nodes();
+    let (mut energies, mut scores) = (vec![0.0; nodes], vec![0.0; nodes]);
+    let mut candidates: Vec<(Charges, Vec<f32>, f64)> = places
+        .iter()
+        .map(|place| (settings(place).charges(), vec![0.0; nodes], 0.0))
+        .collect();
+    for &next in &tokens[1..] {
+        mechanism.energies(&flow, &mut energies);
+        mechanism.scores(&flow, &energies, &mut scores);
+        let source = flow.node;
+        candidates.par_iter_mut().for_each(|(charges, own, nats)| {
+            own.copy_from_slice(&scores);
+            charges.apply(source, own);
+            let score = f64::from(own[next as usize]);
+            *nats += softmax::softmax(own) - score;
+            charges.visit(source, next);
+        });
+        mechanism.hop(&mut flow, next)?;
+    }
+    Ok(candidates.into_iter().map(|(_, _, nats)| nats).collect())
+}
