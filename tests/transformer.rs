@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use brillm::Result;
 use brillm::path::{Sampling, Walk};
 use brillm::transformer::{
-    Architecture, Axis, Body, Cache, Codec, Decision, Dense, HeadReduction, Keeper, Network, Passed,
-    Phase, Plan, Probe, Row, Session, SessionOptions, Statistics, Storage, Tap, Taps, Transformer, View, Want,
-    evaluate_documents, surprises,
+    Architecture, Axis, Body, Cache, Codec, Decision, Dense, HeadReduction, Keeper, Network,
+    Passed, Phase, Plan, Probe, Row, Session, SessionOptions, Statistics, Storage, Tap, Taps,
+    Transformer, View, Want, evaluate_documents, surprises,
 };
 use serde_json::Value;
 
@@ -25,7 +25,8 @@ fn folders() -> Vec<PathBuf> {
     }
     let mut found = Vec::new();
     for root in roots {
-        let entries = std::fs::read_dir(&root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
+        let entries =
+            std::fs::read_dir(&root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
         let before = found.len();
         for entry in entries {
             let path = entry.unwrap().path();
@@ -33,7 +34,11 @@ fn folders() -> Vec<PathBuf> {
                 found.push(path);
             }
         }
-        assert!(found.len() > before, "{} holds no golden folder", root.display());
+        assert!(
+            found.len() > before,
+            "{} holds no golden folder",
+            root.display()
+        );
     }
     found.sort();
     found
@@ -79,7 +84,13 @@ fn prefill(network: &Network, plan: &Plan, prompt: &[u32], want: Want) -> (Cache
     let mut cache = Cache::new(network.configuration(), plan.clone(), 1).unwrap();
     let network = network.planned(plan).unwrap();
     let passed = network
-        .advance(&mut cache, &[prompt], Phase::Prefill, want, &mut Taps::default())
+        .advance(
+            &mut cache,
+            &[prompt],
+            Phase::Prefill,
+            want,
+            &mut Taps::default(),
+        )
         .unwrap();
     (cache, passed)
 }
@@ -103,8 +114,18 @@ fn causal_models_agree_with_hugging_face() {
             let prompt = ids(&case["prompt"]);
             let (_, passed) = prefill(network, &whole(network), &prompt, Want::All);
             let last = passed.row(prompt.len() - 1);
-            near(last, &floats(&case["last_logits"]), 1e-4, &format!("{name}: last"));
-            near(passed.row(0), &floats(&case["first_logits"]), 1e-4, &format!("{name}: first"));
+            near(
+                last,
+                &floats(&case["last_logits"]),
+                1e-4,
+                &format!("{name}: last"),
+            );
+            near(
+                passed.row(0),
+                &floats(&case["first_logits"]),
+                1e-4,
+                &format!("{name}: first"),
+            );
 
             // The dense pass, which training and evaluation take, says the same.
             let input = Dense {
@@ -122,7 +143,10 @@ fn causal_models_agree_with_hugging_face() {
                 let losses = surprises(&scores.narrow(0, 0, count).unwrap(), &prompt[1..]).unwrap();
                 let losses: Vec<f32> = losses.to_vec1().unwrap();
                 let mean = losses.iter().map(|&x| f64::from(x)).sum::<f64>() / count as f64;
-                assert!((mean - expected).abs() < 1e-4, "{name}: loss {mean}, {expected} expected");
+                assert!(
+                    (mean - expected).abs() < 1e-4,
+                    "{name}: loss {mean}, {expected} expected"
+                );
             }
 
             let mut session = Session::begin(&model, &prompt, Sampling::greedy()).unwrap();
@@ -191,7 +215,13 @@ fn taps_show_what_hugging_face_shows() {
                 probe: Some(&mut norms),
             };
             network
-                .advance(&mut cache, &[&prompt], Phase::Prefill, Want::Last, &mut taps)
+                .advance(
+                    &mut cache,
+                    &[&prompt],
+                    Phase::Prefill,
+                    Want::Last,
+                    &mut taps,
+                )
                 .unwrap();
             let layers = network.configuration().layers;
             // Hugging Face's last hidden state comes after the last norm.
@@ -203,7 +233,10 @@ fn taps_show_what_hugging_face_shows() {
                 .collect();
             let expected = floats(&case["hidden_norms"]);
             for (found, expected) in found.iter().zip(&expected) {
-                assert!((found - expected).abs() < 1e-4 * expected.max(1.0), "{found} {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-4 * expected.max(1.0),
+                    "{found} {expected}"
+                );
             }
             assert_eq!(found.len(), expected.len());
             if !case["attention_column_sums_last_layer"].is_null() {
@@ -241,13 +274,20 @@ fn twelve_stories_cost_what_they_cost_in_hugging_face() {
     let text = std::fs::read_to_string(Path::new(GOLDEN).join("tinystories_12.json")).unwrap();
     let texts: Vec<String> = serde_json::from_str(&text).unwrap();
     let model = stories();
-    let documents: Vec<Vec<u32>> = texts.iter().map(|text| model.encode(text).unwrap()).collect();
+    let documents: Vec<Vec<u32>> = texts
+        .iter()
+        .map(|text| model.encode(text).unwrap())
+        .collect();
     let measured = evaluate_documents(&model, &documents).unwrap();
     let golden = golden(&Path::new(GOLDEN).join("stories260K"));
     let expected = &golden["tinystories_first12"];
     assert_eq!(measured.tokens(), expected["tokens"].as_u64().unwrap());
     let nats = expected["nats_per_token"].as_f64().unwrap();
-    assert!((measured.nats_per_token() - nats).abs() < 1e-4, "{}", measured.nats_per_token());
+    assert!(
+        (measured.nats_per_token() - nats).abs() < 1e-4,
+        "{}",
+        measured.nats_per_token()
+    );
 }
 
 #[test]
@@ -281,7 +321,12 @@ fn masked_models_agree_with_hugging_face_forward_and_back() {
         let read = brillm::transformer::folder::read_weights(&folder).unwrap();
         let variables: Vec<(String, candle_core::Var)> = read
             .iter()
-            .map(|(name, tensor)| (name.to_string(), candle_core::Var::from_tensor(tensor).unwrap()))
+            .map(|(name, tensor)| {
+                (
+                    name.to_string(),
+                    candle_core::Var::from_tensor(tensor).unwrap(),
+                )
+            })
             .collect();
         let weights = brillm::transformer::Weights::new(
             variables
@@ -311,7 +356,10 @@ fn masked_models_agree_with_hugging_face_forward_and_back() {
         let loss = surprises(&chosen, &targets).unwrap().mean_all().unwrap();
         let found = loss.to_scalar::<f32>().unwrap();
         let expected = golden["loss"].as_f64().unwrap() as f32;
-        assert!((found - expected).abs() < 1e-5, "loss {found}, {expected} expected");
+        assert!(
+            (found - expected).abs() < 1e-5,
+            "loss {found}, {expected} expected"
+        );
 
         let gradients = loss.backward().unwrap();
         for (name, expected) in golden["grad_norms"].as_object().unwrap() {
@@ -379,22 +427,40 @@ fn decoding_equals_prefill_for_every_plan() {
                 let mut last = Vec::new();
                 for token in &prompt[split..] {
                     let passed = planned
-                        .advance(&mut cache, &[&[*token]], Phase::Decode, Want::Last, &mut Taps::default())
+                        .advance(
+                            &mut cache,
+                            &[&[*token]],
+                            Phase::Decode,
+                            Want::Last,
+                            &mut Taps::default(),
+                        )
                         .unwrap();
                     last = passed.scores;
                 }
-                near(&last, &once.scores, 1e-4, &format!("{sources:?} from {split}"));
+                near(
+                    &last,
+                    &once.scores,
+                    1e-4,
+                    &format!("{sources:?} from {split}"),
+                );
             }
             // An aliased layer holds nothing, and the bytes say so.
             let report = cache.report();
             let owners = plan.owners();
             assert_eq!(report.live_bytes, owners * prompt.len() * 2 * 4 * 8 * 4);
             for (layer, retained) in report.retained.iter().enumerate() {
-                let expected = if sources[layer] == layer { prompt.len() } else { 0 };
+                let expected = if sources[layer] == layer {
+                    prompt.len()
+                } else {
+                    0
+                };
                 assert_eq!(*retained, expected);
             }
             let saved = (5 - owners) * 2 * 32 * 64;
-            assert_eq!(network.parameters() - network.planned(&plan).unwrap().parameters(), saved);
+            assert_eq!(
+                network.parameters() - network.planned(&plan).unwrap().parameters(),
+                saved
+            );
         }
     }
 }
@@ -407,23 +473,45 @@ fn ragged_batches_equal_their_sequences_alone() {
     let prompts: [&[u32]; 4] = [&long[..1], &long[..33], &long, &long[..2]];
     let mut cache = Cache::new(network.configuration(), whole(network), 4).unwrap();
     let passed = network
-        .advance(&mut cache, &prompts, Phase::Prefill, Want::Last, &mut Taps::default())
+        .advance(
+            &mut cache,
+            &prompts,
+            Phase::Prefill,
+            Want::Last,
+            &mut Taps::default(),
+        )
         .unwrap();
     assert_eq!(passed.rows.len(), 4);
     for (index, prompt) in prompts.iter().enumerate() {
         let (_, alone) = prefill(network, &whole(network), prompt, Want::Last);
-        near(passed.row(index), &alone.scores, 1e-5, &format!("sequence {index}"));
+        near(
+            passed.row(index),
+            &alone.scores,
+            1e-5,
+            &format!("sequence {index}"),
+        );
     }
     // One sequence rests, one takes several tokens, two take one.
     let more: [&[u32]; 4] = [&[5], &[], &[403, 261, 378], &[7]];
     let passed = network
-        .advance(&mut cache, &more, Phase::Decode, Want::Last, &mut Taps::default())
+        .advance(
+            &mut cache,
+            &more,
+            Phase::Decode,
+            Want::Last,
+            &mut Taps::default(),
+        )
         .unwrap();
     assert_eq!(passed.rows.len(), 3);
     for (row, index) in [(0, 0), (1, 2), (2, 3)] {
         let all = [prompts[index], more[index]].concat();
         let (_, alone) = prefill(network, &whole(network), &all, Want::Last);
-        near(passed.row(row), &alone.scores, 1e-4, &format!("sequence {index}"));
+        near(
+            passed.row(row),
+            &alone.scores,
+            1e-4,
+            &format!("sequence {index}"),
+        );
     }
     assert_eq!(cache.length(1), 33);
     cache.reset(2);
@@ -476,7 +564,10 @@ fn freed_slots_are_used_again_and_their_order_does_not_matter() {
     let model = stories();
     let network = network(&model);
     for plan in [whole(network), whole(network).per_head()] {
-        let keeper = Recent { sinks: 4, window: 20 };
+        let keeper = Recent {
+            sinks: 4,
+            window: 20,
+        };
         let mut session = Session::begin_with(
             &model,
             &text(60),
@@ -503,7 +594,10 @@ fn freed_slots_are_used_again_and_their_order_does_not_matter() {
             assert!(report.retained[layer] < 28);
         }
         // 360 tokens went through; one page (64 slots) of each layer was enough.
-        assert!(report.allocated_bytes <= 5 * 64 * 2 * 4 * 8 * 4, "{report:?}");
+        assert!(
+            report.allocated_bytes <= 5 * 64 * 2 * 4 * 8 * 4,
+            "{report:?}"
+        );
     }
 }
 
@@ -512,7 +606,10 @@ fn a_window_over_everything_changes_nothing() {
     let model = stories();
     let prompt = text(50);
     let mut plain = Session::begin(&model, &prompt, Sampling::greedy()).unwrap();
-    let keeper = Recent { sinks: 0, window: 1000 };
+    let keeper = Recent {
+        sinks: 0,
+        window: 1000,
+    };
     let mut kept =
         Session::begin_with(&model, &prompt, Sampling::greedy(), keeping(keeper)).unwrap();
     for _ in 0..40 {
@@ -537,7 +634,13 @@ fn dropping_a_token_equals_never_seeing_it() {
     let mut other = Cache::new(network.configuration(), whole(network), 1).unwrap();
     for token in &prompt {
         network
-            .advance(&mut other, &[&[*token]], Phase::Decode, Want::Last, &mut Taps::default())
+            .advance(
+                &mut other,
+                &[&[*token]],
+                Phase::Decode,
+                Want::Last,
+                &mut Taps::default(),
+            )
             .unwrap();
     }
     for layer in 0..5 {
@@ -550,9 +653,15 @@ fn dropping_a_token_equals_never_seeing_it() {
         assert_eq!(cache.positions(0, layer), other.positions(0, layer));
     }
     for token in [410, 261, 376, 298, 315] {
-        let mut step = |cache: &mut Cache| {
+        let step = |cache: &mut Cache| {
             network
-                .advance(cache, &[&[token]], Phase::Decode, Want::Last, &mut Taps::default())
+                .advance(
+                    cache,
+                    &[&[token]],
+                    Phase::Decode,
+                    Want::Last,
+                    &mut Taps::default(),
+                )
                 .unwrap()
                 .scores
         };
@@ -595,7 +704,10 @@ impl Keeper for Halving {
                 .map(|i| 1.0 + 0.2 * i as f32 / (window.max(2) - 1) as f32)
                 .sum();
             let sum: f32 = lane.column_sums.iter().sum();
-            assert!((sum - weights * lane.rows as f32).abs() < 1e-2, "{sum} of {weights}");
+            assert!(
+                (sum - weights * lane.rows as f32).abs() < 1e-2,
+                "{sum} of {weights}"
+            );
         }
         self.lengths.push(view.stream.len());
         let context = view.stream.len().saturating_sub(self.tail);
@@ -615,7 +727,11 @@ fn pruning_the_stream_saves_the_work_of_later_layers() {
     let model = stories();
     let network = network(&model);
     let prompt = text(90);
-    for heads in [HeadReduction::Layer, HeadReduction::GroupMean, HeadReduction::GroupMax] {
+    for heads in [
+        HeadReduction::Layer,
+        HeadReduction::GroupMean,
+        HeadReduction::GroupMax,
+    ] {
         let mut keeper = Halving {
             tail: 10,
             lengths: Vec::new(),
@@ -627,16 +743,31 @@ fn pruning_the_stream_saves_the_work_of_later_layers() {
             probe: None,
         };
         let passed = network
-            .advance(&mut cache, &[&prompt], Phase::Prefill, Want::Last, &mut taps)
+            .advance(
+                &mut cache,
+                &[&prompt],
+                Phase::Prefill,
+                Want::Last,
+                &mut taps,
+            )
             .unwrap();
         assert_eq!(passed.computed, [90, 50, 30, 20, 15]);
         assert_eq!(keeper.lengths, [90, 50, 30, 20, 15]);
         assert_eq!(cache.report().retained, [90, 50, 30, 20, 15]);
         assert!(cache.report().score_bytes > 0);
         // Original positions survive, the tail is whole, and the next token goes at position 90.
-        assert_eq!(&cache.positions(0, 4)[0][5..], &(80..90).collect::<Vec<u32>>()[..]);
+        assert_eq!(
+            &cache.positions(0, 4)[0][5..],
+            &(80..90).collect::<Vec<u32>>()[..]
+        );
         let passed = network
-            .advance(&mut cache, &[&[261]], Phase::Decode, Want::Last, &mut Taps::default())
+            .advance(
+                &mut cache,
+                &[&[261]],
+                Phase::Decode,
+                Want::Last,
+                &mut Taps::default(),
+            )
             .unwrap();
         assert_eq!(passed.rows[0].position, 90);
         assert!(passed.scores.iter().all(|score| score.is_finite()));
@@ -707,20 +838,35 @@ fn packed_caches_are_smaller_and_close() {
     let (plain, expected) = prefill(network, &whole(network), &prompt, Want::Last);
     let next = |cache: &mut Cache| {
         network
-            .advance(cache, &[&[261]], Phase::Decode, Want::Last, &mut Taps::default())
+            .advance(
+                cache,
+                &[&[261]],
+                Phase::Decode,
+                Want::Last,
+                &mut Taps::default(),
+            )
             .unwrap()
             .scores
     };
     let exact = next(&mut plain.clone());
     let mut worst = Vec::new();
     for bits in [8, 4, 2] {
-        let codec = |axis| Storage::Quantised(Codec { bits, group: 32, axis });
+        let codec = |axis| {
+            Storage::Quantised(Codec {
+                bits,
+                group: 32,
+                axis,
+            })
+        };
         let plan = whole(network).stored(codec(Axis::Channel), codec(Axis::Token), 32);
         let (mut cache, passed) = prefill(network, &plan, &prompt, Want::Last);
         // The prompt itself is seen as it is; it is packed afterwards.
         near(&passed.scores, &expected.scores, 1e-5, "prefill");
         let share = cache.report().live_bytes as f64 / plain.report().live_bytes as f64;
-        assert!(share < [0.0, 0.0, 0.5, 0.0, 0.6, 0.0, 0.0, 0.0, 0.75][bits as usize], "{bits}: {share}");
+        assert!(
+            share < [0.0, 0.0, 0.5, 0.0, 0.6, 0.0, 0.0, 0.0, 0.75][bits as usize],
+            "{bits}: {share}"
+        );
         let found = next(&mut cache);
         let off = found
             .iter()
@@ -736,9 +882,16 @@ fn packed_caches_are_smaller_and_close() {
             assert!(next(&mut cache).iter().all(|score| score.is_finite()));
         }
     }
-    assert!(worst[0] < 0.1 && worst[0] < worst[1] && worst[1] < worst[2], "{worst:?}");
+    assert!(
+        worst[0] < 0.1 && worst[0] < worst[1] && worst[1] < worst[2],
+        "{worst:?}"
+    );
     // All of it within the residual: nothing is packed.
-    let codec = Storage::Quantised(Codec { bits: 2, group: 32, axis: Axis::Channel });
+    let codec = Storage::Quantised(Codec {
+        bits: 2,
+        group: 32,
+        axis: Axis::Channel,
+    });
     let plan = whole(network).stored(codec, codec, 1000);
     let (mut cache, _) = prefill(network, &plan, &prompt, Want::Last);
     assert_eq!(next(&mut cache), exact);
@@ -750,7 +903,9 @@ fn sessions_replay_and_do_not_share_state() {
     let run = |seed: u64| {
         let sampling = Sampling::default().temperature(0.9).seed(seed);
         let mut session = Session::begin(&model, &[1, 403], sampling).unwrap();
-        (0..30).map(|_| session.step().unwrap().unwrap()).collect::<Vec<u32>>()
+        (0..30)
+            .map(|_| session.step().unwrap().unwrap())
+            .collect::<Vec<u32>>()
     };
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
@@ -763,7 +918,9 @@ fn a_learned_context_ends_and_says_so() {
     session.step().unwrap().unwrap();
     session.step().unwrap().unwrap();
     assert!(session.is_full());
-    let error = Session::begin(&model, &[1; 513], Sampling::greedy()).err().unwrap();
+    let error = Session::begin(&model, &[1; 513], Sampling::greedy())
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("512"), "{error}");
     assert!(matches!(&**model.body(), Body::Network(_)));
 }
@@ -772,7 +929,11 @@ fn a_learned_context_ends_and_says_so() {
 fn changed(change: impl FnOnce(&Path)) -> (tempfile::TempDir, Result<Transformer>) {
     let folder = tempfile::tempdir().unwrap();
     for name in ["config.json", "model.safetensors", "tok512.bin"] {
-        std::fs::copy(Path::new(GOLDEN).join("stories260K").join(name), folder.path().join(name)).unwrap();
+        std::fs::copy(
+            Path::new(GOLDEN).join("stories260K").join(name),
+            folder.path().join(name),
+        )
+        .unwrap();
     }
     change(folder.path());
     let opened = Transformer::open(folder.path());
@@ -794,19 +955,36 @@ fn what_is_wrong_with_a_folder_is_named() {
     let cases: Vec<(Box<dyn FnOnce(&Path)>, &str)> = vec![
         (Box::new(config("model_type", "mamba".into())), "mamba"),
         (Box::new(config("num_hidden_layers", 6.into())), "layers.5"),
-        (Box::new(config("num_hidden_layers", u64::MAX.into())), "num_hidden_layers"),
-        (Box::new(config("num_hidden_layers", 2_000_000_000.into())), "layers.5"),
+        (
+            Box::new(config("num_hidden_layers", u64::MAX.into())),
+            "num_hidden_layers",
+        ),
+        (
+            Box::new(config("num_hidden_layers", 2_000_000_000.into())),
+            "layers.5",
+        ),
         (Box::new(config("hidden_size", 63.into())), "embed_tokens"),
         (Box::new(config("vocab_size", 0.into())), "vocab_size"),
         (Box::new(config("num_attention_heads", 7.into())), "heads"),
-        (Box::new(config("tie_word_embeddings", false.into())), "lm_head"),
-        (Box::new(config("hidden_act", "softplus".into())), "softplus"),
         (
-            Box::new(config("rope_scaling", serde_json::json!({"rope_type": "spiral"}))),
+            Box::new(config("tie_word_embeddings", false.into())),
+            "lm_head",
+        ),
+        (
+            Box::new(config("hidden_act", "softplus".into())),
+            "softplus",
+        ),
+        (
+            Box::new(config(
+                "rope_scaling",
+                serde_json::json!({"rope_type": "spiral"}),
+            )),
             "spiral",
         ),
         (
-            Box::new(|folder: &Path| std::fs::remove_file(folder.join("model.safetensors")).unwrap()),
+            Box::new(|folder: &Path| {
+                std::fs::remove_file(folder.join("model.safetensors")).unwrap()
+            }),
             "model.safetensors",
         ),
         (
@@ -829,7 +1007,11 @@ fn what_is_wrong_with_a_folder_is_named() {
             Box::new(|folder: &Path| {
                 std::fs::remove_file(folder.join("model.safetensors")).unwrap();
                 let index = serde_json::json!({"weight_map": {"a": "../../elsewhere"}});
-                std::fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
+                std::fs::write(
+                    folder.join("model.safetensors.index.json"),
+                    index.to_string(),
+                )
+                .unwrap();
             }),
             "elsewhere",
         ),
@@ -843,7 +1025,8 @@ fn what_is_wrong_with_a_folder_is_named() {
 
 #[test]
 fn shards_and_half_floats_open_too() {
-    let weights = brillm::transformer::folder::read_weights(&Path::new(GOLDEN).join("stories260K")).unwrap();
+    let weights =
+        brillm::transformer::folder::read_weights(&Path::new(GOLDEN).join("stories260K")).unwrap();
     let expected = prefill(network(&stories()), &Plan::whole(5), &text(20), Want::Last).1;
     for (dtype, tolerance) in [
         (candle_core::DType::F32, 0.0),
@@ -852,7 +1035,10 @@ fn shards_and_half_floats_open_too() {
     ] {
         let (_folder, opened) = changed(|folder| {
             std::fs::remove_file(folder.join("model.safetensors")).unwrap();
-            let mut shards = [std::collections::HashMap::new(), std::collections::HashMap::new()];
+            let mut shards = [
+                std::collections::HashMap::new(),
+                std::collections::HashMap::new(),
+            ];
             let mut map = serde_json::Map::new();
             for (index, (name, tensor)) in weights.iter().enumerate() {
                 let shard = index % 2;
@@ -864,10 +1050,19 @@ fn shards_and_half_floats_open_too() {
                 candle_core::safetensors::save(tensors, path).unwrap();
             }
             let index = serde_json::json!({"metadata": {}, "weight_map": map});
-            std::fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
+            std::fs::write(
+                folder.join("model.safetensors.index.json"),
+                index.to_string(),
+            )
+            .unwrap();
         });
         let model = opened.unwrap();
         let found = prefill(network(&model), &Plan::whole(5), &text(20), Want::Last).1;
-        near(&found.scores, &expected.scores, tolerance, &format!("{dtype:?}"));
+        near(
+            &found.scores,
+            &expected.scores,
+            tolerance,
+            &format!("{dtype:?}"),
+        );
     }
 }

@@ -26,14 +26,14 @@ fn corpus(folder: &Path) {
     std::fs::write(folder.join("text.txt"), text).unwrap();
 }
 
-fn recipe(kind: &str, network: &str, train: &str) -> Recipe {
+fn recipe(kind: &str, network: &str) -> Recipe {
     let text = format!(
         r#"
 name = "{kind}-test"
 kind = "{kind}"
 [data]
 train = ["text.txt"]
-validation-share = 0.1
+validation-share = 0.4
 tokens = "bpe"
 vocabulary = 280
 [network]
@@ -51,7 +51,6 @@ dropout = 0.1
 log-every = 1
 validate-every = 10
 checkpoint-every = 10
-{train}
 "#
     );
     Recipe::parse(&text, &[]).unwrap()
@@ -89,7 +88,7 @@ fn learner(recipe: &Recipe) -> (NetworkLearner, Batch, tempfile::TempDir) {
 #[test]
 fn every_weight_gets_a_gradient_and_it_is_right() {
     for (kind, network) in KINDS {
-        let mut recipe = recipe(kind, network, "");
+        let mut recipe = recipe(kind, network);
         recipe.train.dropout = 0.0;
         let (mut learner, batch, _folder) = learner(&recipe);
         // Weights away from their symmetric beginning, so that no gradient is zero by chance.
@@ -121,7 +120,11 @@ fn every_weight_gets_a_gradient_and_it_is_right() {
         }
         // Differences along the gradient of each weight: f32 arithmetic, so the step is not small.
         for (index, (name, gradient)) in found.iter().enumerate() {
-            let norm: f64 = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+            let norm: f64 = gradient
+                .iter()
+                .map(|&g| f64::from(g).powi(2))
+                .sum::<f64>()
+                .sqrt();
             if norm < 1e-3 {
                 continue;
             }
@@ -183,7 +186,7 @@ impl Watcher for Stop<'_> {
 #[test]
 fn an_interrupted_run_goes_on_bit_for_bit() {
     for (kind, network) in KINDS {
-        let recipe = recipe(kind, network, "");
+        let recipe = recipe(kind, network);
         let folder = tempfile::tempdir().unwrap();
         corpus(folder.path());
         let run = |name: &str, stop: u64, resume: bool| {
@@ -216,14 +219,25 @@ fn an_interrupted_run_goes_on_bit_for_bit() {
         assert_eq!(file("whole"), file("halves"), "{kind} {network}");
 
         // The folder opens again, and says what the run measured.
-        let Engine::Transformer(model) = Engine::open(&outcome.model, Default::default()).unwrap() else {
+        let Engine::Transformer(model) = Engine::open(&outcome.model, Default::default()).unwrap()
+        else {
             panic!("a folder opens as a transformer");
         };
         assert_eq!(model.name(), recipe.name);
         assert_eq!(model.record()["training"]["recipe"]["kind"], kind);
-        assert_eq!(model.body().parameters(), outcome.parameters, "{kind} {network}");
+        assert_eq!(
+            model.body().parameters(),
+            outcome.parameters,
+            "{kind} {network}"
+        );
         if kind != "bert" {
-            let data = TokenData::prepare(&recipe, folder.path(), &folder.path().join("whole"), &mut |_| {}).unwrap();
+            let data = TokenData::prepare(
+                &recipe,
+                folder.path(),
+                &folder.path().join("whole"),
+                &mut |_| {},
+            )
+            .unwrap();
             let measured = evaluate_windows(&model, data.validation(), 13, 0..10_000).unwrap();
             let expected = outcome.validation_perplexity.unwrap();
             assert!(
@@ -238,7 +252,8 @@ fn an_interrupted_run_goes_on_bit_for_bit() {
 #[test]
 fn training_lowers_the_loss() {
     for (kind, network, goal) in [("gpt", "", 1.8), ("lstm", "", 1.8), ("bert", "", 3.2)] {
-        let recipe = recipe(kind, network, "tokens = 12000\nrate = 1e-2");
+        let mut recipe = recipe(kind, network);
+        (recipe.train.tokens, recipe.train.rate) = (12_000, 1e-2);
         let folder = tempfile::tempdir().unwrap();
         corpus(folder.path());
         let run = folder.path().join("run");
@@ -262,7 +277,12 @@ impl Masking for Decaying {
     }
 
     fn weights(&mut self, tokens: &[u32]) -> Option<Vec<f32>> {
-        Some(tokens.iter().map(|&token| if token % 2 == 0 { 1.0 } else { 1e6 }).collect())
+        Some(
+            tokens
+                .iter()
+                .map(|&token| if token % 2 == 0 { 1.0 } else { 1e6 })
+                .collect(),
+        )
     }
 
     fn feedback(&mut self, _: u64, tokens: &[u32], losses: &[f32]) {
@@ -285,7 +305,8 @@ impl Masking for Decaying {
 
 #[test]
 fn masking_is_decided_elsewhere_and_hears_back() {
-    let recipe = recipe("bert", "", "tokens = 144000");
+    let mut recipe = recipe("bert", "");
+    recipe.train.tokens = 144_000;
     let (mut learner, mut batch, _folder) = learner(&recipe);
     let counts = std::sync::Arc::default();
     learner.set_masking(Box::new(Decaying {
@@ -325,5 +346,10 @@ fn mistakes_in_a_recipe_are_named() {
         assert!(error.contains(word), "{change}: {error}");
     }
     let graph = "name = \"x\"\n[data]\ntrain = [\"a\"]\n[network]\nwidth = 8";
-    assert!(Recipe::parse(graph, &[]).unwrap_err().to_string().contains("[network]"));
+    assert!(
+        Recipe::parse(graph, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("[network]")
+    );
 }

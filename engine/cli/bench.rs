@@ -34,7 +34,12 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PATH", conflicts_with = "train")]
     model: Option<PathBuf>,
     /// Sequences at once, of a transformer.
-    #[arg(long, default_value = "1,8,32", value_delimiter = ',', value_name = "B,…")]
+    #[arg(
+        long,
+        default_value = "1,8,32",
+        value_delimiter = ',',
+        value_name = "B,…"
+    )]
     batch: Vec<usize>,
     /// Tokens of each prompt; half of a transformer's context by default.
     #[arg(long, value_name = "N")]

@@ -38,7 +38,12 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "31,400", value_name = "LENGTH,COUNT")]
     windows: Windows,
     /// Orders of Kneser-Ney to measure beside them, trained on the first recipe's tokens.
-    #[arg(long, default_value = "2,3,4,5", value_delimiter = ',', value_name = "N,…")]
+    #[arg(
+        long,
+        default_value = "2,3,4,5",
+        value_delimiter = ',',
+        value_name = "N,…"
+    )]
     kneser_ney: Vec<usize>,
     /// Seconds of generating for each model's speed.
     #[arg(long, default_value_t = 2.0)]
@@ -76,7 +81,8 @@ struct Trained {
 }
 
 fn is_recipe(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "toml")
+    path.extension()
+        .is_some_and(|extension| extension == "toml")
 }
 
 impl Arguments {
@@ -105,13 +111,17 @@ impl Arguments {
             (None, Some(first)) => first.validation.clone(),
             (None, None) => {
                 return Err(
-                    Error::new(ErrorKind::Input, "there is nothing to measure on").advice("give --ids FILE")
+                    Error::new(ErrorKind::Input, "there is nothing to measure on")
+                        .advice("give --ids FILE"),
                 );
             }
         };
         let mut entries = Vec::new();
         for (index, path) in self.entries.iter().enumerate() {
-            let run = trained.iter().find(|(at, _)| *at == index).map(|(_, run)| run);
+            let run = trained
+                .iter()
+                .find(|(at, _)| *at == index)
+                .map(|(_, run)| run);
             entries.push(self.measure(path, run, &tokens)?);
         }
         if let Some(first) = first {
@@ -160,14 +170,17 @@ impl Arguments {
             }
             let spent = begun.elapsed().as_secs_f64() - first;
             let per_step = (recipe.train.batch * recipe.train.steps) as f64;
-            let steps = (budget * tokens as f64 / spent.max(1e-9) / per_step).floor().max(1.0);
+            let steps = (budget * tokens as f64 / spent.max(1e-9) / per_step)
+                .floor()
+                .max(1.0);
             recipe.train.tokens = (steps * per_step) as u64;
             // A handful of validations: their time is not training's.
             recipe.train.validate_every = (steps as u64 / 8).max(1);
             drop(trainer);
             drop(std::fs::remove_dir_all(&scratch));
         }
-        let mut trainer = prepare_training(recipe.clone(), &base, &folder, folder.exists(), &mut bar)?;
+        let mut trainer =
+            prepare_training(recipe.clone(), &base, &folder, folder.exists(), &mut bar)?;
         let begun = ProcessTime::now();
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
         let cpu_seconds = begun.elapsed().as_secs_f64();
@@ -199,15 +212,20 @@ impl Arguments {
             #[cfg(feature = "transformer")]
             Engine::Transformer(model) => {
                 use crate::transformer;
-                let kind = model.configuration().json["model_type"].as_str().unwrap_or("?");
+                let kind = model.configuration().json["model_type"]
+                    .as_str()
+                    .unwrap_or("?");
                 // A transformer that was trained on windows knows no position beyond them.
                 let context = model.configuration().context;
                 let stream = context == 0 || context >= windows.length;
                 (
                     kind.to_string(),
-                    transformer::evaluate_windows(model, tokens, windows.length, 0..windows.count)?.into(),
+                    transformer::evaluate_windows(model, tokens, windows.length, 0..windows.count)?
+                        .into(),
                     match stream {
-                        true => Some(transformer::evaluate_stream(model, &tokens[..end], 1)?.into()),
+                        true => {
+                            Some(transformer::evaluate_stream(model, &tokens[..end], 1)?.into())
+                        }
                         false => None,
                     },
                 )
@@ -267,7 +285,11 @@ impl Arguments {
                 or_dash(entry.cpu_seconds.map(|s| format!("{s:.0}"))),
                 entry.perplexity,
                 or_dash(entry.streaming.map(|p| format!("{p:.2}"))),
-                or_dash(entry.bytes_per_token.map(|b| format!("{:.0}", b as f64 / 1e3))),
+                or_dash(
+                    entry
+                        .bytes_per_token
+                        .map(|b| format!("{:.0}", b as f64 / 1e3))
+                ),
                 or_dash(entry.state_bytes.map(|b| b.to_string())),
                 or_dash(entry.tokens_per_second.map(|t| format!("{t:.0}"))),
             ))?;

@@ -146,11 +146,10 @@ impl Arguments {
     ) -> Result<()> {
         use crate::transformer::Architecture;
         if self.save_session.is_some() || self.load_session.is_some() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "saved sessions belong to a graph",
-            )
-            .advice("leave them out, or use a .bril model"));
+            return Err(
+                Error::new(ErrorKind::Unsupported, "saved sessions belong to a graph")
+                    .advice("leave them out, or use a .bril model"),
+            );
         }
         if let Some(width) = self.beam {
             return self.transformer_beam(model, &ids, width);
@@ -159,7 +158,9 @@ impl Arguments {
             return self.fill(name, model, ids);
         }
         let begun = Instant::now();
-        let mut generation = self.request(&ids)?.start_transformer(model, Default::default())?;
+        let mut generation = self
+            .request(&ids)?
+            .start_transformer(model, Default::default())?;
         self.speak(
             name,
             model.tokenizer(),

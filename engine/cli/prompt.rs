@@ -147,7 +147,10 @@ pub(super) fn fill(
     let mut text = ids.to_vec();
     let after = model.tokenizer().frame().1;
     if !text.contains(&mask) {
-        let room = model.configuration().context.saturating_sub(text.len() + after.len());
+        let room = model
+            .configuration()
+            .context
+            .saturating_sub(text.len() + after.len());
         text.extend(std::iter::repeat_n(mask, tokens.min(room)));
     }
     text.extend(&after);

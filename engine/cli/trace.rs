@@ -55,9 +55,8 @@ impl Arguments {
             let order: Vec<u32> = (0..probabilities.len() as u32)
                 .filter(|&id| id != source || mechanism.profile().self_loops)
                 .collect();
-            let own = |id: u32| {
-                Value::Bool(fan.position(id).is_some_and(|place| fan.slots[place] > 0))
-            };
+            let own =
+                |id: u32| Value::Bool(fan.position(id).is_some_and(|place| fan.slots[place] > 0));
             steps.push(self.step(
                 model.tokenizer(),
                 (source, chosen),
@@ -133,11 +132,7 @@ impl Arguments {
 
     /// The same on a transformer: energies are its scores, and no candidate has an edge.
     #[cfg(feature = "transformer")]
-    fn transformer(
-        &self,
-        model: &crate::transformer::Transformer,
-        ids: Vec<u32>,
-    ) -> Result<()> {
+    fn transformer(&self, model: &crate::transformer::Transformer, ids: Vec<u32>) -> Result<()> {
         use crate::path::Walk;
         use crate::transformer::Architecture;
         let (mut path, mut steps) = (ids.clone(), Vec::new());
@@ -158,7 +153,10 @@ impl Arguments {
             let sampling = self.prompt.sampling(0.0);
             let (text, filled) = super::prompt::fill(model, &ids, self.prompt.tokens, &sampling)?;
             for filled in &filled {
-                let source = filled.place.checked_sub(1).map_or(filled.token, |at| text[at]);
+                let source = filled
+                    .place
+                    .checked_sub(1)
+                    .map_or(filled.token, |at| text[at]);
                 add(source, filled.token, &filled.scores)?;
             }
             path = text;

@@ -218,13 +218,25 @@ mod tests {
                 };
                 let h = 1e-2f32;
                 let slopes = [
-                    (dq[i], whole(&nudge(&q, h), &k, &v) - whole(&nudge(&q, -h), &k, &v)),
-                    (dk[i], whole(&q, &nudge(&k, h), &v) - whole(&q, &nudge(&k, -h), &v)),
-                    (dv[i], whole(&q, &k, &nudge(&v, h)) - whole(&q, &k, &nudge(&v, -h))),
+                    (
+                        dq[i],
+                        whole(&nudge(&q, h), &k, &v) - whole(&nudge(&q, -h), &k, &v),
+                    ),
+                    (
+                        dk[i],
+                        whole(&q, &nudge(&k, h), &v) - whole(&q, &nudge(&k, -h), &v),
+                    ),
+                    (
+                        dv[i],
+                        whole(&q, &k, &nudge(&v, h)) - whole(&q, &k, &nudge(&v, -h)),
+                    ),
                 ];
                 for (found, difference) in slopes {
                     let expected = difference / (2.0 * f64::from(h));
-                    assert!((f64::from(found) - expected).abs() < 2e-4, "{found} {expected}");
+                    assert!(
+                        (f64::from(found) - expected).abs() < 2e-4,
+                        "{found} {expected}"
+                    );
                 }
             }
         }

@@ -43,7 +43,13 @@ pub fn forward(gate: &[f32], up: &[f32], output: &mut [f32]) {
 }
 
 /// [`backward_at`] the best level of this processor. All of one length.
-pub fn backward(gate: &[f32], up: &[f32], gradient: &[f32], to_gate: &mut [f32], to_up: &mut [f32]) {
+pub fn backward(
+    gate: &[f32],
+    up: &[f32],
+    gradient: &[f32],
+    to_gate: &mut [f32],
+    to_up: &mut [f32],
+) {
     let length = gate.len();
     backward_at(
         Level::current(),

@@ -73,7 +73,11 @@ pub fn backward(
     for (to, gradient) in to_bias.iter_mut().zip(gradient) {
         *to += gradient;
     }
-    let plain = if kind == NormKind::Layer { plain / n } else { 0.0 };
+    let plain = if kind == NormKind::Layer {
+        plain / n
+    } else {
+        0.0
+    };
     for i in 0..row.len() {
         let unit = (row[i] - mean) * scale;
         to_row[i] = scale * (gradient[i] * weight[i] - plain - unit * along / n);
@@ -95,7 +99,11 @@ mod tests {
             let loss = |row: &[f32], weight: &[f32]| {
                 let mut output = vec![0.0; 9];
                 forward(kind, 1e-5, row, weight, bias, &mut output);
-                output.iter().zip(&back).map(|(y, g)| f64::from(y * g)).sum::<f64>()
+                output
+                    .iter()
+                    .zip(&back)
+                    .map(|(y, g)| f64::from(y * g))
+                    .sum::<f64>()
             };
             let (mut dx, mut dw, mut db) = (vec![0.0; 9], vec![0.0; 9], vec![0.0; bias.len()]);
             backward(kind, 1e-5, &row, &weight, &back, &mut dx, &mut dw, &mut db);
@@ -108,10 +116,25 @@ mod tests {
                 let h = 1e-2;
                 let x = (loss(&nudge(&row, h), &weight) - loss(&nudge(&row, -h), &weight)) / 0.02;
                 let w = (loss(&row, &nudge(&weight, h)) - loss(&row, &nudge(&weight, -h))) / 0.02;
-                assert!((x - f64::from(dx[i])).abs() < 1e-3, "{kind:?} {x} {}", dx[i]);
-                assert!((w - f64::from(dw[i])).abs() < 1e-3, "{kind:?} {w} {}", dw[i]);
+                assert!(
+                    (x - f64::from(dx[i])).abs() < 1e-3,
+                    "{kind:?} {x} {}",
+                    dx[i]
+                );
+                assert!(
+                    (w - f64::from(dw[i])).abs() < 1e-3,
+                    "{kind:?} {w} {}",
+                    dw[i]
+                );
             }
-            assert_eq!(db, if bias.is_empty() { vec![] } else { back.clone() });
+            assert_eq!(
+                db,
+                if bias.is_empty() {
+                    vec![]
+                } else {
+                    back.clone()
+                }
+            );
         }
     }
 }

@@ -93,12 +93,13 @@ pub fn load(folder: &Path, learner: &mut dyn Learns) -> Result<Option<Progress>>
 fn read(path: &Path, learner: &mut dyn Learns) -> Result<Progress> {
     let container = Container::open(path, Verify::Whole)?;
     let place = |error: Error| error.at(path.display());
-    let progress: Progress = serde_json::from_value(container.metadata().clone()).map_err(|error| {
-        place(Error::new(
-            ErrorKind::Format,
-            format!("not a checkpoint: {error}"),
-        ))
-    })?;
+    let progress: Progress =
+        serde_json::from_value(container.metadata().clone()).map_err(|error| {
+            place(Error::new(
+                ErrorKind::Format,
+                format!("not a checkpoint: {error}"),
+            ))
+        })?;
     let (parameters, moments) = learner.state();
     for (parameter, moments) in parameters.into_iter().zip(moments) {
         let (name, length) = (&parameter.name, parameter.value.len());

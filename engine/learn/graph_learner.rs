@@ -104,7 +104,12 @@ impl GraphLearner {
 }
 
 impl Learns for GraphLearner {
-    fn learn(&mut self, batch: &mut Batch, train: &Train, step: u64) -> Result<(Loss, Option<f64>)> {
+    fn learn(
+        &mut self,
+        batch: &mut Batch,
+        train: &Train,
+        step: u64,
+    ) -> Result<(Loss, Option<f64>)> {
         self.add_candidates(batch);
         self.learner
             .learn(&self.graph, &self.prior, batch, train, step)

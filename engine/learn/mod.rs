@@ -26,6 +26,6 @@ mod residual;
 mod tensorboard;
 mod trainer;
 
-pub use recipe::Recipe;
 pub use learner::Learns;
+pub use recipe::Recipe;
 pub use trainer::{Maker, Outcome, Trainer, Watcher};

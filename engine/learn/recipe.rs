@@ -501,11 +501,17 @@ impl Recipe {
             return fault("heads must divide width into parts of an even size");
         }
         if let Some(kv) = network.kv_heads
-            && (kv == 0 || network.heads % kv != 0 || self.kind != Kind::Gpt || network.style != Style::Llama)
+            && (kv == 0
+                || network.heads % kv != 0
+                || self.kind != Kind::Gpt
+                || network.style != Style::Llama)
         {
             return fault("kv-heads must divide heads, and belongs to a gpt of style llama");
         }
-        if network.context.is_some_and(|context| context < self.train.steps) {
+        if network
+            .context
+            .is_some_and(|context| context < self.train.steps)
+        {
             return fault("context is shorter than train.steps");
         }
         if network.feed_forward == Some(0) || network.feed_forward > Some(1 << 17) {

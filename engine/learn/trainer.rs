@@ -385,7 +385,6 @@ impl Trainer {
         });
         self.learner.save(path, training)
     }
-
 }
 
 /// Copies a model: a file, or a folder of files with the one that makes it a model last.

@@ -31,19 +31,20 @@ impl Engine {
             return Model::open(path, verify).map(Self::Graph);
         }
         if !path.join("config.json").exists() {
-            return Err(Error::new(ErrorKind::Format, "the folder has no config.json")
-                .at(path.display())
-                .advice("a model is a .bril file, or a folder in Hugging Face's layout"));
+            return Err(
+                Error::new(ErrorKind::Format, "the folder has no config.json")
+                    .at(path.display())
+                    .advice("a model is a .bril file, or a folder in Hugging Face's layout"),
+            );
         }
         #[cfg(feature = "transformer")]
         return Transformer::open(path).map(Self::Transformer);
         #[cfg(not(feature = "transformer"))]
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            "this build opens no transformers",
+        Err(
+            Error::new(ErrorKind::Unsupported, "this build opens no transformers")
+                .at(path.display())
+                .advice("build it with the feature transformer"),
         )
-        .at(path.display())
-        .advice("build it with the feature transformer"))
     }
 
     /// Its name.

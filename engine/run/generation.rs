@@ -239,12 +239,8 @@ impl Request {
         } else {
             model.ends()
         };
-        let session = crate::transformer::Session::begin_with(
-            model,
-            &self.prompt,
-            self.sampling,
-            options,
-        )?;
+        let session =
+            crate::transformer::Session::begin_with(model, &self.prompt, self.sampling, options)?;
         Ok(Generation {
             tokenizer: model.tokenizer().clone(),
             session,

@@ -47,7 +47,12 @@ impl Engine {
             Self::Graph(model) => {
                 let start = Start::Profile;
                 let begin = || {
-                    Session::begin(model.mechanism().clone(), prompt, &start, Sampling::greedy())
+                    Session::begin(
+                        model.mechanism().clone(),
+                        prompt,
+                        &start,
+                        Sampling::greedy(),
+                    )
                 };
                 let profile = model.mechanism().profile();
                 let state = (profile.banks + 2) * profile.width * 4;
@@ -55,7 +60,8 @@ impl Engine {
             }
             #[cfg(feature = "transformer")]
             Self::Transformer(model) => {
-                let begin = || crate::transformer::Session::begin(model, prompt, Sampling::greedy());
+                let begin =
+                    || crate::transformer::Session::begin(model, prompt, Sampling::greedy());
                 let context = match model.configuration().context {
                     0 => usize::MAX,
                     context => context.saturating_sub(prompt.len()).max(1),
@@ -79,7 +85,9 @@ fn rate<W: Walk>(begin: impl Fn() -> Result<W>, length: usize, seconds: f64) -> 
         let mut walk = begin()?;
         let begun = Instant::now();
         let mut done = 0;
-        while done < length && (tokens + done < 4 || spent + begun.elapsed().as_secs_f64() < seconds) {
+        while done < length
+            && (tokens + done < 4 || spent + begun.elapsed().as_secs_f64() < seconds)
+        {
             if walk.step()?.is_none() {
                 break;
             }

@@ -164,10 +164,12 @@ pub(crate) fn vocabulary(tokenizer: &tokenizers::Tokenizer) -> Result<Vocabulary
 /// What a token decodes to, by the kind of its model.
 fn piece_bytes(model: &ModelWrapper, token: &str) -> Vec<u8> {
     match model {
-        ModelWrapper::WordPiece(model) => match token.strip_prefix(&model.continuing_subword_prefix) {
-            Some(rest) => rest.as_bytes().to_vec(),
-            None => format!(" {token}").into_bytes(),
-        },
+        ModelWrapper::WordPiece(model) => {
+            match token.strip_prefix(&model.continuing_subword_prefix) {
+                Some(rest) => rest.as_bytes().to_vec(),
+                None => format!(" {token}").into_bytes(),
+            }
+        }
         // SentencePiece's alphabet: ▁ is a space, <0x0A> a byte.
         ModelWrapper::BPE(model) if model.byte_fallback => token
             .strip_prefix("<0x")

@@ -39,11 +39,22 @@ enum Kind {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 enum Stored {
-    Characters { tokens: Vec<String> },
-    Bpe { tokenizer: serde_json::Value },
-    Pieces { tokens: Vec<String> },
-    Scored { tokens: Vec<String>, scores: Vec<f32> },
-    Ids { size: u32 },
+    Characters {
+        tokens: Vec<String>,
+    },
+    Bpe {
+        tokenizer: serde_json::Value,
+    },
+    Pieces {
+        tokens: Vec<String>,
+    },
+    Scored {
+        tokens: Vec<String>,
+        scores: Vec<f32>,
+    },
+    Ids {
+        size: u32,
+    },
 }
 
 impl Tokenizer {
@@ -386,7 +397,10 @@ impl Tokenizer {
         let spaced = match &self.kind {
             Kind::Scored(_) => ids.first() == Some(&scored::BEGIN),
             Kind::Bpe(tokenizer) => {
-                bpe::spaced(tokenizer) && ids.first().is_some_and(|&id| self.vocabulary.bytes(id).is_empty())
+                bpe::spaced(tokenizer)
+                    && ids
+                        .first()
+                        .is_some_and(|&id| self.vocabulary.bytes(id).is_empty())
             }
             _ => false,
         };

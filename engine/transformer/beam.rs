@@ -31,8 +31,11 @@ pub fn beam(
         ));
     }
     let network = model.network().ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "beam search on a recurrent net is not built")
-            .advice("leave --beam out")
+        Error::new(
+            ErrorKind::Unsupported,
+            "beam search on a recurrent net is not built",
+        )
+        .advice("leave --beam out")
     })?;
     let plan = Plan::whole(network.configuration().layers);
     let mut cache = Cache::new(network.configuration(), plan, 1)?;
@@ -56,7 +59,9 @@ pub fn beam(
                 scores
                     .iter()
                     .enumerate()
-                    .filter(|&(token, score)| score.is_finite() && !banned.contains(&(token as u32)))
+                    .filter(|&(token, score)| {
+                        score.is_finite() && !banned.contains(&(token as u32))
+                    })
                     .map(|(token, &score)| {
                         let step = (normaliser - f64::from(score)).max(0.0);
                         (path.resistance + step, parent, token as u32)

@@ -65,13 +65,14 @@ impl Cache {
     }
 
     fn fresh(&self) -> Sequence {
-        let layer = |(index, plan): (usize, &crate::transformer::LayerPlan)| match plan.source == index {
-            false => Vec::new(),
-            true if plan.per_head => (0..self.heads)
-                .map(|_| Slots::new(1, self.width, *plan))
-                .collect(),
-            true => vec![Slots::new(self.heads, self.width, *plan)],
-        };
+        let layer =
+            |(index, plan): (usize, &crate::transformer::LayerPlan)| match plan.source == index {
+                false => Vec::new(),
+                true if plan.per_head => (0..self.heads)
+                    .map(|_| Slots::new(1, self.width, *plan))
+                    .collect(),
+                true => vec![Slots::new(self.heads, self.width, *plan)],
+            };
         let layers = self.plan.layers.len();
         Sequence {
             layers: self.plan.layers.iter().enumerate().map(layer).collect(),
@@ -127,7 +128,13 @@ impl Cache {
         let source = self.plan.layers[layer].source;
         self.sequences[sequence].layers[source]
             .iter()
-            .map(|slots| slots.ordered().into_iter().map(|(position, _)| position).collect())
+            .map(|slots| {
+                slots
+                    .ordered()
+                    .into_iter()
+                    .map(|(position, _)| position)
+                    .collect()
+            })
             .collect()
     }
 
@@ -166,7 +173,12 @@ impl Cache {
     }
 
     /// Begins a prompt of so many tokens: the keeper says what it will want to know.
-    pub(super) fn begin(&mut self, sequence: usize, prompt: usize, keeper: Option<&mut dyn Keeper>) {
+    pub(super) fn begin(
+        &mut self,
+        sequence: usize,
+        prompt: usize,
+        keeper: Option<&mut dyn Keeper>,
+    ) {
         let sequence = &mut self.sequences[sequence];
         sequence.prompt = prompt;
         if let Some(keeper) = keeper {
@@ -191,14 +203,17 @@ impl Cache {
         let sequence = &mut self.sequences[index];
         if phase == Phase::Decode {
             let due = sequence.checks[layer].is_some_and(|check| {
-                sequence.layers[source].iter().any(|slots| slots.live() >= check)
+                sequence.layers[source]
+                    .iter()
+                    .any(|slots| slots.live() >= check)
             });
             if !due {
                 return Ok(None);
             }
         }
         let statistics = sequence.statistics[layer];
-        let orders: Vec<Vec<(u32, u32)>> = sequence.layers[source].iter().map(Slots::ordered).collect();
+        let orders: Vec<Vec<(u32, u32)>> =
+            sequence.layers[source].iter().map(Slots::ordered).collect();
         let lanes = sequence.layers[source]
             .iter()
             .zip(&orders)
@@ -218,8 +233,11 @@ impl Cache {
         let decision: Decision = keeper.decide(&view)?;
         decision.check(&view)?;
         if let Some(keep) = &decision.keep {
-            for (lane, (slots, order)) in sequence.layers[layer].iter_mut().zip(&orders).enumerate() {
-                let mut kept = keep[if keep.len() == 1 { 0 } else { lane }].iter().peekable();
+            for (lane, (slots, order)) in sequence.layers[layer].iter_mut().zip(&orders).enumerate()
+            {
+                let mut kept = keep[if keep.len() == 1 { 0 } else { lane }]
+                    .iter()
+                    .peekable();
                 for (index, (_, slot)) in order.iter().enumerate() {
                     if kept.next_if(|&&kept| kept as usize == index).is_none() {
                         slots.drop_slot(*slot as usize);

@@ -45,19 +45,21 @@ impl Dropout {
         let threshold = (self.share * f64::from(u32::MAX)) as u32;
         const PIECE: usize = 1 << 14;
         let mut mask = vec![0.0f32; x.elem_count()];
-        mask.par_chunks_mut(PIECE).enumerate().for_each(|(piece, mask)| {
-            let mut random = Random::stream(
-                self.seed ^ 0x6472_6f70,
-                self.step,
-                place << 32 | piece as u64,
-            );
-            for pair in mask.chunks_mut(2) {
-                let bits = random.bits();
-                for (value, half) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
-                    *value = if half < threshold { 0.0 } else { keep };
+        mask.par_chunks_mut(PIECE)
+            .enumerate()
+            .for_each(|(piece, mask)| {
+                let mut random = Random::stream(
+                    self.seed ^ 0x6472_6f70,
+                    self.step,
+                    place << 32 | piece as u64,
+                );
+                for pair in mask.chunks_mut(2) {
+                    let bits = random.bits();
+                    for (value, half) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
+                        *value = if half < threshold { 0.0 } else { keep };
+                    }
                 }
-            }
-        });
+            });
         let mask = Tensor::from_vec(mask, x.shape(), &Device::Cpu)?;
         Ok((x * mask)?)
     }

@@ -30,9 +30,15 @@ fn losses(model: &Transformer, input: &Dense, targets: &[u32]) -> Result<Vec<f32
 
 fn add(sum: &mut Perplexity, losses: &[f32]) -> Result<()> {
     if losses.iter().any(|loss| !loss.is_finite()) {
-        return Err(Error::new(ErrorKind::Numeric, "a probability is not a number"));
+        return Err(Error::new(
+            ErrorKind::Numeric,
+            "a probability is not a number",
+        ));
     }
-    sum.add_sum(losses.iter().map(|&loss| f64::from(loss)).sum(), losses.len() as u64);
+    sum.add_sum(
+        losses.iter().map(|&loss| f64::from(loss)).sum(),
+        losses.len() as u64,
+    );
     Ok(())
 }
 
@@ -49,7 +55,10 @@ pub fn evaluate_windows(
     windows: Range<usize>,
 ) -> Result<Perplexity> {
     if length < 2 {
-        return Err(Error::new(ErrorKind::Input, "a window needs at least 2 tokens"));
+        return Err(Error::new(
+            ErrorKind::Input,
+            "a window needs at least 2 tokens",
+        ));
     }
     let stride = length - 1;
     let fits = tokens.len().saturating_sub(1) / stride;
@@ -76,7 +85,9 @@ pub fn evaluate_windows(
         let gather = |from: usize| -> Vec<u32> {
             group
                 .iter()
-                .flat_map(|&window| &tokens[window * stride + from..window * stride + from + stride])
+                .flat_map(|&window| {
+                    &tokens[window * stride + from..window * stride + from + stride]
+                })
                 .copied()
                 .collect()
         };
@@ -100,8 +111,19 @@ fn masked(model: &Transformer, input: &Dense, index: u64) -> Result<Vec<f32>> {
     let mut random = Random::stream(HIDDEN, 0, index);
     let (before, after) = model.tokenizer().frame();
     let fixed: Vec<u32> = before.into_iter().chain(after).collect();
-    let masked = hide(input, SHARE, None, mask, shape.vocabulary, &fixed, &mut random);
-    Ok(look(&network.masked_losses(&masked, None)?, <[f32]>::to_vec)?)
+    let masked = hide(
+        input,
+        SHARE,
+        None,
+        mask,
+        shape.vocabulary,
+        &fixed,
+        &mut random,
+    );
+    Ok(look(
+        &network.masked_losses(&masked, None)?,
+        <[f32]>::to_vec,
+    )?)
 }
 
 /// The id that stands for a hidden token.
@@ -115,8 +137,11 @@ pub fn mask_of(model: &Transformer) -> Result<u32> {
         .or_else(|| model.tokenizer().vocabulary().id("[MASK]"))
         .filter(|&mask| (mask as usize) < model.configuration().vocabulary)
         .ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "the model has no token for what is hidden")
-                .advice("name it in config.json as mask_token_id")
+            Error::new(
+                ErrorKind::Unsupported,
+                "the model has no token for what is hidden",
+            )
+            .advice("name it in config.json as mask_token_id")
         })
 }
 

@@ -181,7 +181,11 @@ impl Network {
                 let attended = attend(self, cache, layer, &rows, &queries);
                 taps.show(Tap::Attended(layer), &rows, &attended);
                 let width = attended.len() / rows.len();
-                Ok(Tensor::from_vec(attended, (rows.len(), width), &Device::Cpu)?)
+                Ok(Tensor::from_vec(
+                    attended,
+                    (rows.len(), width),
+                    &Device::Cpu,
+                )?)
             })?;
             taps.show_tensor(Tap::Hidden(layer), &rows, &x)?;
             if let Some(keeper) = &mut taps.keeper {
@@ -218,7 +222,10 @@ impl Network {
 /// The last row of each sequence.
 fn last(rows: Vec<Row>, x: &Tensor) -> Result<(Vec<Row>, Tensor)> {
     let chosen: Vec<u32> = (0..rows.len())
-        .filter(|&row| rows.get(row + 1).is_none_or(|next| next.sequence != rows[row].sequence))
+        .filter(|&row| {
+            rows.get(row + 1)
+                .is_none_or(|next| next.sequence != rows[row].sequence)
+        })
         .map(|row| row as u32)
         .collect();
     pick(rows, x, &chosen)
@@ -241,13 +248,23 @@ fn keep(cache: &mut Cache, layer: usize, rows: &[Row], keys: &[f32], values: &[f
         let share = stride / lanes.len();
         for (lane, slots) in lanes.iter_mut().enumerate() {
             let from = index * stride + lane * share;
-            slots.push(row.position, &keys[from..from + share], &values[from..from + share]);
+            slots.push(
+                row.position,
+                &keys[from..from + share],
+                &values[from..from + share],
+            );
         }
     }
 }
 
 /// Attention of all rows over what their sequences keep; remembers of it what the keeper wants.
-fn attend(network: &Network, cache: &mut Cache, layer: usize, rows: &[Row], queries: &[f32]) -> Vec<f32> {
+fn attend(
+    network: &Network,
+    cache: &mut Cache,
+    layer: usize,
+    rows: &[Row],
+    queries: &[f32],
+) -> Vec<f32> {
     let shape = &network.shape;
     let (stride, scale) = (shape.heads * shape.head_width, shape.scale(layer));
     let source = cache.plan.layers[layer].source;
@@ -281,8 +298,9 @@ fn attend(network: &Network, cache: &mut Cache, layer: usize, rows: &[Row], quer
                     let mut probabilities = Vec::new();
                     slots.attend(&read, queries, scale, sight, output, &mut probabilities);
                     let wanted = statistics.accumulated || at + statistics.window >= count;
-                    (statistics.remembers() && wanted)
-                        .then(|| reduce(&probabilities, slots, share / shape.head_width, statistics))
+                    (statistics.remembers() && wanted).then(|| {
+                        reduce(&probabilities, slots, share / shape.head_width, statistics)
+                    })
                 };
                 let work = count * slots.capacity() * share;
                 if work > SHARED && count > 1 {
@@ -292,7 +310,11 @@ fn attend(network: &Network, cache: &mut Cache, layer: usize, rows: &[Row], quer
                         .map(one)
                         .collect::<Vec<_>>()
                 } else {
-                    output.chunks_exact_mut(stride).enumerate().map(one).collect()
+                    output
+                        .chunks_exact_mut(stride)
+                        .enumerate()
+                        .map(one)
+                        .collect()
                 }
             };
             remember(slots, layer, source, &statistics, remembered);

@@ -44,8 +44,11 @@ pub fn read_weights(folder: &Path) -> Result<Weights> {
         let bytes = crate::model::map_file(&file)?;
         let stored = SafeTensors::deserialize(&bytes).map_err(|error| {
             place(
-                Error::new(ErrorKind::Format, format!("not a safetensors file: {error}"))
-                    .advice("is it complete?"),
+                Error::new(
+                    ErrorKind::Format,
+                    format!("not a safetensors file: {error}"),
+                )
+                .advice("is it complete?"),
             )
         })?;
         for (name, view) in stored.tensors() {
@@ -80,7 +83,12 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let map = json["weight_map"]
         .as_object()
         .filter(|map| !map.is_empty())
-        .ok_or_else(|| place(Error::new(ErrorKind::Format, "weight_map is missing or empty")))?;
+        .ok_or_else(|| {
+            place(Error::new(
+                ErrorKind::Format,
+                "weight_map is missing or empty",
+            ))
+        })?;
     let mut shards = BTreeSet::new();
     for (tensor, shard) in map {
         // A shard lies beside the index: a name that leads elsewhere is no shard.
@@ -90,7 +98,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
             }
             _ => {
                 return Err(place(
-                    Error::new(ErrorKind::Format, format!("{shard} is no name of a shard")).at(tensor),
+                    Error::new(ErrorKind::Format, format!("{shard} is no name of a shard"))
+                        .at(tensor),
                 ));
             }
         }
@@ -197,7 +206,10 @@ pub(super) fn write(
                 .iter()
                 .flat_map(|&value| half::f16::from_f32(value).to_le_bytes())
                 .collect(),
-            false => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            false => values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
         })
         .collect();
     let dtype = if half { Dtype::F16 } else { Dtype::F32 };

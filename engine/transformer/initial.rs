@@ -62,7 +62,12 @@ impl Fresh {
 
 /// The `config.json` of a recipe, for a vocabulary of so many tokens; a bert has one more for what is masked
 /// where the tokenizer has none.
-pub(super) fn configuration(recipe: &Recipe, vocabulary: usize, mask: Option<u32>, end: Option<u32>) -> Result<Configuration> {
+pub(super) fn configuration(
+    recipe: &Recipe,
+    vocabulary: usize,
+    mask: Option<u32>,
+    end: Option<u32>,
+) -> Result<Configuration> {
     let network = recipe.network.clone().unwrap_or_default();
     let context = network.context.unwrap_or(recipe.train.steps);
     let (d, layers, heads) = (network.width, network.layers, network.heads);
@@ -127,12 +132,21 @@ const ZERO: Fill = Fill::Constant(0.0);
 const EMBEDDING: Fill = Fill::Normal(0.02);
 
 fn llama(shape: &Configuration) -> Vec<Fresh> {
-    let (d, f, v, n) = (shape.width, shape.feed_forward, shape.vocabulary, shape.layers);
+    let (d, f, v, n) = (
+        shape.width,
+        shape.feed_forward,
+        shape.vocabulary,
+        shape.layers,
+    );
     let (q, kv) = (shape.heads * shape.head_width, shape.kv_width());
     let mut list = vec![Fresh::new("model.embed_tokens.weight", &[v, d], EMBEDDING)];
     for layer in 0..n {
         let mut add = |name: &str, dims: &[usize], fill| {
-            list.push(Fresh::new(format!("model.layers.{layer}.{name}.weight"), dims, fill));
+            list.push(Fresh::new(
+                format!("model.layers.{layer}.{name}.weight"),
+                dims,
+                fill,
+            ));
         };
         add("input_layernorm", &[d], ONE);
         add("self_attn.q_proj", &[q, d], spread(d));
@@ -152,10 +166,19 @@ fn llama(shape: &Configuration) -> Vec<Fresh> {
 }
 
 fn gpt2(shape: &Configuration) -> Vec<Fresh> {
-    let (d, f, v, n) = (shape.width, shape.feed_forward, shape.vocabulary, shape.layers);
+    let (d, f, v, n) = (
+        shape.width,
+        shape.feed_forward,
+        shape.vocabulary,
+        shape.layers,
+    );
     let mut list = vec![
         Fresh::new("transformer.wte.weight", &[v, d], EMBEDDING),
-        Fresh::new("transformer.wpe.weight", &[shape.context, d], Fill::Normal(0.01)),
+        Fresh::new(
+            "transformer.wpe.weight",
+            &[shape.context, d],
+            Fill::Normal(0.01),
+        ),
     ];
     for layer in 0..n {
         let mut add = |name: &str, dims: &[usize], fill, bias: usize| {
@@ -182,8 +205,16 @@ fn bert(shape: &Configuration) -> Vec<Fresh> {
     let (d, f, v) = (shape.width, shape.feed_forward, shape.vocabulary);
     let mut list = vec![
         Fresh::new("bert.embeddings.word_embeddings.weight", &[v, d], EMBEDDING),
-        Fresh::new("bert.embeddings.position_embeddings.weight", &[shape.context, d], EMBEDDING),
-        Fresh::new("bert.embeddings.token_type_embeddings.weight", &[shape.types, d], EMBEDDING),
+        Fresh::new(
+            "bert.embeddings.position_embeddings.weight",
+            &[shape.context, d],
+            EMBEDDING,
+        ),
+        Fresh::new(
+            "bert.embeddings.token_type_embeddings.weight",
+            &[shape.types, d],
+            EMBEDDING,
+        ),
     ];
     let mut add = |name: String, dims: &[usize], fill, bias: usize| {
         list.push(Fresh::new(format!("{name}.weight"), dims, fill));
@@ -193,7 +224,12 @@ fn bert(shape: &Configuration) -> Vec<Fresh> {
     for layer in 0..shape.layers {
         let place = |name: &str| format!("bert.encoder.layer.{layer}.{name}");
         for name in ["query", "key", "value"] {
-            add(place(&format!("attention.self.{name}")), &[d, d], spread(d), d);
+            add(
+                place(&format!("attention.self.{name}")),
+                &[d, d],
+                spread(d),
+                d,
+            );
         }
         add(place("attention.output.dense"), &[d, d], spread(d), d);
         add(place("attention.output.LayerNorm"), &[d], ONE, d);
@@ -201,11 +237,20 @@ fn bert(shape: &Configuration) -> Vec<Fresh> {
         add(place("output.dense"), &[d, f], spread(f), d);
         add(place("output.LayerNorm"), &[d], ONE, d);
     }
-    add("cls.predictions.transform.dense".into(), &[d, d], spread(d), d);
+    add(
+        "cls.predictions.transform.dense".into(),
+        &[d, d],
+        spread(d),
+        d,
+    );
     add("cls.predictions.transform.LayerNorm".into(), &[d], ONE, d);
     list.push(Fresh::new("cls.predictions.bias", &[v], ZERO));
     if !shape.tied {
-        list.push(Fresh::new("cls.predictions.decoder.weight", &[v, d], EMBEDDING));
+        list.push(Fresh::new(
+            "cls.predictions.decoder.weight",
+            &[v, d],
+            EMBEDDING,
+        ));
     }
     list
 }
@@ -217,7 +262,11 @@ fn lstm(shape: &Configuration) -> Vec<Fresh> {
         let place = |name: &str| format!("layers.{layer}.{name}");
         list.push(Fresh::new(place("input.weight"), &[4 * d, d], spread(d)));
         list.push(Fresh::new(place("input.bias"), &[4 * d], Fill::Gates));
-        list.push(Fresh::new(place("recurrent.weight"), &[4 * d, d], spread(d)));
+        list.push(Fresh::new(
+            place("recurrent.weight"),
+            &[4 * d, d],
+            spread(d),
+        ));
     }
     if !shape.tied {
         list.push(Fresh::new("head.weight", &[v, d], EMBEDDING));

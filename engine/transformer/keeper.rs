@@ -130,7 +130,11 @@ impl Decision {
                 return fault("a layer that reads another's cache keeps nothing of its own".into());
             }
             if keep.len() != 1 && keep.len() != view.lanes.len() {
-                return fault(format!("{} lists for {} lanes", keep.len(), view.lanes.len()));
+                return fault(format!(
+                    "{} lists for {} lanes",
+                    keep.len(),
+                    view.lanes.len()
+                ));
             }
             for (index, lane) in view.lanes.iter().enumerate() {
                 let list = &keep[if keep.len() == 1 { 0 } else { index }];

@@ -44,10 +44,14 @@ impl NetworkLearner {
     /// [`ErrorKind::Configuration`] for a recipe of a graph.
     pub fn new(recipe: &Recipe, data: &TokenData) -> Result<Self> {
         if recipe.kind == Kind::Graph {
-            return Err(Error::new(ErrorKind::Configuration, "the recipe trains a graph"));
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the recipe trains a graph",
+            ));
         }
         let tokens = data.tokenizer.vocabulary();
-        let shape = initial::configuration(recipe, tokens.len(), tokens.id("[MASK]"), tokens.stop())?;
+        let shape =
+            initial::configuration(recipe, tokens.len(), tokens.id("[MASK]"), tokens.stop())?;
         let fresh = initial::weights(&shape);
         let (mut parameters, mut variables, mut named) = (Vec::new(), Vec::new(), Vec::new());
         for (place, fresh) in fresh.iter().enumerate() {
@@ -136,7 +140,10 @@ impl NetworkLearner {
         };
         let shape = self.body.configuration();
         let mask = shape.mask.ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "the network has no token for what is hidden")
+            Error::new(
+                ErrorKind::Unsupported,
+                "the network has no token for what is hidden",
+            )
         })?;
         let masked = hide(
             &input,
@@ -177,15 +184,20 @@ impl NetworkLearner {
                 Error::new(ErrorKind::Numeric, "the loss does not reach this weight")
                     .at(&parameter.name)
             })?;
-            look(gradient, |values| parameter.gradient.copy_from_slice(values))?;
+            look(gradient, |values| {
+                parameter.gradient.copy_from_slice(values)
+            })?;
         }
         Ok(loss)
     }
 
     /// Puts the master weights into the network.
     fn publish(&self) -> Result<()> {
-        for ((variable, parameter), shape) in
-            self.variables.iter().zip(&self.parameters).zip(&self.shapes)
+        for ((variable, parameter), shape) in self
+            .variables
+            .iter()
+            .zip(&self.parameters)
+            .zip(&self.shapes)
         {
             variable.set(&Tensor::from_slice(
                 &parameter.value,
@@ -205,7 +217,12 @@ fn total(losses: &[f32]) -> Loss {
 }
 
 impl Learns for NetworkLearner {
-    fn learn(&mut self, batch: &mut Batch, train: &Train, step: u64) -> Result<(Loss, Option<f64>)> {
+    fn learn(
+        &mut self,
+        batch: &mut Batch,
+        train: &Train,
+        step: u64,
+    ) -> Result<(Loss, Option<f64>)> {
         let loss = self.gradients(batch, step)?;
         let mut parameters: Vec<&mut Parameter<f32>> = self.parameters.iter_mut().collect();
         let norm = gradient_norm(&parameters);
@@ -273,9 +290,17 @@ impl Learns for NetworkLearner {
                         .advice("training diverged: lower train.rate"),
                 );
             }
-            weights.push((parameter.name.to_string(), shape.clone(), parameter.value.clone()));
+            weights.push((
+                parameter.name.to_string(),
+                shape.clone(),
+                parameter.value.clone(),
+            ));
         }
-        let half = self.recipe.network.as_ref().is_some_and(|network| network.half);
+        let half = self
+            .recipe
+            .network
+            .as_ref()
+            .is_some_and(|network| network.half);
         let mut json = self.body.configuration().json.clone();
         if half {
             json["torch_dtype"] = "float16".into();

@@ -207,8 +207,12 @@ pub fn fill(
         };
         let places: Vec<u32> = open.iter().map(|&place| place as u32).collect();
         let x = network.dense(&input, None, None)?;
-        let places = candle_core::Tensor::from_slice(&places, places.len(), &candle_core::Device::Cpu)?;
-        let scores = look(&network.scores(&x.index_select(&places, 0)?)?, <[f32]>::to_vec)?;
+        let places =
+            candle_core::Tensor::from_slice(&places, places.len(), &candle_core::Device::Cpu)?;
+        let scores = look(
+            &network.scores(&x.index_select(&places, 0)?)?,
+            <[f32]>::to_vec,
+        )?;
         let width = scores.len() / open.len();
         let surest: Vec<f32> = scores
             .chunks_exact(width)

@@ -149,7 +149,10 @@ impl Network {
             shape.heads * shape.head_width,
             shape.kv_width(),
         );
-        let tokens = weights.need(&format!("{root}embed_tokens.weight"), &[shape.vocabulary, d])?;
+        let tokens = weights.need(
+            &format!("{root}embed_tokens.weight"),
+            &[shape.vocabulary, d],
+        )?;
         if shape.activation != crate::transformer::Activation::Silu {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -158,7 +161,8 @@ impl Network {
         }
         let block = |layer: usize| -> Result<Block> {
             let place = |name: &str| format!("{root}layers.{layer}.{name}");
-            let linear = |name: &str, input, output| Linear::read(weights, &place(name), input, output);
+            let linear =
+                |name: &str, input, output| Linear::read(weights, &place(name), input, output);
             Ok(Block {
                 post: false,
                 attention_norm: Norm::read(weights, &place("input_layernorm"), &shape)?,
@@ -201,7 +205,8 @@ impl Network {
         let tokens = weights.need(&format!("{root}wte.weight"), &[shape.vocabulary, d])?;
         let block = |layer: usize| -> Result<Block> {
             let place = |name: &str| format!("{root}h.{layer}.{name}");
-            let linear = |name: &str, input, output| Linear::read_wide(weights, &place(name), input, output);
+            let linear =
+                |name: &str, input, output| Linear::read_wide(weights, &place(name), input, output);
             let fused = linear("attn.c_attn", d, 3 * d)?;
             Ok(Block {
                 post: false,
@@ -245,7 +250,8 @@ impl Network {
         let tokens = embedding("word_embeddings", shape.vocabulary)?;
         let block = |layer: usize| -> Result<Block> {
             let place = |name: &str| format!("{root}encoder.layer.{layer}.{name}");
-            let linear = |name: &str, input, output| Linear::read(weights, &place(name), input, output);
+            let linear =
+                |name: &str, input, output| Linear::read(weights, &place(name), input, output);
             Ok(Block {
                 post: true,
                 query: linear("attention.self.query", d, d)?,
@@ -275,7 +281,11 @@ impl Network {
             blocks: (0..shape.layers).map(block).collect::<Result<_>>()?,
             positions: Some(embedding("position_embeddings", shape.context)?),
             types: Some(embedding("token_type_embeddings", shape.types)?),
-            embedding_norm: Some(Norm::read(weights, &format!("{root}embeddings.LayerNorm"), &shape)?),
+            embedding_norm: Some(Norm::read(
+                weights,
+                &format!("{root}embeddings.LayerNorm"),
+                &shape,
+            )?),
             final_norm: None,
             head: Head {
                 transform: Some((
@@ -374,7 +384,11 @@ impl Network {
 
     /// Numbers in the weights, those shared counted once.
     pub fn parameters(&self) -> usize {
-        let tables = [Some(&self.tokens), self.positions.as_ref(), self.types.as_ref()];
+        let tables = [
+            Some(&self.tokens),
+            self.positions.as_ref(),
+            self.types.as_ref(),
+        ];
         let head = match self.shape.tied {
             true if self.shape.architecture == Architecture::Bert => self.shape.vocabulary,
             true => 0,
@@ -399,9 +413,13 @@ impl Network {
 
     /// Bytes of weights that one decoded token reads: all but the rows of the tables that it does not use.
     pub fn bytes_per_token(&self) -> usize {
-        let tables = [Some(&self.tokens), self.positions.as_ref(), self.types.as_ref()]
-            .into_iter()
-            .flatten();
+        let tables = [
+            Some(&self.tokens),
+            self.positions.as_ref(),
+            self.types.as_ref(),
+        ]
+        .into_iter()
+        .flatten();
         // A tied table is read whole by the head.
         let unread: usize = tables
             .enumerate()

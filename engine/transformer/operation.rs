@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor,
+};
 use rayon::prelude::*;
 
 use crate::kernel::attention::{Head, gather, scatter};
@@ -112,13 +114,27 @@ impl CustomOp2 for Normalise {
         "rms-norm"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         made(self.forward(slice(x, lx)?, slice(w, lw)?, &[]), lx.shape())
     }
 
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let [rows, weight, _] = look(x, |values| {
-            look(w, |weight| look(gradient, |back| self.backward(values, weight, false, back)))
+            look(w, |weight| {
+                look(gradient, |back| self.backward(values, weight, false, back))
+            })
         })???;
         Ok((Some(like(rows, x)?), Some(like(weight, w)?)))
     }
@@ -153,7 +169,9 @@ impl CustomOp3 for Normalise {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let [rows, weight, bias] = look(x, |values| {
-            look(w, |weight| look(gradient, |back| self.backward(values, weight, true, back)))
+            look(w, |weight| {
+                look(gradient, |back| self.backward(values, weight, true, back))
+            })
         })???;
         Ok((
             Some(like(rows, x)?),
@@ -297,7 +315,13 @@ impl Attend {
         }
     }
 
-    fn backward(&self, queries: &[f32], keys: &[f32], values: &[f32], gradient: &[f32]) -> [Vec<f32>; 3] {
+    fn backward(
+        &self,
+        queries: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        gradient: &[f32],
+    ) -> [Vec<f32>; 3] {
         let parts = self.each(keys, values, |sequence, kv, head, k, v| {
             let group = self.group(kv);
             let mut to_queries = vec![0.0; group.len() * self.length * self.width];
@@ -388,7 +412,13 @@ impl CustomOp2 for Gate {
         "gate"
     }
 
-    fn cpu_fwd(&self, g: &CpuStorage, lg: &Layout, u: &CpuStorage, lu: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        g: &CpuStorage,
+        lg: &Layout,
+        u: &CpuStorage,
+        lu: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (g, u) = (slice(g, lg)?, slice(u, lu)?);
         let mut output = vec![0.0; g.len()];
         output
@@ -399,7 +429,13 @@ impl CustomOp2 for Gate {
         made(output, lg.shape())
     }
 
-    fn bwd(&self, g: &Tensor, u: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        g: &Tensor,
+        u: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (to_g, to_u) = look(g, |g| {
             look(u, |u| {
                 look(gradient, |back| {

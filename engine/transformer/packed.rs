@@ -23,7 +23,9 @@ impl Packed {
     pub(super) fn new(values: &[f32], run: usize, codec: Codec) -> Self {
         let group = codec.group.min(run).max(1);
         if codec.bits == 16 {
-            let halves = values.iter().map(|&value| f16::from_f32(value.clamp(-65504.0, 65504.0)));
+            let halves = values
+                .iter()
+                .map(|&value| f16::from_f32(value.clamp(-65504.0, 65504.0)));
             return Self {
                 codes: halves.flat_map(f16::to_le_bytes).collect(),
                 groups: Vec::new(),
@@ -50,7 +52,9 @@ impl Packed {
                     scale => 1.0 / scale,
                 };
                 for &value in part {
-                    let code = ((value - offset.to_f32()) * inverse).round().clamp(0.0, levels);
+                    let code = ((value - offset.to_f32()) * inverse)
+                        .round()
+                        .clamp(0.0, levels);
                     let shift = (at % each) * usize::from(codec.bits);
                     codes[at / each] |= (code as u8) << shift;
                     at += 1;

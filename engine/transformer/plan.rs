@@ -133,11 +133,13 @@ impl Plan {
                 ))));
             }
             if self.layers[layer.source].source != layer.source {
-                return Err(place(fault(format!(
-                    "the source {} reads another layer's cache itself",
-                    layer.source
-                ))
-                .advice("name the layer that owns the cache")));
+                return Err(place(
+                    fault(format!(
+                        "the source {} reads another layer's cache itself",
+                        layer.source
+                    ))
+                    .advice("name the layer that owns the cache"),
+                ));
             }
             for storage in [layer.keys, layer.values] {
                 if let Storage::Quantised(codec) = storage {
@@ -152,11 +154,10 @@ impl Plan {
 impl Codec {
     fn check(&self) -> Result<()> {
         if !matches!(self.bits, 2 | 4 | 8 | 16) {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("a codec of {} bits", self.bits),
-            )
-            .advice("2, 4, 8 and 16 are built"));
+            return Err(
+                Error::new(ErrorKind::Input, format!("a codec of {} bits", self.bits))
+                    .advice("2, 4, 8 and 16 are built"),
+            );
         }
         if !(1..=4096).contains(&self.group) {
             return Err(Error::new(

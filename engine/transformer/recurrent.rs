@@ -5,11 +5,11 @@
 
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Shape, Tensor};
 
+use crate::Result;
+use crate::transformer::Configuration;
 use crate::transformer::dense::{Dense, Dropout};
 use crate::transformer::operation::look;
 use crate::transformer::weights::{Linear, Weights};
-use crate::transformer::Configuration;
-use crate::Result;
 
 /// A net of LSTM layers with its weights.
 #[derive(Clone, Debug)]
@@ -37,7 +37,10 @@ pub struct Memory {
 impl Memory {
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|(h, c)| (h.len() + c.len()) * 4).sum()
+        self.layers
+            .iter()
+            .map(|(h, c)| (h.len() + c.len()) * 4)
+            .sum()
     }
 }
 
@@ -53,7 +56,8 @@ impl Recurrent {
             .map(|layer| {
                 Ok(Layer {
                     input: Linear::read(weights, &format!("layers.{layer}.input"), d, 4 * d)?,
-                    recurrent: weights.need(&format!("layers.{layer}.recurrent.weight"), &[4 * d, d])?,
+                    recurrent: weights
+                        .need(&format!("layers.{layer}.recurrent.weight"), &[4 * d, d])?,
                 })
             })
             .collect::<Result<_>>()?;
@@ -239,7 +243,11 @@ impl CustomOp2 for Recurrence {
             Some((from, to)) => Ok(storage.as_slice::<f32>()?[from..to].to_vec()),
             None => candle_core::bail!("the operand is not contiguous"),
         };
-        let recurrent = Tensor::from_vec(slice(recurrent, lr)?, (4 * self.width, self.width), &Device::Cpu)?;
+        let recurrent = Tensor::from_vec(
+            slice(recurrent, lr)?,
+            (4 * self.width, self.width),
+            &Device::Cpu,
+        )?;
         let trail = self.run(&slice(inputs, li)?, &recurrent)?;
         Ok((
             CpuStorage::F32(trail.h),

@@ -102,7 +102,12 @@ impl Rope {
         let need = |key: &str| {
             given(key)
                 .filter(|number| number.is_finite() && *number > 0.0)
-                .ok_or_else(|| Error::new(ErrorKind::Format, format!("{key} is missing or not above 0")))
+                .ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::Format,
+                        format!("{key} is missing or not above 0"),
+                    )
+                })
         };
         let theta = given("rope_theta").unwrap_or(10_000.0);
         if !(theta.is_finite() && theta > 1.0) {
@@ -131,7 +136,12 @@ impl Rope {
                 .filter(|values| {
                     values.len() == width / 2 && values.iter().all(|v| v.is_finite() && *v > 0.0)
                 })
-                .ok_or_else(|| Error::new(ErrorKind::Format, format!("{key} is not a list of {} factors", width / 2)))
+                .ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::Format,
+                        format!("{key} is not a list of {} factors", width / 2),
+                    )
+                })
         };
         let scaling = match kind {
             "default" => RopeScaling::None,
@@ -153,7 +163,11 @@ impl Rope {
                     true => 0.1 * scale * factor.ln() + 1.0,
                     false => 1.0,
                 };
-                let length = match (given("attention_factor"), given("mscale"), given("mscale_all_dim")) {
+                let length = match (
+                    given("attention_factor"),
+                    given("mscale"),
+                    given("mscale_all_dim"),
+                ) {
                     (Some(length), ..) => length,
                     (None, Some(one), Some(all)) if one != 0.0 && all != 0.0 => {
                         temperature(one) / temperature(all)
@@ -357,8 +371,10 @@ mod tests {
         let dynamic = read(serde_json::json!({"type": "dynamic", "factor": 2.0}));
         assert_eq!(dynamic.frequencies(64).0, plain);
         assert!(dynamic.frequencies(128).0[7] < plain[7]);
-        let llama = read(serde_json::json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0, "original_max_position_embeddings": 64}));
+        let llama = read(
+            serde_json::json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 64}),
+        );
         let found = llama.frequencies(10).0;
         assert_eq!(found[0], plain[0]);
         assert!((found[7] * 8.0 - plain[7]).abs() < 1e-9);

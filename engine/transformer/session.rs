@@ -74,10 +74,11 @@ impl Session {
     ) -> Result<Self> {
         sampling.check()?;
         let Some(&token) = prompt.last() else {
-            return Err(
-                Error::new(ErrorKind::Input, "the prompt is empty: there is nothing to follow")
-                    .advice("give at least one token"),
-            );
+            return Err(Error::new(
+                ErrorKind::Input,
+                "the prompt is empty: there is nothing to follow",
+            )
+            .advice("give at least one token"));
         };
         let SessionOptions {
             plan,
@@ -140,7 +141,10 @@ impl Session {
             }
             State::Recurrent(memory) => {
                 let Body::Recurrent(recurrent) = &**self.model.body() else {
-                    return Err(Error::new(ErrorKind::Unsupported, "the model is not recurrent"));
+                    return Err(Error::new(
+                        ErrorKind::Unsupported,
+                        "the model is not recurrent",
+                    ));
                 };
                 for &token in tokens {
                     self.scores = recurrent.step(memory, token)?;

@@ -97,7 +97,8 @@ impl Scores {
             for head in 0..self.heads {
                 for (at, &slot) in slots.iter().enumerate() {
                     if (slot as usize) < columns {
-                        sums[head * slots.len() + at] += weight * row[head * columns + slot as usize];
+                        sums[head * slots.len() + at] +=
+                            weight * row[head * columns + slot as usize];
                     }
                 }
             }
@@ -355,18 +356,19 @@ impl Slots {
             if page.live < self.page || (newest as usize) + self.plan.residual >= next as usize {
                 continue;
             }
-            let close = |block: &mut Block, rows: usize, columns: usize, along_columns: bool, codec| {
-                if let Block::Open(open) = block {
-                    let packed = match along_columns {
-                        true => Packed::new(open, columns, codec),
-                        false => Packed::new(&turn(open, rows, columns), rows, codec),
-                    };
-                    *block = Block::Packed {
-                        packed,
-                        turned: !along_columns,
-                    };
-                }
-            };
+            let close =
+                |block: &mut Block, rows: usize, columns: usize, along_columns: bool, codec| {
+                    if let Block::Open(open) = block {
+                        let packed = match along_columns {
+                            true => Packed::new(open, columns, codec),
+                            false => Packed::new(&turn(open, rows, columns), rows, codec),
+                        };
+                        *block = Block::Packed {
+                            packed,
+                            turned: !along_columns,
+                        };
+                    }
+                };
             if let Some(codec) = keys {
                 let tokens_run = codec.axis == Axis::Channel;
                 close(&mut page.keys, self.width, self.page, tokens_run, codec);

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::Result;
 use crate::kernel::random::Random;
 use crate::transformer::dense::{Dense, surprises};
 use crate::transformer::flow::{Taps, Want};
 use crate::transformer::keeper::Phase;
 use crate::transformer::{Cache, Network, Plan};
-use crate::Result;
 
 /// One row of a network's table: a batch of sequences after prompts of one length.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,7 +40,13 @@ pub struct BatchSpeed {
 ///
 /// # Errors
 /// As [`Network::advance`].
-pub fn batch_speed(network: &Network, plan: &Plan, batch: usize, prompt: usize, new: usize) -> Result<BatchSpeed> {
+pub fn batch_speed(
+    network: &Network,
+    plan: &Plan,
+    batch: usize,
+    prompt: usize,
+    new: usize,
+) -> Result<BatchSpeed> {
     let shape = network.configuration();
     let planned = network.planned(plan)?;
     let mut random = Random::new(17);
@@ -57,7 +63,13 @@ pub fn batch_speed(network: &Network, plan: &Plan, batch: usize, prompt: usize, 
     for _ in 0..3 {
         cache = Cache::new(shape, plan.clone(), batch)?;
         let begun = Instant::now();
-        planned.advance(&mut cache, &views, Phase::Prefill, Want::Last, &mut Taps::default())?;
+        planned.advance(
+            &mut cache,
+            &views,
+            Phase::Prefill,
+            Want::Last,
+            &mut Taps::default(),
+        )?;
         best = best.min(begun.elapsed().as_secs_f64());
     }
     let mut steps = Vec::with_capacity(new);
@@ -67,7 +79,13 @@ pub fn batch_speed(network: &Network, plan: &Plan, batch: usize, prompt: usize, 
             .collect();
         let views: Vec<&[u32]> = next.iter().map(<[u32; 1]>::as_slice).collect();
         let begun = Instant::now();
-        planned.advance(&mut cache, &views, Phase::Decode, Want::Last, &mut Taps::default())?;
+        planned.advance(
+            &mut cache,
+            &views,
+            Phase::Decode,
+            Want::Last,
+            &mut Taps::default(),
+        )?;
         steps.push(begun.elapsed().as_secs_f64());
     }
     let total: f64 = steps.iter().sum();
@@ -106,6 +124,8 @@ pub fn learn_once(network: &Network, sequences: usize, length: usize) -> Result<
         ..Dense::default()
     };
     let x = network.dense(&input, None, None)?;
-    surprises(&network.scores(&x)?, &targets)?.mean_all()?.backward()?;
+    surprises(&network.scores(&x)?, &targets)?
+        .mean_all()?
+        .backward()?;
     Ok(targets.len())
 }

@@ -11,7 +11,10 @@ use crate::{Error, ErrorKind, Result};
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        Self::new(ErrorKind::Numeric, format!("tensor arithmetic failed: {error}"))
+        Self::new(
+            ErrorKind::Numeric,
+            format!("tensor arithmetic failed: {error}"),
+        )
     }
 }
 
@@ -59,7 +62,10 @@ impl Weights {
         if tensor.dims() != shape {
             return Err(Error::new(
                 ErrorKind::Format,
-                format!("the shape is {:?}, config.json wants {shape:?}", tensor.dims()),
+                format!(
+                    "the shape is {:?}, config.json wants {shape:?}",
+                    tensor.dims()
+                ),
             )
             .at(name));
         }
@@ -89,7 +95,9 @@ impl Weights {
                 values.iter().all(|value| value.is_finite())
             })?;
             if !finite {
-                return Err(Error::new(ErrorKind::Numeric, "holds a value that is not finite").at(name));
+                return Err(
+                    Error::new(ErrorKind::Numeric, "holds a value that is not finite").at(name),
+                );
             }
         }
         Ok(())
@@ -108,13 +116,20 @@ impl Linear {
     /// A matrix stored `[out, in]` under `name.weight`, with `name.bias` where there is one.
     pub(super) fn read(weights: &Weights, name: &str, input: usize, output: usize) -> Result<Self> {
         Ok(Self {
-            matrix: weights.need(&format!("{name}.weight"), &[output, input])?.t()?,
+            matrix: weights
+                .need(&format!("{name}.weight"), &[output, input])?
+                .t()?,
             bias: weights.find(&format!("{name}.bias"), &[output])?,
         })
     }
 
     /// A matrix stored `[in, out]`, as GPT-2 stores it.
-    pub(super) fn read_wide(weights: &Weights, name: &str, input: usize, output: usize) -> Result<Self> {
+    pub(super) fn read_wide(
+        weights: &Weights,
+        name: &str,
+        input: usize,
+        output: usize,
+    ) -> Result<Self> {
         Ok(Self {
             matrix: weights.need(&format!("{name}.weight"), &[input, output])?,
             bias: weights.find(&format!("{name}.bias"), &[output])?,
