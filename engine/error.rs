@@ -3,6 +3,7 @@
 //! An [`Error`] has a [`ErrorKind`] for programs and a sentence for people. The sentence says *what*
 //! happened, *where* (a file, a block, a line, a node, a step) and, where something can be done, *what
 //! to do*. Details may change in any release; the kinds only grow.
+#![forbid(unsafe_code)]
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -1,4 +1,5 @@
 //! The command `brillm`.
+#![forbid(unsafe_code)]
 
 /// The English model, aligned so that its blocks can be used where they lie.
 #[cfg(english_model)]

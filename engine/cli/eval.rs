@@ -6,7 +6,6 @@ use clap::Args;
 use serde_json::json;
 
 use crate::measure::Windows;
-use crate::model::ChargeSettings;
 use crate::run::{Engine, Evaluation, evaluate_stream, evaluate_windows};
 use crate::text::{Corpus, CorpusOptions, read_ids};
 use crate::{Error, ErrorKind, Result};
@@ -36,7 +35,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with_all = ["ids", "windows", "charges", "contexts"])]
     documents: bool,
     /// Switches on charges: those the model was fitted with, or DECAY,NODE,EDGE,SCALE.
-    #[arg(long, num_args = 0..=1, default_missing_value = "model", value_name = "DECAY,NODE,EDGE,SCALE")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
     charges: Option<String>,
     /// Perplexity of a window's last tokens after contexts of these lengths: how far the past reaches.
     #[arg(long, value_delimiter = ',', value_name = "N,…")]
@@ -112,7 +111,10 @@ impl Arguments {
                     mechanism,
                     &tokens[..to],
                     from,
-                    self.charges(&model)?.map(|c| c.charges()),
+                    match &self.charges {
+                        Some(text) => Some(model.charges(text)?.charges()),
+                        None => None,
+                    },
                 )?
             }
         };
@@ -182,34 +184,6 @@ impl Arguments {
                 (self.first_window * stride + 1, to)
             }
             None => (1, tokens),
-        }
-    }
-
-    fn charges(&self, model: &crate::Model) -> Result<Option<ChargeSettings>> {
-        match self.charges.as_deref() {
-            None => Ok(None),
-            Some("model") => model.metadata().charges.map(Some).ok_or_else(|| {
-                Error::new(ErrorKind::Input, "the model was not fitted with charges")
-                    .advice("give them as --charges DECAY,NODE,EDGE,SCALE")
-            }),
-            Some(text) => {
-                let numbers: Option<Vec<f64>> = text
-                    .split(',')
-                    .map(|number| number.trim().parse().ok())
-                    .collect();
-                match numbers.as_deref() {
-                    Some(&[decay, node, edge, scale]) => Ok(Some(ChargeSettings {
-                        decay,
-                        node_strength: node as f32,
-                        edge_strength: edge as f32,
-                        scale: scale as f32,
-                    })),
-                    _ => Err(Error::new(
-                        ErrorKind::Input,
-                        format!("{text:?} is not DECAY,NODE,EDGE,SCALE"),
-                    )),
-                }
-            }
         }
     }
 

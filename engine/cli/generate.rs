@@ -33,9 +33,9 @@ pub(super) struct Arguments {
     /// Makes a token the first new one, or new token STEP (from 0); may be given several times.
     #[arg(long, value_name = "ID[@STEP]", value_parser = parse_forced)]
     force: Vec<(u32, usize)>,
-    /// Switches on the charges of visited tokens that the model was fitted with.
-    #[arg(long)]
-    charges: bool,
+    /// Switches on charges of visited tokens: those the model was fitted with, or DECAY,NODE,EDGE,SCALE.
+    #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
+    charges: Option<String>,
     /// Writes the session here when done, to go on later.
     #[arg(long, value_name = "FILE")]
     save_session: Option<PathBuf>,
@@ -88,7 +88,6 @@ impl Arguments {
             .prompt
             .request(ids.to_vec(), 0.7)
             .ignore_end(self.ignore_end)
-            .charges(self.charges)
             .cancel(super::interrupted().clone());
         for stop in &self.stop {
             request = request.stop(stop);
@@ -145,11 +144,12 @@ impl Arguments {
         ids: Vec<u32>,
     ) -> Result<()> {
         use crate::transformer::Architecture;
-        if self.save_session.is_some() || self.load_session.is_some() {
-            return Err(
-                Error::new(ErrorKind::Unsupported, "saved sessions belong to a graph")
-                    .advice("leave them out, or use a .bril model"),
-            );
+        if self.save_session.is_some() || self.load_session.is_some() || self.charges.is_some() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "saved sessions and charges belong to a graph",
+            )
+            .advice("leave them out, or use a .bril model"));
         }
         if let Some(width) = self.beam {
             return self.transformer_beam(model, &ids, width);
@@ -228,6 +228,9 @@ impl Arguments {
             return self.beam(model, &ids, width);
         }
         let mut request = self.request(&ids)?;
+        if let Some(text) = &self.charges {
+            request = request.charges(model.charges(text)?);
+        }
         if let Some(path) = &self.load_session {
             let text = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
             let state: SessionState = serde_json::from_slice(&text).map_err(|error| {

@@ -1,5 +1,6 @@
 //! The commands: arguments in, text or JSON out, exit codes. One file a command; everything they do is in
 //! the rooms below.
+#![forbid(unsafe_code)]
 
 mod baseline;
 mod bench;

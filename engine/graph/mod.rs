@@ -7,6 +7,7 @@
 //! strongest edges ([`GraphSummary`], [`NodeSummary`]), what reaches what ([`Reach`], [`Components`]), what
 //! matters ([`PageRank`]), the ways from one token to another ([`least_paths`]), and a part of the graph
 //! ([`Subgraph`]) in the formats of other programs ([`export`]).
+#![forbid(unsafe_code)]
 
 mod build;
 mod discount;

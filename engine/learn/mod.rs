@@ -2,6 +2,7 @@
 //!
 //! In: a recipe and text. Out: a model, a log, checkpoints. The learners walk the same path as `signal`,
 //! many sequences at once, and then back; the trainer repeats that until the recipe is done.
+#![forbid(unsafe_code)]
 
 pub mod adamw;
 #[cfg(feature = "cli")]
@@ -15,6 +16,7 @@ mod dropout;
 pub mod graph_learner;
 pub mod learner;
 pub mod log;
+mod network_recipe;
 pub mod own;
 pub mod parameter;
 #[cfg(feature = "cli")]

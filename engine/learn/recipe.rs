@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::learn::adamw::{AdamMode, AdamW};
+pub use crate::learn::network_recipe::{Kind, NetworkRecipe, Style};
 use crate::signal::{EdgeForm, Profile};
 use crate::text::CorpusFormat;
 use crate::{Error, ErrorKind, Result};
@@ -45,84 +46,6 @@ pub struct Recipe {
 
 fn one() -> u64 {
     1
-}
-
-/// What a recipe trains.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// A token graph.
-    #[default]
-    Graph,
-    /// A transformer that sees what came before.
-    Gpt,
-    /// A transformer that sees both sides and fills in what is masked.
-    Bert,
-    /// A recurrent net of LSTM layers.
-    Lstm,
-}
-
-impl Kind {
-    fn is_graph(&self) -> bool {
-        *self == Self::Graph
-    }
-}
-
-/// How the layers of a gpt are built.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Style {
-    /// Rotary positions, RMS norms, gated feed-forward layers.
-    #[default]
-    Llama,
-    /// Learned positions, layer norms, GELU.
-    Gpt2,
-}
-
-/// The shape of a network that is trained from scratch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct NetworkRecipe {
-    /// How a gpt's layers are built.
-    pub style: Style,
-    /// Components of the hidden stream, `D`.
-    pub width: usize,
-    /// Layers, `L`.
-    pub layers: usize,
-    /// Query heads, `H`.
-    pub heads: usize,
-    /// Key heads of a llama; as many as query heads without it.
-    pub kv_heads: Option<usize>,
-    /// Components within a feed-forward layer; by the style without it.
-    pub feed_forward: Option<usize>,
-    /// Positions; `train.steps` without it.
-    pub context: Option<usize>,
-    /// Whether the output matrix is the embedding.
-    pub tied: bool,
-    /// θ of rotary positions.
-    pub rope_theta: f64,
-    /// The share of tokens that a bert has to fill in.
-    pub mask_share: f64,
-    /// Whether the model is saved in half precision.
-    pub half: bool,
-}
-
-impl Default for NetworkRecipe {
-    fn default() -> Self {
-        Self {
-            style: Style::Llama,
-            width: 128,
-            layers: 4,
-            heads: 4,
-            kv_heads: None,
-            feed_forward: None,
-            context: None,
-            tied: true,
-            rope_theta: 10_000.0,
-            mask_share: 0.15,
-            half: false,
-        }
-    }
 }
 
 /// Where text comes from and how it becomes tokens.
@@ -390,8 +313,33 @@ impl Recipe {
                 Error::new(ErrorKind::Configuration, error.message().to_string()).at("--set")
             })?
         };
+        if let Err(error) = recipe.profile() {
+            let line = recipe
+                .wrong_switch()
+                .and_then(|key| line_of_switch(text, key));
+            return Err(match line {
+                Some(line) => error.at(format!("line {line}")),
+                None => error,
+            });
+        }
         recipe.check()?;
         Ok(recipe)
+    }
+
+    /// The first switch of the profile that does not exist or has no value of its kind.
+    fn wrong_switch(&self) -> Option<&str> {
+        self.profile.iter().find_map(|(key, value)| {
+            let preset = self.profile.get_key_value("preset");
+            let alone = preset.into_iter().chain([(key, value)]);
+            let alone = alone
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            let recipe = Self {
+                profile: alone,
+                ..self.clone()
+            };
+            recipe.profile().is_err().then_some(key.as_str())
+        })
     }
 
     /// The profile: the preset, with the switches the run file names.
@@ -475,7 +423,8 @@ impl Recipe {
             if !self.profile.is_empty() {
                 return fault("[profile] belongs to a graph; a gpt, bert or lstm has [network]");
             }
-            return self.check_network();
+            let network = self.network.clone().unwrap_or_default();
+            return network.check(self.kind, train);
         }
         if self.network.is_some() {
             return fault("[network] belongs to kind = \"gpt\", \"bert\" or \"lstm\"");
@@ -488,47 +437,6 @@ impl Recipe {
         self.profile().map(drop)
     }
 
-    fn check_network(&self) -> Result<()> {
-        let fault = |what: &str| {
-            Err(Error::new(ErrorKind::Configuration, what.to_string()).at("[network]"))
-        };
-        let network = self.network.clone().unwrap_or_default();
-        let sizes = [network.width, network.layers, network.heads];
-        if sizes.contains(&0) || network.width > 1 << 14 || network.layers > 256 {
-            return fault("width must lie in 1..=16384, layers in 1..=256, heads above 0");
-        }
-        if network.width % network.heads != 0 || network.width / network.heads % 2 != 0 {
-            return fault("heads must divide width into parts of an even size");
-        }
-        if let Some(kv) = network.kv_heads
-            && (kv == 0
-                || network.heads % kv != 0
-                || self.kind != Kind::Gpt
-                || network.style != Style::Llama)
-        {
-            return fault("kv-heads must divide heads, and belongs to a gpt of style llama");
-        }
-        if network
-            .context
-            .is_some_and(|context| context < self.train.steps)
-        {
-            return fault("context is shorter than train.steps");
-        }
-        if network.feed_forward == Some(0) || network.feed_forward > Some(1 << 17) {
-            return fault("feed-forward must lie in 1..=131072");
-        }
-        if !(network.mask_share > 0.0 && network.mask_share < 1.0) {
-            return fault("mask-share must lie between 0 and 1");
-        }
-        if !(network.rope_theta > 1.0 && network.rope_theta.is_finite()) {
-            return fault("rope-theta must be above 1");
-        }
-        if self.train.negatives > 0 || self.train.charges {
-            return fault("sampled negatives and charges belong to a graph");
-        }
-        Ok(())
-    }
-
     /// A path of the run file, relative to the folder `base`.
     pub fn resolve(base: &Path, path: &str) -> PathBuf {
         if path == "-" {
@@ -537,6 +445,17 @@ impl Recipe {
             base.join(path)
         }
     }
+}
+
+/// The line of a run file on which a switch of the profile stands.
+fn line_of_switch(text: &str, key: &str) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Switches {
+        profile: std::collections::BTreeMap<String, toml::Spanned<toml::Value>>,
+    }
+    let switches: Switches = toml::from_str(text).ok()?;
+    let start = switches.profile.get(key)?.span().start;
+    Some(text[..start].matches('\n').count() + 1)
 }
 
 fn set(table: &mut toml::Table, change: &str) -> Result<()> {

@@ -391,7 +391,8 @@ impl Trainer {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let place = |error| Error::io(error, to.display());
     if !from.is_dir() {
-        return std::fs::copy(from, to).map(drop).map_err(place);
+        let bytes = std::fs::read(from).map_err(|error| Error::io(error, from.display()))?;
+        return checkpoint::write_whole(to, &bytes);
     }
     std::fs::create_dir_all(to).map_err(place)?;
     let mut files: Vec<PathBuf> = std::fs::read_dir(from)
@@ -400,7 +401,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         .collect::<Result<_>>()?;
     files.sort_by_key(|path| path.ends_with("config.json"));
     for file in files {
-        std::fs::copy(&file, to.join(file.file_name().unwrap_or_default())).map_err(place)?;
+        let bytes = std::fs::read(&file).map_err(|error| Error::io(error, file.display()))?;
+        checkpoint::write_whole(&to.join(file.file_name().unwrap_or_default()), &bytes)?;
     }
     Ok(())
 }

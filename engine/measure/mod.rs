@@ -3,6 +3,7 @@
 //! In: token ids and any model's probabilities. Out: a [`Perplexity`] over the [`Windows`] of a text, and the
 //! same figure of the n-gram model [`KneserNey`], the rival that every figure of this engine stands next to.
 //! `learn` validates with it; the commands that evaluate and compare models print it.
+#![forbid(unsafe_code)]
 
 mod context_tree;
 mod kneser_ney;

@@ -50,6 +50,34 @@ pub struct ChargeSettings {
     pub scale: f32,
 }
 
+impl std::str::FromStr for ChargeSettings {
+    type Err = Error;
+
+    /// Reads `DECAY,NODE,EDGE,SCALE`.
+    fn from_str(text: &str) -> Result<Self> {
+        let numbers: Option<Vec<f64>> = text
+            .split(',')
+            .map(|number| number.trim().parse().ok())
+            .collect();
+        match numbers.as_deref() {
+            Some(&[decay, node, edge, scale])
+                if numbers.iter().flatten().all(|n| n.is_finite()) =>
+            {
+                Ok(Self {
+                    decay,
+                    node_strength: node as f32,
+                    edge_strength: edge as f32,
+                    scale: scale as f32,
+                })
+            }
+            _ => Err(Error::new(
+                ErrorKind::Input,
+                format!("{text:?} is not DECAY,NODE,EDGE,SCALE"),
+            )),
+        }
+    }
+}
+
 impl ChargeSettings {
     /// Empty charges with these constants.
     pub fn charges(&self) -> Charges {
@@ -195,6 +223,21 @@ impl Model {
     pub fn described(mut self, change: impl FnOnce(&mut Metadata)) -> Self {
         change(&mut self.metadata);
         self
+    }
+
+    /// The charges that streams may switch on: those of `text` (`DECAY,NODE,EDGE,SCALE`), or the model's own
+    /// where it is empty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for a model that was not fitted with any, or for other text.
+    pub fn charges(&self, text: &str) -> Result<ChargeSettings> {
+        if !text.is_empty() {
+            return text.parse();
+        }
+        self.metadata.charges.ok_or_else(|| {
+            Error::new(ErrorKind::Input, "the model was not fitted with charges")
+                .advice("give them as --charges DECAY,NODE,EDGE,SCALE")
+        })
     }
 
     /// What the file says about itself.

@@ -2,6 +2,7 @@
 //!
 //! In: a [`Mechanism`](crate::signal::Mechanism) and a prompt of tokens. Out: tokens, one hop at a time
 //! ([`Session`]), or the paths of least resistance ([`beam()`]). `run` turns them into text.
+#![forbid(unsafe_code)]
 
 mod beam;
 mod charge;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::Model;
+use crate::model::{ChargeSettings, Model};
 use crate::path::{Sampling, Session, SessionState, Walk};
 use crate::signal::Start;
 use crate::text::{Decoder, Tokenizer};
@@ -44,7 +44,7 @@ pub struct Request {
     stops: Vec<String>,
     ignore_end: bool,
     cancel: Option<Arc<AtomicBool>>,
-    charges: bool,
+    charges: Option<ChargeSettings>,
     state: Option<SessionState>,
     injections: Vec<(usize, u32, f32)>,
     forced: BTreeMap<usize, u32>,
@@ -69,7 +69,7 @@ impl Request {
             stops: Vec::new(),
             ignore_end: false,
             cancel: None,
-            charges: false,
+            charges: None,
             state: None,
             injections: Vec::new(),
             forced: BTreeMap::new(),
@@ -118,10 +118,10 @@ impl Request {
         self
     }
 
-    /// Switches on the charges the model was fitted with, if it has any.
+    /// Visited nodes keep charges with these constants (an option for streams).
     #[must_use]
-    pub fn charges(mut self, on: bool) -> Self {
-        self.charges = on;
+    pub fn charges(mut self, settings: ChargeSettings) -> Self {
+        self.charges = Some(settings);
         self
     }
 
@@ -171,9 +171,7 @@ impl Request {
             }
             None => Session::begin(mechanism, &self.prompt, &self.start, self.sampling)?,
         };
-        if self.charges
-            && let Some(settings) = model.metadata().charges
-        {
+        if let Some(settings) = self.charges {
             session.set_charges(settings.charges());
         }
         let ends = if self.ignore_end {
@@ -226,7 +224,7 @@ impl Request {
         if self.stops.iter().any(String::is_empty) {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
         }
-        if self.charges || self.state.is_some() || self.start != Start::Profile {
+        if self.charges.is_some() || self.state.is_some() || self.start != Start::Profile {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "start signals, charges and saved sessions belong to a graph",

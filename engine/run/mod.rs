@@ -2,6 +2,7 @@
 //!
 //! In: a [`Model`](crate::Model) and a [`Request`]. Out: a [`Generation`], an iterator of tokens with
 //! their text. The commands, the server and the C interface are thin over this room.
+#![forbid(unsafe_code)]
 
 mod engine;
 mod evaluation;

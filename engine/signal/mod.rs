@@ -3,6 +3,7 @@
 //! In: a graph, weights and a [`Profile`], joined in a [`Mechanism`]; a node to start at. Out: a [`Flow`],
 //! and at each step the energy of every next node. The room `path` chooses among them; `learn` trains the
 //! same formulas.
+#![forbid(unsafe_code)]
 
 mod blend;
 mod composed;

@@ -2,6 +2,7 @@
 //!
 //! In: strings, files, folders, standard input. Out: token ids, and text again. Every room above deals in
 //! ids only; `run` and the commands bring the text back.
+#![forbid(unsafe_code)]
 
 mod bpe;
 mod corpus;

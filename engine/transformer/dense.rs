@@ -5,8 +5,9 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use crate::kernel::random::Random;
+use crate::transformer::attend::Attend;
 use crate::transformer::network::Network;
-use crate::transformer::operation::{Attend, Surprise, Turn};
+use crate::transformer::operation::{Surprise, Turn};
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::{Error, ErrorKind, Result};
 

@@ -4,7 +4,9 @@
 //! token, as the graph gives them. Written over candle's tensors, so that whatever a technique wants to see or
 //! change is there as plain Rust: a [`Plan`] for the cache, a [`Keeper`] that decides what layers keep, a
 //! [`Probe`] at named taps. Letters besides the engine's: `H` heads, `L` layers, `N` rows, `R` scored rows.
+#![forbid(unsafe_code)]
 
+mod attend;
 mod beam;
 mod cache;
 mod configuration;

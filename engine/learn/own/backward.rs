@@ -1,0 +1,243 @@
+//! The way back: from the fans into the paths, along them, and into nodes and blends.
+
+use rayon::prelude::*;
+
+use super::fan::Group;
+use super::{At, Own};
+use crate::kernel::real::{Operand, Real, multiply};
+use crate::kernel::{blend, position};
+use crate::learn::batch::Batch;
+use crate::learn::parameter::Touched;
+use crate::signal::BlendKind;
+
+impl<R: Real> Own<R> {
+    /// Brings the groups' gradients together, in the order of their sources.
+    pub(super) fn collect(&mut self, groups: &[Group<R>], batch: &Batch) {
+        let d = self.profile.width;
+        let mut d_log_alpha = R::zero();
+        let mut d_gamma = R::zero();
+        let mut sources = Vec::with_capacity(groups.len());
+        for group in groups {
+            for (index, &row) in group.rows.iter().enumerate() {
+                let at = row as usize * d..(row as usize + 1) * d;
+                let mask = &self.path.mask[at.clone()];
+                for (j, sum) in self.path.d_input[at].iter_mut().enumerate() {
+                    *sum = group.d_signals[index * d + j] * mask[j];
+                }
+            }
+            let shared = &mut self.parameters[At::Arena as usize].gradient[..d * d + d];
+            R::fan_edge_backward(
+                &group.signals,
+                &group.d_z[..group.rows.len() * d],
+                d,
+                shared,
+            );
+            if self.profile.target_bias {
+                R::add_scaled(
+                    R::one(),
+                    &group.d_bias,
+                    &mut self.parameters[At::Bias as usize].gradient,
+                );
+            }
+            if self.profile.static_resistance {
+                self.parameters[At::Trust as usize].gradient[group.source as usize] = group.d_trust;
+            }
+            d_log_alpha += group.d_log_alpha;
+            d_gamma += group.d_trust;
+            sources.push(group.source);
+        }
+        if self.profile.static_resistance {
+            self.parameters[At::Trust as usize].touched = Touched::Rows(sources);
+            let scalars = &mut self.parameters[At::Scalars as usize].gradient;
+            scalars[0] += d_log_alpha;
+            scalars[1] += d_gamma;
+        }
+        debug_assert_eq!(self.path.d_input.len(), batch.sequences() * batch.steps * d);
+    }
+
+    /// The way back along every path; `d_input` holds what the energies sent back, then everything.
+    pub(super) fn back(&mut self, batch: &Batch) {
+        let (d, g, steps) = (
+            self.profile.width,
+            self.profile.banks * self.profile.width,
+            batch.steps,
+        );
+        let mut path = std::mem::take(&mut self.path);
+        let this = &*self;
+        let (slots, before, signal) = (&path.slots, &path.before, &path.signal);
+        let (banks, lambda) = (&path.banks, &path.lambda);
+        path.d_input
+            .par_chunks_mut(steps * d)
+            .zip(path.d_before.par_chunks_mut(steps * d))
+            .zip(path.d_gate.par_chunks_mut(steps * g))
+            .enumerate()
+            .for_each(|(sequence, ((d_input, d_before), d_gate))| {
+                let mut d_banks = vec![R::zero(); g];
+                let zero = vec![R::zero(); g];
+                let mut scratch = vec![R::zero(); d * d];
+                for i in (0..steps).rev() {
+                    let row = sequence * steps + i;
+                    let at = i * d..(i + 1) * d;
+                    if i + 1 < steps {
+                        let edge = this.of(At::Arena).row(slots[row] as usize);
+                        let d_z = &d_before[(i + 1) * d..(i + 2) * d];
+                        R::fan_signals_backward(
+                            d_z,
+                            edge,
+                            &mut scratch,
+                            d,
+                            &mut d_input[at.clone()],
+                        );
+                    }
+                    let d_x = &d_input[at.clone()];
+                    let d_gate = &mut d_gate[i * g..(i + 1) * g];
+                    let d_signal = &mut d_before[at];
+                    let signal = &signal[row * d..(row + 1) * d];
+                    let lambda = &lambda[row * g..(row + 1) * g];
+                    let earlier = if i == 0 {
+                        &zero[..]
+                    } else {
+                        &banks[(row - 1) * g..row * g]
+                    };
+                    if this.profile.blend == BlendKind::Position {
+                        if i == 0 {
+                            d_signal.copy_from_slice(d_x);
+                            d_gate.fill(R::zero());
+                        } else {
+                            R::add_scaled(R::one(), d_x, &mut d_banks);
+                            d_signal.fill(R::zero());
+                            blend::advance_backward(
+                                lambda,
+                                signal,
+                                earlier,
+                                &mut d_banks,
+                                d_gate,
+                                d_signal,
+                            );
+                        }
+                    } else {
+                        let mix = &this.of(At::Mix).value;
+                        for j in 0..d {
+                            d_signal[j] = d_x[j] * mix[j];
+                        }
+                        for (d_bank, weight) in
+                            d_banks.chunks_exact_mut(d).zip(mix[d..].chunks_exact(d))
+                        {
+                            for j in 0..d {
+                                d_bank[j] += d_x[j] * weight[j];
+                            }
+                        }
+                        blend::advance_backward(
+                            lambda,
+                            signal,
+                            earlier,
+                            &mut d_banks,
+                            d_gate,
+                            d_signal,
+                        );
+                        for (slope, &l) in d_gate.iter_mut().zip(lambda) {
+                            *slope *= l * (R::one() - l);
+                        }
+                        if this.profile.blend == BlendKind::Gated {
+                            for (k, slope) in d_signal.iter_mut().enumerate() {
+                                *slope += R::dot(d_gate, this.of(At::GateSignal).row(k));
+                            }
+                        }
+                    }
+                    R::gelu_backward(&before[row * d..(row + 1) * d], d_signal);
+                }
+            });
+        self.path = path;
+    }
+
+    /// Adds the rows' gradients to the nodes and blends they belong to, in row order.
+    pub(super) fn scatter(&mut self, batch: &Batch) {
+        let (d, g, steps) = (
+            self.profile.width,
+            self.profile.banks * self.profile.width,
+            batch.steps,
+        );
+        let path = &self.path;
+        let parameters = &mut self.parameters;
+        let mut d_positions = vec![R::zero(); steps];
+        let (mut starts, mut nodes) = (Vec::new(), Vec::new());
+        for row in 0..batch.sequences() * steps {
+            let (sequence, i) = (row / steps, row % steps);
+            let node = batch.sequence(sequence)[i];
+            if i == 0 {
+                let gradient = parameters[At::Start as usize].gradient_row(node as usize);
+                R::add_scaled(R::one(), &path.d_before[row * d..(row + 1) * d], gradient);
+                starts.push(node);
+            }
+            let d_gate = &path.d_gate[row * g..(row + 1) * g];
+            if self.profile.blend == BlendKind::Position {
+                if i > 0 {
+                    d_positions[i - 1] += d_gate.iter().copied().sum();
+                }
+                continue;
+            }
+            nodes.push(node);
+            R::add_scaled(
+                R::one(),
+                d_gate,
+                &mut parameters[At::Decay as usize].gradient,
+            );
+            if self.profile.blend == BlendKind::Gated {
+                R::add_scaled(
+                    R::one(),
+                    d_gate,
+                    parameters[At::Gate as usize].gradient_row(node as usize),
+                );
+            }
+            let (d_x, signal) = (
+                &path.d_input[row * d..(row + 1) * d],
+                &path.signal[row * d..(row + 1) * d],
+            );
+            let d_mix = &mut parameters[At::Mix as usize].gradient;
+            let sources =
+                std::iter::once(signal).chain(path.banks[row * g..(row + 1) * g].chunks_exact(d));
+            for (gradient, source) in d_mix.chunks_exact_mut(d).zip(sources) {
+                for j in 0..d {
+                    gradient[j] += d_x[j] * source[j];
+                }
+            }
+        }
+        if self.profile.blend == BlendKind::Position {
+            let weights = position::weights(&parameters[At::Positions as usize].value, steps);
+            let gradient = &mut parameters[At::Positions as usize].gradient;
+            position::weights_backward(&weights, &d_positions, gradient);
+        }
+        if self.profile.blend == BlendKind::Gated {
+            let rows = batch.sequences() * steps;
+            let signal = Operand::new(&path.signal, rows, d).transposed();
+            let d_gate = Operand::new(&path.d_gate, rows, g);
+            multiply(
+                R::one(),
+                signal,
+                d_gate,
+                R::one(),
+                &mut parameters[At::GateSignal as usize].gradient,
+            );
+        }
+        for (at, mut rows) in [(At::Start, starts), (At::Gate, nodes)] {
+            rows.sort_unstable();
+            rows.dedup();
+            if parameters[at as usize].shape[0] > 0 {
+                parameters[at as usize].touched = Touched::Rows(rows);
+            }
+        }
+    }
+
+    /// Adds what the paths over the shared edge send back.
+    pub(super) fn shared_path_gradient(&mut self, batch: &Batch) {
+        let (d, steps) = (self.profile.width, batch.steps);
+        let shared = &mut self.parameters[At::Arena as usize].gradient[..d * d + d];
+        for (row, &slot) in self.path.slots.iter().enumerate() {
+            if slot == 0 && row % steps + 1 < steps {
+                let input = &self.path.input[row * d..(row + 1) * d];
+                let d_z = &self.path.d_before[(row + 1) * d..(row + 2) * d];
+                R::fan_edge_backward(input, d_z, d, shared);
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Scoring the fans: rows grouped by source, one product over each own edge of a group.
+
+use rayon::prelude::*;
+
+use super::{At, Own};
+use crate::graph::{NodeId, TokenGraph};
+use crate::kernel::real::Real;
+use crate::learn::batch::Batch;
+use crate::learn::prior::Prior;
+use crate::signal::EnergyKind;
+
+/// One source node's rows in a batch, and what scoring them left.
+pub(super) struct Group<R> {
+    pub(super) source: u32,
+    pub(super) rows: Vec<u32>,
+    /// Own slots scored, ascending.
+    pub(super) slots: Vec<u32>,
+    /// Signals as the energies see them. `[n, D]`
+    pub(super) signals: Vec<R>,
+    /// Gradients before activation: of the shared edge, then of each slot. `[1 + F, n, D]`
+    pub(super) d_z: Vec<R>,
+    /// Gradients of the signals. `[n, D]`
+    pub(super) d_signals: Vec<R>,
+    pub(super) d_trust: R,
+    pub(super) d_bias: Vec<R>,
+    pub(super) d_log_alpha: R,
+    pub(super) nats: f64,
+}
+
+impl<R: Real> Own<R> {
+    /// Energies, softmax and, if `learn`, the gradients into every fan.
+    pub(super) fn score(
+        &self,
+        graph: &TokenGraph,
+        prior: &Prior<R>,
+        batch: &Batch,
+        learn: bool,
+    ) -> Vec<Group<R>> {
+        let steps = batch.steps;
+        let mut order: Vec<(u32, u32)> = (0..batch.sequences())
+            .flat_map(|b| (0..steps).map(move |i| (batch.sequence(b)[i], (b * steps + i) as u32)))
+            .collect();
+        order.sort_unstable();
+        let groups: Vec<&[(u32, u32)]> = order.chunk_by(|a, b| a.0 == b.0).collect();
+        let table: Vec<Vec<R>> = (0..steps).map(|hop| self.position_row(hop)).collect();
+        groups
+            .into_par_iter()
+            .map(|rows| self.score_group(graph, prior, batch, rows, &table, learn))
+            .collect()
+    }
+
+    fn score_group(
+        &self,
+        graph: &TokenGraph,
+        prior: &Prior<R>,
+        batch: &Batch,
+        rows: &[(u32, u32)],
+        table: &[Vec<R>],
+        learn: bool,
+    ) -> Group<R> {
+        let (v, d, steps) = (graph.nodes(), self.profile.width, batch.steps);
+        let source = rows[0].0;
+        let rows: Vec<u32> = rows.iter().map(|&(_, row)| row).collect();
+        let n = rows.len();
+        let fan = graph.fan(NodeId(source));
+        let mut edges: Vec<(u32, u32)> = fan
+            .slots
+            .iter()
+            .zip(fan.targets)
+            .filter(|&(&slot, _)| slot > 0)
+            .map(|(&s, &t)| (s, t))
+            .collect();
+        if let Some(candidates) = &batch.candidates {
+            let mut wanted: Vec<u32> = rows
+                .iter()
+                .flat_map(|&row| candidates.of(row as usize).iter().copied())
+                .collect();
+            wanted.sort_unstable();
+            edges.retain(|(_, target)| wanted.binary_search(target).is_ok());
+        }
+
+        let mut signals = Vec::with_capacity(n * d);
+        let mut base = Vec::with_capacity(n * d);
+        for &row in &rows {
+            let at = row as usize * d..(row as usize + 1) * d;
+            signals.extend(
+                self.path.input[at.clone()]
+                    .iter()
+                    .zip(&self.path.mask[at])
+                    .map(|(&x, &m)| x * m),
+            );
+            base.extend_from_slice(&table[row as usize % steps]);
+        }
+        let squared = self.profile.energy == EnergyKind::Squared;
+        let mut d_z = vec![R::zero(); (1 + edges.len()) * n * d];
+        let mut energies = vec![R::zero(); (1 + edges.len()) * n];
+        let slots = std::iter::once(0).chain(edges.iter().map(|&(slot, _)| slot));
+        for ((slot, slopes), energies) in slots
+            .zip(d_z.chunks_exact_mut(n * d))
+            .zip(energies.chunks_exact_mut(n))
+        {
+            let edge = self.of(At::Arena).row(slot as usize);
+            R::fan_forward(&signals, &base, edge, squared, slopes, energies);
+        }
+
+        let mut group = Group {
+            source,
+            slots: edges.iter().map(|&(slot, _)| slot).collect(),
+            signals,
+            d_z,
+            d_signals: vec![R::zero(); if learn { n * d } else { 0 }],
+            d_trust: R::zero(),
+            d_bias: vec![
+                R::zero();
+                if learn {
+                    self.of(At::Bias).value.len()
+                } else {
+                    0
+                }
+            ],
+            d_log_alpha: R::zero(),
+            nats: 0.0,
+            rows,
+        };
+        // Energies become their own gradients, row by row.
+        for index in 0..n {
+            let column: Vec<R> = (0..=edges.len())
+                .map(|edge| energies[edge * n + index])
+                .collect();
+            let slopes = self.softmax_row(
+                graph, prior, batch, &mut group, index, v, &edges, &column, learn,
+            );
+            for (edge, slope) in slopes.into_iter().enumerate() {
+                let energy = energies[edge * n + index];
+                energies[edge * n + index] = if squared {
+                    slope + slope
+                } else if energy > R::zero() {
+                    slope / energy
+                } else {
+                    R::zero()
+                };
+            }
+        }
+        if learn {
+            let mut scratch = vec![R::zero(); d * d];
+            let slots = std::iter::once(0).chain(group.slots.iter().copied());
+            for (edge, (slot, d_z)) in slots.zip(group.d_z.chunks_exact_mut(n * d)).enumerate() {
+                for (index, row) in d_z.chunks_exact_mut(d).enumerate() {
+                    R::scale(energies[edge * n + index], row);
+                }
+                let weights = self.of(At::Arena).row(slot as usize);
+                R::fan_signals_backward(d_z, weights, &mut scratch, d, &mut group.d_signals);
+            }
+        } else {
+            group.d_z = Vec::new();
+        }
+        group
+    }
+}

@@ -1,0 +1,192 @@
+//! The softmax of one row: over all V targets, over classes of equal energy, or over sampled candidates.
+
+use super::fan::Group;
+use super::{At, Own};
+use crate::graph::{NodeId, TokenGraph};
+use crate::kernel::real::Real;
+use crate::learn::batch::Batch;
+use crate::learn::prior::Prior;
+
+impl<R: Real> Own<R> {
+    /// Softmax of one row; returns the gradient of each energy (shared first), empty unless `learn`.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one row needs all of its surroundings"
+    )]
+    pub(super) fn softmax_row(
+        &self,
+        graph: &TokenGraph,
+        prior: &Prior<R>,
+        batch: &Batch,
+        group: &mut Group<R>,
+        index: usize,
+        v: usize,
+        edges: &[(u32, u32)],
+        energies: &[R],
+        learn: bool,
+    ) -> Vec<R> {
+        let row = group.rows[index] as usize;
+        let (sequence, step) = (row / batch.steps, row % batch.steps);
+        let next = batch.sequence(sequence)[step + 1];
+        let fold = batch.folds[sequence] as usize;
+        let (alpha, gamma) = self.scalars();
+        let uses_prior = self.profile.static_resistance;
+        let trust = if uses_prior {
+            gamma + self.of(At::Trust).value[group.source as usize]
+        } else {
+            R::zero()
+        };
+        let scale = R::one() / R::of((batch.sequences() * batch.steps) as f64);
+        let edge_of = |target: u32| {
+            edges
+                .binary_search_by_key(&target, |&(_, t)| t)
+                .map_or(0, |place| place + 1)
+        };
+        let mut slopes = vec![R::zero(); if learn { energies.len() } else { 0 }];
+
+        // Which targets are scored: given candidates, all V, or classes where nothing but energy counts.
+        if batch.candidates.is_none() && !uses_prior && !self.profile.target_bias {
+            let shared = v - edges.len();
+            let top = energies.iter().copied().fold(energies[0], R::max);
+            let mut total = R::of(shared as f64) * (alpha * (energies[0] - top)).exp();
+            for &energy in &energies[1..] {
+                total += (alpha * (energy - top)).exp();
+            }
+            let chosen = edge_of(next);
+            group.nats += (alpha * (top - energies[chosen]) + total.ln()).wide();
+            if learn {
+                for (edge, slope) in slopes.iter_mut().enumerate() {
+                    let times = if edge == 0 {
+                        R::of(shared as f64)
+                    } else {
+                        R::one()
+                    };
+                    *slope = times * (alpha * (energies[edge] - top)).exp() / total * scale;
+                }
+                slopes[chosen] -= scale;
+            }
+        } else {
+            let (targets, mut scores): (Option<&[u32]>, Vec<R>) = match &batch.candidates {
+                Some(candidates) => {
+                    let targets = candidates.of(row);
+                    let scores = targets
+                        .iter()
+                        .map(|&t| self.bare_score(graph, prior, fold, trust, group.source, t));
+                    (Some(targets), scores.collect())
+                }
+                None => {
+                    let mut scores = match self.profile.target_bias {
+                        true => self.of(At::Bias).value.clone(),
+                        false => vec![R::zero(); v],
+                    };
+                    if uses_prior {
+                        R::add_scaled(-trust, prior.target(fold), &mut scores);
+                        for edge in graph.row(NodeId(group.source)) {
+                            scores[graph.targets()[edge] as usize] +=
+                                trust * prior.lift(fold)[edge];
+                        }
+                    }
+                    (None, scores)
+                }
+            };
+            let chosen = match targets {
+                Some(targets) => {
+                    for (score, &target) in scores.iter_mut().zip(targets) {
+                        *score += alpha * energies[edge_of(target)];
+                    }
+                    0
+                }
+                None => {
+                    let shared = alpha * energies[0];
+                    for score in &mut scores {
+                        *score += shared;
+                    }
+                    for (&(_, target), &energy) in edges.iter().zip(&energies[1..]) {
+                        scores[target as usize] += alpha * energy - shared;
+                    }
+                    next as usize
+                }
+            };
+            let reached = scores[chosen].wide();
+            group.nats += R::softmax(&mut scores) - reached;
+            if learn {
+                scores[chosen] -= R::one();
+                R::scale(scale, &mut scores);
+                match targets {
+                    Some(targets) => {
+                        for (&score, &target) in scores.iter().zip(targets) {
+                            slopes[edge_of(target)] += score;
+                            if self.profile.target_bias {
+                                group.d_bias[target as usize] += score;
+                            }
+                            if uses_prior {
+                                group.d_trust -= score
+                                    * self.resistance(graph, prior, fold, group.source, target);
+                            }
+                        }
+                    }
+                    None => {
+                        let own: R = edges
+                            .iter()
+                            .map(|&(_, target)| scores[target as usize])
+                            .sum();
+                        slopes[0] = scores.iter().copied().sum::<R>() - own;
+                        for (slope, &(_, target)) in slopes[1..].iter_mut().zip(edges) {
+                            *slope = scores[target as usize];
+                        }
+                        if self.profile.target_bias {
+                            R::add_scaled(R::one(), &scores, &mut group.d_bias);
+                        }
+                        if uses_prior {
+                            group.d_trust -= R::dot(&scores, prior.target(fold));
+                            for edge in graph.row(NodeId(group.source)) {
+                                group.d_trust +=
+                                    scores[graph.targets()[edge] as usize] * prior.lift(fold)[edge];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for (slope, &energy) in slopes.iter_mut().zip(energies) {
+            group.d_log_alpha += *slope * energy * alpha;
+            *slope *= alpha;
+        }
+        slopes
+    }
+
+    /// −ln p(target | source) up to what is the same for every target.
+    fn resistance(
+        &self,
+        graph: &TokenGraph,
+        prior: &Prior<R>,
+        fold: usize,
+        source: u32,
+        target: u32,
+    ) -> R {
+        let lift = graph
+            .edge(NodeId(source), NodeId(target))
+            .map_or(R::zero(), |edge| prior.lift(fold)[edge.index()]);
+        prior.target(fold)[target as usize] - lift
+    }
+
+    /// Everything in a score but the energy.
+    fn bare_score(
+        &self,
+        graph: &TokenGraph,
+        prior: &Prior<R>,
+        fold: usize,
+        trust: R,
+        source: u32,
+        target: u32,
+    ) -> R {
+        let mut score = R::zero();
+        if self.profile.target_bias {
+            score += self.of(At::Bias).value[target as usize];
+        }
+        if self.profile.static_resistance {
+            score -= trust * self.resistance(graph, prior, fold, source, target);
+        }
+        score
+    }
+}

@@ -1,0 +1,351 @@
+//! The house is what it says it is: the order of rooms, the README's table, names, sizes, and where `unsafe` lives.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The rooms in the order in which data flows; a room uses only rooms before it.
+const ROOMS: [&str; 16] = [
+    "error",
+    "text",
+    "kernel",
+    "hook",
+    "graph",
+    "signal",
+    "path",
+    "model",
+    "measure",
+    "learn",
+    "transformer",
+    "plugin",
+    "run",
+    "serve",
+    "cli",
+    // A crate of its own: the engine from C.
+    "capi",
+];
+/// Where `unsafe` may stand, each with its reason.
+const UNSAFE: [&str; 4] = ["kernel", "model", "plugin", "capi"];
+/// What the crate's root gives out again, and the room it comes from.
+const AGAIN: [(&str, &str); 6] = [
+    ("Error", "error"),
+    ("ErrorKind", "error"),
+    ("Result", "error"),
+    ("Model", "model"),
+    ("Generation", "run"),
+    ("Request", "run"),
+];
+/// Folders of `engine/` that are no rooms.
+const OTHER: [&str; 1] = ["examples"];
+/// Lines after which a file holds more than one noun.
+const LONG: usize = 500;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below a folder, in order.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return found;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn folders(folder: &Path) -> BTreeSet<String> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+/// A source without its comments, strings and characters: what the compiler takes for code.
+fn code(source: &str) -> String {
+    let letters: Vec<char> = source.chars().collect();
+    let mut out = String::new();
+    let mut at = 0;
+    let is = |at: usize, letter: char| letters.get(at) == Some(&letter);
+    while at < letters.len() {
+        let letter = letters[at];
+        let word = at > 0 && (letters[at - 1].is_alphanumeric() || letters[at - 1] == '_');
+        if letter == '/' && is(at + 1, '/') {
+            while at < letters.len() && letters[at] != '\n' {
+                at += 1;
+            }
+        } else if letter == '/' && is(at + 1, '*') {
+            let mut depth = 0;
+            loop {
+                if is(at, '/') && is(at + 1, '*') {
+                    (depth, at) = (depth + 1, at + 2);
+                } else if is(at, '*') && is(at + 1, '/') {
+                    (depth, at) = (depth - 1, at + 2);
+                } else {
+                    at += 1;
+                }
+                if depth == 0 || at >= letters.len() {
+                    break;
+                }
+            }
+        } else if letter == 'r' && !word && (is(at + 1, '"') || is(at + 1, '#')) {
+            let hashes = letters[at + 1..].iter().take_while(|&&l| l == '#').count();
+            if !is(at + 1 + hashes, '"') {
+                // A raw identifier.
+                out.push(letter);
+                at += 1;
+                continue;
+            }
+            at += 2 + hashes;
+            while at < letters.len()
+                && !(letters[at] == '"' && (1..=hashes).all(|hash| is(at + hash, '#')))
+            {
+                at += 1;
+            }
+            at += 1 + hashes;
+        } else if letter == '"' {
+            at += 1;
+            while at < letters.len() && letters[at] != '"' {
+                at += if letters[at] == '\\' { 2 } else { 1 };
+            }
+            at += 1;
+        } else if letter == '\'' && (is(at + 1, '\\') || is(at + 2, '\'')) {
+            at += if is(at + 1, '\\') { 3 } else { 2 };
+            while at < letters.len() && letters[at] != '\'' {
+                at += 1;
+            }
+            at += 1;
+        } else {
+            out.push(letter);
+            at += 1;
+        }
+    }
+    out
+}
+
+fn identifier(text: &str) -> &str {
+    let end = text
+        .find(|letter: char| !(letter.is_alphanumeric() || letter == '_'))
+        .unwrap_or(text.len());
+    &text[..end]
+}
+
+/// The first words behind a path prefix: one, or those of a group in braces.
+fn first_words(rest: &str) -> Vec<String> {
+    let rest = rest.trim_start();
+    if !rest.starts_with('{') {
+        return vec![identifier(rest).to_string()];
+    }
+    let (mut depth, mut words, mut fresh) = (0, Vec::new(), false);
+    for (at, letter) in rest.char_indices() {
+        match letter {
+            '{' => (depth, fresh) = (depth + 1, depth == 0),
+            '}' if depth == 1 => break,
+            '}' => depth -= 1,
+            ',' if depth == 1 => fresh = true,
+            _ if fresh && !letter.is_whitespace() => {
+                words.push(identifier(&rest[at..]).to_string());
+                fresh = false;
+            }
+            _ => {}
+        }
+    }
+    words
+}
+
+/// The rooms that a source names, where its module lies `depth` below the crate's root.
+fn named(source: &str, depth: usize) -> Vec<String> {
+    let code = code(source);
+    let mut words = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        if !code[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_') {
+            words.extend(first_words(&code[at + "crate::".len()..]));
+        }
+    }
+    // Enough steps up reach the root as well.
+    let upward = "super::".repeat(depth);
+    for (at, _) in code.match_indices(&upward) {
+        if !code[..at].ends_with("super::") {
+            let rest = code[at + upward.len()..].trim_start_matches("super::");
+            words.extend(first_words(rest));
+        }
+    }
+    words
+        .into_iter()
+        .filter_map(|word| {
+            AGAIN
+                .iter()
+                .find(|(name, _)| *name == word)
+                .map(|(_, room)| room.to_string())
+                .or_else(|| ROOMS.contains(&word.as_str()).then_some(word))
+        })
+        .collect()
+}
+
+fn place(room: &str) -> usize {
+    ROOMS.iter().position(|&known| known == room).unwrap()
+}
+
+#[test]
+fn a_room_uses_only_rooms_before_it() {
+    let engine = root().join("engine");
+    let mut uses = 0;
+    for file in sources(&engine) {
+        let inside = file.strip_prefix(&engine).unwrap();
+        let parts: Vec<&str> = inside.iter().map(|part| part.to_str().unwrap()).collect();
+        let room = parts[0].trim_end_matches(".rs");
+        if ["lib", "main", "build"].contains(&room) || OTHER.contains(&room) {
+            continue;
+        }
+        assert!(
+            ROOMS.contains(&room),
+            "{} is in no known room",
+            inside.display()
+        );
+        // mod.rs is the module of its folder.
+        let depth = parts.len() - usize::from(parts.last() == Some(&"mod.rs"));
+        for used in named(&std::fs::read_to_string(&file).unwrap(), depth) {
+            assert!(
+                place(&used) <= place(room),
+                "engine/{} uses the room {used}, which comes after {room}",
+                inside.display()
+            );
+            uses += 1;
+        }
+    }
+    assert!(
+        uses > 200,
+        "only {uses} uses were found: is the reader blind?"
+    );
+}
+
+#[test]
+fn the_reader_sees_what_a_file_uses() {
+    let source = r##"
+        //! crate::cli in a comment, [`crate::serve`].
+        use crate::kernel::{real, blend};
+        use crate::{Error, graph::{NodeId, TokenGraph}, run};
+        /* crate::cli /* crate::cli */ */
+        fn f(x: &'static str) -> char { let _ = "crate::cli \" crate::cli"; let _ = r#"crate::cli"#; '"' }
+        use super::super::measure::Windows;
+        use super::learn;
+        fn g() { my_crate::cli::f(); $crate::text::f(); crate::Model::open(); }
+    "##;
+    let mut found = named(source, 2);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "error", "graph", "kernel", "measure", "model", "run", "text"
+        ]
+    );
+    assert!(named("use super::learn;", 1).contains(&"learn".to_string()));
+}
+
+#[test]
+fn the_table_of_the_house_is_the_house() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let rows: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ["))
+        .filter_map(|line| {
+            let (name, rest) = line.split_once("](")?;
+            assert!(
+                rest.starts_with(&format!("{name})")),
+                "{name} links elsewhere"
+            );
+            Some(name)
+        })
+        .collect();
+    for row in &rows {
+        assert!(
+            root().join(row).is_dir(),
+            "README names {row}, which is no folder"
+        );
+    }
+    let rooms: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row.strip_prefix("engine/"))
+        .collect();
+    let mut there = folders(&root().join("engine"));
+    there.retain(|folder| !OTHER.contains(&folder.as_str()));
+    let named: BTreeSet<String> = rooms.iter().map(|room| room.to_string()).collect();
+    assert_eq!(named, there, "README's table and engine/ differ");
+    assert!(
+        rooms.windows(2).all(|pair| place(pair[0]) < place(pair[1])),
+        "README's table is not in the order of rooms: {rooms:?}"
+    );
+    // Nothing stands beside the named folders but what git does not keep.
+    let whole = ["engine", "shaders", "plugins", "models", "tests"];
+    for folder in folders(root()) {
+        let kept = !folder.starts_with('.') && folder != "target" && folder != "runs";
+        assert!(
+            !kept || whole.contains(&folder.as_str()),
+            "the folder {folder} is not part of the layout"
+        );
+    }
+}
+
+#[test]
+fn files_are_named_by_their_noun_and_are_not_long() {
+    for file in sources(&root().join("engine")) {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        for empty in [
+            "util", "utils", "common", "manager", "helper", "helpers", "misc",
+        ] {
+            assert!(
+                !name.split('_').any(|word| word == empty),
+                "{}: {empty} says nothing",
+                file.display()
+            );
+        }
+        let lines = std::fs::read_to_string(&file).unwrap().lines().count();
+        assert!(
+            lines <= LONG,
+            "{} has {lines} lines: which nouns are in it?",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn unsafe_stands_only_where_it_may() {
+    let engine = root().join("engine");
+    for file in sources(&engine) {
+        let inside = file.strip_prefix(&engine).unwrap();
+        let room = inside.iter().next().unwrap().to_str().unwrap();
+        if UNSAFE.contains(&room) {
+            continue;
+        }
+        let source = std::fs::read_to_string(&file).unwrap();
+        let code = code(&source);
+        let uses = code.match_indices("unsafe").any(|(at, word)| {
+            let before = code[..at].chars().next_back();
+            let after = code[at + word.len()..].chars().next();
+            let inner = |letter: Option<char>| {
+                letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+            };
+            !inner(before) && !inner(after)
+        });
+        assert!(!uses, "engine/{} uses unsafe", inside.display());
+        // The compiler watches too, from each room's front; the root cannot forbid what some rooms may.
+        let front = inside.iter().count() == 1 || inside.ends_with("mod.rs");
+        let below = inside.iter().count() > 2;
+        if front && !below && !["lib.rs", "build.rs"].contains(&room) {
+            assert!(
+                code.contains("#![forbid(unsafe_code)]"),
+                "engine/{} does not forbid unsafe code",
+                inside.display()
+            );
+        }
+    }
+}
