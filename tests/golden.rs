@@ -184,9 +184,11 @@ fn every_layout_of_a_checkpoint_gives_the_same_model() {
     }
 }
 
-/// The divisors, and every value of the table that the fixtures list, bit for bit.
+/// The divisors, and every value of the table that the fixtures list, bit for bit. The polynomial was inferred
+/// from these values, so this holds it in place rather than proving it; `sha256_of_f32le_512xd`, the checksum of
+/// all 512 rows, is not reached.
 #[test]
-fn the_position_table_is_the_authors_bit_for_bit() {
+fn the_listed_values_of_the_position_table_are_the_authors_bit_for_bit() {
     let mut seen = 0;
     for folder in fixtures() {
         let golden = golden(&folder);

@@ -14,6 +14,7 @@ pub mod energy;
 pub mod fan;
 pub mod gate;
 pub mod norm;
+pub mod pages;
 pub mod position;
 pub mod random;
 pub mod real;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::graph::TokenGraph;
+use crate::kernel::pages;
 use crate::kernel::table::Table;
 use crate::learn::adamw::{AdamMode, Moments, gradient_norm};
 use crate::learn::batch::Batch;
@@ -95,9 +96,12 @@ impl Learner {
         let moments = form
             .parameters()
             .iter()
-            .map(|parameter| Moments {
-                first: vec![0.0; parameter.value.len()],
-                second: vec![0.0; parameter.value.len()],
+            .map(|parameter| {
+                let mut first = vec![0.0; parameter.value.len()];
+                let mut second = vec![0.0; parameter.value.len()];
+                pages::prefer_large(&mut first);
+                pages::prefer_large(&mut second);
+                Moments { first, second }
             })
             .collect();
         Self { form, moments }

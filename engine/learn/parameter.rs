@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::kernel::pages;
 use crate::kernel::real::Real;
 
 /// Which rows of a parameter a step moved.
@@ -38,10 +39,13 @@ impl<R: Real> Parameter<R> {
         mut fill: impl FnMut() -> f64,
     ) -> Self {
         let length = shape[0] * shape[1];
+        let mut value = vec![R::zero(); length];
+        pages::prefer_large(&mut value);
+        value.fill_with(|| R::of(fill()));
         Self {
             name: name.into(),
             shape,
-            value: (0..length).map(|_| R::of(fill())).collect(),
+            value,
             gradient: vec![R::zero(); length],
             touched: Touched::All,
             decays: false,

@@ -8,6 +8,7 @@ mod bpe;
 mod corpus;
 mod decoder;
 mod ids;
+mod pairs;
 mod scored;
 mod tokenizer;
 mod vocabulary;

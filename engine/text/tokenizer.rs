@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::text::bpe;
+use crate::text::pairs::Pairs;
 use crate::text::scored::{self, Scored};
 use crate::text::vocabulary::{END, Vocabulary};
 use crate::{Error, ErrorKind, Result};
@@ -498,33 +499,5 @@ fn plain_bytes(token: &str) -> Vec<u8> {
         Some(byte) => vec![byte],
         None if special(token) => Vec::new(),
         None => token.as_bytes().to_vec(),
-    }
-}
-
-/// A JSON object whose order counts.
-struct Pairs(Vec<(String, u64)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: serde::Deserializer<'de>>(
-        deserializer: D,
-    ) -> std::result::Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Pairs;
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("an object of tokens and ids")
-            }
-            fn visit_map<M: serde::de::MapAccess<'de>>(
-                self,
-                mut map: M,
-            ) -> std::result::Result<Pairs, M::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
     }
 }
