@@ -205,3 +205,24 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, Vec<f32>)> {
     }
     Ok((pieces, scores))
 }
+
+/// Names of the pieces, each its own: two ids may have the same piece, a byte and a character for example, and
+/// the later one is then named with its id.
+pub(crate) fn names(pieces: &[Vec<u8>]) -> Vec<String> {
+    let mut taken = std::collections::HashSet::new();
+    pieces
+        .iter()
+        .enumerate()
+        .map(|(id, piece)| {
+            let name = match id {
+                0..=2 => ["<unk>", "<s>", "</s>"][id].to_string(),
+                _ => String::from_utf8_lossy(piece).into_owned(),
+            };
+            if taken.insert(name.clone()) {
+                name
+            } else {
+                format!("{name}#{id}")
+            }
+        })
+        .collect()
+}

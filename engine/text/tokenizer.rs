@@ -159,23 +159,7 @@ impl Tokenizer {
         let place = |error: Error| error.at(path.display());
         let file = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
         let (pieces, scores) = scored::read(&file).map_err(place)?;
-        // Two ids may have the same piece (a byte and a character): the names must differ all the same.
-        let mut taken = std::collections::HashSet::new();
-        let tokens = pieces
-            .iter()
-            .enumerate()
-            .map(|(id, piece)| {
-                let name = match id {
-                    0..=2 => ["<unk>", "<s>", "</s>"][id].to_string(),
-                    _ => String::from_utf8_lossy(piece).into_owned(),
-                };
-                if taken.insert(name.clone()) {
-                    name
-                } else {
-                    format!("{name}#{id}")
-                }
-            })
-            .collect();
+        let tokens = scored::names(&pieces);
         Self::from_stored(Stored::Scored { tokens, scores }).map_err(place)
     }
 
