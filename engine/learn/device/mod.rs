@@ -7,8 +7,10 @@
 mod arena;
 mod blocks;
 mod composed;
+mod composed_schedule;
 mod lists;
 mod own;
+mod own_gradients;
 mod schedule;
 mod stage;
 
