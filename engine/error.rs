@@ -33,6 +33,8 @@ pub enum ErrorKind {
     Numeric,
     /// Valid, but not something this build or this model can do.
     Unsupported,
+    /// A plugin failed, or answered what it may not.
+    Plugin,
     /// The caller or the user asked to stop.
     Cancelled,
     /// Memory, disk or another resource is exhausted or too small.

@@ -8,7 +8,7 @@
 //! # The way of the data
 //!
 //! [`text`] → tokens → [`graph`] → [`signal`] → energies → [`path`] → text; [`learn`] walks the same way and
-//! back. A room uses only rooms before it: `error`, [`text`], [`kernel`], [`graph`], [`signal`], [`path`],
+//! back. A room uses only rooms before it: `error`, [`text`], [`kernel`], [`hook`], [`graph`], [`signal`], [`path`],
 //! [`model`], [`measure`], [`learn`], [`run`].
 //!
 //! # Three lines
@@ -32,11 +32,14 @@
 
 mod error;
 pub mod graph;
+pub mod hook;
 pub mod kernel;
 pub mod learn;
 pub mod measure;
 pub mod model;
 pub mod path;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod run;
 pub mod signal;
 pub mod text;

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use brillm::kernel::random::Random;
 use serde_json::Value;
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "generate", "train", "eval", "baseline", "trace", "inspect", "export", "import", "quantize",
-    "plot", "bench",
+    "plot", "bench", "corpus",
 ];
 
 /// A run that takes well under a second, on text made on the spot.
@@ -859,7 +859,13 @@ fn a_folder_that_may_not_be_written_is_said() {
     let closed = folder.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
     let program = folder.path().join("brillm");
-    std::fs::copy(env!("CARGO_BIN_EXE_brillm"), &program).unwrap();
+    // Another process copies: a test that starts a program meanwhile would inherit our handle on the copy,
+    // and a program that someone may still write cannot be run.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_brillm"))
+        .arg(&program)
+        .status();
+    assert!(copied.unwrap().success());
     let input = folder.path().join("m.bril");
     std::fs::copy(model, &input).unwrap();
     mode(folder.path(), 0o755);

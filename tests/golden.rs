@@ -103,7 +103,7 @@ fn follow(model: &Model, prompt: &[u32], trace: &Value) -> f64 {
             u64::from(session.flow().node),
             step["source"].as_u64().unwrap()
         );
-        let (energies, _) = session.look();
+        let (energies, _) = session.look().unwrap();
         let expected = numbers(&step["energies"]);
         for (&id, expected) in ids(&step["candidates"]).iter().zip(expected) {
             let error = (f64::from(energies[id as usize]) - expected).abs() / expected.abs();
@@ -184,9 +184,11 @@ fn every_layout_of_a_checkpoint_gives_the_same_model() {
     }
 }
 
-/// The divisors, and every value of the table that the fixtures list, bit for bit.
+/// The divisors, and every value of the table that the fixtures list, bit for bit. The polynomial was inferred
+/// from these values, so this holds it in place rather than proving it; `sha256_of_f32le_512xd`, the checksum of
+/// all 512 rows, is not reached.
 #[test]
-fn the_position_table_is_the_authors_bit_for_bit() {
+fn the_listed_values_of_the_position_table_are_the_authors_bit_for_bit() {
     let mut seen = 0;
     for folder in fixtures() {
         let golden = golden(&folder);
@@ -374,7 +376,7 @@ fn shared_edges_tie_to_the_lowest_id_and_loops_are_left_out() {
     )
     .unwrap();
     let own = model.mechanism().graph().fan(NodeId(15)).len();
-    let (energies, _) = session.look();
+    let (energies, _) = session.look().unwrap();
     let top = energies.iter().copied().fold(f32::MIN, f32::max);
     assert!(energies.iter().filter(|&&energy| energy == top).count() > 1 || own > 0);
     assert_ne!(session.step().unwrap(), Some(15));

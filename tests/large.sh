@@ -17,7 +17,7 @@ model=$(mktemp "$folder/large-XXXXXX.bril")
 group=""
 # Whatever happens, nothing of it stays.
 clean() {
-    rm -f "$model" "$model.partial"
+    rm -f "$model" "$model.partial" "$model.json"
     [ -z "$group" ] || rmdir "$group" 2>/dev/null || true
 }
 trap clean EXIT

@@ -65,8 +65,20 @@ impl BackendArguments {
     pub(super) fn put(
         &self,
         model: &crate::Model,
+        hooks: &crate::hook::Hooks,
     ) -> Result<Option<std::sync::Arc<crate::signal::DeviceMechanism>>> {
         self.check()?;
+        if !hooks.is_empty() {
+            // Plugins see every step where it is taken.
+            return match self.choice().is_forced() {
+                false => Ok(None),
+                true => Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "plugins are asked on the processor",
+                )
+                .advice("leave --plugin out, or use --backend cpu or auto")),
+            };
+        }
         crate::run::mechanism_on(&self.choice(), model.mechanism(), &mut super::warn)
     }
 

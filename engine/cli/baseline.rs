@@ -49,6 +49,8 @@ impl Arguments {
             ));
         }
         let mut orders = BTreeMap::new();
+        // The lower orders inside the highest model count continuations: slightly other models.
+        let mut levels = BTreeMap::new();
         let windows = self.windows.streaming(self.stream);
         for order in 2..=self.order {
             let model = KneserNey::train(&train, vocabulary, order)?;
@@ -56,14 +58,29 @@ impl Arguments {
                 order.to_string(),
                 model.evaluate(&test, &windows, order)?.perplexity(),
             );
+            if order == self.order {
+                for level in 2..order {
+                    let measured = model.evaluate(&test, &windows, level)?;
+                    levels.insert(level.to_string(), measured.perplexity());
+                }
+            }
         }
         if self.json {
-            return super::say_json(
-                &json!({"orders": orders, "train_tokens": train.len(), "candidates": vocabulary}),
-            );
+            return super::say_json(&json!({
+                "orders": orders,
+                "levels": levels,
+                "train_tokens": train.len(),
+                "candidates": vocabulary,
+            }));
         }
         for (order, perplexity) in orders {
             super::say(format!("Kneser-Ney {order}: perplexity {perplexity:.2}"))?;
+        }
+        for (level, perplexity) in levels {
+            super::say(format!(
+                "order {level} inside Kneser-Ney {}: perplexity {perplexity:.2}",
+                self.order
+            ))?;
         }
         Ok(())
     }

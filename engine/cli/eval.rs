@@ -67,6 +67,7 @@ impl Arguments {
             .advice("measure --windows there, or use --backend cpu"));
         }
         let model = super::open_model(self.model.as_deref())?;
+        let hooks = super::plugins::hooks()?;
         let mechanism = model.mechanism();
         let mut bytes = 0;
         let tokens = match &self.ids {
@@ -83,12 +84,12 @@ impl Arguments {
             }
         };
         if !self.contexts.is_empty() {
-            return self.contexts(&model, &tokens);
+            return self.contexts(&model, &tokens, &hooks);
         }
         let result = match &self.windows {
             Some(windows) if !self.stream => {
                 let range = self.first_window..self.first_window + windows.count;
-                self.windows(&model, &tokens, windows.length, range)?
+                self.windows(&model, &tokens, windows.length, range, &hooks)?
             }
             windows => {
                 let (from, to) = match windows {
@@ -108,6 +109,7 @@ impl Arguments {
                         Some(text) => Some(model.charges(text)?.charges()),
                         None => None,
                     },
+                    &hooks,
                 )?
             }
         };
@@ -120,16 +122,22 @@ impl Arguments {
         tokens: &[u32],
         length: usize,
         range: std::ops::Range<usize>,
+        hooks: &crate::hook::Hooks,
     ) -> Result<Evaluation> {
         #[cfg(feature = "gpu")]
-        if let Some(device) = self.backend.put(model)? {
+        if let Some(device) = self.backend.put(model, hooks)? {
             return crate::run::evaluate_windows_on(&device, tokens, length, range);
         }
-        evaluate_windows(model.mechanism(), tokens, length, range)
+        evaluate_windows(model.mechanism(), tokens, length, range, hooks)
     }
 
     /// Predicts the same tokens after contexts of different lengths.
-    fn contexts(&self, model: &crate::Model, tokens: &[u32]) -> Result<()> {
+    fn contexts(
+        &self,
+        model: &crate::Model,
+        tokens: &[u32],
+        hooks: &crate::hook::Hooks,
+    ) -> Result<()> {
         use rayon::prelude::*;
         let longest = self.contexts.iter().copied().max().unwrap_or(0);
         if longest == 0 || tokens.len() <= longest + 1 {
@@ -145,27 +153,32 @@ impl Arguments {
             .collect();
         let mut rows = Vec::new();
         for &length in &self.contexts {
-            let nats: Vec<f64> = places
-                .par_iter()
-                .map(|&place| {
-                    let mut context = tokens[place - length..place].to_vec();
-                    if let Some(kept) = self.shuffle_prefix {
-                        let shuffled = length.saturating_sub(kept);
-                        let mut random = crate::kernel::random::Random::stream(
-                            self.seed,
-                            0x7368_7566,
-                            place as u64,
-                        );
-                        random.shuffle(&mut context[..shuffled]);
-                    }
-                    let sampling = crate::path::Sampling::greedy();
-                    let start = crate::signal::Start::Profile;
-                    let mechanism = model.mechanism().clone();
-                    let mut session =
-                        crate::path::Session::begin(mechanism, &context, &start, sampling)?;
-                    Ok(session.resistance(tokens[place]))
-                })
-                .collect::<Result<_>>()?;
+            let one = |&place: &usize| {
+                let mut context = tokens[place - length..place].to_vec();
+                if let Some(kept) = self.shuffle_prefix {
+                    let shuffled = length.saturating_sub(kept);
+                    let mut random =
+                        crate::kernel::random::Random::stream(self.seed, 0x7368_7566, place as u64);
+                    random.shuffle(&mut context[..shuffled]);
+                }
+                let sampling = crate::path::Sampling::greedy();
+                let start = crate::signal::Start::Profile;
+                let mechanism = model.mechanism().clone();
+                let mut session = crate::path::Session::begin_asking(
+                    mechanism,
+                    &context,
+                    &start,
+                    sampling,
+                    crate::path::Asking::new(hooks, place as u64),
+                )?;
+                session.resistance(tokens[place])
+            };
+            // Hooks keep state: they are asked in an order that replays.
+            let nats: Vec<f64> = if hooks.is_empty() {
+                places.par_iter().map(one).collect::<Result<_>>()?
+            } else {
+                places.iter().map(one).collect::<Result<_>>()?
+            };
             let mean = nats.iter().sum::<f64>() / nats.len() as f64;
             rows.push((length, mean.exp(), mean));
         }
@@ -176,12 +189,14 @@ impl Arguments {
                     json!({"context": length, "perplexity": perplexity, "nats_per_token": nats})
                 })
                 .collect();
-            return super::say_json(&json!({
+            let mut report = json!({
                 "contexts": rows,
                 "tokens": places.len(),
                 "candidates": model.mechanism().nodes(),
                 "shuffle_prefix": self.shuffle_prefix,
-            }));
+            });
+            super::plugins::note(&mut report, self.seed)?;
+            return super::say_json(&report);
         }
         for (length, perplexity, _) in rows {
             super::say(format!(
@@ -197,13 +212,15 @@ impl Arguments {
             result.nats_per_token * result.tokens as f64 / std::f64::consts::LN_2 / bytes as f64
         });
         if self.json {
-            return super::say_json(&json!({
+            let mut report = json!({
                 "perplexity": result.perplexity,
                 "nats_per_token": result.nats_per_token,
                 "tokens": result.tokens,
                 "candidates": result.candidates,
                 "bits_per_byte": bits,
-            }));
+            });
+            super::plugins::note(&mut report, self.seed)?;
+            return super::say_json(&report);
         }
         super::say(format!(
             "perplexity {:.2} ({:.4} nats per token) over {} predictions among {} tokens{}",
@@ -212,6 +229,7 @@ impl Arguments {
             result.tokens,
             result.candidates,
             bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per byte"))
-        ))
+        ))?;
+        super::plugins::say_reports(self.seed)
     }
 }

@@ -68,6 +68,7 @@ fn parse_forced(text: &str) -> std::result::Result<(u32, usize), String> {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let (model, ids) = self.prompt.open()?;
+        let hooks = super::plugins::hooks()?;
         let name = self
             .prompt
             .model
@@ -76,13 +77,19 @@ impl Arguments {
                 path.display().to_string()
             });
         if let Some(width) = self.beam {
-            return self.beam(&model, &ids, width);
+            return self.beam(&model, &ids, width, &hooks);
+        }
+        #[cfg(feature = "gpu")]
+        let device = self.prompt.backend.put(&model, &hooks)?;
+        if hooks.order.is_some() {
+            return self.grow(&model, &ids, &hooks);
         }
         super::catch_interrupt()?;
         let mut request: Request = self
             .prompt
             .request(ids.clone(), 0.7)
             .ignore_end(self.ignore_end)
+            .hooks(hooks)
             .cancel(super::interrupted().clone());
         if let Some(text) = &self.charges {
             request = request.charges(model.charges(text)?);
@@ -104,7 +111,7 @@ impl Arguments {
             request = request.force(step, node);
         }
         #[cfg(feature = "gpu")]
-        if let Some(device) = self.prompt.backend.put(&model)? {
+        if let Some(device) = device {
             request = request.device(device, self.prompt.backend.choice().is_forced());
         }
         let begun = Instant::now();
@@ -112,20 +119,23 @@ impl Arguments {
         if self.prompt.json {
             let (text, new) = generation.collect_text()?;
             let seconds = begun.elapsed().as_secs_f64();
-            super::say_json(&json!({
+            let mut report = json!({
                 "model": name,
                 "prompt_ids": ids,
                 "ids": new,
                 "text": text,
                 "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
                 "seed": self.prompt.seed,
-            }))?;
+            });
+            super::plugins::note(&mut report, self.prompt.seed)?;
+            super::say_json(&report)?;
         } else {
             super::stream(&model.tokenizer().decode(&ids))?;
             for piece in &mut generation {
                 super::stream(&piece?.text)?;
             }
             super::say("")?;
+            super::plugins::say_reports(self.prompt.seed)?;
         }
         #[cfg(feature = "gpu")]
         if let Some(error) = generation.session().device_fault() {
@@ -140,7 +150,59 @@ impl Arguments {
         Ok(())
     }
 
-    fn beam(&self, model: &crate::Model, ids: &[u32], width: usize) -> Result<()> {
+    /// A text that grows both ways, where a plugin says.
+    fn grow(&self, model: &crate::Model, ids: &[u32], hooks: &crate::hook::Hooks) -> Result<()> {
+        let others = self.load_session.is_some()
+            || self.save_session.is_some()
+            || self.charges.is_some()
+            || !self.stop.is_empty()
+            || !self.inject.is_empty()
+            || !self.force.is_empty();
+        if others {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "a text that grows both ways takes no stop text, session, charges, or injected and forced tokens",
+            )
+            .advice("leave out the plugin that answers order/1, or these options"));
+        }
+        let end = if self.ignore_end {
+            None
+        } else {
+            model.tokenizer().vocabulary().stop()
+        };
+        let grown = crate::run::grow(
+            model.mechanism(),
+            ids,
+            &self.prompt.start,
+            &self.prompt.sampling(0.7),
+            self.prompt.tokens,
+            end,
+            hooks,
+        )?;
+        let text = model.tokenizer().decode(&grown.ids);
+        if !self.prompt.json {
+            super::say(text)?;
+            return super::plugins::say_reports(self.prompt.seed);
+        }
+        let mut report = json!({
+            "prompt_ids": ids,
+            "ids": grown.ids,
+            "before": grown.before,
+            "placed": grown.placed,
+            "text": text,
+            "seed": self.prompt.seed,
+        });
+        super::plugins::note(&mut report, self.prompt.seed)?;
+        super::say_json(&report)
+    }
+
+    fn beam(
+        &self,
+        model: &crate::Model,
+        ids: &[u32],
+        width: usize,
+        hooks: &crate::hook::Hooks,
+    ) -> Result<()> {
         let stops: Vec<u32> = if self.ignore_end {
             Vec::new()
         } else {
@@ -149,7 +211,7 @@ impl Arguments {
         let (start, ban) = (&self.prompt.start, &self.prompt.ban);
         let tokens = self.prompt.tokens;
         #[cfg(feature = "gpu")]
-        let on_device = match self.prompt.backend.put(model)? {
+        let on_device = match self.prompt.backend.put(model, hooks)? {
             Some(device) => Some(crate::path::beam_on(
                 &device, ids, start, width, tokens, &stops, ban,
             )?),
@@ -159,7 +221,16 @@ impl Arguments {
         let on_device = None;
         let paths = match on_device {
             Some(paths) => paths,
-            None => beam(model.mechanism(), ids, start, width, tokens, &stops, ban)?,
+            None => beam(
+                model.mechanism(),
+                ids,
+                start,
+                width,
+                tokens,
+                &stops,
+                ban,
+                hooks,
+            )?,
         };
         if self.prompt.json {
             let paths: Vec<_> = paths
@@ -173,7 +244,9 @@ impl Arguments {
                     })
                 })
                 .collect();
-            return super::say_json(&json!({"prompt_ids": ids, "paths": paths}));
+            let mut report = json!({"prompt_ids": ids, "paths": paths});
+            super::plugins::note(&mut report, self.prompt.seed)?;
+            return super::say_json(&report);
         }
         let prompt = model.tokenizer().decode(ids);
         for path in paths {

@@ -7,6 +7,7 @@ mod baseline;
 mod bench;
 #[cfg(feature = "gpu")]
 mod bench_device;
+mod corpus;
 #[cfg(feature = "gpu")]
 mod devices;
 mod eval;
@@ -15,6 +16,9 @@ mod generate;
 mod import;
 mod inspect;
 mod plot;
+#[cfg(feature = "plugin")]
+mod plugin;
+mod plugins;
 mod prompt;
 mod quantize;
 mod trace;
@@ -45,6 +49,8 @@ struct Arguments {
     /// Threads to use; all cores by default.
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
+    #[command(flatten)]
+    plugins: plugins::PluginArguments,
 }
 
 #[derive(Subcommand)]
@@ -60,12 +66,18 @@ enum Command {
     Quantize(quantize::Arguments),
     Plot(plot::Arguments),
     Bench(bench::Arguments),
+    Corpus(corpus::Arguments),
+    #[cfg(feature = "plugin")]
+    Plugin(plugin::Arguments),
     #[cfg(feature = "gpu")]
     Devices(devices::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (.bril format 1)");
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (.bril format 1, plugin ABI 1.0)"
+);
 
 static ENGLISH: OnceLock<&'static [u8]> = OnceLock::new();
 
@@ -84,6 +96,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         eprintln!("brillm: the number of threads cannot be set");
         return ExitCode::FAILURE;
     }
+    arguments.plugins.keep();
     let outcome = match arguments.command {
         Command::Generate(command) => command.run(),
         Command::Train(command) => command.run(),
@@ -96,6 +109,9 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Quantize(command) => command.run(),
         Command::Plot(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Corpus(command) => command.run(),
+        #[cfg(feature = "plugin")]
+        Command::Plugin(command) => command.run(&arguments.plugins),
         #[cfg(feature = "gpu")]
         Command::Devices(command) => command.run(),
     };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::prompt::PromptArguments;
 use crate::Result;
 use crate::graph::NodeId;
-use crate::path::Session;
+use crate::path::{Asking, Session};
 
 /// Candidates shown for each step without --all.
 const SHOWN: usize = 24;
@@ -25,14 +25,16 @@ impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let (model, ids) = self.prompt.open()?;
         let mechanism = model.mechanism().clone();
-        let mut session = Session::begin(
+        let hooks = super::plugins::hooks()?;
+        let mut session = Session::begin_asking(
             mechanism.clone(),
             &ids,
             &self.prompt.start,
             self.prompt.sampling(0.0),
+            Asking::new(&hooks, 0),
         )?;
         #[cfg(feature = "gpu")]
-        if let Some(device) = self.prompt.backend.put(&model)? {
+        if let Some(device) = self.prompt.backend.put(&model, &hooks)? {
             // The device chooses; what is shown beside each choice is the processor's.
             let forced = self.prompt.backend.choice().is_forced();
             session.use_device(device, self.prompt.tokens.clamp(1, 32), forced)?;
@@ -40,7 +42,7 @@ impl Arguments {
         let (mut path, mut steps) = (ids.clone(), Vec::new());
         for _ in 0..self.prompt.tokens {
             let source = session.flow().node;
-            let (energies, scores) = session.look();
+            let (energies, scores) = session.look()?;
             let energies = energies.to_vec();
             let mut probabilities = scores.to_vec();
             crate::kernel::softmax::softmax(&mut probabilities);
@@ -95,14 +97,16 @@ impl Arguments {
             steps.push(json!({"source": source, "chosen": chosen, "candidates": candidates}));
         }
         if self.prompt.json {
-            return super::say_json(&json!({
+            let mut report = json!({
                 "model": model.metadata().name,
                 "profile": model.metadata().profile.name,
                 "seed": self.prompt.seed,
                 "path": path,
                 "steps": steps,
-            }));
+            });
+            super::plugins::note(&mut report, self.prompt.seed)?;
+            return super::say_json(&report);
         }
-        Ok(())
+        super::plugins::say_reports(self.prompt.seed)
     }
 }

@@ -95,7 +95,13 @@ impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         self.backend.check()?;
         let (cpu, wall) = (ProcessTime::now(), Instant::now());
-        let recipe = Recipe::open(&self.recipe, &self.changes)?;
+        #[allow(
+            unused_mut,
+            reason = "plugins are written into it in builds that have them"
+        )]
+        let mut recipe = Recipe::open(&self.recipe, &self.changes)?;
+        #[cfg(feature = "plugin")]
+        super::plugins::fill(&mut recipe)?;
         let own = self.recipe.parent().unwrap_or(Path::new("")).to_path_buf();
         let base = self.data.clone().unwrap_or(own);
         let folder = self
@@ -131,7 +137,7 @@ impl Arguments {
         bar.bar.finish_and_clear();
         let (cpu, wall) = (cpu.elapsed().as_secs_f64(), wall.elapsed().as_secs_f64());
         if self.json {
-            return super::say_json(&serde_json::json!({
+            let mut report = serde_json::json!({
                 "model": outcome.model,
                 "steps": outcome.steps,
                 "validation_perplexity": outcome.validation_perplexity,
@@ -144,7 +150,9 @@ impl Arguments {
                 })),
                 "cpu_seconds": cpu,
                 "wall_seconds": wall,
-            }));
+            });
+            super::plugins::note(&mut report, 0)?;
+            return super::say_json(&report);
         }
         if let Some(charges) = outcome.charges {
             super::say(format!(

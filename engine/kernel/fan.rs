@@ -8,50 +8,82 @@
 //! backward   dx_i += dz_i Wᵀ                 dW = Σ_i x_iᵀ dz_i    db = Σ_i dz_i
 //! ```
 //!
-//! All three products run through one kernel that keeps four rows in registers.
+//! All three products run through one kernel that keeps up to six rows in registers.
 
 use crate::kernel::activation::gelu_with_derivative;
 use crate::kernel::simd::{Arithmetic, Level, dispatch};
 
-/// Rows that share the loads of a matrix.
-const TILE: usize = 4;
 /// Columns that one accumulator holds.
 const LANES: usize = 16;
 
-/// `c [m, columns] += a [m, inner] · b [inner, columns]`, with `a` read at `row·stride.0 + k·stride.1`.
+/// What a product begins with: what is there already, or a row of its own beside the bias of the edge.
+#[derive(Clone, Copy)]
+enum Begin<'a> {
+    Sum,
+    Bias { base: &'a [f32], bias: &'a [f32] },
+}
+
+impl<'a> Begin<'a> {
+    #[inline(always)]
+    fn from(self, row: usize, column: usize, columns: usize) -> Self {
+        match self {
+            Self::Sum => self,
+            Self::Bias { base, bias } => Self::Bias {
+                base: &base[row * columns + column..],
+                bias: &bias[column..],
+            },
+        }
+    }
+}
+
+/// `c [m, columns] = begin + a [m, inner] · b [inner, columns]`, with `a` read at `row·stride.0 + k·stride.1`.
 #[inline(always)]
 fn product<A: Arithmetic>(
     a: &[f32],
     stride: (usize, usize),
     b: &[f32],
+    begin: Begin<'_>,
     c: &mut [f32],
     inner: usize,
     columns: usize,
 ) {
-    let rows = c.len() / columns;
+    // Sixteen vector registers hold the sums of six rows and what is being multiplied; more would spill.
     let mut row = 0;
-    while row + TILE <= rows {
-        tile::<A, TILE>(
+    row = tiles::<A, 6>(a, stride, b, begin, c, inner, columns, row);
+    row = tiles::<A, 4>(a, stride, b, begin, c, inner, columns, row);
+    row = tiles::<A, 2>(a, stride, b, begin, c, inner, columns, row);
+    tiles::<A, 1>(a, stride, b, begin, c, inner, columns, row);
+}
+
+/// As many tiles of `M` rows as are left from `row`; returns the first row after them.
+#[inline(always)]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a product and where it has come to"
+)]
+fn tiles<A: Arithmetic, const M: usize>(
+    a: &[f32],
+    stride: (usize, usize),
+    b: &[f32],
+    begin: Begin<'_>,
+    c: &mut [f32],
+    inner: usize,
+    columns: usize,
+    mut row: usize,
+) -> usize {
+    while (row + M) * columns <= c.len() {
+        tile::<A, M>(
             &a[row * stride.0..],
             stride,
             b,
+            begin.from(row, 0, columns),
             &mut c[row * columns..],
             inner,
             columns,
         );
-        row += TILE;
+        row += M;
     }
-    while row < rows {
-        tile::<A, 1>(
-            &a[row * stride.0..],
-            stride,
-            b,
-            &mut c[row * columns..],
-            inner,
-            columns,
-        );
-        row += 1;
-    }
+    row
 }
 
 #[inline(always)]
@@ -59,31 +91,26 @@ fn tile<A: Arithmetic, const M: usize>(
     a: &[f32],
     stride: (usize, usize),
     b: &[f32],
+    begin: Begin<'_>,
     c: &mut [f32],
     inner: usize,
     columns: usize,
 ) {
     let mut column = 0;
-    while column + 2 * LANES <= columns {
-        block::<A, M, { 2 * LANES }>(a, stride, &b[column..], &mut c[column..], inner, columns);
+    // Few rows need wide blocks, so that enough sums are under way to hide the latency of the product.
+    while M <= 2 && column + 2 * LANES <= columns {
+        let (b, begin) = (&b[column..], begin.from(0, column, columns));
+        block::<A, M, { 2 * LANES }>(a, stride, b, begin, &mut c[column..], inner, columns);
         column += 2 * LANES;
     }
     while column + LANES <= columns {
-        block::<A, M, LANES>(a, stride, &b[column..], &mut c[column..], inner, columns);
+        let (b, begin) = (&b[column..], begin.from(0, column, columns));
+        block::<A, M, LANES>(a, stride, b, begin, &mut c[column..], inner, columns);
         column += LANES;
     }
     for column in column..columns {
-        for row in 0..M {
-            let mut sum = c[row * columns + column];
-            for k in 0..inner {
-                sum = A::multiply_add(
-                    a[row * stride.0 + k * stride.1],
-                    b[k * columns + column],
-                    sum,
-                );
-            }
-            c[row * columns + column] = sum;
-        }
+        let (b, begin) = (&b[column..], begin.from(0, column, columns));
+        block::<A, M, 1>(a, stride, b, begin, &mut c[column..], inner, columns);
     }
 }
 
@@ -92,13 +119,25 @@ fn block<A: Arithmetic, const M: usize, const N: usize>(
     a: &[f32],
     stride: (usize, usize),
     b: &[f32],
+    begin: Begin<'_>,
     c: &mut [f32],
     inner: usize,
     columns: usize,
 ) {
     let mut sums = [[0.0f32; N]; M];
     for (row, sums) in sums.iter_mut().enumerate() {
-        sums.copy_from_slice(&c[row * columns..row * columns + N]);
+        match begin {
+            Begin::Sum => sums.copy_from_slice(&c[row * columns..row * columns + N]),
+            Begin::Bias { base, bias } => {
+                let base: &[f32; N] = base[row * columns..row * columns + N]
+                    .try_into()
+                    .expect("N columns");
+                let bias: &[f32; N] = bias[..N].try_into().expect("N columns");
+                for lane in 0..N {
+                    sums[lane] = base[lane] + bias[lane];
+                }
+            }
+        }
     }
     for k in 0..inner {
         let line: &[f32; N] = b[k * columns..k * columns + N]
@@ -131,12 +170,8 @@ fn forward_body<A: Arithmetic>(
     }
     let width = signals.len() / rows;
     let (matrix, bias) = edge.split_at(width * width);
-    for (slope, base) in slopes.chunks_exact_mut(width).zip(base.chunks_exact(width)) {
-        for lane in 0..width {
-            slope[lane] = base[lane] + bias[lane];
-        }
-    }
-    product::<A>(signals, (width, 1), matrix, slopes, width, width);
+    let begin = Begin::Bias { base, bias };
+    product::<A>(signals, (width, 1), matrix, begin, slopes, width, width);
     for (slope, energy) in slopes.chunks_exact_mut(width).zip(energies) {
         let mut square = 0.0f32;
         let (blocks, rest) = slope.as_chunks_mut::<LANES>();
@@ -172,7 +207,15 @@ fn signals_backward_body<A: Arithmetic>(
             transposed[column * width + row] = edge[row * width + column];
         }
     }
-    product::<A>(d_z, (width, 1), transposed, d_signals, width, width);
+    product::<A>(
+        d_z,
+        (width, 1),
+        transposed,
+        Begin::Sum,
+        d_signals,
+        width,
+        width,
+    );
 }
 
 #[inline(always)]
@@ -184,10 +227,10 @@ fn edge_backward_body<A: Arithmetic>(
 ) {
     let rows = signals.len() / width;
     let (d_matrix, d_bias) = d_edge.split_at_mut(width * width);
-    product::<A>(signals, (1, width), d_z, d_matrix, rows, width);
+    product::<A>(signals, (1, width), d_z, Begin::Sum, d_matrix, rows, width);
     for d_z in d_z.chunks_exact(width) {
-        for lane in 0..width {
-            d_bias[lane] += d_z[lane];
+        for (sum, &d_z) in d_bias.iter_mut().zip(d_z) {
+            *sum += d_z;
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod energy;
 pub mod fan;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod pages;
 pub mod position;
 pub mod random;
 pub mod real;

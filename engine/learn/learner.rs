@@ -1,6 +1,7 @@
 //! One learner for both edge forms, as the training loop sees it.
 
 use crate::graph::TokenGraph;
+use crate::kernel::pages;
 use crate::kernel::table::Table;
 use crate::learn::adamw::{AdamMode, Moments, gradient_norm};
 use crate::learn::batch::Batch;
@@ -43,9 +44,12 @@ impl Learner {
         let moments = form
             .parameters()
             .iter()
-            .map(|parameter| Moments {
-                first: vec![0.0; parameter.value.len()],
-                second: vec![0.0; parameter.value.len()],
+            .map(|parameter| {
+                let mut first = vec![0.0; parameter.value.len()];
+                let mut second = vec![0.0; parameter.value.len()];
+                pages::prefer_large(&mut first);
+                pages::prefer_large(&mut second);
+                Moments { first, second }
             })
             .collect();
         Self { form, moments }

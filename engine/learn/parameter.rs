@@ -1,5 +1,6 @@
 //! What is learned: named arrays with their gradients.
 
+use crate::kernel::pages;
 use crate::kernel::real::Real;
 
 /// Which rows of a parameter a step moved.
@@ -32,10 +33,13 @@ impl<R: Real> Parameter<R> {
     /// A parameter whose values are made by `fill`, row by row.
     pub fn new(name: &'static str, shape: [usize; 2], mut fill: impl FnMut() -> f64) -> Self {
         let length = shape[0] * shape[1];
+        let mut value = vec![R::zero(); length];
+        pages::prefer_large(&mut value);
+        value.fill_with(|| R::of(fill()));
         Self {
             name,
             shape,
-            value: (0..length).map(|_| R::of(fill())).collect(),
+            value,
             gradient: vec![R::zero(); length],
             touched: Touched::All,
             decays: false,

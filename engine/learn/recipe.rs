@@ -35,6 +35,9 @@ pub struct Recipe {
     /// The training.
     #[serde(default)]
     pub train: Train,
+    /// The plugins, each `name`, `options`, `sha256` and `on-error`; what the run loaded is kept in its record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugin: Vec<toml::Table>,
 }
 
 fn one() -> u64 {

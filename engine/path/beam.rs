@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::hook::{Call, Hooks};
 use crate::kernel::softmax;
+use crate::path::Asking;
+use crate::path::asking::resist;
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -23,13 +26,14 @@ pub struct BeamPath {
 ///
 /// # Arguments
 /// `tokens` hops at most; a path also ends at a node of `stops`, which it includes; `banned` nodes are
-/// never walked.
+/// never walked. Of `hooks`, `signal/1` and `edge/1` are asked; beams are searched one after the other then.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for an empty prompt or a width of zero; else as [`Mechanism::hop`].
 ///
 /// # Complexity
 /// O(tokens · width · V); with `width` at least V^tokens the search is exhaustive.
+#[allow(clippy::too_many_arguments, reason = "each is one of the search's own")]
 pub fn beam(
     mechanism: &Arc<Mechanism>,
     prompt: &[u32],
@@ -38,18 +42,29 @@ pub fn beam(
     tokens: usize,
     stops: &[u32],
     banned: &[u32],
+    hooks: &Hooks,
 ) -> Result<Vec<BeamPath>> {
+    let own = match Asking::new(hooks, 0) {
+        Some(asking) if !prompt.is_empty() => asking.start(mechanism, prompt, start)?,
+        _ => None,
+    };
     search(
         mechanism,
         prompt,
-        start,
+        own.as_ref().unwrap_or(start),
         width,
         tokens,
         stops,
         &mut |open| {
-            open.par_iter()
-                .map(|(flow, path)| Ok(nearest(mechanism, flow, path.resistance, width, banned)))
-                .collect()
+            let one = |(flow, path): &(Flow, BeamPath)| {
+                nearest(mechanism, flow, path.resistance, width, banned, hooks)
+            };
+            // Hooks keep state: they are asked in an order that replays.
+            if hooks.edge.is_empty() {
+                open.par_iter().map(one).collect()
+            } else {
+                open.iter().map(one).collect()
+            }
         },
     )
 }
@@ -189,11 +204,20 @@ fn nearest(
     so_far: f64,
     width: usize,
     banned: &[u32],
-) -> Vec<(f64, u32)> {
+    hooks: &Hooks,
+) -> Result<Vec<(f64, u32)>> {
     let nodes = mechanism.nodes();
     let (mut energies, mut scores) = (vec![0.0; nodes], vec![0.0; nodes]);
     mechanism.energies(flow, &mut energies);
     mechanism.scores(flow, &energies, &mut scores);
+    resist(
+        hooks,
+        &Call::new(0, 0, flow.step),
+        mechanism,
+        flow,
+        &energies,
+        &mut scores,
+    )?;
     if !mechanism.profile().self_loops {
         scores[flow.node as usize] = f32::NEG_INFINITY;
     }
@@ -216,5 +240,5 @@ fn nearest(
         fan.truncate(width);
     }
     fan.sort_unstable_by(closer);
-    fan
+    Ok(fan)
 }

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "gpu")]
 mod ahead;
+mod asking;
 mod beam;
 mod charge;
 #[cfg(feature = "gpu")]
@@ -13,11 +14,12 @@ mod decoder;
 mod sampling;
 mod session;
 
+pub use asking::Asking;
 #[cfg(feature = "gpu")]
 pub use beam::beam_on;
 pub use beam::{BeamPath, beam};
 pub use charge::Charges;
 #[cfg(feature = "gpu")]
 pub use decoder::{Decoder, Nearest};
-pub use sampling::{Sampling, likeliest};
+pub use sampling::{Sampling, draw, likeliest};
 pub use session::{Session, SessionState};

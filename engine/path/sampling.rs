@@ -131,6 +131,15 @@ impl Sampling {
     ///
     /// `recent` are the nodes of the penalty window. Returns `None` when no node is left to choose.
     pub fn choose(&self, scores: &mut [f32], recent: &[u32], random: &mut Random) -> Option<u32> {
+        self.penalise(scores, recent);
+        match self.distribution(scores, self.temperature)? {
+            Some(best) => Some(best),
+            None => draw(scores, random),
+        }
+    }
+
+    /// Takes banned nodes out and makes recent ones less likely. `scores [V]`
+    pub fn penalise(&self, scores: &mut [f32], recent: &[u32]) {
         for &node in &self.banned {
             if let Some(score) = scores.get_mut(node as usize) {
                 *score = f32::NEG_INFINITY;
@@ -145,30 +154,25 @@ impl Sampling {
                 scores[node as usize] -= penalty;
             }
         }
+    }
+
+    /// Turns scores into the probabilities that temperature and truncation leave. `scores [V]`
+    ///
+    /// The outer `None` when no node is left to choose; the inner node when the temperature is 0, which takes the
+    /// likeliest and leaves the scores as they are.
+    pub fn distribution(&self, scores: &mut [f32], temperature: f32) -> Option<Option<u32>> {
         let best = likeliest(scores)?;
-        if self.temperature == 0.0 {
-            return Some(best);
+        if temperature == 0.0 {
+            return Some(Some(best));
         }
-        let inverse = 1.0 / self.temperature;
+        let inverse = 1.0 / temperature;
         let top = scores[best as usize];
         for score in scores.iter_mut() {
             *score = (*score - top) * inverse;
         }
         softmax::softmax(scores);
         self.truncate(scores, best);
-        let total: f64 = scores.iter().map(|&p| f64::from(p)).sum();
-        let mut left = random.uniform() * total;
-        let mut last = best;
-        for (node, &p) in scores.iter().enumerate() {
-            if p > 0.0 {
-                last = node as u32;
-                left -= f64::from(p);
-                if left < 0.0 {
-                    break;
-                }
-            }
-        }
-        Some(last)
+        Some(None)
     }
 
     /// Sets to zero every probability that top-k, top-p or min-p leaves out.
@@ -214,6 +218,23 @@ impl Sampling {
             }
         }
     }
+}
+
+/// Draws a node by probabilities that need not add up to 1. `probabilities [V]`
+pub fn draw(probabilities: &[f32], random: &mut Random) -> Option<u32> {
+    let total: f64 = probabilities.iter().map(|&p| f64::from(p)).sum();
+    let mut left = random.uniform() * total;
+    let mut last = None;
+    for (node, &p) in probabilities.iter().enumerate() {
+        if p > 0.0 {
+            last = Some(node as u32);
+            left -= f64::from(p);
+            if left < 0.0 {
+                break;
+            }
+        }
+    }
+    last
 }
 
 /// The node of the highest score, the lowest id among equals; `None` when none is above −∞.

@@ -9,7 +9,8 @@ use crate::kernel::random::Random;
 use crate::kernel::softmax;
 #[cfg(feature = "gpu")]
 use crate::path::ahead::Ahead;
-use crate::path::{Charges, Sampling};
+use crate::path::asking::Chosen;
+use crate::path::{Asking, Charges, Sampling, draw};
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -34,6 +35,9 @@ pub struct Session {
     state: SessionState,
     energies: Vec<f32>,
     scores: Vec<f32>,
+    /// Whether energies and scores are those of where the flow is now.
+    looked: bool,
+    asking: Option<Box<Asking>>,
     #[cfg(feature = "gpu")]
     ahead: Option<Ahead>,
 }
@@ -50,6 +54,20 @@ impl Session {
         start: &Start,
         sampling: Sampling,
     ) -> Result<Self> {
+        Self::begin_asking(mechanism, prompt, start, sampling, None)
+    }
+
+    /// As [`Self::begin`], with hooks that are asked on the way.
+    ///
+    /// # Errors
+    /// As [`Self::begin`], and whatever a hook meets.
+    pub fn begin_asking(
+        mechanism: Arc<Mechanism>,
+        prompt: &[u32],
+        start: &Start,
+        sampling: Sampling,
+        mut asking: Option<Box<Asking>>,
+    ) -> Result<Self> {
         sampling.check()?;
         let Some((&first, rest)) = prompt.split_first() else {
             return Err(Error::new(
@@ -58,7 +76,15 @@ impl Session {
             )
             .advice("give at least one token"));
         };
-        let flow = mechanism.begin(first, start)?;
+        let mut own = None;
+        if let Some(asking) = &mut asking {
+            asking.seeded(sampling.seed);
+            own = asking.start(&mechanism, prompt, start)?;
+        }
+        let flow = mechanism.begin(first, own.as_ref().unwrap_or(start))?;
+        if let Some(asking) = &mut asking {
+            asking.begun(&flow)?;
+        }
         let mut session = Self {
             state: SessionState {
                 flow,
@@ -69,6 +95,8 @@ impl Session {
             },
             energies: Vec::new(),
             scores: Vec::new(),
+            looked: false,
+            asking,
             #[cfg(feature = "gpu")]
             ahead: None,
             sampling,
@@ -88,6 +116,20 @@ impl Session {
         state: SessionState,
         sampling: Sampling,
     ) -> Result<Self> {
+        Self::restore_asking(mechanism, state, sampling, None)
+    }
+
+    /// As [`Self::restore`], with hooks that are asked from here on. What they were told before is not in the
+    /// state: a prompt begins for them here.
+    ///
+    /// # Errors
+    /// As [`Self::restore`], and whatever a hook meets.
+    pub fn restore_asking(
+        mechanism: Arc<Mechanism>,
+        state: SessionState,
+        sampling: Sampling,
+        mut asking: Option<Box<Asking>>,
+    ) -> Result<Self> {
         sampling.check()?;
         let profile = mechanism.profile();
         let fits = state.flow.signal.len() == profile.width
@@ -106,9 +148,15 @@ impl Session {
             )
             .advice("restore it with the model it was saved from"));
         }
+        if let Some(asking) = &mut asking {
+            asking.seeded(sampling.seed);
+            asking.begun(&state.flow)?;
+        }
         Ok(Self {
             energies: Vec::new(),
             scores: Vec::new(),
+            looked: false,
+            asking,
             #[cfg(feature = "gpu")]
             ahead: None,
             sampling,
@@ -132,8 +180,8 @@ impl Session {
         &self.mechanism
     }
 
-    /// Has a device choose the nodes, `chunk` of them in a submission. Steps with charges or injected energy
-    /// stay on the processor, and so do all once the device fails, unless `forced`.
+    /// Has a device choose the nodes, `chunk` of them in a submission. Steps with charges, hooks or injected
+    /// energy stay on the processor, and so do all once the device fails, unless `forced`.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the device holds another mechanism.
@@ -181,6 +229,7 @@ impl Session {
     pub fn set_charges(&mut self, charges: Charges) {
         self.forget_ahead();
         self.state.charges = charges;
+        self.looked = false;
     }
 
     /// Adds energy at a node, for the next choice only ("recall activation").
@@ -196,6 +245,7 @@ impl Session {
         }
         self.forget_ahead();
         *self.state.injected.entry(node).or_insert(0.0) += energy;
+        self.looked = false;
         Ok(())
     }
 
@@ -213,15 +263,19 @@ impl Session {
     /// Hops to a given node.
     ///
     /// # Errors
-    /// As [`Mechanism::hop`].
+    /// As [`Mechanism::hop`], and whatever a hook meets.
     pub fn force(&mut self, node: u32) -> Result<()> {
         self.forget_ahead();
-        self.hop(node)
+        self.take(node, None)
     }
 
-    fn hop(&mut self, node: u32) -> Result<()> {
+    fn take(&mut self, node: u32, chosen: Option<&Chosen>) -> Result<()> {
         let source = self.state.flow.node;
+        self.looked = false;
         self.mechanism.hop(&mut self.state.flow, node)?;
+        if let Some(asking) = &mut self.asking {
+            asking.hopped(source, &self.state.flow, chosen)?;
+        }
         self.state.injected.clear();
         self.state.charges.visit(source, node);
         self.remember(node);
@@ -230,8 +284,20 @@ impl Session {
 
     /// Energies and scores of all V nodes as the next one, before any choice. `[V]`, `[V]`
     ///
-    /// Injected energy and charges are in both; a softmax of the scores is the model's distribution.
-    pub fn look(&mut self) -> (&[f32], &[f32]) {
+    /// Injected energy and charges are in both, and what hooks of `edge/1` answer is in the scores; a softmax of
+    /// the scores is the model's distribution. Looking twice asks once.
+    ///
+    /// # Errors
+    /// Whatever a hook meets.
+    pub fn look(&mut self) -> Result<(&[f32], &[f32])> {
+        self.gather()?;
+        Ok((&self.energies, &self.scores))
+    }
+
+    fn gather(&mut self) -> Result<()> {
+        if self.looked {
+            return Ok(());
+        }
         let nodes = self.mechanism.nodes();
         self.energies.resize(nodes, 0.0);
         self.scores.resize(nodes, 0.0);
@@ -246,28 +312,57 @@ impl Session {
         self.state
             .charges
             .apply(self.state.flow.node, &mut self.scores);
-        (&self.energies, &self.scores)
+        if let Some(asking) = &self.asking {
+            let flow = &self.state.flow;
+            asking.see_energies(flow, &self.energies)?;
+            asking.resist(&self.mechanism, flow, &self.energies, &mut self.scores)?;
+        }
+        self.looked = true;
+        Ok(())
     }
 
-    /// −ln p of `node` as the next one, over all V.
-    pub fn resistance(&mut self, node: u32) -> f64 {
-        self.look();
+    /// −ln p of `node` as the next one, over all V. With hooks of `sample/1`, p is what would be drawn from.
+    ///
+    /// # Errors
+    /// Whatever a hook meets; [`ErrorKind::Input`] when one sets the temperature 0, which leaves no
+    /// probabilities.
+    pub fn resistance(&mut self, node: u32) -> Result<f64> {
+        self.gather()?;
+        // The scores are spent.
+        self.looked = false;
+        if let Some(asking) = &mut self.asking {
+            let setting = asking.sample(&self.state.flow, &mut self.scores)?;
+            if let Some(temperature) = setting.temperature {
+                if temperature == 0.0 {
+                    return Err(Error::new(
+                        ErrorKind::Input,
+                        "at temperature 0 a text has no probability",
+                    )
+                    .advice("give the plugin a temperature above 0 to measure perplexity"));
+                }
+                self.scores
+                    .iter_mut()
+                    .for_each(|score| *score /= temperature);
+            }
+        }
         let score = f64::from(self.scores[node as usize]);
-        softmax::softmax(&mut self.scores) - score
+        Ok(softmax::softmax(&mut self.scores) - score)
     }
 
     /// Chooses the next node and hops to it. `None` when no node is left to choose.
     ///
     /// # Errors
-    /// As [`Mechanism::hop`].
+    /// As [`Mechanism::hop`], and whatever a hook meets.
     pub fn step(&mut self) -> Result<Option<u32>> {
         self.mechanism.check_step(&self.state.flow)?;
         #[cfg(feature = "gpu")]
         if let Some(node) = self.foreseen()? {
-            self.hop(node)?;
+            self.take(node, None)?;
             return Ok(Some(node));
         }
-        self.look();
+        self.gather()?;
+        // The scores are spent.
+        self.looked = false;
         if let Some(node) = self.scores.iter().position(|score| score.is_nan()) {
             return Err(Error::new(ErrorKind::Numeric, "the energy is not a number")
                 .at(format!("step {}, node {node}", self.state.flow.step))
@@ -277,20 +372,45 @@ impl Session {
             self.scores[self.state.flow.node as usize] = f32::NEG_INFINITY;
         }
         let recent = self.state.recent.make_contiguous();
-        let Some(node) = self
-            .sampling
-            .choose(&mut self.scores, recent, &mut self.state.random)
-        else {
+        let Some(asking) = &mut self.asking else {
+            let Some(node) = self
+                .sampling
+                .choose(&mut self.scores, recent, &mut self.state.random)
+            else {
+                return Ok(None);
+            };
+            self.take(node, None)?;
+            return Ok(Some(node));
+        };
+        let chosen = asking.chosen(&self.scores);
+        self.sampling.penalise(&mut self.scores, recent);
+        let setting = asking.sample(&self.state.flow, &mut self.scores)?;
+        let temperature = setting.temperature.unwrap_or(self.sampling.temperature);
+        let Some(best) = self.sampling.distribution(&mut self.scores, temperature) else {
             return Ok(None);
         };
-        self.hop(node)?;
-        Ok(Some(node))
+        let own = if asking.chooses() {
+            if best.is_some() {
+                softmax::softmax(&mut self.scores);
+            }
+            asking.choose(&self.state.flow, &self.scores)?
+        } else {
+            None
+        };
+        let node = own
+            .or(best)
+            .or_else(|| draw(&self.scores, &mut self.state.random));
+        if let Some(node) = node {
+            self.take(node, chosen.as_ref())?;
+        }
+        Ok(node)
     }
 
     /// The node that a device has chosen, with the draw it took.
     #[cfg(feature = "gpu")]
     fn foreseen(&mut self) -> Result<Option<u32>> {
-        let Some(ahead) = &mut self.ahead else {
+        // Hooks see every step: they are asked on the processor.
+        let (Some(ahead), None) = (&mut self.ahead, &self.asking) else {
             return Ok(None);
         };
         let state = &mut self.state;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::path::{Charges, Sampling, Session};
+use crate::hook::Hooks;
+use crate::path::{Asking, Charges, Sampling, Session};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -39,7 +40,8 @@ impl Evaluation {
 /// Measures windows of `length` tokens, `length − 1` predictions each, whose first tokens are `stride`
 /// apart; window w begins at token `stride · w`.
 ///
-/// `windows` are the windows measured; those beyond the text are left out.
+/// `windows` are the windows measured; those beyond the text are left out. With `hooks` they are measured one
+/// after the other, each as a sequence of its own.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] when no window fits, or a token is outside the vocabulary.
@@ -48,19 +50,23 @@ pub fn evaluate_windows(
     tokens: &[u32],
     length: usize,
     windows: std::ops::Range<usize>,
+    hooks: &Hooks,
 ) -> Result<Evaluation> {
     let windows = fitting(tokens, length, windows)?;
     let stride = length - 1;
-    let nats: Vec<f64> = windows
-        .par_iter()
-        .map(|&window| {
-            let tokens = &tokens[window * stride..window * stride + length];
-            let mut session = begin(mechanism, tokens[0])?;
-            tokens[1..].iter().try_fold(0.0, |sum, &next| {
-                predict(&mut session, next).map(|nats| sum + nats)
-            })
+    let one = |&window: &usize| {
+        let tokens = &tokens[window * stride..window * stride + length];
+        let mut session = begin(mechanism, tokens[0], Asking::new(hooks, window as u64))?;
+        tokens[1..].iter().try_fold(0.0, |sum, &next| {
+            predict(&mut session, next).map(|nats| sum + nats)
         })
-        .collect::<Result<_>>()?;
+    };
+    // Hooks keep state: they are asked in an order that replays.
+    let nats: Vec<f64> = if hooks.is_empty() {
+        windows.par_iter().map(one).collect::<Result<_>>()?
+    } else {
+        windows.iter().map(one).collect::<Result<_>>()?
+    };
     Ok(Evaluation::of(
         nats.iter().sum(),
         windows.len() * stride,
@@ -133,11 +139,12 @@ pub fn evaluate_stream(
     tokens: &[u32],
     from: usize,
     charges: Option<Charges>,
+    hooks: &Hooks,
 ) -> Result<Evaluation> {
     if tokens.len() < 2 || from >= tokens.len() {
         return Err(Error::new(ErrorKind::Input, "there is nothing to predict"));
     }
-    let mut session = begin(mechanism, tokens[0])?;
+    let mut session = begin(mechanism, tokens[0], Asking::new(hooks, 0))?;
     if let Some(charges) = charges {
         session.set_charges(charges);
     }
@@ -176,12 +183,13 @@ fn fitting(tokens: &[u32], length: usize, windows: std::ops::Range<usize>) -> Re
     Ok(windows)
 }
 
-fn begin(mechanism: &Arc<Mechanism>, first: u32) -> Result<Session> {
-    Session::begin(
+fn begin(mechanism: &Arc<Mechanism>, first: u32, asking: Option<Box<Asking>>) -> Result<Session> {
+    Session::begin_asking(
         mechanism.clone(),
         &[first],
         &Start::Profile,
         Sampling::greedy(),
+        asking,
     )
 }
 
@@ -195,8 +203,7 @@ fn predict(session: &mut Session, next: u32) -> Result<f64> {
             ),
         ));
     }
-    let nats = session.resistance(next);
-    let nats = finite(nats, session.flow().step)?;
+    let nats = finite(session.resistance(next)?, session.flow().step)?;
     session.force(next)?;
     Ok(nats)
 }

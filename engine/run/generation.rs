@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::hook::Hooks;
 use crate::model::{ChargeSettings, Model};
-use crate::path::{Sampling, Session, SessionState};
+use crate::path::{Asking, Sampling, Session, SessionState};
 use crate::signal::Start;
 use crate::text::Decoder;
 use crate::{Error, ErrorKind, Result};
@@ -50,6 +51,7 @@ pub struct Request {
     device: Option<(Arc<crate::signal::DeviceMechanism>, bool)>,
     charges: Option<ChargeSettings>,
     state: Option<SessionState>,
+    hooks: Hooks,
     injections: Vec<(usize, u32, f32)>,
     forced: BTreeMap<usize, u32>,
 }
@@ -77,6 +79,7 @@ impl Request {
             device: None,
             charges: None,
             state: None,
+            hooks: Hooks::default(),
             injections: Vec::new(),
             forced: BTreeMap::new(),
         }
@@ -161,6 +164,13 @@ impl Request {
         self
     }
 
+    /// Asks these hooks on the way.
+    #[must_use]
+    pub fn hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
     /// The prompt's tokens.
     pub fn prompt_ids(&self) -> &[u32] {
         &self.prompt
@@ -176,6 +186,7 @@ impl Request {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
         }
         let mechanism = model.mechanism().clone();
+        let asking = Asking::new(&self.hooks, 0).map(|asking| asking.cancel(self.cancel.clone()));
         let nodes = self.injections.iter().map(|one| one.1);
         if let Some(node) = nodes
             .chain(self.forced.values().copied())
@@ -191,11 +202,13 @@ impl Request {
         }
         let mut session = match self.state {
             Some(state) => {
-                let mut session = Session::restore(mechanism, state, self.sampling)?;
+                let mut session = Session::restore_asking(mechanism, state, self.sampling, asking)?;
                 session.walk(&self.prompt)?;
                 session
             }
-            None => Session::begin(mechanism, &self.prompt, &self.start, self.sampling)?,
+            None => {
+                Session::begin_asking(mechanism, &self.prompt, &self.start, self.sampling, asking)?
+            }
         };
         if let Some(settings) = self.charges {
             session.set_charges(settings.charges());

@@ -11,10 +11,7 @@ const EPSILON: f32 = 1e-6;
 
 /// The signal arrives at the first node with nothing before it, or with what the caller gives.
 pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start) {
-    let arrival = start
-        .vector(mechanism.profile.width)
-        .unwrap_or_else(|| vec![0.0; mechanism.profile.width]);
-    reach(mechanism, flow, arrival);
+    reach(mechanism, flow, mechanism.start_vector(start));
 }
 
 /// Walks an edge: `z = h + β_v`, plus the edge's own residual.

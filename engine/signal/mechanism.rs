@@ -174,6 +174,17 @@ impl Mechanism {
         Ok(flow)
     }
 
+    /// The vector that a signal starts from, before the node's own start is added. `[D]`
+    pub fn start_vector(&self, start: &Start) -> Vec<f32> {
+        let width = self.profile.width;
+        let level = match (self.profile.form, self.profile.start_at_ones) {
+            (EdgeForm::Composed, _) => 0.0,
+            (EdgeForm::Own, true) => 1.0,
+            (EdgeForm::Own, false) => 1.0 / width as f32,
+        };
+        start.vector(width).unwrap_or_else(|| vec![level; width])
+    }
+
     /// Walks the edge from where the flow is to `target`.
     ///
     /// # Errors

@@ -7,12 +7,7 @@ use crate::signal::{EnergyKind, Flow, Mechanism, PositionOffset, Start, blend};
 /// `e_0 = GELU(start + node_start[v_0] + PE[0])`.
 pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start) {
     let width = mechanism.profile.width;
-    let level = if mechanism.profile.start_at_ones {
-        1.0
-    } else {
-        1.0 / width as f32
-    };
-    let mut arrival = start.vector(width).unwrap_or_else(|| vec![level; width]);
+    let mut arrival = mechanism.start_vector(start);
     let mut row = vec![0.0; width];
     mechanism
         .weights

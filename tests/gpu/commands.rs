@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use brillm::ErrorKind;
+use brillm::hook::Hooks;
 use brillm::kernel::element::Element;
 use brillm::path::{Charges, Sampling, Session, beam, beam_on};
 use brillm::run::{BackendChoice, device_for, evaluate_windows, evaluate_windows_on};
@@ -78,7 +79,17 @@ fn beams_and_windows_are_those_of_the_processor(bed: &Bed) {
     for profile in [Profile::sifu(8), Profile::reference(8)] {
         let mechanism = learned(&profile, Element::F32);
         let device = Arc::new(DeviceMechanism::upload(&bed.device, mechanism.clone()).unwrap());
-        let expected = beam(&mechanism, &[3, 5], &Start::Profile, 4, 6, &[1], &[2]).unwrap();
+        let expected = beam(
+            &mechanism,
+            &[3, 5],
+            &Start::Profile,
+            4,
+            6,
+            &[1],
+            &[2],
+            &Hooks::default(),
+        )
+        .unwrap();
         let found = beam_on(&device, &[3, 5], &Start::Profile, 4, 6, &[1], &[2]).unwrap();
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(&expected) {
@@ -88,7 +99,7 @@ fn beams_and_windows_are_those_of_the_processor(bed: &Bed) {
             );
             assert!((found.resistance - expected.resistance).abs() < 1e-4);
         }
-        let expected = evaluate_windows(&mechanism, &text(), 9, 0..20).unwrap();
+        let expected = evaluate_windows(&mechanism, &text(), 9, 0..20, &Hooks::default()).unwrap();
         let found = evaluate_windows_on(&device, &text(), 9, 0..20).unwrap();
         assert_eq!(
             (found.tokens, found.candidates),

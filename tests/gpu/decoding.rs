@@ -188,7 +188,7 @@ fn every_mechanism_walks_as_on_the_processor(bed: &Bed) {
                 &format!("{name}: blended"),
             );
             assert!((now.normaliser - then.normaliser).abs() < 1e-9, "{name}");
-            let (energies, scores) = session.look();
+            let (energies, scores) = session.look().unwrap();
             let (all_energies, all_scores) = decoder.look().unwrap();
             near(
                 &all_energies[lane],
@@ -311,7 +311,7 @@ fn lists_hold_the_likeliest(bed: &Bed) {
                 Sampling::greedy(),
             )
             .unwrap();
-            let mut scores = session.look().1.to_vec();
+            let mut scores = session.look().unwrap().1.to_vec();
             if !profile.self_loops {
                 scores[flow.node as usize] = f32::NEG_INFINITY;
             }

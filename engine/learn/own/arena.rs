@@ -119,7 +119,7 @@ impl<R: Real> Own<R> {
     /// The gradient of the `index`-th own edge of a group: by its energies and by the paths that walk it.
     fn edge_gradient(&self, group: &Group<R>, batch: &Batch, index: usize, gradient: &mut [R]) {
         let (d, n) = (self.profile.width, group.rows.len());
-        let d_z = &group.d_z[(1 + index) * n * d..(2 + index) * n * d];
+        let d_z = &group.d_z(&self.fans)[(1 + index) * n * d..(2 + index) * n * d];
         R::fan_edge_backward(&group.signals, d_z, d, gradient);
         for &row in &group.rows {
             let row = row as usize;

@@ -28,7 +28,7 @@ impl<R: Real> Own<R> {
             let shared = &mut self.parameters[At::Arena as usize].gradient[..d * d + d];
             R::fan_edge_backward(
                 &group.signals,
-                &group.d_z[..group.rows.len() * d],
+                &group.d_z(&self.fans)[..group.rows.len() * d],
                 d,
                 shared,
             );

@@ -54,6 +54,8 @@ pub struct Own<R> {
     pub seed: u64,
     parameters: Vec<Parameter<R>>,
     path: Path<R>,
+    /// Slopes, then gradients, of every row over every edge of its fan: the groups' parts one after another.
+    fans: Vec<R>,
 }
 
 impl<R: Real> Own<R> {
@@ -117,6 +119,7 @@ impl<R: Real> Own<R> {
             seed,
             parameters,
             path: Path::default(),
+            fans: Vec::new(),
         }
     }
 

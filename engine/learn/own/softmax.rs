@@ -48,20 +48,17 @@ impl<R: Real> Own<R> {
         if batch.candidates.is_none() && !uses_prior && !self.profile.target_bias {
             let shared = v - edges.len();
             let top = energies.iter().copied().fold(energies[0], R::max);
-            let mut total = R::of(shared as f64) * (alpha * (energies[0] - top)).exp();
-            for &energy in &energies[1..] {
-                total += (alpha * (energy - top)).exp();
-            }
+            let mut weights: Vec<R> = energies
+                .iter()
+                .map(|&energy| (alpha * (energy - top)).exp())
+                .collect();
+            weights[0] *= R::of(shared as f64);
+            let total: R = weights.iter().copied().sum();
             let chosen = edge_of(next);
             group.nats += (alpha * (top - energies[chosen]) + total.ln()).wide();
             if learn {
-                for (edge, slope) in slopes.iter_mut().enumerate() {
-                    let times = if edge == 0 {
-                        R::of(shared as f64)
-                    } else {
-                        R::one()
-                    };
-                    *slope = times * (alpha * (energies[edge] - top)).exp() / total * scale;
+                for (slope, &weight) in slopes.iter_mut().zip(&weights) {
+                    *slope = weight / total * scale;
                 }
                 slopes[chosen] -= scale;
             }

@@ -1,0 +1,387 @@
+//! `brillm plugin`: list, info, check, build, new.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::plugins::PluginArguments;
+use crate::plugin::check::{Checker, Verdict, in_process};
+use crate::plugin::{Described, Manifest, build, create_template};
+use crate::{Error, ErrorKind, Result};
+
+/// Lists, checks and builds plugins. A plugin has the program's own privileges: load only what you would run.
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Lists the plugins that are found; reads manifests only and runs no code of theirs.
+    List {
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows a plugin: what it is asked, its options. Reads its manifest only.
+    Info {
+        /// Its id, or the last part of it, or a path.
+        name: String,
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks a library: every case in a process of its own, so that a crash is a result.
+    Check {
+        /// The library, or the name of a plugin that is found.
+        name: String,
+        /// Seconds a case may take.
+        #[arg(long, default_value_t = 20.0, value_name = "SECONDS")]
+        timeout: f64,
+        /// An option for the cases that make an instance; may be given several times.
+        #[arg(long = "option", value_name = "KEY=VALUE")]
+        options: Vec<String>,
+        /// Runs one case in this very process, for a debugger.
+        #[arg(long, value_name = "CASE")]
+        in_process: Option<String>,
+        /// The plugin within the library, for --in-process.
+        #[arg(long, value_name = "ID", requires = "in_process")]
+        id: Option<String>,
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Builds plugins with cargo or the C compiler: library, manifest and sha256.
+    Build {
+        /// Folders, or names under plugins/; all of these without any.
+        names: Vec<PathBuf>,
+        /// Where to put them; the folder that is searched by default, beside the program.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Optimises, as a release does; the default in a release build of this program.
+        #[arg(long)]
+        release: bool,
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes a new plugin that builds and passes `check`.
+    New {
+        /// Its name: small letters, digits and hyphens.
+        name: String,
+        /// Folder to write it into.
+        #[arg(long, default_value = ".", value_name = "DIR")]
+        out: PathBuf,
+        /// The folder of the crate brillm-plugin; plugins/sdk where there is one, else the registry.
+        #[arg(long, value_name = "DIR")]
+        sdk: Option<PathBuf>,
+    },
+}
+
+impl Arguments {
+    pub(super) fn run(self, plugins: &PluginArguments) -> Result<()> {
+        match self.action {
+            Action::List { json } => list(plugins, json),
+            Action::Info { name, json } => info(plugins, &name, json),
+            Action::Check {
+                name,
+                timeout,
+                options,
+                in_process,
+                id,
+                json,
+            } => {
+                let library = library(plugins, &name)?;
+                let options = parse(&options)?;
+                match in_process {
+                    Some(case) => one(&library, id.as_deref(), &case, &options),
+                    None => check(&library, timeout, options, json),
+                }
+            }
+            Action::Build {
+                names,
+                out,
+                release,
+                json,
+            } => build_all(names, out, release, json),
+            Action::New { name, out, sdk } => {
+                let near = Path::new("plugins/sdk");
+                let sdk =
+                    sdk.or_else(|| near.join("Cargo.toml").exists().then(|| near.to_path_buf()));
+                let folder = create_template(&name, &out, sdk.as_deref())?;
+                super::say(format!(
+                    "{0}\n  brillm plugin build {0}\n  brillm plugin check {name}\n  brillm generate … --plugin {name}",
+                    folder.display()
+                ))
+            }
+        }
+    }
+}
+
+fn list(plugins: &PluginArguments, json: bool) -> Result<()> {
+    let finder = plugins.finder();
+    let (mut rows, mut broken) = (Vec::new(), Vec::new());
+    for manifest in finder.manifests() {
+        match manifest {
+            Ok(manifest) => rows.extend(
+                manifest
+                    .plugins
+                    .clone()
+                    .into_iter()
+                    .map(|plugin| (plugin, manifest.clone())),
+            ),
+            Err(error) => broken.push(error.to_string()),
+        }
+    }
+    if json {
+        let all: Vec<Value> = rows
+            .iter()
+            .map(|(plugin, manifest)| row(plugin, manifest))
+            .collect();
+        return super::say_json(
+            &json!({"plugins": all, "unreadable": broken, "searched": finder.folders()}),
+        );
+    }
+    for (plugin, _) in &rows {
+        super::say(format!(
+            "{:14} {:8} {:24} {}",
+            plugin.short(),
+            plugin.version,
+            plugin.hooks.join(" "),
+            plugin.about
+        ))?;
+    }
+    for error in &broken {
+        eprintln!("brillm: {error}");
+    }
+    if rows.is_empty() {
+        let folders: Vec<String> = finder
+            .folders()
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
+        eprintln!(
+            "no plugin in {}; `brillm plugin build` builds those of plugins/",
+            folders.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn row(plugin: &Described, manifest: &Manifest) -> Value {
+    let mut row = json!({
+        "abi": manifest.abi,
+        "library": manifest.library_path(),
+        "sha256": manifest.sha256,
+    });
+    if let (Value::Object(row), Ok(Value::Object(own))) = (&mut row, serde_json::to_value(plugin)) {
+        row.extend(own);
+    }
+    row
+}
+
+fn find(plugins: &PluginArguments, name: &str) -> Result<(Described, Manifest)> {
+    let path = Path::new(name);
+    let manifests: Vec<Manifest> = if path.exists() && path.is_file() {
+        let manifest = if name.ends_with(Manifest::SUFFIX) {
+            Some(Manifest::open(path)?)
+        } else {
+            Manifest::beside(path)?
+        };
+        vec![manifest.ok_or_else(|| {
+            Error::new(ErrorKind::Configuration, "has no manifest beside it")
+                .at(name)
+                .advice("`brillm plugin build` writes one; `brillm plugin check` looks at the library itself")
+        })?]
+    } else {
+        plugins.finder().manifests().into_iter().flatten().collect()
+    };
+    let whole = path.is_file();
+    manifests
+        .into_iter()
+        .find_map(|manifest| {
+            let own = manifest.plugins.iter();
+            let plugin = own
+                .clone()
+                .find(|plugin| whole || plugin.id == name || plugin.short() == name)?;
+            Some((plugin.clone(), manifest.clone()))
+        })
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Configuration,
+                format!("no plugin is named {name:?}"),
+            )
+            .advice("`brillm plugin list` shows what is found")
+        })
+}
+
+fn info(plugins: &PluginArguments, name: &str, json: bool) -> Result<()> {
+    let (plugin, manifest) = find(plugins, name)?;
+    if json {
+        return super::say_json(&row(&plugin, &manifest));
+    }
+    super::say(format!(
+        "{} {}\n{}\n\nid       {}\nlicence  {}\nhooks    {}\nlibrary  {}\nsha256   {}\nabi      {}",
+        plugin.name,
+        plugin.version,
+        plugin.about,
+        plugin.id,
+        plugin.license,
+        plugin.hooks.join(" "),
+        manifest.library_path().display(),
+        manifest.sha256,
+        manifest.abi
+    ))?;
+    if let Some(properties) = plugin.schema["properties"].as_object() {
+        super::say("options")?;
+        for (key, property) in properties {
+            let default = property
+                .get("default")
+                .map_or("required".into(), |value| format!("default {value}"));
+            let kind = property["type"].as_str().unwrap_or("one of its choices");
+            let about = property["description"].as_str().unwrap_or("");
+            super::say(format!("  {key:20} {kind}, {default}  {about}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The library that a name or path means; not loaded here.
+fn library(plugins: &PluginArguments, name: &str) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if path.is_file() && !name.ends_with(Manifest::SUFFIX) {
+        return Ok(path.to_path_buf());
+    }
+    find(plugins, name).map(|(_, manifest)| manifest.library_path())
+}
+
+fn parse(options: &[String]) -> Result<Map<String, Value>> {
+    options
+        .iter()
+        .map(|option| {
+            let (key, value) = option.split_once('=').ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Configuration,
+                    format!("{option:?} is not of the form key=value"),
+                )
+            })?;
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+            Ok((key.to_string(), value))
+        })
+        .collect()
+}
+
+fn one(library: &Path, id: Option<&str>, case: &str, options: &Map<String, Value>) -> Result<()> {
+    let outcome = in_process(library, id, case, options)?;
+    super::say(outcome)
+}
+
+fn check(library: &Path, timeout: f64, options: Map<String, Value>, json: bool) -> Result<()> {
+    let checker = Checker {
+        program: std::env::current_exe().map_err(|error| Error::io(error, "this program"))?,
+        patience: Duration::from_secs_f64(timeout.clamp(0.1, 1e6)),
+        options,
+    };
+    let mut told = Ok(());
+    let reports = checker.check(library, &mut |report| {
+        if json || told.is_err() {
+            return;
+        }
+        let word = match report.verdict {
+            Verdict::Passed => "passed",
+            Verdict::Warned => "warned",
+            Verdict::Failed => "FAILED",
+            Verdict::Crashed => "CRASHED",
+            Verdict::Hung => "HUNG",
+        };
+        let detail = if report.case == "entry" && report.verdict.fine() {
+            ""
+        } else {
+            &report.detail
+        };
+        told = super::say(format!("{word:8} {:28} {detail}", report.case));
+    })?;
+    told?;
+    let bad = reports
+        .iter()
+        .filter(|report| !report.verdict.fine())
+        .count();
+    if json {
+        super::say_json(&json!({"library": library, "passed": bad == 0, "cases": reports}))?;
+    }
+    if bad > 0 {
+        return Err(Error::new(
+            ErrorKind::Plugin,
+            format!("{bad} of {} cases did not pass", reports.len()),
+        )
+        .at(library.display()));
+    }
+    if !json {
+        super::say(format!("all {} cases passed", reports.len()))?;
+    }
+    Ok(())
+}
+
+fn build_all(names: Vec<PathBuf>, out: Option<PathBuf>, release: bool, json: bool) -> Result<()> {
+    let out = match out {
+        Some(out) => out,
+        None => std::env::current_exe()
+            .ok()
+            .and_then(|program| Some(program.parent()?.join("plugins")))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Input,
+                    "give --out: where this program lies is unknown",
+                )
+            })?,
+    };
+    let sources: Vec<PathBuf> = if names.is_empty() {
+        all_sources()?
+    } else {
+        names.into_iter().map(source).collect()
+    };
+    let mut all = Vec::new();
+    for folder in sources {
+        let built = build(&folder, &out, release || !cfg!(debug_assertions))?;
+        if !json {
+            super::say(format!("{}  {}", built.library.display(), built.sha256))?;
+        }
+        all.push(built);
+    }
+    if json {
+        super::say_json(&json!({"built": all}))?;
+    }
+    Ok(())
+}
+
+fn source(name: PathBuf) -> PathBuf {
+    let near = Path::new("plugins").join(&name);
+    if !name.exists() && near.exists() {
+        near
+    } else {
+        name
+    }
+}
+
+/// Every plugin under plugins/: folders with a C file, or a package that makes a dynamic library.
+fn all_sources() -> Result<Vec<PathBuf>> {
+    let folder = Path::new("plugins");
+    let entries = std::fs::read_dir(folder).map_err(|error| Error::io(error, folder.display()))?;
+    let mut sources: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir() && !path.ends_with("abi") && !path.ends_with("sdk"))
+        .filter(|path| {
+            let c = |entry: std::fs::DirEntry| {
+                entry.path().extension().is_some_and(|found| found == "c")
+            };
+            path.join("Cargo.toml").exists()
+                || std::fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(c))
+        })
+        .collect();
+    sources.sort();
+    Ok(sources)
+}

@@ -1,0 +1,98 @@
+//! `probe/1`.
+
+use std::sync::Arc;
+
+use brillm_abi as abi;
+
+use super::learning::collect;
+use super::{Asked, find, ids, index, lacks, size, tensor};
+use crate::Result;
+use crate::hook::{Call, Hooks, Probe, Sight, Tap};
+use crate::plugin::instance::{Instance, nonsense};
+
+const PROBE: usize = index("probe/1");
+
+pub(super) fn install(instance: &Arc<Instance>, hooks: &mut Hooks) -> Result<()> {
+    if let Some(asked) = find::<abi::brl_probe>(instance, "probe/1") {
+        for (function, there) in [
+            ("taps", asked.table.taps.is_some()),
+            ("see", asked.table.see.is_some()),
+            ("report", asked.table.report.is_some()),
+        ] {
+            if !there {
+                return Err(lacks(instance, "probe/1", function));
+            }
+        }
+        hooks.probe.push(Arc::new(asked));
+    }
+    Ok(())
+}
+
+fn bit(tap: Tap) -> u64 {
+    match tap {
+        Tap::Signal => abi::BRL_TAP_SIGNAL,
+        Tap::Energy => abi::BRL_TAP_ENERGY,
+        Tap::Hidden => abi::BRL_TAP_HIDDEN,
+        Tap::Logits => abi::BRL_TAP_LOGITS,
+    }
+}
+
+impl Probe for Asked<abi::brl_probe> {
+    fn wants(&self, tap: Tap) -> bool {
+        match self.table.taps {
+            // SAFETY: the instance is the plugin's, and nobody else is in it.
+            Some(taps) => self.instance.look(|instance| unsafe { taps(instance) }) & bit(tap) != 0,
+            None => false,
+        }
+    }
+
+    fn see(&self, call: &Call<'_>, sight: &Sight<'_>) -> Result<()> {
+        let Some(see) = self.table.see else {
+            return Ok(());
+        };
+        let rows = sight.values.len() / sight.width.max(1);
+        let question = abi::brl_sight {
+            struct_size: size::<abi::brl_sight>(),
+            sequence: call.sequence,
+            step: call.step,
+            tap: bit(sight.tap),
+            layer: sight.layer as u64,
+            layers: sight.layers as u64,
+            tokens: ids(sight.tokens),
+            values: tensor(sight.values, &[rows, sight.width]),
+        };
+        self.instance
+            .ask(
+                PROBE,
+                call,
+                // SAFETY: the instance is the plugin's; question and frame live until it returns.
+                |instance, frame, _| unsafe { see(instance, frame, &raw const question) },
+                |_| Ok(()),
+            )
+            .map(|_| ())
+    }
+
+    fn report(&self, call: &Call<'_>) -> Result<Option<serde_json::Value>> {
+        let Some(report) = self.table.report else {
+            return Ok(None);
+        };
+        let mut records: Vec<Vec<u8>> = Vec::new();
+        let records = &raw mut records;
+        let sink = abi::brl_sink {
+            ctx: records.cast(),
+            write: Some(collect),
+        };
+        self.instance.ask(
+            PROBE,
+            call,
+            // SAFETY: the instance is the plugin's; frame and sink live until it returns.
+            |instance, frame, _| unsafe { report(instance, frame, &raw const sink) },
+            |_| {
+                // SAFETY: the call has returned, and the records are ours again.
+                let text = unsafe { &*records }.concat();
+                serde_json::from_slice(&text)
+                    .map_err(|error| nonsense(format!("its report is not JSON: {error}")))
+            },
+        )
+    }
+}

@@ -1,0 +1,378 @@
+//! An instance of a plugin, and the way every question reaches it.
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use brillm_abi as abi;
+use serde_json::{Map, Value};
+
+use crate::hook::Call;
+use crate::kernel::random::Random;
+use crate::plugin::library::{Code, lend, text};
+use crate::plugin::scratch::Scratch;
+use crate::plugin::selection::OnError;
+use crate::plugin::watchdog::Slot;
+use crate::{Error, ErrorKind, Result};
+
+/// Index of `create` where a hook's index is meant.
+pub(crate) const CREATE: usize = usize::MAX;
+
+/// What a call may ask the host for; the plugin sees a `brl_call`.
+pub(crate) struct Frame<'a> {
+    call: Call<'a>,
+    purpose: &'a str,
+    random: Option<Random>,
+    reason: Option<String>,
+}
+
+/// What `log` and `service` are given.
+struct Context {
+    id: String,
+}
+
+unsafe extern "C" fn log(ctx: *mut c_void, level: i64, message: abi::brl_str) {
+    // SAFETY: `ctx` is the leaked context that the host's table names; the message holds for this call.
+    let (context, message) = unsafe { (&*ctx.cast::<Context>(), text(message)) };
+    let word = match level {
+        abi::BRL_LOG_ERROR => "error: ",
+        abi::BRL_LOG_WARN => "warning: ",
+        abi::BRL_LOG_INFO => "",
+        _ if std::env::var_os("BRILLM_PLUGIN_DEBUG").is_some() => "debug: ",
+        _ => return,
+    };
+    eprintln!("brillm: plugin {}: {word}{message}", context.id);
+}
+
+unsafe extern "C" fn fail(call: *mut abi::brl_call, message: abi::brl_str) {
+    // SAFETY: a call is the frame that the host passed, alive until the hook returns.
+    if let Some(frame) = unsafe { call.cast::<Frame<'_>>().as_mut() } {
+        // SAFETY: the message holds for this call.
+        frame.reason = Some(unsafe { text(message) });
+    }
+}
+
+unsafe extern "C" fn cancelled(call: *mut abi::brl_call) -> i64 {
+    // SAFETY: as above.
+    unsafe { call.cast::<Frame<'_>>().as_ref() }
+        .map_or(0, |frame| i64::from(frame.call.cancelled()))
+}
+
+unsafe extern "C" fn random(call: *mut abi::brl_call) -> u64 {
+    // SAFETY: as above.
+    let Some(frame) = (unsafe { call.cast::<Frame<'_>>().as_mut() }) else {
+        return 0;
+    };
+    let (call, purpose) = (frame.call, frame.purpose);
+    frame
+        .random
+        .get_or_insert_with(|| call.random(purpose))
+        .bits()
+}
+
+unsafe extern "C" fn service(_ctx: *mut c_void, _id: abi::brl_str) -> *const c_void {
+    std::ptr::null()
+}
+
+/// The table that a plugin is lent; it lives as long as the program.
+pub(crate) fn host(id: &str) -> &'static abi::brl_host {
+    let context = Box::leak(Box::new(Context { id: id.to_string() }));
+    Box::leak(Box::new(host_table((&raw mut *context).cast())))
+}
+
+pub(crate) fn host_table(ctx: *mut c_void) -> abi::brl_host {
+    abi::brl_host {
+        struct_size: size_of::<abi::brl_host>() as u64,
+        abi: u64::from(abi::BRL_ABI_MAJOR) << 32 | u64::from(abi::BRL_ABI_MINOR),
+        ctx,
+        log: Some(log),
+        fail: Some(fail),
+        cancelled: Some(cancelled),
+        random: Some(random),
+        service: Some(service),
+    }
+}
+
+struct State {
+    raw: *mut abi::brl_self,
+    scratch: Scratch,
+    /// Why it is never called again.
+    poisoned: Option<String>,
+}
+
+// SAFETY: an instance may change its thread between calls, as the interface says; the lock around the state lets one
+// thread at a time in.
+unsafe impl Send for State {}
+
+/// An instance of a plugin.
+pub(crate) struct Instance {
+    pub code: Code,
+    pub options: Map<String, Value>,
+    pub on_error: OnError,
+    state: Mutex<State>,
+    /// The thread that is in it, or 0.
+    owner: AtomicUsize,
+    slot: Arc<Slot>,
+    told: AtomicBool,
+}
+
+/// A number of this thread that no other living one has.
+fn this_thread() -> usize {
+    thread_local!(static PLACE: u8 = const { 0 });
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
+}
+
+/// Says that nobody is in an instance any more.
+struct Leave<'a>(&'a AtomicUsize);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Instance")
+            .field("plugin", &self.code.described.id)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    /// Makes an instance with checked options, defaults filled in.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Plugin`] or [`ErrorKind::Configuration`] with what the plugin says.
+    pub fn create(code: Code, options: Map<String, Value>, on_error: OnError) -> Result<Self> {
+        let host = host(&code.described.id);
+        Self::create_with(code, options, on_error, host)
+    }
+
+    pub fn create_with(
+        code: Code,
+        options: Map<String, Value>,
+        on_error: OnError,
+        host: *const abi::brl_host,
+    ) -> Result<Self> {
+        let id = code.described.id.clone();
+        let slot = Slot::new(&id);
+        let mut frame = Frame {
+            call: Call::new(0, 0, 0),
+            purpose: "create",
+            random: None,
+            reason: None,
+        };
+        let config = Value::from(options.clone()).to_string();
+        let mut raw: *mut abi::brl_self = std::ptr::null_mut();
+        let Some(create) = code.table.create else {
+            return Err(
+                Error::new(ErrorKind::Plugin, "it cannot be created").at(format!("plugin {id}"))
+            );
+        };
+        slot.enter(CREATE, 0);
+        // SAFETY: a `[static]` function; the host's table lives as long as the program, the frame, the text and
+        // the place for the answer until it returns.
+        let status = unsafe { create(host, (&raw mut frame).cast(), lend(&config), &raw mut raw) };
+        slot.leave();
+        if status != abi::BRL_OK || raw.is_null() {
+            let kind = match status {
+                abi::BRL_E_CONFIG | abi::BRL_E_ARG => ErrorKind::Configuration,
+                _ => ErrorKind::Plugin,
+            };
+            let why = frame
+                .reason
+                .unwrap_or_else(|| format!("status {status}, without a reason"));
+            return Err(Error::new(kind, why)
+                .at("create")
+                .at(format!("plugin {id}")));
+        }
+        Ok(Self {
+            code,
+            options,
+            on_error,
+            state: Mutex::new(State {
+                raw,
+                scratch: Scratch::default(),
+                poisoned: None,
+            }),
+            owner: AtomicUsize::new(0),
+            slot,
+            told: AtomicBool::new(false),
+        })
+    }
+
+    /// The plugin's id.
+    pub fn id(&self) -> &str {
+        &self.code.described.id
+    }
+
+    /// Asks a question.
+    ///
+    /// `body` prepares the buffers and calls the hook's function; `read` checks the answer and takes it, before
+    /// anybody else may use the buffers. A plugin that has the engine run a model (`kv.plan/1`, `corpus/1`) is not
+    /// asked by that run: its own hooks have no opinion then. `None` when the plugin has no opinion, or failed and is to be skipped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Plugin`] naming plugin, hook and step, where the run is to stop on errors.
+    pub fn ask<T>(
+        &self,
+        hook: usize,
+        call: &Call<'_>,
+        body: impl FnOnce(*mut abi::brl_self, *mut abi::brl_call, &mut Scratch) -> abi::brl_status,
+        read: impl FnOnce(&Scratch) -> Result<T>,
+    ) -> Result<Option<T>> {
+        match self.try_ask(hook, call, body, read) {
+            Err(error)
+                if self.on_error == OnError::Skip && error.kind() != ErrorKind::Cancelled =>
+            {
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    eprintln!(
+                        "brillm: {error}; going on without its answer, and not saying so again"
+                    );
+                }
+                Ok(None)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_ask<T>(
+        &self,
+        hook: usize,
+        call: &Call<'_>,
+        body: impl FnOnce(*mut abi::brl_self, *mut abi::brl_call, &mut Scratch) -> abi::brl_status,
+        read: impl FnOnce(&Scratch) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let name = super::HOOKS[hook];
+        let place = |error: Error| {
+            error
+                .at(format!("step {}", call.step))
+                .at(name)
+                .at(format!("plugin {}", self.id()))
+        };
+        if self.owner.load(Ordering::Relaxed) == this_thread() {
+            return Ok(None);
+        }
+        // Whoever held the lock panicked in the host, not in the plugin: the state is whole.
+        let mut state = self
+            .state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.owner.store(this_thread(), Ordering::Relaxed);
+        let _leave = Leave(&self.owner);
+        let State {
+            raw,
+            scratch,
+            poisoned,
+        } = &mut *state;
+        if let Some(why) = poisoned {
+            return Err(place(Error::new(
+                ErrorKind::Plugin,
+                format!("it is not called any more since it {why}"),
+            )));
+        }
+        let mut frame = Frame {
+            call: *call,
+            purpose: self.id(),
+            random: None,
+            reason: None,
+        };
+        self.slot.enter(hook, call.step);
+        let status = body(*raw, (&raw mut frame).cast(), scratch);
+        self.slot.leave();
+        if !scratch.whole() {
+            // What it wrote over may be anything: going on would spoil results or worse.
+            eprintln!(
+                "brillm: plugin {}: {name}: step {}: wrote beyond its buffer; the program's memory can no longer \
+                 be trusted, so it ends here",
+                self.id(),
+                call.step
+            );
+            std::process::abort();
+        }
+        match status {
+            abi::BRL_OK => match read(scratch) {
+                Ok(answer) => Ok(Some(answer)),
+                Err(error) => Err(place(error)),
+            },
+            abi::BRL_DECLINED => Ok(None),
+            abi::BRL_E_CANCELLED => Err(place(Error::new(ErrorKind::Cancelled, "cancelled"))),
+            status if status < 0 => {
+                let why = frame
+                    .reason
+                    .unwrap_or_else(|| format!("failed with status {status}, without a reason"));
+                if status == abi::BRL_E_PANIC {
+                    *poisoned = Some(why.clone());
+                }
+                Err(place(Error::new(ErrorKind::Plugin, why)))
+            }
+            status => Err(place(Error::new(
+                ErrorKind::Plugin,
+                format!("answered the unknown status {status}"),
+            ))),
+        }
+    }
+
+    /// What a `[instance]` function that asks nothing of the host gives.
+    pub fn look<T: Default>(&self, body: impl FnOnce(*mut abi::brl_self) -> T) -> T {
+        if self.owner.load(Ordering::Relaxed) == this_thread() {
+            return T::default();
+        }
+        let state = self
+            .state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        body(state.raw)
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let state = self
+            .state
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        // What panicked may be broken: it is left alone, and its memory with it.
+        if state.poisoned.is_none()
+            && let Some(destroy) = self.code.table.destroy
+        {
+            // SAFETY: `create` made it and nobody uses it any more.
+            unsafe { destroy(state.raw) }
+        }
+    }
+}
+
+/// An answer that cannot be acted on.
+pub(crate) fn nonsense(what: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::Plugin,
+        format!("its answer makes no sense: {what}"),
+    )
+}
+
+/// Gives `create` a text that may be no options at all, and returns its status.
+pub(crate) fn create_from(code: &Code, config: &str) -> abi::brl_status {
+    let Some(create) = code.table.create else {
+        return abi::BRL_E_INTERNAL;
+    };
+    let mut frame = Frame {
+        call: Call::new(0, 0, 0),
+        purpose: "create",
+        random: None,
+        reason: None,
+    };
+    let mut raw: *mut abi::brl_self = std::ptr::null_mut();
+    let host = host(&code.described.id);
+    // SAFETY: as in `create_with`.
+    let status = unsafe { create(host, (&raw mut frame).cast(), lend(config), &raw mut raw) };
+    if status == abi::BRL_OK
+        && let Some(destroy) = code.table.destroy
+    {
+        // SAFETY: `create` made it, and it is not used again.
+        unsafe { destroy(raw) }
+    }
+    status
+}

@@ -1,0 +1,302 @@
+//! A plugin's library: opened by absolute path, checked, and never unloaded.
+
+use std::ffi::c_void;
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+
+use brillm_abi as abi;
+
+use crate::plugin::manifest::{Described, Manifest, checksum};
+use crate::plugin::{HOOKS, SHADER_HOOKS};
+use crate::{Error, ErrorKind, Result};
+
+/// Plugins in one library, at most: a count beyond it is damage.
+const MOST: u32 = 1024;
+
+/// A plugin in a library that stays loaded until the program ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Code {
+    pub described: Described,
+    pub table: abi::brl_plugin,
+    /// The minor version it was built for.
+    pub minor: u32,
+}
+
+// SAFETY: the table's functions are `[static]`, callable from any thread, and its strings are constants of a
+// library that is never unloaded.
+unsafe impl Send for Code {}
+// SAFETY: as above.
+unsafe impl Sync for Code {}
+
+/// Reads a table of which the other side knows `struct_size` bytes; what it does not know is zero.
+///
+/// # Safety
+/// `table` is null, or begins with its size and is readable for as long as it says. All bytes zero must be a
+/// value of `T`.
+pub(crate) unsafe fn read<T: Copy>(table: *const T) -> Option<T> {
+    if table.is_null() {
+        return None;
+    }
+    // SAFETY: a table begins with its size, as the caller promises.
+    let known = unsafe { table.cast::<u64>().read() } as usize;
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: no more is read than the other side has, no more written than `T` holds; zero is a value of `T`.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            table.cast::<u8>(),
+            value.as_mut_ptr().cast::<u8>(),
+            known.min(size_of::<T>()),
+        );
+        Some(value.assume_init())
+    }
+}
+
+/// # Safety
+/// The view is null or holds until the call returns.
+pub(crate) unsafe fn text(view: abi::brl_str) -> String {
+    if view.ptr.is_null() || view.len == 0 {
+        return String::new();
+    }
+    // SAFETY: the view holds, as the caller promises.
+    let bytes = unsafe { std::slice::from_raw_parts(view.ptr.cast::<u8>(), view.len as usize) };
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A string as the door takes it.
+pub(crate) fn lend(text: &str) -> abi::brl_str {
+    abi::brl_str {
+        ptr: text.as_ptr().cast(),
+        len: text.len() as u64,
+    }
+}
+
+impl Code {
+    /// The table of a hook, or `None` where the plugin does not answer it.
+    pub fn table_of<T: Copy>(&self, hook: &str) -> Option<T> {
+        // SAFETY: `hook` is `[static]`; what it returns for an id is that hook's table, a constant.
+        unsafe { read(self.hook(hook).cast::<T>()) }
+    }
+
+    fn hook(&self, id: &str) -> *const c_void {
+        match self.table.hook {
+            // SAFETY: a `[static]` function, given a string that holds for the call.
+            Some(hook) => unsafe { hook(lend(id)) },
+            None => std::ptr::null(),
+        }
+    }
+}
+
+/// Calls the library's entry.
+///
+/// # Safety
+/// `entry` is the library's `brl_plugin_entry`, and the library stays loaded.
+unsafe fn codes(entry: unsafe extern "C" fn() -> *const abi::brl_entry) -> Result<Vec<Code>> {
+    // SAFETY: a pure function without arguments, as the interface says.
+    let entry = unsafe { entry() };
+    if entry.is_null() {
+        return Err(Error::new(ErrorKind::Plugin, "its entry gives nothing"));
+    }
+    // SAFETY: the first 16 bytes are the same in every version.
+    let head = unsafe { entry.cast::<[u32; 4]>().read_unaligned() };
+    let [magic, major, minor, count] = head;
+    if magic != abi::BRL_MAGIC {
+        return Err(Error::new(
+            ErrorKind::Plugin,
+            "its entry is not one of brillm",
+        ));
+    }
+    if major != abi::BRL_ABI_MAJOR {
+        return Err(Error::new(
+            ErrorKind::Version,
+            format!(
+                "it was built for version {major}.{minor} of the plugin interface, this program speaks {}.{}",
+                abi::BRL_ABI_MAJOR,
+                abi::BRL_ABI_MINOR
+            ),
+        )
+        .advice("build it anew with this version's brillm_plugin.h or brillm-plugin"));
+    }
+    if count == 0 || count > MOST {
+        return Err(Error::new(
+            ErrorKind::Plugin,
+            format!("it says that it holds {count} plugins"),
+        ));
+    }
+    // SAFETY: of this major version, so the rest of the entry is as declared.
+    let plugins = unsafe { (*entry).plugins };
+    if plugins.is_null() {
+        return Err(Error::new(ErrorKind::Plugin, "its list of plugins is null"));
+    }
+    (0..count as usize)
+        .map(|place| {
+            // SAFETY: the list has `count` entries, each null or a table.
+            let table = unsafe { read(plugins.add(place).read()) }
+                .ok_or_else(|| Error::new(ErrorKind::Plugin, format!("plugin {place} is null")))?;
+            code(table, minor)
+        })
+        .collect()
+}
+
+fn code(table: abi::brl_plugin, minor: u32) -> Result<Code> {
+    // SAFETY: the strings are constants of a library that stays loaded.
+    let [id, name, version, license, about, schema] = unsafe {
+        [
+            text(table.id),
+            text(table.name),
+            text(table.version),
+            text(table.license),
+            text(table.about),
+            text(table.config_schema),
+        ]
+    };
+    let fault = |what: &str| Err(Error::new(ErrorKind::Plugin, what).at(format!("plugin {id:?}")));
+    if id.is_empty() || id.len() > 200 || id.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return fault("its id is not a name");
+    }
+    if table.create.is_none() || table.destroy.is_none() || table.hook.is_none() {
+        return fault("it lacks create, destroy or hook");
+    }
+    let schema = if schema.trim().is_empty() {
+        serde_json::Value::Null
+    } else {
+        serde_json::from_str(&schema).unwrap_or(serde_json::Value::String(schema))
+    };
+    let mut code = Code {
+        described: Described {
+            id: id.clone(),
+            name,
+            version,
+            license,
+            about,
+            hooks: Vec::new(),
+            schema,
+        },
+        table,
+        minor,
+    };
+    let shaders = SHADER_HOOKS.map(|hook| format!("wgsl/1:{hook}"));
+    code.described.hooks = HOOKS
+        .iter()
+        .map(|hook| (*hook).to_string())
+        .chain(shaders)
+        .filter(|hook| !code.hook(hook).is_null())
+        .collect();
+    if code.described.hooks.is_empty() {
+        return fault("it answers no hook that this program asks");
+    }
+    Ok(code)
+}
+
+/// Opens a library and reads what it holds. It stays loaded: no sound way to unload code is known.
+///
+/// # Errors
+/// [`ErrorKind::Io`] for a file that is not there; [`ErrorKind::Plugin`] for one that is not a library, or
+/// not one of plugins; [`ErrorKind::Version`] for one of another major version.
+pub(crate) fn open(path: &Path) -> Result<Vec<Code>> {
+    let place = |error: Error| error.at(format!("plugin library {}", path.display()));
+    let path: PathBuf = path
+        .canonicalize()
+        .map_err(|error| place(Error::io(error, "opening")))?;
+    #[cfg(unix)]
+    let library = {
+        use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+        // SAFETY: running a plugin's initialisers is what its user asked for by naming it; the absolute path
+        // keeps the system's search out of it.
+        unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
+    };
+    #[cfg(not(unix))]
+    // SAFETY: as above.
+    let library = unsafe { libloading::Library::new(&path) };
+    let library: libloading::Library = library.map_err(|error| {
+        place(
+            Error::new(
+                ErrorKind::Plugin,
+                format!("it cannot be loaded: {}", detail(&error)),
+            )
+            .advice("is it a dynamic library for this machine, with all it needs?"),
+        )
+    })?;
+    let library = ManuallyDrop::new(library);
+    type Entry = unsafe extern "C" fn() -> *const abi::brl_entry;
+    // SAFETY: the symbol of this name has this type, as the interface says.
+    let entry: Entry = *unsafe { library.get::<Entry>(c"brl_plugin_entry") }.map_err(|_| {
+        place(Error::new(
+            ErrorKind::Plugin,
+            "it has no function brl_plugin_entry: it is no plugin of brillm",
+        ))
+    })?;
+    // SAFETY: the library is never unloaded.
+    unsafe { codes(entry) }.map_err(place)
+}
+
+fn detail(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// Whether a manifest says what its library is.
+///
+/// # Errors
+/// [`ErrorKind::Checksum`] or [`ErrorKind::Plugin`], naming what differs.
+pub(crate) fn compare(manifest: &Manifest, codes: &[Code]) -> Result<()> {
+    let differs = |what: String| {
+        Err(Error::new(
+            ErrorKind::Plugin,
+            format!("its manifest does not tell the truth: {what}"),
+        )
+        .at(manifest.library_path().display())
+        .advice("`brillm plugin build` writes it anew; do not load it if you did not build it"))
+    };
+    let minor = codes.first().map_or(0, |code| code.minor);
+    let abi = format!("{}.{minor}", abi::BRL_ABI_MAJOR);
+    if manifest.abi != abi {
+        return differs(format!(
+            "it says interface {}, the library {abi}",
+            manifest.abi
+        ));
+    }
+    let ids = |plugins: Vec<&str>| plugins.join(", ");
+    let said = ids(manifest
+        .plugins
+        .iter()
+        .map(|plugin| plugin.id.as_str())
+        .collect());
+    let found = ids(codes
+        .iter()
+        .map(|code| code.described.id.as_str())
+        .collect());
+    if said != found {
+        return differs(format!("it names {said}, the library holds {found}"));
+    }
+    for (said, code) in manifest.plugins.iter().zip(codes) {
+        let found = &code.described;
+        let fields = [
+            ("version", said.version.clone(), found.version.clone()),
+            ("licence", said.license.clone(), found.license.clone()),
+            ("hooks", said.hooks.join(", "), found.hooks.join(", ")),
+            ("schema", said.schema.to_string(), found.schema.to_string()),
+        ];
+        if let Some((field, said, found)) = fields.iter().find(|(_, said, found)| said != found) {
+            return differs(format!(
+                "{field} is {said:?} there, {found:?} in the library"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the library is the file that was meant.
+///
+/// # Errors
+/// [`ErrorKind::Checksum`], with both sums.
+pub(crate) fn verify(library: &Path, sha256: &str, who: &str) -> Result<String> {
+    let found = checksum(library)?;
+    if !found.eq_ignore_ascii_case(sha256) {
+        return Err(Error::new(
+            ErrorKind::Checksum,
+            format!("its sha256 is {found}, but {who} says {sha256}"),
+        )
+        .at(library.display())
+        .advice("the library has changed since; build it anew, or correct the sum if the change is yours"));
+    }
+    Ok(found)
+}

@@ -1,0 +1,137 @@
+//! The graph: `edge/1`, `signal/1`, `path/1`, and shaders, `wgsl/1:<hook>`.
+
+use crate::value::{brl_call, brl_f32s, brl_ids, brl_self, brl_status, brl_str, brl_tensor};
+
+/// The fan that a signal is about to leave through: V nodes, F edges that text has walked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_fan {
+    /// Bytes of this table that the host knows.
+    pub struct_size: u64,
+    /// The sequence, unique within the run.
+    pub sequence: u64,
+    /// Hops so far.
+    pub step: u64,
+    /// The node the signal leaves.
+    pub source: u64,
+    /// Energy with which the signal reaches every node. [V]
+    pub energies: brl_tensor,
+    /// Targets of the walked edges, ascending. [F]
+    pub targets: brl_ids,
+    /// How often text walked each of them. [F]
+    pub counts: brl_ids,
+}
+
+/// `edge/1`: resistance of every edge out of one node, one batch. Plugins form a chain.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_edge {
+    /// Bytes of this table that the plugin knows.
+    pub struct_size: u64,
+    /// 0.
+    pub needs: u64,
+    /// Rewrites resistances in place. They arrive in nats above the easiest edge; only differences count, and
+    /// the next node is drawn from the softmax of their negatives. resistance [V] [instance]
+    pub resist: Option<
+        unsafe extern "C" fn(
+            instance: *mut brl_self,
+            call: *mut brl_call,
+            fan: *const brl_fan,
+            resistance: brl_f32s,
+        ) -> brl_status,
+    >,
+}
+
+/// A signal that is about to start.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_start {
+    /// Bytes of this table that the host knows.
+    pub struct_size: u64,
+    /// The sequence, unique within the run.
+    pub sequence: u64,
+    /// The prompt.
+    pub prompt: brl_ids,
+}
+
+/// `signal/1`: the signal as it starts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_signal {
+    /// Bytes of this table that the plugin knows.
+    pub struct_size: u64,
+    /// 0.
+    pub needs: u64,
+    /// Writes the start; it arrives holding what the run starts from. signal [D] [instance]
+    pub start: Option<
+        unsafe extern "C" fn(
+            instance: *mut brl_self,
+            call: *mut brl_call,
+            start: *const brl_start,
+            signal: brl_f32s,
+        ) -> brl_status,
+    >,
+}
+
+/// `brl_hop.rank` of a hop of the prompt, which was not chosen.
+pub const BRL_UNRANKED: u64 = 0xFFFF_FFFF_FFFF_FFFF;
+
+/// `brl_path.needs`: rank, resistance and runners-up of each hop, which cost the host a pass over all nodes.
+pub const BRL_NEED_RANK: u64 = 32;
+
+/// A hop that was taken.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_hop {
+    /// Bytes of this table that the host knows.
+    pub struct_size: u64,
+    /// The sequence, unique within the run.
+    pub sequence: u64,
+    /// Hops so far, this one included.
+    pub step: u64,
+    /// The node left.
+    pub source: u64,
+    /// The node reached.
+    pub target: u64,
+    /// Nodes that had less resistance, or `BRL_UNRANKED`; so too without `BRL_NEED_RANK`.
+    pub rank: u64,
+    /// −ln p of the hop; not a number for hops of the prompt, or without `BRL_NEED_RANK`.
+    pub resistance: f64,
+    /// The nodes of least resistance besides the target, best first; empty without `BRL_NEED_RANK`.
+    pub runners_up: brl_ids,
+    /// The signal after the hop. [D]
+    pub signal: brl_tensor,
+}
+
+/// `path/1`: told of every hop.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_path {
+    /// Bytes of this table that the plugin knows.
+    pub struct_size: u64,
+    /// `BRL_NEED_RANK`, or 0.
+    pub needs: u64,
+    /// A hop was taken. [instance]
+    pub hop: Option<
+        unsafe extern "C" fn(
+            instance: *mut brl_self,
+            call: *mut brl_call,
+            hop: *const brl_hop,
+        ) -> brl_status,
+    >,
+}
+
+/// `wgsl/1:<hook>`, for example `wgsl/1:edge/1`: the same function as a shader. Source only: the host validates
+/// it, owns the pipeline, and compares it with the hook's function before it is used.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_wgsl {
+    /// Bytes of this table that the plugin knows.
+    pub struct_size: u64,
+    /// The WGSL module.
+    pub source: brl_str,
+    /// Its compute entry point.
+    pub entry_point: brl_str,
+    /// Invocations in a workgroup, as the module declares.
+    pub workgroup: u64,
+}

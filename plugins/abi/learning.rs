@@ -1,0 +1,112 @@
+//! Learning: `mask/1`.
+
+use crate::value::{
+    brl_call, brl_f32s, brl_ids, brl_self, brl_sink, brl_status, brl_str, brl_tensor,
+};
+
+/// Where in a training run a step is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_mask_moment {
+    /// Bytes of this table that the host knows.
+    pub struct_size: u64,
+    /// Steps taken.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Passes over the data so far.
+    pub epoch: f64,
+}
+
+/// In `tags`: the token has none.
+pub const BRL_UNTAGGED: u32 = 0xFFFF_FFFF;
+
+/// The tokens of a sequence that may be masked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_mask_tokens {
+    /// Bytes of this table that the host knows.
+    pub struct_size: u64,
+    /// The optimiser step.
+    pub step: u64,
+    /// The sequence within the step.
+    pub sequence: u64,
+    /// The ratio that holds in this step.
+    pub ratio: f64,
+    /// The tokens. [T]
+    pub tokens: brl_ids,
+    /// Their tags, `BRL_UNTAGGED` for none. [T], or empty where the run has none
+    pub tags: brl_ids,
+    /// The word of each token, counted from 0. [T], or empty
+    pub words: brl_ids,
+    /// 1 where a token may be masked. u8 [T]
+    pub allowed: brl_tensor,
+}
+
+/// What became of the tokens that a step masked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_mask_outcome {
+    /// Bytes of this table that the host knows.
+    pub struct_size: u64,
+    /// The optimiser step.
+    pub step: u64,
+    /// The true tokens. [M]
+    pub tokens: brl_ids,
+    /// Their tags. [M], or empty
+    pub tags: brl_ids,
+    /// −ln p of each, not reduced. [M]
+    pub losses: brl_tensor,
+}
+
+/// `mask/1`: what masked training hides (masking ratio decay, weighted masking). The host draws, so runs replay.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_mask {
+    /// Bytes of this table that the plugin knows.
+    pub struct_size: u64,
+    /// 0.
+    pub needs: u64,
+    /// The share of tokens to mask, 0 to 1. May be null. [instance]
+    pub ratio: Option<
+        unsafe extern "C" fn(
+            instance: *mut brl_self,
+            call: *mut brl_call,
+            moment: *const brl_mask_moment,
+            ratio: *mut f64,
+        ) -> brl_status,
+    >,
+    /// Relative chance of each token, 0 or more; all arrive as 1. weights [T]. May be null. [instance]
+    pub weigh: Option<
+        unsafe extern "C" fn(
+            instance: *mut brl_self,
+            call: *mut brl_call,
+            tokens: *const brl_mask_tokens,
+            weights: brl_f32s,
+        ) -> brl_status,
+    >,
+    /// Told the losses of a step. May be null. [instance]
+    pub learn: Option<
+        unsafe extern "C" fn(
+            instance: *mut brl_self,
+            call: *mut brl_call,
+            outcome: *const brl_mask_outcome,
+        ) -> brl_status,
+    >,
+    /// Writes its state for a checkpoint, in one record. May be null where it has none. [instance]
+    pub save: Option<
+        unsafe extern "C" fn(
+            instance: *mut brl_self,
+            call: *mut brl_call,
+            state: *const brl_sink,
+        ) -> brl_status,
+    >,
+    /// Takes the state of a checkpoint. Null exactly where `save` is. [instance]
+    pub restore: Option<
+        unsafe extern "C" fn(
+            instance: *mut brl_self,
+            call: *mut brl_call,
+            state: brl_str,
+        ) -> brl_status,
+    >,
+}

@@ -1,0 +1,154 @@
+//! Making data: [`Corpus`].
+
+use std::ffi::c_void;
+
+use brillm_abi as abi;
+
+use crate::door::{Tables, enter};
+use crate::{Call, Error, Plugin, Result, view};
+
+/// A text to make records of, and the run's model to make them with.
+pub struct Reference<'a> {
+    /// Its place in the run, from 0.
+    pub sequence: u64,
+    /// Its name, unique within the run.
+    pub id: &'a str,
+    /// The text.
+    pub text: &'a str,
+    raw: &'a abi::brl_reference,
+}
+
+impl Reference<'_> {
+    /// Whether there is a model to generate with.
+    pub fn has_model(&self) -> bool {
+        self.raw.generate.is_some()
+    }
+
+    /// What the run's model says after `prompt`, at most `tokens` tokens.
+    ///
+    /// # Errors
+    /// Without a model, or when it could not go on.
+    pub fn generate(&self, prompt: &str, tokens: u64) -> Result<String> {
+        let Some(generate) = self.raw.generate else {
+            return Err(Error::new("the run has no model: name one with --model"));
+        };
+        let mut bytes: Vec<u8> = Vec::new();
+        let sink = abi::brl_sink {
+            ctx: (&raw mut bytes).cast(),
+            write: Some(collect),
+        };
+        // SAFETY: the context is the host's for this call; prompt and sink live until it returns.
+        let status = unsafe {
+            generate(
+                self.raw.generate_ctx,
+                view::lend(prompt),
+                tokens,
+                &raw const sink,
+            )
+        };
+        match status {
+            abi::BRL_OK => {
+                String::from_utf8(bytes).map_err(|_| Error::new("the model's answer is not UTF-8"))
+            }
+            abi::BRL_E_CANCELLED => Err(Error::cancelled()),
+            status => Err(Error::status(status, "generate")),
+        }
+    }
+}
+
+unsafe extern "C" fn collect(ctx: *mut c_void, bytes: abi::brl_str) -> abi::brl_status {
+    // SAFETY: `generate` above made the context of a vector that outlives the sink, and the host's view holds
+    // for this call.
+    unsafe {
+        (*ctx.cast::<Vec<u8>>()).extend_from_slice(view::bytes(bytes));
+    }
+    abi::BRL_OK
+}
+
+/// Takes records.
+pub struct Records<'a> {
+    sink: &'a abi::brl_sink,
+}
+
+impl Records<'_> {
+    /// Adds a record: anything that becomes one JSON object.
+    ///
+    /// # Errors
+    /// When it becomes none, or the engine cannot take it.
+    pub fn add(&mut self, record: &impl serde::Serialize) -> Result<()> {
+        let text = serde_json::to_string(record)?;
+        // SAFETY: the sink is the host's for this call.
+        unsafe { put(self.sink, text.as_bytes()) }
+    }
+}
+
+/// Writes one record.
+///
+/// # Safety
+/// `sink` is null or the host's, valid for this call.
+pub(crate) unsafe fn put(sink: *const abi::brl_sink, bytes: &[u8]) -> Result<()> {
+    // SAFETY: as the caller promises; sinks are frozen.
+    let Some((ctx, write)) =
+        (unsafe { sink.as_ref() }).and_then(|sink| Some((sink.ctx, sink.write?)))
+    else {
+        return Err(Error::new("there is no sink"));
+    };
+    let record = abi::brl_str {
+        ptr: bytes.as_ptr().cast(),
+        len: bytes.len() as u64,
+    };
+    // SAFETY: the context is the sink's, the bytes hold until the call returns.
+    match unsafe { write(ctx, record) } {
+        abi::BRL_OK => Ok(()),
+        status => Err(Error::status(status, "the engine did not take the record")),
+    }
+}
+
+/// `corpus/1`: reference texts become records.
+pub trait Corpus: Plugin {
+    /// Makes records of a reference.
+    ///
+    /// # Errors
+    /// Whatever goes wrong.
+    fn write(
+        &mut self,
+        call: &mut Call<'_>,
+        reference: &Reference<'_>,
+        records: &mut Records<'_>,
+    ) -> Result<()>;
+}
+
+unsafe extern "C" fn write<T: Corpus>(
+    instance: *mut abi::brl_self,
+    call: *mut abi::brl_call,
+    reference: *const abi::brl_reference,
+    records: *const abi::brl_sink,
+) -> abi::brl_status {
+    let body = |plugin: &mut T, call: &mut Call<'_>| {
+        // SAFETY: the host's table and sink, valid for this call.
+        let (raw, sink) = unsafe { (view::read(reference), records.as_ref()) };
+        let (raw, sink) = raw.zip(sink).ok_or("there is no reference")?;
+        // SAFETY: the host's views, valid for this call.
+        let (id, text) = unsafe { (view::text(raw.id), view::text(raw.text)) };
+        let reference = Reference {
+            sequence: raw.sequence,
+            id,
+            text,
+            raw: &raw,
+        };
+        plugin
+            .write(call, &reference, &mut Records { sink })
+            .map(|()| abi::BRL_OK)
+    };
+    // SAFETY: the host passes what `create` made, one call at a time.
+    unsafe { enter(instance, call, body) }
+}
+
+impl<T: Corpus> Tables<T> {
+    /// The table of `corpus/1`.
+    pub const CORPUS: abi::brl_corpus = abi::brl_corpus {
+        struct_size: size_of::<abi::brl_corpus>() as u64,
+        needs: 0,
+        write: Some(write::<T>),
+    };
+}

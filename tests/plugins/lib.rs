@@ -1,0 +1,650 @@
+//! Plugins that tests use: one for each hook, one without opinions, and one that misbehaves on demand.
+
+use brillm_plugin::{
+    Answer, Axis, Call, Canvas, CodecPlan, CodecQuestion, Corpus, Direction, Distance, Edge, Error,
+    Fan, Hop, KeepQuestion, Kept, KvCodec, KvKeep, KvPlan, Mask, MaskMoment, MaskOutcome,
+    MaskTokens, Order, Path, Place, PlanQuestion, Plugin, Probe, Prompt, Records, Reference,
+    Result, Sample, Setting, Shader, Sight, Signal, Start, Step, Storage, Tap, Trial, export,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Answers every question with "no opinion".
+struct Decline;
+
+impl Plugin for Decline {
+    type Options = serde::de::IgnoredAny;
+    fn create(_: Self::Options) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+impl Edge for Decline {
+    fn resist(&mut self, _: &mut Call, _: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+        // What is written beside a refusal does not count.
+        resistance.fill(7.0);
+        Ok(Answer::Declined)
+    }
+}
+
+impl Signal for Decline {
+    fn start(&mut self, _: &mut Call, _: &Start, signal: &mut [f32]) -> Result<Answer> {
+        signal.fill(7.0);
+        Ok(Answer::Declined)
+    }
+}
+
+impl Path for Decline {
+    const RANK: bool = false;
+    fn hop(&mut self, _: &mut Call, _: &Hop) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Sample for Decline {
+    const PROMPT: bool = true;
+    const STEP: bool = true;
+    const CHOOSE: bool = true;
+    fn step(
+        &mut self,
+        _: &mut Call,
+        _: &Step,
+        scores: &mut [f32],
+        setting: &mut Setting,
+    ) -> Result<Answer> {
+        scores.fill(0.0);
+        setting.temperature = Some(9.0);
+        Ok(Answer::Declined)
+    }
+}
+
+impl Order for Decline {
+    fn next(&mut self, _: &mut Call, _: &Canvas) -> Result<Option<Place>> {
+        Ok(None)
+    }
+}
+
+impl Mask for Decline {}
+
+impl Probe for Decline {
+    fn taps(&self) -> Vec<Tap> {
+        Vec::new()
+    }
+    fn see(&mut self, _: &mut Call, _: &Sight) -> Result<()> {
+        Ok(())
+    }
+    fn report(&mut self, _: &mut Call) -> Result<Option<Value>> {
+        Ok(None)
+    }
+}
+
+impl KvPlan for Decline {
+    fn plan(
+        &mut self,
+        _: &mut Call,
+        _: &PlanQuestion,
+        _: Option<Trial>,
+        storage: Storage,
+    ) -> Result<Answer> {
+        storage.source.fill(9);
+        Ok(Answer::Declined)
+    }
+}
+
+impl KvKeep for Decline {
+    fn keep(&mut self, _: &mut Call, _: &KeepQuestion) -> Result<Option<Kept>> {
+        Ok(None)
+    }
+}
+
+impl KvCodec for Decline {
+    fn plan(&mut self, _: &mut Call, _: &CodecQuestion) -> Result<Option<CodecPlan>> {
+        Ok(None)
+    }
+}
+
+/// The same without order/1, which changes what a command does even when nobody has an opinion.
+struct Quiet(Decline);
+
+impl Plugin for Quiet {
+    type Options = serde::de::IgnoredAny;
+    fn create(_: Self::Options) -> Result<Self> {
+        Ok(Self(Decline))
+    }
+}
+
+impl Edge for Quiet {
+    fn resist(&mut self, call: &mut Call, fan: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+        let _ = (call, fan, resistance, &self.0);
+        Ok(Answer::Declined)
+    }
+}
+
+impl Sample for Quiet {
+    const STEP: bool = true;
+}
+
+/// Makes the way to one node free, and starts signals with all numbers alike.
+struct Steer(SteerOptions);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SteerOptions {
+    to: u32,
+    bonus: f32,
+    start: Option<f32>,
+}
+
+impl Plugin for Steer {
+    type Options = SteerOptions;
+    fn create(options: SteerOptions) -> Result<Self> {
+        Ok(Self(options))
+    }
+}
+
+impl Edge for Steer {
+    fn resist(&mut self, _: &mut Call, _: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+        match resistance.get_mut(self.0.to as usize) {
+            Some(to) if self.0.bonus != 0.0 => {
+                *to -= self.0.bonus;
+                Ok(Answer::Given)
+            }
+            _ => Ok(Answer::Declined),
+        }
+    }
+}
+
+impl Signal for Steer {
+    fn start(&mut self, _: &mut Call, _: &Start, signal: &mut [f32]) -> Result<Answer> {
+        match self.0.start {
+            Some(value) => {
+                signal.fill(value);
+                Ok(Answer::Given)
+            }
+            None => Ok(Answer::Declined),
+        }
+    }
+}
+
+/// Watches a path and looks at its taps.
+#[derive(Default)]
+struct Watch {
+    hops: Vec<(u32, u32, Option<u64>)>,
+    least: Option<f64>,
+    signals: u64,
+    energies: u64,
+    width: usize,
+}
+
+impl Plugin for Watch {
+    type Options = serde::de::IgnoredAny;
+    fn create(_: Self::Options) -> Result<Self> {
+        Ok(Self::default())
+    }
+}
+
+impl Path for Watch {
+    fn hop(&mut self, _: &mut Call, hop: &Hop) -> Result<()> {
+        self.hops.push((hop.source, hop.target, hop.rank));
+        if hop.rank.is_some() {
+            self.least = Some(
+                self.least
+                    .map_or(hop.resistance, |least| least.min(hop.resistance)),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Probe for Watch {
+    fn taps(&self) -> Vec<Tap> {
+        vec![Tap::Signal, Tap::Energy]
+    }
+
+    fn see(&mut self, _: &mut Call, sight: &Sight) -> Result<()> {
+        match sight.tap {
+            Tap::Signal => self.signals += 1,
+            _ => self.energies += 1,
+        }
+        self.width = self.width.max(sight.values.len());
+        Ok(())
+    }
+
+    fn report(&mut self, _: &mut Call) -> Result<Option<Value>> {
+        Ok(Some(json!({
+            "hops": self.hops,
+            "least_resistance": self.least,
+            "signals": self.signals,
+            "energies": self.energies,
+            "width": self.width,
+        })))
+    }
+}
+
+/// A temperature for each prompt, and a choice by the host's random numbers.
+struct Choose(ChooseOptions);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChooseOptions {
+    temperature: Option<f64>,
+    uniform: bool,
+    hidden: bool,
+}
+
+impl Plugin for Choose {
+    type Options = ChooseOptions;
+    fn create(options: ChooseOptions) -> Result<Self> {
+        Ok(Self(options))
+    }
+}
+
+impl Sample for Choose {
+    const PROMPT: bool = true;
+    const STEP: bool = true;
+    const CHOOSE: bool = true;
+    const HIDDEN: bool = true;
+    const HISTORY: bool = true;
+
+    fn prompt(&mut self, _: &mut Call, prompt: &Prompt) -> Result<Setting> {
+        if self.0.hidden && (prompt.pooled.is_empty() || prompt.hidden.len() != prompt.pooled.len())
+        {
+            return Err(Error::new("the hidden states are not there"));
+        }
+        Ok(Setting {
+            temperature: self.0.temperature,
+        })
+    }
+
+    fn step(
+        &mut self,
+        _: &mut Call,
+        step: &Step,
+        _: &mut [f32],
+        _: &mut Setting,
+    ) -> Result<Answer> {
+        if self.0.hidden && step.history.last() != Some(&step.token) {
+            return Err(Error::new(
+                "the history does not end with the current token",
+            ));
+        }
+        Ok(Answer::Declined)
+    }
+
+    fn choose(&mut self, call: &mut Call, _: &Step, probabilities: &[f32]) -> Result<Option<u32>> {
+        if !self.0.uniform {
+            return Ok(None);
+        }
+        let left: Vec<u32> = (0..probabilities.len() as u32)
+            .filter(|&token| probabilities[token as usize] > 0.0)
+            .collect();
+        Ok(left
+            .get((call.random() % left.len().max(1) as u64) as usize)
+            .copied())
+    }
+}
+
+/// Grows a text to the left and to the right in turn.
+struct Outward;
+
+impl Plugin for Outward {
+    type Options = serde::de::IgnoredAny;
+    fn create(_: Self::Options) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+impl Order for Outward {
+    fn next(&mut self, _: &mut Call, canvas: &Canvas) -> Result<Option<Place>> {
+        if canvas.step % 2 == 1 || canvas.left == 0 || canvas.left_resistance.is_nan() {
+            return Ok(None);
+        }
+        Ok(Some(Place {
+            position: canvas.left - 1,
+            direction: Direction::Backward,
+        }))
+    }
+}
+
+/// One record a reference: how it begins, and how the model goes on.
+struct Pairs;
+
+impl Plugin for Pairs {
+    type Options = serde::de::IgnoredAny;
+    fn create(_: Self::Options) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+impl Corpus for Pairs {
+    fn write(&mut self, _: &mut Call, reference: &Reference, records: &mut Records) -> Result<()> {
+        let begin: String = reference.text.chars().take(20).collect();
+        let answer = if reference.has_model() && !begin.is_empty() {
+            Some(reference.generate(&begin, 5)?)
+        } else {
+            None
+        };
+        records.add(&json!({"reference": reference.id, "begin": begin, "answer": answer}))
+    }
+}
+
+/// The questions about memory and masks.
+struct Memory {
+    losses: f64,
+    told: u64,
+}
+
+impl Plugin for Memory {
+    type Options = serde::de::IgnoredAny;
+    fn create(_: Self::Options) -> Result<Self> {
+        Ok(Self {
+            losses: 0.0,
+            told: 0,
+        })
+    }
+}
+
+impl KvPlan for Memory {
+    const TRIAL: bool = true;
+
+    /// Has the layer most distant from layer 0 read it, when that leaves the model like itself.
+    fn plan(
+        &mut self,
+        _: &mut Call,
+        question: &PlanQuestion,
+        trial: Option<Trial>,
+        storage: Storage,
+    ) -> Result<Answer> {
+        let Some(mut trial) = trial else {
+            return Ok(Answer::Declined);
+        };
+        let (keys, values) = trial.distances(Distance::MeanOfNorms)?;
+        let distance =
+            |layer: usize| keys[layer * question.layers] + values[layer * question.layers];
+        let Some(far) = (1..question.layers).max_by(|&a, &b| distance(a).total_cmp(&distance(b)))
+        else {
+            return Ok(Answer::Declined);
+        };
+        storage.source[far] = 0;
+        if trial.similarity(storage.source)? < 0.5 {
+            return Ok(Answer::Declined);
+        }
+        storage.bits.fill(16);
+        Ok(Answer::Given)
+    }
+}
+
+impl KvKeep for Memory {
+    fn begin(&mut self, _: &mut Call, _: u64, prompt: usize) -> Result<brillm_plugin::KeepWants> {
+        Ok(brillm_plugin::KeepWants {
+            column: (prompt > 4).then_some(brillm_plugin::ColumnSum {
+                window: prompt / 4,
+                oldest: 1.0,
+                newest: 1.2,
+                heads: brillm_plugin::Heads::GroupMean,
+            }),
+            accumulated: true,
+            key_norm: false,
+        })
+    }
+
+    /// Each head keeps its heavier half; every second row of the stream goes on.
+    fn keep(&mut self, _: &mut Call, question: &KeepQuestion) -> Result<Option<Kept>> {
+        let slots = question.positions.len();
+        let half = slots.div_ceil(2);
+        if half == 0 || question.accumulated.len() != question.heads * slots {
+            return Ok(None);
+        }
+        let lists = question
+            .accumulated
+            .chunks(slots)
+            .map(|weights| {
+                let mut order: Vec<u32> = (0..slots as u32).collect();
+                order.sort_by(|&a, &b| weights[b as usize].total_cmp(&weights[a as usize]));
+                order.truncate(half);
+                order.sort_unstable();
+                order
+            })
+            .collect();
+        let rows = question.stream.len() as u32;
+        let stream = (rows > 0).then(|| {
+            (0..rows)
+                .filter(|row| row % 2 == 0 || row + 1 == rows)
+                .collect()
+        });
+        Ok(Some(Kept {
+            slots: Some(lists),
+            stream,
+            next_check: Some(half as u64 + 8),
+        }))
+    }
+}
+
+impl KvCodec for Memory {
+    fn plan(&mut self, _: &mut Call, question: &CodecQuestion) -> Result<Option<CodecPlan>> {
+        let axis = if question.side == brillm_plugin::Side::Key {
+            Axis::Channel
+        } else {
+            Axis::Token
+        };
+        Ok(Some(CodecPlan {
+            bits: 4,
+            group: 32,
+            axis,
+            residual: 32,
+        }))
+    }
+}
+
+impl Mask for Memory {
+    fn ratio(&mut self, _: &mut Call, moment: &MaskMoment) -> Result<Option<f64>> {
+        Ok(Some(
+            0.3 * (1.0 - moment.step as f64 / moment.steps.max(1) as f64),
+        ))
+    }
+
+    fn weigh(&mut self, _: &mut Call, tokens: &MaskTokens, weights: &mut [f32]) -> Result<Answer> {
+        for (weight, &token) in weights.iter_mut().zip(tokens.tokens) {
+            *weight = 1.0 / (1.0 + token as f32);
+        }
+        Ok(Answer::Given)
+    }
+
+    fn learn(&mut self, _: &mut Call, outcome: &MaskOutcome) -> Result<()> {
+        self.losses += outcome
+            .losses
+            .iter()
+            .filter(|loss| loss.is_finite())
+            .map(|&loss| f64::from(loss))
+            .sum::<f64>();
+        self.told += outcome.losses.len() as u64;
+        Ok(())
+    }
+
+    fn save(&mut self, _: &mut Call) -> Result<Vec<u8>> {
+        let mut state = self.losses.to_le_bytes().to_vec();
+        state.extend(self.told.to_le_bytes());
+        Ok(state)
+    }
+
+    fn restore(&mut self, _: &mut Call, state: &[u8]) -> Result<()> {
+        let (Some(Ok(losses)), Some(Ok(told))) = (
+            state.get(..8).map(<[u8; 8]>::try_from),
+            state.get(8..16).map(<[u8; 8]>::try_from),
+        ) else {
+            return Err(Error::state("16 bytes are expected"));
+        };
+        self.losses = f64::from_le_bytes(losses);
+        self.told = u64::from_le_bytes(told);
+        Ok(())
+    }
+}
+
+/// Misbehaves as its option says.
+struct Faulty(FaultyOptions);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FaultyOptions {
+    mode: String,
+    after: u64,
+}
+
+impl Plugin for Faulty {
+    type Options = FaultyOptions;
+    fn create(options: FaultyOptions) -> Result<Self> {
+        match options.mode.as_str() {
+            "create" => Err(Error::option("it never likes its options")),
+            "create-panic" => panic!("created in anger"),
+            _ => Ok(Self(options)),
+        }
+    }
+}
+
+impl Edge for Faulty {
+    fn resist(&mut self, call: &mut Call, fan: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+        if fan.step < self.0.after {
+            return Ok(Answer::Declined);
+        }
+        match self.0.mode.as_str() {
+            "error" => Err(Error::new("it does not feel like it")),
+            "panic" => panic!("the edges are too sharp"),
+            "nonsense" => {
+                resistance.fill(f32::NAN);
+                Ok(Answer::Given)
+            }
+            "hang" => loop {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                if call.cancelled() {
+                    return Err(Error::cancelled());
+                }
+            },
+            "crash" => std::process::abort(),
+            "dice" => {
+                // Random numbers of its own: no run replays.
+                let address = std::time::SystemTime::now()
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .map_or(0, |time| time.as_nanos());
+                if let Some(first) = resistance.first_mut() {
+                    *first += (address % 1_000_003) as f32;
+                }
+                Ok(Answer::Given)
+            }
+            _ => Ok(Answer::Declined),
+        }
+    }
+}
+
+const HALF: Shader = Shader {
+    id: "wgsl/1:edge/1",
+    entry_point: "resist",
+    workgroup: 64,
+    source: "
+        @group(0) @binding(0) var<storage, read> energies: array<f32>;          // [V]
+        @group(0) @binding(1) var<storage, read> counts: array<u32>;            // [V]
+        @group(0) @binding(2) var<storage, read_write> resistance: array<f32>;  // [V]
+        @group(0) @binding(3) var<uniform> place: vec4<u32>;                    // source, step, V, 0
+        @compute @workgroup_size(64)
+        fn resist(@builtin(global_invocation_id) id: vec3<u32>) {
+            if id.x < place.z { resistance[id.x] = 0.5 * resistance[id.x]; }
+        }",
+};
+
+/// Halves every resistance, on the processor and as a shader.
+struct Half;
+
+impl Plugin for Half {
+    type Options = serde::de::IgnoredAny;
+    fn create(_: Self::Options) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+impl Edge for Half {
+    fn resist(&mut self, _: &mut Call, _: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+        resistance.iter_mut().for_each(|value| *value *= 0.5);
+        Ok(Answer::Given)
+    }
+}
+
+export! {
+    Decline {
+        id: "org.brillm.test.decline",
+        about: "Has no opinion about anything.",
+        license: "MIT OR Apache-2.0",
+        schema: "",
+        hooks: [KvPlan, KvKeep, KvCodec, Sample, Order, Mask, Probe, Edge, Signal, Path],
+    }
+    Quiet {
+        id: "org.brillm.test.quiet",
+        about: "Has no opinion about edges and samples.",
+        license: "MIT OR Apache-2.0",
+        schema: "",
+        hooks: [Sample, Edge],
+    }
+    Steer {
+        id: "org.brillm.test.steer",
+        about: "Makes the way to one node easier, and sets the start.",
+        license: "MIT OR Apache-2.0",
+        schema: r#"{"type": "object", "properties": {
+            "to": {"type": "integer", "minimum": 0, "default": 0},
+            "bonus": {"type": "number", "default": 0},
+            "start": {"type": "number"}}}"#,
+        hooks: [Edge, Signal],
+    }
+    Watch {
+        id: "org.brillm.test.watch",
+        about: "Counts hops and looks at signals and energies.",
+        license: "MIT OR Apache-2.0",
+        schema: "",
+        hooks: [Path, Probe],
+    }
+    Choose {
+        id: "org.brillm.test.choose",
+        about: "Sets a temperature for each prompt, and may choose by itself.",
+        license: "MIT OR Apache-2.0",
+        schema: r#"{"type": "object", "properties": {
+            "temperature": {"type": "number", "minimum": 0},
+            "uniform": {"type": "boolean", "default": false},
+            "hidden": {"type": "boolean", "default": false}}}"#,
+        hooks: [Sample],
+    }
+    Outward {
+        id: "org.brillm.test.outward",
+        about: "Grows a text on both sides in turn.",
+        license: "MIT OR Apache-2.0",
+        schema: "",
+        hooks: [Order],
+    }
+    Pairs {
+        id: "org.brillm.test.pairs",
+        about: "Makes one record of each reference.",
+        license: "MIT OR Apache-2.0",
+        schema: "",
+        hooks: [Corpus],
+    }
+    Memory {
+        id: "org.brillm.test.memory",
+        about: "Answers what is asked about caches and masks.",
+        license: "MIT OR Apache-2.0",
+        schema: "",
+        hooks: [KvPlan, KvKeep, KvCodec, Mask],
+    }
+    Half {
+        id: "org.brillm.test.half",
+        about: "Halves resistances, also as a shader.",
+        license: "MIT OR Apache-2.0",
+        schema: "",
+        hooks: [Edge],
+        shaders: [HALF],
+    }
+    Faulty {
+        id: "org.brillm.test.faulty",
+        about: "Misbehaves on demand.",
+        license: "MIT OR Apache-2.0",
+        schema: r#"{"type": "object", "properties": {
+            "mode": {"type": "string", "default": "none"},
+            "after": {"type": "integer", "minimum": 0, "default": 0}}}"#,
+        hooks: [Edge],
+    }
+}
