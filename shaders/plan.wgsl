@@ -2,9 +2,11 @@
 // buffer of fans; a buffer that no lane needs gets a dispatch of none. One workgroup.
 
 override WORKGROUP: u32 = 64u;
+// Lanes that workgroup memory has room for.
+override ROOM: u32 = 64u;
 
 struct Parameters {
-    lanes: u32,        // B
+    lanes: u32,        // B, at most ROOM
     buffers: u32,      // buffers of fans
     edges: u32,        // edges that one workgroup of the energy kernel scores
     nodes: u32,        // in integers: where each lane stands [B]
@@ -26,54 +28,84 @@ const NONE: u32 = 0xffffffffu;
 @group(0) @binding(3) var<storage, read_write> dispatches: array<u32>;
 
 var<workgroup> missing: atomic<u32>;
-
-fn key(lane: u32) -> u32 {
-    return select(integers[P.nodes + lane], NONE, integers[P.done + lane] == 1u);
-}
+// Nodes of the lanes, NONE for those that have ended. [B]
+var<workgroup> stands: array<u32, ROOM>;
+// The same in their order, and the buffers of their fans. [B]
+var<workgroup> sorted: array<u32, ROOM>;
+var<workgroup> buffers: array<u32, ROOM>;
 
 @compute @workgroup_size(WORKGROUP)
 fn plan(@builtin(local_invocation_index) thread: u32) {
     for (var lane = thread; lane < P.lanes; lane += WORKGROUP) {
-        let node = key(lane);
-        if node != NONE && places[4u * node] == ABSENT {
-            atomicStore(&missing, 1u);
-        }
+        stands[lane] = select(integers[P.nodes + lane], NONE, integers[P.done + lane] == 1u);
+    }
+    if thread == 0u && integers[P.halted] == 1u {
+        atomicStore(&missing, 1u);
+    }
+    workgroupBarrier();
+    for (var lane = thread; lane < P.lanes; lane += WORKGROUP) {
+        let node = stands[lane];
         var rank = 0u;
         for (var other = 0u; other < P.lanes; other += 1u) {
-            let theirs = key(other);
+            let theirs = stands[other];
             if theirs < node || (theirs == node && other < lane) {
                 rank += 1u;
             }
         }
+        var buffer = NONE;
+        if node != NONE {
+            buffer = places[4u * node];
+            if buffer == ABSENT {
+                atomicStore(&missing, 1u);
+            }
+        }
         integers[P.order + rank] = lane;
+        sorted[rank] = node;
+        buffers[rank] = buffer;
     }
     storageBarrier();
     workgroupBarrier();
-    let halt = atomicLoad(&missing) == 1u || integers[P.halted] == 1u;
-    // Each buffer by one thread: there are few of both.
+    let halt = atomicLoad(&missing) == 1u;
+    for (var place = thread; place < P.lanes && !halt; place += WORKGROUP) {
+        let node = sorted[place];
+        let buffer = buffers[place];
+        if node == NONE {
+            continue;
+        }
+        // Lanes, and groups, of this buffer that come before.
+        var member = 0u;
+        var group = 0u;
+        for (var other = 0u; other < place; other += 1u) {
+            if buffers[other] == buffer {
+                member += 1u;
+                if other == 0u || sorted[other - 1u] != sorted[other] {
+                    group += 1u;
+                }
+            }
+        }
+        integers[P.members + buffer * P.lanes + member] = integers[P.order + place];
+        if place == 0u || sorted[place - 1u] != node {
+            var count = 1u;
+            while place + count < P.lanes && sorted[place + count] == node {
+                count += 1u;
+            }
+            let at = P.groups + 2u * (buffer * P.lanes + group);
+            integers[at] = place;
+            integers[at + 1u] = count;
+        }
+    }
     for (var buffer = thread; buffer < P.buffers; buffer += WORKGROUP) {
-        var groups = 0u;
         var members = 0u;
+        var groups = 0u;
         var widest = 0u;
-        var before = NONE;
         for (var place = 0u; place < P.lanes && !halt; place += 1u) {
-            let lane = integers[P.order + place];
-            let node = key(lane);
-            if node == NONE || places[4u * node] != buffer {
-                continue;
+            if buffers[place] == buffer {
+                members += 1u;
+                if place == 0u || sorted[place - 1u] != sorted[place] {
+                    groups += 1u;
+                    widest = max(widest, places[4u * sorted[place] + 2u] + 1u);
+                }
             }
-            let groups_at = P.groups + 2u * (buffer * P.lanes + groups);
-            if node == before {
-                integers[groups_at - 1u] += 1u;
-            } else {
-                integers[groups_at] = place;
-                integers[groups_at + 1u] = 1u;
-                groups += 1u;
-                widest = max(widest, places[4u * node + 2u] + 1u);
-            }
-            integers[P.members + buffer * P.lanes + members] = lane;
-            members += 1u;
-            before = node;
         }
         let at = 8u * buffer;
         dispatches[at] = (widest + P.edges - 1u) / P.edges;
@@ -83,7 +115,6 @@ fn plan(@builtin(local_invocation_index) thread: u32) {
         dispatches[at + 5u] = min(members, 1u);
         dispatches[at + 6u] = min(members, 1u);
     }
-    workgroupBarrier();
     if thread == 0u && halt {
         integers[P.halted] = 1u;
     }

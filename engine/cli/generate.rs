@@ -111,7 +111,7 @@ impl Arguments {
             request = request.force(step, node);
         }
         #[cfg(feature = "gpu")]
-        if let Some(device) = device {
+        if let Some(device) = device.clone() {
             request = request.device(device, self.prompt.backend.choice().is_forced());
         }
         let begun = Instant::now();
@@ -127,6 +127,18 @@ impl Arguments {
                 "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
                 "seed": self.prompt.seed,
             });
+            #[cfg(feature = "gpu")]
+            if let Some(device) = &device {
+                report["adapter"] = json!(device.device().report().to_string());
+                // Only where the fans do not all fit.
+                if let Some(counts) = device.page_counts() {
+                    report["pages"] = json!({
+                        "hits": counts.hits,
+                        "misses": counts.misses,
+                        "hit_rate": counts.rate(),
+                    });
+                }
+            }
             super::plugins::note(&mut report, self.prompt.seed)?;
             super::say_json(&report)?;
         } else {

@@ -1,12 +1,17 @@
 //! An opened adapter: buffers, pipelines, submissions, and every fault as an error.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::adapter::{Adapter, AdapterReport, THREADS};
 use super::pipeline::{Pipeline, PipelineStore};
 use crate::{Error, ErrorKind, Result};
+
+/// Bytes of one write to the device.
+const PIECE: usize = 32 << 20;
+/// Bytes that may be staged before they are waited for.
+const STAGED: usize = 256 << 20;
 
 /// The shape of the kernels that read edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,8 @@ pub(super) struct Inner {
     fault: Arc<Mutex<Option<Error>>>,
     pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(super) cache: Option<PipelineStore>,
+    /// Bytes written since the last submission that waited for them.
+    staged: AtomicUsize,
     next_buffer: AtomicU64,
     readback: Mutex<Vec<Buffer>>,
 }
@@ -163,6 +170,7 @@ impl Device {
             fault,
             pipelines: Mutex::default(),
             cache,
+            staged: AtomicUsize::new(0),
             next_buffer: AtomicU64::new(0),
             readback: Mutex::default(),
         };
@@ -317,13 +325,17 @@ impl Device {
         if bytes.is_empty() {
             return;
         }
-        // Pieces, so that staging never doubles a model.
-        for (index, piece) in bytes.chunks(32 << 20).enumerate() {
-            self.inner.queue.write_buffer(
-                &buffer.raw,
-                offset + ((index * (32 << 20)) as u64),
-                piece,
-            );
+        // Pieces that are sent off in between, so that staging never doubles a model.
+        for (index, piece) in bytes.chunks(PIECE).enumerate() {
+            let at = offset + (index * PIECE) as u64;
+            self.inner.queue.write_buffer(&buffer.raw, at, piece);
+            let staged = &self.inner.staged;
+            if staged.fetch_add(piece.len(), Ordering::Relaxed) + piece.len() > STAGED {
+                staged.store(0, Ordering::Relaxed);
+                self.inner.queue.submit([]);
+                // What goes wrong is found by whoever submits next.
+                let _ = self.inner.raw.poll(wgpu::PollType::wait_indefinitely());
+            }
         }
     }
 
@@ -407,6 +419,11 @@ impl Device {
         }
         self.inner.queue.submit([encoder.finish()]);
         self.wait()
+    }
+
+    /// Gives the device back at once; whatever is asked of it afterwards is an error.
+    pub fn destroy(&self) {
+        self.inner.raw.destroy();
     }
 
     /// Waits until everything submitted is done.

@@ -55,7 +55,13 @@ impl Decoder {
             } else {
                 1
             };
-            let plan = device.pipeline(&plan::PLAN, &[("WORKGROUP", device.workgroup())])?;
+            let plan = device.pipeline(
+                &plan::PLAN,
+                &[
+                    ("WORKGROUP", device.wide_workgroup()),
+                    ("ROOM", lanes.next_power_of_two()),
+                ],
+            )?;
             let parameters = plan::Parameters {
                 lanes,
                 buffers: fans.buffers.len() as u32,

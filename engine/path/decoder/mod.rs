@@ -22,6 +22,9 @@ use crate::path::Sampling;
 use crate::signal::{BlendKind, DeviceMechanism, EdgeForm, Flow, PositionOffset};
 use crate::{Error, ErrorKind, Result};
 
+/// Lanes at most: one workgroup sorts them in its memory.
+const LANES: usize = 1024;
+
 /// Signals that flow side by side on a device.
 pub struct Decoder {
     mechanism: Arc<DeviceMechanism>,
@@ -65,6 +68,13 @@ impl Decoder {
         list: usize,
     ) -> Result<Self> {
         sampling.check()?;
+        if lanes > LANES {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("a decoder has at most {LANES} lanes"),
+            )
+            .advice("decode the prompts in parts"));
+        }
         if lanes == 0 || capacity == 0 {
             return Err(Error::new(
                 ErrorKind::Input,
