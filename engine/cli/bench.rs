@@ -21,37 +21,43 @@ use crate::text::read_ids;
 use crate::{Error, ErrorKind, Result};
 
 /// Nodes of the bench's graphs.
-const NODES: usize = 4000;
+pub(super) const NODES: usize = 4000;
 
 /// Measures decoding and training on this machine.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Token ids to train on; Zipf text without it.
     #[arg(long, value_name = "FILE")]
-    train: Option<PathBuf>,
+    pub(super) train: Option<PathBuf>,
     /// Size of the arena of own edges.
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
-    arena_mib: usize,
+    pub(super) arena_mib: usize,
     /// Seconds for each row.
     #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
+    pub(super) seconds: f64,
     /// Leaves decoding out.
     #[arg(long)]
-    skip_decode: bool,
+    pub(super) skip_decode: bool,
     /// Leaves training out.
     #[arg(long)]
-    skip_train: bool,
-    /// Where to run.
-    #[arg(long, value_enum, default_value_t)]
-    backend: super::Backend,
+    pub(super) skip_train: bool,
+    #[command(flatten)]
+    backend: super::backend::BackendArguments,
     /// Report as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         self.backend.check()?;
+        // Under `auto` the bench is the processor's: the figures stand side by side when both are asked for.
+        #[cfg(feature = "gpu")]
+        if self.backend.choice().is_forced()
+            && let Some(device) = self.backend.device()?
+        {
+            return self.on_device(&device);
+        }
         let mut report = json!({
             "simd": Level::current().name(),
             "memory_gb_per_s": Value::Null,
@@ -74,7 +80,7 @@ impl Arguments {
         Ok(())
     }
 
-    fn line(&self, text: String) -> Result<()> {
+    pub(super) fn line(&self, text: String) -> Result<()> {
         if self.json { Ok(()) } else { super::say(text) }
     }
 
@@ -215,7 +221,7 @@ impl Arguments {
 }
 
 /// Text whose tokens are Zipf-distributed and whose bigrams repeat, so that fans are as wide as English ones.
-fn zipf(length: usize) -> Vec<u32> {
+pub(super) fn zipf(length: usize) -> Vec<u32> {
     let mut random = Random::new(11);
     let weights: Vec<f64> = (0..NODES).map(|rank| 1.0 / (rank as f64 + 2.7)).collect();
     let sums: Vec<f64> = weights

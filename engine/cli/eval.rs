@@ -43,9 +43,8 @@ pub(super) struct Arguments {
     /// Seed of the shuffling.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Where to run.
-    #[arg(long, value_enum, default_value_t)]
-    backend: super::Backend,
+    #[command(flatten)]
+    backend: super::backend::BackendArguments,
     /// Report as JSON.
     #[arg(long)]
     json: bool,
@@ -57,6 +56,16 @@ const PREDICTIONS: usize = 2000;
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         self.backend.check()?;
+        #[cfg(feature = "gpu")]
+        if self.backend.choice().is_forced()
+            && (self.stream || self.windows.is_none() || !self.contexts.is_empty())
+        {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "one context that runs on gives a device nothing to do side by side",
+            )
+            .advice("measure --windows there, or use --backend cpu"));
+        }
         let model = super::open_model(self.model.as_deref())?;
         let hooks = super::plugins::hooks()?;
         let mechanism = model.mechanism();
@@ -80,7 +89,7 @@ impl Arguments {
         let result = match &self.windows {
             Some(windows) if !self.stream => {
                 let range = self.first_window..self.first_window + windows.count;
-                evaluate_windows(mechanism, &tokens, windows.length, range, &hooks)?
+                self.windows(&model, &tokens, windows.length, range, &hooks)?
             }
             windows => {
                 let (from, to) = match windows {
@@ -105,6 +114,21 @@ impl Arguments {
             }
         };
         self.report(&result, bytes)
+    }
+
+    fn windows(
+        &self,
+        model: &crate::Model,
+        tokens: &[u32],
+        length: usize,
+        range: std::ops::Range<usize>,
+        hooks: &crate::hook::Hooks,
+    ) -> Result<Evaluation> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = self.backend.put(model, hooks)? {
+            return crate::run::evaluate_windows_on(&device, tokens, length, range);
+        }
+        evaluate_windows(model.mechanism(), tokens, length, range, hooks)
     }
 
     /// Predicts the same tokens after contexts of different lengths.

@@ -79,6 +79,8 @@ impl Arguments {
         if let Some(width) = self.beam {
             return self.beam(&model, &ids, width, &hooks);
         }
+        #[cfg(feature = "gpu")]
+        let device = self.prompt.backend.put(&model, &hooks)?;
         if hooks.order.is_some() {
             return self.grow(&model, &ids, &hooks);
         }
@@ -108,6 +110,10 @@ impl Arguments {
         for &(node, step) in &self.force {
             request = request.force(step, node);
         }
+        #[cfg(feature = "gpu")]
+        if let Some(device) = device.clone() {
+            request = request.device(device, self.prompt.backend.choice().is_forced());
+        }
         let begun = Instant::now();
         let mut generation = request.start(&model)?;
         if self.prompt.json {
@@ -121,6 +127,18 @@ impl Arguments {
                 "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
                 "seed": self.prompt.seed,
             });
+            #[cfg(feature = "gpu")]
+            if let Some(device) = &device {
+                report["adapter"] = json!(device.device().report().to_string());
+                // Only where the fans do not all fit.
+                if let Some(counts) = device.page_counts() {
+                    report["pages"] = json!({
+                        "hits": counts.hits,
+                        "misses": counts.misses,
+                        "hit_rate": counts.rate(),
+                    });
+                }
+            }
             super::plugins::note(&mut report, self.prompt.seed)?;
             super::say_json(&report)?;
         } else {
@@ -130,6 +148,10 @@ impl Arguments {
             }
             super::say("")?;
             super::plugins::say_reports(self.prompt.seed)?;
+        }
+        #[cfg(feature = "gpu")]
+        if let Some(error) = generation.session().device_fault() {
+            super::warn(&crate::run::taken_over(error));
         }
         if let Some(path) = &self.save_session {
             let text = serde_json::to_vec(generation.session().state()).map_err(|error| {
@@ -199,16 +221,29 @@ impl Arguments {
             model.tokenizer().vocabulary().stop().into_iter().collect()
         };
         let (start, ban) = (&self.prompt.start, &self.prompt.ban);
-        let paths = beam(
-            model.mechanism(),
-            ids,
-            start,
-            width,
-            self.prompt.tokens,
-            &stops,
-            ban,
-            hooks,
-        )?;
+        let tokens = self.prompt.tokens;
+        #[cfg(feature = "gpu")]
+        let on_device = match self.prompt.backend.put(model, hooks)? {
+            Some(device) => Some(crate::path::beam_on(
+                &device, ids, start, width, tokens, &stops, ban,
+            )?),
+            None => None,
+        };
+        #[cfg(not(feature = "gpu"))]
+        let on_device = None;
+        let paths = match on_device {
+            Some(paths) => paths,
+            None => beam(
+                model.mechanism(),
+                ids,
+                start,
+                width,
+                tokens,
+                &stops,
+                ban,
+                hooks,
+            )?,
+        };
         if self.prompt.json {
             let paths: Vec<_> = paths
                 .iter()

@@ -2,9 +2,14 @@
 //! the rooms below.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod baseline;
 mod bench;
+#[cfg(feature = "gpu")]
+mod bench_device;
 mod corpus;
+#[cfg(feature = "gpu")]
+mod devices;
 mod eval;
 mod export;
 mod generate;
@@ -64,6 +69,8 @@ enum Command {
     Corpus(corpus::Arguments),
     #[cfg(feature = "plugin")]
     Plugin(plugin::Arguments),
+    #[cfg(feature = "gpu")]
+    Devices(devices::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
@@ -105,6 +112,8 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Corpus(command) => command.run(),
         #[cfg(feature = "plugin")]
         Command::Plugin(command) => command.run(&arguments.plugins),
+        #[cfg(feature = "gpu")]
+        Command::Devices(command) => command.run(),
     };
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),
@@ -148,29 +157,10 @@ fn open_model(path: Option<&Path>) -> Result<Model> {
     }
 }
 
-/// The backend a command runs on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Backend {
-    /// The best there is.
-    #[default]
-    Auto,
-    /// The processor.
-    Cpu,
-    /// A graphics processor.
-    Gpu,
-}
-
-impl Backend {
-    /// Refuses what this build cannot do.
-    fn check(self) -> Result<()> {
-        match self {
-            Self::Gpu => Err(
-                Error::new(ErrorKind::Unsupported, "this build has no GPU backend")
-                    .advice("use --backend cpu or auto"),
-            ),
-            _ => Ok(()),
-        }
-    }
+/// Says what the user should know, on standard error.
+#[cfg(feature = "gpu")]
+fn warn(text: &str) {
+    eprintln!("brillm: {text}");
 }
 
 /// Writes a line to standard output.

@@ -56,9 +56,8 @@ pub(super) struct PromptArguments {
     /// Where the signal starts: profile, ones, random:SEED, or numbers 0.1,0.2,…
     #[arg(long, default_value = "profile", value_name = "START", value_parser = parse_start)]
     pub(super) start: Start,
-    /// Where to run.
-    #[arg(long, value_enum, default_value_t)]
-    backend: super::Backend,
+    #[command(flatten)]
+    pub(super) backend: super::backend::BackendArguments,
     /// Report as JSON.
     #[arg(long)]
     pub(super) json: bool,

@@ -33,6 +33,12 @@ impl Arguments {
             self.prompt.sampling(0.0),
             Asking::new(&hooks, 0),
         )?;
+        #[cfg(feature = "gpu")]
+        if let Some(device) = self.prompt.backend.put(&model, &hooks)? {
+            // The device chooses; what is shown beside each choice is the processor's.
+            let forced = self.prompt.backend.choice().is_forced();
+            session.use_device(device, self.prompt.tokens.clamp(1, 32), forced)?;
+        }
         let (mut path, mut steps) = (ids.clone(), Vec::new());
         for _ in 0..self.prompt.tokens {
             let source = session.flow().node;

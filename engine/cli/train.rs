@@ -28,9 +28,8 @@ pub(super) struct Arguments {
     /// Goes on from the newest checkpoint of the folder.
     #[arg(long)]
     resume: bool,
-    /// Where to run.
-    #[arg(long, value_enum, default_value_t)]
-    backend: super::Backend,
+    #[command(flatten)]
+    backend: super::backend::BackendArguments,
     /// No progress bar.
     #[arg(long)]
     quiet: bool,
@@ -120,6 +119,15 @@ impl Arguments {
             first: None,
         };
         let mut trainer = Trainer::prepare(recipe, &base, &folder, self.resume, &mut bar)?;
+        #[cfg(feature = "gpu")]
+        if let Some(device) = self.backend.device()?
+            && let Err(error) = trainer.use_device(&device)
+        {
+            if self.backend.choice().is_forced() {
+                return Err(error);
+            }
+            super::warn(&crate::run::taken_over(&error));
+        }
         bar.note(&format!(
             "{} nodes, {} edges",
             trainer.graph().nodes(),

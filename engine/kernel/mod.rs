@@ -11,6 +11,8 @@ pub mod bytes;
 pub mod element;
 pub mod energy;
 pub mod fan;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod pages;
 pub mod position;
 pub mod random;

@@ -28,7 +28,22 @@ impl Random {
 
     /// An independent stream for one purpose and index under a seed.
     pub fn stream(seed: u64, purpose: u64, index: u64) -> Self {
-        let state = mix(mix(mix(seed).wrapping_add(purpose)).wrapping_add(index));
+        let state = mix(Self::base(seed, purpose).wrapping_add(index));
+        Self { state }
+    }
+
+    /// What the streams of one purpose under a seed have in common: adding an index and mixing begins one.
+    pub fn base(seed: u64, purpose: u64) -> u64 {
+        mix(mix(seed).wrapping_add(purpose))
+    }
+
+    /// The state, to go on elsewhere.
+    pub fn state(&self) -> u64 {
+        self.state
+    }
+
+    /// A stream that goes on from a state.
+    pub fn from_state(state: u64) -> Self {
         Self { state }
     }
 

@@ -88,14 +88,6 @@ impl Learner {
         let adam = train.adamw();
         let rate = train.rate_at(step - 1);
         let clip = (train.clip > 0.0).then_some(train.clip);
-        let check = |loss: Loss| match loss.nats.is_finite() {
-            true => Ok(loss),
-            false => Err(
-                Error::new(ErrorKind::Numeric, "the loss is no longer finite")
-                    .at(format!("step {step}"))
-                    .advice("lower train.rate or train.clip; the last checkpoint is whole"),
-            ),
-        };
         let factor = |norm: f64| match clip {
             Some(limit) if norm > limit => limit / norm,
             _ => 1.0,
@@ -109,7 +101,7 @@ impl Learner {
                     arena[0].second.as_mut_slice(),
                 );
                 let (loss, norm) = learner.learn(graph, prior, batch, &update, moments, clip);
-                let loss = check(loss)?;
+                let loss = finite(loss, step)?;
                 let scale = norm.map_or(1.0, factor);
                 for (parameter, moments) in learner.parameters().into_iter().skip(1).zip(others) {
                     adam.step(parameter, moments, step, rate, scale);
@@ -117,10 +109,13 @@ impl Learner {
                 Ok((loss, norm))
             }
             form => {
-                let loss = check(match form {
-                    Form::Composed(learner) => learner.gradients(graph, prior, batch),
-                    Form::Own(learner) => learner.gradients(graph, prior, batch),
-                })?;
+                let loss = finite(
+                    match form {
+                        Form::Composed(learner) => learner.gradients(graph, prior, batch),
+                        Form::Own(learner) => learner.gradients(graph, prior, batch),
+                    },
+                    step,
+                )?;
                 let mut parameters = form.parameters();
                 let norm = gradient_norm(&parameters);
                 for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
@@ -158,6 +153,21 @@ impl Learner {
             }
             Ok(Some(Table::of(&parameter.value, block.rows, block.columns)))
         })
+    }
+}
+
+/// The loss of a step, where it is a number.
+///
+/// # Errors
+/// [`ErrorKind::Numeric`] when it is not.
+pub(super) fn finite(loss: Loss, step: u64) -> Result<Loss> {
+    match loss.nats.is_finite() {
+        true => Ok(loss),
+        false => Err(
+            Error::new(ErrorKind::Numeric, "the loss is no longer finite")
+                .at(format!("step {step}"))
+                .advice("lower train.rate or train.clip; the last checkpoint is whole"),
+        ),
     }
 }
 

@@ -12,6 +12,8 @@ pub mod charges;
 pub mod checkpoint;
 pub mod composed;
 pub mod data;
+#[cfg(feature = "gpu")]
+pub mod device;
 mod dropout;
 pub mod learner;
 pub mod log;

@@ -63,6 +63,8 @@ pub struct Trainer {
     prior: Prior<f32>,
     sampler: Sampler,
     learner: Learner,
+    #[cfg(feature = "gpu")]
+    device: Option<crate::learn::device::DeviceLearner>,
     progress: Progress,
     log: RunLog,
     begun: Instant,
@@ -158,10 +160,50 @@ impl Trainer {
             prior,
             sampler,
             learner,
+            #[cfg(feature = "gpu")]
+            device: None,
             progress,
             log,
             begun: Instant::now(),
         })
+    }
+
+    /// Trains on a device from here on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when the learner does not fit there.
+    #[cfg(feature = "gpu")]
+    pub fn use_device(&mut self, device: &crate::kernel::gpu::Device) -> Result<()> {
+        self.device = Some(crate::learn::device::DeviceLearner::new(
+            device,
+            &self.profile,
+            &self.graph,
+            &self.prior,
+            &mut self.learner,
+            &self.recipe.train,
+            self.recipe.seed,
+        )?);
+        Ok(())
+    }
+
+    /// Takes one step where the parameters are.
+    fn learn(&mut self, batch: &Batch, step: u64) -> Result<(Loss, Option<f64>)> {
+        let train = &self.recipe.train;
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            return device.learn(&self.graph, batch, train, step);
+        }
+        self.learner
+            .learn(&self.graph, &self.prior, batch, train, step)
+    }
+
+    /// Brings the parameters back from where they are.
+    fn bring_back(&mut self) -> Result<()> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &self.device {
+            device.download(&mut self.learner)?;
+        }
+        Ok(())
     }
 
     /// The graph that was built.
@@ -192,9 +234,7 @@ impl Trainer {
                 .batch(self.data.train(), self.progress.step, &mut order);
             self.add_candidates(&mut batch);
             let step = self.progress.step + 1;
-            let (loss, norm) =
-                self.learner
-                    .learn(&self.graph, &self.prior, &batch, &train, step)?;
+            let (loss, norm) = self.learn(&batch, step)?;
             self.progress.step = step;
             self.progress.nats += loss.nats;
             self.progress.tokens += loss.tokens as u64;
@@ -226,6 +266,7 @@ impl Trainer {
             if step % train.checkpoint_every == 0 || step == total || stop || cancelled {
                 // The log first: a checkpoint is never ahead of it.
                 self.log.sync()?;
+                self.bring_back()?;
                 checkpoint::save(
                     &self.folder,
                     &self.progress,
@@ -284,7 +325,7 @@ impl Trainer {
 
     /// Measures the validation text, keeps the best model, and says whether patience has run out.
     fn validate(&mut self, step: u64, per_step: u64, watcher: &mut dyn Watcher) -> Result<bool> {
-        let loss = self.validation_loss();
+        let loss = self.validation_loss()?;
         let perplexity = loss.mean().exp();
         let mut measured = Perplexity::new(self.graph.nodes() as u64);
         measured.add_sum(loss.nats, loss.tokens as u64);
@@ -314,8 +355,19 @@ impl Trainer {
         range.map(|window| window * steps).collect()
     }
 
+    fn loss(&mut self, batch: &Batch) -> Result<Loss> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            return device.loss(&self.graph, batch);
+        }
+        Ok(self.learner.loss(&self.graph, &self.prior, batch))
+    }
+
     /// The loss on the validation text, state reset at each window.
-    pub fn validation_loss(&mut self) -> Loss {
+    ///
+    /// # Errors
+    /// Those of a device, where one is used.
+    pub fn validation_loss(&mut self) -> Result<Loss> {
         let steps = self.recipe.train.steps;
         let mut loss = Loss::default();
         for group in self.windows().chunks(WINDOWS) {
@@ -331,11 +383,11 @@ impl Trainer {
                 candidates: None,
                 index: 0,
             };
-            let part = self.learner.loss(&self.graph, &self.prior, &batch);
+            let part = self.loss(&batch)?;
             loss.nats += part.nats;
             loss.tokens += part.tokens;
         }
-        loss
+        Ok(loss)
     }
 
     /// The model as it is now.
@@ -343,6 +395,7 @@ impl Trainer {
     /// # Errors
     /// [`ErrorKind::Numeric`] when a parameter is not finite.
     pub fn model(&mut self) -> Result<Model> {
+        self.bring_back()?;
         let weights = self.learner.weights(&self.profile, &self.graph)?;
         let mechanism = Mechanism::new(self.profile.clone(), self.graph.clone(), weights)?;
         let metadata = Metadata {

@@ -6,11 +6,15 @@
 #![forbid(unsafe_code)]
 
 mod context_tree;
+#[cfg(feature = "gpu")]
+mod device_speed;
 mod kneser_ney;
 mod perplexity;
 mod speed;
 mod windows;
 
+#[cfg(feature = "gpu")]
+pub use device_speed::{DeviceDecodeBench, DeviceDecodeSpeed, copy_speed};
 pub use kneser_ney::KneserNey;
 pub use perplexity::Perplexity;
 pub use speed::{DecodeBench, DecodeSpeed};

@@ -44,6 +44,88 @@ pub fn beam(
     banned: &[u32],
     hooks: &Hooks,
 ) -> Result<Vec<BeamPath>> {
+    let own = match Asking::new(hooks, 0) {
+        Some(asking) if !prompt.is_empty() => asking.start(mechanism, prompt, start)?,
+        _ => None,
+    };
+    search(
+        mechanism,
+        prompt,
+        own.as_ref().unwrap_or(start),
+        width,
+        tokens,
+        stops,
+        &mut |open| {
+            let one = |(flow, path): &(Flow, BeamPath)| {
+                nearest(mechanism, flow, path.resistance, width, banned, hooks)
+            };
+            // Hooks keep state: they are asked in an order that replays.
+            if hooks.edge.is_empty() {
+                open.par_iter().map(one).collect()
+            } else {
+                open.iter().map(one).collect()
+            }
+        },
+    )
+}
+
+/// As [`beam()`], with the fans of all paths scored together on a device.
+///
+/// # Errors
+/// As [`beam()`], and those of the device.
+#[cfg(feature = "gpu")]
+pub fn beam_on(
+    mechanism: &Arc<crate::signal::DeviceMechanism>,
+    prompt: &[u32],
+    start: &Start,
+    width: usize,
+    tokens: usize,
+    stops: &[u32],
+    banned: &[u32],
+) -> Result<Vec<BeamPath>> {
+    use crate::kernel::random::Random;
+    use crate::path::{Decoder, Sampling};
+    let sampling = Sampling::greedy().ban(banned.iter().copied());
+    let lanes = width.max(1);
+    let mut decoder = Decoder::new(mechanism.clone(), lanes, 1, sampling, &[], lanes)?;
+    let random = Random::new(0);
+    search(
+        mechanism.mechanism(),
+        prompt,
+        start,
+        width,
+        tokens,
+        stops,
+        &mut |open| {
+            decoder.clear();
+            for (lane, (flow, _)) in open.iter().enumerate() {
+                decoder.set(lane, flow, &random, &[])?;
+            }
+            let lists = decoder.nearest()?;
+            let fan = |(list, (_, path)): (crate::path::Nearest, &(Flow, BeamPath))| {
+                let away = |(score, node): (f32, u32)| {
+                    let resistance = (list.normaliser - f64::from(score)).max(0.0);
+                    (path.resistance + resistance, node)
+                };
+                list.nodes.into_iter().map(away).collect()
+            };
+            Ok(lists.into_iter().zip(open).map(fan).collect())
+        },
+    )
+}
+
+/// Open paths to the next nodes of each, with the totals they would come to.
+type Fans<'a> = dyn FnMut(&[(Flow, BeamPath)]) -> Result<Vec<Vec<(f64, u32)>>> + 'a;
+
+fn search(
+    mechanism: &Mechanism,
+    prompt: &[u32],
+    start: &Start,
+    width: usize,
+    tokens: usize,
+    stops: &[u32],
+    fans_of: &mut Fans<'_>,
+) -> Result<Vec<BeamPath>> {
     if width == 0 {
         return Err(Error::new(
             ErrorKind::Input,
@@ -57,11 +139,7 @@ pub fn beam(
         )
         .advice("give at least one token"));
     };
-    let own = match Asking::new(hooks, 0) {
-        Some(asking) => asking.start(mechanism, prompt, start)?,
-        None => None,
-    };
-    let mut flow = mechanism.begin(first, own.as_ref().unwrap_or(start))?;
+    let mut flow = mechanism.begin(first, start)?;
     for &node in rest {
         mechanism.hop(&mut flow, node)?;
     }
@@ -75,15 +153,7 @@ pub fn beam(
     )];
     let mut done: Vec<BeamPath> = Vec::new();
     for _ in 0..tokens {
-        let one = |(flow, path): &(Flow, BeamPath)| {
-            nearest(mechanism, flow, path.resistance, width, banned, hooks)
-        };
-        // Hooks keep state: they are asked in an order that replays.
-        let fans: Vec<Vec<(f64, u32)>> = if hooks.edge.is_empty() {
-            open.par_iter().map(one).collect::<Result<_>>()?
-        } else {
-            open.iter().map(one).collect::<Result<_>>()?
-        };
+        let fans = fans_of(&open)?;
         let mut all: Vec<(f64, usize, u32)> = fans
             .into_iter()
             .enumerate()

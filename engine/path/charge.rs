@@ -42,13 +42,13 @@ impl Charges {
         }
     }
 
-    fn active(&self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         self.decay > 0.0 && (self.node_strength != 0.0 || self.edge_strength != 0.0)
     }
 
     /// One hop: lights its target and its edge.
     pub fn visit(&mut self, source: u32, target: u32) {
-        if !self.active() {
+        if !self.is_active() {
             return;
         }
         self.step += 1;
@@ -66,7 +66,7 @@ impl Charges {
 
     /// Adds to the scores what the charges attract, for a signal at `source`. `scores [V]`
     pub fn apply(&self, source: u32, scores: &mut [f32]) {
-        if !self.active() {
+        if !self.is_active() {
             return;
         }
         let pull = |&(charge, step): &(f64, u64)| {

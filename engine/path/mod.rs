@@ -4,14 +4,22 @@
 //! ([`Session`]), or the paths of least resistance ([`beam()`]). `run` turns them into text.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "gpu")]
+mod ahead;
 mod asking;
 mod beam;
 mod charge;
+#[cfg(feature = "gpu")]
+mod decoder;
 mod sampling;
 mod session;
 
 pub use asking::Asking;
+#[cfg(feature = "gpu")]
+pub use beam::beam_on;
 pub use beam::{BeamPath, beam};
 pub use charge::Charges;
+#[cfg(feature = "gpu")]
+pub use decoder::{Decoder, Nearest};
 pub use sampling::{Sampling, draw, likeliest};
 pub use session::{Session, SessionState};

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
+#[cfg(feature = "gpu")]
+use crate::path::ahead::Ahead;
 use crate::path::asking::Chosen;
 use crate::path::{Asking, Charges, Sampling, draw};
 use crate::signal::{Flow, Mechanism, Start};
@@ -36,6 +38,8 @@ pub struct Session {
     /// Whether energies and scores are those of where the flow is now.
     looked: bool,
     asking: Option<Box<Asking>>,
+    #[cfg(feature = "gpu")]
+    ahead: Option<Ahead>,
 }
 
 impl Session {
@@ -93,6 +97,8 @@ impl Session {
             scores: Vec::new(),
             looked: false,
             asking,
+            #[cfg(feature = "gpu")]
+            ahead: None,
             sampling,
             mechanism,
         };
@@ -151,6 +157,8 @@ impl Session {
             scores: Vec::new(),
             looked: false,
             asking,
+            #[cfg(feature = "gpu")]
+            ahead: None,
             sampling,
             mechanism,
             state,
@@ -172,13 +180,54 @@ impl Session {
         &self.mechanism
     }
 
+    /// Has a device choose the nodes, `chunk` of them in a submission. Steps with charges, hooks or injected
+    /// energy stay on the processor, and so do all once the device fails, unless `forced`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when the device holds another mechanism.
+    #[cfg(feature = "gpu")]
+    pub fn use_device(
+        &mut self,
+        mechanism: Arc<crate::signal::DeviceMechanism>,
+        chunk: usize,
+        forced: bool,
+    ) -> Result<()> {
+        if !Arc::ptr_eq(mechanism.mechanism(), &self.mechanism) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                "the device holds another mechanism than the session's",
+            ));
+        }
+        self.ahead = Some(Ahead::new(mechanism, chunk, forced));
+        Ok(())
+    }
+
+    /// Why the processor took over from the device, if it did.
+    #[cfg(feature = "gpu")]
+    pub fn device_fault(&self) -> Option<&Error> {
+        self.ahead.as_ref().and_then(Ahead::fault)
+    }
+
+    /// What a device decoded ahead no longer holds.
+    fn forget_ahead(&mut self) {
+        #[cfg(feature = "gpu")]
+        if let Some(ahead) = &mut self.ahead {
+            ahead.forget();
+        }
+    }
+
     /// How nodes are chosen; may be changed between steps.
     pub fn sampling_mut(&mut self) -> &mut Sampling {
+        #[cfg(feature = "gpu")]
+        if let Some(ahead) = &mut self.ahead {
+            ahead.reset();
+        }
         &mut self.sampling
     }
 
     /// Sets the charges that visited nodes keep (an option for streams).
     pub fn set_charges(&mut self, charges: Charges) {
+        self.forget_ahead();
         self.state.charges = charges;
         self.looked = false;
     }
@@ -194,6 +243,7 @@ impl Session {
                 format!("energy {energy} cannot be injected at node {node}"),
             ));
         }
+        self.forget_ahead();
         *self.state.injected.entry(node).or_insert(0.0) += energy;
         self.looked = false;
         Ok(())
@@ -215,6 +265,7 @@ impl Session {
     /// # Errors
     /// As [`Mechanism::hop`], and whatever a hook meets.
     pub fn force(&mut self, node: u32) -> Result<()> {
+        self.forget_ahead();
         self.take(node, None)
     }
 
@@ -304,6 +355,11 @@ impl Session {
     /// As [`Mechanism::hop`], and whatever a hook meets.
     pub fn step(&mut self) -> Result<Option<u32>> {
         self.mechanism.check_step(&self.state.flow)?;
+        #[cfg(feature = "gpu")]
+        if let Some(node) = self.foreseen()? {
+            self.take(node, None)?;
+            return Ok(Some(node));
+        }
         self.gather()?;
         // The scores are spent.
         self.looked = false;
@@ -323,7 +379,7 @@ impl Session {
             else {
                 return Ok(None);
             };
-            self.force(node)?;
+            self.take(node, None)?;
             return Ok(Some(node));
         };
         let chosen = asking.chosen(&self.scores);
@@ -346,6 +402,26 @@ impl Session {
             .or_else(|| draw(&self.scores, &mut self.state.random));
         if let Some(node) = node {
             self.take(node, chosen.as_ref())?;
+        }
+        Ok(node)
+    }
+
+    /// The node that a device has chosen, with the draw it took.
+    #[cfg(feature = "gpu")]
+    fn foreseen(&mut self) -> Result<Option<u32>> {
+        // Hooks see every step: they are asked on the processor.
+        let (Some(ahead), None) = (&mut self.ahead, &self.asking) else {
+            return Ok(None);
+        };
+        let state = &mut self.state;
+        if state.charges.is_active() || !state.injected.is_empty() {
+            ahead.forget();
+            return Ok(None);
+        }
+        let recent = state.recent.make_contiguous();
+        let node = ahead.next(&state.flow, &state.random, recent, &self.sampling)?;
+        if node.is_some() && self.sampling.temperature > 0.0 {
+            state.random.bits();
         }
         Ok(node)
     }

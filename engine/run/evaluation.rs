@@ -52,21 +52,8 @@ pub fn evaluate_windows(
     windows: std::ops::Range<usize>,
     hooks: &Hooks,
 ) -> Result<Evaluation> {
-    if length < 2 {
-        return Err(Error::new(
-            ErrorKind::Input,
-            "a window needs at least 2 tokens",
-        ));
-    }
+    let windows = fitting(tokens, length, windows)?;
     let stride = length - 1;
-    let fits = tokens.len().saturating_sub(1) / stride;
-    let windows: Vec<usize> = (windows.start..windows.end.min(fits)).collect();
-    if windows.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Input,
-            format!("{} tokens hold no window of {length}", tokens.len()),
-        ));
-    }
     let one = |&window: &usize| {
         let tokens = &tokens[window * stride..window * stride + length];
         let mut session = begin(mechanism, tokens[0], Asking::new(hooks, window as u64))?;
@@ -82,6 +69,62 @@ pub fn evaluate_windows(
     };
     Ok(Evaluation::of(
         nats.iter().sum(),
+        windows.len() * stride,
+        mechanism.nodes(),
+    ))
+}
+
+/// As [`evaluate_windows`], many windows side by side on a device.
+///
+/// # Errors
+/// As [`evaluate_windows`], and those of the device.
+#[cfg(feature = "gpu")]
+pub fn evaluate_windows_on(
+    device: &Arc<crate::signal::DeviceMechanism>,
+    tokens: &[u32],
+    length: usize,
+    windows: std::ops::Range<usize>,
+) -> Result<Evaluation> {
+    use crate::kernel::random::Random;
+    use crate::kernel::softmax;
+    use crate::path::Decoder;
+    /// Windows side by side.
+    const LANES: usize = 64;
+    let mechanism = device.mechanism();
+    let windows = fitting(tokens, length, windows)?;
+    let stride = length - 1;
+    let mut decoder = Decoder::new(
+        device.clone(),
+        LANES.min(windows.len()),
+        1,
+        Sampling::greedy(),
+        &[],
+        0,
+    )?;
+    let random = Random::new(0);
+    let mut nats = 0.0;
+    for group in windows.chunks(LANES) {
+        decoder.clear();
+        let mut flows = group
+            .iter()
+            .map(|&window| mechanism.begin(tokens[window * stride], &Start::Profile))
+            .collect::<Result<Vec<_>>>()?;
+        for step in 1..length {
+            for (lane, flow) in flows.iter().enumerate() {
+                decoder.set(lane, flow, &random, &[])?;
+            }
+            let (_, scores) = decoder.look()?;
+            for ((flow, &window), mut scores) in flows.iter_mut().zip(group).zip(scores) {
+                let next = tokens[window * stride + step];
+                mechanism.check_node(next)?;
+                let score = f64::from(scores[next as usize]);
+                nats += finite(softmax::softmax(&mut scores) - score, flow.step)?;
+                mechanism.hop(flow, next)?;
+            }
+        }
+    }
+    Ok(Evaluation::of(
+        nats,
         windows.len() * stride,
         mechanism.nodes(),
     ))
@@ -120,6 +163,26 @@ pub fn evaluate_stream(
     ))
 }
 
+/// The windows that lie within the text.
+fn fitting(tokens: &[u32], length: usize, windows: std::ops::Range<usize>) -> Result<Vec<usize>> {
+    if length < 2 {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "a window needs at least 2 tokens",
+        ));
+    }
+    let stride = length - 1;
+    let fits = tokens.len().saturating_sub(1) / stride;
+    let windows: Vec<usize> = (windows.start..windows.end.min(fits)).collect();
+    if windows.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Input,
+            format!("{} tokens hold no window of {length}", tokens.len()),
+        ));
+    }
+    Ok(windows)
+}
+
 fn begin(mechanism: &Arc<Mechanism>, first: u32, asking: Option<Box<Asking>>) -> Result<Session> {
     Session::begin_asking(
         mechanism.clone(),
@@ -140,13 +203,17 @@ fn predict(session: &mut Session, next: u32) -> Result<f64> {
             ),
         ));
     }
-    let nats = session.resistance(next)?;
-    if !nats.is_finite() {
-        return Err(
-            Error::new(ErrorKind::Numeric, "the probability is not a number")
-                .at(format!("step {}", session.flow().step)),
-        );
-    }
+    let nats = finite(session.resistance(next)?, session.flow().step)?;
     session.force(next)?;
     Ok(nats)
+}
+
+fn finite(nats: f64, step: u64) -> Result<f64> {
+    match nats.is_finite() {
+        true => Ok(nats),
+        false => Err(
+            Error::new(ErrorKind::Numeric, "the probability is not a number")
+                .at(format!("step {step}")),
+        ),
+    }
 }

@@ -11,6 +11,10 @@ use crate::signal::Start;
 use crate::text::Decoder;
 use crate::{Error, ErrorKind, Result};
 
+/// Tokens that a device decodes in one submission: text still streams, and the way back is seldom gone.
+#[cfg(feature = "gpu")]
+const CHUNK: usize = 32;
+
 /// One new token, with the text it completes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -43,6 +47,8 @@ pub struct Request {
     stops: Vec<String>,
     ignore_end: bool,
     cancel: Option<Arc<AtomicBool>>,
+    #[cfg(feature = "gpu")]
+    device: Option<(Arc<crate::signal::DeviceMechanism>, bool)>,
     charges: Option<ChargeSettings>,
     state: Option<SessionState>,
     hooks: Hooks,
@@ -69,6 +75,8 @@ impl Request {
             stops: Vec::new(),
             ignore_end: false,
             cancel: None,
+            #[cfg(feature = "gpu")]
+            device: None,
             charges: None,
             state: None,
             hooks: Hooks::default(),
@@ -109,6 +117,14 @@ impl Request {
     #[must_use]
     pub fn ignore_end(mut self, ignore: bool) -> Self {
         self.ignore_end = ignore;
+        self
+    }
+
+    /// Has a device choose the tokens; see [`Session::use_device`].
+    #[cfg(feature = "gpu")]
+    #[must_use]
+    pub fn device(mut self, mechanism: Arc<crate::signal::DeviceMechanism>, forced: bool) -> Self {
+        self.device = Some((mechanism, forced));
         self
     }
 
@@ -196,6 +212,17 @@ impl Request {
         };
         if let Some(settings) = self.charges {
             session.set_charges(settings.charges());
+        }
+        #[cfg(feature = "gpu")]
+        if let Some((device, forced)) = self.device {
+            if forced && self.charges.is_some() {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "charges are kept on the processor",
+                )
+                .advice("use --backend cpu or auto with charges"));
+            }
+            session.use_device(device, self.tokens.clamp(1, CHUNK), forced)?;
         }
         let end = if self.ignore_end {
             None

@@ -4,12 +4,20 @@
 //! their text. The commands, the server and the C interface are thin over this room.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "gpu")]
+mod backend;
 mod canvas;
 mod evaluation;
 mod generation;
 mod references;
 
+#[cfg(feature = "gpu")]
+pub(crate) use backend::taken_over;
+#[cfg(feature = "gpu")]
+pub use backend::{BackendChoice, device_for, mechanism_on};
 pub use canvas::{Grown, Placed, grow};
+#[cfg(feature = "gpu")]
+pub use evaluation::evaluate_windows_on;
 pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
 pub use generation::{Finish, Generation, Piece, Request};
 pub use references::{Speaker, write_records};

@@ -131,7 +131,7 @@ impl Mechanism {
         })
     }
 
-    fn check_node(&self, node: u32) -> Result<()> {
+    pub(crate) fn check_node(&self, node: u32) -> Result<()> {
         if node as usize >= self.nodes() {
             return Err(Error::new(
                 ErrorKind::Input,

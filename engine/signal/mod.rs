@@ -7,12 +7,16 @@
 
 mod blend;
 mod composed;
+#[cfg(feature = "gpu")]
+mod device;
 mod flow;
 mod mechanism;
 mod own;
 mod profile;
 mod weights;
 
+#[cfg(feature = "gpu")]
+pub use device::DeviceMechanism;
 pub use flow::{Flow, Start};
 pub use mechanism::{Guard, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};

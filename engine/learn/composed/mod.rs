@@ -32,7 +32,7 @@ use crate::signal::{BlendKind, Profile};
 use flow::Flow;
 
 /// Sequences that walk together; fixed, so that results do not depend on the number of threads.
-const SHARD: usize = 16;
+pub(in crate::learn) const SHARD: usize = 16;
 
 /// Where each parameter lies in [`Composed::parameters`].
 #[derive(Clone, Copy)]

@@ -1,0 +1,162 @@
+//! `brillm bench --backend gpu`: decoding and training on a device, against its own copies and the processor.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::bench::{Arguments, NODES, zipf};
+use crate::Result;
+use crate::graph::{GraphBuilder, TokenGraph};
+use crate::kernel::element::Element;
+use crate::kernel::gpu::Device;
+use crate::learn::batch::{Order, Sampler};
+use crate::learn::device::DeviceLearner;
+use crate::learn::learner::Learner;
+use crate::learn::prior::Prior;
+use crate::learn::recipe::Train;
+use crate::measure::{DeviceDecodeBench, copy_speed};
+use crate::signal::Profile;
+use crate::text::read_ids;
+
+/// Prompts side by side.
+const BATCHES: [usize; 3] = [1, 16, 256];
+
+impl Arguments {
+    /// Measures a device.
+    pub(super) fn on_device(&self, device: &Device) -> Result<()> {
+        let adapter = device.report();
+        let copies = copy_speed(device, 256)?;
+        let mut report = json!({
+            "adapter": adapter,
+            "shape": format!("{:?}", device.shape()).to_lowercase(),
+            "copy_gb_per_s": copies,
+            "decode": [],
+            "train": [],
+        });
+        if !adapter.kind.is_real() {
+            report["warning"] =
+                json!("a software adapter: none of this is the speed of a graphics processor");
+            super::warn("a software adapter: none of this is the speed of a graphics processor");
+        }
+        self.line(format!("{adapter}: copies {copies:.1} GB/s"))?;
+        if !self.skip_decode {
+            report["decode"] = self.decode_on(device, copies)?;
+        }
+        if !self.skip_train {
+            report["train"] = self.train_on(device)?;
+        }
+        if self.json {
+            return super::say_json(&report);
+        }
+        Ok(())
+    }
+
+    fn decode_on(&self, device: &Device, copies: f64) -> Result<Value> {
+        self.line(format!(
+            "{:>8} {:>6} {:>10} {:>10} {:>8} {:>10}",
+            "storage", "batch", "fans", "ms/token", "GB/s", "of copies"
+        ))?;
+        let mut all = Vec::new();
+        for element in [Element::F32, Element::F16, Element::I8] {
+            let bench = DeviceDecodeBench::new(element, self.arena_mib)?;
+            for row in bench.run(device, &BATCHES, copies, self.seconds)? {
+                self.line(format!(
+                    "{:>8} {:>6} {:>10.1} {:>10.4} {:>8.1} {:>10.2}",
+                    row.storage,
+                    row.batch,
+                    row.distinct_fans,
+                    row.ms_per_token,
+                    row.gb_per_s,
+                    row.fraction_of_copies
+                ))?;
+                all.push(row);
+            }
+        }
+        Ok(json!(all))
+    }
+
+    fn train_on(&self, device: &Device) -> Result<Value> {
+        let text = match &self.train {
+            Some(path) => read_ids(path, Some(NODES))?,
+            None => zipf(600_000),
+        };
+        let mut builder = GraphBuilder::new(NODES);
+        builder.walk(text.iter().copied())?;
+        let graph = builder.build()?;
+        let mut bare = graph.clone();
+        bare.set_own_minimum(u32::MAX);
+        self.line(format!(
+            "{:>10} {:>10} {:>10} {:>18} {:>8}",
+            "profile", "batch", "tokens/s", "processor tokens/s", "ratio"
+        ))?;
+        let mut rows = Vec::new();
+        for (name, profile, graph, batch) in [
+            ("reference", Profile::reference(32), &graph, 256),
+            ("sifu", Profile::sifu(128), &bare, 32),
+        ] {
+            let (own, processor) = self.learn_on(device, &profile, graph, &text, batch)?;
+            self.line(format!(
+                "{name:>10} {batch:>7}x30 {own:>10.0} {processor:>18.0} {:>8.2}",
+                own / processor
+            ))?;
+            rows.push(json!({
+                "profile": name,
+                "batch": batch,
+                "steps": 30,
+                "tokens_per_second": own,
+                "processor_tokens_per_second": processor,
+                "processor_threads": rayon::current_num_threads(),
+                "ratio": own / processor,
+            }));
+        }
+        Ok(json!(rows))
+    }
+
+    /// Predicted tokens per second on the device and on the processor, after a step that warms up.
+    fn learn_on(
+        &self,
+        device: &Device,
+        profile: &Profile,
+        graph: &TokenGraph,
+        text: &[u32],
+        batch: usize,
+    ) -> Result<(f64, f64)> {
+        let train = Train {
+            batch,
+            steps: 30,
+            clip: 0.0,
+            rate: 1e-3,
+            weight_decay: 0.0,
+            dropout: 0.0,
+            ..Train::default()
+        };
+        let prior = Prior::new(graph, &[]);
+        let sampler = Sampler::new(1, text.len(), 30, batch, 1500, 0);
+        let mut learner = Learner::new(profile, graph, 0.0, 1);
+        let mut on_device =
+            DeviceLearner::new(device, profile, graph, &prior, &mut learner, &train, 1)?;
+        let own = self.rate(|index, order| {
+            let batch = sampler.batch(text, index, order);
+            on_device
+                .learn(graph, &batch, &train, index + 1)
+                .map(|(loss, _)| loss.tokens)
+        })?;
+        let processor = self.rate(|index, order| {
+            let batch = sampler.batch(text, index, order);
+            let (loss, _) = learner.learn(graph, &prior, &batch, &train, index + 1)?;
+            Ok(loss.tokens)
+        })?;
+        Ok((own, processor))
+    }
+
+    fn rate(&self, mut step: impl FnMut(u64, &mut Order) -> Result<usize>) -> Result<f64> {
+        let mut order = Order::default();
+        step(0, &mut order)?;
+        let (begun, mut tokens, mut index) = (Instant::now(), 0, 1);
+        while tokens == 0 || begun.elapsed().as_secs_f64() < self.seconds {
+            tokens += step(index, &mut order)?;
+            index += 1;
+        }
+        Ok(tokens as f64 / begun.elapsed().as_secs_f64())
+    }
+}

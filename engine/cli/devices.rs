@@ -1,0 +1,65 @@
+//! `brillm devices`: the graphics adapters of this machine and what they are good for.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::Result;
+use crate::kernel::gpu::Adapter;
+
+/// Lists graphics adapters with their limits, the kernels they get, and why one is refused.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<()> {
+        let all = Adapter::all();
+        let automatic = all
+            .iter()
+            .map(Adapter::report)
+            .find(|report| report.kind.is_real() && report.refused.is_none());
+        if self.json {
+            let reports: Vec<_> = all.iter().map(Adapter::report).collect();
+            return super::say_json(&json!({
+                "adapters": reports,
+                "automatic": automatic.map(|report| report.index),
+            }));
+        }
+        if all.is_empty() {
+            super::say("no graphics driver is installed: everything runs on the processor")?;
+        }
+        for report in all.iter().map(Adapter::report) {
+            super::say(format!("{}  {report}", report.index))?;
+            super::say(format!("   driver     {}", report.driver))?;
+            super::say(format!(
+                "   limits     {} MiB a binding, {} MiB a buffer, {} storage buffers, {} threads a workgroup",
+                report.binding_bytes >> 20,
+                report.buffer_bytes >> 20,
+                report.storage_buffers,
+                report.workgroup_threads
+            ))?;
+            let subgroups = match report.subgroups {
+                Some([low, high]) if low == high => format!("subgroups of {low}"),
+                Some([low, high]) => format!("subgroups of {low} to {high}"),
+                None => "no subgroups".to_string(),
+            };
+            let has = |yes: bool, what: &str| format!("{}{what}", if yes { "" } else { "no " });
+            super::say(format!(
+                "   features   {subgroups}, {}, {}",
+                has(report.f16_arithmetic, "16-bit arithmetic"),
+                has(report.pipeline_cache, "pipeline cache")
+            ))?;
+            match &report.refused {
+                Some(reason) => super::say(format!("   refused    {reason}"))?,
+                None => super::say(format!("   kernels    {}", report.kernels))?,
+            }
+        }
+        super::say(match automatic {
+            Some(report) => format!("--backend auto takes {}", report.index),
+            None => "--backend auto takes the processor".to_string(),
+        })
+    }
+}

@@ -1,0 +1,285 @@
+//! Which graphics adapters there are, what each can do, and which one is taken.
+
+use crate::{Error, ErrorKind, Result};
+
+/// Storage buffers that the kernel with the most of them binds.
+const STORAGE_BUFFERS: u32 = 8;
+/// Threads of the largest workgroup.
+pub(super) const THREADS: u32 = 64;
+
+/// What runs an adapter's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdapterKind {
+    /// A card with memory of its own.
+    Discrete,
+    /// A part of the processor package that shares its memory.
+    Integrated,
+    /// A graphics processor seen through a virtual machine.
+    Virtual,
+    /// The driver does not say.
+    Unknown,
+    /// The processor itself: correct and slow, never taken unasked.
+    Software,
+}
+
+impl AdapterKind {
+    fn of(info: &wgpu::AdapterInfo) -> Self {
+        let name = info.name.to_lowercase();
+        let software = [
+            "llvmpipe",
+            "softpipe",
+            "swiftshader",
+            "lavapipe",
+            "basic render",
+        ];
+        if software.iter().any(|known| name.contains(known)) {
+            return Self::Software;
+        }
+        match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => Self::Discrete,
+            wgpu::DeviceType::IntegratedGpu => Self::Integrated,
+            wgpu::DeviceType::VirtualGpu => Self::Virtual,
+            wgpu::DeviceType::Cpu => Self::Software,
+            wgpu::DeviceType::Other => Self::Unknown,
+        }
+    }
+
+    /// Whether it is a graphics processor and not the processor.
+    pub fn is_real(self) -> bool {
+        self != Self::Software
+    }
+}
+
+/// One adapter, as `brillm devices` lists it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AdapterReport {
+    /// Its place in the list; `--adapter` takes it.
+    pub index: usize,
+    /// The name the driver gives.
+    pub name: String,
+    /// `vulkan`, `metal`, `dx12` or `gl`.
+    pub backend: &'static str,
+    /// What it is.
+    pub kind: AdapterKind,
+    /// Driver and version.
+    pub driver: String,
+    /// The most bytes that a kernel sees in one buffer.
+    pub binding_bytes: u64,
+    /// The most bytes of one buffer.
+    pub buffer_bytes: u64,
+    /// Storage buffers that a kernel can bind.
+    pub storage_buffers: u32,
+    /// Threads of a workgroup.
+    pub workgroup_threads: u32,
+    /// Smallest and largest subgroup; absent where kernels cannot use them.
+    pub subgroups: Option<[u32; 2]>,
+    /// Whether compiled pipelines can be kept on disk.
+    pub pipeline_cache: bool,
+    /// Whether 16-bit arithmetic is there; the kernels need none.
+    pub f16_arithmetic: bool,
+    /// The kernels it gets: `lanes with subgroups`, `lanes` or `thread`.
+    pub kernels: &'static str,
+    /// Why it cannot be used.
+    pub refused: Option<String>,
+}
+
+/// An adapter that can be opened.
+pub struct Adapter {
+    pub(super) raw: wgpu::Adapter,
+    report: AdapterReport,
+}
+
+impl std::fmt::Debug for Adapter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.report.fmt(formatter)
+    }
+}
+
+/// Which adapter a caller wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AdapterChoice {
+    /// The best real one; an error where there is none.
+    #[default]
+    Real,
+    /// The best real one, else a software one.
+    Any,
+    /// The one with this number, or the first whose backend, name and driver contain all these words.
+    Named(String),
+}
+
+impl Adapter {
+    /// All adapters, the most suitable first.
+    pub fn all() -> Vec<Self> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        // Dispatch sizes are made by our own kernels within the limits; checking them again on the device
+        // would double the dispatches of a step.
+        descriptor
+            .flags
+            .remove(wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL);
+        let instance = wgpu::Instance::new(descriptor);
+        let wanted = wgpu::Backends::VULKAN
+            | wgpu::Backends::METAL
+            | wgpu::Backends::DX12
+            | wgpu::Backends::GL;
+        let mut all: Vec<Self> = pollster::block_on(instance.enumerate_adapters(wanted))
+            .into_iter()
+            .map(Self::examined)
+            .collect();
+        all.sort_by_key(|adapter| {
+            let report = &adapter.report;
+            (
+                report.refused.is_some(),
+                report.kind,
+                report.backend == "gl",
+            )
+        });
+        for (index, adapter) in all.iter_mut().enumerate() {
+            adapter.report.index = index;
+        }
+        all
+    }
+
+    /// The adapter that a caller wants.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when there is none, naming what was found and why it was refused.
+    pub fn choose(choice: &AdapterChoice) -> Result<Self> {
+        let all = Self::all();
+        let found: Vec<String> = all
+            .iter()
+            .map(|adapter| adapter.report.to_string())
+            .collect();
+        let fits = |adapter: &Self| match choice {
+            AdapterChoice::Real => {
+                adapter.report.kind.is_real() && adapter.report.refused.is_none()
+            }
+            AdapterChoice::Any => adapter.report.refused.is_none(),
+            AdapterChoice::Named(name) => adapter.report.is_named(name),
+        };
+        let Some(adapter) = all.into_iter().find(fits) else {
+            let what = match (choice, found.is_empty()) {
+                (_, true) => "no graphics driver is installed".to_string(),
+                (AdapterChoice::Named(name), _) => {
+                    format!(
+                        "no adapter is named {name:?}; there are: {}",
+                        found.join("; ")
+                    )
+                }
+                (AdapterChoice::Real, _) => {
+                    format!(
+                        "no graphics processor can be used; there are: {}",
+                        found.join("; ")
+                    )
+                }
+                (AdapterChoice::Any, _) => {
+                    format!("no adapter can be used; there are: {}", found.join("; "))
+                }
+            };
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .advice("use --backend cpu, or see `brillm devices`"));
+        };
+        match &adapter.report.refused {
+            Some(reason) => Err(Error::new(ErrorKind::Unsupported, reason.clone())
+                .at(format!("adapter {}", adapter.report))
+                .advice("use --backend cpu, or see `brillm devices`")),
+            None => Ok(adapter),
+        }
+    }
+
+    fn examined(raw: wgpu::Adapter) -> Self {
+        let (info, limits, features) = (raw.get_info(), raw.limits(), raw.features());
+        let flags = raw.get_downlevel_capabilities().flags;
+        let kind = AdapterKind::of(&info);
+        let subgroups = features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some([info.subgroup_min_size, info.subgroup_max_size]);
+        let lacks = |flag, what: &str| (!flags.contains(flag)).then(|| format!("it has no {what}"));
+        let refused = lacks(wgpu::DownlevelFlags::COMPUTE_SHADERS, "compute shaders")
+            .or_else(|| {
+                lacks(
+                    wgpu::DownlevelFlags::INDIRECT_EXECUTION,
+                    "indirect dispatches",
+                )
+            })
+            .or_else(|| {
+                let flag = wgpu::DownlevelFlags::SHADER_F16_IN_F32;
+                lacks(flag, "conversion of 16-bit numbers")
+            })
+            .or_else(|| {
+                (limits.max_storage_buffers_per_shader_stage < STORAGE_BUFFERS).then(|| {
+                    format!(
+                        "its kernels see {} storage buffers, {STORAGE_BUFFERS} are needed",
+                        limits.max_storage_buffers_per_shader_stage
+                    )
+                })
+            })
+            .or_else(|| {
+                (limits.max_compute_invocations_per_workgroup < THREADS).then(|| {
+                    format!(
+                        "its workgroups have {} threads, {THREADS} are needed",
+                        limits.max_compute_invocations_per_workgroup
+                    )
+                })
+            });
+        let report = AdapterReport {
+            index: 0,
+            name: info.name.clone(),
+            backend: match info.backend {
+                wgpu::Backend::Vulkan => "vulkan",
+                wgpu::Backend::Metal => "metal",
+                wgpu::Backend::Dx12 => "dx12",
+                wgpu::Backend::Gl => "gl",
+                _ => "other",
+            },
+            kind,
+            driver: format!("{} {}", info.driver, info.driver_info)
+                .trim()
+                .to_string(),
+            binding_bytes: limits.max_storage_buffer_binding_size,
+            buffer_bytes: limits.max_buffer_size,
+            storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            workgroup_threads: limits.max_compute_invocations_per_workgroup,
+            subgroups,
+            pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
+            f16_arithmetic: features.contains(wgpu::Features::SHADER_F16),
+            kernels: match (kind.is_real(), subgroups) {
+                (false, _) => "thread",
+                (true, Some(_)) => "lanes with subgroups",
+                (true, None) => "lanes",
+            },
+            refused,
+        };
+        Self { raw, report }
+    }
+
+    /// What the adapter is and can do.
+    pub fn report(&self) -> &AdapterReport {
+        &self.report
+    }
+}
+
+impl AdapterReport {
+    fn is_named(&self, name: &str) -> bool {
+        if let Ok(index) = name.parse::<usize>() {
+            return self.index == index;
+        }
+        let own = format!("{} {} {}", self.backend, self.name, self.driver).to_lowercase();
+        name.to_lowercase()
+            .split_whitespace()
+            .all(|word| own.contains(word))
+    }
+}
+
+impl std::fmt::Display for AdapterReport {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            AdapterKind::Discrete => "discrete",
+            AdapterKind::Integrated => "integrated",
+            AdapterKind::Virtual => "virtual",
+            AdapterKind::Unknown => "unknown kind",
+            AdapterKind::Software => "software",
+        };
+        write!(formatter, "{} ({}, {kind})", self.name, self.backend)
+    }
+}

@@ -1,0 +1,35 @@
+//! Signals through the chosen edges on the device. `arrive.wgsl`.
+
+use super::pipeline::{Access, Kernel, shader};
+
+/// A signal through the matrix of its edge.
+pub const ARRIVE: Kernel = Kernel {
+    name: "arrive",
+    sources: &[shader!("element"), shader!("arrive")],
+    entry: "arrive",
+    bindings: &[
+        Access::Parameters,
+        Access::Write,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+    ],
+};
+
+/// The kernel's parameters; offsets count numbers.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are explained in the shader")]
+pub struct Parameters {
+    pub nodes_count: u32,
+    pub lane: u32,
+    pub leaving: u32,
+    pub base: u32,
+    pub arrival: u32,
+    pub nodes: u32,
+    pub next: u32,
+    pub members: u32,
+}

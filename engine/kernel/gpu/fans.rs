@@ -1,0 +1,355 @@
+//! Fans on the device: whole fans in buffers that a kernel sees whole, all of them or the recently used ones.
+//!
+//! Row 0 of every buffer is the shared edge. A fan never lies in two buffers, so a kernel binds one and needs
+//! no 64-bit address. Where memory does not hold all fans, the least recently used ones make room.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::device::{Buffer, Device, Purpose};
+use super::plan::ABSENT;
+use super::table::{padded_rows, row_words, scales_of};
+use crate::kernel::element::Element;
+use crate::kernel::table::Table;
+use crate::{Error, ErrorKind, Result};
+
+/// Where the rows of fans come from.
+#[derive(Clone, Debug)]
+pub struct FanRows {
+    /// The rows; an own slot s is row `s − first_slot`.
+    pub table: Table,
+    /// 0 where row 0 is the shared edge, 1 where there is none.
+    pub first_slot: usize,
+    /// Columns that are padded together.
+    pub width: usize,
+    /// Own slots of each node. `[V]`
+    pub slots: Vec<Range<usize>>,
+}
+
+/// One buffer of fans.
+#[derive(Clone, Debug)]
+pub struct FanBuffer {
+    /// `[rows, words]`
+    pub words: Buffer,
+    /// Scales of int8 rows, else one dummy. `[rows]`
+    pub scales: Buffer,
+    /// Free runs of rows, ascending.
+    free: Vec<Range<usize>>,
+}
+
+/// How often a fan was there when it was needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct PageCounts {
+    /// Steps of lanes whose fan was on the device.
+    pub hits: u64,
+    /// Fans that were brought in.
+    pub misses: u64,
+}
+
+impl PageCounts {
+    /// Hits among all.
+    pub fn rate(&self) -> f64 {
+        self.hits as f64 / (self.hits + self.misses).max(1) as f64
+    }
+}
+
+/// The fans of a mechanism on a device.
+pub struct Fans {
+    device: Device,
+    rows: FanRows,
+    row_words: usize,
+    /// The buffers; fixed once made.
+    pub buffers: Vec<FanBuffer>,
+    /// Buffer, first row in it, own edges and first own slot of each fan. `[V, 4]`
+    pub places: Buffer,
+    host_places: Vec<[u32; 4]>,
+    /// When each fan on the device was last used; empty unless fans are paged.
+    used: BTreeMap<u64, u32>,
+    stamps: Vec<u64>,
+    clock: u64,
+    paged: bool,
+    counts: PageCounts,
+}
+
+impl Fans {
+    /// Puts fans on a device: all of them where they fit, else none yet. `verify` checks a fan's rows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when a single fan is larger than a kernel of this adapter sees;
+    /// what `verify` finds.
+    pub fn upload(
+        device: &Device,
+        rows: FanRows,
+        verify: &dyn Fn(u32) -> Result<()>,
+    ) -> Result<Self> {
+        let words = row_words(&rows.table, rows.width);
+        let capacity = (device.binding_bytes() / 4) as usize / words.max(1);
+        let widest = rows
+            .slots
+            .iter()
+            .map(ExactSizeIterator::len)
+            .max()
+            .unwrap_or(0);
+        if widest + 1 > capacity {
+            return Err(Error::new(
+                ErrorKind::Resource,
+                format!(
+                    "a fan of {widest} edges takes {} bytes, and a kernel of this adapter sees {}",
+                    (widest + 1) * words * 4,
+                    device.binding_bytes()
+                ),
+            )
+            .advice("store the model in f16 or int8, or use --backend cpu"));
+        }
+        let host_places = rows
+            .slots
+            .iter()
+            .map(|slots| {
+                let place = if slots.is_empty() { 0 } else { ABSENT };
+                [place, 0, slots.len() as u32, slots.start as u32]
+            })
+            .collect();
+        let nodes = rows.slots.len();
+        let places = device.buffer((nodes * 16) as u64, Purpose::Storage, "places of fans")?;
+        let mut fans = Self {
+            device: device.clone(),
+            row_words: words,
+            buffers: Vec::new(),
+            places,
+            host_places,
+            used: BTreeMap::new(),
+            stamps: vec![0; nodes],
+            clock: 0,
+            paged: false,
+            counts: PageCounts::default(),
+            rows,
+        };
+        fans.allocate(capacity)?;
+        if !fans.paged {
+            for node in 0..nodes as u32 {
+                fans.bring(node, &[], verify)?;
+            }
+            fans.counts = PageCounts::default();
+        }
+        device.write(&fans.places, 0, &fans.host_places);
+        Ok(fans)
+    }
+
+    /// Makes the buffers: as many as all fans need, or as memory allows.
+    fn allocate(&mut self, capacity: usize) -> Result<()> {
+        // The sizes of the buffers when fans are put one after another.
+        let mut sizes = vec![1];
+        for slots in &self.rows.slots {
+            let last = sizes.len() - 1;
+            if sizes[last] + slots.len() > capacity {
+                sizes.push(1 + slots.len());
+            } else {
+                sizes[last] += slots.len();
+            }
+        }
+        let row_bytes = self.row_words * 4;
+        if let Some(budget) = self.device.options().fan_bytes {
+            let rows = (budget as usize / row_bytes).max(2);
+            if sizes.iter().sum::<usize>() > rows {
+                self.paged = true;
+                let pieces = rows.div_ceil(capacity);
+                sizes = vec![(rows / pieces).min(capacity); pieces];
+            }
+        }
+        for size in sizes {
+            match self.buffer(size) {
+                Ok(buffer) => self.buffers.push(buffer),
+                // Memory is exhausted: what there is becomes a cache, less a buffer for everything else.
+                Err(error) if error.kind() == ErrorKind::Resource && self.buffers.len() > 1 => {
+                    self.buffers.pop();
+                    self.paged = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn buffer(&self, rows: usize) -> Result<FanBuffer> {
+        let bytes = (rows * self.row_words * 4) as u64;
+        let words = self.device.buffer(bytes, Purpose::Storage, "fans")?;
+        let scales = match self.rows.table.element() {
+            Element::I8 => {
+                self.device
+                    .buffer((rows * 4) as u64, Purpose::Storage, "scales of fans")?
+            }
+            _ => self.device.upload(&[1.0f32], "scales of fans")?,
+        };
+        if self.rows.first_slot == 0 {
+            self.write_rows(&words, &scales, 0, 0..1)?;
+        }
+        Ok(FanBuffer {
+            words,
+            scales,
+            free: vec![1..rows],
+        })
+    }
+
+    fn write_rows(
+        &self,
+        words: &Buffer,
+        scales: &Buffer,
+        at: usize,
+        rows: Range<usize>,
+    ) -> Result<()> {
+        let mut all = Vec::with_capacity(rows.len() * self.row_words);
+        padded_rows(&self.rows.table, rows.clone(), self.rows.width, &mut all);
+        self.device
+            .write(words, (at * self.row_words * 4) as u64, &all);
+        if self.rows.table.element() == Element::I8 {
+            self.device
+                .write(scales, (at * 4) as u64, &scales_of(&self.rows.table, rows)?);
+        }
+        Ok(())
+    }
+
+    /// Whether fans come and go.
+    pub fn paged(&self) -> bool {
+        self.paged
+    }
+
+    /// How the rows are stored.
+    pub fn element(&self) -> Element {
+        self.rows.table.element()
+    }
+
+    /// Own edges of the widest fan.
+    pub fn widest(&self) -> usize {
+        self.rows
+            .slots
+            .iter()
+            .map(ExactSizeIterator::len)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Bytes of a node's own edges on the device.
+    pub fn fan_bytes(&self, node: u32) -> u64 {
+        (self.rows.slots[node as usize].len() * self.row_words * 4) as u64
+    }
+
+    /// Hits and misses so far.
+    pub fn counts(&self) -> PageCounts {
+        self.counts
+    }
+
+    /// Notes that lanes stood at these nodes and found their fans.
+    pub fn touch(&mut self, nodes: impl Iterator<Item = u32>) {
+        for node in nodes {
+            self.counts.hits += 1;
+            self.stamp(node);
+        }
+    }
+
+    fn stamp(&mut self, node: u32) {
+        if !self.paged || self.rows.slots[node as usize].is_empty() {
+            return;
+        }
+        self.used.remove(&self.stamps[node as usize]);
+        self.clock += 1;
+        self.stamps[node as usize] = self.clock;
+        self.used.insert(self.clock, node);
+    }
+
+    /// Whether the fan of a node is on the device.
+    pub fn is_here(&self, node: u32) -> bool {
+        self.host_places[node as usize][0] != ABSENT
+    }
+
+    /// Brings the fans of these nodes in; none of them makes room for another. Returns how many were missing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when they do not fit together; what `verify` finds.
+    pub fn ensure(&mut self, nodes: &[u32], verify: &dyn Fn(u32) -> Result<()>) -> Result<usize> {
+        let mut missing = 0;
+        for &node in nodes {
+            if !self.is_here(node) {
+                missing += 1;
+                self.bring(node, nodes, verify)?;
+            }
+        }
+        Ok(missing)
+    }
+
+    fn bring(&mut self, node: u32, kept: &[u32], verify: &dyn Fn(u32) -> Result<()>) -> Result<()> {
+        let slots = self.rows.slots[node as usize].clone();
+        verify(node)?;
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let (buffer, start) = loop {
+            if let Some(place) = self.take(slots.len()) {
+                break place;
+            }
+            let victim = self.used.iter().find(|(_, node)| !kept.contains(node));
+            let Some((_, &victim)) = victim else {
+                return Err(Error::new(
+                    ErrorKind::Resource,
+                    format!(
+                        "the fans of {} lanes do not fit on the device together",
+                        kept.len()
+                    ),
+                )
+                .advice("decode fewer prompts together, or store the model in f16 or int8"));
+            };
+            self.evict(victim);
+        };
+        let FanBuffer { words, scales, .. } = &self.buffers[buffer];
+        let rows = slots.start - self.rows.first_slot..slots.end - self.rows.first_slot;
+        self.write_rows(words, scales, start, rows)?;
+        self.host_places[node as usize][0] = buffer as u32;
+        self.host_places[node as usize][1] = start as u32;
+        if self.paged {
+            self.counts.misses += 1;
+            self.write_place(node);
+            self.stamp(node);
+        }
+        Ok(())
+    }
+
+    fn write_place(&self, node: u32) {
+        let place = self.host_places[node as usize];
+        self.device
+            .write(&self.places, u64::from(node) * 16, &place);
+    }
+
+    fn take(&mut self, rows: usize) -> Option<(usize, usize)> {
+        for (index, buffer) in self.buffers.iter_mut().enumerate() {
+            if let Some(at) = buffer.free.iter().position(|run| run.len() >= rows) {
+                let start = buffer.free[at].start;
+                buffer.free[at].start += rows;
+                if buffer.free[at].is_empty() {
+                    buffer.free.remove(at);
+                }
+                return Some((index, start));
+            }
+        }
+        None
+    }
+
+    fn evict(&mut self, node: u32) {
+        self.used.remove(&self.stamps[node as usize]);
+        let [buffer, start, count, _] = self.host_places[node as usize];
+        let free = &mut self.buffers[buffer as usize].free;
+        let run = start as usize..(start + count) as usize;
+        let at = free.partition_point(|other| other.start < run.start);
+        free.insert(at, run);
+        // Neighbouring runs become one.
+        if at + 1 < free.len() && free[at].end == free[at + 1].start {
+            free[at].end = free[at + 1].end;
+            free.remove(at + 1);
+        }
+        if at > 0 && free[at - 1].end == free[at].start {
+            free[at - 1].end = free[at].end;
+            free.remove(at);
+        }
+        self.host_places[node as usize][0] = ABSENT;
+        self.write_place(node);
+    }
+}

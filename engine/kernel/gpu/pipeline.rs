@@ -1,0 +1,189 @@
+//! Kernels: WGSL sources with their entry points and bindings, and what they are compiled into.
+//!
+//! A kernel is compiled once for each set of constants and kept in memory; where the adapter offers it, its
+//! machine code is kept in the user's cache folder too.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::adapter::Adapter;
+use super::device::{Device, locked};
+use crate::Result;
+
+/// How a kernel uses one binding; binding 0 holds its parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A uniform block of parameters, at an offset of its own in every dispatch.
+    Parameters,
+    /// Read only.
+    Read,
+    /// Read and written.
+    Write,
+}
+
+/// A kernel as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// The stem of its file in `shaders/`.
+    pub name: &'static str,
+    /// The files of functions it uses, in order, then its own.
+    pub sources: &'static [&'static str],
+    /// The entry point.
+    pub entry: &'static str,
+    /// Its bindings, in order from 0.
+    pub bindings: &'static [Access],
+}
+
+impl Kernel {
+    /// The module: the files end to end.
+    pub fn source(&self) -> String {
+        self.sources.join("\n")
+    }
+}
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+    pub(super) id: u64,
+}
+
+/// The text of a shader, by its stem.
+macro_rules! shader {
+    ($stem:literal) => {
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/shaders/",
+            $stem,
+            ".wgsl"
+        ))
+    };
+}
+pub(crate) use shader;
+
+impl Device {
+    /// A kernel, compiled for these constants; compiled once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when the driver cannot compile it.
+    pub fn pipeline(&self, kernel: &Kernel, constants: &[(&str, u32)]) -> Result<Arc<Pipeline>> {
+        let mut key = format!("{}.{}", kernel.name, kernel.entry);
+        for (name, value) in constants {
+            key.push_str(&format!(" {name}={value}"));
+        }
+        let mut pipelines = locked(&self.inner.pipelines);
+        if let Some(pipeline) = pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let numbers: Vec<(&str, f64)> = constants
+            .iter()
+            .map(|&(name, value)| (name, f64::from(value)))
+            .collect();
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = kernel
+            .bindings
+            .iter()
+            .enumerate()
+            .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
+                binding: binding as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match access {
+                        Access::Parameters => wgpu::BufferBindingType::Uniform,
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                    },
+                    has_dynamic_offset: *access == Access::Parameters,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = self
+            .raw()
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(kernel.name),
+                entries: &entries,
+            });
+        let module = self
+            .raw()
+            .create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(kernel.name),
+                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+            });
+        let pipeline_layout = self
+            .raw()
+            .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(kernel.name),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+        let raw = self
+            .raw()
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&key),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(kernel.entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &numbers,
+                    zero_initialize_workgroup_memory: true,
+                },
+                cache: self.inner.cache.as_ref().map(|store| &store.cache),
+            });
+        self.check()
+            .map_err(|error| error.at(format!("kernel {key}")))?;
+        let id = self.number();
+        let pipeline = Arc::new(Pipeline { raw, layout, id });
+        pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+}
+
+/// The machine code of an adapter's kernels, in the user's cache folder.
+pub(super) struct PipelineStore {
+    cache: wgpu::PipelineCache,
+    path: PathBuf,
+}
+
+impl PipelineStore {
+    /// The store of an adapter, with what was kept.
+    pub(super) fn open(device: &wgpu::Device, adapter: &Adapter) -> Option<Self> {
+        let folder = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+        let name = wgpu::util::pipeline_cache_key(&adapter.raw.get_info())?;
+        // Drivers tell their versions apart themselves; ours is in the name.
+        let path = folder
+            .join("brillm")
+            .join(concat!("pipelines-", env!("CARGO_PKG_VERSION")))
+            .join(name);
+        let data = std::fs::read(&path).ok();
+        // SAFETY: the file was written by `Drop` above from `get_data` of a cache of the same adapter, whole or
+        // not at all; the folder is the user's own, and `fallback` discards what the driver does not take.
+        let cache = unsafe {
+            device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+                label: Some("brillm"),
+                data: data.as_deref(),
+                fallback: true,
+            })
+        };
+        Some(Self { cache, path })
+    }
+}
+
+impl Drop for PipelineStore {
+    fn drop(&mut self) {
+        // A cache that cannot be kept is made anew next time.
+        let path = &self.path;
+        if let Some(data) = self.cache.get_data()
+            && let Some(folder) = path.parent()
+            && std::fs::create_dir_all(folder).is_ok()
+        {
+            let partial = path.with_extension(format!("{}.partial", std::process::id()));
+            if std::fs::write(&partial, data).is_ok() && std::fs::rename(&partial, path).is_err() {
+                drop(std::fs::remove_file(&partial));
+            }
+        }
+    }
+}

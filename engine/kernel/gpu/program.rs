@@ -1,0 +1,242 @@
+//! A program: dispatches recorded once or step by step, submitted together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::device::{Buffer, Device, Purpose};
+use super::pipeline::Pipeline;
+use crate::{Error, ErrorKind, Result};
+
+/// Bytes between the parameters of two dispatches: the largest alignment that adapters ask for.
+const SLOT: usize = 256;
+
+/// How many workgroups a dispatch has.
+#[derive(Clone, Debug)]
+pub enum Size {
+    /// As many as this.
+    Direct(u32, u32, u32),
+    /// As many as a kernel wrote, at this byte offset.
+    Indirect(Buffer, u64),
+}
+
+enum Step {
+    Dispatch(Dispatch),
+    Clear(Buffer),
+}
+
+struct Dispatch {
+    pipeline: Arc<Pipeline>,
+    bindings: wgpu::BindGroup,
+    parameters: u32,
+    size: Size,
+}
+
+/// Recorded dispatches with their parameters.
+pub struct Program {
+    device: Device,
+    parameters: Vec<u8>,
+    uniforms: Buffer,
+    groups: HashMap<Vec<u64>, wgpu::BindGroup>,
+    steps: Vec<Step>,
+    written: bool,
+}
+
+/// Workgroups of `threads` threads for so many numbers, in two dimensions, since one may not reach.
+pub fn spread(device: &Device, numbers: usize, threads: u32) -> Size {
+    let groups = numbers.div_ceil(threads.max(1) as usize) as u32;
+    let x = groups.min(device.workgroups());
+    Size::Direct(x, groups.div_ceil(x.max(1)), 1)
+}
+
+impl Program {
+    /// An empty program of at most `most` dispatches.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn new(device: &Device, most: usize) -> Result<Self> {
+        let uniforms = device.buffer(
+            (most * SLOT) as u64,
+            Purpose::Parameters,
+            "parameters of kernels",
+        )?;
+        Ok(Self {
+            device: device.clone(),
+            parameters: Vec::new(),
+            uniforms,
+            groups: HashMap::new(),
+            steps: Vec::new(),
+            written: false,
+        })
+    }
+
+    /// Forgets all dispatches; what binds their buffers is kept.
+    pub fn clear(&mut self) {
+        self.parameters.clear();
+        self.steps.clear();
+        self.written = false;
+    }
+
+    /// Adds a dispatch. `parameters` are those of the kernel's uniform block, `buffers` its other bindings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when the program is full, or a dispatch is larger than the adapter allows.
+    pub fn dispatch<P: bytemuck::NoUninit>(
+        &mut self,
+        pipeline: &Arc<Pipeline>,
+        parameters: &P,
+        buffers: &[&Buffer],
+        size: Size,
+    ) -> Result<()> {
+        let bytes = bytemuck::bytes_of(parameters);
+        if let Size::Direct(x, y, z) = size {
+            if x == 0 || y == 0 || z == 0 {
+                return Ok(());
+            }
+            if x.max(y).max(z) > self.device.workgroups() {
+                return Err(Error::new(
+                    ErrorKind::Resource,
+                    format!(
+                        "a dispatch of {x} x {y} x {z} workgroups is larger than the adapter allows"
+                    ),
+                )
+                .advice("use a smaller batch or model, or --backend cpu"));
+            }
+        }
+        let start = self.parameters.len();
+        if (start + SLOT) as u64 > self.uniforms.bytes() || bytes.len() > SLOT {
+            return Err(Error::new(
+                ErrorKind::Resource,
+                "the program of kernels is full",
+            ));
+        }
+        self.parameters.extend_from_slice(bytes);
+        self.parameters.resize(start + SLOT, 0);
+        let mut key = vec![pipeline.id];
+        key.extend(buffers.iter().map(|buffer| buffer.id));
+        let bindings = self
+            .groups
+            .entry(key)
+            .or_insert_with(|| {
+                let uniform = wgpu::BindGroupEntry {
+                    binding: 0,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &self.uniforms.raw,
+                        offset: 0,
+                        size: wgpu::BufferSize::new(SLOT as u64),
+                    }),
+                };
+                let others =
+                    buffers
+                        .iter()
+                        .enumerate()
+                        .map(|(index, buffer)| wgpu::BindGroupEntry {
+                            binding: index as u32 + 1,
+                            resource: buffer.raw.as_entire_binding(),
+                        });
+                let entries: Vec<wgpu::BindGroupEntry<'_>> =
+                    std::iter::once(uniform).chain(others).collect();
+                self.device
+                    .raw()
+                    .create_bind_group(&wgpu::BindGroupDescriptor {
+                        label: None,
+                        layout: &pipeline.layout,
+                        entries: &entries,
+                    })
+            })
+            .clone();
+        self.steps.push(Step::Dispatch(Dispatch {
+            pipeline: pipeline.clone(),
+            bindings,
+            parameters: start as u32,
+            size,
+        }));
+        self.written = false;
+        Ok(())
+    }
+
+    /// Sets a buffer to zero, between the dispatches before and after.
+    pub fn zero(&mut self, buffer: &Buffer) {
+        self.steps.push(Step::Clear(buffer.clone()));
+    }
+
+    /// Number of steps recorded.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Submits the dispatches, the whole sequence `times` over, as one submission.
+    ///
+    /// # Errors
+    /// As [`Device::check`].
+    pub fn submit(&mut self, times: usize) -> Result<()> {
+        let encoder = self.encode(times);
+        self.device.queue().submit([encoder.finish()]);
+        self.device.check()
+    }
+
+    /// As [`Self::submit`], and reads the first `count` numbers at a byte offset back in the same submission.
+    ///
+    /// # Errors
+    /// As [`Device::check`].
+    pub fn submit_and_read<T: bytemuck::Pod>(
+        &mut self,
+        times: usize,
+        buffer: &Buffer,
+        offset: u64,
+        count: usize,
+    ) -> Result<Vec<T>> {
+        let bytes = (count * size_of::<T>()) as u64;
+        let landing = self.device.landing(bytes)?;
+        let mut encoder = self.encode(times);
+        encoder.copy_buffer_to_buffer(&buffer.raw, offset, &landing.raw, 0, bytes);
+        self.device.queue().submit([encoder.finish()]);
+        self.device.collect(landing, bytes)
+    }
+
+    fn encode(&mut self, times: usize) -> wgpu::CommandEncoder {
+        if !self.written {
+            self.device.write(&self.uniforms, 0, &self.parameters);
+            self.written = true;
+        }
+        let mut encoder = self
+            .device
+            .raw()
+            .create_command_encoder(&Default::default());
+        let mut last = None;
+        let mut pass: Option<wgpu::ComputePass<'static>> = None;
+        for step in (0..times).flat_map(|_| &self.steps) {
+            let dispatch = match step {
+                Step::Clear(buffer) => {
+                    drop(pass.take());
+                    encoder.clear_buffer(&buffer.raw, 0, None);
+                    continue;
+                }
+                Step::Dispatch(dispatch) => dispatch,
+            };
+            let open = pass.get_or_insert_with(|| {
+                last = None;
+                encoder
+                    .begin_compute_pass(&Default::default())
+                    .forget_lifetime()
+            });
+            if last != Some(dispatch.pipeline.id) {
+                open.set_pipeline(&dispatch.pipeline.raw);
+                last = Some(dispatch.pipeline.id);
+            }
+            open.set_bind_group(0, &dispatch.bindings, &[dispatch.parameters]);
+            match &dispatch.size {
+                Size::Direct(x, y, z) => open.dispatch_workgroups(*x, *y, *z),
+                Size::Indirect(buffer, offset) => {
+                    open.dispatch_workgroups_indirect(&buffer.raw, *offset);
+                }
+            }
+        }
+        drop(pass);
+        encoder
+    }
+}

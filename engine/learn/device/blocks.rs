@@ -1,0 +1,139 @@
+//! The parameters of a learner on a device: all blocks in one buffer, with gradients and moments beside it.
+
+use crate::Result;
+use crate::kernel::gpu::table::padded;
+use crate::kernel::gpu::{Buffer, Device, Purpose};
+
+/// One block of parameters.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    pub name: &'static str,
+    /// Where it begins in every buffer; counts numbers.
+    pub place: u32,
+    /// Rows and columns on the device, where runs of D numbers are padded.
+    pub rows: usize,
+    pub columns: usize,
+    /// Rows and columns as the learner has them.
+    host: [usize; 2],
+    pub decays: bool,
+}
+
+/// All blocks.
+pub(super) struct Blocks {
+    device: Device,
+    width: usize,
+    pub list: Vec<Block>,
+    /// Numbers in each buffer.
+    pub numbers: usize,
+    pub values: Buffer,
+    pub gradients: Buffer,
+    pub first: Buffer,
+    pub second: Buffer,
+}
+
+/// Whether the rows, and the columns, of a block are runs of D numbers.
+fn runs(name: &str) -> (bool, bool) {
+    match name {
+        "edge.mix" => (true, true),
+        "edge.low_in" | "edge.residual_in" => (true, false),
+        "blend.positions" | "node.bias" | "node.trust" | "scalars" | "node.low_scale" => {
+            (false, false)
+        }
+        _ => (false, true),
+    }
+}
+
+impl Blocks {
+    /// Makes room for blocks of these names, shapes, and whether they decay.
+    pub fn new(
+        device: &Device,
+        width: usize,
+        shapes: &[(&'static str, [usize; 2], bool)],
+    ) -> Result<Self> {
+        let wide = |count: usize, run: bool| match run {
+            true => count / width * padded(width),
+            false => count,
+        };
+        let mut end = 0usize;
+        let list = shapes
+            .iter()
+            .map(|&(name, host, decays)| {
+                let (rows_run, columns_run) = runs(name);
+                let (rows, columns) = (wide(host[0], rows_run), wide(host[1], columns_run));
+                let place = end as u32;
+                end += (rows * columns).next_multiple_of(4);
+                Block {
+                    name,
+                    place,
+                    rows,
+                    columns,
+                    host,
+                    decays,
+                }
+            })
+            .collect();
+        let buffer = |what| device.buffer((end * 4) as u64, Purpose::Storage, what);
+        Ok(Self {
+            values: buffer("parameters")?,
+            gradients: buffer("gradients")?,
+            first: buffer("first moments")?,
+            second: buffer("second moments")?,
+            device: device.clone(),
+            width,
+            list,
+            numbers: end,
+        })
+    }
+
+    /// Where a block begins; 0 for one that the profile does not have.
+    pub fn at(&self, name: &str) -> u32 {
+        let found = self.list.iter().find(|block| block.name == name);
+        found.map_or(0, |block| block.place)
+    }
+
+    fn places(&self, block: &Block) -> Vec<usize> {
+        let (rows_run, columns_run) = runs(block.name);
+        let wide = |index: usize, run: bool| match run {
+            true => index / self.width * padded(self.width) + index % self.width,
+            false => index,
+        };
+        let [rows, columns] = block.host;
+        let columns: Vec<usize> = (0..columns)
+            .map(|column| wide(column, columns_run))
+            .collect();
+        (0..rows)
+            .flat_map(|row| {
+                let start = wide(row, rows_run) * block.columns;
+                columns.iter().map(move |column| start + column)
+            })
+            .collect()
+    }
+
+    /// Writes the numbers of one block into one of the buffers.
+    pub fn write(&self, block: &Block, buffer: &Buffer, values: &[f32]) {
+        let place = u64::from(block.place) * 4;
+        if block.rows * block.columns == values.len() {
+            return self.device.write(buffer, place, values);
+        }
+        let mut all = vec![0.0f32; block.rows * block.columns];
+        for (&place, &value) in self.places(block).iter().zip(values) {
+            all[place] = value;
+        }
+        self.device.write(buffer, place, &all);
+    }
+
+    /// Reads the numbers of one block from one of the buffers.
+    pub fn read(&self, block: &Block, buffer: &Buffer) -> Result<Vec<f32>> {
+        let count = block.rows * block.columns;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let all: Vec<f32> = self
+            .device
+            .read(buffer, u64::from(block.place) * 4, count)?;
+        if count == block.host[0] * block.host[1] {
+            return Ok(all);
+        }
+        Ok(self.places(block).iter().map(|&place| all[place]).collect())
+    }
+}

@@ -1,0 +1,204 @@
+//! Learning on a device: the same batches, formulas and update as the processor's learners.
+//!
+//! The host knows the tokens, so it makes the schedule of a batch: who stands where, which edges are scored.
+//! The device does all arithmetic, from the dropout masks to the optimiser; what comes back of a step is the
+//! loss of every row and the norm. Parameters come back when a model or a checkpoint is saved.
+
+mod arena;
+mod blocks;
+mod composed;
+mod composed_schedule;
+mod lists;
+mod own;
+mod own_gradients;
+mod schedule;
+mod stage;
+
+use arena::Arena;
+use blocks::Blocks;
+use composed::DeviceComposed;
+use own::DeviceOwn;
+use stage::Stage;
+
+use crate::Result;
+use crate::graph::TokenGraph;
+use crate::kernel::gpu::Device;
+use crate::learn::adamw::AdamMode;
+use crate::learn::batch::Batch;
+use crate::learn::composed::Loss;
+use crate::learn::learner::{Learner, finite};
+use crate::learn::prior::Prior;
+use crate::learn::recipe::Train;
+use crate::signal::{EdgeForm, Profile};
+
+/// The shared edge, which stands among the blocks; the own edges have buffers of their own.
+const SHARED_EDGE: &str = "edge.shared";
+
+/// A learner whose parameters and moments lie on a device.
+pub struct DeviceLearner {
+    form: Form,
+}
+
+enum Form {
+    Composed(Box<DeviceComposed>),
+    Own(Box<DeviceOwn>),
+}
+
+impl std::fmt::Debug for DeviceLearner {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "DeviceLearner({:?})", self.stage().device)
+    }
+}
+
+impl DeviceLearner {
+    /// Puts a learner on a device, with its parameters and moments as they are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when it does not fit.
+    pub fn new(
+        device: &Device,
+        profile: &Profile,
+        graph: &TokenGraph,
+        prior: &Prior<f32>,
+        learner: &mut Learner,
+        train: &Train,
+        seed: u64,
+    ) -> Result<Self> {
+        let (d, own) = (profile.width, profile.form == EdgeForm::Own);
+        let shapes: Vec<_> = learner
+            .parameters()
+            .iter()
+            .map(|parameter| match parameter.name {
+                "edge.arena" => (SHARED_EDGE, [1, d * d + d], parameter.decays),
+                name => (name, parameter.shape, parameter.decays),
+            })
+            .collect();
+        let blocks = Blocks::new(device, d, &shapes)?;
+        let stage = Stage::new(device, profile, graph, prior, blocks)?;
+        let form = if own {
+            Form::Own(Box::new(DeviceOwn {
+                arena: Arena::new(device, d, graph, train.optimiser == AdamMode::Dense)?,
+                stage,
+                dropout: train.dropout,
+                seed,
+            }))
+        } else {
+            Form::Composed(Box::new(DeviceComposed::new(
+                stage,
+                train.dropout,
+                seed,
+                graph,
+            )))
+        };
+        let mut device = Self { form };
+        device.upload(learner);
+        Ok(device)
+    }
+
+    fn stage(&self) -> &Stage {
+        match &self.form {
+            Form::Composed(learner) => &learner.stage,
+            Form::Own(learner) => &learner.stage,
+        }
+    }
+
+    /// Writes parameters and moments to the device.
+    pub fn upload(&mut self, learner: &mut Learner) {
+        let blocks = &self.stage().blocks;
+        let numbers: Vec<_> = learner
+            .parameters()
+            .iter()
+            .map(|parameter| parameter.value.clone())
+            .collect();
+        for ((block, value), moments) in blocks.list.iter().zip(&numbers).zip(learner.moments()) {
+            let count = if block.name == SHARED_EDGE {
+                let d = self.stage().profile.width;
+                d * d + d
+            } else {
+                value.len()
+            };
+            blocks.write(block, &blocks.values, &value[..count]);
+            blocks.write(block, &blocks.first, &moments.first[..count]);
+            blocks.write(block, &blocks.second, &moments.second[..count]);
+        }
+        if let Form::Own(own) = &self.form {
+            let moments = &learner.moments()[0];
+            own.arena
+                .upload(&numbers[0], &moments.first, &moments.second);
+        }
+    }
+
+    /// Reads parameters and moments back into a learner.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when the device is lost.
+    pub fn download(&self, learner: &mut Learner) -> Result<()> {
+        let blocks = &self.stage().blocks;
+        for (index, block) in blocks.list.iter().enumerate() {
+            let value = blocks.read(block, &blocks.values)?;
+            let first = blocks.read(block, &blocks.first)?;
+            let second = blocks.read(block, &blocks.second)?;
+            learner.parameters()[index].value[..value.len()].copy_from_slice(&value);
+            let moments = &mut learner.moments()[index];
+            moments.first[..first.len()].copy_from_slice(&first);
+            moments.second[..second.len()].copy_from_slice(&second);
+        }
+        if let Form::Own(own) = &self.form {
+            let mut value = std::mem::take(&mut learner.parameters()[0].value);
+            let moments = &mut learner.moments()[0];
+            let outcome = own
+                .arena
+                .download(&mut value, &mut moments.first, &mut moments.second);
+            learner.parameters()[0].value = value;
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Loss without learning.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when the batch does not fit or the device is lost.
+    pub fn loss(&mut self, graph: &TokenGraph, batch: &Batch) -> Result<Loss> {
+        let (_, rows) = self.run(graph, batch, None)?;
+        Ok(total(&rows))
+    }
+
+    /// One step, numbered from 1. Returns the loss before it and the gradient's norm, if it is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`](crate::ErrorKind::Numeric) when the loss is no longer finite; nothing has moved
+    /// then. [`ErrorKind::Resource`](crate::ErrorKind::Resource) as for [`Self::loss`].
+    pub fn learn(
+        &mut self,
+        graph: &TokenGraph,
+        batch: &Batch,
+        train: &Train,
+        step: u64,
+    ) -> Result<(Loss, Option<f64>)> {
+        let (result, rows) = self.run(graph, batch, Some((train, step)))?;
+        let loss = finite(total(&rows), step)?;
+        let touched = train.optimiser == AdamMode::Touched;
+        let skips = touched && train.clip <= 0.0 && matches!(self.form, Form::Own(_));
+        Ok((loss, (!skips).then(|| f64::from(result[2]))))
+    }
+
+    fn run(
+        &mut self,
+        graph: &TokenGraph,
+        batch: &Batch,
+        learn: Option<(&Train, u64)>,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        match &mut self.form {
+            Form::Composed(learner) => learner.run(graph, batch, learn),
+            Form::Own(learner) => learner.run(graph, batch, learn),
+        }
+    }
+}
+
+fn total(rows: &[f32]) -> Loss {
+    Loss {
+        nats: rows.chunks_exact(4).map(|row| f64::from(row[3])).sum(),
+        tokens: rows.len() / 4,
+    }
+}

@@ -1,0 +1,199 @@
+//! Speed of a device: its own copies, and decoding against them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::Result;
+use crate::graph::{NodeId, TokenGraph};
+use crate::kernel::element::Element;
+use crate::kernel::gpu::{Device, Purpose};
+use crate::kernel::random::Random;
+use crate::kernel::table::Table;
+use crate::path::{Decoder, Sampling};
+use crate::signal::{BlendKind, DeviceMechanism, EnergyKind, Mechanism, Profile, Start, Weights};
+
+/// Nodes of the dense graph, and edges of each of its fans.
+const NODES: usize = 4000;
+/// Width of its signals.
+const WIDTH: usize = 32;
+/// Hops of one submission; of a software adapter, which takes a second for one of many prompts.
+const HOPS: [usize; 2] = [64, 2];
+
+/// One row of a device's decoding table.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct DeviceDecodeSpeed {
+    /// `f32`, `f16` or `i8`.
+    pub storage: &'static str,
+    /// Prompts side by side, on random sources at every hop.
+    pub batch: usize,
+    /// Bytes of all edges on the device.
+    pub arena_bytes: u64,
+    /// Different fans of a hop, on average.
+    pub distinct_fans: f64,
+    /// Milliseconds of a hop of all prompts, many hops in a submission.
+    pub ms_per_token: f64,
+    /// Bytes of edges read per second, each distinct fan of a hop counted once.
+    pub gb_per_s: f64,
+    /// That, over the device's copies measured in the same run.
+    pub fraction_of_copies: f64,
+}
+
+/// Gigabytes per second that copies within the device read and write, the best of a few.
+///
+/// # Errors
+/// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when two buffers of `mebibytes` do not fit.
+pub fn copy_speed(device: &Device, mebibytes: u64) -> Result<f64> {
+    let bytes = (mebibytes << 20).min(device.binding_bytes() / 16 * 16);
+    let from = device.buffer(bytes, Purpose::Storage, "a copy's source")?;
+    let to = device.buffer(bytes, Purpose::Storage, "a copy's result")?;
+    device.copy(&from, &to, 1)?;
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        device.copy(&from, &to, 8)?;
+        best = best.min(begun.elapsed().as_secs_f64() / 8.0);
+    }
+    Ok(2.0 * bytes as f64 / best / 1e9)
+}
+
+/// A dense graph whose first nodes own fans over all nodes, as many as the arena allows.
+pub struct DeviceDecodeBench {
+    sources: usize,
+    mechanism: Arc<Mechanism>,
+}
+
+impl DeviceDecodeBench {
+    /// Random edges of at most `mebibytes` in `element`.
+    ///
+    /// # Errors
+    /// As [`Table::new`].
+    pub fn new(element: Element, mebibytes: usize) -> Result<Self> {
+        let columns = WIDTH * WIDTH + WIDTH;
+        let fan = NODES * columns * element.size();
+        let sources = ((mebibytes << 20) / fan).clamp(1, NODES);
+        let mut rows = vec![0u32; NODES + 1];
+        for (node, row) in rows.iter_mut().enumerate() {
+            *row = (node.min(sources) * NODES) as u32;
+        }
+        let targets = (0..sources).flat_map(|_| 0..NODES as u32).collect();
+        let graph = TokenGraph::from_rows(rows, targets, vec![1; sources * NODES])?;
+        let profile = Profile {
+            blend: BlendKind::Decay,
+            banks: 1,
+            energy: EnergyKind::Norm,
+            static_resistance: false,
+            target_bias: false,
+            ..Profile::sifu_own(WIDTH)
+        };
+        let mut random = Random::new(1);
+        let edges = 1 + sources * NODES;
+        let weights = Weights::gather(&profile, NODES, graph.own_edges(), |block| {
+            let numbers = block.rows * block.columns;
+            if block.name == "edge.arena" {
+                return random_table(&mut random, edges, columns, element).map(Some);
+            }
+            let values: Vec<f32> = (0..numbers).map(|_| random.normal() as f32 * 0.3).collect();
+            Ok(Some(Table::of(&values, block.rows, block.columns)))
+        })?;
+        let mechanism = Arc::new(Mechanism::new(profile, graph, weights)?);
+        Ok(Self { sources, mechanism })
+    }
+
+    /// Puts the graph on a device and decodes `batches` prompts side by side, each for about `seconds`.
+    ///
+    /// Nodes are drawn evenly among those that own fans, so that every hop reads fans at random.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when the graph does not fit.
+    pub fn run(
+        &self,
+        device: &Device,
+        batches: &[usize],
+        copies: f64,
+        seconds: f64,
+    ) -> Result<Vec<DeviceDecodeSpeed>> {
+        let on_device = Arc::new(DeviceMechanism::upload(device, self.mechanism.clone())?);
+        let fan = on_device.step_bytes(0);
+        let sampling = Sampling::default()
+            // So hot that the draw is even.
+            .temperature(1e6)
+            .ban(self.sources as u32..NODES as u32);
+        let hops_each = HOPS[usize::from(!device.report().kind.is_real())];
+        let mut rows = Vec::new();
+        for &batch in batches {
+            let mut decoder = Decoder::new(
+                on_device.clone(),
+                batch,
+                hops_each,
+                sampling.clone(),
+                &[],
+                0,
+            )?;
+            for lane in 0..batch {
+                let mut random = Random::stream(7, 0x6c61_6e65, lane as u64);
+                let node = random.below(self.sources as u64) as u32;
+                let flow = self.mechanism.begin(node, &Start::Profile)?;
+                decoder.set(lane, &flow, &random, &[])?;
+            }
+            decoder.decode(1)?;
+            let (mut best, mut distinct, mut hops) = (f64::INFINITY, 0usize, 0usize);
+            let begun = Instant::now();
+            while hops == 0 || begun.elapsed().as_secs_f64() < seconds {
+                let submitted = Instant::now();
+                let paths = decoder.decode(hops_each)?;
+                best = best.min(submitted.elapsed().as_secs_f64() / hops_each as f64);
+                for hop in 0..hops_each {
+                    let mut nodes: Vec<u32> = paths.iter().map(|path| path[hop]).collect();
+                    nodes.sort_unstable();
+                    nodes.dedup();
+                    distinct += nodes.len();
+                    hops += 1;
+                }
+            }
+            let distinct = distinct as f64 / hops as f64;
+            let speed = distinct * fan as f64 / best / 1e9;
+            rows.push(DeviceDecodeSpeed {
+                storage: on_device.element().name(),
+                batch,
+                arena_bytes: fan * self.sources as u64,
+                distinct_fans: distinct,
+                ms_per_token: best * 1e3,
+                gb_per_s: speed,
+                fraction_of_copies: speed / copies,
+            });
+        }
+        Ok(rows)
+    }
+
+    /// Own edges of each fan.
+    pub fn edges(&self) -> usize {
+        self.mechanism.graph().fan(NodeId(0)).len()
+    }
+}
+
+/// Rows of even random numbers in ±0.5, made in their own element.
+fn random_table(
+    random: &mut Random,
+    rows: usize,
+    columns: usize,
+    element: Element,
+) -> Result<Table> {
+    let row: Vec<f32> = (0..columns * 997)
+        .map(|_| random.uniform() as f32 - 0.5)
+        .collect();
+    // 997 random rows, over and over: a device neither knows nor cares, and the host makes them quickly.
+    let few = Table::of(&row, 997, columns).converted(element)?;
+    let size = columns * element.size();
+    let mut bytes = Vec::with_capacity(rows * size);
+    let mut scales = Vec::new();
+    for index in 0..rows {
+        let at = index % 997;
+        bytes.extend_from_slice(&few.bytes()[at * size..(at + 1) * size]);
+        if let Some(all) = few.scales() {
+            scales.push(all.typed::<f32>()?[at]);
+        }
+    }
+    use crate::kernel::bytes::Bytes;
+    let scales = (element == Element::I8).then(|| Bytes::copy_of(&scales));
+    Table::new(rows, columns, element, Bytes::copy_of(&bytes), scales)
+}

@@ -1,0 +1,116 @@
+//! Looking before a choice: energies, scores, and the likeliest next nodes.
+
+use super::Decoder;
+use crate::Result;
+use crate::graph::NodeId;
+use crate::kernel::gpu::select::Mode;
+use crate::signal::EdgeForm;
+
+/// The likeliest next nodes of one lane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nearest {
+    /// ln Σ e^score over all nodes that may follow.
+    pub normaliser: f64,
+    /// Scores and nodes, by node.
+    pub nodes: Vec<(f32, u32)>,
+}
+
+impl Decoder {
+    /// Energies and scores of all V nodes as the next one of each lane. `[B][V]`, `[B][V]`
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn look(&mut self) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+        let at = self.at;
+        let v = self.mechanism.mechanism().nodes();
+        let mut program = self.take(Mode::Score)?;
+        self.write_lanes();
+        self.write_integers(0, &[0u32; 4]);
+        let mechanism = self.mechanism.clone();
+        let mut fans = mechanism.fans();
+        if let Some(fans) = &mut fans {
+            self.bring(fans)?;
+        }
+        let count = (at.normalisers - at.energies) as usize;
+        let all: Vec<f32> =
+            program.submit_and_read(1, &self.floats, u64::from(at.energies) * 4, count)?;
+        self.programs[Mode::Score as usize] = Some(program);
+        let signals: Vec<f32> =
+            self.mechanism
+                .device()
+                .read(&self.floats, 0, self.lanes * at.lane as usize)?;
+        let (profile, graph) = (
+            mechanism.mechanism().profile(),
+            mechanism.mechanism().graph(),
+        );
+        let (mut energies, mut scores) = (Vec::new(), Vec::new());
+        for (lane, &(node, ..)) in self.state.iter().enumerate() {
+            let own = &all[lane * at.stride as usize..];
+            let mut row = match profile.form {
+                EdgeForm::Own => vec![own[0]; v],
+                EdgeForm::Composed => {
+                    let start = (at.dots - at.energies) as usize + lane * v;
+                    let record = &signals[lane * at.lane as usize + at.leaving as usize..];
+                    let square: f32 = record[..profile.width].iter().map(|h| h * h).sum();
+                    all[start..start + v]
+                        .iter()
+                        .zip(&mechanism.mechanism().resting)
+                        .map(|(&dot, &rest)| (square + 2.0 * dot + rest).max(0.0))
+                        .collect()
+                }
+            };
+            if fans.is_some() {
+                let fan = graph.fan(NodeId(node));
+                let first = graph.own_slots(NodeId(node)).start;
+                for (&target, &slot) in fan.targets.iter().zip(fan.slots) {
+                    if slot > 0 {
+                        row[target as usize] = own[1 + slot as usize - first];
+                    }
+                }
+            }
+            energies.push(row);
+            let start = (at.scores - at.energies) as usize + lane * v;
+            scores.push(all[start..start + v].to_vec());
+        }
+        Ok((energies, scores))
+    }
+
+    /// The likeliest next nodes of each lane, as many as the decoder was made to list; banned nodes are in
+    /// the normaliser and not in the list.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn nearest(&mut self) -> Result<Vec<Nearest>> {
+        let (at, lanes, list) = (self.at, self.lanes, self.list);
+        let mut program = self.take(Mode::List)?;
+        self.write_lanes();
+        self.write_integers(0, &[0u32; 4]);
+        let mechanism = self.mechanism.clone();
+        let mut fans = mechanism.fans();
+        if let Some(fans) = &mut fans {
+            self.bring(fans)?;
+        }
+        let count = (at.lambda - at.normalisers) as usize;
+        let floats: Vec<f32> =
+            program.submit_and_read(1, &self.floats, u64::from(at.normalisers) * 4, count)?;
+        self.programs[Mode::List as usize] = Some(program);
+        let device = self.mechanism.device();
+        let counts: Vec<u32> = device.read(&self.integers, u64::from(at.next) * 4, lanes)?;
+        let nodes: Vec<u32> =
+            device.read(&self.integers, u64::from(at.listed) * 4, lanes * list)?;
+        let scores = &floats[(at.listed_scores - at.normalisers) as usize..];
+        Ok((0..lanes)
+            .map(|lane| {
+                let range = lane * list..lane * list + (counts[lane] as usize).min(list);
+                Nearest {
+                    normaliser: f64::from(floats[lane]),
+                    nodes: scores[range.clone()]
+                        .iter()
+                        .copied()
+                        .zip(nodes[range].iter().copied())
+                        .collect(),
+                }
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,17 @@
+// Functions: how a stored word becomes numbers. The kernel that follows declares `words`.
+
+// 0 f32, 1 f16, 2 int8 (its scale is applied by the kernel).
+override ELEMENT: u32 = 0u;
+// Numbers in a word: 1, 2 or 4.
+override PER_WORD: u32 = 1u;
+
+// The numbers of one word; the rest is zero.
+fn widen(word: u32) -> vec4<f32> {
+    if ELEMENT == 0u {
+        return vec4(bitcast<f32>(word), 0.0, 0.0, 0.0);
+    }
+    if ELEMENT == 1u {
+        return vec4(unpack2x16float(word), 0.0, 0.0);
+    }
+    return vec4<f32>(unpack4xI8(word));
+}

@@ -1,0 +1,22 @@
+// Functions: sums over the LANES neighbouring threads that share an edge, through workgroup memory.
+
+override WORKGROUP: u32 = 64u;
+// Threads that share an edge: a power of two, at most WORKGROUP.
+override LANES: u32 = 32u;
+
+var<workgroup> partial_sums: array<vec4<f32>, WORKGROUP>;
+
+// Every thread of the workgroup must come here; each gets the sum of its own LANES.
+fn lanes_sum(value: vec4<f32>, thread: u32) -> vec4<f32> {
+    partial_sums[thread] = value;
+    workgroupBarrier();
+    for (var reach = LANES / 2u; reach > 0u; reach /= 2u) {
+        if thread % LANES < reach {
+            partial_sums[thread] += partial_sums[thread + reach];
+        }
+        workgroupBarrier();
+    }
+    let sum = partial_sums[thread - thread % LANES];
+    workgroupBarrier();
+    return sum;
+}

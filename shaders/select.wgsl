@@ -1,0 +1,407 @@
+// From energies to the next node: scores of all V nodes, penalties, then the likeliest, a draw, or the K
+// likeliest with their normaliser. One workgroup a lane.
+// After: activation.wgsl, random.wgsl. Twins: engine/signal/mechanism.rs (scores), engine/path/sampling.rs.
+
+override WORKGROUP: u32 = 64u;
+// 0 own edges, 1 composed edges.
+override FORM: u32 = 0u;
+
+struct Parameters {
+    nodes_count: u32,  // V
+    lane: u32,         // floats between lanes
+    leaving: u32,      // in floats: [B, W]
+    width: u32,        // W
+    energies: u32,     // in floats: own edges' energies [B, 1 + F], rows `stride` apart
+    stride: u32,
+    dots: u32,         // in floats: h·β of composed edges [B, V]
+    scores: u32,       // in floats: [B, V]
+    probabilities: u32,// in floats: normalisers [B]
+    nodes: u32,        // in integers: where each lane stands [B]
+    done: u32,         // in integers [B]
+    halted: u32,       // in integers
+    next: u32,         // in integers: the choice [B]
+    random: u32,       // in integers: state of each lane's stream [B, 2]
+    recent: u32,       // in integers: penalty windows [B, 1 + window]: how many, then nodes
+    window: u32,
+    banned: u32,       // in integers: nodes that are never chosen [banned_count]
+    banned_count: u32,
+    bias: u32,         // in values: [V], when has_bias
+    has_bias: u32,
+    resistance: u32,   // in values: −ln p1(v) [V], when has_resistance
+    has_resistance: u32,
+    trust: u32,        // in values: γ + trust of each node [V]
+    resting: u32,      // in values: ‖β_v‖² [V] of composed edges
+    has_own: u32,      // whether `energies` counts (own edges, or composed ones with residuals)
+    alpha: f32,
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+    penalty: f32,      // ln of the repetition penalty; 0 for none
+    self_loops: u32,
+    mode: u32,         // 0 chooses, 1 only scores, 2 lists the `top_k` likeliest
+    listed: u32,       // in integers: the list [B, top_k], and their scores in floats at `listed_scores`
+    listed_scores: u32,
+}
+
+const NONE: u32 = 0xffffffffu;
+const LOWEST: f32 = -3.4028234e38;
+
+@group(0) @binding(0) var<uniform> P: Parameters;
+@group(0) @binding(1) var<storage, read_write> floats: array<f32>;
+@group(0) @binding(2) var<storage, read_write> integers: array<u32>;
+// [V + 1] offsets of the fans, then [E] targets.
+@group(0) @binding(3) var<storage, read> graph: array<u32>;
+// [E]: own slots of the edges, 0 for the shared one.
+@group(0) @binding(4) var<storage, read> slots: array<u32>;
+// [E, 2]: how far an edge's log probability lies above an unlisted one's; rest of its residual.
+@group(0) @binding(5) var<storage, read> lifts: array<f32>;
+// Numbers of nodes, by the offsets above.
+@group(0) @binding(6) var<storage, read> values: array<f32>;
+// [V, 4]: buffer, first row in it, own edges and first own slot of each node's fan.
+@group(0) @binding(7) var<storage, read> places: array<u32>;
+
+var<workgroup> sums: array<f32, WORKGROUP>;
+var<workgroup> places_: array<u32, WORKGROUP>;
+var<workgroup> stop: u32;
+
+fn sum_all(value: f32, thread: u32) -> f32 {
+    workgroupBarrier();
+    sums[thread] = value;
+    workgroupBarrier();
+    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
+        if thread < reach {
+            sums[thread] += sums[thread + reach];
+        }
+        workgroupBarrier();
+    }
+    return sums[0];
+}
+
+// The best of all threads' (score, node); the lowest node among equals.
+fn best_all(score: f32, node: u32, thread: u32) -> u32 {
+    workgroupBarrier();
+    sums[thread] = score;
+    places_[thread] = node;
+    workgroupBarrier();
+    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
+        if thread < reach {
+            let other = thread + reach;
+            if sums[other] > sums[thread] || (sums[other] == sums[thread] && places_[other] < places_[thread]) {
+                sums[thread] = sums[other];
+                places_[thread] = places_[other];
+            }
+        }
+        workgroupBarrier();
+    }
+    return places_[0];
+}
+
+// Unsigned numbers in the order of floats.
+fn ordered(value: f32) -> u32 {
+    let bits = bitcast<u32>(value);
+    return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+}
+
+// The largest ordered number T for which those of at least T count, or weigh, as much as `wanted`.
+fn threshold(scores: u32, low: u32, high: u32, wanted: f32, weigh: bool, thread: u32) -> u32 {
+    var found = 0u;
+    for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
+        let candidate = found | bit;
+        var sum = 0.0;
+        for (var v = low; v < high; v += 1u) {
+            let value = floats[scores + v];
+            if ordered(value) >= candidate {
+                sum += select(1.0, value, weigh);
+            }
+        }
+        if sum_all(sum, thread) >= wanted {
+            found = candidate;
+        }
+    }
+    return found;
+}
+
+// Sets to `off` what lies below T, and of the equals of T all but the first `ties` by node.
+fn cut(scores: u32, low: u32, high: u32, bound: u32, ties: f32, off: f32, thread: u32) {
+    var equal = 0.0;
+    for (var v = low; v < high; v += 1u) {
+        if ordered(floats[scores + v]) == bound {
+            equal += 1.0;
+        }
+    }
+    workgroupBarrier();
+    sums[thread] = equal;
+    workgroupBarrier();
+    var before = 0.0;
+    for (var other = 0u; other < thread; other += 1u) {
+        before += sums[other];
+    }
+    for (var v = low; v < high; v += 1u) {
+        let bits = ordered(floats[scores + v]);
+        if bits == bound {
+            if before >= ties {
+                floats[scores + v] = off;
+            }
+            before += 1.0;
+        } else if bits < bound {
+            floats[scores + v] = off;
+        }
+    }
+}
+
+fn count_above(scores: u32, low: u32, high: u32, bound: u32, weigh: bool, thread: u32) -> f32 {
+    var sum = 0.0;
+    for (var v = low; v < high; v += 1u) {
+        let value = floats[scores + v];
+        if ordered(value) > bound {
+            sum += select(1.0, value, weigh);
+        }
+    }
+    return sum_all(sum, thread);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let lane = at.x;
+    if thread == 0u {
+        stop = integers[P.halted] | integers[P.done + lane];
+    }
+    if workgroupUniformLoad(&stop) != 0u {
+        return;
+    }
+    let v_count = P.nodes_count;
+    let node = integers[P.nodes + lane];
+    let scores = P.scores + lane * v_count;
+    let own = P.energies + lane * P.stride;
+    let chunk = (v_count + WORKGROUP - 1u) / WORKGROUP;
+    let low = min(thread * chunk, v_count);
+    let high = min(low + chunk, v_count);
+
+    var square = 0.0;
+    if FORM == 1u {
+        var part = 0.0;
+        for (var j = thread; j < P.width; j += WORKGROUP) {
+            let h = floats[P.leaving + lane * P.lane + j];
+            part = fma(h, h, part);
+        }
+        square = sum_all(part, thread);
+    }
+    var trust = 0.0;
+    if P.has_resistance == 1u {
+        trust = values[P.trust + node];
+    }
+    for (var v = low; v < high; v += 1u) {
+        var score: f32;
+        if FORM == 0u {
+            score = P.alpha * floats[own];
+        } else {
+            let rest = values[P.resting + v];
+            let energy = max(square + 2.0 * floats[P.dots + lane * v_count + v] + rest, 0.0);
+            score = P.alpha * (energy - rest - square);
+        }
+        if P.has_bias == 1u {
+            score += values[P.bias + v];
+        }
+        if P.has_resistance == 1u {
+            score -= trust * values[P.resistance + v];
+        }
+        floats[scores + v] = score;
+    }
+    storageBarrier();
+    workgroupBarrier();
+    let first = graph[node];
+    let last = graph[node + 1u];
+    let first_slot = places[4u * node + 3u];
+    for (var edge = first + thread; edge < last; edge += WORKGROUP) {
+        let target_node = graph[v_count + 1u + edge];
+        let slot = slots[edge];
+        if P.has_own == 1u && slot > 0u {
+            let energy = floats[own + 1u + slot - first_slot];
+            var score: f32;
+            if FORM == 0u {
+                score = P.alpha * energy;
+            } else {
+                score = P.alpha * (energy - values[P.resting + target_node] - square);
+                score -= P.alpha * lifts[2u * edge + 1u];
+            }
+            if P.has_bias == 1u {
+                score += values[P.bias + target_node];
+            }
+            if P.has_resistance == 1u {
+                score -= trust * values[P.resistance + target_node];
+            }
+            floats[scores + target_node] = score;
+        }
+        if P.has_resistance == 1u {
+            floats[scores + target_node] += trust * lifts[2u * edge];
+        }
+    }
+    storageBarrier();
+    workgroupBarrier();
+    if P.mode == 1u {
+        return;
+    }
+    if P.self_loops == 0u && thread == 0u {
+        floats[scores + node] = LOWEST;
+    }
+    storageBarrier();
+    workgroupBarrier();
+    if P.mode == 0u {
+        // The normaliser of a list is over everything but self-loops; a choice leaves bans out first.
+        for (var i = thread; i < P.banned_count; i += WORKGROUP) {
+            floats[scores + integers[P.banned + i]] = LOWEST;
+        }
+        if P.penalty != 0.0 {
+            let recent = P.recent + lane * (1u + P.window);
+            let count = integers[recent];
+            for (var i = thread; i < count; i += WORKGROUP) {
+                let penalised = integers[recent + 1u + i];
+                var again = false;
+                for (var j = 0u; j < i; j += 1u) {
+                    again = again || integers[recent + 1u + j] == penalised;
+                }
+                if !again && floats[scores + penalised] > LOWEST {
+                    floats[scores + penalised] -= P.penalty;
+                }
+            }
+        }
+        storageBarrier();
+        workgroupBarrier();
+    }
+    var top = LOWEST;
+    var top_node = NONE;
+    for (var v = low; v < high; v += 1u) {
+        let score = floats[scores + v];
+        if score > top {
+            top = score;
+            top_node = v;
+        }
+    }
+    let best = best_all(top, top_node, thread);
+    workgroupBarrier();
+    top = sums[0];
+
+    if P.mode == 2u {
+        var part = 0.0;
+        for (var v = low; v < high; v += 1u) {
+            let score = floats[scores + v];
+            if score > LOWEST {
+                part += natural_exp(score - top);
+            }
+        }
+        let total = sum_all(part, thread);
+        if thread == 0u {
+            floats[P.probabilities + lane] = top + log(total);
+        }
+        for (var i = thread; i < P.banned_count; i += WORKGROUP) {
+            floats[scores + integers[P.banned + i]] = LOWEST;
+        }
+        storageBarrier();
+        workgroupBarrier();
+        let bound = threshold(scores, low, high, f32(min(P.top_k, v_count)), false, thread);
+        let above = count_above(scores, low, high, bound, false, thread);
+        cut(scores, low, high, bound, f32(P.top_k) - above, LOWEST, thread);
+        // The places of what is left, in the order of nodes.
+        var mine = 0.0;
+        for (var v = low; v < high; v += 1u) {
+            mine += select(0.0, 1.0, floats[scores + v] > LOWEST);
+        }
+        workgroupBarrier();
+        sums[thread] = mine;
+        workgroupBarrier();
+        var place = 0u;
+        for (var other = 0u; other < thread; other += 1u) {
+            place += u32(sums[other]);
+        }
+        for (var v = low; v < high; v += 1u) {
+            if floats[scores + v] > LOWEST {
+                integers[P.listed + lane * P.top_k + place] = v;
+                floats[P.listed_scores + lane * P.top_k + place] = floats[scores + v];
+                place += 1u;
+            }
+        }
+        if thread == WORKGROUP - 1u {
+            integers[P.next + lane] = place;
+        }
+        return;
+    }
+
+    if P.temperature == 0.0 || best == NONE {
+        if thread == 0u {
+            integers[P.next + lane] = best;
+        }
+        return;
+    }
+    var part = 0.0;
+    let inverse = 1.0 / P.temperature;
+    for (var v = low; v < high; v += 1u) {
+        let score = floats[scores + v];
+        let p = select(0.0, natural_exp((score - top) * inverse), score > LOWEST);
+        floats[scores + v] = p;
+        part += p;
+    }
+    var total = sum_all(part, thread);
+    if P.min_p > 0.0 {
+        // The likeliest has e^0 = 1 before it is normalised.
+        for (var v = low; v < high; v += 1u) {
+            if floats[scores + v] < P.min_p {
+                floats[scores + v] = 0.0;
+            }
+        }
+    }
+    if P.top_k > 0u && P.top_k < v_count {
+        let bound = threshold(scores, low, high, f32(P.top_k), false, thread);
+        let above = count_above(scores, low, high, bound, false, thread);
+        cut(scores, low, high, bound, f32(P.top_k) - above, 0.0, thread);
+    }
+    part = 0.0;
+    for (var v = low; v < high; v += 1u) {
+        part += floats[scores + v];
+    }
+    total = sum_all(part, thread);
+    if P.top_p < 1.0 {
+        let wanted = P.top_p * total;
+        let bound = threshold(scores, low, high, wanted, true, thread);
+        let above = count_above(scores, low, high, bound, true, thread);
+        let each = bitcast<f32>(bound & 0x7fffffffu);
+        let ties = max(ceil((wanted - above) / max(each, 1e-38)), 1.0);
+        cut(scores, low, high, bound, ties, 0.0, thread);
+        part = 0.0;
+        for (var v = low; v < high; v += 1u) {
+            part += floats[scores + v];
+        }
+        total = sum_all(part, thread);
+    }
+    workgroupBarrier();
+    sums[thread] = part;
+    workgroupBarrier();
+    if thread == 0u {
+        let state = add64(vec2(integers[P.random + 2u * lane], integers[P.random + 2u * lane + 1u]), GOLDEN);
+        integers[P.random + 2u * lane] = state.x;
+        integers[P.random + 2u * lane + 1u] = state.y;
+        let bits = mix64(state);
+        // 24 of the 53 bits: the sums are no finer.
+        var left = f32(bits.y >> 8u) * 5.9604644775390625e-8 * total;
+        var piece = 0u;
+        for (; piece + 1u < WORKGROUP; piece += 1u) {
+            if left < sums[piece] {
+                break;
+            }
+            left -= sums[piece];
+        }
+        var chosen = best;
+        let from_node = min(piece * chunk, v_count);
+        for (var v = from_node; v < min(from_node + chunk, v_count); v += 1u) {
+            let p = floats[scores + v];
+            if p > 0.0 {
+                chosen = v;
+                left -= p;
+                if left < 0.0 {
+                    break;
+                }
+            }
+        }
+        integers[P.next + lane] = chosen;
+    }
+}

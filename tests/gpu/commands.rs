@@ -1,0 +1,364 @@
+//! The command line on a device, and sessions, beams and evaluations that use one.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use brillm::ErrorKind;
+use brillm::hook::Hooks;
+use brillm::kernel::element::Element;
+use brillm::kernel::gpu::DeviceOptions;
+use brillm::model::{Model, Verify};
+use brillm::path::{Charges, Sampling, Session, beam, beam_on};
+use brillm::run::{BackendChoice, device_for, evaluate_windows, evaluate_windows_on};
+use brillm::signal::{DeviceMechanism, Profile, Start};
+use serde_json::Value;
+
+use crate::decoding::{learned, text};
+use crate::{Bed, Test};
+
+pub const TESTS: &[Test] = &[
+    (
+        "a_session_looks_ahead_and_stays_itself",
+        a_session_looks_ahead_and_stays_itself,
+    ),
+    (
+        "beams_and_windows_are_those_of_the_processor",
+        beams_and_windows_are_those_of_the_processor,
+    ),
+    ("commands_run_on_the_adapter", commands_run_on_the_adapter),
+    (
+        "a_run_file_trains_on_the_adapter",
+        a_run_file_trains_on_the_adapter,
+    ),
+    (
+        "a_lost_device_is_an_error_and_the_processor_takes_over",
+        a_lost_device_is_an_error_and_the_processor_takes_over,
+    ),
+    (
+        "the_bench_reports_the_adapter",
+        the_bench_reports_the_adapter,
+    ),
+];
+
+/// Whatever happens to a session on a device, its state is that of one on the processor.
+fn a_session_looks_ahead_and_stays_itself(bed: &Bed) {
+    for profile in [Profile::sifu(8), Profile::sifu_own(8)] {
+        let mechanism = learned(&profile, Element::F32);
+        let device = Arc::new(DeviceMechanism::upload(&bed.device, mechanism.clone()).unwrap());
+        let sampling = Sampling::default()
+            .temperature(0.8)
+            .seed(4)
+            .repetition_penalty(1.4, 6);
+        let begin = || {
+            Session::begin(
+                mechanism.clone(),
+                &[3, 5],
+                &Start::Profile,
+                sampling.clone(),
+            )
+            .unwrap()
+        };
+        let (mut plain, mut ahead) = (begin(), begin());
+        ahead.use_device(device.clone(), 7, true).unwrap();
+        let both = |plain: &mut Session, ahead: &mut Session, steps: usize| {
+            for _ in 0..steps {
+                assert_eq!(plain.step().unwrap(), ahead.step().unwrap());
+            }
+            assert_eq!(plain.state(), ahead.state());
+        };
+        both(&mut plain, &mut ahead, 10);
+        for session in [&mut plain, &mut ahead] {
+            session.inject(7, 4.0).unwrap();
+        }
+        both(&mut plain, &mut ahead, 3);
+        for session in [&mut plain, &mut ahead] {
+            session.force(2).unwrap();
+            session.sampling_mut().temperature = 0.3;
+        }
+        both(&mut plain, &mut ahead, 9);
+        for session in [&mut plain, &mut ahead] {
+            session.set_charges(Charges::new(0.9, 0.5, 0.5, 1.0));
+        }
+        both(&mut plain, &mut ahead, 9);
+        assert!(ahead.device_fault().is_none());
+        let other = learned(&profile, Element::F32);
+        let mut stranger =
+            Session::begin(other, &[3], &Start::Profile, Sampling::greedy()).unwrap();
+        let error = stranger.use_device(device, 7, true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input);
+    }
+}
+
+fn beams_and_windows_are_those_of_the_processor(bed: &Bed) {
+    for profile in [Profile::sifu(8), Profile::reference(8)] {
+        let mechanism = learned(&profile, Element::F32);
+        let device = Arc::new(DeviceMechanism::upload(&bed.device, mechanism.clone()).unwrap());
+        let expected = beam(
+            &mechanism,
+            &[3, 5],
+            &Start::Profile,
+            4,
+            6,
+            &[1],
+            &[2],
+            &Hooks::default(),
+        )
+        .unwrap();
+        let found = beam_on(&device, &[3, 5], &Start::Profile, 4, 6, &[1], &[2]).unwrap();
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(
+                (&found.nodes, found.stopped),
+                (&expected.nodes, expected.stopped)
+            );
+            assert!((found.resistance - expected.resistance).abs() < 1e-4);
+        }
+        let expected = evaluate_windows(&mechanism, &text(), 9, 0..20, &Hooks::default()).unwrap();
+        let found = evaluate_windows_on(&device, &text(), 9, 0..20).unwrap();
+        assert_eq!(
+            (found.tokens, found.candidates),
+            (expected.tokens, expected.candidates)
+        );
+        assert!(
+            (found.nats_per_token - expected.nats_per_token).abs() < 1e-5 * expected.nats_per_token
+        );
+    }
+}
+
+/// The number of a bed's adapter in the program's list.
+fn index_of(bed: &Bed) -> String {
+    let (_, out, _) = brillm(&["devices", "--json"]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let own = bed.device.report();
+    let mut all = report["adapters"].as_array().unwrap().iter();
+    let listed = all.find(|one| one["name"] == own.name.as_str() && one["backend"] == own.backend);
+    listed.expect("the adapter is listed")["index"].to_string()
+}
+
+fn brillm(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_brillm"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn commands_run_on_the_adapter(bed: &Bed) {
+    let (code, out, error) = brillm(&["devices", "--json"]);
+    assert_eq!(code, Some(0), "{error}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let own = bed.device.report();
+    let listed = report["adapters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["name"] == own.name.as_str() && one["backend"] == own.backend)
+        .expect("the adapter is listed");
+    assert_eq!(listed["kind"], "software");
+    assert_eq!(listed["kernels"], "thread");
+    assert!(listed["refused"].is_null());
+    let index = listed["index"].as_u64().unwrap().to_string();
+
+    let generate = |more: &[&str]| {
+        let base = [
+            "generate",
+            "Once upon a time",
+            "--tokens",
+            "12",
+            "--seed",
+            "3",
+            "--json",
+        ];
+        let (code, out, error) = brillm(&[&base[..], more].concat());
+        assert_eq!(code, Some(0), "{error}");
+        serde_json::from_str::<Value>(&out).unwrap()
+    };
+    let expected = generate(&["--backend", "cpu"]);
+    let found = generate(&["--adapter", &index]);
+    assert_eq!(found["ids"], expected["ids"]);
+    assert_eq!(found["adapter"], own.to_string());
+    if own.pipeline_cache {
+        // Compiled kernels are kept on disk, and what is broken there is made anew.
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            let status = Command::new(env!("CARGO_BIN_EXE_brillm"))
+                .args([
+                    "generate",
+                    "Once",
+                    "--tokens",
+                    "2",
+                    "--json",
+                    "--adapter",
+                    &index,
+                ])
+                .env("XDG_CACHE_HOME", folder.path())
+                .output()
+                .unwrap();
+            assert!(status.status.success());
+            let kept: Vec<_> = std::fs::read_dir(folder.path().join("brillm"))
+                .unwrap()
+                .flat_map(|version| std::fs::read_dir(version.unwrap().path()).unwrap())
+                .map(|file| file.unwrap().path())
+                .collect();
+            assert_eq!(kept.len(), 1, "{kept:?}");
+            std::fs::write(&kept[0], b"nonsense").unwrap();
+        }
+    }
+    let (code, _, error) = brillm(&["generate", "Once", "--adapter", "no such adapter"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("no such adapter") && error.contains("brillm devices"),
+        "{error}"
+    );
+    let (code, _, error) = brillm(&["generate", "Once", "--backend", "cpu", "--adapter", &index]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("contradict"), "{error}");
+
+    // Without a real one, auto is the processor, and gpu a software adapter with a warning.
+    if report["automatic"].is_null() {
+        assert!(
+            device_for(&BackendChoice::Auto, &mut |_| ())
+                .unwrap()
+                .is_none()
+        );
+        let (code, _, error) = brillm(&["generate", "Once", "--tokens", "1", "--backend", "gpu"]);
+        assert_eq!(code, Some(0), "{error}");
+        assert!(error.contains("slower than --backend cpu"), "{error}");
+    }
+}
+
+/// The losses in the log of a run.
+fn losses(folder: &Path) -> Vec<f64> {
+    let log = std::fs::read_to_string(folder.join(brillm::learn::log::JSON_FILE)).unwrap();
+    log.lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter_map(|record| record["loss"].as_f64())
+        .collect()
+}
+
+fn a_run_file_trains_on_the_adapter(bed: &Bed) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let ids: Vec<u8> = text()
+        .iter()
+        .flat_map(|&id| (id as u16).to_le_bytes())
+        .collect();
+    std::fs::write(at("train.u16"), &ids).unwrap();
+    std::fs::write(at("held.u16"), &ids[..200]).unwrap();
+    let recipe = at("run.toml");
+    std::fs::write(
+        &recipe,
+        "name = \"small\"\nseed = 3\n[data]\ntrain = [\"train.u16\"]\nvalidation = [\"held.u16\"]\n\
+         tokens = \"ids\"\nvocabulary = 12\n[profile]\npreset = \"sifu\"\nwidth = 8\n\
+         [train]\ntokens = 1200\nbatch = 5\nsteps = 6\nfolds = 3\nblock = 60\nlog-every = 5\nwarmup = 5\n\
+         checkpoint-every = 20\ndropout = 0.2\n",
+    )
+    .unwrap();
+    let index = index_of(bed);
+    let train = |name: &str, more: &[&str]| {
+        let (recipe, out) = (recipe.to_str().unwrap(), at(name));
+        let base = [
+            "train",
+            recipe,
+            "--quiet",
+            "--json",
+            "--out",
+            out.to_str().unwrap(),
+        ];
+        let (code, text, error) = brillm(&[&base[..], more].concat());
+        assert_eq!(code, Some(0), "{error}");
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let on_device = train("device", &["--adapter", &index]);
+    let expected = train("processor", &["--backend", "cpu"]);
+    let (found, all) = (losses(&at("device")), losses(&at("processor")));
+    assert!(
+        all.len() >= 8 && found.len() == all.len(),
+        "{found:?} {all:?}"
+    );
+    for (a, b) in found.iter().zip(&all) {
+        assert!((a - b).abs() < 1e-4 * b, "loss {a} instead of {b}");
+    }
+    let perplexity = |report: &Value| report["validation_perplexity"].as_f64().unwrap();
+    let (a, b) = (perplexity(&on_device), perplexity(&expected));
+    assert!((a - b).abs() < 1e-4 * b, "perplexity {a} instead of {b}");
+    // The model that the device learned is a model like any other.
+    let model = Model::open(&at("device").join("model.bril"), Verify::Whole).unwrap();
+    assert_eq!(model.mechanism().nodes(), 12);
+}
+
+fn a_lost_device_is_an_error_and_the_processor_takes_over(bed: &Bed) {
+    let mechanism = learned(&Profile::sifu(8), Element::F32);
+    let begin =
+        || Session::begin(mechanism.clone(), &[3], &Start::Profile, Sampling::greedy()).unwrap();
+    let mut plain = begin();
+    let expected: Vec<_> = (0..20).map(|_| plain.step().unwrap()).collect();
+    for forced in [false, true] {
+        let device = bed.with(DeviceOptions::default());
+        let on_device = Arc::new(DeviceMechanism::upload(&device, mechanism.clone()).unwrap());
+        let mut session = begin();
+        session.use_device(on_device, 4, forced).unwrap();
+        for expected in &expected[..4] {
+            assert_eq!(session.step().unwrap(), *expected);
+        }
+        device.destroy();
+        if forced {
+            let error = session.step().unwrap_err();
+            assert!(error.to_string().contains("--backend cpu"), "{error}");
+            continue;
+        }
+        for expected in &expected[4..] {
+            assert_eq!(session.step().unwrap(), *expected);
+        }
+        assert!(session.device_fault().is_some());
+    }
+}
+
+fn the_bench_reports_the_adapter(bed: &Bed) {
+    if !bed.is_first() {
+        return;
+    }
+    let index = index_of(bed);
+    let quick = [
+        "--arena-mib",
+        "20",
+        "--seconds",
+        "0.01",
+        "--skip-train",
+        "--json",
+    ];
+    let (code, out, error) = brillm(&[&["bench", "--adapter", &index][..], &quick].concat());
+    assert_eq!(code, Some(0), "{error}");
+    assert!(
+        error.contains("none of this is the speed of a graphics processor"),
+        "{error}"
+    );
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert!(report["copy_gb_per_s"].as_f64().unwrap() > 0.0);
+    let rows = report["decode"].as_array().unwrap();
+    assert_eq!(rows.len(), 9);
+    for row in rows {
+        for figure in [
+            "ms_per_token",
+            "gb_per_s",
+            "fraction_of_copies",
+            "distinct_fans",
+        ] {
+            assert!(row[figure].as_f64().unwrap() > 0.0, "{row}");
+        }
+    }
+    let storages: std::collections::BTreeSet<&str> = rows
+        .iter()
+        .map(|row| row["storage"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        storages.into_iter().collect::<Vec<_>>(),
+        ["f16", "f32", "i8"]
+    );
+}

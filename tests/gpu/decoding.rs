@@ -1,0 +1,341 @@
+//! Paths on a device against paths on the processor: every mechanism, sampling, batches, buffers, pages.
+
+use std::sync::Arc;
+
+use brillm::graph::{GraphBuilder, TokenGraph};
+use brillm::kernel::element::Element;
+use brillm::kernel::gpu::{Device, DeviceOptions};
+use brillm::kernel::random::Random;
+use brillm::learn::learner::Learner;
+use brillm::path::{Decoder, Sampling, Session};
+use brillm::signal::{BlendKind, DeviceMechanism, EnergyKind, Flow, Mechanism, Profile, Start};
+
+use crate::{Bed, Test};
+
+pub const TESTS: &[Test] = &[
+    (
+        "every_mechanism_walks_as_on_the_processor",
+        every_mechanism_walks_as_on_the_processor,
+    ),
+    (
+        "sampling_draws_as_on_the_processor",
+        sampling_draws_as_on_the_processor,
+    ),
+    (
+        "small_buffers_and_pages_change_nothing",
+        small_buffers_and_pages_change_nothing,
+    ),
+    ("lists_hold_the_likeliest", lists_hold_the_likeliest),
+];
+
+pub const NODES: usize = 12;
+
+pub fn text() -> Vec<u32> {
+    let mut random = Random::new(4);
+    let mut node = 0u32;
+    (0..400)
+        .map(|_| {
+            node = if random.uniform() < 0.7 {
+                (node * 5 + 1) % 12
+            } else {
+                random.below(12) as u32
+            };
+            node
+        })
+        .collect()
+}
+
+pub fn graph() -> TokenGraph {
+    let mut builder = GraphBuilder::new(NODES);
+    builder.walk(text()).unwrap();
+    let mut graph = builder.build().unwrap();
+    graph.set_own_minimum(2);
+    graph
+}
+
+/// Every mechanism there is, small.
+pub fn profiles() -> Vec<(String, Profile)> {
+    let mut all = vec![("reference".to_string(), Profile::reference(8))];
+    for blend in [BlendKind::Position, BlendKind::Decay, BlendKind::Gated] {
+        let banks = if blend == BlendKind::Position { 1 } else { 2 };
+        for energy in [EnergyKind::Norm, EnergyKind::Squared] {
+            let profile = Profile {
+                blend,
+                banks,
+                energy,
+                ..Profile::sifu_own(8)
+            };
+            all.push((format!("own {blend:?} {energy:?}"), profile));
+        }
+        for (rank, residual) in [(0, None), (2, None), (0, Some(0)), (3, Some(2))] {
+            let profile = Profile {
+                blend,
+                banks,
+                rank,
+                residual,
+                ..Profile::sifu(8)
+            };
+            all.push((
+                format!("composed {blend:?} rank {rank} residual {residual:?}"),
+                profile,
+            ));
+        }
+    }
+    all
+}
+
+/// A mechanism that has left its symmetric start.
+pub fn learned(profile: &Profile, element: Element) -> Arc<Mechanism> {
+    let graph = graph();
+    let mut learner = Learner::new(profile, &graph, 0.0, 3);
+    let mut random = Random::new(8);
+    for parameter in learner.parameters() {
+        for value in &mut parameter.value {
+            *value += 0.2 * random.normal() as f32;
+        }
+    }
+    let weights = learner
+        .weights(profile, &graph)
+        .unwrap()
+        .converted(element)
+        .unwrap();
+    Arc::new(Mechanism::new(profile.clone(), graph, weights).unwrap())
+}
+
+/// Flows that begin at these nodes.
+pub fn flows(mechanism: &Mechanism, nodes: &[u32], start: &Start) -> Vec<Flow> {
+    nodes
+        .iter()
+        .map(|&node| mechanism.begin(node, start).unwrap())
+        .collect()
+}
+
+/// A greedy decoder with these flows in its lanes.
+pub fn decoder(device: &Device, mechanism: &Arc<Mechanism>, flows: &[Flow]) -> Decoder {
+    sampler(device, mechanism, flows, &Sampling::greedy())
+}
+
+fn sampler(
+    device: &Device,
+    mechanism: &Arc<Mechanism>,
+    flows: &[Flow],
+    sampling: &Sampling,
+) -> Decoder {
+    let on_device = Arc::new(DeviceMechanism::upload(device, mechanism.clone()).unwrap());
+    let mut decoder = Decoder::new(on_device, flows.len(), 40, sampling.clone(), &[], 5).unwrap();
+    for (lane, flow) in flows.iter().enumerate() {
+        let random = Random::new(sampling.seed + lane as u64);
+        decoder.set(lane, flow, &random, &[flow.node]).unwrap();
+    }
+    decoder
+}
+
+/// The same walk on the processor.
+fn walked(
+    mechanism: &Arc<Mechanism>,
+    flow: &Flow,
+    sampling: &Sampling,
+    hops: usize,
+) -> (Vec<u32>, Session) {
+    let mut session = Session::begin(
+        mechanism.clone(),
+        &[flow.node],
+        &Start::Profile,
+        sampling.clone(),
+    )
+    .unwrap();
+    let path = (0..hops)
+        .map(|_| session.step().unwrap().unwrap())
+        .collect();
+    (path, session)
+}
+
+fn near(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (place, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (a - b).abs() <= tolerance * (1.0 + b.abs()),
+            "{what}[{place}]: {a} instead of {b}"
+        );
+    }
+}
+
+fn every_mechanism_walks_as_on_the_processor(bed: &Bed) {
+    for (name, profile) in profiles() {
+        let mechanism = learned(&profile, Element::F32);
+        let starts = flows(&mechanism, &[3, 5, 3], &Start::Profile);
+        let mut decoder = decoder(&bed.device, &mechanism, &starts);
+        // Two submissions: what the first leaves, the second goes on from.
+        let first = decoder.decode(9).unwrap();
+        let second = decoder.decode(16).unwrap();
+        for (lane, flow) in starts.iter().enumerate() {
+            let (path, mut session) = walked(&mechanism, flow, &Sampling::greedy(), 25);
+            let found = [first[lane].as_slice(), &second[lane]].concat();
+            assert_eq!(found, path, "{name}, lane {lane}");
+            let (now, then) = (decoder.flow(lane).unwrap(), session.flow().clone());
+            assert_eq!((now.node, now.step), (then.node, then.step), "{name}");
+            near(&now.signal, &then.signal, 1e-5, &format!("{name}: signal"));
+            near(
+                &now.leaving,
+                &then.leaving,
+                1e-5,
+                &format!("{name}: leaving"),
+            );
+            near(
+                &now.blended,
+                &then.blended,
+                1e-5,
+                &format!("{name}: blended"),
+            );
+            assert!((now.normaliser - then.normaliser).abs() < 1e-9, "{name}");
+            let (energies, scores) = session.look().unwrap();
+            let (all_energies, all_scores) = decoder.look().unwrap();
+            near(
+                &all_energies[lane],
+                energies,
+                1e-5,
+                &format!("{name}: energies"),
+            );
+            near(&all_scores[lane], scores, 2e-5, &format!("{name}: scores"));
+        }
+    }
+}
+
+fn sampling_draws_as_on_the_processor(bed: &Bed) {
+    let sampled = Sampling::default().temperature(0.9).seed(5);
+    let ways = [
+        sampled.clone(),
+        sampled.clone().top_k(3),
+        sampled.clone().top_p(0.8),
+        sampled.clone().min_p(0.1),
+        sampled.clone().top_k(6).top_p(0.7).min_p(0.02),
+        sampled.clone().repetition_penalty(1.8, 5).ban([1, 4]),
+        Sampling::greedy().repetition_penalty(3.0, 4),
+    ];
+    let (mut same, mut all) = (0, 0);
+    for profile in [Profile::sifu(8), Profile::reference(8)] {
+        let mechanism = learned(&profile, Element::F32);
+        for sampling in &ways {
+            let starts = flows(&mechanism, &[3, 5, 0, 3], &Start::Profile);
+            let mut decoder = sampler(&bed.device, &mechanism, &starts, sampling);
+            let found = decoder.decode(40).unwrap();
+            for (lane, flow) in starts.iter().enumerate() {
+                let own = sampling.clone().seed(sampling.seed + lane as u64);
+                let (path, session) = walked(&mechanism, flow, &own, 40);
+                // A draw at the very border of two nodes may fall on the other side, once in a long while.
+                let together = found[lane]
+                    .iter()
+                    .zip(&path)
+                    .take_while(|(a, b)| a == b)
+                    .count();
+                same += usize::from(together == 40);
+                all += 1;
+                assert!(!found[lane].contains(&1) || !sampling.banned.contains(&1));
+                if together == 40 {
+                    let state = serde_json::to_value(session.state()).unwrap();
+                    let random = serde_json::to_value(decoder.random(lane).unwrap()).unwrap();
+                    assert_eq!(state["random"], random, "{sampling:?}");
+                }
+            }
+        }
+    }
+    assert!(
+        same + 1 >= all,
+        "{same} of {all} sampled paths are the same"
+    );
+}
+
+/// Buffers of a few fans, and room for a few of them: the same paths, and pages come and go.
+fn small_buffers_and_pages_change_nothing(bed: &Bed) {
+    for (name, profile) in profiles() {
+        let own = name.starts_with("own") || name == "reference";
+        let residual = profile.residual.is_some();
+        if !(name == "reference" || name.contains("Gated") && (name.contains("Squared") || !own)) {
+            continue;
+        }
+        for element in [Element::F32, Element::F16, Element::I8] {
+            let mechanism = learned(&profile, element);
+            let row = match own {
+                true => 9 * 8 * element.size(),
+                false => (1 + profile.residual.unwrap_or(0)) * 8 * element.size(),
+            };
+            let binding = Some((14 * row).next_multiple_of(16) as u64);
+            for paged in [false, true] {
+                if paged && !own && !residual {
+                    continue;
+                }
+                let device = bed.with(DeviceOptions {
+                    binding_bytes: binding,
+                    fan_bytes: paged.then_some(28 * row as u64),
+                    ..DeviceOptions::default()
+                });
+                let starts = flows(&mechanism, &[3], &Start::Profile);
+                let on_device =
+                    Arc::new(DeviceMechanism::upload(&device, mechanism.clone()).unwrap());
+                let mut decoder =
+                    Decoder::new(on_device.clone(), 1, 30, Sampling::greedy(), &[], 0).unwrap();
+                decoder.set(0, &starts[0], &Random::new(0), &[]).unwrap();
+                let found = decoder.decode(30).unwrap();
+                let (path, _) = walked(&mechanism, &starts[0], &Sampling::greedy(), 30);
+                assert_eq!(found[0], path, "{name} {element} paged {paged}");
+                if own || residual {
+                    assert!(on_device.fan_buffers() > 1, "{name} {element}: one buffer");
+                }
+                let counts = on_device.page_counts();
+                assert_eq!(counts.is_some(), paged, "{name} {element}");
+                if let Some(counts) = counts {
+                    assert_eq!(counts.hits, 30, "{name} {element}: {counts:?}");
+                    assert!(counts.misses > 0, "{name} {element}: {counts:?}");
+                }
+            }
+        }
+    }
+}
+
+fn lists_hold_the_likeliest(bed: &Bed) {
+    for profile in [Profile::sifu(8), Profile::reference(8)] {
+        let mechanism = learned(&profile, Element::F32);
+        let starts = flows(&mechanism, &[3, 7], &Start::Profile);
+        let mut decoder = sampler(
+            &bed.device,
+            &mechanism,
+            &starts,
+            &Sampling::greedy().ban([2]),
+        );
+        let lists = decoder.nearest().unwrap();
+        for (flow, list) in starts.iter().zip(lists) {
+            let mut session = Session::begin(
+                mechanism.clone(),
+                &[flow.node],
+                &Start::Profile,
+                Sampling::greedy(),
+            )
+            .unwrap();
+            let mut scores = session.look().unwrap().1.to_vec();
+            if !profile.self_loops {
+                scores[flow.node as usize] = f32::NEG_INFINITY;
+            }
+            let total: f64 = scores.iter().map(|&score| f64::from(score).exp()).sum();
+            assert!(
+                (list.normaliser - total.ln()).abs() < 1e-5,
+                "{} {}",
+                list.normaliser,
+                total.ln()
+            );
+            scores[2] = f32::NEG_INFINITY;
+            let mut order: Vec<u32> = (0..NODES as u32).collect();
+            order.sort_by(|&a, &b| {
+                scores[b as usize]
+                    .total_cmp(&scores[a as usize])
+                    .then(a.cmp(&b))
+            });
+            let mut expected = order[..5].to_vec();
+            expected.sort_unstable();
+            let found: Vec<u32> = list.nodes.iter().map(|&(_, node)| node).collect();
+            assert_eq!(found, expected);
+            for &(score, node) in &list.nodes {
+                assert!((score - scores[node as usize]).abs() < 1e-5 * (1.0 + score.abs()));
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Shaders, adapters, and energies of every kernel shape against f64.
+
+use brillm::ErrorKind;
+use brillm::kernel::element::Element;
+use brillm::kernel::gpu::{Adapter, AdapterChoice, DeviceOptions, Kernel, KernelShape, kernels};
+use brillm::signal::{BlendKind, EnergyKind, Profile, Start};
+
+use crate::decoding::{decoder, flows, learned};
+use crate::{Bed, Test};
+
+pub const TESTS: &[Test] = &[
+    (
+        "energies_of_every_shape_follow_f64",
+        energies_of_every_shape_follow_f64,
+    ),
+    ("a_device_says_what_it_is", a_device_says_what_it_is),
+];
+
+/// Needs no adapter: the front end and the validator of wgpu itself.
+pub fn every_shader_parses_and_validates() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut unused: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "wgsl")
+        })
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let mut faults = Vec::new();
+    for kernel in kernels() {
+        let source = kernel.source();
+        unused.retain(|text| !source.contains(text.as_str()));
+        if let Err(fault) = validate(&kernel, &source) {
+            faults.push(format!("{}.{}: {fault}", kernel.name, kernel.entry));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(unused.is_empty(), "no kernel uses: {:.80}", unused[0]);
+}
+
+fn validate(kernel: &Kernel, source: &str) -> Result<(), String> {
+    let module =
+        naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
+    naga::valid::Validator::new(
+        naga::valid::ValidationFlags::all(),
+        naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+    )
+    .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+    .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+    .validate(&module)
+    .map_err(|error| error.emit_to_string(source))?;
+    if !module
+        .entry_points
+        .iter()
+        .any(|point| point.name == kernel.entry)
+    {
+        return Err("no such entry point".into());
+    }
+    let bindings = module
+        .global_variables
+        .iter()
+        .filter_map(|(_, variable)| variable.binding.as_ref())
+        .map(|binding| binding.binding as usize + 1)
+        .max();
+    match bindings {
+        Some(bindings) if bindings > kernel.bindings.len() => Err(format!(
+            "{bindings} bindings, and the wrapper names {}",
+            kernel.bindings.len()
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub fn choosing_says_what_is_missing() {
+    let error = Adapter::choose(&AdapterChoice::Named("no such adapter".into())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("--backend cpu"), "{error}");
+    // A software adapter is never taken for a real one.
+    if let Ok(adapter) = Adapter::choose(&AdapterChoice::Real) {
+        assert!(adapter.report().kind.is_real(), "{:?}", adapter.report());
+    }
+}
+
+fn a_device_says_what_it_is(bed: &Bed) {
+    let report = bed.device.report();
+    assert!(
+        !report.kind.is_real() && report.refused.is_none(),
+        "{report:?}"
+    );
+    assert_eq!(bed.device.shape(), KernelShape::Thread);
+    println!(
+        "  {report}: subgroup {}, {} MiB a binding, {} storage buffers",
+        bed.device.subgroup(),
+        report.binding_bytes >> 20,
+        report.storage_buffers
+    );
+    // More than a kernel sees is an error that says so, not a panic.
+    let more = report.binding_bytes + (1 << 20);
+    let error = bed
+        .device
+        .buffer(more, brillm::kernel::gpu::Purpose::Storage, "a buffer")
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Resource, "{error}");
+    // A kernel that does not compile is an error too, and the device goes on.
+    let broken = brillm::kernel::gpu::Kernel {
+        name: "broken",
+        sources: &["@compute @workgroup_size(1) fn main() { let x = y; }"],
+        entry: "main",
+        bindings: &[],
+    };
+    let error = bed.device.pipeline(&broken, &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(bed.device.check().is_ok());
+}
+
+/// Lanes with and without subgroups, and one thread an edge; each element; widths that need padding.
+fn energies_of_every_shape_follow_f64(bed: &Bed) {
+    let mut shapes = vec![
+        DeviceOptions {
+            shape: Some(KernelShape::Thread),
+            ..DeviceOptions::default()
+        },
+        DeviceOptions {
+            shape: Some(KernelShape::Lanes),
+            without_subgroups: true,
+            ..DeviceOptions::default()
+        },
+    ];
+    if bed.device.subgroup() > 0 {
+        shapes.push(DeviceOptions {
+            shape: Some(KernelShape::Lanes),
+            ..DeviceOptions::default()
+        });
+    }
+    let mut worst = 0.0f64;
+    for options in shapes {
+        let device = bed.with(options);
+        for (width, element) in [
+            (8, Element::F32),
+            (6, Element::F32),
+            (32, Element::F32),
+            (32, Element::F16),
+            (32, Element::I8),
+            (10, Element::I8),
+        ] {
+            for own in [true, false] {
+                let profile = if own {
+                    Profile {
+                        blend: BlendKind::Decay,
+                        energy: EnergyKind::Norm,
+                        ..Profile::sifu_own(width)
+                    }
+                } else {
+                    Profile::sifu(width)
+                };
+                let mechanism = learned(&profile, element);
+                // Five lanes at one node and one elsewhere: a whole tile, a part of one, a group of one.
+                let mut flows = flows(&mechanism, &[3, 3, 3, 3, 3, 7], &Start::Profile);
+                for (index, flow) in flows.iter_mut().enumerate() {
+                    flow.leaving
+                        .iter_mut()
+                        .for_each(|value| *value *= 1.0 + 0.1 * index as f32);
+                }
+                let mut decoder = decoder(&device, &mechanism, &flows);
+                let (energies, _) = decoder.look().unwrap();
+                for (flow, energies) in flows.iter().zip(&energies) {
+                    for (node, (&found, expected)) in
+                        energies.iter().zip(exact(&mechanism, flow)).enumerate()
+                    {
+                        let error = (f64::from(found) - expected).abs() / expected.abs().max(1e-3);
+                        worst = worst.max(error);
+                        assert!(
+                            error < 1e-5,
+                            "{:?} {width} {element} own {own} node {node}: {found} instead of {expected}",
+                            device.options()
+                        );
+                    }
+                }
+            }
+        }
+    }
+    println!("  largest relative error of an energy {worst:.1e}");
+}
+
+/// Energies of all nodes in f64.
+fn exact(mechanism: &brillm::signal::Mechanism, flow: &brillm::signal::Flow) -> Vec<f64> {
+    let (profile, graph, weights) = (mechanism.profile(), mechanism.graph(), mechanism.weights());
+    let d = profile.width;
+    let node = brillm::graph::NodeId(flow.node);
+    (0..graph.nodes() as u32)
+        .map(|target| {
+            let h: Vec<f64> = flow.leaving.iter().map(|&h| f64::from(h)).collect();
+            match profile.form {
+                brillm::signal::EdgeForm::Composed => {
+                    let mut beta = vec![0.0; d];
+                    weights
+                        .table("node.target")
+                        .read_row(target as usize, &mut beta);
+                    h.iter()
+                        .zip(&beta)
+                        .map(|(h, &b)| (h + f64::from(b)).powi(2))
+                        .sum()
+                }
+                brillm::signal::EdgeForm::Own => {
+                    let edge = graph.edge(node, brillm::graph::NodeId(target));
+                    let slot = edge.map_or(0, |edge| graph.slots()[edge.index()]);
+                    let mut row = vec![0.0; d * d + d];
+                    weights
+                        .table("edge.arena")
+                        .read_row(slot as usize, &mut row);
+                    let square: f64 = (0..d)
+                        .map(|j| {
+                            let z: f64 = f64::from(row[d * d + j])
+                                + (0..d)
+                                    .map(|k| h[k] * f64::from(row[k * d + j]))
+                                    .sum::<f64>();
+                            brillm::kernel::activation::reference(z).0.powi(2)
+                        })
+                        .sum();
+                    square.sqrt()
+                }
+            }
+        })
+        .collect()
+}

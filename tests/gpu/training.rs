@@ -1,0 +1,238 @@
+//! Training on a device against training on the processor: the same losses, step by step.
+
+use brillm::graph::TokenGraph;
+use brillm::kernel::gpu::DeviceOptions;
+use brillm::kernel::random::Random;
+use brillm::learn::adamw::AdamMode;
+use brillm::learn::batch::{Batch, Candidates, Order, Sampler};
+use brillm::learn::device::DeviceLearner;
+use brillm::learn::learner::Learner;
+use brillm::learn::prior::Prior;
+use brillm::learn::recipe::Train;
+use brillm::signal::Profile;
+
+use crate::decoding::{graph, profiles, text};
+use crate::{Bed, Test};
+
+pub const TESTS: &[Test] = &[
+    (
+        "losses_of_100_steps_follow_the_processor",
+        losses_of_100_steps_follow_the_processor,
+    ),
+    (
+        "every_form_and_blend_learns_as_on_the_processor",
+        every_form_and_blend_learns_as_on_the_processor,
+    ),
+    (
+        "candidates_dense_steps_and_small_buffers_learn_alike",
+        candidates_dense_steps_and_small_buffers_learn_alike,
+    ),
+];
+
+struct Run {
+    graph: TokenGraph,
+    prior: Prior<f32>,
+    sampler: Sampler,
+    train: Train,
+    candidates: bool,
+}
+
+impl Run {
+    fn new(train: Train) -> Self {
+        let graph = graph();
+        let folds = if train.folds > 0 { train.folds } else { 0 };
+        let sampler = Sampler::new(7, 400, train.steps, train.batch, 60, folds);
+        let prior = Prior::new(&graph, &sampler.held_out(&graph, &text()));
+        Self {
+            graph,
+            prior,
+            sampler,
+            train,
+            candidates: false,
+        }
+    }
+
+    fn batch(&self, step: u64) -> Batch {
+        let text = text();
+        let mut batch = self.sampler.batch(&text, step, &mut Order::default());
+        if self.candidates {
+            let mut random = Random::stream(3, 5, step);
+            let mut targets = Vec::new();
+            for sequence in 0..batch.sequences() {
+                for step in 0..batch.steps {
+                    let next = batch.sequence(sequence)[step + 1];
+                    targets.push(next);
+                    targets.extend(
+                        (0..4)
+                            .map(|_| random.below(12) as u32)
+                            .map(|node| if node == next { (node + 1) % 12 } else { node }),
+                    );
+                }
+            }
+            batch.candidates = Some(Candidates { targets, count: 5 });
+        }
+        batch
+    }
+
+    /// Trains on both; returns the largest relative difference of a loss.
+    fn compare(
+        &self,
+        bed: &Bed,
+        options: DeviceOptions,
+        name: &str,
+        profile: &Profile,
+        steps: u64,
+    ) -> f64 {
+        let device = if options.binding_bytes.is_some() {
+            bed.with(options)
+        } else {
+            bed.device.clone()
+        };
+        let mut learner = Learner::new(profile, &self.graph, self.train.dropout, 3);
+        let mut mirror = Learner::new(profile, &self.graph, self.train.dropout, 3);
+        // Away from the symmetric start, where whole blocks have no gradient yet.
+        for learner in [&mut learner, &mut mirror] {
+            let mut random = Random::new(8);
+            for parameter in learner.parameters() {
+                for value in &mut parameter.value {
+                    *value += 0.05 * random.normal() as f32;
+                }
+            }
+        }
+        let (graph, prior, train) = (&self.graph, &self.prior, &self.train);
+        let mut on_device =
+            DeviceLearner::new(&device, profile, graph, prior, &mut mirror, train, 3).unwrap();
+        let (mut worst, mut losses) = (0.0f64, Vec::new());
+        for step in 0..steps {
+            let batch = self.batch(step);
+            let (expected, norm) = learner
+                .learn(graph, prior, &batch, train, step + 1)
+                .unwrap();
+            let (found, device_norm) = on_device.learn(graph, &batch, train, step + 1).unwrap();
+            assert_eq!(found.tokens, expected.tokens);
+            let error = (found.nats - expected.nats).abs() / expected.nats;
+            worst = worst.max(error);
+            losses.push(found.mean());
+            assert!(
+                error < 1e-4,
+                "{name}, step {step}: {} instead of {}",
+                found.mean(),
+                expected.mean()
+            );
+            assert_eq!(norm.is_some(), device_norm.is_some(), "{name}");
+            if let (Some(a), Some(b)) = (device_norm, norm) {
+                assert!(
+                    (a - b).abs() < 2e-3 * b,
+                    "{name}, step {step}: norm {a} instead of {b}"
+                );
+            }
+        }
+        if steps >= 100 {
+            let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+            assert!(
+                mean(&losses[90..]) < 0.95 * mean(&losses[..10]),
+                "{name} learns nothing: {losses:?}"
+            );
+        }
+        // What comes back is what was learned: the losses without dropout are the same.
+        on_device.download(&mut mirror).unwrap();
+        let batch = self.batch(steps);
+        let expected = learner.loss(graph, prior, &batch).nats;
+        for found in [
+            mirror.loss(graph, prior, &batch).nats,
+            on_device.loss(graph, &batch).unwrap().nats,
+        ] {
+            assert!(
+                (found - expected).abs() < 1e-4 * expected,
+                "{name}: {found} instead of {expected}"
+            );
+        }
+        worst
+    }
+}
+
+fn train() -> Train {
+    Train {
+        batch: 18,
+        steps: 6,
+        rate: 4e-3,
+        warmup: 5,
+        dropout: 0.2,
+        folds: 3,
+        ..Train::default()
+    }
+}
+
+fn losses_of_100_steps_follow_the_processor(bed: &Bed) {
+    for (name, profile) in profiles() {
+        // The shipped mechanism, the paper's, and own matrices with everything mended.
+        if [
+            "reference",
+            "own Gated Squared",
+            "composed Gated rank 0 residual None",
+        ]
+        .contains(&name.as_str())
+        {
+            let worst =
+                Run::new(train()).compare(bed, DeviceOptions::default(), &name, &profile, 100);
+            println!("  {name}: largest relative difference of a loss {worst:.1e}");
+        }
+    }
+}
+
+fn every_form_and_blend_learns_as_on_the_processor(bed: &Bed) {
+    let steps = if bed.is_first() { 100 } else { 12 };
+    let mut worst = 0.0f64;
+    for (name, profile) in profiles() {
+        let found =
+            Run::new(train()).compare(bed, DeviceOptions::default(), &name, &profile, steps);
+        worst = worst.max(found);
+    }
+    println!("  largest relative difference of a loss {worst:.1e}");
+}
+
+fn candidates_dense_steps_and_small_buffers_learn_alike(bed: &Bed) {
+    let mut run = Run::new(Train {
+        clip: 0.0,
+        optimiser: AdamMode::Dense,
+        arena_rate: 0.5,
+        ..train()
+    });
+    for width in [8, 6] {
+        let reference = Profile::reference(width);
+        run.compare(bed, DeviceOptions::default(), "dense", &reference, 12);
+        run.candidates = true;
+        run.compare(
+            bed,
+            DeviceOptions::default(),
+            "dense candidates",
+            &reference,
+            12,
+        );
+        run.candidates = false;
+    }
+    run.train.optimiser = AdamMode::Touched;
+    run.candidates = true;
+    let own = Profile::sifu_own(6);
+    run.compare(
+        bed,
+        DeviceOptions::default(),
+        "candidates with resistance and bias",
+        &own,
+        12,
+    );
+    run.candidates = false;
+    // Buffers of a few fans each.
+    let small = DeviceOptions {
+        binding_bytes: Some(14 * 9 * 8 * 4),
+        ..DeviceOptions::default()
+    };
+    run.compare(bed, small, "small buffers", &Profile::sifu_own(8), 12);
+    // Widths that need padding, composed, with everything.
+    let everything = Profile {
+        rank: 3,
+        residual: Some(2),
+        ..Profile::sifu(6)
+    };
+    run.compare(bed, DeviceOptions::default(), "padded", &everything, 12);
+}
