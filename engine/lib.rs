@@ -9,7 +9,7 @@
 //!
 //! [`text`] → tokens → [`graph`] → [`signal`] → energies → [`path`] → text; [`learn`] walks the same way and
 //! back. A room uses only rooms before it: `error`, [`text`], [`kernel`], [`hook`], [`graph`], [`signal`], [`path`],
-//! [`model`], [`measure`], [`learn`], [`run`].
+//! [`model`], [`measure`], [`learn`], `transformer` (the comparison path, a feature), [`run`].
 //!
 //! # Three lines
 //!
@@ -43,6 +43,8 @@ pub mod plugin;
 pub mod run;
 pub mod signal;
 pub mod text;
+#[cfg(feature = "transformer")]
+pub mod transformer;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

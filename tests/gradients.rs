@@ -82,7 +82,7 @@ fn check(name: &str, learner: &mut dyn Learner, batch: &Batch) {
         .collect();
     let mut largest = 0.0f64;
     for (index, gradient) in gradients.iter().enumerate() {
-        let label = learner.parameters()[index].name;
+        let label = learner.parameters()[index].name.clone();
         let used = gradient.iter().any(|g| *g != 0.0);
         assert!(
             used || gradient.is_empty(),

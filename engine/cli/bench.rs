@@ -16,6 +16,7 @@ use crate::learn::learner::Learner;
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
 use crate::measure::DecodeBench;
+use crate::run::Engine;
 use crate::signal::Profile;
 use crate::text::read_ids;
 use crate::{Error, ErrorKind, Result};
@@ -29,6 +30,23 @@ pub(super) struct Arguments {
     /// Token ids to train on; Zipf text without it.
     #[arg(long, value_name = "FILE")]
     pub(super) train: Option<PathBuf>,
+    /// A model to measure instead: a .bril file, or a folder with a config.json.
+    #[arg(long, value_name = "PATH", conflicts_with = "train")]
+    model: Option<PathBuf>,
+    /// Sequences at once, of a transformer.
+    #[arg(
+        long,
+        default_value = "1,8,32",
+        value_delimiter = ',',
+        value_name = "B,…"
+    )]
+    batch: Vec<usize>,
+    /// Tokens of each prompt; half of a transformer's context by default.
+    #[arg(long, value_name = "N")]
+    prompt: Option<usize>,
+    /// New tokens of each sequence; a quarter of a transformer's context by default.
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
     /// Size of the arena of own edges.
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
     pub(super) arena_mib: usize,
@@ -51,6 +69,9 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         self.backend.check()?;
+        if let Some(path) = &self.model {
+            return self.opened(path);
+        }
         // Under `auto` the bench is the processor's: the figures stand side by side when both are asked for.
         #[cfg(feature = "gpu")]
         if self.backend.choice().is_forced()
@@ -77,6 +98,112 @@ impl Arguments {
         if self.json {
             return super::say_json(&report);
         }
+        Ok(())
+    }
+
+    /// Measures an opened model: one flow of either path, batches and learning of a transformer.
+    fn opened(&self, path: &std::path::Path) -> Result<()> {
+        let engine = Engine::open(path, Default::default())?;
+        let all = rayon::current_num_threads();
+        let memory = DecodeBench::new(32, NODES, self.arena_mib.min(256))?.read_speed(all, 5);
+        self.line(format!("memory, {all} thread(s): {memory:.1} GB/s read"))?;
+        let mut report = json!({
+            "model": engine.name(),
+            "parameters": engine.parameters(),
+            "threads": all,
+            "memory_gb_per_s": memory,
+        });
+        let one = |speed: &crate::run::FlowSpeed| {
+            let gb = speed.bytes_per_token as f64 * speed.tokens_per_second / 1e9;
+            format!(
+                "one flow: {:.0} tokens/s, {} bytes of weights a token ({gb:.2} GB/s), {} bytes of state",
+                speed.tokens_per_second, speed.bytes_per_token, speed.state_bytes
+            )
+        };
+        match &engine {
+            Engine::Graph(_) => {
+                let speed = engine.flow_speed(&[0], self.seconds)?;
+                self.line(one(&speed))?;
+                report["flow"] = json!(speed);
+            }
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => {
+                if model.configuration().causal() {
+                    let speed = engine.flow_speed(&[0], self.seconds)?;
+                    self.line(one(&speed))?;
+                    report["flow"] = json!(speed);
+                }
+                self.batches(model, path, &mut report)?;
+            }
+        }
+        match self.json {
+            true => super::say_json(&report),
+            false => Ok(()),
+        }
+    }
+
+    #[cfg(feature = "transformer")]
+    fn batches(
+        &self,
+        model: &crate::transformer::Transformer,
+        path: &std::path::Path,
+        report: &mut Value,
+    ) -> Result<()> {
+        use crate::transformer::{Network, Plan, Weights, batch_speed, folder, learn_once};
+        let Some(network) = model.network() else {
+            return Ok(());
+        };
+        let shape = network.configuration();
+        let mut rows = Vec::new();
+        if !self.skip_decode && shape.causal() {
+            let prompt = self.prompt.unwrap_or(shape.context / 2).max(1);
+            let new = self.tokens.unwrap_or(shape.context / 4).max(1);
+            self.line(format!(
+                "{:>6} {:>8} {:>14} {:>10} {:>10} {:>14}",
+                "batch", "prompt", "prefill tok/s", "tok/s", "ms/step", "KV live bytes"
+            ))?;
+            for &batch in &self.batch {
+                let row = batch_speed(network, &Plan::whole(shape.layers), batch, prompt, new)?;
+                self.line(format!(
+                    "{:>6} {:>8} {:>14.0} {:>10.0} {:>10.3} {:>14}",
+                    row.batch,
+                    row.prompt,
+                    row.prefill_tokens_per_second,
+                    row.tokens_per_second,
+                    row.ms_per_step,
+                    row.kv_live_bytes
+                ))?;
+                rows.push(row);
+            }
+        }
+        report["batches"] = json!(rows);
+        let mut learning = Vec::new();
+        if !self.skip_train {
+            let named = folder::read_weights(path)?
+                .iter()
+                .map(|(name, tensor)| {
+                    let variable = candle_core::Var::from_tensor(tensor)?;
+                    Ok((name.to_string(), variable.into_inner()))
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let network = Network::new(shape.clone(), &Weights::new(named)?)?;
+            for (batch, steps) in [(32, 32), (8, shape.context.min(256))] {
+                learn_once(&network, batch, steps)?;
+                let begun = ProcessTime::now();
+                let mut tokens = 0;
+                while begun.elapsed() < Duration::from_secs_f64(self.seconds.max(0.05)) {
+                    tokens += learn_once(&network, batch, steps)?;
+                }
+                let speed = tokens as f64 / begun.elapsed().as_secs_f64();
+                self.line(format!(
+                    "learning, {batch} x {steps}: {speed:.0} tokens per CPU-second (without the optimiser)"
+                ))?;
+                learning.push(json!({
+                    "profile": model.name(), "batch": batch, "steps": steps, "tokens_per_cpu_second": speed,
+                }));
+            }
+        }
+        report["train"] = json!(learning);
         Ok(())
     }
 

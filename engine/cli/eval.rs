@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use crate::hook::Hooks;
 use crate::measure::Windows;
-use crate::run::{Evaluation, evaluate_stream, evaluate_windows};
+use crate::run::{Engine, Evaluation, evaluate_stream, evaluate_windows};
 use crate::text::{Corpus, CorpusOptions, read_ids};
 use crate::{Error, ErrorKind, Result};
 
 /// Measures perplexity over all V targets.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The model; the English one in the program by default.
-    #[arg(long, value_name = "FILE")]
+    /// The model: a .bril file, or a folder with a config.json; the English one in the program by default.
+    #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Text to measure on: files, folders, globs, or -.
     #[arg(required_unless_present = "ids", conflicts_with = "ids")]
@@ -31,6 +32,9 @@ pub(super) struct Arguments {
     /// Measures the tokens of the windows, but with a context that runs on.
     #[arg(long, requires = "windows")]
     stream: bool,
+    /// Measures each document from its own beginning, cut to a transformer's context.
+    #[arg(long, conflicts_with_all = ["ids", "windows", "charges", "contexts"])]
+    documents: bool,
     /// Switches on charges: those the model was fitted with, or DECAY,NODE,EDGE,SCALE.
     #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
     charges: Option<String>,
@@ -66,41 +70,59 @@ impl Arguments {
             )
             .advice("measure --windows there, or use --backend cpu"));
         }
-        let model = super::open_model(self.model.as_deref())?;
+        let engine = super::open_engine(self.model.as_deref())?;
         let hooks = super::plugins::hooks()?;
-        let mechanism = model.mechanism();
         let mut bytes = 0;
+        let mut documents = Vec::new();
         let tokens = match &self.ids {
-            Some(path) => read_ids(path, Some(mechanism.nodes()))?,
+            Some(path) => read_ids(path, Some(engine.vocabulary()))?,
             None => {
-                let mut tokens = Vec::new();
+                let mut tokens = engine.tokenizer().frame().0;
                 for document in Corpus::open(&self.text, CorpusOptions::default())? {
                     let document = document?;
+                    if self.documents {
+                        documents.push(engine.encode(&document)?);
+                        continue;
+                    }
                     bytes += document.len();
-                    tokens.extend(model.tokenizer().encode(&document)?);
-                    tokens.extend(model.tokenizer().vocabulary().stop());
+                    tokens.extend(engine.tokenizer().encode(&document)?);
+                    tokens.extend(engine.tokenizer().vocabulary().stop());
                 }
                 tokens
             }
         };
+        let model = match engine {
+            Engine::Graph(model) => model,
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => {
+                return self.transformer(&model, &tokens, &documents, bytes, &hooks);
+            }
+        };
+        let mechanism = model.mechanism();
+        if self.documents {
+            return self.documents(mechanism, &documents, &hooks);
+        }
         if !self.contexts.is_empty() {
-            return self.contexts(&model, &tokens, &hooks);
+            return self.each_context(&tokens, mechanism.nodes(), &hooks, &|context, place| {
+                let sampling = crate::path::Sampling::greedy();
+                let start = crate::signal::Start::Profile;
+                let mut session = crate::path::Session::begin_asking(
+                    mechanism.clone(),
+                    context,
+                    &start,
+                    sampling,
+                    crate::path::Asking::new(&hooks, place as u64),
+                )?;
+                session.resistance(tokens[place])
+            });
         }
         let result = match &self.windows {
             Some(windows) if !self.stream => {
                 let range = self.first_window..self.first_window + windows.count;
                 self.windows(&model, &tokens, windows.length, range, &hooks)?
             }
-            windows => {
-                let (from, to) = match windows {
-                    Some(windows) => {
-                        let stride = windows.length.saturating_sub(1).max(1);
-                        let to =
-                            ((self.first_window + windows.count) * stride + 1).min(tokens.len());
-                        (self.first_window * stride + 1, to)
-                    }
-                    None => (1, tokens.len()),
-                };
+            _ => {
+                let (from, to) = self.span(tokens.len());
                 evaluate_stream(
                     mechanism,
                     &tokens[..to],
@@ -122,7 +144,7 @@ impl Arguments {
         tokens: &[u32],
         length: usize,
         range: std::ops::Range<usize>,
-        hooks: &crate::hook::Hooks,
+        hooks: &Hooks,
     ) -> Result<Evaluation> {
         #[cfg(feature = "gpu")]
         if let Some(device) = self.backend.put(model, hooks)? {
@@ -131,12 +153,81 @@ impl Arguments {
         evaluate_windows(model.mechanism(), tokens, length, range, hooks)
     }
 
-    /// Predicts the same tokens after contexts of different lengths.
-    fn contexts(
+    /// Each document a flow of its own.
+    fn documents(
         &self,
-        model: &crate::Model,
+        mechanism: &std::sync::Arc<crate::signal::Mechanism>,
+        documents: &[Vec<u32>],
+        hooks: &Hooks,
+    ) -> Result<()> {
+        let mut sum = crate::measure::Perplexity::new(mechanism.nodes() as u64);
+        for document in documents.iter().filter(|document| document.len() > 1) {
+            let part = evaluate_stream(mechanism, document, 1, None, hooks)?;
+            sum.add_sum(part.nats_per_token * part.tokens as f64, part.tokens as u64);
+        }
+        if sum.tokens() == 0 {
+            return Err(Error::new(ErrorKind::Input, "no text has two tokens"));
+        }
+        self.report(&sum.into(), 0)
+    }
+
+    #[cfg(feature = "transformer")]
+    fn transformer(
+        &self,
+        model: &crate::transformer::Transformer,
         tokens: &[u32],
-        hooks: &crate::hook::Hooks,
+        documents: &[Vec<u32>],
+        bytes: usize,
+        hooks: &Hooks,
+    ) -> Result<()> {
+        use crate::transformer;
+        if self.charges.is_some() {
+            return Err(
+                Error::new(ErrorKind::Unsupported, "charges belong to a graph")
+                    .advice("leave them out, or use a .bril model"),
+            );
+        }
+        if !self.contexts.is_empty() {
+            let shape = model.configuration();
+            return self.each_context(tokens, shape.vocabulary, hooks, &|context, place| {
+                let sampling = crate::path::Sampling::greedy();
+                let mut session = transformer::Session::begin(model, context, sampling)?;
+                Ok(session.resistance(tokens[place]))
+            });
+        }
+        let measured = match &self.windows {
+            _ if self.documents => transformer::evaluate_documents(model, documents)?,
+            Some(windows) if !self.stream => {
+                let range = self.first_window..self.first_window + windows.count;
+                transformer::evaluate_windows(model, tokens, windows.length, range)?
+            }
+            _ => {
+                let (from, to) = self.span(tokens.len());
+                transformer::evaluate_stream(model, &tokens[..to], from)?
+            }
+        };
+        self.report(&measured.into(), bytes)
+    }
+
+    /// The tokens predicted in streaming: those of the windows, or all.
+    fn span(&self, tokens: usize) -> (usize, usize) {
+        match &self.windows {
+            Some(windows) => {
+                let stride = windows.length.saturating_sub(1).max(1);
+                let to = ((self.first_window + windows.count) * stride + 1).min(tokens);
+                (self.first_window * stride + 1, to)
+            }
+            None => (1, tokens),
+        }
+    }
+
+    /// Predicts the same tokens after contexts of different lengths; `resistance` of the token at a place.
+    fn each_context(
+        &self,
+        tokens: &[u32],
+        candidates: usize,
+        hooks: &Hooks,
+        resistance: &(dyn Fn(&[u32], usize) -> Result<f64> + Sync),
     ) -> Result<()> {
         use rayon::prelude::*;
         let longest = self.contexts.iter().copied().max().unwrap_or(0);
@@ -161,17 +252,7 @@ impl Arguments {
                         crate::kernel::random::Random::stream(self.seed, 0x7368_7566, place as u64);
                     random.shuffle(&mut context[..shuffled]);
                 }
-                let sampling = crate::path::Sampling::greedy();
-                let start = crate::signal::Start::Profile;
-                let mechanism = model.mechanism().clone();
-                let mut session = crate::path::Session::begin_asking(
-                    mechanism,
-                    &context,
-                    &start,
-                    sampling,
-                    crate::path::Asking::new(hooks, place as u64),
-                )?;
-                session.resistance(tokens[place])
+                resistance(&context, place)
             };
             // Hooks keep state: they are asked in an order that replays.
             let nats: Vec<f64> = if hooks.is_empty() {
@@ -192,7 +273,7 @@ impl Arguments {
             let mut report = json!({
                 "contexts": rows,
                 "tokens": places.len(),
-                "candidates": model.mechanism().nodes(),
+                "candidates": candidates,
                 "shuffle_prefix": self.shuffle_prefix,
             });
             super::plugins::note(&mut report, self.seed)?;

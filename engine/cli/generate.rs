@@ -7,8 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::prompt::PromptArguments;
-use crate::path::{SessionState, beam};
-use crate::run::Request;
+use crate::hook::Hooks;
+use crate::model::Model;
+use crate::path::{BeamPath, SessionState, Walk, beam};
+use crate::run::{Engine, Generation, Request};
+use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
 /// Continues a prompt; text streams out as it is made.
@@ -67,35 +70,177 @@ fn parse_forced(text: &str) -> std::result::Result<(u32, usize), String> {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        let (model, ids) = self.prompt.open()?;
+        let (engine, ids) = self.prompt.open()?;
         let hooks = super::plugins::hooks()?;
         let name = self
             .prompt
             .model
             .as_ref()
-            .map_or(model.metadata().name.clone(), |path| {
-                path.display().to_string()
-            });
-        if let Some(width) = self.beam {
-            return self.beam(&model, &ids, width, &hooks);
+            .map_or(engine.name().to_string(), |path| path.display().to_string());
+        match engine {
+            Engine::Graph(model) => self.graph(&name, &model, ids, &hooks),
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => self.transformer(&name, &model, ids, &hooks),
         }
-        #[cfg(feature = "gpu")]
-        let device = self.prompt.backend.put(&model, &hooks)?;
-        if hooks.order.is_some() {
-            return self.grow(&model, &ids, &hooks);
-        }
+    }
+
+    fn request(&self, ids: &[u32], hooks: &Hooks) -> Result<Request> {
         super::catch_interrupt()?;
         let mut request: Request = self
             .prompt
-            .request(ids.clone(), 0.7)
+            .request(ids.to_vec(), 0.7)
             .ignore_end(self.ignore_end)
-            .hooks(hooks)
+            .hooks(hooks.clone())
             .cancel(super::interrupted().clone());
-        if let Some(text) = &self.charges {
-            request = request.charges(model.charges(text)?);
-        }
         for stop in &self.stop {
             request = request.stop(stop);
+        }
+        for &(token, energy, step) in &self.inject {
+            request = request.inject(step, token, energy);
+        }
+        for &(token, step) in &self.force {
+            request = request.force(step, token);
+        }
+        Ok(request)
+    }
+
+    /// Streams a generation out, or reports it; `more` adds what only one path has.
+    fn speak<W: Walk>(
+        &self,
+        name: &str,
+        tokenizer: &Tokenizer,
+        ids: &[u32],
+        begun: Instant,
+        generation: &mut Generation<W>,
+        more: impl FnOnce(&mut W) -> serde_json::Value,
+    ) -> Result<()> {
+        if !self.prompt.json {
+            super::stream(&tokenizer.decode(ids))?;
+            for piece in &mut *generation {
+                super::stream(&piece?.text)?;
+            }
+            super::say("")?;
+            return super::plugins::say_reports(self.prompt.seed);
+        }
+        let (text, new) = generation.collect_text()?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut report = json!({
+            "model": name,
+            "prompt_ids": ids,
+            "ids": new,
+            "text": text,
+            "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
+            "seed": self.prompt.seed,
+        });
+        if let (Some(report), serde_json::Value::Object(more)) =
+            (report.as_object_mut(), more(generation.session()))
+        {
+            report.extend(more);
+        }
+        super::plugins::note(&mut report, self.prompt.seed)?;
+        super::say_json(&report)
+    }
+
+    #[cfg(feature = "transformer")]
+    fn transformer(
+        &self,
+        name: &str,
+        model: &crate::transformer::Transformer,
+        ids: Vec<u32>,
+        hooks: &Hooks,
+    ) -> Result<()> {
+        use crate::transformer::Architecture;
+        if self.save_session.is_some() || self.load_session.is_some() || self.charges.is_some() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "saved sessions and charges belong to a graph",
+            )
+            .advice("leave them out, or use a .bril model"));
+        }
+        if let Some(width) = self.beam {
+            return self.transformer_beam(model, &ids, width);
+        }
+        if model.configuration().architecture == Architecture::Bert {
+            return self.fill(name, model, ids);
+        }
+        let begun = Instant::now();
+        let mut generation = self
+            .request(&ids, hooks)?
+            .start_transformer(model, Default::default())?;
+        self.speak(
+            name,
+            model.tokenizer(),
+            &ids,
+            begun,
+            &mut generation,
+            |session| json!({"cache": session.report()}),
+        )
+    }
+
+    #[cfg(feature = "transformer")]
+    fn transformer_beam(
+        &self,
+        model: &crate::transformer::Transformer,
+        ids: &[u32],
+        width: usize,
+    ) -> Result<()> {
+        let stops = if self.ignore_end {
+            Vec::new()
+        } else {
+            model.ends()
+        };
+        let paths = crate::transformer::beam(
+            model,
+            ids,
+            width,
+            self.prompt.tokens,
+            &stops,
+            &self.prompt.ban,
+        )?;
+        self.show_paths(model.tokenizer(), ids, &paths)
+    }
+
+    /// A model that sees both sides fills in what is masked; without a mask, masks are put at the end.
+    #[cfg(feature = "transformer")]
+    fn fill(
+        &self,
+        name: &str,
+        model: &crate::transformer::Transformer,
+        ids: Vec<u32>,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let (text, filled) = super::prompt::fill(model, &ids, self.prompt.tokens, &{
+            self.prompt.sampling(0.0)
+        })?;
+        let new: Vec<u32> = filled.iter().map(|filled| filled.token).collect();
+        let whole = model.tokenizer().decode(&text);
+        if !self.prompt.json {
+            return super::say(whole.trim_start());
+        }
+        super::say_json(&json!({
+            "model": name,
+            "prompt_ids": ids,
+            "ids": new,
+            "text": model.tokenizer().decode(&new),
+            "filled": whole,
+            "places": filled.iter().map(|filled| filled.place).collect::<Vec<_>>(),
+            "tokens_per_second": new.len() as f64 / begun.elapsed().as_secs_f64().max(1e-9),
+            "seed": self.prompt.seed,
+        }))
+    }
+
+    fn graph(&self, name: &str, model: &Model, ids: Vec<u32>, hooks: &Hooks) -> Result<()> {
+        if let Some(width) = self.beam {
+            return self.beam(model, &ids, width, hooks);
+        }
+        #[cfg(feature = "gpu")]
+        let device = self.prompt.backend.put(model, hooks)?;
+        if hooks.order.is_some() {
+            return self.grow(model, &ids, hooks);
+        }
+        let mut request = self.request(&ids, hooks)?;
+        if let Some(text) = &self.charges {
+            request = request.charges(model.charges(text)?);
         }
         if let Some(path) = &self.load_session {
             let text = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
@@ -104,51 +249,36 @@ impl Arguments {
             })?;
             request = request.resume(state);
         }
-        for &(node, energy, step) in &self.inject {
-            request = request.inject(step, node, energy);
-        }
-        for &(node, step) in &self.force {
-            request = request.force(step, node);
-        }
         #[cfg(feature = "gpu")]
         if let Some(device) = device.clone() {
             request = request.device(device, self.prompt.backend.choice().is_forced());
         }
         let begun = Instant::now();
-        let mut generation = request.start(&model)?;
-        if self.prompt.json {
-            let (text, new) = generation.collect_text()?;
-            let seconds = begun.elapsed().as_secs_f64();
-            let mut report = json!({
-                "model": name,
-                "prompt_ids": ids,
-                "ids": new,
-                "text": text,
-                "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
-                "seed": self.prompt.seed,
-            });
-            #[cfg(feature = "gpu")]
-            if let Some(device) = &device {
-                report["adapter"] = json!(device.device().report().to_string());
-                // Only where the fans do not all fit.
-                if let Some(counts) = device.page_counts() {
-                    report["pages"] = json!({
-                        "hits": counts.hits,
-                        "misses": counts.misses,
-                        "hit_rate": counts.rate(),
-                    });
+        let mut generation = request.start(model)?;
+        self.speak(
+            name,
+            model.tokenizer(),
+            &ids,
+            begun,
+            &mut generation,
+            |_| {
+                #[cfg_attr(not(feature = "gpu"), allow(unused_mut))]
+                let mut more = json!({});
+                #[cfg(feature = "gpu")]
+                if let Some(device) = &device {
+                    more["adapter"] = json!(device.device().report().to_string());
+                    // Only where the fans do not all fit.
+                    if let Some(counts) = device.page_counts() {
+                        more["pages"] = json!({
+                            "hits": counts.hits,
+                            "misses": counts.misses,
+                            "hit_rate": counts.rate(),
+                        });
+                    }
                 }
-            }
-            super::plugins::note(&mut report, self.prompt.seed)?;
-            super::say_json(&report)?;
-        } else {
-            super::stream(&model.tokenizer().decode(&ids))?;
-            for piece in &mut generation {
-                super::stream(&piece?.text)?;
-            }
-            super::say("")?;
-            super::plugins::say_reports(self.prompt.seed)?;
-        }
+                more
+            },
+        )?;
         #[cfg(feature = "gpu")]
         if let Some(error) = generation.session().device_fault() {
             super::warn(&crate::run::taken_over(error));
@@ -163,7 +293,7 @@ impl Arguments {
     }
 
     /// A text that grows both ways, where a plugin says.
-    fn grow(&self, model: &crate::Model, ids: &[u32], hooks: &crate::hook::Hooks) -> Result<()> {
+    fn grow(&self, model: &Model, ids: &[u32], hooks: &Hooks) -> Result<()> {
         let others = self.load_session.is_some()
             || self.save_session.is_some()
             || self.charges.is_some()
@@ -208,13 +338,7 @@ impl Arguments {
         super::say_json(&report)
     }
 
-    fn beam(
-        &self,
-        model: &crate::Model,
-        ids: &[u32],
-        width: usize,
-        hooks: &crate::hook::Hooks,
-    ) -> Result<()> {
+    fn beam(&self, model: &Model, ids: &[u32], width: usize, hooks: &Hooks) -> Result<()> {
         let stops: Vec<u32> = if self.ignore_end {
             Vec::new()
         } else {
@@ -244,13 +368,17 @@ impl Arguments {
                 hooks,
             )?,
         };
+        self.show_paths(model.tokenizer(), ids, &paths)
+    }
+
+    fn show_paths(&self, tokenizer: &Tokenizer, ids: &[u32], paths: &[BeamPath]) -> Result<()> {
         if self.prompt.json {
             let paths: Vec<_> = paths
                 .iter()
                 .map(|path| {
                     json!({
                         "ids": path.nodes,
-                        "text": model.tokenizer().decode(&path.nodes),
+                        "text": tokenizer.decode(&path.nodes),
                         "resistance": path.resistance,
                         "stopped": path.stopped,
                     })
@@ -260,12 +388,12 @@ impl Arguments {
             super::plugins::note(&mut report, self.prompt.seed)?;
             return super::say_json(&report);
         }
-        let prompt = model.tokenizer().decode(ids);
+        let prompt = tokenizer.decode(ids);
         for path in paths {
             super::say(format!(
                 "{:9.3}  {prompt}{}",
                 path.resistance,
-                model.tokenizer().decode(&path.nodes)
+                tokenizer.decode(&path.nodes)
             ))?;
         }
         Ok(())

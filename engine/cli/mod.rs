@@ -7,6 +7,7 @@ mod baseline;
 mod bench;
 #[cfg(feature = "gpu")]
 mod bench_device;
+mod compare;
 mod corpus;
 #[cfg(feature = "gpu")]
 mod devices;
@@ -35,6 +36,7 @@ use clap::{Parser, Subcommand};
 
 use crate::kernel::bytes::Bytes;
 use crate::model::{Model, Verify};
+use crate::run::Engine;
 use crate::{Error, ErrorKind, Result};
 
 /// The exit code after Ctrl-C: 128 and the number of SIGINT.
@@ -71,6 +73,7 @@ enum Command {
     Plugin(plugin::Arguments),
     #[cfg(feature = "gpu")]
     Devices(devices::Arguments),
+    Compare(compare::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
@@ -114,6 +117,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Plugin(command) => command.run(&arguments.plugins),
         #[cfg(feature = "gpu")]
         Command::Devices(command) => command.run(),
+        Command::Compare(command) => command.run(),
     };
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),
@@ -147,7 +151,7 @@ fn catch_interrupt() -> Result<()> {
 /// Opens the model at `path`, or the one in the program.
 fn open_model(path: Option<&Path>) -> Result<Model> {
     match (path, ENGLISH.get()) {
-        (Some(path), _) => Model::open(path, Verify::Lazy),
+        (Some(path), _) => Engine::open(path, Verify::Lazy)?.graph(),
         (None, Some(english)) => Model::from_bytes(Bytes::of_program(english)),
         (None, None) => Err(Error::new(
             ErrorKind::Input,
@@ -161,6 +165,14 @@ fn open_model(path: Option<&Path>) -> Result<Model> {
 #[cfg(feature = "gpu")]
 fn warn(text: &str) {
     eprintln!("brillm: {text}");
+}
+
+/// Opens the model of either path at `path`, or the graph in the program.
+fn open_engine(path: Option<&Path>) -> Result<Engine> {
+    match path {
+        Some(path) => Engine::open(path, Verify::Lazy),
+        None => open_model(None).map(Engine::Graph),
+    }
 }
 
 /// Writes a line to standard output.

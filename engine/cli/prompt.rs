@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::model::Model;
 use crate::path::Sampling;
-use crate::run::Request;
+use crate::run::{Engine, Request};
 use crate::signal::Start;
 use crate::{Error, ErrorKind, Result};
 
@@ -23,8 +22,8 @@ pub(super) struct PromptArguments {
     /// Token ids in place of text, for example 3,4,5.
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     prompt_ids: Option<Vec<u32>>,
-    /// The model; the English one in the program by default.
-    #[arg(long, value_name = "FILE")]
+    /// The model: a .bril file, or a folder with a config.json; the English one in the program by default.
+    #[arg(long, value_name = "PATH")]
     pub(super) model: Option<PathBuf>,
     /// New tokens at most.
     #[arg(long, default_value_t = 128, value_name = "N")]
@@ -98,23 +97,23 @@ impl PromptArguments {
     }
 
     /// Opens the model and encodes the prompt.
-    pub(super) fn open(&self) -> Result<(Model, Vec<u32>)> {
+    pub(super) fn open(&self) -> Result<(Engine, Vec<u32>)> {
         self.backend.check()?;
-        let model = super::open_model(self.model.as_deref())?;
+        let model = super::open_engine(self.model.as_deref())?;
         let ids = match (&self.prompt_ids, self.prompt.as_deref()) {
             (Some(ids), _) => ids.clone(),
             (None, Some("-")) => {
                 let text = std::io::read_to_string(std::io::stdin())
                     .map_err(|error| Error::io(error, "standard input"))?;
-                model.tokenizer().encode(&text)?
+                model.encode(&text)?
             }
-            (None, Some(text)) => model.tokenizer().encode(text)?,
+            (None, Some(text)) => model.encode(text)?,
             (None, None) => Vec::new(),
         };
         if ids.is_empty() {
             return Err(Error::new(
                 ErrorKind::Input,
-                "the prompt is empty: a signal needs a token to start at",
+                "the prompt is empty: there is no token to start at",
             )
             .advice("give at least one character, or --prompt-ids"));
         }
@@ -128,4 +127,32 @@ impl PromptArguments {
             .sampling(self.sampling(temperature))
             .start_signal(self.start.clone())
     }
+}
+
+/// Fills the masks of a text of ids; without a mask, `tokens` of them (or as many as fit) are put at the end.
+/// The text, and what was filled in, in the order of filling.
+#[cfg(feature = "transformer")]
+pub(super) fn fill(
+    model: &crate::transformer::Transformer,
+    ids: &[u32],
+    tokens: usize,
+    sampling: &Sampling,
+) -> Result<(Vec<u32>, Vec<crate::transformer::Filled>)> {
+    use crate::transformer::{SurestFirst, fill, mask_of};
+    let mask = mask_of(model)?;
+    let network = model
+        .network()
+        .ok_or_else(|| Error::new(ErrorKind::Unsupported, "only a bert fills in masks"))?;
+    let mut text = ids.to_vec();
+    let after = model.tokenizer().frame().1;
+    if !text.contains(&mask) {
+        let room = model
+            .configuration()
+            .context
+            .saturating_sub(text.len() + after.len());
+        text.extend(std::iter::repeat_n(mask, tokens.min(room)));
+    }
+    text.extend(&after);
+    let filled = fill(network, &mut text, mask, sampling, &mut SurestFirst)?;
+    Ok((text, filled))
 }

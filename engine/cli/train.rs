@@ -9,7 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
 use crate::learn::log::Record;
-use crate::learn::{Recipe, Trainer, Watcher};
+use crate::learn::{Recipe, Watcher};
+use crate::run::prepare_training;
 
 /// Trains a model as a run file says; Ctrl-C saves and leaves with code 130.
 #[derive(Args)]
@@ -39,10 +40,28 @@ pub(super) struct Arguments {
 }
 
 /// A progress bar on standard error with tokens/s, loss and the time left.
-struct Bar {
+pub(super) struct Bar {
     bar: ProgressBar,
     loss: f64,
     first: Option<u64>,
+}
+
+impl Bar {
+    pub(super) fn new(quiet: bool) -> Self {
+        Self {
+            bar: if quiet {
+                ProgressBar::hidden()
+            } else {
+                ProgressBar::new_spinner()
+            },
+            loss: 0.0,
+            first: None,
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 impl Watcher for Bar {
@@ -109,16 +128,8 @@ impl Arguments {
             .clone()
             .unwrap_or_else(|| Path::new("runs").join(&recipe.name));
         super::catch_interrupt()?;
-        let mut bar = Bar {
-            bar: if self.quiet {
-                ProgressBar::hidden()
-            } else {
-                ProgressBar::new_spinner()
-            },
-            loss: 0.0,
-            first: None,
-        };
-        let mut trainer = Trainer::prepare(recipe, &base, &folder, self.resume, &mut bar)?;
+        let mut bar = Bar::new(self.quiet);
+        let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &mut bar)?;
         #[cfg(feature = "gpu")]
         if let Some(device) = self.backend.device()?
             && let Err(error) = trainer.use_device(&device)
@@ -128,13 +139,9 @@ impl Arguments {
             }
             super::warn(&crate::run::taken_over(&error));
         }
-        bar.note(&format!(
-            "{} nodes, {} edges",
-            trainer.graph().nodes(),
-            trainer.graph().edges()
-        ));
+        bar.note(&trainer.about());
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
-        bar.bar.finish_and_clear();
+        bar.finish();
         let (cpu, wall) = (cpu.elapsed().as_secs_f64(), wall.elapsed().as_secs_f64());
         if self.json {
             let mut report = serde_json::json!({

@@ -6,13 +6,16 @@
 
 pub mod activation;
 pub mod adamw;
+pub mod attention;
 pub mod blend;
 pub mod bytes;
 pub mod element;
 pub mod energy;
 pub mod fan;
+pub mod gate;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod norm;
 pub mod pages;
 pub mod position;
 pub mod random;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::element::Element;
-use crate::learn::learner::Learner;
+use crate::learn::learner::Learns;
 use crate::model::{Container, Verify, Writer};
 use crate::{Error, ErrorKind, Result};
 
@@ -24,6 +24,9 @@ pub struct Progress {
     pub best: Option<(f64, u64)>,
     /// Validations since then.
     pub stale: u64,
+    /// What the trained thing has to remember besides its parameters.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub notes: serde_json::Value,
 }
 
 /// The name of the checkpoint of a step.
@@ -35,24 +38,20 @@ fn name(step: u64) -> String {
 ///
 /// # Errors
 /// [`ErrorKind::Io`] or [`ErrorKind::Resource`]; the earlier checkpoints are then untouched.
-pub fn save(folder: &Path, progress: &Progress, learner: &mut Learner, keep: usize) -> Result<()> {
+pub fn save(
+    folder: &Path,
+    progress: &Progress,
+    learner: &mut dyn Learns,
+    keep: usize,
+) -> Result<()> {
     let metadata = serde_json::to_value(progress).map_err(|error| {
         Error::new(ErrorKind::Numeric, "the progress cannot be written").because(error)
     })?;
     let mut writer = Writer::create(&folder.join(name(progress.step)), metadata)?;
-    let shapes: Vec<(&'static str, usize)> = learner
-        .parameters()
-        .iter()
-        .map(|parameter| (parameter.name, parameter.value.len()))
-        .collect();
-    for (index, &(name, length)) in shapes.iter().enumerate() {
-        writer.values(
-            name,
-            Element::F32,
-            &[length],
-            &learner.parameters()[index].value,
-        )?;
-        let moments = &learner.moments()[index];
+    let (parameters, moments) = learner.state();
+    for (parameter, moments) in parameters.iter().zip(moments) {
+        let (name, length) = (&parameter.name, parameter.value.len());
+        writer.values(name, Element::F32, &[length], &parameter.value)?;
         writer.values(
             &format!("{name}.first"),
             Element::F32,
@@ -80,7 +79,7 @@ pub fn save(folder: &Path, progress: &Progress, learner: &mut Learner, keep: usi
 ///
 /// # Errors
 /// [`ErrorKind::Checksum`] or another of [`Container::open`] when every checkpoint is damaged.
-pub fn load(folder: &Path, learner: &mut Learner) -> Result<Option<Progress>> {
+pub fn load(folder: &Path, learner: &mut dyn Learns) -> Result<Option<Progress>> {
     let mut last = None;
     for path in list(folder)?.iter().rev() {
         match read(path, learner) {
@@ -91,21 +90,19 @@ pub fn load(folder: &Path, learner: &mut Learner) -> Result<Option<Progress>> {
     last.map_or(Ok(None), Err)
 }
 
-fn read(path: &Path, learner: &mut Learner) -> Result<Progress> {
+fn read(path: &Path, learner: &mut dyn Learns) -> Result<Progress> {
     let container = Container::open(path, Verify::Whole)?;
     let place = |error: Error| error.at(path.display());
-    let progress = serde_json::from_value(container.metadata().clone()).map_err(|error| {
-        place(Error::new(
-            ErrorKind::Format,
-            format!("not a checkpoint: {error}"),
-        ))
-    })?;
-    let count = learner.parameters().len();
-    for index in 0..count {
-        let (name, length) = {
-            let parameters = learner.parameters();
-            (parameters[index].name, parameters[index].value.len())
-        };
+    let progress: Progress =
+        serde_json::from_value(container.metadata().clone()).map_err(|error| {
+            place(Error::new(
+                ErrorKind::Format,
+                format!("not a checkpoint: {error}"),
+            ))
+        })?;
+    let (parameters, moments) = learner.state();
+    for (parameter, moments) in parameters.into_iter().zip(moments) {
+        let (name, length) = (&parameter.name, parameter.value.len());
         let values = |suffix: &str| -> Result<Vec<f32>> {
             let block = container.require(&format!("{name}{suffix}"))?;
             let values = block.typed::<f32>()?.to_vec();
@@ -124,10 +121,11 @@ fn read(path: &Path, learner: &mut Learner) -> Result<Progress> {
             values(".first").map_err(place)?,
             values(".second").map_err(place)?,
         );
-        learner.parameters()[index].value = value;
-        learner.moments()[index].first = first;
-        learner.moments()[index].second = second;
+        parameter.value = value;
+        moments.first = first;
+        moments.second = second;
     }
+    learner.restore(&progress.notes).map_err(place)?;
     Ok(progress)
 }
 

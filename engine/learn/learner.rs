@@ -1,5 +1,9 @@
 //! One learner for both edge forms, as the training loop sees it.
 
+use std::path::Path;
+
+use serde_json::Value;
+
 use crate::graph::TokenGraph;
 use crate::kernel::pages;
 use crate::kernel::table::Table;
@@ -12,6 +16,76 @@ use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
 use crate::signal::{EdgeForm, Profile, Weights};
 use crate::{Error, ErrorKind, Result};
+
+/// What the training loop trains: a graph, or a model of the comparison path.
+pub trait Learns {
+    /// One step, numbered from 1. Returns the loss before it and the gradient's norm, if it is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] when the loss is no longer finite; nothing has moved then.
+    fn learn(&mut self, batch: &mut Batch, train: &Train, step: u64)
+    -> Result<(Loss, Option<f64>)>;
+
+    /// The loss on held-out text, without learning.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] when arithmetic fails.
+    fn loss(&mut self, batch: &Batch) -> Result<Loss>;
+
+    /// All parameters and their moments, in the same order.
+    fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]);
+
+    /// What a checkpoint keeps besides.
+    fn notes(&self) -> Value {
+        Value::Null
+    }
+
+    /// Goes on from parameters that a checkpoint has put into [`Self::state`], and from its notes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] when the notes are not this learner's.
+    fn restore(&mut self, notes: &Value) -> Result<()> {
+        let _ = notes;
+        Ok(())
+    }
+
+    /// Learns on a device from here on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where this learner knows no device; [`ErrorKind::Resource`] when it does not fit.
+    #[cfg(feature = "gpu")]
+    fn use_device(&mut self, device: &crate::kernel::gpu::Device) -> Result<()> {
+        let _ = device;
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "networks of the comparison path train on the processor",
+        )
+        .advice("use --backend cpu or auto"))
+    }
+
+    /// Brings the parameters and moments back from where they are, so that [`Self::state`] holds them.
+    ///
+    /// # Errors
+    /// Those of a device, where one is used.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Writes the model as it is now; `training` is the record of how it was made.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] when a parameter is not finite; [`ErrorKind::Io`] or [`ErrorKind::Resource`].
+    fn save(&mut self, path: &Path, training: Value) -> Result<()>;
+
+    /// The name that a model is saved by, `best` for example, as a file or folder.
+    fn file(&self, stem: &str) -> String;
+
+    /// How large it is, in a few words.
+    fn about(&self) -> String;
+
+    /// Targets that a prediction chooses among, `V`.
+    fn candidates(&self) -> usize;
+}
 
 /// The parameters of a run with their moments.
 pub struct Learner {
@@ -63,6 +137,11 @@ impl Learner {
     /// The moments, in the same order.
     pub fn moments(&mut self) -> &mut [Moments<f32>] {
         &mut self.moments
+    }
+
+    /// Both at once.
+    pub fn both(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]) {
+        (self.form.parameters(), &mut self.moments)
     }
 
     /// Loss without learning.

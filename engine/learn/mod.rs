@@ -15,8 +15,10 @@ pub mod data;
 #[cfg(feature = "gpu")]
 pub mod device;
 mod dropout;
+pub mod graph_learner;
 pub mod learner;
 pub mod log;
+mod network_recipe;
 pub mod own;
 pub mod parameter;
 #[cfg(feature = "cli")]
@@ -28,5 +30,6 @@ mod residual;
 mod tensorboard;
 mod trainer;
 
+pub use learner::Learns;
 pub use recipe::Recipe;
-pub use trainer::{Outcome, Trainer, Watcher};
+pub use trainer::{Maker, Outcome, Trainer, Watcher};

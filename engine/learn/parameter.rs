@@ -1,5 +1,7 @@
 //! What is learned: named arrays with their gradients.
 
+use std::borrow::Cow;
+
 use crate::kernel::pages;
 use crate::kernel::real::Real;
 
@@ -16,7 +18,7 @@ pub enum Touched {
 #[derive(Clone, Debug)]
 pub struct Parameter<R> {
     /// The block name in the model file, for example `node.target`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Rows and columns.
     pub shape: [usize; 2],
     /// The master weights. `[rows, columns]`
@@ -31,13 +33,17 @@ pub struct Parameter<R> {
 
 impl<R: Real> Parameter<R> {
     /// A parameter whose values are made by `fill`, row by row.
-    pub fn new(name: &'static str, shape: [usize; 2], mut fill: impl FnMut() -> f64) -> Self {
+    pub fn new(
+        name: impl Into<Cow<'static, str>>,
+        shape: [usize; 2],
+        mut fill: impl FnMut() -> f64,
+    ) -> Self {
         let length = shape[0] * shape[1];
         let mut value = vec![R::zero(); length];
         pages::prefer_large(&mut value);
         value.fill_with(|| R::of(fill()));
         Self {
-            name,
+            name: name.into(),
             shape,
             value,
             gradient: vec![R::zero(); length],

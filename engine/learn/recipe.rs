@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::learn::adamw::{AdamMode, AdamW};
+pub use crate::learn::network_recipe::{Kind, NetworkRecipe, Style};
 use crate::signal::{EdgeForm, Profile};
 use crate::text::CorpusFormat;
 use crate::{Error, ErrorKind, Result};
@@ -24,8 +25,14 @@ pub struct Recipe {
     /// Seed of everything random.
     #[serde(default = "one")]
     pub seed: u64,
+    /// What is trained.
+    #[serde(default, skip_serializing_if = "Kind::is_graph")]
+    pub kind: Kind,
     /// The text.
     pub data: Data,
+    /// The shape of a gpt, bert or lstm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkRecipe>,
     /// The graph.
     #[serde(default)]
     pub graph: GraphRecipe,
@@ -414,6 +421,16 @@ impl Recipe {
         }
         if train.log_every == 0 || train.checkpoint_every == 0 || train.checkpoints == 0 {
             return fault("train.log-every, checkpoint-every and checkpoints must be at least 1");
+        }
+        if self.kind != Kind::Graph {
+            if !self.profile.is_empty() {
+                return fault("[profile] belongs to a graph; a gpt, bert or lstm has [network]");
+            }
+            let network = self.network.clone().unwrap_or_default();
+            return network.check(self.kind, train);
+        }
+        if self.network.is_some() {
+            return fault("[network] belongs to kind = \"gpt\", \"bert\" or \"lstm\"");
         }
         if train.negatives > 0 && self.profile()?.form == EdgeForm::Composed {
             return fault(

@@ -4,20 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::graph::{GraphBuilder, NodeId, TokenGraph};
-use crate::kernel::random::Random;
-use crate::learn::batch::{Batch, Candidates, Order, Sampler};
+use crate::learn::batch::{Batch, Order, Sampler};
 use crate::learn::charges::{self, FittedCharges};
 use crate::learn::checkpoint::{self, Progress};
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
-use crate::learn::learner::Learner;
+use crate::learn::graph_learner::GraphLearner;
+use crate::learn::learner::Learns;
 use crate::learn::log::{Record, RunLog, Training, Validation};
-use crate::learn::prior::Prior;
-use crate::learn::recipe::{NegativeKind, Recipe};
+use crate::learn::recipe::{Kind, Recipe};
 use crate::measure::Perplexity;
-use crate::model::{Metadata, Model, Verify};
-use crate::signal::{Mechanism, Profile};
+use crate::model::{Model, Verify};
 use crate::{Error, ErrorKind, Result};
 
 /// Windows validated together.
@@ -53,18 +50,16 @@ pub struct Outcome {
     pub cancelled: bool,
 }
 
+/// Makes what a recipe trains, out of its text.
+pub type Maker<'a> = &'a dyn Fn(&Recipe, &TokenData, &Sampler) -> Result<Box<dyn Learns>>;
+
 /// A run, ready to go.
 pub struct Trainer {
     recipe: Recipe,
-    profile: Profile,
     folder: PathBuf,
     data: TokenData,
-    graph: TokenGraph,
-    prior: Prior<f32>,
     sampler: Sampler,
-    learner: Learner,
-    #[cfg(feature = "gpu")]
-    device: Option<crate::learn::device::DeviceLearner>,
+    learner: Box<dyn Learns>,
     progress: Progress,
     log: RunLog,
     begun: Instant,
@@ -84,7 +79,31 @@ impl Trainer {
         resume: bool,
         watcher: &mut dyn Watcher,
     ) -> Result<Self> {
-        let profile = recipe.profile()?;
+        if recipe.kind != Kind::Graph {
+            return Err(
+                Error::new(ErrorKind::Unsupported, "the recipe trains no graph")
+                    .at(&recipe.name)
+                    .advice("prepare it through the room `run`"),
+            );
+        }
+        let make: Maker<'_> = &|recipe, data, sampler| {
+            Ok(Box::new(GraphLearner::new(recipe, data, sampler)?) as Box<dyn Learns>)
+        };
+        Self::prepare_with(recipe, base, folder, resume, watcher, make)
+    }
+
+    /// As [`Self::prepare`], for whatever `make` makes.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`], and those of `make`.
+    pub fn prepare_with(
+        recipe: Recipe,
+        base: &Path,
+        folder: &Path,
+        resume: bool,
+        watcher: &mut dyn Watcher,
+        make: Maker<'_>,
+    ) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
         let stored = folder.join("run.json");
         let own = serde_json::to_string_pretty(&recipe).map_err(|error| {
@@ -110,25 +129,11 @@ impl Trainer {
             checkpoint::write_whole(&stored, own.as_bytes())?;
         }
         let data = TokenData::prepare(&recipe, base, folder, &mut |text| watcher.note(text))?;
-        watcher.note("building the graph");
-        let mut builder = GraphBuilder::new(data.tokenizer.vocabulary().len())
-            .minimum_count(recipe.graph.minimum_count);
-        if let Some(fan) = recipe.graph.maximum_fan {
-            builder = builder.maximum_fan(fan);
-        }
-        builder.walk(data.train().iter().copied())?;
-        let mut graph = builder.build()?;
-        let owns = profile.form == crate::signal::EdgeForm::Own || profile.residual.is_some();
-        graph.set_own_minimum(if owns {
-            recipe.graph.own_minimum_count
-        } else {
-            u32::MAX
-        });
+        watcher.note("building the model");
         let train = &recipe.train;
-        let folds = if profile.static_resistance {
-            train.folds
-        } else {
-            0
+        let folds = match recipe.kind == Kind::Graph && recipe.profile()?.static_resistance {
+            true => train.folds,
+            false => 0,
         };
         let sampler = Sampler::new(
             recipe.seed,
@@ -138,10 +143,9 @@ impl Trainer {
             train.block,
             folds,
         );
-        let prior = Prior::new(&graph, &sampler.held_out(&graph, data.train()));
-        let mut learner = Learner::new(&profile, &graph, train.dropout, recipe.seed);
+        let mut learner = make(&recipe, &data, &sampler)?;
         let progress = match resume {
-            true => checkpoint::load(folder, &mut learner)?.unwrap_or_default(),
+            true => checkpoint::load(folder, &mut *learner)?.unwrap_or_default(),
             false => Progress::default(),
         };
         let logged = folder.join(crate::learn::log::JSON_FILE).exists();
@@ -153,15 +157,10 @@ impl Trainer {
         let folder = folder.to_path_buf();
         Ok(Self {
             recipe,
-            profile,
             folder,
             data,
-            graph,
-            prior,
             sampler,
             learner,
-            #[cfg(feature = "gpu")]
-            device: None,
             progress,
             log,
             begun: Instant::now(),
@@ -171,44 +170,43 @@ impl Trainer {
     /// Trains on a device from here on.
     ///
     /// # Errors
-    /// [`ErrorKind::Resource`] when the learner does not fit there.
+    /// As [`Learns::use_device`].
     #[cfg(feature = "gpu")]
     pub fn use_device(&mut self, device: &crate::kernel::gpu::Device) -> Result<()> {
-        self.device = Some(crate::learn::device::DeviceLearner::new(
-            device,
-            &self.profile,
-            &self.graph,
-            &self.prior,
-            &mut self.learner,
-            &self.recipe.train,
-            self.recipe.seed,
-        )?);
-        Ok(())
+        self.learner.use_device(device)
     }
 
-    /// Takes one step where the parameters are.
-    fn learn(&mut self, batch: &Batch, step: u64) -> Result<(Loss, Option<f64>)> {
-        let train = &self.recipe.train;
-        #[cfg(feature = "gpu")]
-        if let Some(device) = &mut self.device {
-            return device.learn(&self.graph, batch, train, step);
+    /// How large what is trained is, in a few words.
+    pub fn about(&self) -> String {
+        self.learner.about()
+    }
+
+    /// The tokens of the run.
+    pub fn data(&self) -> &TokenData {
+        &self.data
+    }
+
+    /// What is trained.
+    pub fn learner(&mut self) -> &mut dyn Learns {
+        &mut *self.learner
+    }
+
+    /// Takes so many steps to see how fast they are, and returns the tokens learned. What is learned is kept
+    /// nowhere: prepare the run anew afterwards.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn pace(&mut self, steps: u64) -> Result<u64> {
+        let train = self.recipe.train.clone();
+        let mut order = Order::default();
+        for _ in 0..steps {
+            let mut batch = self
+                .sampler
+                .batch(self.data.train(), self.progress.step, &mut order);
+            self.progress.step += 1;
+            self.learner.learn(&mut batch, &train, self.progress.step)?;
         }
-        self.learner
-            .learn(&self.graph, &self.prior, batch, train, step)
-    }
-
-    /// Brings the parameters back from where they are.
-    fn bring_back(&mut self) -> Result<()> {
-        #[cfg(feature = "gpu")]
-        if let Some(device) = &self.device {
-            device.download(&mut self.learner)?;
-        }
-        Ok(())
-    }
-
-    /// The graph that was built.
-    pub fn graph(&self) -> &TokenGraph {
-        &self.graph
+        Ok(steps * (train.batch * train.steps) as u64)
     }
 
     /// Trains to the end, or until `cancel` is set; then a checkpoint is saved.
@@ -232,9 +230,8 @@ impl Trainer {
             let mut batch = self
                 .sampler
                 .batch(self.data.train(), self.progress.step, &mut order);
-            self.add_candidates(&mut batch);
             let step = self.progress.step + 1;
-            let (loss, norm) = self.learn(&batch, step)?;
+            let (loss, norm) = self.learner.learn(&mut batch, &train, step)?;
             self.progress.step = step;
             self.progress.nats += loss.nats;
             self.progress.tokens += loss.tokens as u64;
@@ -266,11 +263,12 @@ impl Trainer {
             if step % train.checkpoint_every == 0 || step == total || stop || cancelled {
                 // The log first: a checkpoint is never ahead of it.
                 self.log.sync()?;
-                self.bring_back()?;
+                self.learner.settle()?;
+                self.progress.notes = self.learner.notes();
                 checkpoint::save(
                     &self.folder,
                     &self.progress,
-                    &mut self.learner,
+                    &mut *self.learner,
                     train.checkpoints,
                 )?;
             }
@@ -278,20 +276,19 @@ impl Trainer {
                 break;
             }
         }
-        let best = self.folder.join("best.bril");
-        let model = self.folder.join("model.bril");
+        let best = self.folder.join(self.learner.file("best"));
+        let model = self.folder.join(self.learner.file("model"));
         // With validation the best model is the result; without, the last one.
         if self.progress.best.is_some() && best.exists() {
-            let bytes = std::fs::read(&best).map_err(|error| Error::io(error, best.display()))?;
-            checkpoint::write_whole(&model, &bytes)?;
+            copy(&best, &model)?;
         } else {
-            self.model()?.save(&model)?;
+            self.save(&model)?;
         }
         let charges = match train.charges && !cancelled {
             true => Some(self.fit_charges(&model, watcher)?),
             false => None,
         };
-        let parameters = self.learner.parameters();
+        let (parameters, _) = self.learner.state();
         let parameters = parameters.iter().map(|one| one.value.len()).sum();
         Ok(Outcome {
             model,
@@ -327,7 +324,7 @@ impl Trainer {
     fn validate(&mut self, step: u64, per_step: u64, watcher: &mut dyn Watcher) -> Result<bool> {
         let loss = self.validation_loss()?;
         let perplexity = loss.mean().exp();
-        let mut measured = Perplexity::new(self.graph.nodes() as u64);
+        let mut measured = Perplexity::new(self.learner.candidates() as u64);
         measured.add_sum(loss.nats, loss.tokens as u64);
         let seconds = self.begun.elapsed().as_secs_f64();
         let record = Record::Validation(Validation::new(step, step * per_step, &measured, seconds));
@@ -336,7 +333,8 @@ impl Trainer {
         if self.progress.best.is_none_or(|(best, _)| perplexity < best) {
             self.progress.best = Some((perplexity, step));
             self.progress.stale = 0;
-            self.model()?.save(&self.folder.join("best.bril"))?;
+            let best = self.folder.join(self.learner.file("best"));
+            self.save(&best)?;
         } else {
             self.progress.stale += 1;
         }
@@ -355,22 +353,14 @@ impl Trainer {
         range.map(|window| window * steps).collect()
     }
 
-    fn loss(&mut self, batch: &Batch) -> Result<Loss> {
-        #[cfg(feature = "gpu")]
-        if let Some(device) = &mut self.device {
-            return device.loss(&self.graph, batch);
-        }
-        Ok(self.learner.loss(&self.graph, &self.prior, batch))
-    }
-
     /// The loss on the validation text, state reset at each window.
     ///
     /// # Errors
-    /// Those of a device, where one is used.
+    /// [`ErrorKind::Numeric`] when arithmetic fails; those of a device, where one is used.
     pub fn validation_loss(&mut self) -> Result<Loss> {
         let steps = self.recipe.train.steps;
         let mut loss = Loss::default();
-        for group in self.windows().chunks(WINDOWS) {
+        for (index, group) in self.windows().chunks(WINDOWS).enumerate() {
             let validation = self.data.validation();
             let tokens = group
                 .iter()
@@ -381,114 +371,48 @@ impl Trainer {
                 steps,
                 folds: vec![0; group.len()],
                 candidates: None,
-                index: 0,
+                index: index as u64,
             };
-            let part = self.loss(&batch)?;
+            let part = self.learner.loss(&batch)?;
             loss.nats += part.nats;
             loss.tokens += part.tokens;
         }
         Ok(loss)
     }
 
-    /// The model as it is now.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Numeric`] when a parameter is not finite.
-    pub fn model(&mut self) -> Result<Model> {
-        self.bring_back()?;
-        let weights = self.learner.weights(&self.profile, &self.graph)?;
-        let mechanism = Mechanism::new(self.profile.clone(), self.graph.clone(), weights)?;
-        let metadata = Metadata {
-            name: self.recipe.name.clone(),
-            licence: self.recipe.licence.clone(),
-            profile: self.profile.clone(),
-            own_minimum: self.graph.own_minimum(),
-            charges: None,
-            training: serde_json::json!({
-                "about": self.recipe.about,
-                "recipe": self.recipe,
-                "sources": self.data.sources,
-                "train_tokens": self.data.train().len(),
-                "step": self.progress.step,
-                "validation": self.progress.best.map(|(perplexity, step)| serde_json::json!({
-                    "perplexity": perplexity, "step": step, "tokens": self.data.validation().len(),
-                })),
-                "version": env!("CARGO_PKG_VERSION"),
-            }),
-        };
-        Model::new(metadata, self.data.tokenizer.clone(), mechanism)
-    }
-
-    /// Draws the negatives of every prediction, where the recipe samples them.
-    fn add_candidates(&self, batch: &mut Batch) {
-        let train = &self.recipe.train;
-        if train.negatives == 0 {
-            return;
-        }
-        let count = train.negatives.min(self.graph.nodes() - 1);
-        let mut targets = Vec::with_capacity(batch.sequences() * batch.steps * (count + 1));
-        for sequence in 0..batch.sequences() {
-            let tokens = batch.sequence(sequence);
-            for step in 0..batch.steps {
-                let row = (sequence * batch.steps + step) as u64;
-                targets.push(tokens[step + 1]);
-                match train.negative_kind {
-                    NegativeKind::Frequent => frequent(
-                        &self.graph,
-                        tokens[step],
-                        tokens[step + 1],
-                        count,
-                        &mut targets,
-                    ),
-                    NegativeKind::Uniform => {
-                        let mut random =
-                            Random::stream(self.recipe.seed ^ 0x6e65_6761, batch.index, row);
-                        let nodes = self.graph.nodes() as u64;
-                        let mut drawn = std::collections::BTreeSet::new();
-                        while drawn.len() < count {
-                            let node = random.below(nodes) as u32;
-                            if node != tokens[step + 1] {
-                                drawn.insert(node);
-                            }
-                        }
-                        targets.extend(drawn);
-                    }
-                }
-            }
-        }
-        batch.candidates = Some(Candidates {
-            targets,
-            count: count + 1,
+    /// Writes the model as it is now.
+    fn save(&mut self, path: &Path) -> Result<()> {
+        let training = serde_json::json!({
+            "about": self.recipe.about,
+            "recipe": self.recipe,
+            "sources": self.data.sources,
+            "train_tokens": self.data.train().len(),
+            "step": self.progress.step,
+            "validation": self.progress.best.map(|(perplexity, step)| serde_json::json!({
+                "perplexity": perplexity, "step": step, "tokens": self.data.validation().len(),
+            })),
+            "version": env!("CARGO_PKG_VERSION"),
         });
+        self.learner.save(path, training)
     }
 }
 
-/// The most walked targets of `source` besides `true_target`, then the lowest ids: as the authors' table lists them.
-fn frequent(
-    graph: &TokenGraph,
-    source: u32,
-    true_target: u32,
-    count: usize,
-    targets: &mut Vec<u32>,
-) {
-    let fan = graph.fan(NodeId(source));
-    let mut ranked: Vec<(u32, u32)> = fan
-        .counts
-        .iter()
-        .zip(fan.targets)
-        .map(|(&count, &target)| (count, target))
-        .collect();
-    ranked.sort_unstable_by_key(|&(count, target)| (std::cmp::Reverse(count), target));
-    let mut left = count;
-    for (_, target) in ranked
-        .into_iter()
-        .filter(|&(_, target)| target != true_target)
-        .take(count)
-    {
-        targets.push(target);
-        left -= 1;
+/// Copies a model: a file, or a folder of files with the one that makes it a model last.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let place = |error| Error::io(error, to.display());
+    if !from.is_dir() {
+        let bytes = std::fs::read(from).map_err(|error| Error::io(error, from.display()))?;
+        return checkpoint::write_whole(to, &bytes);
     }
-    let others = (0..graph.nodes() as u32)
-        .filter(|&node| node != true_target && fan.position(node).is_none());
-    targets.extend(others.take(left));
+    std::fs::create_dir_all(to).map_err(place)?;
+    let mut files: Vec<PathBuf> = std::fs::read_dir(from)
+        .map_err(place)?
+        .map(|entry| entry.map(|entry| entry.path()).map_err(place))
+        .collect::<Result<_>>()?;
+    files.sort_by_key(|path| path.ends_with("config.json"));
+    for file in files {
+        let bytes = std::fs::read(&file).map_err(|error| Error::io(error, file.display()))?;
+        checkpoint::write_whole(&to.join(file.file_name().unwrap_or_default()), &bytes)?;
+    }
+    Ok(())
 }

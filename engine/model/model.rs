@@ -250,6 +250,11 @@ impl Model {
         &self.tokenizer
     }
 
+    /// The same, to be kept.
+    pub fn shared_tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
     /// The graph with its weights.
     pub fn mechanism(&self) -> &Arc<Mechanism> {
         &self.mechanism

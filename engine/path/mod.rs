@@ -13,6 +13,7 @@ mod charge;
 mod decoder;
 mod sampling;
 mod session;
+mod walk;
 
 pub use asking::Asking;
 #[cfg(feature = "gpu")]
@@ -23,3 +24,4 @@ pub use charge::Charges;
 pub use decoder::{Decoder, Nearest};
 pub use sampling::{Sampling, draw, likeliest};
 pub use session::{Session, SessionState};
+pub use walk::Walk;

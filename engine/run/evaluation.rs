@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::hook::Hooks;
+use crate::measure::Perplexity;
 use crate::path::{Asking, Charges, Sampling, Session};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
@@ -161,6 +162,16 @@ pub fn evaluate_stream(
         tokens.len() - from.max(1),
         mechanism.nodes(),
     ))
+}
+
+impl From<Perplexity> for Evaluation {
+    fn from(measured: Perplexity) -> Self {
+        Self::of(
+            measured.nats(),
+            measured.tokens() as usize,
+            measured.candidates() as usize,
+        )
+    }
 }
 
 /// The windows that lie within the text.

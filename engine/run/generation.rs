@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::hook::Hooks;
 use crate::model::{ChargeSettings, Model};
-use crate::path::{Asking, Sampling, Session, SessionState};
+use crate::path::{Asking, Sampling, Session, SessionState, Walk};
 use crate::signal::Start;
-use crate::text::Decoder;
+use crate::text::{Decoder, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
 /// Tokens that a device decodes in one submission: text still streams, and the way back is seldom gone.
@@ -35,6 +35,8 @@ pub enum Finish {
     Cancelled,
     /// No node was left to choose: all were banned.
     Exhausted,
+    /// The model has no place for another token.
+    Context,
 }
 
 /// What to generate and how; [`Self::start`] begins.
@@ -186,20 +188,8 @@ impl Request {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
         }
         let mechanism = model.mechanism().clone();
+        self.check_nodes(mechanism.nodes())?;
         let asking = Asking::new(&self.hooks, 0).map(|asking| asking.cancel(self.cancel.clone()));
-        let nodes = self.injections.iter().map(|one| one.1);
-        if let Some(node) = nodes
-            .chain(self.forced.values().copied())
-            .find(|&node| node as usize >= mechanism.nodes())
-        {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!(
-                    "token {node} is outside the vocabulary of {}",
-                    mechanism.nodes()
-                ),
-            ));
-        }
         let mut session = match self.state {
             Some(state) => {
                 let mut session = Session::restore_asking(mechanism, state, self.sampling, asking)?;
@@ -224,20 +214,80 @@ impl Request {
             }
             session.use_device(device, self.tokens.clamp(1, CHUNK), forced)?;
         }
-        let end = if self.ignore_end {
-            None
+        let ends = if self.ignore_end {
+            Vec::new()
         } else {
-            model.tokenizer().vocabulary().stop()
+            model.tokenizer().vocabulary().stop().into_iter().collect()
         };
         Ok(Generation {
-            model: model.clone(),
+            tokenizer: model.shared_tokenizer().clone(),
             session,
             done: 0,
             left: self.tokens,
             injections: self.injections,
             forced: self.forced,
             stops: self.stops,
-            end,
+            ends,
+            cancel: self.cancel,
+            decoder: Decoder::default(),
+            held: String::new(),
+            finish: None,
+        })
+    }
+
+    /// Whether every forced or lit node is one of `nodes`.
+    fn check_nodes(&self, nodes: usize) -> Result<()> {
+        let lit = self.injections.iter().map(|one| one.1);
+        match lit
+            .chain(self.forced.values().copied())
+            .find(|&node| node as usize >= nodes)
+        {
+            None => Ok(()),
+            Some(node) => Err(Error::new(
+                ErrorKind::Input,
+                format!("token {node} is outside the vocabulary of {nodes}"),
+            )),
+        }
+    }
+
+    /// Begins on a model of the comparison path, with what a technique decides about its cache.
+    ///
+    /// # Errors
+    /// As [`crate::transformer::Session::begin_with`]; [`ErrorKind::Unsupported`] for what only a graph has: a
+    /// start signal, charges, a saved session.
+    #[cfg(feature = "transformer")]
+    pub fn start_transformer(
+        self,
+        model: &crate::transformer::Transformer,
+        options: crate::transformer::SessionOptions,
+    ) -> Result<Generation<crate::transformer::Session>> {
+        if self.stops.iter().any(String::is_empty) {
+            return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
+        }
+        if self.charges.is_some() || self.state.is_some() || self.start != Start::Profile {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "start signals, charges and saved sessions belong to a graph",
+            )
+            .advice("leave them out, or use a .bril model"));
+        }
+        self.check_nodes(model.configuration().vocabulary)?;
+        let ends = if self.ignore_end {
+            Vec::new()
+        } else {
+            model.ends()
+        };
+        let session =
+            crate::transformer::Session::begin_with(model, &self.prompt, self.sampling, options)?;
+        Ok(Generation {
+            tokenizer: model.tokenizer().clone(),
+            session,
+            done: 0,
+            left: self.tokens,
+            injections: self.injections,
+            forced: self.forced,
+            stops: self.stops,
+            ends,
             cancel: self.cancel,
             decoder: Decoder::default(),
             held: String::new(),
@@ -258,15 +308,15 @@ impl Request {
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Generation {
-    model: Model,
-    session: Session,
+pub struct Generation<W = Session> {
+    tokenizer: Arc<Tokenizer>,
+    session: W,
     done: usize,
     left: usize,
     injections: Vec<(usize, u32, f32)>,
     forced: BTreeMap<usize, u32>,
     stops: Vec<String>,
-    end: Option<u32>,
+    ends: Vec<u32>,
     cancel: Option<Arc<AtomicBool>>,
     decoder: Decoder,
     /// Text held back because it may be the beginning of a stop string.
@@ -274,9 +324,9 @@ pub struct Generation {
     finish: Option<Finish>,
 }
 
-impl Generation {
+impl<W: Walk> Generation<W> {
     /// The session, to look at, to inject energy into, or to save.
-    pub fn session(&mut self) -> &mut Session {
+    pub fn session(&mut self) -> &mut W {
         &mut self.session
     }
 
@@ -312,6 +362,10 @@ impl Generation {
             self.finish = Some(Finish::Length);
             return Ok(None);
         }
+        if self.session.is_full() {
+            self.finish = Some(Finish::Context);
+            return Ok(None);
+        }
         for &(_, node, energy) in self.injections.iter().filter(|one| one.0 == self.done) {
             self.session.inject(node, energy)?;
         }
@@ -329,12 +383,12 @@ impl Generation {
             },
         };
         self.done += 1;
-        if Some(id) == self.end {
+        if self.ends.contains(&id) {
             self.finish = Some(Finish::Stop);
             return Ok(None);
         }
         self.left -= 1;
-        let mut text = self.decoder.push(self.model.tokenizer(), id);
+        let mut text = self.decoder.push(&self.tokenizer, id);
         if self.left == 0 {
             text.push_str(&self.decoder.finish());
         }
@@ -377,7 +431,7 @@ impl Generation {
     }
 }
 
-impl Iterator for Generation {
+impl<W: Walk> Iterator for Generation<W> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -392,7 +446,7 @@ impl Iterator for Generation {
             // The end token came while text was held back: it is given out with no token of its own.
             let text = std::mem::take(&mut self.held);
             return Some(Ok(Piece {
-                id: self.session.flow().node,
+                id: self.session.token(),
                 text,
             }));
         }

@@ -7,17 +7,23 @@
 #[cfg(feature = "gpu")]
 mod backend;
 mod canvas;
+mod engine;
 mod evaluation;
 mod generation;
 mod references;
+mod speed;
+mod training;
 
 #[cfg(feature = "gpu")]
 pub(crate) use backend::taken_over;
 #[cfg(feature = "gpu")]
 pub use backend::{BackendChoice, device_for, mechanism_on};
 pub use canvas::{Grown, Placed, grow};
+pub use engine::Engine;
 #[cfg(feature = "gpu")]
 pub use evaluation::evaluate_windows_on;
 pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
 pub use generation::{Finish, Generation, Piece, Request};
 pub use references::{Speaker, write_records};
+pub use speed::FlowSpeed;
+pub use training::prepare_training;

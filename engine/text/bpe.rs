@@ -90,10 +90,13 @@ pub(crate) fn train(
 pub(crate) fn load(json: &[u8]) -> Result<tokenizers::Tokenizer> {
     let mut tokenizer = tokenizers::Tokenizer::from_bytes(json)
         .map_err(|error| fault("this is not a tokenizer.json", &error))?;
-    if !matches!(tokenizer.get_model(), ModelWrapper::BPE(_)) {
+    if !matches!(
+        tokenizer.get_model(),
+        ModelWrapper::BPE(_) | ModelWrapper::WordPiece(_)
+    ) {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            "only BPE models are read from a tokenizer.json",
+            "only BPE and WordPiece models are read from a tokenizer.json",
         ));
     }
     tokenizer.with_padding(None);
@@ -136,7 +139,7 @@ pub(crate) fn vocabulary(tokenizer: &tokenizers::Tokenizer) -> Result<Vocabulary
             if special.contains(&(id as u32)) {
                 Vec::new()
             } else {
-                token_bytes(token)
+                piece_bytes(tokenizer.get_model(), token)
             }
         })
         .collect();
@@ -151,16 +154,63 @@ pub(crate) fn vocabulary(tokenizer: &tokenizers::Tokenizer) -> Result<Vocabulary
             .unk_token
             .as_deref()
             .and_then(|token| position(&[token])),
+        ModelWrapper::WordPiece(model) => position(&[model.unk_token.as_str()]),
         _ => None,
     };
-    let stop = position(&[END, "<|endoftext|>", "</s>", "<|end_of_text|>"]);
+    let stop = position(&[END, "<|endoftext|>", "</s>", "<|end_of_text|>", "[SEP]"]);
     Vocabulary::new(tokens, bytes, unknown, stop)
+}
+
+/// What a token decodes to, by the kind of its model.
+fn piece_bytes(model: &ModelWrapper, token: &str) -> Vec<u8> {
+    match model {
+        ModelWrapper::WordPiece(model) => {
+            match token.strip_prefix(&model.continuing_subword_prefix) {
+                Some(rest) => rest.as_bytes().to_vec(),
+                None => format!(" {token}").into_bytes(),
+            }
+        }
+        // SentencePiece's alphabet: ▁ is a space, <0x0A> a byte.
+        ModelWrapper::BPE(model) if model.byte_fallback => token
+            .strip_prefix("<0x")
+            .and_then(|digits| u8::from_str_radix(digits.strip_suffix('>')?, 16).ok())
+            .map_or_else(|| token.replace('▁', " ").into_bytes(), |byte| vec![byte]),
+        _ => token_bytes(token),
+    }
+}
+
+/// Whether encoding puts a space before a text.
+pub(crate) fn spaced(tokenizer: &tokenizers::Tokenizer) -> bool {
+    match tokenizer.get_model() {
+        ModelWrapper::WordPiece(_) => true,
+        ModelWrapper::BPE(model) => model.byte_fallback,
+        _ => false,
+    }
+}
+
+/// The ids that the post-processor puts before and after a text.
+pub(crate) fn frame(tokenizer: &tokenizers::Tokenizer) -> (Vec<u32>, Vec<u32>) {
+    let encode = |text: &str, frame: bool| {
+        tokenizer
+            .encode_fast(text, frame)
+            .map(|encoding| encoding.get_ids().to_vec())
+            .unwrap_or_default()
+    };
+    let (bare, framed) = (encode("a", false), encode("a", true));
+    let before = (0..framed.len()).find(|&at| framed[at..].starts_with(&bare));
+    match before {
+        Some(before) if !bare.is_empty() => (
+            framed[..before].to_vec(),
+            framed[before + bare.len()..].to_vec(),
+        ),
+        _ => (Vec::new(), Vec::new()),
+    }
 }
 
 /// Encodes a text; a long one in pieces, cut where the pre-tokenizer cuts in any case.
 pub(crate) fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
     let failed = |error: tokenizers::Error| fault("the text cannot be encoded", &error);
-    if text.len() <= PIECE {
+    if text.len() <= PIECE || spaced(tokenizer) {
         return Ok(tokenizer
             .encode_fast(text, false)
             .map_err(failed)?

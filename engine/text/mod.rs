@@ -8,6 +8,8 @@ mod bpe;
 mod corpus;
 mod decoder;
 mod ids;
+mod pairs;
+mod scored;
 mod tokenizer;
 mod vocabulary;
 

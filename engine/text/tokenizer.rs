@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::text::bpe;
+use crate::text::pairs::Pairs;
+use crate::text::scored::{self, Scored};
 use crate::text::vocabulary::{END, Vocabulary};
 use crate::{Error, ErrorKind, Result};
 
@@ -30,6 +32,7 @@ enum Kind {
     Characters,
     Bpe(Box<tokenizers::Tokenizer>),
     Pieces { longest: usize },
+    Scored(Box<Scored>),
     Ids,
 }
 
@@ -37,10 +40,22 @@ enum Kind {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 enum Stored {
-    Characters { tokens: Vec<String> },
-    Bpe { tokenizer: serde_json::Value },
-    Pieces { tokens: Vec<String> },
-    Ids { size: u32 },
+    Characters {
+        tokens: Vec<String>,
+    },
+    Bpe {
+        tokenizer: serde_json::Value,
+    },
+    Pieces {
+        tokens: Vec<String>,
+    },
+    Scored {
+        tokens: Vec<String>,
+        scores: Vec<f32>,
+    },
+    Ids {
+        size: u32,
+    },
 }
 
 impl Tokenizer {
@@ -136,6 +151,35 @@ impl Tokenizer {
         })
     }
 
+    /// Loads a tokenizer of llama2.c, `tok*.bin`: pieces with scores.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], or [`ErrorKind::Format`] with the place where the file is not that.
+    pub fn open_scored(path: &Path) -> Result<Self> {
+        let place = |error: Error| error.at(path.display());
+        let file = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
+        let (pieces, scores) = scored::read(&file).map_err(place)?;
+        let tokens = scored::names(&pieces);
+        Self::from_stored(Stored::Scored { tokens, scores }).map_err(place)
+    }
+
+    /// The ids that stand before and after every text of its own: begin marks, or `[CLS]` and `[SEP]`.
+    pub fn frame(&self) -> (Vec<u32>, Vec<u32>) {
+        match &self.kind {
+            Kind::Scored(_) => (vec![scored::BEGIN], Vec::new()),
+            Kind::Bpe(tokenizer) => bpe::frame(tokenizer),
+            _ => (Vec::new(), Vec::new()),
+        }
+    }
+
+    /// The `tokenizer.json` of byte pairs; `None` for the other kinds, which that format does not have.
+    pub fn to_json(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Bpe(tokenizer) => tokenizer.to_string(false).ok(),
+            _ => None,
+        }
+    }
+
     /// Bare ids, for models trained on files of token ids: nothing to encode or decode.
     ///
     /// # Errors
@@ -204,6 +248,27 @@ impl Tokenizer {
                     byte_tokens: None,
                 })
             }
+            Stored::Scored { tokens, scores } => {
+                let bytes: Vec<Vec<u8>> = tokens
+                    .iter()
+                    .enumerate()
+                    .map(|(id, token)| match id {
+                        0..=2 => Vec::new(),
+                        _ => plain_bytes(token.rsplit_once('#').map_or(token, |(name, number)| {
+                            match number == id.to_string() {
+                                true => name,
+                                false => token,
+                            }
+                        })),
+                    })
+                    .collect();
+                let kind = Kind::Scored(Box::new(Scored::new(&bytes, scores)?));
+                Ok(Self {
+                    kind,
+                    vocabulary: Vocabulary::new(tokens, bytes, Some(0), Some(scored::BEGIN))?,
+                    byte_tokens: None,
+                })
+            }
             Stored::Bpe { tokenizer } => {
                 let json = serde_json::to_vec(&tokenizer).expect("JSON writes as JSON");
                 Self::of_bpe(bpe::load(&json)?)
@@ -244,6 +309,7 @@ impl Tokenizer {
             Kind::Bpe(tokenizer) => bpe::encode(tokenizer, text),
             Kind::Characters => self.encode_characters(text),
             Kind::Pieces { longest } => self.encode_pieces(text, *longest),
+            Kind::Scored(scored) => Ok(scored.encode(text)),
             Kind::Ids => Err(Error::new(
                 ErrorKind::Unsupported,
                 "this model knows token ids, but no text",
@@ -305,11 +371,28 @@ impl Tokenizer {
     }
 
     /// The bytes of a sequence of tokens; ids outside the vocabulary give nothing.
+    ///
+    /// Where encoding puts a space before a text, the one after the begin mark is taken off again.
     pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
-        ids.iter()
+        let mut bytes: Vec<u8> = ids
+            .iter()
             .flat_map(|&id| self.vocabulary.bytes(id))
             .copied()
-            .collect()
+            .collect();
+        let spaced = match &self.kind {
+            Kind::Scored(_) => ids.first() == Some(&scored::BEGIN),
+            Kind::Bpe(tokenizer) => {
+                bpe::spaced(tokenizer)
+                    && ids
+                        .first()
+                        .is_some_and(|&id| self.vocabulary.bytes(id).is_empty())
+            }
+            _ => false,
+        };
+        if spaced && bytes.first() == Some(&b' ') {
+            bytes.remove(0);
+        }
+        bytes
     }
 
     /// The text of a sequence of tokens; bytes that are not UTF-8 become U+FFFD.
@@ -328,6 +411,10 @@ impl Tokenizer {
         let stored = match &self.kind {
             Kind::Characters => Stored::Characters { tokens: tokens() },
             Kind::Pieces { .. } => Stored::Pieces { tokens: tokens() },
+            Kind::Scored(scored) => Stored::Scored {
+                tokens: tokens(),
+                scores: scored.scores.clone(),
+            },
             Kind::Ids => Stored::Ids {
                 size: self.vocabulary.len() as u32,
             },
@@ -396,33 +483,5 @@ fn plain_bytes(token: &str) -> Vec<u8> {
         Some(byte) => vec![byte],
         None if special(token) => Vec::new(),
         None => token.as_bytes().to_vec(),
-    }
-}
-
-/// A JSON object whose order counts.
-struct Pairs(Vec<(String, u64)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: serde::Deserializer<'de>>(
-        deserializer: D,
-    ) -> std::result::Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Pairs;
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("an object of tokens and ids")
-            }
-            fn visit_map<M: serde::de::MapAccess<'de>>(
-                self,
-                mut map: M,
-            ) -> std::result::Result<Pairs, M::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
     }
 }

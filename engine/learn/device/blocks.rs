@@ -1,5 +1,7 @@
 //! The parameters of a learner on a device: all blocks in one buffer, with gradients and moments beside it.
 
+use std::borrow::Cow;
+
 use crate::Result;
 use crate::kernel::gpu::table::padded;
 use crate::kernel::gpu::{Buffer, Device, Purpose};
@@ -7,7 +9,7 @@ use crate::kernel::gpu::{Buffer, Device, Purpose};
 /// One block of parameters.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Where it begins in every buffer; counts numbers.
     pub place: u32,
     /// Rows and columns on the device, where runs of D numbers are padded.
@@ -48,7 +50,7 @@ impl Blocks {
     pub fn new(
         device: &Device,
         width: usize,
-        shapes: &[(&'static str, [usize; 2], bool)],
+        shapes: &[(Cow<'static, str>, [usize; 2], bool)],
     ) -> Result<Self> {
         let wide = |count: usize, run: bool| match run {
             true => count / width * padded(width),
@@ -57,13 +59,14 @@ impl Blocks {
         let mut end = 0usize;
         let list = shapes
             .iter()
-            .map(|&(name, host, decays)| {
+            .map(|(name, host, decays)| {
+                let (host, decays) = (*host, *decays);
                 let (rows_run, columns_run) = runs(name);
                 let (rows, columns) = (wide(host[0], rows_run), wide(host[1], columns_run));
                 let place = end as u32;
                 end += (rows * columns).next_multiple_of(4);
                 Block {
-                    name,
+                    name: name.clone(),
                     place,
                     rows,
                     columns,
@@ -92,7 +95,7 @@ impl Blocks {
     }
 
     fn places(&self, block: &Block) -> Vec<usize> {
-        let (rows_run, columns_run) = runs(block.name);
+        let (rows_run, columns_run) = runs(&block.name);
         let wide = |index: usize, run: bool| match run {
             true => index / self.width * padded(self.width) + index % self.width,
             false => index,

@@ -68,9 +68,9 @@ impl DeviceLearner {
         let shapes: Vec<_> = learner
             .parameters()
             .iter()
-            .map(|parameter| match parameter.name {
-                "edge.arena" => (SHARED_EDGE, [1, d * d + d], parameter.decays),
-                name => (name, parameter.shape, parameter.decays),
+            .map(|parameter| match &*parameter.name {
+                "edge.arena" => (SHARED_EDGE.into(), [1, d * d + d], parameter.decays),
+                _ => (parameter.name.clone(), parameter.shape, parameter.decays),
             })
             .collect();
         let blocks = Blocks::new(device, d, &shapes)?;

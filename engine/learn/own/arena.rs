@@ -75,7 +75,7 @@ impl<R: Real> Own<R> {
             let others: f64 = self
                 .parameters
                 .iter()
-                .map(|parameter| match parameter.name {
+                .map(|parameter| match &*parameter.name {
                     "edge.arena" => R::dot(
                         &parameter.gradient[..columns],
                         &parameter.gradient[..columns],

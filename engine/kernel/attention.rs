@@ -1,0 +1,244 @@
+//! Attention of one head: scores, their softmax, and the values they mix.
+//!
+//! Keys and values lie transposed, component by component (`[width][T]`), so that every loop runs over
+//! neighbouring numbers. Forward and backward stand side by side; the backward pass computes the
+//! probabilities anew from queries and keys instead of keeping a matrix of T² numbers.
+
+use crate::kernel::softmax::softmax;
+use crate::kernel::vector::{add_scaled, dot};
+
+/// The sizes of one head's attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// Positions, `T`.
+    pub length: usize,
+    /// Components of a query, key or value.
+    pub width: usize,
+    /// What scores are multiplied by, 1/√width as a rule.
+    pub scale: f32,
+    /// Whether a position sees only itself and those before it.
+    pub causal: bool,
+    /// Positions that may be seen; those from here on are padding.
+    pub valid: usize,
+    /// How far back a causal position sees, itself included; 0 for no limit.
+    pub window: usize,
+}
+
+impl Head {
+    /// The positions that position `t` sees.
+    #[inline]
+    pub fn visible(&self, t: usize) -> std::ops::Range<usize> {
+        let end = if self.causal {
+            (t + 1).min(self.valid)
+        } else {
+            self.valid
+        };
+        let start = match self.window {
+            0 => 0,
+            window if self.causal => (t + 1).saturating_sub(window),
+            _ => 0,
+        };
+        start.min(end)..end
+    }
+
+    /// Probabilities of what position `t` sees. `query [width]`, `keys [width][T]`, `probabilities` of that many.
+    fn look(&self, query: &[f32], keys: &[f32], t: usize, probabilities: &mut Vec<f32>) {
+        let seen = self.visible(t);
+        probabilities.clear();
+        probabilities.resize(seen.len(), 0.0);
+        for (component, &q) in query.iter().enumerate() {
+            let row = component * self.length;
+            add_scaled(
+                q * self.scale,
+                &keys[row + seen.start..row + seen.end],
+                probabilities,
+            );
+        }
+        if !probabilities.is_empty() {
+            softmax(probabilities);
+        }
+    }
+
+    /// What position `t` takes from the values. `query`, `output`: `[width]`; `keys`, `values`: `[width][T]`.
+    ///
+    /// O(T · width). `scratch` is memory to reuse; afterwards it holds the probabilities of [`Self::visible`].
+    pub fn forward(
+        &self,
+        query: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        t: usize,
+        output: &mut [f32],
+        scratch: &mut Vec<f32>,
+    ) {
+        self.look(query, keys, t, scratch);
+        let seen = self.visible(t);
+        for (component, output) in output.iter_mut().enumerate() {
+            let row = component * self.length;
+            *output = dot(scratch, &values[row + seen.start..row + seen.end]);
+        }
+    }
+
+    /// The gradients of [`Self::forward`], added to what is there.
+    ///
+    /// `output` is the gradient that comes back, `[width]`; `to_query [width]`; `to_keys`, `to_values`
+    /// `[width][T]`.
+    #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
+    pub fn backward(
+        &self,
+        query: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        t: usize,
+        output: &[f32],
+        to_query: &mut [f32],
+        to_keys: &mut [f32],
+        to_values: &mut [f32],
+        scratch: &mut (Vec<f32>, Vec<f32>),
+    ) {
+        let seen = self.visible(t);
+        let (probabilities, slopes) = scratch;
+        self.look(query, keys, t, probabilities);
+        slopes.clear();
+        slopes.resize(seen.len(), 0.0);
+        for (component, &gradient) in output.iter().enumerate() {
+            let row = component * self.length;
+            let span = row + seen.start..row + seen.end;
+            add_scaled(gradient, &values[span.clone()], slopes);
+            add_scaled(gradient, probabilities, &mut to_values[span]);
+        }
+        let mean = dot(probabilities, slopes);
+        for (slope, &p) in slopes.iter_mut().zip(probabilities.iter()) {
+            *slope = p * (*slope - mean) * self.scale;
+        }
+        for (component, &q) in query.iter().enumerate() {
+            let row = component * self.length;
+            let span = row + seen.start..row + seen.end;
+            to_query[component] += dot(slopes, &keys[span.clone()]);
+            add_scaled(q, slopes, &mut to_keys[span]);
+        }
+    }
+}
+
+/// Gathers one head out of rows of heads: `output[component][t] = rows[t][offset + component]`.
+pub fn gather(rows: &[f32], stride: usize, offset: usize, width: usize, output: &mut [f32]) {
+    let length = rows.len() / stride;
+    for (t, row) in rows.chunks_exact(stride).enumerate() {
+        for component in 0..width {
+            output[component * length + t] = row[offset + component];
+        }
+    }
+}
+
+/// The way back of [`gather`], added to what is there.
+pub fn scatter(gathered: &[f32], stride: usize, offset: usize, width: usize, rows: &mut [f32]) {
+    let length = rows.len() / stride;
+    for (t, row) in rows.chunks_exact_mut(stride).enumerate() {
+        for component in 0..width {
+            row[offset + component] += gathered[component * length + t];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(length: usize, step: f32) -> Vec<f32> {
+        (0..length).map(|i| (i as f32 * step).sin()).collect()
+    }
+
+    /// Σ weights · output over all positions, in f64 by definition.
+    fn definition(head: &Head, q: &[f32], k: &[f32], v: &[f32], weights: &[f32]) -> f64 {
+        let at = |x: &[f32], c: usize, t: usize| f64::from(x[c * head.length + t]);
+        let mut sum = 0.0;
+        for t in 0..head.length {
+            let seen: Vec<usize> = head.visible(t).collect();
+            let scores: Vec<f64> = seen
+                .iter()
+                .map(|&s| {
+                    (0..head.width)
+                        .map(|c| f64::from(q[t * head.width + c]) * at(k, c, s))
+                        .sum::<f64>()
+                        * f64::from(head.scale)
+                })
+                .collect();
+            let total: f64 = scores.iter().map(|s| s.exp()).sum();
+            for c in 0..head.width {
+                let mixed: f64 = seen
+                    .iter()
+                    .zip(&scores)
+                    .map(|(&s, score)| score.exp() / total * at(v, c, s))
+                    .sum();
+                sum += f64::from(weights[t * head.width + c]) * mixed;
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn forward_and_backward_follow_the_definition() {
+        for (causal, valid, window) in [(true, 7, 0), (false, 7, 0), (false, 5, 0), (true, 7, 3)] {
+            let head = Head {
+                length: 7,
+                width: 5,
+                scale: 0.45,
+                causal,
+                valid,
+                window,
+            };
+            let (q, k, v, weights) = (wave(35, 0.7), wave(35, 1.3), wave(35, 2.1), wave(35, 0.31));
+            let mut scratch = (Vec::new(), Vec::new());
+            let mut found = 0.0;
+            let (mut dq, mut dk, mut dv) = (vec![0.0; 35], vec![0.0; 35], vec![0.0; 35]);
+            for t in 0..7 {
+                let span = t * 5..t * 5 + 5;
+                let mut output = vec![0.0; 5];
+                head.forward(&q[span.clone()], &k, &v, t, &mut output, &mut scratch.0);
+                found += f64::from(dot(&output, &weights[span.clone()]));
+                head.backward(
+                    &q[span.clone()],
+                    &k,
+                    &v,
+                    t,
+                    &weights[span.clone()],
+                    &mut dq[span],
+                    &mut dk,
+                    &mut dv,
+                    &mut scratch,
+                );
+            }
+            let whole = |q: &[f32], k: &[f32], v: &[f32]| definition(&head, q, k, v, &weights);
+            assert!((found - whole(&q, &k, &v)).abs() < 1e-5);
+            for i in 0..35 {
+                let nudge = |x: &[f32], by: f32| {
+                    let mut x = x.to_vec();
+                    x[i] += by;
+                    x
+                };
+                let h = 1e-2f32;
+                let slopes = [
+                    (
+                        dq[i],
+                        whole(&nudge(&q, h), &k, &v) - whole(&nudge(&q, -h), &k, &v),
+                    ),
+                    (
+                        dk[i],
+                        whole(&q, &nudge(&k, h), &v) - whole(&q, &nudge(&k, -h), &v),
+                    ),
+                    (
+                        dv[i],
+                        whole(&q, &k, &nudge(&v, h)) - whole(&q, &k, &nudge(&v, -h)),
+                    ),
+                ];
+                for (found, difference) in slopes {
+                    let expected = difference / (2.0 * f64::from(h));
+                    assert!(
+                        (f64::from(found) - expected).abs() < 2e-4,
+                        "{found} {expected}"
+                    );
+                }
+            }
+        }
+    }
+}

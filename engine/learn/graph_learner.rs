@@ -1,0 +1,216 @@
+//! A graph as the training loop sees it: learner, graph and static resistances together.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::Result;
+use crate::graph::{GraphBuilder, NodeId, TokenGraph};
+use crate::kernel::random::Random;
+use crate::learn::adamw::Moments;
+use crate::learn::batch::{Batch, Candidates, Sampler};
+use crate::learn::composed::Loss;
+use crate::learn::data::TokenData;
+use crate::learn::learner::{Learner, Learns};
+use crate::learn::parameter::Parameter;
+use crate::learn::prior::Prior;
+use crate::learn::recipe::{NegativeKind, Recipe, Train};
+use crate::model::{Metadata, Model};
+use crate::signal::{EdgeForm, Mechanism, Profile};
+use crate::text::Tokenizer;
+
+/// A graph under training.
+pub struct GraphLearner {
+    recipe: Recipe,
+    profile: Profile,
+    tokenizer: Tokenizer,
+    graph: TokenGraph,
+    prior: Prior<f32>,
+    learner: Learner,
+    #[cfg(feature = "gpu")]
+    device: Option<crate::learn::device::DeviceLearner>,
+}
+
+impl GraphLearner {
+    /// Builds the graph of a recipe's text, with fresh parameters.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the profile or the graph.
+    pub fn new(recipe: &Recipe, data: &TokenData, sampler: &Sampler) -> Result<Self> {
+        let profile = recipe.profile()?;
+        let mut builder = GraphBuilder::new(data.tokenizer.vocabulary().len())
+            .minimum_count(recipe.graph.minimum_count);
+        if let Some(fan) = recipe.graph.maximum_fan {
+            builder = builder.maximum_fan(fan);
+        }
+        builder.walk(data.train().iter().copied())?;
+        let mut graph = builder.build()?;
+        let owns = profile.form == EdgeForm::Own || profile.residual.is_some();
+        graph.set_own_minimum(if owns {
+            recipe.graph.own_minimum_count
+        } else {
+            u32::MAX
+        });
+        Ok(Self {
+            prior: Prior::new(&graph, &sampler.held_out(&graph, data.train())),
+            learner: Learner::new(&profile, &graph, recipe.train.dropout, recipe.seed),
+            recipe: recipe.clone(),
+            tokenizer: data.tokenizer.clone(),
+            profile,
+            graph,
+            #[cfg(feature = "gpu")]
+            device: None,
+        })
+    }
+
+    /// Draws the negatives of every prediction, where the recipe samples them.
+    fn add_candidates(&self, batch: &mut Batch) {
+        let train = &self.recipe.train;
+        if train.negatives == 0 {
+            return;
+        }
+        let count = train.negatives.min(self.graph.nodes() - 1);
+        let mut targets = Vec::with_capacity(batch.sequences() * batch.steps * (count + 1));
+        for sequence in 0..batch.sequences() {
+            let tokens = batch.sequence(sequence);
+            for step in 0..batch.steps {
+                let row = (sequence * batch.steps + step) as u64;
+                targets.push(tokens[step + 1]);
+                match train.negative_kind {
+                    NegativeKind::Frequent => frequent(
+                        &self.graph,
+                        tokens[step],
+                        tokens[step + 1],
+                        count,
+                        &mut targets,
+                    ),
+                    NegativeKind::Uniform => {
+                        let mut random =
+                            Random::stream(self.recipe.seed ^ 0x6e65_6761, batch.index, row);
+                        let nodes = self.graph.nodes() as u64;
+                        let mut drawn = std::collections::BTreeSet::new();
+                        while drawn.len() < count {
+                            let node = random.below(nodes) as u32;
+                            if node != tokens[step + 1] {
+                                drawn.insert(node);
+                            }
+                        }
+                        targets.extend(drawn);
+                    }
+                }
+            }
+        }
+        batch.candidates = Some(Candidates {
+            targets,
+            count: count + 1,
+        });
+    }
+}
+
+impl Learns for GraphLearner {
+    fn learn(
+        &mut self,
+        batch: &mut Batch,
+        train: &Train,
+        step: u64,
+    ) -> Result<(Loss, Option<f64>)> {
+        self.add_candidates(batch);
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            return device.learn(&self.graph, batch, train, step);
+        }
+        self.learner
+            .learn(&self.graph, &self.prior, batch, train, step)
+    }
+
+    fn loss(&mut self, batch: &Batch) -> Result<Loss> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &mut self.device {
+            return device.loss(&self.graph, batch);
+        }
+        Ok(self.learner.loss(&self.graph, &self.prior, batch))
+    }
+
+    fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]) {
+        self.learner.both()
+    }
+
+    #[cfg(feature = "gpu")]
+    fn use_device(&mut self, device: &crate::kernel::gpu::Device) -> Result<()> {
+        self.device = Some(crate::learn::device::DeviceLearner::new(
+            device,
+            &self.profile,
+            &self.graph,
+            &self.prior,
+            &mut self.learner,
+            &self.recipe.train,
+            self.recipe.seed,
+        )?);
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &self.device {
+            device.download(&mut self.learner)?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, path: &Path, training: Value) -> Result<()> {
+        self.settle()?;
+        let weights = self.learner.weights(&self.profile, &self.graph)?;
+        let mechanism = Mechanism::new(self.profile.clone(), self.graph.clone(), weights)?;
+        let metadata = Metadata {
+            name: self.recipe.name.clone(),
+            licence: self.recipe.licence.clone(),
+            profile: self.profile.clone(),
+            own_minimum: self.graph.own_minimum(),
+            charges: None,
+            training,
+        };
+        Model::new(metadata, self.tokenizer.clone(), mechanism)?.save(path)
+    }
+
+    fn file(&self, stem: &str) -> String {
+        format!("{stem}.bril")
+    }
+
+    fn about(&self) -> String {
+        format!("{} nodes, {} edges", self.graph.nodes(), self.graph.edges())
+    }
+
+    fn candidates(&self) -> usize {
+        self.graph.nodes()
+    }
+}
+
+/// The most walked targets of `source` besides `true_target`, then the lowest ids: as the authors' table lists them.
+fn frequent(
+    graph: &TokenGraph,
+    source: u32,
+    true_target: u32,
+    count: usize,
+    targets: &mut Vec<u32>,
+) {
+    let fan = graph.fan(NodeId(source));
+    let mut ranked: Vec<(u32, u32)> = fan
+        .counts
+        .iter()
+        .zip(fan.targets)
+        .map(|(&count, &target)| (count, target))
+        .collect();
+    ranked.sort_unstable_by_key(|&(count, target)| (std::cmp::Reverse(count), target));
+    let mut left = count;
+    for (_, target) in ranked
+        .into_iter()
+        .filter(|&(_, target)| target != true_target)
+        .take(count)
+    {
+        targets.push(target);
+        left -= 1;
+    }
+    let others = (0..graph.nodes() as u32)
+        .filter(|&node| node != true_target && fan.position(node).is_none());
+    targets.extend(others.take(left));
+}

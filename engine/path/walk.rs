@@ -1,0 +1,50 @@
+//! What makes a path token by token, whichever way it scores them.
+
+use crate::Result;
+
+/// A flow that chooses its next token by itself.
+pub trait Walk {
+    /// Chooses the next token and goes there. `None` when none is left to choose.
+    ///
+    /// # Errors
+    /// Whatever ends the flow.
+    fn step(&mut self) -> Result<Option<u32>>;
+
+    /// Goes to a given token.
+    ///
+    /// # Errors
+    /// Whatever ends the flow.
+    fn force(&mut self, token: u32) -> Result<()>;
+
+    /// Adds energy at a token, for the next choice only.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Input`] for a token outside the vocabulary or an energy that is not finite.
+    fn inject(&mut self, token: u32, energy: f32) -> Result<()>;
+
+    /// The token it is at.
+    fn token(&self) -> u32;
+
+    /// Whether it can go no further, because its context is full.
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+impl Walk for super::Session {
+    fn step(&mut self) -> Result<Option<u32>> {
+        Self::step(self)
+    }
+
+    fn force(&mut self, token: u32) -> Result<()> {
+        Self::force(self, token)
+    }
+
+    fn inject(&mut self, token: u32, energy: f32) -> Result<()> {
+        Self::inject(self, token, energy)
+    }
+
+    fn token(&self) -> u32 {
+        self.flow().node
+    }
+}

@@ -1,0 +1,35 @@
+//! A training run of whatever a recipe trains: a graph, or a network of the comparison path.
+
+use std::path::Path;
+
+use crate::Result;
+use crate::learn::recipe::Kind;
+use crate::learn::{Recipe, Trainer, Watcher};
+
+/// Prepares a run, as [`Trainer::prepare`] does for graphs.
+///
+/// # Errors
+/// As [`Trainer::prepare`]; [`crate::ErrorKind::Unsupported`] for a network in a build without transformers.
+pub fn prepare_training(
+    recipe: Recipe,
+    base: &Path,
+    folder: &Path,
+    resume: bool,
+    watcher: &mut dyn Watcher,
+) -> Result<Trainer> {
+    if recipe.kind == Kind::Graph {
+        return Trainer::prepare(recipe, base, folder, resume, watcher);
+    }
+    #[cfg(feature = "transformer")]
+    return Trainer::prepare_with(recipe, base, folder, resume, watcher, &|recipe, data, _| {
+        let learner = crate::transformer::NetworkLearner::new(recipe, data)?;
+        Ok(Box::new(learner) as Box<dyn crate::learn::Learns>)
+    });
+    #[cfg(not(feature = "transformer"))]
+    Err(crate::Error::new(
+        crate::ErrorKind::Unsupported,
+        "this build trains no transformers",
+    )
+    .at(&recipe.name)
+    .advice("build it with the feature transformer"))
+}

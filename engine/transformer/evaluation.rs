@@ -1,0 +1,236 @@
+//! Perplexity of a model of this path on held-out tokens, by the protocols the graph is measured by.
+
+use std::ops::Range;
+
+use crate::kernel::random::Random;
+use crate::measure::Perplexity;
+use crate::path::{Sampling, Walk};
+use crate::transformer::dense::{Dense, surprises};
+use crate::transformer::masking::{SHARE, hide};
+use crate::transformer::model::Body;
+use crate::transformer::operation::look;
+use crate::transformer::{Architecture, Session, Transformer};
+use crate::{Error, ErrorKind, Result};
+
+/// Rows scored together, at most: scores of all V tokens for each of them lie in memory at once.
+const ROWS: usize = 2048;
+
+/// Seed of the tokens that are hidden when a masked model is measured: the same for every model.
+const HIDDEN: u64 = 0x6d61_736b;
+
+/// −ln p of every token after the first of each sequence.
+fn losses(model: &Transformer, input: &Dense, targets: &[u32]) -> Result<Vec<f32>> {
+    let body = model.body();
+    let x = body.dense(input, None)?;
+    Ok(look(
+        &surprises(&body.scores(&x)?, targets)?,
+        <[f32]>::to_vec,
+    )?)
+}
+
+fn add(sum: &mut Perplexity, losses: &[f32]) -> Result<()> {
+    if losses.iter().any(|loss| !loss.is_finite()) {
+        return Err(Error::new(
+            ErrorKind::Numeric,
+            "a probability is not a number",
+        ));
+    }
+    sum.add_sum(
+        losses.iter().map(|&loss| f64::from(loss)).sum(),
+        losses.len() as u64,
+    );
+    Ok(())
+}
+
+/// Measures windows of `length` tokens, `length − 1` predictions each, each seen by itself; window w begins at
+/// token `(length − 1) w`. Windows beyond the text are left out. A model with a mask hides 15 % of each
+/// window's tokens, always the same ones, and predicts those.
+///
+/// # Errors
+/// [`ErrorKind::Input`] when no window fits the text, or a window not the model's context.
+pub fn evaluate_windows(
+    model: &Transformer,
+    tokens: &[u32],
+    length: usize,
+    windows: Range<usize>,
+) -> Result<Perplexity> {
+    if length < 2 {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "a window needs at least 2 tokens",
+        ));
+    }
+    let stride = length - 1;
+    let fits = tokens.len().saturating_sub(1) / stride;
+    let windows: Vec<usize> = (windows.start..windows.end.min(fits)).collect();
+    if windows.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Input,
+            format!("{} tokens hold no window of {length}", tokens.len()),
+        ));
+    }
+    let mut sum = Perplexity::new(model.configuration().vocabulary as u64);
+    if model.configuration().architecture == Architecture::Bert {
+        for &window in &windows {
+            let input = Dense {
+                tokens: tokens[window * stride..window * stride + length].to_vec(),
+                length,
+                ..Dense::default()
+            };
+            add(&mut sum, &masked(model, &input, window as u64)?)?;
+        }
+        return Ok(sum);
+    }
+    for group in windows.chunks((ROWS / stride).max(1)) {
+        let gather = |from: usize| -> Vec<u32> {
+            group
+                .iter()
+                .flat_map(|&window| {
+                    &tokens[window * stride + from..window * stride + from + stride]
+                })
+                .copied()
+                .collect()
+        };
+        let input = Dense {
+            tokens: gather(0),
+            length: stride,
+            ..Dense::default()
+        };
+        add(&mut sum, &losses(model, &input, &gather(1))?)?;
+    }
+    Ok(sum)
+}
+
+/// −ln p of the tokens that are hidden in the measured text number `index`.
+fn masked(model: &Transformer, input: &Dense, index: u64) -> Result<Vec<f32>> {
+    let shape = model.configuration();
+    let Body::Network(network) = &**model.body() else {
+        return Err(Error::new(ErrorKind::Unsupported, "the model has no mask"));
+    };
+    let mask = mask_of(model)?;
+    let mut random = Random::stream(HIDDEN, 0, index);
+    let (before, after) = model.tokenizer().frame();
+    let fixed: Vec<u32> = before.into_iter().chain(after).collect();
+    let masked = hide(
+        input,
+        SHARE,
+        None,
+        mask,
+        shape.vocabulary,
+        &fixed,
+        &mut random,
+    );
+    Ok(look(
+        &network.masked_losses(&masked, None)?,
+        <[f32]>::to_vec,
+    )?)
+}
+
+/// The id that stands for a hidden token.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a model without one.
+pub fn mask_of(model: &Transformer) -> Result<u32> {
+    model
+        .configuration()
+        .mask
+        .or_else(|| model.tokenizer().vocabulary().id("[MASK]"))
+        .filter(|&mask| (mask as usize) < model.configuration().vocabulary)
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "the model has no token for what is hidden",
+            )
+            .advice("name it in config.json as mask_token_id")
+        })
+}
+
+/// Measures `tokens[from..]` with a context that runs on: a recurrent net's without end, a transformer's over
+/// blocks of its context that overlap by half, each token predicted from at least half a context where the
+/// text has one.
+///
+/// # Errors
+/// [`ErrorKind::Input`] when there is nothing to predict.
+pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Result<Perplexity> {
+    let from = from.max(1);
+    if from >= tokens.len() {
+        return Err(Error::new(ErrorKind::Input, "there is nothing to predict"));
+    }
+    let shape = model.configuration();
+    let mut sum = Perplexity::new(shape.vocabulary as u64);
+    if shape.architecture == Architecture::Lstm {
+        let mut session = Session::begin(model, &tokens[..1], Sampling::greedy())?;
+        for (place, &next) in tokens.iter().enumerate().skip(1) {
+            if place >= from {
+                add(&mut sum, &[session.resistance(next) as f32])?;
+            }
+            session.force(next)?;
+        }
+        return Ok(sum);
+    }
+    let context = shape.context.clamp(2, ROWS);
+    if shape.architecture == Architecture::Bert {
+        for (index, block) in tokens[from - 1..].chunks(context).enumerate() {
+            let input = Dense {
+                tokens: block.to_vec(),
+                length: block.len(),
+                ..Dense::default()
+            };
+            add(&mut sum, &masked(model, &input, index as u64)?)?;
+        }
+        return Ok(sum);
+    }
+    let mut next = from;
+    while next < tokens.len() {
+        // The first block may be full of predictions; later ones keep half of the context before them.
+        let start = match next <= context / 2 {
+            true => 0,
+            false => next - context / 2,
+        };
+        let end = (start + context).min(tokens.len() - 1);
+        let input = Dense {
+            tokens: tokens[start..end].to_vec(),
+            length: end - start,
+            ..Dense::default()
+        };
+        let losses = losses(model, &input, &tokens[start + 1..=end])?;
+        add(&mut sum, &losses[next - start - 1..])?;
+        next = end + 1;
+    }
+    Ok(sum)
+}
+
+/// Measures texts one by one, each seen from its begin mark and cut to the model's context.
+///
+/// # Errors
+/// [`ErrorKind::Input`] when no text has two tokens.
+pub fn evaluate_documents(model: &Transformer, documents: &[Vec<u32>]) -> Result<Perplexity> {
+    let shape = model.configuration();
+    let mut sum = Perplexity::new(shape.vocabulary as u64);
+    let context = match shape.context {
+        0 => usize::MAX,
+        context => context,
+    };
+    for (index, document) in documents.iter().enumerate() {
+        let document = &document[..document.len().min(context)];
+        if document.len() < 2 {
+            continue;
+        }
+        let bert = shape.architecture == Architecture::Bert;
+        let seen = document.len() - usize::from(!bert);
+        let input = Dense {
+            tokens: document[..seen].to_vec(),
+            length: seen,
+            ..Dense::default()
+        };
+        let losses = match bert {
+            true => masked(model, &input, index as u64)?,
+            false => losses(model, &input, &document[1..])?,
+        };
+        add(&mut sum, &losses)?;
+    }
+    match sum.tokens() {
+        0 => Err(Error::new(ErrorKind::Input, "no text has two tokens")),
+        _ => Ok(sum),
+    }
+}

@@ -1,0 +1,238 @@
+//! Folders in Hugging Face's layout: `config.json`, safetensors in one file or in shards, a tokenizer.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use safetensors::{Dtype, SafeTensors};
+
+use crate::text::Tokenizer;
+use crate::transformer::{Configuration, Weights};
+use crate::{Error, ErrorKind, Result};
+
+/// The weights in one file.
+const WHOLE: &str = "model.safetensors";
+/// Which shard each tensor is in.
+const INDEX: &str = "model.safetensors.index.json";
+/// A tokenizer that `tokenizer.json` cannot say (characters, bare ids), as `.bril` files keep it.
+pub(super) const OWN_TOKENIZER: &str = "tokenizer.brillm.json";
+/// How the model was made.
+pub(super) const RECORD: &str = "brillm.json";
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| Error::io(error, path.display()))
+}
+
+/// Reads `config.json`.
+///
+/// # Errors
+/// [`ErrorKind::Io`], and as [`Configuration::parse`].
+pub fn read_configuration(folder: &Path) -> Result<Configuration> {
+    let path = folder.join("config.json");
+    Configuration::parse(&read(&path)?).map_err(|error| error.at(path.display()))
+}
+
+/// Reads all weights, as f32.
+///
+/// # Errors
+/// [`ErrorKind::Io`] naming a file or shard that is not there, [`ErrorKind::Format`] naming the tensor or file
+/// that is damaged.
+pub fn read_weights(folder: &Path) -> Result<Weights> {
+    let mut tensors = Vec::new();
+    for file in files(folder)? {
+        let place = |error: Error| error.at(file.display());
+        let bytes = crate::model::map_file(&file)?;
+        let stored = SafeTensors::deserialize(&bytes).map_err(|error| {
+            place(
+                Error::new(
+                    ErrorKind::Format,
+                    format!("not a safetensors file: {error}"),
+                )
+                .advice("is it complete?"),
+            )
+        })?;
+        for (name, view) in stored.tensors() {
+            if let Some(values) = numbers(view.dtype(), view.data()) {
+                let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu)
+                    .map_err(|error| place(Error::from(error).at(&name)))?;
+                tensors.push((name, tensor));
+            }
+        }
+    }
+    Weights::new(tensors)
+}
+
+/// The files that hold weights.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let whole = folder.join(WHOLE);
+    if whole.exists() {
+        return Ok(vec![whole]);
+    }
+    let index = folder.join(INDEX);
+    if !index.exists() {
+        return Err(Error::new(
+            ErrorKind::Io,
+            format!("the folder has neither {WHOLE} nor {INDEX}"),
+        )
+        .at(folder.display())
+        .advice("weights in other formats have to be converted to safetensors first"));
+    }
+    let place = |error: Error| error.at(index.display());
+    let json: serde_json::Value = serde_json::from_slice(&read(&index)?)
+        .map_err(|error| place(Error::new(ErrorKind::Format, format!("not JSON: {error}"))))?;
+    let map = json["weight_map"]
+        .as_object()
+        .filter(|map| !map.is_empty())
+        .ok_or_else(|| {
+            place(Error::new(
+                ErrorKind::Format,
+                "weight_map is missing or empty",
+            ))
+        })?;
+    let mut shards = BTreeSet::new();
+    for (tensor, shard) in map {
+        // A shard lies beside the index: a name that leads elsewhere is no shard.
+        match shard.as_str().map(Path::new) {
+            Some(name) if name.components().count() == 1 && name.file_name().is_some() => {
+                shards.insert(folder.join(name));
+            }
+            _ => {
+                return Err(place(
+                    Error::new(ErrorKind::Format, format!("{shard} is no name of a shard"))
+                        .at(tensor),
+                ));
+            }
+        }
+    }
+    Ok(shards.into_iter().collect())
+}
+
+/// The numbers of a tensor as f32; `None` for types that hold no weights, such as masks.
+fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let two = |convert: fn(u16) -> f32| {
+        bytes
+            .chunks_exact(2)
+            .map(|pair| convert(u16::from_le_bytes([pair[0], pair[1]])))
+            .collect()
+    };
+    match dtype {
+        Dtype::F32 => Some(
+            bytes
+                .chunks_exact(4)
+                .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+                .collect(),
+        ),
+        Dtype::F16 => Some(two(|bits| half::f16::from_bits(bits).to_f32())),
+        Dtype::BF16 => Some(two(|bits| half::bf16::from_bits(bits).to_f32())),
+        Dtype::F64 => Some(
+            bytes
+                .chunks_exact(8)
+                .map(|eight| f64::from_le_bytes(eight.try_into().expect("eight bytes")) as f32)
+                .collect(),
+        ),
+        _ => None,
+    }
+}
+
+/// Reads the folder's tokenizer; bare ids where it has none.
+///
+/// # Errors
+/// As [`Tokenizer::open`] and [`Tokenizer::open_scored`]; [`ErrorKind::Format`] for a vocabulary larger than
+/// the network's.
+pub fn read_tokenizer(folder: &Path, vocabulary: usize) -> Result<Tokenizer> {
+    let own = folder.join(OWN_TOKENIZER);
+    let json = folder.join("tokenizer.json");
+    let (tokenizer, path) = if own.exists() {
+        (Tokenizer::from_bytes(&read(&own)?), own)
+    } else if json.exists() {
+        (Tokenizer::open(&json), json)
+    } else if let Some(scored) = scored_file(folder)? {
+        (Tokenizer::open_scored(&scored), scored)
+    } else {
+        return Tokenizer::ids(vocabulary);
+    };
+    let place = |error: Error| error.at(path.display());
+    let tokenizer = tokenizer.map_err(place)?;
+    if tokenizer.vocabulary().len() > vocabulary {
+        return Err(place(Error::new(
+            ErrorKind::Format,
+            format!(
+                "{} tokens for a network of {vocabulary}",
+                tokenizer.vocabulary().len()
+            ),
+        )));
+    }
+    Ok(tokenizer)
+}
+
+/// The first `tok*.bin` of a folder.
+fn scored_file(folder: &Path) -> Result<Option<PathBuf>> {
+    let place = |error| Error::io(error, folder.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(place)? {
+        let path = entry.map_err(place)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("tok") && name.ends_with(".bin") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().next())
+}
+
+/// Writes a folder that [`super::Transformer::open`] opens; nothing is left half written under its final name.
+///
+/// # Errors
+/// [`ErrorKind::Io`] or [`ErrorKind::Resource`].
+pub(super) fn write(
+    folder: &Path,
+    configuration: &serde_json::Value,
+    weights: &[(String, Vec<usize>, Vec<f32>)],
+    tokenizer: &Tokenizer,
+    record: &serde_json::Value,
+    half: bool,
+) -> Result<()> {
+    use crate::learn::checkpoint::write_whole;
+    std::fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
+    let json = |value: &serde_json::Value| {
+        serde_json::to_vec_pretty(value).map_err(|error| {
+            Error::new(ErrorKind::Numeric, "cannot be written as JSON").because(error)
+        })
+    };
+    let stored: Vec<Vec<u8>> = weights
+        .iter()
+        .map(|(_, _, values)| match half {
+            true => values
+                .iter()
+                .flat_map(|&value| half::f16::from_f32(value).to_le_bytes())
+                .collect(),
+            false => values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        })
+        .collect();
+    let dtype = if half { Dtype::F16 } else { Dtype::F32 };
+    let views = weights
+        .iter()
+        .zip(&stored)
+        .map(|((name, shape, _), bytes)| {
+            safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes)
+                .map(|view| (name.as_str(), view))
+                .map_err(|error| {
+                    Error::new(ErrorKind::Format, format!("cannot be stored: {error}")).at(name)
+                })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let format = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
+    let bytes = safetensors::serialize(views, Some(format))
+        .map_err(|error| Error::new(ErrorKind::Format, format!("cannot be stored: {error}")))?;
+    // The configuration last: a folder without one is not taken for a model.
+    write_whole(&folder.join(WHOLE), &bytes)?;
+    match tokenizer.to_json() {
+        Some(json) => write_whole(&folder.join("tokenizer.json"), json.as_bytes())?,
+        None => write_whole(&folder.join(OWN_TOKENIZER), &tokenizer.to_bytes())?,
+    }
+    write_whole(&folder.join(RECORD), &json(record)?)?;
+    write_whole(&folder.join("config.json"), &json(configuration)?)
+}

@@ -1,0 +1,327 @@
+//! A network as the training loop sees it: the same batches, optimiser, logs and checkpoints as a graph.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor, Var};
+use serde_json::{Value, json};
+
+use crate::kernel::random::Random;
+use crate::learn::Learns;
+use crate::learn::adamw::{AdamMode, Moments, gradient_norm};
+use crate::learn::batch::Batch;
+use crate::learn::composed::Loss;
+use crate::learn::data::TokenData;
+use crate::learn::parameter::Parameter;
+use crate::learn::recipe::{Kind, Recipe, Train};
+use crate::text::Tokenizer;
+use crate::transformer::dense::{Dense, Dropout, surprises};
+use crate::transformer::masking::{FixedShare, Masking, SHARE, hide};
+use crate::transformer::model::Body;
+use crate::transformer::operation::look;
+use crate::transformer::{Architecture, Weights, folder, initial};
+use crate::{Error, ErrorKind, Result};
+
+/// The random stream of hidden tokens in training, and in validation.
+const HIDING: u64 = 0x6869_6465;
+const HELD_OUT: u64 = 0x6865_6c64;
+
+/// A gpt, bert or lstm under training.
+pub struct NetworkLearner {
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    body: Body,
+    shapes: Vec<Vec<usize>>,
+    variables: Vec<Var>,
+    parameters: Vec<Parameter<f32>>,
+    moments: Vec<Moments<f32>>,
+    masking: Box<dyn Masking>,
+}
+
+impl NetworkLearner {
+    /// Fresh weights for a recipe and its tokens.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] for a recipe of a graph.
+    pub fn new(recipe: &Recipe, data: &TokenData) -> Result<Self> {
+        if recipe.kind == Kind::Graph {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the recipe trains a graph",
+            ));
+        }
+        let tokens = data.tokenizer.vocabulary();
+        let shape =
+            initial::configuration(recipe, tokens.len(), tokens.id("[MASK]"), tokens.stop())?;
+        let fresh = initial::weights(&shape);
+        let (mut parameters, mut variables, mut named) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, fresh) in fresh.iter().enumerate() {
+            let values = fresh.values(recipe.seed, place);
+            let variable = Var::from_slice(&values, fresh.shape.as_slice(), &Device::Cpu)?;
+            named.push((fresh.name.clone(), variable.as_tensor().clone()));
+            variables.push(variable);
+            let mut left = values.into_iter();
+            let columns = fresh.shape.last().copied().unwrap_or(1);
+            let rows = left.len() / columns.max(1);
+            let mut parameter = Parameter::new(fresh.name.clone(), [rows, columns], || {
+                f64::from(left.next().unwrap_or(0.0))
+            });
+            parameter.decays = fresh.decays();
+            parameters.push(parameter);
+        }
+        let network = recipe.network.clone().unwrap_or_default();
+        Ok(Self {
+            body: Body::new(shape, &Weights::new(named)?)?,
+            moments: parameters
+                .iter()
+                .map(|parameter| Moments {
+                    first: vec![0.0; parameter.value.len()],
+                    second: vec![0.0; parameter.value.len()],
+                })
+                .collect(),
+            shapes: fresh.into_iter().map(|fresh| fresh.shape).collect(),
+            recipe: recipe.clone(),
+            tokenizer: data.tokenizer.clone(),
+            variables,
+            parameters,
+            masking: Box::new(FixedShare(network.mask_share)),
+        })
+    }
+
+    /// Has another decide what is hidden (bert).
+    pub fn set_masking(&mut self, masking: Box<dyn Masking>) {
+        self.masking = masking;
+    }
+
+    /// The network as it is now; its weights move with training.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// −ln p of each prediction of a batch, and the tokens predicted. In training a step is named: dropout and
+    /// hidden tokens then follow from it; else from the batch's number alone. `[N]`, `[N]`
+    fn losses(&mut self, batch: &Batch, step: Option<u64>) -> Result<(Tensor, Vec<u32>)> {
+        let dropout = step.map(|step| Dropout {
+            share: self.recipe.train.dropout,
+            seed: self.recipe.seed,
+            step,
+        });
+        let sequences = batch.sequences();
+        if self.body.configuration().architecture != Architecture::Bert {
+            let pick = |from: usize| -> Vec<u32> {
+                (0..sequences)
+                    .flat_map(|index| &batch.sequence(index)[from..from + batch.steps])
+                    .copied()
+                    .collect()
+            };
+            let targets = pick(1);
+            let input = Dense {
+                tokens: pick(0),
+                length: batch.steps,
+                ..Dense::default()
+            };
+            let x = self.body.dense(&input, dropout)?;
+            return Ok((surprises(&self.body.scores(&x)?, &targets)?, targets));
+        }
+        let input = Dense {
+            tokens: (0..sequences)
+                .flat_map(|index| &batch.sequence(index)[..batch.steps])
+                .copied()
+                .collect(),
+            length: batch.steps,
+            ..Dense::default()
+        };
+        let (share, weights, mut random) = match step {
+            Some(step) => (
+                self.masking.share(step, self.recipe.train.total_steps()),
+                self.masking.weights(&input.tokens),
+                Random::stream(self.recipe.seed, HIDING, step),
+            ),
+            None => (SHARE, None, Random::stream(HELD_OUT, HIDING, batch.index)),
+        };
+        let shape = self.body.configuration();
+        let mask = shape.mask.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "the network has no token for what is hidden",
+            )
+        })?;
+        let masked = hide(
+            &input,
+            share,
+            weights.as_deref(),
+            mask,
+            self.tokenizer.vocabulary().len(),
+            &[],
+            &mut random,
+        );
+        let Body::Network(network) = &self.body else {
+            return Err(Error::new(ErrorKind::Unsupported, "only a bert has masks"));
+        };
+        let losses = network.masked_losses(&masked, dropout)?;
+        Ok((losses, masked.targets))
+    }
+
+    /// The gradients of the mean loss of a batch, put into [`Learns::state`]; the loss of each prediction.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] when the loss is not finite, or naming a weight that the loss does not reach:
+    /// an operation without a way back.
+    pub fn gradients(&mut self, batch: &Batch, step: u64) -> Result<Loss> {
+        let (losses, targets) = self.losses(batch, Some(step))?;
+        let each = look(&losses, <[f32]>::to_vec)?;
+        let loss = total(&each);
+        if !loss.nats.is_finite() {
+            return Err(
+                Error::new(ErrorKind::Numeric, "the loss is no longer finite")
+                    .at(format!("step {step}"))
+                    .advice("lower train.rate or train.clip; the last checkpoint is whole"),
+            );
+        }
+        self.masking.feedback(step, &targets, &each);
+        let gradients = losses.mean_all()?.backward()?;
+        for (variable, parameter) in self.variables.iter().zip(&mut self.parameters) {
+            let gradient = gradients.get(variable.as_tensor()).ok_or_else(|| {
+                Error::new(ErrorKind::Numeric, "the loss does not reach this weight")
+                    .at(&parameter.name)
+            })?;
+            look(gradient, |values| {
+                parameter.gradient.copy_from_slice(values)
+            })?;
+        }
+        Ok(loss)
+    }
+
+    /// Puts the master weights into the network.
+    fn publish(&self) -> Result<()> {
+        for ((variable, parameter), shape) in self
+            .variables
+            .iter()
+            .zip(&self.parameters)
+            .zip(&self.shapes)
+        {
+            variable.set(&Tensor::from_slice(
+                &parameter.value,
+                shape.as_slice(),
+                &Device::Cpu,
+            )?)?;
+        }
+        Ok(())
+    }
+}
+
+fn total(losses: &[f32]) -> Loss {
+    Loss {
+        nats: losses.iter().map(|&loss| f64::from(loss)).sum(),
+        tokens: losses.len(),
+    }
+}
+
+impl Learns for NetworkLearner {
+    fn learn(
+        &mut self,
+        batch: &mut Batch,
+        train: &Train,
+        step: u64,
+    ) -> Result<(Loss, Option<f64>)> {
+        let loss = self.gradients(batch, step)?;
+        let mut parameters: Vec<&mut Parameter<f32>> = self.parameters.iter_mut().collect();
+        let norm = gradient_norm(&parameters);
+        let scale = match train.clip > 0.0 && norm > train.clip {
+            true => train.clip / norm,
+            false => 1.0,
+        };
+        let mut adam = train.adamw();
+        adam.mode = AdamMode::Dense;
+        let rate = train.rate_at(step - 1);
+        for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
+            adam.step(parameter, moments, step, rate, scale);
+        }
+        self.publish()?;
+        Ok((loss, Some(norm)))
+    }
+
+    fn loss(&mut self, batch: &Batch) -> Result<Loss> {
+        // A few sequences at a time: the scores of all V tokens for each position are the largest thing there is.
+        let together = (4096 / batch.steps.max(1)).max(1);
+        let mut loss = Loss::default();
+        for first in (0..batch.sequences()).step_by(together) {
+            let sequences = first..(first + together).min(batch.sequences());
+            let part = Batch {
+                tokens: sequences
+                    .clone()
+                    .flat_map(|index| batch.sequence(index))
+                    .copied()
+                    .collect(),
+                folds: vec![0; sequences.len()],
+                steps: batch.steps,
+                candidates: None,
+                index: batch.index << 20 | first as u64,
+            };
+            let (losses, _) = self.losses(&part, None)?;
+            let part = total(&look(&losses.detach(), <[f32]>::to_vec)?);
+            loss.nats += part.nats;
+            loss.tokens += part.tokens;
+        }
+        Ok(loss)
+    }
+
+    fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]) {
+        (self.parameters.iter_mut().collect(), &mut self.moments)
+    }
+
+    fn notes(&self) -> Value {
+        self.masking.state()
+    }
+
+    fn restore(&mut self, notes: &Value) -> Result<()> {
+        if !notes.is_null() {
+            self.masking.restore(notes)?;
+        }
+        self.publish()
+    }
+
+    fn save(&mut self, path: &Path, training: Value) -> Result<()> {
+        let mut weights = Vec::with_capacity(self.parameters.len());
+        for (parameter, shape) in self.parameters.iter().zip(&self.shapes) {
+            if let Some(place) = parameter.value.iter().position(|value| !value.is_finite()) {
+                return Err(
+                    Error::new(ErrorKind::Numeric, format!("value {place} is not finite"))
+                        .at(&parameter.name)
+                        .advice("training diverged: lower train.rate"),
+                );
+            }
+            weights.push((
+                parameter.name.to_string(),
+                shape.clone(),
+                parameter.value.clone(),
+            ));
+        }
+        let half = self
+            .recipe
+            .network
+            .as_ref()
+            .is_some_and(|network| network.half);
+        let mut json = self.body.configuration().json.clone();
+        if half {
+            json["torch_dtype"] = "float16".into();
+        }
+        let record = json!({
+            "name": self.recipe.name,
+            "licence": self.recipe.licence,
+            "training": training,
+        });
+        folder::write(path, &json, &weights, &self.tokenizer, &record, half)
+    }
+
+    fn file(&self, stem: &str) -> String {
+        stem.to_string()
+    }
+
+    fn about(&self) -> String {
+        format!("{} parameters", self.body.parameters())
+    }
+
+    fn candidates(&self) -> usize {
+        self.body.configuration().vocabulary
+    }
+}

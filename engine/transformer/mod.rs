@@ -1,0 +1,53 @@
+//! The comparison path: transformers and recurrent nets over the same tokens, data and commands.
+//!
+//! In: a folder in Hugging Face's layout, or a recipe of `kind` gpt, bert or lstm. Out: scores of the next
+//! token, as the graph gives them. Written over candle's tensors, so that whatever a technique wants to see or
+//! change is there as plain Rust: a [`Plan`] for the cache, a [`Keeper`] that decides what layers keep, a
+//! [`Probe`] at named taps. Letters besides the engine's: `H` heads, `L` layers, `N` rows, `R` scored rows.
+#![forbid(unsafe_code)]
+
+mod attend;
+mod beam;
+mod cache;
+mod configuration;
+mod dense;
+mod evaluation;
+mod flow;
+pub mod folder;
+mod initial;
+mod keeper;
+mod learner;
+mod masking;
+mod model;
+mod network;
+mod operation;
+mod packed;
+mod plan;
+mod probe;
+mod recurrent;
+mod rope;
+mod session;
+mod slots;
+mod speed;
+mod weights;
+
+pub use beam::beam;
+pub use cache::{Cache, CacheReport};
+pub use configuration::{Activation, Architecture, Configuration};
+pub use dense::{Dense, Dropout, surprises};
+pub use evaluation::{evaluate_documents, evaluate_stream, evaluate_windows, mask_of};
+pub use flow::{Passed, Taps, Want};
+pub use keeper::{Decision, HeadReduction, Keeper, Lane, Phase, Statistics, View};
+pub use learner::NetworkLearner;
+pub use masking::{
+    Filled, FixedShare, Forward, Masked, Masking, Order, SHARE, SurestFirst, fill, hide,
+};
+pub use model::{Body, Transformer};
+pub use network::Network;
+pub use plan::{Axis, Codec, LayerPlan, Plan, Storage};
+pub use probe::{Probe, Row, Tap};
+pub use recurrent::{Memory, Recurrent};
+pub use rope::{Rope, RopeScaling, Turns};
+pub use session::{Session, SessionOptions};
+pub use speed::{BatchSpeed, batch_speed, learn_once};
+pub use weights::Weights;

@@ -1,0 +1,180 @@
+//! An opened model of this path: a network or a recurrent net, with its tokenizer.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use serde_json::Value;
+
+use crate::Result;
+use crate::text::Tokenizer;
+use crate::transformer::dense::{Dense, Dropout};
+use crate::transformer::folder;
+use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
+
+/// A model of the comparison path. Cheap to clone; `Send + Sync`.
+#[derive(Clone, Debug)]
+pub struct Transformer {
+    name: String,
+    record: Value,
+    tokenizer: Arc<Tokenizer>,
+    body: Arc<Body>,
+}
+
+/// What computes.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// Attention layers.
+    Network(Network),
+    /// LSTM layers.
+    Recurrent(Recurrent),
+}
+
+impl Body {
+    /// Builds what a configuration says.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Format`] naming a tensor that is missing or of another shape.
+    pub fn new(shape: Configuration, weights: &Weights) -> Result<Self> {
+        match shape.architecture {
+            Architecture::Lstm => Recurrent::new(shape, weights).map(Self::Recurrent),
+            _ => Network::new(shape, weights).map(Self::Network),
+        }
+    }
+
+    /// The shape.
+    pub fn configuration(&self) -> &Configuration {
+        match self {
+            Self::Network(network) => &network.shape,
+            Self::Recurrent(recurrent) => &recurrent.shape,
+        }
+    }
+
+    /// Rows after the last layer, for every position. `[B · T, D]`
+    ///
+    /// # Errors
+    /// As [`Network::dense`].
+    pub fn dense(&self, input: &Dense, dropout: Option<Dropout>) -> Result<Tensor> {
+        match self {
+            Self::Network(network) => network.dense(input, dropout, None),
+            Self::Recurrent(recurrent) => recurrent.dense(input, dropout),
+        }
+    }
+
+    /// Scores of all V tokens. `[N, D]` → `[N, V]`
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Numeric`] when arithmetic fails.
+    pub fn scores(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Network(network) => network.scores(x),
+            Self::Recurrent(recurrent) => recurrent.scores(x),
+        }
+    }
+
+    /// Numbers in the weights.
+    pub fn parameters(&self) -> usize {
+        match self {
+            Self::Network(network) => network.parameters(),
+            Self::Recurrent(recurrent) => recurrent.parameters(),
+        }
+    }
+
+    /// Bytes of weights that one decoded token reads.
+    pub fn bytes_per_token(&self) -> usize {
+        match self {
+            Self::Network(network) => network.bytes_per_token(),
+            Self::Recurrent(recurrent) => recurrent.bytes_per_token(),
+        }
+    }
+}
+
+impl Transformer {
+    /// Joins the parts of a model.
+    pub fn new(name: impl Into<String>, record: Value, tokenizer: Tokenizer, body: Body) -> Self {
+        Self {
+            name: name.into(),
+            record,
+            tokenizer: Arc::new(tokenizer),
+            body: Arc::new(body),
+        }
+    }
+
+    /// Opens a folder in Hugging Face's layout.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] for a file that is not there; [`crate::ErrorKind::Unsupported`] naming an
+    /// architecture that is not built here; [`crate::ErrorKind::Format`] naming a tensor that is missing or of
+    /// another shape; [`crate::ErrorKind::Numeric`] naming one that holds values that are not finite.
+    pub fn open(path: &Path) -> Result<Self> {
+        let place = |error: crate::Error| error.at(path.display());
+        let shape = folder::read_configuration(path)?;
+        let tokenizer = folder::read_tokenizer(path, shape.vocabulary)?;
+        let weights = folder::read_weights(path)?;
+        weights.check().map_err(place)?;
+        let body = Body::new(shape, &weights).map_err(place)?;
+        let record: Value = std::fs::read(path.join(folder::RECORD))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or(Value::Null);
+        let name = record["name"].as_str().map_or_else(
+            || {
+                let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+                let name = path.file_name().unwrap_or_default();
+                name.to_string_lossy().into_owned()
+            },
+            str::to_string,
+        );
+        Ok(Self::new(name, record, tokenizer, body))
+    }
+
+    /// A short name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How the model was made, where that is known.
+    pub fn record(&self) -> &Value {
+        &self.record
+    }
+
+    /// The shape.
+    pub fn configuration(&self) -> &Configuration {
+        self.body.configuration()
+    }
+
+    /// Text to tokens and back.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// What computes.
+    pub fn body(&self) -> &Arc<Body> {
+        &self.body
+    }
+
+    /// The network, where the model is one of attention layers.
+    pub fn network(&self) -> Option<&Network> {
+        match &*self.body {
+            Body::Network(network) => Some(network),
+            Body::Recurrent(_) => None,
+        }
+    }
+
+    /// Encodes a text, with the marks the tokenizer puts before it.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.tokenizer.frame().0;
+        ids.extend(self.tokenizer.encode(text)?);
+        Ok(ids)
+    }
+
+    /// The ids that end a text: those the configuration names, and the tokenizer's.
+    pub fn ends(&self) -> Vec<u32> {
+        let mut ends = self.configuration().ends.clone();
+        ends.extend(self.tokenizer.vocabulary().stop());
+        ends
+    }
+}

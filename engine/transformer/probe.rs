@@ -1,0 +1,40 @@
+//! Looking into a network while it runs, without changing it.
+
+/// Where a probe looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tap {
+    /// Rows as they enter the first layer. `[N, D]`
+    Embedding,
+    /// Queries of a layer, turned to their positions. `[N, H·d]`
+    Query(usize),
+    /// Keys of a layer, turned. `[N, Hkv·d]`
+    Key(usize),
+    /// Values of a layer. `[N, Hkv·d]`
+    Value(usize),
+    /// What a layer's heads took from the values. `[N, H·d]`
+    Attended(usize),
+    /// Rows as a layer leaves them. `[N, D]`
+    Hidden(usize),
+    /// Rows after the last norm. `[N, D]`
+    Final,
+    /// Scores of the rows that were asked for. `[R, V]`
+    Scores,
+}
+
+/// One row of the hidden stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The sequence of the batch.
+    pub sequence: usize,
+    /// The position in it.
+    pub position: u32,
+}
+
+/// Sees what passes a tap.
+pub trait Probe: Send {
+    /// Whether it wants to see a tap; asked once for each pass, so nothing is copied for what nobody sees.
+    fn wants(&self, tap: Tap) -> bool;
+
+    /// Sees the numbers of a tap, row after row.
+    fn see(&mut self, tap: Tap, rows: &[Row], values: &[f32]);
+}

@@ -1,0 +1,131 @@
+//! How fast a network takes prompts, makes text in batches, and learns.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::kernel::random::Random;
+use crate::transformer::dense::{Dense, surprises};
+use crate::transformer::flow::{Taps, Want};
+use crate::transformer::keeper::Phase;
+use crate::transformer::{Cache, Network, Plan};
+
+/// One row of a network's table: a batch of sequences after prompts of one length.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BatchSpeed {
+    /// Sequences at once.
+    pub batch: usize,
+    /// Tokens of each prompt.
+    pub prompt: usize,
+    /// Milliseconds for all prompts, the best of three.
+    pub prefill_ms: f64,
+    /// Prompt tokens a second.
+    pub prefill_tokens_per_second: f64,
+    /// New tokens made in each sequence.
+    pub new_tokens: usize,
+    /// New tokens a second, of all sequences together; prompts are not counted.
+    pub tokens_per_second: f64,
+    /// Milliseconds for one step of the whole batch, the median.
+    pub ms_per_step: f64,
+    /// Bytes of keys and values of kept tokens at the end.
+    pub kv_live_bytes: usize,
+    /// Bytes of keys and values that are allocated at the end.
+    pub kv_allocated_bytes: usize,
+    /// Bytes of weights that one step reads, whatever the batch.
+    pub weight_bytes: usize,
+}
+
+/// Measures prefill and decoding of `batch` random prompts.
+///
+/// # Errors
+/// As [`Network::advance`].
+pub fn batch_speed(
+    network: &Network,
+    plan: &Plan,
+    batch: usize,
+    prompt: usize,
+    new: usize,
+) -> Result<BatchSpeed> {
+    let shape = network.configuration();
+    let planned = network.planned(plan)?;
+    let mut random = Random::new(17);
+    let prompts: Vec<Vec<u32>> = (0..batch)
+        .map(|_| {
+            (0..prompt)
+                .map(|_| random.below(shape.vocabulary as u64) as u32)
+                .collect()
+        })
+        .collect();
+    let views: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let mut best = f64::INFINITY;
+    let mut cache = Cache::new(shape, plan.clone(), batch)?;
+    for _ in 0..3 {
+        cache = Cache::new(shape, plan.clone(), batch)?;
+        let begun = Instant::now();
+        planned.advance(
+            &mut cache,
+            &views,
+            Phase::Prefill,
+            Want::Last,
+            &mut Taps::default(),
+        )?;
+        best = best.min(begun.elapsed().as_secs_f64());
+    }
+    let mut steps = Vec::with_capacity(new);
+    for _ in 0..new {
+        let next: Vec<[u32; 1]> = (0..batch)
+            .map(|_| [random.below(shape.vocabulary as u64) as u32])
+            .collect();
+        let views: Vec<&[u32]> = next.iter().map(<[u32; 1]>::as_slice).collect();
+        let begun = Instant::now();
+        planned.advance(
+            &mut cache,
+            &views,
+            Phase::Decode,
+            Want::Last,
+            &mut Taps::default(),
+        )?;
+        steps.push(begun.elapsed().as_secs_f64());
+    }
+    let total: f64 = steps.iter().sum();
+    steps.sort_by(f64::total_cmp);
+    let report = cache.report();
+    Ok(BatchSpeed {
+        batch,
+        prompt,
+        prefill_ms: best * 1e3,
+        prefill_tokens_per_second: (batch * prompt) as f64 / best,
+        new_tokens: new,
+        tokens_per_second: (batch * new) as f64 / total.max(1e-9),
+        ms_per_step: steps.get(new / 2).copied().unwrap_or(0.0) * 1e3,
+        kv_live_bytes: report.live_bytes,
+        kv_allocated_bytes: report.allocated_bytes,
+        weight_bytes: planned.bytes_per_token(),
+    })
+}
+
+/// One forward and backward pass over random tokens, so that its time can be taken; `weights` are variables.
+///
+/// # Errors
+/// As [`Network::dense`].
+pub fn learn_once(network: &Network, sequences: usize, length: usize) -> Result<usize> {
+    let vocabulary = network.configuration().vocabulary as u64;
+    let mut random = Random::new(19);
+    let mut draw = || -> Vec<u32> {
+        (0..sequences * length)
+            .map(|_| random.below(vocabulary) as u32)
+            .collect()
+    };
+    let (tokens, targets) = (draw(), draw());
+    let input = Dense {
+        tokens,
+        length,
+        ..Dense::default()
+    };
+    let x = network.dense(&input, None, None)?;
+    surprises(&network.scores(&x)?, &targets)?
+        .mean_all()?
+        .backward()?;
+    Ok(targets.len())
+}

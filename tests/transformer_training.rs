@@ -1,0 +1,355 @@
+//! Training of gpt, bert and lstm: gradients, resume, and what a trained folder gives back.
+#![cfg(feature = "transformer")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use brillm::learn::batch::Batch;
+use brillm::learn::data::TokenData;
+use brillm::learn::log::Record;
+use brillm::learn::{Learns, Recipe, Watcher};
+use brillm::run::{Engine, prepare_training};
+use brillm::transformer::{Masking, NetworkLearner, evaluate_windows};
+
+/// Text with words that follow from the one before, so that there is something to learn.
+fn corpus(folder: &Path) {
+    let words = ["sun", "moon", "star", "sky", "sea", "stone", "tree", "leaf"];
+    let mut text = String::new();
+    let mut state = 7u32;
+    for _ in 0..6000 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let jump = if state >> 28 == 0 { 3 } else { 1 };
+        let at = (text.len() + jump) % words.len();
+        text.push_str(words[at]);
+        text.push(if state >> 27 == 5 { '\n' } else { ' ' });
+    }
+    std::fs::write(folder.join("text.txt"), text).unwrap();
+}
+
+fn recipe(kind: &str, network: &str) -> Recipe {
+    let text = format!(
+        r#"
+name = "{kind}-test"
+kind = "{kind}"
+[data]
+train = ["text.txt"]
+validation-share = 0.4
+tokens = "bpe"
+vocabulary = 280
+[network]
+width = 16
+layers = 2
+heads = 2
+{network}
+[train]
+batch = 4
+steps = 12
+tokens = 1440
+rate = 5e-3
+warmup = 5
+dropout = 0.1
+log-every = 1
+validate-every = 10
+checkpoint-every = 10
+"#
+    );
+    Recipe::parse(&text, &[]).unwrap()
+}
+
+const KINDS: [(&str, &str); 6] = [
+    ("gpt", "kv-heads = 1"),
+    ("gpt", "style = \"llama\"\ntied = false"),
+    ("gpt", "style = \"gpt2\""),
+    ("gpt", "style = \"gpt2\"\ntied = false\ncontext = 20"),
+    ("bert", ""),
+    ("lstm", ""),
+];
+
+/// A learner with a batch of its text.
+fn learner(recipe: &Recipe) -> (NetworkLearner, Batch, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    corpus(folder.path());
+    let data = TokenData::prepare(recipe, folder.path(), folder.path(), &mut |_| {}).unwrap();
+    let (batch, steps) = (recipe.train.batch, recipe.train.steps);
+    let tokens = (0..batch)
+        .flat_map(|index| &data.train()[index * 97..index * 97 + steps + 1])
+        .copied()
+        .collect();
+    let batch = Batch {
+        tokens,
+        steps,
+        folds: vec![0; batch],
+        candidates: None,
+        index: 0,
+    };
+    (NetworkLearner::new(recipe, &data).unwrap(), batch, folder)
+}
+
+#[test]
+fn every_weight_gets_a_gradient_and_it_is_right() {
+    for (kind, network) in KINDS {
+        let mut recipe = recipe(kind, network);
+        recipe.train.dropout = 0.0;
+        let (mut learner, batch, _folder) = learner(&recipe);
+        // Weights away from their symmetric beginning, so that no gradient is zero by chance.
+        {
+            let (parameters, _) = learner.state();
+            let mut wave = 0.0f32;
+            for parameter in parameters {
+                for value in &mut parameter.value {
+                    wave += 1.0;
+                    *value += 0.05 * (wave * 0.7).sin();
+                }
+            }
+        }
+        learner.restore(&serde_json::Value::Null).unwrap();
+        let before = learner.gradients(&batch, 1).unwrap();
+        let (parameters, _) = learner.state();
+        let found: Vec<(String, Vec<f32>)> = parameters
+            .iter()
+            .map(|parameter| (parameter.name.to_string(), parameter.gradient.clone()))
+            .collect();
+        for (name, gradient) in &found {
+            let norm: f32 = gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
+            // A shift of all scores is nothing to a softmax: the bias of keys has no gradient but rounding.
+            if name.ends_with("attention.self.key.bias") {
+                continue;
+            }
+            // A bert's learned positions beyond the text, and second token type, are not read.
+            assert!(norm > 1e-6, "{kind} {network}: {name} has no gradient");
+        }
+        // Differences along the gradient of each weight: f32 arithmetic, so the step is not small.
+        for (index, (name, gradient)) in found.iter().enumerate() {
+            let norm: f64 = gradient
+                .iter()
+                .map(|&g| f64::from(g).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            if norm < 1e-3 {
+                continue;
+            }
+            let step = 2e-3;
+            let mut loss = |direction: f64| {
+                let mut nudge = |by: f64| {
+                    let (mut parameters, _) = learner.state();
+                    for (value, &g) in parameters[index].value.iter_mut().zip(gradient) {
+                        *value += (by * f64::from(g) / norm) as f32;
+                    }
+                };
+                nudge(direction * step);
+                learner.restore(&serde_json::Value::Null).unwrap();
+                let loss = learner.gradients(&batch, 1).unwrap().mean();
+                let (mut parameters, _) = learner.state();
+                for (value, &g) in parameters[index].value.iter_mut().zip(gradient) {
+                    *value -= (direction * step * f64::from(g) / norm) as f32;
+                }
+                loss
+            };
+            let slope = (loss(1.0) - loss(-1.0)) / (2.0 * step);
+            assert!(
+                (slope - norm).abs() < 0.03 * norm + 1e-3,
+                "{kind} {network}: {name}: slope {slope}, gradient {norm}, loss {}",
+                before.mean()
+            );
+        }
+    }
+}
+
+/// Cancels at a step, and keeps the losses.
+struct Stop<'a> {
+    at: u64,
+    flag: &'a AtomicBool,
+    losses: Vec<(u64, String)>,
+}
+
+impl Watcher for Stop<'_> {
+    fn step(&mut self, step: u64, _: u64, _: f64, _: u64) {
+        if step == self.at {
+            self.flag.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn record(&mut self, record: &Record) {
+        let line = match record {
+            Record::Training(training) => format!(
+                "{} {:?} {:?}",
+                training.loss.to_bits(),
+                training.gradient_norm.map(f64::to_bits),
+                training.rate
+            ),
+            Record::Validation(validation) => format!("validation {}", validation.loss.to_bits()),
+        };
+        self.losses.push((record.step(), line));
+    }
+}
+
+#[test]
+fn an_interrupted_run_goes_on_bit_for_bit() {
+    for (kind, network) in KINDS {
+        let recipe = recipe(kind, network);
+        let folder = tempfile::tempdir().unwrap();
+        corpus(folder.path());
+        let run = |name: &str, stop: u64, resume: bool| {
+            let flag = AtomicBool::new(false);
+            let mut watcher = Stop {
+                at: stop,
+                flag: &flag,
+                losses: Vec::new(),
+            };
+            let mut trainer = prepare_training(
+                recipe.clone(),
+                folder.path(),
+                &folder.path().join(name),
+                resume,
+                &mut watcher,
+            )
+            .unwrap();
+            let outcome = trainer.run(&flag, &mut watcher).unwrap();
+            (watcher.losses, outcome)
+        };
+        let (whole, outcome) = run("whole", 0, false);
+        assert_eq!(outcome.steps, 30);
+        let (mut halves, cancelled) = run("halves", 13, false);
+        assert!(cancelled.cancelled && cancelled.steps == 13);
+        halves.extend(run("halves", 0, true).0);
+        assert_eq!(whole, halves, "{kind} {network}");
+        let file = |name: &str| {
+            std::fs::read(folder.path().join(name).join("model/model.safetensors")).unwrap()
+        };
+        assert_eq!(file("whole"), file("halves"), "{kind} {network}");
+
+        // The folder opens again, and says what the run measured.
+        let Engine::Transformer(model) = Engine::open(&outcome.model, Default::default()).unwrap()
+        else {
+            panic!("a folder opens as a transformer");
+        };
+        assert_eq!(model.name(), recipe.name);
+        assert_eq!(model.record()["training"]["recipe"]["kind"], kind);
+        assert_eq!(
+            model.body().parameters(),
+            outcome.parameters,
+            "{kind} {network}"
+        );
+        if kind != "bert" {
+            let data = TokenData::prepare(
+                &recipe,
+                folder.path(),
+                &folder.path().join("whole"),
+                &mut |_| {},
+            )
+            .unwrap();
+            let measured = evaluate_windows(&model, data.validation(), 13, 0..10_000).unwrap();
+            let expected = outcome.validation_perplexity.unwrap();
+            assert!(
+                (measured.perplexity() / expected - 1.0).abs() < 1e-4,
+                "{kind} {network}: {} and {expected}",
+                measured.perplexity()
+            );
+        }
+    }
+}
+
+#[test]
+fn training_lowers_the_loss() {
+    for (kind, network, goal) in [("gpt", "", 1.8), ("lstm", "", 1.8), ("bert", "", 3.2)] {
+        let mut recipe = recipe(kind, network);
+        (recipe.train.tokens, recipe.train.rate) = (12_000, 1e-2);
+        let folder = tempfile::tempdir().unwrap();
+        corpus(folder.path());
+        let run = folder.path().join("run");
+        let mut trainer = prepare_training(recipe, folder.path(), &run, false, &mut ()).unwrap();
+        let first = trainer.validation_loss().unwrap().mean();
+        trainer.run(&AtomicBool::new(false), &mut ()).unwrap();
+        let last = trainer.validation_loss().unwrap().mean();
+        assert!(first > 5.0 && last < goal, "{kind}: from {first} to {last}");
+    }
+}
+
+/// A masking that decays, hears feedback, and remembers how often.
+struct Decaying {
+    heard: u64,
+    counts: std::sync::Arc<std::sync::Mutex<Vec<usize>>>,
+}
+
+impl Masking for Decaying {
+    fn share(&mut self, step: u64, of: u64) -> f64 {
+        0.5 * (1.0 - step as f64 / (of + 1) as f64)
+    }
+
+    fn weights(&mut self, tokens: &[u32]) -> Option<Vec<f32>> {
+        Some(
+            tokens
+                .iter()
+                .map(|&token| if token % 2 == 0 { 1.0 } else { 1e6 })
+                .collect(),
+        )
+    }
+
+    fn feedback(&mut self, _: u64, tokens: &[u32], losses: &[f32]) {
+        assert_eq!(tokens.len(), losses.len());
+        assert!(losses.iter().all(|loss| loss.is_finite()));
+        self.heard += 1;
+        let odd = tokens.iter().filter(|&&token| token % 2 == 1).count();
+        self.counts.lock().unwrap().extend([tokens.len(), odd]);
+    }
+
+    fn state(&self) -> serde_json::Value {
+        self.heard.into()
+    }
+
+    fn restore(&mut self, state: &serde_json::Value) -> brillm::Result<()> {
+        self.heard = state.as_u64().unwrap_or(0);
+        Ok(())
+    }
+}
+
+#[test]
+fn masking_is_decided_elsewhere_and_hears_back() {
+    let mut recipe = recipe("bert", "");
+    recipe.train.tokens = 144_000;
+    let (mut learner, mut batch, _folder) = learner(&recipe);
+    let counts = std::sync::Arc::default();
+    learner.set_masking(Box::new(Decaying {
+        heard: 0,
+        counts: std::sync::Arc::clone(&counts),
+    }));
+    let total = recipe.train.total_steps();
+    for step in [1, total / 2, total * 4 / 5] {
+        learner.learn(&mut batch, &recipe.train, step).unwrap();
+    }
+    assert_eq!(learner.notes(), 3);
+    let counts = counts.lock().unwrap();
+    // 12 tokens in each of 4 sequences: half of them, a quarter, a tenth.
+    assert_eq!([counts[0], counts[2], counts[4]], [24, 12, 4]);
+    // Heavy tokens go first.
+    let odd = batch.tokens.iter().filter(|&&token| token % 2 == 1).count();
+    assert!(counts[5] == 4 || odd < 4, "{counts:?}");
+}
+
+#[test]
+fn mistakes_in_a_recipe_are_named() {
+    let with = |change: &str| {
+        let text = format!("name = \"x\"\nkind = \"gpt\"\n[data]\ntrain = [\"a\"]\n{change}");
+        Recipe::parse(&text, &[]).unwrap_err().to_string()
+    };
+    for (change, word) in [
+        ("[network]\nheads = 3", "heads"),
+        ("[network]\nlayers = 0", "layers"),
+        ("[network]\nkv-heads = 3", "kv-heads"),
+        ("[network]\ncontext = 3", "context"),
+        ("[network]\nmask-share = 1.5", "mask-share"),
+        ("[network]\nwidht = 4", "widht"),
+        ("[profile]\npreset = \"sifu\"", "[profile]"),
+        ("[train]\nnegatives = 5", "negatives"),
+    ] {
+        let error = with(change);
+        assert!(error.contains(word), "{change}: {error}");
+    }
+    let graph = "name = \"x\"\n[data]\ntrain = [\"a\"]\n[network]\nwidth = 8";
+    assert!(
+        Recipe::parse(graph, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("[network]")
+    );
+}
