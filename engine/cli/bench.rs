@@ -149,7 +149,7 @@ impl Arguments {
         path: &std::path::Path,
         report: &mut Value,
     ) -> Result<()> {
-        use crate::transformer::{Network, Plan, Weights, batch_speed, folder, learn_once};
+        use crate::transformer::{Network, Weights, batch_speed, folder, learn_once};
         let Some(network) = model.network() else {
             return Ok(());
         };
@@ -162,8 +162,10 @@ impl Arguments {
                 "{:>6} {:>8} {:>14} {:>10} {:>10} {:>14}",
                 "batch", "prompt", "prefill tok/s", "tok/s", "ms/step", "KV live bytes"
             ))?;
+            let hooks = super::plugins::hooks()?;
+            let asked = super::plugins::asked(model, &hooks, 0)?;
             for &batch in &self.batch {
-                let row = batch_speed(network, &Plan::whole(shape.layers), batch, prompt, new)?;
+                let row = batch_speed(network, &asked, batch, prompt, new)?;
                 self.line(format!(
                     "{:>6} {:>8} {:>14.0} {:>10.0} {:>10.3} {:>14}",
                     row.batch,

@@ -128,8 +128,9 @@ impl Arguments {
             .clone()
             .unwrap_or_else(|| Path::new("runs").join(&recipe.name));
         super::catch_interrupt()?;
+        let hooks = super::plugins::hooks()?;
         let mut bar = Bar::new(self.quiet);
-        let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &mut bar)?;
+        let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &hooks, &mut bar)?;
         #[cfg(feature = "gpu")]
         if let Some(device) = self.backend.device()?
             && let Err(error) = trainer.use_device(&device)

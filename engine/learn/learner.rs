@@ -36,8 +36,11 @@ pub trait Learns {
     fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]);
 
     /// What a checkpoint keeps besides.
-    fn notes(&self) -> Value {
-        Value::Null
+    ///
+    /// # Errors
+    /// Whatever a hook meets.
+    fn notes(&self) -> Result<Value> {
+        Ok(Value::Null)
     }
 
     /// Goes on from parameters that a checkpoint has put into [`Self::state`], and from its notes.

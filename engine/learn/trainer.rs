@@ -264,7 +264,7 @@ impl Trainer {
                 // The log first: a checkpoint is never ahead of it.
                 self.log.sync()?;
                 self.learner.settle()?;
-                self.progress.notes = self.learner.notes();
+                self.progress.notes = self.learner.notes()?;
                 checkpoint::save(
                     &self.folder,
                     &self.progress,

@@ -10,7 +10,7 @@ use crate::kernel::softmax;
 #[cfg(feature = "gpu")]
 use crate::path::ahead::Ahead;
 use crate::path::asking::Chosen;
-use crate::path::{Asking, Charges, Sampling, draw};
+use crate::path::{Asking, Charges, Sampling};
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -330,20 +330,10 @@ impl Session {
         self.gather()?;
         // The scores are spent.
         self.looked = false;
-        if let Some(asking) = &mut self.asking {
-            let setting = asking.sample(&self.state.flow, &mut self.scores)?;
-            if let Some(temperature) = setting.temperature {
-                if temperature == 0.0 {
-                    return Err(Error::new(
-                        ErrorKind::Input,
-                        "at temperature 0 a text has no probability",
-                    )
-                    .advice("give the plugin a temperature above 0 to measure perplexity"));
-                }
-                self.scores
-                    .iter_mut()
-                    .for_each(|score| *score /= temperature);
-            }
+        if let Some(asking) = &mut self.asking
+            && let Some(resistance) = asking.resistance(&self.state.flow, &mut self.scores, node)
+        {
+            return resistance;
         }
         let score = f64::from(self.scores[node as usize]);
         Ok(softmax::softmax(&mut self.scores) - score)
@@ -383,23 +373,13 @@ impl Session {
             return Ok(Some(node));
         };
         let chosen = asking.chosen(&self.scores);
-        self.sampling.penalise(&mut self.scores, recent);
-        let setting = asking.sample(&self.state.flow, &mut self.scores)?;
-        let temperature = setting.temperature.unwrap_or(self.sampling.temperature);
-        let Some(best) = self.sampling.distribution(&mut self.scores, temperature) else {
-            return Ok(None);
-        };
-        let own = if asking.chooses() {
-            if best.is_some() {
-                softmax::softmax(&mut self.scores);
-            }
-            asking.choose(&self.state.flow, &self.scores)?
-        } else {
-            None
-        };
-        let node = own
-            .or(best)
-            .or_else(|| draw(&self.scores, &mut self.state.random));
+        let node = asking.pick(
+            &self.state.flow,
+            &self.sampling,
+            &mut self.scores,
+            recent,
+            &mut self.state.random,
+        )?;
         if let Some(node) = node {
             self.take(node, chosen.as_ref())?;
         }
