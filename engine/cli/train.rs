@@ -76,6 +76,10 @@ impl Watcher for Bar {
             .set_message(format!("loss {:.3}  {speed:.0} tokens/s", self.loss));
     }
 
+    fn warn(&mut self, text: &str) {
+        self.bar.suspend(|| super::warn(text));
+    }
+
     fn record(&mut self, record: &Record) {
         if let Record::Validation(validation) = record {
             let text = format!(
@@ -121,7 +125,7 @@ impl Arguments {
         let mut trainer = Trainer::prepare(recipe, &base, &folder, self.resume, &mut bar)?;
         #[cfg(feature = "gpu")]
         if let Some(device) = self.backend.device()?
-            && let Err(error) = trainer.use_device(&device)
+            && let Err(error) = trainer.use_device(&device, self.backend.choice().is_forced())
         {
             if self.backend.choice().is_forced() {
                 return Err(error);

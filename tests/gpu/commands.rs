@@ -7,7 +7,8 @@ use std::sync::Arc;
 use brillm::ErrorKind;
 use brillm::hook::Hooks;
 use brillm::kernel::element::Element;
-use brillm::kernel::gpu::DeviceOptions;
+use brillm::kernel::gpu::{Device, DeviceOptions};
+use brillm::learn::{Recipe, Trainer, Watcher};
 use brillm::model::{Model, Verify};
 use brillm::path::{Charges, Sampling, Session, beam, beam_on};
 use brillm::run::{BackendChoice, device_for, evaluate_windows, evaluate_windows_on};
@@ -30,6 +31,10 @@ pub const TESTS: &[Test] = &[
     (
         "a_run_file_trains_on_the_adapter",
         a_run_file_trains_on_the_adapter,
+    ),
+    (
+        "a_run_goes_on_without_its_device",
+        a_run_goes_on_without_its_device,
     ),
     (
         "a_lost_device_is_an_error_and_the_processor_takes_over",
@@ -127,7 +132,7 @@ fn beams_and_windows_are_those_of_the_processor(bed: &Bed) {
 }
 
 /// The number of a bed's adapter in the program's list.
-fn index_of(bed: &Bed) -> String {
+pub fn index_of(bed: &Bed) -> String {
     let (_, out, _) = brillm(&["devices", "--json"]);
     let report: Value = serde_json::from_str(&out).unwrap();
     let own = bed.device.report();
@@ -223,7 +228,7 @@ fn commands_run_on_the_adapter(bed: &Bed) {
     // Without a real one, auto is the processor, and gpu a software adapter with a warning.
     if report["automatic"].is_null() {
         assert!(
-            device_for(&BackendChoice::Auto, &mut |_| ())
+            device_for(&BackendChoice::Auto, DeviceOptions::default(), &mut |_| ())
                 .unwrap()
                 .is_none()
         );
@@ -242,24 +247,95 @@ fn losses(folder: &Path) -> Vec<f64> {
         .collect()
 }
 
-fn a_run_file_trains_on_the_adapter(bed: &Bed) {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
+/// Writes a small run file of 40 steps and its text.
+fn run_file(folder: &Path, preset: &str) -> std::path::PathBuf {
     let ids: Vec<u8> = text()
         .iter()
         .flat_map(|&id| (id as u16).to_le_bytes())
         .collect();
-    std::fs::write(at("train.u16"), &ids).unwrap();
-    std::fs::write(at("held.u16"), &ids[..200]).unwrap();
-    let recipe = at("run.toml");
+    std::fs::write(folder.join("train.u16"), &ids).unwrap();
+    std::fs::write(folder.join("held.u16"), &ids[..200]).unwrap();
+    let recipe = folder.join("run.toml");
     std::fs::write(
         &recipe,
-        "name = \"small\"\nseed = 3\n[data]\ntrain = [\"train.u16\"]\nvalidation = [\"held.u16\"]\n\
-         tokens = \"ids\"\nvocabulary = 12\n[profile]\npreset = \"sifu\"\nwidth = 8\n\
-         [train]\ntokens = 1200\nbatch = 5\nsteps = 6\nfolds = 3\nblock = 60\nlog-every = 5\nwarmup = 5\n\
-         checkpoint-every = 20\ndropout = 0.2\n",
+        format!(
+            "name = \"small\"\nseed = 3\n[data]\ntrain = [\"train.u16\"]\nvalidation = [\"held.u16\"]\n\
+             tokens = \"ids\"\nvocabulary = 12\n[profile]\npreset = \"{preset}\"\nwidth = 8\n\
+             [train]\ntokens = 1200\nbatch = 5\nsteps = 6\nfolds = 3\nblock = 60\nlog-every = 5\n\
+             warmup = 5\ncheckpoint-every = 20\ndropout = 0.2\n",
+        ),
     )
     .unwrap();
+    recipe
+}
+
+/// Takes a device away after a step, and keeps what is said.
+struct Thief {
+    device: Device,
+    after: u64,
+    said: Vec<String>,
+}
+
+impl Watcher for Thief {
+    fn step(&mut self, step: u64, _: u64, _: f64, _: u64) {
+        if step == self.after {
+            self.after = 0;
+            self.device.destroy();
+        }
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.said.push(text.to_string());
+    }
+}
+
+/// A run whose device is lost goes on from its checkpoint; one that insists on the device ends, and resumes.
+fn a_run_goes_on_without_its_device(bed: &Bed) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let recipe = run_file(folder.path(), "sifu-own");
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let prepare = |name: &str, resume: bool| {
+        let recipe = Recipe::open(&recipe, &[]).unwrap();
+        Trainer::prepare(recipe, folder.path(), &at(name), resume, &mut ()).unwrap()
+    };
+    prepare("plain", false).run(&never, &mut ()).unwrap();
+    for (name, after, forced) in [
+        ("early", 3, false),
+        ("late", 33, false),
+        ("forced", 33, true),
+    ] {
+        let mut thief = Thief {
+            device: bed.with(DeviceOptions::default()),
+            after,
+            said: Vec::new(),
+        };
+        let mut trainer = prepare(name, false);
+        trainer.use_device(&thief.device, forced).unwrap();
+        let outcome = trainer.run(&never, &mut thief);
+        if forced {
+            let error = outcome.unwrap_err().to_string();
+            assert!(error.contains("--backend cpu"), "{error}");
+            drop(trainer);
+            prepare(name, true).run(&never, &mut ()).unwrap();
+        } else {
+            assert_eq!(outcome.unwrap().steps, 40);
+            let kept = after / 20 * 20;
+            let said = format!("takes over after step {kept}");
+            assert!(thief.said[0].contains(&said), "{:?}", thief.said);
+        }
+        let (found, expected) = (losses(&at(name)), losses(&at("plain")));
+        assert_eq!(found.len(), expected.len(), "{name}");
+        for (a, b) in found.iter().zip(&expected) {
+            assert!((a - b).abs() < 1e-4 * b, "{name}: loss {a} instead of {b}");
+        }
+    }
+}
+
+fn a_run_file_trains_on_the_adapter(bed: &Bed) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let recipe = run_file(folder.path(), "sifu");
     let index = index_of(bed);
     let train = |name: &str, more: &[&str]| {
         let (recipe, out) = (recipe.to_str().unwrap(), at(name));
@@ -331,6 +407,8 @@ fn the_bench_reports_the_adapter(bed: &Bed) {
         "--seconds",
         "0.01",
         "--skip-train",
+        "--batches",
+        "1,3",
         "--json",
     ];
     let (code, out, error) = brillm(&[&["bench", "--adapter", &index][..], &quick].concat());
@@ -342,7 +420,7 @@ fn the_bench_reports_the_adapter(bed: &Bed) {
     let report: Value = serde_json::from_str(&out).unwrap();
     assert!(report["copy_gb_per_s"].as_f64().unwrap() > 0.0);
     let rows = report["decode"].as_array().unwrap();
-    assert_eq!(rows.len(), 9);
+    assert_eq!(rows.len(), 6);
     for row in rows {
         for figure in [
             "ms_per_token",

@@ -9,6 +9,7 @@ mod commands;
 mod decoding;
 mod kernels;
 mod models;
+mod shaders;
 mod training;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -124,6 +125,7 @@ fn main() -> ExitCode {
         decoding::TESTS,
         models::TESTS,
         commands::TESTS,
+        shaders::TESTS,
         training::TESTS,
     ]
     .concat();

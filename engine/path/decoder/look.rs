@@ -35,6 +35,7 @@ impl Decoder {
         let all: Vec<f32> =
             program.submit_and_read(1, &self.floats, u64::from(at.energies) * 4, count)?;
         self.programs[Mode::Score as usize] = Some(program);
+        self.check_question()?;
         let signals: Vec<f32> =
             self.mechanism
                 .device()
@@ -94,6 +95,7 @@ impl Decoder {
         let floats: Vec<f32> =
             program.submit_and_read(1, &self.floats, u64::from(at.normalisers) * 4, count)?;
         self.programs[Mode::List as usize] = Some(program);
+        self.check_question()?;
         let device = self.mechanism.device();
         let counts: Vec<u32> = device.read(&self.integers, u64::from(at.next) * 4, lanes)?;
         let nodes: Vec<u32> =

@@ -1,5 +1,8 @@
 //! The training loop: batches, steps, validation, checkpoints, and going on where it stopped.
 
+#[cfg(feature = "gpu")]
+mod place;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -29,6 +32,8 @@ pub trait Watcher {
     fn note(&mut self, _text: &str) {}
     /// A step was taken, of so many.
     fn step(&mut self, _step: u64, _of: u64, _loss: f64, _tokens: u64) {}
+    /// Something went otherwise than was asked.
+    fn warn(&mut self, _text: &str) {}
     /// A record was written to the log.
     fn record(&mut self, _record: &Record) {}
 }
@@ -64,7 +69,7 @@ pub struct Trainer {
     sampler: Sampler,
     learner: Learner,
     #[cfg(feature = "gpu")]
-    device: Option<crate::learn::device::DeviceLearner>,
+    place: Option<place::Place>,
     progress: Progress,
     log: RunLog,
     begun: Instant,
@@ -161,49 +166,11 @@ impl Trainer {
             sampler,
             learner,
             #[cfg(feature = "gpu")]
-            device: None,
+            place: None,
             progress,
             log,
             begun: Instant::now(),
         })
-    }
-
-    /// Trains on a device from here on.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Resource`] when the learner does not fit there.
-    #[cfg(feature = "gpu")]
-    pub fn use_device(&mut self, device: &crate::kernel::gpu::Device) -> Result<()> {
-        self.device = Some(crate::learn::device::DeviceLearner::new(
-            device,
-            &self.profile,
-            &self.graph,
-            &self.prior,
-            &mut self.learner,
-            &self.recipe.train,
-            self.recipe.seed,
-        )?);
-        Ok(())
-    }
-
-    /// Takes one step where the parameters are.
-    fn learn(&mut self, batch: &Batch, step: u64) -> Result<(Loss, Option<f64>)> {
-        let train = &self.recipe.train;
-        #[cfg(feature = "gpu")]
-        if let Some(device) = &mut self.device {
-            return device.learn(&self.graph, batch, train, step);
-        }
-        self.learner
-            .learn(&self.graph, &self.prior, batch, train, step)
-    }
-
-    /// Brings the parameters back from where they are.
-    fn bring_back(&mut self) -> Result<()> {
-        #[cfg(feature = "gpu")]
-        if let Some(device) = &self.device {
-            device.download(&mut self.learner)?;
-        }
-        Ok(())
     }
 
     /// The graph that was built.
@@ -217,6 +184,22 @@ impl Trainer {
     /// [`ErrorKind::Numeric`] when training diverges, [`ErrorKind::Io`] or [`ErrorKind::Resource`] when
     /// something cannot be saved; the last checkpoint is whole in any case.
     pub fn run(&mut self, cancel: &AtomicBool, watcher: &mut dyn Watcher) -> Result<Outcome> {
+        let outcome = self.run_where_it_is(cancel, watcher);
+        #[cfg(feature = "gpu")]
+        if let Err(error) = &outcome
+            && self.device_failed()
+        {
+            self.take_over(error, watcher)?;
+            return self.run_where_it_is(cancel, watcher);
+        }
+        outcome
+    }
+
+    fn run_where_it_is(
+        &mut self,
+        cancel: &AtomicBool,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Outcome> {
         let train = self.recipe.train.clone();
         let total = train.total_steps();
         let validate_every = match train.validate_every {
@@ -355,14 +338,6 @@ impl Trainer {
         range.map(|window| window * steps).collect()
     }
 
-    fn loss(&mut self, batch: &Batch) -> Result<Loss> {
-        #[cfg(feature = "gpu")]
-        if let Some(device) = &mut self.device {
-            return device.loss(&self.graph, batch);
-        }
-        Ok(self.learner.loss(&self.graph, &self.prior, batch))
-    }
-
     /// The loss on the validation text, state reset at each window.
     ///
     /// # Errors
@@ -460,6 +435,24 @@ impl Trainer {
             targets,
             count: count + 1,
         });
+    }
+}
+
+/// Without devices, the parameters are with the processor.
+#[cfg(not(feature = "gpu"))]
+impl Trainer {
+    fn learn(&mut self, batch: &Batch, step: u64) -> Result<(Loss, Option<f64>)> {
+        let train = &self.recipe.train;
+        self.learner
+            .learn(&self.graph, &self.prior, batch, train, step)
+    }
+
+    fn bring_back(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn loss(&mut self, batch: &Batch) -> Result<Loss> {
+        Ok(self.learner.loss(&self.graph, &self.prior, batch))
     }
 }
 
