@@ -5,10 +5,12 @@
 //! with `BRILLM_REQUIRE_GPU=1` that is a failure. The binary starts itself once more, with SwiftShader's
 //! driver added to the Vulkan loader's list. Arguments that are no options filter by name.
 
+mod adapters;
 mod commands;
 mod decoding;
 mod kernels;
 mod models;
+mod runs;
 mod shaders;
 mod training;
 
@@ -125,6 +127,8 @@ fn main() -> ExitCode {
         decoding::TESTS,
         models::TESTS,
         commands::TESTS,
+        adapters::TESTS,
+        runs::TESTS,
         shaders::TESTS,
         training::TESTS,
     ]
