@@ -260,9 +260,6 @@ fn a_lost_device_is_an_error_and_the_processor_takes_over(bed: &Bed) {
 }
 
 fn the_bench_reports_the_adapter(bed: &Bed) {
-    if !bed.is_first() {
-        return;
-    }
     let index = index_of(bed);
     let quick = [
         "--arena-mib",

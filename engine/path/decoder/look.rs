@@ -6,6 +6,9 @@ use crate::graph::NodeId;
 use crate::kernel::gpu::select::Mode;
 use crate::signal::EdgeForm;
 
+/// A number for each node, lane after lane. `[B][V]`
+type OfNodes = Vec<Vec<f32>>;
+
 /// The likeliest next nodes of one lane.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nearest {
@@ -20,7 +23,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Self::decode`].
-    pub fn look(&mut self) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+    pub fn look(&mut self) -> Result<(OfNodes, OfNodes)> {
         let at = self.at;
         let v = self.mechanism.mechanism().nodes();
         let mut program = self.take(Mode::Score)?;
