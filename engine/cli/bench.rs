@@ -53,6 +53,10 @@ pub(super) struct Arguments {
     /// Seconds for each row.
     #[arg(long, default_value_t = 3.0)]
     pub(super) seconds: f64,
+    /// Prompts that a device decodes side by side, a row each.
+    #[cfg(feature = "gpu")]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 256], value_name = "N,…")]
+    pub(super) batches: Vec<usize>,
     /// Leaves decoding out.
     #[arg(long)]
     pub(super) skip_decode: bool,

@@ -95,6 +95,10 @@ impl Watcher for Bar {
             .set_message(format!("loss {:.3}  {speed:.0} tokens/s", self.loss));
     }
 
+    fn warn(&mut self, text: &str) {
+        self.bar.suspend(|| super::warn(text));
+    }
+
     fn record(&mut self, record: &Record) {
         if let Record::Validation(validation) = record {
             let text = format!(
@@ -133,7 +137,7 @@ impl Arguments {
         let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &hooks, &mut bar)?;
         #[cfg(feature = "gpu")]
         if let Some(device) = self.backend.device()?
-            && let Err(error) = trainer.use_device(&device)
+            && let Err(error) = trainer.use_device(&device, self.backend.choice().is_forced())
         {
             if self.backend.choice().is_forced() {
                 return Err(error);

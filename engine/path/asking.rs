@@ -67,6 +67,12 @@ impl Asking {
         self
     }
 
+    /// Whether a device may be asked in their stead, one that has shaders of `edge/1` or has none.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn on_device(&self, shaders: bool) -> bool {
+        self.hooks.flow_on_device() && self.hooks.edge.is_empty() != shaders
+    }
+
     pub(crate) fn seeded(&mut self, seed: u64) {
         self.seed = seed;
         if let Some(choosing) = &mut self.choosing {

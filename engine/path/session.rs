@@ -180,8 +180,9 @@ impl Session {
         &self.mechanism
     }
 
-    /// Has a device choose the nodes, `chunk` of them in a submission. Steps with charges, hooks or injected
-    /// energy stay on the processor, and so do all once the device fails, unless `forced`.
+    /// Has a device choose the nodes, `chunk` of them in a submission. Steps with charges, injected energy
+    /// or hooks whose shaders the device lacks stay on the processor, and so do all once the device fails,
+    /// unless `forced`.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the device holds another mechanism.
@@ -389,10 +390,17 @@ impl Session {
     /// The node that a device has chosen, with the draw it took.
     #[cfg(feature = "gpu")]
     fn foreseen(&mut self) -> Result<Option<u32>> {
-        // Hooks see every step: they are asked on the processor.
-        let (Some(ahead), None) = (&mut self.ahead, &self.asking) else {
+        let Some(ahead) = &mut self.ahead else {
             return Ok(None);
         };
+        // Hooks see every step: they are asked on the processor, unless the device has their shaders.
+        let here = match &self.asking {
+            None => !ahead.resists(),
+            Some(asking) => asking.on_device(ahead.resists()),
+        };
+        if !here {
+            return Ok(None);
+        }
         let state = &mut self.state;
         if state.charges.is_active() || !state.injected.is_empty() {
             ahead.forget();
