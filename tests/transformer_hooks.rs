@@ -1,0 +1,477 @@
+//! Hooks on the comparison path: what is asked, what is done with the answer, and that nothing else changes.
+#![cfg(feature = "transformer")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use brillm::Result;
+use brillm::hook::{
+    self, Answer, Call, CodecAxis, CodecFormat, CodecQuestion, ColumnSum, Distance, HeadReduction,
+    Hooks, KeepNeeds, KeepQuestion, Kept, KvShape, Phase, Planned, Prompt, Sample, SampleNeeds,
+    Setting, Sight, Step, Tap, Trial,
+};
+use brillm::measure::Continuations;
+use brillm::path::{Sampling, Walk};
+use brillm::transformer::{Asked, CalibrationText, Session, Transformer, evaluate_continuations};
+
+const LAYERS: usize = 5;
+
+fn stories() -> Transformer {
+    Transformer::open(Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/models/stories260K"
+    )))
+    .unwrap()
+}
+
+fn text(model: &Transformer, tokens: usize) -> Vec<u32> {
+    let story = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. \
+        One day, she saw a big, red ball. She wanted to play with it, but it was too high. Lily's mom said, \
+        \"Lily, let's go to the park.\" Lily was sad and didn't know what to do. She said, \"I want to play with \
+        your ball, but I can't find it.\" Her mom looked at her and smiled. They went home together, and ";
+    let ids = model.encode(&story.repeat(8)).unwrap();
+    ids[..tokens].to_vec()
+}
+
+fn session(model: &Transformer, hooks: &Hooks, prompt: &[u32]) -> Result<Session> {
+    let asked = Asked::new(model, hooks, 1, None)?;
+    let options = asked.options(model.configuration(), 0, prompt.len())?;
+    Session::begin_with(model, prompt, Sampling::greedy(), options)
+}
+
+fn walk(session: &mut Session, tokens: usize) -> Vec<u32> {
+    (0..tokens)
+        .map(|_| session.step().unwrap().unwrap())
+        .collect()
+}
+
+/// Keeps the first tokens and the latest, for all heads the same or for each its own, and notes what it saw.
+struct Window {
+    needs: KeepNeeds,
+    sinks: usize,
+    latest: usize,
+    stream: bool,
+    seen: Mutex<Vec<(usize, usize, usize, usize)>>,
+}
+
+impl Window {
+    fn new(needs: KeepNeeds, sinks: usize, latest: usize, stream: bool) -> Arc<Self> {
+        Arc::new(Self {
+            needs,
+            sinks,
+            latest,
+            stream,
+            seen: Mutex::default(),
+        })
+    }
+}
+
+impl hook::Keep for Window {
+    fn begin(&self, _: &Call<'_>, _: usize) -> Result<KeepNeeds> {
+        Ok(self.needs)
+    }
+
+    fn keep(&self, _: &Call<'_>, question: &KeepQuestion<'_>) -> Result<Option<Kept>> {
+        let slots = question.positions.len() / question.heads;
+        let rows = question
+            .accumulated
+            .map_or(0, |values| values.len() / slots);
+        let column = question.column.map_or(0, |values| values.len() / slots);
+        self.seen
+            .lock()
+            .unwrap()
+            .push((question.heads, slots, rows, column));
+        let list: Vec<u32> = (0..slots)
+            .filter(|&slot| slot < self.sinks || slot + self.latest >= slots)
+            .map(|slot| slot as u32)
+            .collect();
+        let stream = (self.stream && question.phase == Phase::Prefill).then(|| {
+            let rows = question.stream.len();
+            (0..rows)
+                .filter(|&row| row < self.sinks || row + self.latest >= rows)
+                .map(|row| row as u32)
+                .collect()
+        });
+        Ok(Some(Kept {
+            slots: Some(list.repeat(question.heads)),
+            heads: question.heads,
+            stream,
+            next_check: Some((self.sinks + self.latest) as u64),
+        }))
+    }
+}
+
+#[test]
+fn slots_and_rows_are_kept_as_answered_for_layers_and_for_heads() {
+    let model = stories();
+    let prompt = text(&model, 60);
+    let accumulated = KeepNeeds {
+        accumulated: true,
+        ..KeepNeeds::default()
+    };
+    let column = |heads| KeepNeeds {
+        column: Some(ColumnSum {
+            window: 8,
+            oldest: 1.0,
+            newest: 2.0,
+            heads,
+        }),
+        ..KeepNeeds::default()
+    };
+    for (needs, heads, rows, sums) in [
+        (KeepNeeds::default(), 1, 0, 0),
+        (accumulated, 4, 4, 0),
+        (column(HeadReduction::All), 1, 0, 1),
+        (column(HeadReduction::GroupMean), 4, 0, 4),
+    ] {
+        let window = Window::new(needs, 4, 16, false);
+        let mut hooks = Hooks::default();
+        hooks.keep = Some(window.clone());
+        let mut session = session(&model, &hooks, &prompt).unwrap();
+        assert_eq!(session.report().retained, [20; LAYERS]);
+        assert_eq!(session.report().computed, [60; LAYERS]);
+        walk(&mut session, 40);
+        assert_eq!(session.report().retained, [20; LAYERS]);
+        let seen = window.seen.lock().unwrap();
+        // After the prompt each layer holds all of it; in decoding one slot too many, each step.
+        assert_eq!(seen[..LAYERS], [(heads, 60, rows, sums); LAYERS]);
+        assert_eq!(seen.len(), LAYERS * 41);
+        assert!(
+            seen[LAYERS..]
+                .iter()
+                .all(|one| *one == (heads, 21, rows, sums))
+        );
+        // The last two sequences of positions: sinks, and the newest.
+        for lane in session.cache().unwrap().positions(0, 2) {
+            assert_eq!(lane[..4], [0, 1, 2, 3]);
+            assert_eq!(*lane.last().unwrap(), 99);
+        }
+    }
+}
+
+#[test]
+fn a_pruned_stream_is_not_computed_and_a_wide_window_changes_nothing() {
+    let model = stories();
+    let prompt = text(&model, 60);
+    let mut hooks = Hooks::default();
+    hooks.keep = Some(Window::new(KeepNeeds::default(), 4, 16, true));
+    let pruned = session(&model, &hooks, &prompt).unwrap();
+    assert_eq!(pruned.report().computed, [60, 20, 20, 20, 20]);
+    assert_eq!(pruned.report().retained, [20; LAYERS]);
+
+    hooks.keep = Some(Window::new(KeepNeeds::default(), 0, 1000, true));
+    let mut whole = session(&model, &hooks, &prompt).unwrap();
+    let mut plain = session(&model, &Hooks::default(), &prompt).unwrap();
+    assert_eq!(whole.scores(), plain.scores());
+    assert_eq!(walk(&mut whole, 30), walk(&mut plain, 30));
+}
+
+/// Shares the caches of a map, trying it where it may.
+struct Share {
+    source: Vec<u32>,
+    tries: bool,
+    tried: Mutex<Vec<f64>>,
+}
+
+impl hook::Plan for Share {
+    fn tries(&self) -> bool {
+        self.tries
+    }
+
+    fn plan(
+        &self,
+        _: &Call<'_>,
+        shape: &KvShape<'_>,
+        trial: Option<&mut dyn Trial>,
+        planned: Planned<'_>,
+    ) -> Result<Answer> {
+        assert_eq!(
+            (shape.layers, shape.kv_heads[0], shape.query_heads[0]),
+            (LAYERS, 4, 8)
+        );
+        if let Some(trial) = trial {
+            let identity: Vec<u32> = (0..shape.layers as u32).collect();
+            let mut tried = self.tried.lock().unwrap();
+            tried.extend([
+                trial.similarity(&identity)?,
+                trial.similarity(&self.source)?,
+            ]);
+            let (mut keys, mut values) = (vec![0.0; 25], vec![0.0; 25]);
+            for measure in [
+                Distance::MeanOfNorms,
+                Distance::Flattened,
+                Distance::Cosine,
+                Distance::Normalised,
+            ] {
+                trial.distances(measure, &mut keys, &mut values)?;
+                for a in 0..LAYERS {
+                    assert_eq!(keys[a * LAYERS + a], 0.0);
+                    for b in 0..a {
+                        assert!(keys[a * LAYERS + b] > 0.0 && values[a * LAYERS + b] > 0.0);
+                        assert_eq!(keys[a * LAYERS + b], keys[b * LAYERS + a]);
+                    }
+                }
+            }
+            tried.push(keys[1]);
+            assert!(
+                trial.similarity(&[1, 1, 2, 3, 4]).is_err(),
+                "a later source"
+            );
+        }
+        planned.source.copy_from_slice(&self.source);
+        Ok(Answer::Given)
+    }
+}
+
+#[test]
+fn a_map_is_tried_and_shared_layers_have_neither_cache_nor_projections() {
+    let model = stories();
+    let prompt = text(&model, 50);
+    let share = Arc::new(Share {
+        source: vec![0, 0, 2, 0, 4],
+        tries: true,
+        tried: Mutex::default(),
+    });
+    let mut hooks = Hooks::default();
+    hooks.plan = Some(share.clone());
+    let calibration = CalibrationText::cut(&text(&model, 600), 5, 64).unwrap();
+    assert_eq!(calibration.len(), 5);
+    let asked = Asked::new(&model, &hooks, 1, Some(&calibration)).unwrap();
+    {
+        let tried = share.tried.lock().unwrap();
+        assert!((tried[0] - 1.0).abs() < 1e-6, "{tried:?}");
+        assert!(tried[1] < 0.999 && tried[1] > -1.0, "{tried:?}");
+        // Vectors of length 1 lie at most 2 apart.
+        assert!(tried[2] > 0.0 && tried[2] <= 2.0);
+    }
+    let options = asked
+        .options(model.configuration(), 0, prompt.len())
+        .unwrap();
+    let shared = Session::begin_with(&model, &prompt, Sampling::greedy(), options).unwrap();
+    let plain = session(&model, &Hooks::default(), &prompt).unwrap();
+    // Three layers of five own a cache: three fifths of the bytes.
+    assert_eq!(
+        shared.report().live_bytes * 5,
+        plain.report().live_bytes * 3
+    );
+    assert_eq!(shared.report().retained, [50, 0, 50, 0, 50]);
+    assert_ne!(shared.scores(), plain.scores());
+
+    // Without calibration the planner is asked all the same, and given nothing to try.
+    let asked = Asked::new(&model, &hooks, 1, None).unwrap();
+    assert_eq!(asked.plan().unwrap().owners(), 3);
+    assert_eq!(share.tried.lock().unwrap().len(), 3);
+}
+
+/// KIVI's formats.
+struct Formats(u32);
+
+impl hook::Codec for Formats {
+    fn plan(&self, _: &Call<'_>, question: &CodecQuestion) -> Result<Option<CodecFormat>> {
+        assert_eq!((question.layers, question.head_width), (LAYERS, 8));
+        let axis = match question.side {
+            hook::CodecSide::Key => CodecAxis::Channel,
+            hook::CodecSide::Value => CodecAxis::Token,
+        };
+        Ok(Some(CodecFormat {
+            bits: self.0,
+            group: 32,
+            axis,
+            residual: 32,
+        }))
+    }
+}
+
+#[test]
+fn formats_shrink_the_cache_and_bound_the_error() {
+    let model = stories();
+    let prompt = text(&model, 240);
+    let plain = session(&model, &Hooks::default(), &prompt).unwrap();
+    let mut last = (plain.report().live_bytes, f32::INFINITY);
+    let mut errors = Vec::new();
+    for bits in [8, 4, 2] {
+        let mut hooks = Hooks::default();
+        hooks.codec = Some(Arc::new(Formats(bits)));
+        let coded = session(&model, &hooks, &prompt).unwrap();
+        let error = coded
+            .scores()
+            .iter()
+            .zip(plain.scores())
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(coded.report().live_bytes < last.0, "{bits} bits");
+        last.0 = coded.report().live_bytes;
+        errors.push(error);
+    }
+    assert!(errors[0] < errors[1] && errors[1] < errors[2], "{errors:?}");
+}
+
+/// Takes a token away, sets the temperature of a prompt, and chooses the second best.
+struct Second {
+    prompts: Mutex<Vec<(usize, usize, usize)>>,
+}
+
+impl Sample for Second {
+    fn needs(&self) -> SampleNeeds {
+        SampleNeeds {
+            prompt: true,
+            step: true,
+            choose: true,
+            hidden: true,
+            history: true,
+        }
+    }
+
+    fn prompt(&self, _: &Call<'_>, prompt: &Prompt<'_>) -> Result<Setting> {
+        self.prompts.lock().unwrap().push((
+            prompt.tokens.len(),
+            prompt.pooled.len(),
+            prompt.scores.len(),
+        ));
+        // The mean is of states, none of which is the last alone.
+        assert!(prompt.pooled != prompt.hidden && prompt.pooled.iter().all(|x| x.is_finite()));
+        Ok(Setting {
+            temperature: Some(1.0),
+        })
+    }
+
+    fn step(
+        &self,
+        _: &Call<'_>,
+        step: &Step<'_>,
+        scores: &mut [f32],
+        setting: &mut Setting,
+    ) -> Result<Answer> {
+        assert_eq!(setting.temperature, Some(1.0));
+        assert_eq!(step.history.last(), Some(&step.token));
+        scores[0] = f32::NEG_INFINITY;
+        Ok(Answer::Given)
+    }
+
+    fn choose(&self, _: &Call<'_>, _: &Step<'_>, probabilities: &[f32]) -> Result<Option<u32>> {
+        let mut order: Vec<u32> = (0..probabilities.len() as u32).collect();
+        order.sort_by(|&a, &b| probabilities[b as usize].total_cmp(&probabilities[a as usize]));
+        Ok(Some(order[1]))
+    }
+}
+
+#[test]
+fn samples_see_the_prompt_and_choose() {
+    let model = stories();
+    let prompt = text(&model, 20);
+    let second = Arc::new(Second {
+        prompts: Mutex::default(),
+    });
+    let mut hooks = Hooks::default();
+    hooks.sample.push(second.clone());
+    let mut asked = session(&model, &hooks, &prompt).unwrap();
+    let mut scores = asked.scores().to_vec();
+    scores[0] = f32::NEG_INFINITY;
+    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
+    order.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]));
+    assert_eq!(asked.step().unwrap(), Some(order[1]));
+    walk(&mut asked, 3);
+    assert_eq!(*second.prompts.lock().unwrap(), [(20, 64, 512)]);
+}
+
+/// Counts what passes the taps.
+struct Counting(Mutex<Vec<(Tap, usize, usize, usize)>>);
+
+impl hook::Probe for Counting {
+    fn wants(&self, tap: Tap) -> bool {
+        matches!(tap, Tap::Hidden | Tap::Logits)
+    }
+
+    fn see(&self, _: &Call<'_>, sight: &Sight<'_>) -> Result<()> {
+        assert_eq!(sight.values.len(), sight.tokens.len() * sight.width);
+        self.0
+            .lock()
+            .unwrap()
+            .push((sight.tap, sight.layer, sight.tokens.len(), sight.width));
+        Ok(())
+    }
+
+    fn report(&self, _: &Call<'_>) -> Result<Option<serde_json::Value>> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn probes_see_states_and_logits() {
+    let model = stories();
+    let prompt = text(&model, 12);
+    let counting = Arc::new(Counting(Mutex::default()));
+    let mut hooks = Hooks::default();
+    hooks.probe.push(counting.clone());
+    let mut watched = session(&model, &hooks, &prompt).unwrap();
+    let plain = session(&model, &Hooks::default(), &prompt).unwrap();
+    assert_eq!(watched.scores(), plain.scores());
+    watched.step().unwrap();
+    let seen = counting.0.lock().unwrap();
+    let states: Vec<_> = (0..=LAYERS)
+        .map(|layer| (Tap::Hidden, layer, 12, 64))
+        .collect();
+    assert_eq!(seen[..=LAYERS], states);
+    assert_eq!(seen[LAYERS + 1], (Tap::Logits, LAYERS, 1, 512));
+    assert_eq!(seen.len(), 2 * (LAYERS + 2));
+}
+
+/// Asks for one place.
+struct Where(hook::Place);
+
+impl hook::Order for Where {
+    fn next(&self, _: &Call<'_>, canvas: &hook::Canvas<'_>) -> Result<Option<hook::Place>> {
+        assert_eq!(canvas.right as usize, canvas.tokens.len());
+        assert!(canvas.left_resistance.is_nan() && canvas.right_resistance > 0.0);
+        Ok(Some(self.0))
+    }
+}
+
+#[test]
+fn a_causal_model_grows_at_its_end_alone() {
+    let model = stories();
+    let prompt = text(&model, 6);
+    let place = |position, direction| {
+        let mut hooks = Hooks::default();
+        hooks.order = Some(Arc::new(Where(hook::Place {
+            position,
+            direction,
+        })));
+        session(&model, &hooks, &prompt).unwrap().step()
+    };
+    assert!(place(6, hook::Direction::Forward).unwrap().is_some());
+    let error = place(2, hook::Direction::Backward).unwrap_err().to_string();
+    assert!(error.contains("place 2"), "{error}");
+}
+
+#[test]
+fn continuations_measure_what_a_technique_costs() {
+    let model = stories();
+    let tokens = text(&model, 400);
+    let texts: Continuations = "96,32,4".parse().unwrap();
+    let measure = |hooks: &Hooks| {
+        let asked = Asked::new(&model, hooks, 1, None).unwrap();
+        evaluate_continuations(&model, &tokens, &texts, &asked, true).unwrap()
+    };
+    let plain = measure(&Hooks::default());
+    assert_eq!((plain.texts, plain.tokens), (3, 96));
+    assert_eq!(plain.divergence, Some(0.0));
+    assert_eq!(plain.agreement, Some(1.0));
+    assert_eq!(plain.retained_after_prompt, [96.0; LAYERS]);
+    let mut hooks = Hooks::default();
+    hooks.keep = Some(Window::new(KeepNeeds::default(), 4, 12, true));
+    let pruned = measure(&hooks);
+    assert_eq!(pruned.retained_after_prompt, [16.0; LAYERS]);
+    assert_eq!(pruned.computed, [96.0, 16.0, 16.0, 16.0, 16.0]);
+    assert!(pruned.divergence.unwrap() > 0.0 && pruned.agreement.unwrap() < 1.0);
+    assert!(pruned.kv_live_bytes * 5.0 < plain.kv_live_bytes);
+    assert!(pruned.nats_per_token > plain.nats_per_token - 0.5);
+
+    // Whole windows at once agree with token by token.
+    let one = brillm::transformer::evaluate_windows(&model, &tokens[..128], 128, 0..1).unwrap();
+    let whole: Continuations = "1,127,1".parse().unwrap();
+    let asked = Asked::default();
+    let stepped = evaluate_continuations(&model, &tokens, &whole, &asked, false).unwrap();
+    let same = (one.nats() / one.tokens() as f64 - stepped.nats_per_token).abs();
+    assert!(same < 1e-4, "{same}");
+}
