@@ -133,9 +133,9 @@ impl Arguments {
                 // Only where the fans do not all fit.
                 if let Some(counts) = device.page_counts() {
                     report["pages"] = json!({
-                        "hits": counts.hits,
+                        "hops": counts.hops,
                         "misses": counts.misses,
-                        "hit_rate": counts.rate(),
+                        "hit_rate": counts.hit_rate(),
                     });
                 }
             }
