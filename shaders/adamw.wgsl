@@ -19,11 +19,17 @@ struct Parameters {
 const NONE: u32 = 0xffffffffu;
 
 @group(0) @binding(0) var<uniform> P: Parameters;
+// One row of numbers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(1) var<storage, read> floats: array<f32>;
+// One row of integers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(2) var<storage, read> integers: array<u32>;
+// [numbers]: blocks of [rows, columns], this one at `block`.
 @group(0) @binding(3) var<storage, read_write> values: array<f32>;
+// [numbers], as `values`.
 @group(0) @binding(4) var<storage, read> gradients: array<f32>;
+// [numbers], as `values`.
 @group(0) @binding(5) var<storage, read_write> first_moments: array<f32>;
+// [numbers], as `values`.
 @group(0) @binding(6) var<storage, read_write> second_moments: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)

@@ -14,6 +14,7 @@ struct Parameters {
 }
 
 @group(0) @binding(0) var<uniform> P: Parameters;
+// One row of numbers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
 // [rows, W]
 @group(0) @binding(2) var<storage, read> words: array<u32>;

@@ -17,6 +17,7 @@ struct Parameters {
 }
 
 @group(0) @binding(0) var<uniform> P: Parameters;
+// One row of numbers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)

@@ -41,11 +41,15 @@ struct Parameters {
 }
 
 @group(0) @binding(0) var<uniform> P: Parameters;
+// One row of numbers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
+// One row of integers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(2) var<storage, read> integers: array<u32>;
 // [rows, D + 1, W]: matrix and bias of each edge of a buffer, and their moments.
 @group(0) @binding(3) var<storage, read_write> edges: array<f32>;
+// [rows, D + 1, W]
 @group(0) @binding(4) var<storage, read_write> first_moments: array<f32>;
+// [rows, D + 1, W]
 @group(0) @binding(5) var<storage, read_write> second_moments: array<f32>;
 
 var<workgroup> sums: array<f32, WORKGROUP>;

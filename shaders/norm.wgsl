@@ -18,7 +18,9 @@ struct Parameters {
 }
 
 @group(0) @binding(0) var<uniform> P: Parameters;
+// One row of numbers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
+// [numbers]
 @group(0) @binding(2) var<storage, read> gradients: array<f32>;
 
 var<workgroup> sums: array<f32, WORKGROUP>;

@@ -21,6 +21,7 @@ const ABSENT: u32 = 0xffffffffu;
 const NONE: u32 = 0xffffffffu;
 
 @group(0) @binding(0) var<uniform> P: Parameters;
+// One row of integers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(1) var<storage, read_write> integers: array<u32>;
 // [V, 4]: buffer (or ABSENT), first row in it, own edges and first own slot of each node's fan.
 @group(0) @binding(2) var<storage, read> places: array<u32>;

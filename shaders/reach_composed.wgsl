@@ -43,8 +43,11 @@ struct Parameters {
 const NONE: u32 = 0xffffffffu;
 
 @group(0) @binding(0) var<uniform> P: Parameters;
+// One row of numbers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
+// One row of integers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(2) var<storage, read_write> integers: array<u32>;
+// One row of parameters: blocks at the places that P names, with the shapes given there.
 @group(0) @binding(3) var<storage, read> values: array<f32>;
 
 var<workgroup> stop: u32;

@@ -31,7 +31,9 @@ const LOWEST: f32 = -3.4028234e38;
 const PLACE: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> P: Parameters;
+// One row of numbers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
+// One row of integers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(2) var<storage, read_write> integers: array<u32>;
 // [V + 1] offsets of the fans, then of each edge its target [E], own slot [E] and count [E].
 @group(0) @binding(3) var<storage, read> edges: array<u32>;

@@ -49,7 +49,9 @@ const NONE: u32 = 0xffffffffu;
 const LOWEST: f32 = -3.4028234e38;
 
 @group(0) @binding(0) var<uniform> P: Parameters;
+// One row of numbers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
+// One row of integers: arrays at the places that P names, with the shapes given there.
 @group(0) @binding(2) var<storage, read_write> integers: array<u32>;
 // [V + 1] offsets of the fans, then [E] targets.
 @group(0) @binding(3) var<storage, read> graph: array<u32>;

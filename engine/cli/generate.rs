@@ -275,9 +275,9 @@ impl Arguments {
                     // Only where the fans do not all fit.
                     if let Some(counts) = device.page_counts() {
                         more["pages"] = json!({
-                            "hits": counts.hits,
+                            "hops": counts.hops,
                             "misses": counts.misses,
-                            "hit_rate": counts.rate(),
+                            "hit_rate": counts.hit_rate(),
                         });
                     }
                 }

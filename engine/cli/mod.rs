@@ -167,7 +167,6 @@ fn open_model(path: Option<&Path>) -> Result<Model> {
 }
 
 /// Says what the user should know, on standard error.
-#[cfg(feature = "gpu")]
 fn warn(text: &str) {
     eprintln!("brillm: {text}");
 }

@@ -291,8 +291,11 @@ fn small_buffers_and_pages_change_nothing(bed: &Bed) {
                 let counts = on_device.page_counts();
                 assert_eq!(counts.is_some(), paged, "{name} {element}");
                 if let Some(counts) = counts {
-                    assert_eq!(counts.hits, 30, "{name} {element}: {counts:?}");
+                    assert_eq!(counts.hops, 30, "{name} {element}: {counts:?}");
+                    // Some come back before they are put out, and some do not.
                     assert!(counts.misses > 0, "{name} {element}: {counts:?}");
+                    let rate = counts.hit_rate();
+                    assert!(rate > 0.0 && rate < 1.0, "{name} {element}: {counts:?}");
                 }
             }
         }

@@ -32,12 +32,26 @@ pub fn every_shader_parses_and_validates() {
     for kernel in kernels() {
         let source = kernel.source();
         unused.retain(|text| !source.contains(text.as_str()));
+        if let Some(line) = unexplained(&source) {
+            faults.push(format!("{}: no shape in a comment: {line}", kernel.name));
+        }
         if let Err(fault) = validate(&kernel, &source) {
             faults.push(format!("{}.{}: {fault}", kernel.name, kernel.entry));
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(unused.is_empty(), "no kernel uses: {:.80}", unused[0]);
+}
+
+/// A storage binding without a comment on the line before that says its shape.
+fn unexplained(source: &str) -> Option<&str> {
+    let lines: Vec<&str> = source.lines().collect();
+    (1..lines.len())
+        .find(|&line| {
+            let binds = lines[line].contains("@binding(") && lines[line].contains("var<storage");
+            binds && !lines[line].contains("//") && !lines[line - 1].starts_with("//")
+        })
+        .map(|line| lines[line])
 }
 
 fn validate(kernel: &Kernel, source: &str) -> Result<(), String> {

@@ -140,11 +140,38 @@ impl Adapter {
         all
     }
 
+    /// Whether this machine may have a graphics processor at all. Cheap: no driver is loaded, which takes a while
+    /// and may write to standard error.
+    fn may_be_real() -> bool {
+        // On Linux a graphics processor is a device file: of the kernel's own drivers, of NVIDIA's, of Windows
+        // beneath, of phones.
+        let known = ["renderD", "nvidia", "dxg", "kgsl", "mali", "pvr"];
+        !cfg!(target_os = "linux")
+            || ["/dev", "/dev/dri"]
+                .iter()
+                .filter_map(|folder| std::fs::read_dir(folder).ok())
+                .flatten()
+                .flatten()
+                .any(|entry| {
+                    let name = entry.file_name();
+                    known
+                        .iter()
+                        .any(|known| name.to_string_lossy().starts_with(known))
+                })
+    }
+
     /// The adapter that a caller wants.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] when there is none, naming what was found and why it was refused.
     pub fn choose(choice: &AdapterChoice) -> Result<Self> {
+        if *choice == AdapterChoice::Real && !Self::may_be_real() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "this machine has no graphics processor",
+            )
+            .advice("use --backend cpu, or see `brillm devices`"));
+        }
         let all = Self::all();
         let found: Vec<String> = all
             .iter()

@@ -40,16 +40,16 @@ pub struct FanBuffer {
 /// How often a fan was there when it was needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct PageCounts {
-    /// Steps of lanes whose fan was on the device.
-    pub hits: u64,
-    /// Fans that were brought in.
+    /// Hops that lanes took.
+    pub hops: u64,
+    /// Fans that were brought in for them.
     pub misses: u64,
 }
 
 impl PageCounts {
-    /// Hits among all.
-    pub fn rate(&self) -> f64 {
-        self.hits as f64 / (self.hits + self.misses).max(1) as f64
+    /// Hops that found their fan on the device, among all. Several lanes may wait for one fan.
+    pub fn hit_rate(&self) -> f64 {
+        self.hops.saturating_sub(self.misses) as f64 / self.hops.max(1) as f64
     }
 }
 
@@ -234,7 +234,7 @@ impl Fans {
         (self.rows.slots[node as usize].len() * self.row_words * 4) as u64
     }
 
-    /// Hits and misses so far.
+    /// Hops and misses so far.
     pub fn counts(&self) -> PageCounts {
         self.counts
     }
@@ -242,7 +242,7 @@ impl Fans {
     /// Notes that lanes stood at these nodes and found their fans.
     pub fn touch(&mut self, nodes: impl Iterator<Item = u32>) {
         for node in nodes {
-            self.counts.hits += 1;
+            self.counts.hops += 1;
             self.stamp(node);
         }
     }
