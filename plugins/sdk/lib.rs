@@ -61,6 +61,8 @@ mod graph;
 mod learning;
 mod plugin;
 mod probe;
+mod ranking;
+mod schedule;
 mod view;
 
 pub use cache::{
@@ -75,6 +77,8 @@ pub use graph::{Edge, Fan, Hop, Path, Shader, Signal, Start};
 pub use learning::{Mask, MaskMoment, MaskOutcome, MaskTokens};
 pub use plugin::Plugin;
 pub use probe::{Probe, Sight, Tap};
+pub use ranking::{Amount, Preference, highest};
+pub use schedule::Schedule;
 
 #[doc(hidden)]
 pub use brillm_abi as abi;
