@@ -113,7 +113,7 @@ impl Share {
                 pair.layer, pair.source, pair.distance
             )));
         }
-        rank(&mut pairs, order, &mut || call.random());
+        rank(&mut pairs, order, call.random());
         let target = self.options.target.of(layers).min(layers.saturating_sub(1));
         let found = search::search(&pairs, layers, target, threshold, &mut |source| {
             if call.cancelled() {

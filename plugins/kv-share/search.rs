@@ -1,6 +1,6 @@
 //! The search for a map: pairs of layers in their order, each tried on top of what was taken before.
 
-use brillm_plugin::Result;
+use brillm_plugin::{Random, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::Order;
@@ -36,15 +36,11 @@ pub(crate) struct Found {
 }
 
 /// Orders pairs: the most unlike first, the most alike first, or at random.
-pub(crate) fn rank(pairs: &mut [Pair], order: Order, random: &mut dyn FnMut() -> u64) {
+pub(crate) fn rank(pairs: &mut [Pair], order: Order, seed: u64) {
     match order {
         Order::Dissimilar => pairs.sort_by(|a, b| b.distance.total_cmp(&a.distance)),
         Order::Similar => pairs.sort_by(|a, b| a.distance.total_cmp(&b.distance)),
-        Order::Random => {
-            for last in (1..pairs.len()).rev() {
-                pairs.swap(last, (random() % (last as u64 + 1)) as usize);
-            }
-        }
+        Order::Random => Random::new(seed).shuffle(pairs),
     }
 }
 
@@ -116,13 +112,7 @@ mod tests {
         let list = [(1, 0, 2.0), (2, 0, 9.0), (2, 1, 5.0), (3, 0, 1.0)];
         let ranked = |order, seed: u64| {
             let mut pairs = pairs(&list);
-            let mut state = seed;
-            rank(&mut pairs, order, &mut || {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                state >> 33
-            });
+            rank(&mut pairs, order, seed);
             pairs.iter().map(|pair| pair.distance).collect::<Vec<_>>()
         };
         assert_eq!(ranked(Order::Dissimilar, 0), [9.0, 5.0, 2.0, 1.0]);

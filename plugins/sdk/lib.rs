@@ -61,6 +61,7 @@ mod graph;
 mod learning;
 mod plugin;
 mod probe;
+mod random;
 mod ranking;
 mod schedule;
 mod view;
@@ -77,6 +78,7 @@ pub use graph::{Edge, Fan, Hop, Path, Shader, Signal, Start};
 pub use learning::{Mask, MaskMoment, MaskOutcome, MaskTokens};
 pub use plugin::Plugin;
 pub use probe::{Probe, Sight, Tap};
+pub use random::Random;
 pub use ranking::{Amount, Preference, highest};
 pub use schedule::Schedule;
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Random;
+
 /// The `count` highest scores, as ascending indices.
 ///
 /// Among equals the lower index wins; what is not a number counts as lowest. All where `count` is not less than
@@ -61,14 +63,8 @@ impl Preference {
                 highest(&turned, count)
             }
             Self::Random => {
-                let mut state = mix(seed);
-                let random: Vec<f32> = scores
-                    .iter()
-                    .map(|_| {
-                        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                        (mix(state) >> 40) as f32
-                    })
-                    .collect();
+                let mut stream = Random::new(seed);
+                let random: Vec<f32> = scores.iter().map(|_| stream.uniform() as f32).collect();
                 highest(&random, count)
             }
             Self::Recency => {
@@ -77,13 +73,6 @@ impl Preference {
             }
         }
     }
-}
-
-/// The finaliser of SplitMix64.
-fn mix(value: u64) -> u64 {
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }
 
 /// A number of things, or below 1 a share of them; an option of plugins with a budget.
