@@ -42,6 +42,7 @@ struct Parameters {
     mode: u32,         // 0 chooses, 1 only scores, 2 lists the `top_k` likeliest
     listed: u32,       // in integers: the list [B, top_k], and their scores in floats at `listed_scores`
     listed_scores: u32,
+    scored: u32,       // whether the scores are there already
 }
 
 const NONE: u32 = 0xffffffffu;
@@ -161,23 +162,9 @@ fn count_above(scores: u32, low: u32, high: u32, bound: u32, weigh: bool, thread
     return sum_all(sum, thread);
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let lane = at.x;
-    if thread == 0u {
-        stop = integers[P.halted] | integers[P.done + lane];
-    }
-    if workgroupUniformLoad(&stop) != 0u {
-        return;
-    }
+// The scores of all V nodes.
+fn score_all(lane: u32, node: u32, scores: u32, own: u32, low: u32, high: u32, thread: u32) {
     let v_count = P.nodes_count;
-    let node = integers[P.nodes + lane];
-    let scores = P.scores + lane * v_count;
-    let own = P.energies + lane * P.stride;
-    let chunk = (v_count + WORKGROUP - 1u) / WORKGROUP;
-    let low = min(thread * chunk, v_count);
-    let high = min(low + chunk, v_count);
-
     var square = 0.0;
     if FORM == 1u {
         var part = 0.0;
@@ -239,6 +226,28 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
     }
     storageBarrier();
     workgroupBarrier();
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let lane = at.x;
+    if thread == 0u {
+        stop = integers[P.halted] | integers[P.done + lane];
+    }
+    if workgroupUniformLoad(&stop) != 0u {
+        return;
+    }
+    let v_count = P.nodes_count;
+    let node = integers[P.nodes + lane];
+    let scores = P.scores + lane * v_count;
+    let own = P.energies + lane * P.stride;
+    let chunk = (v_count + WORKGROUP - 1u) / WORKGROUP;
+    let low = min(thread * chunk, v_count);
+    let high = min(low + chunk, v_count);
+
+    if P.scored == 0u {
+        score_all(lane, node, scores, own, low, high, thread);
+    }
     if P.mode == 1u {
         return;
     }

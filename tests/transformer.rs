@@ -171,9 +171,10 @@ impl Probe for Norms {
         matches!(tap, Tap::Embedding | Tap::Hidden(_) | Tap::Final)
     }
 
-    fn see(&mut self, tap: Tap, _: &[Row], values: &[f32]) {
+    fn see(&mut self, tap: Tap, _: &[Row], values: &[f32]) -> brillm::Result<()> {
         let square: f64 = values.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
         self.0.push((tap, square.sqrt() as f32));
+        Ok(())
     }
 }
 
@@ -182,12 +183,12 @@ impl Probe for Norms {
 struct Watching(Vec<Vec<f32>>);
 
 impl Keeper for Watching {
-    fn statistics(&mut self, _: usize, prompt: usize) -> Statistics {
-        Statistics {
+    fn begin(&mut self, _: usize, prompt: usize) -> brillm::Result<Statistics> {
+        Ok(Statistics {
             window: prompt,
             weights: (1.0, 1.0),
             ..Statistics::default()
-        }
+        })
     }
 
     fn decide(&mut self, view: &View) -> Result<Decision> {
@@ -527,8 +528,8 @@ struct Recent {
 }
 
 impl Keeper for Recent {
-    fn statistics(&mut self, _: usize, _: usize) -> Statistics {
-        Statistics::default()
+    fn begin(&mut self, _: usize, _: usize) -> brillm::Result<Statistics> {
+        Ok(Statistics::default())
     }
 
     fn decide(&mut self, view: &View) -> Result<Decision> {
@@ -576,6 +577,7 @@ fn freed_slots_are_used_again_and_their_order_does_not_matter() {
                 plan: Some(plan),
                 keeper: Some(Box::new(keeper)),
                 probe: None,
+                ..SessionOptions::default()
             },
         )
         .unwrap();
@@ -677,15 +679,15 @@ struct Halving {
 }
 
 impl Keeper for Halving {
-    fn statistics(&mut self, _: usize, _: usize) -> Statistics {
-        Statistics {
+    fn begin(&mut self, _: usize, _: usize) -> brillm::Result<Statistics> {
+        Ok(Statistics {
             window: self.tail,
             weights: (1.0, 1.2),
             accumulated: true,
             dependants: false,
             key_norms: true,
             heads: self.heads,
-        }
+        })
     }
 
     fn decide(&mut self, view: &View) -> Result<Decision> {
@@ -778,8 +780,8 @@ fn pruning_the_stream_saves_the_work_of_later_layers() {
 struct Wrong(Decision);
 
 impl Keeper for Wrong {
-    fn statistics(&mut self, _: usize, _: usize) -> Statistics {
-        Statistics::default()
+    fn begin(&mut self, _: usize, _: usize) -> brillm::Result<Statistics> {
+        Ok(Statistics::default())
     }
 
     fn decide(&mut self, _: &View) -> Result<Decision> {

@@ -53,6 +53,10 @@ pub(super) struct Arguments {
     /// Seconds for each row.
     #[arg(long, default_value_t = 3.0)]
     pub(super) seconds: f64,
+    /// Prompts that a device decodes side by side, a row each.
+    #[cfg(feature = "gpu")]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 256], value_name = "N,…")]
+    pub(super) batches: Vec<usize>,
     /// Leaves decoding out.
     #[arg(long)]
     pub(super) skip_decode: bool,
@@ -149,7 +153,7 @@ impl Arguments {
         path: &std::path::Path,
         report: &mut Value,
     ) -> Result<()> {
-        use crate::transformer::{Network, Plan, Weights, batch_speed, folder, learn_once};
+        use crate::transformer::{Network, Weights, batch_speed, folder, learn_once};
         let Some(network) = model.network() else {
             return Ok(());
         };
@@ -162,8 +166,10 @@ impl Arguments {
                 "{:>6} {:>8} {:>14} {:>10} {:>10} {:>14}",
                 "batch", "prompt", "prefill tok/s", "tok/s", "ms/step", "KV live bytes"
             ))?;
+            let hooks = super::plugins::hooks()?;
+            let asked = super::plugins::asked(model, &hooks, 0)?;
             for &batch in &self.batch {
-                let row = batch_speed(network, &Plan::whole(shape.layers), batch, prompt, new)?;
+                let row = batch_speed(network, &asked, batch, prompt, new)?;
                 self.line(format!(
                     "{:>6} {:>8} {:>14.0} {:>10.0} {:>10.3} {:>14}",
                     row.batch,

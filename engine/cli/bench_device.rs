@@ -18,9 +18,6 @@ use crate::measure::{DeviceDecodeBench, copy_speed};
 use crate::signal::Profile;
 use crate::text::read_ids;
 
-/// Prompts side by side.
-const BATCHES: [usize; 3] = [1, 16, 256];
-
 impl Arguments {
     /// Measures a device.
     pub(super) fn on_device(&self, device: &Device) -> Result<()> {
@@ -28,7 +25,7 @@ impl Arguments {
         let copies = copy_speed(device, 256)?;
         let mut report = json!({
             "adapter": adapter,
-            "shape": format!("{:?}", device.shape()).to_lowercase(),
+            "shape": device.shape().to_string(),
             "copy_gb_per_s": copies,
             "decode": [],
             "train": [],
@@ -59,7 +56,7 @@ impl Arguments {
         let mut all = Vec::new();
         for element in [Element::F32, Element::F16, Element::I8] {
             let bench = DeviceDecodeBench::new(element, self.arena_mib)?;
-            for row in bench.run(device, &BATCHES, copies, self.seconds)? {
+            for row in bench.run(device, &self.batches, copies, self.seconds)? {
                 self.line(format!(
                     "{:>8} {:>6} {:>10.1} {:>10.4} {:>8.1} {:>10.2}",
                     row.storage,

@@ -17,9 +17,31 @@ use crate::{Error, ErrorKind, Result};
 /// Trains recipes or opens models, and measures all of them on the same tokens.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Recipes (.toml) to train, and models to open.
+    /// Recipes (.toml) to train, and models to open; with --continuation MODEL+PLUGIN:KEY=VALUE,… for a technique.
     #[arg(required = true, value_name = "RECIPE|MODEL")]
-    entries: Vec<PathBuf>,
+    pub(super) entries: Vec<String>,
+    /// Compares techniques on transformers: NEW tokens after each PROMPT, with the cache as plugins leave it.
+    #[cfg(all(feature = "plugin", feature = "transformer"))]
+    #[arg(long, value_name = "PROMPT,NEW[,COUNT]")]
+    continuation: Option<crate::measure::Continuations>,
+    /// Text to measure techniques on.
+    #[cfg(all(feature = "plugin", feature = "transformer"))]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "continuation",
+        conflicts_with = "ids"
+    )]
+    pub(super) text: Option<PathBuf>,
+    /// Sequences at once for the speed of techniques; none for no speed.
+    #[cfg(all(feature = "plugin", feature = "transformer"))]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "B,…",
+        requires = "continuation"
+    )]
+    pub(super) batch: Vec<usize>,
     /// Changes one key of every recipe; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     changes: Vec<String>,
@@ -34,7 +56,7 @@ pub(super) struct Arguments {
     cpu_seconds: Option<f64>,
     /// Token ids to measure on; the first recipe's validation tokens by default.
     #[arg(long, value_name = "FILE")]
-    ids: Option<PathBuf>,
+    pub(super) ids: Option<PathBuf>,
     /// Windows LENGTH,COUNT whose context is reset.
     #[arg(long, default_value = "31,400", value_name = "LENGTH,COUNT")]
     windows: Windows,
@@ -54,7 +76,7 @@ pub(super) struct Arguments {
     quiet: bool,
     /// Report as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// One row of the table.
@@ -89,8 +111,12 @@ fn is_recipe(path: &Path) -> bool {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         super::catch_interrupt()?;
+        #[cfg(all(feature = "plugin", feature = "transformer"))]
+        if let Some(texts) = &self.continuation {
+            return self.techniques(texts);
+        }
         let mut trained: Vec<(usize, Trained)> = Vec::new();
-        for (index, path) in self.entries.iter().enumerate() {
+        for (index, path) in self.entries.iter().map(Path::new).enumerate() {
             if is_recipe(path) {
                 let one = self.train(path)?;
                 if let Some((_, first)) = trained.first()
@@ -118,7 +144,7 @@ impl Arguments {
             }
         };
         let mut entries = Vec::new();
-        for (index, path) in self.entries.iter().enumerate() {
+        for (index, path) in self.entries.iter().map(Path::new).enumerate() {
             let run = trained
                 .iter()
                 .find(|(at, _)| *at == index)
@@ -157,10 +183,12 @@ impl Arguments {
         let base = self.data.clone().unwrap_or(own);
         let folder = self.out.join(&recipe.name);
         let mut bar = Bar::new(self.quiet);
+        let hooks = super::plugins::hooks()?;
         bar.note(&recipe.name);
         if let Some(budget) = self.cpu_seconds {
             let scratch = self.out.join(format!("{}-pace", recipe.name));
-            let mut trainer = prepare_training(recipe.clone(), &base, &scratch, true, &mut bar)?;
+            let mut trainer =
+                prepare_training(recipe.clone(), &base, &scratch, true, &hooks, &mut bar)?;
             let begun = ProcessTime::now();
             let mut tokens = 0;
             // The first steps touch fresh memory: they are taken, but not counted.
@@ -180,8 +208,14 @@ impl Arguments {
             drop(trainer);
             drop(std::fs::remove_dir_all(&scratch));
         }
-        let mut trainer =
-            prepare_training(recipe.clone(), &base, &folder, folder.exists(), &mut bar)?;
+        let mut trainer = prepare_training(
+            recipe.clone(),
+            &base,
+            &folder,
+            folder.exists(),
+            &hooks,
+            &mut bar,
+        )?;
         let begun = ProcessTime::now();
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
         let cpu_seconds = begun.elapsed().as_secs_f64();

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::hook::Hooks;
-use crate::measure::Windows;
+use crate::measure::{Continuations, Windows};
 use crate::run::{Engine, Evaluation, evaluate_stream, evaluate_windows};
 use crate::text::{Corpus, CorpusOptions, read_ids};
 use crate::{Error, ErrorKind, Result};
@@ -35,6 +35,12 @@ pub(super) struct Arguments {
     /// Measures each document from its own beginning, cut to a transformer's context.
     #[arg(long, conflicts_with_all = ["ids", "windows", "charges", "contexts"])]
     documents: bool,
+    /// Predicts NEW tokens after each PROMPT tokens, one by one, with the memory as plugins leave it.
+    #[arg(long, value_name = "PROMPT,NEW[,COUNT]", conflicts_with_all = ["windows", "charges", "contexts", "documents"])]
+    continuation: Option<Continuations>,
+    /// Measures the model as it is beside: divergence and agreement (transformers).
+    #[arg(long, requires = "continuation")]
+    beside: bool,
     /// Switches on charges: those the model was fitted with, or DECAY,NODE,EDGE,SCALE.
     #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
     charges: Option<String>,
@@ -99,6 +105,9 @@ impl Arguments {
             }
         };
         let mechanism = model.mechanism();
+        if let Some(texts) = &self.continuation {
+            return self.continuations(mechanism, texts, &tokens, &hooks);
+        }
         if self.documents {
             return self.documents(mechanism, &documents, &hooks);
         }
@@ -153,6 +162,39 @@ impl Arguments {
         evaluate_windows(model.mechanism(), tokens, length, range, hooks)
     }
 
+    /// Continuations of prompts by the graph, whose state is all that it remembers.
+    fn continuations(
+        &self,
+        mechanism: &std::sync::Arc<crate::signal::Mechanism>,
+        texts: &Continuations,
+        tokens: &[u32],
+        hooks: &Hooks,
+    ) -> Result<()> {
+        let mut sum = crate::measure::Perplexity::new(mechanism.nodes() as u64);
+        for (index, start) in texts.starts(tokens.len()).enumerate() {
+            let (prompt, new) =
+                tokens[start..start + texts.prompt + texts.new].split_at(texts.prompt);
+            let mut session = crate::path::Session::begin_asking(
+                mechanism.clone(),
+                prompt,
+                &crate::signal::Start::Profile,
+                crate::path::Sampling::greedy(),
+                crate::path::Asking::new(hooks, index as u64),
+            )?;
+            for &next in new {
+                sum.add_sum(session.resistance(next)?, 1);
+                session.force(next)?;
+            }
+        }
+        if sum.tokens() == 0 {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("{} tokens hold no text of {texts}", tokens.len()),
+            ));
+        }
+        self.report(&sum.into(), 0)
+    }
+
     /// Each document a flow of its own.
     fn documents(
         &self,
@@ -187,13 +229,28 @@ impl Arguments {
                     .advice("leave them out, or use a .bril model"),
             );
         }
+        let asked = super::plugins::asked(model, hooks, self.seed)?;
         if !self.contexts.is_empty() {
             let shape = model.configuration();
             return self.each_context(tokens, shape.vocabulary, hooks, &|context, place| {
                 let sampling = crate::path::Sampling::greedy();
-                let mut session = transformer::Session::begin(model, context, sampling)?;
-                Ok(session.resistance(tokens[place]))
+                let options = asked.options(shape, place as u64, context.len())?;
+                let mut session =
+                    transformer::Session::begin_with(model, context, sampling, options)?;
+                session.resistance(tokens[place])
             });
+        }
+        if let Some(texts) = &self.continuation {
+            let continued =
+                transformer::evaluate_continuations(model, tokens, texts, &asked, self.beside)?;
+            return self.continued(&continued);
+        }
+        if asked.decides() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "whole texts at once go through no cache that a technique could change",
+            )
+            .advice("measure with --continuation PROMPT,NEW"));
         }
         let measured = match &self.windows {
             _ if self.documents => transformer::evaluate_documents(model, documents)?,
@@ -286,6 +343,38 @@ impl Arguments {
             ))?;
         }
         Ok(())
+    }
+
+    #[cfg(feature = "transformer")]
+    fn continued(&self, continued: &crate::transformer::Continued) -> Result<()> {
+        if self.json {
+            let mut report = json!(continued);
+            super::plugins::note(&mut report, self.seed)?;
+            return super::say_json(&report);
+        }
+        let layers = |lengths: &[f64]| {
+            let lengths: Vec<String> = lengths.iter().map(|n| format!("{n:.1}")).collect();
+            lengths.join(" ")
+        };
+        super::say(format!(
+            "perplexity {:.3} ({:.4} nats per token) of {} tokens in {} texts; {:.0} bytes of keys and values\n\
+             kept after the prompt: {}\nkept at the end:       {}\nprompt rows computed:  {}",
+            continued.perplexity,
+            continued.nats_per_token,
+            continued.tokens,
+            continued.texts,
+            continued.kv_live_bytes,
+            layers(&continued.retained_after_prompt),
+            layers(&continued.retained),
+            layers(&continued.computed),
+        ))?;
+        if let (Some(divergence), Some(agreement)) = (continued.divergence, continued.agreement) {
+            super::say(format!(
+                "against the model as it is: divergence {divergence:.5} nats, the same likeliest token in {:.1} %",
+                100.0 * agreement
+            ))?;
+        }
+        super::plugins::say_reports(self.seed)
     }
 
     fn report(&self, result: &Evaluation, bytes: usize) -> Result<()> {

@@ -161,12 +161,13 @@ impl Arguments {
             return self.transformer_beam(model, &ids, width);
         }
         if model.configuration().architecture == Architecture::Bert {
-            return self.fill(name, model, ids);
+            return self.fill(name, model, ids, hooks);
         }
+        let asked = super::plugins::asked(model, hooks, self.prompt.seed)?;
         let begun = Instant::now();
         let mut generation = self
             .request(&ids, hooks)?
-            .start_transformer(model, Default::default())?;
+            .start_transformer(model, &asked)?;
         self.speak(
             name,
             model.tokenizer(),
@@ -207,17 +208,19 @@ impl Arguments {
         name: &str,
         model: &crate::transformer::Transformer,
         ids: Vec<u32>,
+        hooks: &Hooks,
     ) -> Result<()> {
         let begun = Instant::now();
-        let (text, filled) = super::prompt::fill(model, &ids, self.prompt.tokens, &{
-            self.prompt.sampling(0.0)
-        })?;
+        let sampling = self.prompt.sampling(0.0);
+        let (text, filled) =
+            super::prompt::fill(model, &ids, self.prompt.tokens, &sampling, hooks)?;
         let new: Vec<u32> = filled.iter().map(|filled| filled.token).collect();
         let whole = model.tokenizer().decode(&text);
         if !self.prompt.json {
-            return super::say(whole.trim_start());
+            super::say(whole.trim_start())?;
+            return super::plugins::say_reports(self.prompt.seed);
         }
-        super::say_json(&json!({
+        let mut report = json!({
             "model": name,
             "prompt_ids": ids,
             "ids": new,
@@ -226,7 +229,9 @@ impl Arguments {
             "places": filled.iter().map(|filled| filled.place).collect::<Vec<_>>(),
             "tokens_per_second": new.len() as f64 / begun.elapsed().as_secs_f64().max(1e-9),
             "seed": self.prompt.seed,
-        }))
+        });
+        super::plugins::note(&mut report, self.prompt.seed)?;
+        super::say_json(&report)
     }
 
     fn graph(&self, name: &str, model: &Model, ids: Vec<u32>, hooks: &Hooks) -> Result<()> {

@@ -8,6 +8,8 @@ mod bench;
 #[cfg(feature = "gpu")]
 mod bench_device;
 mod compare;
+#[cfg(all(feature = "plugin", feature = "transformer"))]
+mod compare_techniques;
 mod corpus;
 #[cfg(feature = "gpu")]
 mod devices;
@@ -20,6 +22,7 @@ mod plot;
 #[cfg(feature = "plugin")]
 mod plugin;
 mod plugins;
+mod probe;
 mod prompt;
 mod quantize;
 mod trace;
@@ -74,6 +77,7 @@ enum Command {
     #[cfg(feature = "gpu")]
     Devices(devices::Arguments),
     Compare(compare::Arguments),
+    Probe(probe::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
@@ -118,6 +122,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         #[cfg(feature = "gpu")]
         Command::Devices(command) => command.run(),
         Command::Compare(command) => command.run(),
+        Command::Probe(command) => command.run(),
     };
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),

@@ -27,6 +27,10 @@ pub(super) struct PluginArguments {
     /// Another folder of plugins to search first; may be given several times.
     #[arg(long, global = true, value_name = "DIR", help_heading = "Plugins")]
     plugin_path: Vec<PathBuf>,
+    /// Text on which techniques try a transformer before the run (kv.plan/1): 30 pieces of 64 tokens of it.
+    #[cfg(feature = "transformer")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Plugins")]
+    calibration: Option<PathBuf>,
     /// Seconds after which a plugin that does not return is named.
     #[arg(
         long,
@@ -122,6 +126,62 @@ pub(super) fn hooks() -> Result<Hooks> {
     return Ok(load(&[])?.hooks().clone());
     #[cfg(not(feature = "plugin"))]
     Ok(Hooks::default())
+}
+
+/// What the run's plugins decide about a model of the comparison path.
+#[cfg(feature = "transformer")]
+pub(super) fn asked(
+    model: &crate::transformer::Transformer,
+    hooks: &Hooks,
+    seed: u64,
+) -> Result<crate::transformer::Asked> {
+    use crate::transformer::Asked;
+    #[cfg(feature = "plugin")]
+    let calibration = calibration(model)?;
+    #[cfg(not(feature = "plugin"))]
+    let calibration = None;
+    let cancel = Some(super::interrupted().clone());
+    Ok(Asked::new(model, hooks, seed, calibration.as_ref())?.cancel(cancel))
+}
+
+/// The text that `--calibration` names, cut for a model.
+#[cfg(all(feature = "plugin", feature = "transformer"))]
+pub(super) fn calibration(
+    model: &crate::transformer::Transformer,
+) -> Result<Option<crate::transformer::CalibrationText>> {
+    use crate::transformer::CalibrationText;
+    let arguments = ARGUMENTS.get();
+    let Some(path) = arguments.and_then(|arguments| arguments.calibration.as_ref()) else {
+        return Ok(None);
+    };
+    let text =
+        std::fs::read_to_string(path).map_err(|error| crate::Error::io(error, path.display()))?;
+    let tokens = model.tokenizer().encode(&text)?;
+    CalibrationText::cut(&tokens, CalibrationText::TEXTS, CalibrationText::LENGTH)
+        .map(Some)
+        .map_err(|error| error.at(path.display()))
+}
+
+/// A model with the plugins of an entry, `PATH+PLUGIN:KEY=VALUE,…+PLUGIN…`.
+#[cfg(all(feature = "plugin", feature = "transformer"))]
+pub(super) fn entry(text: &str) -> Result<(PathBuf, Plugins)> {
+    if std::path::Path::new(text).exists() {
+        return Ok((text.into(), Plugins::default()));
+    }
+    let mut parts = text.split('+');
+    let path = PathBuf::from(parts.next().unwrap_or_default());
+    let selections: Vec<Selection> = parts
+        .map(|part| {
+            part.parse::<Selection>().map_err(|error| {
+                crate::Error::new(crate::ErrorKind::Configuration, format!("{error}")).at(text)
+            })
+        })
+        .collect::<Result<_>>()?;
+    let finder = match ARGUMENTS.get() {
+        Some(arguments) => arguments.finder(),
+        None => Finder::standard([]),
+    };
+    Ok((path, Plugins::load(&selections, &finder)?))
 }
 
 /// Adds to a record which plugins made it, with their effective options, and what probes saw.

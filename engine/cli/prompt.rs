@@ -137,8 +137,9 @@ pub(super) fn fill(
     ids: &[u32],
     tokens: usize,
     sampling: &Sampling,
+    hooks: &crate::hook::Hooks,
 ) -> Result<(Vec<u32>, Vec<crate::transformer::Filled>)> {
-    use crate::transformer::{SurestFirst, fill, mask_of};
+    use crate::transformer::{fill, mask_of};
     let mask = mask_of(model)?;
     let network = model
         .network()
@@ -153,6 +154,6 @@ pub(super) fn fill(
         text.extend(std::iter::repeat_n(mask, tokens.min(room)));
     }
     text.extend(&after);
-    let filled = fill(network, &mut text, mask, sampling, &mut SurestFirst)?;
+    let filled = fill(network, &mut text, mask, sampling, hooks.order.as_ref())?;
     Ok((text, filled))
 }

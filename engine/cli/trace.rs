@@ -143,6 +143,7 @@ impl Arguments {
     fn transformer(&self, model: &crate::transformer::Transformer, ids: Vec<u32>) -> Result<()> {
         use crate::path::Walk;
         use crate::transformer::Architecture;
+        let hooks = super::plugins::hooks()?;
         let (mut path, mut steps) = (ids.clone(), Vec::new());
         let mut add = |source: u32, chosen: u32, scores: &[f32]| -> Result<()> {
             let mut probabilities = scores.to_vec();
@@ -159,7 +160,8 @@ impl Arguments {
         };
         if model.configuration().architecture == Architecture::Bert {
             let sampling = self.prompt.sampling(0.0);
-            let (text, filled) = super::prompt::fill(model, &ids, self.prompt.tokens, &sampling)?;
+            let (text, filled) =
+                super::prompt::fill(model, &ids, self.prompt.tokens, &sampling, &hooks)?;
             for filled in &filled {
                 let source = filled
                     .place
@@ -170,7 +172,10 @@ impl Arguments {
             path = text;
         } else {
             let sampling = self.prompt.sampling(0.0);
-            let mut session = crate::transformer::Session::begin(model, &ids, sampling)?;
+            let asked = super::plugins::asked(model, &hooks, self.prompt.seed)?;
+            let options = asked.options(model.configuration(), 0, ids.len())?;
+            let mut session =
+                crate::transformer::Session::begin_with(model, &ids, sampling, options)?;
             for _ in 0..self.prompt.tokens {
                 if session.is_full() {
                     break;

@@ -95,6 +95,10 @@ impl Watcher for Bar {
             .set_message(format!("loss {:.3}  {speed:.0} tokens/s", self.loss));
     }
 
+    fn warn(&mut self, text: &str) {
+        self.bar.suspend(|| super::warn(text));
+    }
+
     fn record(&mut self, record: &Record) {
         if let Record::Validation(validation) = record {
             let text = format!(
@@ -128,11 +132,12 @@ impl Arguments {
             .clone()
             .unwrap_or_else(|| Path::new("runs").join(&recipe.name));
         super::catch_interrupt()?;
+        let hooks = super::plugins::hooks()?;
         let mut bar = Bar::new(self.quiet);
-        let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &mut bar)?;
+        let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &hooks, &mut bar)?;
         #[cfg(feature = "gpu")]
         if let Some(device) = self.backend.device()?
-            && let Err(error) = trainer.use_device(&device)
+            && let Err(error) = trainer.use_device(&device, self.backend.choice().is_forced())
         {
             if self.backend.choice().is_forced() {
                 return Err(error);

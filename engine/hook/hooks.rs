@@ -51,7 +51,7 @@ pub struct Hooks {
     pub signal: Option<Arc<dyn Signal>>,
     /// `path/1`.
     pub path: Vec<Arc<dyn Path>>,
-    /// `wgsl/1:<hook>`.
+    /// `wgsl/1:<hook>`, in the order of the hooks they stand for.
     pub shaders: Vec<Shader>,
 }
 
@@ -69,6 +69,26 @@ impl Hooks {
             && self.edge.is_empty()
             && self.signal.is_none()
             && self.path.is_empty()
+    }
+
+    /// The hooks of `edge/1` with the shaders that stand for them; `None` where one has no shader.
+    pub fn edge_shaders(&self) -> Option<Vec<(&Arc<dyn Edge>, &Shader)>> {
+        let shaders: Vec<&Shader> = self
+            .shaders
+            .iter()
+            .filter(|shader| shader.hook == "edge/1")
+            .collect();
+        (shaders.len() == self.edge.len()).then(|| self.edge.iter().zip(shaders).collect())
+    }
+
+    /// Whether all that is asked while a signal flows through a graph may be asked on a device.
+    pub fn flow_on_device(&self) -> bool {
+        self.sample.is_empty()
+            && self.order.is_none()
+            && self.probe.is_empty()
+            && self.signal.is_none()
+            && self.path.is_empty()
+            && self.edge_shaders().is_some()
     }
 
     /// What any of the sample hooks wants.

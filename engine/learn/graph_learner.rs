@@ -19,6 +19,23 @@ use crate::model::{Metadata, Model};
 use crate::signal::{EdgeForm, Mechanism, Profile};
 use crate::text::Tokenizer;
 
+/// A device that learns in the processor's place.
+#[cfg(feature = "gpu")]
+struct Place {
+    learner: crate::learn::device::DeviceLearner,
+    forced: bool,
+    failed: bool,
+}
+
+#[cfg(feature = "gpu")]
+impl Place {
+    /// Remembers that the device failed.
+    fn note<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        self.failed |= outcome.is_err();
+        outcome
+    }
+}
+
 /// A graph under training.
 pub struct GraphLearner {
     recipe: Recipe,
@@ -28,7 +45,7 @@ pub struct GraphLearner {
     prior: Prior<f32>,
     learner: Learner,
     #[cfg(feature = "gpu")]
-    device: Option<crate::learn::device::DeviceLearner>,
+    place: Option<Place>,
 }
 
 impl GraphLearner {
@@ -59,7 +76,7 @@ impl GraphLearner {
             profile,
             graph,
             #[cfg(feature = "gpu")]
-            device: None,
+            place: None,
         })
     }
 
@@ -116,8 +133,9 @@ impl Learns for GraphLearner {
     ) -> Result<(Loss, Option<f64>)> {
         self.add_candidates(batch);
         #[cfg(feature = "gpu")]
-        if let Some(device) = &mut self.device {
-            return device.learn(&self.graph, batch, train, step);
+        if let Some(place) = &mut self.place {
+            let learned = place.learner.learn(&self.graph, batch, train, step);
+            return place.note(learned);
         }
         self.learner
             .learn(&self.graph, &self.prior, batch, train, step)
@@ -125,8 +143,9 @@ impl Learns for GraphLearner {
 
     fn loss(&mut self, batch: &Batch) -> Result<Loss> {
         #[cfg(feature = "gpu")]
-        if let Some(device) = &mut self.device {
-            return device.loss(&self.graph, batch);
+        if let Some(place) = &mut self.place {
+            let loss = place.learner.loss(&self.graph, batch);
+            return place.note(loss);
         }
         Ok(self.learner.loss(&self.graph, &self.prior, batch))
     }
@@ -136,23 +155,41 @@ impl Learns for GraphLearner {
     }
 
     #[cfg(feature = "gpu")]
-    fn use_device(&mut self, device: &crate::kernel::gpu::Device) -> Result<()> {
-        self.device = Some(crate::learn::device::DeviceLearner::new(
-            device,
-            &self.profile,
-            &self.graph,
-            &self.prior,
-            &mut self.learner,
-            &self.recipe.train,
-            self.recipe.seed,
-        )?);
+    fn use_device(&mut self, device: &crate::kernel::gpu::Device, forced: bool) -> Result<()> {
+        self.place = Some(Place {
+            learner: crate::learn::device::DeviceLearner::new(
+                device,
+                &self.profile,
+                &self.graph,
+                &self.prior,
+                &mut self.learner,
+                &self.recipe.train,
+                self.recipe.seed,
+            )?,
+            forced,
+            failed: false,
+        });
         Ok(())
+    }
+
+    #[cfg(feature = "gpu")]
+    fn device_failed(&self) -> bool {
+        let place = self.place.as_ref();
+        place.is_some_and(|place| place.failed && !place.forced)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn leave_device(&mut self) {
+        self.place = None;
+        let (train, seed) = (&self.recipe.train, self.recipe.seed);
+        self.learner = Learner::new(&self.profile, &self.graph, train.dropout, seed);
     }
 
     fn settle(&mut self) -> Result<()> {
         #[cfg(feature = "gpu")]
-        if let Some(device) = &self.device {
-            device.download(&mut self.learner)?;
+        if let Some(place) = &mut self.place {
+            let brought = place.learner.download(&mut self.learner);
+            return place.note(brought);
         }
         Ok(())
     }

@@ -36,8 +36,11 @@ pub trait Learns {
     fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]);
 
     /// What a checkpoint keeps besides.
-    fn notes(&self) -> Value {
-        Value::Null
+    ///
+    /// # Errors
+    /// Whatever a hook meets.
+    fn notes(&self) -> Result<Value> {
+        Ok(Value::Null)
     }
 
     /// Goes on from parameters that a checkpoint has put into [`Self::state`], and from its notes.
@@ -49,19 +52,29 @@ pub trait Learns {
         Ok(())
     }
 
-    /// Learns on a device from here on.
+    /// Learns on a device from here on; unless `forced`, it may be done without when it fails.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] where this learner knows no device; [`ErrorKind::Resource`] when it does not fit.
     #[cfg(feature = "gpu")]
-    fn use_device(&mut self, device: &crate::kernel::gpu::Device) -> Result<()> {
-        let _ = device;
+    fn use_device(&mut self, device: &crate::kernel::gpu::Device, forced: bool) -> Result<()> {
+        let _ = (device, forced);
         Err(Error::new(
             ErrorKind::Unsupported,
             "networks of the comparison path train on the processor",
         )
         .advice("use --backend cpu or auto"))
     }
+
+    /// Whether a device failed that may be done without.
+    #[cfg(feature = "gpu")]
+    fn device_failed(&self) -> bool {
+        false
+    }
+
+    /// Leaves the device; parameters and moments are as at the beginning of the run.
+    #[cfg(feature = "gpu")]
+    fn leave_device(&mut self) {}
 
     /// Brings the parameters and moments back from where they are, so that [`Self::state`] holds them.
     ///

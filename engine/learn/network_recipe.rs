@@ -37,6 +37,17 @@ pub enum Style {
     Gpt2,
 }
 
+/// How the tokens that a bert has to fill in are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskDraw {
+    /// Exactly the share, without replacement, in proportion to the weights.
+    #[default]
+    Quota,
+    /// One walk in random order; a weight is the probability that a word is taken.
+    SinglePass,
+}
+
 /// The shape of a network that is trained from scratch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -61,6 +72,13 @@ pub struct NetworkRecipe {
     pub rope_theta: f64,
     /// The share of tokens that a bert has to fill in.
     pub mask_share: f64,
+    /// How a bert's hidden tokens are drawn.
+    pub mask_draw: MaskDraw,
+    /// Whether a bert's words are hidden whole.
+    pub mask_words: bool,
+    /// Tags that techniques of `mask/1` are told: `deciles` of frequency, or a file with a line for each token id,
+    /// a number or `-` for none.
+    pub mask_tags: Option<String>,
     /// Whether the model is saved in half precision.
     pub half: bool,
 }
@@ -78,6 +96,9 @@ impl Default for NetworkRecipe {
             tied: true,
             rope_theta: 10_000.0,
             mask_share: 0.15,
+            mask_draw: MaskDraw::Quota,
+            mask_words: false,
+            mask_tags: None,
             half: false,
         }
     }

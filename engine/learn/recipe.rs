@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::learn::adamw::{AdamMode, AdamW};
-pub use crate::learn::network_recipe::{Kind, NetworkRecipe, Style};
+pub use crate::learn::network_recipe::{Kind, MaskDraw, NetworkRecipe, Style};
 use crate::signal::{EdgeForm, Profile};
 use crate::text::CorpusFormat;
 use crate::{Error, ErrorKind, Result};

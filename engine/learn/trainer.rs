@@ -26,6 +26,8 @@ pub trait Watcher {
     fn note(&mut self, _text: &str) {}
     /// A step was taken, of so many.
     fn step(&mut self, _step: u64, _of: u64, _loss: f64, _tokens: u64) {}
+    /// Something went otherwise than was asked.
+    fn warn(&mut self, _text: &str) {}
     /// A record was written to the log.
     fn record(&mut self, _record: &Record) {}
 }
@@ -167,13 +169,29 @@ impl Trainer {
         })
     }
 
-    /// Trains on a device from here on.
+    /// Trains on a device from here on. Unless `forced`, the processor takes over from the newest checkpoint
+    /// when the device fails.
     ///
     /// # Errors
     /// As [`Learns::use_device`].
     #[cfg(feature = "gpu")]
-    pub fn use_device(&mut self, device: &crate::kernel::gpu::Device) -> Result<()> {
-        self.learner.use_device(device)
+    pub fn use_device(&mut self, device: &crate::kernel::gpu::Device, forced: bool) -> Result<()> {
+        self.learner.use_device(device, forced)
+    }
+
+    /// Goes back to the newest checkpoint, or to the beginning, and on without the device.
+    #[cfg(feature = "gpu")]
+    fn take_over(&mut self, error: &Error, watcher: &mut dyn Watcher) -> Result<()> {
+        self.log.sync()?;
+        self.learner.leave_device();
+        let progress = checkpoint::load(&self.folder, &mut *self.learner)?;
+        self.progress = progress.unwrap_or_default();
+        self.log = RunLog::resume(&self.folder, self.progress.step)?;
+        watcher.warn(&format!(
+            "the processor takes over after step {}: {error}",
+            self.progress.step
+        ));
+        Ok(())
     }
 
     /// How large what is trained is, in a few words.
@@ -215,6 +233,22 @@ impl Trainer {
     /// [`ErrorKind::Numeric`] when training diverges, [`ErrorKind::Io`] or [`ErrorKind::Resource`] when
     /// something cannot be saved; the last checkpoint is whole in any case.
     pub fn run(&mut self, cancel: &AtomicBool, watcher: &mut dyn Watcher) -> Result<Outcome> {
+        let outcome = self.run_where_it_is(cancel, watcher);
+        #[cfg(feature = "gpu")]
+        if let Err(error) = &outcome
+            && self.learner.device_failed()
+        {
+            self.take_over(error, watcher)?;
+            return self.run_where_it_is(cancel, watcher);
+        }
+        outcome
+    }
+
+    fn run_where_it_is(
+        &mut self,
+        cancel: &AtomicBool,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Outcome> {
         let train = self.recipe.train.clone();
         let total = train.total_steps();
         let validate_every = match train.validate_every {
@@ -264,7 +298,7 @@ impl Trainer {
                 // The log first: a checkpoint is never ahead of it.
                 self.log.sync()?;
                 self.learner.settle()?;
-                self.progress.notes = self.learner.notes();
+                self.progress.notes = self.learner.notes()?;
                 checkpoint::save(
                     &self.folder,
                     &self.progress,

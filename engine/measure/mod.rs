@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod context_tree;
+mod continuation;
 #[cfg(feature = "gpu")]
 mod device_speed;
 mod kneser_ney;
@@ -13,6 +14,7 @@ mod perplexity;
 mod speed;
 mod windows;
 
+pub use continuation::Continuations;
 #[cfg(feature = "gpu")]
 pub use device_speed::{DeviceDecodeBench, DeviceDecodeSpeed, copy_speed};
 pub use kneser_ney::KneserNey;

@@ -46,6 +46,11 @@ impl Ahead {
         }
     }
 
+    /// Whether shaders of plugins rewrite resistances on the device.
+    pub(super) fn resists(&self) -> bool {
+        self.mechanism.edge_shaders().is_some()
+    }
+
     /// Forgets what was decoded ahead: the session went elsewhere.
     pub(super) fn forget(&mut self) {
         self.nodes.clear();

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::Result;
 use crate::graph::NodeId;
-use crate::hook::{Answer, Call, Fan, Hooks, Hop, Prompt, SampleNeeds, Setting, Sight, Step, Tap};
+use crate::hook::{Answer, Call, Fan, Hooks, Hop, Sight, Tap};
+use crate::kernel::random::Random;
 use crate::kernel::softmax;
+use crate::path::Sampling;
+use crate::path::choosing::{Choosing, Standing};
 use crate::signal::{Flow, Mechanism, Start};
-use crate::{Error, ErrorKind, Result};
 
 /// Nodes of least resistance that `path/1` is told besides the target.
 const RUNNERS_UP: usize = 8;
@@ -26,15 +29,9 @@ pub struct Asking {
     sequence: u64,
     seed: u64,
     cancel: Option<Arc<AtomicBool>>,
-    needs: SampleNeeds,
     energies: bool,
     signals: bool,
-    /// Σ of what left each node of the prompt. `[D]`
-    pooled: Vec<f64>,
-    history: Vec<u32>,
-    prompt: u64,
-    prompt_tokens: Vec<u32>,
-    setting: Option<Setting>,
+    choosing: Option<Choosing>,
 }
 
 /// What `path/1` is told of a hop that was chosen.
@@ -49,18 +46,13 @@ impl Asking {
     pub fn new(hooks: &Hooks, sequence: u64) -> Option<Box<Self>> {
         (!hooks.is_empty()).then(|| {
             Box::new(Self {
-                needs: hooks.sample_needs(),
+                choosing: Choosing::new(hooks, sequence, 0, None),
                 energies: hooks.probes(Tap::Energy).next().is_some(),
                 signals: hooks.probes(Tap::Signal).next().is_some(),
                 hooks: hooks.clone(),
                 sequence,
                 seed: 0,
                 cancel: None,
-                pooled: Vec::new(),
-                history: Vec::new(),
-                prompt: 0,
-                prompt_tokens: Vec::new(),
-                setting: None,
             })
         })
     }
@@ -68,12 +60,24 @@ impl Asking {
     /// Lets whoever answers see that the run is to stop.
     #[must_use]
     pub fn cancel(mut self: Box<Self>, flag: Option<Arc<AtomicBool>>) -> Box<Self> {
+        if let Some(choosing) = &mut self.choosing {
+            choosing.cancel(flag.clone());
+        }
         self.cancel = flag;
         self
     }
 
+    /// Whether a device may be asked in their stead, one that has shaders of `edge/1` or has none.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn on_device(&self, shaders: bool) -> bool {
+        self.hooks.flow_on_device() && self.hooks.edge.is_empty() != shaders
+    }
+
     pub(crate) fn seeded(&mut self, seed: u64) {
         self.seed = seed;
+        if let Some(choosing) = &mut self.choosing {
+            choosing.seeded(seed);
+        }
     }
 
     fn call(&self, flow: &Flow) -> Call<'_> {
@@ -143,97 +147,30 @@ impl Asking {
             .try_for_each(|probe| probe.see(&call, &sight))
     }
 
-    /// `sample/1`: the chain rewrites the scores and sets the temperature.
-    ///
-    /// A prompt is asked about before its first new token.
-    pub(crate) fn sample(&mut self, flow: &Flow, scores: &mut [f32]) -> Result<Setting> {
-        if self.hooks.sample.is_empty() {
-            return Ok(Setting::default());
-        }
-        let call = Call::new(self.seed, self.sequence, flow.step);
-        let hidden: &[f32] = if self.needs.hidden {
-            &flow.leaving
-        } else {
-            &[]
-        };
-        let mut setting = match self.setting {
-            Some(setting) => setting,
-            None => {
-                let mean: Vec<f32> = self
-                    .pooled
-                    .iter()
-                    .map(|sum| (sum / self.prompt.max(1) as f64) as f32)
-                    .collect();
-                let prompt = Prompt {
-                    tokens: &self.prompt_tokens,
-                    pooled: &mean,
-                    hidden,
-                    scores,
-                };
-                let mut setting = Setting::default();
-                for hook in self.hooks.sample.iter().filter(|hook| hook.needs().prompt) {
-                    let answer = hook.prompt(&call, &prompt)?;
-                    setting.temperature = answer.temperature.or(setting.temperature);
-                }
-                self.setting = Some(setting);
-                setting
-            }
-        };
-        if self.needs.step {
-            let step = self.step(flow);
-            for hook in self.hooks.sample.iter().filter(|hook| hook.needs().step) {
-                hook.step(&call, &step, scores, &mut setting)?;
-            }
-            if scores.iter().any(|score| score.is_nan()) {
-                return Err(Error::new(ErrorKind::Plugin, "a score became not a number")
-                    .at(format!("step {}", flow.step))
-                    .at("sample/1"));
-            }
-        }
-        Ok(setting)
-    }
-
-    fn step<'a>(&'a self, flow: &'a Flow) -> Step<'a> {
-        Step {
-            generated: (flow.step + 1).saturating_sub(self.prompt),
-            token: flow.node,
-            history: &self.history,
-            hidden: if self.needs.hidden {
-                &flow.leaving
-            } else {
-                &[]
-            },
+    /// `sample/1`: chooses the next node. `scores` are spent. `None` when no node is left.
+    pub(crate) fn pick(
+        &mut self,
+        flow: &Flow,
+        sampling: &Sampling,
+        scores: &mut [f32],
+        recent: &[u32],
+        random: &mut Random,
+    ) -> Result<Option<u32>> {
+        match &mut self.choosing {
+            Some(choosing) => choosing.pick(&standing(flow), sampling, scores, recent, random),
+            None => Ok(sampling.choose(scores, recent, random)),
         }
     }
 
-    /// Whether somebody chooses the node.
-    pub(crate) fn chooses(&self) -> bool {
-        self.needs.choose
-    }
-
-    /// `sample/1`: the last of the chain that chooses, chooses.
-    pub(crate) fn choose(&self, flow: &Flow, probabilities: &[f32]) -> Result<Option<u32>> {
-        let (call, step) = (self.call(flow), self.step(flow));
-        for hook in self
-            .hooks
-            .sample
-            .iter()
-            .rev()
-            .filter(|hook| hook.needs().choose)
-        {
-            if let Some(node) = hook.choose(&call, &step, probabilities)? {
-                if !probabilities.get(node as usize).is_some_and(|&p| p > 0.0) {
-                    return Err(Error::new(
-                        ErrorKind::Plugin,
-                        format!("node {node} was chosen, whose probability is 0"),
-                    )
-                    .at(format!("step {}", flow.step))
-                    .at("sample/1"));
-                }
-                return Ok(Some(node));
-            }
-        }
-        Ok(None)
+    /// −ln p of `node` as what would be drawn from, where hooks of `sample/1` have a say; `scores` are spent.
+    pub(crate) fn resistance(
+        &mut self,
+        flow: &Flow,
+        scores: &mut [f32],
+        node: u32,
+    ) -> Option<Result<f64>> {
+        let choosing = self.choosing.as_mut()?;
+        Some(choosing.resistance(&standing(flow), scores, node))
     }
 
     /// What `path/1` will be told of the hop that is about to be chosen.
@@ -249,7 +186,7 @@ impl Asking {
 
     /// The first node was reached.
     pub(crate) fn begun(&mut self, flow: &Flow) -> Result<()> {
-        self.pass(flow, true);
+        self.pass(flow);
         if self.signals {
             self.see(Tap::Signal, flow, &flow.signal)?;
         }
@@ -263,7 +200,7 @@ impl Asking {
         flow: &Flow,
         chosen: Option<&Chosen>,
     ) -> Result<()> {
-        self.pass(flow, self.setting.is_none());
+        self.pass(flow);
         if self.signals {
             self.see(Tap::Signal, flow, &flow.signal)?;
         }
@@ -307,23 +244,18 @@ impl Asking {
             .try_for_each(|path| path.hop(&call, &hop))
     }
 
-    /// Remembers a node: for the mean of a prompt, and the history where somebody wants it.
-    fn pass(&mut self, flow: &Flow, of_prompt: bool) {
-        if of_prompt && !self.hooks.sample.is_empty() {
-            self.prompt += 1;
-            if self.needs.prompt {
-                self.prompt_tokens.push(flow.node);
-                if self.needs.hidden {
-                    self.pooled.resize(flow.leaving.len(), 0.0);
-                    for (sum, &value) in self.pooled.iter_mut().zip(&flow.leaving) {
-                        *sum += f64::from(value);
-                    }
-                }
-            }
+    fn pass(&mut self, flow: &Flow) {
+        if let Some(choosing) = &mut self.choosing {
+            choosing.pass(flow.node, &flow.leaving);
         }
-        if self.needs.history {
-            self.history.push(flow.node);
-        }
+    }
+}
+
+fn standing(flow: &Flow) -> Standing<'_> {
+    Standing {
+        step: flow.step,
+        token: flow.node,
+        hidden: &flow.leaving,
     }
 }
 

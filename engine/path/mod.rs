@@ -9,6 +9,7 @@ mod ahead;
 mod asking;
 mod beam;
 mod charge;
+mod choosing;
 #[cfg(feature = "gpu")]
 mod decoder;
 mod sampling;
@@ -20,6 +21,7 @@ pub use asking::Asking;
 pub use beam::beam_on;
 pub use beam::{BeamPath, beam};
 pub use charge::Charges;
+pub use choosing::{Choosing, Standing};
 #[cfg(feature = "gpu")]
 pub use decoder::{Decoder, Nearest};
 pub use sampling::{Sampling, draw, likeliest};

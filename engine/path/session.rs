@@ -10,7 +10,7 @@ use crate::kernel::softmax;
 #[cfg(feature = "gpu")]
 use crate::path::ahead::Ahead;
 use crate::path::asking::Chosen;
-use crate::path::{Asking, Charges, Sampling, draw};
+use crate::path::{Asking, Charges, Sampling};
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -180,8 +180,9 @@ impl Session {
         &self.mechanism
     }
 
-    /// Has a device choose the nodes, `chunk` of them in a submission. Steps with charges, hooks or injected
-    /// energy stay on the processor, and so do all once the device fails, unless `forced`.
+    /// Has a device choose the nodes, `chunk` of them in a submission. Steps with charges, injected energy
+    /// or hooks whose shaders the device lacks stay on the processor, and so do all once the device fails,
+    /// unless `forced`.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the device holds another mechanism.
@@ -330,20 +331,10 @@ impl Session {
         self.gather()?;
         // The scores are spent.
         self.looked = false;
-        if let Some(asking) = &mut self.asking {
-            let setting = asking.sample(&self.state.flow, &mut self.scores)?;
-            if let Some(temperature) = setting.temperature {
-                if temperature == 0.0 {
-                    return Err(Error::new(
-                        ErrorKind::Input,
-                        "at temperature 0 a text has no probability",
-                    )
-                    .advice("give the plugin a temperature above 0 to measure perplexity"));
-                }
-                self.scores
-                    .iter_mut()
-                    .for_each(|score| *score /= temperature);
-            }
+        if let Some(asking) = &mut self.asking
+            && let Some(resistance) = asking.resistance(&self.state.flow, &mut self.scores, node)
+        {
+            return resistance;
         }
         let score = f64::from(self.scores[node as usize]);
         Ok(softmax::softmax(&mut self.scores) - score)
@@ -383,23 +374,13 @@ impl Session {
             return Ok(Some(node));
         };
         let chosen = asking.chosen(&self.scores);
-        self.sampling.penalise(&mut self.scores, recent);
-        let setting = asking.sample(&self.state.flow, &mut self.scores)?;
-        let temperature = setting.temperature.unwrap_or(self.sampling.temperature);
-        let Some(best) = self.sampling.distribution(&mut self.scores, temperature) else {
-            return Ok(None);
-        };
-        let own = if asking.chooses() {
-            if best.is_some() {
-                softmax::softmax(&mut self.scores);
-            }
-            asking.choose(&self.state.flow, &self.scores)?
-        } else {
-            None
-        };
-        let node = own
-            .or(best)
-            .or_else(|| draw(&self.scores, &mut self.state.random));
+        let node = asking.pick(
+            &self.state.flow,
+            &self.sampling,
+            &mut self.scores,
+            recent,
+            &mut self.state.random,
+        )?;
         if let Some(node) = node {
             self.take(node, chosen.as_ref())?;
         }
@@ -409,10 +390,17 @@ impl Session {
     /// The node that a device has chosen, with the draw it took.
     #[cfg(feature = "gpu")]
     fn foreseen(&mut self) -> Result<Option<u32>> {
-        // Hooks see every step: they are asked on the processor.
-        let (Some(ahead), None) = (&mut self.ahead, &self.asking) else {
+        let Some(ahead) = &mut self.ahead else {
             return Ok(None);
         };
+        // Hooks see every step: they are asked on the processor, unless the device has their shaders.
+        let here = match &self.asking {
+            None => !ahead.resists(),
+            Some(asking) => asking.on_device(ahead.resists()),
+        };
+        if !here {
+            return Ok(None);
+        }
         let state = &mut self.state;
         if state.charges.is_active() || !state.injected.is_empty() {
             ahead.forget();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::hook::Hooks;
 use crate::kernel::gpu::{Adapter, AdapterChoice, Device, DeviceOptions};
 use crate::signal::{DeviceMechanism, Mechanism};
 use crate::{Error, Result};
@@ -32,7 +33,11 @@ impl BackendChoice {
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when a device was asked for by name or kind and
 /// there is none.
-pub fn device_for(choice: &BackendChoice, warn: &mut dyn FnMut(&str)) -> Result<Option<Device>> {
+pub fn device_for(
+    choice: &BackendChoice,
+    options: DeviceOptions,
+    warn: &mut dyn FnMut(&str),
+) -> Result<Option<Device>> {
     let wanted = match choice {
         BackendChoice::Cpu => return Ok(None),
         BackendChoice::Auto => AdapterChoice::Real,
@@ -46,7 +51,7 @@ pub fn device_for(choice: &BackendChoice, warn: &mut dyn FnMut(&str)) -> Result<
                 adapter.report()
             ));
         }
-        Device::open(&adapter, DeviceOptions::default())
+        Device::open(&adapter, options)
     });
     match opened {
         Ok(device) => Ok(Some(device)),
@@ -56,19 +61,24 @@ pub fn device_for(choice: &BackendChoice, warn: &mut dyn FnMut(&str)) -> Result<
     }
 }
 
-/// Puts a mechanism on the device that a choice comes to; `None` for the processor.
+/// Puts a mechanism on the device that a choice comes to, with the shaders of these hooks; `None` for the
+/// processor.
 ///
 /// # Errors
 /// As [`device_for`]; what putting it there runs into, where a device was asked for.
 pub fn mechanism_on(
     choice: &BackendChoice,
+    options: DeviceOptions,
     mechanism: &Arc<Mechanism>,
+    hooks: &Hooks,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Option<Arc<DeviceMechanism>>> {
-    let Some(device) = device_for(choice, warn)? else {
+    let Some(device) = device_for(choice, options, warn)? else {
         return Ok(None);
     };
-    match DeviceMechanism::upload(&device, mechanism.clone()) {
+    let uploaded = DeviceMechanism::upload(&device, mechanism.clone())
+        .and_then(|on_device| on_device.with_hooks(hooks));
+    match uploaded {
         Ok(mechanism) => Ok(Some(Arc::new(mechanism))),
         Err(error) if choice.is_forced() => Err(error),
         Err(error) => {

@@ -259,7 +259,7 @@ impl Request {
     pub fn start_transformer(
         self,
         model: &crate::transformer::Transformer,
-        options: crate::transformer::SessionOptions,
+        asked: &crate::transformer::Asked,
     ) -> Result<Generation<crate::transformer::Session>> {
         if self.stops.iter().any(String::is_empty) {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
@@ -277,6 +277,7 @@ impl Request {
         } else {
             model.ends()
         };
+        let options = asked.options(model.configuration(), 0, self.prompt.len())?;
         let session =
             crate::transformer::Session::begin_with(model, &self.prompt, self.sampling, options)?;
         Ok(Generation {

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use crate::Result;
+use crate::hook::Hooks;
 use crate::learn::recipe::Kind;
 use crate::learn::{Recipe, Trainer, Watcher};
 
-/// Prepares a run, as [`Trainer::prepare`] does for graphs.
+/// Prepares a run, as [`Trainer::prepare`] does for graphs. Of the hooks, masked training asks `mask/1`.
 ///
 /// # Errors
 /// As [`Trainer::prepare`]; [`crate::ErrorKind::Unsupported`] for a network in a build without transformers.
@@ -15,14 +16,16 @@ pub fn prepare_training(
     base: &Path,
     folder: &Path,
     resume: bool,
+    hooks: &Hooks,
     watcher: &mut dyn Watcher,
 ) -> Result<Trainer> {
     if recipe.kind == Kind::Graph {
+        let _ = hooks;
         return Trainer::prepare(recipe, base, folder, resume, watcher);
     }
     #[cfg(feature = "transformer")]
     return Trainer::prepare_with(recipe, base, folder, resume, watcher, &|recipe, data, _| {
-        let learner = crate::transformer::NetworkLearner::new(recipe, data)?;
+        let learner = crate::transformer::NetworkLearner::new(recipe, data, base, hooks)?;
         Ok(Box::new(learner) as Box<dyn crate::learn::Learns>)
     });
     #[cfg(not(feature = "transformer"))]

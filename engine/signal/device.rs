@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Result;
 use crate::graph::NodeId;
+use crate::hook::Hooks;
 use crate::kernel::element::Element;
 use crate::kernel::gpu::fans::{FanRows, Fans, PageCounts};
 use crate::kernel::gpu::table::{DeviceTable, NodeRecords, padded};
 use crate::kernel::gpu::{Buffer, Device};
 use crate::kernel::table::Table;
+use crate::signal::edge_shaders::EdgeShaders;
 use crate::signal::{BlendKind, EdgeForm, Mechanism};
 
 /// Where numbers of nodes and small blocks lie in [`DeviceMechanism::values`]; counts of numbers.
@@ -48,6 +50,8 @@ pub struct DeviceMechanism {
     pub(crate) lifts: Buffer,
     pub(crate) values: Buffer,
     pub(crate) at: ValuePlaces,
+    /// What rewrites resistances before a choice.
+    edge_shaders: Option<EdgeShaders>,
 }
 
 impl std::fmt::Debug for DeviceMechanism {
@@ -131,9 +135,28 @@ impl DeviceMechanism {
             lifts: device.upload(&lifts(&mechanism), "resistances of edges")?,
             values: device.upload(&values, "numbers of nodes")?,
             at,
+            edge_shaders: None,
             device: device.clone(),
             mechanism,
         })
+    }
+
+    /// Has the shaders of the hooks of `edge/1` rewrite resistances before each choice.
+    ///
+    /// Each is first compared with the function it stands for, on a few fans of this mechanism.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a hook of `edge/1` without a shader;
+    /// [`ErrorKind::Plugin`](crate::ErrorKind::Plugin) for a shader that is another function than its hook's;
+    /// those of the device.
+    pub fn with_hooks(mut self, hooks: &Hooks) -> Result<Self> {
+        self.edge_shaders = EdgeShaders::compile(&self.device, &self.mechanism, hooks)?;
+        Ok(self)
+    }
+
+    /// What rewrites resistances before a choice.
+    pub(crate) fn edge_shaders(&self) -> Option<&EdgeShaders> {
+        self.edge_shaders.as_ref()
     }
 
     /// The mechanism.

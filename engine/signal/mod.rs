@@ -9,6 +9,8 @@ mod blend;
 mod composed;
 #[cfg(feature = "gpu")]
 mod device;
+#[cfg(feature = "gpu")]
+mod edge_shaders;
 mod flow;
 mod mechanism;
 mod own;

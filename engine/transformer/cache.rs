@@ -39,6 +39,8 @@ pub struct CacheReport {
     pub score_bytes: usize,
     /// Tokens kept by each layer of the first sequence (the mean of its lanes, rounded up; 0 without a cache).
     pub retained: Vec<usize>,
+    /// Rows of the prompt that each layer computed, of the first sequence: what pruning the stream saves.
+    pub computed: Vec<usize>,
 }
 
 impl Cache {
@@ -169,6 +171,7 @@ impl Cache {
             allocated_bytes: all().map(Slots::allocated_bytes).sum(),
             score_bytes: all().map(Slots::score_bytes).sum(),
             retained,
+            computed: Vec::new(),
         }
     }
 
@@ -178,14 +181,14 @@ impl Cache {
         sequence: usize,
         prompt: usize,
         keeper: Option<&mut dyn Keeper>,
-    ) {
-        let sequence = &mut self.sequences[sequence];
+    ) -> Result<()> {
+        let index = sequence;
+        let sequence = &mut self.sequences[index];
         sequence.prompt = prompt;
         if let Some(keeper) = keeper {
-            for (layer, statistics) in sequence.statistics.iter_mut().enumerate() {
-                *statistics = keeper.statistics(layer, prompt);
-            }
+            sequence.statistics.fill(keeper.begin(index, prompt)?);
         }
+        Ok(())
     }
 
     /// Asks the keeper about a layer, drops what it leaves out, and says which of the sequence's rows go on.

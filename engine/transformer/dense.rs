@@ -114,16 +114,21 @@ impl Network {
         let positions: Arc<[u32]> = (0..sequences)
             .flat_map(|_| 0..input.length as u32)
             .collect();
-        let rows: Vec<Row> = (0..sequences)
-            .flat_map(|sequence| {
-                (0..input.length as u32).map(move |position| Row { sequence, position })
+        let rows: Vec<Row> = input
+            .tokens
+            .iter()
+            .enumerate()
+            .map(|(index, &token)| Row {
+                sequence: index / input.length,
+                position: (index % input.length) as u32,
+                token,
             })
             .collect();
         let mut show = |tap: Tap, x: &Tensor| -> Result<()> {
             if let Some(probe) = &mut probe
                 && probe.wants(tap)
             {
-                super::operation::look(x, |values| probe.see(tap, &rows, values))?;
+                super::operation::look(x, |values| probe.see(tap, &rows, values))??;
             }
             Ok(())
         };

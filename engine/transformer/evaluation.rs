@@ -6,7 +6,7 @@ use crate::kernel::random::Random;
 use crate::measure::Perplexity;
 use crate::path::{Sampling, Walk};
 use crate::transformer::dense::{Dense, surprises};
-use crate::transformer::masking::{SHARE, hide};
+use crate::transformer::masking::{Hiding, SHARE, hide};
 use crate::transformer::model::Body;
 use crate::transformer::operation::look;
 use crate::transformer::{Architecture, Session, Transformer};
@@ -111,15 +111,12 @@ fn masked(model: &Transformer, input: &Dense, index: u64) -> Result<Vec<f32>> {
     let mut random = Random::stream(HIDDEN, 0, index);
     let (before, after) = model.tokenizer().frame();
     let fixed: Vec<u32> = before.into_iter().chain(after).collect();
-    let masked = hide(
-        input,
-        SHARE,
-        None,
-        mask,
-        shape.vocabulary,
-        &fixed,
-        &mut random,
-    );
+    let hiding = Hiding {
+        share: SHARE,
+        fixed: &fixed,
+        ..Hiding::default()
+    };
+    let masked = hide(input, &hiding, mask, shape.vocabulary, &mut random);
     Ok(look(
         &network.masked_losses(&masked, None)?,
         <[f32]>::to_vec,
@@ -162,7 +159,7 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
         let mut session = Session::begin(model, &tokens[..1], Sampling::greedy())?;
         for (place, &next) in tokens.iter().enumerate().skip(1) {
             if place >= from {
-                add(&mut sum, &[session.resistance(next) as f32])?;
+                add(&mut sum, &[session.resistance(next)? as f32])?;
             }
             session.force(next)?;
         }

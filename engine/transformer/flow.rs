@@ -57,17 +57,16 @@ impl Passed {
 }
 
 impl Taps<'_> {
-    fn show(&mut self, tap: Tap, rows: &[Row], values: &[f32]) {
-        if let Some(probe) = &mut self.probe
-            && probe.wants(tap)
-        {
-            probe.see(tap, rows, values);
+    fn show(&mut self, tap: Tap, rows: &[Row], values: &[f32]) -> Result<()> {
+        match &mut self.probe {
+            Some(probe) if probe.wants(tap) => probe.see(tap, rows, values),
+            _ => Ok(()),
         }
     }
 
     fn show_tensor(&mut self, tap: Tap, rows: &[Row], values: &Tensor) -> Result<()> {
         if self.probe.as_ref().is_some_and(|probe| probe.wants(tap)) {
-            look(values, |values| self.show(tap, rows, values))?;
+            look(values, |values| self.show(tap, rows, values))??;
         }
         Ok(())
     }
@@ -122,9 +121,10 @@ impl Network {
                 .at(format!("sequence {sequence}"))
                 .advice("use a shorter prompt or fewer new tokens"));
             }
-            rows.extend((from..to).map(|position| Row {
+            rows.extend(tokens.iter().zip(from..).map(|(&token, position)| Row {
                 sequence,
                 position: position as u32,
+                token,
             }));
             ids.extend_from_slice(tokens);
             longest = longest.max(to);
@@ -133,8 +133,8 @@ impl Network {
             cache.sequences[sequence].next += tokens.len() as u32;
             if phase == Phase::Prefill && !tokens.is_empty() {
                 match &mut taps.keeper {
-                    Some(keeper) => cache.begin(sequence, tokens.len(), Some(&mut **keeper)),
-                    None => cache.begin(sequence, tokens.len(), None),
+                    Some(keeper) => cache.begin(sequence, tokens.len(), Some(&mut **keeper))?,
+                    None => cache.begin(sequence, tokens.len(), None)?,
                 }
             }
         }
@@ -166,7 +166,7 @@ impl Network {
                     Ok(values)
                 };
                 let queries = turned(&queries)?;
-                taps.show(Tap::Query(layer), &rows, &queries);
+                taps.show(Tap::Query(layer), &rows, &queries)?;
                 if cache.plan.layers[layer].source == layer {
                     let (keys, values) = pairs.ok_or_else(|| {
                         Error::new(ErrorKind::Input, "the network has no key projection here")
@@ -174,12 +174,12 @@ impl Network {
                             .advice("plan the network and its cache alike")
                     })?;
                     let (keys, values) = (turned(&keys)?, look(&values, <[f32]>::to_vec)?);
-                    taps.show(Tap::Key(layer), &rows, &keys);
-                    taps.show(Tap::Value(layer), &rows, &values);
+                    taps.show(Tap::Key(layer), &rows, &keys)?;
+                    taps.show(Tap::Value(layer), &rows, &values)?;
                     keep(cache, layer, &rows, &keys, &values);
                 }
                 let attended = attend(self, cache, layer, &rows, &queries);
-                taps.show(Tap::Attended(layer), &rows, &attended);
+                taps.show(Tap::Attended(layer), &rows, &attended)?;
                 let width = attended.len() / rows.len();
                 Ok(Tensor::from_vec(
                     attended,
@@ -209,7 +209,7 @@ impl Network {
             (rows, x) = last(rows, &x)?;
         }
         let scores = look(&self.scores(&x)?, <[f32]>::to_vec)?;
-        taps.show(Tap::Scores, &rows, &scores);
+        taps.show(Tap::Scores, &rows, &scores)?;
         Ok(Passed {
             rows,
             scores,

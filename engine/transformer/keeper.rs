@@ -102,8 +102,11 @@ pub struct Decision {
 
 /// Decides which tokens a layer keeps.
 pub trait Keeper: Send {
-    /// What it wants to know of a layer, for a prompt of so many tokens. Asked once for each sequence and layer.
-    fn statistics(&mut self, layer: usize, prompt: usize) -> Statistics;
+    /// What it wants to know of a sequence's layers, for a prompt of so many tokens.
+    ///
+    /// # Errors
+    /// Whatever the keeper reports: nothing has been taken then.
+    fn begin(&mut self, sequence: usize, prompt: usize) -> Result<Statistics>;
 
     /// What to keep.
     ///

@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor, Var};
 use serde_json::{Value, json};
 
+use crate::hook::Hooks;
 use crate::kernel::random::Random;
 use crate::learn::Learns;
 use crate::learn::adamw::{AdamMode, Moments, gradient_norm};
@@ -15,13 +16,14 @@ use crate::learn::parameter::Parameter;
 use crate::learn::recipe::{Kind, Recipe, Train};
 use crate::text::Tokenizer;
 use crate::transformer::dense::{Dense, Dropout, surprises};
-use crate::transformer::masking::{FixedShare, Masking, SHARE, hide};
+use crate::transformer::masked_training::MaskedTraining;
+use crate::transformer::masking::{Hiding, SHARE, hide};
 use crate::transformer::model::Body;
 use crate::transformer::operation::look;
 use crate::transformer::{Architecture, Weights, folder, initial};
 use crate::{Error, ErrorKind, Result};
 
-/// The random stream of hidden tokens in training, and in validation.
+/// The random stream of hidden tokens in validation.
 const HIDING: u64 = 0x6869_6465;
 const HELD_OUT: u64 = 0x6865_6c64;
 
@@ -34,15 +36,15 @@ pub struct NetworkLearner {
     variables: Vec<Var>,
     parameters: Vec<Parameter<f32>>,
     moments: Vec<Moments<f32>>,
-    masking: Box<dyn Masking>,
+    masking: MaskedTraining,
 }
 
 impl NetworkLearner {
-    /// Fresh weights for a recipe and its tokens.
+    /// Fresh weights for a recipe and its tokens; its files are relative to `base`. Of the hooks `mask/1` is asked.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for a recipe of a graph.
-    pub fn new(recipe: &Recipe, data: &TokenData) -> Result<Self> {
+    pub fn new(recipe: &Recipe, data: &TokenData, base: &Path, hooks: &Hooks) -> Result<Self> {
         if recipe.kind == Kind::Graph {
             return Err(Error::new(
                 ErrorKind::Configuration,
@@ -68,7 +70,6 @@ impl NetworkLearner {
             parameter.decays = fresh.decays();
             parameters.push(parameter);
         }
-        let network = recipe.network.clone().unwrap_or_default();
         Ok(Self {
             body: Body::new(shape, &Weights::new(named)?)?,
             moments: parameters
@@ -83,13 +84,8 @@ impl NetworkLearner {
             tokenizer: data.tokenizer.clone(),
             variables,
             parameters,
-            masking: Box::new(FixedShare(network.mask_share)),
+            masking: MaskedTraining::new(recipe, data, base, hooks.mask.clone())?,
         })
-    }
-
-    /// Has another decide what is hidden (bert).
-    pub fn set_masking(&mut self, masking: Box<dyn Masking>) {
-        self.masking = masking;
     }
 
     /// The network as it is now; its weights move with training.
@@ -130,14 +126,6 @@ impl NetworkLearner {
             length: batch.steps,
             ..Dense::default()
         };
-        let (share, weights, mut random) = match step {
-            Some(step) => (
-                self.masking.share(step, self.recipe.train.total_steps()),
-                self.masking.weights(&input.tokens),
-                Random::stream(self.recipe.seed, HIDING, step),
-            ),
-            None => (SHARE, None, Random::stream(HELD_OUT, HIDING, batch.index)),
-        };
         let shape = self.body.configuration();
         let mask = shape.mask.ok_or_else(|| {
             Error::new(
@@ -145,15 +133,18 @@ impl NetworkLearner {
                 "the network has no token for what is hidden",
             )
         })?;
-        let masked = hide(
-            &input,
-            share,
-            weights.as_deref(),
-            mask,
-            self.tokenizer.vocabulary().len(),
-            &[],
-            &mut random,
-        );
+        let masked = match step {
+            Some(step) => self.masking.hide(&input, mask, step)?,
+            None => {
+                let hiding = Hiding {
+                    share: SHARE,
+                    ..Hiding::default()
+                };
+                let mut random = Random::stream(HELD_OUT, HIDING, batch.index);
+                let vocabulary = self.tokenizer.vocabulary().len();
+                hide(&input, &hiding, mask, vocabulary, &mut random)
+            }
+        };
         let Body::Network(network) = &self.body else {
             return Err(Error::new(ErrorKind::Unsupported, "only a bert has masks"));
         };
@@ -177,7 +168,9 @@ impl NetworkLearner {
                     .advice("lower train.rate or train.clip; the last checkpoint is whole"),
             );
         }
-        self.masking.feedback(step, &targets, &each);
+        if self.body.configuration().architecture == Architecture::Bert {
+            self.masking.learn(step, &targets, &each)?;
+        }
         let gradients = losses.mean_all()?.backward()?;
         for (variable, parameter) in self.variables.iter().zip(&mut self.parameters) {
             let gradient = gradients.get(variable.as_tensor()).ok_or_else(|| {
@@ -269,8 +262,8 @@ impl Learns for NetworkLearner {
         (self.parameters.iter_mut().collect(), &mut self.moments)
     }
 
-    fn notes(&self) -> Value {
-        self.masking.state()
+    fn notes(&self) -> Result<Value> {
+        self.masking.notes()
     }
 
     fn restore(&mut self, notes: &Value) -> Result<()> {

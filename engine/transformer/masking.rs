@@ -1,11 +1,13 @@
 //! Masked language modelling: which tokens are hidden, and filling them in again.
 //!
 //! Of each text a share is chosen; of those, 80 % become the mask, 10 % another token, 10 % stay
-//! (Devlin et al. 2019). What is chosen is a question that may be answered elsewhere: see [`Masking`].
+//! (Devlin et al. 2019). The share and the chance of each token are a question that hooks answer (`mask/1`).
 
-use serde_json::Value;
+use std::sync::Arc;
 
+use crate::hook::{Call, Canvas, Direction, Order};
 use crate::kernel::random::Random;
+use crate::learn::recipe::MaskDraw;
 use crate::path::Sampling;
 use crate::transformer::dense::{Dense, surprises};
 use crate::transformer::network::Network;
@@ -14,47 +16,6 @@ use crate::{Error, ErrorKind, Result};
 
 /// The share of tokens that is hidden when nobody decides otherwise.
 pub const SHARE: f64 = 0.15;
-
-/// Decides what is hidden in training, and hears how hard it was.
-pub trait Masking: Send {
-    /// The share of tokens hidden in a step, of so many steps in all.
-    fn share(&mut self, step: u64, of: u64) -> f64;
-
-    /// A weight for each token: the heavier, the likelier it is hidden. `None` for all alike. `[B · T]`
-    fn weights(&mut self, tokens: &[u32]) -> Option<Vec<f32>> {
-        let _ = tokens;
-        None
-    }
-
-    /// The hidden tokens of a step and −ln p of each, before any mean is taken. `[M]`, `[M]`
-    fn feedback(&mut self, step: u64, tokens: &[u32], losses: &[f32]) {
-        let _ = (step, tokens, losses);
-    }
-
-    /// What a checkpoint has to keep.
-    fn state(&self) -> Value {
-        Value::Null
-    }
-
-    /// Goes on from what a checkpoint kept.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Format`] when it is not that.
-    fn restore(&mut self, state: &Value) -> Result<()> {
-        let _ = state;
-        Ok(())
-    }
-}
-
-/// The same share in every step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FixedShare(pub f64);
-
-impl Masking for FixedShare {
-    fn share(&mut self, _: u64, _: u64) -> f64 {
-        self.0
-    }
-}
 
 /// A batch with hidden tokens.
 #[derive(Clone, Debug)]
@@ -67,17 +28,32 @@ pub struct Masked {
     pub targets: Vec<u32>,
 }
 
-/// Hides `share` of the tokens of each sequence, at least one.
+/// How tokens are chosen to be hidden.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hiding<'a> {
+    /// The share of each sequence.
+    pub share: f64,
+    /// Relative chance of each token; all alike without. `[B · T]`
+    pub weights: Option<&'a [f32]>,
+    /// The word of each token, counted up in a sequence: a word is hidden whole. Each token is one without. `[B · T]`
+    pub words: Option<&'a [u32]>,
+    /// How weights become a choice.
+    pub draw: MaskDraw,
+    /// Tokens that are never hidden, the marks of a text.
+    pub fixed: &'a [u32],
+}
+
+/// Hides a share of the tokens of each sequence, at least one.
 ///
-/// The choice is a weighted draw without replacement by exponential keys (Efraimidis and Spirakis 2006); it
-/// depends on `random` alone. `fixed` tokens, the marks of a text, are never hidden.
+/// [`MaskDraw::Quota`] is a weighted draw without replacement by exponential keys (Efraimidis and Spirakis 2006)
+/// up to the share; [`MaskDraw::SinglePass`] walks the words once in random order and accepts each with its weight
+/// as the probability (Yang et al. 2023), so a share above the mean weight is not reached. A word that would
+/// overstep the share is left out. It depends on `random` alone.
 pub fn hide(
     input: &Dense,
-    share: f64,
-    weights: Option<&[f32]>,
+    hiding: &Hiding<'_>,
     mask: u32,
     vocabulary: usize,
-    fixed: &[u32],
     random: &mut Random,
 ) -> Masked {
     let mut hidden = input.clone();
@@ -85,16 +61,7 @@ pub fn hide(
     for sequence in 0..input.sequences() {
         let start = sequence * input.length;
         let valid = input.valid.get(sequence).copied().unwrap_or(input.length);
-        let mut keys: Vec<(f64, usize)> = (start..start + valid)
-            .filter(|&place| !fixed.contains(&input.tokens[place]))
-            .map(|place| {
-                let weight = weights.map_or(1.0, |weights| f64::from(weights[place]).max(1e-9));
-                (-(1.0 - random.uniform()).ln() / weight, place)
-            })
-            .collect();
-        keys.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let count = ((keys.len() as f64 * share).round() as usize).clamp(1, keys.len().max(1));
-        let mut chosen: Vec<usize> = keys.iter().take(count).map(|&(_, place)| place).collect();
+        let mut chosen = choose(input, hiding, start..start + valid, random);
         chosen.sort_unstable();
         for place in chosen {
             places.push(place as u32);
@@ -111,6 +78,69 @@ pub fn hide(
         places,
         targets,
     }
+}
+
+/// The places of one sequence that are hidden.
+fn choose(
+    input: &Dense,
+    hiding: &Hiding<'_>,
+    places: std::ops::Range<usize>,
+    random: &mut Random,
+) -> Vec<usize> {
+    let mut words: Vec<Vec<usize>> = Vec::new();
+    let mut last = None;
+    let mut tokens = 0;
+    for place in places.filter(|&place| !hiding.fixed.contains(&input.tokens[place])) {
+        tokens += 1;
+        let word = hiding.words.map(|words| words[place]);
+        match (words.last_mut(), word) {
+            (Some(open), Some(_)) if word == last => open.push(place),
+            _ => words.push(vec![place]),
+        }
+        last = word;
+    }
+    let weight = |word: &[usize]| {
+        let weight = |&place: &usize| {
+            hiding
+                .weights
+                .map_or(1.0, |weights| f64::from(weights[place]))
+        };
+        word.first().map_or(0.0, weight).max(1e-9)
+    };
+    let count = ((tokens as f64 * hiding.share).round() as usize).clamp(1, tokens.max(1));
+    let mut keys: Vec<(f64, usize)> = words
+        .iter()
+        .enumerate()
+        .map(|(index, word)| {
+            let key = -(1.0 - random.uniform()).ln();
+            match hiding.draw {
+                MaskDraw::Quota => (key / weight(word), index),
+                MaskDraw::SinglePass => (key, index),
+            }
+        })
+        .collect();
+    keys.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let mut chosen = Vec::with_capacity(count);
+    for &(_, index) in &keys {
+        let word = &words[index];
+        let taken = match hiding.draw {
+            MaskDraw::Quota => true,
+            MaskDraw::SinglePass => random.uniform() < weight(word),
+        };
+        if taken && chosen.len() + word.len() <= count {
+            chosen.extend_from_slice(word);
+        }
+        if chosen.len() == count {
+            break;
+        }
+    }
+    // A mean over nothing is no loss: one word at least, however long or unlikely.
+    if chosen.is_empty()
+        && let Some(&(_, index)) = keys.first()
+    {
+        chosen.extend_from_slice(&words[index]);
+    }
+    chosen
 }
 
 impl Network {
@@ -134,38 +164,6 @@ impl Network {
     }
 }
 
-/// Decides which hidden place is filled next.
-pub trait Order {
-    /// Chooses among `open`, which ascends; `surest` is the highest probability at each. An index into `open`.
-    fn next(&mut self, open: &[usize], surest: &[f32]) -> usize;
-}
-
-/// From left to right.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Forward;
-
-impl Order for Forward {
-    fn next(&mut self, _: &[usize], _: &[f32]) -> usize {
-        0
-    }
-}
-
-/// The surest place first (mask-predict, one place at a time; Ghazvininejad et al. 2019).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SurestFirst;
-
-impl Order for SurestFirst {
-    fn next(&mut self, _: &[usize], surest: &[f32]) -> usize {
-        let mut best = 0;
-        for (index, p) in surest.iter().enumerate() {
-            if *p > surest[best] {
-                best = index;
-            }
-        }
-        best
-    }
-}
-
 /// One filled place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filled {
@@ -177,16 +175,17 @@ pub struct Filled {
     pub scores: Vec<f32>,
 }
 
-/// Fills every mask of a text, one after another; each choice sees those before it.
+/// Fills every mask of a text, one after another; each choice sees those before it. The surest place comes first
+/// (mask-predict, one place at a time; Ghazvininejad et al. 2019), unless `order` names another.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for a text without a mask; as [`Network::dense`].
+/// [`ErrorKind::Input`] for a text without a mask; as [`Network::dense`]; whatever the hook meets.
 pub fn fill(
     network: &Network,
     ids: &mut [u32],
     mask: u32,
     sampling: &Sampling,
-    order: &mut dyn Order,
+    order: Option<&Arc<dyn Order>>,
 ) -> Result<Vec<Filled>> {
     sampling.check()?;
     let mut random = Random::new(sampling.seed);
@@ -222,7 +221,19 @@ pub fn fill(
                 row.into_iter().fold(0.0, f32::max)
             })
             .collect();
-        let index = order.next(&open, &surest).min(open.len() - 1);
+        let asked = match order {
+            Some(order) => {
+                let call = Call::new(sampling.seed, 0, filled.len() as u64);
+                ask(&**order, &call, ids, mask, &open, &surest)?
+            }
+            None => None,
+        };
+        let index = asked.unwrap_or_else(|| {
+            (0..open.len()).fold(0, |best, index| match surest[index] > surest[best] {
+                true => index,
+                false => best,
+            })
+        });
         let row = scores[index * width..(index + 1) * width].to_vec();
         let mut spent = row.clone();
         spent[mask as usize] = f32::NEG_INFINITY;
@@ -235,5 +246,57 @@ pub fn fill(
             token,
             scores: row,
         });
+    }
+}
+
+/// `order/1` over all open places. The span that holds the prompt is the longest filled one.
+fn ask(
+    order: &dyn Order,
+    call: &Call<'_>,
+    ids: &[u32],
+    mask: u32,
+    open: &[usize],
+    surest: &[f32],
+) -> Result<Option<usize>> {
+    let tokens: Vec<u32> = ids
+        .iter()
+        .map(|&id| if id == mask { Canvas::EMPTY } else { id })
+        .collect();
+    let (mut left, mut right, mut from) = (0, 0, 0);
+    for place in 0..=tokens.len() {
+        if tokens
+            .get(place)
+            .is_none_or(|&token| token == Canvas::EMPTY)
+        {
+            if place - from > right - left {
+                (left, right) = (from, place);
+            }
+            from = place + 1;
+        }
+    }
+    let resistance = |place: Option<usize>| {
+        place
+            .and_then(|place| open.iter().position(|&open| open == place))
+            .map_or(f64::NAN, |index| -f64::from(surest[index]).ln())
+    };
+    let canvas = Canvas {
+        tokens: &tokens,
+        left: left as u64,
+        right: right as u64,
+        left_resistance: resistance(left.checked_sub(1)),
+        right_resistance: resistance(Some(right)),
+    };
+    let Some(place) = order.next(call, &canvas)? else {
+        return Ok(None);
+    };
+    // From which side is no question where both are seen.
+    let (Direction::Forward | Direction::Backward) = place.direction;
+    match open.iter().position(|&open| open as u64 == place.position) {
+        Some(index) => Ok(Some(index)),
+        None => Err(Error::new(
+            ErrorKind::Plugin,
+            format!("place {} is not open", place.position),
+        )
+        .at(format!("order/1, step {}", call.step))),
     }
 }

@@ -6,10 +6,12 @@
 //! [`Probe`] at named taps. Letters besides the engine's: `H` heads, `L` layers, `N` rows, `R` scored rows.
 #![forbid(unsafe_code)]
 
+mod asking;
 mod attend;
 mod beam;
 mod cache;
 mod configuration;
+mod continuation;
 mod dense;
 mod evaluation;
 mod flow;
@@ -17,6 +19,7 @@ pub mod folder;
 mod initial;
 mod keeper;
 mod learner;
+mod masked_training;
 mod masking;
 mod model;
 mod network;
@@ -29,19 +32,20 @@ mod rope;
 mod session;
 mod slots;
 mod speed;
+mod trial;
 mod weights;
 
+pub use asking::Asked;
 pub use beam::beam;
 pub use cache::{Cache, CacheReport};
 pub use configuration::{Activation, Architecture, Configuration};
+pub use continuation::{Continued, evaluate_continuations};
 pub use dense::{Dense, Dropout, surprises};
 pub use evaluation::{evaluate_documents, evaluate_stream, evaluate_windows, mask_of};
 pub use flow::{Passed, Taps, Want};
 pub use keeper::{Decision, HeadReduction, Keeper, Lane, Phase, Statistics, View};
 pub use learner::NetworkLearner;
-pub use masking::{
-    Filled, FixedShare, Forward, Masked, Masking, Order, SHARE, SurestFirst, fill, hide,
-};
+pub use masking::{Filled, Hiding, Masked, SHARE, fill, hide};
 pub use model::{Body, Transformer};
 pub use network::Network;
 pub use plan::{Axis, Codec, LayerPlan, Plan, Storage};
@@ -50,4 +54,5 @@ pub use recurrent::{Memory, Recurrent};
 pub use rope::{Rope, RopeScaling, Turns};
 pub use session::{Session, SessionOptions};
 pub use speed::{BatchSpeed, batch_speed, learn_once};
+pub use trial::CalibrationText;
 pub use weights::Weights;

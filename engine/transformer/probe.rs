@@ -1,5 +1,7 @@
 //! Looking into a network while it runs, without changing it.
 
+use crate::Result;
+
 /// Where a probe looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tap {
@@ -28,6 +30,8 @@ pub struct Row {
     pub sequence: usize,
     /// The position in it.
     pub position: u32,
+    /// The token there.
+    pub token: u32,
 }
 
 /// Sees what passes a tap.
@@ -36,5 +40,8 @@ pub trait Probe: Send {
     fn wants(&self, tap: Tap) -> bool;
 
     /// Sees the numbers of a tap, row after row.
-    fn see(&mut self, tap: Tap, rows: &[Row], values: &[f32]);
+    ///
+    /// # Errors
+    /// Whatever the probe reports: the pass ends there.
+    fn see(&mut self, tap: Tap, rows: &[Row], values: &[f32]) -> Result<()>;
 }

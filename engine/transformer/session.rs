@@ -1,10 +1,12 @@
 //! A session: one text going through a model, token by token, with what the model remembers of it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crate::hook;
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::{Sampling, Walk};
+use crate::path::{Choosing, Sampling, Standing, Walk};
 use crate::transformer::flow::{Taps, Want};
 use crate::transformer::keeper::{Keeper, Phase};
 use crate::transformer::model::Body;
@@ -27,6 +29,12 @@ pub struct Session {
     /// The last row after the last norm. `[D]`
     hidden: Vec<f32>,
     spent: Vec<f32>,
+    /// Rows of the prompt that each layer computed. `[L]`
+    computed: Vec<usize>,
+    choosing: Option<Choosing>,
+    order: Option<Arc<dyn hook::Order>>,
+    /// The text so far, where `order/1` is asked.
+    text: Vec<u32>,
 }
 
 /// What a technique decides or sees of a session.
@@ -38,6 +46,10 @@ pub struct SessionOptions {
     pub keeper: Option<Box<dyn Keeper>>,
     /// Looks on.
     pub probe: Option<Box<dyn Probe>>,
+    /// Reshapes scores and chooses (`sample/1`).
+    pub choosing: Option<Choosing>,
+    /// Says where the text grows (`order/1`).
+    pub order: Option<Arc<dyn hook::Order>>,
 }
 
 enum State {
@@ -84,6 +96,8 @@ impl Session {
             plan,
             keeper,
             probe,
+            choosing,
+            order,
         } = options;
         let plain = plan.is_none() && keeper.is_none() && probe.is_none();
         let state = match &**model.body() {
@@ -115,6 +129,10 @@ impl Session {
             scores: Vec::new(),
             hidden: Vec::new(),
             spent: Vec::new(),
+            computed: Vec::new(),
+            choosing,
+            order,
+            text: Vec::new(),
         };
         session.take(prompt, Phase::Prefill)?;
         Ok(session)
@@ -135,9 +153,29 @@ impl Session {
                 if let Some(probe) = probe {
                     taps.probe = Some(&mut **probe);
                 }
-                let passed = network.advance(cache, &[tokens], phase, Want::Last, &mut taps)?;
-                self.scores = passed.scores;
-                self.hidden = passed.hidden;
+                // The mean over a prompt needs all of its rows.
+                let pools = self.choosing.as_ref().is_some_and(Choosing::pools);
+                let want = if pools { Want::All } else { Want::Last };
+                let passed = network.advance(cache, &[tokens], phase, want, &mut taps)?;
+                if phase == Phase::Prefill {
+                    self.computed = passed.computed.clone();
+                }
+                let last = passed.rows.len().saturating_sub(1);
+                self.scores = passed.row(last).to_vec();
+                let width = passed.hidden.len() / passed.rows.len().max(1);
+                self.hidden = passed.hidden[last * width..].to_vec();
+                if let Some(choosing) = &mut self.choosing {
+                    let mut rows = passed
+                        .rows
+                        .iter()
+                        .zip(passed.hidden.chunks(width))
+                        .peekable();
+                    for (&token, position) in tokens.iter().zip(self.length as u32..) {
+                        // A row that was pruned on the way has no state at the end.
+                        let row = rows.next_if(|(row, _)| row.position == position);
+                        choosing.pass(token, row.map_or(&[], |(_, hidden)| hidden));
+                    }
+                }
             }
             State::Recurrent(memory) => {
                 let Body::Recurrent(recurrent) = &**self.model.body() else {
@@ -148,12 +186,18 @@ impl Session {
                 };
                 for &token in tokens {
                     self.scores = recurrent.step(memory, token)?;
+                    if let Some(choosing) = &mut self.choosing {
+                        choosing.pass(token, &[]);
+                    }
                 }
             }
         }
         for &token in tokens {
             self.token = token;
             self.length += 1;
+            if self.order.is_some() {
+                self.text.push(token);
+            }
             if self.sampling.repetition_penalty != 1.0 && self.sampling.penalty_window > 0 {
                 while self.recent.len() >= self.sampling.penalty_window {
                     self.recent.pop_front();
@@ -190,17 +234,73 @@ impl Session {
     }
 
     /// −ln p of `token` as the next one, over all V.
-    pub fn resistance(&mut self, token: u32) -> f64 {
+    ///
+    /// With hooks of `sample/1`, p is what would be drawn from.
+    ///
+    /// # Errors
+    /// Whatever a hook meets.
+    pub fn resistance(&mut self, token: u32) -> Result<f64> {
         let score = self.scores.get(token as usize).copied();
         self.spent.clone_from(&self.scores);
+        if let Some(choosing) = &mut self.choosing {
+            let standing = Standing {
+                step: (self.length - 1) as u64,
+                token: self.token,
+                hidden: &self.hidden,
+            };
+            return choosing.resistance(&standing, &mut self.spent, token);
+        }
         let normaliser = softmax::softmax(&mut self.spent);
-        score.map_or(f64::INFINITY, |score| normaliser - f64::from(score))
+        Ok(score.map_or(f64::INFINITY, |score| normaliser - f64::from(score)))
+    }
+
+    /// `order/1`: a causal model grows at its end alone.
+    fn check_order(&mut self) -> Result<()> {
+        let Some(order) = self.order.clone() else {
+            return Ok(());
+        };
+        self.spent.clone_from(&self.scores);
+        let normaliser = softmax::softmax(&mut self.spent);
+        let best = self
+            .scores
+            .iter()
+            .copied()
+            .fold(f32::NEG_INFINITY, f32::max);
+        let canvas = hook::Canvas {
+            tokens: &self.text,
+            left: 0,
+            right: self.text.len() as u64,
+            left_resistance: f64::NAN,
+            right_resistance: normaliser - f64::from(best),
+        };
+        let call = hook::Call::new(self.sampling.seed, 0, (self.length - 1) as u64);
+        match order.next(&call, &canvas)? {
+            None => Ok(()),
+            Some(place)
+                if place.position == canvas.right
+                    && place.direction == hook::Direction::Forward =>
+            {
+                Ok(())
+            }
+            Some(place) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "place {} of a text that grows at its end alone",
+                    place.position
+                ),
+            )
+            .at(format!("order/1, step {}", call.step))
+            .advice("use a bert, which fills any place, or a graph")),
+        }
     }
 
     /// Bytes and lengths of what is remembered.
     pub fn report(&self) -> CacheReport {
         match &self.state {
-            State::Cached { cache, .. } => cache.report(),
+            State::Cached { cache, .. } => CacheReport {
+                computed: self.computed.clone(),
+                ..cache.report()
+            },
             State::Recurrent(memory) => CacheReport {
                 live_bytes: memory.bytes(),
                 allocated_bytes: memory.bytes(),
@@ -225,12 +325,22 @@ impl Walk for Session {
                 .at(format!("token {token} after {} tokens", self.length))
                 .advice("the weights hold values that are not finite"));
         }
+        self.check_order()?;
         self.spent.clone_from(&self.scores);
         let recent = self.recent.make_contiguous();
-        let Some(token) = self
-            .sampling
-            .choose(&mut self.spent, recent, &mut self.random)
-        else {
+        let (scores, random) = (&mut self.spent, &mut self.random);
+        let chosen = match &mut self.choosing {
+            Some(choosing) => {
+                let standing = Standing {
+                    step: (self.length - 1) as u64,
+                    token: self.token,
+                    hidden: &self.hidden,
+                };
+                choosing.pick(&standing, &self.sampling, scores, recent, random)?
+            }
+            None => self.sampling.choose(scores, recent, random),
+        };
+        let Some(token) = chosen else {
             return Ok(None);
         };
         if self.is_full() {

@@ -8,8 +8,8 @@ use crate::Result;
 use crate::kernel::random::Random;
 use crate::transformer::dense::{Dense, surprises};
 use crate::transformer::flow::{Taps, Want};
-use crate::transformer::keeper::Phase;
-use crate::transformer::{Cache, Network, Plan};
+use crate::transformer::keeper::{Keeper, Phase};
+use crate::transformer::{Asked, Cache, Network, Plan};
 
 /// One row of a network's table: a batch of sequences after prompts of one length.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,19 +36,21 @@ pub struct BatchSpeed {
     pub weight_bytes: usize,
 }
 
-/// Measures prefill and decoding of `batch` random prompts.
+/// Measures prefill and decoding of `batch` random prompts, with what hooks decide about their cache.
 ///
 /// # Errors
 /// As [`Network::advance`].
 pub fn batch_speed(
     network: &Network,
-    plan: &Plan,
+    asked: &Asked,
     batch: usize,
     prompt: usize,
     new: usize,
 ) -> Result<BatchSpeed> {
     let shape = network.configuration();
-    let planned = network.planned(plan)?;
+    let (plan, _) = asked.cache(shape, 0, batch, prompt)?;
+    let plan = plan.unwrap_or_else(|| Plan::whole(shape.layers));
+    let planned = network.planned(&plan)?;
     let mut random = Random::new(17);
     let prompts: Vec<Vec<u32>> = (0..batch)
         .map(|_| {
@@ -60,15 +62,17 @@ pub fn batch_speed(
     let views: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
     let mut best = f64::INFINITY;
     let mut cache = Cache::new(shape, plan.clone(), batch)?;
+    let mut keeper: Option<Box<dyn Keeper>> = None;
     for _ in 0..3 {
         cache = Cache::new(shape, plan.clone(), batch)?;
+        keeper = asked.cache(shape, 0, batch, prompt)?.1;
         let begun = Instant::now();
         planned.advance(
             &mut cache,
             &views,
             Phase::Prefill,
             Want::Last,
-            &mut Taps::default(),
+            &mut taps(&mut keeper),
         )?;
         best = best.min(begun.elapsed().as_secs_f64());
     }
@@ -84,7 +88,7 @@ pub fn batch_speed(
             &views,
             Phase::Decode,
             Want::Last,
-            &mut Taps::default(),
+            &mut taps(&mut keeper),
         )?;
         steps.push(begun.elapsed().as_secs_f64());
     }
@@ -103,6 +107,14 @@ pub fn batch_speed(
         kv_allocated_bytes: report.allocated_bytes,
         weight_bytes: planned.bytes_per_token(),
     })
+}
+
+fn taps(keeper: &mut Option<Box<dyn Keeper>>) -> Taps<'_> {
+    let mut taps = Taps::default();
+    if let Some(keeper) = keeper {
+        taps.keeper = Some(&mut **keeper);
+    }
+    taps
 }
 
 /// One forward and backward pass over random tokens, so that its time can be taken; `weights` are variables.

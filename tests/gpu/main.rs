@@ -5,10 +5,13 @@
 //! with `BRILLM_REQUIRE_GPU=1` that is a failure. The binary starts itself once more, with SwiftShader's
 //! driver added to the Vulkan loader's list. Arguments that are no options filter by name.
 
+mod adapters;
 mod commands;
 mod decoding;
 mod kernels;
 mod models;
+mod runs;
+mod shaders;
 mod training;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,12 +60,24 @@ impl Bed {
 }
 
 type Test = (&'static str, fn(&Bed));
+/// Tests that not every adapter runs.
+const ONLY: &[(&str, &[&str])] = &[
+    ("the_bench_reports_the_adapter", &["lavapipe"]),
+    // Mesa's GL can be told to hide an extension.
+    ("a_refused_adapter_says_why", &["gl-llvmpipe"]),
+    // Lavapipe walks them all in every_form_and_blend_learns_as_on_the_processor.
+    (
+        "losses_of_100_steps_follow_the_processor",
+        &["swiftshader", "gl-llvmpipe"],
+    ),
+];
 /// Tests without an adapter.
 const ALONE: &[(&str, fn())] = &[
     (
         "every_shader_parses_and_validates",
         kernels::every_shader_parses_and_validates,
     ),
+    ("no_driver_is_a_message", adapters::no_driver_is_a_message),
     (
         "choosing_says_what_is_missing",
         kernels::choosing_says_what_is_missing,
@@ -124,6 +139,9 @@ fn main() -> ExitCode {
         decoding::TESTS,
         models::TESTS,
         commands::TESTS,
+        adapters::TESTS,
+        runs::TESTS,
+        shaders::TESTS,
         training::TESTS,
     ]
     .concat();
@@ -137,6 +155,10 @@ fn main() -> ExitCode {
         match Bed::open(label, words) {
             Some(bed) => {
                 for (name, test) in &tests {
+                    let only = ONLY.iter().find(|(only, _)| only == name);
+                    if only.is_some_and(|(_, labels)| !labels.contains(&label)) {
+                        continue;
+                    }
                     run(format!("{label}::{name}"), &|| test(&bed));
                 }
             }

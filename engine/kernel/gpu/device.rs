@@ -22,6 +22,31 @@ pub enum KernelShape {
     Thread,
 }
 
+impl std::str::FromStr for KernelShape {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "lanes" => Ok(Self::Lanes),
+            "thread" => Ok(Self::Thread),
+            other => Err(Error::new(
+                ErrorKind::Configuration,
+                format!("kernels have no shape {other:?}"),
+            )
+            .advice("give lanes or thread")),
+        }
+    }
+}
+
+impl std::fmt::Display for KernelShape {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Lanes => "lanes",
+            Self::Thread => "thread",
+        })
+    }
+}
+
 /// What a caller may force; tests walk every path with it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeviceOptions {
@@ -61,6 +86,8 @@ pub enum Purpose {
     Readback,
     /// Parameters of kernels.
     Parameters,
+    /// Kernels write it, and shaders of plugins find their place in it.
+    Question,
 }
 
 /// An opened adapter. Cheap to clone; clones share it.
@@ -277,8 +304,8 @@ impl Device {
     pub fn buffer(&self, bytes: u64, purpose: Purpose, what: &str) -> Result<Buffer> {
         let bytes = bytes.max(16).next_multiple_of(16);
         let most = self.inner.raw.limits().max_buffer_size;
-        if bytes > most || (purpose == Purpose::Storage && bytes > self.inner.report.binding_bytes)
-        {
+        let bound = matches!(purpose, Purpose::Storage | Purpose::Question);
+        if bytes > most || (bound && bytes > self.inner.report.binding_bytes) {
             return Err(Error::new(
                 ErrorKind::Resource,
                 format!(
@@ -297,6 +324,7 @@ impl Device {
             }
             Purpose::Readback => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             Purpose::Parameters => wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            Purpose::Question => copies | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM,
         };
         let raw = self.inner.raw.create_buffer(&wgpu::BufferDescriptor {
             label: Some(what),

@@ -187,7 +187,7 @@ impl Fans {
         Ok(FanBuffer {
             words,
             scales,
-            free: vec![1..rows],
+            free: std::iter::once(1..rows).collect(),
         })
     }
 

@@ -26,6 +26,7 @@ pub mod reach;
 pub mod reduce;
 pub mod residual;
 pub mod residual_training;
+pub mod resist;
 pub mod select;
 pub mod softmax;
 pub mod table;
@@ -48,6 +49,8 @@ pub fn kernels() -> Vec<Kernel> {
         dots::THREAD,
         plan::PLAN,
         select::SELECT,
+        resist::ASK,
+        resist::ANSWER,
         arrive::ARRIVE,
         gather::GATHER,
         reach::OWN,

@@ -80,8 +80,41 @@ impl Device {
             .iter()
             .map(|&(name, value)| (name, f64::from(value)))
             .collect();
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = kernel
-            .bindings
+        let pipeline = self.compile(
+            &key,
+            kernel.source(),
+            kernel.entry,
+            kernel.bindings,
+            &numbers,
+            true,
+        )?;
+        pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// A shader that is none of ours; its parameters, if it has any, are a part of a buffer.
+    ///
+    /// # Errors
+    /// As [`Self::pipeline`].
+    pub(super) fn foreign(
+        &self,
+        source: &str,
+        entry: &str,
+        bindings: &[Access],
+    ) -> Result<Arc<Pipeline>> {
+        self.compile(entry, source.to_string(), entry, bindings, &[], false)
+    }
+
+    fn compile(
+        &self,
+        key: &str,
+        source: String,
+        entry: &str,
+        bindings: &[Access],
+        constants: &[(&str, f64)],
+        dynamic: bool,
+    ) -> Result<Arc<Pipeline>> {
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = bindings
             .iter()
             .enumerate()
             .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
@@ -93,7 +126,7 @@ impl Device {
                         Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
                         Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
                     },
-                    has_dynamic_offset: *access == Access::Parameters,
+                    has_dynamic_offset: dynamic && *access == Access::Parameters,
                     min_binding_size: None,
                 },
                 count: None,
@@ -102,31 +135,31 @@ impl Device {
         let layout = self
             .raw()
             .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(kernel.name),
+                label: Some(key),
                 entries: &entries,
             });
         let module = self
             .raw()
             .create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(kernel.name),
-                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+                label: Some(key),
+                source: wgpu::ShaderSource::Wgsl(source.into()),
             });
         let pipeline_layout = self
             .raw()
             .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(kernel.name),
+                label: Some(key),
                 bind_group_layouts: &[Some(&layout)],
                 immediate_size: 0,
             });
         let raw = self
             .raw()
             .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&key),
+                label: Some(key),
                 layout: Some(&pipeline_layout),
                 module: &module,
-                entry_point: Some(kernel.entry),
+                entry_point: Some(entry),
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &numbers,
+                    constants,
                     zero_initialize_workgroup_memory: true,
                 },
                 cache: self.inner.cache.as_ref().map(|store| &store.cache),
@@ -134,9 +167,7 @@ impl Device {
         self.check()
             .map_err(|error| error.at(format!("kernel {key}")))?;
         let id = self.number();
-        let pipeline = Arc::new(Pipeline { raw, layout, id });
-        pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
+        Ok(Arc::new(Pipeline { raw, layout, id }))
     }
 }
 

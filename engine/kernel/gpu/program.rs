@@ -27,7 +27,8 @@ enum Step {
 struct Dispatch {
     pipeline: Arc<Pipeline>,
     bindings: wgpu::BindGroup,
-    parameters: u32,
+    /// Where its parameters are; none of a shader that is not ours.
+    parameters: Option<u32>,
     size: Size,
 }
 
@@ -88,19 +89,8 @@ impl Program {
         size: Size,
     ) -> Result<()> {
         let bytes = bytemuck::bytes_of(parameters);
-        if let Size::Direct(x, y, z) = size {
-            if x == 0 || y == 0 || z == 0 {
-                return Ok(());
-            }
-            if x.max(y).max(z) > self.device.workgroups() {
-                return Err(Error::new(
-                    ErrorKind::Resource,
-                    format!(
-                        "a dispatch of {x} x {y} x {z} workgroups is larger than the adapter allows"
-                    ),
-                )
-                .advice("use a smaller batch or model, or --backend cpu"));
-            }
+        if !self.fits(&size)? {
+            return Ok(());
         }
         let start = self.parameters.len();
         if (start + SLOT) as u64 > self.uniforms.bytes() || bytes.len() > SLOT {
@@ -147,11 +137,71 @@ impl Program {
         self.steps.push(Step::Dispatch(Dispatch {
             pipeline: pipeline.clone(),
             bindings,
-            parameters: start as u32,
+            parameters: Some(start as u32),
             size,
         }));
         self.written = false;
         Ok(())
+    }
+
+    /// Adds a dispatch of a shader that is not ours: parts of buffers in the order of its bindings, each with its
+    /// first byte and its bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when it is larger than the adapter allows.
+    pub(super) fn dispatch_parts(
+        &mut self,
+        pipeline: &Arc<Pipeline>,
+        parts: &[(&Buffer, u64, u64)],
+        size: Size,
+    ) -> Result<()> {
+        if !self.fits(&size)? {
+            return Ok(());
+        }
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = parts
+            .iter()
+            .enumerate()
+            .map(|(index, &(buffer, offset, bytes))| wgpu::BindGroupEntry {
+                binding: index as u32,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &buffer.raw,
+                    offset,
+                    size: wgpu::BufferSize::new(bytes),
+                }),
+            })
+            .collect();
+        let bindings = self
+            .device
+            .raw()
+            .create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &pipeline.layout,
+                entries: &entries,
+            });
+        self.steps.push(Step::Dispatch(Dispatch {
+            pipeline: pipeline.clone(),
+            bindings,
+            parameters: None,
+            size,
+        }));
+        Ok(())
+    }
+
+    /// Whether there is anything to dispatch.
+    fn fits(&self, size: &Size) -> Result<bool> {
+        let Size::Direct(x, y, z) = *size else {
+            return Ok(true);
+        };
+        if x.max(y).max(z) > self.device.workgroups() {
+            return Err(Error::new(
+                ErrorKind::Resource,
+                format!(
+                    "a dispatch of {x} x {y} x {z} workgroups is larger than the adapter allows"
+                ),
+            )
+            .advice("use a smaller batch or model, or --backend cpu"));
+        }
+        Ok(x.min(y).min(z) > 0)
     }
 
     /// Sets a buffer to zero, between the dispatches before and after.
@@ -228,7 +278,8 @@ impl Program {
                 open.set_pipeline(&dispatch.pipeline.raw);
                 last = Some(dispatch.pipeline.id);
             }
-            open.set_bind_group(0, &dispatch.bindings, &[dispatch.parameters]);
+            let offsets = dispatch.parameters.as_slice();
+            open.set_bind_group(0, &dispatch.bindings, offsets);
             match &dispatch.size {
                 Size::Direct(x, y, z) => open.dispatch_workgroups(*x, *y, *z),
                 Size::Indirect(buffer, offset) => {

@@ -71,4 +71,5 @@ pub struct Parameters {
     pub mode: u32,
     pub listed: u32,
     pub listed_scores: u32,
+    pub scored: u32,
 }

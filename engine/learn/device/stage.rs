@@ -199,6 +199,7 @@ impl Stage {
     }
 
     /// Records sums of rows by group, times the rows of `b` where it is given.
+    #[allow(clippy::too_many_arguments, reason = "each is one of the kernel's own")]
     pub fn collect(
         &mut self,
         groups: &Groups,

@@ -23,6 +23,7 @@ impl Decoder {
         }
         let mechanism = &self.mechanism;
         let most = DISPATCHES
+            + self.shader_dispatches()
             + 3 * mechanism.fan_buffers()
             + mechanism
                 .targets
@@ -180,7 +181,11 @@ impl Decoder {
             &select::SELECT,
             &[("WORKGROUP", device.wide_workgroup()), ("FORM", form)],
         )?;
-        let parameters = self.select_parameters(mode, fans.is_some());
+        let shaders = mechanism.edge_shaders().is_some();
+        let score_first = shaders && mode != Mode::Score;
+        let own_energies = fans.is_some();
+        let first = if score_first { Mode::Score } else { mode };
+        let mut parameters = self.select_parameters(first, own_energies);
         let buffers = [
             &self.floats,
             &self.integers,
@@ -191,6 +196,12 @@ impl Decoder {
             places,
         ];
         program.dispatch(&choose, &parameters, &buffers, Size::Direct(lanes, 1, 1))?;
+        self.record_resist(program, places, own_energies)?;
+        if score_first {
+            parameters = self.select_parameters(mode, own_energies);
+            parameters.scored = 1;
+            program.dispatch(&choose, &parameters, &buffers, Size::Direct(lanes, 1, 1))?;
+        }
         if mode != Mode::Choose {
             return Ok(());
         }
@@ -399,6 +410,7 @@ impl Decoder {
             mode: mode as u32,
             listed: at.listed,
             listed_scores: at.listed_scores,
+            scored: 0,
         }
     }
 }

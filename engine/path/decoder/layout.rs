@@ -52,6 +52,10 @@ impl Layout {
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when they are more than 32-bit numbers reach.
+    #[allow(
+        clippy::field_reassign_with_default,
+        reason = "each place begins where the one before it ends"
+    )]
     pub fn of(
         mechanism: &DeviceMechanism,
         lanes: usize,

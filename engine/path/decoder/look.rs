@@ -6,6 +6,9 @@ use crate::graph::NodeId;
 use crate::kernel::gpu::select::Mode;
 use crate::signal::EdgeForm;
 
+/// A number for each node, lane after lane. `[B][V]`
+type OfNodes = Vec<Vec<f32>>;
+
 /// The likeliest next nodes of one lane.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nearest {
@@ -20,7 +23,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Self::decode`].
-    pub fn look(&mut self) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+    pub fn look(&mut self) -> Result<(OfNodes, OfNodes)> {
         let at = self.at;
         let v = self.mechanism.mechanism().nodes();
         let mut program = self.take(Mode::Score)?;
@@ -35,6 +38,7 @@ impl Decoder {
         let all: Vec<f32> =
             program.submit_and_read(1, &self.floats, u64::from(at.energies) * 4, count)?;
         self.programs[Mode::Score as usize] = Some(program);
+        self.check_question()?;
         let signals: Vec<f32> =
             self.mechanism
                 .device()
@@ -94,6 +98,7 @@ impl Decoder {
         let floats: Vec<f32> =
             program.submit_and_read(1, &self.floats, u64::from(at.normalisers) * 4, count)?;
         self.programs[Mode::List as usize] = Some(program);
+        self.check_question()?;
         let device = self.mechanism.device();
         let counts: Vec<u32> = device.read(&self.integers, u64::from(at.next) * 4, lanes)?;
         let nodes: Vec<u32> =

@@ -7,6 +7,7 @@
 mod hop;
 mod layout;
 mod look;
+mod resist;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use layout::{Layout, window};
 pub use look::Nearest;
 
 use crate::kernel::gpu::fans::Fans;
+use crate::kernel::gpu::resist::Question;
 use crate::kernel::gpu::select::Mode;
 use crate::kernel::gpu::table::padded;
 use crate::kernel::gpu::{Buffer, Program, Purpose};
@@ -22,6 +24,8 @@ use crate::path::Sampling;
 use crate::signal::{BlendKind, DeviceMechanism, EdgeForm, Flow, PositionOffset};
 use crate::{Error, ErrorKind, Result};
 
+/// The integer in which kernels note an answer that is none.
+const FAULT: u32 = 1;
 /// Lanes at most: one workgroup sorts them in its memory.
 const LANES: usize = 1024;
 
@@ -37,6 +41,8 @@ pub struct Decoder {
     floats: Buffer,
     integers: Buffer,
     dispatches: Buffer,
+    /// What the shaders of plugins are asked, where there are some.
+    question: Option<Question>,
     /// The programs of choosing, scoring and listing, recorded when they are first wanted.
     programs: [Option<Program>; 3],
     /// Where each lane stands, its hops so far, and whether it is over.
@@ -110,6 +116,10 @@ impl Decoder {
             Purpose::Dispatch,
             "sizes of dispatches",
         )?;
+        let question = mechanism
+            .edge_shaders()
+            .map(|_| Question::new(&device, lanes, v))
+            .transpose()?;
         device.write(&integers, u64::from(at.banned) * 4, &sampling.banned);
         device.write(&integers, u64::from(at.stops) * 4, stops);
         let decoder = Self {
@@ -126,6 +136,7 @@ impl Decoder {
             floats,
             integers,
             dispatches,
+            question,
         };
         decoder.write_lanes();
         Ok(decoder)
@@ -229,6 +240,7 @@ impl Decoder {
                 self.bring(fans)?;
             }
             let head: Vec<u32> = program.submit_and_read(left, &self.integers, 0, count)?;
+            self.check_answers(head[FAULT as usize])?;
             let halted = head[0] != 0;
             let field = |place: u32, lane: usize| head[place as usize + lane];
             let path = |lane: usize| {

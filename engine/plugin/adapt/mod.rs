@@ -163,6 +163,13 @@ pub(crate) fn install(instance: &Arc<Instance>, hooks: &mut Hooks) -> Result<()>
             #[cfg(feature = "gpu")]
             super::shader::validate(&shader)
                 .map_err(|error| error.at(format!("plugin {}", instance.id())))?;
+            if instance.code.table_of::<abi::brl_edge>(hook).is_none() {
+                return Err(Error::new(
+                    ErrorKind::Plugin,
+                    format!("it has a shader for {hook} and does not answer {hook}"),
+                )
+                .at(format!("plugin {}", instance.id())));
+            }
             hooks.shaders.push(shader);
         }
     }

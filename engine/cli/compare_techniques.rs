@@ -1,0 +1,134 @@
+//! `brillm compare --continuation`: techniques on one transformer, by what they keep and what it costs.
+
+use serde_json::{Value, json};
+
+use super::compare::Arguments;
+use crate::hook::Hooks;
+use crate::measure::Continuations;
+use crate::run::Engine;
+use crate::transformer::{
+    Asked, BatchSpeed, Continued, Transformer, batch_speed, evaluate_continuations,
+};
+use crate::{Error, ErrorKind, Result};
+
+/// One row: a model under a technique.
+struct Row {
+    name: String,
+    continued: Continued,
+    speeds: Vec<BatchSpeed>,
+    plugins: Value,
+}
+
+impl Arguments {
+    pub(super) fn techniques(&self, texts: &Continuations) -> Result<()> {
+        let mut rows = Vec::new();
+        for entry in &self.entries {
+            let (path, plugins) = super::plugins::entry(entry)?;
+            let Engine::Transformer(model) = Engine::open(&path, Default::default())? else {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "a graph keeps no keys and values that a technique could change",
+                )
+                .at(path.display())
+                .advice("name a folder with a config.json, or leave --continuation out"));
+            };
+            rows.push(self.row(entry, &model, plugins.hooks(), plugins.record(), texts)?);
+        }
+        self.say_techniques(texts, &rows)
+    }
+
+    fn row(
+        &self,
+        name: &str,
+        model: &Transformer,
+        hooks: &Hooks,
+        plugins: Value,
+        texts: &Continuations,
+    ) -> Result<Row> {
+        let tokens = match (&self.ids, &self.text) {
+            (Some(path), _) => crate::text::read_ids(path, Some(model.configuration().vocabulary))?,
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Error::io(error, path.display()))?;
+                model.encode(&text)?
+            }
+            (None, None) => {
+                return Err(
+                    Error::new(ErrorKind::Input, "there is nothing to measure on")
+                        .advice("give --text FILE or --ids FILE"),
+                );
+            }
+        };
+        let calibration = super::plugins::calibration(model)?;
+        let asked = Asked::new(model, hooks, 0, calibration.as_ref())?;
+        let continued = evaluate_continuations(model, &tokens, texts, &asked, true)?;
+        let network = model.network().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "a recurrent net has no cache").at(name)
+        })?;
+        let speeds = self
+            .batch
+            .iter()
+            .map(|&batch| batch_speed(network, &asked, batch, texts.prompt, texts.new))
+            .collect::<Result<_>>()?;
+        Ok(Row {
+            name: name.to_string(),
+            continued,
+            speeds,
+            plugins,
+        })
+    }
+
+    fn say_techniques(&self, texts: &Continuations, rows: &[Row]) -> Result<()> {
+        if self.json {
+            let rows: Vec<Value> = rows
+                .iter()
+                .map(|row| {
+                    json!({
+                        "entry": row.name,
+                        "plugins": row.plugins,
+                        "continuation": row.continued,
+                        "batches": row.speeds,
+                    })
+                })
+                .collect();
+            return super::say_json(&json!({"continuation": texts.to_string(), "rows": rows}));
+        }
+        let batches: String = self
+            .batch
+            .iter()
+            .map(|batch| format!(" tokens/s × {batch} |"))
+            .collect();
+        super::say(format!(
+            "| model + technique | perplexity | divergence | agreement | KV bytes | kept after the prompt, each layer \
+             | prompt rows computed |{batches}\n|---|---|---|---|---|---|---|{}",
+            "---|".repeat(self.batch.len())
+        ))?;
+        for row in rows {
+            let continued = &row.continued;
+            let shares: Vec<String> = continued
+                .retained_after_prompt
+                .iter()
+                .map(|kept| format!("{:.2}", kept / texts.prompt as f64))
+                .collect();
+            let layers = continued.computed.len().max(1) as f64;
+            let computed: f64 =
+                continued.computed.iter().sum::<f64>() / layers / texts.prompt as f64;
+            let speeds: String = row
+                .speeds
+                .iter()
+                .map(|speed| format!(" {:.0} |", speed.tokens_per_second))
+                .collect();
+            super::say(format!(
+                "| {} | {:.3} | {:.4} | {:.1} % | {:.0} | {} | {:.2} |{speeds}",
+                row.name,
+                continued.perplexity,
+                continued.divergence.unwrap_or(f64::NAN),
+                100.0 * continued.agreement.unwrap_or(f64::NAN),
+                continued.kv_live_bytes,
+                shares.join(" "),
+                computed,
+            ))?;
+        }
+        Ok(())
+    }
+}

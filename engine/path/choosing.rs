@@ -1,0 +1,252 @@
+//! `sample/1` on either path: who reshapes scores, sets the temperature and chooses a token.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::hook::{Call, Hooks, Prompt, Sample, SampleNeeds, Setting, Step};
+use crate::kernel::random::Random;
+use crate::kernel::softmax;
+use crate::path::{Sampling, draw};
+use crate::{Error, ErrorKind, Result};
+
+/// Where a text stands when its next token is about to be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// Tokens taken before the current one.
+    pub step: u64,
+    /// The current token.
+    pub token: u32,
+    /// The hidden state there. `[D]`
+    pub hidden: &'a [f32],
+}
+
+/// The hooks of `sample/1` of a sequence, and what it keeps of their answers.
+#[derive(Clone)]
+pub struct Choosing {
+    hooks: Vec<Arc<dyn Sample>>,
+    needs: SampleNeeds,
+    sequence: u64,
+    seed: u64,
+    cancel: Option<Arc<AtomicBool>>,
+    /// Σ of the hidden states of the prompt. `[D]`
+    pooled: Vec<f64>,
+    /// Hidden states in that sum.
+    rows: u64,
+    history: Vec<u32>,
+    prompt: u64,
+    prompt_tokens: Vec<u32>,
+    setting: Option<Setting>,
+}
+
+impl std::fmt::Debug for Choosing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Choosing({} hooks)", self.hooks.len())
+    }
+}
+
+impl Choosing {
+    /// The chain of sequence `sequence`; `None` where nobody reshapes scores.
+    pub fn new(
+        hooks: &Hooks,
+        sequence: u64,
+        seed: u64,
+        cancel: Option<Arc<AtomicBool>>,
+    ) -> Option<Self> {
+        (!hooks.sample.is_empty()).then(|| Self {
+            needs: hooks.sample_needs(),
+            hooks: hooks.sample.clone(),
+            sequence,
+            seed,
+            cancel,
+            pooled: Vec::new(),
+            rows: 0,
+            history: Vec::new(),
+            prompt: 0,
+            prompt_tokens: Vec::new(),
+            setting: None,
+        })
+    }
+
+    pub(crate) fn seeded(&mut self, seed: u64) {
+        self.seed = seed;
+    }
+
+    pub(crate) fn cancel(&mut self, flag: Option<Arc<AtomicBool>>) {
+        self.cancel = flag;
+    }
+
+    fn call(&self, step: u64) -> Call<'_> {
+        let call = Call::new(self.seed, self.sequence, step);
+        match &self.cancel {
+            Some(flag) => call.cancel(flag),
+            None => call,
+        }
+    }
+
+    /// Whether the hidden states of the prompt are still wanted.
+    pub fn pools(&self) -> bool {
+        self.setting.is_none() && self.needs.prompt && self.needs.hidden
+    }
+
+    /// Hears of a token that was taken, with the hidden state there (empty where it is not known). Until the
+    /// first choice tokens are the prompt's.
+    pub fn pass(&mut self, token: u32, hidden: &[f32]) {
+        if self.setting.is_none() {
+            self.prompt += 1;
+            if self.needs.prompt {
+                self.prompt_tokens.push(token);
+            }
+            if self.pools() {
+                self.rows += u64::from(!hidden.is_empty());
+                self.pooled.resize(hidden.len().max(self.pooled.len()), 0.0);
+                for (sum, &value) in self.pooled.iter_mut().zip(hidden) {
+                    *sum += f64::from(value);
+                }
+            }
+        }
+        if self.needs.history {
+            self.history.push(token);
+        }
+    }
+
+    fn step<'a>(&'a self, standing: &Standing<'a>) -> Step<'a> {
+        Step {
+            generated: (standing.step + 1).saturating_sub(self.prompt),
+            token: standing.token,
+            history: &self.history,
+            hidden: if self.needs.hidden {
+                standing.hidden
+            } else {
+                &[]
+            },
+        }
+    }
+
+    /// The chain rewrites the scores and sets the temperature; a prompt is asked about before its first new token.
+    ///
+    /// # Errors
+    /// Whatever a hook meets; [`ErrorKind::Plugin`] when a score becomes not a number.
+    pub fn sample(&mut self, standing: &Standing<'_>, scores: &mut [f32]) -> Result<Setting> {
+        let mut setting = match self.setting {
+            Some(setting) => setting,
+            None => {
+                let setting = self.ask_prompt(standing, scores)?;
+                self.setting = Some(setting);
+                setting
+            }
+        };
+        if self.needs.step {
+            let (call, step) = (self.call(standing.step), self.step(standing));
+            for hook in self.hooks.iter().filter(|hook| hook.needs().step) {
+                hook.step(&call, &step, scores, &mut setting)?;
+            }
+            if scores.iter().any(|score| score.is_nan()) {
+                return Err(Error::new(ErrorKind::Plugin, "a score became not a number")
+                    .at(format!("step {}", standing.step))
+                    .at("sample/1"));
+            }
+        }
+        Ok(setting)
+    }
+
+    fn ask_prompt(&self, standing: &Standing<'_>, scores: &[f32]) -> Result<Setting> {
+        let mean: Vec<f32> = self
+            .pooled
+            .iter()
+            .map(|sum| (sum / self.rows.max(1) as f64) as f32)
+            .collect();
+        let prompt = Prompt {
+            tokens: &self.prompt_tokens,
+            pooled: &mean,
+            hidden: if self.needs.hidden {
+                standing.hidden
+            } else {
+                &[]
+            },
+            scores,
+        };
+        let call = self.call(standing.step);
+        let mut setting = Setting::default();
+        for hook in self.hooks.iter().filter(|hook| hook.needs().prompt) {
+            let answer = hook.prompt(&call, &prompt)?;
+            setting.temperature = answer.temperature.or(setting.temperature);
+        }
+        Ok(setting)
+    }
+
+    /// The last of the chain that chooses, chooses.
+    fn choose(&self, standing: &Standing<'_>, probabilities: &[f32]) -> Result<Option<u32>> {
+        let (call, step) = (self.call(standing.step), self.step(standing));
+        for hook in self.hooks.iter().rev().filter(|hook| hook.needs().choose) {
+            if let Some(token) = hook.choose(&call, &step, probabilities)? {
+                if !probabilities.get(token as usize).is_some_and(|&p| p > 0.0) {
+                    return Err(Error::new(
+                        ErrorKind::Plugin,
+                        format!("token {token} was chosen, whose probability is 0"),
+                    )
+                    .at(format!("step {}", standing.step))
+                    .at("sample/1"));
+                }
+                return Ok(Some(token));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Chooses the next token as [`Sampling::choose`] does, with the chain in its place: penalties and bans, the
+    /// chain, temperature, truncation, draw. `scores` are spent. `None` when no token is left.
+    ///
+    /// # Errors
+    /// As [`Self::sample`]; [`ErrorKind::Plugin`] for a choice of probability 0.
+    pub fn pick(
+        &mut self,
+        standing: &Standing<'_>,
+        sampling: &Sampling,
+        scores: &mut [f32],
+        recent: &[u32],
+        random: &mut Random,
+    ) -> Result<Option<u32>> {
+        sampling.penalise(scores, recent);
+        let setting = self.sample(standing, scores)?;
+        let temperature = setting.temperature.unwrap_or(sampling.temperature);
+        let Some(best) = sampling.distribution(scores, temperature) else {
+            return Ok(None);
+        };
+        let own = if self.needs.choose {
+            if best.is_some() {
+                softmax::softmax(scores);
+            }
+            self.choose(standing, scores)?
+        } else {
+            None
+        };
+        Ok(own.or(best).or_else(|| draw(scores, random)))
+    }
+
+    /// −ln p of `token` as what would be drawn from; `scores` are spent.
+    ///
+    /// # Errors
+    /// As [`Self::sample`]; [`ErrorKind::Input`] when a hook sets the temperature 0, which leaves no
+    /// probabilities.
+    pub fn resistance(
+        &mut self,
+        standing: &Standing<'_>,
+        scores: &mut [f32],
+        token: u32,
+    ) -> Result<f64> {
+        let setting = self.sample(standing, scores)?;
+        if let Some(temperature) = setting.temperature {
+            if temperature == 0.0 {
+                return Err(Error::new(
+                    ErrorKind::Input,
+                    "at temperature 0 a text has no probability",
+                )
+                .advice("give the plugin a temperature above 0 to measure perplexity"));
+            }
+            scores.iter_mut().for_each(|score| *score /= temperature);
+        }
+        let score = scores.get(token as usize).copied();
+        let normaliser = softmax::softmax(scores);
+        Ok(score.map_or(f64::INFINITY, |score| normaliser - f64::from(score)))
+    }
+}

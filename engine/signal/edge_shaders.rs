@@ -1,0 +1,133 @@
+//! Shaders of `edge/1` that plugins bring: compiled for a device, and compared with the functions they stand for.
+
+use std::sync::Arc;
+
+use crate::graph::NodeId;
+use crate::hook::{Answer, Call, Edge, Fan, Hooks, Shader};
+use crate::kernel::gpu::resist::{EdgeShader, Question};
+use crate::kernel::gpu::{Buffer, Device, Program};
+use crate::signal::{Mechanism, Start};
+use crate::{Error, ErrorKind, Result};
+
+/// How far a shader's resistance may lie from the function's, relative to 1 or the resistance.
+const TOLERANCE: f32 = 1e-5;
+/// The sequence under which functions are asked for the comparison: none of a run.
+const SEQUENCE: u64 = u64::MAX;
+
+/// The chain of a run's shaders.
+pub(crate) struct EdgeShaders {
+    /// In the order of the run's configuration.
+    pub chain: Vec<EdgeShader>,
+    /// `[V + 1]` offsets of the fans, then of each edge its target `[E]`, own slot `[E]` and count `[E]`.
+    pub edges: Buffer,
+}
+
+impl EdgeShaders {
+    /// Compiles the shaders of the hooks of `edge/1`; `None` where there are no such hooks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Plugin`] for a shader that does not do what its function does; those of the device.
+    pub fn compile(device: &Device, mechanism: &Mechanism, hooks: &Hooks) -> Result<Option<Self>> {
+        if hooks.edge.is_empty() {
+            return Ok(None);
+        }
+        let Some(pairs) = hooks.edge_shaders() else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a plugin that answers edge/1 has no shader",
+            )
+            .advice("use --backend cpu or auto"));
+        };
+        let graph = mechanism.graph();
+        let counts = (0..graph.nodes() as u32)
+            .flat_map(|node| graph.fan(NodeId(node)).counts.iter().copied());
+        let edges: Vec<u32> = graph
+            .rows()
+            .iter()
+            .chain(graph.targets())
+            .chain(graph.slots())
+            .copied()
+            .chain(counts)
+            .collect();
+        let mut chain = Vec::new();
+        for (index, (edge, shader)) in pairs.into_iter().enumerate() {
+            let Shader {
+                source,
+                entry_point,
+                ..
+            } = shader;
+            let compiled = EdgeShader::compile(device, source, entry_point, shader.workgroup)
+                .and_then(|compiled| {
+                    compare(device, mechanism, edge, &compiled)?;
+                    Ok(compiled)
+                });
+            chain.push(compiled.map_err(|error| {
+                error.at(format!("wgsl/1:{}, number {}", shader.hook, index + 1))
+            })?);
+        }
+        Ok(Some(Self {
+            chain,
+            edges: device.upload(&edges, "the graph of shaders")?,
+        }))
+    }
+}
+
+/// Asks a shader and its function the same, at the first node, the last, and the one with the widest fan.
+fn compare(
+    device: &Device,
+    mechanism: &Mechanism,
+    edge: &Arc<dyn Edge>,
+    shader: &EdgeShader,
+) -> Result<()> {
+    let (graph, v) = (mechanism.graph(), mechanism.nodes());
+    let question = Question::new(device, 1, v)?;
+    let mut program = Program::new(device, 1)?;
+    question.dispatch(&mut program, shader, 0)?;
+    let widest = (0..v as u32).max_by_key(|&node| graph.fan(NodeId(node)).len());
+    let (mut energies, mut scores) = (vec![0.0; v], vec![0.0; v]);
+    for (step, source) in [Some(0), widest, Some(v as u32 - 1)]
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        mechanism.check_node(source)?;
+        let flow = mechanism.begin(source, &Start::Profile)?;
+        mechanism.energies(&flow, &mut energies);
+        mechanism.scores(&flow, &energies, &mut scores);
+        let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let asked: Vec<f32> = scores.iter().map(|score| top - score).collect();
+        let own = graph.fan(NodeId(source));
+        let fan = Fan {
+            source,
+            energies: &energies,
+            targets: own.targets,
+            counts: own.counts,
+        };
+        let mut expected = asked.clone();
+        let call = Call::new(0, SEQUENCE, step as u64);
+        if edge.resist(&call, &fan, &mut expected)? == Answer::Declined {
+            expected.copy_from_slice(&asked);
+        }
+        let mut counts = vec![0u32; v];
+        for (&target, &count) in own.targets.iter().zip(own.counts) {
+            counts[target as usize] = count;
+        }
+        question.write(device, [source, step as u32], &energies, &counts, &asked);
+        let found: Vec<f32> = program.submit_and_read(1, &question.answers, 0, v)?;
+        let differs = found.iter().zip(&expected).position(|(found, expected)| {
+            let near = (found - expected).abs() <= TOLERANCE * expected.abs().max(1.0);
+            found != expected && !near
+        });
+        if let Some(node) = differs {
+            return Err(Error::new(
+                ErrorKind::Plugin,
+                format!(
+                    "the shader gives the edge {source} to {node} a resistance of {}, its function {}",
+                    found[node], expected[node]
+                ),
+            )
+            .advice("both must be the same function; use --backend cpu until they are"));
+        }
+    }
+    Ok(())
+}

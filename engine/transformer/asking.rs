@@ -1,0 +1,459 @@
+//! What a run on this path asks hooks: once for its plan, then for every sequence.
+//!
+//! `kv.plan/1` and `kv.codec/1` become a [`Plan`], `kv.keep/1` a [`Keeper`], `probe/1` a [`Probe`], `sample/1` a
+//! [`Choosing`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::hook::{self, Answer, Call, CodecQuestion, CodecSide, Hooks, KvShape, Planned, Sight};
+use crate::path::Choosing;
+use crate::transformer::keeper::{Decision, HeadReduction, Keeper, Lane, Phase, Statistics, View};
+use crate::transformer::plan::{Axis, Codec, Plan, Storage};
+use crate::transformer::probe::{Probe, Row, Tap};
+use crate::transformer::session::SessionOptions;
+use crate::transformer::trial::{CalibrationText, Tried};
+use crate::transformer::{Configuration, Transformer};
+use crate::{Error, ErrorKind, Result};
+
+/// The hooks of a run with the plan they made for its model.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    hooks: Hooks,
+    plan: Option<Plan>,
+    seed: u64,
+    cancel: Option<Arc<AtomicBool>>,
+}
+
+impl Asked {
+    /// Asks for the plan of a run. `calibration` is the text on which a planner may try the model.
+    ///
+    /// # Errors
+    /// Whatever a hook meets; [`ErrorKind::Unsupported`] for hooks of a cache where the model has none.
+    pub fn new(
+        model: &Transformer,
+        hooks: &Hooks,
+        seed: u64,
+        calibration: Option<&CalibrationText>,
+    ) -> Result<Self> {
+        let cached = hooks.plan.is_some() || hooks.keep.is_some() || hooks.codec.is_some();
+        let network = model
+            .network()
+            .filter(|network| network.configuration().causal());
+        let plan = match network {
+            Some(network) => {
+                let mut plan = Plan::whole(network.configuration().layers);
+                let sources = match &hooks.plan {
+                    Some(planner) => {
+                        let mut tried = match calibration {
+                            Some(text) if planner.tries() => Some(Tried::new(network, text)?),
+                            _ => None,
+                        };
+                        sources(
+                            &**planner,
+                            network.configuration(),
+                            seed,
+                            tried.as_mut(),
+                            &mut plan,
+                        )?
+                    }
+                    None => false,
+                };
+                let stored = match &hooks.codec {
+                    Some(codec) => stored(&**codec, network.configuration(), seed, &mut plan)?,
+                    None => false,
+                };
+                plan.check(network.configuration())?;
+                (sources || stored).then_some(plan)
+            }
+            None if cached => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "the model has no cache of keys and values for a technique to plan",
+                )
+                .at(model.name())
+                .advice("leave the plugin out, or use a causal transformer"));
+            }
+            None => None,
+        };
+        Ok(Self {
+            hooks: hooks.clone(),
+            plan,
+            seed,
+            cancel: None,
+        })
+    }
+
+    /// Lets whoever answers see that the run is to stop.
+    #[must_use]
+    pub fn cancel(mut self, flag: Option<Arc<AtomicBool>>) -> Self {
+        self.cancel = flag;
+        self
+    }
+
+    /// The plan that was made, where one was.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    /// Whether hooks decide about the cache.
+    pub fn decides(&self) -> bool {
+        self.plan.is_some() || self.hooks.keep.is_some()
+    }
+
+    /// What the hooks decide and see of sequence `sequence`, whose prompt has so many tokens.
+    ///
+    /// # Errors
+    /// Whatever a hook meets.
+    pub fn options(
+        &self,
+        shape: &Configuration,
+        sequence: u64,
+        prompt: usize,
+    ) -> Result<SessionOptions> {
+        let (plan, keeper) = self.cache(shape, sequence, 1, prompt)?;
+        let layers = shape.layers;
+        let probe = (!self.hooks.probe.is_empty()).then(|| {
+            Box::new(AskedProbe {
+                hooks: self.hooks.clone(),
+                sequence,
+                seed: self.seed,
+                layers,
+            }) as Box<dyn Probe>
+        });
+        Ok(SessionOptions {
+            plan,
+            keeper,
+            probe,
+            choosing: Choosing::new(&self.hooks, sequence, self.seed, self.cancel.clone()),
+            order: self.hooks.order.clone(),
+        })
+    }
+
+    /// The plan of a cache of `sequences`, the first of them numbered `first`, and who decides what it keeps.
+    /// Without hooks of a cache, none of either.
+    ///
+    /// # Errors
+    /// Whatever a hook meets.
+    #[allow(clippy::type_complexity)]
+    pub fn cache(
+        &self,
+        shape: &Configuration,
+        first: u64,
+        sequences: usize,
+        prompt: usize,
+    ) -> Result<(Option<Plan>, Option<Box<dyn Keeper>>)> {
+        let Some(keep) = &self.hooks.keep else {
+            return Ok((self.plan.clone(), None));
+        };
+        let mut keeper = AskedKeeper {
+            keep: keep.clone(),
+            seed: self.seed,
+            first,
+            cancel: self.cancel.clone(),
+            begun: BTreeMap::new(),
+            column_of_layer: false,
+        };
+        let mut own = false;
+        for sequence in 0..sequences {
+            own |= keeper.prepare(sequence, prompt, shape.kv_heads)?;
+        }
+        let mut plan = self
+            .plan
+            .clone()
+            .unwrap_or_else(|| Plan::whole(shape.layers));
+        if own {
+            plan = plan.per_head();
+        }
+        Ok((Some(plan), Some(Box::new(keeper))))
+    }
+}
+
+/// `kv.plan/1`. Whether the plan is another than identity.
+fn sources(
+    planner: &dyn hook::Plan,
+    shape: &Configuration,
+    seed: u64,
+    tried: Option<&mut Tried<'_>>,
+    plan: &mut Plan,
+) -> Result<bool> {
+    let layers = shape.layers;
+    let each = |value: usize| vec![value as u32; layers];
+    let question = KvShape {
+        layers,
+        query_heads: &each(shape.heads),
+        kv_heads: &each(shape.kv_heads),
+        head_width: &each(shape.head_width),
+        context: shape.context,
+    };
+    let mut source: Vec<u32> = (0..layers as u32).collect();
+    let mut storage = vec![0; layers];
+    let answer = planner.plan(
+        &Call::new(seed, 0, 0),
+        &question,
+        tried.map(|tried| tried as &mut dyn hook::Trial),
+        Planned {
+            source: &mut source,
+            storage: &mut storage,
+        },
+    )?;
+    if answer == Answer::Declined {
+        return Ok(false);
+    }
+    for (layer, (&source, &bits)) in plan.layers.iter_mut().zip(source.iter().zip(&storage)) {
+        layer.source = source as usize;
+        if bits == 16 {
+            // Half precision: no groups, any axis.
+            let half = Storage::Quantised(Codec {
+                bits: 16,
+                group: 1,
+                axis: Axis::Token,
+            });
+            (layer.keys, layer.values) = (half, half);
+        }
+    }
+    Ok(true)
+}
+
+/// `kv.codec/1`. Whether any layer is stored otherwise than as it is.
+fn stored(
+    codec: &dyn hook::Codec,
+    shape: &Configuration,
+    seed: u64,
+    plan: &mut Plan,
+) -> Result<bool> {
+    let (layers, mut any) = (shape.layers, false);
+    for (index, layer) in plan.layers.iter_mut().enumerate() {
+        if layer.source != index {
+            continue;
+        }
+        for side in [CodecSide::Key, CodecSide::Value] {
+            let question = CodecQuestion {
+                layer: index,
+                layers,
+                head_width: shape.head_width,
+                side,
+            };
+            let Some(format) = codec.plan(&Call::new(seed, 0, 0), &question)? else {
+                continue;
+            };
+            let storage = Storage::Quantised(Codec {
+                bits: format.bits as u8,
+                group: format.group,
+                axis: match format.axis {
+                    hook::CodecAxis::Channel => Axis::Channel,
+                    hook::CodecAxis::Token => Axis::Token,
+                },
+            });
+            match side {
+                CodecSide::Key => layer.keys = storage,
+                CodecSide::Value => layer.values = storage,
+            }
+            layer.residual = layer.residual.max(format.residual);
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+/// `kv.keep/1` as the network asks it.
+struct AskedKeeper {
+    keep: Arc<dyn hook::Keep>,
+    seed: u64,
+    first: u64,
+    cancel: Option<Arc<AtomicBool>>,
+    /// What sequences want that have been asked before their prompt came.
+    begun: BTreeMap<usize, (usize, Statistics)>,
+    /// The column sums are of all heads, while each key head has a lane of its own.
+    column_of_layer: bool,
+}
+
+impl AskedKeeper {
+    fn call(&self, sequence: usize, step: usize) -> Call<'_> {
+        let call = Call::new(self.seed, self.first + sequence as u64, step as u64);
+        match &self.cancel {
+            Some(flag) => call.cancel(flag),
+            None => call,
+        }
+    }
+
+    /// Asks what a sequence wants; whether heads may keep tokens of their own.
+    fn prepare(&mut self, sequence: usize, prompt: usize, heads: usize) -> Result<bool> {
+        let needs = self.keep.begin(&self.call(sequence, 0), prompt)?;
+        let column = needs.column.filter(|column| column.window > 0);
+        let reduction = column.map(|column| column.heads);
+        let own = heads > 1
+            && (needs.accumulated
+                || needs.key_norm
+                || reduction.is_some_and(|heads| heads != hook::HeadReduction::All));
+        if needs.accumulated && reduction == Some(hook::HeadReduction::GroupMaximum) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "accumulated attention beside a maximum over heads",
+            )
+            .at("kv.keep/1")
+            .advice("ask for the mean over heads"));
+        }
+        self.column_of_layer = own && reduction == Some(hook::HeadReduction::All);
+        let statistics = Statistics {
+            window: column.map_or(0, |column| column.window),
+            weights: column.map_or((0.0, 0.0), |column| (column.oldest, column.newest)),
+            accumulated: needs.accumulated,
+            dependants: true,
+            key_norms: needs.key_norm,
+            heads: match reduction {
+                Some(hook::HeadReduction::GroupMaximum) => HeadReduction::GroupMax,
+                _ if own => HeadReduction::GroupMean,
+                _ => HeadReduction::Layer,
+            },
+        };
+        self.begun.insert(sequence, (prompt, statistics));
+        Ok(own)
+    }
+}
+
+impl Keeper for AskedKeeper {
+    fn begin(&mut self, sequence: usize, prompt: usize) -> Result<Statistics> {
+        // Asked already when the cache was planned; a later prompt of the same sequence asks anew.
+        match self.begun.remove(&sequence) {
+            Some((length, statistics)) if length == prompt => Ok(statistics),
+            _ => {
+                self.prepare(sequence, prompt, 2)?;
+                Ok(self
+                    .begun
+                    .remove(&sequence)
+                    .map_or_else(Statistics::default, |begun| begun.1))
+            }
+        }
+    }
+
+    fn decide(&mut self, view: &View) -> Result<Decision> {
+        let all = |of: fn(&Lane) -> &[f32]| -> Vec<f32> {
+            view.lanes
+                .iter()
+                .flat_map(|lane| of(lane).iter().copied())
+                .collect()
+        };
+        let positions: Vec<u32> = view
+            .lanes
+            .iter()
+            .flat_map(|lane| lane.positions.iter().copied())
+            .collect();
+        let mut column = all(|lane| &lane.column_sums);
+        if self.column_of_layer {
+            column = mean_of_lanes(view, &column)?;
+        }
+        let (accumulated, key_norm) = (all(|lane| &lane.accumulated), all(|lane| &lane.key_norms));
+        let some = |values: &'_ Vec<f32>| (!values.is_empty()).then_some(()).is_some();
+        let question = hook::KeepQuestion {
+            phase: match view.phase {
+                Phase::Prefill => hook::Phase::Prefill,
+                Phase::Decode => hook::Phase::Decode,
+            },
+            layer: view.layer,
+            layers: view.layers,
+            heads: view.lanes.len(),
+            prompt: view.prompt,
+            length: view.length,
+            positions: &positions,
+            stream: match view.phase {
+                Phase::Prefill => &view.stream,
+                Phase::Decode => &[],
+            },
+            column: some(&column).then_some(&column),
+            accumulated: some(&accumulated).then_some(&accumulated),
+            key_norm: some(&key_norm).then_some(&key_norm),
+        };
+        let call = self.call(view.sequence, view.length);
+        let Some(kept) = self.keep.keep(&call, &question)? else {
+            return Ok(Decision::default());
+        };
+        // A layer that reads another's cache has nothing of its own to drop.
+        let keep = kept.slots.filter(|_| view.owner).map(|slots| {
+            let lists = kept.heads.max(1);
+            let each = slots.len() / lists;
+            match each {
+                0 => vec![Vec::new(); lists],
+                each => slots.chunks(each).map(<[u32]>::to_vec).collect(),
+            }
+        });
+        Ok(Decision {
+            keep,
+            stream: kept.stream.filter(|_| view.phase == Phase::Prefill),
+            // The hook is asked beyond a length, the keeper at one.
+            next_check: kept
+                .next_check
+                .map(|check| (check as usize).saturating_add(1)),
+        })
+    }
+}
+
+/// One row for the layer out of a row for each key head, while all of them hold the same tokens.
+fn mean_of_lanes(view: &View, rows: &[f32]) -> Result<Vec<f32>> {
+    let Some(first) = view.lanes.first() else {
+        return Ok(Vec::new());
+    };
+    if view
+        .lanes
+        .iter()
+        .any(|lane| lane.positions != first.positions)
+    {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "sums over all heads of a layer whose heads hold different tokens",
+        )
+        .at("kv.keep/1")
+        .advice("ask for sums by key head, or keep the same tokens in all"));
+    }
+    let share = 1.0 / view.lanes.len() as f32;
+    let mut mean = vec![0.0; first.positions.len()];
+    for row in rows.chunks_exact(mean.len().max(1)) {
+        crate::kernel::vector::add_scaled(share, row, &mut mean);
+    }
+    Ok(mean)
+}
+
+/// `probe/1` as the network shows it.
+struct AskedProbe {
+    hooks: Hooks,
+    sequence: u64,
+    seed: u64,
+    layers: usize,
+}
+
+/// The tap of the hook that one of the network's is, with its layer.
+fn tap_of(tap: Tap, layers: usize) -> Option<(hook::Tap, usize)> {
+    match tap {
+        Tap::Embedding => Some((hook::Tap::Hidden, 0)),
+        Tap::Hidden(layer) => Some((hook::Tap::Hidden, layer + 1)),
+        Tap::Scores => Some((hook::Tap::Logits, layers)),
+        _ => None,
+    }
+}
+
+impl Probe for AskedProbe {
+    fn wants(&self, tap: Tap) -> bool {
+        tap_of(tap, self.layers).is_some_and(|(tap, _)| self.hooks.probes(tap).next().is_some())
+    }
+
+    fn see(&mut self, tap: Tap, rows: &[Row], values: &[f32]) -> Result<()> {
+        let Some((tap, layer)) = tap_of(tap, self.layers) else {
+            return Ok(());
+        };
+        let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
+        let sight = Sight {
+            tap,
+            layer,
+            layers: self.layers,
+            tokens: &tokens,
+            values,
+            width: values.len() / rows.len().max(1),
+        };
+        let step = rows.last().map_or(0, |row| u64::from(row.position));
+        let call = Call::new(self.seed, self.sequence, step);
+        self.hooks
+            .probes(tap)
+            .try_for_each(|probe| probe.see(&call, &sight))
+    }
+}

@@ -1,0 +1,197 @@
+//! Trying a network under maps of shared caches, for planners (KVSharer, arXiv 2410.18517).
+
+use crate::hook::{Distance, Trial};
+use crate::transformer::flow::{Taps, Want};
+use crate::transformer::keeper::Phase;
+use crate::transformer::probe::{Probe, Row, Tap};
+use crate::transformer::{Cache, Network, Plan};
+use crate::{Error, ErrorKind, Result};
+
+/// Texts of equal length on which a planner may try the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CalibrationText {
+    texts: Vec<Vec<u32>>,
+}
+
+impl CalibrationText {
+    /// Texts in the paper's protocol.
+    pub const TEXTS: usize = 30;
+    /// Tokens of each text in the paper's protocol.
+    pub const LENGTH: usize = 64;
+
+    /// At most `count` pieces of `length` tokens, spread evenly over a text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when the text has not one piece.
+    pub fn cut(tokens: &[u32], count: usize, length: usize) -> Result<Self> {
+        let pieces = tokens.len() / length.max(1);
+        if pieces == 0 || count == 0 {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("{} tokens hold no text of {length} to try on", tokens.len()),
+            )
+            .advice("give a longer calibration text"));
+        }
+        let count = count.min(pieces);
+        let texts = (0..count)
+            .map(|index| {
+                let piece = index * pieces / count;
+                tokens[piece * length..(piece + 1) * length].to_vec()
+            })
+            .collect();
+        Ok(Self { texts })
+    }
+
+    /// How many texts.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+}
+
+/// A network with what it makes of the texts as it is.
+pub(super) struct Tried<'a> {
+    network: &'a Network,
+    texts: &'a [Vec<u32>],
+    /// Final hidden states of each text. `[T · D]`
+    plain: Vec<Vec<f32>>,
+    /// Σ over the texts of each layer's keys and of its values, by position. `[L][T · Hkv · d]`
+    pairs: [Vec<Vec<f64>>; 2],
+}
+
+impl<'a> Tried<'a> {
+    pub(super) fn new(network: &'a Network, text: &'a CalibrationText) -> Result<Self> {
+        let mut tried = Self {
+            network,
+            texts: &text.texts,
+            plain: Vec::new(),
+            pairs: [
+                vec![Vec::new(); network.shape.layers],
+                vec![Vec::new(); network.shape.layers],
+            ],
+        };
+        let whole = Plan::whole(network.shape.layers);
+        for text in &text.texts {
+            let mut sums = Sums(&mut tried.pairs);
+            tried
+                .plain
+                .push(states(network, &whole, text, Some(&mut sums))?);
+        }
+        Ok(tried)
+    }
+}
+
+/// Final hidden states of a text under a plan, after the last norm. `[T · D]`
+fn states(
+    network: &Network,
+    plan: &Plan,
+    text: &[u32],
+    probe: Option<&mut dyn Probe>,
+) -> Result<Vec<f32>> {
+    let mut cache = Cache::new(&network.shape, plan.clone(), 1)?;
+    let mut taps = Taps {
+        keeper: None,
+        probe,
+    };
+    let passed = network.advance(&mut cache, &[text], Phase::Prefill, Want::All, &mut taps)?;
+    Ok(passed.hidden)
+}
+
+/// Adds up keys and values.
+struct Sums<'a>(&'a mut [Vec<Vec<f64>>; 2]);
+
+impl Probe for Sums<'_> {
+    fn wants(&self, tap: Tap) -> bool {
+        matches!(tap, Tap::Key(_) | Tap::Value(_))
+    }
+
+    fn see(&mut self, tap: Tap, _: &[Row], values: &[f32]) -> Result<()> {
+        let (side, layer) = match tap {
+            Tap::Key(layer) => (0, layer),
+            Tap::Value(layer) => (1, layer),
+            _ => return Ok(()),
+        };
+        let sum = &mut self.0[side][layer];
+        sum.resize(values.len(), 0.0);
+        for (sum, &value) in sum.iter_mut().zip(values) {
+            *sum += f64::from(value);
+        }
+        Ok(())
+    }
+}
+
+fn distance(measure: Distance, a: &[f64], b: &[f64], width: usize, texts: f64) -> f64 {
+    let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let apart = |a: &[f64], b: &[f64]| {
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| (a - b) * (a - b))
+            .sum::<f64>()
+            .sqrt()
+    };
+    match measure {
+        Distance::MeanOfNorms => {
+            let heads = a.len() / width;
+            let sum: f64 = a
+                .chunks_exact(width)
+                .zip(b.chunks_exact(width))
+                .map(|(a, b)| apart(a, b))
+                .sum();
+            sum / heads as f64 / texts
+        }
+        Distance::Flattened => apart(a, b) / texts,
+        Distance::Cosine => {
+            let product: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+            1.0 - product / (norm(a) * norm(b)).max(f64::MIN_POSITIVE)
+        }
+        Distance::Normalised => {
+            let scaled = |x: &[f64]| {
+                let norm = norm(x).max(f64::MIN_POSITIVE);
+                x.iter().map(|x| x / norm).collect::<Vec<_>>()
+            };
+            apart(&scaled(a), &scaled(b))
+        }
+    }
+}
+
+impl Trial for Tried<'_> {
+    fn distances(&mut self, measure: Distance, keys: &mut [f64], values: &mut [f64]) -> Result<()> {
+        let (layers, width) = (self.network.shape.layers, self.network.shape.head_width);
+        let texts = self.texts.len() as f64;
+        for (side, out) in [keys, values].into_iter().enumerate() {
+            for a in 0..layers {
+                for b in 0..layers {
+                    let (one, other) = (&self.pairs[side][a], &self.pairs[side][b]);
+                    out[a * layers + b] = match a == b {
+                        true => 0.0,
+                        false => distance(measure, one, other, width, texts),
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn similarity(&mut self, source: &[u32]) -> Result<f64> {
+        let sources: Vec<usize> = source.iter().map(|&layer| layer as usize).collect();
+        let plan = Plan::whole(self.network.shape.layers).sources(&sources);
+        let network = self.network.planned(&plan)?;
+        let mut sum = 0.0;
+        for (text, plain) in self.texts.iter().zip(&self.plain) {
+            let shared = states(&network, &plan, text, None)?;
+            let (mut product, mut a, mut b) = (0.0, 0.0, 0.0);
+            for (&x, &y) in shared.iter().zip(plain) {
+                let (x, y) = (f64::from(x), f64::from(y));
+                product += x * y;
+                a += x * x;
+                b += y * y;
+            }
+            sum += product / (a * b).sqrt().max(f64::MIN_POSITIVE);
+        }
+        Ok(sum / self.texts.len() as f64)
+    }
+}

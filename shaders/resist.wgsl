@@ -1,0 +1,139 @@
+// Resistances for the shaders of plugins, and back. `ask` lays out the energies, counts and resistances of all V
+// nodes as `wgsl/1:edge/1` binds them; `answer` makes scores of the resistances that the shaders leave.
+// One workgroup a lane. Twin: `resist` of engine/path/asking.rs.
+
+override WORKGROUP: u32 = 64u;
+// 0 own edges, 1 composed edges.
+override FORM: u32 = 0u;
+
+struct Parameters {
+    nodes_count: u32,  // V
+    edges_count: u32,  // E
+    span: u32,         // V rounded up to a multiple of 64: numbers between the arrays of two lanes
+    lane: u32,         // floats between lanes
+    leaving: u32,      // in floats: [B, W]
+    width: u32,        // W
+    energies: u32,     // in floats: own edges' energies [B, 1 + F], rows `stride` apart
+    stride: u32,
+    dots: u32,         // in floats: h·β of composed edges [B, V]
+    scores: u32,       // in floats: [B, V]
+    nodes: u32,        // in integers: where each lane stands [B]
+    steps: u32,        // in integers: its hops so far [B]
+    done: u32,         // in integers [B]
+    halted: u32,       // in integers
+    fault: u32,        // in integers: set to 1 by a resistance that is not a number
+    resting: u32,      // in values: ‖β_v‖² [V] of composed edges
+    has_own: u32,      // whether `energies` counts (own edges, or composed ones with residuals)
+}
+
+const LOWEST: f32 = -3.4028234e38;
+// Numbers before a lane's arrays in `questions`: its source, step, V and 0, and room up to 256 bytes.
+const PLACE: u32 = 64u;
+
+@group(0) @binding(0) var<uniform> P: Parameters;
+@group(0) @binding(1) var<storage, read_write> floats: array<f32>;
+@group(0) @binding(2) var<storage, read_write> integers: array<u32>;
+// [V + 1] offsets of the fans, then of each edge its target [E], own slot [E] and count [E].
+@group(0) @binding(3) var<storage, read> edges: array<u32>;
+// Numbers of nodes, by the offsets above.
+@group(0) @binding(4) var<storage, read> values: array<f32>;
+// [V, 4]: buffer, first row in it, own edges and first own slot of each node's fan.
+@group(0) @binding(5) var<storage, read> places: array<u32>;
+// [B, 64 + 2 span]: place of each lane, the bits of its energies, its counts.
+@group(0) @binding(6) var<storage, read_write> questions: array<u32>;
+// [B, span]: resistances.
+@group(0) @binding(7) var<storage, read_write> answers: array<f32>;
+
+var<workgroup> parts: array<f32, WORKGROUP>;
+var<workgroup> stop: u32;
+
+// The sum of all threads' numbers, or the largest of them.
+fn join_all(value: f32, largest: bool, thread: u32) -> f32 {
+    workgroupBarrier();
+    parts[thread] = value;
+    workgroupBarrier();
+    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
+        if thread < reach {
+            let other = parts[thread + reach];
+            parts[thread] = select(parts[thread] + other, max(parts[thread], other), largest);
+        }
+        workgroupBarrier();
+    }
+    return parts[0];
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn ask(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let lane = at.x;
+    if thread == 0u {
+        stop = integers[P.halted] | integers[P.done + lane];
+    }
+    if workgroupUniformLoad(&stop) != 0u {
+        return;
+    }
+    let v_count = P.nodes_count;
+    let node = integers[P.nodes + lane];
+    let own = P.energies + lane * P.stride;
+    let place = lane * (PLACE + 2u * P.span);
+    let energies = place + PLACE;
+    let counts = energies + P.span;
+    var square = 0.0;
+    if FORM == 1u {
+        var part = 0.0;
+        for (var j = thread; j < P.width; j += WORKGROUP) {
+            let h = floats[P.leaving + lane * P.lane + j];
+            part = fma(h, h, part);
+        }
+        square = join_all(part, false, thread);
+    }
+    var top = LOWEST;
+    for (var v = thread; v < v_count; v += WORKGROUP) {
+        var energy: f32;
+        if FORM == 0u {
+            energy = floats[own];
+        } else {
+            energy = max(square + 2.0 * floats[P.dots + lane * v_count + v] + values[P.resting + v], 0.0);
+        }
+        questions[energies + v] = bitcast<u32>(energy);
+        questions[counts + v] = 0u;
+        top = max(top, floats[P.scores + lane * v_count + v]);
+    }
+    if thread == 0u {
+        questions[place] = node;
+        questions[place + 1u] = integers[P.steps + lane];
+        questions[place + 2u] = v_count;
+        questions[place + 3u] = 0u;
+    }
+    storageBarrier();
+    top = join_all(top, true, thread);
+    let first_slot = places[4u * node + 3u];
+    for (var edge = edges[node] + thread; edge < edges[node + 1u]; edge += WORKGROUP) {
+        let listed = v_count + 1u + edge;
+        let target_node = edges[listed];
+        let slot = edges[listed + P.edges_count];
+        questions[counts + target_node] = edges[listed + 2u * P.edges_count];
+        if P.has_own == 1u && slot > 0u {
+            questions[energies + target_node] = bitcast<u32>(floats[own + 1u + slot - first_slot]);
+        }
+    }
+    for (var v = thread; v < v_count; v += WORKGROUP) {
+        answers[lane * P.span + v] = top - floats[P.scores + lane * v_count + v];
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn answer(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let lane = at.x;
+    if (integers[P.halted] | integers[P.done + lane]) != 0u {
+        return;
+    }
+    for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
+        let resistance = answers[lane * P.span + v];
+        // In bits: a compiler may take for granted that nothing is ever no number.
+        let bits = bitcast<u32>(resistance);
+        if (bits & 0x7fffffffu) > 0x7f800000u || bits == 0xff800000u {
+            integers[P.fault] = 1u;
+        }
+        floats[P.scores + lane * P.nodes_count + v] = max(-resistance, LOWEST);
+    }
+}

@@ -1,0 +1,280 @@
+//! Shaders that plugins bring for `edge/1`: asked on the device, compared with their functions before.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, LazyLock};
+
+use brillm::ErrorKind;
+use brillm::hook::{Answer, Call, Edge, Fan, Hooks, Shader};
+use brillm::kernel::element::Element;
+use brillm::kernel::random::Random;
+use brillm::path::{Asking, Decoder, Sampling, Session, beam, beam_on};
+use brillm::run::{evaluate_windows, evaluate_windows_on};
+use brillm::signal::{DeviceMechanism, Profile, Start};
+use serde_json::Value;
+
+use crate::commands::index_of;
+use crate::decoding::{learned, text};
+use crate::{Bed, Test};
+
+pub const TESTS: &[Test] = &[
+    (
+        "shaders_of_edges_steer_as_their_functions",
+        shaders_of_edges_steer_as_their_functions,
+    ),
+    (
+        "a_shader_that_is_another_function_is_refused",
+        a_shader_that_is_another_function_is_refused,
+    ),
+    (
+        "a_plugin_steers_on_the_adapter",
+        a_plugin_steers_on_the_adapter,
+    ),
+];
+
+/// Reads everything that a shader is given: energies, counts, the node, the step, and V.
+struct Twist;
+
+impl Edge for Twist {
+    fn resist(&self, call: &Call, fan: &Fan, resistance: &mut [f32]) -> brillm::Result<Answer> {
+        let mut counts = vec![0u32; resistance.len()];
+        for (&target, &count) in fan.targets.iter().zip(fan.counts) {
+            counts[target as usize] = count;
+        }
+        let v = resistance.len();
+        for (node, value) in resistance.iter_mut().enumerate() {
+            let turn = (node + fan.source as usize + call.step as usize) % 3;
+            *value = 0.5 * *value + 1.5 * turn as f32 - 0.02 * counts[node] as f32
+                + 0.01 * fan.energies[node]
+                + if node + 1 == v { 0.25 } else { 0.0 };
+        }
+        Ok(Answer::Given)
+    }
+}
+
+/// Moves the resistances of even nodes.
+struct Shift;
+
+impl Edge for Shift {
+    fn resist(&self, _: &Call, _: &Fan, resistance: &mut [f32]) -> brillm::Result<Answer> {
+        resistance
+            .iter_mut()
+            .step_by(2)
+            .for_each(|value| *value += 0.75);
+        Ok(Answer::Given)
+    }
+}
+
+/// A shader of `edge/1` with this statement for node `v`.
+fn shader(statement: &str) -> Shader {
+    Shader {
+        hook: "edge/1".into(),
+        source: format!(
+            "@group(0) @binding(0) var<storage, read> energies: array<f32>;
+             @group(0) @binding(1) var<storage, read> counts: array<u32>;
+             @group(0) @binding(2) var<storage, read_write> resistance: array<f32>;
+             @group(0) @binding(3) var<uniform> place: vec4<u32>;
+             @compute @workgroup_size(8)
+             fn resist(@builtin(global_invocation_id) id: vec3<u32>) {{
+                 let v = id.x;
+                 if v >= place.z {{ return; }}
+                 {statement}
+             }}"
+        ),
+        entry_point: "resist".into(),
+        workgroup: 8,
+    }
+}
+
+const TWIST: &str = "
+    let turn = (v + place.x + place.y) % 3u;
+    resistance[v] = 0.5 * resistance[v] + 1.5 * f32(turn) - 0.02 * f32(counts[v]) + 0.01 * energies[v]
+        + select(0.0, 0.25, v + 1u == arrayLength(&resistance));";
+
+fn hooks(pairs: Vec<(Arc<dyn Edge>, Shader)>) -> Hooks {
+    let mut hooks = Hooks::default();
+    for (edge, shader) in pairs {
+        brillm::plugin::validate_shader(&shader).unwrap();
+        hooks.edge.push(edge);
+        hooks.shaders.push(shader);
+    }
+    hooks
+}
+
+fn both() -> Hooks {
+    hooks(vec![
+        (Arc::new(Twist), shader(TWIST)),
+        (
+            Arc::new(Shift),
+            shader("if v % 2u == 0u { resistance[v] += 0.75; }"),
+        ),
+    ])
+}
+
+/// Paths, batches, beams and perplexities with two shaders in a chain are those of their functions.
+fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
+    let hooks = both();
+    let residual = Profile {
+        residual: Some(2),
+        ..Profile::sifu(8)
+    };
+    for profile in [Profile::sifu(8), Profile::sifu_own(8), residual] {
+        let mechanism = learned(&profile, Element::F32);
+        let on_device = DeviceMechanism::upload(&bed.device, mechanism.clone())
+            .and_then(|on_device| on_device.with_hooks(&hooks))
+            .unwrap();
+        let on_device = Arc::new(on_device);
+        for sampling in [
+            Sampling::greedy(),
+            Sampling::default().temperature(0.9).top_k(7).seed(5),
+        ] {
+            let begin = |hooks: &Hooks| {
+                let (start, asking) = (Start::Profile, Asking::new(hooks, 0));
+                let mechanism = mechanism.clone();
+                Session::begin_asking(mechanism, &[3, 5], &start, sampling.clone(), asking).unwrap()
+            };
+            let (mut plain, mut ahead, mut bare) =
+                (begin(&hooks), begin(&hooks), begin(&Hooks::default()));
+            ahead.use_device(on_device.clone(), 10, true).unwrap();
+            // Without its hooks a session must not be steered.
+            bare.use_device(on_device.clone(), 10, true).unwrap();
+            let mut parted = false;
+            for _ in 0..30 {
+                let expected = plain.step().unwrap();
+                assert_eq!(ahead.step().unwrap(), expected);
+                parted |= bare.step().unwrap() != expected;
+            }
+            assert_eq!(plain.state(), ahead.state());
+            assert!(parted, "the hooks steer nothing");
+        }
+        // Many lanes in one submission.
+        let mut decoder =
+            Decoder::new(on_device.clone(), 3, 20, Sampling::greedy(), &[], 4).unwrap();
+        for (lane, node) in [3, 9, 3].into_iter().enumerate() {
+            let flow = mechanism.begin(node, &Start::Profile).unwrap();
+            decoder.set(lane, &flow, &Random::new(0), &[]).unwrap();
+        }
+        let found = decoder.decode(20).unwrap();
+        for (lane, node) in [3, 9, 3].into_iter().enumerate() {
+            let asking = Asking::new(&hooks, 0);
+            let sampling = Sampling::greedy();
+            let mut session = Session::begin_asking(
+                mechanism.clone(),
+                &[node],
+                &Start::Profile,
+                sampling,
+                asking,
+            )
+            .unwrap();
+            let path: Vec<u32> = (0..20).map(|_| session.step().unwrap().unwrap()).collect();
+            assert_eq!(found[lane], path, "lane {lane}");
+        }
+        let expected = beam(&mechanism, &[3, 5], &Start::Profile, 3, 5, &[], &[], &hooks).unwrap();
+        let found = beam_on(&on_device, &[3, 5], &Start::Profile, 3, 5, &[], &[]).unwrap();
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.nodes, expected.nodes);
+            assert!((found.resistance - expected.resistance).abs() < 1e-4);
+        }
+        let expected = evaluate_windows(&mechanism, &text(), 9, 0..8, &hooks).unwrap();
+        let found = evaluate_windows_on(&on_device, &text(), 9, 0..8).unwrap();
+        assert!(
+            (found.nats_per_token - expected.nats_per_token).abs() < 1e-5 * expected.nats_per_token
+        );
+    }
+}
+
+fn a_shader_that_is_another_function_is_refused(bed: &Bed) {
+    let mechanism = learned(&Profile::sifu(8), Element::F32);
+    let refused = |hooks: &Hooks| {
+        DeviceMechanism::upload(&bed.device, mechanism.clone())
+            .and_then(|on_device| on_device.with_hooks(hooks))
+            .map(drop)
+            .unwrap_err()
+    };
+    // The right one, and one that differs at a single node.
+    let error = refused(&hooks(vec![
+        (Arc::new(Twist), shader(TWIST)),
+        (
+            Arc::new(Shift),
+            shader("if v % 2u == 0u { resistance[v] += select(0.75, 0.76, v == 8u); }"),
+        ),
+    ]));
+    assert_eq!(error.kind(), ErrorKind::Plugin);
+    let said = error.to_string();
+    assert!(said.contains("to 8") && said.contains("number 2"), "{said}");
+    // No shader at all.
+    let mut bare = Hooks::default();
+    bare.edge.push(Arc::new(Shift));
+    assert_eq!(refused(&bare).kind(), ErrorKind::Unsupported);
+    // What is no number after the comparison ends the run: at step 5, which the comparison does not reach.
+    let hooks = hooks(vec![(
+        Arc::new(Shift),
+        shader(
+            "if v % 2u == 0u { resistance[v] += 0.75; }
+             if place.y == 5u { resistance[v] = bitcast<f32>(0x7fc00000u + place.x); }",
+        ),
+    )]);
+    let on_device = DeviceMechanism::upload(&bed.device, mechanism.clone())
+        .and_then(|on_device| on_device.with_hooks(&hooks))
+        .unwrap();
+    let mut session = Session::begin_asking(
+        mechanism.clone(),
+        &[3],
+        &Start::Profile,
+        Sampling::greedy(),
+        Asking::new(&hooks, 0),
+    )
+    .unwrap();
+    session.use_device(Arc::new(on_device), 8, true).unwrap();
+    let error = session.step().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Plugin, "{error}");
+}
+
+/// Built once: the test plugins.
+static FOLDER: LazyLock<std::path::PathBuf> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gpu-plugins");
+    brillm::plugin::build(&root.join("tests/plugins"), &folder, false).unwrap();
+    folder
+});
+
+/// A library with a shader, from the command line: the adapter's text is the processor's.
+fn a_plugin_steers_on_the_adapter(bed: &Bed) {
+    let index = index_of(bed);
+    let generate = |more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_brillm"))
+            .args([
+                "generate",
+                "Once upon a time",
+                "--tokens",
+                "16",
+                "--seed",
+                "3",
+                "--temperature",
+                "0.7",
+                "--json",
+                "--plugin-path",
+            ])
+            .arg(&*FOLDER)
+            .args(more)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), output.stdout, said)
+    };
+    let report = |more: &[&str]| -> Value {
+        let (code, out, said) = generate(more);
+        assert_eq!(code, Some(0), "{said}");
+        serde_json::from_slice(&out).unwrap()
+    };
+    let half = ["--plugin", "half"];
+    let expected = report(&[&half[..], &["--backend", "cpu"]].concat());
+    let found = report(&[&half[..], &["--adapter", &index]].concat());
+    assert_eq!(found["ids"], expected["ids"]);
+    assert_eq!(found["adapter"], bed.device.report().to_string());
+    assert_ne!(report(&["--adapter", &index])["ids"], expected["ids"]);
+    // One without a shader is asked on the processor, and a device that is insisted on is an error.
+    let (code, _, said) = generate(&["--plugin", "steer:to=5", "--adapter", &index]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("without shaders"), "{said}");
+}
