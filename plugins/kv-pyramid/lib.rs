@@ -5,7 +5,7 @@
 mod lengths;
 
 use brillm_plugin::{
-    Call, ColumnSum, Error, Heads, KeepQuestion, KeepWants, Kept, KvKeep, Phase, Plugin,
+    Call, ColumnSum, Error, Heads, KeepQuestion, KeepWants, Kept, KvKeep, Level, Phase, Plugin,
     Preference, Probe, Result, Sight, Tap, export,
 };
 use serde_json::{Value, json};
@@ -43,6 +43,8 @@ struct Pyramid {
     options: Options,
     /// Layers and prompt for which the rule was last made, and the rule.
     rule: Option<(usize, usize, Lengths)>,
+    /// Whether it was said that no ratio retains the share.
+    told: bool,
     seen: Seen,
 }
 
@@ -56,6 +58,7 @@ impl Plugin for Pyramid {
         Ok(Self {
             options,
             rule: None,
+            told: false,
             seen: Seen::default(),
         })
     }
@@ -136,6 +139,22 @@ impl Options {
 }
 
 impl Pyramid {
+    /// Says, once, that no ratio retains the share that was asked for.
+    fn check(&mut self, call: &Call, rule: &Lengths, layers: usize, prompt: usize) {
+        let held: usize = rule.all(layers, prompt).iter().sum();
+        let held = held as f64 / (layers * prompt).max(1) as f64;
+        if let Some(retain) = self.options.retain
+            && (held - retain).abs() > 0.02
+            && !std::mem::replace(&mut self.told, true)
+        {
+            let message = format!(
+                "no ratio lets {layers} layers hold {retain} of {prompt} tokens; the nearest is {held:.3}. The first \
+                 layer always holds all: try curve=constant, clamp=true, or a smaller minimum or recent share"
+            );
+            call.log(Level::Warn, &message);
+        }
+    }
+
     fn prefill(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Kept> {
         let column = question.row(question.column, 0)?;
         // A layer that reads another's cache holds tokens that have left the stream: scores are found by position.
@@ -152,7 +171,11 @@ impl Pyramid {
         let (layer, layers, prompt) = (question.layer, question.layers, question.prompt);
         let rule = match self.rule {
             Some((of, length, rule)) if (of, length) == (layers, prompt) => rule,
-            _ => self.options.lengths(layers, prompt),
+            _ => {
+                let rule = self.options.lengths(layers, prompt);
+                self.check(call, &rule, layers, prompt);
+                rule
+            }
         };
         self.rule = Some((layers, prompt, rule));
         let stream = self
