@@ -572,7 +572,7 @@ typedef struct brl_keep_in {
    */
   uint64_t layers;
   /*
-   Key-value heads that may keep different slots; 1 where all heads of a layer keep the same.
+   Key-value heads that may keep different slots: more than 1 only where a statistic by head was asked for.
    */
   uint64_t heads;
   /*
@@ -584,7 +584,7 @@ typedef struct brl_keep_in {
    */
   uint64_t length;
   /*
-   Original position of each slot, ascending. [N]
+   Original position of each slot, ascending within a head: heads may hold different tokens. [heads, N]
    */
   struct brl_ids positions;
   /*
@@ -614,7 +614,8 @@ typedef struct brl_kept {
    */
   uint64_t struct_size;
   /*
-   Indices into `positions`, ascending, one head after the other. Room for heads · N.
+   Indices 0 to N into a head's row of `positions`, ascending, the newest slot among them, one head after the
+   other. Room for heads · N.
    */
   struct brl_u32s slots;
   /*

@@ -444,14 +444,14 @@ fn caches_are_planned_and_kept() {
         heads: 2,
         prompt: 6,
         length: 6,
-        positions: &positions,
+        positions: &positions.repeat(2),
         stream: &positions,
         column: None,
         accumulated: Some(&weights),
         key_norm: None,
     };
     let kept = keep.keep(&call, &question).unwrap().unwrap();
-    assert_eq!(kept.slots.unwrap(), [1, 3, 5, 0, 2, 4]);
+    assert_eq!(kept.slots.unwrap(), [1, 3, 5, 0, 2, 5]);
     assert_eq!(
         (kept.heads, kept.stream, kept.next_check),
         (2, Some(vec![0, 2, 4, 5]), Some(11))

@@ -48,7 +48,7 @@ pub struct KeepNeeds {
     pub key_norm: bool,
 }
 
-/// A layer to decide about. `N` slots are in use, `R` rows of the hidden stream passed through the layer.
+/// A layer to decide about. Each head uses `N` slots, `R` rows of the hidden stream passed through the layer.
 ///
 /// Statistics are reduced by the engine, `[G, N]` with `G` rows of heads; they are `None` unless wanted.
 #[derive(Clone, Copy, Debug)]
@@ -59,13 +59,14 @@ pub struct KeepQuestion<'a> {
     pub layer: usize,
     /// Layers of the model, `L`.
     pub layers: usize,
-    /// Key-value heads that may keep different slots: 1 where all heads of a layer keep the same.
+    /// Key-value heads that may keep different slots: the model's where a statistic by head was asked for, else 1.
     pub heads: usize,
     /// Tokens of the prompt.
     pub prompt: usize,
     /// Tokens of the sequence so far, kept or not.
     pub length: usize,
-    /// Original position of each slot in use, ascending. `[N]`
+    /// Original position of each slot in use, ascending within a head: heads may hold different tokens.
+    /// `[heads, N]`
     pub positions: &'a [u32],
     /// Original position of each row of the hidden stream, ascending; empty in decoding. `[R]`
     pub stream: &'a [u32],
@@ -80,8 +81,8 @@ pub struct KeepQuestion<'a> {
 /// The decision about a layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Slots kept: ascending indices into `positions`, the same number for each head, one head after the
-    /// other (one list where all heads keep the same). `None` keeps all.
+    /// Slots kept: ascending indices, 0 to N, into each head's row of `positions`, the newest among them; the same
+    /// number for each head, one head after the other (one list where all heads keep the same). `None` keeps all.
     pub slots: Option<Vec<u32>>,
     /// Lists in `slots`: 1, or the question's `heads`.
     pub heads: usize,

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use crate::hook::{
-    Call, Canvas, CodecQuestion, CodecSide, Distance, Fan, Generate, Hooks, Hop, KeepQuestion,
-    KvShape, MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Prompt, Reference, Setting,
-    Sight, Step, Tap, Trial,
+    Call, Canvas, CodecQuestion, CodecSide, Distance, Fan, Generate, HeadReduction, Hooks, Hop,
+    KeepQuestion, KvShape, MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Prompt, Reference,
+    Setting, Sight, Step, Tap, Trial,
 };
 use crate::kernel::random::Random;
 use crate::plugin::library::Code;
@@ -317,8 +317,14 @@ impl Fresh {
                 if let Some(keep) = &hooks.keep {
                     let needs = keep.begin(&call, n)?;
                     say(&needs);
-                    let heads = 2;
+                    let by_head = needs.accumulated
+                        || needs.key_norm
+                        || needs
+                            .column
+                            .is_some_and(|column| column.heads != HeadReduction::All);
+                    let heads = if by_head { 2 } else { 1 };
                     let statistic = numbers(heads * n);
+                    let positions = ascending.repeat(heads);
                     for phase in [Phase::Prefill, Phase::Decode] {
                         for layer in 0..2 {
                             let stream: &[u32] = if phase == Phase::Prefill {
@@ -333,10 +339,10 @@ impl Fresh {
                                 heads,
                                 prompt: n,
                                 length: n + usize::from(phase == Phase::Decode),
-                                positions: &ascending,
+                                positions: &positions,
                                 stream,
                                 column: needs.column.map(|column| match column.heads {
-                                    crate::hook::HeadReduction::All => &statistic[..n],
+                                    HeadReduction::All => &statistic[..n],
                                     _ => &statistic[..],
                                 }),
                                 accumulated: needs.accumulated.then_some(&statistic[..]),

@@ -129,13 +129,13 @@ pub struct brl_keep_in {
     pub layer: u64,
     /// Layers, L.
     pub layers: u64,
-    /// Key-value heads that may keep different slots; 1 where all heads of a layer keep the same.
+    /// Key-value heads that may keep different slots: more than 1 only where a statistic by head was asked for.
     pub heads: u64,
     /// Tokens of the prompt.
     pub prompt: u64,
     /// Tokens of the sequence so far, kept or not.
     pub length: u64,
-    /// Original position of each slot, ascending. [N]
+    /// Original position of each slot, ascending within a head: heads may hold different tokens. [heads, N]
     pub positions: brl_ids,
     /// Original position of each row of the hidden stream, ascending; empty in decoding. [R]
     pub stream: brl_ids,
@@ -156,7 +156,8 @@ pub const BRL_ALL: u64 = 0xFFFF_FFFF_FFFF_FFFF;
 pub struct brl_kept {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// Indices into `positions`, ascending, one head after the other. Room for heads · N.
+    /// Indices 0 to N into a head's row of `positions`, ascending, the newest slot among them, one head after the
+    /// other. Room for heads · N.
     pub slots: brl_u32s,
     /// How many were written; arrives as `BRL_ALL`.
     pub slot_count: u64,

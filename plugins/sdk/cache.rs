@@ -209,7 +209,11 @@ pub enum Phase {
     Decode,
 }
 
-/// A layer to decide about: N slots in use, R rows of the hidden stream, G rows of heads.
+/// A layer to decide about: N slots in use by each head, R rows of the hidden stream, G rows of heads.
+///
+/// `heads` is 1 unless a statistic by head was asked for (a column of groups, accumulated, norms) of a model with
+/// several key-value heads; then each head has a row of its own in `positions`, since after a pruning they may hold
+/// different tokens. Statistics lie in the same order.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepQuestion<'a> {
     /// The sequence, unique within the run.
@@ -226,7 +230,7 @@ pub struct KeepQuestion<'a> {
     pub prompt: usize,
     /// Tokens of the sequence so far, kept or not.
     pub length: usize,
-    /// Original position of each slot, ascending. `[N]`
+    /// Original position of each slot, ascending within a head. `[heads, N]`
     pub positions: &'a [u32],
     /// Original position of each row of the hidden stream, ascending; empty in decoding. `[R]`
     pub stream: &'a [u32],
@@ -238,11 +242,46 @@ pub struct KeepQuestion<'a> {
     pub key_norm: &'a [f32],
 }
 
+impl<'a> KeepQuestion<'a> {
+    /// Slots that each head uses, N.
+    pub fn slots(&self) -> usize {
+        self.positions.len() / self.heads.max(1)
+    }
+
+    /// Original positions of a head's slots, ascending. `[N]`
+    pub fn head(&self, head: usize) -> &'a [u32] {
+        let slots = self.slots();
+        &self.positions[head * slots..(head + 1) * slots]
+    }
+
+    /// A statistic's row for a head: its own where there is one a head, else the mean of all rows. `[N]`
+    ///
+    /// # Errors
+    /// Where the engine did not supply the statistic.
+    pub fn row(&self, statistic: &[f32], head: usize) -> Result<Vec<f32>> {
+        let slots = self.slots();
+        let rows = statistic.len() / slots.max(1);
+        if slots == 0 || rows == 0 {
+            return Err(Error::new("the engine did not supply the statistic"));
+        }
+        if rows == self.heads {
+            return Ok(statistic[head * slots..(head + 1) * slots].to_vec());
+        }
+        let mut mean = vec![0.0; slots];
+        for row in statistic.chunks_exact(slots) {
+            for (mean, value) in mean.iter_mut().zip(row) {
+                *mean += value / rows as f32;
+            }
+        }
+        Ok(mean)
+    }
+}
+
 /// The decision about a layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Slots kept: one ascending list of indices into `positions` for all heads, or one for each of the
-    /// question's `heads`, all equally long. `None` keeps all.
+    /// Slots kept: one ascending list of indices, 0 to N, into each head's row of `positions`, or one list for each of
+    /// the question's `heads`, all equally long. The newest slot must be among them. `None` keeps all.
     pub slots: Option<Vec<Vec<u32>>>,
     /// Rows of the hidden stream that go on: ascending indices into `stream`, the last row among them. `None`
     /// lets all go on.

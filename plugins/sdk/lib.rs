@@ -61,6 +61,9 @@ mod graph;
 mod learning;
 mod plugin;
 mod probe;
+mod random;
+mod ranking;
+mod schedule;
 mod view;
 
 pub use cache::{
@@ -75,6 +78,9 @@ pub use graph::{Edge, Fan, Hop, Path, Shader, Signal, Start};
 pub use learning::{Mask, MaskMoment, MaskOutcome, MaskTokens};
 pub use plugin::Plugin;
 pub use probe::{Probe, Sight, Tap};
+pub use random::Random;
+pub use ranking::{Amount, Preference, highest};
+pub use schedule::Schedule;
 
 #[doc(hidden)]
 pub use brillm_abi as abi;

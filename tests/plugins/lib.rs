@@ -5,6 +5,7 @@ use brillm_plugin::{
     Fan, Hop, KeepQuestion, Kept, KvCodec, KvKeep, KvPlan, Mask, MaskMoment, MaskOutcome,
     MaskTokens, Order, Path, Place, PlanQuestion, Plugin, Probe, Prompt, Records, Reference,
     Result, Sample, Setting, Shader, Sight, Signal, Start, Step, Storage, Tap, Trial, export,
+    highest,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -390,7 +391,7 @@ impl KvKeep for Memory {
 
     /// Each head keeps its heavier half; every second row of the stream goes on.
     fn keep(&mut self, _: &mut Call, question: &KeepQuestion) -> Result<Option<Kept>> {
-        let slots = question.positions.len();
+        let slots = question.slots();
         let half = slots.div_ceil(2);
         if half == 0 || question.accumulated.len() != question.heads * slots {
             return Ok(None);
@@ -399,10 +400,9 @@ impl KvKeep for Memory {
             .accumulated
             .chunks(slots)
             .map(|weights| {
-                let mut order: Vec<u32> = (0..slots as u32).collect();
-                order.sort_by(|&a, &b| weights[b as usize].total_cmp(&weights[a as usize]));
-                order.truncate(half);
-                order.sort_unstable();
+                let (newest, older) = (slots - 1, &weights[..slots - 1]);
+                let mut order = highest(older, half - 1);
+                order.push(newest as u32);
                 order
             })
             .collect();

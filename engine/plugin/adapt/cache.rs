@@ -302,7 +302,8 @@ impl Keep for Asked<abi::brl_kv_keep> {
         let Some(keep) = self.table.keep else {
             return Ok(None);
         };
-        let slots = question.positions.len();
+        let heads = question.heads.max(1);
+        let slots = question.positions.len() / heads;
         let rows = |values: Option<&[f32]>| {
             let values = values.unwrap_or_default();
             tensor(values, &[values.len() / slots.max(1), slots])
@@ -326,7 +327,6 @@ impl Keep for Asked<abi::brl_kv_keep> {
             accumulated: rows(question.accumulated),
             key_norm: rows(question.key_norm),
         };
-        let heads = question.heads.max(1);
         let mut kept = abi::brl_kept {
             struct_size: size::<abi::brl_kept>(),
             slots: abi::brl_u32s {
@@ -387,6 +387,9 @@ impl Keep for Asked<abi::brl_kv_keep> {
                     }
                     for head in list.chunks(each) {
                         check_list(head, slots, "slot")?;
+                        if head.last().map(|&last| last as usize + 1) != Some(slots) {
+                            return Err(nonsense("the newest slot must be kept"));
+                        }
                     }
                 }
                 if let Some(list) = &stream {

@@ -1,0 +1,111 @@
+//! H2O (Zhang et al. 2023, arXiv 2306.14048): a cache keeps the tokens that attention has been paid to most over all
+//! queries so far ("heavy hitters"), and the most recent ones. Each key-value head keeps its own.
+
+use brillm_plugin::{
+    Amount, Call, Error, KeepQuestion, KeepWants, Kept, KvKeep, Plugin, Preference, Result, export,
+};
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    heavy: Amount,
+    recent: Amount,
+    slack: usize,
+    order: Preference,
+}
+
+struct Heavy(Options);
+
+impl Plugin for Heavy {
+    type Options = Options;
+
+    fn create(options: Options) -> Result<Self> {
+        if options.recent.0 <= 0.0 {
+            return Err(Error::option(
+                "recent must be above 0: the newest token always stays",
+            ));
+        }
+        Ok(Self(options))
+    }
+}
+
+/// The slots that a head keeps: the last `recent`, and `heavy` of those before them.
+fn chosen(order: Preference, seed: u64, scores: &[f32], heavy: usize, recent: usize) -> Vec<u32> {
+    let slots = scores.len();
+    let older = slots.saturating_sub(recent);
+    let mut kept = order.choose(seed, &scores[..older], heavy);
+    kept.extend(older as u32..slots as u32);
+    kept
+}
+
+impl KvKeep for Heavy {
+    fn begin(&mut self, _: &mut Call, _: u64, _: usize) -> Result<KeepWants> {
+        Ok(KeepWants {
+            accumulated: true,
+            ..KeepWants::default()
+        })
+    }
+
+    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Kept>> {
+        let Options {
+            heavy,
+            recent,
+            slack,
+            order,
+        } = self.0;
+        let (heavy, recent) = (heavy.of(question.prompt), recent.of(question.prompt).max(1));
+        let budget = heavy.saturating_add(recent);
+        let mut kept = Kept {
+            // Asked again as soon as a layer holds more than this.
+            next_check: Some(budget.saturating_add(slack) as u64),
+            ..Kept::default()
+        };
+        if question.slots() > budget {
+            let seed = call.random();
+            let lists = (0..question.heads.max(1)).map(|head| {
+                let scores = question.row(question.accumulated, head)?;
+                let place = (question.layer * question.heads + head) as u64;
+                let seed = seed.wrapping_add(place);
+                Ok(chosen(order, seed, &scores, heavy, recent))
+            });
+            kept.slots = Some(lists.collect::<Result<_>>()?);
+        }
+        Ok(Some(kept))
+    }
+}
+
+export! {
+    Heavy {
+        id: "org.brillm.kv-heavy",
+        about: "Keeps the tokens that attention was paid to most, and the latest (H2O's cache).",
+        license: "MIT OR Apache-2.0",
+        schema: r#"{"type": "object", "additionalProperties": false, "properties": {
+            "heavy": {"type": "number", "minimum": 0, "default": 0.25,
+                "description": "heavy hitters that stay: below 1 a share of the prompt, else tokens"},
+            "recent": {"type": "number", "exclusiveMinimum": 0, "default": 0.25,
+                "description": "latest tokens that stay: below 1 a share of the prompt, else tokens"},
+            "slack": {"type": "integer", "minimum": 0, "maximum": 1000000, "default": 0,
+                "description": "tokens over the budget before slots are freed"},
+            "order": {"enum": ["attention", "reversed", "random", "recency"], "default": "attention",
+                "description": "by what heavy tokens are chosen; all but attention are controls"}}}"#,
+        hooks: [KvKeep],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heavy_and_recent_stay() {
+        let scores = [5.0, 1.0, 4.0, 2.0, 9.0, 0.0, 0.5];
+        let of = |order, heavy, recent| chosen(order, 7, &scores, heavy, recent);
+        assert_eq!(of(Preference::Attention, 2, 2), [0, 4, 5, 6]);
+        assert_eq!(of(Preference::Attention, 2, 3), [0, 2, 4, 5, 6]);
+        assert_eq!(of(Preference::Reversed, 2, 2), [1, 3, 5, 6]);
+        assert_eq!(of(Preference::Recency, 2, 2), [3, 4, 5, 6]);
+        assert_eq!(of(Preference::Random, 2, 2).len(), 4);
+        assert_eq!(of(Preference::Attention, 0, 1), [6]);
+        assert_eq!(of(Preference::Attention, 3, 9), [0, 1, 2, 3, 4, 5, 6]);
+    }
+}

@@ -1,0 +1,321 @@
+//! PyramidInfer (Yang, Han, Gao, Hu, Zhang, Zhao 2024, arXiv 2405.12532): the deeper a layer, the fewer tokens of the prompt
+//! it sees. After a layer's prefill, the tokens that the prompt's last queries attend to least leave the hidden stream,
+//! so that no later layer computes or caches them; in generation, tokens that slide out of the recent window are thinned.
+
+mod lengths;
+
+use brillm_plugin::{
+    Call, ColumnSum, Error, Heads, KeepQuestion, KeepWants, Kept, KvKeep, Level, Phase, Plugin,
+    Preference, Probe, Result, Sight, Tap, export,
+};
+use serde_json::{Value, json};
+
+use lengths::{Curve, Lengths, tail};
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Options {
+    recent: f64,
+    ratio: f64,
+    retain: Option<f64>,
+    curve: Curve,
+    minimum: usize,
+    clamp: bool,
+    interval: usize,
+    sinks: usize,
+    weight: f64,
+    every: usize,
+    generation_ratio: f64,
+    generation_share: f64,
+    order: Preference,
+}
+
+#[derive(Default)]
+struct Seen {
+    prompts: u64,
+    /// Tokens of prompts that each layer was asked about, and the tokens it held.
+    layers: Vec<(u64, u64)>,
+    /// Generated tokens that each layer dropped.
+    dropped: Vec<u64>,
+}
+
+struct Pyramid {
+    options: Options,
+    /// Layers and prompt for which the rule was last made, and the rule.
+    rule: Option<(usize, usize, Lengths)>,
+    /// Whether it was said that no ratio retains the share.
+    told: bool,
+    seen: Seen,
+}
+
+impl Plugin for Pyramid {
+    type Options = Options;
+
+    fn create(options: Options) -> Result<Self> {
+        if options.interval == 0 || options.every == 0 {
+            return Err(Error::option("interval and every are at least 1"));
+        }
+        Ok(Self {
+            options,
+            rule: None,
+            told: false,
+            seen: Seen::default(),
+        })
+    }
+}
+
+impl Options {
+    fn lengths(&self, layers: usize, prompt: usize) -> Lengths {
+        let mut lengths = Lengths {
+            recent: self.recent,
+            ratio: self.ratio,
+            curve: self.curve,
+            minimum: self.minimum,
+            clamp: self.clamp,
+            interval: self.interval,
+        };
+        if let Some(retain) = self.retain {
+            lengths.ratio = lengths.solve(layers, prompt, retain);
+        }
+        lengths
+    }
+
+    /// Rows of the stream that go on after a layer; `None` for all. `scores` are those of the stream's rows.
+    fn prune(
+        &self,
+        rule: &Lengths,
+        seed: u64,
+        layer: usize,
+        layers: usize,
+        prompt: usize,
+        scores: &[f32],
+    ) -> Option<Vec<u32>> {
+        let rows = scores.len();
+        let count = rule.after(layer, layers, prompt, rows);
+        if count >= rows || layer + 1 >= layers {
+            return None;
+        }
+        let tail = tail(self.recent, prompt);
+        let context = rows - tail;
+        let mut scores = scores[..context].to_vec();
+        let keep = count - tail;
+        let sinks = self.sinks.min(keep);
+        let mut kept: Vec<u32> = (0..sinks as u32).collect();
+        let others = scores.split_off(sinks);
+        let chosen = self.order.choose(seed, &others, keep - sinks);
+        kept.extend(chosen.iter().map(|&row| row + sinks as u32));
+        kept.extend(context as u32..rows as u32);
+        Some(kept)
+    }
+
+    /// Slots kept of a layer in generation; `None` for all. `generated` is the first slot that is no prompt token.
+    fn thin(
+        &self,
+        seed: u64,
+        layer: usize,
+        layers: usize,
+        tail: usize,
+        generated: usize,
+        scores: &[f32],
+    ) -> Option<Vec<u32>> {
+        let slots = scores.len();
+        let end = slots.saturating_sub(tail);
+        // Tokens of the prompt, and generated ones that survived before, are never looked at again.
+        let begin = end.saturating_sub(self.every).max(generated);
+        if end < begin + self.every {
+            return None;
+        }
+        let ratio = self.curve.ratio(self.generation_ratio, layer, layers);
+        let count = ((self.every as f64 * self.generation_share * ratio) as usize).max(1);
+        if count >= self.every {
+            return None;
+        }
+        let chosen = self.order.choose(seed, &scores[begin..end], count);
+        let mut kept: Vec<u32> = (0..begin as u32).collect();
+        kept.extend(chosen.iter().map(|&slot| slot + begin as u32));
+        kept.extend(end as u32..slots as u32);
+        Some(kept)
+    }
+}
+
+impl Pyramid {
+    /// Says, once, that no ratio retains the share that was asked for.
+    fn check(&mut self, call: &Call, rule: &Lengths, layers: usize, prompt: usize) {
+        let held: usize = rule.all(layers, prompt).iter().sum();
+        let held = held as f64 / (layers * prompt).max(1) as f64;
+        if let Some(retain) = self.options.retain
+            && (held - retain).abs() > 0.02
+            && !std::mem::replace(&mut self.told, true)
+        {
+            let message = format!(
+                "no ratio lets {layers} layers hold {retain} of {prompt} tokens; the nearest is {held:.3}. The first \
+                 layer always holds all: try curve=constant, clamp=true, or a smaller minimum or recent share"
+            );
+            call.log(Level::Warn, &message);
+        }
+    }
+
+    fn prefill(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Kept> {
+        let column = question.row(question.column, 0)?;
+        // A layer that reads another's cache holds tokens that have left the stream: scores are found by position.
+        let positions = question.head(0);
+        let scores: Vec<f32> = question
+            .stream
+            .iter()
+            .map(|position| {
+                let slot = positions.binary_search(position);
+                slot.map_or(f32::NEG_INFINITY, |slot| column[slot])
+            })
+            .collect();
+        let seed = call.random().wrapping_add(question.layer as u64);
+        let (layer, layers, prompt) = (question.layer, question.layers, question.prompt);
+        let rule = match self.rule {
+            Some((of, length, rule)) if (of, length) == (layers, prompt) => rule,
+            _ => {
+                let rule = self.options.lengths(layers, prompt);
+                self.check(call, &rule, layers, prompt);
+                rule
+            }
+        };
+        self.rule = Some((layers, prompt, rule));
+        let stream = self
+            .options
+            .prune(&rule, seed, layer, layers, prompt, &scores);
+        let seen = &mut self.seen;
+        seen.prompts += u64::from(layer == 0);
+        if seen.layers.len() < layers {
+            seen.layers.resize(layers, (0, 0));
+            seen.dropped.resize(layers, 0);
+        }
+        seen.layers[layer].0 += prompt as u64;
+        seen.layers[layer].1 += question.slots() as u64;
+        Ok(Kept {
+            slots: None,
+            stream,
+            next_check: self.next_check(question, question.slots()),
+        })
+    }
+
+    fn decode(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Kept> {
+        let scores = question.row(question.column, 0)?;
+        let generated = question
+            .head(0)
+            .partition_point(|&position| (position as usize) < question.prompt);
+        let seed = call.random().wrapping_add(question.layer as u64);
+        let tail = tail(self.options.recent, question.prompt);
+        let (layer, layers) = (question.layer, question.layers);
+        let kept = self
+            .options
+            .thin(seed, layer, layers, tail, generated, &scores);
+        let left = kept.as_ref().map_or(scores.len(), Vec::len);
+        if let Some(dropped) = self.seen.dropped.get_mut(layer) {
+            *dropped += (scores.len() - left) as u64;
+        }
+        Ok(Kept {
+            slots: kept.map(|list| vec![list]),
+            stream: None,
+            next_check: self.next_check(question, left.saturating_sub(tail)),
+        })
+    }
+
+    /// Asked again when `every` tokens have left the recent window, of which `before` slots lie outside.
+    fn next_check(&self, question: &KeepQuestion, before: usize) -> Option<u64> {
+        let tail = tail(self.options.recent, question.prompt);
+        Some((before + tail + self.options.every - 1) as u64)
+    }
+}
+
+impl KvKeep for Pyramid {
+    fn begin(&mut self, _: &mut Call, _: u64, prompt: usize) -> Result<KeepWants> {
+        Ok(KeepWants {
+            column: Some(ColumnSum {
+                window: tail(self.options.recent, prompt),
+                oldest: 1.0,
+                newest: self.options.weight,
+                heads: Heads::All,
+            }),
+            ..KeepWants::default()
+        })
+    }
+
+    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Kept>> {
+        if question.slots() == 0 {
+            return Ok(None);
+        }
+        match question.phase {
+            Phase::Prefill => self.prefill(call, question),
+            Phase::Decode => self.decode(call, question),
+        }
+        .map(Some)
+    }
+}
+
+impl Probe for Pyramid {
+    fn taps(&self) -> Vec<Tap> {
+        Vec::new()
+    }
+
+    fn see(&mut self, _: &mut Call, _: &Sight) -> Result<()> {
+        Ok(())
+    }
+
+    fn report(&mut self, _: &mut Call) -> Result<Option<Value>> {
+        let seen = &self.seen;
+        if seen.prompts == 0 {
+            return Ok(None);
+        }
+        let share = |(prompt, held): (u64, u64)| held as f64 / prompt.max(1) as f64;
+        let shares: Vec<f64> = seen.layers.iter().copied().map(share).collect();
+        let all = seen
+            .layers
+            .iter()
+            .fold((0, 0), |all, layer| (all.0 + layer.0, all.1 + layer.1));
+        let mean = |(_, held): &(u64, u64)| *held as f64 / seen.prompts as f64;
+        Ok(Some(json!({
+            "prompts": seen.prompts,
+            "retained": seen.layers.iter().map(mean).collect::<Vec<_>>(),
+            "retained_share": shares,
+            "mean_retained_share": share(all),
+            "dropped_in_generation": seen.dropped,
+        })))
+    }
+}
+
+export! {
+    Pyramid {
+        id: "org.brillm.kv-pyramid",
+        about: "Lets deeper layers see fewer tokens of the prompt (PyramidInfer).",
+        license: "MIT OR Apache-2.0",
+        schema: r#"{"type": "object", "additionalProperties": false, "properties": {
+            "recent": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.2,
+                "description": "last share of the prompt, which chooses and stays"},
+            "ratio": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.9,
+                "description": "share of the context that goes on after the last layers"},
+            "retain": {"type": "number", "exclusiveMinimum": 0, "maximum": 1,
+                "description": "mean share of the prompt that layers are to hold; finds the ratio by itself"},
+            "curve": {"enum": ["cosine", "linear", "constant"], "default": "cosine",
+                "description": "how ratios fall from 1 to ratio over the layers"},
+            "minimum": {"type": "integer", "minimum": 0, "maximum": 1000000, "default": 64,
+                "description": "context of the prompt below which nothing is pruned"},
+            "clamp": {"type": "boolean", "default": false,
+                "description": "prune down to the minimum, instead of not at all where the ratio leads below it"},
+            "interval": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1,
+                "description": "prune after every so many layers"},
+            "sinks": {"type": "integer", "minimum": 0, "maximum": 1000000, "default": 4,
+                "description": "first tokens that always go on"},
+            "weight": {"type": "number", "minimum": 0, "maximum": 1000, "default": 1.2,
+                "description": "weight of the newest query's attention; the oldest recent one's is 1"},
+            "every": {"type": "integer", "minimum": 1, "maximum": 1000000, "default": 16,
+                "description": "generated tokens that are thinned at once when they have left the window"},
+            "generation-ratio": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.1,
+                "description": "share that stays of them in the last layers"},
+            "generation-share": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.9,
+                "description": "share that stays of them in the first layers"},
+            "order": {"enum": ["attention", "reversed", "random", "recency"], "default": "attention",
+                "description": "by what tokens are chosen; all but attention are controls"}}}"#,
+        hooks: [KvKeep, Probe],
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! KVSharer (Yang, Cao, Chen, Qin, Zhao 2024, arXiv 2410.18517): layers read the keys and values of other layers,
+//! of those most unlike their own, as long as the model's output stays like itself. The search happens once, offline;
+//! at run time there is only a map from layer to layer.
+
+mod map;
+mod search;
+
+use std::path::Path;
+
+use brillm_plugin::{
+    Amount, Answer, Call, Distance, Error, KvPlan, Level, PlanQuestion, Plugin, Probe, Result,
+    Sight, Storage, Tap, Trial, export,
+};
+use serde_json::Value;
+
+use map::Map;
+use search::{Pair, rank};
+
+/// In which order pairs of layers are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Order {
+    Dissimilar,
+    Similar,
+    Random,
+}
+
+/// The host's distances, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Measure {
+    MeanOfNorms,
+    Flattened,
+    Cosine,
+    Normalised,
+}
+
+impl From<Measure> for Distance {
+    fn from(measure: Measure) -> Self {
+        match measure {
+            Measure::MeanOfNorms => Self::MeanOfNorms,
+            Measure::Flattened => Self::Flattened,
+            Measure::Cosine => Self::Cosine,
+            Measure::Normalised => Self::Normalised,
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    map: Option<String>,
+    source: Option<Value>,
+    target: Amount,
+    threshold: f64,
+    order: Order,
+    distance: Measure,
+    exact: bool,
+}
+
+struct Share {
+    options: Options,
+    given: Option<Vec<u32>>,
+    used: Option<Map>,
+}
+
+impl Plugin for Share {
+    type Options = Options;
+
+    fn create(options: Options) -> Result<Self> {
+        let given = options.source.as_ref().map(map::parse).transpose()?;
+        if given.is_some() && options.map.is_some() {
+            return Err(Error::option(
+                "give either source or map: both say which layers share",
+            ));
+        }
+        Ok(Self {
+            options,
+            given,
+            used: None,
+        })
+    }
+}
+
+impl Share {
+    fn search(&self, call: &mut Call, question: &PlanQuestion, mut trial: Trial) -> Result<Map> {
+        let Options {
+            threshold,
+            order,
+            distance,
+            ..
+        } = self.options;
+        let layers = question.layers;
+        let (keys, values) = trial.distances(distance.into())?;
+        let alike = |a: usize, b: usize| {
+            question.kv_heads.get(a) == question.kv_heads.get(b)
+                && question.head_width.get(a) == question.head_width.get(b)
+        };
+        let mut pairs: Vec<Pair> = Vec::new();
+        for layer in 1..layers {
+            for source in (0..layer).filter(|&source| alike(layer, source)) {
+                let at = layer * layers + source;
+                pairs.push(Pair {
+                    layer,
+                    source,
+                    distance: (keys[at] + values[at]) / 2.0,
+                });
+            }
+        }
+        if let Some(pair) = pairs.iter().find(|pair| !pair.distance.is_finite()) {
+            return Err(Error::new(format!(
+                "the distance of layers {} and {} is {}",
+                pair.layer, pair.source, pair.distance
+            )));
+        }
+        rank(&mut pairs, order, call.random());
+        let target = self.options.target.of(layers).min(layers.saturating_sub(1));
+        let found = search::search(&pairs, layers, target, threshold, &mut |source| {
+            if call.cancelled() {
+                return Err(Error::cancelled());
+            }
+            trial.similarity(source)
+        })?;
+        Ok(Map {
+            technique: Map::TECHNIQUE.into(),
+            kv_heads: question.kv_heads.to_vec(),
+            head_width: question.head_width.to_vec(),
+            order,
+            distance,
+            threshold,
+            target,
+            achieved: found.accepted.len(),
+            tried: found.tried,
+            pairs: pairs.len(),
+            accepted: found.accepted,
+            source: found.source,
+        })
+    }
+
+    /// The map of the file, or of a search that makes the file; `None` where there is neither file nor text.
+    fn find(&self, call: &mut Call, question: &PlanQuestion, trial: Option<Trial>) -> Result<Map> {
+        let path = self.options.map.as_ref().map(Path::new);
+        if let Some(path) = path.filter(|path| path.exists()) {
+            return Map::open(path, question.kv_heads, question.head_width);
+        }
+        let Some(trial) = trial else {
+            return Err(Error::new(
+                "there is no text to try the model on: give the run calibration text, a map that was made before \
+                 (map=FILE), or the map itself (source=0-0-2…)",
+            ));
+        };
+        let map = self.search(call, question, trial)?;
+        let shortfall = format!(
+            "{} of {} layers share: {} maps tried of {} pairs, none other was above the threshold of {}",
+            map.achieved, map.target, map.tried, map.pairs, map.threshold
+        );
+        match (map.achieved < map.target, self.options.exact) {
+            (true, true) => return Err(Error::new(shortfall)),
+            (true, false) => call.log(Level::Warn, &shortfall),
+            (false, _) => {}
+        }
+        if let Some(path) = path {
+            map.save(path)?;
+        }
+        Ok(map)
+    }
+}
+
+impl KvPlan for Share {
+    const TRIAL: bool = true;
+
+    fn plan(
+        &mut self,
+        call: &mut Call,
+        question: &PlanQuestion,
+        trial: Option<Trial>,
+        storage: Storage,
+    ) -> Result<Answer> {
+        let source = match &self.given {
+            Some(source) => {
+                map::check(source, question.kv_heads, question.head_width)?;
+                source.clone()
+            }
+            // One search serves the run: sessions after the first use its map.
+            None => match &self.used {
+                Some(map) if map.source.len() == question.layers => map.source.clone(),
+                _ => {
+                    let map = self.find(call, question, trial)?;
+                    self.used.insert(map).source.clone()
+                }
+            },
+        };
+        storage.source.copy_from_slice(&source);
+        Ok(Answer::Given)
+    }
+}
+
+impl Probe for Share {
+    fn taps(&self) -> Vec<Tap> {
+        Vec::new()
+    }
+
+    fn see(&mut self, _: &mut Call, _: &Sight) -> Result<()> {
+        Ok(())
+    }
+
+    fn report(&mut self, _: &mut Call) -> Result<Option<Value>> {
+        Ok(match (&self.given, &self.used) {
+            (Some(source), _) => Some(serde_json::json!({ "source": source })),
+            (None, Some(map)) => Some(serde_json::to_value(map)?),
+            (None, None) => None,
+        })
+    }
+}
+
+export! {
+    Share {
+        id: "org.brillm.kv-share",
+        about: "Lets layers read the keys and values of layers unlike them (KVSharer).",
+        license: "MIT OR Apache-2.0",
+        schema: r#"{"type": "object", "additionalProperties": false, "properties": {
+            "map": {"type": "string",
+                "description": "file of a map: read where it exists, else written after the search"},
+            "source": {
+                "description": "the map itself, whose cache each layer reads: 0-0-2-3 or [0,0,2,3]"},
+            "target": {"type": "number", "minimum": 0, "default": 0.25,
+                "description": "layers that are to share: below 1 a share of them, else how many"},
+            "threshold": {"type": "number", "minimum": -1, "maximum": 1, "default": 0.5,
+                "description": "a map is taken when the final hidden states' cosine is above this"},
+            "order": {"enum": ["dissimilar", "similar", "random"], "default": "dissimilar",
+                "description": "which pairs are tried first; all but dissimilar are controls"},
+            "distance": {"enum": ["mean-of-norms", "flattened", "cosine", "normalised"], "default": "mean-of-norms",
+                "description": "how unlike two layers are"},
+            "exact": {"type": "boolean", "default": false,
+                "description": "an error where fewer layers than the target can share"}}}"#,
+        hooks: [KvPlan, Probe],
+    }
+}

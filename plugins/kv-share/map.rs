@@ -1,0 +1,182 @@
+//! The map of a model's layers, as a file and as an option.
+
+use std::path::Path;
+
+use brillm_plugin::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::search::Accepted;
+use crate::{Measure, Order};
+
+/// What a search found, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Map {
+    pub technique: String,
+    /// Whose cache each layer reads. `[L]`
+    pub source: Vec<u32>,
+    /// Layers that share.
+    pub achieved: usize,
+    /// Layers that were to share.
+    pub target: usize,
+    pub threshold: f64,
+    pub order: Order,
+    pub distance: Measure,
+    /// Maps that the model was run under.
+    pub tried: usize,
+    /// Pairs of layers there were.
+    pub pairs: usize,
+    pub accepted: Vec<Accepted>,
+    /// The model's key-value heads and their widths, by which it is known again. `[L]`
+    pub kv_heads: Vec<u32>,
+    pub head_width: Vec<u32>,
+}
+
+/// Whether a map fits a model: each layer reads itself, or an owner before it with heads of the same shape.
+pub(crate) fn check(source: &[u32], kv_heads: &[u32], head_width: &[u32]) -> Result<()> {
+    let fault = |what: String| Err(Error::option(what));
+    if source.len() != kv_heads.len() {
+        return fault(format!(
+            "the map has {} layers, the model {}",
+            source.len(),
+            kv_heads.len()
+        ));
+    }
+    for (layer, &from) in source.iter().enumerate() {
+        let from = from as usize;
+        if from > layer || source[from] as usize != from {
+            return fault(format!(
+                "layer {layer} cannot read layer {from}: a source lies before its reader and owns its cache"
+            ));
+        }
+        if kv_heads[from] != kv_heads[layer] || head_width[from] != head_width[layer] {
+            return fault(format!(
+                "layer {layer} cannot read layer {from}, whose heads have another shape"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the option: numbers joined by hyphens, a list, or one number.
+pub(crate) fn parse(value: &Value) -> Result<Vec<u32>> {
+    let read = match value {
+        Value::String(text) => text
+            .split('-')
+            .map(|part| part.trim().parse().ok())
+            .collect(),
+        Value::Array(list) => list
+            .iter()
+            .map(|layer| layer.as_u64().and_then(|layer| u32::try_from(layer).ok()))
+            .collect(),
+        Value::Number(number) => number
+            .as_u64()
+            .and_then(|layer| u32::try_from(layer).ok())
+            .map(|layer| vec![layer]),
+        _ => None,
+    };
+    read.ok_or_else(|| {
+        Error::option(format!(
+            "{value} is no map: give the layers as 0-0-2-3 or as [0,0,2,3]"
+        ))
+    })
+}
+
+impl Map {
+    pub const TECHNIQUE: &'static str = "kv-share";
+
+    /// Reads a map and checks that it is one of this model.
+    pub fn open(path: &Path, kv_heads: &[u32], head_width: &[u32]) -> Result<Self> {
+        let place =
+            |error: &dyn std::fmt::Display| Error::new(format!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| place(&error))?;
+        let map: Self = serde_json::from_str(&text).map_err(|error| place(&error))?;
+        if map.technique != Self::TECHNIQUE {
+            return Err(place(&format!("it is a map of {}", map.technique)));
+        }
+        if map.kv_heads != kv_heads || map.head_width != head_width {
+            return Err(place(
+                &"it was made for a model of another shape; remove it to search anew",
+            ));
+        }
+        check(&map.source, kv_heads, head_width).map_err(|error| place(&error))?;
+        Ok(map)
+    }
+
+    /// Writes the map whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let place = |error: std::io::Error| Error::new(format!("{}: {error}", path.display()));
+        let partial = path.with_extension("partial");
+        let text = serde_json::to_string_pretty(self)?;
+        std::fs::write(&partial, format!("{text}\n")).map_err(place)?;
+        std::fs::rename(&partial, path).map_err(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn maps_are_read_from_options() {
+        for (value, expected) in [
+            (json!("0-0-2-10"), Some(vec![0, 0, 2, 10])),
+            (json!([0, 0, 2]), Some(vec![0, 0, 2])),
+            (json!(0), Some(vec![0])),
+            (json!("0--1"), None),
+            (json!("a"), None),
+            (json!([0, -1]), None),
+            (json!(true), None),
+        ] {
+            assert_eq!(parse(&value).ok(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn only_maps_to_owners_before_a_layer_fit() {
+        let (heads, width) = ([2, 2, 2, 4], [8; 4]);
+        for (source, fits) in [
+            (&[0, 1, 2, 3][..], true),
+            (&[0, 0, 0, 3], true),
+            (&[0, 0, 1, 3], false),
+            (&[1, 1, 2, 3], false),
+            (&[0, 1, 2, 2], false),
+            (&[0, 1, 2], false),
+        ] {
+            assert_eq!(check(source, &heads, &width).is_ok(), fits, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn files_are_of_one_model() {
+        let map = Map {
+            technique: Map::TECHNIQUE.into(),
+            source: vec![0, 0],
+            achieved: 1,
+            target: 1,
+            threshold: 0.5,
+            order: Order::Dissimilar,
+            distance: Measure::MeanOfNorms,
+            tried: 1,
+            pairs: 1,
+            accepted: vec![Accepted {
+                layer: 1,
+                source: 0,
+                rank: 0,
+                distance: 2.5,
+                similarity: 0.75,
+            }],
+            kv_heads: vec![4, 4],
+            head_width: vec![8, 8],
+        };
+        let path = std::env::temp_dir().join(format!("kv-share-{}.json", std::process::id()));
+        map.save(&path).unwrap();
+        assert_eq!(Map::open(&path, &[4, 4], &[8, 8]).unwrap(), map);
+        let error = Map::open(&path, &[4, 4, 4], &[8; 3]).unwrap_err();
+        assert!(error.to_string().contains("another shape"), "{error}");
+        std::fs::write(&path, "{").unwrap();
+        assert!(Map::open(&path, &[4, 4], &[8, 8]).is_err());
+        std::fs::remove_file(&path).unwrap();
+    }
+}

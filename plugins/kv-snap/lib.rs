@@ -1,0 +1,149 @@
+//! SnapKV (Li et al. 2024, arXiv 2404.14469): after the prompt, each key-value head keeps the tokens that the prompt's
+//! last queries paid attention to, smoothed over their neighbours, and the window of these queries itself. Asked
+//! once a prompt; what is generated all stays.
+
+use brillm_plugin::{
+    Amount, Call, ColumnSum, Error, Heads, KeepQuestion, KeepWants, Kept, KvKeep, Phase, Plugin,
+    Preference, Result, export,
+};
+
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Pooling {
+    Average,
+    Maximum,
+}
+
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Reduction {
+    Mean,
+    Maximum,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    budget: Amount,
+    window: usize,
+    kernel: usize,
+    pooling: Pooling,
+    heads: Reduction,
+    order: Preference,
+}
+
+struct Snap(Options);
+
+impl Plugin for Snap {
+    type Options = Options;
+
+    fn create(options: Options) -> Result<Self> {
+        if options.kernel % 2 == 0 {
+            return Err(Error::option("kernel must be odd: it has a middle"));
+        }
+        if options.budget.0 >= 1.0 && options.budget.0 as usize <= options.window {
+            return Err(Error::option(format!(
+                "a budget of {} tokens leaves nothing beside the window of {}",
+                options.budget.0, options.window
+            )));
+        }
+        Ok(Self(options))
+    }
+}
+
+/// Each score with its neighbours, `kernel` in all; what lies beyond the ends counts as 0.
+fn pool(scores: &[f32], kernel: usize, pooling: Pooling) -> Vec<f32> {
+    let reach = kernel / 2;
+    (0..scores.len())
+        .map(|at| {
+            let near = &scores[at.saturating_sub(reach)..(at + reach + 1).min(scores.len())];
+            match pooling {
+                Pooling::Average => near.iter().sum::<f32>() / kernel as f32,
+                Pooling::Maximum => near.iter().fold(f32::NEG_INFINITY, |most, &x| most.max(x)),
+            }
+        })
+        .collect()
+}
+
+impl KvKeep for Snap {
+    fn begin(&mut self, _: &mut Call, _: u64, _: usize) -> Result<KeepWants> {
+        Ok(KeepWants {
+            column: Some(ColumnSum {
+                window: self.0.window,
+                oldest: 1.0,
+                newest: 1.0,
+                heads: match self.0.heads {
+                    Reduction::Mean => Heads::GroupMean,
+                    Reduction::Maximum => Heads::GroupMaximum,
+                },
+            }),
+            ..KeepWants::default()
+        })
+    }
+
+    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Kept>> {
+        let options = &self.0;
+        let slots = question.slots();
+        let budget = options.budget.of(question.prompt).max(options.window);
+        if question.phase == Phase::Decode || slots <= budget {
+            return Ok(None);
+        }
+        let older = slots - options.window;
+        let seed = call.random();
+        let lists = (0..question.heads.max(1)).map(|head| {
+            let scores = question.row(question.column, head)?;
+            let scores = pool(&scores[..older], options.kernel, options.pooling);
+            let place = (question.layer * question.heads + head) as u64;
+            let seed = seed.wrapping_add(place);
+            let count = budget - options.window;
+            let mut kept = options.order.choose(seed, &scores, count);
+            kept.extend(older as u32..slots as u32);
+            Ok(kept)
+        });
+        Ok(Some(Kept {
+            slots: Some(lists.collect::<Result<_>>()?),
+            ..Kept::default()
+        }))
+    }
+}
+
+export! {
+    Snap {
+        id: "org.brillm.kv-snap",
+        about: "Keeps what the prompt's last queries attend to, chosen once for each head (SnapKV).",
+        license: "MIT OR Apache-2.0",
+        schema: r#"{"type": "object", "additionalProperties": false, "properties": {
+            "budget": {"type": "number", "exclusiveMinimum": 0, "default": 0.5,
+                "description": "tokens of the prompt that stay, the window included: below 1 a share of it, else tokens"},
+            "window": {"type": "integer", "minimum": 1, "maximum": 1000000, "default": 32,
+                "description": "last tokens of the prompt, which choose and stay"},
+            "kernel": {"type": "integer", "minimum": 1, "maximum": 1001, "default": 5,
+                "description": "neighbours over which scores are pooled; odd, 1 for none"},
+            "pooling": {"enum": ["average", "maximum"], "default": "average", "description": "how"},
+            "heads": {"enum": ["mean", "maximum"], "default": "mean",
+                "description": "how the query heads of a key-value head vote"},
+            "order": {"enum": ["attention", "reversed", "random", "recency"], "default": "attention",
+                "description": "by what tokens are chosen; all but attention are controls"}}}"#,
+        hooks: [KvKeep],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_are_pooled_with_their_neighbours() {
+        let scores = [0.0, 3.0, 0.0, 0.0, 6.0];
+        assert_eq!(
+            pool(&scores, 3, Pooling::Average),
+            [1.0, 1.0, 1.0, 2.0, 2.0]
+        );
+        assert_eq!(
+            pool(&scores, 3, Pooling::Maximum),
+            [3.0, 3.0, 3.0, 6.0, 6.0]
+        );
+        assert_eq!(pool(&scores, 1, Pooling::Maximum), scores);
+        assert!(pool(&[], 5, Pooling::Average).is_empty());
+    }
+}

@@ -1,0 +1,114 @@
+//! Weighted masking by tag (Yang, Zhang, Zhao, "Learning Better Masking for Better Language Model Pre-training", ACL
+//! 2023: POS-tagging weighted masking): kinds of words that the model still predicts badly are hidden more often.
+
+mod scores;
+
+use brillm_plugin::{
+    Answer, Call, Error, Mask, MaskMoment, MaskOutcome, MaskTokens, Plugin, Result, Schedule,
+    export,
+};
+
+use scores::Scores;
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    tags: usize,
+    memory: f64,
+    corrected: bool,
+    weigh: bool,
+    schedule: Option<Schedule>,
+    ratio: f64,
+}
+
+struct Weighted {
+    options: Options,
+    scores: Scores,
+}
+
+impl Plugin for Weighted {
+    type Options = Options;
+
+    fn create(options: Options) -> Result<Self> {
+        let scores = Scores::new(options.tags, options.memory, options.corrected);
+        Ok(Self { options, scores })
+    }
+}
+
+impl Weighted {
+    fn untagged(&self) -> Error {
+        Error::new("the run gives no tags: name a file of tags, or deciles, in the recipe")
+    }
+}
+
+impl Mask for Weighted {
+    fn ratio(&mut self, _: &mut Call, moment: &MaskMoment) -> Result<Option<f64>> {
+        // The curve's last ratio may be 0; one that hides next to nothing still teaches something.
+        Ok(self.options.schedule.map(|schedule| {
+            schedule
+                .ratio(self.options.ratio, moment.step, moment.steps)
+                .clamp(0.01, 1.0)
+        }))
+    }
+
+    fn weigh(&mut self, _: &mut Call, tokens: &MaskTokens, weights: &mut [f32]) -> Result<Answer> {
+        if !self.options.weigh || weights.is_empty() {
+            return Ok(Answer::Declined);
+        }
+        if tokens.tags.len() != weights.len() {
+            return Err(self.untagged());
+        }
+        let of_tag = self.scores.weights();
+        for (weight, &tag) in weights.iter_mut().zip(tokens.tags) {
+            *weight = match tag {
+                // What has no tag is as hard as the mean of the tags.
+                MaskTokens::UNTAGGED => 0.5,
+                tag => *of_tag
+                    .get(tag as usize)
+                    .ok_or_else(|| self.scores.unknown(tag))? as f32,
+            };
+        }
+        Ok(Answer::Given)
+    }
+
+    fn learn(&mut self, _: &mut Call, outcome: &MaskOutcome) -> Result<()> {
+        if outcome.losses.is_empty() || !self.options.weigh {
+            return Ok(());
+        }
+        if outcome.tags.len() != outcome.losses.len() {
+            return Err(self.untagged());
+        }
+        self.scores.learn(outcome.tags, outcome.losses)
+    }
+
+    fn save(&mut self, _: &mut Call) -> Result<Vec<u8>> {
+        Ok(self.scores.save())
+    }
+
+    fn restore(&mut self, _: &mut Call, state: &[u8]) -> Result<()> {
+        self.scores.restore(state)
+    }
+}
+
+export! {
+    Weighted {
+        id: "org.brillm.mask-weighted",
+        about: "Hides more often what is still predicted badly, by tag (weighted masking).",
+        license: "MIT OR Apache-2.0",
+        schema: r#"{"type": "object", "additionalProperties": false, "properties": {
+            "tags": {"type": "integer", "minimum": 2, "maximum": 65536, "default": 17,
+                "description": "how many tags there are; 17 for universal parts of speech"},
+            "memory": {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": 0.999,
+                "description": "share of a tag's score that a step leaves"},
+            "corrected": {"type": "boolean", "default": false,
+                "description": "corrects the scores for their start at 0, so that rare tags do not look easy"},
+            "weigh": {"type": "boolean", "default": true,
+                "description": "false weighs all tokens alike: the control"},
+            "schedule": {"enum": ["fixed", "linear", "cosine", "reversed", "square-above", "square-below", "peak",
+                "valley", "warm-linear", "bend", "elliptical"],
+                "description": "a curve of ratios beside the weights, as mask-decay has them; without one the recipe's ratio holds"},
+            "ratio": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.15,
+                "description": "the base ratio of the curve"}}}"#,
+        hooks: [Mask],
+    }
+}
