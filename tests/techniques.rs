@@ -737,6 +737,7 @@ fn masks_are_scheduled_weighted_and_resumed() {
     std::fs::remove_dir_all(out("weighted").join("model")).unwrap();
     assert_eq!(train("weighted", &["--resume"], &weighted), whole);
     let untagged = masked_training("").display().to_string();
+    let _ = std::fs::remove_dir_all(out("untagged"));
     let end = out("untagged").display().to_string();
     let arguments = ["train", &untagged, "--out", &end, "--quiet"];
     assert!(failure(&arguments, &["mask-weighted"]).contains("the run gives no tags"));
