@@ -683,3 +683,62 @@ fn samplers_choose_as_they_say() {
         assert!(number(&line, "temperature") <= 1.0);
     }
 }
+
+/// A small corpus and a recipe that trains a bert on it, in a folder of their own.
+fn masked_training(tags: &str) -> PathBuf {
+    let folder = place("masks");
+    std::fs::create_dir_all(&folder).unwrap();
+    let words = ["sun", "moon", "star", "sky", "sea", "stone", "tree", "leaf"];
+    let (mut text, mut state, mut at) = (String::new(), 7u32, 0);
+    for _ in 0..6000 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        at = (at + if state >> 28 == 0 { 3 } else { 1 }) % words.len();
+        text.push_str(words[at]);
+        text.push(if state >> 27 == 5 { '\n' } else { ' ' });
+    }
+    std::fs::write(folder.join("text.txt"), text).unwrap();
+    let recipe = format!(
+        "name = \"masks\"\nkind = \"bert\"\n[data]\ntrain = [\"text.txt\"]\nvalidation-share = 0.4\ntokens = \"bpe\"\n\
+         vocabulary = 280\n[network]\nwidth = 16\nlayers = 2\nheads = 2\n{tags}\n[train]\nbatch = 4\nsteps = 12\n\
+         tokens = 1440\nrate = 5e-3\nwarmup = 5\nvalidate-every = 10\ncheckpoint-every = 10\n"
+    );
+    let path = folder.join(format!("recipe-{}.toml", tags.len()));
+    std::fs::write(&path, recipe).unwrap();
+    path
+}
+
+#[test]
+fn masks_are_scheduled_weighted_and_resumed() {
+    let recipe = masked_training("mask-tags = \"deciles\"");
+    let recipe = recipe.display().to_string();
+    let out = |name: &str| place("masks").join(name);
+    let train = |name: &str, more: &[&str], plugins: &[&str]| {
+        let out = out(name).display().to_string();
+        let mut arguments = vec!["train", &recipe, "--out", &out, "--quiet", "--json"];
+        arguments.extend(more);
+        number(&report(&arguments, plugins), "validation_perplexity")
+    };
+    let fresh = |name: &str, plugins: &[&str]| {
+        let _ = std::fs::remove_dir_all(out(name));
+        train(name, &[], plugins)
+    };
+    let plain = fresh("plain", &[]);
+    assert_eq!(fresh("fixed", &["mask-decay:schedule=fixed"]), plain);
+    let decayed = fresh("decayed", &["mask-decay"]);
+    assert_ne!(decayed, plain);
+    // Without weights, the curve is the same curve.
+    let alike = fresh("alike", &["mask-weighted:weigh=false,schedule=cosine"]);
+    assert_eq!(alike, decayed);
+    let weighted = ["mask-weighted:tags=10,schedule=cosine,memory=0.9"];
+    let whole = fresh("weighted", &weighted);
+    assert_ne!(whole, decayed);
+    // Its scores are in the checkpoint: a run that goes on ends where one without a pause ends.
+    std::fs::remove_file(out("weighted").join("step-000000030.checkpoint")).unwrap();
+    std::fs::remove_dir_all(out("weighted").join("model")).unwrap();
+    assert_eq!(train("weighted", &["--resume"], &weighted), whole);
+    let untagged = masked_training("").display().to_string();
+    let _ = std::fs::remove_dir_all(out("untagged"));
+    let end = out("untagged").display().to_string();
+    let arguments = ["train", &untagged, "--out", &end, "--quiet"];
+    assert!(failure(&arguments, &["mask-weighted"]).contains("the run gives no tags"));
+}

@@ -53,6 +53,7 @@
 mod cache;
 mod call;
 mod choice;
+mod codec;
 mod corpus;
 #[doc(hidden)]
 pub mod door;
@@ -67,11 +68,12 @@ mod schedule;
 mod view;
 
 pub use cache::{
-    Axis, CodecPlan, CodecQuestion, ColumnSum, Distance, Heads, KeepQuestion, KeepWants, Kept,
-    KvCodec, KvKeep, KvPlan, Phase, PlanQuestion, Side, Storage, Trial,
+    ColumnSum, Distance, Heads, KeepQuestion, KeepWants, Kept, KvKeep, KvPlan, Phase, PlanQuestion,
+    Storage, Trial,
 };
 pub use call::{Answer, Call, Level};
 pub use choice::{Canvas, Direction, Order, Place, Prompt, Sample, Setting, Step};
+pub use codec::{Axis, CodecPlan, CodecQuestion, KvCodec, Side};
 pub use corpus::{Corpus, Records, Reference};
 pub use error::{Error, Result};
 pub use graph::{Edge, Fan, Hop, Path, Shader, Signal, Start};
