@@ -954,7 +954,8 @@ fn what_is_wrong_with_a_folder_is_named() {
     let config = |key: &'static str, value: Value| {
         move |folder: &Path| edit(&folder.join("config.json"), key, value)
     };
-    let cases: Vec<(Box<dyn FnOnce(&Path)>, &str)> = vec![
+    type Damage = Box<dyn FnOnce(&Path)>;
+    let cases: Vec<(Damage, &str)> = vec![
         (Box::new(config("model_type", "mamba".into())), "mamba"),
         (Box::new(config("num_hidden_layers", 6.into())), "layers.5"),
         (

@@ -45,7 +45,7 @@ impl Arguments {
             Asking::new(&hooks, 0),
         )?;
         #[cfg(feature = "gpu")]
-        if let Some(device) = self.prompt.backend.put(&model, &hooks)? {
+        if let Some(device) = self.prompt.backend.put(model, &hooks)? {
             // The device chooses; what is shown beside each choice is the processor's.
             let forced = self.prompt.backend.choice().is_forced();
             session.use_device(device, self.prompt.tokens.clamp(1, 32), forced)?;

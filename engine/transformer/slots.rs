@@ -179,6 +179,9 @@ fn turn(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     turned
 }
 
+/// A page's keys `[H · width, slots]` and values `[slots, H · width]`.
+pub(super) type Pairs<'a> = (Cow<'a, [f32]>, Cow<'a, [f32]>);
+
 /// What a query may see: those at or before its position, and not further back than a window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sight {
@@ -190,7 +193,7 @@ pub(super) struct Sight {
 impl Sight {
     fn sees(self, position: u32) -> bool {
         position <= self.position
-            && (self.window == 0 || (self.position - position) as usize <= self.window - 1)
+            && (self.window == 0 || ((self.position - position) as usize) < self.window)
     }
 }
 
@@ -394,7 +397,7 @@ impl Slots {
     }
 
     /// All pages' keys and values, unpacked where they are packed.
-    pub(super) fn read(&self) -> Vec<(Cow<'_, [f32]>, Cow<'_, [f32]>)> {
+    pub(super) fn read(&self) -> Vec<Pairs<'_>> {
         self.pages
             .iter()
             .map(|page| {
@@ -430,7 +433,7 @@ impl Slots {
     /// keys and values are never copied for them. O(slots · H · width).
     pub(super) fn attend(
         &self,
-        read: &[(Cow<'_, [f32]>, Cow<'_, [f32]>)],
+        read: &[Pairs<'_>],
         queries: &[f32],
         scale: f32,
         sight: Sight,
