@@ -726,7 +726,7 @@ fn files_that_cannot_be_read_name_what_and_where() {
         ),
         (&["inspect", &missing], ["missing.bril", "check the path"]),
         (&["train", &missing], ["missing.bril", "check the path"]),
-        (&["generate", "a", "--model", here], [here, "not a file"]),
+        (&["generate", "a", "--model", here], [here, "config.json"]),
         (&["plot", here], [here, "log"]),
         (&["eval", &missing], ["missing.bril", "check the path"]),
     ] {

@@ -286,13 +286,17 @@ impl hook::Codec for Formats {
 fn formats_shrink_the_cache_and_bound_the_error() {
     let model = stories();
     let prompt = text(&model, 240);
-    let plain = session(&model, &Hooks::default(), &prompt).unwrap();
+    let next = text(&model, 241)[240];
+    let mut plain = session(&model, &Hooks::default(), &prompt).unwrap();
+    plain.force(next).unwrap();
     let mut last = (plain.report().live_bytes, f32::INFINITY);
     let mut errors = Vec::new();
     for bits in [8, 4, 2] {
         let mut hooks = Hooks::default();
         hooks.codec = Some(Arc::new(Formats(bits)));
-        let coded = session(&model, &hooks, &prompt).unwrap();
+        let mut coded = session(&model, &hooks, &prompt).unwrap();
+        // The prompt sees itself as it is; what follows sees what the cache holds.
+        coded.force(next).unwrap();
         let error = coded
             .scores()
             .iter()
