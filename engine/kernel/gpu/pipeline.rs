@@ -66,7 +66,7 @@ impl Device {
     /// A kernel, compiled for these constants; compiled once.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] when the driver cannot compile it.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the driver cannot compile it.
     pub fn pipeline(&self, kernel: &Kernel, constants: &[(&str, u32)]) -> Result<Arc<Pipeline>> {
         let mut key = format!("{}.{}", kernel.name, kernel.entry);
         for (name, value) in constants {
