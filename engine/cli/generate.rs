@@ -213,7 +213,7 @@ impl Arguments {
         let begun = Instant::now();
         let sampling = self.prompt.sampling(0.0);
         let (text, filled) =
-            super::prompt::fill(model, &ids, self.prompt.tokens, &sampling, hooks)?;
+            crate::run::fill_text(model, &ids, self.prompt.tokens, &sampling, hooks)?;
         let new: Vec<u32> = filled.iter().map(|filled| filled.token).collect();
         let whole = model.tokenizer().decode(&text);
         if !self.prompt.json {

@@ -166,6 +166,25 @@ fn open_model(path: Option<&Path>) -> Result<Model> {
     }
 }
 
+/// Largest model whose checksum is formed on the way.
+const FINGERPRINTED: u64 = 4 << 30;
+
+/// The checksum of the model at `path`, or of the one in the program; none of a model of more than 4 GiB.
+fn fingerprint(path: Option<&Path>) -> Result<Option<String>> {
+    let Some(path) = path else {
+        return Ok(ENGLISH
+            .get()
+            .map(|bytes| crate::run::fingerprint_of_bytes(bytes)));
+    };
+    let large = path
+        .metadata()
+        .is_ok_and(|data| data.is_file() && data.len() > FINGERPRINTED);
+    match large {
+        true => Ok(None),
+        false => crate::run::fingerprint(path).map(Some),
+    }
+}
+
 /// Says what the user should know, on standard error.
 fn warn(text: &str) {
     eprintln!("brillm: {text}");

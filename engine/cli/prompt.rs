@@ -128,32 +128,3 @@ impl PromptArguments {
             .start_signal(self.start.clone())
     }
 }
-
-/// Fills the masks of a text of ids; without a mask, `tokens` of them (or as many as fit) are put at the end.
-/// The text, and what was filled in, in the order of filling.
-#[cfg(feature = "transformer")]
-pub(super) fn fill(
-    model: &crate::transformer::Transformer,
-    ids: &[u32],
-    tokens: usize,
-    sampling: &Sampling,
-    hooks: &crate::hook::Hooks,
-) -> Result<(Vec<u32>, Vec<crate::transformer::Filled>)> {
-    use crate::transformer::{fill, mask_of};
-    let mask = mask_of(model)?;
-    let network = model
-        .network()
-        .ok_or_else(|| Error::new(ErrorKind::Unsupported, "only a bert fills in masks"))?;
-    let mut text = ids.to_vec();
-    let after = model.tokenizer().frame().1;
-    if !text.contains(&mask) {
-        let room = model
-            .configuration()
-            .context
-            .saturating_sub(text.len() + after.len());
-        text.extend(std::iter::repeat_n(mask, tokens.min(room)));
-    }
-    text.extend(&after);
-    let filled = fill(network, &mut text, mask, sampling, hooks.order.as_ref())?;
-    Ok((text, filled))
-}

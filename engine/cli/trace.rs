@@ -1,202 +1,189 @@
-//! `brillm trace`: every step of a generation with its candidates.
+//! `brillm trace`: every step of a generation with its candidates, as text, as a document, as a picture.
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::prompt::PromptArguments;
-use crate::Result;
-use crate::graph::NodeId;
-use crate::model::Model;
-use crate::path::{Asking, Session};
 use crate::run::Engine;
-use crate::text::Tokenizer;
+use crate::run::trace::{EdgeKind, Step, Theme, Trace, TraceFormat, TraceRequest, Tracing};
+use crate::{Error, ErrorKind, Result};
 
-/// Candidates shown for each step without --all.
-const SHOWN: usize = 24;
+/// Candidates listed for each step.
+const LISTED: usize = 24;
 
-/// Shows each step of a path: the candidates, their energies and probabilities.
+/// Candidates of each step that are printed.
+const PRINTED: usize = 8;
+
+/// Shows each step of a path: the candidates, their energies and probabilities, and what pushed them.
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
     /// Every candidate of each step, not only the likeliest.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "open")]
     all: bool,
+    /// Does not end at the model's end token.
+    #[arg(long, conflicts_with = "open")]
+    ignore_end: bool,
+    /// Shows a trace that was exported as .json or .svg, in place of a new one.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_ids"])]
+    open: Option<PathBuf>,
+    /// Writes the trace; the ending chooses the format: .json, .svg, .dot, .graphml, .gexf or .csv. May be given
+    /// several times.
+    #[arg(long, value_name = "FILE")]
+    export: Vec<PathBuf>,
+    /// Colours of an exported picture: light or dark.
+    #[arg(long, value_name = "THEME", default_value = "light")]
+    theme: Theme,
 }
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        let (engine, ids) = self.prompt.open()?;
-        match engine {
-            Engine::Graph(model) => self.graph(&model, ids),
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => self.transformer(&model, ids),
-        }
-    }
-
-    fn graph(&self, model: &Model, ids: Vec<u32>) -> Result<()> {
-        let mechanism = model.mechanism().clone();
-        let hooks = super::plugins::hooks()?;
-        let mut session = Session::begin_asking(
-            mechanism.clone(),
-            &ids,
-            &self.prompt.start,
-            self.prompt.sampling(0.0),
-            Asking::new(&hooks, 0),
-        )?;
-        #[cfg(feature = "gpu")]
-        if let Some(device) = self.prompt.backend.put(model, &hooks)? {
-            // The device chooses; what is shown beside each choice is the processor's.
-            let forced = self.prompt.backend.choice().is_forced();
-            session.use_device(device, self.prompt.tokens.clamp(1, 32), forced)?;
-        }
-        let (mut path, mut steps) = (ids.clone(), Vec::new());
-        for _ in 0..self.prompt.tokens {
-            let source = session.flow().node;
-            let (energies, scores) = session.look()?;
-            let energies = energies.to_vec();
-            let mut probabilities = scores.to_vec();
-            crate::kernel::softmax::softmax(&mut probabilities);
-            let Some(chosen) = session.step()? else { break };
-            path.push(chosen);
-            let fan = mechanism.graph().fan(NodeId(source));
-            let order: Vec<u32> = (0..probabilities.len() as u32)
-                .filter(|&id| id != source || mechanism.profile().self_loops)
-                .collect();
-            let own =
-                |id: u32| Value::Bool(fan.position(id).is_some_and(|place| fan.slots[place] > 0));
-            steps.push(self.step(
-                model.tokenizer(),
-                (source, chosen),
-                order,
-                &energies,
-                &probabilities,
-                &own,
-            )?);
-        }
-        if self.prompt.json {
-            return super::say_json(&json!({
-                "model": model.metadata().name,
-                "profile": model.metadata().profile.name,
-                "seed": self.prompt.seed,
-                "path": path,
-                "steps": steps,
-            }));
-        }
-        Ok(())
-    }
-
-    /// One step with its candidates, the likeliest first; said at once where no JSON is wanted.
-    fn step(
-        &self,
-        tokenizer: &Tokenizer,
-        (source, chosen): (u32, u32),
-        mut order: Vec<u32>,
-        energies: &[f32],
-        probabilities: &[f32],
-        own: &dyn Fn(u32) -> Value,
-    ) -> Result<Value> {
-        let likelier = |&a: &u32, &b: &u32| {
-            probabilities[b as usize]
-                .total_cmp(&probabilities[a as usize])
-                .then(a.cmp(&b))
-        };
-        order.sort_unstable_by(likelier);
-        if !self.all {
-            order.truncate(SHOWN);
-        }
-        let name = |id: u32| tokenizer.vocabulary().display(id);
-        if !self.prompt.json {
-            super::say(format!("{} → {}", name(source), name(chosen)))?;
-            let shown = if self.all { usize::MAX } else { 8 };
-            for &id in order.iter().take(shown) {
-                super::say(format!(
-                    "    {:6.2} %  energy {:8.4}  {} {}",
-                    100.0 * probabilities[id as usize],
-                    energies[id as usize],
-                    match own(id) {
-                        Value::Bool(true) => "own   ",
-                        Value::Bool(false) => "shared",
-                        _ => "",
-                    },
-                    name(id)
-                ))?;
-            }
-        }
-        let candidates: Vec<Value> = order
+        let formats = self
+            .export
             .iter()
-            .map(|&id| {
-                json!({
-                    "id": id,
-                    "text": name(id),
-                    "energy": energies[id as usize],
-                    "probability": probabilities[id as usize],
-                    "own": own(id),
-                })
-            })
-            .collect();
-        Ok(json!({"source": source, "chosen": chosen, "candidates": candidates}))
+            .map(|path| format_of(path))
+            .collect::<Result<Vec<_>>>()?;
+        let printed = if self.all { usize::MAX } else { PRINTED };
+        let trace = match &self.open {
+            Some(path) => {
+                let trace = Trace::open(path)?;
+                if !self.prompt.json {
+                    for step in &trace.steps {
+                        say(&trace, step, printed)?;
+                    }
+                }
+                trace
+            }
+            None => self.trace(printed)?,
+        };
+        for (path, format) in self.export.iter().zip(formats) {
+            let text = trace.export(format, self.theme)?;
+            std::fs::write(path, text).map_err(|error| Error::io(error, path.display()))?;
+        }
+        match self.prompt.json {
+            true => super::say_json(&trace),
+            false => Ok(()),
+        }
     }
 
-    /// The same on a transformer: energies are its scores, and no candidate has an edge.
-    #[cfg(feature = "transformer")]
-    fn transformer(&self, model: &crate::transformer::Transformer, ids: Vec<u32>) -> Result<()> {
-        use crate::path::Walk;
-        use crate::transformer::Architecture;
+    fn trace(&self, printed: usize) -> Result<Trace> {
+        let (engine, ids) = self.prompt.open()?;
+        let seed = self.prompt.seed;
+        let request = TraceRequest::new(ids)
+            .tokens(self.prompt.tokens)
+            .candidates(if self.all { usize::MAX } else { LISTED })
+            .sampling(self.prompt.sampling(0.0))
+            .start_signal(self.prompt.start.clone())
+            .ignore_end(self.ignore_end);
         let hooks = super::plugins::hooks()?;
-        let (mut path, mut steps) = (ids.clone(), Vec::new());
-        let mut add = |source: u32, chosen: u32, scores: &[f32]| -> Result<()> {
-            let mut probabilities = scores.to_vec();
-            crate::kernel::softmax::softmax(&mut probabilities);
-            steps.push(self.step(
-                model.tokenizer(),
-                (source, chosen),
-                (0..scores.len() as u32).collect(),
-                scores,
-                &probabilities,
-                &|_| Value::Null,
-            )?);
-            Ok(())
+        super::catch_interrupt()?;
+        #[cfg(feature = "transformer")]
+        let asked = match &engine {
+            Engine::Transformer(model) => Some(super::plugins::asked(model, &hooks, seed)?),
+            Engine::Graph(_) => None,
         };
-        if model.configuration().architecture == Architecture::Bert {
-            let sampling = self.prompt.sampling(0.0);
-            let (text, filled) =
-                super::prompt::fill(model, &ids, self.prompt.tokens, &sampling, &hooks)?;
-            for filled in &filled {
-                let source = filled
-                    .place
-                    .checked_sub(1)
-                    .map_or(filled.token, |at| text[at]);
-                add(source, filled.token, &filled.scores)?;
-            }
-            path = text;
-        } else {
-            let sampling = self.prompt.sampling(0.0);
-            let asked = super::plugins::asked(model, &hooks, self.prompt.seed)?;
-            let options = asked.options(model.configuration(), 0, ids.len())?;
-            let mut session =
-                crate::transformer::Session::begin_with(model, &ids, sampling, options)?;
-            for _ in 0..self.prompt.tokens {
-                if session.is_full() {
-                    break;
-                }
-                let (source, scores) = (session.token(), session.scores().to_vec());
-                let Some(chosen) = session.step()? else { break };
-                path.push(chosen);
-                add(source, chosen, &scores)?;
+        #[cfg(feature = "transformer")]
+        let tracing = Tracing::begin_asked(&engine, request, &hooks, asked.as_ref())?;
+        #[cfg(not(feature = "transformer"))]
+        let tracing = Tracing::begin(&engine, request, &hooks)?;
+        let mut tracing = tracing.cancel(super::interrupted().clone());
+        tracing.trace_mut().model.sha256 = super::fingerprint(self.prompt.model.as_deref())?;
+        #[cfg(feature = "gpu")]
+        if let Engine::Graph(model) = &engine
+            && let Some(device) = self.prompt.backend.put(model, &hooks)?
+        {
+            // The device chooses; what is shown beside each choice is the processor's.
+            tracing.use_device(device, self.prompt.backend.choice().is_forced())?;
+        }
+        while let Some(traced) = tracing.advance()? {
+            if !self.prompt.json {
+                say(tracing.trace(), &traced.step, printed)?;
             }
         }
-        if self.prompt.json {
-            let mut report = json!({
-                "model": model.name(),
-                "profile": model.configuration().json["model_type"],
-                "seed": self.prompt.seed,
-                "path": path,
-                "steps": steps,
-            });
-            super::plugins::note(&mut report, self.prompt.seed)?;
-            return super::say_json(&report);
+        let mut trace = tracing.into_trace();
+        let mut record = serde_json::json!({});
+        super::plugins::note(&mut record, seed)?;
+        if let Some(plugins) = record.get_mut("plugins") {
+            trace.plugins = plugins.take();
         }
-        super::plugins::say_reports(self.prompt.seed)
+        if let Some(probes) = record.get_mut("probes") {
+            trace.probes = probes.take();
+        }
+        if !self.prompt.json {
+            super::plugins::say_reports(seed)?;
+        }
+        Ok(trace)
     }
+}
+
+fn format_of(path: &Path) -> Result<TraceFormat> {
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    if ending.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "the name of the export has no ending that says its format",
+        )
+        .at(path.display())
+        .advice("end it with .json, .svg, .dot, .graphml, .gexf or .csv"));
+    }
+    ending
+        .parse()
+        .map_err(|error: Error| error.at(path.display()))
+}
+
+/// Prints a step.
+fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
+    let name = |id: u32| {
+        let listed = step.candidates.iter().find(|one| one.id == id);
+        listed.map(|one| one.display.as_str()).or_else(|| {
+            let before = trace.tokens.iter().find(|token| token.id == id);
+            before.map(|token| token.display.as_str())
+        })
+    };
+    let shown = |id: u32| name(id).map_or_else(|| format!("#{id}"), str::to_string);
+    super::say(format!(
+        "{} → {}   entropy {:.2}{}",
+        shown(step.source),
+        shown(step.chosen),
+        step.entropy,
+        if step.forced { "   forced" } else { "" }
+    ))?;
+    for (place, one) in step.candidates.iter().enumerate() {
+        if place >= printed && one.id != step.chosen {
+            continue;
+        }
+        super::say(format!(
+            "    {:6.2} %  energy {:8.4}  {} {}",
+            100.0 * one.probability,
+            one.energy,
+            match one.edge {
+                Some(EdgeKind::Own) => "own   ",
+                Some(EdgeKind::Seen) => "seen  ",
+                Some(EdgeKind::Shared) => "shared",
+                None => "",
+            },
+            one.display
+        ))?;
+    }
+    let Some(contributions) = &step.contributions else {
+        return Ok(());
+    };
+    let mut tokens: Vec<_> = contributions.entries.iter().collect();
+    tokens.retain(|entry| entry.position.is_some());
+    tokens.sort_by(|a, b| b.value.abs().total_cmp(&a.value.abs()));
+    let pushes: Vec<String> = tokens
+        .iter()
+        .take(PRINTED)
+        .filter_map(|entry| {
+            let token = trace.tokens.get(entry.position?)?;
+            Some(format!("{} {:+.3}", token.display, entry.value))
+        })
+        .collect();
+    super::say(format!(
+        "    of {:.3} pushed: {}",
+        contributions.norm,
+        pushes.join("  ")
+    ))
 }

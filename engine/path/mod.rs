@@ -25,5 +25,5 @@ pub use choosing::{Choosing, Standing};
 #[cfg(feature = "gpu")]
 pub use decoder::{Decoder, Nearest};
 pub use sampling::{Sampling, draw, likeliest};
-pub use session::{Session, SessionState};
+pub use session::{Session, SessionOptions, SessionState};
 pub use walk::Walk;

@@ -11,7 +11,7 @@ use crate::kernel::softmax;
 use crate::path::ahead::Ahead;
 use crate::path::asking::Chosen;
 use crate::path::{Asking, Charges, Sampling};
-use crate::signal::{Flow, Mechanism, Start};
+use crate::signal::{Flow, Mechanism, Shares, Split, Start};
 use crate::{Error, ErrorKind, Result};
 
 /// Everything a session is, besides the mechanism it flows through: save it, and go on later.
@@ -23,6 +23,24 @@ pub struct SessionState {
     recent: VecDeque<u32>,
     charges: Charges,
     injected: BTreeMap<u32, f32>,
+}
+
+/// What a session does besides flowing.
+///
+/// ```
+/// use brillm::path::SessionOptions;
+/// let options = SessionOptions { shares: true, ..SessionOptions::default() };
+/// assert!(options.asking.is_none() && options.gains.is_empty());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    /// Hooks that are asked on the way.
+    pub asking: Option<Box<Asking>>,
+    /// By how much what the tokens at some positions of the path (from 0) add to its signal is multiplied: 0 takes
+    /// a token out of the context of all later ones.
+    pub gains: BTreeMap<u64, f32>,
+    /// Whether it keeps the shares of its tokens, for [`Session::split`]: memory and time then grow with the path.
+    pub shares: bool,
 }
 
 /// One signal flowing through a shared [`Mechanism`].
@@ -37,6 +55,10 @@ pub struct Session {
     scores: Vec<f32>,
     /// Whether energies and scores are those of where the flow is now.
     looked: bool,
+    /// What every token has in the signal, where somebody wants to know.
+    shares: Option<Box<Shares>>,
+    /// By how much what the token at a position adds to the signal is multiplied, where not by 1.
+    gains: BTreeMap<u64, f32>,
     asking: Option<Box<Asking>>,
     #[cfg(feature = "gpu")]
     ahead: Option<Ahead>,
@@ -66,9 +88,38 @@ impl Session {
         prompt: &[u32],
         start: &Start,
         sampling: Sampling,
-        mut asking: Option<Box<Asking>>,
+        asking: Option<Box<Asking>>,
+    ) -> Result<Self> {
+        let options = SessionOptions {
+            asking,
+            ..SessionOptions::default()
+        };
+        Self::begin_with(mechanism, prompt, start, sampling, options)
+    }
+
+    /// As [`Self::begin`], with hooks, scaled signals, or a record of shares.
+    ///
+    /// # Errors
+    /// As [`Self::begin_asking`]; [`ErrorKind::Input`] for a factor that is not finite.
+    pub fn begin_with(
+        mechanism: Arc<Mechanism>,
+        prompt: &[u32],
+        start: &Start,
+        sampling: Sampling,
+        options: SessionOptions,
     ) -> Result<Self> {
         sampling.check()?;
+        let SessionOptions {
+            mut asking,
+            gains,
+            shares,
+        } = options;
+        if let Some((position, gain)) = gains.iter().find(|(_, gain)| !gain.is_finite()) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("the signal at position {position} cannot be multiplied by {gain}"),
+            ));
+        }
         let Some((&first, rest)) = prompt.split_first() else {
             return Err(Error::new(
                 ErrorKind::Input,
@@ -81,11 +132,16 @@ impl Session {
             asking.seeded(sampling.seed);
             own = asking.start(&mechanism, prompt, start)?;
         }
-        let flow = mechanism.begin(first, own.as_ref().unwrap_or(start))?;
+        let gain = gains.get(&0).copied().unwrap_or(1.0);
+        let flow = mechanism.begin_scaled(first, own.as_ref().unwrap_or(start), gain)?;
         if let Some(asking) = &mut asking {
             asking.begun(&flow)?;
         }
         let mut session = Self {
+            energies: Vec::new(),
+            scores: Vec::new(),
+            looked: false,
+            shares: shares.then(|| Box::new(Shares::begin(&mechanism, &flow))),
             state: SessionState {
                 flow,
                 random: Random::new(sampling.seed),
@@ -93,9 +149,7 @@ impl Session {
                 charges: Charges::default(),
                 injected: BTreeMap::new(),
             },
-            energies: Vec::new(),
-            scores: Vec::new(),
-            looked: false,
+            gains,
             asking,
             #[cfg(feature = "gpu")]
             ahead: None,
@@ -156,6 +210,8 @@ impl Session {
             energies: Vec::new(),
             scores: Vec::new(),
             looked: false,
+            shares: None,
+            gains: BTreeMap::new(),
             asking,
             #[cfg(feature = "gpu")]
             ahead: None,
@@ -273,7 +329,13 @@ impl Session {
     fn take(&mut self, node: u32, chosen: Option<&Chosen>) -> Result<()> {
         let source = self.state.flow.node;
         self.looked = false;
-        self.mechanism.hop(&mut self.state.flow, node)?;
+        let position = self.state.flow.step + 1;
+        let gain = self.gains.get(&position).copied().unwrap_or(1.0);
+        self.mechanism
+            .hop_scaled(&mut self.state.flow, node, gain)?;
+        if let Some(shares) = &mut self.shares {
+            shares.hop(&self.mechanism, &self.state.flow);
+        }
         if let Some(asking) = &mut self.asking {
             asking.hopped(source, &self.state.flow, chosen)?;
         }
@@ -320,6 +382,22 @@ impl Session {
         }
         self.looked = true;
         Ok(())
+    }
+
+    /// The exact parts of the pre-activation of the edge from here to `target`, token by token; see [`Shares`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a session that keeps no shares ([`SessionOptions::shares`]);
+    /// [`ErrorKind::Input`] for a target outside the vocabulary.
+    pub fn split(&self, target: u32) -> Result<Split> {
+        match &self.shares {
+            Some(shares) => shares.split(&self.mechanism, &self.state.flow, target),
+            None => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the session does not keep the shares of its tokens",
+            )
+            .advice("begin it with SessionOptions { shares: true, .. }")),
+        }
     }
 
     /// −ln p of `node` as the next one, over all V. With hooks of `sample/1`, p is what would be drawn from.
@@ -402,7 +480,7 @@ impl Session {
             return Ok(None);
         }
         let state = &mut self.state;
-        if state.charges.is_active() || !state.injected.is_empty() {
+        if state.charges.is_active() || !state.injected.is_empty() || !self.gains.is_empty() {
             ahead.forget();
             return Ok(None);
         }

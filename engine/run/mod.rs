@@ -9,9 +9,13 @@ mod backend;
 mod canvas;
 mod engine;
 mod evaluation;
+#[cfg(feature = "transformer")]
+mod filling;
+mod fingerprint;
 mod generation;
 mod references;
 mod speed;
+pub mod trace;
 mod training;
 
 #[cfg(feature = "gpu")]
@@ -23,6 +27,9 @@ pub use engine::Engine;
 #[cfg(feature = "gpu")]
 pub use evaluation::evaluate_windows_on;
 pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
+#[cfg(feature = "transformer")]
+pub use filling::fill_text;
+pub use fingerprint::{fingerprint, fingerprint_of_bytes};
 pub use generation::{Finish, Generation, Piece, Request};
 pub use references::{Speaker, write_records};
 pub use speed::FlowSpeed;

@@ -10,25 +10,31 @@ use crate::signal::{Flow, Mechanism, Start, blend};
 const EPSILON: f32 = 1e-6;
 
 /// The signal arrives at the first node with nothing before it, or with what the caller gives.
-pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start) {
-    reach(mechanism, flow, mechanism.start_vector(start));
+pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start, gain: f32) {
+    reach(mechanism, flow, mechanism.start_vector(start), gain);
 }
 
 /// Walks an edge: `z = h + β_v`, plus the edge's own residual.
-pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32) {
-    let mut arrival = std::mem::take(&mut flow.leaving);
+pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32, gain: f32) {
+    let arrival = arriving(mechanism, flow, target);
+    flow.node = target;
+    reach(mechanism, flow, arrival, gain);
+}
+
+/// What flows over an edge: h, and what the edge's own residual adds. `[D]`
+pub(crate) fn arriving(mechanism: &Mechanism, flow: &Flow, target: u32) -> Vec<f32> {
+    let mut arrival = flow.leaving.clone();
     if let Some(slot) = own_slot(&mechanism.graph, flow.node, target) {
         let residual = Residual::of(mechanism, flow);
         let (rho, bias) = residual.delta(slot);
         vector::add_scaled(1.0, &rho, &mut arrival);
         vector::add_scaled(1.0, &bias, &mut arrival);
     }
-    flow.node = target;
-    reach(mechanism, flow, arrival);
+    arrival
 }
 
-/// The node makes of what arrives what leaves it.
-fn reach(mechanism: &Mechanism, flow: &mut Flow, mut arrival: Vec<f32>) {
+/// The node makes of what arrives what leaves it; `gain` scales what it adds to the path's signal.
+fn reach(mechanism: &Mechanism, flow: &mut Flow, mut arrival: Vec<f32>, gain: f32) {
     let weights = &mechanism.weights;
     let width = mechanism.profile.width;
     let node = flow.node as usize;
@@ -46,6 +52,9 @@ fn reach(mechanism: &Mechanism, flow: &mut Flow, mut arrival: Vec<f32>) {
         *z = gain * *z * inverse + kappa * beta;
     }
     activation::forward(&arrival, &mut flow.signal);
+    if gain != 1.0 {
+        vector::scale(gain, &mut flow.signal);
+    }
     // The first arrival is position 0 of the blend: a flow's step counts hops, not arrivals.
     let arrivals = if flow.blended.is_empty() {
         0
@@ -155,7 +164,7 @@ pub(crate) fn own_rest(mechanism: &Mechanism, node: u32, alpha: f32, scores: &mu
     }
 }
 
-fn own_slot(graph: &TokenGraph, source: u32, target: u32) -> Option<usize> {
+pub(crate) fn own_slot(graph: &TokenGraph, source: u32, target: u32) -> Option<usize> {
     let edge = graph.edge(NodeId(source), NodeId(target))?;
     (graph.slots()[edge.index()] as usize).checked_sub(1)
 }

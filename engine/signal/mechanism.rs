@@ -146,6 +146,14 @@ impl Mechanism {
     /// # Errors
     /// [`ErrorKind::Input`] for a node outside the graph or a start vector of another width.
     pub fn begin(&self, node: u32, start: &Start) -> Result<Flow> {
+        self.begin_scaled(node, start, 1.0)
+    }
+
+    /// As [`Self::begin`], with what the node adds to the signal of the path multiplied by `gain`.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_scaled(&self, node: u32, start: &Start, gain: f32) -> Result<Flow> {
         self.check_node(node)?;
         if let Start::Vector(vector) = start
             && (vector.len() != self.profile.width || vector.iter().any(|value| !value.is_finite()))
@@ -168,8 +176,8 @@ impl Mechanism {
             blended: Vec::new(),
         };
         match self.profile.form {
-            EdgeForm::Own => own::begin(self, &mut flow, start),
-            EdgeForm::Composed => composed::begin(self, &mut flow, start),
+            EdgeForm::Own => own::begin(self, &mut flow, start, gain),
+            EdgeForm::Composed => composed::begin(self, &mut flow, start, gain),
         }
         Ok(flow)
     }
@@ -191,11 +199,20 @@ impl Mechanism {
     /// [`ErrorKind::Input`] for a target outside the graph; [`ErrorKind::Unsupported`] past the position
     /// limit of a profile that has one; [`ErrorKind::Numeric`] when the signal is no longer finite.
     pub fn hop(&self, flow: &mut Flow, target: u32) -> Result<()> {
+        self.hop_scaled(flow, target, 1.0)
+    }
+
+    /// As [`Self::hop`], with what the target adds to the signal of the path multiplied by `gain`: 0 takes the
+    /// token out of the context of all later ones.
+    ///
+    /// # Errors
+    /// As [`Self::hop`].
+    pub fn hop_scaled(&self, flow: &mut Flow, target: u32, gain: f32) -> Result<()> {
         self.check_node(target)?;
         self.check_step(flow)?;
         match self.profile.form {
-            EdgeForm::Own => own::hop(self, flow, target),
-            EdgeForm::Composed => composed::hop(self, flow, target),
+            EdgeForm::Own => own::hop(self, flow, target, gain),
+            EdgeForm::Composed => composed::hop(self, flow, target, gain),
         }
         flow.node = target;
         flow.step += 1;

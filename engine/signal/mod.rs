@@ -15,6 +15,7 @@ mod flow;
 mod mechanism;
 mod own;
 mod profile;
+mod share;
 mod weights;
 
 #[cfg(feature = "gpu")]
@@ -22,4 +23,5 @@ pub use device::DeviceMechanism;
 pub use flow::{Flow, Start};
 pub use mechanism::{Guard, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};
+pub use share::{Contribution, Part, Shares, Split};
 pub use weights::{BlockShape, Weights, blocks};

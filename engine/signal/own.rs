@@ -4,8 +4,8 @@ use crate::graph::NodeId;
 use crate::kernel::{activation, vector};
 use crate::signal::{EnergyKind, Flow, Mechanism, PositionOffset, Start, blend};
 
-/// `e_0 = GELU(start + node_start[v_0] + PE[0])`.
-pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start) {
+/// `e_0 = gain · GELU(start + node_start[v_0] + PE[0])`.
+pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start, gain: f32) {
     let width = mechanism.profile.width;
     let mut arrival = mechanism.start_vector(start);
     let mut row = vec![0.0; width];
@@ -16,6 +16,7 @@ pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start) {
     vector::add_scaled(1.0, &row, &mut arrival);
     vector::add_scaled(1.0, &mechanism.position_row(0), &mut arrival);
     activation::forward(&arrival, &mut flow.signal);
+    scale(flow, gain);
     if mechanism.profile.blend == crate::signal::BlendKind::Position {
         // The start flows into the first hop and is not remembered.
         flow.leaving.copy_from_slice(&flow.signal);
@@ -25,16 +26,10 @@ pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start) {
     }
 }
 
-/// `c = GELU(x W_s + b_s + PE[i + o])`, then the blend.
-pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32) {
+/// `c = gain · GELU(x W_s + b_s + PE[i + o])`, then the blend.
+pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32, gain: f32) {
     let width = mechanism.profile.width;
-    let edge = mechanism.graph.edge(NodeId(flow.node), NodeId(target));
-    let slot = edge.map_or(0, |edge| mechanism.graph.slots()[edge.index()]);
-    let mut row = vec![0.0; width * width + width];
-    mechanism
-        .weights
-        .table("edge.arena")
-        .read_row(slot as usize, &mut row);
+    let row = edge(mechanism, flow.node, target);
     let (matrix, bias) = row.split_at(width * width);
     let mut arrival = base(mechanism, flow);
     vector::add_scaled(1.0, bias, &mut arrival);
@@ -42,6 +37,7 @@ pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32) {
         vector::add_scaled(x, &matrix[k * width..(k + 1) * width], &mut arrival);
     }
     activation::forward(&arrival, &mut flow.signal);
+    scale(flow, gain);
     flow.node = target;
     blend::arrive(mechanism, flow, flow.step as usize);
     if mechanism.profile.blend == crate::signal::BlendKind::Position {
@@ -50,6 +46,25 @@ pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32) {
         }
     } else {
         mix(mechanism, flow);
+    }
+}
+
+/// The matrix of an edge, row by row, and its bias behind it; the shared edge's where it has none. `[D·D + D]`
+pub(crate) fn edge(mechanism: &Mechanism, source: u32, target: u32) -> Vec<f32> {
+    let width = mechanism.profile.width;
+    let edge = mechanism.graph.edge(NodeId(source), NodeId(target));
+    let slot = edge.map_or(0, |edge| mechanism.graph.slots()[edge.index()]);
+    let mut row = vec![0.0; width * width + width];
+    mechanism
+        .weights
+        .table("edge.arena")
+        .read_row(slot as usize, &mut row);
+    row
+}
+
+fn scale(flow: &mut Flow, gain: f32) {
+    if gain != 1.0 {
+        vector::scale(gain, &mut flow.signal);
     }
 }
 
@@ -71,7 +86,7 @@ fn mix(mechanism: &Mechanism, flow: &mut Flow) {
 }
 
 /// What every edge of this hop adds besides its own bias. `[D]`
-fn base(mechanism: &Mechanism, flow: &Flow) -> Vec<f32> {
+pub(crate) fn base(mechanism: &Mechanism, flow: &Flow) -> Vec<f32> {
     let offset = usize::from(mechanism.profile.offset == PositionOffset::Train);
     mechanism.position_row(flow.step as usize + offset)
 }

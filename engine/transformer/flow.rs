@@ -178,7 +178,14 @@ impl Network {
                     taps.show(Tap::Value(layer), &rows, &values)?;
                     keep(cache, layer, &rows, &keys, &values);
                 }
-                let attended = attend(self, cache, layer, &rows, &queries);
+                let watched = taps
+                    .probe
+                    .as_ref()
+                    .is_some_and(|probe| probe.wants(Tap::Attention(layer)));
+                let (attended, attention) = attend(self, cache, layer, &rows, &queries, watched);
+                for (row, weights) in &attention {
+                    taps.show(Tap::Attention(layer), &[*row], weights)?;
+                }
                 taps.show(Tap::Attended(layer), &rows, &attended)?;
                 let width = attended.len() / rows.len();
                 Ok(Tensor::from_vec(
@@ -257,14 +264,17 @@ fn keep(cache: &mut Cache, layer: usize, rows: &[Row], keys: &[f32], values: &[f
     }
 }
 
-/// Attention of all rows over what their sequences keep; remembers of it what the keeper wants.
+/// Attention of all rows over what their sequences keep; remembers of it what the keeper wants. Beside it, where
+/// it is `watched`, what each sequence's last row attends to.
 fn attend(
     network: &Network,
     cache: &mut Cache,
     layer: usize,
     rows: &[Row],
     queries: &[f32],
-) -> Vec<f32> {
+    watched: bool,
+) -> (Vec<f32>, Vec<(Row, Vec<f32>)>) {
+    let mut seen = Vec::new();
     let shape = &network.shape;
     let (stride, scale) = (shape.heads * shape.head_width, shape.scale(layer));
     let source = cache.plan.layers[layer].source;
@@ -284,6 +294,8 @@ fn attend(
         let statistics = sequence.statistics[layer];
         let lanes = &mut sequence.layers[source];
         let share = stride / lanes.len();
+        let text = sequence.next as usize;
+        let mut attention = vec![f32::NAN; if watched { text } else { 0 }];
         for (lane, slots) in lanes.iter_mut().enumerate() {
             let remembered = {
                 let read = slots.read();
@@ -318,9 +330,52 @@ fn attend(
                 }
             };
             remember(slots, layer, source, &statistics, remembered);
+            if watched {
+                let last = &queries[(count - 1) * stride + lane * share..][..share];
+                let sight = Sight {
+                    position: rows[count - 1].position,
+                    window: shape.window,
+                };
+                let heads = Heads {
+                    of: shape.heads,
+                    scale,
+                };
+                watch(slots, last, heads, sight, &mut attention);
+            }
+        }
+        if watched {
+            seen.push((rows[count - 1], attention));
         }
     }
-    output
+    (output, seen)
+}
+
+/// All heads of a layer, and the scale of their products.
+#[derive(Clone, Copy)]
+struct Heads {
+    of: usize,
+    scale: f32,
+}
+
+/// Adds the mean over heads of one row's attention to a lane's slots, by position.
+fn watch(slots: &Slots, queries: &[f32], heads: Heads, sight: Sight, attention: &mut [f32]) {
+    let (mut output, mut probabilities) = (vec![0.0; queries.len()], Vec::new());
+    let read = slots.read();
+    slots.attend(
+        &read,
+        queries,
+        heads.scale,
+        sight,
+        &mut output,
+        &mut probabilities,
+    );
+    for (slot, &position) in slots.positions.iter().enumerate() {
+        let Some(sum) = attention.get_mut(position as usize) else {
+            continue;
+        };
+        let column = probabilities.iter().skip(slot).step_by(slots.capacity());
+        *sum = if sum.is_nan() { 0.0 } else { *sum } + column.sum::<f32>() / heads.of as f32;
+    }
 }
 
 /// Attention `[H][slots]` with its heads reduced. `[1 or key heads][slots]`

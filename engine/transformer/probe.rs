@@ -13,6 +13,9 @@ pub enum Tap {
     Key(usize),
     /// Values of a layer. `[N, Hkv·d]`
     Value(usize),
+    /// Attention of each sequence's last row, the mean of a layer's heads, over the positions of its text; not a
+    /// number where a token is no longer kept. `[N, T]`, only of the rows that are given, of one sequence at a time
+    Attention(usize),
     /// What a layer's heads took from the values. `[N, H·d]`
     Attended(usize),
     /// Rows as a layer leaves them. `[N, D]`

@@ -11,6 +11,8 @@ mod gexf;
 mod graphml;
 mod readable;
 
+pub(crate) use readable::{CsvField, DotLabel, Xml};
+
 use std::io::{BufWriter, Write};
 use std::str::FromStr;
 

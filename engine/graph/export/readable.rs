@@ -24,7 +24,7 @@ fn shown(character: char) -> Option<String> {
 ///
 /// Tab and line ends are written as references: a parser would make a space of them in an attribute, and
 /// a line feed of a carriage return anywhere.
-pub(super) struct Xml<'a>(pub &'a str);
+pub(crate) struct Xml<'a>(pub &'a str);
 
 impl Display for Xml<'_> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
@@ -50,7 +50,7 @@ impl Display for Xml<'_> {
 ///
 /// graphviz reads a label twice: as a quoted string, in which `\"` is the only escape, and then as a label,
 /// in which backslashes and HTML's `&` references mean something; both must come out as they went in.
-pub(super) struct DotLabel<'a>(pub &'a str);
+pub(crate) struct DotLabel<'a>(pub &'a str);
 
 impl Display for DotLabel<'_> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
@@ -76,7 +76,7 @@ impl Display for DotLabel<'_> {
 }
 
 /// Text as a field of CSV (RFC 4180): quoted where it must be, quotes doubled.
-pub(super) struct CsvField<'a>(pub &'a str);
+pub(crate) struct CsvField<'a>(pub &'a str);
 
 impl Display for CsvField<'_> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,36 @@
+//! Texts with gaps, on models that see both sides.
+
+use crate::hook::Hooks;
+use crate::path::Sampling;
+use crate::transformer::{Filled, Transformer, fill, mask_of};
+use crate::{Error, ErrorKind, Result};
+
+/// Fills the masks of a text of ids; without a mask, `tokens` of them (or as many as fit) are put at the end.
+/// The text, and what was filled in, in the order of filling.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a model that fills in nothing; as [`fill`].
+pub fn fill_text(
+    model: &Transformer,
+    ids: &[u32],
+    tokens: usize,
+    sampling: &Sampling,
+    hooks: &Hooks,
+) -> Result<(Vec<u32>, Vec<Filled>)> {
+    let mask = mask_of(model)?;
+    let network = model
+        .network()
+        .ok_or_else(|| Error::new(ErrorKind::Unsupported, "only a bert fills in masks"))?;
+    let mut text = ids.to_vec();
+    let after = model.tokenizer().frame().1;
+    if !text.contains(&mask) {
+        let room = model
+            .configuration()
+            .context
+            .saturating_sub(text.len() + after.len());
+        text.extend(std::iter::repeat_n(mask, tokens.min(room)));
+    }
+    text.extend(&after);
+    let filled = fill(network, &mut text, mask, sampling, hooks.order.as_ref())?;
+    Ok((text, filled))
+}

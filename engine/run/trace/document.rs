@@ -1,0 +1,359 @@
+//! The document `brillm-trace/1` and the request that leads to one.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::step::Step;
+use super::token::ShownToken;
+use super::{Intervention, NAME};
+use crate::path::Sampling;
+use crate::run::Engine;
+use crate::signal::Start;
+use crate::{Error, ErrorKind, Result};
+
+/// A whole trace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Always `brillm-trace/1`.
+    pub schema: String,
+    /// The engine's version.
+    pub version: String,
+    /// The model.
+    pub model: TraceModel,
+    /// How tokens were chosen.
+    pub sampler: Sampler,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// The plugins with their versions, checksums and effective options.
+    #[serde(default)]
+    pub plugins: Value,
+    /// What probes reported; null without any.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub probes: Value,
+    /// What was changed on the way.
+    #[serde(default)]
+    pub interventions: Vec<Intervention>,
+    /// How many of `tokens` are the prompt's.
+    pub prompt_tokens: usize,
+    /// The path: the prompt, then what was chosen.
+    pub tokens: Vec<ShownToken>,
+    /// One for each new token.
+    pub steps: Vec<Step>,
+    /// Why it ended; null while it goes on.
+    pub finish: Option<TraceFinish>,
+    /// The new text.
+    pub text: String,
+    /// What a person noted.
+    #[serde(default)]
+    pub annotations: Annotations,
+}
+
+/// Which model it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceModel {
+    /// Its name.
+    pub name: String,
+    /// Of which path.
+    pub kind: TraceModelKind,
+    /// sha256 of the file, or over the files of the folder; null where it was not formed.
+    pub sha256: Option<String>,
+    /// The profile's name, or the transformer's `model_type`.
+    pub profile: String,
+    /// Tokens, `V`.
+    pub vocabulary: usize,
+    /// Signal width, `D`.
+    pub width: usize,
+    /// Layers of a transformer, `L`.
+    pub layers: Option<usize>,
+}
+
+/// Of which path a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceModelKind {
+    /// A graph.
+    Graph,
+    /// A transformer, or a recurrent net.
+    Transformer,
+}
+
+/// How tokens are chosen, as a trace says it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sampler {
+    /// See [`Sampling::temperature`].
+    pub temperature: f32,
+    /// See [`Sampling::top_k`].
+    pub top_k: usize,
+    /// See [`Sampling::top_p`].
+    pub top_p: f32,
+    /// See [`Sampling::min_p`].
+    pub min_p: f32,
+    /// See [`Sampling::repetition_penalty`].
+    pub repetition_penalty: f32,
+    /// See [`Sampling::penalty_window`].
+    pub penalty_window: usize,
+    /// Tokens that are never chosen.
+    pub ban: Vec<u32>,
+}
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Self::of(&Sampling::default().top_p(0.95))
+    }
+}
+
+impl Sampler {
+    /// What a sampling says.
+    pub fn of(sampling: &Sampling) -> Self {
+        Self {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            repetition_penalty: sampling.repetition_penalty,
+            penalty_window: sampling.penalty_window,
+            ban: sampling.banned.clone(),
+        }
+    }
+
+    /// The sampling it stands for.
+    pub fn sampling(&self, seed: u64) -> Sampling {
+        Sampling::default()
+            .temperature(self.temperature)
+            .top_k(self.top_k)
+            .top_p(self.top_p)
+            .min_p(self.min_p)
+            .repetition_penalty(self.repetition_penalty, self.penalty_window)
+            .ban(self.ban.iter().copied())
+            .seed(seed)
+    }
+}
+
+/// Why a trace ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceFinish {
+    /// All tokens asked for are there.
+    Length,
+    /// The model's end token was chosen.
+    Stop,
+    /// The caller cancelled.
+    Cancelled,
+    /// No candidate was left.
+    Exhausted,
+    /// The model has no place for another token.
+    Context,
+}
+
+/// What a person noted on a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Annotations {
+    /// A title.
+    pub title: String,
+    /// Notes.
+    pub notes: String,
+    /// Candidates worth remembering.
+    pub pins: Vec<Pin>,
+    /// Candidates that belong together.
+    pub groups: Vec<Group>,
+}
+
+/// A candidate of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// The step's index.
+    pub step: usize,
+    /// The candidate.
+    pub node: u32,
+}
+
+/// Candidates under one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// The name.
+    pub name: String,
+    /// The candidates.
+    pub members: Vec<Pin>,
+}
+
+/// What to trace.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TraceRequest {
+    /// The prompt's tokens.
+    pub prompt: Vec<u32>,
+    /// New tokens at most.
+    pub tokens: usize,
+    /// Candidates listed for each step; the chosen one is always among them.
+    pub candidates: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Where a graph's signal starts.
+    pub start: Start,
+    /// Does not end at the model's end token.
+    pub ignore_end: bool,
+    /// What is changed on the way.
+    pub interventions: Vec<Intervention>,
+}
+
+impl TraceRequest {
+    /// Greedy, 24 new tokens with 24 candidates each.
+    ///
+    /// ```
+    /// use brillm::run::trace::TraceRequest;
+    /// let request = TraceRequest::new(vec![1, 2]).tokens(8);
+    /// assert_eq!((request.tokens, request.candidates), (8, 24));
+    /// ```
+    pub fn new(prompt: Vec<u32>) -> Self {
+        Self {
+            prompt,
+            tokens: 24,
+            candidates: 24,
+            sampling: Sampling::greedy(),
+            start: Start::Profile,
+            ignore_end: false,
+            interventions: Vec::new(),
+        }
+    }
+
+    /// At most so many new tokens.
+    #[must_use]
+    pub fn tokens(mut self, tokens: usize) -> Self {
+        self.tokens = tokens;
+        self
+    }
+
+    /// Lists so many candidates of each step.
+    #[must_use]
+    pub fn candidates(mut self, candidates: usize) -> Self {
+        self.candidates = candidates;
+        self
+    }
+
+    /// How tokens are chosen.
+    #[must_use]
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
+        self
+    }
+
+    /// Where a graph's signal starts.
+    #[must_use]
+    pub fn start_signal(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Does not end at the model's end token.
+    #[must_use]
+    pub fn ignore_end(mut self, ignore: bool) -> Self {
+        self.ignore_end = ignore;
+        self
+    }
+
+    /// Changes something on the way.
+    #[must_use]
+    pub fn intervene(mut self, interventions: impl IntoIterator<Item = Intervention>) -> Self {
+        self.interventions.extend(interventions);
+        self
+    }
+}
+
+impl Trace {
+    /// A trace without steps.
+    pub(super) fn head(engine: &Engine, request: &TraceRequest) -> Self {
+        Self {
+            schema: NAME.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: TraceModel::of(engine),
+            sampler: Sampler::of(&request.sampling),
+            seed: request.sampling.seed,
+            plugins: Value::Array(Vec::new()),
+            probes: Value::Null,
+            interventions: request.interventions.clone(),
+            prompt_tokens: request.prompt.len(),
+            tokens: super::show_tokens(engine.tokenizer(), &request.prompt),
+            steps: Vec::new(),
+            finish: None,
+            text: String::new(),
+            annotations: Annotations::default(),
+        }
+    }
+
+    /// The ids of the path.
+    pub fn ids(&self) -> Vec<u32> {
+        self.tokens.iter().map(|token| token.id).collect()
+    }
+
+    /// Checks that the document is one, and that its parts fit together.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Version`] for another schema; [`ErrorKind::Format`] for steps that are not those of its path.
+    pub fn check(&self) -> Result<()> {
+        if self.schema != NAME {
+            return Err(Error::new(
+                ErrorKind::Version,
+                format!("the trace is of schema {:?}, not {NAME}", self.schema),
+            ));
+        }
+        let fault = |what: String| Err(Error::new(ErrorKind::Format, what).at("trace"));
+        if self.prompt_tokens > self.tokens.len() {
+            return fault(format!(
+                "{} prompt tokens of {}",
+                self.prompt_tokens,
+                self.tokens.len()
+            ));
+        }
+        for (place, step) in self.steps.iter().enumerate() {
+            let there = self.tokens.get(step.position).map(|token| token.id);
+            if step.index != place || there != Some(step.chosen) {
+                return fault(format!("step {place} is not one of its path"));
+            }
+            if !step.candidates.iter().any(|one| one.id == step.chosen) {
+                return fault(format!("step {place} chose what is no candidate"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TraceModel {
+    /// What an opened model says of itself.
+    pub fn of(engine: &Engine) -> Self {
+        let (kind, profile, width, layers) = match engine {
+            Engine::Graph(model) => {
+                let profile = &model.metadata().profile;
+                (
+                    TraceModelKind::Graph,
+                    profile.name.clone(),
+                    profile.width,
+                    None,
+                )
+            }
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => {
+                let shape = model.configuration();
+                let kind = shape.json["model_type"].as_str().unwrap_or_default();
+                (
+                    TraceModelKind::Transformer,
+                    kind.to_string(),
+                    shape.width,
+                    Some(shape.layers),
+                )
+            }
+        };
+        Self {
+            name: engine.name().into(),
+            kind,
+            sha256: None,
+            profile,
+            vocabulary: engine.vocabulary(),
+            width,
+            layers,
+        }
+    }
+}

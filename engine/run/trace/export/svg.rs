@@ -1,0 +1,215 @@
+//! The path as a picture: steps from left to right, candidates by rank from top to bottom.
+//!
+//! What was chosen stands on a band; bars are probabilities, a line's dashes say what the edge is made of, so that
+//! nothing is said by colour alone. The document lies in `<metadata>`.
+
+use std::fmt::Write;
+
+use super::super::open::{BEFORE, BEHIND};
+use super::super::{Trace, TraceModelKind};
+use super::Theme;
+use crate::Result;
+use crate::graph::export::Xml;
+
+/// Measures, in pixels.
+const COLUMN: usize = 132;
+const ROW: usize = 24;
+const LEFT: usize = 16;
+const TOP: usize = 72;
+/// Candidates drawn of each step; all of them are in the document.
+const DRAWN: usize = 24;
+
+struct Colours {
+    ground: &'static str,
+    ink: &'static str,
+    faint: &'static str,
+    bar: &'static str,
+    band: &'static str,
+}
+
+/// Blue and yellow of cividis: told apart with every kind of colour vision.
+fn colours(theme: Theme) -> Colours {
+    match theme {
+        Theme::Light => Colours {
+            ground: "#ffffff",
+            ink: "#1a1a1a",
+            faint: "#6b6b6b",
+            bar: "#9fb4d8",
+            band: "#ffe9a0",
+        },
+        Theme::Dark => Colours {
+            ground: "#14161a",
+            ink: "#f0f0f0",
+            faint: "#a0a4ab",
+            bar: "#36537f",
+            band: "#6a5a1c",
+        },
+    }
+}
+
+pub(super) fn write(trace: &Trace, theme: Theme) -> Result<String> {
+    let rows = trace
+        .steps
+        .iter()
+        .map(|step| step.candidates.len().min(DRAWN));
+    let rows = rows.max().unwrap_or(1).max(1);
+    let width = 2 * LEFT + COLUMN * (trace.steps.len() + 1);
+    let height = TOP + ROW * rows + 24;
+    let colours = colours(theme);
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" font-family="system-ui, 'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei', sans-serif" font-size="13" role="img">"#
+    );
+    let words: Vec<&str> = trace
+        .tokens
+        .iter()
+        .map(|one| one.display.as_str())
+        .collect();
+    let _ = writeln!(out, "<title>{}</title>", Xml(&words.concat()));
+    let json = serde_json::to_string(trace).map_err(|error| {
+        crate::Error::new(crate::ErrorKind::Numeric, "the trace is no JSON").because(error)
+    })?;
+    let _ = writeln!(out, "<metadata>{BEFORE}{}{BEHIND}</metadata>", Xml(&json));
+    let _ = writeln!(
+        out,
+        r#"<rect width="100%" height="100%" fill="{}"/>"#,
+        colours.ground
+    );
+    let kind = match trace.model.kind {
+        TraceModelKind::Graph => "energy",
+        TraceModelKind::Transformer => "score",
+    };
+    let _ = writeln!(
+        out,
+        r#"<text x="{LEFT}" y="22" fill="{}" font-weight="bold">{}</text><text x="{LEFT}" y="42" fill="{}">{} · seed {} · temperature {}</text>"#,
+        colours.ink,
+        Xml(match trace.annotations.title.is_empty() {
+            true => &trace.model.name,
+            false => &trace.annotations.title,
+        }),
+        colours.faint,
+        Xml(&trace.model.profile),
+        trace.seed,
+        trace.sampler.temperature
+    );
+    // Where the chosen token of each column stands.
+    let mut from = Some((LEFT + COLUMN - 24, TOP + ROW / 2));
+    if let Some(token) = trace.prompt_tokens.checked_sub(1) {
+        let display = &trace.tokens[token].display;
+        label(&mut out, (LEFT, TOP), display, true, &colours);
+    }
+    for step in &trace.steps {
+        let x = LEFT + COLUMN * (step.index + 1);
+        let _ = writeln!(
+            out,
+            r#"<text x="{x}" y="{}" fill="{}" font-size="11">{}</text>"#,
+            TOP - 10,
+            colours.faint,
+            step.index
+        );
+        let mut next = None;
+        let mut shown: Vec<_> = step.candidates.iter().take(DRAWN).collect();
+        if let Some(chosen) = step.candidates.iter().find(|one| one.id == step.chosen)
+            && !shown.iter().any(|one| one.id == chosen.id)
+        {
+            shown.pop();
+            shown.push(chosen);
+        }
+        for (row, one) in shown.into_iter().enumerate() {
+            let (y, chosen) = (TOP + ROW * row, one.id == step.chosen);
+            if let Some((x0, y0)) = from {
+                line(&mut out, (x0, y0), (x, y + ROW / 2), one, chosen, &colours);
+            }
+            if chosen {
+                next = Some((x + COLUMN - 24, y + ROW / 2));
+            }
+            let _ = write!(
+                out,
+                r#"<g data-step="{}" data-id="{}"><title>{} · {:.2} % · {kind} {:.4} · {}</title>"#,
+                step.index,
+                one.id,
+                Xml(&one.display),
+                100.0 * one.probability,
+                one.energy,
+                super::kind(one)
+            );
+            if chosen {
+                let _ = write!(
+                    out,
+                    r#"<rect x="{x}" y="{}" width="{}" height="{}" rx="4" fill="{}" stroke="{}"/>"#,
+                    y + 1,
+                    COLUMN - 24,
+                    ROW - 2,
+                    colours.band,
+                    colours.ink
+                );
+            }
+            let bar = (one.probability * (COLUMN - 32) as f32).max(0.5);
+            let _ = write!(
+                out,
+                r#"<rect x="{}" y="{}" width="{bar:.1}" height="3" fill="{}"/>"#,
+                x + 4,
+                y + ROW - 6,
+                colours.bar
+            );
+            label(&mut out, (x + 4, y), &one.display, chosen, &colours);
+            let _ = writeln!(
+                out,
+                r#"<text x="{}" y="{}" fill="{}" font-size="11" text-anchor="end">{:.1} %</text></g>"#,
+                x + COLUMN - 28,
+                y + 16,
+                if chosen { colours.ink } else { colours.faint },
+                100.0 * one.probability
+            );
+        }
+        from = next;
+    }
+    out.push_str("</svg>\n");
+    Ok(out)
+}
+
+fn label(out: &mut String, (x, y): (usize, usize), text: &str, strong: bool, colours: &Colours) {
+    // Full-width characters take twice the room.
+    let mut room = 10;
+    let short: String = text
+        .chars()
+        .take_while(|&character| {
+            room -= if character as u32 > 0x2E7F { 2 } else { 1 };
+            room >= 0
+        })
+        .collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    let _ = write!(
+        out,
+        r#"<text x="{x}" y="{}" fill="{}"{}>{}{more}</text>"#,
+        y + 16,
+        colours.ink,
+        if strong { r#" font-weight="bold""# } else { "" },
+        Xml(&short)
+    );
+}
+
+fn line(
+    out: &mut String,
+    (x0, y0): (usize, usize),
+    (x1, y1): (usize, usize),
+    one: &super::super::Candidate,
+    chosen: bool,
+    colours: &Colours,
+) {
+    let dashes = match super::kind(one) {
+        "seen" => r#" stroke-dasharray="6 3""#,
+        "shared" => r#" stroke-dasharray="1.5 3""#,
+        _ => "",
+    };
+    let _ = writeln!(
+        out,
+        r#"<path d="M{x0} {y0}C{} {y0} {} {y1} {x1} {y1}" fill="none" stroke="{}" stroke-width="{:.2}" opacity="{}"{dashes}/>"#,
+        x0 + 12,
+        x1 - 12,
+        if chosen { colours.ink } else { colours.bar },
+        0.6 + 5.0 * one.probability,
+        if chosen { 1.0 } else { 0.7 }
+    );
+}

@@ -1,0 +1,34 @@
+//! The trace: every step of a path with what it chose among, and why.
+//!
+//! In: a model of either path, a [`TraceRequest`], hooks. Out: a [`Tracing`], which gives one [`Step`] at a time, and
+//! at its end a [`Trace`]: the document `brillm-trace/1`, whose JSON Schema is [`SCHEMA`]. It says which model (by
+//! checksum), seed, sampler, plugins and interventions made it, and of every step the candidates with energy,
+//! probability and rank and the exact contribution of every earlier token (see [`crate::signal::Shares`]). The
+//! command `trace` and the server write and read the same documents.
+
+mod document;
+mod export;
+mod fan;
+mod intervention;
+mod open;
+mod step;
+mod token;
+mod tracing;
+#[cfg(feature = "transformer")]
+mod watch;
+
+pub use document::{
+    Annotations, Group, Pin, Sampler, Trace, TraceFinish, TraceModel, TraceModelKind, TraceRequest,
+};
+pub use export::{Theme, TraceFormat};
+pub use fan::{FanLook, FanRequest};
+pub use intervention::Intervention;
+pub use step::{Attention, Candidate, Contributions, EdgeKind, Entry, EntryKind, Rest, Step};
+pub use token::{ShownToken, show_tokens};
+pub use tracing::{Traced, Tracing};
+
+/// The name of the document, in every one of them.
+pub const NAME: &str = "brillm-trace/1";
+
+/// The JSON Schema of the document.
+pub const SCHEMA: &str = include_str!("brillm-trace-1.schema.json");

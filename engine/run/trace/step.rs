@@ -1,0 +1,324 @@
+//! One step of a trace: its candidates, how sure it was, and what pushed it.
+
+use serde::{Deserialize, Serialize};
+
+use super::token::ShownToken;
+use crate::graph::NodeId;
+use crate::signal::{Mechanism, Part, Split};
+use crate::text::Vocabulary;
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Counted from 0.
+    pub index: usize,
+    /// The chosen token's place in the path.
+    pub position: usize,
+    /// The token before it.
+    pub source: u32,
+    /// The chosen token.
+    pub chosen: u32,
+    /// Whether an intervention chose it.
+    pub forced: bool,
+    /// −Σ p ln p over all V, in nats.
+    pub entropy: f64,
+    /// ln p of the likeliest less that of the next, in nats; null with a single candidate.
+    pub margin: Option<f64>,
+    /// −ln p of the chosen one, in nats; null where its probability is 0.
+    pub resistance: Option<f64>,
+    /// Those that are not listed.
+    pub rest: Rest,
+    /// The likeliest, by rank, and the chosen one.
+    pub candidates: Vec<Candidate>,
+    /// What made the chosen edge's pre-activation; null on a transformer.
+    pub contributions: Option<Contributions>,
+    /// What each layer attended to; null on a graph.
+    pub attention: Option<Vec<Attention>>,
+    /// Tokens that each layer keeps; null on a graph.
+    pub cache: Option<Vec<usize>>,
+}
+
+/// What is not listed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rest {
+    /// How many.
+    pub count: usize,
+    /// Their probability together.
+    pub probability: f64,
+}
+
+/// A candidate of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The token.
+    pub id: u32,
+    /// See [`ShownToken::text`].
+    pub text: Option<String>,
+    /// See [`ShownToken::bytes_hex`].
+    pub bytes_hex: String,
+    /// See [`ShownToken::display`].
+    pub display: String,
+    /// The energy with which the signal reaches it; a transformer's score.
+    pub energy: f32,
+    /// Its probability over all V, before temperature and truncation.
+    pub probability: f32,
+    /// Its place by probability, from 1.
+    pub rank: usize,
+    /// What the edge to it is made of; null on a transformer.
+    pub edge: Option<EdgeKind>,
+    /// How often training walked the edge; null where never, and on a transformer.
+    pub count: Option<u32>,
+}
+
+/// What an edge is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EdgeKind {
+    /// Parameters of its own.
+    Own,
+    /// Walked in training, with the parameters that all others share.
+    Seen,
+    /// Never walked.
+    Shared,
+}
+
+/// The exact split of a pre-activation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contributions {
+    /// The node that the edge leads to.
+    pub target: u32,
+    /// ‖z‖₂: what the entries' values add up to.
+    pub norm: f64,
+    /// The parts.
+    pub entries: Vec<Entry>,
+    /// z itself, where it was asked for. `[D]`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preactivation: Option<Vec<f32>>,
+}
+
+/// One part of a pre-activation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What it comes from.
+    pub kind: EntryKind,
+    /// The place of the token in the path, of kind `token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+    /// The token, of kind `token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+    /// How far it pushes along z: its product with z/‖z‖.
+    pub value: f64,
+    /// Its own length.
+    pub norm: f64,
+    /// The part itself, where it was asked for. `[D]`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector: Option<Vec<f64>>,
+}
+
+/// What a part comes from; see [`Part`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// An earlier token.
+    Token,
+    /// The edge's bias.
+    Bias,
+    /// The row of the position table.
+    Position,
+    /// The source's offset.
+    Source,
+    /// The target's factor.
+    Target,
+}
+
+/// What one layer's last row attends to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attention {
+    /// The layer, from 0.
+    pub layer: usize,
+    /// Mean over heads for each position of the path; null where it is no longer kept.
+    pub weights: Vec<Option<f32>>,
+}
+
+impl Contributions {
+    /// What a split says, with its vectors if they are wanted.
+    pub fn of(split: &Split, vectors: bool) -> Self {
+        let entries = split.parts.iter().zip(split.values());
+        Self {
+            target: split.target,
+            norm: split.norm(),
+            entries: entries
+                .map(|(part, value)| {
+                    let (kind, position, id) = match part.part {
+                        Part::Token { position, node } => {
+                            (EntryKind::Token, Some(position), Some(node))
+                        }
+                        Part::Bias => (EntryKind::Bias, None, None),
+                        Part::Position => (EntryKind::Position, None, None),
+                        Part::Source => (EntryKind::Source, None, None),
+                        Part::Target => (EntryKind::Target, None, None),
+                    };
+                    let square: f64 = part.vector.iter().map(|value| value * value).sum();
+                    Entry {
+                        kind,
+                        position,
+                        id,
+                        value,
+                        norm: square.sqrt(),
+                        vector: vectors.then(|| part.vector.clone()),
+                    }
+                })
+                .collect(),
+            preactivation: vectors.then(|| split.preactivation.clone()),
+        }
+    }
+}
+
+/// The edges that candidates are reached by.
+pub(super) struct Edges<'a> {
+    pub(super) mechanism: &'a Mechanism,
+    pub(super) source: u32,
+}
+
+impl Edges<'_> {
+    fn of(&self, target: u32) -> (EdgeKind, Option<u32>) {
+        let graph = self.mechanism.graph();
+        match graph.edge(NodeId(self.source), NodeId(target)) {
+            None => (EdgeKind::Shared, None),
+            Some(edge) => {
+                let kind = match graph.slots()[edge.index()] > 0 {
+                    true => EdgeKind::Own,
+                    false => EdgeKind::Seen,
+                };
+                (kind, Some(graph.counts()[edge.index()]))
+            }
+        }
+    }
+
+    /// Whether a token may follow at all.
+    fn allows(&self, target: u32) -> bool {
+        target != self.source || self.mechanism.profile().self_loops
+    }
+}
+
+/// A distribution over all V, looked at.
+pub(super) struct Distribution {
+    probabilities: Vec<f32>,
+    energies: Vec<f32>,
+    /// Those that may be chosen, the likeliest first.
+    order: Vec<u32>,
+    /// ln p of any score less the score.
+    normaliser: f64,
+    scores: Vec<f32>,
+}
+
+impl Distribution {
+    /// Ranks all candidates. `energies [V]`, `scores [V]`
+    pub(super) fn of(energies: &[f32], scores: &[f32], edges: Option<&Edges<'_>>) -> Self {
+        let mut probabilities = scores.to_vec();
+        let normaliser = crate::kernel::softmax::softmax(&mut probabilities);
+        let mut order: Vec<u32> = (0..scores.len() as u32)
+            .filter(|&id| edges.is_none_or(|edges| edges.allows(id)))
+            .collect();
+        order.sort_unstable_by(|&a, &b| {
+            let (of_a, of_b) = (scores[a as usize], scores[b as usize]);
+            of_b.total_cmp(&of_a).then(a.cmp(&b))
+        });
+        Self {
+            probabilities,
+            energies: energies.to_vec(),
+            order,
+            normaliser,
+            scores: scores.to_vec(),
+        }
+    }
+
+    /// −Σ p ln p.
+    pub(super) fn entropy(&self) -> f64 {
+        let scores = self.scores.iter().zip(&self.probabilities);
+        scores
+            .filter(|&(_, &p)| p > 0.0)
+            .map(|(&score, &p)| f64::from(p) * (self.normaliser - f64::from(score)))
+            .sum()
+    }
+
+    pub(super) fn margin(&self) -> Option<f64> {
+        let score = |place: usize| f64::from(self.scores[self.order[place] as usize]);
+        (self.order.len() > 1)
+            .then(|| score(0) - score(1))
+            .filter(|margin| margin.is_finite())
+    }
+
+    /// −ln p of a token, as an evaluation counts it.
+    pub(super) fn resistance(&self, id: u32) -> Option<f64> {
+        let score = f64::from(*self.scores.get(id as usize)?);
+        Some(self.normaliser - score).filter(|resistance| resistance.is_finite())
+    }
+
+    /// The `count` likeliest and the `also` named ones, by rank, and what is left.
+    pub(super) fn list(
+        &self,
+        count: usize,
+        also: &[u32],
+        vocabulary: &Vocabulary,
+        edges: Option<&Edges<'_>>,
+    ) -> (Vec<Candidate>, Rest) {
+        let mut candidates = Vec::new();
+        let mut listed = 0.0;
+        let ranked = self.order.iter().copied().enumerate();
+        // What may not be chosen may still be forced.
+        let barred = also.iter().filter(|id| !self.order.contains(id));
+        let last = self.order.len();
+        for (place, id) in ranked.chain(barred.map(|&id| (last, id))) {
+            if place >= count && !also.contains(&id) {
+                continue;
+            }
+            let token = ShownToken::of(vocabulary, id);
+            let edge = edges.map(|edges| edges.of(id));
+            listed += f64::from(self.probabilities[id as usize]);
+            candidates.push(Candidate {
+                id,
+                text: token.text,
+                bytes_hex: token.bytes_hex,
+                display: token.display,
+                energy: self.energies[id as usize],
+                probability: self.probabilities[id as usize],
+                rank: place + 1,
+                edge: edge.map(|edge| edge.0),
+                count: edge.and_then(|edge| edge.1),
+            });
+        }
+        let rest = Rest {
+            count: last.saturating_sub(candidates.len()),
+            probability: (1.0 - listed).max(0.0),
+        };
+        (candidates, rest)
+    }
+}
+
+impl Distribution {
+    /// A step, whose contributions and attention are still to be said.
+    pub(super) fn step(
+        &self,
+        (index, position, source, chosen): (usize, usize, u32, u32),
+        forced: bool,
+        (candidates, rest): (Vec<Candidate>, Rest),
+    ) -> Step {
+        Step {
+            index,
+            position,
+            source,
+            chosen,
+            forced,
+            entropy: self.entropy(),
+            margin: self.margin(),
+            resistance: self.resistance(chosen),
+            rest,
+            candidates,
+            contributions: None,
+            attention: None,
+            cache: None,
+        }
+    }
+}
