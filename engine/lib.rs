@@ -9,7 +9,8 @@
 //!
 //! [`text`] → tokens → [`graph`] → [`signal`] → energies → [`path`] → text; [`learn`] walks the same way and
 //! back. A room uses only rooms before it: `error`, [`text`], [`kernel`], [`hook`], [`graph`], [`signal`], [`path`],
-//! [`model`], [`measure`], [`learn`], `transformer` (the comparison path, a feature), [`run`].
+//! [`model`], [`measure`], [`learn`], `transformer` (the comparison path, a feature), [`run`], `serve` (the server and the
+//! visualiser, a feature).
 //!
 //! # Three lines
 //!
@@ -41,6 +42,8 @@ pub mod path;
 #[cfg(feature = "plugin")]
 pub mod plugin;
 pub mod run;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod signal;
 pub mod text;
 #[cfg(feature = "transformer")]

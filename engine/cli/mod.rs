@@ -25,6 +25,8 @@ mod plugins;
 mod probe;
 mod prompt;
 mod quantize;
+#[cfg(feature = "serve")]
+mod serve;
 mod trace;
 mod train;
 
@@ -78,6 +80,8 @@ enum Command {
     Devices(devices::Arguments),
     Compare(compare::Arguments),
     Probe(probe::Arguments),
+    #[cfg(feature = "serve")]
+    Serve(serve::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
@@ -123,6 +127,8 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Devices(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Probe(command) => command.run(),
+        #[cfg(feature = "serve")]
+        Command::Serve(command) => command.run(&arguments.plugins),
     };
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),

@@ -62,6 +62,12 @@ impl PluginArguments {
         crate::plugin::set_patience(Duration::from_secs_f64(patience));
     }
 
+    /// The plugins that are named.
+    #[cfg(feature = "serve")]
+    pub(super) fn selections(&self) -> Vec<Selection> {
+        self.plugins.clone()
+    }
+
     /// Where plugins are looked for.
     pub(super) fn finder(&self) -> Finder {
         Finder::standard(self.plugin_path.iter().cloned())

@@ -13,11 +13,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Args)]
 pub(super) struct PromptArguments {
     /// The text to continue; `-` reads it from standard input.
-    #[arg(
-        allow_hyphen_values = false,
-        required_unless_present = "prompt_ids",
-        conflicts_with = "prompt_ids"
-    )]
+    #[arg(allow_hyphen_values = false, conflicts_with = "prompt_ids")]
     prompt: Option<String>,
     /// Token ids in place of text, for example 3,4,5.
     #[arg(long, value_delimiter = ',', value_name = "IDS")]

@@ -10,9 +10,11 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod community;
 mod discount;
 pub mod export;
 mod incoming;
+mod node_map;
 mod paths;
 mod petgraph;
 mod rank;
@@ -27,8 +29,10 @@ pub use self::petgraph::{
     EdgeReference, Edges, Neighbors, NodeReference, NodeReferences, Nodes, Visited,
 };
 pub use build::GraphBuilder;
+pub use community::communities;
 pub use discount::Discounts;
 pub use incoming::{Entering, Incoming};
+pub use node_map::{Disc, NodeMap};
 pub use paths::{LeastPath, least_paths};
 pub use rank::{PageRank, RankWeight, Ranking};
 pub use reach::{Components, Reach, Way};

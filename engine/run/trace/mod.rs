@@ -6,6 +6,7 @@
 //! probability and rank and the exact contribution of every earlier token (see [`crate::signal::Shares`]). The
 //! command `trace` and the server write and read the same documents.
 
+mod comparison;
 mod document;
 mod export;
 mod fan;
@@ -17,6 +18,7 @@ mod tracing;
 #[cfg(feature = "transformer")]
 mod watch;
 
+pub use comparison::{Choice, ComparedStep, Comparison, Standing};
 pub use document::{
     Annotations, Group, Pin, Sampler, Trace, TraceFinish, TraceModel, TraceModelKind, TraceRequest,
 };

@@ -1,0 +1,201 @@
+//! Where the nodes of a graph lie on a plane: communities as discs, pulled together by what flows between them.
+//!
+//! Communities are placed by forces (Fruchterman and Reingold 1991, *Graph drawing by force-directed placement*):
+//! all push each other away, linked ones pull; then discs that overlap part. Within its disc, a community's nodes lie
+//! on a sunflower's spiral, the most frequent in the middle. It is computed once a graph and needs no randomness.
+
+use std::collections::BTreeMap;
+
+use crate::graph::{NodeId, TokenGraph, communities};
+
+/// Communities at most.
+const CLUSTERS: usize = 200;
+/// Communities at least, where the graph has them.
+const FEW: usize = 24;
+/// Rounds of forces.
+const ROUNDS: usize = 300;
+/// The golden angle, by which a sunflower turns.
+const TURN: f64 = 2.399_963_229_728_653;
+
+/// A plane with all nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeMap {
+    /// Coordinates of each node in `[0, 1]`. `[V]`
+    pub places: Vec<[f32; 2]>,
+    /// The community of each node. `[V]`
+    pub clusters: Vec<u32>,
+    /// The middle of each community and its nodes, the most frequent first.
+    pub discs: Vec<Disc>,
+    /// Walks from community to community in training, the most first; each pair with its direction.
+    pub links: Vec<(u32, u32, u64)>,
+}
+
+/// A community on the plane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Disc {
+    /// Its middle.
+    pub middle: [f32; 2],
+    /// Its nodes, the most frequent first.
+    pub nodes: Vec<u32>,
+    /// Walks into its nodes.
+    pub count: u64,
+}
+
+impl NodeMap {
+    /// Lays a graph out.
+    ///
+    /// ```
+    /// use brillm::graph::{NodeMap, TokenGraph};
+    /// let graph = TokenGraph::from_edges(3, &[(0, 1, 2), (1, 2, 1)])?;
+    /// let map = NodeMap::of(&graph);
+    /// assert!(map.places.iter().flatten().all(|x| (0.0..=1.0).contains(x)));
+    /// # Ok::<(), brillm::Error>(())
+    /// ```
+    ///
+    /// # Complexity
+    /// That of [`communities`], and O(C²) a round for C ≤ 200 communities.
+    pub fn of(graph: &TokenGraph) -> Self {
+        let nodes = graph.nodes();
+        let (clusters, count) = communities(graph, FEW, CLUSTERS);
+        let mut counts = vec![0u64; nodes];
+        let mut links: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+        for source in 0..nodes {
+            for edge in graph.row(NodeId(source as u32)) {
+                let (target, walks) = (graph.targets()[edge] as usize, graph.counts()[edge]);
+                counts[target] += u64::from(walks);
+                if clusters[source] != clusters[target] {
+                    *links
+                        .entry((clusters[source], clusters[target]))
+                        .or_default() += u64::from(walks);
+                }
+            }
+        }
+        let mut members: Vec<Vec<u32>> = vec![Vec::new(); count];
+        for (node, &cluster) in clusters.iter().enumerate() {
+            members[cluster as usize].push(node as u32);
+        }
+        for all in &mut members {
+            all.sort_by_key(|&node| (std::cmp::Reverse(counts[node as usize]), node));
+        }
+        let radii: Vec<f64> = members
+            .iter()
+            .map(|all| (all.len() as f64).sqrt())
+            .collect();
+        let middles = placed(&radii, &links);
+        let mut places = vec![[0.0f64; 2]; nodes];
+        for (all, middle) in members.iter().zip(&middles) {
+            for (rank, &node) in all.iter().enumerate() {
+                let (radius, angle) = ((rank as f64).sqrt(), rank as f64 * TURN);
+                places[node as usize] = [
+                    middle[0] + radius * angle.cos(),
+                    middle[1] + radius * angle.sin(),
+                ];
+            }
+        }
+        // Into the unit square, with the same scale both ways.
+        let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
+        for place in &places {
+            for axis in 0..2 {
+                low[axis] = low[axis].min(place[axis]);
+                high[axis] = high[axis].max(place[axis]);
+            }
+        }
+        let span = (high[0] - low[0]).max(high[1] - low[1]).max(1e-9);
+        let fit = |place: &[f64; 2]| {
+            [0, 1].map(|axis| {
+                let middle = (low[axis] + high[axis]) / 2.0;
+                (0.5 + 0.98 * (place[axis] - middle) / span).clamp(0.0, 1.0) as f32
+            })
+        };
+        let discs = members
+            .into_iter()
+            .zip(&middles)
+            .map(|(nodes, middle)| Disc {
+                middle: fit(middle),
+                count: nodes.iter().map(|&node| counts[node as usize]).sum(),
+                nodes,
+            })
+            .collect();
+        let mut links: Vec<(u32, u32, u64)> =
+            links.into_iter().map(|((a, b), w)| (a, b, w)).collect();
+        links.sort_by_key(|&(a, b, walks)| (std::cmp::Reverse(walks), a, b));
+        Self {
+            places: places.iter().map(fit).collect(),
+            clusters,
+            discs,
+            links,
+        }
+    }
+}
+
+/// The middles of discs of these radii.
+fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
+    let count = radii.len();
+    let area: f64 = radii.iter().map(|radius| 4.0 * radius * radius).sum();
+    let side = (2.0 * area).sqrt().max(1.0);
+    let ideal = side / (count as f64).sqrt().max(1.0);
+    let mut pulls: BTreeMap<(u32, u32), f64> = BTreeMap::new();
+    let mut flows = vec![0.0; count];
+    for (&(a, b), &walks) in links {
+        flows[a as usize] += walks as f64;
+        flows[b as usize] += walks as f64;
+        *pulls.entry((a.min(b), a.max(b))).or_default() += walks as f64;
+    }
+    // What flows between two, against what chance would have flow.
+    let total: f64 = flows.iter().sum::<f64>().max(1.0);
+    let pulls: Vec<(usize, usize, f64)> = pulls
+        .into_iter()
+        .map(|((a, b), walks)| {
+            let (a, b) = (a as usize, b as usize);
+            (a, b, (walks * total / (flows[a] * flows[b])).min(8.0))
+        })
+        .collect();
+    let mut places: Vec<[f64; 2]> = (0..count)
+        .map(|one| {
+            let radius = side / 2.0 * ((one as f64 + 0.5) / count as f64).sqrt();
+            let angle = one as f64 * TURN;
+            [radius * angle.cos(), radius * angle.sin()]
+        })
+        .collect();
+    for round in 0..ROUNDS {
+        let heat = side / 10.0 * (1.0 - round as f64 / ROUNDS as f64) + 0.01;
+        let mut moves = vec![[0.0; 2]; count];
+        let mut push = |a: usize, b: usize, by: f64, between: [f64; 2], far: f64| {
+            for axis in 0..2 {
+                let step = by * between[axis] / far;
+                moves[a][axis] += step;
+                moves[b][axis] -= step;
+            }
+        };
+        for a in 0..count {
+            for b in 0..a {
+                let (between, far) = apart(&places, a, b);
+                let overlap = (radii[a] + radii[b] - far).max(0.0);
+                push(a, b, ideal * ideal / far + 2.0 * overlap, between, far);
+            }
+        }
+        for &(a, b, pull) in &pulls {
+            let (between, far) = apart(&places, a, b);
+            let free = (far - radii[a] - radii[b]).max(0.0);
+            push(a, b, -0.05 * pull * free * free / ideal, between, far);
+        }
+        for (place, step) in places.iter_mut().zip(&moves) {
+            // Everything is held a little by the middle, so that nothing flies off.
+            let step = [step[0] - 0.3 * place[0], step[1] - 0.3 * place[1]];
+            let length = step[0].hypot(step[1]).max(1e-9);
+            let by = length.min(heat) / length;
+            place[0] += step[0] * by;
+            place[1] += step[1] * by;
+        }
+    }
+    places
+}
+
+fn apart(places: &[[f64; 2]], a: usize, b: usize) -> ([f64; 2], f64) {
+    let between = [places[a][0] - places[b][0], places[a][1] - places[b][1]];
+    match between[0].hypot(between[1]) {
+        far if far > 1e-6 => (between, far),
+        // On top of each other: any direction will do, but the same one each time.
+        _ => ([1e-6, 1e-6 * (a as f64 - b as f64).signum()], 1.5e-6),
+    }
+}

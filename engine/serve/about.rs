@@ -1,0 +1,155 @@
+//! What the server is, and which models it has.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::exchange;
+use super::fault::Fault;
+use super::house::{House, Served};
+use crate::run::Engine;
+use crate::run::trace::{TraceModel, show_tokens};
+
+/// Languages that the visualiser speaks.
+const LOCALES: [&str; 2] = ["en", "zh"];
+
+pub(super) async fn about(State(house): State<Arc<House>>, headers: HeaderMap) -> Response<Body> {
+    let accepted = headers
+        .get(header::ACCEPT_LANGUAGE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let limits = &house.settings.limits;
+    exchange::json(&json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "schema": crate::run::trace::NAME,
+        "locales": LOCALES,
+        "locale": locale(accepted),
+        "default_model": house.models[0].model.name,
+        "library": house.library.is_some(),
+        "limits": {
+            "prompt_tokens": limits.prompt_tokens,
+            "tokens": limits.tokens,
+            "candidates": limits.candidates,
+            "body_bytes": limits.body_bytes,
+            "seconds": limits.seconds,
+        },
+        "map": {"nodes": super::map::NODES, "edges": super::map::EDGES},
+    }))
+}
+
+/// The language that is liked best among those there are. `Accept-Language` has weights in `;q=`.
+fn locale(accepted: &str) -> &'static str {
+    let mut liked: Vec<(f32, usize, &str)> = accepted
+        .split(',')
+        .enumerate()
+        .map(|(place, part)| {
+            let (name, rest) = part.trim().split_once(';').unwrap_or((part.trim(), ""));
+            let weight = rest
+                .trim()
+                .strip_prefix("q=")
+                .map_or(Some(1.0), |q| q.parse().ok());
+            (weight.unwrap_or(0.0), place, name)
+        })
+        .filter(|liked| liked.0 > 0.0)
+        .collect();
+    liked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let known = |name: &str| {
+        let language = name.split('-').next().unwrap_or_default();
+        LOCALES
+            .into_iter()
+            .find(|one| one.eq_ignore_ascii_case(language))
+    };
+    liked
+        .iter()
+        .find_map(|(_, _, name)| known(name))
+        .unwrap_or(LOCALES[0])
+}
+
+pub(super) async fn models(State(house): State<Arc<House>>) -> Response<Body> {
+    let all: Vec<Value> = house
+        .models
+        .iter()
+        .enumerate()
+        .map(|(position, served)| describe(served, position))
+        .collect();
+    exchange::json(&all)
+}
+
+fn describe(served: &Served, position: usize) -> Value {
+    let model = TraceModel::of(&served.model.engine);
+    let mut row = json!({
+        "name": served.model.name,
+        "kind": model.kind,
+        "vocabulary": model.vocabulary,
+        "sha256": served.model.sha256,
+        "profile": model.profile,
+        "width": model.width,
+        "layers": model.layers,
+        "position": position,
+    });
+    let own = match &served.model.engine {
+        Engine::Graph(graph) => json!({
+            "license": graph.metadata().licence,
+            "edges": graph.mechanism().graph().edges(),
+            "own_edges": graph.mechanism().graph().own_edges(),
+            "parameters": graph.mechanism().weights().parameters(),
+        }),
+        #[cfg(feature = "transformer")]
+        Engine::Transformer(transformer) => json!({
+            "license": transformer.record()["licence"],
+            "edges": null,
+            "own_edges": null,
+            "parameters": transformer.body().parameters(),
+            "heads": transformer.configuration().heads,
+            "context": transformer.configuration().context,
+        }),
+    };
+    if let (Value::Object(row), Value::Object(own)) = (&mut row, own) {
+        row.extend(own);
+    }
+    row
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokensBody {
+    #[serde(default)]
+    model: Option<String>,
+    text: String,
+}
+
+pub(super) async fn tokens(
+    State(house): State<Arc<House>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, Fault> {
+    let body: TokensBody = exchange::read(&headers, body, &house.settings.limits).await?;
+    let served = house.model(body.model.as_deref())?.clone();
+    let run = house.work.admit().await?;
+    let shown = run
+        .finish(move |_| {
+            let engine = &served.model.engine;
+            Ok(show_tokens(engine.tokenizer(), &engine.encode(&body.text)?))
+        })
+        .await?;
+    Ok(exchange::json(&json!({"tokens": shown})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::locale;
+
+    #[test]
+    fn the_best_liked_language_is_taken() {
+        assert_eq!(locale(""), "en");
+        assert_eq!(locale("zh-CN,zh;q=0.9,en;q=0.8"), "zh");
+        assert_eq!(locale("fr, en;q=0.3, zh;q=0.7"), "zh");
+        assert_eq!(locale("de;q=1"), "en");
+        assert_eq!(locale("zh;q=0, en"), "en");
+        assert_eq!(locale(";;;,,q="), "en");
+    }
+}

@@ -1,0 +1,64 @@
+//! The visualiser's files, in the program.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use axum::response::IntoResponse;
+use rust_embed::RustEmbed;
+
+use super::fault::Fault;
+
+/// `assets/`; read from the disk in builds without optimisation.
+#[derive(RustEmbed)]
+#[folder = "engine/serve/assets"]
+struct Assets;
+
+fn media_type(path: &str) -> &'static str {
+    match path.rsplit('.').next().unwrap_or_default() {
+        "html" => "text/html; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "json" => "application/json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "ico" => "image/x-icon",
+        "woff2" => "font/woff2",
+        _ => "text/plain; charset=utf-8",
+    }
+}
+
+/// The file of a path.
+pub(super) async fn asset(headers: HeaderMap, uri: Uri) -> Response<Body> {
+    let path = match uri.path().trim_start_matches('/') {
+        "" => "index.html",
+        path => path,
+    };
+    let plain = !path
+        .split('/')
+        .any(|part| part.starts_with('.') || part.contains('\\'));
+    let Some(file) = Assets::get(path).filter(|_| plain) else {
+        let fault = Fault::new(StatusCode::NOT_FOUND, format!("there is no /{path}"));
+        return match path.starts_with("v1/") {
+            true => fault.open_ai().into_response(),
+            false => fault.into_response(),
+        };
+    };
+    let sum = file.metadata.sha256_hash();
+    let tag: String = sum[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag = format!("\"{tag}\"");
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|tags| tags.split(',').any(|one| one.trim() == tag));
+    let mut response = match known {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => Response::new(Body::from(file.data.into_owned())),
+    };
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static(media_type(path));
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    response
+}

@@ -1,0 +1,180 @@
+//! The map: communities from afar, nodes and their strongest edges from near, never more than a page can draw.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::exchange::{self, Asked};
+use super::fault::Fault;
+use super::house::{House, Served};
+use super::nodes::{kind, probability};
+use crate::graph::{EdgeId, NodeId};
+
+/// Nodes in an answer at most.
+pub(super) const NODES: usize = 4000;
+/// Edges in an answer at most.
+pub(super) const EDGES: usize = 20_000;
+/// Links between communities.
+const LINKS: usize = 2000;
+/// Nodes of the middle level.
+const MIDDLE: usize = 1500;
+
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    model: Option<String>,
+    #[serde(default)]
+    level: u8,
+    x0: Option<f32>,
+    y0: Option<f32>,
+    x1: Option<f32>,
+    y1: Option<f32>,
+    k: Option<usize>,
+    #[serde(default)]
+    minimum: u32,
+}
+
+pub(super) async fn map(
+    State(house): State<Arc<House>>,
+    Asked(asked): Asked<Wanted>,
+) -> Result<Response<Body>, Fault> {
+    let served = house.model(asked.model.as_deref())?.clone();
+    if asked.level > 2 {
+        return Err(Fault::input("the level is 0, 1 or 2"));
+    }
+    let run = house.work.admit().await?;
+    let value = run
+        .finish(move |_| match asked.level {
+            0 => afar(&served),
+            _ => near(&served, &asked),
+        })
+        .await?;
+    Ok(exchange::json(&value))
+}
+
+/// Communities and what flows between them.
+fn afar(served: &Served) -> Result<Value, Fault> {
+    let (map, model) = (served.map()?, served.graph()?);
+    let vocabulary = model.tokenizer().vocabulary();
+    let clusters: Vec<Value> = map
+        .discs
+        .iter()
+        .enumerate()
+        .map(|(id, disc)| {
+            let members: Vec<_> = disc.nodes.iter().take(5).collect();
+            let names: Vec<String> = members
+                .iter()
+                .take(3)
+                .map(|&&node| vocabulary.display(node))
+                .collect();
+            let tokens: Vec<_> = members
+                .iter()
+                .map(|&&node| crate::run::trace::ShownToken::of(vocabulary, node))
+                .collect();
+            json!({
+                "id": id,
+                "x": disc.middle[0],
+                "y": disc.middle[1],
+                "nodes": disc.nodes.len(),
+                "count": disc.count,
+                "label": names.join(", "),
+                "members": tokens,
+            })
+        })
+        .collect();
+    let edges: Vec<Value> = map
+        .links
+        .iter()
+        .take(LINKS)
+        .map(|&(source, target, weight)| {
+            json!({"source": source, "target": target, "weight": weight})
+        })
+        .collect();
+    let graph = model.mechanism().graph();
+    Ok(json!({
+        "level": 0,
+        "clusters": clusters,
+        "nodes": [],
+        "shown": {"nodes": 0, "edges": edges.len()},
+        "total": {"nodes": graph.nodes(), "edges": graph.edges()},
+        "edges": edges,
+    }))
+}
+
+/// Nodes within a box and their strongest edges to each other.
+fn near(served: &Served, asked: &Wanted) -> Result<Value, Fault> {
+    let (map, model, counts) = (served.map()?, served.graph()?, served.counts()?);
+    let graph = model.mechanism().graph();
+    let low = [asked.x0.unwrap_or(0.0), asked.y0.unwrap_or(0.0)];
+    let high = [asked.x1.unwrap_or(1.0), asked.y1.unwrap_or(1.0)];
+    let inside = |node: &u32| {
+        let place = map.places[*node as usize];
+        (0..2).all(|axis| (low[axis]..=high[axis]).contains(&place[axis]))
+    };
+    let (most, fan) = match asked.level {
+        1 => (MIDDLE, 3),
+        _ => (NODES, asked.k.unwrap_or(5).clamp(1, 50)),
+    };
+    let mut nodes: Vec<u32> = (0..graph.nodes() as u32).filter(inside).collect();
+    let within = nodes.len();
+    nodes.sort_by_key(|&node| (std::cmp::Reverse(counts[node as usize]), node));
+    nodes.truncate(most);
+    let mut shown = vec![false; graph.nodes()];
+    nodes.iter().for_each(|&node| shown[node as usize] = true);
+    let mut edges: Vec<(EdgeId, u32, u32, f64)> = Vec::new();
+    for &node in &nodes {
+        let mut own: Vec<(EdgeId, u32, u32, f64)> = graph
+            .row(NodeId(node))
+            .filter(|&edge| {
+                shown[graph.targets()[edge] as usize] && graph.counts()[edge] >= asked.minimum
+            })
+            .map(|edge| {
+                let id = EdgeId(edge as u32);
+                (id, node, graph.targets()[edge], probability(graph, id))
+            })
+            .collect();
+        own.sort_by(|a, b| b.3.total_cmp(&a.3).then(a.0.cmp(&b.0)));
+        own.truncate(fan);
+        edges.append(&mut own);
+    }
+    edges.sort_by(|a, b| b.3.total_cmp(&a.3).then(a.0.cmp(&b.0)));
+    edges.truncate(EDGES);
+    let vocabulary = model.tokenizer().vocabulary();
+    let rows: Vec<Value> = nodes
+        .iter()
+        .map(|&node| {
+            let [x, y] = map.places[node as usize];
+            json!({
+                "id": node,
+                "x": x,
+                "y": y,
+                "size": counts[node as usize],
+                "cluster": map.clusters[node as usize],
+                "display": vocabulary.display(node),
+            })
+        })
+        .collect();
+    let lines: Vec<Value> = edges
+        .iter()
+        .map(|&(edge, source, target, weight)| {
+            json!({
+                "source": source,
+                "target": target,
+                "weight": weight,
+                "edge": kind(graph, edge),
+            })
+        })
+        .collect();
+    Ok(json!({
+        "level": asked.level,
+        "clusters": [],
+        "shown": {"nodes": rows.len(), "edges": lines.len()},
+        "within": within,
+        "total": {"nodes": graph.nodes(), "edges": graph.edges()},
+        "nodes": rows,
+        "edges": lines,
+    }))
+}
