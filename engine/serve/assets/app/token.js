@@ -1,0 +1,111 @@
+// How a token reads: spaces and line ends as signs, bytes that are no character of their own as hex
+// capsules, and the character they make together bracketed over them. Never U+FFFD.
+
+import { drawing, element } from './element.js';
+
+const SIGNS = { ' ': '␠', '\n': '↵', '\r': '␍', '\t': '⇥', '\u00a0': '⍽', '\u3000': '□' };
+// What has no shape of its own: controls, format characters, surrogates, private use, U+FFFD itself.
+const SHAPELESS = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\ufffd]/u;
+// A joiner between emoji and a variation selector have a shape together with their neighbours.
+const JOINER = /[\u200d\ufe0e\ufe0f]/;
+
+const hexOf = (character) =>
+  [...new TextEncoder().encode(character)].map((byte) => byte.toString(16).toUpperCase().padStart(2, '0'));
+
+/** The bytes of `e698` as `['E6', '98']`. */
+export const bytesOf = (hex) => (hex ?? '').toUpperCase().match(/../g) ?? [];
+
+/** The pieces a token is shown in: `{kind: 'text' | 'sign' | 'byte', text}`. */
+export function pieces(token) {
+  if (token.text === null || token.text === undefined) {
+    const bytes = bytesOf(token.bytes_hex);
+    if (bytes.length) return bytes.map((text) => ({ kind: 'byte', text }));
+    return [{ kind: 'name', text: token.display ?? `#${token.id}` }];
+  }
+  if (token.text === '') return [{ kind: 'name', text: token.display || `#${token.id}` }];
+  const found = [];
+  const add = (kind, text) => {
+    const last = found.at(-1);
+    if (kind === 'text' && last?.kind === 'text') last.text += text;
+    else found.push({ kind, text });
+  };
+  for (const character of token.text) {
+    if (character in SIGNS) add('sign', SIGNS[character]);
+    else if (JOINER.test(character) && found.at(-1)?.kind === 'text') add('text', character);
+    else if (SHAPELESS.test(character)) hexOf(character).forEach((byte) => add('byte', byte));
+    else add('text', character);
+  }
+  return found;
+}
+
+/** A token as one line of plain text, for labels and tables. */
+export function label(token) {
+  const parts = pieces(token);
+  return parts.map((part, at) => (part.kind === 'byte' && at ? ' ' : '') + part.text).join('');
+}
+
+/** The language a token's script tells; an untold one inherits. */
+export function languageOf(token) {
+  const text = token.text ?? token.joined ?? '';
+  if (/[\p{Script=Hiragana}\p{Script=Katakana}]/u.test(text)) return 'ja';
+  if (/\p{Script=Hangul}/u.test(text)) return 'ko';
+  if (/\p{Script=Han}|[，。、；：！？「」『』《》]/u.test(text)) return 'zh-CN';
+  if (/[A-Za-z]/.test(text)) return 'en';
+  return undefined;
+}
+
+/** A token as an element: signs are faint, bytes are capsules. */
+export function shown(token, attributes = {}) {
+  const { class: kind, ...others } = attributes;
+  return element('bdi', { class: `token ${kind ?? ''}`.trim(), lang: languageOf(token), ...others },
+    pieces(token).map((part) =>
+      part.kind === 'text' ? part.text : element('span', { class: `token-${part.kind}` }, part.text)));
+}
+
+/** The same as SVG text, cut to a width that `measure` tells. */
+export function shownDrawing(token, place, room, measure) {
+  const text = drawing('text', { ...place, lang: languageOf(token) });
+  let left = room;
+  for (const part of pieces(token)) {
+    let cut = part.text;
+    if (measure(cut) > left) {
+      const characters = [...cut];
+      while (characters.length && measure(characters.join('') + '…') > left) characters.pop();
+      cut = characters.join('') + '…';
+    }
+    const gap = part.kind === 'byte' ? 4 : 0;
+    text.append(drawing('tspan', part.kind === 'text' ? {} : { class: `token-${part.kind}`, dx: gap && text.firstChild ? gap : null }, cut));
+    left -= measure(cut) + gap;
+    if (left <= 0 || cut !== part.text) break;
+  }
+  return text;
+}
+
+/**
+ * Tokens in a row, pieces of one character bracketed under it. `chip(token, at)` makes each; a run of
+ * tokens with the same `joined` and no text of their own is one bracket.
+ */
+export function row(tokens, chip) {
+  const out = [];
+  for (let at = 0; at < tokens.length; at += 1) {
+    const token = tokens[at];
+    if (!isPiece(token)) {
+      out.push(chip(token, at));
+      continue;
+    }
+    const from = at;
+    let expected = bytesOf(tokens[at].joined_hex ?? utf8(token.joined)).length - bytesOf(token.bytes_hex).length;
+    while (expected > 0 && isPiece(tokens[at + 1]) && tokens[at + 1].joined === token.joined) {
+      at += 1;
+      expected -= bytesOf(tokens[at].bytes_hex).length;
+    }
+    out.push(element('span', { class: 'joined' },
+      element('span', { class: 'joined-character', lang: languageOf(token) }, token.joined),
+      element('span', { class: 'joined-pieces' },
+        tokens.slice(from, at + 1).map((piece, offset) => chip(piece, from + offset)))));
+  }
+  return out;
+}
+
+const isPiece = (token) => Boolean(token && token.joined && (token.text === null || token.text === undefined));
+const utf8 = (text) => hexOf(text).join('');
