@@ -1,6 +1,8 @@
 // The language of the page: strings from locale files, numbers as the language writes them.
 
-const KNOWN = { en: 'English', 'zh-CN': '简体中文' };
+const KNOWN = { en: 'English', zh: '简体中文' };
+// What the page declares itself to be written in.
+const TAGS = { en: 'en', zh: 'zh-CN' };
 const PLACE = 'brillm.language';
 let strings = {};
 let fallback = {};
@@ -17,7 +19,7 @@ export function wanted(asked) {
   const listed = [asked, localStorage.getItem(PLACE), ...navigator.languages].filter(Boolean);
   for (const tag of listed) {
     if (tag in KNOWN) return tag;
-    if (/^zh/i.test(tag)) return 'zh-CN';
+    if (/^zh/i.test(tag)) return 'zh';
     if (/^en/i.test(tag)) return 'en';
   }
   return 'en';
@@ -29,7 +31,7 @@ export async function speak(language) {
   if (!Object.keys(fallback).length) fallback = await load('en');
   strings = language === 'en' ? fallback : await load(language);
   current = language;
-  document.documentElement.lang = language;
+  document.documentElement.lang = TAGS[language];
 }
 
 /** Keeps the choice for the next visit. */

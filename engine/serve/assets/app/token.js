@@ -12,8 +12,8 @@ const JOINER = /[\u200d\ufe0e\ufe0f]/;
 const hexOf = (character) =>
   [...new TextEncoder().encode(character)].map((byte) => byte.toString(16).toUpperCase().padStart(2, '0'));
 
-/** The bytes of `e698` as `['E6', '98']`. */
-export const bytesOf = (hex) => (hex ?? '').toUpperCase().match(/../g) ?? [];
+/** The bytes of `E6 98` as `['E6', '98']`. */
+export const bytesOf = (hex) => (hex ?? '').toUpperCase().match(/[0-9A-F]{2}/g) ?? [];
 
 /** The pieces a token is shown in: `{kind: 'text' | 'sign' | 'byte', text}`. */
 export function pieces(token) {
@@ -94,7 +94,7 @@ export function row(tokens, chip) {
       continue;
     }
     const from = at;
-    let expected = bytesOf(tokens[at].joined_hex ?? utf8(token.joined)).length - bytesOf(token.bytes_hex).length;
+    let expected = hexOf(token.joined).length - bytesOf(token.bytes_hex).length;
     while (expected > 0 && isPiece(tokens[at + 1]) && tokens[at + 1].joined === token.joined) {
       at += 1;
       expected -= bytesOf(tokens[at].bytes_hex).length;
@@ -108,4 +108,3 @@ export function row(tokens, chip) {
 }
 
 const isPiece = (token) => Boolean(token && token.joined && (token.text === null || token.text === undefined));
-const utf8 = (text) => hexOf(text).join('');

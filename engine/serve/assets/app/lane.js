@@ -1,0 +1,196 @@
+// A path drawn in time: a column a step, a row a candidate, the fan of edges between them. Real elements, so
+// that a screen reader, a test and a copy of the page all meet the same thing.
+
+import { cividis, scale } from './colour.js';
+import { drawing } from './element.js';
+import { language, number, percent, say } from './language.js';
+import { label, shownDrawing } from './token.js';
+import { listed, marked, sourceOf, unlisted } from './trace.js';
+
+const PITCH = 140, CELL = 98, ROW = 28, HEIGHT = 23, HEAD = 26, EDGE = 6;
+
+const pen = document.createElement('canvas').getContext('2d');
+const widths = new Map();
+/** The width of a text at the labels' size: ideographs are wide, so nothing is assumed. */
+function measure(text) {
+  if (!widths.has(text)) {
+    pen.font = `13px ${getComputedStyle(document.body).fontFamily}`;
+    widths.set(text, pen.measureText(text).width);
+  }
+  return widths.get(text);
+}
+
+const left = (column) => EDGE + column * PITCH;
+const top = (row) => HEAD + row * ROW;
+const middle = (row) => top(row) + HEIGHT / 2;
+
+function curve(column, from, row) {
+  const [x0, y0, x1, y1] = [left(column - 1) + CELL, middle(from), left(column), middle(row)];
+  const bend = (x1 - x0) / 2;
+  return `M${x0} ${y0}C${x0 + bend} ${y0} ${x1 - bend} ${y1} ${x1} ${y1}`;
+}
+
+/**
+ * The drawing of one lane on a desk. `press(step, row)` is called when a candidate is pointed at and `enter` when
+ * it is asked for. `grow` draws the steps that are new, `mark` what is selected, `pinned` the pins and groups.
+ */
+export function laneDrawing(lane, { shown, name, press, enter }) {
+  const svg = drawing('svg', { class: 'lane-drawing', role: 'grid', 'aria-label': name, 'aria-readonly': 'true' });
+  const column = drawing('rect', { class: 'column-mark', y: 2, width: CELL + 8, rx: 6 });
+  const ring = drawing('rect', { class: 'ring', width: CELL + 4, height: HEIGHT + 4, rx: 6 });
+  const body = drawing('g', { role: 'presentation' });
+  svg.append(column, body, ring);
+  const columns = [];
+  let zoom = 1;
+  let tallest = 1;
+  let tabbed = null;
+
+  function size() {
+    const width = left(columns.length) + CELL + EDGE;
+    const height = HEAD + (tallest + 1) * ROW;
+    svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
+    svg.setAttribute('width', width * zoom);
+    svg.setAttribute('height', height * zoom);
+    column.setAttribute('height', height - 4);
+    svg.setAttribute('aria-rowcount', columns.length);
+    svg.setAttribute('aria-colcount', tallest);
+  }
+
+  /** The cell that the first step leaves: the last token of the prompt. */
+  function source() {
+    const token = lane.trace.tokens[lane.trace.prompt_tokens - 1];
+    if (!token) return;
+    body.append(drawing('g', { class: 'candidate given', role: 'presentation', 'aria-hidden': 'true' },
+      drawing('text', { class: 'column-head', x: left(0), y: 17 }, say('lane.prompt')),
+      drawing('rect', { class: 'cell', x: left(0), y: top(0), width: CELL, height: HEIGHT, rx: 5 }),
+      shownDrawing(token, { class: 'cell-label', x: left(0) + 8, y: top(0) + 16 }, CELL - 16, measure)));
+  }
+
+  function cell(step, at, candidate, row, from, energy) {
+    const chosen = candidate.id === step.chosen;
+    const x = left(at + 1), y = top(row);
+    const paint = cividis(energy(candidate.energy));
+    const kind = candidate.edge ?? 'score';
+    const group = drawing('g', {
+      class: `candidate ${kind}${chosen ? ' chosen' : ''}${chosen && step.forced ? ' forced' : ''}`, role: 'gridcell', tabindex: -1,
+      'aria-colindex': row + 1, 'aria-selected': 'false', 'data-node': candidate.id,
+      'aria-label': say(chosen ? 'lane.cell-chosen' : 'lane.cell', {
+        token: label(candidate), rank: candidate.rank, energy: number(candidate.energy), percent: percent(candidate.probability),
+        edge: candidate.edge ? say(`edge.${candidate.edge}`) : '',
+      }),
+    });
+    const line = curve(at + 1, from, row);
+    const width = Math.max(chosen ? 3 : 0.8, candidate.probability * 15);
+    if (chosen) group.append(drawing('path', { class: 'band', d: line, 'stroke-width': width + 5 }));
+    const edge = drawing('path', { class: 'edge', d: line, 'stroke-width': width });
+    edge.style.stroke = paint;
+    const strip = drawing('rect', { class: 'energy', x, y, width: 4, height: HEIGHT, rx: 2 });
+    strip.style.fill = paint;
+    group.append(edge,
+      drawing('rect', { class: 'cell', x, y, width: CELL, height: HEIGHT, rx: 5 }),
+      drawing('rect', { class: 'bar', x: x + 4, y: y + 1, width: Math.max(0.5, candidate.probability * (CELL - 6)), height: HEIGHT - 2, rx: 3 }),
+      strip,
+      shownDrawing(candidate, { class: 'cell-label', x: x + 9, y: y + 16 }, CELL - 48, measure),
+      drawing('text', { class: 'cell-number', x: x + CELL - 5, y: y + 15.5, 'text-anchor': 'end' }, percent(candidate.probability).replace(' %', '\u2009%')));
+    return group;
+  }
+
+  function add(step) {
+    const at = columns.length;
+    const rows = listed(step, shown);
+    const before = columns[at - 1];
+    const from = before ? Math.max(0, before.rows.findIndex((candidate) => candidate.id === before.step.chosen)) : 0;
+    const energy = scale(rows.map((candidate) => candidate.energy));
+    const rest = unlisted(step, rows);
+    tallest = Math.max(tallest, rows.length);
+    const group = drawing('g', {
+      class: 'column', role: 'row', 'aria-rowindex': at + 1, 'data-step': at,
+      'aria-label': say('lane.column', { step: at + 1, source: label(sourceOf(lane.trace, step) ?? { id: step.source, display: `#${step.source}` }) }),
+    });
+    group.append(drawing('text', { class: 'column-head', x: left(at + 1), y: 17, 'aria-hidden': 'true' }, String(at + 1)));
+    // Chosen last: its band lies over the thin edges.
+    const cells = rows.map((candidate, row) => cell(step, at, candidate, row, from, energy));
+    const inOrder = cells.map((node, row) => ({ node, chosen: rows[row].id === step.chosen }));
+    group.append(...inOrder.filter((entry) => !entry.chosen).map((entry) => entry.node), ...inOrder.filter((entry) => entry.chosen).map((entry) => entry.node));
+    if (rest.count > 0) group.append(drawing('text', { class: 'rest', x: left(at + 1) + 4, y: top(rows.length) + 15, 'aria-hidden': 'true' },
+      say('lane.rest', { count: new Intl.NumberFormat(language(), { notation: 'compact' }).format(rest.count), percent: percent(rest.probability) })));
+    body.append(group);
+    columns.push({ step, rows, cells, group });
+  }
+
+  const placeOf = (event) => {
+    const found = event.target.closest('[role="gridcell"]');
+    if (!found) return null;
+    const step = Number(found.parentNode.dataset.step);
+    return { step, row: columns[step].cells.indexOf(found) };
+  };
+  svg.addEventListener('click', (event) => {
+    const place = placeOf(event);
+    if (place) press(place.step, place.row);
+  });
+  svg.addEventListener('dblclick', (event) => {
+    const place = placeOf(event);
+    if (place) enter(place.step, place.row);
+  });
+
+  const view = {
+    svg,
+    columns,
+    grow() {
+      if (!lane.trace) return;
+      if (!body.firstChild) source();
+      for (const step of lane.trace.steps.slice(columns.length)) add(step);
+      size();
+    },
+    /** Marks what is looked at; only what changed is touched, since a held key comes here thirty times a second. */
+    mark(step, row, active) {
+      svg.classList.toggle('active', active);
+      const here = columns[step]?.cells[row];
+      column.setAttribute('visibility', columns[step] ? 'visible' : 'hidden');
+      ring.setAttribute('visibility', here && active ? 'visible' : 'hidden');
+      if (columns[step]) column.setAttribute('x', left(step + 1) - 4);
+      if (here) {
+        ring.setAttribute('x', left(step + 1) - 2);
+        ring.setAttribute('y', top(row) - 2);
+      }
+      const next = active ? here : columns[step]?.cells[0];
+      if (tabbed === next) return;
+      tabbed?.setAttribute('tabindex', -1);
+      tabbed?.setAttribute('aria-selected', 'false');
+      tabbed = next ?? null;
+      tabbed?.setAttribute('tabindex', 0);
+      if (active) tabbed?.setAttribute('aria-selected', 'true');
+    },
+    focus: () => tabbed?.focus({ preventScroll: true }),
+    pinned(annotations) {
+      for (const { step, rows, cells } of columns) {
+        rows.forEach((candidate, row) => {
+          const pin = marked(annotations.pins, step.index, candidate.id);
+          const group = annotations.groups.findIndex((each) => marked(each.members, step.index, candidate.id));
+          cells[row].classList.toggle('pinned', pin);
+          cells[row].querySelector('.pin-mark')?.remove();
+          if (!pin && group < 0) return;
+          const sign = `${pin ? '◆' : ''}${group >= 0 ? String.fromCharCode(65 + (group % 26)) : ''}`;
+          cells[row].append(drawing('text', { class: 'pin-mark', x: left(step.index + 1) + CELL - 2, y: top(row) + 4, 'text-anchor': 'end', 'aria-hidden': 'true' }, sign));
+        });
+      }
+    },
+    /** A dashed line where this path leaves another. */
+    part(step) {
+      svg.querySelector('.parting')?.remove();
+      if (step === null || !columns[step]) return;
+      const x = left(step + 1) - 14;
+      svg.append(drawing('g', { class: 'parting', 'data-step': step, 'aria-hidden': 'true' },
+        drawing('line', { x1: x, x2: x, y1: 4, y2: HEAD + (tallest + 1) * ROW - 6 }),
+        drawing('path', { d: `M${x - 6} 2h12l-6 9z` })));
+    },
+    zoom(factor) {
+      zoom = factor;
+      size();
+    },
+    /** Where a step lies, in page pixels from the drawing's left. */
+    span: (step) => ({ left: (left(step + 1) - 24) * zoom, right: (left(step + 1) + CELL + 24) * zoom }),
+  };
+  view.grow();
+  return view;
+}

@@ -1,0 +1,96 @@
+// What is asked of a trace: the fields of a request, the same again from a trace, as a command, in the address.
+
+/** A request with every field at its default. */
+export const DEFAULTS = {
+  model: null, prompt: '', tokens: 16, temperature: 0, top_k: 0, top_p: 0.95, min_p: 0, repetition_penalty: 1,
+  penalty_window: 64, seed: 0, candidates: 24, ignore_end: false, plugins: [], interventions: [],
+};
+const NUMBERS = ['tokens', 'temperature', 'top_k', 'top_p', 'min_p', 'repetition_penalty', 'penalty_window', 'seed', 'candidates'];
+
+/** The request that would make a trace again: its own tokens as the prompt, its sampler, its seed. */
+export function ofTrace(trace) {
+  const { temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, ban } = trace.sampler;
+  return {
+    ...DEFAULTS, model: trace.model.name, prompt: promptText(trace),
+    prompt_ids: trace.tokens.slice(0, trace.prompt_tokens).map((token) => token.id),
+    tokens: Math.max(1, trace.steps.length), temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, ban,
+    seed: trace.seed, candidates: Math.max(1, ...trace.steps.map((step) => step.candidates.length)),
+    plugins: (trace.plugins ?? []).map(written), interventions: trace.interventions ?? [],
+  };
+}
+
+/** A recorded plugin as it is asked for: `name:key=value,…`. */
+function written(plugin) {
+  const options = Object.entries(plugin.options ?? {}).map(([key, value]) => `${key}=${value}`).join(',');
+  return options ? `${plugin.name}:${options}` : plugin.name;
+}
+
+/** The prompt of a trace as text; bytes that are no text of their own count once, by their character. */
+export function promptText(trace) {
+  const given = trace.tokens.slice(0, trace.prompt_tokens);
+  let text = '', held = null;
+  for (const token of given) {
+    if (token.text !== null) { text += token.text; held = null; continue; }
+    if (token.joined && token.joined !== held) text += token.joined;
+    held = token.joined;
+  }
+  return text;
+}
+
+/** The body that is posted: without what the server fills in. */
+export function body(request) {
+  const { prompt, prompt_ids, ...rest } = request;
+  return { ...rest, ...(prompt_ids ? { prompt_ids } : { prompt }) };
+}
+
+/** The values for the address; what is at its default is left out. */
+export function toAddress(request) {
+  const values = { model: request.model, prompt: request.prompt };
+  for (const name of NUMBERS) if (request[name] !== DEFAULTS[name]) values[name] = request[name];
+  if (request.ignore_end) values.ignore_end = 1;
+  if (request.prompt_ids) values.ids = request.prompt_ids.join(',');
+  if (request.plugins.length) values.plugins = JSON.stringify(request.plugins);
+  if (request.interventions.length) values.interventions = JSON.stringify(request.interventions);
+  return values;
+}
+
+function list(text) {
+  try {
+    const value = JSON.parse(text ?? '[]');
+    return Array.isArray(value) ? value : [];
+  } catch {
+    return [];
+  }
+}
+
+/** A request from the address's values; null where no prompt is in them. */
+export function fromAddress(values) {
+  if (!values.prompt && !values.ids) return null;
+  const request = { ...DEFAULTS, model: values.model ?? null, prompt: values.prompt ?? '' };
+  for (const name of NUMBERS) {
+    const value = Number(values[name]);
+    if (values[name] !== undefined && Number.isFinite(value)) request[name] = value;
+  }
+  request.ignore_end = values.ignore_end === '1';
+  if (values.ids) request.prompt_ids = values.ids.split(',').map(Number).filter(Number.isInteger);
+  request.plugins = list(values.plugins).filter((plugin) => typeof plugin === 'string');
+  request.interventions = list(values.interventions);
+  return request;
+}
+
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+/** The command line that prints the same trace; interventions have no option there. */
+export function command(request) {
+  const words = ['brillm', 'trace'];
+  if (request.prompt_ids) words.push('--prompt-ids', request.prompt_ids.join(','));
+  else words.push(quoted(request.prompt));
+  if (request.model) words.push('--model', quoted(request.model));
+  words.push('--tokens', request.tokens);
+  if (request.temperature > 0) words.push('--temperature', request.temperature);
+  for (const name of ['top_k', 'top_p', 'min_p', 'repetition_penalty', 'penalty_window', 'seed'])
+    if (request[name] !== DEFAULTS[name]) words.push(`--${name.replaceAll('_', '-')}`, request[name]);
+  if (request.ignore_end) words.push('--ignore-end');
+  for (const plugin of request.plugins) words.push('--plugin', quoted(plugin));
+  return words.join(' ');
+}

@@ -1,0 +1,149 @@
+// Map: the whole graph, thinned by the server to what a page can draw; closer shows more of less.
+
+import { announce } from '../announcer.js';
+import { get } from '../connection.js';
+import { button, element } from '../element.js';
+import { count, say } from '../language.js';
+import { ego } from '../map/ego.js';
+import { hasWebGl, mapCanvas } from '../map/canvas.js';
+import { watchTheme } from '../theme.js';
+import { fixed } from '../twin.js';
+import { nodeSearch } from './node.js';
+
+const LEVELS = ['auto', '0', '1', '2', 'ego'];
+
+export function map(house, frame) {
+  const { desk, node: chosen } = house;
+  if (!house.graphs.some((model) => model.name === chosen.model)) chosen.model = house.graphs[0]?.name ?? null;
+  const view = { level: 'auto', k: 5, minimum: 0, path: true, ...(house.mapView ?? {}) };
+  house.mapView = view;
+  let canvas = null, shown = null, fans = null, asking = new AbortController(), closed = false;
+  let box = null, ratio = 1;
+
+  const place = element('div', { class: 'map-place', role: 'img', 'aria-label': say('map.title') });
+  const around = element('div', { class: 'card ego-card', hidden: true });
+  const state = element('p', { class: 'soft small figure', role: 'status' });
+  const pick = (label, control) => element('label', { class: 'check' }, element('span', { class: 'soft small' }, label), control);
+  const models = element('select', { onchange: () => { chosen.model = models.value; chosen.id = null; load(); } }, house.graphs.map((model) => element('option', { value: model.name, selected: model.name === chosen.model }, model.name)));
+  const levels = element('select', { onchange: () => { view.level = levels.value; load(); } }, LEVELS.map((level) => element('option', { value: level, selected: level === view.level }, say(`map.level-${level}`))));
+  const kBox = element('input', { type: 'range', min: 1, max: 50, value: view.k, oninput: () => { view.k = Number(kBox.value); clearTimeout(kBox.waiting); kBox.waiting = setTimeout(load, 200); } });
+  const minimum = element('input', { type: 'number', min: 0, max: 1, step: 0.01, value: view.minimum, onchange: () => { view.minimum = Number(minimum.value); load(); } });
+  const path = element('input', { type: 'checkbox', checked: view.path, onchange: () => { view.path = path.checked; draw(); } });
+  const search = nodeSearch(() => chosen.model, (found) => { chosen.id = found.id; around.hidden = false; surroundings(); draw(); });
+
+  const levelNow = () => (view.level === 'auto' ? (ratio > 0.7 ? 0 : ratio > 0.25 ? 1 : 2) : Number(view.level));
+  const pathIds = () => (view.path && desk.lane?.trace?.model.name === chosen.model ? desk.lane.trace.tokens.map((token) => token.id) : []);
+
+  async function load() {
+    asking.abort();
+    asking = new AbortController();
+    frame.address();
+    if (!chosen.model) return state.replaceChildren(say('node.no-graph'));
+    try {
+      if (!canvas || view.level === 'ego') {
+        place.hidden = true;
+        around.hidden = false;
+        return await surroundings();
+      }
+      place.hidden = false;
+      const level = levelNow();
+      shown = await get('api/v1/map', { model: chosen.model, level, k: view.k, minimum: view.minimum, ...(level && box ? box : {}) }, asking.signal);
+      draw();
+      if (!around.hidden) await surroundings();
+    } catch (error) {
+      if (error.name !== 'AbortError') state.replaceChildren(error.message);
+    }
+  }
+
+  function draw() {
+    if (!shown || !canvas || closed) return;
+    canvas.show(shown, pathIds(), chosen.id);
+    place.dataset.nodes = shown.clusters.length || shown.nodes.length;
+    state.textContent = shown.clusters.length
+      ? say('map.shown-clusters', { clusters: count(shown.clusters.length), edges: count(shown.edges.length), nodes: count(shown.total.nodes), all: count(shown.total.edges) })
+      : say('map.shown', { nodes: count(shown.nodes.length), total: count(shown.total.nodes), edges: count(shown.edges.length), all: count(shown.total.edges) });
+  }
+
+  async function surroundings() {
+    if (chosen.id === null) chosen.id = (await get('api/v1/nodes', { model: chosen.model, limit: 1 }, asking.signal)).nodes[0].id;
+    const query = { model: chosen.model, k: Math.min(24, Math.max(4, view.k)) };
+    const [facts, out, into] = await Promise.all([get(`api/v1/nodes/${chosen.id}`, { model: chosen.model }, asking.signal), get(`api/v1/nodes/${chosen.id}/out`, query, asking.signal), get(`api/v1/nodes/${chosen.id}/in`, query, asking.signal)]);
+    fans = { facts, out, into };
+    around.replaceChildren(
+      element('div', { class: 'screen-head' }, element('h2', {}, say('map.around')), element('div', { class: 'tools' },
+        button([say('inspector.node'), element('span', { class: 'key' }, 'n')], () => frame.node(chosen.model, chosen.id)),
+        canvas && view.level !== 'ego' ? button('✕', () => { around.hidden = true; }, { class: 'quiet', 'aria-label': say('dialog.close') }) : null)),
+      element('div', { class: 'ego-scroll' }, ego(facts, out, into, (id) => { chosen.id = id; surroundings(); frame.address(); })),
+      element('p', { class: 'soft small' }, say('node.rest-out', { shown: count(out.shown), total: count(out.total), percent: `${(100 * out.rest.probability).toFixed(1)} %` })));
+    if (!canvas) state.textContent = say('map.no-webgl');
+  }
+
+  function press(key) {
+    if (key.startsWith('c')) {
+      const cluster = shown.clusters.find((each) => `c${each.id}` === key);
+      announce(`${cluster.label}: ${count(cluster.nodes)}`);
+      canvas.sigma.getCamera().animate({ ...canvas.sigma.getNodeDisplayData(key), ratio: 0.4 }, { duration: 200 });
+      return;
+    }
+    chosen.id = Number(key);
+    around.hidden = false;
+    surroundings().catch((error) => { state.textContent = error.message; });
+    draw();
+  }
+
+  async function start() {
+    if (hasWebGl()) {
+      try {
+        canvas = await mapCanvas(place, { press, moved: (to, at) => {
+          const before = levelNow();
+          box = to;
+          ratio = at;
+          if (levelNow() || before) load();
+        } });
+      } catch {
+        canvas = null;
+      }
+    }
+    if (closed) return canvas?.close();
+    await load();
+  }
+  const unwatch = watchTheme(draw);
+  // The place must lie in the page before a canvas can be measured.
+  queueMicrotask(start);
+
+  const more = (by) => { view.k = Math.min(50, Math.max(1, view.k + by)); kBox.value = view.k; load(); return true; };
+  const actions = {
+    search: () => search.focus(), closer: () => canvas?.zoom(1.5), farther: () => canvas?.zoom(1 / 1.5), whole: () => canvas?.zoom(0),
+    'step-back': () => canvas?.pan(-0.1, 0), 'step-on': () => canvas?.pan(0.1, 0), 'candidate-up': () => canvas?.pan(0, 0.1), 'candidate-down': () => canvas?.pan(0, -0.1),
+    more: () => more(1), fewer: () => more(-1), node: () => chosen.id !== null && frame.node(chosen.model, chosen.id),
+    back: () => { if (around.hidden || !canvas) frame.go('path'); else around.hidden = true; },
+  };
+  return {
+    root: element('div', { class: 'screen' },
+      element('div', { class: 'screen-head' }, element('h1', {}, say('screen.map')),
+        element('div', { class: 'tools' }, pick(say('run.model'), models), pick(say('map.level'), levels), pick(say('map.k'), kBox), pick(say('map.minimum'), minimum), element('label', { class: 'check' }, path, say('map.path')), search.root, frame.tableButton())),
+      element('div', { class: 'map-grid' }, place, around), state),
+    tables() {
+      if (!canvas || view.level === 'ego') {
+        if (!fans) return [];
+        return [['node.static', fans.out], ['node.into', fans.into]].map(([key, fan]) => ({ caption: say(key), columns: [{ label: say('table.token') }, { label: say('candidate.probability'), kind: 'number' }, { label: say('candidate.count'), kind: 'number' }], rows: fan.edges.map((edge) => [edge.token.display, fixed(edge.probability, 6), edge.count ?? 0]) }));
+      }
+      if (!shown) return [];
+      const names = new Map([...shown.nodes.map((node) => [node.id, node.display])]);
+      const clusters = new Map(shown.clusters.map((cluster) => [cluster.id, cluster.label]));
+      const spots = shown.clusters.length
+        ? { caption: say('map.clusters'), columns: [{ label: say('map.cluster') }, { label: say('map.nodes'), kind: 'number' }, { label: say('node.count'), kind: 'number' }], rows: shown.clusters.map((cluster) => [cluster.label, cluster.nodes, cluster.count]) }
+        : { caption: say('map.nodes'), columns: [{ label: say('table.token') }, { label: say('table.id'), kind: 'number' }, { label: say('node.count'), kind: 'number' }, { label: say('map.cluster'), kind: 'number' }], rows: shown.nodes.slice(0, 1000).map((node) => [node.display, node.id, node.size, node.cluster]) };
+      const edges = { caption: say('map.edges'), columns: [{ label: say('table.source') }, { label: say('table.target') }, { label: say('table.weight'), kind: 'number' }], rows: shown.edges.slice(0, 1000).map((edge) => [clusters.get(edge.source) ?? names.get(edge.source) ?? edge.source, clusters.get(edge.target) ?? names.get(edge.target) ?? edge.target, fixed(edge.weight, 5)]) };
+      return [spots, edges];
+    },
+    values: () => ({ model: chosen.model, node: chosen.id, level: view.level === 'auto' ? null : view.level, k: view.k === 5 ? null : view.k }),
+    answer: (action) => Boolean(actions[action]) && (actions[action](), true),
+    close() {
+      closed = true;
+      asking.abort();
+      unwatch();
+      canvas?.close();
+    },
+  };
+}

@@ -1,0 +1,70 @@
+// Reading a trace: who stands where in a step, where two paths part, what a mark lies on.
+
+/** Candidates in the order they are drawn: the likeliest `shown`, and the chosen one where it is not among them. */
+export function listed(step, shown) {
+  const ranked = [...step.candidates].sort((a, b) => a.rank - b.rank);
+  const top = ranked.slice(0, shown);
+  if (!top.some((candidate) => candidate.id === step.chosen)) {
+    const chosen = ranked.find((candidate) => candidate.id === step.chosen);
+    if (chosen) top.push(chosen);
+  }
+  return top;
+}
+
+/** What is not drawn of a step: how many nodes, and their probability. */
+export function unlisted(step, rows) {
+  const hidden = step.candidates.filter((candidate) => !rows.includes(candidate));
+  return {
+    count: step.rest.count + hidden.length,
+    probability: step.rest.probability + hidden.reduce((sum, candidate) => sum + candidate.probability, 0),
+  };
+}
+
+/** The candidate that was chosen. */
+export const chosenOf = (step) => step.candidates.find((candidate) => candidate.id === step.chosen);
+
+/** The token a step starts from. */
+export const sourceOf = (trace, step) => trace.tokens[step.position - 1];
+
+const same = (a, b) => (a.text !== null || b.text !== null ? a.text === b.text && a.bytes_hex === b.bytes_hex : a.bytes_hex === b.bytes_hex);
+
+/** The first step where two paths choose differently, compared by text; null while they agree. */
+export function divergence(a, b) {
+  const steps = Math.min(a.steps.length, b.steps.length);
+  for (let at = 0; at < steps; at += 1) {
+    const [left, right] = [a.tokens[a.prompt_tokens + at], b.tokens[b.prompt_tokens + at]];
+    if (!left || !right || !same(left, right)) return at;
+  }
+  return null;
+}
+
+/** Whether a mark `{step, node}` lies on a candidate. */
+export const marked = (marks, step, node) => marks.some((mark) => mark.step === step && mark.node === node);
+
+/** Puts a mark where there is none, else takes it away; says whether it is there now. */
+export function toggle(marks, step, node) {
+  const at = marks.findIndex((mark) => mark.step === step && mark.node === node);
+  if (at >= 0) marks.splice(at, 1);
+  else marks.push({ step, node });
+  return at < 0;
+}
+
+/** An intervention as a line a person reads; `say` and `name` give the words. */
+export function told(intervention, say, name) {
+  const { kind, node, source, target, factor, energy, step, position } = intervention;
+  return say(`change.${kind}`, {
+    node: node === undefined ? '' : name(node), source: source === undefined ? '' : name(source),
+    target: target === undefined ? '' : name(target), factor, energy, step: (step ?? 0) + 1, position: (position ?? 0) + 1,
+  });
+}
+
+/** The token of an id, from anything in a trace that shows it. */
+export function tokenOf(trace, id) {
+  const inPath = trace.tokens.find((token) => token.id === id);
+  if (inPath) return inPath;
+  for (const step of trace.steps) {
+    const found = step.candidates.find((candidate) => candidate.id === id);
+    if (found) return found;
+  }
+  return { id, text: null, bytes_hex: '', display: `#${id}` };
+}
