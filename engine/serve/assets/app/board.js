@@ -3,7 +3,7 @@
 
 import { announce } from './announcer.js';
 import { ask, notice } from './dialog.js';
-import { button, element } from './element.js';
+import { button, element, put } from './element.js';
 import { inspector } from './inspector.js';
 import { laneDrawing } from './lane.js';
 import { number, percent, say } from './language.js';
@@ -87,7 +87,7 @@ export function board(desk, { names, act, forks = true }) {
   function rebuild() {
     const old = views;
     views = new Map();
-    lanes.replaceChildren(...desk.lanes.map((lane, at) => {
+    put(lanes, ...desk.lanes.map((lane, at) => {
       const box = element('section', { class: 'lane', 'data-lane': at }, head(lane, at));
       if (lane.trace) {
         const kept = old.get(lane.key);

@@ -6,13 +6,13 @@ const STOPS = [
   [138, 134, 120], [165, 156, 116], [195, 179, 105], [254, 232, 56],
 ];
 
-/** The colour of a value between 0 and 1, as `rgb(…)`. */
+/** The colour of a value between 0 and 1, as `rgb(…)`; with commas, since sigma reads no other form. */
 export function cividis(value) {
   const place = Math.min(1, Math.max(0, Number.isFinite(value) ? value : 0)) * (STOPS.length - 1);
   const low = Math.min(STOPS.length - 2, Math.floor(place));
   const part = place - low;
   const mixed = STOPS[low].map((from, channel) => Math.round(from + part * (STOPS[low + 1][channel] - from)));
-  return `rgb(${mixed.join(' ')})`;
+  return `rgb(${mixed.join(', ')})`;
 }
 
 /** Where a value lies between the least and the most of a list; a list of equals lies in the middle. */

@@ -1,6 +1,6 @@
 // Modal dialogs: the platform's own, so focus stays inside and returns where it was.
 
-import { button, element } from './element.js';
+import { button, element, put } from './element.js';
 import { say } from './language.js';
 
 let counter = 0;
@@ -43,7 +43,7 @@ export async function ask(title, label, value = '') {
 /** A passing message in the corner, said aloud; an error stays until it is closed. */
 export function notice(text, { error = false } = {}) {
   const place = document.getElementById('notice');
-  place.replaceChildren(element('span', {}, text),
+  put(place, element('span', {}, text),
     button('✕', () => { place.hidden = true; }, { class: 'quiet', 'aria-label': say('dialog.close') }));
   place.hidden = false;
   clearTimeout(notice.waiting);

@@ -13,8 +13,15 @@ function fill(node, attributes, children) {
     else if (name === 'value') node.value = value;
     else node.setAttribute(name, value === true ? '' : value);
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== undefined && child !== null && child !== false));
+  node.append(...present(children));
   return node;
+}
+
+const present = (children) => children.flat(Infinity).filter((child) => child !== undefined && child !== null && child !== false);
+
+/** Puts children in the place of what a node holds; what is null is left out. */
+export function put(node, ...children) {
+  node.replaceChildren(...present(children));
 }
 
 /** An HTML element: `element('p', {class: 'note'}, 'text', child)`; `on…` attributes are listeners. */

@@ -2,7 +2,7 @@
 
 import { attentionBars, contributionBars, shares } from './contribution.js';
 import { post } from './connection.js';
-import { button, element } from './element.js';
+import { button, element, put } from './element.js';
 import { count, number, percent, say } from './language.js';
 import { label, shown } from './token.js';
 import { marked, sourceOf, told, tokenOf } from './trace.js';
@@ -21,10 +21,10 @@ export function inspector(desk, act, pushed) {
 
   /** Contributions of a candidate that was not chosen are asked for when one rests on it. */
   function contributions(lane, step, candidate, place) {
-    if (step.contributions?.target === candidate.id) return put(step.contributions);
+    if (step.contributions?.target === candidate.id) return bars(step.contributions);
     const key = `${lane.key}/${step.index}/${candidate.id}`;
-    if (known.has(key)) return put(known.get(key));
-    place.replaceChildren(element('p', { class: 'soft small' }, say('inspector.waiting')));
+    if (known.has(key)) return bars(known.get(key));
+    put(place, element('p', { class: 'soft small' }, say('inspector.waiting')));
     pushed(null);
     clearTimeout(waiting);
     waiting = setTimeout(async () => {
@@ -35,14 +35,14 @@ export function inspector(desk, act, pushed) {
           k: 1, targets: [candidate.id], plugins: request.plugins, interventions: trace.interventions, seed: trace.seed,
         });
         known.set(key, answer.contributions[0]);
-        if (place.isConnected) put(answer.contributions[0]);
+        if (place.isConnected) bars(answer.contributions[0]);
       } catch (error) {
-        place.replaceChildren(element('p', { class: 'soft small' }, error.message));
+        put(place, element('p', { class: 'soft small' }, error.message));
       }
     }, 180);
-    function put(found) {
+    function bars(found) {
       if (!found) return;
-      place.replaceChildren(contributionBars(found, lane.trace, (position) => act.fork({ kind: 'mute_signal', position })));
+      put(place, contributionBars(found, lane.trace, (position) => act.fork({ kind: 'mute_signal', position })));
       pushed(shares(found));
     }
   }
@@ -51,7 +51,7 @@ export function inspector(desk, act, pushed) {
     const place = element('div', {});
     if (step.attention) {
       const fill = () => {
-        place.replaceChildren(attentionBars(step, lane.trace, layer, (to) => { layer = to; fill(); }));
+        put(place, attentionBars(step, lane.trace, layer, (to) => { layer = to; fill(); }));
         const weights = step.attention[layer]?.weights ?? [];
         const most = Math.max(1e-12, ...weights.map((weight) => weight ?? 0));
         pushed(new Map(weights.map((weight, position) => [position, (weight ?? 0) / most])));
@@ -93,7 +93,7 @@ export function inspector(desk, act, pushed) {
   function draw() {
     const { lane, current: step, candidate } = desk;
     if (!lane?.trace || !step || !candidate) {
-      root.replaceChildren(element('p', { class: 'soft' }, lane?.state === 'running' ? say('inspector.waiting') : say('inspector.empty')));
+      put(root, element('p', { class: 'soft' }, lane?.state === 'running' ? say('inspector.waiting') : say('inspector.empty')));
       return pushed(null);
     }
     const source = sourceOf(lane.trace, step) ?? tokenOf(lane.trace, step.source);
@@ -101,7 +101,7 @@ export function inspector(desk, act, pushed) {
     const open = root.querySelector('.changes')?.open;
     const chosen = candidate.id === step.chosen;
     const pinned = marked(lane.trace.annotations.pins, step.index, candidate.id);
-    root.replaceChildren(
+    put(root, 
       element('h2', {}, say('inspector.step', { step: step.index + 1 })),
       element('p', { class: 'hop' }, shown(source), element('span', { class: 'soft', 'aria-hidden': 'true' }, ' → '), shown(candidate),
         element('span', { class: `tag ${chosen ? 'good' : ''}` }, chosen ? (step.forced ? say('inspector.forced') : say('inspector.chosen')) : say('inspector.rank', { rank: candidate.rank }))),
@@ -114,7 +114,7 @@ export function inspector(desk, act, pushed) {
         graph ? fact(say('candidate.count'), count(candidate.count ?? 0)) : null,
         fact(say('step.entropy'), `${number(step.entropy)} nat`),
         fact(say('step.margin'), step.margin === null ? '–' : `${number(step.margin)} nat`)),
-      element('div', { class: 'tools' },
+      element('div', { class: 'tools deeds' },
         button([say('inspector.force'), element('kbd', {}, 'Enter')], () => act.fork({ kind: 'force', step: step.index, node: candidate.id }), { class: 'primary', disabled: chosen }),
         button([say(pinned ? 'inspector.unpin' : 'inspector.pin'), element('span', { class: 'key' }, 'p')], act.pin, { 'aria-pressed': String(pinned) }),
         button([say('inspector.group'), element('span', { class: 'key' }, 'g')], act.group),

@@ -7,7 +7,7 @@ import { language, number, percent, say } from './language.js';
 import { label, shownDrawing } from './token.js';
 import { listed, marked, sourceOf, unlisted } from './trace.js';
 
-const PITCH = 140, CELL = 98, ROW = 28, HEIGHT = 23, HEAD = 26, EDGE = 6;
+const PITCH = 154, CELL = 112, ROW = 28, HEIGHT = 23, HEAD = 26, EDGE = 6;
 
 const pen = document.createElement('canvas').getContext('2d');
 const widths = new Map();
@@ -23,6 +23,13 @@ function measure(text) {
 const left = (column) => EDGE + column * PITCH;
 const top = (row) => HEAD + row * ROW;
 const middle = (row) => top(row) + HEIGHT / 2;
+
+/** A probability as short as a cell needs it; the inspector says it in full. */
+function brief(probability) {
+  const value = 100 * probability;
+  if (value < 0.05) return '<0.1\u2009%';
+  return `${number(value, value < 9.95 ? 1 : 0)}\u2009%`;
+}
 
 function curve(column, from, row) {
   const [x0, y0, x1, y1] = [left(column - 1) + CELL, middle(from), left(column), middle(row)];
@@ -87,11 +94,12 @@ export function laneDrawing(lane, { shown, name, press, enter }) {
     const strip = drawing('rect', { class: 'energy', x, y, width: 4, height: HEIGHT, rx: 2 });
     strip.style.fill = paint;
     group.append(edge,
+      candidate.edge === 'own' ? drawing('path', { class: 'core', d: line, 'stroke-width': Math.max(0.8, width * 0.3) }) : '',
       drawing('rect', { class: 'cell', x, y, width: CELL, height: HEIGHT, rx: 5 }),
       drawing('rect', { class: 'bar', x: x + 4, y: y + 1, width: Math.max(0.5, candidate.probability * (CELL - 6)), height: HEIGHT - 2, rx: 3 }),
       strip,
-      shownDrawing(candidate, { class: 'cell-label', x: x + 9, y: y + 16 }, CELL - 48, measure),
-      drawing('text', { class: 'cell-number', x: x + CELL - 5, y: y + 15.5, 'text-anchor': 'end' }, percent(candidate.probability).replace(' %', '\u2009%')));
+      shownDrawing(candidate, { class: 'cell-label', x: x + 9, y: y + 16 }, CELL - 54, measure),
+      drawing('text', { class: 'cell-number', x: x + CELL - 5, y: y + 15.5, 'text-anchor': 'end' }, brief(candidate.probability)));
     return group;
   }
 

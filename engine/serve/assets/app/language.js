@@ -66,5 +66,5 @@ export const count = (value) => (Number.isFinite(value) ? format({ maximumFracti
 export const percent = (value) => {
   if (!Number.isFinite(value)) return '–';
   const digits = value >= 0.1 ? 0 : value >= 0.01 ? 1 : 2;
-  return value > 0 && value < 0.00005 ? '<0.01 %' : `${number(100 * value, digits)} %`;
+  return value > 0 && value < 0.00005 ? '<0.01\u00a0%' : `${number(100 * value, digits)}\u00a0%`;
 };

@@ -1,6 +1,6 @@
 // Moving through a path: a slider over the entropy and the margin of each step, and playing it.
 
-import { button, drawing, element } from './element.js';
+import { button, drawing, element, put } from './element.js';
 import { say } from './language.js';
 import { still } from './theme.js';
 
@@ -57,7 +57,7 @@ export function scrubber(desk) {
       const entropies = steps.map((step) => step.entropy), margins = steps.map((step) => step.margin);
       const most = Math.max(1e-9, ...entropies, ...margins.filter((value) => value !== null));
       const path = line(entropies, most, steps.length);
-      spark.replaceChildren(
+      put(spark, 
         drawing('path', { class: 'spark-area', d: path ? `${path}L1000 ${HEIGHT}L0 ${HEIGHT}Z` : '' }),
         drawing('path', { class: 'spark-entropy', d: path }),
         drawing('path', { class: 'spark-margin', d: line(margins, most, steps.length) }), place);

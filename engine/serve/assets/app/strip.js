@@ -1,7 +1,7 @@
 // The path as text: a chip a token, the prompt's given, the new ones leading to their steps. The share of each in the
 // choice looked at underlines it, so that "which earlier word pushed this" is seen in the text itself.
 
-import { element } from './element.js';
+import { element, put } from './element.js';
 import { say } from './language.js';
 import { label, row, shown } from './token.js';
 
@@ -24,7 +24,7 @@ export function strip(desk) {
     drawn = trace;
     length = trace?.tokens.length ?? 0;
     chips = [];
-    if (!trace) return list.replaceChildren();
+    if (!trace) return put(list);
     const skipped = Math.max(0, length - MOST);
     const nodes = row(trace.tokens.slice(skipped), (token, offset) => {
       const position = skipped + offset;
@@ -38,7 +38,7 @@ export function strip(desk) {
       return chip;
     });
     if (skipped) nodes.unshift(element('span', { class: 'soft' }, say('strip.skipped', { count: skipped })));
-    list.replaceChildren(...nodes);
+    put(list, ...nodes);
     mark();
   }
 

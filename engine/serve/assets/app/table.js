@@ -1,6 +1,6 @@
 // The table twin of a screen: the same numbers in rows, sortable, copied as tab-separated values.
 
-import { button, element } from './element.js';
+import { button, element, put } from './element.js';
 import { say } from './language.js';
 import { announce } from './announcer.js';
 
@@ -38,7 +38,7 @@ export function table(content) {
       button(element('span', {}, column.label), () => sort(at), { class: 'sort' })));
 
   function fill() {
-    body.replaceChildren(...rows.map((row) =>
+    put(body, ...rows.map((row) =>
       element('tr', {}, row.map((cell, at) => element('td', { class: columns[at].kind },
         (cell && typeof cell === 'object' && cell.show?.()) || String(plain(cell) ?? ''))))));
   }

@@ -3,11 +3,14 @@
 
 import { drawing, element } from './element.js';
 
-const SIGNS = { ' ': '␠', '\n': '↵', '\r': '␍', '\t': '⇥', '\u00a0': '⍽', '\u3000': '□' };
+const SIGNS = { ' ': '␣', '\n': '⏎', '\r': '␍', '\t': '⇥', '\u00a0': '⍽', '\u3000': '□' };
 // What has no shape of its own: controls, format characters, surrogates, private use, U+FFFD itself.
 const SHAPELESS = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\ufffd]/u;
 // A joiner between emoji and a variation selector have a shape together with their neighbours.
 const JOINER = /[\u200d\ufe0e\ufe0f]/;
+
+// The width of a byte's capsule in a drawing.
+const BYTE = 22;
 
 const hexOf = (character) =>
   [...new TextEncoder().encode(character)].map((byte) => byte.toString(16).toUpperCase().padStart(2, '0'));
@@ -64,7 +67,8 @@ export function shown(token, attributes = {}) {
 
 /** The same as SVG text, cut to a width that `measure` tells. */
 export function shownDrawing(token, place, room, measure) {
-  const text = drawing('text', { ...place, lang: languageOf(token) });
+  const { class: kind, x, y } = place;
+  const group = drawing('g', { lang: languageOf(token) });
   let left = room;
   for (const part of pieces(token)) {
     let cut = part.text;
@@ -73,12 +77,18 @@ export function shownDrawing(token, place, room, measure) {
       while (characters.length && measure(characters.join('') + '…') > left) characters.pop();
       cut = characters.join('') + '…';
     }
-    const gap = part.kind === 'byte' ? 4 : 0;
-    text.append(drawing('tspan', part.kind === 'text' ? {} : { class: `token-${part.kind}`, dx: gap && text.firstChild ? gap : null }, cut));
-    left -= measure(cut) + gap;
+    const at = x + room - left;
+    if (part.kind === 'byte' && cut === part.text) {
+      group.append(drawing('rect', { class: 'capsule', x: at, y: y - 12, width: BYTE, height: 15, rx: 4 }),
+        drawing('text', { class: 'token-byte', x: at + BYTE / 2, y: y - 0.5, 'text-anchor': 'middle' }, cut));
+      left -= BYTE + 3;
+    } else {
+      group.append(drawing('text', { class: part.kind === 'text' ? kind : `${kind} token-${part.kind}`, x: at, y }, cut));
+      left -= measure(cut);
+    }
     if (left <= 0 || cut !== part.text) break;
   }
-  return text;
+  return group;
 }
 
 /**

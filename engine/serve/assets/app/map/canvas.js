@@ -79,12 +79,13 @@ export async function mapCanvas(place, { press, moved }) {
   let colours = {};
   function colour() {
     const dark = seenTheme() === 'dark';
-    colours = { edge: dark ? '#ffffff1f' : '#00000017', strong: property('--accent'), ink: property('--ink') };
+    colours = { edge: dark ? '#ffffff' : '#30343c', strong: property('--accent'), ink: property('--ink') };
     sigma.setSetting('labelColor', { color: colours.ink });
-    sigma.setSetting('defaultEdgeColor', colours.edge);
   }
   colour();
 
+  /** An edge is the fainter the less it weighs: thousands of them must not become a wall. */
+  const faint = (part) => `${colours.edge}${Math.round(14 + 70 * Math.sqrt(part)).toString(16).padStart(2, '0')}`;
   const nodeColour = (part) => cividis(seenTheme() === 'dark' ? 0.35 + 0.65 * part : 0.1 + 0.75 * part);
   return {
     sigma,
@@ -95,8 +96,8 @@ export async function mapCanvas(place, { press, moved }) {
       graph.clear();
       colour();
       const spots = map.clusters.length
-        ? map.clusters.map((cluster) => ({ key: `c${cluster.id}`, x: cluster.x, y: cluster.y, weight: cluster.count, label: cluster.label, cluster: cluster.id }))
-        : map.nodes.map((node) => ({ key: String(node.id), x: node.x, y: node.y, weight: node.size, label: node.display, cluster: node.cluster }));
+        ? map.clusters.map((cluster) => ({ key: `c${cluster.id}`, x: cluster.x, y: cluster.y, weight: cluster.count, label: cluster.label.replaceAll(/<0x([0-9A-F]{2})>/g, '$1\u2009'), cluster: cluster.id }))
+        : map.nodes.map((node) => ({ key: String(node.id), x: node.x, y: node.y, weight: node.size, label: node.display.replaceAll(/<0x([0-9A-F]{2})>/g, '$1\u2009'), cluster: node.cluster }));
       const most = Math.max(1, ...spots.map((spot) => spot.weight));
       const biggest = map.clusters.length ? 26 : 11;
       const onPath = new Set(path.map(String));
@@ -106,7 +107,7 @@ export async function mapCanvas(place, { press, moved }) {
         const lit = onPath.has(spot.key) || spot.key === String(marked);
         graph.addNode(spot.key, {
           x: spot.x, y: spot.y, label: spot.label, size: Math.max(1.5, biggest * Math.sqrt(spot.weight / most)) + (lit ? 3 : 0),
-          color: lit ? colours.strong : nodeColour(part), zIndex: lit ? 2 : 1, forceLabel: lit || map.clusters.length > 0,
+          color: lit ? colours.strong : nodeColour(part), zIndex: lit ? 2 : 1, forceLabel: lit,
         });
       }
       const prefix = map.clusters.length ? 'c' : '';
@@ -114,7 +115,7 @@ export async function mapCanvas(place, { press, moved }) {
       for (const edge of map.edges) {
         const [from, to] = [prefix + edge.source, prefix + edge.target];
         if (from === to || !graph.hasNode(from) || !graph.hasNode(to) || graph.hasEdge(from, to)) continue;
-        graph.addEdge(from, to, { size: 0.4 + 3.5 * Math.sqrt(edge.weight / heaviest), color: colours.edge, zIndex: 0 });
+        graph.addEdge(from, to, { size: 0.4 + 3.5 * Math.sqrt(edge.weight / heaviest), color: faint(edge.weight / heaviest), zIndex: 0 });
       }
       for (let at = 1; at < path.length; at += 1) {
         const [from, to] = [String(path[at - 1]), String(path[at])];

@@ -2,7 +2,7 @@
 
 import { board } from '../board.js';
 import { post } from '../connection.js';
-import { button, element } from '../element.js';
+import { button, element, put } from '../element.js';
 import { exportDialog } from '../figure.js';
 import { form } from '../form.js';
 import { count, percent, say } from '../language.js';
@@ -37,7 +37,7 @@ export function compare(house, frame) {
     house.sides = sides.map((fields, at) => ({ ...fields.read(), interventions: house.sides[at]?.interventions ?? [] }));
     if (!house.sides.every((side) => side.prompt.trim() || side.prompt_ids)) return sides[0].prompt.focus();
     answer = null;
-    verdict.replaceChildren();
+    put(verdict);
     bench.clear();
     Object.assign(bench, { at: 0, step: 0, row: 0 });
     const lanes = house.sides.map((side) => bench.run(side, { keep: true }));
@@ -52,11 +52,11 @@ export function compare(house, frame) {
     try {
       answer = await post('api/v1/compare', { a: a.trace, b: b.trace });
     } catch (error) {
-      verdict.replaceChildren(element('p', { role: 'alert' }, error.message));
+      put(verdict, element('p', { role: 'alert' }, error.message));
       return;
     }
     const at = answer.first_divergence;
-    verdict.replaceChildren(
+    put(verdict, 
       element('p', { class: 'verdict-line', role: 'status' }, at === null ? say('compare.equal') : say('compare.parts', { step: at + 1 })),
       table(differences()));
   }

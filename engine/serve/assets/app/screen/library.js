@@ -1,7 +1,7 @@
 // Library: saved traces with their notes; opened, put side by side, merged, taken away.
 
 import { dialog, notice } from '../dialog.js';
-import { button, element } from '../element.js';
+import { button, element, put } from '../element.js';
 import { count, language, say } from '../language.js';
 import { listTraces, merged, openTrace, readFile, removeTrace, saveTrace } from '../shelf.js';
 
@@ -63,7 +63,7 @@ export function library(house, frame) {
   const refresh = guarded(async () => {
     rows = await listTraces();
     const date = new Intl.DateTimeFormat(language() === 'zh' ? 'zh-CN' : 'en', { dateStyle: 'medium', timeStyle: 'short' });
-    place.replaceChildren(rows.length
+    put(place, rows.length
       ? element('ul', { class: 'shelf' }, rows.map((row) => element('li', { class: 'card shelf-row' },
           element('input', { type: 'checkbox', checked: picked.has(row.name), 'aria-label': say('library.pick', { name: row.name }), onchange: (event) => { event.target.checked ? picked.add(row.name) : picked.delete(row.name); buttons(); } }),
           element('div', { class: 'shelf-text' },

@@ -2,7 +2,7 @@
 
 import { announce } from '../announcer.js';
 import { get } from '../connection.js';
-import { button, element } from '../element.js';
+import { button, element, put } from '../element.js';
 import { count, say } from '../language.js';
 import { ego } from '../map/ego.js';
 import { hasWebGl, mapCanvas } from '../map/canvas.js';
@@ -31,14 +31,14 @@ export function map(house, frame) {
   const path = element('input', { type: 'checkbox', checked: view.path, onchange: () => { view.path = path.checked; draw(); } });
   const search = nodeSearch(() => chosen.model, (found) => { chosen.id = found.id; around.hidden = false; surroundings(); draw(); });
 
-  const levelNow = () => (view.level === 'auto' ? (ratio > 0.7 ? 0 : ratio > 0.25 ? 1 : 2) : Number(view.level));
+  const levelNow = () => (view.level === 'auto' ? (ratio > 1.1 ? 0 : ratio > 0.3 ? 1 : 2) : Number(view.level));
   const pathIds = () => (view.path && desk.lane?.trace?.model.name === chosen.model ? desk.lane.trace.tokens.map((token) => token.id) : []);
 
   async function load() {
     asking.abort();
     asking = new AbortController();
     frame.address();
-    if (!chosen.model) return state.replaceChildren(say('node.no-graph'));
+    if (!chosen.model) return put(state, say('node.no-graph'));
     try {
       if (!canvas || view.level === 'ego') {
         place.hidden = true;
@@ -51,7 +51,7 @@ export function map(house, frame) {
       draw();
       if (!around.hidden) await surroundings();
     } catch (error) {
-      if (error.name !== 'AbortError') state.replaceChildren(error.message);
+      if (error.name !== 'AbortError') put(state, error.message);
     }
   }
 
@@ -69,7 +69,7 @@ export function map(house, frame) {
     const query = { model: chosen.model, k: Math.min(24, Math.max(4, view.k)) };
     const [facts, out, into] = await Promise.all([get(`api/v1/nodes/${chosen.id}`, { model: chosen.model }, asking.signal), get(`api/v1/nodes/${chosen.id}/out`, query, asking.signal), get(`api/v1/nodes/${chosen.id}/in`, query, asking.signal)]);
     fans = { facts, out, into };
-    around.replaceChildren(
+    put(around, 
       element('div', { class: 'screen-head' }, element('h2', {}, say('map.around')), element('div', { class: 'tools' },
         button([say('inspector.node'), element('span', { class: 'key' }, 'n')], () => frame.node(chosen.model, chosen.id)),
         canvas && view.level !== 'ego' ? button('✕', () => { around.hidden = true; }, { class: 'quiet', 'aria-label': say('dialog.close') }) : null)),

@@ -1,7 +1,7 @@
 // Node: one token, its fan without a context and in the one looked at, what leads to it, what lies near.
 
 import { get, post } from '../connection.js';
-import { button, element } from '../element.js';
+import { button, element, put } from '../element.js';
 import { count, number, percent, say } from '../language.js';
 import { ranking } from '../ranking.js';
 import { label, shown } from '../token.js';
@@ -29,11 +29,11 @@ export function nodeSearch(model, found) {
       const { nodes } = await get('api/v1/nodes', { model: model(), q: box.value, limit: 12 }, asking.signal);
       const take = (node) => { list.hidden = true; box.value = ''; found(node); };
       if (first && nodes[0]) return take(nodes[0]);
-      list.replaceChildren(...nodes.map((node) => element('li', {}, button([shown(node), element('span', { class: 'soft small figure' }, count(node.count ?? 0))], () => take(node), { class: 'quiet' }))));
-      if (!nodes.length) list.replaceChildren(element('li', { class: 'soft' }, say('node.none')));
+      put(list, ...nodes.map((node) => element('li', {}, button([shown(node), element('span', { class: 'soft small figure' }, count(node.count ?? 0))], () => take(node), { class: 'quiet' }))));
+      if (!nodes.length) put(list, element('li', { class: 'soft' }, say('node.none')));
       list.hidden = !box.value;
     } catch (error) {
-      if (error.name !== 'AbortError') list.replaceChildren(element('li', {}, error.message));
+      if (error.name !== 'AbortError') put(list, element('li', {}, error.message));
     }
   }
   return { root: element('div', { class: 'search' }, box, list), focus: () => box.focus() };
@@ -90,7 +90,7 @@ export function node(house, frame) {
     asking = new AbortController();
     const { signal } = asking;
     frame.address();
-    if (!chosen.model) return place.replaceChildren(element('p', { class: 'empty' }, say('node.no-graph')));
+    if (!chosen.model) return put(place, element('p', { class: 'empty' }, say('node.no-graph')));
     try {
       if (chosen.id === null) chosen.id = desk.candidate && desk.lane.trace.model.name === chosen.model ? desk.candidate.id : (await get('api/v1/nodes', { model: chosen.model, limit: 1 }, signal)).nodes[0].id;
       const query = { model: chosen.model, k: shownEdges };
@@ -101,7 +101,7 @@ export function node(house, frame) {
       frame.address();
       fill();
     } catch (error) {
-      if (error.name !== 'AbortError') place.replaceChildren(element('p', { class: 'empty', role: 'alert' }, error.message));
+      if (error.name !== 'AbortError') put(place, element('p', { class: 'empty', role: 'alert' }, error.message));
     }
   }
 
@@ -109,7 +109,7 @@ export function node(house, frame) {
     const { facts, out, into, context } = known;
     const fact = (name, value) => element('div', { class: 'fact' }, element('dt', {}, name), element('dd', { class: 'figure' }, value));
     const press = (token) => go(token.id);
-    place.replaceChildren(
+    put(place, 
       element('section', { class: 'card node-card' },
         element('div', { class: 'node-name' }, shown(facts)),
         element('dl', { class: 'node-facts' },
