@@ -19,6 +19,8 @@ export function board(desk, { names, act, forks = true }) {
   let views = new Map();
   let zoom = 1;
   let frame = 0;
+  // A fork is looked at as soon as it has come as far as the step it was asked for.
+  let awaited = null;
 
   const doing = { fork, pin, group, node: act.node };
   const text = strip(desk);
@@ -39,7 +41,6 @@ export function board(desk, { names, act, forks = true }) {
     if (intervention.kind === 'force' && intervention.node === chosen) return notice(say('fork.same'));
     const request = { ...lane.request, interventions: [...lane.request.interventions, intervention] };
     if (lane.state === 'done') request.tokens = Math.max(lane.request.tokens, lane.trace.steps.length);
-    const at = desk.lanes.length;
     const started = desk.run(request, { fork: { from: lane.key, step: desk.step, intervention } });
     announce(say('fork.started', { step: desk.step + 1 }));
     started.finished.then(() => {
@@ -47,7 +48,7 @@ export function board(desk, { names, act, forks = true }) {
       const parted = divergence(lane.trace, started.trace);
       announce(parted === null ? say('fork.equal') : say('fork.parts', { step: parted + 1 }));
     });
-    if (forks) desk.select({ at, step: desk.step });
+    if (forks) awaited = started;
   }
 
   function pin() {
@@ -100,7 +101,7 @@ export function board(desk, { names, act, forks = true }) {
         view.zoom(zoom);
         view.grow();
         views.set(lane.key, view);
-        box.append(view.svg);
+        box.append(view.root);
       }
       return box;
     }));
@@ -128,7 +129,7 @@ export function board(desk, { names, act, forks = true }) {
     scrub.mark();
     text.mark();
     const view = desk.lane && views.get(desk.lane.key);
-    if (view && (document.activeElement === document.body || lanes.contains(document.activeElement))) view.focus();
+    if (view && (document.activeElement === document.body || document.activeElement.contains(lanes) || lanes.contains(document.activeElement))) view.focus();
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(() => {
       facts.draw();
@@ -162,6 +163,10 @@ export function board(desk, { names, act, forks = true }) {
   function grow({ detail: lane }) {
     views.get(lane.key)?.grow();
     part();
+    if (lane === awaited && lane.trace.steps.length > desk.step) {
+      awaited = null;
+      return desk.select({ at: desk.lanes.indexOf(lane), step: desk.step });
+    }
     if (lane === desk.lane) {
       scrub.draw();
       text.draw();

@@ -2,7 +2,7 @@
 // that a screen reader, a test and a copy of the page all meet the same thing.
 
 import { cividis, scale } from './colour.js';
-import { drawing } from './element.js';
+import { drawing, element } from './element.js';
 import { language, number, percent, say } from './language.js';
 import { label, shownDrawing } from './token.js';
 import { listed, marked, sourceOf, unlisted } from './trace.js';
@@ -43,14 +43,18 @@ function curve(column, from, row) {
  */
 export function laneDrawing(lane, { shown, name, press, enter }) {
   const svg = drawing('svg', { class: 'lane-drawing', role: 'grid', 'aria-label': name, 'aria-readonly': 'true' });
-  const column = drawing('rect', { class: 'column-mark', y: 2, width: CELL + 8, rx: 6 });
-  const ring = drawing('rect', { class: 'ring', width: CELL + 4, height: HEIGHT + 4, rx: 6 });
+  // What moves with the keys lies beside the drawing, on layers of its own: moving it repaints none of the
+  // thousands of elements in the drawing.
+  const column = element('div', { class: 'column-mark' });
+  const ring = element('div', { class: 'ring' });
+  const root = element('div', { class: 'lane-body' }, column, svg, ring);
   const body = drawing('g', { role: 'presentation' });
-  svg.append(column, body, ring);
+  svg.append(body);
   const columns = [];
   let zoom = 1;
   let tallest = 1;
   let tabbed = null;
+  let view = null;
 
   function size() {
     const width = left(columns.length) + CELL + EDGE;
@@ -58,7 +62,9 @@ export function laneDrawing(lane, { shown, name, press, enter }) {
     svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
     svg.setAttribute('width', width * zoom);
     svg.setAttribute('height', height * zoom);
-    column.setAttribute('height', height - 4);
+    place(column, left(0), 2, CELL + 8, height - 4);
+    place(ring, 0, 0, CELL + 4, HEIGHT + 4);
+    view?.moved();
     svg.setAttribute('aria-rowcount', columns.length);
     svg.setAttribute('aria-colcount', tallest);
   }
@@ -126,6 +132,14 @@ export function laneDrawing(lane, { shown, name, press, enter }) {
     columns.push({ step, rows, cells, group });
   }
 
+  function place(mark, x, y, width, height) {
+    if (width) {
+      mark.style.width = `${width * zoom}px`;
+      mark.style.height = `${height * zoom}px`;
+    }
+    mark.style.transform = `translate(${x * zoom}px, ${y * zoom}px)`;
+  }
+
   const placeOf = (event) => {
     const found = event.target.closest('[role="gridcell"]');
     if (!found) return null;
@@ -141,7 +155,9 @@ export function laneDrawing(lane, { shown, name, press, enter }) {
     if (place) enter(place.step, place.row);
   });
 
-  const view = {
+  let here = null;
+  view = {
+    root,
     svg,
     columns,
     grow() {
@@ -152,22 +168,26 @@ export function laneDrawing(lane, { shown, name, press, enter }) {
     },
     /** Marks what is looked at; only what changed is touched, since a held key comes here thirty times a second. */
     mark(step, row, active) {
-      svg.classList.toggle('active', active);
-      const here = columns[step]?.cells[row];
-      column.setAttribute('visibility', columns[step] ? 'visible' : 'hidden');
-      ring.setAttribute('visibility', here && active ? 'visible' : 'hidden');
-      if (columns[step]) column.setAttribute('x', left(step + 1) - 4);
-      if (here) {
-        ring.setAttribute('x', left(step + 1) - 2);
-        ring.setAttribute('y', top(row) - 2);
-      }
-      const next = active ? here : columns[step]?.cells[0];
+      here = { step, row, active };
+      view.moved();
+      const cell = columns[step]?.cells[row];
+      const next = active ? cell : columns[step]?.cells[0];
       if (tabbed === next) return;
       tabbed?.setAttribute('tabindex', -1);
       tabbed?.setAttribute('aria-selected', 'false');
       tabbed = next ?? null;
       tabbed?.setAttribute('tabindex', 0);
       if (active) tabbed?.setAttribute('aria-selected', 'true');
+    },
+    /** Puts the marks where the selection is. */
+    moved() {
+      if (!here) return;
+      const shown = columns[here.step];
+      root.classList.toggle('active', here.active);
+      column.style.visibility = shown ? 'visible' : 'hidden';
+      ring.style.visibility = shown?.cells[here.row] && here.active ? 'visible' : 'hidden';
+      place(column, left(here.step + 1) - 4, 2);
+      place(ring, left(here.step + 1) - 2, top(here.row) - 2);
     },
     focus: () => tabbed?.focus({ preventScroll: true }),
     pinned(annotations) {

@@ -80,12 +80,15 @@ export function fromAddress(values) {
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** The command line that prints the same trace; interventions have no option there. */
-export function command(request) {
+/**
+ * The command line that prints the same trace; interventions have no option there. It names the file a model of
+ * this kind is usually kept in.
+ */
+export function command(request, kind) {
   const words = ['brillm', 'trace'];
   if (request.prompt_ids) words.push('--prompt-ids', request.prompt_ids.join(','));
   else words.push(quoted(request.prompt));
-  if (request.model) words.push('--model', quoted(request.model));
+  if (request.model) words.push('--model', quoted(kind === 'graph' ? `${request.model}.bril` : request.model));
   words.push('--tokens', request.tokens);
   if (request.temperature > 0) words.push('--temperature', request.temperature);
   for (const name of ['top_k', 'top_p', 'min_p', 'repetition_penalty', 'penalty_window', 'seed'])

@@ -39,10 +39,12 @@ export function strip(desk) {
     });
     if (skipped) nodes.unshift(element('span', { class: 'soft' }, say('strip.skipped', { count: skipped })));
     put(list, ...nodes);
+    share(pushed);
     mark();
   }
 
   let marked = null;
+  let pushed = null;
   function mark() {
     const trace = desk.lane?.trace;
     if (trace !== drawn || (trace?.tokens.length ?? 0) !== length) return draw();
@@ -55,6 +57,7 @@ export function strip(desk) {
 
   /** Underlines by share; the map holds −1…1 by position. */
   function share(shares) {
+    pushed = shares;
     chips.forEach((chip, position) => {
       chip.querySelector('.share')?.remove();
       const value = shares?.get(position);

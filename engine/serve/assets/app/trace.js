@@ -2,6 +2,17 @@
 
 /** Candidates in the order they are drawn: the likeliest `shown`, and the chosen one where it is not among them. */
 export function listed(step, shown) {
+  const known = drawn.get(step);
+  if (known?.shown === shown) return known.rows;
+  const rows = order(step, shown);
+  drawn.set(step, { shown, rows });
+  return rows;
+}
+
+// A step never changes once it has come; its rows are asked for many times at every key.
+const drawn = new WeakMap();
+
+function order(step, shown) {
   const ranked = [...step.candidates].sort((a, b) => a.rank - b.rank);
   const top = ranked.slice(0, shown);
   if (!top.some((candidate) => candidate.id === step.chosen)) {

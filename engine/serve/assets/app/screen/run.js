@@ -16,6 +16,8 @@ export function run(house, frame) {
   const state = element('span', { class: 'soft small figure' });
   const stop = button(say('run.stop'), () => desk.stop());
 
+  const written = (request) => command(request, house.modelOf(request.model)?.kind);
+
   function go() {
     house.asked = fields.read();
     if (!house.asked.prompt.trim() && !house.asked.prompt_ids) return fields.prompt.focus();
@@ -32,14 +34,14 @@ export function run(house, frame) {
     const lane = desk.lane;
     stop.disabled = lane?.state !== 'running';
     state.textContent = lane ? (lane.state === 'failed' ? lane.error : say(`lane.${lane.state}`, { steps: lane.trace?.steps.length ?? 0 })) : '';
-    line.textContent = command(fields.read());
+    line.textContent = written(fields.read());
     text.draw();
   }
   const listening = new AbortController();
   for (const name of ['lanes', 'grow']) desk.addEventListener(name, refresh, { signal: listening.signal });
   fields.root.addEventListener('input', () => {
     house.asked = fields.read();
-    line.textContent = command(house.asked);
+    line.textContent = written(house.asked);
   });
   // A chip leads to its step on the path screen.
   text.root.addEventListener('click', (event) => event.target.closest('[data-step]') && frame.go('path'));

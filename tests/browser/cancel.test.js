@@ -1,0 +1,50 @@
+// A tab that closes, or presses Stop, ends its work on the server; the other tab's goes on.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { address, drawn, launch, open, pathOf } from './browser.js';
+
+let browser;
+before(async () => { browser = await launch(); });
+after(() => browser.close());
+
+const runs = async () => (await fetch(`${address}api/v1/runs`)).json();
+const until = async (holds) => {
+  for (let left = 300; left > 0; left -= 1) {
+    const now = await runs();
+    if (holds(now)) return now;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error(`never came to it: ${JSON.stringify(await runs())}`);
+};
+const long = pathOf({ tokens: 1024, ignore_end: 1, temperature: 1, candidates: 64 });
+
+test('closing a tab cancels its path, and only its', async () => {
+  const { cancelled } = await until((now) => now.running === 0);
+  const first = await open(browser, long);
+  await until((now) => now.running === 1);
+  const second = await open(browser, pathOf({ tokens: 24, ignore_end: 1 }));
+  await first.close();
+  const after_ = await until((now) => now.cancelled > cancelled && now.running <= 1);
+  assert.equal(after_.cancelled, cancelled + 1);
+  await drawn(second.page, 24);
+  await until((now) => now.running === 0);
+  await second.clean();
+  await second.close();
+});
+
+test('Stop and Escape cancel what runs', async () => {
+  const { cancelled } = await until((now) => now.running === 0);
+  const { page, clean, close } = await open(browser, long);
+  await page.waitForSelector('.column');
+  await page.click('.lane-head button:has-text("Stop")');
+  await until((now) => now.running === 0 && now.cancelled === cancelled + 1);
+  await page.waitForFunction(() => /stopped after \d+ steps/.test(document.querySelector('.lane-head').textContent));
+  await page.reload();
+  await page.waitForSelector('.column');
+  await page.focus('#main');
+  await page.keyboard.press('Escape');
+  await until((now) => now.running === 0 && now.cancelled === cancelled + 2);
+  await clean();
+  await close();
+});

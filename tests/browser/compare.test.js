@@ -1,0 +1,49 @@
+// Two lanes: graph against transformer, and seeds; the first difference is marked where it is.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { chosen, drawn, launch, open } from './browser.js';
+
+let browser;
+before(async () => { browser = await launch(); });
+after(() => browser.close());
+
+const between = (a, b) => `#/compare?${new URLSearchParams({ a: JSON.stringify(a), b: JSON.stringify(b), run: 1, lang: 'en' })}`;
+
+test('two seeds part where their choices first differ', async () => {
+  const side = { model: 'english', prompt: 'Once upon a time', tokens: 12, temperature: 1 };
+  const { page, clean, close } = await open(browser, between({ ...side, seed: 1 }, { ...side, seed: 2 }));
+  await drawn(page, 12, 0);
+  await drawn(page, 12, 1);
+  await page.waitForSelector('.verdict table');
+  const [a, b] = [await chosen(page, 0), await chosen(page, 1)];
+  const parted = a.findIndex((id, at) => id !== b[at]);
+  assert.ok(parted >= 0, 'the seeds draw the same: choose others');
+  assert.equal(await page.textContent('.verdict-line'), `First difference at step ${parted + 1}`);
+  assert.equal(await page.getAttribute('.lane[data-lane="1"] .parting', 'data-step'), String(parted));
+  assert.match(await page.textContent(`.verdict tbody tr:nth-child(${parted + 1})`), /first difference/);
+  // Both lanes follow one cursor.
+  await page.focus('#main');
+  await page.keyboard.press('End');
+  await page.waitForFunction(() => document.querySelector('.where').textContent === '12 / 12');
+  assert.equal(await page.evaluate(() => new Set([...document.querySelectorAll('.column-mark')].map((mark) => mark.style.transform.split(',')[0])).size), 1);
+  await page.click('button:has-text("Swap")');
+  await page.waitForFunction((first) => document.querySelector('.lane[data-lane="0"] .candidate.chosen[data-node]') && JSON.stringify([...document.querySelectorAll('.lane[data-lane="0"] .candidate.chosen')].map((cell) => Number(cell.dataset.node))) === first, JSON.stringify(b));
+  await clean();
+  await close();
+});
+
+test('the graph stands beside the transformer, compared by text', async () => {
+  const side = { prompt: 'Once upon a time', tokens: 8 };
+  const { page, clean, close } = await open(browser, between({ ...side, model: 'english' }, { ...side, model: 'stories260K' }));
+  await drawn(page, 8, 0);
+  await drawn(page, 8, 1);
+  await page.waitForSelector('.verdict table');
+  assert.match(await page.textContent('.verdict-line'), /First difference at step \d+|Both paths are equal/);
+  assert.equal(await page.locator('.verdict tbody tr').count(), 8);
+  await page.focus('#main');
+  await page.keyboard.press('l');
+  await page.waitForSelector('.pushes.one-sided');
+  await clean();
+  await close();
+});

@@ -1,0 +1,50 @@
+// The map: its levels, its path, and what stands in for it where WebGL is missing.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { colours, drawn, launch, open, pathOf } from './browser.js';
+
+let browser;
+before(async () => { browser = await launch(); });
+after(() => browser.close());
+
+test('the map draws each level and the path over it', async () => {
+  const { page, clean, close } = await open(browser, pathOf({}));
+  await drawn(page, 12);
+  await page.keyboard.press('m');
+  for (const level of ['0', '1', '2']) {
+    await page.selectOption('.tools label:has-text("Detail") select', level);
+    await page.waitForFunction((wanted) => new RegExp(wanted === '0' ? 'clusters of' : 'of .* nodes').test(document.querySelector('.screen > p[role="status"]').textContent), level);
+    const count = Number(await page.getAttribute('.map-place', 'data-nodes'));
+    assert.ok(count > 0 && count <= [200, 1500, 4000][level], `${count} at level ${level}`);
+    await page.waitForTimeout(300);
+    assert.ok((await colours(page, await page.locator('.map-place').screenshot())) > 10, `level ${level} is blank`);
+  }
+  await page.keyboard.press('/');
+  await page.keyboard.type(' upon');
+  await page.waitForSelector('.found li button');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.ego .candidate[role="button"]');
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('t');
+  assert.ok((await page.locator('.twins tbody tr').count()) > 100);
+  await clean();
+  await close();
+});
+
+test('without WebGL one node and its edges are drawn, and no error is heard', async () => {
+  const plain = await launch({ webgl: false });
+  try {
+    const { page, clean, close } = await open(plain, '#/map?model=english&lang=en');
+    assert.equal(await page.evaluate(() => Boolean(document.createElement('canvas').getContext('webgl2'))), false, 'this browser has WebGL all the same');
+    await page.waitForSelector('.ego .candidate[role="button"]');
+    assert.match(await page.textContent('.screen > p[role="status"]'), /no WebGL/);
+    const first = await page.textContent('.ego .candidate.chosen');
+    await page.locator('.ego .candidate[role="button"]').last().click();
+    await page.waitForFunction((was) => document.querySelector('.ego .candidate.chosen').textContent !== was, first);
+    await clean();
+    await close();
+  } finally {
+    await plain.close();
+  }
+});
