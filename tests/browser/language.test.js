@@ -31,7 +31,7 @@ test('Chinese, emoji and split bytes are readable in Chinese', async () => {
   await drawn(page, 8);
   assert.equal(await page.getAttribute('html', 'lang'), 'zh-CN');
   assert.equal(await page.textContent('h1'), '路径');
-  const body = await page.evaluate(() => document.body.innerText + [...document.querySelectorAll('[aria-label], [title]')].map((node) => `${node.getAttribute('aria-label')} ${node.getAttribute('title')}`).join(' '));
+  const body = await page.evaluate(() => document.body.textContent + [...document.querySelectorAll('[aria-label], [title]')].map((node) => `${node.getAttribute('aria-label')} ${node.getAttribute('title')}`).join(' '));
   assert.ok(!body.includes('\ufffd'), 'U+FFFD is shown');
   assert.doesNotMatch(body, /<0x/);
   const joined = await page.$$eval('.joined', (nodes) => nodes.map((node) => [node.querySelector('.joined-character').textContent, node.querySelectorAll('.token-byte').length]));

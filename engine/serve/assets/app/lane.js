@@ -87,25 +87,25 @@ export function laneDrawing(lane, { shown, name, press, enter }) {
     const group = drawing('g', {
       class: `candidate ${kind}${chosen ? ' chosen' : ''}${chosen && step.forced ? ' forced' : ''}`, role: 'gridcell', tabindex: -1,
       'aria-colindex': row + 1, 'aria-selected': 'false', 'data-node': candidate.id,
-      'aria-label': say(chosen ? 'lane.cell-chosen' : 'lane.cell', {
+    }, drawing('title', {}, say(chosen ? 'lane.cell-chosen' : 'lane.cell', {
         token: label(candidate), rank: candidate.rank, energy: number(candidate.energy), percent: percent(candidate.probability),
         edge: candidate.edge ? say(`edge.${candidate.edge}`) : '',
-      }),
-    });
+      }).replace(/[,，]\s*$/, '')));
     const line = curve(at + 1, from, row);
     const width = Math.max(chosen ? 3 : 0.8, candidate.probability * 15);
-    if (chosen) group.append(drawing('path', { class: 'band', d: line, 'stroke-width': width + 5 }));
+    if (chosen) group.append(drawing('path', { class: 'band', d: line, 'stroke-width': width + 5, 'aria-hidden': 'true' }));
     const edge = drawing('path', { class: 'edge', d: line, 'stroke-width': width });
     edge.style.stroke = paint;
     const strip = drawing('rect', { class: 'energy', x, y, width: 4, height: HEIGHT, rx: 2 });
     strip.style.fill = paint;
-    group.append(edge,
+    // The title says all that is drawn, unshortened: the drawing itself is not read out a second time.
+    group.append(drawing('g', { 'aria-hidden': 'true' }, edge,
       candidate.edge === 'own' ? drawing('path', { class: 'core', d: line, 'stroke-width': Math.max(0.8, width * 0.3) }) : '',
       drawing('rect', { class: 'cell', x, y, width: CELL, height: HEIGHT, rx: 5 }),
       drawing('rect', { class: 'bar', x: x + 4, y: y + 1, width: Math.max(0.5, candidate.probability * (CELL - 6)), height: HEIGHT - 2, rx: 3 }),
       strip,
       shownDrawing(candidate, { class: 'cell-label', x: x + 9, y: y + 16 }, CELL - 54, measure),
-      drawing('text', { class: 'cell-number', x: x + CELL - 5, y: y + 15.5, 'text-anchor': 'end' }, brief(candidate.probability)));
+      drawing('text', { class: 'cell-number', x: x + CELL - 5, y: y + 15.5, 'text-anchor': 'end' }, brief(candidate.probability))));
     return group;
   }
 
