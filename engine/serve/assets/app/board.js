@@ -9,6 +9,7 @@ import { laneDrawing } from './lane.js';
 import { number, percent, say } from './language.js';
 import { scrubber } from './scrubber.js';
 import { strip } from './strip.js';
+import { seenTheme, watchTheme } from './theme.js';
 import { label } from './token.js';
 import { divergence, sourceOf, toggle, told, tokenOf } from './trace.js';
 
@@ -92,12 +93,12 @@ export function board(desk, { names, act, forks = true }) {
       const box = element('section', { class: 'lane', 'data-lane': at }, head(lane, at));
       if (lane.trace) {
         const kept = old.get(lane.key);
-        const view = kept?.trace === lane.trace && kept.shown === desk.shown && kept.at === at ? kept
+        const view = kept?.trace === lane.trace && kept.shown === desk.shown && kept.at === at && kept.theme === seenTheme() ? kept
           : Object.assign(laneDrawing(lane, {
               shown: desk.shown, name: names(lane, at),
               press: (step, row) => { desk.select({ at, step, row }); views.get(lane.key).focus(); },
               enter: (step, row) => { desk.select({ at, step, row }); enter(); },
-            }), { trace: lane.trace, shown: desk.shown, at });
+            }), { trace: lane.trace, shown: desk.shown, at, theme: seenTheme() });
         view.zoom(zoom);
         view.grow();
         views.set(lane.key, view);
@@ -181,6 +182,7 @@ export function board(desk, { names, act, forks = true }) {
   on('grow', grow);
   on('select', () => mark());
   on('marks', () => { pins(); facts.draw(); });
+  const unwatch = watchTheme(rebuild);
   rebuild();
 
   const actions = {
@@ -213,6 +215,7 @@ export function board(desk, { names, act, forks = true }) {
     },
     close() {
       scrub.stop();
+      unwatch();
       listening.abort();
     },
   };

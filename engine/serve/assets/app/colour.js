@@ -15,6 +15,9 @@ export function cividis(value) {
   return `rgb(${mixed.join(', ')})`;
 }
 
+/** The colour of an energy on the ground of a theme: the end that would vanish into it is left out. */
+export const energyColour = (value, theme) => cividis(theme === 'dark' ? 0.3 + 0.7 * value : 0.88 * value);
+
 /** Where a value lies between the least and the most of a list; a list of equals lies in the middle. */
 export function scale(values) {
   const finite = values.filter(Number.isFinite);

@@ -1,9 +1,10 @@
 // A path drawn in time: a column a step, a row a candidate, the fan of edges between them. Real elements, so
 // that a screen reader, a test and a copy of the page all meet the same thing.
 
-import { cividis, scale } from './colour.js';
+import { energyColour, scale } from './colour.js';
 import { drawing, element } from './element.js';
 import { language, number, percent, say } from './language.js';
+import { seenTheme } from './theme.js';
 import { label, shownDrawing } from './token.js';
 import { listed, marked, sourceOf, unlisted } from './trace.js';
 
@@ -51,6 +52,7 @@ export function laneDrawing(lane, { shown, name, press, enter }) {
   const body = drawing('g', { role: 'presentation' });
   svg.append(body);
   const columns = [];
+  const theme = seenTheme();
   let zoom = 1;
   let tallest = 1;
   let tabbed = null;
@@ -82,7 +84,7 @@ export function laneDrawing(lane, { shown, name, press, enter }) {
   function cell(step, at, candidate, row, from, energy) {
     const chosen = candidate.id === step.chosen;
     const x = left(at + 1), y = top(row);
-    const paint = cividis(energy(candidate.energy));
+    const paint = energyColour(energy(candidate.energy), theme);
     const kind = candidate.edge ?? 'score';
     const group = drawing('g', {
       class: `candidate ${kind}${chosen ? ' chosen' : ''}${chosen && step.forced ? ' forced' : ''}`, role: 'gridcell', tabindex: -1,

@@ -141,7 +141,7 @@ async function restore({ screen: to, values: told }) {
       return read && typeof read === 'object' ? { ...house.asked, plugins: [], interventions: [], ...read } : null;
     } catch { return null; }
   };
-  if (told.a || told.b) house.sides = [side(told.a), side(told.b)];
+  if (told.a || told.b) Object.assign(house, { sides: [side(told.a), side(told.b)], sidesGiven: true });
   if (told.node !== undefined && Number.isInteger(Number(told.node))) house.node = { model: told.model ?? house.node.model, id: Number(told.node) };
   if (told.level || told.k) house.mapView = { ...(told.level ? { level: told.level } : {}), ...(Number(told.k) ? { k: Number(told.k) } : {}) };
   if (Number(told.shown)) house.desk.shown = Math.min(64, Math.max(2, Number(told.shown)));
@@ -158,6 +158,10 @@ async function restore({ screen: to, values: told }) {
       await house.desk.run({ ...house.asked, interventions }, { fork: { from: first.key, step: 0 } }).finished;
     house.desk.select({ at: Number(told.lane) || 0, step: (Number(told.step) || 1) - 1, ...(Number(told.row) ? { row: Number(told.row) - 1 } : {}) });
     if (told.table === '1') turnTable();
+  }
+  if (to === 'compare' && told.run === '1' && house.bench.lanes.length) {
+    await Promise.all(house.bench.lanes.map((lane) => lane.finished));
+    house.bench.select({ step: (Number(told.step) || 1) - 1 });
   }
   if (told.saved) house.desk.open(await openTrace(told.saved));
 }

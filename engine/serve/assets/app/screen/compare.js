@@ -21,6 +21,9 @@ function other(house, request) {
 
 export function compare(house, frame) {
   const { bench } = house;
+  // What an address or the plugins asked for stands; else the sides follow the path that was looked at last.
+  if (!house.sidesGiven && !bench.lanes.length) house.sides = [null, house.desk.lanes[1]?.request ?? null];
+  house.sidesGiven = false;
   const request = house.sides[0] ?? { ...DEFAULTS, ...house.asked, ...(house.desk.lanes[0]?.request ?? {}), interventions: [] };
   house.sides = [request, house.sides[1] ?? other(house, request)];
   const sides = NAMES.map((name, at) => {

@@ -22,6 +22,7 @@ export function plugins(house, frame) {
       const model = kind && house.modelOf(house.asked.model)?.kind !== kind ? house.models.find((each) => each.kind === kind)?.name : house.asked.model;
       const base = { ...house.asked, model: model ?? house.asked.model, plugins: [], interventions: [], prompt: house.asked.prompt || say('run.example'), prompt_ids: undefined };
       house.sides = [base, { ...base, plugins: [chosen()] }];
+      house.sidesGiven = true;
       frame.go('compare', { start: true });
     }
     return element('section', { class: 'card stack', 'aria-label': plugin.name },
