@@ -20,6 +20,22 @@ test('the map draws each level and the path over it', async () => {
     await page.waitForTimeout(300);
     assert.ok((await colours(page, await page.locator('.map-place').screenshot())) > 10, `level ${level} is blank`);
   }
+  // A rectangle with Shift held selects; the table then lists the selection.
+  const { x, y, width, height } = await page.locator('.map-place').boundingBox();
+  await page.keyboard.down('Shift');
+  await page.mouse.move(x + width * 0.3, y + height * 0.3);
+  await page.mouse.down();
+  await page.mouse.move(x + width * 0.6, y + height * 0.6, { steps: 4 });
+  await page.mouse.up();
+  await page.keyboard.up('Shift');
+  await page.waitForFunction(() => /^[\d,]+ selected/.test(document.querySelector('.screen > p[role="status"]').textContent));
+  const selected = Number((await page.textContent('.screen > p[role="status"]')).replace(/\D/g, ''));
+  assert.ok(selected > 0 && selected < 4000);
+  await page.focus('#main');
+  await page.keyboard.press('t');
+  assert.equal(await page.locator('.twins section:first-child tbody tr').count(), Math.min(1000, selected));
+  await page.keyboard.press('t');
+  await page.keyboard.press('Escape');
   await page.keyboard.press('/');
   await page.keyboard.type(' upon');
   await page.waitForSelector('.found li button');

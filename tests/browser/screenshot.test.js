@@ -22,7 +22,7 @@ async function keep(page, name) {
 }
 
 test('English, light, with a what-if', async () => {
-  const { page, clean, close } = await open(browser, pathOf({ tokens: 14, shown: 6, step: 3 }), { colorScheme: 'light' });
+  const { page, clean, close } = await open(browser, pathOf({ tokens: 14, shown: 6, step: 3 }), { colorScheme: 'light', viewport: { width: 1360, height: 1040 } });
   await drawn(page, 14);
   await press(page, 0, 2, '[aria-colindex="2"]');
   await page.click('.inspector button.primary');

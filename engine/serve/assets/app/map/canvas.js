@@ -92,7 +92,7 @@ export async function mapCanvas(place, { press, moved }) {
     graph,
     box,
     /** Shows what the server sent, the path of tokens over it. */
-    show(map, path = [], marked = null) {
+    show(map, path = [], marked = null, selected = new Set()) {
       graph.clear();
       colour();
       const spots = map.clusters.length
@@ -104,7 +104,7 @@ export async function mapCanvas(place, { press, moved }) {
       for (const spot of spots) {
         if (graph.hasNode(spot.key)) continue;
         const part = Math.log1p(spot.weight) / Math.log1p(most);
-        const lit = onPath.has(spot.key) || spot.key === String(marked);
+        const lit = onPath.has(spot.key) || spot.key === String(marked) || selected.has(spot.key);
         graph.addNode(spot.key, {
           x: spot.x, y: spot.y, label: spot.label, size: Math.max(1.5, biggest * Math.sqrt(spot.weight / most)) + (lit ? 3 : 0),
           color: lit ? colours.strong : nodeColour(part), zIndex: lit ? 2 : 1, forceLabel: lit,
@@ -125,6 +125,13 @@ export async function mapCanvas(place, { press, moved }) {
         else graph.addEdge(from, to, look);
       }
       sigma.refresh();
+    },
+    /** The keys of the spots in a rectangle of the place. */
+    within({ left, top, right, bottom }) {
+      return new Set(graph.filterNodes((key, { x, y }) => {
+        const at = sigma.graphToViewport({ x, y });
+        return at.x >= left && at.x <= right && at.y >= top && at.y <= bottom;
+      }));
     },
     zoom(factor) {
       const camera = sigma.getCamera();

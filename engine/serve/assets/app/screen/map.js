@@ -4,8 +4,9 @@ import { announce } from '../announcer.js';
 import { get } from '../connection.js';
 import { button, element, put } from '../element.js';
 import { count, say } from '../language.js';
-import { ego } from '../map/ego.js';
 import { hasWebGl, mapCanvas } from '../map/canvas.js';
+import { ego } from '../map/ego.js';
+import { lasso } from '../map/lasso.js';
 import { watchTheme } from '../theme.js';
 import { fixed } from '../twin.js';
 import { nodeSearch } from './node.js';
@@ -18,7 +19,7 @@ export function map(house, frame) {
   const view = { level: 'auto', k: 5, minimum: 0, path: true, ...(house.mapView ?? {}) };
   house.mapView = view;
   let canvas = null, shown = null, fans = null, asking = new AbortController(), closed = false;
-  let box = null, ratio = 1;
+  let box = null, ratio = 1, selected = new Set();
 
   const place = element('div', { class: 'map-place', role: 'img', 'aria-label': say('map.title') });
   const around = element('div', { class: 'card ego-card', hidden: true });
@@ -27,7 +28,7 @@ export function map(house, frame) {
   const models = element('select', { onchange: () => { chosen.model = models.value; chosen.id = null; load(); } }, house.graphs.map((model) => element('option', { value: model.name, selected: model.name === chosen.model }, model.name)));
   const levels = element('select', { onchange: () => { view.level = levels.value; load(); } }, LEVELS.map((level) => element('option', { value: level, selected: level === view.level }, say(`map.level-${level}`))));
   const kBox = element('input', { type: 'range', min: 1, max: 50, value: view.k, oninput: () => { view.k = Number(kBox.value); clearTimeout(kBox.waiting); kBox.waiting = setTimeout(load, 200); } });
-  const minimum = element('input', { type: 'number', min: 0, max: 1, step: 0.01, value: view.minimum, onchange: () => { view.minimum = Number(minimum.value); load(); } });
+  const minimum = element('input', { type: 'number', min: 0, step: 1, value: view.minimum, onchange: () => { view.minimum = Math.max(0, Math.round(Number(minimum.value)) || 0); load(); } });
   const path = element('input', { type: 'checkbox', checked: view.path, onchange: () => { view.path = path.checked; draw(); } });
   const search = nodeSearch(() => chosen.model, (found) => { chosen.id = found.id; around.hidden = false; surroundings(); draw(); });
 
@@ -57,9 +58,9 @@ export function map(house, frame) {
 
   function draw() {
     if (!shown || !canvas || closed) return;
-    canvas.show(shown, pathIds(), chosen.id);
+    canvas.show(shown, pathIds(), chosen.id, selected);
     place.dataset.nodes = shown.clusters.length || shown.nodes.length;
-    state.textContent = shown.clusters.length
+    state.textContent = selected.size ? say('map.selected', { nodes: count(selected.size) }) : shown.clusters.length
       ? say('map.shown-clusters', { clusters: count(shown.clusters.length), edges: count(shown.edges.length), nodes: count(shown.total.nodes), all: count(shown.total.edges) })
       : say('map.shown', { nodes: count(shown.nodes.length), total: count(shown.total.nodes), edges: count(shown.edges.length), all: count(shown.total.edges) });
   }
@@ -105,6 +106,11 @@ export function map(house, frame) {
       }
     }
     if (closed) return canvas?.close();
+    if (canvas) lasso(place, (rectangle) => {
+      selected = canvas.within(rectangle);
+      draw();
+      announce(say('map.selected', { nodes: count(selected.size) }));
+    });
     await load();
   }
   const unwatch = watchTheme(draw);
@@ -116,7 +122,7 @@ export function map(house, frame) {
     search: () => search.focus(), closer: () => canvas?.zoom(1.5), farther: () => canvas?.zoom(1 / 1.5), whole: () => canvas?.zoom(0),
     'step-back': () => canvas?.pan(-0.1, 0), 'step-on': () => canvas?.pan(0.1, 0), 'candidate-up': () => canvas?.pan(0, 0.1), 'candidate-down': () => canvas?.pan(0, -0.1),
     more: () => more(1), fewer: () => more(-1), node: () => chosen.id !== null && frame.node(chosen.model, chosen.id),
-    back: () => { if (around.hidden || !canvas) frame.go('path'); else around.hidden = true; },
+    back: () => { if (selected.size) { selected = new Set(); draw(); } else if (around.hidden || !canvas) frame.go('path'); else around.hidden = true; },
   };
   return {
     root: element('div', { class: 'screen' },
@@ -129,12 +135,13 @@ export function map(house, frame) {
         return [['node.static', fans.out], ['node.into', fans.into]].map(([key, fan]) => ({ caption: say(key), columns: [{ label: say('table.token') }, { label: say('candidate.probability'), kind: 'number' }, { label: say('candidate.count'), kind: 'number' }], rows: fan.edges.map((edge) => [edge.token.display, fixed(edge.probability, 6), edge.count ?? 0]) }));
       }
       if (!shown) return [];
+      const kept = (key) => !selected.size || selected.has(key);
       const names = new Map([...shown.nodes.map((node) => [node.id, node.display])]);
       const clusters = new Map(shown.clusters.map((cluster) => [cluster.id, cluster.label]));
       const spots = shown.clusters.length
-        ? { caption: say('map.clusters'), columns: [{ label: say('map.cluster') }, { label: say('map.nodes'), kind: 'number' }, { label: say('node.count'), kind: 'number' }], rows: shown.clusters.map((cluster) => [cluster.label, cluster.nodes, cluster.count]) }
-        : { caption: say('map.nodes'), columns: [{ label: say('table.token') }, { label: say('table.id'), kind: 'number' }, { label: say('node.count'), kind: 'number' }, { label: say('map.cluster'), kind: 'number' }], rows: shown.nodes.slice(0, 1000).map((node) => [node.display, node.id, node.size, node.cluster]) };
-      const edges = { caption: say('map.edges'), columns: [{ label: say('table.source') }, { label: say('table.target') }, { label: say('table.weight'), kind: 'number' }], rows: shown.edges.slice(0, 1000).map((edge) => [clusters.get(edge.source) ?? names.get(edge.source) ?? edge.source, clusters.get(edge.target) ?? names.get(edge.target) ?? edge.target, fixed(edge.weight, 5)]) };
+        ? { caption: say('map.clusters'), columns: [{ label: say('map.cluster') }, { label: say('map.nodes'), kind: 'number' }, { label: say('node.count'), kind: 'number' }], rows: shown.clusters.filter((cluster) => kept(`c${cluster.id}`)).map((cluster) => [cluster.label, cluster.nodes, cluster.count]) }
+        : { caption: say('map.nodes'), columns: [{ label: say('table.token') }, { label: say('table.id'), kind: 'number' }, { label: say('node.count'), kind: 'number' }, { label: say('map.cluster'), kind: 'number' }], rows: shown.nodes.filter((node) => kept(String(node.id))).slice(0, 1000).map((node) => [node.display, node.id, node.size, node.cluster]) };
+      const edges = { caption: say('map.edges'), columns: [{ label: say('table.source') }, { label: say('table.target') }, { label: say('table.weight'), kind: 'number' }], rows: shown.edges.filter((edge) => [edge.source, edge.target].every((end) => kept(shown.clusters.length ? `c${end}` : String(end)))).slice(0, 1000).map((edge) => [clusters.get(edge.source) ?? names.get(edge.source) ?? edge.source, clusters.get(edge.target) ?? names.get(edge.target) ?? edge.target, fixed(edge.weight, 5)]) };
       return [spots, edges];
     },
     values: () => ({ model: chosen.model, node: chosen.id, level: view.level === 'auto' ? null : view.level, k: view.k === 5 ? null : view.k }),
