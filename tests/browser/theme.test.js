@@ -37,6 +37,7 @@ test('forced colours keep cells, bars and the ring visible', async () => {
   assert.notEqual(cell, page_);
   const ring = await page.evaluate(() => getComputedStyle(document.querySelector('.active .ring')).borderTopColor);
   assert.notEqual(ring, page_);
+  assert.equal(await page.evaluate(() => getComputedStyle(document.querySelector('header.bar')).opacity), '1');
   assert.ok((await colours(page, await page.locator('.lane-drawing').first().screenshot())) > 5);
   await clean();
   await close();

@@ -22,6 +22,7 @@ export function board(desk, { names, act, forks = true }) {
   let frame = 0;
   // A fork is looked at as soon as it has come as far as the step it was asked for.
   let awaited = null;
+  const grown = new Set();
 
   const doing = { fork, pin, group, node: act.node };
   const text = strip(desk);
@@ -161,8 +162,21 @@ export function board(desk, { names, act, forks = true }) {
     if (desk.lane && views.get(desk.lane.key)) reveal(views.get(desk.lane.key));
   }
 
+  /** Steps come faster than frames: what came since the last frame is drawn at once. */
   function grow({ detail: lane }) {
-    views.get(lane.key)?.grow();
+    if (!grown.size) requestAnimationFrame(() => {
+      const lanes = [...grown];
+      grown.clear();
+      if (!listening.signal.aborted) lanes.forEach(drawGrown);
+    });
+    grown.add(lane);
+  }
+
+  function drawGrown(lane) {
+    const view = views.get(lane.key);
+    if (!view) return;
+    const had = view.columns.length;
+    view.grow();
     part();
     if (lane === awaited && lane.trace.steps.length > desk.step) {
       awaited = null;
@@ -171,7 +185,7 @@ export function board(desk, { names, act, forks = true }) {
     if (lane === desk.lane) {
       scrub.draw();
       text.draw();
-      if (lane.trace.steps.length === desk.step + 1) mark(false);
+      if (had <= desk.step) mark(false);
     }
   }
 
