@@ -134,8 +134,9 @@ export function board(desk, { names, act, forks = true }) {
     if (view && (document.activeElement === document.body || document.activeElement.contains(lanes) || lanes.contains(document.activeElement))) view.focus();
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(() => {
-      facts.draw();
+      // First what reads the layout, then what changes it.
       if (view && desk.current) reveal(view);
+      facts.draw();
     });
     if (spoken && desk.candidate) {
       const source = sourceOf(desk.lane.trace, desk.current);

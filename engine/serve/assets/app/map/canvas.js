@@ -55,13 +55,30 @@ function drawHover(context, data, settings) {
 export async function mapCanvas(place, { press, moved }) {
   await libraries();
   const { graphology: Graph, Sigma } = globalThis;
-  const graph = new Graph({ type: 'directed', multi: false });
+  const empty = () => new Graph({ type: 'directed', multi: false });
+  let graph = empty();
   const sigma = new Sigma(graph, place, {
-    labelFont: getComputedStyle(document.body).fontFamily, labelSize: 13, labelDensity: 0.6, labelGridCellSize: 90, labelRenderedSizeThreshold: 5,
+    labelFont: getComputedStyle(document.body).fontFamily, labelSize: 13, labelDensity: 1, labelGridCellSize: 110, labelRenderedSizeThreshold: 3,
+    // A kind of its own comes after sigma's own in the order of drawing: the path lies over the other edges.
+    edgeProgramClasses: { route: Sigma.rendering.EdgeArrowProgram },
     defaultEdgeType: 'line', hideEdgesOnMove: true, zIndex: true, minCameraRatio: 0.005, maxCameraRatio: 2, allowInvalidContainer: true,
     enableEdgeEvents: false, defaultDrawNodeHover: drawHover, stagePadding: 40,
   });
-  sigma.setCustomBBox({ x: [0, 1], y: [0, 1] });
+  let fitted = false;
+
+  /**
+   * Frames what is linked, once a model: bytes that nothing leads to lie around it and would make it small. The frame
+   * stays from then on, or the map would jump with each level.
+   */
+  function fit(map, prefix) {
+    if (fitted || !map.edges.length) return;
+    const ends = new Set(map.edges.flatMap((edge) => [prefix + edge.source, prefix + edge.target]));
+    const spots = [...ends].filter((key) => graph.hasNode(key)).map((key) => graph.getNodeAttributes(key));
+    if (spots.length < 3) return;
+    const range = (values) => [Math.min(...values), Math.max(...values)];
+    sigma.setCustomBBox({ x: range(spots.map((spot) => spot.x)), y: range(spots.map((spot) => spot.y)) });
+    fitted = true;
+  }
   sigma.on('clickNode', ({ node }) => press(node));
 
   function box() {
@@ -78,22 +95,29 @@ export async function mapCanvas(place, { press, moved }) {
 
   let colours = {};
   function colour() {
-    const dark = seenTheme() === 'dark';
-    colours = { edge: dark ? '#ffffff' : '#30343c', strong: property('--accent'), ink: property('--ink') };
+    const channels = (name) => property(name).match(/\d+/g).slice(0, 3).map(Number);
+    colours = { edge: channels('--ink'), ground: channels('--raised'), strong: property('--accent'), ink: property('--ink') };
     sigma.setSetting('labelColor', { color: colours.ink });
   }
   colour();
 
-  /** An edge is the fainter the less it weighs: thousands of them must not become a wall. */
-  const faint = (part) => `${colours.edge}${Math.round(14 + 70 * Math.sqrt(part)).toString(16).padStart(2, '0')}`;
+  /**
+   * An edge is the fainter the less it weighs: thousands of them must not become a wall. The colour is mixed with the
+   * ground here, since sigma adds up what is transparent.
+   */
+  const faint = (part) => {
+    // A few shades: sigma keeps every colour it has read.
+    const share = 0.07 + 0.025 * Math.round(16 * Math.sqrt(part));
+    return `rgb(${colours.ground.map((ground, at) => Math.round(ground + share * (colours.edge[at] - ground))).join(', ')})`;
+  };
   const nodeColour = (part) => cividis(seenTheme() === 'dark' ? 0.35 + 0.65 * part : 0.1 + 0.75 * part);
   return {
     sigma,
-    graph,
     box,
     /** Shows what the server sent, the path of tokens over it. */
     show(map, path = [], marked = null, selected = new Set()) {
-      graph.clear();
+      // Built apart and handed over whole: a graph that is listened to tells of each of its thousands of edges.
+      graph = empty();
       colour();
       const spots = map.clusters.length
         ? map.clusters.map((cluster) => ({ key: `c${cluster.id}`, x: cluster.x, y: cluster.y, weight: cluster.count, label: cluster.label.replaceAll(/<0x([0-9A-F]{2})>/g, '$1\u2009'), cluster: cluster.id }))
@@ -106,11 +130,12 @@ export async function mapCanvas(place, { press, moved }) {
         const part = Math.log1p(spot.weight) / Math.log1p(most);
         const lit = onPath.has(spot.key) || spot.key === String(marked) || selected.has(spot.key);
         graph.addNode(spot.key, {
-          x: spot.x, y: spot.y, label: spot.label, size: Math.max(1.5, biggest * Math.sqrt(spot.weight / most)) + (lit ? 3 : 0),
+          x: spot.x, y: spot.y, label: spot.label, size: Math.max(2, biggest * Math.sqrt(spot.weight / most)) + (lit ? 3 : 0),
           color: lit ? colours.strong : nodeColour(part), zIndex: lit ? 2 : 1, forceLabel: lit,
         });
       }
       const prefix = map.clusters.length ? 'c' : '';
+      fit(map, prefix);
       const heaviest = Math.max(1e-9, ...map.edges.map((edge) => edge.weight));
       for (const edge of map.edges) {
         const [from, to] = [prefix + edge.source, prefix + edge.target];
@@ -120,11 +145,15 @@ export async function mapCanvas(place, { press, moved }) {
       for (let at = 1; at < path.length; at += 1) {
         const [from, to] = [String(path[at - 1]), String(path[at])];
         if (from === to || !graph.hasNode(from) || !graph.hasNode(to)) continue;
-        const look = { size: 3, color: colours.strong, type: 'arrow', zIndex: 3 };
+        const look = { size: 3, color: colours.strong, type: 'route', zIndex: 3 };
         if (graph.hasEdge(from, to)) graph.mergeEdgeAttributes(graph.edge(from, to), look);
         else graph.addEdge(from, to, look);
       }
-      sigma.refresh();
+      sigma.setGraph(graph);
+    },
+    /** Another model is to be shown: its frame is its own. */
+    refit() {
+      fitted = false;
     },
     /** The keys of the spots in a rectangle of the place. */
     within({ left, top, right, bottom }) {

@@ -15,7 +15,7 @@ const LEVELS = ['auto', '0', '1', '2', 'ego'];
 
 export function map(house, frame) {
   const { desk, node: chosen } = house;
-  if (!house.graphs.some((model) => model.name === chosen.model)) chosen.model = house.graphs[0]?.name ?? null;
+  if (!house.graphs.some((model) => model.name === chosen.model)) chosen.model = house.graphs.find((model) => model.name === desk.lane?.trace?.model.name)?.name ?? house.graphs[0]?.name ?? null;
   const view = { level: 'auto', k: 5, minimum: 0, path: true, ...(house.mapView ?? {}) };
   house.mapView = view;
   let canvas = null, shown = null, fans = null, asking = new AbortController(), closed = false;
@@ -25,7 +25,7 @@ export function map(house, frame) {
   const around = element('div', { class: 'card ego-card', hidden: true });
   const state = element('p', { class: 'soft small figure', role: 'status' });
   const pick = (label, control) => element('label', { class: 'check' }, element('span', { class: 'soft small' }, label), control);
-  const models = element('select', { onchange: () => { chosen.model = models.value; chosen.id = null; load(); } }, house.graphs.map((model) => element('option', { value: model.name, selected: model.name === chosen.model }, model.name)));
+  const models = element('select', { onchange: () => { chosen.model = models.value; chosen.id = null; selected = new Set(); box = null; canvas?.refit(); load(); } }, house.graphs.map((model) => element('option', { value: model.name, selected: model.name === chosen.model }, model.name)));
   const levels = element('select', { onchange: () => { view.level = levels.value; load(); } }, LEVELS.map((level) => element('option', { value: level, selected: level === view.level }, say(`map.level-${level}`))));
   const kBox = element('input', { type: 'range', min: 1, max: 50, value: view.k, oninput: () => { view.k = Number(kBox.value); clearTimeout(kBox.waiting); kBox.waiting = setTimeout(load, 200); } });
   const minimum = element('input', { type: 'number', min: 0, step: 1, value: view.minimum, onchange: () => { view.minimum = Math.max(0, Math.round(Number(minimum.value)) || 0); load(); } });
