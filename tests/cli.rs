@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use brillm::kernel::random::Random;
 use serde_json::Value;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "generate", "train", "eval", "baseline", "trace", "inspect", "export", "import", "quantize",
-    "plot", "bench", "corpus",
+    "plot", "bench", "corpus", "serve",
 ];
 
 /// A run that takes well under a second, on text made on the spot.
@@ -327,19 +327,25 @@ fn trace_reports_every_step() {
     let report = json(&[
         "trace", "a dog", "--model", model, "--tokens", "3", "--json",
     ]);
-    keys(&report, &["path", "steps"]);
-    let (path, steps) = (
-        report["path"].as_array().unwrap(),
-        report["steps"].as_array().unwrap(),
+    keys(
+        &report,
+        &["schema", "model", "seed", "sampler", "tokens", "steps", "finish"],
     );
+    let ids: Vec<&Value> = report["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|token| &token["id"])
+        .collect();
+    let steps = report["steps"].as_array().unwrap();
     assert_eq!(steps.len(), 3);
-    for (step, pair) in steps.iter().zip(path[path.len() - 4..].windows(2)) {
+    for (step, pair) in steps.iter().zip(ids[ids.len() - 4..].windows(2)) {
         keys(step, &["source", "chosen", "candidates"]);
-        assert_eq!((&step["source"], &step["chosen"]), (&pair[0], &pair[1]));
+        assert_eq!((&step["source"], &step["chosen"]), (pair[0], pair[1]));
         let candidates = step["candidates"].as_array().unwrap();
         candidates
             .iter()
-            .for_each(|candidate| keys(candidate, &["id", "energy", "probability", "own"]));
+            .for_each(|candidate| keys(candidate, &["id", "energy", "probability", "edge"]));
         let probabilities: Vec<f64> = candidates
             .iter()
             .map(|candidate| candidate["probability"].as_f64().unwrap())
@@ -365,7 +371,16 @@ fn trace_reports_every_step() {
         .map(|candidate| candidate["probability"].as_f64().unwrap())
         .sum();
     assert!((sum - 1.0).abs() < 1e-4, "{sum} over {}", candidates.len());
-    assert!(succeeds(&["trace", "a dog", "--model", model, "--tokens", "2"]).contains('→'));
+    let folder = tempfile::tempdir().unwrap();
+    let (svg, dot) = (path(folder.path(), "p.svg"), path(folder.path(), "p.dot"));
+    let said = succeeds(&[
+        "trace", "a dog", "--model", model, "--tokens", "2", "--export", &svg, "--export", &dot,
+    ]);
+    assert!(said.contains('→') && said.contains("pushed:"));
+    assert_eq!(succeeds(&["trace", "--open", &svg]), said);
+    assert!(std::fs::read_to_string(&dot).unwrap().starts_with("digraph"));
+    let wrong = fails(&["trace", "a dog", "--model", model, "--export", "path.png"]);
+    assert!(wrong.contains("png") && wrong.contains("graphml"));
 }
 
 /// Ids as the commands read them.

@@ -845,7 +845,19 @@ fn commands_take_plugins_and_record_them() {
         "--plugin",
         "steer:to=7,bonus=1000",
     ]);
-    assert_eq!(traced["path"], json!([3, 7, 7, 7]));
+    let path: Vec<&Value> = traced["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|token| &token["id"])
+        .collect();
+    assert_eq!(json!(path), json!([3, 7, 7, 7]));
+    assert!(
+        traced["plugins"][0]["id"]
+            .as_str()
+            .unwrap()
+            .ends_with("steer")
+    );
     assert_eq!(traced["steps"][0]["candidates"][0]["probability"], 1.0);
     let beams = parse(generate(&[
         "--beam",
