@@ -329,7 +329,9 @@ fn trace_reports_every_step() {
     ]);
     keys(
         &report,
-        &["schema", "model", "seed", "sampler", "tokens", "steps", "finish"],
+        &[
+            "schema", "model", "seed", "sampler", "tokens", "steps", "finish",
+        ],
     );
     let ids: Vec<&Value> = report["tokens"]
         .as_array()
@@ -378,7 +380,11 @@ fn trace_reports_every_step() {
     ]);
     assert!(said.contains('→') && said.contains("pushed:"));
     assert_eq!(succeeds(&["trace", "--open", &svg]), said);
-    assert!(std::fs::read_to_string(&dot).unwrap().starts_with("digraph"));
+    assert!(
+        std::fs::read_to_string(&dot)
+            .unwrap()
+            .starts_with("digraph")
+    );
     let wrong = fails(&["trace", "a dog", "--model", model, "--export", "path.png"]);
     assert!(wrong.contains("png") && wrong.contains("graphml"));
 }

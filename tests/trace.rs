@@ -26,7 +26,9 @@ const NODES: usize = 40;
 fn mechanism(profile: Profile, seed: u64) -> Arc<Mechanism> {
     let mut random = Random::new(seed);
     let edges: Vec<(u32, u32, u32)> = (0..NODES as u32)
-        .flat_map(|source| (0..12).map(move |place| (source, (source * 7 + place * 3) % NODES as u32)))
+        .flat_map(|source| {
+            (0..12).map(move |place| (source, (source * 7 + place * 3) % NODES as u32))
+        })
         .map(|(source, target)| (source, target, 1 + random.below(4) as u32))
         .collect();
     let mut graph = TokenGraph::from_edges(NODES, &edges).unwrap();
@@ -143,10 +145,16 @@ fn contributions_add_up_to_every_edges_preactivation() {
                     let sum: f64 = split.parts.iter().map(|part| part.vector[place]).sum();
                     let off = (sum - f64::from(z)).abs() / scale;
                     worst = worst.max(off);
-                    assert!(off < 1e-5, "{name}, step {step}, target {target}: {sum} for {z}");
+                    assert!(
+                        off < 1e-5,
+                        "{name}, step {step}, target {target}: {sum} for {z}"
+                    );
                 }
                 let values: f64 = split.values().iter().sum();
-                assert!((values - norm).abs() < 1e-5 * scale, "{name}: {values} for {norm}");
+                assert!(
+                    (values - norm).abs() < 1e-5 * scale,
+                    "{name}: {values} for {norm}"
+                );
                 // What was split is what the energy is made of.
                 let z = split.preactivation.iter().map(|&z| f64::from(z));
                 let square: f64 = match profile.form {
@@ -173,7 +181,10 @@ fn contributions_add_up_to_every_edges_preactivation() {
             session.force(next).unwrap();
             path.push(next);
         }
-        assert!(own > 100 && shared > 100, "{name}: {own} own, {shared} shared");
+        assert!(
+            own > 100 && shared > 100,
+            "{name}: {own} own, {shared} shared"
+        );
     }
     println!("largest distance of a sum from its pre-activation: {worst:.1e}");
 }
@@ -339,7 +350,9 @@ fn interventions_do_what_they_predict() {
         let first = &plain.steps[0];
         let (best, second) = (&first.candidates[0], &first.candidates[1]);
         let with = |one: Intervention| {
-            traced(&engine, "Once upon a time", |request| request.intervene([one]))
+            traced(&engine, "Once upon a time", |request| {
+                request.intervene([one])
+            })
         };
         let of = |trace: &Trace, id: u32| {
             let found = trace.steps[0].candidates.iter().find(|one| one.id == id);
@@ -376,11 +389,18 @@ fn interventions_do_what_they_predict() {
             step: 2,
             node: second.id,
         });
-        assert_eq!(forced.ids()[..plain.prompt_tokens + 2], plain.ids()[..plain.prompt_tokens + 2]);
+        assert_eq!(
+            forced.ids()[..plain.prompt_tokens + 2],
+            plain.ids()[..plain.prompt_tokens + 2]
+        );
         assert!(forced.steps[2].forced && forced.steps[2].chosen == second.id);
         let compared = Comparison::of(&plain, &forced);
         assert_eq!(compared.first_divergence, Some(2));
-        assert!(compared.rows[2].a_in_b.is_some_and(|standing| standing.rank == 1));
+        assert!(
+            compared.rows[2]
+                .a_in_b
+                .is_some_and(|standing| standing.rank == 1)
+        );
         let lit = with(Intervention::Inject {
             step: 1,
             node: second.id,
@@ -410,12 +430,20 @@ fn interventions_do_what_they_predict() {
             }
         }
         for (wrong, said) in [
-            (r#"{"kind":"mute_node","node":99999999}"#, "outside the vocabulary"),
-            (r#"{"kind":"scale_node","node":3,"factor":-1}"#, "cannot be multiplied"),
+            (
+                r#"{"kind":"mute_node","node":99999999}"#,
+                "outside the vocabulary",
+            ),
+            (
+                r#"{"kind":"scale_node","node":3,"factor":-1}"#,
+                "cannot be multiplied",
+            ),
         ] {
             let wrong: Intervention = serde_json::from_str(wrong).unwrap();
             let request = TraceRequest::new(vec![3]).intervene([wrong]);
-            let error = Tracing::begin(&engine, request, &Hooks::default()).err().unwrap();
+            let error = Tracing::begin(&engine, request, &Hooks::default())
+                .err()
+                .unwrap();
             assert!(error.to_string().contains(said), "{error}");
         }
     }
@@ -443,10 +471,19 @@ fn any_candidates_contributions_are_those_of_its_step() {
     assert_eq!((look.source, look.entropy), (step.source, step.entropy));
     let (found, known) = (&look.contributions[0], step.contributions.as_ref().unwrap());
     assert_eq!(found.norm, known.norm);
-    assert!(found.entries.iter().zip(&known.entries).all(|(a, b)| a.value == b.value));
+    assert!(
+        found
+            .entries
+            .iter()
+            .zip(&known.entries)
+            .all(|(a, b)| a.value == b.value)
+    );
     let z = found.preactivation.as_ref().unwrap();
     for (place, &z) in z.iter().enumerate() {
-        let parts = found.entries.iter().map(|entry| entry.vector.as_ref().unwrap()[place]);
+        let parts = found
+            .entries
+            .iter()
+            .map(|entry| entry.vector.as_ref().unwrap()[place]);
         assert!((parts.sum::<f64>() - f64::from(z)).abs() < 1e-5 * found.norm.max(1.0));
     }
     assert_eq!(look.contributions[1].target, 2);
@@ -479,8 +516,19 @@ fn documents_fit_their_schema() {
         traced(&chinese(), "龙的☃", |request| request),
         traced(&transformer(), "Once", |request| request),
     ];
-    let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/transformer/bert-random");
-    let bert = Engine::open(&bert, Default::default()).unwrap();
+    // A model that fills in masks, given one to fill in.
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/transformer/bert-random");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(
+        source.join("model.safetensors"),
+        folder.path().join("model.safetensors"),
+    )
+    .unwrap();
+    let json = std::fs::read_to_string(source.join("config.json")).unwrap();
+    let mut shape: Value = serde_json::from_str(&json).unwrap();
+    shape["mask_token_id"] = 4.into();
+    std::fs::write(folder.path().join("config.json"), shape.to_string()).unwrap();
+    let bert = Engine::open(folder.path(), Default::default()).unwrap();
     let request = TraceRequest::new(vec![5, 6, 7]).tokens(2);
     traces.push(
         Tracing::begin(&bert, request, &Hooks::default())
@@ -508,7 +556,10 @@ fn documents_fit_their_schema() {
         ("/finish", "tired".into()),
         ("/steps/0/contributions/entries/0/kind", "other".into()),
         ("/annotations", serde_json::json!({"title": ""})),
-        ("/tokens/0", serde_json::json!({"id": 1, "text": "", "bytes_hex": "", "display": "", "more": 1})),
+        (
+            "/tokens/0",
+            serde_json::json!({"id": 1, "text": "", "bytes_hex": "", "display": "", "more": 1}),
+        ),
     ] {
         let mut broken = whole.clone();
         *broken.pointer_mut(place).unwrap() = value;
@@ -559,7 +610,8 @@ fn validate(root: &Value, schema: &Value, value: &Value, place: &str, faults: &m
                     },
                     "^([0-9A-F]{2}( [0-9A-F]{2})*)?$" => |text| {
                         let pair = |pair: &str| {
-                            pair.len() == 2 && pair.bytes().all(|b| b"0123456789ABCDEF".contains(&b))
+                            pair.len() == 2
+                                && pair.bytes().all(|b| b"0123456789ABCDEF".contains(&b))
                         };
                         text.is_empty() || text.split(' ').all(pair)
                     },
@@ -589,7 +641,9 @@ fn validate(root: &Value, schema: &Value, value: &Value, place: &str, faults: &m
             other => panic!("keyword {other}"),
         }
     }
-    if let (Some(Value::Object(properties)), Some(all)) = (known.get("properties"), value.as_object()) {
+    if let (Some(Value::Object(properties)), Some(all)) =
+        (known.get("properties"), value.as_object())
+    {
         for (name, own) in properties {
             if let Some(value) = all.get(name) {
                 validate(root, own, value, &format!("{place}/{name}"), faults);
@@ -661,7 +715,10 @@ fn exports_carry_the_path_and_come_back() {
                 .map(|node| node.attribute("id").unwrap())
                 .collect();
             assert_eq!(names.len(), candidates + 1);
-            for edge in document.descendants().filter(|node| node.tag_name().name() == "edge") {
+            for edge in document
+                .descendants()
+                .filter(|node| node.tag_name().name() == "edge")
+            {
                 assert!(names.contains(edge.attribute("source").unwrap()));
                 assert!(names.contains(edge.attribute("target").unwrap()));
             }
@@ -697,7 +754,12 @@ fn pieces_of_characters_are_shown_with_what_they_make() {
         .map(|token| token.joined.clone().unwrap())
         .collect();
     assert_eq!(shown, "☃☃☃🐉🐉🐉🐉");
-    assert!(trace.tokens.iter().all(|token| !token.display.contains('\u{fffd}')));
+    assert!(
+        trace
+            .tokens
+            .iter()
+            .all(|token| !token.display.contains('\u{fffd}'))
+    );
 }
 
 /// Edges say what they are made of, as the graph has it.

@@ -11,9 +11,15 @@ use crate::graph::{NodeId, TokenGraph, communities};
 /// Communities at most.
 const CLUSTERS: usize = 200;
 /// Communities at least, where the graph has them.
-const FEW: usize = 24;
+const FEW: usize = 60;
+/// The part of the plane for nodes with edges, from edge to edge across, and from the top.
+const FIELD: [[f64; 2]; 2] = [[0.02, 0.98], [0.02, 0.94]];
+/// Where nodes without edges lie, from the top.
+const ROW: [f64; 2] = [0.97, 0.99];
 /// Rounds of forces.
 const ROUNDS: usize = 300;
+/// How far apart discs stay, as a multiple of where they would touch.
+const GAP: f64 = 1.08;
 /// The golden angle, by which a sunflower turns.
 const TURN: f64 = 2.399_963_229_728_653;
 
@@ -57,6 +63,7 @@ impl NodeMap {
     pub fn of(graph: &TokenGraph) -> Self {
         let nodes = graph.nodes();
         let (clusters, count) = communities(graph, FEW, CLUSTERS);
+        let incoming = graph.incoming();
         let mut counts = vec![0u64; nodes];
         let mut links: BTreeMap<(u32, u32), u64> = BTreeMap::new();
         for source in 0..nodes {
@@ -77,13 +84,17 @@ impl NodeMap {
         for all in &mut members {
             all.sort_by_key(|&node| (std::cmp::Reverse(counts[node as usize]), node));
         }
-        let radii: Vec<f64> = members
-            .iter()
-            .map(|all| (all.len() as f64).sqrt())
-            .collect();
-        let middles = placed(&radii, &links);
+        // Nodes without an edge, if any, are the last community: they lie in a row of their own.
+        let lonely = |all: &Vec<u32>| {
+            let edges = |&node: &u32| graph.row(NodeId(node)).len() + incoming.degree(NodeId(node));
+            all.iter().all(|node| edges(node) == 0)
+        };
+        let alone = members.last().filter(|&all| lonely(all)).cloned();
+        let linked = &members[..count - usize::from(alone.is_some())];
+        let radii: Vec<f64> = linked.iter().map(|all| (all.len() as f64).sqrt()).collect();
+        let mut middles = placed(&radii, &links);
         let mut places = vec![[0.0f64; 2]; nodes];
-        for (all, middle) in members.iter().zip(&middles) {
+        for (all, middle) in linked.iter().zip(&middles) {
             for (rank, &node) in all.iter().enumerate() {
                 let (radius, angle) = ((rank as f64).sqrt(), rank as f64 * TURN);
                 places[node as usize] = [
@@ -92,26 +103,41 @@ impl NodeMap {
                 ];
             }
         }
-        // Into the unit square, with the same scale both ways.
         let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
-        for place in &places {
+        for &node in linked.iter().flatten() {
             for axis in 0..2 {
-                low[axis] = low[axis].min(place[axis]);
-                high[axis] = high[axis].max(place[axis]);
+                low[axis] = low[axis].min(places[node as usize][axis]);
+                high[axis] = high[axis].max(places[node as usize][axis]);
             }
         }
-        let span = (high[0] - low[0]).max(high[1] - low[1]).max(1e-9);
         let fit = |place: &[f64; 2]| {
             [0, 1].map(|axis| {
-                let middle = (low[axis] + high[axis]) / 2.0;
-                (0.5 + 0.98 * (place[axis] - middle) / span).clamp(0.0, 1.0) as f32
+                let [from, to] = FIELD[axis];
+                match high[axis] - low[axis] {
+                    span if span > 1e-9 => from + (to - from) * (place[axis] - low[axis]) / span,
+                    _ => (from + to) / 2.0,
+                }
             })
         };
+        for &node in linked.iter().flatten() {
+            places[node as usize] = fit(&places[node as usize]);
+        }
+        middles.iter_mut().for_each(|middle| *middle = fit(middle));
+        if let Some(alone) = &alone {
+            let [from, to] = FIELD[0];
+            for (rank, &node) in alone.iter().enumerate() {
+                let along = (rank as f64 + 0.5) / alone.len() as f64;
+                // Two lines, one node here and the next there.
+                places[node as usize] = [from + (to - from) * along, ROW[rank % 2]];
+            }
+            middles.push([0.5, (ROW[0] + ROW[1]) / 2.0]);
+        }
+        let narrow = |place: &[f64; 2]| place.map(|x| x.clamp(0.0, 1.0) as f32);
         let discs = members
             .into_iter()
             .zip(&middles)
             .map(|(nodes, middle)| Disc {
-                middle: fit(middle),
+                middle: narrow(middle),
                 count: nodes.iter().map(|&node| counts[node as usize]).sum(),
                 nodes,
             })
@@ -120,7 +146,7 @@ impl NodeMap {
             links.into_iter().map(|((a, b), w)| (a, b, w)).collect();
         links.sort_by_key(|&(a, b, walks)| (std::cmp::Reverse(walks), a, b));
         Self {
-            places: places.iter().map(fit).collect(),
+            places: places.iter().map(narrow).collect(),
             clusters,
             discs,
             links,
@@ -188,7 +214,32 @@ fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
             place[1] += step[1] * by;
         }
     }
+    part(&mut places, radii);
     places
+}
+
+/// Moves discs off each other, each half of the way, until none overlap or it has been tried often enough.
+fn part(places: &mut [[f64; 2]], radii: &[f64]) {
+    for _ in 0..ROUNDS {
+        let mut moved = false;
+        for a in 0..places.len() {
+            for b in 0..a {
+                let (between, far) = apart(places, a, b);
+                let wanted = GAP * (radii[a] + radii[b] + 1.0);
+                if far < wanted {
+                    moved = true;
+                    for axis in 0..2 {
+                        let step = 0.5 * (wanted - far) * between[axis] / far;
+                        places[a][axis] += step;
+                        places[b][axis] -= step;
+                    }
+                }
+            }
+        }
+        if !moved {
+            break;
+        }
+    }
 }
 
 fn apart(places: &[[f64; 2]], a: usize, b: usize) -> ([f64; 2], f64) {

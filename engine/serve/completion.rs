@@ -289,12 +289,12 @@ impl Plan {
         };
         let mut new = 0;
         for index in 0..self.prompts.len() * self.choices {
-            let mut offset = 0;
+            let mut cursor = Cursor::default();
             let (finish, made) = self.choose(house, job, index, &mut |part| {
                 let mut choice = Choice::new(self, index);
-                choice.offset = offset;
+                choice.cursor = std::mem::take(&mut cursor);
                 choice.add(part);
-                offset = choice.offset;
+                cursor = std::mem::take(&mut choice.cursor);
                 chunk(json!([choice.json(self, None)]), Value::Null)
             })?;
             new += made;
@@ -333,8 +333,18 @@ impl Plan {
                     })
                     .collect(),
             };
-            let text = engine.tokenizer().decode(prompt);
-            if !take(Part { text, scores }) {
+            let (tokenizer, mut whole) = (engine.tokenizer(), Vec::new());
+            for &id in prompt {
+                whole.extend_from_slice(tokenizer.vocabulary().bytes(id));
+            }
+            let text = tokenizer.decode(prompt);
+            let swallowed = String::from_utf8_lossy(&whole).chars().count();
+            let part = Part {
+                swallowed: swallowed.saturating_sub(text.chars().count()),
+                text,
+                scores,
+            };
+            if !take(part) {
                 return Ok((None, 0));
             }
         }
@@ -412,6 +422,7 @@ impl Plan {
             let mut part = Part {
                 text: piece.text,
                 scores: Vec::new(),
+                swallowed: 0,
             };
             if own {
                 made += 1;
@@ -448,6 +459,28 @@ fn random() -> u64 {
 struct Part {
     text: String,
     scores: Vec<TokenScore>,
+    /// Characters at the beginning of the first tokens that are not in the text: a tokenizer may put a space before
+    /// every text, and takes it away again.
+    swallowed: usize,
+}
+
+/// Where the next token's text begins.
+#[derive(Default)]
+struct Cursor {
+    decoder: Decoder,
+    /// In characters.
+    offset: usize,
+    /// Characters to come that are not in the text.
+    swallowed: usize,
+}
+
+impl Cursor {
+    fn pass(&mut self, tokenizer: &Tokenizer, id: u32) {
+        let characters = self.decoder.push(tokenizer, id).chars().count();
+        let swallowed = self.swallowed.min(characters);
+        self.swallowed -= swallowed;
+        self.offset += characters - swallowed;
+    }
 }
 
 /// One choice, growing.
@@ -455,9 +488,7 @@ struct Choice<'a> {
     tokenizer: &'a Tokenizer,
     index: usize,
     text: String,
-    decoder: Decoder,
-    /// Characters before the next token.
-    offset: usize,
+    cursor: Cursor,
     tokens: Vec<String>,
     offsets: Vec<usize>,
     logprobs: Vec<Option<f64>>,
@@ -470,8 +501,7 @@ impl<'a> Choice<'a> {
             tokenizer: plan.served.model.engine.tokenizer(),
             index,
             text: String::new(),
-            decoder: Decoder::default(),
-            offset: 0,
+            cursor: Cursor::default(),
             tokens: Vec::new(),
             offsets: Vec::new(),
             logprobs: Vec::new(),
@@ -481,10 +511,10 @@ impl<'a> Choice<'a> {
 
     fn add(&mut self, part: Part) {
         self.text.push_str(&part.text);
+        self.cursor.swallowed += part.swallowed;
         for score in part.scores {
-            self.offsets.push(self.offset);
-            let text = self.decoder.push(self.tokenizer, score.id);
-            self.offset += text.chars().count();
+            self.offsets.push(self.cursor.offset);
+            self.cursor.pass(self.tokenizer, score.id);
             self.tokens.push(name(self.tokenizer, score.id));
             self.logprobs.push(score.ln_probability);
             let listed = score.ln_probability.map(|_| {

@@ -104,6 +104,11 @@ fn afar(served: &Served) -> Result<Value, Fault> {
     }))
 }
 
+fn bytes_hex(bytes: &[u8]) -> String {
+    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    pairs.join(" ")
+}
+
 /// Nodes within a box and their strongest edges to each other.
 fn near(served: &Served, asked: &Wanted) -> Result<Value, Fault> {
     let (map, model, counts) = (served.map()?, served.graph()?, served.counts()?);
@@ -154,6 +159,7 @@ fn near(served: &Served, asked: &Wanted) -> Result<Value, Fault> {
                 "size": counts[node as usize],
                 "cluster": map.clusters[node as usize],
                 "display": vocabulary.display(node),
+                "bytes_hex": bytes_hex(vocabulary.bytes(node)),
             })
         })
         .collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::events::{self, Sink};
@@ -13,7 +13,9 @@ use super::exchange;
 use super::fault::Fault;
 use super::house::{House, RunHooks, Served};
 use super::work::Job;
-use crate::run::trace::{FanLook, FanRequest, Intervention, Sampler, TraceRequest, Tracing};
+use crate::run::trace::{
+    FanLook, FanRequest, Intervention, Sampler, ShownToken, Step, TraceRequest, Tracing,
+};
 
 /// What a trace is asked for with.
 #[derive(Deserialize)]
@@ -59,6 +61,14 @@ impl Default for TraceBody {
             interventions: Vec::new(),
         }
     }
+}
+
+/// A step, as it is sent. Written as it is, not by way of a JSON value, which would widen its numbers.
+#[derive(Serialize)]
+struct StepEvent<'a> {
+    step: &'a Step,
+    token: &'a ShownToken,
+    text: &'a str,
 }
 
 pub(super) async fn trace(
@@ -131,10 +141,12 @@ fn steps(
     while goes_on && let Some(traced) = tracing.advance()? {
         count += 1;
         let last = tracing.trace().tokens.last();
-        goes_on = sink.send(
-            "step",
-            &json!({"step": traced.step, "token": last.unwrap_or(&traced.token), "text": traced.text}),
-        );
+        let event = StepEvent {
+            step: &traced.step,
+            token: last.unwrap_or(&traced.token),
+            text: &traced.text,
+        };
+        goes_on = sink.send("step", &event);
     }
     house.metrics.tokens(prompt, count);
     if job.is_late() {
