@@ -84,11 +84,13 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self, plugins: &super::plugins::PluginArguments) -> Result<()> {
-        let mut settings = Settings::default();
-        settings.host = self.host;
-        settings.port = self.port;
-        settings.token = self.token.clone();
-        settings.library = self.library.clone().or_else(data_folder);
+        let mut settings = Settings {
+            host: self.host,
+            port: self.port,
+            token: self.token.clone(),
+            library: self.library.clone().or_else(data_folder),
+            ..Settings::default()
+        };
         let limits = &mut settings.limits;
         limits.parallel = self.parallel.unwrap_or(limits.parallel);
         limits.queue = self.queue;

@@ -14,6 +14,7 @@ mod choosing;
 mod decoder;
 mod sampling;
 mod session;
+mod session_options;
 mod walk;
 
 pub use asking::Asking;
@@ -25,5 +26,6 @@ pub use choosing::{Choosing, Standing};
 #[cfg(feature = "gpu")]
 pub use decoder::{Decoder, Nearest};
 pub use sampling::{Sampling, draw, likeliest};
-pub use session::{Session, SessionOptions, SessionState};
+pub use session::{Session, SessionState};
+pub use session_options::SessionOptions;
 pub use walk::Walk;

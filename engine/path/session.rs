@@ -10,7 +10,7 @@ use crate::kernel::softmax;
 #[cfg(feature = "gpu")]
 use crate::path::ahead::Ahead;
 use crate::path::asking::Chosen;
-use crate::path::{Asking, Charges, Sampling};
+use crate::path::{Asking, Charges, Sampling, SessionOptions};
 use crate::signal::{Flow, Mechanism, Shares, Split, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -23,24 +23,6 @@ pub struct SessionState {
     recent: VecDeque<u32>,
     charges: Charges,
     injected: BTreeMap<u32, f32>,
-}
-
-/// What a session does besides flowing.
-///
-/// ```
-/// use brillm::path::SessionOptions;
-/// let options = SessionOptions { shares: true, ..SessionOptions::default() };
-/// assert!(options.asking.is_none() && options.gains.is_empty());
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct SessionOptions {
-    /// Hooks that are asked on the way.
-    pub asking: Option<Box<Asking>>,
-    /// By how much what the tokens at some positions of the path (from 0) add to its signal is multiplied: 0 takes
-    /// a token out of the context of all later ones.
-    pub gains: BTreeMap<u64, f32>,
-    /// Whether it keeps the shares of its tokens, for [`Session::split`]: memory and time then grow with the path.
-    pub shares: bool,
 }
 
 /// One signal flowing through a shared [`Mechanism`].

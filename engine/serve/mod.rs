@@ -8,7 +8,7 @@
 //! * `/v1/completions` and `/v1/models`: the shape that OpenAI's clients speak, with prompt log-probabilities;
 //! * `/health` and `/metrics` (Prometheus).
 //!
-//! Connections live on an asynchronous runtime; models work on threads of their own ([`work`]), as many at a time as
+//! Connections live on an asynchronous runtime; models work on threads of their own, as many at a time as
 //! there are places, with a short queue before them and a clean refusal (429) beyond it. Whoever closes a connection
 //! ends the work behind it within one step. A server listens on this machine alone unless it is given a token; it
 //! refuses foreign names in `Host` and foreign pages in `Origin`, so that no web page that is open elsewhere can

@@ -1,0 +1,23 @@
+//! What a session is told besides its prompt.
+
+use std::collections::BTreeMap;
+
+use crate::path::Asking;
+
+/// What a session does besides flowing.
+///
+/// ```
+/// use brillm::path::SessionOptions;
+/// let options = SessionOptions { shares: true, ..SessionOptions::default() };
+/// assert!(options.asking.is_none() && options.gains.is_empty());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    /// Hooks that are asked on the way.
+    pub asking: Option<Box<Asking>>,
+    /// By how much what the tokens at some positions of the path (from 0) add to its signal is multiplied: 0 takes
+    /// a token out of the context of all later ones.
+    pub gains: BTreeMap<u64, f32>,
+    /// Whether it keeps the shares of its tokens, for [`Session::split`](crate::path::Session::split): memory and time then grow with the path.
+    pub shares: bool,
+}
