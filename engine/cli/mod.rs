@@ -7,9 +7,15 @@ mod baseline;
 mod bench;
 #[cfg(feature = "gpu")]
 mod bench_device;
+#[cfg(feature = "transformer")]
+mod classify;
 mod compare;
+mod compare_row;
+#[cfg(feature = "transformer")]
+mod compare_task;
 #[cfg(all(feature = "plugin", feature = "transformer"))]
 mod compare_techniques;
+mod compare_training;
 mod corpus;
 #[cfg(feature = "gpu")]
 mod devices;
@@ -78,6 +84,8 @@ enum Command {
     Devices(devices::Arguments),
     Compare(compare::Arguments),
     Probe(probe::Arguments),
+    #[cfg(feature = "transformer")]
+    Classify(classify::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
@@ -123,6 +131,8 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Devices(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Probe(command) => command.run(),
+        #[cfg(feature = "transformer")]
+        Command::Classify(command) => command.run(),
     };
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),
@@ -191,6 +201,14 @@ fn stream(text: &str) -> Result<()> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| Error::io(error, "standard output"))
+}
+
+/// Writes a value as JSON on one line, a record of JSONL.
+#[cfg(feature = "transformer")]
+fn say_json_line(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Error::new(ErrorKind::Numeric, "the result is no JSON").because(error))?;
+    say(text)
 }
 
 /// Writes a value as one JSON document.
