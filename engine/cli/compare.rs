@@ -49,6 +49,10 @@ pub(super) struct Arguments {
     #[cfg(feature = "transformer")]
     #[arg(long = "task", value_name = "NAME=TRAIN:TEST:FIELDS")]
     pub(super) tasks: Vec<super::compare_task::Task>,
+    /// Passes over each task's training texts.
+    #[cfg(feature = "transformer")]
+    #[arg(long, default_value_t = 3, value_name = "N", requires = "tasks")]
+    pub(super) epochs: usize,
     /// Changes one key of every recipe; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) changes: Vec<String>,

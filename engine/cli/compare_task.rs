@@ -41,9 +41,16 @@ impl FromStr for Task {
 
 impl Task {
     /// Fine-tunes the network in a folder, as `brillm classify` does by default, and measures it.
-    pub(super) fn run(&self, model: &Path, seed: u64, quiet: bool) -> Result<Classification> {
+    pub(super) fn run(
+        &self,
+        model: &Path,
+        seed: u64,
+        epochs: usize,
+        quiet: bool,
+    ) -> Result<Classification> {
         let options = FineTuning {
             seed,
+            epochs,
             ..FineTuning::default()
         };
         let mut tuner = FineTuner::new(model, &read_labelled(&self.train, &self.fields)?, options)?;

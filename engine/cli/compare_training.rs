@@ -236,7 +236,12 @@ impl Arguments {
             Engine::Transformer(_) => self
                 .tasks
                 .iter()
-                .map(|task| Ok((task.name.clone(), task.run(path, seed, self.quiet)?)))
+                .map(|task| {
+                    Ok((
+                        task.name.clone(),
+                        task.run(path, seed, self.epochs, self.quiet)?,
+                    ))
+                })
                 .collect::<Result<Vec<_>>>()?,
             Engine::Graph(_) => Vec::new(),
         };

@@ -31,6 +31,7 @@ mod plugins;
 mod probe;
 mod prompt;
 mod quantize;
+mod threads;
 mod trace;
 mod train;
 
@@ -103,12 +104,9 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
     }
     let arguments = Arguments::parse();
     if let Some(threads) = arguments.threads
-        && rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .is_err()
+        && let Err(error) = threads::set(threads)
     {
-        eprintln!("brillm: the number of threads cannot be set");
+        eprintln!("brillm: {error}");
         return ExitCode::FAILURE;
     }
     arguments.plugins.keep();
