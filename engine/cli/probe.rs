@@ -82,15 +82,15 @@ impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let engine = super::open_engine(self.model.as_deref())?;
         let hooks = super::plugins::hooks()?;
-        if hooks.is_empty() {
+        super::catch_interrupt()?;
+        let texts = self.read()?;
+        if hooks.is_empty() && texts.iter().all(|text| text.answer.is_none()) {
             return Err(
                 Error::new(ErrorKind::Configuration, "nobody looks on").advice(
-                    "name a plugin with --plugin; `brillm plugin list` shows which there are",
+                    "name a plugin with --plugin (`brillm plugin list` shows which there are), or give answers to predict",
                 ),
             );
         }
-        super::catch_interrupt()?;
-        let texts = self.read()?;
         let bar = match self.quiet {
             true => ProgressBar::hidden(),
             false => ProgressBar::new(texts.len() as u64),

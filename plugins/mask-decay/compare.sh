@@ -36,7 +36,7 @@ exec "$brillm" compare \
     "$recipe+mask-decay:schedule=cosine" \
     "$recipe+mask-decay:schedule=reversed" \
     "$recipe+mask-weighted:tags=10" \
-    --data "$data" --out "$runs" --windows 64,400 --kneser-ney 0 --seeds "${SEEDS:-1,2,3}" \
+    --data "$data" --out "$runs" --windows 64,400 --kneser-ney 0 --epochs 2 --seconds 0.1 --seeds "${SEEDS:-1,2,3}" \
     --task "cola=$glue/cola/in_domain_train.tsv:$glue/cola/in_domain_dev.tsv:2,4" \
     --task "sst2=$glue/sst2/sst2_train.tsv:$glue/sst2/sst2_dev.tsv:2,1" \
     --task "mrpc=$glue/mrpc/msr_paraphrase_train.txt:$glue/mrpc/msr_paraphrase_test.txt:Quality,#1 String,#2 String" \
