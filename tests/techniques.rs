@@ -635,6 +635,55 @@ fn controls_of_question_awareness() {
 }
 
 #[test]
+fn answers_are_predicted_at_the_temperature_that_is_set() {
+    let file = place("answers.jsonl");
+    let records = [
+        ("What did Tom see?", "Tom saw a big red ball.", "closed"),
+        ("What happened then?", "They went home and played.", "open"),
+        ("Who was happy?", "Lily was happy.", "closed"),
+    ];
+    let lines: String = records
+        .iter()
+        .map(|(prompt, answer, label)| {
+            let record = serde_json::json!({"prompt": prompt, "answer": answer, "label": label});
+            format!("{record}\n")
+        })
+        .collect();
+    std::fs::write(&file, lines).unwrap();
+    let file = file.display().to_string();
+    for model in [TRANSFORMER, GRAPH] {
+        let answers = |plugins: &[&str]| {
+            let arguments = ["probe", &file, "--model", model, "--quiet", "--json"];
+            report(&arguments, plugins)["answers"].clone()
+        };
+        let plain = answers(&[]);
+        let tokens = |label: &str| number(&plain[label], "tokens");
+        assert_eq!(tokens("all"), tokens("closed") + tokens("open"));
+        let one = answers(&["quats:mode=fixed,temperature=1"]);
+        let half = answers(&["quats:mode=fixed,temperature=0.5"]);
+        close(
+            number(&plain["all"], "perplexity"),
+            number(&one["all"], "perplexity"),
+            1e-4,
+        );
+        assert_ne!(
+            number(&one["all"], "perplexity"),
+            number(&half["all"], "perplexity")
+        );
+        // Each label at its own temperature: the closed ones change, the open ones stay.
+        let file = format!("quats:judge=oracle,low=0.5,high=1,questions={file}");
+        let oracle = answers(&[&file]);
+        for (label, same) in [("closed", &half), ("open", &one)] {
+            let (found, wanted) = (
+                number(&oracle[label], "perplexity"),
+                number(&same[label], "perplexity"),
+            );
+            close(found, wanted, 1e-3 * wanted);
+        }
+    }
+}
+
+#[test]
 fn samplers_choose_as_they_say() {
     for model in [TRANSFORMER, GRAPH] {
         let generate = |temperature: &str, plugin: Option<&str>| {

@@ -15,6 +15,8 @@ use crate::{Error, ErrorKind, Result};
 struct Row {
     name: String,
     continued: Continued,
+    /// Bytes of weights that a decoded token reads: an aliased layer's key and value projections are not among them.
+    bytes_per_token: usize,
     speeds: Vec<BatchSpeed>,
     plugins: Value,
 }
@@ -70,9 +72,14 @@ impl Arguments {
             .iter()
             .map(|&batch| batch_speed(network, &asked, batch, texts.prompt, texts.new))
             .collect::<Result<_>>()?;
+        let bytes_per_token = match asked.plan() {
+            Some(plan) => network.planned(plan)?.bytes_per_token(),
+            None => network.bytes_per_token(),
+        };
         Ok(Row {
             name: name.to_string(),
             continued,
+            bytes_per_token,
             speeds,
             plugins,
         })
@@ -87,6 +94,7 @@ impl Arguments {
                         "entry": row.name,
                         "plugins": row.plugins,
                         "continuation": row.continued,
+                        "bytes_per_token": row.bytes_per_token,
                         "batches": row.speeds,
                     })
                 })
@@ -99,8 +107,8 @@ impl Arguments {
             .map(|batch| format!(" tokens/s × {batch} |"))
             .collect();
         super::say(format!(
-            "| model + technique | perplexity | divergence | agreement | KV bytes | kept after the prompt, each layer \
-             | prompt rows computed |{batches}\n|---|---|---|---|---|---|---|{}",
+            "| model + technique | perplexity | divergence | agreement | KV bytes | weights read, KB/token \
+             | kept after the prompt, each layer | prompt rows computed |{batches}\n|---|---|---|---|---|---|---|---|{}",
             "---|".repeat(self.batch.len())
         ))?;
         for row in rows {
@@ -119,12 +127,13 @@ impl Arguments {
                 .map(|speed| format!(" {:.0} |", speed.tokens_per_second))
                 .collect();
             super::say(format!(
-                "| {} | {:.3} | {:.4} | {:.1} % | {:.0} | {} | {:.2} |{speeds}",
+                "| {} | {:.3} | {:.4} | {:.1} % | {:.0} | {:.1} | {} | {:.2} |{speeds}",
                 row.name,
                 continued.perplexity,
                 continued.divergence.unwrap_or(f64::NAN),
                 100.0 * continued.agreement.unwrap_or(f64::NAN),
                 continued.kv_live_bytes,
+                row.bytes_per_token as f64 / 1e3,
                 shares.join(" "),
                 computed,
             ))?;

@@ -7,9 +7,15 @@ mod baseline;
 mod bench;
 #[cfg(feature = "gpu")]
 mod bench_device;
+#[cfg(feature = "transformer")]
+mod classify;
 mod compare;
+mod compare_row;
+#[cfg(feature = "transformer")]
+mod compare_task;
 #[cfg(all(feature = "plugin", feature = "transformer"))]
 mod compare_techniques;
+mod compare_training;
 mod corpus;
 #[cfg(feature = "gpu")]
 mod devices;
@@ -27,6 +33,7 @@ mod prompt;
 mod quantize;
 #[cfg(feature = "serve")]
 mod serve;
+mod threads;
 mod trace;
 mod train;
 
@@ -82,6 +89,8 @@ enum Command {
     Probe(probe::Arguments),
     #[cfg(feature = "serve")]
     Serve(serve::Arguments),
+    #[cfg(feature = "transformer")]
+    Classify(classify::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
@@ -99,12 +108,9 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
     }
     let arguments = Arguments::parse();
     if let Some(threads) = arguments.threads
-        && rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .is_err()
+        && let Err(error) = threads::set(threads)
     {
-        eprintln!("brillm: the number of threads cannot be set");
+        eprintln!("brillm: {error}");
         return ExitCode::FAILURE;
     }
     arguments.plugins.keep();
@@ -129,6 +135,8 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Probe(command) => command.run(),
         #[cfg(feature = "serve")]
         Command::Serve(command) => command.run(&arguments.plugins),
+        #[cfg(feature = "transformer")]
+        Command::Classify(command) => command.run(),
     };
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),
@@ -216,6 +224,14 @@ fn stream(text: &str) -> Result<()> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| Error::io(error, "standard output"))
+}
+
+/// Writes a value as JSON on one line, a record of JSONL.
+#[cfg(feature = "transformer")]
+fn say_json_line(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Error::new(ErrorKind::Numeric, "the result is no JSON").because(error))?;
+    say(text)
 }
 
 /// Writes a value as one JSON document.

@@ -10,7 +10,31 @@ use crate::hook::Hooks;
 use std::{path::PathBuf, sync::OnceLock, time::Duration};
 
 #[cfg(feature = "plugin")]
-use crate::plugin::{Finder, Plugins, Selection};
+pub(super) use crate::plugin::Plugins;
+#[cfg(feature = "plugin")]
+use crate::plugin::{Finder, Selection};
+
+/// What a build without plugins has in their place: nothing.
+#[cfg(not(feature = "plugin"))]
+#[derive(Default)]
+pub(super) struct Plugins(Hooks);
+
+#[cfg(not(feature = "plugin"))]
+impl Plugins {
+    pub(super) fn hooks(&self) -> &Hooks {
+        &self.0
+    }
+
+    pub(super) fn record(&self) -> Value {
+        Value::Null
+    }
+}
+
+/// An entry of a comparison; its plugins are those of a build that has them.
+#[cfg(not(feature = "plugin"))]
+pub(super) fn entry(text: &str) -> Result<(std::path::PathBuf, Plugins)> {
+    Ok((text.into(), Plugins::default()))
+}
 
 /// The plugins of a run.
 #[cfg(feature = "plugin")]
@@ -168,8 +192,8 @@ pub(super) fn calibration(
         .map_err(|error| error.at(path.display()))
 }
 
-/// A model with the plugins of an entry, `PATH+PLUGIN:KEY=VALUE,…+PLUGIN…`.
-#[cfg(all(feature = "plugin", feature = "transformer"))]
+/// A model or recipe with the plugins of an entry, `PATH+PLUGIN:KEY=VALUE,…+PLUGIN…`.
+#[cfg(feature = "plugin")]
 pub(super) fn entry(text: &str) -> Result<(PathBuf, Plugins)> {
     if std::path::Path::new(text).exists() {
         return Ok((text.into(), Plugins::default()));

@@ -1,5 +1,6 @@
 //! `brillm probe`: runs a model over many texts for whoever looks on, and prints what was seen.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -14,10 +15,11 @@ use crate::{Error, ErrorKind, Result};
 /// Runs a model over texts with plugins that look on or ask, and prints their reports.
 ///
 /// Each text is a sequence of its own, numbered from 0 in the file's order; plugins see its prompt, and as many
-/// new tokens as are asked for.
+/// new tokens as are asked for. A record with a field `answer` is answered by that: its tokens are predicted one by
+/// one, from the distribution that plugins leave, and their perplexity is reported, for each `label` too.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Texts: JSONL with a field `prompt` or `text`, or one text a line; `-` is standard input.
+    /// Texts: JSONL with a field `prompt` or `text`, perhaps `answer`, or one text a line; `-` is standard input.
     #[arg(value_name = "FILE")]
     texts: PathBuf,
     /// The model: a .bril file, or a folder with a config.json; the English one in the program by default.
@@ -40,19 +42,55 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+/// One text.
+struct Text {
+    prompt: String,
+    answer: Option<String>,
+    label: Option<String>,
+}
+
+/// What was measured of answers: nats and tokens, of all and of each label.
+#[derive(Default)]
+struct Answers(BTreeMap<String, (f64, u64)>);
+
+impl Answers {
+    /// The key of all answers together.
+    const ALL: &str = "all";
+
+    fn add(&mut self, label: Option<&str>, nats: f64) {
+        for key in [Some(Self::ALL), label].into_iter().flatten() {
+            let sum = self.0.entry(key.to_string()).or_default();
+            *sum = (sum.0 + nats, sum.1 + 1);
+        }
+    }
+
+    fn report(&self) -> Value {
+        self.0
+            .iter()
+            .map(|(label, (nats, tokens))| {
+                let mean = nats / *tokens as f64;
+                let figures =
+                    json!({"tokens": tokens, "nats_per_token": mean, "perplexity": mean.exp()});
+                (label.clone(), figures)
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+}
+
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let engine = super::open_engine(self.model.as_deref())?;
         let hooks = super::plugins::hooks()?;
-        if hooks.is_empty() {
+        super::catch_interrupt()?;
+        let texts = self.read()?;
+        if hooks.is_empty() && texts.iter().all(|text| text.answer.is_none()) {
             return Err(
                 Error::new(ErrorKind::Configuration, "nobody looks on").advice(
-                    "name a plugin with --plugin; `brillm plugin list` shows which there are",
+                    "name a plugin with --plugin (`brillm plugin list` shows which there are), or give answers to predict",
                 ),
             );
         }
-        super::catch_interrupt()?;
-        let texts = self.read()?;
         let bar = match self.quiet {
             true => ProgressBar::hidden(),
             false => ProgressBar::new(texts.len() as u64),
@@ -60,16 +98,31 @@ impl Arguments {
         if let Ok(style) = ProgressStyle::with_template("{pos}/{len} texts {wide_bar} {eta}") {
             bar.set_style(style);
         }
+        let mut answers = Answers::default();
         let seen = match &engine {
-            Engine::Graph(model) => self.graph(model, &texts, &hooks, &bar)?,
+            Engine::Graph(model) => self.graph(model, &texts, &hooks, &bar, &mut answers)?,
             #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => self.transformer(model, &texts, &hooks, &bar)?,
+            Engine::Transformer(model) => {
+                self.transformer(model, &texts, &hooks, &bar, &mut answers)?
+            }
         };
         bar.finish_and_clear();
         let mut report = json!({"model": engine.name(), "texts": seen, "seed": self.seed});
+        if !answers.0.is_empty() {
+            report["answers"] = answers.report();
+        }
         super::plugins::note(&mut report, self.seed)?;
         if self.json {
             return super::say_json(&report);
+        }
+        if let Some(Value::Object(answers)) = report.get("answers") {
+            for (label, figures) in answers {
+                super::say(format!(
+                    "answers, {label}: perplexity {:.3} over {} tokens",
+                    figures["perplexity"].as_f64().unwrap_or(f64::NAN),
+                    figures["tokens"]
+                ))?;
+            }
         }
         match report.get("probes") {
             Some(Value::Object(reports)) => {
@@ -83,7 +136,7 @@ impl Arguments {
         }
     }
 
-    fn read(&self) -> Result<Vec<String>> {
+    fn read(&self) -> Result<Vec<Text>> {
         let place = self.texts.display().to_string();
         let all = match self.texts.as_os_str() == "-" {
             true => std::io::read_to_string(std::io::stdin()),
@@ -99,21 +152,26 @@ impl Arguments {
             .filter(|(_, line)| !line.trim().is_empty())
             .map(|(index, line)| {
                 if !records {
-                    return Ok(line.to_string());
+                    return Ok(Text {
+                        prompt: line.to_string(),
+                        answer: None,
+                        label: None,
+                    });
                 }
                 let fault = |what: String| {
                     Error::new(ErrorKind::Format, what).at(format!("{place}, line {}", index + 1))
                 };
                 let record: Value = serde_json::from_str(line)
                     .map_err(|error| fault(format!("not JSON: {error}")))?;
-                record["prompt"]
-                    .as_str()
-                    .or(record["text"].as_str())
-                    .map(str::to_string)
-                    .ok_or_else(|| {
+                let field = |name: &str| record[name].as_str().map(str::to_string);
+                Ok(Text {
+                    prompt: field("prompt").or(field("text")).ok_or_else(|| {
                         fault("a record without a text".into())
                             .advice("write the fields prompt or text")
-                    })
+                    })?,
+                    answer: field("answer"),
+                    label: field("label"),
+                })
             })
             .collect()
     }
@@ -129,13 +187,14 @@ impl Arguments {
     fn graph(
         &self,
         model: &crate::Model,
-        texts: &[String],
+        texts: &[Text],
         hooks: &Hooks,
         bar: &ProgressBar,
+        answers: &mut Answers,
     ) -> Result<usize> {
         let start = crate::signal::Start::Profile;
-        self.each(texts, bar, &|index, text| {
-            let ids = model.tokenizer().encode(text)?;
+        self.each(texts, bar, &mut |index, text| {
+            let ids = model.tokenizer().encode(&text.prompt)?;
             let session = crate::path::Session::begin_asking(
                 model.mechanism().clone(),
                 &ids,
@@ -143,7 +202,9 @@ impl Arguments {
                 self.sampling(),
                 Asking::new(hooks, index as u64),
             )?;
-            self.walk(session)
+            let answer = text.answer.as_deref();
+            let answer = answer.map(|answer| model.tokenizer().encode(answer));
+            self.walk(session, answer.transpose()?, text, answers)
         })
     }
 
@@ -151,27 +212,49 @@ impl Arguments {
     fn transformer(
         &self,
         model: &crate::transformer::Transformer,
-        texts: &[String],
+        texts: &[Text],
         hooks: &Hooks,
         bar: &ProgressBar,
+        answers: &mut Answers,
     ) -> Result<usize> {
         let asked = super::plugins::asked(model, hooks, self.seed)?;
         let shape = model.configuration();
-        self.each(texts, bar, &|index, text| {
-            let mut ids = model.encode(text)?;
+        self.each(texts, bar, &mut |index, text| {
+            let mut ids = model.encode(&text.prompt)?;
+            let answer = text.answer.as_deref();
+            let answer = answer.map(|answer| model.tokenizer().encode(answer));
+            let mut answer = answer.transpose()?;
             if let Some(context) = shape.hard_context() {
-                ids.truncate(context.saturating_sub(self.tokens).max(1));
+                if let Some(answer) = &mut answer {
+                    answer.truncate(context / 2);
+                }
+                let room = answer.as_ref().map_or(self.tokens, Vec::len);
+                ids.truncate(context.saturating_sub(room).max(1));
             }
             let options = asked.options(shape, index as u64, ids.len())?;
             let sampling = self.sampling();
-            self.walk(crate::transformer::Session::begin_with(
-                model, &ids, sampling, options,
-            )?)
+            let session = crate::transformer::Session::begin_with(model, &ids, sampling, options)?;
+            self.walk(session, answer, text, answers)
         })
     }
 
-    fn walk(&self, mut walk: impl Walk) -> Result<()> {
-        for _ in 0..self.tokens {
+    fn walk(
+        &self,
+        mut walk: impl Walk,
+        answer: Option<Vec<u32>>,
+        text: &Text,
+        answers: &mut Answers,
+    ) -> Result<()> {
+        for token in answer.iter().flatten() {
+            let nats = walk.resistance(*token)?;
+            answers.add(text.label.as_deref(), nats);
+            if walk.is_full() {
+                return Ok(());
+            }
+            walk.force(*token)?;
+        }
+        let new = if answer.is_some() { 0 } else { self.tokens };
+        for _ in 0..new {
             if walk.is_full() || walk.step()?.is_none() {
                 break;
             }
@@ -182,9 +265,9 @@ impl Arguments {
     /// Plugins keep state: texts come one after another, in an order that replays.
     fn each(
         &self,
-        texts: &[String],
+        texts: &[Text],
         bar: &ProgressBar,
-        one: &dyn Fn(usize, &str) -> Result<()>,
+        one: &mut dyn FnMut(usize, &Text) -> Result<()>,
     ) -> Result<usize> {
         for (index, text) in texts.iter().enumerate() {
             if super::interrupted().load(std::sync::atomic::Ordering::Relaxed) {

@@ -5,6 +5,7 @@
 //! `learn` validates with it; the commands that evaluate and compare models print it.
 #![forbid(unsafe_code)]
 
+mod classification;
 mod context_tree;
 mod continuation;
 #[cfg(feature = "gpu")]
@@ -14,6 +15,7 @@ mod perplexity;
 mod speed;
 mod windows;
 
+pub use classification::{Classification, Confusion};
 pub use continuation::Continuations;
 #[cfg(feature = "gpu")]
 pub use device_speed::{DeviceDecodeBench, DeviceDecodeSpeed, copy_speed};

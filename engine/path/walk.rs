@@ -16,6 +16,12 @@ pub trait Walk {
     /// Whatever ends the flow.
     fn force(&mut self, token: u32) -> Result<()>;
 
+    /// −ln p of a token as the next one, over all V; with hooks of `sample/1`, p is what would be drawn from.
+    ///
+    /// # Errors
+    /// Whatever a hook meets.
+    fn resistance(&mut self, token: u32) -> Result<f64>;
+
     /// Adds energy at a token, for the next choice only.
     ///
     /// # Errors
@@ -38,6 +44,10 @@ impl Walk for super::Session {
 
     fn force(&mut self, token: u32) -> Result<()> {
         Self::force(self, token)
+    }
+
+    fn resistance(&mut self, token: u32) -> Result<f64> {
+        Self::resistance(self, token)
     }
 
     fn inject(&mut self, token: u32, energy: f32) -> Result<()> {

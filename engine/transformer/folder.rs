@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::text::Tokenizer;
+use crate::transformer::variables::Weight;
 use crate::transformer::{Configuration, Weights};
 use crate::{Error, ErrorKind, Result};
 
@@ -187,7 +188,7 @@ fn scored_file(folder: &Path) -> Result<Option<PathBuf>> {
 pub(super) fn write(
     folder: &Path,
     configuration: &serde_json::Value,
-    weights: &[(String, Vec<usize>, Vec<f32>)],
+    weights: &[Weight],
     tokenizer: &Tokenizer,
     record: &serde_json::Value,
     half: bool,
@@ -201,12 +202,14 @@ pub(super) fn write(
     };
     let stored: Vec<Vec<u8>> = weights
         .iter()
-        .map(|(_, _, values)| match half {
-            true => values
+        .map(|weight| match half {
+            true => weight
+                .values
                 .iter()
                 .flat_map(|&value| half::f16::from_f32(value).to_le_bytes())
                 .collect(),
-            false => values
+            false => weight
+                .values
                 .iter()
                 .flat_map(|value| value.to_le_bytes())
                 .collect(),
@@ -216,11 +219,12 @@ pub(super) fn write(
     let views = weights
         .iter()
         .zip(&stored)
-        .map(|((name, shape, _), bytes)| {
-            safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes)
-                .map(|view| (name.as_str(), view))
+        .map(|(weight, bytes)| {
+            safetensors::tensor::TensorView::new(dtype, weight.shape.clone(), bytes)
+                .map(|view| (weight.name.as_str(), view))
                 .map_err(|error| {
-                    Error::new(ErrorKind::Format, format!("cannot be stored: {error}")).at(name)
+                    Error::new(ErrorKind::Format, format!("cannot be stored: {error}"))
+                        .at(&weight.name)
                 })
         })
         .collect::<Result<Vec<_>>>()?;

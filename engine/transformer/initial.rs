@@ -53,11 +53,6 @@ impl Fresh {
             }
         }
     }
-
-    /// Whether weight decay applies: to matrices, not to biases and norms.
-    pub(super) fn decays(&self) -> bool {
-        self.shape.len() == 2
-    }
 }
 
 /// The `config.json` of a recipe, for a vocabulary of so many tokens; a bert has one more for what is masked

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::Tensor;
 use serde_json::{Value, json};
 
 use crate::hook::Hooks;
 use crate::kernel::random::Random;
 use crate::learn::Learns;
-use crate::learn::adamw::{AdamMode, Moments, gradient_norm};
+use crate::learn::adamw::Moments;
 use crate::learn::batch::Batch;
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
@@ -20,6 +20,7 @@ use crate::transformer::masked_training::MaskedTraining;
 use crate::transformer::masking::{Hiding, SHARE, hide};
 use crate::transformer::model::Body;
 use crate::transformer::operation::look;
+use crate::transformer::variables::{Variables, Weight};
 use crate::transformer::{Architecture, Weights, folder, initial};
 use crate::{Error, ErrorKind, Result};
 
@@ -32,10 +33,7 @@ pub struct NetworkLearner {
     recipe: Recipe,
     tokenizer: Tokenizer,
     body: Body,
-    shapes: Vec<Vec<usize>>,
-    variables: Vec<Var>,
-    parameters: Vec<Parameter<f32>>,
-    moments: Vec<Moments<f32>>,
+    variables: Variables,
     masking: MaskedTraining,
 }
 
@@ -54,36 +52,17 @@ impl NetworkLearner {
         let tokens = data.tokenizer.vocabulary();
         let shape =
             initial::configuration(recipe, tokens.len(), tokens.id("[MASK]"), tokens.stop())?;
-        let fresh = initial::weights(&shape);
-        let (mut parameters, mut variables, mut named) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, fresh) in fresh.iter().enumerate() {
-            let values = fresh.values(recipe.seed, place);
-            let variable = Var::from_slice(&values, fresh.shape.as_slice(), &Device::Cpu)?;
-            named.push((fresh.name.clone(), variable.as_tensor().clone()));
-            variables.push(variable);
-            let mut left = values.into_iter();
-            let columns = fresh.shape.last().copied().unwrap_or(1);
-            let rows = left.len() / columns.max(1);
-            let mut parameter = Parameter::new(fresh.name.clone(), [rows, columns], || {
-                f64::from(left.next().unwrap_or(0.0))
-            });
-            parameter.decays = fresh.decays();
-            parameters.push(parameter);
-        }
+        let fresh = initial::weights(&shape).into_iter().enumerate();
+        let (variables, named) = Variables::new(fresh.map(|(place, fresh)| Weight {
+            values: fresh.values(recipe.seed, place),
+            name: fresh.name,
+            shape: fresh.shape,
+        }))?;
         Ok(Self {
             body: Body::new(shape, &Weights::new(named)?)?,
-            moments: parameters
-                .iter()
-                .map(|parameter| Moments {
-                    first: vec![0.0; parameter.value.len()],
-                    second: vec![0.0; parameter.value.len()],
-                })
-                .collect(),
-            shapes: fresh.into_iter().map(|fresh| fresh.shape).collect(),
             recipe: recipe.clone(),
             tokenizer: data.tokenizer.clone(),
             variables,
-            parameters,
             masking: MaskedTraining::new(recipe, data, base, hooks.mask.clone())?,
         })
     }
@@ -171,34 +150,8 @@ impl NetworkLearner {
         if self.body.configuration().architecture == Architecture::Bert {
             self.masking.learn(step, &targets, &each)?;
         }
-        let gradients = losses.mean_all()?.backward()?;
-        for (variable, parameter) in self.variables.iter().zip(&mut self.parameters) {
-            let gradient = gradients.get(variable.as_tensor()).ok_or_else(|| {
-                Error::new(ErrorKind::Numeric, "the loss does not reach this weight")
-                    .at(&parameter.name)
-            })?;
-            look(gradient, |values| {
-                parameter.gradient.copy_from_slice(values)
-            })?;
-        }
+        self.variables.gather(&losses)?;
         Ok(loss)
-    }
-
-    /// Puts the master weights into the network.
-    fn publish(&self) -> Result<()> {
-        for ((variable, parameter), shape) in self
-            .variables
-            .iter()
-            .zip(&self.parameters)
-            .zip(&self.shapes)
-        {
-            variable.set(&Tensor::from_slice(
-                &parameter.value,
-                shape.as_slice(),
-                &Device::Cpu,
-            )?)?;
-        }
-        Ok(())
     }
 }
 
@@ -217,19 +170,8 @@ impl Learns for NetworkLearner {
         step: u64,
     ) -> Result<(Loss, Option<f64>)> {
         let loss = self.gradients(batch, step)?;
-        let mut parameters: Vec<&mut Parameter<f32>> = self.parameters.iter_mut().collect();
-        let norm = gradient_norm(&parameters);
-        let scale = match train.clip > 0.0 && norm > train.clip {
-            true => train.clip / norm,
-            false => 1.0,
-        };
-        let mut adam = train.adamw();
-        adam.mode = AdamMode::Dense;
         let rate = train.rate_at(step - 1);
-        for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
-            adam.step(parameter, moments, step, rate, scale);
-        }
-        self.publish()?;
+        let norm = self.variables.step(train.adamw(), train.clip, step, rate)?;
         Ok((loss, Some(norm)))
     }
 
@@ -259,7 +201,10 @@ impl Learns for NetworkLearner {
     }
 
     fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]) {
-        (self.parameters.iter_mut().collect(), &mut self.moments)
+        (
+            self.variables.parameters.iter_mut().collect(),
+            &mut self.variables.moments,
+        )
     }
 
     fn notes(&self) -> Result<Value> {
@@ -270,25 +215,10 @@ impl Learns for NetworkLearner {
         if !notes.is_null() {
             self.masking.restore(notes)?;
         }
-        self.publish()
+        self.variables.publish()
     }
 
     fn save(&mut self, path: &Path, training: Value) -> Result<()> {
-        let mut weights = Vec::with_capacity(self.parameters.len());
-        for (parameter, shape) in self.parameters.iter().zip(&self.shapes) {
-            if let Some(place) = parameter.value.iter().position(|value| !value.is_finite()) {
-                return Err(
-                    Error::new(ErrorKind::Numeric, format!("value {place} is not finite"))
-                        .at(&parameter.name)
-                        .advice("training diverged: lower train.rate"),
-                );
-            }
-            weights.push((
-                parameter.name.to_string(),
-                shape.clone(),
-                parameter.value.clone(),
-            ));
-        }
         let half = self
             .recipe
             .network
@@ -303,6 +233,7 @@ impl Learns for NetworkLearner {
             "licence": self.recipe.licence,
             "training": training,
         });
+        let weights = self.variables.stored()?;
         folder::write(path, &json, &weights, &self.tokenizer, &record, half)
     }
 

@@ -357,6 +357,10 @@ impl Walk for Session {
         self.take(&[token], Phase::Decode)
     }
 
+    fn resistance(&mut self, token: u32) -> Result<f64> {
+        Self::resistance(self, token)
+    }
+
     fn inject(&mut self, token: u32, energy: f32) -> Result<()> {
         match self.scores.get_mut(token as usize) {
             // The scores are those of the next choice, and are made anew after it.

@@ -31,7 +31,8 @@ def self_instruct(path):
         given = record["instances"][0]["input"]
         kind = "classification" if record["is_classification"] else "task"
         yield {"id": record["id"], "prompt": f"{record['instruction']} {given}".strip(),
-               "label": "closed" if record["is_classification"] else "open", "category": kind}
+               "label": "closed" if record["is_classification"] else "open", "category": kind,
+               "answer": record["instances"][0]["output"]}
 
 
 def trec(path, part):

@@ -1,0 +1,63 @@
+//! A task that `brillm compare` fine-tunes transformers on.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::measure::Classification;
+use crate::text::{LabelledFields, read_labelled};
+use crate::transformer::{FineTuner, FineTuning, classification};
+use crate::{Error, ErrorKind, Result};
+
+/// Labelled texts to learn from and to be measured on.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) name: String,
+    train: PathBuf,
+    test: PathBuf,
+    fields: LabelledFields,
+}
+
+impl FromStr for Task {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let fault = || {
+            Error::new(ErrorKind::Configuration, format!("{text:?} names no task"))
+                .advice("write NAME=TRAIN:TEST:FIELDS, for example cola=train.tsv:dev.tsv:2,4")
+        };
+        let (name, files) = text.split_once('=').ok_or_else(fault)?;
+        let parts: Vec<&str> = files.split(':').collect();
+        let [train, test, fields] = parts.as_slice() else {
+            return Err(fault());
+        };
+        Ok(Self {
+            name: name.into(),
+            train: train.into(),
+            test: test.into(),
+            fields: fields.parse()?,
+        })
+    }
+}
+
+impl Task {
+    /// Fine-tunes the network in a folder, as `brillm classify` does by default, and measures it.
+    pub(super) fn run(
+        &self,
+        model: &Path,
+        seed: u64,
+        epochs: usize,
+        quiet: bool,
+    ) -> Result<Classification> {
+        let options = FineTuning {
+            seed,
+            epochs,
+            ..FineTuning::default()
+        };
+        let mut tuner = FineTuner::new(model, &read_labelled(&self.train, &self.fields)?, options)?;
+        super::classify::tune(&mut tuner, quiet)?;
+        classification(
+            tuner.classifier(),
+            &read_labelled(&self.test, &self.fields)?,
+        )
+    }
+}

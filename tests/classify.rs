@@ -1,0 +1,234 @@
+//! Fine-tuning: labels that can be learned are learned, by every kind of network; a saved model says the same again.
+#![cfg(feature = "transformer")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use brillm::hook::Hooks;
+use brillm::learn::{Recipe, Watcher};
+use brillm::run::prepare_training;
+use brillm::text::Labelled;
+use brillm::transformer::{Classifier, FineTuner, FineTuning, classification};
+
+struct Silent;
+
+impl Watcher for Silent {}
+
+/// A network trained for a moment, as a folder.
+fn network(folder: &Path, kind: &str, network: &str) -> PathBuf {
+    let text = "the sun shone on the sea and the cat sat by the tree\na dog ran home\n".repeat(40);
+    std::fs::write(folder.join("text.txt"), text).unwrap();
+    let recipe = format!(
+        "name = \"{kind}\"\nkind = \"{kind}\"\n[data]\ntrain = [\"text.txt\"]\nvalidation-share = 0.1\n\
+         tokens = \"bpe\"\nvocabulary = 290\n[network]\nwidth = 32\nlayers = 2\nheads = 2\ncontext = 24\n{network}\n\
+         [train]\nbatch = 4\nsteps = 12\ntokens = 480\nrate = 3e-3\n"
+    );
+    let recipe = Recipe::parse(&recipe, &[]).unwrap();
+    let out = folder.join("run");
+    let mut trainer =
+        prepare_training(recipe, folder, &out, false, &Hooks::default(), &mut Silent).unwrap();
+    trainer
+        .run(&Arc::new(AtomicBool::new(false)), &mut Silent)
+        .unwrap()
+        .model
+}
+
+/// Texts of two animals in many places; the label is the animal, or whether a pair has the same one.
+fn texts(pairs: bool) -> Vec<Labelled> {
+    let places = [
+        "by the tree",
+        "on the sea",
+        "at home",
+        "in the sun",
+        "near a hut",
+    ];
+    let deeds = ["sat", "ran", "slept", "ate"];
+    let mut texts = Vec::new();
+    for (index, place) in places.iter().enumerate() {
+        for deed in deeds {
+            for animal in ["cat", "dog"] {
+                let other = if index % 2 == 0 { "cat" } else { "dog" };
+                texts.push(Labelled {
+                    text: format!("the {animal} {deed} {place}"),
+                    pair: pairs.then(|| format!("a {other}")),
+                    label: match pairs {
+                        true => (animal == other).to_string(),
+                        false => animal.to_string(),
+                    },
+                });
+            }
+        }
+    }
+    texts
+}
+
+fn tuning(epochs: usize) -> FineTuning {
+    FineTuning {
+        epochs,
+        batch: 8,
+        rate: 3e-3,
+        dropout: 0.0,
+        seed: 3,
+        ..FineTuning::default()
+    }
+}
+
+#[test]
+fn every_kind_learns_labels_and_a_saved_model_says_the_same() {
+    for (kind, network_keys) in [
+        ("bert", ""),
+        ("gpt", "kv-heads = 1"),
+        ("gpt", "style = \"gpt2\""),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let model = network(folder.path(), kind, network_keys);
+        let texts = texts(false);
+        // Every fourth text is held out.
+        let (held, train): (Vec<_>, Vec<_>) = texts
+            .iter()
+            .cloned()
+            .enumerate()
+            .partition(|(index, _)| index / 2 % 4 == 1);
+        let plain = |list: Vec<(usize, Labelled)>| -> Vec<Labelled> {
+            list.into_iter().map(|(_, text)| text).collect()
+        };
+        let (held, train) = (plain(held), plain(train));
+        let mut tuner = FineTuner::new(&model, &train, tuning(12)).unwrap();
+        let before = classification(tuner.classifier(), &held).unwrap();
+        tuner
+            .run(&Arc::new(AtomicBool::new(false)), &mut |_, _| ())
+            .unwrap();
+        let after = classification(tuner.classifier(), &held).unwrap();
+        assert!(after.accuracy >= 0.9, "{kind}: {before:?} {after:?}");
+        let out = folder.path().join("tuned");
+        tuner.save(&out).unwrap();
+        let opened = Classifier::open(&out).unwrap();
+        assert_eq!(opened.labels(), ["cat", "dog"]);
+        assert_eq!(
+            opened.tell(&held).unwrap(),
+            tuner.classifier().tell(&held).unwrap(),
+            "{kind}"
+        );
+        // It is a model of its kind still.
+        brillm::transformer::Transformer::open(&out).unwrap();
+    }
+}
+
+#[test]
+fn pairs_are_told_apart_by_type_and_batches_do_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = network(folder.path(), "bert", "");
+    let texts = texts(true);
+    let mut tuner = FineTuner::new(&model, &texts, tuning(40)).unwrap();
+    tuner
+        .run(&Arc::new(AtomicBool::new(false)), &mut |_, _| ())
+        .unwrap();
+    let classifier = tuner.classifier();
+    let figures = classification(classifier, &texts).unwrap();
+    assert!(figures.accuracy > 0.95, "{figures:?}");
+    // Texts of other lengths in a batch are padding to each other: each alone gets the same answer.
+    let together = classifier.tell(&texts).unwrap();
+    for (text, told) in texts.iter().zip(&together).step_by(7) {
+        let alone = classifier.tell(std::slice::from_ref(text)).unwrap();
+        for (a, b) in alone[0].probabilities.iter().zip(&told.probabilities) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+    // A text beyond the context is cut, not refused.
+    let long = Labelled {
+        text: "the cat sat ".repeat(40),
+        pair: Some("a dog ".repeat(40)),
+        label: String::new(),
+    };
+    assert_eq!(classifier.tell(&[long]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_seed_repeats_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = network(folder.path(), "bert", "");
+    let texts = texts(false);
+    let told = || {
+        let mut tuner = FineTuner::new(&model, &texts, tuning(2)).unwrap();
+        tuner
+            .run(&Arc::new(AtomicBool::new(false)), &mut |_, _| ())
+            .unwrap();
+        tuner.classifier().tell(&texts).unwrap()
+    };
+    assert_eq!(told(), told());
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_tunes_measures_and_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = network(folder.path(), "bert", "");
+    let path = |name: &str| folder.path().join(name);
+    let lines: String = texts(false)
+        .iter()
+        .map(|text| format!("{}\t{}\n", text.label, text.text))
+        .collect();
+    std::fs::write(path("train.tsv"), lines).unwrap();
+    let brillm = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_brillm"))
+            .arg("classify")
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            output.status.success(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let model = model.to_str().unwrap();
+    let tune = [
+        "--model",
+        model,
+        "--train",
+        "train.tsv",
+        "--out",
+        "tuned",
+        "--fields",
+        "1,2",
+        "--epochs",
+        "8",
+        "--rate",
+        "3e-3",
+        "--json",
+        "train.tsv",
+    ];
+    let (good, out, errors) = brillm(&tune);
+    assert!(good, "{errors}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let figures = &report["measured"][0]["figures"];
+    assert!(figures["accuracy"].as_f64().unwrap() > 0.9, "{out}");
+    assert_eq!(figures["texts"], 40);
+    // The saved model gives the same figures, and tells bare texts.
+    let (good, out, errors) =
+        brillm(&["--model", "tuned", "--fields", "1,2", "--json", "train.tsv"]);
+    assert!(good, "{errors}");
+    let again: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(&again["measured"][0]["figures"], figures);
+    std::fs::write(
+        path("bare.txt"),
+        "the dog ran home\n\nthe cat sat at home\n",
+    )
+    .unwrap();
+    let (good, out, errors) = brillm(&["--model", "tuned", "--tell", "bare.txt"]);
+    assert!(good, "{errors}");
+    let labels: Vec<&str> = out
+        .lines()
+        .filter_map(|line| line.split('\t').next())
+        .collect();
+    assert_eq!(labels, ["dog", "cat"]);
+    // Mistakes are named.
+    let (good, _, errors) = brillm(&["--model", model, "--tell", "bare.txt"]);
+    assert!(!good && errors.contains("--train"), "{errors}");
+    let (good, _, errors) = brillm(&["--model", "tuned", "--fields", "1,9", "train.tsv"]);
+    assert!(!good && errors.contains("column 9"), "{errors}");
+}
