@@ -55,6 +55,10 @@ const HEAD: &str = "/* brillm.h - the brillm engine from C and C++.
  * The names begin with brillm_, those of brillm_plugin.h with brl_: both headers may be included.
  */";
 
+const AFTER: &str = "
+/* As a length: the text ends at its first zero byte. */
+#define BRILLM_TERMINATED SIZE_MAX";
+
 /// The header as cbindgen makes it.
 fn header() -> String {
     let config = cbindgen::Config {
@@ -62,6 +66,7 @@ fn header() -> String {
         cpp_compat: true,
         style: cbindgen::Style::Both,
         header: Some(HEAD.into()),
+        after_includes: Some(AFTER.into()),
         include_guard: Some("BRILLM_H".into()),
         no_includes: true,
         sys_includes: vec!["stddef.h".into(), "stdint.h".into()],
@@ -82,8 +87,7 @@ fn header() -> String {
     // Rust's heading of what a caller must keep to.
     String::from_utf8(bytes)
         .unwrap()
-        .replace(" * # Safety\n", " * Pointers:\n")
-        .replace("UINTPTR_MAX", "SIZE_MAX")
+        .replace(" # Safety\n", " Pointers:\n")
 }
 
 fn golden(path: &str, now: &str) {
@@ -165,6 +169,28 @@ fn every_struct_of_the_header_is_listed() {
     let mut listed = NAMES.to_vec();
     listed.sort_unstable();
     assert_eq!(found, listed);
+}
+
+#[test]
+fn every_function_is_in_the_header() {
+    let header = header();
+    let mut functions = 0;
+    for file in std::fs::read_dir(root().join("engine/capi")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(path).unwrap();
+        for (_, rest) in source
+            .match_indices("extern \"C\" fn brillm_")
+            .map(|(at, found)| (at, &source[at + found.len()..]))
+        {
+            let name = format!("brillm_{}(", rest.split('(').next().unwrap());
+            assert!(header.contains(&name), "{name} is not in the header");
+            functions += 1;
+        }
+    }
+    assert!(functions > 25, "only {functions} functions were found");
 }
 
 /// Where the programs of this file are made.

@@ -25,6 +25,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* As a length: the text ends at its first zero byte. */
+#define BRILLM_TERMINATED SIZE_MAX
+
 /*
  Raised when something is taken away or changes its meaning: programs must be compiled anew.
  */
@@ -497,7 +500,7 @@ extern "C" {
 /*
  The status of an error; BRILLM_OK for NULL.
 
- # Safety
+ Pointers:
  `error` is NULL or an error that was not freed.
  */
 brillm_status brillm_error_status(const struct brillm_error *error);
@@ -505,7 +508,7 @@ brillm_status brillm_error_status(const struct brillm_error *error);
 /*
  What happened, where, and what to do about it, in UTF-8; the empty text for NULL. Lives as long as the error.
 
- # Safety
+ Pointers:
  `error` is NULL or an error that was not freed.
  */
 const char *brillm_error_message(const struct brillm_error *error);
@@ -513,7 +516,7 @@ const char *brillm_error_message(const struct brillm_error *error);
 /*
  Frees an error; NULL is nothing to free.
 
- # Safety
+ Pointers:
  `error` is NULL or an error that was not freed.
  */
 void brillm_error_free(struct brillm_error *error);
@@ -522,7 +525,7 @@ void brillm_error_free(struct brillm_error *error);
  Opens what lies at `path` (UTF-8, ended by a zero): a .bril file is a graph, a folder with a config.json a
  transformer. The file is mapped and shared by all sessions. `options` may be NULL. The model has one reference.
 
- # Safety
+ Pointers:
  `path` is NULL or ends with a zero; `options` is NULL or has its struct_size; `out` and `error` are NULL or may be
  written to.
  */
@@ -534,7 +537,7 @@ brillm_status brillm_model_open(const char *path,
 /*
  Opens a .bril file that lies in memory, for example as a part of the program; the bytes are copied.
 
- # Safety
+ Pointers:
  `bytes` is NULL or points at `size` bytes; `out` and `error` are NULL or may be written to.
  */
 brillm_status brillm_model_open_bytes(const void *bytes,
@@ -545,7 +548,7 @@ brillm_status brillm_model_open_bytes(const void *bytes,
 /*
  Adds a reference and returns the model; each needs one brillm_model_release. NULL stays NULL.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left.
  */
 struct brillm_model *brillm_model_retain(struct brillm_model *model);
@@ -553,7 +556,7 @@ struct brillm_model *brillm_model_retain(struct brillm_model *model);
 /*
  Takes a reference away; the last one frees the model. Sessions hold references of their own. NULL is nothing.
 
- # Safety
+ Pointers:
  `model` is NULL or a model, and the caller gives up one reference to it.
  */
 void brillm_model_release(struct brillm_model *model);
@@ -561,7 +564,7 @@ void brillm_model_release(struct brillm_model *model);
 /*
  What the model is.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left; `info` is NULL or has its struct_size; `error` is NULL or may be
  written to.
  */
@@ -572,7 +575,7 @@ brillm_status brillm_model_describe(const struct brillm_model *model,
 /*
  The model's name, in UTF-8; the empty text for NULL. Lives as long as the model.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left.
  */
 const char *brillm_model_name(const struct brillm_model *model);
@@ -581,7 +584,7 @@ const char *brillm_model_name(const struct brillm_model *model);
  What the model says about itself, as a JSON object: licence, profile, how it was trained. `"{}"` for NULL. Lives as
  long as the model.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left.
  */
 const char *brillm_model_metadata(const struct brillm_model *model);
@@ -592,7 +595,7 @@ const char *brillm_model_metadata(const struct brillm_model *model);
  `count` gets the number of tokens. With `ids` NULL and `capacity` 0 only that is asked for; a smaller capacity is
  BRILLM_ERROR_BUFFER, and nothing is written to `ids`.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left; `text` has `length` bytes, or a zero where that is
  BRILLM_TERMINATED; `ids` is NULL or has room for `capacity`; `count` and `error` are NULL or may be written to.
  */
@@ -610,7 +613,7 @@ brillm_status brillm_model_tokenize(const struct brillm_model *model,
  `length` gets the number of bytes; the buffer needs one more, for a zero behind them. With `buffer` NULL and
  `capacity` 0 only that is asked for; a smaller capacity is BRILLM_ERROR_BUFFER, and nothing is written.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left; `ids` is NULL or has `count` tokens; `buffer` is NULL or has room
  for `capacity`; `length` and `error` are NULL or may be written to.
  */
@@ -627,7 +630,7 @@ brillm_status brillm_model_detokenize(const struct brillm_model *model,
 
  `length`, `buffer` and `capacity` as in brillm_model_detokenize.
 
- # Safety
+ Pointers:
  As brillm_model_detokenize.
  */
 brillm_status brillm_model_display(const struct brillm_model *model,
@@ -643,7 +646,7 @@ brillm_status brillm_model_display(const struct brillm_model *model,
  `struct_size` is the caller's sizeof(brillm_parameters). Answers BRILLM_ERROR_NULL or, for a size that no version
  has, BRILLM_ERROR_INPUT.
 
- # Safety
+ Pointers:
  `parameters` is NULL or has room for `struct_size` bytes.
  */
 brillm_status brillm_parameters_init(struct brillm_parameters *parameters,
@@ -652,7 +655,7 @@ brillm_status brillm_parameters_init(struct brillm_parameters *parameters,
 /*
  A session over a model, of which it keeps a reference. `parameters` may be NULL. The session has one reference.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left; `parameters` is NULL or has its struct_size and what it points at;
  `out` and `error` are NULL or may be written to.
  */
@@ -664,7 +667,7 @@ brillm_status brillm_session_new(const struct brillm_model *model,
 /*
  Adds a reference and returns the session, for a thread that may want to cancel it. NULL stays NULL.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left.
  */
 struct brillm_session *brillm_session_retain(struct brillm_session *session);
@@ -672,7 +675,7 @@ struct brillm_session *brillm_session_retain(struct brillm_session *session);
 /*
  Takes a reference away; the last one frees the session, a call that still runs on it ends first. NULL is nothing.
 
- # Safety
+ Pointers:
  `session` is NULL or a session, and the caller gives up one reference to it.
  */
 void brillm_session_release(struct brillm_session *session);
@@ -680,7 +683,7 @@ void brillm_session_release(struct brillm_session *session);
 /*
  Other parameters, from the next beginning on. NULL for the defaults.
 
- # Safety
+ Pointers:
  As brillm_session_new.
  */
 brillm_status brillm_session_configure(struct brillm_session *session,
@@ -693,7 +696,7 @@ brillm_status brillm_session_configure(struct brillm_session *session,
  again if what you want to end had not begun yet. A transformer takes its prompt as a whole and looks at the flag
  behind it.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left.
  */
 void brillm_session_cancel(const struct brillm_session *session);
@@ -704,7 +707,7 @@ void brillm_session_cancel(const struct brillm_session *session);
 
  `outcome` may be NULL. Cancellation is no error: the outcome's finish says so.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
  BRILLM_TERMINATED; `on_piece` is NULL or takes `user`; `outcome` is NULL or has its struct_size; `error` is NULL or
  may be written to.
@@ -721,7 +724,7 @@ brillm_status brillm_session_generate(struct brillm_session *session,
  All new text of the last brillm_session_generate, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
  bytes. Borrowed until the next call on the session. NULL when the session is NULL or busy.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `length` is NULL or may be written to.
  */
 const char *brillm_session_text(const struct brillm_session *session,
@@ -731,7 +734,7 @@ const char *brillm_session_text(const struct brillm_session *session,
  The new tokens of the last brillm_session_generate; `count`, where not NULL, gets their number. Borrowed until the
  next call on the session. NULL when the session is NULL or busy.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `count` is NULL or may be written to.
  */
 const uint32_t *brillm_session_tokens(const struct brillm_session *session,
@@ -740,7 +743,7 @@ const uint32_t *brillm_session_tokens(const struct brillm_session *session,
 /*
  Begins at a prompt of tokens, at least one; brillm_session_next then gives one new token at a time.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `ids` has `count` tokens; `error` is NULL or may be written
  to.
  */
@@ -752,7 +755,7 @@ brillm_status brillm_session_begin(struct brillm_session *session,
 /*
  Begins at a text.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
  BRILLM_TERMINATED; `error` is NULL or may be written to.
  */
@@ -764,7 +767,7 @@ brillm_status brillm_session_begin_text(struct brillm_session *session,
 /*
  Chooses the next token and goes to it. BRILLM_END when the generation has ended; brillm_session_finish says why.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `piece` is NULL or has its struct_size; `error` is NULL or may
  be written to.
  */
@@ -775,7 +778,7 @@ brillm_status brillm_session_next(struct brillm_session *session,
 /*
  Why the last generation ended: a BRILLM_FINISH value; BRILLM_FINISH_NONE while it goes on.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left.
  */
 uint64_t brillm_session_finish(const struct brillm_session *session);
@@ -786,7 +789,7 @@ uint64_t brillm_session_finish(const struct brillm_session *session);
 
  `total` gets the number of candidates there are; the likeliest `capacity` of them are written.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `candidates` is NULL or has room for `capacity`; `total` and
  `error` are NULL or may be written to.
  */
@@ -799,7 +802,7 @@ brillm_status brillm_session_candidates(struct brillm_session *session,
 /*
  Resistance -ln p of a token as the next one, over all tokens.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `nats` and `error` are NULL or may be written to.
  */
 brillm_status brillm_session_resistance(struct brillm_session *session,
@@ -810,7 +813,7 @@ brillm_status brillm_session_resistance(struct brillm_session *session,
 /*
  Goes to given tokens, as a prompt does; they are not given out and do not count as new ones.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `ids` has `count` tokens; `error` is NULL or may be written
  to.
  */
@@ -822,7 +825,7 @@ brillm_status brillm_session_feed(struct brillm_session *session,
 /*
  Adds energy at a token, for the next choice only.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `error` is NULL or may be written to.
  */
 brillm_status brillm_session_inject(struct brillm_session *session,
@@ -837,7 +840,7 @@ brillm_status brillm_session_inject(struct brillm_session *session,
  `length` gets the number of bytes. With `buffer` NULL and `capacity` 0 only that is asked for; a smaller capacity is
  BRILLM_ERROR_BUFFER, and nothing is written.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `buffer` is NULL or has room for `capacity` bytes; `length` and
  `error` are NULL or may be written to.
  */
@@ -850,7 +853,7 @@ brillm_status brillm_session_save(struct brillm_session *session,
 /*
  Goes on from a saved session as if it had not stopped, with the session's own parameters.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `bytes` has `size` bytes; `error` is NULL or may be written
  to.
  */
@@ -865,7 +868,7 @@ brillm_status brillm_session_restore(struct brillm_session *session,
 
  `logarithms`, where not NULL, gets ln p of each of the `count` tokens after those before it; the first is 0.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `ids` has `count` tokens; `logarithms` is NULL or has room for
  `count`; `sum` is NULL or has its struct_size; `error` is NULL or may be written to.
  */
@@ -879,7 +882,7 @@ brillm_status brillm_session_score(struct brillm_session *session,
 /*
  How likely a text is to the model, as brillm_model_tokenize splits it.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
  BRILLM_TERMINATED; `sum` is NULL or has its struct_size; `error` is NULL or may be written to.
  */
@@ -903,7 +906,7 @@ uint64_t brillm_abi_version(void);
 /*
  The status of an error; BRILLM_OK for NULL.
 
- # Safety
+ Pointers:
  `error` is NULL or an error that was not freed.
  */
 brillm_status brillm_error_status(const struct brillm_error *error);
@@ -911,7 +914,7 @@ brillm_status brillm_error_status(const struct brillm_error *error);
 /*
  What happened, where, and what to do about it, in UTF-8; the empty text for NULL. Lives as long as the error.
 
- # Safety
+ Pointers:
  `error` is NULL or an error that was not freed.
  */
 const char *brillm_error_message(const struct brillm_error *error);
@@ -919,7 +922,7 @@ const char *brillm_error_message(const struct brillm_error *error);
 /*
  Frees an error; NULL is nothing to free.
 
- # Safety
+ Pointers:
  `error` is NULL or an error that was not freed.
  */
 void brillm_error_free(struct brillm_error *error);
@@ -928,7 +931,7 @@ void brillm_error_free(struct brillm_error *error);
  Opens what lies at `path` (UTF-8, ended by a zero): a .bril file is a graph, a folder with a config.json a
  transformer. The file is mapped and shared by all sessions. `options` may be NULL. The model has one reference.
 
- # Safety
+ Pointers:
  `path` is NULL or ends with a zero; `options` is NULL or has its struct_size; `out` and `error` are NULL or may be
  written to.
  */
@@ -940,7 +943,7 @@ brillm_status brillm_model_open(const char *path,
 /*
  Opens a .bril file that lies in memory, for example as a part of the program; the bytes are copied.
 
- # Safety
+ Pointers:
  `bytes` is NULL or points at `size` bytes; `out` and `error` are NULL or may be written to.
  */
 brillm_status brillm_model_open_bytes(const void *bytes,
@@ -951,7 +954,7 @@ brillm_status brillm_model_open_bytes(const void *bytes,
 /*
  Adds a reference and returns the model; each needs one brillm_model_release. NULL stays NULL.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left.
  */
 struct brillm_model *brillm_model_retain(struct brillm_model *model);
@@ -959,7 +962,7 @@ struct brillm_model *brillm_model_retain(struct brillm_model *model);
 /*
  Takes a reference away; the last one frees the model. Sessions hold references of their own. NULL is nothing.
 
- # Safety
+ Pointers:
  `model` is NULL or a model, and the caller gives up one reference to it.
  */
 void brillm_model_release(struct brillm_model *model);
@@ -967,7 +970,7 @@ void brillm_model_release(struct brillm_model *model);
 /*
  What the model is.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left; `info` is NULL or has its struct_size; `error` is NULL or may be
  written to.
  */
@@ -978,7 +981,7 @@ brillm_status brillm_model_describe(const struct brillm_model *model,
 /*
  The model's name, in UTF-8; the empty text for NULL. Lives as long as the model.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left.
  */
 const char *brillm_model_name(const struct brillm_model *model);
@@ -987,7 +990,7 @@ const char *brillm_model_name(const struct brillm_model *model);
  What the model says about itself, as a JSON object: licence, profile, how it was trained. `"{}"` for NULL. Lives as
  long as the model.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left.
  */
 const char *brillm_model_metadata(const struct brillm_model *model);
@@ -998,7 +1001,7 @@ const char *brillm_model_metadata(const struct brillm_model *model);
  `count` gets the number of tokens. With `ids` NULL and `capacity` 0 only that is asked for; a smaller capacity is
  BRILLM_ERROR_BUFFER, and nothing is written to `ids`.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left; `text` has `length` bytes, or a zero where that is
  BRILLM_TERMINATED; `ids` is NULL or has room for `capacity`; `count` and `error` are NULL or may be written to.
  */
@@ -1016,7 +1019,7 @@ brillm_status brillm_model_tokenize(const struct brillm_model *model,
  `length` gets the number of bytes; the buffer needs one more, for a zero behind them. With `buffer` NULL and
  `capacity` 0 only that is asked for; a smaller capacity is BRILLM_ERROR_BUFFER, and nothing is written.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left; `ids` is NULL or has `count` tokens; `buffer` is NULL or has room
  for `capacity`; `length` and `error` are NULL or may be written to.
  */
@@ -1033,7 +1036,7 @@ brillm_status brillm_model_detokenize(const struct brillm_model *model,
 
  `length`, `buffer` and `capacity` as in brillm_model_detokenize.
 
- # Safety
+ Pointers:
  As brillm_model_detokenize.
  */
 brillm_status brillm_model_display(const struct brillm_model *model,
@@ -1049,7 +1052,7 @@ brillm_status brillm_model_display(const struct brillm_model *model,
 
  `logarithms`, where not NULL, gets ln p of each of the `count` tokens after those before it; the first is 0.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `ids` has `count` tokens; `logarithms` is NULL or has room for
  `count`; `sum` is NULL or has its struct_size; `error` is NULL or may be written to.
  */
@@ -1063,7 +1066,7 @@ brillm_status brillm_session_score(struct brillm_session *session,
 /*
  How likely a text is to the model, as brillm_model_tokenize splits it.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
  BRILLM_TERMINATED; `sum` is NULL or has its struct_size; `error` is NULL or may be written to.
  */
@@ -1076,7 +1079,7 @@ brillm_status brillm_session_score_text(struct brillm_session *session,
 /*
  A session over a model, of which it keeps a reference. `parameters` may be NULL. The session has one reference.
 
- # Safety
+ Pointers:
  `model` is NULL or a model with a reference left; `parameters` is NULL or has its struct_size and what it points at;
  `out` and `error` are NULL or may be written to.
  */
@@ -1088,7 +1091,7 @@ brillm_status brillm_session_new(const struct brillm_model *model,
 /*
  Adds a reference and returns the session, for a thread that may want to cancel it. NULL stays NULL.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left.
  */
 struct brillm_session *brillm_session_retain(struct brillm_session *session);
@@ -1096,7 +1099,7 @@ struct brillm_session *brillm_session_retain(struct brillm_session *session);
 /*
  Takes a reference away; the last one frees the session, a call that still runs on it ends first. NULL is nothing.
 
- # Safety
+ Pointers:
  `session` is NULL or a session, and the caller gives up one reference to it.
  */
 void brillm_session_release(struct brillm_session *session);
@@ -1104,7 +1107,7 @@ void brillm_session_release(struct brillm_session *session);
 /*
  Other parameters, from the next beginning on. NULL for the defaults.
 
- # Safety
+ Pointers:
  As brillm_session_new.
  */
 brillm_status brillm_session_configure(struct brillm_session *session,
@@ -1117,7 +1120,7 @@ brillm_status brillm_session_configure(struct brillm_session *session,
  again if what you want to end had not begun yet. A transformer takes its prompt as a whole and looks at the flag
  behind it.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left.
  */
 void brillm_session_cancel(const struct brillm_session *session);
@@ -1128,7 +1131,7 @@ void brillm_session_cancel(const struct brillm_session *session);
 
  `outcome` may be NULL. Cancellation is no error: the outcome's finish says so.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
  BRILLM_TERMINATED; `on_piece` is NULL or takes `user`; `outcome` is NULL or has its struct_size; `error` is NULL or
  may be written to.
@@ -1145,7 +1148,7 @@ brillm_status brillm_session_generate(struct brillm_session *session,
  All new text of the last brillm_session_generate, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
  bytes. Borrowed until the next call on the session. NULL when the session is NULL or busy.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `length` is NULL or may be written to.
  */
 const char *brillm_session_text(const struct brillm_session *session,
@@ -1155,7 +1158,7 @@ const char *brillm_session_text(const struct brillm_session *session,
  The new tokens of the last brillm_session_generate; `count`, where not NULL, gets their number. Borrowed until the
  next call on the session. NULL when the session is NULL or busy.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `count` is NULL or may be written to.
  */
 const uint32_t *brillm_session_tokens(const struct brillm_session *session,
@@ -1164,7 +1167,7 @@ const uint32_t *brillm_session_tokens(const struct brillm_session *session,
 /*
  Begins at a prompt of tokens, at least one; brillm_session_next then gives one new token at a time.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `ids` has `count` tokens; `error` is NULL or may be written
  to.
  */
@@ -1176,7 +1179,7 @@ brillm_status brillm_session_begin(struct brillm_session *session,
 /*
  Begins at a text.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
  BRILLM_TERMINATED; `error` is NULL or may be written to.
  */
@@ -1188,7 +1191,7 @@ brillm_status brillm_session_begin_text(struct brillm_session *session,
 /*
  Chooses the next token and goes to it. BRILLM_END when the generation has ended; brillm_session_finish says why.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `piece` is NULL or has its struct_size; `error` is NULL or may
  be written to.
  */
@@ -1199,7 +1202,7 @@ brillm_status brillm_session_next(struct brillm_session *session,
 /*
  Why the last generation ended: a BRILLM_FINISH value; BRILLM_FINISH_NONE while it goes on.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left.
  */
 uint64_t brillm_session_finish(const struct brillm_session *session);
@@ -1210,7 +1213,7 @@ uint64_t brillm_session_finish(const struct brillm_session *session);
  `struct_size` is the caller's sizeof(brillm_parameters). Answers BRILLM_ERROR_NULL or, for a size that no version
  has, BRILLM_ERROR_INPUT.
 
- # Safety
+ Pointers:
  `parameters` is NULL or has room for `struct_size` bytes.
  */
 brillm_status brillm_parameters_init(struct brillm_parameters *parameters,
@@ -1222,7 +1225,7 @@ brillm_status brillm_parameters_init(struct brillm_parameters *parameters,
 
  `total` gets the number of candidates there are; the likeliest `capacity` of them are written.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `candidates` is NULL or has room for `capacity`; `total` and
  `error` are NULL or may be written to.
  */
@@ -1235,7 +1238,7 @@ brillm_status brillm_session_candidates(struct brillm_session *session,
 /*
  Resistance -ln p of a token as the next one, over all tokens.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `nats` and `error` are NULL or may be written to.
  */
 brillm_status brillm_session_resistance(struct brillm_session *session,
@@ -1246,7 +1249,7 @@ brillm_status brillm_session_resistance(struct brillm_session *session,
 /*
  Goes to given tokens, as a prompt does; they are not given out and do not count as new ones.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `ids` has `count` tokens; `error` is NULL or may be written
  to.
  */
@@ -1258,7 +1261,7 @@ brillm_status brillm_session_feed(struct brillm_session *session,
 /*
  Adds energy at a token, for the next choice only.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `error` is NULL or may be written to.
  */
 brillm_status brillm_session_inject(struct brillm_session *session,
@@ -1273,7 +1276,7 @@ brillm_status brillm_session_inject(struct brillm_session *session,
  `length` gets the number of bytes. With `buffer` NULL and `capacity` 0 only that is asked for; a smaller capacity is
  BRILLM_ERROR_BUFFER, and nothing is written.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `buffer` is NULL or has room for `capacity` bytes; `length` and
  `error` are NULL or may be written to.
  */
@@ -1286,7 +1289,7 @@ brillm_status brillm_session_save(struct brillm_session *session,
 /*
  Goes on from a saved session as if it had not stopped, with the session's own parameters.
 
- # Safety
+ Pointers:
  `session` is NULL or a session with a reference left; `bytes` has `size` bytes; `error` is NULL or may be written
  to.
  */
