@@ -4,11 +4,12 @@
 //! into the table of changes in engine/capi/README.md.
 #![cfg(feature = "transformer")]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{LazyLock, Mutex, OnceLock};
 
 use brillm::graph::GraphBuilder;
 use brillm::kernel::random::Random;
@@ -290,20 +291,18 @@ fn libraries() -> &'static (PathBuf, PathBuf) {
     })
 }
 
-/// An example or a test program, linked with the shared or the static library.
+/// An example or a test program, linked with the shared or the static library; made once, as another test may run it.
 fn built(source: &str, shared: bool) -> PathBuf {
+    static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let (dynamic, archive) = libraries();
     let source = root().join(source);
-    let stem = source
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .replace('.', "_");
-    let out = folder().join(format!(
-        "{stem}_{}",
-        if shared { "shared" } else { "static" }
-    ));
+    let stem = source.file_name().unwrap().to_str().unwrap();
+    let linked = if shared { "shared" } else { "static" };
+    let out = folder().join(format!("{}_{linked}", stem.replace('.', "_")));
+    let mut made = MADE.lock().unwrap();
+    if !made.insert(out.clone()) {
+        return out;
+    }
     if shared {
         // Found again where it was built.
         let mut runpath = std::ffi::OsString::from("-Wl,-rpath,");
@@ -314,15 +313,11 @@ fn built(source: &str, shared: bool) -> PathBuf {
             &[dynamic.as_os_str(), &runpath, "-lm".as_ref()],
         );
     } else {
+        let system = ["-lm", "-ldl", "-lgcc_s"].map(std::ffi::OsStr::new);
         compile(
             &source,
             &out,
-            &[
-                archive.as_os_str(),
-                "-lm".as_ref(),
-                "-ldl".as_ref(),
-                "-lgcc_s".as_ref(),
-            ],
+            &[archive.as_os_str(), system[0], system[1], system[2]],
         );
     }
     out
@@ -562,10 +557,7 @@ fn valgrind_finds_nothing() {
     ] {
         let output = Command::new("valgrind")
             .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
-            .args([
-                "--show-leak-kinds=definite,indirect",
-                "--errors-for-leak-kinds=definite,indirect",
-            ])
+            .args(["--show-leak-kinds=all", "--errors-for-leak-kinds=all"])
             .arg(built(source, true))
             .args(arguments)
             .output()

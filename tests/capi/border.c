@@ -197,6 +197,97 @@ static void steering(const brillm_model *model, brillm_session *session) {
     brillm_session_release(other);
 }
 
+static int32_t end_it(void *user, const brillm_piece *piece) {
+    (void)piece;
+    brillm_session_cancel(user);
+    return BRILLM_GO_ON;
+}
+
+/* Every reason to end. */
+static void endings(const brillm_model *model) {
+    brillm_session *session = NULL;
+    brillm_outcome outcome = {.struct_size = sizeof outcome};
+    brillm_parameters parameters = {.struct_size = sizeof parameters, .tokens = 9};
+    EXPECT(brillm_session_new(model, &parameters, &session, NULL) == BRILLM_OK);
+    /* A cancellation ends what is under way, nothing that begins later. */
+    brillm_session_cancel(session);
+    EXPECT(brillm_session_generate(session, "abc", 3, NULL, NULL, &outcome, NULL) == BRILLM_OK);
+    EXPECT(outcome.finish == BRILLM_FINISH_LENGTH && outcome.tokens == 9 && outcome.prompt_tokens == 3);
+    size_t length = 0;
+    char whole[16] = "", stop[3] = "";
+    const char *text = brillm_session_text(session, &length);
+    EXPECT(length == 9 && strlen(text) == 9);
+    memcpy(whole, text, 10);
+    memcpy(stop, whole + 4, 2);
+
+    const char *stops[2] = {"never", stop};
+    parameters.stops = stops;
+    parameters.stop_count = 2;
+    EXPECT(brillm_session_configure(session, &parameters, NULL) == BRILLM_OK);
+    stop[0] = 'X'; /* the session has read it already */
+    EXPECT(brillm_session_generate(session, "abc", 3, NULL, NULL, &outcome, NULL) == BRILLM_OK);
+    text = brillm_session_text(session, &length);
+    stop[0] = whole[4];
+    EXPECT(outcome.finish == BRILLM_FINISH_STOP && length <= 4);
+    EXPECT(strncmp(text, whole, length) == 0 && strncmp(whole + length, stop, 2) == 0);
+
+    uint32_t all[12];
+    for (uint32_t id = 0; id < 12; id++) {
+        all[id] = id;
+    }
+    parameters = (brillm_parameters){.struct_size = sizeof parameters, .banned = all, .banned_count = 12};
+    EXPECT(brillm_session_configure(session, &parameters, NULL) == BRILLM_OK);
+    EXPECT(brillm_session_generate(session, "abc", 3, NULL, NULL, &outcome, NULL) == BRILLM_OK);
+    EXPECT(outcome.finish == BRILLM_FINISH_EXHAUSTED && outcome.tokens == 0);
+
+    parameters = (brillm_parameters){.struct_size = sizeof parameters, .tokens = BRILLM_UNLIMITED};
+    EXPECT(brillm_session_configure(session, &parameters, NULL) == BRILLM_OK);
+    EXPECT(brillm_session_generate(session, "abc", 3, end_it, session, &outcome, NULL) == BRILLM_OK);
+    EXPECT(outcome.finish == BRILLM_FINISH_CANCELLED && outcome.tokens == 1);
+    brillm_piece piece = {.struct_size = sizeof piece};
+    EXPECT(brillm_session_next(session, &piece, NULL) == BRILLM_END);
+    EXPECT(brillm_session_begin_text(session, "abc", 3, NULL) == BRILLM_OK);
+    brillm_session_cancel(session);
+    EXPECT(brillm_session_feed(session, all, 12, NULL) == BRILLM_ERROR_CANCELLED);
+    EXPECT(brillm_session_next(session, &piece, NULL) == BRILLM_END);
+    EXPECT(brillm_session_finish(session) == BRILLM_FINISH_CANCELLED);
+
+    /* Truncation to one token is the greedy choice, whatever the temperature. */
+    parameters = (brillm_parameters){.struct_size = sizeof parameters, .tokens = 9, .temperature = 5.0, .top_k = 1};
+    EXPECT(brillm_session_configure(session, &parameters, NULL) == BRILLM_OK);
+    EXPECT(brillm_session_generate(session, "abc", 3, NULL, NULL, NULL, NULL) == BRILLM_OK);
+    EXPECT(strcmp(brillm_session_text(session, NULL), whole) == 0);
+    parameters = (brillm_parameters){.struct_size = sizeof parameters, .tokens = 9, .temperature = 5.0, .min_p = 1.0};
+    EXPECT(brillm_session_configure(session, &parameters, NULL) == BRILLM_OK);
+    EXPECT(brillm_session_generate(session, "abc", 3, NULL, NULL, NULL, NULL) == BRILLM_OK);
+    EXPECT(strcmp(brillm_session_text(session, NULL), whole) == 0);
+    parameters = (brillm_parameters){.struct_size = sizeof parameters, .tokens = 9, .temperature = 5.0, .top_p = 1e-6};
+    EXPECT(brillm_session_configure(session, &parameters, NULL) == BRILLM_OK);
+    EXPECT(brillm_session_generate(session, "abc", 3, NULL, NULL, NULL, NULL) == BRILLM_OK);
+    EXPECT(strcmp(brillm_session_text(session, NULL), whole) == 0);
+    brillm_session_release(session);
+}
+
+/* A model that lies in memory is the same model. */
+static void in_memory(const char *path) {
+    FILE *file = fopen(path, "rb");
+    EXPECT(file != NULL);
+    if (file == NULL) {
+        return;
+    }
+    fseek(file, 0, SEEK_END);
+    const size_t size = (size_t)ftell(file);
+    rewind(file);
+    char *bytes = malloc(size);
+    EXPECT(bytes != NULL && fread(bytes, 1, size, file) == size);
+    fclose(file);
+    brillm_model *model = NULL;
+    EXPECT(brillm_model_open_bytes(bytes, size, &model, NULL) == BRILLM_OK);
+    free(bytes);
+    EXPECT(strcmp(brillm_model_name(model), "small") == 0);
+    brillm_model_release(model);
+}
+
 int main(int count, char **arguments) {
     if (count != 3) {
         return 2;
@@ -213,6 +304,8 @@ int main(int count, char **arguments) {
     other_versions(model);
     wrong_values(model, session, arguments[2]);
     steering(model, session);
+    endings(model);
+    in_memory(arguments[1]);
 
     struct again again = {session, 0};
     EXPECT(brillm_session_generate(session, "abc", 3, call_again, &again, NULL, NULL) == BRILLM_OK);
