@@ -48,7 +48,7 @@ fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_scor
         if session.cancel.load(Ordering::Relaxed) {
             return Err(cancelled("the scoring"));
         }
-        let nats = walking.walk().resistance(id)?;
+        let nats = walking.resistance(id)?;
         if !nats.is_finite() {
             return Err(Fault::new(
                 BRILLM_ERROR_NUMERIC,

@@ -68,7 +68,7 @@ pub unsafe extern "C" fn brillm_session_resistance(
             if nats.is_null() {
                 return Err(Fault::null("nats"));
             }
-            nats.write(inner.walking()?.walk().resistance(id)?);
+            nats.write(inner.walking()?.resistance(id)?);
             Ok(BRILLM_OK)
         })
     }

@@ -86,6 +86,15 @@ impl Walking {
         }
     }
 
+    /// Resistance −ln p of a token as the next one, over all V.
+    pub(crate) fn resistance(&mut self, id: u32) -> Result<f64, Fault> {
+        Ok(match self {
+            Self::Graph(generation) => generation.session().resistance(id)?,
+            #[cfg(feature = "transformer")]
+            Self::Transformer(generation) => generation.session().resistance(id)?,
+        })
+    }
+
     /// Goes to given tokens.
     pub(crate) fn feed(&mut self, ids: &[u32], flag: &AtomicBool) -> Result<(), Fault> {
         for &id in ids {
