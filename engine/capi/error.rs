@@ -1,7 +1,6 @@
 //! Errors on their way out: a status for the program, and an object with a sentence for people.
 
 use std::ffi::{CString, c_char};
-use std::ptr;
 
 use brillm::ErrorKind;
 
@@ -102,7 +101,7 @@ pub unsafe extern "C" fn brillm_error_message(error: *const brillm_error) -> *co
 /// `error` is NULL or an error that was not freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn brillm_error_free(error: *mut brillm_error) {
-    if error != ptr::null_mut() {
+    if !error.is_null() {
         // SAFETY: it was made by `Box::into_raw` in `leave`, and this is its one end.
         drop(unsafe { Box::from_raw(error) });
     }
