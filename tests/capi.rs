@@ -79,7 +79,7 @@ fn header() -> String {
     };
     let mut builder = cbindgen::Builder::new().with_config(config);
     for file in [
-        "layout", "error", "model", "settings", "session", "step", "score", "lib",
+        "layout", "error", "model", "settings", "session", "generate", "step", "score", "lib",
     ] {
         builder = builder.with_src(root().join(format!("engine/capi/{file}.rs")));
     }

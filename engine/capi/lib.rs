@@ -24,6 +24,7 @@ use std::ffi::{CStr, c_char};
 
 mod border;
 mod error;
+mod generate;
 pub mod layout;
 mod model;
 mod score;
@@ -33,6 +34,7 @@ mod step;
 mod walking;
 
 pub use error::*;
+pub use generate::*;
 pub use model::*;
 pub use score::*;
 pub use session::*;

@@ -1,6 +1,6 @@
 //! A session: one text on its way through a shared model, used by one thread at a time.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -35,15 +35,15 @@ pub(crate) struct Inner {
     settings: Settings,
     walking: Option<Walking>,
     /// New tokens given out since the prompt.
-    index: u64,
+    pub(crate) index: u64,
     /// Why the generation ended: a BRILLM_FINISH value.
-    finish: u64,
+    pub(crate) finish: u64,
     /// Text of the last piece, with a zero behind it.
-    piece: Vec<u8>,
+    pub(crate) piece: Vec<u8>,
     /// All new text of brillm_session_generate, with a zero behind it.
-    text: Vec<u8>,
+    pub(crate) text: Vec<u8>,
     /// Its tokens.
-    ids: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
 }
 
 // SAFETY: repr(C), begins with its size, numbers and a pointer without padding.
@@ -58,20 +58,6 @@ unsafe impl Sized64 for brillm_piece {
             length: 0,
             id: 0,
             flags: 0,
-        }
-    }
-}
-
-// SAFETY: repr(C), begins with its size, whole numbers without padding.
-unsafe impl Sized64 for brillm_outcome {
-    const NAME: &'static str = "brillm_outcome";
-    const FIRST: u64 = 32;
-    fn defaults() -> Self {
-        Self {
-            struct_size: size_of::<Self>() as u64,
-            prompt_tokens: 0,
-            tokens: 0,
-            finish: BRILLM_FINISH_NONE,
         }
     }
 }
@@ -114,7 +100,7 @@ impl Inner {
         })
     }
 
-    fn begin(&mut self, session: &brillm_session, ids: Vec<u32>) -> Result<(), Fault> {
+    pub(crate) fn begin(&mut self, session: &brillm_session, ids: Vec<u32>) -> Result<(), Fault> {
         session.cancel.store(false, Ordering::Relaxed);
         (self.index, self.finish) = (0, BRILLM_FINISH_NONE);
         self.walking = None;
@@ -138,7 +124,7 @@ impl Inner {
     }
 
     /// The next piece, its text kept in `self.piece`.
-    fn next(&mut self, session: &brillm_session) -> Result<Option<brillm_piece>, Fault> {
+    pub(crate) fn next(&mut self, session: &brillm_session) -> Result<Option<brillm_piece>, Fault> {
         let walking = self.walking()?;
         let next = walking.next();
         let finish = walking.finish();
@@ -165,30 +151,6 @@ impl Inner {
             flags: if again { BRILLM_PIECE_TEXT_ONLY } else { 0 },
             ..brillm_piece::defaults()
         }))
-    }
-
-    /// All pieces, until the end or until the callback wants no more.
-    fn generate(
-        &mut self,
-        session: &brillm_session,
-        on_piece: brillm_on_piece,
-        user: *mut c_void,
-    ) -> Result<(), Fault> {
-        while let Some(piece) = self.next(session)? {
-            self.text.pop();
-            self.text.extend_from_slice(&self.piece);
-            if piece.flags & BRILLM_PIECE_TEXT_ONLY == 0 {
-                self.ids.push(piece.id);
-            }
-            if let Some(on_piece) = on_piece
-                // SAFETY: the caller promises a function that takes these; the piece lives until it returns.
-                && unsafe { on_piece(user, &piece) } != BRILLM_GO_ON
-            {
-                self.finish = BRILLM_FINISH_CALLBACK;
-                break;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -327,107 +289,6 @@ pub unsafe extern "C" fn brillm_session_cancel(session: *const brillm_session) {
     if let Some(session) = unsafe { session.as_ref() } {
         session.cancel.store(true, Ordering::Relaxed);
     }
-}
-
-/// Continues a text: begins, and gives each piece to `on_piece` until the end. Without a callback (NULL) the text is
-/// fetched afterwards with brillm_session_text.
-///
-/// `outcome` may be NULL. Cancellation is no error: the outcome's finish says so.
-///
-/// # Safety
-/// `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
-/// BRILLM_TERMINATED; `on_piece` is NULL or takes `user`; `outcome` is NULL or has its struct_size; `error` is NULL or
-/// may be written to.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn brillm_session_generate(
-    session: *mut brillm_session,
-    text: *const c_char,
-    length: usize,
-    on_piece: brillm_on_piece,
-    user: *mut c_void,
-    outcome: *mut brillm_outcome,
-    error: *mut *mut brillm_error,
-) -> brillm_status {
-    // SAFETY: as the caller promises.
-    unsafe {
-        on(session, error, |session, inner| {
-            let ids = session
-                .model
-                .engine()
-                .encode(border::text(text, length, "text")?)?;
-            inner.text.clear();
-            inner.text.push(0);
-            inner.ids.clear();
-            let prompt = ids.len() as u64;
-            // The caller's struct is looked at before the work, not only after it.
-            border::write(outcome, &brillm_outcome::defaults())?;
-            match inner.begin(session, ids) {
-                Err(fault) if fault.status == BRILLM_ERROR_CANCELLED => {
-                    inner.finish = BRILLM_FINISH_CANCELLED;
-                }
-                begun => {
-                    begun?;
-                    inner.generate(session, on_piece, user)?;
-                }
-            }
-            let told = brillm_outcome {
-                prompt_tokens: prompt,
-                tokens: inner.index,
-                finish: inner.finish,
-                ..brillm_outcome::defaults()
-            };
-            border::write(outcome, &told)?;
-            Ok(BRILLM_OK)
-        })
-    }
-}
-
-/// All new text of the last brillm_session_generate, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
-/// bytes. Borrowed until the next call on the session. NULL when the session is NULL or busy.
-///
-/// # Safety
-/// `session` is NULL or a session with a reference left; `length` is NULL or may be written to.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn brillm_session_text(
-    session: *const brillm_session,
-    length: *mut usize,
-) -> *const c_char {
-    let (mut place, mut bytes) = (ptr::null(), 0);
-    // SAFETY: as the caller promises.
-    unsafe {
-        on(session, ptr::null_mut(), |_, inner| {
-            (place, bytes) = (inner.text.as_ptr().cast(), inner.text.len() - 1);
-            Ok(BRILLM_OK)
-        });
-        if !length.is_null() {
-            length.write(bytes);
-        }
-    }
-    place
-}
-
-/// The new tokens of the last brillm_session_generate; `count`, where not NULL, gets their number. Borrowed until the
-/// next call on the session. NULL when the session is NULL or busy.
-///
-/// # Safety
-/// `session` is NULL or a session with a reference left; `count` is NULL or may be written to.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn brillm_session_tokens(
-    session: *const brillm_session,
-    count: *mut usize,
-) -> *const u32 {
-    let (mut place, mut number) = (ptr::null(), 0);
-    // SAFETY: as the caller promises.
-    unsafe {
-        on(session, ptr::null_mut(), |_, inner| {
-            (place, number) = (inner.ids.as_ptr(), inner.ids.len());
-            Ok(BRILLM_OK)
-        });
-        if !count.is_null() {
-            count.write(number);
-        }
-    }
-    place
 }
 
 /// Begins at a prompt of tokens, at least one; brillm_session_next then gives one new token at a time.
