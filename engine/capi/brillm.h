@@ -702,45 +702,6 @@ brillm_status brillm_session_configure(struct brillm_session *session,
 void brillm_session_cancel(const struct brillm_session *session);
 
 /*
- Continues a text: begins, and gives each piece to `on_piece` until the end. Without a callback (NULL) the text is
- fetched afterwards with brillm_session_text.
-
- `outcome` may be NULL. Cancellation is no error: the outcome's finish says so.
-
- Pointers:
- `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
- BRILLM_TERMINATED; `on_piece` is NULL or takes `user`; `outcome` is NULL or has its struct_size; `error` is NULL or
- may be written to.
- */
-brillm_status brillm_session_generate(struct brillm_session *session,
-                                      const char *text,
-                                      size_t length,
-                                      brillm_on_piece on_piece,
-                                      void *user,
-                                      struct brillm_outcome *outcome,
-                                      struct brillm_error **error);
-
-/*
- All new text of the last brillm_session_generate, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
- bytes. Borrowed until the next call on the session. NULL when the session is NULL or busy.
-
- Pointers:
- `session` is NULL or a session with a reference left; `length` is NULL or may be written to.
- */
-const char *brillm_session_text(const struct brillm_session *session,
-                                size_t *length);
-
-/*
- The new tokens of the last brillm_session_generate; `count`, where not NULL, gets their number. Borrowed until the
- next call on the session. NULL when the session is NULL or busy.
-
- Pointers:
- `session` is NULL or a session with a reference left; `count` is NULL or may be written to.
- */
-const uint32_t *brillm_session_tokens(const struct brillm_session *session,
-                                      size_t *count);
-
-/*
  Begins at a prompt of tokens, at least one; brillm_session_next then gives one new token at a time.
 
  Pointers:
@@ -782,6 +743,45 @@ brillm_status brillm_session_next(struct brillm_session *session,
  `session` is NULL or a session with a reference left.
  */
 uint64_t brillm_session_finish(const struct brillm_session *session);
+
+/*
+ Continues a text: begins, and gives each piece to `on_piece` until the end. Without a callback (NULL) the text is
+ fetched afterwards with brillm_session_text.
+
+ `outcome` may be NULL. Cancellation is no error: the outcome's finish says so.
+
+ Pointers:
+ `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
+ BRILLM_TERMINATED; `on_piece` is NULL or takes `user`; `outcome` is NULL or has its struct_size; `error` is NULL or
+ may be written to.
+ */
+brillm_status brillm_session_generate(struct brillm_session *session,
+                                      const char *text,
+                                      size_t length,
+                                      brillm_on_piece on_piece,
+                                      void *user,
+                                      struct brillm_outcome *outcome,
+                                      struct brillm_error **error);
+
+/*
+ All new text of the last brillm_session_generate, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
+ bytes. Borrowed until the next call on the session. NULL when the session is NULL or busy.
+
+ Pointers:
+ `session` is NULL or a session with a reference left; `length` is NULL or may be written to.
+ */
+const char *brillm_session_text(const struct brillm_session *session,
+                                size_t *length);
+
+/*
+ The new tokens of the last brillm_session_generate; `count`, where not NULL, gets their number. Borrowed until the
+ next call on the session. NULL when the session is NULL or busy.
+
+ Pointers:
+ `session` is NULL or a session with a reference left; `count` is NULL or may be written to.
+ */
+const uint32_t *brillm_session_tokens(const struct brillm_session *session,
+                                      size_t *count);
 
 /*
  The candidates of the next step, the likeliest first, with energies and probabilities: what a trace of a path is
@@ -926,6 +926,45 @@ const char *brillm_error_message(const struct brillm_error *error);
  `error` is NULL or an error that was not freed.
  */
 void brillm_error_free(struct brillm_error *error);
+
+/*
+ Continues a text: begins, and gives each piece to `on_piece` until the end. Without a callback (NULL) the text is
+ fetched afterwards with brillm_session_text.
+
+ `outcome` may be NULL. Cancellation is no error: the outcome's finish says so.
+
+ Pointers:
+ `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
+ BRILLM_TERMINATED; `on_piece` is NULL or takes `user`; `outcome` is NULL or has its struct_size; `error` is NULL or
+ may be written to.
+ */
+brillm_status brillm_session_generate(struct brillm_session *session,
+                                      const char *text,
+                                      size_t length,
+                                      brillm_on_piece on_piece,
+                                      void *user,
+                                      struct brillm_outcome *outcome,
+                                      struct brillm_error **error);
+
+/*
+ All new text of the last brillm_session_generate, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
+ bytes. Borrowed until the next call on the session. NULL when the session is NULL or busy.
+
+ Pointers:
+ `session` is NULL or a session with a reference left; `length` is NULL or may be written to.
+ */
+const char *brillm_session_text(const struct brillm_session *session,
+                                size_t *length);
+
+/*
+ The new tokens of the last brillm_session_generate; `count`, where not NULL, gets their number. Borrowed until the
+ next call on the session. NULL when the session is NULL or busy.
+
+ Pointers:
+ `session` is NULL or a session with a reference left; `count` is NULL or may be written to.
+ */
+const uint32_t *brillm_session_tokens(const struct brillm_session *session,
+                                      size_t *count);
 
 /*
  Opens what lies at `path` (UTF-8, ended by a zero): a .bril file is a graph, a folder with a config.json a
@@ -1124,45 +1163,6 @@ brillm_status brillm_session_configure(struct brillm_session *session,
  `session` is NULL or a session with a reference left.
  */
 void brillm_session_cancel(const struct brillm_session *session);
-
-/*
- Continues a text: begins, and gives each piece to `on_piece` until the end. Without a callback (NULL) the text is
- fetched afterwards with brillm_session_text.
-
- `outcome` may be NULL. Cancellation is no error: the outcome's finish says so.
-
- Pointers:
- `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
- BRILLM_TERMINATED; `on_piece` is NULL or takes `user`; `outcome` is NULL or has its struct_size; `error` is NULL or
- may be written to.
- */
-brillm_status brillm_session_generate(struct brillm_session *session,
-                                      const char *text,
-                                      size_t length,
-                                      brillm_on_piece on_piece,
-                                      void *user,
-                                      struct brillm_outcome *outcome,
-                                      struct brillm_error **error);
-
-/*
- All new text of the last brillm_session_generate, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
- bytes. Borrowed until the next call on the session. NULL when the session is NULL or busy.
-
- Pointers:
- `session` is NULL or a session with a reference left; `length` is NULL or may be written to.
- */
-const char *brillm_session_text(const struct brillm_session *session,
-                                size_t *length);
-
-/*
- The new tokens of the last brillm_session_generate; `count`, where not NULL, gets their number. Borrowed until the
- next call on the session. NULL when the session is NULL or busy.
-
- Pointers:
- `session` is NULL or a session with a reference left; `count` is NULL or may be written to.
- */
-const uint32_t *brillm_session_tokens(const struct brillm_session *session,
-                                      size_t *count);
 
 /*
  Begins at a prompt of tokens, at least one; brillm_session_next then gives one new token at a time.
