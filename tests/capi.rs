@@ -291,6 +291,23 @@ fn libraries() -> &'static (PathBuf, PathBuf) {
     })
 }
 
+#[test]
+fn the_program_of_the_readme_runs() {
+    let readme = std::fs::read_to_string(root().join("engine/capi/README.md")).unwrap();
+    let from = readme.find("```c\n").unwrap() + "```c\n".len();
+    let program = &readme[from..from + readme[from..].find("```").unwrap()];
+    let source = folder().join("readme.c");
+    std::fs::write(&source, program).unwrap();
+    let output = Command::new(built(source.to_str().unwrap(), true))
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let sampling = Sampling::default().temperature(0.8).top_p(0.95).seed(7);
+    let path = root().join("models/english.bril");
+    let (text, _) = expected(&path, "Once upon a time", 128, sampling).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
+}
+
 /// An example or a test program, linked with the shared or the static library; made once, as another test may run it.
 fn built(source: &str, shared: bool) -> PathBuf {
     static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());

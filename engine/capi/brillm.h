@@ -746,7 +746,7 @@ uint64_t brillm_session_finish(const struct brillm_session *session);
 
 /*
  Continues a text: begins, and gives each piece to `on_piece` until the end. Without a callback (NULL) the text is
- fetched afterwards with brillm_session_text.
+ kept, and fetched afterwards with brillm_session_text.
 
  `outcome` may be NULL. Cancellation is no error: the outcome's finish says so.
 
@@ -764,7 +764,7 @@ brillm_status brillm_session_generate(struct brillm_session *session,
                                       struct brillm_error **error);
 
 /*
- All new text of the last brillm_session_generate, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
+ All new text of the last brillm_session_generate without a callback, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
  bytes. Borrowed until the next call on the session. NULL when the session is NULL or busy.
 
  Pointers:
@@ -774,7 +774,7 @@ const char *brillm_session_text(const struct brillm_session *session,
                                 size_t *length);
 
 /*
- The new tokens of the last brillm_session_generate; `count`, where not NULL, gets their number. Borrowed until the
+ The new tokens of the last brillm_session_generate without a callback; `count`, where not NULL, gets their number. Borrowed until the
  next call on the session. NULL when the session is NULL or busy.
 
  Pointers:
@@ -929,7 +929,7 @@ void brillm_error_free(struct brillm_error *error);
 
 /*
  Continues a text: begins, and gives each piece to `on_piece` until the end. Without a callback (NULL) the text is
- fetched afterwards with brillm_session_text.
+ kept, and fetched afterwards with brillm_session_text.
 
  `outcome` may be NULL. Cancellation is no error: the outcome's finish says so.
 
@@ -947,7 +947,7 @@ brillm_status brillm_session_generate(struct brillm_session *session,
                                       struct brillm_error **error);
 
 /*
- All new text of the last brillm_session_generate, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
+ All new text of the last brillm_session_generate without a callback, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
  bytes. Borrowed until the next call on the session. NULL when the session is NULL or busy.
 
  Pointers:
@@ -957,7 +957,7 @@ const char *brillm_session_text(const struct brillm_session *session,
                                 size_t *length);
 
 /*
- The new tokens of the last brillm_session_generate; `count`, where not NULL, gets their number. Borrowed until the
+ The new tokens of the last brillm_session_generate without a callback; `count`, where not NULL, gets their number. Borrowed until the
  next call on the session. NULL when the session is NULL or busy.
 
  Pointers:

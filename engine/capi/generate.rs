@@ -23,7 +23,8 @@ unsafe impl Sized64 for brillm_outcome {
 }
 
 impl Inner {
-    /// All pieces, until the end or until the callback wants no more.
+    /// All pieces, until the end or until the callback wants no more. What a callback takes is kept nowhere: memory does
+    /// not grow with an endless text.
     fn generate(
         &mut self,
         session: &brillm_session,
@@ -31,15 +32,16 @@ impl Inner {
         user: *mut c_void,
     ) -> Result<(), Fault> {
         while let Some(piece) = self.next(session)? {
-            self.text.pop();
-            self.text.extend_from_slice(&self.piece);
-            if piece.flags & BRILLM_PIECE_TEXT_ONLY == 0 {
-                self.ids.push(piece.id);
-            }
-            if let Some(on_piece) = on_piece
-                // SAFETY: the caller promises a function that takes these; the piece lives until it returns.
-                && unsafe { on_piece(user, &piece) } != BRILLM_GO_ON
-            {
+            let Some(on_piece) = on_piece else {
+                self.text.pop();
+                self.text.extend_from_slice(&self.piece);
+                if piece.flags & BRILLM_PIECE_TEXT_ONLY == 0 {
+                    self.ids.push(piece.id);
+                }
+                continue;
+            };
+            // SAFETY: the caller promises a function that takes these; the piece lives until it returns.
+            if unsafe { on_piece(user, &piece) } != BRILLM_GO_ON {
                 self.finish = BRILLM_FINISH_CALLBACK;
                 break;
             }
@@ -49,7 +51,7 @@ impl Inner {
 }
 
 /// Continues a text: begins, and gives each piece to `on_piece` until the end. Without a callback (NULL) the text is
-/// fetched afterwards with brillm_session_text.
+/// kept, and fetched afterwards with brillm_session_text.
 ///
 /// `outcome` may be NULL. Cancellation is no error: the outcome's finish says so.
 ///
@@ -101,7 +103,7 @@ pub unsafe extern "C" fn brillm_session_generate(
     }
 }
 
-/// All new text of the last brillm_session_generate, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
+/// All new text of the last brillm_session_generate without a callback, in UTF-8 and ended by a zero. `length`, where not NULL, gets its
 /// bytes. Borrowed until the next call on the session. NULL when the session is NULL or busy.
 ///
 /// # Safety
@@ -125,7 +127,7 @@ pub unsafe extern "C" fn brillm_session_text(
     place
 }
 
-/// The new tokens of the last brillm_session_generate; `count`, where not NULL, gets their number. Borrowed until the
+/// The new tokens of the last brillm_session_generate without a callback; `count`, where not NULL, gets their number. Borrowed until the
 /// next call on the session. NULL when the session is NULL or busy.
 ///
 /// # Safety

@@ -311,6 +311,8 @@ int main(int count, char **arguments) {
     EXPECT(brillm_session_generate(session, "abc", 3, call_again, &again, NULL, NULL) == BRILLM_OK);
     EXPECT(again.calls == 128 && brillm_session_finish(session) == BRILLM_FINISH_LENGTH);
     size_t tokens = 0;
+    EXPECT(brillm_session_tokens(session, &tokens) != NULL && tokens == 0);
+    EXPECT(brillm_session_generate(session, "abc", 3, NULL, NULL, NULL, NULL) == BRILLM_OK);
     EXPECT(brillm_session_tokens(session, &tokens) != NULL && tokens == 128);
 
     /* The model lives on in its sessions, and a session in the call that runs on it. */
