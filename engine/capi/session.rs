@@ -119,7 +119,7 @@ impl Inner {
         let request = self.settings.request(Vec::new());
         let generation = begin(request.cancel(session.cancel.clone()))?;
         (self.index, self.finish) = (0, BRILLM_FINISH_NONE);
-        self.walking = Some(Walking::Graph(generation));
+        self.walking = Some(Walking::Graph(Box::new(generation)));
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::settings::Settings;
 
 /// A generation under way.
 pub(crate) enum Walking {
-    Graph(Generation),
+    Graph(Box<Generation>),
     #[cfg(feature = "transformer")]
     Transformer(Box<Generation<brillm::transformer::Session>>),
 }
@@ -47,7 +47,7 @@ impl Walking {
                     }
                     generation.session().force(id)?;
                 }
-                Ok(Self::Graph(generation))
+                Ok(Self::Graph(Box::new(generation)))
             }
             #[cfg(feature = "transformer")]
             Engine::Transformer(network) => {
