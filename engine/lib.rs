@@ -14,14 +14,37 @@
 //!
 //! # Three lines
 //!
-//! ```no_run
-//! # fn main() -> brillm::Result<()> {
-//! let model = brillm::Model::open("model.bril".as_ref(), Default::default())?;
-//! let (text, _ids) = brillm::Request::text(&model, "Once upon a time")?.start(&model)?.collect_text()?;
-//! println!("{text}");
-//! # Ok(())
-//! # }
 //! ```
+//! let model = brillm::open("models/english.bril")?;
+//! let (text, _) = model.start(model.request("Once upon a time")?.tokens(5))?.collect_text()?;
+//! println!("Once upon a time{text}");
+//! # Ok::<(), brillm::Error>(())
+//! ```
+//!
+//! # Where to begin
+//!
+//! | to | take |
+//! |---|---|
+//! | open a model of either kind | [`open`], an [`Engine`] |
+//! | continue a text, token by token | [`Request`], a [`Generation`]; [`path::Sampling`] says how tokens are chosen |
+//! | stop it from another thread | [`Request::cancel`] |
+//! | look at a step: energies, probabilities | [`path::Session::look`] |
+//! | steer a path: given nodes, energy, a state to go on from | [`Request::force`], [`Request::inject`], [`path::SessionState`] |
+//! | find the paths of least resistance | [`path::beam()`] |
+//! | measure a model, and its rival | [`run::evaluate_stream`], [`measure::Perplexity`], [`measure::KneserNey`] |
+//! | train a model | [`learn::Recipe`], [`learn::Trainer`] |
+//! | walk a model's graph with petgraph | [`graph::TokenGraph`] |
+//! | decide something yourself on the way | [`hook::Hooks`] |
+//!
+//! Models are cheap to clone and shared by threads; a session belongs to one. There is no global state: two models, or
+//! two versions of this library, do not know of each other. Nothing panics on input; an [`Error`] says what, where and
+//! what to do.
+//!
+//! # Features
+//!
+//! An app that embeds the engine takes `default-features = false`: a small engine on the processor. `transformer` adds
+//! the comparison path, `gpu` the WGSL backend, `plugin` dynamic plugins, `import` the authors' checkpoints; `cli` and
+//! `model` are the program's. From C and C++: `engine/capi`.
 //!
 //! # Literature
 //!
@@ -55,4 +78,4 @@ pub mod cli;
 
 pub use error::{Error, ErrorKind, Result};
 pub use model::Model;
-pub use run::{Generation, Request};
+pub use run::{Engine, Generation, Request, open};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The rooms in the order in which data flows; a room uses only rooms before it.
 const ROOMS: [&str; 16] = [
@@ -347,5 +348,67 @@ fn unsafe_stands_only_where_it_may() {
                 inside.display()
             );
         }
+    }
+}
+
+#[test]
+fn an_embedded_engine_is_small() {
+    let listed = |features: &[&str]| -> BTreeSet<String> {
+        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args([
+                "tree",
+                "--locked",
+                "--package",
+                "brillm",
+                "--no-default-features",
+            ])
+            .args([
+                "--edges",
+                "normal,build",
+                "--prefix",
+                "none",
+                "--format",
+                "{p}",
+            ])
+            .args(features)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .map(String::from)
+            .collect()
+    };
+    let heavy = [
+        "ash",
+        "axum",
+        "candle-core",
+        "clap",
+        "gemm",
+        "hyper",
+        "libloading",
+        "naga",
+        "plotters",
+        "reqwest",
+        "tokio",
+        "wgpu",
+        "wgpu-core",
+    ];
+    let found = listed(&[]);
+    for name in heavy {
+        assert!(
+            !found.contains(name),
+            "default-features = false brings {name}"
+        );
+    }
+    assert!(found.contains("petgraph") && found.len() < 130, "{found:?}");
+    // The reader sees what is there.
+    let all = listed(&["--features", "gpu,plugin,transformer"]);
+    for name in ["candle-core", "libloading", "naga", "wgpu"] {
+        assert!(all.contains(name), "{name} is not seen");
     }
 }

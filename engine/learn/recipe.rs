@@ -11,6 +11,16 @@ use crate::text::CorpusFormat;
 use crate::{Error, ErrorKind, Result};
 
 /// A run file. Unknown keys are errors.
+///
+/// ```
+/// use brillm::learn::Recipe;
+/// let file = "name = \"crow\"\n[data]\ntrain = [\"crow.txt\"]\n[train]\ntokens = 20_000\n";
+/// let recipe = Recipe::parse(file, &["train.rate=0.002".into()])?; // as `--set` on the command line
+/// assert_eq!((recipe.train.tokens, recipe.train.rate), (20_000, 0.002));
+/// let mistake = Recipe::parse("name = \"crow\"\n[data]\ntrain = []\nvocabluary = 9\n", &[]).unwrap_err();
+/// assert!(mistake.to_string().contains("vocabluary"));
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Recipe {

@@ -56,6 +56,26 @@ pub struct Outcome {
 pub type Maker<'a> = &'a dyn Fn(&Recipe, &TokenData, &Sampler) -> Result<Box<dyn Learns>>;
 
 /// A run, ready to go.
+///
+/// ```
+/// use brillm::learn::{Recipe, Trainer};
+/// use std::sync::atomic::AtomicBool;
+/// # let folder = std::env::temp_dir().join(format!("brillm-trainer-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// std::fs::write(folder.join("crow.txt"), "A thirsty crow found a jug.\n".repeat(40)).unwrap();
+/// let recipe = Recipe::parse(
+///     "name = \"crow\"\n[data]\ntrain = [\"crow.txt\"]\nvalidation-share = 0\nvocabulary = 300\n\
+///      [profile]\nwidth = 8\n[train]\ntokens = 800\nbatch = 2\nsteps = 16\nfolds = 0\n",
+///     &[],
+/// )?;
+/// // A watcher is told of every step; `()` watches nothing. The flag ends training from another thread.
+/// let mut trainer = Trainer::prepare(recipe, &folder, &folder.join("run"), false, &mut ())?;
+/// let outcome = trainer.run(&AtomicBool::new(false), &mut ())?;
+/// let model = brillm::open(&outcome.model)?;
+/// assert_eq!(model.name(), "crow");
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok::<(), brillm::Error>(())
+/// ```
 pub struct Trainer {
     recipe: Recipe,
     folder: PathBuf,

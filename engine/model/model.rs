@@ -93,6 +93,13 @@ impl ChargeSettings {
 /// A graph model: opened from a `.bril` file, imported, or just trained.
 ///
 /// Cheap to clone; `Send + Sync`. Sessions flow through [`Self::mechanism`].
+///
+/// ```
+/// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
+/// assert_eq!(model.tokenizer().vocabulary().len(), model.mechanism().nodes());
+/// println!("{}: {}", model.metadata().name, model.metadata().licence);
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Model {
     metadata: Metadata,

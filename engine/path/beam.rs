@@ -33,6 +33,15 @@ pub struct BeamPath {
 ///
 /// # Complexity
 /// O(tokens · width · V); with `width` at least V^tokens the search is exhaustive.
+///
+/// ```
+/// use brillm::{hook::Hooks, path::beam, signal::Start};
+/// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
+/// let prompt = model.tokenizer().encode("Once upon a")?;
+/// let paths = beam(model.mechanism(), &prompt, &Start::Profile, 2, 3, &[], &[], &Hooks::default())?;
+/// assert!(paths[0].resistance <= paths[1].resistance);
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[allow(clippy::too_many_arguments, reason = "each is one of the search's own")]
 pub fn beam(
     mechanism: &Arc<Mechanism>,

@@ -28,6 +28,23 @@ pub struct SessionState {
 /// One signal flowing through a shared [`Mechanism`].
 ///
 /// Its memory does not grow with the path: a million tokens need what one needs.
+///
+/// ```
+/// use brillm::path::{Sampling, Session};
+/// use brillm::signal::Start;
+/// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
+/// let prompt = model.tokenizer().encode("Once upon a")?;
+/// let begin = |sampling| Session::begin(model.mechanism().clone(), &prompt, &Start::Profile, sampling);
+/// let mut session = begin(Sampling::greedy())?;
+/// let (energies, scores) = session.look()?; // of every node as the next one
+/// assert_eq!((energies.len(), scores.len()), (model.mechanism().nodes(), model.mechanism().nodes()));
+/// let saved = session.state().clone();
+/// let first = session.step()?;
+///
+/// let mut again = Session::restore(model.mechanism().clone(), saved, Sampling::greedy())?;
+/// assert_eq!(again.step()?, first);
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Session {
     mechanism: Arc<Mechanism>,

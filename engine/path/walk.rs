@@ -58,3 +58,30 @@ impl Walk for super::Session {
         self.flow().node
     }
 }
+
+/// Behind a pointer, so that paths of graphs and of transformers have one type.
+impl Walk for Box<dyn Walk + Send> {
+    fn step(&mut self) -> Result<Option<u32>> {
+        (**self).step()
+    }
+
+    fn force(&mut self, token: u32) -> Result<()> {
+        (**self).force(token)
+    }
+
+    fn resistance(&mut self, token: u32) -> Result<f64> {
+        (**self).resistance(token)
+    }
+
+    fn inject(&mut self, token: u32, energy: f32) -> Result<()> {
+        (**self).inject(token, energy)
+    }
+
+    fn token(&self) -> u32 {
+        (**self).token()
+    }
+
+    fn is_full(&self) -> bool {
+        (**self).is_full()
+    }
+}

@@ -5,12 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::model::{Model, Verify};
+use crate::path::Walk;
+use crate::run::{Generation, Request};
 use crate::text::Tokenizer;
 #[cfg(feature = "transformer")]
 use crate::transformer::Transformer;
 use crate::{Error, ErrorKind, Result};
 
-/// An opened model.
+/// An opened model of either kind: cheap to clone, `Send + Sync`, shared by any number of generations.
+///
+/// ```
+/// let model = brillm::open("models/english.bril")?;
+/// let (text, ids) = model.start(model.request("Once upon a time")?.tokens(5))?.collect_text()?;
+/// assert_eq!(ids.len(), 5);
+/// assert_eq!(model.tokenizer().decode(&ids), text);
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Engine {
     /// A graph.
@@ -18,6 +28,22 @@ pub enum Engine {
     /// A transformer, or a recurrent net.
     #[cfg(feature = "transformer")]
     Transformer(Transformer),
+}
+
+/// Opens the model at `path`: a `.bril` file is a graph, a folder with a `config.json` a transformer.
+///
+/// [`Engine::open`] also says how much of a file is verified; here that is what [`Verify::Lazy`] says.
+///
+/// ```
+/// let error = brillm::open("absent.bril").unwrap_err();
+/// assert_eq!(error.kind(), brillm::ErrorKind::Io);
+/// assert!(error.to_string().ends_with("(check the path)"));
+/// ```
+///
+/// # Errors
+/// As [`Engine::open`].
+pub fn open(path: impl AsRef<Path>) -> Result<Engine> {
+    Engine::open(path.as_ref(), Verify::Lazy)
 }
 
 impl Engine {
@@ -83,6 +109,28 @@ impl Engine {
             Self::Graph(model) => model.tokenizer().encode(text),
             #[cfg(feature = "transformer")]
             Self::Transformer(model) => model.encode(text),
+        }
+    }
+
+    /// A request for text that continues `prompt`; [`Self::start`] begins.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn request(&self, prompt: &str) -> Result<Request> {
+        self.encode(prompt).map(Request::ids)
+    }
+
+    /// Begins a generation, of one type for either kind of model.
+    ///
+    /// # Errors
+    /// As [`Request::start`] and `Request::start_transformer`.
+    pub fn start(&self, request: Request) -> Result<Generation<Box<dyn Walk + Send>>> {
+        match self {
+            Self::Graph(model) => request.start(model).map(Generation::boxed),
+            #[cfg(feature = "transformer")]
+            Self::Transformer(model) => request
+                .start_transformer(model, &crate::transformer::Asked::default())
+                .map(Generation::boxed),
         }
     }
 

@@ -133,6 +133,15 @@ pub fn evaluate_windows_on(
 
 /// Measures `tokens[from..]` with a context that runs on from the first token.
 ///
+/// ```
+/// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
+/// let tokens = model.tokenizer().encode("Once upon a time there was a little girl.")?;
+/// let measured = brillm::run::evaluate_stream(model.mechanism(), &tokens, 1, None, &Default::default())?;
+/// assert_eq!(measured.tokens, tokens.len() - 1);
+/// assert!(measured.perplexity < 4000.0); // better than guessing among all tokens
+/// # Ok::<(), brillm::Error>(())
+/// ```
+///
 /// # Errors
 /// [`ErrorKind::Input`] when there is nothing to predict, or a token is outside the vocabulary.
 pub fn evaluate_stream(

@@ -39,7 +39,21 @@ pub enum Finish {
     Context,
 }
 
-/// What to generate and how; [`Self::start`] begins.
+/// What to generate and how; [`Self::start`] begins, or [`Engine::start`](crate::Engine::start) on a model of either
+/// kind.
+///
+/// ```
+/// use brillm::{Model, Request, path::Sampling};
+/// let model = Model::open("models/english.bril".as_ref(), Default::default())?;
+/// let request = Request::text(&model, "Once upon a time")?
+///     .tokens(8)
+///     .sampling(Sampling::default().temperature(0.8).top_p(0.95).seed(7))
+///     .stop(".");
+/// let (first, _) = request.clone().start(&model)?.collect_text()?;
+/// let (second, _) = request.start(&model)?.collect_text()?;
+/// assert_eq!(first, second); // the same seed, the same text
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Request {
     prompt: Vec<u32>,
@@ -299,14 +313,17 @@ impl Request {
 
 /// A generation under way: an iterator of tokens.
 ///
-/// ```no_run
-/// # fn main() -> brillm::Result<()> {
-/// let model = brillm::Model::open("model.bril".as_ref(), Default::default())?;
-/// for piece in brillm::Request::text(&model, "Once upon a time")?.tokens(50).start(&model)? {
-///     print!("{}", piece?.text);
+/// ```
+/// use brillm::run::Finish;
+/// let model = brillm::open("models/english.bril")?;
+/// let mut generation = model.start(model.request("Once upon a time")?.tokens(5))?;
+/// let mut pieces = 0;
+/// for piece in &mut generation {
+///     print!("{}", piece?.text); // the text that this token completes
+///     pieces += 1;
 /// }
-/// # Ok(())
-/// # }
+/// assert_eq!((pieces, generation.finish()), (5, Some(Finish::Length)));
+/// # Ok::<(), brillm::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Generation<W = Session> {
@@ -334,6 +351,27 @@ impl<W: Walk> Generation<W> {
     /// Why it ended; `None` while it goes on.
     pub fn finish(&self) -> Option<Finish> {
         self.finish
+    }
+
+    /// The same with its session behind a pointer: one type for graphs and transformers.
+    pub fn boxed(self) -> Generation<Box<dyn Walk + Send>>
+    where
+        W: Send + 'static,
+    {
+        Generation {
+            session: Box::new(self.session),
+            tokenizer: self.tokenizer,
+            done: self.done,
+            left: self.left,
+            injections: self.injections,
+            forced: self.forced,
+            stops: self.stops,
+            ends: self.ends,
+            cancel: self.cancel,
+            decoder: self.decoder,
+            held: self.held,
+            finish: self.finish,
+        }
     }
 
     /// All that is left, as one text with its tokens.

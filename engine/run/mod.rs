@@ -24,7 +24,7 @@ pub(crate) use backend::taken_over;
 #[cfg(feature = "gpu")]
 pub use backend::{BackendChoice, device_for, mechanism_on};
 pub use canvas::{Grown, Placed, grow};
-pub use engine::Engine;
+pub use engine::{Engine, open};
 #[cfg(feature = "gpu")]
 pub use evaluation::evaluate_windows_on;
 pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};

@@ -5,6 +5,16 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::random::Random;
 
 /// Where a signal starts.
+///
+/// ```
+/// use brillm::{Request, signal::Start};
+/// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
+/// let width = model.mechanism().profile().width;
+/// let start = Start::Vector(vec![0.1; width]);
+/// let generation = Request::text(&model, "Once")?.start_signal(start).tokens(3).start(&model)?;
+/// assert_eq!(generation.count(), 3);
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {

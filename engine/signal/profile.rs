@@ -50,6 +50,14 @@ pub enum PositionOffset {
 ///
 /// [`Profile::reference`] is bit-careful to the authors' code; [`Profile::sifu`] is the default, with the
 /// proven defects mended. Each difference is a field.
+///
+/// ```
+/// use brillm::signal::Profile;
+/// let profile = Profile { self_loops: false, ..Profile::sifu(16) };
+/// assert!(profile.check().is_ok());
+/// let nothing = Profile { width: 0, ..Profile::sifu(16) };
+/// assert!(nothing.check().is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Profile {

@@ -5,6 +5,15 @@ use std::collections::HashMap;
 use crate::{Error, ErrorKind, Result};
 
 /// Tokens in the order of their ids.
+///
+/// ```
+/// let tokenizer = brillm::text::Tokenizer::train_characters(std::iter::once("ab".to_string()), 300)?;
+/// let vocabulary = tokenizer.vocabulary();
+/// let id = vocabulary.id("a").expect("it was in the text");
+/// assert_eq!((vocabulary.token(id), vocabulary.bytes(id)), (Some("a"), &b"a"[..]));
+/// assert_eq!(vocabulary.display(1), "<0x00>"); // bytes stand for what no token says
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Vocabulary {
     tokens: Vec<String>,

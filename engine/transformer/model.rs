@@ -13,6 +13,15 @@ use crate::transformer::folder;
 use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
 
 /// A model of the comparison path. Cheap to clone; `Send + Sync`.
+///
+/// ```
+/// use brillm::{Request, transformer::{Asked, Transformer}};
+/// let model = Transformer::open("models/stories260K".as_ref())?;
+/// let request = Request::ids(model.encode("Once upon a time")?).tokens(5);
+/// let (text, _) = request.start_transformer(&model, &Asked::default())?.collect_text()?;
+/// assert!(!text.is_empty());
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Transformer {
     name: String,

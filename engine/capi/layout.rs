@@ -1,0 +1,248 @@
+//! What crosses the border: numbers, and structs as C lays them out. No code, no dependencies.
+//!
+//! A struct that begins with `struct_size` may grow at its end in later versions; each field is 8 bytes wide, or one
+//! of a pair that is, so no padding can hide a field. Zero is the default in every field. [`brillm_candidate`], of
+//! which callers make arrays, never changes.
+
+use core::ffi::{c_char, c_void};
+
+/// Raised when something is taken away or changes its meaning: programs must be compiled anew.
+pub const BRILLM_ABI_MAJOR: u32 = 1;
+/// Raised when something is added: programs that do not use it go on as they are.
+pub const BRILLM_ABI_MINOR: u32 = 0;
+
+/// What a call answers: BRILLM_OK, BRILLM_END, or a negative error.
+pub type brillm_status = i32;
+
+/// The call did what it says.
+pub const BRILLM_OK: brillm_status = 0;
+/// The generation has ended: no piece was given. Not an error.
+pub const BRILLM_END: brillm_status = 1;
+/// The operating system refused: a missing file, a full disk.
+pub const BRILLM_ERROR_IO: brillm_status = -1;
+/// Bytes that are not what the format says.
+pub const BRILLM_ERROR_FORMAT: brillm_status = -2;
+/// A checksum does not match: the file is damaged.
+pub const BRILLM_ERROR_CHECKSUM: brillm_status = -3;
+/// A file format this library does not read, or a struct with fields it does not know.
+pub const BRILLM_ERROR_VERSION: brillm_status = -4;
+/// A value is out of range, or makes no sense together with another.
+pub const BRILLM_ERROR_INPUT: brillm_status = -5;
+/// Text or a token that the vocabulary does not have.
+pub const BRILLM_ERROR_VOCABULARY: brillm_status = -6;
+/// A configuration that cannot be used.
+pub const BRILLM_ERROR_CONFIGURATION: brillm_status = -7;
+/// A value that is not finite appeared where arithmetic needs one.
+pub const BRILLM_ERROR_NUMERIC: brillm_status = -8;
+/// Valid, but not something this library or this model can do.
+pub const BRILLM_ERROR_UNSUPPORTED: brillm_status = -9;
+/// A plugin failed.
+pub const BRILLM_ERROR_PLUGIN: brillm_status = -10;
+/// brillm_session_cancel ended the call.
+pub const BRILLM_ERROR_CANCELLED: brillm_status = -11;
+/// Memory or another resource is exhausted or too small.
+pub const BRILLM_ERROR_RESOURCE: brillm_status = -12;
+/// A pointer that must not be NULL is.
+pub const BRILLM_ERROR_NULL: brillm_status = -13;
+/// The caller's buffer is too small; the length that is needed was written.
+pub const BRILLM_ERROR_BUFFER: brillm_status = -14;
+/// Another call is running on the session, for example the one whose callback this call was made from.
+pub const BRILLM_ERROR_BUSY: brillm_status = -15;
+/// The library panicked: a defect in it. The session it happened in answers BRILLM_ERROR_PANIC from then on.
+pub const BRILLM_ERROR_PANIC: brillm_status = -16;
+/// Anything else.
+pub const BRILLM_ERROR_OTHER: brillm_status = -17;
+
+/// As a length: the text ends at its first zero byte.
+pub const BRILLM_TERMINATED: usize = usize::MAX;
+/// As `tokens`: no limit. The state of a graph does not grow with the text.
+pub const BRILLM_UNLIMITED: u64 = u64::MAX;
+
+/// A callback that wants more.
+pub const BRILLM_GO_ON: i32 = 0;
+/// A callback that wants no more; so does any other value than 0.
+pub const BRILLM_STOP: i32 = 1;
+
+/// The generation goes on.
+pub const BRILLM_FINISH_NONE: u64 = 0;
+/// All tokens asked for are there.
+pub const BRILLM_FINISH_LENGTH: u64 = 1;
+/// The model's end token, or a stop text.
+pub const BRILLM_FINISH_STOP: u64 = 2;
+/// brillm_session_cancel was called.
+pub const BRILLM_FINISH_CANCELLED: u64 = 3;
+/// No token was left to choose: all were banned.
+pub const BRILLM_FINISH_EXHAUSTED: u64 = 4;
+/// The model has no place for another token.
+pub const BRILLM_FINISH_CONTEXT: u64 = 5;
+/// The callback wanted no more.
+pub const BRILLM_FINISH_CALLBACK: u64 = 6;
+
+/// A graph: a .bril file.
+pub const BRILLM_KIND_GRAPH: u64 = 1;
+/// A transformer or a recurrent net: a folder.
+pub const BRILLM_KIND_TRANSFORMER: u64 = 2;
+
+/// All of a file up to 256 MiB is verified when it is opened; of larger ones each part when it is first used.
+pub const BRILLM_VERIFY_LAZY: u64 = 0;
+/// Parts are verified when they are first used, however small the file.
+pub const BRILLM_VERIFY_TOUCHED: u64 = 1;
+/// Every byte is verified when the file is opened.
+pub const BRILLM_VERIFY_WHOLE: u64 = 2;
+
+/// The model has no edges: it is no graph.
+pub const BRILLM_EDGE_NONE: u32 = 0;
+/// The edge has parameters of its own.
+pub const BRILLM_EDGE_OWN: u32 = 1;
+/// The edge was walked in training, but shares its parameters.
+pub const BRILLM_EDGE_SEEN: u32 = 2;
+/// The edge was never walked in training.
+pub const BRILLM_EDGE_SHARED: u32 = 3;
+
+/// The piece is text that was held back, as the beginning of a stop text may be; it brings no new token, and its id
+/// is that of the last one.
+pub const BRILLM_PIECE_TEXT_ONLY: u32 = 1;
+
+/// How a model is opened.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_open_options {
+    /// sizeof(brillm_open_options).
+    pub struct_size: u64,
+    /// How much of a .bril file is verified: a BRILLM_VERIFY value.
+    pub verify: u64,
+}
+
+/// What a model is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_model_info {
+    /// sizeof(brillm_model_info), set by the caller.
+    pub struct_size: u64,
+    /// A BRILLM_KIND value.
+    pub kind: u64,
+    /// Tokens, V.
+    pub vocabulary: u64,
+    /// Width of the signal or of the hidden state, D.
+    pub width: u64,
+    /// Layers, L; 0 for a graph.
+    pub layers: u64,
+    /// Edges walked in training; 0 for a transformer.
+    pub edges: u64,
+    /// Edges with parameters of their own, E; 0 for a transformer.
+    pub own_edges: u64,
+    /// Tokens that a text may have, prompt included; 0 for no limit.
+    pub context: u64,
+}
+
+/// How tokens are chosen and when a generation ends. Zero is the default in every field;
+/// brillm_parameters_init writes the defaults out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_parameters {
+    /// sizeof(brillm_parameters).
+    pub struct_size: u64,
+    /// Seed of the draws: the same seed gives the same text, on any thread.
+    pub seed: u64,
+    /// At most so many new tokens; 0 for 128, BRILLM_UNLIMITED for no limit.
+    pub tokens: u64,
+    /// Divides the scores before the softmax; 0 always takes the likeliest token.
+    pub temperature: f64,
+    /// Only the likeliest k tokens; 0 for all.
+    pub top_k: u64,
+    /// Only the likeliest tokens that together reach this probability; 0 or 1 for all.
+    pub top_p: f64,
+    /// Only tokens at least this fraction as likely as the likeliest; 0 for all.
+    pub min_p: f64,
+    /// How many times less likely a recent token becomes; 0 or 1 for no penalty.
+    pub repetition_penalty: f64,
+    /// How many of the last tokens are recent; 0 for 64.
+    pub penalty_window: u64,
+    /// Other than 0: goes on after the model's end token.
+    pub ignore_end: u64,
+    /// Texts, each ended by a zero byte, at which a generation ends; the text before one is given out.
+    pub stops: *const *const c_char,
+    /// How many.
+    pub stop_count: u64,
+    /// Tokens that are never chosen.
+    pub banned: *const u32,
+    /// How many.
+    pub banned_count: u64,
+}
+
+/// One new token with the text it completes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_piece {
+    /// sizeof(brillm_piece); the caller's in brillm_session_next, the library's in a callback.
+    pub struct_size: u64,
+    /// New tokens before this one.
+    pub index: u64,
+    /// Text that is complete now, in UTF-8 and ended by a zero byte; empty while a character is still on its way.
+    /// Borrowed until the callback returns, or until the next call on the session.
+    pub text: *const c_char,
+    /// Bytes of the text, without the zero.
+    pub length: u64,
+    /// The token.
+    pub id: u32,
+    /// BRILLM_PIECE bits.
+    pub flags: u32,
+}
+
+/// Called with each piece of a generation; `user` is what the caller of brillm_session_generate gave.
+///
+/// Answers BRILLM_GO_ON or BRILLM_STOP. Nothing may be thrown through it. On the session it was called for, only
+/// brillm_session_cancel, brillm_session_retain and brillm_session_release may be called; other calls answer
+/// BRILLM_ERROR_BUSY.
+pub type brillm_on_piece =
+    Option<unsafe extern "C" fn(user: *mut c_void, piece: *const brillm_piece) -> i32>;
+
+/// How a generation went.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_outcome {
+    /// sizeof(brillm_outcome), set by the caller.
+    pub struct_size: u64,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// New tokens.
+    pub tokens: u64,
+    /// Why it ended: a BRILLM_FINISH value.
+    pub finish: u64,
+}
+
+/// A token as the next one. Frozen: it never grows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_candidate {
+    /// The token.
+    pub id: u32,
+    /// The edge that leads to it: a BRILLM_EDGE value.
+    pub edge: u32,
+    /// How often the edge was walked in training; 0 for a transformer.
+    pub count: u64,
+    /// Energy with which the signal reaches it; a transformer's score.
+    pub energy: f64,
+    /// The score, whose softmax over all tokens is the probability.
+    pub score: f64,
+    /// Probability among all tokens, before temperature, penalties and truncation.
+    pub probability: f64,
+}
+
+/// How likely a text is to a model.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_score {
+    /// sizeof(brillm_score), set by the caller.
+    pub struct_size: u64,
+    /// Tokens predicted: all but the first, which nothing precedes.
+    pub tokens: u64,
+    /// Bytes of text in these tokens.
+    pub bytes: u64,
+    /// Sum of -ln p over them.
+    pub nats: f64,
+    /// exp(nats / tokens).
+    pub perplexity: f64,
+    /// nats / (bytes ln 2); 0 where the tokens have no bytes.
+    pub bits_per_byte: f64,
+}

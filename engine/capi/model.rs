@@ -1,0 +1,384 @@
+//! A model: opened once, shared by any number of threads and sessions, freed with its last reference.
+
+use std::ffi::{CString, c_char, c_void};
+use std::path::Path;
+use std::ptr;
+use std::sync::Arc;
+
+use brillm::kernel::bytes::Bytes;
+use brillm::model::{Model, Verify};
+use brillm::run::Engine;
+use serde_json::json;
+
+use crate::border::{self, Sized64, cross, pass};
+use crate::error::{Fault, brillm_error, c_text};
+use crate::layout::*;
+
+/// An opened model, of either kind. It never changes, so all threads may use it at once.
+pub struct brillm_model {
+    engine: Engine,
+    name: CString,
+    metadata: CString,
+    info: brillm_model_info,
+}
+
+// SAFETY: repr(C), begins with its size, whole numbers without padding.
+unsafe impl Sized64 for brillm_open_options {
+    const NAME: &'static str = "brillm_open_options";
+    const FIRST: u64 = 16;
+    fn defaults() -> Self {
+        Self {
+            struct_size: size_of::<Self>() as u64,
+            verify: BRILLM_VERIFY_LAZY,
+        }
+    }
+}
+
+// SAFETY: repr(C), begins with its size, whole numbers without padding.
+unsafe impl Sized64 for brillm_model_info {
+    const NAME: &'static str = "brillm_model_info";
+    const FIRST: u64 = 64;
+    fn defaults() -> Self {
+        Self {
+            struct_size: size_of::<Self>() as u64,
+            kind: 0,
+            vocabulary: 0,
+            width: 0,
+            layers: 0,
+            edges: 0,
+            own_edges: 0,
+            context: 0,
+        }
+    }
+}
+
+impl brillm_model {
+    fn new(engine: Engine) -> Arc<Self> {
+        let mut info = brillm_model_info {
+            vocabulary: engine.vocabulary() as u64,
+            ..brillm_model_info::defaults()
+        };
+        let metadata = match &engine {
+            Engine::Graph(model) => {
+                let (profile, graph) = (model.mechanism().profile(), model.mechanism().graph());
+                info.kind = BRILLM_KIND_GRAPH;
+                info.width = profile.width as u64;
+                info.edges = graph.edges() as u64;
+                info.own_edges = graph.own_edges() as u64;
+                if profile.position_limit {
+                    // A path of n hops has n + 1 tokens.
+                    info.context = profile.positions as u64 + 1;
+                }
+                json!(model.metadata())
+            }
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => {
+                let shape = model.configuration();
+                info.kind = BRILLM_KIND_TRANSFORMER;
+                info.width = shape.width as u64;
+                info.layers = shape.layers as u64;
+                info.context = shape.hard_context().unwrap_or(0) as u64;
+                json!({
+                    "name": model.name(),
+                    "configuration": shape.json,
+                    "record": model.record(),
+                })
+            }
+        };
+        Arc::new(Self {
+            name: c_text(engine.name()),
+            metadata: c_text(&metadata.to_string()),
+            info,
+            engine,
+        })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Whether a token ends a text.
+    pub(crate) fn ends(&self, id: u32) -> bool {
+        match &self.engine {
+            Engine::Graph(model) => model.tokenizer().vocabulary().stop() == Some(id),
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => model.ends().contains(&id),
+        }
+    }
+
+    /// Whether all of these are tokens of the model.
+    pub(crate) fn check(&self, ids: &[u32]) -> Result<(), Fault> {
+        match ids
+            .iter()
+            .find(|&&id| u64::from(id) >= self.info.vocabulary)
+        {
+            None => Ok(()),
+            Some(id) => Err(Fault::new(
+                BRILLM_ERROR_INPUT,
+                format!(
+                    "token {id} is outside the vocabulary of {}",
+                    self.info.vocabulary
+                ),
+            )),
+        }
+    }
+}
+
+/// The caller's model.
+///
+/// # Safety
+/// `model` is NULL or a model with a reference left.
+unsafe fn of<'a>(model: *const brillm_model) -> Result<&'a brillm_model, Fault> {
+    // SAFETY: NULL or alive, as the caller promises.
+    unsafe { model.as_ref() }.ok_or_else(|| Fault::null("model"))
+}
+
+/// Another reference to the caller's model.
+///
+/// # Safety
+/// `model` is NULL or a model with a reference left.
+pub(crate) unsafe fn share(model: *const brillm_model) -> Result<Arc<brillm_model>, Fault> {
+    if model.is_null() {
+        return Err(Fault::null("model"));
+    }
+    // SAFETY: it came from `Arc::into_raw`, and a reference is left: a new one is counted before it is taken.
+    Ok(unsafe {
+        Arc::increment_strong_count(model);
+        Arc::from_raw(model)
+    })
+}
+
+/// Opens what lies at `path` (UTF-8, ended by a zero): a .bril file is a graph, a folder with a config.json a
+/// transformer. The file is mapped and shared by all sessions. `options` may be NULL. The model has one reference.
+///
+/// # Safety
+/// `path` is NULL or ends with a zero; `options` is NULL or has its struct_size; `out` and `error` are NULL or may be
+/// written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_open(
+    path: *const c_char,
+    options: *const brillm_open_options,
+    out: *mut *mut brillm_model,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        cross(error, || {
+            begin(out)?;
+            let path = Path::new(border::text(path, BRILLM_TERMINATED, "path")?);
+            let verify = match border::read(options)?.verify {
+                BRILLM_VERIFY_LAZY => Verify::Lazy,
+                BRILLM_VERIFY_TOUCHED => Verify::Touched,
+                BRILLM_VERIFY_WHOLE => Verify::Whole,
+                other => {
+                    return Err(Fault::new(
+                        BRILLM_ERROR_INPUT,
+                        format!("verify is {other}, no BRILLM_VERIFY value"),
+                    ));
+                }
+            };
+            end(out, Engine::open(path, verify)?)
+        })
+    }
+}
+
+/// Opens a .bril file that lies in memory, for example as a part of the program; the bytes are copied.
+///
+/// # Safety
+/// `bytes` is NULL or points at `size` bytes; `out` and `error` are NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_open_bytes(
+    bytes: *const c_void,
+    size: usize,
+    out: *mut *mut brillm_model,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        cross(error, || {
+            begin(out)?;
+            let bytes = border::slice(bytes.cast::<u8>(), size, "bytes")?;
+            let model = Model::from_bytes(Bytes::copy_of(bytes))?;
+            end(out, Engine::Graph(model))
+        })
+    }
+}
+
+/// Nothing is at `out` until something is.
+///
+/// # Safety
+/// `out` is NULL or may be written to.
+unsafe fn begin(out: *mut *mut brillm_model) -> Result<(), Fault> {
+    if out.is_null() {
+        return Err(Fault::null("out"));
+    }
+    // SAFETY: not NULL.
+    unsafe { out.write(ptr::null_mut()) };
+    Ok(())
+}
+
+/// # Safety
+/// `out` may be written to.
+unsafe fn end(out: *mut *mut brillm_model, engine: Engine) -> Result<brillm_status, Fault> {
+    let model = Arc::into_raw(brillm_model::new(engine));
+    // SAFETY: as the caller promises.
+    unsafe { out.write(model.cast_mut()) };
+    Ok(BRILLM_OK)
+}
+
+/// Adds a reference and returns the model; each needs one brillm_model_release. NULL stays NULL.
+///
+/// # Safety
+/// `model` is NULL or a model with a reference left.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_retain(model: *mut brillm_model) -> *mut brillm_model {
+    if !model.is_null() {
+        // SAFETY: it came from `Arc::into_raw`, and a reference is left.
+        unsafe { Arc::increment_strong_count(model.cast_const()) };
+    }
+    model
+}
+
+/// Takes a reference away; the last one frees the model. Sessions hold references of their own. NULL is nothing.
+///
+/// # Safety
+/// `model` is NULL or a model, and the caller gives up one reference to it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_release(model: *mut brillm_model) {
+    if !model.is_null() {
+        // SAFETY: it came from `Arc::into_raw`, and the caller's reference ends here.
+        pass((), || unsafe {
+            Arc::decrement_strong_count(model.cast_const())
+        });
+    }
+}
+
+/// What the model is.
+///
+/// # Safety
+/// `model` is NULL or a model with a reference left; `info` is NULL or has its struct_size; `error` is NULL or may be
+/// written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_describe(
+    model: *const brillm_model,
+    info: *mut brillm_model_info,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        cross(error, || {
+            let model = of(model)?;
+            if info.is_null() {
+                return Err(Fault::null("info"));
+            }
+            border::write(info, &model.info)?;
+            Ok(BRILLM_OK)
+        })
+    }
+}
+
+/// The model's name, in UTF-8; the empty text for NULL. Lives as long as the model.
+///
+/// # Safety
+/// `model` is NULL or a model with a reference left.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_name(model: *const brillm_model) -> *const c_char {
+    // SAFETY: NULL or alive, as the caller promises.
+    unsafe { model.as_ref() }.map_or(c"".as_ptr(), |model| model.name.as_ptr())
+}
+
+/// What the model says about itself, as a JSON object: licence, profile, how it was trained. `"{}"` for NULL. Lives as
+/// long as the model.
+///
+/// # Safety
+/// `model` is NULL or a model with a reference left.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_metadata(model: *const brillm_model) -> *const c_char {
+    // SAFETY: NULL or alive, as the caller promises.
+    unsafe { model.as_ref() }.map_or(c"{}".as_ptr(), |model| model.metadata.as_ptr())
+}
+
+/// Text to tokens, with the marks that a transformer expects before a text.
+///
+/// `count` gets the number of tokens. With `ids` NULL and `capacity` 0 only that is asked for; a smaller capacity is
+/// BRILLM_ERROR_BUFFER, and nothing is written to `ids`.
+///
+/// # Safety
+/// `model` is NULL or a model with a reference left; `text` has `length` bytes, or a zero where that is
+/// BRILLM_TERMINATED; `ids` is NULL or has room for `capacity`; `count` and `error` are NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_tokenize(
+    model: *const brillm_model,
+    text: *const c_char,
+    length: usize,
+    ids: *mut u32,
+    capacity: usize,
+    count: *mut usize,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        cross(error, || {
+            let found = of(model)?
+                .engine
+                .encode(border::text(text, length, "text")?)?;
+            border::give(&found, ids, capacity, count, found.len())
+        })
+    }
+}
+
+/// Tokens to text. A token may be a part of a character, so the bytes need not be whole UTF-8.
+///
+/// `length` gets the number of bytes; the buffer needs one more, for a zero behind them. With `buffer` NULL and
+/// `capacity` 0 only that is asked for; a smaller capacity is BRILLM_ERROR_BUFFER, and nothing is written.
+///
+/// # Safety
+/// `model` is NULL or a model with a reference left; `ids` is NULL or has `count` tokens; `buffer` is NULL or has room
+/// for `capacity`; `length` and `error` are NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_detokenize(
+    model: *const brillm_model,
+    ids: *const u32,
+    count: usize,
+    buffer: *mut c_char,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        cross(error, || {
+            let model = of(model)?;
+            let ids = border::slice(ids, count, "ids")?;
+            model.check(ids)?;
+            let bytes = model.engine.tokenizer().decode_bytes(ids);
+            border::give_text(&bytes, buffer, capacity, length)
+        })
+    }
+}
+
+/// A token made readable: spaces and control characters visible, bytes that are no text as `<0xE4>`.
+///
+/// `length`, `buffer` and `capacity` as in brillm_model_detokenize.
+///
+/// # Safety
+/// As brillm_model_detokenize.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_display(
+    model: *const brillm_model,
+    id: u32,
+    buffer: *mut c_char,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        cross(error, || {
+            let model = of(model)?;
+            model.check(&[id])?;
+            let shown = model.engine.tokenizer().vocabulary().display(id);
+            border::give_text(shown.as_bytes(), buffer, capacity, length)
+        })
+    }
+}

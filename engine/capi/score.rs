@@ -1,0 +1,141 @@
+//! How likely a text is to a model: ln p of every token, and their sum as perplexity.
+
+use std::ffi::c_char;
+use std::sync::atomic::Ordering;
+
+use crate::border::{self, Sized64};
+use crate::error::{Fault, brillm_error};
+use crate::layout::*;
+use crate::session::{brillm_session, on};
+use crate::settings::Settings;
+use crate::walking::{Walking, cancelled};
+
+// SAFETY: repr(C), begins with its size, numbers without padding.
+unsafe impl Sized64 for brillm_score {
+    const NAME: &'static str = "brillm_score";
+    const FIRST: u64 = 48;
+    fn defaults() -> Self {
+        Self {
+            struct_size: size_of::<Self>() as u64,
+            tokens: 0,
+            bytes: 0,
+            nats: 0.0,
+            perplexity: 0.0,
+            bits_per_byte: 0.0,
+        }
+    }
+}
+
+/// ln p of every token after those before it; the first, which nothing precedes, is 0.
+fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_score), Fault> {
+    if ids.len() < 2 {
+        return Err(Fault::new(
+            BRILLM_ERROR_INPUT,
+            format!(
+                "{} tokens leave nothing to predict (give at least two)",
+                ids.len()
+            ),
+        ));
+    }
+    session.model.check(ids)?;
+    session.cancel.store(false, Ordering::Relaxed);
+    let model = &session.model;
+    // SAFETY: NULL stands for the defaults.
+    let settings = unsafe { Settings::read(model, std::ptr::null()) }?;
+    let mut walking = Walking::begin(model, &settings, ids[..1].to_vec(), &session.cancel)?;
+    let mut logarithms = vec![0.0];
+    for &id in &ids[1..] {
+        if session.cancel.load(Ordering::Relaxed) {
+            return Err(cancelled("the scoring"));
+        }
+        let nats = walking.resistance(id)?;
+        if !nats.is_finite() {
+            return Err(Fault::new(
+                BRILLM_ERROR_NUMERIC,
+                format!(
+                    "token {}: the probability is not a number above 0",
+                    logarithms.len()
+                ),
+            ));
+        }
+        logarithms.push(-nats);
+        // What follows the last token is asked by nobody.
+        if logarithms.len() < ids.len() {
+            walking.feed(&[id], &session.cancel)?;
+        }
+    }
+    let vocabulary = model.engine().tokenizer().vocabulary();
+    let tokens = (ids.len() - 1) as u64;
+    let bytes: usize = ids[1..].iter().map(|&id| vocabulary.bytes(id).len()).sum();
+    let nats = -logarithms.iter().sum::<f64>();
+    let sum = brillm_score {
+        tokens,
+        bytes: bytes as u64,
+        nats,
+        perplexity: (nats / tokens as f64).exp(),
+        bits_per_byte: match bytes {
+            0 => 0.0,
+            _ => nats / (bytes as f64 * std::f64::consts::LN_2),
+        },
+        ..brillm_score::defaults()
+    };
+    Ok((logarithms, sum))
+}
+
+/// How likely a sequence of tokens is to the model: what `brillm eval --stream` says of it. The session's own text
+/// stays where it is.
+///
+/// `logarithms`, where not NULL, gets ln p of each of the `count` tokens after those before it; the first is 0.
+///
+/// # Safety
+/// `session` is NULL or a session with a reference left; `ids` has `count` tokens; `logarithms` is NULL or has room for
+/// `count`; `sum` is NULL or has its struct_size; `error` is NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_session_score(
+    session: *mut brillm_session,
+    ids: *const u32,
+    count: usize,
+    logarithms: *mut f64,
+    sum: *mut brillm_score,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(session, error, |session, _| {
+            let ids = border::slice(ids, count, "ids")?;
+            border::write(sum, &brillm_score::defaults())?;
+            let (found, total) = score(session, ids)?;
+            border::write(sum, &total)?;
+            if !logarithms.is_null() {
+                let none = std::ptr::null_mut();
+                border::give(&found, logarithms, count, none, count)?;
+            }
+            Ok(BRILLM_OK)
+        })
+    }
+}
+
+/// How likely a text is to the model, as brillm_model_tokenize splits it.
+///
+/// # Safety
+/// `session` is NULL or a session with a reference left; `text` has `length` bytes, or a zero where that is
+/// BRILLM_TERMINATED; `sum` is NULL or has its struct_size; `error` is NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_session_score_text(
+    session: *mut brillm_session,
+    text: *const c_char,
+    length: usize,
+    sum: *mut brillm_score,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(session, error, |session, _| {
+            let text = border::text(text, length, "text")?;
+            border::write(sum, &brillm_score::defaults())?;
+            let ids = session.model.engine().encode(text)?;
+            border::write(sum, &score(session, &ids)?.1)?;
+            Ok(BRILLM_OK)
+        })
+    }
+}

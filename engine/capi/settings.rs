@@ -1,0 +1,147 @@
+//! A session's settings: the caller's parameters, read, checked and kept.
+
+use std::ptr;
+
+use brillm::Request;
+use brillm::path::Sampling;
+
+use crate::border::{self, Sized64, fill, pass};
+use crate::error::Fault;
+use crate::layout::*;
+use crate::model::brillm_model;
+
+/// New tokens where the caller names no number.
+const TOKENS: u64 = 128;
+/// Recent tokens where the caller names no number.
+const WINDOW: u64 = 64;
+
+// SAFETY: repr(C), begins with its size, numbers and pointers without padding.
+unsafe impl Sized64 for brillm_parameters {
+    const NAME: &'static str = "brillm_parameters";
+    const FIRST: u64 = 112;
+    fn defaults() -> Self {
+        Self {
+            struct_size: size_of::<Self>() as u64,
+            seed: 0,
+            tokens: TOKENS,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            penalty_window: WINDOW,
+            ignore_end: 0,
+            stops: ptr::null(),
+            stop_count: 0,
+            banned: ptr::null(),
+            banned_count: 0,
+        }
+    }
+}
+
+/// Writes the defaults into the caller's parameters: greedy, 128 tokens, no truncation, no penalty.
+///
+/// `struct_size` is the caller's sizeof(brillm_parameters). Answers BRILLM_ERROR_NULL or, for a size that no version
+/// has, BRILLM_ERROR_INPUT.
+///
+/// # Safety
+/// `parameters` is NULL or has room for `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_parameters_init(
+    parameters: *mut brillm_parameters,
+    struct_size: usize,
+) -> brillm_status {
+    pass(BRILLM_ERROR_PANIC, || {
+        if parameters.is_null() {
+            return BRILLM_ERROR_NULL;
+        }
+        if !border::believed::<brillm_parameters>(struct_size as u64) {
+            return BRILLM_ERROR_INPUT;
+        }
+        // SAFETY: the caller promises room for the size, which is at least that of the first version.
+        unsafe { fill(parameters, struct_size, &brillm_parameters::defaults()) };
+        BRILLM_OK
+    })
+}
+
+/// Parameters in Rust's terms.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) sampling: Sampling,
+    pub(crate) ignore_end: bool,
+    tokens: usize,
+    stops: Vec<String>,
+}
+
+/// A whole number as wide as memory; larger ones mean as much.
+fn whole(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// The caller's number, or the default where it is 0.
+fn or(number: u64, default: u64) -> usize {
+    whole(if number == 0 { default } else { number })
+}
+
+/// The caller's number, or 1, which changes nothing, where it is 0.
+fn or_one(number: f64) -> f32 {
+    if number == 0.0 { 1.0 } else { number as f32 }
+}
+
+impl Settings {
+    /// Reads and checks the caller's parameters; NULL for the defaults.
+    ///
+    /// # Safety
+    /// `parameters` is NULL, or has its struct_size, and its arrays have as many values as it says.
+    pub(crate) unsafe fn read(
+        model: &brillm_model,
+        parameters: *const brillm_parameters,
+    ) -> Result<Self, Fault> {
+        // SAFETY: as the caller promises.
+        let given = unsafe { border::read(parameters) }?;
+        // SAFETY: as above.
+        let banned = unsafe { border::slice(given.banned, whole(given.banned_count), "banned") }?;
+        // SAFETY: as above.
+        let places = unsafe { border::slice(given.stops, whole(given.stop_count), "stops") }?;
+        let mut stops = Vec::with_capacity(places.len());
+        for (index, &place) in places.iter().enumerate() {
+            let name = format!("stops[{index}]");
+            // SAFETY: the caller promises texts that end with a zero.
+            let stop = unsafe { border::text(place, BRILLM_TERMINATED, &name) }?;
+            if stop.is_empty() {
+                return Err(Fault::new(BRILLM_ERROR_INPUT, format!("{name} is empty")));
+            }
+            stops.push(stop.to_string());
+        }
+        model.check(banned)?;
+        let sampling = Sampling::default()
+            .temperature(given.temperature as f32)
+            .top_k(whole(given.top_k))
+            .top_p(or_one(given.top_p))
+            .min_p(given.min_p as f32)
+            .repetition_penalty(
+                or_one(given.repetition_penalty),
+                or(given.penalty_window, WINDOW),
+            )
+            .ban(banned.iter().copied())
+            .seed(given.seed);
+        sampling.check()?;
+        Ok(Self {
+            sampling,
+            ignore_end: given.ignore_end != 0,
+            tokens: or(given.tokens, TOKENS),
+            stops,
+        })
+    }
+
+    /// A request for what follows `ids`.
+    pub(crate) fn request(&self, ids: Vec<u32>) -> Request {
+        let request = Request::ids(ids)
+            .sampling(self.sampling.clone())
+            .tokens(self.tokens)
+            .ignore_end(self.ignore_end);
+        self.stops
+            .iter()
+            .fold(request, |request, stop| request.stop(stop))
+    }
+}

@@ -1,0 +1,194 @@
+//! Looking at a step, and steering it: candidates, resistance, given tokens, injected energy, saved states.
+
+use std::ffi::c_void;
+
+use brillm::Request;
+use brillm::path::SessionState;
+use brillm::run::Engine;
+
+use crate::border;
+use crate::error::{Fault, brillm_error};
+use crate::layout::*;
+use crate::session::{brillm_session, on};
+use crate::walking::Walking;
+
+/// The candidates of the next step, the likeliest first, with energies and probabilities: what a trace of a path is
+/// made of. Nothing is chosen; looking twice shows the same.
+///
+/// `total` gets the number of candidates there are; the likeliest `capacity` of them are written.
+///
+/// # Safety
+/// `session` is NULL or a session with a reference left; `candidates` is NULL or has room for `capacity`; `total` and
+/// `error` are NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_session_candidates(
+    session: *mut brillm_session,
+    candidates: *mut brillm_candidate,
+    capacity: usize,
+    total: *mut usize,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(session, error, |_, inner| {
+            let found = inner.walking()?.candidates()?;
+            if !total.is_null() {
+                total.write(found.len());
+            }
+            let shown = &found[..capacity.min(found.len())];
+            if capacity == 0 {
+                return Ok(BRILLM_OK);
+            }
+            border::give(
+                shown,
+                candidates,
+                capacity,
+                std::ptr::null_mut(),
+                shown.len(),
+            )
+        })
+    }
+}
+
+/// Resistance -ln p of a token as the next one, over all tokens.
+///
+/// # Safety
+/// `session` is NULL or a session with a reference left; `nats` and `error` are NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_session_resistance(
+    session: *mut brillm_session,
+    id: u32,
+    nats: *mut f64,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(session, error, |session, inner| {
+            session.model.check(&[id])?;
+            if nats.is_null() {
+                return Err(Fault::null("nats"));
+            }
+            nats.write(inner.walking()?.resistance(id)?);
+            Ok(BRILLM_OK)
+        })
+    }
+}
+
+/// Goes to given tokens, as a prompt does; they are not given out and do not count as new ones.
+///
+/// # Safety
+/// `session` is NULL or a session with a reference left; `ids` has `count` tokens; `error` is NULL or may be written
+/// to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_session_feed(
+    session: *mut brillm_session,
+    ids: *const u32,
+    count: usize,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(session, error, |session, inner| {
+            let ids = border::slice(ids, count, "ids")?;
+            session.model.check(ids)?;
+            inner.walking()?.feed(ids, &session.cancel)?;
+            Ok(BRILLM_OK)
+        })
+    }
+}
+
+/// Adds energy at a token, for the next choice only.
+///
+/// # Safety
+/// `session` is NULL or a session with a reference left; `error` is NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_session_inject(
+    session: *mut brillm_session,
+    id: u32,
+    energy: f64,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(session, error, |session, inner| {
+            session.model.check(&[id])?;
+            inner.walking()?.walk().inject(id, energy as f32)?;
+            Ok(BRILLM_OK)
+        })
+    }
+}
+
+/// Saves where a graph's session is, as bytes that brillm_session_restore goes on from, in any process that has the
+/// model. They do not grow with the text.
+///
+/// `length` gets the number of bytes. With `buffer` NULL and `capacity` 0 only that is asked for; a smaller capacity is
+/// BRILLM_ERROR_BUFFER, and nothing is written.
+///
+/// # Safety
+/// `session` is NULL or a session with a reference left; `buffer` is NULL or has room for `capacity` bytes; `length` and
+/// `error` are NULL or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_session_save(
+    session: *mut brillm_session,
+    buffer: *mut c_void,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(session, error, |_, inner| {
+            let bytes = match inner.walking()? {
+                Walking::Graph(generation) => serde_json::to_vec(generation.session().state())
+                    .map_err(|error| Fault::new(BRILLM_ERROR_OTHER, error.to_string()))?,
+                #[cfg(feature = "transformer")]
+                Walking::Transformer(_) => {
+                    return Err(Fault::new(
+                        BRILLM_ERROR_UNSUPPORTED,
+                        "a transformer's session cannot be saved (keep its tokens and begin anew with them)",
+                    ));
+                }
+            };
+            border::give(&bytes, buffer.cast(), capacity, length, bytes.len())
+        })
+    }
+}
+
+/// Goes on from a saved session as if it had not stopped, with the session's own parameters.
+///
+/// # Safety
+/// `session` is NULL or a session with a reference left; `bytes` has `size` bytes; `error` is NULL or may be written
+/// to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_session_restore(
+    session: *mut brillm_session,
+    bytes: *const c_void,
+    size: usize,
+    error: *mut *mut brillm_error,
+) -> brillm_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        on(session, error, |session, inner| {
+            let bytes = border::slice(bytes.cast::<u8>(), size, "bytes")?;
+            let state: SessionState = serde_json::from_slice(bytes).map_err(|error| {
+                Fault::new(
+                    BRILLM_ERROR_FORMAT,
+                    format!("the bytes are no saved session: {error}"),
+                )
+            })?;
+            #[cfg_attr(
+                not(feature = "transformer"),
+                expect(irrefutable_let_patterns, reason = "there is one kind only")
+            )]
+            let Engine::Graph(model) = session.model.engine() else {
+                return Err(Fault::new(
+                    BRILLM_ERROR_UNSUPPORTED,
+                    "saved sessions belong to a graph",
+                ));
+            };
+            let begin = |request: Request| request.resume(state).start(model);
+            inner.resume(session, begin)?;
+            Ok(BRILLM_OK)
+        })
+    }
+}

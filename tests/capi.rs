@@ -1,0 +1,590 @@
+//! The engine from C and C++: its header, its layout, its examples run against both libraries, threads, misuse, leaks.
+//!
+//! After a change that is meant, `BRILLM_BLESS=1 cargo test --test capi` writes header and list anew; the change belongs
+//! into the table of changes in engine/capi/README.md.
+#![cfg(feature = "transformer")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{LazyLock, Mutex, OnceLock};
+
+use brillm::graph::GraphBuilder;
+use brillm::kernel::random::Random;
+use brillm::learn::learner::Learner;
+use brillm::model::{Metadata, Model, Verify};
+use brillm::path::Sampling;
+use brillm::run::Engine;
+use brillm::signal::{Mechanism, Profile};
+use brillm::text::Tokenizer;
+use brillm::transformer::Asked;
+use brillm::{Request, Result};
+
+#[allow(
+    dead_code,
+    non_camel_case_types,
+    reason = "the interface itself, whose layout is listed here"
+)]
+#[path = "../engine/capi/layout.rs"]
+mod layout;
+use layout::*;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+const HEAD: &str = "/* brillm.h - the brillm engine from C and C++.
+ *
+ * Generated from engine/capi; do not edit. Rules that hold for every function:
+ *
+ *   Errors   A function that can fail answers a brillm_status (negative: an error) and takes `error` last: NULL, or
+ *            where an error object goes, NULL when there is none. The caller frees it with brillm_error_free.
+ *            Nothing is kept per thread or per process; nothing aborts but memory that cannot be had.
+ *   Threads  A model never changes: any number of threads use it at once. A session serves one call at a time, on any
+ *            thread; a second call meanwhile answers BRILLM_ERROR_BUSY. brillm_session_cancel may be called at any
+ *            time. Whoever uses a model or a session holds a reference to it.
+ *   Memory   Results go into the caller's buffers, or are borrowed until a stated moment. What the library made, the
+ *            library frees: brillm_model_release, brillm_session_release, brillm_error_free.
+ *   Growth   Structs begin with struct_size, set by the caller to sizeof, and only grow at their ends; zero is the
+ *            default in every field, so `brillm_parameters p = {.struct_size = sizeof p};` will do. Programs work with
+ *            every library of the same BRILLM_ABI_MAJOR; a field that the library does not know and that is not zero
+ *            is BRILLM_ERROR_VERSION. brillm_candidate is frozen.
+ *   Text     UTF-8. Nothing unwinds or jumps across the border, in either direction.
+ *
+ * The names begin with brillm_, those of brillm_plugin.h with brl_: both headers may be included.
+ */";
+
+const AFTER: &str = "
+/* As a length: the text ends at its first zero byte. */
+#define BRILLM_TERMINATED SIZE_MAX";
+
+/// The header as cbindgen makes it.
+fn header() -> String {
+    let config = cbindgen::Config {
+        language: cbindgen::Language::C,
+        cpp_compat: true,
+        style: cbindgen::Style::Both,
+        header: Some(HEAD.into()),
+        after_includes: Some(AFTER.into()),
+        include_guard: Some("BRILLM_H".into()),
+        no_includes: true,
+        sys_includes: vec!["stddef.h".into(), "stdint.h".into()],
+        usize_is_size_t: true,
+        documentation_style: cbindgen::DocumentationStyle::C,
+        sort_by: cbindgen::SortKey::None,
+        line_length: 110,
+        ..Default::default()
+    };
+    let mut builder = cbindgen::Builder::new().with_config(config);
+    for file in [
+        "layout", "error", "model", "settings", "session", "generate", "step", "score", "lib",
+    ] {
+        builder = builder.with_src(root().join(format!("engine/capi/{file}.rs")));
+    }
+    let mut bytes = Vec::new();
+    builder.generate().unwrap().write(&mut bytes);
+    // Rust's heading of what a caller must keep to.
+    String::from_utf8(bytes)
+        .unwrap()
+        .replace(" # Safety\n", " Pointers:\n")
+}
+
+fn golden(path: &str, now: &str) {
+    let path = root().join(path);
+    if std::env::var_os("BRILLM_BLESS").is_some() {
+        std::fs::write(&path, now).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == now,
+        "{} is not what engine/capi says; BRILLM_BLESS=1 writes it anew, and engine/capi/README.md needs a line",
+        path.display()
+    );
+}
+
+#[test]
+fn the_header_is_the_generated_one() {
+    golden("engine/capi/brillm.h", &header());
+}
+
+/// Lists sizes and offsets as Rust sees them, and a program that lists them as C does.
+macro_rules! layouts {
+    ($($name:ident { $($field:ident),* })*) => {
+        fn layout() -> String {
+            let mut list = String::new();
+            $(
+                writeln!(list, "{} {}", stringify!($name), size_of::<$name>()).unwrap();
+                $(writeln!(list, "  {} {}", stringify!($field), std::mem::offset_of!($name, $field)).unwrap();)*
+            )*
+            list
+        }
+
+        fn program() -> String {
+            let mut text = String::from(
+                "#include <stdio.h>\n#include \"brillm.h\"\n#include \"brillm_plugin.h\"\nint main(void) {\n",
+            );
+            $(
+                let name = stringify!($name);
+                writeln!(text, "printf(\"{name} %lu\\n\", (unsigned long)sizeof({name}));").unwrap();
+                let last = [$(stringify!($field)),*].last().copied().unwrap_or("");
+                $(
+                    let field = stringify!($field);
+                    writeln!(text, "printf(\"  {field} %lu\\n\", (unsigned long)offsetof({name}, {field}));").unwrap();
+                )*
+                // No padding at the end: an appended field could hide in it.
+                writeln!(text, "if (sizeof({name}) != BRL_END({name}, {last})) {{ printf(\"{name} is padded\\n\"); }}").unwrap();
+            )*
+            text.push_str("return 0;\n}\n");
+            text
+        }
+
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+layouts! {
+    brillm_open_options { struct_size, verify }
+    brillm_model_info { struct_size, kind, vocabulary, width, layers, edges, own_edges, context }
+    brillm_parameters { struct_size, seed, tokens, temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, ignore_end, stops, stop_count, banned, banned_count }
+    brillm_piece { struct_size, index, text, length, id, flags }
+    brillm_outcome { struct_size, prompt_tokens, tokens, finish }
+    brillm_candidate { id, edge, count, energy, score, probability }
+    brillm_score { struct_size, tokens, bytes, nats, perplexity, bits_per_byte }
+}
+
+#[test]
+fn the_layout_is_the_golden_one() {
+    golden("tests/golden/capi.txt", &layout());
+}
+
+#[test]
+fn every_struct_of_the_header_is_listed() {
+    let header = header();
+    let mut found: Vec<&str> = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("typedef struct ")?.strip_suffix(" {"))
+        .collect();
+    found.sort_unstable();
+    let mut listed = NAMES.to_vec();
+    listed.sort_unstable();
+    assert_eq!(found, listed);
+}
+
+#[test]
+fn every_function_is_in_the_header() {
+    let header = header();
+    let mut functions = 0;
+    for file in std::fs::read_dir(root().join("engine/capi")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(path).unwrap();
+        for (_, rest) in source
+            .match_indices("extern \"C\" fn brillm_")
+            .map(|(at, found)| (at, &source[at + found.len()..]))
+        {
+            let name = format!("brillm_{}(", rest.split('(').next().unwrap());
+            assert!(header.contains(&name), "{name} is not in the header");
+            functions += 1;
+        }
+    }
+    assert!(functions > 25, "only {functions} functions were found");
+}
+
+/// Where the programs of this file are made.
+fn folder() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi");
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    });
+    &FOLDER
+}
+
+/// Compiles a C or C++ source, and links it with what `libraries` says.
+fn compile(source: &Path, out: &Path, libraries: &[&std::ffi::OsStr]) {
+    let (compiler, standard) = match source.extension().unwrap().to_str().unwrap() {
+        "c" => ("cc", "-std=c11"),
+        _ => ("c++", "-std=c++17"),
+    };
+    let output = Command::new(compiler)
+        .args([
+            standard,
+            "-Wall",
+            "-Wextra",
+            "-pedantic",
+            "-Werror",
+            "-g",
+            "-O1",
+            "-pthread",
+        ])
+        .arg("-I")
+        .arg(root().join("engine/capi"))
+        .arg("-I")
+        .arg(root().join("plugins"))
+        .arg("-o")
+        .arg(out)
+        .arg(source)
+        .args(libraries)
+        .output()
+        .unwrap_or_else(|error| panic!("{compiler}: {error}; tests/run --install installs it"));
+    assert!(
+        output.status.success(),
+        "{compiler} {standard} {}: {}",
+        source.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn c_and_cpp_see_the_same_layout() {
+    for name in ["layout.c", "layout.cpp"] {
+        let source = folder().join(name);
+        std::fs::write(&source, program()).unwrap();
+        let out = folder().join(name.replace('.', "_"));
+        compile(&source, &out, &[]);
+        let listed = Command::new(&out).output().unwrap();
+        assert_eq!(
+            String::from_utf8(listed.stdout).unwrap(),
+            layout(),
+            "{name}"
+        );
+    }
+}
+
+/// The shared and the static library, built together with the engine as these tests have it.
+fn libraries() -> &'static (PathBuf, PathBuf) {
+    static LIBRARIES: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    LIBRARIES.get_or_init(|| {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--lib", "-p", "brillm", "-p", "brillm-capi"]);
+        cargo.arg("--message-format=json-render-diagnostics");
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        let output = cargo.current_dir(root()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let mut made: Vec<PathBuf> = String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter(|message| message["target"]["name"] == "brillm_capi")
+            .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
+            .map(|name| PathBuf::from(name.as_str().unwrap()))
+            .collect();
+        made.sort();
+        let take = |endings: &[&str]| {
+            made.iter()
+                .find(|path| {
+                    endings
+                        .iter()
+                        .any(|ending| path.extension().is_some_and(|e| e == *ending))
+                })
+                .unwrap_or_else(|| panic!("no {endings:?} among {made:?}"))
+                .clone()
+        };
+        (take(&["so", "dylib", "dll"]), take(&["a", "lib"]))
+    })
+}
+
+#[test]
+fn the_program_of_the_readme_runs() {
+    let readme = std::fs::read_to_string(root().join("engine/capi/README.md")).unwrap();
+    let from = readme.find("```c\n").unwrap() + "```c\n".len();
+    let program = &readme[from..from + readme[from..].find("```").unwrap()];
+    let source = folder().join("readme.c");
+    std::fs::write(&source, program).unwrap();
+    let output = Command::new(built(source.to_str().unwrap(), true))
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let sampling = Sampling::default().temperature(0.8).top_p(0.95).seed(7);
+    let path = root().join("models/english.bril");
+    let (text, _) = expected(&path, "Once upon a time", 128, sampling).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
+}
+
+/// An example or a test program, linked with the shared or the static library; made once, as another test may run it.
+fn built(source: &str, shared: bool) -> PathBuf {
+    static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let (dynamic, archive) = libraries();
+    let source = root().join(source);
+    let stem = source.file_name().unwrap().to_str().unwrap();
+    let linked = if shared { "shared" } else { "static" };
+    let out = folder().join(format!("{}_{linked}", stem.replace('.', "_")));
+    let mut made = MADE.lock().unwrap();
+    if !made.insert(out.clone()) {
+        return out;
+    }
+    if shared {
+        // Found again where it was built.
+        let mut runpath = std::ffi::OsString::from("-Wl,-rpath,");
+        runpath.push(dynamic.parent().unwrap());
+        compile(
+            &source,
+            &out,
+            &[dynamic.as_os_str(), &runpath, "-lm".as_ref()],
+        );
+    } else {
+        let system = ["-lm", "-ldl", "-lgcc_s"].map(std::ffi::OsStr::new);
+        compile(
+            &source,
+            &out,
+            &[archive.as_os_str(), system[0], system[1], system[2]],
+        );
+    }
+    out
+}
+
+fn run(program: &Path, arguments: &[&std::ffi::OsStr]) -> Output {
+    Command::new(program).args(arguments).output().unwrap()
+}
+
+/// What a program says, which must end well and say nothing on standard error.
+fn said(program: &Path, arguments: &[&std::ffi::OsStr]) -> String {
+    let output = run(program, arguments);
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}: {}\n{}{}",
+        program.display(),
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A graph of twelve letters that has left its symmetric start, and the same with one byte changed beside it.
+fn model() -> &'static Path {
+    static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
+        let letters: Vec<String> = ('a'..='l').map(String::from).collect();
+        let mut random = Random::new(4);
+        let mut node = 0u32;
+        let walk = (0..400).map(|_| {
+            node = match random.uniform() < 0.7 {
+                true => (node * 5 + 1) % 12,
+                false => random.below(12) as u32,
+            };
+            node
+        });
+        let mut builder = GraphBuilder::new(letters.len());
+        builder.walk(walk.collect::<Vec<_>>()).unwrap();
+        let mut graph = builder.build().unwrap();
+        graph.set_own_minimum(2);
+        let profile = Profile::sifu(8);
+        let mut learner = Learner::new(&profile, &graph, 0.0, 3);
+        let mut random = Random::new(8);
+        for parameter in learner.parameters() {
+            for value in &mut parameter.value {
+                *value += 0.2 * random.normal() as f32;
+            }
+        }
+        let weights = learner.weights(&profile, &graph).unwrap();
+        let metadata = Metadata {
+            name: "small".into(),
+            licence: "none".into(),
+            profile: profile.clone(),
+            own_minimum: 2,
+            charges: None,
+            training: serde_json::Value::Null,
+        };
+        let mechanism = Mechanism::new(profile, graph, weights).unwrap();
+        let tokenizer = Tokenizer::characters(letters).unwrap();
+        let path = folder().join("small.bril");
+        Model::new(metadata, tokenizer, mechanism)
+            .unwrap()
+            .save(&path)
+            .unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(folder().join("damaged.bril"), bytes).unwrap();
+        path
+    });
+    &MODEL
+}
+
+/// The text that the engine itself gives.
+fn expected(
+    path: &Path,
+    prompt: &str,
+    tokens: usize,
+    sampling: Sampling,
+) -> Result<(String, Vec<u32>)> {
+    let engine = Engine::open(path, Verify::Lazy)?;
+    let request = Request::ids(engine.encode(prompt)?)
+        .tokens(tokens)
+        .sampling(sampling);
+    match engine {
+        Engine::Graph(model) => request.start(&model)?.collect_text(),
+        Engine::Transformer(model) => request
+            .start_transformer(&model, &Asked::default())?
+            .collect_text(),
+    }
+}
+
+#[test]
+fn the_c_example_says_what_the_engine_says() {
+    let folder = root().join("models/stories260K");
+    for shared in [true, false] {
+        let program = built("engine/capi/examples/generate.c", shared);
+        for (path, prompt) in [(model(), "abc"), (folder.as_path(), "Once upon a time")] {
+            let (text, ids) = expected(path, prompt, 24, Sampling::greedy()).unwrap();
+            let listed = said(&program, &[path.as_ref(), prompt.as_ref()]);
+            assert_eq!(
+                listed,
+                format!("{prompt}{text}\n{} tokens, finish 1\n", ids.len())
+            );
+
+            let sampling = Sampling::default().temperature(0.8).seed(7);
+            let (text, _) = expected(path, prompt, 24, sampling).unwrap();
+            let listed = said(
+                &program,
+                &[path.as_ref(), prompt.as_ref(), "0.8".as_ref(), "7".as_ref()],
+            );
+            assert!(listed.starts_with(&format!("{prompt}{text}\n")), "{listed}");
+        }
+        let output = run(&program, &["absent.bril".as_ref(), "abc".as_ref()]);
+        assert_eq!(output.status.code(), Some(1));
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            complaint.contains("absent.bril") && complaint.contains("check the path"),
+            "{complaint}"
+        );
+    }
+}
+
+#[test]
+fn the_cpp_example_streams_stops_and_is_cancelled() {
+    for shared in [true, false] {
+        let program = built("engine/capi/examples/stream.cpp", shared);
+        let sampling = Sampling::default().temperature(1.0).seed(7);
+        let (text, _) = expected(model(), "abc", 6, sampling).unwrap();
+        let listed = said(&program, &[model().as_ref(), "abc".as_ref()]);
+        assert_eq!(
+            listed,
+            format!("abc{text}\n6 tokens, finish 6\ncancelled\n")
+        );
+    }
+}
+
+#[test]
+fn the_steps_of_a_path_have_the_engines_energies() {
+    let program = built("engine/capi/examples/steps.c", true);
+    let opened = Model::open(model(), Verify::Lazy).unwrap();
+    let ids = opened.tokenizer().encode("abc").unwrap();
+    let mut generation = Request::ids(ids.clone()).start(&opened).unwrap();
+    let (mut path, mut list) = (ids, String::new());
+    for step in 0..3 {
+        let (energies, scores) = generation.session().look().unwrap();
+        let (energies, mut probabilities) = (energies.to_vec(), scores.to_vec());
+        brillm::kernel::softmax::softmax(&mut probabilities);
+        writeln!(list, "step {step}, 12 candidates").unwrap();
+        let mut order: Vec<usize> = (0..12).collect();
+        order.sort_by(|&a, &b| {
+            probabilities[b]
+                .total_cmp(&probabilities[a])
+                .then(a.cmp(&b))
+        });
+        for &id in &order[..3] {
+            let name = opened.tokenizer().vocabulary().display(id as u32);
+            writeln!(
+                list,
+                "  {:.4}  energy {:.4}  {name}",
+                probabilities[id], energies[id]
+            )
+            .unwrap();
+        }
+        path.push(generation.next().unwrap().unwrap().id);
+    }
+    let nothing = brillm::hook::Hooks::default();
+    let score = brillm::run::evaluate_stream(opened.mechanism(), &path, 1, None, &nothing).unwrap();
+    writeln!(
+        list,
+        "{} tokens predicted, perplexity {:.4}",
+        score.tokens, score.perplexity
+    )
+    .unwrap();
+    assert_eq!(said(&program, &[model().as_ref(), "abc".as_ref()]), list);
+    // The same program on a transformer.
+    let folder = root().join("models/stories260K");
+    let listed = said(&program, &[folder.as_ref(), "Once upon a time".as_ref()]);
+    assert!(
+        listed.contains("step 2, 512 candidates") && listed.contains("perplexity"),
+        "{listed}"
+    );
+}
+
+#[test]
+fn ten_threads_on_one_model_say_what_one_says() {
+    let folder = root().join("models/stories260K");
+    for (path, prompt, shared) in [
+        (model(), "abc", true),
+        (model(), "abc", false),
+        (folder.as_path(), "Once", true),
+    ] {
+        let program = built("engine/capi/examples/threads.c", shared);
+        let mut list = String::new();
+        for seed in 0..10 {
+            let sampling = Sampling::default().temperature(1.0).seed(seed);
+            let (text, _) = expected(path, prompt, 12, sampling).unwrap();
+            writeln!(list, "{seed}:{text}").unwrap();
+        }
+        list.push_str("0 of 10 differ\n");
+        assert_eq!(said(&program, &[path.as_ref(), prompt.as_ref()]), list);
+    }
+}
+
+#[test]
+fn misuse_is_an_error_and_no_crash() {
+    for shared in [true, false] {
+        let program = built("tests/capi/border.c", shared);
+        assert_eq!(
+            said(&program, &[model().as_ref(), folder().as_ref()]),
+            "0 faults\n"
+        );
+    }
+}
+
+#[test]
+fn valgrind_finds_nothing() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        assert!(
+            std::env::var_os("BRILLM_REQUIRE_GPU").is_none(),
+            "valgrind is missing, and BRILLM_REQUIRE_GPU asks for everything: tests/run --install installs it"
+        );
+        // Past the harness, which keeps what passing tests print to itself.
+        let notice = "\nnot checked for leaks: valgrind is missing; to install it: apt-get install valgrind\n";
+        std::io::stderr().write_all(notice.as_bytes()).unwrap();
+        return;
+    }
+    for (source, arguments) in [
+        ("tests/capi/border.c", [model(), folder()]),
+        (
+            "engine/capi/examples/threads.c",
+            [model(), Path::new("abc")],
+        ),
+        (
+            "engine/capi/examples/stream.cpp",
+            [model(), Path::new("abc")],
+        ),
+    ] {
+        let output = Command::new("valgrind")
+            .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
+            .args(["--show-leak-kinds=all", "--errors-for-leak-kinds=all"])
+            .arg(built(source, true))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{source}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
