@@ -203,6 +203,7 @@ impl Learns for GraphLearner {
             licence: self.recipe.licence.clone(),
             profile: self.profile.clone(),
             own_minimum: self.graph.own_minimum(),
+            direction: self.recipe.data.direction,
             charges: None,
             training,
         };

@@ -12,6 +12,7 @@ pub mod charges;
 pub mod checkpoint;
 pub mod composed;
 pub mod data;
+mod data_recipe;
 #[cfg(feature = "gpu")]
 pub mod device;
 mod dropout;

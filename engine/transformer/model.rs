@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::Result;
-use crate::text::Tokenizer;
+use crate::text::{Reading, Tokenizer};
 use crate::transformer::dense::{Dense, Dropout};
 use crate::transformer::folder;
 use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
@@ -145,6 +145,11 @@ impl Transformer {
     /// How the model was made, where that is known.
     pub fn record(&self) -> &Value {
         &self.record
+    }
+
+    /// Which way it reads, as the record of its making says.
+    pub fn direction(&self) -> Reading {
+        serde_json::from_value(self.record["direction"].clone()).unwrap_or_default()
     }
 
     /// The shape.
