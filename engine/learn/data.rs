@@ -178,7 +178,11 @@ fn open(data: &Data, base: &Path, sources: &[String]) -> Result<Corpus> {
 
 fn make_tokenizer(recipe: &Recipe, base: &Path, note: &mut dyn FnMut(&str)) -> Result<Tokenizer> {
     let data = &recipe.data;
-    let tokenizer = match (&recipe.initial, &data.tokenizer) {
+    let model = recipe
+        .initial
+        .as_ref()
+        .or(recipe.graph.transpose_of.as_ref());
+    let tokenizer = match (model, &data.tokenizer) {
         (Some(model), None) => tokenizer_of(&base.join(model))?,
         _ => fresh_tokenizer(data, base, note)?,
     };

@@ -8,6 +8,7 @@ pub mod adamw;
 #[cfg(feature = "cli")]
 mod axis;
 pub mod batch;
+mod beginning;
 pub mod charges;
 pub mod checkpoint;
 pub mod composed;

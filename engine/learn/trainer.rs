@@ -109,7 +109,7 @@ impl Trainer {
             );
         }
         let make: Maker<'_> = &|recipe, data, sampler| {
-            Ok(Box::new(GraphLearner::new(recipe, data, sampler)?) as Box<dyn Learns>)
+            Ok(Box::new(GraphLearner::new(recipe, data, sampler, base)?) as Box<dyn Learns>)
         };
         Self::prepare_with(recipe, base, folder, resume, watcher, make)
     }
