@@ -10,7 +10,7 @@ use super::prompt::PromptArguments;
 use crate::hook::Hooks;
 use crate::model::Model;
 use crate::path::{BeamPath, SessionState, Walk, beam};
-use crate::run::{Engine, Generation, Request};
+use crate::run::{Engine, Generation, Reader, Request};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
@@ -19,6 +19,8 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
+    #[command(flatten)]
+    choosing: super::choose::Choosing,
     /// Ends at this text; may be given several times.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -70,8 +72,25 @@ fn parse_forced(text: &str) -> std::result::Result<(u32, usize), String> {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
+        super::catch_interrupt()?;
+        if let Some(text) = self.choosing.gap() {
+            return self.gap(text);
+        }
         let (engine, ids) = self.prompt.open()?;
         let hooks = super::plugins::hooks()?;
+        if !self.choosing.is_plain() {
+            let engine = engine.forward()?;
+            let request = |seed| {
+                let sampling = self.prompt.sampling(0.7).seed(seed);
+                Ok(self.request(&ids, &hooks)?.sampling(sampling))
+            };
+            return self
+                .choosing
+                .choose(&self.prompt, &engine, &ids, &hooks, &request);
+        }
+        if self.choosing.to_left || !engine.direction().reads_forward() {
+            return self.leftward(engine, &ids, &hooks);
+        }
         let name = self
             .prompt
             .model
@@ -84,8 +103,64 @@ impl Arguments {
         }
     }
 
+    /// Fills the gap of a text.
+    fn gap(&self, text: &str) -> Result<()> {
+        let engine = super::open_engine(self.prompt.model.as_deref())?;
+        #[cfg(feature = "transformer")]
+        if let Engine::Transformer(model) = &engine
+            && !model.configuration().causal()
+        {
+            let ids = model.encode(&text.replace("___", "[MASK]"))?;
+            return self.fill(model.name(), model, ids, &super::plugins::hooks()?);
+        }
+        let _ = text;
+        self.choosing.fill_gap(&self.prompt, engine)
+    }
+
+    /// Extends a text to the left. What is new comes before what was there, so it is said when it is done.
+    fn leftward(&self, engine: Engine, ids: &[u32], hooks: &Hooks) -> Result<()> {
+        let others = self.beam.is_some()
+            || self.load_session.is_some()
+            || self.save_session.is_some()
+            || self.charges.is_some()
+            || !self.stop.is_empty()
+            || hooks.order.is_some();
+        if others {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a text that grows to the left takes no beam, stop text, session, charges or order/1",
+            ));
+        }
+        let reader = Reader::new(engine, true)?;
+        let request = self.request(&reader.taken(ids), hooks)?;
+        let new = match reader.engine() {
+            Engine::Graph(model) => request.start(model)?.collect_text()?.1,
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => {
+                let asked = super::plugins::asked(model, hooks, self.prompt.seed)?;
+                let mut generation = request.start_transformer(model, &asked)?;
+                generation.collect_text()?.1
+            }
+        };
+        let new = reader.made(new);
+        let tokenizer = reader.engine().tokenizer();
+        if !self.prompt.json {
+            super::say(tokenizer.decode(&[&new, ids].concat()))?;
+            return super::plugins::say_reports(self.prompt.seed);
+        }
+        let mut report = json!({
+            "model": reader.engine().name(),
+            "direction": "backward",
+            "prompt_ids": ids,
+            "ids": new,
+            "text": tokenizer.decode(&new),
+            "seed": self.prompt.seed,
+        });
+        super::plugins::note(&mut report, self.prompt.seed)?;
+        super::say_json(&report)
+    }
+
     fn request(&self, ids: &[u32], hooks: &Hooks) -> Result<Request> {
-        super::catch_interrupt()?;
         let mut request: Request = self
             .prompt
             .request(ids.to_vec(), 0.7)
@@ -194,7 +269,7 @@ impl Arguments {
             model,
             ids,
             width,
-            self.prompt.tokens,
+            self.prompt.length(),
             &stops,
             &self.prompt.ban,
         )?;
@@ -213,7 +288,7 @@ impl Arguments {
         let begun = Instant::now();
         let sampling = self.prompt.sampling(0.0);
         let (text, filled) =
-            crate::run::fill_text(model, &ids, self.prompt.tokens, &sampling, hooks)?;
+            crate::run::fill_text(model, &ids, self.prompt.length(), &sampling, hooks)?;
         let new: Vec<u32> = filled.iter().map(|filled| filled.token).collect();
         let whole = model.tokenizer().decode(&text);
         if !self.prompt.json {
@@ -322,7 +397,7 @@ impl Arguments {
             ids,
             &self.prompt.start,
             &self.prompt.sampling(0.7),
-            self.prompt.tokens,
+            self.prompt.length(),
             end,
             hooks,
         )?;
@@ -350,7 +425,7 @@ impl Arguments {
             model.tokenizer().vocabulary().stop().into_iter().collect()
         };
         let (start, ban) = (&self.prompt.start, &self.prompt.ban);
-        let tokens = self.prompt.tokens;
+        let tokens = self.prompt.length();
         #[cfg(feature = "gpu")]
         let on_device = match self.prompt.backend.put(model, hooks)? {
             Some(device) => Some(crate::path::beam_on(

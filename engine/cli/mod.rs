@@ -7,6 +7,7 @@ mod baseline;
 mod bench;
 #[cfg(feature = "gpu")]
 mod bench_device;
+mod choose;
 #[cfg(feature = "transformer")]
 mod classify;
 mod compare;

@@ -72,7 +72,7 @@ impl Arguments {
         let (engine, ids) = self.prompt.open()?;
         let seed = self.prompt.seed;
         let request = TraceRequest::new(ids)
-            .tokens(self.prompt.tokens)
+            .tokens(self.prompt.length())
             .candidates(if self.all { usize::MAX } else { LISTED })
             .sampling(self.prompt.sampling(0.0))
             .start_signal(self.prompt.start.clone())

@@ -12,7 +12,10 @@ mod evaluation;
 #[cfg(feature = "transformer")]
 mod filling;
 mod fingerprint;
+mod gap;
 mod generation;
+mod ranking;
+mod reader;
 mod references;
 mod scoring;
 mod speed;
@@ -31,7 +34,10 @@ pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
 #[cfg(feature = "transformer")]
 pub use filling::fill_text;
 pub use fingerprint::{fingerprint, fingerprint_of_bytes};
+pub use gap::{GapFill, GapSearch, fill_gap, same_tokens};
 pub use generation::{Finish, Generation, Piece, Request};
+pub use ranking::{Ranked, rerank};
+pub use reader::Reader;
 pub use references::{Speaker, write_records};
 pub use scoring::{TokenScore, score_tokens};
 pub use speed::FlowSpeed;

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::Result;
-use crate::text::{Reading, Tokenizer};
+use crate::text::{LEFT_TO_RIGHT, Reading, Tokenizer};
 use crate::transformer::dense::{Dense, Dropout};
 use crate::transformer::folder;
 use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
@@ -175,12 +175,16 @@ impl Transformer {
         }
     }
 
-    /// Encodes a text, with the marks the tokenizer puts before it.
+    /// Encodes a text, with the marks the tokenizer puts before it, and the one that a model which reads both ways
+    /// wants before text from left to right.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.tokenizer.frame().0;
+        if self.direction() == Reading::Both {
+            ids.extend(self.tokenizer.vocabulary().id(LEFT_TO_RIGHT));
+        }
         ids.extend(self.tokenizer.encode(text)?);
         Ok(ids)
     }
