@@ -23,6 +23,7 @@ mod devices;
 mod eval;
 mod export;
 mod generate;
+mod grow;
 mod import;
 mod inspect;
 mod plot;
@@ -79,6 +80,7 @@ enum Command {
     Export(export::Arguments),
     Import(import::Arguments),
     Quantize(quantize::Arguments),
+    Grow(grow::Arguments),
     Plot(plot::Arguments),
     Bench(bench::Arguments),
     Corpus(corpus::Arguments),
@@ -125,6 +127,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Quantize(command) => command.run(),
+        Command::Grow(command) => command.run(),
         Command::Plot(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Corpus(command) => command.run(),

@@ -70,6 +70,7 @@ impl Arguments {
 
     fn trace(&self, printed: usize) -> Result<Trace> {
         let (engine, ids) = self.prompt.open()?;
+        let engine = engine.forward()?;
         let seed = self.prompt.seed;
         let request = TraceRequest::new(ids)
             .tokens(self.prompt.length())

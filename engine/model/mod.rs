@@ -8,6 +8,7 @@ mod container;
 pub mod import;
 
 #[allow(clippy::module_inception, reason = "the room's noun is a model")]
+mod growth;
 mod model;
 mod writer;
 
