@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::prompt::PromptArguments;
 use crate::hook::Hooks;
-use crate::run::{Engine, GapSearch, Reader, Request, fill_gap, rerank};
+use crate::run::{Engine, GapSearch, Grown, Reader, Request, fill_gap, rerank};
+use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
 /// Where the gap is.
@@ -74,7 +75,8 @@ impl Choosing {
         self.fill.as_deref()
     }
 
-    fn reader(&self) -> Result<Option<Reader>> {
+    /// The backward model, where one is named.
+    pub(super) fn reader(&self) -> Result<Option<Reader>> {
         self.backward
             .as_ref()
             .map(|path| Reader::new(super::open_engine(Some(path))?, true))
@@ -223,7 +225,7 @@ impl Choosing {
         &self,
         prompt: &str,
         samples: &[Vec<u32>],
-        tokenizer: &crate::text::Tokenizer,
+        tokenizer: &Tokenizer,
     ) -> Result<Option<Vec<f64>>> {
         let (text, place) = match (&self.judge, &self.scores) {
             (None, None) => return Ok(None),
@@ -269,7 +271,7 @@ impl Choosing {
     /// Adds a pair to the file of preferences.
     fn keep_pair(
         &self,
-        tokenizer: &crate::text::Tokenizer,
+        tokenizer: &Tokenizer,
         prompt: &[u32],
         best: &[u32],
         worst: &[u32],
@@ -320,4 +322,63 @@ fn ask(command: &str, lines: String) -> Result<String> {
         )
         .at(format!("--judge {command}"))),
     }
+}
+
+/// Draws what stands before a text, and says both.
+pub(super) fn leftward(
+    prompt: &PromptArguments,
+    reader: &Reader,
+    ids: &[u32],
+    request: Request,
+    hooks: &Hooks,
+) -> Result<()> {
+    let new = match reader.engine() {
+        Engine::Graph(model) => request.start(model)?.collect_text()?.1,
+        #[cfg(feature = "transformer")]
+        Engine::Transformer(model) => {
+            let asked = super::plugins::asked(model, hooks, prompt.seed)?;
+            let mut generation = request.start_transformer(model, &asked)?;
+            generation.collect_text()?.1
+        }
+    };
+    let new = reader.made(new);
+    let tokenizer = reader.engine().tokenizer();
+    if !prompt.json {
+        super::say(tokenizer.decode(&[&new, ids].concat()))?;
+        return super::plugins::say_reports(prompt.seed);
+    }
+    let mut report = json!({
+        "model": reader.engine().name(),
+        "direction": "backward",
+        "prompt_ids": ids,
+        "ids": new,
+        "text": tokenizer.decode(&new),
+        "seed": prompt.seed,
+    });
+    super::plugins::note(&mut report, prompt.seed)?;
+    super::say_json(&report)
+}
+
+/// Says a text that has grown both ways.
+pub(super) fn show_grown(
+    prompt: &PromptArguments,
+    tokenizer: &Tokenizer,
+    ids: &[u32],
+    grown: &Grown,
+) -> Result<()> {
+    let text = tokenizer.decode(&grown.ids);
+    if !prompt.json {
+        super::say(text)?;
+        return super::plugins::say_reports(prompt.seed);
+    }
+    let mut report = json!({
+        "prompt_ids": ids,
+        "ids": grown.ids,
+        "before": grown.before,
+        "placed": grown.placed,
+        "text": text,
+        "seed": prompt.seed,
+    });
+    super::plugins::note(&mut report, prompt.seed)?;
+    super::say_json(&report)
 }

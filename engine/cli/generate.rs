@@ -91,6 +91,11 @@ impl Arguments {
         if self.choosing.to_left || !engine.direction().reads_forward() {
             return self.leftward(engine, &ids, &hooks);
         }
+        if hooks.order.is_some()
+            && let Some(backward) = self.choosing.reader()?
+        {
+            return self.both_ways(engine, &backward, &ids, &hooks);
+        }
         let name = self
             .prompt
             .model
@@ -133,31 +138,7 @@ impl Arguments {
         }
         let reader = Reader::new(engine, true)?;
         let request = self.request(&reader.taken(ids), hooks)?;
-        let new = match reader.engine() {
-            Engine::Graph(model) => request.start(model)?.collect_text()?.1,
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                let asked = super::plugins::asked(model, hooks, self.prompt.seed)?;
-                let mut generation = request.start_transformer(model, &asked)?;
-                generation.collect_text()?.1
-            }
-        };
-        let new = reader.made(new);
-        let tokenizer = reader.engine().tokenizer();
-        if !self.prompt.json {
-            super::say(tokenizer.decode(&[&new, ids].concat()))?;
-            return super::plugins::say_reports(self.prompt.seed);
-        }
-        let mut report = json!({
-            "model": reader.engine().name(),
-            "direction": "backward",
-            "prompt_ids": ids,
-            "ids": new,
-            "text": tokenizer.decode(&new),
-            "seed": self.prompt.seed,
-        });
-        super::plugins::note(&mut report, self.prompt.seed)?;
-        super::say_json(&report)
+        super::choose::leftward(&self.prompt, &reader, ids, request, hooks)
     }
 
     fn request(&self, ids: &[u32], hooks: &Hooks) -> Result<Request> {
@@ -372,8 +353,30 @@ impl Arguments {
         Ok(())
     }
 
-    /// A text that grows both ways, where a plugin says.
-    fn grow(&self, model: &Model, ids: &[u32], hooks: &Hooks) -> Result<()> {
+    /// A text that grows both ways, where a plugin says, with a model for each.
+    fn both_ways(
+        &self,
+        engine: Engine,
+        backward: &Reader,
+        ids: &[u32],
+        hooks: &Hooks,
+    ) -> Result<()> {
+        self.check_growing()?;
+        let forward = Reader::new(engine, false)?;
+        let grown = crate::run::grow_both_ways(
+            &forward,
+            backward,
+            ids,
+            &self.prompt.sampling(0.7),
+            self.prompt.length(),
+            self.ignore_end,
+            hooks,
+        )?;
+        super::choose::show_grown(&self.prompt, forward.engine().tokenizer(), ids, &grown)
+    }
+
+    /// Refuses what a text that grows both ways does not take.
+    fn check_growing(&self) -> Result<()> {
         let others = self.load_session.is_some()
             || self.save_session.is_some()
             || self.charges.is_some()
@@ -387,6 +390,12 @@ impl Arguments {
             )
             .advice("leave out the plugin that answers order/1, or these options"));
         }
+        Ok(())
+    }
+
+    /// A text that grows both ways, where a plugin says, with a model that reads forward.
+    fn grow(&self, model: &Model, ids: &[u32], hooks: &Hooks) -> Result<()> {
+        self.check_growing()?;
         let end = if self.ignore_end {
             None
         } else {
@@ -401,21 +410,7 @@ impl Arguments {
             end,
             hooks,
         )?;
-        let text = model.tokenizer().decode(&grown.ids);
-        if !self.prompt.json {
-            super::say(text)?;
-            return super::plugins::say_reports(self.prompt.seed);
-        }
-        let mut report = json!({
-            "prompt_ids": ids,
-            "ids": grown.ids,
-            "before": grown.before,
-            "placed": grown.placed,
-            "text": text,
-            "seed": self.prompt.seed,
-        });
-        super::plugins::note(&mut report, self.prompt.seed)?;
-        super::say_json(&report)
+        super::choose::show_grown(&self.prompt, model.tokenizer(), ids, &grown)
     }
 
     fn beam(&self, model: &Model, ids: &[u32], width: usize, hooks: &Hooks) -> Result<()> {

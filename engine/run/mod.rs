@@ -6,6 +6,7 @@
 
 #[cfg(feature = "gpu")]
 mod backend;
+mod both_ways;
 mod canvas;
 mod engine;
 mod evaluation;
@@ -26,6 +27,7 @@ mod training;
 pub(crate) use backend::taken_over;
 #[cfg(feature = "gpu")]
 pub use backend::{BackendChoice, device_for, mechanism_on};
+pub use both_ways::grow_both_ways;
 pub use canvas::{Grown, Placed, grow};
 pub use engine::{Engine, open};
 #[cfg(feature = "gpu")]

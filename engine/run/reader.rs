@@ -93,6 +93,38 @@ impl Reader {
         ids
     }
 
+    /// Scores of all V tokens next to `context`, whose softmax is their distribution. `[V]`
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for an empty context; [`ErrorKind::Numeric`] when arithmetic fails.
+    pub fn scores(&self, context: &[u32]) -> Result<Vec<f32>> {
+        let taken = self.taken(context);
+        match &self.engine {
+            Engine::Graph(_) => match session(self, &taken)? {
+                Some(mut session) => Ok(session.look()?.1.to_vec()),
+                None => Err(Error::new(
+                    ErrorKind::Input,
+                    "there is no token to start at",
+                )),
+            },
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => {
+                let sampling = Sampling::greedy();
+                let session = crate::transformer::Session::begin(model, &taken, sampling)?;
+                Ok(session.scores().to_vec())
+            }
+        }
+    }
+
+    /// The tokens that end a text: on the left, for one that reads backward.
+    pub fn ends(&self) -> Vec<u32> {
+        match &self.engine {
+            Engine::Graph(model) => model.tokenizer().vocabulary().stop().into_iter().collect(),
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => model.ends(),
+        }
+    }
+
     /// ln p of each text next to `context`: after it, or before it for one that reads backward. The first token of
     /// all, which nothing stands beside, is not counted.
     ///
