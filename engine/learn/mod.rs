@@ -25,6 +25,7 @@ pub mod own;
 pub mod parameter;
 #[cfg(feature = "cli")]
 pub mod plot;
+pub mod preferences;
 pub mod prior;
 pub mod recipe;
 mod record;

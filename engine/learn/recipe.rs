@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::learn::adamw::{AdamMode, AdamW};
 pub use crate::learn::data_recipe::{Data, TokenKind};
 pub use crate::learn::network_recipe::{Kind, MaskDraw, NetworkRecipe, Style};
+use crate::learn::preferences::Preferences;
 use crate::signal::{EdgeForm, Profile};
 use crate::text::Reading;
 use crate::{Error, ErrorKind, Result};
@@ -56,6 +57,9 @@ pub struct Recipe {
     /// The training.
     #[serde(default)]
     pub train: Train,
+    /// Preferences that the model of `initial` learns; `data` is then what its perplexity is watched on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferences: Option<Preferences>,
     /// The plugins, each `name`, `options`, `sha256` and `on-error`; what the run loaded is kept in its record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plugin: Vec<toml::Table>,
@@ -378,6 +382,16 @@ impl Recipe {
         }
         if train.log_every == 0 || train.checkpoint_every == 0 || train.checkpoints == 0 {
             return fault("train.log-every, checkpoint-every and checkpoints must be at least 1");
+        }
+        if let Some(preferences) = &self.preferences {
+            preferences.check()?;
+            let learns = matches!(self.kind, Kind::Gpt | Kind::Lstm)
+                && self.data.direction == Reading::Forward;
+            if !learns || self.initial.is_none() {
+                return fault(
+                    "[preferences] belongs to a gpt or lstm that reads forward and has `initial`",
+                );
+            }
         }
         if self.kind != Kind::Graph {
             if !self.profile.is_empty() {

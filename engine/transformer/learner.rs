@@ -110,6 +110,17 @@ impl NetworkLearner {
         tokens
     }
 
+    /// The gradients of the mean of losses, put into [`Learns::state`].
+    pub(super) fn gather(&mut self, losses: &Tensor) -> Result<()> {
+        self.variables.gather(losses)
+    }
+
+    /// Moves the weights by the gradients gathered. Returns their norm.
+    pub(super) fn advance(&mut self, train: &Train, step: u64) -> Result<f64> {
+        let rate = train.rate_at(step - 1);
+        self.variables.step(train.adamw(), train.clip, step, rate)
+    }
+
     /// −ln p of each prediction of a batch, and the tokens predicted. In training a step is named: dropout and
     /// hidden tokens then follow from it; else from the batch's number alone. `[N]`, `[N]`
     fn losses(&mut self, batch: &Batch, step: Option<u64>) -> Result<(Tensor, Vec<u32>)> {
@@ -227,8 +238,7 @@ impl Learns for NetworkLearner {
         step: u64,
     ) -> Result<(Loss, Option<f64>)> {
         let loss = self.gradients(batch, step)?;
-        let rate = train.rate_at(step - 1);
-        let norm = self.variables.step(train.adamw(), train.clip, step, rate)?;
+        let norm = self.advance(train, step)?;
         Ok((loss, Some(norm)))
     }
 
