@@ -161,12 +161,20 @@ impl Choosing {
         let samples: Vec<Vec<u32>> = (0..count).map(draw).collect::<Result<_>>()?;
         let tokenizer = engine.tokenizer();
         let mut report = json!({"model": engine.name(), "prompt_ids": ids, "seed": seed});
+        let decoded = |ids: &[u32]| tokenizer.decode(ids);
         let best = match self.reader()? {
             Some(backward) if self.rerank.is_some() => {
                 let forward = Reader::new(engine.clone(), false)?;
                 let text = forward.bare(ids);
                 let ranked = rerank(&forward, &backward, &text, &samples, self.backward_weight)?;
-                report["ranked"] = json!(ranked);
+                report["ranked"] = ranked
+                    .iter()
+                    .map(|one| {
+                        let mut line = json!(one);
+                        line["text"] = decoded(&one.ids).into();
+                        line
+                    })
+                    .collect();
                 Some(ranked[0].sample)
             }
             _ => {
