@@ -231,7 +231,11 @@ fn transformers_grow_exactly_and_wrong_sizes_are_said() {
             "{grown}"
         );
         let stirred = grown["difference_with_noise"].as_f64().unwrap();
-        assert!(stirred > 0.0 && stirred < 0.2, "{grown}");
+        // Layers and heads that give nothing stay silent; new components of the stream are heard.
+        assert!(
+            stirred < 0.2 && (stirred > 0.0 || ["deep", "heads"].contains(&name)),
+            "{grown}"
+        );
         let before = brillm::transformer::Transformer::open(&root().join(model)).unwrap();
         let after = brillm::transformer::Transformer::open(Path::new(&path)).unwrap();
         assert!(after.body().parameters() > before.body().parameters());

@@ -101,7 +101,8 @@ impl Arguments {
                 tokens
             }
         };
-        if self.backward || engine.direction() == Reading::Both {
+        // Of a model that reads backward anyway, nothing more was asked.
+        if engine.direction() == Reading::Both || self.backward && engine.direction().is_forward() {
             return self.marked(engine, &tokens);
         }
         if backward {

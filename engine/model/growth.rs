@@ -91,6 +91,7 @@ impl Model {
         if old.form == EdgeForm::Own {
             profile.grown_from = Some(old.grown_from.unwrap_or(old.width));
         }
+        profile.check()?;
         let graph = self.mechanism().graph();
         let weights = self.mechanism().weights();
         let before: BTreeMap<&str, _> = blocks(old, graph.nodes(), graph.own_edges())

@@ -139,8 +139,8 @@ def measure_reversal():
     (folder / "facts.jsonl").write_text(
         "".join(json.dumps({"text": f"{a} is the friend of {b}."}) + "\n" for _ in range(20) for a, b in facts)
     )
-    common = dict(tokens=80_000, data=("facts", None), vocabulary=400)
     for kind in ("graph", "gpt"):
+        common = dict(tokens=400_000 if kind == "gpt" else 80_000, data=("facts", None), vocabulary=400)
         forward = train(f"facts-{kind}-forward", kind, **common)[0]
         backward = train(f"facts-{kind}-backward", kind, "backward", **common)[0]
         right = [0, 0, 0]
