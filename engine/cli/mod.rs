@@ -71,7 +71,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Generate(generate::Arguments),
+    Generate(Box<generate::Arguments>),
     Train(train::Arguments),
     Eval(eval::Arguments),
     Baseline(baseline::Arguments),

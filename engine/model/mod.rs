@@ -4,11 +4,11 @@
 //! verifies it; saving writes a temporary file and renames it.
 
 mod container;
+mod growth;
 #[cfg(feature = "import")]
 pub mod import;
 
 #[allow(clippy::module_inception, reason = "the room's noun is a model")]
-mod growth;
 mod model;
 mod writer;
 

@@ -16,6 +16,9 @@ const BEYOND: usize = 16;
 /// Halves of each side that are joined, for each length.
 const JOINED: usize = 4;
 
+/// Texts of one length, each with its ln p, the likeliest first.
+type Beam = Vec<(Vec<u32>, f64)>;
+
 /// How a gap is filled.
 #[derive(Clone, Copy, Debug)]
 pub struct GapSearch {
@@ -82,7 +85,7 @@ pub fn fill_gap(
     if let Some(backward) = backward {
         same_tokens(forward, backward)?;
     }
-    let beams = |reader: &Reader, context: &[u32]| -> Result<Vec<Vec<(Vec<u32>, f64)>>> {
+    let beams = |reader: &Reader, context: &[u32]| -> Result<Vec<Beam>> {
         (0..=search.most)
             .map(|length| match length {
                 0 => Ok(vec![(Vec::new(), 0.0)]),
