@@ -17,6 +17,7 @@ const PRINTED: usize = 8;
 
 /// Shows each step of a path: the candidates, their energies and probabilities, and what pushed them.
 #[derive(Args)]
+#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "open"])))]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
