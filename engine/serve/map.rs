@@ -33,8 +33,21 @@ pub(super) struct Wanted {
     x1: Option<f32>,
     y1: Option<f32>,
     k: Option<usize>,
+    /// The least walks of an edge.
     #[serde(default)]
     minimum: u32,
+    /// The least walks of a node.
+    #[serde(default)]
+    frequency: u64,
+    /// Edges of one kind alone.
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Own,
+    Seen,
 }
 
 pub(super) async fn map(
@@ -123,7 +136,15 @@ fn near(served: &Served, asked: &Wanted) -> Result<Value, Fault> {
         1 => (MIDDLE, 3),
         _ => (NODES, asked.k.unwrap_or(5).clamp(1, 50)),
     };
-    let mut nodes: Vec<u32> = (0..graph.nodes() as u32).filter(inside).collect();
+    let often = |node: &u32| counts[*node as usize] >= asked.frequency;
+    let of_kind = |edge: usize| match asked.kind {
+        None => true,
+        Some(Kind::Own) => graph.slots()[edge] > 0,
+        Some(Kind::Seen) => graph.slots()[edge] == 0,
+    };
+    let mut nodes: Vec<u32> = (0..graph.nodes() as u32)
+        .filter(|node| inside(node) && often(node))
+        .collect();
     let within = nodes.len();
     nodes.sort_by_key(|&node| (std::cmp::Reverse(counts[node as usize]), node));
     nodes.truncate(most);
@@ -134,7 +155,9 @@ fn near(served: &Served, asked: &Wanted) -> Result<Value, Fault> {
         let mut own: Vec<(EdgeId, u32, u32, f64)> = graph
             .row(NodeId(node))
             .filter(|&edge| {
-                shown[graph.targets()[edge] as usize] && graph.counts()[edge] >= asked.minimum
+                shown[graph.targets()[edge] as usize]
+                    && graph.counts()[edge] >= asked.minimum
+                    && of_kind(edge)
             })
             .map(|edge| {
                 let id = EdgeId(edge as u32);

@@ -40,7 +40,13 @@ test('the graph stands beside the transformer, compared by text', async () => {
   await drawn(page, 8, 1);
   await page.waitForSelector('.verdict table');
   assert.match(await page.textContent('.verdict-line'), /First difference at step \d+|Both paths are equal/);
-  assert.equal(await page.locator('.verdict tbody tr').count(), 8);
+  assert.equal(await page.locator('.verdict table').nth(0).locator('tbody tr').count(), 8);
+  // What each side cost: a graph keeps no cache, five layers keep the prompt and what was generated but the last token.
+  const costs = page.locator('.verdict table').nth(1).locator('tbody tr');
+  assert.deepEqual(await costs.nth(0).locator('td').allTextContents(), ['Steps', '8', '8', '1.000']);
+  const [, graph, transformer] = await costs.nth(3).locator('td').allTextContents();
+  assert.equal(graph, '–');
+  assert.ok(Number(transformer.replace(/\D/g, '')) >= 5 * 8);
   await page.focus('#main');
   await page.keyboard.press('l');
   await page.waitForSelector('.pushes.one-sided');

@@ -20,6 +20,15 @@ test('the map draws each level and the path over it', async () => {
     await page.waitForTimeout(300);
     assert.ok((await colours(page, await page.locator('.map-place').screenshot())) > 10, `level ${level} is blank`);
   }
+  // Filters leave less: frequent nodes, edges with parameters of their own.
+  const all = Number(await page.getAttribute('.map-place', 'data-nodes'));
+  const frequency = page.locator('.tools label:has-text("Frequency") input');
+  await frequency.fill('50');
+  await frequency.press('Enter');
+  await page.waitForFunction((was) => Number(document.querySelector('.map-place').dataset.nodes) < was, all);
+  await frequency.fill('0');
+  await frequency.press('Enter');
+  await page.waitForFunction((was) => Number(document.querySelector('.map-place').dataset.nodes) === was, all);
   // A rectangle with Shift held selects; the table then lists the selection.
   const { x, y, width, height } = await page.locator('.map-place').boundingBox();
   await page.keyboard.down('Shift');

@@ -61,7 +61,31 @@ export function compare(house, frame) {
     const at = answer.first_divergence;
     put(verdict, 
       element('p', { class: 'verdict-line', role: 'status' }, at === null ? say('compare.equal') : say('compare.parts', { step: at + 1 })),
-      table(differences()));
+      table(differences()), table(costs()));
+  }
+
+  /** What each side cost and how sure it was of its own path; the time is the server's and the page's together. */
+  function costs() {
+    const lanes = bench.lanes.slice(0, 2);
+    const steps = (lane) => lane.trace.steps;
+    const kept = (lane) => steps(lane).at(-1).cache?.reduce((sum, tokens) => sum + tokens, 0) ?? null;
+    const perplexity = (lane) => Math.exp(steps(lane).reduce((sum, step) => sum + (step.resistance ?? Infinity), 0) / steps(lane).length);
+    const rows = [
+      ['compare.steps', (lane) => steps(lane).length, 0],
+      ['compare.perplexity', perplexity, 3],
+      ['compare.entropy', (lane) => steps(lane).reduce((sum, step) => sum + step.entropy, 0) / steps(lane).length, 3],
+      ['compare.cache', kept, 0],
+      ['compare.speed', (lane) => (lane.took ? steps(lane).length / lane.took : null), 1],
+    ];
+    const shown = (value, digits) => (value === null ? '–' : fixed(value, digits));
+    return {
+      caption: say('compare.costs'),
+      columns: [{ label: say('compare.figure') }, { label: 'A', kind: 'number' }, { label: 'B', kind: 'number' }, { label: 'B ÷ A', kind: 'number' }],
+      rows: rows.map(([key, of, digits]) => {
+        const [a, b] = lanes.map(of);
+        return [say(key), shown(a, digits), shown(b, digits), a && b !== null ? fixed(b / a, 3) : '–'];
+      }),
+    };
   }
 
   function differences() {
@@ -96,7 +120,7 @@ export function compare(house, frame) {
       element('div', { class: 'columns two' }, sides.map((fields, at) => element('section', { class: 'card stack', 'aria-label': NAMES[at] }, element('h2', {}, NAMES[at]), fields.root))),
       element('div', { class: 'tools' }, button(say('compare.go'), go, { class: 'primary' })),
       paths.root, verdict),
-    tables: () => [answer && differences(), ...bench.lanes.filter((lane) => lane.trace).map((lane, at) => stepsTable(lane, names(lane, at)))].filter(Boolean),
+    tables: () => [answer && differences(), answer && costs(), ...bench.lanes.filter((lane) => lane.trace).map((lane, at) => stepsTable(lane, names(lane, at)))].filter(Boolean),
     go,
     focus: () => sides[0].prompt.focus(),
     values: () => ({ a: JSON.stringify(brief(house.sides[0])), b: JSON.stringify(brief(house.sides[1])), run: bench.lanes.length ? 1 : null, step: bench.step ? bench.step + 1 : null }),

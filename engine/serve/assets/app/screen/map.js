@@ -16,7 +16,7 @@ const LEVELS = ['auto', '0', '1', '2', 'ego'];
 export function map(house, frame) {
   const { desk, node: chosen } = house;
   if (!house.graphs.some((model) => model.name === chosen.model)) chosen.model = house.graphs.find((model) => model.name === desk.lane?.trace?.model.name)?.name ?? house.graphs[0]?.name ?? null;
-  const view = { level: 'auto', k: 5, minimum: 0, path: true, ...(house.mapView ?? {}) };
+  const view = { level: 'auto', k: 5, minimum: 0, frequency: 0, kind: '', path: true, ...(house.mapView ?? {}) };
   house.mapView = view;
   let canvas = null, shown = null, fans = null, asking = new AbortController(), closed = false;
   let box = null, ratio = 1, selected = new Set();
@@ -29,6 +29,8 @@ export function map(house, frame) {
   const levels = element('select', { onchange: () => { view.level = levels.value; load(); } }, LEVELS.map((level) => element('option', { value: level, selected: level === view.level }, say(`map.level-${level}`))));
   const kBox = element('input', { type: 'range', min: 1, max: 50, value: view.k, oninput: () => { view.k = Number(kBox.value); clearTimeout(kBox.waiting); kBox.waiting = setTimeout(load, 200); } });
   const minimum = element('input', { type: 'number', min: 0, step: 1, value: view.minimum, onchange: () => { view.minimum = Math.max(0, Math.round(Number(minimum.value)) || 0); load(); } });
+  const frequency = element('input', { type: 'number', min: 0, step: 1, value: view.frequency, onchange: () => { view.frequency = Math.max(0, Math.round(Number(frequency.value)) || 0); load(); } });
+  const kinds = element('select', { onchange: () => { view.kind = kinds.value; load(); } }, ['', 'own', 'seen'].map((kind) => element('option', { value: kind, selected: kind === view.kind }, say(`map.kind-${kind || 'all'}`))));
   const path = element('input', { type: 'checkbox', checked: view.path, onchange: () => { view.path = path.checked; draw(); } });
   const search = nodeSearch(() => chosen.model, (found) => { chosen.id = found.id; around.hidden = false; surroundings(); draw(); });
 
@@ -48,7 +50,7 @@ export function map(house, frame) {
       }
       place.hidden = false;
       const level = levelNow();
-      shown = await get('api/v1/map', { model: chosen.model, level, k: view.k, minimum: view.minimum, ...(level && box ? box : {}) }, asking.signal);
+      shown = await get('api/v1/map', { model: chosen.model, level, k: view.k, minimum: view.minimum, frequency: view.frequency, kind: view.kind || undefined, ...(level && box ? box : {}) }, asking.signal);
       draw();
       if (!around.hidden) await surroundings();
     } catch (error) {
@@ -127,7 +129,7 @@ export function map(house, frame) {
   return {
     root: element('div', { class: 'screen' },
       element('div', { class: 'screen-head' }, element('h1', {}, say('screen.map')),
-        element('div', { class: 'tools' }, pick(say('run.model'), models), pick(say('map.level'), levels), pick(say('map.k'), kBox), pick(say('map.minimum'), minimum), element('label', { class: 'check' }, path, say('map.path')), search.root, frame.tableButton())),
+        element('div', { class: 'tools' }, pick(say('run.model'), models), pick(say('map.level'), levels), pick(say('map.k'), kBox), pick(say('map.minimum'), minimum), pick(say('map.frequency'), frequency), pick(say('map.kind'), kinds), element('label', { class: 'check' }, path, say('map.path')), search.root, frame.tableButton())),
       element('div', { class: 'map-grid' }, place, around), state),
     tables() {
       if (!canvas || view.level === 'ego') {
