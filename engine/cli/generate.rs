@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Continues a prompt; text streams out as it is made.
 #[derive(Args)]
-#[command(mut_arg("prompt", |prompt| prompt.required_unless_present("prompt_ids")))]
+#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "fill"])))]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
