@@ -189,7 +189,8 @@ layouts! {
     brl_reference { struct_size, sequence, id, text, generate_ctx, generate }
     brl_corpus { struct_size, needs, write }
     brl_sight { struct_size, sequence, step, tap, layer, layers, tokens, values }
-    brl_probe { struct_size, needs, taps, see, report }
+    brl_subject { struct_size, kind, layers, width, nodes, ctx, tokens, resist, states, untrained, shift }
+    brl_probe { struct_size, needs, taps, see, report, ask }
     brl_fan { struct_size, sequence, step, source, energies, targets, counts }
     brl_edge { struct_size, needs, resist }
     brl_start { struct_size, sequence, prompt }

@@ -16,6 +16,7 @@ mod generation;
 mod references;
 mod scoring;
 mod speed;
+mod subject;
 pub mod trace;
 mod training;
 
@@ -35,4 +36,5 @@ pub use generation::{Finish, Generation, Piece, Request};
 pub use references::{Speaker, write_records};
 pub use scoring::{TokenScore, score_tokens};
 pub use speed::FlowSpeed;
+pub use subject::ProbedModel;
 pub use training::prepare_training;

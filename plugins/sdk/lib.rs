@@ -65,6 +65,7 @@ mod probe;
 mod random;
 mod ranking;
 mod schedule;
+mod subject;
 mod view;
 
 pub use cache::{
@@ -83,6 +84,7 @@ pub use probe::{Probe, Sight, Tap};
 pub use random::Random;
 pub use ranking::{Amount, Preference, highest};
 pub use schedule::Schedule;
+pub use subject::{Kind, State, Subject};
 
 #[doc(hidden)]
 pub use brillm_abi as abi;
