@@ -45,7 +45,7 @@ mod subject;
 
 pub use call::{Answer, Call};
 pub use codec::{Codec, CodecAxis, CodecFormat, CodecQuestion, CodecSide};
-pub use corpus::{Corpus, Generate, Reference};
+pub use corpus::{Corpus, Generate, Reference, Speech, Spoken};
 pub use edge::{Edge, Fan};
 pub use hooks::Hooks;
 pub use keep::{ColumnSum, HeadReduction, Keep, KeepNeeds, KeepQuestion, Kept, Phase};

@@ -75,7 +75,7 @@ pub use cache::{
 pub use call::{Answer, Call, Level};
 pub use choice::{Canvas, Direction, Order, Place, Prompt, Sample, Setting, Step};
 pub use codec::{Axis, CodecPlan, CodecQuestion, KvCodec, Side};
-pub use corpus::{Corpus, Records, Reference};
+pub use corpus::{Corpus, Records, Reference, Speech, Spoken};
 pub use error::{Error, Result};
 pub use graph::{Edge, Fan, Hop, Path, Shader, Signal, Start};
 pub use learning::{Mask, MaskMoment, MaskOutcome, MaskTokens};

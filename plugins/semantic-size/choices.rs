@@ -87,7 +87,11 @@ fn shares<'a, const N: usize>(chosen: impl Iterator<Item = &'a usize>) -> [f64; 
 }
 
 pub(crate) fn summary(asked: &[Asked], set: &'static str, random: &mut Random) -> Choices {
-    let of = |big: bool| asked.iter().filter(move |one| one.set == set && one.big == big);
+    let of = |big: bool| {
+        asked
+            .iter()
+            .filter(move |one| one.set == set && one.big == big)
+    };
     let differences: Vec<f64> = of(true)
         .zip(of(false))
         .map(|(big, small)| (big.scores[0] - big.scores[2]) - (small.scores[0] - small.scores[2]))
@@ -160,13 +164,19 @@ mod tests {
             .flat_map(|at| {
                 // A bias to the first word is in both, and cancels.
                 let bias = 2.0 + 0.01 * f64::from(at);
-                [asked(true, [bias + 0.5, 0.0, 0.0]), asked(false, [bias, 0.0, 0.5])]
+                [
+                    asked(true, [bias + 0.5, 0.0, 0.0]),
+                    asked(false, [bias, 0.0, 0.5]),
+                ]
             })
             .collect();
         let seen = summary(&all, "varied", &mut random);
         assert_eq!(seen.big, [1.0, 0.0, 0.0]);
         assert!((seen.certainty_big - 2.0 / 3.0).abs() < 1e-12);
-        assert!((seen.contrast - 1.0).abs() < 1e-9 && seen.contrast_p < 0.01, "{seen:?}");
+        assert!(
+            (seen.contrast - 1.0).abs() < 1e-9 && seen.contrast_p < 0.01,
+            "{seen:?}"
+        );
         let biased: Vec<Asked> = (0..12)
             .flat_map(|_| [asked(true, [2.0, 0.0, 0.0]), asked(false, [2.0, 0.0, 0.0])])
             .collect();

@@ -73,8 +73,9 @@ struct SemanticSize {
 
 fn text(path: Option<&String>, own: &str) -> Result<String> {
     match path {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| Error::option(format!("{path}: {error}"))),
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|error| Error::option(format!("{path}: {error}")))
+        }
         None => Ok(own.to_string()),
     }
 }
@@ -88,7 +89,9 @@ impl Plugin for SemanticSize {
         // Fewer words are spread over all of them.
         if words.len() > options.words {
             let all = words.len();
-            let keep: Vec<usize> = (0..options.words).map(|at| at * all / options.words).collect();
+            let keep: Vec<usize> = (0..options.words)
+                .map(|at| at * all / options.words)
+                .collect();
             words = keep.into_iter().map(|at| words[at].clone()).collect();
         }
         if words.len() < 30 {
@@ -190,10 +193,20 @@ impl SemanticSize {
     fn shift(&self, subject: &mut Subject, nodes: &Rows, size: &[f64]) -> Result<Vec<Shifted>> {
         let direction = probing::direction(nodes, size);
         let places: Vec<f64> = (0..self.words.len())
-            .map(|at| nodes.row(at).iter().zip(&direction).map(|(x, d)| x * d).sum())
+            .map(|at| {
+                nodes
+                    .row(at)
+                    .iter()
+                    .zip(&direction)
+                    .map(|(x, d)| x * d)
+                    .sum()
+            })
             .collect();
         let middle = statistics::mean(&places);
-        let squares: Vec<f64> = places.iter().map(|place| (place - middle).powi(2)).collect();
+        let squares: Vec<f64> = places
+            .iter()
+            .map(|place| (place - middle).powi(2))
+            .collect();
         let deviation = statistics::mean(&squares).sqrt();
         if !(deviation.is_finite() && deviation > 0.0) {
             return Ok(Vec::new());
@@ -207,7 +220,9 @@ impl SemanticSize {
                     continue;
                 }
                 let Some(&node) = tokens.last() else { continue };
-                shifted.push(shifting::shift(subject, &prompt, word, node, &direction, deviation)?);
+                shifted.push(shifting::shift(
+                    subject, &prompt, word, node, &direction, deviation,
+                )?);
                 if shifted.len() == SHIFTED {
                     return Ok(shifted);
                 }
@@ -271,7 +286,10 @@ impl Probe for SemanticSize {
             width: ratings.form.len(),
         };
         let permutations = self.options.permutations;
-        let mut probes = vec![(probing::probe("form alone", form, &ratings, permutations, seed), None)];
+        let mut probes = vec![(
+            probing::probe("form alone", form, &ratings, permutations, seed),
+            None,
+        )];
         let names = feature_sets(subject);
         let mut untrained = untrained.map(Vec::into_iter);
         for ((name, ..), rows) in names.into_iter().zip(trained) {

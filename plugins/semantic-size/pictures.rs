@@ -36,7 +36,12 @@ fn paint(
     let width = (220 + 90 * groups.len() as u32).max(560);
     let root = SVGBackend::with_string(svg, (width, 400)).into_drawing_area();
     root.fill(&WHITE)?;
-    let finite = || series.iter().flat_map(|(_, values)| values).filter(|value| value.is_finite());
+    let finite = || {
+        series
+            .iter()
+            .flat_map(|(_, values)| values)
+            .filter(|value| value.is_finite())
+    };
     let most = finite().copied().fold(level.max(0.1), f64::max) * 1.15;
     let least = finite().copied().fold(0.0, f64::min) * 1.15;
     let mut chart = ChartBuilder::on(&root)
@@ -63,12 +68,16 @@ fn paint(
     for (place, (name, values)) in series.iter().enumerate() {
         let colour = COLOURS[place % COLOURS.len()];
         chart
-            .draw_series(values.iter().enumerate().filter(|(_, value)| value.is_finite()).map(
-                |(group, &value)| {
-                    let left = group as f64 + 0.1 + place as f64 * wide;
-                    Rectangle::new([(left, 0.0), (left + wide * 0.95, value)], colour.filled())
-                },
-            ))?
+            .draw_series(
+                values
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, value)| value.is_finite())
+                    .map(|(group, &value)| {
+                        let left = group as f64 + 0.1 + place as f64 * wide;
+                        Rectangle::new([(left, 0.0), (left + wide * 0.95, value)], colour.filled())
+                    }),
+            )?
             .label(*name)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], colour.filled()));
     }
@@ -92,7 +101,14 @@ mod tests {
     #[test]
     fn a_picture_has_its_bars_and_names() {
         let groups = ["node", "signal"].map(String::from);
-        let svg = bars("Size", "Spearman", &groups, &[("trained", vec![0.4, f64::NAN])], 0.0).unwrap();
+        let svg = bars(
+            "Size",
+            "Spearman",
+            &groups,
+            &[("trained", vec![0.4, f64::NAN])],
+            0.0,
+        )
+        .unwrap();
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         for text in ["node", "signal", "trained", "Spearman", "#0072B2"] {
             assert!(svg.contains(text), "{text}");

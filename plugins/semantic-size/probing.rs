@@ -57,7 +57,10 @@ fn narrowed(rows: Rows, seed: u64) -> Rows {
     let scale = solve::Scale::of(&rows, &all);
     let scaled = scale.apply(&rows, &all);
     let mut values = vec![0.0; all.len() * WIDEST];
-    for (row, out) in scaled.chunks_exact(rows.width).zip(values.chunks_exact_mut(WIDEST)) {
+    for (row, out) in scaled
+        .chunks_exact(rows.width)
+        .zip(values.chunks_exact_mut(WIDEST))
+    {
         for (x, signs) in row.iter().zip(signs.chunks_exact(WIDEST)) {
             out.iter_mut().zip(signs).for_each(|(o, s)| *o += x * s);
         }
@@ -170,9 +173,18 @@ pub(crate) fn probe(
     let predicted = &predictions[0];
     let found = spearman(predicted, &ratings.size);
     let average = mean(&ratings.size);
-    let left: f64 = predicted.iter().zip(&ratings.size).map(|(p, y)| (p - y).powi(2)).sum();
+    let left: f64 = predicted
+        .iter()
+        .zip(&ratings.size)
+        .map(|(p, y)| (p - y).powi(2))
+        .sum();
     let whole: f64 = ratings.size.iter().map(|y| (y - average).powi(2)).sum();
-    let all: Vec<Vec<f64>> = ratings.form.iter().chain(&ratings.meaning).cloned().collect();
+    let all: Vec<Vec<f64>> = ratings
+        .form
+        .iter()
+        .chain(&ratings.meaning)
+        .cloned()
+        .collect();
 
     let mut sorted = ratings.size.clone();
     sorted.sort_by(f64::total_cmp);
@@ -186,7 +198,9 @@ pub(crate) fn probe(
     let mut drawn = pick(&labels, &ends);
     random.shuffle(&mut drawn);
     let mut permuted = labels.clone();
-    ends.iter().zip(drawn).for_each(|(&at, label)| permuted[at] = label);
+    ends.iter()
+        .zip(drawn)
+        .for_each(|(&at, label)| permuted[at] = label);
     Figures {
         features: features.to_string(),
         width,
@@ -241,9 +255,15 @@ mod tests {
         let (rows, ratings) = planted(32, 1.0);
         let found = probe("planted", rows, &ratings, 9, 1);
         assert!(found.area > 0.95, "{found:?}");
-        assert!(found.spearman > 0.9 && found.partial_form > 0.9, "{found:?}");
+        assert!(
+            found.spearman > 0.9 && found.partial_form > 0.9,
+            "{found:?}"
+        );
         assert!((found.permuted_area - 0.5).abs() < 0.15, "{found:?}");
-        assert!(found.permuted_spearman.abs() < 0.15 && found.permuted_p <= 0.1, "{found:?}");
+        assert!(
+            found.permuted_spearman.abs() < 0.15 && found.permuted_p <= 0.1,
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -34,7 +34,10 @@ pub(crate) fn shift(
     let mut resistances = [0.0; 5];
     let mut all: Vec<Vec<f32>> = Vec::new();
     for ((energy, resistance), step) in energies.iter_mut().zip(&mut resistances).zip(STEPS) {
-        let delta: Vec<f32> = direction.iter().map(|x| (x * deviation * step) as f32).collect();
+        let delta: Vec<f32> = direction
+            .iter()
+            .map(|x| (x * deviation * step) as f32)
+            .collect();
         subject.shift(node, &delta)?;
         let seen = subject.states(State::Energy, prompt)?;
         let last = &seen[seen.len().saturating_sub(nodes)..];

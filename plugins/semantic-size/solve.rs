@@ -36,7 +36,11 @@ fn cholesky_solve(a: &mut [f64], n: usize, sides: &mut [Vec<f64>]) -> bool {
     }
     for side in sides {
         for i in 0..n {
-            let sum: f64 = a[i * n..i * n + i].iter().zip(side.iter()).map(|(x, y)| x * y).sum();
+            let sum: f64 = a[i * n..i * n + i]
+                .iter()
+                .zip(side.iter())
+                .map(|(x, y)| x * y)
+                .sum();
             side[i] = (side[i] - sum) / a[i * n + i];
         }
         for i in (0..n).rev() {
@@ -90,7 +94,9 @@ impl Scale {
         let count = from.len().max(1) as f64;
         let mut mean = vec![0.0; rows.width];
         for &at in from {
-            mean.iter_mut().zip(rows.row(at)).for_each(|(m, x)| *m += x / count);
+            mean.iter_mut()
+                .zip(rows.row(at))
+                .for_each(|(m, x)| *m += x / count);
         }
         let mut square = vec![0.0; rows.width];
         for &at in from {
@@ -216,7 +222,9 @@ pub(crate) fn logistic(rows: &Rows, labels: &[bool], from: &[usize], strength: f
         let mut next = vec![0.0; n];
         for row in x.chunks_exact(n.max(1)) {
             let dot: f64 = row.iter().zip(&top).map(|(a, b)| a * b).sum();
-            next.iter_mut().zip(row).for_each(|(v, a)| *v += dot * a / count);
+            next.iter_mut()
+                .zip(row)
+                .for_each(|(v, a)| *v += dot * a / count);
         }
         bend = next.iter().map(|v| v * v).sum::<f64>().sqrt();
         top = next.iter().map(|v| v / bend.max(1e-12)).collect();
@@ -228,7 +236,8 @@ pub(crate) fn logistic(rows: &Rows, labels: &[bool], from: &[usize], strength: f
         let mut slope: Vec<f64> = ahead.iter().map(|w| strength * w).collect();
         let mut slope_constant = 0.0;
         for (row, &at) in x.chunks_exact(n.max(1)).zip(from) {
-            let score: f64 = ahead_constant + row.iter().zip(&ahead).map(|(a, b)| a * b).sum::<f64>();
+            let score: f64 =
+                ahead_constant + row.iter().zip(&ahead).map(|(a, b)| a * b).sum::<f64>();
             let error = (1.0 / (1.0 + (-score).exp()) - f64::from(u8::from(labels[at]))) / count;
             slope.iter_mut().zip(row).for_each(|(s, a)| *s += error * a);
             slope_constant += error;
@@ -274,7 +283,13 @@ mod tests {
         assert!((strong.of(rows.row(0)) - mean).abs() < 1e-3);
         let direction = exact.direction();
         assert!((direction[0] / direction[1] + 2.0 / 3.0).abs() < 1e-6);
-        assert!(residual(&target, &[vec![1.0; 40]]).iter().sum::<f64>().abs() < 1e-6);
+        assert!(
+            residual(&target, &[vec![1.0; 40]])
+                .iter()
+                .sum::<f64>()
+                .abs()
+                < 1e-6
+        );
     }
 
     #[test]
@@ -282,13 +297,17 @@ mod tests {
         let mut random = Random::new(9);
         let values: Vec<f64> = (0..600).map(|_| random.uniform() - 0.5).collect();
         let rows = Rows { values, width: 3 };
-        let labels: Vec<bool> = (0..200).map(|at| rows.row(at)[1] + 0.3 * (random.uniform() - 0.5) > 0.0).collect();
+        let labels: Vec<bool> = (0..200)
+            .map(|at| rows.row(at)[1] + 0.3 * (random.uniform() - 0.5) > 0.0)
+            .collect();
         let from: Vec<usize> = (0..200).collect();
         let fit = logistic(&rows, &labels, &from, 0.1);
         // At the optimum the mean error is 0 (the constant is not held back).
         let error: f64 = from
             .iter()
-            .map(|&at| 1.0 / (1.0 + (-fit.of(rows.row(at))).exp()) - f64::from(u8::from(labels[at])))
+            .map(|&at| {
+                1.0 / (1.0 + (-fit.of(rows.row(at))).exp()) - f64::from(u8::from(labels[at]))
+            })
             .sum();
         assert!(error.abs() < 0.5, "{error}");
         let direction = fit.direction();

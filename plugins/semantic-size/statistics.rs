@@ -35,7 +35,11 @@ pub(crate) fn correlation(a: &[f64], b: &[f64]) -> f64 {
         aa += (x - ma) * (x - ma);
         bb += (y - mb) * (y - mb);
     }
-    if aa * bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 }
+    if aa * bb > 0.0 {
+        ab / (aa * bb).sqrt()
+    } else {
+        0.0
+    }
 }
 
 /// Spearman's rank correlation.
@@ -73,7 +77,13 @@ pub(crate) fn sign_flips(differences: &[f64], rounds: usize, random: &mut Random
         .filter(|_| {
             let sum: f64 = differences
                 .iter()
-                .map(|value| if random.bits() & 1 == 0 { *value } else { -value })
+                .map(|value| {
+                    if random.bits() & 1 == 0 {
+                        *value
+                    } else {
+                        -value
+                    }
+                })
                 .sum();
             (sum / differences.len().max(1) as f64).abs() >= seen - 1e-12
         })
@@ -88,7 +98,10 @@ mod tests {
     #[test]
     fn figures_of_small_cases() {
         assert_eq!(ranks(&[3.0, 1.0, 3.0, 2.0]), [3.5, 1.0, 3.5, 2.0]);
-        assert_eq!(area(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]), 0.75);
+        assert_eq!(
+            area(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]),
+            0.75
+        );
         assert_eq!(area(&[1.0, 2.0], &[true, true]), 0.5);
         assert!((spearman(&[1.0, 2.0, 3.0, 4.0], &[1.0, 4.0, 9.0, 16.0]) - 1.0).abs() < 1e-12);
         assert_eq!(correlation(&[1.0, 1.0], &[1.0, 2.0]), 0.0);

@@ -49,7 +49,10 @@ fn rows(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
 pub(crate) fn norms(text: &str) -> Result<Vec<Word>> {
     let mut words = Vec::new();
     for (line, row) in rows(text) {
-        let numbers: Vec<f64> = row[1..].iter().map_while(|cell| cell.parse().ok()).collect();
+        let numbers: Vec<f64> = row[1..]
+            .iter()
+            .map_while(|cell| cell.parse().ok())
+            .collect();
         let [.., arousal, concreteness, size] = numbers[..] else {
             // A second line of heads.
             if row[0].is_empty() {
@@ -144,7 +147,10 @@ mod tests {
             );
             assert!(most - least <= 0.61, "{item:?}");
             for words in [&item.varied, &item.matched] {
-                assert!(words.iter().all(|word| word.len() == words[0].len()), "{item:?}");
+                assert!(
+                    words.iter().all(|word| word.len() == words[0].len()),
+                    "{item:?}"
+                );
             }
         }
         assert_eq!(headlines(HEADLINES).unwrap().len(), 12);
@@ -152,7 +158,8 @@ mod tests {
 
     #[test]
     fn the_norms_own_table_is_read_too() {
-        let words = norms("Words,Length,AROU,CNC,SIZE\n,,M,M,M\nabbey,5,3.125,5.906,5.121\n").unwrap();
+        let words =
+            norms("Words,Length,AROU,CNC,SIZE\n,,M,M,M\nabbey,5,3.125,5.906,5.121\n").unwrap();
         assert_eq!(words.len(), 1);
         assert_eq!((words[0].arousal, words[0].size), (3.125, 5.121));
         assert!(norms("word,a,c,s\nabbey,1,2\n").is_err());

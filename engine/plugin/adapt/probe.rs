@@ -104,7 +104,7 @@ impl Probe for Asked<abi::brl_probe> {
         let Some(ask) = self.table.ask else {
             return Ok(());
         };
-        let mut context = super::subject::SubjectContext::new(subject);
+        let mut context = super::subject::SubjectContext::new(subject, &self.instance);
         let table = context.table();
         let answer = self.instance.ask(
             PROBE,

@@ -6,19 +6,22 @@ use brillm_abi as abi;
 
 use super::size;
 use crate::hook::{State, Subject, SubjectKind};
+use crate::plugin::instance::Instance;
 use crate::plugin::library::text;
 use crate::{Error, ErrorKind, Result};
 
 /// A subject as the door's functions are given it, and the first thing that went wrong in it.
 pub(super) struct SubjectContext<'a> {
     subject: &'a mut dyn Subject,
+    instance: &'a Instance,
     pub(super) error: Option<Error>,
 }
 
 impl<'a> SubjectContext<'a> {
-    pub(super) fn new(subject: &'a mut dyn Subject) -> Self {
+    pub(super) fn new(subject: &'a mut dyn Subject, instance: &'a Instance) -> Self {
         Self {
             subject,
+            instance,
             error: None,
         }
     }
@@ -72,6 +75,7 @@ unsafe fn answer(
         return abi::BRL_E_ARG;
     };
     let outcome = body(&mut *context.subject);
+    context.instance.heard();
     context.keep(outcome)
 }
 
