@@ -1123,6 +1123,36 @@ typedef struct brl_mask {
 } brl_mask;
 
 /*
+ What is to be said, and within which bounds.
+ */
+typedef struct brl_speech {
+  /*
+   Bytes of this table that the plugin knows.
+   */
+  uint64_t struct_size;
+  /*
+   What a chat model is told before the prompt.
+   */
+  struct brl_str system;
+  /*
+   What is continued, or answered.
+   */
+  struct brl_str prompt;
+  /*
+   New tokens at most.
+   */
+  uint64_t tokens;
+  /*
+   A text whose sub-graph is preferred; empty for none.
+   */
+  struct brl_str within;
+  /*
+   What a hop of that sub-graph gains in nats; infinite, and no other is taken.
+   */
+  double gain;
+} brl_speech;
+
+/*
  A text to make records of.
  */
 typedef struct brl_reference {
@@ -1154,6 +1184,28 @@ typedef struct brl_reference {
                          struct brl_str prompt,
                          uint64_t tokens,
                          const struct brl_sink *out);
+  /*
+   The host's, for `written`.
+   */
+  void *run_ctx;
+  /*
+   1 where the run's output has a record whose field `key` is this one, else 0. [instance]
+   */
+  uint64_t (*written)(void *run_ctx, struct brl_str key);
+  /*
+   As `generate`, with bounds. Two records: the text, then `stop`, or `length` where it was cut. [instance]
+   */
+  brl_status (*speak)(void *generate_ctx,
+                      const struct brl_speech *speech,
+                      const struct brl_sink *out);
+  /*
+   The share of the hops of `text` that are hops of `reference`; BRL_DECLINED where it is not known. Null without a
+   model. [instance]
+   */
+  brl_status (*grounded)(void *generate_ctx,
+                         struct brl_str reference,
+                         struct brl_str text,
+                         double *share);
 } brl_reference;
 
 /*
