@@ -389,6 +389,7 @@ fn model() -> &'static Path {
             licence: "none".into(),
             profile: profile.clone(),
             own_minimum: 2,
+            direction: Default::default(),
             charges: None,
             training: serde_json::Value::Null,
         };

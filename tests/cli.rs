@@ -189,6 +189,7 @@ fn what_is_not_understood_exits_with_2() {
     for arguments in [
         &["no-such-command"][..],
         &["generate"],
+        &["trace"],
         &["generate", "a", "--no-such-option"],
         &["generate", "a", "--prompt-ids", "1"],
         &["generate", "--prompt-ids", "x"],

@@ -100,6 +100,7 @@ fn model(profile: &Profile) -> Model {
         licence: "none".into(),
         profile: profile.clone(),
         own_minimum: 2,
+        direction: Default::default(),
         charges: None,
         training: serde_json::Value::Null,
     };

@@ -74,6 +74,7 @@ fn small_model(profile: &Profile) -> Model {
         licence: "none".into(),
         profile: profile.clone(),
         own_minimum: 2,
+        direction: Default::default(),
         charges: None,
         training: serde_json::Value::Null,
     };

@@ -119,6 +119,7 @@ static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
         licence: "none".into(),
         profile: Profile::sifu(8),
         own_minimum: u32::MAX,
+        direction: Default::default(),
         charges: None,
         training: Value::Null,
     };

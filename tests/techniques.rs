@@ -14,7 +14,8 @@ const GRAPH: &str = "models/english.bril";
 const LAYERS: usize = 5;
 
 /// Every plugin, and what it is asked.
-const ALL: [(&str, &[&str]); 9] = [
+const ALL: [(&str, &[&str]); 10] = [
+    ("bidirectional", &["order/1"]),
     ("kv-heavy", &["kv.keep/1"]),
     ("kv-pyramid", &["kv.keep/1", "probe/1"]),
     ("kv-quant", &["kv.codec/1"]),

@@ -772,6 +772,7 @@ fn edges_are_own_seen_or_shared() {
         licence: "MIT".into(),
         profile,
         own_minimum: 3,
+        direction: Default::default(),
         charges: None,
         training: Value::Null,
     };

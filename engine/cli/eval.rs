@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::hook::Hooks;
 use crate::measure::{Continuations, Windows};
-use crate::run::{Engine, Evaluation, evaluate_stream, evaluate_windows};
-use crate::text::{Corpus, CorpusOptions, read_ids};
+use crate::run::{Engine, Evaluation, Reader, evaluate_stream, evaluate_windows};
+use crate::text::{Corpus, CorpusOptions, Reading, read_ids};
 use crate::{Error, ErrorKind, Result};
 
 /// Measures perplexity over all V targets.
@@ -38,6 +38,9 @@ pub(super) struct Arguments {
     /// Predicts NEW tokens after each PROMPT tokens, one by one, with the memory as plugins leave it.
     #[arg(long, value_name = "PROMPT,NEW[,COUNT]", conflicts_with_all = ["windows", "charges", "contexts", "documents"])]
     continuation: Option<Continuations>,
+    /// Measures a model that reads both ways from right to left; a backward model always is.
+    #[arg(long, conflicts_with_all = ["continuation", "documents", "charges", "contexts"])]
+    backward: bool,
     /// Measures the model as it is beside: divergence and agreement (transformers).
     #[arg(long, requires = "continuation")]
     beside: bool,
@@ -80,7 +83,8 @@ impl Arguments {
         let hooks = super::plugins::hooks()?;
         let mut bytes = 0;
         let mut documents = Vec::new();
-        let tokens = match &self.ids {
+        let backward = self.backward || !engine.direction().reads_forward();
+        let mut tokens = match &self.ids {
             Some(path) => read_ids(path, Some(engine.vocabulary()))?,
             None => {
                 let mut tokens = engine.tokenizer().frame().0;
@@ -97,6 +101,14 @@ impl Arguments {
                 tokens
             }
         };
+        // Of a model that reads backward anyway, nothing more was asked.
+        if engine.direction() == Reading::Both || self.backward && engine.direction().is_forward() {
+            return self.marked(engine, &tokens);
+        }
+        if backward {
+            tokens.reverse();
+            documents.iter_mut().for_each(|document| document.reverse());
+        }
         let model = match engine {
             Engine::Graph(model) => model,
             #[cfg(feature = "transformer")]
@@ -145,6 +157,36 @@ impl Arguments {
             }
         };
         self.report(&result, bytes)
+    }
+
+    /// A model that is told which way a text is read: windows, each with its mark in the first token's place.
+    fn marked(&self, engine: Engine, tokens: &[u32]) -> Result<()> {
+        let mut sum = crate::measure::Perplexity::new(engine.vocabulary() as u64);
+        let reader = Reader::new(engine, self.backward)?;
+        let (length, windows) = match &self.windows {
+            Some(windows) if !self.stream => (
+                windows.length.max(2),
+                self.first_window..self.first_window + windows.count,
+            ),
+            _ => (tokens.len().max(2), 0..1),
+        };
+        let texts: Vec<Vec<u32>> = windows
+            .filter_map(|window| tokens.get(window * (length - 1)..window * (length - 1) + length))
+            .map(|text| match self.backward {
+                true => text[..length - 1].to_vec(),
+                false => text[1..].to_vec(),
+            })
+            .collect();
+        for (text, ln_probability) in texts.iter().zip(reader.likelihoods(&[], &texts)?) {
+            sum.add_sum(-ln_probability, text.len() as u64);
+        }
+        if sum.tokens() == 0 {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("{} tokens hold no window of {length}", tokens.len()),
+            ));
+        }
+        self.report(&sum.into(), 0)
     }
 
     fn windows(

@@ -10,15 +10,18 @@ use super::prompt::PromptArguments;
 use crate::hook::Hooks;
 use crate::model::Model;
 use crate::path::{BeamPath, SessionState, Walk, beam};
-use crate::run::{Engine, Generation, Request};
+use crate::run::{Engine, Generation, Reader, Request};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
 /// Continues a prompt; text streams out as it is made.
 #[derive(Args)]
+#[command(mut_arg("prompt", |prompt| prompt.required_unless_present("prompt_ids")))]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
+    #[command(flatten)]
+    choosing: super::choose::Choosing,
     /// Ends at this text; may be given several times.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -70,8 +73,30 @@ fn parse_forced(text: &str) -> std::result::Result<(u32, usize), String> {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
+        super::catch_interrupt()?;
+        if let Some(text) = self.choosing.gap() {
+            return self.gap(text);
+        }
         let (engine, ids) = self.prompt.open()?;
         let hooks = super::plugins::hooks()?;
+        if !self.choosing.is_plain() {
+            let engine = engine.forward()?;
+            let request = |seed| {
+                let sampling = self.prompt.sampling(0.7).seed(seed);
+                Ok(self.request(&ids, &hooks)?.sampling(sampling))
+            };
+            return self
+                .choosing
+                .choose(&self.prompt, &engine, &ids, &hooks, &request);
+        }
+        if self.choosing.to_left || !engine.direction().reads_forward() {
+            return self.leftward(engine, &ids, &hooks);
+        }
+        if hooks.order.is_some()
+            && let Some(backward) = self.choosing.reader()?
+        {
+            return self.both_ways(engine, &backward, &ids, &hooks);
+        }
         let name = self
             .prompt
             .model
@@ -84,8 +109,40 @@ impl Arguments {
         }
     }
 
+    /// Fills the gap of a text.
+    fn gap(&self, text: &str) -> Result<()> {
+        let engine = super::open_engine(self.prompt.model.as_deref())?;
+        #[cfg(feature = "transformer")]
+        if let Engine::Transformer(model) = &engine
+            && !model.configuration().causal()
+        {
+            let ids = model.encode(&text.replace("___", "[MASK]"))?;
+            return self.fill(model.name(), model, ids, &super::plugins::hooks()?);
+        }
+        let _ = text;
+        self.choosing.fill_gap(&self.prompt, engine)
+    }
+
+    /// Extends a text to the left. What is new comes before what was there, so it is said when it is done.
+    fn leftward(&self, engine: Engine, ids: &[u32], hooks: &Hooks) -> Result<()> {
+        let others = self.beam.is_some()
+            || self.load_session.is_some()
+            || self.save_session.is_some()
+            || self.charges.is_some()
+            || !self.stop.is_empty()
+            || hooks.order.is_some();
+        if others {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a text that grows to the left takes no beam, stop text, session, charges or order/1",
+            ));
+        }
+        let reader = Reader::new(engine, true)?;
+        let request = self.request(&reader.taken(ids), hooks)?;
+        super::choose::leftward(&self.prompt, &reader, ids, request, hooks)
+    }
+
     fn request(&self, ids: &[u32], hooks: &Hooks) -> Result<Request> {
-        super::catch_interrupt()?;
         let mut request: Request = self
             .prompt
             .request(ids.to_vec(), 0.7)
@@ -194,7 +251,7 @@ impl Arguments {
             model,
             ids,
             width,
-            self.prompt.tokens,
+            self.prompt.length(),
             &stops,
             &self.prompt.ban,
         )?;
@@ -213,7 +270,7 @@ impl Arguments {
         let begun = Instant::now();
         let sampling = self.prompt.sampling(0.0);
         let (text, filled) =
-            crate::run::fill_text(model, &ids, self.prompt.tokens, &sampling, hooks)?;
+            crate::run::fill_text(model, &ids, self.prompt.length(), &sampling, hooks)?;
         let new: Vec<u32> = filled.iter().map(|filled| filled.token).collect();
         let whole = model.tokenizer().decode(&text);
         if !self.prompt.json {
@@ -297,8 +354,30 @@ impl Arguments {
         Ok(())
     }
 
-    /// A text that grows both ways, where a plugin says.
-    fn grow(&self, model: &Model, ids: &[u32], hooks: &Hooks) -> Result<()> {
+    /// A text that grows both ways, where a plugin says, with a model for each.
+    fn both_ways(
+        &self,
+        engine: Engine,
+        backward: &Reader,
+        ids: &[u32],
+        hooks: &Hooks,
+    ) -> Result<()> {
+        self.check_growing()?;
+        let forward = Reader::new(engine, false)?;
+        let grown = crate::run::grow_both_ways(
+            &forward,
+            backward,
+            ids,
+            &self.prompt.sampling(0.7),
+            self.prompt.length(),
+            self.ignore_end,
+            hooks,
+        )?;
+        super::choose::show_grown(&self.prompt, forward.engine().tokenizer(), ids, &grown)
+    }
+
+    /// Refuses what a text that grows both ways does not take.
+    fn check_growing(&self) -> Result<()> {
         let others = self.load_session.is_some()
             || self.save_session.is_some()
             || self.charges.is_some()
@@ -312,6 +391,12 @@ impl Arguments {
             )
             .advice("leave out the plugin that answers order/1, or these options"));
         }
+        Ok(())
+    }
+
+    /// A text that grows both ways, where a plugin says, with a model that reads forward.
+    fn grow(&self, model: &Model, ids: &[u32], hooks: &Hooks) -> Result<()> {
+        self.check_growing()?;
         let end = if self.ignore_end {
             None
         } else {
@@ -322,25 +407,11 @@ impl Arguments {
             ids,
             &self.prompt.start,
             &self.prompt.sampling(0.7),
-            self.prompt.tokens,
+            self.prompt.length(),
             end,
             hooks,
         )?;
-        let text = model.tokenizer().decode(&grown.ids);
-        if !self.prompt.json {
-            super::say(text)?;
-            return super::plugins::say_reports(self.prompt.seed);
-        }
-        let mut report = json!({
-            "prompt_ids": ids,
-            "ids": grown.ids,
-            "before": grown.before,
-            "placed": grown.placed,
-            "text": text,
-            "seed": self.prompt.seed,
-        });
-        super::plugins::note(&mut report, self.prompt.seed)?;
-        super::say_json(&report)
+        super::choose::show_grown(&self.prompt, model.tokenizer(), ids, &grown)
     }
 
     fn beam(&self, model: &Model, ids: &[u32], width: usize, hooks: &Hooks) -> Result<()> {
@@ -350,7 +421,7 @@ impl Arguments {
             model.tokenizer().vocabulary().stop().into_iter().collect()
         };
         let (start, ban) = (&self.prompt.start, &self.prompt.ban);
-        let tokens = self.prompt.tokens;
+        let tokens = self.prompt.length();
         #[cfg(feature = "gpu")]
         let on_device = match self.prompt.backend.put(model, hooks)? {
             Some(device) => Some(crate::path::beam_on(

@@ -7,6 +7,7 @@ mod baseline;
 mod bench;
 #[cfg(feature = "gpu")]
 mod bench_device;
+mod choose;
 #[cfg(feature = "transformer")]
 mod classify;
 mod compare;
@@ -24,6 +25,7 @@ mod endpoint;
 mod eval;
 mod export;
 mod generate;
+mod grow;
 mod import;
 mod inspect;
 mod plot;
@@ -71,7 +73,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Generate(generate::Arguments),
+    Generate(Box<generate::Arguments>),
     Train(train::Arguments),
     Eval(eval::Arguments),
     Baseline(baseline::Arguments),
@@ -80,6 +82,7 @@ enum Command {
     Export(export::Arguments),
     Import(import::Arguments),
     Quantize(quantize::Arguments),
+    Grow(grow::Arguments),
     Plot(plot::Arguments),
     Bench(bench::Arguments),
     Corpus(corpus::Arguments),
@@ -126,6 +129,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Quantize(command) => command.run(),
+        Command::Grow(command) => command.run(),
         Command::Plot(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Corpus(command) => command.run(),

@@ -86,7 +86,7 @@ impl Answers {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        let engine = super::open_engine(self.model.as_deref())?;
+        let engine = super::open_engine(self.model.as_deref())?.forward()?;
         let hooks = super::plugins::hooks()?;
         super::catch_interrupt()?;
         let Some(path) = &self.texts else {

@@ -21,9 +21,9 @@ pub(super) struct PromptArguments {
     /// The model: a .bril file, or a folder with a config.json; the English one in the program by default.
     #[arg(long, value_name = "PATH")]
     pub(super) model: Option<PathBuf>,
-    /// New tokens at most.
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    pub(super) tokens: usize,
+    /// New tokens at most; 128 without it.
+    #[arg(long, value_name = "N")]
+    pub(super) tokens: Option<usize>,
     /// 0 takes the node of most energy (greedy); above 0 samples.
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
@@ -92,6 +92,11 @@ impl PromptArguments {
             .seed(self.seed)
     }
 
+    /// New tokens at most.
+    pub(super) fn length(&self) -> usize {
+        self.tokens.unwrap_or(128)
+    }
+
     /// Opens the model and encodes the prompt.
     pub(super) fn open(&self) -> Result<(Engine, Vec<u32>)> {
         self.backend.check()?;
@@ -119,7 +124,7 @@ impl PromptArguments {
     /// The request that these arguments make.
     pub(super) fn request(&self, ids: Vec<u32>, temperature: f32) -> Request {
         Request::ids(ids)
-            .tokens(self.tokens)
+            .tokens(self.length())
             .sampling(self.sampling(temperature))
             .start_signal(self.start.clone())
     }

@@ -117,7 +117,7 @@ impl Arguments {
         let models = paths
             .iter()
             .map(|path| {
-                let engine = super::open_engine(path.as_deref())?;
+                let engine = super::open_engine(path.as_deref())?.forward()?;
                 Ok(ServedModel {
                     name: engine.name().to_string(),
                     sha256: super::fingerprint(path.as_deref())?,

@@ -17,6 +17,7 @@ const PRINTED: usize = 8;
 
 /// Shows each step of a path: the candidates, their energies and probabilities, and what pushed them.
 #[derive(Args)]
+#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "open"])))]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
@@ -70,9 +71,10 @@ impl Arguments {
 
     fn trace(&self, printed: usize) -> Result<Trace> {
         let (engine, ids) = self.prompt.open()?;
+        let engine = engine.forward()?;
         let seed = self.prompt.seed;
         let request = TraceRequest::new(ids)
-            .tokens(self.prompt.tokens)
+            .tokens(self.prompt.length())
             .candidates(if self.all { usize::MAX } else { LISTED })
             .sampling(self.prompt.sampling(0.0))
             .start_signal(self.prompt.start.clone())

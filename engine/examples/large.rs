@@ -37,6 +37,7 @@ fn main() -> Result<()> {
         licence: "none".into(),
         profile,
         own_minimum: 1,
+        direction: Default::default(),
         charges: None,
         training: serde_json::json!({"random": true}),
     };

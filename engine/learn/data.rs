@@ -9,11 +9,15 @@ use sha2::{Digest, Sha256};
 
 use crate::kernel::bytes::Bytes;
 use crate::learn::recipe::{Data, Recipe, TokenKind};
-use crate::text::{Corpus, CorpusOptions, Tokenizer, read_ids};
+use crate::text::{
+    Corpus, CorpusOptions, LEFT_TO_RIGHT, RIGHT_TO_LEFT, Reading, Tokenizer, read_ids,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// Documents encoded together.
 const TOGETHER: usize = 256;
+/// A tokenizer that `tokenizer.json` cannot say, in the folder of a network.
+pub(crate) const OWN_TOKENIZER: &str = "tokenizer.brillm.json";
 
 /// The training and validation tokens of a run, with their tokenizer.
 pub struct TokenData {
@@ -57,7 +61,7 @@ impl TokenData {
         );
         let done = folder.join("tokens.json");
         if !done.exists() {
-            let tokenizer = make_tokenizer(data, base, note)?;
+            let tokenizer = make_tokenizer(recipe, base, note)?;
             let mut train = TokenFile::create(&train_file)?;
             let mut validation = TokenFile::create(&validation_file)?;
             let mut bytes = 0;
@@ -69,6 +73,10 @@ impl TokenData {
                             &Recipe::resolve(base, source),
                             Some(data.vocabulary),
                         )?);
+                    }
+                    // A run of ids is one document.
+                    if data.direction == Reading::Backward {
+                        ids.reverse();
                     }
                     Ok(ids)
                 };
@@ -90,6 +98,7 @@ impl TokenData {
                 };
                 bytes += encode(
                     &tokenizer,
+                    data.direction,
                     open(data, base, &data.train)?,
                     share,
                     &mut train,
@@ -98,6 +107,7 @@ impl TokenData {
                 if !data.validation.is_empty() {
                     bytes += encode(
                         &tokenizer,
+                        data.direction,
                         open(data, base, &data.validation)?,
                         1.0,
                         &mut train,
@@ -166,7 +176,38 @@ fn open(data: &Data, base: &Path, sources: &[String]) -> Result<Corpus> {
     Corpus::open(&paths, options(data, base))
 }
 
-fn make_tokenizer(data: &Data, base: &Path, note: &mut dyn FnMut(&str)) -> Result<Tokenizer> {
+fn make_tokenizer(recipe: &Recipe, base: &Path, note: &mut dyn FnMut(&str)) -> Result<Tokenizer> {
+    let data = &recipe.data;
+    let model = recipe
+        .initial
+        .as_ref()
+        .or(recipe.graph.transpose_of.as_ref());
+    let tokenizer = match (model, &data.tokenizer) {
+        (Some(model), None) => tokenizer_of(&base.join(model))?,
+        _ => fresh_tokenizer(data, base, note)?,
+    };
+    match data.direction {
+        Reading::Both => tokenizer.with_marks(&[LEFT_TO_RIGHT, RIGHT_TO_LEFT]),
+        _ => Ok(tokenizer),
+    }
+}
+
+/// The tokenizer of a model: a `.bril` file, or a folder.
+fn tokenizer_of(model: &Path) -> Result<Tokenizer> {
+    if !model.is_dir() {
+        let model = crate::model::Model::open(model, crate::model::Verify::Lazy)?;
+        return Ok(model.tokenizer().clone());
+    }
+    let own = model.join(OWN_TOKENIZER);
+    if own.exists() {
+        let bytes = std::fs::read(&own).map_err(|error| Error::io(error, own.display()))?;
+        return Tokenizer::from_bytes(&bytes).map_err(|error| error.at(own.display()));
+    }
+    Tokenizer::open(&model.join("tokenizer.json"))
+        .map_err(|error| error.advice("name the model's tokenizer in data.tokenizer"))
+}
+
+fn fresh_tokenizer(data: &Data, base: &Path, note: &mut dyn FnMut(&str)) -> Result<Tokenizer> {
     if data.tokens == TokenKind::Ids {
         return Tokenizer::ids(data.vocabulary);
     }
@@ -206,8 +247,11 @@ fn make_tokenizer(data: &Data, base: &Path, note: &mut dyn FnMut(&str)) -> Resul
 }
 
 /// Encodes documents, dealing one of every 1/share to validation. Returns the validation's bytes of text.
+///
+/// Read backward, a document begins with its last token; its end is marked after its first.
 fn encode(
     tokenizer: &Tokenizer,
+    direction: Reading,
     corpus: Corpus,
     share: f64,
     train: &mut TokenFile,
@@ -231,6 +275,9 @@ fn encode(
             .map(|document| tokenizer.encode(document))
             .collect::<Result<_>>()?;
         for (document, mut ids) in documents.iter().zip(encoded) {
+            if direction == Reading::Backward {
+                ids.reverse();
+            }
             ids.extend(stop);
             owed += share;
             if owed >= 1.0 {

@@ -9,6 +9,7 @@ use crate::graph::{GraphBuilder, NodeId, TokenGraph};
 use crate::kernel::random::Random;
 use crate::learn::adamw::Moments;
 use crate::learn::batch::{Batch, Candidates, Sampler};
+use crate::learn::beginning::Beginning;
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
 use crate::learn::learner::{Learner, Learns};
@@ -44,16 +45,18 @@ pub struct GraphLearner {
     graph: TokenGraph,
     prior: Prior<f32>,
     learner: Learner,
+    beginning: Option<Beginning>,
     #[cfg(feature = "gpu")]
     place: Option<Place>,
 }
 
 impl GraphLearner {
-    /// Builds the graph of a recipe's text, with fresh parameters.
+    /// Builds the graph of a recipe's text, with fresh parameters or those it begins with; its models are relative
+    /// to `base`.
     ///
     /// # Errors
     /// Whatever is wrong with the profile or the graph.
-    pub fn new(recipe: &Recipe, data: &TokenData, sampler: &Sampler) -> Result<Self> {
+    pub fn new(recipe: &Recipe, data: &TokenData, sampler: &Sampler, base: &Path) -> Result<Self> {
         let profile = recipe.profile()?;
         let mut builder = GraphBuilder::new(data.tokenizer.vocabulary().len())
             .minimum_count(recipe.graph.minimum_count);
@@ -68,10 +71,24 @@ impl GraphLearner {
         } else {
             u32::MAX
         });
+        let (recipe, beginning) = match Beginning::of(recipe, base)? {
+            Some((beginning, rate)) => {
+                let mut recipe = recipe.clone();
+                recipe.train.arena_rate = rate;
+                beginning.check(&profile, &graph)?;
+                (recipe, Some(beginning))
+            }
+            None => (recipe.clone(), None),
+        };
+        let mut learner = Learner::new(&profile, &graph, recipe.train.dropout, recipe.seed);
+        if let Some(beginning) = &beginning {
+            beginning.put(&mut learner, &graph)?;
+        }
         Ok(Self {
             prior: Prior::new(&graph, &sampler.held_out(&graph, data.train())),
-            learner: Learner::new(&profile, &graph, recipe.train.dropout, recipe.seed),
-            recipe: recipe.clone(),
+            learner,
+            beginning,
+            recipe,
             tokenizer: data.tokenizer.clone(),
             profile,
             graph,
@@ -128,10 +145,11 @@ impl Learns for GraphLearner {
     fn learn(
         &mut self,
         batch: &mut Batch,
-        train: &Train,
+        _train: &Train,
         step: u64,
     ) -> Result<(Loss, Option<f64>)> {
         self.add_candidates(batch);
+        let train = &self.recipe.train;
         #[cfg(feature = "gpu")]
         if let Some(place) = &mut self.place {
             let learned = place.learner.learn(&self.graph, batch, train, step);
@@ -156,6 +174,13 @@ impl Learns for GraphLearner {
 
     #[cfg(feature = "gpu")]
     fn use_device(&mut self, device: &crate::kernel::gpu::Device, forced: bool) -> Result<()> {
+        if self.profile.grown_from.is_some() && self.profile.form == EdgeForm::Own {
+            return Err(crate::Error::new(
+                crate::ErrorKind::Unsupported,
+                "grown own edges train on the processor",
+            )
+            .advice("use --backend cpu or auto"));
+        }
         self.place = Some(Place {
             learner: crate::learn::device::DeviceLearner::new(
                 device,
@@ -183,6 +208,10 @@ impl Learns for GraphLearner {
         self.place = None;
         let (train, seed) = (&self.recipe.train, self.recipe.seed);
         self.learner = Learner::new(&self.profile, &self.graph, train.dropout, seed);
+        if let Some(beginning) = &self.beginning {
+            // It was put there before, so it fits.
+            let _ = beginning.put(&mut self.learner, &self.graph);
+        }
     }
 
     fn settle(&mut self) -> Result<()> {
@@ -203,6 +232,7 @@ impl Learns for GraphLearner {
             licence: self.recipe.licence.clone(),
             profile: self.profile.clone(),
             own_minimum: self.graph.own_minimum(),
+            direction: self.recipe.data.direction,
             charges: None,
             training,
         };

@@ -98,6 +98,11 @@ pub trait Learns {
 
     /// Targets that a prediction chooses among, `V`.
     fn candidates(&self) -> usize;
+
+    /// Whether the model of least validation loss is the result; else the last one is.
+    fn keeps_best(&self) -> bool {
+        true
+    }
 }
 
 /// The parameters of a run with their moments.

@@ -8,10 +8,12 @@ pub mod adamw;
 #[cfg(feature = "cli")]
 mod axis;
 pub mod batch;
+mod beginning;
 pub mod charges;
 pub mod checkpoint;
 pub mod composed;
 pub mod data;
+mod data_recipe;
 #[cfg(feature = "gpu")]
 pub mod device;
 mod dropout;
@@ -23,6 +25,7 @@ pub mod own;
 pub mod parameter;
 #[cfg(feature = "cli")]
 pub mod plot;
+pub mod preferences;
 pub mod prior;
 pub mod recipe;
 mod record;

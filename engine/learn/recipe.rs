@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::learn::adamw::{AdamMode, AdamW};
+pub use crate::learn::data_recipe::{Data, TokenKind};
 pub use crate::learn::network_recipe::{Kind, MaskDraw, NetworkRecipe, Style};
+use crate::learn::preferences::Preferences;
 use crate::signal::{EdgeForm, Profile};
-use crate::text::CorpusFormat;
+use crate::text::Reading;
 use crate::{Error, ErrorKind, Result};
 
 /// A run file. Unknown keys are errors.
@@ -38,6 +40,9 @@ pub struct Recipe {
     /// What is trained.
     #[serde(default, skip_serializing_if = "Kind::is_graph")]
     pub kind: Kind,
+    /// A model whose weights training begins with, relative to the run file: what was trained before, or grown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<String>,
     /// The text.
     pub data: Data,
     /// The shape of a gpt, bert or lstm.
@@ -52,6 +57,9 @@ pub struct Recipe {
     /// The training.
     #[serde(default)]
     pub train: Train,
+    /// Preferences that the model of `initial` learns; `data` is then what its perplexity is watched on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferences: Option<Preferences>,
     /// The plugins, each `name`, `options`, `sha256` and `on-error`; what the run loaded is kept in its record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plugin: Vec<toml::Table>,
@@ -59,68 +67,6 @@ pub struct Recipe {
 
 fn one() -> u64 {
     1
-}
-
-/// Where text comes from and how it becomes tokens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Data {
-    /// Sources of training text: files, folders, globs, or `.u16`/`.u32` id files. Relative to the run file.
-    pub train: Vec<String>,
-    /// Sources of validation text; without any, the last `validation-share` of the training documents.
-    #[serde(default)]
-    pub validation: Vec<String>,
-    /// Of every hundred blocks of training text, how many are held out when `validation` is empty.
-    #[serde(default = "two_percent")]
-    pub validation_share: f64,
-    /// Windows `first,count` of the validation text that are used; all by default.
-    #[serde(default)]
-    pub validation_windows: Option<[usize; 2]>,
-    /// Format of the sources.
-    #[serde(default)]
-    pub format: CorpusFormat,
-    /// Field of JSON objects that holds the text.
-    #[serde(default)]
-    pub field: Option<String>,
-    /// Replace bytes that are not UTF-8.
-    #[serde(default)]
-    pub lossy: bool,
-    /// OpenCC map from traditional to simplified characters.
-    #[serde(default)]
-    pub simplify: Option<String>,
-    /// Characters, BPE, or bare ids.
-    #[serde(default)]
-    pub tokens: TokenKind,
-    /// Size of the vocabulary.
-    #[serde(default = "four_thousand")]
-    pub vocabulary: usize,
-    /// A `tokenizer.json` to use instead of training one.
-    #[serde(default)]
-    pub tokenizer: Option<String>,
-    /// sha256 of each source file that must match, by path as given.
-    #[serde(default)]
-    pub sha256: std::collections::BTreeMap<String, String>,
-}
-
-fn two_percent() -> f64 {
-    0.02
-}
-
-fn four_thousand() -> usize {
-    4000
-}
-
-/// What a token is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TokenKind {
-    /// Byte pairs, trained on the text.
-    #[default]
-    Bpe,
-    /// Characters, the most frequent ones.
-    Characters,
-    /// The sources are ids already.
-    Ids,
 }
 
 /// How the graph is built from counts.
@@ -133,6 +79,10 @@ pub struct GraphRecipe {
     pub maximum_fan: Option<usize>,
     /// Edges walked at least this often own a matrix (own form) or a residual (composed form).
     pub own_minimum_count: u32,
+    /// A forward model of own edges, relative to the run file: each edge (v, u) of this backward graph holds the
+    /// transpose of the model's edge (u, v), and keeps it. Biases of edges are learned by nobody then either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transpose_of: Option<String>,
 }
 
 impl Default for GraphRecipe {
@@ -141,6 +91,7 @@ impl Default for GraphRecipe {
             minimum_count: 1,
             maximum_fan: None,
             own_minimum_count: 1,
+            transpose_of: None,
         }
     }
 }
@@ -432,12 +383,42 @@ impl Recipe {
         if train.log_every == 0 || train.checkpoint_every == 0 || train.checkpoints == 0 {
             return fault("train.log-every, checkpoint-every and checkpoints must be at least 1");
         }
+        if let Some(preferences) = &self.preferences {
+            preferences.check()?;
+            let learns = matches!(self.kind, Kind::Gpt | Kind::Lstm)
+                && self.data.direction == Reading::Forward;
+            if !learns || self.initial.is_none() {
+                return fault(
+                    "[preferences] belongs to a gpt or lstm that reads forward and has `initial`",
+                );
+            }
+        }
         if self.kind != Kind::Graph {
             if !self.profile.is_empty() {
                 return fault("[profile] belongs to a graph; a gpt, bert or lstm has [network]");
             }
             let network = self.network.clone().unwrap_or_default();
+            if self.graph.transpose_of.is_some() {
+                return fault("graph.transpose-of belongs to a graph");
+            }
+            if self.kind == Kind::Bert && self.data.direction != Reading::Forward {
+                return fault("a bert sees both sides already: it has no data.direction");
+            }
             return network.check(self.kind, train);
+        }
+        if self.data.direction == Reading::Both {
+            return fault(
+                "a graph reads one way: train one forward and one backward, or a gpt on both",
+            );
+        }
+        if self.graph.transpose_of.is_some()
+            && (self.data.direction != Reading::Backward
+                || self.initial.is_some()
+                || self.profile()?.form != EdgeForm::Own)
+        {
+            return fault(
+                "graph.transpose-of needs own edges, data.direction = \"backward\" and no `initial`",
+            );
         }
         if self.network.is_some() {
             return fault("[network] belongs to kind = \"gpt\", \"bert\" or \"lstm\"");

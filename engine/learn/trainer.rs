@@ -109,7 +109,7 @@ impl Trainer {
             );
         }
         let make: Maker<'_> = &|recipe, data, sampler| {
-            Ok(Box::new(GraphLearner::new(recipe, data, sampler)?) as Box<dyn Learns>)
+            Ok(Box::new(GraphLearner::new(recipe, data, sampler, base)?) as Box<dyn Learns>)
         };
         Self::prepare_with(recipe, base, folder, resume, watcher, make)
     }
@@ -333,7 +333,7 @@ impl Trainer {
         let best = self.folder.join(self.learner.file("best"));
         let model = self.folder.join(self.learner.file("model"));
         // With validation the best model is the result; without, the last one.
-        if self.progress.best.is_some() && best.exists() {
+        if self.learner.keeps_best() && self.progress.best.is_some() && best.exists() {
             copy(&best, &model)?;
         } else {
             self.save(&model)?;

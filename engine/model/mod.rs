@@ -4,6 +4,7 @@
 //! verifies it; saving writes a temporary file and renames it.
 
 mod container;
+mod growth;
 #[cfg(feature = "import")]
 pub mod import;
 

@@ -13,7 +13,7 @@ use crate::model::container::{Block, Container, Verify};
 use crate::model::writer::Writer;
 use crate::path::Charges;
 use crate::signal::{BlockShape, Guard, Mechanism, Profile, Weights, blocks};
-use crate::text::Tokenizer;
+use crate::text::{Reading, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
 /// What a model file says about itself, besides its blocks.
@@ -28,6 +28,9 @@ pub struct Metadata {
     pub profile: Profile,
     /// The count from which an edge owns a slot; 4294967295 for none.
     pub own_minimum: u32,
+    /// Which way the model reads; a backward one extends text to the left.
+    #[serde(default, skip_serializing_if = "Reading::is_forward")]
+    pub direction: Reading,
     /// Charges that streams may switch on, fitted on held-out text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charges: Option<ChargeSettings>,

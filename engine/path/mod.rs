@@ -15,6 +15,7 @@ mod decoder;
 mod sampling;
 mod session;
 mod session_options;
+mod session_state;
 mod walk;
 
 pub use asking::Asking;
@@ -26,6 +27,7 @@ pub use choosing::{Choosing, Standing};
 #[cfg(feature = "gpu")]
 pub use decoder::{Decoder, Nearest};
 pub use sampling::{Sampling, draw, likeliest};
-pub use session::{Session, SessionState};
+pub use session::Session;
 pub use session_options::SessionOptions;
+pub use session_state::SessionState;
 pub use walk::Walk;

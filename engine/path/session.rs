@@ -1,29 +1,16 @@
-//! A session: one flow with its random state, penalty window and injected energy.
+//! A session: one flow, and how it goes on.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
 #[cfg(feature = "gpu")]
 use crate::path::ahead::Ahead;
 use crate::path::asking::Chosen;
-use crate::path::{Asking, Charges, Sampling, SessionOptions};
+use crate::path::{Asking, Charges, Sampling, SessionOptions, SessionState};
 use crate::signal::{Flow, Mechanism, Shares, Split, Start};
 use crate::{Error, ErrorKind, Result};
-
-/// Everything a session is, besides the mechanism it flows through: save it, and go on later.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SessionState {
-    flow: Flow,
-    random: Random,
-    recent: VecDeque<u32>,
-    charges: Charges,
-    injected: BTreeMap<u32, f32>,
-}
 
 /// One signal flowing through a shared [`Mechanism`].
 ///

@@ -192,7 +192,7 @@ fn before(mechanism: &Mechanism, node: u32) -> Result<Option<Vec<f32>>> {
 }
 
 /// −ln p of the likeliest.
-fn least(scores: &[f32]) -> f64 {
+pub(super) fn least(scores: &[f32]) -> f64 {
     let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut spent = scores.to_vec();
     softmax::softmax(&mut spent) - f64::from(top)

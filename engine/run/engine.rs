@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::model::{Model, Verify};
 use crate::path::Walk;
 use crate::run::{Generation, Request};
-use crate::text::Tokenizer;
+use crate::text::{Reading, Tokenizer};
 #[cfg(feature = "transformer")]
 use crate::transformer::Transformer;
 use crate::{Error, ErrorKind, Result};
@@ -79,6 +79,32 @@ impl Engine {
             Self::Graph(model) => &model.metadata().name,
             #[cfg(feature = "transformer")]
             Self::Transformer(model) => model.name(),
+        }
+    }
+
+    /// Which way it reads.
+    pub fn direction(&self) -> Reading {
+        match self {
+            Self::Graph(model) => model.metadata().direction,
+            #[cfg(feature = "transformer")]
+            Self::Transformer(model) => model.direction(),
+        }
+    }
+
+    /// Refuses a model that reads backward, for what goes from left to right only.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`].
+    pub fn forward(self) -> Result<Self> {
+        match self.direction().reads_forward() {
+            true => Ok(self),
+            false => Err(
+                Error::new(ErrorKind::Unsupported, "the model reads backward")
+                    .at(self.name())
+                    .advice(
+                        "brillm generate extends text to the left with it, brillm eval measures it",
+                    ),
+            ),
         }
     }
 

@@ -6,13 +6,17 @@
 
 #[cfg(feature = "gpu")]
 mod backend;
+mod both_ways;
 mod canvas;
 mod engine;
 mod evaluation;
 #[cfg(feature = "transformer")]
 mod filling;
 mod fingerprint;
+mod gap;
 mod generation;
+mod ranking;
+mod reader;
 mod references;
 mod scoring;
 mod speed;
@@ -24,6 +28,7 @@ mod training;
 pub(crate) use backend::taken_over;
 #[cfg(feature = "gpu")]
 pub use backend::{BackendChoice, device_for, mechanism_on};
+pub use both_ways::grow_both_ways;
 pub use canvas::{Grown, Placed, grow};
 pub use engine::{Engine, open};
 #[cfg(feature = "gpu")]
@@ -32,7 +37,10 @@ pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
 #[cfg(feature = "transformer")]
 pub use filling::fill_text;
 pub use fingerprint::{fingerprint, fingerprint_of_bytes};
+pub use gap::{GapFill, GapSearch, fill_gap, same_tokens};
 pub use generation::{Finish, Generation, Piece, Request};
+pub use ranking::{Ranked, rerank};
+pub use reader::Reader;
 pub use references::{Speaker, write_records};
 pub use scoring::{TokenScore, score_tokens};
 pub use speed::FlowSpeed;

@@ -26,6 +26,10 @@ pub fn prepare_training(
     #[cfg(feature = "transformer")]
     return Trainer::prepare_with(recipe, base, folder, resume, watcher, &|recipe, data, _| {
         let learner = crate::transformer::NetworkLearner::new(recipe, data, base, hooks)?;
+        if recipe.preferences.is_some() {
+            let learner = crate::transformer::PreferenceLearner::new(recipe, data, base, learner)?;
+            return Ok(Box::new(learner) as Box<dyn crate::learn::Learns>);
+        }
         Ok(Box::new(learner) as Box<dyn crate::learn::Learns>)
     });
     #[cfg(not(feature = "transformer"))]

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::choice::{Choice, Cursor, Part};
 use super::events::{self, Sink};
 use super::exchange;
 use super::fault::Fault;
@@ -19,7 +20,7 @@ use super::house::{House, RunHooks, Served};
 use super::work::Job;
 use crate::path::Sampling;
 use crate::run::{Engine, Finish, Generation, Request, TokenScore, score_tokens};
-use crate::text::{Decoder, Tokenizer};
+use crate::text::Tokenizer;
 use crate::{Error, ErrorKind};
 
 /// Choices of one request at most.
@@ -241,17 +242,21 @@ impl Plan {
         })
     }
 
+    fn tokenizer(&self) -> &Tokenizer {
+        self.served.model.engine.tokenizer()
+    }
+
     /// The answer as one document.
     fn whole(&self, house: &House, job: &Job) -> Result<Value, Fault> {
         let (mut choices, mut new) = (Vec::new(), 0);
         for index in 0..self.prompts.len() * self.choices {
-            let mut choice = Choice::new(self, index);
+            let mut choice = Choice::new(self.tokenizer(), index);
             let (finish, made) = self.choose(house, job, index, &mut |part| {
                 choice.add(part);
                 true
             })?;
             new += made;
-            choices.push(choice.json(self, finish));
+            choices.push(choice.json(self.logprobs.is_some(), finish));
         }
         Ok(json!({
             "id": self.id,
@@ -291,14 +296,17 @@ impl Plan {
         for index in 0..self.prompts.len() * self.choices {
             let mut cursor = Cursor::default();
             let (finish, made) = self.choose(house, job, index, &mut |part| {
-                let mut choice = Choice::new(self, index);
+                let mut choice = Choice::new(self.tokenizer(), index);
                 choice.cursor = std::mem::take(&mut cursor);
                 choice.add(part);
                 cursor = std::mem::take(&mut choice.cursor);
-                chunk(json!([choice.json(self, None)]), Value::Null)
+                chunk(
+                    json!([choice.json(self.logprobs.is_some(), None)]),
+                    Value::Null,
+                )
             })?;
             new += made;
-            let last = Choice::new(self, index).json(self, finish);
+            let last = Choice::new(self.tokenizer(), index).json(self.logprobs.is_some(), finish);
             if !chunk(json!([last]), Value::Null) {
                 return Ok(());
             }
@@ -453,112 +461,4 @@ fn random() -> u64 {
     std::collections::hash_map::RandomState::new()
         .build_hasher()
         .finish()
-}
-
-/// Text with the tokens it came from.
-struct Part {
-    text: String,
-    scores: Vec<TokenScore>,
-    /// Characters at the beginning of the first tokens that are not in the text: a tokenizer may put a space before
-    /// every text, and takes it away again.
-    swallowed: usize,
-}
-
-/// Where the next token's text begins.
-#[derive(Default)]
-struct Cursor {
-    decoder: Decoder,
-    /// In characters.
-    offset: usize,
-    /// Characters to come that are not in the text.
-    swallowed: usize,
-}
-
-impl Cursor {
-    fn pass(&mut self, tokenizer: &Tokenizer, id: u32) {
-        let characters = self.decoder.push(tokenizer, id).chars().count();
-        let swallowed = self.swallowed.min(characters);
-        self.swallowed -= swallowed;
-        self.offset += characters - swallowed;
-    }
-}
-
-/// One choice, growing.
-struct Choice<'a> {
-    tokenizer: &'a Tokenizer,
-    index: usize,
-    text: String,
-    cursor: Cursor,
-    tokens: Vec<String>,
-    offsets: Vec<usize>,
-    logprobs: Vec<Option<f64>>,
-    top: Vec<Option<serde_json::Map<String, Value>>>,
-}
-
-impl<'a> Choice<'a> {
-    fn new(plan: &'a Plan, index: usize) -> Self {
-        Self {
-            tokenizer: plan.served.model.engine.tokenizer(),
-            index,
-            text: String::new(),
-            cursor: Cursor::default(),
-            tokens: Vec::new(),
-            offsets: Vec::new(),
-            logprobs: Vec::new(),
-            top: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, part: Part) {
-        self.text.push_str(&part.text);
-        self.cursor.swallowed += part.swallowed;
-        for score in part.scores {
-            self.offsets.push(self.cursor.offset);
-            self.cursor.pass(self.tokenizer, score.id);
-            self.tokens.push(name(self.tokenizer, score.id));
-            self.logprobs.push(score.ln_probability);
-            let listed = score.ln_probability.map(|_| {
-                let mut top = serde_json::Map::new();
-                for (id, ln) in score.top {
-                    // Different tokens may have one text: the likeliest stands for it.
-                    top.entry(name(self.tokenizer, id)).or_insert(json!(ln));
-                }
-                top
-            });
-            self.top.push(listed);
-        }
-    }
-
-    fn json(self, plan: &Plan, finish: Option<&str>) -> Value {
-        let logprobs = plan.logprobs.map(|_| {
-            json!({
-                "tokens": self.tokens,
-                "token_logprobs": self.logprobs,
-                "top_logprobs": self.top,
-                "text_offset": self.offsets,
-            })
-        });
-        json!({
-            "index": self.index,
-            "text": self.text,
-            "logprobs": logprobs,
-            "finish_reason": finish,
-        })
-    }
-}
-
-/// A token as text; as OpenAI writes it, `bytes:\xe6\x98`, where its bytes alone are none.
-fn name(tokenizer: &Tokenizer, id: u32) -> String {
-    let vocabulary = tokenizer.vocabulary();
-    let bytes = vocabulary.bytes(id);
-    if bytes.is_empty() {
-        return vocabulary.display(id);
-    }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_string(),
-        Err(_) => {
-            let escaped: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
-            format!("bytes:{escaped}")
-        }
-    }
 }

@@ -17,6 +17,7 @@
 
 mod about;
 mod assets;
+mod choice;
 mod compare;
 mod completion;
 mod events;

@@ -70,7 +70,7 @@ impl Mechanism {
         let table = (0..rows.min(1025))
             .map(|position| {
                 let mut row = vec![0.0; profile.width];
-                crate::kernel::position::row(position, &mut row);
+                profile.position_row(position, &mut row);
                 row
             })
             .collect();
@@ -126,7 +126,7 @@ impl Mechanism {
         }
         self.table.get(position).cloned().unwrap_or_else(|| {
             let mut row = vec![0.0; self.profile.width];
-            crate::kernel::position::row(position, &mut row);
+            self.profile.position_row(position, &mut row);
             row
         })
     }
@@ -185,12 +185,14 @@ impl Mechanism {
     /// The vector that a signal starts from, before the node's own start is added. `[D]`
     pub fn start_vector(&self, start: &Start) -> Vec<f32> {
         let width = self.profile.width;
-        let level = match (self.profile.form, self.profile.start_at_ones) {
-            (EdgeForm::Composed, _) => 0.0,
-            (EdgeForm::Own, true) => 1.0,
-            (EdgeForm::Own, false) => 1.0 / width as f32,
-        };
-        start.vector(width).unwrap_or_else(|| vec![level; width])
+        start
+            .vector(width)
+            .unwrap_or_else(|| match self.profile.form {
+                EdgeForm::Composed => vec![0.0; width],
+                EdgeForm::Own => (0..width)
+                    .map(|column| self.profile.start_level(column) as f32)
+                    .collect(),
+            })
     }
 
     /// Walks the edge from where the flow is to `target`.

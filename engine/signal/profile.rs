@@ -89,6 +89,10 @@ pub struct Profile {
     pub target_bias: bool,
     /// Whether the signal starts at all ones (the paper) instead of 1/D (the authors' code).
     pub start_at_ones: bool,
+    /// The width before it was grown: positions and the level a signal starts at are those of so many columns, and
+    /// zero in the columns beyond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown_from: Option<usize>,
     /// Rank of the low-rank part of a composed edge's matrix; 0 leaves it diagonal.
     #[serde(default)]
     pub rank: usize,
@@ -115,6 +119,7 @@ impl Profile {
             static_resistance: false,
             target_bias: false,
             start_at_ones: false,
+            grown_from: None,
             rank: 0,
             residual: None,
         }
@@ -137,6 +142,7 @@ impl Profile {
             static_resistance: true,
             target_bias: true,
             start_at_ones: true,
+            grown_from: None,
             rank: 0,
             residual: None,
         }
@@ -156,6 +162,25 @@ impl Profile {
         (1 + self.banks) * self.width
     }
 
+    /// A row of the position table: zeros where there is none, and in columns that were grown. `row [D]`
+    pub(crate) fn position_row(&self, position: usize, row: &mut [f32]) {
+        row.fill(0.0);
+        if self.position_table {
+            let formed = self.grown_from.unwrap_or(row.len());
+            crate::kernel::position::row(position, &mut row[..formed]);
+        }
+    }
+
+    /// The level that a signal over own edges starts at in a column.
+    pub(crate) fn start_level(&self, column: usize) -> f64 {
+        let formed = self.grown_from.unwrap_or(self.width);
+        match self.start_at_ones {
+            _ if column >= formed => 0.0,
+            true => 1.0,
+            false => 1.0 / formed as f64,
+        }
+    }
+
     /// Checks that the switches fit together.
     ///
     /// # Errors
@@ -164,6 +189,12 @@ impl Profile {
         let fault = |what: &str| Err(Error::new(ErrorKind::Configuration, what).at("profile"));
         if self.width == 0 || self.width > 4096 {
             return fault("width must lie between 1 and 4096");
+        }
+        if self
+            .grown_from
+            .is_some_and(|from| from == 0 || from > self.width)
+        {
+            return fault("grown-from must lie between 1 and width");
         }
         if self.banks == 0 || self.banks > 16 {
             return fault("banks must lie between 1 and 16");

@@ -104,6 +104,22 @@ pub(crate) fn load(json: &[u8]) -> Result<tokenizers::Tokenizer> {
     Ok(tokenizer)
 }
 
+/// The same tokenizer with marks that stand for no text.
+pub(crate) fn with_marks(
+    mut tokenizer: tokenizers::Tokenizer,
+    marks: &[String],
+) -> Result<tokenizers::Tokenizer> {
+    let marks: Vec<AddedToken> = marks
+        .iter()
+        .map(|mark| AddedToken::from(mark.clone(), true))
+        .collect();
+    let _ = tokenizer.add_special_tokens(marks);
+    let json = tokenizer
+        .to_string(false)
+        .map_err(|error| fault("the tokenizer cannot be written", &error))?;
+    load(json.as_bytes())
+}
+
 /// The tokens of a loaded tokenizer, by id.
 pub(crate) fn vocabulary(tokenizer: &tokenizers::Tokenizer) -> Result<Vocabulary> {
     let map = tokenizer.get_vocab(true);

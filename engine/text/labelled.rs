@@ -117,6 +117,12 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
             line.split('\t').map(str::trim).collect()
         }),
     };
+    if numbers.is_none()
+        && let Some(name) = fields.all().find(|name| !header.contains(&name.as_str()))
+    {
+        return Err(fault(0, format!("no column is named {name:?}"))
+            .advice(format!("the columns are: {}", header.join(", "))));
+    }
     lines()
         .skip(usize::from(numbers.is_none()))
         .map(|(line, text)| {
@@ -126,14 +132,10 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
                     Some(_) => name.parse().ok().map(|number: usize| number - 1),
                     None => header.iter().position(|column| *column == name),
                 };
-                let column = column.ok_or_else(|| {
-                    fault(0, format!("no column is named {name:?}"))
-                        .advice(format!("the columns are: {}", header.join(", ")))
-                })?;
-                columns
-                    .get(column)
+                column
+                    .and_then(|column| columns.get(column))
                     .map(|text| text.trim().to_string())
-                    .ok_or_else(|| fault(line, format!("there is no column {}", column + 1)))
+                    .ok_or_else(|| fault(line, format!("there is no column {name}")))
             })
         })
         .collect()

@@ -10,7 +10,9 @@ mod decoder;
 mod ids;
 mod labelled;
 mod pairs;
+mod reading;
 mod scored;
+mod special;
 mod tokenizer;
 mod vocabulary;
 
@@ -18,5 +20,6 @@ pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
 pub use decoder::Decoder;
 pub use ids::{read_ids, write_ids};
 pub use labelled::{Labelled, LabelledFields, read_labelled};
+pub use reading::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, Reading};
 pub use tokenizer::Tokenizer;
 pub use vocabulary::Vocabulary;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::text::bpe;
 use crate::text::pairs::Pairs;
 use crate::text::scored::{self, Scored};
+use crate::text::special::{plain_bytes, special};
 use crate::text::vocabulary::{END, Vocabulary};
 use crate::{Error, ErrorKind, Result};
 
@@ -188,6 +189,40 @@ impl Tokenizer {
         Self::from_stored(Stored::Ids {
             size: u32::try_from(size).unwrap_or(u32::MAX),
         })
+    }
+
+    /// The same tokenizer with tokens that stand for no text, such as `<l2r>`; those it has already stay as they are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for pieces with scores.
+    pub fn with_marks(self, marks: &[&str]) -> Result<Self> {
+        let new: Vec<String> = marks
+            .iter()
+            .filter(|mark| self.vocabulary.id(mark).is_none())
+            .map(|mark| mark.to_string())
+            .collect();
+        if new.is_empty() {
+            return Ok(self);
+        }
+        let mut tokens: Vec<String> = (0..self.vocabulary.len() as u32)
+            .filter_map(|id| self.vocabulary.token(id))
+            .map(String::from)
+            .collect();
+        match self.kind {
+            Kind::Bpe(tokenizer) => Self::of_bpe(bpe::with_marks(*tokenizer, &new)?),
+            Kind::Characters | Kind::Pieces { .. } => {
+                tokens.extend(new);
+                Self::from_stored(match self.kind {
+                    Kind::Characters => Stored::Characters { tokens },
+                    _ => Stored::Pieces { tokens },
+                })
+            }
+            Kind::Scored(_) | Kind::Ids => Err(Error::new(
+                ErrorKind::Unsupported,
+                "this kind of vocabulary takes no marks",
+            )
+            .advice("use characters or byte pairs")),
+        }
     }
 
     fn of_bpe(tokenizer: tokenizers::Tokenizer) -> Result<Self> {
@@ -454,34 +489,4 @@ fn outside(character: char, offset: usize) -> Error {
         ),
     )
     .advice("leave it out, or use a model whose vocabulary has bytes")
-}
-
-/// Names in brackets, such as `[PAD]`, `<unk>` or `<end>`, that stand for no text.
-fn special(token: &str) -> bool {
-    let enclosed =
-        |open, close| token.len() > 2 && token.starts_with(open) && token.ends_with(close);
-    (enclosed('[', ']')
-        && token[1..token.len() - 1]
-            .chars()
-            .all(|c| c.is_ascii_uppercase()))
-        || (enclosed('<', '>')
-            && token[1..token.len() - 1]
-                .chars()
-                .all(|c| c.is_ascii_lowercase()))
-        || byte_token(token).is_some()
-}
-
-fn byte_token(token: &str) -> Option<u8> {
-    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
-    (digits.len() == 2)
-        .then(|| u8::from_str_radix(digits, 16).ok())
-        .flatten()
-}
-
-fn plain_bytes(token: &str) -> Vec<u8> {
-    match byte_token(token) {
-        Some(byte) => vec![byte],
-        None if special(token) => Vec::new(),
-        None => token.as_bytes().to_vec(),
-    }
 }

@@ -16,7 +16,7 @@ const WHOLE: &str = "model.safetensors";
 /// Which shard each tensor is in.
 const INDEX: &str = "model.safetensors.index.json";
 /// A tokenizer that `tokenizer.json` cannot say (characters, bare ids), as `.bril` files keep it.
-pub(super) const OWN_TOKENIZER: &str = "tokenizer.brillm.json";
+pub(super) use crate::learn::data::OWN_TOKENIZER;
 /// How the model was made.
 pub(super) const RECORD: &str = "brillm.json";
 

@@ -14,19 +14,21 @@ use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
 use crate::learn::parameter::Parameter;
 use crate::learn::recipe::{Kind, Recipe, Train};
-use crate::text::Tokenizer;
+use crate::text::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, Reading, Tokenizer};
 use crate::transformer::dense::{Dense, Dropout, surprises};
 use crate::transformer::masked_training::MaskedTraining;
 use crate::transformer::masking::{Hiding, SHARE, hide};
 use crate::transformer::model::Body;
 use crate::transformer::operation::look;
 use crate::transformer::variables::{Variables, Weight};
-use crate::transformer::{Architecture, Weights, folder, initial};
+use crate::transformer::{Architecture, Configuration, Weights, folder, initial};
 use crate::{Error, ErrorKind, Result};
 
 /// The random stream of hidden tokens in validation.
 const HIDING: u64 = 0x6869_6465;
 const HELD_OUT: u64 = 0x6865_6c64;
+/// The random stream of sequences that are read backward.
+const TURNING: u64 = 0x7475_726e;
 
 /// A gpt, bert or lstm under training.
 pub struct NetworkLearner {
@@ -35,6 +37,8 @@ pub struct NetworkLearner {
     body: Body,
     variables: Variables,
     masking: MaskedTraining,
+    /// `<l2r>` and `<r2l>`, where it learns to read both ways.
+    marks: Option<[u32; 2]>,
 }
 
 impl NetworkLearner {
@@ -50,26 +54,71 @@ impl NetworkLearner {
             ));
         }
         let tokens = data.tokenizer.vocabulary();
-        let shape =
-            initial::configuration(recipe, tokens.len(), tokens.id("[MASK]"), tokens.stop())?;
-        let fresh = initial::weights(&shape).into_iter().enumerate();
-        let (variables, named) = Variables::new(fresh.map(|(place, fresh)| Weight {
-            values: fresh.values(recipe.seed, place),
-            name: fresh.name,
-            shape: fresh.shape,
-        }))?;
+        let (shape, weights) = match &recipe.initial {
+            Some(model) => beginning(&base.join(model), tokens.len())?,
+            None => {
+                let shape = initial::configuration(
+                    recipe,
+                    tokens.len(),
+                    tokens.id("[MASK]"),
+                    tokens.stop(),
+                )?;
+                let fresh = initial::weights(&shape).into_iter().enumerate();
+                let weights = fresh.map(|(place, fresh)| Weight {
+                    values: fresh.values(recipe.seed, place),
+                    name: fresh.name,
+                    shape: fresh.shape,
+                });
+                (shape, weights.collect())
+            }
+        };
+        let marks = match recipe.data.direction {
+            Reading::Both => tokens.id(LEFT_TO_RIGHT).zip(tokens.id(RIGHT_TO_LEFT)),
+            _ => None,
+        };
+        let (variables, named) = Variables::new(weights)?;
         Ok(Self {
             body: Body::new(shape, &Weights::new(named)?)?,
             recipe: recipe.clone(),
             tokenizer: data.tokenizer.clone(),
             variables,
             masking: MaskedTraining::new(recipe, data, base, hooks.mask.clone())?,
+            marks: marks.map(|(forward, backward)| [forward, backward]),
         })
     }
 
     /// The network as it is now; its weights move with training.
     pub fn body(&self) -> &Body {
         &self.body
+    }
+
+    /// A sequence as it is read: where both ways are learned, a mark stands in its first token's place, and every
+    /// other sequence is turned round. `[T + 1]`
+    fn read(&self, batch: &Batch, index: usize, step: Option<u64>) -> Vec<u32> {
+        let mut tokens = batch.sequence(index).to_vec();
+        if let Some(marks) = self.marks {
+            let turned = match step {
+                Some(step) => Random::stream(self.recipe.seed, TURNING, step << 20 | index as u64)
+                    .below(2) as usize,
+                None => index % 2,
+            };
+            if turned == 1 {
+                tokens.reverse();
+            }
+            tokens[0] = marks[turned];
+        }
+        tokens
+    }
+
+    /// The gradients of the mean of losses, put into [`Learns::state`].
+    pub(super) fn gather(&mut self, losses: &Tensor) -> Result<()> {
+        self.variables.gather(losses)
+    }
+
+    /// Moves the weights by the gradients gathered. Returns their norm.
+    pub(super) fn advance(&mut self, train: &Train, step: u64) -> Result<f64> {
+        let rate = train.rate_at(step - 1);
+        self.variables.step(train.adamw(), train.clip, step, rate)
     }
 
     /// −ln p of each prediction of a batch, and the tokens predicted. In training a step is named: dropout and
@@ -82,9 +131,12 @@ impl NetworkLearner {
         });
         let sequences = batch.sequences();
         if self.body.configuration().architecture != Architecture::Bert {
+            let read: Vec<Vec<u32>> = (0..sequences)
+                .map(|index| self.read(batch, index, step))
+                .collect();
             let pick = |from: usize| -> Vec<u32> {
-                (0..sequences)
-                    .flat_map(|index| &batch.sequence(index)[from..from + batch.steps])
+                read.iter()
+                    .flat_map(|sequence| &sequence[from..from + batch.steps])
                     .copied()
                     .collect()
             };
@@ -155,6 +207,22 @@ impl NetworkLearner {
     }
 }
 
+/// The network that training begins with.
+fn beginning(path: &Path, tokens: usize) -> Result<(Configuration, Vec<Weight>)> {
+    let shape = folder::read_configuration(path)?;
+    if shape.vocabulary < tokens {
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            format!("{tokens} tokens for a network of {}", shape.vocabulary),
+        )
+        .at(path.display())
+        .advice("leave out data.tokenizer: the model's own is used"));
+    }
+    let weights = folder::read_weights(path)?;
+    weights.check().map_err(|error| error.at(path.display()))?;
+    Ok((shape, weights.copies()?))
+}
+
 fn total(losses: &[f32]) -> Loss {
     Loss {
         nats: losses.iter().map(|&loss| f64::from(loss)).sum(),
@@ -170,8 +238,7 @@ impl Learns for NetworkLearner {
         step: u64,
     ) -> Result<(Loss, Option<f64>)> {
         let loss = self.gradients(batch, step)?;
-        let rate = train.rate_at(step - 1);
-        let norm = self.variables.step(train.adamw(), train.clip, step, rate)?;
+        let norm = self.advance(train, step)?;
         Ok((loss, Some(norm)))
     }
 
@@ -231,6 +298,7 @@ impl Learns for NetworkLearner {
         let record = json!({
             "name": self.recipe.name,
             "licence": self.recipe.licence,
+            "direction": self.recipe.data.direction,
             "training": training,
         });
         let weights = self.variables.stored()?;

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::Result;
-use crate::text::Tokenizer;
+use crate::text::{LEFT_TO_RIGHT, Reading, Tokenizer};
 use crate::transformer::dense::{Dense, Dropout};
 use crate::transformer::folder;
 use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
@@ -155,6 +155,11 @@ impl Transformer {
         &self.record
     }
 
+    /// Which way it reads, as the record of its making says.
+    pub fn direction(&self) -> Reading {
+        serde_json::from_value(self.record["direction"].clone()).unwrap_or_default()
+    }
+
     /// The shape.
     pub fn configuration(&self) -> &Configuration {
         self.body.configuration()
@@ -178,12 +183,16 @@ impl Transformer {
         }
     }
 
-    /// Encodes a text, with the marks the tokenizer puts before it.
+    /// Encodes a text, with the marks the tokenizer puts before it, and the one that a model which reads both ways
+    /// wants before text from left to right.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.tokenizer.frame().0;
+        if self.direction() == Reading::Both {
+            ids.extend(self.tokenizer.vocabulary().id(LEFT_TO_RIGHT));
+        }
         ids.extend(self.tokenizer.encode(text)?);
         Ok(ids)
     }

@@ -90,7 +90,12 @@ pub(crate) fn read(text: &str) -> Result<Vec<Turn>, String> {
 ///
 /// # Errors
 /// What it does not keep to.
-pub(crate) fn keeps(turns: &[Turn], plan: &Plan, language: Language, slack: f64) -> Result<(), String> {
+pub(crate) fn keeps(
+    turns: &[Turn],
+    plan: &Plan,
+    language: Language,
+    slack: f64,
+) -> Result<(), String> {
     if turns.len() != 2 * plan.rounds.len() {
         return Err(format!(
             "it has {} rounds, planned were {}",
@@ -100,7 +105,11 @@ pub(crate) fn keeps(turns: &[Turn], plan: &Plan, language: Language, slack: f64)
     }
     for (place, turn) in turns.iter().enumerate() {
         let round = &plan.rounds[place / 2];
-        let planned = if place % 2 == 0 { round.human } else { round.assistant } as f64;
+        let planned = if place % 2 == 0 {
+            round.human
+        } else {
+            round.assistant
+        } as f64;
         let words = language.count(&turn.text) as f64;
         // The human may be brief: only what answers must be full.
         let least = if place % 2 == 0 { 1.0 } else { planned / slack };
@@ -141,11 +150,20 @@ mod tests {
         for (text, why) in [
             ("<Human 1>: a", "begin"),
             ("<start_chat><Human 1>: a <Assistant 1>: b", "end with"),
-            ("<start_chat>hm <Human 1>: a <Assistant 1>: b<end_chat>", "before"),
+            (
+                "<start_chat>hm <Human 1>: a <Assistant 1>: b<end_chat>",
+                "before",
+            ),
             ("<start_chat><Assistant 1>: b<end_chat>", "turn 1"),
             ("<start_chat><Human 1>: a <Human 2>: b<end_chat>", "turn 2"),
-            ("<start_chat><Human 1>: a <Assistant 2>: b<end_chat>", "turn 2"),
-            ("<start_chat><Human 1>: a <Assistant 1>: <end_chat>", "empty"),
+            (
+                "<start_chat><Human 1>: a <Assistant 2>: b<end_chat>",
+                "turn 2",
+            ),
+            (
+                "<start_chat><Human 1>: a <Assistant 1>: <end_chat>",
+                "empty",
+            ),
             ("<start_chat><Human 1>: a<end_chat>", "no answer"),
             ("<start_chat><end_chat>", "nobody"),
         ] {
@@ -166,12 +184,20 @@ mod tests {
             }],
         };
         let read = |words: usize| {
-            read(&format!("<start_chat><Human 1>: why <Assistant 1>: {}<end_chat>", "word ".repeat(words))).unwrap()
+            read(&format!(
+                "<start_chat><Human 1>: why <Assistant 1>: {}<end_chat>",
+                "word ".repeat(words)
+            ))
+            .unwrap()
         };
         assert!(keeps(&read(10), &plan, Language::En, 2.0).is_ok());
         assert!(keeps(&read(4), &plan, Language::En, 2.0).is_err());
         assert!(keeps(&read(41), &plan, Language::En, 2.0).is_err());
         let two = [read(10), read(10)].concat();
-        assert!(keeps(&two, &plan, Language::En, 2.0).unwrap_err().contains("rounds"));
+        assert!(
+            keeps(&two, &plan, Language::En, 2.0)
+                .unwrap_err()
+                .contains("rounds")
+        );
     }
 }

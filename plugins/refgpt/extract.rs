@@ -10,7 +10,8 @@ fn topic(sentence: &str, language: Language) -> String {
     match language {
         Language::En => {
             const VERBS: [&str; 14] = [
-                "is", "are", "was", "were", "has", "have", "had", "can", "may", "will", "in", "on", "by", "to",
+                "is", "are", "was", "were", "has", "have", "had", "can", "may", "will", "in", "on",
+                "by", "to",
             ];
             let words: Vec<&str> = sentence
                 .split_whitespace()
@@ -21,7 +22,11 @@ fn topic(sentence: &str, language: Language) -> String {
             let text = text.trim_matches(|letter: char| !letter.is_alphanumeric());
             match text.split_once(' ') {
                 // A first word that is no name is written small within a sentence.
-                Some((first @ ("The" | "A" | "An" | "This" | "These" | "Its" | "His" | "Her" | "Their"), rest)) => {
+                Some((
+                    first @ ("The" | "A" | "An" | "This" | "These" | "Its" | "His" | "Her"
+                    | "Their"),
+                    rest,
+                )) => {
                     format!("{} {rest}", first.to_lowercase())
                 }
                 _ => text.to_string(),
@@ -29,7 +34,9 @@ fn topic(sentence: &str, language: Language) -> String {
         }
         Language::Zh => sentence
             .chars()
-            .take_while(|letter| letter.is_alphanumeric() && !matches!(letter, '是' | '有' | '在' | '为'))
+            .take_while(|letter| {
+                letter.is_alphanumeric() && !matches!(letter, '是' | '有' | '在' | '为')
+            })
             .take(12)
             .collect(),
     }
@@ -59,7 +66,9 @@ fn question(plan: &Plan, round: usize, about: &str) -> String {
         (Kind::CodeDiscussion, Language::Zh) => format!("代码的第{part}部分是怎样写的？"),
         (Kind::CodeCreation, Language::En) => format!("Please write part {part} of the program."),
         (Kind::CodeCreation, Language::Zh) => format!("请编写程序的第{part}部分。"),
-        (Kind::CodeBugFix, Language::En) => "This part does not work. What is wrong with it?".to_string(),
+        (Kind::CodeBugFix, Language::En) => {
+            "This part does not work. What is wrong with it?".to_string()
+        }
         (Kind::CodeBugFix, Language::Zh) => "这一部分不能正常工作，哪里有错？".to_string(),
     }
 }
@@ -67,7 +76,14 @@ fn question(plan: &Plan, round: usize, about: &str) -> String {
 /// The first line that can be broken, broken; and as it should be.
 fn broken(lines: &[&str]) -> Option<(usize, String)> {
     const FAULTS: [(&str, &str); 8] = [
-        ("==", "!="), ("!=", "=="), ("<=", ">"), (">=", "<"), (" + ", " - "), (" - ", " + "), ("True", "False"), ("true", "false"),
+        ("==", "!="),
+        ("!=", "=="),
+        ("<=", ">"),
+        (">=", "<"),
+        (" + ", " - "),
+        (" - ", " + "),
+        ("True", "False"),
+        ("true", "false"),
     ];
     lines.iter().enumerate().find_map(|(at, line)| {
         FAULTS
@@ -100,7 +116,10 @@ pub(crate) fn dialogue(plan: &Plan, reference: &str) -> Option<Vec<Turn>> {
             to += 1;
         }
         let own = &pieces[from..to];
-        let (mut ask, mut answer) = (question(plan, at, &topic(own[0], plan.language)), String::new());
+        let (mut ask, mut answer) = (
+            question(plan, at, &topic(own[0], plan.language)),
+            String::new(),
+        );
         match (plan.kind, plan.language) {
             (Kind::CodeBugFix, language) => {
                 let (place, wrong) = broken(own)?;
@@ -119,8 +138,14 @@ pub(crate) fn dialogue(plan: &Plan, reference: &str) -> Option<Vec<Turn>> {
             (Kind::Fact, Language::En) => answer += &own.join(" "),
             (Kind::Fact, Language::Zh) => answer += &own.concat(),
         }
-        turns.push(Turn { speaker: "human", text: ask });
-        turns.push(Turn { speaker: "assistant", text: answer });
+        turns.push(Turn {
+            speaker: "human",
+            text: ask,
+        });
+        turns.push(Turn {
+            speaker: "assistant",
+            text: answer,
+        });
         from = to;
     }
     Some(turns)
@@ -130,7 +155,9 @@ pub(crate) fn dialogue(plan: &Plan, reference: &str) -> Option<Vec<Turn>> {
 pub(crate) fn ask(plan: &Plan, round: usize, reference: &str) -> String {
     let sentences = plan.language.sentences(reference);
     let at = round * sentences.len() / plan.rounds.len().max(1);
-    let about = sentences.get(at).map(|sentence| topic(sentence, plan.language));
+    let about = sentences
+        .get(at)
+        .map(|sentence| topic(sentence, plan.language));
     question(plan, round, &about.unwrap_or_default())
 }
 
@@ -154,15 +181,28 @@ mod tests {
 
     #[test]
     fn answers_are_the_reference_and_all_of_it() {
-        let reference = "The tower is tall. It was built in 1889. People climb it. It shines at night.";
+        let reference =
+            "The tower is tall. It was built in 1889. People climb it. It shines at night.";
         let turns = dialogue(&plan(Kind::Fact, Language::En, 3), reference).unwrap();
         assert_eq!(turns.len(), 6);
         assert_eq!(turns[0].text, "What can you tell me about the tower?");
-        let said: Vec<&str> = turns.iter().skip(1).step_by(2).map(|turn| turn.text.as_str()).collect();
+        let said: Vec<&str> = turns
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .map(|turn| turn.text.as_str())
+            .collect();
         assert_eq!(said.join(" "), reference);
         assert!(dialogue(&plan(Kind::Fact, Language::En, 5), reference).is_none());
-        let zh = dialogue(&plan(Kind::Fact, Language::Zh, 2), "太阳是恒星。地球绕太阳转。").unwrap();
-        assert!(zh[0].text.contains("太阳") && zh[3].text == "地球绕太阳转。", "{zh:?}");
+        let zh = dialogue(
+            &plan(Kind::Fact, Language::Zh, 2),
+            "太阳是恒星。地球绕太阳转。",
+        )
+        .unwrap();
+        assert!(
+            zh[0].text.contains("太阳") && zh[3].text == "地球绕太阳转。",
+            "{zh:?}"
+        );
     }
 
     #[test]

@@ -28,7 +28,9 @@ fn numbers(text: &str) -> Vec<String> {
 fn share(known: &HashSet<&String>, units: &[String]) -> f64 {
     match units.is_empty() {
         true => 1.0,
-        false => units.iter().filter(|unit| known.contains(unit)).count() as f64 / units.len() as f64,
+        false => {
+            units.iter().filter(|unit| known.contains(unit)).count() as f64 / units.len() as f64
+        }
     }
 }
 
@@ -75,7 +77,15 @@ mod tests {
     fn what_is_copied_is_grounded_and_what_is_invented_is_not() {
         let reference = "The tower was built in 1889. It is 330 metres tall.";
         let copied = score("It is 330 metres tall.", reference, Language::En);
-        assert_eq!((copied.overlap, copied.sentences, copied.numbers, copied.longest), (1.0, 1.0, 1.0, 5));
+        assert_eq!(
+            (
+                copied.overlap,
+                copied.sentences,
+                copied.numbers,
+                copied.longest
+            ),
+            (1.0, 1.0, 1.0, 5)
+        );
         let invented = score("Built in 1789 by dragons.", reference, Language::En);
         assert!(invented.overlap < 0.5 && invented.numbers == 0.0 && invented.sentences == 0.0);
         let zh = score("塔高330米。", "这座塔高330米，建于1889年。", Language::Zh);

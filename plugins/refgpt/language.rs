@@ -17,14 +17,21 @@ impl Language {
     pub fn of(text: &str) -> Self {
         let letters = text.chars().filter(|letter| letter.is_alphabetic()).count();
         let han = text.chars().filter(|&letter| is_han(letter)).count();
-        if 3 * han >= letters.max(1) { Self::Zh } else { Self::En }
+        if 3 * han >= letters.max(1) {
+            Self::Zh
+        } else {
+            Self::En
+        }
     }
 
     /// Words of a text: between spaces, or in Chinese each character that is no mark or space.
     pub fn count(self, text: &str) -> usize {
         match self {
             Self::En => text.split_whitespace().count(),
-            Self::Zh => text.chars().filter(|letter| letter.is_alphanumeric()).count(),
+            Self::Zh => text
+                .chars()
+                .filter(|letter| letter.is_alphanumeric())
+                .count(),
         }
     }
 
@@ -47,7 +54,9 @@ impl Language {
                 end = at + next.len_utf8();
                 letters.next();
             }
-            let ends = full || letter == '\n' || letters.peek().is_none_or(|(_, next)| next.is_whitespace());
+            let ends = full
+                || letter == '\n'
+                || letters.peek().is_none_or(|(_, next)| next.is_whitespace());
             if ends && !abbreviation(&text[from..end]) {
                 found.push(text[from..end].trim());
                 from = end;
@@ -67,8 +76,14 @@ impl Language {
                 .map(str::to_lowercase)
                 .collect(),
             Self::Zh => {
-                let letters: Vec<char> = text.chars().filter(|letter| letter.is_alphanumeric()).collect();
-                letters.windows(2).map(|pair| pair.iter().collect()).collect()
+                let letters: Vec<char> = text
+                    .chars()
+                    .filter(|letter| letter.is_alphanumeric())
+                    .collect();
+                letters
+                    .windows(2)
+                    .map(|pair| pair.iter().collect())
+                    .collect()
             }
         }
     }
@@ -77,8 +92,10 @@ impl Language {
 /// Whether a text ends in a short form that ends no sentence.
 fn abbreviation(text: &str) -> bool {
     let last = text.rsplit(char::is_whitespace).next().unwrap_or("");
-    matches!(last, "Mr." | "Mrs." | "Ms." | "Dr." | "St." | "e.g." | "i.e." | "vs." | "No.")
-        || (last.len() == 2 && last.starts_with(char::is_uppercase) && last.ends_with('.'))
+    matches!(
+        last,
+        "Mr." | "Mrs." | "Ms." | "Dr." | "St." | "e.g." | "i.e." | "vs." | "No."
+    ) || (last.len() == 2 && last.starts_with(char::is_uppercase) && last.ends_with('.'))
 }
 
 #[cfg(test)]
@@ -95,7 +112,10 @@ mod tests {
         let zh = "太阳是恒星。地球绕太阳转！真的吗？";
         assert_eq!(Language::of(zh), Language::Zh);
         assert_eq!(Language::of(en), Language::En);
-        assert_eq!(Language::Zh.sentences(zh), ["太阳是恒星。", "地球绕太阳转！", "真的吗？"]);
+        assert_eq!(
+            Language::Zh.sentences(zh),
+            ["太阳是恒星。", "地球绕太阳转！", "真的吗？"]
+        );
         assert_eq!(Language::Zh.count("太阳，是恒星。"), 5);
         assert_eq!(Language::Zh.units("太阳，是"), ["太阳", "阳是"]);
     }

@@ -73,11 +73,20 @@ impl Plugin for RefGpt {
         let rounds: Vec<f64> = options
             .rounds
             .split_whitespace()
-            .map(|weight| weight.parse().map_err(|_| Error::option(format!("{weight:?} is no weight"))))
+            .map(|weight| {
+                weight
+                    .parse()
+                    .map_err(|_| Error::option(format!("{weight:?} is no weight")))
+            })
             .collect::<Result<_>>()?;
         let sum: f64 = rounds.iter().sum();
-        if rounds.len() > 50 || !(sum > 0.0 && sum.is_finite()) || rounds.iter().any(|weight| *weight < 0.0) {
-            return Err(Error::option("rounds needs weights of 1, 2, … rounds, one above 0"));
+        if rounds.len() > 50
+            || !(sum > 0.0 && sum.is_finite())
+            || rounds.iter().any(|weight| *weight < 0.0)
+        {
+            return Err(Error::option(
+                "rounds needs weights of 1, 2, … rounds, one above 0",
+            ));
         }
         Ok(Self {
             settings: Settings {
@@ -97,7 +106,8 @@ fn key(parts: &[&str]) -> String {
     let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     for part in parts {
         for byte in part.bytes().chain([0xff]) {
-            hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+            hash =
+                (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
         }
     }
     format!("{hash:032x}")
@@ -119,7 +129,11 @@ impl From<Error> for Failed {
 
 impl RefGpt {
     fn gain(&self) -> f64 {
-        if self.options.restrict { f64::INFINITY } else { self.options.gain }
+        if self.options.restrict {
+            f64::INFINITY
+        } else {
+            self.options.gain
+        }
     }
 
     /// One attempt at a dialogue.
@@ -130,13 +144,18 @@ impl RefGpt {
         cut: &str,
     ) -> std::result::Result<std::result::Result<Vec<Turn>, Failed>, Error> {
         match self.options.generator {
-            Generator::Extract => Ok(extract::dialogue(plan, cut)
-                .ok_or_else(|| Failed::Never("the reference has too few sentences, or no line to break".into()))),
+            Generator::Extract => Ok(extract::dialogue(plan, cut).ok_or_else(|| {
+                Failed::Never("the reference has too few sentences, or no line to break".into())
+            })),
             Generator::Turns => self.turns(reference, plan, cut).map(Ok),
             Generator::Chat => {
                 let text = plan.text();
                 let prompt = style::prompt(plan.kind, plan.language, cut, &text, plan.rounds.len());
-                let words: usize = plan.rounds.iter().map(|round| round.human + round.assistant).sum();
+                let words: usize = plan
+                    .rounds
+                    .iter()
+                    .map(|round| round.human + round.assistant)
+                    .sum();
                 let spoken = reference.speak(&Speech {
                     system: style::system(plan.language),
                     prompt: &prompt,
@@ -176,8 +195,14 @@ impl RefGpt {
             })?;
             let answer = whole_sentences(spoken.text.trim(), plan.language);
             said += &answer;
-            turns.push(Turn { speaker: "human", text: question });
-            turns.push(Turn { speaker: "assistant", text: answer });
+            turns.push(Turn {
+                speaker: "human",
+                text: question,
+            });
+            turns.push(Turn {
+                speaker: "assistant",
+                text: answer,
+            });
         }
         Ok(turns)
     }
@@ -197,7 +222,12 @@ fn whole_sentences(text: &str, language: Language) -> String {
 }
 
 impl Corpus for RefGpt {
-    fn write(&mut self, call: &mut Call, reference: &Reference, records: &mut Records) -> Result<()> {
+    fn write(
+        &mut self,
+        call: &mut Call,
+        reference: &Reference,
+        records: &mut Records,
+    ) -> Result<()> {
         let options = &self.options;
         let language = match options.language {
             Tongue::Auto => Language::of(reference.text),
@@ -209,7 +239,12 @@ impl Corpus for RefGpt {
                 return Err(Error::cancelled());
             }
             let seed = call.random();
-            let plan = Plan::draw(options.kind, language, &self.settings, &mut Random::new(seed));
+            let plan = Plan::draw(
+                options.kind,
+                language,
+                &self.settings,
+                &mut Random::new(seed),
+            );
             // The whole reference names the record: what is cut off it may depend on the plan.
             let generator = json!(options.generator).to_string();
             let key = key(&[
@@ -229,7 +264,11 @@ impl Corpus for RefGpt {
             let Some(cut) = cut else {
                 call.log(
                     Level::Debug,
-                    &format!("reference {}: no {} words of whole sentences", reference.id, plan.budget()),
+                    &format!(
+                        "reference {}: no {} words of whole sentences",
+                        reference.id,
+                        plan.budget()
+                    ),
                 );
                 continue;
             };
@@ -242,8 +281,12 @@ impl Corpus for RefGpt {
                             .iter()
                             .map(|turn| grounding::score(&turn.text, &cut, language))
                             .collect();
-                        let answers: Vec<f64> =
-                            scores.iter().skip(1).step_by(2).map(|score| score.overlap).collect();
+                        let answers: Vec<f64> = scores
+                            .iter()
+                            .skip(1)
+                            .step_by(2)
+                            .map(|score| score.overlap)
+                            .collect();
                         let mean = answers.iter().sum::<f64>() / answers.len().max(1) as f64;
                         match mean >= options.least_grounding {
                             true => found = Some((turns, scores)),
@@ -260,7 +303,11 @@ impl Corpus for RefGpt {
             let Some((turns, scores)) = found else {
                 call.log(
                     Level::Warn,
-                    &format!("reference {}, dialogue {number}: none kept: {}", reference.id, refused.join("; ")),
+                    &format!(
+                        "reference {}, dialogue {number}: none kept: {}",
+                        reference.id,
+                        refused.join("; ")
+                    ),
                 );
                 continue;
             };

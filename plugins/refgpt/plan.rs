@@ -70,7 +70,11 @@ impl Plan {
                 let assistant = count(settings.assistant_words, random);
                 let human = count(settings.human_words, random);
                 Round {
-                    human: if human < 10 { 20.min(settings.human_words.ceil() as usize).max(1) } else { human },
+                    human: if human < 10 {
+                        20.min(settings.human_words.ceil() as usize).max(1)
+                    } else {
+                        human
+                    },
                     assistant: if assistant < 2 * step {
                         (settings.assistant_words as usize).clamp(1, 4 * step)
                     } else {
@@ -117,7 +121,11 @@ pub(crate) fn cut(text: &str, language: Language, budget: usize) -> Option<Strin
     let enough = |words: usize| 5 * words >= 4 * budget;
     let mut kept = String::new();
     let mut words = 0;
-    'paragraphs: for paragraph in text.split('\n').map(str::trim).filter(|line| !line.is_empty()) {
+    'paragraphs: for paragraph in text
+        .split('\n')
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
         let mut first = true;
         for sentence in language.sentences(paragraph) {
             let more = language.count(sentence);
@@ -175,18 +183,37 @@ mod tests {
     fn plans_keep_to_their_settings_and_replay() {
         let mut seen = [0; 6];
         for seed in 0..300 {
-            let plan = Plan::draw(Kind::Fact, Language::En, &settings(), &mut Random::new(seed));
-            assert_eq!(plan, Plan::draw(Kind::Fact, Language::En, &settings(), &mut Random::new(seed)));
+            let plan = Plan::draw(
+                Kind::Fact,
+                Language::En,
+                &settings(),
+                &mut Random::new(seed),
+            );
+            assert_eq!(
+                plan,
+                Plan::draw(
+                    Kind::Fact,
+                    Language::En,
+                    &settings(),
+                    &mut Random::new(seed)
+                )
+            );
             seen[plan.rounds.len()] += 1;
             for round in &plan.rounds {
-                assert!(round.assistant >= 100 && round.assistant % 50 == 0, "{round:?}");
+                assert!(
+                    round.assistant >= 100 && round.assistant % 50 == 0,
+                    "{round:?}"
+                );
                 assert!(round.human == 20 || round.human % 50 == 0, "{round:?}");
             }
         }
         assert_eq!((seen[1], seen[5]), (0, 0));
         assert!(seen[3] > seen[2] && seen[4] > seen[2], "{seen:?}");
         let text = Plan::draw(Kind::Fact, Language::En, &settings(), &mut Random::new(1)).text();
-        assert!(text.starts_with("<start_chat>\n<Human 1>: (word count: "), "{text}");
+        assert!(
+            text.starts_with("<start_chat>\n<Human 1>: (word count: "),
+            "{text}"
+        );
         assert!(text.ends_with("<end_chat>"));
     }
 
@@ -199,7 +226,10 @@ mod tests {
             for budget in 1..120 {
                 if let Some(cut) = cut(text, language, budget) {
                     let words = language.count(&cut);
-                    assert!(5 * words >= 4 * budget && words <= budget, "{budget}: {words}");
+                    assert!(
+                        5 * words >= 4 * budget && words <= budget,
+                        "{budget}: {words}"
+                    );
                     assert!(cut.ends_with(['.', '。', '？']), "{cut}");
                     kept += 1;
                 }
@@ -208,9 +238,19 @@ mod tests {
         }
         let code = "def f(a):\n    return a + 1\n\nprint(f(2), f(3))\n".repeat(3);
         let lines = cut_lines(&code, Language::En, 10).unwrap();
-        assert!(code.starts_with(&lines) && lines.ends_with("f(3))"), "{lines}");
+        assert!(
+            code.starts_with(&lines) && lines.ends_with("f(3))"),
+            "{lines}"
+        );
         // Too short, and cut too far back: both are refused.
         assert_eq!(cut("Only four words here.", Language::En, 50), None);
-        assert_eq!(cut("Short. A sentence that is far too long for the budget.", Language::En, 6), None);
+        assert_eq!(
+            cut(
+                "Short. A sentence that is far too long for the budget.",
+                Language::En,
+                6
+            ),
+            None
+        );
     }
 }

@@ -16,14 +16,30 @@ impl Kind {
     /// What the prompt says of the matter.
     pub fn task(self, language: Language) -> &'static str {
         match (self, language) {
-            (Self::Fact, Language::En) => "Write a dialogue in which a human asks about the facts of the reference and an assistant answers from it.",
-            (Self::Fact, Language::Zh) => "请写一段对话：人类就参考资料中的事实提问，助手依据资料回答。",
-            (Self::CodeDiscussion, Language::En) => "Write a dialogue in which a human asks how the code of the reference works and an assistant explains it line by line.",
-            (Self::CodeDiscussion, Language::Zh) => "请写一段对话：人类询问参考代码如何工作，助手逐行讲解。",
-            (Self::CodeCreation, Language::En) => "Write a dialogue in which a human asks for a program that does what the code of the reference does, without having seen it, and an assistant writes it from the reference.",
-            (Self::CodeCreation, Language::Zh) => "请写一段对话：人类（没有看过代码）要求编写与参考代码功能相同的程序，助手依据参考代码写出。",
-            (Self::CodeBugFix, Language::En) => "Write a dialogue in which a human shows a broken version of the reference's code and an assistant finds the fault and corrects it to the reference.",
-            (Self::CodeBugFix, Language::Zh) => "请写一段对话：人类给出参考代码的一个有错误的版本，助手找出错误并改正为参考代码。",
+            (Self::Fact, Language::En) => {
+                "Write a dialogue in which a human asks about the facts of the reference and an assistant answers from it."
+            }
+            (Self::Fact, Language::Zh) => {
+                "请写一段对话：人类就参考资料中的事实提问，助手依据资料回答。"
+            }
+            (Self::CodeDiscussion, Language::En) => {
+                "Write a dialogue in which a human asks how the code of the reference works and an assistant explains it line by line."
+            }
+            (Self::CodeDiscussion, Language::Zh) => {
+                "请写一段对话：人类询问参考代码如何工作，助手逐行讲解。"
+            }
+            (Self::CodeCreation, Language::En) => {
+                "Write a dialogue in which a human asks for a program that does what the code of the reference does, without having seen it, and an assistant writes it from the reference."
+            }
+            (Self::CodeCreation, Language::Zh) => {
+                "请写一段对话：人类（没有看过代码）要求编写与参考代码功能相同的程序，助手依据参考代码写出。"
+            }
+            (Self::CodeBugFix, Language::En) => {
+                "Write a dialogue in which a human shows a broken version of the reference's code and an assistant finds the fault and corrects it to the reference."
+            }
+            (Self::CodeBugFix, Language::Zh) => {
+                "请写一段对话：人类给出参考代码的一个有错误的版本，助手找出错误并改正为参考代码。"
+            }
         }
     }
 
@@ -52,14 +68,33 @@ const fn style(weight: f64, human: [&'static str; 2], assistant: [&'static str; 
 
 pub(crate) const STYLES: [Style; 11] = [
     style(0.1, ["asks as a child would", "像孩子一样提问"], CHILD),
-    style(0.1, ["asks as a young person would", "像年轻人一样提问"], PLAIN),
-    style(0.1, ["asks as an old person would", "像老人一样提问"], PLAIN),
+    style(
+        0.1,
+        ["asks as a young person would", "像年轻人一样提问"],
+        PLAIN,
+    ),
+    style(
+        0.1,
+        ["asks as an old person would", "像老人一样提问"],
+        PLAIN,
+    ),
     style(0.1, ["asks as an expert would", "像专家一样提问"], PLAIN),
     style(0.5, ["makes a request", "提出请求"], PLAIN),
     style(0.5, ["asks a question", "提出问题"], PLAIN),
-    style(0.3, ["asks for an easy explanation", "请求简单的解释"], CHILD),
+    style(
+        0.3,
+        ["asks for an easy explanation", "请求简单的解释"],
+        CHILD,
+    ),
     style(0.5, ["asks out of curiosity", "出于好奇提问"], PLAIN),
-    style(0.5, ["asks because of something in daily life", "结合日常生活提问"], PLAIN),
+    style(
+        0.5,
+        [
+            "asks because of something in daily life",
+            "结合日常生活提问",
+        ],
+        PLAIN,
+    ),
     style(0.5, ["gives an exact instruction", "给出具体指令"], PLAIN),
     style(0.5, ["needs help", "寻求帮助"], PLAIN),
 ];
@@ -80,13 +115,23 @@ impl Style {
 /// What a chat model is told first.
 pub(crate) fn system(language: Language) -> &'static str {
     match language {
-        Language::En => "You write dialogues between a human and an assistant. Follow the plan exactly: the same speakers in the same order and about the words it asks for. Begin with <start_chat> and end with <end_chat>.",
-        Language::Zh => "你负责撰写人类与助手之间的对话。请严格按照计划：说话人及顺序一致，字数接近要求。以<start_chat>开头，以<end_chat>结尾。",
+        Language::En => {
+            "You write dialogues between a human and an assistant. Follow the plan exactly: the same speakers in the same order and about the words it asks for. Begin with <start_chat> and end with <end_chat>."
+        }
+        Language::Zh => {
+            "你负责撰写人类与助手之间的对话。请严格按照计划：说话人及顺序一致，字数接近要求。以<start_chat>开头，以<end_chat>结尾。"
+        }
     }
 }
 
 /// The prompt of a whole dialogue.
-pub(crate) fn prompt(kind: Kind, language: Language, reference: &str, plan: &str, rounds: usize) -> String {
+pub(crate) fn prompt(
+    kind: Kind,
+    language: Language,
+    reference: &str,
+    plan: &str,
+    rounds: usize,
+) -> String {
     let task = kind.task(language);
     match language {
         Language::En => format!(

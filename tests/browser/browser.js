@@ -24,7 +24,7 @@ export async function open(browser, path = '', options = {}) {
   const context = await browser.newContext({ viewport: { width: 1360, height: 900 }, locale: 'en-GB', ...options });
   await context.grantPermissions(['clipboard-read', 'clipboard-write']).catch(() => {});
   const page = await context.newPage();
-  page.setDefaultTimeout(30000);
+  page.setDefaultTimeout(120000);
   const foreign = [], errors = [];
   await context.route('**/*', (route) => {
     const { hostname, protocol } = new URL(route.request().url());

@@ -70,7 +70,7 @@ impl<R: Real> Own<R> {
         }
         let offset = usize::from(self.profile.offset == PositionOffset::Train);
         let mut row = vec![0.0; d];
-        position::row(hop + offset, &mut row);
+        self.profile.position_row(hop + offset, &mut row);
         row.into_iter()
             .map(|value| R::of(f64::from(value)))
             .collect()
@@ -90,14 +90,10 @@ impl<R: Real> Own<R> {
         let table: Vec<Vec<R>> = (0..steps).map(|hop| self.position_row(hop)).collect();
         let weights = position::weights(&self.of(At::Positions).value, steps);
         let mut first = vec![0.0; d];
-        if self.profile.position_table {
-            position::row(0, &mut first);
-        }
-        let level = if self.profile.start_at_ones {
-            1.0
-        } else {
-            1.0 / d as f64
-        };
+        self.profile.position_row(0, &mut first);
+        let level: Vec<R> = (0..d)
+            .map(|column| R::of(self.profile.start_level(column)))
+            .collect();
         let this = &*self;
         path.slots
             .par_chunks_mut(steps)
@@ -117,7 +113,7 @@ impl<R: Real> Own<R> {
                         if i == 0 {
                             let start = this.of(At::Start).row(tokens[0] as usize);
                             for j in 0..d {
-                                arrival[j] = R::of(level) + start[j] + R::of(f64::from(first[j]));
+                                arrival[j] = level[j] + start[j] + R::of(f64::from(first[j]));
                             }
                         } else {
                             let edge = this.of(At::Arena).row(slots[i - 1] as usize);

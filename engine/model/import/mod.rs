@@ -107,6 +107,7 @@ pub fn import(
         licence: "as the imported weights".into(),
         profile,
         own_minimum: 1,
+        direction: Default::default(),
         charges: None,
         training: serde_json::json!({ "imported": weights.file_name().map(|name| name.to_string_lossy()) }),
     };

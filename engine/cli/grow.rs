@@ -1,0 +1,187 @@
+//! `brillm grow`: a larger model that says the same, checked before it is written.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::kernel::random::Random;
+use crate::model::Model;
+use crate::run::Engine;
+use crate::signal::Start;
+use crate::{Error, ErrorKind, Result};
+
+/// The largest difference of an energy or score before anything is stirred.
+const TOLERANCE: f64 = 1e-4;
+/// Random prompts that growth is checked on, and their tokens.
+const PROMPTS: usize = 8;
+const LENGTH: usize = 24;
+/// The random stream of the prompts.
+const CHECKING: u64 = 0x6368_6563;
+
+/// Grows a model without changing what it says; training goes on from it with `initial` in a run file.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The model: a .bril file, or a folder with a config.json.
+    model: PathBuf,
+    /// Components of the signal or the hidden stream.
+    #[arg(long, value_name = "D")]
+    width: Option<usize>,
+    /// Layers (transformers).
+    #[arg(long, value_name = "L")]
+    layers: Option<usize>,
+    /// Query heads (transformers).
+    #[arg(long, value_name = "H")]
+    heads: Option<usize>,
+    /// Noise that lets what is new learn, put in after the check; relative to each weight's own deviation on a
+    /// transformer. 0 for none.
+    #[arg(long, default_value_t = 1e-3, value_name = "X")]
+    noise: f32,
+    /// Seed of what is new, and of the prompts it is checked on.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The model to write.
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// Report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What growth did.
+struct Outcome {
+    before: usize,
+    after: usize,
+    difference: f64,
+    stirred: f64,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.noise) {
+            return Err(Error::new(ErrorKind::Input, "noise lies in 0 to 1"));
+        }
+        let outcome = match super::open_engine(Some(&self.model))? {
+            Engine::Graph(model) => self.graph(&model)?,
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(_) => self.transformer(&self.model)?,
+        };
+        if self.json {
+            return super::say_json(&json!({
+                "model": self.out,
+                "parameters_before": outcome.before,
+                "parameters": outcome.after,
+                "difference": outcome.difference,
+                "difference_with_noise": outcome.stirred,
+                "prompts": PROMPTS,
+            }));
+        }
+        super::say(format!(
+            "{}: {} parameters, was {}; scores differ by {:.1e} at most, by {:.1e} with noise",
+            self.out.display(),
+            outcome.after,
+            outcome.before,
+            outcome.difference,
+            outcome.stirred
+        ))
+    }
+
+    fn check(&self, difference: f64) -> Result<()> {
+        match difference <= TOLERANCE {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Numeric,
+                format!("the grown model's scores differ by {difference:.1e}"),
+            )
+            .at(self.model.display())
+            .advice("nothing was written: the model does not grow exactly to this size")),
+        }
+    }
+
+    fn graph(&self, model: &Model) -> Result<Outcome> {
+        if self.layers.is_some() || self.heads.is_some() {
+            return Err(
+                Error::new(ErrorKind::Input, "a graph has no layers and no heads")
+                    .advice("give --width"),
+            );
+        }
+        let from = model.metadata().profile.width;
+        let width = self
+            .width
+            .ok_or_else(|| Error::new(ErrorKind::Input, "nothing grows").advice("give --width"))?;
+        let grown = model.widened(width)?;
+        let difference = self.differ(model, &grown)?;
+        self.check(difference)?;
+        let stirred = grown.stirred(from, self.noise, self.seed)?;
+        let outcome = Outcome {
+            before: model.mechanism().weights().parameters(),
+            after: stirred.mechanism().weights().parameters(),
+            difference,
+            stirred: self.differ(model, &stirred)?,
+        };
+        let record = json!({"width_from": from, "noise": self.noise, "seed": self.seed,
+            "difference": difference});
+        stirred
+            .described(|metadata| match metadata.training.as_object_mut() {
+                Some(training) => {
+                    training.insert("growth".into(), record);
+                }
+                None => metadata.training = json!({ "growth": record }),
+            })
+            .save(&self.out)?;
+        Ok(outcome)
+    }
+
+    /// The largest difference of any energy on random prompts, relative to the energy where it is above 1.
+    fn differ(&self, one: &Model, other: &Model) -> Result<f64> {
+        let nodes = one.mechanism().nodes();
+        let mut random = Random::stream(self.seed, CHECKING, 0);
+        let (mut a, mut b) = (vec![0.0; nodes], vec![0.0; nodes]);
+        let mut worst = 0.0f64;
+        for _ in 0..PROMPTS {
+            let first = random.below(nodes as u64) as u32;
+            let mut flow = one.mechanism().begin(first, &Start::Profile)?;
+            let mut grown = other.mechanism().begin(first, &Start::Profile)?;
+            for _ in 0..LENGTH {
+                one.mechanism().energies(&flow, &mut a);
+                other.mechanism().energies(&grown, &mut b);
+                for (&a, &b) in a.iter().zip(&b) {
+                    let gap = f64::from((a - b).abs()) / f64::from(a.abs()).max(1.0);
+                    // Not a number is no small difference.
+                    worst = if gap <= worst { worst } else { gap };
+                }
+                let next = random.below(nodes as u64) as u32;
+                one.mechanism().hop(&mut flow, next)?;
+                other.mechanism().hop(&mut grown, next)?;
+            }
+        }
+        Ok(worst)
+    }
+
+    #[cfg(feature = "transformer")]
+    fn transformer(&self, path: &std::path::Path) -> Result<Outcome> {
+        let growth = crate::transformer::Growth {
+            width: self.width,
+            layers: self.layers,
+            heads: self.heads,
+            seed: self.seed,
+        };
+        let before = crate::transformer::Transformer::open(path)?
+            .body()
+            .parameters();
+        let mut grown = crate::transformer::Grown::new(path, &growth)?;
+        let difference = grown.difference(PROMPTS, self.seed)?;
+        self.check(difference)?;
+        grown.stir(self.noise, self.seed);
+        let stirred = grown.difference(PROMPTS, self.seed)?;
+        let record = json!({"width": self.width, "layers": self.layers, "heads": self.heads,
+            "noise": self.noise, "seed": self.seed, "difference": difference});
+        grown.save(&self.out, record)?;
+        Ok(Outcome {
+            before,
+            after: grown.parameters(),
+            difference,
+            stirred,
+        })
+    }
+}

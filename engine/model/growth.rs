@@ -1,0 +1,188 @@
+//! A wider graph that says the same: old components stay, new ones begin at zero.
+//!
+//! What makes it exact: the position table and the level a signal starts at keep the old width's
+//! ([`Profile::grown_from`]); GELU(0) = 0 leaves new components of a signal at zero; where a node divides by the root
+//! of the mean square of D components (composed edges), its gain shrinks by √(d/D), because the new ones only make D
+//! larger. Zeros would stay zeros in training, since each factor of a new component is another's gradient: once the
+//! growth has been checked, [`Model::stirred`] adds small noise.
+
+use std::collections::BTreeMap;
+
+use crate::kernel::random::Random;
+use crate::kernel::table::Table;
+use crate::model::Model;
+use crate::signal::{EdgeForm, Mechanism, Profile, Weights, blocks};
+use crate::{Error, ErrorKind, Result};
+
+/// The random stream of the noise.
+const STIRRING: u64 = 0x7374_6972;
+
+/// Where each component of a grown axis comes from; `None` is new.
+type Axis = Vec<Option<usize>>;
+
+/// So many parts of `from` components, each grown to `to`.
+fn axis(parts: usize, from: usize, to: usize) -> Axis {
+    (0..parts * to)
+        .map(|at| (at % to < from).then(|| at / to * from + at % to))
+        .collect()
+}
+
+/// The axes of a block's rows and columns; `None` stays as it is.
+fn axes(profile: &Profile, name: &str, width: usize) -> (Option<Axis>, Option<Axis>) {
+    let (d, k) = (profile.width, profile.banks);
+    let wide = Some(axis(1, d, width));
+    let (banks, blended) = (Some(axis(k, d, width)), Some(axis(1 + k, d, width)));
+    match name {
+        "edge.arena" => {
+            // A matrix row by row, and the bias behind it.
+            let mut columns: Axis = (0..width * width)
+                .map(|at| {
+                    let (i, j) = (at / width, at % width);
+                    (i < d && j < d).then_some(i * d + j)
+                })
+                .collect();
+            columns.extend((0..width).map(|j| (j < d).then_some(d * d + j)));
+            (None, Some(columns))
+        }
+        "edge.residual" => {
+            let rank = profile.residual.unwrap_or(0);
+            (None, Some(axis(1 + rank, d, width)))
+        }
+        "edge.mix" => (blended, wide),
+        "edge.low_in" | "edge.residual_in" => (blended, None),
+        "blend.decay" | "blend.gate" => (None, banks),
+        "blend.gate_signal" => (wide, banks),
+        "node.start" | "node.target" | "node.scale" | "node.offset" | "node.gain"
+        | "edge.low_out" | "blend.mix" => (None, wide),
+        _ => (None, None),
+    }
+}
+
+/// A block on its new axes; `fresh` fills what is new.
+fn spread(values: &[f32], columns: usize, rows: &Axis, across: &Axis, fresh: f32) -> Vec<f32> {
+    let mut grown = Vec::with_capacity(rows.len() * across.len());
+    for row in rows {
+        grown.extend(across.iter().map(|column| match (row, column) {
+            (Some(row), Some(column)) => values[row * columns + column],
+            _ => fresh,
+        }));
+    }
+    grown
+}
+
+impl Model {
+    /// The same model with signals of `width` components; energies are those it had.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for a width that is not larger; as [`Mechanism::new`].
+    pub fn widened(&self, width: usize) -> Result<Self> {
+        let old = &self.metadata().profile;
+        if width <= old.width {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("the model is {} wide already", old.width),
+            )
+            .advice("grow to more"));
+        }
+        let mut profile = Profile {
+            width,
+            ..old.clone()
+        };
+        if old.form == EdgeForm::Own {
+            profile.grown_from = Some(old.grown_from.unwrap_or(old.width));
+        }
+        profile.check()?;
+        let graph = self.mechanism().graph();
+        let weights = self.mechanism().weights();
+        let before: BTreeMap<&str, _> = blocks(old, graph.nodes(), graph.own_edges())
+            .into_iter()
+            .map(|block| (block.name, block))
+            .collect();
+        let shrunk = (old.width as f32 / width as f32).sqrt();
+        let grown = Weights::gather(&profile, graph.nodes(), graph.own_edges(), |block| {
+            let Some(from) = before.get(block.name) else {
+                return Ok(None);
+            };
+            let values = match block.narrows {
+                true => weights.table(block.name).to_vec(),
+                false => weights.values(block.name).to_vec(),
+            };
+            let (rows, columns) = axes(old, block.name, width);
+            let whole = |count: usize| (0..count).map(Some).collect::<Axis>();
+            let rows = rows.unwrap_or_else(|| whole(from.rows));
+            let columns = columns.unwrap_or_else(|| whole(from.columns));
+            // Gates of components that are zero decide nothing yet: they begin as the others are.
+            let fresh = match block.name {
+                "blend.decay" => values.iter().sum::<f32>() / values.len().max(1) as f32,
+                "blend.mix" => 1.0 / (1 + old.banks) as f32,
+                "node.scale" | "node.gain" => 1.0,
+                _ => 0.0,
+            };
+            let mut values = spread(&values, from.columns, &rows, &columns, fresh);
+            if block.name == "node.gain" {
+                values.iter_mut().for_each(|gain| *gain *= shrunk);
+            }
+            Ok(Some(Table::of(&values, block.rows, block.columns)))
+        })?;
+        let mechanism = Mechanism::new(profile.clone(), graph.clone(), grown)?;
+        let mut metadata = self.metadata().clone();
+        metadata.profile = profile;
+        Self::new(metadata, self.tokenizer().clone(), mechanism)
+    }
+
+    /// A model that was widened from `from` components, with normal noise of `deviation` in what is new, so that it
+    /// can learn.
+    ///
+    /// # Errors
+    /// As [`Mechanism::new`].
+    pub fn stirred(&self, from: usize, deviation: f32, seed: u64) -> Result<Self> {
+        let profile = &self.metadata().profile;
+        let old = Profile {
+            width: from,
+            ..profile.clone()
+        };
+        let (graph, weights) = (self.mechanism().graph(), self.mechanism().weights());
+        let mut place = 0;
+        let stirred = Weights::gather(profile, graph.nodes(), graph.own_edges(), |block| {
+            place += 1;
+            let mut values = match block.narrows {
+                true => weights.table(block.name).to_vec(),
+                false => weights.values(block.name).to_vec(),
+            };
+            let (rows, columns) = axes(&old, block.name, profile.width);
+            let mut random = Random::stream(seed, STIRRING, place);
+            let new = |axis: &Option<Axis>, at: usize| {
+                axis.as_ref().is_some_and(|axis| axis[at].is_none())
+            };
+            for (at, value) in values.iter_mut().enumerate() {
+                if new(&rows, at / block.columns) || new(&columns, at % block.columns) {
+                    *value += random.normal() as f32 * deviation;
+                }
+            }
+            Ok(Some(Table::of(&values, block.rows, block.columns)))
+        })?;
+        let mechanism = self.mechanism().with_weights(stirred)?;
+        Self::new(self.metadata().clone(), self.tokenizer().clone(), mechanism)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_grow_apart() {
+        assert_eq!(
+            axis(2, 2, 3),
+            [Some(0), Some(1), None, Some(2), Some(3), None]
+        );
+        let grown = spread(
+            &[1.0, 2.0, 3.0, 4.0],
+            2,
+            &axis(1, 2, 3),
+            &axis(1, 2, 3),
+            0.5,
+        );
+        assert_eq!(grown, [1.0, 2.0, 0.5, 3.0, 4.0, 0.5, 0.5, 0.5, 0.5]);
+    }
+}

@@ -1,0 +1,63 @@
+//! Which of several samples is kept: by forward plus weighted backward likelihood, or by anybody's scores.
+//!
+//! `score(y) = ln p_f(y | x) / |y| + α · ln p_b(x | y) / |x|`. A backward model asks how well the answer explains the
+//! prompt ("reverse reward", LEDOM, arXiv 2507.01335: the idea; the means over tokens are this project's).
+
+use serde::Serialize;
+
+use crate::run::{Reader, same_tokens};
+use crate::{Error, ErrorKind, Result};
+
+/// A sample with what speaks for it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ranked {
+    /// Its place among the samples.
+    pub sample: usize,
+    /// New tokens.
+    pub ids: Vec<u32>,
+    /// ln p of a token of it, on the mean, given the prompt.
+    pub forward: f64,
+    /// ln p of a token of the prompt, on the mean, given the sample.
+    pub backward: f64,
+    /// The sum that decides.
+    pub score: f64,
+}
+
+/// Ranks continuations of a prompt, the best first; equal ones keep their order.
+///
+/// # Errors
+/// [`ErrorKind::Input`] for an empty prompt; [`ErrorKind::Vocabulary`] for models with other tokens; as
+/// [`Reader::likelihoods`].
+pub fn rerank(
+    forward: &Reader,
+    backward: &Reader,
+    prompt: &[u32],
+    samples: &[Vec<u32>],
+    weight: f64,
+) -> Result<Vec<Ranked>> {
+    same_tokens(forward, backward)?;
+    if prompt.is_empty() {
+        return Err(Error::new(ErrorKind::Input, "the prompt is empty"));
+    }
+    let ahead = forward.likelihoods(prompt, samples)?;
+    let mut ranked = Vec::with_capacity(samples.len());
+    for (sample, ids) in samples.iter().enumerate() {
+        // Nothing new explains nothing.
+        let (forward, backward) = match ids.is_empty() {
+            true => (f64::NEG_INFINITY, f64::NEG_INFINITY),
+            false => {
+                let back = backward.likelihoods(ids, &[prompt.to_vec()])?[0];
+                (ahead[sample] / ids.len() as f64, back / prompt.len() as f64)
+            }
+        };
+        ranked.push(Ranked {
+            sample,
+            ids: ids.clone(),
+            forward,
+            backward,
+            score: forward + weight * backward,
+        });
+    }
+    ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
+    Ok(ranked)
+}

@@ -1,0 +1,32 @@
+//! Tokens that stand for no text, or for a byte.
+
+/// Names in brackets, such as `[PAD]`, `<unk>` or `<end>`, that stand for no text.
+pub(super) fn special(token: &str) -> bool {
+    let enclosed =
+        |open, close| token.len() > 2 && token.starts_with(open) && token.ends_with(close);
+    (enclosed('[', ']')
+        && token[1..token.len() - 1]
+            .chars()
+            .all(|c| c.is_ascii_uppercase()))
+        || (enclosed('<', '>')
+            && token[1..token.len() - 1]
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c == '2'))
+        || byte_token(token).is_some()
+}
+
+fn byte_token(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    (digits.len() == 2)
+        .then(|| u8::from_str_radix(digits, 16).ok())
+        .flatten()
+}
+
+/// What a token of characters or pieces decodes to.
+pub(super) fn plain_bytes(token: &str) -> Vec<u8> {
+    match byte_token(token) {
+        Some(byte) => vec![byte],
+        None if special(token) => Vec::new(),
+        None => token.as_bytes().to_vec(),
+    }
+}
