@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     /// Writes the records here, one JSON object a line; standard output without it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The field of JSON records that holds the text; `text`, `story`, `content` or `paragraphs` by default.
+    /// The field of JSON records that holds the text; `text`, `story`, `content`, `paragraphs` or `desc` by default.
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
     /// Goes on with what --out holds: records that are there are not made again, new ones are added.

@@ -97,6 +97,14 @@ pub(super) struct Endpoint {
     cancel: Arc<AtomicBool>,
 }
 
+/// The seconds of "retry after N seconds", as some endpoints say in the text of their answer.
+fn told(text: &str) -> Option<f64> {
+    let text = text.to_lowercase();
+    let (_, rest) = text.split_once("retry after ")?;
+    let (number, unit) = rest.split_once(' ')?;
+    number.parse().ok().filter(|_| unit.starts_with("second"))
+}
+
 /// Seconds before the next attempt: what the endpoint says, else twice as long each time.
 fn delay(attempt: u32, told: Option<f64>) -> f64 {
     told.filter(|seconds| seconds.is_finite() && *seconds >= 0.0)
@@ -173,9 +181,10 @@ impl Endpoint {
             200..300 => serde_json::from_str(&text)
                 .map(Ok)
                 .map_err(|error| self.fault(format!("its answer is not JSON: {error}"))),
-            408 | 409 | 425 | 429 | 500..600 => {
-                Ok(Err((format!("it answered status {status}"), after)))
-            }
+            408 | 409 | 425 | 429 | 500..600 => Ok(Err((
+                format!("it answered status {status}"),
+                after.or_else(|| told(&text)),
+            ))),
             _ => {
                 let begin: String = text.chars().take(200).collect();
                 Err(self
@@ -239,6 +248,7 @@ impl Generate for Endpoint {
                     return Ok(Spoken {
                         text: text.to_string(),
                         cut: choice["finish_reason"] == "length",
+                        grounded: None,
                     });
                 }
                 Err((reason, after)) => {
@@ -279,5 +289,7 @@ mod tests {
         assert_eq!((delay(0, None), delay(3, None)), (0.5, 4.0));
         assert_eq!(delay(30, None), 64.0);
         assert_eq!(delay(0, Some(f64::NAN)), 0.5);
+        assert_eq!(told("Please retry after 7 seconds."), Some(7.0));
+        assert_eq!(told("retry after lunch"), None);
     }
 }

@@ -32,12 +32,15 @@ pub struct Speech<'a> {
 }
 
 /// What was said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spoken {
     /// The text.
     pub text: String,
     /// Whether it ended because it was as long as it might be.
     pub cut: bool,
+    /// The share of its hops that are hops of the text it was to stay within; `None` without one, or where the tokens are
+    /// not known here.
+    pub grounded: Option<f64>,
 }
 
 /// Lets the run's model speak.
@@ -58,7 +61,11 @@ pub trait Generate {
             system => format!("{system}\n\n{}", speech.prompt),
         };
         let text = self.generate(&prompt, speech.tokens)?;
-        Ok(Spoken { text, cut: false })
+        Ok(Spoken {
+            text,
+            cut: false,
+            grounded: None,
+        })
     }
 
     /// The share of the hops of `text` that are hops of `reference`; `None` where the model's tokens are not known

@@ -16,13 +16,15 @@ use crate::{Error, ErrorKind, Result};
 pub struct Speaker {
     /// The model.
     pub model: Engine,
-    /// How its tokens are chosen; each text it speaks has a seed of its own.
+    /// How its tokens are chosen. The seed of a text depends on what is asked and how often it was, so that a run that is
+    /// resumed says what it would have said.
     pub sampling: Sampling,
     /// Asked while it speaks.
     pub hooks: Hooks,
     /// Ends it.
     pub cancel: Option<Arc<AtomicBool>>,
-    spoken: u64,
+    /// How often each speech was asked for, by its hash.
+    asked: HashMap<u64, u64>,
 }
 
 impl Speaker {
@@ -33,12 +35,13 @@ impl Speaker {
             sampling,
             hooks,
             cancel: None,
-            spoken: 0,
+            asked: HashMap::new(),
         }
     }
 }
 
-/// The sub-graph of a text: its tokens, and the hops between them.
+/// The sub-graph of a text: its tokens, and the hops between them. Its last token leads to its first, so that no node of it
+/// is a dead end.
 #[derive(Debug)]
 struct Ground {
     next: HashMap<u32, HashSet<u32>>,
@@ -51,8 +54,8 @@ impl Ground {
         for pair in tokens.windows(2) {
             next.entry(pair[0]).or_default().insert(pair[1]);
         }
-        if let Some(&last) = tokens.last() {
-            next.entry(last).or_default();
+        if let (Some(&last), Some(&first)) = (tokens.last(), tokens.first()) {
+            next.entry(last).or_default().insert(first);
         }
         Self {
             next,
@@ -64,6 +67,16 @@ impl Ground {
         self.next
             .get(&source)
             .is_some_and(|targets| targets.contains(&target))
+    }
+
+    /// The share of the hops between tokens that are the sub-graph's; `None` without a hop.
+    fn share(&self, tokens: &[u32]) -> Option<f64> {
+        let hops = tokens.len().saturating_sub(1);
+        let own = tokens
+            .windows(2)
+            .filter(|pair| self.hop(pair[0], pair[1]))
+            .count();
+        (hops > 0).then(|| own as f64 / hops as f64)
     }
 }
 
@@ -82,10 +95,10 @@ impl Sample for Ground {
         scores: &mut [f32],
         _: &mut Setting,
     ) -> Result<Answer> {
-        let known = self.next.get(&step.token).filter(|next| !next.is_empty());
+        let known = self.next.get(&step.token);
         for (token, score) in scores.iter_mut().enumerate() {
             let token = token as u32;
-            // From outside the sub-graph, and from its end, any of its nodes leads back in.
+            // From outside the sub-graph any of its nodes leads in.
             let inside = match known {
                 Some(next) => next.contains(&token),
                 None => self.next.contains_key(&token),
@@ -111,18 +124,24 @@ impl Generate for Speaker {
     }
 
     fn speak(&mut self, speech: &Speech<'_>) -> Result<Spoken> {
-        let seed = self.sampling.seed.wrapping_add(self.spoken);
-        self.spoken += 1;
         let prompt = match speech.system {
             "" => speech.prompt.to_string(),
             system => format!("{system}\n\n{}", speech.prompt),
         };
+        let hash = xxhash_rust::xxh3::xxh3_64(prompt.as_bytes());
+        let times = self.asked.entry(hash).or_default();
+        let seed = self.sampling.seed.wrapping_add(hash).wrapping_add(*times);
+        *times += 1;
         let mut hooks = self.hooks.clone();
-        if !speech.within.is_empty() && speech.gain > 0.0 {
-            let tokens = self.model.tokenizer().encode(speech.within)?;
-            hooks
-                .sample
-                .push(Arc::new(Ground::new(&tokens, speech.gain)));
+        let ground = match speech.within {
+            "" => None,
+            within => {
+                let tokens = self.model.tokenizer().encode(within)?;
+                Some(Arc::new(Ground::new(&tokens, speech.gain)))
+            }
+        };
+        if let Some(ground) = ground.as_ref().filter(|ground| ground.gain > 0.0) {
+            hooks.sample.push(ground.clone());
         }
         #[cfg_attr(not(feature = "transformer"), allow(unused_mut))]
         let mut ids = self.model.encode(&prompt)?;
@@ -145,12 +164,13 @@ impl Generate for Speaker {
             request = request.cancel(flag.clone());
         }
         let mut generation = self.model.start(request)?;
-        let (text, _) = generation.collect_text()?;
+        let (text, ids) = generation.collect_text()?;
         match generation.finish() {
             Some(Finish::Cancelled) => Err(Error::new(ErrorKind::Cancelled, "cancelled")),
             finish => Ok(Spoken {
                 text,
                 cut: matches!(finish, Some(Finish::Length | Finish::Context)),
+                grounded: ground.and_then(|ground| ground.share(&ids)),
             }),
         }
     }
@@ -158,12 +178,21 @@ impl Generate for Speaker {
     fn grounded(&mut self, reference: &str, text: &str) -> Result<Option<f64>> {
         let tokenizer = self.model.tokenizer();
         let ground = Ground::new(&tokenizer.encode(reference)?, 0.0);
-        let tokens = tokenizer.encode(text)?;
-        let hops = tokens.len().saturating_sub(1);
-        let own = tokens
-            .windows(2)
-            .filter(|pair| ground.hop(pair[0], pair[1]));
-        Ok((hops > 0).then(|| own.count() as f64 / hops as f64))
+        // A first word has another token where it begins a text than where it stands within one.
+        let alone = ground.share(&tokenizer.encode(text)?);
+        let within: Vec<u32> = tokenizer.encode(&format!(" {text}"))?;
+        let within =
+            within
+                .split_first()
+                .map(|(first, rest)| match tokenizer.vocabulary().bytes(*first) {
+                    b" " => rest,
+                    _ => &within[..],
+                });
+        let within = within.and_then(|tokens| ground.share(tokens));
+        Ok(match (alone, within) {
+            (Some(alone), Some(within)) => Some(alone.max(within)),
+            (alone, within) => alone.or(within),
+        })
     }
 }
 

@@ -50,7 +50,8 @@ pub struct brl_reference {
     pub run_ctx: *mut c_void,
     /// 1 where the run's output has a record whose field `key` is this one, else 0. [instance]
     pub written: Option<unsafe extern "C" fn(run_ctx: *mut c_void, key: brl_str) -> u64>,
-    /// As `generate`, with bounds. Two records: the text, then `stop`, or `length` where it was cut. [instance]
+    /// As `generate`, with bounds. Two records: the text, then `stop`, or `length` where it was cut; where `within` is given
+    /// and the tokens are known, a third: the share of the text's hops that are its hops, in decimals. [instance]
     pub speak: Option<
         unsafe extern "C" fn(
             generate_ctx: *mut c_void,

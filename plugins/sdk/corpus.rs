@@ -23,12 +23,14 @@ pub struct Speech<'a> {
 }
 
 /// What was said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spoken {
     /// The text.
     pub text: String,
     /// Whether it ended because it was as long as it might be.
     pub cut: bool,
+    /// The share of its hops that are hops of [`Speech::within`], where that is given and the tokens are known.
+    pub grounded: Option<f64>,
 }
 
 /// A text to make records of, and the run's model to make them with.
@@ -123,8 +125,12 @@ impl Reference<'_> {
             (Some(Ok(text)), Some(Ok(end))) => Ok(Spoken {
                 text,
                 cut: end == "length",
+                grounded: match texts.next() {
+                    Some(Ok(share)) => share.parse().ok(),
+                    _ => None,
+                },
             }),
-            _ => Err(Error::new("the model's answer is not two texts")),
+            _ => Err(Error::new("the model's answer is not a text and its end")),
         }
     }
 

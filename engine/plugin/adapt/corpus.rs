@@ -119,13 +119,18 @@ unsafe extern "C" fn speak(
     match context.generate.speak(&asked) {
         Ok(spoken) => {
             let end = if spoken.cut { "length" } else { "stop" };
-            // SAFETY: the sink's own context; the texts hold until each call returns.
-            unsafe {
-                match write(ctx, lend(&spoken.text)) {
-                    abi::BRL_OK => write(ctx, lend(end)),
-                    status => status,
+            let share = spoken.grounded.map(|share| share.to_string());
+            for said in [Some(spoken.text.as_str()), Some(end), share.as_deref()]
+                .into_iter()
+                .flatten()
+            {
+                // SAFETY: the sink's own context; the text holds until the call returns.
+                match unsafe { write(ctx, lend(said)) } {
+                    abi::BRL_OK => {}
+                    status => return status,
                 }
             }
+            abi::BRL_OK
         }
         Err(error) => context.failed(error),
     }
