@@ -9,16 +9,37 @@ use crate::style::Kind;
 fn topic(sentence: &str, language: Language) -> String {
     match language {
         Language::En => {
-            const VERBS: [&str; 14] = [
-                "is", "are", "was", "were", "has", "have", "had", "can", "may", "will", "in", "on",
-                "by", "to",
+            const ENDS: [&str; 30] = [
+                "is", "are", "was", "were", "has", "have", "had", "can", "could", "may", "will",
+                "would", "in", "on", "by", "to", "who", "that", "and", "but", "did", "does",
+                "went", "said", "saw", "came", "found", "knew", "made", "took",
             ];
-            let words: Vec<&str> = sentence
+            // What comes before a comma says when or where, if anything follows.
+            let rest = match sentence.split_once(", ") {
+                Some((before, after)) if before.split(' ').count() <= 3 && !after.is_empty() => {
+                    after
+                }
+                _ => sentence,
+            };
+            let words: Vec<&str> = rest
                 .split_whitespace()
-                .take_while(|word| !VERBS.contains(word))
+                .take_while(|word| !ENDS.contains(word) && !word.ends_with("ed"))
                 .take(6)
                 .collect();
             let text = words.join(" ");
+            for (subject, object) in [
+                ("He", "him"),
+                ("She", "her"),
+                ("They", "them"),
+                ("It", "it"),
+                ("I", "this"),
+                ("We", "this"),
+                ("You", "this"),
+            ] {
+                if text.eq_ignore_ascii_case(subject) {
+                    return object.to_string();
+                }
+            }
             let text = text.trim_matches(|letter: char| !letter.is_alphanumeric());
             match text.split_once(' ') {
                 // A first word that is no name is written small within a sentence.
@@ -106,13 +127,21 @@ pub(crate) fn dialogue(plan: &Plan, reference: &str) -> Option<Vec<Turn>> {
     }
     let mut turns = Vec::new();
     let mut from = 0;
+    let counts: Vec<usize> = pieces
+        .iter()
+        .map(|piece| plan.language.count(piece))
+        .collect();
+    let scale = counts.iter().sum::<usize>() as f64 / plan.budget().max(1) as f64;
+    let (mut words, mut planned) = (0.0, 0.0);
     for (at, round) in plan.rounds.iter().enumerate() {
-        // Every later round keeps at least one piece, and the last takes what is left.
+        // Every later round keeps at least one piece, and the last takes what is left; the others end where they come
+        // nearest to their share of the plan's words.
         let most = pieces.len() - (rounds - at - 1);
+        planned += scale * round.assistant as f64;
         let mut to = from + 1;
-        let mut words = plan.language.count(pieces[from]);
-        while to < most && (at + 1 == rounds || words < round.assistant) {
-            words += plan.language.count(pieces[to]);
+        words += counts[from] as f64;
+        while to < most && (at + 1 == rounds || words + counts[to] as f64 / 2.0 <= planned) {
+            words += counts[to] as f64;
             to += 1;
         }
         let own = &pieces[from..to];
@@ -151,14 +180,17 @@ pub(crate) fn dialogue(plan: &Plan, reference: &str) -> Option<Vec<Turn>> {
     Some(turns)
 }
 
-/// The question of a round, for models that only answer.
-pub(crate) fn ask(plan: &Plan, round: usize, reference: &str) -> String {
+/// The question of a round, for models that only answer: of code, with what it is about.
+pub(crate) fn ask(plan: &Plan, round: usize, reference: &str) -> Option<String> {
+    if plan.kind.is_code() {
+        return dialogue(plan, reference).map(|turns| turns[2 * round].text.clone());
+    }
     let sentences = plan.language.sentences(reference);
     let at = round * sentences.len() / plan.rounds.len().max(1);
     let about = sentences
         .get(at)
         .map(|sentence| topic(sentence, plan.language));
-    question(plan, round, &about.unwrap_or_default())
+    Some(question(plan, round, &about.unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -88,6 +88,11 @@ impl Plugin for RefGpt {
                 "rounds needs weights of 1, 2, … rounds, one above 0",
             ));
         }
+        if options.generator == Generator::Extract && (options.restrict || options.gain > 0.0) {
+            return Err(Error::option(
+                "gain and restrict steer a model: generator=turns or generator=chat",
+            ));
+        }
         Ok(Self {
             settings: Settings {
                 rounds,
@@ -121,9 +126,16 @@ enum Failed {
     Never(String),
 }
 
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        Self::Never(error.to_string())
+/// A dialogue, and the shares of grounded hops of the turns that the model took hop by hop.
+struct Said {
+    turns: Vec<Turn>,
+    shares: Vec<Option<f64>>,
+}
+
+impl Said {
+    fn untold(turns: Vec<Turn>) -> Self {
+        let shares = vec![None; turns.len()];
+        Self { turns, shares }
     }
 }
 
@@ -142,15 +154,31 @@ impl RefGpt {
         reference: &Reference,
         plan: &Plan,
         cut: &str,
-    ) -> std::result::Result<std::result::Result<Vec<Turn>, Failed>, Error> {
+    ) -> Result<std::result::Result<Said, Failed>> {
+        let keeps =
+            |turns: &[Turn]| dialogue::keeps(turns, plan, plan.language, self.options.slack);
         match self.options.generator {
-            Generator::Extract => Ok(extract::dialogue(plan, cut).ok_or_else(|| {
-                Failed::Never("the reference has too few sentences, or no line to break".into())
-            })),
-            Generator::Turns => self.turns(reference, plan, cut).map(Ok),
+            Generator::Extract => Ok(extract::dialogue(plan, cut)
+                .ok_or_else(|| NO_PIECES.to_string())
+                .and_then(|turns| {
+                    // Of code, an answer is as long as its lines are.
+                    if !plan.kind.is_code() {
+                        keeps(&turns)?;
+                    }
+                    Ok(Said::untold(turns))
+                })
+                .map_err(Failed::Never)),
+            Generator::Turns => {
+                let Some(said) = self.turns(reference, plan, cut)? else {
+                    return Ok(Err(Failed::Never(NO_PIECES.into())));
+                };
+                Ok(match plan.kind.is_code() {
+                    true => Ok(said),
+                    false => keeps(&said.turns).map(|()| said).map_err(Failed::Again),
+                })
+            }
             Generator::Chat => {
-                let text = plan.text();
-                let prompt = style::prompt(plan.kind, plan.language, cut, &text, plan.rounds.len());
+                let prompt = prompt(plan, cut);
                 let words: usize = plan
                     .rounds
                     .iter()
@@ -160,15 +188,15 @@ impl RefGpt {
                     system: style::system(plan.language),
                     prompt: &prompt,
                     tokens: 3 * words as u64 + 256,
-                    within: if self.gain() > 0.0 { cut } else { "" },
+                    within: cut,
                     gain: self.gain(),
                 })?;
                 Ok(match spoken.cut {
                     true => Err(Failed::Again("it was cut".into())),
                     false => dialogue::read(&spoken.text)
                         .and_then(|turns| {
-                            dialogue::keeps(&turns, plan, plan.language, self.options.slack)?;
-                            Ok(turns)
+                            keeps(&turns)?;
+                            Ok(Said::untold(turns))
                         })
                         .map_err(Failed::Again),
                 })
@@ -176,12 +204,15 @@ impl RefGpt {
         }
     }
 
-    /// Turn by turn: the model continues the reference and what was said so far.
-    fn turns(&self, reference: &Reference, plan: &Plan, cut: &str) -> Result<Vec<Turn>> {
-        let mut turns = Vec::new();
+    /// Turn by turn: the model continues the reference and what was said so far. `None` where the reference has too few
+    /// pieces to ask about.
+    fn turns(&self, reference: &Reference, plan: &Plan, cut: &str) -> Result<Option<Said>> {
+        let mut whole = Said::untold(Vec::new());
         let mut said = cut.to_string();
         for (at, round) in plan.rounds.iter().enumerate() {
-            let question = extract::ask(plan, at, cut);
+            let Some(question) = extract::ask(plan, at, cut) else {
+                return Ok(None);
+            };
             said += &format!("\n{question}\n");
             let spoken = reference.speak(&Speech {
                 system: "",
@@ -190,28 +221,52 @@ impl RefGpt {
                     Language::En => 2 * round.assistant as u64,
                     Language::Zh => round.assistant as u64,
                 },
-                within: if self.gain() > 0.0 { cut } else { "" },
+                within: cut,
                 gain: self.gain(),
             })?;
-            let answer = whole_sentences(spoken.text.trim(), plan.language);
+            let answer = match plan.kind.is_code() {
+                true => spoken.text.trim().to_string(),
+                false => whole_sentences(spoken.text.trim(), plan.language, round.assistant),
+            };
             said += &answer;
-            turns.push(Turn {
+            whole.turns.push(Turn {
                 speaker: "human",
                 text: question,
             });
-            turns.push(Turn {
+            whole.turns.push(Turn {
                 speaker: "assistant",
                 text: answer,
             });
+            whole.shares.extend([None, spoken.grounded]);
         }
-        Ok(turns)
+        Ok(Some(whole))
     }
 }
 
-/// A text without a last sentence that has no end, where one before it has.
-fn whole_sentences(text: &str, language: Language) -> String {
+/// Why some references give no dialogue.
+const NO_PIECES: &str = "the reference has too few sentences or lines, or no line to break";
+
+/// What a chat model is asked for.
+fn prompt(plan: &Plan, cut: &str) -> String {
+    style::prompt(
+        plan.kind,
+        plan.language,
+        cut,
+        &plan.text(),
+        plan.rounds.len(),
+    )
+}
+
+/// The sentences of a text until they have so many words, without a last one that has no end where one before it has.
+fn whole_sentences(text: &str, language: Language, words: usize) -> String {
     let ends = |sentence: &str| sentence.ends_with(['.', '!', '?', '。', '！', '？', '"', '”']);
     let mut sentences = language.sentences(text);
+    let mut before = 0;
+    sentences.retain(|sentence| {
+        let more = before < words;
+        before += language.count(sentence);
+        more
+    });
     while sentences.len() > 1 && sentences.last().is_some_and(|last| !ends(last)) {
         sentences.pop();
     }
@@ -252,6 +307,7 @@ impl Corpus for RefGpt {
                 &plan.text(),
                 json!(options.kind).as_str().unwrap_or_default(),
                 &generator,
+                &self.gain().to_string(),
                 &seed.to_string(),
             ]);
             if reference.written(&key) {
@@ -276,8 +332,9 @@ impl Corpus for RefGpt {
             let mut found = None;
             while found.is_none() && (refused.len() as u32) < options.attempts {
                 match self.attempt(reference, &plan, &cut)? {
-                    Ok(turns) => {
-                        let scores: Vec<_> = turns
+                    Ok(said) => {
+                        let scores: Vec<_> = said
+                            .turns
                             .iter()
                             .map(|turn| grounding::score(&turn.text, &cut, language))
                             .collect();
@@ -289,7 +346,7 @@ impl Corpus for RefGpt {
                             .collect();
                         let mean = answers.iter().sum::<f64>() / answers.len().max(1) as f64;
                         match mean >= options.least_grounding {
-                            true => found = Some((turns, scores)),
+                            true => found = Some((said, scores, mean)),
                             false => refused.push(format!("its grounding is {mean:.3}")),
                         }
                     }
@@ -300,7 +357,7 @@ impl Corpus for RefGpt {
                     }
                 }
             }
-            let Some((turns, scores)) = found else {
+            let Some((Said { turns, shares }, scores, mean)) = found else {
                 call.log(
                     Level::Warn,
                     &format!(
@@ -312,15 +369,24 @@ impl Corpus for RefGpt {
                 continue;
             };
             let mut told = Vec::new();
-            for (turn, score) in turns.iter().zip(&scores) {
+            let mut edges = Vec::new();
+            for ((turn, score), share) in turns.iter().zip(&scores).zip(shares) {
+                let share = match share {
+                    Some(share) => Some(share),
+                    None => reference.grounded(&cut, &turn.text)?,
+                };
+                if turn.speaker == "assistant" {
+                    edges.extend(share);
+                }
                 told.push(json!({
                     "speaker": turn.speaker,
                     "text": turn.text,
                     "words": language.count(&turn.text),
                     "grounding": score,
-                    "grounded_edges": reference.grounded(&cut, &turn.text)?,
+                    "grounded_edges": share,
                 }));
             }
+            let edges = (!edges.is_empty()).then(|| edges.iter().sum::<f64>() / edges.len() as f64);
             let styles: Vec<_> = plan
                 .rounds
                 .iter()
@@ -343,6 +409,9 @@ impl Corpus for RefGpt {
                 "reference": cut,
                 "dialogue": dialogue::write(&turns),
                 "turns": told,
+                "grounding": mean,
+                "grounded_edges": edges,
+                "prompt": (options.generator == Generator::Chat).then(|| prompt(&plan, &cut)),
                 "refused": refused,
                 "seed": seed,
             }))?;
@@ -389,8 +458,16 @@ mod tests {
 
     #[test]
     fn an_unfinished_sentence_is_left_out() {
-        assert_eq!(whole_sentences("He ran. He was", Language::En), "He ran.");
-        assert_eq!(whole_sentences("He was", Language::En), "He was");
-        assert_eq!(whole_sentences("他跑了。他是", Language::Zh), "他跑了。");
+        assert_eq!(
+            whole_sentences("He ran. He was", Language::En, 9),
+            "He ran."
+        );
+        assert_eq!(whole_sentences("He was", Language::En, 9), "He was");
+        assert_eq!(whole_sentences("他跑了。他是", Language::Zh, 9), "他跑了。");
+        // And what comes after the words that were planned.
+        assert_eq!(
+            whole_sentences("A b. C d. E f.", Language::En, 3),
+            "A b. C d."
+        );
     }
 }
