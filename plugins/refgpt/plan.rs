@@ -237,7 +237,7 @@ mod tests {
             assert!(kept > 40, "{language:?} {kept}");
         }
         let code = "def f(a):\n    return a + 1\n\nprint(f(2), f(3))\n".repeat(3);
-        let lines = cut_lines(&code, Language::En, 10).unwrap();
+        let lines = cut_lines(&code, Language::En, 9).unwrap();
         assert!(
             code.starts_with(&lines) && lines.ends_with("f(3))"),
             "{lines}"
