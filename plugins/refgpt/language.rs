@@ -46,9 +46,10 @@ impl Language {
             if !(full || matches!(letter, '.' | '!' | '?') || letter == '\n') {
                 continue;
             }
-            // Quotes and brackets that close belong to the sentence.
+            // Quotes and brackets that close belong to the sentence; those after a line's end open the next.
             while let Some(&(at, next)) = letters.peek() {
-                if !matches!(next, '"' | '\'' | ')' | '”' | '’' | '」' | '）') {
+                if letter == '\n' || !matches!(next, '"' | '\'' | ')' | '”' | '’' | '」' | '）')
+                {
                     break;
                 }
                 end = at + next.len_utf8();
@@ -109,6 +110,8 @@ mod tests {
         assert_eq!(sentences[0], "It was made in 2020.");
         assert_eq!(sentences.last(), Some(&"Then 3.5 percent left!"));
         assert_eq!(Language::En.count("one two  three"), 3);
+        let said = "It was so.\n\"Hi, Sam!\" he said.";
+        assert_eq!(Language::En.sentences(said)[1], "\"Hi, Sam!\"");
         let zh = "太阳是恒星。地球绕太阳转！真的吗？";
         assert_eq!(Language::of(zh), Language::Zh);
         assert_eq!(Language::of(en), Language::En);
