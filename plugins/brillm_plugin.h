@@ -1193,7 +1193,8 @@ typedef struct brl_reference {
    */
   uint64_t (*written)(void *run_ctx, struct brl_str key);
   /*
-   As `generate`, with bounds. Two records: the text, then `stop`, or `length` where it was cut. [instance]
+   As `generate`, with bounds. Two records: the text, then `stop`, or `length` where it was cut; where `within` is given
+   and the tokens are known, a third: the share of the text's hops that are its hops, in decimals. [instance]
    */
   brl_status (*speak)(void *generate_ctx,
                       const struct brl_speech *speech,
