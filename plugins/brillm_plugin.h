@@ -233,6 +233,36 @@
 #define BRL_TAP_LOGITS 8
 
 /*
+ A signal over a graph.
+ */
+#define BRL_SUBJECT_GRAPH 0
+
+/*
+ Layers of attention.
+ */
+#define BRL_SUBJECT_TRANSFORMER 1
+
+/*
+ The own vector of each token's node, on the graph. [1, T, D]
+ */
+#define BRL_STATE_NODE 0
+
+/*
+ The signal as each node passes it on, on the graph. [1, T, D]
+ */
+#define BRL_STATE_SIGNAL 1
+
+/*
+ The energies of all next nodes at each node, on the graph. [1, T, V]
+ */
+#define BRL_STATE_ENERGY 2
+
+/*
+ The hidden stream after each layer, on a transformer; layer 0 is the embedding. [L + 1, T, D]
+ */
+#define BRL_STATE_HIDDEN 3
+
+/*
  `brl_hop.rank` of a hop of the prompt, which was not chosen.
  */
 #define BRL_UNRANKED 18446744073709551615ull
@@ -1093,6 +1123,36 @@ typedef struct brl_mask {
 } brl_mask;
 
 /*
+ What is to be said, and within which bounds.
+ */
+typedef struct brl_speech {
+  /*
+   Bytes of this table that the plugin knows.
+   */
+  uint64_t struct_size;
+  /*
+   What a chat model is told before the prompt.
+   */
+  struct brl_str system;
+  /*
+   What is continued, or answered.
+   */
+  struct brl_str prompt;
+  /*
+   New tokens at most.
+   */
+  uint64_t tokens;
+  /*
+   A text whose sub-graph is preferred; empty for none.
+   */
+  struct brl_str within;
+  /*
+   What a hop of that sub-graph gains in nats; infinite, and no other is taken.
+   */
+  double gain;
+} brl_speech;
+
+/*
  A text to make records of.
  */
 typedef struct brl_reference {
@@ -1124,6 +1184,29 @@ typedef struct brl_reference {
                          struct brl_str prompt,
                          uint64_t tokens,
                          const struct brl_sink *out);
+  /*
+   The host's, for `written`.
+   */
+  void *run_ctx;
+  /*
+   1 where the run's output has a record whose field `key` is this one, else 0. [instance]
+   */
+  uint64_t (*written)(void *run_ctx, struct brl_str key);
+  /*
+   As `generate`, with bounds. Two records: the text, then `stop`, or `length` where it was cut; where `within` is given
+   and the tokens are known, a third: the share of the text's hops that are its hops, in decimals. [instance]
+   */
+  brl_status (*speak)(void *generate_ctx,
+                      const struct brl_speech *speech,
+                      const struct brl_sink *out);
+  /*
+   The share of the hops of `text` that are hops of `reference`; BRL_DECLINED where it is not known. Null without a
+   model. [instance]
+   */
+  brl_status (*grounded)(void *generate_ctx,
+                         struct brl_str reference,
+                         struct brl_str text,
+                         double *share);
 } brl_reference;
 
 /*
@@ -1186,6 +1269,59 @@ typedef struct brl_sight {
 } brl_sight;
 
 /*
+ The run's model, as a probe may ask it. Sinks get one record, numbers in the machine's byte order.
+ */
+typedef struct brl_subject {
+  /*
+   Bytes of this table that the host knows.
+   */
+  uint64_t struct_size;
+  /*
+   One `BRL_SUBJECT_*`.
+   */
+  uint64_t kind;
+  /*
+   Layers, without the embedding; 1 on the graph.
+   */
+  uint64_t layers;
+  /*
+   `D`.
+   */
+  uint64_t width;
+  /*
+   `V`.
+   */
+  uint64_t nodes;
+  /*
+   The host's.
+   */
+  void *ctx;
+  /*
+   The tokens of a text, uint32_t each. [instance]
+   */
+  brl_status (*tokens)(void *ctx, struct brl_str text, const struct brl_sink *ids);
+  /*
+   -ln p of each token of `answer` after `prompt`, double each. [instance]
+   */
+  brl_status (*resist)(void *ctx,
+                       struct brl_str prompt,
+                       struct brl_str answer,
+                       const struct brl_sink *resistance);
+  /*
+   One `BRL_STATE_*` of a text, float each. [instance]
+   */
+  brl_status (*states)(void *ctx, uint64_t state, struct brl_str text, const struct brl_sink *values);
+  /*
+   From here on the weights that training by a seed would begin with; 0 for the model's own. [instance]
+   */
+  brl_status (*untrained)(void *ctx, uint64_t seed);
+  /*
+   From here on adds `delta` [D] to a node's bias, on the graph; without numbers, takes the shift away. [instance]
+   */
+  brl_status (*shift)(void *ctx, uint64_t node, struct brl_tensor delta);
+} brl_subject;
+
+/*
  `probe/1`: looks, reports, and never changes the run (semantic size).
  */
 typedef struct brl_probe {
@@ -1209,6 +1345,12 @@ typedef struct brl_probe {
    What it saw, as one record that is one JSON value. [instance]
    */
   brl_status (*report)(struct brl_self *instance, struct brl_call *call, const struct brl_sink *json);
+  /*
+   Asks the model itself, about texts of its own; null for a probe that only looks. [instance]
+   */
+  brl_status (*ask)(struct brl_self *instance,
+                    struct brl_call *call,
+                    const struct brl_subject *subject);
 } brl_probe;
 
 /*

@@ -186,10 +186,12 @@ layouts! {
     brl_mask_tokens { struct_size, step, sequence, ratio, tokens, tags, words, allowed }
     brl_mask_outcome { struct_size, step, tokens, tags, losses }
     brl_mask { struct_size, needs, ratio, weigh, learn, save, restore }
-    brl_reference { struct_size, sequence, id, text, generate_ctx, generate }
+    brl_speech { struct_size, system, prompt, tokens, within, gain }
+    brl_reference { struct_size, sequence, id, text, generate_ctx, generate, run_ctx, written, speak, grounded }
     brl_corpus { struct_size, needs, write }
     brl_sight { struct_size, sequence, step, tap, layer, layers, tokens, values }
-    brl_probe { struct_size, needs, taps, see, report }
+    brl_subject { struct_size, kind, layers, width, nodes, ctx, tokens, resist, states, untrained, shift }
+    brl_probe { struct_size, needs, taps, see, report, ask }
     brl_fan { struct_size, sequence, step, source, energies, targets, counts }
     brl_edge { struct_size, needs, resist }
     brl_start { struct_size, sequence, prompt }

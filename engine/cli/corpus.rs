@@ -1,11 +1,14 @@
 //! `brillm corpus`: reference texts become records, by a plugin that answers `corpus/1`.
 
+use std::collections::HashSet;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
+use crate::hook::Generate;
 use crate::path::Sampling;
 use crate::run::{Speaker, write_records};
 use crate::text::{Corpus, CorpusOptions};
@@ -20,6 +23,18 @@ pub(super) struct Arguments {
     /// Writes the records here, one JSON object a line; standard output without it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// The field of JSON records that holds the text; `text`, `story`, `content`, `paragraphs` or `desc` by default.
+    #[arg(long, value_name = "NAME")]
+    field: Option<String>,
+    /// Goes on with what --out holds: records that are there are not made again, new ones are added.
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// No progress bar.
+    #[arg(long)]
+    quiet: bool,
+    #[cfg(feature = "endpoint")]
+    #[command(flatten)]
+    endpoint: super::endpoint::EndpointArguments,
     /// Lets this model speak where the plugin asks; the English one in the program by default.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -41,36 +56,141 @@ impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let hooks = super::plugins::hooks()?;
         super::catch_interrupt()?;
-        let speaker = if self.no_model {
-            None
-        } else {
-            let sampling = Sampling::default()
-                .temperature(self.temperature)
-                .seed(self.seed);
-            let model = super::open_model(self.model.as_deref())?;
-            let mut speaker = Speaker::new(model, sampling, hooks.clone());
-            speaker.cancel = Some(super::interrupted().clone());
-            Some(speaker)
+        let mut speaker = self.speaker(&hooks)?;
+        let options = CorpusOptions {
+            field: self.field.clone(),
+            ..CorpusOptions::default()
         };
-        let documents = Corpus::open(&self.text, CorpusOptions::default())?;
+        let count = match self.quiet || self.text.iter().any(|text| text == "-") {
+            true => 0,
+            false => Corpus::open(&self.text, options.clone())?.count() as u64,
+        };
+        let bar = match self.quiet {
+            true => ProgressBar::hidden(),
+            false => ProgressBar::new(count),
+        };
+        if let Ok(style) =
+            ProgressStyle::with_template("{pos}/{len} references {wide_bar} {eta} {msg}")
+        {
+            bar.set_style(style);
+        }
+        let mut told = |records: u64| {
+            bar.inc(1);
+            bar.set_message(format!("{records} records"));
+        };
+        let documents = Corpus::open(&self.text, options)?;
+        let generate: Option<&mut dyn Generate> = match &mut speaker {
+            Some(speaker) => Some(&mut **speaker),
+            None => None,
+        };
+        let cancel = super::interrupted();
         let Some(path) = &self.out else {
-            write_records(documents, &hooks, self.seed, speaker, &mut |line| {
-                super::say(line)
-            })?;
+            write_records(
+                documents,
+                &hooks,
+                self.seed,
+                generate,
+                &HashSet::new(),
+                cancel,
+                &mut |line| super::say(line),
+                &mut told,
+            )?;
+            bar.finish_and_clear();
             return Ok(());
         };
-        let file = std::fs::File::create(path).map_err(|error| Error::io(error, path.display()))?;
+        let written = match self.resume {
+            true => resume(path)?,
+            false => HashSet::new(),
+        };
+        let place = |error| Error::io(error, path.display());
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .write(true)
+            .append(self.resume)
+            .truncate(!self.resume)
+            .open(path)
+            .map_err(place)?;
         let mut out = BufWriter::new(file);
-        let records = write_records(documents, &hooks, self.seed, speaker, &mut |line| {
-            writeln!(out, "{line}").map_err(|error| Error::io(error, path.display()))
-        })?;
-        out.flush()
-            .map_err(|error| Error::io(error, path.display()))?;
+        let outcome = write_records(
+            documents,
+            &hooks,
+            self.seed,
+            generate,
+            &written,
+            cancel,
+            // Each record lies on the disk before the next is made: what cost something is not lost.
+            &mut |line| {
+                writeln!(out, "{line}")
+                    .and_then(|()| out.flush())
+                    .map_err(place)
+            },
+            &mut told,
+        );
+        bar.finish_and_clear();
+        let records = outcome?;
         if self.json {
-            let mut report = json!({"records": records, "out": path, "seed": self.seed});
+            let mut report = json!({
+                "records": records, "kept": written.len(), "out": path, "seed": self.seed,
+            });
             super::plugins::note(&mut report, self.seed)?;
             return super::say_json(&report);
         }
         super::say(format!("{}: {records} records", path.display()))
     }
+
+    /// Who speaks: an endpoint, a model, or nobody.
+    fn speaker(&self, hooks: &crate::hook::Hooks) -> Result<Option<Box<dyn Generate>>> {
+        #[cfg(feature = "endpoint")]
+        if let Some(endpoint) = self
+            .endpoint
+            .open(self.temperature, super::interrupted().clone())
+        {
+            return Ok(Some(Box::new(endpoint)));
+        }
+        if self.no_model {
+            return Ok(None);
+        }
+        let sampling = Sampling::default()
+            .temperature(self.temperature)
+            .seed(self.seed);
+        let model = super::open_engine(self.model.as_deref())?;
+        let mut speaker = Speaker::new(model, sampling, hooks.clone());
+        speaker.cancel = Some(super::interrupted().clone());
+        Ok(Some(Box::new(speaker)))
+    }
+}
+
+/// The keys of the records of an output; a last line without its end, as an interruption leaves it, is cut off.
+fn resume(path: &Path) -> Result<HashSet<String>> {
+    let place = |error| Error::io(error, path.display());
+    let mut bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashSet::new()),
+        Err(error) => return Err(place(error)),
+    };
+    let whole = bytes
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
+    if whole < bytes.len() {
+        bytes.truncate(whole);
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|file| file.set_len(whole as u64))
+            .map_err(place)?;
+    }
+    bytes
+        .split(|&byte| byte == b'\n')
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+        .filter_map(|(at, line)| match serde_json::from_slice::<Value>(line) {
+            Ok(record) => record["key"].as_str().map(|key| Ok(key.to_string())),
+            Err(error) => Some(Err(Error::new(
+                crate::ErrorKind::Format,
+                format!("not JSON: {error}"),
+            )
+            .at(format!("{}, line {}", path.display(), at + 1)))),
+        })
+        .collect()
 }

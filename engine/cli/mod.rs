@@ -20,6 +20,8 @@ mod compare_training;
 mod corpus;
 #[cfg(feature = "gpu")]
 mod devices;
+#[cfg(feature = "endpoint")]
+mod endpoint;
 mod eval;
 mod export;
 mod generate;

@@ -17,7 +17,7 @@
 //! | [`Order`] | `order/1` | once a step of a generation that may grow both ways | graph, transformer |
 //! | [`Mask`] | `mask/1` | once a step of masked training, and told the losses | transformer |
 //! | [`Corpus`] | `corpus/1` | once a reference text | `brillm corpus` |
-//! | [`Probe`] | `probe/1` | at the taps it wants | graph, transformer |
+//! | [`Probe`] | `probe/1` | at the taps it wants; or asks the model itself ([`Subject`]) | graph, transformer |
 //! | [`Edge`] | `edge/1` | once a fan | graph |
 //! | [`Signal`] | `signal/1` | once a prompt | graph |
 //! | [`Path`] | `path/1` | told of every hop | graph |
@@ -41,10 +41,11 @@ mod probe;
 mod sample;
 mod shader;
 mod signal;
+mod subject;
 
 pub use call::{Answer, Call};
 pub use codec::{Codec, CodecAxis, CodecFormat, CodecQuestion, CodecSide};
-pub use corpus::{Corpus, Generate, Reference};
+pub use corpus::{Corpus, Generate, Reference, Speech, Spoken};
 pub use edge::{Edge, Fan};
 pub use hooks::Hooks;
 pub use keep::{ColumnSum, HeadReduction, Keep, KeepNeeds, KeepQuestion, Kept, Phase};
@@ -56,3 +57,4 @@ pub use probe::{Probe, Sight, Tap};
 pub use sample::{Prompt, Sample, SampleNeeds, Setting, Step};
 pub use shader::Shader;
 pub use signal::Signal;
+pub use subject::{State, Subject, SubjectKind, SubjectShape};

@@ -1,7 +1,7 @@
 //! `probe/1`: looks at named taps; never changes the run.
 
 use crate::Result;
-use crate::hook::Call;
+use crate::hook::{Call, Subject};
 
 /// A place where there is something to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,4 +65,17 @@ pub trait Probe: Send + Sync {
     /// # Errors
     /// Whatever went wrong.
     fn report(&self, call: &Call<'_>) -> Result<Option<serde_json::Value>>;
+
+    /// Whether it has texts of its own and asks the model itself.
+    fn asks(&self) -> bool {
+        false
+    }
+
+    /// Asks the model what it wants to know; once, where a run gives it no texts.
+    ///
+    /// # Errors
+    /// Whatever went wrong.
+    fn ask(&self, _call: &Call<'_>, _subject: &mut dyn Subject) -> Result<()> {
+        Ok(())
+    }
 }

@@ -316,6 +316,11 @@ impl Instance {
         }
     }
 
+    /// The plugin asked the host something while it was asked: it has not hung.
+    pub fn heard(&self) {
+        self.slot.beat();
+    }
+
     /// What a `[instance]` function that asks nothing of the host gives.
     pub fn look<T: Default>(&self, body: impl FnOnce(*mut abi::brl_self) -> T) -> T {
         if self.owner.load(Ordering::Relaxed) == this_thread() {

@@ -282,6 +282,7 @@ impl Fresh {
                     let reference = Reference {
                         id: "case",
                         text: &text,
+                        written: &std::collections::HashSet::new(),
                     };
                     let mut records = Vec::new();
                     corpus.write(&call, &reference, Some(&mut Echo), &mut |record| {

@@ -56,6 +56,12 @@ impl Slot {
         self.serial.store(serial + 1, Ordering::Release);
     }
 
+    /// It asked the host something: it is alive.
+    pub fn beat(&self) {
+        let serial = self.serial.load(Ordering::Relaxed);
+        self.serial.store(serial + 2, Ordering::Release);
+    }
+
     /// It has returned.
     pub fn leave(&self) {
         let serial = self.serial.load(Ordering::Relaxed);

@@ -154,9 +154,14 @@ impl Engine {
         match self {
             Self::Graph(model) => request.start(model).map(Generation::boxed),
             #[cfg(feature = "transformer")]
-            Self::Transformer(model) => request
-                .start_transformer(model, &crate::transformer::Asked::default())
-                .map(Generation::boxed),
+            Self::Transformer(model) => {
+                let seed = request.sampling.seed;
+                let asked = crate::transformer::Asked::new(model, &request.hooks, seed, None)?
+                    .cancel(request.cancel.clone());
+                request
+                    .start_transformer(model, &asked)
+                    .map(Generation::boxed)
+            }
         }
     }
 

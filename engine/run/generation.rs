@@ -58,16 +58,16 @@ pub enum Finish {
 pub struct Request {
     prompt: Vec<u32>,
     start: Start,
-    sampling: Sampling,
+    pub(super) sampling: Sampling,
     tokens: usize,
     stops: Vec<String>,
     ignore_end: bool,
-    cancel: Option<Arc<AtomicBool>>,
+    pub(super) cancel: Option<Arc<AtomicBool>>,
     #[cfg(feature = "gpu")]
     device: Option<(Arc<crate::signal::DeviceMechanism>, bool)>,
     charges: Option<ChargeSettings>,
     state: Option<SessionState>,
-    hooks: Hooks,
+    pub(super) hooks: Hooks,
     injections: Vec<(usize, u32, f32)>,
     forced: BTreeMap<usize, u32>,
 }

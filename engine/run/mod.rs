@@ -20,6 +20,7 @@ mod reader;
 mod references;
 mod scoring;
 mod speed;
+mod subject;
 pub mod trace;
 mod training;
 
@@ -43,4 +44,5 @@ pub use reader::Reader;
 pub use references::{Speaker, write_records};
 pub use scoring::{TokenScore, score_tokens};
 pub use speed::FlowSpeed;
+pub use subject::ProbedModel;
 pub use training::prepare_training;

@@ -1,71 +1,221 @@
 //! Reference texts become records: `corpus/1`, with the run's model as the speaker.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::hook::{Call, Generate, Hooks, Reference};
-use crate::model::Model;
+use crate::hook::{
+    Answer, Call, Generate, Hooks, Reference, Sample, SampleNeeds, Setting, Speech, Spoken, Step,
+};
 use crate::path::Sampling;
-use crate::run::{Finish, Request};
+use crate::run::{Engine, Finish};
 use crate::{Error, ErrorKind, Result};
 
-/// A model that continues prompts.
+/// A model of either kind that continues prompts.
 #[derive(Clone, Debug)]
 pub struct Speaker {
     /// The model.
-    pub model: Model,
-    /// How its tokens are chosen; each text it speaks has a seed of its own.
+    pub model: Engine,
+    /// How its tokens are chosen. The seed of a text depends on what is asked and how often it was, so that a run that is
+    /// resumed says what it would have said.
     pub sampling: Sampling,
     /// Asked while it speaks.
     pub hooks: Hooks,
     /// Ends it.
     pub cancel: Option<Arc<AtomicBool>>,
-    spoken: u64,
+    /// How often each speech was asked for, by its hash.
+    asked: HashMap<u64, u64>,
 }
 
 impl Speaker {
     /// A speaker.
-    pub fn new(model: Model, sampling: Sampling, hooks: Hooks) -> Self {
+    pub fn new(model: Engine, sampling: Sampling, hooks: Hooks) -> Self {
         Self {
             model,
             sampling,
             hooks,
             cancel: None,
-            spoken: 0,
+            asked: HashMap::new(),
         }
+    }
+}
+
+/// The sub-graph of a text: its tokens, and the hops between them. Its last token leads to its first, so that no node of it
+/// is a dead end.
+#[derive(Debug)]
+struct Ground {
+    next: HashMap<u32, HashSet<u32>>,
+    gain: f32,
+}
+
+impl Ground {
+    fn new(tokens: &[u32], gain: f64) -> Self {
+        let mut next: HashMap<u32, HashSet<u32>> = HashMap::new();
+        for pair in tokens.windows(2) {
+            next.entry(pair[0]).or_default().insert(pair[1]);
+        }
+        if let (Some(&last), Some(&first)) = (tokens.last(), tokens.first()) {
+            next.entry(last).or_default().insert(first);
+        }
+        Self {
+            next,
+            gain: gain as f32,
+        }
+    }
+
+    fn hop(&self, source: u32, target: u32) -> bool {
+        self.next
+            .get(&source)
+            .is_some_and(|targets| targets.contains(&target))
+    }
+
+    /// The share of the hops between tokens that are the sub-graph's; `None` without a hop.
+    fn share(&self, tokens: &[u32]) -> Option<f64> {
+        let hops = tokens.len().saturating_sub(1);
+        let own = tokens
+            .windows(2)
+            .filter(|pair| self.hop(pair[0], pair[1]))
+            .count();
+        (hops > 0).then(|| own as f64 / hops as f64)
+    }
+}
+
+impl Sample for Ground {
+    fn needs(&self) -> SampleNeeds {
+        SampleNeeds {
+            step: true,
+            ..SampleNeeds::default()
+        }
+    }
+
+    fn step(
+        &self,
+        _: &Call<'_>,
+        step: &Step<'_>,
+        scores: &mut [f32],
+        _: &mut Setting,
+    ) -> Result<Answer> {
+        let known = self.next.get(&step.token);
+        for (token, score) in scores.iter_mut().enumerate() {
+            let token = token as u32;
+            // From outside the sub-graph any of its nodes leads in.
+            let inside = match known {
+                Some(next) => next.contains(&token),
+                None => self.next.contains_key(&token),
+            };
+            match (inside, self.gain.is_infinite()) {
+                (true, false) => *score += self.gain,
+                (false, true) => *score = f32::NEG_INFINITY,
+                _ => {}
+            }
+        }
+        Ok(Answer::Given)
     }
 }
 
 impl Generate for Speaker {
     fn generate(&mut self, prompt: &str, tokens: usize) -> Result<String> {
-        let seed = self.sampling.seed.wrapping_add(self.spoken);
-        self.spoken += 1;
-        let mut request = Request::text(&self.model, prompt)?
+        let speech = Speech {
+            prompt,
+            tokens,
+            ..Speech::default()
+        };
+        self.speak(&speech).map(|spoken| spoken.text)
+    }
+
+    fn speak(&mut self, speech: &Speech<'_>) -> Result<Spoken> {
+        let prompt = match speech.system {
+            "" => speech.prompt.to_string(),
+            system => format!("{system}\n\n{}", speech.prompt),
+        };
+        let hash = xxhash_rust::xxh3::xxh3_64(prompt.as_bytes());
+        let times = self.asked.entry(hash).or_default();
+        let seed = self.sampling.seed.wrapping_add(hash).wrapping_add(*times);
+        *times += 1;
+        let mut hooks = self.hooks.clone();
+        let ground = match speech.within {
+            "" => None,
+            within => {
+                let tokens = self.model.tokenizer().encode(within)?;
+                Some(Arc::new(Ground::new(&tokens, speech.gain)))
+            }
+        };
+        if let Some(ground) = ground.as_ref().filter(|ground| ground.gain > 0.0) {
+            hooks.sample.push(ground.clone());
+        }
+        #[cfg_attr(not(feature = "transformer"), allow(unused_mut))]
+        let mut ids = self.model.encode(&prompt)?;
+        #[cfg_attr(not(feature = "transformer"), allow(unused_mut))]
+        let mut tokens = speech.tokens;
+        #[cfg(feature = "transformer")]
+        if let Engine::Transformer(model) = &self.model
+            && let Some(context) = model.configuration().hard_context()
+        {
+            // The end of the prompt is what is continued.
+            tokens = tokens.min(context / 2);
+            let most = (context - tokens).max(1);
+            ids.drain(..ids.len().saturating_sub(most));
+        }
+        let mut request = crate::run::Request::ids(ids)
             .tokens(tokens)
             .sampling(self.sampling.clone().seed(seed))
-            .hooks(self.hooks.clone());
+            .hooks(hooks);
         if let Some(flag) = &self.cancel {
             request = request.cancel(flag.clone());
         }
-        let mut generation = request.start(&self.model)?;
-        let (text, _) = generation.collect_text()?;
-        if generation.finish() == Some(Finish::Cancelled) {
-            return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
+        let mut generation = self.model.start(request)?;
+        let (text, ids) = generation.collect_text()?;
+        match generation.finish() {
+            Some(Finish::Cancelled) => Err(Error::new(ErrorKind::Cancelled, "cancelled")),
+            finish => Ok(Spoken {
+                text,
+                cut: matches!(finish, Some(Finish::Length | Finish::Context)),
+                grounded: ground.and_then(|ground| ground.share(&ids)),
+            }),
         }
-        Ok(text)
+    }
+
+    fn grounded(&mut self, reference: &str, text: &str) -> Result<Option<f64>> {
+        let tokenizer = self.model.tokenizer();
+        let ground = Ground::new(&tokenizer.encode(reference)?, 0.0);
+        // A first word has another token where it begins a text than where it stands within one.
+        let alone = ground.share(&tokenizer.encode(text)?);
+        let within: Vec<u32> = tokenizer.encode(&format!(" {text}"))?;
+        let within =
+            within
+                .split_first()
+                .map(|(first, rest)| match tokenizer.vocabulary().bytes(*first) {
+                    b" " => rest,
+                    _ => &within[..],
+                });
+        let within = within.and_then(|tokens| ground.share(tokens));
+        Ok(match (alone, within) {
+            (Some(alone), Some(within)) => Some(alone.max(within)),
+            (alone, within) => alone.or(within),
+        })
     }
 }
 
 /// Has the hooks' `corpus/1` make records of documents; `record` takes each, one JSON object. Returns how many.
 ///
+/// `written` holds the keys of records that are there already; `told` hears of each document as it is done.
+///
 /// # Errors
-/// [`ErrorKind::Configuration`] when no hook makes records; whatever reading, the hook or `record` meets.
+/// [`ErrorKind::Configuration`] when no hook makes records; [`ErrorKind::Cancelled`] when the run is to stop; whatever
+/// reading, the hook or `record` meets.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what a run is made of, each once"
+)]
 pub fn write_records(
     documents: impl IntoIterator<Item = Result<String>>,
     hooks: &Hooks,
     seed: u64,
-    mut speaker: Option<Speaker>,
+    mut generate: Option<&mut dyn Generate>,
+    written: &HashSet<String>,
+    cancel: &AtomicBool,
     record: &mut dyn FnMut(&str) -> Result<()>,
+    told: &mut dyn FnMut(u64),
 ) -> Result<u64> {
     let Some(corpus) = &hooks.corpus else {
         return Err(
@@ -81,17 +231,25 @@ pub fn write_records(
         let reference = Reference {
             id: &id,
             text: &text,
+            written,
         };
-        let speaker = speaker.as_mut().map(|speaker| speaker as &mut dyn Generate);
+        if cancel.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
+        }
+        let model: Option<&mut dyn Generate> = match &mut generate {
+            Some(generate) => Some(&mut **generate),
+            None => None,
+        };
         corpus.write(
-            &Call::new(seed, place as u64, 0),
+            &Call::new(seed, place as u64, 0).cancel(cancel),
             &reference,
-            speaker,
+            model,
             &mut |line| {
                 records += 1;
                 record(line)
             },
         )?;
+        told(records);
     }
     Ok(records)
 }

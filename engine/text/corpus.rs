@@ -38,7 +38,7 @@ pub enum CorpusFormat {
 pub struct CorpusOptions {
     /// The format; guessed per file by default.
     pub format: CorpusFormat,
-    /// The field of JSON objects that holds the text; `text`, `story`, `content` or `paragraphs` by default.
+    /// The field of JSON objects that holds the text; `text`, `story`, `content`, `paragraphs` or `desc` by default.
     pub field: Option<String>,
     /// Replace bytes that are not UTF-8 instead of stopping.
     pub lossy: bool,
@@ -463,7 +463,7 @@ fn text_of(value: serde_json::Value, options: &CorpusOptions) -> Result<String> 
     };
     let names: Vec<&str> = match &options.field {
         Some(field) => vec![field],
-        None => vec!["text", "story", "content", "paragraphs"],
+        None => vec!["text", "story", "content", "paragraphs", "desc"],
     };
     let text = match &value {
         Value::Object(fields) => names

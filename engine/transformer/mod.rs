@@ -19,6 +19,7 @@ mod fine_tuning;
 mod flow;
 pub mod folder;
 mod growth;
+mod hidden;
 mod initial;
 mod keeper;
 mod learner;
@@ -51,6 +52,7 @@ pub use evaluation::{evaluate_documents, evaluate_stream, evaluate_windows, mask
 pub use fine_tuning::{FineTuner, FineTuning, classification};
 pub use flow::{Passed, Taps, Want};
 pub use growth::{Grown, Growth};
+pub use hidden::hidden;
 pub use keeper::{Decision, HeadReduction, Keeper, Lane, Phase, Statistics, View};
 pub use learner::NetworkLearner;
 pub use masking::{Filled, Hiding, Masked, SHARE, fill, hide};

@@ -109,6 +109,14 @@ impl Transformer {
         }
     }
 
+    /// The same model with another body of its shape.
+    pub(super) fn with_body(&self, body: Body) -> Self {
+        Self {
+            body: Arc::new(body),
+            ..self.clone()
+        }
+    }
+
     /// Opens a folder in Hugging Face's layout.
     ///
     /// # Errors

@@ -4,6 +4,24 @@ use core::ffi::c_void;
 
 use crate::value::{brl_call, brl_self, brl_sink, brl_status, brl_str};
 
+/// What is to be said, and within which bounds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_speech {
+    /// Bytes of this table that the plugin knows.
+    pub struct_size: u64,
+    /// What a chat model is told before the prompt.
+    pub system: brl_str,
+    /// What is continued, or answered.
+    pub prompt: brl_str,
+    /// New tokens at most.
+    pub tokens: u64,
+    /// A text whose sub-graph is preferred; empty for none.
+    pub within: brl_str,
+    /// What a hop of that sub-graph gains in nats; infinite, and no other is taken.
+    pub gain: f64,
+}
+
 /// A text to make records of.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +44,29 @@ pub struct brl_reference {
             prompt: brl_str,
             tokens: u64,
             out: *const brl_sink,
+        ) -> brl_status,
+    >,
+    /// The host's, for `written`.
+    pub run_ctx: *mut c_void,
+    /// 1 where the run's output has a record whose field `key` is this one, else 0. [instance]
+    pub written: Option<unsafe extern "C" fn(run_ctx: *mut c_void, key: brl_str) -> u64>,
+    /// As `generate`, with bounds. Two records: the text, then `stop`, or `length` where it was cut; where `within` is given
+    /// and the tokens are known, a third: the share of the text's hops that are its hops, in decimals. [instance]
+    pub speak: Option<
+        unsafe extern "C" fn(
+            generate_ctx: *mut c_void,
+            speech: *const brl_speech,
+            out: *const brl_sink,
+        ) -> brl_status,
+    >,
+    /// The share of the hops of `text` that are hops of `reference`; BRL_DECLINED where it is not known. Null without a
+    /// model. [instance]
+    pub grounded: Option<
+        unsafe extern "C" fn(
+            generate_ctx: *mut c_void,
+            reference: brl_str,
+            text: brl_str,
+            share: *mut f64,
         ) -> brl_status,
     >,
 }

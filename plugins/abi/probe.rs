@@ -1,6 +1,8 @@
 //! Looking: `probe/1`.
 
-use crate::value::{brl_call, brl_ids, brl_self, brl_sink, brl_status, brl_tensor};
+use core::ffi::c_void;
+
+use crate::value::{brl_call, brl_ids, brl_self, brl_sink, brl_status, brl_str, brl_tensor};
 
 /// The signal that arrived at a node: one row a hop. [1, D]
 pub const BRL_TAP_SIGNAL: u64 = 1;
@@ -33,6 +35,65 @@ pub struct brl_sight {
     pub values: brl_tensor,
 }
 
+/// A signal over a graph.
+pub const BRL_SUBJECT_GRAPH: u64 = 0;
+/// Layers of attention.
+pub const BRL_SUBJECT_TRANSFORMER: u64 = 1;
+
+/// The own vector of each token's node, on the graph. [1, T, D]
+pub const BRL_STATE_NODE: u64 = 0;
+/// The signal as each node passes it on, on the graph. [1, T, D]
+pub const BRL_STATE_SIGNAL: u64 = 1;
+/// The energies of all next nodes at each node, on the graph. [1, T, V]
+pub const BRL_STATE_ENERGY: u64 = 2;
+/// The hidden stream after each layer, on a transformer; layer 0 is the embedding. [L + 1, T, D]
+pub const BRL_STATE_HIDDEN: u64 = 3;
+
+/// The run's model, as a probe may ask it. Sinks get one record, numbers in the machine's byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brl_subject {
+    /// Bytes of this table that the host knows.
+    pub struct_size: u64,
+    /// One `BRL_SUBJECT_*`.
+    pub kind: u64,
+    /// Layers, without the embedding; 1 on the graph.
+    pub layers: u64,
+    /// `D`.
+    pub width: u64,
+    /// `V`.
+    pub nodes: u64,
+    /// The host's.
+    pub ctx: *mut c_void,
+    /// The tokens of a text, uint32_t each. [instance]
+    pub tokens: Option<
+        unsafe extern "C" fn(ctx: *mut c_void, text: brl_str, ids: *const brl_sink) -> brl_status,
+    >,
+    /// -ln p of each token of `answer` after `prompt`, double each. [instance]
+    pub resist: Option<
+        unsafe extern "C" fn(
+            ctx: *mut c_void,
+            prompt: brl_str,
+            answer: brl_str,
+            resistance: *const brl_sink,
+        ) -> brl_status,
+    >,
+    /// One `BRL_STATE_*` of a text, float each. [instance]
+    pub states: Option<
+        unsafe extern "C" fn(
+            ctx: *mut c_void,
+            state: u64,
+            text: brl_str,
+            values: *const brl_sink,
+        ) -> brl_status,
+    >,
+    /// From here on the weights that training by a seed would begin with; 0 for the model's own. [instance]
+    pub untrained: Option<unsafe extern "C" fn(ctx: *mut c_void, seed: u64) -> brl_status>,
+    /// From here on adds `delta` [D] to a node's bias, on the graph; without numbers, takes the shift away. [instance]
+    pub shift:
+        Option<unsafe extern "C" fn(ctx: *mut c_void, node: u64, delta: brl_tensor) -> brl_status>,
+}
+
 /// `probe/1`: looks, reports, and never changes the run (semantic size).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +118,14 @@ pub struct brl_probe {
             instance: *mut brl_self,
             call: *mut brl_call,
             json: *const brl_sink,
+        ) -> brl_status,
+    >,
+    /// Asks the model itself, about texts of its own; null for a probe that only looks. [instance]
+    pub ask: Option<
+        unsafe extern "C" fn(
+            instance: *mut brl_self,
+            call: *mut brl_call,
+            subject: *const brl_subject,
         ) -> brl_status,
     >,
 }

@@ -7,6 +7,32 @@ use brillm_abi as abi;
 use crate::door::{Tables, enter};
 use crate::{Call, Error, Plugin, Result, view};
 
+/// What is to be said, and within which bounds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Speech<'a> {
+    /// What a chat model is told before the prompt.
+    pub system: &'a str,
+    /// What is continued, or answered.
+    pub prompt: &'a str,
+    /// New tokens at most.
+    pub tokens: u64,
+    /// A text whose sub-graph is preferred: its tokens, and the hops between them. Empty for none.
+    pub within: &'a str,
+    /// What a hop of that sub-graph gains in nats; infinite, and no other is taken.
+    pub gain: f64,
+}
+
+/// What was said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spoken {
+    /// The text.
+    pub text: String,
+    /// Whether it ended because it was as long as it might be.
+    pub cut: bool,
+    /// The share of its hops that are hops of [`Speech::within`], where that is given and the tokens are known.
+    pub grounded: Option<f64>,
+}
+
 /// A text to make records of, and the run's model to make them with.
 pub struct Reference<'a> {
     /// Its place in the run, from 0.
@@ -54,6 +80,93 @@ impl Reference<'_> {
             status => Err(Error::status(status, "generate")),
         }
     }
+}
+
+impl Reference<'_> {
+    /// Whether the run's output has a record with this `key` already.
+    pub fn written(&self, key: &str) -> bool {
+        match self.raw.written {
+            // SAFETY: the context is the host's for this call; the key lives until it returns.
+            Some(written) => unsafe { written(self.raw.run_ctx, view::lend(key)) != 0 },
+            None => false,
+        }
+    }
+
+    /// What the run's model says, within bounds.
+    ///
+    /// # Errors
+    /// Without a model, or when it could not go on.
+    pub fn speak(&self, speech: &Speech<'_>) -> Result<Spoken> {
+        let Some(speak) = self.raw.speak else {
+            return Err(Error::new("the run has no model: name one with --model"));
+        };
+        let raw = abi::brl_speech {
+            struct_size: size_of::<abi::brl_speech>() as u64,
+            system: view::lend(speech.system),
+            prompt: view::lend(speech.prompt),
+            tokens: speech.tokens,
+            within: view::lend(speech.within),
+            gain: speech.gain,
+        };
+        let mut records: Vec<Vec<u8>> = Vec::new();
+        let sink = abi::brl_sink {
+            ctx: (&raw mut records).cast(),
+            write: Some(collect_records),
+        };
+        // SAFETY: the context is the host's for this call; speech and sink live until it returns.
+        let status = unsafe { speak(self.raw.generate_ctx, &raw const raw, &raw const sink) };
+        match status {
+            abi::BRL_OK => {}
+            abi::BRL_E_CANCELLED => return Err(Error::cancelled()),
+            status => return Err(Error::status(status, "speak")),
+        }
+        let mut texts = records.into_iter().map(String::from_utf8);
+        match (texts.next(), texts.next()) {
+            (Some(Ok(text)), Some(Ok(end))) => Ok(Spoken {
+                text,
+                cut: end == "length",
+                grounded: match texts.next() {
+                    Some(Ok(share)) => share.parse().ok(),
+                    _ => None,
+                },
+            }),
+            _ => Err(Error::new("the model's answer is not a text and its end")),
+        }
+    }
+
+    /// The share of the hops of `text` that are hops of `reference`, where the model's tokens are known.
+    ///
+    /// # Errors
+    /// Whatever the engine meets.
+    pub fn grounded(&self, reference: &str, text: &str) -> Result<Option<f64>> {
+        let Some(grounded) = self.raw.grounded else {
+            return Ok(None);
+        };
+        let mut share = 0.0;
+        // SAFETY: the context is the host's for this call; texts and number live until it returns.
+        let status = unsafe {
+            grounded(
+                self.raw.generate_ctx,
+                view::lend(reference),
+                view::lend(text),
+                &raw mut share,
+            )
+        };
+        match status {
+            abi::BRL_OK => Ok(Some(share)),
+            abi::BRL_DECLINED => Ok(None),
+            status => Err(Error::status(status, "grounded")),
+        }
+    }
+}
+
+unsafe extern "C" fn collect_records(ctx: *mut c_void, bytes: abi::brl_str) -> abi::brl_status {
+    // SAFETY: `speak` above made the context of a vector that outlives the sink, and the host's view holds for this
+    // call.
+    unsafe {
+        (*ctx.cast::<Vec<Vec<u8>>>()).push(view::bytes(bytes).to_vec());
+    }
+    abi::BRL_OK
 }
 
 unsafe extern "C" fn collect(ctx: *mut c_void, bytes: abi::brl_str) -> abi::brl_status {

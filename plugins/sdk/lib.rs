@@ -65,6 +65,7 @@ mod probe;
 mod random;
 mod ranking;
 mod schedule;
+mod subject;
 mod view;
 
 pub use cache::{
@@ -74,7 +75,7 @@ pub use cache::{
 pub use call::{Answer, Call, Level};
 pub use choice::{Canvas, Direction, Order, Place, Prompt, Sample, Setting, Step};
 pub use codec::{Axis, CodecPlan, CodecQuestion, KvCodec, Side};
-pub use corpus::{Corpus, Records, Reference};
+pub use corpus::{Corpus, Records, Reference, Speech, Spoken};
 pub use error::{Error, Result};
 pub use graph::{Edge, Fan, Hop, Path, Shader, Signal, Start};
 pub use learning::{Mask, MaskMoment, MaskOutcome, MaskTokens};
@@ -83,6 +84,7 @@ pub use probe::{Probe, Sight, Tap};
 pub use random::Random;
 pub use ranking::{Amount, Preference, highest};
 pub use schedule::Schedule;
+pub use subject::{Kind, State, Subject};
 
 #[doc(hidden)]
 pub use brillm_abi as abi;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use brillm_abi as abi;
 
 use crate::door::{Tables, enter};
-use crate::{Call, Plugin, Result, view};
+use crate::{Call, Plugin, Result, Subject, view};
 
 /// A place where there is something to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,17 @@ pub trait Probe: Plugin {
     /// # Errors
     /// Whatever goes wrong.
     fn report(&mut self, call: &mut Call<'_>) -> Result<Option<serde_json::Value>>;
+
+    /// Whether it implements [`Probe::ask`].
+    const ASKS: bool = false;
+
+    /// Asks the model itself, about texts of its own; `brillm probe` without texts runs it, then the report.
+    ///
+    /// # Errors
+    /// Whatever goes wrong.
+    fn ask(&mut self, _call: &mut Call<'_>, _subject: &mut Subject<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 unsafe extern "C" fn taps<T: Probe>(instance: *mut abi::brl_self) -> u64 {
@@ -127,6 +138,22 @@ unsafe extern "C" fn report<T: Probe>(
     unsafe { enter(instance, call, body) }
 }
 
+unsafe extern "C" fn ask<T: Probe>(
+    instance: *mut abi::brl_self,
+    call: *mut abi::brl_call,
+    subject: *const abi::brl_subject,
+) -> abi::brl_status {
+    let body = |plugin: &mut T, call: &mut Call<'_>| {
+        // SAFETY: the host's table, valid for this call.
+        let raw = unsafe { view::read(subject) }.ok_or("there is no subject")?;
+        plugin
+            .ask(call, &mut Subject::new(&raw))
+            .map(|()| abi::BRL_OK)
+    };
+    // SAFETY: the host passes what `create` made, one call at a time.
+    unsafe { enter(instance, call, body) }
+}
+
 impl<T: Probe> Tables<T> {
     /// The table of `probe/1`.
     pub const PROBE: abi::brl_probe = abi::brl_probe {
@@ -135,5 +162,6 @@ impl<T: Probe> Tables<T> {
         taps: Some(taps::<T>),
         see: Some(see::<T>),
         report: Some(report::<T>),
+        ask: if T::ASKS { Some(ask::<T>) } else { None },
     };
 }

@@ -1,12 +1,13 @@
 //! `corpus/1`.
 
+use std::collections::HashSet;
 use std::ffi::c_void;
 use std::sync::Arc;
 
 use brillm_abi as abi;
 
 use super::{Asked, find, index, lacks, size};
-use crate::hook::{Call, Corpus, Generate, Hooks, Reference};
+use crate::hook::{Call, Corpus, Generate, Hooks, Reference, Speech};
 use crate::plugin::instance::{Instance, nonsense};
 use crate::plugin::library::{lend, text};
 use crate::{Error, ErrorKind, Result};
@@ -61,6 +62,112 @@ unsafe extern "C" fn generate(
             } else {
                 abi::BRL_E_INTERNAL
             }
+        }
+    }
+}
+
+impl GenerateContext<'_> {
+    fn failed(&mut self, error: Error) -> abi::brl_status {
+        let cancelled = error.kind() == ErrorKind::Cancelled;
+        self.error.get_or_insert(error);
+        if cancelled {
+            abi::BRL_E_CANCELLED
+        } else {
+            abi::BRL_E_INTERNAL
+        }
+    }
+}
+
+unsafe extern "C" fn speak(
+    context: *mut c_void,
+    speech: *const abi::brl_speech,
+    out: *const abi::brl_sink,
+) -> abi::brl_status {
+    // SAFETY: the context is the one `write` lends for its call; the plugin's table and sink hold for this one.
+    let (context, speech, sink) = unsafe {
+        (
+            context.cast::<GenerateContext<'_>>().as_mut(),
+            crate::plugin::library::read(speech),
+            out.as_ref(),
+        )
+    };
+    let (Some(context), Some(speech)) = (context, speech) else {
+        return abi::BRL_E_ARG;
+    };
+    let Some((ctx, write)) = sink.and_then(|sink| Some((sink.ctx, sink.write?))) else {
+        return abi::BRL_E_ARG;
+    };
+    // SAFETY: the plugin's texts hold for this call.
+    let (system, prompt, within) = unsafe {
+        (
+            text(speech.system),
+            text(speech.prompt),
+            text(speech.within),
+        )
+    };
+    let asked = Speech {
+        system: &system,
+        prompt: &prompt,
+        tokens: usize::try_from(speech.tokens).unwrap_or(usize::MAX),
+        within: &within,
+        gain: if speech.gain.is_nan() {
+            0.0
+        } else {
+            speech.gain
+        },
+    };
+    match context.generate.speak(&asked) {
+        Ok(spoken) => {
+            let end = if spoken.cut { "length" } else { "stop" };
+            let share = spoken.grounded.map(|share| share.to_string());
+            for said in [Some(spoken.text.as_str()), Some(end), share.as_deref()]
+                .into_iter()
+                .flatten()
+            {
+                // SAFETY: the sink's own context; the text holds until the call returns.
+                match unsafe { write(ctx, lend(said)) } {
+                    abi::BRL_OK => {}
+                    status => return status,
+                }
+            }
+            abi::BRL_OK
+        }
+        Err(error) => context.failed(error),
+    }
+}
+
+unsafe extern "C" fn grounded(
+    context: *mut c_void,
+    reference: abi::brl_str,
+    said: abi::brl_str,
+    share: *mut f64,
+) -> abi::brl_status {
+    // SAFETY: the context is the one `write` lends for its call.
+    let Some(context) = (unsafe { context.cast::<GenerateContext<'_>>().as_mut() }) else {
+        return abi::BRL_E_ARG;
+    };
+    if share.is_null() {
+        return abi::BRL_E_ARG;
+    }
+    // SAFETY: the plugin's texts hold for this call.
+    let (reference, said) = unsafe { (text(reference), text(said)) };
+    match context.generate.grounded(&reference, &said) {
+        Ok(Some(value)) => {
+            // SAFETY: not null, and the plugin's to be written.
+            unsafe { share.write(value) };
+            abi::BRL_OK
+        }
+        Ok(None) => abi::BRL_DECLINED,
+        Err(error) => context.failed(error),
+    }
+}
+
+unsafe extern "C" fn written(context: *mut c_void, key: abi::brl_str) -> u64 {
+    // SAFETY: the context is the set that `write` lends for its call; the plugin's text holds for this one.
+    unsafe {
+        match context.cast::<HashSet<String>>().as_ref() {
+            Some(keys) => u64::from(keys.contains(&text(key))),
+            None => 0,
         }
     }
 }
@@ -125,6 +232,18 @@ impl Corpus for Asked<abi::brl_corpus> {
                 None
             } else {
                 Some(generate)
+            },
+            run_ctx: std::ptr::from_ref(reference.written).cast_mut().cast(),
+            written: Some(written),
+            speak: if generate_ctx.is_null() {
+                None
+            } else {
+                Some(speak)
+            },
+            grounded: if generate_ctx.is_null() {
+                None
+            } else {
+                Some(grounded)
             },
         };
         let sink = abi::brl_sink {

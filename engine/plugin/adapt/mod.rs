@@ -8,6 +8,7 @@ mod corpus;
 mod graph;
 mod learning;
 mod probe;
+mod subject;
 
 use std::ffi::c_void;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use brillm_abi as abi;
 use super::learning::collect;
 use super::{Asked, find, ids, index, lacks, size, tensor};
 use crate::Result;
-use crate::hook::{Call, Hooks, Probe, Sight, Tap};
+use crate::hook::{Call, Hooks, Probe, Sight, Subject, Tap};
 use crate::plugin::instance::{Instance, nonsense};
 
 const PROBE: usize = index("probe/1");
@@ -94,5 +94,31 @@ impl Probe for Asked<abi::brl_probe> {
                     .map_err(|error| nonsense(format!("its report is not JSON: {error}")))
             },
         )
+    }
+
+    fn asks(&self) -> bool {
+        self.table.ask.is_some()
+    }
+
+    fn ask(&self, call: &Call<'_>, subject: &mut dyn Subject) -> Result<()> {
+        let Some(ask) = self.table.ask else {
+            return Ok(());
+        };
+        let mut context = super::subject::SubjectContext::new(subject, &self.instance);
+        let table = context.table();
+        let answer = self.instance.ask(
+            PROBE,
+            call,
+            // SAFETY: the instance is the plugin's; frame, table and its context live until it returns.
+            |instance, frame, _| unsafe { ask(instance, frame, &raw const table) },
+            |_| Ok(()),
+        );
+        // What the host met says more than what the plugin made of it.
+        match context.error {
+            Some(error) => Err(error
+                .at("probe/1")
+                .at(format!("plugin {}", self.instance.id()))),
+            None => answer.map(|_| ()),
+        }
     }
 }

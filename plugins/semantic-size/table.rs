@@ -1,0 +1,286 @@
+//! The findings as text, CSV and pictures.
+
+use std::fmt::Write;
+
+use brillm_plugin::Result;
+use serde_json::{Map, Value, json};
+
+use crate::Findings;
+use crate::choices;
+use crate::pictures::bars;
+use crate::shifting::STEPS;
+use crate::words::STYLES;
+
+/// The share of each style of title.
+pub(crate) fn styles(found: &Findings) -> Value {
+    let shares = choices::styles(&found.shopped);
+    Value::Object(
+        STYLES
+            .iter()
+            .zip(shares)
+            .map(|(style, share)| (style.to_string(), json!(share)))
+            .collect(),
+    )
+}
+
+/// The table that is printed. Writing to a string cannot fail.
+pub(crate) fn text(found: &Findings) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "Metaphors, {} questions, chosen by likelihood a token over the prior's (chance .333)\n\
+         {:<26}{:>9}{:>9}{:>9}{:>11}{:>10}{:>8}",
+        found.asked.len(),
+        "",
+        "first",
+        "second",
+        "third",
+        "certainty",
+        "contrast",
+        "p"
+    );
+    for one in &found.choices {
+        let words = match one.set {
+            "varied" => "large, middle, little",
+            _ => "control, one size",
+        };
+        for (about, shares, certainty) in [
+            ("big", one.big, one.certainty_big),
+            ("small", one.small, one.certainty_small),
+        ] {
+            let _ = write!(
+                out,
+                "{:<26}{:>9.3}{:>9.3}{:>9.3}{certainty:>11.3}",
+                format!("{about}: {words}"),
+                shares[0],
+                shares[1],
+                shares[2]
+            );
+            let _ = match about {
+                "big" => writeln!(out, "{:>10.4}{:>8.3}", one.contrast, one.contrast_p),
+                _ => writeln!(out),
+            };
+        }
+    }
+    let shares = choices::styles(&found.shopped);
+    let _ = writeln!(
+        out,
+        "\nHeadlines, {} products, text only (chance .25)",
+        found.shopped.len()
+    );
+    for (style, share) in STYLES.iter().zip(shares) {
+        let _ = writeln!(out, "{style:<26}{share:>9.3}");
+    }
+    let _ = writeln!(
+        out,
+        "\nProbes of {} words, {:.1} tokens each, on words unseen by the fit\n\
+         {:<12}{:>6}{:>10}{:>9}{:>10}{:>9}{:>8}{:>10}{:>8}{:>10}{:>11}{:>11}",
+        found.words,
+        found.pieces,
+        "features",
+        "width",
+        "Spearman",
+        "- form",
+        "- meaning",
+        "R2",
+        "AUC",
+        "permuted",
+        "p",
+        "perm. AUC",
+        "untrained",
+        "untr. AUC"
+    );
+    for (own, control) in &found.probes {
+        let _ = write!(
+            out,
+            "{:<12}{:>6}{:>10.3}{:>9.3}{:>10.3}{:>9.3}{:>8.3}{:>10.3}{:>8.3}{:>10.3}",
+            own.features,
+            own.width,
+            own.spearman,
+            own.partial_form,
+            own.partial_all,
+            own.r2,
+            own.area,
+            own.permuted_spearman,
+            own.permuted_p,
+            own.permuted_area
+        );
+        let _ = match control {
+            Some(control) => writeln!(out, "{:>11.3}{:>11.3}", control.spearman, control.area),
+            None => writeln!(out, "{:>11}{:>11}", "-", "-"),
+        };
+    }
+    if !found.shifted.is_empty() {
+        let _ = writeln!(
+            out,
+            "\nOne node shifted along the direction of size (deviations), its energy read again\n\
+             {:<36}{:>10}{:>10}{:>10}{:>10}{:>10}{:>8}{:>8}",
+            "", "-2", "-1", "0", "+1", "+2", "others", "curve"
+        );
+        for one in &found.shifted {
+            let _ = write!(out, "{:<36}", format!("{} {}", one.prompt, one.word));
+            for energy in one.energies {
+                let _ = write!(out, "{energy:>10.4}");
+            }
+            let _ = writeln!(out, "{:>8}{:>8.4}", one.others_moved, one.curvature);
+        }
+    }
+    out
+}
+
+/// A cell of CSV.
+fn cell(text: &str) -> String {
+    match text.contains([',', '"', '\n']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_string(),
+    }
+}
+
+/// The files: name to text.
+pub(crate) fn files(found: &Findings) -> Result<Map<String, Value>> {
+    let mut files = Map::new();
+    let mut csv = String::from("about,big,set,word1,word2,word3,score1,score2,score3,chosen\n");
+    for one in &found.asked {
+        let [a, b, c] = &one.words;
+        let [x, y, z] = one.scores;
+        let _ = writeln!(
+            csv,
+            "{},{},{},{a},{b},{c},{x:.6},{y:.6},{z:.6},{}",
+            cell(&one.about),
+            one.big,
+            one.set,
+            one.chosen + 1
+        );
+    }
+    files.insert("metaphors.csv".into(), csv.into());
+
+    let mut csv = format!("product,{},chosen\n", STYLES.join(","));
+    for one in &found.shopped {
+        let scores: Vec<String> = one
+            .scores
+            .iter()
+            .map(|score| format!("{score:.6}"))
+            .collect();
+        let _ = writeln!(
+            csv,
+            "{},{},{}",
+            cell(&one.product),
+            scores.join(","),
+            STYLES[one.chosen]
+        );
+    }
+    files.insert("headlines.csv".into(), csv.into());
+
+    let mut csv = String::from(
+        "features,weights,width,spearman,partial_form,partial_all,r2,auc,permuted_spearman,permuted_p,permuted_auc\n",
+    );
+    for (own, control) in &found.probes {
+        for (weights, one) in [("trained", Some(own)), ("untrained", control.as_ref())] {
+            if let Some(one) = one {
+                let _ = writeln!(
+                    csv,
+                    "{},{weights},{},{:.6},{:.6},{:.6},{:.6},{:.6},{:.6},{:.6},{:.6}",
+                    one.features,
+                    one.width,
+                    one.spearman,
+                    one.partial_form,
+                    one.partial_all,
+                    one.r2,
+                    one.area,
+                    one.permuted_spearman,
+                    one.permuted_p,
+                    one.permuted_area
+                );
+            }
+        }
+    }
+    files.insert("probes.csv".into(), csv.into());
+
+    let groups = [
+        "big, sizes",
+        "small, sizes",
+        "big, control",
+        "small, control",
+    ]
+    .map(String::from);
+    let place = |at: usize| -> Vec<f64> {
+        found
+            .choices
+            .iter()
+            .flat_map(|one| [one.big[at], one.small[at]])
+            .collect()
+    };
+    let series = [
+        ("first (large)", place(0)),
+        ("second", place(1)),
+        ("third (little)", place(2)),
+    ];
+    let svg = bars(
+        "Metaphors chosen by likelihood",
+        "share",
+        &groups,
+        &series,
+        1.0 / 3.0,
+    )?;
+    files.insert("metaphors.svg".into(), svg.into());
+
+    let shares = choices::styles(&found.shopped);
+    let groups = STYLES.map(String::from);
+    let svg = bars(
+        "Titles chosen by likelihood",
+        "share",
+        &groups,
+        &[("chosen", shares.to_vec())],
+        0.25,
+    )?;
+    files.insert("headlines.svg".into(), svg.into());
+
+    let groups: Vec<String> = found
+        .probes
+        .iter()
+        .map(|(own, _)| own.features.clone())
+        .collect();
+    let of = |figure: fn(&crate::Figures) -> f64| -> Vec<f64> {
+        found.probes.iter().map(|(own, _)| figure(own)).collect()
+    };
+    let control = |figure: fn(&crate::Figures) -> f64| -> Vec<f64> {
+        let figures = found.probes.iter();
+        figures
+            .map(|(_, one)| one.as_ref().map_or(f64::NAN, figure))
+            .collect()
+    };
+    let series = [
+        ("trained", of(|one| one.spearman)),
+        ("untrained", control(|one| one.spearman)),
+        ("permuted", of(|one| one.permuted_spearman)),
+        ("form taken out", of(|one| one.partial_form)),
+    ];
+    let svg = bars(
+        "Semantic size, predicted for unseen words",
+        "Spearman",
+        &groups,
+        &series,
+        0.0,
+    )?;
+    files.insert("probes.svg".into(), svg.into());
+
+    if !found.shifted.is_empty() {
+        let mut csv = String::from("prompt,word,node,shift,energy,resistance,others_moved\n");
+        for one in &found.shifted {
+            for (step, (energy, resistance)) in
+                STEPS.iter().zip(one.energies.iter().zip(one.resistances))
+            {
+                let _ = writeln!(
+                    csv,
+                    "{},{},{},{step},{energy:.7},{resistance:.7},{}",
+                    cell(&one.prompt),
+                    cell(&one.word),
+                    one.node,
+                    one.others_moved
+                );
+            }
+        }
+        files.insert("shifts.csv".into(), csv.into());
+    }
+    Ok(files)
+}
