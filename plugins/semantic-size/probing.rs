@@ -17,7 +17,7 @@ const WIDEST: usize = 256;
 /// What is told of the words besides their states.
 pub(crate) struct Ratings {
     pub size: Vec<f64>,
-    /// The model's own surprise at the word, its tokens, its letters.
+    /// The model's own surprise at the word, its tokens, its letters, and ln(1 + its count) where it was counted.
     pub form: Vec<Vec<f64>>,
     /// Arousal and concreteness.
     pub meaning: Vec<Vec<f64>>,
@@ -30,7 +30,7 @@ pub(crate) struct Figures {
     pub width: usize,
     /// Rank correlation of predicted and rated size.
     pub spearman: f64,
-    /// With surprise, tokens and letters taken out.
+    /// With surprise, tokens, letters and frequency taken out.
     pub partial_form: f64,
     /// With arousal and concreteness taken out too.
     pub partial_all: f64,

@@ -260,7 +260,7 @@ pub(crate) fn logistic(rows: &Rows, labels: &[bool], from: &[usize], strength: f
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use brillm_plugin::Random;
 
@@ -312,5 +312,61 @@ mod tests {
         assert!(error.abs() < 0.5, "{error}");
         let direction = fit.direction();
         assert!(direction[1] > 0.9, "{direction:?}");
+    }
+
+    /// Three features and a target that a formula gives, and what scikit-learn 1.9 makes of them.
+    pub(crate) fn formula() -> (Rows, Vec<f64>) {
+        let row = |i: usize| {
+            [
+                ((i * 7) % 11) as f64 / 11.0,
+                ((i * 5 + 3) % 13) as f64 / 13.0,
+                ((i * i) % 17) as f64 / 17.0,
+            ]
+        };
+        let target = (0..24)
+            .map(|i| ((i * i * 3 + 5 * i) % 19) as f64 / 19.0 + 2.0 * row(i)[0] - row(i)[2])
+            .collect();
+        let values = (0..24).flat_map(row).collect();
+        (Rows { values, width: 3 }, target)
+    }
+
+    #[test]
+    fn ridge_and_logistic_are_scikit_learns() {
+        let (rows, target) = formula();
+        let from: Vec<usize> = (0..24).collect();
+        // Ridge(alpha = strength · N) on StandardScaler's columns.
+        let fits = ridge(&rows, &[target.clone()], &from, &[0.03, 3.0]);
+        for (fit, golden) in fits.iter().zip([
+            [0.21615045881, 1.60694948892, 0.59805133824, 1.75997810843],
+            [0.63213743962, 1.02367369690, 0.70374534944, 1.03796895858],
+        ]) {
+            for (at, golden) in golden.into_iter().enumerate() {
+                let own = fit[0].of(rows.row(at));
+                assert!((own - golden).abs() < 1e-8, "{own} and {golden}");
+            }
+        }
+        // LogisticRegression(C = 1 / (strength · N)) of the target against its median.
+        let mut sorted = target.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = (sorted[11] + sorted[12]) / 2.0;
+        let labels: Vec<bool> = target.iter().map(|y| *y > middle).collect();
+        for (strength, golden, tolerance) in [
+            (
+                0.1,
+                [-0.95682782834, 1.86023280143, -0.45810141159, 1.79479467705],
+                1e-4,
+            ),
+            (
+                0.01,
+                [-1.70677138336, 4.84633246355, -0.84192348073, 4.19064118913],
+                1e-2,
+            ),
+        ] {
+            let fit = logistic(&rows, &labels, &from, strength);
+            for (at, golden) in golden.into_iter().enumerate() {
+                let own = fit.of(rows.row(at));
+                assert!((own - golden).abs() < tolerance, "{own} and {golden}");
+            }
+        }
     }
 }
