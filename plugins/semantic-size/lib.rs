@@ -14,7 +14,7 @@ mod table;
 mod words;
 
 use brillm_plugin::{
-    Call, Error, Kind, Level, Plugin, Probe, Random, Result, Sight, State, Subject, Tap, export,
+    Call, Error, Kind, Plugin, Probe, Random, Result, Sight, State, Subject, Tap, export,
 };
 use serde_json::{Value, json};
 
@@ -324,22 +324,21 @@ impl Probe for SemanticSize {
             width: ratings.form.len(),
         };
         let permutations = self.options.permutations;
-        let mut probes = vec![(
-            probing::probe("form alone", form, &ratings, permutations, seed),
-            None,
-        )];
         let names = feature_sets(subject);
+        // The engine hears that the plugin is alive, and the plugin whether to go on.
+        let mut alive = || match call.cancelled() {
+            true => Err(Error::cancelled()),
+            false => subject.tokens("a").map(drop),
+        };
+        let mut probe = |name: &str, rows: Rows| {
+            probing::probe(name, rows, &ratings, permutations, seed, &mut alive)
+        };
+        let mut probes = vec![(probe("form alone", form)?, None)];
         let mut untrained = untrained.map(Vec::into_iter);
         for ((name, ..), rows) in names.into_iter().zip(trained) {
-            if call.cancelled() {
-                return Err(Error::cancelled());
-            }
-            let own = probing::probe(&name, rows, &ratings, permutations, seed);
-            let control = untrained
-                .as_mut()
-                .and_then(Iterator::next)
-                .map(|rows| probing::probe(&name, rows, &ratings, permutations, seed));
-            call.log(Level::Debug, &format!("probed {name}"));
+            let own = probe(&name, rows)?;
+            let control = untrained.as_mut().and_then(Iterator::next);
+            let control = control.map(|rows| probe(&name, rows)).transpose()?;
             probes.push((own, control));
         }
         self.findings = Some(Findings {
@@ -390,7 +389,7 @@ export! {
             "subset": {"enum": ["all", "abstract", "concrete"], "default": "all", "description": "probe words of a concreteness below 4, or of 4 and more, only"},
             "carrier": {"type": "string", "default": "the", "description": "what stands before a probed word"},
             "pool": {"enum": ["mean", "last"], "default": "mean", "description": "how the tokens of a word become one row"},
-            "permutations": {"type": "integer", "minimum": 1, "maximum": 999, "default": 19, "description": "permutations of the ratings"},
+            "permutations": {"type": "integer", "minimum": 1, "maximum": 999, "default": 99, "description": "permutations of the ratings"},
             "untrained": {"type": "boolean", "default": true, "description": "probe the model with the weights that training begins with, too"}}}"#,
         hooks: [Probe],
     }

@@ -274,7 +274,7 @@ pub(crate) mod tests {
             .map(|at| 2.0 * rows.row(at)[0] - 3.0 * rows.row(at)[1] + 1.0)
             .collect();
         let from: Vec<usize> = (0..40).collect();
-        let fits = ridge(&rows, &[target.clone()], &from, &[0.0, 1e6]);
+        let fits = ridge(&rows, std::slice::from_ref(&target), &from, &[0.0, 1e6]);
         let (exact, strong) = (&fits[0][0], &fits[1][0]);
         for at in 0..40 {
             assert!((exact.of(rows.row(at)) - target[at]).abs() < 1e-6);
@@ -335,7 +335,7 @@ pub(crate) mod tests {
         let (rows, target) = formula();
         let from: Vec<usize> = (0..24).collect();
         // Ridge(alpha = strength · N) on StandardScaler's columns.
-        let fits = ridge(&rows, &[target.clone()], &from, &[0.03, 3.0]);
+        let fits = ridge(&rows, std::slice::from_ref(&target), &from, &[0.03, 3.0]);
         for (fit, golden) in fits.iter().zip([
             [0.21615045881, 1.60694948892, 0.59805133824, 1.75997810843],
             [0.63213743962, 1.02367369690, 0.70374534944, 1.03796895858],

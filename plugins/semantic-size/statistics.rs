@@ -119,7 +119,7 @@ mod tests {
         };
         let (a, b) = (near(&mut random), near(&mut random));
         assert!(spearman(&a, &b) > 0.9);
-        assert!(partial_spearman(&a, &b, &[control.clone()]).abs() < 0.15);
+        assert!(partial_spearman(&a, &b, std::slice::from_ref(&control)).abs() < 0.15);
     }
 
     #[test]
