@@ -25,7 +25,7 @@ fn cholesky_solve(a: &mut [f64], n: usize, sides: &mut [Vec<f64>]) -> bool {
             let sum: f64 = row_i.iter().zip(row_j).map(|(x, y)| x * y).sum();
             let value = a[i * n + j] - sum;
             if i == j {
-                if !(value > 0.0) {
+                if value.is_nan() || value <= 0.0 {
                     return false;
                 }
                 a[j * n + j] = value.sqrt();

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::Findings;
 use crate::choices;
 use crate::pictures::bars;
-use crate::shifting::STEPS;
+use crate::shifting::{STEPS, Shifted};
 use crate::words::STYLES;
 
 /// The share of each style of title.
@@ -286,6 +286,25 @@ pub(crate) fn files(found: &Findings) -> Result<Map<String, Value>> {
             }
         }
         files.insert("shifts.csv".into(), csv.into());
+
+        let groups: Vec<String> = found.shifted.iter().map(|one| one.word.clone()).collect();
+        let names = ["-2", "-1", "+1", "+2"];
+        let series: Vec<(&str, Vec<f64>)> = [0, 1, 3, 4]
+            .into_iter()
+            .zip(names)
+            .map(|(step, name)| {
+                let moved = |one: &Shifted| one.energies[step] - one.energies[2];
+                (name, found.shifted.iter().map(moved).collect())
+            })
+            .collect();
+        let svg = bars(
+            "Energy of a node shifted by deviations along the direction of size",
+            "difference",
+            &groups,
+            &series,
+            0.0,
+        )?;
+        files.insert("shifts.svg".into(), svg.into());
     }
     Ok(files)
 }
