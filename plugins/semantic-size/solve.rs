@@ -13,6 +13,19 @@ impl Rows {
     }
 }
 
+/// The sum of products, in eight sums side by side.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        for ((sum, x), y) in sums.iter_mut().zip(a).zip(b) {
+            *sum += x * y;
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f64>() + rest
+}
+
 /// Solves `A x = b` for a symmetric positive definite `A` [n, n] and several b, in place. Answers whether it was one.
 fn cholesky_solve(a: &mut [f64], n: usize, sides: &mut [Vec<f64>]) -> bool {
     for j in 0..n {
@@ -22,7 +35,7 @@ fn cholesky_solve(a: &mut [f64], n: usize, sides: &mut [Vec<f64>]) -> bool {
                 true => (&tail[..j], &tail[..j]),
                 false => (&head[j * n..j * n + j], &tail[..j]),
             };
-            let sum: f64 = row_i.iter().zip(row_j).map(|(x, y)| x * y).sum();
+            let sum = dot(row_i, row_j);
             let value = a[i * n + j] - sum;
             if i == j {
                 if value.is_nan() || value <= 0.0 {
@@ -221,10 +234,8 @@ pub(crate) fn logistic(rows: &Rows, labels: &[bool], from: &[usize], strength: f
     for _ in 0..12 {
         let mut next = vec![0.0; n];
         for row in x.chunks_exact(n.max(1)) {
-            let dot: f64 = row.iter().zip(&top).map(|(a, b)| a * b).sum();
-            next.iter_mut()
-                .zip(row)
-                .for_each(|(v, a)| *v += dot * a / count);
+            let along = dot(row, &top) / count;
+            next.iter_mut().zip(row).for_each(|(v, a)| *v += along * a);
         }
         bend = next.iter().map(|v| v * v).sum::<f64>().sqrt();
         top = next.iter().map(|v| v / bend.max(1e-12)).collect();
@@ -236,8 +247,7 @@ pub(crate) fn logistic(rows: &Rows, labels: &[bool], from: &[usize], strength: f
         let mut slope: Vec<f64> = ahead.iter().map(|w| strength * w).collect();
         let mut slope_constant = 0.0;
         for (row, &at) in x.chunks_exact(n.max(1)).zip(from) {
-            let score: f64 =
-                ahead_constant + row.iter().zip(&ahead).map(|(a, b)| a * b).sum::<f64>();
+            let score = ahead_constant + dot(row, &ahead);
             let error = (1.0 / (1.0 + (-score).exp()) - f64::from(u8::from(labels[at]))) / count;
             slope.iter_mut().zip(row).for_each(|(s, a)| *s += error * a);
             slope_constant += error;
