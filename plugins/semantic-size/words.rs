@@ -78,8 +78,8 @@ pub(crate) fn norms(text: &str) -> Result<Vec<Word>> {
     let mut words = Vec::new();
     for (line, row) in lines {
         let text = row.get(word).copied().unwrap_or_default();
-        // A second line of heads.
-        if text.is_empty() {
+        // A second line of heads; a sense in brackets, of which no text says that it is meant.
+        if text.is_empty() || text.contains('(') {
             continue;
         }
         let number = |at: usize| -> Result<f64> {
@@ -110,9 +110,9 @@ pub(crate) fn count(words: &mut [Word], text: &str) {
         .filter(|piece| !piece.is_empty())
         .map(str::to_lowercase)
         .collect();
-    let mut single: HashMap<&str, usize> = HashMap::new();
-    for piece in &pieces {
-        *single.entry(piece).or_default() += 1;
+    let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, piece) in pieces.iter().enumerate() {
+        places.entry(piece).or_default().push(at);
     }
     for word in words {
         let lower = word.text.to_lowercase();
@@ -120,14 +120,15 @@ pub(crate) fn count(words: &mut [Word], text: &str) {
             .split(|letter: char| !letter.is_alphanumeric())
             .filter(|piece| !piece.is_empty())
             .collect();
-        let count = match parts[..] {
-            [] => 0,
-            [one] => single.get(one).copied().unwrap_or(0),
-            _ => pieces
-                .windows(parts.len())
-                .filter(|window| window.iter().zip(&parts).all(|(a, b)| a == b))
-                .count(),
-        };
+        let begun = parts.first().and_then(|first| places.get(first));
+        let count = begun
+            .into_iter()
+            .flatten()
+            .filter(|&&at| {
+                let here = pieces[at..].iter().take(parts.len());
+                here.len() == parts.len() && here.zip(&parts).all(|(a, b)| a == b)
+            })
+            .count();
         word.count = Some(count as f64);
     }
 }
@@ -213,7 +214,8 @@ mod tests {
 
     #[test]
     fn the_norms_own_table_is_read_too() {
-        let text = "\u{feff}Words,Length,AROU,CNC,SIZE\n,,M,M,M\nabbey,5,3.125,5.906,5.121\n";
+        let text = "\u{feff}Words,Length,AROU,CNC,SIZE\n,,M,M,M\nabbey,5,3.125,5.906,5.121\n\
+                    arms (guns),4,5,6,4\n";
         let words = norms(text).unwrap();
         assert_eq!(words.len(), 1);
         assert_eq!((words[0].arousal, words[0].size), (3.125, 5.121));
