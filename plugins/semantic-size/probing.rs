@@ -106,6 +106,7 @@ fn ridge_predictions(
         // The sum of squared errors of each strength and target, on words inside that the fit does not see.
         let mut errors = vec![vec![0.0; targets.len()]; RIDGES.len()];
         for (fit, validate) in folds(&train, INNER) {
+            alive()?;
             let fits = solve::ridge(rows, targets, &fit, &RIDGES);
             for (errors, fits) in errors.iter_mut().zip(&fits) {
                 for ((error, fit), target) in errors.iter_mut().zip(fits).zip(targets) {
@@ -141,6 +142,7 @@ fn logistic_area(
         alive()?;
         let mut areas = [0.0; LOGISTIC.len()];
         for (fit, validate) in folds(&train, INNER) {
+            alive()?;
             for (area_sum, strength) in areas.iter_mut().zip(LOGISTIC) {
                 let probe = solve::logistic(rows, labels, &fit, strength);
                 let scores: Vec<f64> = validate.iter().map(|&at| probe.of(rows.row(at))).collect();
