@@ -14,7 +14,7 @@ mod table;
 mod words;
 
 use brillm_plugin::{
-    Call, Error, Kind, Level, Plugin, Probe, Random, Result, Sight, State, Subject, Tap, export,
+    Call, Error, Kind, Plugin, Probe, Random, Result, Sight, State, Subject, Tap, export,
 };
 use serde_json::{Value, json};
 
@@ -38,13 +38,34 @@ enum Pool {
     Last,
 }
 
+/// Which words are probed: the middle of the scale of concreteness divides them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Subset {
+    All,
+    Abstract,
+    Concrete,
+}
+
+impl Subset {
+    fn has(self, word: &Word) -> bool {
+        match self {
+            Self::All => true,
+            Self::Abstract => word.concreteness < 4.0,
+            Self::Concrete => word.concreteness >= 4.0,
+        }
+    }
+}
+
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Options {
     norms: Option<String>,
     metaphors: Option<String>,
     headlines: Option<String>,
+    corpus: Option<String>,
     words: usize,
+    subset: Subset,
     carrier: String,
     pool: Pool,
     permutations: usize,
@@ -85,7 +106,7 @@ impl Plugin for SemanticSize {
 
     fn create(options: Options) -> Result<Self> {
         let mut words = words::norms(&text(options.norms.as_ref(), NORMS)?)?;
-        words.retain(|word| !word.text.is_empty());
+        words.retain(|word| options.subset.has(word));
         // Fewer words are spread over all of them.
         if words.len() > options.words {
             let all = words.len();
@@ -99,6 +120,9 @@ impl Plugin for SemanticSize {
                 "{} words are too few for nested splits: give 30 or more",
                 words.len()
             )));
+        }
+        if options.corpus.is_some() {
+            words::count(&mut words, &text(options.corpus.as_ref(), "")?);
         }
         Ok(Self {
             words,
@@ -138,12 +162,14 @@ impl SemanticSize {
                 },
             })
             .collect();
-        let carrier = subject.tokens(&self.options.carrier)?.len();
+        let carrier = subject.tokens(&self.options.carrier)?;
         for word in &self.words {
             if call.cancelled() {
                 return Err(Error::cancelled());
             }
             let text = format!("{} {}", self.options.carrier, word.text);
+            let ids = subject.tokens(&text)?;
+            let shared = ids.iter().zip(&carrier).take_while(|(a, b)| a == b).count();
             let mut known: Option<(State, Vec<f32>)> = None;
             for ((_, state, layer), table) in sets.iter().zip(&mut tables) {
                 if known.as_ref().is_none_or(|(kept, _)| kept != state) {
@@ -157,7 +183,13 @@ impl SemanticSize {
                 let size = values.len() / layers;
                 let rows = &values[layer * size..][..size];
                 let tokens = size / table.width.max(1);
-                let from = carrier.min(tokens.saturating_sub(1));
+                if tokens != ids.len() {
+                    return Err(Error::new(format!(
+                        "{text:?} has {} tokens and {tokens} rows of states",
+                        ids.len()
+                    )));
+                }
+                let from = shared.min(tokens.saturating_sub(1));
                 let own = &rows[from * table.width..];
                 let row = pooled(own, table.width, self.options.pool);
                 if row.is_empty() || row.iter().any(|value| !value.is_finite()) {
@@ -181,6 +213,12 @@ impl SemanticSize {
             form[1].push(resistance.len() as f64);
             form[2].push(word.text.chars().count() as f64);
         }
+        let counts: Option<Vec<f64>> = self
+            .words
+            .iter()
+            .map(|word| word.count.map(f64::ln_1p))
+            .collect();
+        form.extend(counts);
         let of = |rating: fn(&Word) -> f64| self.words.iter().map(rating).collect::<Vec<_>>();
         Ok(Ratings {
             size: of(|word| word.size),
@@ -286,22 +324,21 @@ impl Probe for SemanticSize {
             width: ratings.form.len(),
         };
         let permutations = self.options.permutations;
-        let mut probes = vec![(
-            probing::probe("form alone", form, &ratings, permutations, seed),
-            None,
-        )];
         let names = feature_sets(subject);
+        // The engine hears that the plugin is alive, and the plugin whether to go on.
+        let mut alive = || match call.cancelled() {
+            true => Err(Error::cancelled()),
+            false => subject.tokens("a").map(drop),
+        };
+        let mut probe = |name: &str, rows: Rows| {
+            probing::probe(name, rows, &ratings, permutations, seed, &mut alive)
+        };
+        let mut probes = vec![(probe("form alone", form)?, None)];
         let mut untrained = untrained.map(Vec::into_iter);
         for ((name, ..), rows) in names.into_iter().zip(trained) {
-            if call.cancelled() {
-                return Err(Error::cancelled());
-            }
-            let own = probing::probe(&name, rows, &ratings, permutations, seed);
-            let control = untrained
-                .as_mut()
-                .and_then(Iterator::next)
-                .map(|rows| probing::probe(&name, rows, &ratings, permutations, seed));
-            call.log(Level::Debug, &format!("probed {name}"));
+            let own = probe(&name, rows)?;
+            let control = untrained.as_mut().and_then(Iterator::next);
+            let control = control.map(|rows| probe(&name, rows)).transpose()?;
             probes.push((own, control));
         }
         self.findings = Some(Findings {
@@ -347,10 +384,12 @@ export! {
             "norms": {"type": "string", "description": "CSV of word,arousal,concreteness,size in place of the own 670 words; the Glasgow Norms' table is read too"},
             "metaphors": {"type": "string", "description": "CSV of items in place of the own ones"},
             "headlines": {"type": "string", "description": "CSV of products and titles in place of the own ones"},
+            "corpus": {"type": "string", "description": "a text in which words are counted, in place of the norms' column count"},
             "words": {"type": "integer", "minimum": 30, "maximum": 100000, "default": 1000, "description": "probe so many words at most, spread over the list"},
+            "subset": {"enum": ["all", "abstract", "concrete"], "default": "all", "description": "probe words of a concreteness below 4, or of 4 and more, only"},
             "carrier": {"type": "string", "default": "the", "description": "what stands before a probed word"},
             "pool": {"enum": ["mean", "last"], "default": "mean", "description": "how the tokens of a word become one row"},
-            "permutations": {"type": "integer", "minimum": 1, "maximum": 999, "default": 19, "description": "permutations of the ratings"},
+            "permutations": {"type": "integer", "minimum": 1, "maximum": 999, "default": 99, "description": "permutations of the ratings"},
             "untrained": {"type": "boolean", "default": true, "description": "probe the model with the weights that training begins with, too"}}}"#,
         hooks: [Probe],
     }

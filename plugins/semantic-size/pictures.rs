@@ -11,6 +11,9 @@ const COLOURS: [RGBColor; 4] = [
     RGBColor(0, 158, 115),
 ];
 
+/// Room for the series' names, in groups.
+const LEGEND: f64 = 1.5;
+
 /// Groups of bars, one colour a series, with a line at `level`. `values[series][group]`
 pub(crate) fn bars(
     title: &str,
@@ -33,7 +36,7 @@ fn paint(
     series: &[(&str, Vec<f64>)],
     level: f64,
 ) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let width = (220 + 90 * groups.len() as u32).max(560);
+    let width = (100.0 * (groups.len() as f64 + LEGEND)) as u32 + 90;
     let root = SVGBackend::with_string(svg, (width, 400)).into_drawing_area();
     root.fill(&WHITE)?;
     let finite = || {
@@ -42,14 +45,14 @@ fn paint(
             .flat_map(|(_, values)| values)
             .filter(|value| value.is_finite())
     };
-    let most = finite().copied().fold(level.max(0.1), f64::max) * 1.15;
+    let most = finite().copied().fold(level.max(0.01), f64::max) * 1.15;
     let least = finite().copied().fold(0.0, f64::min) * 1.15;
     let mut chart = ChartBuilder::on(&root)
         .caption(title, ("sans-serif", 20))
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(60)
-        .build_cartesian_2d(0.0..groups.len() as f64, least..most)?;
+        .build_cartesian_2d(0.0..groups.len() as f64 + LEGEND, least..most)?;
     let name = |at: &f64| {
         let whole = (at - 0.5).round();
         match (at - 0.5 - whole).abs() < 1e-6 {
@@ -60,7 +63,7 @@ fn paint(
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .x_labels(2 * groups.len() + 1)
+        .x_labels(2 * groups.len() + 4)
         .x_label_formatter(&name)
         .y_desc(axis)
         .draw()?;
@@ -87,6 +90,7 @@ fn paint(
     ))?;
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
         .border_style(BLACK.mix(0.3))
         .background_style(WHITE.mix(0.8))
         .draw()?;

@@ -1,6 +1,6 @@
 //! How well a linear function of a model's states tells semantic size: nested splits, permuted ratings, controls.
 
-use brillm_plugin::Random;
+use brillm_plugin::{Random, Result};
 
 use crate::solve::{self, Rows};
 use crate::statistics::{area, mean, partial_spearman, spearman};
@@ -11,13 +11,15 @@ const INNER: usize = 3;
 /// Strengths of the ridges, a word.
 const RIDGES: [f64; 5] = [0.003, 0.03, 0.3, 3.0, 30.0];
 const LOGISTIC: [f64; 4] = [0.001, 0.01, 0.1, 1.0];
+/// Permutations of the labels for the area under the curve, at most.
+const PERMUTED_AREAS: usize = 3;
 /// Features beyond this many are projected at random to this many: without a look at any rating.
 const WIDEST: usize = 256;
 
 /// What is told of the words besides their states.
 pub(crate) struct Ratings {
     pub size: Vec<f64>,
-    /// The model's own surprise at the word, its tokens, its letters.
+    /// The model's own surprise at the word, its tokens, its letters, and ln(1 + its count) where it was counted.
     pub form: Vec<Vec<f64>>,
     /// Arousal and concreteness.
     pub meaning: Vec<Vec<f64>>,
@@ -30,7 +32,7 @@ pub(crate) struct Figures {
     pub width: usize,
     /// Rank correlation of predicted and rated size.
     pub spearman: f64,
-    /// With surprise, tokens and letters taken out.
+    /// With surprise, tokens, letters and frequency taken out.
     pub partial_form: f64,
     /// With arousal and concreteness taken out too.
     pub partial_all: f64,
@@ -38,7 +40,7 @@ pub(crate) struct Figures {
     pub r2: f64,
     /// Biggest against smallest third, by logistic regression.
     pub area: f64,
-    /// The same with permuted ratings: means, and the share of permutations at least as good.
+    /// The same with permuted ratings: means, and the share of permutations at least as good (this one is counted in).
     pub permuted_spearman: f64,
     pub permuted_p: f64,
     pub permuted_area: f64,
@@ -92,12 +94,19 @@ fn pick<T: Copy>(values: &[T], from: &[usize]) -> Vec<T> {
 }
 
 /// Predictions of every target for words outside the fit. `[target][N]`
-fn ridge_predictions(rows: &Rows, targets: &[Vec<f64>], order: &[usize]) -> Vec<Vec<f64>> {
+fn ridge_predictions(
+    rows: &Rows,
+    targets: &[Vec<f64>],
+    order: &[usize],
+    alive: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<Vec<f64>>> {
     let mut predictions = vec![vec![0.0; rows.values.len() / rows.width]; targets.len()];
     for (train, test) in folds(order, OUTER) {
+        alive()?;
         // The sum of squared errors of each strength and target, on words inside that the fit does not see.
         let mut errors = vec![vec![0.0; targets.len()]; RIDGES.len()];
         for (fit, validate) in folds(&train, INNER) {
+            alive()?;
             let fits = solve::ridge(rows, targets, &fit, &RIDGES);
             for (errors, fits) in errors.iter_mut().zip(&fits) {
                 for ((error, fit), target) in errors.iter_mut().zip(fits).zip(targets) {
@@ -118,15 +127,22 @@ fn ridge_predictions(rows: &Rows, targets: &[Vec<f64>], order: &[usize]) -> Vec<
             }
         }
     }
-    predictions
+    Ok(predictions)
 }
 
 /// The area under the curve over all outer folds, of words that are in `order`.
-fn logistic_area(rows: &Rows, labels: &[bool], order: &[usize]) -> f64 {
+fn logistic_area(
+    rows: &Rows,
+    labels: &[bool],
+    order: &[usize],
+    alive: &mut dyn FnMut() -> Result<()>,
+) -> Result<f64> {
     let mut scores = vec![0.0; labels.len()];
     for (train, test) in folds(order, OUTER) {
+        alive()?;
         let mut areas = [0.0; LOGISTIC.len()];
         for (fit, validate) in folds(&train, INNER) {
+            alive()?;
             for (area_sum, strength) in areas.iter_mut().zip(LOGISTIC) {
                 let probe = solve::logistic(rows, labels, &fit, strength);
                 let scores: Vec<f64> = validate.iter().map(|&at| probe.of(rows.row(at))).collect();
@@ -141,17 +157,19 @@ fn logistic_area(rows: &Rows, labels: &[bool], order: &[usize]) -> f64 {
             scores[at] = probe.of(rows.row(at));
         }
     }
-    area(&pick(&scores, order), &pick(labels, order))
+    Ok(area(&pick(&scores, order), &pick(labels, order)))
 }
 
-/// Probes a set of features. `permutations` of the ratings say what chance gives.
+/// Probes a set of features. `permutations` of the ratings say what chance gives; `alive` is called again and again, and
+/// its error ends the work.
 pub(crate) fn probe(
     features: &str,
     rows: Rows,
     ratings: &Ratings,
     permutations: usize,
     seed: u64,
-) -> Figures {
+    alive: &mut dyn FnMut() -> Result<()>,
+) -> Result<Figures> {
     let width = rows.width;
     let rows = narrowed(rows, seed);
     let count = ratings.size.len();
@@ -164,7 +182,7 @@ pub(crate) fn probe(
         random.shuffle(&mut permuted);
         targets.push(permuted);
     }
-    let predictions = ridge_predictions(&rows, &targets, &order);
+    let predictions = ridge_predictions(&rows, &targets, &order, alive)?;
     let chance: Vec<f64> = predictions[1..]
         .iter()
         .zip(&targets[1..])
@@ -195,25 +213,29 @@ pub(crate) fn probe(
         .filter(|&at| ratings.size[at] < low || ratings.size[at] >= high)
         .collect();
     let labels: Vec<bool> = ratings.size.iter().map(|&size| size >= high).collect();
-    let mut drawn = pick(&labels, &ends);
-    random.shuffle(&mut drawn);
-    let mut permuted = labels.clone();
-    ends.iter()
-        .zip(drawn)
-        .for_each(|(&at, label)| permuted[at] = label);
-    Figures {
+    let mut permuted_areas = Vec::new();
+    for _ in 0..permutations.min(PERMUTED_AREAS) {
+        let mut drawn = pick(&labels, &ends);
+        random.shuffle(&mut drawn);
+        let mut permuted = labels.clone();
+        ends.iter()
+            .zip(drawn)
+            .for_each(|(&at, label)| permuted[at] = label);
+        permuted_areas.push(logistic_area(&rows, &permuted, &ends, alive)?);
+    }
+    Ok(Figures {
         features: features.to_string(),
         width,
         spearman: found,
         partial_form: partial_spearman(predicted, &ratings.size, &ratings.form),
         partial_all: partial_spearman(predicted, &ratings.size, &all),
         r2: 1.0 - left / whole.max(1e-12),
-        area: logistic_area(&rows, &labels, &ends),
+        area: logistic_area(&rows, &labels, &ends, alive)?,
         permuted_spearman: mean(&chance),
         permuted_p: (chance.iter().filter(|chance| **chance >= found).count() + 1) as f64
             / (chance.len() + 1) as f64,
-        permuted_area: logistic_area(&rows, &permuted, &ends),
-    }
+        permuted_area: mean(&permuted_areas),
+    })
 }
 
 /// The direction along which size grows, fitted on all words at the middle strength.
@@ -253,7 +275,7 @@ mod tests {
     #[test]
     fn a_planted_signal_is_found_and_permuted_ratings_are_not() {
         let (rows, ratings) = planted(32, 1.0);
-        let found = probe("planted", rows, &ratings, 9, 1);
+        let found = probe("planted", rows, &ratings, 9, 1, &mut || Ok(())).unwrap();
         assert!(found.area > 0.95, "{found:?}");
         assert!(
             found.spearman > 0.9 && found.partial_form > 0.9,
@@ -269,7 +291,7 @@ mod tests {
     #[test]
     fn noise_tells_nothing_however_wide() {
         let (rows, ratings) = planted(400, 0.0);
-        let found = probe("noise", rows, &ratings, 9, 1);
+        let found = probe("noise", rows, &ratings, 9, 1, &mut || Ok(())).unwrap();
         assert_eq!(found.width, 400);
         assert!((found.area - 0.5).abs() < 0.15, "{found:?}");
         assert!(found.spearman.abs() < 0.2, "{found:?}");

@@ -13,6 +13,19 @@ impl Rows {
     }
 }
 
+/// The sum of products, in eight sums side by side.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        for ((sum, x), y) in sums.iter_mut().zip(a).zip(b) {
+            *sum += x * y;
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f64>() + rest
+}
+
 /// Solves `A x = b` for a symmetric positive definite `A` [n, n] and several b, in place. Answers whether it was one.
 fn cholesky_solve(a: &mut [f64], n: usize, sides: &mut [Vec<f64>]) -> bool {
     for j in 0..n {
@@ -22,10 +35,10 @@ fn cholesky_solve(a: &mut [f64], n: usize, sides: &mut [Vec<f64>]) -> bool {
                 true => (&tail[..j], &tail[..j]),
                 false => (&head[j * n..j * n + j], &tail[..j]),
             };
-            let sum: f64 = row_i.iter().zip(row_j).map(|(x, y)| x * y).sum();
+            let sum = dot(row_i, row_j);
             let value = a[i * n + j] - sum;
             if i == j {
-                if !(value > 0.0) {
+                if value.is_nan() || value <= 0.0 {
                     return false;
                 }
                 a[j * n + j] = value.sqrt();
@@ -221,10 +234,8 @@ pub(crate) fn logistic(rows: &Rows, labels: &[bool], from: &[usize], strength: f
     for _ in 0..12 {
         let mut next = vec![0.0; n];
         for row in x.chunks_exact(n.max(1)) {
-            let dot: f64 = row.iter().zip(&top).map(|(a, b)| a * b).sum();
-            next.iter_mut()
-                .zip(row)
-                .for_each(|(v, a)| *v += dot * a / count);
+            let along = dot(row, &top) / count;
+            next.iter_mut().zip(row).for_each(|(v, a)| *v += along * a);
         }
         bend = next.iter().map(|v| v * v).sum::<f64>().sqrt();
         top = next.iter().map(|v| v / bend.max(1e-12)).collect();
@@ -236,8 +247,7 @@ pub(crate) fn logistic(rows: &Rows, labels: &[bool], from: &[usize], strength: f
         let mut slope: Vec<f64> = ahead.iter().map(|w| strength * w).collect();
         let mut slope_constant = 0.0;
         for (row, &at) in x.chunks_exact(n.max(1)).zip(from) {
-            let score: f64 =
-                ahead_constant + row.iter().zip(&ahead).map(|(a, b)| a * b).sum::<f64>();
+            let score = ahead_constant + dot(row, &ahead);
             let error = (1.0 / (1.0 + (-score).exp()) - f64::from(u8::from(labels[at]))) / count;
             slope.iter_mut().zip(row).for_each(|(s, a)| *s += error * a);
             slope_constant += error;
@@ -260,7 +270,7 @@ pub(crate) fn logistic(rows: &Rows, labels: &[bool], from: &[usize], strength: f
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use brillm_plugin::Random;
 
@@ -274,7 +284,7 @@ mod tests {
             .map(|at| 2.0 * rows.row(at)[0] - 3.0 * rows.row(at)[1] + 1.0)
             .collect();
         let from: Vec<usize> = (0..40).collect();
-        let fits = ridge(&rows, &[target.clone()], &from, &[0.0, 1e6]);
+        let fits = ridge(&rows, std::slice::from_ref(&target), &from, &[0.0, 1e6]);
         let (exact, strong) = (&fits[0][0], &fits[1][0]);
         for at in 0..40 {
             assert!((exact.of(rows.row(at)) - target[at]).abs() < 1e-6);
@@ -312,5 +322,61 @@ mod tests {
         assert!(error.abs() < 0.5, "{error}");
         let direction = fit.direction();
         assert!(direction[1] > 0.9, "{direction:?}");
+    }
+
+    /// Three features and a target that a formula gives, and what scikit-learn 1.9 makes of them.
+    pub(crate) fn formula() -> (Rows, Vec<f64>) {
+        let row = |i: usize| {
+            [
+                ((i * 7) % 11) as f64 / 11.0,
+                ((i * 5 + 3) % 13) as f64 / 13.0,
+                ((i * i) % 17) as f64 / 17.0,
+            ]
+        };
+        let target = (0..24)
+            .map(|i| ((i * i * 3 + 5 * i) % 19) as f64 / 19.0 + 2.0 * row(i)[0] - row(i)[2])
+            .collect();
+        let values = (0..24).flat_map(row).collect();
+        (Rows { values, width: 3 }, target)
+    }
+
+    #[test]
+    fn ridge_and_logistic_are_scikit_learns() {
+        let (rows, target) = formula();
+        let from: Vec<usize> = (0..24).collect();
+        // Ridge(alpha = strength · N) on StandardScaler's columns.
+        let fits = ridge(&rows, std::slice::from_ref(&target), &from, &[0.03, 3.0]);
+        for (fit, golden) in fits.iter().zip([
+            [0.21615045881, 1.60694948892, 0.59805133824, 1.75997810843],
+            [0.63213743962, 1.02367369690, 0.70374534944, 1.03796895858],
+        ]) {
+            for (at, golden) in golden.into_iter().enumerate() {
+                let own = fit[0].of(rows.row(at));
+                assert!((own - golden).abs() < 1e-8, "{own} and {golden}");
+            }
+        }
+        // LogisticRegression(C = 1 / (strength · N)) of the target against its median.
+        let mut sorted = target.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = (sorted[11] + sorted[12]) / 2.0;
+        let labels: Vec<bool> = target.iter().map(|y| *y > middle).collect();
+        for (strength, golden, tolerance) in [
+            (
+                0.1,
+                [-0.95682782834, 1.86023280143, -0.45810141159, 1.79479467705],
+                1e-4,
+            ),
+            (
+                0.01,
+                [-1.70677138336, 4.84633246355, -0.84192348073, 4.19064118913],
+                1e-2,
+            ),
+        ] {
+            let fit = logistic(&rows, &labels, &from, strength);
+            for (at, golden) in golden.into_iter().enumerate() {
+                let own = fit.of(rows.row(at));
+                assert!((own - golden).abs() < tolerance, "{own} and {golden}");
+            }
+        }
     }
 }

@@ -119,6 +119,21 @@ mod tests {
         };
         let (a, b) = (near(&mut random), near(&mut random));
         assert!(spearman(&a, &b) > 0.9);
-        assert!(partial_spearman(&a, &b, &[control.clone()]).abs() < 0.15);
+        assert!(partial_spearman(&a, &b, std::slice::from_ref(&control)).abs() < 0.15);
+    }
+
+    #[test]
+    fn correlations_are_scipys() {
+        let (rows, target) = solve::tests::formula();
+        let column = |at: usize| (0..24).map(|row| rows.row(row)[at]).collect::<Vec<f64>>();
+        let whole = spearman(&target, &column(0));
+        assert!((whole - 0.82872051697).abs() < 1e-9, "{whole}");
+        let controls = [column(1), column(2)];
+        let partial = partial_spearman(&target, &column(0), &controls);
+        assert!((partial - 0.92101246416).abs() < 1e-6, "{partial}");
+        // 8 of the 64 signings of these six lie as far from 0.
+        let mut random = Random::new(3);
+        let share = sign_flips(&[0.3, -0.1, 0.5, 0.2, -0.05, 0.4], 20_000, &mut random);
+        assert!((share - 0.125).abs() < 0.01, "{share}");
     }
 }

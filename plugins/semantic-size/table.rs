@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::Findings;
 use crate::choices;
 use crate::pictures::bars;
-use crate::shifting::STEPS;
+use crate::shifting::{STEPS, Shifted};
 use crate::words::STYLES;
 
 /// The share of each style of title.
@@ -29,7 +29,7 @@ pub(crate) fn text(found: &Findings) -> String {
     let _ = writeln!(
         out,
         "Metaphors, {} questions, chosen by likelihood a token over the prior's (chance .333)\n\
-         {:<26}{:>9}{:>9}{:>9}{:>11}{:>10}{:>8}",
+         {:<30}{:>9}{:>9}{:>9}{:>11}{:>10}{:>8}",
         found.asked.len(),
         "",
         "first",
@@ -50,7 +50,7 @@ pub(crate) fn text(found: &Findings) -> String {
         ] {
             let _ = write!(
                 out,
-                "{:<26}{:>9.3}{:>9.3}{:>9.3}{certainty:>11.3}",
+                "{:<30}{:>9.3}{:>9.3}{:>9.3}{certainty:>11.3}",
                 format!("{about}: {words}"),
                 shares[0],
                 shares[1],
@@ -69,12 +69,12 @@ pub(crate) fn text(found: &Findings) -> String {
         found.shopped.len()
     );
     for (style, share) in STYLES.iter().zip(shares) {
-        let _ = writeln!(out, "{style:<26}{share:>9.3}");
+        let _ = writeln!(out, "{style:<30}{share:>9.3}");
     }
     let _ = writeln!(
         out,
         "\nProbes of {} words, {:.1} tokens each, on words unseen by the fit\n\
-         {:<12}{:>6}{:>10}{:>9}{:>10}{:>9}{:>8}{:>10}{:>8}{:>10}{:>11}{:>11}",
+         {:<12}{:>6}{:>10}{:>9}{:>10}{:>9}{:>8}{:>10}{:>8}{:>11}{:>11}{:>9}{:>11}",
         found.words,
         found.pieces,
         "features",
@@ -88,12 +88,13 @@ pub(crate) fn text(found: &Findings) -> String {
         "p",
         "perm. AUC",
         "untrained",
+        "- form",
         "untr. AUC"
     );
     for (own, control) in &found.probes {
         let _ = write!(
             out,
-            "{:<12}{:>6}{:>10.3}{:>9.3}{:>10.3}{:>9.3}{:>8.3}{:>10.3}{:>8.3}{:>10.3}",
+            "{:<12}{:>6}{:>10.3}{:>9.3}{:>10.3}{:>9.3}{:>8.3}{:>10.3}{:>8.3}{:>11.3}",
             own.features,
             own.width,
             own.spearman,
@@ -106,19 +107,23 @@ pub(crate) fn text(found: &Findings) -> String {
             own.permuted_area
         );
         let _ = match control {
-            Some(control) => writeln!(out, "{:>11.3}{:>11.3}", control.spearman, control.area),
-            None => writeln!(out, "{:>11}{:>11}", "-", "-"),
+            Some(control) => writeln!(
+                out,
+                "{:>11.3}{:>9.3}{:>11.3}",
+                control.spearman, control.partial_form, control.area
+            ),
+            None => writeln!(out, "{:>11}{:>9}{:>11}", "-", "-", "-"),
         };
     }
     if !found.shifted.is_empty() {
         let _ = writeln!(
             out,
             "\nOne node shifted along the direction of size (deviations), its energy read again\n\
-             {:<36}{:>10}{:>10}{:>10}{:>10}{:>10}{:>8}{:>8}",
+             {:<40}{:>10}{:>10}{:>10}{:>10}{:>10}{:>8}{:>8}",
             "", "-2", "-1", "0", "+1", "+2", "others", "curve"
         );
         for one in &found.shifted {
-            let _ = write!(out, "{:<36}", format!("{} {}", one.prompt, one.word));
+            let _ = write!(out, "{:<40}", format!("{} {}", one.prompt, one.word));
             for energy in one.energies {
                 let _ = write!(out, "{energy:>10.4}");
             }
@@ -281,6 +286,25 @@ pub(crate) fn files(found: &Findings) -> Result<Map<String, Value>> {
             }
         }
         files.insert("shifts.csv".into(), csv.into());
+
+        let groups: Vec<String> = found.shifted.iter().map(|one| one.word.clone()).collect();
+        let names = ["-2", "-1", "+1", "+2"];
+        let series: Vec<(&str, Vec<f64>)> = [0, 1, 3, 4]
+            .into_iter()
+            .zip(names)
+            .map(|(step, name)| {
+                let moved = |one: &Shifted| one.energies[step] - one.energies[2];
+                (name, found.shifted.iter().map(moved).collect())
+            })
+            .collect();
+        let svg = bars(
+            "Energy of a node shifted by deviations along the direction of size",
+            "difference",
+            &groups,
+            &series,
+            0.0,
+        )?;
+        files.insert("shifts.svg".into(), svg.into());
     }
     Ok(files)
 }

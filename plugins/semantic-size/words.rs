@@ -1,5 +1,7 @@
 //! The words and items that a model is asked about.
 
+use std::collections::HashMap;
+
 use brillm_plugin::{Error, Result};
 
 /// A word with its human ratings (the Glasgow Norms' scales).
@@ -12,6 +14,8 @@ pub(crate) struct Word {
     pub concreteness: f64,
     /// 1 small to 7 big.
     pub size: f64,
+    /// How often it occurs in a text, where that is known.
+    pub count: Option<f64>,
 }
 
 /// Something abstract that is like something concrete.
@@ -36,45 +40,97 @@ pub(crate) struct Headline {
 /// The styles of titles, in the file's order.
 pub(crate) const STYLES: [&str; 4] = ["original", "polish", "eye-catch", "semantic"];
 
-/// The lines of a table of commas, without comments and the head.
-fn rows(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
+/// The lines of a table of commas, without comments.
+fn table(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
-        .skip(1)
         .map(|(at, line)| (at + 1, line.split(',').map(str::trim).collect()))
 }
 
-/// Words and ratings: `word,arousal,concreteness,size`, or as the norms' own table, `word,length,arousal,…`.
+/// The same without the heads of the columns.
+fn rows(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
+    table(text).skip(1)
+}
+
+/// Words and ratings, by the heads of the columns: `word,arousal,concreteness,size` and perhaps `count`; the norms' own
+/// heads (`Words`, `AROU`, `CNC`, `SIZE`) are known too.
 pub(crate) fn norms(text: &str) -> Result<Vec<Word>> {
+    let mut lines = table(text);
+    let (_, heads) = lines.next().unwrap_or_default();
+    let place = |names: &[&str]| {
+        heads.iter().position(|head| {
+            let head = head.trim_start_matches('\u{feff}').to_lowercase();
+            names.iter().any(|name| head.starts_with(name))
+        })
+    };
+    let (Some(word), Some(arousal), Some(concreteness), Some(size)) = (
+        place(&["word"]),
+        place(&["arou"]),
+        place(&["conc", "cnc"]),
+        place(&["size"]),
+    ) else {
+        return Err(Error::option(
+            "the norms' first line must name the columns word, arousal, concreteness and size",
+        ));
+    };
+    let count = place(&["count"]);
     let mut words = Vec::new();
-    for (line, row) in rows(text) {
-        let numbers: Vec<f64> = row[1..]
-            .iter()
-            .map_while(|cell| cell.parse().ok())
-            .collect();
-        let [.., arousal, concreteness, size] = numbers[..] else {
-            // A second line of heads.
-            if row[0].is_empty() {
-                continue;
-            }
-            return Err(Error::option(format!(
-                "line {line} of the norms is not word,arousal,concreteness,size"
-            )));
-        };
-        if !(arousal.is_finite() && concreteness.is_finite() && size.is_finite()) {
-            return Err(Error::option(format!(
-                "line {line} of the norms holds a rating that is no number"
-            )));
+    for (line, row) in lines {
+        let text = row.get(word).copied().unwrap_or_default();
+        // A second line of heads; a sense in brackets, of which no text says that it is meant.
+        if text.is_empty() || text.contains('(') {
+            continue;
         }
+        let number = |at: usize| -> Result<f64> {
+            let cell = row.get(at).copied().unwrap_or_default();
+            match cell.parse::<f64>() {
+                Ok(value) if value.is_finite() => Ok(value),
+                _ => Err(Error::option(format!(
+                    "line {line} of the norms, {:?}: {cell:?} is no number",
+                    heads[at]
+                ))),
+            }
+        };
         words.push(Word {
-            text: row[0].to_string(),
-            arousal,
-            concreteness,
-            size,
+            text: text.to_string(),
+            arousal: number(arousal)?,
+            concreteness: number(concreteness)?,
+            size: number(size)?,
+            count: count.map(number).transpose()?,
         });
     }
     Ok(words)
+}
+
+/// Counts the words of a text; a word of the list with a space in it is counted as a phrase.
+pub(crate) fn count(words: &mut [Word], text: &str) {
+    let pieces: Vec<String> = text
+        .split(|letter: char| !letter.is_alphanumeric())
+        .filter(|piece| !piece.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, piece) in pieces.iter().enumerate() {
+        places.entry(piece).or_default().push(at);
+    }
+    for word in words {
+        let lower = word.text.to_lowercase();
+        let parts: Vec<&str> = lower
+            .split(|letter: char| !letter.is_alphanumeric())
+            .filter(|piece| !piece.is_empty())
+            .collect();
+        let begun = parts.first().and_then(|first| places.get(first));
+        let count = begun
+            .into_iter()
+            .flatten()
+            .filter(|&&at| {
+                let here = pieces[at..].iter().take(parts.len());
+                here.len() == parts.len() && here.zip(&parts).all(|(a, b)| a == b)
+            })
+            .count();
+        word.count = Some(count as f64);
+    }
 }
 
 pub(crate) fn metaphors(text: &str) -> Result<Vec<Metaphor>> {
@@ -158,10 +214,28 @@ mod tests {
 
     #[test]
     fn the_norms_own_table_is_read_too() {
-        let words =
-            norms("Words,Length,AROU,CNC,SIZE\n,,M,M,M\nabbey,5,3.125,5.906,5.121\n").unwrap();
+        let text = "\u{feff}Words,Length,AROU,CNC,SIZE\n,,M,M,M\nabbey,5,3.125,5.906,5.121\n\
+                    arms (guns),4,5,6,4\n";
+        let words = norms(text).unwrap();
         assert_eq!(words.len(), 1);
         assert_eq!((words[0].arousal, words[0].size), (3.125, 5.121));
-        assert!(norms("word,a,c,s\nabbey,1,2\n").is_err());
+        assert_eq!(words[0].count, None);
+        for wrong in [
+            "",
+            "word,a,c,s\nabbey,1,2,3\n",
+            "word,arousal,concreteness,size\nabbey,1,2\n",
+            "word,arousal,concreteness,size\nabbey,1,2,nan\n",
+        ] {
+            assert!(norms(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn words_and_phrases_are_counted() {
+        let text = "word,arousal,concreteness,size\nice cream,1,2,3\nice,1,2,3\nsun,1,2,3\n";
+        let mut words = norms(text).unwrap();
+        count(&mut words, "Ice cream and ice. The ice-cream man; creamy.");
+        let counts: Vec<_> = words.iter().map(|word| word.count).collect();
+        assert_eq!(counts, [Some(2.0), Some(3.0), Some(0.0)]);
     }
 }
