@@ -411,7 +411,7 @@ fn a_model_speaks_through_the_host_and_is_held_to_the_reference() {
     );
     for told in [&free, &biased, &restricted] {
         assert!(told.len() >= 4);
-        for turn in told.iter().flat_map(|record| turns(record)) {
+        for turn in told.iter().flat_map(turns) {
             for score in ["overlap", "sentences", "numbers"] {
                 let score = turn["grounding"][score].as_f64().unwrap();
                 assert!((0.0..=1.0).contains(&score), "{turn}");
