@@ -683,6 +683,26 @@ fn prompts_may_be_texts_ids_or_lists_and_answers_stream() {
     assert!(!cut["choices"][0]["text"].as_str().unwrap().contains('.'));
     let listed = served.get("/v1/models");
     assert_eq!(listed["data"][0]["id"], engine.name());
+    // The end token is no text, but its probability is told: a client that asked for one token beyond the prompt counts
+    // on one more entry.
+    let ended = (0..50)
+        .map(|seed| {
+            served.complete(json!({"prompt": "Once upon a time", "max_tokens": 400,
+                "temperature": 1.0, "seed": seed, "logprobs": 1}))
+        })
+        .find(|answer| answer["choices"][0]["finish_reason"] == "stop")
+        .expect("no text of fifty ends: choose another prompt");
+    let (choice, made) = (&ended["choices"][0], &ended["usage"]["completion_tokens"]);
+    let logprobs = &choice["logprobs"];
+    let made = made.as_u64().unwrap() as usize;
+    for entries in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+        assert_eq!(logprobs[entries].as_array().unwrap().len(), made + 1);
+    }
+    assert_eq!(logprobs["tokens"][made], "<end>");
+    assert!(logprobs["token_logprobs"][made].as_f64().unwrap() < 0.0);
+    let length = choice["text"].as_str().unwrap().chars().count();
+    assert_eq!(logprobs["text_offset"][made], length);
+    assert!(!choice["text"].as_str().unwrap().contains("<end>"));
 }
 
 #[test]

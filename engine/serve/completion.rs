@@ -422,18 +422,30 @@ impl Plan {
                 _ => None,
             };
             let Some(piece) = generation.next() else {
+                // The end token is no text and has its entry all the same: lm-evaluation-harness asks for one token
+                // beyond a prompt and drops the last entry, whatever it is.
+                if let (Some(scores), Some(top), Some(Finish::Stop)) =
+                    (&scores, self.logprobs, generation.finish())
+                {
+                    let id = generation.session().token();
+                    take(Part {
+                        text: String::new(),
+                        scores: vec![TokenScore::of(id, scores, top)],
+                        swallowed: 0,
+                    });
+                }
                 break;
             };
             let piece = piece?;
-            // Text that was held back until the end token came has no token of its own.
+            // Text that was held back until the end token came stands with that token's entry.
             let own = self.ignore_end || !ends.contains(&piece.id);
             let mut part = Part {
                 text: piece.text,
                 scores: Vec::new(),
                 swallowed: 0,
             };
-            if own {
-                made += 1;
+            made += usize::from(own);
+            if own || self.logprobs.is_some() {
                 part.scores.push(match (&scores, self.logprobs) {
                     (Some(scores), Some(top)) => TokenScore::of(piece.id, scores, top),
                     _ => TokenScore {
