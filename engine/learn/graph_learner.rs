@@ -45,6 +45,7 @@ pub struct GraphLearner {
     graph: TokenGraph,
     prior: Prior<f32>,
     learner: Learner,
+    #[cfg(feature = "gpu")]
     beginning: Option<Beginning>,
     #[cfg(feature = "gpu")]
     place: Option<Place>,
@@ -87,6 +88,7 @@ impl GraphLearner {
         Ok(Self {
             prior: Prior::new(&graph, &sampler.held_out(&graph, data.train())),
             learner,
+            #[cfg(feature = "gpu")]
             beginning,
             recipe,
             tokenizer: data.tokenizer.clone(),

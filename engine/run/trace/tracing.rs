@@ -99,14 +99,13 @@ impl Tracing {
             .advice("give at least one token"));
         }
         let changes = Changes::of(&request.interventions, engine.vocabulary())?;
-        let mut ids = request.prompt.clone();
-        let (way, ends) = match engine {
+        let (way, ends, ids) = match engine {
             Engine::Graph(model) => {
                 let mut hooks = hooks.clone();
                 hooks.edge.extend(changes.steering.hook());
                 let session = Session::begin_with(
                     model.mechanism().clone(),
-                    &ids,
+                    &request.prompt,
                     &request.start,
                     request.sampling.clone(),
                     SessionOptions {
@@ -117,7 +116,7 @@ impl Tracing {
                 )?;
                 let way = Way::Graph(Box::new(session));
                 let ends = model.tokenizer().vocabulary().stop();
-                (way, ends.into_iter().collect())
+                (way, ends.into_iter().collect(), request.prompt.clone())
             }
             #[cfg(feature = "transformer")]
             Engine::Transformer(model) => {
@@ -129,10 +128,8 @@ impl Tracing {
                     .advice("scale nodes or edges, or use a .bril model"));
                 }
                 let (way, whole) = Way::of_transformer(model, &request, hooks, asked)?;
-                if let Some(whole) = whole {
-                    ids = whole;
-                }
-                (way, model.ends())
+                let ids = whole.unwrap_or_else(|| request.prompt.clone());
+                (way, model.ends(), ids)
             }
         };
         let mut trace = Trace::head(engine, &request);
