@@ -63,9 +63,32 @@ pub fn softmax(scores: &mut [f32]) -> f64 {
     softmax_at(Level::current(), scores)
 }
 
+dispatch! {
+    /// The highest score; −∞ of none. Numbers that are none are passed over. `[N]`
+    pub fn highest_at(scores: &[f32]) -> f32 = maximum
+}
+
+/// [`highest_at`] the best level of this processor.
+pub fn highest(scores: &[f32]) -> f32 {
+    highest_at(Level::current(), scores)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_highest_is_found_wherever_it_lies() {
+        for level in Level::available() {
+            assert_eq!(highest_at(level, &[]), f32::NEG_INFINITY);
+            for place in [0, 15, 16, 40, 99] {
+                let mut scores = vec![-2.0; 100];
+                scores[7] = f32::NAN;
+                scores[place] = -1.0;
+                assert_eq!(highest_at(level, &scores), -1.0);
+            }
+        }
+    }
 
     #[test]
     fn sums_to_one_and_agrees_with_f64() {

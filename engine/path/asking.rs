@@ -271,7 +271,7 @@ pub(crate) fn resist(
     if hooks.edge.is_empty() {
         return Ok(());
     }
-    let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let top = softmax::highest(scores);
     if !top.is_finite() {
         return Ok(());
     }

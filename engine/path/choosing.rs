@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::hook::{Call, Hooks, Prompt, Sample, SampleNeeds, Setting, Step};
+use crate::hook::{Answer, Call, Hooks, Prompt, Sample, SampleNeeds, Setting, Step};
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
 use crate::path::{Sampling, draw};
@@ -137,10 +137,11 @@ impl Choosing {
         };
         if self.needs.step {
             let (call, step) = (self.call(standing.step), self.step(standing));
+            let mut given = false;
             for hook in self.hooks.iter().filter(|hook| hook.needs().step) {
-                hook.step(&call, &step, scores, &mut setting)?;
+                given |= hook.step(&call, &step, scores, &mut setting)? == Answer::Given;
             }
-            if scores.iter().any(|score| score.is_nan()) {
+            if given && scores.iter().any(|score| score.is_nan()) {
                 return Err(Error::new(ErrorKind::Plugin, "a score became not a number")
                     .at(format!("step {}", standing.step))
                     .at("sample/1"));
