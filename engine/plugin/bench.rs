@@ -1,7 +1,7 @@
 //! What a plugin without opinions costs a step: alternating rounds in one run, then criterion's own figures.
 //!
 //! `cargo bench --bench plugin` prints the median ratio of time with the plugin to time without, over pairs of
-//! rounds that follow each other, with a 95 % interval of the median; the promise is 1.01 at most.
+//! rounds that follow each other, with a 95 % interval of the median; the goal is 1.01 at most.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
