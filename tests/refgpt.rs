@@ -83,6 +83,16 @@ fn records(options: &str, arguments: &[&str]) -> Vec<Value> {
     lines(&good(corpus(options, arguments)).stdout)
 }
 
+/// The plan's own sizes are for articles: stories give nothing, and that is said once, with what to do.
+#[test]
+fn references_that_are_too_short_are_told() {
+    let output = good(corpus("generator=extract", &[ENGLISH, "--no-model"]));
+    assert!(output.stdout.is_empty());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors.matches("words of whole sentences").count(), 1);
+    assert!(errors.contains("a smaller assistant-words="), "{errors}");
+}
+
 fn fixture(path: &str) -> Vec<String> {
     serde_json::from_str(&std::fs::read_to_string(root().join(path)).unwrap()).unwrap()
 }

@@ -64,6 +64,8 @@ struct Options {
 struct RefGpt {
     options: Options,
     settings: Settings,
+    /// Whether it was said that a reference is too short for its plan.
+    told: bool,
 }
 
 impl Plugin for RefGpt {
@@ -102,6 +104,7 @@ impl Plugin for RefGpt {
                 step: options.step,
             },
             options,
+            told: false,
         })
     }
 }
@@ -318,10 +321,14 @@ impl Corpus for RefGpt {
                 false => plan::cut(reference.text, language, plan.budget()),
             };
             let Some(cut) = cut else {
+                // Once is enough: of a thousand references a part is always too short for its plan.
+                let level = if self.told { Level::Debug } else { Level::Warn };
+                self.told = true;
                 call.log(
-                    Level::Debug,
+                    level,
                     &format!(
-                        "reference {}: no {} words of whole sentences",
+                        "reference {}: no {} words of whole sentences, which its plan asks for; it is left out, and so \
+                         are others like it (longer references, or a smaller assistant-words=)",
                         reference.id,
                         plan.budget()
                     ),
