@@ -15,7 +15,7 @@ use brillm::hook::{
 use brillm::kernel::random::Random;
 use brillm::learn::learner::Learner;
 use brillm::model::{Metadata, Model};
-use brillm::path::{Asking, Sampling, Session, beam};
+use brillm::path::{HookRunner, Sampling, Session, beam};
 use brillm::plugin::{Finder, Manifest, OnError, Plugins, Selection, build};
 use brillm::run::{evaluate_windows, grow};
 use brillm::signal::{Mechanism, Profile, Start};
@@ -80,13 +80,13 @@ fn session(
     sampling: Sampling,
     hooks: &Hooks,
 ) -> brillm::Result<Session> {
-    let asking = Asking::new(hooks, 0);
+    let hook_runner = HookRunner::new(hooks, 0);
     Session::begin_asking(
         mechanism.clone(),
         &[3, 4],
         &Start::Profile,
         sampling,
-        asking,
+        hook_runner,
     )
 }
 

@@ -12,7 +12,9 @@ use brillm::hook::{
 };
 use brillm::measure::Continuations;
 use brillm::path::{Sampling, Walk};
-use brillm::transformer::{Asked, CalibrationText, Session, Transformer, evaluate_continuations};
+use brillm::transformer::{
+    CalibrationText, HookAdapter, Session, Transformer, evaluate_continuations,
+};
 
 const LAYERS: usize = 5;
 
@@ -34,7 +36,7 @@ fn text(model: &Transformer, tokens: usize) -> Vec<u32> {
 }
 
 fn session(model: &Transformer, hooks: &Hooks, prompt: &[u32]) -> Result<Session> {
-    let asked = Asked::new(model, hooks, 1, None)?;
+    let asked = HookAdapter::new(model, hooks, 1, None)?;
     let options = asked.options(model.configuration(), 0, prompt.len())?;
     Session::begin_with(model, prompt, Sampling::greedy(), options)
 }
@@ -236,7 +238,7 @@ fn a_map_is_tried_and_shared_layers_have_neither_cache_nor_projections() {
     hooks.plan = Some(share.clone());
     let calibration = CalibrationText::cut(&text(&model, 600), 5, 64).unwrap();
     assert_eq!(calibration.len(), 5);
-    let asked = Asked::new(&model, &hooks, 1, Some(&calibration)).unwrap();
+    let asked = HookAdapter::new(&model, &hooks, 1, Some(&calibration)).unwrap();
     {
         let tried = share.tried.lock().unwrap();
         assert!((tried[0] - 1.0).abs() < 1e-6, "{tried:?}");
@@ -258,7 +260,7 @@ fn a_map_is_tried_and_shared_layers_have_neither_cache_nor_projections() {
     assert_ne!(shared.scores(), plain.scores());
 
     // Without calibration the planner is asked all the same, and given nothing to try.
-    let asked = Asked::new(&model, &hooks, 1, None).unwrap();
+    let asked = HookAdapter::new(&model, &hooks, 1, None).unwrap();
     assert_eq!(asked.plan().unwrap().owners(), 3);
     assert_eq!(share.tried.lock().unwrap().len(), 3);
 }
@@ -454,7 +456,7 @@ fn continuations_measure_what_a_technique_costs() {
     let tokens = text(&model, 400);
     let texts: Continuations = "96,32,4".parse().unwrap();
     let measure = |hooks: &Hooks| {
-        let asked = Asked::new(&model, hooks, 1, None).unwrap();
+        let asked = HookAdapter::new(&model, hooks, 1, None).unwrap();
         evaluate_continuations(&model, &tokens, &texts, &asked, true).unwrap()
     };
     let plain = measure(&Hooks::default());
@@ -474,7 +476,7 @@ fn continuations_measure_what_a_technique_costs() {
     // Whole windows at once agree with token by token.
     let one = brillm::transformer::evaluate_windows(&model, &tokens[..128], 128, 0..1).unwrap();
     let whole: Continuations = "1,127,1".parse().unwrap();
-    let asked = Asked::default();
+    let asked = HookAdapter::default();
     let stepped = evaluate_continuations(&model, &tokens, &whole, &asked, false).unwrap();
     let same = (one.nats() / one.tokens() as f64 - stepped.nats_per_token).abs();
     assert!(same < 1e-4, "{same}");

@@ -72,10 +72,10 @@ const KINDS: [(&str, &str); 6] = [
 
 /// A learner with a batch of its text.
 fn learner(recipe: &Recipe) -> (NetworkLearner, Batch, tempfile::TempDir) {
-    asking(recipe, &Hooks::default())
+    hook_runner(recipe, &Hooks::default())
 }
 
-fn asking(recipe: &Recipe, hooks: &Hooks) -> (NetworkLearner, Batch, tempfile::TempDir) {
+fn hook_runner(recipe: &Recipe, hooks: &Hooks) -> (NetworkLearner, Batch, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     corpus(folder.path());
     let data = TokenData::prepare(recipe, folder.path(), folder.path(), &mut |_| {}).unwrap();
@@ -339,7 +339,7 @@ fn masking_is_decided_elsewhere_and_hears_back() {
     let decaying = Arc::new(Decaying::default());
     let mut hooks = Hooks::default();
     hooks.mask = Some(decaying.clone());
-    let (mut learner, mut batch, _folder) = asking(&recipe, &hooks);
+    let (mut learner, mut batch, _folder) = hook_runner(&recipe, &hooks);
     let total = recipe.train.total_steps();
     for step in [1, total / 2, total * 4 / 5] {
         learner.learn(&mut batch, &recipe.train, step).unwrap();

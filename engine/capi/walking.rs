@@ -52,7 +52,7 @@ impl Walking {
             #[cfg(feature = "transformer")]
             Engine::Transformer(network) => {
                 let request = settings.request(ids).cancel(flag.clone());
-                let asked = brillm::transformer::Asked::default();
+                let asked = brillm::transformer::HookAdapter::default();
                 let generation = request.start_transformer(network, &asked)?;
                 Ok(Self::Transformer(Box::new(generation)))
             }

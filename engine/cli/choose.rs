@@ -18,7 +18,7 @@ const GAP: &str = "___";
 
 /// Two directions, several samples.
 #[derive(Args)]
-pub(super) struct Choosing {
+pub(super) struct SamplingArguments {
     /// Fills the gap of a text, written ___, with up to --tokens tokens (4 without it); a bert fills a token a gap.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "prompt_ids", "rerank", "best_of", "to_left", "beam"])]
     fill: Option<String>,
@@ -64,7 +64,7 @@ pub(super) struct Choosing {
     preferences: Option<PathBuf>,
 }
 
-impl Choosing {
+impl SamplingArguments {
     /// Whether this is another command than a plain generation.
     pub(super) fn is_plain(&self) -> bool {
         self.fill.is_none() && self.rerank.is_none() && self.best_of.is_none()

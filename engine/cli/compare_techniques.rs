@@ -7,7 +7,7 @@ use crate::hook::Hooks;
 use crate::measure::Continuations;
 use crate::run::Engine;
 use crate::transformer::{
-    Asked, BatchSpeed, Continued, Transformer, batch_speed, evaluate_continuations,
+    HookAdapter, BatchSpeed, Continued, Transformer, batch_speed, evaluate_continuations,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -62,7 +62,7 @@ impl Arguments {
             }
         };
         let calibration = super::plugins::calibration(model)?;
-        let asked = Asked::new(model, hooks, 0, calibration.as_ref())?;
+        let asked = HookAdapter::new(model, hooks, 0, calibration.as_ref())?;
         let continued = evaluate_continuations(model, &tokens, texts, &asked, true)?;
         let network = model.network().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "a recurrent net has no cache").at(name)

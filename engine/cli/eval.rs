@@ -132,7 +132,7 @@ impl Arguments {
                     context,
                     &start,
                     sampling,
-                    crate::path::Asking::new(&hooks, place as u64),
+                    crate::path::HookRunner::new(&hooks, place as u64),
                 )?;
                 session.resistance(tokens[place])
             });
@@ -221,7 +221,7 @@ impl Arguments {
                 prompt,
                 &crate::signal::Start::Profile,
                 crate::path::Sampling::greedy(),
-                crate::path::Asking::new(hooks, index as u64),
+                crate::path::HookRunner::new(hooks, index as u64),
             )?;
             for &next in new {
                 sum.add_sum(session.resistance(next)?, 1);

@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
     #[command(flatten)]
-    choosing: super::choose::Choosing,
+    choosing: super::choose::SamplingArguments,
     /// Ends at this text; may be given several times.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,

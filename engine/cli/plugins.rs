@@ -164,14 +164,14 @@ pub(super) fn asked(
     model: &crate::transformer::Transformer,
     hooks: &Hooks,
     seed: u64,
-) -> Result<crate::transformer::Asked> {
-    use crate::transformer::Asked;
+) -> Result<crate::transformer::HookAdapter> {
+    use crate::transformer::HookAdapter;
     #[cfg(feature = "plugin")]
     let calibration = calibration(model)?;
     #[cfg(not(feature = "plugin"))]
     let calibration = None;
     let cancel = Some(super::interrupted().clone());
-    Ok(Asked::new(model, hooks, seed, calibration.as_ref())?.cancel(cancel))
+    Ok(HookAdapter::new(model, hooks, seed, calibration.as_ref())?.cancel(cancel))
 }
 
 /// The text that `--calibration` names, cut for a model.

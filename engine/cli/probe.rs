@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::hook::{Call, Hooks};
-use crate::path::{Asking, Sampling, Walk};
+use crate::path::{HookRunner, Sampling, Walk};
 use crate::run::{Engine, ProbedModel};
 use crate::{Error, ErrorKind, Result};
 
@@ -126,8 +126,8 @@ impl Arguments {
 
     /// Plugins ask the model themselves.
     fn ask(&self, engine: Engine, hooks: &Hooks) -> Result<()> {
-        let asking: Vec<_> = hooks.probe.iter().filter(|probe| probe.asks()).collect();
-        if asking.is_empty() {
+        let hook_runner: Vec<_> = hooks.probe.iter().filter(|probe| probe.asks()).collect();
+        if hook_runner.is_empty() {
             return Err(Error::new(
                 ErrorKind::Configuration,
                 "there are no texts, and no plugin has its own",
@@ -148,7 +148,7 @@ impl Arguments {
         let ticking = bar.clone();
         let cancel = Some(super::interrupted().clone());
         let mut subject = ProbedModel::new(engine, cancel, move || ticking.inc(1))?;
-        for (place, probe) in asking.into_iter().enumerate() {
+        for (place, probe) in hook_runner.into_iter().enumerate() {
             let call = Call::new(self.seed, place as u64, 0).cancel(super::interrupted());
             probe.ask(&call, &mut subject)?;
         }
@@ -230,7 +230,7 @@ impl Arguments {
                 &ids,
                 &start,
                 self.sampling(),
-                Asking::new(hooks, index as u64),
+                HookRunner::new(hooks, index as u64),
             )?;
             let answer = text.answer.as_deref();
             let answer = answer.map(|answer| model.tokenizer().encode(answer));

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 ///
 /// The session itself hops on the processor, which is cheap; finding out where to is what the device does.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct DecodedAhead {
     mechanism: Arc<DeviceMechanism>,
     decoder: Option<Decoder>,
     nodes: VecDeque<u32>,
@@ -21,7 +21,7 @@ pub(super) struct Ahead {
     fault: Option<Error>,
 }
 
-impl Clone for Ahead {
+impl Clone for DecodedAhead {
     fn clone(&self) -> Self {
         Self {
             mechanism: self.mechanism.clone(),
@@ -33,7 +33,7 @@ impl Clone for Ahead {
     }
 }
 
-impl Ahead {
+impl DecodedAhead {
     /// Decodes `chunk` nodes at a time. Without `forced`, a device that fails leaves the session to the CPU.
     pub(super) fn new(mechanism: Arc<DeviceMechanism>, chunk: usize, forced: bool) -> Self {
         Self {

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use crate::hook::{Call, Hooks};
 use crate::kernel::softmax;
-use crate::path::Asking;
-use crate::path::asking::resist;
+use crate::path::HookRunner;
+use crate::path::hook_runner::resist;
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -53,8 +53,8 @@ pub fn beam(
     banned: &[u32],
     hooks: &Hooks,
 ) -> Result<Vec<BeamPath>> {
-    let own = match Asking::new(hooks, 0) {
-        Some(asking) if !prompt.is_empty() => asking.start(mechanism, prompt, start)?,
+    let own = match HookRunner::new(hooks, 0) {
+        Some(hook_runner) if !prompt.is_empty() => hook_runner.start(mechanism, prompt, start)?,
         _ => None,
     };
     search(

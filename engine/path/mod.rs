@@ -6,10 +6,10 @@
 
 #[cfg(feature = "gpu")]
 mod ahead;
-mod asking;
+mod hook_runner;
 mod beam;
 mod charge;
-mod choosing;
+mod sampler_chain;
 #[cfg(feature = "gpu")]
 mod decoder;
 mod sampling;
@@ -18,12 +18,12 @@ mod session_options;
 mod session_state;
 mod walk;
 
-pub use asking::Asking;
+pub use hook_runner::HookRunner;
 #[cfg(feature = "gpu")]
 pub use beam::beam_on;
 pub use beam::{BeamPath, beam};
 pub use charge::Charges;
-pub use choosing::{Choosing, Standing};
+pub use sampler_chain::{SamplerChain, StepContext};
 #[cfg(feature = "gpu")]
 pub use decoder::{Decoder, Nearest};
 pub use sampling::{Sampling, draw, likeliest};

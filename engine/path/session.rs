@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
 #[cfg(feature = "gpu")]
-use crate::path::ahead::Ahead;
-use crate::path::asking::Chosen;
-use crate::path::{Asking, Charges, Sampling, SessionOptions, SessionState};
+use crate::path::ahead::DecodedAhead;
+use crate::path::hook_runner::HopLogits;
+use crate::path::{HookRunner, Charges, Sampling, SessionOptions, SessionState};
 use crate::signal::{Flow, Mechanism, Shares, Split, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -45,9 +45,9 @@ pub struct Session {
     shares: Option<Box<Shares>>,
     /// By how much what the token at a position adds to the signal is multiplied, where not by 1.
     gains: BTreeMap<u64, f32>,
-    asking: Option<Box<Asking>>,
+    hook_runner: Option<Box<HookRunner>>,
     #[cfg(feature = "gpu")]
-    ahead: Option<Ahead>,
+    ahead: Option<DecodedAhead>,
 }
 
 impl Session {
@@ -74,10 +74,10 @@ impl Session {
         prompt: &[u32],
         start: &Start,
         sampling: Sampling,
-        asking: Option<Box<Asking>>,
+        hook_runner: Option<Box<HookRunner>>,
     ) -> Result<Self> {
         let options = SessionOptions {
-            asking,
+            hook_runner,
             ..SessionOptions::default()
         };
         Self::begin_with(mechanism, prompt, start, sampling, options)
@@ -96,7 +96,7 @@ impl Session {
     ) -> Result<Self> {
         sampling.check()?;
         let SessionOptions {
-            mut asking,
+            mut hook_runner,
             gains,
             shares,
         } = options;
@@ -114,14 +114,14 @@ impl Session {
             .advice("give at least one token"));
         };
         let mut own = None;
-        if let Some(asking) = &mut asking {
-            asking.seeded(sampling.seed);
-            own = asking.start(&mechanism, prompt, start)?;
+        if let Some(hook_runner) = &mut hook_runner {
+            hook_runner.seeded(sampling.seed);
+            own = hook_runner.start(&mechanism, prompt, start)?;
         }
         let gain = gains.get(&0).copied().unwrap_or(1.0);
         let flow = mechanism.begin_scaled(first, own.as_ref().unwrap_or(start), gain)?;
-        if let Some(asking) = &mut asking {
-            asking.begun(&flow)?;
+        if let Some(hook_runner) = &mut hook_runner {
+            hook_runner.begun(&flow)?;
         }
         let mut session = Self {
             energies: Vec::new(),
@@ -136,7 +136,7 @@ impl Session {
                 injected: BTreeMap::new(),
             },
             gains,
-            asking,
+            hook_runner,
             #[cfg(feature = "gpu")]
             ahead: None,
             sampling,
@@ -168,7 +168,7 @@ impl Session {
         mechanism: Arc<Mechanism>,
         state: SessionState,
         sampling: Sampling,
-        mut asking: Option<Box<Asking>>,
+        mut hook_runner: Option<Box<HookRunner>>,
     ) -> Result<Self> {
         sampling.check()?;
         let profile = mechanism.profile();
@@ -188,9 +188,9 @@ impl Session {
             )
             .advice("restore it with the model it was saved from"));
         }
-        if let Some(asking) = &mut asking {
-            asking.seeded(sampling.seed);
-            asking.begun(&state.flow)?;
+        if let Some(hook_runner) = &mut hook_runner {
+            hook_runner.seeded(sampling.seed);
+            hook_runner.begun(&state.flow)?;
         }
         Ok(Self {
             energies: Vec::new(),
@@ -198,7 +198,7 @@ impl Session {
             looked: false,
             shares: None,
             gains: BTreeMap::new(),
-            asking,
+            hook_runner,
             #[cfg(feature = "gpu")]
             ahead: None,
             sampling,
@@ -241,14 +241,14 @@ impl Session {
                 "the device holds another mechanism than the session's",
             ));
         }
-        self.ahead = Some(Ahead::new(mechanism, chunk, forced));
+        self.ahead = Some(DecodedAhead::new(mechanism, chunk, forced));
         Ok(())
     }
 
     /// Why the processor took over from the device, if it did.
     #[cfg(feature = "gpu")]
     pub fn device_fault(&self) -> Option<&Error> {
-        self.ahead.as_ref().and_then(Ahead::fault)
+        self.ahead.as_ref().and_then(DecodedAhead::fault)
     }
 
     /// What a device decoded ahead no longer holds.
@@ -312,7 +312,7 @@ impl Session {
         self.take(node, None)
     }
 
-    fn take(&mut self, node: u32, chosen: Option<&Chosen>) -> Result<()> {
+    fn take(&mut self, node: u32, chosen: Option<&HopLogits>) -> Result<()> {
         let source = self.state.flow.node;
         self.looked = false;
         let position = self.state.flow.step + 1;
@@ -322,8 +322,8 @@ impl Session {
         if let Some(shares) = &mut self.shares {
             shares.hop(&self.mechanism, &self.state.flow);
         }
-        if let Some(asking) = &mut self.asking {
-            asking.hopped(source, &self.state.flow, chosen)?;
+        if let Some(hook_runner) = &mut self.hook_runner {
+            hook_runner.hopped(source, &self.state.flow, chosen)?;
         }
         self.state.injected.clear();
         self.state.charges.visit(source, node);
@@ -361,10 +361,10 @@ impl Session {
         self.state
             .charges
             .apply(self.state.flow.node, &mut self.scores);
-        if let Some(asking) = &self.asking {
+        if let Some(hook_runner) = &self.hook_runner {
             let flow = &self.state.flow;
-            asking.see_energies(flow, &self.energies)?;
-            asking.resist(&self.mechanism, flow, &self.energies, &mut self.scores)?;
+            hook_runner.see_energies(flow, &self.energies)?;
+            hook_runner.resist(&self.mechanism, flow, &self.energies, &mut self.scores)?;
         }
         self.looked = true;
         Ok(())
@@ -395,8 +395,8 @@ impl Session {
         self.gather()?;
         // The scores are spent.
         self.looked = false;
-        if let Some(asking) = &mut self.asking
-            && let Some(resistance) = asking.resistance(&self.state.flow, &mut self.scores, node)
+        if let Some(hook_runner) = &mut self.hook_runner
+            && let Some(resistance) = hook_runner.resistance(&self.state.flow, &mut self.scores, node)
         {
             return resistance;
         }
@@ -427,7 +427,7 @@ impl Session {
             self.scores[self.state.flow.node as usize] = f32::NEG_INFINITY;
         }
         let recent = self.state.recent.make_contiguous();
-        let Some(asking) = &mut self.asking else {
+        let Some(hook_runner) = &mut self.hook_runner else {
             let Some(node) = self
                 .sampling
                 .choose(&mut self.scores, recent, &mut self.state.random)
@@ -437,8 +437,8 @@ impl Session {
             self.take(node, None)?;
             return Ok(Some(node));
         };
-        let chosen = asking.chosen(&self.scores);
-        let node = asking.pick(
+        let chosen = hook_runner.chosen(&self.scores);
+        let node = hook_runner.pick(
             &self.state.flow,
             &self.sampling,
             &mut self.scores,
@@ -458,9 +458,9 @@ impl Session {
             return Ok(None);
         };
         // Hooks see every step: they are asked on the processor, unless the device has their shaders.
-        let here = match &self.asking {
+        let here = match &self.hook_runner {
             None => !ahead.resists(),
-            Some(asking) => asking.on_device(ahead.resists()),
+            Some(hook_runner) => hook_runner.on_device(ahead.resists()),
         };
         if !here {
             return Ok(None);

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::path::Asking;
+use crate::path::HookRunner;
 
 /// What a session does besides flowing.
 ///
 /// ```
 /// use brillm::path::SessionOptions;
 /// let options = SessionOptions { shares: true, ..SessionOptions::default() };
-/// assert!(options.asking.is_none() && options.gains.is_empty());
+/// assert!(options.hook_runner.is_none() && options.gains.is_empty());
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SessionOptions {
     /// Hooks that are asked on the way.
-    pub asking: Option<Box<Asking>>,
+    pub hook_runner: Option<Box<HookRunner>>,
     /// By how much what the tokens at some positions of the path (from 0) add to its signal is multiplied: 0 takes
     /// a token out of the context of all later ones.
     pub gains: BTreeMap<u64, f32>,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use brillm::Model;
 use brillm::hook::Hooks;
-use brillm::path::{Asking, Sampling, Session};
+use brillm::path::{HookRunner, Sampling, Session};
 use brillm::plugin::{Finder, Plugins, Selection, build};
 use brillm::signal::Start;
 use criterion::Criterion;
@@ -20,9 +20,10 @@ const PAIRS: usize = 60;
 fn round(model: &Model, hooks: &Hooks) -> Duration {
     let sampling = Sampling::default().temperature(0.8).seed(3);
     let mechanism = model.mechanism().clone();
-    let asking = Asking::new(hooks, 0);
-    let mut session = Session::begin_asking(mechanism, &[3], &Start::Profile, sampling, asking)
-        .expect("the model takes a prompt");
+    let hook_runner = HookRunner::new(hooks, 0);
+    let mut session =
+        Session::begin_asking(mechanism, &[3], &Start::Profile, sampling, hook_runner)
+            .expect("the model takes a prompt");
     let begun = Instant::now();
     for _ in 0..STEPS {
         let _ = std::hint::black_box(session.step().expect("a step"));

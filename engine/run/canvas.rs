@@ -14,7 +14,7 @@ use crate::graph::NodeId;
 use crate::hook::{Call, Canvas, Direction, Hooks};
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::{Asking, Sampling, Session};
+use crate::path::{HookRunner, Sampling, Session};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -68,7 +68,7 @@ pub fn grow(
             ids,
             start,
             sampling.clone(),
-            Asking::new(hooks, 0),
+            HookRunner::new(hooks, 0),
         )
     };
     let mut session = begin(prompt)?;

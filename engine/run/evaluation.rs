@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::hook::Hooks;
 use crate::measure::Perplexity;
-use crate::path::{Asking, Charges, Sampling, Session};
+use crate::path::{HookRunner, Charges, Sampling, Session};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -57,7 +57,7 @@ pub fn evaluate_windows(
     let stride = length - 1;
     let one = |&window: &usize| {
         let tokens = &tokens[window * stride..window * stride + length];
-        let mut session = begin(mechanism, tokens[0], Asking::new(hooks, window as u64))?;
+        let mut session = begin(mechanism, tokens[0], HookRunner::new(hooks, window as u64))?;
         tokens[1..].iter().try_fold(0.0, |sum, &next| {
             predict(&mut session, next).map(|nats| sum + nats)
         })
@@ -154,7 +154,7 @@ pub fn evaluate_stream(
     if tokens.len() < 2 || from >= tokens.len() {
         return Err(Error::new(ErrorKind::Input, "there is nothing to predict"));
     }
-    let mut session = begin(mechanism, tokens[0], Asking::new(hooks, 0))?;
+    let mut session = begin(mechanism, tokens[0], HookRunner::new(hooks, 0))?;
     if let Some(charges) = charges {
         session.set_charges(charges);
     }
@@ -203,13 +203,13 @@ fn fitting(tokens: &[u32], length: usize, windows: std::ops::Range<usize>) -> Re
     Ok(windows)
 }
 
-fn begin(mechanism: &Arc<Mechanism>, first: u32, asking: Option<Box<Asking>>) -> Result<Session> {
+fn begin(mechanism: &Arc<Mechanism>, first: u32, hook_runner: Option<Box<HookRunner>>) -> Result<Session> {
     Session::begin_asking(
         mechanism.clone(),
         &[first],
         &Start::Profile,
         Sampling::greedy(),
-        asking,
+        hook_runner,
     )
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::hook::Hooks;
 use crate::model::{ChargeSettings, Model};
-use crate::path::{Asking, Sampling, Session, SessionState, Walk};
+use crate::path::{HookRunner, Sampling, Session, SessionState, Walk};
 use crate::signal::Start;
 use crate::text::{Decoder, Tokenizer};
 use crate::{Error, ErrorKind, Result};
@@ -203,15 +203,15 @@ impl Request {
         }
         let mechanism = model.mechanism().clone();
         self.check_nodes(mechanism.nodes())?;
-        let asking = Asking::new(&self.hooks, 0).map(|asking| asking.cancel(self.cancel.clone()));
+        let hook_runner = HookRunner::new(&self.hooks, 0).map(|hook_runner| hook_runner.cancel(self.cancel.clone()));
         let mut session = match self.state {
             Some(state) => {
-                let mut session = Session::restore_asking(mechanism, state, self.sampling, asking)?;
+                let mut session = Session::restore_asking(mechanism, state, self.sampling, hook_runner)?;
                 session.walk(&self.prompt)?;
                 session
             }
             None => {
-                Session::begin_asking(mechanism, &self.prompt, &self.start, self.sampling, asking)?
+                Session::begin_asking(mechanism, &self.prompt, &self.start, self.sampling, hook_runner)?
             }
         };
         if let Some(settings) = self.charges {
@@ -273,7 +273,7 @@ impl Request {
     pub fn start_transformer(
         self,
         model: &crate::transformer::Transformer,
-        asked: &crate::transformer::Asked,
+        asked: &crate::transformer::HookAdapter,
     ) -> Result<Generation<crate::transformer::Session>> {
         if self.stops.iter().any(String::is_empty) {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));

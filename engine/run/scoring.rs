@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::hook::Hooks;
 use crate::kernel::softmax;
-use crate::path::{Asking, Sampling, Session};
+use crate::path::{HookRunner, Sampling, Session};
 use crate::run::Engine;
 use crate::signal::Start;
 use crate::{Error, ErrorKind, Result};
@@ -89,7 +89,7 @@ pub fn score_tokens(
                 &tokens[..1],
                 &Start::Profile,
                 Sampling::greedy(),
-                Asking::new(hooks, 0),
+                HookRunner::new(hooks, 0),
             )?;
             for &next in &tokens[1..] {
                 check()?;
@@ -100,7 +100,7 @@ pub fn score_tokens(
         #[cfg(feature = "transformer")]
         Engine::Transformer(model) => {
             use crate::path::Walk;
-            use crate::transformer::{Asked, Cache, Phase, Plan, Taps, Want};
+            use crate::transformer::{HookAdapter, Cache, Phase, Plan, Taps, Want};
             let causal = model
                 .network()
                 .is_none_or(|net| net.configuration().causal());
@@ -130,7 +130,7 @@ pub fn score_tokens(
                     }
                 }
                 None => {
-                    let asked = Asked::new(model, hooks, 0, None)?;
+                    let asked = HookAdapter::new(model, hooks, 0, None)?;
                     let options = asked.options(model.configuration(), 0, tokens.len())?;
                     let mut session = crate::transformer::Session::begin_with(
                         model,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::kernel::softmax;
 use crate::measure::{Continuations, Perplexity};
 use crate::path::{Sampling, Walk};
-use crate::transformer::{Asked, Session, Transformer};
+use crate::transformer::{HookAdapter, Session, Transformer};
 use crate::{Error, ErrorKind, Result};
 
 /// What a technique makes of continuations. Means are over texts.
@@ -43,7 +43,7 @@ pub fn evaluate_continuations(
     model: &Transformer,
     tokens: &[u32],
     texts: &Continuations,
-    asked: &Asked,
+    asked: &HookAdapter,
     beside: bool,
 ) -> Result<Continued> {
     let shape = model.configuration();

@@ -6,7 +6,7 @@
 //! [`Probe`] at named taps. Letters besides the engine's: `H` heads, `L` layers, `N` rows, `R` scored rows.
 #![forbid(unsafe_code)]
 
-mod asking;
+mod hook_runner;
 mod attend;
 mod beam;
 mod cache;
@@ -41,7 +41,7 @@ mod trial;
 mod variables;
 mod weights;
 
-pub use asking::Asked;
+pub use hook_runner::HookAdapter;
 pub use beam::beam;
 pub use cache::{Cache, CacheReport};
 pub use classifier::{Classifier, Pooling, Told};

@@ -15,10 +15,10 @@ use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weight
 /// A model of the comparison path. Cheap to clone; `Send + Sync`.
 ///
 /// ```
-/// use brillm::{Request, transformer::{Asked, Transformer}};
+/// use brillm::{Request, transformer::{HookAdapter, Transformer}};
 /// let model = Transformer::open("models/stories260K".as_ref())?;
 /// let request = Request::ids(model.encode("Once upon a time")?).tokens(5);
-/// let (text, _) = request.start_transformer(&model, &Asked::default())?.collect_text()?;
+/// let (text, _) = request.start_transformer(&model, &HookAdapter::default())?.collect_text()?;
 /// assert!(!text.is_empty());
 /// # Ok::<(), brillm::Error>(())
 /// ```

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::hook;
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::{Choosing, Sampling, Standing, Walk};
+use crate::path::{SamplerChain, Sampling, StepContext, Walk};
 use crate::transformer::flow::{Taps, Want};
 use crate::transformer::keeper::{Keeper, Phase};
 use crate::transformer::model::Body;
@@ -31,7 +31,7 @@ pub struct Session {
     spent: Vec<f32>,
     /// Rows of the prompt that each layer computed. `[L]`
     computed: Vec<usize>,
-    choosing: Option<Choosing>,
+    sampler_chain: Option<SamplerChain>,
     order: Option<Arc<dyn hook::Order>>,
     /// The text so far, where `order/1` is asked.
     text: Vec<u32>,
@@ -47,7 +47,7 @@ pub struct SessionOptions {
     /// Looks on.
     pub probe: Option<Box<dyn Probe>>,
     /// Reshapes scores and chooses (`sample/1`).
-    pub choosing: Option<Choosing>,
+    pub sampler_chain: Option<SamplerChain>,
     /// Says where the text grows (`order/1`).
     pub order: Option<Arc<dyn hook::Order>>,
 }
@@ -96,7 +96,7 @@ impl Session {
             plan,
             keeper,
             probe,
-            choosing,
+            sampler_chain,
             order,
         } = options;
         let plain = plan.is_none() && keeper.is_none() && probe.is_none();
@@ -130,7 +130,7 @@ impl Session {
             hidden: Vec::new(),
             spent: Vec::new(),
             computed: Vec::new(),
-            choosing,
+            sampler_chain,
             order,
             text: Vec::new(),
         };
@@ -154,7 +154,7 @@ impl Session {
                     taps.probe = Some(&mut **probe);
                 }
                 // The mean over a prompt needs all of its rows.
-                let pools = self.choosing.as_ref().is_some_and(Choosing::pools);
+                let pools = self.sampler_chain.as_ref().is_some_and(SamplerChain::pools);
                 let want = if pools { Want::All } else { Want::Last };
                 let passed = network.advance(cache, &[tokens], phase, want, &mut taps)?;
                 if phase == Phase::Prefill {
@@ -164,7 +164,7 @@ impl Session {
                 self.scores = passed.row(last).to_vec();
                 let width = passed.hidden.len() / passed.rows.len().max(1);
                 self.hidden = passed.hidden[last * width..].to_vec();
-                if let Some(choosing) = &mut self.choosing {
+                if let Some(sampler_chain) = &mut self.sampler_chain {
                     let mut rows = passed
                         .rows
                         .iter()
@@ -173,7 +173,7 @@ impl Session {
                     for (&token, position) in tokens.iter().zip(self.length as u32..) {
                         // A row that was pruned on the way has no state at the end.
                         let row = rows.next_if(|(row, _)| row.position == position);
-                        choosing.pass(token, row.map_or(&[], |(_, hidden)| hidden));
+                        sampler_chain.pass(token, row.map_or(&[], |(_, hidden)| hidden));
                     }
                 }
             }
@@ -186,8 +186,8 @@ impl Session {
                 };
                 for &token in tokens {
                     self.scores = recurrent.step(memory, token)?;
-                    if let Some(choosing) = &mut self.choosing {
-                        choosing.pass(token, &[]);
+                    if let Some(sampler_chain) = &mut self.sampler_chain {
+                        sampler_chain.pass(token, &[]);
                     }
                 }
             }
@@ -242,13 +242,13 @@ impl Session {
     pub fn resistance(&mut self, token: u32) -> Result<f64> {
         let score = self.scores.get(token as usize).copied();
         self.spent.clone_from(&self.scores);
-        if let Some(choosing) = &mut self.choosing {
-            let standing = Standing {
+        if let Some(sampler_chain) = &mut self.sampler_chain {
+            let context = StepContext {
                 step: (self.length - 1) as u64,
                 token: self.token,
                 hidden: &self.hidden,
             };
-            return choosing.resistance(&standing, &mut self.spent, token);
+            return sampler_chain.resistance(&context, &mut self.spent, token);
         }
         let normaliser = softmax::softmax(&mut self.spent);
         Ok(score.map_or(f64::INFINITY, |score| normaliser - f64::from(score)))
@@ -329,14 +329,14 @@ impl Walk for Session {
         self.spent.clone_from(&self.scores);
         let recent = self.recent.make_contiguous();
         let (scores, random) = (&mut self.spent, &mut self.random);
-        let chosen = match &mut self.choosing {
-            Some(choosing) => {
-                let standing = Standing {
+        let chosen = match &mut self.sampler_chain {
+            Some(sampler_chain) => {
+                let context = StepContext {
                     step: (self.length - 1) as u64,
                     token: self.token,
                     hidden: &self.hidden,
                 };
-                choosing.pick(&standing, &self.sampling, scores, recent, random)?
+                sampler_chain.pick(&context, &self.sampling, scores, recent, random)?
             }
             None => self.sampling.choose(scores, recent, random),
         };

@@ -9,7 +9,7 @@ use crate::kernel::random::Random;
 use crate::transformer::dense::{Dense, surprises};
 use crate::transformer::flow::{Taps, Want};
 use crate::transformer::keeper::{Keeper, Phase};
-use crate::transformer::{Asked, Cache, Network, Plan};
+use crate::transformer::{HookAdapter, Cache, Network, Plan};
 
 /// One row of a network's table: a batch of sequences after prompts of one length.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -42,7 +42,7 @@ pub struct BatchSpeed {
 /// As [`Network::advance`].
 pub fn batch_speed(
     network: &Network,
-    asked: &Asked,
+    asked: &HookAdapter,
     batch: usize,
     prompt: usize,
     new: usize,

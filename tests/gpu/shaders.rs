@@ -8,7 +8,7 @@ use brillm::ErrorKind;
 use brillm::hook::{Answer, Call, Edge, Fan, Hooks, Shader};
 use brillm::kernel::element::Element;
 use brillm::kernel::random::Random;
-use brillm::path::{Asking, Decoder, Sampling, Session, beam, beam_on};
+use brillm::path::{Decoder, HookRunner, Sampling, Session, beam, beam_on};
 use brillm::run::{evaluate_windows, evaluate_windows_on};
 use brillm::signal::{DeviceMechanism, Profile, Start};
 use serde_json::Value;
@@ -129,9 +129,10 @@ fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
             Sampling::default().temperature(0.9).top_k(7).seed(5),
         ] {
             let begin = |hooks: &Hooks| {
-                let (start, asking) = (Start::Profile, Asking::new(hooks, 0));
+                let (start, hook_runner) = (Start::Profile, HookRunner::new(hooks, 0));
                 let mechanism = mechanism.clone();
-                Session::begin_asking(mechanism, &[3, 5], &start, sampling.clone(), asking).unwrap()
+                Session::begin_asking(mechanism, &[3, 5], &start, sampling.clone(), hook_runner)
+                    .unwrap()
             };
             let (mut plain, mut ahead, mut bare) =
                 (begin(&hooks), begin(&hooks), begin(&Hooks::default()));
@@ -156,14 +157,14 @@ fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
         }
         let found = decoder.decode(20).unwrap();
         for (lane, node) in [3, 9, 3].into_iter().enumerate() {
-            let asking = Asking::new(&hooks, 0);
+            let hook_runner = HookRunner::new(&hooks, 0);
             let sampling = Sampling::greedy();
             let mut session = Session::begin_asking(
                 mechanism.clone(),
                 &[node],
                 &Start::Profile,
                 sampling,
-                asking,
+                hook_runner,
             )
             .unwrap();
             let path: Vec<u32> = (0..20).map(|_| session.step().unwrap().unwrap()).collect();
@@ -222,7 +223,7 @@ fn a_shader_that_is_another_function_is_refused(bed: &Bed) {
         &[3],
         &Start::Profile,
         Sampling::greedy(),
-        Asking::new(&hooks, 0),
+        HookRunner::new(&hooks, 0),
     )
     .unwrap();
     session.use_device(Arc::new(on_device), 8, true).unwrap();

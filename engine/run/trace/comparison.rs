@@ -29,9 +29,9 @@ pub struct ComparedStep {
     /// What the second chose.
     pub b: Option<Choice>,
     /// The first's choice in the second's list.
-    pub a_in_b: Option<Standing>,
+    pub a_in_b: Option<CandidateRank>,
     /// The second's choice in the first's list.
-    pub b_in_a: Option<Standing>,
+    pub b_in_a: Option<CandidateRank>,
     /// Energy of the second's choice less that of the first's.
     pub delta_energy: Option<f32>,
     /// Probability of the second's choice less that of the first's.
@@ -57,7 +57,7 @@ pub struct Choice {
 
 /// How a choice stands elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Standing {
+pub struct CandidateRank {
     /// Its place.
     pub rank: usize,
     /// Its probability.
@@ -109,7 +109,7 @@ fn compare(a: &Step, b: &Step, by_id: bool) -> ComparedStep {
     let stands = |one: &Option<Candidate>, step: &Step| {
         let one = one.as_ref()?;
         let found = step.candidates.iter().find(|other| alike(one, other))?;
-        Some(Standing {
+        Some(CandidateRank {
             rank: found.rank,
             probability: found.probability,
         })

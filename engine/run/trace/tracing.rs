@@ -11,11 +11,11 @@ use super::token::{ShownToken, show_tokens};
 #[cfg(feature = "transformer")]
 use super::watch::{Seen, Watch};
 use crate::hook::Hooks;
-use crate::path::{Asking, Session, SessionOptions, Walk};
+use crate::path::{HookRunner, Session, SessionOptions, Walk};
 use crate::run::Engine;
 use crate::text::Decoder;
 #[cfg(feature = "transformer")]
-use crate::transformer::{Architecture, Asked, Filled, Transformer};
+use crate::transformer::{Architecture, HookAdapter, Filled, Transformer};
 use crate::{Error, ErrorKind, Result};
 
 /// One step with the token it adds.
@@ -74,7 +74,7 @@ impl Tracing {
     pub fn begin(engine: &Engine, request: TraceRequest, hooks: &Hooks) -> Result<Self> {
         #[cfg(feature = "transformer")]
         if let Engine::Transformer(model) = engine {
-            let asked = Asked::new(model, hooks, request.sampling.seed, None)?;
+            let asked = HookAdapter::new(model, hooks, request.sampling.seed, None)?;
             return Self::begin_asked(engine, request, hooks, Some(&asked));
         }
         Self::begin_asked(engine, request, hooks, None)
@@ -88,7 +88,7 @@ impl Tracing {
         engine: &Engine,
         request: TraceRequest,
         hooks: &Hooks,
-        #[cfg(feature = "transformer")] asked: Option<&Asked>,
+        #[cfg(feature = "transformer")] asked: Option<&HookAdapter>,
         #[cfg(not(feature = "transformer"))] _: Option<()>,
     ) -> Result<Self> {
         if request.prompt.is_empty() {
@@ -109,7 +109,7 @@ impl Tracing {
                     &request.start,
                     request.sampling.clone(),
                     SessionOptions {
-                        asking: Asking::new(&hooks, 0),
+                        hook_runner: HookRunner::new(&hooks, 0),
                         gains: changes.gains.clone(),
                         shares: true,
                     },
@@ -422,7 +422,7 @@ impl Way {
         model: &Transformer,
         request: &TraceRequest,
         hooks: &Hooks,
-        asked: Option<&Asked>,
+        asked: Option<&HookAdapter>,
     ) -> Result<(Self, Option<Vec<u32>>)> {
         let shape = model.configuration();
         if shape.architecture == Architecture::Bert {
@@ -444,7 +444,7 @@ impl Way {
         let asked = match asked {
             Some(asked) => asked,
             None => {
-                own = Asked::new(model, hooks, request.sampling.seed, None)?;
+                own = HookAdapter::new(model, hooks, request.sampling.seed, None)?;
                 &own
             }
         };

@@ -12,7 +12,7 @@ const STEP = 10, MOST = 200;
 /** The search for a node: a box whose list follows; `found(node)` hears which was taken. */
 export function nodeSearch(model, found) {
   const list = element('ul', { class: 'found', hidden: true, 'aria-label': say('node.found') });
-  let waiting, asking = new AbortController();
+  let waiting, hook_runner = new AbortController();
   const box = element('input', { type: 'search', placeholder: say('node.search-example'), 'aria-label': say('node.search'), oninput: () => {
     clearTimeout(waiting);
     waiting = setTimeout(look, 120);
@@ -23,10 +23,10 @@ export function nodeSearch(model, found) {
   } });
 
   async function look(first = false) {
-    asking.abort();
-    asking = new AbortController();
+    hook_runner.abort();
+    hook_runner = new AbortController();
     try {
-      const { nodes } = await get('api/v1/nodes', { model: model(), q: box.value, limit: 12 }, asking.signal);
+      const { nodes } = await get('api/v1/nodes', { model: model(), q: box.value, limit: 12 }, hook_runner.signal);
       const take = (node) => { list.hidden = true; box.value = ''; found(node); };
       if (first && nodes[0]) return take(nodes[0]);
       put(list, ...nodes.map((node) => element('li', {}, button([shown(node), element('span', { class: 'soft small figure' }, count(node.count ?? 0))], () => take(node), { class: 'quiet' }))));
@@ -64,7 +64,7 @@ export function node(house, frame) {
   const place = element('div', { class: 'stack' });
   const models = element('select', { onchange: () => { chosen.model = models.value; chosen.id = null; draw(); } }, house.graphs.map((model) => element('option', { value: model.name, selected: model.name === chosen.model }, model.name)));
   const search = nodeSearch(() => chosen.model, (found) => go(found.id));
-  let asking = new AbortController();
+  let hook_runner = new AbortController();
 
   function go(id) {
     chosen.id = id;
@@ -86,9 +86,9 @@ export function node(house, frame) {
   }
 
   async function draw() {
-    asking.abort();
-    asking = new AbortController();
-    const { signal } = asking;
+    hook_runner.abort();
+    hook_runner = new AbortController();
+    const { signal } = hook_runner;
     frame.address();
     if (!chosen.model) return put(place, element('p', { class: 'empty' }, say('node.no-graph')));
     try {
@@ -157,6 +157,6 @@ export function node(house, frame) {
       if (action === 'back') return frame.go('path'), true;
       return false;
     },
-    close: () => asking.abort(),
+    close: () => hook_runner.abort(),
   };
 }

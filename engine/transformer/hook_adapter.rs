@@ -1,14 +1,14 @@
 //! What a run on this path asks hooks: once for its plan, then for every sequence.
 //!
 //! `kv.plan/1` and `kv.codec/1` become a [`Plan`], `kv.keep/1` a [`Keeper`], `probe/1` a [`Probe`], `sample/1` a
-//! [`Choosing`].
+//! [`SamplerChain`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::hook::{self, Answer, Call, CodecQuestion, CodecSide, Hooks, KvShape, Planned, Sight};
-use crate::path::Choosing;
+use crate::path::SamplerChain;
 use crate::transformer::keeper::{Decision, HeadReduction, Keeper, Lane, Phase, Statistics, View};
 use crate::transformer::plan::{Axis, Codec, Plan, Storage};
 use crate::transformer::probe::{Probe, Row, Tap};
@@ -19,14 +19,14 @@ use crate::{Error, ErrorKind, Result};
 
 /// The hooks of a run with the plan they made for its model.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub struct HookAdapter {
     hooks: Hooks,
     plan: Option<Plan>,
     seed: u64,
     cancel: Option<Arc<AtomicBool>>,
 }
 
-impl Asked {
+impl HookAdapter {
     /// Asks for the plan of a run. `calibration` is the text on which a planner may try the model.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl Asked {
         let (plan, keeper) = self.cache(shape, sequence, 1, prompt)?;
         let layers = shape.layers;
         let probe = (!self.hooks.probe.is_empty()).then(|| {
-            Box::new(AskedProbe {
+            Box::new(ProbeAdapter {
                 hooks: self.hooks.clone(),
                 sequence,
                 seed: self.seed,
@@ -126,7 +126,7 @@ impl Asked {
             plan,
             keeper,
             probe,
-            choosing: Choosing::new(&self.hooks, sequence, self.seed, self.cancel.clone()),
+            sampler_chain: SamplerChain::new(&self.hooks, sequence, self.seed, self.cancel.clone()),
             order: self.hooks.order.clone(),
         })
     }
@@ -147,7 +147,7 @@ impl Asked {
         let Some(keep) = &self.hooks.keep else {
             return Ok((self.plan.clone(), None));
         };
-        let mut keeper = AskedKeeper {
+        let mut keeper = EvictionAdapter {
             keep: keep.clone(),
             seed: self.seed,
             first,
@@ -258,7 +258,7 @@ fn stored(
 }
 
 /// `kv.keep/1` as the network asks it.
-struct AskedKeeper {
+struct EvictionAdapter {
     keep: Arc<dyn hook::Keep>,
     seed: u64,
     first: u64,
@@ -269,7 +269,7 @@ struct AskedKeeper {
     column_of_layer: bool,
 }
 
-impl AskedKeeper {
+impl EvictionAdapter {
     fn call(&self, sequence: usize, step: usize) -> Call<'_> {
         let call = Call::new(self.seed, self.first + sequence as u64, step as u64);
         match &self.cancel {
@@ -313,7 +313,7 @@ impl AskedKeeper {
     }
 }
 
-impl Keeper for AskedKeeper {
+impl Keeper for EvictionAdapter {
     fn begin(&mut self, sequence: usize, prompt: usize) -> Result<Statistics> {
         // Asked already when the cache was planned; a later prompt of the same sequence asks anew.
         match self.begun.remove(&sequence) {
@@ -415,7 +415,7 @@ fn mean_of_lanes(view: &View, rows: &[f32]) -> Result<Vec<f32>> {
 }
 
 /// `probe/1` as the network shows it.
-struct AskedProbe {
+struct ProbeAdapter {
     hooks: Hooks,
     sequence: u64,
     seed: u64,
@@ -432,7 +432,7 @@ fn tap_of(tap: Tap, layers: usize) -> Option<(hook::Tap, usize)> {
     }
 }
 
-impl Probe for AskedProbe {
+impl Probe for ProbeAdapter {
     fn wants(&self, tap: Tap) -> bool {
         tap_of(tap, self.layers).is_some_and(|(tap, _)| self.hooks.probes(tap).next().is_some())
     }

@@ -11,7 +11,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Where a text stands when its next token is about to be chosen.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing<'a> {
+pub struct StepContext<'a> {
     /// Tokens taken before the current one.
     pub step: u64,
     /// The current token.
@@ -22,7 +22,7 @@ pub struct Standing<'a> {
 
 /// The hooks of `sample/1` of a sequence, and what it keeps of their answers.
 #[derive(Clone)]
-pub struct Choosing {
+pub struct SamplerChain {
     hooks: Vec<Arc<dyn Sample>>,
     needs: SampleNeeds,
     sequence: u64,
@@ -38,13 +38,13 @@ pub struct Choosing {
     setting: Option<Setting>,
 }
 
-impl std::fmt::Debug for Choosing {
+impl std::fmt::Debug for SamplerChain {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Choosing({} hooks)", self.hooks.len())
     }
 }
 
-impl Choosing {
+impl SamplerChain {
     /// The chain of sequence `sequence`; `None` where nobody reshapes scores.
     pub fn new(
         hooks: &Hooks,
@@ -109,13 +109,13 @@ impl Choosing {
         }
     }
 
-    fn step<'a>(&'a self, standing: &Standing<'a>) -> Step<'a> {
+    fn step<'a>(&'a self, context: &StepContext<'a>) -> Step<'a> {
         Step {
-            generated: (standing.step + 1).saturating_sub(self.prompt),
-            token: standing.token,
+            generated: (context.step + 1).saturating_sub(self.prompt),
+            token: context.token,
             history: &self.history,
             hidden: if self.needs.hidden {
-                standing.hidden
+                context.hidden
             } else {
                 &[]
             },
@@ -126,31 +126,31 @@ impl Choosing {
     ///
     /// # Errors
     /// Whatever a hook meets; [`ErrorKind::Plugin`] when a score becomes not a number.
-    pub fn sample(&mut self, standing: &Standing<'_>, scores: &mut [f32]) -> Result<Setting> {
+    pub fn sample(&mut self, context: &StepContext<'_>, scores: &mut [f32]) -> Result<Setting> {
         let mut setting = match self.setting {
             Some(setting) => setting,
             None => {
-                let setting = self.ask_prompt(standing, scores)?;
+                let setting = self.ask_prompt(context, scores)?;
                 self.setting = Some(setting);
                 setting
             }
         };
         if self.needs.step {
-            let (call, step) = (self.call(standing.step), self.step(standing));
+            let (call, step) = (self.call(context.step), self.step(context));
             let mut given = false;
             for hook in self.hooks.iter().filter(|hook| hook.needs().step) {
                 given |= hook.step(&call, &step, scores, &mut setting)? == Answer::Given;
             }
             if given && scores.iter().any(|score| score.is_nan()) {
                 return Err(Error::new(ErrorKind::Plugin, "a score became not a number")
-                    .at(format!("step {}", standing.step))
+                    .at(format!("step {}", context.step))
                     .at("sample/1"));
             }
         }
         Ok(setting)
     }
 
-    fn ask_prompt(&self, standing: &Standing<'_>, scores: &[f32]) -> Result<Setting> {
+    fn ask_prompt(&self, context: &StepContext<'_>, scores: &[f32]) -> Result<Setting> {
         let mean: Vec<f32> = self
             .pooled
             .iter()
@@ -160,13 +160,13 @@ impl Choosing {
             tokens: &self.prompt_tokens,
             pooled: &mean,
             hidden: if self.needs.hidden {
-                standing.hidden
+                context.hidden
             } else {
                 &[]
             },
             scores,
         };
-        let call = self.call(standing.step);
+        let call = self.call(context.step);
         let mut setting = Setting::default();
         for hook in self.hooks.iter().filter(|hook| hook.needs().prompt) {
             let answer = hook.prompt(&call, &prompt)?;
@@ -176,8 +176,8 @@ impl Choosing {
     }
 
     /// The last of the chain that chooses, chooses.
-    fn choose(&self, standing: &Standing<'_>, probabilities: &[f32]) -> Result<Option<u32>> {
-        let (call, step) = (self.call(standing.step), self.step(standing));
+    fn choose(&self, context: &StepContext<'_>, probabilities: &[f32]) -> Result<Option<u32>> {
+        let (call, step) = (self.call(context.step), self.step(context));
         for hook in self.hooks.iter().rev().filter(|hook| hook.needs().choose) {
             if let Some(token) = hook.choose(&call, &step, probabilities)? {
                 if !probabilities.get(token as usize).is_some_and(|&p| p > 0.0) {
@@ -185,7 +185,7 @@ impl Choosing {
                         ErrorKind::Plugin,
                         format!("token {token} was chosen, whose probability is 0"),
                     )
-                    .at(format!("step {}", standing.step))
+                    .at(format!("step {}", context.step))
                     .at("sample/1"));
                 }
                 return Ok(Some(token));
@@ -201,14 +201,14 @@ impl Choosing {
     /// As [`Self::sample`]; [`ErrorKind::Plugin`] for a choice of probability 0.
     pub fn pick(
         &mut self,
-        standing: &Standing<'_>,
+        context: &StepContext<'_>,
         sampling: &Sampling,
         scores: &mut [f32],
         recent: &[u32],
         random: &mut Random,
     ) -> Result<Option<u32>> {
         sampling.penalise(scores, recent);
-        let setting = self.sample(standing, scores)?;
+        let setting = self.sample(context, scores)?;
         let temperature = setting.temperature.unwrap_or(sampling.temperature);
         let Some(best) = sampling.distribution(scores, temperature) else {
             return Ok(None);
@@ -217,7 +217,7 @@ impl Choosing {
             if best.is_some() {
                 softmax::softmax(scores);
             }
-            self.choose(standing, scores)?
+            self.choose(context, scores)?
         } else {
             None
         };
@@ -231,11 +231,11 @@ impl Choosing {
     /// probabilities.
     pub fn resistance(
         &mut self,
-        standing: &Standing<'_>,
+        context: &StepContext<'_>,
         scores: &mut [f32],
         token: u32,
     ) -> Result<f64> {
-        let setting = self.sample(standing, scores)?;
+        let setting = self.sample(context, scores)?;
         if let Some(temperature) = setting.temperature {
             if temperature == 0.0 {
                 return Err(Error::new(

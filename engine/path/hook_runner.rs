@@ -9,7 +9,7 @@ use crate::hook::{Answer, Call, Fan, Hooks, Hop, Sight, Tap};
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
 use crate::path::Sampling;
-use crate::path::choosing::{Choosing, Standing};
+use crate::path::sampler_chain::{SamplerChain, StepContext};
 use crate::signal::{Flow, Mechanism, Start};
 
 /// Nodes of least resistance that `path/1` is told besides the target.
@@ -19,34 +19,34 @@ const RUNNERS_UP: usize = 8;
 ///
 /// ```
 /// use brillm::hook::Hooks;
-/// use brillm::path::Asking;
-/// let asking = Asking::new(&Hooks::default(), 0);
-/// assert!(asking.is_none());
+/// use brillm::path::HookRunner;
+/// let hook_runner = HookRunner::new(&Hooks::default(), 0);
+/// assert!(hook_runner.is_none());
 /// ```
 #[derive(Clone, Debug)]
-pub struct Asking {
+pub struct HookRunner {
     hooks: Hooks,
     sequence: u64,
     seed: u64,
     cancel: Option<Arc<AtomicBool>>,
     energies: bool,
     signals: bool,
-    choosing: Option<Choosing>,
+    sampler_chain: Option<SamplerChain>,
 }
 
 /// What `path/1` is told of a hop that was chosen.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Chosen {
+pub(crate) struct HopLogits {
     normaliser: f64,
     scores: Vec<f32>,
 }
 
-impl Asking {
+impl HookRunner {
     /// The hooks of sequence `sequence` of a run; `None` when nobody asks anything.
     pub fn new(hooks: &Hooks, sequence: u64) -> Option<Box<Self>> {
         (!hooks.is_empty()).then(|| {
             Box::new(Self {
-                choosing: Choosing::new(hooks, sequence, 0, None),
+                sampler_chain: SamplerChain::new(hooks, sequence, 0, None),
                 energies: hooks.probes(Tap::Energy).next().is_some(),
                 signals: hooks.probes(Tap::Signal).next().is_some(),
                 hooks: hooks.clone(),
@@ -60,8 +60,8 @@ impl Asking {
     /// Lets whoever answers see that the run is to stop.
     #[must_use]
     pub fn cancel(mut self: Box<Self>, flag: Option<Arc<AtomicBool>>) -> Box<Self> {
-        if let Some(choosing) = &mut self.choosing {
-            choosing.cancel(flag.clone());
+        if let Some(sampler_chain) = &mut self.sampler_chain {
+            sampler_chain.cancel(flag.clone());
         }
         self.cancel = flag;
         self
@@ -75,8 +75,8 @@ impl Asking {
 
     pub(crate) fn seeded(&mut self, seed: u64) {
         self.seed = seed;
-        if let Some(choosing) = &mut self.choosing {
-            choosing.seeded(seed);
+        if let Some(sampler_chain) = &mut self.sampler_chain {
+            sampler_chain.seeded(seed);
         }
     }
 
@@ -156,8 +156,8 @@ impl Asking {
         recent: &[u32],
         random: &mut Random,
     ) -> Result<Option<u32>> {
-        match &mut self.choosing {
-            Some(choosing) => choosing.pick(&standing(flow), sampling, scores, recent, random),
+        match &mut self.sampler_chain {
+            Some(sampler_chain) => sampler_chain.pick(&context(flow), sampling, scores, recent, random),
             None => Ok(sampling.choose(scores, recent, random)),
         }
     }
@@ -169,15 +169,15 @@ impl Asking {
         scores: &mut [f32],
         node: u32,
     ) -> Option<Result<f64>> {
-        let choosing = self.choosing.as_mut()?;
-        Some(choosing.resistance(&standing(flow), scores, node))
+        let sampler_chain = self.sampler_chain.as_mut()?;
+        Some(sampler_chain.resistance(&context(flow), scores, node))
     }
 
     /// What `path/1` will be told of the hop that is about to be chosen.
-    pub(crate) fn chosen(&self, scores: &[f32]) -> Option<Chosen> {
+    pub(crate) fn chosen(&self, scores: &[f32]) -> Option<HopLogits> {
         self.hooks.path.iter().any(|path| path.ranks()).then(|| {
             let mut spent = scores.to_vec();
-            Chosen {
+            HopLogits {
                 normaliser: softmax::softmax(&mut spent),
                 scores: scores.to_vec(),
             }
@@ -198,7 +198,7 @@ impl Asking {
         &mut self,
         source: u32,
         flow: &Flow,
-        chosen: Option<&Chosen>,
+        chosen: Option<&HopLogits>,
     ) -> Result<()> {
         self.pass(flow);
         if self.signals {
@@ -245,14 +245,14 @@ impl Asking {
     }
 
     fn pass(&mut self, flow: &Flow) {
-        if let Some(choosing) = &mut self.choosing {
-            choosing.pass(flow.node, &flow.leaving);
+        if let Some(sampler_chain) = &mut self.sampler_chain {
+            sampler_chain.pass(flow.node, &flow.leaving);
         }
     }
 }
 
-fn standing(flow: &Flow) -> Standing<'_> {
-    Standing {
+fn context(flow: &Flow) -> StepContext<'_> {
+    StepContext {
         step: flow.step,
         token: flow.node,
         hidden: &flow.leaving,
