@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use brillm::Result;
 use brillm::path::{Sampling, Walk};
 use brillm::transformer::{
-    Architecture, Axis, Body, Cache, Codec, Decision, Dense, HeadReduction, Keeper, Network,
-    Passed, Phase, Plan, Probe, Row, Session, SessionOptions, Statistics, Storage, Tap, Taps,
-    Transformer, View, Want, evaluate_documents, surprises,
+    Architecture, Axis, Body, Cache, CacheView, Codec, Dense, Eviction, EvictionPolicy,
+    HeadReduction, Network, Passed, Phase, Plan, Probe, Row, Session, SessionOptions, Statistics,
+    Storage, Tap, Taps, Transformer, Want, evaluate_documents, surprises,
 };
 use serde_json::Value;
 
@@ -182,7 +182,7 @@ impl Probe for Norms {
 #[derive(Default)]
 struct Watching(Vec<Vec<f32>>);
 
-impl Keeper for Watching {
+impl EvictionPolicy for Watching {
     fn begin(&mut self, _: usize, prompt: usize) -> brillm::Result<Statistics> {
         Ok(Statistics {
             window: prompt,
@@ -191,9 +191,9 @@ impl Keeper for Watching {
         })
     }
 
-    fn decide(&mut self, view: &View) -> Result<Decision> {
-        self.0.push(view.lanes[0].column_sums.clone());
-        Ok(Decision::default())
+    fn decide(&mut self, view: &CacheView) -> Result<Eviction> {
+        self.0.push(view.head_groups[0].column_sums.clone());
+        Ok(Eviction::default())
     }
 }
 
@@ -212,7 +212,7 @@ fn taps_show_what_hugging_face_shows() {
             let (mut norms, mut watching) = (Norms::default(), Watching::default());
             let mut cache = Cache::new(network.configuration(), whole(network), 1).unwrap();
             let mut taps = Taps {
-                keeper: Some(&mut watching),
+                eviction: Some(&mut watching),
                 probe: Some(&mut norms),
             };
             network
@@ -527,25 +527,25 @@ struct Recent {
     window: usize,
 }
 
-impl Keeper for Recent {
+impl EvictionPolicy for Recent {
     fn begin(&mut self, _: usize, _: usize) -> brillm::Result<Statistics> {
         Ok(Statistics::default())
     }
 
-    fn decide(&mut self, view: &View) -> Result<Decision> {
+    fn decide(&mut self, view: &CacheView) -> Result<Eviction> {
         let keep = view
-            .lanes
+            .head_groups
             .iter()
-            .map(|lane| {
-                let first = lane.positions.len().saturating_sub(self.window);
-                (0..lane.positions.len() as u32)
+            .map(|head_group| {
+                let first = head_group.positions.len().saturating_sub(self.window);
+                (0..head_group.positions.len() as u32)
                     .filter(|&index| {
-                        lane.positions[index as usize] < self.sinks || index as usize >= first
+                        head_group.positions[index as usize] < self.sinks || index as usize >= first
                     })
                     .collect()
             })
             .collect();
-        Ok(Decision {
+        Ok(Eviction {
             keep: view.owner.then_some(keep),
             stream: None,
             next_check: Some(self.sinks as usize + self.window + 4),
@@ -553,9 +553,9 @@ impl Keeper for Recent {
     }
 }
 
-fn keeping(keeper: impl Keeper + 'static) -> SessionOptions {
+fn keeping(eviction: impl EvictionPolicy + 'static) -> SessionOptions {
     SessionOptions {
-        keeper: Some(Box::new(keeper)),
+        eviction: Some(Box::new(eviction)),
         ..SessionOptions::default()
     }
 }
@@ -565,7 +565,7 @@ fn freed_slots_are_used_again_and_their_order_does_not_matter() {
     let model = stories();
     let network = network(&model);
     for plan in [whole(network), whole(network).per_head()] {
-        let keeper = Recent {
+        let eviction = Recent {
             sinks: 4,
             window: 20,
         };
@@ -575,7 +575,7 @@ fn freed_slots_are_used_again_and_their_order_does_not_matter() {
             Sampling::greedy(),
             SessionOptions {
                 plan: Some(plan),
-                keeper: Some(Box::new(keeper)),
+                eviction: Some(Box::new(eviction)),
                 probe: None,
                 ..SessionOptions::default()
             },
@@ -587,11 +587,15 @@ fn freed_slots_are_used_again_and_their_order_does_not_matter() {
         let cache = session.cache().unwrap();
         let report = cache.report();
         for layer in 0..5 {
-            for lane in cache.positions(0, layer) {
-                assert_eq!(&lane[..4], &[0, 1, 2, 3], "sinks stay");
-                assert!(lane.len() >= 24 && lane.len() < 28, "{}", lane.len());
-                assert_eq!(*lane.last().unwrap(), 359);
-                assert!(lane.windows(2).all(|pair| pair[0] < pair[1]));
+            for head_group in cache.positions(0, layer) {
+                assert_eq!(&head_group[..4], &[0, 1, 2, 3], "sinks stay");
+                assert!(
+                    head_group.len() >= 24 && head_group.len() < 28,
+                    "{}",
+                    head_group.len()
+                );
+                assert_eq!(*head_group.last().unwrap(), 359);
+                assert!(head_group.windows(2).all(|pair| pair[0] < pair[1]));
             }
             assert!(report.retained[layer] < 28);
         }
@@ -608,12 +612,12 @@ fn a_window_over_everything_changes_nothing() {
     let model = stories();
     let prompt = text(50);
     let mut plain = Session::begin(&model, &prompt, Sampling::greedy()).unwrap();
-    let keeper = Recent {
+    let eviction = Recent {
         sinks: 0,
         window: 1000,
     };
     let mut kept =
-        Session::begin_with(&model, &prompt, Sampling::greedy(), keeping(keeper)).unwrap();
+        Session::begin_with(&model, &prompt, Sampling::greedy(), keeping(eviction)).unwrap();
     for _ in 0..40 {
         assert_eq!(plain.scores(), kept.scores());
         assert_eq!(plain.step().unwrap(), kept.step().unwrap());
@@ -678,7 +682,7 @@ struct Halving {
     heads: HeadReduction,
 }
 
-impl Keeper for Halving {
+impl EvictionPolicy for Halving {
     fn begin(&mut self, _: usize, _: usize) -> brillm::Result<Statistics> {
         Ok(Statistics {
             window: self.tail,
@@ -690,24 +694,30 @@ impl Keeper for Halving {
         })
     }
 
-    fn decide(&mut self, view: &View) -> Result<Decision> {
-        let lane = &view.lanes[0];
-        assert_eq!(lane.column_sums.len(), lane.rows * lane.positions.len());
-        assert_eq!(lane.accumulated.len(), lane.rows * lane.positions.len());
-        assert_eq!(lane.key_norms.len(), 4 * lane.positions.len());
-        assert!(lane.key_norms.iter().all(|norm| *norm > 0.0));
+    fn decide(&mut self, view: &CacheView) -> Result<Eviction> {
+        let head_group = &view.head_groups[0];
+        assert_eq!(
+            head_group.column_sums.len(),
+            head_group.rows * head_group.positions.len()
+        );
+        assert_eq!(
+            head_group.accumulated.len(),
+            head_group.rows * head_group.positions.len()
+        );
+        assert_eq!(head_group.key_norms.len(), 4 * head_group.positions.len());
+        assert!(head_group.key_norms.iter().all(|norm| *norm > 0.0));
         if self.heads != HeadReduction::GroupMax {
             // Each query spreads one unit over what it sees.
-            let sum: f32 = lane.accumulated.iter().sum();
-            let queries = (view.stream.len() * lane.rows) as f32;
+            let sum: f32 = head_group.accumulated.iter().sum();
+            let queries = (view.stream.len() * head_group.rows) as f32;
             assert!((sum - queries).abs() < 1e-2, "{sum} of {queries}");
             let window = self.tail.min(view.stream.len());
             let weights: f32 = (0..window)
                 .map(|i| 1.0 + 0.2 * i as f32 / (window.max(2) - 1) as f32)
                 .sum();
-            let sum: f32 = lane.column_sums.iter().sum();
+            let sum: f32 = head_group.column_sums.iter().sum();
             assert!(
-                (sum - weights * lane.rows as f32).abs() < 1e-2,
+                (sum - weights * head_group.rows as f32).abs() < 1e-2,
                 "{sum} of {weights}"
             );
         }
@@ -716,7 +726,7 @@ impl Keeper for Halving {
         let stream = (0..view.stream.len() as u32)
             .filter(|&row| row as usize >= context || row % 2 == 0)
             .collect();
-        Ok(Decision {
+        Ok(Eviction {
             keep: None,
             stream: Some(stream),
             next_check: None,
@@ -734,14 +744,14 @@ fn pruning_the_stream_saves_the_work_of_later_layers() {
         HeadReduction::GroupMean,
         HeadReduction::GroupMax,
     ] {
-        let mut keeper = Halving {
+        let mut eviction = Halving {
             tail: 10,
             lengths: Vec::new(),
             heads,
         };
         let mut cache = Cache::new(network.configuration(), whole(network), 1).unwrap();
         let mut taps = Taps {
-            keeper: Some(&mut keeper),
+            eviction: Some(&mut eviction),
             probe: None,
         };
         let passed = network
@@ -754,7 +764,7 @@ fn pruning_the_stream_saves_the_work_of_later_layers() {
             )
             .unwrap();
         assert_eq!(passed.computed, [90, 50, 30, 20, 15]);
-        assert_eq!(keeper.lengths, [90, 50, 30, 20, 15]);
+        assert_eq!(eviction.lengths, [90, 50, 30, 20, 15]);
         assert_eq!(cache.report().retained, [90, 50, 30, 20, 15]);
         assert!(cache.report().score_bytes > 0);
         // Original positions survive, the tail is whole, and the next token goes at position 90.
@@ -777,14 +787,14 @@ fn pruning_the_stream_saves_the_work_of_later_layers() {
 }
 
 /// Answers nonsense.
-struct Wrong(Decision);
+struct Wrong(Eviction);
 
-impl Keeper for Wrong {
+impl EvictionPolicy for Wrong {
     fn begin(&mut self, _: usize, _: usize) -> brillm::Result<Statistics> {
         Ok(Statistics::default())
     }
 
-    fn decide(&mut self, _: &View) -> Result<Decision> {
+    fn decide(&mut self, _: &CacheView) -> Result<Eviction> {
         Ok(self.0.clone())
     }
 }
@@ -793,13 +803,13 @@ impl Keeper for Wrong {
 fn wrong_answers_are_named() {
     let model = stories();
     let prompt = text(10);
-    let keep = |list: Vec<u32>| Decision {
+    let keep = |list: Vec<u32>| Eviction {
         keep: Some(vec![list]),
-        ..Decision::default()
+        ..Eviction::default()
     };
-    let stream = |list: Vec<u32>| Decision {
+    let stream = |list: Vec<u32>| Eviction {
         stream: Some(list),
-        ..Decision::default()
+        ..Eviction::default()
     };
     let answers = [
         (keep(vec![3, 2, 9]), "ascend"),
@@ -810,9 +820,9 @@ fn wrong_answers_are_named() {
         (stream(vec![0, 1]), "last row"),
         (stream(vec![9, 1]), "ascend"),
         (
-            Decision {
+            Eviction {
                 keep: Some(vec![vec![9]; 3]),
-                ..Decision::default()
+                ..Eviction::default()
             },
             "3 lists",
         ),

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use brillm::Result;
 use brillm::hook::{
-    self, Answer, Call, CodecAxis, CodecFormat, CodecQuestion, ColumnSum, Distance, HeadReduction,
-    Hooks, KeepNeeds, KeepQuestion, Kept, KvShape, Phase, Planned, Prompt, Sample, SampleNeeds,
-    Setting, Sight, Step, Tap, Trial,
+    self, Answer, Call, CodecAxis, CodecFormat, CodecQuestion, ColumnSum, Distance, Eviction,
+    HeadReduction, Hooks, KeepNeeds, KeepQuestion, KvShape, Phase, Planned, Prompt, Sample,
+    SampleNeeds, Setting, Sight, Step, Tap, Trial,
 };
 use brillm::measure::Continuations;
 use brillm::path::{Sampling, Walk};
@@ -73,7 +73,7 @@ impl hook::Keep for Window {
         Ok(self.needs)
     }
 
-    fn keep(&self, _: &Call<'_>, question: &KeepQuestion<'_>) -> Result<Option<Kept>> {
+    fn keep(&self, _: &Call<'_>, question: &KeepQuestion<'_>) -> Result<Option<Eviction>> {
         let slots = question.positions.len() / question.heads;
         let rows = question
             .accumulated
@@ -94,7 +94,7 @@ impl hook::Keep for Window {
                 .map(|row| row as u32)
                 .collect()
         });
-        Ok(Some(Kept {
+        Ok(Some(Eviction {
             slots: Some(list.repeat(question.heads)),
             heads: question.heads,
             stream,
@@ -144,9 +144,9 @@ fn slots_and_rows_are_kept_as_answered_for_layers_and_for_heads() {
                 .all(|one| *one == (heads, 21, rows, sums))
         );
         // The last two sequences of positions: sinks, and the newest.
-        for lane in session.cache().unwrap().positions(0, 2) {
-            assert_eq!(lane[..4], [0, 1, 2, 3]);
-            assert_eq!(*lane.last().unwrap(), 99);
+        for head_group in session.cache().unwrap().positions(0, 2) {
+            assert_eq!(head_group[..4], [0, 1, 2, 3]);
+            assert_eq!(*head_group.last().unwrap(), 99);
         }
     }
 }

@@ -80,7 +80,7 @@ pub struct KeepQuestion<'a> {
 
 /// The decision about a layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct Eviction {
     /// Slots kept: ascending indices, 0 to N, into each head's row of `positions`, the newest among them; the same
     /// number for each head, one head after the other (one list where all heads keep the same). `None` keeps all.
     pub slots: Option<Vec<u32>>,
@@ -109,5 +109,5 @@ pub trait Keep: Send + Sync {
     ///
     /// # Errors
     /// Whatever went wrong.
-    fn keep(&self, call: &Call<'_>, question: &KeepQuestion<'_>) -> Result<Option<Kept>>;
+    fn keep(&self, call: &Call<'_>, question: &KeepQuestion<'_>) -> Result<Option<Eviction>>;
 }

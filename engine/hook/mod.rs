@@ -48,7 +48,7 @@ pub use codec::{Codec, CodecAxis, CodecFormat, CodecQuestion, CodecSide};
 pub use corpus::{Corpus, Generate, Reference, Speech, Spoken};
 pub use edge::{Edge, Fan};
 pub use hooks::Hooks;
-pub use keep::{ColumnSum, HeadReduction, Keep, KeepNeeds, KeepQuestion, Kept, Phase};
+pub use keep::{ColumnSum, HeadReduction, Keep, KeepNeeds, KeepQuestion, Eviction, Phase};
 pub use mask::{Mask, MaskMoment, MaskOutcome, MaskTokens};
 pub use order::{Canvas, Direction, Order, Place};
 pub use path::{Hop, Path};

@@ -3,7 +3,7 @@
 use crate::kernel::softmax;
 use crate::path::BeamPath;
 use crate::transformer::flow::{Passed, Taps, Want};
-use crate::transformer::keeper::Phase;
+use crate::transformer::eviction::Phase;
 use crate::transformer::{Cache, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 

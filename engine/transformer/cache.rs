@@ -1,6 +1,6 @@
 //! What a network remembers of the tokens it has seen: for each sequence and owning layer, slots.
 
-use crate::transformer::keeper::{Decision, Keeper, Lane, Phase, Statistics, View};
+use crate::transformer::eviction::{Eviction, EvictionPolicy, HeadGroup, Phase, Statistics, CacheView};
 use crate::transformer::slots::Slots;
 use crate::transformer::{Configuration, Plan};
 use crate::{Error, ErrorKind, Result};
@@ -160,9 +160,9 @@ impl Cache {
             sequence
                 .layers
                 .iter()
-                .map(|lanes| {
-                    let tokens: usize = lanes.iter().map(Slots::live).sum();
-                    tokens.div_ceil(lanes.len().max(1))
+                .map(|head_groups| {
+                    let tokens: usize = head_groups.iter().map(Slots::live).sum();
+                    tokens.div_ceil(head_groups.len().max(1))
                 })
                 .collect()
         });
@@ -180,13 +180,13 @@ impl Cache {
         &mut self,
         sequence: usize,
         prompt: usize,
-        keeper: Option<&mut dyn Keeper>,
+        eviction: Option<&mut dyn EvictionPolicy>,
     ) -> Result<()> {
         let index = sequence;
         let sequence = &mut self.sequences[index];
         sequence.prompt = prompt;
-        if let Some(keeper) = keeper {
-            sequence.statistics.fill(keeper.begin(index, prompt)?);
+        if let Some(eviction) = eviction {
+            sequence.statistics.fill(eviction.begin(index, prompt)?);
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Cache {
     /// Asks the keeper about a layer, drops what it leaves out, and says which of the sequence's rows go on.
     pub(super) fn ask(
         &mut self,
-        keeper: &mut dyn Keeper,
+        eviction: &mut dyn EvictionPolicy,
         sequence: usize,
         layer: usize,
         phase: Phase,
@@ -217,12 +217,12 @@ impl Cache {
         let statistics = sequence.statistics[layer];
         let orders: Vec<Vec<(u32, u32)>> =
             sequence.layers[source].iter().map(Slots::ordered).collect();
-        let lanes = sequence.layers[source]
+        let head_groups = sequence.layers[source]
             .iter()
             .zip(&orders)
-            .map(|(slots, order)| lane(slots, order, layer, &statistics))
+            .map(|(slots, order)| head_group(slots, order, layer, &statistics))
             .collect();
-        let view = View {
+        let view = CacheView {
             sequence: index,
             layer,
             layers,
@@ -230,15 +230,15 @@ impl Cache {
             phase,
             prompt: sequence.prompt,
             length: sequence.next as usize,
-            lanes,
+            head_groups,
             stream,
         };
-        let decision: Decision = keeper.decide(&view)?;
+        let decision: Eviction = eviction.decide(&view)?;
         decision.check(&view)?;
         if let Some(keep) = &decision.keep {
-            for (lane, (slots, order)) in sequence.layers[layer].iter_mut().zip(&orders).enumerate()
+            for (head_group, (slots, order)) in sequence.layers[layer].iter_mut().zip(&orders).enumerate()
             {
-                let mut kept = keep[if keep.len() == 1 { 0 } else { lane }]
+                let mut kept = keep[if keep.len() == 1 { 0 } else { head_group }]
                     .iter()
                     .peekable();
                 for (index, (_, slot)) in order.iter().enumerate() {
@@ -254,7 +254,7 @@ impl Cache {
 }
 
 /// What a keeper sees of a lane.
-fn lane(slots: &Slots, order: &[(u32, u32)], layer: usize, statistics: &Statistics) -> Lane {
+fn head_group(slots: &Slots, order: &[(u32, u32)], layer: usize, statistics: &Statistics) -> HeadGroup {
     let places: Vec<u32> = order.iter().map(|&(_, slot)| slot).collect();
     let scores = slots.scores.iter().find(|scores| scores.layer == layer);
     let (from, to) = statistics.weights;
@@ -269,7 +269,7 @@ fn lane(slots: &Slots, order: &[(u32, u32)], layer: usize, statistics: &Statisti
                 .collect()
         }
     };
-    Lane {
+    HeadGroup {
         positions: order.iter().map(|&(position, _)| position).collect(),
         column_sums: scores
             .filter(|_| statistics.window > 0)

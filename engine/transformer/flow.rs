@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::transformer::cache::Cache;
-use crate::transformer::keeper::{HeadReduction, Keeper, Phase, Statistics};
+use crate::transformer::eviction::{HeadReduction, EvictionPolicy, Phase, Statistics};
 use crate::transformer::network::Network;
 use crate::transformer::operation::look;
 use crate::transformer::probe::{Probe, Row, Tap};
@@ -30,7 +30,7 @@ pub enum Want {
 #[derive(Default)]
 pub struct Taps<'a> {
     /// Decides what layers keep.
-    pub keeper: Option<&'a mut dyn Keeper>,
+    pub eviction: Option<&'a mut dyn EvictionPolicy>,
     /// Looks on.
     pub probe: Option<&'a mut dyn Probe>,
 }
@@ -132,8 +132,8 @@ impl Network {
         for (sequence, tokens) in tokens.iter().enumerate() {
             cache.sequences[sequence].next += tokens.len() as u32;
             if phase == Phase::Prefill && !tokens.is_empty() {
-                match &mut taps.keeper {
-                    Some(keeper) => cache.begin(sequence, tokens.len(), Some(&mut **keeper))?,
+                match &mut taps.eviction {
+                    Some(eviction) => cache.begin(sequence, tokens.len(), Some(&mut **eviction))?,
                     None => cache.begin(sequence, tokens.len(), None)?,
                 }
             }
@@ -195,8 +195,8 @@ impl Network {
                 )?)
             })?;
             taps.show_tensor(Tap::Hidden(layer), &rows, &x)?;
-            if let Some(keeper) = &mut taps.keeper {
-                (rows, x) = decide(cache, &mut **keeper, layer, phase, rows, x)?;
+            if let Some(eviction) = &mut taps.eviction {
+                (rows, x) = decide(cache, &mut **eviction, layer, phase, rows, x)?;
             }
         }
         for sequence in &mut cache.sequences {
@@ -251,10 +251,10 @@ fn pick(rows: Vec<Row>, x: &Tensor, chosen: &[u32]) -> Result<(Vec<Row>, Tensor)
 fn keep(cache: &mut Cache, layer: usize, rows: &[Row], keys: &[f32], values: &[f32]) {
     let stride = keys.len() / rows.len();
     for (index, row) in rows.iter().enumerate() {
-        let lanes = &mut cache.sequences[row.sequence].layers[layer];
-        let share = stride / lanes.len();
-        for (lane, slots) in lanes.iter_mut().enumerate() {
-            let from = index * stride + lane * share;
+        let head_groups = &mut cache.sequences[row.sequence].layers[layer];
+        let share = stride / head_groups.len();
+        for (head_group, slots) in head_groups.iter_mut().enumerate() {
+            let from = index * stride + head_group * share;
             slots.push(
                 row.position,
                 &keys[from..from + share],
@@ -292,11 +292,11 @@ fn attend(
         from += count;
         let sequence = &mut cache.sequences[index];
         let statistics = sequence.statistics[layer];
-        let lanes = &mut sequence.layers[source];
-        let share = stride / lanes.len();
+        let head_groups = &mut sequence.layers[source];
+        let share = stride / head_groups.len();
         let text = sequence.next as usize;
         let mut attention = vec![f32::NAN; if watched { text } else { 0 }];
-        for (lane, slots) in lanes.iter_mut().enumerate() {
+        for (head_group, slots) in head_groups.iter_mut().enumerate() {
             let remembered = {
                 let read = slots.read();
                 let slots = &*slots;
@@ -305,8 +305,8 @@ fn attend(
                         position: rows[at].position,
                         window: shape.window,
                     };
-                    let queries = &queries[at * stride + lane * share..][..share];
-                    let output = &mut output[lane * share..(lane + 1) * share];
+                    let queries = &queries[at * stride + head_group * share..][..share];
+                    let output = &mut output[head_group * share..(head_group + 1) * share];
                     let mut probabilities = Vec::new();
                     slots.attend(&read, queries, scale, sight, output, &mut probabilities);
                     let wanted = statistics.accumulated || at + statistics.window >= count;
@@ -331,7 +331,7 @@ fn attend(
             };
             remember(slots, layer, source, &statistics, remembered);
             if watched {
-                let last = &queries[(count - 1) * stride + lane * share..][..share];
+                let last = &queries[(count - 1) * stride + head_group * share..][..share];
                 let sight = Sight {
                     position: rows[count - 1].position,
                     window: shape.window,
@@ -430,7 +430,7 @@ fn remember(
 /// Asks the keeper about every sequence that has rows in this layer.
 fn decide(
     cache: &mut Cache,
-    keeper: &mut dyn Keeper,
+    eviction: &mut dyn EvictionPolicy,
     layer: usize,
     phase: Phase,
     rows: Vec<Row>,
@@ -448,7 +448,7 @@ fn decide(
             .iter()
             .map(|row| row.position)
             .collect();
-        match cache.ask(keeper, sequence, layer, phase, stream)? {
+        match cache.ask(eviction, sequence, layer, phase, stream)? {
             Some(kept) => chosen.extend(kept.iter().map(|row| row + from as u32)),
             None => chosen.extend(from as u32..(from + count) as u32),
         }

@@ -1,6 +1,6 @@
 //! What a run on this path asks hooks: once for its plan, then for every sequence.
 //!
-//! `kv.plan/1` and `kv.codec/1` become a [`Plan`], `kv.keep/1` a [`Keeper`], `probe/1` a [`Probe`], `sample/1` a
+//! `kv.plan/1` and `kv.codec/1` become a [`Plan`], `kv.keep/1` a [`EvictionPolicy`], `probe/1` a [`Probe`], `sample/1` a
 //! [`SamplerChain`].
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::hook::{self, Answer, Call, CodecQuestion, CodecSide, Hooks, KvShape, Planned, Sight};
 use crate::path::SamplerChain;
-use crate::transformer::keeper::{Decision, HeadReduction, Keeper, Lane, Phase, Statistics, View};
+use crate::transformer::eviction::{Eviction, HeadReduction, EvictionPolicy, HeadGroup, Phase, Statistics, CacheView};
 use crate::transformer::plan::{Axis, Codec, Plan, Storage};
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::session::SessionOptions;
@@ -112,7 +112,7 @@ impl HookAdapter {
         sequence: u64,
         prompt: usize,
     ) -> Result<SessionOptions> {
-        let (plan, keeper) = self.cache(shape, sequence, 1, prompt)?;
+        let (plan, eviction) = self.cache(shape, sequence, 1, prompt)?;
         let layers = shape.layers;
         let probe = (!self.hooks.probe.is_empty()).then(|| {
             Box::new(ProbeAdapter {
@@ -124,7 +124,7 @@ impl HookAdapter {
         });
         Ok(SessionOptions {
             plan,
-            keeper,
+            eviction,
             probe,
             sampler_chain: SamplerChain::new(&self.hooks, sequence, self.seed, self.cancel.clone()),
             order: self.hooks.order.clone(),
@@ -143,11 +143,11 @@ impl HookAdapter {
         first: u64,
         sequences: usize,
         prompt: usize,
-    ) -> Result<(Option<Plan>, Option<Box<dyn Keeper>>)> {
+    ) -> Result<(Option<Plan>, Option<Box<dyn EvictionPolicy>>)> {
         let Some(keep) = &self.hooks.keep else {
             return Ok((self.plan.clone(), None));
         };
-        let mut keeper = EvictionAdapter {
+        let mut eviction = EvictionAdapter {
             keep: keep.clone(),
             seed: self.seed,
             first,
@@ -157,7 +157,7 @@ impl HookAdapter {
         };
         let mut own = false;
         for sequence in 0..sequences {
-            own |= keeper.prepare(sequence, prompt, shape.kv_heads)?;
+            own |= eviction.prepare(sequence, prompt, shape.kv_heads)?;
         }
         let mut plan = self
             .plan
@@ -166,7 +166,7 @@ impl HookAdapter {
         if own {
             plan = plan.per_head();
         }
-        Ok((Some(plan), Some(Box::new(keeper))))
+        Ok((Some(plan), Some(Box::new(eviction))))
     }
 }
 
@@ -313,7 +313,7 @@ impl EvictionAdapter {
     }
 }
 
-impl Keeper for EvictionAdapter {
+impl EvictionPolicy for EvictionAdapter {
     fn begin(&mut self, sequence: usize, prompt: usize) -> Result<Statistics> {
         // Asked already when the cache was planned; a later prompt of the same sequence asks anew.
         match self.begun.remove(&sequence) {
@@ -328,23 +328,23 @@ impl Keeper for EvictionAdapter {
         }
     }
 
-    fn decide(&mut self, view: &View) -> Result<Decision> {
-        let all = |of: fn(&Lane) -> &[f32]| -> Vec<f32> {
-            view.lanes
+    fn decide(&mut self, view: &CacheView) -> Result<Eviction> {
+        let all = |of: fn(&HeadGroup) -> &[f32]| -> Vec<f32> {
+            view.head_groups
                 .iter()
-                .flat_map(|lane| of(lane).iter().copied())
+                .flat_map(|head_group| of(head_group).iter().copied())
                 .collect()
         };
         let positions: Vec<u32> = view
-            .lanes
+            .head_groups
             .iter()
-            .flat_map(|lane| lane.positions.iter().copied())
+            .flat_map(|head_group| head_group.positions.iter().copied())
             .collect();
-        let mut column = all(|lane| &lane.column_sums);
+        let mut column = all(|head_group| &head_group.column_sums);
         if self.column_of_layer {
             column = mean_of_lanes(view, &column)?;
         }
-        let (accumulated, key_norm) = (all(|lane| &lane.accumulated), all(|lane| &lane.key_norms));
+        let (accumulated, key_norm) = (all(|head_group| &head_group.accumulated), all(|head_group| &head_group.key_norms));
         let some = |values: &'_ Vec<f32>| (!values.is_empty()).then_some(()).is_some();
         let question = hook::KeepQuestion {
             phase: match view.phase {
@@ -353,7 +353,7 @@ impl Keeper for EvictionAdapter {
             },
             layer: view.layer,
             layers: view.layers,
-            heads: view.lanes.len(),
+            heads: view.head_groups.len(),
             prompt: view.prompt,
             length: view.length,
             positions: &positions,
@@ -367,7 +367,7 @@ impl Keeper for EvictionAdapter {
         };
         let call = self.call(view.sequence, view.length);
         let Some(kept) = self.keep.keep(&call, &question)? else {
-            return Ok(Decision::default());
+            return Ok(Eviction::default());
         };
         // A layer that reads another's cache has nothing of its own to drop.
         let keep = kept.slots.filter(|_| view.owner).map(|slots| {
@@ -378,7 +378,7 @@ impl Keeper for EvictionAdapter {
                 each => slots.chunks(each).map(<[u32]>::to_vec).collect(),
             }
         });
-        Ok(Decision {
+        Ok(Eviction {
             keep,
             stream: kept.stream.filter(|_| view.phase == Phase::Prefill),
             // The hook is asked beyond a length, the keeper at one.
@@ -390,14 +390,14 @@ impl Keeper for EvictionAdapter {
 }
 
 /// One row for the layer out of a row for each key head, while all of them hold the same tokens.
-fn mean_of_lanes(view: &View, rows: &[f32]) -> Result<Vec<f32>> {
-    let Some(first) = view.lanes.first() else {
+fn mean_of_lanes(view: &CacheView, rows: &[f32]) -> Result<Vec<f32>> {
+    let Some(first) = view.head_groups.first() else {
         return Ok(Vec::new());
     };
     if view
-        .lanes
+        .head_groups
         .iter()
-        .any(|lane| lane.positions != first.positions)
+        .any(|head_group| head_group.positions != first.positions)
     {
         return Err(Error::new(
             ErrorKind::Unsupported,
@@ -406,7 +406,7 @@ fn mean_of_lanes(view: &View, rows: &[f32]) -> Result<Vec<f32>> {
         .at("kv.keep/1")
         .advice("ask for sums by key head, or keep the same tokens in all"));
     }
-    let share = 1.0 / view.lanes.len() as f32;
+    let share = 1.0 / view.head_groups.len() as f32;
     let mut mean = vec![0.0; first.positions.len()];
     for row in rows.chunks_exact(mean.len().max(1)) {
         crate::kernel::vector::add_scaled(share, row, &mut mean);

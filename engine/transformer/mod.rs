@@ -2,7 +2,7 @@
 //!
 //! In: a folder in Hugging Face's layout, or a recipe of `kind` gpt, bert or lstm. Out: scores of the next
 //! token, as the graph gives them. Written over candle's tensors, so that whatever a technique wants to see or
-//! change is there as plain Rust: a [`Plan`] for the cache, a [`Keeper`] that decides what layers keep, a
+//! change is there as plain Rust: a [`Plan`] for the cache, a [`EvictionPolicy`] that decides what layers keep, a
 //! [`Probe`] at named taps. Letters besides the engine's: `H` heads, `L` layers, `N` rows, `R` scored rows.
 #![forbid(unsafe_code)]
 
@@ -21,7 +21,7 @@ pub mod folder;
 mod growth;
 mod hidden;
 mod initial;
-mod keeper;
+mod eviction;
 mod learner;
 mod masked_training;
 mod masking;
@@ -53,7 +53,7 @@ pub use fine_tuning::{FineTuner, FineTuning, classification};
 pub use flow::{Passed, Taps, Want};
 pub use growth::{Grown, Growth};
 pub use hidden::hidden;
-pub use keeper::{Decision, HeadReduction, Keeper, Lane, Phase, Statistics, View};
+pub use eviction::{Eviction, HeadReduction, EvictionPolicy, HeadGroup, Phase, Statistics, CacheView};
 pub use learner::NetworkLearner;
 pub use masking::{Filled, Hiding, Masked, SHARE, fill, hide};
 pub use model::{Body, Transformer};

@@ -8,7 +8,7 @@ use crate::kernel::random::Random;
 use crate::kernel::softmax;
 use crate::path::{SamplerChain, Sampling, StepContext, Walk};
 use crate::transformer::flow::{Taps, Want};
-use crate::transformer::keeper::{Keeper, Phase};
+use crate::transformer::eviction::{EvictionPolicy, Phase};
 use crate::transformer::model::Body;
 use crate::transformer::probe::Probe;
 use crate::transformer::recurrent::Memory;
@@ -43,7 +43,7 @@ pub struct SessionOptions {
     /// What each layer keeps and how; everything, as it is, without one.
     pub plan: Option<Plan>,
     /// Decides which tokens stay.
-    pub keeper: Option<Box<dyn Keeper>>,
+    pub eviction: Option<Box<dyn EvictionPolicy>>,
     /// Looks on.
     pub probe: Option<Box<dyn Probe>>,
     /// Reshapes scores and chooses (`sample/1`).
@@ -57,7 +57,7 @@ enum State {
         /// The network without what the plan does not need.
         network: Box<Network>,
         cache: Cache,
-        keeper: Option<Box<dyn Keeper>>,
+        eviction: Option<Box<dyn EvictionPolicy>>,
         probe: Option<Box<dyn Probe>>,
     },
     Recurrent(Memory),
@@ -94,19 +94,19 @@ impl Session {
         };
         let SessionOptions {
             plan,
-            keeper,
+            eviction,
             probe,
             sampler_chain,
             order,
         } = options;
-        let plain = plan.is_none() && keeper.is_none() && probe.is_none();
+        let plain = plan.is_none() && eviction.is_none() && probe.is_none();
         let state = match &**model.body() {
             Body::Network(network) => {
                 let plan = plan.unwrap_or_else(|| Plan::whole(network.shape.layers));
                 State::Cached {
                     cache: Cache::new(&network.shape, plan.clone(), 1)?,
                     network: Box::new(network.planned(&plan)?),
-                    keeper,
+                    eviction,
                     probe,
                 }
             }
@@ -143,12 +143,12 @@ impl Session {
             State::Cached {
                 network,
                 cache,
-                keeper,
+                eviction,
                 probe,
             } => {
                 let mut taps = Taps::default();
-                if let Some(keeper) = keeper {
-                    taps.keeper = Some(&mut **keeper);
+                if let Some(eviction) = eviction {
+                    taps.eviction = Some(&mut **eviction);
                 }
                 if let Some(probe) = probe {
                     taps.probe = Some(&mut **probe);

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::kernel::random::Random;
 use crate::transformer::dense::{Dense, surprises};
 use crate::transformer::flow::{Taps, Want};
-use crate::transformer::keeper::{Keeper, Phase};
+use crate::transformer::eviction::{EvictionPolicy, Phase};
 use crate::transformer::{HookAdapter, Cache, Network, Plan};
 
 /// One row of a network's table: a batch of sequences after prompts of one length.
@@ -62,17 +62,17 @@ pub fn batch_speed(
     let views: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
     let mut best = f64::INFINITY;
     let mut cache = Cache::new(shape, plan.clone(), batch)?;
-    let mut keeper: Option<Box<dyn Keeper>> = None;
+    let mut eviction: Option<Box<dyn EvictionPolicy>> = None;
     for _ in 0..3 {
         cache = Cache::new(shape, plan.clone(), batch)?;
-        keeper = asked.cache(shape, 0, batch, prompt)?.1;
+        eviction = asked.cache(shape, 0, batch, prompt)?.1;
         let begun = Instant::now();
         planned.advance(
             &mut cache,
             &views,
             Phase::Prefill,
             Want::Last,
-            &mut taps(&mut keeper),
+            &mut taps(&mut eviction),
         )?;
         best = best.min(begun.elapsed().as_secs_f64());
     }
@@ -88,7 +88,7 @@ pub fn batch_speed(
             &views,
             Phase::Decode,
             Want::Last,
-            &mut taps(&mut keeper),
+            &mut taps(&mut eviction),
         )?;
         steps.push(begun.elapsed().as_secs_f64());
     }
@@ -109,10 +109,10 @@ pub fn batch_speed(
     })
 }
 
-fn taps(keeper: &mut Option<Box<dyn Keeper>>) -> Taps<'_> {
+fn taps(eviction: &mut Option<Box<dyn EvictionPolicy>>) -> Taps<'_> {
     let mut taps = Taps::default();
-    if let Some(keeper) = keeper {
-        taps.keeper = Some(&mut **keeper);
+    if let Some(eviction) = eviction {
+        taps.eviction = Some(&mut **eviction);
     }
     taps
 }

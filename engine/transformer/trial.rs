@@ -2,7 +2,7 @@
 
 use crate::hook::{Distance, Trial};
 use crate::transformer::flow::{Taps, Want};
-use crate::transformer::keeper::Phase;
+use crate::transformer::eviction::Phase;
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::{Cache, Network, Plan};
 use crate::{Error, ErrorKind, Result};
@@ -94,7 +94,7 @@ fn states(
 ) -> Result<Vec<f32>> {
     let mut cache = Cache::new(&network.shape, plan.clone(), 1)?;
     let mut taps = Taps {
-        keeper: None,
+        eviction: None,
         probe,
     };
     let passed = network.advance(&mut cache, &[text], Phase::Prefill, Want::All, &mut taps)?;

@@ -2,7 +2,8 @@
 //! queries so far ("heavy hitters"), and the most recent ones. Each key-value head keeps its own.
 
 use brillm_plugin::{
-    Amount, Call, Error, KeepQuestion, KeepWants, Kept, KvKeep, Plugin, Preference, Result, export,
+    Amount, Call, Error, Eviction, KeepQuestion, KeepWants, KvKeep, Plugin, Preference, Result,
+    export,
 };
 
 #[derive(serde::Deserialize)]
@@ -33,9 +34,9 @@ impl Plugin for Heavy {
 fn chosen(order: Preference, seed: u64, scores: &[f32], heavy: usize, recent: usize) -> Vec<u32> {
     let slots = scores.len();
     let older = slots.saturating_sub(recent);
-    let mut kept = order.choose(seed, &scores[..older], heavy);
-    kept.extend(older as u32..slots as u32);
-    kept
+    let mut eviction = order.choose(seed, &scores[..older], heavy);
+    eviction.extend(older as u32..slots as u32);
+    eviction
 }
 
 impl KvKeep for Heavy {
@@ -46,7 +47,7 @@ impl KvKeep for Heavy {
         })
     }
 
-    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Kept>> {
+    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
         let Options {
             heavy,
             recent,
@@ -55,10 +56,10 @@ impl KvKeep for Heavy {
         } = self.0;
         let (heavy, recent) = (heavy.of(question.prompt), recent.of(question.prompt).max(1));
         let budget = heavy.saturating_add(recent);
-        let mut kept = Kept {
+        let mut eviction = Eviction {
             // Asked again as soon as a layer holds more than this.
             next_check: Some(budget.saturating_add(slack) as u64),
-            ..Kept::default()
+            ..Eviction::default()
         };
         if question.slots() > budget {
             let seed = call.random();
@@ -68,9 +69,9 @@ impl KvKeep for Heavy {
                 let seed = seed.wrapping_add(place);
                 Ok(chosen(order, seed, &scores, heavy, recent))
             });
-            kept.slots = Some(lists.collect::<Result<_>>()?);
+            eviction.slots = Some(lists.collect::<Result<_>>()?);
         }
-        Ok(Some(kept))
+        Ok(Some(eviction))
     }
 }
 

@@ -50,9 +50,9 @@ impl Lengths {
         if layer % self.interval != 0 || context <= minimum || ratio >= 1.0 {
             return rows;
         }
-        let kept = (context as f64 * ratio) as usize;
-        tail + match kept > minimum {
-            true => kept,
+        let eviction = (context as f64 * ratio) as usize;
+        tail + match eviction > minimum {
+            true => eviction,
             false if self.clamp => minimum,
             // As the authors' code has it: what would fall below the minimum stays as it is.
             false => context,

@@ -5,7 +5,7 @@
 mod lengths;
 
 use brillm_plugin::{
-    Call, ColumnSum, Error, Heads, KeepQuestion, KeepWants, Kept, KvKeep, Level, Phase, Plugin,
+    Call, ColumnSum, Error, Eviction, Heads, KeepQuestion, KeepWants, KvKeep, Level, Phase, Plugin,
     Preference, Probe, Result, Sight, Tap, export,
 };
 use serde_json::{Value, json};
@@ -100,12 +100,12 @@ impl Options {
         let mut scores = scores[..context].to_vec();
         let keep = count - tail;
         let sinks = self.sinks.min(keep);
-        let mut kept: Vec<u32> = (0..sinks as u32).collect();
+        let mut eviction: Vec<u32> = (0..sinks as u32).collect();
         let others = scores.split_off(sinks);
         let chosen = self.order.choose(seed, &others, keep - sinks);
-        kept.extend(chosen.iter().map(|&row| row + sinks as u32));
-        kept.extend(context as u32..rows as u32);
-        Some(kept)
+        eviction.extend(chosen.iter().map(|&row| row + sinks as u32));
+        eviction.extend(context as u32..rows as u32);
+        Some(eviction)
     }
 
     /// Slots kept of a layer in generation; `None` for all. `generated` is the first slot that is no prompt token.
@@ -131,10 +131,10 @@ impl Options {
             return None;
         }
         let chosen = self.order.choose(seed, &scores[begin..end], count);
-        let mut kept: Vec<u32> = (0..begin as u32).collect();
-        kept.extend(chosen.iter().map(|&slot| slot + begin as u32));
-        kept.extend(end as u32..slots as u32);
-        Some(kept)
+        let mut eviction: Vec<u32> = (0..begin as u32).collect();
+        eviction.extend(chosen.iter().map(|&slot| slot + begin as u32));
+        eviction.extend(end as u32..slots as u32);
+        Some(eviction)
     }
 }
 
@@ -155,7 +155,7 @@ impl Pyramid {
         }
     }
 
-    fn prefill(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Kept> {
+    fn prefill(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Eviction> {
         let column = question.row(question.column, 0)?;
         // A layer that reads another's cache holds tokens that have left the stream: scores are found by position.
         let positions = question.head(0);
@@ -189,14 +189,14 @@ impl Pyramid {
         }
         seen.layers[layer].0 += prompt as u64;
         seen.layers[layer].1 += question.slots() as u64;
-        Ok(Kept {
+        Ok(Eviction {
             slots: None,
             stream,
             next_check: self.next_check(question, question.slots()),
         })
     }
 
-    fn decode(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Kept> {
+    fn decode(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Eviction> {
         let scores = question.row(question.column, 0)?;
         let generated = question
             .head(0)
@@ -204,15 +204,15 @@ impl Pyramid {
         let seed = call.random().wrapping_add(question.layer as u64);
         let tail = tail(self.options.recent, question.prompt);
         let (layer, layers) = (question.layer, question.layers);
-        let kept = self
+        let eviction = self
             .options
             .thin(seed, layer, layers, tail, generated, &scores);
-        let left = kept.as_ref().map_or(scores.len(), Vec::len);
+        let left = eviction.as_ref().map_or(scores.len(), Vec::len);
         if let Some(dropped) = self.seen.dropped.get_mut(layer) {
             *dropped += (scores.len() - left) as u64;
         }
-        Ok(Kept {
-            slots: kept.map(|list| vec![list]),
+        Ok(Eviction {
+            slots: eviction.map(|list| vec![list]),
             stream: None,
             next_check: self.next_check(question, left.saturating_sub(tail)),
         })
@@ -238,7 +238,7 @@ impl KvKeep for Pyramid {
         })
     }
 
-    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Kept>> {
+    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
         if question.slots() == 0 {
             return Ok(None);
         }

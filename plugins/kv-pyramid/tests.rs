@@ -149,14 +149,14 @@ fn what_leaves_the_window_is_thinned() {
     // Twenty of the prompt, five generated before that survived, sixteen to be thinned, a tail of nine.
     let scores: Vec<f32> = (0..50).map(|slot| (slot * 37 % 50) as f32).collect();
     for (layer, golden) in golden.into_iter().enumerate() {
-        let kept = options.thin(1, layer, 32, 9, 20, &scores).unwrap();
-        assert_eq!(kept.len(), 50 - 16 + golden, "layer {layer}");
-        assert!((0..25).chain(41..50).all(|slot| kept.contains(&slot)));
-        let least = kept[25..25 + golden]
+        let eviction = options.thin(1, layer, 32, 9, 20, &scores).unwrap();
+        assert_eq!(eviction.len(), 50 - 16 + golden, "layer {layer}");
+        assert!((0..25).chain(41..50).all(|slot| eviction.contains(&slot)));
+        let least = eviction[25..25 + golden]
             .iter()
             .map(|&slot| scores[slot as usize] as u32)
             .min();
-        let dropped = (25..41).filter(|slot| !kept.contains(slot));
+        let dropped = (25..41).filter(|slot| !eviction.contains(slot));
         assert!(dropped.map(|slot| scores[slot as usize] as u32).max() < least);
     }
     // Fewer than E have left the window: nothing happens, and the prompt is never touched.

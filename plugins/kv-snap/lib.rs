@@ -3,8 +3,8 @@
 //! once a prompt; what is generated all stays.
 
 use brillm_plugin::{
-    Amount, Call, ColumnSum, Error, Heads, KeepQuestion, KeepWants, Kept, KvKeep, Phase, Plugin,
-    Preference, Result, export,
+    Amount, Call, ColumnSum, Error, Eviction, Heads, KeepQuestion, KeepWants, KvKeep, Phase,
+    Plugin, Preference, Result, export,
 };
 
 #[derive(Clone, Copy, serde::Deserialize)]
@@ -81,7 +81,7 @@ impl KvKeep for Snap {
         })
     }
 
-    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Kept>> {
+    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
         let options = &self.0;
         let slots = question.slots();
         let budget = options.budget.of(question.prompt).max(options.window);
@@ -96,13 +96,13 @@ impl KvKeep for Snap {
             let place = (question.layer * question.heads + head) as u64;
             let seed = seed.wrapping_add(place);
             let count = budget - options.window;
-            let mut kept = options.order.choose(seed, &scores, count);
-            kept.extend(older as u32..slots as u32);
-            Ok(kept)
+            let mut eviction = options.order.choose(seed, &scores, count);
+            eviction.extend(older as u32..slots as u32);
+            Ok(eviction)
         });
-        Ok(Some(Kept {
+        Ok(Some(Eviction {
             slots: Some(lists.collect::<Result<_>>()?),
-            ..Kept::default()
+            ..Eviction::default()
         }))
     }
 }

@@ -279,7 +279,7 @@ impl<'a> KeepQuestion<'a> {
 
 /// The decision about a layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct Eviction {
     /// Slots kept: one ascending list of indices, 0 to N, into each head's row of `positions`, or one list for each of
     /// the question's `heads`, all equally long. The newest slot must be among them. `None` keeps all.
     pub slots: Option<Vec<Vec<u32>>>,
@@ -304,7 +304,11 @@ pub trait KvKeep: Plugin {
     ///
     /// # Errors
     /// Whatever goes wrong.
-    fn keep(&mut self, call: &mut Call<'_>, question: &KeepQuestion<'_>) -> Result<Option<Kept>>;
+    fn keep(
+        &mut self,
+        call: &mut Call<'_>,
+        question: &KeepQuestion<'_>,
+    ) -> Result<Option<Eviction>>;
 }
 
 unsafe extern "C" fn begin<T: KvKeep>(
@@ -352,7 +356,7 @@ unsafe extern "C" fn keep<T: KvKeep>(
     instance: *mut abi::brl_self,
     call: *mut abi::brl_call,
     question: *const abi::brl_keep_in,
-    kept: *mut abi::brl_kept,
+    eviction: *mut abi::brl_kept,
 ) -> abi::brl_status {
     let body = |plugin: &mut T, call: &mut Call<'_>| {
         // SAFETY: the host's table, valid for this call.
@@ -383,12 +387,12 @@ unsafe extern "C" fn keep<T: KvKeep>(
         };
         // SAFETY: the host's table and buffers, valid and ours for this call.
         unsafe {
-            if !view::whole(kept) {
+            if !view::whole(eviction) {
                 return Ok(abi::BRL_E_BUFFER);
             }
-            let kept = &mut *kept;
+            let eviction = &mut *eviction;
             if let Some(lists) = &answer.slots {
-                let room = view::ids_mut(kept.slots);
+                let room = view::ids_mut(eviction.slots);
                 let flat: Vec<u32> = lists.concat();
                 let Some(room) = room.get_mut(..flat.len()) else {
                     return Err(Error::new("more slots are kept than there are"));
@@ -397,18 +401,18 @@ unsafe extern "C" fn keep<T: KvKeep>(
                     return Err(Error::new("the heads keep different numbers of slots"));
                 }
                 room.copy_from_slice(&flat);
-                kept.slot_count = flat.len() as u64;
-                kept.heads = lists.len() as u64;
+                eviction.slot_count = flat.len() as u64;
+                eviction.heads = lists.len() as u64;
             }
             if let Some(rows) = &answer.stream {
-                let room = view::ids_mut(kept.stream);
+                let room = view::ids_mut(eviction.stream);
                 let Some(room) = room.get_mut(..rows.len()) else {
                     return Err(Error::new("more rows go on than there are"));
                 };
                 room.copy_from_slice(rows);
-                kept.stream_count = rows.len() as u64;
+                eviction.stream_count = rows.len() as u64;
             }
-            kept.next_check = answer.next_check.unwrap_or(abi::BRL_ALL);
+            eviction.next_check = answer.next_check.unwrap_or(abi::BRL_ALL);
         }
         Ok(abi::BRL_OK)
     };

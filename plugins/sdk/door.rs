@@ -40,7 +40,7 @@ fn quiet_panics() {
             let place = info
                 .location()
                 .map(|at| format!("{}:{}", at.file(), at.line()));
-            PLACE.with_borrow_mut(|kept| *kept = place);
+            PLACE.with_borrow_mut(|eviction| *eviction = place);
         }));
     });
 }

@@ -69,8 +69,8 @@ mod subject;
 mod view;
 
 pub use cache::{
-    ColumnSum, Distance, Heads, KeepQuestion, KeepWants, Kept, KvKeep, KvPlan, Phase, PlanQuestion,
-    Storage, Trial,
+    ColumnSum, Distance, Eviction, Heads, KeepQuestion, KeepWants, KvKeep, KvPlan, Phase,
+    PlanQuestion, Storage, Trial,
 };
 pub use call::{Answer, Call, Level};
 pub use choice::{Canvas, Direction, Order, Place, Prompt, Sample, Setting, Step};

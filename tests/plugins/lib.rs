@@ -2,7 +2,7 @@
 
 use brillm_plugin::{
     Answer, Axis, Call, Canvas, CodecPlan, CodecQuestion, Corpus, Direction, Distance, Edge, Error,
-    Fan, Hop, KeepQuestion, Kept, KvCodec, KvKeep, KvPlan, Mask, MaskMoment, MaskOutcome,
+    Eviction, Fan, Hop, KeepQuestion, KvCodec, KvKeep, KvPlan, Mask, MaskMoment, MaskOutcome,
     MaskTokens, Order, Path, Place, PlanQuestion, Plugin, Probe, Prompt, Records, Reference,
     Result, Sample, Setting, Shader, Sight, Signal, Start, Step, Storage, Tap, Trial, export,
     highest,
@@ -93,7 +93,7 @@ impl KvPlan for Decline {
 }
 
 impl KvKeep for Decline {
-    fn keep(&mut self, _: &mut Call, _: &KeepQuestion) -> Result<Option<Kept>> {
+    fn keep(&mut self, _: &mut Call, _: &KeepQuestion) -> Result<Option<Eviction>> {
         Ok(None)
     }
 }
@@ -390,7 +390,7 @@ impl KvKeep for Memory {
     }
 
     /// Each head keeps its heavier half; every second row of the stream goes on.
-    fn keep(&mut self, _: &mut Call, question: &KeepQuestion) -> Result<Option<Kept>> {
+    fn keep(&mut self, _: &mut Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
         let slots = question.slots();
         let half = slots.div_ceil(2);
         if half == 0 || question.accumulated.len() != question.heads * slots {
@@ -412,7 +412,7 @@ impl KvKeep for Memory {
                 .filter(|row| row % 2 == 0 || row + 1 == rows)
                 .collect()
         });
-        Ok(Some(Kept {
+        Ok(Some(Eviction {
             slots: Some(lists),
             stream,
             next_check: Some(half as u64 + 8),

@@ -8,7 +8,7 @@ use brillm_abi as abi;
 use super::{Asked, find, ids, index, lacks, size, tensor};
 use crate::hook::{
     Answer, Call, Codec, CodecAxis, CodecFormat, CodecQuestion, CodecSide, ColumnSum, Distance,
-    HeadReduction, Hooks, Keep, KeepNeeds, KeepQuestion, Kept, KvShape, Phase, Plan, Planned,
+    HeadReduction, Hooks, Keep, KeepNeeds, KeepQuestion, Eviction, KvShape, Phase, Plan, Planned,
     Trial,
 };
 use crate::plugin::instance::{Instance, nonsense};
@@ -298,7 +298,7 @@ impl Keep for Asked<abi::brl_kv_keep> {
         Ok(answer.unwrap_or_default())
     }
 
-    fn keep(&self, call: &Call<'_>, question: &KeepQuestion<'_>) -> Result<Option<Kept>> {
+    fn keep(&self, call: &Call<'_>, question: &KeepQuestion<'_>) -> Result<Option<Eviction>> {
         let Some(keep) = self.table.keep else {
             return Ok(None);
         };
@@ -398,7 +398,7 @@ impl Keep for Asked<abi::brl_kv_keep> {
                         return Err(nonsense("the last row of the stream must go on"));
                     }
                 }
-                Ok(Kept {
+                Ok(Eviction {
                     slots: lists,
                     heads: raw.heads as usize,
                     stream,

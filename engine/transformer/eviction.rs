@@ -53,14 +53,14 @@ pub enum Phase {
 
 /// The tokens that one lane of a layer holds: all heads together, or one key head.
 #[derive(Clone, Debug)]
-pub struct Lane {
+pub struct HeadGroup {
     /// Original positions, ascending. `[n]`
     pub positions: Vec<u32>,
     /// Weighted sums of the last queries' attention. `[rows][n]`, or empty
     pub column_sums: Vec<f32>,
     /// Sums of all queries' attention. `[rows][n]`, or empty
     pub accumulated: Vec<f32>,
-    /// Norms of keys. `[key heads of the lane][n]`, or empty
+    /// Norms of keys. `[key heads of the head_group][n]`, or empty
     pub key_norms: Vec<f32>,
     /// Rows of the sums: 1, or the key heads of the lane.
     pub rows: usize,
@@ -68,7 +68,7 @@ pub struct Lane {
 
 /// What a keeper sees of a layer.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct CacheView {
     /// The sequence of the batch.
     pub sequence: usize,
     /// The layer.
@@ -84,14 +84,14 @@ pub struct View {
     /// Tokens the sequence has seen, dropped ones among them.
     pub length: usize,
     /// What is kept: one lane, or one for each key head.
-    pub lanes: Vec<Lane>,
+    pub head_groups: Vec<HeadGroup>,
     /// Positions of the rows that go on to the next layer. `[rows of this sequence]`
     pub stream: Vec<u32>,
 }
 
 /// What a keeper answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decision {
+pub struct Eviction {
     /// For each lane (or once, for all of them), indices into its positions, ascending; `None` keeps all.
     pub keep: Option<Vec<Vec<u32>>>,
     /// Indices into the stream, ascending, of the rows that go on; `None` for all.
@@ -101,7 +101,7 @@ pub struct Decision {
 }
 
 /// Decides which tokens a layer keeps.
-pub trait Keeper: Send {
+pub trait EvictionPolicy: Send {
     /// What it wants to know of a sequence's layers, for a prompt of so many tokens.
     ///
     /// # Errors
@@ -112,12 +112,12 @@ pub trait Keeper: Send {
     ///
     /// # Errors
     /// Whatever the keeper reports: the cache is then as it was before the question.
-    fn decide(&mut self, view: &View) -> Result<Decision>;
+    fn decide(&mut self, view: &CacheView) -> Result<Eviction>;
 }
 
-impl Decision {
+impl Eviction {
     /// Whether indices ascend, are in range, and leave what cannot be missed.
-    pub(super) fn check(&self, view: &View) -> Result<()> {
+    pub(super) fn check(&self, view: &CacheView) -> Result<()> {
         let fault = |what: String| {
             Err(Error::new(ErrorKind::Input, what).at(format!(
                 "keeper, sequence {}, layer {}",
@@ -132,17 +132,17 @@ impl Decision {
             if !view.owner {
                 return fault("a layer that reads another's cache keeps nothing of its own".into());
             }
-            if keep.len() != 1 && keep.len() != view.lanes.len() {
+            if keep.len() != 1 && keep.len() != view.head_groups.len() {
                 return fault(format!(
                     "{} lists for {} lanes",
                     keep.len(),
-                    view.lanes.len()
+                    view.head_groups.len()
                 ));
             }
-            for (index, lane) in view.lanes.iter().enumerate() {
+            for (index, head_group) in view.head_groups.iter().enumerate() {
                 let list = &keep[if keep.len() == 1 { 0 } else { index }];
-                let newest = lane.positions.len().checked_sub(1);
-                if !ascending(list, lane.positions.len()) {
+                let newest = head_group.positions.len().checked_sub(1);
+                if !ascending(list, head_group.positions.len()) {
                     return fault("the kept tokens do not ascend, or are not there".into());
                 }
                 if list.last().map(|&last| last as usize) != newest {
