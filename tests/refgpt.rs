@@ -125,7 +125,7 @@ impl Asked {
 }
 
 /// An answer: a status, more headers, a body.
-type Told = (u16, &'static str, String);
+type Prediction = (u16, &'static str, String);
 
 /// An endpoint on a port of its own, that answers as a function of what is asked and how many were before.
 struct Endpoint {
@@ -134,7 +134,7 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    fn start(answer: impl Fn(&Asked, usize) -> Told + Send + Sync + 'static) -> Self {
+    fn start(answer: impl Fn(&Asked, usize) -> Prediction + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -153,7 +153,11 @@ impl Endpoint {
     }
 }
 
-fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked, usize) -> Told) {
+fn serve(
+    mut stream: TcpStream,
+    seen: &Mutex<Vec<Asked>>,
+    answer: &dyn Fn(&Asked, usize) -> Prediction,
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let (mut length, mut authorization) = (0, String::new());
     let mut first = String::new();
@@ -194,7 +198,7 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked
     .unwrap();
 }
 
-fn said(text: &str, end: &str) -> Told {
+fn said(text: &str, end: &str) -> Prediction {
     let answer = json!({"choices": [{"message": {"content": text}, "finish_reason": end}]});
     (200, "", answer.to_string())
 }

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use brillm::Result;
 use brillm::path::{Sampling, Walk};
 use brillm::transformer::{
-    Architecture, Axis, Body, Cache, CacheView, Codec, Dense, Eviction, EvictionPolicy,
-    HeadReduction, Network, Passed, Phase, Plan, Probe, Row, Session, SessionOptions, Statistics,
-    Storage, Tap, Taps, Transformer, Want, evaluate_documents, surprises,
+    Architecture, Axis, Batch, Body, Cache, CacheView, Codec, Eviction, EvictionPolicy,
+    ForwardOutput, HeadReduction, LogitsFor, Network, Phase, Plan, Probe, Row, Session,
+    SessionOptions, Statistics, Storage, Tap, Taps, Transformer, evaluate_documents, surprises,
 };
 use serde_json::Value;
 
@@ -80,7 +80,12 @@ fn network(model: &Transformer) -> &Network {
 }
 
 /// The prompt at once.
-fn prefill(network: &Network, plan: &Plan, prompt: &[u32], want: Want) -> (Cache, Passed) {
+fn prefill(
+    network: &Network,
+    plan: &Plan,
+    prompt: &[u32],
+    logits_for: LogitsFor,
+) -> (Cache, ForwardOutput) {
     let mut cache = Cache::new(network.configuration(), plan.clone(), 1).unwrap();
     let network = network.planned(plan).unwrap();
     let passed = network
@@ -88,7 +93,7 @@ fn prefill(network: &Network, plan: &Plan, prompt: &[u32], want: Want) -> (Cache
             &mut cache,
             &[prompt],
             Phase::Prefill,
-            want,
+            logits_for,
             &mut Taps::default(),
         )
         .unwrap();
@@ -112,7 +117,7 @@ fn causal_models_agree_with_hugging_face() {
         let network = network(&model);
         for case in list {
             let prompt = ids(&case["prompt"]);
-            let (_, passed) = prefill(network, &whole(network), &prompt, Want::All);
+            let (_, passed) = prefill(network, &whole(network), &prompt, LogitsFor::All);
             let last = passed.row(prompt.len() - 1);
             near(
                 last,
@@ -128,10 +133,10 @@ fn causal_models_agree_with_hugging_face() {
             );
 
             // The dense pass, which training and evaluation take, says the same.
-            let input = Dense {
+            let input = Batch {
                 tokens: prompt.clone(),
                 length: prompt.len(),
-                ..Dense::default()
+                ..Batch::default()
             };
             let scores = network
                 .scores(&network.dense(&input, None, None).unwrap())
@@ -220,7 +225,7 @@ fn taps_show_what_hugging_face_shows() {
                     &mut cache,
                     &[&prompt],
                     Phase::Prefill,
-                    Want::Last,
+                    LogitsFor::Last,
                     &mut taps,
                 )
                 .unwrap();
@@ -336,7 +341,7 @@ fn masked_models_agree_with_hugging_face_forward_and_back() {
         )
         .unwrap();
         let network = Network::new(shape, &weights).unwrap();
-        let input = Dense {
+        let input = Batch {
             tokens,
             length,
             valid,
@@ -421,9 +426,9 @@ fn decoding_equals_prefill_for_every_plan() {
             if per_head {
                 plan = plan.per_head();
             }
-            let (cache, once) = prefill(network, &plan, &prompt, Want::Last);
+            let (cache, once) = prefill(network, &plan, &prompt, LogitsFor::Last);
             for split in [1, 40, 89] {
-                let (mut cache, _) = prefill(network, &plan, &prompt[..split], Want::Last);
+                let (mut cache, _) = prefill(network, &plan, &prompt[..split], LogitsFor::Last);
                 let planned = network.planned(&plan).unwrap();
                 let mut last = Vec::new();
                 for token in &prompt[split..] {
@@ -432,7 +437,7 @@ fn decoding_equals_prefill_for_every_plan() {
                             &mut cache,
                             &[&[*token]],
                             Phase::Decode,
-                            Want::Last,
+                            LogitsFor::Last,
                             &mut Taps::default(),
                         )
                         .unwrap();
@@ -478,13 +483,13 @@ fn ragged_batches_equal_their_sequences_alone() {
             &mut cache,
             &prompts,
             Phase::Prefill,
-            Want::Last,
+            LogitsFor::Last,
             &mut Taps::default(),
         )
         .unwrap();
     assert_eq!(passed.rows.len(), 4);
     for (index, prompt) in prompts.iter().enumerate() {
-        let (_, alone) = prefill(network, &whole(network), prompt, Want::Last);
+        let (_, alone) = prefill(network, &whole(network), prompt, LogitsFor::Last);
         near(
             passed.row(index),
             &alone.scores,
@@ -499,14 +504,14 @@ fn ragged_batches_equal_their_sequences_alone() {
             &mut cache,
             &more,
             Phase::Decode,
-            Want::Last,
+            LogitsFor::Last,
             &mut Taps::default(),
         )
         .unwrap();
     assert_eq!(passed.rows.len(), 3);
     for (row, index) in [(0, 0), (1, 2), (2, 3)] {
         let all = [prompts[index], more[index]].concat();
-        let (_, alone) = prefill(network, &whole(network), &all, Want::Last);
+        let (_, alone) = prefill(network, &whole(network), &all, LogitsFor::Last);
         near(
             passed.row(row),
             &alone.scores,
@@ -631,7 +636,7 @@ fn dropping_a_token_equals_never_seeing_it() {
     let model = stories();
     let network = network(&model);
     let prompt = text(80);
-    let (mut cache, _) = prefill(network, &whole(network), &prompt, Want::Last);
+    let (mut cache, _) = prefill(network, &whole(network), &prompt, LogitsFor::Last);
     let dropped = |position: u32| position % 3 != 1;
     for layer in 0..5 {
         cache.retain(0, layer, dropped);
@@ -644,7 +649,7 @@ fn dropping_a_token_equals_never_seeing_it() {
                 &mut other,
                 &[&[*token]],
                 Phase::Decode,
-                Want::Last,
+                LogitsFor::Last,
                 &mut Taps::default(),
             )
             .unwrap();
@@ -665,7 +670,7 @@ fn dropping_a_token_equals_never_seeing_it() {
                     cache,
                     &[&[token]],
                     Phase::Decode,
-                    Want::Last,
+                    LogitsFor::Last,
                     &mut Taps::default(),
                 )
                 .unwrap()
@@ -759,7 +764,7 @@ fn pruning_the_stream_saves_the_work_of_later_layers() {
                 &mut cache,
                 &[&prompt],
                 Phase::Prefill,
-                Want::Last,
+                LogitsFor::Last,
                 &mut taps,
             )
             .unwrap();
@@ -777,7 +782,7 @@ fn pruning_the_stream_saves_the_work_of_later_layers() {
                 &mut cache,
                 &[&[261]],
                 Phase::Decode,
-                Want::Last,
+                LogitsFor::Last,
                 &mut Taps::default(),
             )
             .unwrap();
@@ -847,14 +852,14 @@ fn packed_caches_are_smaller_and_close() {
     let model = stories();
     let network = network(&model);
     let prompt = text(300);
-    let (plain, expected) = prefill(network, &whole(network), &prompt, Want::Last);
+    let (plain, expected) = prefill(network, &whole(network), &prompt, LogitsFor::Last);
     let next = |cache: &mut Cache| {
         network
             .advance(
                 cache,
                 &[&[261]],
                 Phase::Decode,
-                Want::Last,
+                LogitsFor::Last,
                 &mut Taps::default(),
             )
             .unwrap()
@@ -871,7 +876,7 @@ fn packed_caches_are_smaller_and_close() {
             })
         };
         let plan = whole(network).stored(codec(Axis::Channel), codec(Axis::Token), 32);
-        let (mut cache, passed) = prefill(network, &plan, &prompt, Want::Last);
+        let (mut cache, passed) = prefill(network, &plan, &prompt, LogitsFor::Last);
         // The prompt itself is seen as it is; it is packed afterwards.
         near(&passed.scores, &expected.scores, 1e-5, "prefill");
         let share = cache.report().live_bytes as f64 / plain.report().live_bytes as f64;
@@ -905,7 +910,7 @@ fn packed_caches_are_smaller_and_close() {
         axis: Axis::Channel,
     });
     let plan = whole(network).stored(codec, codec, 1000);
-    let (mut cache, _) = prefill(network, &plan, &prompt, Want::Last);
+    let (mut cache, _) = prefill(network, &plan, &prompt, LogitsFor::Last);
     assert_eq!(next(&mut cache), exact);
 }
 
@@ -1040,7 +1045,13 @@ fn what_is_wrong_with_a_folder_is_named() {
 fn shards_and_half_floats_open_too() {
     let weights =
         brillm::transformer::folder::read_weights(&Path::new(GOLDEN).join("stories260K")).unwrap();
-    let expected = prefill(network(&stories()), &Plan::whole(5), &text(20), Want::Last).1;
+    let expected = prefill(
+        network(&stories()),
+        &Plan::whole(5),
+        &text(20),
+        LogitsFor::Last,
+    )
+    .1;
     for (dtype, tolerance) in [
         (candle_core::DType::F32, 0.0),
         (candle_core::DType::F16, 0.05),
@@ -1070,7 +1081,7 @@ fn shards_and_half_floats_open_too() {
             .unwrap();
         });
         let model = opened.unwrap();
-        let found = prefill(network(&model), &Plan::whole(5), &text(20), Want::Last).1;
+        let found = prefill(network(&model), &Plan::whole(5), &text(20), LogitsFor::Last).1;
         near(
             &found.scores,
             &expected.scores,

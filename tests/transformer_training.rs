@@ -14,7 +14,7 @@ use brillm::learn::log::Record;
 use brillm::learn::recipe::MaskDraw;
 use brillm::learn::{Learns, Recipe, Watcher};
 use brillm::run::{Engine, prepare_training};
-use brillm::transformer::{Dense, Hiding, NetworkLearner, evaluate_windows, hide};
+use brillm::transformer::{Batch, Hiding, NetworkLearner, evaluate_windows, hide};
 
 /// Text with words that follow from the one before, so that there is something to learn.
 fn corpus(folder: &Path) {
@@ -361,10 +361,10 @@ fn masking_is_decided_elsewhere_and_hears_back() {
 
 /// How often words and tokens are hidden, over many draws.
 fn drawn(hiding: &Hiding<'_>, words: usize) -> (Vec<f64>, f64) {
-    let input = Dense {
+    let input = Batch {
         tokens: (10..10 + words as u32).collect(),
         length: words,
-        ..Dense::default()
+        ..Batch::default()
     };
     let mut random = Random::new(5);
     let (mut counts, mut sum) = (vec![0.0; words], 0.0);
@@ -407,10 +407,10 @@ fn words_are_hidden_whole() {
         words: Some(&words),
         ..Hiding::default()
     };
-    let input = Dense {
+    let input = Batch {
         tokens: (10..20).collect(),
         length: 10,
-        ..Dense::default()
+        ..Batch::default()
     };
     let mut random = Random::new(9);
     for _ in 0..200 {

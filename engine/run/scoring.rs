@@ -100,7 +100,7 @@ pub fn score_tokens(
         #[cfg(feature = "transformer")]
         Engine::Transformer(model) => {
             use crate::path::Walk;
-            use crate::transformer::{HookAdapter, Cache, Phase, Plan, Taps, Want};
+            use crate::transformer::{HookAdapter, Cache, Phase, Plan, Taps, LogitsFor};
             let causal = model
                 .network()
                 .is_none_or(|net| net.configuration().causal());
@@ -121,7 +121,7 @@ pub fn score_tokens(
                         check()?;
                         let mut taps = Taps::default();
                         let passed =
-                            network.advance(&mut cache, &[chunk], phase, Want::All, &mut taps)?;
+                            network.advance(&mut cache, &[chunk], phase, LogitsFor::All, &mut taps)?;
                         for row in 0..chunk.len() {
                             let next = tokens[rows * ROWS + row + 1];
                             scored.push(TokenScore::of(next, passed.row(row), top));

@@ -2,7 +2,7 @@
 
 use crate::kernel::softmax;
 use crate::path::BeamPath;
-use crate::transformer::flow::{Passed, Taps, Want};
+use crate::transformer::flow::{ForwardOutput, Taps, LogitsFor};
 use crate::transformer::eviction::Phase;
 use crate::transformer::{Cache, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
@@ -39,8 +39,8 @@ pub fn beam(
     })?;
     let plan = Plan::whole(network.configuration().layers);
     let mut cache = Cache::new(network.configuration(), plan, 1)?;
-    let advance = |cache: &mut Cache, tokens: &[u32], phase| -> Result<Passed> {
-        network.advance(cache, &[tokens], phase, Want::Last, &mut Taps::default())
+    let advance = |cache: &mut Cache, tokens: &[u32], phase| -> Result<ForwardOutput> {
+        network.advance(cache, &[tokens], phase, LogitsFor::Last, &mut Taps::default())
     };
     let first = advance(&mut cache, prompt, Phase::Prefill)?;
     let empty = BeamPath {

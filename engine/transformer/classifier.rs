@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 use crate::text::{Labelled, Tokenizer};
-use crate::transformer::dense::{Dense, Dropout};
+use crate::transformer::dense::{Batch, Dropout};
 use crate::transformer::model::Transformer;
 use crate::transformer::operation::look;
 use crate::transformer::weights::{Linear, Weights};
@@ -70,7 +70,7 @@ pub(super) struct Encoded {
 
 /// What a classifier says of one text.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
+pub struct Prediction {
     /// The likeliest label, as a place in [`Classifier::labels`].
     pub label: usize,
     /// Of every label. `[labels]`
@@ -197,7 +197,7 @@ impl Classifier {
         };
         let shape = self.transformer.configuration();
         let valid: Vec<usize> = texts.iter().map(|text| text.tokens.len()).collect();
-        let input = Dense {
+        let input = Batch {
             tokens: padded(|text| &text.tokens),
             types: match shape.types {
                 0 | 1 => Vec::new(),
@@ -248,7 +248,7 @@ impl Classifier {
     ///
     /// # Complexity
     /// One pass of the network over all tokens; texts of a like length go together.
-    pub fn tell(&self, texts: &[Labelled]) -> Result<Vec<Told>> {
+    pub fn tell(&self, texts: &[Labelled]) -> Result<Vec<Prediction>> {
         let encoded = texts
             .iter()
             .map(|text| self.encode(text))
@@ -266,7 +266,7 @@ impl Classifier {
                     true => at,
                     false => best,
                 });
-                told[text] = Some(Told {
+                told[text] = Some(Prediction {
                     label,
                     probabilities,
                 });

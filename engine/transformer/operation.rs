@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::kernel::norm::{self, NormKind};
 use crate::kernel::{activation, gate, softmax};
-use crate::transformer::rope::Turns;
+use crate::transformer::rope::RotaryTable;
 
 /// Rows that one task of the pool takes, at least.
 const ROWS: usize = 16;
@@ -181,14 +181,14 @@ impl CustomOp3 for Normalise {
 }
 
 /// Turns the heads of each row to its position.
-pub(super) struct Turn {
-    pub(super) turns: Arc<Turns>,
+pub(super) struct Rotate {
+    pub(super) turns: Arc<RotaryTable>,
     pub(super) positions: Arc<[u32]>,
     /// Components of one head.
     pub(super) head: usize,
 }
 
-impl Turn {
+impl Rotate {
     fn all(&self, x: &[f32], back: bool) -> Vec<f32> {
         let width = x.len() / self.positions.len().max(1);
         let mut output = x.to_vec();
@@ -203,7 +203,7 @@ impl Turn {
     }
 }
 
-impl CustomOp1 for Turn {
+impl CustomOp1 for Rotate {
     fn name(&self) -> &'static str {
         "turn"
     }
@@ -306,11 +306,11 @@ impl CustomOp1 for Gelu {
 }
 
 /// −ln p of each row's target, from scores `[N, V]`. `[N]`
-pub(super) struct Surprise {
+pub(super) struct CrossEntropy {
     pub(super) targets: Arc<[u32]>,
 }
 
-impl CustomOp1 for Surprise {
+impl CustomOp1 for CrossEntropy {
     fn name(&self) -> &'static str {
         "surprise"
     }

@@ -22,7 +22,7 @@ use crate::learn::parameter::Parameter;
 use crate::learn::preferences::{Preference, Preferences};
 use crate::learn::recipe::{Kind, Recipe, Train};
 use crate::text::{Reading, Tokenizer};
-use crate::transformer::dense::{Dense, Dropout, surprises};
+use crate::transformer::dense::{Batch, Dropout, surprises};
 use crate::transformer::learner::NetworkLearner;
 use crate::transformer::model::Body;
 use crate::transformer::operation::look;
@@ -127,9 +127,9 @@ impl PreferenceLearner {
             .collect();
         let length = answers.iter().map(|answer| answer.ids.len() - 1).max();
         let length = length.unwrap_or(1);
-        let mut input = Dense {
+        let mut input = Batch {
             length,
-            ..Dense::default()
+            ..Batch::default()
         };
         let (mut targets, mut counted) = (Vec::new(), Vec::new());
         for (at, answer) in answers.iter().enumerate() {

@@ -7,7 +7,7 @@ use crate::hook;
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
 use crate::path::{SamplerChain, Sampling, StepContext, Walk};
-use crate::transformer::flow::{Taps, Want};
+use crate::transformer::flow::{Taps, LogitsFor};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
 use crate::transformer::model::Body;
 use crate::transformer::probe::Probe;
@@ -155,8 +155,8 @@ impl Session {
                 }
                 // The mean over a prompt needs all of its rows.
                 let pools = self.sampler_chain.as_ref().is_some_and(SamplerChain::pools);
-                let want = if pools { Want::All } else { Want::Last };
-                let passed = network.advance(cache, &[tokens], phase, want, &mut taps)?;
+                let logits_for = if pools { LogitsFor::All } else { LogitsFor::Last };
+                let passed = network.advance(cache, &[tokens], phase, logits_for, &mut taps)?;
                 if phase == Phase::Prefill {
                     self.computed = passed.computed.clone();
                 }

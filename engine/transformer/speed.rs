@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::kernel::random::Random;
-use crate::transformer::dense::{Dense, surprises};
-use crate::transformer::flow::{Taps, Want};
+use crate::transformer::dense::{Batch, surprises};
+use crate::transformer::flow::{Taps, LogitsFor};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
 use crate::transformer::{HookAdapter, Cache, Network, Plan};
 
@@ -71,7 +71,7 @@ pub fn batch_speed(
             &mut cache,
             &views,
             Phase::Prefill,
-            Want::Last,
+            LogitsFor::Last,
             &mut taps(&mut eviction),
         )?;
         best = best.min(begun.elapsed().as_secs_f64());
@@ -87,7 +87,7 @@ pub fn batch_speed(
             &mut cache,
             &views,
             Phase::Decode,
-            Want::Last,
+            LogitsFor::Last,
             &mut taps(&mut eviction),
         )?;
         steps.push(begun.elapsed().as_secs_f64());
@@ -130,10 +130,10 @@ pub fn learn_once(network: &Network, sequences: usize, length: usize) -> Result<
             .collect()
     };
     let (tokens, targets) = (draw(), draw());
-    let input = Dense {
+    let input = Batch {
         tokens,
         length,
-        ..Dense::default()
+        ..Batch::default()
     };
     let x = network.dense(&input, None, None)?;
     surprises(&network.scores(&x)?, &targets)?

@@ -1,7 +1,7 @@
 //! Trying a network under maps of shared caches, for planners (KVSharer, arXiv 2410.18517).
 
 use crate::hook::{Distance, Trial};
-use crate::transformer::flow::{Taps, Want};
+use crate::transformer::flow::{Taps, LogitsFor};
 use crate::transformer::eviction::Phase;
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::{Cache, Network, Plan};
@@ -97,7 +97,7 @@ fn states(
         eviction: None,
         probe,
     };
-    let passed = network.advance(&mut cache, &[text], Phase::Prefill, Want::All, &mut taps)?;
+    let passed = network.advance(&mut cache, &[text], Phase::Prefill, LogitsFor::All, &mut taps)?;
     Ok(passed.hidden)
 }
 

@@ -319,20 +319,20 @@ impl Rope {
     }
 
     /// The turns of a text of `length` tokens at most.
-    pub fn turns(&self, length: usize) -> Turns {
+    pub fn turns(&self, length: usize) -> RotaryTable {
         let (frequencies, scale) = self.frequencies(length);
-        Turns { frequencies, scale }
+        RotaryTable { frequencies, scale }
     }
 }
 
 /// Frequencies that are settled, ready to turn vectors.
 #[derive(Clone, Debug)]
-pub struct Turns {
+pub struct RotaryTable {
     frequencies: Vec<f32>,
     scale: f32,
 }
 
-impl Turns {
+impl RotaryTable {
     /// Turns every head of a row to `position`; `back` turns the other way, which is the way of gradients.
     ///
     /// `row` holds heads of `head` components each.

@@ -11,7 +11,7 @@ use crate::transformer::eviction::{HeadReduction, EvictionPolicy, Phase, Statist
 use crate::transformer::network::Network;
 use crate::transformer::operation::look;
 use crate::transformer::probe::{Probe, Row, Tap};
-use crate::transformer::slots::{Sight, Slots};
+use crate::transformer::slots::{Visibility, Slots};
 use crate::{Error, ErrorKind, Result};
 
 /// Multiplications above which attention is shared among threads.
@@ -19,7 +19,7 @@ const SHARED: usize = 1 << 16;
 
 /// Of which rows scores are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum LogitsFor {
     /// Each sequence's last.
     Last,
     /// All that go through the last layer.
@@ -37,7 +37,7 @@ pub struct Taps<'a> {
 
 /// What came out.
 #[derive(Clone, Debug)]
-pub struct Passed {
+pub struct ForwardOutput {
     /// The rows that scores belong to. `[R]`
     pub rows: Vec<Row>,
     /// Scores of all V tokens; a softmax of a row is the distribution of the next token. `[R, V]`
@@ -48,7 +48,7 @@ pub struct Passed {
     pub computed: Vec<usize>,
 }
 
-impl Passed {
+impl ForwardOutput {
     /// The scores of one row. `[V]`
     pub fn row(&self, row: usize) -> &[f32] {
         let width = self.scores.len() / self.rows.len().max(1);
@@ -89,9 +89,9 @@ impl Network {
         cache: &mut Cache,
         tokens: &[&[u32]],
         phase: Phase,
-        want: Want,
+        logits_for: LogitsFor,
         taps: &mut Taps<'_>,
-    ) -> Result<Passed> {
+    ) -> Result<ForwardOutput> {
         if tokens.len() != cache.sequences() || cache.plan.layers.len() != self.blocks.len() {
             return Err(Error::new(
                 ErrorKind::Input,
@@ -139,7 +139,7 @@ impl Network {
             }
         }
         if rows.is_empty() {
-            return Ok(Passed {
+            return Ok(ForwardOutput {
                 rows,
                 scores: Vec::new(),
                 hidden: Vec::new(),
@@ -207,17 +207,17 @@ impl Network {
                 .flatten()
                 .for_each(|slots| slots.pack(next));
         }
-        if want == Want::Last && taps.probe.is_none() {
+        if logits_for == LogitsFor::Last && taps.probe.is_none() {
             (rows, x) = last(rows, &x)?;
         }
         let mut x = self.finish(&x)?;
         taps.show_tensor(Tap::Final, &rows, &x)?;
-        if want == Want::Last && taps.probe.is_some() {
+        if logits_for == LogitsFor::Last && taps.probe.is_some() {
             (rows, x) = last(rows, &x)?;
         }
         let scores = look(&self.scores(&x)?, <[f32]>::to_vec)?;
         taps.show(Tap::Scores, &rows, &scores)?;
-        Ok(Passed {
+        Ok(ForwardOutput {
             rows,
             scores,
             hidden: look(&x, <[f32]>::to_vec)?,
@@ -301,7 +301,7 @@ fn attend(
                 let read = slots.read();
                 let slots = &*slots;
                 let one = |(at, output): (usize, &mut [f32])| {
-                    let sight = Sight {
+                    let sight = Visibility {
                         position: rows[at].position,
                         window: shape.window,
                     };
@@ -332,7 +332,7 @@ fn attend(
             remember(slots, layer, source, &statistics, remembered);
             if watched {
                 let last = &queries[(count - 1) * stride + head_group * share..][..share];
-                let sight = Sight {
+                let sight = Visibility {
                     position: rows[count - 1].position,
                     window: shape.window,
                 };
@@ -358,7 +358,7 @@ struct Heads {
 }
 
 /// Adds the mean over heads of one row's attention to a lane's slots, by position.
-fn watch(slots: &Slots, queries: &[f32], heads: Heads, sight: Sight, attention: &mut [f32]) {
+fn watch(slots: &Slots, queries: &[f32], heads: Heads, sight: Visibility, attention: &mut [f32]) {
     let (mut output, mut probabilities) = (vec![0.0; queries.len()], Vec::new());
     let read = slots.read();
     slots.attend(

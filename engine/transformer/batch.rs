@@ -7,13 +7,13 @@ use candle_core::{Device, Tensor};
 use crate::kernel::random::Random;
 use crate::transformer::attend::Attend;
 use crate::transformer::network::Network;
-use crate::transformer::operation::{Surprise, Turn};
+use crate::transformer::operation::{CrossEntropy, Rotate};
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::{Error, ErrorKind, Result};
 
 /// Sequences of one length, side by side; shorter ones are padded at the end.
 #[derive(Clone, Debug, Default)]
-pub struct Dense {
+pub struct Batch {
     /// Token ids. `[B · T]`
     pub tokens: Vec<u32>,
     /// Positions in each sequence, `T`.
@@ -66,7 +66,7 @@ impl Dropout {
     }
 }
 
-impl Dense {
+impl Batch {
     /// Sequences, `B`.
     pub fn sequences(&self) -> usize {
         self.tokens.len() / self.length.max(1)
@@ -105,7 +105,7 @@ impl Network {
     /// [`ErrorKind::Input`] for a batch that is none, or tokens and positions that the network does not have.
     pub fn dense(
         &self,
-        input: &Dense,
+        input: &Batch,
         dropout: Option<Dropout>,
         mut probe: Option<&mut dyn Probe>,
     ) -> Result<Tensor> {
@@ -159,7 +159,7 @@ impl Network {
                     let Some(turns) = &turns else {
                         return Ok(x.contiguous()?);
                     };
-                    Ok(x.contiguous()?.apply_op1(Turn {
+                    Ok(x.contiguous()?.apply_op1(Rotate {
                         turns: turns.clone(),
                         positions: positions.clone(),
                         head: self.shape.head_width,
@@ -192,7 +192,7 @@ impl Network {
 /// [`ErrorKind::Input`] for a target outside the vocabulary.
 pub fn surprises(scores: &Tensor, targets: &[u32]) -> Result<Tensor> {
     crate::measure::check_ids(targets, scores.dim(1)?)?;
-    Ok(scores.contiguous()?.apply_op1(Surprise {
+    Ok(scores.contiguous()?.apply_op1(CrossEntropy {
         targets: targets.into(),
     })?)
 }

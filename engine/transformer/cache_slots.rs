@@ -32,12 +32,12 @@ pub(super) struct Slots {
     free: BTreeSet<u32>,
     live: usize,
     /// What is remembered of attention, for each layer that reads these slots and wants it.
-    pub(super) scores: Vec<Scores>,
+    pub(super) scores: Vec<AttentionSums>,
 }
 
 /// What is remembered of the attention that one layer paid to slots.
 #[derive(Clone, Debug)]
-pub(super) struct Scores {
+pub(super) struct AttentionSums {
     /// The layer that paid it.
     pub(super) layer: usize,
     /// Rows told apart: one for all heads, or one for each key head.
@@ -48,7 +48,7 @@ pub(super) struct Scores {
     pub(super) recent: VecDeque<Vec<f32>>,
 }
 
-impl Scores {
+impl AttentionSums {
     /// Forgets what a slot has received, because another token takes it.
     fn clear(&mut self, slot: usize) {
         if let Some(sums) = self
@@ -184,13 +184,13 @@ pub(super) type Pairs<'a> = (Cow<'a, [f32]>, Cow<'a, [f32]>);
 
 /// What a query may see: those at or before its position, and not further back than a window.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sight {
+pub(super) struct Visibility {
     pub(super) position: u32,
     /// 0 for no limit.
     pub(super) window: usize,
 }
 
-impl Sight {
+impl Visibility {
     fn sees(self, position: u32) -> bool {
         position <= self.position
             && (self.window == 0 || ((self.position - position) as usize) < self.window)
@@ -262,15 +262,15 @@ impl Slots {
 
     /// Bytes of scores that are kept for decisions about what to keep.
     pub(super) fn score_bytes(&self) -> usize {
-        self.scores.iter().map(Scores::bytes).sum()
+        self.scores.iter().map(AttentionSums::bytes).sum()
     }
 
     /// What a layer's attention is remembered in.
-    pub(super) fn scores_of(&mut self, layer: usize, heads: usize) -> &mut Scores {
+    pub(super) fn scores_of(&mut self, layer: usize, heads: usize) -> &mut AttentionSums {
         let at = match self.scores.iter().position(|scores| scores.layer == layer) {
             Some(at) => at,
             None => {
-                self.scores.push(Scores {
+                self.scores.push(AttentionSums {
                     layer,
                     heads,
                     accumulated: Vec::new(),
@@ -436,7 +436,7 @@ impl Slots {
         read: &[Pairs<'_>],
         queries: &[f32],
         scale: f32,
-        sight: Sight,
+        sight: Visibility,
         output: &mut [f32],
         probabilities: &mut Vec<f32>,
     ) {
