@@ -1233,7 +1233,7 @@ typedef struct brl_corpus {
 /*
  What there is to see at a tap.
  */
-typedef struct brl_sight {
+typedef struct brl_activations {
   /*
    Bytes of this table that the host knows.
    */
@@ -1266,7 +1266,7 @@ typedef struct brl_sight {
    The rows. [R, width]
    */
   struct brl_tensor values;
-} brl_sight;
+} brl_activations;
 
 /*
  The run's model, as a probe may ask it. Sinks get one record, numbers in the machine's byte order.
@@ -1340,7 +1340,7 @@ typedef struct brl_probe {
   /*
    Looks. [instance]
    */
-  brl_status (*see)(struct brl_self *instance, struct brl_call *call, const struct brl_sight *sight);
+  brl_status (*see)(struct brl_self *instance, struct brl_call *call, const struct brl_activations *activations);
   /*
    What it saw, as one record that is one JSON value. [instance]
    */

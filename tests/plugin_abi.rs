@@ -189,7 +189,7 @@ layouts! {
     brl_speech { struct_size, system, prompt, tokens, within, gain }
     brl_reference { struct_size, sequence, id, text, generate_ctx, generate, run_ctx, written, speak, grounded }
     brl_corpus { struct_size, needs, write }
-    brl_sight { struct_size, sequence, step, tap, layer, layers, tokens, values }
+    brl_activations { struct_size, sequence, step, tap, layer, layers, tokens, values }
     brl_subject { struct_size, kind, layers, width, nodes, ctx, tokens, resist, states, untrained, shift }
     brl_probe { struct_size, needs, taps, see, report, ask }
     brl_fan { struct_size, sequence, step, source, energies, targets, counts }

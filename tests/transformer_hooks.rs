@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use brillm::Result;
 use brillm::hook::{
-    self, Answer, Call, CodecAxis, CodecFormat, CodecQuestion, ColumnSum, Distance, Eviction,
-    HeadReduction, Hooks, KeepNeeds, KeepQuestion, KvShape, Phase, Planned, Prompt, Sample,
-    SampleNeeds, Setting, Sight, Step, Tap, Trial,
+    self, Activations, Answer, Call, CodecAxis, CodecFormat, CodecQuestion, ColumnSum, Distance,
+    Eviction, HeadReduction, Hooks, KeepNeeds, KeepQuestion, KvShape, Phase, Planned, Prompt,
+    Sample, SampleNeeds, Setting, Step, Tap, Trial,
 };
 use brillm::measure::Continuations;
 use brillm::path::{Sampling, Walk};
@@ -388,12 +388,17 @@ impl hook::Probe for Counting {
         matches!(tap, Tap::Hidden | Tap::Logits)
     }
 
-    fn see(&self, _: &Call<'_>, sight: &Sight<'_>) -> Result<()> {
-        assert_eq!(sight.values.len(), sight.tokens.len() * sight.width);
-        self.0
-            .lock()
-            .unwrap()
-            .push((sight.tap, sight.layer, sight.tokens.len(), sight.width));
+    fn see(&self, _: &Call<'_>, activations: &Activations<'_>) -> Result<()> {
+        assert_eq!(
+            activations.values.len(),
+            activations.tokens.len() * activations.width
+        );
+        self.0.lock().unwrap().push((
+            activations.tap,
+            activations.layer,
+            activations.tokens.len(),
+            activations.width,
+        ));
         Ok(())
     }
 

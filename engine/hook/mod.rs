@@ -53,7 +53,7 @@ pub use mask::{Mask, MaskMoment, MaskOutcome, MaskTokens};
 pub use order::{Canvas, Direction, Order, Place};
 pub use path::{Hop, Path};
 pub use plan::{Distance, KvShape, Plan, Planned, Trial};
-pub use probe::{Probe, Sight, Tap};
+pub use probe::{Probe, Activations, Tap};
 pub use sample::{Prompt, Sample, SampleNeeds, Setting, Step};
 pub use shader::Shader;
 pub use signal::Signal;

@@ -34,7 +34,7 @@ impl Tap {
 
 /// What there is to see at a tap.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight<'a> {
+pub struct Activations<'a> {
     /// Where.
     pub tap: Tap,
     /// The layer; 0 on the graph.
@@ -58,7 +58,7 @@ pub trait Probe: Send + Sync {
     ///
     /// # Errors
     /// Whatever went wrong.
-    fn see(&self, call: &Call<'_>, sight: &Sight<'_>) -> Result<()>;
+    fn see(&self, call: &Call<'_>, activations: &Activations<'_>) -> Result<()>;
 
     /// What it saw, as one JSON value; `None` when it has nothing to say.
     ///

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::Result;
 use crate::graph::NodeId;
-use crate::hook::{Answer, Call, Fan, Hooks, Hop, Sight, Tap};
+use crate::hook::{Answer, Call, Fan, Hooks, Hop, Activations, Tap};
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
 use crate::path::Sampling;
@@ -133,7 +133,7 @@ impl HookRunner {
     }
 
     fn see(&self, tap: Tap, flow: &Flow, values: &[f32]) -> Result<()> {
-        let sight = Sight {
+        let activations = Activations {
             tap,
             layer: 0,
             layers: 1,
@@ -144,7 +144,7 @@ impl HookRunner {
         let call = self.call(flow);
         self.hooks
             .probes(tap)
-            .try_for_each(|probe| probe.see(&call, &sight))
+            .try_for_each(|probe| probe.see(&call, &activations))
     }
 
     /// `sample/1`: chooses the next node. `scores` are spent. `None` when no node is left.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::hook::{
     Call, Canvas, CodecQuestion, CodecSide, Distance, Fan, Generate, HeadReduction, Hooks, Hop,
     KeepQuestion, KvShape, MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Prompt, Reference,
-    Setting, Sight, Step, Tap, Trial,
+    Setting, Activations, Step, Tap, Trial,
 };
 use crate::kernel::random::Random;
 use crate::plugin::library::Code;
@@ -117,7 +117,7 @@ impl Fresh {
                     let values = numbers(2 * n);
                     let kept = values.clone();
                     let rows = [1, 2];
-                    let sight = Sight {
+                    let activations = Activations {
                         tap,
                         layer: 0,
                         layers: 2,
@@ -125,7 +125,7 @@ impl Fresh {
                         values: &values,
                         width: n,
                     };
-                    probe.see(&call, &sight)?;
+                    probe.see(&call, &activations)?;
                     if values
                         .iter()
                         .zip(&kept)

@@ -436,7 +436,7 @@ impl Slots {
         read: &[Pairs<'_>],
         queries: &[f32],
         scale: f32,
-        sight: Visibility,
+        activations: Visibility,
         output: &mut [f32],
         probabilities: &mut Vec<f32>,
     ) {
@@ -459,7 +459,7 @@ impl Slots {
         }
         for scores in probabilities.chunks_exact_mut(slots.max(1)) {
             for (score, &position) in scores.iter_mut().zip(&self.positions) {
-                if position == FREE || !sight.sees(position) {
+                if position == FREE || !activations.sees(position) {
                     *score = f32::NEG_INFINITY;
                 }
             }

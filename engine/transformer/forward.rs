@@ -301,14 +301,14 @@ fn attend(
                 let read = slots.read();
                 let slots = &*slots;
                 let one = |(at, output): (usize, &mut [f32])| {
-                    let sight = Visibility {
+                    let activations = Visibility {
                         position: rows[at].position,
                         window: shape.window,
                     };
                     let queries = &queries[at * stride + head_group * share..][..share];
                     let output = &mut output[head_group * share..(head_group + 1) * share];
                     let mut probabilities = Vec::new();
-                    slots.attend(&read, queries, scale, sight, output, &mut probabilities);
+                    slots.attend(&read, queries, scale, activations, output, &mut probabilities);
                     let wanted = statistics.accumulated || at + statistics.window >= count;
                     (statistics.remembers() && wanted).then(|| {
                         reduce(&probabilities, slots, share / shape.head_width, statistics)
@@ -332,7 +332,7 @@ fn attend(
             remember(slots, layer, source, &statistics, remembered);
             if watched {
                 let last = &queries[(count - 1) * stride + head_group * share..][..share];
-                let sight = Visibility {
+                let activations = Visibility {
                     position: rows[count - 1].position,
                     window: shape.window,
                 };
@@ -340,7 +340,7 @@ fn attend(
                     of: shape.heads,
                     scale,
                 };
-                watch(slots, last, heads, sight, &mut attention);
+                watch(slots, last, heads, activations, &mut attention);
             }
         }
         if watched {
@@ -358,14 +358,14 @@ struct Heads {
 }
 
 /// Adds the mean over heads of one row's attention to a lane's slots, by position.
-fn watch(slots: &Slots, queries: &[f32], heads: Heads, sight: Visibility, attention: &mut [f32]) {
+fn watch(slots: &Slots, queries: &[f32], heads: Heads, activations: Visibility, attention: &mut [f32]) {
     let (mut output, mut probabilities) = (vec![0.0; queries.len()], Vec::new());
     let read = slots.read();
     slots.attend(
         &read,
         queries,
         heads.scale,
-        sight,
+        activations,
         &mut output,
         &mut probabilities,
     );

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::hook::{self, Answer, Call, CodecQuestion, CodecSide, Hooks, KvShape, Planned, Sight};
+use crate::hook::{self, Answer, Call, CodecQuestion, CodecSide, Hooks, KvShape, Planned, Activations};
 use crate::path::SamplerChain;
 use crate::transformer::eviction::{Eviction, HeadReduction, EvictionPolicy, HeadGroup, Phase, Statistics, CacheView};
 use crate::transformer::plan::{Axis, Codec, Plan, Storage};
@@ -442,7 +442,7 @@ impl Probe for ProbeAdapter {
             return Ok(());
         };
         let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
-        let sight = Sight {
+        let activations = Activations {
             tap,
             layer,
             layers: self.layers,
@@ -454,6 +454,6 @@ impl Probe for ProbeAdapter {
         let call = Call::new(self.seed, self.sequence, step);
         self.hooks
             .probes(tap)
-            .try_for_each(|probe| probe.see(&call, &sight))
+            .try_for_each(|probe| probe.see(&call, &activations))
     }
 }

@@ -16,7 +16,7 @@ pub const BRL_TAP_LOGITS: u64 = 8;
 /// What there is to see at a tap.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct brl_sight {
+pub struct brl_activations {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
     /// The sequence, unique within the run.
@@ -109,7 +109,7 @@ pub struct brl_probe {
         unsafe extern "C" fn(
             instance: *mut brl_self,
             call: *mut brl_call,
-            sight: *const brl_sight,
+            activations: *const brl_activations,
         ) -> brl_status,
     >,
     /// What it saw, as one record that is one JSON value. [instance]

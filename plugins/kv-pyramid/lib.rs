@@ -5,8 +5,8 @@
 mod lengths;
 
 use brillm_plugin::{
-    Call, ColumnSum, Error, Eviction, Heads, KeepQuestion, KeepWants, KvKeep, Level, Phase, Plugin,
-    Preference, Probe, Result, Sight, Tap, export,
+    Activations, Call, ColumnSum, Error, Eviction, Heads, KeepQuestion, KeepWants, KvKeep, Level,
+    Phase, Plugin, Preference, Probe, Result, Tap, export,
 };
 use serde_json::{Value, json};
 
@@ -255,7 +255,7 @@ impl Probe for Pyramid {
         Vec::new()
     }
 
-    fn see(&mut self, _: &mut Call, _: &Sight) -> Result<()> {
+    fn see(&mut self, _: &mut Call, _: &Activations) -> Result<()> {
         Ok(())
     }
 

@@ -8,8 +8,8 @@ mod search;
 use std::path::Path;
 
 use brillm_plugin::{
-    Amount, Answer, Call, Distance, Error, KvPlan, Level, PlanQuestion, Plugin, Probe, Result,
-    Sight, Storage, Tap, Trial, export,
+    Activations, Amount, Answer, Call, Distance, Error, KvPlan, Level, PlanQuestion, Plugin, Probe,
+    Result, Storage, Tap, Trial, export,
 };
 use serde_json::Value;
 
@@ -200,7 +200,7 @@ impl Probe for Share {
         Vec::new()
     }
 
-    fn see(&mut self, _: &mut Call, _: &Sight) -> Result<()> {
+    fn see(&mut self, _: &mut Call, _: &Activations) -> Result<()> {
         Ok(())
     }
 

@@ -13,7 +13,7 @@ mod questions;
 use std::path::Path;
 
 use brillm_plugin::{
-    Call, Error, Plugin, Probe, Prompt, Result, Sample, Setting, Sight, Step, Tap, export,
+    Activations, Call, Error, Plugin, Probe, Prompt, Result, Sample, Setting, Step, Tap, export,
 };
 use serde_json::{Value, json};
 
@@ -323,7 +323,7 @@ impl Probe for Quats {
         Vec::new()
     }
 
-    fn see(&mut self, _: &mut Call, _: &Sight) -> Result<()> {
+    fn see(&mut self, _: &mut Call, _: &Activations) -> Result<()> {
         Ok(())
     }
 

@@ -80,7 +80,7 @@ pub use error::{Error, Result};
 pub use graph::{Edge, Fan, Hop, Path, Shader, Signal, Start};
 pub use learning::{Mask, MaskMoment, MaskOutcome, MaskTokens};
 pub use plugin::Plugin;
-pub use probe::{Probe, Sight, Tap};
+pub use probe::{Activations, Probe, Tap};
 pub use random::Random;
 pub use ranking::{Amount, Preference, highest};
 pub use schedule::Schedule;

@@ -31,7 +31,7 @@ impl Tap {
 
 /// What there is to see at a tap.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight<'a> {
+pub struct Activations<'a> {
     /// The sequence, unique within the run.
     pub sequence: u64,
     /// Hops or tokens of the sequence.
@@ -59,7 +59,7 @@ pub trait Probe: Plugin {
     ///
     /// # Errors
     /// Whatever goes wrong.
-    fn see(&mut self, call: &mut Call<'_>, sight: &Sight<'_>) -> Result<()>;
+    fn see(&mut self, call: &mut Call<'_>, activations: &Activations<'_>) -> Result<()>;
 
     /// What it saw, as one JSON value; `None` when it has nothing to say.
     ///
@@ -95,15 +95,15 @@ unsafe extern "C" fn taps<T: Probe>(instance: *mut abi::brl_self) -> u64 {
 unsafe extern "C" fn see<T: Probe>(
     instance: *mut abi::brl_self,
     call: *mut abi::brl_call,
-    sight: *const abi::brl_sight,
+    activations: *const abi::brl_activations,
 ) -> abi::brl_status {
     let body = |plugin: &mut T, call: &mut Call<'_>| {
         // SAFETY: the host's table, valid for this call.
-        let raw = unsafe { view::read(sight) }.ok_or("there is no sight")?;
+        let raw = unsafe { view::read(activations) }.ok_or("there is no sight")?;
         let Some(&(tap, _)) = Tap::ALL.iter().find(|(_, bit)| *bit == raw.tap) else {
             return Ok(abi::BRL_DECLINED);
         };
-        let sight = Sight {
+        let activations = Activations {
             sequence: raw.sequence,
             step: raw.step,
             tap,
@@ -115,7 +115,7 @@ unsafe extern "C" fn see<T: Probe>(
             values: unsafe { view::floats(&raw.values) },
             width: raw.values.shape[1] as usize,
         };
-        plugin.see(call, &sight).map(|()| abi::BRL_OK)
+        plugin.see(call, &activations).map(|()| abi::BRL_OK)
     };
     // SAFETY: the host passes what `create` made, one call at a time.
     unsafe { enter(instance, call, body) }

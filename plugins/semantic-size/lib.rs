@@ -14,7 +14,7 @@ mod table;
 mod words;
 
 use brillm_plugin::{
-    Call, Error, Kind, Plugin, Probe, Random, Result, Sight, State, Subject, Tap, export,
+    Activations, Call, Error, Kind, Plugin, Probe, Random, Result, State, Subject, Tap, export,
 };
 use serde_json::{Value, json};
 
@@ -289,7 +289,7 @@ impl Probe for SemanticSize {
         Vec::new()
     }
 
-    fn see(&mut self, _: &mut Call, _: &Sight) -> Result<()> {
+    fn see(&mut self, _: &mut Call, _: &Activations) -> Result<()> {
         Ok(())
     }
 

@@ -1,10 +1,10 @@
 //! Plugins that tests use: one for each hook, one without opinions, and one that misbehaves on demand.
 
 use brillm_plugin::{
-    Answer, Axis, Call, Canvas, CodecPlan, CodecQuestion, Corpus, Direction, Distance, Edge, Error,
-    Eviction, Fan, Hop, KeepQuestion, KvCodec, KvKeep, KvPlan, Mask, MaskMoment, MaskOutcome,
-    MaskTokens, Order, Path, Place, PlanQuestion, Plugin, Probe, Prompt, Records, Reference,
-    Result, Sample, Setting, Shader, Sight, Signal, Start, Step, Storage, Tap, Trial, export,
+    Activations, Answer, Axis, Call, Canvas, CodecPlan, CodecQuestion, Corpus, Direction, Distance,
+    Edge, Error, Eviction, Fan, Hop, KeepQuestion, KvCodec, KvKeep, KvPlan, Mask, MaskMoment,
+    MaskOutcome, MaskTokens, Order, Path, Place, PlanQuestion, Plugin, Probe, Prompt, Records,
+    Reference, Result, Sample, Setting, Shader, Signal, Start, Step, Storage, Tap, Trial, export,
     highest,
 };
 use serde::Deserialize;
@@ -71,7 +71,7 @@ impl Probe for Decline {
     fn taps(&self) -> Vec<Tap> {
         Vec::new()
     }
-    fn see(&mut self, _: &mut Call, _: &Sight) -> Result<()> {
+    fn see(&mut self, _: &mut Call, _: &Activations) -> Result<()> {
         Ok(())
     }
     fn report(&mut self, _: &mut Call) -> Result<Option<Value>> {
@@ -202,12 +202,12 @@ impl Probe for Watch {
         vec![Tap::Signal, Tap::Energy]
     }
 
-    fn see(&mut self, _: &mut Call, sight: &Sight) -> Result<()> {
-        match sight.tap {
+    fn see(&mut self, _: &mut Call, activations: &Activations) -> Result<()> {
+        match activations.tap {
             Tap::Signal => self.signals += 1,
             _ => self.energies += 1,
         }
-        self.width = self.width.max(sight.values.len());
+        self.width = self.width.max(activations.values.len());
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use brillm_abi as abi;
 use super::learning::collect;
 use super::{Asked, find, ids, index, lacks, size, tensor};
 use crate::Result;
-use crate::hook::{Call, Hooks, Probe, Sight, Subject, Tap};
+use crate::hook::{Call, Hooks, Probe, Activations, Subject, Tap};
 use crate::plugin::instance::{Instance, nonsense};
 
 const PROBE: usize = index("probe/1");
@@ -46,20 +46,20 @@ impl Probe for Asked<abi::brl_probe> {
         }
     }
 
-    fn see(&self, call: &Call<'_>, sight: &Sight<'_>) -> Result<()> {
+    fn see(&self, call: &Call<'_>, activations: &Activations<'_>) -> Result<()> {
         let Some(see) = self.table.see else {
             return Ok(());
         };
-        let rows = sight.values.len() / sight.width.max(1);
-        let question = abi::brl_sight {
-            struct_size: size::<abi::brl_sight>(),
+        let rows = activations.values.len() / activations.width.max(1);
+        let question = abi::brl_activations {
+            struct_size: size::<abi::brl_activations>(),
             sequence: call.sequence,
             step: call.step,
-            tap: bit(sight.tap),
-            layer: sight.layer as u64,
-            layers: sight.layers as u64,
-            tokens: ids(sight.tokens),
-            values: tensor(sight.values, &[rows, sight.width]),
+            tap: bit(activations.tap),
+            layer: activations.layer as u64,
+            layers: activations.layers as u64,
+            tokens: ids(activations.tokens),
+            values: tensor(activations.values, &[rows, activations.width]),
         };
         self.instance
             .ask(
