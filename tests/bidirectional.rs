@@ -7,10 +7,10 @@ use std::sync::{LazyLock, Mutex};
 
 use brillm::hook::Hooks;
 use brillm::learn::data::TokenData;
-use brillm::learn::{Learns, Recipe};
+use brillm::learn::{Recipe, Trainable};
 use brillm::model::{Model, Verify};
 use brillm::text::Reading;
-use brillm::transformer::{NetworkLearner, PreferenceLearner, Transformer};
+use brillm::transformer::{NetworkModel, PreferenceModel, Transformer};
 use serde_json::{Value, json};
 
 /// Who lives where; each person and each place occurs once, so that only the other side tells.
@@ -455,7 +455,7 @@ fn a_plugin_says_which_side_grows() {
 }
 
 /// A preference learner over two pairs.
-fn preferring() -> (PreferenceLearner, Recipe, tempfile::TempDir) {
+fn preferring() -> (PreferenceModel, Recipe, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(
         folder.path().join("facts.txt"),
@@ -490,8 +490,8 @@ fn preferring() -> (PreferenceLearner, Recipe, tempfile::TempDir) {
     let run = folder.path().join("run");
     std::fs::create_dir_all(&run).unwrap();
     let data = TokenData::prepare(&recipe, folder.path(), &run, &mut |_| {}).unwrap();
-    let own = NetworkLearner::new(&recipe, &data, folder.path(), &Hooks::default()).unwrap();
-    let learner = PreferenceLearner::new(&recipe, &data, folder.path(), own).unwrap();
+    let own = NetworkModel::new(&recipe, &data, folder.path(), &Hooks::default()).unwrap();
+    let learner = PreferenceModel::new(&recipe, &data, folder.path(), own).unwrap();
     (learner, recipe, folder)
 }
 
@@ -502,7 +502,7 @@ fn preference_gradients_are_the_slopes_of_the_loss() {
     let loss = learner.gradients(&[0, 1], None).unwrap();
     assert!((loss.nats / 2.0 - 2f64.ln()).abs() < 1e-5, "{loss:?}");
     // Away from it, so that the reference counts.
-    let nudge = |learner: &mut PreferenceLearner, parameter: usize, place: usize, by: f32| {
+    let nudge = |learner: &mut PreferenceModel, parameter: usize, place: usize, by: f32| {
         learner.state().0[parameter].value[place] += by;
         learner.restore(&Value::Null).unwrap();
     };

@@ -13,7 +13,7 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 
 use brillm::graph::GraphBuilder;
 use brillm::kernel::random::Random;
-use brillm::learn::learner::Learner;
+use brillm::learn::learner::EdgeTrainer;
 use brillm::model::{Metadata, Model, Verify};
 use brillm::path::Sampling;
 use brillm::run::Engine;
@@ -376,7 +376,7 @@ fn model() -> &'static Path {
         let mut graph = builder.build().unwrap();
         graph.set_own_minimum(2);
         let profile = Profile::sifu(8);
-        let mut learner = Learner::new(&profile, &graph, 0.0, 3);
+        let mut learner = EdgeTrainer::new(&profile, &graph, 0.0, 3);
         let mut random = Random::new(8);
         for parameter in learner.parameters() {
             for value in &mut parameter.value {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use brillm::hook::Hooks;
-use brillm::learn::{Recipe, Watcher};
+use brillm::learn::{ProgressObserver, Recipe};
 use brillm::run::prepare_training;
 use brillm::text::Labelled;
 use brillm::transformer::{Classifier, FineTuner, FineTuning, classification};
 
 struct Silent;
 
-impl Watcher for Silent {}
+impl ProgressObserver for Silent {}
 
 /// A network trained for a moment, as a folder.
 fn network(folder: &Path, kind: &str, network: &str) -> PathBuf {

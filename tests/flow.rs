@@ -8,7 +8,7 @@ use brillm::kernel::element::Element;
 use brillm::kernel::random::Random;
 use brillm::kernel::table::Table;
 use brillm::learn::batch::Batch;
-use brillm::learn::learner::Learner;
+use brillm::learn::learner::EdgeTrainer;
 use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
 use brillm::model::{Metadata, Model, Verify};
@@ -79,9 +79,9 @@ fn profiles() -> Vec<(String, Profile)> {
 }
 
 /// A learner that has left its symmetric start, and the mechanism with its weights.
-fn learned(profile: &Profile) -> (Learner, TokenGraph, Arc<Mechanism>) {
+fn learned(profile: &Profile) -> (EdgeTrainer, TokenGraph, Arc<Mechanism>) {
     let graph = graph(2);
-    let mut learner = Learner::new(profile, &graph, 0.0, 3);
+    let mut learner = EdgeTrainer::new(profile, &graph, 0.0, 3);
     let mut random = Random::new(8);
     for parameter in learner.parameters() {
         for value in &mut parameter.value {
@@ -195,7 +195,7 @@ fn training_is_equal_on_any_number_of_threads() {
                 .unwrap();
             pool.install(|| {
                 let graph = graph(2);
-                let mut learner = Learner::new(&profile, &graph, 0.2, 3);
+                let mut learner = EdgeTrainer::new(&profile, &graph, 0.2, 3);
                 let prior = Prior::new(&graph, &[]);
                 for step in 0..3 {
                     let tokens = text()[step * 60..step * 60 + 180].to_vec();

@@ -12,7 +12,7 @@ use brillm::kernel::bytes::Bytes;
 use brillm::kernel::element::Element;
 use brillm::kernel::random::Random;
 use brillm::learn::Recipe;
-use brillm::learn::learner::Learner;
+use brillm::learn::learner::EdgeTrainer;
 use brillm::model::{Container, Metadata, Model, Verify, Writer, import};
 use brillm::path::{Sampling, Session, SessionState};
 use brillm::signal::{Mechanism, Profile, Start};
@@ -67,7 +67,7 @@ fn small_model(profile: &Profile) -> Model {
     ];
     let mut graph = TokenGraph::from_edges(5, &edges).unwrap();
     graph.set_own_minimum(2);
-    let mut learner = Learner::new(profile, &graph, 0.0, 3);
+    let mut learner = EdgeTrainer::new(profile, &graph, 0.0, 3);
     let weights = learner.weights(profile, &graph).unwrap();
     let metadata = Metadata {
         name: "small".into(),

@@ -39,12 +39,12 @@ fn batch() -> Batch {
 }
 
 /// What both learners offer.
-trait Learner {
+trait EdgeTrainer {
     fn parameters(&mut self) -> Vec<&mut Parameter<f64>>;
     fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<f64>, batch: &Batch) -> f64;
 }
 
-impl Learner for Composed<f64> {
+impl EdgeTrainer for Composed<f64> {
     fn parameters(&mut self) -> Vec<&mut Parameter<f64>> {
         self.parameters()
     }
@@ -53,7 +53,7 @@ impl Learner for Composed<f64> {
     }
 }
 
-impl Learner for Own<f64> {
+impl EdgeTrainer for Own<f64> {
     fn parameters(&mut self) -> Vec<&mut Parameter<f64>> {
         self.parameters()
     }
@@ -62,7 +62,7 @@ impl Learner for Own<f64> {
     }
 }
 
-fn check(name: &str, learner: &mut dyn Learner, batch: &Batch) {
+fn check(name: &str, learner: &mut dyn EdgeTrainer, batch: &Batch) {
     let graph = five_nodes();
     let held: Vec<Vec<u32>> = vec![vec![1, 0, 1, 0, 1, 1, 0, 0], vec![0, 1, 1, 1, 0, 0, 0, 1]];
     let prior = Prior::<f64>::new(&graph, &held);

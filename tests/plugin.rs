@@ -13,7 +13,7 @@ use brillm::hook::{
     KeepQuestion, KvShape, MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Trial,
 };
 use brillm::kernel::random::Random;
-use brillm::learn::learner::Learner;
+use brillm::learn::learner::EdgeTrainer;
 use brillm::model::{Metadata, Model};
 use brillm::path::{HookRunner, Sampling, Session, beam};
 use brillm::plugin::{Finder, Manifest, OnError, Plugins, Selection, build};
@@ -65,7 +65,7 @@ fn mechanism() -> Arc<Mechanism> {
     let mut graph = builder.build().unwrap();
     graph.set_own_minimum(u32::MAX);
     let profile = Profile::sifu(8);
-    let mut learner = Learner::new(&profile, &graph, 0.0, 3);
+    let mut learner = EdgeTrainer::new(&profile, &graph, 0.0, 3);
     for parameter in learner.parameters() {
         for value in &mut parameter.value {
             *value += 0.2 * random.normal() as f32;

@@ -12,9 +12,9 @@ use brillm::learn::batch::Batch;
 use brillm::learn::data::TokenData;
 use brillm::learn::log::Record;
 use brillm::learn::recipe::MaskDraw;
-use brillm::learn::{Learns, Recipe, Watcher};
+use brillm::learn::{ProgressObserver, Recipe, Trainable};
 use brillm::run::{Engine, prepare_training};
-use brillm::transformer::{Batch, Hiding, NetworkLearner, evaluate_windows, hide};
+use brillm::transformer::{Batch, Hiding, NetworkModel, evaluate_windows, hide};
 
 /// Text with words that follow from the one before, so that there is something to learn.
 fn corpus(folder: &Path) {
@@ -71,11 +71,11 @@ const KINDS: [(&str, &str); 6] = [
 ];
 
 /// A learner with a batch of its text.
-fn learner(recipe: &Recipe) -> (NetworkLearner, Batch, tempfile::TempDir) {
+fn learner(recipe: &Recipe) -> (NetworkModel, Batch, tempfile::TempDir) {
     hook_runner(recipe, &Hooks::default())
 }
 
-fn hook_runner(recipe: &Recipe, hooks: &Hooks) -> (NetworkLearner, Batch, tempfile::TempDir) {
+fn hook_runner(recipe: &Recipe, hooks: &Hooks) -> (NetworkModel, Batch, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     corpus(folder.path());
     let data = TokenData::prepare(recipe, folder.path(), folder.path(), &mut |_| {}).unwrap();
@@ -91,7 +91,7 @@ fn hook_runner(recipe: &Recipe, hooks: &Hooks) -> (NetworkLearner, Batch, tempfi
         candidates: None,
         index: 0,
     };
-    let learner = NetworkLearner::new(recipe, &data, folder.path(), hooks).unwrap();
+    let learner = NetworkModel::new(recipe, &data, folder.path(), hooks).unwrap();
     (learner, batch, folder)
 }
 
@@ -172,7 +172,7 @@ struct Stop<'a> {
     losses: Vec<(u64, String)>,
 }
 
-impl Watcher for Stop<'_> {
+impl ProgressObserver for Stop<'_> {
     fn step(&mut self, step: u64, _: u64, _: f64, _: u64) {
         if step == self.at {
             self.flag.store(true, Ordering::Relaxed);
@@ -201,7 +201,7 @@ fn an_interrupted_run_goes_on_bit_for_bit() {
         corpus(folder.path());
         let run = |name: &str, stop: u64, resume: bool| {
             let flag = AtomicBool::new(false);
-            let mut watcher = Stop {
+            let mut observer = Stop {
                 at: stop,
                 flag: &flag,
                 losses: Vec::new(),
@@ -212,11 +212,11 @@ fn an_interrupted_run_goes_on_bit_for_bit() {
                 &folder.path().join(name),
                 resume,
                 &Hooks::default(),
-                &mut watcher,
+                &mut observer,
             )
             .unwrap();
-            let outcome = trainer.run(&flag, &mut watcher).unwrap();
-            (watcher.losses, outcome)
+            let outcome = trainer.run(&flag, &mut observer).unwrap();
+            (observer.losses, outcome)
         };
         let (whole, outcome) = run("whole", 0, false);
         assert_eq!(outcome.steps, 30);

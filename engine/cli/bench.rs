@@ -11,8 +11,8 @@ use crate::graph::{GraphBuilder, NodeId, TokenGraph};
 use crate::kernel::element::Element;
 use crate::kernel::random::Random;
 use crate::kernel::simd::Level;
-use crate::learn::batch::{Order, Sampler};
-use crate::learn::learner::Learner;
+use crate::learn::batch::{Order, BatchSampler};
+use crate::learn::learner::EdgeTrainer;
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
 use crate::measure::DecodeBench;
@@ -324,17 +324,17 @@ impl Arguments {
             weight_decay: 0.0,
             ..Train::default()
         };
-        let mut learner = Learner::new(profile, graph, 0.0, 1);
+        let mut learner = EdgeTrainer::new(profile, graph, 0.0, 1);
         // What a run does once is not its speed: the moments' pages are touched before the clock starts.
         for moments in learner.moments() {
             moments.first.fill(0.0);
             moments.second.fill(0.0);
         }
         let prior = Prior::new(graph, &[]);
-        let sampler = Sampler::new(1, text.len(), steps, batch, 1500, 0);
+        let sampler = BatchSampler::new(1, text.len(), steps, batch, 1500, 0);
         let mut order = Order::default();
         let mut step = 0;
-        let mut one = |learner: &mut Learner| -> Result<usize> {
+        let mut one = |learner: &mut EdgeTrainer| -> Result<usize> {
             let batch = sampler.batch(text, step, &mut order);
             step += 1;
             learner

@@ -9,9 +9,9 @@ use crate::Result;
 use crate::graph::{GraphBuilder, TokenGraph};
 use crate::kernel::element::Element;
 use crate::kernel::gpu::Device;
-use crate::learn::batch::{Order, Sampler};
-use crate::learn::device::DeviceLearner;
-use crate::learn::learner::Learner;
+use crate::learn::batch::{Order, BatchSampler};
+use crate::learn::device::DeviceTrainer;
+use crate::learn::learner::EdgeTrainer;
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
 use crate::measure::{DeviceDecodeBench, copy_speed};
@@ -128,10 +128,10 @@ impl Arguments {
             ..Train::default()
         };
         let prior = Prior::new(graph, &[]);
-        let sampler = Sampler::new(1, text.len(), 30, batch, 1500, 0);
-        let mut learner = Learner::new(profile, graph, 0.0, 1);
+        let sampler = BatchSampler::new(1, text.len(), 30, batch, 1500, 0);
+        let mut learner = EdgeTrainer::new(profile, graph, 0.0, 1);
         let mut on_device =
-            DeviceLearner::new(device, profile, graph, &prior, &mut learner, &train, 1)?;
+            DeviceTrainer::new(device, profile, graph, &prior, &mut learner, &train, 1)?;
         let own = self.rate(|index, order| {
             let batch = sampler.batch(text, index, order);
             on_device

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
 use crate::learn::log::Record;
-use crate::learn::{Recipe, Watcher};
+use crate::learn::{Recipe, ProgressObserver};
 use crate::run::prepare_training;
 
 /// Trains a model as a run file says; Ctrl-C saves and leaves with code 130.
@@ -64,7 +64,7 @@ impl Bar {
     }
 }
 
-impl Watcher for Bar {
+impl ProgressObserver for Bar {
     fn note(&mut self, text: &str) {
         self.bar.set_message(text.to_string());
         self.bar.tick();

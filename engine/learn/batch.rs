@@ -48,7 +48,7 @@ impl Batch {
 
 /// Draws windows from a text: each epoch visits the whole text once, from a random offset, in random order.
 #[derive(Clone, Debug)]
-pub struct Sampler {
+pub struct BatchSampler {
     seed: u64,
     steps: usize,
     sequences: usize,
@@ -57,7 +57,7 @@ pub struct Sampler {
     folds: usize,
 }
 
-impl Sampler {
+impl BatchSampler {
     /// Windows of `steps` predictions, `sequences` at a time, over a text of `length` tokens.
     ///
     /// The text is cut into blocks of `block` tokens; block b belongs to fold `1 + b mod folds`, and a

@@ -4,8 +4,8 @@
 
 use brillm::graph::GraphBuilder;
 use brillm::kernel::random::Random;
-use brillm::learn::batch::{Order, Sampler};
-use brillm::learn::learner::Learner;
+use brillm::learn::batch::{BatchSampler, Order};
+use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
 use brillm::signal::Profile;
@@ -35,9 +35,9 @@ fn step(criterion: &mut Criterion) {
         Profile::sifu_own(32),
         Profile::reference(32),
     ] {
-        let sampler = Sampler::new(1, text.len(), train.steps, train.batch, train.block, 0);
+        let sampler = BatchSampler::new(1, text.len(), train.steps, train.batch, train.block, 0);
         let prior = Prior::new(&graph, &[]);
-        let mut learner = Learner::new(&profile, &graph, train.dropout, 1);
+        let mut edge_trainer = EdgeTrainer::new(&profile, &graph, train.dropout, 1);
         let (mut order, mut taken) = (Order::default(), 0);
         let name = format!(
             "{} {:?} width {}",
@@ -47,7 +47,7 @@ fn step(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let batch = sampler.batch(&text, taken, &mut order);
                 taken += 1;
-                learner
+                edge_trainer
                     .learn(&graph, &prior, &batch, &train, taken)
                     .expect("a step")
             });

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::element::Element;
-use crate::learn::learner::Learns;
+use crate::learn::edge_trainer::Trainable;
 use crate::model::{Container, Verify, Writer};
 use crate::{Error, ErrorKind, Result};
 
@@ -41,14 +41,14 @@ fn name(step: u64) -> String {
 pub fn save(
     folder: &Path,
     progress: &Progress,
-    learner: &mut dyn Learns,
+    edge_trainer: &mut dyn Trainable,
     keep: usize,
 ) -> Result<()> {
     let metadata = serde_json::to_value(progress).map_err(|error| {
         Error::new(ErrorKind::Numeric, "the progress cannot be written").because(error)
     })?;
     let mut writer = Writer::create(&folder.join(name(progress.step)), metadata)?;
-    let (parameters, moments) = learner.state();
+    let (parameters, moments) = edge_trainer.state();
     for (parameter, moments) in parameters.iter().zip(moments) {
         let (name, length) = (&parameter.name, parameter.value.len());
         writer.values(name, Element::F32, &[length], &parameter.value)?;
@@ -73,16 +73,16 @@ pub fn save(
     Ok(())
 }
 
-/// The newest checkpoint of a folder that is whole, loaded into `learner`; `None` where there is none.
+/// The newest checkpoint of a folder that is whole, loaded into `edge_trainer`; `None` where there is none.
 ///
 /// A damaged newest checkpoint is passed over for the one before it.
 ///
 /// # Errors
 /// [`ErrorKind::Checksum`] or another of [`Container::open`] when every checkpoint is damaged.
-pub fn load(folder: &Path, learner: &mut dyn Learns) -> Result<Option<Progress>> {
+pub fn load(folder: &Path, edge_trainer: &mut dyn Trainable) -> Result<Option<Progress>> {
     let mut last = None;
     for path in list(folder)?.iter().rev() {
-        match read(path, learner) {
+        match read(path, edge_trainer) {
             Ok(progress) => return Ok(Some(progress)),
             Err(error) => last = Some(error),
         }
@@ -90,7 +90,7 @@ pub fn load(folder: &Path, learner: &mut dyn Learns) -> Result<Option<Progress>>
     last.map_or(Ok(None), Err)
 }
 
-fn read(path: &Path, learner: &mut dyn Learns) -> Result<Progress> {
+fn read(path: &Path, edge_trainer: &mut dyn Trainable) -> Result<Progress> {
     let container = Container::open(path, Verify::Whole)?;
     let place = |error: Error| error.at(path.display());
     let progress: Progress =
@@ -100,7 +100,7 @@ fn read(path: &Path, learner: &mut dyn Learns) -> Result<Progress> {
                 format!("not a checkpoint: {error}"),
             ))
         })?;
-    let (parameters, moments) = learner.state();
+    let (parameters, moments) = edge_trainer.state();
     for (parameter, moments) in parameters.into_iter().zip(moments) {
         let (name, length) = (&parameter.name, parameter.value.len());
         let values = |suffix: &str| -> Result<Vec<f32>> {
@@ -125,7 +125,7 @@ fn read(path: &Path, learner: &mut dyn Learns) -> Result<Progress> {
         moments.first = first;
         moments.second = second;
     }
-    learner.restore(&progress.notes).map_err(place)?;
+    edge_trainer.restore(&progress.notes).map_err(place)?;
     Ok(progress)
 }
 

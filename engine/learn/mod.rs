@@ -8,7 +8,7 @@ pub mod adamw;
 #[cfg(feature = "cli")]
 mod axis;
 pub mod batch;
-mod beginning;
+mod warm_start;
 pub mod charges;
 pub mod checkpoint;
 pub mod composed;
@@ -17,8 +17,8 @@ mod data_recipe;
 #[cfg(feature = "gpu")]
 pub mod device;
 mod dropout;
-pub mod graph_learner;
-pub mod learner;
+pub mod graph_model;
+pub mod edge_trainer;
 pub mod log;
 mod network_recipe;
 pub mod own;
@@ -33,6 +33,6 @@ mod residual;
 mod tensorboard;
 mod trainer;
 
-pub use learner::Learns;
+pub use edge_trainer::Trainable;
 pub use recipe::Recipe;
-pub use trainer::{Maker, Outcome, Trainer, Watcher};
+pub use trainer::{Maker, Outcome, Trainer, ProgressObserver};

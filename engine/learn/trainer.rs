@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::learn::batch::{Batch, Order, Sampler};
+use crate::learn::batch::{Batch, Order, BatchSampler};
 use crate::learn::charges::{self, FittedCharges};
 use crate::learn::checkpoint::{self, Progress};
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
-use crate::learn::graph_learner::GraphLearner;
-use crate::learn::learner::Learns;
+use crate::learn::graph_model::GraphModel;
+use crate::learn::edge_trainer::Trainable;
 use crate::learn::log::{Record, RunLog, Training, Validation};
 use crate::learn::recipe::{Kind, Recipe};
 use crate::measure::Perplexity;
@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind, Result};
 const WINDOWS: usize = 32;
 
 /// What a run tells while it goes.
-pub trait Watcher {
+pub trait ProgressObserver {
     /// A phase begins, for example "encoding the text".
     fn note(&mut self, _text: &str) {}
     /// A step was taken, of so many.
@@ -33,7 +33,7 @@ pub trait Watcher {
 }
 
 /// Watches nothing.
-impl Watcher for () {}
+impl ProgressObserver for () {}
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct Outcome {
 }
 
 /// Makes what a recipe trains, out of its text.
-pub type Maker<'a> = &'a dyn Fn(&Recipe, &TokenData, &Sampler) -> Result<Box<dyn Learns>>;
+pub type Maker<'a> = &'a dyn Fn(&Recipe, &TokenData, &BatchSampler) -> Result<Box<dyn Trainable>>;
 
 /// A run, ready to go.
 ///
@@ -68,7 +68,7 @@ pub type Maker<'a> = &'a dyn Fn(&Recipe, &TokenData, &Sampler) -> Result<Box<dyn
 ///      [profile]\nwidth = 8\n[train]\ntokens = 800\nbatch = 2\nsteps = 16\nfolds = 0\n",
 ///     &[],
 /// )?;
-/// // A watcher is told of every step; `()` watches nothing. The flag ends training from another thread.
+/// // A observer is told of every step; `()` watches nothing. The flag ends training from another thread.
 /// let mut trainer = Trainer::prepare(recipe, &folder, &folder.join("run"), false, &mut ())?;
 /// let outcome = trainer.run(&AtomicBool::new(false), &mut ())?;
 /// let model = brillm::open(&outcome.model)?;
@@ -80,8 +80,8 @@ pub struct Trainer {
     recipe: Recipe,
     folder: PathBuf,
     data: TokenData,
-    sampler: Sampler,
-    learner: Box<dyn Learns>,
+    sampler: BatchSampler,
+    edge_trainer: Box<dyn Trainable>,
     progress: Progress,
     log: RunLog,
     begun: Instant,
@@ -99,7 +99,7 @@ impl Trainer {
         base: &Path,
         folder: &Path,
         resume: bool,
-        watcher: &mut dyn Watcher,
+        observer: &mut dyn ProgressObserver,
     ) -> Result<Self> {
         if recipe.kind != Kind::Graph {
             return Err(
@@ -109,9 +109,9 @@ impl Trainer {
             );
         }
         let make: Maker<'_> = &|recipe, data, sampler| {
-            Ok(Box::new(GraphLearner::new(recipe, data, sampler, base)?) as Box<dyn Learns>)
+            Ok(Box::new(GraphModel::new(recipe, data, sampler, base)?) as Box<dyn Trainable>)
         };
-        Self::prepare_with(recipe, base, folder, resume, watcher, make)
+        Self::prepare_with(recipe, base, folder, resume, observer, make)
     }
 
     /// As [`Self::prepare`], for whatever `make` makes.
@@ -123,7 +123,7 @@ impl Trainer {
         base: &Path,
         folder: &Path,
         resume: bool,
-        watcher: &mut dyn Watcher,
+        observer: &mut dyn ProgressObserver,
         make: Maker<'_>,
     ) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
@@ -150,14 +150,14 @@ impl Trainer {
         } else {
             checkpoint::write_whole(&stored, own.as_bytes())?;
         }
-        let data = TokenData::prepare(&recipe, base, folder, &mut |text| watcher.note(text))?;
-        watcher.note("building the model");
+        let data = TokenData::prepare(&recipe, base, folder, &mut |text| observer.note(text))?;
+        observer.note("building the model");
         let train = &recipe.train;
         let folds = match recipe.kind == Kind::Graph && recipe.profile()?.static_resistance {
             true => train.folds,
             false => 0,
         };
-        let sampler = Sampler::new(
+        let sampler = BatchSampler::new(
             recipe.seed,
             data.train().len(),
             train.steps,
@@ -165,9 +165,9 @@ impl Trainer {
             train.block,
             folds,
         );
-        let mut learner = make(&recipe, &data, &sampler)?;
+        let mut edge_trainer = make(&recipe, &data, &sampler)?;
         let progress = match resume {
-            true => checkpoint::load(folder, &mut *learner)?.unwrap_or_default(),
+            true => checkpoint::load(folder, &mut *edge_trainer)?.unwrap_or_default(),
             false => Progress::default(),
         };
         let logged = folder.join(crate::learn::log::JSON_FILE).exists();
@@ -182,7 +182,7 @@ impl Trainer {
             folder,
             data,
             sampler,
-            learner,
+            edge_trainer,
             progress,
             log,
             begun: Instant::now(),
@@ -193,21 +193,21 @@ impl Trainer {
     /// when the device fails.
     ///
     /// # Errors
-    /// As [`Learns::use_device`].
+    /// As [`Trainable::use_device`].
     #[cfg(feature = "gpu")]
     pub fn use_device(&mut self, device: &crate::kernel::gpu::Device, forced: bool) -> Result<()> {
-        self.learner.use_device(device, forced)
+        self.edge_trainer.use_device(device, forced)
     }
 
     /// Goes back to the newest checkpoint, or to the beginning, and on without the device.
     #[cfg(feature = "gpu")]
-    fn take_over(&mut self, error: &Error, watcher: &mut dyn Watcher) -> Result<()> {
+    fn take_over(&mut self, error: &Error, observer: &mut dyn ProgressObserver) -> Result<()> {
         self.log.sync()?;
-        self.learner.leave_device();
-        let progress = checkpoint::load(&self.folder, &mut *self.learner)?;
+        self.edge_trainer.leave_device();
+        let progress = checkpoint::load(&self.folder, &mut *self.edge_trainer)?;
         self.progress = progress.unwrap_or_default();
         self.log = RunLog::resume(&self.folder, self.progress.step)?;
-        watcher.warn(&format!(
+        observer.warn(&format!(
             "the processor takes over after step {}: {error}",
             self.progress.step
         ));
@@ -216,7 +216,7 @@ impl Trainer {
 
     /// How large what is trained is, in a few words.
     pub fn about(&self) -> String {
-        self.learner.about()
+        self.edge_trainer.about()
     }
 
     /// The tokens of the run.
@@ -225,8 +225,8 @@ impl Trainer {
     }
 
     /// What is trained.
-    pub fn learner(&mut self) -> &mut dyn Learns {
-        &mut *self.learner
+    pub fn edge_trainer(&mut self) -> &mut dyn Trainable {
+        &mut *self.edge_trainer
     }
 
     /// Takes so many steps to see how fast they are, and returns the tokens learned. What is learned is kept
@@ -242,7 +242,7 @@ impl Trainer {
                 .sampler
                 .batch(self.data.train(), self.progress.step, &mut order);
             self.progress.step += 1;
-            self.learner.learn(&mut batch, &train, self.progress.step)?;
+            self.edge_trainer.learn(&mut batch, &train, self.progress.step)?;
         }
         Ok(steps * (train.batch * train.steps) as u64)
     }
@@ -252,14 +252,14 @@ impl Trainer {
     /// # Errors
     /// [`ErrorKind::Numeric`] when training diverges, [`ErrorKind::Io`] or [`ErrorKind::Resource`] when
     /// something cannot be saved; the last checkpoint is whole in any case.
-    pub fn run(&mut self, cancel: &AtomicBool, watcher: &mut dyn Watcher) -> Result<Outcome> {
-        let outcome = self.run_where_it_is(cancel, watcher);
+    pub fn run(&mut self, cancel: &AtomicBool, observer: &mut dyn ProgressObserver) -> Result<Outcome> {
+        let outcome = self.run_where_it_is(cancel, observer);
         #[cfg(feature = "gpu")]
         if let Err(error) = &outcome
-            && self.learner.device_failed()
+            && self.edge_trainer.device_failed()
         {
-            self.take_over(error, watcher)?;
-            return self.run_where_it_is(cancel, watcher);
+            self.take_over(error, observer)?;
+            return self.run_where_it_is(cancel, observer);
         }
         outcome
     }
@@ -267,7 +267,7 @@ impl Trainer {
     fn run_where_it_is(
         &mut self,
         cancel: &AtomicBool,
-        watcher: &mut dyn Watcher,
+        observer: &mut dyn ProgressObserver,
     ) -> Result<Outcome> {
         let train = self.recipe.train.clone();
         let total = train.total_steps();
@@ -285,11 +285,11 @@ impl Trainer {
                 .sampler
                 .batch(self.data.train(), self.progress.step, &mut order);
             let step = self.progress.step + 1;
-            let (loss, norm) = self.learner.learn(&mut batch, &train, step)?;
+            let (loss, norm) = self.edge_trainer.learn(&mut batch, &train, step)?;
             self.progress.step = step;
             self.progress.nats += loss.nats;
             self.progress.tokens += loss.tokens as u64;
-            watcher.step(step, total, loss.mean(), step * per_step);
+            observer.step(step, total, loss.mean(), step * per_step);
             if step % train.log_every == 0 || step == total {
                 let now = Instant::now();
                 let seconds = now.duration_since(logged.0).as_secs_f64();
@@ -307,22 +307,22 @@ impl Trainer {
                 logged = (now, step);
                 (self.progress.nats, self.progress.tokens) = (0.0, 0);
                 self.log.add(&record)?;
-                watcher.record(&record);
+                observer.record(&record);
             }
             let mut stop = false;
             if (step % validate_every == 0 || step == total) && !self.windows().is_empty() {
-                stop = self.validate(step, per_step, watcher)?;
+                stop = self.validate(step, per_step, observer)?;
             }
             cancelled = cancel.load(Ordering::Relaxed);
             if step % train.checkpoint_every == 0 || step == total || stop || cancelled {
                 // The log first: a checkpoint is never ahead of it.
                 self.log.sync()?;
-                self.learner.settle()?;
-                self.progress.notes = self.learner.notes()?;
+                self.edge_trainer.settle()?;
+                self.progress.notes = self.edge_trainer.notes()?;
                 checkpoint::save(
                     &self.folder,
                     &self.progress,
-                    &mut *self.learner,
+                    &mut *self.edge_trainer,
                     train.checkpoints,
                 )?;
             }
@@ -330,19 +330,19 @@ impl Trainer {
                 break;
             }
         }
-        let best = self.folder.join(self.learner.file("best"));
-        let model = self.folder.join(self.learner.file("model"));
+        let best = self.folder.join(self.edge_trainer.file("best"));
+        let model = self.folder.join(self.edge_trainer.file("model"));
         // With validation the best model is the result; without, the last one.
-        if self.learner.keeps_best() && self.progress.best.is_some() && best.exists() {
+        if self.edge_trainer.keeps_best() && self.progress.best.is_some() && best.exists() {
             copy(&best, &model)?;
         } else {
             self.save(&model)?;
         }
         let charges = match train.charges && !cancelled {
-            true => Some(self.fit_charges(&model, watcher)?),
+            true => Some(self.fit_charges(&model, observer)?),
             false => None,
         };
-        let (parameters, _) = self.learner.state();
+        let (parameters, _) = self.edge_trainer.state();
         let parameters = parameters.iter().map(|one| one.value.len()).sum();
         Ok(Outcome {
             model,
@@ -355,8 +355,8 @@ impl Trainer {
     }
 
     /// Fits charges on the validation text, one stream, and writes them into the finished model.
-    fn fit_charges(&self, path: &Path, watcher: &mut dyn Watcher) -> Result<FittedCharges> {
-        watcher.note("fitting charges");
+    fn fit_charges(&self, path: &Path, observer: &mut dyn ProgressObserver) -> Result<FittedCharges> {
+        observer.note("fitting charges");
         let steps = self.recipe.train.steps;
         let windows = self.windows();
         let (Some(&first), Some(&last)) = (windows.first(), windows.last()) else {
@@ -375,19 +375,19 @@ impl Trainer {
     }
 
     /// Measures the validation text, keeps the best model, and says whether patience has run out.
-    fn validate(&mut self, step: u64, per_step: u64, watcher: &mut dyn Watcher) -> Result<bool> {
+    fn validate(&mut self, step: u64, per_step: u64, observer: &mut dyn ProgressObserver) -> Result<bool> {
         let loss = self.validation_loss()?;
         let perplexity = loss.mean().exp();
-        let mut measured = Perplexity::new(self.learner.candidates() as u64);
+        let mut measured = Perplexity::new(self.edge_trainer.candidates() as u64);
         measured.add_sum(loss.nats, loss.tokens as u64);
         let seconds = self.begun.elapsed().as_secs_f64();
         let record = Record::Validation(Validation::new(step, step * per_step, &measured, seconds));
         self.log.add(&record)?;
-        watcher.record(&record);
+        observer.record(&record);
         if self.progress.best.is_none_or(|(best, _)| perplexity < best) {
             self.progress.best = Some((perplexity, step));
             self.progress.stale = 0;
-            let best = self.folder.join(self.learner.file("best"));
+            let best = self.folder.join(self.edge_trainer.file("best"));
             self.save(&best)?;
         } else {
             self.progress.stale += 1;
@@ -427,7 +427,7 @@ impl Trainer {
                 candidates: None,
                 index: index as u64,
             };
-            let part = self.learner.loss(&batch)?;
+            let part = self.edge_trainer.loss(&batch)?;
             loss.nats += part.nats;
             loss.tokens += part.tokens;
         }
@@ -447,7 +447,7 @@ impl Trainer {
             })),
             "version": env!("CARGO_PKG_VERSION"),
         });
-        self.learner.save(path, training)
+        self.edge_trainer.save(path, training)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::graph::NodeId;
 use crate::hook::{State, Subject, SubjectKind, SubjectShape};
 use crate::kernel::element::Element;
 use crate::kernel::table::Table;
-use crate::learn::learner::Learner;
+use crate::learn::learner::EdgeTrainer;
 use crate::path::{Sampling, Session, Walk};
 use crate::run::Engine;
 use crate::signal::{EdgeForm, Mechanism, Start, Weights};
@@ -254,7 +254,7 @@ impl Subject for ProbedModel {
                     None => self.own.clone(),
                     Some(seed) => {
                         let weights =
-                            Learner::new(profile, graph, 0.0, seed).weights(profile, graph)?;
+                            EdgeTrainer::new(profile, graph, 0.0, seed).weights(profile, graph)?;
                         Some(Arc::new(mechanism.with_weights(weights)?))
                     }
                 };

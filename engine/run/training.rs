@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::Result;
 use crate::hook::Hooks;
 use crate::learn::recipe::Kind;
-use crate::learn::{Recipe, Trainer, Watcher};
+use crate::learn::{Recipe, Trainer, ProgressObserver};
 
 /// Prepares a run, as [`Trainer::prepare`] does for graphs. Of the hooks, masked training asks `mask/1`.
 ///
@@ -17,20 +17,20 @@ pub fn prepare_training(
     folder: &Path,
     resume: bool,
     hooks: &Hooks,
-    watcher: &mut dyn Watcher,
+    observer: &mut dyn ProgressObserver,
 ) -> Result<Trainer> {
     if recipe.kind == Kind::Graph {
         let _ = hooks;
-        return Trainer::prepare(recipe, base, folder, resume, watcher);
+        return Trainer::prepare(recipe, base, folder, resume, observer);
     }
     #[cfg(feature = "transformer")]
-    return Trainer::prepare_with(recipe, base, folder, resume, watcher, &|recipe, data, _| {
-        let learner = crate::transformer::NetworkLearner::new(recipe, data, base, hooks)?;
+    return Trainer::prepare_with(recipe, base, folder, resume, observer, &|recipe, data, _| {
+        let learner = crate::transformer::NetworkModel::new(recipe, data, base, hooks)?;
         if recipe.preferences.is_some() {
-            let learner = crate::transformer::PreferenceLearner::new(recipe, data, base, learner)?;
-            return Ok(Box::new(learner) as Box<dyn crate::learn::Learns>);
+            let learner = crate::transformer::PreferenceModel::new(recipe, data, base, learner)?;
+            return Ok(Box::new(learner) as Box<dyn crate::learn::Trainable>);
         }
-        Ok(Box::new(learner) as Box<dyn crate::learn::Learns>)
+        Ok(Box::new(learner) as Box<dyn crate::learn::Trainable>)
     });
     #[cfg(not(feature = "transformer"))]
     Err(crate::Error::new(

@@ -6,7 +6,7 @@ use brillm::graph::{GraphBuilder, TokenGraph};
 use brillm::kernel::element::Element;
 use brillm::kernel::gpu::{Device, DeviceOptions};
 use brillm::kernel::random::Random;
-use brillm::learn::learner::Learner;
+use brillm::learn::learner::EdgeTrainer;
 use brillm::path::{Decoder, Sampling, Session};
 use brillm::signal::{BlendKind, DeviceMechanism, EnergyKind, Flow, Mechanism, Profile, Start};
 
@@ -87,7 +87,7 @@ pub fn profiles() -> Vec<(String, Profile)> {
 /// A mechanism that has left its symmetric start.
 pub fn learned(profile: &Profile, element: Element) -> Arc<Mechanism> {
     let graph = graph();
-    let mut learner = Learner::new(profile, &graph, 0.0, 3);
+    let mut learner = EdgeTrainer::new(profile, &graph, 0.0, 3);
     let mut random = Random::new(8);
     for parameter in learner.parameters() {
         for value in &mut parameter.value {

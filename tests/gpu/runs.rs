@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use brillm::kernel::gpu::{Device, DeviceOptions};
-use brillm::learn::{Recipe, Trainer, Watcher};
+use brillm::learn::{ProgressObserver, Recipe, Trainer};
 use brillm::model::{Model, Verify};
 use serde_json::Value;
 
@@ -60,7 +60,7 @@ struct Thief {
     said: Vec<String>,
 }
 
-impl Watcher for Thief {
+impl ProgressObserver for Thief {
     fn step(&mut self, step: u64, _: u64, _: f64, _: u64) {
         if step == self.after {
             self.after = 0;

@@ -4,9 +4,9 @@ use brillm::graph::TokenGraph;
 use brillm::kernel::gpu::DeviceOptions;
 use brillm::kernel::random::Random;
 use brillm::learn::adamw::AdamMode;
-use brillm::learn::batch::{Batch, Candidates, Order, Sampler};
-use brillm::learn::device::DeviceLearner;
-use brillm::learn::learner::Learner;
+use brillm::learn::batch::{Batch, BatchSampler, Candidates, Order};
+use brillm::learn::device::DeviceTrainer;
+use brillm::learn::learner::EdgeTrainer;
 use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
 use brillm::signal::Profile;
@@ -32,7 +32,7 @@ pub const TESTS: &[Test] = &[
 struct Run {
     graph: TokenGraph,
     prior: Prior<f32>,
-    sampler: Sampler,
+    sampler: BatchSampler,
     train: Train,
     candidates: bool,
 }
@@ -41,7 +41,7 @@ impl Run {
     fn new(train: Train) -> Self {
         let graph = graph();
         let folds = if train.folds > 0 { train.folds } else { 0 };
-        let sampler = Sampler::new(7, 400, train.steps, train.batch, 60, folds);
+        let sampler = BatchSampler::new(7, 400, train.steps, train.batch, 60, folds);
         let prior = Prior::new(&graph, &sampler.held_out(&graph, &text()));
         Self {
             graph,
@@ -75,7 +75,7 @@ impl Run {
     }
 
     /// The loss on a tenth of the steps' batches, without dropout.
-    fn probe(&self, learner: &mut Learner) -> f64 {
+    fn probe(&self, learner: &mut EdgeTrainer) -> f64 {
         let mut losses = (0..10).map(|step| {
             learner
                 .loss(&self.graph, &self.prior, &self.batch(10 * step))
@@ -98,8 +98,8 @@ impl Run {
         } else {
             bed.device.clone()
         };
-        let mut learner = Learner::new(profile, &self.graph, self.train.dropout, 3);
-        let mut mirror = Learner::new(profile, &self.graph, self.train.dropout, 3);
+        let mut learner = EdgeTrainer::new(profile, &self.graph, self.train.dropout, 3);
+        let mut mirror = EdgeTrainer::new(profile, &self.graph, self.train.dropout, 3);
         // Away from the symmetric start, where whole blocks have no gradient yet.
         for learner in [&mut learner, &mut mirror] {
             let mut random = Random::new(8);
@@ -112,7 +112,7 @@ impl Run {
         let before = self.probe(&mut learner);
         let (graph, prior, train) = (&self.graph, &self.prior, &self.train);
         let mut on_device =
-            DeviceLearner::new(&device, profile, graph, prior, &mut mirror, train, 3).unwrap();
+            DeviceTrainer::new(&device, profile, graph, prior, &mut mirror, train, 3).unwrap();
         let mut worst = 0.0f64;
         for step in 0..steps {
             let batch = self.batch(step);

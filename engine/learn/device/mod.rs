@@ -26,7 +26,7 @@ use crate::kernel::gpu::Device;
 use crate::learn::adamw::AdamMode;
 use crate::learn::batch::Batch;
 use crate::learn::composed::Loss;
-use crate::learn::learner::{Learner, finite};
+use crate::learn::edge_trainer::{EdgeTrainer, finite};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
 use crate::signal::{EdgeForm, Profile};
@@ -35,7 +35,7 @@ use crate::signal::{EdgeForm, Profile};
 const SHARED_EDGE: &str = "edge.shared";
 
 /// A learner whose parameters and moments lie on a device.
-pub struct DeviceLearner {
+pub struct DeviceTrainer {
     form: Form,
 }
 
@@ -44,13 +44,13 @@ enum Form {
     Own(Box<DeviceOwn>),
 }
 
-impl std::fmt::Debug for DeviceLearner {
+impl std::fmt::Debug for DeviceTrainer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "DeviceLearner({:?})", self.stage().device)
     }
 }
 
-impl DeviceLearner {
+impl DeviceTrainer {
     /// Puts a learner on a device, with its parameters and moments as they are.
     ///
     /// # Errors
@@ -60,12 +60,12 @@ impl DeviceLearner {
         profile: &Profile,
         graph: &TokenGraph,
         prior: &Prior<f32>,
-        learner: &mut Learner,
+        edge_trainer: &mut EdgeTrainer,
         train: &Train,
         seed: u64,
     ) -> Result<Self> {
         let (d, own) = (profile.width, profile.form == EdgeForm::Own);
-        let shapes: Vec<_> = learner
+        let shapes: Vec<_> = edge_trainer
             .parameters()
             .iter()
             .map(|parameter| match &*parameter.name {
@@ -91,26 +91,26 @@ impl DeviceLearner {
             )))
         };
         let mut device = Self { form };
-        device.upload(learner);
+        device.upload(edge_trainer);
         Ok(device)
     }
 
     fn stage(&self) -> &Stage {
         match &self.form {
-            Form::Composed(learner) => &learner.stage,
-            Form::Own(learner) => &learner.stage,
+            Form::Composed(edge_trainer) => &edge_trainer.stage,
+            Form::Own(edge_trainer) => &edge_trainer.stage,
         }
     }
 
     /// Writes parameters and moments to the device.
-    pub fn upload(&mut self, learner: &mut Learner) {
+    pub fn upload(&mut self, edge_trainer: &mut EdgeTrainer) {
         let blocks = &self.stage().blocks;
-        let numbers: Vec<_> = learner
+        let numbers: Vec<_> = edge_trainer
             .parameters()
             .iter()
             .map(|parameter| parameter.value.clone())
             .collect();
-        for ((block, value), moments) in blocks.list.iter().zip(&numbers).zip(learner.moments()) {
+        for ((block, value), moments) in blocks.list.iter().zip(&numbers).zip(edge_trainer.moments()) {
             let count = if block.name == SHARED_EDGE {
                 let d = self.stage().profile.width;
                 d * d + d
@@ -122,7 +122,7 @@ impl DeviceLearner {
             blocks.write(block, &blocks.second, &moments.second[..count]);
         }
         if let Form::Own(own) = &self.form {
-            let moments = &learner.moments()[0];
+            let moments = &edge_trainer.moments()[0];
             own.arena
                 .upload(&numbers[0], &moments.first, &moments.second);
         }
@@ -132,24 +132,24 @@ impl DeviceLearner {
     ///
     /// # Errors
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when the device is lost.
-    pub fn download(&self, learner: &mut Learner) -> Result<()> {
+    pub fn download(&self, edge_trainer: &mut EdgeTrainer) -> Result<()> {
         let blocks = &self.stage().blocks;
         for (index, block) in blocks.list.iter().enumerate() {
             let value = blocks.read(block, &blocks.values)?;
             let first = blocks.read(block, &blocks.first)?;
             let second = blocks.read(block, &blocks.second)?;
-            learner.parameters()[index].value[..value.len()].copy_from_slice(&value);
-            let moments = &mut learner.moments()[index];
+            edge_trainer.parameters()[index].value[..value.len()].copy_from_slice(&value);
+            let moments = &mut edge_trainer.moments()[index];
             moments.first[..first.len()].copy_from_slice(&first);
             moments.second[..second.len()].copy_from_slice(&second);
         }
         if let Form::Own(own) = &self.form {
-            let mut value = std::mem::take(&mut learner.parameters()[0].value);
-            let moments = &mut learner.moments()[0];
+            let mut value = std::mem::take(&mut edge_trainer.parameters()[0].value);
+            let moments = &mut edge_trainer.moments()[0];
             let outcome = own
                 .arena
                 .download(&mut value, &mut moments.first, &mut moments.second);
-            learner.parameters()[0].value = value;
+            edge_trainer.parameters()[0].value = value;
             outcome?;
         }
         Ok(())
@@ -190,8 +190,8 @@ impl DeviceLearner {
         learn: Option<(&Train, u64)>,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         match &mut self.form {
-            Form::Composed(learner) => learner.run(graph, batch, learn),
-            Form::Own(learner) => learner.run(graph, batch, learn),
+            Form::Composed(edge_trainer) => edge_trainer.run(graph, batch, learn),
+            Form::Own(edge_trainer) => edge_trainer.run(graph, batch, learn),
         }
     }
 }

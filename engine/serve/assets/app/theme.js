@@ -12,11 +12,11 @@ export const theme = () => document.documentElement.dataset.theme;
 export const seenTheme = () => (theme() === 'auto' ? (dark.matches ? 'dark' : 'light') : theme());
 
 /** Calls back when the colours change; the map's canvas cannot follow CSS by itself. */
-export function watchTheme(watcher) {
-  watchers.add(watcher);
-  return () => watchers.delete(watcher);
+export function watchTheme(observer) {
+  watchers.add(observer);
+  return () => watchers.delete(observer);
 }
-const changed = () => watchers.forEach((watcher) => watcher(seenTheme()));
+const changed = () => watchers.forEach((observer) => observer(seenTheme()));
 dark.addEventListener('change', changed);
 
 export function putTheme(choice) {

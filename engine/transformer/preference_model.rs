@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 use crate::kernel::random::Random;
-use crate::learn::Learns;
+use crate::learn::Trainable;
 use crate::learn::adamw::Moments;
 use crate::learn::batch::Batch;
 use crate::learn::composed::Loss;
@@ -23,7 +23,7 @@ use crate::learn::preferences::{Preference, Preferences};
 use crate::learn::recipe::{Kind, Recipe, Train};
 use crate::text::{Reading, Tokenizer};
 use crate::transformer::dense::{Batch, Dropout, surprises};
-use crate::transformer::learner::NetworkLearner;
+use crate::transformer::network_model::NetworkModel;
 use crate::transformer::model::Body;
 use crate::transformer::operation::look;
 use crate::{Error, ErrorKind, Result};
@@ -48,14 +48,14 @@ struct Pair {
 }
 
 /// A gpt or lstm that learns preferences.
-pub struct PreferenceLearner {
-    own: NetworkLearner,
+pub struct PreferenceModel {
+    own: NetworkModel,
     settings: Preferences,
     seed: u64,
     pairs: Vec<Pair>,
 }
 
-impl PreferenceLearner {
+impl PreferenceModel {
     /// The network of a recipe and its pairs; files are relative to `base`. Weights must not have moved yet: what they
     /// say of the pairs is the measure.
     ///
@@ -65,7 +65,7 @@ impl PreferenceLearner {
         recipe: &Recipe,
         data: &TokenData,
         base: &Path,
-        own: NetworkLearner,
+        own: NetworkModel,
     ) -> Result<Self> {
         let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what.to_string()));
         let Some(settings) = recipe.preferences.clone() else {
@@ -102,21 +102,21 @@ impl PreferenceLearner {
                 })
             })
             .collect::<Result<Vec<Pair>>>()?;
-        let mut learner = Self {
+        let mut network_model = Self {
             own,
             seed: recipe.seed,
             settings,
             pairs,
         };
         // Whoever resumes finds the weights moved only after this.
-        for first in (0..learner.pairs.len()).step_by(32) {
-            let group: Vec<usize> = (first..(first + 32).min(learner.pairs.len())).collect();
-            let margins = look(&learner.margins(&group, None)?.detach(), <[f32]>::to_vec)?;
+        for first in (0..network_model.pairs.len()).step_by(32) {
+            let group: Vec<usize> = (first..(first + 32).min(network_model.pairs.len())).collect();
+            let margins = look(&network_model.margins(&group, None)?.detach(), <[f32]>::to_vec)?;
             for (&pair, margin) in group.iter().zip(margins) {
-                learner.pairs[pair].margin = f64::from(margin);
+                network_model.pairs[pair].margin = f64::from(margin);
             }
         }
-        Ok(learner)
+        Ok(network_model)
     }
 
     /// ln p(chosen) − ln p(rejected) of pairs, as the weights are now. `[P]`
@@ -164,7 +164,7 @@ impl PreferenceLearner {
         Ok((gain.relu()? + rest)?)
     }
 
-    /// The gradients of the mean loss of pairs, put into [`Learns::state`], and the sum of their losses.
+    /// The gradients of the mean loss of pairs, put into [`Trainable::state`], and the sum of their losses.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a pair that is not there; [`ErrorKind::Numeric`] for a loss that is not finite.
@@ -234,7 +234,7 @@ fn answers(preference: &Preference, tokenizer: &Tokenizer) -> Result<[Answer; 2]
     Ok([answer(&preference.chosen)?, answer(&preference.rejected)?])
 }
 
-impl Learns for PreferenceLearner {
+impl Trainable for PreferenceModel {
     fn learn(
         &mut self,
         _batch: &mut Batch,

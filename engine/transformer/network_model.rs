@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::hook::Hooks;
 use crate::kernel::random::Random;
-use crate::learn::Learns;
+use crate::learn::Trainable;
 use crate::learn::adamw::Moments;
 use crate::learn::batch::Batch;
 use crate::learn::composed::Loss;
@@ -31,7 +31,7 @@ const HELD_OUT: u64 = 0x6865_6c64;
 const TURNING: u64 = 0x7475_726e;
 
 /// A gpt, bert or lstm under training.
-pub struct NetworkLearner {
+pub struct NetworkModel {
     recipe: Recipe,
     tokenizer: Tokenizer,
     body: Body,
@@ -41,7 +41,7 @@ pub struct NetworkLearner {
     marks: Option<[u32; 2]>,
 }
 
-impl NetworkLearner {
+impl NetworkModel {
     /// Fresh weights for a recipe and its tokens; its files are relative to `base`. Of the hooks `mask/1` is asked.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl NetworkLearner {
         tokens
     }
 
-    /// The gradients of the mean of losses, put into [`Learns::state`].
+    /// The gradients of the mean of losses, put into [`Trainable::state`].
     pub(super) fn gather(&mut self, losses: &Tensor) -> Result<()> {
         self.variables.gather(losses)
     }
@@ -183,7 +183,7 @@ impl NetworkLearner {
         Ok((losses, masked.targets))
     }
 
-    /// The gradients of the mean loss of a batch, put into [`Learns::state`]; the loss of each prediction.
+    /// The gradients of the mean loss of a batch, put into [`Trainable::state`]; the loss of each prediction.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] when the loss is not finite, or naming a weight that the loss does not reach:
@@ -230,7 +230,7 @@ fn total(losses: &[f32]) -> Loss {
     }
 }
 
-impl Learns for NetworkLearner {
+impl Trainable for NetworkModel {
     fn learn(
         &mut self,
         batch: &mut Batch,

@@ -18,7 +18,7 @@ use crate::signal::{EdgeForm, Profile, Weights};
 use crate::{Error, ErrorKind, Result};
 
 /// What the training loop trains: a graph, or a model of the comparison path.
-pub trait Learns {
+pub trait Trainable {
     /// One step, numbered from 1. Returns the loss before it and the gradient's norm, if it is known.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ pub trait Learns {
 }
 
 /// The parameters of a run with their moments.
-pub struct Learner {
+pub struct EdgeTrainer {
     form: Form,
     moments: Vec<Moments<f32>>,
 }
@@ -116,21 +116,21 @@ enum Form {
     Own(Box<Own<f32>>),
 }
 
-impl Learner {
+impl EdgeTrainer {
     /// Fresh parameters.
     pub fn new(profile: &Profile, graph: &TokenGraph, dropout: f64, seed: u64) -> Self {
         let mut form = match profile.form {
             EdgeForm::Composed => {
-                let mut learner = Composed::new(profile, graph, seed);
-                learner.dropout = dropout;
-                learner.seed = seed;
-                Form::Composed(Box::new(learner))
+                let mut edge_trainer = Composed::new(profile, graph, seed);
+                edge_trainer.dropout = dropout;
+                edge_trainer.seed = seed;
+                Form::Composed(Box::new(edge_trainer))
             }
             EdgeForm::Own => {
-                let mut learner = Own::new(profile, graph, seed);
-                learner.dropout = dropout;
-                learner.seed = seed;
-                Form::Own(Box::new(learner))
+                let mut edge_trainer = Own::new(profile, graph, seed);
+                edge_trainer.dropout = dropout;
+                edge_trainer.seed = seed;
+                Form::Own(Box::new(edge_trainer))
             }
         };
         let moments = form
@@ -165,8 +165,8 @@ impl Learner {
     /// Loss without learning.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<f32>, batch: &Batch) -> Loss {
         match &mut self.form {
-            Form::Composed(learner) => learner.loss(graph, prior, batch),
-            Form::Own(learner) => learner.loss(graph, prior, batch),
+            Form::Composed(edge_trainer) => edge_trainer.loss(graph, prior, batch),
+            Form::Own(edge_trainer) => edge_trainer.loss(graph, prior, batch),
         }
     }
 
@@ -190,17 +190,17 @@ impl Learner {
             _ => 1.0,
         };
         match &mut self.form {
-            Form::Own(learner) if adam.mode == AdamMode::Touched => {
+            Form::Own(edge_trainer) if adam.mode == AdamMode::Touched => {
                 let update = adam.update(step, rate * train.arena_rate, true);
                 let (arena, others) = self.moments.split_at_mut(1);
                 let moments = (
                     arena[0].first.as_mut_slice(),
                     arena[0].second.as_mut_slice(),
                 );
-                let (loss, norm) = learner.learn(graph, prior, batch, &update, moments, clip);
+                let (loss, norm) = edge_trainer.learn(graph, prior, batch, &update, moments, clip);
                 let loss = finite(loss, step)?;
                 let scale = norm.map_or(1.0, factor);
-                for (parameter, moments) in learner.parameters().into_iter().skip(1).zip(others) {
+                for (parameter, moments) in edge_trainer.parameters().into_iter().skip(1).zip(others) {
                     adam.step(parameter, moments, step, rate, scale);
                 }
                 Ok((loss, norm))
@@ -208,8 +208,8 @@ impl Learner {
             form => {
                 let loss = finite(
                     match form {
-                        Form::Composed(learner) => learner.gradients(graph, prior, batch),
-                        Form::Own(learner) => learner.gradients(graph, prior, batch),
+                        Form::Composed(edge_trainer) => edge_trainer.gradients(graph, prior, batch),
+                        Form::Own(edge_trainer) => edge_trainer.gradients(graph, prior, batch),
                     },
                     step,
                 )?;
@@ -271,8 +271,8 @@ pub(super) fn finite(loss: Loss, step: u64) -> Result<Loss> {
 impl Form {
     fn parameters(&mut self) -> Vec<&mut Parameter<f32>> {
         match self {
-            Self::Composed(learner) => learner.parameters(),
-            Self::Own(learner) => learner.parameters(),
+            Self::Composed(edge_trainer) => edge_trainer.parameters(),
+            Self::Own(edge_trainer) => edge_trainer.parameters(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::graph::{NodeId, TokenGraph};
-use crate::learn::learner::Learner;
+use crate::learn::edge_trainer::EdgeTrainer;
 use crate::learn::recipe::Recipe;
 use crate::model::{Model, Verify};
 use crate::signal::{EdgeForm, Profile, blocks};
@@ -11,13 +11,13 @@ use crate::text::Reading;
 use crate::{Error, ErrorKind, Result};
 
 /// A model whose weights a graph begins with.
-pub(super) struct Beginning {
+pub(super) struct WarmStart {
     model: Model,
     /// Edge (v, u) takes the transpose of the model's edge (u, v); nothing else is taken.
     transposed: bool,
 }
 
-impl Beginning {
+impl WarmStart {
     /// What a recipe names, and the factor of the rate with which the arena moves: transposes stay what they are.
     pub(super) fn of(recipe: &Recipe, base: &Path) -> Result<Option<(Self, f64)>> {
         let open = |path: &String, transposed| -> Result<Self> {
@@ -72,10 +72,10 @@ impl Beginning {
     }
 
     /// Puts its weights in place of fresh ones.
-    pub(super) fn put(&self, learner: &mut Learner, graph: &TokenGraph) -> Result<()> {
+    pub(super) fn put(&self, edge_trainer: &mut EdgeTrainer, graph: &TokenGraph) -> Result<()> {
         let mechanism = self.model.mechanism();
         let (weights, theirs) = (mechanism.weights(), mechanism.graph());
-        for parameter in learner.parameters() {
+        for parameter in edge_trainer.parameters() {
             if !self.transposed {
                 for block in blocks(mechanism.profile(), theirs.nodes(), theirs.own_edges()) {
                     if block.name == parameter.name && block.rows * block.columns > 0 {

@@ -8,11 +8,11 @@ use crate::Result;
 use crate::graph::{GraphBuilder, NodeId, TokenGraph};
 use crate::kernel::random::Random;
 use crate::learn::adamw::Moments;
-use crate::learn::batch::{Batch, Candidates, Sampler};
-use crate::learn::beginning::Beginning;
+use crate::learn::batch::{Batch, Candidates, BatchSampler};
+use crate::learn::warm_start::WarmStart;
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
-use crate::learn::learner::{Learner, Learns};
+use crate::learn::edge_trainer::{EdgeTrainer, Trainable};
 use crate::learn::parameter::Parameter;
 use crate::learn::prior::Prior;
 use crate::learn::recipe::{NegativeKind, Recipe, Train};
@@ -22,14 +22,14 @@ use crate::text::Tokenizer;
 
 /// A device that learns in the processor's place.
 #[cfg(feature = "gpu")]
-struct Place {
-    learner: crate::learn::device::DeviceLearner,
+struct OnDevice {
+    edge_trainer: crate::learn::device::DeviceTrainer,
     forced: bool,
     failed: bool,
 }
 
 #[cfg(feature = "gpu")]
-impl Place {
+impl OnDevice {
     /// Remembers that the device failed.
     fn note<T>(&mut self, outcome: Result<T>) -> Result<T> {
         self.failed |= outcome.is_err();
@@ -38,26 +38,26 @@ impl Place {
 }
 
 /// A graph under training.
-pub struct GraphLearner {
+pub struct GraphModel {
     recipe: Recipe,
     profile: Profile,
     tokenizer: Tokenizer,
     graph: TokenGraph,
     prior: Prior<f32>,
-    learner: Learner,
+    edge_trainer: EdgeTrainer,
     #[cfg(feature = "gpu")]
-    beginning: Option<Beginning>,
+    warm_start: Option<WarmStart>,
     #[cfg(feature = "gpu")]
-    place: Option<Place>,
+    place: Option<OnDevice>,
 }
 
-impl GraphLearner {
+impl GraphModel {
     /// Builds the graph of a recipe's text, with fresh parameters or those it begins with; its models are relative
     /// to `base`.
     ///
     /// # Errors
     /// Whatever is wrong with the profile or the graph.
-    pub fn new(recipe: &Recipe, data: &TokenData, sampler: &Sampler, base: &Path) -> Result<Self> {
+    pub fn new(recipe: &Recipe, data: &TokenData, sampler: &BatchSampler, base: &Path) -> Result<Self> {
         let profile = recipe.profile()?;
         let mut builder = GraphBuilder::new(data.tokenizer.vocabulary().len())
             .minimum_count(recipe.graph.minimum_count);
@@ -72,24 +72,24 @@ impl GraphLearner {
         } else {
             u32::MAX
         });
-        let (recipe, beginning) = match Beginning::of(recipe, base)? {
-            Some((beginning, rate)) => {
+        let (recipe, warm_start) = match WarmStart::of(recipe, base)? {
+            Some((warm_start, rate)) => {
                 let mut recipe = recipe.clone();
                 recipe.train.arena_rate = rate;
-                beginning.check(&profile, &graph)?;
-                (recipe, Some(beginning))
+                warm_start.check(&profile, &graph)?;
+                (recipe, Some(warm_start))
             }
             None => (recipe.clone(), None),
         };
-        let mut learner = Learner::new(&profile, &graph, recipe.train.dropout, recipe.seed);
-        if let Some(beginning) = &beginning {
-            beginning.put(&mut learner, &graph)?;
+        let mut edge_trainer = EdgeTrainer::new(&profile, &graph, recipe.train.dropout, recipe.seed);
+        if let Some(warm_start) = &warm_start {
+            warm_start.put(&mut edge_trainer, &graph)?;
         }
         Ok(Self {
             prior: Prior::new(&graph, &sampler.held_out(&graph, data.train())),
-            learner,
+            edge_trainer,
             #[cfg(feature = "gpu")]
-            beginning,
+            warm_start,
             recipe,
             tokenizer: data.tokenizer.clone(),
             profile,
@@ -143,7 +143,7 @@ impl GraphLearner {
     }
 }
 
-impl Learns for GraphLearner {
+impl Trainable for GraphModel {
     fn learn(
         &mut self,
         batch: &mut Batch,
@@ -154,24 +154,24 @@ impl Learns for GraphLearner {
         let train = &self.recipe.train;
         #[cfg(feature = "gpu")]
         if let Some(place) = &mut self.place {
-            let learned = place.learner.learn(&self.graph, batch, train, step);
+            let learned = place.edge_trainer.learn(&self.graph, batch, train, step);
             return place.note(learned);
         }
-        self.learner
+        self.edge_trainer
             .learn(&self.graph, &self.prior, batch, train, step)
     }
 
     fn loss(&mut self, batch: &Batch) -> Result<Loss> {
         #[cfg(feature = "gpu")]
         if let Some(place) = &mut self.place {
-            let loss = place.learner.loss(&self.graph, batch);
+            let loss = place.edge_trainer.loss(&self.graph, batch);
             return place.note(loss);
         }
-        Ok(self.learner.loss(&self.graph, &self.prior, batch))
+        Ok(self.edge_trainer.loss(&self.graph, &self.prior, batch))
     }
 
     fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]) {
-        self.learner.both()
+        self.edge_trainer.both()
     }
 
     #[cfg(feature = "gpu")]
@@ -183,13 +183,13 @@ impl Learns for GraphLearner {
             )
             .advice("use --backend cpu or auto"));
         }
-        self.place = Some(Place {
-            learner: crate::learn::device::DeviceLearner::new(
+        self.place = Some(OnDevice {
+            edge_trainer: crate::learn::device::DeviceTrainer::new(
                 device,
                 &self.profile,
                 &self.graph,
                 &self.prior,
-                &mut self.learner,
+                &mut self.edge_trainer,
                 &self.recipe.train,
                 self.recipe.seed,
             )?,
@@ -209,17 +209,17 @@ impl Learns for GraphLearner {
     fn leave_device(&mut self) {
         self.place = None;
         let (train, seed) = (&self.recipe.train, self.recipe.seed);
-        self.learner = Learner::new(&self.profile, &self.graph, train.dropout, seed);
-        if let Some(beginning) = &self.beginning {
+        self.edge_trainer = EdgeTrainer::new(&self.profile, &self.graph, train.dropout, seed);
+        if let Some(warm_start) = &self.warm_start {
             // It was put there before, so it fits.
-            let _ = beginning.put(&mut self.learner, &self.graph);
+            let _ = warm_start.put(&mut self.edge_trainer, &self.graph);
         }
     }
 
     fn settle(&mut self) -> Result<()> {
         #[cfg(feature = "gpu")]
         if let Some(place) = &mut self.place {
-            let brought = place.learner.download(&mut self.learner);
+            let brought = place.edge_trainer.download(&mut self.edge_trainer);
             return place.note(brought);
         }
         Ok(())
@@ -227,7 +227,7 @@ impl Learns for GraphLearner {
 
     fn save(&mut self, path: &Path, training: Value) -> Result<()> {
         self.settle()?;
-        let weights = self.learner.weights(&self.profile, &self.graph)?;
+        let weights = self.edge_trainer.weights(&self.profile, &self.graph)?;
         let mechanism = Mechanism::new(self.profile.clone(), self.graph.clone(), weights)?;
         let metadata = Metadata {
             name: self.recipe.name.clone(),
