@@ -15,7 +15,8 @@ use brillm::run::trace::{
     TraceFinish, TraceFormat, TraceRequest, Tracing,
 };
 use brillm::signal::{
-    BlendKind, EdgeForm, EnergyKind, Mechanism, Part, PositionOffset, Profile, Start, Weights,
+    BlendKind, ContributionSource, EdgeForm, EnergyKind, Mechanism, PositionOffset, Profile, Start,
+    Weights,
 };
 use brillm::text::Tokenizer;
 use serde_json::Value;
@@ -172,7 +173,7 @@ fn contributions_add_up_to_every_edges_preactivation() {
                 );
                 // Every part names a token of the path, at its place.
                 for part in &split.parts {
-                    if let Part::Token { position, node } = part.part {
+                    if let ContributionSource::Token { position, node } = part.part {
                         assert_eq!(path[position], node, "{name}, step {step}");
                     }
                 }
@@ -214,7 +215,7 @@ fn a_muted_signal_is_missed_by_its_contribution() {
             let last = whole
                 .parts
                 .iter()
-                .find(|part| matches!(part.part, Part::Token { position: 4, .. }))
+                .find(|part| matches!(part.part, ContributionSource::Token { position: 4, .. }))
                 .unwrap();
             for (place, part) in last.vector.iter().enumerate() {
                 let missed =

@@ -12,7 +12,7 @@ use crate::kernel::table::Table;
 use crate::model::container::{Block, Container, Verify};
 use crate::model::writer::Writer;
 use crate::path::Charges;
-use crate::signal::{BlockShape, Guard, Mechanism, Profile, Weights, blocks};
+use crate::signal::{BlockShape, FanVerifier, Mechanism, Profile, Weights, blocks};
 use crate::text::{Reading, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
@@ -177,7 +177,7 @@ impl Model {
             .and_then(|block| block.parts().cloned());
         let mut mechanism = Mechanism::new(metadata.profile.clone(), graph, weights)?;
         if let Some(parts) = parts {
-            mechanism = mechanism.guarded(Guard(Arc::new(move |node| {
+            mechanism = mechanism.with_verifier(FanVerifier(Arc::new(move |node| {
                 parts.verify(0)?;
                 parts.verify(node as usize + 1)
             })));

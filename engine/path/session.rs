@@ -9,7 +9,7 @@ use crate::kernel::softmax;
 use crate::path::ahead::DecodedAhead;
 use crate::path::hook_runner::HopLogits;
 use crate::path::{HookRunner, Charges, Sampling, SessionOptions, SessionState};
-use crate::signal::{Flow, Mechanism, Shares, Split, Start};
+use crate::signal::{Flow, Mechanism, Attribution, EdgeAttribution, Start};
 use crate::{Error, ErrorKind, Result};
 
 /// One signal flowing through a shared [`Mechanism`].
@@ -42,7 +42,7 @@ pub struct Session {
     /// Whether energies and scores are those of where the flow is now.
     looked: bool,
     /// What every token has in the signal, where somebody wants to know.
-    shares: Option<Box<Shares>>,
+    attribution: Option<Box<Attribution>>,
     /// By how much what the token at a position adds to the signal is multiplied, where not by 1.
     gains: BTreeMap<u64, f32>,
     hook_runner: Option<Box<HookRunner>>,
@@ -98,7 +98,7 @@ impl Session {
         let SessionOptions {
             mut hook_runner,
             gains,
-            shares,
+            attribution,
         } = options;
         if let Some((position, gain)) = gains.iter().find(|(_, gain)| !gain.is_finite()) {
             return Err(Error::new(
@@ -127,7 +127,7 @@ impl Session {
             energies: Vec::new(),
             scores: Vec::new(),
             looked: false,
-            shares: shares.then(|| Box::new(Shares::begin(&mechanism, &flow))),
+            attribution: attribution.then(|| Box::new(Attribution::begin(&mechanism, &flow))),
             state: SessionState {
                 flow,
                 random: Random::new(sampling.seed),
@@ -196,7 +196,7 @@ impl Session {
             energies: Vec::new(),
             scores: Vec::new(),
             looked: false,
-            shares: None,
+            attribution: None,
             gains: BTreeMap::new(),
             hook_runner,
             #[cfg(feature = "gpu")]
@@ -319,8 +319,8 @@ impl Session {
         let gain = self.gains.get(&position).copied().unwrap_or(1.0);
         self.mechanism
             .hop_scaled(&mut self.state.flow, node, gain)?;
-        if let Some(shares) = &mut self.shares {
-            shares.hop(&self.mechanism, &self.state.flow);
+        if let Some(attribution) = &mut self.attribution {
+            attribution.hop(&self.mechanism, &self.state.flow);
         }
         if let Some(hook_runner) = &mut self.hook_runner {
             hook_runner.hopped(source, &self.state.flow, chosen)?;
@@ -370,14 +370,14 @@ impl Session {
         Ok(())
     }
 
-    /// The exact parts of the pre-activation of the edge from here to `target`, token by token; see [`Shares`].
+    /// The exact parts of the pre-activation of the edge from here to `target`, token by token; see [`Attribution`].
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a session that keeps no shares ([`SessionOptions::shares`]);
+    /// [`ErrorKind::Unsupported`] for a session that keeps no shares ([`SessionOptions::attribution`]);
     /// [`ErrorKind::Input`] for a target outside the vocabulary.
-    pub fn split(&self, target: u32) -> Result<Split> {
-        match &self.shares {
-            Some(shares) => shares.split(&self.mechanism, &self.state.flow, target),
+    pub fn split(&self, target: u32) -> Result<EdgeAttribution> {
+        match &self.attribution {
+            Some(attribution) => attribution.split(&self.mechanism, &self.state.flow, target),
             None => Err(Error::new(
                 ErrorKind::Unsupported,
                 "the session does not keep the shares of its tokens",

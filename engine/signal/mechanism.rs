@@ -6,9 +6,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// Verifies what belongs to a node's fan the first time a signal reaches it.
 #[derive(Clone)]
-pub struct Guard(pub std::sync::Arc<dyn Fn(u32) -> Result<()> + Send + Sync>);
+pub struct FanVerifier(pub std::sync::Arc<dyn Fn(u32) -> Result<()> + Send + Sync>);
 
-impl std::fmt::Debug for Guard {
+impl std::fmt::Debug for FanVerifier {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Guard")
     }
@@ -24,7 +24,7 @@ pub struct Mechanism {
     pub(crate) resting: Vec<f32>,
     /// The position table's first rows, where the profile has one.
     pub(crate) table: Vec<Vec<f32>>,
-    guard: Option<Guard>,
+    verifier: Option<FanVerifier>,
 }
 
 impl Mechanism {
@@ -80,14 +80,14 @@ impl Mechanism {
             weights,
             resting,
             table,
-            guard: None,
+            verifier: None,
         })
     }
 
-    /// Has `guard` verify each fan before a signal first leaves its node.
+    /// Has `verifier` verify each fan before a signal first leaves its node.
     #[must_use]
-    pub fn guarded(mut self, guard: Guard) -> Self {
-        self.guard = Some(guard);
+    pub fn with_verifier(mut self, verifier: FanVerifier) -> Self {
+        self.verifier = Some(verifier);
         self
     }
 
@@ -138,7 +138,7 @@ impl Mechanism {
                 format!("token {node} is outside the vocabulary of {}", self.nodes()),
             ));
         }
-        self.guard.as_ref().map_or(Ok(()), |guard| guard.0(node))
+        self.verifier.as_ref().map_or(Ok(()), |verifier| verifier.0(node))
     }
 
     /// A signal at its first node.

@@ -15,13 +15,13 @@ mod flow;
 mod mechanism;
 mod own;
 mod profile;
-mod share;
+mod attribution;
 mod weights;
 
 #[cfg(feature = "gpu")]
 pub use device::DeviceMechanism;
 pub use flow::{Flow, Start};
-pub use mechanism::{Guard, Mechanism};
+pub use mechanism::{FanVerifier, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};
-pub use share::{Contribution, Part, Shares, Split};
+pub use attribution::{Contribution, ContributionSource, Attribution, EdgeAttribution};
 pub use weights::{BlockShape, Weights, blocks};

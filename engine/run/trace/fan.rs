@@ -55,7 +55,7 @@ impl FanLook {
     /// As [`Tracing::begin`].
     ///
     /// # Complexity
-    /// That of walking the path, O(V log V), and for each target that of [`crate::signal::Shares::split`].
+    /// That of walking the path, O(V log V), and for each target that of [`crate::signal::Attribution::split`].
     pub fn of(engine: &Engine, request: &FanRequest, hooks: &Hooks) -> Result<Self> {
         let first = request.prompt_tokens.unwrap_or(request.tokens.len());
         let step = request.tokens.len().saturating_sub(first);

@@ -3,7 +3,7 @@
 //! In: a model of either path, a [`TraceRequest`], hooks. Out: a [`Tracing`], which gives one [`Step`] at a time, and
 //! at its end a [`Trace`]: the document `brillm-trace/1`, whose JSON Schema is [`SCHEMA`]. It says which model (by
 //! checksum), seed, sampler, plugins and interventions made it, and of every step the candidates with energy,
-//! probability and rank and the exact contribution of every earlier token (see [`crate::signal::Shares`]). The
+//! probability and rank and the exact contribution of every earlier token (see [`crate::signal::Attribution`]). The
 //! command `trace` and the server write and read the same documents.
 
 mod comparison;

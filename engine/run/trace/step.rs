@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::token::ShownToken;
 use crate::graph::NodeId;
-use crate::signal::{Mechanism, Part, Split};
+use crate::signal::{Mechanism, ContributionSource, EdgeAttribution};
 use crate::text::Vocabulary;
 
 /// One step.
@@ -116,7 +116,7 @@ pub struct Entry {
     pub vector: Option<Vec<f64>>,
 }
 
-/// What a part comes from; see [`Part`].
+/// What a part comes from; see [`ContributionSource`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
@@ -143,7 +143,7 @@ pub struct Attention {
 
 impl Contributions {
     /// What a split says, with its vectors if they are wanted.
-    pub fn of(split: &Split, vectors: bool) -> Self {
+    pub fn of(split: &EdgeAttribution, vectors: bool) -> Self {
         let entries = split.parts.iter().zip(split.values());
         Self {
             target: split.target,
@@ -151,13 +151,13 @@ impl Contributions {
             entries: entries
                 .map(|(part, value)| {
                     let (kind, position, id) = match part.part {
-                        Part::Token { position, node } => {
+                        ContributionSource::Token { position, node } => {
                             (EntryKind::Token, Some(position), Some(node))
                         }
-                        Part::Bias => (EntryKind::Bias, None, None),
-                        Part::Position => (EntryKind::Position, None, None),
-                        Part::Source => (EntryKind::Source, None, None),
-                        Part::Target => (EntryKind::Target, None, None),
+                        ContributionSource::Bias => (EntryKind::Bias, None, None),
+                        ContributionSource::Position => (EntryKind::Position, None, None),
+                        ContributionSource::Source => (EntryKind::Source, None, None),
+                        ContributionSource::Target => (EntryKind::Target, None, None),
                     };
                     let square: f64 = part.vector.iter().map(|value| value * value).sum();
                     Entry {

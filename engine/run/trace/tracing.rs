@@ -111,7 +111,7 @@ impl Tracing {
                     SessionOptions {
                         hook_runner: HookRunner::new(&hooks, 0),
                         gains: changes.gains.clone(),
-                        shares: true,
+                        attribution: true,
                     },
                 )?;
                 let way = Way::Graph(Box::new(session));

@@ -1,8 +1,8 @@
 //! Which earlier token pushed a signal where: the exact split of an edge's pre-activation.
 //!
 //! Given the gates of a path, what leaves a node is linear in every signal that arrived before it (see
-//! [`crate::kernel::blend`]), and so is what an edge makes of it before any activation. [`Shares`] keeps the
-//! weight of every past arrival in the blend while a flow goes on, and [`Shares::split`] gives the part that each
+//! [`crate::kernel::blend`]), and so is what an edge makes of it before any activation. [`Attribution`] keeps the
+//! weight of every past arrival in the blend while a flow goes on, and [`Attribution::split`] gives the part that each
 //! of them has in the pre-activation of any edge. What is not linear in the past stands for itself: the edge's
 //! bias, the row of the position table, the offset of the source, the factor of the target.
 
@@ -12,7 +12,7 @@ use crate::signal::{BlendKind, EdgeForm, Flow, Mechanism, blend, composed, own};
 /// What a part of a pre-activation comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Part {
+pub enum ContributionSource {
     /// The signal that arrived at `node`, the token at `position` of the path (from 0).
     Token {
         /// The position in the path.
@@ -34,14 +34,14 @@ pub enum Part {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contribution {
     /// What it comes from.
-    pub part: Part,
+    pub part: ContributionSource,
     /// What it adds. `[D]`
     pub vector: Vec<f64>,
 }
 
 /// The pre-activation of an edge, whole and in parts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Split {
+pub struct EdgeAttribution {
     /// The node that the edge leads to.
     pub target: u32,
     /// The pre-activation as the engine computes it: `x W + b + PE` of own edges, `h + β + ρ + r` of composed
@@ -51,7 +51,7 @@ pub struct Split {
     pub parts: Vec<Contribution>,
 }
 
-impl Split {
+impl EdgeAttribution {
     /// ‖z‖₂ of the pre-activation.
     pub fn norm(&self) -> f64 {
         let square = |&z: &f32| f64::from(z).powi(2);
@@ -91,27 +91,27 @@ struct Arrival {
 /// # Complexity
 /// O(T·K·D) memory for T tokens and as much time a hop.
 #[derive(Clone, Debug)]
-pub struct Shares {
+pub struct Attribution {
     arrivals: Vec<Arrival>,
     normaliser: f64,
     positions: usize,
 }
 
-impl Shares {
+impl Attribution {
     /// The shares of a flow that has just begun.
     pub fn begin(mechanism: &Mechanism, flow: &Flow) -> Self {
-        let mut shares = Self {
+        let mut attribution = Self {
             arrivals: Vec::new(),
             normaliser: 0.0,
             positions: 0,
         };
         // The paper's start flows into the first hop and is not remembered.
         if !starts_unblended(mechanism) {
-            shares.arrive(mechanism, flow);
+            attribution.arrive(mechanism, flow);
         } else {
-            shares.positions = 1;
+            attribution.positions = 1;
         }
-        shares
+        attribution
     }
 
     /// The flow has taken a hop.
@@ -145,7 +145,7 @@ impl Shares {
     ///
     /// # Complexity
     /// O(T·D²) for own edges, O(T·K·D²) for composed ones.
-    pub fn split(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> Result<Split> {
+    pub fn split(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> Result<EdgeAttribution> {
         mechanism.check_node(target)?;
         Ok(match mechanism.profile.form {
             EdgeForm::Own => self.own(mechanism, flow, target),
@@ -153,7 +153,7 @@ impl Shares {
         })
     }
 
-    fn own(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> Split {
+    fn own(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> EdgeAttribution {
         let width = mechanism.profile.width;
         let row = own::edge(mechanism, flow.node, target);
         let (matrix, bias) = row.split_at(width * width);
@@ -177,9 +177,9 @@ impl Shares {
                 })
                 .collect()
         };
-        let mut leaving: Vec<(Part, Vec<f64>)> = Vec::new();
+        let mut leaving: Vec<(ContributionSource, Vec<f64>)> = Vec::new();
         if self.arrivals.is_empty() {
-            let first = Part::Token {
+            let first = ContributionSource::Token {
                 position: 0,
                 node: flow.node,
             };
@@ -197,23 +197,23 @@ impl Shares {
             })
             .collect();
         parts.push(Contribution {
-            part: Part::Bias,
+            part: ContributionSource::Bias,
             vector: widen(bias),
         });
         if mechanism.profile.position_table {
             parts.push(Contribution {
-                part: Part::Position,
+                part: ContributionSource::Position,
                 vector: widen(&base),
             });
         }
-        Split {
+        EdgeAttribution {
             target,
             preactivation,
             parts,
         }
     }
 
-    fn composed(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> Split {
+    fn composed(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> EdgeAttribution {
         let (width, weights) = (mechanism.profile.width, &mechanism.weights);
         let row = |table: &str, node: u32, columns: usize| {
             let mut row = vec![0.0; columns];
@@ -277,19 +277,19 @@ impl Shares {
         crate::kernel::vector::add_scaled(1.0, &beta, &mut preactivation);
         if let Some(own) = &own {
             parts.push(Contribution {
-                part: Part::Bias,
+                part: ContributionSource::Bias,
                 vector: widen(&own[..width]),
             });
         }
         parts.push(Contribution {
-            part: Part::Source,
+            part: ContributionSource::Source,
             vector: widen(&offset),
         });
         parts.push(Contribution {
-            part: Part::Target,
+            part: ContributionSource::Target,
             vector: widen(&beta),
         });
-        Split {
+        EdgeAttribution {
             target,
             preactivation,
             parts,
@@ -298,8 +298,8 @@ impl Shares {
 }
 
 impl Arrival {
-    fn part(&self) -> Part {
-        Part::Token {
+    fn part(&self) -> ContributionSource {
+        ContributionSource::Token {
             position: self.position,
             node: self.node,
         }
