@@ -14,12 +14,12 @@ pub struct brillm_error {
 
 /// An error before it has left the library.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct ApiError {
     pub(crate) status: brillm_status,
     pub(crate) message: String,
 }
 
-impl Fault {
+impl ApiError {
     pub(crate) fn new(status: brillm_status, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { status, message }
@@ -48,7 +48,7 @@ impl Fault {
     }
 }
 
-impl From<brillm::Error> for Fault {
+impl From<brillm::Error> for ApiError {
     fn from(error: brillm::Error) -> Self {
         let status = match error.kind() {
             ErrorKind::Io => BRILLM_ERROR_IO,

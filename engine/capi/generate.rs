@@ -3,8 +3,8 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use crate::border::{self, Sized64};
-use crate::error::{Fault, brillm_error};
+use crate::error::{ApiError, brillm_error};
+use crate::ffi::{self, Sized64};
 use crate::layout::*;
 use crate::session::{Inner, brillm_session, on};
 
@@ -30,7 +30,7 @@ impl Inner {
         session: &brillm_session,
         on_piece: brillm_on_piece,
         user: *mut c_void,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ApiError> {
         while let Some(piece) = self.next(session)? {
             let Some(on_piece) = on_piece else {
                 self.text.pop();
@@ -75,15 +75,15 @@ pub unsafe extern "C" fn brillm_session_generate(
             let ids = session
                 .model
                 .engine()
-                .encode(border::text(text, length, "text")?)?;
+                .encode(ffi::text(text, length, "text")?)?;
             inner.text.clear();
             inner.text.push(0);
             inner.ids.clear();
             let prompt = ids.len() as u64;
             // The caller's struct is looked at before the work, not only after it.
-            border::write(outcome, &brillm_outcome::defaults())?;
+            ffi::write(outcome, &brillm_outcome::defaults())?;
             match inner.begin(session, ids) {
-                Err(fault) if fault.status == BRILLM_ERROR_CANCELLED => {
+                Err(api_error) if api_error.status == BRILLM_ERROR_CANCELLED => {
                     inner.finish = BRILLM_FINISH_CANCELLED;
                 }
                 begun => {
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn brillm_session_generate(
                 finish: inner.finish,
                 ..brillm_outcome::defaults()
             };
-            border::write(outcome, &told)?;
+            ffi::write(outcome, &told)?;
             Ok(BRILLM_OK)
         })
     }

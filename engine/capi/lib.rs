@@ -22,8 +22,9 @@
 
 use std::ffi::{CStr, c_char};
 
-mod border;
+mod any_session;
 mod error;
+mod ffi;
 mod generate;
 pub mod layout;
 mod model;
@@ -31,7 +32,6 @@ mod score;
 mod session;
 mod settings;
 mod step;
-mod walking;
 
 pub use error::*;
 pub use generate::*;

@@ -10,8 +10,8 @@ use brillm::model::{Model, Verify};
 use brillm::run::Engine;
 use serde_json::json;
 
-use crate::border::{self, Sized64, cross, pass};
-use crate::error::{Fault, brillm_error, c_text};
+use crate::error::{ApiError, brillm_error, c_text};
+use crate::ffi::{self, Sized64, cross, pass};
 use crate::layout::*;
 
 /// An opened model, of either kind. It never changes, so all threads may use it at once.
@@ -107,13 +107,13 @@ impl brillm_model {
     }
 
     /// Whether all of these are tokens of the model.
-    pub(crate) fn check(&self, ids: &[u32]) -> Result<(), Fault> {
+    pub(crate) fn check(&self, ids: &[u32]) -> Result<(), ApiError> {
         match ids
             .iter()
             .find(|&&id| u64::from(id) >= self.info.vocabulary)
         {
             None => Ok(()),
-            Some(id) => Err(Fault::new(
+            Some(id) => Err(ApiError::new(
                 BRILLM_ERROR_INPUT,
                 format!(
                     "token {id} is outside the vocabulary of {}",
@@ -128,18 +128,18 @@ impl brillm_model {
 ///
 /// # Safety
 /// `model` is NULL or a model with a reference left.
-unsafe fn of<'a>(model: *const brillm_model) -> Result<&'a brillm_model, Fault> {
+unsafe fn of<'a>(model: *const brillm_model) -> Result<&'a brillm_model, ApiError> {
     // SAFETY: NULL or alive, as the caller promises.
-    unsafe { model.as_ref() }.ok_or_else(|| Fault::null("model"))
+    unsafe { model.as_ref() }.ok_or_else(|| ApiError::null("model"))
 }
 
 /// Another reference to the caller's model.
 ///
 /// # Safety
 /// `model` is NULL or a model with a reference left.
-pub(crate) unsafe fn share(model: *const brillm_model) -> Result<Arc<brillm_model>, Fault> {
+pub(crate) unsafe fn share(model: *const brillm_model) -> Result<Arc<brillm_model>, ApiError> {
     if model.is_null() {
-        return Err(Fault::null("model"));
+        return Err(ApiError::null("model"));
     }
     // SAFETY: it came from `Arc::into_raw`, and a reference is left: a new one is counted before it is taken.
     Ok(unsafe {
@@ -165,13 +165,13 @@ pub unsafe extern "C" fn brillm_model_open(
     unsafe {
         cross(error, || {
             begin(out)?;
-            let path = Path::new(border::text(path, BRILLM_TERMINATED, "path")?);
-            let verify = match border::read(options)?.verify {
+            let path = Path::new(ffi::text(path, BRILLM_TERMINATED, "path")?);
+            let verify = match ffi::read(options)?.verify {
                 BRILLM_VERIFY_LAZY => Verify::Lazy,
                 BRILLM_VERIFY_TOUCHED => Verify::Touched,
                 BRILLM_VERIFY_WHOLE => Verify::Whole,
                 other => {
-                    return Err(Fault::new(
+                    return Err(ApiError::new(
                         BRILLM_ERROR_INPUT,
                         format!("verify is {other}, no BRILLM_VERIFY value"),
                     ));
@@ -197,7 +197,7 @@ pub unsafe extern "C" fn brillm_model_open_bytes(
     unsafe {
         cross(error, || {
             begin(out)?;
-            let bytes = border::slice(bytes.cast::<u8>(), size, "bytes")?;
+            let bytes = ffi::slice(bytes.cast::<u8>(), size, "bytes")?;
             let model = Model::from_bytes(Bytes::copy_of(bytes))?;
             end(out, Engine::Graph(model))
         })
@@ -208,9 +208,9 @@ pub unsafe extern "C" fn brillm_model_open_bytes(
 ///
 /// # Safety
 /// `out` is NULL or may be written to.
-unsafe fn begin(out: *mut *mut brillm_model) -> Result<(), Fault> {
+unsafe fn begin(out: *mut *mut brillm_model) -> Result<(), ApiError> {
     if out.is_null() {
-        return Err(Fault::null("out"));
+        return Err(ApiError::null("out"));
     }
     // SAFETY: not NULL.
     unsafe { out.write(ptr::null_mut()) };
@@ -219,7 +219,7 @@ unsafe fn begin(out: *mut *mut brillm_model) -> Result<(), Fault> {
 
 /// # Safety
 /// `out` may be written to.
-unsafe fn end(out: *mut *mut brillm_model, engine: Engine) -> Result<brillm_status, Fault> {
+unsafe fn end(out: *mut *mut brillm_model, engine: Engine) -> Result<brillm_status, ApiError> {
     let model = Arc::into_raw(brillm_model::new(engine));
     // SAFETY: as the caller promises.
     unsafe { out.write(model.cast_mut()) };
@@ -269,9 +269,9 @@ pub unsafe extern "C" fn brillm_model_describe(
         cross(error, || {
             let model = of(model)?;
             if info.is_null() {
-                return Err(Fault::null("info"));
+                return Err(ApiError::null("info"));
             }
-            border::write(info, &model.info)?;
+            ffi::write(info, &model.info)?;
             Ok(BRILLM_OK)
         })
     }
@@ -319,10 +319,8 @@ pub unsafe extern "C" fn brillm_model_tokenize(
     // SAFETY: as the caller promises.
     unsafe {
         cross(error, || {
-            let found = of(model)?
-                .engine
-                .encode(border::text(text, length, "text")?)?;
-            border::give(&found, ids, capacity, count, found.len())
+            let found = of(model)?.engine.encode(ffi::text(text, length, "text")?)?;
+            ffi::give(&found, ids, capacity, count, found.len())
         })
     }
 }
@@ -349,10 +347,10 @@ pub unsafe extern "C" fn brillm_model_detokenize(
     unsafe {
         cross(error, || {
             let model = of(model)?;
-            let ids = border::slice(ids, count, "ids")?;
+            let ids = ffi::slice(ids, count, "ids")?;
             model.check(ids)?;
             let bytes = model.engine.tokenizer().decode_bytes(ids);
-            border::give_text(&bytes, buffer, capacity, length)
+            ffi::give_text(&bytes, buffer, capacity, length)
         })
     }
 }
@@ -378,7 +376,7 @@ pub unsafe extern "C" fn brillm_model_display(
             let model = of(model)?;
             model.check(&[id])?;
             let shown = model.engine.tokenizer().vocabulary().display(id);
-            border::give_text(shown.as_bytes(), buffer, capacity, length)
+            ffi::give_text(shown.as_bytes(), buffer, capacity, length)
         })
     }
 }

@@ -3,12 +3,12 @@
 use std::ffi::c_char;
 use std::sync::atomic::Ordering;
 
-use crate::border::{self, Sized64};
-use crate::error::{Fault, brillm_error};
+use crate::any_session::{AnySession, cancelled};
+use crate::error::{ApiError, brillm_error};
+use crate::ffi::{self, Sized64};
 use crate::layout::*;
 use crate::session::{brillm_session, on};
 use crate::settings::Settings;
-use crate::walking::{Walking, cancelled};
 
 // SAFETY: repr(C), begins with its size, numbers without padding.
 unsafe impl Sized64 for brillm_score {
@@ -27,9 +27,9 @@ unsafe impl Sized64 for brillm_score {
 }
 
 /// ln p of every token after those before it; the first, which nothing precedes, is 0.
-fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_score), Fault> {
+fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_score), ApiError> {
     if ids.len() < 2 {
-        return Err(Fault::new(
+        return Err(ApiError::new(
             BRILLM_ERROR_INPUT,
             format!(
                 "{} tokens leave nothing to predict (give at least two)",
@@ -42,15 +42,15 @@ fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_scor
     let model = &session.model;
     // SAFETY: NULL stands for the defaults.
     let settings = unsafe { Settings::read(model, std::ptr::null()) }?;
-    let mut walking = Walking::begin(model, &settings, ids[..1].to_vec(), &session.cancel)?;
+    let mut any_session = AnySession::begin(model, &settings, ids[..1].to_vec(), &session.cancel)?;
     let mut logarithms = vec![0.0];
     for &id in &ids[1..] {
         if session.cancel.load(Ordering::Relaxed) {
             return Err(cancelled("the scoring"));
         }
-        let nats = walking.resistance(id)?;
+        let nats = any_session.resistance(id)?;
         if !nats.is_finite() {
-            return Err(Fault::new(
+            return Err(ApiError::new(
                 BRILLM_ERROR_NUMERIC,
                 format!(
                     "token {}: the probability is not a number above 0",
@@ -61,7 +61,7 @@ fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_scor
         logarithms.push(-nats);
         // What follows the last token is asked by nobody.
         if logarithms.len() < ids.len() {
-            walking.feed(&[id], &session.cancel)?;
+            any_session.feed(&[id], &session.cancel)?;
         }
     }
     let vocabulary = model.engine().tokenizer().vocabulary();
@@ -102,13 +102,13 @@ pub unsafe extern "C" fn brillm_session_score(
     // SAFETY: as the caller promises.
     unsafe {
         on(session, error, |session, _| {
-            let ids = border::slice(ids, count, "ids")?;
-            border::write(sum, &brillm_score::defaults())?;
+            let ids = ffi::slice(ids, count, "ids")?;
+            ffi::write(sum, &brillm_score::defaults())?;
             let (found, total) = score(session, ids)?;
-            border::write(sum, &total)?;
+            ffi::write(sum, &total)?;
             if !logarithms.is_null() {
                 let none = std::ptr::null_mut();
-                border::give(&found, logarithms, count, none, count)?;
+                ffi::give(&found, logarithms, count, none, count)?;
             }
             Ok(BRILLM_OK)
         })
@@ -131,10 +131,10 @@ pub unsafe extern "C" fn brillm_session_score_text(
     // SAFETY: as the caller promises.
     unsafe {
         on(session, error, |session, _| {
-            let text = border::text(text, length, "text")?;
-            border::write(sum, &brillm_score::defaults())?;
+            let text = ffi::text(text, length, "text")?;
+            ffi::write(sum, &brillm_score::defaults())?;
             let ids = session.model.engine().encode(text)?;
-            border::write(sum, &score(session, &ids)?.1)?;
+            ffi::write(sum, &score(session, &ids)?.1)?;
             Ok(BRILLM_OK)
         })
     }

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use brillm::Request;
 use brillm::run::{Finish, Generation};
 
-use crate::border::{self, Sized64, cross, pass};
-use crate::error::{Fault, brillm_error};
+use crate::any_session::AnySession;
+use crate::error::{ApiError, brillm_error};
+use crate::ffi::{self, Sized64, cross, pass};
 use crate::layout::*;
 use crate::model::{self, brillm_model};
 use crate::settings::Settings;
-use crate::walking::Walking;
 
 /// One text on its way through a model. Any thread may use it, one at a time.
 pub struct brillm_session {
@@ -33,7 +33,7 @@ const _: () = {
 /// What a call on a session changes.
 pub(crate) struct Inner {
     settings: Settings,
-    walking: Option<Walking>,
+    any_session: Option<AnySession>,
     /// New tokens given out since the prompt.
     pub(crate) index: u64,
     /// Why the generation ended: a BRILLM_FINISH value.
@@ -75,13 +75,13 @@ fn code(finish: Option<Finish>) -> u64 {
 
 impl brillm_session {
     /// The session for one call.
-    pub(crate) fn lock(&self) -> Result<MutexGuard<'_, Inner>, Fault> {
+    pub(crate) fn lock(&self) -> Result<MutexGuard<'_, Inner>, ApiError> {
         self.inner.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => Fault::new(
+            TryLockError::WouldBlock => ApiError::new(
                 BRILLM_ERROR_BUSY,
                 "another call is running on the session (give each thread a session of its own)",
             ),
-            TryLockError::Poisoned(_) => Fault::new(
+            TryLockError::Poisoned(_) => ApiError::new(
                 BRILLM_ERROR_PANIC,
                 "an earlier call on the session panicked (release it and make a new one)",
             ),
@@ -91,21 +91,25 @@ impl brillm_session {
 
 impl Inner {
     /// The generation under way.
-    pub(crate) fn walking(&mut self) -> Result<&mut Walking, Fault> {
-        self.walking.as_mut().ok_or_else(|| {
-            Fault::new(
+    pub(crate) fn any_session(&mut self) -> Result<&mut AnySession, ApiError> {
+        self.any_session.as_mut().ok_or_else(|| {
+            ApiError::new(
                 BRILLM_ERROR_INPUT,
                 "no generation is under way (call brillm_session_begin first)",
             )
         })
     }
 
-    pub(crate) fn begin(&mut self, session: &brillm_session, ids: Vec<u32>) -> Result<(), Fault> {
+    pub(crate) fn begin(
+        &mut self,
+        session: &brillm_session,
+        ids: Vec<u32>,
+    ) -> Result<(), ApiError> {
         session.cancel.store(false, Ordering::Relaxed);
         (self.index, self.finish) = (0, BRILLM_FINISH_NONE);
-        self.walking = None;
-        let walking = Walking::begin(&session.model, &self.settings, ids, &session.cancel)?;
-        self.walking = Some(walking);
+        self.any_session = None;
+        let any_session = AnySession::begin(&session.model, &self.settings, ids, &session.cancel)?;
+        self.any_session = Some(any_session);
         Ok(())
     }
 
@@ -114,20 +118,23 @@ impl Inner {
         &mut self,
         session: &brillm_session,
         begin: impl FnOnce(Request) -> brillm::Result<Generation>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ApiError> {
         session.cancel.store(false, Ordering::Relaxed);
         let request = self.settings.request(Vec::new());
         let generation = begin(request.cancel(session.cancel.clone()))?;
         (self.index, self.finish) = (0, BRILLM_FINISH_NONE);
-        self.walking = Some(Walking::Graph(Box::new(generation)));
+        self.any_session = Some(AnySession::Graph(Box::new(generation)));
         Ok(())
     }
 
     /// The next piece, its text kept in `self.piece`.
-    pub(crate) fn next(&mut self, session: &brillm_session) -> Result<Option<brillm_piece>, Fault> {
-        let walking = self.walking()?;
-        let next = walking.next();
-        let finish = walking.finish();
+    pub(crate) fn next(
+        &mut self,
+        session: &brillm_session,
+    ) -> Result<Option<brillm_piece>, ApiError> {
+        let any_session = self.any_session()?;
+        let next = any_session.next();
+        let finish = any_session.finish();
         self.finish = code(finish);
         let Some(piece) = next? else {
             return Ok(None);
@@ -158,9 +165,11 @@ impl Inner {
 ///
 /// # Safety
 /// `session` is NULL or a session with a reference left.
-pub(crate) unsafe fn share(session: *const brillm_session) -> Result<Arc<brillm_session>, Fault> {
+pub(crate) unsafe fn share(
+    session: *const brillm_session,
+) -> Result<Arc<brillm_session>, ApiError> {
     if session.is_null() {
-        return Err(Fault::null("session"));
+        return Err(ApiError::null("session"));
     }
     // SAFETY: it came from `Arc::into_raw`, and a reference is left: a new one is counted before it is taken.
     Ok(unsafe {
@@ -176,7 +185,7 @@ pub(crate) unsafe fn share(session: *const brillm_session) -> Result<Arc<brillm_
 pub(crate) unsafe fn on(
     session: *const brillm_session,
     error: *mut *mut brillm_error,
-    body: impl FnOnce(&brillm_session, &mut Inner) -> Result<brillm_status, Fault>,
+    body: impl FnOnce(&brillm_session, &mut Inner) -> Result<brillm_status, ApiError>,
 ) -> brillm_status {
     // SAFETY: as the caller promises.
     unsafe {
@@ -204,13 +213,13 @@ pub unsafe extern "C" fn brillm_session_new(
     unsafe {
         cross(error, || {
             if out.is_null() {
-                return Err(Fault::null("out"));
+                return Err(ApiError::null("out"));
             }
             out.write(ptr::null_mut());
             let model = model::share(model)?;
             let inner = Inner {
                 settings: Settings::read(&model, parameters)?,
-                walking: None,
+                any_session: None,
                 index: 0,
                 finish: BRILLM_FINISH_NONE,
                 piece: vec![0],
@@ -306,7 +315,7 @@ pub unsafe extern "C" fn brillm_session_begin(
     // SAFETY: as the caller promises.
     unsafe {
         on(session, error, |session, inner| {
-            let ids = border::slice(ids, count, "ids")?.to_vec();
+            let ids = ffi::slice(ids, count, "ids")?.to_vec();
             inner.begin(session, ids)?;
             Ok(BRILLM_OK)
         })
@@ -328,7 +337,7 @@ pub unsafe extern "C" fn brillm_session_begin_text(
     // SAFETY: as the caller promises.
     unsafe {
         on(session, error, |session, inner| {
-            let text = border::text(text, length, "text")?;
+            let text = ffi::text(text, length, "text")?;
             inner.begin(session, session.model.engine().encode(text)?)?;
             Ok(BRILLM_OK)
         })
@@ -350,11 +359,11 @@ pub unsafe extern "C" fn brillm_session_next(
     unsafe {
         on(session, error, |session, inner| {
             // A struct of no size is found before a token is spent on it.
-            border::write(piece, &brillm_piece::defaults())?;
+            ffi::write(piece, &brillm_piece::defaults())?;
             match inner.next(session)? {
                 None => Ok(BRILLM_END),
                 Some(next) => {
-                    border::write(piece, &next)?;
+                    ffi::write(piece, &next)?;
                     Ok(BRILLM_OK)
                 }
             }

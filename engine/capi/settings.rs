@@ -5,8 +5,8 @@ use std::ptr;
 use brillm::Request;
 use brillm::path::Sampling;
 
-use crate::border::{self, Sized64, fill, pass};
-use crate::error::Fault;
+use crate::error::ApiError;
+use crate::ffi::{self, Sized64, fill, pass};
 use crate::layout::*;
 use crate::model::brillm_model;
 
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn brillm_parameters_init(
         if parameters.is_null() {
             return BRILLM_ERROR_NULL;
         }
-        if !border::believed::<brillm_parameters>(struct_size as u64) {
+        if !ffi::believed::<brillm_parameters>(struct_size as u64) {
             return BRILLM_ERROR_INPUT;
         }
         // SAFETY: the caller promises room for the size, which is at least that of the first version.
@@ -96,20 +96,23 @@ impl Settings {
     pub(crate) unsafe fn read(
         model: &brillm_model,
         parameters: *const brillm_parameters,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, ApiError> {
         // SAFETY: as the caller promises.
-        let given = unsafe { border::read(parameters) }?;
+        let given = unsafe { ffi::read(parameters) }?;
         // SAFETY: as above.
-        let banned = unsafe { border::slice(given.banned, whole(given.banned_count), "banned") }?;
+        let banned = unsafe { ffi::slice(given.banned, whole(given.banned_count), "banned") }?;
         // SAFETY: as above.
-        let places = unsafe { border::slice(given.stops, whole(given.stop_count), "stops") }?;
+        let places = unsafe { ffi::slice(given.stops, whole(given.stop_count), "stops") }?;
         let mut stops = Vec::with_capacity(places.len());
         for (index, &place) in places.iter().enumerate() {
             let name = format!("stops[{index}]");
             // SAFETY: the caller promises texts that end with a zero.
-            let stop = unsafe { border::text(place, BRILLM_TERMINATED, &name) }?;
+            let stop = unsafe { ffi::text(place, BRILLM_TERMINATED, &name) }?;
             if stop.is_empty() {
-                return Err(Fault::new(BRILLM_ERROR_INPUT, format!("{name} is empty")));
+                return Err(ApiError::new(
+                    BRILLM_ERROR_INPUT,
+                    format!("{name} is empty"),
+                ));
             }
             stops.push(stop.to_string());
         }

@@ -6,11 +6,11 @@ use brillm::Request;
 use brillm::path::SessionState;
 use brillm::run::Engine;
 
-use crate::border;
-use crate::error::{Fault, brillm_error};
+use crate::any_session::AnySession;
+use crate::error::{ApiError, brillm_error};
+use crate::ffi;
 use crate::layout::*;
 use crate::session::{brillm_session, on};
-use crate::walking::Walking;
 
 /// The candidates of the next step, the likeliest first, with energies and probabilities: what a trace of a path is
 /// made of. Nothing is chosen; looking twice shows the same.
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn brillm_session_candidates(
     // SAFETY: as the caller promises.
     unsafe {
         on(session, error, |_, inner| {
-            let found = inner.walking()?.candidates()?;
+            let found = inner.any_session()?.candidates()?;
             if !total.is_null() {
                 total.write(found.len());
             }
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn brillm_session_candidates(
             if capacity == 0 {
                 return Ok(BRILLM_OK);
             }
-            border::give(
+            ffi::give(
                 shown,
                 candidates,
                 capacity,
@@ -66,9 +66,9 @@ pub unsafe extern "C" fn brillm_session_resistance(
         on(session, error, |session, inner| {
             session.model.check(&[id])?;
             if nats.is_null() {
-                return Err(Fault::null("nats"));
+                return Err(ApiError::null("nats"));
             }
-            nats.write(inner.walking()?.resistance(id)?);
+            nats.write(inner.any_session()?.resistance(id)?);
             Ok(BRILLM_OK)
         })
     }
@@ -89,9 +89,9 @@ pub unsafe extern "C" fn brillm_session_feed(
     // SAFETY: as the caller promises.
     unsafe {
         on(session, error, |session, inner| {
-            let ids = border::slice(ids, count, "ids")?;
+            let ids = ffi::slice(ids, count, "ids")?;
             session.model.check(ids)?;
-            inner.walking()?.feed(ids, &session.cancel)?;
+            inner.any_session()?.feed(ids, &session.cancel)?;
             Ok(BRILLM_OK)
         })
     }
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn brillm_session_inject(
     unsafe {
         on(session, error, |session, inner| {
             session.model.check(&[id])?;
-            inner.walking()?.walk().inject(id, energy as f32)?;
+            inner.any_session()?.walk().inject(id, energy as f32)?;
             Ok(BRILLM_OK)
         })
     }
@@ -138,18 +138,20 @@ pub unsafe extern "C" fn brillm_session_save(
     // SAFETY: as the caller promises.
     unsafe {
         on(session, error, |_, inner| {
-            let bytes = match inner.walking()? {
-                Walking::Graph(generation) => serde_json::to_vec(generation.session().state())
-                    .map_err(|error| Fault::new(BRILLM_ERROR_OTHER, error.to_string()))?,
+            let bytes = match inner.any_session()? {
+                AnySession::Graph(generation) => {
+                    serde_json::to_vec(generation.session().state())
+                        .map_err(|error| ApiError::new(BRILLM_ERROR_OTHER, error.to_string()))?
+                }
                 #[cfg(feature = "transformer")]
-                Walking::Transformer(_) => {
-                    return Err(Fault::new(
+                AnySession::Transformer(_) => {
+                    return Err(ApiError::new(
                         BRILLM_ERROR_UNSUPPORTED,
                         "a transformer's session cannot be saved (keep its tokens and begin anew with them)",
                     ));
                 }
             };
-            border::give(&bytes, buffer.cast(), capacity, length, bytes.len())
+            ffi::give(&bytes, buffer.cast(), capacity, length, bytes.len())
         })
     }
 }
@@ -169,9 +171,9 @@ pub unsafe extern "C" fn brillm_session_restore(
     // SAFETY: as the caller promises.
     unsafe {
         on(session, error, |session, inner| {
-            let bytes = border::slice(bytes.cast::<u8>(), size, "bytes")?;
+            let bytes = ffi::slice(bytes.cast::<u8>(), size, "bytes")?;
             let state: SessionState = serde_json::from_slice(bytes).map_err(|error| {
-                Fault::new(
+                ApiError::new(
                     BRILLM_ERROR_FORMAT,
                     format!("the bytes are no saved session: {error}"),
                 )
@@ -181,7 +183,7 @@ pub unsafe extern "C" fn brillm_session_restore(
                 expect(irrefutable_let_patterns, reason = "there is one kind only")
             )]
             let Engine::Graph(model) = session.model.engine() else {
-                return Err(Fault::new(
+                return Err(ApiError::new(
                     BRILLM_ERROR_UNSUPPORTED,
                     "saved sessions belong to a graph",
                 ));

@@ -34,7 +34,7 @@ pub enum Direction {
 
 /// A position to fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Fill {
     /// The position: on the graph `left − 1` or `right`.
     pub position: u64,
     /// From which side.
@@ -47,5 +47,5 @@ pub trait Order: Send + Sync {
     ///
     /// # Errors
     /// Whatever went wrong.
-    fn next(&self, call: &Call<'_>, canvas: &Canvas<'_>) -> Result<Option<Place>>;
+    fn next(&self, call: &Call<'_>, canvas: &Canvas<'_>) -> Result<Option<Fill>>;
 }

@@ -12,7 +12,7 @@ use crate::kernel::random::Random;
 use crate::plugin::library::{Code, lend, text};
 use crate::plugin::scratch::Scratch;
 use crate::plugin::selection::OnError;
-use crate::plugin::watchdog::Slot;
+use crate::plugin::watchdog::InFlightCall;
 use crate::{Error, ErrorKind, Result};
 
 /// Index of `create` where a hook's index is meant.
@@ -112,7 +112,7 @@ pub(crate) struct Instance {
     state: Mutex<State>,
     /// The thread that is in it, or 0.
     owner: AtomicUsize,
-    slot: Arc<Slot>,
+    slot: Arc<InFlightCall>,
     told: AtomicBool,
 }
 
@@ -158,7 +158,7 @@ impl Instance {
         host: *const abi::brl_host,
     ) -> Result<Self> {
         let id = code.described.id.clone();
-        let slot = Slot::new(&id);
+        let slot = InFlightCall::new(&id);
         let mut frame = Frame {
             call: Call::new(0, 0, 0),
             purpose: "create",

@@ -8,7 +8,7 @@ use std::time::Duration;
 const BEAT: Duration = Duration::from_millis(250);
 
 static PATIENCE: AtomicU64 = AtomicU64::new(10_000);
-static SLOTS: Mutex<Vec<Weak<Slot>>> = Mutex::new(Vec::new());
+static CALLS: Mutex<Vec<Weak<InFlightCall>>> = Mutex::new(Vec::new());
 static BEGUN: Once = Once::new();
 
 /// How long a call may take before it is named on standard error; 10 seconds by default.
@@ -18,7 +18,7 @@ pub fn set_patience(patience: Duration) {
 
 /// An instance that is watched.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct InFlightCall {
     plugin: String,
     /// Odd while a call is under way: entering and leaving cost one store each, and no look at the clock.
     serial: AtomicU64,
@@ -26,18 +26,18 @@ pub(crate) struct Slot {
     step: AtomicU64,
 }
 
-impl Slot {
+impl InFlightCall {
     /// Watches the calls of a plugin's instance.
     pub fn new(plugin: &str) -> Arc<Self> {
-        let slot = Arc::new(Self {
+        let in_flight = Arc::new(Self {
             plugin: plugin.to_string(),
             serial: AtomicU64::new(0),
             hook: AtomicU64::new(0),
             step: AtomicU64::new(0),
         });
-        if let Ok(mut slots) = SLOTS.lock() {
-            slots.retain(|slot| slot.strong_count() > 0);
-            slots.push(Arc::downgrade(&slot));
+        if let Ok(mut calls) = CALLS.lock() {
+            calls.retain(|in_flight| in_flight.strong_count() > 0);
+            calls.push(Arc::downgrade(&in_flight));
         }
         BEGUN.call_once(|| {
             // Without a thread to spare nothing is watched, and everything else works.
@@ -45,7 +45,7 @@ impl Slot {
                 .name("plugin watchdog".into())
                 .spawn(watch);
         });
-        slot
+        in_flight
     }
 
     /// A call begins. `hook` is an index into [`super::HOOKS`].
@@ -71,20 +71,20 @@ impl Slot {
 
 fn watch() {
     // For each slot: the serial last seen, for how many beats, and how many of these pass until it is told.
-    let mut seen: Vec<(Weak<Slot>, u64, u64, u64)> = Vec::new();
+    let mut seen: Vec<(Weak<InFlightCall>, u64, u64, u64)> = Vec::new();
     loop {
         std::thread::sleep(BEAT);
-        let Ok(slots) = SLOTS.lock() else { return };
-        for slot in slots.iter() {
-            if !seen.iter().any(|(known, ..)| known.ptr_eq(slot)) {
-                seen.push((slot.clone(), 0, 0, 0));
+        let Ok(calls) = CALLS.lock() else { return };
+        for in_flight in calls.iter() {
+            if !seen.iter().any(|(known, ..)| known.ptr_eq(in_flight)) {
+                seen.push((in_flight.clone(), 0, 0, 0));
             }
         }
-        drop(slots);
-        seen.retain(|(slot, ..)| slot.strong_count() > 0);
-        for (slot, last, beats, next) in &mut seen {
-            let Some(slot) = slot.upgrade() else { continue };
-            let serial = slot.serial.load(Ordering::Acquire);
+        drop(calls);
+        seen.retain(|(in_flight, ..)| in_flight.strong_count() > 0);
+        for (in_flight, last, beats, next) in &mut seen {
+            let Some(in_flight) = in_flight.upgrade() else { continue };
+            let serial = in_flight.serial.load(Ordering::Acquire);
             if serial % 2 == 0 || serial != *last {
                 (*last, *beats, *next) = (serial, 0, 0);
                 continue;
@@ -95,13 +95,13 @@ fn watch() {
             if waited >= patience.max(*next) {
                 *next = waited * 2;
                 let hook = super::HOOKS
-                    .get(slot.hook.load(Ordering::Relaxed) as usize)
+                    .get(in_flight.hook.load(Ordering::Relaxed) as usize)
                     .unwrap_or(&"create");
                 eprintln!(
                     "brillm: plugin {}: {hook}: step {}: has not returned for {:.1} s; \
                      Ctrl-C twice ends the program",
-                    slot.plugin,
-                    slot.step.load(Ordering::Relaxed),
+                    in_flight.plugin,
+                    in_flight.step.load(Ordering::Relaxed),
                     waited as f64 / 1000.0
                 );
             }

@@ -9,27 +9,27 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exchange;
-use super::fault::Fault;
-use super::house::{House, Served};
+use super::api_error::ApiError;
+use super::state::{ServerState, Served};
 use crate::run::Engine;
 use crate::run::trace::{TraceModel, show_tokens};
 
 /// Languages that the visualiser speaks.
 const LOCALES: [&str; 2] = ["en", "zh"];
 
-pub(super) async fn about(State(house): State<Arc<House>>, headers: HeaderMap) -> Response<Body> {
+pub(super) async fn about(State(state): State<Arc<ServerState>>, headers: HeaderMap) -> Response<Body> {
     let accepted = headers
         .get(header::ACCEPT_LANGUAGE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let limits = &house.settings.limits;
+    let limits = &state.settings.limits;
     exchange::json(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "schema": crate::run::trace::NAME,
         "locales": LOCALES,
         "locale": locale(accepted),
-        "default_model": house.models[0].model.name,
-        "library": house.library.is_some(),
+        "default_model": state.models[0].model.name,
+        "library": state.library.is_some(),
         "limits": {
             "prompt_tokens": limits.prompt_tokens,
             "tokens": limits.tokens,
@@ -69,8 +69,8 @@ fn locale(accepted: &str) -> &'static str {
         .unwrap_or(LOCALES[0])
 }
 
-pub(super) async fn models(State(house): State<Arc<House>>) -> Response<Body> {
-    let all: Vec<Value> = house
+pub(super) async fn models(State(state): State<Arc<ServerState>>) -> Response<Body> {
+    let all: Vec<Value> = state
         .models
         .iter()
         .enumerate()
@@ -123,13 +123,13 @@ struct TokensBody {
 }
 
 pub(super) async fn tokens(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response<Body>, Fault> {
-    let body: TokensBody = exchange::read(&headers, body, &house.settings.limits).await?;
-    let served = house.model(body.model.as_deref())?.clone();
-    let run = house.work.admit().await?;
+) -> Result<Response<Body>, ApiError> {
+    let body: TokensBody = exchange::read(&headers, body, &state.settings.limits).await?;
+    let served = state.model(body.model.as_deref())?.clone();
+    let run = state.work.admit().await?;
     let shown = run
         .finish(move |_| {
             let engine = &served.model.engine;

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use rust_embed::RustEmbed;
 
-use super::fault::Fault;
+use super::api_error::ApiError;
 
 /// `assets/`; read from the disk in builds without optimisation.
 #[derive(RustEmbed)]
@@ -36,10 +36,10 @@ pub(super) async fn asset(headers: HeaderMap, uri: Uri) -> Response<Body> {
         .split('/')
         .any(|part| part.starts_with('.') || part.contains('\\'));
     let Some(file) = Assets::get(path).filter(|_| plain) else {
-        let fault = Fault::new(StatusCode::NOT_FOUND, format!("there is no /{path}"));
+        let api_error = ApiError::new(StatusCode::NOT_FOUND, format!("there is no /{path}"));
         return match path.starts_with("v1/") {
-            true => fault.open_ai().into_response(),
-            false => fault.into_response(),
+            true => api_error.open_ai().into_response(),
+            false => api_error.into_response(),
         };
     };
     let sum = file.metadata.sha256_hash();

@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, Response};
 use serde::Deserialize;
 
 use super::exchange;
-use super::fault::Fault;
-use super::house::House;
+use super::api_error::ApiError;
+use super::state::ServerState;
 use crate::run::trace::{Comparison, Trace};
 
 #[derive(Deserialize)]
@@ -20,11 +20,11 @@ struct CompareBody {
 }
 
 pub(super) async fn compare(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response<Body>, Fault> {
-    let body: CompareBody = exchange::read(&headers, body, &house.settings.limits).await?;
+) -> Result<Response<Body>, ApiError> {
+    let body: CompareBody = exchange::read(&headers, body, &state.settings.limits).await?;
     body.a.check()?;
     body.b.check()?;
     Ok(exchange::json(&Comparison::of(&body.a, &body.b)))

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::choice::{Choice, Cursor, Part};
 use super::events::{self, Sink};
 use super::exchange;
-use super::fault::Fault;
-use super::house::{House, RunHooks, Served};
+use super::api_error::ApiError;
+use super::state::{ServerState, RunHooks, Served};
 use super::work::Job;
 use crate::path::Sampling;
 use crate::run::{Engine, Finish, Generation, Request, TokenScore, score_tokens};
@@ -96,8 +96,8 @@ struct Plan {
 }
 
 /// The models, as OpenAI lists them.
-pub(super) async fn models(State(house): State<Arc<House>>) -> Response<Body> {
-    let data: Vec<Value> = house
+pub(super) async fn models(State(state): State<Arc<ServerState>>) -> Response<Body> {
+    let data: Vec<Value> = state
         .models
         .iter()
         .map(|served| {
@@ -108,43 +108,43 @@ pub(super) async fn models(State(house): State<Arc<House>>) -> Response<Body> {
 }
 
 pub(super) async fn complete(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response<Body>, Fault> {
-    answer(house, headers, body).await.map_err(Fault::open_ai)
+) -> Result<Response<Body>, ApiError> {
+    answer(state, headers, body).await.map_err(ApiError::open_ai)
 }
 
 async fn answer(
-    house: Arc<House>,
+    state: Arc<ServerState>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response<Body>, Fault> {
-    let body: CompletionBody = exchange::read(&headers, body, &house.settings.limits).await?;
+) -> Result<Response<Body>, ApiError> {
+    let body: CompletionBody = exchange::read(&headers, body, &state.settings.limits).await?;
     let stream = body.stream.unwrap_or(false);
-    let plan = Plan::of(&house, body)?;
-    let run = house.work.admit().await?;
+    let plan = Plan::of(&state, body)?;
+    let run = state.work.admit().await?;
     if stream {
         return Ok(events::answer(run, move |job, sink| {
-            match plan.stream(&house, &job, &sink) {
+            match plan.stream(&state, &job, &sink) {
                 Ok(()) => {
                     sink.data("[DONE]");
                 }
-                Err(fault) => {
-                    sink.data(&fault.open_ai().json().to_string());
+                Err(api_error) => {
+                    sink.data(&api_error.open_ai().json().to_string());
                 }
             }
         }));
     }
-    let answer = run.finish(move |job| plan.whole(&house, &job)).await?;
+    let answer = run.finish(move |job| plan.whole(&state, &job)).await?;
     Ok(exchange::json(&answer))
 }
 
 impl Plan {
-    fn of(house: &House, body: CompletionBody) -> Result<Self, Fault> {
-        let served = house.model(body.model.as_deref())?.clone();
+    fn of(state: &ServerState, body: CompletionBody) -> Result<Self, ApiError> {
+        let served = state.model(body.model.as_deref())?.clone();
         let engine = &served.model.engine;
-        let limits = &house.settings.limits;
+        let limits = &state.settings.limits;
         let foreign = [
             (
                 "suffix",
@@ -169,7 +169,7 @@ impl Plan {
             ),
         ];
         if let Some((name, _)) = foreign.iter().find(|(_, given)| *given) {
-            return Err(Fault::input(format!(
+            return Err(ApiError::input(format!(
                 "{name} is not something this server does"
             )));
         }
@@ -181,29 +181,29 @@ impl Plan {
             Prompts::Lists(lists) => lists,
         };
         if prompts.is_empty() || prompts.iter().any(Vec::is_empty) {
-            return Err(Fault::input(
+            return Err(ApiError::input(
                 "the prompt is empty: there is no token to start at",
             ));
         }
         for prompt in &prompts {
-            house.check_prompt(prompt, engine.vocabulary())?;
+            state.check_prompt(prompt, engine.vocabulary())?;
         }
         let choices = body.n.unwrap_or(1);
         if choices == 0 || prompts.len().saturating_mul(choices) > CHOICES {
-            return Err(Fault::input(format!(
+            return Err(ApiError::input(format!(
                 "{} prompts with {choices} choices each: 1 to {CHOICES} choices are made in one request",
                 prompts.len()
             )));
         }
         let tokens = body.max_tokens.unwrap_or(16);
         if tokens > limits.tokens {
-            return Err(Fault::input(format!(
+            return Err(ApiError::input(format!(
                 "max_tokens is {tokens}, and {} are allowed",
                 limits.tokens
             )));
         }
         if body.logprobs.is_some_and(|top| top > TOP) {
-            return Err(Fault::input(format!("logprobs is at most {TOP}")));
+            return Err(ApiError::input(format!("logprobs is at most {TOP}")));
         }
         let stops = match body.stop {
             None => Vec::new(),
@@ -211,7 +211,7 @@ impl Plan {
             Some(Stops::Many(stops)) => stops,
         };
         if stops.len() > STOPS || stops.iter().any(String::is_empty) {
-            return Err(Fault::input(format!(
+            return Err(ApiError::input(format!(
                 "1 to {STOPS} stop strings are taken, none of them empty"
             )));
         }
@@ -247,11 +247,11 @@ impl Plan {
     }
 
     /// The answer as one document.
-    fn whole(&self, house: &House, job: &Job) -> Result<Value, Fault> {
+    fn whole(&self, state: &ServerState, job: &Job) -> Result<Value, ApiError> {
         let (mut choices, mut new) = (Vec::new(), 0);
         for index in 0..self.prompts.len() * self.choices {
             let mut choice = Choice::new(self.tokenizer(), index);
-            let (finish, made) = self.choose(house, job, index, &mut |part| {
+            let (finish, made) = self.choose(state, job, index, &mut |part| {
                 choice.add(part);
                 true
             })?;
@@ -278,7 +278,7 @@ impl Plan {
     }
 
     /// The answer piece by piece.
-    fn stream(&self, house: &House, job: &Job, sink: &Sink) -> Result<(), Fault> {
+    fn stream(&self, state: &ServerState, job: &Job, sink: &Sink) -> Result<(), ApiError> {
         let chunk = |choices: Value, usage: Value| {
             let mut chunk = json!({
                 "id": self.id,
@@ -295,7 +295,7 @@ impl Plan {
         let mut new = 0;
         for index in 0..self.prompts.len() * self.choices {
             let mut cursor = Cursor::default();
-            let (finish, made) = self.choose(house, job, index, &mut |part| {
+            let (finish, made) = self.choose(state, job, index, &mut |part| {
                 let mut choice = Choice::new(self.tokenizer(), index);
                 choice.cursor = std::mem::take(&mut cursor);
                 choice.add(part);
@@ -320,15 +320,15 @@ impl Plan {
     /// Makes one choice, part by part, until `take` has had enough. Why it ended, and how many tokens were made.
     fn choose(
         &self,
-        house: &House,
+        state: &ServerState,
         job: &Job,
         index: usize,
         take: &mut dyn FnMut(Part) -> bool,
-    ) -> Result<(Option<&'static str>, usize), Fault> {
+    ) -> Result<(Option<&'static str>, usize), ApiError> {
         job.check()?;
         let prompt = &self.prompts[index / self.choices];
         let engine = &self.served.model.engine;
-        let plugins = RunHooks::of_server(house)?;
+        let plugins = RunHooks::of_server(state)?;
         if self.echo {
             let scores = match self.logprobs {
                 Some(top) => score_tokens(engine, prompt, top, &plugins.hooks, Some(&job.cancel))?,
@@ -356,7 +356,7 @@ impl Plan {
                 return Ok((None, 0));
             }
         }
-        house.metrics.tokens(prompt.len(), 0);
+        state.metrics.tokens(prompt.len(), 0);
         if self.tokens == 0 {
             return Ok((Some("length"), 0));
         }
@@ -401,7 +401,7 @@ impl Plan {
                 self.generate(generation, &model.ends(), &look, take)?
             }
         };
-        house.metrics.tokens(0, made);
+        state.metrics.tokens(0, made);
         job.check()?;
         Ok((finish, made))
     }
@@ -412,7 +412,7 @@ impl Plan {
         ends: &[u32],
         look: &dyn Fn(&mut W) -> crate::Result<Vec<f32>>,
         take: &mut dyn FnMut(Part) -> bool,
-    ) -> Result<(Option<&'static str>, usize), Fault> {
+    ) -> Result<(Option<&'static str>, usize), ApiError> {
         let mut made = 0;
         loop {
             let scores = match self.logprobs {

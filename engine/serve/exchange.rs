@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::fault::Fault;
+use super::api_error::ApiError;
 use super::settings::Limits;
 
 /// Bytes of an oversized body that are read and dropped, so that the refusal arrives.
@@ -33,22 +33,22 @@ pub(super) async fn read<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
     limits: &Limits,
-) -> Result<T, Fault> {
+) -> Result<T, ApiError> {
     check_type(headers, &["application/json"])?;
     let bytes = read_bytes(body, limits).await?;
     serde_json::from_slice(&bytes)
-        .map_err(|error| Fault::input(format!("the body cannot be read: {error}")))
+        .map_err(|error| ApiError::input(format!("the body cannot be read: {error}")))
 }
 
 /// Whether the body is of one of these types.
-pub(super) fn check_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Fault> {
+pub(super) fn check_type(headers: &HeaderMap, types: &[&str]) -> Result<(), ApiError> {
     let given = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .map(|value| value.split(';').next().unwrap_or_default().trim());
     match given {
         Some(given) if types.iter().any(|one| one.eq_ignore_ascii_case(given)) => Ok(()),
-        _ => Err(Fault::new(
+        _ => Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!("the body must be {}", types.join(" or ")),
         )),
@@ -56,28 +56,28 @@ pub(super) fn check_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Faul
 }
 
 /// Reads a whole body, no longer and no larger than is allowed.
-pub(super) async fn read_bytes(body: Body, limits: &Limits) -> Result<Vec<u8>, Fault> {
+pub(super) async fn read_bytes(body: Body, limits: &Limits) -> Result<Vec<u8>, ApiError> {
     let patience = Duration::from_secs_f64(limits.patience);
     let mut taken = Vec::new();
     let collect = collect(body, limits.body_bytes, &mut taken);
     match tokio::time::timeout(patience, collect).await {
-        Err(_) => Err(Fault::new(
+        Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("the body did not arrive within {} s", limits.patience),
         )),
-        Ok(Err(fault)) => Err(fault),
+        Ok(Err(api_error)) => Err(api_error),
         Ok(Ok(())) => Ok(taken),
     }
 }
 
-async fn collect(body: Body, limit: usize, taken: &mut Vec<u8>) -> Result<(), Fault> {
+async fn collect(body: Body, limit: usize, taken: &mut Vec<u8>) -> Result<(), ApiError> {
     let mut body = std::pin::pin!(body);
     let mut length = 0;
     loop {
         let frame = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await;
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
-            Fault::new(
+            ApiError::new(
                 StatusCode::BAD_REQUEST,
                 format!("the body broke off: {error}"),
             )
@@ -93,7 +93,7 @@ async fn collect(body: Body, limit: usize, taken: &mut Vec<u8>) -> Result<(), Fa
         }
     }
     match length > limit {
-        true => Err(Fault::new(
+        true => Err(ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("the body has more than {limit} bytes"),
         )),
@@ -105,12 +105,12 @@ async fn collect(body: Body, limit: usize, taken: &mut Vec<u8>) -> Result<(), Fa
 pub(super) struct Asked<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
-    type Rejection = Fault;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(asked)) => Ok(Self(asked)),
-            Err(error) => Err(Fault::input(error.body_text())),
+            Err(error) => Err(ApiError::input(error.body_text())),
         }
     }
 }
@@ -119,12 +119,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
 pub(super) struct Named(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Named {
-    type Rejection = Fault;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Path::<String>::from_request_parts(parts, state).await {
             Ok(Path(name)) => Ok(Self(name)),
-            Err(error) => Err(Fault::input(error.body_text())),
+            Err(error) => Err(ApiError::input(error.body_text())),
         }
     }
 }

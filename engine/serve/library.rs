@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exchange::{self, Asked, Named};
-use super::fault::Fault;
-use super::house::House;
+use super::api_error::ApiError;
+use super::state::ServerState;
 use crate::run::trace::{Theme, Trace, TraceFormat};
 use crate::{Error, Result};
 
@@ -31,7 +31,7 @@ impl Library {
     }
 
     /// The file of a name: a plain name, which leads nowhere else.
-    fn file(&self, name: &str) -> std::result::Result<PathBuf, Fault> {
+    fn file(&self, name: &str) -> std::result::Result<PathBuf, ApiError> {
         let plain = |character: char| character.is_alphanumeric() || " -_.".contains(character);
         let length = name.chars().count();
         let fits = (1..=80).contains(&length)
@@ -41,13 +41,13 @@ impl Library {
             && name.chars().all(plain);
         match fits {
             true => Ok(self.0.join(format!("{name}{ENDING}"))),
-            false => Err(Fault::input(
+            false => Err(ApiError::input(
                 "a name has 1 to 80 letters, digits, spaces, - _ and ., and does not begin with a point",
             )),
         }
     }
 
-    fn read(&self, name: &str) -> std::result::Result<Trace, Fault> {
+    fn read(&self, name: &str) -> std::result::Result<Trace, ApiError> {
         let path = self.file(name)?;
         if !path.is_file() {
             return Err(missing(name));
@@ -101,8 +101,8 @@ impl Library {
     }
 }
 
-fn missing(name: &str) -> Fault {
-    Fault::new(
+fn missing(name: &str) -> ApiError {
+    ApiError::new(
         StatusCode::NOT_FOUND,
         format!("no trace is saved as {name:?}"),
     )
@@ -132,34 +132,34 @@ fn timestamp(time: SystemTime) -> String {
     )
 }
 
-fn library(house: &House) -> std::result::Result<&Library, Fault> {
-    let none = || Fault::new(StatusCode::NOT_FOUND, "the server keeps no library");
-    house.library.as_ref().ok_or_else(none)
+fn library(state: &ServerState) -> std::result::Result<&Library, ApiError> {
+    let none = || ApiError::new(StatusCode::NOT_FOUND, "the server keeps no library");
+    state.library.as_ref().ok_or_else(none)
 }
 
 pub(super) async fn list(
-    State(house): State<Arc<House>>,
-) -> std::result::Result<Response<Body>, Fault> {
-    let run = house.work.admit().await?;
-    let rows = run.finish(move |_| Ok(library(&house)?.rows()?)).await?;
+    State(state): State<Arc<ServerState>>,
+) -> std::result::Result<Response<Body>, ApiError> {
+    let run = state.work.admit().await?;
+    let rows = run.finish(move |_| Ok(library(&state)?.rows()?)).await?;
     Ok(exchange::json(&rows))
 }
 
 pub(super) async fn open(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     Named(name): Named,
-) -> std::result::Result<Response<Body>, Fault> {
-    Ok(exchange::json(&library(&house)?.read(&name)?))
+) -> std::result::Result<Response<Body>, ApiError> {
+    Ok(exchange::json(&library(&state)?.read(&name)?))
 }
 
 pub(super) async fn save(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     Named(name): Named,
     headers: HeaderMap,
     body: Body,
-) -> std::result::Result<Response<Body>, Fault> {
-    let path = library(&house)?.file(&name)?;
-    let trace: Trace = exchange::read(&headers, body, &house.settings.limits).await?;
+) -> std::result::Result<Response<Body>, ApiError> {
+    let path = library(&state)?.file(&name)?;
+    let trace: Trace = exchange::read(&headers, body, &state.settings.limits).await?;
     trace.check()?;
     let json = trace.to_json()? + "\n";
     crate::learn::checkpoint::write_whole(&path, json.as_bytes())?;
@@ -167,10 +167,10 @@ pub(super) async fn save(
 }
 
 pub(super) async fn delete(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     Named(name): Named,
-) -> std::result::Result<Response<Body>, Fault> {
-    let path = library(&house)?.file(&name)?;
+) -> std::result::Result<Response<Body>, ApiError> {
+    let path = library(&state)?.file(&name)?;
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(&name)),
@@ -184,15 +184,15 @@ pub(super) struct Themed {
 }
 
 pub(super) async fn export(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     Named(format): Named,
     Asked(themed): Asked<Themed>,
     headers: HeaderMap,
     body: Body,
-) -> std::result::Result<Response<Body>, Fault> {
+) -> std::result::Result<Response<Body>, ApiError> {
     let format: TraceFormat = format.parse()?;
     let theme: Theme = themed.theme.as_deref().unwrap_or("light").parse()?;
-    let trace: Trace = exchange::read(&headers, body, &house.settings.limits).await?;
+    let trace: Trace = exchange::read(&headers, body, &state.settings.limits).await?;
     trace.check()?;
     let mut response = Response::new(Body::from(trace.export(format, theme)?));
     let headers = response.headers_mut();
@@ -208,13 +208,13 @@ pub(super) async fn export(
 }
 
 pub(super) async fn import(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Body,
-) -> std::result::Result<Response<Body>, Fault> {
+) -> std::result::Result<Response<Body>, ApiError> {
     exchange::check_type(&headers, &["application/json", "image/svg+xml"])?;
-    let bytes = exchange::read_bytes(body, &house.settings.limits).await?;
-    let text = String::from_utf8(bytes).map_err(|_| Fault::input("the file is no UTF-8"))?;
+    let bytes = exchange::read_bytes(body, &state.settings.limits).await?;
+    let text = String::from_utf8(bytes).map_err(|_| ApiError::input("the file is no UTF-8"))?;
     Ok(exchange::json(&Trace::read(&text)?))
 }
 

@@ -12,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::house::{House, ServedModel};
+use super::state::{ServerState, ServedModel};
 use super::routes;
 use super::settings::Settings;
 use crate::{Error, ErrorKind, Result};
@@ -40,7 +40,7 @@ pub struct Server {
     runtime: tokio::runtime::Runtime,
     listener: TcpListener,
     address: SocketAddr,
-    house: Arc<House>,
+    state: Arc<ServerState>,
 }
 
 impl Server {
@@ -52,7 +52,7 @@ impl Server {
     pub fn bind(settings: Settings, models: Vec<ServedModel>) -> Result<Self> {
         settings.check()?;
         let place = SocketAddr::from((settings.host, settings.port));
-        let fault = |error| {
+        let api_error = |error| {
             let error = Error::io(error, place);
             error.advice("is another server there? give --port another number, or 0 for a free one")
         };
@@ -61,15 +61,15 @@ impl Server {
             .max_blocking_threads(settings.limits.parallel + 32)
             .enable_all()
             .build()
-            .map_err(fault)?;
-        let listener = runtime.block_on(TcpListener::bind(place)).map_err(fault)?;
-        let address = listener.local_addr().map_err(fault)?;
-        let house = House::new(settings, models, address.port())?;
+            .map_err(api_error)?;
+        let listener = runtime.block_on(TcpListener::bind(place)).map_err(api_error)?;
+        let address = listener.local_addr().map_err(api_error)?;
+        let state = ServerState::new(settings, models, address.port())?;
         Ok(Self {
             runtime,
             listener,
             address,
-            house: Arc::new(house),
+            state: Arc::new(state),
         })
     }
 
@@ -87,19 +87,19 @@ impl Server {
         let Self {
             runtime,
             listener,
-            house,
+            state,
             ..
         } = self;
-        let outcome = runtime.block_on(serve(listener, house, stop));
+        let outcome = runtime.block_on(serve(listener, state, stop));
         runtime.shutdown_timeout(Duration::from_secs(2));
         outcome
     }
 }
 
-async fn serve(listener: TcpListener, house: Arc<House>, stop: impl Fn() -> bool) -> Result<()> {
+async fn serve(listener: TcpListener, state: Arc<ServerState>, stop: impl Fn() -> bool) -> Result<()> {
     let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(house.settings.limits.connections));
-    let router = routes::router(house.clone());
+    let room = Arc::new(Semaphore::new(state.settings.limits.connections));
+    let router = routes::router(state.clone());
     let mut failures = 0;
     while !stop() {
         let Ok(accepted) = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await
@@ -129,11 +129,11 @@ async fn serve(listener: TcpListener, house: Arc<House>, stop: impl Fn() -> bool
         let service = TowerToHyperService::new(router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs_f64(house.settings.limits.patience))
+            .header_read_timeout(Duration::from_secs_f64(state.settings.limits.patience))
             .max_buf_size(HEAD)
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
-        let open = Open::count(house.clone(), permit);
+        let open = Open::count(state.clone(), permit);
         tokio::spawn(async move {
             let _open = open;
             // A client that breaks off is no fault of the server's.
@@ -142,21 +142,21 @@ async fn serve(listener: TcpListener, house: Arc<House>, stop: impl Fn() -> bool
     }
     drop(listener);
     let _ = tokio::time::timeout(FAREWELL, graceful.shutdown()).await;
-    house.work.rest(Duration::from_secs(1)).await;
+    state.work.rest(Duration::from_secs(1)).await;
     Ok(())
 }
 
 /// Counts a connection while it is open.
 struct Open {
-    house: Arc<House>,
+    state: Arc<ServerState>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Open {
-    fn count(house: Arc<House>, permit: OwnedSemaphorePermit) -> Self {
-        house.metrics.connections.fetch_add(1, Ordering::Relaxed);
+    fn count(state: Arc<ServerState>, permit: OwnedSemaphorePermit) -> Self {
+        state.metrics.connections.fetch_add(1, Ordering::Relaxed);
         Self {
-            house,
+            state,
             _permit: permit,
         }
     }
@@ -164,7 +164,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.house
+        self.state
             .metrics
             .connections
             .fetch_sub(1, Ordering::Relaxed);

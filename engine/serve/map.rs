@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exchange::{self, Asked};
-use super::fault::Fault;
-use super::house::{House, Served};
+use super::api_error::ApiError;
+use super::state::{ServerState, Served};
 use super::nodes::{kind, probability};
 use crate::graph::{EdgeId, NodeId};
 
@@ -51,14 +51,14 @@ enum Kind {
 }
 
 pub(super) async fn map(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     Asked(asked): Asked<Wanted>,
-) -> Result<Response<Body>, Fault> {
-    let served = house.model(asked.model.as_deref())?.clone();
+) -> Result<Response<Body>, ApiError> {
+    let served = state.model(asked.model.as_deref())?.clone();
     if asked.level > 2 {
-        return Err(Fault::input("the level is 0, 1 or 2"));
+        return Err(ApiError::input("the level is 0, 1 or 2"));
     }
-    let run = house.work.admit().await?;
+    let run = state.work.admit().await?;
     let value = run
         .finish(move |_| match asked.level {
             0 => afar(&served),
@@ -69,7 +69,7 @@ pub(super) async fn map(
 }
 
 /// Communities and what flows between them.
-fn afar(served: &Served) -> Result<Value, Fault> {
+fn afar(served: &Served) -> Result<Value, ApiError> {
     let (map, model) = (served.map()?, served.graph()?);
     let vocabulary = model.tokenizer().vocabulary();
     let clusters: Vec<Value> = map
@@ -123,7 +123,7 @@ fn bytes_hex(bytes: &[u8]) -> String {
 }
 
 /// Nodes within a box and their strongest edges to each other.
-fn near(served: &Served, asked: &Wanted) -> Result<Value, Fault> {
+fn near(served: &Served, asked: &Wanted) -> Result<Value, ApiError> {
     let (map, model, counts) = (served.map()?, served.graph()?, served.counts()?);
     let graph = model.mechanism().graph();
     let low = [asked.x0.unwrap_or(0.0), asked.y0.unwrap_or(0.0)];

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exchange::{self, Asked, Named};
-use super::fault::Fault;
-use super::house::{House, Served};
+use super::api_error::ApiError;
+use super::state::{ServerState, Served};
 use crate::graph::{EdgeId, NodeId, TokenGraph};
 use crate::kernel::vector;
 use crate::run::Engine;
@@ -34,23 +34,23 @@ pub(super) struct Search {
 
 /// Does what takes a while on a thread of its own.
 async fn on_thread(
-    house: Arc<House>,
-    work: impl FnOnce(&House) -> Result<Value, Fault> + Send + 'static,
-) -> Result<Response<Body>, Fault> {
-    let run = house.work.admit().await?;
-    let value = run.finish(move |_| work(&house)).await?;
+    state: Arc<ServerState>,
+    work: impl FnOnce(&ServerState) -> Result<Value, ApiError> + Send + 'static,
+) -> Result<Response<Body>, ApiError> {
+    let run = state.work.admit().await?;
+    let value = run.finish(move |_| work(&state)).await?;
     Ok(exchange::json(&value))
 }
 
 pub(super) async fn search(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     Asked(search): Asked<Search>,
-) -> Result<Response<Body>, Fault> {
-    let served = house.model(search.model.as_deref())?.clone();
-    on_thread(house, move |_| find(&served, &search)).await
+) -> Result<Response<Body>, ApiError> {
+    let served = state.model(search.model.as_deref())?.clone();
+    on_thread(state, move |_| find(&served, &search)).await
 }
 
-fn find(served: &Served, search: &Search) -> Result<Value, Fault> {
+fn find(served: &Served, search: &Search) -> Result<Value, ApiError> {
     let engine = &served.model.engine;
     let vocabulary = engine.tokenizer().vocabulary();
     let nodes = engine.vocabulary() as u32;
@@ -82,7 +82,7 @@ fn find(served: &Served, search: &Search) -> Result<Value, Fault> {
     let rows: Vec<Value> = found
         .into_iter()
         .map(|id| row(served, id))
-        .collect::<Result<_, Fault>>()?;
+        .collect::<Result<_, ApiError>>()?;
     Ok(json!({"total": total, "nodes": rows}))
 }
 
@@ -103,7 +103,7 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
 }
 
 /// A token with its counts.
-fn row(served: &Served, id: u32) -> Result<Value, Fault> {
+fn row(served: &Served, id: u32) -> Result<Value, ApiError> {
     let engine = &served.model.engine;
     let mut row = serde_json::to_value(ShownToken::of(engine.tokenizer().vocabulary(), id))
         .unwrap_or_default();
@@ -123,12 +123,12 @@ pub(super) struct Wanted {
     k: Option<usize>,
 }
 
-fn number(house: &House, asked: &Wanted, id: &str) -> Result<(Arc<Served>, u32), Fault> {
-    let served = house.model(asked.model.as_deref())?.clone();
+fn number(state: &ServerState, asked: &Wanted, id: &str) -> Result<(Arc<Served>, u32), ApiError> {
+    let served = state.model(asked.model.as_deref())?.clone();
     let nodes = served.model.engine.vocabulary();
     let id = id.parse().ok().filter(|&id: &u32| (id as usize) < nodes);
     let id = id.ok_or_else(|| {
-        Fault::new(
+        ApiError::new(
             StatusCode::NOT_FOUND,
             format!("there is no such node among {nodes}"),
         )
@@ -137,15 +137,15 @@ fn number(house: &House, asked: &Wanted, id: &str) -> Result<(Arc<Served>, u32),
 }
 
 pub(super) async fn node(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     Named(id): Named,
     Asked(asked): Asked<Wanted>,
-) -> Result<Response<Body>, Fault> {
-    let (served, id) = number(&house, &asked, &id)?;
-    on_thread(house, move |_| describe(&served, id)).await
+) -> Result<Response<Body>, ApiError> {
+    let (served, id) = number(&state, &asked, &id)?;
+    on_thread(state, move |_| describe(&served, id)).await
 }
 
-fn describe(served: &Served, id: u32) -> Result<Value, Fault> {
+fn describe(served: &Served, id: u32) -> Result<Value, ApiError> {
     let mut row = row(served, id)?;
     let (Engine::Graph(model), Value::Object(fields)) = (&served.model.engine, &mut row) else {
         return Ok(row);
@@ -199,12 +199,12 @@ fn nearest(mechanism: &crate::signal::Mechanism, id: u32) -> Vec<(u32, f32)> {
 }
 
 pub(super) async fn leaving(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     Named(id): Named,
     Asked(asked): Asked<Wanted>,
-) -> Result<Response<Body>, Fault> {
-    let (served, id) = number(&house, &asked, &id)?;
-    on_thread(house, move |_| {
+) -> Result<Response<Body>, ApiError> {
+    let (served, id) = number(&state, &asked, &id)?;
+    on_thread(state, move |_| {
         let graph = served.graph()?.mechanism().graph();
         let edges: Vec<EdgeId> = graph
             .row(NodeId(id))
@@ -219,12 +219,12 @@ pub(super) async fn leaving(
 }
 
 pub(super) async fn entering(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     Named(id): Named,
     Asked(asked): Asked<Wanted>,
-) -> Result<Response<Body>, Fault> {
-    let (served, id) = number(&house, &asked, &id)?;
-    on_thread(house, move |_| {
+) -> Result<Response<Body>, ApiError> {
+    let (served, id) = number(&state, &asked, &id)?;
+    on_thread(state, move |_| {
         let graph = served.graph()?.mechanism().graph();
         let entering = graph.incoming().entering(NodeId(id));
         let ends = entering.iter().map(|(source, edge)| (edge, source.0, id));
@@ -253,7 +253,7 @@ fn edges_of(
     mut edges: Vec<(EdgeId, u32, u32)>,
     k: Option<usize>,
     leaving: bool,
-) -> Result<Value, Fault> {
+) -> Result<Value, ApiError> {
     let model = served.graph()?;
     let graph = model.mechanism().graph();
     let total = edges.len();

@@ -8,21 +8,21 @@ use axum::http::Response;
 use serde_json::{Value, json};
 
 use super::exchange;
-use super::house::House;
+use super::state::ServerState;
 
-pub(super) async fn list(State(house): State<Arc<House>>) -> Response<Body> {
-    exchange::json(&rows(&house))
+pub(super) async fn list(State(state): State<Arc<ServerState>>) -> Response<Body> {
+    exchange::json(&rows(&state))
 }
 
 #[cfg(not(feature = "plugin"))]
-fn rows(_: &House) -> Vec<Value> {
+fn rows(_: &ServerState) -> Vec<Value> {
     Vec::new()
 }
 
 #[cfg(feature = "plugin")]
-fn rows(house: &House) -> Vec<Value> {
+fn rows(state: &ServerState) -> Vec<Value> {
     let mut rows = Vec::new();
-    for manifest in house.settings.finder.manifests() {
+    for manifest in state.settings.finder.manifests() {
         match manifest {
             Ok(manifest) => rows.extend(manifest.plugins.iter().map(|plugin| {
                 json!({

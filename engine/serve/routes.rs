@@ -9,13 +9,13 @@ use axum::http::{HeaderValue, Response, header};
 use axum::routing::{get, post};
 use serde_json::json;
 
-use super::house::House;
+use super::state::ServerState;
 use super::{
-    about, assets, compare, completion, exchange, guard, library, map, nodes, plugins, trace,
+    about, assets, compare, completion, exchange, auth, library, map, nodes, plugins, trace,
 };
 
 /// The whole server.
-pub(super) fn router(house: Arc<House>) -> Router {
+pub(super) fn router(state: Arc<ServerState>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics))
@@ -45,18 +45,18 @@ pub(super) fn router(house: Arc<House>) -> Router {
         .route("/api/v1/runs", get(runs))
         .fallback_service(get(assets::asset))
         .layer(axum::middleware::from_fn_with_state(
-            house.clone(),
-            guard::guard,
+            state.clone(),
+            auth::auth,
         ))
-        .with_state(house)
+        .with_state(state)
 }
 
 async fn health() -> Response<Body> {
     exchange::json(&json!({"status": "ok"}))
 }
 
-async fn metrics(State(house): State<Arc<House>>) -> Response<Body> {
-    let mut response = Response::new(Body::from(house.metrics.text(house.work.tally())));
+async fn metrics(State(state): State<Arc<ServerState>>) -> Response<Body> {
+    let mut response = Response::new(Body::from(state.metrics.text(state.work.tally())));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
@@ -64,9 +64,9 @@ async fn metrics(State(house): State<Arc<House>>) -> Response<Body> {
     response
 }
 
-async fn runs(State(house): State<Arc<House>>) -> Response<Body> {
+async fn runs(State(state): State<Arc<ServerState>>) -> Response<Body> {
     use std::sync::atomic::Ordering::Relaxed;
-    let tally = house.work.tally();
+    let tally = state.work.tally();
     exchange::json(&json!({
         "running": tally.running.load(Relaxed),
         "waiting": tally.waiting.load(Relaxed),

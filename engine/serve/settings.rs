@@ -97,11 +97,11 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::Configuration`], naming the setting.
     pub fn check(&self) -> Result<()> {
-        let fault = |what: &str, advice: &str| {
+        let api_error = |what: &str, advice: &str| {
             Err(Error::new(ErrorKind::Configuration, what).advice(advice))
         };
         if !self.host.is_loopback() && self.token.is_none() {
-            return fault(
+            return api_error(
                 "others reach this address, and there is no token",
                 "give --token, or listen on 127.0.0.1",
             );
@@ -110,7 +110,7 @@ impl Settings {
         if let Some(token) = &self.token
             && (token.len() < 8 || !token.bytes().all(plain))
         {
-            return fault(
+            return api_error(
                 "the token is too short, or holds what a header cannot",
                 "give at least 8 letters, digits or -._~+/=",
             );
@@ -125,7 +125,7 @@ impl Settings {
         ];
         let spans = [limits.seconds, limits.patience];
         if counts.contains(&0) || !spans.iter().all(|&span| span > 0.0 && span < 1e7) {
-            return fault("a limit is 0", "leave it out, or give more than 0");
+            return api_error("a limit is 0", "leave it out, or give more than 0");
         }
         Ok(())
     }

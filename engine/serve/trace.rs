@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::events::{self, Sink};
 use super::exchange;
-use super::fault::Fault;
-use super::house::{House, RunHooks, Served};
+use super::api_error::ApiError;
+use super::state::{ServerState, RunHooks, Served};
 use super::work::Job;
 use crate::run::trace::{
     FanLook, FanRequest, Intervention, Sampler, ShownToken, Step, TraceRequest, Tracing,
@@ -72,47 +72,47 @@ struct StepEvent<'a> {
 }
 
 pub(super) async fn trace(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response<Body>, Fault> {
-    let body: TraceBody = exchange::read(&headers, body, &house.settings.limits).await?;
-    let served = house.model(body.model.as_deref())?.clone();
-    let limits = &house.settings.limits;
+) -> Result<Response<Body>, ApiError> {
+    let body: TraceBody = exchange::read(&headers, body, &state.settings.limits).await?;
+    let served = state.model(body.model.as_deref())?.clone();
+    let limits = &state.settings.limits;
     for (name, given, most) in [
         ("tokens", body.tokens, limits.tokens),
         ("candidates", body.candidates, limits.candidates),
     ] {
         if given > most {
-            return Err(Fault::input(format!(
+            return Err(ApiError::input(format!(
                 "{given} {name} are more than the {most} allowed"
             )));
         }
     }
-    let run = house.work.admit().await?;
+    let run = state.work.admit().await?;
     Ok(events::answer(run, move |job, sink| {
-        if let Err(fault) = steps(&house, &served, body, &job, &sink) {
-            sink.send("error", &fault.json());
+        if let Err(api_error) = steps(&state, &served, body, &job, &sink) {
+            sink.send("error", &api_error.json());
         }
     }))
 }
 
 fn steps(
-    house: &House,
+    state: &ServerState,
     served: &Served,
     body: TraceBody,
     job: &Job,
     sink: &Sink,
-) -> Result<(), Fault> {
+) -> Result<(), ApiError> {
     let engine = &served.model.engine;
     let ids = match (body.prompt_ids, &body.prompt) {
         (Some(ids), _) => ids,
         (None, Some(text)) => engine.encode(text)?,
         (None, None) => Vec::new(),
     };
-    house.check_prompt(&ids, engine.vocabulary())?;
+    state.check_prompt(&ids, engine.vocabulary())?;
     let prompt = ids.len();
-    let plugins = RunHooks::named(house, &body.plugins)?;
+    let plugins = RunHooks::named(state, &body.plugins)?;
     let sampler = Sampler {
         temperature: body.temperature,
         top_k: body.top_k,
@@ -148,9 +148,9 @@ fn steps(
         };
         goes_on = sink.send("step", &event);
     }
-    house.metrics.tokens(prompt, count);
+    state.metrics.tokens(prompt, count);
     if job.is_late() {
-        return Err(Fault::late());
+        return Err(ApiError::late());
     }
     let trace = tracing.trace();
     if goes_on {
@@ -193,24 +193,24 @@ fn fifty() -> usize {
 const TARGETS: usize = 32;
 
 pub(super) async fn fan(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response<Body>, Fault> {
-    let body: FanBody = exchange::read(&headers, body, &house.settings.limits).await?;
-    let served = house.model(body.model.as_deref())?.clone();
-    house.check_prompt(&body.tokens, served.model.engine.vocabulary())?;
+) -> Result<Response<Body>, ApiError> {
+    let body: FanBody = exchange::read(&headers, body, &state.settings.limits).await?;
+    let served = state.model(body.model.as_deref())?.clone();
+    state.check_prompt(&body.tokens, served.model.engine.vocabulary())?;
     if body.targets.len() > TARGETS {
-        return Err(Fault::input(format!("more than {TARGETS} targets")));
+        return Err(ApiError::input(format!("more than {TARGETS} targets")));
     }
-    let run = house.work.admit().await?;
+    let run = state.work.admit().await?;
     let look = run
         .finish(move |_| {
-            let plugins = RunHooks::named(&house, &body.plugins)?;
+            let plugins = RunHooks::named(&state, &body.plugins)?;
             let request = FanRequest {
                 tokens: body.tokens,
                 prompt_tokens: body.prompt_tokens,
-                candidates: body.k.min(house.settings.limits.candidates),
+                candidates: body.k.min(state.settings.limits.candidates),
                 targets: body.targets,
                 vectors: body.vectors,
                 interventions: body.interventions,

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::fault::Fault;
+use super::api_error::ApiError;
 use super::settings::Limits;
 
 /// The places, and who is in them.
@@ -77,7 +77,7 @@ impl Work {
     }
 
     /// Lets a run in, or has it wait for its turn, or refuses it.
-    pub(super) async fn admit(&self) -> Result<Run, Fault> {
+    pub(super) async fn admit(&self) -> Result<Run, ApiError> {
         let deadline = Instant::now() + self.seconds;
         let permit = match self.places.clone().try_acquire_owned() {
             Ok(permit) => permit,
@@ -86,7 +86,7 @@ impl Work {
                 let waiting = Waiting(&self.tally);
                 if before >= self.queue {
                     self.tally.refused.fetch_add(1, Ordering::Relaxed);
-                    return Err(Fault::busy());
+                    return Err(ApiError::busy());
                 }
                 let turn = self.places.clone().acquire_owned();
                 let turn = tokio::time::timeout_at(deadline, turn).await;
@@ -95,7 +95,7 @@ impl Work {
                     Ok(Ok(permit)) => permit,
                     _ => {
                         self.tally.refused.fetch_add(1, Ordering::Relaxed);
-                        return Err(Fault::busy());
+                        return Err(ApiError::busy());
                     }
                 }
             }
@@ -160,14 +160,14 @@ impl Run {
     /// Runs to the end and waits for it.
     pub(super) async fn finish<T: Send + 'static>(
         mut self,
-        work: impl FnOnce(Job) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
+        work: impl FnOnce(Job) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let outcome = self.start(work).await;
         self.complete();
         match outcome {
-            _ if self.job.is_late() => Err(Fault::late()),
+            _ if self.job.is_late() => Err(ApiError::late()),
             Ok(outcome) => outcome,
-            Err(_) => Err(Fault::new(
+            Err(_) => Err(ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the run broke down; this is a defect of the server",
             )),
@@ -207,9 +207,9 @@ impl Job {
     }
 
     /// Ends a run that is to end.
-    pub(super) fn check(&self) -> Result<(), Fault> {
+    pub(super) fn check(&self) -> Result<(), ApiError> {
         match self.is_cancelled() {
-            true => Err(Fault::late()),
+            true => Err(ApiError::late()),
             false => Ok(()),
         }
     }

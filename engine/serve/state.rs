@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::fault::Fault;
+use super::api_error::ApiError;
 use super::library::Library;
 use super::metrics::Metrics;
 use super::settings::Settings;
@@ -34,7 +34,7 @@ pub(super) struct Served {
 
 impl Served {
     /// The graph.
-    pub(super) fn graph(&self) -> std::result::Result<&Model, Fault> {
+    pub(super) fn graph(&self) -> std::result::Result<&Model, ApiError> {
         match &self.model.engine {
             Engine::Graph(model) => Ok(model),
             #[cfg(feature = "transformer")]
@@ -50,13 +50,13 @@ impl Served {
     }
 
     /// Where the nodes lie. Computed by who asks first.
-    pub(super) fn map(&self) -> std::result::Result<&NodeMap, Fault> {
+    pub(super) fn map(&self) -> std::result::Result<&NodeMap, ApiError> {
         let graph = self.graph()?.mechanism().graph();
         Ok(self.map.get_or_init(|| NodeMap::of(graph)))
     }
 
     /// PageRank. Computed by who asks first.
-    pub(super) fn ranking(&self) -> std::result::Result<&Ranking, Fault> {
+    pub(super) fn ranking(&self) -> std::result::Result<&Ranking, ApiError> {
         let graph = self.graph()?.mechanism().graph();
         if let Some(ranking) = self.ranking.get() {
             return Ok(ranking);
@@ -72,7 +72,7 @@ impl Served {
     }
 
     /// How often training reached each node. `[V]`
-    pub(super) fn counts(&self) -> std::result::Result<&[u64], Fault> {
+    pub(super) fn counts(&self) -> std::result::Result<&[u64], ApiError> {
         let graph = self.graph()?.mechanism().graph();
         Ok(self.counts.get_or_init(|| {
             let mut counts = vec![0; graph.nodes()];
@@ -85,7 +85,7 @@ impl Served {
 }
 
 /// What all exchanges share.
-pub(super) struct House {
+pub(super) struct ServerState {
     pub(super) settings: Settings,
     pub(super) models: Vec<Arc<Served>>,
     pub(super) work: Work,
@@ -95,7 +95,7 @@ pub(super) struct House {
     pub(super) port: u16,
 }
 
-impl House {
+impl ServerState {
     pub(super) fn new(settings: Settings, models: Vec<ServedModel>, port: u16) -> Result<Self> {
         let mut served: Vec<Arc<Served>> = Vec::new();
         for mut model in models {
@@ -129,7 +129,7 @@ impl House {
     }
 
     /// The model of a name, or the first.
-    pub(super) fn model(&self, name: Option<&str>) -> std::result::Result<&Arc<Served>, Fault> {
+    pub(super) fn model(&self, name: Option<&str>) -> std::result::Result<&Arc<Served>, ApiError> {
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Ok(&self.models[0]);
         };
@@ -138,7 +138,7 @@ impl House {
             .find(|served| served.model.name == name)
             .ok_or_else(|| {
                 let names: Vec<&str> = self.models.iter().map(|m| m.model.name.as_str()).collect();
-                Fault::new(
+                ApiError::new(
                     axum::http::StatusCode::NOT_FOUND,
                     format!(
                         "no model is named {name:?} (there are {})",
@@ -153,15 +153,15 @@ impl House {
         &self,
         ids: &[u32],
         vocabulary: usize,
-    ) -> std::result::Result<(), Fault> {
+    ) -> std::result::Result<(), ApiError> {
         let most = self.settings.limits.prompt_tokens;
         if ids.len() > most {
-            return Err(Fault::input(format!(
+            return Err(ApiError::input(format!(
                 "a prompt of {} tokens is more than the {most} allowed",
                 ids.len()
             )));
         }
-        crate::measure::check_ids(ids, vocabulary).map_err(Fault::from)
+        crate::measure::check_ids(ids, vocabulary).map_err(ApiError::from)
     }
 }
 
@@ -177,12 +177,12 @@ impl RunHooks {
     /// Loads the plugins that a request names. Only those found by their manifests: a path in a request would be a
     /// way to run anything.
     #[cfg(feature = "plugin")]
-    pub(super) fn named(house: &House, names: &[String]) -> std::result::Result<Self, Fault> {
+    pub(super) fn named(state: &ServerState, names: &[String]) -> std::result::Result<Self, ApiError> {
         use crate::plugin::{Plugins, Selection};
         let mut selections = Vec::new();
         for name in names {
             let selection: Selection = name.parse()?;
-            let known = house.settings.finder.manifests().into_iter().flatten();
+            let known = state.settings.finder.manifests().into_iter().flatten();
             let known = known
                 .flat_map(|manifest| manifest.plugins)
                 .any(|plugin| plugin.id == selection.name || plugin.short() == selection.name);
@@ -196,7 +196,7 @@ impl RunHooks {
             }
             selections.push(selection);
         }
-        let plugins = Plugins::load(&selections, &house.settings.finder)?;
+        let plugins = Plugins::load(&selections, &state.settings.finder)?;
         Ok(Self {
             hooks: plugins.hooks().clone(),
             plugins,
@@ -204,7 +204,7 @@ impl RunHooks {
     }
 
     #[cfg(not(feature = "plugin"))]
-    pub(super) fn named(_: &House, names: &[String]) -> std::result::Result<Self, Fault> {
+    pub(super) fn named(_: &ServerState, names: &[String]) -> std::result::Result<Self, ApiError> {
         match names.is_empty() {
             true => Ok(Self::default()),
             false => Err(Error::new(ErrorKind::Unsupported, "this build has no plugins").into()),
@@ -213,8 +213,8 @@ impl RunHooks {
 
     /// Loads the plugins that the server was started with.
     #[cfg(feature = "plugin")]
-    pub(super) fn of_server(house: &House) -> std::result::Result<Self, Fault> {
-        let settings = &house.settings;
+    pub(super) fn of_server(state: &ServerState) -> std::result::Result<Self, ApiError> {
+        let settings = &state.settings;
         let plugins = crate::plugin::Plugins::load(&settings.plugins, &settings.finder)?;
         Ok(Self {
             hooks: plugins.hooks().clone(),
@@ -223,7 +223,7 @@ impl RunHooks {
     }
 
     #[cfg(not(feature = "plugin"))]
-    pub(super) fn of_server(_: &House) -> std::result::Result<Self, Fault> {
+    pub(super) fn of_server(_: &ServerState) -> std::result::Result<Self, ApiError> {
         Ok(Self::default())
     }
 }

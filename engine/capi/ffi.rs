@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use crate::error::{Fault, brillm_error};
+use crate::error::{ApiError, brillm_error};
 use crate::layout::*;
 
 /// The largest struct_size that is believed: anything above is memory that nobody set.
@@ -20,19 +20,19 @@ const LARGEST: u64 = 1 << 16;
 /// `error` is NULL or may be written to.
 pub(crate) unsafe fn cross(
     error: *mut *mut brillm_error,
-    body: impl FnOnce() -> Result<brillm_status, Fault>,
+    body: impl FnOnce() -> Result<brillm_status, ApiError>,
 ) -> brillm_status {
     if !error.is_null() {
         // SAFETY: the caller promises that it may be written to.
         unsafe { error.write(ptr::null_mut()) };
     }
-    let fault = match catch_unwind(AssertUnwindSafe(body)) {
+    let api_error = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(status)) => return status,
-        Ok(Err(fault)) => fault,
+        Ok(Err(api_error)) => api_error,
         Err(panic) => panicked(panic),
     };
     // SAFETY: as above.
-    unsafe { fault.leave(error) }
+    unsafe { api_error.leave(error) }
 }
 
 /// As [`cross`] for a call that cannot fail; a panic answers `otherwise`.
@@ -46,12 +46,12 @@ pub(crate) fn pass<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     }
 }
 
-fn panicked(panic: Box<dyn Any + Send>) -> Fault {
+fn panicked(panic: Box<dyn Any + Send>) -> ApiError {
     let what = panic
         .downcast_ref::<&str>()
         .map(ToString::to_string)
         .or_else(|| panic.downcast_ref::<String>().cloned());
-    let fault = Fault::new(
+    let api_error = ApiError::new(
         BRILLM_ERROR_PANIC,
         format!(
             "the library panicked: {} (a defect in brillm; please report it)",
@@ -60,7 +60,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Fault {
     );
     // What was thrown may panic in its own end.
     std::mem::forget(panic);
-    fault
+    api_error
 }
 
 /// A struct that begins with `struct_size: u64` and grows at its end.
@@ -85,11 +85,11 @@ pub(crate) fn believed<T: Sized64>(size: u64) -> bool {
 ///
 /// # Safety
 /// `place` points at a `u64`.
-unsafe fn size_of_theirs<T: Sized64>(place: *const T) -> Result<usize, Fault> {
+unsafe fn size_of_theirs<T: Sized64>(place: *const T) -> Result<usize, ApiError> {
     // SAFETY: a `Sized64` begins with a u64; the caller promises that it is there.
     let size = unsafe { place.cast::<u64>().read_unaligned() };
     if !believed::<T>(size) {
-        return Err(Fault::new(
+        return Err(ApiError::new(
             BRILLM_ERROR_INPUT,
             format!(
                 "struct_size is {size}, no size of {0} (set it to sizeof({0}), and the other fields to 0)",
@@ -104,7 +104,7 @@ unsafe fn size_of_theirs<T: Sized64>(place: *const T) -> Result<usize, Fault> {
 ///
 /// # Safety
 /// `place` is NULL or points at as many bytes as its `struct_size` says.
-pub(crate) unsafe fn read<T: Sized64>(place: *const T) -> Result<T, Fault> {
+pub(crate) unsafe fn read<T: Sized64>(place: *const T) -> Result<T, ApiError> {
     let mut value = T::defaults();
     if place.is_null() {
         return Ok(value);
@@ -114,7 +114,7 @@ pub(crate) unsafe fn read<T: Sized64>(place: *const T) -> Result<T, Fault> {
     for at in ours..theirs {
         // SAFETY: within the size that the caller set.
         if unsafe { place.cast::<u8>().add(at).read() } != 0 {
-            return Err(Fault::new(
+            return Err(ApiError::new(
                 BRILLM_ERROR_VERSION,
                 format!(
                     "{} has a field at byte {at} that this library, version {}, does not know (leave it 0, or use a newer library)",
@@ -139,7 +139,7 @@ pub(crate) unsafe fn read<T: Sized64>(place: *const T) -> Result<T, Fault> {
 ///
 /// # Safety
 /// `place` is NULL or points at as many bytes as its `struct_size` says.
-pub(crate) unsafe fn write<T: Sized64>(place: *mut T, value: &T) -> Result<(), Fault> {
+pub(crate) unsafe fn write<T: Sized64>(place: *mut T, value: &T) -> Result<(), ApiError> {
     if place.is_null() {
         return Ok(());
     }
@@ -178,15 +178,15 @@ pub(crate) unsafe fn slice<'a, T>(
     place: *const T,
     count: usize,
     name: &str,
-) -> Result<&'a [T], Fault> {
+) -> Result<&'a [T], ApiError> {
     if count == 0 {
         return Ok(&[]);
     }
     if place.is_null() {
-        return Err(Fault::null(name));
+        return Err(ApiError::null(name));
     }
     if count > isize::MAX as usize / size_of::<T>().max(1) || !place.is_aligned() {
-        return Err(Fault::new(
+        return Err(ApiError::new(
             BRILLM_ERROR_INPUT,
             format!("{name} cannot hold {count} values"),
         ));
@@ -203,10 +203,10 @@ pub(crate) unsafe fn text<'a>(
     place: *const c_char,
     length: usize,
     name: &str,
-) -> Result<&'a str, Fault> {
+) -> Result<&'a str, ApiError> {
     let bytes = if length == BRILLM_TERMINATED {
         if place.is_null() {
-            return Err(Fault::null(name));
+            return Err(ApiError::null(name));
         }
         // SAFETY: not NULL, and ended by a zero, as the caller promises.
         unsafe { CStr::from_ptr(place) }.to_bytes()
@@ -215,7 +215,7 @@ pub(crate) unsafe fn text<'a>(
         unsafe { slice(place.cast::<u8>(), length, name) }?
     };
     std::str::from_utf8(bytes).map_err(|error| {
-        Fault::new(
+        ApiError::new(
             BRILLM_ERROR_INPUT,
             format!("{name} is not UTF-8 at byte {}", error.valid_up_to()),
         )
@@ -232,7 +232,7 @@ pub(crate) unsafe fn give<T: Copy>(
     capacity: usize,
     length: *mut usize,
     needed: usize,
-) -> Result<brillm_status, Fault> {
+) -> Result<brillm_status, ApiError> {
     if !length.is_null() {
         // SAFETY: as the caller promises.
         unsafe { length.write(values.len()) };
@@ -240,15 +240,15 @@ pub(crate) unsafe fn give<T: Copy>(
     if buffer.is_null() && capacity == 0 {
         // Only the length was asked for.
         return match length.is_null() {
-            true => Err(Fault::null("both buffer and length")),
+            true => Err(ApiError::null("both buffer and length")),
             false => Ok(BRILLM_OK),
         };
     }
     if buffer.is_null() {
-        return Err(Fault::null("buffer"));
+        return Err(ApiError::null("buffer"));
     }
     if capacity < needed {
-        return Err(Fault::new(
+        return Err(ApiError::new(
             BRILLM_ERROR_BUFFER,
             format!("the buffer holds {capacity}, and {needed} are needed"),
         ));
@@ -267,7 +267,7 @@ pub(crate) unsafe fn give_text(
     buffer: *mut c_char,
     capacity: usize,
     length: *mut usize,
-) -> Result<brillm_status, Fault> {
+) -> Result<brillm_status, ApiError> {
     let buffer = buffer.cast::<u8>();
     // SAFETY: as the caller promises.
     let status = unsafe { give(bytes, buffer, capacity, length, bytes.len() + 1) }?;

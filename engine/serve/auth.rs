@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, head
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 
-use super::fault::Fault;
-use super::house::House;
+use super::api_error::ApiError;
+use super::state::ServerState;
 
 /// What pages may load: from here, and pictures they draw themselves.
 const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; \
@@ -20,28 +20,28 @@ const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; style-src 
 const COOKIE: &str = "brillm-token";
 
 /// Stands before every route.
-pub(super) async fn guard(
-    State(house): State<Arc<House>>,
+pub(super) async fn auth(
+    State(state): State<Arc<ServerState>>,
     request: Request,
     next: Next,
 ) -> Response<Body> {
     let (begun, path) = (Instant::now(), request.uri().path().to_string());
     let (method, open_ai) = (request.method().clone(), path.starts_with("/v1/"));
-    let mut response = match check(&house, &request) {
+    let mut response = match check(&state, &request) {
         Ok(None) => next.run(request).await,
         Ok(Some(answer)) => answer,
-        Err(fault) if open_ai => fault.open_ai().into_response(),
-        Err(fault) => fault.into_response(),
+        Err(api_error) if open_ai => api_error.open_ai().into_response(),
+        Err(api_error) => api_error.into_response(),
     };
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let fault = Fault::new(
+        let api_error = ApiError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             format!("{method} is not what {path} answers"),
         );
         let allow = response.headers_mut().remove(header::ALLOW);
         response = match open_ai {
-            true => fault.open_ai().into_response(),
-            false => fault.into_response(),
+            true => api_error.open_ai().into_response(),
+            false => api_error.into_response(),
         };
         if let Some(allow) = allow {
             response.headers_mut().insert(header::ALLOW, allow);
@@ -57,17 +57,17 @@ pub(super) async fn guard(
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(set("no-store"));
-    house
+    state
         .metrics
         .answered(&path, response.status(), begun.elapsed());
     response
 }
 
 /// Whether a request is let in; an answer of its own where it is answered here.
-fn check(house: &House, request: &Request) -> Result<Option<Response<Body>>, Fault> {
+fn check(state: &ServerState, request: &Request) -> Result<Option<Response<Body>>, ApiError> {
     let (headers, uri) = (request.headers(), request.uri());
-    check_names(house, headers, uri)?;
-    let Some(token) = &house.settings.token else {
+    check_names(state, headers, uri)?;
+    let Some(token) = &state.settings.token else {
         return Ok(None);
     };
     if uri.path() == "/health" {
@@ -103,7 +103,7 @@ fn check(house: &House, request: &Request) -> Result<Option<Response<Body>>, Fau
         .any(|given| same(given, token))
     {
         true => Ok(None),
-        false => Err(Fault::new(
+        false => Err(ApiError::new(
             StatusCode::UNAUTHORIZED,
             "the token is missing or wrong (send it as Authorization: Bearer, or open /?token=)",
         )),
@@ -117,21 +117,21 @@ fn same(given: &str, token: &str) -> bool {
 }
 
 /// `Host` must be a name of this server, and `Origin`, where a browser sends one, its own page.
-fn check_names(house: &House, headers: &HeaderMap, uri: &Uri) -> Result<(), Fault> {
+fn check_names(state: &ServerState, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     let host = match headers.get(header::HOST) {
         Some(host) => host.to_str().ok().map(str::to_string),
         None => uri.authority().map(|authority| authority.to_string()),
     };
     let Some(host) = host else {
-        return Err(Fault::new(
+        return Err(ApiError::new(
             StatusCode::BAD_REQUEST,
             "the request names no host",
         ));
     };
     // Who reaches another address has shown the token; its names are not known here.
-    let own = !house.settings.host.is_loopback() || is_own(&host, house.port);
+    let own = !state.settings.host.is_loopback() || is_own(&host, state.port);
     if !own || headers.get_all(header::HOST).iter().count() > 1 {
-        return Err(Fault::new(
+        return Err(ApiError::new(
             StatusCode::MISDIRECTED_REQUEST,
             format!("{host:?} is no name of this server"),
         ));
@@ -142,7 +142,7 @@ fn check_names(house: &House, headers: &HeaderMap, uri: &Uri) -> Result<(), Faul
             .strip_prefix("http://")
             .or_else(|| origin.strip_prefix("https://"));
         if place != Some(host.as_str()) {
-            return Err(Fault::new(
+            return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 format!("pages of {origin:?} are not let in"),
             ));

@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind};
 
 /// An answer that is a refusal.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
+pub(super) struct ApiError {
     pub(super) status: StatusCode,
     kind: &'static str,
     message: String,
@@ -17,7 +17,7 @@ pub(super) struct Fault {
     open_ai: bool,
 }
 
-impl Fault {
+impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -72,7 +72,7 @@ impl Fault {
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let (status, kind) = match error.kind() {
             ErrorKind::Io => (StatusCode::INTERNAL_SERVER_ERROR, "io"),
@@ -97,7 +97,7 @@ impl From<Error> for Fault {
     }
 }
 
-impl IntoResponse for Fault {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
         let mut response = super::exchange::json(&self.json());
         *response.status_mut() = self.status;

@@ -8,24 +8,24 @@ use brillm::kernel::softmax;
 use brillm::path::Walk;
 use brillm::run::{Engine, Finish, Generation, Piece};
 
-use crate::error::Fault;
+use crate::error::ApiError;
 use crate::layout::*;
 use crate::model::brillm_model;
 use crate::settings::Settings;
 
 /// A generation under way.
-pub(crate) enum Walking {
+pub(crate) enum AnySession {
     Graph(Box<Generation>),
     #[cfg(feature = "transformer")]
     Transformer(Box<Generation<brillm::transformer::Session>>),
 }
 
 /// The cancellation of a call as its answer.
-pub(crate) fn cancelled(place: &str) -> Fault {
-    Fault::new(BRILLM_ERROR_CANCELLED, format!("{place} was cancelled"))
+pub(crate) fn cancelled(place: &str) -> ApiError {
+    ApiError::new(BRILLM_ERROR_CANCELLED, format!("{place} was cancelled"))
 }
 
-impl Walking {
+impl AnySession {
     /// Begins at a prompt. A graph walks it token by token and looks at the flag before each; a transformer takes it
     /// as a whole.
     pub(crate) fn begin(
@@ -33,7 +33,7 @@ impl Walking {
         settings: &Settings,
         ids: Vec<u32>,
         flag: &Arc<AtomicBool>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, ApiError> {
         model.check(&ids)?;
         match model.engine() {
             Engine::Graph(graph) => {
@@ -60,7 +60,7 @@ impl Walking {
     }
 
     /// The next piece; `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<Piece>, Fault> {
+    pub(crate) fn next(&mut self) -> Result<Option<Piece>, ApiError> {
         let next = match self {
             Self::Graph(generation) => generation.next(),
             #[cfg(feature = "transformer")]
@@ -87,7 +87,7 @@ impl Walking {
     }
 
     /// Resistance −ln p of a token as the next one, over all V.
-    pub(crate) fn resistance(&mut self, id: u32) -> Result<f64, Fault> {
+    pub(crate) fn resistance(&mut self, id: u32) -> Result<f64, ApiError> {
         Ok(match self {
             Self::Graph(generation) => generation.session().resistance(id)?,
             #[cfg(feature = "transformer")]
@@ -96,14 +96,14 @@ impl Walking {
     }
 
     /// Goes to given tokens.
-    pub(crate) fn feed(&mut self, ids: &[u32], flag: &AtomicBool) -> Result<(), Fault> {
+    pub(crate) fn feed(&mut self, ids: &[u32], flag: &AtomicBool) -> Result<(), ApiError> {
         for &id in ids {
             if flag.load(Ordering::Relaxed) {
                 return Err(cancelled("the walk"));
             }
             let walk = self.walk();
             if walk.is_full() {
-                return Err(Fault::new(
+                return Err(ApiError::new(
                     BRILLM_ERROR_UNSUPPORTED,
                     "the model has no place for another token (begin anew with a shorter text)",
                 ));
@@ -114,7 +114,7 @@ impl Walking {
     }
 
     /// Every token as the next one, the likeliest first.
-    pub(crate) fn candidates(&mut self) -> Result<Vec<brillm_candidate>, Fault> {
+    pub(crate) fn candidates(&mut self) -> Result<Vec<brillm_candidate>, ApiError> {
         let mut candidates = match self {
             Self::Graph(generation) => {
                 let session = generation.session();
