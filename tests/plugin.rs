@@ -81,7 +81,7 @@ fn session(
     hooks: &Hooks,
 ) -> brillm::Result<Session> {
     let hook_runner = HookRunner::new(hooks, 0);
-    Session::begin_asking(
+    Session::begin_with_hooks(
         mechanism.clone(),
         &[3, 4],
         &Start::Profile,

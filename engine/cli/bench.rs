@@ -11,7 +11,7 @@ use crate::graph::{GraphBuilder, NodeId, TokenGraph};
 use crate::kernel::element::Element;
 use crate::kernel::random::Random;
 use crate::kernel::simd::Level;
-use crate::learn::batch::{Order, BatchSampler};
+use crate::learn::batch::{BatchSampler, Order};
 use crate::learn::learner::EdgeTrainer;
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;

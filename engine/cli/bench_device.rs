@@ -9,7 +9,7 @@ use crate::Result;
 use crate::graph::{GraphBuilder, TokenGraph};
 use crate::kernel::element::Element;
 use crate::kernel::gpu::Device;
-use crate::learn::batch::{Order, BatchSampler};
+use crate::learn::batch::{BatchSampler, Order};
 use crate::learn::device::DeviceTrainer;
 use crate::learn::learner::EdgeTrainer;
 use crate::learn::prior::Prior;

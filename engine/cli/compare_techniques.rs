@@ -7,7 +7,7 @@ use crate::hook::Hooks;
 use crate::measure::Continuations;
 use crate::run::Engine;
 use crate::transformer::{
-    HookAdapter, BatchSpeed, Continued, Transformer, batch_speed, evaluate_continuations,
+    BatchSpeed, Continued, HookAdapter, Transformer, batch_speed, evaluate_continuations,
 };
 use crate::{Error, ErrorKind, Result};
 

@@ -8,7 +8,7 @@ use super::compare::{Arguments, is_recipe};
 use super::compare_row::{Measured, Row};
 use super::train::Bar;
 use crate::hook::Hooks;
-use crate::learn::{Recipe, ProgressObserver};
+use crate::learn::{ProgressObserver, Recipe};
 use crate::run::{Engine, Evaluation, evaluate_stream, evaluate_windows, prepare_training};
 use crate::{Error, ErrorKind, Result};
 

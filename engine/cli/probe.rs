@@ -126,8 +126,8 @@ impl Arguments {
 
     /// Plugins ask the model themselves.
     fn ask(&self, engine: Engine, hooks: &Hooks) -> Result<()> {
-        let hook_runner: Vec<_> = hooks.probe.iter().filter(|probe| probe.asks()).collect();
-        if hook_runner.is_empty() {
+        let asking: Vec<_> = hooks.probe.iter().filter(|probe| probe.asks()).collect();
+        if asking.is_empty() {
             return Err(Error::new(
                 ErrorKind::Configuration,
                 "there are no texts, and no plugin has its own",
@@ -148,7 +148,7 @@ impl Arguments {
         let ticking = bar.clone();
         let cancel = Some(super::interrupted().clone());
         let mut subject = ProbedModel::new(engine, cancel, move || ticking.inc(1))?;
-        for (place, probe) in hook_runner.into_iter().enumerate() {
+        for (place, probe) in asking.into_iter().enumerate() {
             let call = Call::new(self.seed, place as u64, 0).cancel(super::interrupted());
             probe.ask(&call, &mut subject)?;
         }
@@ -225,7 +225,7 @@ impl Arguments {
         let start = crate::signal::Start::Profile;
         self.each(texts, bar, &mut |index, text| {
             let ids = model.tokenizer().encode(&text.prompt)?;
-            let session = crate::path::Session::begin_asking(
+            let session = crate::path::Session::begin_with_hooks(
                 model.mechanism().clone(),
                 &ids,
                 &start,

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
 use crate::learn::log::Record;
-use crate::learn::{Recipe, ProgressObserver};
+use crate::learn::{ProgressObserver, Recipe};
 use crate::run::prepare_training;
 
 /// Trains a model as a run file says; Ctrl-C saves and leaves with code 130.

@@ -200,7 +200,9 @@ impl EdgeTrainer {
                 let (loss, norm) = edge_trainer.learn(graph, prior, batch, &update, moments, clip);
                 let loss = finite(loss, step)?;
                 let scale = norm.map_or(1.0, factor);
-                for (parameter, moments) in edge_trainer.parameters().into_iter().skip(1).zip(others) {
+                for (parameter, moments) in
+                    edge_trainer.parameters().into_iter().skip(1).zip(others)
+                {
                     adam.step(parameter, moments, step, rate, scale);
                 }
                 Ok((loss, norm))

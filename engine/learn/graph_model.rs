@@ -8,14 +8,14 @@ use crate::Result;
 use crate::graph::{GraphBuilder, NodeId, TokenGraph};
 use crate::kernel::random::Random;
 use crate::learn::adamw::Moments;
-use crate::learn::batch::{Batch, Candidates, BatchSampler};
-use crate::learn::warm_start::WarmStart;
+use crate::learn::batch::{Batch, BatchSampler, Candidates};
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
 use crate::learn::edge_trainer::{EdgeTrainer, Trainable};
 use crate::learn::parameter::Parameter;
 use crate::learn::prior::Prior;
 use crate::learn::recipe::{NegativeKind, Recipe, Train};
+use crate::learn::warm_start::WarmStart;
 use crate::model::{Metadata, Model};
 use crate::signal::{EdgeForm, Mechanism, Profile};
 use crate::text::Tokenizer;
@@ -57,7 +57,12 @@ impl GraphModel {
     ///
     /// # Errors
     /// Whatever is wrong with the profile or the graph.
-    pub fn new(recipe: &Recipe, data: &TokenData, sampler: &BatchSampler, base: &Path) -> Result<Self> {
+    pub fn new(
+        recipe: &Recipe,
+        data: &TokenData,
+        sampler: &BatchSampler,
+        base: &Path,
+    ) -> Result<Self> {
         let profile = recipe.profile()?;
         let mut builder = GraphBuilder::new(data.tokenizer.vocabulary().len())
             .minimum_count(recipe.graph.minimum_count);
@@ -81,7 +86,8 @@ impl GraphModel {
             }
             None => (recipe.clone(), None),
         };
-        let mut edge_trainer = EdgeTrainer::new(&profile, &graph, recipe.train.dropout, recipe.seed);
+        let mut edge_trainer =
+            EdgeTrainer::new(&profile, &graph, recipe.train.dropout, recipe.seed);
         if let Some(warm_start) = &warm_start {
             warm_start.put(&mut edge_trainer, &graph)?;
         }

@@ -8,7 +8,6 @@ pub mod adamw;
 #[cfg(feature = "cli")]
 mod axis;
 pub mod batch;
-mod warm_start;
 pub mod charges;
 pub mod checkpoint;
 pub mod composed;
@@ -17,8 +16,8 @@ mod data_recipe;
 #[cfg(feature = "gpu")]
 pub mod device;
 mod dropout;
-pub mod graph_model;
 pub mod edge_trainer;
+pub mod graph_model;
 pub mod log;
 mod network_recipe;
 pub mod own;
@@ -32,7 +31,8 @@ mod record;
 mod residual;
 mod tensorboard;
 mod trainer;
+mod warm_start;
 
 pub use edge_trainer::Trainable;
 pub use recipe::Recipe;
-pub use trainer::{Maker, Outcome, Trainer, ProgressObserver};
+pub use trainer::{Maker, Outcome, ProgressObserver, Trainer};

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::learn::batch::{Batch, Order, BatchSampler};
+use crate::learn::batch::{Batch, BatchSampler, Order};
 use crate::learn::charges::{self, FittedCharges};
 use crate::learn::checkpoint::{self, Progress};
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
-use crate::learn::graph_model::GraphModel;
 use crate::learn::edge_trainer::Trainable;
+use crate::learn::graph_model::GraphModel;
 use crate::learn::log::{Record, RunLog, Training, Validation};
 use crate::learn::recipe::{Kind, Recipe};
 use crate::measure::Perplexity;
@@ -242,7 +242,8 @@ impl Trainer {
                 .sampler
                 .batch(self.data.train(), self.progress.step, &mut order);
             self.progress.step += 1;
-            self.edge_trainer.learn(&mut batch, &train, self.progress.step)?;
+            self.edge_trainer
+                .learn(&mut batch, &train, self.progress.step)?;
         }
         Ok(steps * (train.batch * train.steps) as u64)
     }
@@ -252,7 +253,11 @@ impl Trainer {
     /// # Errors
     /// [`ErrorKind::Numeric`] when training diverges, [`ErrorKind::Io`] or [`ErrorKind::Resource`] when
     /// something cannot be saved; the last checkpoint is whole in any case.
-    pub fn run(&mut self, cancel: &AtomicBool, observer: &mut dyn ProgressObserver) -> Result<Outcome> {
+    pub fn run(
+        &mut self,
+        cancel: &AtomicBool,
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<Outcome> {
         let outcome = self.run_where_it_is(cancel, observer);
         #[cfg(feature = "gpu")]
         if let Err(error) = &outcome
@@ -355,7 +360,11 @@ impl Trainer {
     }
 
     /// Fits charges on the validation text, one stream, and writes them into the finished model.
-    fn fit_charges(&self, path: &Path, observer: &mut dyn ProgressObserver) -> Result<FittedCharges> {
+    fn fit_charges(
+        &self,
+        path: &Path,
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<FittedCharges> {
         observer.note("fitting charges");
         let steps = self.recipe.train.steps;
         let windows = self.windows();
@@ -375,7 +384,12 @@ impl Trainer {
     }
 
     /// Measures the validation text, keeps the best model, and says whether patience has run out.
-    fn validate(&mut self, step: u64, per_step: u64, observer: &mut dyn ProgressObserver) -> Result<bool> {
+    fn validate(
+        &mut self,
+        step: u64,
+        per_step: u64,
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<bool> {
         let loss = self.validation_loss()?;
         let perplexity = loss.mean().exp();
         let mut measured = Perplexity::new(self.edge_trainer.candidates() as u64);

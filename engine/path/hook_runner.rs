@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::Result;
 use crate::graph::NodeId;
-use crate::hook::{Answer, Call, Fan, Hooks, Hop, Activations, Tap};
+use crate::hook::{Activations, Answer, Call, Fan, Hooks, Hop, Tap};
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
 use crate::path::Sampling;
@@ -157,7 +157,9 @@ impl HookRunner {
         random: &mut Random,
     ) -> Result<Option<u32>> {
         match &mut self.sampler_chain {
-            Some(sampler_chain) => sampler_chain.pick(&context(flow), sampling, scores, recent, random),
+            Some(sampler_chain) => {
+                sampler_chain.pick(&context(flow), sampling, scores, recent, random)
+            }
             None => Ok(sampling.choose(scores, recent, random)),
         }
     }

@@ -6,26 +6,26 @@
 
 #[cfg(feature = "gpu")]
 mod ahead;
-mod hook_runner;
 mod beam;
 mod charge;
-mod sampler_chain;
 #[cfg(feature = "gpu")]
 mod decoder;
+mod hook_runner;
+mod sampler_chain;
 mod sampling;
 mod session;
 mod session_options;
 mod session_state;
 mod walk;
 
-pub use hook_runner::HookRunner;
 #[cfg(feature = "gpu")]
 pub use beam::beam_on;
 pub use beam::{BeamPath, beam};
 pub use charge::Charges;
-pub use sampler_chain::{SamplerChain, StepContext};
 #[cfg(feature = "gpu")]
 pub use decoder::{Decoder, Nearest};
+pub use hook_runner::HookRunner;
+pub use sampler_chain::{SamplerChain, StepContext};
 pub use sampling::{Sampling, draw, likeliest};
 pub use session::Session;
 pub use session_options::SessionOptions;

@@ -8,8 +8,8 @@ use crate::kernel::softmax;
 #[cfg(feature = "gpu")]
 use crate::path::ahead::DecodedAhead;
 use crate::path::hook_runner::HopLogits;
-use crate::path::{HookRunner, Charges, Sampling, SessionOptions, SessionState};
-use crate::signal::{Flow, Mechanism, Attribution, EdgeAttribution, Start};
+use crate::path::{Charges, HookRunner, Sampling, SessionOptions, SessionState};
+use crate::signal::{Attribution, EdgeAttribution, Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
 /// One signal flowing through a shared [`Mechanism`].
@@ -62,14 +62,14 @@ impl Session {
         start: &Start,
         sampling: Sampling,
     ) -> Result<Self> {
-        Self::begin_asking(mechanism, prompt, start, sampling, None)
+        Self::begin_with_hooks(mechanism, prompt, start, sampling, None)
     }
 
     /// As [`Self::begin`], with hooks that are asked on the way.
     ///
     /// # Errors
     /// As [`Self::begin`], and whatever a hook meets.
-    pub fn begin_asking(
+    pub fn begin_with_hooks(
         mechanism: Arc<Mechanism>,
         prompt: &[u32],
         start: &Start,
@@ -86,7 +86,7 @@ impl Session {
     /// As [`Self::begin`], with hooks, scaled signals, or a record of shares.
     ///
     /// # Errors
-    /// As [`Self::begin_asking`]; [`ErrorKind::Input`] for a factor that is not finite.
+    /// As [`Self::begin_with_hooks`]; [`ErrorKind::Input`] for a factor that is not finite.
     pub fn begin_with(
         mechanism: Arc<Mechanism>,
         prompt: &[u32],
@@ -156,7 +156,7 @@ impl Session {
         state: SessionState,
         sampling: Sampling,
     ) -> Result<Self> {
-        Self::restore_asking(mechanism, state, sampling, None)
+        Self::restore_with_hooks(mechanism, state, sampling, None)
     }
 
     /// As [`Self::restore`], with hooks that are asked from here on. What they were told before is not in the
@@ -164,7 +164,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Self::restore`], and whatever a hook meets.
-    pub fn restore_asking(
+    pub fn restore_with_hooks(
         mechanism: Arc<Mechanism>,
         state: SessionState,
         sampling: Sampling,
@@ -396,7 +396,8 @@ impl Session {
         // The scores are spent.
         self.looked = false;
         if let Some(hook_runner) = &mut self.hook_runner
-            && let Some(resistance) = hook_runner.resistance(&self.state.flow, &mut self.scores, node)
+            && let Some(resistance) =
+                hook_runner.resistance(&self.state.flow, &mut self.scores, node)
         {
             return resistance;
         }

@@ -22,7 +22,7 @@ fn round(model: &Model, hooks: &Hooks) -> Duration {
     let mechanism = model.mechanism().clone();
     let hook_runner = HookRunner::new(hooks, 0);
     let mut session =
-        Session::begin_asking(mechanism, &[3], &Start::Profile, sampling, hook_runner)
+        Session::begin_with_hooks(mechanism, &[3], &Start::Profile, sampling, hook_runner)
             .expect("the model takes a prompt");
     let begun = Instant::now();
     for _ in 0..STEPS {

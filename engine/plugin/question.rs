@@ -5,9 +5,9 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use crate::hook::{
-    Call, Canvas, CodecQuestion, CodecSide, Distance, Fan, Generate, HeadReduction, Hooks, Hop,
-    KeepQuestion, KvShape, MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Prompt, Reference,
-    Setting, Activations, Step, Tap, Trial,
+    Activations, Call, Canvas, CodecQuestion, CodecSide, Distance, Fan, Generate, HeadReduction,
+    Hooks, Hop, KeepQuestion, KvShape, MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Prompt,
+    Reference, Setting, Step, Tap, Trial,
 };
 use crate::kernel::random::Random;
 use crate::plugin::library::Code;

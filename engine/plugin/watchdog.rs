@@ -83,7 +83,9 @@ fn watch() {
         drop(calls);
         seen.retain(|(in_flight, ..)| in_flight.strong_count() > 0);
         for (in_flight, last, beats, next) in &mut seen {
-            let Some(in_flight) = in_flight.upgrade() else { continue };
+            let Some(in_flight) = in_flight.upgrade() else {
+                continue;
+            };
             let serial = in_flight.serial.load(Ordering::Acquire);
             if serial % 2 == 0 || serial != *last {
                 (*last, *beats, *next) = (serial, 0, 0);

@@ -63,7 +63,7 @@ pub fn grow(
     hooks: &Hooks,
 ) -> Result<Grown> {
     let begin = |ids: &[u32]| {
-        Session::begin_asking(
+        Session::begin_with_hooks(
             mechanism.clone(),
             ids,
             start,

@@ -156,8 +156,9 @@ impl Engine {
             #[cfg(feature = "transformer")]
             Self::Transformer(model) => {
                 let seed = request.sampling.seed;
-                let asked = crate::transformer::HookAdapter::new(model, &request.hooks, seed, None)?
-                    .cancel(request.cancel.clone());
+                let asked =
+                    crate::transformer::HookAdapter::new(model, &request.hooks, seed, None)?
+                        .cancel(request.cancel.clone());
                 request
                     .start_transformer(model, &asked)
                     .map(Generation::boxed)

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::hook::Hooks;
 use crate::measure::Perplexity;
-use crate::path::{HookRunner, Charges, Sampling, Session};
+use crate::path::{Charges, HookRunner, Sampling, Session};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -203,8 +203,12 @@ fn fitting(tokens: &[u32], length: usize, windows: std::ops::Range<usize>) -> Re
     Ok(windows)
 }
 
-fn begin(mechanism: &Arc<Mechanism>, first: u32, hook_runner: Option<Box<HookRunner>>) -> Result<Session> {
-    Session::begin_asking(
+fn begin(
+    mechanism: &Arc<Mechanism>,
+    first: u32,
+    hook_runner: Option<Box<HookRunner>>,
+) -> Result<Session> {
+    Session::begin_with_hooks(
         mechanism.clone(),
         &[first],
         &Start::Profile,

@@ -203,16 +203,22 @@ impl Request {
         }
         let mechanism = model.mechanism().clone();
         self.check_nodes(mechanism.nodes())?;
-        let hook_runner = HookRunner::new(&self.hooks, 0).map(|hook_runner| hook_runner.cancel(self.cancel.clone()));
+        let hook_runner = HookRunner::new(&self.hooks, 0)
+            .map(|hook_runner| hook_runner.cancel(self.cancel.clone()));
         let mut session = match self.state {
             Some(state) => {
-                let mut session = Session::restore_asking(mechanism, state, self.sampling, hook_runner)?;
+                let mut session =
+                    Session::restore_with_hooks(mechanism, state, self.sampling, hook_runner)?;
                 session.walk(&self.prompt)?;
                 session
             }
-            None => {
-                Session::begin_asking(mechanism, &self.prompt, &self.start, self.sampling, hook_runner)?
-            }
+            None => Session::begin_with_hooks(
+                mechanism,
+                &self.prompt,
+                &self.start,
+                self.sampling,
+                hook_runner,
+            )?,
         };
         if let Some(settings) = self.charges {
             session.set_charges(settings.charges());

@@ -84,7 +84,7 @@ pub fn score_tokens(
     }];
     match engine {
         Engine::Graph(model) => {
-            let mut session = Session::begin_asking(
+            let mut session = Session::begin_with_hooks(
                 model.mechanism().clone(),
                 &tokens[..1],
                 &Start::Profile,
@@ -100,7 +100,7 @@ pub fn score_tokens(
         #[cfg(feature = "transformer")]
         Engine::Transformer(model) => {
             use crate::path::Walk;
-            use crate::transformer::{HookAdapter, Cache, Phase, Plan, Taps, LogitsFor};
+            use crate::transformer::{Cache, HookAdapter, LogitsFor, Phase, Plan, Taps};
             let causal = model
                 .network()
                 .is_none_or(|net| net.configuration().causal());
@@ -120,8 +120,13 @@ pub fn score_tokens(
                     for (rows, chunk) in before.chunks(ROWS).enumerate() {
                         check()?;
                         let mut taps = Taps::default();
-                        let passed =
-                            network.advance(&mut cache, &[chunk], phase, LogitsFor::All, &mut taps)?;
+                        let passed = network.advance(
+                            &mut cache,
+                            &[chunk],
+                            phase,
+                            LogitsFor::All,
+                            &mut taps,
+                        )?;
                         for row in 0..chunk.len() {
                             let next = tokens[rows * ROWS + row + 1];
                             scored.push(TokenScore::of(next, passed.row(row), top));

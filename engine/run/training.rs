@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::Result;
 use crate::hook::Hooks;
 use crate::learn::recipe::Kind;
-use crate::learn::{Recipe, Trainer, ProgressObserver};
+use crate::learn::{ProgressObserver, Recipe, Trainer};
 
 /// Prepares a run, as [`Trainer::prepare`] does for graphs. Of the hooks, masked training asks `mask/1`.
 ///
@@ -24,14 +24,22 @@ pub fn prepare_training(
         return Trainer::prepare(recipe, base, folder, resume, observer);
     }
     #[cfg(feature = "transformer")]
-    return Trainer::prepare_with(recipe, base, folder, resume, observer, &|recipe, data, _| {
-        let learner = crate::transformer::NetworkModel::new(recipe, data, base, hooks)?;
-        if recipe.preferences.is_some() {
-            let learner = crate::transformer::PreferenceModel::new(recipe, data, base, learner)?;
-            return Ok(Box::new(learner) as Box<dyn crate::learn::Trainable>);
-        }
-        Ok(Box::new(learner) as Box<dyn crate::learn::Trainable>)
-    });
+    return Trainer::prepare_with(
+        recipe,
+        base,
+        folder,
+        resume,
+        observer,
+        &|recipe, data, _| {
+            let learner = crate::transformer::NetworkModel::new(recipe, data, base, hooks)?;
+            if recipe.preferences.is_some() {
+                let learner =
+                    crate::transformer::PreferenceModel::new(recipe, data, base, learner)?;
+                return Ok(Box::new(learner) as Box<dyn crate::learn::Trainable>);
+            }
+            Ok(Box::new(learner) as Box<dyn crate::learn::Trainable>)
+        },
+    );
     #[cfg(not(feature = "transformer"))]
     Err(crate::Error::new(
         crate::ErrorKind::Unsupported,

@@ -8,16 +8,19 @@ use axum::http::{HeaderMap, Response, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::exchange;
 use super::api_error::ApiError;
-use super::state::{ServerState, Served};
+use super::exchange;
+use super::state::{Served, ServerState};
 use crate::run::Engine;
 use crate::run::trace::{TraceModel, show_tokens};
 
 /// Languages that the visualiser speaks.
 const LOCALES: [&str; 2] = ["en", "zh"];
 
-pub(super) async fn about(State(state): State<Arc<ServerState>>, headers: HeaderMap) -> Response<Body> {
+pub(super) async fn about(
+    State(state): State<Arc<ServerState>>,
+    headers: HeaderMap,
+) -> Response<Body> {
     let accepted = headers
         .get(header::ACCEPT_LANGUAGE)
         .and_then(|value| value.to_str().ok())

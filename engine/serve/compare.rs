@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Response};
 use serde::Deserialize;
 
-use super::exchange;
 use super::api_error::ApiError;
+use super::exchange;
 use super::state::ServerState;
 use crate::run::trace::{Comparison, Trace};
 

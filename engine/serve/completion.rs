@@ -12,11 +12,11 @@ use axum::http::{HeaderMap, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::api_error::ApiError;
 use super::choice::{Choice, Cursor, Part};
 use super::events::{self, Sink};
 use super::exchange;
-use super::api_error::ApiError;
-use super::state::{ServerState, RunHooks, Served};
+use super::state::{RunHooks, Served, ServerState};
 use super::work::Job;
 use crate::path::Sampling;
 use crate::run::{Engine, Finish, Generation, Request, TokenScore, score_tokens};
@@ -112,7 +112,9 @@ pub(super) async fn complete(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, ApiError> {
-    answer(state, headers, body).await.map_err(ApiError::open_ai)
+    answer(state, headers, body)
+        .await
+        .map_err(ApiError::open_ai)
 }
 
 async fn answer(

@@ -11,8 +11,8 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::exchange::{self, Asked, Named};
 use super::api_error::ApiError;
+use super::exchange::{self, Asked, Named};
 use super::state::ServerState;
 use crate::run::trace::{Theme, Trace, TraceFormat};
 use crate::{Error, Result};

@@ -12,9 +12,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::state::{ServerState, ServedModel};
 use super::routes;
 use super::settings::Settings;
+use super::state::{ServedModel, ServerState};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of a request's head.
@@ -62,7 +62,9 @@ impl Server {
             .enable_all()
             .build()
             .map_err(api_error)?;
-        let listener = runtime.block_on(TcpListener::bind(place)).map_err(api_error)?;
+        let listener = runtime
+            .block_on(TcpListener::bind(place))
+            .map_err(api_error)?;
         let address = listener.local_addr().map_err(api_error)?;
         let state = ServerState::new(settings, models, address.port())?;
         Ok(Self {
@@ -96,7 +98,11 @@ impl Server {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<ServerState>, stop: impl Fn() -> bool) -> Result<()> {
+async fn serve(
+    listener: TcpListener,
+    state: Arc<ServerState>,
+    stop: impl Fn() -> bool,
+) -> Result<()> {
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(state.settings.limits.connections));
     let router = routes::router(state.clone());

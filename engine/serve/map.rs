@@ -8,10 +8,10 @@ use axum::http::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::exchange::{self, Asked};
 use super::api_error::ApiError;
-use super::state::{ServerState, Served};
+use super::exchange::{self, Asked};
 use super::nodes::{kind, probability};
+use super::state::{Served, ServerState};
 use crate::graph::{EdgeId, NodeId};
 
 /// Nodes in an answer at most.

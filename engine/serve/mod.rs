@@ -16,15 +16,14 @@
 #![forbid(unsafe_code)]
 
 mod about;
+mod api_error;
 mod assets;
+mod auth;
 mod choice;
 mod compare;
 mod completion;
 mod events;
 mod exchange;
-mod api_error;
-mod auth;
-mod state;
 mod library;
 mod listener;
 mod map;
@@ -33,9 +32,10 @@ mod nodes;
 mod plugins;
 mod routes;
 mod settings;
+mod state;
 mod trace;
 mod work;
 
-pub use state::ServedModel;
 pub use listener::Server;
 pub use settings::{Limits, Settings};
+pub use state::ServedModel;

@@ -8,9 +8,9 @@ use axum::http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::exchange::{self, Asked, Named};
 use super::api_error::ApiError;
-use super::state::{ServerState, Served};
+use super::exchange::{self, Asked, Named};
+use super::state::{Served, ServerState};
 use crate::graph::{EdgeId, NodeId, TokenGraph};
 use crate::kernel::vector;
 use crate::run::Engine;

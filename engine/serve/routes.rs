@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::state::ServerState;
 use super::{
-    about, assets, compare, completion, exchange, auth, library, map, nodes, plugins, trace,
+    about, assets, auth, compare, completion, exchange, library, map, nodes, plugins, trace,
 };
 
 /// The whole server.

@@ -177,7 +177,10 @@ impl RunHooks {
     /// Loads the plugins that a request names. Only those found by their manifests: a path in a request would be a
     /// way to run anything.
     #[cfg(feature = "plugin")]
-    pub(super) fn named(state: &ServerState, names: &[String]) -> std::result::Result<Self, ApiError> {
+    pub(super) fn named(
+        state: &ServerState,
+        names: &[String],
+    ) -> std::result::Result<Self, ApiError> {
         use crate::plugin::{Plugins, Selection};
         let mut selections = Vec::new();
         for name in names {

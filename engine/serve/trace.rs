@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::api_error::ApiError;
 use super::events::{self, Sink};
 use super::exchange;
-use super::api_error::ApiError;
-use super::state::{ServerState, RunHooks, Served};
+use super::state::{RunHooks, Served, ServerState};
 use super::work::Job;
 use crate::run::trace::{
     FanLook, FanRequest, Intervention, Sampler, ShownToken, Step, TraceRequest, Tracing,

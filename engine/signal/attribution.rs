@@ -145,7 +145,12 @@ impl Attribution {
     ///
     /// # Complexity
     /// O(T·D²) for own edges, O(T·K·D²) for composed ones.
-    pub fn split(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> Result<EdgeAttribution> {
+    pub fn split(
+        &self,
+        mechanism: &Mechanism,
+        flow: &Flow,
+        target: u32,
+    ) -> Result<EdgeAttribution> {
         mechanism.check_node(target)?;
         Ok(match mechanism.profile.form {
             EdgeForm::Own => self.own(mechanism, flow, target),

@@ -138,7 +138,9 @@ impl Mechanism {
                 format!("token {node} is outside the vocabulary of {}", self.nodes()),
             ));
         }
-        self.verifier.as_ref().map_or(Ok(()), |verifier| verifier.0(node))
+        self.verifier
+            .as_ref()
+            .map_or(Ok(()), |verifier| verifier.0(node))
     }
 
     /// A signal at its first node.

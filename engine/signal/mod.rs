@@ -5,6 +5,7 @@
 //! same formulas.
 #![forbid(unsafe_code)]
 
+mod attribution;
 mod blend;
 mod composed;
 #[cfg(feature = "gpu")]
@@ -15,13 +16,12 @@ mod flow;
 mod mechanism;
 mod own;
 mod profile;
-mod attribution;
 mod weights;
 
+pub use attribution::{Attribution, Contribution, ContributionSource, EdgeAttribution};
 #[cfg(feature = "gpu")]
 pub use device::DeviceMechanism;
 pub use flow::{Flow, Start};
 pub use mechanism::{FanVerifier, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};
-pub use attribution::{Contribution, ContributionSource, Attribution, EdgeAttribution};
 pub use weights::{BlockShape, Weights, blocks};

@@ -2,8 +2,8 @@
 
 use crate::kernel::softmax;
 use crate::path::BeamPath;
-use crate::transformer::flow::{ForwardOutput, Taps, LogitsFor};
 use crate::transformer::eviction::Phase;
+use crate::transformer::flow::{ForwardOutput, LogitsFor, Taps};
 use crate::transformer::{Cache, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 
@@ -40,7 +40,13 @@ pub fn beam(
     let plan = Plan::whole(network.configuration().layers);
     let mut cache = Cache::new(network.configuration(), plan, 1)?;
     let advance = |cache: &mut Cache, tokens: &[u32], phase| -> Result<ForwardOutput> {
-        network.advance(cache, &[tokens], phase, LogitsFor::Last, &mut Taps::default())
+        network.advance(
+            cache,
+            &[tokens],
+            phase,
+            LogitsFor::Last,
+            &mut Taps::default(),
+        )
     };
     let first = advance(&mut cache, prompt, Phase::Prefill)?;
     let empty = BeamPath {

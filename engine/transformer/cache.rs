@@ -1,6 +1,8 @@
 //! What a network remembers of the tokens it has seen: for each sequence and owning layer, slots.
 
-use crate::transformer::eviction::{Eviction, EvictionPolicy, HeadGroup, Phase, Statistics, CacheView};
+use crate::transformer::eviction::{
+    CacheView, Eviction, EvictionPolicy, HeadGroup, Phase, Statistics,
+};
 use crate::transformer::slots::Slots;
 use crate::transformer::{Configuration, Plan};
 use crate::{Error, ErrorKind, Result};
@@ -236,7 +238,8 @@ impl Cache {
         let decision: Eviction = eviction.decide(&view)?;
         decision.check(&view)?;
         if let Some(keep) = &decision.keep {
-            for (head_group, (slots, order)) in sequence.layers[layer].iter_mut().zip(&orders).enumerate()
+            for (head_group, (slots, order)) in
+                sequence.layers[layer].iter_mut().zip(&orders).enumerate()
             {
                 let mut kept = keep[if keep.len() == 1 { 0 } else { head_group }]
                     .iter()
@@ -254,7 +257,12 @@ impl Cache {
 }
 
 /// What a keeper sees of a lane.
-fn head_group(slots: &Slots, order: &[(u32, u32)], layer: usize, statistics: &Statistics) -> HeadGroup {
+fn head_group(
+    slots: &Slots,
+    order: &[(u32, u32)],
+    layer: usize,
+    statistics: &Statistics,
+) -> HeadGroup {
     let places: Vec<u32> = order.iter().map(|&(_, slot)| slot).collect();
     let scores = slots.scores.iter().find(|scores| scores.layer == layer);
     let (from, to) = statistics.weights;

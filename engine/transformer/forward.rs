@@ -7,11 +7,11 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::transformer::cache::Cache;
-use crate::transformer::eviction::{HeadReduction, EvictionPolicy, Phase, Statistics};
+use crate::transformer::eviction::{EvictionPolicy, HeadReduction, Phase, Statistics};
 use crate::transformer::network::Network;
 use crate::transformer::operation::look;
 use crate::transformer::probe::{Probe, Row, Tap};
-use crate::transformer::slots::{Visibility, Slots};
+use crate::transformer::slots::{Slots, Visibility};
 use crate::{Error, ErrorKind, Result};
 
 /// Multiplications above which attention is shared among threads.
@@ -308,7 +308,14 @@ fn attend(
                     let queries = &queries[at * stride + head_group * share..][..share];
                     let output = &mut output[head_group * share..(head_group + 1) * share];
                     let mut probabilities = Vec::new();
-                    slots.attend(&read, queries, scale, activations, output, &mut probabilities);
+                    slots.attend(
+                        &read,
+                        queries,
+                        scale,
+                        activations,
+                        output,
+                        &mut probabilities,
+                    );
                     let wanted = statistics.accumulated || at + statistics.window >= count;
                     (statistics.remembers() && wanted).then(|| {
                         reduce(&probabilities, slots, share / shape.head_width, statistics)
@@ -358,7 +365,13 @@ struct Heads {
 }
 
 /// Adds the mean over heads of one row's attention to a lane's slots, by position.
-fn watch(slots: &Slots, queries: &[f32], heads: Heads, activations: Visibility, attention: &mut [f32]) {
+fn watch(
+    slots: &Slots,
+    queries: &[f32],
+    heads: Heads,
+    activations: Visibility,
+    attention: &mut [f32],
+) {
     let (mut output, mut probabilities) = (vec![0.0; queries.len()], Vec::new());
     let read = slots.read();
     slots.attend(

@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::hook::{self, Answer, Call, CodecQuestion, CodecSide, Hooks, KvShape, Planned, Activations};
+use crate::hook::{
+    self, Activations, Answer, Call, CodecQuestion, CodecSide, Hooks, KvShape, Planned,
+};
 use crate::path::SamplerChain;
-use crate::transformer::eviction::{Eviction, HeadReduction, EvictionPolicy, HeadGroup, Phase, Statistics, CacheView};
+use crate::transformer::eviction::{
+    CacheView, Eviction, EvictionPolicy, HeadGroup, HeadReduction, Phase, Statistics,
+};
 use crate::transformer::plan::{Axis, Codec, Plan, Storage};
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::session::SessionOptions;
@@ -344,7 +348,10 @@ impl EvictionPolicy for EvictionAdapter {
         if self.column_of_layer {
             column = mean_of_lanes(view, &column)?;
         }
-        let (accumulated, key_norm) = (all(|head_group| &head_group.accumulated), all(|head_group| &head_group.key_norms));
+        let (accumulated, key_norm) = (
+            all(|head_group| &head_group.accumulated),
+            all(|head_group| &head_group.key_norms),
+        );
         let some = |values: &'_ Vec<f32>| (!values.is_empty()).then_some(()).is_some();
         let question = hook::KeepQuestion {
             phase: match view.phase {

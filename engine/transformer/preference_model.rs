@@ -23,8 +23,8 @@ use crate::learn::preferences::{Preference, Preferences};
 use crate::learn::recipe::{Kind, Recipe, Train};
 use crate::text::{Reading, Tokenizer};
 use crate::transformer::dense::{Batch, Dropout, surprises};
-use crate::transformer::network_model::NetworkModel;
 use crate::transformer::model::Body;
+use crate::transformer::network_model::NetworkModel;
 use crate::transformer::operation::look;
 use crate::{Error, ErrorKind, Result};
 
@@ -61,12 +61,7 @@ impl PreferenceModel {
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for a recipe without preferences or of another kind; as [`Preferences::read`].
-    pub fn new(
-        recipe: &Recipe,
-        data: &TokenData,
-        base: &Path,
-        own: NetworkModel,
-    ) -> Result<Self> {
+    pub fn new(recipe: &Recipe, data: &TokenData, base: &Path, own: NetworkModel) -> Result<Self> {
         let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what.to_string()));
         let Some(settings) = recipe.preferences.clone() else {
             return wrong("the recipe has no [preferences]");
@@ -111,7 +106,10 @@ impl PreferenceModel {
         // Whoever resumes finds the weights moved only after this.
         for first in (0..network_model.pairs.len()).step_by(32) {
             let group: Vec<usize> = (first..(first + 32).min(network_model.pairs.len())).collect();
-            let margins = look(&network_model.margins(&group, None)?.detach(), <[f32]>::to_vec)?;
+            let margins = look(
+                &network_model.margins(&group, None)?.detach(),
+                <[f32]>::to_vec,
+            )?;
             for (&pair, margin) in group.iter().zip(margins) {
                 network_model.pairs[pair].margin = f64::from(margin);
             }

@@ -7,8 +7,8 @@ use crate::hook;
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
 use crate::path::{SamplerChain, Sampling, StepContext, Walk};
-use crate::transformer::flow::{Taps, LogitsFor};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
+use crate::transformer::flow::{LogitsFor, Taps};
 use crate::transformer::model::Body;
 use crate::transformer::probe::Probe;
 use crate::transformer::recurrent::Memory;
@@ -155,7 +155,11 @@ impl Session {
                 }
                 // The mean over a prompt needs all of its rows.
                 let pools = self.sampler_chain.as_ref().is_some_and(SamplerChain::pools);
-                let logits_for = if pools { LogitsFor::All } else { LogitsFor::Last };
+                let logits_for = if pools {
+                    LogitsFor::All
+                } else {
+                    LogitsFor::Last
+                };
                 let passed = network.advance(cache, &[tokens], phase, logits_for, &mut taps)?;
                 if phase == Phase::Prefill {
                     self.computed = passed.computed.clone();

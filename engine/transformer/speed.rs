@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::Result;
 use crate::kernel::random::Random;
 use crate::transformer::dense::{Batch, surprises};
-use crate::transformer::flow::{Taps, LogitsFor};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
-use crate::transformer::{HookAdapter, Cache, Network, Plan};
+use crate::transformer::flow::{LogitsFor, Taps};
+use crate::transformer::{Cache, HookAdapter, Network, Plan};
 
 /// One row of a network's table: a batch of sequences after prompts of one length.
 #[derive(Clone, Debug, PartialEq, Serialize)]

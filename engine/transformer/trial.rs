@@ -1,8 +1,8 @@
 //! Trying a network under maps of shared caches, for planners (KVSharer, arXiv 2410.18517).
 
 use crate::hook::{Distance, Trial};
-use crate::transformer::flow::{Taps, LogitsFor};
 use crate::transformer::eviction::Phase;
+use crate::transformer::flow::{LogitsFor, Taps};
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::{Cache, Network, Plan};
 use crate::{Error, ErrorKind, Result};
@@ -97,7 +97,13 @@ fn states(
         eviction: None,
         probe,
     };
-    let passed = network.advance(&mut cache, &[text], Phase::Prefill, LogitsFor::All, &mut taps)?;
+    let passed = network.advance(
+        &mut cache,
+        &[text],
+        Phase::Prefill,
+        LogitsFor::All,
+        &mut taps,
+    )?;
     Ok(passed.hidden)
 }
 

@@ -131,7 +131,7 @@ fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
             let begin = |hooks: &Hooks| {
                 let (start, hook_runner) = (Start::Profile, HookRunner::new(hooks, 0));
                 let mechanism = mechanism.clone();
-                Session::begin_asking(mechanism, &[3, 5], &start, sampling.clone(), hook_runner)
+                Session::begin_with_hooks(mechanism, &[3, 5], &start, sampling.clone(), hook_runner)
                     .unwrap()
             };
             let (mut plain, mut ahead, mut bare) =
@@ -159,7 +159,7 @@ fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
         for (lane, node) in [3, 9, 3].into_iter().enumerate() {
             let hook_runner = HookRunner::new(&hooks, 0);
             let sampling = Sampling::greedy();
-            let mut session = Session::begin_asking(
+            let mut session = Session::begin_with_hooks(
                 mechanism.clone(),
                 &[node],
                 &Start::Profile,
@@ -218,7 +218,7 @@ fn a_shader_that_is_another_function_is_refused(bed: &Bed) {
     let on_device = DeviceMechanism::upload(&bed.device, mechanism.clone())
         .and_then(|on_device| on_device.with_hooks(&hooks))
         .unwrap();
-    let mut session = Session::begin_asking(
+    let mut session = Session::begin_with_hooks(
         mechanism.clone(),
         &[3],
         &Start::Profile,

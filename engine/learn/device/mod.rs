@@ -110,7 +110,9 @@ impl DeviceTrainer {
             .iter()
             .map(|parameter| parameter.value.clone())
             .collect();
-        for ((block, value), moments) in blocks.list.iter().zip(&numbers).zip(edge_trainer.moments()) {
+        for ((block, value), moments) in
+            blocks.list.iter().zip(&numbers).zip(edge_trainer.moments())
+        {
             let count = if block.name == SHARED_EDGE {
                 let d = self.stage().profile.width;
                 d * d + d

@@ -8,7 +8,7 @@ use brillm_abi as abi;
 use super::{Asked, find, ids, index, lacks, size, tensor};
 use crate::hook::{
     Answer, Call, Codec, CodecAxis, CodecFormat, CodecQuestion, CodecSide, ColumnSum, Distance,
-    HeadReduction, Hooks, Keep, KeepNeeds, KeepQuestion, Eviction, KvShape, Phase, Plan, Planned,
+    Eviction, HeadReduction, Hooks, Keep, KeepNeeds, KeepQuestion, KvShape, Phase, Plan, Planned,
     Trial,
 };
 use crate::plugin::instance::{Instance, nonsense};

@@ -7,7 +7,7 @@ use brillm_abi as abi;
 use super::learning::collect;
 use super::{Asked, find, ids, index, lacks, size, tensor};
 use crate::Result;
-use crate::hook::{Call, Hooks, Probe, Activations, Subject, Tap};
+use crate::hook::{Activations, Call, Hooks, Probe, Subject, Tap};
 use crate::plugin::instance::{Instance, nonsense};
 
 const PROBE: usize = index("probe/1");

@@ -18,7 +18,7 @@ mod tracing;
 #[cfg(feature = "transformer")]
 mod watch;
 
-pub use comparison::{Choice, ComparedStep, Comparison, CandidateRank};
+pub use comparison::{CandidateRank, Choice, ComparedStep, Comparison};
 pub use document::{
     Annotations, Group, Pin, Sampler, Trace, TraceFinish, TraceModel, TraceModelKind, TraceRequest,
 };

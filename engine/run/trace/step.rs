@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::token::ShownToken;
 use crate::graph::NodeId;
-use crate::signal::{Mechanism, ContributionSource, EdgeAttribution};
+use crate::signal::{ContributionSource, EdgeAttribution, Mechanism};
 use crate::text::Vocabulary;
 
 /// One step.

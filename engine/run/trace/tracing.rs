@@ -15,7 +15,7 @@ use crate::path::{HookRunner, Session, SessionOptions, Walk};
 use crate::run::Engine;
 use crate::text::Decoder;
 #[cfg(feature = "transformer")]
-use crate::transformer::{Architecture, HookAdapter, Filled, Transformer};
+use crate::transformer::{Architecture, Filled, HookAdapter, Transformer};
 use crate::{Error, ErrorKind, Result};
 
 /// One step with the token it adds.
