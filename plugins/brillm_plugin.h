@@ -800,7 +800,7 @@ typedef struct brl_prompt {
   /*
    Scores of the first new token, before any temperature. [V]
    */
-  struct brl_tensor scores;
+  struct brl_tensor logits;
 } brl_prompt;
 
 /*
@@ -891,7 +891,7 @@ typedef struct brl_sample {
   brl_status (*step)(struct brl_self *instance,
                      struct brl_call *call,
                      const struct brl_step *step,
-                     struct brl_f32s scores,
+                     struct brl_f32s logits,
                      struct brl_setting *setting);
   /*
    Chooses among the probabilities that temperature and truncation left. [V] [instance]

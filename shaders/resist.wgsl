@@ -16,7 +16,7 @@ struct Parameters {
     energies: u32,     // in floats: own edges' energies [B, 1 + F], rows `stride` apart
     stride: u32,
     dots: u32,         // in floats: h·β of composed edges [B, V]
-    scores: u32,       // in floats: [B, V]
+    logits: u32,       // in floats: [B, V]
     nodes: u32,        // in integers: where each lane stands [B]
     steps: u32,        // in integers: its hops so far [B]
     done: u32,         // in integers [B]
@@ -98,7 +98,7 @@ fn ask(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) th
         }
         questions[energies + v] = bitcast<u32>(energy);
         questions[counts + v] = 0u;
-        top = max(top, floats[P.scores + lane * v_count + v]);
+        top = max(top, floats[P.logits + lane * v_count + v]);
     }
     if thread == 0u {
         questions[place] = node;
@@ -119,7 +119,7 @@ fn ask(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) th
         }
     }
     for (var v = thread; v < v_count; v += WORKGROUP) {
-        answers[lane * P.span + v] = top - floats[P.scores + lane * v_count + v];
+        answers[lane * P.span + v] = top - floats[P.logits + lane * v_count + v];
     }
 }
 
@@ -136,6 +136,6 @@ fn answer(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
         if (bits & 0x7fffffffu) > 0x7f800000u || bits == 0xff800000u {
             integers[P.fault] = 1u;
         }
-        floats[P.scores + lane * P.nodes_count + v] = max(-resistance, LOWEST);
+        floats[P.logits + lane * P.nodes_count + v] = max(-resistance, LOWEST);
     }
 }

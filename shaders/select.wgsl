@@ -14,7 +14,7 @@ struct Parameters {
     energies: u32,     // in floats: own edges' energies [B, 1 + F], rows `stride` apart
     stride: u32,
     dots: u32,         // in floats: h·β of composed edges [B, V]
-    scores: u32,       // in floats: [B, V]
+    logits: u32,       // in floats: [B, V]
     probabilities: u32,// in floats: normalisers [B]
     nodes: u32,        // in integers: where each lane stands [B]
     done: u32,         // in integers [B]
@@ -40,8 +40,8 @@ struct Parameters {
     penalty: f32,      // ln of the repetition penalty; 0 for none
     self_loops: u32,
     mode: u32,         // 0 chooses, 1 only scores, 2 lists the `top_k` likeliest
-    listed: u32,       // in integers: the list [B, top_k], and their scores in floats at `listed_scores`
-    listed_scores: u32,
+    listed: u32,       // in integers: the list [B, top_k], and their scores in floats at `listed_logits`
+    listed_logits: u32,
     scored: u32,       // whether the scores are there already
 }
 
@@ -82,9 +82,9 @@ fn sum_all(value: f32, thread: u32) -> f32 {
 }
 
 // The best of all threads' (score, node); the lowest node among equals.
-fn best_all(score: f32, node: u32, thread: u32) -> u32 {
+fn best_all(logit: f32, node: u32, thread: u32) -> u32 {
     workgroupBarrier();
-    sums[thread] = score;
+    sums[thread] = logit;
     places_[thread] = node;
     workgroupBarrier();
     for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
@@ -107,13 +107,13 @@ fn ordered(value: f32) -> u32 {
 }
 
 // The largest ordered number T for which those of at least T count, or weigh, as much as `wanted`.
-fn threshold(scores: u32, low: u32, high: u32, wanted: f32, weigh: bool, thread: u32) -> u32 {
+fn threshold(logits: u32, low: u32, high: u32, wanted: f32, weigh: bool, thread: u32) -> u32 {
     var found = 0u;
     for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
         let candidate = found | bit;
         var sum = 0.0;
         for (var v = low; v < high; v += 1u) {
-            let value = floats[scores + v];
+            let value = floats[logits + v];
             if ordered(value) >= candidate {
                 sum += select(1.0, value, weigh);
             }
@@ -126,10 +126,10 @@ fn threshold(scores: u32, low: u32, high: u32, wanted: f32, weigh: bool, thread:
 }
 
 // Sets to `off` what lies below T, and of the equals of T all but the first `ties` by node.
-fn cut(scores: u32, low: u32, high: u32, bound: u32, ties: f32, off: f32, thread: u32) {
+fn cut(logits: u32, low: u32, high: u32, bound: u32, ties: f32, off: f32, thread: u32) {
     var equal = 0.0;
     for (var v = low; v < high; v += 1u) {
-        if ordered(floats[scores + v]) == bound {
+        if ordered(floats[logits + v]) == bound {
             equal += 1.0;
         }
     }
@@ -141,22 +141,22 @@ fn cut(scores: u32, low: u32, high: u32, bound: u32, ties: f32, off: f32, thread
         before += sums[other];
     }
     for (var v = low; v < high; v += 1u) {
-        let bits = ordered(floats[scores + v]);
+        let bits = ordered(floats[logits + v]);
         if bits == bound {
             if before >= ties {
-                floats[scores + v] = off;
+                floats[logits + v] = off;
             }
             before += 1.0;
         } else if bits < bound {
-            floats[scores + v] = off;
+            floats[logits + v] = off;
         }
     }
 }
 
-fn count_above(scores: u32, low: u32, high: u32, bound: u32, weigh: bool, thread: u32) -> f32 {
+fn count_above(logits: u32, low: u32, high: u32, bound: u32, weigh: bool, thread: u32) -> f32 {
     var sum = 0.0;
     for (var v = low; v < high; v += 1u) {
-        let value = floats[scores + v];
+        let value = floats[logits + v];
         if ordered(value) > bound {
             sum += select(1.0, value, weigh);
         }
@@ -165,7 +165,7 @@ fn count_above(scores: u32, low: u32, high: u32, bound: u32, weigh: bool, thread
 }
 
 // The scores of all V nodes.
-fn score_all(lane: u32, node: u32, scores: u32, own: u32, low: u32, high: u32, thread: u32) {
+fn all_logits(lane: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, thread: u32) {
     let v_count = P.nodes_count;
     var square = 0.0;
     if FORM == 1u {
@@ -181,21 +181,21 @@ fn score_all(lane: u32, node: u32, scores: u32, own: u32, low: u32, high: u32, t
         trust = values[P.trust + node];
     }
     for (var v = low; v < high; v += 1u) {
-        var score: f32;
+        var logit: f32;
         if FORM == 0u {
-            score = P.alpha * floats[own];
+            logit = P.alpha * floats[own];
         } else {
             let rest = values[P.resting + v];
             let energy = max(square + 2.0 * floats[P.dots + lane * v_count + v] + rest, 0.0);
-            score = P.alpha * (energy - rest - square);
+            logit = P.alpha * (energy - rest - square);
         }
         if P.has_bias == 1u {
-            score += values[P.bias + v];
+            logit += values[P.bias + v];
         }
         if P.has_resistance == 1u {
-            score -= trust * values[P.resistance + v];
+            logit -= trust * values[P.resistance + v];
         }
-        floats[scores + v] = score;
+        floats[logits + v] = logit;
     }
     storageBarrier();
     workgroupBarrier();
@@ -207,23 +207,23 @@ fn score_all(lane: u32, node: u32, scores: u32, own: u32, low: u32, high: u32, t
         let slot = slots[edge];
         if P.has_own == 1u && slot > 0u {
             let energy = floats[own + 1u + slot - first_slot];
-            var score: f32;
+            var logit: f32;
             if FORM == 0u {
-                score = P.alpha * energy;
+                logit = P.alpha * energy;
             } else {
-                score = P.alpha * (energy - values[P.resting + target_node] - square);
-                score -= P.alpha * lifts[2u * edge + 1u];
+                logit = P.alpha * (energy - values[P.resting + target_node] - square);
+                logit -= P.alpha * lifts[2u * edge + 1u];
             }
             if P.has_bias == 1u {
-                score += values[P.bias + target_node];
+                logit += values[P.bias + target_node];
             }
             if P.has_resistance == 1u {
-                score -= trust * values[P.resistance + target_node];
+                logit -= trust * values[P.resistance + target_node];
             }
-            floats[scores + target_node] = score;
+            floats[logits + target_node] = logit;
         }
         if P.has_resistance == 1u {
-            floats[scores + target_node] += trust * lifts[2u * edge];
+            floats[logits + target_node] += trust * lifts[2u * edge];
         }
     }
     storageBarrier();
@@ -241,27 +241,27 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
     }
     let v_count = P.nodes_count;
     let node = integers[P.nodes + lane];
-    let scores = P.scores + lane * v_count;
+    let logits = P.logits + lane * v_count;
     let own = P.energies + lane * P.stride;
     let chunk = (v_count + WORKGROUP - 1u) / WORKGROUP;
     let low = min(thread * chunk, v_count);
     let high = min(low + chunk, v_count);
 
     if P.scored == 0u {
-        score_all(lane, node, scores, own, low, high, thread);
+        all_logits(lane, node, logits, own, low, high, thread);
     }
     if P.mode == 1u {
         return;
     }
     if P.self_loops == 0u && thread == 0u {
-        floats[scores + node] = LOWEST;
+        floats[logits + node] = LOWEST;
     }
     storageBarrier();
     workgroupBarrier();
     if P.mode == 0u {
         // The normaliser of a list is over everything but self-loops; a choice leaves bans out first.
         for (var i = thread; i < P.banned_count; i += WORKGROUP) {
-            floats[scores + integers[P.banned + i]] = LOWEST;
+            floats[logits + integers[P.banned + i]] = LOWEST;
         }
         if P.penalty != 0.0 {
             let recent = P.recent + lane * (1u + P.window);
@@ -272,8 +272,8 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
                 for (var j = 0u; j < i; j += 1u) {
                     again = again || integers[recent + 1u + j] == penalised;
                 }
-                if !again && floats[scores + penalised] > LOWEST {
-                    floats[scores + penalised] -= P.penalty;
+                if !again && floats[logits + penalised] > LOWEST {
+                    floats[logits + penalised] -= P.penalty;
                 }
             }
         }
@@ -283,9 +283,9 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
     var top = LOWEST;
     var top_node = NONE;
     for (var v = low; v < high; v += 1u) {
-        let score = floats[scores + v];
-        if score > top {
-            top = score;
+        let logit = floats[logits + v];
+        if logit > top {
+            top = logit;
             top_node = v;
         }
     }
@@ -296,9 +296,9 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
     if P.mode == 2u {
         var part = 0.0;
         for (var v = low; v < high; v += 1u) {
-            let score = floats[scores + v];
-            if score > LOWEST {
-                part += natural_exp(score - top);
+            let logit = floats[logits + v];
+            if logit > LOWEST {
+                part += natural_exp(logit - top);
             }
         }
         let total = sum_all(part, thread);
@@ -306,17 +306,17 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
             floats[P.probabilities + lane] = top + log(total);
         }
         for (var i = thread; i < P.banned_count; i += WORKGROUP) {
-            floats[scores + integers[P.banned + i]] = LOWEST;
+            floats[logits + integers[P.banned + i]] = LOWEST;
         }
         storageBarrier();
         workgroupBarrier();
-        let bound = threshold(scores, low, high, f32(min(P.top_k, v_count)), false, thread);
-        let above = count_above(scores, low, high, bound, false, thread);
-        cut(scores, low, high, bound, f32(P.top_k) - above, LOWEST, thread);
+        let bound = threshold(logits, low, high, f32(min(P.top_k, v_count)), false, thread);
+        let above = count_above(logits, low, high, bound, false, thread);
+        cut(logits, low, high, bound, f32(P.top_k) - above, LOWEST, thread);
         // The places of what is left, in the order of nodes.
         var mine = 0.0;
         for (var v = low; v < high; v += 1u) {
-            mine += select(0.0, 1.0, floats[scores + v] > LOWEST);
+            mine += select(0.0, 1.0, floats[logits + v] > LOWEST);
         }
         workgroupBarrier();
         sums[thread] = mine;
@@ -326,9 +326,9 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
             place += u32(sums[other]);
         }
         for (var v = low; v < high; v += 1u) {
-            if floats[scores + v] > LOWEST {
+            if floats[logits + v] > LOWEST {
                 integers[P.listed + lane * P.top_k + place] = v;
-                floats[P.listed_scores + lane * P.top_k + place] = floats[scores + v];
+                floats[P.listed_logits + lane * P.top_k + place] = floats[logits + v];
                 place += 1u;
             }
         }
@@ -347,40 +347,40 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
     var part = 0.0;
     let inverse = 1.0 / P.temperature;
     for (var v = low; v < high; v += 1u) {
-        let score = floats[scores + v];
-        let p = select(0.0, natural_exp((score - top) * inverse), score > LOWEST);
-        floats[scores + v] = p;
+        let logit = floats[logits + v];
+        let p = select(0.0, natural_exp((logit - top) * inverse), logit > LOWEST);
+        floats[logits + v] = p;
         part += p;
     }
     var total = sum_all(part, thread);
     if P.min_p > 0.0 {
         // The likeliest has e^0 = 1 before it is normalised.
         for (var v = low; v < high; v += 1u) {
-            if floats[scores + v] < P.min_p {
-                floats[scores + v] = 0.0;
+            if floats[logits + v] < P.min_p {
+                floats[logits + v] = 0.0;
             }
         }
     }
     if P.top_k > 0u && P.top_k < v_count {
-        let bound = threshold(scores, low, high, f32(P.top_k), false, thread);
-        let above = count_above(scores, low, high, bound, false, thread);
-        cut(scores, low, high, bound, f32(P.top_k) - above, 0.0, thread);
+        let bound = threshold(logits, low, high, f32(P.top_k), false, thread);
+        let above = count_above(logits, low, high, bound, false, thread);
+        cut(logits, low, high, bound, f32(P.top_k) - above, 0.0, thread);
     }
     part = 0.0;
     for (var v = low; v < high; v += 1u) {
-        part += floats[scores + v];
+        part += floats[logits + v];
     }
     total = sum_all(part, thread);
     if P.top_p < 1.0 {
         let wanted = P.top_p * total;
-        let bound = threshold(scores, low, high, wanted, true, thread);
-        let above = count_above(scores, low, high, bound, true, thread);
+        let bound = threshold(logits, low, high, wanted, true, thread);
+        let above = count_above(logits, low, high, bound, true, thread);
         let each = bitcast<f32>(bound & 0x7fffffffu);
         let ties = max(ceil((wanted - above) / max(each, 1e-38)), 1.0);
-        cut(scores, low, high, bound, ties, 0.0, thread);
+        cut(logits, low, high, bound, ties, 0.0, thread);
         part = 0.0;
         for (var v = low; v < high; v += 1u) {
-            part += floats[scores + v];
+            part += floats[logits + v];
         }
         total = sum_all(part, thread);
     }
@@ -404,7 +404,7 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
         var chosen = best;
         let from_node = min(piece * chunk, v_count);
         for (var v = from_node; v < min(from_node + chunk, v_count); v += 1u) {
-            let p = floats[scores + v];
+            let p = floats[logits + v];
             if p > 0.0 {
                 chosen = v;
                 left -= p;

@@ -14,7 +14,7 @@ struct Parameters {
     folds: u32,        // in integers: [B]
     first_slots: u32,  // in integers: first own slot of each row's source [B · T]
     edge_starts: u32,  // in integers: where each row's own edges begin in `extra` [B · T]
-    scores: u32,       // in floats: kept · β, then the gradient of the scores [rows of this run, V]
+    logits: u32,       // in floats: kept · β, then the gradient of the scores [rows of this run, V]
     extra: u32,        // in floats: energies that residuals add; then their gradients
     rows: u32,         // in floats: [B · T, 4]: gradients of ln α and γ, of κ, nats
     bias: u32,         // in values: [V]
@@ -76,7 +76,7 @@ fn softmax(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
     let source = integers[token];
     let next = integers[token + 1u];
     let fold = integers[P.folds + sequence];
-    let scores = P.scores + at.x * P.nodes_count;
+    let logits = P.logits + at.x * P.nodes_count;
     let resistance = fold * P.nodes_count;
     let lifts = P.lifts + fold * P.edges_count;
     let alpha = exp(values[P.scalars]);
@@ -85,11 +85,11 @@ fn softmax(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
         trust = values[P.scalars + 1u] + values[P.trust + source];
     }
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        var score = 2.0 * alpha * floats[scores + v] + values[P.bias + v];
+        var logit = 2.0 * alpha * floats[logits + v] + values[P.bias + v];
         if P.uses_prior == 1u {
-            score -= trust * prior[resistance + v];
+            logit -= trust * prior[resistance + v];
         }
-        floats[scores + v] = score;
+        floats[logits + v] = logit;
     }
     storageBarrier();
     workgroupBarrier();
@@ -105,21 +105,21 @@ fn softmax(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
             let extra = P.extra + integers[P.edge_starts + row] + slots[edge] - integers[P.first_slots + row];
             more += alpha * floats[extra];
         }
-        floats[scores + node] += more;
+        floats[logits + node] += more;
     }
     storageBarrier();
     workgroupBarrier();
     var top = -3.4e38;
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        top = max(top, floats[scores + v]);
+        top = max(top, floats[logits + v]);
     }
     top = top_all(top, thread);
-    let reached = floats[scores + next];
+    let reached = floats[logits + next];
     workgroupBarrier();
     var part = 0.0;
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        let e = natural_exp(floats[scores + v] - top);
-        floats[scores + v] = e;
+        let e = natural_exp(floats[logits + v] - top);
+        floats[logits + v] = e;
         part += e;
     }
     let total = sum_all(part, thread);
@@ -132,11 +132,11 @@ fn softmax(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
     let scale = P.weight / total;
     var d_trust = 0.0;
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        var slope = floats[scores + v] * scale;
+        var slope = floats[logits + v] * scale;
         if v == next {
             slope -= P.weight;
         }
-        floats[scores + v] = slope;
+        floats[logits + v] = slope;
         if P.uses_prior == 1u {
             d_trust -= slope * prior[resistance + v];
         }
@@ -145,7 +145,7 @@ fn softmax(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     var d_alpha = 0.0;
     for (var edge = first + thread; edge < last; edge += WORKGROUP) {
-        let slope = floats[scores + graph[P.nodes_count + 1u + edge]];
+        let slope = floats[logits + graph[P.nodes_count + 1u + edge]];
         if P.uses_prior == 1u {
             d_trust += slope * prior[lifts + edge];
         }

@@ -20,7 +20,7 @@ struct Parameters {
     places: u32,       // in integers: their edges in the graph, NONE for unlisted ones [B · T, listed]
     listed: u32,
     energies: u32,     // in floats: shared edge first, then own ones; later dE / E, or 2 dE of squares
-    scores: u32,       // in floats: [rows of this run, V or listed]
+    logits: u32,       // in floats: [rows of this run, V or listed]
     rows: u32,         // in floats: [B · T, 4]: gradients of ln α and γ, –, nats
     bias: u32,         // in values: [V]
     has_bias: u32,
@@ -158,24 +158,24 @@ fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
     let source = integers[token];
     let next = integers[token + 1u];
     let fold = integers[P.folds + sequence];
-    let scores = P.scores + at.x * P.nodes_count;
+    let logits = P.logits + at.x * P.nodes_count;
     let resistance = fold * P.nodes_count;
     let lifts = P.lifts + fold * P.edges_count;
     let a = alpha();
-    let shared_score = a * floats[start];
+    let shared_logit = a * floats[start];
     var trust = 0.0;
     if P.uses_prior == 1u {
         trust = values[P.scalars + 1u] + values[P.trust + source];
     }
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        var score = shared_score;
+        var logit = shared_logit;
         if P.has_bias == 1u {
-            score += values[P.bias + v];
+            logit += values[P.bias + v];
         }
         if P.uses_prior == 1u {
-            score -= trust * prior[resistance + v];
+            logit -= trust * prior[resistance + v];
         }
-        floats[scores + v] = score;
+        floats[logits + v] = logit;
     }
     wait();
     let first = graph[source];
@@ -186,22 +186,22 @@ fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
             more = trust * prior[lifts + edge];
         }
         if slots[edge] > 0u {
-            more += a * floats[start + 1u + slots[edge] - integers[P.first_slots + row]] - shared_score;
+            more += a * floats[start + 1u + slots[edge] - integers[P.first_slots + row]] - shared_logit;
         }
-        floats[scores + graph[P.nodes_count + 1u + edge]] += more;
+        floats[logits + graph[P.nodes_count + 1u + edge]] += more;
     }
     wait();
     var top = -3.4e38;
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        top = max(top, floats[scores + v]);
+        top = max(top, floats[logits + v]);
     }
     top = top_all(top, thread);
-    let reached = floats[scores + next];
+    let reached = floats[logits + next];
     workgroupBarrier();
     var part = 0.0;
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        let e = natural_exp(floats[scores + v] - top);
-        floats[scores + v] = e;
+        let e = natural_exp(floats[logits + v] - top);
+        floats[logits + v] = e;
         part += e;
     }
     let total = sum_all(part, thread);
@@ -215,11 +215,11 @@ fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
     var d_trust = 0.0;
     var all = 0.0;
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        var slope = floats[scores + v] * scale;
+        var slope = floats[logits + v] * scale;
         if v == next {
             slope -= P.weight;
         }
-        floats[scores + v] = slope;
+        floats[logits + v] = slope;
         all += slope;
         if P.uses_prior == 1u {
             d_trust -= slope * prior[resistance + v];
@@ -228,7 +228,7 @@ fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
     wait();
     var own = 0.0;
     for (var edge = first + thread; edge < last; edge += WORKGROUP) {
-        let slope = floats[scores + graph[P.nodes_count + 1u + edge]];
+        let slope = floats[logits + graph[P.nodes_count + 1u + edge]];
         if P.uses_prior == 1u {
             d_trust += slope * prior[lifts + edge];
         }
@@ -255,7 +255,7 @@ fn candidates(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_in
     let source = integers[P.tokens + sequence * (P.steps + 1u) + row % P.steps];
     let fold = integers[P.folds + sequence];
     // Scores of candidates are kept for all rows: biases are collected from them.
-    let scores = P.scores + row * P.listed;
+    let logits = P.logits + row * P.listed;
     let a = alpha();
     var trust = 0.0;
     if P.uses_prior == 1u {
@@ -264,24 +264,24 @@ fn candidates(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_in
     var top = -3.4e38;
     for (var i = thread; i < P.listed; i += WORKGROUP) {
         let node = integers[P.candidates + row * P.listed + i];
-        var score = a * floats[start + integers[P.numbers + row * P.listed + i]];
+        var logit = a * floats[start + integers[P.numbers + row * P.listed + i]];
         if P.has_bias == 1u {
-            score += values[P.bias + node];
+            logit += values[P.bias + node];
         }
         if P.uses_prior == 1u {
-            score -= trust * resistance_of(row, i, node, fold);
+            logit -= trust * resistance_of(row, i, node, fold);
         }
-        floats[scores + i] = score;
-        top = max(top, score);
+        floats[logits + i] = logit;
+        top = max(top, logit);
     }
     top = top_all(top, thread);
     wait();
-    let reached = floats[scores];
+    let reached = floats[logits];
     workgroupBarrier();
     var part = 0.0;
     for (var i = thread; i < P.listed; i += WORKGROUP) {
-        let e = natural_exp(floats[scores + i] - top);
-        floats[scores + i] = e;
+        let e = natural_exp(floats[logits + i] - top);
+        floats[logits + i] = e;
         part += e;
     }
     let total = sum_all(part, thread);
@@ -296,8 +296,8 @@ fn candidates(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_in
     }
     var d_trust = 0.0;
     for (var i = thread; i < P.listed; i += WORKGROUP) {
-        let slope = floats[scores + i] / total * P.weight - select(0.0, P.weight, i == 0u);
-        floats[scores + i] = slope;
+        let slope = floats[logits + i] / total * P.weight - select(0.0, P.weight, i == 0u);
+        floats[logits + i] = slope;
         if P.uses_prior == 1u {
             let node = integers[P.candidates + row * P.listed + i];
             d_trust -= slope * resistance_of(row, i, node, fold);
@@ -307,7 +307,7 @@ fn candidates(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_in
     // Many candidates share the shared edge: one thread adds them up in their order.
     if thread == 0u {
         for (var i = 0u; i < P.listed; i += 1u) {
-            floats[start + count + integers[P.numbers + row * P.listed + i]] += floats[scores + i];
+            floats[start + count + integers[P.numbers + row * P.listed + i]] += floats[logits + i];
         }
     }
     wait();

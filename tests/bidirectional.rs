@@ -208,14 +208,14 @@ fn gaps_are_filled_from_both_sides() {
             ]);
             right += usize::from(text(&said).contains(&format!("called {person} lives")));
             let fills = said["fills"].as_array().unwrap();
-            let scores: Vec<f64> = fills
+            let logits: Vec<f64> = fills
                 .iter()
                 .map(|fill| fill["score"].as_f64().unwrap())
                 .collect();
-            assert!(scores.is_sorted_by(|a, b| a >= b));
+            assert!(logits.is_sorted_by(|a, b| a >= b));
             let first = &fills[0];
             let sum = first["forward"].as_f64().unwrap() + first["backward"].as_f64().unwrap();
-            assert!((sum - scores[0]).abs() < 1e-9);
+            assert!((sum - logits[0]).abs() < 1e-9);
         }
         // By chance it were one of six.
         let least = if kind == "graph" { 6 } else { 5 };
@@ -270,23 +270,23 @@ fn samples_are_reranked_judged_and_kept_as_preferences() {
         let number = |key: &str| one[key].as_f64().unwrap();
         assert!((number("forward") + 0.5 * number("backward") - number("score")).abs() < 1e-9);
     }
-    let scores: Vec<f64> = list
+    let logits: Vec<f64> = list
         .iter()
         .map(|one| one["score"].as_f64().unwrap())
         .collect();
-    assert!(scores.is_sorted_by(|a, b| a >= b));
+    assert!(logits.is_sorted_by(|a, b| a >= b));
     assert_eq!(ranked["sample"], list[0]["sample"]);
     assert_eq!(ranked["ids"], list[0]["ids"]);
     // The samples are those of best-of; somebody else's numbers choose among them.
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
     std::fs::write(file("scores"), "0\n1\n7\n-2\n3\n3\n").unwrap();
-    let (scores, pairs) = (file("scores"), file("pairs.jsonl"));
+    let (logits, pairs) = (file("scores"), file("pairs.jsonl"));
     let best = with(&[
         "--best-of",
         "6",
         "--scores",
-        &scores,
+        &logits,
         "--preferences",
         &pairs,
     ]);
@@ -305,7 +305,7 @@ fn samples_are_reranked_judged_and_kept_as_preferences() {
     {
         // A judge sees a line for each sample; this one says how long it is.
         let judged = with(&["--best-of", "6", "--judge", "awk {print(length)}"]);
-        let scores: Vec<f64> = judged["samples"]
+        let logits: Vec<f64> = judged["samples"]
             .as_array()
             .unwrap()
             .iter()
@@ -313,15 +313,15 @@ fn samples_are_reranked_judged_and_kept_as_preferences() {
             .collect();
         let best = judged["sample"].as_u64().unwrap() as usize;
         assert!(
-            scores
+            logits
                 .iter()
-                .all(|score| *score <= scores[best] && *score > 20.0)
+                .all(|score| *score <= logits[best] && *score > 20.0)
         );
         let wrong = failure(&[&common[..], &["--best-of", "2", "--judge", "false"]].concat());
         assert!(wrong.contains("judge failed"), "{wrong}");
     }
     std::fs::write(file("scores"), "0\n").unwrap();
-    let wrong = failure(&[&common[..], &["--best-of", "6", "--scores", &scores]].concat());
+    let wrong = failure(&[&common[..], &["--best-of", "6", "--scores", &logits]].concat());
     assert!(wrong.contains("1 scores for 6 samples"), "{wrong}");
 }
 

@@ -480,8 +480,8 @@ fn the_steps_of_a_path_have_the_engines_energies() {
     let mut generation = Request::ids(ids.clone()).start(&opened).unwrap();
     let (mut path, mut list) = (ids, String::new());
     for step in 0..3 {
-        let (energies, scores) = generation.session().look().unwrap();
-        let (energies, mut probabilities) = (energies.to_vec(), scores.to_vec());
+        let (energies, logits) = generation.session().look().unwrap();
+        let (energies, mut probabilities) = (energies.to_vec(), logits.to_vec());
         brillm::kernel::softmax::softmax(&mut probabilities);
         writeln!(list, "step {step}, 12 candidates").unwrap();
         let mut order: Vec<usize> = (0..12).collect();

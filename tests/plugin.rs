@@ -200,8 +200,8 @@ fn edges_and_starts_are_steered() {
     let ahead = |named: &[&str]| {
         let hooks = load(named).hooks().clone();
         let mut session = session(&mechanism, Sampling::greedy(), &hooks).unwrap();
-        let (_, scores) = session.look().unwrap();
-        f64::from(scores[7] - scores[2])
+        let (_, logits) = session.look().unwrap();
+        f64::from(logits[7] - logits[2])
     };
     let plain = ahead(&["watch"]);
     for (named, expected) in [
@@ -293,16 +293,16 @@ fn samples_are_set_and_chosen() {
     assert_ne!(one, walk(&mechanism, hot.seed(10), &uniform).unwrap());
     let mut measured = session(&mechanism, Sampling::greedy(), &same).unwrap();
     let mut plain = session(&mechanism, Sampling::greedy(), &Hooks::default()).unwrap();
-    let scores: Vec<f64> = plain
+    let logits: Vec<f64> = plain
         .look()
         .unwrap()
         .1
         .iter()
         .map(|&score| f64::from(score) / 0.7)
         .collect();
-    let top = scores.iter().copied().fold(f64::MIN, f64::max);
-    let sum: f64 = scores.iter().map(|score| (score - top).exp()).sum();
-    let expected = top + sum.ln() - scores[5];
+    let top = logits.iter().copied().fold(f64::MIN, f64::max);
+    let sum: f64 = logits.iter().map(|score| (score - top).exp()).sum();
+    let expected = top + sum.ln() - logits[5];
     assert!((measured.resistance(5).unwrap() - expected).abs() < 1e-4);
     assert!(
         session(&mechanism, Sampling::greedy(), &cold)

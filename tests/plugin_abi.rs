@@ -175,7 +175,7 @@ layouts! {
     brl_codec_in { struct_size, layer, layers, head_width, side }
     brl_codec_plan { struct_size, bits, group, axis, residual }
     brl_kv_codec { struct_size, needs, plan }
-    brl_prompt { struct_size, sequence, tokens, pooled, hidden, scores }
+    brl_prompt { struct_size, sequence, tokens, pooled, hidden, logits }
     brl_step { struct_size, sequence, step, generated, token, history, hidden }
     brl_setting { struct_size, temperature }
     brl_sample { struct_size, needs, prompt, step, choose }

@@ -95,9 +95,9 @@ fn table(folder: &Path, name: &str) -> Vec<HashMap<String, String>> {
         .collect()
 }
 
-fn best(scores: &[f64]) -> usize {
-    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    scores.iter().position(|score| *score == most).unwrap()
+fn best(logits: &[f64]) -> usize {
+    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    logits.iter().position(|score| *score == most).unwrap()
 }
 
 fn opened(model: &str) -> ProbedModel {
@@ -198,11 +198,11 @@ fn both_paths_print_a_table_and_write_figures_and_pictures() {
         assert_eq!(asked.len(), 84);
         let mut counts: HashMap<(String, String), [f64; 3]> = HashMap::new();
         for row in &asked {
-            let scores: Vec<f64> = (1..=3)
+            let logits: Vec<f64> = (1..=3)
                 .map(|at| row[&format!("score{at}")].parse().unwrap())
                 .collect();
             let chosen: usize = row["chosen"].parse().unwrap();
-            assert_eq!(best(&scores) + 1, chosen, "{row:?}");
+            assert_eq!(best(&logits) + 1, chosen, "{row:?}");
             let key = (row["set"].clone(), row["big"].clone());
             counts.entry(key).or_default()[chosen - 1] += 1.0 / 21.0;
         }
@@ -240,11 +240,11 @@ fn both_paths_print_a_table_and_write_figures_and_pictures() {
         assert_eq!(shopped.len(), 12);
         let styles = ["original", "polish", "eye-catch", "semantic"];
         for row in &shopped {
-            let scores: Vec<f64> = styles
+            let logits: Vec<f64> = styles
                 .iter()
                 .map(|style| row[*style].parse().unwrap())
                 .collect();
-            assert_eq!(styles[best(&scores)], row["chosen"]);
+            assert_eq!(styles[best(&logits)], row["chosen"]);
         }
         for style in styles {
             let chosen = shopped.iter().filter(|row| row["chosen"] == style).count();

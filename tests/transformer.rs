@@ -138,14 +138,14 @@ fn causal_models_agree_with_hugging_face() {
                 length: prompt.len(),
                 ..Batch::default()
             };
-            let scores = network
-                .scores(&network.dense(&input, None, None).unwrap())
+            let logits = network
+                .logits(&network.dense(&input, None, None).unwrap())
                 .unwrap();
-            let dense: Vec<f32> = scores.flatten_all().unwrap().to_vec1().unwrap();
-            near(&dense, &passed.scores, 1e-4, &format!("{name}: dense"));
+            let dense: Vec<f32> = logits.flatten_all().unwrap().to_vec1().unwrap();
+            near(&dense, &passed.logits, 1e-4, &format!("{name}: dense"));
             if let Some(expected) = case["mean_loss"].as_f64() {
                 let count = prompt.len() - 1;
-                let losses = surprises(&scores.narrow(0, 0, count).unwrap(), &prompt[1..]).unwrap();
+                let losses = surprises(&logits.narrow(0, 0, count).unwrap(), &prompt[1..]).unwrap();
                 let losses: Vec<f32> = losses.to_vec1().unwrap();
                 let mean = losses.iter().map(|&x| f64::from(x)).sum::<f64>() / count as f64;
                 assert!(
@@ -348,8 +348,8 @@ fn masked_models_agree_with_hugging_face_forward_and_back() {
             types: Vec::new(),
         };
         let x = network.dense(&input, None, None).unwrap();
-        let scores = network.scores(&x).unwrap();
-        let first: Vec<f32> = scores
+        let logits = network.logits(&x).unwrap();
+        let first: Vec<f32> = logits
             .narrow(0, 0, length)
             .unwrap()
             .flatten_all()
@@ -358,7 +358,7 @@ fn masked_models_agree_with_hugging_face_forward_and_back() {
             .unwrap();
         near(&first, &floats(&golden["logits_0"]), 1e-4, "logits");
         let places = candle_core::Tensor::from_vec(places, targets.len(), x.device()).unwrap();
-        let chosen = scores.index_select(&places, 0).unwrap();
+        let chosen = logits.index_select(&places, 0).unwrap();
         let loss = surprises(&chosen, &targets).unwrap().mean_all().unwrap();
         let found = loss.to_scalar::<f32>().unwrap();
         let expected = golden["loss"].as_f64().unwrap() as f32;
@@ -441,11 +441,11 @@ fn decoding_equals_prefill_for_every_plan() {
                             &mut Taps::default(),
                         )
                         .unwrap();
-                    last = passed.scores;
+                    last = passed.logits;
                 }
                 near(
                     &last,
-                    &once.scores,
+                    &once.logits,
                     1e-4,
                     &format!("{sources:?} from {split}"),
                 );
@@ -492,7 +492,7 @@ fn ragged_batches_equal_their_sequences_alone() {
         let (_, alone) = prefill(network, &whole(network), prompt, LogitsFor::Last);
         near(
             passed.row(index),
-            &alone.scores,
+            &alone.logits,
             1e-5,
             &format!("sequence {index}"),
         );
@@ -514,7 +514,7 @@ fn ragged_batches_equal_their_sequences_alone() {
         let (_, alone) = prefill(network, &whole(network), &all, LogitsFor::Last);
         near(
             passed.row(row),
-            &alone.scores,
+            &alone.logits,
             1e-4,
             &format!("sequence {index}"),
         );
@@ -624,7 +624,7 @@ fn a_window_over_everything_changes_nothing() {
     let mut kept =
         Session::begin_with(&model, &prompt, Sampling::greedy(), keeping(eviction)).unwrap();
     for _ in 0..40 {
-        assert_eq!(plain.scores(), kept.scores());
+        assert_eq!(plain.logits(), kept.logits());
         assert_eq!(plain.step().unwrap(), kept.step().unwrap());
     }
 }
@@ -674,7 +674,7 @@ fn dropping_a_token_equals_never_seeing_it() {
                     &mut Taps::default(),
                 )
                 .unwrap()
-                .scores
+                .logits
         };
         near(&step(&mut cache), &step(&mut other), 1e-4, "order of slots");
     }
@@ -787,7 +787,7 @@ fn pruning_the_stream_saves_the_work_of_later_layers() {
             )
             .unwrap();
         assert_eq!(passed.rows[0].position, 90);
-        assert!(passed.scores.iter().all(|score| score.is_finite()));
+        assert!(passed.logits.iter().all(|score| score.is_finite()));
     }
 }
 
@@ -863,7 +863,7 @@ fn packed_caches_are_smaller_and_close() {
                 &mut Taps::default(),
             )
             .unwrap()
-            .scores
+            .logits
     };
     let exact = next(&mut plain.clone());
     let mut worst = Vec::new();
@@ -878,7 +878,7 @@ fn packed_caches_are_smaller_and_close() {
         let plan = whole(network).stored(codec(Axis::Channel), codec(Axis::Token), 32);
         let (mut cache, passed) = prefill(network, &plan, &prompt, LogitsFor::Last);
         // The prompt itself is seen as it is; it is packed afterwards.
-        near(&passed.scores, &expected.scores, 1e-5, "prefill");
+        near(&passed.logits, &expected.logits, 1e-5, "prefill");
         let share = cache.report().live_bytes as f64 / plain.report().live_bytes as f64;
         assert!(
             share < [0.0, 0.0, 0.5, 0.0, 0.6, 0.0, 0.0, 0.0, 0.75][bits as usize],
@@ -1083,8 +1083,8 @@ fn shards_and_half_floats_open_too() {
         let model = opened.unwrap();
         let found = prefill(network(&model), &Plan::whole(5), &text(20), LogitsFor::Last).1;
         near(
-            &found.scores,
-            &expected.scores,
+            &found.logits,
+            &expected.logits,
             tolerance,
             &format!("{dtype:?}"),
         );

@@ -164,7 +164,7 @@ fn a_pruned_stream_is_not_computed_and_a_wide_window_changes_nothing() {
     hooks.keep = Some(Window::new(KeepNeeds::default(), 0, 1000, true));
     let mut whole = session(&model, &hooks, &prompt).unwrap();
     let mut plain = session(&model, &Hooks::default(), &prompt).unwrap();
-    assert_eq!(whole.scores(), plain.scores());
+    assert_eq!(whole.logits(), plain.logits());
     assert_eq!(walk(&mut whole, 30), walk(&mut plain, 30));
 }
 
@@ -257,7 +257,7 @@ fn a_map_is_tried_and_shared_layers_have_neither_cache_nor_projections() {
         plain.report().live_bytes * 3
     );
     assert_eq!(shared.report().retained, [50, 0, 50, 0, 50]);
-    assert_ne!(shared.scores(), plain.scores());
+    assert_ne!(shared.logits(), plain.logits());
 
     // Without calibration the planner is asked all the same, and given nothing to try.
     let asked = HookAdapter::new(&model, &hooks, 1, None).unwrap();
@@ -300,9 +300,9 @@ fn formats_shrink_the_cache_and_bound_the_error() {
         // The prompt sees itself as it is; what follows sees what the cache holds.
         coded.force(next).unwrap();
         let error = coded
-            .scores()
+            .logits()
             .iter()
-            .zip(plain.scores())
+            .zip(plain.logits())
             .map(|(a, b)| (a - b).abs())
             .fold(0.0, f32::max);
         assert!(coded.report().live_bytes < last.0, "{bits} bits");
@@ -332,7 +332,7 @@ impl Sample for Second {
         self.prompts.lock().unwrap().push((
             prompt.tokens.len(),
             prompt.pooled.len(),
-            prompt.scores.len(),
+            prompt.logits.len(),
         ));
         // The mean is of states, none of which is the last alone.
         assert!(prompt.pooled != prompt.hidden && prompt.pooled.iter().all(|x| x.is_finite()));
@@ -345,12 +345,12 @@ impl Sample for Second {
         &self,
         _: &Call<'_>,
         step: &Step<'_>,
-        scores: &mut [f32],
+        logits: &mut [f32],
         setting: &mut Setting,
     ) -> Result<Answer> {
         assert_eq!(setting.temperature, Some(1.0));
         assert_eq!(step.history.last(), Some(&step.token));
-        scores[0] = f32::NEG_INFINITY;
+        logits[0] = f32::NEG_INFINITY;
         Ok(Answer::Given)
     }
 
@@ -371,10 +371,10 @@ fn samples_see_the_prompt_and_choose() {
     let mut hooks = Hooks::default();
     hooks.sample.push(second.clone());
     let mut asked = session(&model, &hooks, &prompt).unwrap();
-    let mut scores = asked.scores().to_vec();
-    scores[0] = f32::NEG_INFINITY;
-    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-    order.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]));
+    let mut logits = asked.logits().to_vec();
+    logits[0] = f32::NEG_INFINITY;
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
     assert_eq!(asked.step().unwrap(), Some(order[1]));
     walk(&mut asked, 3);
     assert_eq!(*second.prompts.lock().unwrap(), [(20, 64, 512)]);
@@ -416,7 +416,7 @@ fn probes_see_states_and_logits() {
     hooks.probe.push(counting.clone());
     let mut watched = session(&model, &hooks, &prompt).unwrap();
     let plain = session(&model, &Hooks::default(), &prompt).unwrap();
-    assert_eq!(watched.scores(), plain.scores());
+    assert_eq!(watched.logits(), plain.logits());
     watched.step().unwrap();
     let seen = counting.0.lock().unwrap();
     let states: Vec<_> = (0..=LAYERS)

@@ -118,10 +118,10 @@ impl AnySession {
         let mut candidates = match self {
             Self::Graph(generation) => {
                 let session = generation.session();
-                let (energies, scores) = session.look()?;
-                let (energies, scores) = (energies.to_vec(), scores.to_vec());
+                let (energies, logits) = session.look()?;
+                let (energies, logits) = (energies.to_vec(), logits.to_vec());
                 let (source, mechanism) = (session.flow().node, session.mechanism());
-                let mut candidates = weighed(&energies, &scores, BRILLM_EDGE_SHARED);
+                let mut candidates = weighed(&energies, &logits, BRILLM_EDGE_SHARED);
                 let fan = mechanism.graph().fan(NodeId(source));
                 for ((&target, &count), &slot) in fan.targets.iter().zip(fan.counts).zip(fan.slots)
                 {
@@ -139,27 +139,27 @@ impl AnySession {
             }
             #[cfg(feature = "transformer")]
             Self::Transformer(generation) => {
-                let scores = generation.session().scores();
-                weighed(scores, scores, BRILLM_EDGE_NONE)
+                let logits = generation.session().logits();
+                weighed(logits, logits, BRILLM_EDGE_NONE)
             }
         };
-        candidates.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
+        candidates.sort_unstable_by(|a, b| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id)));
         Ok(candidates)
     }
 }
 
 /// Candidates in the order of their ids.
-fn weighed(energies: &[f32], scores: &[f32], edge: u32) -> Vec<brillm_candidate> {
-    let normaliser = softmax::softmax(&mut scores.to_vec());
+fn weighed(energies: &[f32], logits: &[f32], edge: u32) -> Vec<brillm_candidate> {
+    let normaliser = softmax::softmax(&mut logits.to_vec());
     (0..)
-        .zip(energies.iter().zip(scores))
-        .map(|(id, (&energy, &score))| brillm_candidate {
+        .zip(energies.iter().zip(logits))
+        .map(|(id, (&energy, &logit))| brillm_candidate {
             id,
             edge,
             count: 0,
             energy: f64::from(energy),
-            score: f64::from(score),
-            probability: (f64::from(score) - normaliser).exp(),
+            logit: f64::from(logit),
+            probability: (f64::from(logit) - normaliser).exp(),
         })
         .collect()
 }

@@ -224,7 +224,7 @@ pub struct brillm_candidate {
     /// Energy with which the signal reaches it; a transformer's score.
     pub energy: f64,
     /// The score, whose softmax over all tokens is the probability.
-    pub score: f64,
+    pub logit: f64,
     /// Probability among all tokens, before temperature, penalties and truncation.
     pub probability: f64,
 }

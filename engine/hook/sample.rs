@@ -43,7 +43,7 @@ pub struct Prompt<'a> {
     /// The hidden state at the last position. `[D]`, empty unless wanted.
     pub hidden: &'a [f32],
     /// Scores of the first new token, before any temperature. `[V]`
-    pub scores: &'a [f32],
+    pub logits: &'a [f32],
 }
 
 /// A token that is about to be chosen.
@@ -81,7 +81,7 @@ pub trait Sample: Send + Sync {
         Ok(Setting::default())
     }
 
-    /// Rewrites the scores of all V tokens in place, and may set this step's temperature. `scores [V]`
+    /// Rewrites the scores of all V tokens in place, and may set this step's temperature. `logits [V]`
     ///
     /// The scores are logits, or energies above rest: a softmax of them is the model's distribution.
     ///
@@ -91,7 +91,7 @@ pub trait Sample: Send + Sync {
         &self,
         _call: &Call<'_>,
         _step: &Step<'_>,
-        _scores: &mut [f32],
+        _logits: &mut [f32],
         _setting: &mut Setting,
     ) -> Result<Answer> {
         Ok(Answer::Declined)

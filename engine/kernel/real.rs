@@ -16,7 +16,7 @@ pub trait Real: NdFloat + FanArithmetic + Default + bytemuck::Pod + std::iter::S
     /// `gradient *= GELU'(input)`.
     fn gelu_backward(input: &[Self], gradient: &mut [Self]);
     /// Scores become probabilities; returns ln Σ exp(score).
-    fn softmax(scores: &mut [Self]) -> f64;
+    fn softmax(logits: &mut [Self]) -> f64;
     /// Σ a b.
     fn dot(a: &[Self], b: &[Self]) -> Self;
     /// `sum += factor · values`.
@@ -49,8 +49,8 @@ impl Real for f32 {
     fn gelu_backward(input: &[Self], gradient: &mut [Self]) {
         activation::backward(input, gradient);
     }
-    fn softmax(scores: &mut [Self]) -> f64 {
-        softmax::softmax(scores)
+    fn softmax(logits: &mut [Self]) -> f64 {
+        softmax::softmax(logits)
     }
     fn dot(a: &[Self], b: &[Self]) -> Self {
         vector::dot(a, b)
@@ -92,15 +92,15 @@ impl Real for f64 {
             *gradient *= activation::reference(input).1;
         }
     }
-    fn softmax(scores: &mut [Self]) -> f64 {
-        let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    fn softmax(logits: &mut [Self]) -> f64 {
+        let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut total = 0.0;
-        for score in scores.iter_mut() {
-            *score = (*score - top).exp();
-            total += *score;
+        for logit in logits.iter_mut() {
+            *logit = (*logit - top).exp();
+            total += *logit;
         }
-        for score in scores.iter_mut() {
-            *score /= total;
+        for logit in logits.iter_mut() {
+            *logit /= total;
         }
         top + total.ln()
     }

@@ -116,17 +116,17 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
 fn nats(mechanism: &Arc<Mechanism>, tokens: &[u32], places: &[Place]) -> Result<Vec<f64>> {
     let mut flow = mechanism.begin(tokens[0], &Start::Profile)?;
     let nodes = mechanism.nodes();
-    let (mut energies, mut scores) = (vec![0.0; nodes], vec![0.0; nodes]);
+    let (mut energies, mut logits) = (vec![0.0; nodes], vec![0.0; nodes]);
     let mut candidates: Vec<(Charges, Vec<f32>, f64)> = places
         .iter()
         .map(|place| (settings(place).charges(), vec![0.0; nodes], 0.0))
         .collect();
     for &next in &tokens[1..] {
         mechanism.energies(&flow, &mut energies);
-        mechanism.scores(&flow, &energies, &mut scores);
+        mechanism.logits(&flow, &energies, &mut logits);
         let source = flow.node;
         candidates.par_iter_mut().for_each(|(charges, own, nats)| {
-            own.copy_from_slice(&scores);
+            own.copy_from_slice(&logits);
             charges.apply(source, own);
             let score = f64::from(own[next as usize]);
             *nats += softmax::softmax(own) - score;

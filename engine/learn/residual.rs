@@ -188,16 +188,16 @@ impl<R: Real> Residual<R> {
     }
 
     /// Adds the residual energies of one row, times α, to its scores.
-    pub fn add_scores(
+    pub fn add_logits(
         &self,
         graph: &TokenGraph,
         source: u32,
         row: usize,
         alpha: R,
-        scores: &mut [R],
+        logits: &mut [R],
     ) {
         for ((_, node), &energy) in own_edges(graph, source).zip(&self.extra[row]) {
-            scores[node as usize] += alpha * energy;
+            logits[node as usize] += alpha * energy;
         }
     }
 
@@ -213,7 +213,7 @@ impl<R: Real> Residual<R> {
         &mut self,
         graph: &TokenGraph,
         alpha: R,
-        d_scores: &[R],
+        d_logits: &[R],
         kept: &[R],
         target: &mut Parameter<R>,
         d_kept: &mut [R],
@@ -259,7 +259,7 @@ impl<R: Real> Residual<R> {
                     let y = &this.projected[row * rank..(row + 1) * rank];
                     let (mut d_h, mut d_y) = (vec![R::zero(); d], vec![R::zero(); rank]);
                     for (index, &(slot, node)) in edges.iter().enumerate() {
-                        let slope = d_scores[row * v + node as usize];
+                        let slope = d_logits[row * v + node as usize];
                         part.d_log_alpha += slope * alpha * this.extra[row][index];
                         let slope = slope * alpha * two;
                         let rho = this.turned(slot, y);

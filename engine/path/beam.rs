@@ -112,8 +112,8 @@ pub fn beam_on(
             }
             let lists = decoder.nearest()?;
             let fan = |(list, (_, path)): (crate::path::Nearest, &(Flow, BeamPath))| {
-                let away = |(score, node): (f32, u32)| {
-                    let resistance = (list.normaliser - f64::from(score)).max(0.0);
+                let away = |(logit, node): (f32, u32)| {
+                    let resistance = (list.normaliser - f64::from(logit)).max(0.0);
                     (path.resistance + resistance, node)
                 };
                 list.nodes.into_iter().map(away).collect()
@@ -216,29 +216,29 @@ fn nearest(
     hooks: &Hooks,
 ) -> Result<Vec<(f64, u32)>> {
     let nodes = mechanism.nodes();
-    let (mut energies, mut scores) = (vec![0.0; nodes], vec![0.0; nodes]);
+    let (mut energies, mut logits) = (vec![0.0; nodes], vec![0.0; nodes]);
     mechanism.energies(flow, &mut energies);
-    mechanism.scores(flow, &energies, &mut scores);
+    mechanism.logits(flow, &energies, &mut logits);
     resist(
         hooks,
         &Call::new(0, 0, flow.step),
         mechanism,
         flow,
         &energies,
-        &mut scores,
+        &mut logits,
     )?;
     if !mechanism.profile().self_loops {
-        scores[flow.node as usize] = f32::NEG_INFINITY;
+        logits[flow.node as usize] = f32::NEG_INFINITY;
     }
-    let raw = scores.clone();
-    let normaliser = softmax::softmax(&mut scores);
+    let raw = logits.clone();
+    let normaliser = softmax::softmax(&mut logits);
     let mut fan: Vec<(f64, u32)> = raw
         .iter()
         .enumerate()
-        .filter(|&(node, score)| score.is_finite() && !banned.contains(&(node as u32)))
-        .map(|(node, &score)| {
+        .filter(|&(node, logit)| logit.is_finite() && !banned.contains(&(node as u32)))
+        .map(|(node, &logit)| {
             (
-                so_far + (normaliser - f64::from(score)).max(0.0),
+                so_far + (normaliser - f64::from(logit)).max(0.0),
                 node as u32,
             )
         })

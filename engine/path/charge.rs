@@ -64,8 +64,8 @@ impl Charges {
         }
     }
 
-    /// Adds to the scores what the charges attract, for a signal at `source`. `scores [V]`
-    pub fn apply(&self, source: u32, scores: &mut [f32]) {
+    /// Adds to the scores what the charges attract, for a signal at `source`. `logits [V]`
+    pub fn apply(&self, source: u32, logits: &mut [f32]) {
         if !self.is_active() {
             return;
         }
@@ -74,10 +74,10 @@ impl Charges {
             (charge as f32 / self.scale).ln_1p()
         };
         for (&node, entry) in &self.nodes {
-            scores[node as usize] += self.node_strength * pull(entry);
+            logits[node as usize] += self.node_strength * pull(entry);
         }
         for (&(_, node), entry) in self.edges.range((source, 0)..=(source, u32::MAX)) {
-            scores[node as usize] += self.edge_strength * pull(entry);
+            logits[node as usize] += self.edge_strength * pull(entry);
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct HookRunner {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HopLogits {
     normaliser: f64,
-    scores: Vec<f32>,
+    logits: Vec<f32>,
 }
 
 impl HookRunner {
@@ -112,7 +112,7 @@ impl HookRunner {
         mechanism: &Mechanism,
         flow: &Flow,
         energies: &[f32],
-        scores: &mut [f32],
+        logits: &mut [f32],
     ) -> Result<()> {
         resist(
             &self.hooks,
@@ -120,7 +120,7 @@ impl HookRunner {
             mechanism,
             flow,
             energies,
-            scores,
+            logits,
         )
     }
 
@@ -147,41 +147,41 @@ impl HookRunner {
             .try_for_each(|probe| probe.see(&call, &activations))
     }
 
-    /// `sample/1`: chooses the next node. `scores` are spent. `None` when no node is left.
+    /// `sample/1`: chooses the next node. `logits` are spent. `None` when no node is left.
     pub(crate) fn pick(
         &mut self,
         flow: &Flow,
         sampling: &Sampling,
-        scores: &mut [f32],
+        logits: &mut [f32],
         recent: &[u32],
         random: &mut Random,
     ) -> Result<Option<u32>> {
         match &mut self.sampler_chain {
             Some(sampler_chain) => {
-                sampler_chain.pick(&context(flow), sampling, scores, recent, random)
+                sampler_chain.pick(&context(flow), sampling, logits, recent, random)
             }
-            None => Ok(sampling.choose(scores, recent, random)),
+            None => Ok(sampling.choose(logits, recent, random)),
         }
     }
 
-    /// −ln p of `node` as what would be drawn from, where hooks of `sample/1` have a say; `scores` are spent.
+    /// −ln p of `node` as what would be drawn from, where hooks of `sample/1` have a say; `logits` are spent.
     pub(crate) fn resistance(
         &mut self,
         flow: &Flow,
-        scores: &mut [f32],
+        logits: &mut [f32],
         node: u32,
     ) -> Option<Result<f64>> {
         let sampler_chain = self.sampler_chain.as_mut()?;
-        Some(sampler_chain.resistance(&context(flow), scores, node))
+        Some(sampler_chain.resistance(&context(flow), logits, node))
     }
 
     /// What `path/1` will be told of the hop that is about to be chosen.
-    pub(crate) fn chosen(&self, scores: &[f32]) -> Option<HopLogits> {
+    pub(crate) fn chosen(&self, logits: &[f32]) -> Option<HopLogits> {
         self.hooks.path.iter().any(|path| path.ranks()).then(|| {
-            let mut spent = scores.to_vec();
+            let mut spent = logits.to_vec();
             HopLogits {
                 normaliser: softmax::softmax(&mut spent),
-                scores: scores.to_vec(),
+                logits: logits.to_vec(),
             }
         })
     }
@@ -212,17 +212,17 @@ impl HookRunner {
         let mut runners_up = Vec::new();
         let (mut rank, mut resistance) = (None, f64::NAN);
         if let Some(chosen) = chosen {
-            let own = chosen.scores[flow.node as usize];
+            let own = chosen.logits[flow.node as usize];
             resistance = chosen.normaliser - f64::from(own);
-            rank = Some(chosen.scores.iter().filter(|&&score| score > own).count() as u64);
-            runners_up = (0..chosen.scores.len() as u32)
+            rank = Some(chosen.logits.iter().filter(|&&logit| logit > own).count() as u64);
+            runners_up = (0..chosen.logits.len() as u32)
                 .filter(|&node| {
-                    node != flow.node && chosen.scores[node as usize] > f32::NEG_INFINITY
+                    node != flow.node && chosen.logits[node as usize] > f32::NEG_INFINITY
                 })
                 .collect();
             let better = |&a: &u32, &b: &u32| {
-                chosen.scores[b as usize]
-                    .total_cmp(&chosen.scores[a as usize])
+                chosen.logits[b as usize]
+                    .total_cmp(&chosen.logits[a as usize])
                     .then(a.cmp(&b))
             };
             if runners_up.len() > RUNNERS_UP {
@@ -268,16 +268,16 @@ pub(crate) fn resist(
     mechanism: &Mechanism,
     flow: &Flow,
     energies: &[f32],
-    scores: &mut [f32],
+    logits: &mut [f32],
 ) -> Result<()> {
     if hooks.edge.is_empty() {
         return Ok(());
     }
-    let top = softmax::highest(scores);
+    let top = softmax::highest(logits);
     if !top.is_finite() {
         return Ok(());
     }
-    let mut resistance: Vec<f32> = scores.iter().map(|score| top - score).collect();
+    let mut resistance: Vec<f32> = logits.iter().map(|logit| top - logit).collect();
     let own = mechanism.graph().fan(NodeId(flow.node));
     let fan = Fan {
         source: flow.node,
@@ -290,8 +290,8 @@ pub(crate) fn resist(
         given |= edge.resist(call, &fan, &mut resistance)? == Answer::Given;
     }
     if given {
-        for (score, &resistance) in scores.iter_mut().zip(&resistance) {
-            *score = -resistance;
+        for (logit, &resistance) in logits.iter_mut().zip(&resistance) {
+            *logit = -resistance;
         }
     }
     Ok(())

@@ -126,11 +126,11 @@ impl SamplerChain {
     ///
     /// # Errors
     /// Whatever a hook meets; [`ErrorKind::Plugin`] when a score becomes not a number.
-    pub fn sample(&mut self, context: &StepContext<'_>, scores: &mut [f32]) -> Result<Setting> {
+    pub fn sample(&mut self, context: &StepContext<'_>, logits: &mut [f32]) -> Result<Setting> {
         let mut setting = match self.setting {
             Some(setting) => setting,
             None => {
-                let setting = self.ask_prompt(context, scores)?;
+                let setting = self.ask_prompt(context, logits)?;
                 self.setting = Some(setting);
                 setting
             }
@@ -139,9 +139,9 @@ impl SamplerChain {
             let (call, step) = (self.call(context.step), self.step(context));
             let mut given = false;
             for hook in self.hooks.iter().filter(|hook| hook.needs().step) {
-                given |= hook.step(&call, &step, scores, &mut setting)? == Answer::Given;
+                given |= hook.step(&call, &step, logits, &mut setting)? == Answer::Given;
             }
-            if given && scores.iter().any(|score| score.is_nan()) {
+            if given && logits.iter().any(|logit| logit.is_nan()) {
                 return Err(Error::new(ErrorKind::Plugin, "a score became not a number")
                     .at(format!("step {}", context.step))
                     .at("sample/1"));
@@ -150,7 +150,7 @@ impl SamplerChain {
         Ok(setting)
     }
 
-    fn ask_prompt(&self, context: &StepContext<'_>, scores: &[f32]) -> Result<Setting> {
+    fn ask_prompt(&self, context: &StepContext<'_>, logits: &[f32]) -> Result<Setting> {
         let mean: Vec<f32> = self
             .pooled
             .iter()
@@ -164,7 +164,7 @@ impl SamplerChain {
             } else {
                 &[]
             },
-            scores,
+            logits,
         };
         let call = self.call(context.step);
         let mut setting = Setting::default();
@@ -195,7 +195,7 @@ impl SamplerChain {
     }
 
     /// Chooses the next token as [`Sampling::choose`] does, with the chain in its place: penalties and bans, the
-    /// chain, temperature, truncation, draw. `scores` are spent. `None` when no token is left.
+    /// chain, temperature, truncation, draw. `logits` are spent. `None` when no token is left.
     ///
     /// # Errors
     /// As [`Self::sample`]; [`ErrorKind::Plugin`] for a choice of probability 0.
@@ -203,28 +203,28 @@ impl SamplerChain {
         &mut self,
         context: &StepContext<'_>,
         sampling: &Sampling,
-        scores: &mut [f32],
+        logits: &mut [f32],
         recent: &[u32],
         random: &mut Random,
     ) -> Result<Option<u32>> {
-        sampling.penalise(scores, recent);
-        let setting = self.sample(context, scores)?;
+        sampling.penalise(logits, recent);
+        let setting = self.sample(context, logits)?;
         let temperature = setting.temperature.unwrap_or(sampling.temperature);
-        let Some(best) = sampling.distribution(scores, temperature) else {
+        let Some(best) = sampling.distribution(logits, temperature) else {
             return Ok(None);
         };
         let own = if self.needs.choose {
             if best.is_some() {
-                softmax::softmax(scores);
+                softmax::softmax(logits);
             }
-            self.choose(context, scores)?
+            self.choose(context, logits)?
         } else {
             None
         };
-        Ok(own.or(best).or_else(|| draw(scores, random)))
+        Ok(own.or(best).or_else(|| draw(logits, random)))
     }
 
-    /// −ln p of `token` as what would be drawn from; `scores` are spent.
+    /// −ln p of `token` as what would be drawn from; `logits` are spent.
     ///
     /// # Errors
     /// As [`Self::sample`]; [`ErrorKind::Input`] when a hook sets the temperature 0, which leaves no
@@ -232,10 +232,10 @@ impl SamplerChain {
     pub fn resistance(
         &mut self,
         context: &StepContext<'_>,
-        scores: &mut [f32],
+        logits: &mut [f32],
         token: u32,
     ) -> Result<f64> {
-        let setting = self.sample(context, scores)?;
+        let setting = self.sample(context, logits)?;
         if let Some(temperature) = setting.temperature {
             if temperature == 0.0 {
                 return Err(Error::new(
@@ -244,10 +244,10 @@ impl SamplerChain {
                 )
                 .advice("give the plugin a temperature above 0 to measure perplexity"));
             }
-            scores.iter_mut().for_each(|score| *score /= temperature);
+            logits.iter_mut().for_each(|logit| *logit /= temperature);
         }
-        let score = scores.get(token as usize).copied();
-        let normaliser = softmax::softmax(scores);
-        Ok(score.map_or(f64::INFINITY, |score| normaliser - f64::from(score)))
+        let logit = logits.get(token as usize).copied();
+        let normaliser = softmax::softmax(logits);
+        Ok(logit.map_or(f64::INFINITY, |logit| normaliser - f64::from(logit)))
     }
 }

@@ -127,22 +127,22 @@ impl Sampling {
         Ok(())
     }
 
-    /// Chooses a node. `scores [V]` are spent: they become the probabilities that were drawn from.
+    /// Chooses a node. `logits [V]` are spent: they become the probabilities that were drawn from.
     ///
     /// `recent` are the nodes of the penalty window. Returns `None` when no node is left to choose.
-    pub fn choose(&self, scores: &mut [f32], recent: &[u32], random: &mut Random) -> Option<u32> {
-        self.penalise(scores, recent);
-        match self.distribution(scores, self.temperature)? {
+    pub fn choose(&self, logits: &mut [f32], recent: &[u32], random: &mut Random) -> Option<u32> {
+        self.penalise(logits, recent);
+        match self.distribution(logits, self.temperature)? {
             Some(best) => Some(best),
-            None => draw(scores, random),
+            None => draw(logits, random),
         }
     }
 
-    /// Takes banned nodes out and makes recent ones less likely. `scores [V]`
-    pub fn penalise(&self, scores: &mut [f32], recent: &[u32]) {
+    /// Takes banned nodes out and makes recent ones less likely. `logits [V]`
+    pub fn penalise(&self, logits: &mut [f32], recent: &[u32]) {
         for &node in &self.banned {
-            if let Some(score) = scores.get_mut(node as usize) {
-                *score = f32::NEG_INFINITY;
+            if let Some(logit) = logits.get_mut(node as usize) {
+                *logit = f32::NEG_INFINITY;
             }
         }
         if self.repetition_penalty != 1.0 {
@@ -151,27 +151,27 @@ impl Sampling {
             recent.sort_unstable();
             recent.dedup();
             for node in recent {
-                scores[node as usize] -= penalty;
+                logits[node as usize] -= penalty;
             }
         }
     }
 
-    /// Turns scores into the probabilities that temperature and truncation leave. `scores [V]`
+    /// Turns scores into the probabilities that temperature and truncation leave. `logits [V]`
     ///
     /// The outer `None` when no node is left to choose; the inner node when the temperature is 0, which takes the
     /// likeliest and leaves the scores as they are.
-    pub fn distribution(&self, scores: &mut [f32], temperature: f32) -> Option<Option<u32>> {
-        let best = likeliest(scores)?;
+    pub fn distribution(&self, logits: &mut [f32], temperature: f32) -> Option<Option<u32>> {
+        let best = likeliest(logits)?;
         if temperature == 0.0 {
             return Some(Some(best));
         }
         let inverse = 1.0 / temperature;
-        let top = scores[best as usize];
-        for score in scores.iter_mut() {
-            *score = (*score - top) * inverse;
+        let top = logits[best as usize];
+        for logit in logits.iter_mut() {
+            *logit = (*logit - top) * inverse;
         }
-        softmax::softmax(scores);
-        self.truncate(scores, best);
+        softmax::softmax(logits);
+        self.truncate(logits, best);
         Some(None)
     }
 
@@ -238,10 +238,10 @@ pub fn draw(probabilities: &[f32], random: &mut Random) -> Option<u32> {
 }
 
 /// The node of the highest score, the lowest id among equals; `None` when none is above −∞.
-pub fn likeliest(scores: &[f32]) -> Option<u32> {
+pub fn likeliest(logits: &[f32]) -> Option<u32> {
     let mut best: Option<usize> = None;
-    for (node, &score) in scores.iter().enumerate() {
-        if score > best.map_or(f32::NEG_INFINITY, |best| scores[best]) {
+    for (node, &logit) in logits.iter().enumerate() {
+        if logit > best.map_or(f32::NEG_INFINITY, |best| logits[best]) {
             best = Some(node);
         }
     }
@@ -252,12 +252,12 @@ pub fn likeliest(scores: &[f32]) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn frequencies(sampling: &Sampling, scores: &[f32]) -> Vec<f64> {
+    fn frequencies(sampling: &Sampling, logits: &[f32]) -> Vec<f64> {
         let mut random = Random::new(9);
-        let mut counts = vec![0.0; scores.len()];
+        let mut counts = vec![0.0; logits.len()];
         for _ in 0..40_000 {
             let node = sampling
-                .choose(&mut scores.to_vec(), &[], &mut random)
+                .choose(&mut logits.to_vec(), &[], &mut random)
                 .expect("a node is left");
             counts[node as usize] += 1.0 / 40_000.0;
         }
@@ -266,27 +266,27 @@ mod tests {
 
     #[test]
     fn draws_follow_the_softmax_at_a_temperature() {
-        let scores = [0.0f32, 1.0, 2.0];
-        let found = frequencies(&Sampling::default().temperature(2.0), &scores);
-        let total: f64 = scores.iter().map(|s| f64::from(s / 2.0).exp()).sum();
-        for (found, score) in found.iter().zip(scores) {
-            assert!((found - f64::from(score / 2.0).exp() / total).abs() < 0.01);
+        let logits = [0.0f32, 1.0, 2.0];
+        let found = frequencies(&Sampling::default().temperature(2.0), &logits);
+        let total: f64 = logits.iter().map(|s| f64::from(s / 2.0).exp()).sum();
+        for (found, logit) in found.iter().zip(logits) {
+            assert!((found - f64::from(logit / 2.0).exp() / total).abs() < 0.01);
         }
     }
 
     #[test]
     fn truncations_leave_only_what_they_say() {
-        let scores = [0.0f32, 3.0, 2.0, 1.0];
+        let logits = [0.0f32, 3.0, 2.0, 1.0];
         let sampled = Sampling::default().temperature(1.0);
-        let one = frequencies(&sampled.clone().top_k(1), &scores);
+        let one = frequencies(&sampled.clone().top_k(1), &logits);
         assert!(one[1] > 0.999 && one[0] + one[2] + one[3] == 0.0);
-        let two = frequencies(&sampled.clone().top_k(2), &scores);
+        let two = frequencies(&sampled.clone().top_k(2), &logits);
         assert!(two[0] == 0.0 && two[3] == 0.0 && two[1] > two[2]);
-        let nucleus = frequencies(&sampled.clone().top_p(0.7), &scores);
+        let nucleus = frequencies(&sampled.clone().top_p(0.7), &logits);
         assert!(nucleus[0] == 0.0 && nucleus[3] == 0.0 && nucleus[2] > 0.0);
-        let floor = frequencies(&sampled.clone().min_p(0.3), &scores);
+        let floor = frequencies(&sampled.clone().min_p(0.3), &logits);
         assert!(floor[0] == 0.0 && floor[3] == 0.0 && floor[2] > 0.0);
-        let banned = frequencies(&sampled.ban([1]), &scores);
+        let banned = frequencies(&sampled.ban([1]), &logits);
         assert!(banned[1] == 0.0);
     }
 

@@ -23,8 +23,8 @@ use crate::{Error, ErrorKind, Result};
 /// let prompt = model.tokenizer().encode("Once upon a")?;
 /// let begin = |sampling| Session::begin(model.mechanism().clone(), &prompt, &Start::Profile, sampling);
 /// let mut session = begin(Sampling::greedy())?;
-/// let (energies, scores) = session.look()?; // of every node as the next one
-/// assert_eq!((energies.len(), scores.len()), (model.mechanism().nodes(), model.mechanism().nodes()));
+/// let (energies, logits) = session.look()?; // of every node as the next one
+/// assert_eq!((energies.len(), logits.len()), (model.mechanism().nodes(), model.mechanism().nodes()));
 /// let saved = session.state().clone();
 /// let first = session.step()?;
 ///
@@ -38,7 +38,7 @@ pub struct Session {
     sampling: Sampling,
     state: SessionState,
     energies: Vec<f32>,
-    scores: Vec<f32>,
+    logits: Vec<f32>,
     /// Whether energies and scores are those of where the flow is now.
     looked: bool,
     /// What every token has in the signal, where somebody wants to know.
@@ -125,7 +125,7 @@ impl Session {
         }
         let mut session = Self {
             energies: Vec::new(),
-            scores: Vec::new(),
+            logits: Vec::new(),
             looked: false,
             attribution: attribution.then(|| Box::new(Attribution::begin(&mechanism, &flow))),
             state: SessionState {
@@ -194,7 +194,7 @@ impl Session {
         }
         Ok(Self {
             energies: Vec::new(),
-            scores: Vec::new(),
+            logits: Vec::new(),
             looked: false,
             attribution: None,
             gains: BTreeMap::new(),
@@ -340,7 +340,7 @@ impl Session {
     /// Whatever a hook meets.
     pub fn look(&mut self) -> Result<(&[f32], &[f32])> {
         self.gather()?;
-        Ok((&self.energies, &self.scores))
+        Ok((&self.energies, &self.logits))
     }
 
     fn gather(&mut self) -> Result<()> {
@@ -349,22 +349,22 @@ impl Session {
         }
         let nodes = self.mechanism.nodes();
         self.energies.resize(nodes, 0.0);
-        self.scores.resize(nodes, 0.0);
+        self.logits.resize(nodes, 0.0);
         self.mechanism
             .energies(&self.state.flow, &mut self.energies);
         self.mechanism
-            .scores(&self.state.flow, &self.energies, &mut self.scores);
+            .logits(&self.state.flow, &self.energies, &mut self.logits);
         for (&node, &energy) in &self.state.injected {
             self.energies[node as usize] += energy;
-            self.scores[node as usize] += energy;
+            self.logits[node as usize] += energy;
         }
         self.state
             .charges
-            .apply(self.state.flow.node, &mut self.scores);
+            .apply(self.state.flow.node, &mut self.logits);
         if let Some(hook_runner) = &self.hook_runner {
             let flow = &self.state.flow;
             hook_runner.see_energies(flow, &self.energies)?;
-            hook_runner.resist(&self.mechanism, flow, &self.energies, &mut self.scores)?;
+            hook_runner.resist(&self.mechanism, flow, &self.energies, &mut self.logits)?;
         }
         self.looked = true;
         Ok(())
@@ -397,12 +397,12 @@ impl Session {
         self.looked = false;
         if let Some(hook_runner) = &mut self.hook_runner
             && let Some(resistance) =
-                hook_runner.resistance(&self.state.flow, &mut self.scores, node)
+                hook_runner.resistance(&self.state.flow, &mut self.logits, node)
         {
             return resistance;
         }
-        let score = f64::from(self.scores[node as usize]);
-        Ok(softmax::softmax(&mut self.scores) - score)
+        let logit = f64::from(self.logits[node as usize]);
+        Ok(softmax::softmax(&mut self.logits) - logit)
     }
 
     /// Chooses the next node and hops to it. `None` when no node is left to choose.
@@ -419,30 +419,30 @@ impl Session {
         self.gather()?;
         // The scores are spent.
         self.looked = false;
-        if let Some(node) = self.scores.iter().position(|score| score.is_nan()) {
+        if let Some(node) = self.logits.iter().position(|logit| logit.is_nan()) {
             return Err(Error::new(ErrorKind::Numeric, "the energy is not a number")
                 .at(format!("step {}, node {node}", self.state.flow.step))
                 .advice("the weights hold values that are not finite"));
         }
         if !self.mechanism.profile().self_loops {
-            self.scores[self.state.flow.node as usize] = f32::NEG_INFINITY;
+            self.logits[self.state.flow.node as usize] = f32::NEG_INFINITY;
         }
         let recent = self.state.recent.make_contiguous();
         let Some(hook_runner) = &mut self.hook_runner else {
             let Some(node) = self
                 .sampling
-                .choose(&mut self.scores, recent, &mut self.state.random)
+                .choose(&mut self.logits, recent, &mut self.state.random)
             else {
                 return Ok(None);
             };
             self.take(node, None)?;
             return Ok(Some(node));
         };
-        let chosen = hook_runner.chosen(&self.scores);
+        let chosen = hook_runner.chosen(&self.logits);
         let node = hook_runner.pick(
             &self.state.flow,
             &self.sampling,
-            &mut self.scores,
+            &mut self.logits,
             recent,
             &mut self.state.random,
         )?;

@@ -190,13 +190,13 @@ impl Fresh {
             "sample/1" => {
                 for sample in &hooks.sample {
                     let (pooled, hidden) = (numbers(32), numbers(32));
-                    let mut scores = numbers(n);
+                    let mut logits = numbers(n);
                     let needs = sample.needs();
                     let prompt = Prompt {
                         tokens: &tokens,
                         pooled: &pooled,
                         hidden: &hidden,
-                        scores: &scores,
+                        logits: &logits,
                     };
                     if needs.prompt {
                         say(&sample.prompt(&call, &prompt)?);
@@ -209,8 +209,8 @@ impl Fresh {
                     };
                     if needs.step {
                         let mut setting = Setting::default();
-                        say(&sample.step(&call, &step, &mut scores, &mut setting)?);
-                        say(&(&scores, setting));
+                        say(&sample.step(&call, &step, &mut logits, &mut setting)?);
+                        say(&(&logits, setting));
                     }
                     if needs.choose {
                         let even = vec![1.0 / n.max(1) as f32; n];

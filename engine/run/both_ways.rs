@@ -54,16 +54,16 @@ pub fn grow_both_ways(
     let mut step = 0;
     while placed.len() < tokens && sides.iter().any(|side| side.2) {
         let text = ids.make_contiguous();
-        let mut scores = Vec::new();
+        let mut logits = Vec::new();
         for (reader, _, open) in &sides {
-            scores.push(match open {
-                true => Some(reader.scores(text)?),
+            logits.push(match open {
+                true => Some(reader.logits(text)?),
                 false => None,
             });
         }
-        let resistances: Vec<f64> = scores
+        let resistances: Vec<f64> = logits
             .iter()
-            .map(|scores| scores.as_deref().map_or(f64::NAN, least))
+            .map(|logits| logits.as_deref().map_or(f64::NAN, least))
             .collect();
         let asked = match &hooks.order {
             None => None,
@@ -98,7 +98,7 @@ pub fn grow_both_ways(
             }
         };
         step += 1;
-        let mut row = scores[side].take().unwrap_or_default();
+        let mut row = logits[side].take().unwrap_or_default();
         let token = sampling.choose(&mut row, &[], &mut random);
         let Some(token) = token.filter(|token| !sides[side].1.contains(token)) else {
             sides[side].2 = false;

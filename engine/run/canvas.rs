@@ -81,8 +81,8 @@ pub fn grow(
     let mut random = Random::stream(sampling.seed, 0x6c65_6674, 0);
     let mut backward = before(mechanism, ids[0])?;
     for step in 0..tokens {
-        let (_, scores) = session.look()?;
-        let right_resistance = least(scores);
+        let (_, logits) = session.look()?;
+        let right_resistance = least(logits);
         let left_resistance = backward.as_deref().map_or(f64::NAN, least);
         let place = match &hooks.order {
             None => None,
@@ -122,10 +122,10 @@ pub fn grow(
                 });
             }
             Direction::Backward if left > 0 && position == left as u64 - 1 => {
-                let Some(scores) = &mut backward else {
+                let Some(logits) = &mut backward else {
                     return Err(fault("text has walked no edge to the first token"));
                 };
-                let Some(node) = sampling.choose(scores, &[], &mut random) else {
+                let Some(node) = sampling.choose(logits, &[], &mut random) else {
                     return Err(fault("every token that could come before is banned"));
                 };
                 left -= 1;
@@ -173,13 +173,13 @@ fn before(mechanism: &Mechanism, node: u32) -> Result<Option<Vec<f32>>> {
     }
     let nodes = mechanism.nodes();
     let mut all = vec![f32::NEG_INFINITY; nodes];
-    let (mut energies, mut scores) = (vec![0.0; nodes], vec![0.0; nodes]);
+    let (mut energies, mut logits) = (vec![0.0; nodes], vec![0.0; nodes]);
     for (_, source) in sources {
         let flow = mechanism.begin(source, &Start::Profile)?;
         mechanism.energies(&flow, &mut energies);
-        mechanism.scores(&flow, &energies, &mut scores);
-        let own = f64::from(scores[node as usize]);
-        let forward = own - softmax::softmax(&mut scores);
+        mechanism.logits(&flow, &energies, &mut logits);
+        let own = f64::from(logits[node as usize]);
+        let forward = own - softmax::softmax(&mut logits);
         let walked: u64 = graph
             .fan(NodeId(source))
             .counts
@@ -192,8 +192,8 @@ fn before(mechanism: &Mechanism, node: u32) -> Result<Option<Vec<f32>>> {
 }
 
 /// −ln p of the likeliest.
-pub(super) fn least(scores: &[f32]) -> f64 {
-    let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut spent = scores.to_vec();
+pub(super) fn least(logits: &[f32]) -> f64 {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut spent = logits.to_vec();
     softmax::softmax(&mut spent) - f64::from(top)
 }

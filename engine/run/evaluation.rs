@@ -114,12 +114,12 @@ pub fn evaluate_windows_on(
             for (lane, flow) in flows.iter().enumerate() {
                 decoder.set(lane, flow, &random, &[])?;
             }
-            let (_, scores) = decoder.look()?;
-            for ((flow, &window), mut scores) in flows.iter_mut().zip(group).zip(scores) {
+            let (_, logits) = decoder.look()?;
+            for ((flow, &window), mut logits) in flows.iter_mut().zip(group).zip(logits) {
                 let next = tokens[window * stride + step];
                 mechanism.check_node(next)?;
-                let score = f64::from(scores[next as usize]);
-                nats += finite(softmax::softmax(&mut scores) - score, flow.step)?;
+                let score = f64::from(logits[next as usize]);
+                nats += finite(softmax::softmax(&mut logits) - score, flow.step)?;
                 mechanism.hop(flow, next)?;
             }
         }

@@ -134,7 +134,7 @@ pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32])
 }
 
 /// The rest of an edge with a residual is ‖β_v + r_e‖², not ‖β_v‖²: takes the difference from its score.
-pub(crate) fn own_rest(mechanism: &Mechanism, node: u32, alpha: f32, scores: &mut [f32]) {
+pub(crate) fn own_rest(mechanism: &Mechanism, node: u32, alpha: f32, logits: &mut [f32]) {
     if mechanism.profile.residual.is_none() {
         return;
     }
@@ -159,7 +159,7 @@ pub(crate) fn own_rest(mechanism: &Mechanism, node: u32, alpha: f32, scores: &mu
                 .zip(&own)
                 .map(|(b, r)| 2.0 * b * r + r * r)
                 .sum();
-            scores[target as usize] -= alpha * more;
+            logits[target as usize] -= alpha * more;
         }
     }
 }

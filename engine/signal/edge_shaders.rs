@@ -84,7 +84,7 @@ fn compare(
     let mut program = Program::new(device, 1)?;
     question.dispatch(&mut program, shader, 0)?;
     let widest = (0..v as u32).max_by_key(|&node| graph.fan(NodeId(node)).len());
-    let (mut energies, mut scores) = (vec![0.0; v], vec![0.0; v]);
+    let (mut energies, mut logits) = (vec![0.0; v], vec![0.0; v]);
     for (step, source) in [Some(0), widest, Some(v as u32 - 1)]
         .into_iter()
         .flatten()
@@ -93,9 +93,9 @@ fn compare(
         mechanism.check_node(source)?;
         let flow = mechanism.begin(source, &Start::Profile)?;
         mechanism.energies(&flow, &mut energies);
-        mechanism.scores(&flow, &energies, &mut scores);
-        let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let asked: Vec<f32> = scores.iter().map(|score| top - score).collect();
+        mechanism.logits(&flow, &energies, &mut logits);
+        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let asked: Vec<f32> = logits.iter().map(|logit| top - logit).collect();
         let own = graph.fan(NodeId(source));
         let fan = Fan {
             source,

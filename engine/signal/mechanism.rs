@@ -258,31 +258,31 @@ impl Mechanism {
         }
     }
 
-    /// Scores, whose softmax over all V is the distribution of the next node. `energies [V]` → `scores [V]`
+    /// Scores, whose softmax over all V is the distribution of the next node. `energies [V]` → `logits [V]`
     ///
     /// Energies above rest times α, static resistances times the source's trust, target biases.
-    pub fn scores(&self, flow: &Flow, energies: &[f32], scores: &mut [f32]) {
+    pub fn logits(&self, flow: &Flow, energies: &[f32], logits: &mut [f32]) {
         let scalars = self.weights.values("scalars");
         let alpha = scalars.first().map_or(1.0, |value| value.exp());
         match self.profile.form {
             EdgeForm::Own => {
-                for (score, &energy) in scores.iter_mut().zip(energies) {
-                    *score = alpha * energy;
+                for (logit, &energy) in logits.iter_mut().zip(energies) {
+                    *logit = alpha * energy;
                 }
             }
             EdgeForm::Composed => {
                 // ‖h‖² is the same for every target: taking it away keeps the scores small and exact.
                 let signal: f32 = flow.leaving.iter().map(|value| value * value).sum();
-                for ((score, &energy), &rest) in scores.iter_mut().zip(energies).zip(&self.resting)
+                for ((logit, &energy), &rest) in logits.iter_mut().zip(energies).zip(&self.resting)
                 {
-                    *score = alpha * (energy - rest - signal);
+                    *logit = alpha * (energy - rest - signal);
                 }
-                composed::own_rest(self, flow.node, alpha, scores);
+                composed::own_rest(self, flow.node, alpha, logits);
             }
         }
         if self.profile.target_bias {
-            for (score, &bias) in scores.iter_mut().zip(self.weights.values("node.bias")) {
-                *score += bias;
+            for (logit, &bias) in logits.iter_mut().zip(self.weights.values("node.bias")) {
+                *logit += bias;
             }
         }
         if self.profile.static_resistance {
@@ -290,12 +290,12 @@ impl Mechanism {
             let trust = gamma + self.weights.values("node.trust")[flow.node as usize];
             let resistance = self.graph.resistance();
             let source = resistance.source()[flow.node as usize];
-            for (score, &target) in scores.iter_mut().zip(resistance.target()) {
-                *score -= trust * target;
+            for (logit, &target) in logits.iter_mut().zip(resistance.target()) {
+                *logit -= trust * target;
             }
             let fan = self.graph.fan(NodeId(flow.node));
             for (&target, &seen) in fan.targets.iter().zip(fan.resistances) {
-                scores[target as usize] +=
+                logits[target as usize] +=
                     trust * (source + resistance.target()[target as usize] - seen);
             }
         }

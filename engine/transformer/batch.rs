@@ -190,9 +190,9 @@ impl Network {
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for a target outside the vocabulary.
-pub fn surprises(scores: &Tensor, targets: &[u32]) -> Result<Tensor> {
-    crate::measure::check_ids(targets, scores.dim(1)?)?;
-    Ok(scores.contiguous()?.apply_op1(CrossEntropy {
+pub fn surprises(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    crate::measure::check_ids(targets, logits.dim(1)?)?;
+    Ok(logits.contiguous()?.apply_op1(CrossEntropy {
         targets: targets.into(),
     })?)
 }

@@ -54,15 +54,15 @@ pub fn beam(
         resistance: 0.0,
         stopped: false,
     };
-    let mut open = vec![(cache, first.scores, empty)];
+    let mut open = vec![(cache, first.logits, empty)];
     let mut done = Vec::new();
     for left in (0..tokens).rev() {
         let mut all: Vec<(f64, usize, u32)> = Vec::new();
-        for (parent, (_, scores, path)) in open.iter().enumerate() {
-            let mut spent = scores.clone();
+        for (parent, (_, logits, path)) in open.iter().enumerate() {
+            let mut spent = logits.clone();
             let normaliser = softmax::softmax(&mut spent);
             all.extend(
-                scores
+                logits
                     .iter()
                     .enumerate()
                     .filter(|&(token, score)| {
@@ -91,8 +91,8 @@ pub fn beam(
                 continue;
             }
             let mut cache = open[parent].0.clone();
-            let scores = advance(&mut cache, &[token], Phase::Decode)?.scores;
-            next.push((cache, scores, path));
+            let logits = advance(&mut cache, &[token], Phase::Decode)?.logits;
+            next.push((cache, logits, path));
         }
         open = next;
         if open.is_empty() {

@@ -178,7 +178,7 @@ impl Classifier {
     }
 
     /// Scores of all labels; a softmax of a row is their distribution. `[B]` → `[B, labels]`
-    pub(super) fn scores(&self, texts: &[&Encoded], dropout: Option<Dropout>) -> Result<Tensor> {
+    pub(super) fn logits(&self, texts: &[&Encoded], dropout: Option<Dropout>) -> Result<Tensor> {
         let length = texts
             .iter()
             .map(|text| text.tokens.len())
@@ -258,8 +258,8 @@ impl Classifier {
         let mut told = vec![None; encoded.len()];
         for group in order.chunks(TOGETHER) {
             let batch: Vec<&Encoded> = group.iter().map(|&text| &encoded[text]).collect();
-            let scores = look(&self.scores(&batch, None)?.detach(), <[f32]>::to_vec)?;
-            for (row, &text) in scores.chunks_exact(self.labels.len()).zip(group) {
+            let logits = look(&self.logits(&batch, None)?.detach(), <[f32]>::to_vec)?;
+            for (row, &text) in logits.chunks_exact(self.labels.len()).zip(group) {
                 let mut probabilities = row.to_vec();
                 crate::kernel::softmax::softmax(&mut probabilities);
                 let label = (0..row.len()).fold(0, |best, at| match row[at] > row[best] {

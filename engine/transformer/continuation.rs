@@ -86,7 +86,7 @@ pub fn evaluate_continuations(
             }
             sum.add_sum(nats, 1);
             if let Some(plain) = &plain {
-                let (kl, same) = compare(plain.scores(), session.scores());
+                let (kl, same) = compare(plain.logits(), session.logits());
                 divergence += kl;
                 agreed += u64::from(same);
             }

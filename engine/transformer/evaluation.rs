@@ -23,7 +23,7 @@ fn losses(model: &Transformer, input: &Batch, targets: &[u32]) -> Result<Vec<f32
     let body = model.body();
     let x = body.dense(input, None)?;
     Ok(look(
-        &surprises(&body.scores(&x)?, targets)?,
+        &surprises(&body.logits(&x)?, targets)?,
         <[f32]>::to_vec,
     )?)
 }

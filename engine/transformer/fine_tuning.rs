@@ -209,8 +209,8 @@ impl FineTuner {
             };
             let texts: Vec<&Encoded> = batch.iter().map(|&text| &self.texts[text].0).collect();
             let targets: Vec<u32> = batch.iter().map(|&text| self.texts[text].1).collect();
-            let scores = self.classifier.scores(&texts, Some(dropout))?;
-            let losses = surprises(&scores, &targets)?;
+            let logits = self.classifier.logits(&texts, Some(dropout))?;
+            let losses = surprises(&logits, &targets)?;
             let each = look(&losses, <[f32]>::to_vec)?;
             let loss = each.iter().map(|&loss| f64::from(loss)).sum::<f64>() / each.len() as f64;
             if !loss.is_finite() {

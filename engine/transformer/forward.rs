@@ -41,7 +41,7 @@ pub struct ForwardOutput {
     /// The rows that scores belong to. `[R]`
     pub rows: Vec<Row>,
     /// Scores of all V tokens; a softmax of a row is the distribution of the next token. `[R, V]`
-    pub scores: Vec<f32>,
+    pub logits: Vec<f32>,
     /// Those rows' hidden states, after the last norm. `[R, D]`
     pub hidden: Vec<f32>,
     /// Rows that each layer computed: what pruning the stream saves. `[L]`
@@ -51,8 +51,8 @@ pub struct ForwardOutput {
 impl ForwardOutput {
     /// The scores of one row. `[V]`
     pub fn row(&self, row: usize) -> &[f32] {
-        let width = self.scores.len() / self.rows.len().max(1);
-        &self.scores[row * width..(row + 1) * width]
+        let width = self.logits.len() / self.rows.len().max(1);
+        &self.logits[row * width..(row + 1) * width]
     }
 }
 
@@ -141,7 +141,7 @@ impl Network {
         if rows.is_empty() {
             return Ok(ForwardOutput {
                 rows,
-                scores: Vec::new(),
+                logits: Vec::new(),
                 hidden: Vec::new(),
                 computed: vec![0; self.blocks.len()],
             });
@@ -215,11 +215,11 @@ impl Network {
         if logits_for == LogitsFor::Last && taps.probe.is_some() {
             (rows, x) = last(rows, &x)?;
         }
-        let scores = look(&self.scores(&x)?, <[f32]>::to_vec)?;
-        taps.show(Tap::Scores, &rows, &scores)?;
+        let logits = look(&self.logits(&x)?, <[f32]>::to_vec)?;
+        taps.show(Tap::Logits, &rows, &logits)?;
         Ok(ForwardOutput {
             rows,
-            scores,
+            logits,
             hidden: look(&x, <[f32]>::to_vec)?,
             computed,
         })

@@ -209,13 +209,13 @@ impl Grown {
             length,
             ..Batch::default()
         };
-        let scores = |body: &Body| -> Result<Vec<f32>> {
+        let logits = |body: &Body| -> Result<Vec<f32>> {
             Ok(look(
-                &body.scores(&body.dense(&input, None)?)?,
+                &body.logits(&body.dense(&input, None)?)?,
                 <[f32]>::to_vec,
             )?)
         };
-        let (old, new) = (scores(self.before.body())?, scores(&body)?);
+        let (old, new) = (logits(self.before.body())?, logits(&body)?);
         Ok(old
             .iter()
             .zip(&new)

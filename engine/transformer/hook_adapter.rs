@@ -434,7 +434,7 @@ fn tap_of(tap: Tap, layers: usize) -> Option<(hook::Tap, usize)> {
     match tap {
         Tap::Embedding => Some((hook::Tap::Hidden, 0)),
         Tap::Hidden(layer) => Some((hook::Tap::Hidden, layer + 1)),
-        Tap::Scores => Some((hook::Tap::Logits, layers)),
+        Tap::Logits => Some((hook::Tap::Logits, layers)),
         _ => None,
     }
 }

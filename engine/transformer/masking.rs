@@ -160,7 +160,7 @@ impl Network {
             &candle_core::Device::Cpu,
         )?;
         // The head is by far the widest product: only the hidden rows go through it.
-        surprises(&self.scores(&x.index_select(&places, 0)?)?, &masked.targets)
+        surprises(&self.logits(&x.index_select(&places, 0)?)?, &masked.targets)
     }
 }
 
@@ -172,7 +172,7 @@ pub struct Filled {
     /// The token chosen.
     pub token: u32,
     /// Scores of all tokens there. `[V]`
-    pub scores: Vec<f32>,
+    pub logits: Vec<f32>,
 }
 
 /// Fills every mask of a text, one after another; each choice sees those before it. The surest place comes first
@@ -208,12 +208,12 @@ pub fn fill(
         let x = network.dense(&input, None, None)?;
         let places =
             candle_core::Tensor::from_slice(&places, places.len(), &candle_core::Device::Cpu)?;
-        let scores = look(
-            &network.scores(&x.index_select(&places, 0)?)?,
+        let logits = look(
+            &network.logits(&x.index_select(&places, 0)?)?,
             <[f32]>::to_vec,
         )?;
-        let width = scores.len() / open.len();
-        let surest: Vec<f32> = scores
+        let width = logits.len() / open.len();
+        let surest: Vec<f32> = logits
             .chunks_exact(width)
             .map(|row| {
                 let mut row = row.to_vec();
@@ -234,7 +234,7 @@ pub fn fill(
                 false => best,
             })
         });
-        let row = scores[index * width..(index + 1) * width].to_vec();
+        let row = logits[index * width..(index + 1) * width].to_vec();
         let mut spent = row.clone();
         spent[mask as usize] = f32::NEG_INFINITY;
         let Some(token) = sampling.choose(&mut spent, &[], &mut random) else {
@@ -244,7 +244,7 @@ pub fn fill(
         filled.push(Filled {
             place: open[index],
             token,
-            scores: row,
+            logits: row,
         });
     }
 }

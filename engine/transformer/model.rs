@@ -74,10 +74,10 @@ impl Body {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Numeric`] when arithmetic fails.
-    pub fn scores(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Network(network) => network.scores(x),
-            Self::Recurrent(recurrent) => recurrent.scores(x),
+            Self::Network(network) => network.logits(x),
+            Self::Recurrent(recurrent) => recurrent.logits(x),
         }
     }
 

@@ -356,7 +356,7 @@ impl Network {
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] when arithmetic fails.
-    pub fn scores(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         match &self.head.transform {
             Some((dense, norm, activation)) => {
                 let x = norm.apply(&activation.apply(&dense.apply(x)?)?)?;

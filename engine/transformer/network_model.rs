@@ -147,7 +147,7 @@ impl NetworkModel {
                 ..Batch::default()
             };
             let x = self.body.dense(&input, dropout)?;
-            return Ok((surprises(&self.body.scores(&x)?, &targets)?, targets));
+            return Ok((surprises(&self.body.logits(&x)?, &targets)?, targets));
         }
         let input = Batch {
             tokens: (0..sequences)

@@ -315,13 +315,13 @@ impl CustomOp1 for CrossEntropy {
         "surprise"
     }
 
-    fn cpu_fwd(&self, scores: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let scores = slice(scores, layout)?;
-        let width = scores.len() / self.targets.len().max(1);
+    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let logits = slice(logits, layout)?;
+        let width = logits.len() / self.targets.len().max(1);
         let losses: Vec<f32> = self
             .targets
             .par_iter()
-            .zip(scores.par_chunks(width.max(1)))
+            .zip(logits.par_chunks(width.max(1)))
             .map(|(&target, row)| {
                 let mut scratch = row.to_vec();
                 (softmax::softmax(&mut scratch) - f64::from(row[target as usize])) as f32
@@ -330,8 +330,8 @@ impl CustomOp1 for CrossEntropy {
         made(losses, self.targets.len())
     }
 
-    fn bwd(&self, scores: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let values = look(scores, |values| {
+    fn bwd(&self, logits: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let values = look(logits, |values| {
             look(gradient, |back| {
                 let width = values.len() / self.targets.len().max(1);
                 let mut output = values.to_vec();
@@ -347,6 +347,6 @@ impl CustomOp1 for CrossEntropy {
                 output
             })
         })??;
-        Ok(Some(like(values, scores)?))
+        Ok(Some(like(values, logits)?))
     }
 }

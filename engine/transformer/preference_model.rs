@@ -142,7 +142,7 @@ impl PreferenceModel {
             }
         }
         let body: &Body = self.own.body();
-        let losses = surprises(&body.scores(&body.dense(&input, dropout)?)?, &targets)?;
+        let losses = surprises(&body.logits(&body.dense(&input, dropout)?)?, &targets)?;
         let counted = Tensor::from_vec(counted, losses.dims(), &Device::Cpu)?;
         Ok((losses * counted)?
             .reshape((pairs.len(), 2 * length))?

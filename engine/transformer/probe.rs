@@ -23,7 +23,7 @@ pub enum Tap {
     /// Rows after the last norm. `[N, D]`
     Final,
     /// Scores of the rows that were asked for. `[R, V]`
-    Scores,
+    Logits,
 }
 
 /// One row of the hidden stream.

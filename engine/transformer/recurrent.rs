@@ -159,7 +159,7 @@ impl Recurrent {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Numeric`] when arithmetic fails.
-    pub fn scores(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         self.head.apply(x)
     }
 }

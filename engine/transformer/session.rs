@@ -25,7 +25,7 @@ pub struct Session {
     token: u32,
     length: usize,
     /// Scores of the next token. `[V]`
-    scores: Vec<f32>,
+    logits: Vec<f32>,
     /// The last row after the last norm. `[D]`
     hidden: Vec<f32>,
     spent: Vec<f32>,
@@ -126,7 +126,7 @@ impl Session {
             recent: VecDeque::new(),
             token,
             length: 0,
-            scores: Vec::new(),
+            logits: Vec::new(),
             hidden: Vec::new(),
             spent: Vec::new(),
             computed: Vec::new(),
@@ -165,7 +165,7 @@ impl Session {
                     self.computed = passed.computed.clone();
                 }
                 let last = passed.rows.len().saturating_sub(1);
-                self.scores = passed.row(last).to_vec();
+                self.logits = passed.row(last).to_vec();
                 let width = passed.hidden.len() / passed.rows.len().max(1);
                 self.hidden = passed.hidden[last * width..].to_vec();
                 if let Some(sampler_chain) = &mut self.sampler_chain {
@@ -189,7 +189,7 @@ impl Session {
                     ));
                 };
                 for &token in tokens {
-                    self.scores = recurrent.step(memory, token)?;
+                    self.logits = recurrent.step(memory, token)?;
                     if let Some(sampler_chain) = &mut self.sampler_chain {
                         sampler_chain.pass(token, &[]);
                     }
@@ -213,8 +213,8 @@ impl Session {
     }
 
     /// Scores of all V tokens as the next one; their softmax is the model's distribution. `[V]`
-    pub fn scores(&self) -> &[f32] {
-        &self.scores
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
     }
 
     /// The hidden state that the scores come from, after the last norm; empty for a recurrent net. `[D]`
@@ -244,8 +244,8 @@ impl Session {
     /// # Errors
     /// Whatever a hook meets.
     pub fn resistance(&mut self, token: u32) -> Result<f64> {
-        let score = self.scores.get(token as usize).copied();
-        self.spent.clone_from(&self.scores);
+        let logit = self.logits.get(token as usize).copied();
+        self.spent.clone_from(&self.logits);
         if let Some(sampler_chain) = &mut self.sampler_chain {
             let context = StepContext {
                 step: (self.length - 1) as u64,
@@ -255,7 +255,7 @@ impl Session {
             return sampler_chain.resistance(&context, &mut self.spent, token);
         }
         let normaliser = softmax::softmax(&mut self.spent);
-        Ok(score.map_or(f64::INFINITY, |score| normaliser - f64::from(score)))
+        Ok(logit.map_or(f64::INFINITY, |logit| normaliser - f64::from(logit)))
     }
 
     /// `order/1`: a causal model grows at its end alone.
@@ -263,10 +263,10 @@ impl Session {
         let Some(order) = self.order.clone() else {
             return Ok(());
         };
-        self.spent.clone_from(&self.scores);
+        self.spent.clone_from(&self.logits);
         let normaliser = softmax::softmax(&mut self.spent);
         let best = self
-            .scores
+            .logits
             .iter()
             .copied()
             .fold(f32::NEG_INFINITY, f32::max);
@@ -324,15 +324,15 @@ impl Session {
 
 impl Walk for Session {
     fn step(&mut self) -> Result<Option<u32>> {
-        if let Some(token) = self.scores.iter().position(|score| score.is_nan()) {
+        if let Some(token) = self.logits.iter().position(|logit| logit.is_nan()) {
             return Err(Error::new(ErrorKind::Numeric, "the score is not a number")
                 .at(format!("token {token} after {} tokens", self.length))
                 .advice("the weights hold values that are not finite"));
         }
         self.check_order()?;
-        self.spent.clone_from(&self.scores);
+        self.spent.clone_from(&self.logits);
         let recent = self.recent.make_contiguous();
-        let (scores, random) = (&mut self.spent, &mut self.random);
+        let (logits, random) = (&mut self.spent, &mut self.random);
         let chosen = match &mut self.sampler_chain {
             Some(sampler_chain) => {
                 let context = StepContext {
@@ -340,9 +340,9 @@ impl Walk for Session {
                     token: self.token,
                     hidden: &self.hidden,
                 };
-                sampler_chain.pick(&context, &self.sampling, scores, recent, random)?
+                sampler_chain.pick(&context, &self.sampling, logits, recent, random)?
             }
-            None => self.sampling.choose(scores, recent, random),
+            None => self.sampling.choose(logits, recent, random),
         };
         let Some(token) = chosen else {
             return Ok(None);
@@ -366,10 +366,10 @@ impl Walk for Session {
     }
 
     fn inject(&mut self, token: u32, energy: f32) -> Result<()> {
-        match self.scores.get_mut(token as usize) {
+        match self.logits.get_mut(token as usize) {
             // The scores are those of the next choice, and are made anew after it.
-            Some(score) if energy.is_finite() => {
-                *score += energy;
+            Some(logit) if energy.is_finite() => {
+                *logit += energy;
                 Ok(())
             }
             _ => Err(Error::new(

@@ -136,7 +136,7 @@ pub fn learn_once(network: &Network, sequences: usize, length: usize) -> Result<
         ..Batch::default()
     };
     let x = network.dense(&input, None, None)?;
-    surprises(&network.scores(&x)?, &targets)?
+    surprises(&network.logits(&x)?, &targets)?
         .mean_all()?
         .backward()?;
     Ok(targets.len())

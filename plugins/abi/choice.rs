@@ -22,7 +22,7 @@ pub struct brl_prompt {
     /// The hidden state at its last position. [D]
     pub hidden: brl_tensor,
     /// Scores of the first new token, before any temperature. [V]
-    pub scores: brl_tensor,
+    pub logits: brl_tensor,
 }
 
 /// A token that is about to be chosen.
@@ -79,7 +79,7 @@ pub struct brl_sample {
             instance: *mut brl_self,
             call: *mut brl_call,
             step: *const brl_step,
-            scores: brl_f32s,
+            logits: brl_f32s,
             setting: *mut brl_setting,
         ) -> brl_status,
     >,

@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn means_are_over_answers() {
         let mut answers = Answers::new(None).unwrap();
-        let seen = |scores: &[f32]| Distribution::of(scores).unwrap().unwrap();
+        let seen = |logits: &[f32]| Distribution::of(logits).unwrap().unwrap();
         let (even, sure) = (seen(&[1.0, 1.0]), seen(&[0.0, 90.0]));
         let fixed = |temperature, determinacy| Answer {
             determinacy: Some(determinacy),

@@ -21,15 +21,15 @@ impl Distribution {
     ///
     /// # Errors
     /// For a score that is not a number or +∞.
-    pub fn of(scores: &[f32]) -> Result<Option<Self>> {
+    pub fn of(logits: &[f32]) -> Result<Option<Self>> {
         let mut most = f64::NEG_INFINITY;
         let mut candidates = 0;
-        for (token, &score) in scores.iter().enumerate() {
-            if score.is_nan() || score == f32::INFINITY {
-                return Err(Error::new(format!("the score of token {token} is {score}")));
+        for (token, &logit) in logits.iter().enumerate() {
+            if logit.is_nan() || logit == f32::INFINITY {
+                return Err(Error::new(format!("the score of token {token} is {logit}")));
             }
-            if score > f32::NEG_INFINITY {
-                most = most.max(f64::from(score));
+            if logit > f32::NEG_INFINITY {
+                most = most.max(f64::from(logit));
                 candidates += 1;
             }
         }
@@ -37,10 +37,10 @@ impl Distribution {
             return Ok(None);
         }
         let weights = || {
-            scores
+            logits
                 .iter()
-                .filter(|&&score| score > f32::NEG_INFINITY)
-                .map(|&score| f64::from(score) - most)
+                .filter(|&&logit| logit > f32::NEG_INFINITY)
+                .map(|&logit| f64::from(logit) - most)
         };
         let total: f64 = weights().map(f64::exp).sum();
         let normaliser = total.ln();
@@ -90,17 +90,17 @@ impl Distribution {
 mod tests {
     use super::*;
 
-    fn of(scores: &[f32]) -> Distribution {
-        Distribution::of(scores).unwrap().unwrap()
+    fn of(logits: &[f32]) -> Distribution {
+        Distribution::of(logits).unwrap().unwrap()
     }
 
     #[test]
     fn kurtosis_is_pearsons() {
         // One spike above equals gives the same whatever its height: V² / (V − 1) − 3.
         let spike = |candidates: usize, height: f32| {
-            let mut scores = vec![0.0; candidates];
-            scores[candidates / 2] = height;
-            of(&scores).kurtosis.unwrap()
+            let mut logits = vec![0.0; candidates];
+            logits[candidates / 2] = height;
+            of(&logits).kurtosis.unwrap()
         };
         let p = |spike: f32, rest: f32| (spike / rest).ln();
         assert!((spike(4, p(0.97, 0.01)) - 7.0 / 3.0).abs() < 1e-6);

@@ -62,8 +62,8 @@ pub(crate) fn learn(
     let kinds: Vec<bool> = test.iter().map(closed).collect();
     let try_head = |name: &str, rows: &[&[f32]], labels: &[f32], unseen: &[&[f32]]| {
         let (head, losses) = Head::train(name, rows, labels, training);
-        let scores: Result<Vec<f64>> = unseen.iter().map(|row| head.determinacy(row)).collect();
-        scores.map(|scores| (head, losses, area(&scores, &kinds)))
+        let logits: Result<Vec<f64>> = unseen.iter().map(|row| head.determinacy(row)).collect();
+        logits.map(|logits| (head, losses, area(&logits, &kinds)))
     };
     let rows = |part: &[&'_ Example]| -> Vec<Vec<f32>> {
         part.iter()
@@ -102,8 +102,8 @@ pub(crate) fn learn(
     }))
 }
 
-fn area(scores: &[f64], kinds: &[bool]) -> Option<f64> {
-    let scored: Vec<(f64, bool)> = scores.iter().copied().zip(kinds.iter().copied()).collect();
+fn area(logits: &[f64], kinds: &[bool]) -> Option<f64> {
+    let scored: Vec<(f64, bool)> = logits.iter().copied().zip(kinds.iter().copied()).collect();
     auroc(&scored)
 }
 

@@ -47,7 +47,7 @@ enum Judge {
 enum Features {
     Pooled,
     Hidden,
-    Scores,
+    Logits,
     All,
 }
 
@@ -55,7 +55,7 @@ impl Features {
     const ALL: [(Self, &'static str); 4] = [
         (Self::Pooled, "pooled"),
         (Self::Hidden, "hidden"),
-        (Self::Scores, "scores"),
+        (Self::Logits, "scores"),
         (Self::All, "all"),
     ];
 
@@ -83,7 +83,7 @@ impl Features {
         if matches!(self, Self::Hidden | Self::All) {
             row.extend(normalise(prompt.hidden));
         }
-        if matches!(self, Self::Scores | Self::All) {
+        if matches!(self, Self::Logits | Self::All) {
             row.extend(first.features());
         }
         match row.iter().all(|number| number.is_finite()) && !row.is_empty() {
@@ -199,12 +199,12 @@ fn edt(temperature: f64, base: f64, theta: f64, entropy: f64) -> f64 {
 }
 
 /// min-p: leaves what is at least `share` times as probable as the highest, at a temperature.
-fn truncate(scores: &mut [f32], share: f64, temperature: f64) {
-    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+fn truncate(logits: &mut [f32], share: f64, temperature: f64) {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let least = f64::from(most) + share.ln() * temperature.max(0.0);
-    for score in scores {
-        if f64::from(*score) < least {
-            *score = f32::NEG_INFINITY;
+    for logit in logits {
+        if f64::from(*logit) < least {
+            *logit = f32::NEG_INFINITY;
         }
     }
 }
@@ -257,7 +257,7 @@ impl Sample for Quats {
     const HIDDEN: bool = true;
 
     fn prompt(&mut self, call: &mut Call, prompt: &Prompt) -> Result<Setting> {
-        let Some(first) = Distribution::of(prompt.scores)? else {
+        let Some(first) = Distribution::of(prompt.logits)? else {
             return Ok(Setting::default());
         };
         let mut answer = Answer::default();
@@ -284,10 +284,10 @@ impl Sample for Quats {
         &mut self,
         _: &mut Call,
         step: &Step,
-        scores: &mut [f32],
+        logits: &mut [f32],
         setting: &mut Setting,
     ) -> Result<brillm_plugin::Answer> {
-        let Some(seen) = Distribution::of(scores)? else {
+        let Some(seen) = Distribution::of(logits)? else {
             return Ok(brillm_plugin::Answer::Declined);
         };
         let options = &self.options;
@@ -300,7 +300,7 @@ impl Sample for Quats {
                     answer = brillm_plugin::Answer::Given;
                 }
                 Mode::MinP => {
-                    truncate(scores, options.min_p, options.temperature);
+                    truncate(logits, options.min_p, options.temperature);
                     answer = brillm_plugin::Answer::Given;
                 }
                 Mode::Quats | Mode::Fixed => {}
@@ -425,9 +425,9 @@ mod tests {
     fn min_p_leaves_what_is_near_the_best() {
         let logits = [0.5f32.ln(), 0.3f32.ln(), 0.15f32.ln(), 0.05f32.ln()];
         let left = |share, temperature| {
-            let mut scores = logits;
-            truncate(&mut scores, share, temperature);
-            scores.iter().filter(|score| score.is_finite()).count()
+            let mut logits = logits;
+            truncate(&mut logits, share, temperature);
+            logits.iter().filter(|logit| logit.is_finite()).count()
         };
         assert_eq!(
             (

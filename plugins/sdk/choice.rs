@@ -17,7 +17,7 @@ pub struct Prompt<'a> {
     /// The hidden state at its last position; empty unless [`Sample::HIDDEN`]. `[D]`
     pub hidden: &'a [f32],
     /// Scores of the first new token, before any temperature. `[V]`
-    pub scores: &'a [f32],
+    pub logits: &'a [f32],
 }
 
 /// A token that is about to be chosen.
@@ -65,7 +65,7 @@ pub trait Sample: Plugin {
         Ok(Setting::default())
     }
 
-    /// Rewrites the scores in place, and may set this step's temperature. `scores [V]`
+    /// Rewrites the scores in place, and may set this step's temperature. `logits [V]`
     ///
     /// [`Answer::Declined`] throws both away.
     ///
@@ -75,7 +75,7 @@ pub trait Sample: Plugin {
         &mut self,
         _call: &mut Call<'_>,
         _step: &Step<'_>,
-        _scores: &mut [f32],
+        _logits: &mut [f32],
         _setting: &mut Setting,
     ) -> Result<Answer> {
         Ok(Answer::Declined)
@@ -122,7 +122,7 @@ unsafe extern "C" fn prompt<T: Sample>(
                 tokens: view::ids(prompt.tokens),
                 pooled: view::floats(&prompt.pooled),
                 hidden: view::floats(&prompt.hidden),
-                scores: view::floats(&prompt.scores),
+                logits: view::floats(&prompt.logits),
             }
         };
         let answer = plugin.prompt(call, &prompt)?;
@@ -158,14 +158,14 @@ unsafe extern "C" fn step<T: Sample>(
     instance: *mut abi::brl_self,
     call: *mut abi::brl_call,
     step: *const abi::brl_step,
-    scores: abi::brl_f32s,
+    logits: abi::brl_f32s,
     out: *mut abi::brl_setting,
 ) -> abi::brl_status {
     let body = |plugin: &mut T, call: &mut Call<'_>| {
         // SAFETY: the host's table and buffer, valid and ours for this call.
-        let (step, scores) = unsafe { (read_step(step)?, view::floats_mut(scores)) };
+        let (step, logits) = unsafe { (read_step(step)?, view::floats_mut(logits)) };
         let mut setting = Setting::default();
-        let answer = plugin.step(call, &step, scores, &mut setting)?;
+        let answer = plugin.step(call, &step, logits, &mut setting)?;
         // SAFETY: the host's table to be written.
         unsafe { set(out, &setting) };
         Ok(answered(answer))

@@ -188,7 +188,7 @@ fn every_mechanism_walks_as_on_the_processor(bed: &Bed) {
                 &format!("{name}: blended"),
             );
             assert!((now.normaliser - then.normaliser).abs() < 1e-9, "{name}");
-            let (energies, scores) = session.look().unwrap();
+            let (energies, logits) = session.look().unwrap();
             let (all_energies, all_scores) = decoder.look().unwrap();
             near(
                 &all_energies[lane],
@@ -196,7 +196,7 @@ fn every_mechanism_walks_as_on_the_processor(bed: &Bed) {
                 1e-5,
                 &format!("{name}: energies"),
             );
-            near(&all_scores[lane], scores, 2e-5, &format!("{name}: scores"));
+            near(&all_scores[lane], logits, 2e-5, &format!("{name}: scores"));
         }
     }
 }
@@ -321,22 +321,22 @@ fn lists_hold_the_likeliest(bed: &Bed) {
                 Sampling::greedy(),
             )
             .unwrap();
-            let mut scores = session.look().unwrap().1.to_vec();
+            let mut logits = session.look().unwrap().1.to_vec();
             if !profile.self_loops {
-                scores[flow.node as usize] = f32::NEG_INFINITY;
+                logits[flow.node as usize] = f32::NEG_INFINITY;
             }
-            let total: f64 = scores.iter().map(|&score| f64::from(score).exp()).sum();
+            let total: f64 = logits.iter().map(|&score| f64::from(score).exp()).sum();
             assert!(
                 (list.normaliser - total.ln()).abs() < 1e-5,
                 "{} {}",
                 list.normaliser,
                 total.ln()
             );
-            scores[2] = f32::NEG_INFINITY;
+            logits[2] = f32::NEG_INFINITY;
             let mut order: Vec<u32> = (0..NODES as u32).collect();
             order.sort_by(|&a, &b| {
-                scores[b as usize]
-                    .total_cmp(&scores[a as usize])
+                logits[b as usize]
+                    .total_cmp(&logits[a as usize])
                     .then(a.cmp(&b))
             });
             let mut expected = order[..5].to_vec();
@@ -344,7 +344,7 @@ fn lists_hold_the_likeliest(bed: &Bed) {
             let found: Vec<u32> = list.nodes.iter().map(|&(_, node)| node).collect();
             assert_eq!(found, expected);
             for &(score, node) in &list.nodes {
-                assert!((score - scores[node as usize]).abs() < 1e-5 * (1.0 + score.abs()));
+                assert!((score - logits[node as usize]).abs() < 1e-5 * (1.0 + score.abs()));
             }
         }
     }

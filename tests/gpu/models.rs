@@ -149,14 +149,14 @@ fn a_thousand_tokens_of_the_shipped_models(bed: &Bed) {
             assert_eq!(path.len(), TOKENS, "{name}");
             for &node in path {
                 let source = session.flow().node;
-                let mut scores = session.look().unwrap().1.to_vec();
+                let mut logits = session.look().unwrap().1.to_vec();
                 if !mechanism.profile().self_loops {
-                    scores[source as usize] = f32::NEG_INFINITY;
+                    logits[source as usize] = f32::NEG_INFINITY;
                 }
-                let best = brillm::path::likeliest(&scores).unwrap();
+                let best = brillm::path::likeliest(&logits).unwrap();
                 if best != node {
                     // Only where the two are as good as equal.
-                    let (a, b) = (scores[best as usize], scores[node as usize]);
+                    let (a, b) = (logits[best as usize], logits[node as usize]);
                     assert!(
                         (a - b).abs() <= 1e-5 * (1.0 + a.abs()),
                         "{name}: {node} ({b}) instead of {best} ({a})"

@@ -50,10 +50,10 @@ impl Sample for Decline {
         &mut self,
         _: &mut Call,
         _: &Step,
-        scores: &mut [f32],
+        logits: &mut [f32],
         setting: &mut Setting,
     ) -> Result<Answer> {
-        scores.fill(0.0);
+        logits.fill(0.0);
         setting.temperature = Some(9.0);
         Ok(Answer::Declined)
     }

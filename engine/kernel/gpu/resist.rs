@@ -51,7 +51,7 @@ pub struct Parameters {
     pub energies: u32,
     pub stride: u32,
     pub dots: u32,
-    pub scores: u32,
+    pub logits: u32,
     pub nodes: u32,
     pub steps: u32,
     pub done: u32,

@@ -26,7 +26,7 @@ pub enum Mode {
     /// Chooses the next node.
     Choose = 0,
     /// Leaves the scores.
-    Score = 1,
+    Logits = 1,
     /// Lists the likeliest.
     List = 2,
 }
@@ -43,7 +43,7 @@ pub struct Parameters {
     pub energies: u32,
     pub stride: u32,
     pub dots: u32,
-    pub scores: u32,
+    pub logits: u32,
     pub probabilities: u32,
     pub nodes: u32,
     pub done: u32,
@@ -70,6 +70,6 @@ pub struct Parameters {
     pub self_loops: u32,
     pub mode: u32,
     pub listed: u32,
-    pub listed_scores: u32,
+    pub listed_logits: u32,
     pub scored: u32,
 }

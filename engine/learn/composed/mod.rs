@@ -17,8 +17,8 @@
 mod backward;
 mod flow;
 mod forward;
+mod loss;
 mod scatter;
-mod score;
 
 use crate::graph::TokenGraph;
 use crate::kernel::random::Random;
@@ -193,7 +193,7 @@ impl<R: Real> Composed<R> {
     /// The negative log-likelihood of a batch over all V targets, without gradients or dropout.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         self.walk(graph, batch, 0.0);
-        self.score(graph, prior, batch, false)
+        self.logit(graph, prior, batch, false)
     }
 
     /// The loss of a batch; leaves its gradient (of the mean over tokens) in the parameters.
@@ -202,7 +202,7 @@ impl<R: Real> Composed<R> {
             parameter.clear();
         }
         self.walk(graph, batch, self.dropout);
-        let loss = self.score(graph, prior, batch, true);
+        let loss = self.logit(graph, prior, batch, true);
         self.back(graph, batch);
         loss
     }

@@ -47,7 +47,7 @@ impl DeviceComposed {
         let gradients = self.stage.blocks.gradients.clone();
         self.stage.program.zero(&gradients);
         self.forward(batch, &plan, learn.is_some())?;
-        self.score(batch, &plan, learn.is_some())?;
+        self.logit(batch, &plan, learn.is_some())?;
         if let Some((train, step)) = learn {
             self.backward(batch, &plan)?;
             self.gather(batch, &plan)?;
@@ -184,7 +184,7 @@ impl DeviceComposed {
     }
 
     /// Scores all targets of every row, chunk by chunk, and sends their gradient to signals and targets.
-    fn score(&mut self, batch: &Batch, plan: &ComposedPlan, learn: bool) -> Result<()> {
+    fn logit(&mut self, batch: &Batch, plan: &ComposedPlan, learn: bool) -> Result<()> {
         let rows = batch.sequences() * batch.steps;
         if self.own {
             let size = spread(
@@ -208,7 +208,7 @@ impl DeviceComposed {
                 a: [kept, wide as u32, 1],
                 b: [beta, 1, wide as u32],
                 b_in_values: true,
-                c: [plan.scores, v as u32],
+                c: [plan.logits, v as u32],
                 c_in_gradients: false,
                 add: false,
                 alpha: None,
@@ -223,7 +223,7 @@ impl DeviceComposed {
                 folds: plan.folds,
                 first_slots: plan.first_slots,
                 edge_starts: plan.edge_starts,
-                scores: plan.scores,
+                logits: plan.logits,
                 extra: plan.extra,
                 rows: plan.rows,
                 bias: stage.blocks.at("node.bias"),
@@ -250,7 +250,7 @@ impl DeviceComposed {
             }
             self.stage.multiply(&Product {
                 shape: [count, wide, v],
-                a: [plan.scores, v as u32, 1],
+                a: [plan.logits, v as u32, 1],
                 b: [beta, wide as u32, 1],
                 b_in_values: true,
                 c: [plan.walk.d_leaving + (first * wide) as u32, wide as u32],
@@ -260,7 +260,7 @@ impl DeviceComposed {
             })?;
             self.stage.multiply(&Product {
                 shape: [v, wide, count],
-                a: [plan.scores, 1, v as u32],
+                a: [plan.logits, 1, v as u32],
                 b: [kept, wide as u32, 1],
                 b_in_values: false,
                 c: [beta, wide as u32],
@@ -271,7 +271,7 @@ impl DeviceComposed {
             if self.stage.profile.target_bias {
                 // Pieces of the whole batch begin with those of any chunk.
                 let bias = self.stage.blocks.at("node.bias");
-                self.stage.column_sums(count, v, plan.scores, bias)?;
+                self.stage.column_sums(count, v, plan.logits, bias)?;
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ pub(super) struct ComposedPlan {
     pub walk: walk::Parameters,
     pub result: u32,
     pub rows: u32,
-    pub scores: u32,
+    pub logits: u32,
     pub chunk: usize,
     pub extra: u32,
     pub d_beta: u32,
@@ -170,7 +170,7 @@ impl DeviceComposed {
             },
             result,
             rows: row_place,
-            scores: regions.take(chunk * stage.nodes),
+            logits: regions.take(chunk * stage.nodes),
             chunk,
             extra: regions.take(extra as usize),
             d_beta: regions.take(if residual_rank > 0 {

@@ -59,7 +59,7 @@ impl DeviceOwn {
             }
         }
         self.forward(batch, &plan, learn.is_some())?;
-        self.score(batch, &plan, learn.is_some())?;
+        self.logit(batch, &plan, learn.is_some())?;
         let rows = batch.sequences() * batch.steps;
         if let Some((train, step)) = learn {
             self.backward(batch, &plan)?;
@@ -239,7 +239,7 @@ impl DeviceOwn {
     }
 
     /// Energies, softmax, and what they send back to the signals.
-    fn score(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
+    fn logit(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
         let rows = batch.sequences() * batch.steps;
         let shared = self.arena.shards.len();
         for buffer in 0..=shared {
@@ -295,7 +295,7 @@ impl DeviceOwn {
             if learn && profile.target_bias && !all_at_once {
                 let bias = self.stage.blocks.at("node.bias");
                 self.stage
-                    .column_sums(count, self.stage.nodes, plan.softmax.scores, bias)?;
+                    .column_sums(count, self.stage.nodes, plan.softmax.logits, bias)?;
             }
         }
         if !learn {
@@ -303,9 +303,9 @@ impl DeviceOwn {
         }
         if profile.target_bias && listed > 0 {
             let bias = self.stage.blocks.at("node.bias");
-            let scores = (plan.softmax.scores, 1);
+            let logits = (plan.softmax.logits, 1);
             self.stage
-                .collect(&plan.candidates, 1, scores, None, (bias, 1), true, true)?;
+                .collect(&plan.candidates, 1, logits, None, (bias, 1), true, true)?;
         }
         for buffer in std::iter::once(shared).chain(0..shared) {
             let add = u32::from(buffer != shared);

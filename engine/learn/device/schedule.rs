@@ -263,7 +263,7 @@ impl Schedule<'_> {
         };
         let chunk = (SCORES / stage.nodes).clamp(1, rows);
         let bare = !profile.static_resistance && !profile.target_bias;
-        let scores = match (listed, bare) {
+        let logits = match (listed, bare) {
             (0, true) => 0,
             (0, false) => chunk * stage.nodes,
             (listed, _) => rows * listed,
@@ -308,7 +308,7 @@ impl Schedule<'_> {
                 places,
                 listed: listed as u32,
                 energies,
-                scores: regions.take(scores),
+                logits: regions.take(logits),
                 rows: row_place,
                 bias: at("node.bias"),
                 has_bias: u32::from(profile.target_bias),

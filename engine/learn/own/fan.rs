@@ -37,7 +37,7 @@ impl<R: Real> Group<R> {
 
 impl<R: Real> Own<R> {
     /// Energies, softmax and, if `learn`, the gradients into every fan.
-    pub(super) fn score(
+    pub(super) fn logit(
         &mut self,
         graph: &TokenGraph,
         prior: &Prior<R>,
@@ -78,7 +78,7 @@ impl<R: Real> Own<R> {
         let scored = tasks
             .into_par_iter()
             .map(|(rows, edges, at, d_z)| {
-                this.score_group(graph, prior, batch, rows, &edges, &table, (at, d_z), learn)
+                this.logit_group(graph, prior, batch, rows, &edges, &table, (at, d_z), learn)
             })
             .collect();
         self.fans = fans;
@@ -89,7 +89,7 @@ impl<R: Real> Own<R> {
         clippy::too_many_arguments,
         reason = "one group needs all of its surroundings"
     )]
-    fn score_group(
+    fn logit_group(
         &self,
         graph: &TokenGraph,
         prior: &Prior<R>,

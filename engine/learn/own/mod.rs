@@ -4,7 +4,7 @@
 //! e_0 = GELU(start + node_start[v_0] + PE[0])               the signal that leaves the first node
 //! x_i = e_0 (i = 0), else the blend of c_0 … c_{i−1}         what flows into hop i
 //! c_i(t) = GELU(x_i W_s + b_s + PE[i + o])                   s = slot of the edge v_i → t; 0 is shared
-//! score(t) = α E(t) + γ_u ln p(t | v_i) + ρ_t                E = ‖c‖ or ‖c‖²
+//! logit(t) = α E(t) + γ_u ln p(t | v_i) + ρ_t                E = ‖c‖ or ‖c‖²
 //! ```
 //!
 //! The shared edge is scored once and counts for every target without a slot. Rows are grouped by source:
@@ -143,7 +143,7 @@ impl<R: Real> Own<R> {
     /// The negative log-likelihood of a batch, without gradients or dropout.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         self.walk(graph, batch, 0.0);
-        let groups = self.score(graph, prior, batch, false);
+        let groups = self.logit(graph, prior, batch, false);
         total(&groups, batch)
     }
 
@@ -157,7 +157,7 @@ impl<R: Real> Own<R> {
             parameter.clear();
         }
         self.walk(graph, batch, self.dropout);
-        let groups = self.score(graph, prior, batch, true);
+        let groups = self.logit(graph, prior, batch, true);
         self.collect(&groups, batch);
         self.back(batch);
         self.scatter(batch);

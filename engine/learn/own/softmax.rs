@@ -63,61 +63,61 @@ impl<R: Real> Own<R> {
                 slopes[chosen] -= scale;
             }
         } else {
-            let (targets, mut scores): (Option<&[u32]>, Vec<R>) = match &batch.candidates {
+            let (targets, mut logits): (Option<&[u32]>, Vec<R>) = match &batch.candidates {
                 Some(candidates) => {
                     let targets = candidates.of(row);
-                    let scores = targets
+                    let logits = targets
                         .iter()
-                        .map(|&t| self.bare_score(graph, prior, fold, trust, group.source, t));
-                    (Some(targets), scores.collect())
+                        .map(|&t| self.bare_logit(graph, prior, fold, trust, group.source, t));
+                    (Some(targets), logits.collect())
                 }
                 None => {
-                    let mut scores = match self.profile.target_bias {
+                    let mut logits = match self.profile.target_bias {
                         true => self.of(At::Bias).value.clone(),
                         false => vec![R::zero(); v],
                     };
                     if uses_prior {
-                        R::add_scaled(-trust, prior.target(fold), &mut scores);
+                        R::add_scaled(-trust, prior.target(fold), &mut logits);
                         for edge in graph.row(NodeId(group.source)) {
-                            scores[graph.targets()[edge] as usize] +=
+                            logits[graph.targets()[edge] as usize] +=
                                 trust * prior.lift(fold)[edge];
                         }
                     }
-                    (None, scores)
+                    (None, logits)
                 }
             };
             let chosen = match targets {
                 Some(targets) => {
-                    for (score, &target) in scores.iter_mut().zip(targets) {
-                        *score += alpha * energies[edge_of(target)];
+                    for (logit, &target) in logits.iter_mut().zip(targets) {
+                        *logit += alpha * energies[edge_of(target)];
                     }
                     0
                 }
                 None => {
                     let shared = alpha * energies[0];
-                    for score in &mut scores {
-                        *score += shared;
+                    for logit in &mut logits {
+                        *logit += shared;
                     }
                     for (&(_, target), &energy) in edges.iter().zip(&energies[1..]) {
-                        scores[target as usize] += alpha * energy - shared;
+                        logits[target as usize] += alpha * energy - shared;
                     }
                     next as usize
                 }
             };
-            let reached = scores[chosen].wide();
-            group.nats += R::softmax(&mut scores) - reached;
+            let reached = logits[chosen].wide();
+            group.nats += R::softmax(&mut logits) - reached;
             if learn {
-                scores[chosen] -= R::one();
-                R::scale(scale, &mut scores);
+                logits[chosen] -= R::one();
+                R::scale(scale, &mut logits);
                 match targets {
                     Some(targets) => {
-                        for (&score, &target) in scores.iter().zip(targets) {
-                            slopes[edge_of(target)] += score;
+                        for (&logit, &target) in logits.iter().zip(targets) {
+                            slopes[edge_of(target)] += logit;
                             if self.profile.target_bias {
-                                group.d_bias[target as usize] += score;
+                                group.d_bias[target as usize] += logit;
                             }
                             if uses_prior {
-                                group.d_trust -= score
+                                group.d_trust -= logit
                                     * self.resistance(graph, prior, fold, group.source, target);
                             }
                         }
@@ -125,20 +125,20 @@ impl<R: Real> Own<R> {
                     None => {
                         let own: R = edges
                             .iter()
-                            .map(|&(_, target)| scores[target as usize])
+                            .map(|&(_, target)| logits[target as usize])
                             .sum();
-                        slopes[0] = scores.iter().copied().sum::<R>() - own;
+                        slopes[0] = logits.iter().copied().sum::<R>() - own;
                         for (slope, &(_, target)) in slopes[1..].iter_mut().zip(edges) {
-                            *slope = scores[target as usize];
+                            *slope = logits[target as usize];
                         }
                         if self.profile.target_bias {
-                            R::add_scaled(R::one(), &scores, &mut group.d_bias);
+                            R::add_scaled(R::one(), &logits, &mut group.d_bias);
                         }
                         if uses_prior {
-                            group.d_trust -= R::dot(&scores, prior.target(fold));
+                            group.d_trust -= R::dot(&logits, prior.target(fold));
                             for edge in graph.row(NodeId(group.source)) {
                                 group.d_trust +=
-                                    scores[graph.targets()[edge] as usize] * prior.lift(fold)[edge];
+                                    logits[graph.targets()[edge] as usize] * prior.lift(fold)[edge];
                             }
                         }
                     }
@@ -168,7 +168,7 @@ impl<R: Real> Own<R> {
     }
 
     /// Everything in a score but the energy.
-    fn bare_score(
+    fn bare_logit(
         &self,
         graph: &TokenGraph,
         prior: &Prior<R>,
@@ -177,13 +177,13 @@ impl<R: Real> Own<R> {
         source: u32,
         target: u32,
     ) -> R {
-        let mut score = R::zero();
+        let mut logit = R::zero();
         if self.profile.target_bias {
-            score += self.of(At::Bias).value[target as usize];
+            logit += self.of(At::Bias).value[target as usize];
         }
         if self.profile.static_resistance {
-            score -= trust * self.resistance(graph, prior, fold, source, target);
+            logit -= trust * self.resistance(graph, prior, fold, source, target);
         }
-        score
+        logit
     }
 }

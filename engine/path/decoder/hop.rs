@@ -182,9 +182,9 @@ impl Decoder {
             &[("WORKGROUP", device.wide_workgroup()), ("FORM", form)],
         )?;
         let shaders = mechanism.edge_shaders().is_some();
-        let score_first = shaders && mode != Mode::Score;
+        let logits_first = shaders && mode != Mode::Logits;
         let own_energies = fans.is_some();
-        let first = if score_first { Mode::Score } else { mode };
+        let first = if logits_first { Mode::Logits } else { mode };
         let mut parameters = self.select_parameters(first, own_energies);
         let buffers = [
             &self.floats,
@@ -197,7 +197,7 @@ impl Decoder {
         ];
         program.dispatch(&choose, &parameters, &buffers, Size::Direct(lanes, 1, 1))?;
         self.record_resist(program, places, own_energies)?;
-        if score_first {
+        if logits_first {
             parameters = self.select_parameters(mode, own_energies);
             parameters.scored = 1;
             program.dispatch(&choose, &parameters, &buffers, Size::Direct(lanes, 1, 1))?;
@@ -375,7 +375,7 @@ impl Decoder {
             energies: at.energies,
             stride: at.stride,
             dots: at.dots,
-            scores: at.scores,
+            logits: at.logits,
             probabilities: at.normalisers,
             nodes: at.nodes,
             done: at.done,
@@ -409,7 +409,7 @@ impl Decoder {
             self_loops: u32::from(profile.self_loops),
             mode: mode as u32,
             listed: at.listed,
-            listed_scores: at.listed_scores,
+            listed_logits: at.listed_logits,
             scored: 0,
         }
     }

@@ -23,9 +23,9 @@ pub(super) struct Layout {
     pub energies: u32,
     pub stride: u32,
     pub dots: u32,
-    pub scores: u32,
+    pub logits: u32,
     pub normalisers: u32,
-    pub listed_scores: u32,
+    pub listed_logits: u32,
     pub lambda: u32,
     pub table: u32,
     pub floats: u32,
@@ -100,9 +100,9 @@ impl Layout {
         at.stride = fans.as_ref().map_or(1, |fans| 1 + fans.widest()) as u32;
         at.energies = take(&mut end, lanes * at.stride as usize);
         at.dots = take(&mut end, when(!own, lanes * v));
-        at.scores = take(&mut end, lanes * v);
+        at.logits = take(&mut end, lanes * v);
         at.normalisers = take(&mut end, lanes);
-        at.listed_scores = take(&mut end, lanes * list);
+        at.listed_logits = take(&mut end, lanes * list);
         at.lambda = take(&mut end, when(position, lanes * capacity));
         at.table = take(&mut end, when(table, lanes * capacity * wide));
         at.floats = end as u32;

@@ -26,7 +26,7 @@ impl Decoder {
     pub fn look(&mut self) -> Result<(OfNodes, OfNodes)> {
         let at = self.at;
         let v = self.mechanism.mechanism().nodes();
-        let mut program = self.take(Mode::Score)?;
+        let mut program = self.take(Mode::Logits)?;
         self.write_lanes();
         self.write_integers(0, &[0u32; 4]);
         let mechanism = self.mechanism.clone();
@@ -37,7 +37,7 @@ impl Decoder {
         let count = (at.normalisers - at.energies) as usize;
         let all: Vec<f32> =
             program.submit_and_read(1, &self.floats, u64::from(at.energies) * 4, count)?;
-        self.programs[Mode::Score as usize] = Some(program);
+        self.programs[Mode::Logits as usize] = Some(program);
         self.check_question()?;
         let signals: Vec<f32> =
             self.mechanism
@@ -47,7 +47,7 @@ impl Decoder {
             mechanism.mechanism().profile(),
             mechanism.mechanism().graph(),
         );
-        let (mut energies, mut scores) = (Vec::new(), Vec::new());
+        let (mut energies, mut logits) = (Vec::new(), Vec::new());
         for (lane, &(node, ..)) in self.state.iter().enumerate() {
             let own = &all[lane * at.stride as usize..];
             let mut row = match profile.form {
@@ -73,10 +73,10 @@ impl Decoder {
                 }
             }
             energies.push(row);
-            let start = (at.scores - at.energies) as usize + lane * v;
-            scores.push(all[start..start + v].to_vec());
+            let start = (at.logits - at.energies) as usize + lane * v;
+            logits.push(all[start..start + v].to_vec());
         }
-        Ok((energies, scores))
+        Ok((energies, logits))
     }
 
     /// The likeliest next nodes of each lane, as many as the decoder was made to list; banned nodes are in
@@ -103,13 +103,13 @@ impl Decoder {
         let counts: Vec<u32> = device.read(&self.integers, u64::from(at.next) * 4, lanes)?;
         let nodes: Vec<u32> =
             device.read(&self.integers, u64::from(at.listed) * 4, lanes * list)?;
-        let scores = &floats[(at.listed_scores - at.normalisers) as usize..];
+        let logits = &floats[(at.listed_logits - at.normalisers) as usize..];
         Ok((0..lanes)
             .map(|lane| {
                 let range = lane * list..lane * list + (counts[lane] as usize).min(list);
                 Nearest {
                     normaliser: f64::from(floats[lane]),
-                    nodes: scores[range.clone()]
+                    nodes: logits[range.clone()]
                         .iter()
                         .copied()
                         .zip(nodes[range].iter().copied())

@@ -43,7 +43,7 @@ impl Decoder {
             energies: at.energies,
             stride: at.stride,
             dots: at.dots,
-            scores: at.scores,
+            logits: at.logits,
             nodes: at.nodes,
             steps: at.steps,
             done: at.done,

@@ -89,7 +89,7 @@ impl Sample for Asked<abi::brl_sample> {
             tokens: ids(prompt.tokens),
             pooled: tensor(prompt.pooled, &[prompt.pooled.len()]),
             hidden: tensor(prompt.hidden, &[prompt.hidden.len()]),
-            scores: tensor(prompt.scores, &[prompt.scores.len()]),
+            logits: tensor(prompt.logits, &[prompt.logits.len()]),
         };
         let mut raw = UNSET;
         let place = &raw mut raw;
@@ -108,7 +108,7 @@ impl Sample for Asked<abi::brl_sample> {
         &self,
         call: &Call<'_>,
         step: &Step<'_>,
-        scores: &mut [f32],
+        logits: &mut [f32],
         out: &mut Setting,
     ) -> Result<Answer> {
         let Some(ask) = self.table.step else {
@@ -117,7 +117,7 @@ impl Sample for Asked<abi::brl_sample> {
         let question = step_question(call, step);
         let mut raw = UNSET;
         let place = &raw mut raw;
-        let given: &[f32] = scores;
+        let given: &[f32] = logits;
         let answer = self.instance.ask(
             SAMPLE,
             call,
@@ -147,7 +147,7 @@ impl Sample for Asked<abi::brl_sample> {
         )?;
         Ok(match answer {
             Some((values, setting)) => {
-                scores.copy_from_slice(&values);
+                logits.copy_from_slice(&values);
                 if setting.temperature.is_some() {
                     out.temperature = setting.temperature;
                 }

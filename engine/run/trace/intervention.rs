@@ -186,9 +186,9 @@ impl Changes {
 impl Steering {
     /// Who is steered at a source, and by how much.
     pub(super) fn at(&self, source: u32) -> impl Iterator<Item = (u32, f32)> + '_ {
-        let nodes = self.nodes.iter().map(|(&node, &score)| (node, score));
+        let nodes = self.nodes.iter().map(|(&node, &logit)| (node, logit));
         let edges = self.edges.range((source, 0)..=(source, u32::MAX));
-        nodes.chain(edges.map(|(&(_, target), &score)| (target, score)))
+        nodes.chain(edges.map(|(&(_, target), &logit)| (target, logit)))
     }
 
     /// The hook that steers a graph; none where nothing is steered.
@@ -201,8 +201,8 @@ impl Steering {
 impl Edge for Steering {
     fn resist(&self, _: &Call<'_>, fan: &Fan<'_>, resistance: &mut [f32]) -> Result<Answer> {
         let mut answer = Answer::Declined;
-        for (target, score) in self.at(fan.source) {
-            resistance[target as usize] -= score;
+        for (target, logit) in self.at(fan.source) {
+            resistance[target as usize] -= logit;
             answer = Answer::Given;
         }
         Ok(answer)

@@ -210,19 +210,19 @@ pub(super) struct Distribution {
     order: Vec<u32>,
     /// ln p of any score less the score.
     normaliser: f64,
-    scores: Vec<f32>,
+    logits: Vec<f32>,
 }
 
 impl Distribution {
-    /// Ranks all candidates. `energies [V]`, `scores [V]`
-    pub(super) fn of(energies: &[f32], scores: &[f32], edges: Option<&Edges<'_>>) -> Self {
-        let mut probabilities = scores.to_vec();
+    /// Ranks all candidates. `energies [V]`, `logits [V]`
+    pub(super) fn of(energies: &[f32], logits: &[f32], edges: Option<&Edges<'_>>) -> Self {
+        let mut probabilities = logits.to_vec();
         let normaliser = crate::kernel::softmax::softmax(&mut probabilities);
-        let mut order: Vec<u32> = (0..scores.len() as u32)
+        let mut order: Vec<u32> = (0..logits.len() as u32)
             .filter(|&id| edges.is_none_or(|edges| edges.allows(id)))
             .collect();
         order.sort_unstable_by(|&a, &b| {
-            let (of_a, of_b) = (scores[a as usize], scores[b as usize]);
+            let (of_a, of_b) = (logits[a as usize], logits[b as usize]);
             of_b.total_cmp(&of_a).then(a.cmp(&b))
         });
         Self {
@@ -230,30 +230,30 @@ impl Distribution {
             energies: energies.to_vec(),
             order,
             normaliser,
-            scores: scores.to_vec(),
+            logits: logits.to_vec(),
         }
     }
 
     /// −Σ p ln p.
     pub(super) fn entropy(&self) -> f64 {
-        let scores = self.scores.iter().zip(&self.probabilities);
-        scores
+        let logits = self.logits.iter().zip(&self.probabilities);
+        logits
             .filter(|&(_, &p)| p > 0.0)
-            .map(|(&score, &p)| f64::from(p) * (self.normaliser - f64::from(score)))
+            .map(|(&logit, &p)| f64::from(p) * (self.normaliser - f64::from(logit)))
             .sum()
     }
 
     pub(super) fn margin(&self) -> Option<f64> {
-        let score = |place: usize| f64::from(self.scores[self.order[place] as usize]);
+        let logit = |place: usize| f64::from(self.logits[self.order[place] as usize]);
         (self.order.len() > 1)
-            .then(|| score(0) - score(1))
+            .then(|| logit(0) - logit(1))
             .filter(|margin| margin.is_finite())
     }
 
     /// −ln p of a token, as an evaluation counts it.
     pub(super) fn resistance(&self, id: u32) -> Option<f64> {
-        let score = f64::from(*self.scores.get(id as usize)?);
-        Some(self.normaliser - score).filter(|resistance| resistance.is_finite())
+        let logit = f64::from(*self.logits.get(id as usize)?);
+        Some(self.normaliser - logit).filter(|resistance| resistance.is_finite())
     }
 
     /// The `count` likeliest and the `also` named ones, by rank, and what is left.

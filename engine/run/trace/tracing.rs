@@ -265,8 +265,8 @@ impl Tracing {
                     mechanism: &mechanism,
                     source,
                 };
-                let (energies, scores) = session.look()?;
-                seen = Distribution::of(energies, scores, Some(&edges));
+                let (energies, logits) = session.look()?;
+                seen = Distribution::of(energies, logits, Some(&edges));
                 let split = |&target: &u32| {
                     let split = session.split(target)?;
                     Ok(Contributions::of(&split, request.vectors))
@@ -284,9 +284,9 @@ impl Tracing {
             #[cfg(feature = "transformer")]
             Way::Causal(session, watched) => {
                 source = session.token();
-                let energies = session.scores().to_vec();
+                let energies = session.logits().to_vec();
                 steer(session, injected.into_iter(), &self.changes)?;
-                seen = Distribution::of(&energies, session.scores(), None);
+                seen = Distribution::of(&energies, session.logits(), None);
                 contributions = Vec::new();
                 attention = Some(watched.attention());
                 let vocabulary = tokenizer.vocabulary();
@@ -335,8 +335,8 @@ impl Tracing {
                     mechanism: &mechanism,
                     source,
                 };
-                let (energies, scores) = session.look()?;
-                let seen = Distribution::of(energies, scores, Some(&edges));
+                let (energies, logits) = session.look()?;
+                let seen = Distribution::of(energies, logits, Some(&edges));
                 // The shares are those of before the hop, and the choice is known after it.
                 let before = session.clone();
                 let chosen = match forced {
@@ -360,9 +360,9 @@ impl Tracing {
             #[cfg(feature = "transformer")]
             Way::Causal(session, watched) => {
                 let source = session.token();
-                let energies = session.scores().to_vec();
+                let energies = session.logits().to_vec();
                 steer(session, injected.into_iter(), &self.changes)?;
-                let seen = Distribution::of(&energies, session.scores(), None);
+                let seen = Distribution::of(&energies, session.logits(), None);
                 let (attention, cache) = (watched.attention(), session.report().retained);
                 let chosen = match forced {
                     Some(node) => {
@@ -387,7 +387,7 @@ impl Tracing {
                     return Ok(None);
                 };
                 let before = filled.place.checked_sub(1).map(|place| self.ids[place]);
-                let seen = Distribution::of(&filled.scores, &filled.scores, None);
+                let seen = Distribution::of(&filled.logits, &filled.logits, None);
                 let listed = seen.list(count, &[filled.token], tokenizer.vocabulary(), None);
                 let source = before.unwrap_or(filled.token);
                 let place = (index, filled.place, source, filled.token);
@@ -408,9 +408,9 @@ fn steer(
     for (node, energy) in injected {
         session.inject(node, energy)?;
     }
-    for (node, score) in changes.steering.at(source) {
+    for (node, logit) in changes.steering.at(source) {
         // A score far below all others has the probability 0.
-        session.inject(node, score.max(-1e30))?;
+        session.inject(node, logit.max(-1e30))?;
     }
     Ok(())
 }

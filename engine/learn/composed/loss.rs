@@ -18,7 +18,7 @@ const NODES: usize = 500;
 impl<R: Real> Composed<R> {
     /// Exact softmax over all V targets for every row, and, if `learn`, the gradient into the signals,
     /// the target factors, the biases, the trust and the scalars.
-    pub(super) fn score(
+    pub(super) fn logit(
         &mut self,
         graph: &TokenGraph,
         prior: &Prior<R>,
@@ -56,50 +56,50 @@ impl<R: Real> Composed<R> {
             d_log_alpha: R,
             d_trust: Vec<R>,
         }
-        let chunk = |index: usize, scores: &mut [R], d_kept: &mut [R]| -> Part<R> {
+        let chunk = |index: usize, logits: &mut [R], d_kept: &mut [R]| -> Part<R> {
             let first = index * ROWS;
             let count = d_kept.len() / d;
-            for (within, score) in scores.chunks_exact_mut(v).enumerate() {
+            for (within, logit) in logits.chunks_exact_mut(v).enumerate() {
                 let (source, _, fold) = Self::row_of(batch, first + within);
-                score.copy_from_slice(&this.of(At::Bias).value);
+                logit.copy_from_slice(&this.of(At::Bias).value);
                 if uses_prior {
                     let trust = gamma + this.of(At::Trust).value[source as usize];
-                    R::add_scaled(-trust, prior.target(fold), score);
+                    R::add_scaled(-trust, prior.target(fold), logit);
                     for edge in graph.row(NodeId(source)) {
-                        score[graph.targets()[edge] as usize] += trust * prior.lift(fold)[edge];
+                        logit[graph.targets()[edge] as usize] += trust * prior.lift(fold)[edge];
                     }
                 }
                 if let Some(residual) = extra {
-                    residual.add_scores(graph, source, first + within, alpha, score);
+                    residual.add_logits(graph, source, first + within, alpha, logit);
                 }
             }
             let kept = Operand::new(&flow.kept[first * d..(first + count) * d], count, d);
-            multiply(two_alpha, kept, target.transposed(), R::one(), scores);
+            multiply(two_alpha, kept, target.transposed(), R::one(), logits);
             let mut part = Part {
                 nats: 0.0,
                 d_log_alpha: R::zero(),
                 d_trust: vec![R::zero(); count],
             };
-            for (within, score) in scores.chunks_exact_mut(v).enumerate() {
+            for (within, logit) in logits.chunks_exact_mut(v).enumerate() {
                 let (source, next, fold) = Self::row_of(batch, first + within);
-                let reached = score[next as usize].wide();
-                part.nats += R::softmax(score) - reached;
+                let reached = logit[next as usize].wide();
+                part.nats += R::softmax(logit) - reached;
                 if !learn {
                     continue;
                 }
-                score[next as usize] -= R::one();
-                R::scale(scale, score);
+                logit[next as usize] -= R::one();
+                R::scale(scale, logit);
                 if uses_prior {
-                    let mut d_trust = -R::dot(score, prior.target(fold));
+                    let mut d_trust = -R::dot(logit, prior.target(fold));
                     for edge in graph.row(NodeId(source)) {
-                        d_trust += score[graph.targets()[edge] as usize] * prior.lift(fold)[edge];
+                        d_trust += logit[graph.targets()[edge] as usize] * prior.lift(fold)[edge];
                     }
                     part.d_trust[within] = d_trust;
                 }
             }
             if learn {
-                let scores = Operand::new(scores, count, v);
-                multiply(two_alpha, scores, target, R::zero(), d_kept);
+                let logits = Operand::new(logits, count, v);
+                multiply(two_alpha, logits, target, R::zero(), d_kept);
                 let kept = &flow.kept[first * d..(first + count) * d];
                 part.d_log_alpha = d_kept.iter().zip(kept).map(|(&g, &h)| g * h).sum();
             }
@@ -113,15 +113,15 @@ impl<R: Real> Composed<R> {
                 .par_chunks_mut(ROWS * v)
                 .zip(d_leaving.par_chunks_mut(ROWS * d))
                 .enumerate()
-                .map(|(index, (scores, d_kept))| chunk(index, scores, d_kept))
+                .map(|(index, (logits, d_kept))| chunk(index, logits, d_kept))
                 .collect()
         } else {
             d_leaving
                 .par_chunks_mut(ROWS * d)
                 .enumerate()
-                .map_init(Vec::new, |scores, (index, d_kept)| {
-                    scores.resize(d_kept.len() / d * v, R::zero());
-                    chunk(index, scores, d_kept)
+                .map_init(Vec::new, |logits, (index, d_kept)| {
+                    logits.resize(d_kept.len() / d * v, R::zero());
+                    chunk(index, logits, d_kept)
                 })
                 .collect()
         };
