@@ -351,8 +351,8 @@ fn a_backward_graph_may_hold_the_transposes_of_a_forward_one() {
     let (forward, tied) = (open(&forward), open(&format!("{out}/model.bril")));
     assert_eq!(tied.metadata().direction, Reading::Backward);
     let (own, theirs) = (tied.mechanism().graph(), forward.mechanism().graph());
-    let arena = |model: &Model| model.mechanism().weights().table("edge.arena").to_vec();
-    let (mine, yours) = (arena(&tied), arena(&forward));
+    let edge_weights = |model: &Model| model.mechanism().weights().table("edge.arena").to_vec();
+    let (mine, yours) = (edge_weights(&tied), edge_weights(&forward));
     let (d, mut compared) = (8, 0);
     for source in 0..own.nodes() as u32 {
         let fan = own.fan(brillm::graph::NodeId(source));

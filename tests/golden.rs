@@ -154,8 +154,8 @@ fn every_energy_and_path_of_decoding() {
 fn every_layout_of_a_checkpoint_gives_the_same_model() {
     for folder in fixtures() {
         let reference = imported(&folder, "model.safetensors", PositionOffset::Decode);
-        let arena = |model: &Model| model.mechanism().weights().table("edge.arena").to_vec();
-        let expected = arena(&reference);
+        let edge_weights = |model: &Model| model.mechanism().weights().table("edge.arena").to_vec();
+        let expected = edge_weights(&reference);
         for (name, tolerance) in [
             ("model.bin", 0.0),
             ("model_legacy_pickle.bin", 0.0),
@@ -165,7 +165,7 @@ fn every_layout_of_a_checkpoint_gives_the_same_model() {
             if !folder.join(name).exists() {
                 continue;
             }
-            let found = arena(&imported(&folder, name, PositionOffset::Decode));
+            let found = edge_weights(&imported(&folder, name, PositionOffset::Decode));
             assert_eq!(found.len(), expected.len());
             for (a, b) in found.iter().zip(&expected) {
                 assert!(
@@ -246,12 +246,12 @@ fn parameters(file: &Path) -> Vec<Vec<f32>> {
     };
     let (weights, biases) = (read("weights"), read("biases"));
     let width = checkpoint.require("weights").unwrap().shape[1];
-    let arena = weights
+    let edge_weights = weights
         .chunks_exact(width * width)
         .zip(biases.chunks_exact(width))
         .flat_map(|(matrix, bias)| matrix.iter().chain(bias).copied().collect::<Vec<_>>())
         .collect();
-    let mut all = vec![arena, read("node_bias"), read("positions")];
+    let mut all = vec![edge_weights, read("node_bias"), read("positions")];
     all.resize(10, Vec::new());
     all
 }

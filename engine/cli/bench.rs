@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     tokens: Option<usize>,
     /// Size of the arena of own edges.
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
-    pub(super) arena_mib: usize,
+    pub(super) edge_mib: usize,
     /// Seconds for each row.
     #[arg(long, default_value_t = 3.0)]
     pub(super) seconds: f64,
@@ -109,7 +109,7 @@ impl Arguments {
     fn opened(&self, path: &std::path::Path) -> Result<()> {
         let engine = Engine::open(path, Default::default())?;
         let all = rayon::current_num_threads();
-        let memory = DecodeBench::new(32, NODES, self.arena_mib.min(256))?.read_speed(all, 5);
+        let memory = DecodeBench::new(32, NODES, self.edge_mib.min(256))?.read_speed(all, 5);
         self.line(format!("memory, {all} thread(s): {memory:.1} GB/s read"))?;
         let mut report = json!({
             "model": engine.name(),
@@ -218,7 +218,7 @@ impl Arguments {
     }
 
     fn decode(&self, report: &mut Value) -> Result<()> {
-        let bench = DecodeBench::new(32, NODES, self.arena_mib)?;
+        let bench = DecodeBench::new(32, NODES, self.edge_mib)?;
         let all = rayon::current_num_threads();
         let mut counts = vec![1, all];
         counts.dedup();

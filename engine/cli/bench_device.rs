@@ -55,7 +55,7 @@ impl Arguments {
         ))?;
         let mut all = Vec::new();
         for element in [Element::F32, Element::F16, Element::I8] {
-            let bench = DeviceDecodeBench::new(element, self.arena_mib)?;
+            let bench = DeviceDecodeBench::new(element, self.edge_mib)?;
             for row in bench.run(device, &self.batches, copies, self.seconds)? {
                 self.line(format!(
                     "{:>8} {:>6} {:>10.1} {:>10.4} {:>8.1} {:>10.2}",

@@ -20,16 +20,16 @@ const FANS: usize = 16;
 
 fn decode(criterion: &mut Criterion) {
     let mut random = Random::new(1);
-    let arena: Vec<f32> = (0..FANS * EDGES * COLUMNS)
+    let edge_weights: Vec<f32> = (0..FANS * EDGES * COLUMNS)
         .map(|_| random.uniform() as f32 - 0.5)
         .collect();
     let signal: Vec<f32> = (0..WIDTH).map(|_| random.normal() as f32).collect();
     let base = vec![0.0; WIDTH];
     let mut energies = vec![0.0; EDGES];
-    let arena = Table::of(&arena, FANS * EDGES, COLUMNS);
+    let edge_weights = Table::of(&edge_weights, FANS * EDGES, COLUMNS);
     let mut group = criterion.benchmark_group("fan energies");
     for element in [Element::F32, Element::F16, Element::I8] {
-        let table = arena.converted(element).expect("finite numbers");
+        let table = edge_weights.converted(element).expect("finite numbers");
         group.throughput(Throughput::Bytes((EDGES * COLUMNS * element.size()) as u64));
         let mut fan = 0;
         group.bench_function(BenchmarkId::from_parameter(element.name()), |bencher| {

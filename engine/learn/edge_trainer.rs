@@ -191,11 +191,11 @@ impl EdgeTrainer {
         };
         match &mut self.form {
             Form::Own(edge_trainer) if adam.mode == AdamMode::Touched => {
-                let update = adam.update(step, rate * train.arena_rate, true);
-                let (arena, others) = self.moments.split_at_mut(1);
+                let update = adam.update(step, rate * train.edge_rate, true);
+                let (edge_weights, others) = self.moments.split_at_mut(1);
                 let moments = (
-                    arena[0].first.as_mut_slice(),
-                    arena[0].second.as_mut_slice(),
+                    edge_weights[0].first.as_mut_slice(),
+                    edge_weights[0].second.as_mut_slice(),
                 );
                 let (loss, norm) = edge_trainer.learn(graph, prior, batch, &update, moments, clip);
                 let loss = finite(loss, step)?;
@@ -219,7 +219,7 @@ impl EdgeTrainer {
                 let norm = gradient_norm(&parameters);
                 for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
                     let rate = if parameter.name == "edge.arena" {
-                        rate * train.arena_rate
+                        rate * train.edge_rate
                     } else {
                         rate
                     };

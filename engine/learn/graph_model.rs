@@ -80,7 +80,7 @@ impl GraphModel {
         let (recipe, warm_start) = match WarmStart::of(recipe, base)? {
             Some((warm_start, rate)) => {
                 let mut recipe = recipe.clone();
-                recipe.train.arena_rate = rate;
+                recipe.train.edge_rate = rate;
                 warm_start.check(&profile, &graph)?;
                 (recipe, Some(warm_start))
             }

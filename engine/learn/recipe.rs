@@ -131,7 +131,7 @@ pub struct Train {
     /// The highest learning rate.
     pub rate: f64,
     /// Multiplies the rate for the edge arena of own edges.
-    pub arena_rate: f64,
+    pub edge_rate: f64,
     /// Steps over which the rate rises from 0.
     pub warmup: u64,
     /// What the rate does then.
@@ -181,7 +181,7 @@ impl Default for Train {
             batch: 32,
             steps: 32,
             rate: 8e-3,
-            arena_rate: 1.0,
+            edge_rate: 1.0,
             warmup: 60,
             schedule: Schedule::Cosine,
             rate_floor: 0.03,

@@ -25,7 +25,7 @@ impl WarmStart {
             Ok(Self { model, transposed })
         };
         Ok(match (&recipe.initial, &recipe.graph.transpose_of) {
-            (Some(path), _) => Some((open(path, false)?, recipe.train.arena_rate)),
+            (Some(path), _) => Some((open(path, false)?, recipe.train.edge_rate)),
             (None, Some(path)) => Some((open(path, true)?, 0.0)),
             (None, None) => None,
         })
@@ -91,10 +91,10 @@ impl WarmStart {
                 continue;
             }
             let d = mechanism.profile().width;
-            let arena = weights.table("edge.arena");
+            let edge_weights = weights.table("edge.arena");
             let mut row = vec![0.0; d * d + d];
             let mut put = |slot: usize, from: usize| {
-                arena.read_row(from, &mut row);
+                edge_weights.read_row(from, &mut row);
                 let to = &mut parameter.value[slot * (d * d + d)..(slot + 1) * (d * d + d)];
                 for i in 0..d {
                     for j in 0..d {

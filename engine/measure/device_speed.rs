@@ -27,7 +27,7 @@ pub struct DeviceDecodeSpeed {
     /// Prompts side by side, on random sources at every hop.
     pub batch: usize,
     /// Bytes of all edges on the device.
-    pub arena_bytes: u64,
+    pub edge_bytes: u64,
     /// Different fans of a hop, on average.
     pub distinct_fans: f64,
     /// Milliseconds of a hop of all prompts, many hops in a submission.
@@ -155,7 +155,7 @@ impl DeviceDecodeBench {
             rows.push(DeviceDecodeSpeed {
                 storage: on_device.element().name(),
                 batch,
-                arena_bytes: fan * self.sources as u64,
+                edge_bytes: fan * self.sources as u64,
                 distinct_fans: distinct,
                 ms_per_token: best * 1e3,
                 gb_per_s: speed,

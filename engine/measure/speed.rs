@@ -35,7 +35,7 @@ pub struct DecodeBench {
     width: usize,
     edges: usize,
     sources: usize,
-    arena: Vec<f32>,
+    edge_weights: Vec<f32>,
 }
 
 impl DecodeBench {
@@ -52,8 +52,8 @@ impl DecodeBench {
                 "a fan needs edges and a width",
             ));
         }
-        let mut arena = vec![0.0f32; sources * edges * columns];
-        arena
+        let mut edge_weights = vec![0.0f32; sources * edges * columns];
+        edge_weights
             .par_chunks_mut(edges * columns)
             .enumerate()
             .for_each(|(source, fan)| {
@@ -69,21 +69,21 @@ impl DecodeBench {
             width,
             edges,
             sources,
-            arena,
+            edge_weights,
         })
     }
 
     /// Gigabytes per second of the best pass over the arena that does nothing but read it.
     pub fn read_speed(&self, threads: usize, passes: usize) -> f64 {
         let level = Level::current();
-        let piece = self.arena.len().div_ceil(threads);
+        let piece = self.edge_weights.len().div_ceil(threads);
         let best = (0..passes.max(1))
             .map(|_| {
                 let begun = Instant::now();
                 let sum: f32 = if threads == 1 {
-                    read_at(level, &self.arena)
+                    read_at(level, &self.edge_weights)
                 } else {
-                    self.arena
+                    self.edge_weights
                         .par_chunks(piece)
                         .map(|piece| read_at(level, piece))
                         .sum()
@@ -92,7 +92,7 @@ impl DecodeBench {
                 begun.elapsed().as_secs_f64()
             })
             .fold(f64::INFINITY, f64::min);
-        (self.arena.len() * 4) as f64 / best / 1e9
+        (self.edge_weights.len() * 4) as f64 / best / 1e9
     }
 
     /// The arena in an element type.
@@ -101,7 +101,7 @@ impl DecodeBench {
     /// As [`Table::converted`].
     pub fn table(&self, element: Element) -> Result<Table> {
         let columns = self.width * self.width + self.width;
-        Table::of(&self.arena, self.sources * self.edges, columns).converted(element)
+        Table::of(&self.edge_weights, self.sources * self.edges, columns).converted(element)
     }
 
     /// Scores fans of random sources for about `seconds`; the best of five parts counts, each beside a read

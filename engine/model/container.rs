@@ -71,7 +71,7 @@ pub(crate) struct Header {
 /// A named array in a file.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// The name, for example `edge.arena`.
+    /// The name, for example `edge.edge_weights`.
     pub name: String,
     /// What one number is.
     pub element: Element,

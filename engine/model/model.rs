@@ -330,7 +330,7 @@ pub(crate) fn write_graph(writer: &mut Writer, graph: &TokenGraph) -> Result<()>
 }
 
 /// Byte boundaries of the arena's parts: the shared edge, then the fan of each node.
-pub(crate) fn arena_parts(graph: &TokenGraph, row: usize) -> Vec<u64> {
+pub(crate) fn edge_parts(graph: &TokenGraph, row: usize) -> Vec<u64> {
     let mut boundaries = vec![0, row as u64];
     let mut slots = 1;
     for node in 0..graph.nodes() as u32 {
@@ -343,7 +343,7 @@ pub(crate) fn arena_parts(graph: &TokenGraph, row: usize) -> Vec<u64> {
 fn write_table(writer: &mut Writer, graph: &TokenGraph, name: &str, table: &Table) -> Result<()> {
     let shape = [table.rows(), table.columns()];
     if name == "edge.arena" {
-        let parts = arena_parts(graph, table.columns() * table.element().size());
+        let parts = edge_parts(graph, table.columns() * table.element().size());
         writer.block_in_parts(name, table.element(), &shape, &parts, |put| {
             table.bytes().chunks(1 << 20).try_for_each(put)
         })?;

@@ -93,15 +93,15 @@ pub(crate) fn base(mechanism: &Mechanism, flow: &Flow) -> Vec<f32> {
 
 /// Energies over own edges; every other target receives what the shared edge gives.
 pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32]) {
-    let arena = mechanism.weights.table("edge.arena");
+    let edge_weights = mechanism.weights.table("edge.arena");
     let base = base(mechanism, flow);
     let squared = mechanism.profile.energy == EnergyKind::Squared;
     let mut shared = [0.0];
-    arena.energies(0, &flow.leaving, &base, squared, &mut shared);
+    edge_weights.energies(0, &flow.leaving, &base, squared, &mut shared);
     energies.fill(shared[0]);
     let slots = mechanism.graph.own_slots(NodeId(flow.node));
     let mut own = vec![0.0; slots.len()];
-    arena.energies(slots.start, &flow.leaving, &base, squared, &mut own);
+    edge_weights.energies(slots.start, &flow.leaving, &base, squared, &mut own);
     let fan = mechanism.graph.fan(NodeId(flow.node));
     for (&target, &slot) in fan.targets.iter().zip(fan.slots) {
         if slot > 0 {

@@ -200,7 +200,7 @@ fn candidates_dense_steps_and_small_buffers_learn_alike(bed: &Bed) {
     let mut run = Run::new(Train {
         clip: 0.0,
         optimiser: AdamMode::Dense,
-        arena_rate: 0.5,
+        edge_rate: 0.5,
         ..train()
     });
     for width in [8, 6] {

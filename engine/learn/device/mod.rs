@@ -4,19 +4,19 @@
 //! The device does all arithmetic, from the dropout masks to the optimiser; what comes back of a step is the
 //! loss of every row and the norm. Parameters come back when a model or a checkpoint is saved.
 
-mod arena;
 mod blocks;
 mod composed;
 mod composed_schedule;
+mod edge_weights;
 mod lists;
 mod own;
 mod own_gradients;
 mod schedule;
 mod stage;
 
-use arena::Arena;
 use blocks::Blocks;
 use composed::DeviceComposed;
+use edge_weights::EdgeWeights;
 use own::DeviceOwn;
 use stage::Stage;
 
@@ -77,7 +77,12 @@ impl DeviceTrainer {
         let stage = Stage::new(device, profile, graph, prior, blocks)?;
         let form = if own {
             Form::Own(Box::new(DeviceOwn {
-                arena: Arena::new(device, d, graph, train.optimiser == AdamMode::Dense)?,
+                edge_weights: EdgeWeights::new(
+                    device,
+                    d,
+                    graph,
+                    train.optimiser == AdamMode::Dense,
+                )?,
                 stage,
                 dropout: train.dropout,
                 seed,
@@ -125,7 +130,7 @@ impl DeviceTrainer {
         }
         if let Form::Own(own) = &self.form {
             let moments = &edge_trainer.moments()[0];
-            own.arena
+            own.edge_weights
                 .upload(&numbers[0], &moments.first, &moments.second);
         }
     }
@@ -148,9 +153,9 @@ impl DeviceTrainer {
         if let Form::Own(own) = &self.form {
             let mut value = std::mem::take(&mut edge_trainer.parameters()[0].value);
             let moments = &mut edge_trainer.moments()[0];
-            let outcome = own
-                .arena
-                .download(&mut value, &mut moments.first, &mut moments.second);
+            let outcome =
+                own.edge_weights
+                    .download(&mut value, &mut moments.first, &mut moments.second);
             edge_trainer.parameters()[0].value = value;
             outcome?;
         }

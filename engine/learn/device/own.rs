@@ -1,7 +1,7 @@
 //! Own edges on a device. The formulas stand in `learn::own`.
 
 use super::SHARED_EDGE;
-use super::arena::Arena;
+use super::edge_weights::EdgeWeights;
 use super::own_gradients::Mode;
 use super::schedule::{Plan, Schedule};
 use super::stage::Stage;
@@ -20,7 +20,7 @@ const GRADIENT_BYTES: usize = 12 << 10;
 /// The learner of own edges on a device.
 pub(super) struct DeviceOwn {
     pub stage: Stage,
-    pub arena: Arena,
+    pub edge_weights: EdgeWeights,
     pub dropout: f64,
     pub seed: u64,
 }
@@ -36,7 +36,7 @@ impl DeviceOwn {
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let (plan, lists) = Schedule {
             stage: &self.stage,
-            arena: &self.arena,
+            edge_weights: &self.edge_weights,
             graph,
             batch,
             blocks: self.column_blocks(),
@@ -52,7 +52,7 @@ impl DeviceOwn {
         let gradients = self.stage.blocks.gradients.clone();
         self.stage.program.zero(&gradients);
         if dense {
-            for shard in &self.arena.shards {
+            for shard in &self.edge_weights.shards {
                 if let Some(gradient) = &shard.gradient {
                     self.stage.program.zero(gradient);
                 }
@@ -89,7 +89,7 @@ impl DeviceOwn {
                 step,
             )?;
             if dense {
-                self.update_arena(&plan, train, step)?;
+                self.update_edges(&plan, train, step)?;
             }
             self.stage.update(train, step, plan.result, touched)?;
         }
@@ -106,7 +106,7 @@ impl DeviceOwn {
 
     /// Buffers of the edges: every shard, then the block of the shared edge.
     fn edge_buffers(&self) -> Vec<[Buffer; 3]> {
-        let shards = self.arena.shards.iter();
+        let shards = self.edge_weights.shards.iter();
         let mut all: Vec<[Buffer; 3]> = shards
             .map(|shard| {
                 [
@@ -126,7 +126,7 @@ impl DeviceOwn {
     }
 
     fn edges_at(&self, buffer: usize) -> u32 {
-        if buffer as u32 == self.arena.shared() {
+        if buffer as u32 == self.edge_weights.shared() {
             self.stage.blocks.at(SHARED_EDGE)
         } else {
             0
@@ -183,11 +183,17 @@ impl DeviceOwn {
         }
         for step in 0..batch.steps {
             if step > 0 {
-                for buffer in 0..=self.arena.shards.len() {
+                for buffer in 0..=self.edge_weights.shards.len() {
                     self.run_path(&path::ARRIVE, plan, step, buffer, sequences)?;
                 }
             }
-            self.run_path(&path::REACH, plan, step, self.arena.shards.len(), sequences)?;
+            self.run_path(
+                &path::REACH,
+                plan,
+                step,
+                self.edge_weights.shards.len(),
+                sequences,
+            )?;
         }
         Ok(())
     }
@@ -220,7 +226,7 @@ impl DeviceOwn {
         change(&mut parameters);
         let [edges, first, second] = self.edge_buffers().swap_remove(buffer);
         let first = match self
-            .arena
+            .edge_weights
             .shards
             .get(buffer)
             .and_then(|shard| shard.gradient.as_ref())
@@ -241,7 +247,7 @@ impl DeviceOwn {
     /// Energies, softmax, and what they send back to the signals.
     fn logit(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
         let rows = batch.sequences() * batch.steps;
-        let shared = self.arena.shards.len();
+        let shared = self.edge_weights.shards.len();
         for buffer in 0..=shared {
             let size = spread(&self.stage.device, plan.items[buffer].1, 1);
             self.run_fan(&fan::ENERGIES, plan, buffer, |_| {}, size)?;
@@ -325,7 +331,7 @@ impl DeviceOwn {
         let sequences = batch.sequences();
         for step in (0..batch.steps).rev() {
             if step + 1 < batch.steps {
-                for buffer in 0..=self.arena.shards.len() {
+                for buffer in 0..=self.edge_weights.shards.len() {
                     self.run_path(&path::ARRIVE_BACK, plan, step, buffer, sequences)?;
                 }
             }
@@ -333,12 +339,12 @@ impl DeviceOwn {
                 &path::REACH_BACK,
                 plan,
                 step,
-                self.arena.shards.len(),
+                self.edge_weights.shards.len(),
                 sequences,
             )?;
         }
         // The shared edge's gradient, in pieces of rows that are added up afterwards.
-        let shared = self.arena.shards.len();
+        let shared = self.edge_weights.shards.len();
         let (_, blocks) = self.column_blocks();
         let pieces = plan.pieces[0].count;
         let row = (self.stage.profile.width + 1) * padded(self.stage.profile.width);

@@ -30,10 +30,10 @@ impl DeviceOwn {
         step: u64,
     ) -> Result<()> {
         let (_, blocks) = self.column_blocks();
-        let rate = train.rate_at(step - 1) * train.arena_rate;
+        let rate = train.rate_at(step - 1) * train.edge_rate;
         let update = train.adamw().update::<f32>(step, rate, true);
         let mut before = 0;
-        for buffer in 0..self.arena.shards.len() {
+        for buffer in 0..self.edge_weights.shards.len() {
             let count = plan.items[buffer].1;
             let Size::Direct(x, y, _) = spread(&self.stage.device, count, 1) else {
                 continue;
@@ -64,12 +64,12 @@ impl DeviceOwn {
     }
 
     /// The dense optimiser: every own edge moves by its momentum.
-    pub(super) fn update_arena(&mut self, plan: &Plan, train: &Train, step: u64) -> Result<()> {
-        let rate = train.rate_at(step - 1) * train.arena_rate;
+    pub(super) fn update_edges(&mut self, plan: &Plan, train: &Train, step: u64) -> Result<()> {
+        let rate = train.rate_at(step - 1) * train.edge_rate;
         let update = train.adamw().update::<f32>(step, rate, true);
         let columns = (self.stage.profile.width + 1) * padded(self.stage.profile.width);
-        for index in 0..self.arena.shards.len() {
-            let shard = &self.arena.shards[index];
+        for index in 0..self.edge_weights.shards.len() {
+            let shard = &self.edge_weights.shards[index];
             let Some(gradient) = shard.gradient.clone() else {
                 continue;
             };

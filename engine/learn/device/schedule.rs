@@ -1,6 +1,6 @@
 //! The schedule of a batch of own edges: which rows stand where, which edges are scored, where it all lies.
 
-use super::arena::Arena;
+use super::edge_weights::EdgeWeights;
 use super::lists::{Groups, Lists, NONE, Regions};
 use super::stage::Stage;
 use crate::graph::{NodeId, TokenGraph};
@@ -47,7 +47,7 @@ pub(super) struct Plan {
 /// What a plan is made from.
 pub(super) struct Schedule<'a> {
     pub stage: &'a Stage,
-    pub arena: &'a Arena,
+    pub edge_weights: &'a EdgeWeights,
     pub graph: &'a TokenGraph,
     pub batch: &'a Batch,
     /// Columns of a run of columns, and how many runs an edge has.
@@ -73,8 +73,8 @@ impl Schedule<'_> {
                     .edge(NodeId(self.source(row)), NodeId(self.next(row)));
                 let slot = edge.map_or(0, |edge| self.graph.slots()[edge.index()]);
                 let (buffer, row) = match slot {
-                    0 => (self.arena.shared(), 0),
-                    slot => self.arena.place(self.source(row), slot),
+                    0 => (self.edge_weights.shared(), 0),
+                    slot => self.edge_weights.place(self.source(row), slot),
                 };
                 [buffer, row]
             })
@@ -99,7 +99,8 @@ impl Schedule<'_> {
 
     /// The plan and its lists.
     pub fn plan(&self) -> (Plan, Lists) {
-        let (stage, batch, graph, arena) = (self.stage, self.batch, self.graph, self.arena);
+        let (stage, batch, graph, edge_weights) =
+            (self.stage, self.batch, self.graph, self.edge_weights);
         let profile = &stage.profile;
         let (sequences, steps) = (batch.sequences(), batch.steps);
         let rows = sequences * steps;
@@ -111,7 +112,7 @@ impl Schedule<'_> {
         // Rows by source; the own edges that each group scores.
         let mut order: Vec<u32> = (0..rows as u32).collect();
         order.sort_by_key(|&row| self.source(row as usize));
-        let buffers = arena.shards.len() + 1;
+        let buffers = edge_weights.shards.len() + 1;
         let mut items: Vec<Vec<u32>> = vec![Vec::new(); buffers];
         let mut fans: Vec<Vec<u32>> = vec![vec![0; 2 * rows]; buffers];
         let (mut starts, mut counts) = (vec![0u32; rows], vec![0u32; rows]);
@@ -152,10 +153,10 @@ impl Schedule<'_> {
             items[shared].extend([place as u32, count, 0, 0]);
             let own = edges
                 .first()
-                .map(|&(slot, _)| arena.place(node, slot).0 as usize);
+                .map(|&(slot, _)| edge_weights.place(node, slot).0 as usize);
             let first_item = own.map_or(0, |buffer| (items[buffer].len() / 4) as u32);
             for (index, &(slot, _)) in edges.iter().enumerate() {
-                let (buffer, row) = arena.place(node, slot);
+                let (buffer, row) = edge_weights.place(node, slot);
                 items[buffer as usize].extend([place as u32, count, row, index as u32 + 1]);
             }
             for &row in group {
@@ -171,7 +172,7 @@ impl Schedule<'_> {
                 energies += 2 * (1 + edges.len());
                 counts[row] = edges.len() as u32;
                 chosen[row] = number(self.next(row));
-                first_slots[row] = arena.first_slot(node);
+                first_slots[row] = edge_weights.first_slot(node);
                 if let Some(candidates) = &batch.candidates {
                     for (index, &target) in candidates.of(row).iter().enumerate() {
                         let at = row * candidates.count + index;

@@ -407,7 +407,7 @@ impl Stage {
         let rate = train.rate_at(step - 1);
         for block in self.blocks.list.clone() {
             let rate = if block.name == super::SHARED_EDGE {
-                rate * train.arena_rate
+                rate * train.edge_rate
             } else {
                 rate
             };

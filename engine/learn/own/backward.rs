@@ -25,7 +25,7 @@ impl<R: Real> Own<R> {
                     *sum = group.d_signals[index * d + j] * mask[j];
                 }
             }
-            let shared = &mut self.parameters[At::Arena as usize].gradient[..d * d + d];
+            let shared = &mut self.parameters[At::EdgeWeights as usize].gradient[..d * d + d];
             R::fan_edge_backward(
                 &group.signals,
                 &group.d_z(&self.fans)[..group.rows.len() * d],
@@ -79,7 +79,7 @@ impl<R: Real> Own<R> {
                     let row = sequence * steps + i;
                     let at = i * d..(i + 1) * d;
                     if i + 1 < steps {
-                        let edge = this.of(At::Arena).row(slots[row] as usize);
+                        let edge = this.of(At::EdgeWeights).row(slots[row] as usize);
                         let d_z = &d_before[(i + 1) * d..(i + 2) * d];
                         R::fan_signals_backward(
                             d_z,
@@ -231,7 +231,7 @@ impl<R: Real> Own<R> {
     /// Adds what the paths over the shared edge send back.
     pub(super) fn shared_path_gradient(&mut self, batch: &Batch) {
         let (d, steps) = (self.profile.width, batch.steps);
-        let shared = &mut self.parameters[At::Arena as usize].gradient[..d * d + d];
+        let shared = &mut self.parameters[At::EdgeWeights as usize].gradient[..d * d + d];
         for (row, &slot) in self.path.slots.iter().enumerate() {
             if slot == 0 && row % steps + 1 < steps {
                 let input = &self.path.input[row * d..(row + 1) * d];

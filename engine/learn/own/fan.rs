@@ -123,7 +123,7 @@ impl<R: Real> Own<R> {
             .zip(d_z.chunks_exact_mut(n * d))
             .zip(energies.chunks_exact_mut(n))
         {
-            let edge = self.of(At::Arena).row(slot as usize);
+            let edge = self.of(At::EdgeWeights).row(slot as usize);
             R::fan_forward(&signals, &base, edge, squared, slopes, energies);
         }
 
@@ -172,7 +172,7 @@ impl<R: Real> Own<R> {
                 for (index, row) in d_z.chunks_exact_mut(d).enumerate() {
                     R::scale(energies[edge * n + index], row);
                 }
-                let weights = self.of(At::Arena).row(slot as usize);
+                let weights = self.of(At::EdgeWeights).row(slot as usize);
                 R::fan_signals_backward(d_z, weights, &mut scratch, d, &mut group.d_signals);
             }
         }

@@ -11,8 +11,8 @@
 //! each group is one product over that node's edges, and each own edge is visited by exactly one group, so
 //! its gradient goes straight from registers into the optimiser.
 
-mod arena;
 mod backward;
+mod edge_weights;
 mod fan;
 mod path;
 mod softmax;
@@ -33,7 +33,7 @@ use path::Path;
 #[derive(Clone, Copy)]
 #[repr(usize)]
 enum At {
-    Arena,
+    EdgeWeights,
     Start,
     Positions,
     Bias,
@@ -72,7 +72,7 @@ impl<R: Real> Own<R> {
         let mut uniform = |name, shape, reach: f64| {
             Parameter::new(name, shape, || reach * (2.0 * random.uniform() - 1.0))
         };
-        let arena = uniform("edge.arena", [1 + graph.own_edges(), d * d + d], reach);
+        let edge_weights = uniform("edge.arena", [1 + graph.own_edges(), d * d + d], reach);
         let start = uniform("node.start", [v, d], 0.5);
         let gate_signal = uniform("blend.gate_signal", [if gated { d } else { 0 }, k * d], 0.0);
         let mut column = 0;
@@ -83,7 +83,7 @@ impl<R: Real> Own<R> {
         });
         let learned_scale = usize::from(profile.static_resistance);
         let parameters = vec![
-            arena.decaying(),
+            edge_weights.decaying(),
             start,
             Parameter::new(
                 "blend.positions",

@@ -116,7 +116,7 @@ impl<R: Real> Own<R> {
                                 arrival[j] = level[j] + start[j] + R::of(f64::from(first[j]));
                             }
                         } else {
-                            let edge = this.of(At::Arena).row(slots[i - 1] as usize);
+                            let edge = this.of(At::EdgeWeights).row(slots[i - 1] as usize);
                             let (matrix, bias) = edge.split_at(d * d);
                             for j in 0..d {
                                 arrival[j] = bias[j] + table[i - 1][j];

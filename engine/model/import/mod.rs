@@ -15,7 +15,7 @@ pub use frequency::read_frequency;
 
 use crate::graph::TokenGraph;
 use crate::kernel::element::Element;
-use crate::model::model::{arena_parts, write_graph};
+use crate::model::model::{edge_parts, write_graph};
 use crate::model::{Metadata, Writer};
 use crate::signal::Profile;
 use crate::text::Tokenizer;
@@ -119,7 +119,7 @@ pub fn import(
     writer.values("vocabulary", Element::U8, &[stored.len()], &stored)?;
     write_graph(&mut writer, &graph)?;
     let columns = width * width + width;
-    let parts = arena_parts(&graph, columns * 4);
+    let parts = edge_parts(&graph, columns * 4);
     writer.block_in_parts(
         "edge.arena",
         Element::F32,

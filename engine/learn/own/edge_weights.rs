@@ -16,7 +16,7 @@ impl<R: Real> Own<R> {
     /// The loss of a batch; leaves its gradient (of the mean over tokens) in the parameters.
     pub fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         let (loss, groups) = self.forward_and_back(graph, prior, batch);
-        let columns = self.of(At::Arena).shape[1];
+        let columns = self.of(At::EdgeWeights).shape[1];
         let this = &*self;
         let parts: Vec<Vec<R>> = groups
             .par_iter()
@@ -28,15 +28,17 @@ impl<R: Real> Own<R> {
                 part
             })
             .collect();
-        let arena = &mut self.parameters[At::Arena as usize];
+        let edge_weights = &mut self.parameters[At::EdgeWeights as usize];
         let mut touched = vec![0];
         for (group, part) in groups.iter().zip(parts) {
             for (&slot, gradient) in group.slots.iter().zip(part.chunks_exact(columns)) {
-                arena.gradient_row(slot as usize).copy_from_slice(gradient);
+                edge_weights
+                    .gradient_row(slot as usize)
+                    .copy_from_slice(gradient);
             }
             touched.extend_from_slice(&group.slots);
         }
-        arena.touched = Touched::Rows(touched);
+        edge_weights.touched = Touched::Rows(touched);
         loss
     }
 
@@ -54,7 +56,7 @@ impl<R: Real> Own<R> {
         clip: Option<f64>,
     ) -> (Loss, Option<f64>) {
         let (loss, groups) = self.forward_and_back(graph, prior, batch);
-        let columns = self.of(At::Arena).shape[1];
+        let columns = self.of(At::EdgeWeights).shape[1];
         let this = &*self;
         let norm = clip.map(|_| {
             let edges: Vec<f64> = groups
@@ -90,8 +92,8 @@ impl<R: Real> Own<R> {
             (Some(limit), Some(norm)) if norm > limit => R::of(limit / norm),
             _ => R::one(),
         };
-        let mut value = std::mem::take(&mut self.parameters[At::Arena as usize].value);
-        let shared = self.parameters[At::Arena as usize].gradient[..columns].to_vec();
+        let mut value = std::mem::take(&mut self.parameters[At::EdgeWeights as usize].value);
+        let shared = self.parameters[At::EdgeWeights as usize].gradient[..columns].to_vec();
         let (first, second) = moments;
         {
             let pieces = carve(&groups, graph, columns, &mut value, first, second);
@@ -112,7 +114,7 @@ impl<R: Real> Own<R> {
                 },
             );
         }
-        self.parameters[At::Arena as usize].value = value;
+        self.parameters[At::EdgeWeights as usize].value = value;
         (loss, norm)
     }
 

@@ -24,7 +24,7 @@ impl Shard {
 }
 
 /// All own edges.
-pub(super) struct Arena {
+pub(super) struct EdgeWeights {
     device: Device,
     width: usize,
     pub shards: Vec<Shard>,
@@ -34,7 +34,7 @@ pub(super) struct Arena {
     first_slots: Vec<u32>,
 }
 
-impl Arena {
+impl EdgeWeights {
     pub fn new(device: &Device, width: usize, graph: &TokenGraph, dense: bool) -> Result<Self> {
         let row_bytes = (width + 1) * padded(width) * 4;
         let capacity = device.binding_bytes() as usize / row_bytes;
