@@ -4,7 +4,7 @@
 override W: u32 = 32u;          // columns of a row, a multiple of 4
 
 struct Parameters {
-    leaving: u32,    // in floats: [B, W], lanes `lane` floats apart
+    output: u32,    // in floats: [B, W], lanes `lane` floats apart
     lane: u32,
     lanes: u32,      // B
     dots: u32,       // in floats: the result [B, V], rows `stride` apart
@@ -38,7 +38,7 @@ fn dots(
             for (var word = lane_word; word < row_words; word += LANES) {
                 let w = widen(words[start + word]);
                 for (var m = 0u; m < min(4u, P.lanes - from_lane); m += 1u) {
-                    let x = P.leaving + (from_lane + m) * P.lane + word * PER_WORD;
+                    let x = P.output + (from_lane + m) * P.lane + word * PER_WORD;
                     var sum = w.x * floats[x];
                     if PER_WORD > 1u {
                         sum = fma(w.y, floats[x + 1u], sum);

@@ -5,7 +5,7 @@ override WORKGROUP: u32 = 8u;
 override W: u32 = 32u;          // columns of a row, a multiple of 4
 
 struct Parameters {
-    leaving: u32,    // in floats: [B, W], lanes `lane` floats apart
+    output: u32,    // in floats: [B, W], lanes `lane` floats apart
     lane: u32,
     lanes: u32,      // B
     dots: u32,       // in floats: the result [B, V], rows `stride` apart
@@ -42,7 +42,7 @@ fn dots(
         var sums = array<vec4<f32>, 2>(vec4(0.0), vec4(0.0));
         for (var word = 0u; word < row_words; word += 1u) {
             let w = widen(words[row * row_words + word]);
-            let x = P.leaving + lane * P.lane + word * PER_WORD;
+            let x = P.output + lane * P.lane + word * PER_WORD;
             var four = vec4(floats[x], 0.0, 0.0, 0.0);
             if PER_WORD > 1u {
                 four.y = floats[x + 1u];

@@ -6,7 +6,7 @@ override D: u32 = 32u;          // signal width
 override W: u32 = 32u;          // D, rounded up to whole words of any element
 
 struct Parameters {
-    leaving: u32,    // in floats: what leaves each lane's node [B, W], lanes LANE floats apart
+    output: u32,    // in floats: what leaves each lane's node [B, W], lanes LANE floats apart
     base: u32,       // in floats: position row of each lane's hop [B, W], likewise
     lane: u32,
     energies: u32,   // in floats: the result [B, 1 + F], rows `stride` apart; first the shared edge
@@ -76,7 +76,7 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
             var x = vec4(0.0);
             for (var m = 0u; m < tile; m += 1u) {
                 let lane = integers[P.order + first + from_lane + m];
-                x[m] = floats[P.leaving + lane * P.lane + k];
+                x[m] = floats[P.output + lane * P.lane + k];
             }
             signals[k] = x;
         }

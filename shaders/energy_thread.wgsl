@@ -6,7 +6,7 @@ override D: u32 = 32u;          // signal width
 override W: u32 = 32u;          // D, rounded up to whole words of any element
 
 struct Parameters {
-    leaving: u32,    // in floats: what leaves each lane's node [B, W], lanes LANE floats apart
+    output: u32,    // in floats: what leaves each lane's node [B, W], lanes LANE floats apart
     base: u32,       // in floats: position row of each lane's hop [B, W], likewise
     lane: u32,
     energies: u32,   // in floats: the result [B, 1 + F], rows `stride` apart; first the shared edge
@@ -64,7 +64,7 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
     }
     for (var m = 0u; m < count; m += 1u) {
         let lane = integers[P.order + first + m];
-        let x = P.leaving + lane * P.lane;
+        let x = P.output + lane * P.lane;
         let base = P.base + lane * P.lane;
         var square = 0.0;
         for (var column = 0u; column < W; column += 4u) {

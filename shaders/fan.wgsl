@@ -63,9 +63,9 @@ fn sum_all(value: f32, thread: u32) -> f32 {
     workgroupBarrier();
     sums[thread] = value;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            sums[thread] += sums[thread + reach];
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            sums[thread] += sums[thread + node_update];
         }
         workgroupBarrier();
     }
@@ -73,7 +73,7 @@ fn sum_all(value: f32, thread: u32) -> f32 {
 }
 
 // Column j of a row's signal through an edge, before activation.
-fn arrival(row: u32, edge: u32, j: u32) -> f32 {
+fn preactivation(row: u32, edge: u32, j: u32) -> f32 {
     var z = edges[edge + D * W + j] + floats[P.table + row % P.steps * W + j];
     for (var k = 0u; k < D; k += 1u) {
         z = fma(floats[P.kept + row * W + k], edges[edge + k * W + j], z);
@@ -100,7 +100,7 @@ fn energies(
         let row = integers[P.order + place];
         var part = 0.0;
         for (var j = thread; j < W; j += WORKGROUP) {
-            let c = gelu_with_derivative(arrival(row, edge, j)).x;
+            let c = gelu_with_derivative(preactivation(row, edge, j)).x;
             part = fma(c, c, part);
         }
         let square = sum_all(part, thread);
@@ -127,7 +127,7 @@ fn signals(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
         let slope = floats[P.energies + integers[P.starts + row] + number];
         workgroupBarrier();
         for (var j = thread; j < W; j += WORKGROUP) {
-            let c = gelu_with_derivative(arrival(row, edge, j));
+            let c = gelu_with_derivative(preactivation(row, edge, j));
             slopes[j] = slope * c.x * c.y;
         }
         workgroupBarrier();
@@ -175,7 +175,7 @@ fn edges_back(
             var dz = 0.0;
             var back = 0.0;
             if j < W {
-                let value = gelu_with_derivative(arrival(row, edge, j));
+                let value = gelu_with_derivative(preactivation(row, edge, j));
                 dz = slope * value.x * value.y;
                 if walks {
                     back = floats[P.d_before + (row + 1u) * W + j];

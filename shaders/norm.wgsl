@@ -29,9 +29,9 @@ fn sum_all(value: f32, thread: u32) -> f32 {
     workgroupBarrier();
     sums[thread] = value;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            sums[thread] += sums[thread + reach];
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            sums[thread] += sums[thread + node_update];
         }
         workgroupBarrier();
     }

@@ -50,7 +50,7 @@ struct Parameters {
 
 // What arrives at step i through the edge walked before it, where that edge lies in this buffer.
 @compute @workgroup_size(WORKGROUP)
-fn arrive(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn preactivation(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let row = at.x * P.steps + P.step;
     let before = row - 1u;
     if integers[P.walked + 2u * before] != P.buffer {
@@ -67,7 +67,7 @@ fn arrive(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn reach(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn node_update(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let row = at.x * P.steps + P.step;
     let node = integers[P.tokens + at.x * (P.steps + 1u) + P.step];
     let g = BANKS * W;

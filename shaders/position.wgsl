@@ -53,9 +53,9 @@ fn gather(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
     }
     sums[thread] = sum;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            sums[thread] += sums[thread + reach];
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            sums[thread] += sums[thread + node_update];
         }
         workgroupBarrier();
     }

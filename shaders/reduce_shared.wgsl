@@ -10,9 +10,9 @@ var<workgroup> partial_sums: array<vec4<f32>, WORKGROUP>;
 fn lanes_sum(value: vec4<f32>, thread: u32) -> vec4<f32> {
     partial_sums[thread] = value;
     workgroupBarrier();
-    for (var reach = LANES / 2u; reach > 0u; reach /= 2u) {
-        if thread % LANES < reach {
-            partial_sums[thread] += partial_sums[thread + reach];
+    for (var node_update = LANES / 2u; node_update > 0u; node_update /= 2u) {
+        if thread % LANES < node_update {
+            partial_sums[thread] += partial_sums[thread + node_update];
         }
         workgroupBarrier();
     }

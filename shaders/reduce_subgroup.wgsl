@@ -8,8 +8,8 @@ override LANES: u32 = 32u;
 // Every thread of the workgroup must come here; each gets the sum of its own LANES.
 fn lanes_sum(value: vec4<f32>, thread: u32) -> vec4<f32> {
     var sum = value;
-    for (var reach = LANES / 2u; reach > 0u; reach /= 2u) {
-        sum += subgroupShuffleXor(sum, reach);
+    for (var node_update = LANES / 2u; node_update > 0u; node_update /= 2u) {
+        sum += subgroupShuffleXor(sum, node_update);
     }
     return sum;
 }

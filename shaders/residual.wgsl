@@ -10,7 +10,7 @@ override RANK: u32 = 0u;
 struct Parameters {
     nodes_count: u32,  // V
     lane: u32,         // floats between lanes
-    leaving: u32,      // in floats: [B, W]
+    output: u32,      // in floats: [B, W]
     blended: u32,      // in floats: [B, (1 + K) W]
     projected: u32,    // in floats: x B [B, R]
     energies: u32,     // in floats: the result [B, 1 + F]
@@ -95,7 +95,7 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
         let scale = scale_of(row);
         var energy = 0.0;
         for (var j = 0u; j < W; j += 1u) {
-            let z = floats[P.leaving + start + j] + values[beta + j] + delta(row, scale, P.projected + start, j);
+            let z = floats[P.output + start + j] + values[beta + j] + delta(row, scale, P.projected + start, j);
             energy = fma(z, z, energy);
         }
         floats[P.energies + lane * P.stride + 1u + slot - first_slot] = energy;
@@ -104,7 +104,7 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
 
 // Adds δ of the chosen edge to what leaves: one workgroup a lane.
 @compute @workgroup_size(WORKGROUP)
-fn arrive(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn preactivation(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let lane = integers[P.members + at.x];
     let start = lane * P.lane;
     let node = integers[P.nodes + lane];
@@ -133,6 +133,6 @@ fn arrive(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
     }
     let row = places[4u * node + 1u] + slot - first_slot;
     for (var j = thread; j < W; j += WORKGROUP) {
-        floats[P.leaving + start + j] += delta(row, scale_of(row), P.projected + start, j);
+        floats[P.output + start + j] += delta(row, scale_of(row), P.projected + start, j);
     }
 }

@@ -11,7 +11,7 @@ struct Parameters {
     edges_count: u32,  // E
     span: u32,         // V rounded up to a multiple of 64: numbers between the arrays of two lanes
     lane: u32,         // floats between lanes
-    leaving: u32,      // in floats: [B, W]
+    output: u32,      // in floats: [B, W]
     width: u32,        // W
     energies: u32,     // in floats: own edges' energies [B, 1 + F], rows `stride` apart
     stride: u32,
@@ -22,7 +22,7 @@ struct Parameters {
     done: u32,         // in integers [B]
     halted: u32,       // in integers
     fault: u32,        // in integers: set to 1 by a resistance that is not a number
-    resting: u32,      // in values: ‖β_v‖² [V] of composed edges
+    target_norm2: u32,      // in values: ‖β_v‖² [V] of composed edges
     has_own: u32,      // whether `energies` counts (own edges, or composed ones with residuals)
 }
 
@@ -54,9 +54,9 @@ fn join_all(value: f32, largest: bool, thread: u32) -> f32 {
     workgroupBarrier();
     parts[thread] = value;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            let other = parts[thread + reach];
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            let other = parts[thread + node_update];
             parts[thread] = select(parts[thread] + other, max(parts[thread], other), largest);
         }
         workgroupBarrier();
@@ -83,7 +83,7 @@ fn ask(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) th
     if FORM == 1u {
         var part = 0.0;
         for (var j = thread; j < P.width; j += WORKGROUP) {
-            let h = floats[P.leaving + lane * P.lane + j];
+            let h = floats[P.output + lane * P.lane + j];
             part = fma(h, h, part);
         }
         square = join_all(part, false, thread);
@@ -94,7 +94,7 @@ fn ask(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) th
         if FORM == 0u {
             energy = floats[own];
         } else {
-            energy = max(square + 2.0 * floats[P.dots + lane * v_count + v] + values[P.resting + v], 0.0);
+            energy = max(square + 2.0 * floats[P.dots + lane * v_count + v] + values[P.target_norm2 + v], 0.0);
         }
         questions[energies + v] = bitcast<u32>(energy);
         questions[counts + v] = 0u;

@@ -9,7 +9,7 @@ override FORM: u32 = 0u;
 struct Parameters {
     nodes_count: u32,  // V
     lane: u32,         // floats between lanes
-    leaving: u32,      // in floats: [B, W]
+    output: u32,      // in floats: [B, W]
     width: u32,        // W
     energies: u32,     // in floats: own edges' energies [B, 1 + F], rows `stride` apart
     stride: u32,
@@ -29,8 +29,8 @@ struct Parameters {
     has_bias: u32,
     resistance: u32,   // in values: −ln p1(v) [V], when has_resistance
     has_resistance: u32,
-    trust: u32,        // in values: γ + trust of each node [V]
-    resting: u32,      // in values: ‖β_v‖² [V] of composed edges
+    prior_weight: u32,        // in values: γ + trust of each node [V]
+    target_norm2: u32,      // in values: ‖β_v‖² [V] of composed edges
     has_own: u32,      // whether `energies` counts (own edges, or composed ones with residuals)
     alpha: f32,
     temperature: f32,
@@ -72,9 +72,9 @@ fn sum_all(value: f32, thread: u32) -> f32 {
     workgroupBarrier();
     sums[thread] = value;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            sums[thread] += sums[thread + reach];
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            sums[thread] += sums[thread + node_update];
         }
         workgroupBarrier();
     }
@@ -87,9 +87,9 @@ fn best_all(logit: f32, node: u32, thread: u32) -> u32 {
     sums[thread] = logit;
     places_[thread] = node;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            let other = thread + reach;
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            let other = thread + node_update;
             if sums[other] > sums[thread] || (sums[other] == sums[thread] && places_[other] < places_[thread]) {
                 sums[thread] = sums[other];
                 places_[thread] = places_[other];
@@ -171,21 +171,21 @@ fn all_logits(lane: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, 
     if FORM == 1u {
         var part = 0.0;
         for (var j = thread; j < P.width; j += WORKGROUP) {
-            let h = floats[P.leaving + lane * P.lane + j];
+            let h = floats[P.output + lane * P.lane + j];
             part = fma(h, h, part);
         }
         square = sum_all(part, thread);
     }
-    var trust = 0.0;
+    var prior_weight = 0.0;
     if P.has_resistance == 1u {
-        trust = values[P.trust + node];
+        prior_weight = values[P.prior_weight + node];
     }
     for (var v = low; v < high; v += 1u) {
         var logit: f32;
         if FORM == 0u {
             logit = P.alpha * floats[own];
         } else {
-            let rest = values[P.resting + v];
+            let rest = values[P.target_norm2 + v];
             let energy = max(square + 2.0 * floats[P.dots + lane * v_count + v] + rest, 0.0);
             logit = P.alpha * (energy - rest - square);
         }
@@ -193,7 +193,7 @@ fn all_logits(lane: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, 
             logit += values[P.bias + v];
         }
         if P.has_resistance == 1u {
-            logit -= trust * values[P.resistance + v];
+            logit -= prior_weight * values[P.resistance + v];
         }
         floats[logits + v] = logit;
     }
@@ -211,19 +211,19 @@ fn all_logits(lane: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, 
             if FORM == 0u {
                 logit = P.alpha * energy;
             } else {
-                logit = P.alpha * (energy - values[P.resting + target_node] - square);
+                logit = P.alpha * (energy - values[P.target_norm2 + target_node] - square);
                 logit -= P.alpha * lifts[2u * edge + 1u];
             }
             if P.has_bias == 1u {
                 logit += values[P.bias + target_node];
             }
             if P.has_resistance == 1u {
-                logit -= trust * values[P.resistance + target_node];
+                logit -= prior_weight * values[P.resistance + target_node];
             }
             floats[logits + target_node] = logit;
         }
         if P.has_resistance == 1u {
-            floats[logits + target_node] += trust * lifts[2u * edge];
+            floats[logits + target_node] += prior_weight * lifts[2u * edge];
         }
     }
     storageBarrier();

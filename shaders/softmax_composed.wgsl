@@ -18,7 +18,7 @@ struct Parameters {
     extra: u32,        // in floats: energies that residuals add; then their gradients
     rows: u32,         // in floats: [B · T, 4]: gradients of ln α and γ, of κ, nats
     bias: u32,         // in values: [V]
-    trust: u32,        // in values: [V]
+    prior_weight: u32,        // in values: [V]
     scalars: u32,      // in values: ln α, γ, κ
     lifts: u32,        // in prior: [1 + folds, E], after [1 + folds, V]
     uses_prior: u32,
@@ -46,9 +46,9 @@ fn sum_all(value: f32, thread: u32) -> f32 {
     workgroupBarrier();
     sums[thread] = value;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            sums[thread] += sums[thread + reach];
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            sums[thread] += sums[thread + node_update];
         }
         workgroupBarrier();
     }
@@ -59,9 +59,9 @@ fn top_all(value: f32, thread: u32) -> f32 {
     workgroupBarrier();
     sums[thread] = value;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            sums[thread] = max(sums[thread], sums[thread + reach]);
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            sums[thread] = max(sums[thread], sums[thread + node_update]);
         }
         workgroupBarrier();
     }
@@ -80,14 +80,14 @@ fn softmax(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
     let resistance = fold * P.nodes_count;
     let lifts = P.lifts + fold * P.edges_count;
     let alpha = exp(values[P.scalars]);
-    var trust = 0.0;
+    var prior_weight = 0.0;
     if P.uses_prior == 1u {
-        trust = values[P.scalars + 1u] + values[P.trust + source];
+        prior_weight = values[P.scalars + 1u] + values[P.prior_weight + source];
     }
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
         var logit = 2.0 * alpha * floats[logits + v] + values[P.bias + v];
         if P.uses_prior == 1u {
-            logit -= trust * prior[resistance + v];
+            logit -= prior_weight * prior[resistance + v];
         }
         floats[logits + v] = logit;
     }
@@ -99,7 +99,7 @@ fn softmax(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
         let node = graph[P.nodes_count + 1u + edge];
         var more = 0.0;
         if P.uses_prior == 1u {
-            more = trust * prior[lifts + edge];
+            more = prior_weight * prior[lifts + edge];
         }
         if RESIDUAL == 1u && slots[edge] > 0u {
             let extra = P.extra + integers[P.edge_starts + row] + slots[edge] - integers[P.first_slots + row];

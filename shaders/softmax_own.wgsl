@@ -24,7 +24,7 @@ struct Parameters {
     rows: u32,         // in floats: [B · T, 4]: gradients of ln α and γ, –, nats
     bias: u32,         // in values: [V]
     has_bias: u32,
-    trust: u32,        // in values: [V]
+    prior_weight: u32,        // in values: [V]
     scalars: u32,      // in values: ln α, γ
     uses_prior: u32,
     lifts: u32,        // in prior: [1 + folds, E], after [1 + folds, V]
@@ -55,9 +55,9 @@ fn sum_all(value: f32, thread: u32) -> f32 {
     workgroupBarrier();
     sums[thread] = value;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            sums[thread] += sums[thread + reach];
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            sums[thread] += sums[thread + node_update];
         }
         workgroupBarrier();
     }
@@ -68,9 +68,9 @@ fn top_all(value: f32, thread: u32) -> f32 {
     workgroupBarrier();
     sums[thread] = value;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            sums[thread] = max(sums[thread], sums[thread + reach]);
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            sums[thread] = max(sums[thread], sums[thread + node_update]);
         }
         workgroupBarrier();
     }
@@ -163,9 +163,9 @@ fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
     let lifts = P.lifts + fold * P.edges_count;
     let a = alpha();
     let shared_logit = a * floats[start];
-    var trust = 0.0;
+    var prior_weight = 0.0;
     if P.uses_prior == 1u {
-        trust = values[P.scalars + 1u] + values[P.trust + source];
+        prior_weight = values[P.scalars + 1u] + values[P.prior_weight + source];
     }
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
         var logit = shared_logit;
@@ -173,7 +173,7 @@ fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
             logit += values[P.bias + v];
         }
         if P.uses_prior == 1u {
-            logit -= trust * prior[resistance + v];
+            logit -= prior_weight * prior[resistance + v];
         }
         floats[logits + v] = logit;
     }
@@ -183,7 +183,7 @@ fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
     for (var edge = first + thread; edge < last; edge += WORKGROUP) {
         var more = 0.0;
         if P.uses_prior == 1u {
-            more = trust * prior[lifts + edge];
+            more = prior_weight * prior[lifts + edge];
         }
         if slots[edge] > 0u {
             more += a * floats[start + 1u + slots[edge] - integers[P.first_slots + row]] - shared_logit;
@@ -257,9 +257,9 @@ fn candidates(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_in
     // Scores of candidates are kept for all rows: biases are collected from them.
     let logits = P.logits + row * P.listed;
     let a = alpha();
-    var trust = 0.0;
+    var prior_weight = 0.0;
     if P.uses_prior == 1u {
-        trust = values[P.scalars + 1u] + values[P.trust + source];
+        prior_weight = values[P.scalars + 1u] + values[P.prior_weight + source];
     }
     var top = -3.4e38;
     for (var i = thread; i < P.listed; i += WORKGROUP) {
@@ -269,7 +269,7 @@ fn candidates(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_in
             logit += values[P.bias + node];
         }
         if P.uses_prior == 1u {
-            logit -= trust * resistance_of(row, i, node, fold);
+            logit -= prior_weight * resistance_of(row, i, node, fold);
         }
         floats[logits + i] = logit;
         top = max(top, logit);

@@ -33,7 +33,7 @@ struct Parameters {
     residual: u32,     // [own, (1 + r) W]
     residual_in: u32,  // [X, r]
     // In floats: one row each of the batch.
-    arrival: u32,      // [B · T, W]
+    preactivation: u32,      // [B · T, W]
     inverse: u32,      // [B · T]
     before: u32,       // [B · T, W]
     signal: u32,       // [B · T, W]
@@ -42,7 +42,7 @@ struct Parameters {
     mixed: u32,        // [B · T, W]
     low: u32,          // [B · T, R], x B before the node's scale
     scaled: u32,       // [B · T, R], after it
-    leaving: u32,      // [B · T, W]
+    output: u32,      // [B · T, W]
     kept: u32,         // [B · T, W]
     mask_node: u32,    // [B · T, W]
     mask_out: u32,     // [B · T, W]
@@ -78,9 +78,9 @@ fn sum_all(value: f32, thread: u32) -> f32 {
     workgroupBarrier();
     sums[thread] = value;
     workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            sums[thread] += sums[thread + reach];
+    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
+        if thread < node_update {
+            sums[thread] += sums[thread + node_update];
         }
         workgroupBarrier();
     }
@@ -104,7 +104,7 @@ fn forward(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
         for (var j = thread; j < W; j += WORKGROUP) {
             var z = values[P.beta + node * W + j];
             if step > 0u {
-                z += floats[P.leaving + (row - 1u) * W + j];
+                z += floats[P.output + (row - 1u) * W + j];
                 if RESIDUAL == 1u {
                     let slot = integers[P.slots + row - 1u];
                     if slot > 0u {
@@ -116,7 +116,7 @@ fn forward(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
                     }
                 }
             }
-            floats[P.arrival + row * W + j] = z;
+            floats[P.preactivation + row * W + j] = z;
             part = fma(z, z, part);
         }
         let inverse = 1.0 / sqrt(sum_all(part, thread) / f32(D) + 1e-6);
@@ -125,7 +125,7 @@ fn forward(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
         }
         for (var j = thread; j < W; j += WORKGROUP) {
             let i = row * W + j;
-            let before = values[P.gain + j] * floats[P.arrival + i] * inverse
+            let before = values[P.gain + j] * floats[P.preactivation + i] * inverse
                 + kappa * floats[P.mask_node + i] * values[P.beta + node * W + j];
             floats[P.before + i] = before;
             let c = gelu_with_derivative(before).x;
@@ -180,12 +180,12 @@ fn forward(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
                 sum = fma(floats[P.blended + row * x + k], values[P.mix + k * W + j], sum);
             }
             floats[P.mixed + i] = sum;
-            var leaving = sum * values[P.scale + node * W + j] + values[P.offset + node * W + j];
+            var output = sum * values[P.scale + node * W + j] + values[P.offset + node * W + j];
             for (var r = 0u; r < RANK; r += 1u) {
-                leaving = fma(floats[P.scaled + row * RANK + r], values[P.low_out + r * W + j], leaving);
+                output = fma(floats[P.scaled + row * RANK + r], values[P.low_out + r * W + j], output);
             }
-            floats[P.leaving + i] = leaving;
-            floats[P.kept + i] = leaving * floats[P.mask_out + i];
+            floats[P.output + i] = output;
+            floats[P.kept + i] = output * floats[P.mask_out + i];
         }
         wait();
     }
@@ -282,10 +282,10 @@ fn backward(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
             }
             let d_before = d_signal * gelu_with_derivative(floats[P.before + i]).y;
             floats[P.d_before + i] = d_before;
-            let arrival = floats[P.arrival + i];
-            along += arrival * values[P.gain + k] * d_before;
+            let preactivation = floats[P.preactivation + i];
+            along += preactivation * values[P.gain + k] * d_before;
             d_kappa += d_before * floats[P.mask_node + i] * values[P.beta + node * W + k];
-            floats[P.d_gain + i] = d_before * arrival * inverse;
+            floats[P.d_gain + i] = d_before * preactivation * inverse;
         }
         // y = g ⊙ z · r with r = (mean z² + ε)^(-1/2): dz = r g ⊙ dy − z r³ (z · (g ⊙ dy)) / D.
         let pull = sum_all(along, thread) * inverse * inverse * inverse / f32(D);
@@ -297,7 +297,7 @@ fn backward(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
         for (var j = thread; j < W; j += WORKGROUP) {
             let i = row * W + j;
             let d_before = floats[P.d_before + i];
-            let d_arrival = inverse * values[P.gain + j] * d_before - floats[P.arrival + i] * pull;
+            let d_arrival = inverse * values[P.gain + j] * d_before - floats[P.preactivation + i] * pull;
             floats[P.d_arrival + i] = d_arrival;
             floats[P.d_target + i] = d_arrival + kappa * floats[P.mask_node + i] * d_before;
         }

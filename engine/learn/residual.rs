@@ -113,13 +113,13 @@ impl<R: Real> Residual<R> {
         graph: &TokenGraph,
         edge: Option<EdgeId>,
         blended: &[R],
-        arrival: &mut [R],
+        preactivation: &mut [R],
     ) {
         let Some(slot) = edge.and_then(|edge| Self::slot(graph, edge)) else {
             return;
         };
         let rho = self.turned(slot, &self.input_of(blended));
-        for ((z, &rho), &bias) in arrival.iter_mut().zip(&rho).zip(self.own.row(slot)) {
+        for ((z, &rho), &bias) in preactivation.iter_mut().zip(&rho).zip(self.own.row(slot)) {
             *z += rho + bias;
         }
     }

@@ -248,7 +248,7 @@ impl HookRunner {
 
     fn pass(&mut self, flow: &Flow) {
         if let Some(sampler_chain) = &mut self.sampler_chain {
-            sampler_chain.pass(flow.node, &flow.leaving);
+            sampler_chain.pass(flow.node, &flow.output);
         }
     }
 }
@@ -257,7 +257,7 @@ fn context(flow: &Flow) -> StepContext<'_> {
     StepContext {
         step: flow.step,
         token: flow.node,
-        hidden: &flow.leaving,
+        hidden: &flow.output,
     }
 }
 

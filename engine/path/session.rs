@@ -173,7 +173,7 @@ impl Session {
         sampling.check()?;
         let profile = mechanism.profile();
         let fits = state.flow.signal.len() == profile.width
-            && state.flow.leaving.len() == profile.width
+            && state.flow.output.len() == profile.width
             && state.flow.banks.len() == profile.banks * profile.width
             && (state.flow.node as usize) < mechanism.nodes()
             && state

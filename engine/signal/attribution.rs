@@ -75,7 +75,7 @@ impl EdgeAttribution {
 
 /// One arrival with its weight in each bank.
 #[derive(Clone, Debug)]
-struct Arrival {
+struct PastSignal {
     position: usize,
     node: u32,
     /// `[D]`
@@ -92,7 +92,7 @@ struct Arrival {
 /// O(T·K·D) memory for T tokens and as much time a hop.
 #[derive(Clone, Debug)]
 pub struct Attribution {
-    arrivals: Vec<Arrival>,
+    past: Vec<PastSignal>,
     normaliser: f64,
     positions: usize,
 }
@@ -101,7 +101,7 @@ impl Attribution {
     /// The shares of a flow that has just begun.
     pub fn begin(mechanism: &Mechanism, flow: &Flow) -> Self {
         let mut attribution = Self {
-            arrivals: Vec::new(),
+            past: Vec::new(),
             normaliser: 0.0,
             positions: 0,
         };
@@ -122,14 +122,14 @@ impl Attribution {
     fn arrive(&mut self, mechanism: &Mechanism, flow: &Flow) {
         let mut before = flow.clone();
         before.normaliser = self.normaliser;
-        let (lambda, normaliser) = blend::gates(mechanism, &before, self.arrivals.len());
+        let (lambda, normaliser) = blend::gates(mechanism, &before, self.past.len());
         self.normaliser = normaliser;
-        for arrival in &mut self.arrivals {
-            for (weight, &l) in arrival.weights.iter_mut().zip(&lambda) {
+        for past_signal in &mut self.past {
+            for (weight, &l) in past_signal.weights.iter_mut().zip(&lambda) {
                 *weight *= l;
             }
         }
-        self.arrivals.push(Arrival {
+        self.past.push(PastSignal {
             position: self.positions,
             node: flow.node,
             signal: flow.signal.clone(),
@@ -164,37 +164,37 @@ impl Attribution {
         let (matrix, bias) = row.split_at(width * width);
         let base = own::base(mechanism, flow);
         let mut preactivation: Vec<f32> = base.iter().zip(bias).map(|(b, o)| b + o).collect();
-        for (&x, row) in flow.leaving.iter().zip(matrix.chunks_exact(width)) {
+        for (&x, row) in flow.output.iter().zip(matrix.chunks_exact(width)) {
             crate::kernel::vector::add_scaled(x, row, &mut preactivation);
         }
         let mix = mechanism.weights.values("blend.mix");
-        let leaves = |arrival: &Arrival, last: bool| -> Vec<f64> {
+        let leaves = |past_signal: &PastSignal, last: bool| -> Vec<f64> {
             (0..width)
                 .map(|j| {
-                    let c = f64::from(arrival.signal[j]);
+                    let c = f64::from(past_signal.signal[j]);
                     if mechanism.profile.blend == BlendKind::Position {
-                        return arrival.weights[j] * c;
+                        return past_signal.weights[j] * c;
                     }
-                    let banks = arrival.weights[j..].iter().step_by(width);
+                    let banks = past_signal.weights[j..].iter().step_by(width);
                     let mixed = banks.zip(mix[width + j..].iter().step_by(width));
                     let direct = if last { f64::from(mix[j]) } else { 0.0 };
                     (direct + mixed.map(|(w, &m)| w * f64::from(m)).sum::<f64>()) * c
                 })
                 .collect()
         };
-        let mut leaving: Vec<(ContributionSource, Vec<f64>)> = Vec::new();
-        if self.arrivals.is_empty() {
+        let mut output: Vec<(ContributionSource, Vec<f64>)> = Vec::new();
+        if self.past.is_empty() {
             let first = ContributionSource::Token {
                 position: 0,
                 node: flow.node,
             };
-            leaving.push((first, widen(&flow.leaving)));
+            output.push((first, widen(&flow.output)));
         }
-        let last = self.arrivals.len().wrapping_sub(1);
-        for (place, arrival) in self.arrivals.iter().enumerate() {
-            leaving.push((arrival.part(), leaves(arrival, place == last)));
+        let last = self.past.len().wrapping_sub(1);
+        for (place, past_signal) in self.past.iter().enumerate() {
+            output.push((past_signal.part(), leaves(past_signal, place == last)));
         }
-        let mut parts: Vec<Contribution> = leaving
+        let mut parts: Vec<Contribution> = output
             .into_iter()
             .map(|(part, x)| Contribution {
                 part,
@@ -261,24 +261,24 @@ impl Attribution {
             }
             z
         };
-        let last = self.arrivals.len().wrapping_sub(1);
+        let last = self.past.len().wrapping_sub(1);
         let mut parts: Vec<Contribution> = self
-            .arrivals
+            .past
             .iter()
             .enumerate()
-            .map(|(place, arrival)| {
+            .map(|(place, past_signal)| {
                 let direct = if place == last { 1.0 } else { 0.0 };
-                let c = widen(&arrival.signal);
+                let c = widen(&past_signal.signal);
                 let mut x: Vec<f64> = c.iter().map(|c| direct * c).collect();
-                let banks = arrival.weights.chunks_exact(width);
+                let banks = past_signal.weights.chunks_exact(width);
                 x.extend(banks.flat_map(|bank| bank.iter().zip(&c).map(|(w, c)| 2.0 * w * c)));
                 Contribution {
-                    part: arrival.part(),
+                    part: past_signal.part(),
                     vector: flows(&x),
                 }
             })
             .collect();
-        let mut preactivation = composed::arriving(mechanism, flow, target);
+        let mut preactivation = composed::preactivation(mechanism, flow, target);
         crate::kernel::vector::add_scaled(1.0, &beta, &mut preactivation);
         if let Some(own) = &own {
             parts.push(Contribution {
@@ -302,7 +302,7 @@ impl Attribution {
     }
 }
 
-impl Arrival {
+impl PastSignal {
     fn part(&self) -> ContributionSource {
         ContributionSource::Token {
             position: self.position,

@@ -11,76 +11,76 @@ const EPSILON: f32 = 1e-6;
 
 /// The signal arrives at the first node with nothing before it, or with what the caller gives.
 pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start, gain: f32) {
-    reach(mechanism, flow, mechanism.start_vector(start), gain);
+    node_update(mechanism, flow, mechanism.start_vector(start), gain);
 }
 
 /// Walks an edge: `z = h + β_v`, plus the edge's own residual.
 pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32, gain: f32) {
-    let arrival = arriving(mechanism, flow, target);
+    let preactivation = preactivation(mechanism, flow, target);
     flow.node = target;
-    reach(mechanism, flow, arrival, gain);
+    node_update(mechanism, flow, preactivation, gain);
 }
 
 /// What flows over an edge: h, and what the edge's own residual adds. `[D]`
-pub(crate) fn arriving(mechanism: &Mechanism, flow: &Flow, target: u32) -> Vec<f32> {
-    let mut arrival = flow.leaving.clone();
+pub(crate) fn preactivation(mechanism: &Mechanism, flow: &Flow, target: u32) -> Vec<f32> {
+    let mut preactivation = flow.output.clone();
     if let Some(slot) = own_slot(&mechanism.graph, flow.node, target) {
         let residual = Residual::of(mechanism, flow);
         let (rho, bias) = residual.delta(slot);
-        vector::add_scaled(1.0, &rho, &mut arrival);
-        vector::add_scaled(1.0, &bias, &mut arrival);
+        vector::add_scaled(1.0, &rho, &mut preactivation);
+        vector::add_scaled(1.0, &bias, &mut preactivation);
     }
-    arrival
+    preactivation
 }
 
 /// The node makes of what arrives what leaves it; `gain` scales what it adds to the path's signal.
-fn reach(mechanism: &Mechanism, flow: &mut Flow, mut arrival: Vec<f32>, gain: f32) {
+fn node_update(mechanism: &Mechanism, flow: &mut Flow, mut preactivation: Vec<f32>, gain: f32) {
     let weights = &mechanism.weights;
     let width = mechanism.profile.width;
     let node = flow.node as usize;
     let mut row = vec![0.0; width];
     weights.table("node.target").read_row(node, &mut row);
-    vector::add_scaled(1.0, &row, &mut arrival);
-    let square = vector::dot(&arrival, &arrival);
+    vector::add_scaled(1.0, &row, &mut preactivation);
+    let square = vector::dot(&preactivation, &preactivation);
     let inverse = 1.0 / (square / width as f32 + EPSILON).sqrt();
     let kappa = 10.0 * weights.values("scalars")[2];
-    for ((z, &gain), &beta) in arrival
+    for ((z, &gain), &beta) in preactivation
         .iter_mut()
         .zip(weights.values("node.gain"))
         .zip(&row)
     {
         *z = gain * *z * inverse + kappa * beta;
     }
-    activation::forward(&arrival, &mut flow.signal);
+    activation::forward(&preactivation, &mut flow.signal);
     if gain != 1.0 {
         vector::scale(gain, &mut flow.signal);
     }
     // The first arrival is position 0 of the blend: a flow's step counts hops, not arrivals.
-    let arrivals = if flow.blended.is_empty() {
+    let past = if flow.blended.is_empty() {
         0
     } else {
         flow.step as usize + 1
     };
-    blend::arrive(mechanism, flow, arrivals);
+    blend::preactivation(mechanism, flow, past);
 
     flow.blended.clear();
     flow.blended.extend_from_slice(&flow.signal);
     flow.blended
         .extend(flow.banks.iter().map(|&bank| 2.0 * bank as f32));
-    let mut leaving = vec![0.0; width];
+    let mut output = vec![0.0; width];
     for (&x, row) in flow
         .blended
         .iter()
         .zip(weights.values("edge.mix").chunks_exact(width))
     {
-        vector::add_scaled(x, row, &mut leaving);
+        vector::add_scaled(x, row, &mut output);
     }
     weights.table("node.scale").read_row(node, &mut row);
-    for (h, &scale) in leaving.iter_mut().zip(&row) {
+    for (h, &scale) in output.iter_mut().zip(&row) {
         *h *= scale;
     }
     weights.table("node.offset").read_row(node, &mut row);
-    vector::add_scaled(1.0, &row, &mut leaving);
+    vector::add_scaled(1.0, &row, &mut output);
     let rank = mechanism.profile.rank;
     if rank > 0 {
         let mut low = vec![0.0; rank];
@@ -98,10 +98,10 @@ fn reach(mechanism: &Mechanism, flow: &mut Flow, mut arrival: Vec<f32>, gain: f3
             .zip(&scale)
             .zip(weights.values("edge.low_out").chunks_exact(width))
         {
-            vector::add_scaled(l * s, row, &mut leaving);
+            vector::add_scaled(l * s, row, &mut output);
         }
     }
-    flow.leaving = leaving;
+    flow.output = output;
 }
 
 /// `E_v = ‖h + β_v‖² = ‖h‖² + 2 h·β_v + ‖β_v‖²`: one product for all V; own residuals beside it.
@@ -109,9 +109,9 @@ pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32])
     mechanism
         .weights
         .table("node.target")
-        .dots(&flow.leaving, energies);
-    let square = vector::dot(&flow.leaving, &flow.leaving);
-    for (energy, &rest) in energies.iter_mut().zip(&mechanism.resting) {
+        .dots(&flow.output, energies);
+    let square = vector::dot(&flow.output, &flow.output);
+    for (energy, &rest) in energies.iter_mut().zip(&mechanism.target_norm2) {
         *energy = (square + 2.0 * *energy + rest).max(0.0);
     }
     if mechanism.profile.residual.is_none() {
@@ -127,7 +127,7 @@ pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32])
                 .table("node.target")
                 .read_row(target as usize, &mut beta);
             let (rho, bias) = residual.delta(slot as usize - 1);
-            let total = flow.leaving.iter().zip(&beta).zip(rho.iter().zip(&bias));
+            let total = flow.output.iter().zip(&beta).zip(rho.iter().zip(&bias));
             energies[target as usize] = total.map(|((h, b), (r, o))| (h + b + r + o).powi(2)).sum();
         }
     }

@@ -18,8 +18,8 @@ use crate::signal::{BlendKind, EdgeForm, Mechanism};
 pub(crate) struct ValuePlaces {
     pub bias: u32,
     pub resistance: u32,
-    pub trust: u32,
-    pub resting: u32,
+    pub prior_weight: u32,
+    pub target_norm2: u32,
     pub gain: u32,
     pub decay: u32,
     pub gate_signal: u32,
@@ -253,7 +253,7 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, ValuePlaces)> {
     };
     let scalars = weights.values("scalars");
     let gamma = scalars.get(1).copied().unwrap_or(1.0);
-    let trust = weights
+    let prior_weight = weights
         .values("node.trust")
         .iter()
         .map(|value| gamma + value);
@@ -285,8 +285,8 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, ValuePlaces)> {
     let at = ValuePlaces {
         bias: put(weights.values("node.bias").to_vec()),
         resistance: put(mechanism.graph().resistance().target()[..v].to_vec()),
-        trust: put(trust.collect()),
-        resting: put(mechanism.resting.clone()),
+        prior_weight: put(prior_weight.collect()),
+        target_norm2: put(mechanism.target_norm2.clone()),
         gain: put(block("node.gain", d, false)),
         decay: put(block("blend.decay", banks, false)),
         gate_signal: put(block("blend.gate_signal", banks, false)),

@@ -60,7 +60,7 @@ pub struct Flow {
     /// Σ e^p over past positions, relative to the largest logit (position blend).
     pub normaliser: f64,
     /// What leaves the node: the blended signal (own edges) or h (composed edges). `[D]`
-    pub leaving: Vec<f32>,
+    pub output: Vec<f32>,
     /// `[c; 2 m]`, from which composed edges' own residuals are made; empty otherwise. `[X]`
     pub blended: Vec<f32>,
 }

@@ -21,7 +21,7 @@ pub struct Mechanism {
     pub(crate) graph: TokenGraph,
     pub(crate) weights: Weights,
     /// ‖β_v‖² of composed targets. `[V]`
-    pub(crate) resting: Vec<f32>,
+    pub(crate) target_norm2: Vec<f32>,
     /// The position table's first rows, where the profile has one.
     pub(crate) table: Vec<Vec<f32>>,
     verifier: Option<FanVerifier>,
@@ -53,13 +53,13 @@ impl Mechanism {
                     .advice("the model is damaged or its training diverged"));
             }
         }
-        let mut resting = Vec::new();
+        let mut target_norm2 = Vec::new();
         if profile.form == EdgeForm::Composed {
             let target = weights.table("node.target");
             let mut row = vec![0.0; profile.width];
             for node in 0..graph.nodes() {
                 target.read_row(node, &mut row);
-                resting.push(row.iter().map(|value| value * value).sum());
+                target_norm2.push(row.iter().map(|value| value * value).sum());
             }
         }
         let rows = if profile.position_table {
@@ -78,7 +78,7 @@ impl Mechanism {
             profile,
             graph,
             weights,
-            resting,
+            target_norm2,
             table,
             verifier: None,
         })
@@ -174,7 +174,7 @@ impl Mechanism {
             signal: vec![0.0; self.profile.width],
             banks: vec![0.0; self.profile.banks * self.profile.width],
             normaliser: 0.0,
-            leaving: vec![0.0; self.profile.width],
+            output: vec![0.0; self.profile.width],
             blended: Vec::new(),
         };
         match self.profile.form {
@@ -220,7 +220,7 @@ impl Mechanism {
         }
         flow.node = target;
         flow.step += 1;
-        if flow.leaving.iter().any(|value| !value.is_finite()) {
+        if flow.output.iter().any(|value| !value.is_finite()) {
             return Err(
                 Error::new(ErrorKind::Numeric, "the signal is no longer finite")
                     .at(format!("step {}, node {target}", flow.step))
@@ -272,8 +272,9 @@ impl Mechanism {
             }
             EdgeForm::Composed => {
                 // ‖h‖² is the same for every target: taking it away keeps the scores small and exact.
-                let signal: f32 = flow.leaving.iter().map(|value| value * value).sum();
-                for ((logit, &energy), &rest) in logits.iter_mut().zip(energies).zip(&self.resting)
+                let signal: f32 = flow.output.iter().map(|value| value * value).sum();
+                for ((logit, &energy), &rest) in
+                    logits.iter_mut().zip(energies).zip(&self.target_norm2)
                 {
                     *logit = alpha * (energy - rest - signal);
                 }
@@ -287,16 +288,16 @@ impl Mechanism {
         }
         if self.profile.static_resistance {
             let gamma = scalars.get(1).copied().unwrap_or(1.0);
-            let trust = gamma + self.weights.values("node.trust")[flow.node as usize];
+            let prior_weight = gamma + self.weights.values("node.trust")[flow.node as usize];
             let resistance = self.graph.resistance();
             let source = resistance.source()[flow.node as usize];
             for (logit, &target) in logits.iter_mut().zip(resistance.target()) {
-                *logit -= trust * target;
+                *logit -= prior_weight * target;
             }
             let fan = self.graph.fan(NodeId(flow.node));
             for (&target, &seen) in fan.targets.iter().zip(fan.resistances) {
                 logits[target as usize] +=
-                    trust * (source + resistance.target()[target as usize] - seen);
+                    prior_weight * (source + resistance.target()[target as usize] - seen);
             }
         }
     }

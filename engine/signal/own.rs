@@ -7,21 +7,21 @@ use crate::signal::{EnergyKind, Flow, Mechanism, PositionOffset, Start, blend};
 /// `e_0 = gain · GELU(start + node_start[v_0] + PE[0])`.
 pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start, gain: f32) {
     let width = mechanism.profile.width;
-    let mut arrival = mechanism.start_vector(start);
+    let mut preactivation = mechanism.start_vector(start);
     let mut row = vec![0.0; width];
     mechanism
         .weights
         .table("node.start")
         .read_row(flow.node as usize, &mut row);
-    vector::add_scaled(1.0, &row, &mut arrival);
-    vector::add_scaled(1.0, &mechanism.position_row(0), &mut arrival);
-    activation::forward(&arrival, &mut flow.signal);
+    vector::add_scaled(1.0, &row, &mut preactivation);
+    vector::add_scaled(1.0, &mechanism.position_row(0), &mut preactivation);
+    activation::forward(&preactivation, &mut flow.signal);
     scale(flow, gain);
     if mechanism.profile.blend == crate::signal::BlendKind::Position {
         // The start flows into the first hop and is not remembered.
-        flow.leaving.copy_from_slice(&flow.signal);
+        flow.output.copy_from_slice(&flow.signal);
     } else {
-        blend::arrive(mechanism, flow, 0);
+        blend::preactivation(mechanism, flow, 0);
         mix(mechanism, flow);
     }
 }
@@ -31,18 +31,18 @@ pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32, gain: f32
     let width = mechanism.profile.width;
     let row = edge(mechanism, flow.node, target);
     let (matrix, bias) = row.split_at(width * width);
-    let mut arrival = base(mechanism, flow);
-    vector::add_scaled(1.0, bias, &mut arrival);
-    for (k, &x) in flow.leaving.iter().enumerate() {
-        vector::add_scaled(x, &matrix[k * width..(k + 1) * width], &mut arrival);
+    let mut preactivation = base(mechanism, flow);
+    vector::add_scaled(1.0, bias, &mut preactivation);
+    for (k, &x) in flow.output.iter().enumerate() {
+        vector::add_scaled(x, &matrix[k * width..(k + 1) * width], &mut preactivation);
     }
-    activation::forward(&arrival, &mut flow.signal);
+    activation::forward(&preactivation, &mut flow.signal);
     scale(flow, gain);
     flow.node = target;
-    blend::arrive(mechanism, flow, flow.step as usize);
+    blend::preactivation(mechanism, flow, flow.step as usize);
     if mechanism.profile.blend == crate::signal::BlendKind::Position {
-        for (leaving, &bank) in flow.leaving.iter_mut().zip(&flow.banks) {
-            *leaving = bank as f32;
+        for (output, &bank) in flow.output.iter_mut().zip(&flow.banks) {
+            *output = bank as f32;
         }
     } else {
         mix(mechanism, flow);
@@ -81,7 +81,7 @@ fn mix(mechanism: &Mechanism, flow: &mut Flow) {
         {
             value += weight[j] * bank[j] as f32;
         }
-        flow.leaving[j] = value;
+        flow.output[j] = value;
     }
 }
 
@@ -97,11 +97,11 @@ pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32])
     let base = base(mechanism, flow);
     let squared = mechanism.profile.energy == EnergyKind::Squared;
     let mut shared = [0.0];
-    edge_weights.energies(0, &flow.leaving, &base, squared, &mut shared);
+    edge_weights.energies(0, &flow.output, &base, squared, &mut shared);
     energies.fill(shared[0]);
     let slots = mechanism.graph.own_slots(NodeId(flow.node));
     let mut own = vec![0.0; slots.len()];
-    edge_weights.energies(slots.start, &flow.leaving, &base, squared, &mut own);
+    edge_weights.energies(slots.start, &flow.output, &base, squared, &mut own);
     let fan = mechanism.graph.fan(NodeId(flow.node));
     for (&target, &slot) in fan.targets.iter().zip(fan.slots) {
         if slot > 0 {

@@ -175,12 +175,7 @@ fn every_mechanism_walks_as_on_the_processor(bed: &Bed) {
             let (now, then) = (decoder.flow(lane).unwrap(), session.flow().clone());
             assert_eq!((now.node, now.step), (then.node, then.step), "{name}");
             near(&now.signal, &then.signal, 1e-5, &format!("{name}: signal"));
-            near(
-                &now.leaving,
-                &then.leaving,
-                1e-5,
-                &format!("{name}: leaving"),
-            );
+            near(&now.output, &then.output, 1e-5, &format!("{name}: leaving"));
             near(
                 &now.blended,
                 &then.blended,

@@ -173,7 +173,7 @@ fn energies_of_every_shape_follow_f64(bed: &Bed) {
                 // Five lanes at one node and one elsewhere: a whole tile, a part of one, a group of one.
                 let mut flows = flows(&mechanism, &[3, 3, 3, 3, 3, 7], &Start::Profile);
                 for (index, flow) in flows.iter_mut().enumerate() {
-                    flow.leaving
+                    flow.output
                         .iter_mut()
                         .for_each(|value| *value *= 1.0 + 0.1 * index as f32);
                 }
@@ -205,7 +205,7 @@ fn exact(mechanism: &brillm::signal::Mechanism, flow: &brillm::signal::Flow) -> 
     let node = brillm::graph::NodeId(flow.node);
     (0..graph.nodes() as u32)
         .map(|target| {
-            let h: Vec<f64> = flow.leaving.iter().map(|&h| f64::from(h)).collect();
+            let h: Vec<f64> = flow.output.iter().map(|&h| f64::from(h)).collect();
             match profile.form {
                 brillm::signal::EdgeForm::Composed => {
                     let mut beta = vec![0.0; d];

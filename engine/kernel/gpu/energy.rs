@@ -59,7 +59,7 @@ pub const THREAD: Kernel = Kernel {
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are explained in the shader")]
 pub struct Parameters {
-    pub leaving: u32,
+    pub output: u32,
     pub base: u32,
     pub lane: u32,
     pub energies: u32,

@@ -6,7 +6,6 @@
 
 pub mod adamw;
 mod adapter;
-pub mod arrive;
 pub mod collect;
 mod device;
 pub mod dots;
@@ -16,13 +15,14 @@ pub mod fan;
 pub mod fans;
 pub mod gather;
 pub mod multiply;
+pub mod node_update;
 pub mod norm;
 pub mod path;
 mod pipeline;
 pub mod plan;
 pub mod position;
+pub mod preactivation;
 mod program;
-pub mod reach;
 pub mod reduce;
 pub mod residual;
 pub mod residual_training;
@@ -51,10 +51,10 @@ pub fn kernels() -> Vec<Kernel> {
         select::SELECT,
         resist::ASK,
         resist::ANSWER,
-        arrive::ARRIVE,
+        preactivation::ARRIVE,
         gather::GATHER,
-        reach::OWN,
-        reach::COMPOSED,
+        node_update::OWN,
+        node_update::COMPOSED,
         residual::PROJECT,
         residual::ENERGIES,
         residual::ARRIVE,

@@ -39,7 +39,7 @@ pub const ARRIVE: Kernel = Kernel {
 pub struct Parameters {
     pub nodes_count: u32,
     pub lane: u32,
-    pub leaving: u32,
+    pub output: u32,
     pub blended: u32,
     pub projected: u32,
     pub energies: u32,

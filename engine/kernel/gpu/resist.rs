@@ -46,7 +46,7 @@ pub struct Parameters {
     pub edges_count: u32,
     pub span: u32,
     pub lane: u32,
-    pub leaving: u32,
+    pub output: u32,
     pub width: u32,
     pub energies: u32,
     pub stride: u32,
@@ -57,7 +57,7 @@ pub struct Parameters {
     pub done: u32,
     pub halted: u32,
     pub fault: u32,
-    pub resting: u32,
+    pub target_norm2: u32,
     pub has_own: u32,
 }
 

@@ -13,7 +13,7 @@ use crate::signal::BlendKind;
 
 /// What one shard carries from a step to the one before it.
 struct Carried<R> {
-    arrival: Vec<R>,
+    preactivation: Vec<R>,
     banks: Vec<R>,
     blended: Vec<R>,
     zero: Vec<R>,
@@ -24,7 +24,7 @@ struct Carried<R> {
 impl<R: Real> Carried<R> {
     fn new(width: usize, d: usize, g: usize) -> Self {
         Self {
-            arrival: vec![R::zero(); width * d],
+            preactivation: vec![R::zero(); width * d],
             banks: vec![R::zero(); width * g],
             blended: vec![R::zero(); width * (d + g)],
             zero: vec![R::zero(); g],
@@ -122,8 +122,8 @@ impl<R: Real> Composed<R> {
             let scale = self.of(At::Scale).row(node);
             for j in 0..d {
                 let at = row * d + j;
-                flow.d_leaving[at] =
-                    flow.d_leaving[at] * flow.mask_out[at] + carried.arrival[sequence * d + j];
+                flow.d_leaving[at] = flow.d_leaving[at] * flow.mask_out[at]
+                    + carried.preactivation[sequence * d + j];
                 flow.d_mixed[at] = flow.d_leaving[at] * scale[j];
             }
         }
@@ -222,17 +222,18 @@ impl<R: Real> Composed<R> {
         for (sequence, row) in rows.enumerate() {
             let tokens = batch.sequence(first + sequence);
             let at = row * d..(row + 1) * d;
-            let (d_before, arrival) = (&flow.d_before[at.clone()], &flow.arrival[at.clone()]);
+            let (d_before, preactivation) =
+                (&flow.d_before[at.clone()], &flow.preactivation[at.clone()]);
             let inverse = flow.inverse_rms[row];
             // y = g ⊙ z · r with r = (mean z² + ε)^(-1/2): dz = r g ⊙ dy − z r³ (z · (g ⊙ dy)) / D.
             let mut along = R::zero();
             for j in 0..d {
-                along += arrival[j] * gain[j] * d_before[j];
+                along += preactivation[j] * gain[j] * d_before[j];
             }
             let pull = along * inverse * inverse * inverse / R::of(d as f64);
-            let back = &mut carried.arrival[sequence * d..(sequence + 1) * d];
+            let back = &mut carried.preactivation[sequence * d..(sequence + 1) * d];
             for j in 0..d {
-                back[j] = inverse * gain[j] * d_before[j] - arrival[j] * pull;
+                back[j] = inverse * gain[j] * d_before[j] - preactivation[j] * pull;
                 flow.d_arrival[row * d + j] = back[j];
                 flow.d_target[row * d + j] =
                     back[j] + kappa * flow.mask_node[row * d + j] * d_before[j];

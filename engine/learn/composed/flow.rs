@@ -6,7 +6,7 @@ use crate::kernel::real::Real;
 /// What forward leaves for backward; rows ordered shard, step, sequence.
 #[derive(Default)]
 pub(super) struct Flow<R> {
-    pub(super) arrival: Vec<R>,
+    pub(super) preactivation: Vec<R>,
     pub(super) inverse_rms: Vec<R>,
     pub(super) before: Vec<R>,
     pub(super) signal: Vec<R>,
@@ -14,7 +14,7 @@ pub(super) struct Flow<R> {
     pub(super) lambda: Vec<R>,
     pub(super) mixed: Vec<R>,
     pub(super) low: Vec<R>,
-    pub(super) leaving: Vec<R>,
+    pub(super) output: Vec<R>,
     pub(super) kept: Vec<R>,
     pub(super) mask_node: Vec<R>,
     pub(super) mask_out: Vec<R>,
@@ -30,7 +30,7 @@ pub(super) struct Flow<R> {
 
 /// One shard's rows of a [`Flow`].
 pub(super) struct Shard<'a, R> {
-    pub(super) arrival: &'a mut [R],
+    pub(super) preactivation: &'a mut [R],
     pub(super) inverse_rms: &'a mut [R],
     pub(super) before: &'a mut [R],
     pub(super) signal: &'a mut [R],
@@ -38,7 +38,7 @@ pub(super) struct Shard<'a, R> {
     pub(super) lambda: &'a mut [R],
     pub(super) mixed: &'a mut [R],
     pub(super) low: &'a mut [R],
-    pub(super) leaving: &'a mut [R],
+    pub(super) output: &'a mut [R],
     pub(super) kept: &'a mut [R],
     pub(super) mask_node: &'a mut [R],
     pub(super) mask_out: &'a mut [R],
@@ -55,11 +55,11 @@ impl<R: Real> Flow<R> {
     pub(super) fn resize(&mut self, rows: usize, d: usize, k: usize, rank: usize) {
         let sized = |buffer: &mut Vec<R>, columns: usize| buffer.resize(rows * columns, R::zero());
         for buffer in [
-            &mut self.arrival,
+            &mut self.preactivation,
             &mut self.before,
             &mut self.signal,
             &mut self.mixed,
-            &mut self.leaving,
+            &mut self.output,
             &mut self.kept,
             &mut self.mask_node,
             &mut self.mask_out,
@@ -100,7 +100,7 @@ impl<R: Real> Flow<R> {
         }
         let rows = SHARD * steps;
         let count = self.inverse_rms.len().div_ceil(rows);
-        let mut arrival = cut(&mut self.arrival, rows, d);
+        let mut preactivation = cut(&mut self.preactivation, rows, d);
         let mut inverse_rms = cut(&mut self.inverse_rms, rows, 1);
         let mut before = cut(&mut self.before, rows, d);
         let mut signal = cut(&mut self.signal, rows, d);
@@ -108,7 +108,7 @@ impl<R: Real> Flow<R> {
         let mut lambda = cut(&mut self.lambda, rows, k * d);
         let mut mixed = cut(&mut self.mixed, rows, d);
         let mut low = cut(&mut self.low, rows, rank);
-        let mut leaving = cut(&mut self.leaving, rows, d);
+        let mut output = cut(&mut self.output, rows, d);
         let mut kept = cut(&mut self.kept, rows, d);
         let mut mask_node = cut(&mut self.mask_node, rows, d);
         let mut mask_out = cut(&mut self.mask_out, rows, d);
@@ -121,7 +121,7 @@ impl<R: Real> Flow<R> {
         let mut d_before = cut(&mut self.d_before, rows, d);
         (0..count)
             .map(|_| Shard {
-                arrival: arrival.next().unwrap_or_default(),
+                preactivation: preactivation.next().unwrap_or_default(),
                 inverse_rms: inverse_rms.next().unwrap_or_default(),
                 before: before.next().unwrap_or_default(),
                 signal: signal.next().unwrap_or_default(),
@@ -129,7 +129,7 @@ impl<R: Real> Flow<R> {
                 lambda: lambda.next().unwrap_or_default(),
                 mixed: mixed.next().unwrap_or_default(),
                 low: low.next().unwrap_or_default(),
-                leaving: leaving.next().unwrap_or_default(),
+                output: output.next().unwrap_or_default(),
                 kept: kept.next().unwrap_or_default(),
                 mask_node: mask_node.next().unwrap_or_default(),
                 mask_out: mask_out.next().unwrap_or_default(),

@@ -77,27 +77,30 @@ impl<R: Real> Composed<R> {
             let tokens = batch.sequence(first + sequence);
             let node = tokens[step] as usize;
             let target = self.of(At::Target).row(node);
-            let (earlier, arrival) = (&flow.leaving, &mut flow.arrival[row * d..(row + 1) * d]);
+            let (earlier, preactivation) = (
+                &flow.output,
+                &mut flow.preactivation[row * d..(row + 1) * d],
+            );
             if step == 0 {
-                arrival.copy_from_slice(target);
+                preactivation.copy_from_slice(target);
             } else {
                 let previous = &earlier[(row - width) * d..(row - width + 1) * d];
                 for j in 0..d {
-                    arrival[j] = previous[j] + target[j];
+                    preactivation[j] = previous[j] + target[j];
                 }
                 if let Some(residual) = residual {
                     let edge = graph.edge(NodeId(tokens[step - 1]), NodeId(tokens[step]));
                     let blended = &flow.blended[(row - width) * x..(row - width + 1) * x];
-                    residual.add_delta(graph, edge, blended, arrival);
+                    residual.add_delta(graph, edge, blended, preactivation);
                 }
             }
-            let square: R = arrival.iter().map(|&z| z * z).sum();
+            let square: R = preactivation.iter().map(|&z| z * z).sum();
             let inverse = R::one() / (square / R::of(d as f64) + R::of(EPSILON)).sqrt();
             flow.inverse_rms[row] = inverse;
             let before = &mut flow.before[row * d..(row + 1) * d];
             let mask = &flow.mask_node[row * d..(row + 1) * d];
             for j in 0..d {
-                before[j] = gain[j] * arrival[j] * inverse + kappa * mask[j] * target[j];
+                before[j] = gain[j] * preactivation[j] * inverse + kappa * mask[j] * target[j];
             }
         }
         let span = rows.start * d..rows.end * d;
@@ -145,7 +148,7 @@ impl<R: Real> Composed<R> {
             let node = batch.sequence(first + sequence)[step] as usize;
             let (scale, offset) = (self.of(At::Scale).row(node), self.of(At::Offset).row(node));
             for j in 0..d {
-                flow.leaving[row * d + j] = flow.mixed[row * d + j] * scale[j] + offset[j];
+                flow.output[row * d + j] = flow.mixed[row * d + j] * scale[j] + offset[j];
             }
         }
         let rank = self.profile.rank;
@@ -174,11 +177,11 @@ impl<R: Real> Composed<R> {
                 scaled,
                 low_out,
                 R::one(),
-                &mut flow.leaving[span.clone()],
+                &mut flow.output[span.clone()],
             );
         }
         for index in span {
-            flow.kept[index] = flow.leaving[index] * flow.mask_out[index];
+            flow.kept[index] = flow.output[index] * flow.mask_out[index];
         }
     }
 

@@ -63,10 +63,11 @@ impl<R: Real> Composed<R> {
                 let (source, _, fold) = Self::row_of(batch, first + within);
                 logit.copy_from_slice(&this.of(At::Bias).value);
                 if uses_prior {
-                    let trust = gamma + this.of(At::Trust).value[source as usize];
-                    R::add_scaled(-trust, prior.target(fold), logit);
+                    let prior_weight = gamma + this.of(At::Trust).value[source as usize];
+                    R::add_scaled(-prior_weight, prior.target(fold), logit);
                     for edge in graph.row(NodeId(source)) {
-                        logit[graph.targets()[edge] as usize] += trust * prior.lift(fold)[edge];
+                        logit[graph.targets()[edge] as usize] +=
+                            prior_weight * prior.lift(fold)[edge];
                     }
                 }
                 if let Some(residual) = extra {

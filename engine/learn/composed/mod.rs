@@ -3,7 +3,7 @@
 //! With `u = v_t` the node that is reached, `z` what arrives and `c` what the node makes of it:
 //!
 //! ```text
-//! z_t = h_{t-1} + β_u (+ δ of the edge walked)          arrival; h_{-1} = 0
+//! z_t = h_{t-1} + β_u (+ δ of the edge walked)          preactivation; h_{-1} = 0
 //! c_t = GELU(g ⊙ z_t / rms(z_t) + 10 κ β_u)             node activation
 //! m_t = blend(λ_t, m_{t-1}, c_t);  x_t = [c_t; 2 m_t]   running sums (kernel::blend)
 //! h_t = (x_t A) ⊙ p_u + a_u + ((x_t B) ⊙ s_u) C         the signal that leaves u

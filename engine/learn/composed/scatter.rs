@@ -75,10 +75,10 @@ impl<R: Real> Composed<R> {
             for j in 0..d {
                 d_kappa += d_before[j] * mask[j] * target[j];
             }
-            let (arrival, inverse) = (&flow.arrival[at], flow.inverse_rms[row]);
+            let (preactivation, inverse) = (&flow.preactivation[at], flow.inverse_rms[row]);
             let gain = &mut self.parameters[At::Gain as usize].gradient;
             for j in 0..d {
-                gain[j] += d_before[j] * arrival[j] * inverse;
+                gain[j] += d_before[j] * preactivation[j] * inverse;
             }
         }
         self.parameters[At::Scalars as usize].gradient[2] += R::of(10.0) * d_kappa;

@@ -227,7 +227,7 @@ impl DeviceComposed {
                 extra: plan.extra,
                 rows: plan.rows,
                 bias: stage.blocks.at("node.bias"),
-                trust: stage.blocks.at("node.trust"),
+                prior_weight: stage.blocks.at("node.trust"),
                 scalars,
                 lifts: stage.lifts,
                 uses_prior: u32::from(stage.profile.static_resistance),
@@ -428,8 +428,16 @@ impl DeviceComposed {
             walk.scalars,
         )?;
         if profile.static_resistance {
-            let trust = stage.blocks.at("node.trust");
-            stage.collect(nodes, 1, (plan.rows + 1, 4), None, (trust, 1), true, true)?;
+            let prior_weight = stage.blocks.at("node.trust");
+            stage.collect(
+                nodes,
+                1,
+                (plan.rows + 1, 4),
+                None,
+                (prior_weight, 1),
+                true,
+                true,
+            )?;
         }
         Ok(())
     }

@@ -125,14 +125,15 @@ impl DeviceOwn {
             true,
         )?;
         if profile.static_resistance {
-            let (scalars, trust) = (stage.blocks.at("scalars"), stage.blocks.at("node.trust"));
+            let (scalars, prior_weight) =
+                (stage.blocks.at("scalars"), stage.blocks.at("node.trust"));
             stage.sum(&plan.pieces, 2, (plan.rows, 4), None, plan.scratch, scalars)?;
             stage.collect(
                 &plan.nodes,
                 1,
                 (plan.rows + 1, 4),
                 None,
-                (trust, 1),
+                (prior_weight, 1),
                 true,
                 true,
             )?;

@@ -313,7 +313,7 @@ impl Schedule<'_> {
                 rows: row_place,
                 bias: at("node.bias"),
                 has_bias: u32::from(profile.target_bias),
-                trust: at("node.trust"),
+                prior_weight: at("node.trust"),
                 scalars: at("scalars"),
                 uses_prior: u32::from(profile.static_resistance),
                 lifts: stage.lifts,

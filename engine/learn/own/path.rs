@@ -109,23 +109,23 @@ impl<R: Real> Own<R> {
                     for i in 0..steps {
                         slots[i] = Self::slot(graph, tokens[i], tokens[i + 1]);
                         let at = i * d..(i + 1) * d;
-                        let arrival = &mut before[at.clone()];
+                        let preactivation = &mut before[at.clone()];
                         if i == 0 {
                             let start = this.of(At::Start).row(tokens[0] as usize);
                             for j in 0..d {
-                                arrival[j] = level[j] + start[j] + R::of(f64::from(first[j]));
+                                preactivation[j] = level[j] + start[j] + R::of(f64::from(first[j]));
                             }
                         } else {
                             let edge = this.of(At::EdgeWeights).row(slots[i - 1] as usize);
                             let (matrix, bias) = edge.split_at(d * d);
                             for j in 0..d {
-                                arrival[j] = bias[j] + table[i - 1][j];
+                                preactivation[j] = bias[j] + table[i - 1][j];
                             }
                             for (k, &x) in input[(i - 1) * d..i * d].iter().enumerate() {
-                                R::add_scaled(x, &matrix[k * d..(k + 1) * d], arrival);
+                                R::add_scaled(x, &matrix[k * d..(k + 1) * d], preactivation);
                             }
                         }
-                        R::gelu(arrival, &mut signal[at.clone()]);
+                        R::gelu(preactivation, &mut signal[at.clone()]);
                         let (earlier, now) = banks.split_at_mut(i * g);
                         let now = &mut now[..g];
                         match earlier.len().checked_sub(g) {

@@ -31,7 +31,7 @@ impl<R: Real> Own<R> {
         let fold = batch.folds[sequence] as usize;
         let (alpha, gamma) = self.scalars();
         let uses_prior = self.profile.static_resistance;
-        let trust = if uses_prior {
+        let prior_weight = if uses_prior {
             gamma + self.of(At::Trust).value[group.source as usize]
         } else {
             R::zero()
@@ -66,9 +66,9 @@ impl<R: Real> Own<R> {
             let (targets, mut logits): (Option<&[u32]>, Vec<R>) = match &batch.candidates {
                 Some(candidates) => {
                     let targets = candidates.of(row);
-                    let logits = targets
-                        .iter()
-                        .map(|&t| self.bare_logit(graph, prior, fold, trust, group.source, t));
+                    let logits = targets.iter().map(|&t| {
+                        self.bare_logit(graph, prior, fold, prior_weight, group.source, t)
+                    });
                     (Some(targets), logits.collect())
                 }
                 None => {
@@ -77,10 +77,10 @@ impl<R: Real> Own<R> {
                         false => vec![R::zero(); v],
                     };
                     if uses_prior {
-                        R::add_scaled(-trust, prior.target(fold), &mut logits);
+                        R::add_scaled(-prior_weight, prior.target(fold), &mut logits);
                         for edge in graph.row(NodeId(group.source)) {
                             logits[graph.targets()[edge] as usize] +=
-                                trust * prior.lift(fold)[edge];
+                                prior_weight * prior.lift(fold)[edge];
                         }
                     }
                     (None, logits)
@@ -173,7 +173,7 @@ impl<R: Real> Own<R> {
         graph: &TokenGraph,
         prior: &Prior<R>,
         fold: usize,
-        trust: R,
+        prior_weight: R,
         source: u32,
         target: u32,
     ) -> R {
@@ -182,7 +182,7 @@ impl<R: Real> Own<R> {
             logit += self.of(At::Bias).value[target as usize];
         }
         if self.profile.static_resistance {
-            logit -= trust * self.resistance(graph, prior, fold, source, target);
+            logit -= prior_weight * self.resistance(graph, prior, fold, source, target);
         }
         logit
     }

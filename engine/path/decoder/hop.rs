@@ -8,7 +8,8 @@ use crate::kernel::element::Element;
 use crate::kernel::gpu::select::Mode;
 use crate::kernel::gpu::table::{element_constants, padded};
 use crate::kernel::gpu::{
-    Pipeline, Program, Size, arrive, dots, energy, gather, plan, reach, residual, select, spread,
+    Pipeline, Program, Size, dots, energy, gather, node_update, plan, preactivation, residual,
+    select, spread,
 };
 use crate::signal::{BlendKind, EdgeForm, EnergyKind};
 
@@ -96,7 +97,7 @@ impl Decoder {
         let residual_parameters = |buffer: usize| residual::Parameters {
             nodes_count: host.nodes() as u32,
             lane: at.lane,
-            leaving: at.leaving,
+            output: at.output,
             blended: at.blended,
             projected: at.projected,
             energies: at.energies,
@@ -132,7 +133,7 @@ impl Decoder {
                 }
                 let (pipeline, _) = energy::pipeline(device, d, fans.element())?;
                 let parameters = energy::Parameters {
-                    leaving: at.leaving,
+                    output: at.output,
                     base: at.base,
                     lane: at.lane,
                     energies: at.energies,
@@ -157,7 +158,7 @@ impl Decoder {
             let (pipeline, rows) = dots::pipeline(device, d, targets.element)?;
             for piece in &targets.pieces {
                 let parameters = dots::Parameters {
-                    leaving: at.leaving,
+                    output: at.output,
                     lane: at.lane,
                     lanes,
                     dots: at.dots,
@@ -210,7 +211,7 @@ impl Decoder {
         if let Some(fans) = &fans {
             for (index, fan) in fans.buffers.iter().enumerate() {
                 let size = Size::Indirect(self.dispatches.clone(), (index * 32 + 16) as u64);
-                if let Some([.., arrive]) = &residuals {
+                if let Some([.., preactivation]) = &residuals {
                     let buffers = [
                         &self.floats,
                         &self.integers,
@@ -221,7 +222,7 @@ impl Decoder {
                         &mechanism.slots,
                         &mechanism.values,
                     ];
-                    program.dispatch(arrive, &residual_parameters(index), &buffers, size)?;
+                    program.dispatch(preactivation, &residual_parameters(index), &buffers, size)?;
                     continue;
                 }
                 let [kind, per_word] = element(fans.element());
@@ -232,13 +233,13 @@ impl Decoder {
                     ("D", d as u32),
                     ("W", wide as u32),
                 ];
-                let pipeline = device.pipeline(&arrive::ARRIVE, &constants)?;
-                let parameters = arrive::Parameters {
+                let pipeline = device.pipeline(&preactivation::ARRIVE, &constants)?;
+                let parameters = preactivation::Parameters {
                     nodes_count: host.nodes() as u32,
                     lane: at.lane,
-                    leaving: at.leaving,
+                    output: at.output,
                     base: at.base,
-                    arrival: at.arrival,
+                    preactivation: at.preactivation,
                     nodes: at.nodes,
                     next: at.next,
                     members: at.members + index as u32 * lanes,
@@ -297,7 +298,7 @@ impl Decoder {
             ("W", wide),
             ("BANKS", profile.banks as u32),
         ];
-        let path = reach::Path {
+        let path = node_update::Path {
             nodes: at.nodes,
             next: at.next,
             steps: at.steps,
@@ -315,13 +316,13 @@ impl Decoder {
         let size = Size::Direct(self.lanes as u32, 1, 1);
         match profile.form {
             EdgeForm::Own => {
-                let pipeline = device.pipeline(&reach::OWN, &constants)?;
-                let parameters = reach::OwnParameters {
+                let pipeline = device.pipeline(&node_update::OWN, &constants)?;
+                let parameters = node_update::OwnParameters {
                     lane: at.lane,
                     signal: at.signal,
                     banks: at.banks,
-                    leaving: at.leaving,
-                    arrival: at.arrival,
+                    output: at.output,
+                    preactivation: at.preactivation,
                     base: at.base,
                     gathered: at.gathered,
                     lambda: at.lambda,
@@ -337,12 +338,12 @@ impl Decoder {
             }
             EdgeForm::Composed => {
                 constants.push(("RANK", profile.rank as u32));
-                let pipeline = device.pipeline(&reach::COMPOSED, &constants)?;
-                let parameters = reach::ComposedParameters {
+                let pipeline = device.pipeline(&node_update::COMPOSED, &constants)?;
+                let parameters = node_update::ComposedParameters {
                     lane: at.lane,
                     signal: at.signal,
                     banks: at.banks,
-                    leaving: at.leaving,
+                    output: at.output,
                     blended: at.blended,
                     low: at.low,
                     gathered: at.gathered,
@@ -370,7 +371,7 @@ impl Decoder {
         select::Parameters {
             nodes_count: host.nodes() as u32,
             lane: at.lane,
-            leaving: at.leaving,
+            output: at.output,
             width: padded(profile.width) as u32,
             energies: at.energies,
             stride: at.stride,
@@ -390,8 +391,8 @@ impl Decoder {
             has_bias: u32::from(profile.target_bias),
             resistance: places.resistance,
             has_resistance: u32::from(profile.static_resistance),
-            trust: places.trust,
-            resting: places.resting,
+            prior_weight: places.prior_weight,
+            target_norm2: places.target_norm2,
             has_own: u32::from(has_own),
             alpha: scalars.first().map_or(1.0, |value| value.exp()),
             temperature: sampling.temperature,

@@ -12,10 +12,10 @@ pub(super) struct Layout {
     pub lane: u32,
     pub signal: u32,
     pub banks: u32,
-    pub leaving: u32,
+    pub output: u32,
     pub blended: u32,
     pub base: u32,
-    pub arrival: u32,
+    pub preactivation: u32,
     pub low: u32,
     pub projected: u32,
     pub gathered: u32,
@@ -84,10 +84,10 @@ impl Layout {
         let mut at = Self::default();
         at.signal = take(&mut end, wide);
         at.banks = take(&mut end, profile.banks * wide);
-        at.leaving = take(&mut end, wide);
+        at.output = take(&mut end, wide);
         at.blended = take(&mut end, when(!own, (1 + profile.banks) * wide));
         at.base = take(&mut end, when(own, wide));
-        at.arrival = take(&mut end, when(own, wide));
+        at.preactivation = take(&mut end, when(own, wide));
         at.low = take(&mut end, profile.rank);
         at.projected = take(&mut end, profile.residual.unwrap_or(0));
         let columns = mechanism

@@ -54,11 +54,11 @@ impl Decoder {
                 EdgeForm::Own => vec![own[0]; v],
                 EdgeForm::Composed => {
                     let start = (at.dots - at.energies) as usize + lane * v;
-                    let record = &signals[lane * at.lane as usize + at.leaving as usize..];
+                    let record = &signals[lane * at.lane as usize + at.output as usize..];
                     let square: f32 = record[..profile.width].iter().map(|h| h * h).sum();
                     all[start..start + v]
                         .iter()
-                        .zip(&mechanism.mechanism().resting)
+                        .zip(&mechanism.mechanism().target_norm2)
                         .map(|(&dot, &rest)| (square + 2.0 * dot + rest).max(0.0))
                         .collect()
                 }

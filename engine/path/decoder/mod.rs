@@ -190,7 +190,7 @@ impl Decoder {
         };
         put(at.signal, &mut flow.signal.iter().copied());
         put(at.banks, &mut flow.banks.iter().map(|&bank| bank as f32));
-        put(at.leaving, &mut flow.leaving.iter().copied());
+        put(at.output, &mut flow.output.iter().copied());
         put(at.blended, &mut flow.blended.iter().copied());
         if profile.form == EdgeForm::Own {
             put(at.base, &mut self.position_row(flow.step).into_iter());
@@ -310,7 +310,7 @@ impl Decoder {
         };
         let (node, step, _) = self.state[lane];
         let composed = profile.form == EdgeForm::Composed;
-        let arrivals = step as usize + usize::from(composed);
+        let past = step as usize + usize::from(composed);
         let position = profile.blend == BlendKind::Position;
         Ok(Flow {
             node,
@@ -321,10 +321,10 @@ impl Decoder {
                 .map(f64::from)
                 .collect(),
             normaliser: match position {
-                true => self.normalisers.get(arrivals).copied().unwrap_or(0.0),
+                true => self.normalisers.get(past).copied().unwrap_or(0.0),
                 false => 0.0,
             },
-            leaving: take(at.leaving, d),
+            output: take(at.output, d),
             blended: take(at.blended, if composed { profile.blended() } else { 0 }),
         })
     }
@@ -402,13 +402,14 @@ impl Decoder {
             let mut all = vec![0.0f32; self.lanes * span];
             for (lane, &(_, step, _)) in self.state.iter().enumerate() {
                 for hop in 0..tokens {
-                    let arrival = step as usize + composed + hop;
-                    while self.normalisers.len() <= arrival + 1 {
+                    let preactivation = step as usize + composed + hop;
+                    while self.normalisers.len() <= preactivation + 1 {
                         let next = self.normalisers.len() - 1;
                         let weight = f64::from(logits[next.min(logits.len() - 1)] - top).exp();
                         self.normalisers.push(self.normalisers[next] + weight);
                     }
-                    let lambda = self.normalisers[arrival] / self.normalisers[arrival + 1];
+                    let lambda =
+                        self.normalisers[preactivation] / self.normalisers[preactivation + 1];
                     all[lane * span + hop] = lambda as f32;
                 }
             }

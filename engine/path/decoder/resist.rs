@@ -38,7 +38,7 @@ impl Decoder {
             edges_count: host.graph().edges() as u32,
             span: resist::span(host.nodes()) as u32,
             lane: at.lane,
-            leaving: at.leaving,
+            output: at.output,
             width: padded(host.profile().width) as u32,
             energies: at.energies,
             stride: at.stride,
@@ -49,7 +49,7 @@ impl Decoder {
             done: at.done,
             halted: 0,
             fault: FAULT,
-            resting: mechanism.at.resting,
+            target_norm2: mechanism.at.target_norm2,
             has_own: u32::from(has_own),
         };
         let buffers = [

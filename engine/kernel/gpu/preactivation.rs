@@ -1,4 +1,4 @@
-//! Signals through the chosen edges on the device. `arrive.wgsl`.
+//! Signals through the chosen edges on the device. `preactivation.wgsl`.
 
 use super::pipeline::{Access, Kernel, shader};
 
@@ -26,9 +26,9 @@ pub const ARRIVE: Kernel = Kernel {
 pub struct Parameters {
     pub nodes_count: u32,
     pub lane: u32,
-    pub leaving: u32,
+    pub output: u32,
     pub base: u32,
-    pub arrival: u32,
+    pub preactivation: u32,
     pub nodes: u32,
     pub next: u32,
     pub members: u32,

@@ -1,4 +1,4 @@
-//! What a node makes of what arrives, on the device: `reach_own.wgsl`, `reach_composed.wgsl`.
+//! What a node makes of what arrives, on the device: `node_own.wgsl`, `node_composed.wgsl`.
 
 use super::pipeline::{Access, Kernel, shader};
 
@@ -52,8 +52,8 @@ pub struct OwnParameters {
     pub lane: u32,
     pub signal: u32,
     pub banks: u32,
-    pub leaving: u32,
-    pub arrival: u32,
+    pub output: u32,
+    pub preactivation: u32,
     pub base: u32,
     pub gathered: u32,
     pub lambda: u32,
@@ -74,7 +74,7 @@ pub struct ComposedParameters {
     pub lane: u32,
     pub signal: u32,
     pub banks: u32,
-    pub leaving: u32,
+    pub output: u32,
     pub blended: u32,
     pub low: u32,
     pub gathered: u32,

@@ -1,5 +1,5 @@
-// A node of composed edges makes of what arrives what leaves it. One workgroup a lane.
-// After: activation.wgsl. Twin: `reach` of engine/signal/composed.rs.
+// A node of own edges makes of what arrives what leaves it: activation, gates, blend, mix; the lane moves on.
+// One workgroup a lane. After: activation.wgsl. Twins: engine/signal/own.rs, engine/signal/blend.rs.
 
 override WORKGROUP: u32 = 32u;
 // 0 position, 1 decay, 2 gated.
@@ -7,25 +7,22 @@ override BLEND: u32 = 0u;
 override D: u32 = 32u;
 override W: u32 = 32u;
 override BANKS: u32 = 1u;
-override RANK: u32 = 0u;
 
 struct Parameters {
     lane: u32,         // floats between lanes
     signal: u32,       // in floats: [B, W]
     banks: u32,        // in floats: [B, K W]
-    leaving: u32,      // in floats: [B, W], what arrives; then what leaves
-    blended: u32,      // in floats: [B, (1 + K) W]
-    low: u32,          // in floats: [B, R]
-    gathered: u32,     // in floats: target, scale, offset, gate, low scale of the nodes reached
+    output: u32,      // in floats: [B, W]
+    preactivation: u32,      // in floats: [B, W]
+    base: u32,         // in floats: position rows of the next hop [B, W]
+    gathered: u32,     // in floats: gate rows of the nodes reached [B, K W]
     lambda: u32,       // in floats: decays of the position blend for each hop of this call [B, span]
+    table: u32,        // in floats: position rows that each hop of this call leaves [B, span, W]; when has_table
+    has_table: u32,
     span: u32,
-    kappa: f32,        // 10 κ
-    gain: u32,         // in values: [W]
     decay: u32,        // in values: [K W]
     gate_signal: u32,  // in values: [D, K W]
-    mix: u32,          // in values: [(1 + K) W, W]
-    low_in: u32,       // in values: [(1 + K) W, R]
-    low_out: u32,      // in values: [R, W]
+    mix: u32,          // in values: [1 + K, W]
     nodes: u32,        // in integers [B]
     next: u32,         // in integers [B]
     steps: u32,        // in integers: hops taken [B]
@@ -51,7 +48,6 @@ const NONE: u32 = 0xffffffffu;
 @group(0) @binding(3) var<storage, read> values: array<f32>;
 
 var<workgroup> stop: u32;
-var<workgroup> sums: array<f32, WORKGROUP>;
 
 // The lane stands at its next node: notes it for the host and for the penalty window.
 fn move_on(lane: u32) {
@@ -82,7 +78,7 @@ fn move_on(lane: u32) {
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn reach(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn node_update(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let lane = at.x;
     if thread == 0u {
         var ends = integers[P.halted] | integers[P.done + lane];
@@ -98,27 +94,8 @@ fn reach(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) 
     }
     let start = lane * P.lane;
     let g = BANKS * W;
-    let x = W + g;
-    let rows = P.gathered + start;
-    var part = 0.0;
     for (var j = thread; j < W; j += WORKGROUP) {
-        let z = floats[P.leaving + start + j] + floats[rows + j];
-        floats[P.leaving + start + j] = z;
-        part = fma(z, z, part);
-    }
-    sums[thread] = part;
-    workgroupBarrier();
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        if thread < reach {
-            sums[thread] += sums[thread + reach];
-        }
-        workgroupBarrier();
-    }
-    let inverse = 1.0 / sqrt(sums[0] / f32(D) + 1e-6);
-    for (var j = thread; j < W; j += WORKGROUP) {
-        let z = floats[P.leaving + start + j];
-        let before = values[P.gain + j] * z * inverse + P.kappa * floats[rows + j];
-        floats[P.signal + start + j] = gelu_with_derivative(before).x;
+        floats[P.signal + start + j] = gelu_with_derivative(floats[P.preactivation + start + j]).x;
     }
     storageBarrier();
     workgroupBarrier();
@@ -130,7 +107,7 @@ fn reach(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) 
         } else {
             var gate = values[P.decay + j];
             if BLEND == 2u {
-                gate += floats[rows + 3u * W + j];
+                gate += floats[P.gathered + start + j];
                 for (var k = 0u; k < D; k += 1u) {
                     gate = fma(floats[P.signal + start + k], values[P.gate_signal + k * g + j], gate);
                 }
@@ -138,35 +115,24 @@ fn reach(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) 
             lambda = sigmoid(gate);
         }
         let c = floats[P.signal + start + j % W];
-        let bank = fma(lambda, floats[P.banks + start + j] - c, c);
-        floats[P.banks + start + j] = bank;
-        floats[P.blended + start + W + j] = 2.0 * bank;
-        if j < W {
-            floats[P.blended + start + j] = c;
-        }
-    }
-    storageBarrier();
-    workgroupBarrier();
-    let low_scale = rows + 3u * W + select(0u, g, BLEND == 2u);
-    for (var r = thread; r < RANK; r += WORKGROUP) {
-        var sum = 0.0;
-        for (var i = 0u; i < x; i += 1u) {
-            sum = fma(floats[P.blended + start + i], values[P.low_in + i * RANK + r], sum);
-        }
-        floats[P.low + start + r] = sum * floats[low_scale + r];
+        let bank = floats[P.banks + start + j];
+        floats[P.banks + start + j] = fma(lambda, bank - c, c);
     }
     storageBarrier();
     workgroupBarrier();
     for (var j = thread; j < W; j += WORKGROUP) {
-        var sum = 0.0;
-        for (var i = 0u; i < x; i += 1u) {
-            sum = fma(floats[P.blended + start + i], values[P.mix + i * W + j], sum);
+        if BLEND == 0u {
+            floats[P.output + start + j] = floats[P.banks + start + j];
+        } else {
+            var sum = values[P.mix + j] * floats[P.signal + start + j];
+            for (var bank = 0u; bank < BANKS; bank += 1u) {
+                sum += values[P.mix + (1u + bank) * W + j] * floats[P.banks + start + bank * W + j];
+            }
+            floats[P.output + start + j] = sum;
         }
-        sum = sum * floats[rows + W + j] + floats[rows + 2u * W + j];
-        for (var r = 0u; r < RANK; r += 1u) {
-            sum = fma(floats[P.low + start + r], values[P.low_out + r * W + j], sum);
+        if P.has_table == 1u {
+            floats[P.base + start + j] = floats[P.table + hop * W + j];
         }
-        floats[P.leaving + start + j] = sum;
     }
     storageBarrier();
     workgroupBarrier();

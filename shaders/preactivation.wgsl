@@ -8,9 +8,9 @@ override W: u32 = 32u;
 struct Parameters {
     nodes_count: u32,  // V
     lane: u32,         // floats between lanes
-    leaving: u32,      // in floats: [B, W]
+    output: u32,      // in floats: [B, W]
     base: u32,         // in floats: position rows [B, W]
-    arrival: u32,      // in floats: the result [B, W]
+    preactivation: u32,      // in floats: the result [B, W]
     nodes: u32,        // in integers: where each lane stands [B]
     next: u32,         // in integers: where it goes [B]
     members: u32,      // in integers: lanes of this buffer
@@ -53,7 +53,7 @@ fn row_of(node: u32, target_node: u32) -> u32 {
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn arrive(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn preactivation(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let row_words = W / PER_WORD;
     let lane = integers[P.members + at.x];
     let target_node = integers[P.next + lane];
@@ -69,11 +69,11 @@ fn arrive(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
     for (var word = thread; word < row_words; word += WORKGROUP) {
         var z = widen(words[matrix + D * row_words + word]);
         for (var k = 0u; k < D; k += 1u) {
-            z = fma(vec4(floats[P.leaving + lane * P.lane + k]), widen(words[matrix + k * row_words + word]), z);
+            z = fma(vec4(floats[P.output + lane * P.lane + k]), widen(words[matrix + k * row_words + word]), z);
         }
         for (var c = 0u; c < PER_WORD; c += 1u) {
             let column = lane * P.lane + word * PER_WORD + c;
-            floats[P.arrival + column] = fma(scale, z[c], floats[P.base + column]);
+            floats[P.preactivation + column] = fma(scale, z[c], floats[P.base + column]);
         }
     }
 }
