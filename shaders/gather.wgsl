@@ -4,7 +4,7 @@
 override WORKGROUP: u32 = 32u;
 
 struct Parameters {
-    lane: u32,         // floats between lanes
+    sequence: u32,         // floats between lanes
     rows: u32,         // in floats: the result [B, columns]
     next: u32,         // in integers: the nodes [B]
     first: u32,        // the first node of this buffer
@@ -25,13 +25,13 @@ struct Parameters {
 
 @compute @workgroup_size(WORKGROUP)
 fn gather(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let lane = at.x;
-    let node = integers[P.next + lane];
+    let sequence = at.x;
+    let node = integers[P.next + sequence];
     if node < P.first || node >= P.first + P.count {
         return;
     }
     var source = (node - P.first) * P.record;
-    var result = P.rows + lane * P.lane;
+    var result = P.rows + sequence * P.sequence;
     for (var part = 0u; part < P.parts; part += 1u) {
         let length = P.part_words[part / 4u][part % 4u];
         var scale = 1.0;

@@ -10,7 +10,7 @@ override BANKS: u32 = 1u;
 override RANK: u32 = 0u;
 
 struct Parameters {
-    lane: u32,         // floats between lanes
+    sequence: u32,         // floats between lanes
     signal: u32,       // in floats: [B, W]
     banks: u32,        // in floats: [B, K W]
     output: u32,      // in floats: [B, W], what arrives; then what leaves
@@ -54,15 +54,15 @@ var<workgroup> stop: u32;
 var<workgroup> sums: array<f32, WORKGROUP>;
 
 // The lane stands at its next node: notes it for the host and for the penalty window.
-fn move_on(lane: u32) {
-    let node = integers[P.next + lane];
-    integers[P.nodes + lane] = node;
-    integers[P.steps + lane] += 1u;
-    let emitted = integers[P.emitted + lane];
-    integers[P.output + lane * P.capacity + emitted] = node;
-    integers[P.emitted + lane] = emitted + 1u;
+fn move_on(sequence: u32) {
+    let node = integers[P.next + sequence];
+    integers[P.nodes + sequence] = node;
+    integers[P.steps + sequence] += 1u;
+    let emitted = integers[P.emitted + sequence];
+    integers[P.output + sequence * P.capacity + emitted] = node;
+    integers[P.emitted + sequence] = emitted + 1u;
     if P.window > 0u {
-        let recent = P.recent + lane * (1u + P.window);
+        let recent = P.recent + sequence * (1u + P.window);
         let count = integers[recent];
         if count < P.window {
             integers[recent + 1u + count] = node;
@@ -76,19 +76,19 @@ fn move_on(lane: u32) {
     }
     for (var i = 0u; i < P.stops_count; i += 1u) {
         if integers[P.stops + i] == node {
-            integers[P.done + lane] = 1u;
+            integers[P.done + sequence] = 1u;
         }
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn node_update(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let lane = at.x;
+    let sequence = at.x;
     if thread == 0u {
-        var ends = integers[P.halted] | integers[P.done + lane];
-        if ends == 0u && integers[P.next + lane] == NONE {
+        var ends = integers[P.halted] | integers[P.done + sequence];
+        if ends == 0u && integers[P.next + sequence] == NONE {
             // No node is left to choose.
-            integers[P.done + lane] = 1u;
+            integers[P.done + sequence] = 1u;
             ends = 1u;
         }
         stop = ends;
@@ -96,7 +96,7 @@ fn node_update(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_i
     if workgroupUniformLoad(&stop) != 0u {
         return;
     }
-    let start = lane * P.lane;
+    let start = sequence * P.sequence;
     let g = BANKS * W;
     let x = W + g;
     let rows = P.gathered + start;
@@ -122,7 +122,7 @@ fn node_update(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_i
     }
     storageBarrier();
     workgroupBarrier();
-    let hop = lane * P.span + integers[P.emitted + lane];
+    let hop = sequence * P.span + integers[P.emitted + sequence];
     for (var j = thread; j < g; j += WORKGROUP) {
         var lambda: f32;
         if BLEND == 0u {
@@ -171,6 +171,6 @@ fn node_update(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_i
     storageBarrier();
     workgroupBarrier();
     if thread == 0u {
-        move_on(lane);
+        move_on(sequence);
     }
 }

@@ -9,7 +9,7 @@ override W: u32 = 32u;
 override BANKS: u32 = 1u;
 
 struct Parameters {
-    lane: u32,         // floats between lanes
+    sequence: u32,         // floats between lanes
     signal: u32,       // in floats: [B, W]
     banks: u32,        // in floats: [B, K W]
     output: u32,      // in floats: [B, W]
@@ -50,15 +50,15 @@ const NONE: u32 = 0xffffffffu;
 var<workgroup> stop: u32;
 
 // The lane stands at its next node: notes it for the host and for the penalty window.
-fn move_on(lane: u32) {
-    let node = integers[P.next + lane];
-    integers[P.nodes + lane] = node;
-    integers[P.steps + lane] += 1u;
-    let emitted = integers[P.emitted + lane];
-    integers[P.output + lane * P.capacity + emitted] = node;
-    integers[P.emitted + lane] = emitted + 1u;
+fn move_on(sequence: u32) {
+    let node = integers[P.next + sequence];
+    integers[P.nodes + sequence] = node;
+    integers[P.steps + sequence] += 1u;
+    let emitted = integers[P.emitted + sequence];
+    integers[P.output + sequence * P.capacity + emitted] = node;
+    integers[P.emitted + sequence] = emitted + 1u;
     if P.window > 0u {
-        let recent = P.recent + lane * (1u + P.window);
+        let recent = P.recent + sequence * (1u + P.window);
         let count = integers[recent];
         if count < P.window {
             integers[recent + 1u + count] = node;
@@ -72,19 +72,19 @@ fn move_on(lane: u32) {
     }
     for (var i = 0u; i < P.stops_count; i += 1u) {
         if integers[P.stops + i] == node {
-            integers[P.done + lane] = 1u;
+            integers[P.done + sequence] = 1u;
         }
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn node_update(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let lane = at.x;
+    let sequence = at.x;
     if thread == 0u {
-        var ends = integers[P.halted] | integers[P.done + lane];
-        if ends == 0u && integers[P.next + lane] == NONE {
+        var ends = integers[P.halted] | integers[P.done + sequence];
+        if ends == 0u && integers[P.next + sequence] == NONE {
             // No node is left to choose.
-            integers[P.done + lane] = 1u;
+            integers[P.done + sequence] = 1u;
             ends = 1u;
         }
         stop = ends;
@@ -92,14 +92,14 @@ fn node_update(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_i
     if workgroupUniformLoad(&stop) != 0u {
         return;
     }
-    let start = lane * P.lane;
+    let start = sequence * P.sequence;
     let g = BANKS * W;
     for (var j = thread; j < W; j += WORKGROUP) {
         floats[P.signal + start + j] = gelu_with_derivative(floats[P.preactivation + start + j]).x;
     }
     storageBarrier();
     workgroupBarrier();
-    let hop = lane * P.span + integers[P.emitted + lane];
+    let hop = sequence * P.span + integers[P.emitted + sequence];
     for (var j = thread; j < g; j += WORKGROUP) {
         var lambda: f32;
         if BLEND == 0u {
@@ -137,6 +137,6 @@ fn node_update(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_i
     storageBarrier();
     workgroupBarrier();
     if thread == 0u {
-        move_on(lane);
+        move_on(sequence);
     }
 }

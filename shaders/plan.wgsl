@@ -6,7 +6,7 @@ override WORKGROUP: u32 = 64u;
 override ROOM: u32 = 64u;
 
 struct Parameters {
-    lanes: u32,        // B, at most ROOM
+    sequences: u32,        // B, at most ROOM
     buffers: u32,      // buffers of fans
     edges: u32,        // edges that one workgroup of the energy kernel scores
     nodes: u32,        // in integers: where each lane stands [B]
@@ -37,19 +37,19 @@ var<workgroup> buffers: array<u32, ROOM>;
 
 @compute @workgroup_size(WORKGROUP)
 fn plan(@builtin(local_invocation_index) thread: u32) {
-    for (var lane = thread; lane < P.lanes; lane += WORKGROUP) {
-        stands[lane] = select(integers[P.nodes + lane], NONE, integers[P.done + lane] == 1u);
+    for (var sequence = thread; sequence < P.sequences; sequence += WORKGROUP) {
+        stands[sequence] = select(integers[P.nodes + sequence], NONE, integers[P.done + sequence] == 1u);
     }
     if thread == 0u && integers[P.halted] == 1u {
         atomicStore(&missing, 1u);
     }
     workgroupBarrier();
-    for (var lane = thread; lane < P.lanes; lane += WORKGROUP) {
-        let node = stands[lane];
+    for (var sequence = thread; sequence < P.sequences; sequence += WORKGROUP) {
+        let node = stands[sequence];
         var rank = 0u;
-        for (var other = 0u; other < P.lanes; other += 1u) {
+        for (var other = 0u; other < P.sequences; other += 1u) {
             let theirs = stands[other];
-            if theirs < node || (theirs == node && other < lane) {
+            if theirs < node || (theirs == node && other < sequence) {
                 rank += 1u;
             }
         }
@@ -60,14 +60,14 @@ fn plan(@builtin(local_invocation_index) thread: u32) {
                 atomicStore(&missing, 1u);
             }
         }
-        integers[P.order + rank] = lane;
+        integers[P.order + rank] = sequence;
         sorted[rank] = node;
         buffers[rank] = buffer;
     }
     storageBarrier();
     workgroupBarrier();
     let halt = atomicLoad(&missing) == 1u;
-    for (var place = thread; place < P.lanes && !halt; place += WORKGROUP) {
+    for (var place = thread; place < P.sequences && !halt; place += WORKGROUP) {
         let node = sorted[place];
         let buffer = buffers[place];
         if node == NONE {
@@ -84,13 +84,13 @@ fn plan(@builtin(local_invocation_index) thread: u32) {
                 }
             }
         }
-        integers[P.members + buffer * P.lanes + member] = integers[P.order + place];
+        integers[P.members + buffer * P.sequences + member] = integers[P.order + place];
         if place == 0u || sorted[place - 1u] != node {
             var count = 1u;
-            while place + count < P.lanes && sorted[place + count] == node {
+            while place + count < P.sequences && sorted[place + count] == node {
                 count += 1u;
             }
-            let at = P.groups + 2u * (buffer * P.lanes + group);
+            let at = P.groups + 2u * (buffer * P.sequences + group);
             integers[at] = place;
             integers[at + 1u] = count;
         }
@@ -99,7 +99,7 @@ fn plan(@builtin(local_invocation_index) thread: u32) {
         var members = 0u;
         var groups = 0u;
         var widest = 0u;
-        for (var place = 0u; place < P.lanes && !halt; place += 1u) {
+        for (var place = 0u; place < P.sequences && !halt; place += 1u) {
             if buffers[place] == buffer {
                 members += 1u;
                 if place == 0u || sorted[place - 1u] != sorted[place] {

@@ -7,7 +7,7 @@ override W: u32 = 32u;
 
 struct Parameters {
     nodes_count: u32,  // V
-    lane: u32,         // floats between lanes
+    sequence: u32,         // floats between lanes
     output: u32,      // in floats: [B, W]
     base: u32,         // in floats: position rows [B, W]
     preactivation: u32,      // in floats: the result [B, W]
@@ -55,12 +55,12 @@ fn row_of(node: u32, target_node: u32) -> u32 {
 @compute @workgroup_size(WORKGROUP)
 fn preactivation(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let row_words = W / PER_WORD;
-    let lane = integers[P.members + at.x];
-    let target_node = integers[P.next + lane];
+    let sequence = integers[P.members + at.x];
+    let target_node = integers[P.next + sequence];
     if target_node == NONE {
         return;
     }
-    let row = row_of(integers[P.nodes + lane], target_node);
+    let row = row_of(integers[P.nodes + sequence], target_node);
     let matrix = row * (D + 1u) * row_words;
     var scale = 1.0;
     if ELEMENT == 2u {
@@ -69,10 +69,10 @@ fn preactivation(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation
     for (var word = thread; word < row_words; word += WORKGROUP) {
         var z = widen(words[matrix + D * row_words + word]);
         for (var k = 0u; k < D; k += 1u) {
-            z = fma(vec4(floats[P.output + lane * P.lane + k]), widen(words[matrix + k * row_words + word]), z);
+            z = fma(vec4(floats[P.output + sequence * P.sequence + k]), widen(words[matrix + k * row_words + word]), z);
         }
         for (var c = 0u; c < PER_WORD; c += 1u) {
-            let column = lane * P.lane + word * PER_WORD + c;
+            let column = sequence * P.sequence + word * PER_WORD + c;
             floats[P.preactivation + column] = fma(scale, z[c], floats[P.base + column]);
         }
     }

@@ -9,7 +9,7 @@ override RANK: u32 = 0u;
 
 struct Parameters {
     nodes_count: u32,  // V
-    lane: u32,         // floats between lanes
+    sequence: u32,         // floats between lanes
     output: u32,      // in floats: [B, W]
     blended: u32,      // in floats: [B, (1 + K) W]
     projected: u32,    // in floats: x B [B, R]
@@ -57,7 +57,7 @@ fn scale_of(row: u32) -> f32 {
 // x B of every lane of this buffer: one workgroup a lane.
 @compute @workgroup_size(WORKGROUP)
 fn project(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let start = integers[P.members + at.x] * P.lane;
+    let start = integers[P.members + at.x] * P.sequence;
     for (var r = thread; r < RANK; r += WORKGROUP) {
         var sum = 0.0;
         for (var i = 0u; i < BLENDED; i += 1u) {
@@ -79,9 +79,9 @@ fn delta(row: u32, scale: f32, projected: u32, j: u32) -> f32 {
 // Energies of the own edges of each lane's fan: one workgroup a lane, its threads take edges in turn.
 @compute @workgroup_size(WORKGROUP)
 fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let lane = integers[P.members + at.x];
-    let start = lane * P.lane;
-    let node = integers[P.nodes + lane];
+    let sequence = integers[P.members + at.x];
+    let start = sequence * P.sequence;
+    let node = integers[P.nodes + sequence];
     let first = graph[node];
     let last = graph[node + 1u];
     let first_slot = places[4u * node + 3u];
@@ -98,17 +98,17 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
             let z = floats[P.output + start + j] + values[beta + j] + delta(row, scale, P.projected + start, j);
             energy = fma(z, z, energy);
         }
-        floats[P.energies + lane * P.stride + 1u + slot - first_slot] = energy;
+        floats[P.energies + sequence * P.stride + 1u + slot - first_slot] = energy;
     }
 }
 
 // Adds δ of the chosen edge to what leaves: one workgroup a lane.
 @compute @workgroup_size(WORKGROUP)
 fn preactivation(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let lane = integers[P.members + at.x];
-    let start = lane * P.lane;
-    let node = integers[P.nodes + lane];
-    let target_node = integers[P.next + lane];
+    let sequence = integers[P.members + at.x];
+    let start = sequence * P.sequence;
+    let node = integers[P.nodes + sequence];
+    let target_node = integers[P.next + sequence];
     var low = graph[node];
     var high = graph[node + 1u];
     if target_node == NONE {

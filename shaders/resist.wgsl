@@ -10,7 +10,7 @@ struct Parameters {
     nodes_count: u32,  // V
     edges_count: u32,  // E
     span: u32,         // V rounded up to a multiple of 64: numbers between the arrays of two lanes
-    lane: u32,         // floats between lanes
+    sequence: u32,         // floats between lanes
     output: u32,      // in floats: [B, W]
     width: u32,        // W
     energies: u32,     // in floats: own edges' energies [B, 1 + F], rows `stride` apart
@@ -66,24 +66,24 @@ fn join_all(value: f32, largest: bool, thread: u32) -> f32 {
 
 @compute @workgroup_size(WORKGROUP)
 fn ask(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let lane = at.x;
+    let sequence = at.x;
     if thread == 0u {
-        stop = integers[P.halted] | integers[P.done + lane];
+        stop = integers[P.halted] | integers[P.done + sequence];
     }
     if workgroupUniformLoad(&stop) != 0u {
         return;
     }
     let v_count = P.nodes_count;
-    let node = integers[P.nodes + lane];
-    let own = P.energies + lane * P.stride;
-    let place = lane * (PLACE + 2u * P.span);
+    let node = integers[P.nodes + sequence];
+    let own = P.energies + sequence * P.stride;
+    let place = sequence * (PLACE + 2u * P.span);
     let energies = place + PLACE;
     let counts = energies + P.span;
     var square = 0.0;
     if FORM == 1u {
         var part = 0.0;
         for (var j = thread; j < P.width; j += WORKGROUP) {
-            let h = floats[P.output + lane * P.lane + j];
+            let h = floats[P.output + sequence * P.sequence + j];
             part = fma(h, h, part);
         }
         square = join_all(part, false, thread);
@@ -94,15 +94,15 @@ fn ask(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) th
         if FORM == 0u {
             energy = floats[own];
         } else {
-            energy = max(square + 2.0 * floats[P.dots + lane * v_count + v] + values[P.target_norm2 + v], 0.0);
+            energy = max(square + 2.0 * floats[P.dots + sequence * v_count + v] + values[P.target_norm2 + v], 0.0);
         }
         questions[energies + v] = bitcast<u32>(energy);
         questions[counts + v] = 0u;
-        top = max(top, floats[P.logits + lane * v_count + v]);
+        top = max(top, floats[P.logits + sequence * v_count + v]);
     }
     if thread == 0u {
         questions[place] = node;
-        questions[place + 1u] = integers[P.steps + lane];
+        questions[place + 1u] = integers[P.steps + sequence];
         questions[place + 2u] = v_count;
         questions[place + 3u] = 0u;
     }
@@ -119,23 +119,23 @@ fn ask(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) th
         }
     }
     for (var v = thread; v < v_count; v += WORKGROUP) {
-        answers[lane * P.span + v] = top - floats[P.logits + lane * v_count + v];
+        answers[sequence * P.span + v] = top - floats[P.logits + sequence * v_count + v];
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn answer(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let lane = at.x;
-    if (integers[P.halted] | integers[P.done + lane]) != 0u {
+    let sequence = at.x;
+    if (integers[P.halted] | integers[P.done + sequence]) != 0u {
         return;
     }
     for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        let resistance = answers[lane * P.span + v];
+        let resistance = answers[sequence * P.span + v];
         // In bits: a compiler may take for granted that nothing is ever no number.
         let bits = bitcast<u32>(resistance);
         if (bits & 0x7fffffffu) > 0x7f800000u || bits == 0xff800000u {
             integers[P.fault] = 1u;
         }
-        floats[P.logits + lane * P.nodes_count + v] = max(-resistance, LOWEST);
+        floats[P.logits + sequence * P.nodes_count + v] = max(-resistance, LOWEST);
     }
 }

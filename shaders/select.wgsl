@@ -8,7 +8,7 @@ override FORM: u32 = 0u;
 
 struct Parameters {
     nodes_count: u32,  // V
-    lane: u32,         // floats between lanes
+    sequence: u32,         // floats between lanes
     output: u32,      // in floats: [B, W]
     width: u32,        // W
     energies: u32,     // in floats: own edges' energies [B, 1 + F], rows `stride` apart
@@ -165,13 +165,13 @@ fn count_above(logits: u32, low: u32, high: u32, bound: u32, weigh: bool, thread
 }
 
 // The scores of all V nodes.
-fn all_logits(lane: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, thread: u32) {
+fn all_logits(sequence: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, thread: u32) {
     let v_count = P.nodes_count;
     var square = 0.0;
     if FORM == 1u {
         var part = 0.0;
         for (var j = thread; j < P.width; j += WORKGROUP) {
-            let h = floats[P.output + lane * P.lane + j];
+            let h = floats[P.output + sequence * P.sequence + j];
             part = fma(h, h, part);
         }
         square = sum_all(part, thread);
@@ -186,7 +186,7 @@ fn all_logits(lane: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, 
             logit = P.alpha * floats[own];
         } else {
             let rest = values[P.target_norm2 + v];
-            let energy = max(square + 2.0 * floats[P.dots + lane * v_count + v] + rest, 0.0);
+            let energy = max(square + 2.0 * floats[P.dots + sequence * v_count + v] + rest, 0.0);
             logit = P.alpha * (energy - rest - square);
         }
         if P.has_bias == 1u {
@@ -232,23 +232,23 @@ fn all_logits(lane: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, 
 
 @compute @workgroup_size(WORKGROUP)
 fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let lane = at.x;
+    let sequence = at.x;
     if thread == 0u {
-        stop = integers[P.halted] | integers[P.done + lane];
+        stop = integers[P.halted] | integers[P.done + sequence];
     }
     if workgroupUniformLoad(&stop) != 0u {
         return;
     }
     let v_count = P.nodes_count;
-    let node = integers[P.nodes + lane];
-    let logits = P.logits + lane * v_count;
-    let own = P.energies + lane * P.stride;
+    let node = integers[P.nodes + sequence];
+    let logits = P.logits + sequence * v_count;
+    let own = P.energies + sequence * P.stride;
     let chunk = (v_count + WORKGROUP - 1u) / WORKGROUP;
     let low = min(thread * chunk, v_count);
     let high = min(low + chunk, v_count);
 
     if P.scored == 0u {
-        all_logits(lane, node, logits, own, low, high, thread);
+        all_logits(sequence, node, logits, own, low, high, thread);
     }
     if P.mode == 1u {
         return;
@@ -264,7 +264,7 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
             floats[logits + integers[P.banned + i]] = LOWEST;
         }
         if P.penalty != 0.0 {
-            let recent = P.recent + lane * (1u + P.window);
+            let recent = P.recent + sequence * (1u + P.window);
             let count = integers[recent];
             for (var i = thread; i < count; i += WORKGROUP) {
                 let penalised = integers[recent + 1u + i];
@@ -303,7 +303,7 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
         }
         let total = sum_all(part, thread);
         if thread == 0u {
-            floats[P.probabilities + lane] = top + log(total);
+            floats[P.probabilities + sequence] = top + log(total);
         }
         for (var i = thread; i < P.banned_count; i += WORKGROUP) {
             floats[logits + integers[P.banned + i]] = LOWEST;
@@ -327,20 +327,20 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
         }
         for (var v = low; v < high; v += 1u) {
             if floats[logits + v] > LOWEST {
-                integers[P.listed + lane * P.top_k + place] = v;
-                floats[P.listed_logits + lane * P.top_k + place] = floats[logits + v];
+                integers[P.listed + sequence * P.top_k + place] = v;
+                floats[P.listed_logits + sequence * P.top_k + place] = floats[logits + v];
                 place += 1u;
             }
         }
         if thread == WORKGROUP - 1u {
-            integers[P.next + lane] = place;
+            integers[P.next + sequence] = place;
         }
         return;
     }
 
     if P.temperature == 0.0 || best == NONE {
         if thread == 0u {
-            integers[P.next + lane] = best;
+            integers[P.next + sequence] = best;
         }
         return;
     }
@@ -388,9 +388,9 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
     sums[thread] = part;
     workgroupBarrier();
     if thread == 0u {
-        let state = add64(vec2(integers[P.random + 2u * lane], integers[P.random + 2u * lane + 1u]), GOLDEN);
-        integers[P.random + 2u * lane] = state.x;
-        integers[P.random + 2u * lane + 1u] = state.y;
+        let state = add64(vec2(integers[P.random + 2u * sequence], integers[P.random + 2u * sequence + 1u]), GOLDEN);
+        integers[P.random + 2u * sequence] = state.x;
+        integers[P.random + 2u * sequence + 1u] = state.y;
         let bits = mix64(state);
         // 24 of the 53 bits: the sums are no finer.
         var left = f32(bits.y >> 8u) * 5.9604644775390625e-8 * total;
@@ -413,6 +413,6 @@ fn choose(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
                 }
             }
         }
-        integers[P.next + lane] = chosen;
+        integers[P.next + sequence] = chosen;
     }
 }

@@ -129,11 +129,11 @@ impl DeviceDecodeBench {
                 &[],
                 0,
             )?;
-            for lane in 0..batch {
-                let mut random = Random::stream(7, 0x6c61_6e65, lane as u64);
+            for sequence in 0..batch {
+                let mut random = Random::stream(7, 0x6c61_6e65, sequence as u64);
                 let node = random.below(self.sources as u64) as u32;
                 let flow = self.mechanism.begin(node, &Start::Profile)?;
-                decoder.set(lane, &flow, &random, &[])?;
+                decoder.set(sequence, &flow, &random, &[])?;
             }
             decoder.decode(1)?;
             let (mut best, mut distinct, mut hops) = (f64::INFINITY, 0usize, 0usize);

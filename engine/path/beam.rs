@@ -95,8 +95,8 @@ pub fn beam_on(
     use crate::kernel::random::Random;
     use crate::path::{Decoder, Sampling};
     let sampling = Sampling::greedy().ban(banned.iter().copied());
-    let lanes = width.max(1);
-    let mut decoder = Decoder::new(mechanism.clone(), lanes, 1, sampling, &[], lanes)?;
+    let sequences = width.max(1);
+    let mut decoder = Decoder::new(mechanism.clone(), sequences, 1, sampling, &[], sequences)?;
     let random = Random::new(0);
     search(
         mechanism.mechanism(),
@@ -107,8 +107,8 @@ pub fn beam_on(
         stops,
         &mut |open| {
             decoder.clear();
-            for (lane, (flow, _)) in open.iter().enumerate() {
-                decoder.set(lane, flow, &random, &[])?;
+            for (sequence, (flow, _)) in open.iter().enumerate() {
+                decoder.set(sequence, flow, &random, &[])?;
             }
             let lists = decoder.nearest()?;
             let fan = |(list, (_, path)): (crate::path::Nearest, &(Flow, BeamPath))| {

@@ -111,8 +111,8 @@ pub fn evaluate_windows_on(
             .map(|&window| mechanism.begin(tokens[window * stride], &Start::Profile))
             .collect::<Result<Vec<_>>>()?;
         for step in 1..length {
-            for (lane, flow) in flows.iter().enumerate() {
-                decoder.set(lane, flow, &random, &[])?;
+            for (sequence, flow) in flows.iter().enumerate() {
+                decoder.set(sequence, flow, &random, &[])?;
             }
             let (_, logits) = decoder.look()?;
             for ((flow, &window), mut logits) in flows.iter_mut().zip(group).zip(logits) {

@@ -346,7 +346,7 @@ impl EvictionPolicy for EvictionAdapter {
             .collect();
         let mut column = all(|head_group| &head_group.column_sums);
         if self.column_of_layer {
-            column = mean_of_lanes(view, &column)?;
+            column = mean_of_head_groups(view, &column)?;
         }
         let (accumulated, key_norm) = (
             all(|head_group| &head_group.accumulated),
@@ -397,7 +397,7 @@ impl EvictionPolicy for EvictionAdapter {
 }
 
 /// One row for the layer out of a row for each key head, while all of them hold the same tokens.
-fn mean_of_lanes(view: &CacheView, rows: &[f32]) -> Result<Vec<f32>> {
+fn mean_of_head_groups(view: &CacheView, rows: &[f32]) -> Result<Vec<f32>> {
     let Some(first) = view.head_groups.first() else {
         return Ok(Vec::new());
     };

@@ -123,9 +123,9 @@ fn sampler(
 ) -> Decoder {
     let on_device = Arc::new(DeviceMechanism::upload(device, mechanism.clone()).unwrap());
     let mut decoder = Decoder::new(on_device, flows.len(), 40, sampling.clone(), &[], 5).unwrap();
-    for (lane, flow) in flows.iter().enumerate() {
-        let random = Random::new(sampling.seed + lane as u64);
-        decoder.set(lane, flow, &random, &[flow.node]).unwrap();
+    for (sequence, flow) in flows.iter().enumerate() {
+        let random = Random::new(sampling.seed + sequence as u64);
+        decoder.set(sequence, flow, &random, &[flow.node]).unwrap();
     }
     decoder
 }
@@ -168,11 +168,11 @@ fn every_mechanism_walks_as_on_the_processor(bed: &Bed) {
         // Two submissions: what the first leaves, the second goes on from.
         let first = decoder.decode(9).unwrap();
         let second = decoder.decode(16).unwrap();
-        for (lane, flow) in starts.iter().enumerate() {
+        for (sequence, flow) in starts.iter().enumerate() {
             let (path, mut session) = walked(&mechanism, flow, &Sampling::greedy(), 25);
-            let found = [first[lane].as_slice(), &second[lane]].concat();
-            assert_eq!(found, path, "{name}, lane {lane}");
-            let (now, then) = (decoder.flow(lane).unwrap(), session.flow().clone());
+            let found = [first[sequence].as_slice(), &second[sequence]].concat();
+            assert_eq!(found, path, "{name}, lane {sequence}");
+            let (now, then) = (decoder.flow(sequence).unwrap(), session.flow().clone());
             assert_eq!((now.node, now.step), (then.node, then.step), "{name}");
             near(&now.signal, &then.signal, 1e-5, &format!("{name}: signal"));
             near(&now.output, &then.output, 1e-5, &format!("{name}: leaving"));
@@ -186,12 +186,17 @@ fn every_mechanism_walks_as_on_the_processor(bed: &Bed) {
             let (energies, logits) = session.look().unwrap();
             let (all_energies, all_scores) = decoder.look().unwrap();
             near(
-                &all_energies[lane],
+                &all_energies[sequence],
                 energies,
                 1e-5,
                 &format!("{name}: energies"),
             );
-            near(&all_scores[lane], logits, 2e-5, &format!("{name}: scores"));
+            near(
+                &all_scores[sequence],
+                logits,
+                2e-5,
+                &format!("{name}: scores"),
+            );
         }
     }
 }
@@ -214,21 +219,21 @@ fn sampling_draws_as_on_the_processor(bed: &Bed) {
             let starts = flows(&mechanism, &[3, 5, 0, 3], &Start::Profile);
             let mut decoder = sampler(&bed.device, &mechanism, &starts, sampling);
             let found = decoder.decode(40).unwrap();
-            for (lane, flow) in starts.iter().enumerate() {
-                let own = sampling.clone().seed(sampling.seed + lane as u64);
+            for (sequence, flow) in starts.iter().enumerate() {
+                let own = sampling.clone().seed(sampling.seed + sequence as u64);
                 let (path, session) = walked(&mechanism, flow, &own, 40);
                 // A draw at the very border of two nodes may fall on the other side, once in a long while.
-                let together = found[lane]
+                let together = found[sequence]
                     .iter()
                     .zip(&path)
                     .take_while(|(a, b)| a == b)
                     .count();
                 same += usize::from(together == 40);
                 all += 1;
-                assert!(!found[lane].contains(&1) || !sampling.banned.contains(&1));
+                assert!(!found[sequence].contains(&1) || !sampling.banned.contains(&1));
                 if together == 40 {
                     let state = serde_json::to_value(session.state()).unwrap();
-                    let random = serde_json::to_value(decoder.random(lane).unwrap()).unwrap();
+                    let random = serde_json::to_value(decoder.random(sequence).unwrap()).unwrap();
                     assert_eq!(state["random"], random, "{sampling:?}");
                 }
             }

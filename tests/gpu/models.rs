@@ -132,8 +132,8 @@ fn a_thousand_tokens_of_the_shipped_models(bed: &Bed) {
             0,
         )
         .unwrap();
-        for (lane, flow) in flows.iter().enumerate() {
-            decoder.set(lane, flow, &Random::new(0), &[]).unwrap();
+        for (sequence, flow) in flows.iter().enumerate() {
+            decoder.set(sequence, flow, &Random::new(0), &[]).unwrap();
         }
         let (energies, _) = decoder.look().unwrap();
         let mut worst = 0.0f32;

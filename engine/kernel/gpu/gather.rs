@@ -20,7 +20,7 @@ pub const GATHER: Kernel = Kernel {
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are explained in the shader")]
 pub struct Parameters {
-    pub lane: u32,
+    pub sequence: u32,
     pub rows: u32,
     pub next: u32,
     pub first: u32,

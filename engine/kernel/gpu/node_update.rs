@@ -49,7 +49,7 @@ pub struct Path {
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are explained in the shader")]
 pub struct OwnParameters {
-    pub lane: u32,
+    pub sequence: u32,
     pub signal: u32,
     pub banks: u32,
     pub output: u32,
@@ -71,7 +71,7 @@ pub struct OwnParameters {
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are explained in the shader")]
 pub struct ComposedParameters {
-    pub lane: u32,
+    pub sequence: u32,
     pub signal: u32,
     pub banks: u32,
     pub output: u32,

@@ -25,7 +25,7 @@ pub const PLAN: Kernel = Kernel {
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are explained in the shader")]
 pub struct Parameters {
-    pub lanes: u32,
+    pub sequences: u32,
     pub buffers: u32,
     pub edges: u32,
     pub nodes: u32,

@@ -38,7 +38,7 @@ pub const ARRIVE: Kernel = Kernel {
 #[allow(missing_docs, reason = "the fields are explained in the shader")]
 pub struct Parameters {
     pub nodes_count: u32,
-    pub lane: u32,
+    pub sequence: u32,
     pub output: u32,
     pub blended: u32,
     pub projected: u32,

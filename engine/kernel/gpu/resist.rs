@@ -45,7 +45,7 @@ pub struct Parameters {
     pub nodes_count: u32,
     pub edges_count: u32,
     pub span: u32,
-    pub lane: u32,
+    pub sequence: u32,
     pub output: u32,
     pub width: u32,
     pub energies: u32,
@@ -76,9 +76,9 @@ impl Question {
     ///
     /// # Errors
     /// As [`Device::buffer`].
-    pub fn new(device: &Device, lanes: usize, nodes: usize) -> Result<Self> {
+    pub fn new(device: &Device, sequences: usize, nodes: usize) -> Result<Self> {
         let span = span(nodes);
-        let bytes = |numbers: usize| (lanes * numbers * 4) as u64;
+        let bytes = |numbers: usize| (sequences * numbers * 4) as u64;
         let purpose = super::Purpose::Question;
         Ok(Self {
             nodes,
@@ -109,16 +109,21 @@ impl Question {
     ///
     /// # Errors
     /// As [`Program::dispatch`].
-    pub fn dispatch(&self, program: &mut Program, shader: &EdgeShader, lane: usize) -> Result<()> {
+    pub fn dispatch(
+        &self,
+        program: &mut Program,
+        shader: &EdgeShader,
+        sequence: usize,
+    ) -> Result<()> {
         let (nodes, span) = (self.nodes, span(self.nodes));
-        let place = lane * (PLACE + 2 * span);
+        let place = sequence * (PLACE + 2 * span);
         let part = |buffer, first: usize, numbers: usize| {
             (buffer, (first * 4) as u64, (numbers * 4) as u64)
         };
         let parts = [
             part(&self.questions, place + PLACE, nodes),
             part(&self.questions, place + PLACE + span, nodes),
-            part(&self.answers, lane * span, nodes),
+            part(&self.answers, sequence * span, nodes),
             part(&self.questions, place, 4),
         ];
         let groups = nodes.div_ceil(shader.workgroup.max(1) as usize) as u32;

@@ -37,7 +37,7 @@ pub enum Mode {
 #[allow(missing_docs, reason = "the fields are explained in the shader")]
 pub struct Parameters {
     pub nodes_count: u32,
-    pub lane: u32,
+    pub sequence: u32,
     pub output: u32,
     pub width: u32,
     pub energies: u32,

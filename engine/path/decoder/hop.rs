@@ -43,7 +43,7 @@ impl Decoder {
         let mechanism = &*self.mechanism;
         let host = mechanism.mechanism();
         let (device, profile) = (mechanism.device(), host.profile());
-        let (at, lanes) = (self.at, self.lanes as u32);
+        let (at, sequences) = (self.at, self.sequences as u32);
         let (d, wide) = (profile.width, padded(profile.width));
         let fans = mechanism.fans();
         let own = profile.form == EdgeForm::Own;
@@ -61,11 +61,11 @@ impl Decoder {
                 &plan::PLAN,
                 &[
                     ("WORKGROUP", device.wide_workgroup()),
-                    ("ROOM", lanes.next_power_of_two()),
+                    ("ROOM", sequences.next_power_of_two()),
                 ],
             )?;
             let parameters = plan::Parameters {
-                lanes,
+                sequences,
                 buffers: fans.buffers.len() as u32,
                 edges,
                 nodes: at.nodes,
@@ -96,7 +96,7 @@ impl Decoder {
         }
         let residual_parameters = |buffer: usize| residual::Parameters {
             nodes_count: host.nodes() as u32,
-            lane: at.lane,
+            sequence: at.sequence,
             output: at.output,
             blended: at.blended,
             projected: at.projected,
@@ -106,7 +106,7 @@ impl Decoder {
             beta: mechanism.at.beta,
             nodes: at.nodes,
             next: at.next,
-            members: at.members + buffer as u32 * lanes,
+            members: at.members + buffer as u32 * sequences,
         };
 
         // Energies.
@@ -135,12 +135,12 @@ impl Decoder {
                 let parameters = energy::Parameters {
                     output: at.output,
                     base: at.base,
-                    lane: at.lane,
+                    sequence: at.sequence,
                     energies: at.energies,
                     stride: at.stride,
                     nodes: at.nodes,
                     order: at.order,
-                    groups: at.groups + (index * self.lanes * 2) as u32,
+                    groups: at.groups + (index * self.sequences * 2) as u32,
                     squared: u32::from(profile.energy == EnergyKind::Squared),
                 };
                 let buffers = [
@@ -159,8 +159,8 @@ impl Decoder {
             for piece in &targets.pieces {
                 let parameters = dots::Parameters {
                     output: at.output,
-                    lane: at.lane,
-                    lanes,
+                    sequence: at.sequence,
+                    sequences,
                     dots: at.dots,
                     stride: host.nodes() as u32,
                     first: piece.first as u32,
@@ -196,12 +196,22 @@ impl Decoder {
             &mechanism.values,
             places,
         ];
-        program.dispatch(&choose, &parameters, &buffers, Size::Direct(lanes, 1, 1))?;
+        program.dispatch(
+            &choose,
+            &parameters,
+            &buffers,
+            Size::Direct(sequences, 1, 1),
+        )?;
         self.record_resist(program, places, own_energies)?;
         if logits_first {
             parameters = self.select_parameters(mode, own_energies);
             parameters.scored = 1;
-            program.dispatch(&choose, &parameters, &buffers, Size::Direct(lanes, 1, 1))?;
+            program.dispatch(
+                &choose,
+                &parameters,
+                &buffers,
+                Size::Direct(sequences, 1, 1),
+            )?;
         }
         if mode != Mode::Choose {
             return Ok(());
@@ -236,13 +246,13 @@ impl Decoder {
                 let pipeline = device.pipeline(&preactivation::ARRIVE, &constants)?;
                 let parameters = preactivation::Parameters {
                     nodes_count: host.nodes() as u32,
-                    lane: at.lane,
+                    sequence: at.sequence,
                     output: at.output,
                     base: at.base,
                     preactivation: at.preactivation,
                     nodes: at.nodes,
                     next: at.next,
-                    members: at.members + index as u32 * lanes,
+                    members: at.members + index as u32 * sequences,
                 };
                 let buffers = [
                     &self.floats,
@@ -262,7 +272,7 @@ impl Decoder {
             let pipeline = device.pipeline(&gather::GATHER, &constants)?;
             for piece in &records.pieces {
                 let mut parameters = gather::Parameters {
-                    lane: at.lane,
+                    sequence: at.sequence,
                     rows: at.gathered,
                     next: at.next,
                     first: piece.first as u32,
@@ -275,7 +285,12 @@ impl Decoder {
                     *words = part as u32;
                 }
                 let buffers = [&self.floats, &self.integers, &piece.words];
-                program.dispatch(&pipeline, &parameters, &buffers, Size::Direct(lanes, 1, 1))?;
+                program.dispatch(
+                    &pipeline,
+                    &parameters,
+                    &buffers,
+                    Size::Direct(sequences, 1, 1),
+                )?;
             }
         }
         self.record_reach(program)
@@ -313,12 +328,12 @@ impl Decoder {
             stops_count: self.stops.len() as u32,
         };
         let buffers = [&self.floats, &self.integers, &mechanism.values];
-        let size = Size::Direct(self.lanes as u32, 1, 1);
+        let size = Size::Direct(self.sequences as u32, 1, 1);
         match profile.form {
             EdgeForm::Own => {
                 let pipeline = device.pipeline(&node_update::OWN, &constants)?;
                 let parameters = node_update::OwnParameters {
-                    lane: at.lane,
+                    sequence: at.sequence,
                     signal: at.signal,
                     banks: at.banks,
                     output: at.output,
@@ -340,7 +355,7 @@ impl Decoder {
                 constants.push(("RANK", profile.rank as u32));
                 let pipeline = device.pipeline(&node_update::COMPOSED, &constants)?;
                 let parameters = node_update::ComposedParameters {
-                    lane: at.lane,
+                    sequence: at.sequence,
                     signal: at.signal,
                     banks: at.banks,
                     output: at.output,
@@ -370,7 +385,7 @@ impl Decoder {
         let sampling = &self.sampling;
         select::Parameters {
             nodes_count: host.nodes() as u32,
-            lane: at.lane,
+            sequence: at.sequence,
             output: at.output,
             width: padded(profile.width) as u32,
             energies: at.energies,

@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Layout {
     // A lane's record in floats; the fields are offsets within it.
-    pub lane: u32,
+    pub sequence: u32,
     pub signal: u32,
     pub banks: u32,
     pub output: u32,
@@ -58,7 +58,7 @@ impl Layout {
     )]
     pub fn of(
         mechanism: &DeviceMechanism,
-        lanes: usize,
+        sequences: usize,
         capacity: usize,
         sampling: &Sampling,
         stops: usize,
@@ -95,38 +95,38 @@ impl Layout {
             .as_ref()
             .map_or(0, |records| records.columns);
         at.gathered = take(&mut end, columns);
-        at.lane = end as u32;
-        end *= lanes;
+        at.sequence = end as u32;
+        end *= sequences;
         at.stride = fans.as_ref().map_or(1, |fans| 1 + fans.widest()) as u32;
-        at.energies = take(&mut end, lanes * at.stride as usize);
-        at.dots = take(&mut end, when(!own, lanes * v));
-        at.logits = take(&mut end, lanes * v);
-        at.normalisers = take(&mut end, lanes);
-        at.listed_logits = take(&mut end, lanes * list);
-        at.lambda = take(&mut end, when(position, lanes * capacity));
-        at.table = take(&mut end, when(table, lanes * capacity * wide));
+        at.energies = take(&mut end, sequences * at.stride as usize);
+        at.dots = take(&mut end, when(!own, sequences * v));
+        at.logits = take(&mut end, sequences * v);
+        at.normalisers = take(&mut end, sequences);
+        at.listed_logits = take(&mut end, sequences * list);
+        at.lambda = take(&mut end, when(position, sequences * capacity));
+        at.table = take(&mut end, when(table, sequences * capacity * wide));
         at.floats = end as u32;
         end = 4;
         at.nodes = take(&mut end, 0);
-        end += 3 * lanes;
-        at.steps = at.nodes + lanes as u32;
-        at.done = at.steps + lanes as u32;
-        at.emitted = take(&mut end, lanes);
-        at.next = take(&mut end, lanes);
-        at.output = take(&mut end, lanes * capacity);
-        at.random = take(&mut end, 2 * lanes);
-        at.order = take(&mut end, lanes);
-        at.groups = take(&mut end, buffers * lanes * 2);
-        at.members = take(&mut end, buffers * lanes);
-        at.recent = take(&mut end, lanes * (1 + window(sampling) as usize));
+        end += 3 * sequences;
+        at.steps = at.nodes + sequences as u32;
+        at.done = at.steps + sequences as u32;
+        at.emitted = take(&mut end, sequences);
+        at.next = take(&mut end, sequences);
+        at.output = take(&mut end, sequences * capacity);
+        at.random = take(&mut end, 2 * sequences);
+        at.order = take(&mut end, sequences);
+        at.groups = take(&mut end, buffers * sequences * 2);
+        at.members = take(&mut end, buffers * sequences);
+        at.recent = take(&mut end, sequences * (1 + window(sampling) as usize));
         at.banned = take(&mut end, sampling.banned.len());
         at.stops = take(&mut end, stops);
-        at.listed = take(&mut end, lanes * list);
+        at.listed = take(&mut end, sequences * list);
         at.integers = end as u32;
         if overflow {
             return Err(Error::new(
                 ErrorKind::Resource,
-                format!("{lanes} lanes over {v} nodes are more than a device buffer holds"),
+                format!("{sequences} lanes over {v} nodes are more than a device buffer holds"),
             )
             .advice("decode fewer prompts together"));
         }

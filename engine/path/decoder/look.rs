@@ -27,7 +27,7 @@ impl Decoder {
         let at = self.at;
         let v = self.mechanism.mechanism().nodes();
         let mut program = self.take(Mode::Logits)?;
-        self.write_lanes();
+        self.write_sequences();
         self.write_integers(0, &[0u32; 4]);
         let mechanism = self.mechanism.clone();
         let mut fans = mechanism.fans();
@@ -42,19 +42,19 @@ impl Decoder {
         let signals: Vec<f32> =
             self.mechanism
                 .device()
-                .read(&self.floats, 0, self.lanes * at.lane as usize)?;
+                .read(&self.floats, 0, self.sequences * at.sequence as usize)?;
         let (profile, graph) = (
             mechanism.mechanism().profile(),
             mechanism.mechanism().graph(),
         );
         let (mut energies, mut logits) = (Vec::new(), Vec::new());
-        for (lane, &(node, ..)) in self.state.iter().enumerate() {
-            let own = &all[lane * at.stride as usize..];
+        for (sequence, &(node, ..)) in self.state.iter().enumerate() {
+            let own = &all[sequence * at.stride as usize..];
             let mut row = match profile.form {
                 EdgeForm::Own => vec![own[0]; v],
                 EdgeForm::Composed => {
-                    let start = (at.dots - at.energies) as usize + lane * v;
-                    let record = &signals[lane * at.lane as usize + at.output as usize..];
+                    let start = (at.dots - at.energies) as usize + sequence * v;
+                    let record = &signals[sequence * at.sequence as usize + at.output as usize..];
                     let square: f32 = record[..profile.width].iter().map(|h| h * h).sum();
                     all[start..start + v]
                         .iter()
@@ -73,7 +73,7 @@ impl Decoder {
                 }
             }
             energies.push(row);
-            let start = (at.logits - at.energies) as usize + lane * v;
+            let start = (at.logits - at.energies) as usize + sequence * v;
             logits.push(all[start..start + v].to_vec());
         }
         Ok((energies, logits))
@@ -85,9 +85,9 @@ impl Decoder {
     /// # Errors
     /// As [`Self::decode`].
     pub fn nearest(&mut self) -> Result<Vec<Nearest>> {
-        let (at, lanes, list) = (self.at, self.lanes, self.list);
+        let (at, sequences, list) = (self.at, self.sequences, self.list);
         let mut program = self.take(Mode::List)?;
-        self.write_lanes();
+        self.write_sequences();
         self.write_integers(0, &[0u32; 4]);
         let mechanism = self.mechanism.clone();
         let mut fans = mechanism.fans();
@@ -100,15 +100,16 @@ impl Decoder {
         self.programs[Mode::List as usize] = Some(program);
         self.check_question()?;
         let device = self.mechanism.device();
-        let counts: Vec<u32> = device.read(&self.integers, u64::from(at.next) * 4, lanes)?;
+        let counts: Vec<u32> = device.read(&self.integers, u64::from(at.next) * 4, sequences)?;
         let nodes: Vec<u32> =
-            device.read(&self.integers, u64::from(at.listed) * 4, lanes * list)?;
+            device.read(&self.integers, u64::from(at.listed) * 4, sequences * list)?;
         let logits = &floats[(at.listed_logits - at.normalisers) as usize..];
-        Ok((0..lanes)
-            .map(|lane| {
-                let range = lane * list..lane * list + (counts[lane] as usize).min(list);
+        Ok((0..sequences)
+            .map(|sequence| {
+                let range =
+                    sequence * list..sequence * list + (counts[sequence] as usize).min(list);
                 Nearest {
-                    normaliser: f64::from(floats[lane]),
+                    normaliser: f64::from(floats[sequence]),
                     nodes: logits[range.clone()]
                         .iter()
                         .copied()

@@ -32,7 +32,7 @@ const LANES: usize = 1024;
 /// Signals that flow side by side on a device.
 pub struct Decoder {
     mechanism: Arc<DeviceMechanism>,
-    lanes: usize,
+    sequences: usize,
     capacity: usize,
     list: usize,
     sampling: Sampling,
@@ -53,12 +53,12 @@ pub struct Decoder {
 
 impl std::fmt::Debug for Decoder {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Decoder({} lanes)", self.lanes)
+        write!(formatter, "Decoder({} lanes)", self.sequences)
     }
 }
 
 impl Decoder {
-    /// A decoder of `lanes` signals that takes up to `capacity` hops in a submission.
+    /// A decoder of `sequences` signals that takes up to `capacity` hops in a submission.
     ///
     /// A lane ends at a node of `stops`. `list` is the most nodes that [`Self::nearest`] is asked for.
     ///
@@ -67,21 +67,21 @@ impl Decoder {
     /// the lanes do not fit on the device.
     pub fn new(
         mechanism: Arc<DeviceMechanism>,
-        lanes: usize,
+        sequences: usize,
         capacity: usize,
         sampling: Sampling,
         stops: &[u32],
         list: usize,
     ) -> Result<Self> {
         sampling.check()?;
-        if lanes > LANES {
+        if sequences > LANES {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("a decoder has at most {LANES} lanes"),
             )
             .advice("decode the prompts in parts"));
         }
-        if lanes == 0 || capacity == 0 {
+        if sequences == 0 || capacity == 0 {
             return Err(Error::new(
                 ErrorKind::Input,
                 "a decoder needs a lane and a hop",
@@ -98,7 +98,14 @@ impl Decoder {
             ..sampling
         };
         let list = list.min(v);
-        let at = Layout::of(&mechanism, lanes, capacity, &sampling, stops.len(), list)?;
+        let at = Layout::of(
+            &mechanism,
+            sequences,
+            capacity,
+            &sampling,
+            stops.len(),
+            list,
+        )?;
         let device = mechanism.device().clone();
         let floats = device.buffer(
             u64::from(at.floats) * 4,
@@ -118,17 +125,17 @@ impl Decoder {
         )?;
         let question = mechanism
             .edge_shaders()
-            .map(|_| Question::new(&device, lanes, v))
+            .map(|_| Question::new(&device, sequences, v))
             .transpose()?;
         device.write(&integers, u64::from(at.banned) * 4, &sampling.banned);
         device.write(&integers, u64::from(at.stops) * 4, stops);
         let decoder = Self {
             programs: [None, None, None],
-            state: vec![(0, 0, true); lanes],
+            state: vec![(0, 0, true); sequences],
             normalisers: vec![0.0],
             stops: stops.to_vec(),
             mechanism,
-            lanes,
+            sequences,
             capacity,
             list,
             sampling,
@@ -138,13 +145,13 @@ impl Decoder {
             dispatches,
             question,
         };
-        decoder.write_lanes();
+        decoder.write_sequences();
         Ok(decoder)
     }
 
     /// Lanes side by side.
-    pub fn lanes(&self) -> usize {
-        self.lanes
+    pub fn sequences(&self) -> usize {
+        self.sequences
     }
 
     /// Hops that one submission takes at most.
@@ -171,18 +178,24 @@ impl Decoder {
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a lane that does not exist.
-    pub fn set(&mut self, lane: usize, flow: &Flow, random: &Random, recent: &[u32]) -> Result<()> {
-        if lane >= self.lanes {
+    pub fn set(
+        &mut self,
+        sequence: usize,
+        flow: &Flow,
+        random: &Random,
+        recent: &[u32],
+    ) -> Result<()> {
+        if sequence >= self.sequences {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("lane {lane} of {}", self.lanes),
+                format!("lane {sequence} of {}", self.sequences),
             ));
         }
         let at = self.at;
         let mechanism = self.mechanism.mechanism().clone();
         let profile = mechanism.profile();
         let (d, wide) = (profile.width, padded(profile.width));
-        let mut record = vec![0.0f32; at.lane as usize];
+        let mut record = vec![0.0f32; at.sequence as usize];
         let mut put = |place: u32, values: &mut dyn Iterator<Item = f32>| {
             for (index, value) in values.enumerate() {
                 record[place as usize + index / d * wide + index % d] = value;
@@ -196,19 +209,23 @@ impl Decoder {
             put(at.base, &mut self.position_row(flow.step).into_iter());
         }
         let device = self.mechanism.device().clone();
-        device.write(&self.floats, (lane * at.lane as usize * 4) as u64, &record);
-        self.state[lane] = (flow.node, flow.step, false);
+        device.write(
+            &self.floats,
+            (sequence * at.sequence as usize * 4) as u64,
+            &record,
+        );
+        self.state[sequence] = (flow.node, flow.step, false);
         let state = random.state();
         let words = [state as u32, (state >> 32) as u32];
-        self.write_integers(at.random + 2 * lane as u32, &words);
+        self.write_integers(at.random + 2 * sequence as u32, &words);
         let window = self.window();
         if window > 0 {
             let kept = &recent[recent.len().saturating_sub(window as usize)..];
             let mut ring = vec![kept.len() as u32];
             ring.extend_from_slice(kept);
-            self.write_integers(at.recent + lane as u32 * (1 + window), &ring);
+            self.write_integers(at.recent + sequence as u32 * (1 + window), &ring);
         }
-        self.write_lanes();
+        self.write_sequences();
         Ok(())
     }
 
@@ -221,16 +238,16 @@ impl Decoder {
     /// a checksum error of a fan that is brought in.
     pub fn decode(&mut self, tokens: usize) -> Result<Vec<Vec<u32>>> {
         let tokens = tokens.min(self.capacity);
-        let (lanes, at) = (self.lanes, self.at);
+        let (sequences, at) = (self.sequences, self.at);
         self.write_window(tokens)?;
-        self.write_lanes();
-        self.write_integers(at.emitted, &vec![0u32; lanes]);
-        let count = at.output as usize + lanes * self.capacity;
+        self.write_sequences();
+        self.write_integers(at.emitted, &vec![0u32; sequences]);
+        let count = at.output as usize + sequences * self.capacity;
         let starts: Vec<u32> = self.state.iter().map(|&(node, ..)| node).collect();
         let running: Vec<bool> = self.state.iter().map(|&(.., done)| !done).collect();
         let mut left = tokens;
         let mut program = self.take(Mode::Choose)?;
-        let mut before = vec![0usize; lanes];
+        let mut before = vec![0usize; sequences];
         let paths = loop {
             self.write_integers(0, &[0u32; 4]);
             let mechanism = self.mechanism.clone();
@@ -242,42 +259,44 @@ impl Decoder {
             let head: Vec<u32> = program.submit_and_read(left, &self.integers, 0, count)?;
             self.check_answers(head[FAULT as usize])?;
             let halted = head[0] != 0;
-            let field = |place: u32, lane: usize| head[place as usize + lane];
-            let path = |lane: usize| {
-                let start = at.output as usize + lane * self.capacity;
-                &head[start..start + field(at.emitted, lane) as usize]
+            let field = |place: u32, sequence: usize| head[place as usize + sequence];
+            let path = |sequence: usize| {
+                let start = at.output as usize + sequence * self.capacity;
+                &head[start..start + field(at.emitted, sequence) as usize]
             };
             if let Some(fans) = fans.as_mut().filter(|fans| fans.paged()) {
-                for lane in 0..lanes {
-                    let path = path(lane);
-                    let stood = (before[lane]..path.len()).map(|hop| {
+                for sequence in 0..sequences {
+                    let path = path(sequence);
+                    let stood = (before[sequence]..path.len()).map(|hop| {
                         if hop == 0 {
-                            starts[lane]
+                            starts[sequence]
                         } else {
                             path[hop - 1]
                         }
                     });
                     fans.touch(stood);
-                    before[lane] = path.len();
+                    before[sequence] = path.len();
                 }
             }
             let mut most = 0;
-            for lane in 0..lanes {
-                let emitted = field(at.emitted, lane);
-                let new = u64::from(field(at.steps, lane).wrapping_sub(self.state[lane].1 as u32));
-                self.state[lane].0 = field(at.nodes, lane);
-                self.state[lane].1 += new;
-                self.state[lane].2 = field(at.done, lane) != 0;
-                if !self.state[lane].2 {
+            for sequence in 0..sequences {
+                let emitted = field(at.emitted, sequence);
+                let new = u64::from(
+                    field(at.steps, sequence).wrapping_sub(self.state[sequence].1 as u32),
+                );
+                self.state[sequence].0 = field(at.nodes, sequence);
+                self.state[sequence].1 += new;
+                self.state[sequence].2 = field(at.done, sequence) != 0;
+                if !self.state[sequence].2 {
                     most = most.max(emitted as usize);
                 }
             }
             let over = self.state.iter().all(|&(.., done)| done);
             if !halted || over || most >= tokens {
-                break (0..lanes)
-                    .map(|lane| {
-                        if running[lane] {
-                            path(lane).to_vec()
+                break (0..sequences)
+                    .map(|sequence| {
+                        if running[sequence] {
+                            path(sequence).to_vec()
                         } else {
                             Vec::new()
                         }
@@ -294,21 +313,21 @@ impl Decoder {
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when the device is lost.
-    pub fn flow(&self, lane: usize) -> Result<Flow> {
+    pub fn flow(&self, sequence: usize) -> Result<Flow> {
         let at = self.at;
         let profile = self.mechanism.mechanism().profile();
         let (d, wide) = (profile.width, padded(profile.width));
         let record: Vec<f32> = self.mechanism.device().read(
             &self.floats,
-            (lane * at.lane as usize * 4) as u64,
-            at.lane as usize,
+            (sequence * at.sequence as usize * 4) as u64,
+            at.sequence as usize,
         )?;
         let take = |place: u32, count: usize| -> Vec<f32> {
             (0..count)
                 .map(|index| record[place as usize + index / d * wide + index % d])
                 .collect()
         };
-        let (node, step, _) = self.state[lane];
+        let (node, step, _) = self.state[sequence];
         let composed = profile.form == EdgeForm::Composed;
         let past = step as usize + usize::from(composed);
         let position = profile.blend == BlendKind::Position;
@@ -333,8 +352,8 @@ impl Decoder {
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when the device is lost.
-    pub fn random(&self, lane: usize) -> Result<Random> {
-        let place = u64::from(self.at.random + 2 * lane as u32) * 4;
+    pub fn random(&self, sequence: usize) -> Result<Random> {
+        let place = u64::from(self.at.random + 2 * sequence as u32) * 4;
         let words: Vec<u32> = self.mechanism.device().read(&self.integers, place, 2)?;
         Ok(Random::from_state(
             u64::from(words[0]) | u64::from(words[1]) << 32,
@@ -356,8 +375,8 @@ impl Decoder {
             .write(&self.integers, u64::from(place) * 4, values);
     }
 
-    fn write_lanes(&self) {
-        let mut nodes = Vec::with_capacity(3 * self.lanes);
+    fn write_sequences(&self) {
+        let mut nodes = Vec::with_capacity(3 * self.sequences);
         nodes.extend(self.state.iter().map(|&(node, ..)| node));
         nodes.extend(self.state.iter().map(|&(_, step, _)| step as u32));
         nodes.extend(self.state.iter().map(|&(.., done)| u32::from(done)));
@@ -399,8 +418,8 @@ impl Decoder {
             let composed = usize::from(profile.form == EdgeForm::Composed);
             let logits = mechanism.weights().values("blend.positions");
             let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut all = vec![0.0f32; self.lanes * span];
-            for (lane, &(_, step, _)) in self.state.iter().enumerate() {
+            let mut all = vec![0.0f32; self.sequences * span];
+            for (sequence, &(_, step, _)) in self.state.iter().enumerate() {
                 for hop in 0..tokens {
                     let preactivation = step as usize + composed + hop;
                     while self.normalisers.len() <= preactivation + 1 {
@@ -410,7 +429,7 @@ impl Decoder {
                     }
                     let lambda =
                         self.normalisers[preactivation] / self.normalisers[preactivation + 1];
-                    all[lane * span + hop] = lambda as f32;
+                    all[sequence * span + hop] = lambda as f32;
                 }
             }
             let device = self.mechanism.device();
@@ -418,10 +437,10 @@ impl Decoder {
         }
         if profile.form == EdgeForm::Own && profile.position_table {
             let wide = padded(profile.width);
-            let mut all = vec![0.0f32; self.lanes * span * wide];
-            for (lane, &(_, step, _)) in self.state.iter().enumerate() {
+            let mut all = vec![0.0f32; self.sequences * span * wide];
+            for (sequence, &(_, step, _)) in self.state.iter().enumerate() {
                 for hop in 0..tokens {
-                    let start = (lane * span + hop) * wide;
+                    let start = (sequence * span + hop) * wide;
                     let row = self.position_row(step + hop as u64 + 1);
                     all[start..start + row.len()].copy_from_slice(&row);
                 }

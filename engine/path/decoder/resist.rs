@@ -13,7 +13,7 @@ impl Decoder {
             .mechanism
             .edge_shaders()
             .map(|shaders| shaders.chain.len());
-        chain.map_or(0, |length| 3 + length * self.lanes)
+        chain.map_or(0, |length| 3 + length * self.sequences)
     }
 
     /// Records the chain of shaders, after the scores and before the choice.
@@ -37,7 +37,7 @@ impl Decoder {
             nodes_count: host.nodes() as u32,
             edges_count: host.graph().edges() as u32,
             span: resist::span(host.nodes()) as u32,
-            lane: at.lane,
+            sequence: at.sequence,
             output: at.output,
             width: padded(host.profile().width) as u32,
             energies: at.energies,
@@ -61,16 +61,16 @@ impl Decoder {
             &question.questions,
             &question.answers,
         ];
-        let lanes = Size::Direct(self.lanes as u32, 1, 1);
+        let sequences = Size::Direct(self.sequences as u32, 1, 1);
         let ask = device.pipeline(&resist::ASK, &constants)?;
-        program.dispatch(&ask, &parameters, &buffers, lanes.clone())?;
+        program.dispatch(&ask, &parameters, &buffers, sequences.clone())?;
         for shader in &shaders.chain {
-            for lane in 0..self.lanes {
-                question.dispatch(program, shader, lane)?;
+            for sequence in 0..self.sequences {
+                question.dispatch(program, shader, sequence)?;
             }
         }
         let answer = device.pipeline(&resist::ANSWER, &constants)?;
-        program.dispatch(&answer, &parameters, &buffers, lanes)
+        program.dispatch(&answer, &parameters, &buffers, sequences)
     }
 
     /// As [`Self::check_answers`], after a program that read other things back.
