@@ -32,7 +32,7 @@ const NONE: u32 = 0xffffffffu;
 // [V + 1] offsets of the fans, then [E] targets.
 @group(0) @binding(6) var<storage, read> graph: array<u32>;
 // [E]: own slots of the edges, 0 for the shared one.
-@group(0) @binding(7) var<storage, read> slots: array<u32>;
+@group(0) @binding(7) var<storage, read> edge_rows: array<u32>;
 
 // The row of the edge node → target in this buffer; 0 is the shared edge.
 fn row_of(node: u32, target_node: u32) -> u32 {
@@ -46,10 +46,10 @@ fn row_of(node: u32, target_node: u32) -> u32 {
             high = middle;
         }
     }
-    if low >= graph[node + 1u] || graph[P.nodes_count + 1u + low] != target_node || slots[low] == 0u {
+    if low >= graph[node + 1u] || graph[P.nodes_count + 1u + low] != target_node || edge_rows[low] == 0u {
         return 0u;
     }
-    return places[4u * node + 1u] + slots[low] - places[4u * node + 3u];
+    return places[4u * node + 1u] + edge_rows[low] - places[4u * node + 3u];
 }
 
 @compute @workgroup_size(WORKGROUP)

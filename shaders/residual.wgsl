@@ -38,7 +38,7 @@ const NONE: u32 = 0xffffffffu;
 // [V + 1] offsets of the fans, then [E] targets.
 @group(0) @binding(6) var<storage, read> graph: array<u32>;
 // [E]: own slots of the edges, 0 for the shared one.
-@group(0) @binding(7) var<storage, read> slots: array<u32>;
+@group(0) @binding(7) var<storage, read> edge_rows: array<u32>;
 // Numbers of nodes and small blocks at the places that P names.
 @group(0) @binding(8) var<storage, read> values: array<f32>;
 
@@ -84,13 +84,13 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
     let node = integers[P.nodes + sequence];
     let first = graph[node];
     let last = graph[node + 1u];
-    let first_slot = places[4u * node + 3u];
+    let first_row = places[4u * node + 3u];
     for (var edge = first + thread; edge < last; edge += WORKGROUP) {
-        let slot = slots[edge];
-        if slot == 0u {
+        let edge_row = edge_rows[edge];
+        if edge_row == 0u {
             continue;
         }
-        let row = places[4u * node + 1u] + slot - first_slot;
+        let row = places[4u * node + 1u] + edge_row - first_row;
         let beta = P.beta + graph[P.nodes_count + 1u + edge] * W;
         let scale = scale_of(row);
         var energy = 0.0;
@@ -98,7 +98,7 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
             let z = floats[P.output + start + j] + values[beta + j] + delta(row, scale, P.projected + start, j);
             energy = fma(z, z, energy);
         }
-        floats[P.energies + sequence * P.stride + 1u + slot - first_slot] = energy;
+        floats[P.energies + sequence * P.stride + 1u + edge_row - first_row] = energy;
     }
 }
 
@@ -114,7 +114,7 @@ fn preactivation(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation
     if target_node == NONE {
         return;
     }
-    let first_slot = places[4u * node + 3u];
+    let first_row = places[4u * node + 3u];
     let last = high;
     while low < high {
         let middle = (low + high) / 2u;
@@ -127,11 +127,11 @@ fn preactivation(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation
     if low >= last || graph[P.nodes_count + 1u + low] != target_node {
         return;
     }
-    let slot = slots[low];
-    if slot == 0u {
+    let edge_row = edge_rows[low];
+    if edge_row == 0u {
         return;
     }
-    let row = places[4u * node + 1u] + slot - first_slot;
+    let row = places[4u * node + 1u] + edge_row - first_row;
     for (var j = thread; j < W; j += WORKGROUP) {
         floats[P.output + start + j] += delta(row, scale_of(row), P.projected + start, j);
     }

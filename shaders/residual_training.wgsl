@@ -11,7 +11,7 @@ struct Parameters {
     items_count: u32,
     fans: u32,         // in integers: of each place in order, its first item and own edges [B · T, 2]
     edge_starts: u32,  // in integers: where each row's own edges begin in `extra` [B · T]
-    slots: u32,        // in integers: residual row of the edge each row walks to its next token, + 1 [B · T]
+    edge_rows: u32,        // in integers: residual row of the edge each row walks to its next token, + 1 [B · T]
     steps: u32,        // T
     extra: u32,        // in floats: energies that residuals add; then their gradients
     kept: u32,         // in floats: [B · T, W]
@@ -150,7 +150,7 @@ fn edges(
             d_beta = fma(slope, turned, d_beta);
             var d_rho = slope * (h + values[beta + j] + values[place_of + j] + turned);
             // The path that walks this edge: δ reached the next arrival.
-            if integers[P.slots + row] == own + 1u && row % P.steps + 1u < P.steps {
+            if integers[P.edge_rows + row] == own + 1u && row % P.steps + 1u < P.steps {
                 let back = floats[P.d_arrival + (row + 1u) * W + j];
                 d_bias += back;
                 d_rho += back;

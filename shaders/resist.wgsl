@@ -108,14 +108,14 @@ fn ask(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) th
     }
     storageBarrier();
     top = join_all(top, true, thread);
-    let first_slot = places[4u * node + 3u];
+    let first_row = places[4u * node + 3u];
     for (var edge = edges[node] + thread; edge < edges[node + 1u]; edge += WORKGROUP) {
         let listed = v_count + 1u + edge;
         let target_node = edges[listed];
-        let slot = edges[listed + P.edges_count];
+        let edge_row = edges[listed + P.edges_count];
         questions[counts + target_node] = edges[listed + 2u * P.edges_count];
-        if P.has_own == 1u && slot > 0u {
-            questions[energies + target_node] = bitcast<u32>(floats[own + 1u + slot - first_slot]);
+        if P.has_own == 1u && edge_row > 0u {
+            questions[energies + target_node] = bitcast<u32>(floats[own + 1u + edge_row - first_row]);
         }
     }
     for (var v = thread; v < v_count; v += WORKGROUP) {

@@ -56,7 +56,7 @@ const LOWEST: f32 = -3.4028234e38;
 // [V + 1] offsets of the fans, then [E] targets.
 @group(0) @binding(3) var<storage, read> graph: array<u32>;
 // [E]: own slots of the edges, 0 for the shared one.
-@group(0) @binding(4) var<storage, read> slots: array<u32>;
+@group(0) @binding(4) var<storage, read> edge_rows: array<u32>;
 // [E, 2]: how far an edge's log probability lies above an unlisted one's; rest of its residual.
 @group(0) @binding(5) var<storage, read> lifts: array<f32>;
 // Numbers of nodes, by the offsets above.
@@ -201,12 +201,12 @@ fn all_logits(sequence: u32, node: u32, logits: u32, own: u32, low: u32, high: u
     workgroupBarrier();
     let first = graph[node];
     let last = graph[node + 1u];
-    let first_slot = places[4u * node + 3u];
+    let first_row = places[4u * node + 3u];
     for (var edge = first + thread; edge < last; edge += WORKGROUP) {
         let target_node = graph[v_count + 1u + edge];
-        let slot = slots[edge];
-        if P.has_own == 1u && slot > 0u {
-            let energy = floats[own + 1u + slot - first_slot];
+        let edge_row = edge_rows[edge];
+        if P.has_own == 1u && edge_row > 0u {
+            let energy = floats[own + 1u + edge_row - first_row];
             var logit: f32;
             if FORM == 0u {
                 logit = P.alpha * energy;

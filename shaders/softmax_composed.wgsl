@@ -12,7 +12,7 @@ struct Parameters {
     first: u32,        // the first row of this run
     tokens: u32,       // in integers: [B, T + 1]
     folds: u32,        // in integers: [B]
-    first_slots: u32,  // in integers: first own slot of each row's source [B · T]
+    first_rows: u32,  // in integers: first own slot of each row's source [B · T]
     edge_starts: u32,  // in integers: where each row's own edges begin in `extra` [B · T]
     logits: u32,       // in floats: kept · β, then the gradient of the scores [rows of this run, V]
     extra: u32,        // in floats: energies that residuals add; then their gradients
@@ -36,7 +36,7 @@ struct Parameters {
 // [V + 1] offsets of the fans, then [E] targets.
 @group(0) @binding(4) var<storage, read> graph: array<u32>;
 // [E]: own slots of the edges, 0 for none.
-@group(0) @binding(5) var<storage, read> slots: array<u32>;
+@group(0) @binding(5) var<storage, read> edge_rows: array<u32>;
 // [1 + folds, V] −ln p1(v), then [1 + folds, E] lifts.
 @group(0) @binding(6) var<storage, read> prior: array<f32>;
 
@@ -101,8 +101,8 @@ fn softmax(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
         if P.uses_prior == 1u {
             more = prior_weight * prior[lifts + edge];
         }
-        if RESIDUAL == 1u && slots[edge] > 0u {
-            let extra = P.extra + integers[P.edge_starts + row] + slots[edge] - integers[P.first_slots + row];
+        if RESIDUAL == 1u && edge_rows[edge] > 0u {
+            let extra = P.extra + integers[P.edge_starts + row] + edge_rows[edge] - integers[P.first_rows + row];
             more += alpha * floats[extra];
         }
         floats[logits + node] += more;
@@ -149,8 +149,8 @@ fn softmax(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
         if P.uses_prior == 1u {
             d_trust += slope * prior[lifts + edge];
         }
-        if RESIDUAL == 1u && slots[edge] > 0u {
-            let extra = P.extra + integers[P.edge_starts + row] + slots[edge] - integers[P.first_slots + row];
+        if RESIDUAL == 1u && edge_rows[edge] > 0u {
+            let extra = P.extra + integers[P.edge_starts + row] + edge_rows[edge] - integers[P.first_rows + row];
             d_alpha += slope * alpha * floats[extra];
             // dE: what each residual's energy gets.
             floats[extra] = slope * alpha;

@@ -14,7 +14,7 @@ struct Parameters {
     starts: u32,       // in integers: where each row's energies begin [B · T]
     counts: u32,       // in integers: own edges of each row that are scored [B · T]
     chosen: u32,       // in integers: number of the true edge in each row's fan, 0 for the shared one [B · T]
-    first_slots: u32,  // in integers: first own slot of each row's source [B · T]
+    first_rows: u32,  // in integers: first own slot of each row's source [B · T]
     candidates: u32,   // in integers: targets of each row, the true one first [B · T, listed]
     numbers: u32,      // in integers: their edges' numbers in the fan [B · T, listed]
     places: u32,       // in integers: their edges in the graph, NONE for unlisted ones [B · T, listed]
@@ -45,7 +45,7 @@ const NONE: u32 = 0xffffffffu;
 // [V + 1] offsets of the fans, then [E] targets.
 @group(0) @binding(4) var<storage, read> graph: array<u32>;
 // [E]: own slots of the edges, 0 for the shared one.
-@group(0) @binding(5) var<storage, read> slots: array<u32>;
+@group(0) @binding(5) var<storage, read> edge_rows: array<u32>;
 // [1 + folds, V] −ln p1(v), then [1 + folds, E] lifts.
 @group(0) @binding(6) var<storage, read> prior: array<f32>;
 
@@ -185,8 +185,8 @@ fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
         if P.uses_prior == 1u {
             more = prior_weight * prior[lifts + edge];
         }
-        if slots[edge] > 0u {
-            more += a * floats[start + 1u + slots[edge] - integers[P.first_slots + row]] - shared_logit;
+        if edge_rows[edge] > 0u {
+            more += a * floats[start + 1u + edge_rows[edge] - integers[P.first_rows + row]] - shared_logit;
         }
         floats[logits + graph[P.nodes_count + 1u + edge]] += more;
     }
@@ -232,9 +232,9 @@ fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
         if P.uses_prior == 1u {
             d_trust += slope * prior[lifts + edge];
         }
-        if slots[edge] > 0u {
+        if edge_rows[edge] > 0u {
             own += slope;
-            floats[start + count + 1u + slots[edge] - integers[P.first_slots + row]] = slope;
+            floats[start + count + 1u + edge_rows[edge] - integers[P.first_rows + row]] = slope;
         }
     }
     let others = sum_all(all - own, thread);

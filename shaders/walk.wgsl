@@ -16,7 +16,7 @@ override RESIDUAL_RANK: u32 = 0u;
 struct Parameters {
     steps: u32,        // T
     tokens: u32,       // in integers: [B, T + 1]
-    slots: u32,        // in integers: residual row of the edge each row walks to its next token, + 1; 0 for none [B · T]
+    edge_rows: u32,        // in integers: residual row of the edge each row walks to its next token, + 1; 0 for none [B · T]
     // In values: blocks of the model.
     beta: u32,         // [V, W]
     scale: u32,        // [V, W]
@@ -106,9 +106,9 @@ fn forward(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
             if step > 0u {
                 z += floats[P.output + (row - 1u) * W + j];
                 if RESIDUAL == 1u {
-                    let slot = integers[P.slots + row - 1u];
-                    if slot > 0u {
-                        let edge = P.residual + (slot - 1u) * (1u + RESIDUAL_RANK) * W + j;
+                    let edge_row = integers[P.edge_rows + row - 1u];
+                    if edge_row > 0u {
+                        let edge = P.residual + (edge_row - 1u) * (1u + RESIDUAL_RANK) * W + j;
                         z += values[edge];
                         for (var r = 0u; r < RESIDUAL_RANK; r += 1u) {
                             z = fma(floats[P.projected + (row - 1u) * RESIDUAL_RANK + r], values[edge + (1u + r) * W], z);
@@ -303,11 +303,11 @@ fn backward(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
         }
         wait();
         if RESIDUAL == 1u && step > 0u {
-            let slot = integers[P.slots + row - 1u];
-            if slot > 0u {
+            let edge_row = integers[P.edge_rows + row - 1u];
+            if edge_row > 0u {
                 // What arrived came through the edge's own residual: back to x B of the row before.
                 for (var r = thread; r < RESIDUAL_RANK; r += WORKGROUP) {
-                    let edge = P.residual + ((slot - 1u) * (1u + RESIDUAL_RANK) + 1u + r) * W;
+                    let edge = P.residual + ((edge_row - 1u) * (1u + RESIDUAL_RANK) + 1u + r) * W;
                     var sum = floats[P.d_projected + (row - 1u) * RESIDUAL_RANK + r];
                     for (var j = 0u; j < W; j += 1u) {
                         sum = fma(values[edge + j], floats[P.d_arrival + row * W + j], sum);

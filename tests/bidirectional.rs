@@ -356,11 +356,11 @@ fn a_backward_graph_may_hold_the_transposes_of_a_forward_one() {
     let (d, mut compared) = (8, 0);
     for source in 0..own.nodes() as u32 {
         let fan = own.fan(brillm::graph::NodeId(source));
-        for (&target, &slot) in fan.targets.iter().zip(fan.slots) {
+        for (&target, &edge_row) in fan.targets.iter().zip(fan.edge_rows) {
             let edge = theirs.edge(brillm::graph::NodeId(target), brillm::graph::NodeId(source));
             let Some(edge) = edge else { continue };
-            let from = theirs.slots()[edge.index()] as usize * (d * d + d);
-            let to = slot as usize * (d * d + d);
+            let from = theirs.edge_rows()[edge.index()] as usize * (d * d + d);
+            let to = edge_row as usize * (d * d + d);
             for i in 0..d {
                 for j in 0..d {
                     assert_eq!(mine[to + i * d + j], yours[from + j * d + i]);

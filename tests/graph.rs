@@ -35,7 +35,7 @@ fn check_arrays(graph: &TokenGraph) {
     );
     assert!(rows.windows(2).all(|pair| pair[0] <= pair[1]));
     let mut next = 0;
-    let mut slot = 1;
+    let mut edge_row = 1;
     for node in 0..graph.nodes() as u32 {
         let fan = graph.fan(NodeId(node));
         assert_eq!(fan.first.index(), next, "fans partition the edges");
@@ -47,27 +47,37 @@ fn check_arrays(graph: &TokenGraph) {
                 .all(|&target| (target as usize) < graph.nodes())
         );
         assert!(fan.counts.iter().all(|&count| count > 0));
-        let own: Vec<u32> = fan.slots.iter().copied().filter(|&slot| slot > 0).collect();
+        let own: Vec<u32> = fan
+            .edge_rows
+            .iter()
+            .copied()
+            .filter(|&edge_row| edge_row > 0)
+            .collect();
         let range = graph.own_slots(NodeId(node));
         assert_eq!(
-            range.clone().map(|slot| slot as u32).collect::<Vec<_>>(),
+            range
+                .clone()
+                .map(|edge_row| edge_row as u32)
+                .collect::<Vec<_>>(),
             own
         );
         assert!(
-            own.iter().copied().eq(slot..slot + own.len() as u32),
+            own.iter()
+                .copied()
+                .eq(edge_row..edge_row + own.len() as u32),
             "own slots are contiguous"
         );
-        slot += own.len() as u32;
+        edge_row += own.len() as u32;
         for (position, &target) in fan.targets.iter().enumerate() {
             let edge = EdgeId(fan.first.0 + position as u32);
             assert_eq!(graph.edge(NodeId(node), NodeId(target)), Some(edge));
             assert_eq!(graph.ends(edge), (NodeId(node), NodeId(target)));
             let own = fan.counts[position] >= graph.own_minimum();
-            assert_eq!(fan.slots[position] > 0, own);
+            assert_eq!(fan.edge_rows[position] > 0, own);
         }
     }
     assert_eq!(next, targets.len());
-    assert_eq!(graph.own_edges(), slot as usize - 1);
+    assert_eq!(graph.own_edges(), edge_row as usize - 1);
 }
 
 /// −ln p(v|u), whether the edge is listed or not.
@@ -203,7 +213,7 @@ proptest! {
         let again = TokenGraph::from_rows(rows, graph.targets().to_vec(), graph.counts().to_vec()).unwrap();
         prop_assert_eq!(triples(&again), triples(&graph));
         prop_assert_eq!(again.resistance().seen(), graph.resistance().seen());
-        prop_assert_eq!(again.slots(), graph.slots());
+        prop_assert_eq!(again.edge_rows(), graph.edge_rows());
         graph.set_own_minimum(minimum);
         check_arrays(&graph);
     }
@@ -505,7 +515,7 @@ fn petgraph_sees_numbers_weights_and_marks() {
         (loud.source(), loud.target(), loud.id()),
         (NodeId(0), NodeId(1), EdgeId(0))
     );
-    assert_eq!((loud.count(), loud.slot()), (9, 1));
+    assert_eq!((loud.count(), loud.edge_row()), (9, 1));
     assert_eq!(loud.resistance(), graph.fan(NodeId(0)).resistances[0]);
     assert!((loud.probability().ln() + f64::from(loud.resistance())).abs() < 1e-9);
     assert_eq!(graph.edge_weight(EdgeId(0)), Some(&loud.resistance()));

@@ -123,11 +123,12 @@ impl AnySession {
                 let (source, mechanism) = (session.flow().node, session.mechanism());
                 let mut candidates = weighed(&energies, &logits, BRILLM_EDGE_SHARED);
                 let fan = mechanism.graph().fan(NodeId(source));
-                for ((&target, &count), &slot) in fan.targets.iter().zip(fan.counts).zip(fan.slots)
+                for ((&target, &count), &edge_row) in
+                    fan.targets.iter().zip(fan.counts).zip(fan.edge_rows)
                 {
                     let candidate = &mut candidates[target as usize];
                     candidate.count = u64::from(count);
-                    candidate.edge = match slot {
+                    candidate.edge = match edge_row {
                         0 => BRILLM_EDGE_SEEN,
                         _ => BRILLM_EDGE_OWN,
                     };

@@ -66,15 +66,15 @@ fn main() -> Result<()> {
     let mut boundaries = vec![0];
     boundaries.extend((0..=NODES).map(|node| (1 + node * fan) as u64 * row_bytes));
     let mut random = Random::new(1);
-    let slots = 1 + NODES * fan;
+    let edge_rows = 1 + NODES * fan;
     writer.block_in_parts(
         "edge.arena",
         Element::F32,
-        &[slots, COLUMNS],
+        &[edge_rows, COLUMNS],
         &boundaries,
         |put| {
             let mut edge = [0.0f32; COLUMNS];
-            for _ in 0..slots {
+            for _ in 0..edge_rows {
                 for pair in edge.chunks_mut(2) {
                     // Two numbers of 24 bits from one draw, uniform in ±0.25.
                     let bits = random.bits();
@@ -100,8 +100,8 @@ fn main() -> Result<()> {
     writer.finish()?;
     println!(
         "{file}: {NODES} nodes, {} own edges, {} bytes of arena",
-        slots - 1,
-        slots as u64 * row_bytes
+        edge_rows - 1,
+        edge_rows as u64 * row_bytes
     );
     Ok(())
 }

@@ -65,8 +65,8 @@ impl<'a> EdgeReference<'a> {
     }
 
     /// The own slot of the edge; 0 is the shared edge.
-    pub fn slot(&self) -> u32 {
-        self.graph.slots()[self.edge.index()]
+    pub fn edge_row(&self) -> u32 {
+        self.graph.edge_rows()[self.edge.index()]
     }
 
     /// The resistance by reference, as petgraph wants a weight.

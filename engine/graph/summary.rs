@@ -54,7 +54,7 @@ impl EdgeSummary {
             count: graph.counts()[edge.index()],
             probability: (-f64::from(resistance)).exp(),
             resistance,
-            own: graph.slots()[edge.index()] > 0,
+            own: graph.edge_rows()[edge.index()] > 0,
         }
     }
 

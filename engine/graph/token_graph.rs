@@ -51,7 +51,7 @@ pub struct Fan<'a> {
     /// How often each edge was walked in the corpus. `[F]`
     pub counts: &'a [u32],
     /// The own slot of each edge in the edge arena; 0 is the shared edge. `[F]`
-    pub slots: &'a [u32],
+    pub edge_rows: &'a [u32],
     /// Static resistance −ln p(target | source) of each edge, never negative. `[F]`
     pub resistances: &'a [f32],
 }
@@ -100,7 +100,7 @@ pub struct TokenGraph {
     rows: Vec<u32>,
     targets: Vec<u32>,
     counts: Vec<u32>,
-    slots: Vec<u32>,
+    edge_rows: Vec<u32>,
     own_minimum: u32,
     own_count: u32,
     resistance: Resistance,
@@ -126,7 +126,7 @@ impl TokenGraph {
         check_rows(&rows, &targets, &counts)?;
         let resistance = Resistance::kneser_ney(&rows, &targets, &counts);
         let mut graph = Self {
-            slots: Vec::new(),
+            edge_rows: Vec::new(),
             own_minimum: 1,
             own_count: 0,
             resistance,
@@ -183,8 +183,8 @@ impl TokenGraph {
     /// `u32::MAX` leaves no own edge. O(E).
     pub fn set_own_minimum(&mut self, minimum: u32) {
         let mut next = 0;
-        self.slots.clear();
-        self.slots.extend(self.counts.iter().map(|&count| {
+        self.edge_rows.clear();
+        self.edge_rows.extend(self.counts.iter().map(|&count| {
             if count >= minimum && minimum != u32::MAX {
                 next += 1;
                 next
@@ -223,7 +223,7 @@ impl TokenGraph {
             first: EdgeId(range.start as u32),
             targets: &self.targets[range.clone()],
             counts: &self.counts[range.clone()],
-            slots: &self.slots[range.clone()],
+            edge_rows: &self.edge_rows[range.clone()],
             resistances: &self.resistance.seen()[range],
         }
     }
@@ -248,8 +248,8 @@ impl TokenGraph {
 
     /// The range of own slots in the fan of `node`; empty where it owns none. O(F) at worst.
     pub fn own_slots(&self, node: NodeId) -> std::ops::Range<usize> {
-        let slots = &self.slots[self.row(node)];
-        let mut own = slots.iter().copied().filter(|&slot| slot > 0);
+        let edge_rows = &self.edge_rows[self.row(node)];
+        let mut own = edge_rows.iter().copied().filter(|&edge_row| edge_row > 0);
         match own.next() {
             None => 0..0,
             Some(first) => first as usize..own.next_back().unwrap_or(first) as usize + 1,
@@ -272,8 +272,8 @@ impl TokenGraph {
     }
 
     /// Own slots of all edges, `[E]`; 0 is the shared edge.
-    pub fn slots(&self) -> &[u32] {
-        &self.slots
+    pub fn edge_rows(&self) -> &[u32] {
+        &self.edge_rows
     }
 
     /// The static resistance of every edge, listed or not.

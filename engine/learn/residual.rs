@@ -75,8 +75,8 @@ impl<R: Real> Residual<R> {
         }
     }
 
-    fn slot(graph: &TokenGraph, edge: EdgeId) -> Option<usize> {
-        (graph.slots()[edge.index()] as usize).checked_sub(1)
+    fn edge_row(graph: &TokenGraph, edge: EdgeId) -> Option<usize> {
+        (graph.edge_rows()[edge.index()] as usize).checked_sub(1)
     }
 
     fn input_of(&self, blended: &[R]) -> Vec<R> {
@@ -95,8 +95,8 @@ impl<R: Real> Residual<R> {
     }
 
     /// `ρ = (x B) C_e`. `[D]`
-    fn turned(&self, slot: usize, projected: &[R]) -> Vec<R> {
-        let row = self.own.row(slot);
+    fn turned(&self, edge_row: usize, projected: &[R]) -> Vec<R> {
+        let row = self.own.row(edge_row);
         let mut rho = vec![R::zero(); self.width];
         for (r, &y) in projected.iter().enumerate() {
             let matrix = &row[(1 + r) * self.width..(2 + r) * self.width];
@@ -115,11 +115,15 @@ impl<R: Real> Residual<R> {
         blended: &[R],
         preactivation: &mut [R],
     ) {
-        let Some(slot) = edge.and_then(|edge| Self::slot(graph, edge)) else {
+        let Some(edge_row) = edge.and_then(|edge| Self::edge_row(graph, edge)) else {
             return;
         };
-        let rho = self.turned(slot, &self.input_of(blended));
-        for ((z, &rho), &bias) in preactivation.iter_mut().zip(&rho).zip(self.own.row(slot)) {
+        let rho = self.turned(edge_row, &self.input_of(blended));
+        for ((z, &rho), &bias) in preactivation
+            .iter_mut()
+            .zip(&rho)
+            .zip(self.own.row(edge_row))
+        {
             *z += rho + bias;
         }
     }
@@ -133,18 +137,18 @@ impl<R: Real> Residual<R> {
         d_delta: &[R],
         d_blended: &mut [R],
     ) -> Option<usize> {
-        let slot = Self::slot(graph, edge)?;
-        for (r, d_y) in self.against(slot, d_delta).into_iter().enumerate() {
+        let edge_row = Self::edge_row(graph, edge)?;
+        for (r, d_y) in self.against(edge_row, d_delta).into_iter().enumerate() {
             for (row, d_x) in d_blended.iter_mut().enumerate() {
                 *d_x += d_y * self.input.value[row * self.rank + r];
             }
         }
-        Some(slot)
+        Some(edge_row)
     }
 
     /// `C_e · g`. `[r]`
-    fn against(&self, slot: usize, gradient: &[R]) -> Vec<R> {
-        let row = self.own.row(slot);
+    fn against(&self, edge_row: usize, gradient: &[R]) -> Vec<R> {
+        let row = self.own.row(edge_row);
         (0..self.rank)
             .map(|r| {
                 let matrix = &row[(1 + r) * self.width..(2 + r) * self.width];
@@ -170,9 +174,9 @@ impl<R: Real> Residual<R> {
                 let h = &kept[row * this.width..(row + 1) * this.width];
                 let y = &this.projected[row * this.rank..(row + 1) * this.rank];
                 own_edges(graph, source_of(row))
-                    .map(|(slot, node)| {
-                        let rho = this.turned(slot, y);
-                        let (bias, beta) = (this.own.row(slot), target.row(node as usize));
+                    .map(|(edge_row, node)| {
+                        let rho = this.turned(edge_row, y);
+                        let (bias, beta) = (this.own.row(edge_row), target.row(node as usize));
                         let mut energy = R::zero();
                         for j in 0..this.width {
                             let b = beta[j] + bias[j];
@@ -229,7 +233,7 @@ impl<R: Real> Residual<R> {
         let two = R::of(2.0);
         let columns = (1 + rank) * d;
         struct Part<R> {
-            first_slot: usize,
+            first_row: usize,
             d_own: Vec<R>,
             d_target: Vec<(u32, Vec<R>)>,
             d_rows: Vec<(usize, Vec<R>, Vec<R>)>,
@@ -242,9 +246,9 @@ impl<R: Real> Residual<R> {
             .filter_map(|group| {
                 let source = source_of(group[0] as usize);
                 let edges: Vec<(usize, u32)> = own_edges(graph, source).collect();
-                let first_slot = edges.first()?.0;
+                let first_row = edges.first()?.0;
                 let mut part = Part {
-                    first_slot,
+                    first_row,
                     d_own: vec![R::zero(); edges.len() * columns],
                     d_target: edges
                         .iter()
@@ -258,12 +262,12 @@ impl<R: Real> Residual<R> {
                     let h = &kept[row * d..(row + 1) * d];
                     let y = &this.projected[row * rank..(row + 1) * rank];
                     let (mut d_h, mut d_y) = (vec![R::zero(); d], vec![R::zero(); rank]);
-                    for (index, &(slot, node)) in edges.iter().enumerate() {
+                    for (index, &(edge_row, node)) in edges.iter().enumerate() {
                         let slope = d_logits[row * v + node as usize];
                         part.d_log_alpha += slope * alpha * this.extra[row][index];
                         let slope = slope * alpha * two;
-                        let rho = this.turned(slot, y);
-                        let (bias, beta) = (this.own.row(slot), shared.row(node as usize));
+                        let rho = this.turned(edge_row, y);
+                        let (bias, beta) = (this.own.row(edge_row), shared.row(node as usize));
                         let d_own = &mut part.d_own[index * columns..(index + 1) * columns];
                         let mut d_rho = vec![R::zero(); d];
                         for j in 0..d {
@@ -277,7 +281,7 @@ impl<R: Real> Residual<R> {
                                 d_own[(1 + r) * d + j] += y[r] * d_rho[j];
                             }
                         }
-                        for (sum, value) in d_y.iter_mut().zip(this.against(slot, &d_rho)) {
+                        for (sum, value) in d_y.iter_mut().zip(this.against(edge_row, &d_rho)) {
                             *sum += value;
                         }
                     }
@@ -289,13 +293,13 @@ impl<R: Real> Residual<R> {
         let mut touched = Vec::new();
         let mut d_log_alpha = R::zero();
         for part in parts {
-            let start = part.first_slot * columns;
+            let start = part.first_row * columns;
             for (sum, value) in self.own.gradient[start..].iter_mut().zip(&part.d_own) {
                 *sum += *value;
             }
             touched.extend(
-                (part.first_slot..part.first_slot + part.d_own.len() / columns)
-                    .map(|slot| slot as u32),
+                (part.first_row..part.first_row + part.d_own.len() / columns)
+                    .map(|edge_row| edge_row as u32),
             );
             if rank > 0 {
                 for (node, values) in part.d_target {
@@ -337,13 +341,13 @@ impl<R: Real> Residual<R> {
         blended: &[R],
     ) {
         let (d, rank) = (self.width, self.rank);
-        for (row, slot, d_delta) in path {
+        for (row, edge_row, d_delta) in path {
             let y = self.projected[row * rank..(row + 1) * rank].to_vec();
-            let d_y = self.against(slot, &d_delta);
+            let d_y = self.against(edge_row, &d_delta);
             for (sum, value) in self.d_projected[row * rank..].iter_mut().zip(d_y) {
                 *sum += value;
             }
-            let gradient = self.own.gradient_row(slot);
+            let gradient = self.own.gradient_row(edge_row);
             for j in 0..d {
                 gradient[j] += d_delta[j];
                 for r in 0..rank {
@@ -369,9 +373,9 @@ impl<R: Real> Residual<R> {
 /// Slot (from 0) and target of each own edge that leaves `source`.
 fn own_edges(graph: &TokenGraph, source: u32) -> impl Iterator<Item = (usize, u32)> + '_ {
     let fan = graph.fan(NodeId(source));
-    fan.slots
+    fan.edge_rows
         .iter()
         .zip(fan.targets)
-        .filter(|&(&slot, _)| slot > 0)
-        .map(|(&slot, &node)| (slot as usize - 1, node))
+        .filter(|&(&edge_row, _)| edge_row > 0)
+        .map(|(&edge_row, &node)| (edge_row as usize - 1, node))
 }

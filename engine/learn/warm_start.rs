@@ -61,8 +61,8 @@ impl WarmStart {
                 .fault("has another profile than the run file")
                 .advice("write its switches, as brillm inspect shows them, under [profile]"));
         }
-        if (own.rows(), own.targets(), own.slots())
-            != (graph.rows(), graph.targets(), graph.slots())
+        if (own.rows(), own.targets(), own.edge_rows())
+            != (graph.rows(), graph.targets(), graph.edge_rows())
         {
             return Err(self
                 .fault("has other edges than the text and [graph] give")
@@ -93,9 +93,9 @@ impl WarmStart {
             let d = mechanism.profile().width;
             let edge_weights = weights.table("edge.arena");
             let mut row = vec![0.0; d * d + d];
-            let mut put = |slot: usize, from: usize| {
+            let mut put = |edge_row: usize, from: usize| {
                 edge_weights.read_row(from, &mut row);
-                let to = &mut parameter.value[slot * (d * d + d)..(slot + 1) * (d * d + d)];
+                let to = &mut parameter.value[edge_row * (d * d + d)..(edge_row + 1) * (d * d + d)];
                 for i in 0..d {
                     for j in 0..d {
                         to[i * d + j] = row[j * d + i];
@@ -106,11 +106,11 @@ impl WarmStart {
             put(0, 0);
             for source in 0..graph.nodes() as u32 {
                 let fan = graph.fan(NodeId(source));
-                for (&target, &slot) in fan.targets.iter().zip(fan.slots) {
+                for (&target, &edge_row) in fan.targets.iter().zip(fan.edge_rows) {
                     let edge = theirs.edge(NodeId(target), NodeId(source));
-                    let from = edge.map_or(0, |edge| theirs.slots()[edge.index()]);
-                    if slot > 0 {
-                        put(slot as usize, from as usize);
+                    let from = edge.map_or(0, |edge| theirs.edge_rows()[edge.index()]);
+                    if edge_row > 0 {
+                        put(edge_row as usize, from as usize);
                     }
                 }
             }

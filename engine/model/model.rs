@@ -332,10 +332,10 @@ pub(crate) fn write_graph(writer: &mut Writer, graph: &TokenGraph) -> Result<()>
 /// Byte boundaries of the arena's parts: the shared edge, then the fan of each node.
 pub(crate) fn edge_parts(graph: &TokenGraph, row: usize) -> Vec<u64> {
     let mut boundaries = vec![0, row as u64];
-    let mut slots = 1;
+    let mut edge_rows = 1;
     for node in 0..graph.nodes() as u32 {
-        slots += graph.own_slots(NodeId(node)).len();
-        boundaries.push((slots * row) as u64);
+        edge_rows += graph.own_slots(NodeId(node)).len();
+        boundaries.push((edge_rows * row) as u64);
     }
     boundaries
 }

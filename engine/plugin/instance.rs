@@ -112,7 +112,7 @@ pub(crate) struct Instance {
     state: Mutex<State>,
     /// The thread that is in it, or 0.
     owner: AtomicUsize,
-    slot: Arc<InFlightCall>,
+    call: Arc<InFlightCall>,
     told: AtomicBool,
 }
 
@@ -158,7 +158,7 @@ impl Instance {
         host: *const abi::brl_host,
     ) -> Result<Self> {
         let id = code.described.id.clone();
-        let slot = InFlightCall::new(&id);
+        let call = InFlightCall::new(&id);
         let mut frame = Frame {
             call: Call::new(0, 0, 0),
             purpose: "create",
@@ -172,11 +172,11 @@ impl Instance {
                 Error::new(ErrorKind::Plugin, "it cannot be created").at(format!("plugin {id}"))
             );
         };
-        slot.enter(CREATE, 0);
+        call.enter(CREATE, 0);
         // SAFETY: a `[static]` function; the host's table lives as long as the program, the frame, the text and
         // the place for the answer until it returns.
         let status = unsafe { create(host, (&raw mut frame).cast(), lend(&config), &raw mut raw) };
-        slot.leave();
+        call.leave();
         if status != abi::BRL_OK || raw.is_null() {
             let kind = match status {
                 abi::BRL_E_CONFIG | abi::BRL_E_ARG => ErrorKind::Configuration,
@@ -199,7 +199,7 @@ impl Instance {
                 poisoned: None,
             }),
             owner: AtomicUsize::new(0),
-            slot,
+            call,
             told: AtomicBool::new(false),
         })
     }
@@ -280,9 +280,9 @@ impl Instance {
             random: None,
             reason: None,
         };
-        self.slot.enter(hook, call.step);
+        self.call.enter(hook, call.step);
         let status = body(*raw, (&raw mut frame).cast(), scratch);
-        self.slot.leave();
+        self.call.leave();
         if !scratch.whole() {
             // What it wrote over may be anything: going on would spoil results or worse.
             eprintln!(
@@ -318,7 +318,7 @@ impl Instance {
 
     /// The plugin asked the host something while it was asked: it has not hung.
     pub fn heard(&self) {
-        self.slot.beat();
+        self.call.beat();
     }
 
     /// What a `[instance]` function that asks nothing of the host gives.

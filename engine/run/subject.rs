@@ -114,12 +114,12 @@ fn shifted(mechanism: &Mechanism, node: u32, delta: &[f32]) -> Result<Weights> {
     let (name, from, rows): (&str, usize, Vec<usize>) = match profile.form {
         EdgeForm::Composed => ("node.target", 0, vec![node as usize]),
         EdgeForm::Own => {
-            let slots = (0..graph.nodes() as u32)
+            let edge_rows = (0..graph.nodes() as u32)
                 .filter_map(|source| graph.edge(NodeId(source), NodeId(node)))
-                .map(|edge| graph.slots()[edge.index()] as usize)
-                .filter(|&slot| slot > 0)
+                .map(|edge| graph.edge_rows()[edge.index()] as usize)
+                .filter(|&edge_row| edge_row > 0)
                 .collect();
-            ("edge.arena", profile.width * profile.width, slots)
+            ("edge.arena", profile.width * profile.width, edge_rows)
         }
     };
     Weights::gather(profile, graph.nodes(), graph.own_edges(), |block| {

@@ -139,8 +139,8 @@ fn near(served: &Served, asked: &Wanted) -> Result<Value, ApiError> {
     let often = |node: &u32| counts[*node as usize] >= asked.frequency;
     let of_kind = |edge: usize| match asked.kind {
         None => true,
-        Some(Kind::Own) => graph.slots()[edge] > 0,
-        Some(Kind::Seen) => graph.slots()[edge] == 0,
+        Some(Kind::Own) => graph.edge_rows()[edge] > 0,
+        Some(Kind::Seen) => graph.edge_rows()[edge] == 0,
     };
     let mut nodes: Vec<u32> = (0..graph.nodes() as u32)
         .filter(|node| inside(node) && often(node))

@@ -240,7 +240,7 @@ pub(super) fn probability(graph: &TokenGraph, edge: EdgeId) -> f64 {
 
 /// What an edge is made of.
 pub(super) fn kind(graph: &TokenGraph, edge: EdgeId) -> &'static str {
-    match graph.slots()[edge.index()] > 0 {
+    match graph.edge_rows()[edge.index()] > 0 {
         true => "own",
         false => "seen",
     }

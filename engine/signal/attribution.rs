@@ -233,11 +233,11 @@ impl Attribution {
             0 => Vec::new(),
             _ => row("node.low_scale", flow.node, rank),
         };
-        let own = composed::own_slot(&mechanism.graph, flow.node, target)
+        let own = composed::own_row(&mechanism.graph, flow.node, target)
             .filter(|_| mechanism.profile.residual.is_some())
-            .map(|slot| {
+            .map(|edge_row| {
                 let columns = weights.table("edge.residual").columns();
-                row("edge.residual", slot as u32, columns)
+                row("edge.residual", edge_row as u32, columns)
             });
         // x [X] → its part of h + ρ. [D]
         let flows = |x: &[f64]| -> Vec<f64> {

@@ -24,9 +24,9 @@ pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32, gain: f32
 /// What flows over an edge: h, and what the edge's own residual adds. `[D]`
 pub(crate) fn preactivation(mechanism: &Mechanism, flow: &Flow, target: u32) -> Vec<f32> {
     let mut preactivation = flow.output.clone();
-    if let Some(slot) = own_slot(&mechanism.graph, flow.node, target) {
+    if let Some(edge_row) = own_row(&mechanism.graph, flow.node, target) {
         let residual = Residual::of(mechanism, flow);
-        let (rho, bias) = residual.delta(slot);
+        let (rho, bias) = residual.delta(edge_row);
         vector::add_scaled(1.0, &rho, &mut preactivation);
         vector::add_scaled(1.0, &bias, &mut preactivation);
     }
@@ -120,13 +120,13 @@ pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32])
     let residual = Residual::of(mechanism, flow);
     let mut beta = vec![0.0; mechanism.profile.width];
     let fan = mechanism.graph.fan(NodeId(flow.node));
-    for (&target, &slot) in fan.targets.iter().zip(fan.slots) {
-        if slot > 0 {
+    for (&target, &edge_row) in fan.targets.iter().zip(fan.edge_rows) {
+        if edge_row > 0 {
             mechanism
                 .weights
                 .table("node.target")
                 .read_row(target as usize, &mut beta);
-            let (rho, bias) = residual.delta(slot as usize - 1);
+            let (rho, bias) = residual.delta(edge_row as usize - 1);
             let total = flow.output.iter().zip(&beta).zip(rho.iter().zip(&bias));
             energies[target as usize] = total.map(|((h, b), (r, o))| (h + b + r + o).powi(2)).sum();
         }
@@ -144,8 +144,8 @@ pub(crate) fn own_rest(mechanism: &Mechanism, node: u32, alpha: f32, logits: &mu
         vec![0.0; mechanism.weights.table("edge.residual").columns()],
     );
     let fan = mechanism.graph.fan(NodeId(node));
-    for (&target, &slot) in fan.targets.iter().zip(fan.slots) {
-        if slot > 0 {
+    for (&target, &edge_row) in fan.targets.iter().zip(fan.edge_rows) {
+        if edge_row > 0 {
             mechanism
                 .weights
                 .table("node.target")
@@ -153,7 +153,7 @@ pub(crate) fn own_rest(mechanism: &Mechanism, node: u32, alpha: f32, logits: &mu
             mechanism
                 .weights
                 .table("edge.residual")
-                .read_row(slot as usize - 1, &mut own);
+                .read_row(edge_row as usize - 1, &mut own);
             let more: f32 = beta
                 .iter()
                 .zip(&own)
@@ -164,9 +164,9 @@ pub(crate) fn own_rest(mechanism: &Mechanism, node: u32, alpha: f32, logits: &mu
     }
 }
 
-pub(crate) fn own_slot(graph: &TokenGraph, source: u32, target: u32) -> Option<usize> {
+pub(crate) fn own_row(graph: &TokenGraph, source: u32, target: u32) -> Option<usize> {
     let edge = graph.edge(NodeId(source), NodeId(target))?;
-    (graph.slots()[edge.index()] as usize).checked_sub(1)
+    (graph.edge_rows()[edge.index()] as usize).checked_sub(1)
 }
 
 /// The own residuals at one moment of a flow.
@@ -193,7 +193,7 @@ impl<'m> Residual<'m> {
     }
 
     /// ρ and r of an own slot (from 0); zeros for a profile without residuals. `[D]`, `[D]`
-    fn delta(&self, slot: usize) -> (Vec<f32>, Vec<f32>) {
+    fn delta(&self, edge_row: usize) -> (Vec<f32>, Vec<f32>) {
         let width = self.mechanism.profile.width;
         let mut rho = vec![0.0; width];
         if self.mechanism.profile.residual.is_none() {
@@ -201,7 +201,7 @@ impl<'m> Residual<'m> {
         }
         let table = self.mechanism.weights.table("edge.residual");
         let mut row = vec![0.0; table.columns()];
-        table.read_row(slot, &mut row);
+        table.read_row(edge_row, &mut row);
         for (&y, matrix) in self.projected.iter().zip(row[width..].chunks_exact(width)) {
             vector::add_scaled(y, matrix, &mut rho);
         }

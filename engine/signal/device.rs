@@ -45,7 +45,7 @@ pub struct DeviceMechanism {
     /// Offsets of the fans `[V + 1]`, then targets `[E]`.
     pub(crate) graph: Buffer,
     /// Own slots. `[E]`
-    pub(crate) slots: Buffer,
+    pub(crate) edge_rows: Buffer,
     /// Lift and own rest of each edge. `[E, 2]`
     pub(crate) lifts: Buffer,
     pub(crate) values: Buffer,
@@ -78,12 +78,12 @@ impl DeviceMechanism {
             EdgeForm::Composed => None,
         };
         let fans = own_rows
-            .map(|(table, first_slot)| {
+            .map(|(table, first_row)| {
                 let rows = FanRows {
                     table: table.clone(),
-                    first_slot,
+                    first_row,
                     width: d,
-                    slots: (0..v as u32)
+                    edge_rows: (0..v as u32)
                         .map(|node| graph.own_slots(NodeId(node)))
                         .collect(),
                 };
@@ -131,7 +131,7 @@ impl DeviceMechanism {
             targets,
             records,
             graph: device.upload(&offsets, "the graph")?,
-            slots: device.upload(graph.slots(), "own slots")?,
+            edge_rows: device.upload(graph.edge_rows(), "own slots")?,
             lifts: device.upload(&lifts(&mechanism), "resistances of edges")?,
             values: device.upload(&values, "numbers of nodes")?,
             at,
@@ -315,14 +315,16 @@ fn lifts(mechanism: &Mechanism) -> Vec<f32> {
     for node in 0..graph.nodes() as u32 {
         let source = resistance.source()[node as usize];
         let fan = graph.fan(NodeId(node));
-        for ((&target, &slot), &seen) in fan.targets.iter().zip(fan.slots).zip(fan.resistances) {
+        for ((&target, &edge_row), &seen) in
+            fan.targets.iter().zip(fan.edge_rows).zip(fan.resistances)
+        {
             all.push(source + resistance.target()[target as usize] - seen);
             let mut rest = 0.0;
             if let Some((targets, residual)) = own
-                && slot > 0
+                && edge_row > 0
             {
                 targets.read_row(target as usize, &mut beta);
-                residual.read_row(slot as usize - 1, &mut row);
+                residual.read_row(edge_row as usize - 1, &mut row);
                 rest = beta
                     .iter()
                     .zip(&row)

@@ -45,7 +45,7 @@ impl EdgeShaders {
             .rows()
             .iter()
             .chain(graph.targets())
-            .chain(graph.slots())
+            .chain(graph.edge_rows())
             .copied()
             .chain(counts)
             .collect();

@@ -53,12 +53,12 @@ pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32, gain: f32
 pub(crate) fn edge(mechanism: &Mechanism, source: u32, target: u32) -> Vec<f32> {
     let width = mechanism.profile.width;
     let edge = mechanism.graph.edge(NodeId(source), NodeId(target));
-    let slot = edge.map_or(0, |edge| mechanism.graph.slots()[edge.index()]);
+    let edge_row = edge.map_or(0, |edge| mechanism.graph.edge_rows()[edge.index()]);
     let mut row = vec![0.0; width * width + width];
     mechanism
         .weights
         .table("edge.arena")
-        .read_row(slot as usize, &mut row);
+        .read_row(edge_row as usize, &mut row);
     row
 }
 
@@ -99,13 +99,13 @@ pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32])
     let mut shared = [0.0];
     edge_weights.energies(0, &flow.output, &base, squared, &mut shared);
     energies.fill(shared[0]);
-    let slots = mechanism.graph.own_slots(NodeId(flow.node));
-    let mut own = vec![0.0; slots.len()];
-    edge_weights.energies(slots.start, &flow.output, &base, squared, &mut own);
+    let edge_rows = mechanism.graph.own_slots(NodeId(flow.node));
+    let mut own = vec![0.0; edge_rows.len()];
+    edge_weights.energies(edge_rows.start, &flow.output, &base, squared, &mut own);
     let fan = mechanism.graph.fan(NodeId(flow.node));
-    for (&target, &slot) in fan.targets.iter().zip(fan.slots) {
-        if slot > 0 {
-            energies[target as usize] = own[slot as usize - slots.start];
+    for (&target, &edge_row) in fan.targets.iter().zip(fan.edge_rows) {
+        if edge_row > 0 {
+            energies[target as usize] = own[edge_row as usize - edge_rows.start];
         }
     }
 }

@@ -219,11 +219,11 @@ fn exact(mechanism: &brillm::signal::Mechanism, flow: &brillm::signal::Flow) -> 
                 }
                 brillm::signal::EdgeForm::Own => {
                     let edge = graph.edge(node, brillm::graph::NodeId(target));
-                    let slot = edge.map_or(0, |edge| graph.slots()[edge.index()]);
+                    let edge_row = edge.map_or(0, |edge| graph.edge_rows()[edge.index()]);
                     let mut row = vec![0.0; d * d + d];
                     weights
                         .table("edge.arena")
-                        .read_row(slot as usize, &mut row);
+                        .read_row(edge_row as usize, &mut row);
                     let square: f64 = (0..d)
                         .map(|j| {
                             let z: f64 = f64::from(row[d * d + j])

@@ -206,7 +206,7 @@ impl<'a> Export<'a> {
                 count: graph.counts()[id.index()],
                 probability: (-f64::from(resistance)).exp(),
                 resistance,
-                own: graph.slots()[id.index()] > 0,
+                own: graph.edge_rows()[id.index()] > 0,
             }
         })
     }

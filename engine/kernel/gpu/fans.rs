@@ -16,14 +16,14 @@ use crate::{Error, ErrorKind, Result};
 /// Where the rows of fans come from.
 #[derive(Clone, Debug)]
 pub struct FanRows {
-    /// The rows; an own slot s is row `s − first_slot`.
+    /// The rows; an own slot s is row `s − first_row`.
     pub table: Table,
     /// 0 where row 0 is the shared edge, 1 where there is none.
-    pub first_slot: usize,
+    pub first_row: usize,
     /// Columns that are padded together.
     pub width: usize,
     /// Own slots of each node. `[V]`
-    pub slots: Vec<Range<usize>>,
+    pub edge_rows: Vec<Range<usize>>,
 }
 
 /// One buffer of fans.
@@ -85,7 +85,7 @@ impl Fans {
         let words = row_words(&rows.table, rows.width);
         let capacity = (device.binding_bytes() / 4) as usize / words.max(1);
         let widest = rows
-            .slots
+            .edge_rows
             .iter()
             .map(ExactSizeIterator::len)
             .max()
@@ -102,14 +102,14 @@ impl Fans {
             .advice("store the model in f16 or int8, or use --backend cpu"));
         }
         let host_places = rows
-            .slots
+            .edge_rows
             .iter()
-            .map(|slots| {
-                let place = if slots.is_empty() { 0 } else { ABSENT };
-                [place, 0, slots.len() as u32, slots.start as u32]
+            .map(|edge_rows| {
+                let place = if edge_rows.is_empty() { 0 } else { ABSENT };
+                [place, 0, edge_rows.len() as u32, edge_rows.start as u32]
             })
             .collect();
-        let nodes = rows.slots.len();
+        let nodes = rows.edge_rows.len();
         let places = device.buffer((nodes * 16) as u64, Purpose::Storage, "places of fans")?;
         let mut fans = Self {
             device: device.clone(),
@@ -139,12 +139,12 @@ impl Fans {
     fn allocate(&mut self, capacity: usize) -> Result<()> {
         // The sizes of the buffers when fans are put one after another.
         let mut sizes = vec![1];
-        for slots in &self.rows.slots {
+        for edge_rows in &self.rows.edge_rows {
             let last = sizes.len() - 1;
-            if sizes[last] + slots.len() > capacity {
-                sizes.push(1 + slots.len());
+            if sizes[last] + edge_rows.len() > capacity {
+                sizes.push(1 + edge_rows.len());
             } else {
-                sizes[last] += slots.len();
+                sizes[last] += edge_rows.len();
             }
         }
         let row_bytes = self.row_words * 4;
@@ -181,7 +181,7 @@ impl Fans {
             }
             _ => self.device.upload(&[1.0f32], "scales of fans")?,
         };
-        if self.rows.first_slot == 0 {
+        if self.rows.first_row == 0 {
             self.write_rows(&words, &scales, 0, 0..1)?;
         }
         Ok(FanBuffer {
@@ -222,7 +222,7 @@ impl Fans {
     /// Own edges of the widest fan.
     pub fn widest(&self) -> usize {
         self.rows
-            .slots
+            .edge_rows
             .iter()
             .map(ExactSizeIterator::len)
             .max()
@@ -231,7 +231,7 @@ impl Fans {
 
     /// Bytes of a node's own edges on the device.
     pub fn fan_bytes(&self, node: u32) -> u64 {
-        (self.rows.slots[node as usize].len() * self.row_words * 4) as u64
+        (self.rows.edge_rows[node as usize].len() * self.row_words * 4) as u64
     }
 
     /// Hops and misses so far.
@@ -248,7 +248,7 @@ impl Fans {
     }
 
     fn stamp(&mut self, node: u32) {
-        if !self.paged || self.rows.slots[node as usize].is_empty() {
+        if !self.paged || self.rows.edge_rows[node as usize].is_empty() {
             return;
         }
         self.used.remove(&self.stamps[node as usize]);
@@ -278,13 +278,13 @@ impl Fans {
     }
 
     fn bring(&mut self, node: u32, kept: &[u32], verify: &dyn Fn(u32) -> Result<()>) -> Result<()> {
-        let slots = self.rows.slots[node as usize].clone();
+        let edge_rows = self.rows.edge_rows[node as usize].clone();
         verify(node)?;
-        if slots.is_empty() {
+        if edge_rows.is_empty() {
             return Ok(());
         }
         let (buffer, start) = loop {
-            if let Some(place) = self.take(slots.len()) {
+            if let Some(place) = self.take(edge_rows.len()) {
                 break place;
             }
             let victim = self.used.iter().find(|(_, node)| !kept.contains(node));
@@ -301,7 +301,7 @@ impl Fans {
             self.evict(victim);
         };
         let FanBuffer { words, scales, .. } = &self.buffers[buffer];
-        let rows = slots.start - self.rows.first_slot..slots.end - self.rows.first_slot;
+        let rows = edge_rows.start - self.rows.first_row..edge_rows.end - self.rows.first_row;
         self.write_rows(words, scales, start, rows)?;
         self.host_places[node as usize][0] = buffer as u32;
         self.host_places[node as usize][1] = start as u32;

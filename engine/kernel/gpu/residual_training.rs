@@ -38,7 +38,7 @@ pub struct Parameters {
     pub items_count: u32,
     pub fans: u32,
     pub edge_starts: u32,
-    pub slots: u32,
+    pub edge_rows: u32,
     pub steps: u32,
     pub extra: u32,
     pub kept: u32,

@@ -28,7 +28,7 @@ pub const BACKWARD: Kernel = Kernel {
 pub struct Parameters {
     pub steps: u32,
     pub tokens: u32,
-    pub slots: u32,
+    pub edge_rows: u32,
     pub beta: u32,
     pub scale: u32,
     pub offset: u32,

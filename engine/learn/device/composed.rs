@@ -139,7 +139,7 @@ impl DeviceComposed {
             items_count: plan.items_count as u32,
             fans: plan.fans,
             edge_starts: plan.edge_starts,
-            slots: plan.walk.slots,
+            edge_rows: plan.walk.edge_rows,
             steps: batch.steps as u32,
             extra: plan.extra,
             kept: plan.walk.kept,
@@ -221,7 +221,7 @@ impl DeviceComposed {
                 first: first as u32,
                 tokens: plan.walk.tokens,
                 folds: plan.folds,
-                first_slots: plan.first_slots,
+                first_rows: plan.first_rows,
                 edge_starts: plan.edge_starts,
                 logits: plan.logits,
                 extra: plan.extra,
@@ -238,7 +238,7 @@ impl DeviceComposed {
                 stage.integers.clone(),
                 stage.blocks.values.clone(),
                 stage.graph.clone(),
-                stage.slots.clone(),
+                stage.edge_rows.clone(),
                 stage.prior.clone(),
             ];
             let buffers: Vec<_> = buffers.iter().collect();

@@ -23,7 +23,7 @@ pub(super) struct ComposedPlan {
     pub scratch: u32,
     pub parts: u32,
     pub folds: u32,
-    pub first_slots: u32,
+    pub first_rows: u32,
     pub edge_starts: u32,
     pub order: u32,
     pub items: u32,
@@ -59,16 +59,16 @@ impl DeviceComposed {
         let nodes = lists.by_key((0..rows).map(|row| (source(row), row as u32)));
         let pieces = lists.pieces(rows);
         // Own residuals: an item is an own edge of a node that a row stands at.
-        let (mut slots, mut first_slots, mut edge_starts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut edge_rows, mut first_rows, mut edge_starts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut items, mut fans, mut order, mut keys) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut extra = 0u32;
         if self.own {
             for row in 0..rows {
                 let edge = graph.edge(NodeId(source(row)), NodeId(next(row)));
-                slots.push(edge.map_or(0, |edge| graph.slots()[edge.index()]));
+                edge_rows.push(edge.map_or(0, |edge| graph.edge_rows()[edge.index()]));
                 let own = graph.own_slots(NodeId(source(row)));
-                first_slots.push(own.start as u32);
+                first_rows.push(own.start as u32);
                 edge_starts.push(extra);
                 extra += own.len() as u32;
             }
@@ -78,14 +78,14 @@ impl DeviceComposed {
             for group in order.chunk_by(|&a, &b| source(a as usize) == source(b as usize)) {
                 let fan = graph.fan(NodeId(source(group[0] as usize)));
                 let first = (items.len() / 4) as u32;
-                for (&slot, &target) in fan
-                    .slots
+                for (&edge_row, &target) in fan
+                    .edge_rows
                     .iter()
                     .zip(fan.targets)
-                    .filter(|&(&slot, _)| slot > 0)
+                    .filter(|&(&edge_row, _)| edge_row > 0)
                 {
-                    keys.push((slot - 1, target));
-                    items.extend([place, group.len() as u32, slot - 1, target]);
+                    keys.push((edge_row - 1, target));
+                    items.extend([place, group.len() as u32, edge_row - 1, target]);
                 }
                 let count = (items.len() / 4) as u32 - first;
                 fans.extend(group.iter().flat_map(|_| [first, count]));
@@ -93,14 +93,14 @@ impl DeviceComposed {
             }
         }
         let items_count = keys.len();
-        let own_rows = lists.by_key(keys.iter().map(|&(slot, _)| (slot, 0)));
+        let own_rows = lists.by_key(keys.iter().map(|&(edge_row, _)| (edge_row, 0)));
         let targets = lists.by_key(
             keys.iter()
                 .enumerate()
                 .map(|(item, &(_, target))| (target, item as u32)),
         );
-        let slots = lists.put(&slots);
-        let first_slots = lists.put(&first_slots);
+        let edge_rows = lists.put(&edge_rows);
+        let first_rows = lists.put(&first_rows);
         let edge_starts = lists.put(&edge_starts);
         let order = lists.put(&order);
         let items = lists.put(&items);
@@ -112,7 +112,7 @@ impl DeviceComposed {
         let walk = walk::Parameters {
             steps: steps as u32,
             tokens,
-            slots,
+            edge_rows,
             beta: at("node.target"),
             scale: at("node.scale"),
             offset: at("node.offset"),
@@ -182,7 +182,7 @@ impl DeviceComposed {
             scratch: regions.take(pieces[0].count * scratch_columns),
             parts: regions.take(stage.norm_pieces()),
             folds,
-            first_slots,
+            first_rows,
             edge_starts,
             order,
             items,

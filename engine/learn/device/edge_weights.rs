@@ -8,7 +8,7 @@ use crate::{Error, ErrorKind, Result};
 /// One buffer of fans.
 pub(super) struct Shard {
     /// Its own slots, consecutive.
-    slots: std::ops::Range<usize>,
+    edge_rows: std::ops::Range<usize>,
     pub value: Buffer,
     pub first: Buffer,
     pub second: Buffer,
@@ -19,7 +19,7 @@ pub(super) struct Shard {
 impl Shard {
     /// Edges in it.
     pub fn rows(&self) -> usize {
-        self.slots.len()
+        self.edge_rows.len()
     }
 }
 
@@ -31,7 +31,7 @@ pub(super) struct EdgeWeights {
     /// The shard of each node's fan, and the row of its first own edge there. `[V]`
     fans: Vec<(u32, u32)>,
     /// First own slot of each node. `[V]`
-    first_slots: Vec<u32>,
+    first_rows: Vec<u32>,
 }
 
 impl EdgeWeights {
@@ -39,10 +39,10 @@ impl EdgeWeights {
         let row_bytes = (width + 1) * padded(width) * 4;
         let capacity = device.binding_bytes() as usize / row_bytes;
         let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
-        let (mut fans, mut first_slots) = (Vec::new(), Vec::new());
+        let (mut fans, mut first_rows) = (Vec::new(), Vec::new());
         for node in 0..graph.nodes() as u32 {
             let own = graph.own_slots(NodeId(node));
-            first_slots.push(own.start as u32);
+            first_rows.push(own.start as u32);
             if own.len() > capacity {
                 return Err(Error::new(
                     ErrorKind::Resource,
@@ -66,8 +66,8 @@ impl EdgeWeights {
         }
         let shards = ranges
             .into_iter()
-            .map(|slots| {
-                let bytes = (slots.len() * row_bytes) as u64;
+            .map(|edge_rows| {
+                let bytes = (edge_rows.len() * row_bytes) as u64;
                 let buffer = |what| device.buffer(bytes, Purpose::Storage, what);
                 Ok(Shard {
                     value: buffer("own edges")?,
@@ -76,7 +76,7 @@ impl EdgeWeights {
                     gradient: dense
                         .then(|| buffer("gradients of own edges"))
                         .transpose()?,
-                    slots,
+                    edge_rows,
                 })
             })
             .collect::<Result<_>>()?;
@@ -85,19 +85,19 @@ impl EdgeWeights {
             width,
             shards,
             fans,
-            first_slots,
+            first_rows,
         })
     }
 
     /// First own slot of a node.
-    pub fn first_slot(&self, node: u32) -> u32 {
-        self.first_slots[node as usize]
+    pub fn first_row(&self, node: u32) -> u32 {
+        self.first_rows[node as usize]
     }
 
     /// The shard of a node's fan and the row of one of its own slots there.
-    pub fn place(&self, node: u32, slot: u32) -> (u32, u32) {
+    pub fn place(&self, node: u32, edge_row: u32) -> (u32, u32) {
         let (shard, row) = self.fans[node as usize];
-        (shard, row + slot - self.first_slots[node as usize])
+        (shard, row + edge_row - self.first_rows[node as usize])
     }
 
     /// The number of the buffer that stands for the shared edge.
@@ -121,7 +121,7 @@ impl EdgeWeights {
     fn write(&self, buffer: &Buffer, shard: &Shard, all: &[f32]) {
         let (d, wide) = (self.width, padded(self.width));
         let columns = d * d + d;
-        let rows = &all[shard.slots.start * columns..shard.slots.end * columns];
+        let rows = &all[shard.edge_rows.start * columns..shard.edge_rows.end * columns];
         if d == wide {
             return self.device.write(buffer, 0, rows);
         }
@@ -149,7 +149,7 @@ impl EdgeWeights {
     fn read(&self, buffer: &Buffer, shard: &Shard, all: &mut [f32]) -> Result<()> {
         let (d, wide) = (self.width, padded(self.width));
         let columns = d * d + d;
-        let rows = &mut all[shard.slots.start * columns..shard.slots.end * columns];
+        let rows = &mut all[shard.edge_rows.start * columns..shard.edge_rows.end * columns];
         // Piece by piece: the host need not hold a second copy of it all.
         let piece = (16 << 20) / columns * columns;
         let mut done = 0;

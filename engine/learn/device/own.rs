@@ -279,7 +279,7 @@ impl DeviceOwn {
                 stage.integers.clone(),
                 stage.blocks.values.clone(),
                 stage.graph.clone(),
-                stage.slots.clone(),
+                stage.edge_rows.clone(),
                 stage.prior.clone(),
             ];
             let buffers: Vec<&Buffer> = buffers.iter().collect();

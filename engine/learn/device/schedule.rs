@@ -71,10 +71,10 @@ impl Schedule<'_> {
                 let edge = self
                     .graph
                     .edge(NodeId(self.source(row)), NodeId(self.next(row)));
-                let slot = edge.map_or(0, |edge| self.graph.slots()[edge.index()]);
-                let (buffer, row) = match slot {
+                let edge_row = edge.map_or(0, |edge| self.graph.edge_rows()[edge.index()]);
+                let (buffer, row) = match edge_row {
                     0 => (self.edge_weights.shared(), 0),
-                    slot => self.edge_weights.place(self.source(row), slot),
+                    edge_row => self.edge_weights.place(self.source(row), edge_row),
                 };
                 [buffer, row]
             })
@@ -116,7 +116,7 @@ impl Schedule<'_> {
         let mut items: Vec<Vec<u32>> = vec![Vec::new(); buffers];
         let mut fans: Vec<Vec<u32>> = vec![vec![0; 2 * rows]; buffers];
         let (mut starts, mut counts) = (vec![0u32; rows], vec![0u32; rows]);
-        let (mut chosen, mut first_slots) = (vec![0u32; rows], vec![0u32; rows]);
+        let (mut chosen, mut first_rows) = (vec![0u32; rows], vec![0u32; rows]);
         let (mut targets, mut numbers, mut places) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(candidates) = &batch.candidates {
             targets = candidates.targets.clone();
@@ -129,11 +129,11 @@ impl Schedule<'_> {
             let node = self.source(group[0] as usize);
             let fan = graph.fan(NodeId(node));
             let mut edges: Vec<(u32, u32)> = fan
-                .slots
+                .edge_rows
                 .iter()
                 .zip(fan.targets)
-                .filter(|&(&slot, _)| slot > 0)
-                .map(|(&slot, &target)| (slot, target))
+                .filter(|&(&edge_row, _)| edge_row > 0)
+                .map(|(&edge_row, &target)| (edge_row, target))
                 .collect();
             if let Some(candidates) = &batch.candidates {
                 let mut wanted: Vec<u32> = group
@@ -153,10 +153,10 @@ impl Schedule<'_> {
             items[shared].extend([place as u32, count, 0, 0]);
             let own = edges
                 .first()
-                .map(|&(slot, _)| edge_weights.place(node, slot).0 as usize);
+                .map(|&(edge_row, _)| edge_weights.place(node, edge_row).0 as usize);
             let first_item = own.map_or(0, |buffer| (items[buffer].len() / 4) as u32);
-            for (index, &(slot, _)) in edges.iter().enumerate() {
-                let (buffer, row) = edge_weights.place(node, slot);
+            for (index, &(edge_row, _)) in edges.iter().enumerate() {
+                let (buffer, row) = edge_weights.place(node, edge_row);
                 items[buffer as usize].extend([place as u32, count, row, index as u32 + 1]);
             }
             for &row in group {
@@ -172,7 +172,7 @@ impl Schedule<'_> {
                 energies += 2 * (1 + edges.len());
                 counts[row] = edges.len() as u32;
                 chosen[row] = number(self.next(row));
-                first_slots[row] = edge_weights.first_slot(node);
+                first_rows[row] = edge_weights.first_row(node);
                 if let Some(candidates) = &batch.candidates {
                     for (index, &target) in candidates.of(row).iter().enumerate() {
                         let at = row * candidates.count + index;
@@ -222,7 +222,7 @@ impl Schedule<'_> {
         let (order, walked) = (lists.put(&order), lists.put(&self.walked()));
         let (tokens, folds) = (lists.put(&batch.tokens), lists.put(&batch.folds));
         let (starts, counts) = (lists.put(&starts), lists.put(&counts));
-        let (chosen, first_slots) = (lists.put(&chosen), lists.put(&first_slots));
+        let (chosen, first_rows) = (lists.put(&chosen), lists.put(&first_rows));
         let listed = batch
             .candidates
             .as_ref()
@@ -303,7 +303,7 @@ impl Schedule<'_> {
                 starts,
                 counts,
                 chosen,
-                first_slots,
+                first_rows,
                 candidates: scored,
                 numbers,
                 places,

@@ -27,7 +27,7 @@ pub(super) struct Stage {
     /// Offsets of the fans `[V + 1]`, then targets `[E]`.
     pub graph: Buffer,
     /// Own slots. `[E]`
-    pub slots: Buffer,
+    pub edge_rows: Buffer,
     /// −ln p1(v) of each fold `[1 + folds, V]`, then lifts `[1 + folds, E]`.
     pub prior: Buffer,
     /// Where the lifts begin.
@@ -84,7 +84,7 @@ impl Stage {
         resistances.extend(folds.flat_map(|fold| prior.lift(fold)));
         Ok(Self {
             graph: device.upload(&offsets, "the graph")?,
-            slots: device.upload(graph.slots(), "own slots")?,
+            edge_rows: device.upload(graph.edge_rows(), "own slots")?,
             prior: device.upload(&resistances, "static resistances")?,
             lifts,
             nodes: graph.nodes(),

@@ -64,7 +64,7 @@ impl<R: Real> Own<R> {
         );
         let mut path = std::mem::take(&mut self.path);
         let this = &*self;
-        let (slots, before, signal) = (&path.slots, &path.before, &path.signal);
+        let (edge_rows, before, signal) = (&path.edge_rows, &path.before, &path.signal);
         let (banks, lambda) = (&path.banks, &path.lambda);
         path.d_input
             .par_chunks_mut(steps * d)
@@ -79,7 +79,7 @@ impl<R: Real> Own<R> {
                     let row = sequence * steps + i;
                     let at = i * d..(i + 1) * d;
                     if i + 1 < steps {
-                        let edge = this.of(At::EdgeWeights).row(slots[row] as usize);
+                        let edge = this.of(At::EdgeWeights).row(edge_rows[row] as usize);
                         let d_z = &d_before[(i + 1) * d..(i + 2) * d];
                         R::fan_signals_backward(
                             d_z,
@@ -232,8 +232,8 @@ impl<R: Real> Own<R> {
     pub(super) fn shared_path_gradient(&mut self, batch: &Batch) {
         let (d, steps) = (self.profile.width, batch.steps);
         let shared = &mut self.parameters[At::EdgeWeights as usize].gradient[..d * d + d];
-        for (row, &slot) in self.path.slots.iter().enumerate() {
-            if slot == 0 && row % steps + 1 < steps {
+        for (row, &edge_row) in self.path.edge_rows.iter().enumerate() {
+            if edge_row == 0 && row % steps + 1 < steps {
                 let input = &self.path.input[row * d..(row + 1) * d];
                 let d_z = &self.path.d_before[(row + 1) * d..(row + 2) * d];
                 R::fan_edge_backward(input, d_z, d, shared);

@@ -21,7 +21,7 @@ impl<R: Real> Own<R> {
         let parts: Vec<Vec<R>> = groups
             .par_iter()
             .map(|group| {
-                let mut part = vec![R::zero(); group.slots.len() * columns];
+                let mut part = vec![R::zero(); group.edge_rows.len() * columns];
                 for (index, gradient) in part.chunks_exact_mut(columns).enumerate() {
                     this.edge_gradient(group, batch, index, gradient);
                 }
@@ -31,12 +31,12 @@ impl<R: Real> Own<R> {
         let edge_weights = &mut self.parameters[At::EdgeWeights as usize];
         let mut touched = vec![0];
         for (group, part) in groups.iter().zip(parts) {
-            for (&slot, gradient) in group.slots.iter().zip(part.chunks_exact(columns)) {
+            for (&edge_row, gradient) in group.edge_rows.iter().zip(part.chunks_exact(columns)) {
                 edge_weights
-                    .gradient_row(slot as usize)
+                    .gradient_row(edge_row as usize)
                     .copy_from_slice(gradient);
             }
-            touched.extend_from_slice(&group.slots);
+            touched.extend_from_slice(&group.edge_rows);
         }
         edge_weights.touched = Touched::Rows(touched);
         loss
@@ -65,7 +65,7 @@ impl<R: Real> Own<R> {
                     || vec![R::zero(); columns],
                     |gradient, group| {
                         let mut square = 0.0;
-                        for index in 0..group.slots.len() {
+                        for index in 0..group.edge_rows.len() {
                             gradient.fill(R::zero());
                             this.edge_gradient(group, batch, index, gradient);
                             square += R::dot(gradient, gradient).wide();
@@ -103,10 +103,10 @@ impl<R: Real> Own<R> {
             tasks.par_iter_mut().for_each_init(
                 || vec![R::zero(); columns],
                 |gradient, (group, start, value, first, second)| {
-                    for (index, &slot) in group.slots.iter().enumerate() {
+                    for (index, &edge_row) in group.edge_rows.iter().enumerate() {
                         gradient.fill(R::zero());
                         this.edge_gradient(group, batch, index, gradient);
-                        let at = (slot as usize - *start) * columns;
+                        let at = (edge_row as usize - *start) * columns;
                         let range = at..at + columns;
                         let (value, first) = (&mut value[range.clone()], &mut first[range.clone()]);
                         R::adamw(update, value, first, &mut second[range], gradient, scale);
@@ -125,7 +125,9 @@ impl<R: Real> Own<R> {
         R::fan_edge_backward(&group.signals, d_z, d, gradient);
         for &row in &group.rows {
             let row = row as usize;
-            if self.path.slots[row] == group.slots[index] && row % batch.steps + 1 < batch.steps {
+            if self.path.edge_rows[row] == group.edge_rows[index]
+                && row % batch.steps + 1 < batch.steps
+            {
                 let input = &self.path.input[row * d..(row + 1) * d];
                 let d_z = &self.path.d_before[(row + 1) * d..(row + 2) * d];
                 R::fan_edge_backward(input, d_z, d, gradient);

@@ -15,7 +15,7 @@ pub(super) struct Group<R> {
     pub(super) source: u32,
     pub(super) rows: Vec<u32>,
     /// Own slots scored, ascending.
-    pub(super) slots: Vec<u32>,
+    pub(super) edge_rows: Vec<u32>,
     /// Signals as the energies see them. `[n, D]`
     pub(super) signals: Vec<R>,
     /// Where its part of [`Own::fans`] begins.
@@ -31,7 +31,7 @@ pub(super) struct Group<R> {
 impl<R: Real> Group<R> {
     /// Gradients before activation, of the shared edge, then of each slot: its part of `fans`. `[1 + F, n, D]`
     pub(super) fn d_z<'f>(&self, fans: &'f [R]) -> &'f [R] {
-        &fans[self.at..self.at + (1 + self.slots.len()) * self.signals.len()]
+        &fans[self.at..self.at + (1 + self.edge_rows.len()) * self.signals.len()]
     }
 }
 
@@ -118,18 +118,18 @@ impl<R: Real> Own<R> {
         }
         let squared = self.profile.energy == EnergyKind::Squared;
         let mut energies = vec![R::zero(); (1 + edges.len()) * n];
-        let slots = std::iter::once(0).chain(edges.iter().map(|&(slot, _)| slot));
-        for ((slot, slopes), energies) in slots
+        let edge_rows = std::iter::once(0).chain(edges.iter().map(|&(edge_row, _)| edge_row));
+        for ((edge_row, slopes), energies) in edge_rows
             .zip(d_z.chunks_exact_mut(n * d))
             .zip(energies.chunks_exact_mut(n))
         {
-            let edge = self.of(At::EdgeWeights).row(slot as usize);
+            let edge = self.of(At::EdgeWeights).row(edge_row as usize);
             R::fan_forward(&signals, &base, edge, squared, slopes, energies);
         }
 
         let mut group = Group {
             source,
-            slots: edges.iter().map(|&(slot, _)| slot).collect(),
+            edge_rows: edges.iter().map(|&(edge_row, _)| edge_row).collect(),
             signals,
             at,
             d_signals: vec![R::zero(); if learn { n * d } else { 0 }],
@@ -167,12 +167,12 @@ impl<R: Real> Own<R> {
         }
         if learn {
             let mut scratch = vec![R::zero(); d * d];
-            let slots = std::iter::once(0).chain(group.slots.iter().copied());
-            for (edge, (slot, d_z)) in slots.zip(d_z.chunks_exact_mut(n * d)).enumerate() {
+            let edge_rows = std::iter::once(0).chain(group.edge_rows.iter().copied());
+            for (edge, (edge_row, d_z)) in edge_rows.zip(d_z.chunks_exact_mut(n * d)).enumerate() {
                 for (index, row) in d_z.chunks_exact_mut(d).enumerate() {
                     R::scale(energies[edge * n + index], row);
                 }
-                let weights = self.of(At::EdgeWeights).row(slot as usize);
+                let weights = self.of(At::EdgeWeights).row(edge_row as usize);
                 R::fan_signals_backward(d_z, weights, &mut scratch, d, &mut group.d_signals);
             }
         }
@@ -184,11 +184,11 @@ impl<R: Real> Own<R> {
 fn scored_edges(graph: &TokenGraph, batch: &Batch, rows: &[(u32, u32)]) -> Vec<(u32, u32)> {
     let fan = graph.fan(NodeId(rows[0].0));
     let mut edges: Vec<(u32, u32)> = fan
-        .slots
+        .edge_rows
         .iter()
         .zip(fan.targets)
-        .filter(|&(&slot, _)| slot > 0)
-        .map(|(&slot, &target)| (slot, target))
+        .filter(|&(&edge_row, _)| edge_row > 0)
+        .map(|(&edge_row, &target)| (edge_row, target))
         .collect();
     if let Some(candidates) = &batch.candidates {
         let mut wanted: Vec<u32> = rows

@@ -3,7 +3,7 @@
 //! ```text
 //! e_0 = GELU(start + node_start[v_0] + PE[0])               the signal that leaves the first node
 //! x_i = e_0 (i = 0), else the blend of c_0 … c_{i−1}         what flows into hop i
-//! c_i(t) = GELU(x_i W_s + b_s + PE[i + o])                   s = slot of the edge v_i → t; 0 is shared
+//! c_i(t) = GELU(x_i W_s + b_s + PE[i + o])                   s = edge_row of the edge v_i → t; 0 is shared
 //! logit(t) = α E(t) + γ_u ln p(t | v_i) + ρ_t                E = ‖c‖ or ‖c‖²
 //! ```
 //!

@@ -14,7 +14,7 @@ use crate::signal::{BlendKind, PositionOffset};
 #[derive(Default)]
 pub(super) struct Path<R> {
     /// Slot of the edge that hop i walks. `[N]`
-    pub(super) slots: Vec<u32>,
+    pub(super) edge_rows: Vec<u32>,
     /// The arrival before its activation. `[N, D]`
     pub(super) before: Vec<R>,
     /// The arrival. `[N, D]`
@@ -34,7 +34,7 @@ pub(super) struct Path<R> {
 
 impl<R: Real> Path<R> {
     fn resize(&mut self, rows: usize, d: usize, g: usize) {
-        self.slots.resize(rows, 0);
+        self.edge_rows.resize(rows, 0);
         for buffer in [
             &mut self.before,
             &mut self.signal,
@@ -56,10 +56,10 @@ impl<R: Real> Path<R> {
 }
 
 impl<R: Real> Own<R> {
-    fn slot(graph: &TokenGraph, source: u32, target: u32) -> u32 {
+    fn edge_row(graph: &TokenGraph, source: u32, target: u32) -> u32 {
         graph
             .edge(NodeId(source), NodeId(target))
-            .map_or(0, |edge| graph.slots()[edge.index()])
+            .map_or(0, |edge| graph.edge_rows()[edge.index()])
     }
 
     /// The position row that hop `hop` adds, or zeros. `[D]`
@@ -95,7 +95,7 @@ impl<R: Real> Own<R> {
             .map(|column| R::of(self.profile.start_level(column)))
             .collect();
         let this = &*self;
-        path.slots
+        path.edge_rows
             .par_chunks_mut(steps)
             .zip(path.before.par_chunks_mut(steps * d))
             .zip(path.signal.par_chunks_mut(steps * d))
@@ -104,10 +104,10 @@ impl<R: Real> Own<R> {
             .zip(path.lambda.par_chunks_mut(steps * g))
             .enumerate()
             .for_each(
-                |(sequence, (((((slots, before), signal), input), banks), lambda))| {
+                |(sequence, (((((edge_rows, before), signal), input), banks), lambda))| {
                     let tokens = batch.sequence(sequence);
                     for i in 0..steps {
-                        slots[i] = Self::slot(graph, tokens[i], tokens[i + 1]);
+                        edge_rows[i] = Self::edge_row(graph, tokens[i], tokens[i + 1]);
                         let at = i * d..(i + 1) * d;
                         let preactivation = &mut before[at.clone()];
                         if i == 0 {
@@ -116,7 +116,7 @@ impl<R: Real> Own<R> {
                                 preactivation[j] = level[j] + start[j] + R::of(f64::from(first[j]));
                             }
                         } else {
-                            let edge = this.of(At::EdgeWeights).row(slots[i - 1] as usize);
+                            let edge = this.of(At::EdgeWeights).row(edge_rows[i - 1] as usize);
                             let (matrix, bias) = edge.split_at(d * d);
                             for j in 0..d {
                                 preactivation[j] = bias[j] + table[i - 1][j];

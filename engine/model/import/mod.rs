@@ -63,9 +63,9 @@ pub fn import(
     };
     let positions = shape("positions", &[Some(1), None, Some(1)]).map_err(place)?[1];
     let matrices = shape("weights", &[None, None, None]).map_err(place)?;
-    let (slots, width) = (matrices[0], matrices[1]);
-    shape("weights", &[Some(slots), Some(width), Some(width)]).map_err(place)?;
-    shape("biases", &[Some(slots), Some(1), Some(width)]).map_err(place)?;
+    let (edge_rows, width) = (matrices[0], matrices[1]);
+    shape("weights", &[Some(edge_rows), Some(width), Some(width)]).map_err(place)?;
+    shape("biases", &[Some(edge_rows), Some(1), Some(width)]).map_err(place)?;
     shape("node_bias", &[Some(nodes), Some(1), Some(width)]).map_err(|error| {
         place(error).advice(format!(
             "the vocabulary {} has {nodes} tokens",
@@ -80,7 +80,7 @@ pub fn import(
             .collect(),
     };
     let graph = TokenGraph::from_edges(nodes, &edges)?;
-    if graph.own_edges() + 1 != slots {
+    if graph.own_edges() + 1 != edge_rows {
         let advice = match frequency {
             Some(_) => "the frequencies are not the ones these weights were trained with",
             None => "sparse weights need their word frequencies: give --frequency",
@@ -89,7 +89,7 @@ pub fn import(
             Error::new(
                 ErrorKind::Format,
                 format!(
-                    "{slots} slots, but the graph has {} own edges and the shared one",
+                    "{edge_rows} slots, but the graph has {} own edges and the shared one",
                     graph.own_edges()
                 ),
             )
@@ -123,17 +123,17 @@ pub fn import(
     writer.block_in_parts(
         "edge.arena",
         Element::F32,
-        &[slots, columns],
+        &[edge_rows, columns],
         &parts,
         |put| {
             let mut edge = vec![0.0f32; columns];
-            for slot in 0..slots {
+            for edge_row in 0..edge_rows {
                 let (matrix, bias) = edge.split_at_mut(width * width);
                 checkpoint
-                    .read("weights", slot * width * width, matrix)
+                    .read("weights", edge_row * width * width, matrix)
                     .map_err(place)?;
                 checkpoint
-                    .read("biases", slot * width, bias)
+                    .read("biases", edge_row * width, bias)
                     .map_err(place)?;
                 put(bytemuck::cast_slice(&edge))?;
             }

@@ -47,7 +47,7 @@ impl Decoder {
         let (d, wide) = (profile.width, padded(profile.width));
         let fans = mechanism.fans();
         let own = profile.form == EdgeForm::Own;
-        let dummy = &mechanism.slots;
+        let dummy = &mechanism.edge_rows;
         let places = fans.as_ref().map_or(dummy, |fans| &fans.places);
         let element = |element: Element| element_constants(element);
         let mut residuals: Option<[Arc<Pipeline>; 3]> = None;
@@ -122,7 +122,7 @@ impl Decoder {
                         &fan.words,
                         &fan.scales,
                         &mechanism.graph,
-                        &mechanism.slots,
+                        &mechanism.edge_rows,
                         &mechanism.values,
                     ];
                     if profile.residual.unwrap_or(0) > 0 {
@@ -191,7 +191,7 @@ impl Decoder {
             &self.floats,
             &self.integers,
             &mechanism.graph,
-            &mechanism.slots,
+            &mechanism.edge_rows,
             &mechanism.lifts,
             &mechanism.values,
             places,
@@ -229,7 +229,7 @@ impl Decoder {
                         &fan.words,
                         &fan.scales,
                         &mechanism.graph,
-                        &mechanism.slots,
+                        &mechanism.edge_rows,
                         &mechanism.values,
                     ];
                     program.dispatch(preactivation, &residual_parameters(index), &buffers, size)?;
@@ -261,7 +261,7 @@ impl Decoder {
                     &fan.words,
                     &fan.scales,
                     &mechanism.graph,
-                    &mechanism.slots,
+                    &mechanism.edge_rows,
                 ];
                 program.dispatch(&pipeline, &parameters, &buffers, size)?;
             }

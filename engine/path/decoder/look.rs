@@ -66,9 +66,9 @@ impl Decoder {
             if fans.is_some() {
                 let fan = graph.fan(NodeId(node));
                 let first = graph.own_slots(NodeId(node)).start;
-                for (&target, &slot) in fan.targets.iter().zip(fan.slots) {
-                    if slot > 0 {
-                        row[target as usize] = own[1 + slot as usize - first];
+                for (&target, &edge_row) in fan.targets.iter().zip(fan.edge_rows) {
+                    if edge_row > 0 {
+                        row[target as usize] = own[1 + edge_row as usize - first];
                     }
                 }
             }
