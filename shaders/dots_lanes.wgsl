@@ -5,8 +5,8 @@ override W: u32 = 32u;          // columns of a row, a multiple of 4
 
 struct Parameters {
     output: u32,    // in floats: [B, W], lanes `lane` floats apart
-    lane: u32,
-    lanes: u32,      // B
+    sequence: u32,
+    sequences: u32,      // B
     dots: u32,       // in floats: the result [B, V], rows `stride` apart
     stride: u32,
     first: u32,      // the first node of this buffer
@@ -32,13 +32,13 @@ fn dots(
     let lane_word = thread % LANES;
     let present = row < P.rows;
     let start = select(0u, row, present) * row_words;
-    for (var from_lane = 0u; from_lane < P.lanes; from_lane += 4u) {
+    for (var first_sequence = 0u; first_sequence < P.sequences; first_sequence += 4u) {
         var sums = vec4(0.0);
         if present {
             for (var word = lane_word; word < row_words; word += LANES) {
                 let w = widen(words[start + word]);
-                for (var m = 0u; m < min(4u, P.lanes - from_lane); m += 1u) {
-                    let x = P.output + (from_lane + m) * P.lane + word * PER_WORD;
+                for (var m = 0u; m < min(4u, P.sequences - first_sequence); m += 1u) {
+                    let x = P.output + (first_sequence + m) * P.sequence + word * PER_WORD;
                     var sum = w.x * floats[x];
                     if PER_WORD > 1u {
                         sum = fma(w.y, floats[x + 1u], sum);
@@ -57,8 +57,8 @@ fn dots(
             if ELEMENT == 2u {
                 scale = scales[row];
             }
-            for (var m = 0u; m < min(4u, P.lanes - from_lane); m += 1u) {
-                floats[P.dots + (from_lane + m) * P.stride + P.first + row] = sums[m] * scale;
+            for (var m = 0u; m < min(4u, P.sequences - first_sequence); m += 1u) {
+                floats[P.dots + (first_sequence + m) * P.stride + P.first + row] = sums[m] * scale;
             }
         }
     }

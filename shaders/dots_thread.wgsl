@@ -5,9 +5,9 @@ override WORKGROUP: u32 = 8u;
 override W: u32 = 32u;          // columns of a row, a multiple of 4
 
 struct Parameters {
-    output: u32,    // in floats: [B, W], lanes `lane` floats apart
-    lane: u32,
-    lanes: u32,      // B
+    output: u32,    // in floats: [B, W], lanes `sequence` floats apart
+    sequence: u32,
+    sequences: u32,      // B
     dots: u32,       // in floats: the result [B, V], rows `stride` apart
     stride: u32,
     first: u32,      // the first node of this buffer
@@ -37,12 +37,12 @@ fn dots(
     if ELEMENT == 2u {
         scale = scales[row];
     }
-    for (var lane = 0u; lane < P.lanes; lane += 1u) {
+    for (var sequence = 0u; sequence < P.sequences; sequence += 1u) {
         // Two sums, as the CPU keeps several: one running sum of f32 would round more.
         var sums = array<vec4<f32>, 2>(vec4(0.0), vec4(0.0));
         for (var word = 0u; word < row_words; word += 1u) {
             let w = widen(words[row * row_words + word]);
-            let x = P.output + lane * P.lane + word * PER_WORD;
+            let x = P.output + sequence * P.sequence + word * PER_WORD;
             var four = vec4(floats[x], 0.0, 0.0, 0.0);
             if PER_WORD > 1u {
                 four.y = floats[x + 1u];
@@ -54,6 +54,6 @@ fn dots(
             sums[word % 2u] = fma(w, four, sums[word % 2u]);
         }
         let sum = sums[0] + sums[1];
-        floats[P.dots + lane * P.stride + P.first + row] = ((sum.x + sum.y) + (sum.z + sum.w)) * scale;
+        floats[P.dots + sequence * P.stride + P.first + row] = ((sum.x + sum.y) + (sum.z + sum.w)) * scale;
     }
 }

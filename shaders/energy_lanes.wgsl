@@ -8,7 +8,7 @@ override W: u32 = 32u;          // D, rounded up to whole words of any element
 struct Parameters {
     output: u32,    // in floats: what leaves each lane's node [B, W], lanes LANE floats apart
     base: u32,       // in floats: position row of each lane's hop [B, W], likewise
-    lane: u32,
+    sequence: u32,
     energies: u32,   // in floats: the result [B, 1 + F], rows `stride` apart; first the shared edge
     stride: u32,
     nodes: u32,      // in integers: where each lane stands [B]
@@ -32,9 +32,9 @@ struct Parameters {
 // Four lanes' signals, column by column.
 var<workgroup> signals: array<vec4<f32>, D>;
 
-fn square_of(sum: vec4<f32>, bias: vec4<f32>, scale: f32, lane: u32, column: u32) -> f32 {
+fn square_of(sum: vec4<f32>, bias: vec4<f32>, scale: f32, sequence: u32, column: u32) -> f32 {
     var base = vec4(0.0);
-    let at = P.base + lane * P.lane + column;
+    let at = P.base + sequence * P.sequence + column;
     base.x = floats[at];
     if PER_WORD > 1u {
         base.y = floats[at + 1u];
@@ -69,14 +69,14 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
     if ELEMENT == 2u {
         scale = scales[row];
     }
-    for (var from_lane = 0u; from_lane < count; from_lane += 4u) {
-        let tile = min(4u, count - from_lane);
+    for (var first_sequence = 0u; first_sequence < count; first_sequence += 4u) {
+        let tile = min(4u, count - first_sequence);
         workgroupBarrier();
         for (var k = thread; k < D; k += WORKGROUP) {
             var x = vec4(0.0);
             for (var m = 0u; m < tile; m += 1u) {
-                let lane = integers[P.order + first + from_lane + m];
-                x[m] = floats[P.output + lane * P.lane + k];
+                let sequence = integers[P.order + first + first_sequence + m];
+                x[m] = floats[P.output + sequence * P.sequence + k];
             }
             signals[k] = x;
         }
@@ -85,13 +85,13 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
         if active_edge {
             for (var word = lane_word; word < row_words; word += LANES) {
                 let bias = widen(words[matrix + D * row_words + word]);
-                let lane0 = integers[P.order + first + from_lane];
+                let sequence0 = integers[P.order + first + first_sequence];
                 if tile == 1u {
                     var z = vec4(0.0);
                     for (var k = 0u; k < D; k += 1u) {
                         z = fma(vec4(signals[k].x), widen(words[matrix + k * row_words + word]), z);
                     }
-                    squares.x += square_of(z, bias, scale, lane0, word * PER_WORD);
+                    squares.x += square_of(z, bias, scale, sequence0, word * PER_WORD);
                 } else {
                     var z0 = vec4(0.0);
                     var z1 = vec4(0.0);
@@ -106,13 +106,13 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
                         z3 = fma(vec4(x.w), w, z3);
                     }
                     let column = word * PER_WORD;
-                    squares.x += square_of(z0, bias, scale, lane0, column);
-                    squares.y += square_of(z1, bias, scale, integers[P.order + first + from_lane + 1u], column);
+                    squares.x += square_of(z0, bias, scale, sequence0, column);
+                    squares.y += square_of(z1, bias, scale, integers[P.order + first + first_sequence + 1u], column);
                     if tile > 2u {
-                        squares.z += square_of(z2, bias, scale, integers[P.order + first + from_lane + 2u], column);
+                        squares.z += square_of(z2, bias, scale, integers[P.order + first + first_sequence + 2u], column);
                     }
                     if tile > 3u {
-                        squares.w += square_of(z3, bias, scale, integers[P.order + first + from_lane + 3u], column);
+                        squares.w += square_of(z3, bias, scale, integers[P.order + first + first_sequence + 3u], column);
                     }
                 }
             }
@@ -120,8 +120,8 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
         let sums = lanes_sum(squares, thread);
         if active_edge && lane_word == 0u {
             for (var m = 0u; m < tile; m += 1u) {
-                let lane = integers[P.order + first + from_lane + m];
-                floats[P.energies + lane * P.stride + edge] = select(sqrt(sums[m]), sums[m], P.squared == 1u);
+                let sequence = integers[P.order + first + first_sequence + m];
+                floats[P.energies + sequence * P.stride + edge] = select(sqrt(sums[m]), sums[m], P.squared == 1u);
             }
         }
     }

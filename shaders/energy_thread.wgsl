@@ -8,7 +8,7 @@ override W: u32 = 32u;          // D, rounded up to whole words of any element
 struct Parameters {
     output: u32,    // in floats: what leaves each lane's node [B, W], lanes LANE floats apart
     base: u32,       // in floats: position row of each lane's hop [B, W], likewise
-    lane: u32,
+    sequence: u32,
     energies: u32,   // in floats: the result [B, 1 + F], rows `stride` apart; first the shared edge
     stride: u32,
     nodes: u32,      // in integers: where each lane stands [B]
@@ -63,9 +63,9 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
         scale = scales[row];
     }
     for (var m = 0u; m < count; m += 1u) {
-        let lane = integers[P.order + first + m];
-        let x = P.output + lane * P.lane;
-        let base = P.base + lane * P.lane;
+        let sequence = integers[P.order + first + m];
+        let x = P.output + sequence * P.sequence;
+        let base = P.base + sequence * P.sequence;
         var square = 0.0;
         for (var column = 0u; column < W; column += 4u) {
             var z = columns(matrix + D * row_words, column);
@@ -76,6 +76,6 @@ fn energies(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_inde
             let c = gelu4(fma(vec4(scale), z, vec4(floats[b], floats[b + 1u], floats[b + 2u], floats[b + 3u])));
             square += dot(c, c);
         }
-        floats[P.energies + lane * P.stride + edge] = select(sqrt(square), square, P.squared == 1u);
+        floats[P.energies + sequence * P.stride + edge] = select(sqrt(square), square, P.squared == 1u);
     }
 }

@@ -29,7 +29,7 @@ struct Parameters {
     done: u32,         // in integers [B]
     halted: u32,       // in integers
     emitted: u32,      // in integers: new nodes of each lane in this submission [B]
-    output: u32,       // in integers: the new nodes [B, capacity]
+    emitted_tokens: u32,       // in integers: the new nodes [B, capacity]
     capacity: u32,
     recent: u32,       // in integers: penalty windows [B, 1 + window]
     window: u32,
@@ -55,7 +55,7 @@ fn move_on(sequence: u32) {
     integers[P.nodes + sequence] = node;
     integers[P.steps + sequence] += 1u;
     let emitted = integers[P.emitted + sequence];
-    integers[P.output + sequence * P.capacity + emitted] = node;
+    integers[P.emitted_tokens + sequence * P.capacity + emitted] = node;
     integers[P.emitted + sequence] = emitted + 1u;
     if P.window > 0u {
         let recent = P.recent + sequence * (1u + P.window);

@@ -13,13 +13,13 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 
 use brillm::graph::GraphBuilder;
 use brillm::kernel::random::Random;
-use brillm::learn::learner::EdgeTrainer;
+use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::model::{Metadata, Model, Verify};
 use brillm::path::Sampling;
 use brillm::run::Engine;
 use brillm::signal::{Mechanism, Profile};
 use brillm::text::Tokenizer;
-use brillm::transformer::Asked;
+use brillm::transformer::HookAdapter;
 use brillm::{Request, Result};
 
 #[allow(
@@ -150,7 +150,7 @@ layouts! {
     brillm_parameters { struct_size, seed, tokens, temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, ignore_end, stops, stop_count, banned, banned_count }
     brillm_piece { struct_size, index, text, length, id, flags }
     brillm_outcome { struct_size, prompt_tokens, tokens, finish }
-    brillm_candidate { id, edge, count, energy, score, probability }
+    brillm_candidate { id, edge, count, energy, logit, probability }
     brillm_score { struct_size, tokens, bytes, nats, perplexity, bits_per_byte }
 }
 
@@ -422,7 +422,7 @@ fn expected(
     match engine {
         Engine::Graph(model) => request.start(&model)?.collect_text(),
         Engine::Transformer(model) => request
-            .start_transformer(&model, &Asked::default())?
+            .start_transformer(&model, &HookAdapter::default())?
             .collect_text(),
     }
 }

@@ -8,7 +8,7 @@ use brillm::kernel::element::Element;
 use brillm::kernel::random::Random;
 use brillm::kernel::table::Table;
 use brillm::learn::batch::Batch;
-use brillm::learn::learner::EdgeTrainer;
+use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
 use brillm::model::{Metadata, Model, Verify};

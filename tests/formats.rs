@@ -12,7 +12,7 @@ use brillm::kernel::bytes::Bytes;
 use brillm::kernel::element::Element;
 use brillm::kernel::random::Random;
 use brillm::learn::Recipe;
-use brillm::learn::learner::EdgeTrainer;
+use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::model::{Container, Metadata, Model, Verify, Writer, import};
 use brillm::path::{Sampling, Session, SessionState};
 use brillm::signal::{Mechanism, Profile, Start};

@@ -62,7 +62,7 @@ type Edges = BTreeMap<(u32, u32), (u32, bool, f64)>;
 fn expected_edges(graph: &TokenGraph) -> Edges {
     let whole = Subgraph::whole(graph);
     let edges = whole.walk().map(|(edge, source, target)| {
-        let own = graph.slots()[edge.index()] > 0;
+        let own = graph.edge_rows()[edge.index()] > 0;
         let probability = (-f64::from(graph.resistance().seen()[edge.index()])).exp();
         (
             (source.0, target.0),

@@ -13,7 +13,7 @@ use brillm::hook::{
     KeepQuestion, KvShape, MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Trial,
 };
 use brillm::kernel::random::Random;
-use brillm::learn::learner::EdgeTrainer;
+use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::model::{Metadata, Model};
 use brillm::path::{HookRunner, Sampling, Session, beam};
 use brillm::plugin::{Finder, Manifest, OnError, Plugins, Selection, build};

@@ -405,7 +405,7 @@ fn a_model_speaks_through_the_host_and_is_held_to_the_reference() {
         let options = format!("generator=turns,{SHORT},{options}");
         records(&options, &[&stories, "--model", model])
     };
-    let shares = |told: &[Value]| -> Vec<f64> {
+    let attribution = |told: &[Value]| -> Vec<f64> {
         let answers = told.iter().flat_map(answers);
         answers
             .map(|turn| turn["grounded_edges"].as_f64().unwrap())
@@ -432,8 +432,8 @@ fn a_model_speaks_through_the_host_and_is_held_to_the_reference() {
             }
         }
     }
-    assert!(shares(&restricted).iter().all(|&share| share == 1.0));
-    let [low, high] = [&free, &biased].map(|told| mean(shares(told).into_iter()));
+    assert!(attribution(&restricted).iter().all(|&share| share == 1.0));
+    let [low, high] = [&free, &biased].map(|told| mean(attribution(told).into_iter()));
     assert!(low < 0.3 && high > low + 0.3, "{low} {high}");
     assert!(overlap(&free) < overlap(&biased) && overlap(&biased) < overlap(&restricted));
     // The sub-graph of a reference holds a transformer's tokens as well.
@@ -441,7 +441,7 @@ fn a_model_speaks_through_the_host_and_is_held_to_the_reference() {
     let options = format!("generator=turns,{SHORT},restrict=true");
     let told = records(&options, &[&stories, "--model", "models/stories260K"]);
     assert!(!told.is_empty());
-    assert!(shares(&told).iter().all(|&share| share == 1.0));
+    assert!(attribution(&told).iter().all(|&share| share == 1.0));
 }
 
 #[test]

@@ -209,9 +209,9 @@ fn both_paths_print_a_table_and_write_figures_and_pictures() {
         for told in report["metaphors"].as_array().unwrap() {
             let set = told["set"].as_str().unwrap().to_string();
             for (key, big) in [("big", "true"), ("small", "false")] {
-                let shares = counts[&(set.clone(), big.to_string())];
-                let most = shares.iter().copied().fold(0.0, f64::max);
-                for (at, share) in shares.iter().enumerate() {
+                let attribution = counts[&(set.clone(), big.to_string())];
+                let most = attribution.iter().copied().fold(0.0, f64::max);
+                for (at, share) in attribution.iter().enumerate() {
                     assert!((number(&told[key][at]) - share).abs() < 1e-9);
                 }
                 let certainty = number(&told[format!("certainty_{key}")]);
@@ -499,7 +499,7 @@ fn on_own_edges_each_edge_to_the_node_moves() {
             continue;
         }
         let edge = graph.edge(NodeId(source), NodeId(node));
-        let has_own = edge.is_some_and(|edge| graph.slots()[edge.index()] > 0);
+        let has_own = edge.is_some_and(|edge| graph.edge_rows()[edge.index()] > 0);
         let [before, during, after] = shifted(&mut subject, prompt, node, &delta);
         match has_own {
             true => {

@@ -116,7 +116,7 @@ fn contributions_add_up_to_every_edges_preactivation() {
         let mechanism = mechanism(profile.clone(), 11);
         let mut random = Random::new(5);
         let options = SessionOptions {
-            shares: true,
+            attribution: true,
             ..SessionOptions::default()
         };
         let mut session = Session::begin_with(
@@ -135,7 +135,7 @@ fn contributions_add_up_to_every_edges_preactivation() {
             // All edges: those with parameters of their own, those walked, those never walked.
             for target in 0..NODES as u32 {
                 let edge = mechanism.graph().edge(NodeId(source), NodeId(target));
-                match edge.is_some_and(|edge| mechanism.graph().slots()[edge.index()] > 0) {
+                match edge.is_some_and(|edge| mechanism.graph().edge_rows()[edge.index()] > 0) {
                     true => own += 1,
                     false => shared += 1,
                 }
@@ -201,7 +201,7 @@ fn a_muted_signal_is_missed_by_its_contribution() {
         let path = [5u32, 9, 1, 9, 30];
         let begin = |gain: f32| {
             let options = SessionOptions {
-                shares: true,
+                attribution: true,
                 gains: [(4, gain)].into(),
                 ..SessionOptions::default()
             };

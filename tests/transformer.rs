@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use brillm::Result;
 use brillm::path::{Sampling, Walk};
 use brillm::transformer::{
-    Architecture, Axis, Batch, Body, Cache, CacheView, Codec, Eviction, EvictionPolicy,
-    ForwardOutput, HeadReduction, LogitsFor, Network, Phase, Plan, Probe, Row, Session,
-    SessionOptions, Statistics, Storage, Tap, Taps, Transformer, evaluate_documents, surprises,
+    Architecture, Axis, Body, Cache, CacheView, Codec, Eviction, EvictionPolicy, ForwardOutput,
+    HeadReduction, LogitsFor, Network, Phase, Plan, Probe, Row, Session, SessionOptions,
+    Statistics, Storage, Tap, Taps, TokenBatch, Transformer, evaluate_documents, surprises,
 };
 use serde_json::Value;
 
@@ -133,10 +133,10 @@ fn causal_models_agree_with_hugging_face() {
             );
 
             // The dense pass, which training and evaluation take, says the same.
-            let input = Batch {
+            let input = TokenBatch {
                 tokens: prompt.clone(),
                 length: prompt.len(),
-                ..Batch::default()
+                ..TokenBatch::default()
             };
             let logits = network
                 .logits(&network.dense(&input, None, None).unwrap())
@@ -341,7 +341,7 @@ fn masked_models_agree_with_hugging_face_forward_and_back() {
         )
         .unwrap();
         let network = Network::new(shape, &weights).unwrap();
-        let input = Batch {
+        let input = TokenBatch {
             tokens,
             length,
             valid,

@@ -428,10 +428,10 @@ fn probes_see_states_and_logits() {
 }
 
 /// Asks for one place.
-struct Where(hook::Place);
+struct Where(hook::Fill);
 
 impl hook::Order for Where {
-    fn next(&self, _: &Call<'_>, canvas: &hook::Canvas<'_>) -> Result<Option<hook::Place>> {
+    fn next(&self, _: &Call<'_>, canvas: &hook::Canvas<'_>) -> Result<Option<hook::Fill>> {
         assert_eq!(canvas.right as usize, canvas.tokens.len());
         assert!(canvas.left_resistance.is_nan() && canvas.right_resistance > 0.0);
         Ok(Some(self.0))
@@ -444,7 +444,7 @@ fn a_causal_model_grows_at_its_end_alone() {
     let prompt = text(&model, 6);
     let place = |position, direction| {
         let mut hooks = Hooks::default();
-        hooks.order = Some(Arc::new(Where(hook::Place {
+        hooks.order = Some(Arc::new(Where(hook::Fill {
             position,
             direction,
         })));

@@ -14,7 +14,7 @@ use brillm::learn::log::Record;
 use brillm::learn::recipe::MaskDraw;
 use brillm::learn::{ProgressObserver, Recipe, Trainable};
 use brillm::run::{Engine, prepare_training};
-use brillm::transformer::{Batch, Hiding, NetworkModel, evaluate_windows, hide};
+use brillm::transformer::{Hiding, NetworkModel, TokenBatch, evaluate_windows, hide};
 
 /// Text with words that follow from the one before, so that there is something to learn.
 fn corpus(folder: &Path) {
@@ -71,11 +71,11 @@ const KINDS: [(&str, &str); 6] = [
 ];
 
 /// A learner with a batch of its text.
-fn learner(recipe: &Recipe) -> (NetworkModel, Batch, tempfile::TempDir) {
-    hook_runner(recipe, &Hooks::default())
+fn learner_of(recipe: &Recipe) -> (NetworkModel, Batch, tempfile::TempDir) {
+    hooked_learner(recipe, &Hooks::default())
 }
 
-fn hook_runner(recipe: &Recipe, hooks: &Hooks) -> (NetworkModel, Batch, tempfile::TempDir) {
+fn hooked_learner(recipe: &Recipe, hooks: &Hooks) -> (NetworkModel, Batch, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     corpus(folder.path());
     let data = TokenData::prepare(recipe, folder.path(), folder.path(), &mut |_| {}).unwrap();
@@ -91,8 +91,8 @@ fn hook_runner(recipe: &Recipe, hooks: &Hooks) -> (NetworkModel, Batch, tempfile
         candidates: None,
         index: 0,
     };
-    let learner = NetworkModel::new(recipe, &data, folder.path(), hooks).unwrap();
-    (learner, batch, folder)
+    let learner_of = NetworkModel::new(recipe, &data, folder.path(), hooks).unwrap();
+    (learner_of, batch, folder)
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn every_weight_gets_a_gradient_and_it_is_right() {
     for (kind, network) in KINDS {
         let mut recipe = recipe(kind, network);
         recipe.train.dropout = 0.0;
-        let (mut learner, batch, _folder) = learner(&recipe);
+        let (mut learner_of, batch, _folder) = learner_of(&recipe);
         // Weights away from their symmetric beginning, so that no gradient is zero by chance.
         {
-            let (parameters, _) = learner.state();
+            let (parameters, _) = learner_of.state();
             let mut wave = 0.0f32;
             for parameter in parameters {
                 for value in &mut parameter.value {
@@ -112,9 +112,9 @@ fn every_weight_gets_a_gradient_and_it_is_right() {
                 }
             }
         }
-        learner.restore(&serde_json::Value::Null).unwrap();
-        let before = learner.gradients(&batch, 1).unwrap();
-        let (parameters, _) = learner.state();
+        learner_of.restore(&serde_json::Value::Null).unwrap();
+        let before = learner_of.gradients(&batch, 1).unwrap();
+        let (parameters, _) = learner_of.state();
         let found: Vec<(String, Vec<f32>)> = parameters
             .iter()
             .map(|parameter| (parameter.name.to_string(), parameter.gradient.clone()))
@@ -141,15 +141,15 @@ fn every_weight_gets_a_gradient_and_it_is_right() {
             let step = 2e-3;
             let mut loss = |direction: f64| {
                 let mut nudge = |by: f64| {
-                    let (mut parameters, _) = learner.state();
+                    let (mut parameters, _) = learner_of.state();
                     for (value, &g) in parameters[index].value.iter_mut().zip(gradient) {
                         *value += (by * f64::from(g) / norm) as f32;
                     }
                 };
                 nudge(direction * step);
-                learner.restore(&serde_json::Value::Null).unwrap();
-                let loss = learner.gradients(&batch, 1).unwrap().mean();
-                let (mut parameters, _) = learner.state();
+                learner_of.restore(&serde_json::Value::Null).unwrap();
+                let loss = learner_of.gradients(&batch, 1).unwrap().mean();
+                let (mut parameters, _) = learner_of.state();
                 for (value, &g) in parameters[index].value.iter_mut().zip(gradient) {
                     *value -= (direction * step * f64::from(g) / norm) as f32;
                 }
@@ -339,12 +339,12 @@ fn masking_is_decided_elsewhere_and_hears_back() {
     let decaying = Arc::new(Decaying::default());
     let mut hooks = Hooks::default();
     hooks.mask = Some(decaying.clone());
-    let (mut learner, mut batch, _folder) = hook_runner(&recipe, &hooks);
+    let (mut learner_of, mut batch, _folder) = hooked_learner(&recipe, &hooks);
     let total = recipe.train.total_steps();
     for step in [1, total / 2, total * 4 / 5] {
-        learner.learn(&mut batch, &recipe.train, step).unwrap();
+        learner_of.learn(&mut batch, &recipe.train, step).unwrap();
     }
-    let notes = learner.notes().unwrap();
+    let notes = learner_of.notes().unwrap();
     {
         let counts = decaying.counts.lock().unwrap();
         // 12 tokens in each of 4 sequences: half of them, a quarter, a tenth.
@@ -355,16 +355,16 @@ fn masking_is_decided_elsewhere_and_hears_back() {
     }
     // The state comes back with a checkpoint.
     decaying.heard.store(0, Relaxed);
-    learner.restore(&notes).unwrap();
+    learner_of.restore(&notes).unwrap();
     assert_eq!(decaying.heard.load(Relaxed), 3);
 }
 
 /// How often words and tokens are hidden, over many draws.
 fn drawn(hiding: &Hiding<'_>, words: usize) -> (Vec<f64>, f64) {
-    let input = Batch {
+    let input = TokenBatch {
         tokens: (10..10 + words as u32).collect(),
         length: words,
-        ..Batch::default()
+        ..TokenBatch::default()
     };
     let mut random = Random::new(5);
     let (mut counts, mut sum) = (vec![0.0; words], 0.0);
@@ -407,10 +407,10 @@ fn words_are_hidden_whole() {
         words: Some(&words),
         ..Hiding::default()
     };
-    let input = Batch {
+    let input = TokenBatch {
         tokens: (10..20).collect(),
         length: 10,
-        ..Batch::default()
+        ..TokenBatch::default()
     };
     let mut random = Random::new(9);
     for _ in 0..200 {

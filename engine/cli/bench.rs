@@ -12,7 +12,7 @@ use crate::kernel::element::Element;
 use crate::kernel::random::Random;
 use crate::kernel::simd::Level;
 use crate::learn::batch::{BatchSampler, Order};
-use crate::learn::learner::EdgeTrainer;
+use crate::learn::edge_trainer::EdgeTrainer;
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
 use crate::measure::DecodeBench;

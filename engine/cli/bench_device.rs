@@ -11,7 +11,7 @@ use crate::kernel::element::Element;
 use crate::kernel::gpu::Device;
 use crate::learn::batch::{BatchSampler, Order};
 use crate::learn::device::DeviceTrainer;
-use crate::learn::learner::EdgeTrainer;
+use crate::learn::edge_trainer::EdgeTrainer;
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
 use crate::measure::{DeviceDecodeBench, copy_speed};

@@ -113,7 +113,7 @@ impl Arguments {
         ))?;
         for row in rows {
             let continued = &row.continued;
-            let shares: Vec<String> = continued
+            let attribution: Vec<String> = continued
                 .retained_after_prompt
                 .iter()
                 .map(|kept| format!("{:.2}", kept / texts.prompt as f64))
@@ -134,7 +134,7 @@ impl Arguments {
                 100.0 * continued.agreement.unwrap_or(f64::NAN),
                 continued.kv_live_bytes,
                 row.bytes_per_token as f64 / 1e3,
-                shares.join(" "),
+                attribution.join(" "),
                 computed,
             ))?;
         }

@@ -50,7 +50,7 @@ pub use edge::{Edge, Fan};
 pub use hooks::Hooks;
 pub use keep::{ColumnSum, Eviction, HeadReduction, Keep, KeepNeeds, KeepQuestion, Phase};
 pub use mask::{Mask, MaskMoment, MaskOutcome, MaskTokens};
-pub use order::{Canvas, Direction, Order, Place};
+pub use order::{Canvas, Direction, Fill, Order};
 pub use path::{Hop, Path};
 pub use plan::{Distance, KvShape, Plan, Planned, Trial};
 pub use probe::{Activations, Probe, Tap};

@@ -8,7 +8,7 @@ use crate::path::HookRunner;
 ///
 /// ```
 /// use brillm::path::SessionOptions;
-/// let options = SessionOptions { shares: true, ..SessionOptions::default() };
+/// let options = SessionOptions { attribution: true, ..SessionOptions::default() };
 /// assert!(options.hook_runner.is_none() && options.gains.is_empty());
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -19,5 +19,5 @@ pub struct SessionOptions {
     /// a token out of the context of all later ones.
     pub gains: BTreeMap<u64, f32>,
     /// Whether it keeps the shares of its tokens, for [`Session::split`](crate::path::Session::split): memory and time then grow with the path.
-    pub shares: bool,
+    pub attribution: bool,
 }

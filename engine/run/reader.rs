@@ -97,7 +97,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty context; [`ErrorKind::Numeric`] when arithmetic fails.
-    pub fn scores(&self, context: &[u32]) -> Result<Vec<f32>> {
+    pub fn logits(&self, context: &[u32]) -> Result<Vec<f32>> {
         let taken = self.taken(context);
         match &self.engine {
             Engine::Graph(_) => match session(self, &taken)? {
@@ -111,7 +111,7 @@ impl Reader {
             Engine::Transformer(model) => {
                 let sampling = Sampling::greedy();
                 let session = crate::transformer::Session::begin(model, &taken, sampling)?;
-                Ok(session.scores().to_vec())
+                Ok(session.logits().to_vec())
             }
         }
     }

@@ -145,7 +145,7 @@ pub fn score_tokens(
                     )?;
                     for &next in &tokens[1..] {
                         check()?;
-                        scored.push(TokenScore::of(next, session.scores(), top));
+                        scored.push(TokenScore::of(next, session.logits(), top));
                         session.force(next)?;
                     }
                 }

@@ -7,7 +7,7 @@ use crate::graph::NodeId;
 use crate::hook::{State, Subject, SubjectKind, SubjectShape};
 use crate::kernel::element::Element;
 use crate::kernel::table::Table;
-use crate::learn::learner::EdgeTrainer;
+use crate::learn::edge_trainer::EdgeTrainer;
 use crate::path::{Sampling, Session, Walk};
 use crate::run::Engine;
 use crate::signal::{EdgeForm, Mechanism, Start, Weights};
@@ -233,7 +233,7 @@ impl Subject for ProbedModel {
             (Engine::Transformer(model), State::Hidden) => {
                 let model = self.other.as_ref().unwrap_or(model);
                 let marks = ids.len() - model.tokenizer().encode(text)?.len();
-                let layers = crate::transformer::hidden(model, &ids)?;
+                let layers = crate::transformer::residual_stream(model, &ids)?;
                 let width = model.configuration().width;
                 Ok(layers
                     .iter()

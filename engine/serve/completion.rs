@@ -395,10 +395,11 @@ impl Plan {
                     .into());
                 }
                 let seed = self.sampling.seed;
-                let asked = crate::transformer::Asked::new(model, &plugins.hooks, seed, None)?
-                    .cancel(Some(job.cancel.clone()));
+                let asked =
+                    crate::transformer::HookAdapter::new(model, &plugins.hooks, seed, None)?
+                        .cancel(Some(job.cancel.clone()));
                 let look =
-                    |session: &mut crate::transformer::Session| Ok(session.scores().to_vec());
+                    |session: &mut crate::transformer::Session| Ok(session.logits().to_vec());
                 let generation = request.start_transformer(model, &asked)?;
                 self.generate(generation, &model.ends(), &look, take)?
             }

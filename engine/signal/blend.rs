@@ -40,7 +40,7 @@ pub(crate) fn gates(mechanism: &Mechanism, flow: &Flow, arrival: usize) -> (Vec<
 }
 
 /// `m ← λ m + (1 − λ) c`, in f64.
-pub(crate) fn arrive(mechanism: &Mechanism, flow: &mut Flow, arrival: usize) {
+pub(crate) fn advance(mechanism: &Mechanism, flow: &mut Flow, arrival: usize) {
     let (lambda, normaliser) = gates(mechanism, flow, arrival);
     flow.normaliser = normaliser;
     let width = flow.signal.len();

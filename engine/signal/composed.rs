@@ -61,7 +61,7 @@ fn node_update(mechanism: &Mechanism, flow: &mut Flow, mut preactivation: Vec<f3
     } else {
         flow.step as usize + 1
     };
-    blend::preactivation(mechanism, flow, past);
+    blend::advance(mechanism, flow, past);
 
     flow.blended.clear();
     flow.blended.extend_from_slice(&flow.signal);

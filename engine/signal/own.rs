@@ -21,7 +21,7 @@ pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start, gain:
         // The start flows into the first hop and is not remembered.
         flow.output.copy_from_slice(&flow.signal);
     } else {
-        blend::preactivation(mechanism, flow, 0);
+        blend::advance(mechanism, flow, 0);
         mix(mechanism, flow);
     }
 }
@@ -39,7 +39,7 @@ pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32, gain: f32
     activation::forward(&preactivation, &mut flow.signal);
     scale(flow, gain);
     flow.node = target;
-    blend::preactivation(mechanism, flow, flow.step as usize);
+    blend::advance(mechanism, flow, flow.step as usize);
     if mechanism.profile.blend == crate::signal::BlendKind::Position {
         for (output, &bank) in flow.output.iter_mut().zip(&flow.banks) {
             *output = bank as f32;

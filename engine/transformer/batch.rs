@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Sequences of one length, side by side; shorter ones are padded at the end.
 #[derive(Clone, Debug, Default)]
-pub struct Batch {
+pub struct TokenBatch {
     /// Token ids. `[B · T]`
     pub tokens: Vec<u32>,
     /// Positions in each sequence, `T`.
@@ -66,7 +66,7 @@ impl Dropout {
     }
 }
 
-impl Batch {
+impl TokenBatch {
     /// Sequences, `B`.
     pub fn sequences(&self) -> usize {
         self.tokens.len() / self.length.max(1)
@@ -105,7 +105,7 @@ impl Network {
     /// [`ErrorKind::Input`] for a batch that is none, or tokens and positions that the network does not have.
     pub fn dense(
         &self,
-        input: &Batch,
+        input: &TokenBatch,
         dropout: Option<Dropout>,
         mut probe: Option<&mut dyn Probe>,
     ) -> Result<Tensor> {

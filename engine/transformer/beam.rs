@@ -3,7 +3,7 @@
 use crate::kernel::softmax;
 use crate::path::BeamPath;
 use crate::transformer::eviction::Phase;
-use crate::transformer::flow::{ForwardOutput, LogitsFor, Taps};
+use crate::transformer::forward::{ForwardOutput, LogitsFor, Taps};
 use crate::transformer::{Cache, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 

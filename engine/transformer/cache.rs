@@ -1,9 +1,9 @@
 //! What a network remembers of the tokens it has seen: for each sequence and owning layer, slots.
 
+use crate::transformer::cache_slots::Slots;
 use crate::transformer::eviction::{
     CacheView, Eviction, EvictionPolicy, HeadGroup, Phase, Statistics,
 };
-use crate::transformer::slots::Slots;
 use crate::transformer::{Configuration, Plan};
 use crate::{Error, ErrorKind, Result};
 

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 use crate::text::{Labelled, Tokenizer};
-use crate::transformer::dense::{Batch, Dropout};
+use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::model::Transformer;
 use crate::transformer::operation::look;
 use crate::transformer::weights::{Linear, Weights};
@@ -197,7 +197,7 @@ impl Classifier {
         };
         let shape = self.transformer.configuration();
         let valid: Vec<usize> = texts.iter().map(|text| text.tokens.len()).collect();
-        let input = Batch {
+        let input = TokenBatch {
             tokens: padded(|text| &text.tokens),
             types: match shape.types {
                 0 | 1 => Vec::new(),

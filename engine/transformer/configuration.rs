@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::kernel::norm::NormKind;
-use crate::transformer::rope::Rope;
+use crate::transformer::rotary::Rope;
 use crate::{Error, ErrorKind, Result};
 
 /// The families that are built here.

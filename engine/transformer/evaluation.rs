@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::kernel::random::Random;
 use crate::measure::Perplexity;
 use crate::path::{Sampling, Walk};
-use crate::transformer::dense::{Batch, surprises};
+use crate::transformer::batch::{TokenBatch, surprises};
 use crate::transformer::masking::{Hiding, SHARE, hide};
 use crate::transformer::model::Body;
 use crate::transformer::operation::look;
@@ -19,7 +19,7 @@ const ROWS: usize = 2048;
 const HIDDEN: u64 = 0x6d61_736b;
 
 /// −ln p of every token after the first of each sequence.
-fn losses(model: &Transformer, input: &Batch, targets: &[u32]) -> Result<Vec<f32>> {
+fn losses(model: &Transformer, input: &TokenBatch, targets: &[u32]) -> Result<Vec<f32>> {
     let body = model.body();
     let x = body.dense(input, None)?;
     Ok(look(
@@ -72,10 +72,10 @@ pub fn evaluate_windows(
     let mut sum = Perplexity::new(model.configuration().vocabulary as u64);
     if model.configuration().architecture == Architecture::Bert {
         for &window in &windows {
-            let input = Batch {
+            let input = TokenBatch {
                 tokens: tokens[window * stride..window * stride + length].to_vec(),
                 length,
-                ..Batch::default()
+                ..TokenBatch::default()
             };
             add(&mut sum, &masked(model, &input, window as u64)?)?;
         }
@@ -91,10 +91,10 @@ pub fn evaluate_windows(
                 .copied()
                 .collect()
         };
-        let input = Batch {
+        let input = TokenBatch {
             tokens: gather(0),
             length: stride,
-            ..Batch::default()
+            ..TokenBatch::default()
         };
         add(&mut sum, &losses(model, &input, &gather(1))?)?;
     }
@@ -102,7 +102,7 @@ pub fn evaluate_windows(
 }
 
 /// −ln p of the tokens that are hidden in the measured text number `index`.
-fn masked(model: &Transformer, input: &Batch, index: u64) -> Result<Vec<f32>> {
+fn masked(model: &Transformer, input: &TokenBatch, index: u64) -> Result<Vec<f32>> {
     let shape = model.configuration();
     let Body::Network(network) = &**model.body() else {
         return Err(Error::new(ErrorKind::Unsupported, "the model has no mask"));
@@ -168,10 +168,10 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
     let context = shape.context.clamp(2, ROWS);
     if shape.architecture == Architecture::Bert {
         for (index, block) in tokens[from - 1..].chunks(context).enumerate() {
-            let input = Batch {
+            let input = TokenBatch {
                 tokens: block.to_vec(),
                 length: block.len(),
-                ..Batch::default()
+                ..TokenBatch::default()
             };
             add(&mut sum, &masked(model, &input, index as u64)?)?;
         }
@@ -185,10 +185,10 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
             false => next - context / 2,
         };
         let end = (start + context).min(tokens.len() - 1);
-        let input = Batch {
+        let input = TokenBatch {
             tokens: tokens[start..end].to_vec(),
             length: end - start,
-            ..Batch::default()
+            ..TokenBatch::default()
         };
         let losses = losses(model, &input, &tokens[start + 1..=end])?;
         add(&mut sum, &losses[next - start - 1..])?;
@@ -215,10 +215,10 @@ pub fn evaluate_documents(model: &Transformer, documents: &[Vec<u32>]) -> Result
         }
         let bert = shape.architecture == Architecture::Bert;
         let seen = document.len() - usize::from(!bert);
-        let input = Batch {
+        let input = TokenBatch {
             tokens: document[..seen].to_vec(),
             length: seen,
-            ..Batch::default()
+            ..TokenBatch::default()
         };
         let losses = match bert {
             true => masked(model, &input, index as u64)?,

@@ -7,11 +7,11 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::transformer::cache::Cache;
+use crate::transformer::cache_slots::{Slots, Visibility};
 use crate::transformer::eviction::{EvictionPolicy, HeadReduction, Phase, Statistics};
 use crate::transformer::network::Network;
 use crate::transformer::operation::look;
 use crate::transformer::probe::{Probe, Row, Tap};
-use crate::transformer::slots::{Slots, Visibility};
 use crate::{Error, ErrorKind, Result};
 
 /// Multiplications above which attention is shared among threads.

@@ -17,7 +17,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::kernel::random::Random;
-use crate::transformer::dense::Batch;
+use crate::transformer::batch::TokenBatch;
 use crate::transformer::model::{Body, Transformer};
 use crate::transformer::operation::look;
 use crate::transformer::variables::Weight;
@@ -202,12 +202,12 @@ impl Grown {
         let body = self.body()?;
         let length = self.shape.hard_context().unwrap_or(24).min(24);
         let mut random = Random::stream(seed, FRESH, u64::MAX);
-        let input = Batch {
+        let input = TokenBatch {
             tokens: (0..texts * length)
                 .map(|_| random.below(self.shape.vocabulary as u64) as u32)
                 .collect(),
             length,
-            ..Batch::default()
+            ..TokenBatch::default()
         };
         let logits = |body: &Body| -> Result<Vec<f32>> {
             Ok(look(

@@ -10,7 +10,7 @@ use crate::kernel::random::Random;
 use crate::learn::data::TokenData;
 use crate::learn::recipe::{NetworkRecipe, Recipe};
 use crate::text::Vocabulary;
-use crate::transformer::dense::Batch;
+use crate::transformer::batch::TokenBatch;
 use crate::transformer::masking::{Hiding, Masked, hide};
 use crate::{Error, ErrorKind, Result};
 
@@ -80,7 +80,7 @@ impl MaskedTraining {
     }
 
     /// Counts words up within each sequence.
-    fn words_of(&self, input: &Batch) -> Vec<u32> {
+    fn words_of(&self, input: &TokenBatch) -> Vec<u32> {
         if self.begins.is_empty() {
             return Vec::new();
         }
@@ -105,7 +105,7 @@ impl MaskedTraining {
     ///
     /// # Errors
     /// Whatever the hook meets; [`ErrorKind::Plugin`] for a ratio or weight that is none.
-    pub(super) fn hide(&self, input: &Batch, mask: u32, step: u64) -> Result<Masked> {
+    pub(super) fn hide(&self, input: &TokenBatch, mask: u32, step: u64) -> Result<Masked> {
         let mut share = self.recipe.mask_share;
         let words = self.words_of(input);
         let mut weights = vec![1.0; input.tokens.len()];

@@ -9,7 +9,7 @@ use crate::hook::{Call, Canvas, Direction, Order};
 use crate::kernel::random::Random;
 use crate::learn::recipe::MaskDraw;
 use crate::path::Sampling;
-use crate::transformer::dense::{Batch, surprises};
+use crate::transformer::batch::{TokenBatch, surprises};
 use crate::transformer::network::Network;
 use crate::transformer::operation::look;
 use crate::{Error, ErrorKind, Result};
@@ -21,7 +21,7 @@ pub const SHARE: f64 = 0.15;
 #[derive(Clone, Debug)]
 pub struct Masked {
     /// What the network sees.
-    pub input: Batch,
+    pub input: TokenBatch,
     /// Where tokens were chosen, as indices into the batch, ascending. `[M]`
     pub places: Vec<u32>,
     /// What stood there. `[M]`
@@ -50,7 +50,7 @@ pub struct Hiding<'a> {
 /// as the probability (Yang et al. 2023), so a share above the mean weight is not reached. A word that would
 /// overstep the share is left out. It depends on `random` alone.
 pub fn hide(
-    input: &Batch,
+    input: &TokenBatch,
     hiding: &Hiding<'_>,
     mask: u32,
     vocabulary: usize,
@@ -82,7 +82,7 @@ pub fn hide(
 
 /// The places of one sequence that are hidden.
 fn choose(
-    input: &Batch,
+    input: &TokenBatch,
     hiding: &Hiding<'_>,
     places: std::ops::Range<usize>,
     random: &mut Random,
@@ -199,10 +199,10 @@ pub fn fill(
                 false => Ok(filled),
             };
         }
-        let input = Batch {
+        let input = TokenBatch {
             tokens: ids.to_vec(),
             length: ids.len(),
-            ..Batch::default()
+            ..TokenBatch::default()
         };
         let places: Vec<u32> = open.iter().map(|&place| place as u32).collect();
         let x = network.dense(&input, None, None)?;

@@ -41,7 +41,7 @@ mod trial;
 mod variables;
 mod weights;
 
-pub use batch::{Batch, Dropout, surprises};
+pub use batch::{Dropout, TokenBatch, surprises};
 pub use beam::beam;
 pub use cache::{Cache, CacheReport};
 pub use classifier::{Classifier, Pooling, Prediction};

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::text::{LEFT_TO_RIGHT, Reading, Tokenizer};
-use crate::transformer::dense::{Batch, Dropout};
+use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::folder;
 use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
 
@@ -63,7 +63,7 @@ impl Body {
     ///
     /// # Errors
     /// As [`Network::dense`].
-    pub fn dense(&self, input: &Batch, dropout: Option<Dropout>) -> Result<Tensor> {
+    pub fn dense(&self, input: &TokenBatch, dropout: Option<Dropout>) -> Result<Tensor> {
         match self {
             Self::Network(network) => network.dense(input, dropout, None),
             Self::Recurrent(recurrent) => recurrent.dense(input, dropout),

@@ -15,7 +15,7 @@ use crate::learn::data::TokenData;
 use crate::learn::parameter::Parameter;
 use crate::learn::recipe::{Kind, Recipe, Train};
 use crate::text::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, Reading, Tokenizer};
-use crate::transformer::dense::{Batch, Dropout, surprises};
+use crate::transformer::batch::{Dropout, TokenBatch, surprises};
 use crate::transformer::masked_training::MaskedTraining;
 use crate::transformer::masking::{Hiding, SHARE, hide};
 use crate::transformer::model::Body;
@@ -141,21 +141,21 @@ impl NetworkModel {
                     .collect()
             };
             let targets = pick(1);
-            let input = Batch {
+            let input = TokenBatch {
                 tokens: pick(0),
                 length: batch.steps,
-                ..Batch::default()
+                ..TokenBatch::default()
             };
             let x = self.body.dense(&input, dropout)?;
             return Ok((surprises(&self.body.logits(&x)?, &targets)?, targets));
         }
-        let input = Batch {
+        let input = TokenBatch {
             tokens: (0..sequences)
                 .flat_map(|index| &batch.sequence(index)[..batch.steps])
                 .copied()
                 .collect(),
             length: batch.steps,
-            ..Batch::default()
+            ..TokenBatch::default()
         };
         let shape = self.body.configuration();
         let mask = shape.mask.ok_or_else(|| {

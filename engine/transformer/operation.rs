@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::kernel::norm::{self, NormKind};
 use crate::kernel::{activation, gate, softmax};
-use crate::transformer::rope::RotaryTable;
+use crate::transformer::rotary::RotaryTable;
 
 /// Rows that one task of the pool takes, at least.
 const ROWS: usize = 16;

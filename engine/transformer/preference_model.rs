@@ -22,7 +22,7 @@ use crate::learn::parameter::Parameter;
 use crate::learn::preferences::{Preference, Preferences};
 use crate::learn::recipe::{Kind, Recipe, Train};
 use crate::text::{Reading, Tokenizer};
-use crate::transformer::dense::{Batch, Dropout, surprises};
+use crate::transformer::batch::{Dropout, TokenBatch, surprises};
 use crate::transformer::model::Body;
 use crate::transformer::network_model::NetworkModel;
 use crate::transformer::operation::look;
@@ -125,9 +125,9 @@ impl PreferenceModel {
             .collect();
         let length = answers.iter().map(|answer| answer.ids.len() - 1).max();
         let length = length.unwrap_or(1);
-        let mut input = Batch {
+        let mut input = TokenBatch {
             length,
-            ..Batch::default()
+            ..TokenBatch::default()
         };
         let (mut targets, mut counted) = (Vec::new(), Vec::new());
         for (at, answer) in answers.iter().enumerate() {

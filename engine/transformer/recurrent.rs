@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp2, Device, Layout, Shape, Tensor};
 
 use crate::Result;
 use crate::transformer::Configuration;
-use crate::transformer::dense::{Batch, Dropout};
+use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::operation::look;
 use crate::transformer::weights::{Linear, Weights};
 
@@ -134,7 +134,7 @@ impl Recurrent {
     ///
     /// # Errors
     /// As [`crate::transformer::Network::dense`].
-    pub fn dense(&self, input: &Batch, dropout: Option<Dropout>) -> Result<Tensor> {
+    pub fn dense(&self, input: &TokenBatch, dropout: Option<Dropout>) -> Result<Tensor> {
         let change = |x: Tensor, place: u64| match &dropout {
             Some(dropout) => dropout.apply(x, place),
             None => Ok(x),

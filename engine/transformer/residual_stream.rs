@@ -31,7 +31,7 @@ impl Probe for Recorder {
 ///
 /// # Errors
 /// As [`Session::begin_with`]; a recurrent net has no such stream.
-pub fn hidden(model: &Transformer, ids: &[u32]) -> Result<Vec<Vec<f32>>> {
+pub fn residual_stream(model: &Transformer, ids: &[u32]) -> Result<Vec<Vec<f32>>> {
     let layers = Arc::new(Mutex::new(Vec::new()));
     let options = SessionOptions {
         probe: Some(Box::new(Recorder(layers.clone()))),

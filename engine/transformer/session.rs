@@ -8,7 +8,7 @@ use crate::kernel::random::Random;
 use crate::kernel::softmax;
 use crate::path::{SamplerChain, Sampling, StepContext, Walk};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
-use crate::transformer::flow::{LogitsFor, Taps};
+use crate::transformer::forward::{LogitsFor, Taps};
 use crate::transformer::model::Body;
 use crate::transformer::probe::Probe;
 use crate::transformer::recurrent::Memory;

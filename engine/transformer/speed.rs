@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::kernel::random::Random;
-use crate::transformer::dense::{Batch, surprises};
+use crate::transformer::batch::{TokenBatch, surprises};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
-use crate::transformer::flow::{LogitsFor, Taps};
+use crate::transformer::forward::{LogitsFor, Taps};
 use crate::transformer::{Cache, HookAdapter, Network, Plan};
 
 /// One row of a network's table: a batch of sequences after prompts of one length.
@@ -130,10 +130,10 @@ pub fn learn_once(network: &Network, sequences: usize, length: usize) -> Result<
             .collect()
     };
     let (tokens, targets) = (draw(), draw());
-    let input = Batch {
+    let input = TokenBatch {
         tokens,
         length,
-        ..Batch::default()
+        ..TokenBatch::default()
     };
     let x = network.dense(&input, None, None)?;
     surprises(&network.logits(&x)?, &targets)?

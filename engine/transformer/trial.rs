@@ -2,7 +2,7 @@
 
 use crate::hook::{Distance, Trial};
 use crate::transformer::eviction::Phase;
-use crate::transformer::flow::{LogitsFor, Taps};
+use crate::transformer::forward::{LogitsFor, Taps};
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::{Cache, Network, Plan};
 use crate::{Error, ErrorKind, Result};

@@ -85,7 +85,7 @@ impl Variables {
             true => clip / norm,
             false => 1.0,
         };
-        adam.mode = AdamMode::Batch;
+        adam.mode = AdamMode::Dense;
         for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
             adam.step(parameter, moments, step, rate, scale);
         }

@@ -76,7 +76,7 @@ pub(crate) fn metaphors(subject: &mut Subject, items: &[Metaphor]) -> Result<Vec
     Ok(all)
 }
 
-fn shares<'a, const N: usize>(chosen: impl Iterator<Item = &'a usize>) -> [f64; N] {
+fn attribution<'a, const N: usize>(chosen: impl Iterator<Item = &'a usize>) -> [f64; N] {
     let mut counts = [0.0; N];
     let mut all = 0.0;
     for &place in chosen {
@@ -97,10 +97,12 @@ pub(crate) fn summary(asked: &[Asked], set: &'static str, random: &mut Random) -
         .map(|(big, small)| (big.scores[0] - big.scores[2]) - (small.scores[0] - small.scores[2]))
         .collect();
     let (big, small) = (
-        shares(of(true).map(|one| &one.chosen)),
-        shares(of(false).map(|one| &one.chosen)),
+        attribution(of(true).map(|one| &one.chosen)),
+        attribution(of(false).map(|one| &one.chosen)),
     );
-    let certainty = |shares: &[f64; 3]| shares.iter().copied().fold(0.0, f64::max) - mean(shares);
+    let certainty = |attribution: &[f64; 3]| {
+        attribution.iter().copied().fold(0.0, f64::max) - mean(attribution)
+    };
     Choices {
         set,
         certainty_big: certainty(&big),
@@ -139,7 +141,7 @@ pub(crate) fn headlines(subject: &mut Subject, items: &[Headline]) -> Result<Vec
 
 /// The share of each style of title chosen; one fourth by chance.
 pub(crate) fn styles(shopped: &[Shopped]) -> [f64; 4] {
-    shares(shopped.iter().map(|one| &one.chosen))
+    attribution(shopped.iter().map(|one| &one.chosen))
 }
 
 #[cfg(test)]

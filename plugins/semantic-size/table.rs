@@ -13,11 +13,11 @@ use crate::words::STYLES;
 
 /// The share of each style of title.
 pub(crate) fn styles(found: &Findings) -> Value {
-    let shares = choices::styles(&found.shopped);
+    let attribution = choices::styles(&found.shopped);
     Value::Object(
         STYLES
             .iter()
-            .zip(shares)
+            .zip(attribution)
             .map(|(style, share)| (style.to_string(), json!(share)))
             .collect(),
     )
@@ -44,7 +44,7 @@ pub(crate) fn text(found: &Findings) -> String {
             "varied" => "large, middle, little",
             _ => "control, one size",
         };
-        for (about, shares, certainty) in [
+        for (about, attribution, certainty) in [
             ("big", one.big, one.certainty_big),
             ("small", one.small, one.certainty_small),
         ] {
@@ -52,9 +52,9 @@ pub(crate) fn text(found: &Findings) -> String {
                 out,
                 "{:<30}{:>9.3}{:>9.3}{:>9.3}{certainty:>11.3}",
                 format!("{about}: {words}"),
-                shares[0],
-                shares[1],
-                shares[2]
+                attribution[0],
+                attribution[1],
+                attribution[2]
             );
             let _ = match about {
                 "big" => writeln!(out, "{:>10.4}{:>8.3}", one.contrast, one.contrast_p),
@@ -62,13 +62,13 @@ pub(crate) fn text(found: &Findings) -> String {
             };
         }
     }
-    let shares = choices::styles(&found.shopped);
+    let attribution = choices::styles(&found.shopped);
     let _ = writeln!(
         out,
         "\nHeadlines, {} products, text only (chance .25)",
         found.shopped.len()
     );
-    for (style, share) in STYLES.iter().zip(shares) {
+    for (style, share) in STYLES.iter().zip(attribution) {
         let _ = writeln!(out, "{style:<30}{share:>9.3}");
     }
     let _ = writeln!(
@@ -229,13 +229,13 @@ pub(crate) fn files(found: &Findings) -> Result<Map<String, Value>> {
     )?;
     files.insert("metaphors.svg".into(), svg.into());
 
-    let shares = choices::styles(&found.shopped);
+    let attribution = choices::styles(&found.shopped);
     let groups = STYLES.map(String::from);
     let svg = bars(
         "Titles chosen by likelihood",
         "share",
         &groups,
-        &[("chosen", shares.to_vec())],
+        &[("chosen", attribution.to_vec())],
         0.25,
     )?;
     files.insert("headlines.svg".into(), svg.into());

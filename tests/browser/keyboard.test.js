@@ -98,8 +98,8 @@ test('the table twin sorts and copies by keys', async () => {
   await page.waitForSelector('.twins table');
   await page.locator('.twins th .sort').nth(4).focus();
   await page.keyboard.press('Enter');
-  const shares = await page.$$eval('.twins section:first-child tbody tr', (rows) => rows.map((row) => Number(row.children[4].textContent)));
-  assert.deepEqual(shares, [...shares].sort((a, b) => a - b));
+  const attribution = await page.$$eval('.twins section:first-child tbody tr', (rows) => rows.map((row) => Number(row.children[4].textContent)));
+  assert.deepEqual(attribution, [...attribution].sort((a, b) => a - b));
   assert.equal(await page.locator('.twins th').nth(4).getAttribute('aria-sort'), 'ascending');
   await page.locator('.twins .copy').first().focus();
   await page.keyboard.press('Enter');

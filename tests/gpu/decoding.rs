@@ -6,7 +6,7 @@ use brillm::graph::{GraphBuilder, TokenGraph};
 use brillm::kernel::element::Element;
 use brillm::kernel::gpu::{Device, DeviceOptions};
 use brillm::kernel::random::Random;
-use brillm::learn::learner::EdgeTrainer;
+use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::path::{Decoder, Sampling, Session};
 use brillm::signal::{BlendKind, DeviceMechanism, EnergyKind, Flow, Mechanism, Profile, Start};
 

@@ -6,7 +6,7 @@ use brillm::kernel::random::Random;
 use brillm::learn::adamw::AdamMode;
 use brillm::learn::batch::{Batch, BatchSampler, Candidates, Order};
 use brillm::learn::device::DeviceTrainer;
-use brillm::learn::learner::EdgeTrainer;
+use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
 use brillm::signal::Profile;

@@ -42,8 +42,8 @@ pub const THREAD: Kernel = Kernel {
 #[allow(missing_docs, reason = "the fields are explained in the shader")]
 pub struct Parameters {
     pub output: u32,
-    pub lane: u32,
-    pub lanes: u32,
+    pub sequence: u32,
+    pub sequences: u32,
     pub dots: u32,
     pub stride: u32,
     pub first: u32,

@@ -61,7 +61,7 @@ pub const THREAD: Kernel = Kernel {
 pub struct Parameters {
     pub output: u32,
     pub base: u32,
-    pub lane: u32,
+    pub sequence: u32,
     pub energies: u32,
     pub stride: u32,
     pub nodes: u32,

@@ -11,17 +11,17 @@ const BINDINGS: &[Access] = &[
 
 /// Nodes of own edges.
 pub const OWN: Kernel = Kernel {
-    name: "reach_own",
-    sources: &[shader!("activation"), shader!("reach_own")],
-    entry: "reach",
+    name: "node_own",
+    sources: &[shader!("activation"), shader!("node_own")],
+    entry: "node_update",
     bindings: BINDINGS,
 };
 
 /// Nodes of composed edges.
 pub const COMPOSED: Kernel = Kernel {
-    name: "reach_composed",
-    sources: &[shader!("activation"), shader!("reach_composed")],
-    entry: "reach",
+    name: "node_composed",
+    sources: &[shader!("activation"), shader!("node_composed")],
+    entry: "node_update",
     bindings: BINDINGS,
 };
 
@@ -36,7 +36,7 @@ pub struct Path {
     pub done: u32,
     pub halted: u32,
     pub emitted: u32,
-    pub output: u32,
+    pub emitted_tokens: u32,
     pub capacity: u32,
     pub recent: u32,
     pub window: u32,

@@ -6,7 +6,7 @@ use super::pipeline::{Access, Kernel, shader};
 pub const ARRIVE: Kernel = Kernel {
     name: "path_own",
     sources: &[shader!("activation"), shader!("path_own")],
-    entry: "arrive",
+    entry: "preactivation",
     bindings: &[
         Access::Parameters,
         Access::Write,
@@ -18,7 +18,7 @@ pub const ARRIVE: Kernel = Kernel {
 
 /// What nodes make of them.
 pub const REACH: Kernel = Kernel {
-    entry: "reach",
+    entry: "node_update",
     ..ARRIVE
 };
 

@@ -4,9 +4,9 @@ use super::pipeline::{Access, Kernel, shader};
 
 /// A signal through the matrix of its edge.
 pub const ARRIVE: Kernel = Kernel {
-    name: "arrive",
-    sources: &[shader!("element"), shader!("arrive")],
-    entry: "arrive",
+    name: "preactivation",
+    sources: &[shader!("element"), shader!("preactivation")],
+    entry: "preactivation",
     bindings: &[
         Access::Parameters,
         Access::Write,

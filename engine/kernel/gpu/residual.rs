@@ -28,7 +28,7 @@ pub const ENERGIES: Kernel = Kernel {
 
 /// What the chosen edge adds.
 pub const ARRIVE: Kernel = Kernel {
-    entry: "arrive",
+    entry: "preactivation",
     ..PROJECT
 };
 

@@ -34,7 +34,7 @@ impl<R: Real> Carried<R> {
 }
 
 impl<R: Real> Composed<R> {
-    /// The way back along every path, after [`Self::logit`] left the gradient of the kept signals.
+    /// The way back along every path, after [`Self::loss`] left the gradient of the kept signals.
     pub(super) fn back(&mut self, graph: &TokenGraph, batch: &Batch) {
         let (d, k, rank) = (self.profile.width, self.profile.banks, self.profile.rank);
         let (x, g) = ((1 + k) * d, k * d);

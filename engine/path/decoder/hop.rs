@@ -320,7 +320,7 @@ impl Decoder {
             done: at.done,
             halted: 0,
             emitted: at.emitted,
-            output: at.output,
+            emitted_tokens: at.emitted_tokens,
             capacity: self.capacity as u32,
             recent: at.recent,
             window: self.window(),

@@ -35,7 +35,7 @@ pub(super) struct Layout {
     pub done: u32,
     pub emitted: u32,
     pub next: u32,
-    pub output: u32,
+    pub emitted_tokens: u32,
     pub random: u32,
     pub order: u32,
     pub groups: u32,
@@ -113,7 +113,7 @@ impl Layout {
         at.done = at.steps + sequences as u32;
         at.emitted = take(&mut end, sequences);
         at.next = take(&mut end, sequences);
-        at.output = take(&mut end, sequences * capacity);
+        at.emitted_tokens = take(&mut end, sequences * capacity);
         at.random = take(&mut end, 2 * sequences);
         at.order = take(&mut end, sequences);
         at.groups = take(&mut end, buffers * sequences * 2);

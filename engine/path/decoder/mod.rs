@@ -242,7 +242,7 @@ impl Decoder {
         self.write_window(tokens)?;
         self.write_sequences();
         self.write_integers(at.emitted, &vec![0u32; sequences]);
-        let count = at.output as usize + sequences * self.capacity;
+        let count = at.emitted_tokens as usize + sequences * self.capacity;
         let starts: Vec<u32> = self.state.iter().map(|&(node, ..)| node).collect();
         let running: Vec<bool> = self.state.iter().map(|&(.., done)| !done).collect();
         let mut left = tokens;
@@ -261,7 +261,7 @@ impl Decoder {
             let halted = head[0] != 0;
             let field = |place: u32, sequence: usize| head[place as usize + sequence];
             let path = |sequence: usize| {
-                let start = at.output as usize + sequence * self.capacity;
+                let start = at.emitted_tokens as usize + sequence * self.capacity;
                 &head[start..start + field(at.emitted, sequence) as usize]
             };
             if let Some(fans) = fans.as_mut().filter(|fans| fans.paged()) {

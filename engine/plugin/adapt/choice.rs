@@ -6,8 +6,7 @@ use brillm_abi as abi;
 
 use super::{Asked, find, ids, index, lacks, size, tensor};
 use crate::hook::{
-    Answer, Call, Canvas, Direction, Hooks, Order, Place, Prompt, Sample, SampleNeeds, Setting,
-    Step,
+    Answer, Call, Canvas, Direction, Fill, Hooks, Order, Prompt, Sample, SampleNeeds, Setting, Step,
 };
 use crate::plugin::instance::{Instance, nonsense};
 use crate::{Error, Result};
@@ -193,7 +192,7 @@ impl Sample for Asked<abi::brl_sample> {
 }
 
 impl Order for Asked<abi::brl_order> {
-    fn next(&self, call: &Call<'_>, canvas: &Canvas<'_>) -> Result<Option<Place>> {
+    fn next(&self, call: &Call<'_>, canvas: &Canvas<'_>) -> Result<Option<Fill>> {
         let Some(next) = self.table.next else {
             return Ok(None);
         };
@@ -236,7 +235,7 @@ impl Order for Asked<abi::brl_order> {
                         answer.position
                     )));
                 }
-                Ok(Place {
+                Ok(Fill {
                     position: answer.position,
                     direction,
                 })

@@ -187,7 +187,7 @@ impl Edges<'_> {
         match graph.edge(NodeId(self.source), NodeId(target)) {
             None => (EdgeKind::Shared, None),
             Some(edge) => {
-                let kind = match graph.slots()[edge.index()] > 0 {
+                let kind = match graph.edge_rows()[edge.index()] > 0 {
                     true => EdgeKind::Own,
                     false => EdgeKind::Seen,
                 };

@@ -26,7 +26,7 @@ export function board(desk, { names, act, forks = true }) {
 
   const doing = { fork, pin, group, node: act.node };
   const text = strip(desk);
-  const facts = inspector(desk, doing, (shares) => text.share(shares));
+  const facts = inspector(desk, doing, (attribution) => text.share(attribution));
   const scrub = scrubber(desk);
   const legend = element('p', { class: 'legend-row soft small' },
     ['chosen', 'seen', 'own', 'shared'].map((kind) => element('span', { class: 'legend' }, element('span', { class: `key-edge ${kind}` }), say(kind === 'chosen' ? 'legend.chosen' : `edge.${kind}`))),

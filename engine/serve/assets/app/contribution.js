@@ -19,7 +19,7 @@ export function arranged(contributions) {
 }
 
 /** The share of each position of the path, −1…1 of the largest; the chips are underlined with it. */
-export function shares(contributions) {
+export function attribution(contributions) {
   const found = new Map();
   const most = Math.max(1e-12, ...contributions.entries.map((entry) => Math.abs(entry.value)));
   for (const entry of contributions.entries)

@@ -1,6 +1,6 @@
 // What is known of the candidate looked at, what pushed it, and what can be changed about it.
 
-import { attentionBars, contributionBars, shares } from './contribution.js';
+import { attentionBars, contributionBars, attribution } from './contribution.js';
 import { post } from './connection.js';
 import { button, element, put } from './element.js';
 import { count, number, percent, say } from './language.js';
@@ -10,7 +10,7 @@ import { marked, sourceOf, told, tokenOf } from './trace.js';
 const fact = (name, value) => [element('dt', {}, name), element('dd', { class: 'figure' }, value)];
 
 /**
- * The inspector of a desk. `act` holds `fork(intervention)`, `pin()`, `group()`, `node(id)`; `pushed(shares)` hears
+ * The inspector of a desk. `act` holds `fork(intervention)`, `pin()`, `group()`, `node(id)`; `pushed(attribution)` hears
  * which earlier tokens pushed.
  */
 export function inspector(desk, act, pushed) {
@@ -43,7 +43,7 @@ export function inspector(desk, act, pushed) {
     function bars(found) {
       if (!found) return;
       put(place, contributionBars(found, lane.trace, (position) => act.fork({ kind: 'mute_signal', position })));
-      pushed(shares(found));
+      pushed(attribution(found));
     }
   }
 

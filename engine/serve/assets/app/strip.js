@@ -56,11 +56,11 @@ export function strip(desk) {
   }
 
   /** Underlines by share; the map holds −1…1 by position. */
-  function share(shares) {
-    pushed = shares;
+  function share(attribution) {
+    pushed = attribution;
     chips.forEach((chip, position) => {
       chip.querySelector('.share')?.remove();
-      const value = shares?.get(position);
+      const value = attribution?.get(position);
       if (!value || Math.abs(value) < 0.02) return;
       const line = element('span', { class: `share ${value < 0 ? 'pull' : ''}` });
       line.style.height = `${Math.max(1, Math.round(7 * Math.abs(value)))}px`;
