@@ -360,7 +360,7 @@ typedef struct brl_plugin {
    */
   struct brl_str version;
   /*
-   Its licence, an SPDX expression.
+   Its license, an SPDX expression.
    */
   struct brl_str license;
   /*

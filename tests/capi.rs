@@ -386,7 +386,7 @@ fn model() -> &'static Path {
         let weights = learner.weights(&profile, &graph).unwrap();
         let metadata = Metadata {
             name: "small".into(),
-            licence: "none".into(),
+            license: "none".into(),
             profile: profile.clone(),
             own_minimum: 2,
             direction: Default::default(),

@@ -19,7 +19,7 @@ const COMMANDS: [&str; 13] = [
 /// A run that takes well under a second, on text made on the spot.
 const RECIPE: &str = "\
 name = \"small\"
-licence = \"none\"
+license = \"none\"
 seed = 3
 
 [data]

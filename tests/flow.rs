@@ -97,7 +97,7 @@ fn model(profile: &Profile) -> Model {
     let (_, _, mechanism) = learned(profile);
     let metadata = Metadata {
         name: "small".into(),
-        licence: "none".into(),
+        license: "none".into(),
         profile: profile.clone(),
         own_minimum: 2,
         direction: Default::default(),

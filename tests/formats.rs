@@ -71,7 +71,7 @@ fn small_model(profile: &Profile) -> Model {
     let weights = learner.weights(profile, &graph).unwrap();
     let metadata = Metadata {
         name: "small".into(),
-        licence: "none".into(),
+        license: "none".into(),
         profile: profile.clone(),
         own_minimum: 2,
         direction: Default::default(),

@@ -63,7 +63,7 @@ fn random_graph(profile: Profile) -> Model {
     let mechanism = Mechanism::new(profile.clone(), graph, weights).unwrap();
     let metadata = Metadata {
         name: "random".into(),
-        licence: "CC0-1.0".into(),
+        license: "CC0-1.0".into(),
         profile,
         own_minimum: 2,
         direction: Default::default(),

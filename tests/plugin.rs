@@ -116,7 +116,7 @@ fn report(arguments: &[&str]) -> Value {
 static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
     let metadata = Metadata {
         name: "small".into(),
-        licence: "none".into(),
+        license: "none".into(),
         profile: Profile::sifu(8),
         own_minimum: u32::MAX,
         direction: Default::default(),

@@ -770,7 +770,7 @@ fn edges_are_own_seen_or_shared() {
     let mechanism = mechanism(profile.clone(), 3);
     let metadata = Metadata {
         name: "made here".into(),
-        licence: "MIT".into(),
+        license: "MIT".into(),
         profile,
         own_minimum: 3,
         direction: Default::default(),

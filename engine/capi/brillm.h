@@ -581,7 +581,7 @@ brillm_status brillm_model_describe(const struct brillm_model *model,
 const char *brillm_model_name(const struct brillm_model *model);
 
 /*
- What the model says about itself, as a JSON object: licence, profile, how it was trained. `"{}"` for NULL. Lives as
+ What the model says about itself, as a JSON object: license, profile, how it was trained. `"{}"` for NULL. Lives as
  long as the model.
 
  Pointers:
@@ -1026,7 +1026,7 @@ brillm_status brillm_model_describe(const struct brillm_model *model,
 const char *brillm_model_name(const struct brillm_model *model);
 
 /*
- What the model says about itself, as a JSON object: licence, profile, how it was trained. `"{}"` for NULL. Lives as
+ What the model says about itself, as a JSON object: license, profile, how it was trained. `"{}"` for NULL. Lives as
  long as the model.
 
  Pointers:

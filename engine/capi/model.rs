@@ -287,7 +287,7 @@ pub unsafe extern "C" fn brillm_model_name(model: *const brillm_model) -> *const
     unsafe { model.as_ref() }.map_or(c"".as_ptr(), |model| model.name.as_ptr())
 }
 
-/// What the model says about itself, as a JSON object: licence, profile, how it was trained. `"{}"` for NULL. Lives as
+/// What the model says about itself, as a JSON object: license, profile, how it was trained. `"{}"` for NULL. Lives as
 /// long as the model.
 ///
 /// # Safety

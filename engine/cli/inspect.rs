@@ -93,7 +93,7 @@ impl Arguments {
                 })).collect::<Vec<_>>(),
             }));
         }
-        super::say(format!("{} ({})", metadata.name, metadata.licence))?;
+        super::say(format!("{} ({})", metadata.name, metadata.license))?;
         super::say(format!(
             "profile {}: {:?} edges, width {}, {:?} blend of {} bank(s); {} parameters in {} bytes",
             metadata.profile.name,

@@ -224,7 +224,7 @@ fn info(plugins: &PluginArguments, name: &str, json: bool) -> Result<()> {
         return super::say_json(&row(&plugin, &manifest));
     }
     super::say(format!(
-        "{} {}\n{}\n\nid       {}\nlicence  {}\nhooks    {}\nlibrary  {}\nsha256   {}\nabi      {}",
+        "{} {}\n{}\n\nid       {}\nlicense  {}\nhooks    {}\nlibrary  {}\nsha256   {}\nabi      {}",
         plugin.name,
         plugin.version,
         plugin.about,

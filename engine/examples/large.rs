@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     let positions = profile.positions;
     let metadata = Metadata {
         name: "large".into(),
-        licence: "none".into(),
+        license: "none".into(),
         profile,
         own_minimum: 1,
         direction: Default::default(),

@@ -237,7 +237,7 @@ impl Trainable for GraphModel {
         let mechanism = Mechanism::new(self.profile.clone(), self.graph.clone(), weights)?;
         let metadata = Metadata {
             name: self.recipe.name.clone(),
-            licence: self.recipe.licence.clone(),
+            license: self.recipe.license.clone(),
             profile: self.profile.clone(),
             own_minimum: self.graph.own_minimum(),
             direction: self.recipe.data.direction,

@@ -28,9 +28,9 @@ use crate::{Error, ErrorKind, Result};
 pub struct Recipe {
     /// Name of the model.
     pub name: String,
-    /// Licence of the weights.
+    /// License of the weights.
     #[serde(default)]
-    pub licence: String,
+    pub license: String,
     /// What the model is and where its data comes from; kept in the model file.
     #[serde(default)]
     pub about: String,

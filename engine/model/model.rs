@@ -22,8 +22,9 @@ use crate::{Error, ErrorKind, Result};
 pub struct Metadata {
     /// A short name.
     pub name: String,
-    /// The licence of the weights.
-    pub licence: String,
+    /// The license of the weights.
+    #[serde(alias = "licence")]
+    pub license: String,
     /// How signals flow.
     pub profile: Profile,
     /// The count from which an edge owns a slot; 4294967295 for none.
@@ -100,7 +101,7 @@ impl ChargeSettings {
 /// ```
 /// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
 /// assert_eq!(model.tokenizer().vocabulary().len(), model.mechanism().nodes());
-/// println!("{}: {}", model.metadata().name, model.metadata().licence);
+/// println!("{}: {}", model.metadata().name, model.metadata().license);
 /// # Ok::<(), brillm::Error>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -271,7 +271,7 @@ pub(crate) fn compare(manifest: &Manifest, codes: &[Code]) -> Result<()> {
         let found = &code.described;
         let fields = [
             ("version", said.version.clone(), found.version.clone()),
-            ("licence", said.license.clone(), found.license.clone()),
+            ("license", said.license.clone(), found.license.clone()),
             ("hooks", said.hooks.join(", "), found.hooks.join(", ")),
             ("schema", said.schema.to_string(), found.schema.to_string()),
         ];

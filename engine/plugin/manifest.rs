@@ -17,7 +17,7 @@ pub struct Described {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Its licence.
+    /// Its license.
     pub license: String,
     /// One sentence.
     pub about: String,

@@ -96,14 +96,14 @@ fn describe(served: &Served, position: usize) -> Value {
     });
     let own = match &served.model.engine {
         Engine::Graph(graph) => json!({
-            "license": graph.metadata().licence,
+            "license": graph.metadata().license,
             "edges": graph.mechanism().graph().edges(),
             "own_edges": graph.mechanism().graph().own_edges(),
             "parameters": graph.mechanism().weights().parameters(),
         }),
         #[cfg(feature = "transformer")]
         Engine::Transformer(transformer) => json!({
-            "license": transformer.record()["licence"],
+            "license": transformer.record()["license"],
             "edges": null,
             "own_edges": null,
             "parameters": transformer.body().parameters(),

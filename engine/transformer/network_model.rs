@@ -297,7 +297,7 @@ impl Trainable for NetworkModel {
         }
         let record = json!({
             "name": self.recipe.name,
-            "licence": self.recipe.licence,
+            "license": self.recipe.license,
             "direction": self.recipe.data.direction,
             "training": training,
         });

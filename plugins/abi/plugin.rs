@@ -54,7 +54,7 @@ pub struct brl_plugin {
     pub name: brl_str,
     /// Its own version, for example `1.2.0`.
     pub version: brl_str,
-    /// Its licence, an SPDX expression.
+    /// Its license, an SPDX expression.
     pub license: brl_str,
     /// One sentence.
     pub about: brl_str,

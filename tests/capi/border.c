@@ -297,7 +297,7 @@ int main(int count, char **arguments) {
     brillm_open_options options = {.struct_size = sizeof options, .verify = BRILLM_VERIFY_WHOLE};
     EXPECT(brillm_model_open(arguments[1], &options, &model, NULL) == BRILLM_OK);
     EXPECT(strcmp(brillm_model_name(model), "small") == 0);
-    EXPECT(strstr(brillm_model_metadata(model), "\"licence\":\"none\"") != NULL);
+    EXPECT(strstr(brillm_model_metadata(model), "\"license\":\"none\"") != NULL);
     EXPECT(brillm_session_new(model, NULL, &session, NULL) == BRILLM_OK);
 
     nothing_given(model, session);

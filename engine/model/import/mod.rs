@@ -104,7 +104,7 @@ pub fn import(
         name: out.file_stem().map_or("imported".into(), |name| {
             name.to_string_lossy().into_owned()
         }),
-        licence: "as the imported weights".into(),
+        license: "as the imported weights".into(),
         profile,
         own_minimum: 1,
         direction: Default::default(),
