@@ -420,7 +420,7 @@ fn a_plugin_says_which_side_grows() {
                 "0",
                 "--tokens",
                 "6",
-                "--ignore-end",
+                "--ignore-eos",
                 "--json",
                 "--plugin-path",
                 plugins,

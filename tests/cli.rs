@@ -296,7 +296,7 @@ fn a_session_saved_in_one_command_goes_on_in_another() {
         model,
         "--temperature",
         "0",
-        "--ignore-end",
+        "--ignore-eos",
         "--json",
     ];
     let with = |more: &[&str]| {
@@ -593,7 +593,7 @@ fn a_reader_that_has_enough_ends_a_command_quietly() {
             model,
             "--tokens",
             "200000",
-            "--ignore-end",
+            "--ignore-eos",
         ][..],
         &[
             "trace", "the cat", "--model", model, "--tokens", "300", "--all",
@@ -1066,7 +1066,7 @@ fn ctrl_c_saves_and_resuming_equals_the_run_that_was_not_stopped() {
         model,
         "--tokens",
         "100000000",
-        "--ignore-end",
+        "--ignore-eos",
     ])
     .stdout(Stdio::piped())
     .spawn()

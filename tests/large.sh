@@ -56,7 +56,7 @@ begun=$(date +%s%N)
 inside "$target/brillm" generate --prompt-ids 1 --model "$model" --tokens 0 --json > /dev/null
 opened=$(date +%s%N)
 inside "$target/brillm" generate --prompt-ids 1 --model "$model" --tokens 2000 --temperature 1 --top-p 1 \
-    --ignore-end --json > "$model.json"
+    --ignore-eos --json > "$model.json"
 ended=$(date +%s%N)
 distinct=$(tr ',' '\n' < "$model.json" | grep -cE '^ *[0-9]+$' || true)
 rm -f "$model.json"

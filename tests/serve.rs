@@ -845,7 +845,7 @@ fn runs_end_when_nobody_reads_and_others_are_refused_meanwhile() {
     };
     let running = |count: u64| move |runs: &Value| runs["running"] == count;
     let trace =
-        json!({"prompt": "Once", "tokens": 100_000_000, "ignore_end": true, "candidates": 1})
+        json!({"prompt": "Once", "tokens": 100_000_000, "ignore_eos": true, "candidates": 1})
             .to_string();
     for (number, (body, path)) in [
         (long(true), "/v1/completions"),
@@ -899,7 +899,7 @@ fn time_is_limited() {
     let answer = served.post("/v1/completions", &body);
     assert_eq!(answer.status, 408, "{}", answer.text());
     let body =
-        json!({"prompt": "Once", "tokens": 100_000_000, "ignore_end": true, "candidates": 1});
+        json!({"prompt": "Once", "tokens": 100_000_000, "ignore_eos": true, "candidates": 1});
     let answer = served.post("/api/v1/trace", &body);
     assert_eq!(events(&answer.text()).last().unwrap().0, "error");
     served.until("nothing runs", |runs| runs["running"] == 0);

@@ -257,12 +257,12 @@ fn a_trace_is_the_generation_looked_at() {
     for engine in [english(), transformer()] {
         let sampling = Sampling::default().temperature(0.8).top_p(0.95).seed(7);
         let trace = traced(&engine, "Once upon a time", |request| {
-            request.sampling(sampling.clone()).ignore_end(true)
+            request.sampling(sampling.clone()).ignore_eos(true)
         });
         trace.check().unwrap();
         let request = brillm::Request::ids(trace.ids()[..trace.prompt_tokens].to_vec())
             .tokens(6)
-            .ignore_end(true)
+            .ignore_eos(true)
             .sampling(sampling);
         let ids: Vec<u32> = match &engine {
             Engine::Graph(model) => request.start(model).unwrap().collect_text().unwrap().1,

@@ -257,7 +257,7 @@ typedef struct brillm_parameters {
   /*
    Other than 0: goes on after the model's end token.
    */
-  uint64_t ignore_end;
+  uint64_t ignore_eos;
   /*
    Texts, each ended by a zero byte, at which a generation ends; the text before one is given out.
    */

@@ -159,7 +159,7 @@ pub struct brillm_parameters {
     /// How many of the last tokens are recent; 0 for 64.
     pub penalty_window: u64,
     /// Other than 0: goes on after the model's end token.
-    pub ignore_end: u64,
+    pub ignore_eos: u64,
     /// Texts, each ended by a zero byte, at which a generation ends; the text before one is given out.
     pub stops: *const *const c_char,
     /// How many.

@@ -142,7 +142,7 @@ impl Inner {
         // Text that was held back when the path ended comes with the token the path is at, a second time.
         let again = match finish {
             Some(Finish::Exhausted | Finish::Context | Finish::Cancelled) => true,
-            Some(Finish::Stop) => !self.settings.ignore_end && session.model.ends(piece.id),
+            Some(Finish::Stop) => !self.settings.ignore_eos && session.model.ends(piece.id),
             _ => false,
         };
         let index = self.index;

@@ -30,7 +30,7 @@ unsafe impl Sized64 for brillm_parameters {
             min_p: 0.0,
             repetition_penalty: 1.0,
             penalty_window: WINDOW,
-            ignore_end: 0,
+            ignore_eos: 0,
             stops: ptr::null(),
             stop_count: 0,
             banned: ptr::null(),
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn brillm_parameters_init(
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) sampling: Sampling,
-    pub(crate) ignore_end: bool,
+    pub(crate) ignore_eos: bool,
     tokens: usize,
     stops: Vec<String>,
 }
@@ -131,7 +131,7 @@ impl Settings {
         sampling.check()?;
         Ok(Self {
             sampling,
-            ignore_end: given.ignore_end != 0,
+            ignore_eos: given.ignore_eos != 0,
             tokens: or(given.tokens, TOKENS),
             stops,
         })
@@ -142,7 +142,7 @@ impl Settings {
         let request = Request::ids(ids)
             .sampling(self.sampling.clone())
             .tokens(self.tokens)
-            .ignore_end(self.ignore_end);
+            .ignore_eos(self.ignore_eos);
         self.stops
             .iter()
             .fold(request, |request, stop| request.stop(stop))

@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     stop: Vec<String>,
     /// Goes on past the model's end token.
     #[arg(long)]
-    ignore_end: bool,
+    ignore_eos: bool,
     /// Instead of one path, the B paths of least resistance with their totals.
     #[arg(long, value_name = "B", conflicts_with_all = ["temperature", "save_session", "load_session"])]
     beam: Option<usize>,
@@ -146,7 +146,7 @@ impl Arguments {
         let mut request: Request = self
             .prompt
             .request(ids.to_vec(), 0.7)
-            .ignore_end(self.ignore_end)
+            .ignore_eos(self.ignore_eos)
             .hooks(hooks.clone())
             .cancel(super::interrupted().clone());
         for stop in &self.stop {
@@ -242,7 +242,7 @@ impl Arguments {
         ids: &[u32],
         width: usize,
     ) -> Result<()> {
-        let stops = if self.ignore_end {
+        let stops = if self.ignore_eos {
             Vec::new()
         } else {
             model.ends()
@@ -370,7 +370,7 @@ impl Arguments {
             ids,
             &self.prompt.sampling(0.7),
             self.prompt.length(),
-            self.ignore_end,
+            self.ignore_eos,
             hooks,
         )?;
         super::choose::show_grown(&self.prompt, forward.engine().tokenizer(), ids, &grown)
@@ -397,7 +397,7 @@ impl Arguments {
     /// A text that grows both ways, where a plugin says, with a model that reads forward.
     fn grow(&self, model: &Model, ids: &[u32], hooks: &Hooks) -> Result<()> {
         self.check_growing()?;
-        let end = if self.ignore_end {
+        let end = if self.ignore_eos {
             None
         } else {
             model.tokenizer().vocabulary().stop()
@@ -415,7 +415,7 @@ impl Arguments {
     }
 
     fn beam(&self, model: &Model, ids: &[u32], width: usize, hooks: &Hooks) -> Result<()> {
-        let stops: Vec<u32> = if self.ignore_end {
+        let stops: Vec<u32> = if self.ignore_eos {
             Vec::new()
         } else {
             model.tokenizer().vocabulary().stop().into_iter().collect()

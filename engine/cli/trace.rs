@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     all: bool,
     /// Does not end at the model's end token.
     #[arg(long, conflicts_with = "open")]
-    ignore_end: bool,
+    ignore_eos: bool,
     /// Shows a trace that was exported as .json or .svg, in place of a new one.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_ids"])]
     open: Option<PathBuf>,
@@ -78,7 +78,7 @@ impl Arguments {
             .candidates(if self.all { usize::MAX } else { LISTED })
             .sampling(self.prompt.sampling(0.0))
             .start_signal(self.prompt.start.clone())
-            .ignore_end(self.ignore_end);
+            .ignore_eos(self.ignore_eos);
         let hooks = super::plugins::hooks()?;
         super::catch_interrupt()?;
         #[cfg(feature = "transformer")]

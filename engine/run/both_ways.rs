@@ -27,7 +27,7 @@ pub fn grow_both_ways(
     prompt: &[u32],
     sampling: &Sampling,
     tokens: usize,
-    ignore_end: bool,
+    ignore_eos: bool,
     hooks: &Hooks,
 ) -> Result<Grown> {
     sampling.check()?;
@@ -36,7 +36,7 @@ pub fn grow_both_ways(
     if prompt.is_empty() {
         return Err(Error::new(ErrorKind::Input, "the prompt is empty"));
     }
-    let ends = |reader: &Reader| match ignore_end {
+    let ends = |reader: &Reader| match ignore_eos {
         true => Vec::new(),
         false => reader.ends(),
     };

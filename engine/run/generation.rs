@@ -61,7 +61,7 @@ pub struct Request {
     pub(super) sampling: Sampling,
     tokens: usize,
     stops: Vec<String>,
-    ignore_end: bool,
+    ignore_eos: bool,
     pub(super) cancel: Option<Arc<AtomicBool>>,
     #[cfg(feature = "gpu")]
     device: Option<(Arc<crate::signal::DeviceMechanism>, bool)>,
@@ -89,7 +89,7 @@ impl Request {
             sampling: Sampling::greedy(),
             tokens: 128,
             stops: Vec::new(),
-            ignore_end: false,
+            ignore_eos: false,
             cancel: None,
             #[cfg(feature = "gpu")]
             device: None,
@@ -131,8 +131,8 @@ impl Request {
 
     /// Does not end at the model's end token.
     #[must_use]
-    pub fn ignore_end(mut self, ignore: bool) -> Self {
-        self.ignore_end = ignore;
+    pub fn ignore_eos(mut self, ignore: bool) -> Self {
+        self.ignore_eos = ignore;
         self
     }
 
@@ -234,7 +234,7 @@ impl Request {
             }
             session.use_device(device, self.tokens.clamp(1, CHUNK), forced)?;
         }
-        let ends = if self.ignore_end {
+        let ends = if self.ignore_eos {
             Vec::new()
         } else {
             model.tokenizer().vocabulary().stop().into_iter().collect()
@@ -292,7 +292,7 @@ impl Request {
             .advice("leave them out, or use a .bril model"));
         }
         self.check_nodes(model.configuration().vocabulary)?;
-        let ends = if self.ignore_end {
+        let ends = if self.ignore_eos {
             Vec::new()
         } else {
             model.ends()

@@ -89,7 +89,7 @@ struct Plan {
     logprobs: Option<usize>,
     echo: bool,
     stops: Vec<String>,
-    ignore_end: bool,
+    ignore_eos: bool,
     usage: bool,
     id: String,
     created: u64,
@@ -234,7 +234,7 @@ impl Plan {
             logprobs: body.logprobs,
             echo: body.echo.unwrap_or(false),
             stops,
-            ignore_end: body.ignore_eos.unwrap_or(false),
+            ignore_eos: body.ignore_eos.unwrap_or(false),
             usage: body
                 .stream_options
                 .is_some_and(|options| options.include_usage),
@@ -367,7 +367,7 @@ impl Plan {
         let mut request = Request::ids(prompt.clone())
             .tokens(self.tokens)
             .sampling(sampling)
-            .ignore_end(self.ignore_end)
+            .ignore_eos(self.ignore_eos)
             .hooks(plugins.hooks.clone())
             .cancel(job.cancel.clone());
         for stop in &self.stops {
@@ -441,7 +441,7 @@ impl Plan {
             };
             let piece = piece?;
             // Text that was held back until the end token came stands with that token's entry.
-            let own = self.ignore_end || !ends.contains(&piece.id);
+            let own = self.ignore_eos || !ends.contains(&piece.id);
             let mut part = Part {
                 text: piece.text,
                 scores: Vec::new(),

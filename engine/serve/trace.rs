@@ -34,7 +34,7 @@ struct TraceBody {
     ban: Vec<u32>,
     seed: u64,
     candidates: usize,
-    ignore_end: bool,
+    ignore_eos: bool,
     plugins: Vec<String>,
     interventions: Vec<Intervention>,
 }
@@ -56,7 +56,7 @@ impl Default for TraceBody {
             ban: Vec::new(),
             seed: 0,
             candidates: 24,
-            ignore_end: false,
+            ignore_eos: false,
             plugins: Vec::new(),
             interventions: Vec::new(),
         }
@@ -126,7 +126,7 @@ fn steps(
         .tokens(body.tokens)
         .candidates(body.candidates)
         .sampling(sampler.sampling(body.seed))
-        .ignore_end(body.ignore_end)
+        .ignore_eos(body.ignore_eos)
         .intervene(body.interventions);
     let mut tracing = Tracing::begin(engine, request, &plugins.hooks)?.cancel(job.cancel.clone());
     let head = tracing.trace_mut();

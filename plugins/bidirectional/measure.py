@@ -165,7 +165,7 @@ def measure_reranking():
             prompt = " ".join(words[:12])
             said = brillm(
                 "generate", prompt, "--model", forward, "--backward", backward, "--rerank", "8", "--tokens", "24",
-                "--temperature", "1", "--top-p", "1", "--seed", 100 * seed, "--ignore-end", "--json",
+                "--temperature", "1", "--top-p", "1", "--seed", 100 * seed, "--ignore-eos", "--json",
             )
             whole = {}
             for one in said["ranked"]:

@@ -17,13 +17,13 @@ const until = async (holds) => {
   }
   throw new Error(`never came to it: ${JSON.stringify(await runs())}`);
 };
-const long = pathOf({ tokens: 1024, ignore_end: 1, temperature: 1, candidates: 64 });
+const long = pathOf({ tokens: 1024, ignore_eos: 1, temperature: 1, candidates: 64 });
 
 test('closing a tab cancels its path, and only its', async () => {
   const { cancelled } = await until((now) => now.running === 0);
   const first = await open(browser, long);
   await until((now) => now.running === 1);
-  const second = await open(browser, pathOf({ tokens: 24, ignore_end: 1 }));
+  const second = await open(browser, pathOf({ tokens: 24, ignore_eos: 1 }));
   await first.close();
   const after_ = await until((now) => now.cancelled > cancelled && now.running <= 1);
   assert.equal(after_.cancelled, cancelled + 1);

@@ -14,7 +14,7 @@ before(async () => {
 after(() => Promise.all([browser.close(), plain.close()]));
 
 test('a path of 64 steps and 24 candidates answers a key press', async (t) => {
-  const { page, clean, close } = await open(plain, pathOf({ tokens: 64, candidates: 24, shown: 24, ignore_end: 1 }));
+  const { page, clean, close } = await open(plain, pathOf({ tokens: 64, candidates: 24, shown: 24, ignore_eos: 1 }));
   await drawn(page, 64);
   assert.equal(await page.locator('.lane[data-lane="0"] .candidate[role="gridcell"]').count(), 64 * 24);
   await page.evaluate(() => {

@@ -62,7 +62,7 @@ int main(int argument_count, char **arguments) try {
     brillm_parameters parameters{};
     brillm_parameters_init(&parameters, sizeof parameters);
     parameters.tokens = BRILLM_UNLIMITED;
-    parameters.ignore_end = 1;
+    parameters.ignore_eos = 1;
     parameters.temperature = 1.0;
     parameters.seed = 7;
     const auto session = session_of(model.get(), parameters);

@@ -195,7 +195,7 @@ pub struct TraceRequest {
     /// Where a graph's signal starts.
     pub start: Start,
     /// Does not end at the model's end token.
-    pub ignore_end: bool,
+    pub ignore_eos: bool,
     /// What is changed on the way.
     pub interventions: Vec<Intervention>,
 }
@@ -215,7 +215,7 @@ impl TraceRequest {
             candidates: 24,
             sampling: Sampling::greedy(),
             start: Start::Profile,
-            ignore_end: false,
+            ignore_eos: false,
             interventions: Vec::new(),
         }
     }
@@ -250,8 +250,8 @@ impl TraceRequest {
 
     /// Does not end at the model's end token.
     #[must_use]
-    pub fn ignore_end(mut self, ignore: bool) -> Self {
-        self.ignore_end = ignore;
+    pub fn ignore_eos(mut self, ignore: bool) -> Self {
+        self.ignore_eos = ignore;
         self
     }
 

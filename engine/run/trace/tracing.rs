@@ -141,7 +141,7 @@ impl Tracing {
             ids,
             decoder: Decoder::default(),
             way,
-            ends: if request.ignore_end { Vec::new() } else { ends },
+            ends: if request.ignore_eos { Vec::new() } else { ends },
             cancel: None,
             request,
         })

@@ -31,7 +31,7 @@ export function form({ models, plugins, brief = false, rows = 3, go, name = '' }
   });
   controls.model = element('select', { onchange: () => { delete kept.prompt_ids; } }, models.map((model) => element('option', { value: model.name }, `${model.name} · ${say(`kind.${model.kind}`)}`)));
   for (const [key, limits] of FIELDS) controls[key] = element('input', { type: 'number', ...limits, value: DEFAULTS[key] });
-  controls.ignore_end = element('input', { type: 'checkbox' });
+  controls.ignore_eos = element('input', { type: 'checkbox' });
   controls.plugins = element('input', { type: 'text', spellcheck: 'false', list: plugins.length ? `plugins-${name}` : null, placeholder: plugins.find((plugin) => plugin.name)?.name ?? '' });
 
   const shownFields = brief ? ['tokens', 'temperature', 'seed'] : FIELDS.map(([key]) => key);
@@ -41,7 +41,7 @@ export function form({ models, plugins, brief = false, rows = 3, go, name = '' }
       field(say('run.model'), controls.model),
       shownFields.map((key) => field(say(`run.${key}`), controls[key])),
       field(say('run.plugins'), controls.plugins, { class: 'field' }),
-      brief ? null : element('label', { class: 'check' }, controls.ignore_end, say('run.ignore_end'))),
+      brief ? null : element('label', { class: 'check' }, controls.ignore_eos, say('run.ignore_eos'))),
     plugins.length ? element('datalist', { id: `plugins-${name}` }, plugins.filter((plugin) => plugin.name).map((plugin) => element('option', { value: plugin.name }))) : null);
 
   return {
@@ -54,7 +54,7 @@ export function form({ models, plugins, brief = false, rows = 3, go, name = '' }
         const value = Number(controls[key].value);
         request[key] = controls[key].value !== '' && Number.isFinite(value) ? value : DEFAULTS[key];
       }
-      request.ignore_end = controls.ignore_end.checked;
+      request.ignore_eos = controls.ignore_eos.checked;
       return request;
     },
     write(request) {
@@ -62,7 +62,7 @@ export function form({ models, plugins, brief = false, rows = 3, go, name = '' }
       controls.prompt.value = request.prompt ?? '';
       if (models.some((model) => model.name === request.model)) controls.model.value = request.model;
       for (const [key] of FIELDS) controls[key].value = kept[key];
-      controls.ignore_end.checked = kept.ignore_end;
+      controls.ignore_eos.checked = kept.ignore_eos;
       controls.plugins.value = kept.plugins.join(' ');
     },
   };

@@ -3,7 +3,7 @@
 /** A request with every field at its default. */
 export const DEFAULTS = {
   model: null, prompt: '', tokens: 16, temperature: 0, top_k: 0, top_p: 0.95, min_p: 0, repetition_penalty: 1,
-  penalty_window: 64, seed: 0, candidates: 24, ignore_end: false, plugins: [], interventions: [],
+  penalty_window: 64, seed: 0, candidates: 24, ignore_eos: false, plugins: [], interventions: [],
 };
 const NUMBERS = ['tokens', 'temperature', 'top_k', 'top_p', 'min_p', 'repetition_penalty', 'penalty_window', 'seed', 'candidates'];
 
@@ -47,7 +47,7 @@ export function body(request) {
 export function toAddress(request) {
   const values = { model: request.model, prompt: request.prompt };
   for (const name of NUMBERS) if (request[name] !== DEFAULTS[name]) values[name] = request[name];
-  if (request.ignore_end) values.ignore_end = 1;
+  if (request.ignore_eos) values.ignore_eos = 1;
   if (request.prompt_ids) values.ids = request.prompt_ids.join(',');
   if (request.plugins.length) values.plugins = JSON.stringify(request.plugins);
   if (request.interventions.length) values.interventions = JSON.stringify(request.interventions);
@@ -71,7 +71,7 @@ export function fromAddress(values) {
     const value = Number(values[name]);
     if (values[name] !== undefined && Number.isFinite(value)) request[name] = value;
   }
-  request.ignore_end = values.ignore_end === '1';
+  request.ignore_eos = values.ignore_eos === '1';
   if (values.ids) request.prompt_ids = values.ids.split(',').map(Number).filter(Number.isInteger);
   request.plugins = list(values.plugins).filter((plugin) => typeof plugin === 'string');
   request.interventions = list(values.interventions);
@@ -93,7 +93,7 @@ export function command(request, kind) {
   if (request.temperature > 0) words.push('--temperature', request.temperature);
   for (const name of ['top_k', 'top_p', 'min_p', 'repetition_penalty', 'penalty_window', 'seed'])
     if (request[name] !== DEFAULTS[name]) words.push(`--${name.replaceAll('_', '-')}`, request[name]);
-  if (request.ignore_end) words.push('--ignore-end');
+  if (request.ignore_eos) words.push('--ignore-eos');
   for (const plugin of request.plugins) words.push('--plugin', quoted(plugin));
   return words.join(' ');
 }
