@@ -331,7 +331,7 @@ fn trace_reports_every_step() {
     keys(
         &report,
         &[
-            "schema", "model", "seed", "sampler", "tokens", "steps", "finish",
+            "schema", "model", "seed", "sampling", "tokens", "steps", "finish",
         ],
     );
     let ids: Vec<&Value> = report["tokens"]

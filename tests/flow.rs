@@ -344,9 +344,9 @@ fn injected_energy_and_bans_and_starts_change_what_they_should() {
     assert_eq!(lit.step().unwrap(), Some(7));
     assert!(lit.inject(NODES as u32, 1.0).is_err());
     assert!(lit.inject(1, f32::NAN).is_err());
-    let mut banned = session(&mechanism, Sampling::greedy().ban(0..11));
+    let mut banned = session(&mechanism, Sampling::greedy().banned(0..11));
     assert_eq!(banned.step().unwrap(), Some(11));
-    let mut nothing = session(&mechanism, Sampling::greedy().ban(0..12));
+    let mut nothing = session(&mechanism, Sampling::greedy().banned(0..12));
     assert_eq!(nothing.step().unwrap(), None);
     let energies = |start: &Start| {
         let mut session =

@@ -126,7 +126,7 @@ impl Settings {
                 or_one(given.repetition_penalty),
                 or(given.penalty_window, WINDOW),
             )
-            .ban(banned.iter().copied())
+            .banned(banned.iter().copied())
             .seed(given.seed);
         sampling.check()?;
         Ok(Self {

@@ -253,7 +253,7 @@ impl Arguments {
             width,
             self.prompt.length(),
             &stops,
-            &self.prompt.ban,
+            &self.prompt.banned,
         )?;
         self.show_paths(model.tokenizer(), ids, &paths)
     }
@@ -420,12 +420,12 @@ impl Arguments {
         } else {
             model.tokenizer().vocabulary().stop().into_iter().collect()
         };
-        let (start, ban) = (&self.prompt.start, &self.prompt.ban);
+        let (start, banned) = (&self.prompt.start, &self.prompt.banned);
         let tokens = self.prompt.length();
         #[cfg(feature = "gpu")]
         let on_device = match self.prompt.backend.put(model, hooks)? {
             Some(device) => Some(crate::path::beam_on(
-                &device, ids, start, width, tokens, &stops, ban,
+                &device, ids, start, width, tokens, &stops, banned,
             )?),
             None => None,
         };
@@ -440,7 +440,7 @@ impl Arguments {
                 width,
                 tokens,
                 &stops,
-                ban,
+                banned,
                 hooks,
             )?,
         };

@@ -47,7 +47,7 @@ pub(super) struct PromptArguments {
     pub(super) seed: u64,
     /// Token ids that are never chosen.
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
-    pub(super) ban: Vec<u32>,
+    pub(super) banned: Vec<u32>,
     /// Where the signal starts: profile, ones, random:SEED, or numbers 0.1,0.2,…
     #[arg(long, default_value = "profile", value_name = "START", value_parser = parse_start)]
     pub(super) start: Start,
@@ -88,7 +88,7 @@ impl PromptArguments {
             .top_p(self.top_p)
             .min_p(self.min_p)
             .repetition_penalty(self.repetition_penalty, self.penalty_window)
-            .ban(self.ban.iter().copied())
+            .banned(self.banned.iter().copied())
             .seed(self.seed)
     }
 

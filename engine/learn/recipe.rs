@@ -131,6 +131,7 @@ pub struct Train {
     /// The highest learning rate.
     pub rate: f64,
     /// Multiplies the rate for the edge arena of own edges.
+    #[serde(alias = "arena-rate")]
     pub edge_rate: f64,
     /// Steps over which the rate rises from 0.
     pub warmup: u64,

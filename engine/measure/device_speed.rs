@@ -117,7 +117,7 @@ impl DeviceDecodeBench {
         let sampling = Sampling::default()
             // So hot that the draw is even.
             .temperature(1e6)
-            .ban(self.sources as u32..NODES as u32);
+            .banned(self.sources as u32..NODES as u32);
         let hops_each = HOPS[usize::from(!device.report().kind.is_real())];
         let mut rows = Vec::new();
         for &batch in batches {

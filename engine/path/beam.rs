@@ -94,7 +94,7 @@ pub fn beam_on(
 ) -> Result<Vec<BeamPath>> {
     use crate::kernel::random::Random;
     use crate::path::{Decoder, Sampling};
-    let sampling = Sampling::greedy().ban(banned.iter().copied());
+    let sampling = Sampling::greedy().banned(banned.iter().copied());
     let sequences = width.max(1);
     let mut decoder = Decoder::new(mechanism.clone(), sequences, 1, sampling, &[], sequences)?;
     let random = Random::new(0);

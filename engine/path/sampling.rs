@@ -94,7 +94,7 @@ impl Sampling {
 
     /// Never chooses these nodes.
     #[must_use]
-    pub fn ban(mut self, nodes: impl IntoIterator<Item = u32>) -> Self {
+    pub fn banned(mut self, nodes: impl IntoIterator<Item = u32>) -> Self {
         self.banned.extend(nodes);
         self
     }
@@ -286,7 +286,7 @@ mod tests {
         assert!(nucleus[0] == 0.0 && nucleus[3] == 0.0 && nucleus[2] > 0.0);
         let floor = frequencies(&sampled.clone().min_p(0.3), &logits);
         assert!(floor[0] == 0.0 && floor[3] == 0.0 && floor[2] > 0.0);
-        let banned = frequencies(&sampled.ban([1]), &logits);
+        let banned = frequencies(&sampled.banned([1]), &logits);
         assert!(banned[1] == 0.0);
     }
 
@@ -299,7 +299,7 @@ mod tests {
         );
         assert_eq!(
             Sampling::greedy()
-                .ban([0])
+                .banned([0])
                 .choose(&mut [1.0], &[], &mut random),
             None
         );

@@ -164,7 +164,7 @@ impl Reader {
     ) -> Result<Vec<(Vec<u32>, f64)>> {
         let taken = self.taken(context);
         // What ends a text or names a direction fills nothing.
-        let ban: Vec<u32> = (0..self.engine.vocabulary() as u32)
+        let banned: Vec<u32> = (0..self.engine.vocabulary() as u32)
             .filter(|&id| {
                 let vocabulary = self.engine.tokenizer().vocabulary();
                 vocabulary.stop() == Some(id)
@@ -181,12 +181,12 @@ impl Reader {
                 width,
                 tokens,
                 &[],
-                &ban,
+                &banned,
                 &Hooks::default(),
             )?,
             #[cfg(feature = "transformer")]
             Engine::Transformer(model) => {
-                crate::transformer::beam(model, &taken, width, tokens, &[], &ban)?
+                crate::transformer::beam(model, &taken, width, tokens, &[], &banned)?
             }
         };
         Ok(paths

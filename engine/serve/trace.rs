@@ -14,7 +14,7 @@ use super::exchange;
 use super::state::{RunHooks, Served, ServerState};
 use super::work::Job;
 use crate::run::trace::{
-    FanLook, FanRequest, Intervention, Sampler, ShownToken, Step, TraceRequest, Tracing,
+    FanLook, FanRequest, Intervention, ShownToken, Step, TraceRequest, TraceSampling, Tracing,
 };
 
 /// What a trace is asked for with.
@@ -31,7 +31,7 @@ struct TraceBody {
     min_p: f32,
     repetition_penalty: f32,
     penalty_window: usize,
-    ban: Vec<u32>,
+    banned: Vec<u32>,
     seed: u64,
     candidates: usize,
     ignore_eos: bool,
@@ -41,19 +41,19 @@ struct TraceBody {
 
 impl Default for TraceBody {
     fn default() -> Self {
-        let sampler = Sampler::default();
+        let sampling = TraceSampling::default();
         Self {
             model: None,
             prompt: None,
             prompt_ids: None,
             tokens: 24,
-            temperature: sampler.temperature,
-            top_k: sampler.top_k,
-            top_p: sampler.top_p,
-            min_p: sampler.min_p,
-            repetition_penalty: sampler.repetition_penalty,
-            penalty_window: sampler.penalty_window,
-            ban: Vec::new(),
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            repetition_penalty: sampling.repetition_penalty,
+            penalty_window: sampling.penalty_window,
+            banned: Vec::new(),
             seed: 0,
             candidates: 24,
             ignore_eos: false,
@@ -113,19 +113,19 @@ fn steps(
     state.check_prompt(&ids, engine.vocabulary())?;
     let prompt = ids.len();
     let plugins = RunHooks::named(state, &body.plugins)?;
-    let sampler = Sampler {
+    let sampling = TraceSampling {
         temperature: body.temperature,
         top_k: body.top_k,
         top_p: body.top_p,
         min_p: body.min_p,
         repetition_penalty: body.repetition_penalty,
         penalty_window: body.penalty_window,
-        ban: body.ban,
+        banned: body.banned,
     };
     let request = TraceRequest::new(ids)
         .tokens(body.tokens)
         .candidates(body.candidates)
-        .sampling(sampler.sampling(body.seed))
+        .sampling(sampling.sampling(body.seed))
         .ignore_eos(body.ignore_eos)
         .intervene(body.interventions);
     let mut tracing = Tracing::begin(engine, request, &plugins.hooks)?.cancel(job.cancel.clone());

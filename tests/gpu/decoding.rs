@@ -209,7 +209,7 @@ fn sampling_draws_as_on_the_processor(bed: &Bed) {
         sampled.clone().top_p(0.8),
         sampled.clone().min_p(0.1),
         sampled.clone().top_k(6).top_p(0.7).min_p(0.02),
-        sampled.clone().repetition_penalty(1.8, 5).ban([1, 4]),
+        sampled.clone().repetition_penalty(1.8, 5).banned([1, 4]),
         Sampling::greedy().repetition_penalty(3.0, 4),
     ];
     let (mut same, mut all) = (0, 0);
@@ -310,7 +310,7 @@ fn lists_hold_the_likeliest(bed: &Bed) {
             &bed.device,
             &mechanism,
             &starts,
-            &Sampling::greedy().ban([2]),
+            &Sampling::greedy().banned([2]),
         );
         let lists = decoder.nearest().unwrap();
         for (flow, list) in starts.iter().zip(lists) {

@@ -21,7 +21,8 @@ pub struct Trace {
     /// The model.
     pub model: TraceModel,
     /// How tokens were chosen.
-    pub sampler: Sampler,
+    #[serde(alias = "sampler")]
+    pub sampling: TraceSampling,
     /// Seed of the draws.
     pub seed: u64,
     /// The plugins with their versions, checksums and effective options.
@@ -80,7 +81,7 @@ pub enum TraceModelKind {
 /// How tokens are chosen, as a trace says it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Sampler {
+pub struct TraceSampling {
     /// See [`Sampling::temperature`].
     pub temperature: f32,
     /// See [`Sampling::top_k`].
@@ -94,16 +95,17 @@ pub struct Sampler {
     /// See [`Sampling::penalty_window`].
     pub penalty_window: usize,
     /// Tokens that are never chosen.
-    pub ban: Vec<u32>,
+    #[serde(alias = "ban")]
+    pub banned: Vec<u32>,
 }
 
-impl Default for Sampler {
+impl Default for TraceSampling {
     fn default() -> Self {
         Self::of(&Sampling::default().top_p(0.95))
     }
 }
 
-impl Sampler {
+impl TraceSampling {
     /// What a sampling says.
     pub fn of(sampling: &Sampling) -> Self {
         Self {
@@ -113,7 +115,7 @@ impl Sampler {
             min_p: sampling.min_p,
             repetition_penalty: sampling.repetition_penalty,
             penalty_window: sampling.penalty_window,
-            ban: sampling.banned.clone(),
+            banned: sampling.banned.clone(),
         }
     }
 
@@ -125,7 +127,7 @@ impl Sampler {
             .top_p(self.top_p)
             .min_p(self.min_p)
             .repetition_penalty(self.repetition_penalty, self.penalty_window)
-            .ban(self.ban.iter().copied())
+            .banned(self.banned.iter().copied())
             .seed(seed)
     }
 }
@@ -270,7 +272,7 @@ impl Trace {
             schema: NAME.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             model: TraceModel::of(engine),
-            sampler: Sampler::of(&request.sampling),
+            sampling: TraceSampling::of(&request.sampling),
             seed: request.sampling.seed,
             plugins: Value::Array(Vec::new()),
             probes: Value::Null,

@@ -20,7 +20,8 @@ mod watch;
 
 pub use comparison::{CandidateRank, Choice, ComparedStep, Comparison};
 pub use document::{
-    Annotations, Group, Pin, Sampler, Trace, TraceFinish, TraceModel, TraceModelKind, TraceRequest,
+    Annotations, Group, Pin, Trace, TraceFinish, TraceModel, TraceModelKind, TraceRequest,
+    TraceSampling,
 };
 pub use export::{Theme, TraceFormat};
 pub use fan::{FanLook, FanRequest};

@@ -91,7 +91,7 @@ pub(super) fn write(trace: &Trace, theme: Theme) -> Result<String> {
         colours.faint,
         Xml(&trace.model.profile),
         trace.seed,
-        trace.sampler.temperature
+        trace.sampling.temperature
     );
     // Where the chosen token of each column stands.
     let mut from = Some((LEFT + COLUMN - 24, TOP + ROW / 2));

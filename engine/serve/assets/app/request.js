@@ -7,13 +7,13 @@ export const DEFAULTS = {
 };
 const NUMBERS = ['tokens', 'temperature', 'top_k', 'top_p', 'min_p', 'repetition_penalty', 'penalty_window', 'seed', 'candidates'];
 
-/** The request that would make a trace again: its own tokens as the prompt, its sampler, its seed. */
+/** The request that would make a trace again: its own tokens as the prompt, its sampling, its seed. */
 export function ofTrace(trace) {
-  const { temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, ban } = trace.sampler;
+  const { temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, banned } = trace.sampling;
   return {
     ...DEFAULTS, model: trace.model.name, prompt: promptText(trace),
     prompt_ids: trace.tokens.slice(0, trace.prompt_tokens).map((token) => token.id),
-    tokens: Math.max(1, trace.steps.length), temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, ban,
+    tokens: Math.max(1, trace.steps.length), temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, banned,
     seed: trace.seed, candidates: Math.max(1, ...trace.steps.map((step) => step.candidates.length)),
     plugins: (trace.plugins ?? []).map(written), interventions: trace.interventions ?? [],
   };
