@@ -28,7 +28,7 @@
 //! | open a model of either kind | [`open`], an [`Engine`] |
 //! | continue a text, token by token | [`Request`], a [`Generation`]; [`path::Sampling`] says how tokens are chosen |
 //! | stop it from another thread | [`Request::cancel`] |
-//! | look at a step: energies, probabilities | [`path::Session::look`] |
+//! | look at a step: energies, probabilities | [`path::GraphSession::look`] |
 //! | steer a path: given nodes, energy, a state to go on from | [`Request::force`], [`Request::inject`], [`path::SessionState`] |
 //! | find the paths of least resistance | [`path::beam()`] |
 //! | measure a model, and its rival | [`run::evaluate_stream`], [`measure::Perplexity`], [`measure::KneserNey`] |

@@ -12,7 +12,7 @@ use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
 use brillm::model::{Metadata, Model, Verify};
-use brillm::path::{Charges, Sampling, Session, SessionState, beam};
+use brillm::path::{Charges, GraphSession, Sampling, SessionState, beam};
 use brillm::signal::{BlendKind, EnergyKind, Mechanism, Profile, Start, Weights};
 use brillm::text::Tokenizer;
 
@@ -112,8 +112,8 @@ fn model(profile: &Profile) -> Model {
     .unwrap()
 }
 
-fn session(mechanism: &Arc<Mechanism>, sampling: Sampling) -> Session {
-    Session::begin(mechanism.clone(), &[3], &Start::Profile, sampling).unwrap()
+fn session(mechanism: &Arc<Mechanism>, sampling: Sampling) -> GraphSession {
+    GraphSession::begin(mechanism.clone(), &[3], &Start::Profile, sampling).unwrap()
 }
 
 #[test]
@@ -132,7 +132,8 @@ fn a_session_walks_what_the_learner_learned() {
         };
         let loss = learner.loss(&graph, &Prior::new(&graph, &[]), &batch).nats;
         let mut session =
-            Session::begin(mechanism, &tokens[..1], &Start::Profile, Sampling::greedy()).unwrap();
+            GraphSession::begin(mechanism, &tokens[..1], &Start::Profile, Sampling::greedy())
+                .unwrap();
         let mut walked = 0.0;
         for &next in &tokens[1..] {
             walked += session.resistance(next).unwrap();
@@ -240,7 +241,7 @@ fn a_saved_session_goes_on_as_if_it_had_not_stopped() {
         whole.inject(5, 2.5).unwrap();
         let saved = serde_json::to_string(whole.state()).unwrap();
         let state: SessionState = serde_json::from_str(&saved).unwrap();
-        let mut again = Session::restore(mechanism.clone(), state, sampling).unwrap();
+        let mut again = GraphSession::restore(mechanism.clone(), state, sampling).unwrap();
         for step in 0..40 {
             assert_eq!(
                 whole.step().unwrap(),
@@ -253,7 +254,7 @@ fn a_saved_session_goes_on_as_if_it_had_not_stopped() {
     let (_, _, other) = learned(&Profile::sifu(4));
     let (_, _, mechanism) = learned(&Profile::sifu(8));
     let state = session(&mechanism, Sampling::greedy()).state().clone();
-    let error = Session::restore(other, state, Sampling::greedy()).unwrap_err();
+    let error = GraphSession::restore(other, state, Sampling::greedy()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
 }
 
@@ -350,7 +351,7 @@ fn injected_energy_and_bans_and_starts_change_what_they_should() {
     assert_eq!(nothing.step().unwrap(), None);
     let energies = |start: &Start| {
         let mut session =
-            Session::begin(mechanism.clone(), &[3], start, Sampling::greedy()).unwrap();
+            GraphSession::begin(mechanism.clone(), &[3], start, Sampling::greedy()).unwrap();
         session.look().unwrap().0.to_vec()
     };
     assert_ne!(energies(&Start::Profile), energies(&Start::Ones));
@@ -359,16 +360,16 @@ fn injected_energy_and_bans_and_starts_change_what_they_should() {
         energies(&Start::Vector(vec![1.0; 8])),
         energies(&Start::Ones)
     );
-    let wrong = Session::begin(
+    let wrong = GraphSession::begin(
         mechanism.clone(),
         &[3],
         &Start::Vector(vec![1.0; 7]),
         Sampling::greedy(),
     );
     assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Input);
-    let empty = Session::begin(mechanism.clone(), &[], &Start::Profile, Sampling::greedy());
+    let empty = GraphSession::begin(mechanism.clone(), &[], &Start::Profile, Sampling::greedy());
     assert!(empty.unwrap_err().to_string().contains("empty"));
-    let outside = Session::begin(mechanism, &[12], &Start::Profile, Sampling::greedy());
+    let outside = GraphSession::begin(mechanism, &[12], &Start::Profile, Sampling::greedy());
     assert!(
         outside
             .unwrap_err()
@@ -387,7 +388,7 @@ fn a_long_session_needs_what_a_short_one_needs() {
             .repetition_penalty(1.1, 16),
     );
     session.set_charges(Charges::new(0.99, 0.2, 0.2, 1.0));
-    let size = |session: &Session| serde_json::to_vec(session.state()).unwrap().len();
+    let size = |session: &GraphSession| serde_json::to_vec(session.state()).unwrap().len();
     for _ in 0..3_000 {
         session.step().unwrap();
     }
@@ -432,7 +433,7 @@ fn the_reference_path_ends_at_its_limit_and_weights_that_are_not_numbers_are_sai
         })
         .unwrap();
         let mechanism = Arc::new(Mechanism::new(profile, graph.clone(), weights).unwrap());
-        let outcome = Session::begin(mechanism, &[3], &Start::Profile, Sampling::greedy())
+        let outcome = GraphSession::begin(mechanism, &[3], &Start::Profile, Sampling::greedy())
             .and_then(|mut s| s.step());
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Numeric, "{broken}");
     }

@@ -14,7 +14,7 @@ use brillm::kernel::random::Random;
 use brillm::learn::Recipe;
 use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::model::{Container, Metadata, Model, Verify, Writer, import};
-use brillm::path::{Sampling, Session, SessionState};
+use brillm::path::{GraphSession, Sampling, SessionState};
 use brillm::signal::{Mechanism, Profile, Start};
 use brillm::text::{Corpus, CorpusOptions, Tokenizer, read_ids};
 use brillm::{ErrorKind, Result};
@@ -131,7 +131,8 @@ fn survive_at<T>(what: &str, places: &[&str], run: impl FnOnce() -> Result<T>) -
 fn open_and_walk(bytes: &[u8]) -> Result<()> {
     let model = open(bytes)?;
     let sampling = Sampling::default().temperature(1.0);
-    let mut session = Session::begin(model.mechanism().clone(), &[0], &Start::Profile, sampling)?;
+    let mut session =
+        GraphSession::begin(model.mechanism().clone(), &[0], &Start::Profile, sampling)?;
     for _ in 0..3 {
         session.step()?;
     }
@@ -618,7 +619,7 @@ fn hostile_files_of_every_kind() {
 fn mutated_sessions_are_refused_or_go_on() {
     let model = small_model(&Profile::sifu(2));
     let begin = || {
-        Session::begin(
+        GraphSession::begin(
             model.mechanism().clone(),
             &[0],
             &Start::Profile,
@@ -642,7 +643,7 @@ fn mutated_sessions_are_refused_or_go_on() {
         };
         restored += usize::from(survive(&format!("session round {round}"), || {
             let mut session =
-                Session::restore(model.mechanism().clone(), state, Sampling::default())?;
+                GraphSession::restore(model.mechanism().clone(), state, Sampling::default())?;
             for _ in 0..3 {
                 session.step()?;
             }

@@ -12,7 +12,7 @@ use brillm::learn::batch::{Batch, Candidates};
 use brillm::learn::own::Own;
 use brillm::learn::prior::Prior;
 use brillm::model::{Metadata, Model, Verify, import};
-use brillm::path::{Sampling, Session};
+use brillm::path::{GraphSession, Sampling};
 use brillm::signal::{Mechanism, PositionOffset, Profile, Start};
 use serde_json::Value;
 
@@ -90,7 +90,7 @@ fn ids(value: &Value) -> Vec<u32> {
 /// Follows one golden trace; returns the largest relative error of an energy.
 fn follow(model: &Model, prompt: &[u32], trace: &Value) -> f64 {
     let mechanism: &Arc<Mechanism> = model.mechanism();
-    let mut session = Session::begin(
+    let mut session = GraphSession::begin(
         mechanism.clone(),
         prompt,
         &Start::Profile,
@@ -133,7 +133,7 @@ fn every_energy_and_path_of_decoding() {
             let prompt = &all[..all.len() - new];
             worst = worst.max(follow(&model, prompt, trace));
             worst = worst.max(follow(&trained, prompt, &trace["train_convention"]));
-            let mut session = Session::begin(
+            let mut session = GraphSession::begin(
                 model.mechanism().clone(),
                 prompt,
                 &Start::Profile,
@@ -368,7 +368,7 @@ fn losses_gradients_and_three_dense_steps() {
 fn shared_edges_tie_to_the_lowest_id_and_loops_are_left_out() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sparse");
     let model = imported(&folder, "model.bin", PositionOffset::Decode);
-    let mut session = Session::begin(
+    let mut session = GraphSession::begin(
         model.mechanism().clone(),
         &[13, 14, 15],
         &Start::Profile,

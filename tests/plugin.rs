@@ -15,7 +15,7 @@ use brillm::hook::{
 use brillm::kernel::random::Random;
 use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::model::{Metadata, Model};
-use brillm::path::{HookRunner, Sampling, Session, beam};
+use brillm::path::{GraphSession, HookRunner, Sampling, beam};
 use brillm::plugin::{Finder, Manifest, OnError, Plugins, Selection, build};
 use brillm::run::{evaluate_windows, grow};
 use brillm::signal::{Mechanism, Profile, Start};
@@ -79,9 +79,9 @@ fn session(
     mechanism: &Arc<Mechanism>,
     sampling: Sampling,
     hooks: &Hooks,
-) -> brillm::Result<Session> {
+) -> brillm::Result<GraphSession> {
     let hook_runner = HookRunner::new(hooks, 0);
-    Session::begin_with_hooks(
+    GraphSession::begin_with_hooks(
         mechanism.clone(),
         &[3, 4],
         &Start::Profile,
@@ -213,7 +213,8 @@ fn edges_and_starts_are_steered() {
 
     let ones = load(&["steer:start=1"]).hooks().clone();
     let asked = session(&mechanism, Sampling::greedy(), &ones).unwrap();
-    let own = Session::begin(mechanism.clone(), &[3, 4], &Start::Ones, Sampling::greedy()).unwrap();
+    let own =
+        GraphSession::begin(mechanism.clone(), &[3, 4], &Start::Ones, Sampling::greedy()).unwrap();
     assert_eq!(asked.flow(), own.flow());
     let plain = session(&mechanism, Sampling::greedy(), &Hooks::default()).unwrap();
     assert_ne!(asked.flow(), plain.flow());

@@ -527,7 +527,7 @@ fn echoed_log_probabilities_are_those_of_eval() {
         for (place, value) in values.iter().enumerate().skip(1) {
             let resistance = match &engine {
                 Engine::Graph(model) => {
-                    let mut session = brillm::path::Session::begin(
+                    let mut session = brillm::path::GraphSession::begin(
                         model.mechanism().clone(),
                         &ids[..place],
                         &Default::default(),
@@ -537,7 +537,7 @@ fn echoed_log_probabilities_are_those_of_eval() {
                     session.resistance(ids[place]).unwrap()
                 }
                 Engine::Transformer(model) => {
-                    let mut session = brillm::transformer::Session::begin(
+                    let mut session = brillm::transformer::TransformerSession::begin(
                         model,
                         &ids[..place],
                         brillm::path::Sampling::greedy(),

@@ -8,7 +8,7 @@ use brillm::hook::Hooks;
 use brillm::kernel::random::Random;
 use brillm::kernel::table::Table;
 use brillm::model::{Metadata, Model};
-use brillm::path::{Sampling, Session, SessionOptions};
+use brillm::path::{GraphSession, Sampling, SessionOptions};
 use brillm::run::Engine;
 use brillm::run::trace::{
     Comparison, EdgeKind, EntryKind, FanLook, FanRequest, Intervention, SCHEMA, Theme, Trace,
@@ -119,7 +119,7 @@ fn contributions_add_up_to_every_edges_preactivation() {
             attribution: true,
             ..SessionOptions::default()
         };
-        let mut session = Session::begin_with(
+        let mut session = GraphSession::begin_with(
             mechanism.clone(),
             &[3],
             &Start::Profile,
@@ -207,7 +207,7 @@ fn a_muted_signal_is_missed_by_its_contribution() {
             };
             let start = Start::Profile;
             let sampling = Sampling::greedy();
-            Session::begin_with(mechanism.clone(), &path, &start, sampling, options).unwrap()
+            GraphSession::begin_with(mechanism.clone(), &path, &start, sampling, options).unwrap()
         };
         let (whole, muted) = (begin(1.0), begin(0.0));
         for target in [0u32, 3, 17, 30] {

@@ -7,11 +7,11 @@
 use std::path::{Path, PathBuf};
 
 use brillm::Result;
-use brillm::path::{Sampling, Walk};
+use brillm::path::{Sampling, Session};
 use brillm::transformer::{
     Architecture, Axis, Body, Cache, CacheView, Codec, Eviction, EvictionPolicy, ForwardOutput,
-    HeadReduction, LogitsFor, Network, Phase, Plan, Probe, Row, Session, SessionOptions,
-    Statistics, Storage, Tap, Taps, TokenBatch, Transformer, evaluate_documents, surprises,
+    HeadReduction, LogitsFor, Network, Phase, Plan, Probe, Row, SessionOptions, Statistics,
+    Storage, Tap, Taps, TokenBatch, Transformer, TransformerSession, evaluate_documents, surprises,
 };
 use serde_json::Value;
 
@@ -154,7 +154,8 @@ fn causal_models_agree_with_hugging_face() {
                 );
             }
 
-            let mut session = Session::begin(&model, &prompt, Sampling::greedy()).unwrap();
+            let mut session =
+                TransformerSession::begin(&model, &prompt, Sampling::greedy()).unwrap();
             let expected = ids(&case["greedy"]);
             let mut path = prompt.clone();
             while path.len() < expected.len() {
@@ -399,7 +400,8 @@ fn masked_models_agree_with_hugging_face_forward_and_back() {
 /// Prompts of the stories model, from its own greedy text.
 fn text(length: usize) -> Vec<u32> {
     let model = stories();
-    let mut session = Session::begin(&model, &[1, 403, 407], Sampling::greedy()).unwrap();
+    let mut session =
+        TransformerSession::begin(&model, &[1, 403, 407], Sampling::greedy()).unwrap();
     let mut text = vec![1, 403, 407];
     while text.len() < length {
         text.push(session.step().unwrap().unwrap());
@@ -574,7 +576,7 @@ fn freed_slots_are_used_again_and_their_order_does_not_matter() {
             sinks: 4,
             window: 20,
         };
-        let mut session = Session::begin_with(
+        let mut session = TransformerSession::begin_with(
             &model,
             &text(60),
             Sampling::greedy(),
@@ -616,13 +618,14 @@ fn freed_slots_are_used_again_and_their_order_does_not_matter() {
 fn a_window_over_everything_changes_nothing() {
     let model = stories();
     let prompt = text(50);
-    let mut plain = Session::begin(&model, &prompt, Sampling::greedy()).unwrap();
+    let mut plain = TransformerSession::begin(&model, &prompt, Sampling::greedy()).unwrap();
     let eviction = Recent {
         sinks: 0,
         window: 1000,
     };
     let mut kept =
-        Session::begin_with(&model, &prompt, Sampling::greedy(), keeping(eviction)).unwrap();
+        TransformerSession::begin_with(&model, &prompt, Sampling::greedy(), keeping(eviction))
+            .unwrap();
     for _ in 0..40 {
         assert_eq!(plain.logits(), kept.logits());
         assert_eq!(plain.step().unwrap(), kept.step().unwrap());
@@ -834,7 +837,7 @@ fn wrong_answers_are_named() {
     ];
     for (answer, word) in answers {
         let options = keeping(Wrong(answer.clone()));
-        let error = Session::begin_with(&model, &prompt, Sampling::greedy(), options)
+        let error = TransformerSession::begin_with(&model, &prompt, Sampling::greedy(), options)
             .err()
             .unwrap_or_else(|| panic!("{answer:?} was taken"));
         assert!(error.to_string().contains(word), "{error}");
@@ -919,7 +922,7 @@ fn sessions_replay_and_do_not_share_state() {
     let model = stories();
     let run = |seed: u64| {
         let sampling = Sampling::default().temperature(0.9).seed(seed);
-        let mut session = Session::begin(&model, &[1, 403], sampling).unwrap();
+        let mut session = TransformerSession::begin(&model, &[1, 403], sampling).unwrap();
         (0..30)
             .map(|_| session.step().unwrap().unwrap())
             .collect::<Vec<u32>>()
@@ -931,11 +934,11 @@ fn sessions_replay_and_do_not_share_state() {
 #[test]
 fn a_learned_context_ends_and_says_so() {
     let model = Transformer::open(&Path::new(GOLDEN).join("capp-gpt2")).unwrap();
-    let mut session = Session::begin(&model, &[1; 510], Sampling::greedy()).unwrap();
+    let mut session = TransformerSession::begin(&model, &[1; 510], Sampling::greedy()).unwrap();
     session.step().unwrap().unwrap();
     session.step().unwrap().unwrap();
     assert!(session.is_full());
-    let error = Session::begin(&model, &[1; 513], Sampling::greedy())
+    let error = TransformerSession::begin(&model, &[1; 513], Sampling::greedy())
         .err()
         .unwrap();
     assert!(error.to_string().contains("512"), "{error}");

@@ -11,9 +11,9 @@ use brillm::hook::{
     Sample, SampleNeeds, Setting, Step, Tap, Trial,
 };
 use brillm::measure::Continuations;
-use brillm::path::{Sampling, Walk};
+use brillm::path::{Sampling, Session};
 use brillm::transformer::{
-    CalibrationText, HookAdapter, Session, Transformer, evaluate_continuations,
+    CalibrationText, HookAdapter, Transformer, TransformerSession, evaluate_continuations,
 };
 
 const LAYERS: usize = 5;
@@ -35,13 +35,13 @@ fn text(model: &Transformer, tokens: usize) -> Vec<u32> {
     ids[..tokens].to_vec()
 }
 
-fn session(model: &Transformer, hooks: &Hooks, prompt: &[u32]) -> Result<Session> {
+fn session(model: &Transformer, hooks: &Hooks, prompt: &[u32]) -> Result<TransformerSession> {
     let asked = HookAdapter::new(model, hooks, 1, None)?;
     let options = asked.options(model.configuration(), 0, prompt.len())?;
-    Session::begin_with(model, prompt, Sampling::greedy(), options)
+    TransformerSession::begin_with(model, prompt, Sampling::greedy(), options)
 }
 
-fn walk(session: &mut Session, tokens: usize) -> Vec<u32> {
+fn walk(session: &mut TransformerSession, tokens: usize) -> Vec<u32> {
     (0..tokens)
         .map(|_| session.step().unwrap().unwrap())
         .collect()
@@ -249,7 +249,8 @@ fn a_map_is_tried_and_shared_layers_have_neither_cache_nor_projections() {
     let options = asked
         .options(model.configuration(), 0, prompt.len())
         .unwrap();
-    let shared = Session::begin_with(&model, &prompt, Sampling::greedy(), options).unwrap();
+    let shared =
+        TransformerSession::begin_with(&model, &prompt, Sampling::greedy(), options).unwrap();
     let plain = session(&model, &Hooks::default(), &prompt).unwrap();
     // Three layers of five own a cache: three fifths of the bytes.
     assert_eq!(

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use brillm::graph::NodeId;
 use brillm::kernel::softmax;
-use brillm::path::Walk;
+use brillm::path::Session;
 use brillm::run::{Engine, Finish, Generation, Piece};
 
 use crate::error::ApiError;
@@ -17,7 +17,7 @@ use crate::settings::Settings;
 pub(crate) enum AnySession {
     Graph(Box<Generation>),
     #[cfg(feature = "transformer")]
-    Transformer(Box<Generation<brillm::transformer::Session>>),
+    Transformer(Box<Generation<brillm::transformer::TransformerSession>>),
 }
 
 /// The cancellation of a call as its answer.
@@ -78,7 +78,7 @@ impl AnySession {
         }
     }
 
-    pub(crate) fn walk(&mut self) -> &mut dyn Walk {
+    pub(crate) fn walk(&mut self) -> &mut dyn Session {
         match self {
             Self::Graph(generation) => generation.session(),
             #[cfg(feature = "transformer")]

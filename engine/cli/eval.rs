@@ -127,7 +127,7 @@ impl Arguments {
             return self.each_context(&tokens, mechanism.nodes(), &hooks, &|context, place| {
                 let sampling = crate::path::Sampling::greedy();
                 let start = crate::signal::Start::Profile;
-                let mut session = crate::path::Session::begin_with_hooks(
+                let mut session = crate::path::GraphSession::begin_with_hooks(
                     mechanism.clone(),
                     context,
                     &start,
@@ -216,7 +216,7 @@ impl Arguments {
         for (index, start) in texts.starts(tokens.len()).enumerate() {
             let (prompt, new) =
                 tokens[start..start + texts.prompt + texts.new].split_at(texts.prompt);
-            let mut session = crate::path::Session::begin_with_hooks(
+            let mut session = crate::path::GraphSession::begin_with_hooks(
                 mechanism.clone(),
                 prompt,
                 &crate::signal::Start::Profile,
@@ -278,7 +278,7 @@ impl Arguments {
                 let sampling = crate::path::Sampling::greedy();
                 let options = asked.options(shape, place as u64, context.len())?;
                 let mut session =
-                    transformer::Session::begin_with(model, context, sampling, options)?;
+                    transformer::TransformerSession::begin_with(model, context, sampling, options)?;
                 session.resistance(tokens[place])
             });
         }

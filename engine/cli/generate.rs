@@ -9,7 +9,7 @@ use serde_json::json;
 use super::prompt::PromptArguments;
 use crate::hook::Hooks;
 use crate::model::Model;
-use crate::path::{BeamPath, SessionState, Walk, beam};
+use crate::path::{BeamPath, Session, SessionState, beam};
 use crate::run::{Engine, Generation, Reader, Request};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
@@ -162,7 +162,7 @@ impl Arguments {
     }
 
     /// Streams a generation out, or reports it; `more` adds what only one path has.
-    fn speak<W: Walk>(
+    fn speak<W: Session>(
         &self,
         name: &str,
         tokenizer: &Tokenizer,

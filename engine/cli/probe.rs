@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::hook::{Call, Hooks};
-use crate::path::{HookRunner, Sampling, Walk};
+use crate::path::{HookRunner, Sampling, Session};
 use crate::run::{Engine, ProbedModel};
 use crate::{Error, ErrorKind, Result};
 
@@ -225,7 +225,7 @@ impl Arguments {
         let start = crate::signal::Start::Profile;
         self.each(texts, bar, &mut |index, text| {
             let ids = model.tokenizer().encode(&text.prompt)?;
-            let session = crate::path::Session::begin_with_hooks(
+            let session = crate::path::GraphSession::begin_with_hooks(
                 model.mechanism().clone(),
                 &ids,
                 &start,
@@ -263,14 +263,15 @@ impl Arguments {
             }
             let options = asked.options(shape, index as u64, ids.len())?;
             let sampling = self.sampling();
-            let session = crate::transformer::Session::begin_with(model, &ids, sampling, options)?;
+            let session =
+                crate::transformer::TransformerSession::begin_with(model, &ids, sampling, options)?;
             self.walk(session, answer, text, answers)
         })
     }
 
     fn walk(
         &self,
-        mut walk: impl Walk,
+        mut walk: impl Session,
         answer: Option<Vec<u32>>,
         text: &Text,
         answers: &mut Answers,

@@ -18,6 +18,6 @@ pub struct SessionOptions {
     /// By how much what the tokens at some positions of the path (from 0) add to its signal is multiplied: 0 takes
     /// a token out of the context of all later ones.
     pub gains: BTreeMap<u64, f32>,
-    /// Whether it keeps the shares of its tokens, for [`Session::split`](crate::path::Session::split): memory and time then grow with the path.
+    /// Whether it keeps the shares of its tokens, for [`GraphSession::split`](crate::path::GraphSession::split): memory and time then grow with the path.
     pub attribution: bool,
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use brillm::Model;
 use brillm::hook::Hooks;
-use brillm::path::{HookRunner, Sampling, Session};
+use brillm::path::{GraphSession, HookRunner, Sampling};
 use brillm::plugin::{Finder, Plugins, Selection, build};
 use brillm::signal::Start;
 use criterion::Criterion;
@@ -22,7 +22,7 @@ fn round(model: &Model, hooks: &Hooks) -> Duration {
     let mechanism = model.mechanism().clone();
     let hook_runner = HookRunner::new(hooks, 0);
     let mut session =
-        Session::begin_with_hooks(mechanism, &[3], &Start::Profile, sampling, hook_runner)
+        GraphSession::begin_with_hooks(mechanism, &[3], &Start::Profile, sampling, hook_runner)
             .expect("the model takes a prompt");
     let begun = Instant::now();
     for _ in 0..STEPS {

@@ -14,7 +14,7 @@ use crate::graph::NodeId;
 use crate::hook::{Call, Canvas, Direction, Hooks};
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::{HookRunner, Sampling, Session};
+use crate::path::{GraphSession, HookRunner, Sampling};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -63,7 +63,7 @@ pub fn grow(
     hooks: &Hooks,
 ) -> Result<Grown> {
     let begin = |ids: &[u32]| {
-        Session::begin_with_hooks(
+        GraphSession::begin_with_hooks(
             mechanism.clone(),
             ids,
             start,

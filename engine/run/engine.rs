@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::model::{Model, Verify};
-use crate::path::Walk;
+use crate::path::Session;
 use crate::run::{Generation, Request};
 use crate::text::{Reading, Tokenizer};
 #[cfg(feature = "transformer")]
@@ -150,7 +150,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Request::start`] and `Request::start_transformer`.
-    pub fn start(&self, request: Request) -> Result<Generation<Box<dyn Walk + Send>>> {
+    pub fn start(&self, request: Request) -> Result<Generation<Box<dyn Session + Send>>> {
         match self {
             Self::Graph(model) => request.start(model).map(Generation::boxed),
             #[cfg(feature = "transformer")]

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::hook::Hooks;
 use crate::measure::Perplexity;
-use crate::path::{Charges, HookRunner, Sampling, Session};
+use crate::path::{Charges, GraphSession, HookRunner, Sampling};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -207,8 +207,8 @@ fn begin(
     mechanism: &Arc<Mechanism>,
     first: u32,
     hook_runner: Option<Box<HookRunner>>,
-) -> Result<Session> {
-    Session::begin_with_hooks(
+) -> Result<GraphSession> {
+    GraphSession::begin_with_hooks(
         mechanism.clone(),
         &[first],
         &Start::Profile,
@@ -217,7 +217,7 @@ fn begin(
     )
 }
 
-fn predict(session: &mut Session, next: u32) -> Result<f64> {
+fn predict(session: &mut GraphSession, next: u32) -> Result<f64> {
     if next as usize >= session.mechanism().nodes() {
         return Err(Error::new(
             ErrorKind::Input,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::hook::Hooks;
 use crate::model::{ChargeSettings, Model};
-use crate::path::{HookRunner, Sampling, Session, SessionState, Walk};
+use crate::path::{GraphSession, HookRunner, Sampling, Session, SessionState};
 use crate::signal::Start;
 use crate::text::{Decoder, Tokenizer};
 use crate::{Error, ErrorKind, Result};
@@ -136,7 +136,7 @@ impl Request {
         self
     }
 
-    /// Has a device choose the tokens; see [`Session::use_device`].
+    /// Has a device choose the tokens; see [`GraphSession::use_device`].
     #[cfg(feature = "gpu")]
     #[must_use]
     pub fn device(mut self, mechanism: Arc<crate::signal::DeviceMechanism>, forced: bool) -> Self {
@@ -208,11 +208,11 @@ impl Request {
         let mut session = match self.state {
             Some(state) => {
                 let mut session =
-                    Session::restore_with_hooks(mechanism, state, self.sampling, hook_runner)?;
+                    GraphSession::restore_with_hooks(mechanism, state, self.sampling, hook_runner)?;
                 session.walk(&self.prompt)?;
                 session
             }
-            None => Session::begin_with_hooks(
+            None => GraphSession::begin_with_hooks(
                 mechanism,
                 &self.prompt,
                 &self.start,
@@ -273,14 +273,14 @@ impl Request {
     /// Begins on a model of the comparison path, with what a technique decides about its cache.
     ///
     /// # Errors
-    /// As [`crate::transformer::Session::begin_with`]; [`ErrorKind::Unsupported`] for what only a graph has: a
+    /// As [`crate::transformer::TransformerSession::begin_with`]; [`ErrorKind::Unsupported`] for what only a graph has: a
     /// start signal, charges, a saved session.
     #[cfg(feature = "transformer")]
     pub fn start_transformer(
         self,
         model: &crate::transformer::Transformer,
         asked: &crate::transformer::HookAdapter,
-    ) -> Result<Generation<crate::transformer::Session>> {
+    ) -> Result<Generation<crate::transformer::TransformerSession>> {
         if self.stops.iter().any(String::is_empty) {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
         }
@@ -298,8 +298,12 @@ impl Request {
             model.ends()
         };
         let options = asked.options(model.configuration(), 0, self.prompt.len())?;
-        let session =
-            crate::transformer::Session::begin_with(model, &self.prompt, self.sampling, options)?;
+        let session = crate::transformer::TransformerSession::begin_with(
+            model,
+            &self.prompt,
+            self.sampling,
+            options,
+        )?;
         Ok(Generation {
             tokenizer: model.tokenizer().clone(),
             session,
@@ -332,7 +336,7 @@ impl Request {
 /// # Ok::<(), brillm::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Generation<W = Session> {
+pub struct Generation<W = GraphSession> {
     tokenizer: Arc<Tokenizer>,
     session: W,
     done: usize,
@@ -348,7 +352,7 @@ pub struct Generation<W = Session> {
     finish: Option<Finish>,
 }
 
-impl<W: Walk> Generation<W> {
+impl<W: Session> Generation<W> {
     /// The session, to look at, to inject energy into, or to save.
     pub fn session(&mut self) -> &mut W {
         &mut self.session
@@ -360,7 +364,7 @@ impl<W: Walk> Generation<W> {
     }
 
     /// The same with its session behind a pointer: one type for graphs and transformers.
-    pub fn boxed(self) -> Generation<Box<dyn Walk + Send>>
+    pub fn boxed(self) -> Generation<Box<dyn Session + Send>>
     where
         W: Send + 'static,
     {
@@ -476,7 +480,7 @@ impl<W: Walk> Generation<W> {
     }
 }
 
-impl<W: Walk> Iterator for Generation<W> {
+impl<W: Session> Iterator for Generation<W> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Self::Item> {

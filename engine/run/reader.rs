@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::hook::Hooks;
-use crate::path::{Sampling, Session, beam};
+use crate::path::{GraphSession, Sampling, beam};
 use crate::run::{Engine, score_tokens};
 use crate::signal::Start;
 use crate::text::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, Reading};
@@ -110,7 +110,8 @@ impl Reader {
             #[cfg(feature = "transformer")]
             Engine::Transformer(model) => {
                 let sampling = Sampling::greedy();
-                let session = crate::transformer::Session::begin(model, &taken, sampling)?;
+                let session =
+                    crate::transformer::TransformerSession::begin(model, &taken, sampling)?;
                 Ok(session.logits().to_vec())
             }
         }
@@ -198,9 +199,9 @@ impl Reader {
 }
 
 /// A graph's session that has walked the context, if there is any.
-fn session(reader: &Reader, context: &[u32]) -> Result<Option<Session>> {
+fn session(reader: &Reader, context: &[u32]) -> Result<Option<GraphSession>> {
     match &reader.engine {
-        Engine::Graph(model) if !context.is_empty() => Session::begin(
+        Engine::Graph(model) if !context.is_empty() => GraphSession::begin(
             model.mechanism().clone(),
             context,
             &Start::Profile,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::hook::Hooks;
 use crate::kernel::softmax;
-use crate::path::{HookRunner, Sampling, Session};
+use crate::path::{GraphSession, HookRunner, Sampling};
 use crate::run::Engine;
 use crate::signal::Start;
 use crate::{Error, ErrorKind, Result};
@@ -84,7 +84,7 @@ pub fn score_tokens(
     }];
     match engine {
         Engine::Graph(model) => {
-            let mut session = Session::begin_with_hooks(
+            let mut session = GraphSession::begin_with_hooks(
                 model.mechanism().clone(),
                 &tokens[..1],
                 &Start::Profile,
@@ -99,7 +99,7 @@ pub fn score_tokens(
         }
         #[cfg(feature = "transformer")]
         Engine::Transformer(model) => {
-            use crate::path::Walk;
+            use crate::path::Session;
             use crate::transformer::{Cache, HookAdapter, LogitsFor, Phase, Plan, Taps};
             let causal = model
                 .network()
@@ -137,7 +137,7 @@ pub fn score_tokens(
                 None => {
                     let asked = HookAdapter::new(model, hooks, 0, None)?;
                     let options = asked.options(model.configuration(), 0, tokens.len())?;
-                    let mut session = crate::transformer::Session::begin_with(
+                    let mut session = crate::transformer::TransformerSession::begin_with(
                         model,
                         &tokens[..1],
                         Sampling::greedy(),

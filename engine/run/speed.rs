@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::model::Model;
-use crate::path::{Sampling, Session, Walk};
+use crate::path::{GraphSession, Sampling, Session};
 use crate::run::Engine;
 use crate::signal::{Start, blocks};
 
@@ -47,7 +47,7 @@ impl Engine {
             Self::Graph(model) => {
                 let start = Start::Profile;
                 let begin = || {
-                    Session::begin(
+                    GraphSession::begin(
                         model.mechanism().clone(),
                         prompt,
                         &start,
@@ -60,8 +60,9 @@ impl Engine {
             }
             #[cfg(feature = "transformer")]
             Self::Transformer(model) => {
-                let begin =
-                    || crate::transformer::Session::begin(model, prompt, Sampling::greedy());
+                let begin = || {
+                    crate::transformer::TransformerSession::begin(model, prompt, Sampling::greedy())
+                };
                 let context = match model.configuration().context {
                     0 => usize::MAX,
                     context => context.saturating_sub(prompt.len()).max(1),
@@ -79,7 +80,11 @@ impl Engine {
 }
 
 /// New tokens a second over flows of at most `length` new tokens; prompts are not counted.
-fn rate<W: Walk>(begin: impl Fn() -> Result<W>, length: usize, seconds: f64) -> Result<(f64, W)> {
+fn rate<W: Session>(
+    begin: impl Fn() -> Result<W>,
+    length: usize,
+    seconds: f64,
+) -> Result<(f64, W)> {
     let (mut tokens, mut spent) = (0usize, 0.0);
     loop {
         let mut walk = begin()?;

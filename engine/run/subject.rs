@@ -8,7 +8,7 @@ use crate::hook::{State, Subject, SubjectKind, SubjectShape};
 use crate::kernel::element::Element;
 use crate::kernel::table::Table;
 use crate::learn::edge_trainer::EdgeTrainer;
-use crate::path::{Sampling, Session, Walk};
+use crate::path::{GraphSession, Sampling, Session};
 use crate::run::Engine;
 use crate::signal::{EdgeForm, Mechanism, Start, Weights};
 use crate::{Error, ErrorKind, Result};
@@ -72,17 +72,18 @@ impl ProbedModel {
         }
     }
 
-    fn walk(&self, ids: &[u32]) -> Result<Box<dyn Walk + Send>> {
+    fn walk(&self, ids: &[u32]) -> Result<Box<dyn Session + Send>> {
         let sampling = Sampling::greedy();
         match (&self.engine, &self.now) {
             (Engine::Graph(_), Some(mechanism)) => {
-                let session = Session::begin(mechanism.clone(), ids, &Start::Profile, sampling)?;
+                let session =
+                    GraphSession::begin(mechanism.clone(), ids, &Start::Profile, sampling)?;
                 Ok(Box::new(session))
             }
             #[cfg(feature = "transformer")]
             (Engine::Transformer(model), _) => {
                 let model = self.other.as_ref().unwrap_or(model);
-                let session = crate::transformer::Session::begin(model, ids, sampling)?;
+                let session = crate::transformer::TransformerSession::begin(model, ids, sampling)?;
                 Ok(Box::new(session))
             }
             _ => Err(only("a graph")),

@@ -377,7 +377,7 @@ impl Plan {
             Engine::Graph(model) => {
                 let ends = model.tokenizer().vocabulary().stop();
                 let ends: Vec<u32> = ends.into_iter().collect();
-                let look = |session: &mut crate::path::Session| {
+                let look = |session: &mut crate::path::GraphSession| {
                     session.look().map(|(_, scores)| scores.to_vec())
                 };
                 self.generate(request.start(model)?, &ends, &look, take)?
@@ -398,8 +398,9 @@ impl Plan {
                 let asked =
                     crate::transformer::HookAdapter::new(model, &plugins.hooks, seed, None)?
                         .cancel(Some(job.cancel.clone()));
-                let look =
-                    |session: &mut crate::transformer::Session| Ok(session.logits().to_vec());
+                let look = |session: &mut crate::transformer::TransformerSession| {
+                    Ok(session.logits().to_vec())
+                };
                 let generation = request.start_transformer(model, &asked)?;
                 self.generate(generation, &model.ends(), &look, take)?
             }
@@ -409,7 +410,7 @@ impl Plan {
         Ok((finish, made))
     }
 
-    fn generate<W: crate::path::Walk>(
+    fn generate<W: crate::path::Session>(
         &self,
         mut generation: Generation<W>,
         ends: &[u32],

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::kernel::softmax;
 use crate::measure::{Continuations, Perplexity};
-use crate::path::{Sampling, Walk};
-use crate::transformer::{HookAdapter, Session, Transformer};
+use crate::path::{Sampling, Session};
+use crate::transformer::{HookAdapter, Transformer, TransformerSession};
 use crate::{Error, ErrorKind, Result};
 
 /// What a technique makes of continuations. Means are over texts.
@@ -68,9 +68,14 @@ pub fn evaluate_continuations(
         let text = &tokens[*start..start + texts.prompt + texts.new];
         let (prompt, new) = text.split_at(texts.prompt);
         let options = asked.options(shape, index as u64, prompt.len())?;
-        let mut session = Session::begin_with(model, prompt, Sampling::greedy(), options)?;
+        let mut session =
+            TransformerSession::begin_with(model, prompt, Sampling::greedy(), options)?;
         let mut plain = match beside {
-            true => Some(Session::begin(model, prompt, Sampling::greedy())?),
+            true => Some(TransformerSession::begin(
+                model,
+                prompt,
+                Sampling::greedy(),
+            )?),
             false => None,
         };
         let report = session.report();

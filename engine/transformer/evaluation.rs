@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use crate::kernel::random::Random;
 use crate::measure::Perplexity;
-use crate::path::{Sampling, Walk};
+use crate::path::{Sampling, Session};
 use crate::transformer::batch::{TokenBatch, surprises};
 use crate::transformer::masking::{Hiding, SHARE, hide};
 use crate::transformer::model::Body;
 use crate::transformer::operation::look;
-use crate::transformer::{Architecture, Session, Transformer};
+use crate::transformer::{Architecture, Transformer, TransformerSession};
 use crate::{Error, ErrorKind, Result};
 
 /// Rows scored together, at most: scores of all V tokens for each of them lie in memory at once.
@@ -156,7 +156,7 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
     let shape = model.configuration();
     let mut sum = Perplexity::new(shape.vocabulary as u64);
     if shape.architecture == Architecture::Lstm {
-        let mut session = Session::begin(model, &tokens[..1], Sampling::greedy())?;
+        let mut session = TransformerSession::begin(model, &tokens[..1], Sampling::greedy())?;
         for (place, &next) in tokens.iter().enumerate().skip(1) {
             if place >= from {
                 add(&mut sum, &[session.resistance(next)? as f32])?;

@@ -65,7 +65,7 @@ pub use probe::{Probe, Row, Tap};
 pub use recurrent::{Memory, Recurrent};
 pub use residual_stream::residual_stream;
 pub use rotary::{Rope, RopeScaling, RotaryTable};
-pub use session::{Session, SessionOptions};
+pub use session::{SessionOptions, TransformerSession};
 pub use speed::{BatchSpeed, batch_speed, learn_once};
 pub use trial::CalibrationText;
 pub use weights::Weights;

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use crate::Result;
 use crate::path::Sampling;
 use crate::transformer::{
-    Body, Probe, Row, Session, SessionOptions, Tap, Transformer, Weights, initial,
+    Body, Probe, Row, SessionOptions, Tap, Transformer, TransformerSession, Weights, initial,
 };
 
 /// Keeps every layer that passes.
@@ -30,14 +30,14 @@ impl Probe for Recorder {
 /// The hidden stream of `ids` as it enters the first layer and as each layer leaves it. `[L + 1][T, D]`
 ///
 /// # Errors
-/// As [`Session::begin_with`]; a recurrent net has no such stream.
+/// As [`TransformerSession::begin_with`]; a recurrent net has no such stream.
 pub fn residual_stream(model: &Transformer, ids: &[u32]) -> Result<Vec<Vec<f32>>> {
     let layers = Arc::new(Mutex::new(Vec::new()));
     let options = SessionOptions {
         probe: Some(Box::new(Recorder(layers.clone()))),
         ..SessionOptions::default()
     };
-    Session::begin_with(model, ids, Sampling::greedy(), options)?;
+    TransformerSession::begin_with(model, ids, Sampling::greedy(), options)?;
     let mut layers = layers.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(std::mem::take(&mut *layers))
 }

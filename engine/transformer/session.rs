@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::hook;
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::{SamplerChain, Sampling, StepContext, Walk};
+use crate::path::{SamplerChain, Sampling, Session, StepContext};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
 use crate::transformer::forward::{LogitsFor, Taps};
 use crate::transformer::model::Body;
@@ -16,7 +16,7 @@ use crate::transformer::{Cache, CacheReport, Network, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 
 /// One text going through a shared model.
-pub struct Session {
+pub struct TransformerSession {
     model: Transformer,
     sampling: Sampling,
     state: State,
@@ -63,7 +63,7 @@ enum State {
     Recurrent(Memory),
 }
 
-impl Session {
+impl TransformerSession {
     /// A session that has taken the prompt, every layer keeping all of it.
     ///
     /// # Errors
@@ -322,7 +322,7 @@ impl Session {
     }
 }
 
-impl Walk for Session {
+impl Session for TransformerSession {
     fn step(&mut self) -> Result<Option<u32>> {
         if let Some(token) = self.logits.iter().position(|logit| logit.is_nan()) {
             return Err(Error::new(ErrorKind::Numeric, "the score is not a number")

@@ -7,7 +7,7 @@ use brillm::ErrorKind;
 use brillm::hook::Hooks;
 use brillm::kernel::element::Element;
 use brillm::kernel::gpu::DeviceOptions;
-use brillm::path::{Charges, Sampling, Session, beam, beam_on};
+use brillm::path::{Charges, GraphSession, Sampling, beam, beam_on};
 use brillm::run::{BackendChoice, device_for, evaluate_windows, evaluate_windows_on};
 use brillm::signal::{DeviceMechanism, Profile, Start};
 use serde_json::Value;
@@ -45,7 +45,7 @@ fn a_session_looks_ahead_and_stays_itself(bed: &Bed) {
             .seed(4)
             .repetition_penalty(1.4, 6);
         let begin = || {
-            Session::begin(
+            GraphSession::begin(
                 mechanism.clone(),
                 &[3, 5],
                 &Start::Profile,
@@ -55,7 +55,7 @@ fn a_session_looks_ahead_and_stays_itself(bed: &Bed) {
         };
         let (mut plain, mut ahead) = (begin(), begin());
         ahead.use_device(device.clone(), 7, true).unwrap();
-        let both = |plain: &mut Session, ahead: &mut Session, steps: usize| {
+        let both = |plain: &mut GraphSession, ahead: &mut GraphSession, steps: usize| {
             for _ in 0..steps {
                 assert_eq!(plain.step().unwrap(), ahead.step().unwrap());
             }
@@ -78,7 +78,7 @@ fn a_session_looks_ahead_and_stays_itself(bed: &Bed) {
         assert!(ahead.device_fault().is_none());
         let other = learned(&profile, Element::F32);
         let mut stranger =
-            Session::begin(other, &[3], &Start::Profile, Sampling::greedy()).unwrap();
+            GraphSession::begin(other, &[3], &Start::Profile, Sampling::greedy()).unwrap();
         let error = stranger.use_device(device, 7, true).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Input);
     }
@@ -234,8 +234,9 @@ fn commands_run_on_the_adapter(bed: &Bed) {
 
 fn a_lost_device_is_an_error_and_the_processor_takes_over(bed: &Bed) {
     let mechanism = learned(&Profile::sifu(8), Element::F32);
-    let begin =
-        || Session::begin(mechanism.clone(), &[3], &Start::Profile, Sampling::greedy()).unwrap();
+    let begin = || {
+        GraphSession::begin(mechanism.clone(), &[3], &Start::Profile, Sampling::greedy()).unwrap()
+    };
     let mut plain = begin();
     let expected: Vec<_> = (0..20).map(|_| plain.step().unwrap()).collect();
     for forced in [false, true] {

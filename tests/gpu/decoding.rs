@@ -7,7 +7,7 @@ use brillm::kernel::element::Element;
 use brillm::kernel::gpu::{Device, DeviceOptions};
 use brillm::kernel::random::Random;
 use brillm::learn::edge_trainer::EdgeTrainer;
-use brillm::path::{Decoder, Sampling, Session};
+use brillm::path::{Decoder, GraphSession, Sampling};
 use brillm::signal::{BlendKind, DeviceMechanism, EnergyKind, Flow, Mechanism, Profile, Start};
 
 use crate::{Bed, Test};
@@ -136,8 +136,8 @@ fn walked(
     flow: &Flow,
     sampling: &Sampling,
     hops: usize,
-) -> (Vec<u32>, Session) {
-    let mut session = Session::begin(
+) -> (Vec<u32>, GraphSession) {
+    let mut session = GraphSession::begin(
         mechanism.clone(),
         &[flow.node],
         &Start::Profile,
@@ -314,7 +314,7 @@ fn lists_hold_the_likeliest(bed: &Bed) {
         );
         let lists = decoder.nearest().unwrap();
         for (flow, list) in starts.iter().zip(lists) {
-            let mut session = Session::begin(
+            let mut session = GraphSession::begin(
                 mechanism.clone(),
                 &[flow.node],
                 &Start::Profile,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use brillm::kernel::random::Random;
 use brillm::model::{Model, Verify, import};
-use brillm::path::{Sampling, Session};
+use brillm::path::{GraphSession, Sampling};
 use brillm::signal::Start;
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ fn golden_energies_and_paths(bed: &Bed) {
             let new = trace["new_tokens"].as_u64().unwrap() as usize;
             let all = ids(&trace["token_ids"]);
             let prompt = &all[..all.len() - new];
-            let session = Session::begin(
+            let session = GraphSession::begin(
                 model.mechanism().clone(),
                 prompt,
                 &Start::Profile,
@@ -110,11 +110,11 @@ fn a_thousand_tokens_of_the_shipped_models(bed: &Bed) {
                     .collect()
             })
             .collect();
-        let mut sessions: Vec<Session> = prompts
+        let mut sessions: Vec<GraphSession> = prompts
             .iter()
             .map(|prompt| {
                 let start = Start::Profile;
-                Session::begin(mechanism.clone(), prompt, &start, Sampling::greedy()).unwrap()
+                GraphSession::begin(mechanism.clone(), prompt, &start, Sampling::greedy()).unwrap()
             })
             .collect();
         let flows: Vec<_> = sessions

@@ -8,7 +8,7 @@ use brillm::ErrorKind;
 use brillm::hook::{Answer, Call, Edge, Fan, Hooks, Shader};
 use brillm::kernel::element::Element;
 use brillm::kernel::random::Random;
-use brillm::path::{Decoder, HookRunner, Sampling, Session, beam, beam_on};
+use brillm::path::{Decoder, GraphSession, HookRunner, Sampling, beam, beam_on};
 use brillm::run::{evaluate_windows, evaluate_windows_on};
 use brillm::signal::{DeviceMechanism, Profile, Start};
 use serde_json::Value;
@@ -131,8 +131,14 @@ fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
             let begin = |hooks: &Hooks| {
                 let (start, hook_runner) = (Start::Profile, HookRunner::new(hooks, 0));
                 let mechanism = mechanism.clone();
-                Session::begin_with_hooks(mechanism, &[3, 5], &start, sampling.clone(), hook_runner)
-                    .unwrap()
+                GraphSession::begin_with_hooks(
+                    mechanism,
+                    &[3, 5],
+                    &start,
+                    sampling.clone(),
+                    hook_runner,
+                )
+                .unwrap()
             };
             let (mut plain, mut ahead, mut bare) =
                 (begin(&hooks), begin(&hooks), begin(&Hooks::default()));
@@ -159,7 +165,7 @@ fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
         for (lane, node) in [3, 9, 3].into_iter().enumerate() {
             let hook_runner = HookRunner::new(&hooks, 0);
             let sampling = Sampling::greedy();
-            let mut session = Session::begin_with_hooks(
+            let mut session = GraphSession::begin_with_hooks(
                 mechanism.clone(),
                 &[node],
                 &Start::Profile,
@@ -218,7 +224,7 @@ fn a_shader_that_is_another_function_is_refused(bed: &Bed) {
     let on_device = DeviceMechanism::upload(&bed.device, mechanism.clone())
         .and_then(|on_device| on_device.with_hooks(&hooks))
         .unwrap();
-    let mut session = Session::begin_with_hooks(
+    let mut session = GraphSession::begin_with_hooks(
         mechanism.clone(),
         &[3],
         &Start::Profile,

@@ -11,7 +11,7 @@ use super::token::{ShownToken, show_tokens};
 #[cfg(feature = "transformer")]
 use super::watch::{Seen, Watch};
 use crate::hook::Hooks;
-use crate::path::{HookRunner, Session, SessionOptions, Walk};
+use crate::path::{GraphSession, HookRunner, Session, SessionOptions};
 use crate::run::Engine;
 use crate::text::Decoder;
 #[cfg(feature = "transformer")]
@@ -57,9 +57,9 @@ pub struct Tracing {
 
 /// What makes the steps.
 enum Way {
-    Graph(Box<Session>),
+    Graph(Box<GraphSession>),
     #[cfg(feature = "transformer")]
-    Causal(Box<crate::transformer::Session>, Seen),
+    Causal(Box<crate::transformer::TransformerSession>, Seen),
     /// Masks that were filled in, in their order.
     #[cfg(feature = "transformer")]
     Filled(std::vec::IntoIter<Filled>),
@@ -103,7 +103,7 @@ impl Tracing {
             Engine::Graph(model) => {
                 let mut hooks = hooks.clone();
                 hooks.edge.extend(changes.steering.hook());
-                let session = Session::begin_with(
+                let session = GraphSession::begin_with(
                     model.mechanism().clone(),
                     &request.prompt,
                     &request.start,
@@ -154,10 +154,10 @@ impl Tracing {
         self
     }
 
-    /// Has a device choose the nodes of a graph; see [`Session::use_device`].
+    /// Has a device choose the nodes of a graph; see [`GraphSession::use_device`].
     ///
     /// # Errors
-    /// As [`Session::use_device`].
+    /// As [`GraphSession::use_device`].
     #[cfg(feature = "gpu")]
     pub fn use_device(
         &mut self,
@@ -400,7 +400,7 @@ impl Tracing {
 /// Adds to a transformer's scores what a graph's hooks add to resistances.
 #[cfg(feature = "transformer")]
 fn steer(
-    session: &mut crate::transformer::Session,
+    session: &mut crate::transformer::TransformerSession,
     injected: impl Iterator<Item = (u32, f32)>,
     changes: &Changes,
 ) -> Result<()> {
@@ -456,7 +456,7 @@ impl Way {
                 other: options.probe.take(),
             }));
         }
-        let session = crate::transformer::Session::begin_with(
+        let session = crate::transformer::TransformerSession::begin_with(
             model,
             &request.prompt,
             request.sampling.clone(),
