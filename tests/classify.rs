@@ -10,7 +10,7 @@ use brillm::hook::Hooks;
 use brillm::learn::{ProgressObserver, Recipe};
 use brillm::run::prepare_training;
 use brillm::text::Labelled;
-use brillm::transformer::{Classifier, FineTuner, FineTuning, classification};
+use brillm::transformer::{Classifier, FineTuner, FineTuning, evaluate_classifier};
 
 struct Silent;
 
@@ -96,19 +96,19 @@ fn every_kind_learns_labels_and_a_saved_model_says_the_same() {
         };
         let (held, train) = (plain(held), plain(train));
         let mut tuner = FineTuner::new(&model, &train, tuning(12)).unwrap();
-        let before = classification(tuner.classifier(), &held).unwrap();
+        let before = evaluate_classifier(tuner.classifier(), &held).unwrap();
         tuner
             .run(&Arc::new(AtomicBool::new(false)), &mut |_, _| ())
             .unwrap();
-        let after = classification(tuner.classifier(), &held).unwrap();
+        let after = evaluate_classifier(tuner.classifier(), &held).unwrap();
         assert!(after.accuracy >= 0.9, "{kind}: {before:?} {after:?}");
         let out = folder.path().join("tuned");
         tuner.save(&out).unwrap();
         let opened = Classifier::open(&out).unwrap();
         assert_eq!(opened.labels(), ["cat", "dog"]);
         assert_eq!(
-            opened.tell(&held).unwrap(),
-            tuner.classifier().tell(&held).unwrap(),
+            opened.predict(&held).unwrap(),
+            tuner.classifier().predict(&held).unwrap(),
             "{kind}"
         );
         // It is a model of its kind still.
@@ -126,12 +126,12 @@ fn pairs_are_told_apart_by_type_and_batches_do_not_matter() {
         .run(&Arc::new(AtomicBool::new(false)), &mut |_, _| ())
         .unwrap();
     let classifier = tuner.classifier();
-    let figures = classification(classifier, &texts).unwrap();
+    let figures = evaluate_classifier(classifier, &texts).unwrap();
     assert!(figures.accuracy > 0.95, "{figures:?}");
     // Texts of other lengths in a batch are padding to each other: each alone gets the same answer.
-    let together = classifier.tell(&texts).unwrap();
+    let together = classifier.predict(&texts).unwrap();
     for (text, told) in texts.iter().zip(&together).step_by(7) {
-        let alone = classifier.tell(std::slice::from_ref(text)).unwrap();
+        let alone = classifier.predict(std::slice::from_ref(text)).unwrap();
         for (a, b) in alone[0].probabilities.iter().zip(&told.probabilities) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
         }
@@ -142,7 +142,7 @@ fn pairs_are_told_apart_by_type_and_batches_do_not_matter() {
         pair: Some("a dog ".repeat(40)),
         label: String::new(),
     };
-    assert_eq!(classifier.tell(&[long]).unwrap().len(), 1);
+    assert_eq!(classifier.predict(&[long]).unwrap().len(), 1);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_seed_repeats_bit_for_bit() {
         tuner
             .run(&Arc::new(AtomicBool::new(false)), &mut |_, _| ())
             .unwrap();
-        tuner.classifier().tell(&texts).unwrap()
+        tuner.classifier().predict(&texts).unwrap()
     };
     assert_eq!(told(), told());
 }

@@ -11,7 +11,8 @@ use brillm::path::{Sampling, Session};
 use brillm::transformer::{
     Architecture, Axis, Body, Cache, CacheView, Codec, Eviction, EvictionPolicy, ForwardOutput,
     HeadReduction, LogitsFor, Network, Phase, Plan, Probe, Row, SessionOptions, Statistics,
-    Storage, Tap, Taps, TokenBatch, Transformer, TransformerSession, evaluate_documents, surprises,
+    Storage, Tap, Taps, TokenBatch, Transformer, TransformerSession, cross_entropy,
+    evaluate_documents,
 };
 use serde_json::Value;
 
@@ -87,7 +88,7 @@ fn prefill(
     logits_for: LogitsFor,
 ) -> (Cache, ForwardOutput) {
     let mut cache = Cache::new(network.configuration(), plan.clone(), 1).unwrap();
-    let network = network.planned(plan).unwrap();
+    let network = network.for_plan(plan).unwrap();
     let passed = network
         .advance(
             &mut cache,
@@ -101,7 +102,7 @@ fn prefill(
 }
 
 fn whole(network: &Network) -> Plan {
-    Plan::whole(network.configuration().layers)
+    Plan::full(network.configuration().layers)
 }
 
 #[test]
@@ -139,13 +140,14 @@ fn causal_models_agree_with_hugging_face() {
                 ..TokenBatch::default()
             };
             let logits = network
-                .logits(&network.dense(&input, None, None).unwrap())
+                .logits(&network.forward(&input, None, None).unwrap())
                 .unwrap();
-            let dense: Vec<f32> = logits.flatten_all().unwrap().to_vec1().unwrap();
-            near(&dense, &passed.logits, 1e-4, &format!("{name}: dense"));
+            let forward: Vec<f32> = logits.flatten_all().unwrap().to_vec1().unwrap();
+            near(&forward, &passed.logits, 1e-4, &format!("{name}: dense"));
             if let Some(expected) = case["mean_loss"].as_f64() {
                 let count = prompt.len() - 1;
-                let losses = surprises(&logits.narrow(0, 0, count).unwrap(), &prompt[1..]).unwrap();
+                let losses =
+                    cross_entropy(&logits.narrow(0, 0, count).unwrap(), &prompt[1..]).unwrap();
                 let losses: Vec<f32> = losses.to_vec1().unwrap();
                 let mean = losses.iter().map(|&x| f64::from(x)).sum::<f64>() / count as f64;
                 assert!(
@@ -348,7 +350,7 @@ fn masked_models_agree_with_hugging_face_forward_and_back() {
             valid,
             types: Vec::new(),
         };
-        let x = network.dense(&input, None, None).unwrap();
+        let x = network.forward(&input, None, None).unwrap();
         let logits = network.logits(&x).unwrap();
         let first: Vec<f32> = logits
             .narrow(0, 0, length)
@@ -360,7 +362,10 @@ fn masked_models_agree_with_hugging_face_forward_and_back() {
         near(&first, &floats(&golden["logits_0"]), 1e-4, "logits");
         let places = candle_core::Tensor::from_vec(places, targets.len(), x.device()).unwrap();
         let chosen = logits.index_select(&places, 0).unwrap();
-        let loss = surprises(&chosen, &targets).unwrap().mean_all().unwrap();
+        let loss = cross_entropy(&chosen, &targets)
+            .unwrap()
+            .mean_all()
+            .unwrap();
         let found = loss.to_scalar::<f32>().unwrap();
         let expected = golden["loss"].as_f64().unwrap() as f32;
         assert!(
@@ -431,10 +436,10 @@ fn decoding_equals_prefill_for_every_plan() {
             let (cache, once) = prefill(network, &plan, &prompt, LogitsFor::Last);
             for split in [1, 40, 89] {
                 let (mut cache, _) = prefill(network, &plan, &prompt[..split], LogitsFor::Last);
-                let planned = network.planned(&plan).unwrap();
+                let for_plan = network.for_plan(&plan).unwrap();
                 let mut last = Vec::new();
                 for token in &prompt[split..] {
-                    let passed = planned
+                    let passed = for_plan
                         .advance(
                             &mut cache,
                             &[&[*token]],
@@ -466,7 +471,7 @@ fn decoding_equals_prefill_for_every_plan() {
             }
             let saved = (5 - owners) * 2 * 32 * 64;
             assert_eq!(
-                network.parameters() - network.planned(&plan).unwrap().parameters(),
+                network.parameters() - network.for_plan(&plan).unwrap().parameters(),
                 saved
             );
         }
@@ -774,7 +779,7 @@ fn pruning_the_stream_saves_the_work_of_later_layers() {
         assert_eq!(passed.computed, [90, 50, 30, 20, 15]);
         assert_eq!(eviction.lengths, [90, 50, 30, 20, 15]);
         assert_eq!(cache.report().retained, [90, 50, 30, 20, 15]);
-        assert!(cache.report().score_bytes > 0);
+        assert!(cache.report().attention_bytes > 0);
         // Original positions survive, the tail is whole, and the next token goes at position 90.
         assert_eq!(
             &cache.positions(0, 4)[0][5..],
@@ -844,7 +849,7 @@ fn wrong_answers_are_named() {
         assert!(error.to_string().contains("layer 0"), "{error}");
     }
     for sources in [[0, 2, 2, 3, 4], [0, 0, 1, 3, 4]] {
-        let plan = Plan::whole(5).sources(&sources);
+        let plan = Plan::full(5).sources(&sources);
         let error = Cache::new(model.configuration(), plan, 1).unwrap_err();
         assert!(error.to_string().contains("layer"), "{error}");
     }
@@ -1050,7 +1055,7 @@ fn shards_and_half_floats_open_too() {
         brillm::transformer::folder::read_weights(&Path::new(GOLDEN).join("stories260K")).unwrap();
     let expected = prefill(
         network(&stories()),
-        &Plan::whole(5),
+        &Plan::full(5),
         &text(20),
         LogitsFor::Last,
     )
@@ -1084,7 +1089,7 @@ fn shards_and_half_floats_open_too() {
             .unwrap();
         });
         let model = opened.unwrap();
-        let found = prefill(network(&model), &Plan::whole(5), &text(20), LogitsFor::Last).1;
+        let found = prefill(network(&model), &Plan::full(5), &text(20), LogitsFor::Last).1;
         near(
             &found.logits,
             &expected.logits,

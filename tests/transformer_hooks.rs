@@ -185,7 +185,7 @@ impl hook::Plan for Share {
         _: &Call<'_>,
         shape: &KvShape<'_>,
         trial: Option<&mut dyn Trial>,
-        planned: Planned<'_>,
+        for_plan: Planned<'_>,
     ) -> Result<Answer> {
         assert_eq!(
             (shape.layers, shape.kv_heads[0], shape.query_heads[0]),
@@ -220,7 +220,7 @@ impl hook::Plan for Share {
                 "a later source"
             );
         }
-        planned.source.copy_from_slice(&self.source);
+        for_plan.source.copy_from_slice(&self.source);
         Ok(Answer::Given)
     }
 }

@@ -14,7 +14,7 @@ use brillm::learn::log::Record;
 use brillm::learn::recipe::MaskDraw;
 use brillm::learn::{ProgressObserver, Recipe, Trainable};
 use brillm::run::{Engine, prepare_training};
-use brillm::transformer::{Hiding, NetworkModel, TokenBatch, evaluate_windows, hide};
+use brillm::transformer::{Masking, NetworkModel, TokenBatch, evaluate_windows, mask_tokens};
 
 /// Text with words that follow from the one before, so that there is something to learn.
 fn corpus(folder: &Path) {
@@ -360,7 +360,7 @@ fn masking_is_decided_elsewhere_and_hears_back() {
 }
 
 /// How often words and tokens are hidden, over many draws.
-fn drawn(hiding: &Hiding<'_>, words: usize) -> (Vec<f64>, f64) {
+fn drawn(masking: &Masking<'_>, words: usize) -> (Vec<f64>, f64) {
     let input = TokenBatch {
         tokens: (10..10 + words as u32).collect(),
         length: words,
@@ -369,9 +369,9 @@ fn drawn(hiding: &Hiding<'_>, words: usize) -> (Vec<f64>, f64) {
     let mut random = Random::new(5);
     let (mut counts, mut sum) = (vec![0.0; words], 0.0);
     for _ in 0..2000 {
-        let masked = hide(&input, hiding, 4, 300, &mut random);
-        sum += masked.places.len() as f64 / 2000.0;
-        for place in masked.places {
+        let masked = mask_tokens(&input, masking, 4, 300, &mut random);
+        sum += masked.positions.len() as f64 / 2000.0;
+        for place in masked.positions {
             counts[place as usize] += 1.0 / 2000.0;
         }
     }
@@ -383,18 +383,18 @@ fn single_pass_saturates_at_the_mean_weight_and_the_quota_does_not() {
     let weights: Vec<f32> = (0..40)
         .map(|place| if place < 20 { 0.25 } else { 0.75 })
         .collect();
-    let mut hiding = Hiding {
-        share: 0.7,
+    let mut masking = Masking {
+        fraction: 0.7,
         weights: Some(&weights),
         draw: MaskDraw::SinglePass,
-        ..Hiding::default()
+        ..Masking::default()
     };
-    let (counts, all) = drawn(&hiding, 40);
+    let (counts, all) = drawn(&masking, 40);
     // A target of 28 is not reached: each token is accepted with its weight, 20 in the mean.
     assert!((all - 20.0).abs() < 0.3, "{all}");
     assert!((counts[3] - 0.25).abs() < 0.05 && (counts[33] - 0.75).abs() < 0.05);
-    hiding.draw = MaskDraw::Quota;
-    let (counts, all) = drawn(&hiding, 40);
+    masking.draw = MaskDraw::Quota;
+    let (counts, all) = drawn(&masking, 40);
     assert!((all - 28.0).abs() < 1e-9, "{all}");
     assert!(counts[33] > counts[3] + 0.2);
 }
@@ -402,10 +402,10 @@ fn single_pass_saturates_at_the_mean_weight_and_the_quota_does_not() {
 #[test]
 fn words_are_hidden_whole() {
     let words = [0, 0, 1, 2, 2, 2, 3, 4, 4, 5];
-    let hiding = Hiding {
-        share: 0.3,
+    let masking = Masking {
+        fraction: 0.3,
         words: Some(&words),
-        ..Hiding::default()
+        ..Masking::default()
     };
     let input = TokenBatch {
         tokens: (10..20).collect(),
@@ -414,12 +414,15 @@ fn words_are_hidden_whole() {
     };
     let mut random = Random::new(9);
     for _ in 0..200 {
-        let masked = hide(&input, &hiding, 4, 300, &mut random);
-        assert!((1..=3).contains(&masked.places.len()));
-        for &place in &masked.places {
+        let masked = mask_tokens(&input, &masking, 4, 300, &mut random);
+        assert!((1..=3).contains(&masked.positions.len()));
+        for &place in &masked.positions {
             let word = words[place as usize];
             let all = (0..10u32).filter(|&other| words[other as usize] == word);
-            assert!(all.into_iter().all(|other| masked.places.contains(&other)));
+            assert!(
+                all.into_iter()
+                    .all(|other| masked.positions.contains(&other))
+            );
         }
     }
 }

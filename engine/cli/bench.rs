@@ -153,7 +153,7 @@ impl Arguments {
         path: &std::path::Path,
         report: &mut Value,
     ) -> Result<()> {
-        use crate::transformer::{Network, Weights, batch_speed, folder, learn_once};
+        use crate::transformer::{Network, Weights, batch_speed, folder, training_pass};
         let Some(network) = model.network() else {
             return Ok(());
         };
@@ -194,11 +194,11 @@ impl Arguments {
                 .collect::<Result<Vec<_>>>()?;
             let network = Network::new(shape.clone(), &Weights::new(named)?)?;
             for (batch, steps) in [(32, 32), (8, shape.context.min(256))] {
-                learn_once(&network, batch, steps)?;
+                training_pass(&network, batch, steps)?;
                 let begun = ProcessTime::now();
                 let mut tokens = 0;
                 while begun.elapsed() < Duration::from_secs_f64(self.seconds.max(0.05)) {
-                    tokens += learn_once(&network, batch, steps)?;
+                    tokens += training_pass(&network, batch, steps)?;
                 }
                 let speed = tokens as f64 / begun.elapsed().as_secs_f64();
                 self.line(format!(

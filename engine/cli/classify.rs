@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::measure::Classification;
 use crate::text::{Labelled, LabelledFields, read_labelled};
-use crate::transformer::{Classifier, FineTuner, FineTuning, classification};
+use crate::transformer::{Classifier, FineTuner, FineTuning, evaluate_classifier};
 use crate::{Error, ErrorKind, Result};
 
 /// Tells the labels of texts, after fine-tuning a transformer on labelled ones with --train.
@@ -151,7 +151,7 @@ impl Arguments {
         }
         let figures = measured
             .iter()
-            .map(|(file, texts)| Ok((file, classification(classifier, texts)?)))
+            .map(|(file, texts)| Ok((file, evaluate_classifier(classifier, texts)?)))
             .collect::<Result<Vec<_>>>()?;
         self.report(classifier, &figures)
     }
@@ -179,7 +179,7 @@ impl Arguments {
                 }
             })
             .collect();
-        for (text, told) in texts.iter().zip(classifier.tell(&texts)?) {
+        for (text, told) in texts.iter().zip(classifier.predict(&texts)?) {
             let label = &classifier.labels()[told.label];
             match self.json {
                 true => super::say_json_line(&json!({

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::measure::Classification;
 use crate::text::{LabelledFields, read_labelled};
-use crate::transformer::{FineTuner, FineTuning, classification};
+use crate::transformer::{FineTuner, FineTuning, evaluate_classifier};
 use crate::{Error, ErrorKind, Result};
 
 /// Labelled texts to learn from and to be measured on.
@@ -55,7 +55,7 @@ impl Task {
         };
         let mut tuner = FineTuner::new(model, &read_labelled(&self.train, &self.fields)?, options)?;
         super::classify::tune(&mut tuner, quiet)?;
-        classification(
+        evaluate_classifier(
             tuner.classifier(),
             &read_labelled(&self.test, &self.fields)?,
         )

@@ -7,14 +7,14 @@ use crate::hook::Hooks;
 use crate::measure::Continuations;
 use crate::run::Engine;
 use crate::transformer::{
-    BatchSpeed, Continued, HookAdapter, Transformer, batch_speed, evaluate_continuations,
+    BatchSpeed, ContinuationReport, HookAdapter, Transformer, batch_speed, evaluate_continuations,
 };
 use crate::{Error, ErrorKind, Result};
 
 /// One row: a model under a technique.
 struct Row {
     name: String,
-    continued: Continued,
+    continued: ContinuationReport,
     /// Bytes of weights that a decoded token reads: an aliased layer's key and value projections are not among them.
     bytes_per_token: usize,
     speeds: Vec<BatchSpeed>,
@@ -73,7 +73,7 @@ impl Arguments {
             .map(|&batch| batch_speed(network, &asked, batch, texts.prompt, texts.new))
             .collect::<Result<_>>()?;
         let bytes_per_token = match asked.plan() {
-            Some(plan) => network.planned(plan)?.bytes_per_token(),
+            Some(plan) => network.for_plan(plan)?.bytes_per_token(),
             None => network.bytes_per_token(),
         };
         Ok(Row {

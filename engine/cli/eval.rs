@@ -388,7 +388,7 @@ impl Arguments {
     }
 
     #[cfg(feature = "transformer")]
-    fn continued(&self, continued: &crate::transformer::Continued) -> Result<()> {
+    fn continued(&self, continued: &crate::transformer::ContinuationReport) -> Result<()> {
         if self.json {
             let mut report = json!(continued);
             super::plugins::note(&mut report, self.seed)?;

@@ -283,7 +283,7 @@ impl Arguments {
             "ids": new,
             "text": model.tokenizer().decode(&new),
             "filled": whole,
-            "places": filled.iter().map(|filled| filled.place).collect::<Vec<_>>(),
+            "positions": filled.iter().map(|filled| filled.position).collect::<Vec<_>>(),
             "tokens_per_second": new.len() as f64 / begun.elapsed().as_secs_f64().max(1e-9),
             "seed": self.prompt.seed,
         });

@@ -169,10 +169,10 @@ impl Arguments {
         let before = crate::transformer::Transformer::open(path)?
             .body()
             .parameters();
-        let mut grown = crate::transformer::Grown::new(path, &growth)?;
+        let mut grown = crate::transformer::GrownModel::new(path, &growth)?;
         let difference = grown.difference(PROMPTS, self.seed)?;
         self.check(difference)?;
-        grown.stir(self.noise, self.seed);
+        grown.add_noise(self.noise, self.seed);
         let stirred = grown.difference(PROMPTS, self.seed)?;
         let record = json!({"width": self.width, "layers": self.layers, "heads": self.heads,
             "noise": self.noise, "seed": self.seed, "difference": difference});

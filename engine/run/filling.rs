@@ -2,22 +2,22 @@
 
 use crate::hook::Hooks;
 use crate::path::Sampling;
-use crate::transformer::{Filled, Transformer, fill, mask_of};
+use crate::transformer::{FilledMask, Transformer, fill_masks, mask_token};
 use crate::{Error, ErrorKind, Result};
 
 /// Fills the masks of a text of ids; without a mask, `tokens` of them (or as many as fit) are put at the end.
 /// The text, and what was filled in, in the order of filling.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a model that fills in nothing; as [`fill`].
+/// [`ErrorKind::Unsupported`] for a model that fills in nothing; as [`fill_masks`].
 pub fn fill_text(
     model: &Transformer,
     ids: &[u32],
     tokens: usize,
     sampling: &Sampling,
     hooks: &Hooks,
-) -> Result<(Vec<u32>, Vec<Filled>)> {
-    let mask = mask_of(model)?;
+) -> Result<(Vec<u32>, Vec<FilledMask>)> {
+    let mask = mask_token(model)?;
     let network = model
         .network()
         .ok_or_else(|| Error::new(ErrorKind::Unsupported, "only a bert fills in masks"))?;
@@ -31,6 +31,6 @@ pub fn fill_text(
         text.extend(std::iter::repeat_n(mask, tokens.min(room)));
     }
     text.extend(&after);
-    let filled = fill(network, &mut text, mask, sampling, hooks.order.as_ref())?;
+    let filled = fill_masks(network, &mut text, mask, sampling, hooks.order.as_ref())?;
     Ok((text, filled))
 }

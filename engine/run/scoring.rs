@@ -113,7 +113,7 @@ pub fn score_tokens(
             }
             match model.network().filter(|_| hooks.is_empty()) {
                 Some(network) => {
-                    let plan = Plan::whole(network.configuration().layers);
+                    let plan = Plan::full(network.configuration().layers);
                     let mut cache = Cache::new(network.configuration(), plan, 1)?;
                     let mut phase = Phase::Prefill;
                     let before = &tokens[..tokens.len() - 1];

@@ -28,7 +28,7 @@ pub struct TokenBatch {
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
     /// The share of numbers that becomes 0; the others grow so that the mean stays.
-    pub share: f64,
+    pub rate: f64,
     /// The seed of the run.
     pub seed: u64,
     /// The step of training.
@@ -38,12 +38,12 @@ pub struct Dropout {
 impl Dropout {
     /// Drops numbers of a tensor at a place of the network, counted from 0.
     pub(super) fn apply(&self, x: Tensor, place: u64) -> Result<Tensor> {
-        if self.share <= 0.0 {
+        if self.rate <= 0.0 {
             return Ok(x);
         }
         use rayon::prelude::*;
-        let keep = (1.0 / (1.0 - self.share)) as f32;
-        let threshold = (self.share * f64::from(u32::MAX)) as u32;
+        let keep = (1.0 / (1.0 - self.rate)) as f32;
+        let threshold = (self.rate * f64::from(u32::MAX)) as u32;
         const PIECE: usize = 1 << 14;
         let mut mask = vec![0.0f32; x.elem_count()];
         mask.par_chunks_mut(PIECE)
@@ -103,7 +103,7 @@ impl Network {
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a batch that is none, or tokens and positions that the network does not have.
-    pub fn dense(
+    pub fn forward(
         &self,
         input: &TokenBatch,
         dropout: Option<Dropout>,
@@ -190,7 +190,7 @@ impl Network {
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for a target outside the vocabulary.
-pub fn surprises(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
+pub fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
     crate::measure::check_ids(targets, logits.dim(1)?)?;
     Ok(logits.contiguous()?.apply_op1(CrossEntropy {
         targets: targets.into(),

@@ -37,7 +37,7 @@ pub fn beam(
         )
         .advice("leave --beam out")
     })?;
-    let plan = Plan::whole(network.configuration().layers);
+    let plan = Plan::full(network.configuration().layers);
     let mut cache = Cache::new(network.configuration(), plan, 1)?;
     let advance = |cache: &mut Cache, tokens: &[u32], phase| -> Result<ForwardOutput> {
         network.advance(

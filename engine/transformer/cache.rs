@@ -38,7 +38,7 @@ pub struct CacheReport {
     /// Bytes of keys and values that are allocated.
     pub allocated_bytes: usize,
     /// Bytes of remembered attention.
-    pub score_bytes: usize,
+    pub attention_bytes: usize,
     /// Tokens kept by each layer of the first sequence (the mean of its lanes, rounded up; 0 without a cache).
     pub retained: Vec<usize>,
     /// Rows of the prompt that each layer computed, of the first sequence: what pruning the stream saves.
@@ -171,7 +171,7 @@ impl Cache {
         CacheReport {
             live_bytes: all().map(Slots::live_bytes).sum(),
             allocated_bytes: all().map(Slots::allocated_bytes).sum(),
-            score_bytes: all().map(Slots::score_bytes).sum(),
+            attention_bytes: all().map(Slots::attention_bytes).sum(),
             retained,
             computed: Vec::new(),
         }

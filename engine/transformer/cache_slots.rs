@@ -261,7 +261,7 @@ impl Slots {
     }
 
     /// Bytes of scores that are kept for decisions about what to keep.
-    pub(super) fn score_bytes(&self) -> usize {
+    pub(super) fn attention_bytes(&self) -> usize {
         self.scores.iter().map(AttentionSums::bytes).sum()
     }
 

@@ -206,7 +206,7 @@ impl Classifier {
             length,
             valid: valid.clone(),
         };
-        let x = self.transformer.body().dense(&input, dropout)?;
+        let x = self.transformer.body().forward(&input, dropout)?;
         let rows = |place: fn(usize) -> usize| -> Result<Tensor> {
             let rows: Vec<u32> = valid
                 .iter()
@@ -244,11 +244,11 @@ impl Classifier {
     /// Tells the label of each text.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`] and [`crate::transformer::Body::dense`].
+    /// As [`Tokenizer::encode`] and [`crate::transformer::Body::forward`].
     ///
     /// # Complexity
     /// One pass of the network over all tokens; texts of a like length go together.
-    pub fn tell(&self, texts: &[Labelled]) -> Result<Vec<Prediction>> {
+    pub fn predict(&self, texts: &[Labelled]) -> Result<Vec<Prediction>> {
         let encoded = texts
             .iter()
             .map(|text| self.encode(text))

@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// What a technique makes of continuations. Means are over texts.
 #[derive(Clone, Debug, Serialize)]
-pub struct Continued {
+pub struct ContinuationReport {
     /// Perplexity of the continuations' tokens.
     pub perplexity: f64,
     /// Mean −ln p of them.
@@ -45,7 +45,7 @@ pub fn evaluate_continuations(
     texts: &Continuations,
     asked: &HookAdapter,
     beside: bool,
-) -> Result<Continued> {
+) -> Result<ContinuationReport> {
     let shape = model.configuration();
     let starts: Vec<usize> = texts.starts(tokens.len()).collect();
     if starts.is_empty() {
@@ -108,7 +108,7 @@ pub fn evaluate_continuations(
         bytes += share * report.live_bytes as f64;
     }
     let [retained_after_prompt, retained, computed] = means;
-    Ok(Continued {
+    Ok(ContinuationReport {
         perplexity: sum.perplexity(),
         nats_per_token: sum.nats() / sum.tokens() as f64,
         tokens: sum.tokens(),

@@ -5,8 +5,8 @@ use std::ops::Range;
 use crate::kernel::random::Random;
 use crate::measure::Perplexity;
 use crate::path::{Sampling, Session};
-use crate::transformer::batch::{TokenBatch, surprises};
-use crate::transformer::masking::{Hiding, SHARE, hide};
+use crate::transformer::batch::{TokenBatch, cross_entropy};
+use crate::transformer::masking::{MASK_FRACTION, Masking, mask_tokens};
 use crate::transformer::model::Body;
 use crate::transformer::operation::look;
 use crate::transformer::{Architecture, Transformer, TransformerSession};
@@ -21,9 +21,9 @@ const HIDDEN: u64 = 0x6d61_736b;
 /// −ln p of every token after the first of each sequence.
 fn losses(model: &Transformer, input: &TokenBatch, targets: &[u32]) -> Result<Vec<f32>> {
     let body = model.body();
-    let x = body.dense(input, None)?;
+    let x = body.forward(input, None)?;
     Ok(look(
-        &surprises(&body.logits(&x)?, targets)?,
+        &cross_entropy(&body.logits(&x)?, targets)?,
         <[f32]>::to_vec,
     )?)
 }
@@ -107,16 +107,16 @@ fn masked(model: &Transformer, input: &TokenBatch, index: u64) -> Result<Vec<f32
     let Body::Network(network) = &**model.body() else {
         return Err(Error::new(ErrorKind::Unsupported, "the model has no mask"));
     };
-    let mask = mask_of(model)?;
+    let mask = mask_token(model)?;
     let mut random = Random::stream(HIDDEN, 0, index);
     let (before, after) = model.tokenizer().frame();
     let fixed: Vec<u32> = before.into_iter().chain(after).collect();
-    let hiding = Hiding {
-        share: SHARE,
+    let masking = Masking {
+        fraction: MASK_FRACTION,
         fixed: &fixed,
-        ..Hiding::default()
+        ..Masking::default()
     };
-    let masked = hide(input, &hiding, mask, shape.vocabulary, &mut random);
+    let masked = mask_tokens(input, &masking, mask, shape.vocabulary, &mut random);
     Ok(look(
         &network.masked_losses(&masked, None)?,
         <[f32]>::to_vec,
@@ -127,7 +127,7 @@ fn masked(model: &Transformer, input: &TokenBatch, index: u64) -> Result<Vec<f32
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] for a model without one.
-pub fn mask_of(model: &Transformer) -> Result<u32> {
+pub fn mask_token(model: &Transformer) -> Result<u32> {
     model
         .configuration()
         .mask

@@ -13,7 +13,7 @@ use crate::kernel::random::Random;
 use crate::learn::adamw::AdamW;
 use crate::measure::{Classification, Confusion};
 use crate::text::Labelled;
-use crate::transformer::batch::{Dropout, surprises};
+use crate::transformer::batch::{Dropout, cross_entropy};
 use crate::transformer::classifier::{self, Classifier, Encoded, HEAD, POOLER, Pooling};
 use crate::transformer::model::{Body, Transformer};
 use crate::transformer::operation::look;
@@ -203,14 +203,14 @@ impl FineTuner {
             let rate = self.rate();
             self.step += 1;
             let dropout = Dropout {
-                share: self.options.dropout,
+                rate: self.options.dropout,
                 seed: self.options.seed,
                 step: self.step,
             };
             let texts: Vec<&Encoded> = batch.iter().map(|&text| &self.texts[text].0).collect();
             let targets: Vec<u32> = batch.iter().map(|&text| self.texts[text].1).collect();
             let logits = self.classifier.logits(&texts, Some(dropout))?;
-            let losses = surprises(&logits, &targets)?;
+            let losses = cross_entropy(&logits, &targets)?;
             let each = look(&losses, <[f32]>::to_vec)?;
             let loss = each.iter().map(|&loss| f64::from(loss)).sum::<f64>() / each.len() as f64;
             if !loss.is_finite() {
@@ -288,10 +288,10 @@ impl FineTuner {
 /// How well a classifier tells the labels of texts.
 ///
 /// # Errors
-/// As [`Classifier::tell`]; [`ErrorKind::Input`] for a label it does not know.
-pub fn classification(classifier: &Classifier, texts: &[Labelled]) -> Result<Classification> {
+/// As [`Classifier::predict`]; [`ErrorKind::Input`] for a label it does not know.
+pub fn evaluate_classifier(classifier: &Classifier, texts: &[Labelled]) -> Result<Classification> {
     let mut confusion = Confusion::new(classifier.labels().len());
-    for (text, told) in texts.iter().zip(classifier.tell(texts)?) {
+    for (text, told) in texts.iter().zip(classifier.predict(texts)?) {
         confusion.add(classifier.label(&text.label)?, told.label);
     }
     Ok(confusion.figures())

@@ -76,7 +76,7 @@ impl Network {
     /// Takes new tokens of each sequence of a cache (none for a sequence that rests) and scores what may follow.
     ///
     /// The cache must have been made for this network, and the network be planned as the cache is
-    /// ([`Network::planned`]) or whole. After an error the cache's content is not to be used further.
+    /// ([`Network::for_plan`]) or whole. After an error the cache's content is not to be used further.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for tokens outside the vocabulary, positions beyond learned ones, another number

@@ -42,7 +42,7 @@ pub struct Growth {
 }
 
 /// A network that has grown, not stored yet.
-pub struct Grown {
+pub struct GrownModel {
     shape: Configuration,
     weights: Vec<Weight>,
     /// Which numbers of each weight are new.
@@ -91,7 +91,7 @@ fn extended(old: usize, new: usize, with: Origin) -> Axis {
     axis
 }
 
-impl Grown {
+impl GrownModel {
     /// Grows the network in a folder.
     ///
     /// # Errors
@@ -197,7 +197,7 @@ impl Grown {
     /// The largest difference of any score from the network's before, over random texts.
     ///
     /// # Errors
-    /// As [`Network::dense`](crate::transformer::Network::dense).
+    /// As [`Network::forward`](crate::transformer::Network::dense).
     pub fn difference(&self, texts: usize, seed: u64) -> Result<f64> {
         let body = self.body()?;
         let length = self.shape.hard_context().unwrap_or(24).min(24);
@@ -211,7 +211,7 @@ impl Grown {
         };
         let logits = |body: &Body| -> Result<Vec<f32>> {
             Ok(look(
-                &body.logits(&body.dense(&input, None)?)?,
+                &body.logits(&body.forward(&input, None)?)?,
                 <[f32]>::to_vec,
             )?)
         };
@@ -225,7 +225,7 @@ impl Grown {
     }
 
     /// Adds noise to what is new: normal, `share` of the deviation of the weight it is in.
-    pub fn stir(&mut self, share: f32, seed: u64) {
+    pub fn add_noise(&mut self, share: f32, seed: u64) {
         for (place, (weight, new)) in self.weights.iter_mut().zip(&self.new).enumerate() {
             let square: f32 = weight.values.iter().map(|value| value * value).sum();
             let deviation = share * (square / weight.values.len().max(1) as f32).sqrt();

@@ -47,7 +47,7 @@ impl HookAdapter {
             .filter(|network| network.configuration().causal());
         let plan = match network {
             Some(network) => {
-                let mut plan = Plan::whole(network.configuration().layers);
+                let mut plan = Plan::full(network.configuration().layers);
                 let sources = match &hooks.plan {
                     Some(planner) => {
                         let mut tried = match calibration {
@@ -166,7 +166,7 @@ impl HookAdapter {
         let mut plan = self
             .plan
             .clone()
-            .unwrap_or_else(|| Plan::whole(shape.layers));
+            .unwrap_or_else(|| Plan::full(shape.layers));
         if own {
             plan = plan.per_head();
         }

@@ -11,7 +11,7 @@ use crate::learn::data::TokenData;
 use crate::learn::recipe::{NetworkRecipe, Recipe};
 use crate::text::Vocabulary;
 use crate::transformer::batch::TokenBatch;
-use crate::transformer::masking::{Hiding, Masked, hide};
+use crate::transformer::masking::{MaskedBatch, Masking, mask_tokens};
 use crate::{Error, ErrorKind, Result};
 
 /// Tags of frequency: each stands for a tenth of the training text.
@@ -105,8 +105,8 @@ impl MaskedTraining {
     ///
     /// # Errors
     /// Whatever the hook meets; [`ErrorKind::Plugin`] for a ratio or weight that is none.
-    pub(super) fn hide(&self, input: &TokenBatch, mask: u32, step: u64) -> Result<Masked> {
-        let mut share = self.recipe.mask_share;
+    pub(super) fn mask(&self, input: &TokenBatch, mask: u32, step: u64) -> Result<MaskedBatch> {
+        let mut fraction = self.recipe.mask_share;
         let words = self.words_of(input);
         let mut weights = vec![1.0; input.tokens.len()];
         let mut weighed = false;
@@ -123,7 +123,7 @@ impl MaskedTraining {
                 if !(0.0..=1.0).contains(&ratio) {
                     return Err(place(format!("a ratio of {ratio}")));
                 }
-                share = ratio;
+                fraction = ratio;
             }
             let tags = self.tags_of(&input.tokens);
             let allowed = vec![true; input.length];
@@ -141,7 +141,7 @@ impl MaskedTraining {
                     tags: &tags,
                     words: &words,
                     allowed: &allowed,
-                    ratio: share,
+                    ratio: fraction,
                 };
                 let call = Call::new(self.seed, sequence as u64, step);
                 let weights = &mut weights[from..from + input.length];
@@ -154,15 +154,21 @@ impl MaskedTraining {
                 }
             }
         }
-        let hiding = Hiding {
-            share,
+        let masking = Masking {
+            fraction,
             weights: weighed.then_some(&weights),
             words: (!words.is_empty()).then_some(&words),
             draw: self.recipe.mask_draw,
             fixed: &[],
         };
         let mut random = Random::stream(self.seed, STREAM, step);
-        Ok(hide(input, &hiding, mask, self.vocabulary, &mut random))
+        Ok(mask_tokens(
+            input,
+            &masking,
+            mask,
+            self.vocabulary,
+            &mut random,
+        ))
     }
 
     /// Tells the hook how hard the hidden tokens of a step were. `tokens [M]`, `losses [M]`

@@ -9,30 +9,30 @@ use crate::hook::{Call, Canvas, Direction, Order};
 use crate::kernel::random::Random;
 use crate::learn::recipe::MaskDraw;
 use crate::path::Sampling;
-use crate::transformer::batch::{TokenBatch, surprises};
+use crate::transformer::batch::{TokenBatch, cross_entropy};
 use crate::transformer::network::Network;
 use crate::transformer::operation::look;
 use crate::{Error, ErrorKind, Result};
 
 /// The share of tokens that is hidden when nobody decides otherwise.
-pub const SHARE: f64 = 0.15;
+pub const MASK_FRACTION: f64 = 0.15;
 
 /// A batch with hidden tokens.
 #[derive(Clone, Debug)]
-pub struct Masked {
+pub struct MaskedBatch {
     /// What the network sees.
     pub input: TokenBatch,
     /// Where tokens were chosen, as indices into the batch, ascending. `[M]`
-    pub places: Vec<u32>,
+    pub positions: Vec<u32>,
     /// What stood there. `[M]`
     pub targets: Vec<u32>,
 }
 
 /// How tokens are chosen to be hidden.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Hiding<'a> {
+pub struct Masking<'a> {
     /// The share of each sequence.
-    pub share: f64,
+    pub fraction: f64,
     /// Relative chance of each token; all alike without. `[B · T]`
     pub weights: Option<&'a [f32]>,
     /// The word of each token, counted up in a sequence: a word is hidden whole. Each token is one without. `[B · T]`
@@ -49,33 +49,33 @@ pub struct Hiding<'a> {
 /// up to the share; [`MaskDraw::SinglePass`] walks the words once in random order and accepts each with its weight
 /// as the probability (Yang et al. 2023), so a share above the mean weight is not reached. A word that would
 /// overstep the share is left out. It depends on `random` alone.
-pub fn hide(
+pub fn mask_tokens(
     input: &TokenBatch,
-    hiding: &Hiding<'_>,
+    masking: &Masking<'_>,
     mask: u32,
     vocabulary: usize,
     random: &mut Random,
-) -> Masked {
+) -> MaskedBatch {
     let mut hidden = input.clone();
-    let (mut places, mut targets) = (Vec::new(), Vec::new());
+    let (mut positions, mut targets) = (Vec::new(), Vec::new());
     for sequence in 0..input.sequences() {
         let start = sequence * input.length;
         let valid = input.valid.get(sequence).copied().unwrap_or(input.length);
-        let mut chosen = choose(input, hiding, start..start + valid, random);
+        let mut chosen = choose(input, masking, start..start + valid, random);
         chosen.sort_unstable();
-        for place in chosen {
-            places.push(place as u32);
-            targets.push(input.tokens[place]);
-            hidden.tokens[place] = match random.uniform() {
+        for position in chosen {
+            positions.push(position as u32);
+            targets.push(input.tokens[position]);
+            hidden.tokens[position] = match random.uniform() {
                 draw if draw < 0.8 => mask,
                 draw if draw < 0.9 => random.below(vocabulary as u64) as u32,
-                _ => input.tokens[place],
+                _ => input.tokens[position],
             };
         }
     }
-    Masked {
+    MaskedBatch {
         input: hidden,
-        places,
+        positions,
         targets,
     }
 }
@@ -83,37 +83,37 @@ pub fn hide(
 /// The places of one sequence that are hidden.
 fn choose(
     input: &TokenBatch,
-    hiding: &Hiding<'_>,
-    places: std::ops::Range<usize>,
+    masking: &Masking<'_>,
+    positions: std::ops::Range<usize>,
     random: &mut Random,
 ) -> Vec<usize> {
     let mut words: Vec<Vec<usize>> = Vec::new();
     let mut last = None;
     let mut tokens = 0;
-    for place in places.filter(|&place| !hiding.fixed.contains(&input.tokens[place])) {
+    for position in positions.filter(|&position| !masking.fixed.contains(&input.tokens[position])) {
         tokens += 1;
-        let word = hiding.words.map(|words| words[place]);
+        let word = masking.words.map(|words| words[position]);
         match (words.last_mut(), word) {
-            (Some(open), Some(_)) if word == last => open.push(place),
-            _ => words.push(vec![place]),
+            (Some(open), Some(_)) if word == last => open.push(position),
+            _ => words.push(vec![position]),
         }
         last = word;
     }
     let weight = |word: &[usize]| {
-        let weight = |&place: &usize| {
-            hiding
+        let weight = |&position: &usize| {
+            masking
                 .weights
-                .map_or(1.0, |weights| f64::from(weights[place]))
+                .map_or(1.0, |weights| f64::from(weights[position]))
         };
         word.first().map_or(0.0, weight).max(1e-9)
     };
-    let count = ((tokens as f64 * hiding.share).round() as usize).clamp(1, tokens.max(1));
+    let count = ((tokens as f64 * masking.fraction).round() as usize).clamp(1, tokens.max(1));
     let mut keys: Vec<(f64, usize)> = words
         .iter()
         .enumerate()
         .map(|(index, word)| {
             let key = -(1.0 - random.uniform()).ln();
-            match hiding.draw {
+            match masking.draw {
                 MaskDraw::Quota => (key / weight(word), index),
                 MaskDraw::SinglePass => (key, index),
             }
@@ -123,7 +123,7 @@ fn choose(
     let mut chosen = Vec::with_capacity(count);
     for &(_, index) in &keys {
         let word = &words[index];
-        let taken = match hiding.draw {
+        let taken = match masking.draw {
             MaskDraw::Quota => true,
             MaskDraw::SinglePass => random.uniform() < weight(word),
         };
@@ -147,28 +147,31 @@ impl Network {
     /// −ln p of each hidden token, not reduced. `[M]`
     ///
     /// # Errors
-    /// As [`Network::dense`].
+    /// As [`Network::forward`].
     pub fn masked_losses(
         &self,
-        masked: &Masked,
+        masked: &MaskedBatch,
         dropout: Option<crate::transformer::Dropout>,
     ) -> Result<candle_core::Tensor> {
-        let x = self.dense(&masked.input, dropout, None)?;
-        let places = candle_core::Tensor::from_slice(
-            &masked.places,
-            masked.places.len(),
+        let x = self.forward(&masked.input, dropout, None)?;
+        let positions = candle_core::Tensor::from_slice(
+            &masked.positions,
+            masked.positions.len(),
             &candle_core::Device::Cpu,
         )?;
         // The head is by far the widest product: only the hidden rows go through it.
-        surprises(&self.logits(&x.index_select(&places, 0)?)?, &masked.targets)
+        cross_entropy(
+            &self.logits(&x.index_select(&positions, 0)?)?,
+            &masked.targets,
+        )
     }
 }
 
 /// One filled place.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Filled {
+pub struct FilledMask {
     /// The place in the text.
-    pub place: usize,
+    pub position: usize,
     /// The token chosen.
     pub token: u32,
     /// Scores of all tokens there. `[V]`
@@ -179,19 +182,21 @@ pub struct Filled {
 /// (mask-predict, one place at a time; Ghazvininejad et al. 2019), unless `order` names another.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for a text without a mask; as [`Network::dense`]; whatever the hook meets.
-pub fn fill(
+/// [`ErrorKind::Input`] for a text without a mask; as [`Network::forward`]; whatever the hook meets.
+pub fn fill_masks(
     network: &Network,
     ids: &mut [u32],
     mask: u32,
     sampling: &Sampling,
     order: Option<&Arc<dyn Order>>,
-) -> Result<Vec<Filled>> {
+) -> Result<Vec<FilledMask>> {
     sampling.check()?;
     let mut random = Random::new(sampling.seed);
     let mut filled = Vec::new();
     loop {
-        let open: Vec<usize> = (0..ids.len()).filter(|&place| ids[place] == mask).collect();
+        let open: Vec<usize> = (0..ids.len())
+            .filter(|&position| ids[position] == mask)
+            .collect();
         if open.is_empty() {
             return match filled.is_empty() {
                 true => Err(Error::new(ErrorKind::Input, "the text has no mask to fill")
@@ -204,12 +209,15 @@ pub fn fill(
             length: ids.len(),
             ..TokenBatch::default()
         };
-        let places: Vec<u32> = open.iter().map(|&place| place as u32).collect();
-        let x = network.dense(&input, None, None)?;
-        let places =
-            candle_core::Tensor::from_slice(&places, places.len(), &candle_core::Device::Cpu)?;
+        let positions: Vec<u32> = open.iter().map(|&position| position as u32).collect();
+        let x = network.forward(&input, None, None)?;
+        let positions = candle_core::Tensor::from_slice(
+            &positions,
+            positions.len(),
+            &candle_core::Device::Cpu,
+        )?;
         let logits = look(
-            &network.logits(&x.index_select(&places, 0)?)?,
+            &network.logits(&x.index_select(&positions, 0)?)?,
             <[f32]>::to_vec,
         )?;
         let width = logits.len() / open.len();
@@ -241,8 +249,8 @@ pub fn fill(
             return Ok(filled);
         };
         ids[open[index]] = token;
-        filled.push(Filled {
-            place: open[index],
+        filled.push(FilledMask {
+            position: open[index],
             token,
             logits: row,
         });
@@ -263,20 +271,20 @@ fn ask(
         .map(|&id| if id == mask { Canvas::EMPTY } else { id })
         .collect();
     let (mut left, mut right, mut from) = (0, 0, 0);
-    for place in 0..=tokens.len() {
+    for position in 0..=tokens.len() {
         if tokens
-            .get(place)
+            .get(position)
             .is_none_or(|&token| token == Canvas::EMPTY)
         {
-            if place - from > right - left {
-                (left, right) = (from, place);
+            if position - from > right - left {
+                (left, right) = (from, position);
             }
-            from = place + 1;
+            from = position + 1;
         }
     }
-    let resistance = |place: Option<usize>| {
-        place
-            .and_then(|place| open.iter().position(|&open| open == place))
+    let resistance = |position: Option<usize>| {
+        position
+            .and_then(|position| open.iter().position(|&open| open == position))
             .map_or(f64::NAN, |index| -f64::from(surest[index]).ln())
     };
     let canvas = Canvas {
@@ -286,16 +294,19 @@ fn ask(
         left_resistance: resistance(left.checked_sub(1)),
         right_resistance: resistance(Some(right)),
     };
-    let Some(place) = order.next(call, &canvas)? else {
+    let Some(position) = order.next(call, &canvas)? else {
         return Ok(None);
     };
     // From which side is no question where both are seen.
-    let (Direction::Forward | Direction::Backward) = place.direction;
-    match open.iter().position(|&open| open as u64 == place.position) {
+    let (Direction::Forward | Direction::Backward) = position.direction;
+    match open
+        .iter()
+        .position(|&open| open as u64 == position.position)
+    {
         Some(index) => Ok(Some(index)),
         None => Err(Error::new(
             ErrorKind::Plugin,
-            format!("place {} is not open", place.position),
+            format!("place {} is not open", position.position),
         )
         .at(format!("order/1, step {}", call.step))),
     }

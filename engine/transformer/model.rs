@@ -62,11 +62,11 @@ impl Body {
     /// Rows after the last layer, for every position. `[B · T, D]`
     ///
     /// # Errors
-    /// As [`Network::dense`].
-    pub fn dense(&self, input: &TokenBatch, dropout: Option<Dropout>) -> Result<Tensor> {
+    /// As [`Network::forward`].
+    pub fn forward(&self, input: &TokenBatch, dropout: Option<Dropout>) -> Result<Tensor> {
         match self {
-            Self::Network(network) => network.dense(input, dropout, None),
-            Self::Recurrent(recurrent) => recurrent.dense(input, dropout),
+            Self::Network(network) => network.forward(input, dropout, None),
+            Self::Recurrent(recurrent) => recurrent.forward(input, dropout),
         }
     }
 

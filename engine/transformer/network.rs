@@ -1,6 +1,6 @@
 //! The layers of a Llama, a GPT-2 or a BERT, over tensors; how positions see each other is left to the caller.
 //!
-//! Two callers: `dense` sees whole sequences at once, with gradients; `flow` sees what a cache has kept.
+//! Two callers: `forward` sees whole sequences at once, with gradients; `flow` sees what a cache has kept.
 
 use candle_core::{Device, Tensor};
 
@@ -358,8 +358,8 @@ impl Network {
     /// [`ErrorKind::Numeric`] when arithmetic fails.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         match &self.head.transform {
-            Some((dense, norm, activation)) => {
-                let x = norm.apply(&activation.apply(&dense.apply(x)?)?)?;
+            Some((forward, norm, activation)) => {
+                let x = norm.apply(&activation.apply(&forward.apply(x)?)?)?;
                 self.head.matrix.apply(&x)
             }
             None => self.head.matrix.apply(x),
@@ -370,7 +370,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Plan::check`].
-    pub fn planned(&self, plan: &Plan) -> Result<Self> {
+    pub fn for_plan(&self, plan: &Plan) -> Result<Self> {
         plan.check(&self.shape)?;
         let mut network = self.clone();
         for (layer, block) in network.blocks.iter_mut().enumerate() {
@@ -398,7 +398,7 @@ impl Network {
             .head
             .transform
             .as_ref()
-            .map_or(0, |(dense, norm, _)| dense.count() + norm.count());
+            .map_or(0, |(forward, norm, _)| forward.count() + norm.count());
         tables
             .into_iter()
             .flatten()

@@ -15,9 +15,9 @@ use crate::learn::data::TokenData;
 use crate::learn::parameter::Parameter;
 use crate::learn::recipe::{Kind, Recipe, Train};
 use crate::text::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, Reading, Tokenizer};
-use crate::transformer::batch::{Dropout, TokenBatch, surprises};
+use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
 use crate::transformer::masked_training::MaskedTraining;
-use crate::transformer::masking::{Hiding, SHARE, hide};
+use crate::transformer::masking::{MASK_FRACTION, Masking, mask_tokens};
 use crate::transformer::model::Body;
 use crate::transformer::operation::look;
 use crate::transformer::variables::{Variables, Weight};
@@ -125,7 +125,7 @@ impl NetworkModel {
     /// hidden tokens then follow from it; else from the batch's number alone. `[N]`, `[N]`
     fn losses(&mut self, batch: &Batch, step: Option<u64>) -> Result<(Tensor, Vec<u32>)> {
         let dropout = step.map(|step| Dropout {
-            share: self.recipe.train.dropout,
+            rate: self.recipe.train.dropout,
             seed: self.recipe.seed,
             step,
         });
@@ -146,8 +146,8 @@ impl NetworkModel {
                 length: batch.steps,
                 ..TokenBatch::default()
             };
-            let x = self.body.dense(&input, dropout)?;
-            return Ok((surprises(&self.body.logits(&x)?, &targets)?, targets));
+            let x = self.body.forward(&input, dropout)?;
+            return Ok((cross_entropy(&self.body.logits(&x)?, &targets)?, targets));
         }
         let input = TokenBatch {
             tokens: (0..sequences)
@@ -165,15 +165,15 @@ impl NetworkModel {
             )
         })?;
         let masked = match step {
-            Some(step) => self.masking.hide(&input, mask, step)?,
+            Some(step) => self.masking.mask(&input, mask, step)?,
             None => {
-                let hiding = Hiding {
-                    share: SHARE,
-                    ..Hiding::default()
+                let masking = Masking {
+                    fraction: MASK_FRACTION,
+                    ..Masking::default()
                 };
                 let mut random = Random::stream(HELD_OUT, HIDING, batch.index);
                 let vocabulary = self.tokenizer.vocabulary().len();
-                hide(&input, &hiding, mask, vocabulary, &mut random)
+                mask_tokens(&input, &masking, mask, vocabulary, &mut random)
             }
         };
         let Body::Network(network) = &self.body else {

@@ -61,7 +61,7 @@ pub struct Plan {
 
 impl Plan {
     /// Every layer keeps its own keys and values, as they are.
-    pub fn whole(layers: usize) -> Self {
+    pub fn full(layers: usize) -> Self {
         let layer = |source| LayerPlan {
             source,
             keys: Storage::F32,

@@ -22,7 +22,7 @@ use crate::learn::parameter::Parameter;
 use crate::learn::preferences::{Preference, Preferences};
 use crate::learn::recipe::{Kind, Recipe, Train};
 use crate::text::{Reading, Tokenizer};
-use crate::transformer::batch::{Dropout, TokenBatch, surprises};
+use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
 use crate::transformer::model::Body;
 use crate::transformer::network_model::NetworkModel;
 use crate::transformer::operation::look;
@@ -142,7 +142,7 @@ impl PreferenceModel {
             }
         }
         let body: &Body = self.own.body();
-        let losses = surprises(&body.logits(&body.dense(&input, dropout)?)?, &targets)?;
+        let losses = cross_entropy(&body.logits(&body.forward(&input, dropout)?)?, &targets)?;
         let counted = Tensor::from_vec(counted, losses.dims(), &Device::Cpu)?;
         Ok((losses * counted)?
             .reshape((pairs.len(), 2 * length))?
@@ -240,7 +240,7 @@ impl Trainable for PreferenceModel {
         step: u64,
     ) -> Result<(Loss, Option<f64>)> {
         let dropout = Dropout {
-            share: train.dropout,
+            rate: train.dropout,
             seed: self.seed,
             step,
         };

@@ -30,11 +30,11 @@ struct Layer {
 
 /// The state of one flow: for each layer, h and c. `[L][2][D]`
 #[derive(Clone, Debug, PartialEq)]
-pub struct Memory {
+pub struct RecurrentState {
     layers: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
-impl Memory {
+impl RecurrentState {
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
         self.layers
@@ -77,9 +77,9 @@ impl Recurrent {
     }
 
     /// An empty state.
-    pub fn memory(&self) -> Memory {
+    pub fn memory(&self) -> RecurrentState {
         let zeros = || vec![0.0; self.shape.width];
-        Memory {
+        RecurrentState {
             layers: self.layers.iter().map(|_| (zeros(), zeros())).collect(),
         }
     }
@@ -117,7 +117,7 @@ impl Recurrent {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Input`] for a token outside the vocabulary.
-    pub fn step(&self, memory: &mut Memory, token: u32) -> Result<Vec<f32>> {
+    pub fn step(&self, memory: &mut RecurrentState, token: u32) -> Result<Vec<f32>> {
         let mut x = self.embed(&[token])?;
         let d = self.shape.width;
         for (layer, (h, c)) in self.layers.iter().zip(&mut memory.layers) {
@@ -133,8 +133,8 @@ impl Recurrent {
     /// Rows after the last layer, for every position; each sequence begins with an empty state. `[B · T, D]`
     ///
     /// # Errors
-    /// As [`crate::transformer::Network::dense`].
-    pub fn dense(&self, input: &TokenBatch, dropout: Option<Dropout>) -> Result<Tensor> {
+    /// As [`crate::transformer::Network::forward`].
+    pub fn forward(&self, input: &TokenBatch, dropout: Option<Dropout>) -> Result<Tensor> {
         let change = |x: Tensor, place: u64| match &dropout {
             Some(dropout) => dropout.apply(x, place),
             None => Ok(x),

@@ -11,7 +11,7 @@ use crate::transformer::eviction::{EvictionPolicy, Phase};
 use crate::transformer::forward::{LogitsFor, Taps};
 use crate::transformer::model::Body;
 use crate::transformer::probe::Probe;
-use crate::transformer::recurrent::Memory;
+use crate::transformer::recurrent::RecurrentState;
 use crate::transformer::{Cache, CacheReport, Network, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 
@@ -60,7 +60,7 @@ enum State {
         eviction: Option<Box<dyn EvictionPolicy>>,
         probe: Option<Box<dyn Probe>>,
     },
-    Recurrent(Memory),
+    Recurrent(RecurrentState),
 }
 
 impl TransformerSession {
@@ -102,10 +102,10 @@ impl TransformerSession {
         let plain = plan.is_none() && eviction.is_none() && probe.is_none();
         let state = match &**model.body() {
             Body::Network(network) => {
-                let plan = plan.unwrap_or_else(|| Plan::whole(network.shape.layers));
+                let plan = plan.unwrap_or_else(|| Plan::full(network.shape.layers));
                 State::Cached {
                     cache: Cache::new(&network.shape, plan.clone(), 1)?,
-                    network: Box::new(network.planned(&plan)?),
+                    network: Box::new(network.for_plan(&plan)?),
                     eviction,
                     probe,
                 }

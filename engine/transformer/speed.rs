@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::kernel::random::Random;
-use crate::transformer::batch::{TokenBatch, surprises};
+use crate::transformer::batch::{TokenBatch, cross_entropy};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
 use crate::transformer::forward::{LogitsFor, Taps};
 use crate::transformer::{Cache, HookAdapter, Network, Plan};
@@ -49,8 +49,8 @@ pub fn batch_speed(
 ) -> Result<BatchSpeed> {
     let shape = network.configuration();
     let (plan, _) = asked.cache(shape, 0, batch, prompt)?;
-    let plan = plan.unwrap_or_else(|| Plan::whole(shape.layers));
-    let planned = network.planned(&plan)?;
+    let plan = plan.unwrap_or_else(|| Plan::full(shape.layers));
+    let for_plan = network.for_plan(&plan)?;
     let mut random = Random::new(17);
     let prompts: Vec<Vec<u32>> = (0..batch)
         .map(|_| {
@@ -67,7 +67,7 @@ pub fn batch_speed(
         cache = Cache::new(shape, plan.clone(), batch)?;
         eviction = asked.cache(shape, 0, batch, prompt)?.1;
         let begun = Instant::now();
-        planned.advance(
+        for_plan.advance(
             &mut cache,
             &views,
             Phase::Prefill,
@@ -83,7 +83,7 @@ pub fn batch_speed(
             .collect();
         let views: Vec<&[u32]> = next.iter().map(<[u32; 1]>::as_slice).collect();
         let begun = Instant::now();
-        planned.advance(
+        for_plan.advance(
             &mut cache,
             &views,
             Phase::Decode,
@@ -105,7 +105,7 @@ pub fn batch_speed(
         ms_per_step: steps.get(new / 2).copied().unwrap_or(0.0) * 1e3,
         kv_live_bytes: report.live_bytes,
         kv_allocated_bytes: report.allocated_bytes,
-        weight_bytes: planned.bytes_per_token(),
+        weight_bytes: for_plan.bytes_per_token(),
     })
 }
 
@@ -120,8 +120,8 @@ fn taps(eviction: &mut Option<Box<dyn EvictionPolicy>>) -> Taps<'_> {
 /// One forward and backward pass over random tokens, so that its time can be taken; `weights` are variables.
 ///
 /// # Errors
-/// As [`Network::dense`].
-pub fn learn_once(network: &Network, sequences: usize, length: usize) -> Result<usize> {
+/// As [`Network::forward`].
+pub fn training_pass(network: &Network, sequences: usize, length: usize) -> Result<usize> {
     let vocabulary = network.configuration().vocabulary as u64;
     let mut random = Random::new(19);
     let mut draw = || -> Vec<u32> {
@@ -135,8 +135,8 @@ pub fn learn_once(network: &Network, sequences: usize, length: usize) -> Result<
         length,
         ..TokenBatch::default()
     };
-    let x = network.dense(&input, None, None)?;
-    surprises(&network.logits(&x)?, &targets)?
+    let x = network.forward(&input, None, None)?;
+    cross_entropy(&network.logits(&x)?, &targets)?
         .mean_all()?
         .backward()?;
     Ok(targets.len())

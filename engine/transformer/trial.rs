@@ -74,7 +74,7 @@ impl<'a> Tried<'a> {
                 vec![Vec::new(); network.shape.layers],
             ],
         };
-        let whole = Plan::whole(network.shape.layers);
+        let whole = Plan::full(network.shape.layers);
         for text in &text.texts {
             let mut sums = Sums(&mut tried.pairs);
             tried
@@ -184,8 +184,8 @@ impl Trial for Tried<'_> {
 
     fn similarity(&mut self, source: &[u32]) -> Result<f64> {
         let sources: Vec<usize> = source.iter().map(|&layer| layer as usize).collect();
-        let plan = Plan::whole(self.network.shape.layers).sources(&sources);
-        let network = self.network.planned(&plan)?;
+        let plan = Plan::full(self.network.shape.layers).sources(&sources);
+        let network = self.network.for_plan(&plan)?;
         let mut sum = 0.0;
         for (text, plain) in self.texts.iter().zip(&self.plain) {
             let shared = states(&network, &plan, text, None)?;

@@ -15,7 +15,7 @@ use crate::path::{GraphSession, HookRunner, Session, SessionOptions};
 use crate::run::Engine;
 use crate::text::Decoder;
 #[cfg(feature = "transformer")]
-use crate::transformer::{Architecture, Filled, HookAdapter, Transformer};
+use crate::transformer::{Architecture, FilledMask, HookAdapter, Transformer};
 use crate::{Error, ErrorKind, Result};
 
 /// One step with the token it adds.
@@ -62,7 +62,7 @@ enum Way {
     Causal(Box<crate::transformer::TransformerSession>, Seen),
     /// Masks that were filled in, in their order.
     #[cfg(feature = "transformer")]
-    Filled(std::vec::IntoIter<Filled>),
+    Filled(std::vec::IntoIter<FilledMask>),
 }
 
 impl Tracing {
@@ -386,11 +386,11 @@ impl Tracing {
                 let Some(filled) = filled.next() else {
                     return Ok(None);
                 };
-                let before = filled.place.checked_sub(1).map(|place| self.ids[place]);
+                let before = filled.position.checked_sub(1).map(|place| self.ids[place]);
                 let seen = Distribution::of(&filled.logits, &filled.logits, None);
                 let listed = seen.list(count, &[filled.token], tokenizer.vocabulary(), None);
                 let source = before.unwrap_or(filled.token);
-                let place = (index, filled.place, source, filled.token);
+                let place = (index, filled.position, source, filled.token);
                 Ok(Some(seen.step(place, false, listed)))
             }
         }
@@ -433,10 +433,10 @@ impl Way {
                 &request.sampling,
                 hooks,
             )?;
-            let mask = crate::transformer::mask_of(model)?;
+            let mask = crate::transformer::mask_token(model)?;
             let mut masked = text;
             for one in &filled {
-                masked[one.place] = mask;
+                masked[one.position] = mask;
             }
             return Ok((Self::Filled(filled.into_iter()), Some(masked)));
         }
