@@ -16,7 +16,7 @@ use brillm::kernel::random::Random;
 use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::model::{Metadata, Model};
 use brillm::path::{GraphSession, HookRunner, Sampling, beam};
-use brillm::plugin::{Finder, Manifest, OnError, Plugins, Selection, build};
+use brillm::plugin::{Finder, Loader, Manifest, OnError, Plugins, Selection, build};
 use brillm::run::{evaluate_windows, grow};
 use brillm::signal::{Mechanism, Profile, Start};
 use brillm::text::Tokenizer;
@@ -679,7 +679,12 @@ fn options_are_checked_before_a_plugin_sees_them() {
 }
 
 fn fault(number: u32, folder: &Path) -> PathBuf {
-    let library = folder.join(format!("libfault{number}{}", std::env::consts::DLL_SUFFIX));
+    compile("faults.c", &format!("fault{number}"), number, folder)
+}
+
+/// Compiles a file of `tests/plugins/c` into a library.
+fn compile(source: &str, name: &str, fault: u32, folder: &Path) -> PathBuf {
+    let library = folder.join(format!("lib{name}{}", std::env::consts::DLL_SUFFIX));
     let output = Command::new("cc")
         .args([
             "-std=c11",
@@ -692,10 +697,10 @@ fn fault(number: u32, folder: &Path) -> PathBuf {
             "-I",
         ])
         .arg(root().join("plugins"))
-        .arg(format!("-DFAULT={number}"))
+        .arg(format!("-DFAULT={fault}"))
         .arg("-o")
         .arg(&library)
-        .arg(root().join("tests/plugins/c/faults.c"))
+        .arg(root().join("tests/plugins/c").join(source))
         .output()
         .unwrap();
     assert!(
@@ -732,6 +737,33 @@ fn libraries_that_are_none_are_refused() {
     let plugins = Plugins::load(&[Selection::named(odd.display().to_string())], &finder()).unwrap();
     let error = walk(&mechanism(), Sampling::greedy(), plugins.hooks()).unwrap_err();
     assert!(error.to_string().contains("unknown status 77"), "{error}");
+}
+
+#[test]
+fn a_library_is_loaded_once_for_all_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = compile("counts.c", "counts", 0, folder.path());
+    let selection = Selection::named(library.display().to_string());
+    let loader = Loader::new(finder());
+    let mut runs = Vec::new();
+    for _request in 0..3 {
+        let loaded = loader.load(std::slice::from_ref(&selection)).unwrap();
+        for _choice in 0..2 {
+            runs.push(loaded.instantiate().unwrap());
+        }
+    }
+    let reports = runs[0].reports(&Call::new(0, 0, 0)).unwrap();
+    assert_eq!(
+        reports["org.brillm.test.counts"],
+        json!({"entries": 1, "instances": 6, "hosts": 1})
+    );
+    // The checksum of the loaded file counts, not that of a file written over it since.
+    let wrong = Selection {
+        sha256: Some("00".into()),
+        ..selection
+    };
+    let error = loader.load(&[wrong]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Checksum, "{error}");
 }
 
 #[test]

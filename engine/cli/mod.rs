@@ -28,6 +28,8 @@ mod generate;
 mod grow;
 mod import;
 mod inspect;
+#[cfg(feature = "plugin")]
+mod log;
 mod plot;
 #[cfg(feature = "plugin")]
 mod plugin;
@@ -111,6 +113,8 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
     if let Some(english) = english {
         let _ = ENGLISH.set(english);
     }
+    #[cfg(feature = "plugin")]
+    log::install();
     let arguments = Arguments::parse();
     if let Some(threads) = arguments.threads
         && let Err(error) = threads::set(threads)

@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 use crate::plugin::check::Verdict;
 use crate::plugin::instance::{self, Instance};
 use crate::plugin::library::{self, Code};
-use crate::plugin::manifest::Manifest;
+use crate::plugin::manifest::{Manifest, checksum};
 use crate::plugin::question::{Fresh, Input};
 use crate::plugin::schema::Schema;
 use crate::plugin::selection::OnError;
-use crate::plugin::{HOOKS, plugins};
+use crate::plugin::{HOOKS, loader};
 use crate::{Error, ErrorKind, Result};
 
 /// The library opens, its entry is pure and quick.
@@ -86,7 +86,7 @@ pub(crate) fn run(
         ENTRY => entry(path),
         MANIFEST => manifest(path),
         _ => {
-            let code = plugins::choose(library::open(path)?, plugin)?;
+            let code = loader::choose(&library::open(path)?, plugin)?.clone();
             match name {
                 "schema" => Schema::from_value(&code.described.schema).map(|_| passed("")),
                 "config default" => make(&code, options).map(|_| passed("")),
@@ -163,19 +163,19 @@ fn manifest(path: &Path) -> Result<Outcome> {
             detail: "it has no manifest: `brillm plugin list` cannot see it".into(),
         });
     };
-    library::verify(path, &manifest.sha256, "its manifest")?;
+    library::verify(path, &checksum(path)?, &manifest.sha256, "its manifest")?;
     library::compare(&manifest, &library::open(path)?)?;
     Ok(passed(""))
 }
 
 pub(crate) fn make(code: &Code, options: &Map<String, Value>) -> Result<Arc<Instance>> {
-    let options = plugins::configure(code, options)?;
+    let options = loader::configure(code, options)?;
     Instance::create(code.clone(), options, OnError::Stop).map(Arc::new)
 }
 
 /// The host refuses an unknown option; the plugin must not take it either.
 fn unknown_option(code: &Code) -> Outcome {
-    let mut options = plugins::configure(code, &Map::new()).unwrap_or_default();
+    let mut options = loader::configure(code, &Map::new()).unwrap_or_default();
     options.insert("no-such-option".into(), Value::from(1));
     match Instance::create(code.clone(), options, OnError::Stop) {
         Err(_) => passed("it refuses an option it does not know"),
@@ -212,7 +212,7 @@ fn future_host(code: &Code, options: &Map<String, Value>) -> Result<Outcome> {
         known,
         more: [u64::MAX; 16],
     }));
-    let filled = plugins::configure(code, options)?;
+    let filled = loader::configure(code, options)?;
     let host = (&raw const *longer).cast::<brillm_abi::brl_host>();
     let instance = Instance::create_with(code.clone(), filled, OnError::Stop, host)?;
     drop(instance);

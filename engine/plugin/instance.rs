@@ -1,5 +1,6 @@
 //! An instance of a plugin, and the way every question reaches it.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,14 +35,13 @@ struct Context {
 unsafe extern "C" fn log(ctx: *mut c_void, level: i64, message: abi::brl_str) {
     // SAFETY: `ctx` is the leaked context that the host's table names; the message holds for this call.
     let (context, message) = unsafe { (&*ctx.cast::<Context>(), text(message)) };
-    let word = match level {
-        abi::BRL_LOG_ERROR => "error: ",
-        abi::BRL_LOG_WARN => "warning: ",
-        abi::BRL_LOG_INFO => "",
-        _ if std::env::var_os("BRILLM_PLUGIN_DEBUG").is_some() => "debug: ",
-        _ => return,
-    };
-    eprintln!("brillm: plugin {}: {word}{message}", context.id);
+    let plugin = tracing::field::display(&context.id);
+    match level {
+        abi::BRL_LOG_ERROR => tracing::error!(plugin, "{message}"),
+        abi::BRL_LOG_WARN => tracing::warn!(plugin, "{message}"),
+        abi::BRL_LOG_INFO => tracing::info!(plugin, "{message}"),
+        _ => tracing::debug!(plugin, "{message}"),
+    }
 }
 
 unsafe extern "C" fn fail(call: *mut abi::brl_call, message: abi::brl_str) {
@@ -74,10 +74,24 @@ unsafe extern "C" fn service(_ctx: *mut c_void, _id: abi::brl_str) -> *const c_v
     std::ptr::null()
 }
 
-/// The table that a plugin is lent; it lives as long as the program.
+/// A host table that a plugin may keep for the life of the program.
+struct HostTable(&'static abi::brl_host);
+
+// SAFETY: the table and its context are never written after they are made.
+unsafe impl Send for HostTable {}
+
+/// The table lent to the instances of a plugin. It lives as long as the program: one per plugin, however many
+/// instances there are.
 pub(crate) fn host(id: &str) -> &'static abi::brl_host {
-    let context = Box::leak(Box::new(Context { id: id.to_string() }));
-    Box::leak(Box::new(host_table((&raw mut *context).cast())))
+    static TABLES: Mutex<BTreeMap<String, HostTable>> = Mutex::new(BTreeMap::new());
+    let mut tables = TABLES
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let table = tables.entry(id.to_string()).or_insert_with(|| {
+        let context = Box::leak(Box::new(Context { id: id.to_string() }));
+        HostTable(Box::leak(Box::new(host_table((&raw mut *context).cast()))))
+    });
+    table.0
 }
 
 pub(crate) fn host_table(ctx: *mut c_void) -> abi::brl_host {
@@ -229,8 +243,8 @@ impl Instance {
                 if self.on_error == OnError::Skip && error.kind() != ErrorKind::Cancelled =>
             {
                 if !self.told.swap(true, Ordering::Relaxed) {
-                    eprintln!(
-                        "brillm: {error}; going on without its answer, and not saying so again"
+                    tracing::warn!(
+                        "{error}; the run continues without it; further errors are not reported"
                     );
                 }
                 Ok(None)
@@ -285,10 +299,9 @@ impl Instance {
         self.call.leave();
         if !scratch.whole() {
             // What it wrote over may be anything: going on would spoil results or worse.
-            eprintln!(
-                "brillm: plugin {}: {name}: step {}: wrote beyond its buffer; the program's memory can no longer \
-                 be trusted, so it ends here",
-                self.id(),
+            tracing::error!(
+                plugin = %self.id(),
+                "{name}: step {}: wrote beyond its buffer; memory may be corrupt: aborting",
                 call.step
             );
             std::process::abort();

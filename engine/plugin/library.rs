@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use brillm_abi as abi;
 
-use crate::plugin::manifest::{Described, Manifest, checksum};
+use crate::plugin::manifest::{Described, Manifest};
 use crate::plugin::{HOOKS, SHADER_HOOKS};
 use crate::{Error, ErrorKind, Result};
 
@@ -284,19 +284,18 @@ pub(crate) fn compare(manifest: &Manifest, codes: &[Code]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the library is the file that was meant.
+/// Compares a library's checksum with the one that `origin` expects.
 ///
 /// # Errors
 /// [`ErrorKind::Checksum`], with both sums.
-pub(crate) fn verify(library: &Path, sha256: &str, who: &str) -> Result<String> {
-    let found = checksum(library)?;
-    if !found.eq_ignore_ascii_case(sha256) {
-        return Err(Error::new(
-            ErrorKind::Checksum,
-            format!("its sha256 is {found}, but {who} says {sha256}"),
-        )
-        .at(library.display())
-        .advice("the library has changed since; build it anew, or correct the sum if the change is yours"));
+pub(crate) fn verify(path: &Path, sha256: &str, expected: &str, origin: &str) -> Result<()> {
+    if sha256.eq_ignore_ascii_case(expected) {
+        return Ok(());
     }
-    Ok(found)
+    Err(Error::new(
+        ErrorKind::Checksum,
+        format!("its sha256 is {sha256}, but {origin} says {expected}"),
+    )
+    .at(path.display())
+    .advice("the library has changed since; build it again, or correct the checksum if the change is yours"))
 }

@@ -17,6 +17,7 @@ pub mod check;
 mod find;
 mod instance;
 mod library;
+mod loader;
 mod manifest;
 mod plugins;
 mod question;
@@ -30,6 +31,7 @@ mod watchdog;
 
 pub use build::{Built, build};
 pub use find::Finder;
+pub use loader::{LoadedPlugins, Loader};
 pub use manifest::{Described, Manifest};
 pub use plugins::Plugins;
 pub use schema::Schema;

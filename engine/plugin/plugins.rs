@@ -4,23 +4,13 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::Result;
 use crate::hook::{Call, Hooks};
 use crate::plugin::instance::Instance;
-use crate::plugin::library::{self, Code};
-use crate::plugin::manifest::checksum;
-use crate::plugin::schema::Schema;
+use crate::plugin::loader::{Loaded, Loader};
 use crate::plugin::{Finder, Selection, adapt};
-use crate::{Error, ErrorKind, Result};
 
-/// A plugin of a run.
-#[derive(Debug)]
-struct Active {
-    instance: Arc<Instance>,
-    sha256: String,
-    shown: String,
-}
-
-/// The plugins of a run: loaded, configured, and put into its hooks.
+/// The instances of the plugins of one run, connected to its hooks.
 ///
 /// ```no_run
 /// use brillm::plugin::{Finder, Plugins, Selection};
@@ -34,49 +24,26 @@ struct Active {
 /// ```
 #[derive(Debug, Default)]
 pub struct Plugins {
-    active: Vec<Active>,
+    active: Vec<(Arc<Loaded>, Arc<Instance>)>,
     hooks: Hooks,
 }
 
 impl Plugins {
-    /// Loads plugins in the order they are named, which is the order of their chains.
+    /// Loads plugins in the order given, which is the order of their hook chains, and creates their instances.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] for a name that is not found, options that do not fit, or two plugins that
-    /// answer a question only one may; [`ErrorKind::Checksum`], [`ErrorKind::Version`], [`ErrorKind::Plugin`] for
-    /// a library that is not what it should be.
+    /// As [`Loader::load`] and [`LoadedPlugins::instantiate`](super::LoadedPlugins::instantiate).
     pub fn load(selections: &[Selection], finder: &Finder) -> Result<Self> {
-        let mut plugins = Self::default();
-        for selection in selections {
-            plugins
-                .add(selection, finder)
-                .map_err(|error| error.at(format!("plugin {}", selection.name)))?;
-        }
-        Ok(plugins)
+        Loader::new(finder.clone()).load(selections)?.instantiate()
     }
 
-    fn add(&mut self, selection: &Selection, finder: &Finder) -> Result<()> {
-        let found = finder.find(&selection.name)?;
-        let sha256 = match &selection.sha256 {
-            Some(sum) => library::verify(&found.library, sum, "the run")?,
-            None => checksum(&found.library)?,
-        };
-        if let Some(manifest) = &found.manifest {
-            library::verify(&found.library, &manifest.sha256, "its manifest")?;
-        }
-        let codes = library::open(&found.library)?;
-        if let Some(manifest) = &found.manifest {
-            library::compare(manifest, &codes)?;
-        }
-        let code = choose(codes, found.id.as_deref())?;
-        let options = configure(&code, &selection.options)?;
-        let instance = Arc::new(Instance::create(code, options, selection.on_error)?);
+    /// Creates an instance and adds it to the hooks.
+    pub(crate) fn add(&mut self, loaded: &Arc<Loaded>) -> Result<()> {
+        let instance =
+            Instance::create(loaded.code.clone(), loaded.options.clone(), loaded.on_error)?;
+        let instance = Arc::new(instance);
         adapt::install(&instance, &mut self.hooks)?;
-        self.active.push(Active {
-            instance,
-            sha256,
-            shown: found.library.display().to_string(),
-        });
+        self.active.push((loaded.clone(), instance));
         Ok(())
     }
 
@@ -95,16 +62,16 @@ impl Plugins {
         Value::Array(
             self.active
                 .iter()
-                .map(|active| {
-                    let described = &active.instance.code.described;
+                .map(|(loaded, _)| {
+                    let described = &loaded.code.described;
                     json!({
                         "id": described.id,
                         "version": described.version,
                         "hooks": described.hooks,
-                        "sha256": active.sha256,
-                        "library": active.shown,
-                        "options": active.instance.options,
-                        "on-error": active.instance.on_error,
+                        "sha256": loaded.sha256,
+                        "library": loaded.library.display().to_string(),
+                        "options": loaded.options,
+                        "on-error": loaded.on_error,
                     })
                 })
                 .collect(),
@@ -115,11 +82,11 @@ impl Plugins {
     pub fn selections(&self) -> Vec<Selection> {
         self.active
             .iter()
-            .map(|active| Selection {
-                name: active.instance.id().to_string(),
-                options: active.instance.options.clone(),
-                sha256: Some(active.sha256.clone()),
-                on_error: active.instance.on_error,
+            .map(|(loaded, _)| Selection {
+                name: loaded.code.described.id.clone(),
+                options: loaded.options.clone(),
+                sha256: Some(loaded.sha256.clone()),
+                on_error: loaded.on_error,
             })
             .collect()
     }
@@ -130,22 +97,12 @@ impl Plugins {
     /// Whatever a probe meets.
     pub fn reports(&self, call: &Call<'_>) -> Result<Value> {
         let mut reports = Map::new();
-        for active in &self.active {
+        for (_, instance) in &self.active {
             let mut own = Hooks::default();
-            if active
-                .instance
-                .code
-                .described
-                .hooks
-                .iter()
-                .all(|hook| hook != "probe/1")
-            {
-                continue;
-            }
-            adapt::install(&active.instance, &mut own)?;
+            adapt::install(instance, &mut own)?;
             for probe in &own.probe {
                 if let Some(report) = probe.report(call)? {
-                    reports.insert(active.instance.id().to_string(), report);
+                    reports.insert(instance.id().to_string(), report);
                 }
             }
         }
@@ -155,31 +112,4 @@ impl Plugins {
             Value::Object(reports)
         })
     }
-}
-
-/// The plugin of a library that is meant.
-pub(crate) fn choose(mut codes: Vec<Code>, id: Option<&str>) -> Result<Code> {
-    match id {
-        Some(id) => codes
-            .into_iter()
-            .find(|code| code.described.id == id)
-            .ok_or_else(|| Error::new(ErrorKind::Plugin, format!("the library holds no {id}"))),
-        None if codes.len() == 1 => Ok(codes.remove(0)),
-        None => {
-            let ids: Vec<&str> = codes
-                .iter()
-                .map(|code| code.described.id.as_str())
-                .collect();
-            Err(Error::new(
-                ErrorKind::Configuration,
-                format!("the library holds several plugins: {}", ids.join(", ")),
-            )
-            .advice("name one by its id, with --plugin-path for the folder"))
-        }
-    }
-}
-
-/// A plugin's options, checked, defaults filled in.
-pub(crate) fn configure(code: &Code, options: &Map<String, Value>) -> Result<Map<String, Value>> {
-    Schema::from_value(&code.described.schema)?.fill(options)
 }

@@ -99,10 +99,9 @@ fn watch() {
                 let hook = super::HOOKS
                     .get(in_flight.hook.load(Ordering::Relaxed) as usize)
                     .unwrap_or(&"create");
-                eprintln!(
-                    "brillm: plugin {}: {hook}: step {}: has not returned for {:.1} s; \
-                     Ctrl-C twice ends the program",
-                    in_flight.plugin,
+                tracing::warn!(
+                    plugin = %in_flight.plugin,
+                    "{hook}: step {}: has not returned for {:.1} s; press Ctrl-C twice to end the program",
                     in_flight.step.load(Ordering::Relaxed),
                     waited as f64 / 1000.0
                 );
