@@ -1,8 +1,7 @@
 //! Both directions: models that read backward, gaps filled from both sides, samples chosen, preferences learned.
 #![cfg(all(feature = "cli", feature = "plugin", feature = "transformer"))]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 use std::sync::{LazyLock, Mutex};
 
 use brillm::hook::Hooks;
@@ -13,31 +12,12 @@ use brillm::text::Reading;
 use brillm::transformer::{NetworkModel, PreferenceModel, Transformer};
 use serde_json::{Value, json};
 
+mod support;
+use support::{build_plugins, fails, json as report, kept_folder, succeeds};
+
 /// Who lives where; each person and each place occurs once, so that only the other side tells.
 const PEOPLE: [&str; 6] = ["ann", "bob", "cat", "dan", "eve", "fay"];
 const PLACES: [&str; 6] = ["rome", "oslo", "lima", "cork", "bonn", "kiev"];
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_brillm"))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env_remove("BRILLM_PLUGIN_PATH")
-        .output()
-        .unwrap()
-}
-
-fn report(arguments: &[&str]) -> Value {
-    let output = run(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn failure(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(!output.status.success(), "{arguments:?}");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 fn facts() -> String {
     let facts = PEOPLE.iter().zip(PLACES);
@@ -74,9 +54,7 @@ fn recipe(kind: &str, direction: &str) -> String {
 fn model(kind: &str, direction: &str) -> String {
     static TRAINED: LazyLock<Mutex<()>> = LazyLock::new(Mutex::default);
     let _one_at_a_time = TRAINED.lock().unwrap();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("bidirectional-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = kept_folder(&format!("bidirectional-{}", std::process::id()));
     std::fs::write(folder.join("facts.txt"), (facts() + "\n\n").repeat(12)).unwrap();
     let name = format!("{kind}-{direction}");
     let out = folder.join(&name);
@@ -106,10 +84,10 @@ fn models_say_which_way_they_read_and_extend_to_that_side() {
             known >= if kind == "graph" { 6 } else { 4 },
             "{kind}: {known}"
         );
-        let wrong = failure(&["trace", "the", "--model", &backward]);
+        let wrong = fails(&["trace", "the", "--model", &backward]);
         assert!(wrong.contains("reads backward"), "{wrong}");
         let forward = model(kind, "forward");
-        let wrong = failure(&["generate", "the", "--model", &forward, "--to-left"]);
+        let wrong = fails(&["generate", "the", "--model", &forward, "--to-left"]);
         assert!(wrong.contains("does not read backward"), "{wrong}");
     }
     let both = model("gpt", "both");
@@ -176,7 +154,7 @@ fn perplexity_is_measured_either_way() {
         let known = measure(&both, more);
         assert!(known < 4.0, "{more:?}: {known}");
     }
-    let wrong = failure(&[
+    let wrong = fails(&[
         "eval",
         "--model",
         &model("graph", "forward"),
@@ -220,13 +198,13 @@ fn gaps_are_filled_from_both_sides() {
         // By chance it were one of six.
         let least = if kind == "graph" { 6 } else { 5 };
         assert!(right >= least, "{kind}: {right}");
-        let wrong = failure(&["generate", "--fill", "no gap", "--model", &forward]);
+        let wrong = fails(&["generate", "--fill", "no gap", "--model", &forward]);
         assert!(wrong.contains("no gap"), "{wrong}");
-        let wrong = failure(&["generate", "--fill", "a ___ b", "--model", &backward]);
+        let wrong = fails(&["generate", "--fill", "a ___ b", "--model", &backward]);
         assert!(wrong.contains("does not read forward"), "{wrong}");
     }
     // Other tokens cannot be compared.
-    let wrong = failure(&[
+    let wrong = fails(&[
         "generate",
         "--fill",
         "a ___ b",
@@ -317,11 +295,11 @@ fn samples_are_reranked_judged_and_kept_as_preferences() {
                 .iter()
                 .all(|score| *score <= logits[best] && *score > 20.0)
         );
-        let wrong = failure(&[&common[..], &["--best-of", "2", "--judge", "false"]].concat());
+        let wrong = fails(&[&common[..], &["--best-of", "2", "--judge", "false"]].concat());
         assert!(wrong.contains("judge failed"), "{wrong}");
     }
     std::fs::write(file("scores"), "0\n").unwrap();
-    let wrong = failure(&[&common[..], &["--best-of", "6", "--scores", &logits]].concat());
+    let wrong = fails(&[&common[..], &["--best-of", "6", "--scores", &logits]].concat());
     assert!(wrong.contains("1 scores for 6 samples"), "{wrong}");
 }
 
@@ -370,7 +348,7 @@ fn a_backward_graph_may_hold_the_transposes_of_a_forward_one() {
         }
     }
     assert!(compared > 30, "{compared}");
-    let wrong = failure(&[
+    let wrong = fails(&[
         "train",
         &path,
         "--set",
@@ -383,28 +361,9 @@ fn a_backward_graph_may_hold_the_transposes_of_a_forward_one() {
 
 #[test]
 fn a_plugin_says_which_side_grows() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bidirectional-plugin");
-    let plugins = folder.to_str().unwrap();
-    let built = run(&["plugin", "build", "bidirectional", "--out", plugins]);
-    assert!(
-        built.status.success(),
-        "{}",
-        String::from_utf8_lossy(&built.stderr)
-    );
-    let library: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|end| end == std::env::consts::DLL_EXTENSION)
-        })
-        .collect();
-    let checked = run(&["plugin", "check", library[0].to_str().unwrap()]);
-    assert!(
-        checked.status.success(),
-        "{}",
-        String::from_utf8_lossy(&checked.stdout)
-    );
+    let plugins = build_plugins("bidirectional-plugin", &["bidirectional"]);
+    let plugins = plugins.as_str();
+    succeeds(&["plugin", "check", "bidirectional", "--plugin-path", plugins]);
     for kind in ["graph", "gpt"] {
         let (forward, backward) = (model(kind, "forward"), model(kind, "backward"));
         let grow = |order: &str| {

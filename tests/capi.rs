@@ -11,13 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{LazyLock, Mutex, OnceLock};
 
-use brillm::graph::GraphBuilder;
-use brillm::kernel::random::Random;
-use brillm::learn::edge_trainer::EdgeTrainer;
-use brillm::model::{Metadata, Model, Verify};
+use brillm::model::{Model, Verify};
 use brillm::path::Sampling;
 use brillm::run::Engine;
-use brillm::signal::{Mechanism, Profile};
 use brillm::text::Tokenizer;
 use brillm::transformer::HookAdapter;
 use brillm::{Request, Result};
@@ -31,9 +27,8 @@ use brillm::{Request, Result};
 mod layout;
 use layout::*;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+mod support;
+use support::{golden, kept_folder, root, save_small_model};
 
 const HEAD: &str = "/* brillm.h - the brillm engine from C and C++.
  *
@@ -89,19 +84,6 @@ fn header() -> String {
     String::from_utf8(bytes)
         .unwrap()
         .replace(" # Safety\n", " Pointers:\n")
-}
-
-fn golden(path: &str, now: &str) {
-    let path = root().join(path);
-    if std::env::var_os("BRILLM_BLESS").is_some() {
-        std::fs::write(&path, now).unwrap();
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        kept == now,
-        "{} is not what engine/capi says; BRILLM_BLESS=1 writes it anew, and engine/capi/README.md needs a line",
-        path.display()
-    );
 }
 
 #[test]
@@ -196,11 +178,7 @@ fn every_function_is_in_the_header() {
 
 /// Where the programs of this file are made.
 fn folder() -> &'static Path {
-    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi");
-        std::fs::create_dir_all(&folder).unwrap();
-        folder
-    });
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| kept_folder("capi"));
     &FOLDER
 }
 
@@ -361,45 +339,9 @@ fn said(program: &Path, arguments: &[&std::ffi::OsStr]) -> String {
 /// A graph of twelve letters that has left its symmetric start, and the same with one byte changed beside it.
 fn model() -> &'static Path {
     static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
-        let letters: Vec<String> = ('a'..='l').map(String::from).collect();
-        let mut random = Random::new(4);
-        let mut node = 0u32;
-        let walk = (0..400).map(|_| {
-            node = match random.uniform() < 0.7 {
-                true => (node * 5 + 1) % 12,
-                false => random.below(12) as u32,
-            };
-            node
-        });
-        let mut builder = GraphBuilder::new(letters.len());
-        builder.walk(walk.collect::<Vec<_>>()).unwrap();
-        let mut graph = builder.build().unwrap();
-        graph.set_own_minimum(2);
-        let profile = Profile::sifu(8);
-        let mut learner = EdgeTrainer::new(&profile, &graph, 0.0, 3);
-        let mut random = Random::new(8);
-        for parameter in learner.parameters() {
-            for value in &mut parameter.value {
-                *value += 0.2 * random.normal() as f32;
-            }
-        }
-        let weights = learner.weights(&profile, &graph).unwrap();
-        let metadata = Metadata {
-            name: "small".into(),
-            license: "none".into(),
-            profile: profile.clone(),
-            own_minimum: 2,
-            direction: Default::default(),
-            charges: None,
-            training: serde_json::Value::Null,
-        };
-        let mechanism = Mechanism::new(profile, graph, weights).unwrap();
-        let tokenizer = Tokenizer::characters(letters).unwrap();
+        let letters = ('a'..='l').map(String::from).collect();
         let path = folder().join("small.bril");
-        Model::new(metadata, tokenizer, mechanism)
-            .unwrap()
-            .save(&path)
-            .unwrap();
+        save_small_model(&path, 2, Tokenizer::characters(letters).unwrap());
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[100] ^= 1;
         std::fs::write(folder().join("damaged.bril"), bytes).unwrap();

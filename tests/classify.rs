@@ -2,7 +2,6 @@
 #![cfg(feature = "transformer")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,6 +10,8 @@ use brillm::learn::{ProgressObserver, Recipe};
 use brillm::run::prepare_training;
 use brillm::text::Labelled;
 use brillm::transformer::{Classifier, FineTuner, FineTuning, evaluate_classifier};
+
+mod support;
 
 struct Silent;
 
@@ -171,20 +172,15 @@ fn the_command_tunes_measures_and_tells() {
         .map(|text| format!("{}\t{}\n", text.label, text.text))
         .collect();
     std::fs::write(path("train.tsv"), lines).unwrap();
-    let brillm = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_brillm"))
-            .arg("classify")
-            .args(arguments)
+    let classify = |arguments: &[&str]| {
+        let arguments = [&["classify"], arguments].concat();
+        let output = support::brillm(&arguments)
             .current_dir(folder.path())
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (
-            output.status.success(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+            .output();
+        output.unwrap()
     };
+    let good = |arguments: &[&str]| support::stdout_of(&classify(arguments), "classify");
+    let bad = |arguments: &[&str]| support::error_of(&classify(arguments), "classify");
     let model = model.to_str().unwrap();
     let tune = [
         "--model",
@@ -202,16 +198,13 @@ fn the_command_tunes_measures_and_tells() {
         "--json",
         "train.tsv",
     ];
-    let (good, out, errors) = brillm(&tune);
-    assert!(good, "{errors}");
+    let out = good(&tune);
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     let figures = &report["measured"][0]["figures"];
     assert!(figures["accuracy"].as_f64().unwrap() > 0.9, "{out}");
     assert_eq!(figures["texts"], 40);
     // The saved model gives the same figures, and tells bare texts.
-    let (good, out, errors) =
-        brillm(&["--model", "tuned", "--fields", "1,2", "--json", "train.tsv"]);
-    assert!(good, "{errors}");
+    let out = good(&["--model", "tuned", "--fields", "1,2", "--json", "train.tsv"]);
     let again: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(&again["measured"][0]["figures"], figures);
     std::fs::write(
@@ -219,16 +212,15 @@ fn the_command_tunes_measures_and_tells() {
         "the dog ran home\n\nthe cat sat at home\n",
     )
     .unwrap();
-    let (good, out, errors) = brillm(&["--model", "tuned", "--tell", "bare.txt"]);
-    assert!(good, "{errors}");
+    let out = good(&["--model", "tuned", "--tell", "bare.txt"]);
     let labels: Vec<&str> = out
         .lines()
         .filter_map(|line| line.split('\t').next())
         .collect();
     assert_eq!(labels, ["dog", "cat"]);
     // Mistakes are named.
-    let (good, _, errors) = brillm(&["--model", model, "--tell", "bare.txt"]);
-    assert!(!good && errors.contains("--train"), "{errors}");
-    let (good, _, errors) = brillm(&["--model", "tuned", "--fields", "1,9", "train.tsv"]);
-    assert!(!good && errors.contains("column 9"), "{errors}");
+    let error = bad(&["--model", model, "--tell", "bare.txt"]);
+    assert!(error.contains("--train"), "{error}");
+    let error = bad(&["--model", "tuned", "--fields", "1,9", "train.tsv"]);
+    assert!(error.contains("column 9"), "{error}");
 }

@@ -5,153 +5,20 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use brillm::kernel::random::Random;
 use serde_json::Value;
+
+mod support;
+use support::*;
 
 const COMMANDS: [&str; 13] = [
     "generate", "train", "eval", "baseline", "trace", "inspect", "export", "import", "quantize",
     "plot", "bench", "corpus", "serve",
 ];
 
-/// A run that takes well under a second, on text made on the spot.
-const RECIPE: &str = "\
-name = \"small\"
-license = \"none\"
-seed = 3
-
-[data]
-train = [\"text.txt\"]
-validation = [\"held-out.txt\"]
-tokens = \"bpe\"
-vocabulary = 300
-
-[profile]
-width = 8
-
-[train]
-tokens = 16000
-batch = 4
-steps = 8
-warmup = 10
-folds = 2
-log-every = 10
-validate-every = 100
-checkpoint-every = 25
-";
-
-fn brillm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_brillm"));
-    command.args(arguments).stdin(Stdio::null());
-    // Mesa's Vulkan layer looks for a display, and says on standard error that there is none.
-    command.env("NODEVICE_SELECT", "1");
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    brillm(arguments).output().unwrap()
-}
-
-fn text_of(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn succeeds(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        text_of(&output.stderr)
-    );
-    text_of(&output.stdout)
-}
-
-/// What a command that must fail with exit code 1 says: one line that names what is wrong.
-fn fails(arguments: &[&str]) -> String {
-    said(&run(arguments), &format!("{arguments:?}"))
-}
-
-fn said(output: &Output, what: &str) -> String {
-    let said = text_of(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{what}: {said}");
-    assert!(
-        said.starts_with("brillm: ") && said.trim_end().lines().count() == 1,
-        "{what}: {said:?}"
-    );
-    assert!(!said.contains("panicked"), "{what}: {said}");
-    said
-}
-
-fn json(arguments: &[&str]) -> Value {
-    let text = succeeds(arguments);
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
-}
-
-fn keys(value: &Value, wanted: &[&str]) {
-    for key in wanted {
-        assert!(!value[key].is_null(), "no {key} in {value}");
-    }
-}
-
-/// Sentences of a small world, the same for a seed.
-fn sentences(seed: u64, count: usize) -> String {
-    let mut random = Random::new(seed);
-    let mut pick = |words: &[&'static str]| words[random.below(words.len() as u64) as usize];
-    let mut text = String::new();
-    for _ in 0..count {
-        let who = pick(&["the cat", "a dog", "the old man", "my sister", "the child"]);
-        let does = pick(&["sees", "likes", "follows", "finds", "paints"]);
-        let what = pick(&[
-            "the river",
-            "a red house",
-            "the moon",
-            "a small boat",
-            "the garden",
-        ]);
-        let when = pick(&["today", "at night", "in spring", "again", "every day"]);
-        text.push_str(&format!("{who} {does} {what} {when}.\n"));
-    }
-    text
-}
-
-/// Puts a run file and its text into a folder.
-fn furnish(folder: &Path) {
-    std::fs::write(folder.join("run.toml"), RECIPE).unwrap();
-    std::fs::write(folder.join("text.txt"), sentences(1, 600)).unwrap();
-    std::fs::write(folder.join("held-out.txt"), sentences(2, 60)).unwrap();
-}
-
-/// A folder with a run file and its text.
-fn workplace() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    furnish(folder.path());
-    folder
-}
-
-fn path(folder: &Path, name: &str) -> String {
-    folder.join(name).to_str().unwrap().to_string()
-}
-
-/// A model trained on the spot, once for all tests, with its run folder.
-fn trained() -> &'static (PathBuf, String) {
-    static TRAINED: OnceLock<(PathBuf, String)> = OnceLock::new();
-    TRAINED.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("command-line");
-        drop(std::fs::remove_dir_all(&folder));
-        std::fs::create_dir_all(&folder).unwrap();
-        furnish(&folder);
-        let (recipe, out) = (path(&folder, "run.toml"), path(&folder, "run"));
-        let report = json(&["train", &recipe, "--out", &out, "--quiet", "--json"]);
-        keys(&report, &["model", "steps", "validation_perplexity"]);
-        assert_eq!(report["cancelled"], false);
-        let model = report["model"].as_str().unwrap().to_string();
-        (folder, model)
-    })
-}
-
-fn golden(name: &str) -> String {
+fn tiny(name: &str) -> String {
     path(
         Path::new(env!("CARGO_MANIFEST_DIR")),
         &format!("tests/golden/tiny/{name}"),
@@ -390,16 +257,11 @@ fn trace_reports_every_step() {
     assert!(wrong.contains("png") && wrong.contains("graphml"));
 }
 
-/// Ids as the commands read them.
-fn write_ids(path: &str, ids: &[u16]) {
-    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    std::fs::write(path, bytes).unwrap();
-}
-
 #[test]
 fn eval_and_baseline_report_what_was_agreed() {
     let (folder, model) = trained();
-    let ids = path(folder, "ids.u16");
+    let own = tempfile::tempdir().unwrap();
+    let ids = path(own.path(), "ids.u16");
     let mut random = Random::new(4);
     let walk: Vec<u16> = (0..4000).map(|_| 1 + random.below(40) as u16).collect();
     write_ids(&ids, &walk);
@@ -455,7 +317,8 @@ fn eval_and_baseline_report_what_was_agreed() {
 #[test]
 fn inspect_export_quantize_and_plot() {
     let (folder, model) = trained();
-    let out = |name: &str| path(folder, name);
+    let own = tempfile::tempdir().unwrap();
+    let out = |name: &str| path(own.path(), name);
     let walked = json(&[
         "generate", "the cat", "--model", model, "--tokens", "1", "--json",
     ]);
@@ -497,7 +360,7 @@ fn inspect_export_quantize_and_plot() {
         ]);
     }
     assert!(sizes[0] > sizes[1] && sizes[1] > sizes[2], "{sizes:?}");
-    let (run, picture) = (out("run"), out("plot.svg"));
+    let (run, picture) = (path(folder, "run"), out("plot.svg"));
     succeeds(&["plot", &run, "--out", &picture]);
     assert!(std::fs::read_to_string(&picture).unwrap().contains("<svg"));
 }
@@ -509,9 +372,9 @@ fn import_gives_the_reference_profile() {
     let line = succeeds(&[
         "import",
         "--weights",
-        &golden("model.bin"),
+        &tiny("model.bin"),
         "--vocab",
-        &golden("vocab.json"),
+        &tiny("vocab.json"),
         "--out",
         &out,
     ]);
@@ -522,9 +385,9 @@ fn import_gives_the_reference_profile() {
     let missing = fails(&[
         "import",
         "--weights",
-        &golden("no.bin"),
+        &tiny("no.bin"),
         "--vocab",
-        &golden("vocab.json"),
+        &tiny("vocab.json"),
         "--out",
         &out,
     ]);
@@ -620,7 +483,8 @@ fn a_reader_that_has_enough_ends_a_command_quietly() {
 
 #[test]
 fn prompts_that_are_empty_short_strange_or_huge() {
-    let (folder, model) = trained();
+    let (_, model) = trained();
+    let own = tempfile::tempdir().unwrap();
     for arguments in [
         &["generate", "", "--model", model][..],
         &["trace", "", "--model", model],
@@ -674,11 +538,11 @@ fn prompts_that_are_empty_short_strange_or_huge() {
         begun.elapsed().as_secs_f64()
     );
     // Text that is no text is said.
-    let bad = folder.join("bad.txt");
+    let bad = own.path().join("bad.txt");
     std::fs::write(&bad, [0xff, 0xfe, 0x41, 0x80]).unwrap();
     let mut child = brillm(&["generate", "-", "--model", model]);
     child.stdin(std::fs::File::open(&bad).unwrap());
-    let said = said(&child.output().unwrap(), "bytes that are no text");
+    let said = error_of(&child.output().unwrap(), "bytes that are no text");
     assert!(
         said.contains("UTF-8") && said.contains("standard input"),
         "{said}"
@@ -768,7 +632,7 @@ fn files_that_cannot_be_read_name_what_and_where() {
 
 #[test]
 fn an_unknown_key_is_an_error_with_its_line() {
-    let folder = workplace();
+    let folder = recipe_folder();
     let recipe = path(folder.path(), "run.toml");
     let out = path(folder.path(), "run");
     for (right, wrong, line) in [
@@ -815,7 +679,7 @@ fn a_full_disk_loses_nothing() {
                 .open("/dev/full")
                 .unwrap();
             let output = brillm(arguments).stdout(full).output().unwrap();
-            let said = said(&output, "/dev/full");
+            let said = error_of(&output, "/dev/full");
             assert!(
                 said.contains("standard output") && said.contains("space"),
                 "{said}"
@@ -858,7 +722,7 @@ fn a_full_disk_loses_nothing() {
             &["quantize", model, "--element", "f32", "--out", &target][..],
             &["export", "--model", model, &path(&disk, "w.safetensors")],
         ] {
-            let said = said(&limited(arguments), "full disk");
+            let said = error_of(&limited(arguments), "full disk");
             assert!(said.contains(disk.to_str().unwrap()), "{said}");
         }
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "what was there");
@@ -869,9 +733,9 @@ fn a_full_disk_loses_nothing() {
             .collect();
         assert!(left.is_empty(), "{left:?} was left");
         // A training run says so too, and its folder stays usable.
-        let (work, out) = (workplace(), path(&disk, "run"));
+        let (work, out) = (recipe_folder(), path(&disk, "run"));
         let recipe = path(work.path(), "run.toml");
-        let said = said(
+        let said = error_of(
             &limited(&["train", &recipe, "--out", &out, "--quiet"]),
             "training",
         );
@@ -892,7 +756,7 @@ fn a_folder_that_may_not_be_written_is_said() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
     let (_, model) = trained();
-    let folder = workplace();
+    let folder = recipe_folder();
     let mode = |path: &Path, bits: u32| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(bits)).unwrap();
     };
@@ -944,7 +808,7 @@ fn a_folder_that_may_not_be_written_is_said() {
             &path(&closed, "s.json"),
         ],
     ] {
-        let said = said(&run(arguments), &format!("{arguments:?}"));
+        let said = error_of(&run(arguments), &format!("{arguments:?}"));
         assert!(
             said.contains("closed") && said.contains("ermission"),
             "{arguments:?}: {said}"
@@ -985,7 +849,7 @@ fn outcome(out: &Path) -> (Vec<u8>, Vec<u8>, Vec<Value>) {
 
 /// A run long enough to be stopped in its middle, and what it leaves when nothing stops it.
 fn long_run() -> (tempfile::TempDir, Vec<String>) {
-    let folder = workplace();
+    let folder = recipe_folder();
     let arguments = [
         "train",
         &path(folder.path(), "run.toml"),
@@ -1139,7 +1003,7 @@ fn killed_at_any_moment_a_run_resumes_as_if_nothing_had_happened() {
 
 #[test]
 fn sampled_negatives_of_both_kinds_learn_and_replay() {
-    let folder = workplace();
+    let folder = recipe_folder();
     let recipe = path(folder.path(), "run.toml");
     let mut models = Vec::new();
     for (name, kind) in [("a", "frequent"), ("b", "uniform"), ("c", "uniform")] {

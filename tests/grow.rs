@@ -1,8 +1,7 @@
 //! Growth is exact: a larger model says what it said, and what is new in it can learn.
 #![cfg(all(feature = "cli", feature = "transformer"))]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
 use brillm::graph::GraphBuilder;
 use brillm::kernel::random::Random;
@@ -12,36 +11,10 @@ use brillm::signal::{Mechanism, Profile, Start, Weights};
 use brillm::text::Tokenizer;
 use serde_json::Value;
 
+mod support;
+use support::{fails, json as report, path, root, succeeds};
+
 const TOLERANCE: f64 = 1e-4;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_brillm"))
-        .args(arguments)
-        .current_dir(root())
-        .output()
-        .unwrap()
-}
-
-fn report(arguments: &[&str]) -> Value {
-    let output = run(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn failure(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(!output.status.success(), "{arguments:?}");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn place(folder: &Path, name: &str) -> String {
-    folder.join(name).to_str().unwrap().to_string()
-}
 
 /// A graph of a few nodes with random weights.
 fn random_graph(profile: Profile) -> Model {
@@ -153,7 +126,7 @@ fn graphs_of_every_form_grow_exactly() {
 #[test]
 fn the_english_model_grows_and_says_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let out = place(folder.path(), "wide.bril");
+    let out = path(folder.path(), "wide.bril");
     let english = root().join("models/english.bril");
     let width = Model::open(&english, Verify::Lazy)
         .unwrap()
@@ -186,10 +159,10 @@ fn the_english_model_grows_and_says_the_same() {
             "--tokens",
             "12",
         ];
-        run(&arguments).stdout
+        succeeds(&arguments)
     };
     assert_eq!(say(&out), say("models/english.bril"));
-    let wrong = failure(&[
+    let wrong = fails(&[
         "grow",
         "models/english.bril",
         "--layers",
@@ -203,7 +176,7 @@ fn the_english_model_grows_and_says_the_same() {
 #[test]
 fn transformers_grow_exactly_and_wrong_sizes_are_said() {
     let folder = tempfile::tempdir().unwrap();
-    let out = |name: &str| place(folder.path(), name);
+    let out = |name: &str| path(folder.path(), name);
     let gpt2 = "tests/golden/transformer/capp-gpt2";
     let shape: Value =
         serde_json::from_slice(&std::fs::read(root().join(gpt2).join("config.json")).unwrap())
@@ -252,9 +225,9 @@ fn transformers_grow_exactly_and_wrong_sizes_are_said() {
             "bert",
         ),
     ] {
-        let wrong = failure(&["grow", model, sizes[0], sizes[1], "--out", &path]);
+        let wrong = fails(&["grow", model, sizes[0], sizes[1], "--out", &path]);
         assert!(wrong.contains(said), "{wrong}");
-        assert!(!PathBuf::from(&path).exists());
+        assert!(!Path::new(&path).exists());
     }
 }
 
@@ -262,7 +235,7 @@ fn transformers_grow_exactly_and_wrong_sizes_are_said() {
 #[test]
 fn what_has_grown_learns() {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str| place(folder.path(), name);
+    let file = |name: &str| path(folder.path(), name);
     let text = "the crow finds a jug . the fox sees the crow . a jug is here . ".repeat(30);
     std::fs::write(folder.path().join("text.txt"), text).unwrap();
     let recipe = |extra: &str, body: &str| {

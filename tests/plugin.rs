@@ -7,14 +7,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use brillm::ErrorKind;
-use brillm::graph::GraphBuilder;
 use brillm::hook::{
     Answer, Call, CodecAxis, CodecQuestion, CodecSide, Distance, Fan, HeadReduction, Hooks,
     KeepQuestion, KvShape, MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Trial,
 };
 use brillm::kernel::random::Random;
-use brillm::learn::edge_trainer::EdgeTrainer;
-use brillm::model::{Metadata, Model};
 use brillm::path::{GraphSession, HookRunner, Sampling, beam};
 use brillm::plugin::{Finder, Loader, Manifest, OnError, Plugins, Selection, build};
 use brillm::run::{evaluate_windows, grow};
@@ -22,23 +19,17 @@ use brillm::signal::{Mechanism, Profile, Start};
 use brillm::text::Tokenizer;
 use serde_json::{Value, json};
 
+mod support;
+use support::{build_plugins, kept_folder, root, save_small_model, small_mechanism, with_plugins};
+
 const NODES: usize = 12;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Built once: the test plugins and `recent`, in a folder of their own.
-static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
-    for source in ["tests/plugins", "plugins/recent"] {
-        build(&root().join(source), &folder, false).unwrap();
-    }
-    folder
-});
+/// The test plugins and `recent`, built once.
+static FOLDER: LazyLock<String> =
+    LazyLock::new(|| build_plugins("plugins", &["tests/plugins", "recent"]));
 
 fn finder() -> Finder {
-    Finder::standard([FOLDER.clone()])
+    Finder::standard([PathBuf::from(&*FOLDER)])
 }
 
 fn load(named: &[&str]) -> Plugins {
@@ -46,33 +37,8 @@ fn load(named: &[&str]) -> Plugins {
     Plugins::load(&selections, &finder()).unwrap()
 }
 
-/// A small graph with random weights.
 fn mechanism() -> Arc<Mechanism> {
-    let mut random = Random::new(4);
-    let mut builder = GraphBuilder::new(NODES);
-    let mut node = 0u32;
-    let text: Vec<u32> = (0..400)
-        .map(|_| {
-            node = if random.uniform() < 0.7 {
-                (node * 5 + 1) % 12
-            } else {
-                random.below(12) as u32
-            };
-            node
-        })
-        .collect();
-    builder.walk(text).unwrap();
-    let mut graph = builder.build().unwrap();
-    graph.set_own_minimum(u32::MAX);
-    let profile = Profile::sifu(8);
-    let mut learner = EdgeTrainer::new(&profile, &graph, 0.0, 3);
-    for parameter in learner.parameters() {
-        for value in &mut parameter.value {
-            *value += 0.2 * random.normal() as f32;
-        }
-    }
-    let weights = learner.weights(&profile, &graph).unwrap();
-    Arc::new(Mechanism::new(profile, graph, weights).unwrap())
+    Arc::new(small_mechanism(&Profile::sifu(8), u32::MAX))
 }
 
 fn session(
@@ -96,39 +62,17 @@ fn walk(mechanism: &Arc<Mechanism>, sampling: Sampling, hooks: &Hooks) -> brillm
 }
 
 fn brillm(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_brillm"))
-        .args(arguments)
-        .arg("--plugin-path")
-        .arg(&*FOLDER)
-        .env_remove("BRILLM_PLUGIN_PATH")
-        .output()
-        .unwrap()
+    support::run(&with_plugins(arguments, &FOLDER, &[]))
 }
 
 fn report(arguments: &[&str]) -> Value {
-    let output = brillm(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    support::json(&with_plugins(arguments, &FOLDER, &[]))
 }
 
 /// The small graph as a file.
 static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
-    let metadata = Metadata {
-        name: "small".into(),
-        license: "none".into(),
-        profile: Profile::sifu(8),
-        own_minimum: u32::MAX,
-        direction: Default::default(),
-        charges: None,
-        training: Value::Null,
-    };
-    let mechanism = Arc::try_unwrap(mechanism()).unwrap();
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("small.bril");
-    Model::new(metadata, Tokenizer::ids(NODES).unwrap(), mechanism)
-        .unwrap()
-        .save(&path)
-        .unwrap();
+    let path = kept_folder("plugin").join("small.bril");
+    save_small_model(&path, u32::MAX, Tokenizer::ids(NODES).unwrap());
     path
 });
 
@@ -1039,7 +983,7 @@ fn faults_are_results_of_the_check() {
     std::fs::write(&text, "not a library").unwrap();
     assert_eq!(verdict(&text, "entry").1, "failed");
 
-    let faulty = Finder::standard([FOLDER.clone()]);
+    let faulty = Finder::standard([PathBuf::from(&*FOLDER)]);
     let library = faulty
         .manifests()
         .into_iter()
@@ -1095,19 +1039,19 @@ fn a_write_beyond_ends_the_run_with_a_message() {
 
 #[test]
 fn a_plugin_that_does_not_return_is_named() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_brillm"))
-        .args(["generate", "--model"])
-        .arg(&*MODEL)
-        .args([
-            "--prompt-ids",
-            "3",
-            "--tokens",
-            "3",
-            "--plugin",
-            "faulty:mode=hang",
-        ])
-        .args(["--plugin-patience", "0.5", "--plugin-path"])
-        .arg(&*FOLDER)
+    let model = MODEL.display().to_string();
+    let arguments = [
+        "generate",
+        "--model",
+        &model,
+        "--prompt-ids",
+        "3",
+        "--tokens",
+        "3",
+        "--plugin-patience",
+        "0.5",
+    ];
+    let mut child = support::brillm(&with_plugins(&arguments, &FOLDER, &["faulty:mode=hang"]))
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped())
         .spawn()
@@ -1135,9 +1079,7 @@ fn a_plugin_that_does_not_return_is_named() {
 fn a_new_plugin_builds_and_passes() {
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_brillm"))
-            .args(arguments)
-            .current_dir(root())
+        let output = support::brillm(arguments)
             .env("CARGO_NET_OFFLINE", "true")
             .env(
                 "CARGO_TARGET_DIR",

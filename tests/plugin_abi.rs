@@ -10,9 +10,8 @@ use std::process::Command;
 
 use brillm_abi::*;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+mod support;
+use support::{golden, root};
 
 const HEAD: &str = "/* brillm_plugin.h - the door between the brillm engine and its plugins.
  *
@@ -103,19 +102,6 @@ fn header() -> String {
     let mut bytes = Vec::new();
     builder.generate().unwrap().write(&mut bytes);
     String::from_utf8(bytes).unwrap()
-}
-
-fn golden(path: &str, now: &str) {
-    let path = root().join(path);
-    if std::env::var_os("BRILLM_BLESS").is_some() {
-        std::fs::write(&path, now).unwrap();
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        kept == now,
-        "{} is not what plugins/abi says; BRILLM_BLESS=1 writes it anew, and plugins/README.md needs a line",
-        path.display()
-    );
 }
 
 #[test]

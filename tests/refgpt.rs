@@ -17,37 +17,23 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+mod support;
+use support::{brillm, build_plugins, error_of, root, stdout_of};
+
 const ENGLISH: &str = "tests/golden/transformer/tinystories_12.json";
 const CHINESE: &str = "tests/golden/rongzhai_12.json";
 /// Plans short enough for the fixtures' references.
 const SHORT: &str = "rounds=0 1 2,assistant-words=40,deviation=10,step=10,human-words=20";
 const KEY: &str = "BRILLM_TEST_ENDPOINT_KEY";
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_brillm"));
-    command
-        .args(arguments)
-        .current_dir(root())
-        .env_remove("BRILLM_PLUGIN_PATH")
-        .env_remove(KEY);
+    let mut command = brillm(arguments);
+    command.env_remove(KEY);
     command
 }
 
 /// The plugin, built once.
-static PLUGINS: LazyLock<String> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("refgpt");
-    let folder = folder.display().to_string();
-    let output = command(&["plugin", "build", "refgpt", "--out", &folder])
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    folder
-});
+static PLUGINS: LazyLock<String> = LazyLock::new(|| build_plugins("refgpt", &["refgpt"]));
 
 /// `brillm corpus` with the plugin and its options.
 fn corpus(options: &str, arguments: &[&str]) -> Command {
@@ -60,15 +46,12 @@ fn corpus(options: &str, arguments: &[&str]) -> Command {
 
 fn good(mut command: Command) -> Output {
     let output = command.output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
+    stdout_of(&output, "corpus");
     output
 }
 
 fn bad(mut command: Command) -> String {
-    let output = command.output().unwrap();
-    assert!(!output.status.success());
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    error_of(&command.output().unwrap(), "corpus")
 }
 
 fn lines(text: &[u8]) -> Vec<Value> {
@@ -269,31 +252,20 @@ fn references(folder: &Path, name: &str, stories: std::ops::Range<usize>) -> Str
     path.display().to_string()
 }
 
-fn text_of(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap()
-}
-
 #[test]
 fn it_passes_the_validator() {
-    let arguments = [
-        "plugin",
-        "check",
-        "refgpt",
-        "--json",
-        "--plugin-path",
-        &PLUGINS,
-    ];
-    let checked: Value = serde_json::from_slice(&good(command(&arguments)).stdout).unwrap();
+    let report = |action| {
+        support::json(&[
+            "plugin",
+            action,
+            "refgpt",
+            "--json",
+            "--plugin-path",
+            &PLUGINS,
+        ])
+    };
+    let (checked, info) = (report("check"), report("info"));
     assert_eq!(checked["passed"], true, "{checked}");
-    let arguments = [
-        "plugin",
-        "info",
-        "refgpt",
-        "--json",
-        "--plugin-path",
-        &PLUGINS,
-    ];
-    let info: Value = serde_json::from_slice(&good(command(&arguments)).stdout).unwrap();
     assert_eq!(info["hooks"], json!(["corpus/1"]));
 }
 
@@ -453,7 +425,7 @@ fn a_resumed_model_says_what_it_would_have_said() {
     let options = format!("generator=turns,dialogues=2,{SHORT}");
     let arguments = [&stories, "--model", "models/english.bril", "--out", &out];
     good(corpus(&options, &arguments));
-    let whole = text_of(&path);
+    let whole = std::fs::read(&path).unwrap();
     assert!(lines(&whole).len() >= 4);
     // Interrupted within the third record.
     let ends: Vec<usize> = (0..whole.len()).filter(|&at| whole[at] == b'\n').collect();
@@ -461,7 +433,7 @@ fn a_resumed_model_says_what_it_would_have_said() {
     let mut again = arguments.to_vec();
     again.push("--resume");
     good(corpus(&options, &again));
-    assert_eq!(text_of(&path), whole);
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
 }
 
 /// The published script compares the whole text with the cut one that it wrote, so that next to nothing is ever resumed.
@@ -482,7 +454,7 @@ fn defect_resume_knows_what_is_written_though_it_was_cut() {
     let whole = folder.path().join("whole.jsonl");
     let willing = Endpoint::start(|asked, _| said(&obedient(asked.prompt()), "stop"));
     good(run(&willing, &whole, false));
-    let whole = text_of(&whole);
+    let whole = std::fs::read(&whole).unwrap();
     let told = lines(&whole);
     assert_eq!((told.len(), willing.asked().len()), (6, 6));
     for (record, story) in told.iter().zip(fixture(ENGLISH)) {
@@ -499,15 +471,15 @@ fn defect_resume_knows_what_is_written_though_it_was_cut() {
         errors.contains("status 401") && errors.contains(KEY),
         "{errors}"
     );
-    assert_eq!(lines(&text_of(&part)).len(), 2);
+    assert_eq!(lines(&std::fs::read(&part).unwrap()).len(), 2);
     let willing = Endpoint::start(|asked, _| said(&obedient(asked.prompt()), "stop"));
     good(run(&willing, &part, true));
     assert_eq!(willing.asked().len(), 4);
-    assert_eq!(text_of(&part), whole);
+    assert_eq!(std::fs::read(&part).unwrap(), whole);
     // Once more: nothing is left.
     good(run(&willing, &part, true));
     assert_eq!(willing.asked().len(), 4);
-    assert_eq!(text_of(&part), whole);
+    assert_eq!(std::fs::read(&part).unwrap(), whole);
 }
 
 /// The published script stops at "20.": any sentence that ends in a year of this century's twenties is cut and refused.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::LazyLock;
 
 use brillm::graph::NodeId;
@@ -12,49 +12,30 @@ use brillm::model::{Model, Verify};
 use brillm::run::ProbedModel;
 use serde_json::Value;
 
+mod support;
+use support::{
+    build_plugins, fails, kept_folder, mean, number, root, stdout_of, succeeds, with_plugins,
+};
+
 const GRAPH: &str = "models/english.bril";
 const TRANSFORMER: &str = "models/stories260K";
 const ID: &str = "org.brillm.semantic-size";
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// A file of this test's own.
 fn place(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("semantic-size");
-    std::fs::create_dir_all(&folder).unwrap();
-    folder.join(name)
+    kept_folder("semantic-size").join(name)
 }
 
-fn program(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_brillm"))
-        .args(arguments)
-        .current_dir(root())
-        .env_remove("BRILLM_PLUGIN_PATH")
-        .output()
-        .unwrap()
-}
-
-/// Built once.
-static PLUGINS: LazyLock<String> = LazyLock::new(|| {
-    let folder = place("plugins").display().to_string();
-    let output = program(&["plugin", "build", "semantic-size", "--out", &folder]);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    folder
-});
+/// The plugin, built once.
+static PLUGINS: LazyLock<String> =
+    LazyLock::new(|| build_plugins("semantic-size/plugins", &["semantic-size"]));
 
 fn run(arguments: &[&str]) -> Output {
-    let mut all = arguments.to_vec();
-    all.extend(["--plugin-path", &PLUGINS]);
-    program(&all)
+    support::run(&with_plugins(arguments, &PLUGINS, &[]))
 }
 
 fn said(output: Output) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    String::from_utf8(output.stdout).unwrap()
+    stdout_of(&output, "semantic-size")
 }
 
 fn probe(model: &str, options: &str, out: &Path, json: bool) -> String {
@@ -69,12 +50,6 @@ fn probe(model: &str, options: &str, out: &Path, json: bool) -> String {
 fn report(model: &str, options: &str, out: &str) -> Value {
     let said = probe(model, options, &place(out), true);
     serde_json::from_str::<Value>(&said).unwrap()["probes"][ID].clone()
-}
-
-fn number(value: &Value) -> f64 {
-    value
-        .as_f64()
-        .unwrap_or_else(|| panic!("{value} is no number"))
 }
 
 /// The lines of a file of commas, each by the names of its first line.
@@ -103,10 +78,6 @@ fn best(logits: &[f64]) -> usize {
 fn opened(model: &str) -> ProbedModel {
     let engine = brillm::open(root().join(model)).unwrap();
     ProbedModel::new(engine, None, || ()).unwrap()
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// What a text is preferred by: nats a token under its prompt, over those under another.
@@ -147,8 +118,7 @@ fn it_passes_the_validator_and_refuses_what_it_does_not_understand() {
             "{options}: {errors}"
         );
     }
-    let nobody = program(&["probe", "--quiet"]);
-    assert!(String::from_utf8_lossy(&nobody.stderr).contains("no texts"));
+    assert!(fails(&["probe", "--quiet"]).contains("no texts"));
 }
 
 #[test]
@@ -483,9 +453,7 @@ fn on_own_edges_each_edge_to_the_node_moves() {
     let (recipe, out) = (folder.join("own.toml"), folder.join("out"));
     let _ = std::fs::remove_dir_all(&out);
     let (recipe, out) = (recipe.to_str().unwrap(), out.to_str().unwrap());
-    said(program(&[
-        "train", recipe, "--out", out, "--quiet", "--json",
-    ]));
+    succeeds(&["train", recipe, "--out", out, "--quiet", "--json"]);
     let path = Path::new(out).join("model.bril");
     let model = Model::open(&path, Verify::Whole).unwrap();
     let graph = model.mechanism().graph();
@@ -564,7 +532,7 @@ fn a_probe_may_ask_either_path() {
     assert!(graph.states(State::Node, "").is_err());
     // The least resistance is what generation takes.
     let resistance = |graph: &mut ProbedModel, word: &str| graph.resist(text, word).unwrap()[0];
-    let greedy = said(program(&[
+    let greedy = succeeds(&[
         "generate",
         text,
         "--model",
@@ -574,7 +542,7 @@ fn a_probe_may_ask_either_path() {
         "--tokens",
         "1",
         "--json",
-    ]));
+    ]);
     let greedy: Value = serde_json::from_str(&greedy).unwrap();
     let next = greedy["text"].as_str().unwrap();
     let least = resistance(&mut graph, next);

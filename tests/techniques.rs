@@ -2,11 +2,13 @@
 //! and holds exactly as much as its arithmetic says.
 #![cfg(all(feature = "plugin", feature = "cli", feature = "transformer"))]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use serde_json::Value;
+
+mod support;
+use support::{build_plugins, fails, json, kept_folder, root, with_plugins, write_ids};
 
 const TRANSFORMER: &str = "models/stories260K";
 const GRAPH: &str = "models/english.bril";
@@ -27,57 +29,20 @@ const ALL: [(&str, &[&str]); 10] = [
     ("recent", &["kv.keep/1"]),
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// A file of this test's own.
 fn place(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("techniques");
-    std::fs::create_dir_all(&folder).unwrap();
-    folder.join(name)
+    kept_folder("techniques").join(name)
 }
 
-fn program(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_brillm"))
-        .args(arguments)
-        .current_dir(root())
-        .env_remove("BRILLM_PLUGIN_PATH")
-        .output()
-        .unwrap()
-}
-
-/// Built once, all of them.
-static PLUGINS: LazyLock<String> = LazyLock::new(|| {
-    let folder = place("plugins").display().to_string();
-    let output = program(&["plugin", "build", "--out", &folder]);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    folder
-});
-
-fn run(arguments: &[&str], plugins: &[&str]) -> Output {
-    let mut all = arguments.to_vec();
-    all.extend(["--plugin-path", &PLUGINS]);
-    all.extend(plugins.iter().flat_map(|plugin| ["--plugin", plugin]));
-    program(&all)
-}
+/// All plugins of `plugins/`, built once.
+static PLUGINS: LazyLock<String> = LazyLock::new(|| build_plugins("techniques/plugins", &[]));
 
 fn report(arguments: &[&str], plugins: &[&str]) -> Value {
-    let output = run(arguments, plugins);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{arguments:?} {plugins:?}: {errors}"
-    );
-    serde_json::from_slice(&output.stdout).unwrap()
+    json(&with_plugins(arguments, &PLUGINS, plugins))
 }
 
-/// What a run that must fail says.
 fn failure(arguments: &[&str], plugins: &[&str]) -> String {
-    let output = run(arguments, plugins);
-    assert!(!output.status.success(), "{arguments:?} {plugins:?}");
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    fails(&with_plugins(arguments, &PLUGINS, plugins))
 }
 
 /// Token ids of the twelve stories.
@@ -95,17 +60,14 @@ static IDS: LazyLock<Vec<u16>> = LazyLock::new(|| {
         "1",
         "--json",
     ];
-    let output = program(&arguments);
-    assert!(output.status.success());
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = json(&arguments);
     let ids = report["prompt_ids"].as_array().unwrap();
     ids.iter().map(|id| id.as_u64().unwrap() as u16).collect()
 });
 
 fn ids_file(name: &str, ids: &[u16]) -> String {
     let path = place(name);
-    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    std::fs::write(&path, bytes).unwrap();
+    write_ids(&path, ids);
     path.display().to_string()
 }
 
@@ -156,8 +118,7 @@ fn close(a: f64, b: f64, tolerance: f64) {
 #[test]
 fn every_plugin_passes_the_validator() {
     for (name, hooks) in ALL {
-        let output = run(&["plugin", "info", name, "--json"], &[]);
-        let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let info = report(&["plugin", "info", name, "--json"], &[]);
         assert_eq!(info["hooks"], serde_json::json!(hooks), "{name}");
         let checked = report(&["plugin", "check", name, "--json"], &[]);
         assert_eq!(checked["passed"], true, "{name}: {checked}");
@@ -418,8 +379,7 @@ fn a_pyramid_finds_the_ratio_that_retains_a_share() {
         "256,1,1",
         "--json",
     ];
-    let output = run(&arguments, &["kv-pyramid:retain=0.5,minimum=4"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = failure(&arguments, &["kv-pyramid:retain=0.5,minimum=4"]);
     assert!(said.contains("no ratio lets 5 layers hold 0.5"), "{said}");
 }
 
