@@ -41,19 +41,12 @@ impl Head {
         start.min(end)..end
     }
 
-    /// Probabilities of what position `t` sees. `query [width]`, `keys [width][T]`, `probabilities` of that many.
-    fn look(&self, query: &[f32], keys: &[f32], t: usize, probabilities: &mut Vec<f32>) {
+    /// Compute the probabilities of the positions that position `t` attends to. `query [width]`, `keys [width][T]`
+    fn attend(&self, query: &[f32], keys: &[f32], t: usize, probabilities: &mut Vec<f32>) {
         let seen = self.visible(t);
         probabilities.clear();
         probabilities.resize(seen.len(), 0.0);
-        for (component, &q) in query.iter().enumerate() {
-            let row = component * self.length;
-            add_scaled(
-                q * self.scale,
-                &keys[row + seen.start..row + seen.end],
-                probabilities,
-            );
-        }
+        add_logits(query, keys, self.length, seen, self.scale, probabilities);
         if !probabilities.is_empty() {
             softmax(probabilities);
         }
@@ -71,7 +64,7 @@ impl Head {
         output: &mut [f32],
         scratch: &mut Vec<f32>,
     ) {
-        self.look(query, keys, t, scratch);
+        self.attend(query, keys, t, scratch);
         let seen = self.visible(t);
         for (component, output) in output.iter_mut().enumerate() {
             let row = component * self.length;
@@ -98,7 +91,7 @@ impl Head {
     ) {
         let seen = self.visible(t);
         let (probabilities, slopes) = scratch;
-        self.look(query, keys, t, probabilities);
+        self.attend(query, keys, t, probabilities);
         slopes.clear();
         slopes.resize(seen.len(), 0.0);
         for (component, &gradient) in output.iter().enumerate() {
@@ -117,6 +110,24 @@ impl Head {
             to_query[component] += dot(slopes, &keys[span.clone()]);
             add_scaled(q, slopes, &mut to_keys[span]);
         }
+    }
+}
+
+/// Add `scale · q·k` to the logits of the keys `seen` of one head. `query [width]`, `keys [width][length]`
+///
+/// Keys are stored component by component, so that the inner loop runs over neighbouring numbers.
+pub fn add_logits(
+    query: &[f32],
+    keys: &[f32],
+    length: usize,
+    seen: std::ops::Range<usize>,
+    scale: f32,
+    logits: &mut [f32],
+) {
+    for (component, &q) in query.iter().enumerate() {
+        let row = component * length;
+        let keys = &keys[row + seen.start..row + seen.end];
+        add_scaled(q * scale, keys, logits);
     }
 }
 

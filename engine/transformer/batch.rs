@@ -1,17 +1,20 @@
-//! Whole sequences through a network at once, with gradients: training, and networks that see both sides.
+//! Whole sequences through a network at once, with gradients: training, evaluation, and attention in both directions.
 
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 use crate::kernel::random::Random;
-use crate::transformer::attend::Attend;
+use crate::transformer::attention::Attention;
+use crate::transformer::forward::Mode;
 use crate::transformer::network::Network;
-use crate::transformer::operation::{CrossEntropy, Rotate};
+use crate::transformer::operation::{CrossEntropy, Rotate, apply1, apply3, with_values};
 use crate::transformer::probe::{Probe, Row, Tap};
+use crate::transformer::rotary::RotaryTable;
 use crate::{Error, ErrorKind, Result};
 
-/// Sequences of one length, side by side; shorter ones are padded at the end.
+/// Sequences of one length; shorter ones are padded at the end.
 #[derive(Clone, Debug, Default)]
 pub struct TokenBatch {
     /// Token ids. `[B · T]`
@@ -20,39 +23,39 @@ pub struct TokenBatch {
     pub length: usize,
     /// Token types; empty for all 0. `[B · T]`
     pub types: Vec<u32>,
-    /// Positions of each sequence that are no padding; empty for all. `[B]`
+    /// Positions of each sequence that are not padding; empty for all. `[B]`
     pub valid: Vec<usize>,
 }
 
-/// Dropout whose masks depend on a seed and the step alone.
+/// Dropout (Srivastava et al. 2014) with masks that depend on the seed and the step alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
-    /// The share of numbers that becomes 0; the others grow so that the mean stays.
+    /// Fraction of numbers set to 0; the others are divided by 1 − rate.
     pub rate: f64,
-    /// The seed of the run.
+    /// Seed of the run.
     pub seed: u64,
-    /// The step of training.
+    /// Training step.
     pub step: u64,
 }
 
 impl Dropout {
-    /// Drops numbers of a tensor at a place of the network, counted from 0.
-    pub(super) fn apply(&self, x: Tensor, place: u64) -> Result<Tensor> {
+    /// Drop numbers of a tensor; `site` numbers the applications within a step.
+    pub(super) fn apply(&self, x: Tensor, site: u64) -> Result<Tensor> {
+        // Numbers with one random stream: fixed, so that masks do not depend on the number of threads.
+        const CHUNK: usize = 1 << 14;
         if self.rate <= 0.0 {
             return Ok(x);
         }
-        use rayon::prelude::*;
         let keep = (1.0 / (1.0 - self.rate)) as f32;
         let threshold = (self.rate * f64::from(u32::MAX)) as u32;
-        const PIECE: usize = 1 << 14;
         let mut mask = vec![0.0f32; x.elem_count()];
-        mask.par_chunks_mut(PIECE)
+        mask.par_chunks_mut(CHUNK)
             .enumerate()
-            .for_each(|(piece, mask)| {
+            .for_each(|(chunk, mask)| {
                 let mut random = Random::stream(
                     self.seed ^ 0x6472_6f70,
                     self.step,
-                    place << 32 | piece as u64,
+                    site << 32 | chunk as u64,
                 );
                 for pair in mask.chunks_mut(2) {
                     let bits = random.bits();
@@ -67,132 +70,171 @@ impl Dropout {
 }
 
 impl TokenBatch {
-    /// Sequences, `B`.
+    /// Create a batch of sequences without padding and types. `tokens [B · T]`
+    pub fn new(tokens: Vec<u32>, length: usize) -> Self {
+        Self {
+            tokens,
+            length,
+            ..Self::default()
+        }
+    }
+
+    /// Return the number of sequences, `B`.
     pub fn sequences(&self) -> usize {
         self.tokens.len() / self.length.max(1)
     }
 
     fn check(&self) -> Result<()> {
-        let whole = self.length > 0
-            && !self.tokens.is_empty()
-            && self.tokens.len() % self.length == 0
-            && (self.types.is_empty() || self.types.len() == self.tokens.len())
-            && (self.valid.is_empty() || self.valid.len() == self.sequences())
+        let (tokens, sequences) = (self.tokens.len(), self.sequences());
+        let fits = |list: usize, expected: usize| list == 0 || list == expected;
+        if self.length > 0
+            && tokens > 0
+            && tokens % self.length == 0
+            && fits(self.types.len(), tokens)
+            && fits(self.valid.len(), sequences)
             && self
                 .valid
                 .iter()
-                .all(|&valid| valid > 0 && valid <= self.length);
-        match whole {
-            true => Ok(()),
-            false => Err(Error::new(
-                ErrorKind::Input,
-                format!(
-                    "{} tokens, {} types and {} lengths are no batch of sequences of {}",
-                    self.tokens.len(),
-                    self.types.len(),
-                    self.valid.len(),
-                    self.length
-                ),
-            )),
+                .all(|valid| (1..=self.length).contains(valid))
+        {
+            return Ok(());
         }
+        Err(Error::new(
+            ErrorKind::Input,
+            format!(
+                "{tokens} tokens, {} types and {} lengths do not form sequences of {} tokens",
+                self.types.len(),
+                self.valid.len(),
+                self.length
+            ),
+        ))
+    }
+}
+
+/// Forward pass over whole sequences.
+struct WholeSequences<'a> {
+    network: &'a Network,
+    batch: &'a TokenBatch,
+    positions: Arc<[u32]>,
+    valid: Arc<[usize]>,
+    rotary: Option<Arc<RotaryTable>>,
+    dropout: Option<Dropout>,
+    /// Applications of dropout so far.
+    sites: u64,
+    rows: Vec<Row>,
+    probe: Option<&'a mut dyn Probe>,
+}
+
+impl WholeSequences<'_> {
+    /// Apply the rotary embedding. `[B · T, heads · d]`
+    fn rotate(&self, x: &Tensor) -> Result<Tensor> {
+        let Some(table) = &self.rotary else {
+            return Ok(x.clone());
+        };
+        let rotate = Rotate {
+            table: table.clone(),
+            positions: self.positions.clone(),
+            head_width: self.network.shape.head_width,
+        };
+        Ok(apply1(x, rotate)?)
+    }
+}
+
+impl Mode for WholeSequences<'_> {
+    fn tap(&mut self, tap: Tap, x: &Tensor) -> Result<()> {
+        match &mut self.probe {
+            Some(probe) if probe.wants(tap) => {
+                with_values([x], |[values]| probe.see(tap, &self.rows, values))?
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn dropout(&mut self, x: Tensor) -> Result<Tensor> {
+        self.sites += 1;
+        match &self.dropout {
+            Some(dropout) => dropout.apply(x, self.sites),
+            None => Ok(x),
+        }
+    }
+
+    fn attend(
+        &mut self,
+        layer: usize,
+        queries: Tensor,
+        key_value: Option<(Tensor, Tensor)>,
+    ) -> Result<Tensor> {
+        let (keys, values) = key_value.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Input,
+                "a layer without key and value projections cannot be trained",
+            )
+            .at(format!("layer {layer}"))
+            .advice("train the whole network, and apply the plan afterwards")
+        })?;
+        let shape = &self.network.shape;
+        let attention = Attention {
+            heads: shape.heads,
+            kv_heads: shape.kv_heads,
+            width: shape.head_width,
+            sequences: self.batch.sequences(),
+            length: self.batch.length,
+            scale: shape.scale(layer),
+            causal: shape.causal(),
+            window: shape.window,
+            valid: self.valid.clone(),
+        };
+        let (queries, keys) = (self.rotate(&queries)?, self.rotate(&keys)?);
+        Ok(apply3(&queries, &keys, &values, attention)?)
     }
 }
 
 impl Network {
-    /// Rows after the last norm, for every position. `[B · T, D]`
+    /// Compute the rows after the final norm for every position of a batch. `[B · T, D]`
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for a batch that is none, or tokens and positions that the network does not have.
-    pub fn forward(
-        &self,
-        input: &TokenBatch,
+    /// [`ErrorKind::Input`] for a batch whose lists do not fit, and for tokens and positions that the network does
+    /// not have; errors of the probe.
+    pub fn forward<'a>(
+        &'a self,
+        batch: &'a TokenBatch,
         dropout: Option<Dropout>,
-        mut probe: Option<&mut dyn Probe>,
+        probe: Option<&'a mut dyn Probe>,
     ) -> Result<Tensor> {
-        input.check()?;
-        let sequences = input.sequences();
-        let positions: Arc<[u32]> = (0..sequences)
-            .flat_map(|_| 0..input.length as u32)
-            .collect();
-        let rows: Vec<Row> = input
+        batch.check()?;
+        let rows: Vec<Row> = batch
             .tokens
             .iter()
             .enumerate()
             .map(|(index, &token)| Row {
-                sequence: index / input.length,
-                position: (index % input.length) as u32,
+                sequence: index / batch.length,
+                position: (index % batch.length) as u32,
                 token,
             })
             .collect();
-        let mut show = |tap: Tap, x: &Tensor| -> Result<()> {
-            if let Some(probe) = &mut probe
-                && probe.wants(tap)
-            {
-                super::operation::look(x, |values| probe.see(tap, &rows, values))??;
-            }
-            Ok(())
+        let positions: Arc<[u32]> = rows.iter().map(|row| row.position).collect();
+        let rope = self.shape.rope.as_ref();
+        let mut mode = WholeSequences {
+            network: self,
+            batch,
+            positions: positions.clone(),
+            valid: batch.valid.clone().into(),
+            rotary: rope.map(|rope| Arc::new(rope.table(batch.length))),
+            dropout,
+            sites: 0,
+            rows,
+            probe,
         };
-        let place = std::cell::Cell::new(0);
-        let change = |x: Tensor| match &dropout {
-            Some(dropout) => {
-                place.set(place.get() + 1);
-                dropout.apply(x, place.get())
-            }
-            None => Ok(x),
-        };
-        let turns = self
-            .shape
-            .rope
-            .as_ref()
-            .map(|rope| Arc::new(rope.turns(input.length)));
-        let valid: Arc<[usize]> = input.valid.clone().into();
-        let mut x = change(self.embed(&input.tokens, &positions, &input.types)?)?;
-        show(Tap::Embedding, &x)?;
-        for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, &change, |queries, pairs| {
-                let (keys, values) = pairs.ok_or_else(|| {
-                    Error::new(ErrorKind::Input, "an aliased layer has no dense pass")
-                        .at(format!("layer {layer}"))
-                        .advice("train the network whole, and plan it afterwards")
-                })?;
-                let turned = |x: Tensor| -> Result<Tensor> {
-                    let Some(turns) = &turns else {
-                        return Ok(x.contiguous()?);
-                    };
-                    Ok(x.contiguous()?.apply_op1(Rotate {
-                        turns: turns.clone(),
-                        positions: positions.clone(),
-                        head: self.shape.head_width,
-                    })?)
-                };
-                let attend = Attend {
-                    heads: self.shape.heads,
-                    kv_heads: self.shape.kv_heads,
-                    width: self.shape.head_width,
-                    sequences,
-                    length: input.length,
-                    scale: self.shape.scale(layer),
-                    causal: self.shape.causal(),
-                    window: self.shape.window,
-                    valid: valid.clone(),
-                };
-                Ok(turned(queries)?.apply_op3(&turned(keys)?, &values.contiguous()?, attend)?)
-            })?;
-            show(Tap::Hidden(layer), &x)?;
-        }
-        let x = self.finish(&x)?;
-        show(Tap::Final, &x)?;
-        Ok(x)
+        self.run(&batch.tokens, &positions, &batch.types, &mut mode)
     }
 }
 
-/// −ln p of each row's target, not reduced. Scores `[N, V]`, targets `[N]` → `[N]`
+/// Compute −ln p of each row's target, not reduced. Logits `[N, V]`, targets `[N]` → `[N]`
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for a target outside the vocabulary.
 pub fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
     crate::measure::check_ids(targets, logits.dim(1)?)?;
-    Ok(logits.contiguous()?.apply_op1(CrossEntropy {
-        targets: targets.into(),
-    })?)
+    let targets = targets.into();
+    Ok(apply1(logits, CrossEntropy { targets })?)
 }

@@ -2,8 +2,8 @@
 
 use crate::kernel::softmax;
 use crate::path::BeamPath;
+use crate::transformer::advance::{ForwardOutput, LogitsFor, Taps};
 use crate::transformer::eviction::Phase;
-use crate::transformer::forward::{ForwardOutput, LogitsFor, Taps};
 use crate::transformer::{Cache, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 

@@ -1,15 +1,15 @@
-//! What a network remembers of the tokens it has seen: for each sequence and owning layer, slots.
+//! The KV cache: keys and values of the tokens seen so far, for each sequence and layer that owns a cache.
 
 use crate::transformer::cache_slots::Slots;
 use crate::transformer::eviction::{
     CacheView, Eviction, EvictionPolicy, HeadGroup, Phase, Statistics,
 };
-use crate::transformer::{Configuration, Plan};
+use crate::transformer::{Configuration, Plan, Row};
 use crate::{Error, ErrorKind, Result};
 
 /// Keys and values of a batch of sequences.
 ///
-/// Each layer has its own length, and each sequence its own lengths. A clone is a fork.
+/// Lengths differ between layers, where an eviction policy drops tokens, and between sequences.
 #[derive(Clone, Debug)]
 pub struct Cache {
     pub(super) plan: Plan,
@@ -18,15 +18,18 @@ pub struct Cache {
     pub(super) sequences: Vec<Sequence>,
 }
 
-/// One sequence's memory.
+/// Keys and values of one sequence.
 #[derive(Clone, Debug)]
 pub(super) struct Sequence {
-    /// Lanes of each layer; none where the layer reads another's.
+    /// Head groups of each layer; none where the layer reads another layer's cache.
     pub(super) layers: Vec<Vec<Slots>>,
     /// The position of the next token.
     pub(super) next: u32,
+    /// Tokens of the prompt.
     prompt: usize,
+    /// Statistics that the eviction policy asked for. `[L]`
     pub(super) statistics: Vec<Statistics>,
+    /// Kept tokens at which the policy is asked again; `None` for never. `[L]`
     checks: Vec<Option<usize>>,
 }
 
@@ -37,25 +40,26 @@ pub struct CacheReport {
     pub live_bytes: usize,
     /// Bytes of keys and values that are allocated.
     pub allocated_bytes: usize,
-    /// Bytes of remembered attention.
+    /// Bytes of the attention sums that eviction policies asked for.
     pub attention_bytes: usize,
-    /// Tokens kept by each layer of the first sequence (the mean of its lanes, rounded up; 0 without a cache).
+    /// Tokens kept by each layer of the first sequence: the mean over head groups, rounded up; 0 without a cache of
+    /// its own. `[L]`
     pub retained: Vec<usize>,
-    /// Rows of the prompt that each layer computed, of the first sequence: what pruning the stream saves.
+    /// Rows of the first sequence's prompt that each layer computed. `[L]`
     pub computed: Vec<usize>,
 }
 
 impl Cache {
-    /// An empty cache for so many sequences.
+    /// Create an empty cache for a number of sequences.
     ///
     /// # Errors
-    /// As [`Plan::check`]; [`ErrorKind::Unsupported`] for a network that sees both sides.
+    /// As [`Plan::check`]; [`ErrorKind::Unsupported`] for a network with attention in both directions.
     pub fn new(shape: &Configuration, plan: Plan, sequences: usize) -> Result<Self> {
         plan.check(shape)?;
         if !shape.causal() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "a network that sees both sides has no cache",
+                "a network with attention in both directions has no KV cache",
             ));
         }
         let mut cache = Self {
@@ -64,70 +68,75 @@ impl Cache {
             width: shape.head_width,
             sequences: Vec::new(),
         };
-        cache.sequences = (0..sequences).map(|_| cache.fresh()).collect();
+        cache.sequences = (0..sequences).map(|_| cache.empty_sequence()).collect();
         Ok(cache)
     }
 
-    fn fresh(&self) -> Sequence {
-        let layer =
-            |(index, plan): (usize, &crate::transformer::LayerPlan)| match plan.source == index {
-                false => Vec::new(),
-                true if plan.per_head => (0..self.heads)
-                    .map(|_| Slots::new(1, self.width, *plan))
-                    .collect(),
-                true => vec![Slots::new(self.heads, self.width, *plan)],
+    fn empty_sequence(&self) -> Sequence {
+        let layers = self.plan.layers.iter().enumerate().map(|(index, plan)| {
+            let (groups, heads) = match (plan.source == index, plan.per_head) {
+                (false, _) => (0, 0),
+                (true, true) => (self.heads, 1),
+                (true, false) => (1, self.heads),
             };
-        let layers = self.plan.layers.len();
+            (0..groups)
+                .map(|_| Slots::new(heads, self.width, *plan))
+                .collect()
+        });
         Sequence {
-            layers: self.plan.layers.iter().enumerate().map(layer).collect(),
+            layers: layers.collect(),
             next: 0,
             prompt: 0,
-            statistics: vec![Statistics::default(); layers],
-            checks: vec![None; layers],
+            statistics: vec![Statistics::default(); self.plan.layers.len()],
+            checks: vec![None; self.plan.layers.len()],
         }
     }
 
-    /// The plan it was made by.
+    /// Return the plan of the cache.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Sequences.
+    /// Return the number of sequences.
     pub fn sequences(&self) -> usize {
         self.sequences.len()
     }
 
-    /// Tokens a sequence has seen, dropped ones among them.
+    /// Return the number of tokens a sequence has seen, evicted ones included.
     pub fn length(&self, sequence: usize) -> usize {
         self.sequences
             .get(sequence)
             .map_or(0, |sequence| sequence.next as usize)
     }
 
-    /// Empties a sequence, for another text.
+    /// Empty a sequence for another text.
     pub fn reset(&mut self, sequence: usize) {
-        let fresh = self.fresh();
+        let empty = self.empty_sequence();
         if let Some(sequence) = self.sequences.get_mut(sequence) {
-            *sequence = fresh;
+            *sequence = empty;
         }
     }
 
-    /// Adds a copy of a sequence and returns its number.
+    /// Append a copy of a sequence and return its number.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for a sequence that is not there.
+    /// [`ErrorKind::Input`] for a sequence that does not exist.
     pub fn fork(&mut self, sequence: usize) -> Result<usize> {
         let Some(copy) = self.sequences.get(sequence).cloned() else {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("sequence {sequence} of {}", self.sequences.len()),
+                format!(
+                    "sequence {sequence} is outside a cache of {}",
+                    self.sequences.len()
+                ),
             ));
         };
         self.sequences.push(copy);
         Ok(self.sequences.len() - 1)
     }
 
-    /// Original positions that a layer keeps, ascending, for each lane; the owner's for an aliased layer.
+    /// Return the positions that a layer keeps, ascending, for each head group; those of its source for a layer that
+    /// reads another layer's cache.
     pub fn positions(&self, sequence: usize, layer: usize) -> Vec<Vec<u32>> {
         let source = self.plan.layers[layer].source;
         self.sequences[sequence].layers[source]
@@ -142,20 +151,20 @@ impl Cache {
             .collect()
     }
 
-    /// Drops the tokens of an owning layer whose positions `keep` refuses; the newest stays in any case.
+    /// Evict the tokens of a layer whose positions `keep` rejects; the newest token always stays.
     pub fn retain(&mut self, sequence: usize, layer: usize, keep: impl Fn(u32) -> bool) {
         for slots in &mut self.sequences[sequence].layers[layer] {
             let order = slots.ordered();
             let newest = order.len().saturating_sub(1);
             for (position, slot) in &order[..newest] {
                 if !keep(*position) {
-                    slots.drop_slot(*slot as usize);
+                    slots.evict(*slot as usize);
                 }
             }
         }
     }
 
-    /// Bytes and lengths.
+    /// Measure bytes and lengths.
     pub fn report(&self) -> CacheReport {
         let all = || self.sequences.iter().flat_map(|s| &s.layers).flatten();
         let retained = self.sequences.first().map_or_else(Vec::new, |sequence| {
@@ -177,14 +186,36 @@ impl Cache {
         }
     }
 
-    /// Begins a prompt of so many tokens: the keeper says what it will want to know.
-    pub(super) fn begin(
+    /// Store the rows' keys and values in their sequences' slots. `keys`, `values`: `[N, Hkv·d]`
+    pub(super) fn store(&mut self, layer: usize, rows: &[Row], keys: &[f32], values: &[f32]) {
+        let stride = self.heads * self.width;
+        let pairs = keys.chunks_exact(stride).zip(values.chunks_exact(stride));
+        for (row, (keys, values)) in rows.iter().zip(pairs) {
+            let head_groups = &mut self.sequences[row.sequence].layers[layer];
+            let width = stride / head_groups.len();
+            let pairs = keys.chunks_exact(width).zip(values.chunks_exact(width));
+            for (slots, (key, value)) in head_groups.iter_mut().zip(pairs) {
+                slots.push(row.position, key, value);
+            }
+        }
+    }
+
+    /// Quantise full pages that are old enough, where the plan stores them quantised.
+    pub(super) fn pack(&mut self) {
+        for sequence in &mut self.sequences {
+            for slots in sequence.layers.iter_mut().flatten() {
+                slots.pack(sequence.next);
+            }
+        }
+    }
+
+    /// Begin a prompt of `prompt` tokens, and ask the policy which statistics it needs.
+    pub(super) fn begin_prompt(
         &mut self,
-        sequence: usize,
+        index: usize,
         prompt: usize,
         eviction: Option<&mut dyn EvictionPolicy>,
     ) -> Result<()> {
-        let index = sequence;
         let sequence = &mut self.sequences[index];
         sequence.prompt = prompt;
         if let Some(eviction) = eviction {
@@ -193,18 +224,18 @@ impl Cache {
         Ok(())
     }
 
-    /// Asks the keeper about a layer, drops what it leaves out, and says which of the sequence's rows go on.
-    pub(super) fn ask(
+    /// Ask the policy about a layer and evict the tokens it does not keep. Returns the indices of the sequence's rows
+    /// that continue to the next layer, `None` for all.
+    pub(super) fn evict(
         &mut self,
         eviction: &mut dyn EvictionPolicy,
-        sequence: usize,
+        index: usize,
         layer: usize,
         phase: Phase,
         stream: Vec<u32>,
     ) -> Result<Option<Vec<u32>>> {
         let plan = &self.plan.layers;
         let (source, layers, owner) = (plan[layer].source, plan.len(), plan[layer].source == layer);
-        let index = sequence;
         let sequence = &mut self.sequences[index];
         if phase == Phase::Decode {
             let due = sequence.checks[layer].is_some_and(|check| {
@@ -246,7 +277,7 @@ impl Cache {
                     .peekable();
                 for (index, (_, slot)) in order.iter().enumerate() {
                     if kept.next_if(|&&kept| kept as usize == index).is_none() {
-                        slots.drop_slot(*slot as usize);
+                        slots.evict(*slot as usize);
                     }
                 }
             }
@@ -256,36 +287,34 @@ impl Cache {
     }
 }
 
-/// What a keeper sees of a lane.
+/// Describe a head group to an eviction policy. `order`: kept tokens as (position, slot).
 fn head_group(
     slots: &Slots,
     order: &[(u32, u32)],
     layer: usize,
     statistics: &Statistics,
 ) -> HeadGroup {
-    let places: Vec<u32> = order.iter().map(|&(_, slot)| slot).collect();
-    let scores = slots.scores.iter().find(|scores| scores.layer == layer);
+    let kept: Vec<u32> = order.iter().map(|&(_, slot)| slot).collect();
+    let sums = slots.sums.iter().find(|sums| sums.layer == layer);
     let (from, to) = statistics.weights;
-    let key_norms = match statistics.key_norms {
-        false => Vec::new(),
-        true => {
-            let norms = slots.key_norms();
-            let heads = norms.len() / slots.capacity().max(1);
-            (0..heads)
-                .flat_map(|head| places.iter().map(move |&slot| (slot as usize, head)))
-                .map(|(slot, head)| norms[slot * heads + head])
-                .collect()
-        }
+    let key_norms = if statistics.key_norms {
+        let (norms, heads) = (slots.key_norms(), slots.heads());
+        (0..heads)
+            .flat_map(|head| kept.iter().map(move |&slot| (slot as usize, head)))
+            .map(|(slot, head)| norms[slot * heads + head])
+            .collect()
+    } else {
+        Vec::new()
     };
     HeadGroup {
         positions: order.iter().map(|&(position, _)| position).collect(),
-        column_sums: scores
+        column_sums: sums
             .filter(|_| statistics.window > 0)
-            .map_or_else(Vec::new, |scores| scores.column_sums(&places, from, to)),
-        accumulated: scores
+            .map_or_else(Vec::new, |sums| sums.column_sums(&kept, from, to)),
+        accumulated: sums
             .filter(|_| statistics.accumulated)
-            .map_or_else(Vec::new, |scores| scores.totals(&places)),
+            .map_or_else(Vec::new, |sums| sums.totals(&kept)),
         key_norms,
-        rows: scores.map_or(1, |scores| scores.heads),
+        rows: sums.map_or(1, |sums| sums.heads),
     }
 }

@@ -1,13 +1,14 @@
-//! Keys and values of one layer of one sequence, in slots that are used again.
+//! Keys and values of one head group of one layer and sequence, in slots that are reused.
 //!
-//! Attention does not care in which order it reads: positions are turned into keys, and what may be seen
-//! follows from each slot's position. So dropping a token frees its slot, the next token takes it, and nothing
-//! is ever moved. Slots lie in pages; a page's keys are stored component by component, so that a query meets
-//! all of them in one run.
+//! Attention does not depend on the order of keys: their rotary embedding holds their positions, and visibility
+//! follows from each slot's position. So evicting a token frees its slot, the next token takes it, and nothing is
+//! moved. Slots form pages; a page's keys are stored component by component, so that the products of one query
+//! component with all keys of a page run over neighbouring numbers.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 
+use crate::kernel::attention;
 use crate::kernel::vector::add_scaled;
 use crate::transformer::packed::Packed;
 use crate::transformer::{Axis, LayerPlan, Storage};
@@ -15,10 +16,10 @@ use crate::transformer::{Axis, LayerPlan, Storage};
 /// Slots in a page, unless a codec groups tokens otherwise.
 const PAGE: usize = 64;
 
-/// The position of a slot that holds nothing.
+/// Position of a free slot.
 pub(super) const FREE: u32 = u32::MAX;
 
-/// One layer's cache of one sequence.
+/// Keys and values of one head group.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
     heads: usize,
@@ -27,29 +28,29 @@ pub(super) struct Slots {
     page: usize,
     plan: LayerPlan,
     pages: Vec<Page>,
-    /// The original position of each slot, or [`FREE`].
+    /// Position of each slot's token, or [`FREE`].
     pub(super) positions: Vec<u32>,
     free: BTreeSet<u32>,
     live: usize,
-    /// What is remembered of attention, for each layer that reads these slots and wants it.
-    pub(super) scores: Vec<AttentionSums>,
+    /// Attention sums of each layer that reads these slots and whose policy asked for them.
+    pub(super) sums: Vec<AttentionSums>,
 }
 
-/// What is remembered of the attention that one layer paid to slots.
+/// Sums of one layer's attention to each slot.
 #[derive(Clone, Debug)]
 pub(super) struct AttentionSums {
-    /// The layer that paid it.
+    /// The attending layer.
     pub(super) layer: usize,
-    /// Rows told apart: one for all heads, or one for each key head.
+    /// Rows of sums: one for all heads, or one for each key head.
     pub(super) heads: usize,
     /// Sums over all queries so far. `[slots][heads]`
     pub(super) accumulated: Vec<f32>,
-    /// The last queries' attention, newest last. Each `[heads][slots then]`
+    /// Attention of the last queries, newest last. Each `[heads][slots at that time]`
     pub(super) recent: VecDeque<Vec<f32>>,
 }
 
 impl AttentionSums {
-    /// Forgets what a slot has received, because another token takes it.
+    /// Clear a slot's sums when another token takes it.
     fn clear(&mut self, slot: usize) {
         if let Some(sums) = self
             .accumulated
@@ -67,10 +68,11 @@ impl AttentionSums {
         }
     }
 
-    /// Takes one query's attention, `[heads][slots]`.
-    pub(super) fn take(&mut self, row: Vec<f32>, sums: bool, window: usize) {
+    /// Add one query's attention `[heads][slots]`: to the sums over all queries if `accumulate`, and to the last
+    /// `window` queries.
+    pub(super) fn add(&mut self, row: Vec<f32>, accumulate: bool, window: usize) {
         let slots = row.len() / self.heads;
-        if sums {
+        if accumulate {
             self.accumulated.resize(slots * self.heads, 0.0);
             for (head, row) in row.chunks_exact(slots).enumerate() {
                 for (slot, &p) in row.iter().enumerate() {
@@ -86,8 +88,8 @@ impl AttentionSums {
         }
     }
 
-    /// Sums of the last queries' attention to each of `slots`, the oldest query weighted `from`, the newest
-    /// `to`, those between in even steps. `[heads][slots.len()]`
+    /// Sum the last queries' attention to each of `slots`, weighted linearly from `from` (oldest query) to `to`
+    /// (newest). `[heads][slots.len()]`
     pub(super) fn column_sums(&self, slots: &[u32], from: f32, to: f32) -> Vec<f32> {
         let mut sums = vec![0.0; self.heads * slots.len()];
         let steps = self.recent.len().saturating_sub(1).max(1) as f32;
@@ -106,7 +108,7 @@ impl AttentionSums {
         sums
     }
 
-    /// Sums over all queries to each of `slots`. `[heads][slots.len()]`
+    /// Return the sums over all queries for each of `slots`. `[heads][slots.len()]`
     pub(super) fn totals(&self, slots: &[u32]) -> Vec<f32> {
         let mut sums = Vec::with_capacity(self.heads * slots.len());
         for head in 0..self.heads {
@@ -137,8 +139,8 @@ enum Block {
     Open(Vec<f32>),
     Packed {
         packed: Packed,
-        /// Whether it was packed with its last two axes exchanged.
-        turned: bool,
+        /// Whether the last two axes were exchanged before packing.
+        transposed: bool,
     },
 }
 
@@ -150,39 +152,40 @@ impl Block {
         }
     }
 
-    /// The numbers as they are laid out in an open block.
+    /// Return the numbers in the layout of an open block.
     fn read(&self, rows: usize, columns: usize) -> Cow<'_, [f32]> {
         match self {
             Self::Open(values) => Cow::Borrowed(values),
-            Self::Packed { packed, turned } => {
+            Self::Packed { packed, transposed } => {
                 let values = packed.unpack();
-                Cow::Owned(match turned {
-                    true => turn(&values, columns, rows),
-                    false => values,
+                Cow::Owned(if *transposed {
+                    transpose(&values, columns, rows)
+                } else {
+                    values
                 })
             }
         }
     }
 }
 
-/// Exchanges the last two axes of `[…][rows][columns]`.
-fn turn(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut turned = vec![0.0; values.len()];
+/// Exchange the last two axes of `[…][rows][columns]`.
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut output = vec![0.0; values.len()];
     let size = rows * columns;
-    for (from, to) in values.chunks_exact(size).zip(turned.chunks_exact_mut(size)) {
+    for (from, to) in values.chunks_exact(size).zip(output.chunks_exact_mut(size)) {
         for row in 0..rows {
             for column in 0..columns {
                 to[column * rows + row] = from[row * columns + column];
             }
         }
     }
-    turned
+    output
 }
 
 /// A page's keys `[H · width, slots]` and values `[slots, H · width]`.
 pub(super) type Pairs<'a> = (Cow<'a, [f32]>, Cow<'a, [f32]>);
 
-/// What a query may see: those at or before its position, and not further back than a window.
+/// Positions a query attends to: its own and earlier ones, at most `window` in all.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Visibility {
     pub(super) position: u32,
@@ -216,26 +219,26 @@ impl Slots {
             positions: Vec::new(),
             free: BTreeSet::new(),
             live: 0,
-            scores: Vec::new(),
+            sums: Vec::new(),
         }
     }
 
-    /// Key heads.
+    /// Return the number of key heads.
     pub(super) fn heads(&self) -> usize {
         self.heads
     }
 
-    /// Tokens kept.
+    /// Return the number of tokens kept.
     pub(super) fn live(&self) -> usize {
         self.live
     }
 
-    /// Slots there are, free ones among them.
+    /// Return the number of slots, free ones included.
     pub(super) fn capacity(&self) -> usize {
         self.positions.len()
     }
 
-    /// Bytes of keys and values that live tokens take: packed pages as they are, open ones by their slots.
+    /// Return the bytes of kept tokens' keys and values: whole packed pages, and the occupied slots of open ones.
     pub(super) fn live_bytes(&self) -> usize {
         let slot = self.heads * self.width * 4;
         self.pages
@@ -252,7 +255,7 @@ impl Slots {
             .sum()
     }
 
-    /// Bytes of keys and values that are allocated.
+    /// Return the bytes allocated for keys and values.
     pub(super) fn allocated_bytes(&self) -> usize {
         self.pages
             .iter()
@@ -262,27 +265,25 @@ impl Slots {
 
     /// Bytes of scores that are kept for decisions about what to keep.
     pub(super) fn attention_bytes(&self) -> usize {
-        self.scores.iter().map(AttentionSums::bytes).sum()
+        self.sums.iter().map(AttentionSums::bytes).sum()
     }
 
-    /// What a layer's attention is remembered in.
-    pub(super) fn scores_of(&mut self, layer: usize, heads: usize) -> &mut AttentionSums {
-        let at = match self.scores.iter().position(|scores| scores.layer == layer) {
-            Some(at) => at,
-            None => {
-                self.scores.push(AttentionSums {
-                    layer,
-                    heads,
-                    accumulated: Vec::new(),
-                    recent: VecDeque::new(),
-                });
-                self.scores.len() - 1
-            }
-        };
-        &mut self.scores[at]
+    /// Return the attention sums of a layer, new ones if there are none.
+    pub(super) fn sums_of(&mut self, layer: usize, heads: usize) -> &mut AttentionSums {
+        let found = self.sums.iter().position(|sums| sums.layer == layer);
+        let index = found.unwrap_or_else(|| {
+            self.sums.push(AttentionSums {
+                layer,
+                heads,
+                accumulated: Vec::new(),
+                recent: VecDeque::new(),
+            });
+            self.sums.len() - 1
+        });
+        &mut self.sums[index]
     }
 
-    /// Keeps a token's key and value, `[heads · width]` each, and says in which slot.
+    /// Store a token's key and value, `[heads · width]` each, and return the slot.
     pub(super) fn push(&mut self, position: u32, key: &[f32], value: &[f32]) -> usize {
         let slot = match self.free.pop_first() {
             Some(slot) => slot as usize,
@@ -302,8 +303,8 @@ impl Slots {
         };
         self.positions[slot] = position;
         self.live += 1;
-        for scores in &mut self.scores {
-            scores.clear(slot);
+        for sums in &mut self.sums {
+            sums.clear(slot);
         }
         let (page, at) = (&mut self.pages[slot / self.page], slot % self.page);
         page.live += 1;
@@ -321,8 +322,8 @@ impl Slots {
         slot
     }
 
-    /// Drops what a slot holds. Slots of a packed page are used again once the page is empty.
-    pub(super) fn drop_slot(&mut self, slot: usize) {
+    /// Free a slot. Slots of a packed page are reused once the page is empty.
+    pub(super) fn evict(&mut self, slot: usize) {
         if self.positions[slot] == FREE {
             return;
         }
@@ -343,7 +344,7 @@ impl Slots {
         }
     }
 
-    /// Packs every full page whose tokens are all older than the residual, where the plan says so.
+    /// Quantise every full page whose tokens are all older than the plan's residual, where the plan asks for it.
     pub(super) fn pack(&mut self, next: u32) {
         let codec = |storage| match storage {
             Storage::F32 => None,
@@ -362,13 +363,14 @@ impl Slots {
             let close =
                 |block: &mut Block, rows: usize, columns: usize, along_columns: bool, codec| {
                     if let Block::Open(open) = block {
-                        let packed = match along_columns {
-                            true => Packed::new(open, columns, codec),
-                            false => Packed::new(&turn(open, rows, columns), rows, codec),
+                        let packed = if along_columns {
+                            Packed::new(open, columns, codec)
+                        } else {
+                            Packed::new(&transpose(open, rows, columns), rows, codec)
                         };
                         *block = Block::Packed {
                             packed,
-                            turned: !along_columns,
+                            transposed: !along_columns,
                         };
                     }
                 };
@@ -383,7 +385,7 @@ impl Slots {
         }
     }
 
-    /// Kept tokens as (position, slot), the oldest first. O(n log n)
+    /// Return kept tokens as (position, slot), the oldest first. O(n log n)
     pub(super) fn ordered(&self) -> Vec<(u32, u32)> {
         let mut order: Vec<(u32, u32)> = self
             .positions
@@ -396,7 +398,7 @@ impl Slots {
         order
     }
 
-    /// All pages' keys and values, unpacked where they are packed.
+    /// Return all pages' keys and values, unpacked.
     pub(super) fn read(&self) -> Vec<Pairs<'_>> {
         self.pages
             .iter()
@@ -409,7 +411,7 @@ impl Slots {
             .collect()
     }
 
-    /// Euclidean norms of each slot's keys, one for each head. `[slots][heads]`
+    /// Compute the Euclidean norm of each slot's key in each head. `[slots][heads]`
     pub(super) fn key_norms(&self) -> Vec<f32> {
         let mut norms = vec![0.0f32; self.positions.len() * self.heads];
         for (index, page) in self.pages.iter().enumerate() {
@@ -427,48 +429,48 @@ impl Slots {
         norms
     }
 
-    /// Attention of one row of queries `[H · width]` over all slots; the output is `[H · width]`.
+    /// Compute the attention of one row of queries `[H · width]` over all slots. `output [H · width]`,
+    /// `probabilities [H][slots]`
     ///
-    /// `probabilities`, where it is wanted, receives `[H][slots]`. Query heads share key heads in groups;
-    /// keys and values are never copied for them. O(slots · H · width).
+    /// Groups of query heads share a key head, whose keys and values are not copied for them. O(slots · H · width)
     pub(super) fn attend(
         &self,
         read: &[Pairs<'_>],
         queries: &[f32],
         scale: f32,
-        activations: Visibility,
+        visibility: Visibility,
         output: &mut [f32],
         probabilities: &mut Vec<f32>,
     ) {
         let slots = self.positions.len();
-        let share = queries.len() / self.width / self.heads;
+        let group = queries.len() / self.width / self.heads;
         probabilities.clear();
-        probabilities.resize(slots * share * self.heads, 0.0);
+        probabilities.resize(slots * group * self.heads, 0.0);
         output.fill(0.0);
-        // Pages outside, heads inside: each page is read from memory once for the keys and once for the values.
+        // logits = scale · q·k. Pages outside, heads inside: each page is read from memory once for the keys and once
+        // for the values.
         for (index, (keys, _)) in read.iter().enumerate() {
             for (head, query) in queries.chunks_exact(self.width).enumerate() {
                 let first = head * slots + index * self.page;
-                let scores = &mut probabilities[first..first + self.page];
-                let kv = head / share;
-                for (component, &q) in query.iter().enumerate() {
-                    let row = (kv * self.width + component) * self.page;
-                    add_scaled(q * scale, &keys[row..row + self.page], scores);
-                }
+                let logits = &mut probabilities[first..first + self.page];
+                let keys = &keys[head / group * self.width * self.page..];
+                attention::add_logits(query, keys, self.page, 0..self.page, scale, logits);
             }
         }
-        for scores in probabilities.chunks_exact_mut(slots.max(1)) {
-            for (score, &position) in scores.iter_mut().zip(&self.positions) {
-                if position == FREE || !activations.sees(position) {
-                    *score = f32::NEG_INFINITY;
+        // Free and invisible slots get probability 0.
+        for logits in probabilities.chunks_exact_mut(slots.max(1)) {
+            for (logit, &position) in logits.iter_mut().zip(&self.positions) {
+                if position == FREE || !visibility.sees(position) {
+                    *logit = f32::NEG_INFINITY;
                 }
             }
-            crate::kernel::softmax::softmax(scores);
+            crate::kernel::softmax::softmax(logits);
         }
+        // output = Σ p v over the slots that are visible.
         for (index, (_, values)) in read.iter().enumerate() {
             for (head, output) in output.chunks_exact_mut(self.width).enumerate() {
                 let first = head * slots + index * self.page;
-                let kv = head / share;
+                let kv = head / group;
                 for at in 0..self.page {
                     let p = probabilities[first + at];
                     if p > 0.0 {

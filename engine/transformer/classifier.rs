@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::text::{Labelled, Tokenizer};
 use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::model::Transformer;
-use crate::transformer::operation::look;
+use crate::transformer::operation::to_vec;
 use crate::transformer::weights::{Linear, Weights};
 use crate::transformer::{Architecture, Configuration, folder};
 use crate::{Error, ErrorKind, Result};
@@ -231,14 +231,14 @@ impl Classifier {
             }
         };
         let pooled = match &self.pooler {
-            Some(pooler) => pooler.apply(&pooled)?.tanh()?,
+            Some(pooler) => pooler.forward(&pooled)?.tanh()?,
             None => pooled,
         };
         let pooled = match dropout {
             Some(dropout) => dropout.apply(pooled, u64::from(u32::MAX))?,
             None => pooled,
         };
-        self.head.apply(&pooled)
+        self.head.forward(&pooled)
     }
 
     /// Tells the label of each text.
@@ -258,7 +258,7 @@ impl Classifier {
         let mut told = vec![None; encoded.len()];
         for group in order.chunks(TOGETHER) {
             let batch: Vec<&Encoded> = group.iter().map(|&text| &encoded[text]).collect();
-            let logits = look(&self.logits(&batch, None)?.detach(), <[f32]>::to_vec)?;
+            let logits = to_vec(&self.logits(&batch, None)?.detach())?;
             for (row, &text) in logits.chunks_exact(self.labels.len()).zip(group) {
                 let mut probabilities = row.to_vec();
                 crate::kernel::softmax::softmax(&mut probabilities);

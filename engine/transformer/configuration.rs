@@ -1,214 +1,135 @@
-//! What a model is: the numbers of a `config.json`, read for each architecture into one form.
+//! Sizes and options of a model, read from `config.json` into one form for all families.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::kernel::norm::NormKind;
+use crate::transformer::family::{FAMILIES, Family, Role};
 use crate::transformer::rotary::Rope;
+use crate::transformer::settings::Settings;
 use crate::{Error, ErrorKind, Result};
 
-/// The families that are built here.
+/// Supported model families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
-    /// Llama and its kin (Mistral, Qwen2): rotary positions, RMS norms, gated feed-forward layers.
+    /// Llama, Mistral and Qwen2: rotary positions, RMS norms, gated feed-forward layers.
     Llama,
     /// GPT-2: learned positions, layer norms, fused projections.
     Gpt2,
-    /// BERT with its masked-language-model head: sees both sides.
+    /// BERT with its masked-language-model head: attention in both directions.
     Bert,
-    /// A recurrent net of LSTM layers: a rival whose state does not grow.
+    /// A recurrent network of LSTM layers, a baseline whose state has a constant size.
     Lstm,
 }
 
-/// What stands between the two matrices of a feed-forward layer.
+/// Activation function of a feed-forward layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// x σ(x).
     Silu,
     /// x Φ(x), exact.
     Gelu,
-    /// Its approximation by tanh, as GPT-2 has it.
+    /// Approximation of GELU by tanh, as in GPT-2.
     GeluTanh,
     /// max(x, 0).
     Relu,
 }
 
-/// The shape of a model, whatever its architecture.
+/// Sizes and options of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configuration {
-    /// The family.
+    /// Model family.
     pub architecture: Architecture,
-    /// Tokens, `V`.
+    /// Vocabulary size, `V`.
     pub vocabulary: usize,
-    /// Components of the hidden stream, `D`.
+    /// Width of the residual stream, `D`.
     pub width: usize,
     /// Layers, `L`.
     pub layers: usize,
     /// Query heads, `H`.
     pub heads: usize,
-    /// Key and value heads; fewer than `heads` are shared by groups of queries.
+    /// Key and value heads, `Hkv`; each serves `H / Hkv` query heads (grouped-query attention).
     pub kv_heads: usize,
-    /// Components of one head.
+    /// Components of one head, `d`.
     pub head_width: usize,
-    /// Components within a feed-forward layer.
+    /// Inner width of a feed-forward layer.
     pub feed_forward: usize,
-    /// Positions the model was made for.
+    /// Positions the model was trained for; 0 for a recurrent network.
     pub context: usize,
-    /// How rows are normalised.
+    /// Kind of the norms.
     pub norm: NormKind,
     /// ε of the norms.
     pub norm_epsilon: f32,
-    /// Within feed-forward layers.
+    /// Activation of the feed-forward layers.
     pub activation: Activation,
-    /// Whether the output matrix is the embedding.
+    /// Whether the output matrix is the token embedding.
     pub tied: bool,
-    /// Rotary positions, where the architecture has them.
+    /// Rotary positions, where the family has them.
     pub rope: Option<Rope>,
-    /// How far back a position sees; 0 for no limit.
+    /// Positions that a position attends to, itself included; 0 for no limit.
     pub window: usize,
-    /// Whether scores are divided by √head width.
+    /// Whether attention logits are divided by √d.
     pub scaled: bool,
-    /// Whether scores of layer l are divided by l + 1 besides.
+    /// Whether attention logits of layer l are also divided by l + 1.
     pub scaled_by_layer: bool,
     /// Token types (BERT).
     pub types: usize,
-    /// The id that begins a text.
+    /// Id that begins a text.
     pub begin: Option<u32>,
-    /// The ids that end one.
+    /// Ids that end a text.
     pub ends: Vec<u32>,
-    /// The id of a masked token.
+    /// Id of a masked token.
     pub mask: Option<u32>,
-    /// The `config.json` as it was read.
+    /// The `config.json` these values were read from.
     pub json: Value,
 }
 
-/// A JSON object whose mistakes are named.
-struct Reader<'a>(&'a Map<String, Value>);
-
-impl Reader<'_> {
-    fn fault(key: &str, what: &str) -> Error {
-        Error::new(ErrorKind::Format, format!("{key}: {what}"))
-    }
-
-    fn present(&self, key: &str) -> Option<&Value> {
-        self.0.get(key).filter(|value| !value.is_null())
-    }
-
-    fn count(&self, key: &str) -> Result<Option<usize>> {
-        self.present(key)
-            .map(|value| {
-                value
-                    .as_u64()
-                    .and_then(|number| usize::try_from(number).ok())
-                    .filter(|&number| number < 1 << 31)
-                    .ok_or_else(|| Self::fault(key, "is not a count below 2^31"))
-            })
-            .transpose()
-    }
-
-    fn need(&self, key: &str) -> Result<usize> {
-        match self.count(key)? {
-            Some(0) => Err(Self::fault(key, "is zero")),
-            Some(number) => Ok(number),
-            None => Err(Self::fault(key, "is missing")),
-        }
-    }
-
-    fn number(&self, key: &str, default: f64) -> Result<f64> {
-        match self.present(key) {
-            None => Ok(default),
-            Some(value) => value
-                .as_f64()
-                .filter(|number| number.is_finite())
-                .ok_or_else(|| Self::fault(key, "is not a number")),
-        }
-    }
-
-    fn truth(&self, key: &str, default: bool) -> Result<bool> {
-        match self.present(key) {
-            None => Ok(default),
-            Some(value) => value
-                .as_bool()
-                .ok_or_else(|| Self::fault(key, "is not true or false")),
-        }
-    }
-
-    fn id(&self, key: &str) -> Result<Option<u32>> {
-        Ok(self.count(key)?.map(|id| id as u32))
-    }
-
-    /// An id, or a list of them.
-    fn ids(&self, key: &str) -> Result<Vec<u32>> {
-        match self.present(key) {
-            Some(Value::Array(list)) => list
-                .iter()
-                .map(|value| {
-                    value
-                        .as_u64()
-                        .and_then(|id| u32::try_from(id).ok())
-                        .ok_or_else(|| Self::fault(key, "is not a list of ids"))
-                })
-                .collect(),
-            _ => Ok(self.id(key)?.into_iter().collect()),
-        }
-    }
-
-    fn activation(&self, key: &str, default: &str) -> Result<Activation> {
-        match self.present(key).map_or(Some(default), Value::as_str) {
-            Some("silu" | "swish") => Ok(Activation::Silu),
-            Some("gelu") => Ok(Activation::Gelu),
-            Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Ok(Activation::GeluTanh),
-            Some("relu") => Ok(Activation::Relu),
-            other => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("{key}: the activation {other:?} is not built here"),
-            )
-            .advice("silu, gelu, gelu_new and relu are")),
-        }
-    }
-}
-
 impl Configuration {
-    /// Reads a `config.json`.
+    /// Parse a `config.json`.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] naming the key; [`ErrorKind::Unsupported`] naming the architecture or feature.
     pub fn parse(text: &[u8]) -> Result<Self> {
         let json: Value = serde_json::from_slice(text)
-            .map_err(|error| Error::new(ErrorKind::Format, format!("not JSON: {error}")))?;
+            .map_err(|error| Error::new(ErrorKind::Format, format!("invalid JSON: {error}")))?;
         Self::from_json(json)
     }
 
-    /// Reads a configuration that is JSON already.
+    /// Read a configuration from parsed JSON.
     ///
     /// # Errors
     /// As [`Self::parse`].
     pub fn from_json(json: Value) -> Result<Self> {
         let Value::Object(map) = &json else {
-            return Err(Error::new(ErrorKind::Format, "is not a JSON object"));
+            return Err(Error::new(ErrorKind::Format, "expected a JSON object"));
         };
-        let reader = Reader(map);
-        let named = reader
+        let settings = Settings(map);
+        let model_type = settings.present("model_type").and_then(Value::as_str);
+        let class = settings
             .present("architectures")
-            .and_then(|list| list.get(0))
-            .and_then(Value::as_str);
-        let kind = reader.present("model_type").and_then(Value::as_str);
-        let mut configuration = match (kind, named) {
-            (Some("llama" | "mistral" | "qwen2"), _) => Self::llama(&reader, kind)?,
-            (Some("gpt2"), _) => Self::gpt2(&reader)?,
-            (Some("bert"), _) => Self::bert(&reader)?,
-            (Some("lstm"), _) => Self::lstm(&reader)?,
-            (None, Some("LlamaForCausalLM")) => Self::llama(&reader, Some("llama"))?,
-            (None, Some("GPT2LMHeadModel")) => Self::gpt2(&reader)?,
-            (None, Some("BertForMaskedLM")) => Self::bert(&reader)?,
-            (kind, named) => {
-                let name = kind.or(named).unwrap_or("none named");
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!("the architecture {name:?} is not built here"),
-                )
-                .advice("llama, mistral, qwen2, gpt2, bert and lstm are"));
-            }
-        };
+            .and_then(|list| list.get(0)?.as_str());
+        let family = Family::find(model_type, class).ok_or_else(|| {
+            let name = model_type.or(class).unwrap_or("(none)");
+            let supported: Vec<_> = FAMILIES.iter().flat_map(|f| f.model_types).collect();
+            Error::new(
+                ErrorKind::Unsupported,
+                format!("unsupported architecture {name:?}"),
+            )
+            .advice(format!(
+                "supported model_type: {}",
+                supported
+                    .iter()
+                    .map(|name| **name)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ))
+        })?;
+        let mut configuration = Self::read(family, &settings)?;
+        match family.architecture {
+            Architecture::Llama => configuration.read_llama(&settings, model_type)?,
+            Architecture::Gpt2 => configuration.read_gpt2(&settings)?,
+            Architecture::Bert => configuration.read_bert(&settings)?,
+            Architecture::Lstm => {}
+        }
         if configuration.heads % configuration.kv_heads != 0 {
             return Err(Error::new(
                 ErrorKind::Format,
@@ -218,153 +139,131 @@ impl Configuration {
                 ),
             ));
         }
-        configuration.begin = reader.id("bos_token_id")?;
-        configuration.ends = reader.ids("eos_token_id")?;
-        configuration.mask = reader.id("mask_token_id")?;
         configuration.json = json;
         Ok(configuration)
     }
 
-    fn empty(architecture: Architecture, reader: &Reader<'_>) -> Result<Self> {
+    /// Read the settings that all families have, by the family's keys.
+    fn read(family: &Family, settings: &Settings<'_>) -> Result<Self> {
+        let keys = &family.keys;
+        let width = settings.required(keys.width)?;
+        let heads = keys.heads.map_or(Ok(1), |key| settings.required(key))?;
+        let context = match keys
+            .context
+            .iter()
+            .find(|key| settings.present(key).is_some())
+        {
+            Some(key) if keys.context_default.is_some() => settings.count(key)?.unwrap_or(0),
+            Some(key) => settings.required(key)?,
+            None => match keys.context_default {
+                Some(context) => context,
+                None => settings.required(keys.context[0])?,
+            },
+        };
         Ok(Self {
-            architecture,
-            vocabulary: reader.need("vocab_size")?,
-            width: 0,
-            layers: 0,
-            heads: 1,
-            kv_heads: 1,
-            head_width: 0,
-            feed_forward: 0,
-            context: 0,
-            norm: NormKind::Layer,
-            norm_epsilon: 1e-5,
-            activation: Activation::Gelu,
-            tied: true,
+            architecture: family.architecture,
+            vocabulary: settings.required("vocab_size")?,
+            width,
+            layers: settings.required(keys.layers)?,
+            heads,
+            kv_heads: heads,
+            head_width: width / heads,
+            feed_forward: match (keys.feed_forward, keys.feed_forward_default) {
+                (None, _) => 0,
+                (Some(key), None) => settings.required(key)?,
+                (Some(key), Some(widths)) => settings.count(key)?.unwrap_or(widths * width),
+            },
+            context,
+            norm: family.norm,
+            norm_epsilon: settings.number(keys.norm_epsilon, keys.norm_epsilon_default)? as f32,
+            activation: settings.activation(keys.activation, keys.activation_default)?,
+            tied: settings.flag("tie_word_embeddings", keys.tied_default)?,
             rope: None,
             window: 0,
             scaled: true,
             scaled_by_layer: false,
             types: 0,
-            begin: None,
-            ends: Vec::new(),
-            mask: None,
+            begin: settings.id("bos_token_id")?,
+            ends: settings.ids("eos_token_id")?,
+            mask: settings.id("mask_token_id")?,
             json: Value::Null,
         })
     }
 
-    fn llama(reader: &Reader<'_>, kind: Option<&str>) -> Result<Self> {
-        let (width, heads) = (
-            reader.need("hidden_size")?,
-            reader.need("num_attention_heads")?,
-        );
-        let head_width = match reader.count("head_dim")? {
-            Some(width) if width > 0 => width,
-            _ => divided(width, heads)?,
-        };
-        let context = reader.count("max_position_embeddings")?.unwrap_or(2048);
-        let window = match kind {
-            Some("mistral") => reader.count("sliding_window")?.unwrap_or(0),
-            Some("qwen2") if reader.truth("use_sliding_window", false)? => {
+    fn read_llama(&mut self, settings: &Settings<'_>, model_type: Option<&str>) -> Result<()> {
+        match settings.count("head_dim")? {
+            Some(width) if width > 0 => self.head_width = width,
+            _ => self.check_heads()?,
+        }
+        if let Some(heads) = settings.count("num_key_value_heads")? {
+            self.kv_heads = heads.max(1);
+        }
+        match model_type {
+            Some("mistral") => self.window = settings.count("sliding_window")?.unwrap_or(0),
+            Some("qwen2") if settings.flag("use_sliding_window", false)? => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    "use_sliding_window: windows on some layers only are not built here",
+                    "use_sliding_window: windows on some layers only are not supported",
                 ));
             }
-            _ => 0,
-        };
-        Ok(Self {
-            width,
-            heads,
-            head_width,
-            context,
-            window,
-            kv_heads: reader.count("num_key_value_heads")?.unwrap_or(heads).max(1),
-            layers: reader.need("num_hidden_layers")?,
-            feed_forward: reader.need("intermediate_size")?,
-            norm: NormKind::Rms,
-            norm_epsilon: reader.number("rms_norm_eps", 1e-6)? as f32,
-            activation: reader.activation("hidden_act", "silu")?,
-            tied: reader.truth("tie_word_embeddings", false)?,
-            rope: Some(Rope::read(reader.0, head_width, context)?),
-            ..Self::empty(Architecture::Llama, reader)?
-        })
+            _ => {}
+        }
+        self.rope = Some(Rope::read(settings.0, self.head_width, self.context)?);
+        Ok(())
     }
 
-    fn gpt2(reader: &Reader<'_>) -> Result<Self> {
-        let (width, heads) = (reader.need("n_embd")?, reader.need("n_head")?);
-        Ok(Self {
-            width,
-            heads,
-            kv_heads: heads,
-            head_width: divided(width, heads)?,
-            layers: reader.need("n_layer")?,
-            feed_forward: reader.count("n_inner")?.unwrap_or(4 * width),
-            context: match reader.count("n_positions")? {
-                Some(context) => context,
-                None => reader.need("n_ctx")?,
-            },
-            norm_epsilon: reader.number("layer_norm_epsilon", 1e-5)? as f32,
-            activation: reader.activation("activation_function", "gelu_new")?,
-            tied: reader.truth("tie_word_embeddings", true)?,
-            scaled: reader.truth("scale_attn_weights", true)?,
-            scaled_by_layer: reader.truth("scale_attn_by_inverse_layer_idx", false)?,
-            ..Self::empty(Architecture::Gpt2, reader)?
-        })
+    fn read_gpt2(&mut self, settings: &Settings<'_>) -> Result<()> {
+        self.check_heads()?;
+        self.scaled = settings.flag("scale_attn_weights", true)?;
+        self.scaled_by_layer = settings.flag("scale_attn_by_inverse_layer_idx", false)?;
+        Ok(())
     }
 
-    fn bert(reader: &Reader<'_>) -> Result<Self> {
-        if let Some(kind) = reader.present("position_embedding_type")
+    fn read_bert(&mut self, settings: &Settings<'_>) -> Result<()> {
+        self.check_heads()?;
+        if let Some(kind) = settings.present("position_embedding_type")
             && kind != "absolute"
         {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("position_embedding_type: {kind} is not built here"),
+                format!("position_embedding_type: {kind} is not supported"),
             ));
         }
-        if reader.truth("is_decoder", false)? {
+        if settings.flag("is_decoder", false)? {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "is_decoder: BERT is built as an encoder here",
+                "is_decoder: BERT is supported as an encoder only",
             ));
         }
-        let (width, heads) = (
-            reader.need("hidden_size")?,
-            reader.need("num_attention_heads")?,
-        );
-        Ok(Self {
-            width,
-            heads,
-            kv_heads: heads,
-            head_width: divided(width, heads)?,
-            layers: reader.need("num_hidden_layers")?,
-            feed_forward: reader.need("intermediate_size")?,
-            context: reader.need("max_position_embeddings")?,
-            norm_epsilon: reader.number("layer_norm_eps", 1e-12)? as f32,
-            activation: reader.activation("hidden_act", "gelu")?,
-            tied: reader.truth("tie_word_embeddings", true)?,
-            types: reader.count("type_vocab_size")?.unwrap_or(2),
-            ..Self::empty(Architecture::Bert, reader)?
-        })
+        self.types = settings.count("type_vocab_size")?.unwrap_or(2);
+        Ok(())
     }
 
-    fn lstm(reader: &Reader<'_>) -> Result<Self> {
-        let width = reader.need("hidden_size")?;
-        Ok(Self {
-            width,
-            head_width: width,
-            layers: reader.need("num_hidden_layers")?,
-            context: reader.count("max_position_embeddings")?.unwrap_or(0),
-            tied: reader.truth("tie_word_embeddings", true)?,
-            ..Self::empty(Architecture::Lstm, reader)?
-        })
+    /// Check that the heads divide the width.
+    fn check_heads(&self) -> Result<()> {
+        if self.width % self.heads == 0 {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Format,
+            format!(
+                "a width of {} cannot be divided among {} heads",
+                self.width, self.heads
+            ),
+        ))
     }
 
-    /// Components of all key heads together, or of all value heads.
+    /// Return the family's description.
+    pub(super) fn family(&self) -> &'static Family {
+        self.architecture.family()
+    }
+
+    /// Return the width of all key heads together, or of all value heads.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_width
     }
 
-    /// What scores of a layer are multiplied by.
+    /// Return the factor of a layer's attention logits.
     pub fn scale(&self, layer: usize) -> f32 {
         let mut scale = 1.0;
         if self.scaled {
@@ -376,23 +275,16 @@ impl Configuration {
         scale
     }
 
-    /// Whether a position sees only itself and those before it.
+    /// Return whether a position attends only to itself and earlier positions.
     pub fn causal(&self) -> bool {
-        self.architecture != Architecture::Bert
+        self.family().causal
     }
 
-    /// Positions beyond which the model has none; `None` where positions are rotated or there are none.
+    /// Return the context beyond which there are no position embeddings; `None` for rotary positions and for
+    /// recurrent networks.
     pub fn hard_context(&self) -> Option<usize> {
-        matches!(self.architecture, Architecture::Gpt2 | Architecture::Bert).then_some(self.context)
-    }
-}
-
-fn divided(width: usize, heads: usize) -> Result<usize> {
-    match width % heads {
-        0 => Ok(width / heads),
-        _ => Err(Error::new(
-            ErrorKind::Format,
-            format!("a width of {width} cannot be divided among {heads} heads"),
-        )),
+        self.family()
+            .has(Role::PositionEmbedding)
+            .then_some(self.context)
     }
 }

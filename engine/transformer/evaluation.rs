@@ -8,7 +8,7 @@ use crate::path::{Sampling, Session};
 use crate::transformer::batch::{TokenBatch, cross_entropy};
 use crate::transformer::masking::{MASK_FRACTION, Masking, mask_tokens};
 use crate::transformer::model::Body;
-use crate::transformer::operation::look;
+use crate::transformer::operation::to_vec;
 use crate::transformer::{Architecture, Transformer, TransformerSession};
 use crate::{Error, ErrorKind, Result};
 
@@ -22,10 +22,7 @@ const HIDDEN: u64 = 0x6d61_736b;
 fn losses(model: &Transformer, input: &TokenBatch, targets: &[u32]) -> Result<Vec<f32>> {
     let body = model.body();
     let x = body.forward(input, None)?;
-    Ok(look(
-        &cross_entropy(&body.logits(&x)?, targets)?,
-        <[f32]>::to_vec,
-    )?)
+    Ok(to_vec(&cross_entropy(&body.logits(&x)?, targets)?)?)
 }
 
 fn add(sum: &mut Perplexity, losses: &[f32]) -> Result<()> {
@@ -117,10 +114,7 @@ fn masked(model: &Transformer, input: &TokenBatch, index: u64) -> Result<Vec<f32
         ..Masking::default()
     };
     let masked = mask_tokens(input, &masking, mask, shape.vocabulary, &mut random);
-    Ok(look(
-        &network.masked_losses(&masked, None)?,
-        <[f32]>::to_vec,
-    )?)
+    Ok(to_vec(&network.masked_losses(&masked, None)?)?)
 }
 
 /// The id that stands for a hidden token.

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -16,7 +15,7 @@ use crate::text::Labelled;
 use crate::transformer::batch::{Dropout, cross_entropy};
 use crate::transformer::classifier::{self, Classifier, Encoded, HEAD, POOLER, Pooling};
 use crate::transformer::model::{Body, Transformer};
-use crate::transformer::operation::look;
+use crate::transformer::operation::to_vec;
 use crate::transformer::variables::{Variables, Weight};
 use crate::transformer::{Weights, folder};
 use crate::{Error, ErrorKind, Result};
@@ -140,18 +139,14 @@ impl FineTuner {
             .into_iter()
             .partition(|weight| is_idle(&weight.name));
         let (variables, mut named) = Variables::new(learning)?;
-        for weight in &idle {
-            let tensor = Tensor::from_slice(&weight.values, weight.shape.as_slice(), &Device::Cpu)?;
-            named.push((weight.name.clone(), tensor));
-        }
-        let named = Weights::new(named)?;
-        let body = Body::new(shape, &named)?;
-        let transformer = Transformer::new(
-            transformer.name(),
-            transformer.record().clone(),
-            (**transformer.tokenizer()).clone(),
-            body,
+        let idle_weights = Weights::from_values(&idle)?;
+        named.extend(
+            idle_weights
+                .iter()
+                .map(|(name, tensor)| (name.to_string(), tensor.clone())),
         );
+        let named = Weights::new(named)?;
+        let transformer = transformer.with_body(Body::new(shape, &named)?);
         let classifier = Classifier::new(transformer, &named, labels)?;
         let texts = texts
             .iter()
@@ -211,7 +206,7 @@ impl FineTuner {
             let targets: Vec<u32> = batch.iter().map(|&text| self.texts[text].1).collect();
             let logits = self.classifier.logits(&texts, Some(dropout))?;
             let losses = cross_entropy(&logits, &targets)?;
-            let each = look(&losses, <[f32]>::to_vec)?;
+            let each = to_vec(&losses)?;
             let loss = each.iter().map(|&loss| f64::from(loss)).sum::<f64>() / each.len() as f64;
             if !loss.is_finite() {
                 return Err(
@@ -220,7 +215,7 @@ impl FineTuner {
                         .advice("use a lower rate"),
                 );
             }
-            self.variables.gather(&losses)?;
+            self.variables.backward(&losses)?;
             let adam = AdamW {
                 weight_decay: self.options.weight_decay,
                 ..AdamW::default()
@@ -266,10 +261,7 @@ impl FineTuner {
             self.classifier.labels(),
             pooling,
         );
-        let mut record = transformer.record().clone();
-        if !record.is_object() {
-            record = json!({"name": transformer.name()});
-        }
+        let mut record = transformer.record_object();
         record["fine_tuning"] = json!({
             "options": self.options, "texts": self.texts.len(), "steps": self.step,
         });

@@ -11,7 +11,7 @@ use crate::learn::recipe::MaskDraw;
 use crate::path::Sampling;
 use crate::transformer::batch::{TokenBatch, cross_entropy};
 use crate::transformer::network::Network;
-use crate::transformer::operation::look;
+use crate::transformer::operation::to_vec;
 use crate::{Error, ErrorKind, Result};
 
 /// The share of tokens that is hidden when nobody decides otherwise.
@@ -216,10 +216,7 @@ pub fn fill_masks(
             positions.len(),
             &candle_core::Device::Cpu,
         )?;
-        let logits = look(
-            &network.logits(&x.index_select(&positions, 0)?)?,
-            <[f32]>::to_vec,
-        )?;
+        let logits = to_vec(&network.logits(&x.index_select(&positions, 0)?)?)?;
         let width = logits.len() / open.len();
         let surest: Vec<f32> = logits
             .chunks_exact(width)

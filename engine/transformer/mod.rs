@@ -1,21 +1,41 @@
-//! The comparison path: transformers and recurrent nets over the same tokens, data and commands.
+//! Transformers and recurrent networks over the same tokens, data and commands as the graph: models to compare it with.
 //!
-//! In: a folder in Hugging Face's layout, or a recipe of `kind` gpt, bert or lstm. Out: scores of the next
-//! token, as the graph gives them. Written over candle's tensors, so that whatever a technique wants to see or
-//! change is there as plain Rust: a [`Plan`] for the cache, a [`EvictionPolicy`] that decides what layers keep, a
-//! [`Probe`] at named taps. Letters besides the engine's: `H` heads, `L` layers, `N` rows, `R` scored rows.
+//! In: a folder in Hugging Face's layout, or a recipe of `kind` gpt, bert or lstm. Out: logits of the next token.
+//! Computed with candle's tensors and the kernels of this crate.
+//!
+//! **From a folder to a network.** `folder` reads `config.json`, weights and tokenizer. `family` describes each model
+//! family as data: keys of the settings, names of the weights, norms and biases. `configuration` reads sizes with it
+//! (`settings` and `rope_config` parse the values), `network` loads the weights by role, `weights` holds linear layers
+//! and norms. `model` is the opened whole.
+//!
+//! **A step of generation.** `session` calls [`Network::advance`] (`advance`), which runs the forward pass (`forward`)
+//! over the new rows: queries and keys are rotated (`rotary`), stored in the KV cache (`cache`, `cache_slots`,
+//! quantised by `packed` as the `plan` says) and attended to (`cache_attention`). After each layer an
+//! [`EvictionPolicy`] (`eviction`, `hook_adapter`) decides which tokens the cache keeps, and a [`Probe`] sees the
+//! activations.
+//!
+//! **A step of training.** `network_model` (or `preference_model`) takes a batch, masks tokens for a BERT (`masking`,
+//! `masked_training`) and calls [`Network::forward`] (`batch`), which runs the same forward pass over whole sequences,
+//! with dropout and differentiable operations (`operation`, `attention`). `variables` receives the gradients and
+//! updates the weights, which `initial` created or `growth` enlarged. `fine_tuning` trains a `classifier`.
+//!
+//! Letters besides the engine's: `H` query heads, `Hkv` key heads, `d` components of a head, `L` layers, `N` rows, `R`
+//! rows with logits, `B` sequences of `T` positions.
 #![forbid(unsafe_code)]
 
-mod attend;
+mod advance;
+mod attention;
 mod batch;
 mod beam;
 mod cache;
+mod cache_attention;
 mod cache_slots;
 mod classifier;
 mod configuration;
 mod continuation;
 mod evaluation;
 mod eviction;
+mod family;
 mod fine_tuning;
 pub mod folder;
 mod forward;
@@ -34,13 +54,16 @@ mod preference_model;
 mod probe;
 mod recurrent;
 mod residual_stream;
+mod rope_config;
 mod rotary;
 mod session;
+mod settings;
 mod speed;
 mod trial;
 mod variables;
 mod weights;
 
+pub use advance::{ForwardOutput, LogitsFor, Taps};
 pub use batch::{Dropout, TokenBatch, cross_entropy};
 pub use beam::beam;
 pub use cache::{Cache, CacheReport};
@@ -52,7 +75,6 @@ pub use eviction::{
     CacheView, Eviction, EvictionPolicy, HeadGroup, HeadReduction, Phase, Statistics,
 };
 pub use fine_tuning::{FineTuner, FineTuning, evaluate_classifier};
-pub use forward::{ForwardOutput, LogitsFor, Taps};
 pub use growth::{GrownModel, Growth};
 pub use hook_adapter::HookAdapter;
 pub use masking::{FilledMask, MASK_FRACTION, MaskedBatch, Masking, fill_masks, mask_tokens};

@@ -155,6 +155,14 @@ impl Transformer {
         &self.record
     }
 
+    /// Return the record as an object to add to; a model without a record gets one with its name.
+    pub(super) fn record_object(&self) -> Value {
+        if self.record.is_object() {
+            return self.record.clone();
+        }
+        serde_json::json!({"name": self.name})
+    }
+
     /// Which way it reads, as the record of its making says.
     pub fn direction(&self) -> Reading {
         serde_json::from_value(self.record["direction"].clone()).unwrap_or_default()

@@ -19,7 +19,7 @@ use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
 use crate::transformer::masked_training::MaskedTraining;
 use crate::transformer::masking::{MASK_FRACTION, Masking, mask_tokens};
 use crate::transformer::model::Body;
-use crate::transformer::operation::look;
+use crate::transformer::operation::to_vec;
 use crate::transformer::variables::{Variables, Weight};
 use crate::transformer::{Architecture, Configuration, Weights, folder, initial};
 use crate::{Error, ErrorKind, Result};
@@ -63,13 +63,8 @@ impl NetworkModel {
                     tokens.id("[MASK]"),
                     tokens.stop(),
                 )?;
-                let fresh = initial::weights(&shape).into_iter().enumerate();
-                let weights = fresh.map(|(place, fresh)| Weight {
-                    values: fresh.values(recipe.seed, place),
-                    name: fresh.name,
-                    shape: fresh.shape,
-                });
-                (shape, weights.collect())
+                let weights = initial::weights(&shape, recipe.seed);
+                (shape, weights)
             }
         };
         let marks = match recipe.data.direction {
@@ -111,8 +106,8 @@ impl NetworkModel {
     }
 
     /// The gradients of the mean of losses, put into [`Trainable::state`].
-    pub(super) fn gather(&mut self, losses: &Tensor) -> Result<()> {
-        self.variables.gather(losses)
+    pub(super) fn backward(&mut self, losses: &Tensor) -> Result<()> {
+        self.variables.backward(losses)
     }
 
     /// Moves the weights by the gradients gathered. Returns their norm.
@@ -190,7 +185,7 @@ impl NetworkModel {
     /// an operation without a way back.
     pub fn gradients(&mut self, batch: &Batch, step: u64) -> Result<Loss> {
         let (losses, targets) = self.losses(batch, Some(step))?;
-        let each = look(&losses, <[f32]>::to_vec)?;
+        let each = to_vec(&losses)?;
         let loss = total(&each);
         if !loss.nats.is_finite() {
             return Err(
@@ -202,7 +197,7 @@ impl NetworkModel {
         if self.body.configuration().architecture == Architecture::Bert {
             self.masking.learn(step, &targets, &each)?;
         }
-        self.variables.gather(&losses)?;
+        self.variables.backward(&losses)?;
         Ok(loss)
     }
 }
@@ -260,7 +255,7 @@ impl Trainable for NetworkModel {
                 index: batch.index << 20 | first as u64,
             };
             let (losses, _) = self.losses(&part, None)?;
-            let part = total(&look(&losses.detach(), <[f32]>::to_vec)?);
+            let part = total(&to_vec(&losses.detach())?);
             loss.nats += part.nats;
             loss.tokens += part.tokens;
         }

@@ -1,7 +1,8 @@
-//! Operations that candle's own set lacks or gives without a way back, over the kernels of this engine.
+//! Differentiable operations over the kernels of this crate, for tensors of candle.
 //!
-//! candle-nn's layer norm, RMS norm, softmax over the last dimension and rotary embedding take fast paths
-//! that have no backward pass and leave variables without a gradient, silently. Each operation here has one.
+//! candle-nn's layer norm, RMS norm, softmax over the last dimension and rotary embedding have fast paths without a
+//! backward pass: variables before them get no gradient, and no error. Each [`Operation`] has its backward pass next
+//! to its forward pass.
 
 use std::sync::Arc;
 
@@ -11,46 +12,188 @@ use candle_core::{
 use rayon::prelude::*;
 
 use crate::kernel::norm::{self, NormKind};
+use crate::kernel::vector::{add_scaled, scale};
 use crate::kernel::{activation, gate, softmax};
 use crate::transformer::rotary::RotaryTable;
 
-/// Rows that one task of the pool takes, at least.
+/// Rows that one task of the thread pool takes at least.
 const ROWS: usize = 16;
 
-/// The numbers of an operand.
-pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+/// Numbers that one task of the thread pool takes in element-wise operations.
+const ELEMENTS: usize = 1 << 14;
+
+/// Rows whose weight gradients are summed by one task: fixed, so that sums do not depend on the number of threads.
+const SUMMED_ROWS: usize = 128;
+
+/// An operation on `N` tensors of f32 with its gradients.
+pub(super) trait Operation<const N: usize>: Send + Sync + 'static {
+    /// Name in candle's error messages.
+    const NAME: &'static str;
+
+    /// Compute the output from the operands' numbers.
+    fn forward(&self, operands: [&[f32]; N]) -> Result<Vec<f32>>;
+
+    /// Compute the gradient of each operand from the operands and the output's gradient.
+    fn backward(&self, operands: [&[f32]; N], gradient: &[f32]) -> Result<[Vec<f32>; N]>;
+
+    /// Return the output's shape, by default the first operand's.
+    fn shape(&self, first: &Shape) -> Shape {
+        first.clone()
+    }
+}
+
+/// Adapter of an [`Operation`] to candle's traits.
+struct Custom<O>(O);
+
+/// Apply an operation to one tensor.
+pub(super) fn apply1(x: &Tensor, operation: impl Operation<1>) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Custom(operation))
+}
+
+/// Apply an operation to two tensors.
+pub(super) fn apply2(x: &Tensor, y: &Tensor, operation: impl Operation<2>) -> Result<Tensor> {
+    x.contiguous()?
+        .apply_op2(&y.contiguous()?, Custom(operation))
+}
+
+/// Apply an operation to three tensors.
+pub(super) fn apply3(
+    x: &Tensor,
+    y: &Tensor,
+    z: &Tensor,
+    operation: impl Operation<3>,
+) -> Result<Tensor> {
+    x.contiguous()?
+        .apply_op3(&y.contiguous()?, &z.contiguous()?, Custom(operation))
+}
+
+impl<O: Operation<1>> CustomOp1 for Custom<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let output = self.0.forward([slice(x, lx)?])?;
+        Ok((CpuStorage::F32(output), self.0.shape(lx.shape())))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let [to_x] = with_values([x, gradient], |[x, g]| self.0.backward([x], g))??;
+        Ok(Some(like(to_x, x)?))
+    }
+}
+
+impl<O: Operation<2>> CustomOp2 for Custom<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        y: &CpuStorage,
+        ly: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let output = self.0.forward([slice(x, lx)?, slice(y, ly)?])?;
+        Ok((CpuStorage::F32(output), self.0.shape(lx.shape())))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [to_x, to_y] = with_values([x, y, gradient], |[x, y, g]| self.0.backward([x, y], g))??;
+        Ok((Some(like(to_x, x)?), Some(like(to_y, y)?)))
+    }
+}
+
+impl<O: Operation<3>> CustomOp3 for Custom<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        y: &CpuStorage,
+        ly: &Layout,
+        z: &CpuStorage,
+        lz: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let output = self
+            .0
+            .forward([slice(x, lx)?, slice(y, ly)?, slice(z, lz)?])?;
+        Ok((CpuStorage::F32(output), self.0.shape(lx.shape())))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        z: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [to_x, to_y, to_z] = with_values([x, y, z, gradient], |[x, y, z, g]| {
+            self.0.backward([x, y, z], g)
+        })??;
+        Ok((
+            Some(like(to_x, x)?),
+            Some(like(to_y, y)?),
+            Some(like(to_z, z)?),
+        ))
+    }
+}
+
+fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((from, to)) => Ok(&storage.as_slice::<f32>()?[from..to]),
         None => candle_core::bail!("the operand is not contiguous"),
     }
 }
 
-/// Looks at the numbers of a tensor.
-pub(super) fn look<T>(tensor: &Tensor, see: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => Ok(see(slice(storage, layout)?)),
-        _ => candle_core::bail!("the tensor is not in main memory"),
-    }
-}
-
-pub(super) fn made(values: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
-    Ok((CpuStorage::F32(values), shape.into()))
-}
-
-pub(super) fn like(values: Vec<f32>, tensor: &Tensor) -> Result<Tensor> {
+fn like(values: Vec<f32>, tensor: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(values, tensor.shape(), tensor.device())
 }
 
-/// Normalises rows: RMS with a weight, or layer with weight and bias.
+/// Call `read` with the numbers of tensors in main memory, without copying those that are contiguous.
+pub(super) fn with_values<const N: usize, T>(
+    tensors: [&Tensor; N],
+    read: impl FnOnce([&[f32]; N]) -> T,
+) -> Result<T> {
+    let tensors: Vec<Tensor> = tensors
+        .into_iter()
+        .map(Tensor::contiguous)
+        .collect::<Result<_>>()?;
+    let storages: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let mut values: [&[f32]; N] = [&[]; N];
+    for (values, (storage, layout)) in values.iter_mut().zip(&storages) {
+        *values = match &**storage {
+            Storage::Cpu(storage) => slice(storage, layout)?,
+            _ => candle_core::bail!("the tensor is not in main memory"),
+        };
+    }
+    Ok(read(values))
+}
+
+/// Copy the numbers of a tensor.
+pub(super) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
+    with_values([tensor], |[values]| values.to_vec())
+}
+
+/// Normalisation of rows: `[x, weight]` by their root mean square, `[x, weight, bias]` by mean and deviation.
 pub(super) struct Normalise {
     pub(super) kind: NormKind,
     pub(super) epsilon: f32,
 }
 
 impl Normalise {
-    fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+    fn rows(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let width = weight.len();
         let mut output = vec![0.0; x.len()];
         output
@@ -63,290 +206,203 @@ impl Normalise {
         output
     }
 
-    /// Gradients of rows, weight and bias. Rows are added up in pieces of a fixed size, so that the result
-    /// does not depend on the number of threads.
-    fn backward(&self, x: &[f32], weight: &[f32], biased: bool, gradient: &[f32]) -> [Vec<f32>; 3] {
+    /// Compute the gradients of rows, weight and bias; `bias_width` is 0 without a bias.
+    fn gradients(
+        &self,
+        x: &[f32],
+        weight: &[f32],
+        bias_width: usize,
+        gradient: &[f32],
+    ) -> [Vec<f32>; 3] {
         let width = weight.len();
-        let bias_width = if biased { width } else { 0 };
-        let piece = 128 * width;
+        let chunk = SUMMED_ROWS * width;
         let mut to_rows = vec![0.0; x.len()];
-        let parts: Vec<(Vec<f32>, Vec<f32>)> = to_rows
-            .par_chunks_mut(piece)
-            .zip(x.par_chunks(piece))
-            .zip(gradient.par_chunks(piece))
+        let sums: Vec<[Vec<f32>; 2]> = to_rows
+            .par_chunks_mut(chunk)
+            .zip(x.par_chunks(chunk))
+            .zip(gradient.par_chunks(chunk))
             .map(|((to_rows, x), gradient)| {
                 let (mut to_weight, mut to_bias) = (vec![0.0; width], vec![0.0; bias_width]);
-                for ((to_row, row), back) in to_rows
-                    .chunks_mut(width)
-                    .zip(x.chunks(width))
-                    .zip(gradient.chunks(width))
-                {
+                let rows = x.chunks(width).zip(gradient.chunks(width));
+                for (to_row, (row, gradient)) in to_rows.chunks_mut(width).zip(rows) {
                     norm::backward(
                         self.kind,
                         self.epsilon,
                         row,
                         weight,
-                        back,
+                        gradient,
                         to_row,
                         &mut to_weight,
                         &mut to_bias,
                     );
                 }
-                (to_weight, to_bias)
+                [to_weight, to_bias]
             })
             .collect();
-        let (mut to_weight, mut to_bias) = (vec![0.0; width], vec![0.0; bias_width]);
-        for (weight, bias) in parts {
-            for (sum, part) in to_weight.iter_mut().zip(weight) {
-                *sum += part;
-            }
-            for (sum, part) in to_bias.iter_mut().zip(bias) {
-                *sum += part;
+        // Chunks are added in order: the result is the same for any number of threads.
+        let mut totals = [vec![0.0; width], vec![0.0; bias_width]];
+        for sums in &sums {
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                add_scaled(1.0, sum, total);
             }
         }
+        let [to_weight, to_bias] = totals;
         [to_rows, to_weight, to_bias]
     }
 }
 
-impl CustomOp2 for Normalise {
-    fn name(&self) -> &'static str {
-        "rms-norm"
+impl Operation<2> for Normalise {
+    const NAME: &'static str = "rms-norm";
+
+    fn forward(&self, [x, weight]: [&[f32]; 2]) -> Result<Vec<f32>> {
+        Ok(self.rows(x, weight, &[]))
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        made(self.forward(slice(x, lx)?, slice(w, lw)?, &[]), lx.shape())
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [rows, weight, _] = look(x, |values| {
-            look(w, |weight| {
-                look(gradient, |back| self.backward(values, weight, false, back))
-            })
-        })???;
-        Ok((Some(like(rows, x)?), Some(like(weight, w)?)))
+    fn backward(&self, [x, weight]: [&[f32]; 2], gradient: &[f32]) -> Result<[Vec<f32>; 2]> {
+        let [to_x, to_weight, _] = self.gradients(x, weight, 0, gradient);
+        Ok([to_x, to_weight])
     }
 }
 
-impl CustomOp3 for Normalise {
-    fn name(&self) -> &'static str {
-        "layer-norm"
+impl Operation<3> for Normalise {
+    const NAME: &'static str = "layer-norm";
+
+    fn forward(&self, [x, weight, bias]: [&[f32]; 3]) -> Result<Vec<f32>> {
+        Ok(self.rows(x, weight, bias))
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        b: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        made(
-            self.forward(slice(x, lx)?, slice(w, lw)?, slice(b, lb)?),
-            lx.shape(),
-        )
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [rows, weight, bias] = look(x, |values| {
-            look(w, |weight| {
-                look(gradient, |back| self.backward(values, weight, true, back))
-            })
-        })???;
-        Ok((
-            Some(like(rows, x)?),
-            Some(like(weight, w)?),
-            Some(like(bias, b)?),
-        ))
+    fn backward(&self, [x, weight, bias]: [&[f32]; 3], gradient: &[f32]) -> Result<[Vec<f32>; 3]> {
+        Ok(self.gradients(x, weight, bias.len(), gradient))
     }
 }
 
-/// Turns the heads of each row to its position.
+/// Rotary embedding of the heads of each row. `[N, heads · d]`
 pub(super) struct Rotate {
-    pub(super) turns: Arc<RotaryTable>,
+    pub(super) table: Arc<RotaryTable>,
     pub(super) positions: Arc<[u32]>,
     /// Components of one head.
-    pub(super) head: usize,
+    pub(super) head_width: usize,
 }
 
 impl Rotate {
-    fn all(&self, x: &[f32], back: bool) -> Vec<f32> {
-        let width = x.len() / self.positions.len().max(1);
+    fn rotated(&self, x: &[f32], inverse: bool) -> Vec<f32> {
         let mut output = x.to_vec();
-        if width > 0 {
-            output
-                .par_chunks_mut(width)
-                .with_min_len(ROWS)
-                .zip(self.positions.par_iter())
-                .for_each(|(row, &position)| self.turns.turn(row, self.head, position, back));
-        }
+        self.table
+            .rotate(&mut output, &self.positions, self.head_width, inverse);
         output
     }
 }
 
-impl CustomOp1 for Rotate {
-    fn name(&self) -> &'static str {
-        "turn"
+impl Operation<1> for Rotate {
+    const NAME: &'static str = "rotary";
+
+    fn forward(&self, [x]: [&[f32]; 1]) -> Result<Vec<f32>> {
+        Ok(self.rotated(x, false))
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        made(self.all(slice(x, layout)?, false), layout.shape())
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(like(look(gradient, |back| self.all(back, true))?, x)?))
+    fn backward(&self, _: [&[f32]; 1], gradient: &[f32]) -> Result<[Vec<f32>; 1]> {
+        Ok([self.rotated(gradient, true)])
     }
 }
 
-/// Numbers that one task of the pool takes in operations by element.
-const ELEMENTS: usize = 1 << 14;
-
-/// `silu(gate) · up`.
+/// `silu(gate) · up`, the inner product of a gated feed-forward layer (SwiGLU, Shazeer 2020).
 pub(super) struct Gate;
 
-impl CustomOp2 for Gate {
-    fn name(&self) -> &'static str {
-        "gate"
-    }
+impl Operation<2> for Gate {
+    const NAME: &'static str = "gate";
 
-    fn cpu_fwd(
-        &self,
-        g: &CpuStorage,
-        lg: &Layout,
-        u: &CpuStorage,
-        lu: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (g, u) = (slice(g, lg)?, slice(u, lu)?);
-        let mut output = vec![0.0; g.len()];
+    fn forward(&self, [gate, up]: [&[f32]; 2]) -> Result<Vec<f32>> {
+        let mut output = vec![0.0; gate.len()];
         output
             .par_chunks_mut(ELEMENTS)
-            .zip(g.par_chunks(ELEMENTS))
-            .zip(u.par_chunks(ELEMENTS))
-            .for_each(|((output, g), u)| gate::forward(g, u, output));
-        made(output, lg.shape())
+            .zip(gate.par_chunks(ELEMENTS))
+            .zip(up.par_chunks(ELEMENTS))
+            .for_each(|((output, gate), up)| gate::forward(gate, up, output));
+        Ok(output)
     }
 
-    fn bwd(
-        &self,
-        g: &Tensor,
-        u: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (to_g, to_u) = look(g, |g| {
-            look(u, |u| {
-                look(gradient, |back| {
-                    let (mut to_g, mut to_u) = (vec![0.0; g.len()], vec![0.0; g.len()]);
-                    to_g.par_chunks_mut(ELEMENTS)
-                        .zip(to_u.par_chunks_mut(ELEMENTS))
-                        .zip(g.par_chunks(ELEMENTS))
-                        .zip(u.par_chunks(ELEMENTS))
-                        .zip(back.par_chunks(ELEMENTS))
-                        .for_each(|((((to_g, to_u), g), u), back)| {
-                            gate::backward(g, u, back, to_g, to_u);
-                        });
-                    (to_g, to_u)
-                })
-            })
-        })???;
-        Ok((Some(like(to_g, g)?), Some(like(to_u, u)?)))
+    fn backward(&self, [gate, up]: [&[f32]; 2], gradient: &[f32]) -> Result<[Vec<f32>; 2]> {
+        let (mut to_gate, mut to_up) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
+        to_gate
+            .par_chunks_mut(ELEMENTS)
+            .zip(to_up.par_chunks_mut(ELEMENTS))
+            .zip(gate.par_chunks(ELEMENTS))
+            .zip(up.par_chunks(ELEMENTS))
+            .zip(gradient.par_chunks(ELEMENTS))
+            .for_each(|((((to_gate, to_up), gate), up), gradient)| {
+                gate::backward(gate, up, gradient, to_gate, to_up);
+            });
+        Ok([to_gate, to_up])
     }
 }
 
 /// Exact GELU.
 pub(super) struct Gelu;
 
-impl CustomOp1 for Gelu {
-    fn name(&self) -> &'static str {
-        "gelu"
-    }
+impl Operation<1> for Gelu {
+    const NAME: &'static str = "gelu";
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = slice(x, layout)?;
+    fn forward(&self, [x]: [&[f32]; 1]) -> Result<Vec<f32>> {
         let mut output = vec![0.0; x.len()];
         output
             .par_chunks_mut(ELEMENTS)
             .zip(x.par_chunks(ELEMENTS))
             .for_each(|(output, x)| activation::forward(x, output));
-        made(output, layout.shape())
+        Ok(output)
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let values = look(x, |x| {
-            look(gradient, |back| {
-                let mut output = back.to_vec();
-                output
-                    .par_chunks_mut(ELEMENTS)
-                    .zip(x.par_chunks(ELEMENTS))
-                    .for_each(|(output, x)| activation::backward(x, output));
-                output
-            })
-        })??;
-        Ok(Some(like(values, x)?))
+    fn backward(&self, [x]: [&[f32]; 1], gradient: &[f32]) -> Result<[Vec<f32>; 1]> {
+        let mut to_x = gradient.to_vec();
+        to_x.par_chunks_mut(ELEMENTS)
+            .zip(x.par_chunks(ELEMENTS))
+            .for_each(|(to_x, x)| activation::backward(x, to_x));
+        Ok([to_x])
     }
 }
 
-/// −ln p of each row's target, from scores `[N, V]`. `[N]`
+/// Cross-entropy of each row with its target, −ln softmax(logits)[target]. `[N, V]` → `[N]`
 pub(super) struct CrossEntropy {
     pub(super) targets: Arc<[u32]>,
 }
 
-impl CustomOp1 for CrossEntropy {
-    fn name(&self) -> &'static str {
-        "surprise"
+impl CrossEntropy {
+    fn width(&self, logits: &[f32]) -> usize {
+        (logits.len() / self.targets.len().max(1)).max(1)
     }
+}
 
-    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let logits = slice(logits, layout)?;
-        let width = logits.len() / self.targets.len().max(1);
-        let losses: Vec<f32> = self
+impl Operation<1> for CrossEntropy {
+    const NAME: &'static str = "cross-entropy";
+
+    fn forward(&self, [logits]: [&[f32]; 1]) -> Result<Vec<f32>> {
+        Ok(self
             .targets
             .par_iter()
-            .zip(logits.par_chunks(width.max(1)))
+            .zip(logits.par_chunks(self.width(logits)))
             .map(|(&target, row)| {
+                // −ln p = ln Σ e^logit − logit[target]; the softmax returns the first term.
                 let mut scratch = row.to_vec();
                 (softmax::softmax(&mut scratch) - f64::from(row[target as usize])) as f32
             })
-            .collect();
-        made(losses, self.targets.len())
+            .collect())
     }
 
-    fn bwd(&self, logits: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let values = look(logits, |values| {
-            look(gradient, |back| {
-                let width = values.len() / self.targets.len().max(1);
-                let mut output = values.to_vec();
-                output
-                    .par_chunks_mut(width.max(1))
-                    .zip(self.targets.par_iter())
-                    .zip(back.par_iter())
-                    .for_each(|((row, &target), &back)| {
-                        softmax::softmax(row);
-                        row[target as usize] -= 1.0;
-                        crate::kernel::vector::scale(back, row);
-                    });
-                output
-            })
-        })??;
-        Ok(Some(like(values, logits)?))
+    /// The gradient of −ln p by the logits is p, less 1 at the target.
+    fn backward(&self, [logits]: [&[f32]; 1], gradient: &[f32]) -> Result<[Vec<f32>; 1]> {
+        let mut to_logits = logits.to_vec();
+        to_logits
+            .par_chunks_mut(self.width(logits))
+            .zip(self.targets.par_iter())
+            .zip(gradient.par_iter())
+            .for_each(|((row, &target), &gradient)| {
+                softmax::softmax(row);
+                row[target as usize] -= 1.0;
+                scale(gradient, row);
+            });
+        Ok([to_logits])
+    }
+
+    fn shape(&self, _: &Shape) -> Shape {
+        self.targets.len().into()
     }
 }

@@ -25,7 +25,7 @@ use crate::text::{Reading, Tokenizer};
 use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
 use crate::transformer::model::Body;
 use crate::transformer::network_model::NetworkModel;
-use crate::transformer::operation::look;
+use crate::transformer::operation::to_vec;
 use crate::{Error, ErrorKind, Result};
 
 /// The random stream of the order of pairs.
@@ -106,10 +106,7 @@ impl PreferenceModel {
         // Whoever resumes finds the weights moved only after this.
         for first in (0..network_model.pairs.len()).step_by(32) {
             let group: Vec<usize> = (first..(first + 32).min(network_model.pairs.len())).collect();
-            let margins = look(
-                &network_model.margins(&group, None)?.detach(),
-                <[f32]>::to_vec,
-            )?;
+            let margins = to_vec(&network_model.margins(&group, None)?.detach())?;
             for (&pair, margin) in group.iter().zip(margins) {
                 network_model.pairs[pair].margin = f64::from(margin);
             }
@@ -171,16 +168,15 @@ impl PreferenceModel {
             return Err(Error::new(ErrorKind::Input, "there is no such pair"));
         }
         let losses = self.losses(pairs, dropout)?;
-        let nats = look(&losses.detach(), |losses| {
-            losses.iter().map(|&loss| f64::from(loss)).sum::<f64>()
-        })?;
+        let losses_now = to_vec(&losses.detach())?;
+        let nats: f64 = losses_now.iter().map(|&loss| f64::from(loss)).sum();
         if !nats.is_finite() {
             return Err(
                 Error::new(ErrorKind::Numeric, "the loss is no longer finite")
                     .advice("lower train.rate; the last checkpoint is whole"),
             );
         }
-        self.own.gather(&losses)?;
+        self.own.backward(&losses)?;
         Ok(Loss {
             nats,
             tokens: pairs.len(),
@@ -194,7 +190,7 @@ impl PreferenceModel {
     pub fn preferred(&self) -> Result<(usize, usize)> {
         let mut won = 0;
         for first in 0..self.pairs.len() {
-            let now = look(&self.margins(&[first], None)?.detach(), <[f32]>::to_vec)?;
+            let now = to_vec(&self.margins(&[first], None)?.detach())?;
             won += usize::from(f64::from(now[0]) > self.pairs[first].margin);
         }
         Ok((self.pairs.len(), won))

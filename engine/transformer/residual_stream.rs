@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Device, Tensor};
-
 use crate::Result;
 use crate::path::Sampling;
 use crate::transformer::{
@@ -49,15 +47,7 @@ impl Transformer {
     /// As [`Body::new`].
     pub fn untrained(&self, seed: u64) -> Result<Self> {
         let shape = self.configuration().clone();
-        let tensors = initial::weights(&shape)
-            .into_iter()
-            .enumerate()
-            .map(|(place, fresh)| {
-                let values = fresh.values(seed, place);
-                let tensor = Tensor::from_vec(values, fresh.shape.as_slice(), &Device::Cpu)?;
-                Ok((fresh.name, tensor))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(self.with_body(Body::new(shape, &Weights::new(tensors)?)?))
+        let weights = Weights::from_values(&initial::weights(&shape, seed))?;
+        Ok(self.with_body(Body::new(shape, &weights)?))
     }
 }

@@ -1,72 +1,76 @@
-//! Rotary positions (Su et al. 2021) and their scalings to longer contexts.
+//! Rotary position embedding (RoPE, Su et al. 2021) and its scalings to longer contexts.
 //!
-//! Component pairs (i, i + d/2) of a query or key turn by the angle `position · f_i` with
-//! `f_i = θ^(−2i/d)`; a scaling changes the frequencies, and some also the length of the vector.
+//! The component pair (i, i + d/2) of a query or key at position p is rotated by the angle `p · f_i` with
+//! `f_i = θ^(−2i/d)`. Products of rotated queries and keys depend on the difference of their positions alone. A
+//! scaling changes the frequencies `f_i`; some also change the length of the rotated vectors.
 
-use serde_json::{Map, Value};
+use std::f64::consts::TAU;
 
-use crate::{Error, ErrorKind, Result};
+use rayon::prelude::*;
 
-/// How frequencies are changed for longer contexts.
+/// Rows that one task of the thread pool rotates at least.
+const ROWS: usize = 16;
+
+/// Change of the frequencies for longer contexts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
-    /// Not at all.
+    /// Unchanged.
     None,
-    /// Divided by a factor (position interpolation, Chen et al. 2023).
+    /// All divided by a factor (position interpolation, Chen et al. 2023).
     Linear(f64),
     /// θ grows with the text once it is longer than the context (dynamic NTK).
     Dynamic(f64),
-    /// Low frequencies divided, high ones kept, a linear ramp between (Llama 3.1).
+    /// Low frequencies divided, high ones kept, a linear ramp between them (Llama 3.1).
     Llama3 {
-        /// What low frequencies are divided by.
+        /// Divisor of low frequencies.
         factor: f64,
         /// Wavelengths above the context divided by this are low frequencies.
         low: f64,
         /// Wavelengths below the context divided by this are high frequencies.
         high: f64,
-        /// The context the model was first trained for.
+        /// Context the model was first trained for.
         original: f64,
     },
-    /// A ramp over components between interpolation and none, with a temperature (Peng et al. 2023).
+    /// A ramp over components from unchanged to interpolated, with an attention temperature (Peng et al. 2023).
     Yarn {
-        /// What interpolated frequencies are divided by.
+        /// Divisor of interpolated frequencies.
         factor: f64,
-        /// Rotations over the context from which a component is left alone.
+        /// Rotations over the context from which a component is unchanged.
         fast: f64,
-        /// Rotations below which it is interpolated in full.
+        /// Rotations over the context below which a component is interpolated.
         slow: f64,
-        /// The context the model was first trained for.
+        /// Context the model was first trained for.
         original: f64,
-        /// What queries and keys are multiplied by.
+        /// Factor of rotated queries and keys.
         length: f64,
-        /// Whether the ramp's ends are whole components.
+        /// Whether the ramp begins and ends at whole components.
         truncate: bool,
     },
-    /// A factor for each component, one list for texts within the first context and one beyond (LongRoPE).
+    /// A divisor for each component, one list within the first context and one beyond it (LongRoPE, Ding et al. 2024).
     Long {
-        /// Within the first context.
+        /// Divisors within the first context. `[d / 2]`
         short: Vec<f64>,
-        /// Beyond it.
+        /// Divisors beyond it. `[d / 2]`
         long: Vec<f64>,
-        /// The context the model was first trained for.
+        /// Context the model was first trained for.
         original: usize,
-        /// What queries and keys are multiplied by.
+        /// Factor of rotated queries and keys.
         length: f64,
     },
 }
 
-/// The rotation of a model's queries and keys.
+/// Rotary embedding of a model's queries and keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     theta: f64,
-    /// Components that turn; the rest stay.
+    /// Components that are rotated; the rest of a head is unchanged.
     width: usize,
     context: usize,
     scaling: RopeScaling,
 }
 
 impl Rope {
-    /// A rotation without scaling, for heads of `width` components.
+    /// Create an embedding without scaling that rotates the first `width` components of each head.
     pub fn new(theta: f64, width: usize, context: usize) -> Self {
         Self {
             theta,
@@ -76,182 +80,42 @@ impl Rope {
         }
     }
 
-    /// Reads `rope_theta` and `rope_scaling`, or the `rope_parameters` that newer files have.
-    pub(super) fn read(json: &Map<String, Value>, head: usize, context: usize) -> Result<Self> {
-        let empty = Map::new();
-        let present = |key: &str| json.get(key).filter(|value| !value.is_null());
-        let section = ["rope_parameters", "rope_scaling"]
-            .into_iter()
-            .find_map(present);
-        let scaling = match section {
-            None => &empty,
-            Some(Value::Object(map)) => map,
-            Some(_) => {
-                return Err(Error::new(
-                    ErrorKind::Format,
-                    "rope_scaling is not an object",
-                ));
-            }
-        };
-        let given = |key: &str| {
-            scaling
-                .get(key)
-                .or_else(|| json.get(key))
-                .and_then(Value::as_f64)
-        };
-        let need = |key: &str| {
-            given(key)
-                .filter(|number| number.is_finite() && *number > 0.0)
-                .ok_or_else(|| {
-                    Error::new(
-                        ErrorKind::Format,
-                        format!("{key} is missing or not above 0"),
-                    )
-                })
-        };
-        let theta = given("rope_theta").unwrap_or(10_000.0);
-        if !(theta.is_finite() && theta > 1.0) {
-            return Err(Error::new(ErrorKind::Format, "rope_theta must be above 1"));
-        }
-        let share = given("partial_rotary_factor").unwrap_or(1.0);
-        let width = ((head as f64 * share) as usize).min(head);
-        if width == 0 || width % 2 != 0 {
-            return Err(Error::new(
-                ErrorKind::Format,
-                format!("{width} rotated components of {head} are no pairs"),
-            ));
-        }
-        let original = given("original_max_position_embeddings");
-        let kind = ["rope_type", "type"]
-            .into_iter()
-            .find_map(|key| scaling.get(key))
-            .and_then(Value::as_str)
-            .unwrap_or("default");
-        let list = |key: &str| -> Result<Vec<f64>> {
-            let values: Option<Vec<f64>> = scaling
-                .get(key)
-                .and_then(Value::as_array)
-                .and_then(|list| list.iter().map(Value::as_f64).collect());
-            values
-                .filter(|values| {
-                    values.len() == width / 2 && values.iter().all(|v| v.is_finite() && *v > 0.0)
-                })
-                .ok_or_else(|| {
-                    Error::new(
-                        ErrorKind::Format,
-                        format!("{key} is not a list of {} factors", width / 2),
-                    )
-                })
-        };
-        let scaling = match kind {
-            "default" => RopeScaling::None,
-            "linear" => RopeScaling::Linear(need("factor")?),
-            "dynamic" => RopeScaling::Dynamic(need("factor")?),
-            "llama3" => RopeScaling::Llama3 {
-                factor: need("factor")?,
-                low: need("low_freq_factor")?,
-                high: need("high_freq_factor")?,
-                original: need("original_max_position_embeddings")?,
-            },
-            "yarn" => {
-                let first = original.unwrap_or(context as f64);
-                let factor = match given("factor") {
-                    Some(_) => need("factor")?,
-                    None => context as f64 / first,
-                };
-                let temperature = |scale: f64| match factor > 1.0 {
-                    true => 0.1 * scale * factor.ln() + 1.0,
-                    false => 1.0,
-                };
-                let length = match (
-                    given("attention_factor"),
-                    given("mscale"),
-                    given("mscale_all_dim"),
-                ) {
-                    (Some(length), ..) => length,
-                    (None, Some(one), Some(all)) if one != 0.0 && all != 0.0 => {
-                        temperature(one) / temperature(all)
-                    }
-                    _ => temperature(1.0),
-                };
-                RopeScaling::Yarn {
-                    factor,
-                    fast: given("beta_fast").unwrap_or(32.0),
-                    slow: given("beta_slow").unwrap_or(1.0),
-                    original: first,
-                    length,
-                    truncate: scaling
-                        .get("truncate")
-                        .and_then(Value::as_bool)
-                        .unwrap_or(true),
-                }
-            }
-            "longrope" => {
-                let first = original.unwrap_or(context as f64);
-                let factor = match original {
-                    Some(original) => context as f64 / original,
-                    None => need("factor")?,
-                };
-                RopeScaling::Long {
-                    short: list("short_factor")?,
-                    long: list("long_factor")?,
-                    original: first as usize,
-                    length: given("attention_factor").unwrap_or(match factor > 1.0 {
-                        true => (1.0 + factor.ln() / first.ln()).sqrt(),
-                        false => 1.0,
-                    }),
-                }
-            }
-            other => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!("the rotary scaling {other:?} is not built here"),
-                )
-                .advice("default, linear, dynamic, llama3, yarn and longrope are"));
-            }
-        };
-        Ok(Self {
-            theta,
-            width,
-            context,
-            scaling,
-        })
-    }
-
-    /// Components that turn.
+    /// Return the number of rotated components of a head.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// The scaling.
+    /// Return the scaling.
     pub fn scaling(&self) -> &RopeScaling {
         &self.scaling
     }
 
-    /// The same rotation with another scaling.
+    /// Replace the scaling.
     #[must_use]
-    pub fn scaled(mut self, scaling: RopeScaling) -> Self {
+    pub fn with_scaling(mut self, scaling: RopeScaling) -> Self {
         self.scaling = scaling;
         self
     }
 
-    /// Frequencies for a text of `length` tokens, and what turned vectors are multiplied by. `[width / 2]`
+    /// Return θ^(−2i/d) for each rotated pair i. `[width / 2]`
+    fn powers(&self, theta: f64) -> Vec<f64> {
+        (0..self.width / 2)
+            .map(|i| theta.powf(-(2.0 * i as f64) / self.width as f64))
+            .collect()
+    }
+
+    /// Return the frequencies for a text of `length` tokens, and the factor of rotated vectors. `[width / 2]`
     pub fn frequencies(&self, length: usize) -> (Vec<f32>, f32) {
-        let half = self.width / 2;
-        let power = |theta: f64| -> Vec<f64> {
-            (0..half)
-                .map(|i| theta.powf(-(2.0 * i as f64) / self.width as f64))
-                .collect()
-        };
-        let plain = power(self.theta);
-        let (frequencies, scale) = match &self.scaling {
-            RopeScaling::None => (plain, 1.0),
-            RopeScaling::Linear(factor) => (plain.iter().map(|f| f / factor).collect(), 1.0),
+        let plain = self.powers(self.theta);
+        let mut scale = 1.0;
+        let frequencies: Vec<f64> = match &self.scaling {
+            RopeScaling::None => plain,
+            RopeScaling::Linear(factor) => plain.iter().map(|f| f / factor).collect(),
             RopeScaling::Dynamic(factor) => {
+                // θ' = θ (s n/L − (s − 1))^(d/(d − 2)): the lowest frequency is interpolated, the highest kept.
                 let stretched = length.max(self.context) as f64 / self.context.max(1) as f64;
                 let exponent = self.width as f64 / (self.width as f64 - 2.0).max(1e-9);
-                let theta = self.theta * (factor * stretched - (factor - 1.0)).powf(exponent);
-                (power(theta), 1.0)
+                self.powers(self.theta * (factor * stretched - (factor - 1.0)).powf(exponent))
             }
             RopeScaling::Llama3 {
                 factor,
@@ -259,57 +123,37 @@ impl Rope {
                 high,
                 original,
             } => {
-                let change = |f: &f64| {
-                    let wave = std::f64::consts::TAU / f;
-                    if wave > original / low {
+                let scaled = |f: &f64| {
+                    let wavelength = TAU / f;
+                    if wavelength > original / low {
                         f / factor
-                    } else if wave < original / high {
+                    } else if wavelength < original / high {
                         *f
                     } else {
-                        let smooth = (original / wave - low) / (high - low);
+                        let smooth = (original / wavelength - low) / (high - low);
                         (1.0 - smooth) * f / factor + smooth * f
                     }
                 };
-                (plain.iter().map(change).collect(), 1.0)
+                plain.iter().map(scaled).collect()
             }
-            RopeScaling::Yarn {
-                factor,
-                fast,
-                slow,
-                original,
-                length,
-                truncate,
-            } => {
-                let component = |rotations: f64| {
-                    self.width as f64 * (original / (rotations * std::f64::consts::TAU)).ln()
-                        / (2.0 * self.theta.ln())
-                };
-                let (mut low, mut high) = (component(*fast), component(*slow));
-                if *truncate {
-                    (low, high) = (low.floor(), high.ceil());
-                }
-                let low = low.max(0.0);
-                let mut high = high.min(self.width as f64 - 1.0);
-                if low == high {
-                    high += 0.001;
-                }
-                let change = |(i, f): (usize, &f64)| {
+            RopeScaling::Yarn { factor, length, .. } => {
+                scale = *length;
+                let (low, high) = self.yarn_ramp();
+                let scaled = |(i, f): (usize, &f64)| {
                     let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
                     f / factor * ramp + f * (1.0 - ramp)
                 };
-                (plain.iter().enumerate().map(change).collect(), *length)
+                plain.iter().enumerate().map(scaled).collect()
             }
             RopeScaling::Long {
                 short,
                 long,
                 original,
-                length: scale,
+                length: factor,
             } => {
-                let factors = if length > *original { long } else { short };
-                (
-                    plain.iter().zip(factors).map(|(f, by)| f / by).collect(),
-                    *scale,
-                )
+                scale = *factor;
+                let divisors = if length > *original { long } else { short };
+                plain.iter().zip(divisors).map(|(f, by)| f / by).collect()
             }
         };
         (
@@ -318,14 +162,38 @@ impl Rope {
         )
     }
 
-    /// The turns of a text of `length` tokens at most.
-    pub fn turns(&self, length: usize) -> RotaryTable {
+    /// Return the components between which YaRN's ramp rises from 0 (unchanged) to 1 (interpolated).
+    fn yarn_ramp(&self) -> (f64, f64) {
+        let RopeScaling::Yarn {
+            fast,
+            slow,
+            original,
+            truncate,
+            ..
+        } = self.scaling
+        else {
+            return (0.0, 1.0);
+        };
+        // The component that makes this many rotations over L positions: d ln(L / 2πr) / (2 ln θ).
+        let component = |rotations: f64| {
+            self.width as f64 * (original / (rotations * TAU)).ln() / (2.0 * self.theta.ln())
+        };
+        let (mut low, mut high) = (component(fast), component(slow));
+        if truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        let (low, high) = (low.max(0.0), high.min(self.width as f64 - 1.0));
+        (low, if low == high { high + 0.001 } else { high })
+    }
+
+    /// Compute the rotations for texts of at most `length` tokens.
+    pub fn table(&self, length: usize) -> RotaryTable {
         let (frequencies, scale) = self.frequencies(length);
         RotaryTable { frequencies, scale }
     }
 }
 
-/// Frequencies that are settled, ready to turn vectors.
+/// Frequencies of a text of known length.
 #[derive(Clone, Debug)]
 pub struct RotaryTable {
     frequencies: Vec<f32>,
@@ -333,17 +201,35 @@ pub struct RotaryTable {
 }
 
 impl RotaryTable {
-    /// Turns every head of a row to `position`; `back` turns the other way, which is the way of gradients.
+    /// Rotate rows of heads to their positions, in place. `rows [N, heads · head_width]`, `positions [N]`
     ///
-    /// `row` holds heads of `head` components each.
-    pub fn turn(&self, row: &mut [f32], head: usize, position: u32, back: bool) {
+    /// The inverse rotates by the negative angle: it maps gradients of rotated vectors to gradients of the vectors.
+    pub fn rotate(&self, rows: &mut [f32], positions: &[u32], head_width: usize, inverse: bool) {
+        let width = rows.len() / positions.len().max(1);
+        if width == 0 {
+            return;
+        }
+        let rotate = |(row, &position): (&mut [f32], &u32)| {
+            self.rotate_row(row, head_width, position, inverse);
+        };
+        // A decoding step has one row: the pool would cost more than the rotation.
+        if positions.len() < 2 * ROWS {
+            rows.chunks_mut(width).zip(positions).for_each(rotate);
+        } else {
+            let rows = rows.par_chunks_mut(width).with_min_len(ROWS);
+            rows.zip(positions.par_iter()).for_each(rotate);
+        }
+    }
+
+    fn rotate_row(&self, row: &mut [f32], head_width: usize, position: u32, inverse: bool) {
         let half = self.frequencies.len();
         let position = position as f32;
+        // Frequencies outside, heads inside: sine and cosine are computed once for all heads.
         for (i, &frequency) in self.frequencies.iter().enumerate() {
             let (sine, cosine) = (position * frequency).sin_cos();
             let (sine, cosine) = (sine * self.scale, cosine * self.scale);
-            let sine = if back { -sine } else { sine };
-            for head in row.chunks_exact_mut(head) {
+            let sine = if inverse { -sine } else { sine };
+            for head in row.chunks_exact_mut(head_width) {
                 let (a, b) = (head[i], head[i + half]);
                 head[i] = a * cosine - b * sine;
                 head[i + half] = b * cosine + a * sine;
@@ -355,6 +241,7 @@ impl RotaryTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     fn read(scaling: Value) -> Rope {
         let json = serde_json::json!({"rope_theta": 10000.0, "rope_scaling": scaling});
@@ -386,20 +273,20 @@ mod tests {
     }
 
     #[test]
-    fn turning_back_undoes_a_turn() {
-        let turns = Rope::new(10_000.0, 8, 64).turns(64);
+    fn an_inverse_rotation_undoes_a_rotation() {
+        let table = Rope::new(10_000.0, 8, 64).table(64);
         let row: Vec<f32> = (0..16).map(|i| i as f32).collect();
-        let mut turned = row.clone();
-        turns.turn(&mut turned, 8, 37, false);
-        assert!((turned[1] - row[1]).abs() > 0.1);
-        turns.turn(&mut turned, 8, 37, true);
-        for (a, b) in turned.iter().zip(&row) {
+        let mut rotated = row.clone();
+        table.rotate(&mut rotated, &[37], 8, false);
+        assert!((rotated[1] - row[1]).abs() > 0.1);
+        table.rotate(&mut rotated, &[37], 8, true);
+        for (a, b) in rotated.iter().zip(&row) {
             assert!((a - b).abs() < 1e-4);
         }
     }
 
     #[test]
-    fn an_unknown_scaling_is_named() {
+    fn an_unknown_scaling_is_reported_by_name() {
         let json = serde_json::json!({"rope_scaling": {"rope_type": "spiral"}});
         let error = Rope::read(json.as_object().unwrap(), 16, 64).unwrap_err();
         assert!(error.to_string().contains("spiral"), "{error}");

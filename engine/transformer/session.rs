@@ -7,8 +7,8 @@ use crate::hook;
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
 use crate::path::{SamplerChain, Sampling, Session, StepContext};
+use crate::transformer::advance::{LogitsFor, Taps};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
-use crate::transformer::forward::{LogitsFor, Taps};
 use crate::transformer::model::Body;
 use crate::transformer::probe::Probe;
 use crate::transformer::recurrent::RecurrentState;
@@ -110,7 +110,7 @@ impl TransformerSession {
                     probe,
                 }
             }
-            Body::Recurrent(recurrent) if plain => State::Recurrent(recurrent.memory()),
+            Body::Recurrent(recurrent) if plain => State::Recurrent(recurrent.initial_state()),
             Body::Recurrent(_) => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::kernel::random::Random;
+use crate::transformer::advance::{LogitsFor, Taps};
 use crate::transformer::batch::{TokenBatch, cross_entropy};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
-use crate::transformer::forward::{LogitsFor, Taps};
 use crate::transformer::{Cache, HookAdapter, Network, Plan};
 
 /// One row of a network's table: a batch of sequences after prompts of one length.

@@ -1,8 +1,8 @@
 //! Trying a network under maps of shared caches, for planners (KVSharer, arXiv 2410.18517).
 
 use crate::hook::{Distance, Trial};
+use crate::transformer::advance::{LogitsFor, Taps};
 use crate::transformer::eviction::Phase;
-use crate::transformer::forward::{LogitsFor, Taps};
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::{Cache, Network, Plan};
 use crate::{Error, ErrorKind, Result};

@@ -1,14 +1,15 @@
-//! Weights under training: variables for the way forward and back, parameters for the optimiser and checkpoints.
+//! Weights in training: variables of candle for the forward and backward pass, parameters for the optimiser and
+//! checkpoints.
 
 use candle_core::{Device, Tensor, Var};
 
 use crate::learn::adamw::{AdamMode, AdamW, Moments, gradient_norm};
 use crate::learn::parameter::Parameter;
 use crate::transformer::Weights;
-use crate::transformer::operation::look;
+use crate::transformer::operation::{to_vec, with_values};
 use crate::{Error, ErrorKind, Result};
 
-/// One weight as it is before training, or as it is stored.
+/// Name, shape and values of one weight, as it is stored.
 #[derive(Clone, Debug)]
 pub(super) struct Weight {
     pub(super) name: String,
@@ -16,7 +17,7 @@ pub(super) struct Weight {
     pub(super) values: Vec<f32>,
 }
 
-/// Weights that learn.
+/// Weights in training.
 pub(super) struct Variables {
     shapes: Vec<Vec<usize>>,
     variables: Vec<Var>,
@@ -25,12 +26,13 @@ pub(super) struct Variables {
 }
 
 impl Variables {
-    /// Variables of weights, and the tensors by name that a network is built on: they move with training.
+    /// Create variables, and the named tensors that a network is built from: they change with the variables.
+    ///
     /// Weight decay applies to matrices, not to biases and norms.
     pub(super) fn new(
         weights: impl IntoIterator<Item = Weight>,
     ) -> Result<(Self, Vec<(String, Tensor)>)> {
-        let mut own = Self {
+        let mut variables = Self {
             shapes: Vec::new(),
             variables: Vec::new(),
             parameters: Vec::new(),
@@ -43,47 +45,47 @@ impl Variables {
             named.push((weight.name.clone(), variable.as_tensor().clone()));
             let columns = shape.last().copied().unwrap_or(1);
             let rows = weight.values.len() / columns.max(1);
-            own.moments.push(Moments {
+            variables.moments.push(Moments {
                 first: vec![0.0; weight.values.len()],
                 second: vec![0.0; weight.values.len()],
             });
-            let mut left = weight.values.iter();
+            let mut values = weight.values.iter();
             let mut parameter = Parameter::new(weight.name.clone(), [rows, columns], || {
-                f64::from(left.next().copied().unwrap_or(0.0))
+                f64::from(values.next().copied().unwrap_or(0.0))
             });
             parameter.decays = shape.len() == 2;
-            own.parameters.push(parameter);
-            own.variables.push(variable);
-            own.shapes.push(weight.shape);
+            variables.parameters.push(parameter);
+            variables.variables.push(variable);
+            variables.shapes.push(weight.shape);
         }
-        Ok((own, named))
+        Ok((variables, named))
     }
 
-    /// The gradients of the mean of `losses`.
+    /// Compute the gradients of the mean of `losses` and store them in the parameters.
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] naming a weight that the loss does not reach: an operation without a way back.
-    pub(super) fn gather(&mut self, losses: &Tensor) -> Result<()> {
+    /// [`ErrorKind::Numeric`] naming a weight without a gradient: an operation before it has no backward pass.
+    pub(super) fn backward(&mut self, losses: &Tensor) -> Result<()> {
         let gradients = losses.mean_all()?.backward()?;
         for (variable, parameter) in self.variables.iter().zip(&mut self.parameters) {
             let gradient = gradients.get(variable.as_tensor()).ok_or_else(|| {
-                Error::new(ErrorKind::Numeric, "the loss does not reach this weight")
-                    .at(&parameter.name)
+                Error::new(ErrorKind::Numeric, "the weight has no gradient").at(&parameter.name)
             })?;
-            look(gradient, |values| {
+            with_values([gradient], |[values]| {
                 parameter.gradient.copy_from_slice(values)
             })?;
         }
         Ok(())
     }
 
-    /// Moves all weights by the gradients gathered, cut to the norm `clip` (0: never). Returns their norm before.
+    /// Update all weights by their gradients, scaled to at most the norm `clip` (0: never). Returns the norm before.
     pub(super) fn step(&mut self, mut adam: AdamW, clip: f64, step: u64, rate: f64) -> Result<f64> {
         let mut parameters: Vec<&mut Parameter<f32>> = self.parameters.iter_mut().collect();
         let norm = gradient_norm(&parameters);
-        let scale = match clip > 0.0 && norm > clip {
-            true => clip / norm,
-            false => 1.0,
+        let scale = if clip > 0.0 && norm > clip {
+            clip / norm
+        } else {
+            1.0
         };
         adam.mode = AdamMode::Dense;
         for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
@@ -93,7 +95,7 @@ impl Variables {
         Ok(norm)
     }
 
-    /// Puts the master weights into the network.
+    /// Copy the parameters into the network's variables.
     pub(super) fn publish(&self) -> Result<()> {
         for ((variable, parameter), shape) in self
             .variables
@@ -110,7 +112,7 @@ impl Variables {
         Ok(())
     }
 
-    /// The weights as they are now, to be stored.
+    /// Copy the weights for saving.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] naming a weight that is not finite.
@@ -119,10 +121,10 @@ impl Variables {
             .iter()
             .zip(&self.shapes)
             .map(|(parameter, shape)| {
-                if let Some(place) = parameter.value.iter().position(|value| !value.is_finite()) {
+                if let Some(index) = parameter.value.iter().position(|value| !value.is_finite()) {
                     return Err(Error::new(
                         ErrorKind::Numeric,
-                        format!("value {place} is not finite"),
+                        format!("value {index} is not finite"),
                     )
                     .at(&parameter.name)
                     .advice("training diverged: use a lower rate"));
@@ -138,14 +140,14 @@ impl Variables {
 }
 
 impl Weights {
-    /// Copies of all weights, by name.
+    /// Copy the values of all weights, in the order of their names.
     pub(super) fn copies(&self) -> Result<Vec<Weight>> {
         self.iter()
             .map(|(name, tensor)| {
                 Ok(Weight {
                     name: name.to_string(),
                     shape: tensor.dims().to_vec(),
-                    values: look(tensor, <[f32]>::to_vec)?,
+                    values: to_vec(tensor)?,
                 })
             })
             .collect()

@@ -1,11 +1,12 @@
-//! Named weights, and the parts of a network that hold them: matrices with their bias, norms.
+//! Weights by name, and the layers that hold them: linear layers and norms.
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::kernel::norm::NormKind;
-use crate::transformer::operation::{Gelu, Normalise};
+use crate::transformer::operation::{Gelu, Normalise, apply1, apply2, apply3, with_values};
+use crate::transformer::variables::Weight;
 use crate::transformer::{Activation, Configuration};
 use crate::{Error, ErrorKind, Result};
 
@@ -18,17 +19,17 @@ impl From<candle_core::Error> for Error {
     }
 }
 
-/// Weights by the names that Hugging Face's files give them, all f32.
+/// Weights by the names of Hugging Face's files, all f32.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
 }
 
 impl Weights {
-    /// Weights from their names.
+    /// Create weights from named tensors, converted to f32.
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] when a tensor cannot be converted to f32.
+    /// [`ErrorKind::Numeric`] when a tensor cannot be converted.
     pub fn new(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
         let tensors = tensors
             .into_iter()
@@ -37,33 +38,45 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// All weights, by name.
+    /// Create weights from copies of their values.
+    pub(super) fn from_values<'a>(list: impl IntoIterator<Item = &'a Weight>) -> Result<Self> {
+        let tensors = list.into_iter().map(|weight| {
+            let shape = weight.shape.as_slice();
+            let tensor = Tensor::from_slice(&weight.values, shape, &Device::Cpu)?;
+            Ok((weight.name.clone(), tensor))
+        });
+        Ok(Self {
+            tensors: tensors.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Iterate over all weights in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.tensors
             .iter()
             .map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// Whether there is a weight of a name.
+    /// Return whether a weight exists.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// A weight of a given shape.
+    /// Return a weight of a given shape.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] naming a tensor that is missing or of another shape.
-    pub fn need(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    /// [`ErrorKind::Format`] naming a tensor that is missing or has another shape.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let Some(tensor) = self.tensors.get(name) else {
             return Err(Error::new(ErrorKind::Format, "the tensor is missing")
                 .at(name)
-                .advice("is the file complete, and of the architecture that config.json names?"));
+                .advice("check that the file is complete and of the architecture in config.json"));
         };
         if tensor.dims() != shape {
             return Err(Error::new(
                 ErrorKind::Format,
                 format!(
-                    "the shape is {:?}, config.json wants {shape:?}",
+                    "the shape is {:?}, config.json requires {shape:?}",
                     tensor.dims()
                 ),
             )
@@ -72,98 +85,81 @@ impl Weights {
         Ok(tensor.clone())
     }
 
-    /// A weight that may be missing.
+    /// Return a weight of a given shape, or `None` where there is none of the name.
     ///
     /// # Errors
-    /// As [`Self::need`], for one that is there.
-    pub fn find(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
-        self.has(name).then(|| self.need(name, shape)).transpose()
+    /// [`ErrorKind::Format`] naming a tensor of another shape.
+    pub fn get_optional(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
+        self.has(name).then(|| self.get(name, shape)).transpose()
     }
 
-    /// Numbers in all weights.
+    /// Return the number of parameters.
     pub fn count(&self) -> usize {
         self.tensors.values().map(Tensor::elem_count).sum()
     }
 
-    /// Whether every number is finite, else the name of a weight that has one that is not.
+    /// Check that every number is finite.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] naming the tensor.
     pub fn check(&self) -> Result<()> {
         for (name, tensor) in &self.tensors {
-            let finite = super::operation::look(tensor, |values| {
-                values.iter().all(|value| value.is_finite())
-            })?;
-            if !finite {
-                return Err(
-                    Error::new(ErrorKind::Numeric, "holds a value that is not finite").at(name),
-                );
+            if !with_values([tensor], |[values]| values.iter().all(|v| v.is_finite()))? {
+                return Err(Error::new(ErrorKind::Numeric, "a value is not finite").at(name));
             }
         }
         Ok(())
     }
 }
 
-/// A matrix with its bias: rows `[N, in]` become `[N, out]`.
+/// A linear layer, `x W + b`. `[N, in]` → `[N, out]`
 #[derive(Clone, Debug)]
 pub(super) struct Linear {
-    /// `[in, out]`, as a view of what the file has.
+    /// `[in, out]`, a view of the stored tensor.
     matrix: Tensor,
     bias: Option<Tensor>,
 }
 
 impl Linear {
-    /// A matrix stored `[out, in]` under `name.weight`, with `name.bias` where there is one.
-    pub(super) fn read(weights: &Weights, name: &str, input: usize, output: usize) -> Result<Self> {
-        Ok(Self {
-            matrix: weights
-                .need(&format!("{name}.weight"), &[output, input])?
-                .t()?,
-            bias: weights.find(&format!("{name}.bias"), &[output])?,
-        })
+    pub(super) fn new(matrix: Tensor, bias: Option<Tensor>) -> Self {
+        Self { matrix, bias }
     }
 
-    /// A matrix stored `[in, out]`, as GPT-2 stores it.
-    pub(super) fn read_wide(
+    /// Read a matrix stored `[out, in]` as `name.weight`, with `name.bias` if present.
+    pub(super) fn read(weights: &Weights, name: &str, input: usize, output: usize) -> Result<Self> {
+        let matrix = weights.get(&format!("{name}.weight"), &[output, input])?;
+        let bias = weights.get_optional(&format!("{name}.bias"), &[output])?;
+        Ok(Self::new(matrix.t()?, bias))
+    }
+
+    /// Read a matrix stored `[in, out]`, as in GPT-2's files.
+    pub(super) fn read_transposed(
         weights: &Weights,
         name: &str,
         input: usize,
         output: usize,
     ) -> Result<Self> {
-        Ok(Self {
-            matrix: weights.need(&format!("{name}.weight"), &[input, output])?,
-            bias: weights.find(&format!("{name}.bias"), &[output])?,
-        })
+        let matrix = weights.get(&format!("{name}.weight"), &[input, output])?;
+        let bias = weights.get_optional(&format!("{name}.bias"), &[output])?;
+        Ok(Self::new(matrix, bias))
     }
 
-    pub(super) fn of(matrix: Tensor, bias: Option<Tensor>) -> Self {
-        Self { matrix, bias }
-    }
-
-    /// The columns `from..from + count` of the output, as a view.
+    /// Return the output columns `from..from + count` as a view.
     pub(super) fn columns(&self, from: usize, count: usize) -> Result<Self> {
-        Ok(Self {
-            matrix: self.matrix.narrow(1, from, count)?,
-            bias: match &self.bias {
-                Some(bias) => Some(bias.narrow(0, from, count)?),
-                None => None,
-            },
-        })
+        let bias = self.bias.as_ref().map(|bias| bias.narrow(0, from, count));
+        Ok(Self::new(
+            self.matrix.narrow(1, from, count)?,
+            bias.transpose()?,
+        ))
     }
 
-    /// The same with memory of its own, so that what it was a view of can go.
-    pub(super) fn alone(&self) -> Result<Self> {
-        Ok(Self {
-            matrix: self.matrix.copy()?,
-            bias: match &self.bias {
-                Some(bias) => Some(bias.copy()?),
-                None => None,
-            },
-        })
+    /// Copy the layer to memory of its own.
+    pub(super) fn copy(&self) -> Result<Self> {
+        let bias = self.bias.as_ref().map(Tensor::copy);
+        Ok(Self::new(self.matrix.copy()?, bias.transpose()?))
     }
 
-    /// `x W + b`. `[N, in]` → `[N, out]`
-    pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = x.matmul(&self.matrix)?;
         Ok(match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
@@ -171,13 +167,13 @@ impl Linear {
         })
     }
 
-    /// Numbers in it.
+    /// Return the number of parameters.
     pub(super) fn count(&self) -> usize {
         self.matrix.elem_count() + self.bias.as_ref().map_or(0, Tensor::elem_count)
     }
 }
 
-/// A norm of rows.
+/// Normalisation of rows: RMS with a gain, or layer norm with a gain and a bias.
 #[derive(Clone, Debug)]
 pub(super) struct Norm {
     kind: NormKind,
@@ -188,49 +184,45 @@ pub(super) struct Norm {
 
 impl Norm {
     pub(super) fn read(weights: &Weights, name: &str, shape: &Configuration) -> Result<Self> {
-        // Old BERT files say gamma and beta.
-        let named = |new: &str, old: &str| {
-            let old = format!("{name}.{old}");
-            let name = if weights.has(&old) {
-                old
-            } else {
-                format!("{name}.{new}")
-            };
-            weights.need(&name, &[shape.width])
+        // Old BERT files name gain and bias gamma and beta.
+        let get = |new: &str, old: &str| {
+            let (new, old) = (format!("{name}.{new}"), format!("{name}.{old}"));
+            let name = if weights.has(&old) { old } else { new };
+            weights.get(&name, &[shape.width])
         };
         Ok(Self {
             kind: shape.norm,
             epsilon: shape.norm_epsilon,
-            weight: named("weight", "gamma")?,
+            weight: get("weight", "gamma")?,
             bias: match shape.norm {
-                NormKind::Layer => Some(named("bias", "beta")?),
+                NormKind::Layer => Some(get("bias", "beta")?),
                 NormKind::Rms => None,
             },
         })
     }
 
-    pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let operation = Normalise {
             kind: self.kind,
             epsilon: self.epsilon,
         };
-        let x = x.contiguous()?;
         Ok(match &self.bias {
-            Some(bias) => x.apply_op3(&self.weight, bias, operation)?,
-            None => x.apply_op2(&self.weight, operation)?,
+            Some(bias) => apply3(x, &self.weight, bias, operation)?,
+            None => apply2(x, &self.weight, operation)?,
         })
     }
 
+    /// Return the number of parameters.
     pub(super) fn count(&self) -> usize {
         self.weight.elem_count() + self.bias.as_ref().map_or(0, Tensor::elem_count)
     }
 }
 
 impl Activation {
-    pub(super) fn apply(self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Silu => x.silu()?,
-            Self::Gelu => x.contiguous()?.apply_op1(Gelu)?,
+            Self::Gelu => apply1(x, Gelu)?,
             Self::GeluTanh => x.gelu()?,
             Self::Relu => x.relu()?,
         })
