@@ -212,14 +212,14 @@ fn the_command_tunes_measures_and_tells() {
         "the dog ran home\n\nthe cat sat at home\n",
     )
     .unwrap();
-    let out = good(&["--model", "tuned", "--tell", "bare.txt"]);
+    let out = good(&["--model", "tuned", "--predict", "bare.txt"]);
     let labels: Vec<&str> = out
         .lines()
         .filter_map(|line| line.split('\t').next())
         .collect();
     assert_eq!(labels, ["dog", "cat"]);
     // Mistakes are named.
-    let error = bad(&["--model", model, "--tell", "bare.txt"]);
+    let error = bad(&["--model", model, "--predict", "bare.txt"]);
     assert!(error.contains("--train"), "{error}");
     let error = bad(&["--model", "tuned", "--fields", "1,9", "train.tsv"]);
     assert!(error.contains("column 9"), "{error}");

@@ -1,6 +1,6 @@
-//! `brillm classify`: fine-tunes a transformer to tell labels of texts, measures it, and tells them.
+//! `brillm classify`: fine-tune a transformer on labelled texts, measure it, and predict labels.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,57 +11,57 @@ use crate::text::{Labelled, LabelledFields, read_labelled};
 use crate::transformer::{Classifier, FineTuner, FineTuning, evaluate_classifier};
 use crate::{Error, ErrorKind, Result};
 
-/// Tells the labels of texts, after fine-tuning a transformer on labelled ones with --train.
+/// Classify texts: fine-tune a transformer (--train), measure its accuracy, or predict labels (--predict).
 ///
-/// Files are JSONL, or columns between tabs; --fields says what is read of them. Labelled files are measured; with
-/// --tell their texts, one a line, are told and nothing needs a label.
+/// Labelled files are JSONL or tab-separated columns; --fields names the fields to read. Files given as arguments are
+/// measured. --predict reads unlabelled texts, one per line.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The model: a folder with a config.json; with --train any transformer, else one that was fine-tuned.
+    /// Model folder with a config.json: any transformer with --train, otherwise one fine-tuned by this command.
     #[arg(long, value_name = "FOLDER")]
     model: PathBuf,
-    /// Labelled texts to fine-tune on; may be given several times.
+    /// Labelled texts to fine-tune on; may be repeated.
     #[arg(long, value_name = "FILE")]
     train: Vec<PathBuf>,
-    /// Where the fine-tuned model goes.
+    /// Folder to write the fine-tuned model to.
     #[arg(long, value_name = "FOLDER", requires = "train")]
     out: Option<PathBuf>,
-    /// Labelled texts to measure on.
+    /// Labelled texts to measure accuracy on.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Texts to tell, one a line; `-` is standard input.
+    /// Texts to predict labels for, one per line (a tab separates the texts of a pair); `-` is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "files")]
-    tell: Option<PathBuf>,
-    /// What is read of each record: names, or numbers of columns from 1.
+    predict: Option<PathBuf>,
+    /// Fields of a record: names, or column numbers from 1.
     #[arg(long, default_value = "label,text", value_name = "LABEL,TEXT[,TEXT]")]
     fields: LabelledFields,
     #[command(flatten)]
     tuning: TuningArguments,
-    /// No progress bar.
+    /// Hide the progress bar.
     #[arg(long)]
     quiet: bool,
-    /// Report as JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// How a network is fine-tuned.
+/// Options of fine-tuning.
 #[derive(Args, Clone, Copy)]
 #[command(next_help_heading = "Fine-tuning")]
 pub(super) struct TuningArguments {
-    /// Passes over the training texts.
+    /// Epochs, passes over the training texts.
     #[arg(long, default_value_t = FineTuning::default().epochs, value_name = "N")]
     epochs: usize,
-    /// Texts a step.
-    #[arg(long = "texts-a-step", default_value_t = FineTuning::default().batch, value_name = "N")]
+    /// Texts per training step.
+    #[arg(long = "batch-size", default_value_t = FineTuning::default().batch, value_name = "N")]
     batch: usize,
-    /// The learning rate at its height.
+    /// Peak learning rate.
     #[arg(long, default_value_t = FineTuning::default().rate)]
     rate: f64,
-    /// Dropout.
+    /// Dropout rate.
     #[arg(long, default_value_t = FineTuning::default().dropout)]
     dropout: f64,
-    /// The seed of the head, the order of texts and dropout.
+    /// Seed of the new head, the order of texts and dropout.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -79,129 +79,119 @@ impl TuningArguments {
     }
 }
 
-/// Fine-tunes with a bar.
+/// Fine-tune with a progress bar.
 pub(super) fn tune(tuner: &mut FineTuner, quiet: bool) -> Result<()> {
-    let bar = match quiet {
-        true => ProgressBar::hidden(),
-        false => ProgressBar::new(tuner.steps()),
+    let bar = if quiet {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(tuner.steps())
     };
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} < {eta}  {msg}")
     {
         bar.set_style(style);
     }
-    let whole = tuner.run(super::interrupted(), &mut |step, loss| {
+    let finished = tuner.run(super::interrupted(), &mut |step, loss| {
         bar.set_position(step);
         bar.set_message(format!("loss {loss:.3}"));
     })?;
     bar.finish_and_clear();
-    match whole {
-        true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::Cancelled,
-            "stopped; nothing was written",
-        )),
+    if finished {
+        return Ok(());
     }
+    Err(Error::new(
+        ErrorKind::Cancelled,
+        "interrupted; nothing was written",
+    ))
 }
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        if self.train.is_empty() && self.files.is_empty() && self.tell.is_none() {
-            return Err(Error::new(ErrorKind::Input, "there is nothing to do")
-                .advice("give --train FILE, labelled files to measure on, or --tell FILE"));
+        if self.train.is_empty() && self.files.is_empty() && self.predict.is_none() {
+            return Err(Error::new(ErrorKind::Input, "nothing to do")
+                .advice("give --train FILE, labelled files to measure on, or --predict FILE"));
         }
         super::catch_interrupt()?;
-        let measured: Vec<(String, Vec<Labelled>)> = self
-            .files
-            .iter()
-            .map(|path| {
-                Ok((
-                    path.display().to_string(),
-                    read_labelled(path, &self.fields)?,
-                ))
-            })
-            .collect::<Result<_>>()?;
-        let tuner = match self.train.is_empty() {
-            true => None,
-            false => {
-                let mut texts = Vec::new();
-                for path in &self.train {
-                    texts.extend(read_labelled(path, &self.fields)?);
-                }
-                let mut tuner = FineTuner::new(&self.model, &texts, self.tuning.options())?;
-                tune(&mut tuner, self.quiet)?;
-                if let Some(folder) = &self.out {
-                    tuner.save(folder)?;
-                }
-                Some(tuner)
-            }
+        let mut measured = Vec::new();
+        for path in &self.files {
+            measured.push((path, read_labelled(path, &self.fields)?));
+        }
+        let (tuner, opened);
+        let classifier = if self.train.is_empty() {
+            opened = Classifier::open(&self.model)?;
+            &opened
+        } else {
+            tuner = self.train()?;
+            tuner.classifier()
         };
-        let opened = match tuner {
-            Some(_) => None,
-            None => Some(Classifier::open(&self.model)?),
-        };
-        let Some(classifier) = tuner
-            .as_ref()
-            .map(FineTuner::classifier)
-            .or(opened.as_ref())
-        else {
-            return Ok(());
-        };
-        if let Some(path) = &self.tell {
-            return self.tell(classifier, path);
+        if let Some(path) = &self.predict {
+            return self.print_predictions(classifier, path);
         }
         let figures = measured
             .iter()
-            .map(|(file, texts)| Ok((file, evaluate_classifier(classifier, texts)?)))
+            .map(|(file, texts)| Ok((file.display(), evaluate_classifier(classifier, texts)?)))
             .collect::<Result<Vec<_>>>()?;
         self.report(classifier, &figures)
     }
 
-    fn tell(&self, classifier: &Classifier, path: &PathBuf) -> Result<()> {
-        let place = path.display().to_string();
-        let all = match path.as_os_str() == "-" {
-            true => std::io::read_to_string(std::io::stdin()),
-            false => std::fs::read_to_string(path),
+    /// Fine-tune the model, and save it where --out is given.
+    fn train(&self) -> Result<FineTuner> {
+        let mut texts = Vec::new();
+        for path in &self.train {
+            texts.extend(read_labelled(path, &self.fields)?);
         }
-        .map_err(|error| Error::io(error, &place))?;
+        let mut tuner = FineTuner::new(&self.model, &texts, self.tuning.options())?;
+        tune(&mut tuner, self.quiet)?;
+        if let Some(folder) = &self.out {
+            tuner.save(folder)?;
+        }
+        Ok(tuner)
+    }
+
+    fn print_predictions(&self, classifier: &Classifier, path: &Path) -> Result<()> {
+        let all = if path.as_os_str() == "-" {
+            std::io::read_to_string(std::io::stdin())
+        } else {
+            std::fs::read_to_string(path)
+        }
+        .map_err(|error| Error::io(error, path.display()))?;
         let texts: Vec<Labelled> = all
             .lines()
             .filter(|line| !line.trim().is_empty())
             .map(|line| {
-                // A tab parts the texts of a pair.
-                let (text, pair) = match line.split_once('\t') {
-                    Some((text, pair)) => (text, Some(pair.to_string())),
-                    None => (line, None),
-                };
+                let (text, pair) = line.split_once('\t').unzip();
                 Labelled {
-                    text: text.to_string(),
-                    pair,
+                    text: text.unwrap_or(line).to_string(),
+                    pair: pair.map(str::to_string),
                     label: String::new(),
                 }
             })
             .collect();
-        for (text, told) in texts.iter().zip(classifier.predict(&texts)?) {
-            let label = &classifier.labels()[told.label];
-            match self.json {
-                true => super::say_json_line(&json!({
+        for (text, found) in texts.iter().zip(classifier.predict(&texts)?) {
+            let label = &classifier.labels()[found.label];
+            if self.json {
+                super::say_json_line(&json!({
                     "text": text.text,
                     "pair": text.pair,
                     "label": label,
-                    "probabilities": told.probabilities,
-                }))?,
-                false => super::say(format!(
-                    "{label}\t{:.3}\t{}",
-                    told.probabilities[told.label], text.text
-                ))?,
+                    "probabilities": found.probabilities,
+                }))?;
+            } else {
+                let probability = found.probabilities[found.label];
+                super::say(format!("{label}\t{probability:.3}\t{}", text.text))?;
             }
         }
         Ok(())
     }
 
-    fn report(&self, classifier: &Classifier, figures: &[(&String, Classification)]) -> Result<()> {
+    fn report<F: std::fmt::Display>(
+        &self,
+        classifier: &Classifier,
+        figures: &[(F, Classification)],
+    ) -> Result<()> {
         if self.json {
             let rows: Vec<Value> = figures
                 .iter()
-                .map(|(file, figures)| json!({"file": file, "figures": figures}))
+                .map(|(file, figures)| json!({"file": file.to_string(), "figures": figures}))
                 .collect();
             return super::say_json(&json!({
                 "model": classifier.transformer().name(),

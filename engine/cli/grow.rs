@@ -1,4 +1,4 @@
-//! `brillm grow`: a larger model that says the same, checked before it is written.
+//! `brillm grow`: widen or deepen a model without changing its outputs, and check that before it is written.
 
 use std::path::PathBuf;
 
@@ -11,55 +11,61 @@ use crate::run::Engine;
 use crate::signal::Start;
 use crate::{Error, ErrorKind, Result};
 
-/// The largest difference of an energy or score before anything is stirred.
+/// Largest allowed difference of an energy or logit before noise is added.
 const TOLERANCE: f64 = 1e-4;
-/// Random prompts that growth is checked on, and their tokens.
+/// Random prompts that growth is checked on.
 const PROMPTS: usize = 8;
+/// Tokens of a prompt.
 const LENGTH: usize = 24;
-/// The random stream of the prompts.
+/// Random stream of the prompts.
 const CHECKING: u64 = 0x6368_6563;
 
-/// Grows a model without changing what it says; training goes on from it with `initial` in a run file.
+/// Grow a model without changing its outputs.
+///
+/// Name the grown model as `initial` in a run file to continue training.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The model: a .bril file, or a folder with a config.json.
+    /// Model: a .bril file, or a folder with a config.json.
     model: PathBuf,
-    /// Components of the signal or the hidden stream.
+    /// New width of the signal, or of the residual stream.
     #[arg(long, value_name = "D")]
     width: Option<usize>,
-    /// Layers (transformers).
+    /// New number of layers (transformers only).
     #[arg(long, value_name = "L")]
     layers: Option<usize>,
-    /// Query heads (transformers).
+    /// New number of query heads (transformers only).
     #[arg(long, value_name = "H")]
     heads: Option<usize>,
-    /// Noise that lets what is new learn, put in after the check; relative to each weight's own deviation on a
-    /// transformer. 0 for none.
+    /// Noise added to new weights after the check, so that training can change them; for a transformer relative to the
+    /// size of each weight. 0 for none.
     #[arg(long, default_value_t = 1e-3, value_name = "X")]
     noise: f32,
-    /// Seed of what is new, and of the prompts it is checked on.
+    /// Seed of new weights, noise and prompts.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The model to write.
+    /// Path to write the grown model to.
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// Report as JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// What growth did.
+/// Sizes before and after, and differences of the outputs.
 struct Outcome {
     before: usize,
     after: usize,
     difference: f64,
-    stirred: f64,
+    noisy: f64,
 }
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         if !(0.0..=1.0).contains(&self.noise) {
-            return Err(Error::new(ErrorKind::Input, "noise lies in 0 to 1"));
+            return Err(Error::new(
+                ErrorKind::Input,
+                "invalid --noise: expected 0 to 1",
+            ));
         }
         let outcome = match super::open_engine(Some(&self.model))? {
             Engine::Graph(model) => self.graph(&model)?,
@@ -72,30 +78,30 @@ impl Arguments {
                 "parameters_before": outcome.before,
                 "parameters": outcome.after,
                 "difference": outcome.difference,
-                "difference_with_noise": outcome.stirred,
+                "difference_with_noise": outcome.noisy,
                 "prompts": PROMPTS,
             }));
         }
         super::say(format!(
-            "{}: {} parameters, was {}; scores differ by {:.1e} at most, by {:.1e} with noise",
+            "{}: {} parameters, {} before; outputs differ by at most {:.1e}, with noise {:.1e}",
             self.out.display(),
             outcome.after,
             outcome.before,
             outcome.difference,
-            outcome.stirred
+            outcome.noisy
         ))
     }
 
     fn check(&self, difference: f64) -> Result<()> {
-        match difference <= TOLERANCE {
-            true => Ok(()),
-            false => Err(Error::new(
-                ErrorKind::Numeric,
-                format!("the grown model's scores differ by {difference:.1e}"),
-            )
-            .at(self.model.display())
-            .advice("nothing was written: the model does not grow exactly to this size")),
+        if difference <= TOLERANCE {
+            return Ok(());
         }
+        Err(Error::new(
+            ErrorKind::Numeric,
+            format!("the grown model's outputs differ by {difference:.1e}"),
+        )
+        .at(self.model.display())
+        .advice("nothing was written; try another size"))
     }
 
     fn graph(&self, model: &Model) -> Result<Outcome> {
@@ -108,20 +114,20 @@ impl Arguments {
         let from = model.metadata().profile.width;
         let width = self
             .width
-            .ok_or_else(|| Error::new(ErrorKind::Input, "nothing grows").advice("give --width"))?;
+            .ok_or_else(|| Error::new(ErrorKind::Input, "no new size").advice("give --width"))?;
         let grown = model.widened(width)?;
         let difference = self.differ(model, &grown)?;
         self.check(difference)?;
-        let stirred = grown.stirred(from, self.noise, self.seed)?;
+        let noisy = grown.stirred(from, self.noise, self.seed)?;
         let outcome = Outcome {
             before: model.mechanism().weights().parameters(),
-            after: stirred.mechanism().weights().parameters(),
+            after: noisy.mechanism().weights().parameters(),
             difference,
-            stirred: self.differ(model, &stirred)?,
+            noisy: self.differ(model, &noisy)?,
         };
         let record = json!({"width_from": from, "noise": self.noise, "seed": self.seed,
             "difference": difference});
-        stirred
+        noisy
             .described(|metadata| match metadata.training.as_object_mut() {
                 Some(training) => {
                     training.insert("growth".into(), record);
@@ -132,7 +138,7 @@ impl Arguments {
         Ok(outcome)
     }
 
-    /// The largest difference of any energy on random prompts, relative to the energy where it is above 1.
+    /// Measure the largest difference of any energy on random prompts, relative to energies above 1.
     fn differ(&self, one: &Model, other: &Model) -> Result<f64> {
         let nodes = one.mechanism().nodes();
         let mut random = Random::stream(self.seed, CHECKING, 0);
@@ -147,7 +153,7 @@ impl Arguments {
                 other.mechanism().energies(&grown, &mut b);
                 for (&a, &b) in a.iter().zip(&b) {
                     let gap = f64::from((a - b).abs()) / f64::from(a.abs()).max(1.0);
-                    // Not a number is no small difference.
+                    // A difference that is not a number counts as the largest.
                     worst = if gap <= worst { worst } else { gap };
                 }
                 let next = random.below(nodes as u64) as u32;
@@ -173,7 +179,7 @@ impl Arguments {
         let difference = grown.difference(PROMPTS, self.seed)?;
         self.check(difference)?;
         grown.add_noise(self.noise, self.seed);
-        let stirred = grown.difference(PROMPTS, self.seed)?;
+        let noisy = grown.difference(PROMPTS, self.seed)?;
         let record = json!({"width": self.width, "layers": self.layers, "heads": self.heads,
             "noise": self.noise, "seed": self.seed, "difference": difference});
         grown.save(&self.out, record)?;
@@ -181,7 +187,7 @@ impl Arguments {
             before,
             after: grown.parameters(),
             difference,
-            stirred,
+            noisy,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! A network that tells labels of texts: what its last layer leaves of a text, pooled, through one matrix.
+//! Classification of texts: the last layer's rows of a text, pooled, then one linear layer.
 
 use std::path::Path;
 
@@ -10,48 +10,48 @@ use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::model::Transformer;
 use crate::transformer::operation::to_vec;
 use crate::transformer::weights::{Linear, Weights};
-use crate::transformer::{Architecture, Configuration, folder};
+use crate::transformer::{Configuration, folder, forward};
 use crate::{Error, ErrorKind, Result};
 
-/// The matrix from a pooled row to labels.
+/// Name of the linear layer from a pooled row to labels.
 pub(super) const HEAD: &str = "classifier";
-/// BERT's own pooling of `[CLS]`: a matrix and tanh.
+/// Name of BERT's pooler of `[CLS]`: a linear layer and tanh.
 pub(super) const POOLER: &str = "bert.pooler.dense";
-/// Texts scored together.
-const TOGETHER: usize = 64;
+/// Texts in a batch.
+const BATCH: usize = 64;
 
-/// Which rows of a text stand for the whole.
+/// How the rows of a text become one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
-    /// The first, `[CLS]`, through BERT's pooler.
-    First,
-    /// The mean over the text: for a BERT whose tokenizer has no `[CLS]`.
+    /// The first row, `[CLS]`, through BERT's pooler.
+    Cls,
+    /// The mean of all rows, for a BERT whose tokenizer has no `[CLS]`.
     Mean,
-    /// The last: for a network that only looks back.
+    /// The last row, for causal networks.
     Last,
 }
 
 impl Pooling {
-    /// What fits a network and its tokenizer.
+    /// Choose the pooling for a network and its tokenizer.
     pub(super) fn of(shape: &Configuration, tokenizer: &Tokenizer) -> Self {
-        match (shape.architecture, tokenizer.frame().0.is_empty()) {
-            (Architecture::Bert, false) => Self::First,
-            (Architecture::Bert, true) => Self::Mean,
-            _ => Self::Last,
+        match (shape.causal(), tokenizer.frame().0.is_empty()) {
+            (true, _) => Self::Last,
+            (false, true) => Self::Mean,
+            (false, false) => Self::Cls,
         }
     }
 
-    /// As `classifier_pooling` of a `config.json`.
+    /// Return the value of `classifier_pooling` in `config.json`.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::First => "cls",
+            Self::Cls => "cls",
             Self::Mean => "mean",
             Self::Last => "last",
         }
     }
 }
 
-/// A network with a head of labels.
+/// A network with a classification head.
 pub struct Classifier {
     transformer: Transformer,
     pooling: Pooling,
@@ -60,25 +60,25 @@ pub struct Classifier {
     labels: Vec<String>,
 }
 
-/// A text as the network takes it.
+/// Tokens of a text or a pair of texts.
 #[derive(Clone, Debug)]
 pub(super) struct Encoded {
     pub(super) tokens: Vec<u32>,
-    /// 0 for the first text, 1 for the second.
+    /// Token types: 0 for the first text, 1 for the second.
     pub(super) types: Vec<u32>,
 }
 
-/// What a classifier says of one text.
+/// Prediction for one text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// The likeliest label, as a place in [`Classifier::labels`].
+    /// Most probable label, an index into [`Classifier::labels`].
     pub label: usize,
-    /// Of every label. `[labels]`
+    /// Probability of each label. `[labels]`
     pub probabilities: Vec<f32>,
 }
 
 impl Classifier {
-    /// Joins a network with the head among `weights`.
+    /// Join a network with the head among `weights`.
     pub(super) fn new(
         transformer: Transformer,
         weights: &Weights,
@@ -88,17 +88,16 @@ impl Classifier {
         if transformer.network().is_none() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "a recurrent net is not built to tell labels",
+                "classification with a recurrent network is not supported",
             )
-            .advice("use a bert, a gpt or a llama"));
+            .advice("use a bert, gpt2 or llama"));
         }
         let pooling = Pooling::of(shape, transformer.tokenizer());
         let d = shape.width;
         Ok(Self {
-            pooler: match pooling {
-                Pooling::First => Some(Linear::read(weights, POOLER, d, d)?),
-                _ => None,
-            },
+            pooler: (pooling == Pooling::Cls)
+                .then(|| Linear::read(weights, POOLER, d, d))
+                .transpose()?,
             head: Linear::read(weights, HEAD, d, labels.len())?,
             transformer,
             pooling,
@@ -106,10 +105,10 @@ impl Classifier {
         })
     }
 
-    /// Opens a folder that fine-tuning wrote.
+    /// Open a folder written by fine-tuning.
     ///
     /// # Errors
-    /// As [`Transformer::open`]; [`ErrorKind::Format`] naming the head's tensor where the model has none.
+    /// As [`Transformer::open`]; [`ErrorKind::Format`] for a model without a classification head.
     pub fn open(path: &Path) -> Result<Self> {
         let transformer = Transformer::open(path)?;
         let names = &transformer.configuration().json["id2label"];
@@ -117,33 +116,39 @@ impl Classifier {
             .map_while(|id| names[id.to_string()].as_str().map(str::to_string))
             .collect();
         if labels.len() < 2 {
-            return Err(Error::new(ErrorKind::Format, "the model tells no labels")
-                .at(path.display())
-                .advice("fine-tune it first: brillm classify --train FILE --out FOLDER"));
+            return Err(
+                Error::new(ErrorKind::Format, "the model has no classification head")
+                    .at(path.display())
+                    .advice("fine-tune it first: brillm classify --train FILE --out FOLDER"),
+            );
         }
         let weights = folder::read_weights(path)?;
         Self::new(transformer, &weights, labels).map_err(|error| error.at(path.display()))
     }
 
-    /// The labels, in the order of their ids.
+    /// Return the labels in the order of their ids.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
 
-    /// The network.
+    /// Return the model under the head.
     pub fn transformer(&self) -> &Transformer {
         &self.transformer
     }
 
-    /// The place of a label.
+    /// Return the index of a label.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for a label the model does not tell.
+    /// [`ErrorKind::Input`] for an unknown label.
     pub fn label(&self, label: &str) -> Result<usize> {
-        place(&self.labels, label)
+        let index = self.labels.iter().position(|known| known == label);
+        index.ok_or_else(|| {
+            Error::new(ErrorKind::Input, format!("unknown label {label:?}"))
+                .advice(format!("the model's labels: {}", self.labels.join(", ")))
+        })
     }
 
-    /// A text or a pair with the tokenizer's marks; of what is too long for the network the longer text is cut.
+    /// Encode a text or a pair with the tokenizer's special tokens. Beyond the context, the longer text is cut.
     pub(super) fn encode(&self, text: &Labelled) -> Result<Encoded> {
         let tokenizer = self.transformer.tokenizer();
         let (before, after) = tokenizer.frame();
@@ -153,9 +158,11 @@ impl Classifier {
             None => None,
         };
         let marks = before.len() + after.len() * if second.is_some() { 2 } else { 1 };
-        let room = self.transformer.configuration().context;
-        let room = if room == 0 { usize::MAX } else { room };
-        let most = room.saturating_sub(marks).max(1);
+        let context = match self.transformer.configuration().context {
+            0 => usize::MAX,
+            context => context,
+        };
+        let most = context.saturating_sub(marks).max(1);
         let other = second.as_ref().map_or(0, Vec::len);
         let kept = first.len().min(most - other.min(most / 2));
         first.truncate(kept);
@@ -172,12 +179,12 @@ impl Classifier {
             types.resize(tokens.len(), 1);
         }
         if tokens.is_empty() {
-            return Err(Error::new(ErrorKind::Input, "a text without a token"));
+            return Err(Error::new(ErrorKind::Input, "the text has no token"));
         }
         Ok(Encoded { tokens, types })
     }
 
-    /// Scores of all labels; a softmax of a row is their distribution. `[B]` → `[B, labels]`
+    /// Compute the logits of all labels. `[B]` → `[B, labels]`
     pub(super) fn logits(&self, texts: &[&Encoded], dropout: Option<Dropout>) -> Result<Tensor> {
         let length = texts
             .iter()
@@ -207,27 +214,23 @@ impl Classifier {
             valid: valid.clone(),
         };
         let x = self.transformer.body().forward(&input, dropout)?;
-        let rows = |place: fn(usize) -> usize| -> Result<Tensor> {
-            let rows: Vec<u32> = valid
-                .iter()
-                .enumerate()
-                .map(|(text, &valid)| (text * length + place(valid)) as u32)
-                .collect();
-            let rows = Tensor::from_slice(&rows, rows.len(), &Device::Cpu)?;
-            Ok(x.index_select(&rows, 0)?)
+        let row_of_each = |position: fn(usize) -> usize| {
+            let texts = valid.iter().enumerate();
+            let indices = texts.map(|(text, &valid)| (text * length + position(valid)) as u32);
+            forward::rows(&x, &indices.collect::<Vec<_>>())
         };
         let pooled = match self.pooling {
-            Pooling::First => rows(|_| 0)?,
-            Pooling::Last => rows(|valid| valid - 1)?,
+            Pooling::Cls => row_of_each(|_| 0)?,
+            Pooling::Last => row_of_each(|valid| valid - 1)?,
             Pooling::Mean => {
-                // One matrix of shares: [B, B · T] times [B · T, D].
-                let mut shares = vec![0.0f32; texts.len() * texts.len() * length];
+                // All means as one product, [B, B · T] times [B · T, D]: row b is 1 / valid at b's positions.
+                let mut weights = vec![0.0f32; texts.len() * texts.len() * length];
                 for (text, &valid) in valid.iter().enumerate() {
                     let from = text * texts.len() * length + text * length;
-                    shares[from..from + valid].fill(1.0 / valid as f32);
+                    weights[from..from + valid].fill(1.0 / valid as f32);
                 }
-                Tensor::from_vec(shares, (texts.len(), texts.len() * length), &Device::Cpu)?
-                    .matmul(&x)?
+                let dimensions = (texts.len(), texts.len() * length);
+                Tensor::from_vec(weights, dimensions, &Device::Cpu)?.matmul(&x)?
             }
         };
         let pooled = match &self.pooler {
@@ -241,13 +244,13 @@ impl Classifier {
         self.head.forward(&pooled)
     }
 
-    /// Tells the label of each text.
+    /// Predict the label of each text.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`] and [`crate::transformer::Body::forward`].
     ///
     /// # Complexity
-    /// One pass of the network over all tokens; texts of a like length go together.
+    /// One forward pass over all tokens; texts of similar length share a batch.
     pub fn predict(&self, texts: &[Labelled]) -> Result<Vec<Prediction>> {
         let encoded = texts
             .iter()
@@ -255,50 +258,31 @@ impl Classifier {
             .collect::<Result<Vec<_>>>()?;
         let mut order: Vec<usize> = (0..encoded.len()).collect();
         order.sort_by_key(|&text| encoded[text].tokens.len());
-        let mut told = vec![None; encoded.len()];
-        for group in order.chunks(TOGETHER) {
+        let mut predictions = vec![None; encoded.len()];
+        for group in order.chunks(BATCH) {
             let batch: Vec<&Encoded> = group.iter().map(|&text| &encoded[text]).collect();
             let logits = to_vec(&self.logits(&batch, None)?.detach())?;
             for (row, &text) in logits.chunks_exact(self.labels.len()).zip(group) {
                 let mut probabilities = row.to_vec();
                 crate::kernel::softmax::softmax(&mut probabilities);
-                let label = (0..row.len()).fold(0, |best, at| match row[at] > row[best] {
-                    true => at,
-                    false => best,
-                });
-                told[text] = Some(Prediction {
+                let better =
+                    |best: usize, label: usize| if row[label] > row[best] { label } else { best };
+                let label = (0..row.len()).fold(0, better);
+                predictions[text] = Some(Prediction {
                     label,
                     probabilities,
                 });
             }
         }
-        Ok(told.into_iter().flatten().collect())
+        Ok(predictions.into_iter().flatten().collect())
     }
 }
 
-/// The place of a label among labels.
-pub(super) fn place(labels: &[String], label: &str) -> Result<usize> {
-    labels
-        .iter()
-        .position(|known| known == label)
-        .ok_or_else(|| {
-            Error::new(
-                ErrorKind::Input,
-                format!("the label {label:?} is not known"),
-            )
-            .advice(format!("the model tells: {}", labels.join(", ")))
-        })
-}
-
-/// The `config.json` of a classifier over a network's.
-pub(super) fn configured(json: &Value, labels: &[String], pooling: Pooling) -> Value {
-    let mut json = json.clone();
-    let model = match json["model_type"].as_str() {
-        Some("bert") => "Bert",
-        Some("gpt2") => "GPT2",
-        _ => "Llama",
-    };
-    json["architectures"] = serde_json::json!([format!("{model}ForSequenceClassification")]);
+/// Return the `config.json` of a classifier over a network's.
+pub(super) fn classifier_json(shape: &Configuration, labels: &[String], pooling: Pooling) -> Value {
+    let mut json = shape.json.clone();
+    let class = shape.family().class;
+    json["architectures"] = serde_json::json!([format!("{class}ForSequenceClassification")]);
     json["classifier_pooling"] = pooling.name().into();
     json["id2label"] = labels
         .iter()

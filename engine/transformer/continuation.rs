@@ -1,4 +1,4 @@
-//! Prompts and their true continuations, predicted with the cache as a technique leaves it.
+//! Perplexity of the true continuations of prompts while hooks manage the KV cache.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::path::{Sampling, Session};
 use crate::transformer::{HookAdapter, Transformer, TransformerSession};
 use crate::{Error, ErrorKind, Result};
 
-/// What a technique makes of continuations. Means are over texts.
+/// Result of [`evaluate_continuations`]. Means are over texts.
 #[derive(Clone, Debug, Serialize)]
 pub struct ContinuationReport {
     /// Perplexity of the continuations' tokens.
@@ -27,15 +27,15 @@ pub struct ContinuationReport {
     pub retained: Vec<f64>,
     /// Rows of the prompt that each layer computed. `[L]`
     pub computed: Vec<f64>,
-    /// Mean Kullback-Leibler divergence from the model as it is, in nats, where it was measured beside.
+    /// Mean Kullback-Leibler divergence from the model without hooks, in nats, where that was compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
-    /// Share of predictions whose likeliest token is that of the model as it is.
+    /// Fraction of predictions with the same likeliest token as the model without hooks, where that was compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
 }
 
-/// Measures continuations; with `beside`, against the model as it is as well.
+/// Measure the continuations of `texts`; with `compare`, also against the model without hooks.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] when no text fits, or a text not the context; whatever a hook meets.
@@ -43,60 +43,55 @@ pub fn evaluate_continuations(
     model: &Transformer,
     tokens: &[u32],
     texts: &Continuations,
-    asked: &HookAdapter,
-    beside: bool,
+    hooks: &HookAdapter,
+    compare: bool,
 ) -> Result<ContinuationReport> {
     let shape = model.configuration();
     let starts: Vec<usize> = texts.starts(tokens.len()).collect();
     if starts.is_empty() {
         return Err(Error::new(
             ErrorKind::Input,
-            format!("{} tokens hold no text of {texts}", tokens.len()),
+            format!("{} tokens are fewer than a text of {texts}", tokens.len()),
         ));
     }
     let mut sum = Perplexity::new(shape.vocabulary as u64);
     let layers = shape.layers;
     let mut means = [vec![0.0; layers], vec![0.0; layers], vec![0.0; layers]];
     let (mut bytes, mut divergence, mut agreed) = (0.0, 0.0, 0u64);
-    let share = 1.0 / starts.len() as f64;
+    let weight = 1.0 / starts.len() as f64;
     let mut add = |which: usize, lengths: &[usize]| {
         for (mean, &length) in means[which].iter_mut().zip(lengths) {
-            *mean += share * length as f64;
+            *mean += weight * length as f64;
         }
     };
     for (index, start) in starts.iter().enumerate() {
         let text = &tokens[*start..start + texts.prompt + texts.new];
         let (prompt, new) = text.split_at(texts.prompt);
-        let options = asked.options(shape, index as u64, prompt.len())?;
+        let options = hooks.options(shape, index as u64, prompt.len())?;
         let mut session =
             TransformerSession::begin_with(model, prompt, Sampling::greedy(), options)?;
-        let mut plain = match beside {
-            true => Some(TransformerSession::begin(
-                model,
-                prompt,
-                Sampling::greedy(),
-            )?),
-            false => None,
-        };
+        let mut plain = compare
+            .then(|| TransformerSession::begin(model, prompt, Sampling::greedy()))
+            .transpose()?;
         let report = session.report();
         add(0, &report.retained);
         add(2, &report.computed);
-        for (place, &next) in new.iter().enumerate() {
+        for (offset, &next) in new.iter().enumerate() {
             let nats = session.resistance(next)?;
             if !nats.is_finite() {
                 return Err(
                     Error::new(ErrorKind::Numeric, "a probability is not a number")
-                        .at(format!("text {index}, token {place}")),
+                        .at(format!("text {index}, token {offset}")),
                 );
             }
             sum.add_sum(nats, 1);
             if let Some(plain) = &plain {
-                let (kl, same) = compare(plain.logits(), session.logits());
+                let (kl, same) = divergence_of(plain.logits(), session.logits());
                 divergence += kl;
                 agreed += u64::from(same);
             }
-            // The last token is predicted, and followed by nothing.
-            if place + 1 < new.len() {
+            // Nothing is predicted after the last token.
+            if offset + 1 < new.len() {
                 session.force(next)?;
                 if let Some(plain) = &mut plain {
                     plain.force(next)?;
@@ -105,7 +100,7 @@ pub fn evaluate_continuations(
         }
         let report = session.report();
         add(1, &report.retained);
-        bytes += share * report.live_bytes as f64;
+        bytes += weight * report.live_bytes as f64;
     }
     let [retained_after_prompt, retained, computed] = means;
     Ok(ContinuationReport {
@@ -117,13 +112,13 @@ pub fn evaluate_continuations(
         retained_after_prompt,
         retained,
         computed,
-        divergence: beside.then(|| divergence / sum.tokens() as f64),
-        agreement: beside.then(|| agreed as f64 / sum.tokens() as f64),
+        divergence: compare.then(|| divergence / sum.tokens() as f64),
+        agreement: compare.then(|| agreed as f64 / sum.tokens() as f64),
     })
 }
 
-/// KL(p ‖ q) of two rows of scores, and whether their likeliest tokens are the same.
-fn compare(p: &[f32], q: &[f32]) -> (f64, bool) {
+/// Compute KL(p ‖ q) of the softmax of two rows of logits, and whether their likeliest tokens are the same.
+fn divergence_of(p: &[f32], q: &[f32]) -> (f64, bool) {
     let best = |row: &[f32]| {
         (0..row.len()).fold(
             0,

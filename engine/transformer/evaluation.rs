@@ -1,4 +1,4 @@
-//! Perplexity of a model of this path on held-out tokens, by the protocols the graph is measured by.
+//! Perplexity on held-out tokens, by the same protocols as for a graph.
 
 use std::ops::Range;
 
@@ -12,13 +12,13 @@ use crate::transformer::operation::to_vec;
 use crate::transformer::{Architecture, Transformer, TransformerSession};
 use crate::{Error, ErrorKind, Result};
 
-/// Rows scored together, at most: scores of all V tokens for each of them lie in memory at once.
+/// Most rows in a batch: the logits of all V tokens are in memory for each.
 const ROWS: usize = 2048;
 
-/// Seed of the tokens that are hidden when a masked model is measured: the same for every model.
+/// Seed of the masks when a masked model is measured: the same for every model.
 const HIDDEN: u64 = 0x6d61_736b;
 
-/// −ln p of every token after the first of each sequence.
+/// Compute −ln p of the targets of a batch. `[B · T]`
 fn losses(model: &Transformer, input: &TokenBatch, targets: &[u32]) -> Result<Vec<f32>> {
     let body = model.body();
     let x = body.forward(input, None)?;
@@ -69,11 +69,10 @@ pub fn evaluate_windows(
     let mut sum = Perplexity::new(model.configuration().vocabulary as u64);
     if model.configuration().architecture == Architecture::Bert {
         for &window in &windows {
-            let input = TokenBatch {
-                tokens: tokens[window * stride..window * stride + length].to_vec(),
+            let input = TokenBatch::new(
+                tokens[window * stride..window * stride + length].to_vec(),
                 length,
-                ..TokenBatch::default()
-            };
+            );
             add(&mut sum, &masked(model, &input, window as u64)?)?;
         }
         return Ok(sum);
@@ -88,17 +87,13 @@ pub fn evaluate_windows(
                 .copied()
                 .collect()
         };
-        let input = TokenBatch {
-            tokens: gather(0),
-            length: stride,
-            ..TokenBatch::default()
-        };
+        let input = TokenBatch::new(gather(0), stride);
         add(&mut sum, &losses(model, &input, &gather(1))?)?;
     }
     Ok(sum)
 }
 
-/// −ln p of the tokens that are hidden in the measured text number `index`.
+/// Compute −ln p of the masked tokens of text number `index`.
 fn masked(model: &Transformer, input: &TokenBatch, index: u64) -> Result<Vec<f32>> {
     let shape = model.configuration();
     let Body::Network(network) = &**model.body() else {
@@ -117,7 +112,7 @@ fn masked(model: &Transformer, input: &TokenBatch, index: u64) -> Result<Vec<f32
     Ok(to_vec(&network.masked_losses(&masked, None)?)?)
 }
 
-/// The id that stands for a hidden token.
+/// Return the id of the mask token.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] for a model without one.
@@ -128,11 +123,8 @@ pub fn mask_token(model: &Transformer) -> Result<u32> {
         .or_else(|| model.tokenizer().vocabulary().id("[MASK]"))
         .filter(|&mask| (mask as usize) < model.configuration().vocabulary)
         .ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                "the model has no token for what is hidden",
-            )
-            .advice("name it in config.json as mask_token_id")
+            Error::new(ErrorKind::Unsupported, "the model has no mask token")
+                .advice("set mask_token_id in config.json")
         })
 }
 
@@ -162,11 +154,7 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
     let context = shape.context.clamp(2, ROWS);
     if shape.architecture == Architecture::Bert {
         for (index, block) in tokens[from - 1..].chunks(context).enumerate() {
-            let input = TokenBatch {
-                tokens: block.to_vec(),
-                length: block.len(),
-                ..TokenBatch::default()
-            };
+            let input = TokenBatch::new(block.to_vec(), block.len());
             add(&mut sum, &masked(model, &input, index as u64)?)?;
         }
         return Ok(sum);
@@ -179,11 +167,7 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
             false => next - context / 2,
         };
         let end = (start + context).min(tokens.len() - 1);
-        let input = TokenBatch {
-            tokens: tokens[start..end].to_vec(),
-            length: end - start,
-            ..TokenBatch::default()
-        };
+        let input = TokenBatch::new(tokens[start..end].to_vec(), end - start);
         let losses = losses(model, &input, &tokens[start + 1..=end])?;
         add(&mut sum, &losses[next - start - 1..])?;
         next = end + 1;
@@ -209,11 +193,7 @@ pub fn evaluate_documents(model: &Transformer, documents: &[Vec<u32>]) -> Result
         }
         let bert = shape.architecture == Architecture::Bert;
         let seen = document.len() - usize::from(!bert);
-        let input = TokenBatch {
-            tokens: document[..seen].to_vec(),
-            length: seen,
-            ..TokenBatch::default()
-        };
+        let input = TokenBatch::new(document[..seen].to_vec(), seen);
         let losses = match bert {
             true => masked(model, &input, index as u64)?,
             false => losses(model, &input, &document[1..])?,

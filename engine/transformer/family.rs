@@ -156,8 +156,6 @@ const GPT2: Family = Family {
         tied_default: true,
     },
     norm: NormKind::Layer,
-    post_norm: false,
-    causal: true,
     biased: true,
     transposed: true,
     position_deviation: 0.01,
@@ -176,6 +174,7 @@ const GPT2: Family = Family {
         (Role::Down, "mlp.c_proj"),
     ],
     output: &[(Role::FinalNorm, "ln_f"), (Role::Head, "lm_head")],
+    ..LLAMA
 };
 
 /// BERT with its masked-language-model head: learned positions, post-norm, attention in both directions.
@@ -185,24 +184,17 @@ const BERT: Family = Family {
     class: "Bert",
     task: "ForMaskedLM",
     keys: Keys {
-        width: "hidden_size",
-        layers: "num_hidden_layers",
-        heads: Some("num_attention_heads"),
-        feed_forward: Some("intermediate_size"),
-        feed_forward_default: None,
-        context: &["max_position_embeddings"],
         context_default: None,
         norm_epsilon: "layer_norm_eps",
         norm_epsilon_default: 1e-12,
-        activation: "hidden_act",
         activation_default: "gelu",
         tied_default: true,
+        ..LLAMA.keys
     },
     norm: NormKind::Layer,
     post_norm: true,
     causal: false,
     biased: true,
-    transposed: false,
     position_deviation: 0.02,
     prefix: "bert.",
     layers: "encoder.layer",
@@ -228,6 +220,7 @@ const BERT: Family = Family {
         (Role::HeadBias, "cls.predictions"),
         (Role::Head, "cls.predictions.decoder"),
     ],
+    ..LLAMA
 };
 
 /// LSTM layers: sizes only, since [`Recurrent`](super::Recurrent) is another network with weights of its own.
@@ -235,32 +228,18 @@ const LSTM: Family = Family {
     architecture: Architecture::Lstm,
     model_types: &["lstm"],
     class: "Lstm",
-    task: "ForCausalLM",
     keys: Keys {
-        width: "hidden_size",
-        layers: "num_hidden_layers",
         heads: None,
         feed_forward: None,
-        feed_forward_default: None,
-        context: &["max_position_embeddings"],
         context_default: Some(0),
-        norm_epsilon: "layer_norm_eps",
-        norm_epsilon_default: 1e-5,
-        activation: "hidden_act",
-        activation_default: "gelu",
         tied_default: true,
+        ..LLAMA.keys
     },
-    norm: NormKind::Layer,
-    post_norm: false,
-    causal: true,
-    biased: true,
-    transposed: false,
-    position_deviation: 0.0,
     prefix: "",
-    layers: "layers",
     input: &[],
     layer: &[],
     output: &[],
+    ..LLAMA
 };
 
 impl Architecture {

@@ -1,4 +1,4 @@
-//! Fine-tuning: a network and a fresh head learn labels of texts (Devlin et al. 2019, section 3.2).
+//! Fine-tuning of a network with a new classification head (Devlin et al. 2019, section 3.2).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,30 +20,30 @@ use crate::transformer::variables::{Variables, Weight};
 use crate::transformer::{Weights, folder};
 use crate::{Error, ErrorKind, Result};
 
-/// The random streams of a run: the head's first weights, and the order of texts.
+/// Random streams of a run: the new head's weights, and the order of texts.
 const FRESH: u64 = 0x6865_6164;
 const ORDER: u64 = 0x6f72_6465;
-/// The deviation of a fresh head.
+/// Standard deviation of a new head's weights.
 const DEVIATION: f32 = 0.02;
 
-/// How a network is fine-tuned.
+/// Options of fine-tuning.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FineTuning {
-    /// Passes over the training texts.
+    /// Epochs, passes over the training texts.
     pub epochs: usize,
-    /// Texts a step.
+    /// Texts per step.
     pub batch: usize,
-    /// The learning rate at its height; it rises over `warmup` of the steps and falls in a line to 0.
+    /// Peak learning rate: it rises linearly over the warm-up and falls linearly to 0.
     pub rate: f64,
-    /// The share of steps in which the rate rises.
+    /// Fraction of the steps in which the learning rate rises.
     pub warmup: f64,
-    /// Dropout.
+    /// Dropout rate.
     pub dropout: f64,
     /// Weight decay of matrices.
     pub weight_decay: f64,
-    /// The norm that gradients are cut to.
+    /// Largest norm of the gradients; larger ones are scaled down.
     pub clip: f64,
-    /// The seed of the head, the order and dropout.
+    /// Seed of the head, the order of texts and dropout.
     pub seed: u64,
 }
 
@@ -62,35 +62,35 @@ impl Default for FineTuning {
     }
 }
 
-/// A network under fine-tuning.
+/// A network in fine-tuning.
 pub struct FineTuner {
     options: FineTuning,
     variables: Variables,
-    /// Weights that labels do not reach, the head of tokens: kept as they are.
+    /// Weights of the language-model head, which the loss does not depend on: saved unchanged.
     idle: Vec<Weight>,
     classifier: Classifier,
     texts: Vec<(Encoded, u32)>,
     step: u64,
 }
 
-/// Whether only the head of tokens uses a weight.
+/// Return whether only the language-model head uses a weight.
 fn is_idle(name: &str) -> bool {
     name.starts_with("cls.") || name.starts_with("lm_head.")
 }
 
 impl FineTuner {
-    /// Opens the network in a folder and gives it a fresh head for the labels of the training texts; a head that
-    /// is there already goes on, if it tells the same labels.
+    /// Open the network in a folder and add a new head for the labels of the training texts. A head that exists already
+    /// is trained further if it has as many labels.
     ///
     /// # Errors
     /// As [`Transformer::open`] and [`Classifier::open`]; [`ErrorKind::Input`] for fewer than two labels.
     pub fn new(path: &Path, texts: &[Labelled], options: FineTuning) -> Result<Self> {
-        let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what.to_string()));
+        let invalid = |what: &str| Err(Error::new(ErrorKind::Configuration, what.to_string()));
         if options.epochs == 0 || options.batch == 0 {
-            return wrong("epochs and batch are at least 1");
+            return invalid("epochs and batch size must be at least 1");
         }
         if !(options.rate > 0.0 && (0.0..1.0).contains(&options.dropout)) {
-            return wrong("the rate is above 0, dropout from 0 to below 1");
+            return invalid("the learning rate must be above 0, the dropout rate in [0, 1)");
         }
         let transformer = Transformer::open(path)?;
         let shape = transformer.configuration().clone();
@@ -99,9 +99,9 @@ impl FineTuner {
         if labels.len() < 2 {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("{} texts with {} labels", texts.len(), labels.len()),
+                format!("{} texts have {} labels", texts.len(), labels.len()),
             )
-            .advice("give at least two labels to tell apart"));
+            .advice("give texts with at least two labels"));
         }
         let mut weights = folder::read_weights(path)?.copies()?;
         let pooling = Pooling::of(&shape, transformer.tokenizer());
@@ -110,21 +110,19 @@ impl FineTuner {
             (format!("{HEAD}.weight"), vec![labels.len(), d]),
             (format!("{HEAD}.bias"), vec![labels.len()]),
         ];
-        if pooling == Pooling::First {
+        if pooling == Pooling::Cls {
             fresh.push((format!("{POOLER}.weight"), vec![d, d]));
             fresh.push((format!("{POOLER}.bias"), vec![d]));
         } else {
             weights.retain(|weight| !weight.name.starts_with(POOLER));
         }
-        for (place, (name, shape)) in fresh.into_iter().enumerate() {
-            if weights
-                .iter()
-                .any(|weight| weight.name == name && weight.shape == shape)
-            {
+        for (index, (name, shape)) in fresh.into_iter().enumerate() {
+            let known = weights.iter().position(|weight| weight.name == name);
+            if known.is_some_and(|known| weights[known].shape == shape) {
                 continue;
             }
-            weights.retain(|weight| weight.name != name);
-            let mut random = Random::stream(options.seed, FRESH, place as u64);
+            known.map(|known| weights.remove(known));
+            let mut random = Random::stream(options.seed, FRESH, index as u64);
             let mut value = || match shape.len() {
                 2 => random.normal() as f32 * DEVIATION,
                 _ => 0.0,
@@ -167,31 +165,33 @@ impl FineTuner {
         })
     }
 
-    /// Steps of the whole run.
+    /// Return the number of steps of the run.
     pub fn steps(&self) -> u64 {
         (self.options.epochs * self.texts.len().div_ceil(self.options.batch)) as u64
     }
 
-    /// The network as it is now.
+    /// Return the classifier with its current weights.
     pub fn classifier(&self) -> &Classifier {
         &self.classifier
     }
 
+    /// Return the learning rate of the next step.
     fn rate(&self) -> f64 {
-        let share = self.step as f64 / self.steps() as f64;
-        let rise = self.options.warmup.clamp(0.0, 1.0);
+        let done = self.step as f64 / self.steps() as f64;
+        let warmup = self.options.warmup.clamp(0.0, 1.0);
         self.options.rate
-            * match share < rise {
-                true => (share / rise).max(1e-3),
-                false => (1.0 - share) / (1.0 - rise).max(1e-9),
+            * if done < warmup {
+                (done / warmup).max(1e-3)
+            } else {
+                (1.0 - done) / (1.0 - warmup).max(1e-9)
             }
     }
 
-    /// One pass over the training texts; `watch` is told of every step and its mean loss, and stops it with `false`.
+    /// Train one epoch. `observe` receives each step and its mean loss, and stops the epoch by returning false.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] when the loss is no longer finite.
-    pub fn epoch(&mut self, watch: &mut dyn FnMut(u64, f64) -> bool) -> Result<()> {
+    pub fn epoch(&mut self, observe: &mut dyn FnMut(u64, f64) -> bool) -> Result<()> {
         let mut order: Vec<usize> = (0..self.texts.len()).collect();
         Random::stream(self.options.seed, ORDER, self.step).shuffle(&mut order);
         for batch in order.chunks(self.options.batch) {
@@ -206,14 +206,12 @@ impl FineTuner {
             let targets: Vec<u32> = batch.iter().map(|&text| self.texts[text].1).collect();
             let logits = self.classifier.logits(&texts, Some(dropout))?;
             let losses = cross_entropy(&logits, &targets)?;
-            let each = to_vec(&losses)?;
-            let loss = each.iter().map(|&loss| f64::from(loss)).sum::<f64>() / each.len() as f64;
+            let sum: f64 = to_vec(&losses)?.into_iter().map(f64::from).sum();
+            let loss = sum / batch.len() as f64;
             if !loss.is_finite() {
-                return Err(
-                    Error::new(ErrorKind::Numeric, "the loss is no longer finite")
-                        .at(format!("step {}", self.step))
-                        .advice("use a lower rate"),
-                );
+                return Err(Error::new(ErrorKind::Numeric, "the loss is not finite")
+                    .at(format!("step {}", self.step))
+                    .advice("use a lower rate"));
             }
             self.variables.backward(&losses)?;
             let adam = AdamW {
@@ -222,21 +220,25 @@ impl FineTuner {
             };
             self.variables
                 .step(adam, self.options.clip, self.step, rate)?;
-            if !watch(self.step, loss) {
+            if !observe(self.step, loss) {
                 break;
             }
         }
         Ok(())
     }
 
-    /// All passes; whether it was not stopped.
+    /// Train all epochs; return false if stopped.
     ///
     /// # Errors
     /// As [`Self::epoch`].
-    pub fn run(&mut self, stop: &Arc<AtomicBool>, watch: &mut dyn FnMut(u64, f64)) -> Result<bool> {
+    pub fn run(
+        &mut self,
+        stop: &Arc<AtomicBool>,
+        observe: &mut dyn FnMut(u64, f64),
+    ) -> Result<bool> {
         for _ in 0..self.options.epochs {
             self.epoch(&mut |step, loss| {
-                watch(step, loss);
+                observe(step, loss);
                 !stop.load(Ordering::Relaxed)
             })?;
             if stop.load(Ordering::Relaxed) {
@@ -246,8 +248,8 @@ impl FineTuner {
         Ok(true)
     }
 
-    /// Writes a folder that [`Classifier::open`] opens. Of a BERT with `[CLS]` it is what Hugging Face's
-    /// BertForSequenceClassification reads; other poolings are named as `classifier_pooling`.
+    /// Save a folder for [`Classifier::open`]. That of a BERT with `[CLS]` can be read by Hugging Face's
+    /// BertForSequenceClassification; other poolings are named by `classifier_pooling`.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; [`ErrorKind::Numeric`] naming a weight that is not finite.
@@ -256,11 +258,8 @@ impl FineTuner {
         let mut weights = self.variables.stored()?;
         weights.extend(self.idle.iter().cloned());
         let pooling = Pooling::of(transformer.configuration(), transformer.tokenizer());
-        let json = classifier::configured(
-            &transformer.configuration().json,
-            self.classifier.labels(),
-            pooling,
-        );
+        let labels = self.classifier.labels();
+        let json = classifier::classifier_json(transformer.configuration(), labels, pooling);
         let mut record = transformer.record_object();
         record["fine_tuning"] = json!({
             "options": self.options, "texts": self.texts.len(), "steps": self.step,
@@ -277,14 +276,14 @@ impl FineTuner {
     }
 }
 
-/// How well a classifier tells the labels of texts.
+/// Measure a classifier on labelled texts.
 ///
 /// # Errors
-/// As [`Classifier::predict`]; [`ErrorKind::Input`] for a label it does not know.
+/// As [`Classifier::predict`]; [`ErrorKind::Input`] for an unknown label.
 pub fn evaluate_classifier(classifier: &Classifier, texts: &[Labelled]) -> Result<Classification> {
     let mut confusion = Confusion::new(classifier.labels().len());
-    for (text, told) in texts.iter().zip(classifier.predict(texts)?) {
-        confusion.add(classifier.label(&text.label)?, told.label);
+    for (text, prediction) in texts.iter().zip(classifier.predict(texts)?) {
+        confusion.add(classifier.label(&text.label)?, prediction.label);
     }
     Ok(confusion.figures())
 }

@@ -1,4 +1,4 @@
-//! Folders in Hugging Face's layout: `config.json`, safetensors in one file or in shards, a tokenizer.
+//! Folders in Hugging Face's layout: `config.json`, safetensors in one file or shards, a tokenizer.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use crate::transformer::variables::Weight;
 use crate::transformer::{Configuration, Weights};
 use crate::{Error, ErrorKind, Result};
 
-/// The weights in one file.
+/// All weights in one file.
 const WHOLE: &str = "model.safetensors";
-/// Which shard each tensor is in.
+/// Index of the shards that hold the tensors.
 const INDEX: &str = "model.safetensors.index.json";
-/// A tokenizer that `tokenizer.json` cannot say (characters, bare ids), as `.bril` files keep it.
+/// A tokenizer that `tokenizer.json` cannot express (characters, bare ids), in the format of `.bril` files.
 pub(super) use crate::learn::data::OWN_TOKENIZER;
-/// How the model was made.
+/// Record of how the model was made.
 pub(super) const RECORD: &str = "brillm.json";
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| Error::io(error, path.display()))
 }
 
-/// Reads `config.json`.
+/// Read `config.json`.
 ///
 /// # Errors
 /// [`ErrorKind::Io`], and as [`Configuration::parse`].
@@ -33,29 +33,28 @@ pub fn read_configuration(folder: &Path) -> Result<Configuration> {
     Configuration::parse(&read(&path)?).map_err(|error| error.at(path.display()))
 }
 
-/// Reads all weights, as f32.
+/// Read all weights as f32.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] naming a file or shard that is not there, [`ErrorKind::Format`] naming the tensor or file
-/// that is damaged.
+/// [`ErrorKind::Io`] naming a missing file or shard; [`ErrorKind::Format`] naming a damaged tensor or file.
 pub fn read_weights(folder: &Path) -> Result<Weights> {
     let mut tensors = Vec::new();
     for file in files(folder)? {
-        let place = |error: Error| error.at(file.display());
+        let in_file = |error: Error| error.at(file.display());
         let bytes = crate::model::map_file(&file)?;
         let stored = SafeTensors::deserialize(&bytes).map_err(|error| {
-            place(
+            in_file(
                 Error::new(
                     ErrorKind::Format,
-                    format!("not a safetensors file: {error}"),
+                    format!("invalid safetensors file: {error}"),
                 )
-                .advice("is it complete?"),
+                .advice("check that the file is complete"),
             )
         })?;
         for (name, view) in stored.tensors() {
             if let Some(values) = numbers(view.dtype(), view.data()) {
                 let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu)
-                    .map_err(|error| place(Error::from(error).at(&name)))?;
+                    .map_err(|error| in_file(Error::from(error).at(&name)))?;
                 tensors.push((name, tensor));
             }
         }
@@ -63,7 +62,7 @@ pub fn read_weights(folder: &Path) -> Result<Weights> {
     Weights::new(tensors)
 }
 
-/// The files that hold weights.
+/// List the files that hold weights.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let whole = folder.join(WHOLE);
     if whole.exists() {
@@ -76,31 +75,34 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
             format!("the folder has neither {WHOLE} nor {INDEX}"),
         )
         .at(folder.display())
-        .advice("weights in other formats have to be converted to safetensors first"));
+        .advice("convert weights in other formats to safetensors"));
     }
-    let place = |error: Error| error.at(index.display());
-    let json: serde_json::Value = serde_json::from_slice(&read(&index)?)
-        .map_err(|error| place(Error::new(ErrorKind::Format, format!("not JSON: {error}"))))?;
+    let in_index = |error: Error| error.at(index.display());
+    let json: serde_json::Value = serde_json::from_slice(&read(&index)?).map_err(|error| {
+        in_index(Error::new(
+            ErrorKind::Format,
+            format!("invalid JSON: {error}"),
+        ))
+    })?;
     let map = json["weight_map"]
         .as_object()
         .filter(|map| !map.is_empty())
         .ok_or_else(|| {
-            place(Error::new(
+            in_index(Error::new(
                 ErrorKind::Format,
-                "weight_map is missing or empty",
+                "weight_map: expected an object with entries",
             ))
         })?;
     let mut shards = BTreeSet::new();
     for (tensor, shard) in map {
-        // A shard lies beside the index: a name that leads elsewhere is no shard.
+        // Shards are in the folder of the index: a path to elsewhere must not be read.
         match shard.as_str().map(Path::new) {
             Some(name) if name.components().count() == 1 && name.file_name().is_some() => {
                 shards.insert(folder.join(name));
             }
             _ => {
-                return Err(place(
-                    Error::new(ErrorKind::Format, format!("{shard} is no name of a shard"))
-                        .at(tensor),
+                return Err(in_index(
+                    Error::new(ErrorKind::Format, format!("invalid shard name {shard}")).at(tensor),
                 ));
             }
         }
@@ -108,7 +110,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(shards.into_iter().collect())
 }
 
-/// The numbers of a tensor as f32; `None` for types that hold no weights, such as masks.
+/// Convert the numbers of a tensor to f32; `None` for types other than floats, such as masks.
 fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let two = |convert: fn(u16) -> f32| {
         bytes
@@ -135,7 +137,7 @@ fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     }
 }
 
-/// Reads the folder's tokenizer; bare ids where it has none.
+/// Read the folder's tokenizer; without one, tokens are written as their ids.
 ///
 /// # Errors
 /// As [`Tokenizer::open`] and [`Tokenizer::open_scored`]; [`ErrorKind::Format`] for a vocabulary larger than
@@ -152,13 +154,13 @@ pub fn read_tokenizer(folder: &Path, vocabulary: usize) -> Result<Tokenizer> {
     } else {
         return Tokenizer::ids(vocabulary);
     };
-    let place = |error: Error| error.at(path.display());
-    let tokenizer = tokenizer.map_err(place)?;
+    let in_file = |error: Error| error.at(path.display());
+    let tokenizer = tokenizer.map_err(in_file)?;
     if tokenizer.vocabulary().len() > vocabulary {
-        return Err(place(Error::new(
+        return Err(in_file(Error::new(
             ErrorKind::Format,
             format!(
-                "{} tokens for a network of {vocabulary}",
+                "the tokenizer has {} tokens, the network {vocabulary}",
                 tokenizer.vocabulary().len()
             ),
         )));
@@ -166,12 +168,12 @@ pub fn read_tokenizer(folder: &Path, vocabulary: usize) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// The first `tok*.bin` of a folder.
+/// Find the first `tok*.bin` of a folder.
 fn scored_file(folder: &Path) -> Result<Option<PathBuf>> {
-    let place = |error| Error::io(error, folder.display());
+    let in_folder = |error| Error::io(error, folder.display());
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(place)? {
-        let path = entry.map_err(place)?.path();
+    for entry in std::fs::read_dir(folder).map_err(in_folder)? {
+        let path = entry.map_err(in_folder)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with("tok") && name.ends_with(".bin") {
             found.push(path);
@@ -181,7 +183,7 @@ fn scored_file(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(found.into_iter().next())
 }
 
-/// Writes a folder that [`super::Transformer::open`] opens; nothing is left half written under its final name.
+/// Write a folder for [`super::Transformer::open`]. Every file is complete before it gets its final name.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] or [`ErrorKind::Resource`].
@@ -197,22 +199,19 @@ pub(super) fn write(
     std::fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
     let json = |value: &serde_json::Value| {
         serde_json::to_vec_pretty(value).map_err(|error| {
-            Error::new(ErrorKind::Numeric, "cannot be written as JSON").because(error)
+            Error::new(ErrorKind::Numeric, "JSON serialisation failed").because(error)
         })
     };
     let stored: Vec<Vec<u8>> = weights
         .iter()
-        .map(|weight| match half {
-            true => weight
-                .values
-                .iter()
-                .flat_map(|&value| half::f16::from_f32(value).to_le_bytes())
-                .collect(),
-            false => weight
-                .values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect(),
+        .map(|weight| {
+            let values = weight.values.iter();
+            if half {
+                let halves = values.map(|&value| half::f16::from_f32(value));
+                halves.flat_map(half::f16::to_le_bytes).collect()
+            } else {
+                values.flat_map(|value| value.to_le_bytes()).collect()
+            }
         })
         .collect();
     let dtype = if half { Dtype::F16 } else { Dtype::F32 };
@@ -223,15 +222,15 @@ pub(super) fn write(
             safetensors::tensor::TensorView::new(dtype, weight.shape.clone(), bytes)
                 .map(|view| (weight.name.as_str(), view))
                 .map_err(|error| {
-                    Error::new(ErrorKind::Format, format!("cannot be stored: {error}"))
+                    Error::new(ErrorKind::Format, format!("serialisation failed: {error}"))
                         .at(&weight.name)
                 })
         })
         .collect::<Result<Vec<_>>>()?;
     let format = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
     let bytes = safetensors::serialize(views, Some(format))
-        .map_err(|error| Error::new(ErrorKind::Format, format!("cannot be stored: {error}")))?;
-    // The configuration last: a folder without one is not taken for a model.
+        .map_err(|error| Error::new(ErrorKind::Format, format!("serialisation failed: {error}")))?;
+    // config.json last: an interrupted write leaves a folder that is not opened as a model.
     write_whole(&folder.join(WHOLE), &bytes)?;
     match tokenizer.to_json() {
         Some(json) => write_whole(&folder.join("tokenizer.json"), json.as_bytes())?,

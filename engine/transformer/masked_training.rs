@@ -1,4 +1,4 @@
-//! Which tokens a bert has to fill in while it learns: the recipe's share, or what `mask/1` answers.
+//! Masking of training batches for a BERT: the recipe's fraction, or what hooks of `mask/1` return.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,29 +14,29 @@ use crate::transformer::batch::TokenBatch;
 use crate::transformer::masking::{MaskedBatch, Masking, mask_tokens};
 use crate::{Error, ErrorKind, Result};
 
-/// Tags of frequency: each stands for a tenth of the training text.
+/// Number of frequency tags; each covers a tenth of the training text.
 const DECILES: u64 = 10;
 
-/// The random stream of hidden tokens in training.
+/// Random stream of masks in training.
 const STREAM: u64 = 0x6869_6465;
 
-/// Hides tokens of training batches.
+/// Masks tokens of training batches.
 pub(super) struct MaskedTraining {
     recipe: NetworkRecipe,
     seed: u64,
     steps: u64,
-    /// Steps in a pass over the training text.
-    pass: f64,
+    /// Steps of an epoch.
+    epoch: f64,
     vocabulary: usize,
-    /// The tag of each token id, where the run has tags. `[V]`
+    /// Tag of each token id; empty without tags. `[V]`
     tags: Vec<u32>,
-    /// Whether each token id begins a word, where words are hidden whole. `[V]`
+    /// Whether each token id begins a word; empty unless words are masked whole. `[V]`
     begins: Vec<bool>,
     hook: Option<Arc<dyn Mask>>,
 }
 
 impl MaskedTraining {
-    /// What a recipe and its tokens say; files are relative to `base`.
+    /// Create the masking of a recipe; paths in it are relative to `base`.
     pub(super) fn new(
         recipe: &Recipe,
         data: &TokenData,
@@ -50,18 +50,16 @@ impl MaskedTraining {
             Some("deciles") => deciles(data.train(), vocabulary.len()),
             Some(file) => read_tags(&base.join(file), vocabulary.len())?,
         };
-        let begins = match network.mask_words {
-            true => (0..vocabulary.len() as u32)
-                .map(|id| begins_word(vocabulary, id))
-                .collect(),
-            false => Vec::new(),
-        };
+        let masked_whole = network.mask_words.then_some(vocabulary.len() as u32);
+        let begins = (0..masked_whole.unwrap_or(0))
+            .map(|id| begins_word(vocabulary, id))
+            .collect();
         let per_step = (recipe.train.batch * recipe.train.steps) as f64;
         Ok(Self {
             recipe: network,
             seed: recipe.seed,
             steps: recipe.train.total_steps(),
-            pass: (data.train().len() as f64 / per_step).max(1.0),
+            epoch: (data.train().len() as f64 / per_step).max(1.0),
             vocabulary: vocabulary.len(),
             tags,
             begins,
@@ -70,93 +68,42 @@ impl MaskedTraining {
     }
 
     fn tags_of(&self, tokens: &[u32]) -> Vec<u32> {
-        match self.tags.is_empty() {
-            true => Vec::new(),
-            false => tokens
-                .iter()
-                .map(|&token| self.tags[token as usize])
-                .collect(),
-        }
+        let tags = tokens
+            .iter()
+            .map_while(|&token| self.tags.get(token as usize));
+        tags.copied().collect()
     }
 
-    /// Counts words up within each sequence.
+    /// Number the words within each sequence.
     fn words_of(&self, input: &TokenBatch) -> Vec<u32> {
         if self.begins.is_empty() {
             return Vec::new();
         }
-        let mut word = 0;
-        input
-            .tokens
-            .iter()
-            .enumerate()
-            .map(|(index, &token)| {
-                let first = index % input.length == 0;
-                if first {
-                    word = 0;
-                } else if self.begins[token as usize] {
-                    word += 1;
-                }
-                word
+        let sequences = input.tokens.chunks(input.length);
+        sequences
+            .flat_map(|sequence| {
+                let mut word = 0;
+                sequence.iter().enumerate().map(move |(index, &token)| {
+                    word += u32::from(index > 0 && self.begins[token as usize]);
+                    word
+                })
             })
             .collect()
     }
 
-    /// The batch of a step, numbered from 1, with its hidden tokens.
+    /// Mask the batch of a step, numbered from 1.
     ///
     /// # Errors
-    /// Whatever the hook meets; [`ErrorKind::Plugin`] for a ratio or weight that is none.
+    /// Errors of the hook; [`ErrorKind::Plugin`] for an invalid ratio or weight.
     pub(super) fn mask(&self, input: &TokenBatch, mask: u32, step: u64) -> Result<MaskedBatch> {
-        let mut fraction = self.recipe.mask_share;
         let words = self.words_of(input);
-        let mut weights = vec![1.0; input.tokens.len()];
-        let mut weighed = false;
-        if let Some(hook) = &self.hook {
-            let place = |what: String| {
-                Error::new(ErrorKind::Plugin, what).at(format!("mask/1, step {step}"))
-            };
-            let moment = MaskMoment {
-                step: step - 1,
-                steps: self.steps,
-                epoch: (step - 1) as f64 / self.pass,
-            };
-            if let Some(ratio) = hook.ratio(&Call::new(self.seed, 0, step), &moment)? {
-                if !(0.0..=1.0).contains(&ratio) {
-                    return Err(place(format!("a ratio of {ratio}")));
-                }
-                fraction = ratio;
-            }
-            let tags = self.tags_of(&input.tokens);
-            let allowed = vec![true; input.length];
-            let part = |values: &'_ [u32], from: usize| -> Vec<u32> {
-                values
-                    .get(from..from + input.length)
-                    .unwrap_or(&[])
-                    .to_vec()
-            };
-            for sequence in 0..input.sequences() {
-                let from = sequence * input.length;
-                let (tags, words) = (part(&tags, from), part(&words, from));
-                let tokens = MaskTokens {
-                    tokens: &input.tokens[from..from + input.length],
-                    tags: &tags,
-                    words: &words,
-                    allowed: &allowed,
-                    ratio: fraction,
-                };
-                let call = Call::new(self.seed, sequence as u64, step);
-                let weights = &mut weights[from..from + input.length];
-                weighed |= hook.weigh(&call, &tokens, weights)? == Answer::Given;
-                if weights
-                    .iter()
-                    .any(|weight| !weight.is_finite() || *weight < 0.0)
-                {
-                    return Err(place("a weight that is negative or not a number".into()));
-                }
-            }
-        }
+        let (fraction, weights) = match &self.hook {
+            Some(hook) => self.ask(&**hook, input, &words, step)?,
+            None => (self.recipe.mask_share, None),
+        };
         let masking = Masking {
             fraction,
-            weights: weighed.then_some(&weights),
+            weights: weights.as_deref(),
             words: (!words.is_empty()).then_some(&words),
             draw: self.recipe.mask_draw,
             fixed: &[],
@@ -171,7 +118,53 @@ impl MaskedTraining {
         ))
     }
 
-    /// Tells the hook how hard the hidden tokens of a step were. `tokens [M]`, `losses [M]`
+    /// Ask the hook for the fraction, and for the weights of all tokens if it returns any. `[B · T]`
+    fn ask(
+        &self,
+        hook: &dyn Mask,
+        input: &TokenBatch,
+        words: &[u32],
+        step: u64,
+    ) -> Result<(f64, Option<Vec<f32>>)> {
+        let invalid =
+            |what: String| Error::new(ErrorKind::Plugin, what).at(format!("mask/1, step {step}"));
+        let moment = MaskMoment {
+            step: step - 1,
+            steps: self.steps,
+            epoch: (step - 1) as f64 / self.epoch,
+        };
+        let ratio = hook.ratio(&Call::new(self.seed, 0, step), &moment)?;
+        let ratio = ratio.unwrap_or(self.recipe.mask_share);
+        if !(0.0..=1.0).contains(&ratio) {
+            return Err(invalid(format!("invalid ratio {ratio}: expected 0 to 1")));
+        }
+        let tags = self.tags_of(&input.tokens);
+        let allowed = vec![true; input.length];
+        let mut weights = vec![1.0f32; input.tokens.len()];
+        let mut given = false;
+        for (sequence, weights) in weights.chunks_mut(input.length).enumerate() {
+            let span = sequence * input.length..(sequence + 1) * input.length;
+            let tokens = MaskTokens {
+                tokens: &input.tokens[span.clone()],
+                tags: tags.get(span.clone()).unwrap_or(&[]),
+                words: words.get(span).unwrap_or(&[]),
+                allowed: &allowed,
+                ratio,
+            };
+            let call = Call::new(self.seed, sequence as u64, step);
+            given |= hook.weigh(&call, &tokens, weights)? == Answer::Given;
+            if weights
+                .iter()
+                .any(|weight| !weight.is_finite() || *weight < 0.0)
+            {
+                let what = "a weight is negative or not a number";
+                return Err(invalid(what.into()));
+            }
+        }
+        Ok((ratio, given.then_some(weights)))
+    }
+
+    /// Report the losses of a step's masked tokens to the hook. `tokens [M]`, `losses [M]`
     pub(super) fn learn(&self, step: u64, tokens: &[u32], losses: &[f32]) -> Result<()> {
         let Some(hook) = &self.hook else {
             return Ok(());
@@ -184,7 +177,7 @@ impl MaskedTraining {
         hook.learn(&Call::new(self.seed, 0, step), &outcome)
     }
 
-    /// What a checkpoint has to keep.
+    /// Return the hook's state for a checkpoint.
     pub(super) fn notes(&self) -> Result<Value> {
         match &self.hook {
             Some(hook) => Ok(serde_json::json!({ "mask": hook.save()? })),
@@ -192,21 +185,21 @@ impl MaskedTraining {
         }
     }
 
-    /// Goes on from what a checkpoint kept.
+    /// Restore the hook's state from a checkpoint.
     pub(super) fn restore(&self, notes: &Value) -> Result<()> {
         let Some(hook) = &self.hook else {
             return Ok(());
         };
         let state: Vec<u8> = serde_json::from_value(notes["mask"].clone()).map_err(|error| {
-            Error::new(ErrorKind::Format, "the checkpoint keeps no state of mask/1")
+            Error::new(ErrorKind::Format, "the checkpoint has no state of mask/1")
                 .because(error)
-                .advice("resume with the plugins that the run began with")
+                .advice("resume with the plugins of the original run")
         })?;
         hook.restore(&state)
     }
 }
 
-/// The tag of each token id: the tenth of the text, from the most frequent tokens on, that the id belongs to.
+/// Tag each token id with the tenth of the training text it belongs to, counted from the most frequent token.
 fn deciles(train: &[u32], vocabulary: usize) -> Vec<u32> {
     let mut counts = vec![0u64; vocabulary];
     for &token in train {
@@ -223,7 +216,7 @@ fn deciles(train: &[u32], vocabulary: usize) -> Vec<u32> {
     tags
 }
 
-/// Reads a tag for each token id, one a line; `-` for none.
+/// Read a tag for each token id, one per line; `-` for none.
 fn read_tags(path: &Path, vocabulary: usize) -> Result<Vec<u32>> {
     let text = std::fs::read_to_string(path).map_err(|error| Error::io(error, path.display()))?;
     let tags = text
@@ -232,9 +225,9 @@ fn read_tags(path: &Path, vocabulary: usize) -> Result<Vec<u32>> {
         .map(|(line, text)| match text.trim() {
             "-" => Ok(MaskTokens::UNTAGGED),
             text => text.parse().map_err(|_| {
-                Error::new(ErrorKind::Format, format!("{text:?} is no tag"))
+                Error::new(ErrorKind::Format, format!("invalid tag {text:?}"))
                     .at(format!("{}, line {}", path.display(), line + 1))
-                    .advice("write a whole number for each token id, or -")
+                    .advice("write an integer for each token id, or -")
             }),
         })
         .collect::<Result<Vec<u32>>>()?;
@@ -249,8 +242,8 @@ fn read_tags(path: &Path, vocabulary: usize) -> Result<Vec<u32>> {
     Ok(tags)
 }
 
-/// Whether a token begins a word: with white space, or as what is no letter after letters. Pieces that a `##`
-/// marks go on with a word.
+/// Return whether a token begins a word: its first byte is not alphanumeric ASCII or part of a longer character, and
+/// it is not a continuation marked by `##`.
 fn begins_word(vocabulary: &Vocabulary, id: u32) -> bool {
     if vocabulary
         .token(id)

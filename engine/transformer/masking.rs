@@ -1,54 +1,59 @@
-//! Masked language modelling: which tokens are hidden, and filling them in again.
+//! Masked language modelling: choosing the tokens to mask, and filling masks in.
 //!
-//! Of each text a share is chosen; of those, 80 % become the mask, 10 % another token, 10 % stay
-//! (Devlin et al. 2019). The share and the chance of each token are a question that hooks answer (`mask/1`).
+//! A fraction of each text is selected; of the selected tokens 80 % become the mask token, 10 % a random token, and
+//! 10 % stay (Devlin et al. 2019). Hooks of `mask/1` choose the fraction and the weight of each token.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::hook::{Call, Canvas, Direction, Order};
+use candle_core::Tensor;
+
+use crate::hook::{Call, Canvas, Order};
 use crate::kernel::random::Random;
 use crate::learn::recipe::MaskDraw;
 use crate::path::Sampling;
-use crate::transformer::batch::{TokenBatch, cross_entropy};
+use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
+use crate::transformer::forward;
 use crate::transformer::network::Network;
 use crate::transformer::operation::to_vec;
 use crate::{Error, ErrorKind, Result};
 
-/// The share of tokens that is hidden when nobody decides otherwise.
+/// Fraction of tokens that is selected unless a recipe or hook decides otherwise.
 pub const MASK_FRACTION: f64 = 0.15;
 
-/// A batch with hidden tokens.
+/// A batch with masked tokens.
 #[derive(Clone, Debug)]
 pub struct MaskedBatch {
-    /// What the network sees.
+    /// The tokens the network sees.
     pub input: TokenBatch,
-    /// Where tokens were chosen, as indices into the batch, ascending. `[M]`
+    /// Indices of the selected tokens in the batch, ascending within a sequence. `[M]`
     pub positions: Vec<u32>,
-    /// What stood there. `[M]`
+    /// The original tokens there. `[M]`
     pub targets: Vec<u32>,
 }
 
-/// How tokens are chosen to be hidden.
+/// How tokens are selected.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Masking<'a> {
-    /// The share of each sequence.
+    /// Fraction of each sequence.
     pub fraction: f64,
-    /// Relative chance of each token; all alike without. `[B · T]`
+    /// Relative weight of each token; equal without. `[B · T]`
     pub weights: Option<&'a [f32]>,
-    /// The word of each token, counted up in a sequence: a word is hidden whole. Each token is one without. `[B · T]`
+    /// Word number of each token, ascending in a sequence: words are masked whole. Without, each token is a word.
+    /// `[B · T]`
     pub words: Option<&'a [u32]>,
-    /// How weights become a choice.
+    /// How weights become a selection.
     pub draw: MaskDraw,
-    /// Tokens that are never hidden, the marks of a text.
+    /// Tokens that are never selected, such as `[CLS]`.
     pub fixed: &'a [u32],
 }
 
-/// Hides a share of the tokens of each sequence, at least one.
+/// Mask a fraction of the tokens of each sequence, at least one word.
 ///
-/// [`MaskDraw::Quota`] is a weighted draw without replacement by exponential keys (Efraimidis and Spirakis 2006)
-/// up to the share; [`MaskDraw::SinglePass`] walks the words once in random order and accepts each with its weight
-/// as the probability (Yang et al. 2023), so a share above the mean weight is not reached. A word that would
-/// overstep the share is left out. It depends on `random` alone.
+/// [`MaskDraw::Quota`] draws words without replacement, weighted by exponential keys (Efraimidis and Spirakis 2006), up
+/// to the fraction; [`MaskDraw::SinglePass`] visits the words once in random order and accepts each with its weight as
+/// the probability (Yang et al. 2023), so that a fraction above the mean weight is not reached. A word that would
+/// exceed the fraction is skipped. The result depends on `random` alone.
 pub fn mask_tokens(
     input: &TokenBatch,
     masking: &Masking<'_>,
@@ -56,17 +61,17 @@ pub fn mask_tokens(
     vocabulary: usize,
     random: &mut Random,
 ) -> MaskedBatch {
-    let mut hidden = input.clone();
+    let mut masked = input.clone();
     let (mut positions, mut targets) = (Vec::new(), Vec::new());
     for sequence in 0..input.sequences() {
         let start = sequence * input.length;
         let valid = input.valid.get(sequence).copied().unwrap_or(input.length);
-        let mut chosen = choose(input, masking, start..start + valid, random);
-        chosen.sort_unstable();
-        for position in chosen {
+        let mut selected = select(input, masking, start..start + valid, random);
+        selected.sort_unstable();
+        for position in selected {
             positions.push(position as u32);
             targets.push(input.tokens[position]);
-            hidden.tokens[position] = match random.uniform() {
+            masked.tokens[position] = match random.uniform() {
                 draw if draw < 0.8 => mask,
                 draw if draw < 0.9 => random.below(vocabulary as u64) as u32,
                 _ => input.tokens[position],
@@ -74,40 +79,46 @@ pub fn mask_tokens(
         }
     }
     MaskedBatch {
-        input: hidden,
+        input: masked,
         positions,
         targets,
     }
 }
 
-/// The places of one sequence that are hidden.
-fn choose(
-    input: &TokenBatch,
-    masking: &Masking<'_>,
-    positions: std::ops::Range<usize>,
-    random: &mut Random,
-) -> Vec<usize> {
+/// Group the tokens of one sequence that may be selected into words.
+fn words(input: &TokenBatch, masking: &Masking<'_>, range: Range<usize>) -> Vec<Vec<usize>> {
     let mut words: Vec<Vec<usize>> = Vec::new();
     let mut last = None;
-    let mut tokens = 0;
-    for position in positions.filter(|&position| !masking.fixed.contains(&input.tokens[position])) {
-        tokens += 1;
+    for position in range.filter(|&position| !masking.fixed.contains(&input.tokens[position])) {
         let word = masking.words.map(|words| words[position]);
-        match (words.last_mut(), word) {
-            (Some(open), Some(_)) if word == last => open.push(position),
+        match words.last_mut() {
+            Some(open) if word.is_some() && word == last => open.push(position),
             _ => words.push(vec![position]),
         }
         last = word;
     }
-    let weight = |word: &[usize]| {
-        let weight = |&position: &usize| {
-            masking
-                .weights
-                .map_or(1.0, |weights| f64::from(weights[position]))
-        };
-        word.first().map_or(0.0, weight).max(1e-9)
-    };
+    words
+}
+
+/// Select positions of one sequence.
+fn select(
+    input: &TokenBatch,
+    masking: &Masking<'_>,
+    range: Range<usize>,
+    random: &mut Random,
+) -> Vec<usize> {
+    let words = words(input, masking, range);
+    let tokens: usize = words.iter().map(Vec::len).sum();
     let count = ((tokens as f64 * masking.fraction).round() as usize).clamp(1, tokens.max(1));
+    // A word has the weight of its first token.
+    let weight = |word: &[usize]| {
+        let weights = masking.weights.unwrap_or(&[]);
+        let weight = weights
+            .get(word[0])
+            .map_or(1.0, |&weight| f64::from(weight));
+        weight.max(1e-9)
+    };
+    // Sorting by E/w, E exponential, draws without replacement in proportion to w.
     let mut keys: Vec<(f64, usize)> = words
         .iter()
         .enumerate()
@@ -120,69 +131,58 @@ fn choose(
         })
         .collect();
     keys.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    let mut chosen = Vec::with_capacity(count);
+    let mut selected = Vec::with_capacity(count);
     for &(_, index) in &keys {
         let word = &words[index];
-        let taken = match masking.draw {
+        let accepted = match masking.draw {
             MaskDraw::Quota => true,
             MaskDraw::SinglePass => random.uniform() < weight(word),
         };
-        if taken && chosen.len() + word.len() <= count {
-            chosen.extend_from_slice(word);
+        if accepted && selected.len() + word.len() <= count {
+            selected.extend_from_slice(word);
         }
-        if chosen.len() == count {
+        if selected.len() == count {
             break;
         }
     }
-    // A mean over nothing is no loss: one word at least, however long or unlikely.
-    if chosen.is_empty()
-        && let Some(&(_, index)) = keys.first()
-    {
-        chosen.extend_from_slice(&words[index]);
+    // The loss is a mean over selected tokens: select at least one word, however long or unlikely.
+    if let (true, Some(&(_, index))) = (selected.is_empty(), keys.first()) {
+        selected.extend_from_slice(&words[index]);
     }
-    chosen
+    selected
 }
 
 impl Network {
-    /// −ln p of each hidden token, not reduced. `[M]`
+    /// Compute −ln p of each masked token, not reduced. `[M]`
     ///
     /// # Errors
     /// As [`Network::forward`].
-    pub fn masked_losses(
-        &self,
-        masked: &MaskedBatch,
-        dropout: Option<crate::transformer::Dropout>,
-    ) -> Result<candle_core::Tensor> {
+    pub fn masked_losses(&self, masked: &MaskedBatch, dropout: Option<Dropout>) -> Result<Tensor> {
         let x = self.forward(&masked.input, dropout, None)?;
-        let positions = candle_core::Tensor::from_slice(
-            &masked.positions,
-            masked.positions.len(),
-            &candle_core::Device::Cpu,
-        )?;
-        // The head is by far the widest product: only the hidden rows go through it.
-        cross_entropy(
-            &self.logits(&x.index_select(&positions, 0)?)?,
-            &masked.targets,
-        )
+        // The output matrix is by far the largest product: only masked rows are multiplied by it.
+        let x = forward::rows(&x, &masked.positions)?;
+        cross_entropy(&self.logits(&x)?, &masked.targets)
     }
 }
 
-/// One filled place.
+/// A mask that was filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FilledMask {
-    /// The place in the text.
+    /// Position in the text.
     pub position: usize,
-    /// The token chosen.
+    /// The chosen token.
     pub token: u32,
-    /// Scores of all tokens there. `[V]`
+    /// Logits of all tokens there. `[V]`
     pub logits: Vec<f32>,
 }
 
-/// Fills every mask of a text, one after another; each choice sees those before it. The surest place comes first
-/// (mask-predict, one place at a time; Ghazvininejad et al. 2019), unless `order` names another.
+/// Fill every mask of a text, one after another; each choice sees those before it.
+///
+/// The next mask is the one whose likeliest token has the highest probability (mask-predict, one position at a time;
+/// Ghazvininejad et al. 2019), unless `order` names another.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for a text without a mask; as [`Network::forward`]; whatever the hook meets.
+/// [`ErrorKind::Input`] for a text without a mask; as [`Network::forward`]; errors of the hook.
 pub fn fill_masks(
     network: &Network,
     ids: &mut [u32],
@@ -194,31 +194,21 @@ pub fn fill_masks(
     let mut random = Random::new(sampling.seed);
     let mut filled = Vec::new();
     loop {
-        let open: Vec<usize> = (0..ids.len())
-            .filter(|&position| ids[position] == mask)
+        let open: Vec<u32> = (0..ids.len() as u32)
+            .filter(|&position| ids[position as usize] == mask)
             .collect();
         if open.is_empty() {
-            return match filled.is_empty() {
-                true => Err(Error::new(ErrorKind::Input, "the text has no mask to fill")
-                    .advice("write [MASK] where tokens are wanted")),
-                false => Ok(filled),
-            };
+            if filled.is_empty() {
+                return Err(Error::new(ErrorKind::Input, "the text has no mask to fill")
+                    .advice("write [MASK] where tokens are wanted"));
+            }
+            return Ok(filled);
         }
-        let input = TokenBatch {
-            tokens: ids.to_vec(),
-            length: ids.len(),
-            ..TokenBatch::default()
-        };
-        let positions: Vec<u32> = open.iter().map(|&position| position as u32).collect();
+        let input = TokenBatch::new(ids.to_vec(), ids.len());
         let x = network.forward(&input, None, None)?;
-        let positions = candle_core::Tensor::from_slice(
-            &positions,
-            positions.len(),
-            &candle_core::Device::Cpu,
-        )?;
-        let logits = to_vec(&network.logits(&x.index_select(&positions, 0)?)?)?;
+        let logits = to_vec(&network.logits(&forward::rows(&x, &open)?)?)?;
         let width = logits.len() / open.len();
-        let surest: Vec<f32> = logits
+        let best: Vec<f32> = logits
             .chunks_exact(width)
             .map(|row| {
                 let mut row = row.to_vec();
@@ -226,63 +216,67 @@ pub fn fill_masks(
                 row.into_iter().fold(0.0, f32::max)
             })
             .collect();
-        let asked = match order {
+        let ordered = match order {
             Some(order) => {
                 let call = Call::new(sampling.seed, 0, filled.len() as u64);
-                ask(&**order, &call, ids, mask, &open, &surest)?
+                next_in_order(&**order, &call, ids, mask, &open, &best)?
             }
             None => None,
         };
-        let index = asked.unwrap_or_else(|| {
-            (0..open.len()).fold(0, |best, index| match surest[index] > surest[best] {
-                true => index,
-                false => best,
-            })
+        let index = ordered.unwrap_or_else(|| {
+            let better = |index: usize, next: usize| {
+                if best[next] > best[index] {
+                    next
+                } else {
+                    index
+                }
+            };
+            (0..open.len()).fold(0, better)
         });
         let row = logits[index * width..(index + 1) * width].to_vec();
-        let mut spent = row.clone();
-        spent[mask as usize] = f32::NEG_INFINITY;
-        let Some(token) = sampling.choose(&mut spent, &[], &mut random) else {
+        let mut candidates = row.clone();
+        candidates[mask as usize] = f32::NEG_INFINITY;
+        let Some(token) = sampling.choose(&mut candidates, &[], &mut random) else {
             return Ok(filled);
         };
-        ids[open[index]] = token;
+        let position = open[index] as usize;
+        ids[position] = token;
         filled.push(FilledMask {
-            position: open[index],
+            position,
             token,
             logits: row,
         });
     }
 }
 
-/// `order/1` over all open places. The span that holds the prompt is the longest filled one.
-fn ask(
+/// Ask `order/1` for the next mask. Returns its index among `open`; `best` are the probabilities of their likeliest
+/// tokens.
+fn next_in_order(
     order: &dyn Order,
     call: &Call<'_>,
     ids: &[u32],
     mask: u32,
-    open: &[usize],
-    surest: &[f32],
+    open: &[u32],
+    best: &[f32],
 ) -> Result<Option<usize>> {
     let tokens: Vec<u32> = ids
         .iter()
         .map(|&id| if id == mask { Canvas::EMPTY } else { id })
         .collect();
-    let (mut left, mut right, mut from) = (0, 0, 0);
-    for position in 0..=tokens.len() {
-        if tokens
-            .get(position)
-            .is_none_or(|&token| token == Canvas::EMPTY)
-        {
-            if position - from > right - left {
-                (left, right) = (from, position);
-            }
-            from = position + 1;
+    // The canvas holds the longest filled span, the first of equal ones.
+    let (mut filled, mut start) = (0..0, 0);
+    for span in tokens.split(|&token| token == Canvas::EMPTY) {
+        if span.len() > filled.len() {
+            filled = start..start + span.len();
         }
+        start += span.len() + 1;
     }
+    let (left, right) = (filled.start, filled.end);
+    let index_of = |position: u64| open.iter().position(|&open| u64::from(open) == position);
     let resistance = |position: Option<usize>| {
         position
-            .and_then(|position| open.iter().position(|&open| open == position))
-            .map_or(f64::NAN, |index| -f64::from(surest[index]).ln())
+            .and_then(|position| index_of(position as u64))
+            .map_or(f64::NAN, |index| -f64::from(best[index]).ln())
     };
     let canvas = Canvas {
         tokens: &tokens,
@@ -291,20 +285,16 @@ fn ask(
         left_resistance: resistance(left.checked_sub(1)),
         right_resistance: resistance(Some(right)),
     };
-    let Some(position) = order.next(call, &canvas)? else {
+    // The direction has no meaning where both sides are visible.
+    let Some(next) = order.next(call, &canvas)? else {
         return Ok(None);
     };
-    // From which side is no question where both are seen.
-    let (Direction::Forward | Direction::Backward) = position.direction;
-    match open
-        .iter()
-        .position(|&open| open as u64 == position.position)
-    {
-        Some(index) => Ok(Some(index)),
-        None => Err(Error::new(
+    let index = index_of(next.position).ok_or_else(|| {
+        Error::new(
             ErrorKind::Plugin,
-            format!("place {} is not open", position.position),
+            format!("position {} is not a mask", next.position),
         )
-        .at(format!("order/1, step {}", call.step))),
-    }
+        .at(format!("order/1, step {}", call.step))
+    })?;
+    Ok(Some(index))
 }

@@ -1,4 +1,4 @@
-//! An opened model of this path: a network or a recurrent net, with its tokenizer.
+//! An opened model: a network of attention layers or a recurrent network, with its tokenizer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::folder;
 use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
 
-/// A model of the comparison path. Cheap to clone; `Send + Sync`.
+/// A transformer or recurrent network with its tokenizer. Cheap to clone; `Send + Sync`.
 ///
 /// ```
 /// use brillm::{Request, transformer::{HookAdapter, Transformer}};
@@ -30,7 +30,7 @@ pub struct Transformer {
     body: Arc<Body>,
 }
 
-/// What computes.
+/// The layers of a model.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// Attention layers.
@@ -40,10 +40,10 @@ pub enum Body {
 }
 
 impl Body {
-    /// Builds what a configuration says.
+    /// Build the layers of a configuration from their weights.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Format`] naming a tensor that is missing or of another shape.
+    /// [`crate::ErrorKind::Format`] naming a tensor that is missing or has another shape.
     pub fn new(shape: Configuration, weights: &Weights) -> Result<Self> {
         match shape.architecture {
             Architecture::Lstm => Recurrent::new(shape, weights).map(Self::Recurrent),
@@ -51,7 +51,7 @@ impl Body {
         }
     }
 
-    /// The shape.
+    /// Return the sizes and options.
     pub fn configuration(&self) -> &Configuration {
         match self {
             Self::Network(network) => &network.shape,
@@ -59,7 +59,7 @@ impl Body {
         }
     }
 
-    /// Rows after the last layer, for every position. `[B · T, D]`
+    /// Compute the rows after the last layer for every position. `[B · T, D]`
     ///
     /// # Errors
     /// As [`Network::forward`].
@@ -70,7 +70,7 @@ impl Body {
         }
     }
 
-    /// Scores of all V tokens. `[N, D]` → `[N, V]`
+    /// Compute the logits of all V tokens. `[N, D]` → `[N, V]`
     ///
     /// # Errors
     /// [`crate::ErrorKind::Numeric`] when arithmetic fails.
@@ -81,7 +81,7 @@ impl Body {
         }
     }
 
-    /// Numbers in the weights.
+    /// Return the number of parameters.
     pub fn parameters(&self) -> usize {
         match self {
             Self::Network(network) => network.parameters(),
@@ -89,7 +89,7 @@ impl Body {
         }
     }
 
-    /// Bytes of weights that one decoded token reads.
+    /// Return the bytes of weights that decoding one token reads.
     pub fn bytes_per_token(&self) -> usize {
         match self {
             Self::Network(network) => network.bytes_per_token(),
@@ -99,7 +99,7 @@ impl Body {
 }
 
 impl Transformer {
-    /// Joins the parts of a model.
+    /// Create a model.
     pub fn new(name: impl Into<String>, record: Value, tokenizer: Tokenizer, body: Body) -> Self {
         Self {
             name: name.into(),
@@ -109,7 +109,7 @@ impl Transformer {
         }
     }
 
-    /// The same model with another body of its shape.
+    /// Replace the layers by others of the same sizes.
     pub(super) fn with_body(&self, body: Body) -> Self {
         Self {
             body: Arc::new(body),
@@ -117,19 +117,19 @@ impl Transformer {
         }
     }
 
-    /// Opens a folder in Hugging Face's layout.
+    /// Open a folder in Hugging Face's layout.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] for a file that is not there; [`crate::ErrorKind::Unsupported`] naming an
-    /// architecture that is not built here; [`crate::ErrorKind::Format`] naming a tensor that is missing or of
-    /// another shape; [`crate::ErrorKind::Numeric`] naming one that holds values that are not finite.
+    /// [`crate::ErrorKind::Io`] for a missing file; [`crate::ErrorKind::Unsupported`] naming an
+    /// architecture that is not built here; [`crate::ErrorKind::Format`] naming a tensor that is missing or
+    /// has another shape; [`crate::ErrorKind::Numeric`] naming one that holds values that are not finite.
     pub fn open(path: &Path) -> Result<Self> {
-        let place = |error: crate::Error| error.at(path.display());
+        let in_folder = |error: crate::Error| error.at(path.display());
         let shape = folder::read_configuration(path)?;
         let tokenizer = folder::read_tokenizer(path, shape.vocabulary)?;
         let weights = folder::read_weights(path)?;
-        weights.check().map_err(place)?;
-        let body = Body::new(shape, &weights).map_err(place)?;
+        weights.check().map_err(in_folder)?;
+        let body = Body::new(shape, &weights).map_err(in_folder)?;
         let record: Value = std::fs::read(path.join(folder::RECORD))
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -145,12 +145,12 @@ impl Transformer {
         Ok(Self::new(name, record, tokenizer, body))
     }
 
-    /// A short name.
+    /// Return the model's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How the model was made, where that is known.
+    /// Return the record of how the model was made, null without one.
     pub fn record(&self) -> &Value {
         &self.record
     }
@@ -163,27 +163,27 @@ impl Transformer {
         serde_json::json!({"name": self.name})
     }
 
-    /// Which way it reads, as the record of its making says.
+    /// Return the direction of reading, from the record.
     pub fn direction(&self) -> Reading {
         serde_json::from_value(self.record["direction"].clone()).unwrap_or_default()
     }
 
-    /// The shape.
+    /// Return the sizes and options.
     pub fn configuration(&self) -> &Configuration {
         self.body.configuration()
     }
 
-    /// Text to tokens and back.
+    /// Return the tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
 
-    /// What computes.
+    /// Return the layers.
     pub fn body(&self) -> &Arc<Body> {
         &self.body
     }
 
-    /// The network, where the model is one of attention layers.
+    /// Return the network of attention layers, `None` for a recurrent network.
     pub fn network(&self) -> Option<&Network> {
         match &*self.body {
             Body::Network(network) => Some(network),
@@ -191,8 +191,8 @@ impl Transformer {
         }
     }
 
-    /// Encodes a text, with the marks the tokenizer puts before it, and the one that a model which reads both ways
-    /// wants before text from left to right.
+    /// Encode a text after the tokenizer's initial special tokens, and after the left-to-right mark for a model trained
+    /// in both directions.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -205,7 +205,7 @@ impl Transformer {
         Ok(ids)
     }
 
-    /// The ids that end a text: those the configuration names, and the tokenizer's.
+    /// Return the ids that end a text: those of the configuration and of the tokenizer.
     pub fn ends(&self) -> Vec<u32> {
         let mut ends = self.configuration().ends.clone();
         ends.extend(self.tokenizer.vocabulary().stop());

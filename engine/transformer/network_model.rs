@@ -1,4 +1,4 @@
-//! A network as the training loop sees it: the same batches, optimiser, logs and checkpoints as a graph.
+//! A network in the training loop: the same batches, optimiser, logs and checkpoints as for a graph.
 
 use std::path::Path;
 
@@ -21,28 +21,28 @@ use crate::transformer::masking::{MASK_FRACTION, Masking, mask_tokens};
 use crate::transformer::model::Body;
 use crate::transformer::operation::to_vec;
 use crate::transformer::variables::{Variables, Weight};
-use crate::transformer::{Architecture, Configuration, Weights, folder, initial};
+use crate::transformer::{Configuration, Weights, folder, initial};
 use crate::{Error, ErrorKind, Result};
 
-/// The random stream of hidden tokens in validation.
-const HIDING: u64 = 0x6869_6465;
+/// Random stream of masks in validation.
+const MASKS: u64 = 0x6869_6465;
 const HELD_OUT: u64 = 0x6865_6c64;
-/// The random stream of sequences that are read backward.
-const TURNING: u64 = 0x7475_726e;
+/// Random stream of the sequences that are read backward.
+const DIRECTION: u64 = 0x7475_726e;
 
-/// A gpt, bert or lstm under training.
+/// A gpt, bert or lstm in training.
 pub struct NetworkModel {
     recipe: Recipe,
     tokenizer: Tokenizer,
     body: Body,
     variables: Variables,
     masking: MaskedTraining,
-    /// `<l2r>` and `<r2l>`, where it learns to read both ways.
+    /// Ids of `<l2r>` and `<r2l>`, where both directions are trained.
     marks: Option<[u32; 2]>,
 }
 
 impl NetworkModel {
-    /// Fresh weights for a recipe and its tokens; its files are relative to `base`. Of the hooks `mask/1` is asked.
+    /// Create the network of a recipe; paths in it are relative to `base`. Of the hooks, `mask/1` is used.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for a recipe of a graph.
@@ -50,12 +50,12 @@ impl NetworkModel {
         if recipe.kind == Kind::Graph {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "the recipe trains a graph",
+                "the recipe is for a graph, not a network",
             ));
         }
         let tokens = data.tokenizer.vocabulary();
         let (shape, weights) = match &recipe.initial {
-            Some(model) => beginning(&base.join(model), tokens.len())?,
+            Some(model) => warm_start(&base.join(model), tokens.len())?,
             None => {
                 let shape = initial::configuration(
                     recipe,
@@ -82,83 +82,83 @@ impl NetworkModel {
         })
     }
 
-    /// The network as it is now; its weights move with training.
+    /// Return the network with its current weights.
     pub fn body(&self) -> &Body {
         &self.body
     }
 
-    /// A sequence as it is read: where both ways are learned, a mark stands in its first token's place, and every
-    /// other sequence is turned round. `[T + 1]`
+    /// Return a sequence as it is trained. `[T + 1]`
+    ///
+    /// Where both directions are trained, half of the sequences are reversed (at random in training, every other one in
+    /// validation), and a mark of the direction replaces the first token.
     fn read(&self, batch: &Batch, index: usize, step: Option<u64>) -> Vec<u32> {
         let mut tokens = batch.sequence(index).to_vec();
         if let Some(marks) = self.marks {
-            let turned = match step {
-                Some(step) => Random::stream(self.recipe.seed, TURNING, step << 20 | index as u64)
-                    .below(2) as usize,
+            let reversed = match step {
+                Some(step) => {
+                    Random::stream(self.recipe.seed, DIRECTION, step << 20 | index as u64).below(2)
+                        as usize
+                }
                 None => index % 2,
             };
-            if turned == 1 {
+            if reversed == 1 {
                 tokens.reverse();
             }
-            tokens[0] = marks[turned];
+            tokens[0] = marks[reversed];
         }
         tokens
     }
 
-    /// The gradients of the mean of losses, put into [`Trainable::state`].
+    /// Compute the gradients of the mean of `losses`.
     pub(super) fn backward(&mut self, losses: &Tensor) -> Result<()> {
         self.variables.backward(losses)
     }
 
-    /// Moves the weights by the gradients gathered. Returns their norm.
-    pub(super) fn advance(&mut self, train: &Train, step: u64) -> Result<f64> {
+    /// Update the weights by their gradients. Returns the gradients' norm.
+    pub(super) fn update(&mut self, train: &Train, step: u64) -> Result<f64> {
         let rate = train.rate_at(step - 1);
         self.variables.step(train.adamw(), train.clip, step, rate)
     }
 
-    /// −ln p of each prediction of a batch, and the tokens predicted. In training a step is named: dropout and
-    /// hidden tokens then follow from it; else from the batch's number alone. `[N]`, `[N]`
+    /// Compute −ln p of each prediction of a batch, and return the tokens predicted. `[N]`, `[N]`
+    ///
+    /// In training (`step`), dropout and masks depend on the step; in validation, masks depend on the batch's number.
     fn losses(&mut self, batch: &Batch, step: Option<u64>) -> Result<(Tensor, Vec<u32>)> {
         let dropout = step.map(|step| Dropout {
             rate: self.recipe.train.dropout,
             seed: self.recipe.seed,
             step,
         });
-        let sequences = batch.sequences();
-        if self.body.configuration().architecture != Architecture::Bert {
-            let read: Vec<Vec<u32>> = (0..sequences)
-                .map(|index| self.read(batch, index, step))
-                .collect();
-            let pick = |from: usize| -> Vec<u32> {
-                read.iter()
-                    .flat_map(|sequence| &sequence[from..from + batch.steps])
-                    .copied()
-                    .collect()
-            };
-            let targets = pick(1);
-            let input = TokenBatch {
-                tokens: pick(0),
-                length: batch.steps,
-                ..TokenBatch::default()
-            };
-            let x = self.body.forward(&input, dropout)?;
-            return Ok((cross_entropy(&self.body.logits(&x)?, &targets)?, targets));
+        if !self.body.configuration().causal() {
+            return self.masked_losses(batch, step, dropout);
         }
-        let input = TokenBatch {
-            tokens: (0..sequences)
-                .flat_map(|index| &batch.sequence(index)[..batch.steps])
-                .copied()
-                .collect(),
-            length: batch.steps,
-            ..TokenBatch::default()
-        };
-        let shape = self.body.configuration();
-        let mask = shape.mask.ok_or_else(|| {
-            Error::new(
+        // Inputs are positions 0 … T − 1, targets positions 1 … T.
+        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        for index in 0..batch.sequences() {
+            let tokens = self.read(batch, index, step);
+            inputs.extend_from_slice(&tokens[..batch.steps]);
+            targets.extend_from_slice(&tokens[1..=batch.steps]);
+        }
+        let input = TokenBatch::new(inputs, batch.steps);
+        let x = self.body.forward(&input, dropout)?;
+        Ok((cross_entropy(&self.body.logits(&x)?, &targets)?, targets))
+    }
+
+    fn masked_losses(
+        &self,
+        batch: &Batch,
+        step: Option<u64>,
+        dropout: Option<Dropout>,
+    ) -> Result<(Tensor, Vec<u32>)> {
+        let sequences = (0..batch.sequences()).map(|index| &batch.sequence(index)[..batch.steps]);
+        let input = TokenBatch::new(sequences.flatten().copied().collect(), batch.steps);
+        let (Body::Network(network), Some(mask)) = (&self.body, self.body.configuration().mask)
+        else {
+            return Err(Error::new(
                 ErrorKind::Unsupported,
-                "the network has no token for what is hidden",
-            )
-        })?;
+                "the network has no mask token",
+            ));
+        };
         let masked = match step {
             Some(step) => self.masking.mask(&input, mask, step)?,
             None => {
@@ -166,35 +166,29 @@ impl NetworkModel {
                     fraction: MASK_FRACTION,
                     ..Masking::default()
                 };
-                let mut random = Random::stream(HELD_OUT, HIDING, batch.index);
+                let mut random = Random::stream(HELD_OUT, MASKS, batch.index);
                 let vocabulary = self.tokenizer.vocabulary().len();
                 mask_tokens(&input, &masking, mask, vocabulary, &mut random)
             }
-        };
-        let Body::Network(network) = &self.body else {
-            return Err(Error::new(ErrorKind::Unsupported, "only a bert has masks"));
         };
         let losses = network.masked_losses(&masked, dropout)?;
         Ok((losses, masked.targets))
     }
 
-    /// The gradients of the mean loss of a batch, put into [`Trainable::state`]; the loss of each prediction.
+    /// Compute the gradients of the mean loss of a batch. Returns the loss.
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] when the loss is not finite, or naming a weight that the loss does not reach:
-    /// an operation without a way back.
+    /// [`ErrorKind::Numeric`] for a loss that is not finite, and naming a weight without a gradient.
     pub fn gradients(&mut self, batch: &Batch, step: u64) -> Result<Loss> {
         let (losses, targets) = self.losses(batch, Some(step))?;
         let each = to_vec(&losses)?;
         let loss = total(&each);
         if !loss.nats.is_finite() {
-            return Err(
-                Error::new(ErrorKind::Numeric, "the loss is no longer finite")
-                    .at(format!("step {step}"))
-                    .advice("lower train.rate or train.clip; the last checkpoint is whole"),
-            );
+            return Err(Error::new(ErrorKind::Numeric, "the loss is not finite")
+                .at(format!("step {step}"))
+                .advice("lower train.rate or train.clip; the last checkpoint is whole"));
         }
-        if self.body.configuration().architecture == Architecture::Bert {
+        if !self.body.configuration().causal() {
             self.masking.learn(step, &targets, &each)?;
         }
         self.variables.backward(&losses)?;
@@ -202,16 +196,19 @@ impl NetworkModel {
     }
 }
 
-/// The network that training begins with.
-fn beginning(path: &Path, tokens: usize) -> Result<(Configuration, Vec<Weight>)> {
+/// Read the network that training continues from.
+fn warm_start(path: &Path, tokens: usize) -> Result<(Configuration, Vec<Weight>)> {
     let shape = folder::read_configuration(path)?;
     if shape.vocabulary < tokens {
         return Err(Error::new(
             ErrorKind::Configuration,
-            format!("{tokens} tokens for a network of {}", shape.vocabulary),
+            format!(
+                "{tokens} tokens do not fit a vocabulary of {}",
+                shape.vocabulary
+            ),
         )
         .at(path.display())
-        .advice("leave out data.tokenizer: the model's own is used"));
+        .advice("remove data.tokenizer to use the model's own"));
     }
     let weights = folder::read_weights(path)?;
     weights.check().map_err(|error| error.at(path.display()))?;
@@ -233,17 +230,17 @@ impl Trainable for NetworkModel {
         step: u64,
     ) -> Result<(Loss, Option<f64>)> {
         let loss = self.gradients(batch, step)?;
-        let norm = self.advance(train, step)?;
+        let norm = self.update(train, step)?;
         Ok((loss, Some(norm)))
     }
 
     fn loss(&mut self, batch: &Batch) -> Result<Loss> {
-        // A few sequences at a time: the scores of all V tokens for each position are the largest thing there is.
+        // A few sequences at a time: the logits of all V tokens for each position need the most memory.
         let together = (4096 / batch.steps.max(1)).max(1);
         let mut loss = Loss::default();
         for first in (0..batch.sequences()).step_by(together) {
             let sequences = first..(first + together).min(batch.sequences());
-            let part = Batch {
+            let group = Batch {
                 tokens: sequences
                     .clone()
                     .flat_map(|index| batch.sequence(index))
@@ -254,10 +251,10 @@ impl Trainable for NetworkModel {
                 candidates: None,
                 index: batch.index << 20 | first as u64,
             };
-            let (losses, _) = self.losses(&part, None)?;
-            let part = total(&to_vec(&losses.detach())?);
-            loss.nats += part.nats;
-            loss.tokens += part.tokens;
+            let (losses, _) = self.losses(&group, None)?;
+            let sum = total(&to_vec(&losses.detach())?);
+            loss.nats += sum.nats;
+            loss.tokens += sum.tokens;
         }
         Ok(loss)
     }

@@ -1,25 +1,27 @@
-//! Numbers packed into a few bits each, with a scale and an offset for every group.
+//! Numbers quantised to 2, 4 or 8 bits with a scale and an offset for each group, or to half precision.
+//!
+//! `x ≈ offset + scale · code` with `offset = min x` and `scale = (max x − min x) / (2^bits − 1)` over a group.
 
 use half::f16;
 
 use crate::transformer::Codec;
 
-/// A block of numbers, quantised in groups of neighbours.
+/// Quantised numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Packed {
     codes: Vec<u8>,
     /// Scale and offset of each group.
     groups: Vec<(f16, f16)>,
     bits: u8,
-    /// Numbers in a run; groups do not cross the end of one.
+    /// Numbers in a run; a group does not extend beyond its run.
     run: usize,
     group: usize,
     length: usize,
 }
 
 impl Packed {
-    /// Packs runs of `run` numbers. Each number is off by half its group's scale at most, and by what f16
-    /// rounds off the offset.
+    /// Quantise runs of `run` numbers. The error of a number is at most half its group's scale, plus the rounding of the
+    /// offset to f16.
     pub(super) fn new(values: &[f32], run: usize, codec: Codec) -> Self {
         let group = codec.group.min(run).max(1);
         if codec.bits == 16 {
@@ -36,14 +38,14 @@ impl Packed {
             };
         }
         let levels = f32::from((1u16 << codec.bits) - 1);
-        let each = 8 / usize::from(codec.bits);
-        let mut codes = vec![0u8; values.len().div_ceil(each)];
+        let per_byte = 8 / usize::from(codec.bits);
+        let mut codes = vec![0u8; values.len().div_ceil(per_byte)];
         let mut groups = Vec::with_capacity(values.len() / group + 1);
-        let mut at = 0;
+        let mut index = 0;
         for run in values.chunks(run) {
-            for part in run.chunks(group) {
-                let low = part.iter().copied().fold(f32::INFINITY, f32::min);
-                let high = part.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            for numbers in run.chunks(group) {
+                let low = numbers.iter().copied().fold(f32::INFINITY, f32::min);
+                let high = numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let offset = f16::from_f32(low.clamp(-65504.0, 65504.0));
                 let span = ((high - offset.to_f32()) / levels).clamp(0.0, 65504.0);
                 let scale = f16::from_f32(span);
@@ -51,13 +53,13 @@ impl Packed {
                     0.0 => 0.0,
                     scale => 1.0 / scale,
                 };
-                for &value in part {
+                for &value in numbers {
                     let code = ((value - offset.to_f32()) * inverse)
                         .round()
                         .clamp(0.0, levels);
-                    let shift = (at % each) * usize::from(codec.bits);
-                    codes[at / each] |= (code as u8) << shift;
-                    at += 1;
+                    let shift = (index % per_byte) * usize::from(codec.bits);
+                    codes[index / per_byte] |= (code as u8) << shift;
+                    index += 1;
                 }
                 groups.push((scale, offset));
             }
@@ -72,7 +74,7 @@ impl Packed {
         }
     }
 
-    /// The numbers again.
+    /// Return the approximated numbers.
     pub(super) fn unpack(&self) -> Vec<f32> {
         if self.bits == 16 {
             let pairs = self.codes.chunks_exact(2);
@@ -80,7 +82,7 @@ impl Packed {
                 .map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32())
                 .collect();
         }
-        let each = 8 / usize::from(self.bits);
+        let per_byte = 8 / usize::from(self.bits);
         let mask = ((1u16 << self.bits) - 1) as u8;
         let mut values = Vec::with_capacity(self.length);
         let mut groups = self.groups.iter();
@@ -91,9 +93,9 @@ impl Packed {
                     (scale.to_f32(), offset.to_f32())
                 });
                 for _ in from..(from + self.group).min(run) {
-                    let at = values.len();
-                    let shift = (at % each) * usize::from(self.bits);
-                    let code = (self.codes[at / each] >> shift) & mask;
+                    let index = values.len();
+                    let shift = (index % per_byte) * usize::from(self.bits);
+                    let code = (self.codes[index / per_byte] >> shift) & mask;
                     values.push(f32::from(code) * scale + offset);
                 }
             }
@@ -101,7 +103,7 @@ impl Packed {
         values
     }
 
-    /// Bytes it takes.
+    /// Return the size in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.codes.len() + self.groups.len() * 4
     }
@@ -113,7 +115,7 @@ mod tests {
     use crate::transformer::Axis;
 
     #[test]
-    fn every_number_is_within_half_a_step() {
+    fn quantised_numbers_are_within_half_a_step() {
         let values: Vec<f32> = (0..300).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
         for bits in [2, 4, 8] {
             for (run, group) in [(30, 8), (100, 100), (50, 32), (3, 8)] {

@@ -1,66 +1,66 @@
-//! What each layer keeps and how: decided once, before anything is allocated.
+//! Plan of a KV cache: whose cache each layer reads, and how keys and values are stored. Fixed before allocation.
 
 use serde::{Deserialize, Serialize};
 
 use crate::transformer::Configuration;
 use crate::{Error, ErrorKind, Result};
 
-/// Along which axis numbers share a scale.
+/// Axis along which numbers share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Axis {
-    /// A group is one component of several tokens (KIVI's way with keys).
+    /// A group is one component of several tokens (as KIVI quantises keys).
     Channel,
-    /// A group is several components of one token (KIVI's way with values).
+    /// A group is several components of one token (as KIVI quantises values).
     Token,
 }
 
-/// Integers with a scale and an offset for each group (Liu et al. 2024, KIVI).
+/// Quantisation to integers with a scale and an offset for each group (KIVI, Liu et al. 2024).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codec {
-    /// Bits of one number: 2, 4 or 8; or 16, which is half precision without groups.
+    /// Bits per number: 2, 4 or 8; or 16, half precision without groups.
     pub bits: u8,
     /// Numbers that share a scale and an offset.
     pub group: usize,
-    /// Along which axis they lie.
+    /// Axis of a group.
     pub axis: Axis,
 }
 
-/// How keys or values are kept.
+/// Storage of keys or values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Storage {
-    /// As they are.
+    /// Single precision.
     #[default]
     F32,
-    /// Quantised, once a page is full and older than the residual.
+    /// Quantised once a page is full and older than the residual.
     Quantised(Codec),
 }
 
-/// What one layer keeps.
+/// Cache of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerPlan {
-    /// The layer whose cache this one reads: itself, or an earlier one that owns a cache.
+    /// Layer whose cache this one reads: itself, or an earlier layer with a cache of its own.
     pub source: usize,
-    /// How keys are kept, by the owner.
+    /// Storage of keys, in a layer with a cache of its own.
     pub keys: Storage,
-    /// How values are kept, by the owner.
+    /// Storage of values, in a layer with a cache of its own.
     pub values: Storage,
-    /// The newest tokens that stay as they are when the rest is quantised.
+    /// Number of newest tokens that are not quantised.
     pub residual: usize,
-    /// Whether every key head keeps tokens of its own, instead of all heads the same.
+    /// Whether key heads keep different tokens.
     pub per_head: bool,
 }
 
-/// What all layers keep.
+/// Cache of all layers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// One entry a layer. `[L]`
+    /// `[L]`
     pub layers: Vec<LayerPlan>,
 }
 
 impl Plan {
-    /// Every layer keeps its own keys and values, as they are.
+    /// Create a plan in which every layer keeps its own keys and values in single precision.
     pub fn full(layers: usize) -> Self {
         let layer = |source| LayerPlan {
             source,
@@ -74,7 +74,7 @@ impl Plan {
         }
     }
 
-    /// The same with other sources, one for each layer.
+    /// Set the layer whose cache each layer reads. `[L]`
     #[must_use]
     pub fn sources(mut self, sources: &[usize]) -> Self {
         for (layer, &source) in self.layers.iter_mut().zip(sources) {
@@ -83,7 +83,7 @@ impl Plan {
         self
     }
 
-    /// The same with every layer's keys and values kept in these forms.
+    /// Set the storage of all layers.
     #[must_use]
     pub fn stored(mut self, keys: Storage, values: Storage, residual: usize) -> Self {
         for layer in &mut self.layers {
@@ -92,7 +92,7 @@ impl Plan {
         self
     }
 
-    /// The same with every key head keeping tokens of its own.
+    /// Let key heads keep different tokens.
     #[must_use]
     pub fn per_head(mut self) -> Self {
         for layer in &mut self.layers {
@@ -101,7 +101,7 @@ impl Plan {
         self
     }
 
-    /// Layers that own a cache.
+    /// Count the layers with a cache of their own.
     pub fn owners(&self) -> usize {
         self.layers
             .iter()
@@ -110,32 +110,32 @@ impl Plan {
             .count()
     }
 
-    /// Whether the plan fits a network.
+    /// Check that the plan fits a network.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] naming the layer: a source that is later, or that owns no cache; a codec that is
-    /// not built; a number of layers that is not the network's.
+    /// [`ErrorKind::Input`] naming the layer: a source that is a later layer or has no cache of its own, an invalid codec;
+    /// or a number of layers other than the network's.
     pub fn check(&self, shape: &Configuration) -> Result<()> {
-        let fault = |what: String| Error::new(ErrorKind::Input, what).at("cache plan");
+        let invalid = |what: String| Error::new(ErrorKind::Input, what).at("cache plan");
         if self.layers.len() != shape.layers {
-            return Err(fault(format!(
-                "{} layers for a network of {}",
+            return Err(invalid(format!(
+                "the plan has {} layers, the network {}",
                 self.layers.len(),
                 shape.layers
             )));
         }
         for (index, layer) in self.layers.iter().enumerate() {
-            let place = |error: Error| error.at(format!("layer {index}"));
+            let in_layer = |error: Error| error.at(format!("layer {index}"));
             if layer.source > index {
-                return Err(place(fault(format!(
+                return Err(in_layer(invalid(format!(
                     "the source {} is a later layer",
                     layer.source
                 ))));
             }
             if self.layers[layer.source].source != layer.source {
-                return Err(place(
-                    fault(format!(
-                        "the source {} reads another layer's cache itself",
+                return Err(in_layer(
+                    invalid(format!(
+                        "the source {} reads another layer's cache",
                         layer.source
                     ))
                     .advice("name the layer that owns the cache"),
@@ -143,7 +143,7 @@ impl Plan {
             }
             for storage in [layer.keys, layer.values] {
                 if let Storage::Quantised(codec) = storage {
-                    codec.check().map_err(place)?;
+                    codec.check().map_err(in_layer)?;
                 }
             }
         }
@@ -154,17 +154,18 @@ impl Plan {
 impl Codec {
     fn check(&self) -> Result<()> {
         if !matches!(self.bits, 2 | 4 | 8 | 16) {
-            return Err(
-                Error::new(ErrorKind::Input, format!("a codec of {} bits", self.bits))
-                    .advice("2, 4, 8 and 16 are built"),
-            );
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("invalid codec: {} bits", self.bits),
+            )
+            .advice("use 2, 4, 8 or 16"));
         }
         if !(1..=4096).contains(&self.group) {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("a codec with groups of {}", self.group),
+                format!("invalid codec: groups of {} numbers", self.group),
             )
-            .advice("groups have 1 to 4096 numbers"));
+            .advice("use groups of 1 to 4096"));
         }
         Ok(())
     }

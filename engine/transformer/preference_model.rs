@@ -1,11 +1,11 @@
-//! Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290, equation 7): no reward model and no
-//! sampling, only likelihoods of pairs.
+//! Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290, equation 7) from likelihoods of pairs, without
+//! a reward model and sampling.
 //!
 //! ```text
 //! loss = −ln σ( β [ ln p(chosen | prompt) − ln p₀(chosen | prompt) − ln p(rejected | prompt) + ln p₀(rejected | prompt) ] )
 //! ```
 //!
-//! p₀ is the network as it was when training began. BatGPT says that preferences were used; how is not published.
+//! p₀ is the network at the start of training. BatGPT reports training on preferences without publishing how.
 
 use std::path::Path;
 
@@ -28,50 +28,56 @@ use crate::transformer::network_model::NetworkModel;
 use crate::transformer::operation::to_vec;
 use crate::{Error, ErrorKind, Result};
 
-/// The random stream of the order of pairs.
+/// Random stream of the order of pairs.
 const ORDER: u64 = 0x7072_6566;
 
-/// A text whose last tokens are an answer.
+/// Tokens of a prompt and an answer.
 #[derive(Clone, Debug)]
 struct Answer {
     ids: Vec<u32>,
-    /// The first token of the answer.
+    /// Index of the answer's first token.
     from: usize,
 }
 
-/// Two answers to one prompt, and how much likelier the chosen one was when training began.
+/// Two answers to one prompt.
 #[derive(Clone, Debug)]
 struct Pair {
     chosen: Answer,
     rejected: Answer,
-    margin: f64,
+    /// ln p₀(chosen) − ln p₀(rejected).
+    reference: f64,
 }
 
-/// A gpt or lstm that learns preferences.
+/// A gpt or lstm in training on preferences.
 pub struct PreferenceModel {
-    own: NetworkModel,
+    network: NetworkModel,
     settings: Preferences,
     seed: u64,
     pairs: Vec<Pair>,
 }
 
 impl PreferenceModel {
-    /// The network of a recipe and its pairs; files are relative to `base`. Weights must not have moved yet: what they
-    /// say of the pairs is the measure.
+    /// Read the pairs of a recipe; paths in it are relative to `base`. The network must have its initial weights: the
+    /// likelihoods they give are the reference.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for a recipe without preferences or of another kind; as [`Preferences::read`].
-    pub fn new(recipe: &Recipe, data: &TokenData, base: &Path, own: NetworkModel) -> Result<Self> {
-        let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what.to_string()));
+    pub fn new(
+        recipe: &Recipe,
+        data: &TokenData,
+        base: &Path,
+        network: NetworkModel,
+    ) -> Result<Self> {
+        let invalid = |what: &str| Err(Error::new(ErrorKind::Configuration, what.to_string()));
         let Some(settings) = recipe.preferences.clone() else {
-            return wrong("the recipe has no [preferences]");
+            return invalid("the recipe has no [preferences]");
         };
         if !matches!(recipe.kind, Kind::Gpt | Kind::Lstm)
             || recipe.data.direction != Reading::Forward
         {
-            return wrong("preferences are learned by a gpt or lstm that reads forward");
+            return invalid("[preferences] needs kind gpt or lstm and direction forward");
         }
-        let context = own.body().configuration().hard_context();
+        let context = network.body().configuration().hard_context();
         let pairs = settings
             .read(base)?
             .iter()
@@ -82,10 +88,7 @@ impl PreferenceModel {
                     if context.is_some_and(|context| answer.ids.len() > context + 1) {
                         return Err(Error::new(
                             ErrorKind::Input,
-                            format!(
-                                "{} tokens are beyond the network's context",
-                                answer.ids.len()
-                            ),
+                            format!("{} tokens exceed the network's context", answer.ids.len()),
                         )
                         .at(format!("preference {}", number + 1)));
                     }
@@ -93,28 +96,28 @@ impl PreferenceModel {
                 Ok(Pair {
                     chosen,
                     rejected,
-                    margin: 0.0,
+                    reference: 0.0,
                 })
             })
             .collect::<Result<Vec<Pair>>>()?;
         let mut network_model = Self {
-            own,
+            network,
             seed: recipe.seed,
             settings,
             pairs,
         };
-        // Whoever resumes finds the weights moved only after this.
+        // A resumed run restores its weights after this: the reference is that of the initial weights.
         for first in (0..network_model.pairs.len()).step_by(32) {
             let group: Vec<usize> = (first..(first + 32).min(network_model.pairs.len())).collect();
             let margins = to_vec(&network_model.margins(&group, None)?.detach())?;
             for (&pair, margin) in group.iter().zip(margins) {
-                network_model.pairs[pair].margin = f64::from(margin);
+                network_model.pairs[pair].reference = f64::from(margin);
             }
         }
         Ok(network_model)
     }
 
-    /// ln p(chosen) − ln p(rejected) of pairs, as the weights are now. `[P]`
+    /// Compute ln p(chosen) − ln p(rejected) of pairs with the current weights. `[P]`
     fn margins(&self, pairs: &[usize], dropout: Option<Dropout>) -> Result<Tensor> {
         let answers: Vec<&Answer> = pairs
             .iter()
@@ -122,68 +125,67 @@ impl PreferenceModel {
             .collect();
         let length = answers.iter().map(|answer| answer.ids.len() - 1).max();
         let length = length.unwrap_or(1);
-        let mut input = TokenBatch {
-            length,
-            ..TokenBatch::default()
-        };
-        let (mut targets, mut counted) = (Vec::new(), Vec::new());
-        for (at, answer) in answers.iter().enumerate() {
+        let mut input = TokenBatch::new(Vec::new(), length);
+        // The sum of signed losses of answer tokens, −1 · −ln p for chosen and 1 · −ln p for rejected ones.
+        let (mut targets, mut signs) = (Vec::new(), Vec::new());
+        for (index, answer) in answers.iter().enumerate() {
             let valid = answer.ids.len() - 1;
-            let sign = if at % 2 == 0 { -1.0f32 } else { 1.0 };
-            for place in 0..length {
-                // What stands beyond the end is seen by nobody before it, and not counted.
-                input.tokens.push(answer.ids[place.min(valid - 1)]);
-                targets.push(answer.ids[(place + 1).min(valid)]);
-                let inside = place + 1 >= answer.from && place < valid;
-                counted.push(if inside { sign } else { 0.0 });
+            let sign = if index % 2 == 0 { -1.0f32 } else { 1.0 };
+            for t in 0..length {
+                // Padding at the end is not visible to earlier positions, and has sign 0.
+                input.tokens.push(answer.ids[t.min(valid - 1)]);
+                targets.push(answer.ids[(t + 1).min(valid)]);
+                let inside = t + 1 >= answer.from && t < valid;
+                signs.push(if inside { sign } else { 0.0 });
             }
         }
-        let body: &Body = self.own.body();
+        let body: &Body = self.network.body();
         let losses = cross_entropy(&body.logits(&body.forward(&input, dropout)?)?, &targets)?;
-        let counted = Tensor::from_vec(counted, losses.dims(), &Device::Cpu)?;
-        Ok((losses * counted)?
+        let signs = Tensor::from_vec(signs, losses.dims(), &Device::Cpu)?;
+        Ok((losses * signs)?
             .reshape((pairs.len(), 2 * length))?
             .sum(1)?)
     }
 
-    /// The loss of each pair. `[P]`
+    /// Compute the loss of each pair. `[P]`
     fn losses(&self, pairs: &[usize], dropout: Option<Dropout>) -> Result<Tensor> {
-        let begun: Vec<f32> = pairs
+        let reference: Vec<f32> = pairs
             .iter()
-            .map(|&pair| self.pairs[pair].margin as f32)
+            .map(|&pair| self.pairs[pair].reference as f32)
             .collect();
-        let begun = Tensor::from_vec(begun, pairs.len(), &Device::Cpu)?;
-        let gain = ((self.margins(pairs, dropout)? - begun)? * -self.settings.beta)?;
-        // ln(1 + e^x) = max(x, 0) + ln(1 + e^−|x|), which no x makes infinite.
+        let reference = Tensor::from_vec(reference, pairs.len(), &Device::Cpu)?;
+        let gain = ((self.margins(pairs, dropout)? - reference)? * -self.settings.beta)?;
+        // −ln σ(−x) = ln(1 + e^x) = max(x, 0) + ln(1 + e^−|x|), finite for every x.
         let rest = (gain.abs()?.neg()?.exp()? + 1.0)?.log()?;
         Ok((gain.relu()? + rest)?)
     }
 
-    /// The gradients of the mean loss of pairs, put into [`Trainable::state`], and the sum of their losses.
+    /// Compute the gradients of the mean loss of pairs. Returns the sum of their losses.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for a pair that is not there; [`ErrorKind::Numeric`] for a loss that is not finite.
+    /// [`ErrorKind::Input`] for a pair that does not exist; [`ErrorKind::Numeric`] for a loss that is not finite.
     pub fn gradients(&mut self, pairs: &[usize], dropout: Option<Dropout>) -> Result<Loss> {
         if pairs.is_empty() || pairs.iter().any(|&pair| pair >= self.pairs.len()) {
-            return Err(Error::new(ErrorKind::Input, "there is no such pair"));
+            return Err(Error::new(
+                ErrorKind::Input,
+                "no pair, or one that does not exist",
+            ));
         }
         let losses = self.losses(pairs, dropout)?;
         let losses_now = to_vec(&losses.detach())?;
         let nats: f64 = losses_now.iter().map(|&loss| f64::from(loss)).sum();
         if !nats.is_finite() {
-            return Err(
-                Error::new(ErrorKind::Numeric, "the loss is no longer finite")
-                    .advice("lower train.rate; the last checkpoint is whole"),
-            );
+            return Err(Error::new(ErrorKind::Numeric, "the loss is not finite")
+                .advice("lower train.rate; the last checkpoint is whole"));
         }
-        self.own.backward(&losses)?;
+        self.network.backward(&losses)?;
         Ok(Loss {
             nats,
             tokens: pairs.len(),
         })
     }
 
-    /// Pairs, and how many of them have the chosen answer gained on the rejected one.
+    /// Count the pairs, and those whose chosen answer gained on the rejected one since the start.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] when arithmetic fails.
@@ -191,12 +193,12 @@ impl PreferenceModel {
         let mut won = 0;
         for first in 0..self.pairs.len() {
             let now = to_vec(&self.margins(&[first], None)?.detach())?;
-            won += usize::from(f64::from(now[0]) > self.pairs[first].margin);
+            won += usize::from(f64::from(now[0]) > self.pairs[first].reference);
         }
         Ok((self.pairs.len(), won))
     }
 
-    /// The pairs of a step: each once before any comes again, in an order of its own.
+    /// Return the pairs of a step. Each pair is used once in an epoch, in a new random order.
     fn of_step(&self, step: u64) -> Vec<usize> {
         let (batch, all) = (self.settings.batch as u64, self.pairs.len() as u64);
         (0..batch)
@@ -210,7 +212,7 @@ impl PreferenceModel {
     }
 }
 
-/// Both answers behind their prompt.
+/// Encode both answers of a prompt.
 fn answers(preference: &Preference, tokenizer: &Tokenizer) -> Result<[Answer; 2]> {
     let mut prompt = tokenizer.frame().0;
     prompt.extend(tokenizer.encode(&preference.prompt)?);
@@ -241,37 +243,37 @@ impl Trainable for PreferenceModel {
             step,
         };
         let loss = self.gradients(&self.of_step(step), Some(dropout))?;
-        let norm = self.own.advance(train, step)?;
+        let norm = self.network.update(train, step)?;
         Ok((loss, Some(norm)))
     }
 
-    /// The text's loss, as of any network: what preferences cost.
+    /// Measure the loss on text, to see what training on preferences costs.
     fn loss(&mut self, batch: &Batch) -> Result<Loss> {
-        self.own.loss(batch)
+        self.network.loss(batch)
     }
 
     fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]) {
-        self.own.state()
+        self.network.state()
     }
 
     fn restore(&mut self, notes: &Value) -> Result<()> {
-        self.own.restore(notes)
+        self.network.restore(notes)
     }
 
     fn save(&mut self, path: &Path, training: Value) -> Result<()> {
-        self.own.save(path, training)
+        self.network.save(path, training)
     }
 
     fn file(&self, stem: &str) -> String {
-        self.own.file(stem)
+        self.network.file(stem)
     }
 
     fn about(&self) -> String {
-        format!("{}, {} preferences", self.own.about(), self.pairs.len())
+        format!("{}, {} preferences", self.network.about(), self.pairs.len())
     }
 
     fn candidates(&self) -> usize {
-        self.own.candidates()
+        self.network.candidates()
     }
 
     fn keeps_best(&self) -> bool {

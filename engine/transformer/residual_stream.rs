@@ -1,4 +1,4 @@
-//! The hidden stream of a whole text, and the same model before any training: what a probe compares.
+//! The residual stream of a text, and the same model before training: the activations that probes are trained on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use crate::transformer::{
     Body, Probe, Row, SessionOptions, Tap, Transformer, TransformerSession, Weights, initial,
 };
 
-/// Keeps every layer that passes.
+/// Records the residual stream after every layer.
 struct Recorder(Arc<Mutex<Vec<Vec<f32>>>>);
 
 impl Probe for Recorder {
@@ -25,10 +25,10 @@ impl Probe for Recorder {
     }
 }
 
-/// The hidden stream of `ids` as it enters the first layer and as each layer leaves it. `[L + 1][T, D]`
+/// Return the residual stream of `ids` before the first layer and after each layer. `[L + 1][T, D]`
 ///
 /// # Errors
-/// As [`TransformerSession::begin_with`]; a recurrent net has no such stream.
+/// As [`TransformerSession::begin_with`]; a recurrent network has no residual stream.
 pub fn residual_stream(model: &Transformer, ids: &[u32]) -> Result<Vec<Vec<f32>>> {
     let layers = Arc::new(Mutex::new(Vec::new()));
     let options = SessionOptions {
@@ -41,7 +41,7 @@ pub fn residual_stream(model: &Transformer, ids: &[u32]) -> Result<Vec<Vec<f32>>
 }
 
 impl Transformer {
-    /// The model with the weights that training by `seed` would begin with.
+    /// Replace the weights by random ones, as at the start of training with `seed`.
     ///
     /// # Errors
     /// As [`Body::new`].

@@ -1,4 +1,4 @@
-//! How fast a network takes prompts, makes text in batches, and learns.
+//! Speed of a network: prefill, decoding in batches, and training.
 
 use std::time::Instant;
 
@@ -11,44 +11,44 @@ use crate::transformer::batch::{TokenBatch, cross_entropy};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
 use crate::transformer::{Cache, HookAdapter, Network, Plan};
 
-/// One row of a network's table: a batch of sequences after prompts of one length.
+/// Speed of a batch of sequences with prompts of one length.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BatchSpeed {
-    /// Sequences at once.
+    /// Sequences in the batch.
     pub batch: usize,
     /// Tokens of each prompt.
     pub prompt: usize,
-    /// Milliseconds for all prompts, the best of three.
+    /// Milliseconds for all prompts, the best of three runs.
     pub prefill_ms: f64,
-    /// Prompt tokens a second.
+    /// Prompt tokens per second.
     pub prefill_tokens_per_second: f64,
-    /// New tokens made in each sequence.
+    /// New tokens of each sequence.
     pub new_tokens: usize,
-    /// New tokens a second, of all sequences together; prompts are not counted.
+    /// New tokens per second of all sequences together, without prompts.
     pub tokens_per_second: f64,
-    /// Milliseconds for one step of the whole batch, the median.
+    /// Milliseconds for a step of the whole batch, median.
     pub ms_per_step: f64,
     /// Bytes of keys and values of kept tokens at the end.
     pub kv_live_bytes: usize,
     /// Bytes of keys and values that are allocated at the end.
     pub kv_allocated_bytes: usize,
-    /// Bytes of weights that one step reads, whatever the batch.
+    /// Bytes of weights that a step reads, independent of the batch.
     pub weight_bytes: usize,
 }
 
-/// Measures prefill and decoding of `batch` random prompts, with what hooks decide about their cache.
+/// Measure prefill and decoding of `batch` random prompts, with the hooks' decisions about their cache.
 ///
 /// # Errors
 /// As [`Network::advance`].
 pub fn batch_speed(
     network: &Network,
-    asked: &HookAdapter,
+    hooks: &HookAdapter,
     batch: usize,
     prompt: usize,
     new: usize,
 ) -> Result<BatchSpeed> {
     let shape = network.configuration();
-    let (plan, _) = asked.cache(shape, 0, batch, prompt)?;
+    let (plan, _) = hooks.cache(shape, 0, batch, prompt)?;
     let plan = plan.unwrap_or_else(|| Plan::full(shape.layers));
     let for_plan = network.for_plan(&plan)?;
     let mut random = Random::new(17);
@@ -65,8 +65,8 @@ pub fn batch_speed(
     let mut eviction: Option<Box<dyn EvictionPolicy>> = None;
     for _ in 0..3 {
         cache = Cache::new(shape, plan.clone(), batch)?;
-        eviction = asked.cache(shape, 0, batch, prompt)?.1;
-        let begun = Instant::now();
+        eviction = hooks.cache(shape, 0, batch, prompt)?.1;
+        let start = Instant::now();
         for_plan.advance(
             &mut cache,
             &views,
@@ -74,7 +74,7 @@ pub fn batch_speed(
             LogitsFor::Last,
             &mut taps(&mut eviction),
         )?;
-        best = best.min(begun.elapsed().as_secs_f64());
+        best = best.min(start.elapsed().as_secs_f64());
     }
     let mut steps = Vec::with_capacity(new);
     for _ in 0..new {
@@ -82,7 +82,7 @@ pub fn batch_speed(
             .map(|_| [random.below(shape.vocabulary as u64) as u32])
             .collect();
         let views: Vec<&[u32]> = next.iter().map(<[u32; 1]>::as_slice).collect();
-        let begun = Instant::now();
+        let start = Instant::now();
         for_plan.advance(
             &mut cache,
             &views,
@@ -90,7 +90,7 @@ pub fn batch_speed(
             LogitsFor::Last,
             &mut taps(&mut eviction),
         )?;
-        steps.push(begun.elapsed().as_secs_f64());
+        steps.push(start.elapsed().as_secs_f64());
     }
     let total: f64 = steps.iter().sum();
     steps.sort_by(f64::total_cmp);
@@ -117,7 +117,7 @@ fn taps(eviction: &mut Option<Box<dyn EvictionPolicy>>) -> Taps<'_> {
     taps
 }
 
-/// One forward and backward pass over random tokens, so that its time can be taken; `weights` are variables.
+/// Run one forward and backward pass over random tokens, for timing. Returns the number of predictions.
 ///
 /// # Errors
 /// As [`Network::forward`].
@@ -130,11 +130,7 @@ pub fn training_pass(network: &Network, sequences: usize, length: usize) -> Resu
             .collect()
     };
     let (tokens, targets) = (draw(), draw());
-    let input = TokenBatch {
-        tokens,
-        length,
-        ..TokenBatch::default()
-    };
+    let input = TokenBatch::new(tokens, length);
     let x = network.forward(&input, None, None)?;
     cross_entropy(&network.logits(&x)?, &targets)?
         .mean_all()?
