@@ -216,12 +216,7 @@ impl Network {
         for (sequence, tokens) in tokens.iter().enumerate() {
             cache.sequences[sequence].next += tokens.len() as u32;
             if phase == Phase::Prefill && !tokens.is_empty() {
-                match &mut taps.eviction {
-                    Some(policy) => {
-                        cache.begin_prompt(sequence, tokens.len(), Some(&mut **policy))?
-                    }
-                    None => cache.begin_prompt(sequence, tokens.len(), None)?,
-                }
+                cache.begin_prompt(sequence, tokens.len(), &mut taps.eviction)?;
             }
         }
         if rows.is_empty() {

@@ -214,7 +214,7 @@ impl Cache {
         &mut self,
         index: usize,
         prompt: usize,
-        eviction: Option<&mut dyn EvictionPolicy>,
+        eviction: &mut Option<&mut dyn EvictionPolicy>,
     ) -> Result<()> {
         let sequence = &mut self.sequences[index];
         sequence.prompt = prompt;

@@ -148,17 +148,16 @@ impl Configuration {
         let keys = &family.keys;
         let width = settings.required(keys.width)?;
         let heads = keys.heads.map_or(Ok(1), |key| settings.required(key))?;
-        let context = match keys
-            .context
-            .iter()
-            .find(|key| settings.present(key).is_some())
-        {
-            Some(key) if keys.context_default.is_some() => settings.count(key)?.unwrap_or(0),
-            Some(key) => settings.required(key)?,
-            None => match keys.context_default {
-                Some(context) => context,
-                None => settings.required(keys.context[0])?,
-            },
+        let (names, default) = keys.context;
+        let name = names.iter().find(|name| settings.present(name).is_some());
+        let context = match (default, name) {
+            (Some(default), _) => settings.count(names[0])?.unwrap_or(default),
+            (None, name) => settings.required(name.unwrap_or(&names[0]))?,
+        };
+        let feed_forward = match keys.feed_forward {
+            None => 0,
+            Some((key, None)) => settings.required(key)?,
+            Some((key, Some(widths))) => settings.count(key)?.unwrap_or(widths * width),
         };
         Ok(Self {
             architecture: family.architecture,
@@ -168,15 +167,13 @@ impl Configuration {
             heads,
             kv_heads: heads,
             head_width: width / heads,
-            feed_forward: match (keys.feed_forward, keys.feed_forward_default) {
-                (None, _) => 0,
-                (Some(key), None) => settings.required(key)?,
-                (Some(key), Some(widths)) => settings.count(key)?.unwrap_or(widths * width),
-            },
+            feed_forward,
             context,
             norm: family.norm,
-            norm_epsilon: settings.number(keys.norm_epsilon, keys.norm_epsilon_default)? as f32,
-            activation: settings.activation(keys.activation, keys.activation_default)?,
+            norm_epsilon: settings
+                .number(keys.norm_epsilon.0)?
+                .unwrap_or(keys.norm_epsilon.1) as f32,
+            activation: settings.activation(keys.activation.0, keys.activation.1)?,
             tied: settings.flag("tie_word_embeddings", keys.tied_default)?,
             rope: None,
             window: 0,

@@ -41,17 +41,13 @@ pub(super) struct Keys {
     pub(super) width: &'static str,
     pub(super) layers: &'static str,
     pub(super) heads: Option<&'static str>,
-    pub(super) feed_forward: Option<&'static str>,
-    /// Default of the feed-forward width, in model widths; `None` where the setting is required.
-    pub(super) feed_forward_default: Option<usize>,
-    /// Context length: the first key that is present.
-    pub(super) context: &'static [&'static str],
-    /// `None` where the setting is required.
-    pub(super) context_default: Option<usize>,
-    pub(super) norm_epsilon: &'static str,
-    pub(super) norm_epsilon_default: f64,
-    pub(super) activation: &'static str,
-    pub(super) activation_default: &'static str,
+    /// Feed-forward width, and its default in model widths; required without one.
+    pub(super) feed_forward: Option<(&'static str, Option<usize>)>,
+    /// Context length under the first of these keys that is present, and its default; required without one.
+    pub(super) context: (&'static [&'static str], Option<usize>),
+    /// ε of the norms and the activation, with their defaults.
+    pub(super) norm_epsilon: (&'static str, f64),
+    pub(super) activation: (&'static str, &'static str),
     /// Whether `tie_word_embeddings` is true by default.
     pub(super) tied_default: bool,
 }
@@ -102,14 +98,10 @@ const LLAMA: Family = Family {
         width: "hidden_size",
         layers: "num_hidden_layers",
         heads: Some("num_attention_heads"),
-        feed_forward: Some("intermediate_size"),
-        feed_forward_default: None,
-        context: &["max_position_embeddings"],
-        context_default: Some(2048),
-        norm_epsilon: "rms_norm_eps",
-        norm_epsilon_default: 1e-6,
-        activation: "hidden_act",
-        activation_default: "silu",
+        feed_forward: Some(("intermediate_size", None)),
+        context: (&["max_position_embeddings"], Some(2048)),
+        norm_epsilon: ("rms_norm_eps", 1e-6),
+        activation: ("hidden_act", "silu"),
         tied_default: false,
     },
     norm: NormKind::Rms,
@@ -145,14 +137,10 @@ const GPT2: Family = Family {
         width: "n_embd",
         layers: "n_layer",
         heads: Some("n_head"),
-        feed_forward: Some("n_inner"),
-        feed_forward_default: Some(4),
-        context: &["n_positions", "n_ctx"],
-        context_default: None,
-        norm_epsilon: "layer_norm_epsilon",
-        norm_epsilon_default: 1e-5,
-        activation: "activation_function",
-        activation_default: "gelu_new",
+        feed_forward: Some(("n_inner", Some(4))),
+        context: (&["n_positions", "n_ctx"], None),
+        norm_epsilon: ("layer_norm_epsilon", 1e-5),
+        activation: ("activation_function", "gelu_new"),
         tied_default: true,
     },
     norm: NormKind::Layer,
@@ -184,10 +172,9 @@ const BERT: Family = Family {
     class: "Bert",
     task: "ForMaskedLM",
     keys: Keys {
-        context_default: None,
-        norm_epsilon: "layer_norm_eps",
-        norm_epsilon_default: 1e-12,
-        activation_default: "gelu",
+        context: (LLAMA.keys.context.0, None),
+        norm_epsilon: ("layer_norm_eps", 1e-12),
+        activation: ("hidden_act", "gelu"),
         tied_default: true,
         ..LLAMA.keys
     },
@@ -231,7 +218,7 @@ const LSTM: Family = Family {
     keys: Keys {
         heads: None,
         feed_forward: None,
-        context_default: Some(0),
+        context: (LLAMA.keys.context.0, Some(0)),
         tied_default: true,
         ..LLAMA.keys
     },

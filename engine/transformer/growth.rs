@@ -337,7 +337,8 @@ fn grown_json(old: &Configuration, width: usize, layers: usize, heads: usize, gp
     let mut json = old.json.clone();
     json[keys.width] = width.into();
     json[keys.layers] = layers.into();
-    for (key, size) in [(keys.heads, heads), (keys.feed_forward, units)] {
+    let feed_forward = keys.feed_forward.map(|(key, _)| key);
+    for (key, size) in [(keys.heads, heads), (feed_forward, units)] {
         if let Some(key) = key {
             json[key] = size.into();
         }
@@ -346,7 +347,7 @@ fn grown_json(old: &Configuration, width: usize, layers: usize, heads: usize, gp
         json["num_key_value_heads"] = (heads * old.kv_heads / old.heads).into();
         json["head_dim"] = old.head_width.into();
         let epsilon = f64::from(old.norm_epsilon) * old.width as f64 / width as f64;
-        json[keys.norm_epsilon] = epsilon.into();
+        json[keys.norm_epsilon.0] = epsilon.into();
     }
     json["torch_dtype"] = "float32".into();
     json

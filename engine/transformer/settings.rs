@@ -8,27 +8,30 @@ use crate::{Error, ErrorKind, Result};
 /// A JSON object of settings; `null` counts as absent.
 pub(super) struct Settings<'a>(pub(super) &'a Map<String, Value>);
 
-/// Report an invalid value.
-fn invalid(key: &str, what: &str) -> Error {
-    Error::new(ErrorKind::Format, format!("{key}: {what}"))
-}
-
 impl Settings<'_> {
     pub(super) fn present(&self, key: &str) -> Option<&Value> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
+    /// Read a value that may be absent; `expected` describes valid ones.
+    pub(super) fn read<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        parse: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let value = self.present(key);
+        value
+            .map(|value| parse(value).ok_or_else(|| invalid(key, &format!("expected {expected}"))))
+            .transpose()
+    }
+
     /// Read a count below 2^31.
     pub(super) fn count(&self, key: &str) -> Result<Option<usize>> {
-        self.present(key)
-            .map(|value| {
-                value
-                    .as_u64()
-                    .and_then(|number| usize::try_from(number).ok())
-                    .filter(|&number| number < 1 << 31)
-                    .ok_or_else(|| invalid(key, "expected a count below 2^31"))
-            })
-            .transpose()
+        self.read(key, "a count below 2^31", |value| {
+            let count = usize::try_from(value.as_u64()?).ok()?;
+            (count < 1 << 31).then_some(count)
+        })
     }
 
     /// Read a count that must be present and above 0.
@@ -40,21 +43,22 @@ impl Settings<'_> {
         }
     }
 
-    pub(super) fn number(&self, key: &str, default: f64) -> Result<f64> {
-        self.present(key).map_or(Ok(default), |value| {
-            value
-                .as_f64()
-                .filter(|number| number.is_finite())
-                .ok_or_else(|| invalid(key, "expected a number"))
-        })
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
+        let finite = |value: &Value| value.as_f64().filter(|number| number.is_finite());
+        self.read(key, "a number", finite)
+    }
+
+    /// Read a number that must be present and above 0.
+    pub(super) fn positive(&self, key: &str) -> Result<f64> {
+        match self.number(key)? {
+            Some(number) if number > 0.0 => Ok(number),
+            _ => Err(invalid(key, "expected a number above 0")),
+        }
     }
 
     pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool> {
-        self.present(key).map_or(Ok(default), |value| {
-            value
-                .as_bool()
-                .ok_or_else(|| invalid(key, "expected true or false"))
-        })
+        let flag = self.read(key, "true or false", Value::as_bool)?;
+        Ok(flag.unwrap_or(default))
     }
 
     /// Read a token id.
@@ -64,18 +68,12 @@ impl Settings<'_> {
 
     /// Read a token id or a list of them.
     pub(super) fn ids(&self, key: &str) -> Result<Vec<u32>> {
-        match self.present(key) {
-            Some(Value::Array(list)) => list
-                .iter()
-                .map(|value| {
-                    value
-                        .as_u64()
-                        .and_then(|id| u32::try_from(id).ok())
-                        .ok_or_else(|| invalid(key, "expected a list of token ids"))
-                })
-                .collect(),
-            _ => Ok(self.id(key)?.into_iter().collect()),
-        }
+        let id = |value: &Value| u32::try_from(value.as_u64()?).ok();
+        let ids = self.read(key, "a token id or a list of them", |value| match value {
+            Value::Array(list) => list.iter().map(id).collect(),
+            value => Some(vec![id(value)?]),
+        })?;
+        Ok(ids.unwrap_or_default())
     }
 
     pub(super) fn activation(&self, key: &str, default: &str) -> Result<Activation> {
@@ -91,4 +89,8 @@ impl Settings<'_> {
             .advice("supported: silu, gelu, gelu_new, relu")),
         }
     }
+}
+
+fn invalid(key: &str, what: &str) -> Error {
+    Error::new(ErrorKind::Format, format!("{key}: {what}"))
 }
