@@ -1,4 +1,4 @@
-//! What the server is, and which models it has.
+//! The server and its models: version, limits, sizes, tokens of a text.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use axum::http::{HeaderMap, Response, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api_error::ApiError;
-use super::exchange;
+use super::api_error::ApiResult;
+use super::extract::{self, JsonBody};
 use super::state::{Served, ServerState};
 use crate::run::Engine;
 use crate::run::trace::{TraceModel, show_tokens};
 
-/// Languages that the visualiser speaks.
+/// Languages of the visualiser.
 const LOCALES: [&str; 2] = ["en", "zh"];
 
 pub(super) async fn about(
@@ -26,7 +26,7 @@ pub(super) async fn about(
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let limits = &state.settings.limits;
-    exchange::json(&json!({
+    extract::json(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "schema": crate::run::trace::NAME,
         "locales": LOCALES,
@@ -40,33 +40,33 @@ pub(super) async fn about(
             "body_bytes": limits.body_bytes,
             "seconds": limits.seconds,
         },
-        "map": {"nodes": super::map::NODES, "edges": super::map::EDGES},
+        "map": {"nodes": super::map::MAX_NODES, "edges": super::map::MAX_EDGES},
     }))
 }
 
-/// The language that is liked best among those there are. `Accept-Language` has weights in `;q=`.
+/// Choose the language with the highest weight (`;q=`) of an `Accept-Language` header among [`LOCALES`].
 fn locale(accepted: &str) -> &'static str {
-    let mut liked: Vec<(f32, usize, &str)> = accepted
+    let mut ranked: Vec<(f32, usize, &str)> = accepted
         .split(',')
         .enumerate()
-        .map(|(place, part)| {
-            let (name, rest) = part.trim().split_once(';').unwrap_or((part.trim(), ""));
+        .map(|(index, range)| {
+            let (name, rest) = range.trim().split_once(';').unwrap_or((range.trim(), ""));
             let weight = rest
                 .trim()
                 .strip_prefix("q=")
                 .map_or(Some(1.0), |q| q.parse().ok());
-            (weight.unwrap_or(0.0), place, name)
+            (weight.unwrap_or(0.0), index, name)
         })
-        .filter(|liked| liked.0 > 0.0)
+        .filter(|ranked| ranked.0 > 0.0)
         .collect();
-    liked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let known = |name: &str| {
         let language = name.split('-').next().unwrap_or_default();
         LOCALES
             .into_iter()
             .find(|one| one.eq_ignore_ascii_case(language))
     };
-    liked
+    ranked
         .iter()
         .find_map(|(_, _, name)| known(name))
         .unwrap_or(LOCALES[0])
@@ -79,7 +79,7 @@ pub(super) async fn models(State(state): State<Arc<ServerState>>) -> Response<Bo
         .enumerate()
         .map(|(position, served)| describe(served, position))
         .collect();
-    exchange::json(&all)
+    extract::json(&all)
 }
 
 fn describe(served: &Served, position: usize) -> Value {
@@ -119,7 +119,7 @@ fn describe(served: &Served, position: usize) -> Value {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TokensBody {
+pub(super) struct TokensBody {
     #[serde(default)]
     model: Option<String>,
     text: String,
@@ -127,19 +127,16 @@ struct TokensBody {
 
 pub(super) async fn tokens(
     State(state): State<Arc<ServerState>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response<Body>, ApiError> {
-    let body: TokensBody = exchange::read(&headers, body, &state.settings.limits).await?;
+    JsonBody(body): JsonBody<TokensBody>,
+) -> ApiResult<Response<Body>> {
     let served = state.model(body.model.as_deref())?.clone();
-    let run = state.work.admit().await?;
-    let shown = run
-        .finish(move |_| {
+    state
+        .compute(move || {
             let engine = &served.model.engine;
-            Ok(show_tokens(engine.tokenizer(), &engine.encode(&body.text)?))
+            let shown = show_tokens(engine.tokenizer(), &engine.encode(&body.text)?);
+            Ok(json!({"tokens": shown}))
         })
-        .await?;
-    Ok(exchange::json(&json!({"tokens": shown})))
+        .await
 }
 
 #[cfg(test)]
@@ -147,7 +144,7 @@ mod tests {
     use super::locale;
 
     #[test]
-    fn the_best_liked_language_is_taken() {
+    fn the_language_with_the_highest_weight_is_chosen() {
         assert_eq!(locale(""), "en");
         assert_eq!(locale("zh-CN,zh;q=0.9,en;q=0.8"), "zh");
         assert_eq!(locale("fr, en;q=0.3, zh;q=0.7"), "zh");

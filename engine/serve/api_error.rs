@@ -1,20 +1,22 @@
-//! What goes wrong in an exchange: a status with words.
+//! Errors of the HTTP interface: a status, a kind and a message.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
+use super::extract;
 use crate::{Error, ErrorKind};
 
-/// An answer that is a refusal.
+/// The result of a handler.
+pub(super) type ApiResult<T> = Result<T, ApiError>;
+
+/// An error that a request is answered with.
 #[derive(Clone, Debug)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
     kind: &'static str,
     message: String,
-    /// In the shape of OpenAI's errors.
-    open_ai: bool,
 }
 
 impl ApiError {
@@ -23,92 +25,107 @@ impl ApiError {
             status,
             kind: "http",
             message: message.into(),
-            open_ai: false,
         }
     }
 
-    /// The server has as much to do as it can take.
-    pub(super) fn busy() -> Self {
+    fn resource(status: StatusCode, message: &str) -> Self {
         Self {
             kind: "resource",
-            ..Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "the server has as much to do as it can take (try again in a second)",
-            )
+            ..Self::new(status, message)
         }
     }
 
-    /// Time is up.
-    pub(super) fn late() -> Self {
-        Self::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "it took longer than the server allows",
+    /// 429: the queue is full.
+    pub(super) fn queue_full() -> Self {
+        Self::resource(
+            StatusCode::TOO_MANY_REQUESTS,
+            "the queue is full (try again in a second)",
         )
     }
 
+    /// 503: the time limit passed while the run waited in the queue.
+    pub(super) fn queue_timeout() -> Self {
+        Self::resource(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the run was still in the queue when its time limit passed (try again when the server is less busy)",
+        )
+    }
+
+    /// 408: the run was stopped by its time limit.
+    pub(super) fn run_timeout() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the run was stopped at the server's time limit (ask for fewer tokens, or start the server with a larger \
+             --max-seconds)",
+        )
+    }
+
+    /// 400: a request that cannot be carried out as it is.
     pub(super) fn input(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Input, message).into()
     }
 
-    /// The same, as OpenAI's clients expect it.
-    pub(super) fn open_ai(self) -> Self {
-        Self {
-            open_ai: true,
-            ..self
-        }
+    /// The error in the shape of `/api/v1`.
+    pub(super) fn json(&self) -> Value {
+        json!({"error": {"kind": self.kind, "message": self.message, "code": self.status.as_u16()}})
     }
 
-    /// What is said.
-    pub(super) fn json(&self) -> Value {
-        if self.open_ai {
-            let class = match self.status.is_server_error() {
-                true => "server_error",
-                false if self.status == StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-                false => "invalid_request_error",
-            };
-            return json!({"error": {"message": self.message, "type": class, "param": null, "code": null}});
-        }
-        json!({"error": {"kind": self.kind, "message": self.message, "code": self.status.as_u16()}})
+    /// The error in the shape that OpenAI's clients expect of `/v1`.
+    pub(super) fn open_ai_json(&self) -> Value {
+        let class = if self.status.is_server_error() {
+            "server_error"
+        } else if self.status == StatusCode::TOO_MANY_REQUESTS {
+            "rate_limit_error"
+        } else {
+            "invalid_request_error"
+        };
+        json!({"error": {"message": self.message, "type": class, "param": null, "code": null}})
     }
 }
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
+        use StatusCode as Status;
         let (status, kind) = match error.kind() {
-            ErrorKind::Io => (StatusCode::INTERNAL_SERVER_ERROR, "io"),
-            ErrorKind::Format => (StatusCode::BAD_REQUEST, "format"),
-            ErrorKind::Checksum => (StatusCode::INTERNAL_SERVER_ERROR, "checksum"),
-            ErrorKind::Version => (StatusCode::BAD_REQUEST, "version"),
-            ErrorKind::Input => (StatusCode::BAD_REQUEST, "input"),
-            ErrorKind::Vocabulary => (StatusCode::BAD_REQUEST, "vocabulary"),
-            ErrorKind::Configuration => (StatusCode::BAD_REQUEST, "configuration"),
-            ErrorKind::Numeric => (StatusCode::INTERNAL_SERVER_ERROR, "numeric"),
-            ErrorKind::Unsupported => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
-            ErrorKind::Plugin => (StatusCode::INTERNAL_SERVER_ERROR, "plugin"),
-            ErrorKind::Cancelled => (StatusCode::REQUEST_TIMEOUT, "cancelled"),
-            ErrorKind::Resource => (StatusCode::INSUFFICIENT_STORAGE, "resource"),
+            ErrorKind::Io => (Status::INTERNAL_SERVER_ERROR, "io"),
+            ErrorKind::Format => (Status::BAD_REQUEST, "format"),
+            ErrorKind::Checksum => (Status::INTERNAL_SERVER_ERROR, "checksum"),
+            ErrorKind::Version => (Status::BAD_REQUEST, "version"),
+            ErrorKind::Input => (Status::BAD_REQUEST, "input"),
+            ErrorKind::Vocabulary => (Status::BAD_REQUEST, "vocabulary"),
+            ErrorKind::Configuration => (Status::BAD_REQUEST, "configuration"),
+            ErrorKind::Numeric => (Status::INTERNAL_SERVER_ERROR, "numeric"),
+            ErrorKind::Unsupported => (Status::UNPROCESSABLE_ENTITY, "unsupported"),
+            ErrorKind::Plugin => (Status::INTERNAL_SERVER_ERROR, "plugin"),
+            ErrorKind::Cancelled => (Status::REQUEST_TIMEOUT, "cancelled"),
+            ErrorKind::Resource => (Status::INSUFFICIENT_STORAGE, "resource"),
         };
         Self {
             status,
             kind,
             message: error.to_string(),
-            open_ai: false,
         }
     }
 }
 
 impl IntoResponse for ApiError {
+    /// Answers in the shape of `/api/v1`. The error itself travels in the extensions of the response, from which
+    /// the middleware writes the other shape below `/v1`.
     fn into_response(self) -> Response<Body> {
-        let mut response = super::exchange::json(&self.json());
+        let mut response = extract::json(&self.json());
         *response.status_mut() = self.status;
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        let extra = match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Some((header::RETRY_AFTER, "1"))
+            }
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            _ => None,
+        };
+        if let Some((name, value)) = extra {
             let headers = response.headers_mut();
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(name, HeaderValue::from_static(value));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
-            let headers = response.headers_mut();
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -1,13 +1,13 @@
-//! The visualiser's files, in the program.
+//! The visualiser's files, embedded in the program.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use rust_embed::RustEmbed;
 
-use super::api_error::ApiError;
+use super::api_error::{ApiError, ApiResult};
 
-/// `assets/`; read from the disk in builds without optimisation.
+/// The files of `assets/`; builds without optimisation read them from the disk.
 #[derive(RustEmbed)]
 #[folder = "engine/serve/assets"]
 struct Assets;
@@ -26,8 +26,8 @@ fn media_type(path: &str) -> &'static str {
     }
 }
 
-/// The file of a path.
-pub(super) async fn asset(headers: HeaderMap, uri: Uri) -> Response<Body> {
+/// Answer with the file at the path of the request.
+pub(super) async fn asset(headers: HeaderMap, uri: Uri) -> ApiResult<Response<Body>> {
     let path = match uri.path().trim_start_matches('/') {
         "" => "index.html",
         path => path,
@@ -36,11 +36,8 @@ pub(super) async fn asset(headers: HeaderMap, uri: Uri) -> Response<Body> {
         .split('/')
         .any(|part| part.starts_with('.') || part.contains('\\'));
     let Some(file) = Assets::get(path).filter(|_| plain) else {
-        let api_error = ApiError::new(StatusCode::NOT_FOUND, format!("there is no /{path}"));
-        return match path.starts_with("v1/") {
-            true => api_error.open_ai().into_response(),
-            false => api_error.into_response(),
-        };
+        let message = format!("/{path} does not exist");
+        return Err(ApiError::new(StatusCode::NOT_FOUND, message));
     };
     let sum = file.metadata.sha256_hash();
     let tag: String = sum[..16].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -49,9 +46,10 @@ pub(super) async fn asset(headers: HeaderMap, uri: Uri) -> Response<Body> {
         .get(header::IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|tags| tags.split(',').any(|one| one.trim() == tag));
-    let mut response = match known {
-        true => StatusCode::NOT_MODIFIED.into_response(),
-        false => Response::new(Body::from(file.data.into_owned())),
+    let mut response = if known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Response::new(Body::from(file.data.into_owned()))
     };
     let headers = response.headers_mut();
     let kind = HeaderValue::from_static(media_type(path));
@@ -60,5 +58,5 @@ pub(super) async fn asset(headers: HeaderMap, uri: Uri) -> Response<Body> {
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         headers.insert(header::ETAG, tag);
     }
-    response
+    Ok(response)
 }

@@ -1,4 +1,4 @@
-//! Who is let in, and what every answer says to browsers.
+//! Checks of every request (`Host`, `Origin`, token) and the security headers of every response.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,43 +9,33 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, head
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 
-use super::api_error::ApiError;
+use super::api_error::{ApiError, ApiResult};
 use super::state::ServerState;
 
-/// What pages may load: from here, and pictures they draw themselves.
+/// What pages may load: files of this server, and images that they draw themselves.
 const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; \
      connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The name of the cookie that carries the token.
+/// Cookie that carries the token.
 const COOKIE: &str = "brillm-token";
 
-/// Stands before every route.
+/// Middleware of every route: check the request, add the security headers, count the response.
 pub(super) async fn auth(
     State(state): State<Arc<ServerState>>,
     request: Request,
     next: Next,
 ) -> Response<Body> {
     let (begun, path) = (Instant::now(), request.uri().path().to_string());
-    let (method, open_ai) = (request.method().clone(), path.starts_with("/v1/"));
+    let method = request.method().clone();
     let mut response = match check(&state, &request) {
         Ok(None) => next.run(request).await,
-        Ok(Some(answer)) => answer,
-        Err(api_error) if open_ai => api_error.open_ai().into_response(),
-        Err(api_error) => api_error.into_response(),
+        Ok(Some(response)) => response,
+        Err(error) => error.into_response(),
     };
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let api_error = ApiError::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            format!("{method} is not what {path} answers"),
-        );
-        let allow = response.headers_mut().remove(header::ALLOW);
-        response = match open_ai {
-            true => api_error.open_ai().into_response(),
-            false => api_error.into_response(),
-        };
-        if let Some(allow) = allow {
-            response.headers_mut().insert(header::ALLOW, allow);
-        }
+    if path.starts_with("/v1/")
+        && let Some(error) = response.extensions_mut().remove::<ApiError>()
+    {
+        *response.body_mut() = Body::from(error.open_ai_json().to_string());
     }
     let headers = response.headers_mut();
     let set = HeaderValue::from_static;
@@ -57,14 +47,14 @@ pub(super) async fn auth(
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(set("no-store"));
-    state
-        .metrics
-        .answered(&path, response.status(), begun.elapsed());
+    let (status, duration) = (response.status(), begun.elapsed());
+    state.metrics.answered(&path, status, duration);
+    tracing::debug!("{method} {path}: {status} after {duration:.1?}");
     response
 }
 
-/// Whether a request is let in; an answer of its own where it is answered here.
-fn check(state: &ServerState, request: &Request) -> Result<Option<Response<Body>>, ApiError> {
+/// Check a request. Opening `/?token=…` is answered here, with a cookie and a redirection.
+fn check(state: &ServerState, request: &Request) -> ApiResult<Option<Response<Body>>> {
     let (headers, uri) = (request.headers(), request.uri());
     check_names(state, headers, uri)?;
     let Some(token) = &state.settings.token else {
@@ -73,8 +63,8 @@ fn check(state: &ServerState, request: &Request) -> Result<Option<Response<Body>
     if uri.path() == "/health" {
         return Ok(None);
     }
-    let asked = uri.query().unwrap_or_default().split('&');
-    let given = asked
+    let query = uri.query().unwrap_or_default().split('&');
+    let given = query
         .filter_map(|pair| pair.strip_prefix("token="))
         .any(|given| same(given, token));
     if uri.path() == "/" && given && request.method() == Method::GET {
@@ -97,27 +87,24 @@ fn check(state: &ServerState, request: &Request) -> Result<Option<Response<Body>
         .into_iter()
         .flat_map(|all| all.split(';'))
         .filter_map(|one| one.trim().strip_prefix(COOKIE)?.strip_prefix('='));
-    match bearer
-        .into_iter()
-        .chain(cookie)
-        .any(|given| same(given, token))
-    {
-        true => Ok(None),
-        false => Err(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "the token is missing or wrong (send it as Authorization: Bearer, or open /?token=)",
-        )),
+    let mut tokens = bearer.into_iter().chain(cookie);
+    if tokens.any(|given| same(given, token)) {
+        return Ok(None);
     }
+    Err(ApiError::new(
+        StatusCode::UNAUTHORIZED,
+        "the token is missing or wrong (send it as Authorization: Bearer, or open /?token=)",
+    ))
 }
 
-/// Compares without telling how much was right.
+/// Compare in a time that does not depend on how many bytes agree.
 fn same(given: &str, token: &str) -> bool {
     let different = given.bytes().zip(token.bytes());
     given.len() == token.len() && different.fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }
 
-/// `Host` must be a name of this server, and `Origin`, where a browser sends one, its own page.
-fn check_names(state: &ServerState, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
+/// Check that `Host` is a name of this server and that `Origin`, where a browser sends one, is its own page.
+fn check_names(state: &ServerState, headers: &HeaderMap, uri: &Uri) -> ApiResult<()> {
     let host = match headers.get(header::HOST) {
         Some(host) => host.to_str().ok().map(str::to_string),
         None => uri.authority().map(|authority| authority.to_string()),
@@ -125,33 +112,35 @@ fn check_names(state: &ServerState, headers: &HeaderMap, uri: &Uri) -> Result<()
     let Some(host) = host else {
         return Err(ApiError::new(
             StatusCode::BAD_REQUEST,
-            "the request names no host",
+            "the request has no Host header",
         ));
     };
-    // Who reaches another address has shown the token; its names are not known here.
+    // Another address than a loopback one may have any name, and its requests carry the token.
     let own = !state.settings.host.is_loopback() || is_own(&host, state.port);
     if !own || headers.get_all(header::HOST).iter().count() > 1 {
         return Err(ApiError::new(
             StatusCode::MISDIRECTED_REQUEST,
-            format!("{host:?} is no name of this server"),
+            format!(
+                "{host:?} is not a name of this server (use the address that it printed when it started)"
+            ),
         ));
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or_default();
-        let place = origin
+        let page = origin
             .strip_prefix("http://")
             .or_else(|| origin.strip_prefix("https://"));
-        if place != Some(host.as_str()) {
+        if page != Some(host.as_str()) {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
-                format!("pages of {origin:?} are not let in"),
+                format!("pages of {origin:?} may not send requests to this server"),
             ));
         }
     }
     Ok(())
 }
 
-/// Whether a host is a name of this machine, with the right port.
+/// Whether a host is a name of this machine with the right port.
 fn is_own(host: &str, port: u16) -> bool {
     let (name, given) = match host.rsplit_once(':') {
         Some((name, given)) if !given.ends_with(']') => (name, given.parse().ok()),

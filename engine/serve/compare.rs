@@ -1,31 +1,22 @@
-//! Two traces side by side.
-
-use std::sync::Arc;
+//! Comparison of two traces.
 
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, Response};
+use axum::http::Response;
 use serde::Deserialize;
 
-use super::api_error::ApiError;
-use super::exchange;
-use super::state::ServerState;
+use super::api_error::ApiResult;
+use super::extract::{self, JsonBody};
 use crate::run::trace::{Comparison, Trace};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CompareBody {
+pub(super) struct CompareBody {
     a: Trace,
     b: Trace,
 }
 
-pub(super) async fn compare(
-    State(state): State<Arc<ServerState>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response<Body>, ApiError> {
-    let body: CompareBody = exchange::read(&headers, body, &state.settings.limits).await?;
+pub(super) async fn compare(JsonBody(body): JsonBody<CompareBody>) -> ApiResult<Response<Body>> {
     body.a.check()?;
     body.b.check()?;
-    Ok(exchange::json(&Comparison::of(&body.a, &body.b)))
+    Ok(extract::json(&Comparison::of(&body.a, &body.b)))
 }

@@ -1,4 +1,4 @@
-//! The door: connections come in, are served, and are let go.
+//! The listener: accepts connections, serves them, and shuts down.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use super::settings::Settings;
 use super::state::{ServedModel, ServerState};
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes of a request's head.
-const HEAD: usize = 64 << 10;
+/// Largest head of a request, in bytes.
+const MAX_HEAD: usize = 64 << 10;
 
-/// How long running answers may still take once the server is to stop.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// Time that running responses have to end at a shutdown.
+const SHUTDOWN: Duration = Duration::from_secs(10);
 
-/// A server that listens.
+/// An HTTP server that is bound to its address.
 ///
 /// ```no_run
 /// use brillm::run::Engine;
@@ -44,28 +44,29 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens. Connections are answered once [`Self::run`] is called.
+    /// Bind the address of `settings`. Connections are answered once [`Self::run`] is called.
     ///
     /// # Errors
     /// As [`Settings::check`]; [`ErrorKind::Input`] without a model; [`ErrorKind::Io`] when the address cannot be
-    /// had, or the library's folder not be made.
+    /// bound or the folder of the library cannot be created; what a plugin reports when it is loaded.
     pub fn bind(settings: Settings, models: Vec<ServedModel>) -> Result<Self> {
         settings.check()?;
-        let place = SocketAddr::from((settings.host, settings.port));
-        let api_error = |error| {
-            let error = Error::io(error, place);
-            error.advice("is another server there? give --port another number, or 0 for a free one")
+        let address = SocketAddr::from((settings.host, settings.port));
+        let unbound = |error| {
+            Error::io(error, address).advice(
+                "if another server uses the port, give --port another number, or 0 for a free one",
+            )
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(settings.limits.parallel + 32)
             .enable_all()
             .build()
-            .map_err(api_error)?;
+            .map_err(unbound)?;
         let listener = runtime
-            .block_on(TcpListener::bind(place))
-            .map_err(api_error)?;
-        let address = listener.local_addr().map_err(api_error)?;
+            .block_on(TcpListener::bind(address))
+            .map_err(unbound)?;
+        let address = listener.local_addr().map_err(unbound)?;
         let state = ServerState::new(settings, models, address.port())?;
         Ok(Self {
             runtime,
@@ -75,16 +76,16 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// The address that the server is bound to, with the port that was chosen.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stop` says so, which is asked many times a second; then lets running answers end, for ten
-    /// seconds at most, and returns.
+    /// Serve until `stop`, which is called many times a second, returns true; then wait up to ten seconds for running
+    /// responses to end.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the listener breaks down.
+    /// [`ErrorKind::Io`] when the listener fails a thousand times in a row.
     pub fn run(self, stop: impl Fn() -> bool) -> Result<()> {
         let Self {
             runtime,
@@ -104,7 +105,7 @@ async fn serve(
     stop: impl Fn() -> bool,
 ) -> Result<()> {
     let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(state.settings.limits.connections));
+    let permits = Arc::new(Semaphore::new(state.settings.limits.connections));
     let router = routes::router(state.clone());
     let mut failures = 0;
     while !stop() {
@@ -115,12 +116,12 @@ async fn serve(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of file handles, or a peer that has gone: others are still served.
+                // No file handle left, or a peer that has gone: the other connections are still served.
+                tracing::warn!("a connection could not be accepted: {error}");
                 failures += 1;
                 if failures > 1000 {
-                    return Err(
-                        Error::new(ErrorKind::Io, "no connection can be taken").because(error)
-                    );
+                    let failed = Error::new(ErrorKind::Io, "connections cannot be accepted");
+                    return Err(failed.because(error));
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
@@ -128,38 +129,40 @@ async fn serve(
         };
         failures = 0;
         let _ = stream.set_nodelay(true);
-        let Ok(permit) = room.clone().try_acquire_owned() else {
-            tokio::spawn(turn_away(stream));
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            tracing::warn!("refused a connection: too many are open");
+            tokio::spawn(refuse(stream));
             continue;
         };
         let service = TowerToHyperService::new(router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs_f64(state.settings.limits.patience))
-            .max_buf_size(HEAD)
+            .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
-        let open = Open::count(state.clone(), permit);
+        let open = OpenConnection::new(state.clone(), permit);
         tokio::spawn(async move {
             let _open = open;
-            // A client that breaks off is no fault of the server's.
-            let _ = connection.await;
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection ended early: {error}");
+            }
         });
     }
     drop(listener);
-    let _ = tokio::time::timeout(FAREWELL, graceful.shutdown()).await;
-    state.work.rest(Duration::from_secs(1)).await;
+    let _ = tokio::time::timeout(SHUTDOWN, graceful.shutdown()).await;
+    state.runs.drain(Duration::from_secs(1)).await;
     Ok(())
 }
 
 /// Counts a connection while it is open.
-struct Open {
+struct OpenConnection {
     state: Arc<ServerState>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Open {
-    fn count(state: Arc<ServerState>, permit: OwnedSemaphorePermit) -> Self {
+impl OpenConnection {
+    fn new(state: Arc<ServerState>, permit: OwnedSemaphorePermit) -> Self {
         state.metrics.connections.fetch_add(1, Ordering::Relaxed);
         Self {
             state,
@@ -168,7 +171,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.state
             .metrics
@@ -177,17 +180,17 @@ impl Drop for Open {
     }
 }
 
-/// Says that there are too many connections, and closes this one.
-async fn turn_away(stream: TcpStream) {
-    const ANSWER: &[u8] =
+/// Answer 503 without reading the request, and close the connection.
+async fn refuse(stream: TcpStream) {
+    const RESPONSE: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
         Content-Type: application/json\r\nContent-Length: 73\r\n\r\n\
         {\"error\":{\"kind\":\"resource\",\"message\":\"too many connections\",\"code\":503}}";
     let write = async {
         let mut written = 0;
-        while written < ANSWER.len() {
+        while written < RESPONSE.len() {
             stream.writable().await?;
-            match stream.try_write(&ANSWER[written..]) {
+            match stream.try_write(&RESPONSE[written..]) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! The map: communities from afar, nodes and their strongest edges from near, never more than a page can draw.
+//! The map of the graph: clusters, or nodes with their strongest edges, no more than a page can draw.
 
 use std::sync::Arc;
 
@@ -8,23 +8,24 @@ use axum::http::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api_error::ApiError;
-use super::exchange::{self, Asked};
-use super::nodes::{kind, probability};
+use super::api_error::{ApiError, ApiResult};
+use super::edges::{StaticEdge, split_strongest};
+use super::extract::UrlQuery;
 use super::state::{Served, ServerState};
 use crate::graph::{EdgeId, NodeId};
+use crate::run::trace::ShownToken;
 
-/// Nodes in an answer at most.
-pub(super) const NODES: usize = 4000;
-/// Edges in an answer at most.
-pub(super) const EDGES: usize = 20_000;
-/// Links between communities.
-const LINKS: usize = 2000;
-/// Nodes of the middle level.
-const MIDDLE: usize = 1500;
+/// Most nodes in a response.
+pub(super) const MAX_NODES: usize = 4000;
+/// Most edges in a response.
+pub(super) const MAX_EDGES: usize = 20_000;
+/// Most links between clusters.
+const MAX_LINKS: usize = 2000;
+/// Most nodes at level 1.
+const MAX_MAIN_NODES: usize = 1500;
 
 #[derive(Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct MapQuery {
     model: Option<String>,
     #[serde(default)]
     level: u8,
@@ -33,13 +34,13 @@ pub(super) struct Wanted {
     x1: Option<f32>,
     y1: Option<f32>,
     k: Option<usize>,
-    /// The least walks of an edge.
+    /// Smallest count of an edge.
     #[serde(default)]
     minimum: u32,
-    /// The least walks of a node.
+    /// Smallest count of a node.
     #[serde(default)]
     frequency: u64,
-    /// Edges of one kind alone.
+    /// Only edges of this kind.
     kind: Option<Kind>,
 }
 
@@ -52,24 +53,25 @@ enum Kind {
 
 pub(super) async fn map(
     State(state): State<Arc<ServerState>>,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Response<Body>, ApiError> {
-    let served = state.model(asked.model.as_deref())?.clone();
-    if asked.level > 2 {
-        return Err(ApiError::input("the level is 0, 1 or 2"));
+    UrlQuery(query): UrlQuery<MapQuery>,
+) -> ApiResult<Response<Body>> {
+    let served = state.model(query.model.as_deref())?.clone();
+    if query.level > 2 {
+        return Err(ApiError::input(format!(
+            "invalid level {}: expected 0, 1 or 2",
+            query.level
+        )));
     }
-    let run = state.work.admit().await?;
-    let value = run
-        .finish(move |_| match asked.level {
-            0 => afar(&served),
-            _ => near(&served, &asked),
+    state
+        .compute(move || match query.level {
+            0 => clusters(&served),
+            _ => nodes(&served, &query),
         })
-        .await?;
-    Ok(exchange::json(&value))
+        .await
 }
 
-/// Communities and what flows between them.
-fn afar(served: &Served) -> Result<Value, ApiError> {
+/// The clusters and the summed counts of the edges between them.
+fn clusters(served: &Served) -> ApiResult<Value> {
     let (map, model) = (served.map()?, served.graph()?);
     let vocabulary = model.tokenizer().vocabulary();
     let clusters: Vec<Value> = map
@@ -77,15 +79,16 @@ fn afar(served: &Served) -> Result<Value, ApiError> {
         .iter()
         .enumerate()
         .map(|(id, disc)| {
-            let members: Vec<_> = disc.nodes.iter().take(5).collect();
-            let names: Vec<String> = members
+            let members: Vec<ShownToken> = disc
+                .nodes
+                .iter()
+                .take(5)
+                .map(|&node| ShownToken::of(vocabulary, node))
+                .collect();
+            let names: Vec<&str> = members
                 .iter()
                 .take(3)
-                .map(|&&node| vocabulary.display(node))
-                .collect();
-            let tokens: Vec<_> = members
-                .iter()
-                .map(|&&node| crate::run::trace::ShownToken::of(vocabulary, node))
+                .map(|token| token.display.as_str())
                 .collect();
             json!({
                 "id": id,
@@ -94,14 +97,14 @@ fn afar(served: &Served) -> Result<Value, ApiError> {
                 "nodes": disc.nodes.len(),
                 "count": disc.count,
                 "label": names.join(", "),
-                "members": tokens,
+                "members": members,
             })
         })
         .collect();
     let edges: Vec<Value> = map
         .links
         .iter()
-        .take(LINKS)
+        .take(MAX_LINKS)
         .map(|&(source, target, weight)| {
             json!({"source": source, "target": target, "weight": weight})
         })
@@ -117,93 +120,83 @@ fn afar(served: &Served) -> Result<Value, ApiError> {
     }))
 }
 
-fn bytes_hex(bytes: &[u8]) -> String {
-    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-    pairs.join(" ")
-}
-
-/// Nodes within a box and their strongest edges to each other.
-fn near(served: &Served, asked: &Wanted) -> Result<Value, ApiError> {
+/// The most frequent nodes within a box, and their strongest edges to each other.
+fn nodes(served: &Served, query: &MapQuery) -> ApiResult<Value> {
     let (map, model, counts) = (served.map()?, served.graph()?, served.counts()?);
     let graph = model.mechanism().graph();
-    let low = [asked.x0.unwrap_or(0.0), asked.y0.unwrap_or(0.0)];
-    let high = [asked.x1.unwrap_or(1.0), asked.y1.unwrap_or(1.0)];
+    let low = [query.x0.unwrap_or(0.0), query.y0.unwrap_or(0.0)];
+    let high = [query.x1.unwrap_or(1.0), query.y1.unwrap_or(1.0)];
     let inside = |node: &u32| {
-        let place = map.places[*node as usize];
-        (0..2).all(|axis| (low[axis]..=high[axis]).contains(&place[axis]))
+        let point = map.places[*node as usize];
+        (0..2).all(|axis| (low[axis]..=high[axis]).contains(&point[axis]))
     };
-    let (most, fan) = match asked.level {
-        1 => (MIDDLE, 3),
-        _ => (NODES, asked.k.unwrap_or(5).clamp(1, 50)),
-    };
-    let often = |node: &u32| counts[*node as usize] >= asked.frequency;
-    let of_kind = |edge: usize| match asked.kind {
-        None => true,
-        Some(Kind::Own) => graph.edge_rows()[edge] > 0,
-        Some(Kind::Seen) => graph.edge_rows()[edge] == 0,
+    let (most, fan) = match query.level {
+        1 => (MAX_MAIN_NODES, 3),
+        _ => (MAX_NODES, query.k.unwrap_or(5).clamp(1, 50)),
     };
     let mut nodes: Vec<u32> = (0..graph.nodes() as u32)
-        .filter(|node| inside(node) && often(node))
+        .filter(|node| inside(node) && counts[*node as usize] >= query.frequency)
         .collect();
     let within = nodes.len();
     nodes.sort_by_key(|&node| (std::cmp::Reverse(counts[node as usize]), node));
     nodes.truncate(most);
     let mut shown = vec![false; graph.nodes()];
     nodes.iter().for_each(|&node| shown[node as usize] = true);
-    let mut edges: Vec<(EdgeId, u32, u32, f64)> = Vec::new();
+    let wanted = |edge: &StaticEdge| {
+        shown[edge.target as usize]
+            && graph.counts()[edge.id.index()] >= query.minimum
+            && match query.kind {
+                None => true,
+                Some(Kind::Own) => edge.is_own(graph),
+                Some(Kind::Seen) => !edge.is_own(graph),
+            }
+    };
+    let mut edges: Vec<StaticEdge> = Vec::new();
     for &node in &nodes {
-        let mut own: Vec<(EdgeId, u32, u32, f64)> = graph
-            .row(NodeId(node))
-            .filter(|&edge| {
-                shown[graph.targets()[edge] as usize]
-                    && graph.counts()[edge] >= asked.minimum
-                    && of_kind(edge)
-            })
-            .map(|edge| {
-                let id = EdgeId(edge as u32);
-                (id, node, graph.targets()[edge], probability(graph, id))
-            })
+        let row = graph.row(NodeId(node));
+        let mut leaving: Vec<StaticEdge> = row
+            .map(|edge| StaticEdge::new(graph, EdgeId(edge as u32), node))
+            .filter(wanted)
             .collect();
-        own.sort_by(|a, b| b.3.total_cmp(&a.3).then(a.0.cmp(&b.0)));
-        own.truncate(fan);
-        edges.append(&mut own);
+        split_strongest(&mut leaving, fan);
+        edges.append(&mut leaving);
     }
-    edges.sort_by(|a, b| b.3.total_cmp(&a.3).then(a.0.cmp(&b.0)));
-    edges.truncate(EDGES);
+    split_strongest(&mut edges, MAX_EDGES);
     let vocabulary = model.tokenizer().vocabulary();
-    let rows: Vec<Value> = nodes
+    let node_rows: Vec<Value> = nodes
         .iter()
         .map(|&node| {
             let [x, y] = map.places[node as usize];
+            let token = ShownToken::of(vocabulary, node);
             json!({
                 "id": node,
                 "x": x,
                 "y": y,
                 "size": counts[node as usize],
                 "cluster": map.clusters[node as usize],
-                "display": vocabulary.display(node),
-                "bytes_hex": bytes_hex(vocabulary.bytes(node)),
+                "display": token.display,
+                "bytes_hex": token.bytes_hex,
             })
         })
         .collect();
-    let lines: Vec<Value> = edges
+    let edge_rows: Vec<Value> = edges
         .iter()
-        .map(|&(edge, source, target, weight)| {
+        .map(|edge| {
             json!({
-                "source": source,
-                "target": target,
-                "weight": weight,
-                "edge": kind(graph, edge),
+                "source": edge.source,
+                "target": edge.target,
+                "weight": edge.probability,
+                "edge": edge.kind(graph),
             })
         })
         .collect();
     Ok(json!({
-        "level": asked.level,
+        "level": query.level,
         "clusters": [],
-        "shown": {"nodes": rows.len(), "edges": lines.len()},
+        "shown": {"nodes": node_rows.len(), "edges": edge_rows.len()},
         "within": within,
         "total": {"nodes": graph.nodes(), "edges": graph.edges()},
-        "nodes": rows,
-        "edges": lines,
+        "nodes": node_rows,
+        "edges": edge_rows,
     }))
 }

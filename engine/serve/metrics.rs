@@ -1,4 +1,4 @@
-//! Counts for Prometheus (text format 0.0.4).
+//! Metrics for Prometheus (text format 0.0.4).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use super::work::Tally;
+use super::run_queue::RunCounts;
 
-/// Upper ends of the buckets of durations, in seconds.
+/// Upper bounds of the buckets of durations, in seconds.
 const BUCKETS: [f64; 8] = [0.001, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 120.0];
 
-/// Counts since the start.
+/// Counts since the server started.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
-    answers: Mutex<BTreeMap<(&'static str, u16), Durations>>,
+    responses: Mutex<BTreeMap<(&'static str, u16), Durations>>,
     prompt_tokens: AtomicU64,
     new_tokens: AtomicU64,
     pub(super) connections: AtomicU64,
@@ -30,7 +30,7 @@ struct Durations {
     buckets: [u64; BUCKETS.len()],
 }
 
-/// The route of a path; few names, whatever is asked for.
+/// The route of a path, as the value of a label.
 fn route(path: &str) -> &'static str {
     const ROUTES: [&str; 17] = [
         "/v1/completions",
@@ -59,10 +59,13 @@ fn route(path: &str) -> &'static str {
 }
 
 impl Metrics {
-    /// A request has been answered, its body aside.
+    /// Count a response, whose body may still be under way.
     pub(super) fn answered(&self, path: &str, status: StatusCode, duration: Duration) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let durations = answers.entry((route(path), status.as_u16())).or_default();
+        let mut responses = self
+            .responses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let durations = responses.entry((route(path), status.as_u16())).or_default();
         let seconds = duration.as_secs_f64();
         durations.count += 1;
         durations.seconds += seconds;
@@ -71,15 +74,15 @@ impl Metrics {
         }
     }
 
-    /// Tokens have been read, or made.
+    /// Count tokens of prompts and new tokens.
     pub(super) fn tokens(&self, prompt: usize, new: usize) {
         self.prompt_tokens
             .fetch_add(prompt as u64, Ordering::Relaxed);
         self.new_tokens.fetch_add(new as u64, Ordering::Relaxed);
     }
 
-    /// All of it as text.
-    pub(super) fn text(&self, tally: &Tally) -> String {
+    /// All metrics in the text format.
+    pub(super) fn text(&self, runs: &RunCounts) -> String {
         let mut out = String::new();
         let head = |out: &mut String, name: &str, kind: &str, help: &str| {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -89,10 +92,13 @@ impl Metrics {
             &mut out,
             name,
             "histogram",
-            "Time to the head of an answer.",
+            "Time until the head of a response.",
         );
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((route, status), durations) in answers.iter() {
+        let responses = self
+            .responses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for ((route, status), durations) in responses.iter() {
             let labels = format!("route=\"{route}\",status=\"{status}\"");
             for (bucket, end) in durations.buckets.iter().zip(&BUCKETS) {
                 let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {bucket}");
@@ -102,17 +108,17 @@ impl Metrics {
             let _ = writeln!(out, "{name}_sum{{{labels}}} {seconds}");
             let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
         }
-        drop(answers);
+        drop(responses);
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let gauges = [
             (
                 "brillm_runs_running",
-                tally.running.load(Ordering::Relaxed),
-                "Runs at work.",
+                runs.running.load(Ordering::Relaxed),
+                "Runs in progress.",
             ),
             (
                 "brillm_runs_waiting",
-                tally.waiting.load(Ordering::Relaxed),
+                runs.waiting.load(Ordering::Relaxed),
                 "Runs in the queue.",
             ),
             (
@@ -128,25 +134,34 @@ impl Metrics {
         let counters = [
             (
                 "brillm_runs_finished_total",
-                &tally.finished,
-                "Runs that came to their end.",
+                &runs.finished,
+                "Runs that ended.",
             ),
             (
                 "brillm_runs_cancelled_total",
-                &tally.cancelled,
-                "Runs whose client went.",
+                &runs.cancelled,
+                "Runs whose client closed the connection.",
             ),
             (
                 "brillm_runs_refused_total",
-                &tally.refused,
-                "Runs refused under load.",
+                &runs.refused,
+                "Runs refused because the queue was full.",
+            ),
+            (
+                "brillm_runs_queue_timeouts_total",
+                &runs.queue_timeouts,
+                "Runs whose time limit passed in the queue.",
             ),
             (
                 "brillm_prompt_tokens_total",
                 &self.prompt_tokens,
-                "Tokens read.",
+                "Prompt tokens read.",
             ),
-            ("brillm_new_tokens_total", &self.new_tokens, "Tokens made."),
+            (
+                "brillm_new_tokens_total",
+                &self.new_tokens,
+                "Tokens generated.",
+            ),
         ];
         for (name, value, help) in counters {
             head(&mut out, name, "counter", help);

@@ -1,40 +1,42 @@
 //! The server: an HTTP interface for programs, and the visualiser for people.
 //!
-//! In: opened models and [`Settings`]. Out: a listening [`Server`], which answers
+//! A [`Server`] serves opened models with [`Settings`]. It answers
 //!
-//! * `/` and whatever lies in `assets/`: the visualiser, embedded, with no request to anywhere else;
-//! * `/api/v1/…`: what it shows: traces as streams of events, fans, nodes, the map, comparisons, exports, plugins and
-//!   a library of saved traces;
-//! * `/v1/completions` and `/v1/models`: the shape that OpenAI's clients speak, with prompt log-probabilities;
+//! * `/` and the files of `assets/`: the visualiser, embedded, which sends requests to this server only;
+//! * `/api/v1/…`: the data of the visualiser: traces as server-sent events, fans, nodes, the map, comparisons, exports,
+//!   plugins and a library of saved traces;
+//! * `/v1/completions` and `/v1/models`: the interface of OpenAI's clients, with prompt log-probabilities;
 //! * `/health` and `/metrics` (Prometheus).
 //!
-//! Connections live on an asynchronous runtime; models work on threads of their own, as many at a time as
-//! there are places, with a short queue before them and a clean refusal (429) beyond it. Whoever closes a connection
-//! ends the work behind it within one step. A server listens on this machine alone unless it is given a token; it
-//! refuses foreign names in `Host` and foreign pages in `Origin`, so that no web page that is open elsewhere can
-//! reach it.
+//! Connections are handled on an asynchronous runtime. Models run on threads: [`Limits::parallel`] at a time, with
+//! [`Limits::queue`] more waiting; beyond that, requests are refused with 429. Closing a connection cancels its run
+//! within one step. A server listens on the loopback address unless it has a token, and rejects other names in `Host`
+//! and other pages in `Origin`, so that a web page of another site cannot use it.
+//!
+//! The module reports events through `tracing`, with the target `brillm::serve`.
 #![forbid(unsafe_code)]
 
 mod about;
 mod api_error;
 mod assets;
 mod auth;
-mod choice;
 mod compare;
 mod completion;
+mod edges;
 mod events;
-mod exchange;
+mod extract;
 mod library;
 mod listener;
 mod map;
 mod metrics;
 mod nodes;
-mod plugins;
+mod plugin_list;
 mod routes;
+mod run_hooks;
+mod run_queue;
 mod settings;
 mod state;
 mod trace;
-mod work;
 
 pub use listener::Server;
 pub use settings::{Limits, Settings};

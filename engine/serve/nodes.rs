@@ -1,4 +1,4 @@
-//! Nodes: found, described, and their edges without context.
+//! Nodes: search, description, and edges without context.
 
 use std::sync::Arc;
 
@@ -8,56 +8,48 @@ use axum::http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api_error::ApiError;
-use super::exchange::{self, Asked, Named};
+use super::api_error::{ApiError, ApiResult};
+use super::edges::{StaticEdge, split_strongest};
+use super::extract::{Segment, UrlQuery};
 use super::state::{Served, ServerState};
-use crate::graph::{EdgeId, NodeId, TokenGraph};
+use crate::graph::{EdgeId, NodeId};
 use crate::kernel::vector;
 use crate::run::Engine;
 use crate::run::trace::ShownToken;
 use crate::signal::EdgeForm;
 
-/// Entries of a list at most.
-const MOST: usize = 500;
-/// Nearest nodes.
+/// Most entries of a list.
+const MAX_ENTRIES: usize = 500;
+/// Number of nearest nodes.
 const NEAREST: usize = 10;
-/// Lower ends of the bins of probabilities that are not listed.
+/// Bounds of the histogram of the probabilities that are not listed.
 const BINS: [f64; 7] = [0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 
 #[derive(Deserialize)]
-pub(super) struct Search {
+pub(super) struct SearchQuery {
     model: Option<String>,
     #[serde(default)]
     q: String,
     limit: Option<usize>,
 }
 
-/// Does what takes a while on a thread of its own.
-async fn on_thread(
-    state: Arc<ServerState>,
-    work: impl FnOnce(&ServerState) -> Result<Value, ApiError> + Send + 'static,
-) -> Result<Response<Body>, ApiError> {
-    let run = state.work.admit().await?;
-    let value = run.finish(move |_| work(&state)).await?;
-    Ok(exchange::json(&value))
-}
-
 pub(super) async fn search(
     State(state): State<Arc<ServerState>>,
-    Asked(search): Asked<Search>,
-) -> Result<Response<Body>, ApiError> {
-    let served = state.model(search.model.as_deref())?.clone();
-    on_thread(state, move |_| find(&served, &search)).await
+    UrlQuery(query): UrlQuery<SearchQuery>,
+) -> ApiResult<Response<Body>> {
+    let served = state.model(query.model.as_deref())?.clone();
+    state.compute(move || find(&served, &query)).await
 }
 
-fn find(served: &Served, search: &Search) -> Result<Value, ApiError> {
+/// Find the nodes whose text, bytes (`0xE6`) or id (`#17`) match.
+fn find(served: &Served, query: &SearchQuery) -> ApiResult<Value> {
     let engine = &served.model.engine;
     let vocabulary = engine.tokenizer().vocabulary();
     let nodes = engine.vocabulary() as u32;
-    let (text, lower) = (search.q.as_str(), search.q.to_lowercase());
+    let (text, lower) = (query.q.as_str(), query.q.to_lowercase());
     let number = text.strip_prefix('#').and_then(|id| id.parse::<u32>().ok());
     let bytes = hexadecimal(text);
-    let fits = |id: u32| -> bool {
+    let matches = |id: u32| -> bool {
         if let Some(number) = number {
             return id == number;
         }
@@ -68,17 +60,17 @@ fn find(served: &Served, search: &Search) -> Result<Value, ApiError> {
         let contains = |all: &str| all.contains(text) || all.to_lowercase().contains(&lower);
         std::str::from_utf8(own).is_ok_and(contains) || contains(&vocabulary.display(id))
     };
-    let mut found: Vec<u32> = (0..nodes).filter(|&id| fits(id)).collect();
+    let mut found: Vec<u32> = (0..nodes).filter(|&id| matches(id)).collect();
     let total = found.len();
     let counts = served.counts().ok();
     let count = |id: u32| counts.map_or(0, |counts| counts[id as usize]);
-    // What is the text itself comes first, then the most frequent.
+    // Tokens that equal the text come first, then the most frequent.
     let exact = |id: u32| {
         let own = std::str::from_utf8(vocabulary.bytes(id)).unwrap_or_default();
         !text.is_empty() && own.trim() == text.trim()
     };
     found.sort_by_key(|&id| (!exact(id), std::cmp::Reverse(count(id)), id));
-    found.truncate(search.limit.unwrap_or(50).min(MOST));
+    found.truncate(query.limit.unwrap_or(50).min(MAX_ENTRIES));
     let rows: Vec<Value> = found
         .into_iter()
         .map(|id| row(served, id))
@@ -86,7 +78,7 @@ fn find(served: &Served, search: &Search) -> Result<Value, ApiError> {
     Ok(json!({"total": total, "nodes": rows}))
 }
 
-/// Bytes written as `0xE6`, `E6 98` behind `0x`.
+/// Parse bytes in hexadecimal: `0xE6`, `0xE6 98`.
 fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     let digits: String = text
         .strip_prefix("0x")?
@@ -102,11 +94,10 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     })?
 }
 
-/// A token with its counts.
-fn row(served: &Served, id: u32) -> Result<Value, ApiError> {
+/// A token with its counts and degrees.
+fn row(served: &Served, id: u32) -> ApiResult<Value> {
     let engine = &served.model.engine;
-    let mut row = serde_json::to_value(ShownToken::of(engine.tokenizer().vocabulary(), id))
-        .unwrap_or_default();
+    let mut row = json!(ShownToken::of(engine.tokenizer().vocabulary(), id));
     if let (Engine::Graph(model), Value::Object(row)) = (engine, &mut row) {
         let graph = model.mechanism().graph();
         row.insert("count".into(), served.counts()?[id as usize].into());
@@ -118,34 +109,34 @@ fn row(served: &Served, id: u32) -> Result<Value, ApiError> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct NodeQuery {
     model: Option<String>,
     k: Option<usize>,
 }
 
-fn number(state: &ServerState, asked: &Wanted, id: &str) -> Result<(Arc<Served>, u32), ApiError> {
-    let served = state.model(asked.model.as_deref())?.clone();
+/// The model of a query and the node of a path.
+fn resolve(state: &ServerState, query: &NodeQuery, id: &str) -> ApiResult<(Arc<Served>, u32)> {
+    let served = state.model(query.model.as_deref())?.clone();
     let nodes = served.model.engine.vocabulary();
-    let id = id.parse().ok().filter(|&id: &u32| (id as usize) < nodes);
-    let id = id.ok_or_else(|| {
-        ApiError::new(
-            StatusCode::NOT_FOUND,
-            format!("there is no such node among {nodes}"),
-        )
-    })?;
-    Ok((served, id))
+    match id.parse() {
+        Ok(node) if (node as usize) < nodes => Ok((served, node)),
+        _ => {
+            let message = format!("node {id:?} does not exist (nodes are 0 to {})", nodes - 1);
+            Err(ApiError::new(StatusCode::NOT_FOUND, message))
+        }
+    }
 }
 
 pub(super) async fn node(
     State(state): State<Arc<ServerState>>,
-    Named(id): Named,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Response<Body>, ApiError> {
-    let (served, id) = number(&state, &asked, &id)?;
-    on_thread(state, move |_| describe(&served, id)).await
+    Segment(id): Segment,
+    UrlQuery(query): UrlQuery<NodeQuery>,
+) -> ApiResult<Response<Body>> {
+    let (served, id) = resolve(&state, &query, &id)?;
+    state.compute(move || describe(&served, id)).await
 }
 
-fn describe(served: &Served, id: u32) -> Result<Value, ApiError> {
+fn describe(served: &Served, id: u32) -> ApiResult<Value> {
     let mut row = row(served, id)?;
     let (Engine::Graph(model), Value::Object(fields)) = (&served.model.engine, &mut row) else {
         return Ok(row);
@@ -154,14 +145,13 @@ fn describe(served: &Served, id: u32) -> Result<Value, ApiError> {
     let own = model.mechanism().graph().own_slots(NodeId(id)).len();
     fields.insert("own_out".into(), own.into());
     fields.insert("page_rank".into(), ranking.ranks[id as usize].into());
-    let place = ranking.place(NodeId(id)).map(|place| place + 1);
-    fields.insert("page_rank_place".into(), json!(place));
+    let position = ranking.place(NodeId(id));
+    fields.insert("page_rank_position".into(), json!(position));
     let vocabulary = model.tokenizer().vocabulary();
     let nearest: Vec<Value> = nearest(model.mechanism(), id)
         .into_iter()
         .map(|(other, similarity)| {
-            let mut row =
-                serde_json::to_value(ShownToken::of(vocabulary, other)).unwrap_or_default();
+            let mut row = json!(ShownToken::of(vocabulary, other));
             row["similarity"] = json!(similarity);
             row
         })
@@ -170,7 +160,8 @@ fn describe(served: &Served, id: u32) -> Result<Value, ApiError> {
     Ok(row)
 }
 
-/// The nodes whose vectors point the same way, by cosine: target factors of composed edges, starts of own ones.
+/// The nodes whose vectors have the largest cosine with that of `id`: target factors of composed edges, start signals
+/// of own edges.
 fn nearest(mechanism: &crate::signal::Mechanism, id: u32) -> Vec<(u32, f32)> {
     let table = mechanism.weights().table(match mechanism.profile().form {
         EdgeForm::Composed => "node.target",
@@ -198,103 +189,77 @@ fn nearest(mechanism: &crate::signal::Mechanism, id: u32) -> Vec<(u32, f32)> {
     all
 }
 
-pub(super) async fn leaving(
+pub(super) async fn outgoing(
     State(state): State<Arc<ServerState>>,
-    Named(id): Named,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Response<Body>, ApiError> {
-    let (served, id) = number(&state, &asked, &id)?;
-    on_thread(state, move |_| {
+    Segment(id): Segment,
+    UrlQuery(query): UrlQuery<NodeQuery>,
+) -> ApiResult<Response<Body>> {
+    let (served, id) = resolve(&state, &query, &id)?;
+    let edges = move || {
         let graph = served.graph()?.mechanism().graph();
-        let edges: Vec<EdgeId> = graph
-            .row(NodeId(id))
-            .map(|edge| EdgeId(edge as u32))
-            .collect();
-        let ends = edges
-            .iter()
-            .map(|&edge| (edge, id, graph.targets()[edge.index()]));
-        edges_of(&served, id, ends.collect(), asked.k, true)
-    })
-    .await
+        let row = graph.row(NodeId(id));
+        let edges = row.map(|edge| StaticEdge::new(graph, EdgeId(edge as u32), id));
+        list_edges(&served, id, edges.collect(), query.k, Direction::Outgoing)
+    };
+    state.compute(edges).await
 }
 
-pub(super) async fn entering(
+pub(super) async fn incoming(
     State(state): State<Arc<ServerState>>,
-    Named(id): Named,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Response<Body>, ApiError> {
-    let (served, id) = number(&state, &asked, &id)?;
-    on_thread(state, move |_| {
+    Segment(id): Segment,
+    UrlQuery(query): UrlQuery<NodeQuery>,
+) -> ApiResult<Response<Body>> {
+    let (served, id) = resolve(&state, &query, &id)?;
+    let edges = move || {
         let graph = served.graph()?.mechanism().graph();
         let entering = graph.incoming().entering(NodeId(id));
-        let ends = entering.iter().map(|(source, edge)| (edge, source.0, id));
-        edges_of(&served, id, ends.collect(), asked.k, false)
-    })
-    .await
+        let edges = entering
+            .iter()
+            .map(|(source, edge)| StaticEdge::new(graph, edge, source.0));
+        list_edges(&served, id, edges.collect(), query.k, Direction::Incoming)
+    };
+    state.compute(edges).await
 }
 
-/// The static probability of an edge.
-pub(super) fn probability(graph: &TokenGraph, edge: EdgeId) -> f64 {
-    (-f64::from(graph.resistance().seen()[edge.index()])).exp()
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Outgoing,
+    Incoming,
 }
 
-/// What an edge is made of.
-pub(super) fn kind(graph: &TokenGraph, edge: EdgeId) -> &'static str {
-    match graph.edge_rows()[edge.index()] > 0 {
-        true => "own",
-        false => "seen",
-    }
-}
-
-/// The strongest edges of a fan, and what is not listed in bins.
-fn edges_of(
+/// List the most probable edges of a node, and the others as a histogram.
+fn list_edges(
     served: &Served,
     node: u32,
-    mut edges: Vec<(EdgeId, u32, u32)>,
+    mut edges: Vec<StaticEdge>,
     k: Option<usize>,
-    leaving: bool,
-) -> Result<Value, ApiError> {
+    direction: Direction,
+) -> ApiResult<Value> {
     let model = served.graph()?;
     let graph = model.mechanism().graph();
     let total = edges.len();
-    edges.sort_by(|a, b| {
-        let (of_a, of_b) = (probability(graph, a.0), probability(graph, b.0));
-        of_b.total_cmp(&of_a).then(a.0.cmp(&b.0))
-    });
-    let rest = edges.split_off(k.unwrap_or(20).clamp(1, MOST).min(total));
-    let mut bins = [(0usize, 0.0f64); BINS.len() - 1];
-    for &(edge, ..) in &rest {
-        let p = probability(graph, edge);
-        let bin = BINS[1..].iter().position(|&end| p < end);
-        let bin = &mut bins[bin.unwrap_or(BINS.len() - 2)];
-        *bin = (bin.0 + 1, bin.1 + p);
-    }
+    let rest = split_strongest(&mut edges, k.unwrap_or(20).clamp(1, MAX_ENTRIES));
     let vocabulary = model.tokenizer().vocabulary();
     let rows: Vec<Value> = edges
         .iter()
-        .map(|&(edge, source, target)| {
-            let other = if leaving { target } else { source };
+        .map(|edge| {
+            let other = match direction {
+                Direction::Outgoing => edge.target,
+                Direction::Incoming => edge.source,
+            };
             json!({
-                "source": source,
-                "target": target,
+                "source": edge.source,
+                "target": edge.target,
                 "token": ShownToken::of(vocabulary, other),
-                "count": graph.counts()[edge.index()],
-                "probability": probability(graph, edge),
-                "resistance": graph.resistance().seen()[edge.index()],
-                "edge": kind(graph, edge),
+                "count": graph.counts()[edge.id.index()],
+                "probability": edge.probability,
+                "resistance": graph.resistance().seen()[edge.id.index()],
+                "edge": edge.kind(graph),
             })
         })
         .collect();
-    let histogram: Vec<Value> = bins
-        .iter()
-        .zip(BINS.windows(2))
-        .filter(|(bin, _)| bin.0 > 0)
-        .map(|(bin, ends)| {
-            json!({"from": ends[0], "to": ends[1], "count": bin.0, "probability": bin.1})
-        })
-        .collect();
-    let rest_probability: f64 = bins.iter().map(|bin| bin.1).sum();
-    let mut answer = json!({
+    let (histogram, rest_probability) = histogram(&rest);
+    let mut response = json!({
         "node": node,
         "total": total,
         "shown": rows.len(),
@@ -304,12 +269,31 @@ fn edges_of(
             "histogram": histogram,
         },
     });
-    if leaving {
-        let listed: f64 = edges.iter().map(|one| probability(graph, one.0)).sum();
-        answer["unseen"] = json!((1.0 - listed - rest_probability).max(0.0));
+    if direction == Direction::Outgoing {
+        let listed: f64 = edges.iter().map(|edge| edge.probability).sum();
+        response["unseen"] = json!((1.0 - listed - rest_probability).max(0.0));
     }
-    answer["edges"] = rows.into();
-    Ok(answer)
+    response["edges"] = rows.into();
+    Ok(response)
+}
+
+/// Count edges by probability. Returns the bins that are not empty, and the sum of all probabilities.
+fn histogram(edges: &[StaticEdge]) -> (Vec<Value>, f64) {
+    let mut bins = [(0usize, 0.0f64); BINS.len() - 1];
+    for edge in edges {
+        let bin = BINS[1..].iter().position(|&end| edge.probability < end);
+        let (count, sum) = &mut bins[bin.unwrap_or(BINS.len() - 2)];
+        *count += 1;
+        *sum += edge.probability;
+    }
+    let rows = bins
+        .iter()
+        .zip(BINS.windows(2))
+        .filter(|((count, _), _)| *count > 0)
+        .map(|((count, sum), bounds)| {
+            json!({"from": bounds[0], "to": bounds[1], "count": count, "probability": sum})
+        });
+    (rows.collect(), bins.iter().map(|(_, sum)| sum).sum())
 }
 
 #[cfg(test)]
@@ -317,7 +301,7 @@ mod tests {
     use super::hexadecimal;
 
     #[test]
-    fn bytes_are_read() {
+    fn hexadecimal_needs_a_prefix_and_whole_bytes() {
         assert_eq!(hexadecimal("0xE6 98"), Some(vec![0xE6, 0x98]));
         assert_eq!(hexadecimal("0xe6"), Some(vec![0xE6]));
         for none in ["E6", "0x", "0xE", "0xZZ", "0x春春", ""] {

@@ -1,20 +1,22 @@
-//! Which path is answered by what.
+//! The routes and their handlers.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, Response, header};
+use axum::http::{HeaderValue, Method, Response, StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use serde_json::json;
 
+use super::api_error::ApiError;
 use super::state::ServerState;
 use super::{
-    about, assets, auth, compare, completion, exchange, library, map, nodes, plugins, trace,
+    about, assets, auth, compare, completion, extract, library, map, nodes, plugin_list, trace,
 };
 
-/// The whole server.
+/// Build the router of all paths.
 pub(super) fn router(state: Arc<ServerState>) -> Router {
     Router::new()
         .route("/health", get(health))
@@ -23,14 +25,14 @@ pub(super) fn router(state: Arc<ServerState>) -> Router {
         .route("/v1/completions", post(completion::complete))
         .route("/api/v1/about", get(about::about))
         .route("/api/v1/models", get(about::models))
-        .route("/api/v1/plugins", get(plugins::list))
+        .route("/api/v1/plugins", get(plugin_list::list))
         .route("/api/v1/tokens", post(about::tokens))
         .route("/api/v1/trace", post(trace::trace))
         .route("/api/v1/fan", post(trace::fan))
         .route("/api/v1/nodes", get(nodes::search))
         .route("/api/v1/nodes/{id}", get(nodes::node))
-        .route("/api/v1/nodes/{id}/out", get(nodes::leaving))
-        .route("/api/v1/nodes/{id}/in", get(nodes::entering))
+        .route("/api/v1/nodes/{id}/out", get(nodes::outgoing))
+        .route("/api/v1/nodes/{id}/in", get(nodes::incoming))
         .route("/api/v1/map", get(map::map))
         .route("/api/v1/compare", post(compare::compare))
         .route("/api/v1/export/{format}", post(library::export))
@@ -44,33 +46,41 @@ pub(super) fn router(state: Arc<ServerState>) -> Router {
         )
         .route("/api/v1/runs", get(runs))
         .fallback_service(get(assets::asset))
-        .layer(axum::middleware::from_fn_with_state(
-            state.clone(),
-            auth::auth,
-        ))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(state.clone(), auth::auth))
         .with_state(state)
 }
 
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!(
+            "{} does not support {method} (see the Allow header)",
+            uri.path()
+        ),
+    )
+}
+
 async fn health() -> Response<Body> {
-    exchange::json(&json!({"status": "ok"}))
+    extract::json(&json!({"status": "ok"}))
 }
 
 async fn metrics(State(state): State<Arc<ServerState>>) -> Response<Body> {
-    let mut response = Response::new(Body::from(state.metrics.text(state.work.tally())));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-    );
+    let mut response = Response::new(Body::from(state.metrics.text(state.runs.counts())));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
 async fn runs(State(state): State<Arc<ServerState>>) -> Response<Body> {
     use std::sync::atomic::Ordering::Relaxed;
-    let tally = state.work.tally();
-    exchange::json(&json!({
-        "running": tally.running.load(Relaxed),
-        "waiting": tally.waiting.load(Relaxed),
-        "finished": tally.finished.load(Relaxed),
-        "cancelled": tally.cancelled.load(Relaxed),
+    let counts = state.runs.counts();
+    extract::json(&json!({
+        "running": counts.running.load(Relaxed),
+        "waiting": counts.waiting.load(Relaxed),
+        "finished": counts.finished.load(Relaxed),
+        "cancelled": counts.cancelled.load(Relaxed),
+        "refused": counts.refused.load(Relaxed),
+        "queue_timeouts": counts.queue_timeouts.load(Relaxed),
     }))
 }

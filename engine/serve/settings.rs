@@ -1,4 +1,4 @@
-//! What a server is told: where to listen, whom to let in, how much to take on.
+//! Settings of a server: its address, who may use it, and its limits.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::plugin::{Finder, Selection};
 use crate::{Error, ErrorKind, Result};
 
-/// How a server is set up.
+/// Settings of a server.
 ///
 /// ```
 /// use brillm::serve::Settings;
@@ -17,45 +17,45 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Settings {
-    /// The address; this machine alone by default.
+    /// IP address to listen on; the loopback address by default.
     pub host: IpAddr,
-    /// The port; 0 takes a free one.
+    /// Port; 0 chooses a free one.
     pub port: u16,
-    /// What every request must carry; needed on an address that others reach.
+    /// Token that every request must carry; required on an address that other machines reach.
     pub token: Option<String>,
-    /// The folder of saved traces; none are kept without one.
+    /// Folder of saved traces; without one the library is off.
     pub library: Option<PathBuf>,
-    /// How much is taken on.
+    /// Limits of requests and runs.
     pub limits: Limits,
-    /// Where plugins are looked for.
+    /// Folders that are searched for plugins.
     #[cfg(feature = "plugin")]
     pub finder: Finder,
-    /// The plugins of completions.
+    /// Plugins of all completions.
     #[cfg(feature = "plugin")]
     pub plugins: Vec<Selection>,
 }
 
-/// How much a server takes on.
+/// Limits of a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at a time.
+    /// Open connections.
     pub connections: usize,
-    /// Runs of a model at a time.
+    /// Simultaneous runs of models.
     pub parallel: usize,
-    /// Runs that wait for a place; one more is refused.
+    /// Waiting runs; one more is refused with 429.
     pub queue: usize,
-    /// Bytes of a request's body.
+    /// Bytes of a request body.
     pub body_bytes: usize,
     /// Tokens of a prompt.
     pub prompt_tokens: usize,
     /// New tokens of a run.
     pub tokens: usize,
-    /// Candidates listed of a step.
+    /// Candidates listed for a step.
     pub candidates: usize,
-    /// Seconds of a run, waiting included.
+    /// Seconds of a run, including the time in the queue.
     pub seconds: f64,
-    /// Seconds in which a request must have arrived.
+    /// Seconds within which a request must have arrived.
     pub patience: f64,
 }
 
@@ -92,17 +92,17 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks that others are let in by a token only, and that limits are limits.
+    /// Check that an address which other machines reach has a token, and that limits are above 0.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`], naming the setting.
     pub fn check(&self) -> Result<()> {
-        let api_error = |what: &str, advice: &str| {
+        let invalid = |what: &str, advice: &str| {
             Err(Error::new(ErrorKind::Configuration, what).advice(advice))
         };
         if !self.host.is_loopback() && self.token.is_none() {
-            return api_error(
-                "others reach this address, and there is no token",
+            return invalid(
+                "an address that other machines reach needs a token",
                 "give --token, or listen on 127.0.0.1",
             );
         }
@@ -110,22 +110,34 @@ impl Settings {
         if let Some(token) = &self.token
             && (token.len() < 8 || !token.bytes().all(plain))
         {
-            return api_error(
-                "the token is too short, or holds what a header cannot",
-                "give at least 8 letters, digits or -._~+/=",
+            return invalid(
+                "the token is too short or has characters that a header cannot carry",
+                "give at least 8 letters, digits or -._~+/= as --token",
             );
         }
         let limits = &self.limits;
-        let counts = [
-            limits.connections,
-            limits.parallel,
-            limits.body_bytes,
-            limits.prompt_tokens,
-            limits.candidates,
+        let values = [
+            ("connections", limits.connections as f64),
+            ("parallel", limits.parallel as f64),
+            ("body_bytes", limits.body_bytes as f64),
+            ("prompt_tokens", limits.prompt_tokens as f64),
+            ("candidates", limits.candidates as f64),
+            ("seconds", limits.seconds),
+            ("patience", limits.patience),
         ];
-        let spans = [limits.seconds, limits.patience];
-        if counts.contains(&0) || !spans.iter().all(|&span| span > 0.0 && span < 1e7) {
-            return api_error("a limit is 0", "leave it out, or give more than 0");
+        for (name, value) in values {
+            if !(value > 0.0) || value.is_infinite() {
+                return invalid(
+                    &format!("invalid limit {name} {value}"),
+                    "leave it out, or give a number above 0",
+                );
+            }
+        }
+        if limits.seconds.max(limits.patience) >= 1e7 {
+            return invalid(
+                "a time limit is 10,000,000 s or longer",
+                "give fewer seconds",
+            );
         }
         Ok(())
     }

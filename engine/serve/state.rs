@@ -1,30 +1,34 @@
-//! What all exchanges share: the models with what was computed of them, the settings, the work, the counts.
+//! State shared by all requests: models, settings, run queue, metrics, library, plugins.
 
 use std::sync::{Arc, OnceLock};
 
-use super::api_error::ApiError;
+use axum::body::Body;
+use axum::http::Response;
+use serde::Serialize;
+
+use super::api_error::{ApiError, ApiResult};
+use super::extract;
 use super::library::Library;
 use super::metrics::Metrics;
+use super::run_queue::RunQueue;
 use super::settings::Settings;
-use super::work::Work;
 use crate::graph::{NodeMap, PageRank, RankWeight, Ranking};
-use crate::hook::Hooks;
 use crate::model::Model;
 use crate::run::Engine;
 use crate::{Error, ErrorKind, Result};
 
-/// A model that is served, under a name of its own.
+/// A model to serve.
 #[derive(Clone, Debug)]
 pub struct ServedModel {
-    /// The name by which requests ask for it.
+    /// Name that requests use. A name that occurs twice gets a number.
     pub name: String,
     /// The model.
     pub engine: Engine,
-    /// Its checksum, where it is known; see [`crate::run::fingerprint`].
+    /// Checksum of the model, where it is known; see [`crate::run::fingerprint`].
     pub sha256: Option<String>,
 }
 
-/// A served model, and what is computed of it once.
+/// A served model, with values that are computed on first use.
 pub(super) struct Served {
     pub(super) model: ServedModel,
     map: OnceLock<NodeMap>,
@@ -33,30 +37,28 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// The graph.
-    pub(super) fn graph(&self) -> std::result::Result<&Model, ApiError> {
+    /// The graph model, or an error for a transformer.
+    pub(super) fn graph(&self) -> ApiResult<&Model> {
         match &self.model.engine {
             Engine::Graph(model) => Ok(model),
             #[cfg(feature = "transformer")]
             Engine::Transformer(_) => Err(Error::new(
                 ErrorKind::Unsupported,
-                format!(
-                    "{} is a transformer: it has no edges to look at",
-                    self.model.name
-                ),
+                format!("{} is a transformer, which has no edges", self.model.name),
             )
+            .advice("choose a graph model")
             .into()),
         }
     }
 
-    /// Where the nodes lie. Computed by who asks first.
-    pub(super) fn map(&self) -> std::result::Result<&NodeMap, ApiError> {
+    /// The layout of the nodes on the map.
+    pub(super) fn map(&self) -> ApiResult<&NodeMap> {
         let graph = self.graph()?.mechanism().graph();
         Ok(self.map.get_or_init(|| NodeMap::of(graph)))
     }
 
-    /// PageRank. Computed by who asks first.
-    pub(super) fn ranking(&self) -> std::result::Result<&Ranking, ApiError> {
+    /// The nodes by PageRank.
+    pub(super) fn ranking(&self) -> ApiResult<&Ranking> {
         let graph = self.graph()?.mechanism().graph();
         if let Some(ranking) = self.ranking.get() {
             return Ok(ranking);
@@ -71,8 +73,8 @@ impl Served {
         Ok(self.ranking.get_or_init(|| ranking))
     }
 
-    /// How often training reached each node. `[V]`
-    pub(super) fn counts(&self) -> std::result::Result<&[u64], ApiError> {
+    /// Number of times that training reached each node. `[V]`
+    pub(super) fn counts(&self) -> ApiResult<&[u64]> {
         let graph = self.graph()?.mechanism().graph();
         Ok(self.counts.get_or_init(|| {
             let mut counts = vec![0; graph.nodes()];
@@ -84,14 +86,14 @@ impl Served {
     }
 }
 
-/// What all exchanges share.
+/// State shared by all requests.
 pub(super) struct ServerState {
     pub(super) settings: Settings,
     pub(super) models: Vec<Arc<Served>>,
-    pub(super) work: Work,
+    pub(super) runs: RunQueue,
     pub(super) metrics: Metrics,
     pub(super) library: Option<Library>,
-    /// Where the server was reached at, for the check of `Host`.
+    /// Port that the server listens on, for the check of `Host`.
     pub(super) port: u16,
 }
 
@@ -99,7 +101,7 @@ impl ServerState {
     pub(super) fn new(settings: Settings, models: Vec<ServedModel>, port: u16) -> Result<Self> {
         let mut served: Vec<Arc<Served>> = Vec::new();
         for mut model in models {
-            // Names are what requests go by.
+            // Requests choose a model by its name, which must be unique.
             let base = model.name.clone();
             let mut number = 2;
             while served.iter().any(|other| other.model.name == model.name) {
@@ -114,12 +116,12 @@ impl ServerState {
             }));
         }
         if served.is_empty() {
-            return Err(Error::new(ErrorKind::Input, "there is no model to serve")
+            return Err(Error::new(ErrorKind::Input, "no model to serve")
                 .advice("give --model, or build with the feature model"));
         }
         let library = settings.library.clone().map(Library::open).transpose()?;
         Ok(Self {
-            work: Work::new(&settings.limits),
+            runs: RunQueue::new(&settings.limits),
             metrics: Metrics::default(),
             models: served,
             settings,
@@ -128,8 +130,8 @@ impl ServerState {
         })
     }
 
-    /// The model of a name, or the first.
-    pub(super) fn model(&self, name: Option<&str>) -> std::result::Result<&Arc<Served>, ApiError> {
+    /// The model with a name, or the first one.
+    pub(super) fn model(&self, name: Option<&str>) -> ApiResult<&Arc<Served>> {
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Ok(&self.models[0]);
         };
@@ -141,92 +143,32 @@ impl ServerState {
                 ApiError::new(
                     axum::http::StatusCode::NOT_FOUND,
                     format!(
-                        "no model is named {name:?} (there are {})",
+                        "model {name:?} is not served (choose one of: {})",
                         names.join(", ")
                     ),
                 )
             })
     }
 
-    /// Checks a prompt against the limits and the vocabulary.
-    pub(super) fn check_prompt(
-        &self,
-        ids: &[u32],
-        vocabulary: usize,
-    ) -> std::result::Result<(), ApiError> {
+    /// Check a prompt against the limit and the vocabulary.
+    pub(super) fn check_prompt(&self, ids: &[u32], vocabulary: usize) -> ApiResult<()> {
         let most = self.settings.limits.prompt_tokens;
         if ids.len() > most {
             return Err(ApiError::input(format!(
-                "a prompt of {} tokens is more than the {most} allowed",
+                "the prompt has {} tokens, more than this server's limit of {most}",
                 ids.len()
             )));
         }
         crate::measure::check_ids(ids, vocabulary).map_err(ApiError::from)
     }
-}
 
-/// The hooks of a run, with what records of it say.
-#[derive(Default)]
-pub(super) struct RunHooks {
-    pub(super) hooks: Hooks,
-    #[cfg(feature = "plugin")]
-    pub(super) plugins: crate::plugin::Plugins,
-}
-
-impl RunHooks {
-    /// Loads the plugins that a request names. Only those found by their manifests: a path in a request would be a
-    /// way to run anything.
-    #[cfg(feature = "plugin")]
-    pub(super) fn named(
-        state: &ServerState,
-        names: &[String],
-    ) -> std::result::Result<Self, ApiError> {
-        use crate::plugin::{Plugins, Selection};
-        let mut selections = Vec::new();
-        for name in names {
-            let selection: Selection = name.parse()?;
-            let known = state.settings.finder.manifests().into_iter().flatten();
-            let known = known
-                .flat_map(|manifest| manifest.plugins)
-                .any(|plugin| plugin.id == selection.name || plugin.short() == selection.name);
-            if !known {
-                return Err(Error::new(
-                    ErrorKind::Configuration,
-                    format!("no plugin is named {:?}", selection.name),
-                )
-                .advice("GET /api/v1/plugins lists them")
-                .into());
-            }
-            selections.push(selection);
-        }
-        let plugins = Plugins::load(&selections, &state.settings.finder)?;
-        Ok(Self {
-            hooks: plugins.hooks().clone(),
-            plugins,
-        })
-    }
-
-    #[cfg(not(feature = "plugin"))]
-    pub(super) fn named(_: &ServerState, names: &[String]) -> std::result::Result<Self, ApiError> {
-        match names.is_empty() {
-            true => Ok(Self::default()),
-            false => Err(Error::new(ErrorKind::Unsupported, "this build has no plugins").into()),
-        }
-    }
-
-    /// Loads the plugins that the server was started with.
-    #[cfg(feature = "plugin")]
-    pub(super) fn of_server(state: &ServerState) -> std::result::Result<Self, ApiError> {
-        let settings = &state.settings;
-        let plugins = crate::plugin::Plugins::load(&settings.plugins, &settings.finder)?;
-        Ok(Self {
-            hooks: plugins.hooks().clone(),
-            plugins,
-        })
-    }
-
-    #[cfg(not(feature = "plugin"))]
-    pub(super) fn of_server(_: &ServerState) -> std::result::Result<Self, ApiError> {
-        Ok(Self::default())
+    /// Compute a value as an admitted run, on a thread of its own, and answer with it as JSON.
+    pub(super) async fn compute<T: Serialize + Send + 'static>(
+        &self,
+        work: impl FnOnce() -> ApiResult<T> + Send + 'static,
+    ) -> ApiResult<Response<Body>> {
+        let run = self.runs.admit().await?;
+        let value = run.finish(move |_| work()).await?;
+        Ok(extract::json(&value))
     }
 }

@@ -1,26 +1,27 @@
-//! Traces as they are made, step by step, and fans in context.
+//! Traces, sent step by step, and fans in context.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Response};
+use axum::http::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::api_error::ApiError;
+use super::api_error::{ApiError, ApiResult};
 use super::events::{self, Sink};
-use super::exchange;
-use super::state::{RunHooks, Served, ServerState};
-use super::work::Job;
+use super::extract::JsonBody;
+use super::run_hooks::RunHooks;
+use super::run_queue::Job;
+use super::state::{Served, ServerState};
 use crate::run::trace::{
     FanLook, FanRequest, Intervention, ShownToken, Step, TraceRequest, TraceSampling, Tracing,
 };
 
-/// What a trace is asked for with.
+/// The body of `/api/v1/trace`.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct TraceBody {
+pub(super) struct TraceBody {
     model: Option<String>,
     prompt: Option<String>,
     prompt_ids: Option<Vec<u32>>,
@@ -63,7 +64,7 @@ impl Default for TraceBody {
     }
 }
 
-/// A step, as it is sent. Written as it is, not by way of a JSON value, which would widen its numbers.
+/// The event of a step. It is serialised directly, since a JSON value would widen its numbers to 64 bits.
 #[derive(Serialize)]
 struct StepEvent<'a> {
     step: &'a Step,
@@ -73,10 +74,8 @@ struct StepEvent<'a> {
 
 pub(super) async fn trace(
     State(state): State<Arc<ServerState>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response<Body>, ApiError> {
-    let body: TraceBody = exchange::read(&headers, body, &state.settings.limits).await?;
+    JsonBody(body): JsonBody<TraceBody>,
+) -> ApiResult<Response<Body>> {
     let served = state.model(body.model.as_deref())?.clone();
     let limits = &state.settings.limits;
     for (name, given, most) in [
@@ -85,25 +84,26 @@ pub(super) async fn trace(
     ] {
         if given > most {
             return Err(ApiError::input(format!(
-                "{given} {name} are more than the {most} allowed"
+                "{name} is {given}, more than this server's limit of {most}"
             )));
         }
     }
-    let run = state.work.admit().await?;
-    Ok(events::answer(run, move |job, sink| {
-        if let Err(api_error) = steps(&state, &served, body, &job, &sink) {
-            sink.send("error", &api_error.json());
+    let run = state.runs.admit().await?;
+    Ok(events::respond(run, move |job, sink| {
+        if let Err(error) = send_steps(&state, &served, body, &job, &sink) {
+            sink.send("error", &error.json());
         }
     }))
 }
 
-fn steps(
+/// Trace a path and send each step as an event.
+fn send_steps(
     state: &ServerState,
     served: &Served,
     body: TraceBody,
     job: &Job,
     sink: &Sink,
-) -> Result<(), ApiError> {
+) -> ApiResult<()> {
     let engine = &served.model.engine;
     let ids = match (body.prompt_ids, &body.prompt) {
         (Some(ids), _) => ids,
@@ -136,9 +136,9 @@ fn steps(
     if !body.plugins.is_empty() {
         head.plugins = plugins.plugins.record();
     }
-    let mut goes_on = sink.send("start", tracing.trace());
+    let mut open = sink.send("start", tracing.trace());
     let mut count = 0;
-    while goes_on && let Some(traced) = tracing.advance()? {
+    while open && let Some(traced) = tracing.advance()? {
         count += 1;
         let last = tracing.trace().tokens.last();
         let event = StepEvent {
@@ -146,14 +146,14 @@ fn steps(
             token: last.unwrap_or(&traced.token),
             text: &traced.text,
         };
-        goes_on = sink.send("step", &event);
+        open = sink.send("step", &event);
     }
     state.metrics.tokens(prompt, count);
-    if job.is_late() {
-        return Err(ApiError::late());
+    if job.timed_out() {
+        return Err(ApiError::run_timeout());
     }
     let trace = tracing.trace();
-    if goes_on {
+    if open {
         sink.send(
             "end",
             &json!({"finish": trace.finish, "text": trace.text, "tokens": trace.tokens}),
@@ -162,16 +162,16 @@ fn steps(
     Ok(())
 }
 
-/// What a fan is asked for with.
+/// The body of `/api/v1/fan`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FanBody {
+pub(super) struct FanBody {
     #[serde(default)]
     model: Option<String>,
     tokens: Vec<u32>,
     #[serde(default)]
     prompt_tokens: Option<usize>,
-    #[serde(default = "fifty")]
+    #[serde(default = "default_k")]
     k: usize,
     #[serde(default)]
     targets: Vec<u32>,
@@ -185,39 +185,39 @@ struct FanBody {
     seed: u64,
 }
 
-fn fifty() -> usize {
+fn default_k() -> usize {
     50
 }
 
-/// Edges that are split in one answer.
-const TARGETS: usize = 32;
+/// Most edges whose contributions one request may ask for.
+const MAX_TARGETS: usize = 32;
 
 pub(super) async fn fan(
     State(state): State<Arc<ServerState>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response<Body>, ApiError> {
-    let body: FanBody = exchange::read(&headers, body, &state.settings.limits).await?;
+    JsonBody(body): JsonBody<FanBody>,
+) -> ApiResult<Response<Body>> {
     let served = state.model(body.model.as_deref())?.clone();
     state.check_prompt(&body.tokens, served.model.engine.vocabulary())?;
-    if body.targets.len() > TARGETS {
-        return Err(ApiError::input(format!("more than {TARGETS} targets")));
+    if body.targets.len() > MAX_TARGETS {
+        return Err(ApiError::input(format!(
+            "{} targets are more than the limit of {MAX_TARGETS}",
+            body.targets.len()
+        )));
     }
-    let run = state.work.admit().await?;
-    let look = run
-        .finish(move |_| {
-            let plugins = RunHooks::named(&state, &body.plugins)?;
-            let request = FanRequest {
-                tokens: body.tokens,
-                prompt_tokens: body.prompt_tokens,
-                candidates: body.k.min(state.settings.limits.candidates),
-                targets: body.targets,
-                vectors: body.vectors,
-                interventions: body.interventions,
-                seed: body.seed,
-            };
-            Ok(FanLook::of(&served.model.engine, &request, &plugins.hooks)?)
-        })
-        .await?;
-    Ok(exchange::json(&look))
+    let shared = state.clone();
+    let look = move || {
+        let plugins = RunHooks::named(&shared, &body.plugins)?;
+        let request = FanRequest {
+            tokens: body.tokens,
+            prompt_tokens: body.prompt_tokens,
+            candidates: body.k.min(shared.settings.limits.candidates),
+            targets: body.targets,
+            vectors: body.vectors,
+            interventions: body.interventions,
+            seed: body.seed,
+        };
+        let engine = &served.model.engine;
+        Ok(FanLook::of(engine, &request, &plugins.hooks)?)
+    };
+    state.compute(look).await
 }

@@ -67,10 +67,10 @@ export function library(house, frame) {
       ? element('ul', { class: 'shelf' }, rows.map((row) => element('li', { class: 'card shelf-row' },
           element('input', { type: 'checkbox', checked: picked.has(row.name), 'aria-label': say('library.pick', { name: row.name }), onchange: (event) => { event.target.checked ? picked.add(row.name) : picked.delete(row.name); buttons(); } }),
           element('div', { class: 'shelf-text' },
-            element('h2', {}, row.title || row.name), element('p', { class: 'soft small' }, row.api_error ?? [row.model, row.prompt, say('library.steps', { steps: row.steps }), date.format(new Date(row.modified))].filter(Boolean).join(' · ')),
+            element('h2', {}, row.title || row.name), element('p', { class: 'soft small' }, row.error ?? [row.model, row.prompt, say('library.steps', { steps: row.steps }), date.format(new Date(row.modified))].filter(Boolean).join(' · ')),
             row.notes ? element('p', { class: 'small' }, row.notes) : null,
             row.pins || row.groups ? element('p', { class: 'soft small' }, say('library.marks', { pins: count(row.pins), groups: count(row.groups) })) : null),
-          element('div', { class: 'tools' }, button(say('library.open'), () => open(row.name), { disabled: Boolean(row.api_error) }), button(say('library.delete'), () => remove(row.name))))))
+          element('div', { class: 'tools' }, button(say('library.open'), () => open(row.name), { disabled: Boolean(row.error) }), button(say('library.delete'), () => remove(row.name))))))
       : element('p', { class: 'empty card' }, say('library.empty')));
     buttons();
   });
@@ -84,7 +84,7 @@ export function library(house, frame) {
     tables: () => [{
       caption: say('screen.library'),
       columns: [{ label: say('library.name') }, { label: say('library.title') }, { label: say('run.model') }, { label: say('run.prompt'), kind: 'wrap' }, { label: say('library.steps-head'), kind: 'number' }, { label: say('inspector.pins'), kind: 'number' }, { label: say('library.changed') }, { label: say('inspector.notes'), kind: 'wrap' }],
-      rows: rows.map((row) => [row.name, row.title ?? '', row.model ?? '', row.prompt ?? '', row.steps ?? 0, row.pins ?? 0, row.modified ?? '', row.notes ?? row.api_error ?? '']),
+      rows: rows.map((row) => [row.name, row.title ?? '', row.model ?? '', row.prompt ?? '', row.steps ?? 0, row.pins ?? 0, row.modified ?? '', row.notes ?? row.error ?? '']),
     }],
     values: () => ({}),
     answer: (action) => action === 'back' && (frame.go('path'), true),

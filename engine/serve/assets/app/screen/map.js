@@ -18,7 +18,7 @@ export function map(house, frame) {
   if (!house.graphs.some((model) => model.name === chosen.model)) chosen.model = house.graphs.find((model) => model.name === desk.lane?.trace?.model.name)?.name ?? house.graphs[0]?.name ?? null;
   const view = { level: 'auto', k: 5, minimum: 0, frequency: 0, kind: '', path: true, ...(house.mapView ?? {}) };
   house.mapView = view;
-  let canvas = null, shown = null, fans = null, hook_runner = new AbortController(), closed = false;
+  let canvas = null, shown = null, fans = null, requests = new AbortController(), closed = false;
   let box = null, ratio = 1, selected = new Set();
 
   const place = element('div', { class: 'map-place', role: 'img', 'aria-label': say('map.title') });
@@ -38,8 +38,8 @@ export function map(house, frame) {
   const pathIds = () => (view.path && desk.lane?.trace?.model.name === chosen.model ? desk.lane.trace.tokens.map((token) => token.id) : []);
 
   async function load() {
-    hook_runner.abort();
-    hook_runner = new AbortController();
+    requests.abort();
+    requests = new AbortController();
     frame.address();
     if (!chosen.model) return put(state, say('node.no-graph'));
     try {
@@ -50,7 +50,7 @@ export function map(house, frame) {
       }
       place.hidden = false;
       const level = levelNow();
-      shown = await get('api/v1/map', { model: chosen.model, level, k: view.k, minimum: view.minimum, frequency: view.frequency, kind: view.kind || undefined, ...(level && box ? box : {}) }, hook_runner.signal);
+      shown = await get('api/v1/map', { model: chosen.model, level, k: view.k, minimum: view.minimum, frequency: view.frequency, kind: view.kind || undefined, ...(level && box ? box : {}) }, requests.signal);
       draw();
       if (!around.hidden) await surroundings();
     } catch (error) {
@@ -68,9 +68,9 @@ export function map(house, frame) {
   }
 
   async function surroundings() {
-    if (chosen.id === null) chosen.id = (await get('api/v1/nodes', { model: chosen.model, limit: 1 }, hook_runner.signal)).nodes[0].id;
+    if (chosen.id === null) chosen.id = (await get('api/v1/nodes', { model: chosen.model, limit: 1 }, requests.signal)).nodes[0].id;
     const query = { model: chosen.model, k: Math.min(24, Math.max(4, view.k)) };
-    const [facts, out, into] = await Promise.all([get(`api/v1/nodes/${chosen.id}`, { model: chosen.model }, hook_runner.signal), get(`api/v1/nodes/${chosen.id}/out`, query, hook_runner.signal), get(`api/v1/nodes/${chosen.id}/in`, query, hook_runner.signal)]);
+    const [facts, out, into] = await Promise.all([get(`api/v1/nodes/${chosen.id}`, { model: chosen.model }, requests.signal), get(`api/v1/nodes/${chosen.id}/out`, query, requests.signal), get(`api/v1/nodes/${chosen.id}/in`, query, requests.signal)]);
     fans = { facts, out, into };
     put(around, 
       element('div', { class: 'screen-head' }, element('h2', {}, say('map.around')), element('div', { class: 'tools' },
@@ -150,7 +150,7 @@ export function map(house, frame) {
     answer: (action) => Boolean(actions[action]) && (actions[action](), true),
     close() {
       closed = true;
-      hook_runner.abort();
+      requests.abort();
       unwatch();
       canvas?.close();
     },

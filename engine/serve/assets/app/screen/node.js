@@ -12,7 +12,7 @@ const STEP = 10, MOST = 200;
 /** The search for a node: a box whose list follows; `found(node)` hears which was taken. */
 export function nodeSearch(model, found) {
   const list = element('ul', { class: 'found', hidden: true, 'aria-label': say('node.found') });
-  let waiting, hook_runner = new AbortController();
+  let waiting, requests = new AbortController();
   const box = element('input', { type: 'search', placeholder: say('node.search-example'), 'aria-label': say('node.search'), oninput: () => {
     clearTimeout(waiting);
     waiting = setTimeout(look, 120);
@@ -23,10 +23,10 @@ export function nodeSearch(model, found) {
   } });
 
   async function look(first = false) {
-    hook_runner.abort();
-    hook_runner = new AbortController();
+    requests.abort();
+    requests = new AbortController();
     try {
-      const { nodes } = await get('api/v1/nodes', { model: model(), q: box.value, limit: 12 }, hook_runner.signal);
+      const { nodes } = await get('api/v1/nodes', { model: model(), q: box.value, limit: 12 }, requests.signal);
       const take = (node) => { list.hidden = true; box.value = ''; found(node); };
       if (first && nodes[0]) return take(nodes[0]);
       put(list, ...nodes.map((node) => element('li', {}, button([shown(node), element('span', { class: 'soft small figure' }, count(node.count ?? 0))], () => take(node), { class: 'quiet' }))));
@@ -64,7 +64,7 @@ export function node(house, frame) {
   const place = element('div', { class: 'stack' });
   const models = element('select', { onchange: () => { chosen.model = models.value; chosen.id = null; draw(); } }, house.graphs.map((model) => element('option', { value: model.name, selected: model.name === chosen.model }, model.name)));
   const search = nodeSearch(() => chosen.model, (found) => go(found.id));
-  let hook_runner = new AbortController();
+  let requests = new AbortController();
 
   function go(id) {
     chosen.id = id;
@@ -86,9 +86,9 @@ export function node(house, frame) {
   }
 
   async function draw() {
-    hook_runner.abort();
-    hook_runner = new AbortController();
-    const { signal } = hook_runner;
+    requests.abort();
+    requests = new AbortController();
+    const { signal } = requests;
     frame.address();
     if (!chosen.model) return put(place, element('p', { class: 'empty' }, say('node.no-graph')));
     try {
@@ -115,7 +115,7 @@ export function node(house, frame) {
         element('dl', { class: 'node-facts' },
           fact(say('table.id'), String(facts.id)), fact(say('table.bytes'), facts.bytes_hex || '–'), fact(say('node.count'), count(facts.count)),
           fact(say('node.out'), count(facts.out_degree)), fact(say('node.in'), count(facts.in_degree)), fact(say('node.own'), count(facts.own_out)),
-          fact(say('node.rank'), `${facts.page_rank_place} · ${number(facts.page_rank, 5)}`)),
+          fact(say('node.rank'), `${facts.page_rank_position} · ${number(facts.page_rank, 5)}`)),
         element('div', { class: 'tools' }, button([say('node.map'), element('span', { class: 'key' }, 'm')], () => frame.go('map')))),
       element('div', { class: 'columns' },
         element('section', { class: 'card stack' }, element('h2', {}, say('node.static')), element('p', { class: 'soft small' }, say('node.static-note')), ranking(say('node.static'), edgeRows(out.edges), press), restOf(out, true)),
@@ -157,6 +157,6 @@ export function node(house, frame) {
       if (action === 'back') return frame.go('path'), true;
       return false;
     },
-    close: () => hook_runner.abort(),
+    close: () => requests.abort(),
   };
 }

@@ -5,7 +5,7 @@ import { say } from '../language.js';
 
 export function plugins(house, frame) {
   function card(plugin) {
-    if (plugin.api_error && !plugin.name) return element('section', { class: 'card' }, element('p', { role: 'alert' }, plugin.api_error));
+    if (plugin.error && !plugin.name) return element('section', { class: 'card' }, element('p', { role: 'alert' }, plugin.error));
     const inputs = (plugin.options ?? []).map((option) => ({ option, input: input(option) }));
     const chosen = () => {
       const set = inputs.map(({ option, input: box }) => [option.name, box.type === 'checkbox' ? String(box.checked) : box.value])
@@ -29,7 +29,7 @@ export function plugins(house, frame) {
       element('div', { class: 'screen-head' }, element('h2', {}, plugin.title ?? plugin.name), element('span', { class: 'soft small figure' }, `${plugin.name} ${plugin.version}`)),
       element('p', {}, plugin.description),
       element('ul', { class: 'chips' }, [...(plugin.hooks ?? []), ...(plugin.paths ?? []).map((path) => say(`kind.${path}`))].map((name) => element('li', { class: 'tag' }, name))),
-      plugin.api_error ? element('p', { role: 'alert', class: 'failed' }, plugin.api_error) : null,
+      plugin.error ? element('p', { role: 'alert', class: 'failed' }, plugin.error) : null,
       inputs.length ? element('div', { class: 'fields' }, inputs.map(({ option, input: box }) => field(option.name, box, { class: 'field', title: option.help ?? '' }))) : null,
       element('div', { class: 'tools' }, element('label', { class: 'check' }, on, say('plugins.use')), button(say('plugins.compare'), compare)));
   }
@@ -42,7 +42,7 @@ export function plugins(house, frame) {
       element('p', { class: 'soft small' }, say('plugins.trust'))),
     tables: () => [{
       caption: say('screen.plugins'), columns: [{ label: say('plugins.name') }, { label: say('plugins.version') }, { label: say('plugins.hooks') }, { label: say('plugins.paths') }, { label: say('plugins.about'), kind: 'wrap' }],
-      rows: found.map((plugin) => [plugin.name ?? '–', plugin.version ?? '–', (plugin.hooks ?? []).join(', '), (plugin.paths ?? []).join(', '), plugin.description ?? plugin.api_error]),
+      rows: found.map((plugin) => [plugin.name ?? '–', plugin.version ?? '–', (plugin.hooks ?? []).join(', '), (plugin.paths ?? []).join(', '), plugin.description ?? plugin.error]),
     }],
     values: () => ({}),
     answer: (action) => action === 'back' && (frame.go('path'), true),

@@ -1,4 +1,4 @@
-//! The plugins there are, read from their manifests; none of their code runs.
+//! The installed plugins, described from their manifests; none of their code runs.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use axum::extract::State;
 use axum::http::Response;
 use serde_json::{Value, json};
 
-use super::exchange;
+use super::extract;
 use super::state::ServerState;
 
 pub(super) async fn list(State(state): State<Arc<ServerState>>) -> Response<Body> {
-    exchange::json(&rows(&state))
+    extract::json(&rows(&state))
 }
 
 #[cfg(not(feature = "plugin"))]
@@ -37,16 +37,16 @@ fn rows(state: &ServerState) -> Vec<Value> {
                     "options": options(&plugin.schema),
                     "path": manifest.library_path(),
                     "sha256": manifest.sha256,
-                    "fault": null,
+                    "error": null,
                 })
             })),
-            Err(error) => rows.push(json!({"name": null, "fault": error.to_string()})),
+            Err(error) => rows.push(json!({"name": null, "error": error.to_string()})),
         }
     }
     rows
 }
 
-/// On which paths hooks like these are asked.
+/// The kinds of model that call at least one of these hooks.
 #[cfg(feature = "plugin")]
 fn paths(hooks: &[String]) -> Vec<&'static str> {
     let any = |names: &[&str]| hooks.iter().any(|hook| names.contains(&hook.as_str()));
@@ -70,7 +70,7 @@ fn paths(hooks: &[String]) -> Vec<&'static str> {
     paths
 }
 
-/// Options as a form shows them, from their JSON Schema.
+/// The options for a form, from their JSON Schema.
 #[cfg(feature = "plugin")]
 fn options(schema: &Value) -> Vec<Value> {
     let Some(properties) = schema["properties"].as_object() else {

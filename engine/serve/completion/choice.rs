@@ -1,39 +1,40 @@
-//! One choice of a completion, as it grows: text, tokens, where they begin, their log-probabilities.
+//! One choice of a completion: its text, tokens, their offsets and log-probabilities.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::run::TokenScore;
 use crate::text::{Decoder, Tokenizer};
 
-/// Text with the tokens it came from.
-pub(super) struct Part {
+/// New text of a choice, with the tokens that it came from.
+#[derive(Default)]
+pub(super) struct Piece {
     pub(super) text: String,
     pub(super) scores: Vec<TokenScore>,
-    /// Characters at the beginning of the first tokens that are not in the text: a tokenizer may put a space before
-    /// every text, and takes it away again.
-    pub(super) swallowed: usize,
+    /// Leading characters of the tokens that are not in the text: a tokenizer may put a space before every text and
+    /// removes it when decoding.
+    pub(super) removed: usize,
 }
 
-/// Where the next token's text begins.
+/// Offset of the next token's text.
 #[derive(Default)]
 pub(super) struct Cursor {
     decoder: Decoder,
     /// In characters.
     offset: usize,
-    /// Characters to come that are not in the text.
-    swallowed: usize,
+    /// Characters still to come that are not in the text.
+    removed: usize,
 }
 
 impl Cursor {
-    fn pass(&mut self, tokenizer: &Tokenizer, id: u32) {
+    fn advance(&mut self, tokenizer: &Tokenizer, id: u32) {
         let characters = self.decoder.push(tokenizer, id).chars().count();
-        let swallowed = self.swallowed.min(characters);
-        self.swallowed -= swallowed;
-        self.offset += characters - swallowed;
+        let removed = self.removed.min(characters);
+        self.removed -= removed;
+        self.offset += characters - removed;
     }
 }
 
-/// One choice, growing.
+/// A choice, or the part of it that one event carries.
 pub(super) struct Choice<'a> {
     tokenizer: &'a Tokenizer,
     index: usize,
@@ -42,7 +43,7 @@ pub(super) struct Choice<'a> {
     tokens: Vec<String>,
     offsets: Vec<usize>,
     logprobs: Vec<Option<f64>>,
-    top: Vec<Option<serde_json::Map<String, Value>>>,
+    top: Vec<Option<Map<String, Value>>>,
 }
 
 impl<'a> Choice<'a> {
@@ -59,19 +60,20 @@ impl<'a> Choice<'a> {
         }
     }
 
-    pub(super) fn add(&mut self, part: Part) {
-        self.text.push_str(&part.text);
-        self.cursor.swallowed += part.swallowed;
-        for score in part.scores {
+    pub(super) fn add(&mut self, piece: Piece) {
+        self.text.push_str(&piece.text);
+        self.cursor.removed += piece.removed;
+        for score in piece.scores {
             self.offsets.push(self.cursor.offset);
-            self.cursor.pass(self.tokenizer, score.id);
-            self.tokens.push(name(self.tokenizer, score.id));
+            self.cursor.advance(self.tokenizer, score.id);
+            self.tokens.push(token_text(self.tokenizer, score.id));
             self.logprobs.push(score.ln_probability);
             let listed = score.ln_probability.map(|_| {
-                let mut top = serde_json::Map::new();
+                let mut top = Map::new();
                 for (id, ln) in score.top {
-                    // Different tokens may have one text: the likeliest stands for it.
-                    top.entry(name(self.tokenizer, id)).or_insert(json!(ln));
+                    // Different tokens may have the same text: the first, which is the most likely, is listed.
+                    top.entry(token_text(self.tokenizer, id))
+                        .or_insert(json!(ln));
                 }
                 top
             });
@@ -79,9 +81,9 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// As OpenAI writes it; with its tokens where `tokens` asks for them.
-    pub(super) fn json(self, tokens: bool, finish: Option<&str>) -> Value {
-        let logprobs = tokens.then(|| {
+    /// The choice in OpenAI's shape, with log-probabilities where `logprobs` is set.
+    pub(super) fn json(self, logprobs: bool, finish: Option<&str>) -> Value {
+        let logprobs = logprobs.then(|| {
             json!({
                 "tokens": self.tokens,
                 "token_logprobs": self.logprobs,
@@ -98,8 +100,8 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// A token as text; as OpenAI writes it, `bytes:\xe6\x98`, where its bytes alone are none.
-fn name(tokenizer: &Tokenizer, id: u32) -> String {
+/// A token as text; as OpenAI writes it, `bytes:\xe6\x98`, where its bytes are not valid UTF-8.
+fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
     let vocabulary = tokenizer.vocabulary();
     let bytes = vocabulary.bytes(id);
     if bytes.is_empty() {

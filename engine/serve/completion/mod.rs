@@ -1,0 +1,289 @@
+//! `/v1/completions` in the shape of OpenAI's interface.
+//!
+//! `echo` returns the prompt, with `logprobs` the log-probability of each of its tokens given those before it, over
+//! all V and before any temperature. `brillm eval` sums the same figures, so harnesses that score texts through this
+//! interface measure the model itself.
+
+mod choice;
+mod request;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+use serde_json::{Value, json};
+
+use self::choice::{Choice, Cursor, Piece};
+use self::request::{CompletionBody, CompletionRequest};
+use super::api_error::ApiResult;
+use super::events::{self, Sink};
+use super::extract::{self, JsonBody};
+use super::run_hooks::RunHooks;
+use super::run_queue::Job;
+use super::state::ServerState;
+use crate::run::{Engine, Finish, Generation, Request, TokenScore, score_tokens};
+use crate::text::Tokenizer;
+use crate::{Error, ErrorKind};
+
+/// The models in OpenAI's shape.
+pub(super) async fn models(State(state): State<Arc<ServerState>>) -> Response<Body> {
+    let data: Vec<Value> = state
+        .models
+        .iter()
+        .map(|served| {
+            json!({"id": served.model.name, "object": "model", "created": 0, "owned_by": "brillm"})
+        })
+        .collect();
+    extract::json(&json!({"object": "list", "data": data}))
+}
+
+pub(super) async fn complete(
+    State(state): State<Arc<ServerState>>,
+    JsonBody(body): JsonBody<CompletionBody>,
+) -> ApiResult<Response<Body>> {
+    let stream = body.stream.unwrap_or(false);
+    let request = CompletionRequest::new(&state, body)?;
+    let run = state.runs.admit().await?;
+    if stream {
+        return Ok(events::respond(run, move |job, sink| {
+            let end = match request.stream(&state, &job, &sink) {
+                Ok(()) => "[DONE]".to_string(),
+                Err(error) => error.open_ai_json().to_string(),
+            };
+            sink.data(&end);
+        }));
+    }
+    let document = run
+        .finish(move |job| request.document(&state, &job))
+        .await?;
+    Ok(extract::json(&document))
+}
+
+impl CompletionRequest {
+    fn tokenizer(&self) -> &Tokenizer {
+        self.served.model.engine.tokenizer()
+    }
+
+    /// The fields that a document and an event have in common.
+    fn envelope(&self, choices: Value) -> Value {
+        json!({
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.served.model.name,
+            "choices": choices,
+        })
+    }
+
+    fn usage(&self, new: usize) -> Value {
+        let prompt: usize = self.prompts.iter().map(Vec::len).sum();
+        json!({
+            "prompt_tokens": prompt,
+            "completion_tokens": new,
+            "total_tokens": prompt + new,
+        })
+    }
+
+    /// Generate all choices and return them as one document.
+    fn document(&self, state: &ServerState, job: &Job) -> ApiResult<Value> {
+        let (mut choices, mut new) = (Vec::new(), 0);
+        for index in 0..self.prompts.len() * self.choices {
+            let mut choice = Choice::new(self.tokenizer(), index);
+            let (finish, made) = self.generate_choice(state, job, index, &mut |piece| {
+                choice.add(piece);
+                true
+            })?;
+            new += made;
+            choices.push(choice.json(self.logprobs.is_some(), finish));
+        }
+        let mut document = self.envelope(choices.into());
+        document["usage"] = self.usage(new);
+        Ok(document)
+    }
+
+    /// Generate all choices and send each piece as an event.
+    fn stream(&self, state: &ServerState, job: &Job, sink: &Sink) -> ApiResult<()> {
+        let send = |choices: Value, usage: Value| {
+            let mut event = self.envelope(choices);
+            if self.usage {
+                event["usage"] = usage;
+            }
+            sink.data(&event.to_string())
+        };
+        let logprobs = self.logprobs.is_some();
+        let mut new = 0;
+        for index in 0..self.prompts.len() * self.choices {
+            let mut cursor = Cursor::default();
+            let (finish, made) = self.generate_choice(state, job, index, &mut |piece| {
+                let mut choice = Choice::new(self.tokenizer(), index);
+                choice.cursor = std::mem::take(&mut cursor);
+                choice.add(piece);
+                cursor = std::mem::take(&mut choice.cursor);
+                send(json!([choice.json(logprobs, None)]), Value::Null)
+            })?;
+            new += made;
+            let last = Choice::new(self.tokenizer(), index).json(logprobs, finish);
+            if !send(json!([last]), Value::Null) {
+                return Ok(());
+            }
+        }
+        if self.usage {
+            send(json!([]), self.usage(new));
+        }
+        Ok(())
+    }
+
+    /// Generate one choice, passing its pieces to `take` until it returns false. Returns the finish reason and the
+    /// number of new tokens.
+    fn generate_choice(
+        &self,
+        state: &ServerState,
+        job: &Job,
+        index: usize,
+        take: &mut dyn FnMut(Piece) -> bool,
+    ) -> ApiResult<(Option<&'static str>, usize)> {
+        job.check()?;
+        let prompt = &self.prompts[index / self.choices];
+        let engine = &self.served.model.engine;
+        let plugins = RunHooks::of_server(state)?;
+        if self.echo && !take(self.echoed(job, prompt, &plugins)?) {
+            return Ok((None, 0));
+        }
+        state.metrics.tokens(prompt.len(), 0);
+        if self.tokens == 0 {
+            return Ok((Some("length"), 0));
+        }
+        let mut sampling = self.sampling.clone();
+        sampling.seed = sampling.seed.wrapping_add(index as u64);
+        let mut request = Request::ids(prompt.clone())
+            .tokens(self.tokens)
+            .sampling(sampling)
+            .ignore_eos(self.ignore_eos)
+            .hooks(plugins.hooks.clone())
+            .cancel(job.cancel.clone());
+        for stop in &self.stops {
+            request = request.stop(stop.clone());
+        }
+        let (finish, made) = match engine {
+            Engine::Graph(model) => {
+                let stop = model.tokenizer().vocabulary().stop();
+                let stop: Vec<u32> = stop.into_iter().collect();
+                let look = |session: &mut crate::path::GraphSession| {
+                    session.look().map(|(_, logits)| logits.to_vec())
+                };
+                self.generate(request.start(model)?, &stop, &look, take)?
+            }
+            #[cfg(feature = "transformer")]
+            Engine::Transformer(model) => {
+                if model
+                    .network()
+                    .is_some_and(|net| !net.configuration().causal())
+                {
+                    return Err(Error::new(
+                        ErrorKind::Unsupported,
+                        "the model sees both sides of a token and fills in masks: it cannot complete texts",
+                    )
+                    .into());
+                }
+                let seed = self.sampling.seed;
+                let hooks =
+                    crate::transformer::HookAdapter::new(model, &plugins.hooks, seed, None)?
+                        .cancel(Some(job.cancel.clone()));
+                let look = |session: &mut crate::transformer::TransformerSession| {
+                    Ok(session.logits().to_vec())
+                };
+                let generation = request.start_transformer(model, &hooks)?;
+                self.generate(generation, &model.ends(), &look, take)?
+            }
+        };
+        state.metrics.tokens(0, made);
+        job.check()?;
+        Ok((finish, made))
+    }
+
+    /// The prompt as the first piece of a choice.
+    fn echoed(&self, job: &Job, prompt: &[u32], plugins: &RunHooks) -> ApiResult<Piece> {
+        let engine = &self.served.model.engine;
+        let scores = match self.logprobs {
+            Some(top) => score_tokens(engine, prompt, top, &plugins.hooks, Some(&job.cancel))?,
+            None => prompt.iter().map(|&id| unscored(id)).collect(),
+        };
+        let (tokenizer, mut bytes) = (engine.tokenizer(), Vec::new());
+        for &id in prompt {
+            bytes.extend_from_slice(tokenizer.vocabulary().bytes(id));
+        }
+        let text = tokenizer.decode(prompt);
+        let characters = String::from_utf8_lossy(&bytes).chars().count();
+        Ok(Piece {
+            removed: characters.saturating_sub(text.chars().count()),
+            text,
+            scores,
+        })
+    }
+
+    /// Pass the pieces of a generation to `take`, with the log-probabilities of their tokens. `look` returns the
+    /// logits for the next token.
+    fn generate<W: crate::path::Session>(
+        &self,
+        mut generation: Generation<W>,
+        stop: &[u32],
+        look: &dyn Fn(&mut W) -> crate::Result<Vec<f32>>,
+        take: &mut dyn FnMut(Piece) -> bool,
+    ) -> ApiResult<(Option<&'static str>, usize)> {
+        let mut made = 0;
+        loop {
+            let logits = match self.logprobs {
+                Some(_) if made < self.tokens && generation.finish().is_none() => {
+                    Some(look(generation.session())?)
+                }
+                _ => None,
+            };
+            let Some(piece) = generation.next() else {
+                // The end token has an entry although it has no text: lm-evaluation-harness asks for one token
+                // beyond a prompt and drops the last entry, whichever it is.
+                if let (Some(logits), Some(top), Some(Finish::Stop)) =
+                    (&logits, self.logprobs, generation.finish())
+                {
+                    let id = generation.session().token();
+                    take(Piece {
+                        scores: vec![TokenScore::of(id, logits, top)],
+                        ..Piece::default()
+                    });
+                }
+                break;
+            };
+            let generated = piece?;
+            // Text that was held back until the end token belongs to that token's entry.
+            let counted = self.ignore_eos || !stop.contains(&generated.id);
+            made += usize::from(counted);
+            let mut piece = Piece {
+                text: generated.text,
+                ..Piece::default()
+            };
+            if counted || self.logprobs.is_some() {
+                piece.scores.push(match (&logits, self.logprobs) {
+                    (Some(logits), Some(top)) => TokenScore::of(generated.id, logits, top),
+                    _ => unscored(generated.id),
+                });
+            }
+            if !take(piece) {
+                return Ok((None, made));
+            }
+        }
+        let finish = match generation.finish() {
+            Some(Finish::Stop) => "stop",
+            _ => "length",
+        };
+        Ok((Some(finish), made))
+    }
+}
+
+/// The entry of a token whose probability was not asked for.
+fn unscored(id: u32) -> TokenScore {
+    TokenScore {
+        id,
+        ln_probability: None,
+        top: Vec::new(),
+    }
+}

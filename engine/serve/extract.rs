@@ -1,0 +1,128 @@
+//! Request bodies, queries and path segments as handlers take them, and JSON responses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::api_error::{ApiError, ApiResult};
+use super::settings::Limits;
+use super::state::ServerState;
+
+/// Bytes of an oversized body that are read and dropped, so that the client reads the refusal.
+const DRAINED: usize = 64 << 20;
+
+/// A JSON response.
+pub(super) fn json(value: &impl Serialize) -> Response<Body> {
+    let (status, text) = match serde_json::to_vec(value) {
+        Ok(text) => (StatusCode::OK, text),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, b"{}".to_vec()),
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// The JSON body of a request, no larger and no slower than the limits allow.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<ServerState>> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<ServerState>) -> ApiResult<Self> {
+        check_type(request.headers(), &["application/json"])?;
+        let bytes = read_bytes(request.into_body(), &state.settings.limits).await?;
+        let body = serde_json::from_slice(&bytes);
+        body.map(Self)
+            .map_err(|error| ApiError::input(format!("invalid request body: {error}")))
+    }
+}
+
+/// Check that the `Content-Type` is one of `types`.
+pub(super) fn check_type(headers: &HeaderMap, types: &[&str]) -> ApiResult<()> {
+    let given = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim());
+    match given {
+        Some(given) if types.iter().any(|one| one.eq_ignore_ascii_case(given)) => Ok(()),
+        _ => Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("the Content-Type must be {}", types.join(" or ")),
+        )),
+    }
+}
+
+/// Read a whole body, no larger and no slower than the limits allow.
+pub(super) async fn read_bytes(body: Body, limits: &Limits) -> ApiResult<Vec<u8>> {
+    let patience = Duration::from_secs_f64(limits.patience);
+    match tokio::time::timeout(patience, collect(body, limits.body_bytes)).await {
+        Ok(bytes) => bytes,
+        Err(_) => Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body did not arrive within {} s", limits.patience),
+        )),
+    }
+}
+
+async fn collect(body: Body, limit: usize) -> ApiResult<Vec<u8>> {
+    let mut body = std::pin::pin!(body);
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await
+    {
+        let frame = frame.map_err(|error| {
+            let message = format!("the body ended early: {error}");
+            ApiError::new(StatusCode::BAD_REQUEST, message)
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length <= limit {
+            bytes.extend_from_slice(&data);
+        } else if length > limit + DRAINED {
+            break;
+        }
+    }
+    if length > limit {
+        return Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than the limit of {limit} bytes"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// The query of a request, rejected with an [`ApiError`].
+pub(super) struct UrlQuery<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for UrlQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query
+            .map(|Query(query)| Self(query))
+            .map_err(|error| ApiError::input(error.body_text()))
+    }
+}
+
+/// The variable segment of a route's path, rejected with an [`ApiError`].
+pub(super) struct Segment(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(segment)| Self(segment))
+            .map_err(|error| ApiError::input(error.body_text()))
+    }
+}
