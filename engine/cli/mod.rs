@@ -28,7 +28,7 @@ mod generate;
 mod grow;
 mod import;
 mod inspect;
-#[cfg(feature = "plugin")]
+#[cfg(any(feature = "plugin", feature = "serve"))]
 mod log;
 mod plot;
 #[cfg(feature = "plugin")]
@@ -113,7 +113,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
     if let Some(english) = english {
         let _ = ENGLISH.set(english);
     }
-    #[cfg(feature = "plugin")]
+    #[cfg(any(feature = "plugin", feature = "serve"))]
     log::install();
     let arguments = Arguments::parse();
     if let Some(threads) = arguments.threads

@@ -104,8 +104,6 @@ impl Arguments {
         {
             settings.finder = plugins.finder();
             settings.plugins = plugins.selections();
-            // A plugin that does not load is said now, not to the first who asks.
-            crate::plugin::Plugins::load(&settings.plugins, &settings.finder)?;
         }
         #[cfg(not(feature = "plugin"))]
         let _ = plugins;

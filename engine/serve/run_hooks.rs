@@ -3,6 +3,8 @@
 use super::api_error::ApiResult;
 use super::state::ServerState;
 use crate::hook::Hooks;
+#[cfg(feature = "plugin")]
+use crate::plugin::{LoadedPlugins, Plugins, Selection};
 use crate::{Error, ErrorKind};
 
 /// The hooks of a run, with the plugins that they call.
@@ -10,19 +12,18 @@ use crate::{Error, ErrorKind};
 pub(super) struct RunHooks {
     pub(super) hooks: Hooks,
     #[cfg(feature = "plugin")]
-    pub(super) plugins: crate::plugin::Plugins,
+    pub(super) plugins: Plugins,
 }
 
 #[cfg(feature = "plugin")]
 impl RunHooks {
-    /// Load the plugins that a request names. They must be installed with a manifest: a request that could name a
-    /// path could run any library.
+    /// Create instances of the plugins that a request names. They must be installed with a manifest: a request that
+    /// could name a path could run any library.
     pub(super) fn named(state: &ServerState, names: &[String]) -> ApiResult<Self> {
-        use crate::plugin::{Plugins, Selection};
         let mut selections = Vec::new();
         for name in names {
             let selection: Selection = name.parse()?;
-            let installed = state.settings.finder.manifests().into_iter().flatten();
+            let installed = state.loader.finder().manifests().into_iter().flatten();
             let mut installed = installed.flat_map(|manifest| manifest.plugins);
             if !installed
                 .any(|plugin| plugin.id == selection.name || plugin.short() == selection.name)
@@ -36,23 +37,20 @@ impl RunHooks {
             }
             selections.push(selection);
         }
-        Ok(Plugins::load(&selections, &state.settings.finder)?.into())
+        Self::instantiate(&state.loader.load(&selections)?)
     }
 
-    /// Load the plugins that the server was started with.
+    /// Create instances of the plugins that the server was started with.
     pub(super) fn of_server(state: &ServerState) -> ApiResult<Self> {
-        let settings = &state.settings;
-        Ok(crate::plugin::Plugins::load(&settings.plugins, &settings.finder)?.into())
+        Self::instantiate(&state.plugins)
     }
-}
 
-#[cfg(feature = "plugin")]
-impl From<crate::plugin::Plugins> for RunHooks {
-    fn from(plugins: crate::plugin::Plugins) -> Self {
-        Self {
+    fn instantiate(loaded: &LoadedPlugins) -> ApiResult<Self> {
+        let plugins = loaded.instantiate()?;
+        Ok(Self {
             hooks: plugins.hooks().clone(),
             plugins,
-        }
+        })
     }
 }
 

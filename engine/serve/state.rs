@@ -14,6 +14,8 @@ use super::run_queue::RunQueue;
 use super::settings::Settings;
 use crate::graph::{NodeMap, PageRank, RankWeight, Ranking};
 use crate::model::Model;
+#[cfg(feature = "plugin")]
+use crate::plugin::{LoadedPlugins, Loader};
 use crate::run::Engine;
 use crate::{Error, ErrorKind, Result};
 
@@ -95,6 +97,11 @@ pub(super) struct ServerState {
     pub(super) library: Option<Library>,
     /// Port that the server listens on, for the check of `Host`.
     pub(super) port: u16,
+    #[cfg(feature = "plugin")]
+    pub(super) loader: Loader,
+    /// The plugins of all completions.
+    #[cfg(feature = "plugin")]
+    pub(super) plugins: LoadedPlugins,
 }
 
 impl ServerState {
@@ -119,6 +126,13 @@ impl ServerState {
             return Err(Error::new(ErrorKind::Input, "no model to serve")
                 .advice("give --model, or build with the feature model"));
         }
+        #[cfg(feature = "plugin")]
+        let loader = Loader::new(settings.finder.clone());
+        #[cfg(feature = "plugin")]
+        let plugins = loader.load(&settings.plugins)?;
+        // A plugin that cannot be instantiated is reported now, rather than in the first completion.
+        #[cfg(feature = "plugin")]
+        plugins.instantiate()?;
         let library = settings.library.clone().map(Library::open).transpose()?;
         Ok(Self {
             runs: RunQueue::new(&settings.limits),
@@ -127,6 +141,10 @@ impl ServerState {
             settings,
             library,
             port,
+            #[cfg(feature = "plugin")]
+            loader,
+            #[cfg(feature = "plugin")]
+            plugins,
         })
     }
 

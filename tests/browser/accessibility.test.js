@@ -1,4 +1,4 @@
-// What an assistive technology meets: axe finds nothing serious on any screen, in both themes, and the grid is a grid.
+// Accessibility: axe finds nothing serious on any screen, in both themes; the path is a grid.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -54,16 +54,16 @@ for (const colorScheme of ['light', 'dark']) {
   });
 }
 
-test('the path is a grid with rows, cells, a count and one name each', async () => {
+test('the path is a grid with counted, named rows and cells', async () => {
   const { page, close } = await open(browser, pathOf({}));
   await drawn(page, 12);
   const grid = page.getByRole('grid', { name: /Path/ });
   assert.equal(await grid.getAttribute('aria-rowcount'), '12');
   assert.equal(await grid.getByRole('row').count(), 12);
   assert.equal(await grid.getByRole('gridcell').count(), 12 * 8);
-  const snapshot = await page.locator('.lane-drawing').ariaSnapshot();
+  const snapshot = await page.locator('.path-drawing').ariaSnapshot();
   assert.match(snapshot, /row "Step 1, from ␣time"/);
-  assert.match(snapshot, /gridcell ", ?, chosen, rank 1, energy [\d.]+, 74\s?%, walked edge"/);
+  assert.match(snapshot, /gridcell ", ?, chosen, rank 1, energy [\d.]+, 74\s?%, observed edge"/);
   for (const role of ['navigation', 'main', 'complementary', 'banner']) assert.equal(await page.getByRole(role).count(), 1, role);
   await close();
 });

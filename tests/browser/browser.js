@@ -1,5 +1,5 @@
-// Opens the page in chromium and holds what every test asks of it: no foreign request, no error, no refusal by the
-// content-security policy.
+// Opens the page in chromium, and checks for every test that there was no foreign request, no error and no violation of
+// the content-security policy.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -12,14 +12,14 @@ export const root = fileURLToPath(new URL('../../', import.meta.url));
 assert.ok(address, 'BRILLM_ADDRESS is not set: start these tests with tests/browser/run');
 
 const PLAIN = ['--no-sandbox', '--disable-dev-shm-usage', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run', '--disable-quic'];
-// Chromium falls back to no software WebGL by itself any more: without the second flag a canvas stays blank.
+// Chromium no longer falls back to software WebGL: without the second flag a canvas stays blank.
 const WEBGL = ['--use-angle=swiftshader', '--enable-unsafe-swiftshader'];
 
-/** A browser; with `webgl` false one that cannot draw a map. */
+/** Launch a browser, with or without WebGL. */
 export const launch = ({ webgl = true } = {}) =>
   chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: [...PLAIN, ...(webgl ? WEBGL : ['--disable-gpu', '--disable-3d-apis', '--disable-webgl'])] });
 
-/** A page that keeps what must not happen; `clean()` asserts that none of it did. */
+/** Open a page and record foreign requests, errors and violations; `clean()` asserts that there were none. */
 export async function open(browser, path = '', options = {}) {
   const context = await browser.newContext({ viewport: { width: 1360, height: 900 }, locale: 'en-GB', ...options });
   await context.grantPermissions(['clipboard-read', 'clipboard-write']).catch(() => {});
@@ -43,39 +43,39 @@ export async function open(browser, path = '', options = {}) {
   return {
     page, context, foreign, errors,
     async clean() {
-      assert.deepEqual(foreign, [], 'a request left the machine');
-      assert.deepEqual(errors, [], 'the console holds errors');
-      assert.deepEqual(await page.evaluate(() => globalThis.refused), [], 'the content-security policy refused something');
+      assert.deepEqual(foreign, [], 'there was a foreign request');
+      assert.deepEqual(errors, [], 'there were errors on the console');
+      assert.deepEqual(await page.evaluate(() => globalThis.refused), [], 'the content-security policy was violated');
     },
     close: () => context.close(),
   };
 }
 
-/** The address of a path: a fixed model and seed. */
+/** The address of a path with a fixed model and seed. */
 export const pathOf = (values) => `#/path?${new URLSearchParams({ model: 'english', prompt: 'Once upon a time', tokens: 12, lang: 'en', ...values })}`;
 
-/** Waits until a lane has all its steps. */
-export async function drawn(page, steps, lane = 0) {
-  await page.waitForFunction(([at, count]) => document.querySelectorAll(`.lane[data-lane="${at}"] .column`).length === count, [lane, steps]);
+/** Wait until a panel has all its steps. */
+export async function drawn(page, steps, panel = 0) {
+  await page.waitForFunction(([at, count]) => document.querySelectorAll(`.panel[data-panel="${at}"] .column`).length === count, [panel, steps]);
 }
 
-/** The ids a lane chose, read from the drawing. */
-export const chosen = (page, lane = 0) =>
-  page.$$eval(`.lane[data-lane="${lane}"] .candidate.chosen`, (cells) => cells.map((cell) => Number(cell.dataset.node)));
+/** The ids that were chosen in a panel, read from the drawing. */
+export const chosen = (page, panel = 0) =>
+  page.$$eval(`.panel[data-panel="${panel}"] .candidate.chosen`, (cells) => cells.map((cell) => Number(cell.dataset.node)));
 
-/** Presses a candidate with the pointer and waits until the inspector has followed. */
-export async function press(page, lane, step, which) {
-  await page.locator(`.lane[data-lane="${lane}"] .column[data-step="${step}"] .candidate${which} .cell-number`).click();
+/** Click a candidate and wait until the inspector has followed. */
+export async function press(page, panel, step, which) {
+  await page.locator(`.panel[data-panel="${panel}"] .column[data-step="${step}"] .candidate${which} .cell-number`).click();
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
 }
 
-/** What the command line says about the same. */
+/** The output of the command line. */
 export async function cli(...words) {
   const { stdout } = await promisify(execFile)(process.env.BRILLM, words, { cwd: root, maxBuffer: 1 << 26 });
   return stdout;
 }
 
-/** How many colours a picture has: one that is blank has one. */
+/** The number of colours of an image; a blank one has one. */
 export function colours(page, png) {
   return page.evaluate(async (data) => {
     const image = new Image();
@@ -89,5 +89,5 @@ export function colours(page, png) {
   }, png.toString('base64'));
 }
 
-/** The value below which 95 of 100 lie. */
+/** The 95th percentile. */
 export const p95 = (values) => [...values].sort((a, b) => a - b)[Math.ceil(values.length * 0.95) - 1];

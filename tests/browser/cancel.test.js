@@ -1,4 +1,4 @@
-// A tab that closes, or presses Stop, ends its work on the server; the other tab's goes on.
+// Closing a tab or pressing Stop cancels its run on the server and no other.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -15,11 +15,11 @@ const until = async (holds) => {
     if (holds(now)) return now;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  throw new Error(`never came to it: ${JSON.stringify(await runs())}`);
+  throw new Error(`timed out: ${JSON.stringify(await runs())}`);
 };
 const long = pathOf({ tokens: 1024, ignore_eos: 1, temperature: 1, candidates: 64 });
 
-test('closing a tab cancels its path, and only its', async () => {
+test('closing a tab cancels only its own run', async () => {
   const { cancelled } = await until((now) => now.running === 0);
   const first = await open(browser, long);
   await until((now) => now.running === 1);
@@ -33,13 +33,13 @@ test('closing a tab cancels its path, and only its', async () => {
   await second.close();
 });
 
-test('Stop and Escape cancel what runs', async () => {
+test('Stop and Escape cancel a run', async () => {
   const { cancelled } = await until((now) => now.running === 0);
   const { page, clean, close } = await open(browser, long);
   await page.waitForSelector('.column');
-  await page.click('.lane-head button:has-text("Stop")');
+  await page.click('.panel-head button:has-text("Stop")');
   await until((now) => now.running === 0 && now.cancelled === cancelled + 1);
-  await page.waitForFunction(() => /stopped after \d+ steps/.test(document.querySelector('.lane-head').textContent));
+  await page.waitForFunction(() => /stopped after \d+ steps/.test(document.querySelector('.panel-head').textContent));
   await page.reload();
   await page.waitForSelector('.column');
   await page.focus('#main');

@@ -1,4 +1,4 @@
-// Every format leaves the page, is what it says, and the picture opens again.
+// Export in every format; an exported image opens again.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -28,7 +28,7 @@ async function exported(page, format, theme) {
 
 const python = (code, path) => execFileSync('python3', ['-c', code, path], { encoding: 'utf8' }).trim();
 
-test('svg, png, json, graphml, gexf, dot and csv are what they say', async () => {
+test('svg, png, json, graphml, gexf, dot and csv are valid', async () => {
   const { page, clean, close } = await open(browser, pathOf({}));
   await drawn(page, 12);
   await page.keyboard.press('p');
@@ -47,11 +47,11 @@ test('svg, png, json, graphml, gexf, dot and csv are what they say', async () =>
   }, svg);
   assert.deepEqual(parsed, { broken: false, schema: 'brillm-trace/1' });
   const light = await readFile(await exported(page, 'svg', 'light'), 'utf8');
-  assert.notEqual(light, svg, 'the colours of the file can be chosen');
+  assert.notEqual(light, svg, 'both themes gave the same file');
 
   const png = await readFile(await exported(page, 'png', 'light'));
   assert.equal(png.subarray(1, 4).toString(), 'PNG');
-  assert.ok((await colours(page, png)) > 20, 'the picture is blank');
+  assert.ok((await colours(page, png)) > 20, 'the image is blank');
 
   for (const format of ['graphml', 'gexf']) {
     const path = await exported(page, format);
@@ -69,7 +69,7 @@ test('svg, png, json, graphml, gexf, dot and csv are what they say', async () =>
   await close();
 });
 
-test('an exported picture opens again as the same path, with its pins', async () => {
+test('an exported image opens again as the same path, with its pins', async () => {
   const { page, clean, close } = await open(browser, pathOf({ temperature: 0.9, seed: 3 }));
   await drawn(page, 12);
   await page.keyboard.press('p');

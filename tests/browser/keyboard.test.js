@@ -1,4 +1,4 @@
-// A whole journey without a pointer: run, look, fork, pin, group, save, export.
+// The whole page without a pointer: run, select, fork, pin, group, save, export.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -29,13 +29,13 @@ test('run → fork → pin → group → export by keys alone', async () => {
   assert.equal(await page.evaluate(() => document.activeElement.getAttribute('role')), 'gridcell');
   await page.waitForFunction(() => /^Step 3: .* → .*, energy [\d.,]+, /.test(document.querySelector('#announcer').textContent));
   // One tab stop in the grid, however many cells.
-  assert.equal(await page.locator('.lane-drawing [tabindex="0"]').count(), 1);
+  assert.equal(await page.locator('.path-drawing [tabindex="0"]').count(), 1);
   const wanted = Number(await cell.getAttribute('data-node'));
   await keyboard.press('Enter');
   await drawn(page, 16, 1);
   assert.equal((await chosen(page, 1))[2], wanted);
   await keyboard.press('p');
-  await page.waitForSelector('.lane[data-lane="1"] .candidate.pinned');
+  await page.waitForSelector('.panel[data-panel="1"] .candidate.pinned');
   await keyboard.press('g');
   await page.waitForSelector('dialog[open]');
   await keyboard.type('verbs');
@@ -45,11 +45,11 @@ test('run → fork → pin → group → export by keys alone', async () => {
   await page.waitForFunction(() => document.querySelector('.where').textContent === '16 / 16');
   await keyboard.press('Home');
   await keyboard.press(']');
-  await page.waitForFunction(() => document.querySelectorAll('.lane[data-lane="0"] .column[data-step="0"] .candidate').length === 10);
+  await page.waitForFunction(() => document.querySelectorAll('.panel[data-panel="0"] .column[data-step="0"] .candidate').length === 10);
   await keyboard.press('[');
-  const wide = Number(await page.getAttribute('.lane[data-lane="0"] svg', 'width'));
+  const wide = Number(await page.getAttribute('.panel[data-panel="0"] svg', 'width'));
   await keyboard.press('-');
-  assert.ok(Number(await page.getAttribute('.lane[data-lane="0"] svg', 'width')) < wide);
+  assert.ok(Number(await page.getAttribute('.panel[data-panel="0"] svg', 'width')) < wide);
   await keyboard.press('0');
   await keyboard.press('l');
   await keyboard.press('l');
@@ -67,7 +67,7 @@ test('run → fork → pin → group → export by keys alone', async () => {
   assert.deepEqual(trace.annotations.pins, [{ step: 2, node: wanted }]);
   assert.equal(trace.annotations.groups[0].name, 'verbs');
   await keyboard.press('x');
-  await page.waitForFunction(() => document.querySelectorAll('.lane').length === 1);
+  await page.waitForFunction(() => document.querySelectorAll('.panel').length === 1);
   await keyboard.press('?');
   await page.waitForSelector('dialog[open] kbd');
   await keyboard.press('Escape');
@@ -76,7 +76,7 @@ test('run → fork → pin → group → export by keys alone', async () => {
   await close();
 });
 
-test('space plays the path, and does not where movement is unwelcome', async () => {
+test('space plays the path, but not with reduced motion', async () => {
   for (const reducedMotion of ['no-preference', 'reduce']) {
     const { page, close } = await open(browser, '#/path?model=english&prompt=Once+upon+a+time&tokens=8&lang=en', { reducedMotion });
     await drawn(page, 8);
@@ -91,17 +91,17 @@ test('space plays the path, and does not where movement is unwelcome', async () 
   }
 });
 
-test('the table twin sorts and copies by keys', async () => {
+test('the table sorts and copies by keys', async () => {
   const { page, clean, close } = await open(browser, '#/path?model=english&prompt=Once+upon+a+time&tokens=8&lang=en');
   await drawn(page, 8);
   await page.keyboard.press('t');
-  await page.waitForSelector('.twins table');
-  await page.locator('.twins th .sort').nth(4).focus();
+  await page.waitForSelector('.tables table');
+  await page.locator('.tables th .sort').nth(4).focus();
   await page.keyboard.press('Enter');
-  const attribution = await page.$$eval('.twins section:first-child tbody tr', (rows) => rows.map((row) => Number(row.children[4].textContent)));
+  const attribution = await page.$$eval('.tables section:first-child tbody tr', (rows) => rows.map((row) => Number(row.children[4].textContent)));
   assert.deepEqual(attribution, [...attribution].sort((a, b) => a - b));
-  assert.equal(await page.locator('.twins th').nth(4).getAttribute('aria-sort'), 'ascending');
-  await page.locator('.twins .copy').first().focus();
+  assert.equal(await page.locator('.tables th').nth(4).getAttribute('aria-sort'), 'ascending');
+  await page.locator('.tables .copy').first().focus();
   await page.keyboard.press('Enter');
   await page.waitForFunction(() => /8 rows copied/.test(document.querySelector('#announcer').textContent));
   const copied = await page.evaluate(() => navigator.clipboard.readText());

@@ -1,4 +1,4 @@
-// Both languages; tokens that are Chinese, emoji and split bytes; never U+FFFD, never a glyph that is missing.
+// Both languages; Chinese, emoji and split bytes as tokens; no U+FFFD and no missing glyph.
 
 import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
@@ -10,20 +10,20 @@ let browser;
 before(async () => { browser = await launch(); });
 after(() => browser.close());
 
-test('both locales have the same strings with the same places, and every string asked for', async () => {
+test('both locales have the same keys and parameters, and every key that the page uses', async () => {
   const [english, chinese] = await Promise.all(['en', 'zh'].map(async (name) => JSON.parse(await readFile(`${assets}locale/${name}.json`, 'utf8'))));
   assert.deepEqual(Object.keys(chinese).sort(), Object.keys(english).sort());
-  const places = (text) => [...text.matchAll(/\{(\w+)\}/g)].map((match) => match[1]).sort();
-  for (const key of Object.keys(english)) assert.deepEqual(places(chinese[key]), places(english[key]), key);
-  const asked = new Set();
+  const parameters = (text) => [...text.matchAll(/\{(\w+)\}/g)].map((match) => match[1]).sort();
+  for (const key of Object.keys(english)) assert.deepEqual(parameters(chinese[key]), parameters(english[key]), key);
+  const used = new Set();
   for (const name of await readdir(`${assets}app`, { recursive: true })) {
     if (!name.endsWith('.js')) continue;
     const source = await readFile(`${assets}app/${name}`, 'utf8');
-    for (const match of source.matchAll(/say\('([\w.-]+)'/g)) asked.add(match[1]);
-    for (const match of source.matchAll(/say\(\w+ \? '([\w.-]+)' : '([\w.-]+)'/g)) asked.add(match[1]).add(match[2]);
+    for (const match of source.matchAll(/\bt\('([\w.]+)'/g)) used.add(match[1]);
+    for (const match of source.matchAll(/\bt\(\w+ \? '([\w.]+)' : '([\w.]+)'/g)) used.add(match[1]).add(match[2]);
   }
-  assert.ok(asked.size > 100);
-  for (const key of asked) assert.ok(key in english, `${key} is in no locale`);
+  assert.ok(used.size > 100);
+  for (const key of used) assert.ok(key in english, `${key} is not in the locales`);
 });
 
 test('Chinese, emoji and split bytes are readable in Chinese', async () => {
@@ -38,7 +38,7 @@ test('Chinese, emoji and split bytes are readable in Chinese', async () => {
   assert.ok(joined.some(([character, bytes]) => character === '😀' && bytes === 4), JSON.stringify(joined));
   assert.ok(await page.$('.chip .token[lang="zh-CN"]'));
   assert.ok(await page.$('.token-sign'), 'the line end has a sign');
-  assert.doesNotMatch(body, /\b(?:path|run|step|node|key|lane|inspector|candidate)\.[a-z-]+\b/, 'a key shows in place of its string');
+  assert.doesNotMatch(body, /\b(?:path|run|step|node|key|panel|inspector|candidate)\.[a-z-]+\b/, 'a key shows in place of its string');
   await clean();
   await close();
 });
@@ -61,7 +61,7 @@ test('Chinese glyphs are drawn, not boxes', async () => {
   await close();
 });
 
-test('the language can be chosen, and stays', async () => {
+test('the chosen language is kept', async () => {
   const { page, clean, close } = await open(browser, pathOf({}));
   await drawn(page, 12);
   await page.selectOption('#settings select', 'zh');
@@ -69,12 +69,12 @@ test('the language can be chosen, and stays', async () => {
   await drawn(page, 12);
   await page.goto(`${page.url().split('#')[0]}#/library`);
   await page.reload();
-  await page.waitForFunction(() => document.querySelector('h1')?.textContent === '收藏');
+  await page.waitForFunction(() => document.querySelector('h1')?.textContent === '记录库');
   await clean();
   await close();
 });
 
-test('a browser in Chinese is answered in Chinese', async () => {
+test('a Chinese browser gets the page in Chinese', async () => {
   const { page, close } = await open(browser, '', { locale: 'zh-CN' });
   await page.waitForFunction(() => document.querySelector('h1').textContent === '路径');
   await close();

@@ -1,4 +1,4 @@
-// Saved traces: kept with notes and pins, opened, put side by side, merged, taken away.
+// The library: save, open, open side by side, merge and delete traces.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -30,13 +30,13 @@ test('save, open, side by side, merge, delete', async () => {
   await save(page, '第二', 'another look');
 
   await page.click('#screens a[data-screen="library"]');
-  await page.waitForSelector('.shelf-row >> nth=1');
-  assert.match(await page.textContent('.shelf'), /the little girl/);
-  const row = (name) => page.locator('.shelf-row', { has: page.locator(`input[aria-label*="${name}"]`) });
+  await page.waitForSelector('.saved-row >> nth=1');
+  assert.match(await page.textContent('.saved-list'), /the little girl/);
+  const row = (name) => page.locator('.saved-row', { has: page.locator(`input[aria-label*="${name}"]`) });
   await row('first walk').locator('input').check();
   await row('第二').locator('input').check();
   await page.click('button:has-text("Merge marks")');
-  await page.waitForFunction(() => /2 pins/.test(document.querySelector('.shelf').textContent));
+  await page.waitForFunction(() => /2 pins/.test(document.querySelector('.saved-list').textContent));
 
   await page.click('button:has-text("Open side by side")');
   await drawn(page, 12, 1);
@@ -44,15 +44,15 @@ test('save, open, side by side, merge, delete', async () => {
   assert.deepEqual(await chosen(page, 1), before);
 
   await page.click('#screens a[data-screen="library"]');
-  await page.waitForSelector('.shelf-row >> nth=1');
+  await page.waitForSelector('.saved-row >> nth=1');
   await row('first walk').locator('button:has-text("Open")').click();
   await drawn(page, 12);
-  assert.equal(await page.locator('.lane[data-lane="0"] .candidate.pinned').count(), 2);
+  assert.equal(await page.locator('.panel[data-panel="0"] .candidate.pinned').count(), 2);
   assert.match(await page.inputValue('.inspector textarea'), /the little girl[^]*another look/);
 
   for (const name of ['first walk', '第二']) {
     await page.click('#screens a[data-screen="library"]');
-    await page.waitForSelector('.shelf-row');
+    await page.waitForSelector('.saved-row');
     await row(name).locator('button:has-text("Delete")').click();
     await page.click('dialog button.primary');
     await row(name).waitFor({ state: 'detached' });

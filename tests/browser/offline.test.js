@@ -1,4 +1,4 @@
-// No request leaves the machine, on any screen; what is vendored is what its lock says.
+// No screen sends a foreign request; the vendored libraries match their lock file.
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -10,7 +10,7 @@ let browser;
 before(async () => { browser = await launch(); });
 after(() => browser.close());
 
-test('every screen opens without a foreign request, an error or a refusal by the policy', async () => {
+test('every screen opens without a foreign request, an error or a violation of the policy', async () => {
   const { page, foreign, clean, close } = await open(browser, pathOf({}));
   await drawn(page, 12);
   for (const name of ['run', 'node', 'map', 'compare', 'plugins', 'library', 'path']) {
@@ -19,13 +19,13 @@ test('every screen opens without a foreign request, an error or a refusal by the
     await page.waitForLoadState('networkidle');
     await clean();
   }
-  // The watch itself works: a request that is foreign is seen.
+  // The check works: a foreign request is recorded.
   await page.evaluate(() => fetch('http://example.invalid/', { mode: 'no-cors' }).catch(() => {}));
   assert.ok(foreign.length || (await page.evaluate(() => globalThis.refused.length)) > 0);
   await close();
 });
 
-test('the policy allows no inline script, style or eval, and the assets hold none', async () => {
+test('the policy allows no inline script, style or eval, and the page has none', async () => {
   const answer = await fetch(address);
   const policy = answer.headers.get('content-security-policy');
   assert.match(policy, /default-src 'self'/);
@@ -34,7 +34,7 @@ test('the policy allows no inline script, style or eval, and the assets hold non
   assert.doesNotMatch(html, /<style|style=|<script(?![^>]*src=)|\son\w+=|https?:/);
 });
 
-test('vendored libraries are the files their lock names', async () => {
+test('vendored libraries match their lock file', async () => {
   const folder = `${root}engine/serve/assets/vendor/`;
   const lock = (await readFile(`${folder}vendor.lock`, 'utf8')).split('\n').filter((line) => line && !line.startsWith('#'));
   const named = new Set();

@@ -1,4 +1,4 @@
-// The path: what is drawn is what the command line says; a what-if parts where it should.
+// The path screen: it draws what the command line prints; what-if paths diverge at their step.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -9,19 +9,19 @@ before(async () => { browser = await launch(); });
 after(() => browser.close());
 
 test('the drawing has the steps and the choices that the command line prints', async () => {
-  const said = JSON.parse(await cli('trace', 'Once upon a time', '--model', 'models/english.bril', '--tokens', '12', '--temperature', '0.8', '--seed', '7', '--json'));
+  const printed = JSON.parse(await cli('trace', 'Once upon a time', '--model', 'models/english.bril', '--tokens', '12', '--temperature', '0.8', '--seed', '7', '--json'));
   const { page, clean, close } = await open(browser, pathOf({ temperature: 0.8, seed: 7 }));
   await drawn(page, 12);
-  assert.deepEqual(await chosen(page), said.steps.map((step) => step.chosen));
-  const first = await page.$$eval('.lane[data-lane="0"] .column[data-step="0"] .candidate', (cells) => cells.map((cell) => Number(cell.dataset.node)).sort((a, b) => a - b));
-  const ranked = [...said.steps[0].candidates].sort((a, b) => a.rank - b.rank).slice(0, 8).map((candidate) => candidate.id);
-  const expected = new Set([...ranked, said.steps[0].chosen]);
+  assert.deepEqual(await chosen(page), printed.steps.map((step) => step.chosen));
+  const first = await page.$$eval('.panel[data-panel="0"] .column[data-step="0"] .candidate', (cells) => cells.map((cell) => Number(cell.dataset.node)).sort((a, b) => a - b));
+  const ranked = [...printed.steps[0].candidates].sort((a, b) => a.rank - b.rank).slice(0, 8).map((candidate) => candidate.id);
+  const expected = new Set([...ranked, printed.steps[0].chosen]);
   assert.deepEqual(first, [...expected].sort((a, b) => a - b));
   await clean();
   await close();
 });
 
-test('the contributions drawn add up to the length of the pre-activation', async () => {
+test('the contributions add up to the norm of the pre-activation', async () => {
   const { page, clean, close } = await open(browser, pathOf({ step: 6 }));
   await drawn(page, 12);
   await page.waitForSelector('.pushes li');
@@ -30,16 +30,16 @@ test('the contributions drawn add up to the length of the pre-activation', async
   const sum = values.reduce((total, value) => total + value, 0);
   // Each bar is rounded to two decimals.
   assert.ok(Math.abs(sum - norm) <= 0.006 * values.length, `${sum} is not ${norm}`);
-  await page.waitForSelector('.chip .share');
+  await page.waitForSelector('.chip .underline');
   await clean();
   await close();
 });
 
-test('a candidate that is clicked and asked for becomes a lane that parts at its step', async () => {
+test('forcing a candidate adds a panel that diverges at its step', async () => {
   const { page, clean, close } = await open(browser, pathOf({}));
   await drawn(page, 12);
   const before = await chosen(page);
-  const second = page.locator('.lane[data-lane="0"] .column[data-step="4"] .candidate[aria-colindex="2"]');
+  const second = page.locator('.panel[data-panel="0"] .column[data-step="4"] .candidate[aria-colindex="2"]');
   const wanted = Number(await second.getAttribute('data-node'));
   await press(page, 0, 4, '[aria-colindex="2"]');
   await page.click('.inspector button.primary');
@@ -48,10 +48,10 @@ test('a candidate that is clicked and asked for becomes a lane that parts at its
   assert.deepEqual(forked.slice(0, 4), before.slice(0, 4));
   assert.equal(forked[4], wanted);
   assert.notEqual(before[4], wanted);
-  await page.waitForSelector('.lane[data-lane="1"] .parting[data-step="4"]');
-  assert.match(await page.textContent('.lane[data-lane="1"] .lane-head'), /forced at step 5/);
+  await page.waitForSelector('.panel[data-panel="1"] .divergence[data-step="4"]');
+  assert.match(await page.textContent('.panel[data-panel="1"] .panel-head'), /forced at step 5/);
   await page.waitForFunction(() => location.hash.includes('forks='));
-  // The address alone brings both back.
+  // Reloading the address restores both.
   await page.reload();
   await drawn(page, 12, 1);
   assert.deepEqual(await chosen(page, 1), forked);
@@ -59,16 +59,16 @@ test('a candidate that is clicked and asked for becomes a lane that parts at its
   await close();
 });
 
-test('muting an edge, muting a node, scaling and adding energy change the path as they say', async () => {
+test('muting an edge, muting a node, scaling and adding energy change the path', async () => {
   const { page, clean, close } = await open(browser, pathOf({ step: 3 }));
   await drawn(page, 12);
   const [, , third] = await chosen(page);
-  const change = async (name, lane) => {
+  const change = async (name, panel) => {
     await press(page, 0, 2, '.chosen');
     if (!(await page.$('.changes[open]'))) await page.click('.changes summary');
     await page.click(`.changes button:has-text("${name}")`);
-    await drawn(page, 12, lane);
-    return chosen(page, lane);
+    await drawn(page, 12, panel);
+    return chosen(page, panel);
   };
   assert.notEqual((await change('Mute edge', 1))[2], third);
   assert.ok(!(await change('Mute node', 2)).includes(third));
@@ -77,7 +77,7 @@ test('muting an edge, muting a node, scaling and adding energy change the path a
   await page.click('.changes button:has-text("Scale edge")');
   await drawn(page, 12, 3);
   assert.notEqual((await chosen(page, 3))[2], third);
-  const other = page.locator('.lane[data-lane="0"] .column[data-step="2"] .candidate[aria-colindex="5"]');
+  const other = page.locator('.panel[data-panel="0"] .column[data-step="2"] .candidate[aria-colindex="5"]');
   const wanted = Number(await other.getAttribute('data-node'));
   await press(page, 0, 2, '[aria-colindex="5"]');
   if (!(await page.$('.changes[open]'))) await page.click('.changes summary');
@@ -90,28 +90,28 @@ test('muting an edge, muting a node, scaling and adding energy change the path a
   await page.waitForSelector('.push button');
   await page.locator('.push button').first().click();
   await drawn(page, 12, 5);
-  assert.match(await page.textContent('.lane[data-lane="5"] .lane-head'), /without token/);
+  assert.match(await page.textContent('.panel[data-panel="5"] .panel-head'), /without token/);
   await clean();
   await close();
 });
 
-test('the transformer shows attention and no edges', async () => {
+test('a transformer shows attention and no edges', async () => {
   const { page, clean, close } = await open(browser, pathOf({ model: 'stories260K', tokens: 6 }));
   await drawn(page, 6);
-  const said = JSON.parse(await cli('trace', 'Once upon a time', '--model', 'models/stories260K', '--tokens', '6', '--json'));
-  assert.deepEqual(await chosen(page), said.steps.map((step) => step.chosen));
+  const printed = JSON.parse(await cli('trace', 'Once upon a time', '--model', 'models/stories260K', '--tokens', '6', '--json'));
+  assert.deepEqual(await chosen(page), printed.steps.map((step) => step.chosen));
   await page.waitForSelector('.pushes.one-sided li');
   assert.match(await page.textContent('.inspector'), /The cache keeps \d+ of \d+ tokens/);
   await clean();
   await close();
 });
 
-test('a refusal is said in the server\'s words', async () => {
+test('an error of the server is shown', async () => {
   const { page, close } = await open(browser);
   await page.route('**/api/v1/trace', (route) => route.continue({ postData: JSON.stringify({ prompt: 'x', tokens: 99999999 }) }));
   await page.fill('.ask textarea', 'x');
   await page.press('.ask textarea', 'Enter');
-  await page.waitForSelector('.lane-head .failed');
-  assert.ok((await page.textContent('.lane-head .failed')).length > 10);
+  await page.waitForSelector('.panel-head .failed');
+  assert.ok((await page.textContent('.panel-head .failed')).length > 10);
   await close();
 });

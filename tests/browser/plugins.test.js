@@ -1,4 +1,4 @@
-// The plugins that there are: their options, and the path with one beside the path without.
+// The plugins screen: the installed plugins, and the comparison with and without one.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -8,7 +8,7 @@ let browser;
 before(async () => { browser = await launch(); });
 after(() => browser.close());
 
-test('the screen lists what the server has and leads to the comparison', async () => {
+test('the screen lists the plugins of the server and opens the comparison', async () => {
   const there = await (await fetch(`${address}api/v1/plugins`)).json();
   const { page, clean, close } = await open(browser, '#/plugins?lang=en');
   if (!there.length) {
@@ -16,15 +16,15 @@ test('the screen lists what the server has and leads to the comparison', async (
   } else {
     assert.equal(await page.locator('section.card').count(), there.length);
     for (const plugin of there.filter((each) => each.name)) assert.match(await page.textContent('#main'), new RegExp(plugin.name));
-    const sound = there.findIndex((plugin) => plugin.name && !plugin.fault && plugin.paths.length);
-    await page.locator('section.card').nth(sound).locator('button').click();
+    const usable = there.findIndex((plugin) => plugin.name && !plugin.error && plugin.paths.length);
+    await page.locator('section.card').nth(usable).locator('button').click();
     await page.waitForFunction(() => location.hash.startsWith('#/compare'));
-    await page.waitForFunction(() => document.querySelectorAll('.lane').length === 2);
-    assert.ok((await page.inputValue('.columns section:nth-child(2) input[type="text"]')).startsWith(there[sound].name));
+    await page.waitForFunction(() => document.querySelectorAll('.panel').length === 2);
+    assert.ok((await page.inputValue('.columns section:nth-child(2) input[type="text"]')).startsWith(there[usable].name));
   }
   await page.click('#screens a[data-screen="plugins"]');
   await page.keyboard.press('t');
-  assert.equal(await page.locator('.twins tbody tr').count(), there.length);
+  assert.equal(await page.locator('.tables tbody tr').count(), there.length);
   await clean();
   await close();
 });

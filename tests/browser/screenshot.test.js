@@ -1,5 +1,5 @@
-// The pictures of the README: a real trace in English and in Chinese. They are taken and looked at every time, and
-// written where --screenshots says.
+// The screenshots of the documentation: a trace in English and one in Chinese. They are taken every time, and written
+// to the folder of --screenshots.
 
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
@@ -13,8 +13,8 @@ before(async () => { browser = await launch(); });
 after(() => browser.close());
 
 async function keep(page, name) {
-  // The state of a run holds a duration: no picture is the same twice with it.
-  await page.evaluate(() => document.querySelectorAll('.lane-head .figure').forEach((node) => node.remove()));
+  // The state of a run has a duration, which would make every screenshot different.
+  await page.evaluate(() => document.querySelectorAll('.panel-head .figure').forEach((node) => node.remove()));
   await page.evaluate(() => document.activeElement?.blur());
   const png = await page.screenshot();
   assert.ok((await colours(page, png)) > 100, `${name} is blank`);

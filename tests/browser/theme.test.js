@@ -1,4 +1,4 @@
-// Light, dark, forced colours: what is drawn follows, and stays visible.
+// Themes: the drawing follows light and dark, and stays visible with forced colours.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -11,7 +11,7 @@ after(() => browser.close());
 const ground = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).slice(0, 3).map(Number));
 const lightness = ([red, green, blue]) => (red + green + blue) / 3;
 
-test('the page follows the system and the key', async () => {
+test('the theme follows the system and the key', async () => {
   for (const [colorScheme, dark] of [['light', false], ['dark', true]]) {
     const { page, clean, close } = await open(browser, pathOf({}), { colorScheme });
     await drawn(page, 12);
@@ -38,7 +38,7 @@ test('forced colours keep cells, bars and the ring visible', async () => {
   const ring = await page.evaluate(() => getComputedStyle(document.querySelector('.active .ring')).borderTopColor);
   assert.notEqual(ring, page_);
   assert.equal(await page.evaluate(() => getComputedStyle(document.querySelector('header.bar')).opacity), '1');
-  assert.ok((await colours(page, await page.locator('.lane-drawing').first().screenshot())) > 5);
+  assert.ok((await colours(page, await page.locator('.path-drawing').first().screenshot())) > 5);
   await clean();
   await close();
 });

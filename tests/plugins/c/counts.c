@@ -1,4 +1,4 @@
-/* A probe that reports how often its library was entered, its instances, and the host tables it has seen. */
+/* A probe that reports and logs how often its library was entered, its instances, and the host tables it has seen. */
 #include "brillm_plugin.h"
 
 #include <stdio.h>
@@ -12,6 +12,14 @@
 static unsigned entries, instances, hosts;
 static const brl_host *seen[MOST];
 
+/* Writes the counts into `text` and returns them. */
+static brl_str counts(char *text, size_t size) {
+  const int length =
+      snprintf(text, size, "{\"entries\":%u,\"instances\":%u,\"hosts\":%u}", entries, instances, hosts);
+  const brl_str record = { text, (uint64_t)length };
+  return record;
+}
+
 static brl_status create(const brl_host *host, brl_call *call, brl_str config, brl_self **out) {
   unsigned at = 0;
   (void)call;
@@ -23,6 +31,8 @@ static brl_status create(const brl_host *host, brl_call *call, brl_str config, b
     seen[hosts++] = host;
   }
   instances++;
+  char text[96];
+  host->log(host->ctx, BRL_LOG_INFO, counts(text, sizeof text));
   *out = malloc(8);
   return BRL_OK;
 }
@@ -43,12 +53,9 @@ static brl_status see(brl_self *self, brl_call *call, const brl_activations *act
 
 static brl_status report(brl_self *self, brl_call *call, const brl_sink *json) {
   char text[96];
-  const int length =
-      snprintf(text, sizeof text, "{\"entries\":%u,\"instances\":%u,\"hosts\":%u}", entries, instances, hosts);
-  const brl_str record = { text, (uint64_t)length };
   (void)self;
   (void)call;
-  return json->write(json->ctx, record);
+  return json->write(json->ctx, counts(text, sizeof text));
 }
 
 static const brl_probe table = { sizeof(brl_probe), 0, taps, see, report, NULL };

@@ -1,5 +1,5 @@
-// The address's hash holds the view: the screen, what was asked, where one stands. A reload or a sent
-// address shows the same again, since a seed replays a path bit for bit.
+// The view in the hash of the address: the screen, the request, the selection. Opening the same address shows the same
+// view, since a seed reproduces a path bit for bit.
 
 let written = '';
 
@@ -9,7 +9,7 @@ export function read() {
   return { screen: path || 'path', values: Object.fromEntries(new URLSearchParams(query)) };
 }
 
-/** Writes the view; a new screen is a new entry of the history, a moved cursor is not. */
+/** Write the view; a new screen adds an entry to the history, a moved selection does not. */
 export function write(screen, values, { entry = false } = {}) {
   const kept = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== '');
   const query = new URLSearchParams(kept).toString();
@@ -19,7 +19,7 @@ export function write(screen, values, { entry = false } = {}) {
   history[entry ? 'pushState' : 'replaceState'](null, '', hash);
 }
 
-/** Calls back when the person moves through the history or edits the hash, not when `write` did. */
+/** Call back when the user moves through the history or edits the hash, but not after `write`. */
 export function watch(changed) {
   addEventListener('popstate', () => {
     if (location.hash !== written) changed(read());

@@ -1,8 +1,8 @@
-// One polite live region: what changed, said once, the last word wins while keys repeat.
+// Announcements for screen readers: one polite live region. While keys repeat, only the last line is announced.
 
 let waiting;
 
-/** Says a line to screen readers. */
+/** Announce a line. */
 export function announce(line) {
   clearTimeout(waiting);
   waiting = setTimeout(() => {

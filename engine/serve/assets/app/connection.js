@@ -1,7 +1,7 @@
-// The server, as the page asks it: JSON in and out, and events as they stream.
+// Requests to the server: JSON, files, and streams of events.
 
-/** What the server refused or could not do, with its own words. */
-export class Refusal extends Error {
+/** An error response of the server. */
+export class RequestError extends Error {
   constructor(status, message, kind) {
     super(message);
     this.status = status;
@@ -9,7 +9,7 @@ export class Refusal extends Error {
   }
 }
 
-async function refuse(answer) {
+async function fail(answer) {
   let message = `${answer.status} ${answer.statusText}`;
   let kind;
   try {
@@ -17,53 +17,53 @@ async function refuse(answer) {
     message = error?.message ?? error ?? message;
     kind = error?.kind ?? error?.type;
   } catch { /* The body is no JSON: the status says it. */ }
-  throw new Refusal(answer.status, message, kind);
+  throw new RequestError(answer.status, message, kind);
 }
 
-const asked = (path, query = {}) => {
+const withQuery = (path, query = {}) => {
   const kept = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== '');
   return kept.length ? `${path}?${new URLSearchParams(kept)}` : path;
 };
 
-/** GET, answered as JSON. */
+/** GET a JSON document. */
 export async function get(path, query, signal) {
-  const answer = await fetch(asked(path, query), { signal });
-  if (!answer.ok) await refuse(answer);
+  const answer = await fetch(withQuery(path, query), { signal });
+  if (!answer.ok) await fail(answer);
   return answer.json();
 }
 
-/** GET, answered as bytes. */
+/** GET bytes. */
 export async function bytes(path, query, signal) {
-  const answer = await fetch(asked(path, query), { signal });
-  if (!answer.ok) await refuse(answer);
+  const answer = await fetch(withQuery(path, query), { signal });
+  if (!answer.ok) await fail(answer);
   return answer.arrayBuffer();
 }
 
-const posting = (body, signal) => ({
+const jsonPost = (body, signal) => ({
   method: 'POST', signal, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body),
 });
 
-/** POST of JSON, answered as JSON. */
+/** POST JSON and return the JSON response. */
 export async function post(path, body, signal) {
-  const answer = await fetch(path, posting(body, signal));
-  if (!answer.ok) await refuse(answer);
+  const answer = await fetch(path, jsonPost(body, signal));
+  if (!answer.ok) await fail(answer);
   return answer.json();
 }
 
-/** POST of JSON, answered as a file. */
+/** POST JSON and return the response as a file. */
 export async function file(path, query, body, signal) {
-  const answer = await fetch(asked(path, query), posting(body, signal));
-  if (!answer.ok) await refuse(answer);
+  const answer = await fetch(withQuery(path, query), jsonPost(body, signal));
+  if (!answer.ok) await fail(answer);
   return answer.blob();
 }
 
 /**
- * POST of JSON, answered as server-sent events: yields `{event, data}` with the data parsed. Aborting the
- * signal closes the connection, and the server stops its work.
+ * POST JSON and yield the server-sent events of the response as `{event, data}`. Aborting the signal closes the
+ * connection, which cancels the run.
  */
 export async function* stream(path, body, signal) {
-  const answer = await fetch(path, posting(body, signal));
-  if (!answer.ok) await refuse(answer);
+  const answer = await fetch(path, jsonPost(body, signal));
+  if (!answer.ok) await fail(answer);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let held = '';
   try {
@@ -83,7 +83,7 @@ export async function* stream(path, body, signal) {
   }
 }
 
-/** One event's lines; comments (kept-alive connections send them) are no event. */
+/** Parse the lines of an event; null for a comment, which keeps the connection alive. */
 function parse(block) {
   let event = 'message';
   const data = [];

@@ -1,13 +1,13 @@
-// Which earlier token pushed a choice, as bars that add up: the pre-activation of an edge splits exactly into the
-// signals of the earlier tokens and a few terms of their own. A transformer shows its attention here instead.
+// What contributed to a choice, as bars that add up: the pre-activation of an edge is the sum of the signals of the
+// earlier tokens and a few other terms. For a transformer: its attention.
 
 import { button, element } from './element.js';
-import { number, percent, say } from './language.js';
+import { number, percent, t } from './language.js';
 import { shown } from './token.js';
 
 const SHOWN = 10;
 
-/** The entries by size, the small ones summed into one: the bars still add up. */
+/** Sort the entries by size and sum the small ones into one, so that the bars still add up. */
 export function arranged(contributions) {
   const tokens = contributions.entries.filter((entry) => entry.kind === 'token');
   const others = contributions.entries.filter((entry) => entry.kind !== 'token');
@@ -18,7 +18,7 @@ export function arranged(contributions) {
   return [...top, ...others];
 }
 
-/** The share of each position of the path, −1…1 of the largest; the chips are underlined with it. */
+/** The contribution of each position relative to the largest, −1…1. */
 export function attribution(contributions) {
   const found = new Map();
   const most = Math.max(1e-12, ...contributions.entries.map((entry) => Math.abs(entry.value)));
@@ -37,22 +37,22 @@ function bar(name, value, most, extra) {
     element('span', { class: 'push-value figure' }, number(value)), extra ?? element('span'));
 }
 
-/** Bars of a graph's contributions. `without(position)` forks the path without that token's signal. */
+/** Bars of a graph's contributions. `without(position)` forks the path without the signal of that token. */
 export function contributionBars(contributions, trace, without) {
   const entries = arranged(contributions);
   const most = Math.max(1e-12, ...entries.map((entry) => Math.abs(entry.value)));
   return element('div', { class: 'stack' },
-    element('ul', { class: 'pushes', 'aria-label': say('contribution.title') }, entries.map((entry) => {
+    element('ul', { class: 'pushes', 'aria-label': t('contribution.title') }, entries.map((entry) => {
       if (entry.kind !== 'token')
-        return bar(say(`contribution.${entry.kind}`, { count: entry.count }), entry.value, most);
+        return bar(t(`contribution.${entry.kind}`, { count: entry.count }), entry.value, most);
       const token = trace.tokens[entry.position] ?? { id: entry.id, text: null, bytes_hex: '', display: `#${entry.id}` };
       return bar([element('span', { class: 'soft small figure' }, `${entry.position + 1}\u2002`), shown(token)], entry.value, most,
-        button('⊘', () => without(entry.position), { class: 'quiet tiny', title: say('contribution.without'), 'aria-label': `${say('contribution.without')} ${entry.position + 1}` }));
+        button('⊘', () => without(entry.position), { class: 'quiet tiny', title: t('contribution.without'), 'aria-label': `${t('contribution.without')} ${entry.position + 1}` }));
     })),
-    element('p', { class: 'soft small' }, say('contribution.sum', { norm: number(contributions.norm) })));
+    element('p', { class: 'soft small' }, t('contribution.sum', { norm: number(contributions.norm) })));
 }
 
-/** Bars of one layer's attention over the earlier tokens; what the cache no longer keeps is said. */
+/** Bars of the attention of one layer over the earlier tokens, without those that were evicted from the cache. */
 export function attentionBars(step, trace, layer, choose) {
   const weights = step.attention[layer]?.weights ?? [];
   const kept = weights.map((weight, position) => ({ weight, position })).filter((entry) => entry.weight !== null);
@@ -61,8 +61,8 @@ export function attentionBars(step, trace, layer, choose) {
   const picker = element('select', { onchange: (event) => choose(Number(event.target.value)) },
     step.attention.map((each, at) => element('option', { value: at, selected: at === layer }, String(each.layer + 1))));
   return element('div', { class: 'stack' },
-    element('label', { class: 'check' }, say('attention.layer'), picker),
-    element('ul', { class: 'pushes one-sided', 'aria-label': say('attention.title') }, top.map(({ weight, position }) => {
+    element('label', { class: 'check' }, t('attention.layer'), picker),
+    element('ul', { class: 'pushes one-sided', 'aria-label': t('attention.title') }, top.map(({ weight, position }) => {
       const fill = element('span', { class: 'push-fill' });
       fill.style.width = `${(100 * weight) / most}%`;
       fill.style.left = '0';
@@ -71,5 +71,5 @@ export function attentionBars(step, trace, layer, choose) {
         element('span', { class: 'push-track', 'aria-hidden': 'true' }, fill),
         element('span', { class: 'push-value figure' }, percent(weight)), element('span'));
     })),
-    step.cache ? element('p', { class: 'soft small' }, say('attention.cache', { kept: step.cache[layer], all: step.position })) : null);
+    step.cache ? element('p', { class: 'soft small' }, t('attention.cache', { kept: step.cache[layer], all: step.position })) : null);
 }

@@ -1,11 +1,11 @@
-// Modal dialogs: the platform's own, so focus stays inside and returns where it was.
+// Modal dialogs, from the browser's own element, which keeps the focus inside and returns it afterwards.
 
 import { button, element, put } from './element.js';
-import { say } from './language.js';
+import { t } from './language.js';
 
 let counter = 0;
 
-/** Opens a dialog; closing it, however, resolves with its return value ('' when it was dismissed). */
+/** Open a dialog. Resolves with its return value, '' if it was dismissed. */
 export function dialog(title, content, actions = []) {
   const id = `dialog-${(counter += 1)}`;
   const came = document.activeElement;
@@ -14,11 +14,11 @@ export function dialog(title, content, actions = []) {
       element('form', { method: 'dialog' },
         element('div', { class: 'dialog-head' },
           element('h2', { id }, title),
-          button('✕', () => box.close(''), { class: 'quiet', 'aria-label': say('dialog.close') })),
+          button('✕', () => box.close(''), { class: 'quiet', 'aria-label': t('dialog.close') })),
         content,
         actions.length
           ? element('div', { class: 'dialog-end' },
-              button(say('dialog.cancel'), () => box.close('')),
+              button(t('dialog.cancel'), () => box.close('')),
               actions.map(({ label, value }) => element('button', { type: 'submit', value, class: 'primary' }, label)))
           : null));
     box.addEventListener('close', () => {
@@ -32,20 +32,20 @@ export function dialog(title, content, actions = []) {
   });
 }
 
-/** Asks for one line of text; null when dismissed. */
+/** Ask for one line of text. Resolves with null if dismissed. */
 export async function ask(title, label, value = '') {
   const line = element('input', { type: 'text', value, autofocus: true, required: true, maxlength: 200 });
   const answer = await dialog(title, element('label', { class: 'field' }, element('span', { class: 'field-label' }, label), line),
-    [{ label: say('dialog.ok'), value: 'ok' }]);
+    [{ label: t('dialog.ok'), value: 'ok' }]);
   return answer === 'ok' ? line.value.trim() || null : null;
 }
 
-/** A passing message in the corner, said aloud; an error stays until it is closed. */
+/** Show a message in the corner for five seconds; an error stays until it is closed. */
 export function notice(text, { error = false } = {}) {
-  const place = document.getElementById('notice');
-  put(place, element('span', {}, text),
-    button('✕', () => { place.hidden = true; }, { class: 'quiet', 'aria-label': say('dialog.close') }));
-  place.hidden = false;
+  const container = document.getElementById('notice');
+  put(container, element('span', {}, text),
+    button('✕', () => { container.hidden = true; }, { class: 'quiet', 'aria-label': t('dialog.close') }));
+  container.hidden = false;
   clearTimeout(notice.waiting);
-  if (!error) notice.waiting = setTimeout(() => { place.hidden = true; }, 5000);
+  if (!error) notice.waiting = setTimeout(() => { container.hidden = true; }, 5000);
 }

@@ -1,7 +1,7 @@
-// The form that asks for a path: prompt, model, sampler, plugins.
+// The form of a path: prompt, model, sampling, plugins.
 
 import { element, field } from './element.js';
-import { say } from './language.js';
+import { t } from './language.js';
 import { DEFAULTS } from './request.js';
 
 const FIELDS = [
@@ -10,18 +10,18 @@ const FIELDS = [
   ['seed', { min: 0, step: 1 }], ['candidates', { min: 1, max: 512, step: 1 }],
 ];
 
-/** What makes a list of plugin requests out of a line: one `name:key=value,…` a word. */
+/** Split a line into plugins, one `name:key=value,…` a word. */
 const words = (line) => line.split(/\s+/).filter(Boolean);
 
 /**
- * The fields of a request. `read()` gives the request, `write(request)` fills the fields; `brief` leaves out what is
- * seldom changed. Enter in the prompt calls `go`.
+ * The fields of a request. `read()` returns the request, `write(request)` fills the fields; `brief` shows only the most
+ * used ones. Enter in the prompt calls `go`.
  */
 export function form({ models, plugins, brief = false, rows = 3, go, name = '' }) {
   const controls = {};
   let kept = { ...DEFAULTS };
   controls.prompt = element('textarea', {
-    rows, class: 'prompt', spellcheck: 'false', placeholder: say('run.example'),
+    rows, class: 'prompt', spellcheck: 'false', placeholder: t('run.example'),
     oninput: () => { delete kept.prompt_ids; },
     onkeydown: (event) => {
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
@@ -29,19 +29,19 @@ export function form({ models, plugins, brief = false, rows = 3, go, name = '' }
       go?.();
     },
   });
-  controls.model = element('select', { onchange: () => { delete kept.prompt_ids; } }, models.map((model) => element('option', { value: model.name }, `${model.name} · ${say(`kind.${model.kind}`)}`)));
+  controls.model = element('select', { onchange: () => { delete kept.prompt_ids; } }, models.map((model) => element('option', { value: model.name }, `${model.name} · ${t(`kind.${model.kind}`)}`)));
   for (const [key, limits] of FIELDS) controls[key] = element('input', { type: 'number', ...limits, value: DEFAULTS[key] });
   controls.ignore_eos = element('input', { type: 'checkbox' });
   controls.plugins = element('input', { type: 'text', spellcheck: 'false', list: plugins.length ? `plugins-${name}` : null, placeholder: plugins.find((plugin) => plugin.name)?.name ?? '' });
 
   const shownFields = brief ? ['tokens', 'temperature', 'seed'] : FIELDS.map(([key]) => key);
   const root = element('form', { class: 'stack ask', onsubmit: (event) => { event.preventDefault(); go?.(); } },
-    field(say('run.prompt'), controls.prompt, { class: 'field wide' }),
+    field(t('run.prompt'), controls.prompt, { class: 'field wide' }),
     element('div', { class: 'fields' },
-      field(say('run.model'), controls.model),
-      shownFields.map((key) => field(say(`run.${key}`), controls[key])),
-      field(say('run.plugins'), controls.plugins, { class: 'field' }),
-      brief ? null : element('label', { class: 'check' }, controls.ignore_eos, say('run.ignore_eos'))),
+      field(t('run.model'), controls.model),
+      shownFields.map((key) => field(t(`run.${key}`), controls[key])),
+      field(t('run.plugins'), controls.plugins, { class: 'field' }),
+      brief ? null : element('label', { class: 'check' }, controls.ignore_eos, t('run.ignore_eos'))),
     plugins.length ? element('datalist', { id: `plugins-${name}` }, plugins.filter((plugin) => plugin.name).map((plugin) => element('option', { value: plugin.name }))) : null);
 
   return {

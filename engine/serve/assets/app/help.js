@@ -1,16 +1,16 @@
-// The help dialog: the keyboard map, from the same list that answers the keys.
+// The help dialog: the keyboard shortcuts.
 
 import { dialog } from './dialog.js';
 import { element } from './element.js';
 import { KEYS } from './keyboard.js';
-import { say } from './language.js';
+import { t } from './language.js';
 
-/** Shows the keys and what the marks in the drawings mean. */
+/** Open the help dialog. */
 export function help() {
-  return dialog(say('help.title'), element('div', { class: 'help-scroll', tabindex: 0, role: 'region', 'aria-label': say('help.title') },
+  return dialog(t('help.title'), element('div', { class: 'help-scroll', tabindex: 0, role: 'region', 'aria-label': t('help.title') },
     element('dl', { class: 'help' },
       KEYS.map(([, action, sign]) => [
         element('dt', {}, element('kbd', {}, sign)),
-        element('dd', {}, say(`key.${action}`)),
+        element('dd', {}, t(`key.${action}`)),
       ]))));
 }

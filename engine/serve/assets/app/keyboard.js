@@ -1,25 +1,25 @@
-// One keyboard map for every screen. A key names an action; the open screen, then the frame, may answer it.
+// Keyboard shortcuts. A key stands for an action, which the open screen or else the page handles.
 
-/** Key → action, in the order the help shows them. */
+/** Key, action and sign, in the order of the help. */
 export const KEYS = [
-  ['ArrowLeft', 'step-back', '←'], ['ArrowRight', 'step-on', '→'],
-  ['ArrowUp', 'candidate-up', '↑'], ['ArrowDown', 'candidate-down', '↓'],
+  ['ArrowLeft', 'step_back', '←'], ['ArrowRight', 'step_forward', '→'],
+  ['ArrowUp', 'candidate_up', '↑'], ['ArrowDown', 'candidate_down', '↓'],
   ['Home', 'first', 'Home'], ['End', 'last', 'End'],
   ['Enter', 'fork', 'Enter'], [' ', 'play', 'Space'],
-  ['l', 'lane', 'l'], ['n', 'node', 'n'], ['p', 'pin', 'p'], ['g', 'group', 'g'], ['x', 'drop-fork', 'x'],
+  ['l', 'panel', 'l'], ['n', 'node', 'n'], ['p', 'pin', 'p'], ['g', 'group', 'g'], ['x', 'remove_fork', 'x'],
   ['/', 'search', '/'], ['r', 'run', 'r'], ['c', 'compare', 'c'], ['m', 'map', 'm'], ['h', 'path', 'h'],
   ['t', 'table', 't'], ['e', 'export', 'e'], ['s', 'save', 's'],
-  ['+', 'closer', '+'], ['-', 'farther', '−'], ['0', 'whole', '0'],
+  ['+', 'zoom_in', '+'], ['-', 'zoom_out', '−'], ['0', 'zoom_reset', '0'],
   [']', 'more', ']'], ['[', 'fewer', '['],
   ['d', 'theme', 'd'], ['?', 'help', '?'], ['Escape', 'back', 'Esc'],
 ];
 
 const ACTIONS = new Map(KEYS.map(([key, action]) => [key, action]));
-// Enter and space belong to the control that has the focus.
+// A focused control handles Enter and space itself.
 const PRESS = 'a[href], button, select, summary, [role="button"]';
 const WRITE = 'input:not([type="checkbox"], [type="radio"], [type="range"], [type="file"]), textarea, select, [contenteditable]';
 
-/** The action a key event means, or nothing: writing, pressing and dialogs keep their own keys. */
+/** The action of a key event, if any: text fields, controls and dialogs handle their own keys. */
 export function actionOf(event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return undefined;
   if (document.querySelector('dialog[open]')) return undefined;
@@ -28,12 +28,12 @@ export function actionOf(event) {
   const cell = target.closest('[role="gridcell"]');
   if (!cell && (event.key === 'Enter' || event.key === ' ') && target.closest(PRESS)) return undefined;
   if (target.matches('input') && /^(Arrow|Home|End| |Enter)/.test(event.key)) return undefined;
-  // Arrows, Home and End scroll a table that has the focus.
-  if (target.closest('.twin-scroll') && /^(Arrow|Home|End| )/.test(event.key)) return undefined;
+  // Arrows, Home and End scroll a focused table.
+  if (target.closest('.table-scroll') && /^(Arrow|Home|End| )/.test(event.key)) return undefined;
   return ACTIONS.get(event.key === '=' ? '+' : event.key.length === 1 ? event.key.toLowerCase() : event.key);
 }
 
-/** Listens for keys; `answer(action, event)` returns whether it did something. */
+/** Listen for keys; `answer(action, event)` returns whether it handled the action. */
 export function listen(answer) {
   addEventListener('keydown', (event) => {
     const action = actionOf(event);

@@ -1,9 +1,9 @@
-// The language of the page: strings from locale files, numbers as the language writes them.
+// The language of the page: strings from the locale files, numbers in the format of the language.
 
 const KNOWN = { en: 'English', zh: '简体中文' };
-// What the page declares itself to be written in.
+// The values of the page's lang attribute.
 const TAGS = { en: 'en', zh: 'zh-CN' };
-const PLACE = 'brillm.language';
+const STORAGE_KEY = 'brillm.language';
 let strings = {};
 let fallback = {};
 let current = 'en';
@@ -14,10 +14,10 @@ async function load(language) {
   return answer.json();
 }
 
-/** The language asked for in the address, else chosen earlier, else the browser's, else English. */
-export function wanted(asked) {
-  const listed = [asked, localStorage.getItem(PLACE), ...navigator.languages].filter(Boolean);
-  for (const tag of listed) {
+/** The language of the address, else the one chosen earlier, else that of the browser, else English. */
+export function preferredLanguage(requested) {
+  const candidates = [requested, localStorage.getItem(STORAGE_KEY), ...navigator.languages].filter(Boolean);
+  for (const tag of candidates) {
     if (tag in KNOWN) return tag;
     if (/^zh/i.test(tag)) return 'zh';
     if (/^en/i.test(tag)) return 'en';
@@ -25,8 +25,8 @@ export function wanted(asked) {
   return 'en';
 }
 
-/** Loads a language and marks the page with it. */
-export async function speak(language) {
+/** Load a language and set the lang attribute of the page. */
+export async function setLanguage(language) {
   if (!(language in KNOWN)) language = 'en';
   if (!Object.keys(fallback).length) fallback = await load('en');
   strings = language === 'en' ? fallback : await load(language);
@@ -34,16 +34,16 @@ export async function speak(language) {
   document.documentElement.lang = TAGS[language];
 }
 
-/** Keeps the choice for the next visit. */
-export function keepLanguage(language) {
-  localStorage.setItem(PLACE, language);
+/** Save the choice for the next visit. */
+export function saveLanguage(language) {
+  localStorage.setItem(STORAGE_KEY, language);
 }
 
 export const languages = () => KNOWN;
 export const language = () => current;
 
-/** The string of a key with `{name}` replaced; an unknown key shows itself, so that a test sees it. */
-export function say(key, values = {}) {
+/** The string of a key, with each `{name}` replaced; an unknown key is returned as it is, so that a test finds it. */
+export function t(key, values = {}) {
   const text = strings[key] ?? fallback[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole));
 }
@@ -55,14 +55,14 @@ function format(options) {
   return formats.get(key);
 }
 
-/** A number with a fixed count of decimals. */
+/** Format a number with a fixed number of decimals. */
 export const number = (value, digits = 2) =>
   Number.isFinite(value) ? format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value) : '–';
 
-/** A count with the language's separators. */
+/** Format a count with the separators of the language. */
 export const count = (value) => (Number.isFinite(value) ? format({ maximumFractionDigits: 0 }).format(value) : '–');
 
-/** A probability in per cent: two decimals below one per cent, so that small ones do not read as nothing. */
+/** Format a probability in per cent, with two decimals below one per cent, so that small ones do not read as 0. */
 export const percent = (value) => {
   if (!Number.isFinite(value)) return '–';
   const digits = value >= 0.1 ? 0 : value >= 0.01 ? 1 : 2;

@@ -1,16 +1,16 @@
-// The frame: opens the screens, answers keys, keeps the address.
+// The page: opens screens, handles keys, keeps the address up to date.
 
 import * as address from './address.js';
 import { notice } from './dialog.js';
 import { button, element, put } from './element.js';
 import { help } from './help.js';
-import { load } from './house.js';
+import { load } from './state.js';
 import { listen } from './keyboard.js';
-import { keepLanguage, language, languages, say, speak, wanted } from './language.js';
+import { saveLanguage, language, languages, t, setLanguage, preferredLanguage } from './language.js';
 import { fromAddress } from './request.js';
-import { openTrace } from './shelf.js';
+import { openTrace } from './saved_traces.js';
 import { table } from './table.js';
-import { restoreTheme, theme, turnTheme, watchTheme } from './theme.js';
+import { restoreTheme, theme, toggleTheme, watchTheme } from './theme.js';
 import { compare } from './screen/compare.js';
 import { library } from './screen/library.js';
 import { map } from './screen/map.js';
@@ -21,25 +21,25 @@ import { run } from './screen/run.js';
 
 const SCREENS = { run, path, node, map, compare, plugins, library };
 const main = document.getElementById('main');
-let house, screen, name, asTable = false, tableButton = null;
+let app, screen, name, asTable = false, tableButton = null;
 
 const frame = {
-  /** Opens a screen as a new entry of the history. */
+  /** Open a screen as a new entry of the history. */
   go(to, options = {}) {
     show(to, options);
     address.write(name, values(), { entry: true });
   },
-  /** Opens the node screen on a node. */
+  /** Open the node screen for a node. */
   node(model, id) {
-    house.node = { model, id };
+    app.node = { model, id };
     this.go('node');
   },
-  /** Writes the view into the address. */
+  /** Write the view into the address. */
   address: () => screen && address.write(name, values()),
-  /** Puts the focus on the screen, away from a field: keys then mean the screen's actions. */
+  /** Move the focus from a field to the screen, so that keys are actions again. */
   rest: () => main.focus({ preventScroll: true }),
   tableButton() {
-    tableButton = button([say('table.twin'), element('span', { class: 'key' }, 't')], turnTable, { 'aria-pressed': 'false' });
+    tableButton = button([t('table.toggle'), element('span', { class: 'key' }, 't')], toggleTable, { 'aria-pressed': 'false' });
     return tableButton;
   },
 };
@@ -51,9 +51,9 @@ function show(to, { start = false } = {}) {
   name = to in SCREENS ? to : 'path';
   asTable = false;
   tableButton = null;
-  screen = SCREENS[name](house, frame);
+  screen = SCREENS[name](app, frame);
   put(main, screen.root);
-  document.title = `${say(`screen.${name}`)} · brillm`;
+  document.title = `${t(`screen.${name}`)} · brillm`;
   for (const link of document.querySelectorAll('#screens a')) {
     if (link.dataset.screen === name) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
@@ -62,35 +62,35 @@ function show(to, { start = false } = {}) {
   if (start) screen.go?.();
 }
 
-/** The table twin stands in the place of the drawing; the drawing keeps its state behind it. */
-function turnTable() {
+/** Show tables instead of the drawing, or the drawing again, which keeps its state. */
+function toggleTable() {
   if (!tableButton) return false;
   asTable = !asTable;
   tableButton.setAttribute('aria-pressed', String(asTable));
   screen.root.classList.toggle('as-table', asTable);
-  main.querySelector('.twins')?.remove();
+  main.querySelector('.tables')?.remove();
   if (asTable) {
     const tables = screen.tables();
-    screen.root.append(element('div', { class: 'twins stack' }, tables.length ? tables.map(table) : element('p', { class: 'empty card' }, say('table.empty'))));
+    screen.root.append(element('div', { class: 'tables stack' }, tables.length ? tables.map(table) : element('p', { class: 'empty card' }, t('table.empty'))));
   }
   frame.address();
   return true;
 }
 
-/** The tables follow what is looked at. */
+/** Rebuild the tables for the current selection. */
 function refreshTables() {
   if (!asTable) return;
-  const old = main.querySelector('.twins');
+  const old = main.querySelector('.tables');
   const focused = old?.contains(document.activeElement);
   if (focused) return;
   asTable = false;
-  turnTable();
+  toggleTable();
 }
 
 const everywhere = {
   run: () => frame.go('run'), path: () => frame.go('path'), map: () => frame.go('map'), compare: () => frame.go('compare'),
   search: () => { frame.go('node'); screen.answer('search'); },
-  table: turnTable, theme: () => turnTheme(), help: () => help(),
+  table: toggleTable, theme: () => toggleTheme(), help: () => help(),
 };
 
 function answer(action) {
@@ -98,7 +98,7 @@ function answer(action) {
     frame.rest();
     return true;
   }
-  if (action === 'back' && asTable) return turnTable();
+  if (action === 'back' && asTable) return toggleTable();
   if (screen.answer(action)) return true;
   if (action === 'run' && name === 'run') return screen.focus(), true;
   if (!everywhere[action]) return false;
@@ -107,85 +107,85 @@ function answer(action) {
 }
 
 function bar() {
-  document.getElementById('skip').textContent = say('frame.skip');
+  document.getElementById('skip').textContent = t('frame.skip');
   const nav = document.getElementById('screens');
-  nav.setAttribute('aria-label', say('frame.screens'));
+  nav.setAttribute('aria-label', t('frame.screens'));
   put(nav, ...Object.keys(SCREENS).map((each) => element('a', { href: `#/${each}`, 'data-screen': each, onclick: (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     frame.go(each);
-  } }, say(`screen.${each}`))));
-  const themes = button('', turnTheme, { class: 'quiet' });
-  const name_ = () => { themes.textContent = say(`theme.${theme()}`); themes.title = `${say('key.theme')} (d)`; themes.setAttribute('aria-label', `${say('key.theme')}: ${say(`theme.${theme()}`)}`); };
-  watchTheme(name_);
-  name_();
-  const tongues = element('select', { 'aria-label': say('frame.language'), onchange: async () => {
-    keepLanguage(tongues.value);
-    await speak(tongues.value);
+  } }, t(`screen.${each}`))));
+  const themes = button('', toggleTheme, { class: 'quiet' });
+  const showTheme = () => { themes.textContent = t(`theme.${theme()}`); themes.title = `${t('key.theme')} (d)`; themes.setAttribute('aria-label', `${t('key.theme')}: ${t(`theme.${theme()}`)}`); };
+  watchTheme(showTheme);
+  showTheme();
+  const languageSelect = element('select', { 'aria-label': t('frame.language'), onchange: async () => {
+    saveLanguage(languageSelect.value);
+    await setLanguage(languageSelect.value);
     bar();
     show(name);
     frame.address();
   } }, Object.entries(languages()).map(([tag, label]) => element('option', { value: tag, lang: tag, selected: tag === language() }, label)));
-  put(document.getElementById('settings'), themes, tongues, button('?', () => help(), { class: 'quiet', 'aria-label': say('help.title') }));
+  put(document.getElementById('settings'), themes, languageSelect, button('?', () => help(), { class: 'quiet', 'aria-label': t('help.title') }));
 }
 
-/** Brings back what an address tells: the path is run again, since a seed replays it. */
-async function restore({ screen: to, values: told }) {
-  if (told.lang && told.lang !== language()) {
-    await speak(told.lang);
+/** Restore the view of an address; paths are traced again, since a seed reproduces them. */
+async function restore({ screen: to, values: given }) {
+  if (given.lang && given.lang !== language()) {
+    await setLanguage(given.lang);
     bar();
   }
   const side = (text) => {
     try {
       const read = JSON.parse(text);
-      return read && typeof read === 'object' ? { ...house.asked, plugins: [], interventions: [], ...read } : null;
+      return read && typeof read === 'object' ? { ...app.request, plugins: [], interventions: [], ...read } : null;
     } catch { return null; }
   };
-  if (told.a || told.b) Object.assign(house, { sides: [side(told.a), side(told.b)], sidesGiven: true });
-  if (told.node !== undefined && Number.isInteger(Number(told.node))) house.node = { model: told.model ?? house.node.model, id: Number(told.node) };
-  if (told.level || told.k) house.mapView = { ...(told.level ? { level: told.level } : {}), ...(Number(told.k) ? { k: Number(told.k) } : {}) };
-  if (Number(told.shown)) house.desk.shown = Math.min(64, Math.max(2, Number(told.shown)));
-  const request = to === 'path' || to === 'run' ? fromAddress(told) : null;
-  if (request) house.asked = { ...request, model: request.model ?? house.asked.model };
-  show(to, { start: to === 'compare' && told.run === '1' });
-  if (told.table === '1' && to !== 'path') turnTable();
+  if (given.a || given.b) Object.assign(app, { sides: [side(given.a), side(given.b)], sidesGiven: true });
+  if (given.node !== undefined && Number.isInteger(Number(given.node))) app.node = { model: given.model ?? app.node.model, id: Number(given.node) };
+  if (given.level || given.k) app.mapView = { ...(given.level ? { level: given.level } : {}), ...(Number(given.k) ? { k: Number(given.k) } : {}) };
+  if (Number(given.shown)) app.paths.shown = Math.min(64, Math.max(2, Number(given.shown)));
+  const request = to === 'path' || to === 'run' ? fromAddress(given) : null;
+  if (request) app.request = { ...request, model: request.model ?? app.request.model };
+  show(to, { start: to === 'compare' && given.run === '1' });
+  if (given.table === '1' && to !== 'path') toggleTable();
   if (request && to === 'path') {
     let forks = [];
-    try { forks = JSON.parse(told.forks ?? '[]'); } catch { /* A mangled address opens the path without forks. */ }
-    const first = house.desk.run(house.asked);
+    try { forks = JSON.parse(given.forks ?? '[]'); } catch { /* A mangled address opens the path without forks. */ }
+    const first = app.paths.run(app.request);
     await first.finished;
     for (const interventions of Array.isArray(forks) ? forks.slice(0, 8) : [])
-      await house.desk.run({ ...house.asked, interventions }, { fork: { from: first.key, step: 0 } }).finished;
-    house.desk.select({ at: Number(told.lane) || 0, step: (Number(told.step) || 1) - 1, ...(Number(told.row) ? { row: Number(told.row) - 1 } : {}) });
-    if (told.table === '1') turnTable();
+      await app.paths.run({ ...app.request, interventions }, { fork: { from: first.key, step: 0 } }).finished;
+    app.paths.select({ at: Number(given.panel) || 0, step: (Number(given.step) || 1) - 1, ...(Number(given.row) ? { row: Number(given.row) - 1 } : {}) });
+    if (given.table === '1') toggleTable();
   }
-  if (to === 'compare' && told.run === '1' && house.bench.lanes.length) {
-    await Promise.all(house.bench.lanes.map((lane) => lane.finished));
-    house.bench.select({ step: (Number(told.step) || 1) - 1 });
+  if (to === 'compare' && given.run === '1' && app.comparison.panels.length) {
+    await Promise.all(app.comparison.panels.map((panel) => panel.finished));
+    app.comparison.select({ step: (Number(given.step) || 1) - 1 });
   }
-  if (told.saved) house.desk.open(await openTrace(told.saved));
+  if (given.saved) app.paths.open(await openTrace(given.saved));
 }
 
 async function open() {
   restoreTheme();
-  const place = address.read();
-  await speak(wanted(place.values.lang));
-  house = await load();
+  const start = address.read();
+  await setLanguage(preferredLanguage(start.values.lang));
+  app = await load();
   bar();
-  for (const desk of [house.desk, house.bench]) {
+  for (const paths of [app.paths, app.comparison]) {
     let waiting;
-    // The browser refuses an address that changes too often: a held key writes it once, at the end.
-    for (const event of ['select', 'lanes', 'shown']) desk.addEventListener(event, () => {
+    // The browser limits how often an address may change: a held key writes it once, at the end.
+    for (const event of ['select', 'panels', 'shown']) paths.addEventListener(event, () => {
       clearTimeout(waiting);
       waiting = setTimeout(() => { frame.address(); refreshTables(); }, 300);
     });
   }
   listen(answer);
   address.watch((to) => restore(to).catch((error) => notice(error.message, { error: true })));
-  // A tab that closes leaves no work behind on the server.
-  addEventListener('pagehide', () => { house.desk.stop(); house.bench.stop(); });
+  // Closing a tab cancels its runs on the server.
+  addEventListener('pagehide', () => { app.paths.stop(); app.comparison.stop(); });
   document.getElementById('skip').addEventListener('click', (event) => { event.preventDefault(); main.focus(); });
-  await restore(place);
+  await restore(start);
 }
 
 open().catch((error) => {

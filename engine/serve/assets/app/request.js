@@ -1,13 +1,13 @@
-// What is asked of a trace: the fields of a request, the same again from a trace, as a command, in the address.
+// The request of a trace: its fields, and its forms in the address and as a command line.
 
-/** A request with every field at its default. */
+/** A request with default values. */
 export const DEFAULTS = {
   model: null, prompt: '', tokens: 16, temperature: 0, top_k: 0, top_p: 0.95, min_p: 0, repetition_penalty: 1,
   penalty_window: 64, seed: 0, candidates: 24, ignore_eos: false, plugins: [], interventions: [],
 };
 const NUMBERS = ['tokens', 'temperature', 'top_k', 'top_p', 'min_p', 'repetition_penalty', 'penalty_window', 'seed', 'candidates'];
 
-/** The request that would make a trace again: its own tokens as the prompt, its sampling, its seed. */
+/** The request that reproduces a trace: its tokens as the prompt, its sampling, its seed. */
 export function ofTrace(trace) {
   const { temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, banned } = trace.sampling;
   return {
@@ -19,13 +19,13 @@ export function ofTrace(trace) {
   };
 }
 
-/** A recorded plugin as it is asked for: `name:key=value,…`. */
+/** A recorded plugin as a request writes it: `name:key=value,…`. */
 function written(plugin) {
   const options = Object.entries(plugin.options ?? {}).map(([key, value]) => `${key}=${value}`).join(',');
   return options ? `${plugin.name}:${options}` : plugin.name;
 }
 
-/** The prompt of a trace as text; bytes that are no text of their own count once, by their character. */
+/** The prompt of a trace as text; tokens that are pieces of a character count once, as that character. */
 export function promptText(trace) {
   const given = trace.tokens.slice(0, trace.prompt_tokens);
   let text = '', held = null;
@@ -37,13 +37,13 @@ export function promptText(trace) {
   return text;
 }
 
-/** The body that is posted: without what the server fills in. */
+/** The body of the POST. */
 export function body(request) {
   const { prompt, prompt_ids, ...rest } = request;
   return { ...rest, ...(prompt_ids ? { prompt_ids } : { prompt }) };
 }
 
-/** The values for the address; what is at its default is left out. */
+/** The values for the address, without defaults. */
 export function toAddress(request) {
   const values = { model: request.model, prompt: request.prompt };
   for (const name of NUMBERS) if (request[name] !== DEFAULTS[name]) values[name] = request[name];
@@ -63,7 +63,7 @@ function list(text) {
   }
 }
 
-/** A request from the address's values; null where no prompt is in them. */
+/** Read a request from the values of an address; null if they have no prompt. */
 export function fromAddress(values) {
   if (!values.prompt && !values.ids) return null;
   const request = { ...DEFAULTS, model: values.model ?? null, prompt: values.prompt ?? '' };
@@ -81,8 +81,8 @@ export function fromAddress(values) {
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /**
- * The command line that prints the same trace; interventions have no option there. It names the file a model of
- * this kind is usually kept in.
+ * The command line that prints the same trace, without interventions, which have no option. The file of a graph model
+ * is assumed to be named after the model.
  */
 export function command(request, kind) {
   const words = ['brillm', 'trace'];

@@ -1,7 +1,7 @@
-// The table twin of a screen: the same numbers in rows, sortable, copied as tab-separated values.
+// Tables: sortable rows, copied as tab-separated values.
 
 import { button, element, put } from './element.js';
-import { say } from './language.js';
+import { t } from './language.js';
 import { announce } from './announcer.js';
 
 const plain = (cell) => (cell && typeof cell === 'object' && 'text' in cell ? cell.text : cell);
@@ -15,7 +15,7 @@ function compare(a, b) {
   return String(a).localeCompare(String(b), undefined, { numeric: true });
 }
 
-/** Rows as tab-separated text; tabs and line ends inside a cell are written as signs, or columns would shift. */
+/** Write rows as tab-separated text; tabs and line ends inside a cell become signs, which keeps the columns aligned. */
 export function separated({ columns, rows }) {
   const clean = (cell) =>
     String(plain(cell) ?? '').replaceAll('\t', '⇥').replace(/\r?\n/g, '↵');
@@ -25,8 +25,8 @@ export function separated({ columns, rows }) {
 }
 
 /**
- * A table: `{caption, columns: [{label, kind}], rows: [[cell]]}`. A cell is a value or
- * `{text, sort, show}`: the text that is copied, the value that sorts, what is seen.
+ * A table: `{caption, columns: [{label, kind}], rows: [[cell]]}`. A cell is a value or `{text, sort, show}`: the text
+ * that is copied, the value that is sorted by, and what is shown.
  */
 export function table(content) {
   const { caption, columns } = content;
@@ -52,20 +52,20 @@ export function table(content) {
       else head.removeAttribute('aria-sort');
     });
     fill();
-    announce(say('table.sorted', { column: columns[at].label }));
+    announce(t('table.sorted', { column: columns[at].label }));
   }
 
   async function copy() {
     await navigator.clipboard.writeText(separated({ columns, rows }));
-    announce(say('table.copied', { rows: rows.length }));
+    announce(t('table.copied', { rows: rows.length }));
   }
 
   fill();
-  return element('section', { class: 'twin' },
-    element('div', { class: 'twin-head' },
+  return element('section', { class: 'table-card' },
+    element('div', { class: 'table-head' },
       element('h3', {}, caption),
-      button(say('table.copy'), copy, { class: 'quiet copy' })),
-    // The region scrolls, so it takes focus: keys must reach what a wheel reaches.
-    element('div', { class: 'twin-scroll', tabindex: 0, role: 'region', 'aria-label': caption },
+      button(t('table.copy'), copy, { class: 'quiet copy' })),
+    // The region scrolls, so it takes the focus: keys must be able to scroll it.
+    element('div', { class: 'table-scroll', tabindex: 0, role: 'region', 'aria-label': caption },
       element('table', {}, element('thead', {}, element('tr', {}, heads)), body)));
 }

@@ -1,34 +1,34 @@
-// Light, dark or as the system says: one attribute, the colours are custom properties.
+// The theme: light, dark, or that of the system. One attribute selects it; the colours are custom properties.
 
-const PLACE = 'brillm.theme';
+const STORAGE_KEY = 'brillm.theme';
 const ORDER = ['auto', 'light', 'dark'];
 const dark = matchMedia('(prefers-color-scheme: dark)');
 const watchers = new Set();
 
-/** The choice: auto, light or dark. */
+/** The chosen theme: auto, light or dark. */
 export const theme = () => document.documentElement.dataset.theme;
 
-/** What is seen now: light or dark. */
-export const seenTheme = () => (theme() === 'auto' ? (dark.matches ? 'dark' : 'light') : theme());
+/** The theme in effect: light or dark. */
+export const effectiveTheme = () => (theme() === 'auto' ? (dark.matches ? 'dark' : 'light') : theme());
 
-/** Calls back when the colours change; the map's canvas cannot follow CSS by itself. */
+/** Call back when the colours change, for the canvas of the map, which does not follow CSS. */
 export function watchTheme(observer) {
   watchers.add(observer);
   return () => watchers.delete(observer);
 }
-const changed = () => watchers.forEach((observer) => observer(seenTheme()));
+const changed = () => watchers.forEach((observer) => observer(effectiveTheme()));
 dark.addEventListener('change', changed);
 
-export function putTheme(choice) {
+export function setTheme(choice) {
   document.documentElement.dataset.theme = ORDER.includes(choice) ? choice : 'auto';
-  localStorage.setItem(PLACE, theme());
+  localStorage.setItem(STORAGE_KEY, theme());
   changed();
 }
 
-export const restoreTheme = () => putTheme(localStorage.getItem(PLACE) ?? 'auto');
+export const restoreTheme = () => setTheme(localStorage.getItem(STORAGE_KEY) ?? 'auto');
 
-/** The next of auto, light, dark. */
-export const turnTheme = () => putTheme(ORDER[(ORDER.indexOf(theme()) + 1) % ORDER.length]);
+/** Switch to the next of auto, light and dark. */
+export const toggleTheme = () => setTheme(ORDER[(ORDER.indexOf(theme()) + 1) % ORDER.length]);
 
-/** Whether movement is unwelcome. */
-export const still = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
+/** Whether the user prefers reduced motion. */
+export const reducedMotion = () => matchMedia('(prefers-reduced-motion: reduce)').matches;

@@ -1,24 +1,24 @@
-// How a token reads: spaces and line ends as signs, bytes that are no character of their own as hex
-// capsules, and the character they make together bracketed over them. Never U+FFFD.
+// Display of tokens: spaces and line ends as signs, bytes that are not a character as hexadecimal capsules, with a bracket
+// over the bytes of one character. Never U+FFFD.
 
 import { drawing, element } from './element.js';
 
 const SIGNS = { ' ': '␣', '\n': '⏎', '\r': '␍', '\t': '⇥', '\u00a0': '⍽', '\u3000': '□' };
-// What has no shape of its own: controls, format characters, surrogates, private use, U+FFFD itself.
+// Characters without a shape: controls, format characters, surrogates, private use, U+FFFD.
 const SHAPELESS = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\ufffd]/u;
 // A joiner between emoji and a variation selector have a shape together with their neighbours.
 const JOINER = /[\u200d\ufe0e\ufe0f]/;
 
-// The width of a byte's capsule in a drawing.
+// Width of a byte's capsule in a drawing.
 const BYTE = 22;
 
 const hexOf = (character) =>
   [...new TextEncoder().encode(character)].map((byte) => byte.toString(16).toUpperCase().padStart(2, '0'));
 
-/** The bytes of `E6 98` as `['E6', '98']`. */
+/** Split `E6 98` into `['E6', '98']`. */
 export const bytesOf = (hex) => (hex ?? '').toUpperCase().match(/[0-9A-F]{2}/g) ?? [];
 
-/** The pieces a token is shown in: `{kind: 'text' | 'sign' | 'byte', text}`. */
+/** The pieces of a token as it is displayed: `{kind: 'text' | 'sign' | 'byte', text}`. */
 export function pieces(token) {
   if (token.text === null || token.text === undefined) {
     const bytes = bytesOf(token.bytes_hex);
@@ -43,11 +43,11 @@ export function pieces(token) {
 
 /** A token as one line of plain text, for labels and tables. */
 export function label(token) {
-  const parts = pieces(token);
-  return parts.map((part, at) => (part.kind === 'byte' && at ? ' ' : '') + part.text).join('');
+  const all = pieces(token);
+  return all.map((piece, at) => (piece.kind === 'byte' && at ? ' ' : '') + piece.text).join('');
 }
 
-/** The language a token's script tells; an untold one inherits. */
+/** The language of a token by its script; undefined inherits that of the page. */
 export function languageOf(token) {
   const text = token.text ?? token.joined ?? '';
   if (/[\p{Script=Hiragana}\p{Script=Katakana}]/u.test(text)) return 'ja';
@@ -61,39 +61,39 @@ export function languageOf(token) {
 export function shown(token, attributes = {}) {
   const { class: kind, ...others } = attributes;
   return element('bdi', { class: `token ${kind ?? ''}`.trim(), lang: languageOf(token), ...others },
-    pieces(token).map((part) =>
-      part.kind === 'text' ? part.text : element('span', { class: `token-${part.kind}` }, part.text)));
+    pieces(token).map((piece) =>
+      piece.kind === 'text' ? piece.text : element('span', { class: `token-${piece.kind}` }, piece.text)));
 }
 
-/** The same as SVG text, cut to a width that `measure` tells. */
-export function shownDrawing(token, place, room, measure) {
-  const { class: kind, x, y } = place;
+/** A token as SVG text, cut to a width; `measure` returns the width of a text. */
+export function shownDrawing(token, position, room, measure) {
+  const { class: kind, x, y } = position;
   const group = drawing('g', { lang: languageOf(token) });
   let left = room;
-  for (const part of pieces(token)) {
-    let cut = part.text;
+  for (const piece of pieces(token)) {
+    let cut = piece.text;
     if (measure(cut) > left) {
       const characters = [...cut];
       while (characters.length && measure(characters.join('') + '…') > left) characters.pop();
       cut = characters.join('') + '…';
     }
     const at = x + room - left;
-    if (part.kind === 'byte' && cut === part.text) {
+    if (piece.kind === 'byte' && cut === piece.text) {
       group.append(drawing('rect', { class: 'capsule', x: at, y: y - 12, width: BYTE, height: 15, rx: 4 }),
         drawing('text', { class: 'token-byte', x: at + BYTE / 2, y: y - 0.5, 'text-anchor': 'middle' }, cut));
       left -= BYTE + 3;
     } else {
-      group.append(drawing('text', { class: part.kind === 'text' ? kind : `${kind} token-${part.kind}`, x: at, y }, cut));
+      group.append(drawing('text', { class: piece.kind === 'text' ? kind : `${kind} token-${piece.kind}`, x: at, y }, cut));
       left -= measure(cut);
     }
-    if (left <= 0 || cut !== part.text) break;
+    if (left <= 0 || cut !== piece.text) break;
   }
   return group;
 }
 
 /**
- * Tokens in a row, pieces of one character bracketed under it. `chip(token, at)` makes each; a run of
- * tokens with the same `joined` and no text of their own is one bracket.
+ * Tokens in a row, with a bracket around the pieces of one character: a run of tokens without text of their own and the
+ * same `joined`. `chip(token, at)` creates each.
  */
 export function row(tokens, chip) {
   const out = [];

@@ -1,6 +1,6 @@
-// Reading a trace: who stands where in a step, where two paths part, what a mark lies on.
+// Queries on a trace: candidates of a step, divergence of two paths, pins and groups.
 
-/** Candidates in the order they are drawn: the likeliest `shown`, and the chosen one where it is not among them. */
+/** The candidates that are drawn: the `shown` most likely ones, and the chosen one if it is not among them. */
 export function listed(step, shown) {
   const known = drawn.get(step);
   if (known?.shown === shown) return known.rows;
@@ -9,7 +9,7 @@ export function listed(step, shown) {
   return rows;
 }
 
-// A step never changes once it has come; its rows are asked for many times at every key.
+// A step never changes, and its rows are read many times for each key.
 const drawn = new WeakMap();
 
 function order(step, shown) {
@@ -22,7 +22,7 @@ function order(step, shown) {
   return top;
 }
 
-/** What is not drawn of a step: how many nodes, and their probability. */
+/** The candidates that are not drawn: their count and their probability. */
 export function unlisted(step, rows) {
   const hidden = step.candidates.filter((candidate) => !rows.includes(candidate));
   return {
@@ -31,15 +31,15 @@ export function unlisted(step, rows) {
   };
 }
 
-/** The candidate that was chosen. */
+/** The chosen candidate of a step. */
 export const chosenOf = (step) => step.candidates.find((candidate) => candidate.id === step.chosen);
 
-/** The token a step starts from. */
+/** The token that a step starts from. */
 export const sourceOf = (trace, step) => trace.tokens[step.position - 1];
 
 const same = (a, b) => (a.text !== null || b.text !== null ? a.text === b.text && a.bytes_hex === b.bytes_hex : a.bytes_hex === b.bytes_hex);
 
-/** The first step where two paths choose differently, compared by text; null while they agree. */
+/** The first step where two paths choose different texts; null if there is none. */
 export function divergence(a, b) {
   const steps = Math.min(a.steps.length, b.steps.length);
   for (let at = 0; at < steps; at += 1) {
@@ -49,10 +49,10 @@ export function divergence(a, b) {
   return null;
 }
 
-/** Whether a mark `{step, node}` lies on a candidate. */
+/** Whether there is a mark `{step, node}` on a candidate. */
 export const marked = (marks, step, node) => marks.some((mark) => mark.step === step && mark.node === node);
 
-/** Puts a mark where there is none, else takes it away; says whether it is there now. */
+/** Add a mark, or remove it if it exists; returns whether it exists now. */
 export function toggle(marks, step, node) {
   const at = marks.findIndex((mark) => mark.step === step && mark.node === node);
   if (at >= 0) marks.splice(at, 1);
@@ -60,16 +60,16 @@ export function toggle(marks, step, node) {
   return at < 0;
 }
 
-/** An intervention as a line a person reads; `say` and `name` give the words. */
-export function told(intervention, say, name) {
+/** Describe an intervention in words; `name` returns the label of a node. */
+export function describeIntervention(intervention, name) {
   const { kind, node, source, target, factor, energy, step, position } = intervention;
-  return say(`change.${kind}`, {
+  return t(`change.${kind}`, {
     node: node === undefined ? '' : name(node), source: source === undefined ? '' : name(source),
     target: target === undefined ? '' : name(target), factor, energy, step: (step ?? 0) + 1, position: (position ?? 0) + 1,
   });
 }
 
-/** The token of an id, from anything in a trace that shows it. */
+/** The token of an id, from anywhere in a trace. */
 export function tokenOf(trace, id) {
   const inPath = trace.tokens.find((token) => token.id === id);
   if (inPath) return inPath;

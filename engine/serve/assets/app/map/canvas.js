@@ -1,9 +1,9 @@
-// The map on a WebGL canvas. Sigma draws; what is drawn was laid out and thinned by the server.
+// The map on a WebGL canvas, drawn by sigma. The server computes the layout and limits what is drawn.
 
 import { cividis } from '../colour.js';
-import { seenTheme, still } from '../theme.js';
+import { effectiveTheme, reducedMotion } from '../theme.js';
 
-/** Whether the browser draws with WebGL at all. */
+/** Whether the browser supports WebGL. */
 export function hasWebGl() {
   try {
     const context = document.createElement('canvas').getContext('webgl2');
@@ -15,7 +15,7 @@ export function hasWebGl() {
 }
 
 let loading;
-/** Sigma and graphology, fetched when a map is first opened. */
+/** Load sigma and graphology, when a map is first opened. */
 function libraries() {
   const script = (source) => new Promise((resolve, reject) => {
     const tag = document.createElement('script');
@@ -27,7 +27,7 @@ function libraries() {
 }
 
 const property = (name) => {
-  // light-dark() is resolved by asking for a real property.
+  // light-dark() is resolved by reading a real property.
   const probe = document.createElement('span');
   probe.style.color = `var(${name})`;
   document.body.append(probe);
@@ -36,7 +36,7 @@ const property = (name) => {
   return value;
 };
 
-/** A label in the theme's colours; sigma's own hover draws a white box whatever the theme. */
+/** Draw a label in the colours of the theme; sigma's own hover label is always white. */
 function drawHover(context, data, settings) {
   const size = settings.labelSize;
   context.font = `600 ${size}px ${settings.labelFont}`;
@@ -51,15 +51,15 @@ function drawHover(context, data, settings) {
   context.fillText(data.label ?? '', data.x + data.size + 8, data.y + size / 3);
 }
 
-/** The canvas; `press(id)` hears a node, `moved(box, ratio)` the part of the map that is seen. */
-export async function mapCanvas(place, { press, moved }) {
+/** Create the canvas; `press(key)` is called for a click on a node, `moved(box, ratio)` when the visible part changes. */
+export async function mapCanvas(container, { press, moved }) {
   await libraries();
   const { graphology: Graph, Sigma } = globalThis;
   const empty = () => new Graph({ type: 'directed', multi: false });
   let graph = empty();
-  const sigma = new Sigma(graph, place, {
+  const sigma = new Sigma(graph, container, {
     labelFont: getComputedStyle(document.body).fontFamily, labelSize: 13, labelDensity: 1, labelGridCellSize: 110, labelRenderedSizeThreshold: 3,
-    // A kind of its own comes after sigma's own in the order of drawing: the path lies over the other edges.
+    // A kind of our own is drawn after sigma's own kinds, so that the path covers the other edges.
     edgeProgramClasses: { route: Sigma.rendering.EdgeArrowProgram },
     defaultEdgeType: 'line', hideEdgesOnMove: true, zIndex: true, minCameraRatio: 0.005, maxCameraRatio: 2, allowInvalidContainer: true,
     enableEdgeEvents: false, defaultDrawNodeHover: drawHover, stagePadding: 40,
@@ -67,16 +67,16 @@ export async function mapCanvas(place, { press, moved }) {
   let fitted = false;
 
   /**
-   * Frames what is linked, once a model: bytes that nothing leads to lie around it and would make it small. The frame
-   * stays from then on, or the map would jump with each level.
+   * Fit the frame to the linked nodes, once for each model: unlinked bytes lie around them and would make them small. The
+   * frame is then kept, or the map would jump with each level.
    */
   function fit(map, prefix) {
     if (fitted || !map.edges.length) return;
     const ends = new Set(map.edges.flatMap((edge) => [prefix + edge.source, prefix + edge.target]));
-    const spots = [...ends].filter((key) => graph.hasNode(key)).map((key) => graph.getNodeAttributes(key));
-    if (spots.length < 3) return;
+    const points = [...ends].filter((key) => graph.hasNode(key)).map((key) => graph.getNodeAttributes(key));
+    if (points.length < 3) return;
     const range = (values) => [Math.min(...values), Math.max(...values)];
-    sigma.setCustomBBox({ x: range(spots.map((spot) => spot.x)), y: range(spots.map((spot) => spot.y)) });
+    sigma.setCustomBBox({ x: range(points.map((point) => point.x)), y: range(points.map((point) => point.y)) });
     fitted = true;
   }
   sigma.on('clickNode', ({ node }) => press(node));
@@ -102,36 +102,36 @@ export async function mapCanvas(place, { press, moved }) {
   colour();
 
   /**
-   * An edge is the fainter the less it weighs: thousands of them must not become a wall. The colour is mixed with the
-   * ground here, since sigma adds up what is transparent.
+   * The colour of an edge, fainter for a smaller weight, so that thousands of edges remain readable. It is mixed with the
+   * background here, since sigma adds transparent colours up.
    */
-  const faint = (part) => {
-    // A few shades: sigma keeps every colour it has read.
-    const share = 0.07 + 0.025 * Math.round(16 * Math.sqrt(part));
-    return `rgb(${colours.ground.map((ground, at) => Math.round(ground + share * (colours.edge[at] - ground))).join(', ')})`;
+  const faint = (fraction) => {
+    // Only a few shades, since sigma keeps every colour that it has read.
+    const opacity = 0.07 + 0.025 * Math.round(16 * Math.sqrt(fraction));
+    return `rgb(${colours.ground.map((ground, at) => Math.round(ground + opacity * (colours.edge[at] - ground))).join(', ')})`;
   };
-  const nodeColour = (part) => cividis(seenTheme() === 'dark' ? 0.35 + 0.65 * part : 0.1 + 0.75 * part);
+  const nodeColour = (fraction) => cividis(effectiveTheme() === 'dark' ? 0.35 + 0.65 * fraction : 0.1 + 0.75 * fraction);
   return {
     sigma,
     box,
-    /** Shows what the server sent, the path of tokens over it. */
+    /** Show a map of the server, with a path of tokens over it. */
     show(map, path = [], marked = null, selected = new Set()) {
-      // Built apart and handed over whole: a graph that is listened to tells of each of its thousands of edges.
+      // Built first and set at once: a graph that sigma observes reports each of its thousands of edges.
       graph = empty();
       colour();
-      const spots = map.clusters.length
+      const points = map.clusters.length
         ? map.clusters.map((cluster) => ({ key: `c${cluster.id}`, x: cluster.x, y: cluster.y, weight: cluster.count, label: cluster.label.replaceAll(/<0x([0-9A-F]{2})>/g, '$1\u2009'), cluster: cluster.id }))
         : map.nodes.map((node) => ({ key: String(node.id), x: node.x, y: node.y, weight: node.size, label: node.display.replaceAll(/<0x([0-9A-F]{2})>/g, '$1\u2009'), cluster: node.cluster }));
-      const most = Math.max(1, ...spots.map((spot) => spot.weight));
+      const most = Math.max(1, ...points.map((point) => point.weight));
       const biggest = map.clusters.length ? 26 : 11;
       const onPath = new Set(path.map(String));
-      for (const spot of spots) {
-        if (graph.hasNode(spot.key)) continue;
-        const part = Math.log1p(spot.weight) / Math.log1p(most);
-        const lit = onPath.has(spot.key) || spot.key === String(marked) || selected.has(spot.key);
-        graph.addNode(spot.key, {
-          x: spot.x, y: spot.y, label: spot.label, size: Math.max(2, biggest * Math.sqrt(spot.weight / most)) + (lit ? 3 : 0),
-          color: lit ? colours.strong : nodeColour(part), zIndex: lit ? 2 : 1, forceLabel: lit,
+      for (const point of points) {
+        if (graph.hasNode(point.key)) continue;
+        const fraction = Math.log1p(point.weight) / Math.log1p(most);
+        const lit = onPath.has(point.key) || point.key === String(marked) || selected.has(point.key);
+        graph.addNode(point.key, {
+          x: point.x, y: point.y, label: point.label, size: Math.max(2, biggest * Math.sqrt(point.weight / most)) + (lit ? 3 : 0),
+          color: lit ? colours.strong : nodeColour(fraction), zIndex: lit ? 2 : 1, forceLabel: lit,
         });
       }
       const prefix = map.clusters.length ? 'c' : '';
@@ -151,11 +151,11 @@ export async function mapCanvas(place, { press, moved }) {
       }
       sigma.setGraph(graph);
     },
-    /** Another model is to be shown: its frame is its own. */
+    /** Fit the frame again, for another model. */
     refit() {
       fitted = false;
     },
-    /** The keys of the spots in a rectangle of the place. */
+    /** The keys of the nodes in a rectangle of the canvas. */
     within({ left, top, right, bottom }) {
       return new Set(graph.filterNodes((key, { x, y }) => {
         const at = sigma.graphToViewport({ x, y });
@@ -165,7 +165,7 @@ export async function mapCanvas(place, { press, moved }) {
     zoom(factor) {
       const camera = sigma.getCamera();
       const state = { ratio: factor ? camera.ratio / factor : 1, ...(factor ? {} : { x: 0.5, y: 0.5 }) };
-      if (still()) camera.setState(state);
+      if (reducedMotion()) camera.setState(state);
       else camera.animate(state, { duration: 180 });
     },
     pan(dx, dy) {

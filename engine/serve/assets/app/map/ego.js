@@ -1,18 +1,18 @@
-// The surroundings of one node as SVG: what leads to it on the left, where it leads on the right. It needs no WebGL.
+// The neighbours of one node as SVG: incoming edges on the left, outgoing ones on the right. It needs no WebGL.
 
 import { drawing } from '../element.js';
-import { percent, say } from '../language.js';
+import { percent, t } from '../language.js';
 import { label, shownDrawing } from '../token.js';
 
 const WIDE = 900, CELL = 150, ROW = 30, HEIGHT = 24;
 const measure = (text) => [...text].reduce((sum, character) => sum + (character.codePointAt(0) > 0x2e7f ? 14 : 7.6), 0);
 
-/** The drawing; `press(id)` is called for a neighbour. `out` and `into` are fans as the server gives them. */
+/** Draw the neighbours; `press(id)` is called for a click. `out` and `into` are lists of edges of the server. */
 export function ego(facts, out, into, press) {
   const rows = Math.max(out.edges.length, into.edges.length, 1);
   const height = 40 + rows * ROW;
   const centre = { x: (WIDE - CELL) / 2, y: 30 + (rows * ROW) / 2 - HEIGHT / 2 };
-  const svg = drawing('svg', { class: 'ego', viewBox: `0 0 ${WIDE} ${height}`, role: 'group', 'aria-label': say('map.ego', { token: label(facts) }) });
+  const svg = drawing('svg', { class: 'ego', viewBox: `0 0 ${WIDE} ${height}`, role: 'group', 'aria-label': t('map.ego', { token: label(facts) }) });
   const top = (at, count) => 34 + ((rows - count) / 2 + at) * ROW;
 
   function cell(token, x, y, extra = {}) {
@@ -38,8 +38,8 @@ export function ego(facts, out, into, press) {
       }));
     });
   }
-  side(into.edges, 10, say('node.into'), false);
-  side(out.edges, WIDE - CELL - 10, say('node.static'), true);
+  side(into.edges, 10, t('node.into'), false);
+  side(out.edges, WIDE - CELL - 10, t('node.static'), true);
   svg.append(cell(facts, centre.x, centre.y, { class: 'candidate chosen', note: '' }));
   return svg;
 }

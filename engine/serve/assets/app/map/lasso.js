@@ -1,12 +1,12 @@
-// A rectangle drawn over the map with Shift held: what lies in it is the selection.
+// Selection on the map: a rectangle drawn with Shift held.
 
 import { element } from '../element.js';
 
-/** Listens on the map's place; `chosen(rectangle)` hears the corners in the place's own pixels. */
-export function lasso(place, chosen) {
+/** Listen on the container of the map; `chosen(rectangle)` is called with the corners in its pixels. */
+export function lasso(container, chosen) {
   let from = null, frame = null;
   const at = (event) => {
-    const { left, top } = place.getBoundingClientRect();
+    const { left, top } = container.getBoundingClientRect();
     return { x: event.clientX - left, y: event.clientY - top };
   };
   const corners = (to) => ({ left: Math.min(from.x, to.x), top: Math.min(from.y, to.y), right: Math.max(from.x, to.x), bottom: Math.max(from.y, to.y) });
@@ -15,15 +15,15 @@ export function lasso(place, chosen) {
     const { left, top, right, bottom } = corners(at(event));
     Object.assign(frame.style, { left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px` });
   }
-  // In the capturing phase: the canvas below would move its camera else.
-  const listen = (name, does) => place.addEventListener(name, does, { capture: true });
+  // In the capturing phase, or the canvas below would move its camera.
+  const listen = (name, does) => container.addEventListener(name, does, { capture: true });
   listen('mousedown', (event) => {
     if (!event.shiftKey || event.button) return;
     event.stopPropagation();
     event.preventDefault();
     from = at(event);
     frame = element('div', { class: 'lasso' });
-    place.append(frame);
+    container.append(frame);
     draw(event);
   });
   listen('mousemove', (event) => {

@@ -1,68 +1,68 @@
-// Path, the home: what flowed, step by step, with its forks below.
+// Path screen: a path step by step, with its forks below.
 
-import { board } from '../board.js';
+import { pathView } from '../path_view.js';
 import { notice } from '../dialog.js';
 import { button, element } from '../element.js';
-import { exportDialog } from '../figure.js';
+import { exportDialog } from '../export.js';
 import { form } from '../form.js';
-import { say } from '../language.js';
+import { t } from '../language.js';
 import { toAddress } from '../request.js';
-import { saveDialog } from '../shelf.js';
-import { candidatesTable, contributionsTable, stepsTable } from '../twin.js';
+import { saveDialog } from '../saved_traces.js';
+import { candidatesTable, contributionsTable, stepsTable } from '../path_tables.js';
 
-export function path(house, frame) {
-  const { desk } = house;
-  const fields = form({ ...house, brief: true, rows: 1, go, name: 'path' });
-  fields.write(house.asked);
-  const names = (lane, at) => (at ? say('lane.fork', { at }) : say('lane.path', { model: lane.trace?.model.name ?? lane.request.model ?? '' }));
-  const paths = board(desk, { names, act: { node: (id) => frame.node(desk.lane.trace.model.name, id) } });
+export function path(app, frame) {
+  const { paths } = app;
+  const fields = form({ ...app, brief: true, rows: 1, go, name: 'path' });
+  fields.write(app.request);
+  const names = (panel, at) => (at ? t('panel.fork', { at }) : t('panel.path', { model: panel.trace?.model.name ?? panel.request.model ?? '' }));
+  const view = pathView(paths, { names, act: { node: (id) => frame.node(paths.panel.trace.model.name, id) } });
 
   function go() {
-    house.asked = { ...fields.read(), interventions: [] };
-    if (!house.asked.prompt.trim() && !house.asked.prompt_ids) return fields.prompt.focus();
-    desk.run(house.asked);
+    app.request = { ...fields.read(), interventions: [] };
+    if (!app.request.prompt.trim() && !app.request.prompt_ids) return fields.prompt.focus();
+    paths.run(app.request);
     frame.address();
     frame.rest();
   }
 
-  const withTrace = (does) => () => (desk.lane?.trace ? does(desk.lane.trace) : notice(say('path.empty')));
+  const withTrace = (does) => () => (paths.panel?.trace ? does(paths.panel.trace) : notice(t('path.empty')));
   const save = withTrace((trace) => saveDialog(trace));
   const send = withTrace((trace) => exportDialog(trace));
 
   return {
     root: element('div', { class: 'screen' },
-      element('div', { class: 'card ask-card' }, fields.root, button([say('run.go'), element('kbd', {}, 'Enter')], go, { class: 'primary' })),
-      element('div', { class: 'screen-head' }, element('h1', {}, say('screen.path')),
+      element('div', { class: 'card ask-card' }, fields.root, button([t('run.go'), element('kbd', {}, 'Enter')], go, { class: 'primary' })),
+      element('div', { class: 'screen-head' }, element('h1', {}, t('screen.path')),
         element('div', { class: 'tools' },
-          element('span', { class: 'soft small' }, say('path.candidates')),
-          button('−', () => desk.show(desk.shown - 2), { 'aria-label': say('key.fewer') }),
-          button('+', () => desk.show(desk.shown + 2), { 'aria-label': say('key.more') }),
-          button([say('library.save'), element('span', { class: 'key' }, 's')], save),
-          button([say('export.title'), element('span', { class: 'key' }, 'e')], send),
+          element('span', { class: 'soft small' }, t('path.candidates')),
+          button('−', () => paths.show(paths.shown - 2), { 'aria-label': t('key.fewer') }),
+          button('+', () => paths.show(paths.shown + 2), { 'aria-label': t('key.more') }),
+          button([t('library.save'), element('span', { class: 'key' }, 's')], save),
+          button([t('export.title'), element('span', { class: 'key' }, 'e')], send),
           frame.tableButton())),
-      paths.root),
+      view.root),
     tables() {
-      if (!desk.lane?.trace) return [];
-      const step = desk.current;
+      if (!paths.panel?.trace) return [];
+      const step = paths.current;
       return [
-        ...desk.lanes.filter((lane) => lane.trace).map((lane) => stepsTable(lane, names(lane, desk.lanes.indexOf(lane)))),
-        ...(step ? [candidatesTable(step, say('table.candidates', { step: step.index + 1 })), contributionsTable(step, desk.lane.trace, say('table.contributions', { step: step.index + 1 }))] : []),
+        ...paths.panels.filter((panel) => panel.trace).map((panel) => stepsTable(panel, names(panel, paths.panels.indexOf(panel)))),
+        ...(step ? [candidatesTable(step, t('table.candidates', { step: step.index + 1 })), contributionsTable(step, paths.panel.trace, t('table.contributions', { step: step.index + 1 }))] : []),
       ].filter(Boolean);
     },
     focus: () => fields.prompt.focus(),
     values() {
-      const forks = desk.lanes.slice(1).map((lane) => lane.request.interventions);
+      const forks = paths.panels.slice(1).map((panel) => panel.request.interventions);
       return {
-        ...toAddress(desk.lanes[0]?.request ?? house.asked), step: desk.step ? desk.step + 1 : null, row: desk.row ? desk.row + 1 : null,
-        lane: desk.at || null, shown: desk.shown === 8 ? null : desk.shown, forks: forks.length ? JSON.stringify(forks) : null,
+        ...toAddress(paths.panels[0]?.request ?? app.request), step: paths.step ? paths.step + 1 : null, row: paths.row ? paths.row + 1 : null,
+        panel: paths.at || null, shown: paths.shown === 8 ? null : paths.shown, forks: forks.length ? JSON.stringify(forks) : null,
       };
     },
     answer(action) {
       if (action === 'save') return save(), true;
       if (action === 'export') return send(), true;
-      return paths.answer(action);
+      return view.answer(action);
     },
-    close: () => paths.close(),
+    close: () => view.close(),
   };
 }
 

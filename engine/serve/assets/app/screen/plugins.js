@@ -1,9 +1,9 @@
-// Plugins: what is there, what it can be told, and the path with it beside the path without.
+// Plugins screen: the installed plugins, their options, and a comparison with and without each.
 
 import { button, element, field } from '../element.js';
-import { say } from '../language.js';
+import { t } from '../language.js';
 
-export function plugins(house, frame) {
+export function plugins(app, frame) {
   function card(plugin) {
     if (plugin.error && !plugin.name) return element('section', { class: 'card' }, element('p', { role: 'alert' }, plugin.error));
     const inputs = (plugin.options ?? []).map((option) => ({ option, input: input(option) }));
@@ -12,36 +12,36 @@ export function plugins(house, frame) {
         .filter(([name, value]) => value !== '' && value !== String(plugin.options.find((option) => option.name === name).default ?? ''));
       return set.length ? `${plugin.name}:${set.map(([name, value]) => `${name}=${value}`).join(',')}` : plugin.name;
     };
-    const on = element('input', { type: 'checkbox', checked: house.asked.plugins.some((each) => each.split(':')[0] === plugin.name), onchange: () => put(on.checked) });
+    const on = element('input', { type: 'checkbox', checked: app.request.plugins.some((each) => each.split(':')[0] === plugin.name), onchange: () => put(on.checked) });
     function put(wanted) {
-      const others = house.asked.plugins.filter((each) => each.split(':')[0] !== plugin.name);
-      house.asked = { ...house.asked, plugins: wanted ? [...others, chosen()] : others };
+      const others = app.request.plugins.filter((each) => each.split(':')[0] !== plugin.name);
+      app.request = { ...app.request, plugins: wanted ? [...others, chosen()] : others };
     }
     function compare() {
       const kind = plugin.paths?.includes('transformer') && !plugin.paths.includes('graph') ? 'transformer' : null;
-      const model = kind && house.modelOf(house.asked.model)?.kind !== kind ? house.models.find((each) => each.kind === kind)?.name : house.asked.model;
-      const base = { ...house.asked, model: model ?? house.asked.model, plugins: [], interventions: [], prompt: house.asked.prompt || say('run.example'), prompt_ids: undefined };
-      house.sides = [base, { ...base, plugins: [chosen()] }];
-      house.sidesGiven = true;
+      const model = kind && app.modelOf(app.request.model)?.kind !== kind ? app.models.find((each) => each.kind === kind)?.name : app.request.model;
+      const base = { ...app.request, model: model ?? app.request.model, plugins: [], interventions: [], prompt: app.request.prompt || t('run.example'), prompt_ids: undefined };
+      app.sides = [base, { ...base, plugins: [chosen()] }];
+      app.sidesGiven = true;
       frame.go('compare', { start: true });
     }
     return element('section', { class: 'card stack', 'aria-label': plugin.name },
       element('div', { class: 'screen-head' }, element('h2', {}, plugin.title ?? plugin.name), element('span', { class: 'soft small figure' }, `${plugin.name} ${plugin.version}`)),
       element('p', {}, plugin.description),
-      element('ul', { class: 'chips' }, [...(plugin.hooks ?? []), ...(plugin.paths ?? []).map((path) => say(`kind.${path}`))].map((name) => element('li', { class: 'tag' }, name))),
+      element('ul', { class: 'chips' }, [...(plugin.hooks ?? []), ...(plugin.paths ?? []).map((path) => t(`kind.${path}`))].map((name) => element('li', { class: 'tag' }, name))),
       plugin.error ? element('p', { role: 'alert', class: 'failed' }, plugin.error) : null,
       inputs.length ? element('div', { class: 'fields' }, inputs.map(({ option, input: box }) => field(option.name, box, { class: 'field', title: option.help ?? '' }))) : null,
-      element('div', { class: 'tools' }, element('label', { class: 'check' }, on, say('plugins.use')), button(say('plugins.compare'), compare)));
+      element('div', { class: 'tools' }, element('label', { class: 'check' }, on, t('plugins.use')), button(t('plugins.compare'), compare)));
   }
 
-  const found = house.plugins;
+  const found = app.plugins;
   return {
     root: element('div', { class: 'screen' },
-      element('div', { class: 'screen-head' }, element('h1', {}, say('screen.plugins')), element('div', { class: 'tools' }, frame.tableButton())),
-      found.length ? element('div', { class: 'columns two' }, found.map(card)) : element('p', { class: 'empty card' }, say('plugins.none')),
-      element('p', { class: 'soft small' }, say('plugins.trust'))),
+      element('div', { class: 'screen-head' }, element('h1', {}, t('screen.plugins')), element('div', { class: 'tools' }, frame.tableButton())),
+      found.length ? element('div', { class: 'columns two' }, found.map(card)) : element('p', { class: 'empty card' }, t('plugins.none')),
+      element('p', { class: 'soft small' }, t('plugins.trust'))),
     tables: () => [{
-      caption: say('screen.plugins'), columns: [{ label: say('plugins.name') }, { label: say('plugins.version') }, { label: say('plugins.hooks') }, { label: say('plugins.paths') }, { label: say('plugins.about'), kind: 'wrap' }],
+      caption: t('screen.plugins'), columns: [{ label: t('plugins.name') }, { label: t('plugins.version') }, { label: t('plugins.hooks') }, { label: t('plugins.paths') }, { label: t('plugins.about'), kind: 'wrap' }],
       rows: found.map((plugin) => [plugin.name ?? '–', plugin.version ?? '–', (plugin.hooks ?? []).join(', '), (plugin.paths ?? []).join(', '), plugin.description ?? plugin.error]),
     }],
     values: () => ({}),
@@ -50,7 +50,7 @@ export function plugins(house, frame) {
   };
 }
 
-/** The control an option asks for. */
+/** The control for an option. */
 function input(option) {
   if (option.choices?.length) return element('select', {}, option.choices.map((choice) => element('option', { value: choice, selected: choice === option.default }, String(choice))));
   if (option.type === 'boolean') return element('input', { type: 'checkbox', checked: option.default === true });

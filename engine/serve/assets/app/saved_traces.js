@@ -1,33 +1,33 @@
-// The library on the server: saved traces with their notes, pins and groups.
+// The library of the server: saved traces with their notes, pins and groups.
 
-import { get, Refusal } from './connection.js';
+import { get, RequestError } from './connection.js';
 import { dialog, notice } from './dialog.js';
 import { element, field } from './element.js';
-import { fileName } from './figure.js';
-import { say } from './language.js';
+import { fileName } from './export.js';
+import { t } from './language.js';
 
-const place = (name) => `api/v1/library/${encodeURIComponent(name)}`;
+const address = (name) => `api/v1/library/${encodeURIComponent(name)}`;
 
-async function sent(path, options) {
+async function send(path, options) {
   const answer = await fetch(path, options);
   if (answer.ok) return answer;
   const { error } = await answer.json().catch(() => ({ error: {} }));
-  throw new Refusal(answer.status, error.message ?? answer.statusText, error.kind);
+  throw new RequestError(answer.status, error.message ?? answer.statusText, error.kind);
 }
 
 export const listTraces = () => get('api/v1/library');
-export const openTrace = (name) => get(place(name));
-export const removeTrace = (name) => sent(place(name), { method: 'DELETE' });
-export const saveTrace = (name, trace) => sent(place(name), { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(trace) });
+export const openTrace = (name) => get(address(name));
+export const removeTrace = (name) => send(address(name), { method: 'DELETE' });
+export const saveTrace = (name, trace) => send(address(name), { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(trace) });
 
-/** An exported file, .json or .svg, as a trace; the server checks it. */
+/** Read an exported file, .json or .svg, as a trace; the server checks it. */
 export async function readFile(file) {
   const text = await file.text();
   const type = /\.svg$/i.test(file.name) || text.trimStart().startsWith('<') ? 'image/svg+xml' : 'application/json';
-  return (await sent('api/v1/import', { method: 'POST', headers: { 'content-type': type }, body: text })).json();
+  return (await send('api/v1/import', { method: 'POST', headers: { 'content-type': type }, body: text })).json();
 }
 
-/** Pins, groups and notes of both, each once. */
+/** Merge the pins, groups and notes of two traces, without repetitions. */
 export function merged(a, b) {
   const once = (marks) => [...new Map(marks.map((mark) => [`${mark.step}/${mark.node}`, mark])).values()];
   const groups = new Map();
@@ -38,18 +38,18 @@ export function merged(a, b) {
   };
 }
 
-/** Asks for a name and notes, then saves. */
+/** Ask for a name and notes, then save. */
 export async function saveDialog(trace) {
   const name = element('input', { type: 'text', required: true, maxlength: 80, value: fileName(trace), autofocus: true });
   const title = element('input', { type: 'text', maxlength: 200, value: trace.annotations.title });
   const notes = element('textarea', { rows: 3, value: trace.annotations.notes });
-  const answer = await dialog(say('library.save'), element('div', { class: 'stack' },
-    field(say('library.name'), name), field(say('library.title'), title), field(say('inspector.notes'), notes)), [{ label: say('library.save'), value: 'save' }]);
+  const answer = await dialog(t('library.save'), element('div', { class: 'stack' },
+    field(t('library.name'), name), field(t('library.title'), title), field(t('inspector.notes'), notes)), [{ label: t('library.save'), value: 'save' }]);
   if (answer !== 'save') return;
   Object.assign(trace.annotations, { title: title.value, notes: notes.value });
   try {
     await saveTrace(name.value.trim(), trace);
-    notice(say('library.saved', { name: name.value.trim() }));
+    notice(t('library.saved', { name: name.value.trim() }));
   } catch (error) {
     notice(error.message, { error: true });
   }

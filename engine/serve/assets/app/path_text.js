@@ -1,26 +1,26 @@
-// The path as text: a chip a token, the prompt's given, the new ones leading to their steps. The share of each in the
-// choice looked at underlines it, so that "which earlier word pushed this" is seen in the text itself.
+// The path as text: a chip for each token; chips of new tokens select their step. The contribution of each token to the
+// selected candidate underlines its chip.
 
 import { element, put } from './element.js';
-import { say } from './language.js';
+import { t } from './language.js';
 import { label, row, shown } from './token.js';
 
 const MOST = 320;
 
-/** The chips of a desk's lane. */
-export function strip(desk) {
-  const list = element('div', { class: 'strip', role: 'group', 'aria-label': say('strip.title') });
+/** The chips of the selected panel. */
+export function pathText(paths) {
+  const list = element('div', { class: 'path-text', role: 'group', 'aria-label': t('text.title') });
   let chips = [];
   let drawn = null;
   let length = 0;
 
   list.addEventListener('click', (event) => {
     const chip = event.target.closest('[data-step]');
-    if (chip) desk.select({ step: Number(chip.dataset.step) });
+    if (chip) paths.select({ step: Number(chip.dataset.step) });
   });
 
   function draw() {
-    const trace = desk.lane?.trace;
+    const trace = paths.panel?.trace;
     drawn = trace;
     length = trace?.tokens.length ?? 0;
     chips = [];
@@ -37,35 +37,35 @@ export function strip(desk) {
       chips[position] = chip;
       return chip;
     });
-    if (skipped) nodes.unshift(element('span', { class: 'soft' }, say('strip.skipped', { count: skipped })));
+    if (skipped) nodes.unshift(element('span', { class: 'soft' }, t('text.skipped', { count: skipped })));
     put(list, ...nodes);
-    share(pushed);
+    underline(shownAttribution);
     mark();
   }
 
   let marked = null;
-  let pushed = null;
+  let shownAttribution = null;
   function mark() {
-    const trace = desk.lane?.trace;
+    const trace = paths.panel?.trace;
     if (trace !== drawn || (trace?.tokens.length ?? 0) !== length) return draw();
     marked?.removeAttribute('aria-current');
     marked?.setAttribute('tabindex', -1);
-    marked = trace ? chips[trace.prompt_tokens + desk.step] ?? null : null;
+    marked = trace ? chips[trace.prompt_tokens + paths.step] ?? null : null;
     marked?.setAttribute('aria-current', 'step');
     marked?.setAttribute('tabindex', 0);
   }
 
-  /** Underlines by share; the map holds −1…1 by position. */
-  function share(attribution) {
-    pushed = attribution;
+  /** Underline the chips by their contribution, a map from position to −1…1. */
+  function underline(attribution) {
+    shownAttribution = attribution;
     chips.forEach((chip, position) => {
-      chip.querySelector('.share')?.remove();
+      chip.querySelector('.underline')?.remove();
       const value = attribution?.get(position);
       if (!value || Math.abs(value) < 0.02) return;
-      const line = element('span', { class: `share ${value < 0 ? 'pull' : ''}` });
+      const line = element('span', { class: `underline ${value < 0 ? 'pull' : ''}` });
       line.style.height = `${Math.max(1, Math.round(7 * Math.abs(value)))}px`;
       chip.append(line);
     });
   }
-  return { root: list, draw, mark, share };
+  return { root: list, draw, mark, underline };
 }

@@ -1,0 +1,209 @@
+//! `/v1/completions`.
+
+use brillm::hook::Hooks;
+use brillm::path::{GraphSession, Sampling};
+use brillm::run::Engine;
+use brillm::transformer::TransformerSession;
+use serde_json::{Value, json};
+
+use crate::server::{TestServer, engine};
+
+#[test]
+fn echoed_log_probabilities_equal_those_of_eval() {
+    let server = TestServer::start(&[]);
+    let text = "Once upon a time, there was a little girl named Lily. She was three years old.";
+    for file in ["english.bril", "stories260K"] {
+        let engine = engine(file);
+        let ids = engine.encode(text).unwrap();
+        let reply = server.complete(json!({
+            "model": engine.name(), "prompt": text, "echo": true, "logprobs": 5, "max_tokens": 0,
+        }));
+        let choice = &reply["choices"][0];
+        let logprobs = &choice["logprobs"];
+        let values = logprobs["token_logprobs"].as_array().unwrap();
+        assert_eq!(values.len(), ids.len());
+        assert!(values[0].is_null() && logprobs["top_logprobs"][0].is_null());
+        assert_eq!(choice["finish_reason"], "length");
+        assert_eq!(choice["text"], engine.tokenizer().decode(&ids));
+        // Each by itself, by the sessions of eval.
+        let mut nats = 0.0;
+        for (position, value) in values.iter().enumerate().skip(1) {
+            let resistance = match &engine {
+                Engine::Graph(model) => {
+                    let mut session = brillm::path::GraphSession::begin(
+                        model.mechanism().clone(),
+                        &ids[..position],
+                        &Default::default(),
+                        brillm::path::Sampling::greedy(),
+                    )
+                    .unwrap();
+                    session.resistance(ids[position]).unwrap()
+                }
+                Engine::Transformer(model) => {
+                    let mut session = brillm::transformer::TransformerSession::begin(
+                        model,
+                        &ids[..position],
+                        brillm::path::Sampling::greedy(),
+                    )
+                    .unwrap();
+                    session.resistance(ids[position]).unwrap()
+                }
+            };
+            let value = value.as_f64().unwrap();
+            assert!(
+                (value + resistance).abs() < 2e-4,
+                "{file} {position}: {value}, not {resistance}"
+            );
+            nats -= value;
+            // The most likely token listed is at least as likely as the token itself.
+            let top = logprobs["top_logprobs"][position].as_object().unwrap();
+            assert!((1..=5).contains(&top.len()));
+            let most = top
+                .values()
+                .map(|ln| ln.as_f64().unwrap())
+                .fold(f64::MIN, f64::max);
+            assert!(value <= most + 1e-12);
+        }
+        // Their mean, by eval.
+        let measured = match &engine {
+            Engine::Graph(model) => {
+                let hooks = Hooks::default();
+                brillm::run::evaluate_stream(model.mechanism(), &ids, 0, None, &hooks).unwrap()
+            }
+            Engine::Transformer(model) => brillm::transformer::evaluate_stream(model, &ids, 0)
+                .unwrap()
+                .into(),
+        };
+        let mean = nats / (ids.len() - 1) as f64;
+        assert!(
+            (mean - measured.nats_per_token).abs() < 1e-5,
+            "{file}: {mean} {measured:?}"
+        );
+        let offsets = logprobs["text_offset"].as_array().unwrap();
+        let characters: Vec<char> = choice["text"].as_str().unwrap().chars().collect();
+        let tokens = logprobs["tokens"].as_array().unwrap();
+        for (position, token) in tokens.iter().enumerate().skip(1) {
+            let token: Vec<char> = token.as_str().unwrap().chars().collect();
+            let at = offsets[position].as_u64().unwrap() as usize;
+            // The text does not have the space that a tokenizer puts before every text.
+            let token = if at == 0 { &token[1..] } else { &token[..] };
+            let found = characters.get(at..at + token.len());
+            assert_eq!(found, Some(token), "{file} {position}");
+        }
+    }
+}
+
+#[test]
+fn prompts_may_be_texts_ids_or_lists_and_replys_stream() {
+    let server = TestServer::start(&[]);
+    let engine = engine("english.bril");
+    let ids = engine.encode("Once upon a time").unwrap();
+    let base = json!({"max_tokens": 12, "temperature": 0.8, "seed": 5, "logprobs": 2});
+    let with = |fields: Value| {
+        let mut body = base.clone();
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        body
+    };
+    let text = server.complete(with(json!({"prompt": "Once upon a time"})));
+    let by_ids = server.complete(with(json!({"prompt": ids})));
+    assert_eq!(text["choices"], by_ids["choices"]);
+    assert_eq!(text["usage"]["prompt_tokens"], ids.len());
+    assert_eq!(text["usage"]["completion_tokens"], 12);
+    let Engine::Graph(graph) = &engine else {
+        panic!()
+    };
+    let sampling = brillm::path::Sampling::default().temperature(0.8).seed(5);
+    let expected = brillm::Request::ids(ids.clone())
+        .tokens(12)
+        .sampling(sampling)
+        .start(graph)
+        .unwrap()
+        .collect_text()
+        .unwrap()
+        .0;
+    assert_eq!(text["choices"][0]["text"], expected);
+    let lists = server.complete(with(json!({"prompt": [ids, ids], "n": 2})));
+    let choices = lists["choices"].as_array().unwrap();
+    assert_eq!(choices.len(), 4);
+    assert_eq!(choices[0]["text"], expected);
+    assert_eq!(choices[3]["index"], 3);
+    let texts = server.complete(with(
+        json!({"prompt": ["Once", "One day"], "temperature": 0}),
+    ));
+    assert_eq!(texts["choices"].as_array().unwrap().len(), 2);
+    // The stream has the same text, tokens and figures, in pieces.
+    let streamed = server.post(
+        "/v1/completions",
+        &with(
+            json!({"prompt": "Once upon a time", "stream": true, "echo": true,
+            "stream_options": {"include_usage": true}}),
+        ),
+    );
+    assert_eq!(streamed.header("content-type"), Some("text/event-stream"));
+    let streamed = streamed.text();
+    let mut pieces: Vec<&str> = streamed
+        .split("\n\n")
+        .filter_map(|event| event.strip_prefix("data: "))
+        .collect();
+    assert_eq!(pieces.pop(), Some("[DONE]"));
+    let whole = server.complete(with(json!({"prompt": "Once upon a time", "echo": true})));
+    let (mut all, mut values, mut offsets) = (String::new(), Vec::new(), Vec::new());
+    let mut finish = Value::Null;
+    let mut usage = Value::Null;
+    for piece in pieces {
+        let piece: Value = serde_json::from_str(piece).unwrap();
+        usage = piece["usage"].clone();
+        let Some(choice) = piece["choices"].get(0) else {
+            continue;
+        };
+        all.push_str(choice["text"].as_str().unwrap());
+        values.extend(
+            choice["logprobs"]["token_logprobs"]
+                .as_array()
+                .unwrap()
+                .clone(),
+        );
+        offsets.extend(
+            choice["logprobs"]["text_offset"]
+                .as_array()
+                .unwrap()
+                .clone(),
+        );
+        finish = choice["finish_reason"].clone();
+    }
+    let choice = &whole["choices"][0];
+    assert_eq!(choice["text"], all);
+    assert_eq!(choice["logprobs"]["token_logprobs"], json!(values));
+    assert_eq!(choice["logprobs"]["text_offset"], json!(offsets));
+    assert_eq!((finish, usage), (json!("length"), whole["usage"].clone()));
+    // A stop string ends the text before it.
+    let cut = server.complete(
+        json!({"prompt": "Once upon a time", "max_tokens": 60, "temperature": 0, "stop": "."}),
+    );
+    assert_eq!(cut["choices"][0]["finish_reason"], "stop");
+    assert!(!cut["choices"][0]["text"].as_str().unwrap().contains('.'));
+    let listed = server.get("/v1/models");
+    assert_eq!(listed["data"][0]["id"], engine.name());
+    // The end token has an entry although it has no text: a client that asked for one token beyond the prompt expects
+    // one more entry.
+    let ended = (0..50)
+        .map(|seed| {
+            server.complete(json!({"prompt": "Once upon a time", "max_tokens": 400,
+                "temperature": 1.0, "seed": seed, "logprobs": 1}))
+        })
+        .find(|reply| reply["choices"][0]["finish_reason"] == "stop")
+        .expect("no text of fifty ends: choose another prompt");
+    let (choice, made) = (&ended["choices"][0], &ended["usage"]["completion_tokens"]);
+    let logprobs = &choice["logprobs"];
+    let made = made.as_u64().unwrap() as usize;
+    for entries in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+        assert_eq!(logprobs[entries].as_array().unwrap().len(), made + 1);
+    }
+    assert_eq!(logprobs["tokens"][made], "<end>");
+    assert!(logprobs["token_logprobs"][made].as_f64().unwrap() < 0.0);
+    let length = choice["text"].as_str().unwrap().chars().count();
+    assert_eq!(logprobs["text_offset"][made], length);
+    assert!(!choice["text"].as_str().unwrap().contains("<end>"));
+}

@@ -1,0 +1,14 @@
+//! `brillm serve` over real sockets: responses, refusals, limits, cancellation.
+
+#[path = "../support/serve.rs"]
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod completions;
+#[cfg(feature = "plugin")]
+mod plugins;
+mod requests;
+mod runs;
+mod traces;
+mod visualiser;
