@@ -1,4 +1,4 @@
-//! `brillm serve`: the visualiser and the HTTP interface.
+//! `brillm serve`: the visualiser and the HTTP server.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -6,80 +6,75 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 
-use crate::serve::{ServedModel, Server, Settings};
+use crate::serve::{Limits, ServedModel, Server, Settings};
 use crate::{Error, ErrorKind, Result};
 
-/// Serves models: the visualiser at /, completions at /v1.
+/// Start the visualiser (at /) and an HTTP server for completions (at /v1).
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// A model: a .bril file, or a folder with a config.json; may be given several times, the first is the default.
-    /// The English one in the program without any.
+    /// Model to serve: a .bril file or a folder with a config.json; repeat for more, the first is the default
+    /// [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     model: Vec<PathBuf>,
-    /// The port; 0 takes a free one.
+    /// Port to listen on; 0 chooses a free one.
     #[arg(long, default_value_t = 8137)]
     port: u16,
-    /// The address; another than this machine's own needs --token.
+    /// IP address to listen on; an address that other machines reach needs --token.
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     host: IpAddr,
-    /// What every request must carry, as Authorization: Bearer, or once as /?token=.
+    /// Token that every request must carry, as "Authorization: Bearer TOKEN" or, in a browser, once as /?token=TOKEN.
     #[arg(long, env = "BRILLM_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// The folder of saved traces; brillm/traces among the user's data by default.
+    /// Folder of saved traces [default: brillm/traces in the user's data folder].
     #[arg(long, value_name = "DIR")]
     library: Option<PathBuf>,
-    /// Opens the visualiser in the browser.
+    /// Open the visualiser in the browser.
     #[arg(long)]
     open: bool,
-    /// Runs of models at a time; all cores by default.
-    #[arg(long, value_name = "N", help_heading = "Limits")]
+    #[command(flatten)]
+    limits: LimitArguments,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArguments {
+    /// Runs of models at the same time [default: the number of cores].
+    #[arg(long, value_name = "N")]
     parallel: Option<usize>,
-    /// Runs that wait; one more is refused with 429.
-    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Limits")]
+    /// Runs that may wait; one more is refused with status 429.
+    #[arg(long, value_name = "N", default_value_t = 64)]
     queue: usize,
-    /// Connections at a time.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1024,
-        help_heading = "Limits"
-    )]
+    /// Open connections.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
     connections: usize,
-    /// Bytes of a request's body.
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, help_heading = "Limits")]
+    /// Size of a request body.
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
     max_body: usize,
-    /// Tokens of a prompt.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 4096,
-        help_heading = "Limits"
-    )]
+    /// Tokens in a prompt.
+    #[arg(long, value_name = "N", default_value_t = 4096)]
     max_prompt: usize,
-    /// New tokens of a run.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1024,
-        help_heading = "Limits"
-    )]
+    /// New tokens in a run.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
     max_tokens: usize,
-    /// Seconds of a run.
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = 120.0,
-        help_heading = "Limits"
-    )]
+    /// Time of a run, including its time in the queue.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
     max_seconds: f64,
-    /// Seconds in which a request must have arrived.
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = 10.0,
-        help_heading = "Limits"
-    )]
+    /// Time within which a request must have arrived.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     patience: f64,
+}
+
+impl LimitArguments {
+    fn apply(&self, limits: &mut Limits) {
+        limits.parallel = self.parallel.unwrap_or(limits.parallel);
+        limits.queue = self.queue;
+        limits.connections = self.connections;
+        limits.body_bytes = self.max_body;
+        limits.prompt_tokens = self.max_prompt;
+        limits.tokens = self.max_tokens;
+        limits.seconds = self.max_seconds;
+        limits.patience = self.patience;
+    }
 }
 
 impl Arguments {
@@ -91,15 +86,7 @@ impl Arguments {
             library: self.library.clone().or_else(data_folder),
             ..Settings::default()
         };
-        let limits = &mut settings.limits;
-        limits.parallel = self.parallel.unwrap_or(limits.parallel);
-        limits.queue = self.queue;
-        limits.connections = self.connections;
-        limits.body_bytes = self.max_body;
-        limits.prompt_tokens = self.max_prompt;
-        limits.tokens = self.max_tokens;
-        limits.seconds = self.max_seconds;
-        limits.patience = self.patience;
+        self.limits.apply(&mut settings.limits);
         #[cfg(feature = "plugin")]
         {
             settings.finder = plugins.finder();
@@ -108,9 +95,10 @@ impl Arguments {
         #[cfg(not(feature = "plugin"))]
         let _ = plugins;
         settings.check()?;
-        let paths: Vec<Option<PathBuf>> = match self.model.is_empty() {
-            true => vec![None],
-            false => self.model.into_iter().map(Some).collect(),
+        let paths: Vec<Option<PathBuf>> = if self.model.is_empty() {
+            vec![None]
+        } else {
+            self.model.into_iter().map(Some).collect()
         };
         let models = paths
             .iter()
@@ -136,7 +124,7 @@ impl Arguments {
     }
 }
 
-/// The user's folder for saved traces.
+/// The default folder of saved traces.
 fn data_folder() -> Option<PathBuf> {
     let set = |name: &str| {
         let value = std::env::var_os(name).filter(|value| !value.is_empty());
@@ -152,7 +140,7 @@ fn data_folder() -> Option<PathBuf> {
     data.map(|data| data.join("brillm").join("traces"))
 }
 
-/// Opens a page in the user's browser.
+/// Open a page in the user's browser.
 fn browse(address: &str) -> Result<()> {
     use std::process::{Command, Stdio};
     let (program, arguments): (&str, &[&str]) = if cfg!(windows) {
@@ -171,7 +159,10 @@ fn browse(address: &str) -> Result<()> {
         .spawn()
         .map(|_| ())
         .map_err(|error| {
-            Error::new(ErrorKind::Io, format!("no browser was opened: {error}"))
-                .advice(format!("open {address} yourself"))
+            Error::new(
+                ErrorKind::Io,
+                format!("the browser could not be opened: {error}"),
+            )
+            .advice(format!("open {address} yourself"))
         })
 }

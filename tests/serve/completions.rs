@@ -30,22 +30,19 @@ fn echoed_log_probabilities_equal_those_of_eval() {
         for (position, value) in values.iter().enumerate().skip(1) {
             let resistance = match &engine {
                 Engine::Graph(model) => {
-                    let mut session = brillm::path::GraphSession::begin(
+                    let mut session = GraphSession::begin(
                         model.mechanism().clone(),
                         &ids[..position],
                         &Default::default(),
-                        brillm::path::Sampling::greedy(),
+                        Sampling::greedy(),
                     )
                     .unwrap();
                     session.resistance(ids[position]).unwrap()
                 }
                 Engine::Transformer(model) => {
-                    let mut session = brillm::transformer::TransformerSession::begin(
-                        model,
-                        &ids[..position],
-                        brillm::path::Sampling::greedy(),
-                    )
-                    .unwrap();
+                    let mut session =
+                        TransformerSession::begin(model, &ids[..position], Sampling::greedy())
+                            .unwrap();
                     session.resistance(ids[position]).unwrap()
                 }
             };
@@ -114,7 +111,7 @@ fn prompts_may_be_texts_ids_or_lists_and_replys_stream() {
     let Engine::Graph(graph) = &engine else {
         panic!()
     };
-    let sampling = brillm::path::Sampling::default().temperature(0.8).seed(5);
+    let sampling = Sampling::default().temperature(0.8).seed(5);
     let expected = brillm::Request::ids(ids.clone())
         .tokens(12)
         .sampling(sampling)

@@ -6,7 +6,6 @@ use brillm::run::trace::Trace;
 use serde_json::{Value, json};
 
 use crate::server::{JSON, TestServer, engine, events, model};
-use crate::support::cases;
 
 #[test]
 fn a_trace_equals_that_of_the_command_line() {
@@ -59,12 +58,12 @@ fn a_trace_equals_that_of_the_command_line() {
     }));
     let plain = server.trace(json!({"prompt": "Once upon a time", "tokens": 5}));
     assert_eq!(fork["steps"][1]["chosen"], 7);
-    let compared = served
+    let compared = server
         .post("/api/v1/compare", &json!({"a": plain, "b": fork}))
         .json();
     assert_eq!(compared["first_divergence"], 1);
     assert_eq!(compared["rows"][0]["same"], true);
-    let look = served
+    let look = server
         .post(
             "/api/v1/fan",
             &json!({"tokens": [1, 2, 3], "k": 5, "targets": [9], "vectors": true}),

@@ -45,7 +45,7 @@ fn the_page_loads_only_files_of_the_server() {
     assert_eq!(models[0]["kind"], "graph");
     assert_eq!(models[1]["kind"], "transformer");
     assert_eq!(models[0]["sha256"].as_str().unwrap().len(), 64);
-    let shown = served
+    let shown = server
         .post("/api/v1/tokens", &json!({"text": "Once ☃"}))
         .json();
     assert!(shown["tokens"].as_array().unwrap().len() > 1);

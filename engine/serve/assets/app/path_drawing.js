@@ -89,7 +89,7 @@ export function pathDrawing(panel, { shown, name, press, enter }) {
     const group = drawing('g', {
       class: `candidate ${kind}${chosen ? ' chosen' : ''}${chosen && step.forced ? ' forced' : ''}`, role: 'gridcell', tabindex: -1,
       'aria-colindex': row + 1, 'aria-selected': 'false', 'data-node': candidate.id,
-    }, drawing('title', {}, t(chosen ? 'panel.cell-chosen' : 'panel.cell', {
+    }, drawing('title', {}, t(chosen ? 'panel.cell_chosen' : 'panel.cell', {
         token: label(candidate), rank: candidate.rank, energy: number(candidate.energy), percent: percent(candidate.probability),
         edge: candidate.edge ? t(`edge.${candidate.edge}`) : '',
       }).replace(/[,，]\s*$/, '')));

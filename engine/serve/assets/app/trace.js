@@ -1,5 +1,7 @@
 // Queries on a trace: candidates of a step, divergence of two paths, pins and groups.
 
+import { t } from './language.js';
+
 /** The candidates that are drawn: the `shown` most likely ones, and the chosen one if it is not among them. */
 export function listed(step, shown) {
   const known = drawn.get(step);
