@@ -2,12 +2,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use brillm::run::Engine;
 use serde_json::Value;
+
+use crate::support::root;
 
 /// Time after which a test fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,9 +18,7 @@ pub const JSON: &str = "Content-Type: application/json\r\n";
 
 /// The path of a model of the repository.
 pub fn model(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("models")
-        .join(name)
+    root().join("models").join(name)
 }
 
 /// Open a model of the repository.
