@@ -6,11 +6,12 @@
 //! component with all keys of a page run over neighbouring numbers.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use crate::kernel::attention;
 use crate::kernel::vector::add_scaled;
-use crate::transformer::packed::Packed;
+use crate::transformer::attention_sums::AttentionSums;
+use crate::transformer::cache_page::{Block, Page};
 use crate::transformer::{Axis, LayerPlan, Storage};
 
 /// Slots in a page, unless a codec groups tokens otherwise.
@@ -34,152 +35,6 @@ pub(super) struct Slots {
     live: usize,
     /// Attention sums of each layer that reads these slots and whose policy asked for them.
     pub(super) sums: Vec<AttentionSums>,
-}
-
-/// Sums of one layer's attention to each slot.
-#[derive(Clone, Debug)]
-pub(super) struct AttentionSums {
-    /// The attending layer.
-    pub(super) layer: usize,
-    /// Rows of sums: one for all heads, or one for each key head.
-    pub(super) heads: usize,
-    /// Sums over all queries so far. `[slots][heads]`
-    pub(super) accumulated: Vec<f32>,
-    /// Attention of the last queries, newest last. Each `[heads][slots at that time]`
-    pub(super) recent: VecDeque<Vec<f32>>,
-}
-
-impl AttentionSums {
-    /// Clear a slot's sums when another token takes it.
-    fn clear(&mut self, slot: usize) {
-        if let Some(sums) = self
-            .accumulated
-            .get_mut(slot * self.heads..(slot + 1) * self.heads)
-        {
-            sums.fill(0.0);
-        }
-        for row in &mut self.recent {
-            let columns = row.len() / self.heads;
-            if slot < columns {
-                for head in 0..self.heads {
-                    row[head * columns + slot] = 0.0;
-                }
-            }
-        }
-    }
-
-    /// Add one query's attention `[heads][slots]`: to the sums over all queries if `accumulate`, and to the last
-    /// `window` queries.
-    pub(super) fn add(&mut self, row: Vec<f32>, accumulate: bool, window: usize) {
-        let slots = row.len() / self.heads;
-        if accumulate {
-            self.accumulated.resize(slots * self.heads, 0.0);
-            for (head, row) in row.chunks_exact(slots).enumerate() {
-                for (slot, &p) in row.iter().enumerate() {
-                    self.accumulated[slot * self.heads + head] += p;
-                }
-            }
-        }
-        if window > 0 {
-            while self.recent.len() >= window {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(row);
-        }
-    }
-
-    /// Sum the last queries' attention to each of `slots`, weighted linearly from `from` (oldest query) to `to`
-    /// (newest). `[heads][slots.len()]`
-    pub(super) fn column_sums(&self, slots: &[u32], from: f32, to: f32) -> Vec<f32> {
-        let mut sums = vec![0.0; self.heads * slots.len()];
-        let steps = self.recent.len().saturating_sub(1).max(1) as f32;
-        for (age, row) in self.recent.iter().enumerate() {
-            let weight = from + (to - from) * age as f32 / steps;
-            let columns = row.len() / self.heads;
-            for head in 0..self.heads {
-                for (at, &slot) in slots.iter().enumerate() {
-                    if (slot as usize) < columns {
-                        sums[head * slots.len() + at] +=
-                            weight * row[head * columns + slot as usize];
-                    }
-                }
-            }
-        }
-        sums
-    }
-
-    /// Return the sums over all queries for each of `slots`. `[heads][slots.len()]`
-    pub(super) fn totals(&self, slots: &[u32]) -> Vec<f32> {
-        let mut sums = Vec::with_capacity(self.heads * slots.len());
-        for head in 0..self.heads {
-            sums.extend(slots.iter().map(|&slot| {
-                let at = slot as usize * self.heads + head;
-                self.accumulated.get(at).copied().unwrap_or(0.0)
-            }));
-        }
-        sums
-    }
-
-    fn bytes(&self) -> usize {
-        (self.accumulated.len() + self.recent.iter().map(Vec::len).sum::<usize>()) * 4
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Page {
-    keys: Block,
-    values: Block,
-    /// Occupied slots.
-    live: usize,
-}
-
-/// One page's keys `[heads][width][page]` or values `[heads][page][width]`.
-#[derive(Clone, Debug)]
-enum Block {
-    Open(Vec<f32>),
-    Packed {
-        packed: Packed,
-        /// Whether the last two axes were exchanged before packing.
-        transposed: bool,
-    },
-}
-
-impl Block {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Open(values) => values.len() * 4,
-            Self::Packed { packed, .. } => packed.bytes(),
-        }
-    }
-
-    /// Return the numbers in the layout of an open block.
-    fn read(&self, rows: usize, columns: usize) -> Cow<'_, [f32]> {
-        match self {
-            Self::Open(values) => Cow::Borrowed(values),
-            Self::Packed { packed, transposed } => {
-                let values = packed.unpack();
-                Cow::Owned(if *transposed {
-                    transpose(&values, columns, rows)
-                } else {
-                    values
-                })
-            }
-        }
-    }
-}
-
-/// Exchange the last two axes of `[…][rows][columns]`.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut output = vec![0.0; values.len()];
-    let size = rows * columns;
-    for (from, to) in values.chunks_exact(size).zip(output.chunks_exact_mut(size)) {
-        for row in 0..rows {
-            for column in 0..columns {
-                to[column * rows + row] = from[row * columns + column];
-            }
-        }
-    }
-    output
 }
 
 /// A page's keys `[H · width, slots]` and values `[slots, H · width]`.
@@ -272,12 +127,7 @@ impl Slots {
     pub(super) fn sums_of(&mut self, layer: usize, heads: usize) -> &mut AttentionSums {
         let found = self.sums.iter().position(|sums| sums.layer == layer);
         let index = found.unwrap_or_else(|| {
-            self.sums.push(AttentionSums {
-                layer,
-                heads,
-                accumulated: Vec::new(),
-                recent: VecDeque::new(),
-            });
+            self.sums.push(AttentionSums::new(layer, heads));
             self.sums.len() - 1
         });
         &mut self.sums[index]
@@ -289,7 +139,7 @@ impl Slots {
             Some(slot) => slot as usize,
             None => {
                 let first = self.positions.len();
-                let block = || Block::Open(vec![0.0; self.heads * self.width * self.page]);
+                let block = || Block::open(self.heads * self.width * self.page);
                 self.pages.push(Page {
                     keys: block(),
                     values: block(),
@@ -337,7 +187,7 @@ impl Slots {
         if !packed {
             self.free.insert(slot as u32);
         } else if page.live == 0 {
-            let block = || Block::Open(vec![0.0; self.heads * self.width * self.page]);
+            let block = || Block::open(self.heads * self.width * self.page);
             (page.keys, page.values) = (block(), block());
             self.free
                 .extend((index * self.page) as u32..((index + 1) * self.page) as u32);
@@ -360,27 +210,14 @@ impl Slots {
             if page.live < self.page || (newest as usize) + self.plan.residual >= next as usize {
                 continue;
             }
-            let close =
-                |block: &mut Block, rows: usize, columns: usize, along_columns: bool, codec| {
-                    if let Block::Open(open) = block {
-                        let packed = if along_columns {
-                            Packed::new(open, columns, codec)
-                        } else {
-                            Packed::new(&transpose(open, rows, columns), rows, codec)
-                        };
-                        *block = Block::Packed {
-                            packed,
-                            transposed: !along_columns,
-                        };
-                    }
-                };
+            // Keys are `[heads][width][page]`: a channel's tokens are neighbours. Values are `[heads][page][width]`.
             if let Some(codec) = keys {
                 let tokens_run = codec.axis == Axis::Channel;
-                close(&mut page.keys, self.width, self.page, tokens_run, codec);
+                page.keys.pack(self.width, self.page, tokens_run, codec);
             }
             if let Some(codec) = values {
                 let channels_run = codec.axis == Axis::Token;
-                close(&mut page.values, self.page, self.width, channels_run, codec);
+                page.values.pack(self.page, self.width, channels_run, codec);
             }
         }
     }

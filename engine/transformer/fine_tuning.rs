@@ -62,6 +62,19 @@ impl Default for FineTuning {
     }
 }
 
+impl FineTuning {
+    fn check(&self) -> Result<()> {
+        let problem = if self.epochs == 0 || self.batch == 0 {
+            "epochs and batch size must be at least 1"
+        } else if !(self.rate > 0.0 && (0.0..1.0).contains(&self.dropout)) {
+            "the learning rate must be above 0, the dropout rate in [0, 1)"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Configuration, problem))
+    }
+}
+
 /// A network in fine-tuning.
 pub struct FineTuner {
     options: FineTuning,
@@ -78,6 +91,37 @@ fn is_idle(name: &str) -> bool {
     name.starts_with("cls.") || name.starts_with("lm_head.")
 }
 
+/// Add random weights of a classification head where there are none of its shape.
+fn add_head(weights: &mut Vec<Weight>, pooling: Pooling, labels: usize, d: usize, seed: u64) {
+    let mut head = vec![
+        (format!("{HEAD}.weight"), vec![labels, d]),
+        (format!("{HEAD}.bias"), vec![labels]),
+    ];
+    if pooling == Pooling::Cls {
+        head.push((format!("{POOLER}.weight"), vec![d, d]));
+        head.push((format!("{POOLER}.bias"), vec![d]));
+    } else {
+        weights.retain(|weight| !weight.name.starts_with(POOLER));
+    }
+    for (index, (name, shape)) in head.into_iter().enumerate() {
+        let known = weights.iter().position(|weight| weight.name == name);
+        if known.is_some_and(|known| weights[known].shape == shape) {
+            continue;
+        }
+        known.map(|known| weights.remove(known));
+        let mut random = Random::stream(seed, FRESH, index as u64);
+        let mut value = || match shape.len() {
+            2 => random.normal() as f32 * DEVIATION,
+            _ => 0.0,
+        };
+        weights.push(Weight {
+            values: (0..shape.iter().product()).map(|_| value()).collect(),
+            name,
+            shape,
+        });
+    }
+}
+
 impl FineTuner {
     /// Open the network in a folder and add a new head for the labels of the training texts. A head that exists already
     /// is trained further if it has as many labels.
@@ -85,17 +129,11 @@ impl FineTuner {
     /// # Errors
     /// As [`Transformer::open`] and [`Classifier::open`]; [`ErrorKind::Input`] for fewer than two labels.
     pub fn new(path: &Path, texts: &[Labelled], options: FineTuning) -> Result<Self> {
-        let invalid = |what: &str| Err(Error::new(ErrorKind::Configuration, what.to_string()));
-        if options.epochs == 0 || options.batch == 0 {
-            return invalid("epochs and batch size must be at least 1");
-        }
-        if !(options.rate > 0.0 && (0.0..1.0).contains(&options.dropout)) {
-            return invalid("the learning rate must be above 0, the dropout rate in [0, 1)");
-        }
+        options.check()?;
         let transformer = Transformer::open(path)?;
         let shape = transformer.configuration().clone();
-        let labels: BTreeSet<&str> = texts.iter().map(|text| text.label.as_str()).collect();
-        let labels: Vec<String> = labels.into_iter().map(str::to_string).collect();
+        let labels: BTreeSet<String> = texts.iter().map(|text| text.label.clone()).collect();
+        let labels: Vec<String> = labels.into_iter().collect();
         if labels.len() < 2 {
             return Err(Error::new(
                 ErrorKind::Input,
@@ -105,34 +143,13 @@ impl FineTuner {
         }
         let mut weights = folder::read_weights(path)?.copies()?;
         let pooling = Pooling::of(&shape, transformer.tokenizer());
-        let d = shape.width;
-        let mut fresh = vec![
-            (format!("{HEAD}.weight"), vec![labels.len(), d]),
-            (format!("{HEAD}.bias"), vec![labels.len()]),
-        ];
-        if pooling == Pooling::Cls {
-            fresh.push((format!("{POOLER}.weight"), vec![d, d]));
-            fresh.push((format!("{POOLER}.bias"), vec![d]));
-        } else {
-            weights.retain(|weight| !weight.name.starts_with(POOLER));
-        }
-        for (index, (name, shape)) in fresh.into_iter().enumerate() {
-            let known = weights.iter().position(|weight| weight.name == name);
-            if known.is_some_and(|known| weights[known].shape == shape) {
-                continue;
-            }
-            known.map(|known| weights.remove(known));
-            let mut random = Random::stream(options.seed, FRESH, index as u64);
-            let mut value = || match shape.len() {
-                2 => random.normal() as f32 * DEVIATION,
-                _ => 0.0,
-            };
-            weights.push(Weight {
-                values: (0..shape.iter().product()).map(|_| value()).collect(),
-                name,
-                shape,
-            });
-        }
+        add_head(
+            &mut weights,
+            pooling,
+            labels.len(),
+            shape.width,
+            options.seed,
+        );
         let (idle, learning): (Vec<Weight>, Vec<Weight>) = weights
             .into_iter()
             .partition(|weight| is_idle(&weight.name));

@@ -54,16 +54,20 @@ pub struct GrownModel {
 /// Origin of one index of a grown axis.
 #[derive(Clone, Copy, Debug)]
 enum Origin {
-    /// An old index and a factor; copies other than the first count as new.
-    Old {
-        index: usize,
-        factor: f32,
-        copy: bool,
-    },
+    /// An old index and a factor.
+    Old(Source),
     /// New, zero at first.
     Zero,
     /// New, random at first.
     Random,
+}
+
+/// An old index; copies other than the first count as new.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    index: usize,
+    factor: f32,
+    copy: bool,
 }
 
 /// Origins of all indices of an axis.
@@ -86,16 +90,22 @@ struct AxisMaps {
     final_norm: AxisMap,
 }
 
-/// Map every index to itself.
-fn identity(count: usize) -> AxisMap {
-    let keep = |index| Origin::Old {
-        index,
-        factor: 1.0,
-        copy: false,
+/// Map index i to index i mod `old`, times a factor.
+fn repeated(old: usize, new: usize, factor: f32) -> AxisMap {
+    let source = |index| Source {
+        index: index % old,
+        factor,
+        copy: index >= old,
     };
-    (0..count).map(keep).collect()
+    (0..new).map(|index| Origin::Old(source(index))).collect()
 }
 
+/// Map every index to itself.
+fn identity(count: usize) -> AxisMap {
+    repeated(count, count, 1.0)
+}
+
+/// Map old indices to themselves, and new ones to an origin.
 fn extended(old: usize, new: usize, origin: Origin) -> AxisMap {
     let mut axis = identity(old);
     axis.resize(new, origin);
@@ -180,18 +190,12 @@ impl GrownModel {
         for row in &rows {
             for column in &columns {
                 let (value, is_new) = match (row, column) {
-                    (
-                        Origin::Old {
-                            index: i,
-                            factor: a,
-                            copy: x,
-                        },
-                        Origin::Old {
-                            index: j,
-                            factor: b,
-                            copy: y,
-                        },
-                    ) => (weight.values[i * stride + j] * a * b, *x || *y),
+                    // Both indices are old: the old number, scaled.
+                    (Origin::Old(a), Origin::Old(b)) => {
+                        let old = weight.values[a.index * stride + b.index];
+                        (old * a.factor * b.factor, a.copy || b.copy)
+                    }
+                    // Zero where either side must not contribute yet, random where a new unit reads or writes.
                     (Origin::Zero, _) | (_, Origin::Zero) => (0.0, true),
                     _ if vector => (0.0, true),
                     _ => (random.normal() as f32 * deviation, true),
@@ -356,24 +360,16 @@ fn grown_json(old: &Configuration, width: usize, layers: usize, heads: usize, gp
 impl AxisMaps {
     fn new(old: &Configuration, shape: &Configuration) -> Self {
         let (d, wide) = (old.width, shape.width);
-        // Index i of the new width is index i mod d of the old one, times a factor.
-        let repeated = |factor: f32| -> AxisMap {
-            (0..wide)
-                .map(|index| Origin::Old {
-                    index: index % d,
-                    factor,
-                    copy: index >= d,
-                })
-                .collect()
-        };
         let (stream_written, stream_read, norms, final_norm) =
             if old.architecture == Architecture::Gpt2 {
-                let divided = repeated(1.0 / (wide / d) as f32);
-                (repeated(1.0), divided.clone(), repeated(1.0), divided)
+                // r copies: sums over the stream grow r times, so what reads it is divided by r.
+                let copied = repeated(d, wide, 1.0);
+                let divided = repeated(d, wide, 1.0 / (wide / d) as f32);
+                (copied.clone(), divided.clone(), copied, divided)
             } else {
                 let padded = extended(d, wide, Origin::Zero);
                 // New gains multiply zeros: they are set to what the others have.
-                let shrunk = repeated((d as f32 / wide as f32).sqrt());
+                let shrunk = repeated(d, wide, (d as f32 / wide as f32).sqrt());
                 (padded.clone(), padded, shrunk.clone(), shrunk)
             };
         let (q, queries) = (old.heads * old.head_width, shape.heads * shape.head_width);
@@ -418,15 +414,10 @@ impl AxisMaps {
     fn fused(&self, old: usize) -> AxisMap {
         let shifted = |third: usize| {
             self.queries.iter().map(move |origin| match *origin {
-                Origin::Old {
-                    index,
-                    factor,
-                    copy,
-                } => Origin::Old {
-                    index: third * old + index,
-                    factor,
-                    copy,
-                },
+                Origin::Old(source) => Origin::Old(Source {
+                    index: third * old + source.index,
+                    ..source
+                }),
                 other => other,
             })
         };

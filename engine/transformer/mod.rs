@@ -10,7 +10,7 @@
 //!
 //! **A step of generation.** `session` calls [`Network::advance`] (`advance`), which runs the forward pass (`forward`)
 //! over the new rows: queries and keys are rotated (`rotary`), stored in the KV cache (`cache`, `cache_slots`,
-//! quantised by `packed` as the `plan` says) and attended to (`cache_attention`). After each layer an
+//! `cache_page`; quantised by `packed` where the `plan` asks for it) and attended to (`cache_attention`). After each layer an
 //! [`EvictionPolicy`] (`eviction`, `hook_adapter`) decides which tokens the cache keeps, and a [`Probe`] sees the
 //! activations.
 //!
@@ -25,10 +25,12 @@
 
 mod advance;
 mod attention;
+mod attention_sums;
 mod batch;
 mod beam;
 mod cache;
 mod cache_attention;
+mod cache_page;
 mod cache_slots;
 mod classifier;
 mod configuration;

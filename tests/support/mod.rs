@@ -4,6 +4,8 @@
 mod models;
 #[cfg(feature = "cli")]
 mod program;
+#[cfg(feature = "transformer")]
+pub mod transformer;
 
 use std::any::Any;
 use std::fmt::Debug;

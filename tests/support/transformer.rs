@@ -1,0 +1,117 @@
+//! Golden folders of transformers, and passes over the small stories model.
+
+use std::path::{Path, PathBuf};
+
+use brillm::path::{Sampling, Session};
+use brillm::transformer::{
+    Cache, ForwardOutput, LogitsFor, Network, Phase, Plan, Taps, Transformer, TransformerSession,
+};
+use serde_json::Value;
+
+/// The folder of golden transformers.
+pub const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/transformer");
+
+/// List the folders with a config.json and a golden.json, also in `$BRILLM_GOLDEN_TRANSFORMER_DIR` if set.
+pub fn golden_folders() -> Vec<PathBuf> {
+    let mut roots = vec![PathBuf::from(GOLDEN)];
+    if let Some(more) = std::env::var_os("BRILLM_GOLDEN_TRANSFORMER_DIR") {
+        roots.push(PathBuf::from(more));
+    }
+    let mut found = Vec::new();
+    for root in roots {
+        let entries =
+            std::fs::read_dir(&root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
+        let before = found.len();
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.join("config.json").exists() && path.join("golden.json").exists() {
+                found.push(path);
+            }
+        }
+        assert!(
+            found.len() > before,
+            "{} has no golden folder",
+            root.display()
+        );
+    }
+    found.sort();
+    found
+}
+
+/// Read the expected values of a folder. Python writes NaN, which is invalid JSON, for the mean of nothing.
+pub fn expectations(folder: &Path) -> Value {
+    let text = std::fs::read_to_string(folder.join("golden.json")).unwrap();
+    serde_json::from_str(&text.replace("NaN", "null")).unwrap()
+}
+
+/// Read token ids.
+pub fn ids(value: &Value) -> Vec<u32> {
+    let list = value.as_array().expect("a list of ids");
+    list.iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+/// Read numbers.
+pub fn floats(value: &Value) -> Vec<f32> {
+    let list = value.as_array().expect("a list of numbers");
+    list.iter().map(|x| x.as_f64().unwrap() as f32).collect()
+}
+
+/// Check that two lists differ by at most a tolerance.
+#[track_caller]
+pub fn near(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let worst = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    assert!(worst <= tolerance, "{what}: off by {worst}");
+}
+
+/// Open the small stories model.
+pub fn stories() -> Transformer {
+    Transformer::open(&Path::new(GOLDEN).join("stories260K")).unwrap()
+}
+
+/// Return a model's network of attention layers.
+pub fn network(model: &Transformer) -> &Network {
+    model.network().expect("a network of attention layers")
+}
+
+/// Run a prompt through a network with a new cache.
+pub fn prefill(
+    network: &Network,
+    plan: &Plan,
+    prompt: &[u32],
+    logits_for: LogitsFor,
+) -> (Cache, ForwardOutput) {
+    let mut cache = Cache::new(network.configuration(), plan.clone(), 1).unwrap();
+    let network = network.for_plan(plan).unwrap();
+    let (phase, mut taps) = (Phase::Prefill, Taps::default());
+    let output = network.advance(&mut cache, &[prompt], phase, logits_for, &mut taps);
+    (cache, output.unwrap())
+}
+
+/// Decode tokens of each sequence of a cache, without observers.
+pub fn decode(network: &Network, cache: &mut Cache, tokens: &[&[u32]]) -> ForwardOutput {
+    let (phase, mut taps) = (Phase::Decode, Taps::default());
+    let output = network.advance(cache, tokens, phase, LogitsFor::Last, &mut taps);
+    output.unwrap()
+}
+
+/// Create the plan in which every layer keeps everything.
+pub fn full_plan(network: &Network) -> Plan {
+    Plan::full(network.configuration().layers)
+}
+
+/// Generate a prompt with the stories model itself, greedily.
+pub fn text(length: usize) -> Vec<u32> {
+    let model = stories();
+    let mut session =
+        TransformerSession::begin(&model, &[1, 403, 407], Sampling::greedy()).unwrap();
+    let mut text = vec![1, 403, 407];
+    while text.len() < length {
+        text.push(session.step().unwrap().unwrap());
+    }
+    text
+}
