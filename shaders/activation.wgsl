@@ -1,5 +1,5 @@
-// Functions: the activation of a node, exact GELU, as in engine/kernel/activation.rs and simd.rs.
-// Written out, because the precision of WGSL's own exp is left to the adapter.
+// Functions: exact GELU, exp and σ. CPU: engine/kernel/activation.rs and simd.rs.
+// Written out, because the precision of WGSL's own exp depends on the adapter.
 
 // e^x within 2 units in the last place on [-87, 88]; 0 below, saturates above.
 fn natural_exp(x: f32) -> f32 {

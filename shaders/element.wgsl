@@ -1,6 +1,6 @@
-// Functions: how a stored word becomes numbers. The kernel that follows declares `words`.
+// Functions: stored words as numbers. The kernel declares `words`.
 
-// 0 f32, 1 f16, 2 int8 (its scale is applied by the kernel).
+// 0 f32, 1 f16, 2 int8 (the kernel applies its scale).
 override ELEMENT: u32 = 0u;
 // Numbers in a word: 1, 2 or 4.
 override PER_WORD: u32 = 1u;

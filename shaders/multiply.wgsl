@@ -1,4 +1,4 @@
-// C = factor · A B, or added to C: every thread keeps four by four numbers. Twin: `multiply` of engine/kernel/real.rs.
+// C = factor · A B, or added to C: every thread computes four by four numbers. CPU: `multiply` of engine/kernel/real.rs.
 // Either operand may be read transposed: element (i, k) of A lies at a + i·a_row + k·a_column.
 
 // Threads of a side of a workgroup; a tile of C is four times as wide.
@@ -30,11 +30,11 @@ struct Parameters {
 const NONE: u32 = 0xffffffffu;
 
 @group(0) @binding(0) var<uniform> P: Parameters;
-// [., .] the workspace
+// Workspace; offsets in P.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
-// parameters of the model, by block
+// Blocks of parameters; offsets in P.
 @group(0) @binding(2) var<storage, read> values: array<f32>;
-// their gradients, likewise
+// Gradients of `values`, at the same offsets.
 @group(0) @binding(3) var<storage, read_write> gradients: array<f32>;
 
 // [DEPTH, 4 · SIDE]
@@ -43,17 +43,19 @@ var<workgroup> b_tile: array<f32, TILE_NUMBERS>;
 
 @compute @workgroup_size(SIDE, SIDE)
 fn multiply(
-    @builtin(workgroup_id) at: vec3<u32>,
-    @builtin(local_invocation_id) place: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) id: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
     let tile = 4u * SIDE;
-    let row0 = at.y * tile;
-    let column0 = at.x * tile;
+    let row0 = group.y * tile;
+    let column0 = group.x * tile;
+    // Row r of this thread's part of C.
     var sums: array<vec4<f32>, 4>;
+    // Tile by tile along the inner dimension: load a tile of A and of B, then add their product.
     for (var k0 = 0u; k0 < P.inner; k0 += DEPTH) {
         for (var i = thread; i < tile * DEPTH; i += SIDE * SIDE) {
-            // The index that lies side by side in memory runs fastest over the threads.
+            // The index that is contiguous in memory runs fastest over the threads.
             var r = i % tile;
             var k = i / tile;
             if P.a_column == 1u {
@@ -84,8 +86,8 @@ fn multiply(
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k += 1u) {
-            let from_a = k * tile + place.y * 4u;
-            let from_b = k * tile + place.x * 4u;
+            let from_a = k * tile + id.y * 4u;
+            let from_b = k * tile + id.x * 4u;
             let b = vec4(b_tile[from_b], b_tile[from_b + 1u], b_tile[from_b + 2u], b_tile[from_b + 3u]);
             sums[0] = fma(vec4(a_tile[from_a]), b, sums[0]);
             sums[1] = fma(vec4(a_tile[from_a + 1u]), b, sums[1]);
@@ -99,22 +101,16 @@ fn multiply(
         factor *= exp(values[P.log_alpha]);
     }
     for (var r = 0u; r < 4u; r += 1u) {
-        let row = row0 + place.y * 4u + r;
+        let row = row0 + id.y * 4u + r;
         for (var j = 0u; j < 4u; j += 1u) {
-            let column = column0 + place.x * 4u + j;
+            let column = column0 + id.x * 4u + j;
             if row < P.rows && column < P.columns {
                 let to = P.c + row * P.c_row + column;
-                var value = factor * sums[r][j];
+                let value = factor * sums[r][j];
                 if P.c_in_gradients == 1u {
-                    if P.add == 1u {
-                        value += gradients[to];
-                    }
-                    gradients[to] = value;
+                    gradients[to] = value + select(0.0, gradients[to], P.add == 1u);
                 } else {
-                    if P.add == 1u {
-                        value += floats[to];
-                    }
-                    floats[to] = value;
+                    floats[to] = value + select(0.0, floats[to], P.add == 1u);
                 }
             }
         }

@@ -1,82 +1,78 @@
-// Which lanes read which fans next: sorts the lanes by node, groups them, and sizes the dispatches of every
-// buffer of fans; a buffer that no lane needs gets a dispatch of none. One workgroup.
+// Which sequences read which fans next: sorts the sequences by node, groups them, and sizes the dispatches of each
+// buffer of fans; a buffer that no sequence needs gets none. One workgroup. After: sequences.wgsl.
 
 override WORKGROUP: u32 = 64u;
-// Lanes that workgroup memory has room for.
+// Sequences that fit into workgroup memory.
 override ROOM: u32 = 64u;
 
 struct Parameters {
-    sequences: u32,        // B, at most ROOM
+    at: Sequences,
     buffers: u32,      // buffers of fans
-    edges: u32,        // edges that one workgroup of the energy kernel scores
-    nodes: u32,        // in integers: where each lane stands [B]
-    done: u32,         // in integers: 1 for lanes that have ended [B]
-    halted: u32,       // in integers: set to 1 when a fan is not on the device
-    order: u32,        // in integers: lanes by node [B]
-    groups: u32,       // in integers: groups of each buffer [buffers, B, 2]
-    members: u32,      // in integers: lanes of each buffer [buffers, B]
+    edges: u32,        // edges that one workgroup of the energy kernel takes
 }
 
+// Buffer of a fan that is not on the device.
 const ABSENT: u32 = 0xffffffffu;
-const NONE: u32 = 0xffffffffu;
 
 @group(0) @binding(0) var<uniform> P: Parameters;
-// One row of integers: arrays at the places that P names, with the shapes given there.
+// State and lists of sequences; offsets in P.at.
 @group(0) @binding(1) var<storage, read_write> integers: array<u32>;
-// [V, 4]: buffer (or ABSENT), first row in it, own edges and first own slot of each node's fan.
-@group(0) @binding(2) var<storage, read> places: array<u32>;
-// [buffers, 8]: workgroups of the energy kernel (3), 0, of the arrive kernel (3), 0.
+// [V, 4]: location of each node's fan: buffer (or ABSENT), first row in it, own edges, first edge row.
+@group(0) @binding(2) var<storage, read> locations: array<u32>;
+// [buffers, 8]: workgroups of the energy kernel (3), 0, of a kernel with one workgroup a sequence (3), 0.
 @group(0) @binding(3) var<storage, read_write> dispatches: array<u32>;
 
 var<workgroup> missing: atomic<u32>;
-// Nodes of the lanes, NONE for those that have ended. [B]
-var<workgroup> stands: array<u32, ROOM>;
-// The same in their order, and the buffers of their fans. [B]
+// Nodes of the sequences, NONE for those that have ended. [B]
+var<workgroup> nodes: array<u32, ROOM>;
+// The nodes in their order, and the buffers of their fans. [B]
 var<workgroup> sorted: array<u32, ROOM>;
 var<workgroup> buffers: array<u32, ROOM>;
 
 @compute @workgroup_size(WORKGROUP)
 fn plan(@builtin(local_invocation_index) thread: u32) {
-    for (var sequence = thread; sequence < P.sequences; sequence += WORKGROUP) {
-        stands[sequence] = select(integers[P.nodes + sequence], NONE, integers[P.done + sequence] == 1u);
+    for (var b = thread; b < P.at.count; b += WORKGROUP) {
+        nodes[b] = select(integers[P.at.nodes + b], NONE, integers[P.at.done + b] == 1u);
     }
-    if thread == 0u && integers[P.halted] == 1u {
+    if thread == 0u && integers[HALTED] == 1u {
         atomicStore(&missing, 1u);
     }
     workgroupBarrier();
-    for (var sequence = thread; sequence < P.sequences; sequence += WORKGROUP) {
-        let node = stands[sequence];
+    // Sort by counting: the rank of a sequence is how many come before it, by node and then by number.
+    for (var b = thread; b < P.at.count; b += WORKGROUP) {
+        let node = nodes[b];
         var rank = 0u;
-        for (var other = 0u; other < P.sequences; other += 1u) {
-            let theirs = stands[other];
-            if theirs < node || (theirs == node && other < sequence) {
+        for (var other = 0u; other < P.at.count; other += 1u) {
+            let theirs = nodes[other];
+            if theirs < node || (theirs == node && other < b) {
                 rank += 1u;
             }
         }
         var buffer = NONE;
         if node != NONE {
-            buffer = places[4u * node];
+            buffer = locations[4u * node];
             if buffer == ABSENT {
                 atomicStore(&missing, 1u);
             }
         }
-        integers[P.order + rank] = sequence;
+        integers[P.at.order + rank] = b;
         sorted[rank] = node;
         buffers[rank] = buffer;
     }
     storageBarrier();
     workgroupBarrier();
+    // A missing fan halts the submission: no dispatch does anything until the host has uploaded it.
     let halt = atomicLoad(&missing) == 1u;
-    for (var place = thread; place < P.sequences && !halt; place += WORKGROUP) {
-        let node = sorted[place];
-        let buffer = buffers[place];
+    for (var rank = thread; rank < P.at.count && !halt; rank += WORKGROUP) {
+        let node = sorted[rank];
+        let buffer = buffers[rank];
         if node == NONE {
             continue;
         }
-        // Lanes, and groups, of this buffer that come before.
+        // Sequences, and groups, of this buffer that come before.
         var member = 0u;
         var group = 0u;
-        for (var other = 0u; other < place; other += 1u) {
+        for (var other = 0u; other < rank; other += 1u) {
             if buffers[other] == buffer {
                 member += 1u;
                 if other == 0u || sorted[other - 1u] != sorted[other] {
@@ -84,27 +80,28 @@ fn plan(@builtin(local_invocation_index) thread: u32) {
                 }
             }
         }
-        integers[P.members + buffer * P.sequences + member] = integers[P.order + place];
-        if place == 0u || sorted[place - 1u] != node {
+        integers[P.at.members + buffer * P.at.count + member] = integers[P.at.order + rank];
+        if rank == 0u || sorted[rank - 1u] != node {
             var count = 1u;
-            while place + count < P.sequences && sorted[place + count] == node {
+            while rank + count < P.at.count && sorted[rank + count] == node {
                 count += 1u;
             }
-            let at = P.groups + 2u * (buffer * P.sequences + group);
-            integers[at] = place;
+            let at = P.at.groups + 2u * (buffer * P.at.count + group);
+            integers[at] = rank;
             integers[at + 1u] = count;
         }
     }
+    // Workgroups of each buffer's dispatches.
     for (var buffer = thread; buffer < P.buffers; buffer += WORKGROUP) {
         var members = 0u;
         var groups = 0u;
         var widest = 0u;
-        for (var place = 0u; place < P.sequences && !halt; place += 1u) {
-            if buffers[place] == buffer {
+        for (var rank = 0u; rank < P.at.count && !halt; rank += 1u) {
+            if buffers[rank] == buffer {
                 members += 1u;
-                if place == 0u || sorted[place - 1u] != sorted[place] {
+                if rank == 0u || sorted[rank - 1u] != sorted[rank] {
                     groups += 1u;
-                    widest = max(widest, places[4u * sorted[place] + 2u] + 1u);
+                    widest = max(widest, locations[4u * sorted[rank] + 2u] + 1u);
                 }
             }
         }
@@ -117,6 +114,6 @@ fn plan(@builtin(local_invocation_index) thread: u32) {
         dispatches[at + 6u] = min(members, 1u);
     }
     if thread == 0u && halt {
-        integers[P.halted] = 1u;
+        integers[HALTED] = 1u;
     }
 }

@@ -1,31 +1,27 @@
-// The softmax over positions as running averages, and back. Twin: engine/kernel/position.rs.
-// After: activation.wgsl.
-
-override WORKGROUP: u32 = 64u;
+// The softmax over positions as running averages, and its gradient. After: workgroup.wgsl, activation.wgsl.
+// CPU: engine/kernel/position.rs.
 
 struct Parameters {
     logits: u32,       // in values and gradients: [count]
     count: u32,
     steps: u32,        // T
-    lambda: u32,       // in floats: λ of each arrival [T]
+    lambda: u32,       // in floats: λ of each step [T]
     gates: u32,        // in floats: gradients of λ [B · T, columns]
     columns: u32,
     sequences: u32,    // B
-    shift: u32,        // the arrival at step `shift` is the first one that is blended
-    d_lambda: u32,     // in floats: their sums [T]
+    shift: u32,        // the first step that is blended
+    d_lambda: u32,     // in floats: their sums, from step `shift` [T]
 }
 
 @group(0) @binding(0) var<uniform> P: Parameters;
-// One row of numbers: arrays at the places that P names, with the shapes given there.
+// Workspace; offsets in P.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
-// One row of parameters: blocks at the places that P names, with the shapes given there.
+// Blocks of parameters; offsets in P.
 @group(0) @binding(2) var<storage, read> values: array<f32>;
-// Gradients of `values`, each at its parameter's place.
+// Gradients of `values`, at the same offsets.
 @group(0) @binding(3) var<storage, read_write> gradients: array<f32>;
 
-var<workgroup> sums: array<f32, WORKGROUP>;
-
-// λ_t = Z_{t−1} / Z_t: one thread, T steps.
+// λ_t = Z_{t−1} / Z_t with Z_t = Σ_{i ≤ t} exp(logit_i): one thread, T steps.
 @compute @workgroup_size(1)
 fn weights() {
     var top = values[P.logits];
@@ -42,8 +38,8 @@ fn weights() {
 
 // Σ over sequences and columns of the gradients of λ: one workgroup a step.
 @compute @workgroup_size(WORKGROUP)
-fn gather(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let step = at.x + P.shift;
+fn gather(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let step = group.x + P.shift;
     var sum = 0.0;
     for (var i = thread; i < P.sequences * P.columns; i += WORKGROUP) {
         let row = i / P.columns * P.steps + step;
@@ -51,21 +47,14 @@ fn gather(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index)
             sum += floats[P.gates + row * P.columns + i % P.columns];
         }
     }
-    sums[thread] = sum;
-    workgroupBarrier();
-    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
-        if thread < node_update {
-            sums[thread] += sums[thread + node_update];
-        }
-        workgroupBarrier();
-    }
+    let total = sum_all(sum, thread);
     if thread == 0u {
-        floats[P.d_lambda + at.x] = sums[0];
+        floats[P.d_lambda + group.x] = total;
     }
 }
 
-// What position j gets through every later λ.
-fn share(j: u32) -> f32 {
+// The gradient of logit j through λ_j and every later λ.
+fn logit_back(j: u32) -> f32 {
     var sum = 0.0;
     var weight = 1.0;
     for (var step = j; step < P.steps; step += 1u) {
@@ -80,17 +69,17 @@ fn share(j: u32) -> f32 {
     return sum;
 }
 
-// One thread a position; those beyond the last logit count for it.
+// Gradients of the logits, one thread a logit; steps beyond the last logit use it.
 @compute @workgroup_size(WORKGROUP)
-fn back(@builtin(global_invocation_id) at: vec3<u32>) {
-    let j = at.x;
+fn back(@builtin(global_invocation_id) id: vec3<u32>) {
+    let j = id.x;
     if j >= min(P.count, P.steps) {
         return;
     }
-    var sum = share(j);
+    var sum = logit_back(j);
     if j == P.count - 1u {
         for (var later = P.count; later < P.steps; later += 1u) {
-            sum += share(later);
+            sum += logit_back(later);
         }
     }
     gradients[P.logits + j] = sum;

@@ -1,4 +1,4 @@
-// Functions: SplitMix64 in pairs of 32 bits (low, high), as in engine/kernel/random.rs.
+// Functions: SplitMix64 in pairs of 32 bits (low, high). CPU: engine/kernel/random.rs.
 
 fn add64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
     let low = a.x + b.x;
@@ -25,6 +25,7 @@ fn shift64(a: vec2<u32>, bits: u32) -> vec2<u32> {
     return vec2((a.x >> bits) | (a.y << (32u - bits)), a.y >> bits);
 }
 
+// A draw from a state.
 fn mix64(value: vec2<u32>) -> vec2<u32> {
     var z = value;
     z = multiply64(z ^ shift64(z, 30u), vec2(0x1ce4e5b9u, 0xbf58476du));
@@ -32,5 +33,5 @@ fn mix64(value: vec2<u32>) -> vec2<u32> {
     return z ^ shift64(z, 31u);
 }
 
-// What the state of a stream grows by.
+// Added to the state of a stream at each draw.
 const GOLDEN: vec2<u32> = vec2<u32>(0x7f4a7c15u, 0x9e3779b9u);

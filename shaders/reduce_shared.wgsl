@@ -6,13 +6,13 @@ override LANES: u32 = 32u;
 
 var<workgroup> partial_sums: array<vec4<f32>, WORKGROUP>;
 
-// Every thread of the workgroup must come here; each gets the sum of its own LANES.
+// Sum over the LANES threads of each thread. Every thread of the workgroup must reach it.
 fn lanes_sum(value: vec4<f32>, thread: u32) -> vec4<f32> {
     partial_sums[thread] = value;
     workgroupBarrier();
-    for (var node_update = LANES / 2u; node_update > 0u; node_update /= 2u) {
-        if thread % LANES < node_update {
-            partial_sums[thread] += partial_sums[thread + node_update];
+    for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
+        if thread % LANES < distance {
+            partial_sums[thread] += partial_sums[thread + distance];
         }
         workgroupBarrier();
     }

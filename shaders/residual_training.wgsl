@@ -1,167 +1,158 @@
-// Own residuals of composed edges in training: their energies, and the way back.
-// Twin: engine/learn/residual.rs. A group is the rows of a batch that stand at one node.
+// Own residuals of composed edges in training: δ_e = r_e + ρ, ρ = (x B) C_e; what δ adds to energies ‖h + β‖²,
+// and the gradients. After: workgroup.wgsl, batch_composed.wgsl. CPU: engine/learn/residual.rs.
+// An item is an own edge with the rows of the batch at its source.
 
-override WORKGROUP: u32 = 32u;
 override W: u32 = 32u;
 override RANK: u32 = 0u;
 
 struct Parameters {
-    order: u32,        // in integers: rows of the batch by source [B · T]
-    items: u32,        // in integers: [items, 4]: first place in order, rows, own row (slot − 1), target
+    at: Batch,
+    order: u32,        // in integers: rows sorted by node [B · T]
+    items: u32,        // in integers: [items, 4]: first position in `order`, rows, residual row, target
     items_count: u32,
-    fans: u32,         // in integers: of each place in order, its first item and own edges [B · T, 2]
-    edge_starts: u32,  // in integers: where each row's own edges begin in `extra` [B · T]
-    edge_rows: u32,        // in integers: residual row of the edge each row walks to its next token, + 1 [B · T]
-    steps: u32,        // T
-    extra: u32,        // in floats: energies that residuals add; then their gradients
-    kept: u32,         // in floats: [B · T, W]
-    projected: u32,    // in floats: [B · T, R]
-    d_kept: u32,       // in floats: [B · T, W]
-    d_projected: u32,  // in floats: [B · T, R]
-    d_arrival: u32,    // in floats: [B · T, W]
-    rows: u32,         // in floats: [B · T, 4]: gradients of ln α and γ, of κ, nats
-    d_beta: u32,       // in floats: what each item sends to its target [items, W]
-    residual: u32,     // in values and gradients: [own, (1 + R) W]
-    beta: u32,         // in values: [V, W]
+    fans: u32,         // in integers: of each position in `order`, its first item and own edges [B · T, 2]
+    d_beta: u32,       // in floats: gradient of each item's target β [items, W]
 }
 
 @group(0) @binding(0) var<uniform> P: Parameters;
-// One row of numbers: arrays at the places that P names, with the shapes given there.
+// Workspace; offsets in P.at.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
-// One row of integers: arrays at the places that P names, with the shapes given there.
+// Lists; offsets in P.at.
 @group(0) @binding(2) var<storage, read> integers: array<u32>;
-// One row of parameters: blocks at the places that P names, with the shapes given there.
+// Blocks of parameters; offsets in P.at.
 @group(0) @binding(3) var<storage, read> values: array<f32>;
-// Gradients of `values`, each at its parameter's place.
+// Gradients of `values`, at the same offsets.
 @group(0) @binding(4) var<storage, read_write> gradients: array<f32>;
 
+struct Item {
+    first: u32,
+    count: u32,
+    residual_row: u32,
+    edge: u32,         // in values: offset of its residual
+    beta: u32,         // in values: β of its target [W]
+}
+
+fn item_of(index: u32) -> Item {
+    let i = P.items + 4u * index;
+    let residual_row = integers[i + 2u];
+    let edge = P.at.residual + residual_row * (1u + RANK) * W;
+    return Item(integers[i], integers[i + 1u], residual_row, edge, P.at.beta + integers[i + 3u] * W);
+}
+
+// ρ_j of an edge, for a row of the batch.
 fn rho(edge: u32, row: u32, j: u32) -> f32 {
     var sum = 0.0;
     for (var r = 0u; r < RANK; r += 1u) {
-        sum = fma(floats[P.projected + row * RANK + r], values[edge + (1u + r) * W + j], sum);
+        sum = fma(floats[P.at.projected + row * RANK + r], values[edge + (1u + r) * W + j], sum);
     }
     return sum;
 }
 
-var<workgroup> sums: array<f32, WORKGROUP>;
-
-// One thread an item.
+// The energy that δ adds, without 2 β·r + ‖r‖²: 2 h·δ + 2 (β + r)·ρ + ‖ρ‖². Logits leave out ‖β + r‖² as they leave out
+// ‖β‖². One thread an item.
 @compute @workgroup_size(WORKGROUP)
 fn energies(
-    @builtin(workgroup_id) at: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let item = (at.y * size.x + at.x) * WORKGROUP + thread;
-    if item >= P.items_count {
+    let index = (group.y * size.x + group.x) * WORKGROUP + thread;
+    if index >= P.items_count {
         return;
     }
-    let first = integers[P.items + 4u * item];
-    let edge = P.residual + integers[P.items + 4u * item + 2u] * (1u + RANK) * W;
-    let beta = P.beta + integers[P.items + 4u * item + 3u] * W;
-    for (var place = first; place < first + integers[P.items + 4u * item + 1u]; place += 1u) {
-        let row = integers[P.order + place];
+    let item = item_of(index);
+    for (var i = item.first; i < item.first + item.count; i += 1u) {
+        let row = integers[P.order + i];
         var energy = 0.0;
         for (var j = 0u; j < W; j += 1u) {
-            let bias = values[edge + j];
-            let turned = rho(edge, row, j);
-            energy += 2.0 * (floats[P.kept + row * W + j] * (turned + bias) + (values[beta + j] + bias) * turned)
-                + turned * turned;
+            let bias = values[item.edge + j];
+            let r = rho(item.edge, row, j);
+            energy += 2.0 * (floats[P.at.kept + row * W + j] * (r + bias) + (values[item.beta + j] + bias) * r) + r * r;
         }
-        let within = item - integers[P.fans + 2u * place];
-        floats[P.extra + integers[P.edge_starts + row] + within] = energy;
+        let within = index - integers[P.fans + 2u * i];
+        floats[P.at.extra + integers[P.at.edge_starts + row] + within] = energy;
     }
 }
 
-// Adds to the gradient of what is kept, and sets that of x B: one workgroup a row.
+// Add to the gradient of `kept`, and set that of x B: one workgroup a row.
 @compute @workgroup_size(WORKGROUP)
-fn signals(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let place = at.x;
-    let row = integers[P.order + place];
-    let first = integers[P.fans + 2u * place];
-    let count = integers[P.fans + 2u * place + 1u];
+fn signals_back(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let row = integers[P.order + group.x];
+    let first = integers[P.fans + 2u * group.x];
+    let count = integers[P.fans + 2u * group.x + 1u];
     var counted = 0.0;
     for (var j = thread; j < W; j += WORKGROUP) {
         var sum = 0.0;
         for (var within = 0u; within < count; within += 1u) {
-            let edge = P.residual + integers[P.items + 4u * (first + within) + 2u] * (1u + RANK) * W;
-            let slope = 2.0 * floats[P.extra + integers[P.edge_starts + row] + within];
+            let edge = item_of(first + within).edge;
+            let slope = 2.0 * floats[P.at.extra + integers[P.at.edge_starts + row] + within];
             sum = fma(slope, rho(edge, row, j) + values[edge + j], sum);
         }
-        floats[P.d_kept + row * W + j] += sum;
-        counted = fma(sum, floats[P.kept + row * W + j], counted);
+        floats[P.at.d_output + row * W + j] += sum;
+        counted = fma(sum, floats[P.at.kept + row * W + j], counted);
     }
-    // What is sent to α through d_kept is counted by the softmax already: the walk back will count it again.
-    sums[thread] = counted;
-    workgroupBarrier();
+    // The softmax counted this part of α's gradient already; the backward pass will count it again through d_kept.
+    let total = sum_all(counted, thread);
     if thread == 0u {
-        var total = 0.0;
-        for (var i = 0u; i < WORKGROUP; i += 1u) {
-            total += sums[i];
-        }
-        floats[P.rows + 4u * row] -= total;
+        floats[P.at.rows + 4u * row] -= total;
     }
     for (var r = thread; r < RANK; r += WORKGROUP) {
         var sum = 0.0;
         for (var within = 0u; within < count; within += 1u) {
-            let item = P.items + 4u * (first + within);
-            let edge = P.residual + integers[item + 2u] * (1u + RANK) * W;
-            let beta = P.beta + integers[item + 3u] * W;
-            let slope = 2.0 * floats[P.extra + integers[P.edge_starts + row] + within];
+            let item = item_of(first + within);
+            let slope = 2.0 * floats[P.at.extra + integers[P.at.edge_starts + row] + within];
             var along = 0.0;
             for (var j = 0u; j < W; j += 1u) {
-                let z = floats[P.kept + row * W + j] + values[beta + j] + values[edge + j] + rho(edge, row, j);
-                along = fma(values[edge + (1u + r) * W + j], z, along);
+                let h_and_beta = floats[P.at.kept + row * W + j] + values[item.beta + j];
+                let z = h_and_beta + values[item.edge + j] + rho(item.edge, row, j);
+                along = fma(values[item.edge + (1u + r) * W + j], z, along);
             }
             sum = fma(slope, along, sum);
         }
-        floats[P.d_projected + row * RANK + r] = sum;
+        floats[P.at.d_projected + row * RANK + r] = sum;
     }
 }
 
-// The gradient of each own edge, by its energies and by the paths that walk it: one workgroup an item.
+// The gradient of each own residual, by its energies and by the paths through it: one workgroup an item.
 @compute @workgroup_size(WORKGROUP)
-fn edges(
-    @builtin(workgroup_id) at: vec3<u32>,
+fn edges_back(
+    @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let item = at.y * size.x + at.x;
-    if item >= P.items_count {
+    let index = group.y * size.x + group.x;
+    if index >= P.items_count {
         return;
     }
-    let first = integers[P.items + 4u * item];
-    let own = integers[P.items + 4u * item + 2u];
-    let place_of = P.residual + own * (1u + RANK) * W;
-    let beta = P.beta + integers[P.items + 4u * item + 3u] * W;
+    let item = item_of(index);
     for (var j = thread; j < W; j += WORKGROUP) {
         var d_bias = 0.0;
         var d_beta = 0.0;
         for (var r = 0u; r < RANK; r += 1u) {
-            gradients[place_of + (1u + r) * W + j] = 0.0;
+            gradients[item.edge + (1u + r) * W + j] = 0.0;
         }
-        for (var place = first; place < first + integers[P.items + 4u * item + 1u]; place += 1u) {
-            let row = integers[P.order + place];
-            let within = item - integers[P.fans + 2u * place];
-            let slope = 2.0 * floats[P.extra + integers[P.edge_starts + row] + within];
-            let turned = rho(place_of, row, j);
-            let h = floats[P.kept + row * W + j];
-            d_bias = fma(slope, h + turned, d_bias);
-            d_beta = fma(slope, turned, d_beta);
-            var d_rho = slope * (h + values[beta + j] + values[place_of + j] + turned);
-            // The path that walks this edge: δ reached the next arrival.
-            if integers[P.edge_rows + row] == own + 1u && row % P.steps + 1u < P.steps {
-                let back = floats[P.d_arrival + (row + 1u) * W + j];
+        for (var i = item.first; i < item.first + item.count; i += 1u) {
+            let row = integers[P.order + i];
+            let within = index - integers[P.fans + 2u * i];
+            let slope = 2.0 * floats[P.at.extra + integers[P.at.edge_starts + row] + within];
+            let r_j = rho(item.edge, row, j);
+            let h = floats[P.at.kept + row * W + j];
+            d_bias = fma(slope, h + r_j, d_bias);
+            d_beta = fma(slope, r_j, d_beta);
+            var d_rho = slope * (h + values[item.beta + j] + values[item.edge + j] + r_j);
+            // A path takes this edge: δ was part of the next step's z.
+            if integers[P.at.edge_rows + row] == item.residual_row + 1u && row % P.at.steps + 1u < P.at.steps {
+                let back = floats[P.at.d_preactivation + (row + 1u) * W + j];
                 d_bias += back;
                 d_rho += back;
             }
             for (var r = 0u; r < RANK; r += 1u) {
-                gradients[place_of + (1u + r) * W + j] += floats[P.projected + row * RANK + r] * d_rho;
+                gradients[item.edge + (1u + r) * W + j] += floats[P.at.projected + row * RANK + r] * d_rho;
             }
         }
-        gradients[place_of + j] = d_bias;
+        gradients[item.edge + j] = d_bias;
         if RANK > 0u {
-            floats[P.d_beta + item * W + j] = d_beta;
+            floats[P.d_beta + index * W + j] = d_beta;
         }
     }
 }

@@ -1,140 +1,96 @@
-// The softmax of own edges, its loss and its gradient, one workgroup a row: over classes where nothing but
-// energy counts, over all V targets, or over listed candidates.
-// After: activation.wgsl. Twin: engine/learn/own/softmax.rs.
-
-override WORKGROUP: u32 = 64u;
+// The softmax of own edges, its loss and its gradient, one workgroup a row: over classes where nothing but energy
+// counts, over all V targets, or over sampled candidates.
+// After: workgroup.wgsl, activation.wgsl, batch_own.wgsl, softmax.wgsl. CPU: engine/learn/own/softmax.rs.
 
 struct Parameters {
-    nodes_count: u32,  // V
-    edges_count: u32,  // E
-    steps: u32,        // T
+    at: Batch,
     first: u32,        // the first row of this run
-    tokens: u32,       // in integers: [B, T + 1]
-    folds: u32,        // in integers: [B]
-    starts: u32,       // in integers: where each row's energies begin [B · T]
-    counts: u32,       // in integers: own edges of each row that are scored [B · T]
-    chosen: u32,       // in integers: number of the true edge in each row's fan, 0 for the shared one [B · T]
-    first_rows: u32,  // in integers: first own slot of each row's source [B · T]
-    candidates: u32,   // in integers: targets of each row, the true one first [B · T, listed]
-    numbers: u32,      // in integers: their edges' numbers in the fan [B · T, listed]
-    places: u32,       // in integers: their edges in the graph, NONE for unlisted ones [B · T, listed]
-    listed: u32,
-    energies: u32,     // in floats: shared edge first, then own ones; later dE / E, or 2 dE of squares
-    logits: u32,       // in floats: [rows of this run, V or listed]
-    rows: u32,         // in floats: [B · T, 4]: gradients of ln α and γ, –, nats
-    bias: u32,         // in values: [V]
-    has_bias: u32,
-    prior_weight: u32,        // in values: [V]
-    scalars: u32,      // in values: ln α, γ
-    uses_prior: u32,
-    lifts: u32,        // in prior: [1 + folds, E], after [1 + folds, V]
-    learn: u32,
-    squared: u32,
+    learn: u32,        // whether gradients are wanted
     weight: f32,       // 1 / rows of the batch
 }
 
-const NONE: u32 = 0xffffffffu;
-
 @group(0) @binding(0) var<uniform> P: Parameters;
-// One row of numbers: arrays at the places that P names, with the shapes given there.
+// Workspace; offsets in P.at.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
-// One row of integers: arrays at the places that P names, with the shapes given there.
+// Lists; offsets in P.at.
 @group(0) @binding(2) var<storage, read> integers: array<u32>;
-// One row of parameters: blocks at the places that P names, with the shapes given there.
+// Blocks of parameters; offsets in P.at.
 @group(0) @binding(3) var<storage, read> values: array<f32>;
-// [V + 1] offsets of the fans, then [E] targets.
+// [V + 1] first edge of each node, then [E] targets.
 @group(0) @binding(4) var<storage, read> graph: array<u32>;
-// [E]: own slots of the edges, 0 for the shared one.
+// [E]: edge rows, 0 for the shared edge.
 @group(0) @binding(5) var<storage, read> edge_rows: array<u32>;
 // [1 + folds, V] −ln p1(v), then [1 + folds, E] lifts.
 @group(0) @binding(6) var<storage, read> prior: array<f32>;
 
-var<workgroup> sums: array<f32, WORKGROUP>;
-
-fn sum_all(value: f32, thread: u32) -> f32 {
-    workgroupBarrier();
-    sums[thread] = value;
-    workgroupBarrier();
-    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
-        if thread < node_update {
-            sums[thread] += sums[thread + node_update];
-        }
-        workgroupBarrier();
-    }
-    return sums[0];
-}
-
-fn top_all(value: f32, thread: u32) -> f32 {
-    workgroupBarrier();
-    sums[thread] = value;
-    workgroupBarrier();
-    for (var node_update = WORKGROUP / 2u; node_update > 0u; node_update /= 2u) {
-        if thread < node_update {
-            sums[thread] = max(sums[thread], sums[thread + node_update]);
-        }
-        workgroupBarrier();
-    }
-    return sums[0];
-}
-
-fn wait() {
-    storageBarrier();
-    workgroupBarrier();
-}
-
 fn alpha() -> f32 {
-    if P.uses_prior == 1u {
-        return exp(values[P.scalars]);
+    if P.at.uses_prior == 1u {
+        return exp(values[P.at.scalars]);
     }
     return 1.0;
 }
 
-// Turns the gradient of each score sum into what the fan kernels want of each energy, and counts ln α's.
-fn finish(row: u32, d_trust: f32, thread: u32) {
-    let start = P.energies + integers[P.starts + row];
-    let count = 1u + integers[P.counts + row];
-    // The slopes stand behind the energies of the row.
-    var d_alpha = 0.0;
+// Where a row's energies begin.
+fn start_of(row: u32) -> u32 {
+    return P.at.energies + integers[P.at.starts + row];
+}
+
+// Energies of a row: the shared edge's, then those of own edges.
+fn count_of(row: u32) -> u32 {
+    return 1u + integers[P.at.counts + row];
+}
+
+// −ln p(node | source), up to a term that is the same for every node, of candidate i.
+fn resistance_of(prediction: Prediction, i: u32, node: u32) -> f32 {
+    var sum = prior[prediction.resistance + node];
+    let edge = integers[P.at.candidate_edges + prediction.row * P.at.candidates_count + i];
+    if edge != NONE {
+        sum -= prior[prediction.lifts + edge];
+    }
+    return sum;
+}
+
+// Turn the gradients of the logits, summed by edge behind the row's energies, into what fan.wgsl needs of each
+// energy: dE / E, or 2 dE of squares. Stores the gradients of ln α and of the prior weight.
+fn finish(row: u32, d_prior_weight: f32, thread: u32) {
+    let start = start_of(row);
+    let count = count_of(row);
     let a = alpha();
+    var d_alpha = 0.0;
     for (var edge = thread; edge < count; edge += WORKGROUP) {
         let energy = floats[start + edge];
         let slope = floats[start + count + edge];
         d_alpha = fma(slope * energy, a, d_alpha);
         var result = 2.0 * slope * a;
-        if P.squared == 0u {
+        if P.at.squared == 0u {
             result = select(0.0, slope * a / energy, energy > 0.0);
         }
         floats[start + edge] = result;
     }
-    let total_alpha = sum_all(d_alpha, thread);
-    let total_trust = sum_all(d_trust, thread);
-    if thread == 0u {
-        floats[P.rows + 4u * row] = total_alpha;
-        floats[P.rows + 4u * row + 1u] = total_trust;
-    }
+    put_row_gradients(row, d_alpha, d_prior_weight, thread);
 }
 
-// Classes: every own edge, and the shared one for all other targets.
+// Classes: each own edge, and the shared edge once for each of the other targets.
 @compute @workgroup_size(WORKGROUP)
-fn classes(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let row = P.first + at.x;
-    let start = P.energies + integers[P.starts + row];
-    let count = 1u + integers[P.counts + row];
+fn classes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let row = P.first + group.x;
+    let start = start_of(row);
+    let count = count_of(row);
     let a = alpha();
-    let times = f32(P.nodes_count + 1u - count);
+    let times = f32(P.at.nodes_count + 1u - count);
     var top = floats[start];
     for (var edge = thread; edge < count; edge += WORKGROUP) {
         top = max(top, floats[start + edge]);
     }
-    top = top_all(top, thread);
+    top = max_all(top, thread);
     var part = 0.0;
     for (var edge = thread; edge < count; edge += WORKGROUP) {
         part += select(1.0, times, edge == 0u) * natural_exp(a * (floats[start + edge] - top));
     }
     let total = sum_all(part, thread);
-    let chosen = integers[P.chosen + row];
+    let chosen = integers[P.at.chosen + row];
     if thread == 0u {
-        floats[P.rows + 4u * row + 3u] = a * (top - floats[start + chosen]) + log(total);
+        floats[P.at.rows + 4u * row + 3u] = a * (top - floats[start + chosen]) + log(total);
     }
     if P.learn == 0u {
         return;
@@ -149,92 +105,71 @@ fn classes(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
 
 // All V targets.
 @compute @workgroup_size(WORKGROUP)
-fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let row = P.first + at.x;
-    let start = P.energies + integers[P.starts + row];
-    let count = 1u + integers[P.counts + row];
-    let sequence = row / P.steps;
-    let token = P.tokens + sequence * (P.steps + 1u) + row % P.steps;
-    let source = integers[token];
-    let next = integers[token + 1u];
-    let fold = integers[P.folds + sequence];
-    let logits = P.logits + at.x * P.nodes_count;
-    let resistance = fold * P.nodes_count;
-    let lifts = P.lifts + fold * P.edges_count;
+fn targets(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let row = P.first + group.x;
+    let prediction = prediction_of(row);
+    let start = start_of(row);
+    let count = count_of(row);
+    let logits = P.at.logits + group.x * P.at.nodes_count;
+    let first_edge_row = integers[P.at.first_edge_rows + row];
     let a = alpha();
+    // The shared edge's α E for every target, + bias − prior weight · resistance.
     let shared_logit = a * floats[start];
-    var prior_weight = 0.0;
-    if P.uses_prior == 1u {
-        prior_weight = values[P.scalars + 1u] + values[P.prior_weight + source];
-    }
-    for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
+    for (var v = thread; v < P.at.nodes_count; v += WORKGROUP) {
         var logit = shared_logit;
-        if P.has_bias == 1u {
-            logit += values[P.bias + v];
+        if P.at.has_bias == 1u {
+            logit += values[P.at.bias + v];
         }
-        if P.uses_prior == 1u {
-            logit -= prior_weight * prior[resistance + v];
+        if P.at.uses_prior == 1u {
+            logit -= prediction.prior_weight * prior[prediction.resistance + v];
         }
         floats[logits + v] = logit;
     }
     wait();
-    let first = graph[source];
-    let last = graph[source + 1u];
+    // Edges of the fan: their resistance is lower by the lift, own edges have their own energy.
+    let first = graph[prediction.source];
+    let last = graph[prediction.source + 1u];
     for (var edge = first + thread; edge < last; edge += WORKGROUP) {
         var more = 0.0;
-        if P.uses_prior == 1u {
-            more = prior_weight * prior[lifts + edge];
+        if P.at.uses_prior == 1u {
+            more = prediction.prior_weight * prior[prediction.lifts + edge];
         }
         if edge_rows[edge] > 0u {
-            more += a * floats[start + 1u + edge_rows[edge] - integers[P.first_rows + row]] - shared_logit;
+            more += a * floats[start + 1u + edge_rows[edge] - first_edge_row] - shared_logit;
         }
-        floats[logits + graph[P.nodes_count + 1u + edge]] += more;
+        floats[logits + graph[P.at.nodes_count + 1u + edge]] += more;
     }
     wait();
-    var top = -3.4e38;
-    for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        top = max(top, floats[logits + v]);
-    }
-    top = top_all(top, thread);
-    let reached = floats[logits + next];
-    workgroupBarrier();
-    var part = 0.0;
-    for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
-        let e = natural_exp(floats[logits + v] - top);
-        floats[logits + v] = e;
-        part += e;
-    }
-    let total = sum_all(part, thread);
-    if thread == 0u {
-        floats[P.rows + 4u * row + 3u] = top - reached + log(total);
-    }
+    let total = exponentials(row, logits, P.at.nodes_count, prediction.next, thread);
     if P.learn == 0u {
         return;
     }
+    // d logit = (p − [v is true]) · weight
     let scale = P.weight / total;
-    var d_trust = 0.0;
+    var d_prior_weight = 0.0;
     var all = 0.0;
-    for (var v = thread; v < P.nodes_count; v += WORKGROUP) {
+    for (var v = thread; v < P.at.nodes_count; v += WORKGROUP) {
         var slope = floats[logits + v] * scale;
-        if v == next {
+        if v == prediction.next {
             slope -= P.weight;
         }
         floats[logits + v] = slope;
         all += slope;
-        if P.uses_prior == 1u {
-            d_trust -= slope * prior[resistance + v];
+        if P.at.uses_prior == 1u {
+            d_prior_weight -= slope * prior[prediction.resistance + v];
         }
     }
     wait();
+    // Slopes of own edges, and the rest of the sum for the shared one.
     var own = 0.0;
     for (var edge = first + thread; edge < last; edge += WORKGROUP) {
-        let slope = floats[logits + graph[P.nodes_count + 1u + edge]];
-        if P.uses_prior == 1u {
-            d_trust += slope * prior[lifts + edge];
+        let slope = floats[logits + graph[P.at.nodes_count + 1u + edge]];
+        if P.at.uses_prior == 1u {
+            d_prior_weight += slope * prior[prediction.lifts + edge];
         }
         if edge_rows[edge] > 0u {
             own += slope;
-            floats[start + count + 1u + edge_rows[edge] - integers[P.first_rows + row]] = slope;
+            floats[start + count + 1u + edge_rows[edge] - first_edge_row] = slope;
         }
     }
     let others = sum_all(all - own, thread);
@@ -242,84 +177,54 @@ fn targets(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index
         floats[start + count] = others;
     }
     wait();
-    finish(row, d_trust, thread);
+    finish(row, d_prior_weight, thread);
 }
 
-// Candidates, the true one first.
+// Sampled candidates, the true one first.
 @compute @workgroup_size(WORKGROUP)
-fn candidates(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let row = P.first + at.x;
-    let start = P.energies + integers[P.starts + row];
-    let count = 1u + integers[P.counts + row];
-    let sequence = row / P.steps;
-    let source = integers[P.tokens + sequence * (P.steps + 1u) + row % P.steps];
-    let fold = integers[P.folds + sequence];
-    // Scores of candidates are kept for all rows: biases are collected from them.
-    let logits = P.logits + row * P.listed;
+fn candidates(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let row = P.first + group.x;
+    let prediction = prediction_of(row);
+    let start = start_of(row);
+    let count = count_of(row);
+    let listed = row * P.at.candidates_count;
+    // Logits of candidates are kept for all rows: gradients of biases are collected from them.
+    let logits = P.at.logits + listed;
     let a = alpha();
-    var prior_weight = 0.0;
-    if P.uses_prior == 1u {
-        prior_weight = values[P.scalars + 1u] + values[P.prior_weight + source];
-    }
-    var top = -3.4e38;
-    for (var i = thread; i < P.listed; i += WORKGROUP) {
-        let node = integers[P.candidates + row * P.listed + i];
-        var logit = a * floats[start + integers[P.numbers + row * P.listed + i]];
-        if P.has_bias == 1u {
-            logit += values[P.bias + node];
+    for (var i = thread; i < P.at.candidates_count; i += WORKGROUP) {
+        let node = integers[P.at.candidates + listed + i];
+        var logit = a * floats[start + integers[P.at.numbers + listed + i]];
+        if P.at.has_bias == 1u {
+            logit += values[P.at.bias + node];
         }
-        if P.uses_prior == 1u {
-            logit -= prior_weight * resistance_of(row, i, node, fold);
+        if P.at.uses_prior == 1u {
+            logit -= prediction.prior_weight * resistance_of(prediction, i, node);
         }
         floats[logits + i] = logit;
-        top = max(top, logit);
     }
-    top = top_all(top, thread);
     wait();
-    let reached = floats[logits];
-    workgroupBarrier();
-    var part = 0.0;
-    for (var i = thread; i < P.listed; i += WORKGROUP) {
-        let e = natural_exp(floats[logits + i] - top);
-        floats[logits + i] = e;
-        part += e;
-    }
-    let total = sum_all(part, thread);
-    if thread == 0u {
-        floats[P.rows + 4u * row + 3u] = top - reached + log(total);
-    }
+    let total = exponentials(row, logits, P.at.candidates_count, 0u, thread);
     if P.learn == 0u {
         return;
     }
     for (var edge = thread; edge < count; edge += WORKGROUP) {
         floats[start + count + edge] = 0.0;
     }
-    var d_trust = 0.0;
-    for (var i = thread; i < P.listed; i += WORKGROUP) {
+    var d_prior_weight = 0.0;
+    for (var i = thread; i < P.at.candidates_count; i += WORKGROUP) {
         let slope = floats[logits + i] / total * P.weight - select(0.0, P.weight, i == 0u);
         floats[logits + i] = slope;
-        if P.uses_prior == 1u {
-            let node = integers[P.candidates + row * P.listed + i];
-            d_trust -= slope * resistance_of(row, i, node, fold);
+        if P.at.uses_prior == 1u {
+            d_prior_weight -= slope * resistance_of(prediction, i, integers[P.at.candidates + listed + i]);
         }
     }
     wait();
     // Many candidates share the shared edge: one thread adds them up in their order.
     if thread == 0u {
-        for (var i = 0u; i < P.listed; i += 1u) {
-            floats[start + count + integers[P.numbers + row * P.listed + i]] += floats[logits + i];
+        for (var i = 0u; i < P.at.candidates_count; i += 1u) {
+            floats[start + count + integers[P.at.numbers + listed + i]] += floats[logits + i];
         }
     }
     wait();
-    finish(row, d_trust, thread);
-}
-
-// −ln p(node | source) up to what is the same for every node.
-fn resistance_of(row: u32, i: u32, node: u32, fold: u32) -> f32 {
-    var sum = prior[fold * P.nodes_count + node];
-    let edge = integers[P.places + row * P.listed + i];
-    if edge != NONE {
-        sum -= prior[P.lifts + fold * P.edges_count + edge];
-    }
-    return sum;
+    finish(row, d_prior_weight, thread);
 }

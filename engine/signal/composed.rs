@@ -7,7 +7,9 @@ use crate::kernel::{activation, vector};
 use crate::signal::{Flow, Mechanism, Start, blend};
 
 /// Keeps the root of a mean square away from zero, as in training.
-const EPSILON: f32 = 1e-6;
+pub(crate) const EPSILON: f32 = 1e-6;
+/// Factor of the parameter κ, the weight of a node's target in its own input.
+pub(crate) const KAPPA: f32 = 10.0;
 
 /// The signal arrives at the first node with nothing before it, or with what the caller gives.
 pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start, gain: f32) {
@@ -43,7 +45,7 @@ fn node_update(mechanism: &Mechanism, flow: &mut Flow, mut preactivation: Vec<f3
     vector::add_scaled(1.0, &row, &mut preactivation);
     let square = vector::dot(&preactivation, &preactivation);
     let inverse = 1.0 / (square / width as f32 + EPSILON).sqrt();
-    let kappa = 10.0 * weights.values("scalars")[2];
+    let kappa = KAPPA * weights.values("scalars")[2];
     for ((z, &gain), &beta) in preactivation
         .iter_mut()
         .zip(weights.values("node.gain"))

@@ -7,27 +7,26 @@ use crate::graph::NodeId;
 use crate::hook::Hooks;
 use crate::kernel::element::Element;
 use crate::kernel::gpu::fans::{FanRows, Fans, PageCounts};
+use crate::kernel::gpu::sequences::Blocks;
 use crate::kernel::gpu::table::{DeviceTable, NodeRecords, padded};
 use crate::kernel::gpu::{Buffer, Device};
 use crate::kernel::table::Table;
 use crate::signal::edge_shaders::EdgeShaders;
-use crate::signal::{BlendKind, EdgeForm, Mechanism};
+use crate::signal::{BlendKind, EdgeForm, Mechanism, Profile};
 
-/// Where numbers of nodes and small blocks lie in [`DeviceMechanism::values`]; counts of numbers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ValuePlaces {
-    pub bias: u32,
-    pub resistance: u32,
-    pub prior_weight: u32,
-    pub target_norm2: u32,
-    pub gain: u32,
-    pub decay: u32,
-    pub gate_signal: u32,
-    pub mix: u32,
-    pub low_in: u32,
-    pub low_out: u32,
-    pub residual_in: u32,
-    pub beta: u32,
+/// The constants of kernels that a profile's sizes decide.
+pub(crate) fn size_constants(profile: &Profile) -> [(&'static str, u32); 4] {
+    let blend = match profile.blend {
+        BlendKind::Position => 0,
+        BlendKind::Decay => 1,
+        BlendKind::Gated => 2,
+    };
+    [
+        ("BLEND", blend),
+        ("D", profile.width as u32),
+        ("W", padded(profile.width) as u32),
+        ("BANKS", profile.banks as u32),
+    ]
 }
 
 /// A [`Mechanism`] whose weights lie on a device.
@@ -48,8 +47,10 @@ pub struct DeviceMechanism {
     pub(crate) edge_rows: Buffer,
     /// Lift and own rest of each edge. `[E, 2]`
     pub(crate) lifts: Buffer,
+    /// Numbers of nodes and small blocks of parameters.
     pub(crate) values: Buffer,
-    pub(crate) at: ValuePlaces,
+    /// Offsets in `values`.
+    pub(crate) blocks: Blocks,
     /// What rewrites resistances before a choice.
     edge_shaders: Option<EdgeShaders>,
 }
@@ -125,7 +126,7 @@ impl DeviceMechanism {
             .chain(graph.targets())
             .copied()
             .collect();
-        let (values, at) = gather_values(&mechanism)?;
+        let (values, blocks) = gather_values(&mechanism)?;
         Ok(Self {
             fans: fans.map(Mutex::new),
             targets,
@@ -134,7 +135,7 @@ impl DeviceMechanism {
             edge_rows: device.upload(graph.edge_rows(), "own slots")?,
             lifts: device.upload(&lifts(&mechanism), "resistances of edges")?,
             values: device.upload(&values, "numbers of nodes")?,
-            at,
+            blocks,
             edge_shaders: None,
             device: device.clone(),
             mechanism,
@@ -241,7 +242,7 @@ pub(crate) fn padded_block(
     all
 }
 
-fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, ValuePlaces)> {
+fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, Blocks)> {
     let (profile, weights) = (mechanism.profile(), mechanism.weights());
     let (d, v) = (profile.width, mechanism.nodes());
     let mut all: Vec<f32> = Vec::new();
@@ -282,7 +283,7 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, ValuePlaces)> {
         Some(_) => padded_block(&weights.table("node.target").to_vec(), d, d, false),
         None => Vec::new(),
     };
-    let at = ValuePlaces {
+    let blocks = Blocks {
         bias: put(weights.values("node.bias").to_vec()),
         resistance: put(mechanism.graph().resistance().target()[..v].to_vec()),
         prior_weight: put(prior_weight.collect()),
@@ -296,7 +297,7 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, ValuePlaces)> {
         residual_in: put(ranked("edge.residual_in", residual)),
         beta: put(beta),
     };
-    Ok((all, at))
+    Ok((all, blocks))
 }
 
 /// How far the log probability of each listed edge lies above an unlisted one's, and what the rest of an own

@@ -20,7 +20,11 @@ mod weights;
 
 pub use attribution::{Attribution, Contribution, ContributionSource, EdgeAttribution};
 #[cfg(feature = "gpu")]
+pub(crate) use composed::{EPSILON, KAPPA};
+#[cfg(feature = "gpu")]
 pub use device::DeviceMechanism;
+#[cfg(feature = "gpu")]
+pub(crate) use device::size_constants;
 pub use flow::{Flow, Start};
 pub use mechanism::{FanVerifier, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};

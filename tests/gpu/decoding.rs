@@ -255,7 +255,7 @@ fn small_buffers_and_pages_change_nothing(bed: &Bed) {
             continue;
         }
         let mut elements = vec![Element::F32, Element::F16, Element::I8];
-        if !bed.is_first() {
+        if !bed.is_thorough() {
             // Each once; every one of a device's kernels is compiled anew for each.
             elements = vec![elements[walked_so_far % 3]];
         }

@@ -2,7 +2,9 @@
 
 use brillm::ErrorKind;
 use brillm::kernel::element::Element;
-use brillm::kernel::gpu::{Adapter, AdapterChoice, DeviceOptions, Kernel, KernelShape, kernels};
+use brillm::kernel::gpu::{
+    Access, Adapter, AdapterChoice, DeviceOptions, Kernel, KernelShape, Member, MemberType, kernels,
+};
 use brillm::signal::{BlendKind, EnergyKind, Profile, Start};
 
 use crate::decoding::{decoder, flows, learned};
@@ -65,26 +67,99 @@ fn validate(kernel: &Kernel, source: &str) -> Result<(), String> {
     .subgroup_operations(naga::valid::SubgroupOperationSet::all())
     .validate(&module)
     .map_err(|error| error.emit_to_string(source))?;
-    if !module
-        .entry_points
-        .iter()
-        .any(|point| point.name == kernel.entry)
-    {
-        return Err("no such entry point".into());
+    let mut points = module.entry_points.iter();
+    if points.any(|point| point.name == kernel.entry) {
+        Ok(())
+    } else {
+        Err("no such entry point".into())
     }
-    let bindings = module
-        .global_variables
-        .iter()
-        .filter_map(|(_, variable)| variable.binding.as_ref())
-        .map(|binding| binding.binding as usize + 1)
-        .max();
-    match bindings {
-        Some(bindings) if bindings > kernel.bindings.len() => Err(format!(
-            "{bindings} bindings, and the wrapper names {}",
-            kernel.bindings.len()
-        )),
-        _ => Ok(()),
+}
+
+/// The parameters and bindings that Rust declares for each kernel are those of its shader.
+pub fn parameters_and_bindings_match_the_shaders() {
+    let mut faults = Vec::new();
+    for kernel in kernels() {
+        let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
+        let name = format!("{}.{}", kernel.name, kernel.entry);
+        for (_, variable) in module.global_variables.iter() {
+            let Some(binding) = &variable.binding else {
+                continue;
+            };
+            let access = match variable.space {
+                naga::AddressSpace::Uniform => Access::Uniform,
+                naga::AddressSpace::Storage { access }
+                    if access.contains(naga::StorageAccess::STORE) =>
+                {
+                    Access::Write
+                }
+                _ => Access::Read,
+            };
+            let declared = kernel.bindings.get(binding.binding as usize);
+            if declared != Some(&access) {
+                faults.push(format!(
+                    "{name}: binding {} is {access:?}, declared {declared:?}",
+                    binding.binding
+                ));
+            }
+            if access == Access::Uniform {
+                let found = members(&module, variable.ty);
+                let expected = flattened(kernel.parameters, "", 0);
+                for (found, expected) in found.iter().zip(&expected) {
+                    if found != expected {
+                        faults.push(format!("{name}: {found:?} in WGSL, {expected:?} in Rust"));
+                    }
+                }
+                if found.len() != expected.len() {
+                    faults.push(format!(
+                        "{name}: {} members in WGSL, {} in Rust",
+                        found.len(),
+                        expected.len()
+                    ));
+                }
+            }
+        }
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Name, offset, and type with its size.
+type Flat = (String, usize, &'static str, usize);
+
+/// The members of a struct of WGSL, those of nested structs by their path.
+fn members(module: &naga::Module, ty: naga::Handle<naga::Type>) -> Vec<Flat> {
+    let naga::TypeInner::Struct { members: all, .. } = &module.types[ty].inner else {
+        panic!("parameters are a struct");
+    };
+    all.iter()
+        .flat_map(|member| {
+            let name = member.name.clone().unwrap();
+            let offset = member.offset as usize;
+            match &module.types[member.ty].inner {
+                naga::TypeInner::Scalar(naga::Scalar::U32) => vec![(name, offset, "u32", 4)],
+                naga::TypeInner::Scalar(naga::Scalar::F32) => vec![(name, offset, "f32", 4)],
+                naga::TypeInner::Struct { .. } => members(module, member.ty)
+                    .into_iter()
+                    .map(|(inner, at, ty, size)| (format!("{name}.{inner}"), offset + at, ty, size))
+                    .collect(),
+                inner => vec![(name, offset, "array", inner.size(module.to_ctx()) as usize)],
+            }
+        })
+        .collect()
+}
+
+/// The same of the members that Rust declares.
+fn flattened(all: &[Member], path: &str, start: usize) -> Vec<Flat> {
+    all.iter()
+        .flat_map(|member| {
+            let (name, offset) = (format!("{path}{}", member.name), start + member.offset);
+            match member.ty {
+                MemberType::U32 => vec![(name, offset, "u32", 4)],
+                MemberType::F32 => vec![(name, offset, "f32", 4)],
+                MemberType::U32x8 => vec![(name, offset, "array", 32)],
+                MemberType::Struct(inner) => flattened(inner, &format!("{name}."), offset),
+            }
+        })
+        .collect()
 }
 
 pub fn choosing_says_what_is_missing() {
@@ -99,11 +174,9 @@ pub fn choosing_says_what_is_missing() {
 
 fn a_device_says_what_it_is(bed: &Bed) {
     let report = bed.device.report();
-    assert!(
-        !report.kind.is_real() && report.refused.is_none(),
-        "{report:?}"
-    );
-    assert_eq!(bed.device.shape(), KernelShape::Thread);
+    assert!(report.refused.is_none(), "{report:?}");
+    let threads = bed.device.shape() == KernelShape::Thread;
+    assert_eq!(threads, bed.is_software());
     println!(
         "  {report}: subgroup {}, {} MiB a binding, {} storage buffers",
         bed.device.subgroup(),
@@ -122,6 +195,7 @@ fn a_device_says_what_it_is(bed: &Bed) {
         name: "broken",
         sources: &["@compute @workgroup_size(1) fn main() { let x = y; }"],
         entry: "main",
+        parameters: &[],
         bindings: &[],
     };
     let error = bed.device.pipeline(&broken, &[]).unwrap_err();

@@ -1,9 +1,9 @@
-//! The backend for graphics processors against the CPU, on every software adapter of this machine.
+//! The GPU backend compared with the CPU, on every software adapter of this machine or on one that is named.
 //!
-//! The tests run once for each of lavapipe (Vulkan), SwiftShader (Vulkan, inside Chromium) and llvmpipe (GL),
-//! which differ in subgroups, limits and alignments. One that is missing prints `skipped: no adapter`;
-//! with `BRILLM_REQUIRE_GPU=1` that is a failure. The binary starts itself once more, with SwiftShader's
-//! driver added to the Vulkan loader's list. Arguments that are no options filter by name.
+//! Each test runs on lavapipe (Vulkan), SwiftShader (Vulkan, inside Chromium) and llvmpipe (GL), which differ in
+//! subgroups, limits and alignments. Tests of a missing adapter are listed as ignored; with `BRILLM_REQUIRE=all` a
+//! missing adapter is a failure. `BRILLM_GPU_ADAPTER="vulkan nvidia"` runs the suite on the adapter whose backend, name
+//! and driver contain these words instead, without the assertions that hold for software adapters alone.
 
 mod adapters;
 mod commands;
@@ -14,68 +14,81 @@ mod runs;
 mod shaders;
 mod training;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
 
 use brillm::kernel::gpu::{Adapter, AdapterChoice, Device, DeviceOptions};
+use libtest_mimic::{Arguments, Conclusion, Trial};
 
-/// What finds each adapter: a label, and words of its backend, name and driver.
+/// The software adapters: a label, and words of backend, name and driver.
 const ADAPTERS: [(&str, &str); 3] = [
     ("lavapipe", "vulkan llvmpipe"),
     ("swiftshader", "vulkan swiftshader"),
     ("gl-llvmpipe", "gl llvmpipe"),
 ];
-/// Where Debian's Chromium keeps SwiftShader.
+/// SwiftShader's driver in Debian's Chromium.
 const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
+/// Vulkan's variable for more drivers.
+const DRIVERS: &str = "VK_ADD_DRIVER_FILES";
 
 /// One adapter under test.
 pub struct Bed {
-    label: &'static str,
+    label: String,
     adapter: Adapter,
     /// Opened without anything forced; shared by the tests.
     pub device: Device,
 }
 
 impl Bed {
-    fn open(label: &'static str, words: &str) -> Option<Self> {
-        let adapter = Adapter::choose(&AdapterChoice::Named(words.into())).ok()?;
-        let device = Device::open(&adapter, DeviceOptions::default()).expect("the adapter opens");
-        Some(Self {
-            label,
+    fn open(label: &str, words: &str) -> Result<Self, String> {
+        let adapter = Adapter::choose(&AdapterChoice::Named(words.into()))
+            .map_err(|error| error.to_string())?;
+        let device =
+            Device::open(&adapter, DeviceOptions::default()).map_err(|error| error.to_string())?;
+        Ok(Self {
+            label: label.to_string(),
             adapter,
             device,
         })
     }
 
-    /// The same adapter with something forced.
+    /// Open the same adapter with something forced.
     pub fn with(&self, options: DeviceOptions) -> Device {
         Device::open(&self.adapter, options).expect("the adapter opens")
     }
 
-    /// Whether this is the fastest adapter, which walks the longer lists.
-    pub fn is_first(&self) -> bool {
-        self.label == ADAPTERS[0].0
+    /// Whether the adapter runs on the CPU.
+    pub fn is_software(&self) -> bool {
+        !self.device.report().kind.is_real()
+    }
+
+    /// Whether this adapter runs the longer lists: all but the slower ones of the software adapters.
+    pub fn is_thorough(&self) -> bool {
+        ADAPTERS[1..].iter().all(|(label, _)| *label != self.label)
     }
 }
 
 type Test = (&'static str, fn(&Bed));
 /// Tests that not every adapter runs.
 const ONLY: &[(&str, &[&str])] = &[
-    ("the_bench_reports_the_adapter", &["lavapipe"]),
-    // Mesa's GL can be told to hide an extension.
+    // Mesa's GL can hide an extension.
     ("a_refused_adapter_says_why", &["gl-llvmpipe"]),
-    // Lavapipe walks them all in every_form_and_blend_learns_as_on_the_processor.
+    // Thorough adapters run them all in every_form_and_blend_learns_as_on_the_processor.
     (
         "losses_of_100_steps_follow_the_processor",
         &["swiftshader", "gl-llvmpipe"],
     ),
 ];
+/// Tests that thorough adapters alone run.
+const THOROUGH: &[&str] = &["the_bench_reports_the_adapter"];
 /// Tests without an adapter.
 const ALONE: &[(&str, fn())] = &[
     (
         "every_shader_parses_and_validates",
         kernels::every_shader_parses_and_validates,
+    ),
+    (
+        "parameters_and_bindings_match_the_shaders",
+        kernels::parameters_and_bindings_match_the_shaders,
     ),
     ("no_driver_is_a_message", adapters::no_driver_is_a_message),
     (
@@ -84,55 +97,27 @@ const ALONE: &[(&str, fn())] = &[
     ),
 ];
 
-fn main() -> ExitCode {
-    if std::env::var_os("BRILLM_GPU_TESTS").is_none() {
-        let mut again =
-            std::process::Command::new(std::env::current_exe().expect("this program has a path"));
-        again
+/// Start this program again with SwiftShader among Vulkan's drivers, which are read once.
+#[cfg(unix)]
+fn with_swiftshader() {
+    use std::os::unix::process::CommandExt;
+    if std::env::var_os(DRIVERS).is_none() && std::path::Path::new(SWIFTSHADER).exists() {
+        let program = std::env::current_exe().expect("this program has a path");
+        let error = std::process::Command::new(program)
             .args(std::env::args_os().skip(1))
-            .env("BRILLM_GPU_TESTS", "1");
-        if std::path::Path::new(SWIFTSHADER).exists() {
-            again.env("VK_ADD_DRIVER_FILES", SWIFTSHADER);
-        }
-        let status = again.status().expect("the program starts again");
-        return if status.success() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        };
+            .env(DRIVERS, SWIFTSHADER)
+            .exec();
+        panic!("cannot start again: {error}");
     }
-    let filters: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
-    if std::env::args().any(|argument| argument == "--list") {
-        return ExitCode::SUCCESS;
-    }
-    let wanted = |name: &str| {
-        filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
-    };
-    let required = std::env::var("BRILLM_REQUIRE_GPU").is_ok_and(|value| value == "1");
-    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
-    let mut run = |name: String, test: &dyn Fn()| {
-        if !wanted(&name) {
-            return;
-        }
-        let begun = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(test));
-        let seconds = begun.elapsed().as_secs_f64();
-        match outcome {
-            Ok(()) => {
-                println!("test {name} ... ok ({seconds:.1} s)");
-                passed += 1;
-            }
-            Err(_) => {
-                println!("test {name} ... FAILED ({seconds:.1} s)");
-                failed.push(name);
-            }
-        }
-    };
-    for &(name, test) in ALONE {
-        run(name.to_string(), &test);
+}
+
+/// The tests of one adapter, which is opened by the first of them.
+fn trials(label: &str, words: &str, required: bool) -> Vec<Trial> {
+    let missing = Adapter::choose(&AdapterChoice::Named(words.into())).err();
+    if let Some(error) = missing.as_ref().filter(|_| required) {
+        let text = format!("{error}; ./tests/run --install installs the software adapters");
+        let name = format!("{label}::the_adapter_is_there");
+        return vec![Trial::test(name, || Err(text.into()))];
     }
     let tests: Vec<Test> = [
         kernels::TESTS,
@@ -145,42 +130,58 @@ fn main() -> ExitCode {
         training::TESTS,
     ]
     .concat();
-    for (label, words) in ADAPTERS {
-        if !tests
-            .iter()
-            .any(|(name, _)| wanted(&format!("{label}::{name}")))
-        {
-            continue;
-        }
-        match Bed::open(label, words) {
-            Some(bed) => {
-                for (name, test) in &tests {
-                    let only = ONLY.iter().find(|(only, _)| only == name);
-                    if only.is_some_and(|(_, labels)| !labels.contains(&label)) {
-                        continue;
-                    }
-                    run(format!("{label}::{name}"), &|| test(&bed));
-                }
+    let thorough = ADAPTERS[1..].iter().all(|(other, _)| *other != label);
+    let runs = |name: &str| {
+        let only = ONLY.iter().find(|(only, _)| *only == name);
+        only.is_none_or(|(_, labels)| labels.contains(&label))
+            && (thorough || !THOROUGH.contains(&name))
+    };
+    let bed = Arc::new(OnceLock::new());
+    let named = (label.to_string(), words.to_string());
+    tests
+        .into_iter()
+        .filter(|(name, _)| runs(name))
+        .map(|(name, test)| {
+            let (bed, (label, words)) = (bed.clone(), named.clone());
+            let trial = Trial::test(format!("{label}::{name}"), move || {
+                let bed = bed.get_or_init(|| Bed::open(&label, &words));
+                test(bed.as_ref()?);
+                Ok(())
+            });
+            match &missing {
+                Some(_) => trial
+                    .with_kind("no adapter: ./tests/run --install")
+                    .with_ignored_flag(true),
+                None => trial,
             }
-            None if required => run(format!("{label}::is_there"), &|| {
-                panic!("BRILLM_REQUIRE_GPU=1 and no adapter; tests/run --install brings it")
-            }),
-            None => {
-                println!("test {label} ... skipped: no adapter");
-                skipped += 1;
+        })
+        .collect()
+}
+
+fn main() -> std::process::ExitCode {
+    #[cfg(unix)]
+    with_swiftshader();
+    let mut arguments = Arguments::from_args();
+    // Software adapters use all cores.
+    arguments.test_threads.get_or_insert(1);
+    let mut all: Vec<Trial> = ALONE
+        .iter()
+        .map(|&(name, test)| {
+            Trial::test(name, move || {
+                test();
+                Ok(())
+            })
+        })
+        .collect();
+    match std::env::var("BRILLM_GPU_ADAPTER") {
+        Ok(words) => all.extend(trials(&words.replace(' ', "-"), &words, true)),
+        Err(_) => {
+            let required = std::env::var("BRILLM_REQUIRE").is_ok_and(|value| value == "all");
+            for (label, words) in ADAPTERS {
+                all.extend(trials(label, words, required));
             }
         }
     }
-    println!(
-        "\n{passed} passed, {} failed, {skipped} adapters skipped",
-        failed.len()
-    );
-    for name in &failed {
-        println!("  FAILED {name}");
-    }
-    if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    let conclusion: Conclusion = libtest_mimic::run(&arguments, all);
+    conclusion.exit_code()
 }

@@ -186,7 +186,7 @@ fn losses_of_100_steps_follow_the_processor(bed: &Bed) {
 }
 
 fn every_form_and_blend_learns_as_on_the_processor(bed: &Bed) {
-    let steps = if bed.is_first() { 100 } else { 6 };
+    let steps = if bed.is_thorough() { 100 } else { 6 };
     let mut worst = 0.0f64;
     for (name, profile) in profiles() {
         let found =

@@ -1,37 +1,45 @@
-//! AdamW on the device. `adamw.wgsl`.
+//! AdamW on the device: `adamw.wgsl`, `adamw_step.wgsl`.
 
-use super::pipeline::{Access, Kernel, shader};
+use super::pipeline::Access::{Read, Uniform, Write};
+use super::pipeline::{Kernel, parameters, shaders};
 
-/// Moves rows of a block.
+/// Update rows of a block.
 pub const UPDATE: Kernel = Kernel {
     name: "adamw",
-    sources: &[shader!("adamw")],
+    sources: shaders!["adamw_step", "adamw"],
     entry: "update",
-    bindings: &[
-        Access::Parameters,
-        Access::Read,
-        Access::Read,
-        Access::Write,
-        Access::Read,
-        Access::Write,
-        Access::Write,
-    ],
+    parameters: Parameters::MEMBERS,
+    bindings: &[Uniform, Read, Read, Write, Read, Write, Write],
 };
 
-/// The kernels' parameters; offsets count numbers.
-#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the fields are explained in the shader")]
-pub struct Parameters {
-    pub block: u32,
-    pub columns: u32,
-    pub rows: u32,
-    pub list: u32,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub rate: f32,
-    pub correction: f32,
-    pub epsilon: f32,
-    pub shrink: f32,
-    pub scale: u32,
+parameters! {
+    /// Constants of one step of the optimiser.
+    Update {
+        f32: beta1, beta2, rate, correction, epsilon, shrink;
+        u32: scale, unused;
+    }
+}
+
+parameters! {
+    /// Parameters of [`UPDATE`].
+    Parameters {
+        Update: update;
+        u32: block, columns, rows, list;
+    }
+}
+
+impl Update {
+    /// The constants of a CPU step, for gradients multiplied with the number at offset `scale` of the workspace.
+    pub fn new(update: &crate::kernel::adamw::Update<f32>, scale: u32) -> Self {
+        Self {
+            beta1: update.beta1,
+            beta2: update.beta2,
+            rate: update.rate,
+            correction: update.correction,
+            epsilon: update.epsilon,
+            shrink: update.shrink,
+            scale,
+            unused: 0,
+        }
+    }
 }

@@ -1,64 +1,50 @@
-//! Fans of own edges in training, on the device. `fan.wgsl`.
+//! Fans of own edges in training, on the device: `fan.wgsl`.
 
-use super::pipeline::{Access, Kernel, shader};
+use super::adamw::Update;
+use super::path_own::Batch;
+use super::pipeline::Access::{Read, Uniform, Write};
+use super::pipeline::{Kernel, parameters, shaders};
 
 /// Energies of all rows.
 pub const ENERGIES: Kernel = Kernel {
     name: "fan",
-    sources: &[shader!("activation"), shader!("fan")],
+    sources: shaders!["workgroup", "activation", "adamw_step", "batch_own", "fan"],
     entry: "energies",
-    bindings: &[
-        Access::Parameters,
-        Access::Write,
-        Access::Read,
-        Access::Write,
-        Access::Write,
-        Access::Write,
-    ],
+    parameters: Parameters::MEMBERS,
+    bindings: &[Uniform, Write, Read, Write, Write, Write],
 };
 
-/// Back to the signals.
+/// Gradients of the signals.
 pub const SIGNALS: Kernel = Kernel {
     entry: "signals",
     ..ENERGIES
 };
 
-/// Back to the edges, and the optimiser.
+/// Gradients of the edges, used as a [`Mode`] says.
 pub const EDGES: Kernel = Kernel {
     entry: "edges_back",
     ..ENERGIES
 };
 
-/// The kernels' parameters; offsets count numbers.
-#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the fields are explained in the shader")]
-pub struct Parameters {
-    pub steps: u32,
-    pub edges: u32,
-    pub order: u32,
-    pub items: u32,
-    pub items_count: u32,
-    pub fans: u32,
-    pub starts: u32,
-    pub walked: u32,
-    pub buffer: u32,
-    pub energies: u32,
-    pub kept: u32,
-    pub input: u32,
-    pub mask: u32,
-    pub table: u32,
-    pub d_input: u32,
-    pub d_before: u32,
-    pub squared: u32,
-    pub add: u32,
-    pub result: u32,
-    pub mode: u32,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub rate: f32,
-    pub correction: f32,
-    pub epsilon: f32,
-    pub shrink: f32,
-    pub scale: u32,
+/// Use of the gradients of [`EDGES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Mode {
+    /// Sums of their squares, for the norm.
+    Squares = 0,
+    /// AdamW in place.
+    Update = 1,
+    /// Written to the workspace, a row for each item.
+    Partial = 2,
+    /// Written to a buffer of gradients, bound in place of the first moments.
+    Store = 3,
+}
+
+parameters! {
+    /// Parameters of the kernels.
+    Parameters {
+        Batch: at;
+        Update: update;
+        u32: buffer, edges, items, items_count, fans, add, result, mode;
+    }
 }

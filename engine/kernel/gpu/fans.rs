@@ -33,6 +33,8 @@ pub struct FanBuffer {
     pub words: Buffer,
     /// Scales of int8 rows, else one dummy. `[rows]`
     pub scales: Buffer,
+    /// How the rows are stored.
+    pub element: Element,
     /// Free runs of rows, ascending.
     free: Vec<Range<usize>>,
 }
@@ -61,8 +63,8 @@ pub struct Fans {
     /// The buffers; fixed once made.
     pub buffers: Vec<FanBuffer>,
     /// Buffer, first row in it, own edges and first own slot of each fan. `[V, 4]`
-    pub places: Buffer,
-    host_places: Vec<[u32; 4]>,
+    pub locations: Buffer,
+    host_locations: Vec<[u32; 4]>,
     /// When each fan on the device was last used; empty unless fans are paged.
     used: BTreeMap<u64, u32>,
     stamps: Vec<u64>,
@@ -101,22 +103,23 @@ impl Fans {
             )
             .advice("store the model in f16 or int8, or use --backend cpu"));
         }
-        let host_places = rows
+        let host_locations = rows
             .edge_rows
             .iter()
             .map(|edge_rows| {
-                let place = if edge_rows.is_empty() { 0 } else { ABSENT };
-                [place, 0, edge_rows.len() as u32, edge_rows.start as u32]
+                let buffer = if edge_rows.is_empty() { 0 } else { ABSENT };
+                [buffer, 0, edge_rows.len() as u32, edge_rows.start as u32]
             })
             .collect();
         let nodes = rows.edge_rows.len();
-        let places = device.buffer((nodes * 16) as u64, Purpose::Storage, "places of fans")?;
+        let locations =
+            device.buffer((nodes * 16) as u64, Purpose::Storage, "locations of fans")?;
         let mut fans = Self {
             device: device.clone(),
             row_words: words,
             buffers: Vec::new(),
-            places,
-            host_places,
+            locations,
+            host_locations,
             used: BTreeMap::new(),
             stamps: vec![0; nodes],
             clock: 0,
@@ -131,7 +134,7 @@ impl Fans {
             }
             fans.counts = PageCounts::default();
         }
-        device.write(&fans.places, 0, &fans.host_places);
+        device.write(&fans.locations, 0, &fans.host_locations);
         Ok(fans)
     }
 
@@ -187,6 +190,7 @@ impl Fans {
         Ok(FanBuffer {
             words,
             scales,
+            element: self.rows.table.element(),
             free: std::iter::once(1..rows).collect(),
         })
     }
@@ -259,7 +263,7 @@ impl Fans {
 
     /// Whether the fan of a node is on the device.
     pub fn is_here(&self, node: u32) -> bool {
-        self.host_places[node as usize][0] != ABSENT
+        self.host_locations[node as usize][0] != ABSENT
     }
 
     /// Brings the fans of these nodes in; none of them makes room for another. Returns how many were missing.
@@ -284,8 +288,8 @@ impl Fans {
             return Ok(());
         }
         let (buffer, start) = loop {
-            if let Some(place) = self.take(edge_rows.len()) {
-                break place;
+            if let Some(found) = self.take(edge_rows.len()) {
+                break found;
             }
             let victim = self.used.iter().find(|(_, node)| !kept.contains(node));
             let Some((_, &victim)) = victim else {
@@ -303,20 +307,20 @@ impl Fans {
         let FanBuffer { words, scales, .. } = &self.buffers[buffer];
         let rows = edge_rows.start - self.rows.first_row..edge_rows.end - self.rows.first_row;
         self.write_rows(words, scales, start, rows)?;
-        self.host_places[node as usize][0] = buffer as u32;
-        self.host_places[node as usize][1] = start as u32;
+        self.host_locations[node as usize][0] = buffer as u32;
+        self.host_locations[node as usize][1] = start as u32;
         if self.paged {
             self.counts.misses += 1;
-            self.write_place(node);
+            self.write_location(node);
             self.stamp(node);
         }
         Ok(())
     }
 
-    fn write_place(&self, node: u32) {
-        let place = self.host_places[node as usize];
+    fn write_location(&self, node: u32) {
+        let location = self.host_locations[node as usize];
         self.device
-            .write(&self.places, u64::from(node) * 16, &place);
+            .write(&self.locations, u64::from(node) * 16, &location);
     }
 
     fn take(&mut self, rows: usize) -> Option<(usize, usize)> {
@@ -335,7 +339,7 @@ impl Fans {
 
     fn evict(&mut self, node: u32) {
         self.used.remove(&self.stamps[node as usize]);
-        let [buffer, start, count, _] = self.host_places[node as usize];
+        let [buffer, start, count, _] = self.host_locations[node as usize];
         let free = &mut self.buffers[buffer as usize].free;
         let run = start as usize..(start + count) as usize;
         let at = free.partition_point(|other| other.start < run.start);
@@ -349,7 +353,7 @@ impl Fans {
             free[at - 1].end = free[at].end;
             free.remove(at);
         }
-        self.host_places[node as usize][0] = ABSENT;
-        self.write_place(node);
+        self.host_locations[node as usize][0] = ABSENT;
+        self.write_location(node);
     }
 }

@@ -1,8 +1,8 @@
-//! The backend for graphics processors: WGSL kernels from `shaders/`, run by wgpu.
+//! The GPU backend: WGSL kernels from `shaders/`, run by wgpu.
 //!
-//! [`Adapter`] says what there is, [`Device`] opens one, a [`Program`] is a sequence of kernels submitted
-//! together. One file wraps each kernel of `shaders/`; the rooms above join them: `signal` puts a mechanism
-//! on a device, `path` decodes there, `learn` trains there.
+//! [`Adapter`] describes the adapters of a machine, [`Device`] is an opened one, and a [`Program`] is a sequence of
+//! kernels that are submitted together. Each kernel of `shaders/` has a module of the same name. `signal` uploads
+//! a mechanism, `path` decodes and `learn` trains with them.
 
 pub mod adamw;
 mod adapter;
@@ -15,9 +15,11 @@ pub mod fan;
 pub mod fans;
 pub mod gather;
 pub mod multiply;
-pub mod node_update;
+pub mod node_composed;
+pub mod node_own;
 pub mod norm;
-pub mod path;
+pub mod path_composed;
+pub mod path_own;
 mod pipeline;
 pub mod plan;
 pub mod position;
@@ -28,16 +30,17 @@ pub mod residual;
 pub mod residual_training;
 pub mod resist;
 pub mod select;
-pub mod softmax;
+pub mod sequences;
+pub mod softmax_composed;
+pub mod softmax_own;
 pub mod table;
-pub mod walk;
 
 pub use adapter::{Adapter, AdapterChoice, AdapterKind, AdapterReport};
 pub use device::{Buffer, Device, DeviceOptions, KernelShape, Purpose};
-pub use pipeline::{Access, Kernel, Pipeline};
+pub use pipeline::{Access, Kernel, Member, MemberType, Pipeline};
 pub use program::{Program, Size, spread};
 
-/// Every kernel there is.
+/// All kernels.
 pub fn kernels() -> Vec<Kernel> {
     vec![
         reduce::PROBE,
@@ -51,13 +54,13 @@ pub fn kernels() -> Vec<Kernel> {
         select::SELECT,
         resist::ASK,
         resist::ANSWER,
-        preactivation::ARRIVE,
+        preactivation::PREACTIVATION,
         gather::GATHER,
-        node_update::OWN,
-        node_update::COMPOSED,
+        node_own::UPDATE,
+        node_composed::UPDATE,
         residual::PROJECT,
         residual::ENERGIES,
-        residual::ARRIVE,
+        residual::PREACTIVATION,
         multiply::MULTIPLY,
         collect::COLLECT,
         adamw::UPDATE,
@@ -66,20 +69,20 @@ pub fn kernels() -> Vec<Kernel> {
         position::WEIGHTS,
         position::GATHER,
         position::BACK,
-        dropout::DRAW,
-        walk::FORWARD,
-        walk::BACKWARD,
-        softmax::COMPOSED,
-        softmax::CLASSES,
-        softmax::TARGETS,
-        softmax::CANDIDATES,
+        dropout::DROPOUT,
+        path_composed::FORWARD,
+        path_composed::BACKWARD,
+        softmax_composed::TARGETS,
+        softmax_own::CLASSES,
+        softmax_own::TARGETS,
+        softmax_own::CANDIDATES,
         residual_training::ENERGIES,
         residual_training::SIGNALS,
         residual_training::EDGES,
-        path::ARRIVE,
-        path::REACH,
-        path::ARRIVE_BACK,
-        path::REACH_BACK,
+        path_own::PREACTIVATION,
+        path_own::NODE,
+        path_own::PREACTIVATION_BACK,
+        path_own::NODE_BACK,
         fan::ENERGIES,
         fan::SIGNALS,
         fan::EDGES,

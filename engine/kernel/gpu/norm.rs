@@ -1,13 +1,15 @@
-//! The norm of gradients on the device. `norm.wgsl`.
+//! The norm of gradients on the device: `norm.wgsl`.
 
-use super::pipeline::{Access, Kernel, shader};
+use super::pipeline::Access::{Read, Uniform, Write};
+use super::pipeline::{Kernel, parameters, shaders};
 
 /// Sums of squares of gradients.
 pub const SQUARES: Kernel = Kernel {
     name: "norm",
-    sources: &[shader!("norm")],
+    sources: shaders!["workgroup", "norm"],
     entry: "squares",
-    bindings: &[Access::Parameters, Access::Write, Access::Read],
+    parameters: Parameters::MEMBERS,
+    bindings: &[Uniform, Write, Read],
 };
 
 /// Their norm, and the factor that clips it.
@@ -16,20 +18,11 @@ pub const FINISH: Kernel = Kernel {
     ..SQUARES
 };
 
-/// The kernels' parameters; offsets count numbers.
-#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the fields are explained in the shader")]
-pub struct Parameters {
-    pub numbers: u32,
-    pub piece: u32,
-    pub parts: u32,
-    pub pieces: u32,
-    pub edges: u32,
-    pub edges_count: u32,
-    pub nats: u32,
-    pub nats_row: u32,
-    pub rows: u32,
-    pub limit: f32,
-    pub result: u32,
+parameters! {
+    /// Parameters of the kernels.
+    Parameters {
+        u32: numbers, piece, squares, pieces, edges, edges_count, nats, nats_stride, rows;
+        f32: limit;
+        u32: result;
+    }
 }

@@ -13,13 +13,84 @@ use crate::Result;
 /// How a kernel uses one binding; binding 0 holds its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// A uniform block of parameters, at an offset of its own in every dispatch.
-    Parameters,
+    /// A uniform block of parameters, at another offset in every dispatch.
+    Uniform,
     /// Read only.
     Read,
     /// Read and written.
     Write,
 }
+
+/// Type of a member of a kernel's parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberType {
+    /// `u32`
+    U32,
+    /// `f32`
+    F32,
+    /// `array<vec4<u32>, 2>`
+    U32x8,
+    /// A struct.
+    Struct(&'static [Member]),
+}
+
+/// A member of a kernel's parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: &'static str,
+    /// Its first byte.
+    pub offset: usize,
+    /// Its type.
+    pub ty: MemberType,
+}
+
+/// A type that parameters of kernels are made of.
+pub(super) trait Uniform: bytemuck::Pod {
+    /// The type in WGSL.
+    const TYPE: MemberType;
+}
+
+impl Uniform for u32 {
+    const TYPE: MemberType = MemberType::U32;
+}
+
+impl Uniform for f32 {
+    const TYPE: MemberType = MemberType::F32;
+}
+
+impl Uniform for [u32; 8] {
+    const TYPE: MemberType = MemberType::U32x8;
+}
+
+/// Declare the parameters of a kernel: the members of the struct in its shader, in the same order, by type.
+///
+/// A test compares them with the shader. A struct within parameters fills a multiple of 16 bytes, as WGSL demands.
+macro_rules! parameters {
+    ($(#[$attribute:meta])* $name:ident { $($ty:ty: $($member:ident),+;)+ }) => {
+        $(#[$attribute])*
+        #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+        #[repr(C)]
+        #[allow(missing_docs, reason = "the shader explains the members")]
+        pub struct $name {
+            $($(pub $member: $ty,)+)+
+        }
+
+        impl $name {
+            /// The members, as the shader declares them.
+            pub const MEMBERS: &[$crate::kernel::gpu::Member] = &[$($($crate::kernel::gpu::Member {
+                name: stringify!($member),
+                offset: std::mem::offset_of!($name, $member),
+                ty: <$ty as $crate::kernel::gpu::pipeline::Uniform>::TYPE,
+            },)+)+];
+        }
+
+        impl $crate::kernel::gpu::pipeline::Uniform for $name {
+            const TYPE: $crate::kernel::gpu::MemberType = $crate::kernel::gpu::MemberType::Struct($name::MEMBERS);
+        }
+    };
+}
+pub(super) use parameters;
 
 /// A kernel as it is written.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +101,8 @@ pub struct Kernel {
     pub sources: &'static [&'static str],
     /// The entry point.
     pub entry: &'static str,
+    /// The members of its parameters.
+    pub parameters: &'static [Member],
     /// Its bindings, in order from 0.
     pub bindings: &'static [Access],
 }
@@ -49,18 +122,13 @@ pub struct Pipeline {
     pub(super) id: u64,
 }
 
-/// The text of a shader, by its stem.
-macro_rules! shader {
-    ($stem:literal) => {
-        include_str!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/shaders/",
-            $stem,
-            ".wgsl"
-        ))
+/// The texts of shaders, by their stems.
+macro_rules! shaders {
+    ($($stem:literal),+ $(,)?) => {
+        &[$(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $stem, ".wgsl"))),+]
     };
 }
-pub(crate) use shader;
+pub(super) use shaders;
 
 impl Device {
     /// A kernel, compiled for these constants; compiled once.
@@ -122,11 +190,11 @@ impl Device {
                 visibility: wgpu::ShaderStages::COMPUTE,
                 ty: wgpu::BindingType::Buffer {
                     ty: match access {
-                        Access::Parameters => wgpu::BufferBindingType::Uniform,
+                        Access::Uniform => wgpu::BufferBindingType::Uniform,
                         Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
                         Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
                     },
-                    has_dynamic_offset: dynamic && *access == Access::Parameters,
+                    has_dynamic_offset: dynamic && *access == Access::Uniform,
                     min_binding_size: None,
                 },
                 count: None,

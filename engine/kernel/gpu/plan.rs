@@ -1,37 +1,25 @@
-//! The plan of a step on the device: lanes grouped by source, dispatches sized. `plan.wgsl`.
+//! The plan of a hop on the device, sequences grouped by node and dispatches sized: `plan.wgsl`.
 
-use super::pipeline::{Access, Kernel, shader};
+use super::pipeline::Access::{Read, Uniform, Write};
+use super::pipeline::{Kernel, parameters, shaders};
+use super::sequences::Sequences;
 
-/// Marks a fan that is not on the device.
+/// Buffer of a fan that is not on the device.
 pub const ABSENT: u32 = u32::MAX;
-/// Marks no node.
-pub const NONE: u32 = u32::MAX;
 
-/// Sorts lanes by node and sizes the dispatches of each buffer of fans.
+/// Sort sequences by node and size the dispatches of each buffer of fans.
 pub const PLAN: Kernel = Kernel {
     name: "plan",
-    sources: &[shader!("plan")],
+    sources: shaders!["sequences", "plan"],
     entry: "plan",
-    bindings: &[
-        Access::Parameters,
-        Access::Write,
-        Access::Read,
-        Access::Write,
-    ],
+    parameters: Parameters::MEMBERS,
+    bindings: &[Uniform, Write, Read, Write],
 };
 
-/// The kernel's parameters; offsets count numbers.
-#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the fields are explained in the shader")]
-pub struct Parameters {
-    pub sequences: u32,
-    pub buffers: u32,
-    pub edges: u32,
-    pub nodes: u32,
-    pub done: u32,
-    pub halted: u32,
-    pub order: u32,
-    pub groups: u32,
-    pub members: u32,
+parameters! {
+    /// Parameters of [`PLAN`].
+    Parameters {
+        Sequences: at;
+        u32: buffers, edges;
+    }
 }

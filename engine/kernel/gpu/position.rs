@@ -1,21 +1,18 @@
-//! The softmax over positions on the device. `position.wgsl`.
+//! The softmax over positions on the device: `position.wgsl`.
 
-use super::pipeline::{Access, Kernel, shader};
+use super::pipeline::Access::{Read, Uniform, Write};
+use super::pipeline::{Kernel, parameters, shaders};
 
-/// Decays of all steps.
+/// λ of all steps.
 pub const WEIGHTS: Kernel = Kernel {
     name: "position",
-    sources: &[shader!("activation"), shader!("position")],
+    sources: shaders!["workgroup", "activation", "position"],
     entry: "weights",
-    bindings: &[
-        Access::Parameters,
-        Access::Write,
-        Access::Read,
-        Access::Write,
-    ],
+    parameters: Parameters::MEMBERS,
+    bindings: &[Uniform, Write, Read, Write],
 };
 
-/// Gradients of the decays, summed.
+/// Sums of the gradients of λ.
 pub const GATHER: Kernel = Kernel {
     entry: "gather",
     ..WEIGHTS
@@ -27,18 +24,9 @@ pub const BACK: Kernel = Kernel {
     ..WEIGHTS
 };
 
-/// The kernels' parameters; offsets count numbers.
-#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the fields are explained in the shader")]
-pub struct Parameters {
-    pub logits: u32,
-    pub count: u32,
-    pub steps: u32,
-    pub lambda: u32,
-    pub gates: u32,
-    pub columns: u32,
-    pub sequences: u32,
-    pub shift: u32,
-    pub d_lambda: u32,
+parameters! {
+    /// Parameters of the kernels.
+    Parameters {
+        u32: logits, count, steps, lambda, gates, columns, sequences, shift, d_lambda;
+    }
 }

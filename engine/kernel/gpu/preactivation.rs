@@ -1,35 +1,22 @@
-//! Signals through the chosen edges on the device. `preactivation.wgsl`.
+//! Signals through the chosen own edges on the device: `preactivation.wgsl`.
 
-use super::pipeline::{Access, Kernel, shader};
+use super::pipeline::Access::{Read, Uniform, Write};
+use super::pipeline::{Kernel, parameters, shaders};
+use super::sequences::Sequences;
 
-/// A signal through the matrix of its edge.
-pub const ARRIVE: Kernel = Kernel {
+/// The signal of each sequence through the matrix of its chosen edge.
+pub const PREACTIVATION: Kernel = Kernel {
     name: "preactivation",
-    sources: &[shader!("element"), shader!("preactivation")],
+    sources: shaders!["element", "sequences", "fans", "fan_edges", "preactivation"],
     entry: "preactivation",
-    bindings: &[
-        Access::Parameters,
-        Access::Write,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-    ],
+    parameters: Parameters::MEMBERS,
+    bindings: &[Uniform, Write, Read, Read, Read, Read, Read, Read],
 };
 
-/// The kernel's parameters; offsets count numbers.
-#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the fields are explained in the shader")]
-pub struct Parameters {
-    pub nodes_count: u32,
-    pub sequence: u32,
-    pub output: u32,
-    pub base: u32,
-    pub preactivation: u32,
-    pub nodes: u32,
-    pub next: u32,
-    pub members: u32,
+parameters! {
+    /// Parameters of [`PREACTIVATION`].
+    Parameters {
+        Sequences: at;
+        u32: buffer;
+    }
 }

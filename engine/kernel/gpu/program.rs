@@ -8,7 +8,7 @@ use super::pipeline::Pipeline;
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes between the parameters of two dispatches: the largest alignment that adapters ask for.
-const SLOT: usize = 256;
+const STRIDE: usize = 256;
 
 /// How many workgroups a dispatch has.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Program {
     /// As [`Device::buffer`].
     pub fn new(device: &Device, most: usize) -> Result<Self> {
         let uniforms = device.buffer(
-            (most * SLOT) as u64,
+            (most * STRIDE) as u64,
             Purpose::Parameters,
             "parameters of kernels",
         )?;
@@ -93,14 +93,14 @@ impl Program {
             return Ok(());
         }
         let start = self.parameters.len();
-        if (start + SLOT) as u64 > self.uniforms.bytes() || bytes.len() > SLOT {
+        if (start + STRIDE) as u64 > self.uniforms.bytes() || bytes.len() > STRIDE {
             return Err(Error::new(
                 ErrorKind::Resource,
                 "the program of kernels is full",
             ));
         }
         self.parameters.extend_from_slice(bytes);
-        self.parameters.resize(start + SLOT, 0);
+        self.parameters.resize(start + STRIDE, 0);
         let mut key = vec![pipeline.id];
         key.extend(buffers.iter().map(|buffer| buffer.id));
         let bindings = self
@@ -112,7 +112,7 @@ impl Program {
                     resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                         buffer: &self.uniforms.raw,
                         offset: 0,
-                        size: wgpu::BufferSize::new(SLOT as u64),
+                        size: wgpu::BufferSize::new(STRIDE as u64),
                     }),
                 };
                 let others =
@@ -149,16 +149,16 @@ impl Program {
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when it is larger than the adapter allows.
-    pub(super) fn dispatch_parts(
+    pub(super) fn dispatch_ranges(
         &mut self,
         pipeline: &Arc<Pipeline>,
-        parts: &[(&Buffer, u64, u64)],
+        ranges: &[(&Buffer, u64, u64)],
         size: Size,
     ) -> Result<()> {
         if !self.fits(&size)? {
             return Ok(());
         }
-        let entries: Vec<wgpu::BindGroupEntry<'_>> = parts
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = ranges
             .iter()
             .enumerate()
             .map(|(index, &(buffer, offset, bytes))| wgpu::BindGroupEntry {

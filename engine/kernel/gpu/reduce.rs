@@ -1,21 +1,25 @@
-//! Sums over the threads that share an edge: through workgroup memory, or within subgroups where they are in order.
+//! Sums over the lanes that share a row: through workgroup memory, or within subgroups whose threads are in order.
 
-use super::device::{Device, Purpose};
-use super::pipeline::{Access, Kernel, shader};
+use std::sync::Arc;
+
+use super::device::{Device, KernelShape, Purpose};
+use super::pipeline::Access::{Uniform, Write};
+use super::pipeline::{Kernel, Pipeline, shaders};
 use super::program::{Program, Size};
 use crate::Result;
 
-/// Sums through workgroup memory.
-pub(super) const SHARED: &str = shader!("reduce_shared");
-/// Sums within subgroups.
-pub(super) const SUBGROUP: &str = shader!("reduce_subgroup");
+/// Threads of a workgroup of lanes.
+pub(super) const WORKGROUP: u32 = 64;
+/// Threads of a workgroup of kernels with one thread a row.
+const THREADS: u32 = 8;
 
-/// Sees how threads fill subgroups.
+/// Probe how threads fill subgroups.
 pub const PROBE: Kernel = Kernel {
     name: "subgroup_probe",
-    sources: &[shader!("subgroup_probe")],
+    sources: shaders!["subgroup_probe"],
     entry: "probe",
-    bindings: &[Access::Parameters, Access::Write],
+    parameters: &[],
+    bindings: &[Uniform, Write],
 };
 
 /// The size of a subgroup whose threads are in order, or 0.
@@ -36,13 +40,37 @@ pub(super) fn probe(device: &Device) -> Result<u32> {
     })
 }
 
-/// Threads that share a row of so many words, and whether a subgroup sums them.
-pub(super) fn lanes(device: &Device, words: usize, workgroup: u32) -> (u32, bool) {
-    let wanted = (words.next_power_of_two() as u32).min(32).min(workgroup);
+/// Lanes that share a row of so many words, and whether a subgroup sums them.
+fn lanes(device: &Device, words: usize) -> (u32, bool) {
+    let wanted = (words.next_power_of_two() as u32).min(32);
     let subgroup = device.subgroup();
-    if subgroup >= 2 && subgroup <= workgroup {
+    if (2..=WORKGROUP).contains(&subgroup) {
         // Within a subgroup a sum needs no barrier, so fewer lanes that loop are better than more that wait.
         return (wanted.min(subgroup), true);
     }
     (wanted, false)
+}
+
+/// Compile the kernel that suits the device, of those with one thread a row, with lanes, and with lanes in subgroups.
+///
+/// Returns the rows of one workgroup too. `fits` tells whether lanes fit into workgroup memory; a row has `words` words.
+///
+/// # Errors
+/// As [`Device::pipeline`].
+pub(super) fn pipeline(
+    device: &Device,
+    [thread, shared, subgroup]: [&Kernel; 3],
+    fits: bool,
+    words: usize,
+    constants: &[(&'static str, u32)],
+) -> Result<(Arc<Pipeline>, u32)> {
+    let mut all = constants.to_vec();
+    if device.shape() == KernelShape::Thread || !fits {
+        all.push(("WORKGROUP", THREADS));
+        return Ok((device.pipeline(thread, &all)?, THREADS));
+    }
+    let (lanes, in_subgroup) = lanes(device, words);
+    all.extend([("WORKGROUP", WORKGROUP), ("LANES", lanes)]);
+    let kernel = if in_subgroup { subgroup } else { shared };
+    Ok((device.pipeline(kernel, &all)?, WORKGROUP / lanes))
 }

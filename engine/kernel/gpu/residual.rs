@@ -1,52 +1,35 @@
-//! Own residuals of composed edges on the device. `residual.wgsl`.
+//! Own residuals of composed edges on the device: `residual.wgsl`.
 
-use super::pipeline::{Access, Kernel, shader};
+use super::pipeline::Access::{Read, Uniform, Write};
+use super::pipeline::{Kernel, parameters, shaders};
+use super::sequences::{Blocks, Sequences};
 
-/// `x B` of each lane.
+/// `x B` of each sequence.
 pub const PROJECT: Kernel = Kernel {
     name: "residual",
-    sources: &[shader!("element"), shader!("residual")],
+    sources: shaders!["element", "sequences", "fans", "fan_edges", "residual"],
     entry: "project",
-    bindings: &[
-        Access::Parameters,
-        Access::Write,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-    ],
+    parameters: Parameters::MEMBERS,
+    bindings: &[Uniform, Write, Read, Read, Read, Read, Read, Read, Read],
 };
 
-/// Energies of the own edges of each lane's fan.
+/// Energies of the own edges of each sequence's fan.
 pub const ENERGIES: Kernel = Kernel {
     entry: "energies",
     ..PROJECT
 };
 
-/// What the chosen edge adds.
-pub const ARRIVE: Kernel = Kernel {
+/// Add the residual of the chosen edge.
+pub const PREACTIVATION: Kernel = Kernel {
     entry: "preactivation",
     ..PROJECT
 };
 
-/// The kernels' parameters; offsets count numbers.
-#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the fields are explained in the shader")]
-pub struct Parameters {
-    pub nodes_count: u32,
-    pub sequence: u32,
-    pub output: u32,
-    pub blended: u32,
-    pub projected: u32,
-    pub energies: u32,
-    pub stride: u32,
-    pub input: u32,
-    pub beta: u32,
-    pub nodes: u32,
-    pub next: u32,
-    pub members: u32,
+parameters! {
+    /// Parameters of the kernels.
+    Parameters {
+        Sequences: at;
+        Blocks: blocks;
+        u32: buffer;
+    }
 }

@@ -1,53 +1,34 @@
-//! Own residuals in training, on the device. `residual_training.wgsl`.
+//! Own residuals in training, on the device: `residual_training.wgsl`.
 
-use super::pipeline::{Access, Kernel, shader};
+use super::path_composed::Batch;
+use super::pipeline::Access::{Read, Uniform, Write};
+use super::pipeline::{Kernel, parameters, shaders};
 
 /// Energies that residuals add.
 pub const ENERGIES: Kernel = Kernel {
     name: "residual_training",
-    sources: &[shader!("residual_training")],
+    sources: shaders!["workgroup", "batch_composed", "residual_training"],
     entry: "energies",
-    bindings: &[
-        Access::Parameters,
-        Access::Write,
-        Access::Read,
-        Access::Read,
-        Access::Write,
-    ],
+    parameters: Parameters::MEMBERS,
+    bindings: &[Uniform, Write, Read, Read, Write],
 };
 
-/// Back to the signals.
+/// Gradients of the signals.
 pub const SIGNALS: Kernel = Kernel {
-    entry: "signals",
+    entry: "signals_back",
     ..ENERGIES
 };
 
-/// Back to the residuals.
+/// Gradients of the residuals.
 pub const EDGES: Kernel = Kernel {
-    entry: "edges",
+    entry: "edges_back",
     ..ENERGIES
 };
 
-/// The kernels' parameters; offsets count numbers.
-#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-#[allow(missing_docs, reason = "the fields are explained in the shader")]
-pub struct Parameters {
-    pub order: u32,
-    pub items: u32,
-    pub items_count: u32,
-    pub fans: u32,
-    pub edge_starts: u32,
-    pub edge_rows: u32,
-    pub steps: u32,
-    pub extra: u32,
-    pub kept: u32,
-    pub projected: u32,
-    pub d_kept: u32,
-    pub d_projected: u32,
-    pub d_arrival: u32,
-    pub rows: u32,
-    pub d_beta: u32,
-    pub residual: u32,
-    pub beta: u32,
+parameters! {
+    /// Parameters of the kernels.
+    Parameters {
+        Batch: at;
+        u32: order, items, items_count, fans, d_beta;
+    }
 }

@@ -34,9 +34,9 @@ pub fn padded_rows(table: &Table, rows: Range<usize>, width: usize, words: &mut 
         return;
     }
     let mut run = Vec::with_capacity(padded(width) * size);
-    for part in bytes.chunks(width * size) {
+    for row in bytes.chunks(width * size) {
         run.clear();
-        run.extend_from_slice(part);
+        run.extend_from_slice(row);
         run.resize(padded(width) * size, 0);
         words.extend(bytemuck::pod_collect_to_vec::<u8, u32>(&run));
     }
@@ -116,8 +116,8 @@ pub struct NodeRecords {
     pub element: Element,
     /// Words of a record.
     pub words: usize,
-    /// Words of each table's part, without its scale.
-    pub parts: Vec<usize>,
+    /// Words of each table's row, without its scale.
+    pub table_words: Vec<usize>,
     /// Numbers of a widened record.
     pub columns: usize,
 }
@@ -141,12 +141,12 @@ impl NodeRecords {
                 false => table.converted(Element::F32).map(|table| (table, width)),
             })
             .collect::<Result<_>>()?;
-        let parts: Vec<usize> = tables
+        let table_words: Vec<usize> = tables
             .iter()
             .map(|(table, width)| row_words(table, *width))
             .collect();
         let scale = usize::from(element == Element::I8);
-        let words = parts.iter().map(|part| part + scale).sum::<usize>();
+        let words = table_words.iter().map(|words| words + scale).sum::<usize>();
         let most = ((device.binding_bytes() / 4) as usize / words.max(1)).max(1);
         let mut pieces = Vec::new();
         let mut first = 0;
@@ -176,8 +176,8 @@ impl NodeRecords {
             pieces,
             element,
             words,
-            columns: parts.iter().sum::<usize>() * per_word,
-            parts,
+            columns: table_words.iter().sum::<usize>() * per_word,
+            table_words,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The parameters of a learner on a device: all blocks in one buffer, with gradients and moments beside it.
+//! Parameters in training on a device: all blocks in one buffer; gradients and moments in buffers of the same layout.
 
 use std::borrow::Cow;
 
@@ -10,12 +10,12 @@ use crate::kernel::gpu::{Buffer, Device, Purpose};
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     pub name: Cow<'static, str>,
-    /// Where it begins in every buffer; counts numbers.
-    pub place: u32,
+    /// Offset in every buffer; counts numbers.
+    pub offset: u32,
     /// Rows and columns on the device, where runs of D numbers are padded.
     pub rows: usize,
     pub columns: usize,
-    /// Rows and columns as the learner has them.
+    /// Rows and columns on the host.
     host: [usize; 2],
     pub decays: bool,
 }
@@ -25,7 +25,7 @@ pub(super) struct Blocks {
     device: Device,
     width: usize,
     pub list: Vec<Block>,
-    /// Numbers in each buffer.
+    /// Length of each buffer.
     pub numbers: usize,
     pub values: Buffer,
     pub gradients: Buffer,
@@ -46,15 +46,18 @@ fn runs(name: &str) -> (bool, bool) {
 }
 
 impl Blocks {
-    /// Makes room for blocks of these names, shapes, and whether they decay.
+    /// Allocate blocks of these names and shapes; the flag says whether they decay.
     pub fn new(
         device: &Device,
         width: usize,
         shapes: &[(Cow<'static, str>, [usize; 2], bool)],
     ) -> Result<Self> {
-        let wide = |count: usize, run: bool| match run {
-            true => count / width * padded(width),
-            false => count,
+        let wide = |count: usize, run: bool| {
+            if run {
+                count / width * padded(width)
+            } else {
+                count
+            }
         };
         let mut end = 0usize;
         let list = shapes
@@ -63,11 +66,11 @@ impl Blocks {
                 let (host, decays) = (*host, *decays);
                 let (rows_run, columns_run) = runs(name);
                 let (rows, columns) = (wide(host[0], rows_run), wide(host[1], columns_run));
-                let place = end as u32;
+                let offset = end as u32;
                 end += (rows * columns).next_multiple_of(4);
                 Block {
                     name: name.clone(),
-                    place,
+                    offset,
                     rows,
                     columns,
                     host,
@@ -88,17 +91,21 @@ impl Blocks {
         })
     }
 
-    /// Where a block begins; 0 for one that the profile does not have.
+    /// Offset of a block; 0 for one that the profile does not have.
     pub fn at(&self, name: &str) -> u32 {
         let found = self.list.iter().find(|block| block.name == name);
-        found.map_or(0, |block| block.place)
+        found.map_or(0, |block| block.offset)
     }
 
-    fn places(&self, block: &Block) -> Vec<usize> {
+    /// Index on the device, within the block, of each number on the host.
+    fn padded_indices(&self, block: &Block) -> Vec<usize> {
         let (rows_run, columns_run) = runs(&block.name);
-        let wide = |index: usize, run: bool| match run {
-            true => index / self.width * padded(self.width) + index % self.width,
-            false => index,
+        let wide = |index: usize, run: bool| {
+            if run {
+                index / self.width * padded(self.width) + index % self.width
+            } else {
+                index
+            }
         };
         let [rows, columns] = block.host;
         let columns: Vec<usize> = (0..columns)
@@ -112,31 +119,31 @@ impl Blocks {
             .collect()
     }
 
-    /// Writes the numbers of one block into one of the buffers.
+    /// Write the numbers of one block to one of the buffers.
     pub fn write(&self, block: &Block, buffer: &Buffer, values: &[f32]) {
-        let place = u64::from(block.place) * 4;
+        let offset = u64::from(block.offset) * 4;
         if block.rows * block.columns == values.len() {
-            return self.device.write(buffer, place, values);
+            return self.device.write(buffer, offset, values);
         }
         let mut all = vec![0.0f32; block.rows * block.columns];
-        for (&place, &value) in self.places(block).iter().zip(values) {
-            all[place] = value;
+        for (&index, &value) in self.padded_indices(block).iter().zip(values) {
+            all[index] = value;
         }
-        self.device.write(buffer, place, &all);
+        self.device.write(buffer, offset, &all);
     }
 
-    /// Reads the numbers of one block from one of the buffers.
+    /// Read the numbers of one block from one of the buffers.
     pub fn read(&self, block: &Block, buffer: &Buffer) -> Result<Vec<f32>> {
         let count = block.rows * block.columns;
         if count == 0 {
             return Ok(Vec::new());
         }
-        let all: Vec<f32> = self
-            .device
-            .read(buffer, u64::from(block.place) * 4, count)?;
+        let offset = u64::from(block.offset) * 4;
+        let all: Vec<f32> = self.device.read(buffer, offset, count)?;
         if count == block.host[0] * block.host[1] {
             return Ok(all);
         }
-        Ok(self.places(block).iter().map(|&place| all[place]).collect())
+        let indices = self.padded_indices(block);
+        Ok(indices.iter().map(|&index| all[index]).collect())
     }
 }

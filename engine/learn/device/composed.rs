@@ -1,19 +1,24 @@
-//! Composed edges on a device. The formulas stand in `learn::composed`.
+//! Training of composed edges on a device. `learn::composed` explains the formulas.
 
-use super::composed_schedule::ComposedPlan;
+use super::composed_schedule::Plan;
 use super::lists::Lists;
-use super::stage::{Product, Stage};
+use super::stage::{Bound, Product, SOFTMAX, Stage};
 use crate::Result;
 use crate::graph::TokenGraph;
 use crate::kernel::gpu::table::padded;
-use crate::kernel::gpu::{Size, position, residual_training, softmax, spread, walk};
+use crate::kernel::gpu::{
+    Kernel, Size, path_composed, residual_training, softmax_composed, spread,
+};
 use crate::learn::adamw::AdamMode;
 use crate::learn::batch::Batch;
 use crate::learn::composed::SHARD;
 use crate::learn::recipe::Train;
-use crate::signal::BlendKind;
+use crate::signal::{BlendKind, EPSILON, KAPPA, size_constants};
 
-/// The learner of composed edges on a device.
+/// Seeds of the dropout masks: of the targets in the nodes' input, and of the nodes' output.
+const MASK_SEEDS: [u64; 2] = [0x6e6f_6465, 0x6f75_7400];
+
+/// Trains composed edges on a device.
 pub(super) struct DeviceComposed {
     pub stage: Stage,
     pub dropout: f64,
@@ -33,8 +38,7 @@ impl DeviceComposed {
         }
     }
 
-    /// Records and runs a batch; with `learn`, the way back and the update too. Returns what
-    /// [`Stage::finish`] does.
+    /// Record and run a batch; with `learn`, backward pass and update too. Returns the result of [`Stage::finish`].
     pub fn run(
         &mut self,
         graph: &TokenGraph,
@@ -43,402 +47,240 @@ impl DeviceComposed {
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let mut lists = Lists::default();
         let plan = self.plan(graph, batch, &mut lists);
+        let rows = batch.sequences() * batch.steps;
         self.stage.begin(plan.floats, &lists)?;
-        let gradients = self.stage.blocks.gradients.clone();
-        self.stage.program.zero(&gradients);
         self.forward(batch, &plan, learn.is_some())?;
-        self.logit(batch, &plan, learn.is_some())?;
+        self.loss(batch, &plan, learn.is_some())?;
         if let Some((train, step)) = learn {
             self.backward(batch, &plan)?;
             self.gather(batch, &plan)?;
-            let rows = batch.sequences() * batch.steps;
-            self.stage
-                .norm((0, 0), (plan.rows, rows), train, plan.parts, plan.result)?;
-            let nodes = |name| (name, plan.nodes.targets, plan.nodes.count);
+            self.stage.norm(
+                (0, 0),
+                (plan.at.rows, rows),
+                train,
+                plan.squares,
+                plan.result,
+            )?;
             let mut touched = vec![
-                nodes("node.scale"),
-                nodes("node.offset"),
-                nodes("blend.gate"),
-                nodes("node.low_scale"),
+                ("node.scale", plan.nodes),
+                ("node.offset", plan.nodes),
+                ("blend.gate", plan.nodes),
+                ("node.low_scale", plan.nodes),
+                ("edge.residual", plan.own_rows),
             ];
             if self.stage.profile.static_resistance {
-                touched.push(nodes("node.trust"));
+                touched.push(("node.trust", plan.nodes));
             }
-            touched.push(("edge.residual", plan.own_rows.targets, plan.own_rows.count));
             if train.optimiser == AdamMode::Dense {
                 touched.clear();
             }
             self.stage.update(train, step, plan.result, &touched)?;
         }
-        let rows = batch.sequences() * batch.steps;
         self.stage.finish(plan.result, rows)
     }
 
-    fn walk_constants(&self) -> Vec<(&'static str, u32)> {
-        let profile = &self.stage.profile;
-        let mut constants = self.stage.sizes();
+    /// Rank of the own residuals; 0 where there are none.
+    fn residual_rank(&self) -> usize {
+        self.stage
+            .profile
+            .residual
+            .filter(|_| self.own)
+            .unwrap_or(0)
+    }
+
+    /// Record a pass along the paths: one workgroup a sequence.
+    fn run_path(&mut self, kernel: &Kernel, batch: &Batch, plan: &Plan) -> Result<()> {
+        let mut constants = size_constants(&self.stage.profile).to_vec();
         constants.extend([
             ("WORKGROUP", self.stage.device.wide_workgroup()),
-            ("RANK", profile.rank as u32),
+            ("RANK", self.stage.profile.rank as u32),
             ("RESIDUAL", u32::from(self.own)),
-            (
-                "RESIDUAL_RANK",
-                if self.own {
-                    profile.residual.unwrap_or(0)
-                } else {
-                    0
-                } as u32,
-            ),
+            ("RESIDUAL_RANK", self.residual_rank() as u32),
         ]);
-        constants
-    }
-
-    fn run_walk(
-        &mut self,
-        kernel: &crate::kernel::gpu::Kernel,
-        plan: &ComposedPlan,
-        sequences: usize,
-    ) -> Result<()> {
-        let constants = self.walk_constants();
-        let (integers, values) = (
-            self.stage.integers.clone(),
-            self.stage.blocks.values.clone(),
-        );
-        let size = Size::Direct(sequences as u32, 1, 1);
+        let parameters = path_composed::Parameters {
+            at: plan.at,
+            epsilon: EPSILON,
+            kappa: KAPPA,
+        };
+        let size = Size::Direct(batch.sequences() as u32, 1, 1);
+        let buffers = [Bound::Integers, Bound::Values];
         self.stage
-            .run(kernel, &constants, &plan.walk, &[&integers, &values], size)
+            .run(kernel, &constants, &parameters, &buffers, size)
     }
 
-    fn forward(&mut self, batch: &Batch, plan: &ComposedPlan, learn: bool) -> Result<()> {
-        let shape = [batch.sequences(), batch.steps];
+    fn forward(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
         let rate = if learn { self.dropout } else { 0.0 };
-        for (mask, purpose) in [
-            (plan.walk.mask_node, 0x6e6f_6465),
-            (plan.walk.mask_out, 0x6f75_7400),
-        ] {
+        for (mask, purpose) in [plan.at.mask_node, plan.at.mask_out]
+            .into_iter()
+            .zip(MASK_SEEDS)
+        {
             let seed = self.seed ^ purpose;
-            self.stage
-                .dropout(mask, shape, rate, seed, batch.index, SHARD)?;
+            self.stage.dropout(mask, batch, rate, seed, SHARD)?;
         }
         if self.stage.profile.blend == BlendKind::Position {
-            let parameters = self.stage.position(batch.steps, plan.walk.positions);
             self.stage
-                .run_position(&position::WEIGHTS, &parameters, 1)?;
+                .position_weights(batch.steps, plan.at.positions)?;
         }
-        self.run_walk(&walk::FORWARD, plan, batch.sequences())
+        self.run_path(&path_composed::FORWARD, batch, plan)
     }
 
-    fn residual_parameters(
-        &self,
-        batch: &Batch,
-        plan: &ComposedPlan,
-    ) -> residual_training::Parameters {
-        residual_training::Parameters {
-            order: plan.order,
-            items: plan.items,
-            items_count: plan.items_count as u32,
-            fans: plan.fans,
-            edge_starts: plan.edge_starts,
-            edge_rows: plan.walk.edge_rows,
-            steps: batch.steps as u32,
-            extra: plan.extra,
-            kept: plan.walk.kept,
-            projected: plan.walk.projected,
-            d_kept: plan.walk.d_leaving,
-            d_projected: plan.walk.d_projected,
-            d_arrival: plan.walk.d_arrival,
-            rows: plan.rows,
-            d_beta: plan.d_beta,
-            residual: plan.walk.residual,
-            beta: plan.walk.beta,
-        }
-    }
-
-    fn run_residual(
-        &mut self,
-        kernel: &crate::kernel::gpu::Kernel,
-        batch: &Batch,
-        plan: &ComposedPlan,
-        size: Size,
-    ) -> Result<()> {
-        let stage = &self.stage;
+    /// Record one of the kernels of own residuals.
+    fn run_residual(&mut self, kernel: &Kernel, plan: &Plan, size: Size) -> Result<()> {
+        let stage = &mut self.stage;
         let constants = [
             ("WORKGROUP", stage.device.workgroup()),
             ("W", padded(stage.profile.width) as u32),
             ("RANK", stage.profile.residual.unwrap_or(0) as u32),
         ];
-        let parameters = self.residual_parameters(batch, plan);
-        let blocks = &stage.blocks;
-        let (integers, values, gradients) = (
-            stage.integers.clone(),
-            blocks.values.clone(),
-            blocks.gradients.clone(),
-        );
-        self.stage.run(
-            kernel,
-            &constants,
-            &parameters,
-            &[&integers, &values, &gradients],
-            size,
-        )
+        let buffers = [Bound::Integers, Bound::Values, Bound::Gradients];
+        stage.run(kernel, &constants, &plan.residual, &buffers, size)
     }
 
-    /// Scores all targets of every row, chunk by chunk, and sends their gradient to signals and targets.
-    fn logit(&mut self, batch: &Batch, plan: &ComposedPlan, learn: bool) -> Result<()> {
+    /// Logits of all targets, their softmax and its gradients, a run of rows at a time.
+    fn loss(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
         let rows = batch.sequences() * batch.steps;
+        let items = plan.residual.items_count as usize;
         if self.own {
-            let size = spread(
-                &self.stage.device,
-                plan.items_count,
-                self.stage.device.workgroup(),
-            );
-            self.run_residual(&residual_training::ENERGIES, batch, plan, size)?;
+            let device = &self.stage.device;
+            let size = spread(device, items, device.workgroup());
+            self.run_residual(&residual_training::ENERGIES, plan, size)?;
         }
         let (v, wide) = (self.stage.nodes, padded(self.stage.profile.width));
-        let (beta, scalars) = (plan.walk.beta, plan.walk.scalars);
+        let (at, columns, stage) = (plan.at, wide as u32, &mut self.stage);
         let constants = [
-            ("WORKGROUP", self.stage.device.wide_workgroup()),
+            ("WORKGROUP", stage.device.wide_workgroup()),
             ("RESIDUAL", u32::from(self.own)),
         ];
         for first in (0..rows).step_by(plan.chunk) {
             let count = plan.chunk.min(rows - first);
-            let kept = plan.walk.kept + (first * wide) as u32;
-            self.stage.multiply(&Product {
+            let start = first as u32 * columns;
+            // kept βᵀ
+            stage.multiply(&Product {
                 shape: [count, v, wide],
-                a: [kept, wide as u32, 1],
-                b: [beta, 1, wide as u32],
+                a: [at.kept + start, columns, 1],
+                b: [at.beta, 1, columns],
                 b_in_values: true,
-                c: [plan.logits, v as u32],
+                c: [at.logits, v as u32],
                 c_in_gradients: false,
-                add: false,
                 alpha: None,
             })?;
-            let stage = &self.stage;
-            let parameters = softmax::ComposedParameters {
-                nodes_count: v as u32,
-                edges_count: stage.edges as u32,
-                steps: batch.steps as u32,
+            let parameters = softmax_composed::Parameters {
+                at,
                 first: first as u32,
-                tokens: plan.walk.tokens,
-                folds: plan.folds,
-                first_rows: plan.first_rows,
-                edge_starts: plan.edge_starts,
-                logits: plan.logits,
-                extra: plan.extra,
-                rows: plan.rows,
-                bias: stage.blocks.at("node.bias"),
-                prior_weight: stage.blocks.at("node.trust"),
-                scalars,
-                lifts: stage.lifts,
-                uses_prior: u32::from(stage.profile.static_resistance),
                 learn: u32::from(learn),
                 weight: 1.0 / rows as f32,
             };
-            let buffers = [
-                stage.integers.clone(),
-                stage.blocks.values.clone(),
-                stage.graph.clone(),
-                stage.edge_rows.clone(),
-                stage.prior.clone(),
-            ];
-            let buffers: Vec<_> = buffers.iter().collect();
             let size = Size::Direct(count as u32, 1, 1);
-            self.stage
-                .run(&softmax::COMPOSED, &constants, &parameters, &buffers, size)?;
+            let kernel = &softmax_composed::TARGETS;
+            stage.run(kernel, &constants, &parameters, &SOFTMAX, size)?;
             if !learn {
                 continue;
             }
-            self.stage.multiply(&Product {
+            // d kept = 2 α d_logits β, d β = 2 α d_logitsᵀ kept
+            stage.multiply(&Product {
                 shape: [count, wide, v],
-                a: [plan.logits, v as u32, 1],
-                b: [beta, wide as u32, 1],
+                a: [at.logits, v as u32, 1],
+                b: [at.beta, columns, 1],
                 b_in_values: true,
-                c: [plan.walk.d_leaving + (first * wide) as u32, wide as u32],
+                c: [at.d_output + start, columns],
                 c_in_gradients: false,
-                add: false,
-                alpha: Some(scalars),
+                alpha: Some(at.scalars),
             })?;
-            self.stage.multiply(&Product {
+            stage.multiply(&Product {
                 shape: [v, wide, count],
-                a: [plan.logits, 1, v as u32],
-                b: [kept, wide as u32, 1],
+                a: [at.logits, 1, v as u32],
+                b: [at.kept + start, columns, 1],
                 b_in_values: false,
-                c: [beta, wide as u32],
+                c: [at.beta, columns],
                 c_in_gradients: true,
-                add: true,
-                alpha: Some(scalars),
+                alpha: Some(at.scalars),
             })?;
-            if self.stage.profile.target_bias {
-                // Pieces of the whole batch begin with those of any chunk.
-                let bias = self.stage.blocks.at("node.bias");
-                self.stage.column_sums(count, v, plan.logits, bias)?;
+            if stage.profile.target_bias {
+                stage.column_sums(count, v, at.logits, at.bias)?;
             }
         }
         Ok(())
     }
 
-    fn backward(&mut self, batch: &Batch, plan: &ComposedPlan) -> Result<()> {
-        let rows = batch.sequences() * batch.steps;
+    fn backward(&mut self, batch: &Batch, plan: &Plan) -> Result<()> {
         if self.own {
-            let size = Size::Direct(rows as u32, 1, 1);
-            self.run_residual(&residual_training::SIGNALS, batch, plan, size)?;
+            let rows = (batch.sequences() * batch.steps) as u32;
+            self.run_residual(&residual_training::SIGNALS, plan, Size::Direct(rows, 1, 1))?;
         }
-        self.run_walk(&walk::BACKWARD, plan, batch.sequences())?;
+        self.run_path(&path_composed::BACKWARD, batch, plan)?;
         if self.own {
-            let size = spread(&self.stage.device, plan.items_count, 1);
-            self.run_residual(&residual_training::EDGES, batch, plan, size)?;
+            let size = spread(&self.stage.device, plan.residual.items_count as usize, 1);
+            self.run_residual(&residual_training::EDGES, plan, size)?;
         }
         Ok(())
     }
 
-    /// Brings the rows' gradients to the blocks they belong to.
-    fn gather(&mut self, batch: &Batch, plan: &ComposedPlan) -> Result<()> {
-        let rows = batch.sequences() * batch.steps;
-        let profile = self.stage.profile.clone();
+    /// Sum the gradients of the rows into the blocks.
+    fn gather(&mut self, batch: &Batch, plan: &Plan) -> Result<()> {
+        let (profile, at) = (self.stage.profile.clone(), plan.at);
         let wide = padded(profile.width);
-        let (g, x, rank) = (
-            profile.banks * wide,
-            (1 + profile.banks) * wide,
-            profile.rank,
-        );
-        let walk = plan.walk;
-        let product =
-            |a: u32, a_columns: usize, b: u32, b_columns: usize, c: u32, c_rows: usize| Product {
-                shape: [c_rows, b_columns, rows],
-                a: [a, 1, a_columns as u32],
-                b: [b, b_columns as u32, 1],
-                b_in_values: false,
-                c: [c, b_columns as u32],
-                c_in_gradients: true,
-                add: true,
-                alpha: None,
-            };
+        let (g, x) = (profile.banks * wide, (1 + profile.banks) * wide);
+        let (rank, residual_rank) = (profile.rank, self.residual_rank());
         let stage = &mut self.stage;
-        stage.multiply(&product(walk.blended, x, walk.d_mixed, wide, walk.mix, x))?;
-        stage.multiply(&product(walk.blended, x, walk.d_low, rank, walk.low_in, x))?;
-        stage.multiply(&product(
-            walk.scaled,
-            rank,
-            walk.d_leaving,
-            wide,
-            walk.low_out,
-            rank,
-        ))?;
-        if profile.blend == BlendKind::Gated {
-            stage.multiply(&product(
-                walk.signal,
-                wide,
-                walk.d_gate,
-                g,
-                walk.gate_signal,
-                profile.width,
-            ))?;
-        }
-        let residual_rank = profile.residual.unwrap_or(0);
-        if self.own && residual_rank > 0 {
-            let input = product(
-                walk.blended,
+
+        // Matrices: gradient += Aᵀ B over all rows. A, B, gradient and its rows.
+        let gate_rows = if profile.blend == BlendKind::Gated {
+            profile.width
+        } else {
+            0
+        };
+        for (a, b, gradient, gradient_rows) in [
+            ((at.blended, x), (at.d_mixed, wide), at.mix, x),
+            ((at.blended, x), (at.d_low, rank), at.low_in, x),
+            ((at.scaled, rank), (at.d_output, wide), at.low_out, rank),
+            ((at.signal, wide), (at.d_gate, g), at.gate_signal, gate_rows),
+            (
+                (at.blended, x),
+                (at.d_projected, residual_rank),
+                at.residual_in,
                 x,
-                walk.d_projected,
-                residual_rank,
-                walk.residual_in,
-                x,
-            );
-            stage.multiply(&input)?;
-            let d_beta = (plan.d_beta, wide);
-            stage.collect(
-                &plan.targets,
-                wide,
-                d_beta,
-                None,
-                (walk.beta, wide),
-                true,
-                true,
-            )?;
+            ),
+        ] {
+            stage.multiply(&Product {
+                shape: [gradient_rows, b.1, batch.sequences() * batch.steps],
+                a: [a.0, 1, a.1 as u32],
+                b: [b.0, b.1 as u32, 1],
+                b_in_values: false,
+                c: [gradient, b.1 as u32],
+                c_in_gradients: true,
+                alpha: None,
+            })?;
         }
-        let nodes = &plan.nodes;
-        let (d_leaving, mixed) = ((walk.d_leaving, wide), (walk.mixed, wide));
-        stage.collect(
-            nodes,
-            wide,
-            d_leaving,
-            Some(mixed),
-            (walk.scale, wide),
-            true,
-            true,
-        )?;
-        stage.collect(
-            nodes,
-            wide,
-            d_leaving,
-            None,
-            (walk.offset, wide),
-            true,
-            true,
-        )?;
-        stage.collect(
-            nodes,
-            wide,
-            (walk.d_target, wide),
-            None,
-            (walk.beta, wide),
-            true,
-            true,
-        )?;
+
+        // Rows of nodes: sums over the rows of the batch at each node.
+        if residual_rank > 0 {
+            let d_beta = (plan.residual.d_beta, wide);
+            stage.collect(&plan.targets, wide, d_beta, None, at.beta)?;
+        }
+        let (nodes, d_output) = (&plan.nodes, (at.d_output, wide));
+        stage.collect(nodes, wide, d_output, Some((at.mixed, wide)), at.scale)?;
+        stage.collect(nodes, wide, d_output, None, at.offset)?;
+        stage.collect(nodes, wide, (at.d_target, wide), None, at.beta)?;
         if rank > 0 {
-            let low = (walk.d_low_scale, rank);
-            stage.collect(nodes, rank, low, None, (walk.low_scale, rank), true, true)?;
+            stage.collect(nodes, rank, (at.d_low_scale, rank), None, at.low_scale)?;
         }
-        let gates = (walk.d_gate, g);
-        match profile.blend {
-            BlendKind::Position => {
-                let parameters = position::Parameters {
-                    gates: walk.d_gate,
-                    columns: g as u32,
-                    sequences: batch.sequences() as u32,
-                    d_lambda: plan.d_lambda,
-                    ..stage.position(batch.steps, walk.positions)
-                };
-                stage.run_position(&position::GATHER, &parameters, batch.steps)?;
-                let threads = stage.device.workgroup() as usize;
-                stage.run_position(&position::BACK, &parameters, batch.steps.div_ceil(threads))?;
-            }
-            BlendKind::Decay => {
-                stage.sum(&plan.pieces, g, gates, None, plan.scratch, walk.decay)?
-            }
-            BlendKind::Gated => {
-                stage.sum(&plan.pieces, g, gates, None, plan.scratch, walk.decay)?;
-                stage.collect(nodes, g, gates, None, (walk.gate, g), true, true)?;
-            }
-        }
-        stage.sum(
-            &plan.pieces,
-            wide,
-            (walk.d_gain, wide),
-            None,
-            plan.scratch,
-            walk.gain,
-        )?;
-        stage.sum(
-            &plan.pieces,
-            3,
-            (plan.rows, 4),
-            None,
-            plan.scratch,
-            walk.scalars,
-        )?;
         if profile.static_resistance {
-            let prior_weight = stage.blocks.at("node.trust");
-            stage.collect(
-                nodes,
-                1,
-                (plan.rows + 1, 4),
-                None,
-                (prior_weight, 1),
-                true,
-                true,
-            )?;
+            stage.collect(nodes, 1, (at.rows + 1, 4), None, at.prior_weight)?;
         }
-        Ok(())
+        if profile.blend == BlendKind::Gated {
+            stage.collect(nodes, g, (at.d_gate, g), None, at.gate)?;
+        }
+
+        // Shared vectors: sums over all rows.
+        let gates = (at.d_gate, g);
+        if profile.blend == BlendKind::Position {
+            stage.position_back(batch, at.positions, gates, 0, plan.d_lambda)?;
+        } else {
+            stage.sum(&plan.pieces, g, gates, None, plan.scratch, at.decay)?;
+        }
+        let d_gain = (at.d_gain, wide);
+        stage.sum(&plan.pieces, wide, d_gain, None, plan.scratch, at.gain)?;
+        let scalars = (at.rows, 4);
+        stage.sum(&plan.pieces, 3, scalars, None, plan.scratch, at.scalars)
     }
 }

@@ -1,132 +1,141 @@
-//! The schedule of a batch of composed edges: its lists, and where everything lies.
+//! The schedule of a batch of composed edges: its lists, and where everything lies in the workspace.
 
 use super::composed::DeviceComposed;
-use super::lists::{Groups, Lists, Regions};
+use super::lists::{Groups, LOGITS, Lists, Regions, next, sorted_by_node, source};
 use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::gpu::table::padded;
-use crate::kernel::gpu::walk;
+use crate::kernel::gpu::{path_composed, residual_training};
 use crate::learn::batch::Batch;
 
-/// Numbers of the scores that are kept at once.
-const SCORES: usize = 16 << 20;
-
-/// Places of a batch: in the workspace, and of its lists.
-pub(super) struct ComposedPlan {
-    pub walk: walk::Parameters,
-    pub result: u32,
-    pub rows: u32,
-    pub logits: u32,
+/// Layout and lists of a batch; offsets count numbers.
+pub(super) struct Plan {
+    pub at: path_composed::Batch,
+    pub residual: residual_training::Parameters,
+    /// Rows whose logits are stored at once.
     pub chunk: usize,
-    pub extra: u32,
-    pub d_beta: u32,
     pub d_lambda: u32,
     pub scratch: u32,
-    pub parts: u32,
-    pub folds: u32,
-    pub first_rows: u32,
-    pub edge_starts: u32,
-    pub order: u32,
-    pub items: u32,
-    pub items_count: usize,
-    pub fans: u32,
+    pub squares: u32,
+    pub result: u32,
+    /// Rows by node.
     pub nodes: Groups,
+    /// Items by residual row.
     pub own_rows: Groups,
+    /// Items by target.
     pub targets: Groups,
     pub pieces: [Groups; 2],
+    /// Size of the workspace.
     pub floats: usize,
 }
 
+/// Lists of the own residuals: an item is an own edge of a node with rows of the batch.
+#[derive(Default)]
+struct Residuals {
+    /// Residual row of the edge from each row to its next token, + 1; 0 for none. `[B · T]`
+    edge_rows: Vec<u32>,
+    /// First edge row of each row's node. `[B · T]`
+    first_edge_rows: Vec<u32>,
+    /// Where each row's own edges begin among the energies. `[B · T]`
+    edge_starts: Vec<u32>,
+    /// Rows sorted by node. `[B · T]`
+    order: Vec<u32>,
+    /// First position in `order`, rows, residual row, target. `[items, 4]`
+    items: Vec<u32>,
+    /// First item of each position in `order`, and how many. `[B · T, 2]`
+    fans: Vec<u32>,
+    /// Energies of all rows.
+    energies: usize,
+}
+
+impl Residuals {
+    fn of(graph: &TokenGraph, batch: &Batch) -> Self {
+        let mut all = Self::default();
+        for row in 0..batch.sequences() * batch.steps {
+            let node = NodeId(source(batch, row));
+            let edge = graph.edge(node, NodeId(next(batch, row)));
+            let edge_row = edge.map_or(0, |edge| graph.edge_rows()[edge.index()]);
+            let own = graph.own_slots(node);
+            all.edge_rows.push(edge_row);
+            all.first_edge_rows.push(own.start as u32);
+            all.edge_starts.push(all.energies as u32);
+            all.energies += own.len();
+        }
+        let mut position = 0;
+        let (order, groups) = sorted_by_node(batch);
+        for (node, count) in groups {
+            let fan = graph.fan(NodeId(node));
+            let first = (all.items.len() / 4) as u32;
+            let edges = fan.edge_rows.iter().zip(fan.targets);
+            for (&edge_row, &target) in edges.filter(|&(&edge_row, _)| edge_row > 0) {
+                all.items
+                    .extend([position as u32, count as u32, edge_row - 1, target]);
+            }
+            let edges = (all.items.len() / 4) as u32 - first;
+            all.fans
+                .extend(std::iter::repeat_n([first, edges], count).flatten());
+            position += count;
+        }
+        all.order = order;
+        all
+    }
+}
+
 impl DeviceComposed {
-    /// Lays a batch out: its lists go into `lists`, everything else into regions of the workspace.
-    pub(super) fn plan(
-        &self,
-        graph: &TokenGraph,
-        batch: &Batch,
-        lists: &mut Lists,
-    ) -> ComposedPlan {
-        let stage = &self.stage;
-        let profile = &stage.profile;
+    /// Lay a batch out: lists go into `lists`, everything else into regions of the workspace.
+    pub(super) fn plan(&self, graph: &TokenGraph, batch: &Batch, lists: &mut Lists) -> Plan {
+        let (stage, profile) = (&self.stage, &self.stage.profile);
         let (sequences, steps) = (batch.sequences(), batch.steps);
         let rows = sequences * steps;
         let wide = padded(profile.width);
         let (g, x) = (profile.banks * wide, (1 + profile.banks) * wide);
         let (rank, residual_rank) = (profile.rank, profile.residual.unwrap_or(0));
-        let source = |row: usize| batch.sequence(row / steps)[row % steps];
-        let next = |row: usize| batch.sequence(row / steps)[row % steps + 1];
-
-        let tokens = lists.put(&batch.tokens);
-        let folds = lists.put(&batch.folds);
-        let nodes = lists.by_key((0..rows).map(|row| (source(row), row as u32)));
+        let nodes = lists.by_key((0..rows).map(|row| (source(batch, row), row as u32)));
         let pieces = lists.pieces(rows);
-        // Own residuals: an item is an own edge of a node that a row stands at.
-        let (mut edge_rows, mut first_rows, mut edge_starts) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut items, mut fans, mut order, mut keys) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut extra = 0u32;
-        if self.own {
-            for row in 0..rows {
-                let edge = graph.edge(NodeId(source(row)), NodeId(next(row)));
-                edge_rows.push(edge.map_or(0, |edge| graph.edge_rows()[edge.index()]));
-                let own = graph.own_slots(NodeId(source(row)));
-                first_rows.push(own.start as u32);
-                edge_starts.push(extra);
-                extra += own.len() as u32;
-            }
-            order = (0..rows as u32).collect();
-            order.sort_by_key(|&row| source(row as usize));
-            let mut place = 0u32;
-            for group in order.chunk_by(|&a, &b| source(a as usize) == source(b as usize)) {
-                let fan = graph.fan(NodeId(source(group[0] as usize)));
-                let first = (items.len() / 4) as u32;
-                for (&edge_row, &target) in fan
-                    .edge_rows
-                    .iter()
-                    .zip(fan.targets)
-                    .filter(|&(&edge_row, _)| edge_row > 0)
-                {
-                    keys.push((edge_row - 1, target));
-                    items.extend([place, group.len() as u32, edge_row - 1, target]);
-                }
-                let count = (items.len() / 4) as u32 - first;
-                fans.extend(group.iter().flat_map(|_| [first, count]));
-                place += group.len() as u32;
-            }
-        }
-        let items_count = keys.len();
-        let own_rows = lists.by_key(keys.iter().map(|&(edge_row, _)| (edge_row, 0)));
+        let own = if self.own {
+            Residuals::of(graph, batch)
+        } else {
+            Residuals::default()
+        };
+        let items = own.items.chunks_exact(4);
+        let items_count = items.len();
+        let own_rows = lists.by_key(items.clone().map(|item| (item[2], 0)));
         let targets = lists.by_key(
-            keys.iter()
+            items
                 .enumerate()
-                .map(|(item, &(_, target))| (target, item as u32)),
+                .map(|(index, item)| (item[3], index as u32)),
         );
-        let edge_rows = lists.put(&edge_rows);
-        let first_rows = lists.put(&first_rows);
-        let edge_starts = lists.put(&edge_starts);
-        let order = lists.put(&order);
-        let items = lists.put(&items);
-        let fans = lists.put(&fans);
 
         let mut regions = Regions::default();
         let mut of_rows = |columns: usize| regions.take(rows * columns);
-        let at = |name: &str| stage.blocks.at(name);
-        let walk = walk::Parameters {
+        let block = |name: &str| stage.blocks.at(name);
+        let chunk = (LOGITS / stage.nodes).clamp(1, rows);
+        let mut at = path_composed::Batch {
             steps: steps as u32,
-            tokens,
-            edge_rows,
-            beta: at("node.target"),
-            scale: at("node.scale"),
-            offset: at("node.offset"),
-            mix: at("edge.mix"),
-            gain: at("node.gain"),
-            scalars: at("scalars"),
-            decay: at("blend.decay"),
-            gate: at("blend.gate"),
-            gate_signal: at("blend.gate_signal"),
-            low_scale: at("node.low_scale"),
-            low_in: at("edge.low_in"),
-            low_out: at("edge.low_out"),
-            residual: at("edge.residual"),
-            residual_in: at("edge.residual_in"),
+            nodes_count: stage.nodes as u32,
+            edges_count: stage.edges as u32,
+            uses_prior: u32::from(profile.static_resistance),
+            tokens: lists.put(&batch.tokens),
+            folds: lists.put(&batch.folds),
+            edge_rows: lists.put(&own.edge_rows),
+            first_edge_rows: lists.put(&own.first_edge_rows),
+            edge_starts: lists.put(&own.edge_starts),
+            beta: block("node.target"),
+            scale: block("node.scale"),
+            offset: block("node.offset"),
+            mix: block("edge.mix"),
+            gain: block("node.gain"),
+            scalars: block("scalars"),
+            bias: block("node.bias"),
+            prior_weight: block("node.trust"),
+            decay: block("blend.decay"),
+            gate: block("blend.gate"),
+            gate_signal: block("blend.gate_signal"),
+            low_scale: block("node.low_scale"),
+            low_in: block("edge.low_in"),
+            low_out: block("edge.low_out"),
+            residual: block("edge.residual"),
+            residual_in: block("edge.residual_in"),
+            lifts: stage.lifts,
             preactivation: of_rows(wide),
             inverse: of_rows(1),
             before: of_rows(wide),
@@ -141,53 +150,42 @@ impl DeviceComposed {
             mask_node: of_rows(wide),
             mask_out: of_rows(wide),
             projected: of_rows(residual_rank),
-            positions: 0,
-            d_leaving: of_rows(wide),
+            d_output: of_rows(wide),
             d_mixed: of_rows(wide),
             d_low: of_rows(rank),
             d_low_scale: of_rows(rank),
             d_gate: of_rows(g),
             d_target: of_rows(wide),
-            d_arrival: of_rows(wide),
+            d_preactivation: of_rows(wide),
             d_before: of_rows(wide),
             d_gain: of_rows(wide),
             d_projected: of_rows(residual_rank),
-            d_banks: 0,
-            d_blended: 0,
-            rows: 0,
+            ..path_composed::Batch::default()
         };
-        let chunk = (SCORES / stage.nodes).clamp(1, rows);
+        // The rows follow the result: both are read back at once.
         let result = regions.take(4);
-        let row_place = regions.take(rows * 4);
-        let scratch_columns = (2 * g).max(wide).max(4);
-        ComposedPlan {
-            walk: walk::Parameters {
-                positions: regions.take(steps),
-                d_banks: regions.take(sequences * g),
-                d_blended: regions.take(sequences * x),
-                rows: row_place,
-                ..walk
+        at.rows = regions.take(rows * 4);
+        at.positions = regions.take(steps);
+        at.d_banks = regions.take(sequences * g);
+        at.d_blended = regions.take(sequences * x);
+        at.logits = regions.take(chunk * stage.nodes);
+        at.extra = regions.take(own.energies);
+        let d_beta = if residual_rank > 0 { items_count } else { 0 };
+        Plan {
+            residual: residual_training::Parameters {
+                at,
+                order: lists.put(&own.order),
+                items: lists.put(&own.items),
+                items_count: items_count as u32,
+                fans: lists.put(&own.fans),
+                d_beta: regions.take(d_beta * wide),
             },
-            result,
-            rows: row_place,
-            logits: regions.take(chunk * stage.nodes),
+            at,
             chunk,
-            extra: regions.take(extra as usize),
-            d_beta: regions.take(if residual_rank > 0 {
-                items_count * wide
-            } else {
-                0
-            }),
             d_lambda: regions.take(steps),
-            scratch: regions.take(pieces[0].count * scratch_columns),
-            parts: regions.take(stage.norm_pieces()),
-            folds,
-            first_rows,
-            edge_starts,
-            order,
-            items,
-            items_count,
-            fans,
+            scratch: regions.take(pieces[0].count * (2 * g).max(wide).max(4)),
+            squares: regions.take(stage.norm_pieces()),
+            result,
             nodes,
             own_rows,
             targets,

@@ -1,4 +1,4 @@
-//! The arena of own edges in training: whole fans in buffers, each with its moments; the shared edge apart.
+//! Weights of own edges in training: whole fans in buffers, each with its moments. The shared edge is a block.
 
 use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::gpu::table::padded;
@@ -7,7 +7,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// One buffer of fans.
 pub(super) struct Shard {
-    /// Its own slots, consecutive.
+    /// Its edge rows, consecutive.
     edge_rows: std::ops::Range<usize>,
     pub value: Buffer,
     pub first: Buffer,
@@ -17,7 +17,7 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// Edges in it.
+    /// Number of its edges.
     pub fn rows(&self) -> usize {
         self.edge_rows.len()
     }
@@ -30,7 +30,7 @@ pub(super) struct EdgeWeights {
     pub shards: Vec<Shard>,
     /// The shard of each node's fan, and the row of its first own edge there. `[V]`
     fans: Vec<(u32, u32)>,
-    /// First own slot of each node. `[V]`
+    /// First edge row of each node. `[V]`
     first_rows: Vec<u32>,
 }
 
@@ -89,23 +89,23 @@ impl EdgeWeights {
         })
     }
 
-    /// First own slot of a node.
+    /// First edge row of a node.
     pub fn first_row(&self, node: u32) -> u32 {
         self.first_rows[node as usize]
     }
 
-    /// The shard of a node's fan and the row of one of its own slots there.
-    pub fn place(&self, node: u32, edge_row: u32) -> (u32, u32) {
+    /// The shard of a node's fan, and the row there of one of the node's edge rows.
+    pub fn location(&self, node: u32, edge_row: u32) -> (u32, u32) {
         let (shard, row) = self.fans[node as usize];
         (shard, row + edge_row - self.first_rows[node as usize])
     }
 
-    /// The number of the buffer that stands for the shared edge.
+    /// Number of the buffer with the shared edge: the one after the shards.
     pub fn shared(&self) -> u32 {
         self.shards.len() as u32
     }
 
-    /// Writes all own edges and their moments; slices have the shared edge first.
+    /// Write all own edges and their moments; slices have the shared edge first.
     pub fn upload(&self, value: &[f32], first: &[f32], second: &[f32]) {
         for shard in &self.shards {
             for (buffer, all) in [
@@ -132,7 +132,7 @@ impl EdgeWeights {
         self.device.write(buffer, 0, &wider);
     }
 
-    /// Reads all own edges and their moments back, behind the shared edge of each slice.
+    /// Read all own edges and their moments back, after the shared edge of each slice.
     pub fn download(&self, value: &mut [f32], first: &mut [f32], second: &mut [f32]) -> Result<()> {
         for shard in &self.shards {
             for (buffer, all) in [
@@ -150,18 +150,18 @@ impl EdgeWeights {
         let (d, wide) = (self.width, padded(self.width));
         let columns = d * d + d;
         let rows = &mut all[shard.edge_rows.start * columns..shard.edge_rows.end * columns];
-        // Piece by piece: the host need not hold a second copy of it all.
+        // In pieces, so that the host does not hold a second copy of all edges.
         let piece = (16 << 20) / columns * columns;
         let mut done = 0;
-        for part in rows.chunks_mut(piece.max(columns)) {
-            let runs = part.len() / d;
+        for chunk in rows.chunks_mut(piece.max(columns)) {
+            let runs = chunk.len() / d;
             let found: Vec<f32> =
                 self.device
                     .read(buffer, (done / d * wide * 4) as u64, runs * wide)?;
-            for (to, from) in part.chunks_exact_mut(d).zip(found.chunks_exact(wide)) {
+            for (to, from) in chunk.chunks_exact_mut(d).zip(found.chunks_exact(wide)) {
                 to.copy_from_slice(&from[..d]);
             }
-            done += part.len();
+            done += chunk.len();
         }
         Ok(())
     }

@@ -1,4 +1,6 @@
-//! What a batch tells the kernels: lists of rows by node and edge, all in one array of integers.
+//! Lists of a batch for the kernels, rows by node and edge, all in one array of integers; regions of the workspace.
+
+use crate::learn::batch::Batch;
 
 /// The integers of one batch.
 #[derive(Default)]
@@ -6,33 +8,55 @@ pub(super) struct Lists {
     pub all: Vec<u32>,
 }
 
-/// Rows by group; places in the integers.
+/// Rows by group; offsets in the integers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Groups {
-    /// Where each group's members begin. `[groups + 1]`
+    /// First member of each group. `[groups + 1]`
     pub bounds: u32,
     /// The members; `NONE` where they are 0, 1, 2, …
     pub members: u32,
-    /// What each group belongs to, ascending; `NONE` where that is its number. `[groups]`
+    /// Key of each group, ascending; `NONE` where that is its number. `[groups]`
     pub targets: u32,
     /// Number of groups.
     pub count: usize,
 }
 
-/// Marks what a kernel leaves out.
+/// Marks an absent list or offset.
 pub(super) const NONE: u32 = u32::MAX;
-/// Rows that one thread adds up, when all rows are added up.
+/// Logits that are stored at once.
+pub(super) const LOGITS: usize = 16 << 20;
+/// Rows that one thread sums, when all rows are summed.
 const PIECE: usize = 64;
 
+/// The node of a row of the batch.
+pub(super) fn source(batch: &Batch, row: usize) -> u32 {
+    batch.sequence(row / batch.steps)[row % batch.steps]
+}
+
+/// The token after a row of the batch.
+pub(super) fn next(batch: &Batch, row: usize) -> u32 {
+    batch.sequence(row / batch.steps)[row % batch.steps + 1]
+}
+
+/// The rows of a batch sorted by node, and each node with its number of rows.
+pub(super) fn sorted_by_node(batch: &Batch) -> (Vec<u32>, Vec<(u32, usize)>) {
+    let node = |row: u32| source(batch, row as usize);
+    let mut order: Vec<u32> = (0..(batch.sequences() * batch.steps) as u32).collect();
+    order.sort_by_key(|&row| node(row));
+    let groups = order.chunk_by(|&a, &b| node(a) == node(b));
+    let groups = groups.map(|group| (node(group[0]), group.len())).collect();
+    (order, groups)
+}
+
 impl Lists {
-    /// Appends integers and returns their place.
+    /// Append integers and return their offset.
     pub fn put(&mut self, values: &[u32]) -> u32 {
-        let place = self.all.len() as u32;
+        let offset = self.all.len() as u32;
         self.all.extend_from_slice(values);
-        place
+        offset
     }
 
-    /// Rows by key: `(key, row)` in any order; rows of a key stay in theirs.
+    /// Group rows by key: `(key, row)` in any order; the rows of a key keep their order.
     pub fn by_key(&mut self, pairs: impl Iterator<Item = (u32, u32)>) -> Groups {
         let mut pairs: Vec<(u32, u32)> = pairs.collect();
         pairs.sort_by_key(|&(key, _)| key);
@@ -50,7 +74,7 @@ impl Lists {
         }
     }
 
-    /// All of so many rows, in pieces; then all pieces as one group.
+    /// Cut rows into pieces, a group each; and all pieces as one group.
     pub fn pieces(&mut self, rows: usize) -> [Groups; 2] {
         let count = rows.div_ceil(PIECE);
         let bounds: Vec<u32> = (0..=count)
@@ -74,10 +98,10 @@ pub(super) struct Regions {
 }
 
 impl Regions {
-    /// A region of so many numbers, aligned to four.
+    /// Take a region of so many numbers, aligned to four.
     pub fn take(&mut self, count: usize) -> u32 {
-        let place = self.end;
+        let offset = self.end;
         self.end += count.next_multiple_of(4);
-        place as u32
+        offset as u32
     }
 }

@@ -1,23 +1,25 @@
-//! Own edges on a device. The formulas stand in `learn::own`.
+//! Training of own edges on a device. `learn::own` explains the formulas.
 
 use super::SHARED_EDGE;
 use super::edge_weights::EdgeWeights;
-use super::own_gradients::Mode;
 use super::schedule::{Plan, Schedule};
-use super::stage::Stage;
-use crate::Result;
+use super::stage::{Bound, SOFTMAX, Stage};
 use crate::graph::TokenGraph;
+use crate::kernel::gpu::fan::Mode;
 use crate::kernel::gpu::table::padded;
-use crate::kernel::gpu::{Buffer, Kernel, Size, fan, path, position, softmax, spread};
+use crate::kernel::gpu::{Kernel, Size, fan, path_own, softmax_own};
 use crate::learn::adamw::AdamMode;
 use crate::learn::batch::Batch;
 use crate::learn::recipe::Train;
-use crate::signal::{BlendKind, EnergyKind};
+use crate::signal::{BlendKind, size_constants};
+use crate::{Error, ErrorKind, Result};
 
 /// Bytes of workgroup memory that a gradient may take.
 const GRADIENT_BYTES: usize = 12 << 10;
+/// Seed of the dropout masks.
+const MASK_SEED: u64 = 0x6f77_6e00;
 
-/// The learner of own edges on a device.
+/// Trains own edges on a device.
 pub(super) struct DeviceOwn {
     pub stage: Stage,
     pub edge_weights: EdgeWeights,
@@ -26,8 +28,7 @@ pub(super) struct DeviceOwn {
 }
 
 impl DeviceOwn {
-    /// Records and runs a batch; with `learn`, the way back and the update too. Returns what
-    /// [`Stage::finish`] does.
+    /// Record and run a batch; with `learn`, backward pass and update too. Returns the result of [`Stage::finish`].
     pub fn run(
         &mut self,
         graph: &TokenGraph,
@@ -39,175 +40,144 @@ impl DeviceOwn {
             edge_weights: &self.edge_weights,
             graph,
             batch,
-            blocks: self.column_blocks(),
+            column_runs: self.column_runs().1,
         }
         .plan();
         self.stage.begin(plan.floats, &lists)?;
         self.stage.device.write(
             &self.stage.floats,
-            u64::from(plan.path.first) * 4,
+            u64::from(plan.at.first_position) * 4,
             &plan.position_rows,
         );
-        let dense = learn.is_some_and(|(train, _)| train.optimiser == AdamMode::Dense);
-        let gradients = self.stage.blocks.gradients.clone();
-        self.stage.program.zero(&gradients);
+        self.forward(batch, &plan, learn.is_some())?;
+        self.loss(batch, &plan, learn.is_some())?;
+        let rows = batch.sequences() * batch.steps;
+        if let Some((train, step)) = learn {
+            self.backward(batch, &plan)?;
+            self.gather(batch, &plan)?;
+            self.update(&plan, rows, train, step)?;
+        }
+        self.stage.finish(plan.result, rows)
+    }
+
+    /// Record the norm of all gradients and the optimiser.
+    fn update(&mut self, plan: &Plan, rows: usize, train: &Train, step: u64) -> Result<()> {
+        let dense = train.optimiser == AdamMode::Dense;
+        let mut squares = (plan.edge_squares.0, 0);
+        if train.clip > 0.0 || dense {
+            squares = plan.edge_squares;
+            self.edges(plan, Mode::Squares, train, step)?;
+        }
+        let rows = (plan.at.rows, rows);
+        self.stage
+            .norm(squares, rows, train, plan.squares, plan.result)?;
         if dense {
             for shard in &self.edge_weights.shards {
                 if let Some(gradient) = &shard.gradient {
                     self.stage.program.zero(gradient);
                 }
             }
+            self.edges(plan, Mode::Store, train, step)?;
+            self.update_edges(plan, train, step)?;
+            return self.stage.update(train, step, plan.result, &[]);
         }
-        self.forward(batch, &plan, learn.is_some())?;
-        self.logit(batch, &plan, learn.is_some())?;
-        let rows = batch.sequences() * batch.steps;
-        if let Some((train, step)) = learn {
-            self.backward(batch, &plan)?;
-            self.gather(batch, &plan)?;
-            let clips = train.clip > 0.0 || dense;
-            if clips {
-                self.edges(&plan, Mode::Squares, train, step)?;
-            }
-            let squares = if clips { plan.squares_count } else { 0 };
-            self.stage.norm(
-                (plan.squares, squares),
-                (plan.rows, rows),
-                train,
-                plan.parts,
-                plan.result,
-            )?;
-            let touched = [
-                ("node.start", plan.starts_of.targets, plan.starts_of.count),
-                ("blend.gate", plan.nodes.targets, plan.nodes.count),
-                ("node.trust", plan.nodes.targets, plan.nodes.count),
-            ];
-            let touched = if dense { &[][..] } else { &touched };
-            self.edges(
-                &plan,
-                if dense { Mode::Store } else { Mode::Move },
-                train,
-                step,
-            )?;
-            if dense {
-                self.update_edges(&plan, train, step)?;
-            }
-            self.stage.update(train, step, plan.result, touched)?;
-        }
-        self.stage.finish(plan.result, rows)
+        self.edges(plan, Mode::Update, train, step)?;
+        let touched = [
+            ("node.start", plan.first_rows),
+            ("blend.gate", plan.nodes),
+            ("node.trust", plan.nodes),
+        ];
+        self.stage.update(train, step, plan.result, &touched)
     }
 
-    /// Columns of an edge that one workgroup brings together, and how many such runs an edge has.
-    pub(super) fn column_blocks(&self) -> (usize, usize) {
+    /// Columns of an edge whose gradient one workgroup computes, and how many such runs an edge has.
+    pub(super) fn column_runs(&self) -> (usize, usize) {
         let d = self.stage.profile.width;
-        let wide = padded(d);
-        let columns = (GRADIENT_BYTES / 4 / (d + 1)).clamp(1, wide);
-        (columns, wide.div_ceil(columns))
+        let columns = (GRADIENT_BYTES / 4 / (d + 1)).clamp(1, padded(d));
+        (columns, padded(d).div_ceil(columns))
     }
 
-    /// Buffers of the edges: every shard, then the block of the shared edge.
-    fn edge_buffers(&self) -> Vec<[Buffer; 3]> {
-        let shards = self.edge_weights.shards.iter();
-        let mut all: Vec<[Buffer; 3]> = shards
-            .map(|shard| {
-                [
-                    shard.value.clone(),
-                    shard.first.clone(),
-                    shard.second.clone(),
-                ]
-            })
-            .collect();
-        let blocks = &self.stage.blocks;
-        all.push([
-            blocks.values.clone(),
-            blocks.first.clone(),
-            blocks.second.clone(),
-        ]);
-        all
-    }
-
+    /// Offset of the edges in a buffer: the shared edge is one of the blocks.
     fn edges_at(&self, buffer: usize) -> u32 {
-        if buffer as u32 == self.edge_weights.shared() {
+        if buffer == self.edge_weights.shards.len() {
             self.stage.blocks.at(SHARED_EDGE)
         } else {
             0
         }
     }
 
+    /// Record one of the path kernels for a step and a buffer of edges: one workgroup a sequence.
     fn run_path(
         &mut self,
         kernel: &Kernel,
+        batch: &Batch,
         plan: &Plan,
         step: usize,
         buffer: usize,
-        sequences: usize,
     ) -> Result<()> {
-        let mut constants = self.stage.sizes();
+        let profile = &self.stage.profile;
+        let mut constants = size_constants(profile).to_vec();
         constants.push(("WORKGROUP", self.stage.device.workgroup()));
-        let parameters = path::Parameters {
+        let parameters = path_own::Parameters {
+            at: plan.at,
             step: step as u32,
             buffer: buffer as u32,
             edges: self.edges_at(buffer),
-            ..plan.path
+            level: if profile.start_at_ones {
+                1.0
+            } else {
+                (1.0 / profile.width as f64) as f32
+            },
         };
-        let [edges, ..] = self.edge_buffers().swap_remove(buffer);
-        let (integers, values) = (
-            self.stage.integers.clone(),
-            self.stage.blocks.values.clone(),
-        );
-        let size = Size::Direct(sequences as u32, 1, 1);
-        self.stage.run(
-            kernel,
-            &constants,
-            &parameters,
-            &[&integers, &values, &edges],
-            size,
-        )
+        let shard = self.edge_weights.shards.get(buffer);
+        let edges = shard.map_or(Bound::Values, |shard| Bound::Edges(&shard.value));
+        let buffers = [Bound::Integers, Bound::Values, edges];
+        let size = Size::Direct(batch.sequences() as u32, 1, 1);
+        self.stage
+            .run(kernel, &constants, &parameters, &buffers, size)
     }
 
     fn forward(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
-        let sequences = batch.sequences();
         let rate = if learn { self.dropout } else { 0.0 };
-        let seed = self.seed ^ 0x6f77_6e00;
-        self.stage.dropout(
-            plan.path.mask,
-            [sequences, batch.steps],
-            rate,
-            seed,
-            batch.index,
-            0,
-        )?;
+        let seed = self.seed ^ MASK_SEED;
+        self.stage.dropout(plan.at.mask, batch, rate, seed, 0)?;
         if self.stage.profile.blend == BlendKind::Position {
-            let parameters = self.stage.position(batch.steps, plan.path.weights);
-            self.stage
-                .run_position(&position::WEIGHTS, &parameters, 1)?;
+            self.stage.position_weights(batch.steps, plan.at.weights)?;
         }
+        let shared = self.edge_weights.shards.len();
         for step in 0..batch.steps {
             if step > 0 {
-                for buffer in 0..=self.edge_weights.shards.len() {
-                    self.run_path(&path::ARRIVE, plan, step, buffer, sequences)?;
+                for buffer in 0..=shared {
+                    self.run_path(&path_own::PREACTIVATION, batch, plan, step, buffer)?;
                 }
             }
-            self.run_path(
-                &path::REACH,
-                plan,
-                step,
-                self.edge_weights.shards.len(),
-                sequences,
-            )?;
+            self.run_path(&path_own::NODE, batch, plan, step, shared)?;
         }
         Ok(())
     }
 
+    /// The parameters of the fan kernels for a buffer of edges.
+    pub(super) fn fan_parameters(&self, plan: &Plan, buffer: usize) -> fan::Parameters {
+        fan::Parameters {
+            at: plan.at,
+            buffer: buffer as u32,
+            edges: self.edges_at(buffer),
+            items: plan.items[buffer].0,
+            items_count: plan.items[buffer].1 as u32,
+            fans: plan.fans[buffer],
+            ..fan::Parameters::default()
+        }
+    }
+
+    /// Record one of the fan kernels for the buffer of edges that the parameters name.
     pub(super) fn run_fan(
         &mut self,
         kernel: &Kernel,
-        plan: &Plan,
-        buffer: usize,
-        change: impl FnOnce(&mut fan::Parameters),
+        parameters: &fan::Parameters,
         size: Size,
     ) -> Result<()> {
         let d = self.stage.profile.width;
-        let (columns, _) = self.column_blocks();
+        let (columns, _) = self.column_runs();
         let constants = [
             ("WORKGROUP", self.stage.device.workgroup()),
             ("D", d as u32),
@@ -215,157 +185,117 @@ impl DeviceOwn {
             ("COLUMNS", columns as u32),
             ("NUMBERS", ((d + 1) * columns) as u32),
         ];
-        let mut parameters = fan::Parameters {
-            buffer: buffer as u32,
-            edges: self.edges_at(buffer),
-            items: plan.items[buffer].0,
-            items_count: plan.items[buffer].1 as u32,
-            fans: plan.fans[buffer],
-            ..plan.fan
+        let stores = parameters.mode == Mode::Store as u32;
+        let edges = match self.edge_weights.shards.get(parameters.buffer as usize) {
+            Some(shard) => {
+                let gradient = shard.gradient.as_ref().filter(|_| stores);
+                [
+                    &shard.value,
+                    gradient.unwrap_or(&shard.first),
+                    &shard.second,
+                ]
+                .map(Bound::Edges)
+            }
+            None => [Bound::Values, Bound::FirstMoments, Bound::SecondMoments],
         };
-        change(&mut parameters);
-        let [edges, first, second] = self.edge_buffers().swap_remove(buffer);
-        let first = match self
-            .edge_weights
-            .shards
-            .get(buffer)
-            .and_then(|shard| shard.gradient.as_ref())
-        {
-            Some(gradient) if parameters.mode == Mode::Store as u32 => gradient.clone(),
-            _ => first,
-        };
-        let integers = self.stage.integers.clone();
-        self.stage.run(
-            kernel,
-            &constants,
-            &parameters,
-            &[&integers, &edges, &first, &second],
-            size,
-        )
+        let buffers = [&[Bound::Integers], &edges[..]].concat();
+        self.stage
+            .run(kernel, &constants, parameters, &buffers, size)
     }
 
-    /// Energies, softmax, and what they send back to the signals.
-    fn logit(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
+    /// Energies, their softmax, and the gradients of the signals.
+    fn loss(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
         let rows = batch.sequences() * batch.steps;
         let shared = self.edge_weights.shards.len();
         for buffer in 0..=shared {
-            let size = spread(&self.stage.device, plan.items[buffer].1, 1);
-            self.run_fan(&fan::ENERGIES, plan, buffer, |_| {}, size)?;
+            let parameters = self.fan_parameters(plan, buffer);
+            let size = self.each_item(plan, buffer);
+            self.run_fan(&fan::ENERGIES, &parameters, size)?;
         }
-        let profile = self.stage.profile.clone();
-        let bare = !profile.static_resistance && !profile.target_bias;
-        let listed = batch
-            .candidates
-            .as_ref()
-            .map_or(0, |candidates| candidates.count);
-        let kernel = match (listed > 0, bare) {
-            (true, _) => &softmax::CANDIDATES,
-            (false, true) => &softmax::CLASSES,
-            (false, false) => &softmax::TARGETS,
-        };
-        let all_at_once = listed > 0 || bare;
-        let chunk = if all_at_once { rows } else { plan.chunk };
-        let constants = [("WORKGROUP", self.stage.device.wide_workgroup())];
-        for first in (0..rows).step_by(chunk) {
-            let count = chunk.min(rows - first);
-            let stage = &self.stage;
-            let parameters = softmax::OwnParameters {
-                first: first as u32,
-                learn: u32::from(learn),
-                squared: u32::from(profile.energy == EnergyKind::Squared),
-                ..plan.softmax
-            };
-            let buffers = [
-                stage.integers.clone(),
-                stage.blocks.values.clone(),
-                stage.graph.clone(),
-                stage.edge_rows.clone(),
-                stage.prior.clone(),
-            ];
-            let buffers: Vec<&Buffer> = buffers.iter().collect();
-            let size = spread(&stage.device, count, 1);
-            let Size::Direct(x, 1, 1) = size else {
-                return Err(crate::Error::new(
-                    crate::ErrorKind::Resource,
-                    format!("a batch of {rows} predictions is larger than the adapter allows"),
-                )
-                .advice("lower train.batch or train.steps"));
-            };
-            self.stage.run(
-                kernel,
-                &constants,
-                &parameters,
-                &buffers,
-                Size::Direct(x, 1, 1),
-            )?;
-            if learn && profile.target_bias && !all_at_once {
-                let bias = self.stage.blocks.at("node.bias");
-                self.stage
-                    .column_sums(count, self.stage.nodes, plan.softmax.logits, bias)?;
-            }
-        }
+        self.softmax(rows, plan, learn)?;
         if !learn {
             return Ok(());
         }
-        if profile.target_bias && listed > 0 {
-            let bias = self.stage.blocks.at("node.bias");
-            let logits = (plan.softmax.logits, 1);
-            self.stage
-                .collect(&plan.candidates, 1, logits, None, (bias, 1), true, true)?;
-        }
+        // The shared edge sets the gradients of the signals, the others add to them.
         for buffer in std::iter::once(shared).chain(0..shared) {
-            let add = u32::from(buffer != shared);
-            let size = Size::Direct(rows as u32, 1, 1);
-            self.run_fan(
-                &fan::SIGNALS,
-                plan,
-                buffer,
-                |parameters| parameters.add = add,
-                size,
-            )?;
+            let parameters = fan::Parameters {
+                add: u32::from(buffer != shared),
+                ..self.fan_parameters(plan, buffer)
+            };
+            self.run_fan(&fan::SIGNALS, &parameters, Size::Direct(rows as u32, 1, 1))?;
+        }
+        Ok(())
+    }
+
+    /// One workgroup for each item of a buffer.
+    pub(super) fn each_item(&self, plan: &Plan, buffer: usize) -> Size {
+        crate::kernel::gpu::spread(&self.stage.device, plan.items[buffer].1, 1)
+    }
+
+    /// The softmax over classes, all targets or candidates, a run of rows at a time.
+    fn softmax(&mut self, rows: usize, plan: &Plan, learn: bool) -> Result<()> {
+        let (at, stage) = (plan.at, &mut self.stage);
+        let bias = stage.profile.target_bias;
+        let bare = !stage.profile.static_resistance && !bias;
+        let (kernel, chunk) = match (at.candidates_count > 0, bare) {
+            (true, _) => (&softmax_own::CANDIDATES, rows),
+            (false, true) => (&softmax_own::CLASSES, rows),
+            (false, false) => (&softmax_own::TARGETS, plan.chunk),
+        };
+        if chunk > stage.device.workgroups() as usize {
+            return Err(Error::new(
+                ErrorKind::Resource,
+                format!("a batch of {rows} predictions is larger than the adapter allows"),
+            )
+            .advice("lower train.batch or train.steps"));
+        }
+        let constants = [("WORKGROUP", stage.device.wide_workgroup())];
+        for first in (0..rows).step_by(chunk) {
+            let count = chunk.min(rows - first);
+            let parameters = softmax_own::Parameters {
+                at,
+                first: first as u32,
+                learn: u32::from(learn),
+                weight: 1.0 / rows as f32,
+            };
+            let size = Size::Direct(count as u32, 1, 1);
+            stage.run(kernel, &constants, &parameters, &SOFTMAX, size)?;
+            if learn && bias && at.candidates_count == 0 {
+                stage.column_sums(count, stage.nodes, at.logits, at.bias)?;
+            }
+        }
+        if learn && bias && at.candidates_count > 0 {
+            stage.collect(&plan.candidates, 1, (at.logits, 1), None, at.bias)?;
         }
         Ok(())
     }
 
     fn backward(&mut self, batch: &Batch, plan: &Plan) -> Result<()> {
-        let sequences = batch.sequences();
+        let shared = self.edge_weights.shards.len();
         for step in (0..batch.steps).rev() {
             if step + 1 < batch.steps {
-                for buffer in 0..=self.edge_weights.shards.len() {
-                    self.run_path(&path::ARRIVE_BACK, plan, step, buffer, sequences)?;
+                for buffer in 0..=shared {
+                    self.run_path(&path_own::PREACTIVATION_BACK, batch, plan, step, buffer)?;
                 }
             }
-            self.run_path(
-                &path::REACH_BACK,
-                plan,
-                step,
-                self.edge_weights.shards.len(),
-                sequences,
-            )?;
+            self.run_path(&path_own::NODE_BACK, batch, plan, step, shared)?;
         }
-        // The shared edge's gradient, in pieces of rows that are added up afterwards.
-        let shared = self.edge_weights.shards.len();
-        let (_, blocks) = self.column_blocks();
-        let pieces = plan.pieces[0].count;
-        let row = (self.stage.profile.width + 1) * padded(self.stage.profile.width);
-        let (items, partial) = (plan.shared_pieces, plan.partial);
-        let size = Size::Direct(pieces as u32, 1, blocks as u32);
-        let change = |parameters: &mut fan::Parameters| {
-            parameters.items = items;
-            parameters.items_count = pieces as u32;
-            parameters.mode = Mode::Partial as u32;
-            parameters.result = partial;
+        // The gradient of the shared edge: in pieces of rows, which are summed afterwards.
+        let (_, runs) = self.column_runs();
+        let pieces = plan.pieces[0].count as u32;
+        let parameters = fan::Parameters {
+            items: plan.shared_items,
+            items_count: pieces,
+            mode: Mode::Partial as u32,
+            result: plan.partial,
+            ..self.fan_parameters(plan, shared)
         };
-        self.run_fan(&fan::EDGES, plan, shared, change, size)?;
-        let result = self.stage.blocks.at(SHARED_EDGE);
-        self.stage.collect(
-            &plan.pieces[1],
-            row,
-            (partial, row),
-            None,
-            (result, row),
-            true,
-            true,
-        )
+        let size = Size::Direct(pieces, 1, runs as u32);
+        self.run_fan(&fan::EDGES, &parameters, size)?;
+        let numbers = (self.stage.profile.width + 1) * padded(self.stage.profile.width);
+        let gradient = self.stage.blocks.at(SHARED_EDGE);
+        let partial = (plan.partial, numbers);
+        self.stage
+            .collect(&plan.pieces[1], numbers, partial, None, gradient)
     }
 }

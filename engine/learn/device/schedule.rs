@@ -1,46 +1,44 @@
-//! The schedule of a batch of own edges: which rows stand where, which edges are scored, where it all lies.
+//! The schedule of a batch of own edges: which edges are scored for which rows, and where everything lies.
 
 use super::edge_weights::EdgeWeights;
-use super::lists::{Groups, Lists, NONE, Regions};
+use super::lists::{Groups, LOGITS, Lists, NONE, Regions, next, sorted_by_node, source};
 use super::stage::Stage;
 use crate::graph::{NodeId, TokenGraph};
+use crate::kernel::gpu::path_own;
 use crate::kernel::gpu::table::padded;
-use crate::kernel::gpu::{fan, path, softmax};
 use crate::kernel::position;
 use crate::learn::batch::Batch;
 use crate::signal::{EnergyKind, PositionOffset};
 
-/// Numbers of the scores that are kept at once.
-const SCORES: usize = 16 << 20;
-
-/// Places of a batch: in the workspace, and of its lists.
+/// Layout and lists of a batch; offsets count numbers.
 pub(super) struct Plan {
-    pub path: path::Parameters,
-    pub fan: fan::Parameters,
-    pub softmax: softmax::OwnParameters,
-    /// Position rows: row 0, then that of each hop; they go to `path.first`.
+    pub at: path_own::Batch,
+    /// Position rows: row 0, then that of each hop; for `at.first_position`.
     pub position_rows: Vec<f32>,
-    /// Items of each buffer of edges, and how many; the shared edge's last.
+    /// Items of each buffer of edges, offset and count; the shared edge's last.
     pub items: Vec<(u32, usize)>,
-    /// Items of each place in the order, by buffer.
+    /// Items of each position in the order, by buffer.
     pub fans: Vec<u32>,
-    /// Items of the shared edge, in pieces of rows.
-    pub shared_pieces: u32,
+    /// Items of the shared edge, one for each piece of the rows.
+    pub shared_items: u32,
+    /// Gradients of the shared edge, by piece.
     pub partial: u32,
-    pub squares: u32,
-    pub squares_count: usize,
-    pub result: u32,
-    pub rows: u32,
+    /// Sums of squares of own edges' gradients, offset and count.
+    pub edge_squares: (u32, usize),
+    /// Rows whose logits are stored at once.
     pub chunk: usize,
     pub scratch: u32,
-    pub parts: u32,
+    pub squares: u32,
     pub d_lambda: u32,
+    pub result: u32,
+    /// Rows by node.
     pub nodes: Groups,
-    /// First nodes of the sequences.
-    pub starts_of: Groups,
+    /// First rows of the sequences, by node.
+    pub first_rows: Groups,
     /// Candidates by target.
     pub candidates: Groups,
     pub pieces: [Groups; 2],
+    /// Size of the workspace.
     pub floats: usize,
 }
 
@@ -50,31 +48,47 @@ pub(super) struct Schedule<'a> {
     pub edge_weights: &'a EdgeWeights,
     pub graph: &'a TokenGraph,
     pub batch: &'a Batch,
-    /// Columns of a run of columns, and how many runs an edge has.
-    pub blocks: (usize, usize),
+    /// Runs of columns that an edge's gradient is computed in.
+    pub column_runs: usize,
+}
+
+/// Which edges are scored: each node's fan, or the part of it that leads to candidates.
+struct Scored {
+    /// Rows sorted by node. `[B · T]`
+    order: Vec<u32>,
+    /// Of each buffer: first position in `order`, rows, row of the edge, its number in the fan. `[items, 4]`
+    items: Vec<Vec<u32>>,
+    /// Of each buffer: first item of each position in `order`, and how many. `[B · T, 2]`
+    fans: Vec<Vec<u32>>,
+    /// Offset of each row's energies. `[B · T]`
+    starts: Vec<u32>,
+    /// Own edges of each row. `[B · T]`
+    counts: Vec<u32>,
+    /// Number of the true edge in the fan of each row, 0 for the shared one. `[B · T]`
+    chosen: Vec<u32>,
+    /// First edge row of each row's node. `[B · T]`
+    first_edge_rows: Vec<u32>,
+    /// Numbers of the candidates' edges in the fan. `[B · T, C]`
+    numbers: Vec<u32>,
+    /// The candidates' edges in the graph, or `NONE`. `[B · T, C]`
+    candidate_edges: Vec<u32>,
+    /// Numbers of all energies and slopes.
+    energies: usize,
 }
 
 impl Schedule<'_> {
-    fn source(&self, row: usize) -> u32 {
-        self.batch.sequence(row / self.batch.steps)[row % self.batch.steps]
-    }
-
-    fn next(&self, row: usize) -> u32 {
-        self.batch.sequence(row / self.batch.steps)[row % self.batch.steps + 1]
-    }
-
-    /// Buffer and row of the edge each row walks.
+    /// Buffer and row of the edge from each row to its next token. `[B · T, 2]`
     fn walked(&self) -> Vec<u32> {
         let rows = self.batch.sequences() * self.batch.steps;
         (0..rows)
             .flat_map(|row| {
-                let edge = self
-                    .graph
-                    .edge(NodeId(self.source(row)), NodeId(self.next(row)));
+                let (node, next) = (source(self.batch, row), next(self.batch, row));
+                let edge = self.graph.edge(NodeId(node), NodeId(next));
                 let edge_row = edge.map_or(0, |edge| self.graph.edge_rows()[edge.index()]);
-                let (buffer, row) = match edge_row {
-                    0 => (self.edge_weights.shared(), 0),
-                    edge_row => self.edge_weights.place(self.source(row), edge_row),
+                let (buffer, row) = if edge_row == 0 {
+                    (self.edge_weights.shared(), 0)
+                } else {
+                    self.edge_weights.location(node, edge_row)
                 };
                 [buffer, row]
             })
@@ -97,10 +111,116 @@ impl Schedule<'_> {
         all
     }
 
-    /// The plan and its lists.
+    /// The own edges to score for the rows at one node: edge rows and targets, by target.
+    fn own_edges(&self, node: u32, rows: &[u32]) -> Vec<(u32, u32)> {
+        let fan = self.graph.fan(NodeId(node));
+        let pairs = fan
+            .edge_rows
+            .iter()
+            .copied()
+            .zip(fan.targets.iter().copied());
+        let mut edges: Vec<(u32, u32)> = pairs.filter(|&(edge_row, _)| edge_row > 0).collect();
+        if let Some(candidates) = &self.batch.candidates {
+            let mut wanted: Vec<u32> = rows
+                .iter()
+                .flat_map(|&row| candidates.of(row as usize).iter().copied())
+                .collect();
+            wanted.sort_unstable();
+            edges.retain(|(_, target)| wanted.binary_search(target).is_ok());
+        }
+        edges
+    }
+
+    fn scored(&self) -> Scored {
+        let rows = self.batch.sequences() * self.batch.steps;
+        let buffers = self.edge_weights.shards.len() + 1;
+        let candidates = self.batch.candidates.as_ref();
+        let listed = candidates.map_or(0, |candidates| candidates.targets.len());
+        let (order, groups) = sorted_by_node(self.batch);
+        let mut scored = Scored {
+            items: vec![Vec::new(); buffers],
+            fans: vec![vec![0; 2 * rows]; buffers],
+            starts: vec![0; rows],
+            counts: vec![0; rows],
+            chosen: vec![0; rows],
+            first_edge_rows: vec![0; rows],
+            numbers: vec![0; listed],
+            candidate_edges: vec![NONE; listed],
+            energies: 0,
+            order: Vec::new(),
+        };
+        let mut position = 0;
+        for (node, count) in groups {
+            self.score(
+                &mut scored,
+                node,
+                position,
+                &order[position..position + count],
+            );
+            position += count;
+        }
+        scored.order = order;
+        scored
+    }
+
+    /// Add the edges of one node and the rows at it, which begin at `position` of the order.
+    fn score(&self, scored: &mut Scored, node: u32, position: usize, rows: &[u32]) {
+        let edges = self.own_edges(node, rows);
+        let number = |target: u32| {
+            let found = edges.binary_search_by_key(&target, |&(_, target)| target);
+            found.map_or(0, |index| index as u32 + 1)
+        };
+        let (first, count) = (position as u32, rows.len() as u32);
+        let shared = scored.items.len() - 1;
+        let shared_item = (scored.items[shared].len() / 4) as u32;
+        scored.items[shared].extend([first, count, 0, 0]);
+        // A fan lies in one buffer.
+        let own = edges
+            .first()
+            .map(|&(edge_row, _)| self.edge_weights.location(node, edge_row).0 as usize);
+        let own_item = own.map_or(0, |buffer| (scored.items[buffer].len() / 4) as u32);
+        for (index, &(edge_row, _)) in edges.iter().enumerate() {
+            let (buffer, row) = self.edge_weights.location(node, edge_row);
+            scored.items[buffer as usize].extend([first, count, row, index as u32 + 1]);
+        }
+        for (position, &row) in (position..).zip(rows) {
+            let row = row as usize;
+            scored.fans[shared][2 * position..][..2].copy_from_slice(&[shared_item, 1]);
+            if let Some(buffer) = own {
+                let items = [own_item, edges.len() as u32];
+                scored.fans[buffer][2 * position..][..2].copy_from_slice(&items);
+            }
+            scored.starts[row] = scored.energies as u32;
+            // Energies, then as many slopes.
+            scored.energies += 2 * (1 + edges.len());
+            scored.counts[row] = edges.len() as u32;
+            scored.chosen[row] = number(next(self.batch, row));
+            scored.first_edge_rows[row] = self.edge_weights.first_row(node);
+            if let Some(candidates) = &self.batch.candidates {
+                let listed = (row * candidates.count..).zip(candidates.of(row));
+                for (index, &target) in listed {
+                    let edge = self.graph.edge(NodeId(node), NodeId(target));
+                    scored.numbers[index] = number(target);
+                    scored.candidate_edges[index] = edge.map_or(NONE, |edge| edge.0);
+                }
+            }
+        }
+    }
+
+    /// The shared edge's items for its gradient: one for each piece of the rows. `[pieces, 4]`
+    fn shared_items(rows: usize, pieces: usize) -> Vec<u32> {
+        let each = rows.div_ceil(pieces).max(1);
+        (0..pieces)
+            .flat_map(|piece| {
+                let first = (piece * each).min(rows);
+                [first as u32, each.min(rows - first) as u32, 0, 0]
+            })
+            .collect()
+    }
+
+    /// Lay the batch out; returns its lists too.
     pub fn plan(&self) -> (Plan, Lists) {
-        let (stage, batch, graph, edge_weights) =
-            (self.stage, self.batch, self.graph, self.edge_weights);
+        let (stage, batch) = (self.stage, self.batch);
         let profile = &stage.profile;
         let (sequences, steps) = (batch.sequences(), batch.steps);
         let rows = sequences * steps;
@@ -108,148 +228,56 @@ impl Schedule<'_> {
         let g = profile.banks * wide;
         let row_numbers = (profile.width + 1) * wide;
         let mut lists = Lists::default();
+        let scored = self.scored();
+        let targets = batch.candidates.as_ref().map(|all| all.targets.as_slice());
+        let targets = targets.unwrap_or_default();
+        let listed = targets.len() / rows;
 
-        // Rows by source; the own edges that each group scores.
-        let mut order: Vec<u32> = (0..rows as u32).collect();
-        order.sort_by_key(|&row| self.source(row as usize));
-        let buffers = edge_weights.shards.len() + 1;
-        let mut items: Vec<Vec<u32>> = vec![Vec::new(); buffers];
-        let mut fans: Vec<Vec<u32>> = vec![vec![0; 2 * rows]; buffers];
-        let (mut starts, mut counts) = (vec![0u32; rows], vec![0u32; rows]);
-        let (mut chosen, mut first_rows) = (vec![0u32; rows], vec![0u32; rows]);
-        let (mut targets, mut numbers, mut places) = (Vec::new(), Vec::new(), Vec::new());
-        if let Some(candidates) = &batch.candidates {
-            targets = candidates.targets.clone();
-            numbers = vec![0u32; targets.len()];
-            places = vec![NONE; targets.len()];
-        }
-        let mut energies = 0usize;
-        let mut place = 0usize;
-        for group in order.chunk_by(|&a, &b| self.source(a as usize) == self.source(b as usize)) {
-            let node = self.source(group[0] as usize);
-            let fan = graph.fan(NodeId(node));
-            let mut edges: Vec<(u32, u32)> = fan
-                .edge_rows
-                .iter()
-                .zip(fan.targets)
-                .filter(|&(&edge_row, _)| edge_row > 0)
-                .map(|(&edge_row, &target)| (edge_row, target))
-                .collect();
-            if let Some(candidates) = &batch.candidates {
-                let mut wanted: Vec<u32> = group
-                    .iter()
-                    .flat_map(|&row| candidates.of(row as usize).iter().copied())
-                    .collect();
-                wanted.sort_unstable();
-                edges.retain(|(_, target)| wanted.binary_search(target).is_ok());
-            }
-            let number = |target: u32| {
-                let found = edges.binary_search_by_key(&target, |&(_, target)| target);
-                found.map_or(0, |place| place as u32 + 1)
-            };
-            let count = group.len() as u32;
-            let shared = buffers - 1;
-            let shared_item = (items[shared].len() / 4) as u32;
-            items[shared].extend([place as u32, count, 0, 0]);
-            let own = edges
-                .first()
-                .map(|&(edge_row, _)| edge_weights.place(node, edge_row).0 as usize);
-            let first_item = own.map_or(0, |buffer| (items[buffer].len() / 4) as u32);
-            for (index, &(edge_row, _)) in edges.iter().enumerate() {
-                let (buffer, row) = edge_weights.place(node, edge_row);
-                items[buffer as usize].extend([place as u32, count, row, index as u32 + 1]);
-            }
-            for &row in group {
-                let row = row as usize;
-                fans[shared][2 * place] = shared_item;
-                fans[shared][2 * place + 1] = 1;
-                if let Some(buffer) = own {
-                    fans[buffer][2 * place] = first_item;
-                    fans[buffer][2 * place + 1] = edges.len() as u32;
-                }
-                // Energies, then their slopes.
-                starts[row] = energies as u32;
-                energies += 2 * (1 + edges.len());
-                counts[row] = edges.len() as u32;
-                chosen[row] = number(self.next(row));
-                first_rows[row] = edge_weights.first_row(node);
-                if let Some(candidates) = &batch.candidates {
-                    for (index, &target) in candidates.of(row).iter().enumerate() {
-                        let at = row * candidates.count + index;
-                        numbers[at] = number(target);
-                        places[at] = graph
-                            .edge(NodeId(node), NodeId(target))
-                            .map_or(NONE, |edge| edge.0);
-                    }
-                }
-                place += 1;
-            }
-        }
-
-        let nodes = lists.by_key((0..rows).map(|row| (self.source(row), row as u32)));
-        let starts_of =
+        let nodes = lists.by_key((0..rows).map(|row| (source(batch, row), row as u32)));
+        let first_rows =
             lists.by_key((0..sequences).map(|b| (batch.sequence(b)[0], (b * steps) as u32)));
-        let by_target = lists.by_key(
-            targets
-                .iter()
-                .enumerate()
-                .map(|(at, &target)| (target, at as u32)),
-        );
+        let candidates = lists.by_key(targets.iter().copied().zip(0..));
         let pieces = lists.pieces(rows);
-        let shared_items: Vec<u32> = (0..pieces[0].count)
-            .flat_map(|piece| {
-                let first = piece * rows.div_ceil(pieces[0].count).max(1);
-                let per = rows.div_ceil(pieces[0].count).max(1);
-                [
-                    first.min(rows) as u32,
-                    per.min(rows.saturating_sub(first)) as u32,
-                    0,
-                    0,
-                ]
-            })
-            .collect();
-        let shared_pieces = lists.put(&shared_items);
-        let squares_count = items[..buffers - 1]
-            .iter()
-            .map(|list| list.len() / 4)
-            .sum::<usize>()
-            * self.blocks.1;
-        let items: Vec<(u32, usize)> = items
-            .iter()
-            .map(|list| (lists.put(list), list.len() / 4))
-            .collect();
-        let fans = fans.iter().map(|list| lists.put(list)).collect();
-        let (order, walked) = (lists.put(&order), lists.put(&self.walked()));
-        let (tokens, folds) = (lists.put(&batch.tokens), lists.put(&batch.folds));
-        let (starts, counts) = (lists.put(&starts), lists.put(&counts));
-        let (chosen, first_rows) = (lists.put(&chosen), lists.put(&first_rows));
-        let listed = batch
-            .candidates
-            .as_ref()
-            .map_or(0, |candidates| candidates.count);
-        let scored = lists.put(&targets);
-        let (numbers, places) = (lists.put(&numbers), lists.put(&places));
+        let mut put_items = |items: &Vec<u32>| (lists.put(items), items.len() / 4);
+        let items: Vec<(u32, usize)> = scored.items.iter().map(&mut put_items).collect();
+        let own_items: usize = items[..items.len() - 1].iter().map(|item| item.1).sum();
+        let edge_squares = own_items * self.column_runs;
 
         let mut regions = Regions::default();
         let position_rows = self.position_rows();
-        let first = regions.take(position_rows.len());
+        let first_position = regions.take(position_rows.len());
         let mut of_rows = |columns: usize| regions.take(rows * columns);
-        let at = |name: &str| stage.blocks.at(name);
-        let path = path::Parameters {
+        let block = |name: &str| stage.blocks.at(name);
+        let mut at = path_own::Batch {
             steps: steps as u32,
-            tokens,
-            walked,
-            start: at("node.start"),
-            decay: at("blend.decay"),
-            gate: at("blend.gate"),
-            gate_signal: at("blend.gate_signal"),
-            mix: at("blend.mix"),
-            level: match profile.start_at_ones {
-                true => 1.0,
-                false => (1.0 / profile.width as f64) as f32,
-            },
-            first,
-            table: first + wide as u32,
+            nodes_count: stage.nodes as u32,
+            edges_count: stage.edges as u32,
+            squared: u32::from(profile.energy == EnergyKind::Squared),
+            uses_prior: u32::from(profile.static_resistance),
+            has_bias: u32::from(profile.target_bias),
+            candidates_count: listed as u32,
+            tokens: lists.put(&batch.tokens),
+            folds: lists.put(&batch.folds),
+            walked: lists.put(&self.walked()),
+            order: lists.put(&scored.order),
+            starts: lists.put(&scored.starts),
+            counts: lists.put(&scored.counts),
+            chosen: lists.put(&scored.chosen),
+            first_edge_rows: lists.put(&scored.first_edge_rows),
+            candidates: lists.put(targets),
+            numbers: lists.put(&scored.numbers),
+            candidate_edges: lists.put(&scored.candidate_edges),
+            start: block("node.start"),
+            decay: block("blend.decay"),
+            gate: block("blend.gate"),
+            gate_signal: block("blend.gate_signal"),
+            mix: block("blend.mix"),
+            bias: block("node.bias"),
+            prior_weight: block("node.trust"),
+            scalars: block("scalars"),
+            lifts: stage.lifts,
+            first_position,
+            positions: first_position + wide as u32,
             before: of_rows(wide),
             signal: of_rows(wide),
             banks: of_rows(g),
@@ -260,84 +288,38 @@ impl Schedule<'_> {
             d_input: of_rows(wide),
             d_before: of_rows(wide),
             d_gate: of_rows(g),
-            ..path::Parameters::default()
+            ..path_own::Batch::default()
         };
-        let chunk = (SCORES / stage.nodes).clamp(1, rows);
+        // The rows follow the result: both are read back at once.
+        let result = regions.take(4);
+        at.rows = regions.take(rows * 4);
+        at.energies = regions.take(scored.energies);
+        at.weights = regions.take(steps);
+        at.d_banks = regions.take(sequences * g);
+        let chunk = (LOGITS / stage.nodes).clamp(1, rows);
+        // Logits of candidates are kept for all rows; classes need none.
         let bare = !profile.static_resistance && !profile.target_bias;
-        let logits = match (listed, bare) {
+        at.logits = regions.take(match (listed, bare) {
             (0, true) => 0,
             (0, false) => chunk * stage.nodes,
             (listed, _) => rows * listed,
-        };
-        let result = regions.take(4);
-        let row_place = regions.take(rows * 4);
-        let energies = regions.take(energies);
-        let path = path::Parameters {
-            weights: regions.take(steps),
-            d_banks: regions.take(sequences * g),
-            ..path
-        };
-        let squared = u32::from(profile.energy == EnergyKind::Squared);
+        });
         let plan = Plan {
-            fan: fan::Parameters {
-                steps: steps as u32,
-                order,
-                starts,
-                walked,
-                energies,
-                kept: path.kept,
-                input: path.input,
-                mask: path.mask,
-                table: path.table,
-                d_input: path.d_input,
-                d_before: path.d_before,
-                squared,
-                ..fan::Parameters::default()
-            },
-            softmax: softmax::OwnParameters {
-                nodes_count: stage.nodes as u32,
-                edges_count: stage.edges as u32,
-                steps: steps as u32,
-                tokens,
-                folds,
-                starts,
-                counts,
-                chosen,
-                first_rows,
-                candidates: scored,
-                numbers,
-                places,
-                listed: listed as u32,
-                energies,
-                logits: regions.take(logits),
-                rows: row_place,
-                bias: at("node.bias"),
-                has_bias: u32::from(profile.target_bias),
-                prior_weight: at("node.trust"),
-                scalars: at("scalars"),
-                uses_prior: u32::from(profile.static_resistance),
-                lifts: stage.lifts,
-                squared,
-                weight: 1.0 / rows as f32,
-                ..softmax::OwnParameters::default()
-            },
-            path,
+            at,
             position_rows,
             items,
-            fans,
-            shared_pieces,
+            fans: scored.fans.iter().map(|list| lists.put(list)).collect(),
+            shared_items: lists.put(&Self::shared_items(rows, pieces[0].count)),
             partial: regions.take(pieces[0].count * row_numbers),
-            squares: regions.take(squares_count),
-            squares_count,
-            result,
-            rows: row_place,
+            edge_squares: (regions.take(edge_squares), edge_squares),
             chunk,
             scratch: regions.take(pieces[0].count * g.max(4)),
-            parts: regions.take(stage.norm_pieces()),
+            squares: regions.take(stage.norm_pieces()),
             d_lambda: regions.take(steps),
+            result,
             nodes,
-            starts_of,
-            candidates: by_target,
+            first_rows,
+            candidates,
             pieces,
             floats: regions.end,
         };

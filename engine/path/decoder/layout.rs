@@ -1,143 +1,128 @@
-//! Where everything lies in the two buffers of a decoder.
+//! Where the state of a decoder's sequences lies in its two buffers.
 
+use crate::kernel::gpu::sequences::Sequences;
 use crate::kernel::gpu::table::padded;
 use crate::path::Sampling;
 use crate::signal::{BlendKind, DeviceMechanism, EdgeForm};
 use crate::{Error, ErrorKind, Result};
 
-/// Where everything lies in the two buffers of a decoder; counts of numbers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Layout {
-    // A lane's record in floats; the fields are offsets within it.
-    pub sequence: u32,
-    pub signal: u32,
-    pub banks: u32,
-    pub output: u32,
-    pub blended: u32,
-    pub base: u32,
-    pub preactivation: u32,
-    pub low: u32,
-    pub projected: u32,
-    pub gathered: u32,
-    // Floats after the records.
-    pub energies: u32,
-    pub stride: u32,
-    pub dots: u32,
-    pub logits: u32,
-    pub normalisers: u32,
-    pub listed_logits: u32,
-    pub lambda: u32,
-    pub table: u32,
-    pub floats: u32,
-    // Integers. `halted` is 0.
-    pub nodes: u32,
-    pub steps: u32,
-    pub done: u32,
-    pub emitted: u32,
-    pub next: u32,
-    pub emitted_tokens: u32,
-    pub random: u32,
-    pub order: u32,
-    pub groups: u32,
-    pub members: u32,
-    pub recent: u32,
-    pub banned: u32,
-    pub stops: u32,
-    pub listed: u32,
-    pub integers: u32,
+/// Numbers before the arrays of integers: `HALTED`, `INVALID` and two unused ones.
+const FLAGS: usize = 4;
+
+/// Sizes of a decoder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    pub sequences: usize,
+    /// Hops of a submission at most.
+    pub capacity: usize,
+    /// Nodes that end a sequence.
+    pub stops: usize,
+    /// Nodes of a list.
+    pub list: usize,
 }
 
-impl Layout {
-    /// The places for so many lanes.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Resource`] when they are more than 32-bit numbers reach.
-    #[allow(
-        clippy::field_reassign_with_default,
-        reason = "each place begins where the one before it ends"
-    )]
-    pub fn of(
-        mechanism: &DeviceMechanism,
-        sequences: usize,
-        capacity: usize,
-        sampling: &Sampling,
-        stops: usize,
-        list: usize,
-    ) -> Result<Self> {
-        let host = mechanism.mechanism();
-        let (profile, v) = (host.profile(), host.nodes());
-        let wide = padded(profile.width);
-        let fans = mechanism.fans();
-        let buffers = fans.as_ref().map_or(1, |fans| fans.buffers.len());
-        let own = profile.form == EdgeForm::Own;
-        let position = profile.blend == BlendKind::Position;
-        let table = own && profile.position_table;
-        let when = |condition: bool, count: usize| if condition { count } else { 0 };
-        let mut end = 0usize;
-        let mut overflow = false;
-        let mut take = |end: &mut usize, count: usize| -> u32 {
-            let place = *end;
-            *end = end.saturating_add(count).saturating_add(3) / 4 * 4;
-            overflow |= *end > (u32::MAX / 4) as usize;
-            place as u32
-        };
-        let mut at = Self::default();
-        at.signal = take(&mut end, wide);
-        at.banks = take(&mut end, profile.banks * wide);
-        at.output = take(&mut end, wide);
-        at.blended = take(&mut end, when(!own, (1 + profile.banks) * wide));
-        at.base = take(&mut end, when(own, wide));
-        at.preactivation = take(&mut end, when(own, wide));
-        at.low = take(&mut end, profile.rank);
-        at.projected = take(&mut end, profile.residual.unwrap_or(0));
-        let columns = mechanism
-            .records
-            .as_ref()
-            .map_or(0, |records| records.columns);
-        at.gathered = take(&mut end, columns);
-        at.sequence = end as u32;
-        end *= sequences;
-        at.stride = fans.as_ref().map_or(1, |fans| 1 + fans.widest()) as u32;
-        at.energies = take(&mut end, sequences * at.stride as usize);
-        at.dots = take(&mut end, when(!own, sequences * v));
-        at.logits = take(&mut end, sequences * v);
-        at.normalisers = take(&mut end, sequences);
-        at.listed_logits = take(&mut end, sequences * list);
-        at.lambda = take(&mut end, when(position, sequences * capacity));
-        at.table = take(&mut end, when(table, sequences * capacity * wide));
-        at.floats = end as u32;
-        end = 4;
-        at.nodes = take(&mut end, 0);
-        end += 3 * sequences;
-        at.steps = at.nodes + sequences as u32;
-        at.done = at.steps + sequences as u32;
-        at.emitted = take(&mut end, sequences);
-        at.next = take(&mut end, sequences);
-        at.emitted_tokens = take(&mut end, sequences * capacity);
-        at.random = take(&mut end, 2 * sequences);
-        at.order = take(&mut end, sequences);
-        at.groups = take(&mut end, buffers * sequences * 2);
-        at.members = take(&mut end, buffers * sequences);
-        at.recent = take(&mut end, sequences * (1 + window(sampling) as usize));
-        at.banned = take(&mut end, sampling.banned.len());
-        at.stops = take(&mut end, stops);
-        at.listed = take(&mut end, sequences * list);
-        at.integers = end as u32;
-        if overflow {
-            return Err(Error::new(
-                ErrorKind::Resource,
-                format!("{sequences} lanes over {v} nodes are more than a device buffer holds"),
-            )
-            .advice("decode fewer prompts together"));
-        }
-        Ok(at)
+/// Hands out consecutive regions, each aligned to four numbers.
+struct Regions {
+    end: usize,
+}
+
+impl Regions {
+    fn take(&mut self, count: usize) -> u32 {
+        let offset = self.end;
+        self.end = self.end.saturating_add(count).saturating_add(3) / 4 * 4;
+        offset as u32
+    }
+
+    fn take_if(&mut self, condition: bool, count: usize) -> u32 {
+        self.take(if condition { count } else { 0 })
     }
 }
 
-/// Nodes of the penalty window that are kept.
-pub(super) fn window(sampling: &Sampling) -> u32 {
-    match sampling.repetition_penalty == 1.0 {
-        true => 0,
-        false => sampling.penalty_window as u32,
+/// Lay out a decoder; returns the lengths of its floats and of its integers too.
+///
+/// # Errors
+/// [`ErrorKind::Resource`] when they are more than 32-bit offsets reach.
+pub(super) fn layout(
+    mechanism: &DeviceMechanism,
+    size: Size,
+    sampling: &Sampling,
+) -> Result<(Sequences, [u32; 2])> {
+    let (host, fans) = (mechanism.mechanism(), mechanism.fans());
+    let (profile, v) = (host.profile(), host.nodes());
+    let (b, wide) = (size.sequences, padded(profile.width));
+    let own = profile.form == EdgeForm::Own;
+    let position = profile.blend == BlendKind::Position;
+    let records = mechanism.records.as_ref();
+
+    // One record for each sequence, in floats.
+    let mut record = Regions { end: 0 };
+    let mut at = Sequences {
+        count: b as u32,
+        nodes_count: v as u32,
+        width: wide as u32,
+        signal: record.take(wide),
+        banks: record.take(profile.banks * wide),
+        output: record.take(wide),
+        blended: record.take_if(!own, (1 + profile.banks) * wide),
+        base: record.take_if(own, wide),
+        preactivation: record.take_if(own, wide),
+        low: record.take(profile.rank),
+        projected: record.take(profile.residual.unwrap_or(0)),
+        gathered: record.take(records.map_or(0, |records| records.columns)),
+        energies_stride: fans.as_ref().map_or(1, |fans| 1 + fans.widest()) as u32,
+        capacity: size.capacity as u32,
+        window: window(sampling),
+        banned_count: sampling.banned.len() as u32,
+        stops_count: size.stops as u32,
+        ..Sequences::default()
+    };
+    at.stride = record.end as u32;
+
+    // Arrays after the records, in floats.
+    let mut floats = Regions {
+        end: record.end.saturating_mul(b),
+    };
+    at.energies = floats.take(b * at.energies_stride as usize);
+    at.dots = floats.take_if(!own, b * v);
+    at.logits = floats.take(b * v);
+    at.normalisers = floats.take(b);
+    at.listed_logits = floats.take(b * size.list);
+    at.lambda = floats.take_if(position, b * size.capacity);
+    at.table = floats.take_if(own && profile.position_table, b * size.capacity * wide);
+
+    // Integers. The host writes nodes, steps and `done` as one array.
+    let buffers = fans.as_ref().map_or(1, |fans| fans.buffers.len());
+    let mut integers = Regions { end: FLAGS };
+    at.nodes = integers.take(3 * b);
+    at.steps = at.nodes + b as u32;
+    at.done = at.steps + b as u32;
+    at.emitted = integers.take(b);
+    at.next = integers.take(b);
+    at.emitted_tokens = integers.take(b * size.capacity);
+    at.random = integers.take(2 * b);
+    at.order = integers.take(b);
+    at.groups = integers.take(buffers * b * 2);
+    at.members = integers.take(buffers * b);
+    at.recent = integers.take(b * (1 + at.window as usize));
+    at.banned = integers.take(sampling.banned.len());
+    at.stops = integers.take(size.stops);
+    at.listed = integers.take(b * size.list);
+
+    if floats.end.max(integers.end) > (u32::MAX / 4) as usize {
+        return Err(Error::new(
+            ErrorKind::Resource,
+            format!("{b} sequences over {v} nodes are more than a device buffer holds"),
+        )
+        .advice("decode fewer prompts together"));
+    }
+    Ok((at, [floats.end as u32, integers.end as u32]))
+}
+
+/// Nodes of the penalty window.
+fn window(sampling: &Sampling) -> u32 {
+    if sampling.repetition_penalty == 1.0 {
+        0
+    } else {
+        sampling.penalty_window as u32
     }
 }

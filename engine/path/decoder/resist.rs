@@ -1,13 +1,13 @@
-//! Resistances that the shaders of plugins rewrite, between the scores and the choice.
+//! Resistances that the shaders of plugins change, between the logits and the choice.
 
-use super::{Decoder, FAULT};
-use crate::kernel::gpu::table::padded;
+use super::Decoder;
+use crate::kernel::gpu::sequences::INVALID;
 use crate::kernel::gpu::{Buffer, Program, Size, resist};
 use crate::signal::EdgeForm;
 use crate::{Error, ErrorKind, Result};
 
 impl Decoder {
-    /// Dispatches of a hop that shaders take.
+    /// Number of dispatches of a hop for shaders of plugins.
     pub(super) fn shader_dispatches(&self) -> usize {
         let chain = self
             .mechanism
@@ -16,11 +16,11 @@ impl Decoder {
         chain.map_or(0, |length| 3 + length * self.sequences)
     }
 
-    /// Records the chain of shaders, after the scores and before the choice.
+    /// Record the chain of shaders, after the logits and before the choice.
     pub(super) fn record_resist(
         &self,
         program: &mut Program,
-        places: &Buffer,
+        locations: &Buffer,
         has_own: bool,
     ) -> Result<()> {
         let mechanism = &*self.mechanism;
@@ -34,22 +34,10 @@ impl Decoder {
             ("FORM", u32::from(!own)),
         ];
         let parameters = resist::Parameters {
-            nodes_count: host.nodes() as u32,
+            at,
+            blocks: mechanism.blocks,
             edges_count: host.graph().edges() as u32,
             span: resist::span(host.nodes()) as u32,
-            sequence: at.sequence,
-            output: at.output,
-            width: padded(host.profile().width) as u32,
-            energies: at.energies,
-            stride: at.stride,
-            dots: at.dots,
-            logits: at.logits,
-            nodes: at.nodes,
-            steps: at.steps,
-            done: at.done,
-            halted: 0,
-            fault: FAULT,
-            target_norm2: mechanism.at.target_norm2,
             has_own: u32::from(has_own),
         };
         let buffers = [
@@ -57,7 +45,7 @@ impl Decoder {
             &self.integers,
             &shaders.edges,
             &mechanism.values,
-            places,
+            locations,
             &question.questions,
             &question.answers,
         ];
@@ -79,20 +67,20 @@ impl Decoder {
             return Ok(());
         }
         let device = self.mechanism.device();
-        let found: Vec<u32> = device.read(&self.integers, u64::from(FAULT) * 4, 1)?;
+        let found: Vec<u32> = device.read(&self.integers, INVALID as u64 * 4, 1)?;
         self.check_answers(found[0])
     }
 
-    /// Whether a shader answered what is no resistance; `found` is the word where kernels note it.
+    /// Fail if a shader computed an invalid resistance: `found` is the integer [`INVALID`].
     pub(super) fn check_answers(&self, found: u32) -> Result<()> {
-        match found {
-            0 => Ok(()),
-            _ => Err(Error::new(
-                ErrorKind::Plugin,
-                "a shader of a plugin made a resistance that is not a number",
-            )
-            .at("wgsl/1:edge/1")
-            .advice("use --backend cpu, or leave the plugin out")),
+        if found == 0 {
+            return Ok(());
         }
+        Err(Error::new(
+            ErrorKind::Plugin,
+            "a shader of a plugin computed a resistance that is not a number",
+        )
+        .at("wgsl/1:edge/1")
+        .advice("use --backend cpu, or remove the plugin"))
     }
 }

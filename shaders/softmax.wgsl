@@ -1,0 +1,65 @@
+// Functions: softmax loss of a row of logits and its gradient, shared by softmax_own.wgsl and softmax_composed.wgsl.
+// After: workgroup.wgsl, activation.wgsl, and the batch_*.wgsl of the edges. The kernel declares `P`, `floats`,
+// `values` and `prior`.
+
+// A row of the batch: the next token of one position of a sequence.
+struct Prediction {
+    row: u32,
+    source: u32,       // its node
+    next: u32,         // the true target
+    resistance: u32,   // in prior: −ln p1(v) of its fold [V]
+    lifts: u32,        // in prior: of its fold [E]
+    prior_weight: f32, // γ + the weight of its node; 0 without prior
+}
+
+fn prediction_of(row: u32) -> Prediction {
+    let sequence = row / P.at.steps;
+    let token = P.at.tokens + sequence * (P.at.steps + 1u) + row % P.at.steps;
+    let source = integers[token];
+    let fold = integers[P.at.folds + sequence];
+    var prior_weight = 0.0;
+    if P.at.uses_prior == 1u {
+        prior_weight = values[P.at.scalars + 1u] + values[P.at.prior_weight + source];
+    }
+    return Prediction(
+        row,
+        source,
+        integers[token + 1u],
+        fold * P.at.nodes_count,
+        P.at.lifts + fold * P.at.edges_count,
+        prior_weight,
+    );
+}
+
+// Replace `count` logits by exp(logit − max) and return their sum; the nats of the true one, number `truth`, go to
+// the row: −ln p = max − logit + ln Σ exp(logit − max). Logits were written before a `wait`.
+fn exponentials(row: u32, logits: u32, count: u32, truth: u32, thread: u32) -> f32 {
+    var top = -3.4e38;
+    for (var i = thread; i < count; i += WORKGROUP) {
+        top = max(top, floats[logits + i]);
+    }
+    top = max_all(top, thread);
+    let true_logit = floats[logits + truth];
+    workgroupBarrier();
+    var part = 0.0;
+    for (var i = thread; i < count; i += WORKGROUP) {
+        let e = natural_exp(floats[logits + i] - top);
+        floats[logits + i] = e;
+        part += e;
+    }
+    let total = sum_all(part, thread);
+    if thread == 0u {
+        floats[P.at.rows + 4u * row + 3u] = top - true_logit + log(total);
+    }
+    return total;
+}
+
+// Store the row's gradients of ln α and of its prior weight, from the parts of all threads.
+fn put_row_gradients(row: u32, d_alpha: f32, d_prior_weight: f32, thread: u32) {
+    let total_alpha = sum_all(d_alpha, thread);
+    let total_prior_weight = sum_all(d_prior_weight, thread);
+    if thread == 0u {
+        floats[P.at.rows + 4u * row] = total_alpha;
+        floats[P.at.rows + 4u * row + 1u] = total_prior_weight;
+    }
+}
