@@ -1,4 +1,4 @@
-//! Where a command runs: `--backend` and `--adapter`.
+//! Options for the backend of a command: `--backend` and `--adapter`.
 
 use clap::Args;
 
@@ -6,37 +6,37 @@ use clap::Args;
 use crate::run::BackendChoice;
 use crate::{Error, ErrorKind, Result};
 
-/// The backend a command runs on.
+/// Backend of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Backend {
-    /// A real graphics processor where there is one, else the processor.
+    /// A GPU if there is one, else the CPU.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The best graphics processor, else a software adapter.
+    /// The best GPU, else a software adapter.
     Gpu,
 }
 
-/// Where to run.
+/// Backend options.
 #[derive(Args, Clone, Debug)]
 pub(super) struct BackendArguments {
-    /// Where to run.
+    /// Backend to run on.
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
-    /// The adapter to run on: its number or words of its name, as `brillm devices` lists them.
+    /// Adapter to run on: its index or words of its name, as listed by `brillm devices`.
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
-    /// Memory of the adapter that edges may take in decoding, in MiB; the others come in as paths reach them.
+    /// Memory of the adapter for edges in decoding, in MiB; edges that do not fit are uploaded when paths reach them.
     #[arg(long, value_name = "MIB")]
     device_memory: Option<u64>,
-    /// The shape of the kernels that read edges, lanes or thread; by adapter otherwise.
+    /// Shape of the kernels that read edges, `lanes` or `thread` [default: by adapter].
     #[arg(long, value_name = "SHAPE")]
     kernels: Option<String>,
 }
 
 impl BackendArguments {
-    /// Refuses what this build cannot do.
+    /// Check that the options fit together and that this build supports them.
     pub(super) fn check(&self) -> Result<()> {
         let of_device = [
             ("--adapter", self.adapter.is_some()),
@@ -48,9 +48,9 @@ impl BackendArguments {
         {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                format!("{option} and --backend cpu contradict each other"),
+                format!("{option} contradicts --backend cpu"),
             )
-            .advice("leave one of them out"));
+            .advice("remove one of them"));
         }
         let wanted = self.backend == Backend::Gpu
             || self.adapter.is_some()
@@ -65,7 +65,7 @@ impl BackendArguments {
         Ok(())
     }
 
-    /// What is asked for.
+    /// The requested backend.
     #[cfg(feature = "gpu")]
     pub(super) fn choice(&self) -> BackendChoice {
         match (self.backend, &self.adapter) {
@@ -87,7 +87,7 @@ impl BackendArguments {
         })
     }
 
-    /// The model's mechanism on the device, where one is used.
+    /// Upload the model's mechanism to the device; `None` for the CPU.
     #[cfg(feature = "gpu")]
     pub(super) fn put(
         &self,
@@ -96,15 +96,15 @@ impl BackendArguments {
     ) -> Result<Option<std::sync::Arc<crate::signal::DeviceMechanism>>> {
         self.check()?;
         if !hooks.flow_on_device() {
-            // Plugins without shaders see every step where it is taken.
-            return match self.choice().is_forced() {
-                false => Ok(None),
-                true => Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "plugins without shaders are asked on the processor",
-                )
-                .advice("leave --plugin out, or use --backend cpu or auto")),
-            };
+            // Plugins without shaders are called at every step, which a device does not stop for.
+            if !self.choice().is_forced() {
+                return Ok(None);
+            }
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "plugins without shaders run on the CPU only",
+            )
+            .advice("remove --plugin, or use --backend cpu or auto"));
         }
         crate::run::mechanism_on(
             &self.choice(),
@@ -115,7 +115,7 @@ impl BackendArguments {
         )
     }
 
-    /// The device, where one is used.
+    /// Open the device; `None` for the CPU.
     #[cfg(feature = "gpu")]
     pub(super) fn device(&self) -> Result<Option<crate::kernel::gpu::Device>> {
         self.check()?;

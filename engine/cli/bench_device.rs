@@ -1,4 +1,4 @@
-//! `brillm bench --backend gpu`: decoding and training on a device, against its own copies and the processor.
+//! `brillm bench --backend gpu`: decoding on a device relative to its copies, and training relative to the CPU.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::signal::Profile;
 use crate::text::read_ids;
 
 impl Arguments {
-    /// Measures a device.
+    /// Measure a device and report.
     pub(super) fn on_device(&self, device: &Device) -> Result<()> {
         let adapter = device.report();
         let copies = copy_speed(device, 256)?;
@@ -31,9 +31,9 @@ impl Arguments {
             "train": [],
         });
         if !adapter.kind.is_real() {
-            report["warning"] =
-                json!("a software adapter: none of this is the speed of a graphics processor");
-            super::warn("a software adapter: none of this is the speed of a graphics processor");
+            let warning = "this is a software adapter: the figures are not the speed of a GPU";
+            report["warning"] = json!(warning);
+            super::warn(warning);
         }
         self.line(format!("{adapter}: copies {copies:.1} GB/s"))?;
         if !self.skip_decode {
@@ -83,33 +83,33 @@ impl Arguments {
         let mut bare = graph.clone();
         bare.set_own_minimum(u32::MAX);
         self.line(format!(
-            "{:>10} {:>10} {:>10} {:>18} {:>8}",
-            "profile", "batch", "tokens/s", "processor tokens/s", "ratio"
+            "{:>10} {:>10} {:>10} {:>14} {:>8}",
+            "profile", "batch", "tokens/s", "CPU tokens/s", "ratio"
         ))?;
         let mut rows = Vec::new();
         for (name, profile, graph, batch) in [
             ("reference", Profile::reference(32), &graph, 256),
             ("sifu", Profile::sifu(128), &bare, 32),
         ] {
-            let (own, processor) = self.learn_on(device, &profile, graph, &text, batch)?;
+            let (own, cpu) = self.learn_on(device, &profile, graph, &text, batch)?;
             self.line(format!(
-                "{name:>10} {batch:>7}x30 {own:>10.0} {processor:>18.0} {:>8.2}",
-                own / processor
+                "{name:>10} {batch:>7}x30 {own:>10.0} {cpu:>14.0} {:>8.2}",
+                own / cpu
             ))?;
             rows.push(json!({
                 "profile": name,
                 "batch": batch,
                 "steps": 30,
                 "tokens_per_second": own,
-                "processor_tokens_per_second": processor,
-                "processor_threads": rayon::current_num_threads(),
-                "ratio": own / processor,
+                "cpu_tokens_per_second": cpu,
+                "cpu_threads": rayon::current_num_threads(),
+                "ratio": own / cpu,
             }));
         }
         Ok(json!(rows))
     }
 
-    /// Predicted tokens per second on the device and on the processor, after a step that warms up.
+    /// Measure predictions per second on the device and on the CPU, after a step that warms up.
     fn learn_on(
         &self,
         device: &Device,
@@ -138,14 +138,15 @@ impl Arguments {
                 .learn(graph, &batch, &train, index + 1)
                 .map(|(loss, _)| loss.tokens)
         })?;
-        let processor = self.rate(|index, order| {
+        let cpu = self.rate(|index, order| {
             let batch = sampler.batch(text, index, order);
             let (loss, _) = learner.learn(graph, &prior, &batch, &train, index + 1)?;
             Ok(loss.tokens)
         })?;
-        Ok((own, processor))
+        Ok((own, cpu))
     }
 
+    /// Measure predictions per second of a training step.
     fn rate(&self, mut step: impl FnMut(u64, &mut Order) -> Result<usize>) -> Result<f64> {
         let mut order = Order::default();
         step(0, &mut order)?;

@@ -1,4 +1,4 @@
-//! `brillm devices`: the graphics adapters of this machine and what they are good for.
+//! `brillm devices`: the graphics adapters of this machine.
 
 use clap::Args;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::Result;
 use crate::kernel::gpu::Adapter;
 
-/// Lists graphics adapters with their limits, the kernels they get, and why one is refused.
+/// List graphics adapters with their limits, the kernels used on them, and why an adapter cannot be used.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Report as JSON.
@@ -29,13 +29,13 @@ impl Arguments {
             }));
         }
         if all.is_empty() {
-            super::say("no graphics driver is installed: everything runs on the processor")?;
+            super::say("no graphics driver is installed: everything runs on the CPU")?;
         }
         for report in all.iter().map(Adapter::report) {
             super::say(format!("{}  {report}", report.index))?;
             super::say(format!("   driver     {}", report.driver))?;
             super::say(format!(
-                "   limits     {} MiB a binding, {} MiB a buffer, {} storage buffers, {} threads a workgroup",
+                "   limits     {} MiB per binding, {} MiB per buffer, {} storage buffers, {} threads per workgroup",
                 report.binding_bytes >> 20,
                 report.buffer_bytes >> 20,
                 report.storage_buffers,
@@ -58,8 +58,8 @@ impl Arguments {
             }
         }
         super::say(match automatic {
-            Some(report) => format!("--backend auto takes {}", report.index),
-            None => "--backend auto takes the processor".to_string(),
+            Some(report) => format!("--backend auto uses adapter {}", report.index),
+            None => "--backend auto uses the CPU".to_string(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Speed of a device: its own copies, and decoding against them.
+//! Speed of a device: its copies, and decoding relative to them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::signal::{BlendKind, DeviceMechanism, EnergyKind, Mechanism, Profile, 
 const NODES: usize = 4000;
 /// Width of its signals.
 const WIDTH: usize = 32;
-/// Hops of one submission; of a software adapter, which takes a second for one of many prompts.
+/// Hops of one submission, on a GPU and on a software adapter, where a hop of many prompts takes a second.
 const HOPS: [usize; 2] = [64, 2];
 
 /// One row of a device's decoding table.
@@ -24,21 +24,21 @@ const HOPS: [usize; 2] = [64, 2];
 pub struct DeviceDecodeSpeed {
     /// `f32`, `f16` or `i8`.
     pub storage: &'static str,
-    /// Prompts side by side, on random sources at every hop.
+    /// Prompts decoded together, at random nodes in every hop.
     pub batch: usize,
     /// Bytes of all edges on the device.
     pub edge_bytes: u64,
-    /// Different fans of a hop, on average.
+    /// Distinct fans of a hop, on average.
     pub distinct_fans: f64,
-    /// Milliseconds of a hop of all prompts, many hops in a submission.
+    /// Milliseconds for a hop of all prompts, many hops in a submission.
     pub ms_per_token: f64,
-    /// Bytes of edges read per second, each distinct fan of a hop counted once.
+    /// Gigabytes of edges read per second; each distinct fan of a hop counts once.
     pub gb_per_s: f64,
-    /// That, over the device's copies measured in the same run.
+    /// `gb_per_s` divided by the device's copies in the same run.
     pub fraction_of_copies: f64,
 }
 
-/// Gigabytes per second that copies within the device read and write, the best of a few.
+/// Measure copies within the device: gigabytes read and written per second, the best of a few.
 ///
 /// # Errors
 /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when two buffers of `mebibytes` do not fit.
@@ -56,14 +56,14 @@ pub fn copy_speed(device: &Device, mebibytes: u64) -> Result<f64> {
     Ok(2.0 * bytes as f64 / best / 1e9)
 }
 
-/// A dense graph whose first nodes own fans over all nodes, as many as the arena allows.
+/// A dense graph whose first nodes have own edges to all nodes.
 pub struct DeviceDecodeBench {
     sources: usize,
     mechanism: Arc<Mechanism>,
 }
 
 impl DeviceDecodeBench {
-    /// Random edges of at most `mebibytes` in `element`.
+    /// Create random edges of at most `mebibytes` in `element`.
     ///
     /// # Errors
     /// As [`Table::new`].
@@ -99,9 +99,9 @@ impl DeviceDecodeBench {
         Ok(Self { sources, mechanism })
     }
 
-    /// Puts the graph on a device and decodes `batches` prompts side by side, each for about `seconds`.
+    /// Upload the graph and decode batches of prompts of these sizes, each for about `seconds`.
     ///
-    /// Nodes are drawn evenly among those that own fans, so that every hop reads fans at random.
+    /// Draws nodes uniformly among those with own edges, so that every hop reads random fans.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when the graph does not fit.
@@ -115,7 +115,7 @@ impl DeviceDecodeBench {
         let on_device = Arc::new(DeviceMechanism::upload(device, self.mechanism.clone())?);
         let fan = on_device.step_bytes(0);
         let sampling = Sampling::default()
-            // So hot that the draw is even.
+            // So high that the draw is uniform.
             .temperature(1e6)
             .banned(self.sources as u32..NODES as u32);
         let hops_each = HOPS[usize::from(!device.report().kind.is_real())];
@@ -171,7 +171,7 @@ impl DeviceDecodeBench {
     }
 }
 
-/// Rows of even random numbers in ±0.5, made in their own element.
+/// Create rows of uniform random numbers in ±0.5.
 fn random_table(
     random: &mut Random,
     rows: usize,
@@ -181,7 +181,7 @@ fn random_table(
     let row: Vec<f32> = (0..columns * 997)
         .map(|_| random.uniform() as f32 - 0.5)
         .collect();
-    // 997 random rows, over and over: a device neither knows nor cares, and the host makes them quickly.
+    // 997 random rows, repeated: as fast as distinct ones on the device, and quickly made.
     let few = Table::of(&row, 997, columns).converted(element)?;
     let size = columns * element.size();
     let mut bytes = Vec::with_capacity(rows * size);

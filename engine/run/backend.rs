@@ -1,4 +1,4 @@
-//! Which backend a caller gets: the processor, or a device.
+//! Choice of the backend: the CPU or a device.
 
 use std::sync::Arc;
 
@@ -7,32 +7,31 @@ use crate::kernel::gpu::{Adapter, AdapterChoice, Device, DeviceOptions};
 use crate::signal::{DeviceMechanism, Mechanism};
 use crate::{Error, Result};
 
-/// The backend that is asked for.
+/// Requested backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
-    /// A real graphics processor where there is one that works, else the processor.
+    /// A GPU where there is one that works, else the CPU.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The best graphics processor, else a software adapter with a warning.
+    /// The best GPU, else a software adapter with a warning.
     Gpu,
-    /// The adapter that this names, whatever it is.
+    /// The adapter with this index or name.
     Adapter(String),
 }
 
 impl BackendChoice {
-    /// Whether a device that fails is an error, rather than a reason to use the processor.
+    /// Whether failure of the device is an error rather than a reason to use the CPU.
     pub fn is_forced(&self) -> bool {
         matches!(self, Self::Gpu | Self::Adapter(_))
     }
 }
 
-/// Opens the device that a choice comes to; `None` for the processor. `warn` is told what the user should know.
+/// Open the device of a choice; `None` for the CPU. Passes warnings for the user to `warn`.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when a device was asked for by name or kind and
-/// there is none.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when a device was requested by name or kind and there is none.
 pub fn device_for(
     choice: &BackendChoice,
     options: DeviceOptions,
@@ -47,7 +46,7 @@ pub fn device_for(
     let opened = Adapter::choose(&wanted).and_then(|adapter| {
         if *choice == BackendChoice::Gpu && !adapter.report().kind.is_real() {
             warn(&format!(
-                "no graphics processor can be used: {} computes on the processor, and is slower than --backend cpu",
+                "no GPU can be used: {} computes on the CPU and is slower than --backend cpu",
                 adapter.report()
             ));
         }
@@ -56,16 +55,15 @@ pub fn device_for(
     match opened {
         Ok(device) => Ok(Some(device)),
         Err(error) if choice.is_forced() => Err(error),
-        // No adapter is the usual case on a machine without one, and no reason for a warning.
+        // Having no adapter is common, and no reason for a warning.
         Err(_) => Ok(None),
     }
 }
 
-/// Puts a mechanism on the device that a choice comes to, with the shaders of these hooks; `None` for the
-/// processor.
+/// Upload a mechanism to the device of a choice, with the shaders of these hooks; `None` for the CPU.
 ///
 /// # Errors
-/// As [`device_for`]; what putting it there runs into, where a device was asked for.
+/// As [`device_for`]; errors of the upload, where a device was requested.
 pub fn mechanism_on(
     choice: &BackendChoice,
     options: DeviceOptions,
@@ -88,7 +86,7 @@ pub fn mechanism_on(
     }
 }
 
-/// What is said when the processor takes over.
+/// The warning when the CPU takes over.
 pub(crate) fn taken_over(error: &Error) -> String {
-    format!("the processor takes over: {error}")
+    format!("continuing on the CPU: {error}")
 }

@@ -1,4 +1,4 @@
-//! A mechanism on a device: its weights as the kernels read them, shared by everything that decodes there.
+//! Mechanisms on a device: weights laid out for the kernels, shared by all decoders.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,7 +31,7 @@ pub(crate) fn size_constants(profile: &Profile) -> [(&'static str, u32); 4] {
 
 /// A [`Mechanism`] whose weights lie on a device.
 ///
-/// Node tables stay whole; fans stay where they fit, else they are brought in as paths reach them.
+/// Node tables are uploaded whole; so are fans where they fit, otherwise they are paged as paths reach them.
 pub struct DeviceMechanism {
     mechanism: Arc<Mechanism>,
     device: Device,
@@ -39,19 +39,19 @@ pub struct DeviceMechanism {
     fans: Option<Mutex<Fans>>,
     /// β of all nodes, for composed edges.
     pub(crate) targets: Option<DeviceTable>,
-    /// What a node needs when a signal reaches it.
+    /// Rows of the tables that the update of a node reads.
     pub(crate) records: Option<NodeRecords>,
-    /// Offsets of the fans `[V + 1]`, then targets `[E]`.
+    /// First edge of each node `[V + 1]`, then targets `[E]`.
     pub(crate) graph: Buffer,
-    /// Own slots. `[E]`
+    /// Edge rows. `[E]`
     pub(crate) edge_rows: Buffer,
-    /// Lift and own rest of each edge. `[E, 2]`
+    /// See [`lifts`]. `[E, 2]`
     pub(crate) lifts: Buffer,
     /// Numbers of nodes and small blocks of parameters.
     pub(crate) values: Buffer,
     /// Offsets in `values`.
     pub(crate) blocks: Blocks,
-    /// What rewrites resistances before a choice.
+    /// Shaders of plugins that change resistances before a choice.
     edge_shaders: Option<EdgeShaders>,
 }
 
@@ -62,7 +62,7 @@ impl std::fmt::Debug for DeviceMechanism {
 }
 
 impl DeviceMechanism {
-    /// Puts a mechanism on a device.
+    /// Upload a mechanism.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when node tables or a single fan do not fit;
@@ -120,19 +120,14 @@ impl DeviceMechanism {
                 )
             }
         };
-        let offsets: Vec<u32> = graph
-            .rows()
-            .iter()
-            .chain(graph.targets())
-            .copied()
-            .collect();
+        let offsets = [graph.rows(), graph.targets()].concat();
         let (values, blocks) = gather_values(&mechanism)?;
         Ok(Self {
             fans: fans.map(Mutex::new),
             targets,
             records,
             graph: device.upload(&offsets, "the graph")?,
-            edge_rows: device.upload(graph.edge_rows(), "own slots")?,
+            edge_rows: device.upload(graph.edge_rows(), "edge rows")?,
             lifts: device.upload(&lifts(&mechanism), "resistances of edges")?,
             values: device.upload(&values, "numbers of nodes")?,
             blocks,
@@ -142,25 +137,25 @@ impl DeviceMechanism {
         })
     }
 
-    /// Has the shaders of the hooks of `edge/1` rewrite resistances before each choice.
+    /// Use the shaders of the hooks of `edge/1` to change resistances before each choice.
     ///
-    /// Each is first compared with the function it stands for, on a few fans of this mechanism.
+    /// Compares each shader with its hook's function first, on a few fans of this mechanism.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a hook of `edge/1` without a shader;
-    /// [`ErrorKind::Plugin`](crate::ErrorKind::Plugin) for a shader that is another function than its hook's;
-    /// those of the device.
+    /// [`ErrorKind::Plugin`](crate::ErrorKind::Plugin) for a shader whose results differ from its function's;
+    /// errors of the device.
     pub fn with_hooks(mut self, hooks: &Hooks) -> Result<Self> {
         self.edge_shaders = EdgeShaders::compile(&self.device, &self.mechanism, hooks)?;
         Ok(self)
     }
 
-    /// What rewrites resistances before a choice.
+    /// Shaders of plugins that change resistances before a choice.
     pub(crate) fn edge_shaders(&self) -> Option<&EdgeShaders> {
         self.edge_shaders.as_ref()
     }
 
-    /// The mechanism.
+    /// The mechanism on the host.
     pub fn mechanism(&self) -> &Arc<Mechanism> {
         &self.mechanism
     }
@@ -170,25 +165,25 @@ impl DeviceMechanism {
         &self.device
     }
 
-    /// The fans; one caller at a time.
+    /// Lock the fans.
     pub(crate) fn fans(&self) -> Option<MutexGuard<'_, Fans>> {
         let fans = self.fans.as_ref()?;
         Some(fans.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How often a fan was on the device when a path reached it; `None` where all fit.
+    /// Counts of paging; `None` where all fans are on the device.
     pub fn page_counts(&self) -> Option<PageCounts> {
         self.fans()
             .filter(|fans| fans.paged())
             .map(|fans| fans.counts())
     }
 
-    /// Buffers that the fans lie in.
+    /// Number of buffers of fans.
     pub fn fan_buffers(&self) -> usize {
         self.fans().map_or(0, |fans| fans.buffers.len())
     }
 
-    /// How the edges, or the node tables of composed ones, are stored.
+    /// Element in which edges, or the node tables of composed edges, are stored.
     pub fn element(&self) -> Element {
         match (&self.targets, self.fans()) {
             (Some(targets), _) => targets.element,
@@ -197,7 +192,7 @@ impl DeviceMechanism {
         }
     }
 
-    /// Bytes of weights that one step from a node reads: its own edges and the shared one, or all targets.
+    /// Bytes of weights that one hop from a node reads: its own edges and all targets.
     pub fn step_bytes(&self, node: u32) -> u64 {
         let fan = self.fans().map_or(0, |fans| fans.fan_bytes(node));
         let targets = self.targets.as_ref().map_or(0, |targets| {
@@ -207,7 +202,7 @@ impl DeviceMechanism {
     }
 }
 
-/// Numbers with their runs of `width` columns, and of `width` rows, padded.
+/// Pad runs of `width` columns, and with `rows_too` of `width` rows, of a block.
 pub(crate) fn padded_block(
     values: &[f32],
     columns: usize,
@@ -242,15 +237,16 @@ pub(crate) fn padded_block(
     all
 }
 
+/// Collect the numbers of nodes and small blocks, and their offsets.
 fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, Blocks)> {
     let (profile, weights) = (mechanism.profile(), mechanism.weights());
     let (d, v) = (profile.width, mechanism.nodes());
     let mut all: Vec<f32> = Vec::new();
     let mut put = |values: Vec<f32>| -> u32 {
-        let place = all.len() as u32;
+        let offset = all.len() as u32;
         all.extend(values);
         all.resize(all.len().next_multiple_of(4), 0.0);
-        place
+        offset
     };
     let scalars = weights.values("scalars");
     let gamma = scalars.get(1).copied().unwrap_or(1.0);
@@ -300,7 +296,7 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, Blocks)> {
     Ok((all, blocks))
 }
 
-/// How far the log probability of each listed edge lies above an unlisted one's, and what the rest of an own
+/// For each edge: how far its log probability lies above an unlisted edge's, and 2 β·r + ‖r‖², what the bias of its own
 /// residual adds to ‖β‖². `[E, 2]`
 fn lifts(mechanism: &Mechanism) -> Vec<f32> {
     let (graph, weights) = (mechanism.graph(), mechanism.weights());

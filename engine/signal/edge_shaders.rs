@@ -1,4 +1,4 @@
-//! Shaders of `edge/1` that plugins bring: compiled for a device, and compared with the functions they stand for.
+//! Plugins' shaders of `edge/1`: compiled for a device, and compared with the functions of their hooks.
 
 use std::sync::Arc;
 
@@ -9,24 +9,24 @@ use crate::kernel::gpu::{Buffer, Device, Program};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
-/// How far a shader's resistance may lie from the function's, relative to 1 or the resistance.
+/// Largest difference of a shader's resistance from the function's, relative to 1 or the resistance.
 const TOLERANCE: f32 = 1e-5;
-/// The sequence under which functions are asked for the comparison: none of a run.
+/// Sequence number of the comparison's calls, which no run uses.
 const SEQUENCE: u64 = u64::MAX;
 
-/// The chain of a run's shaders.
+/// The shaders of a run.
 pub(crate) struct EdgeShaders {
     /// In the order of the run's configuration.
     pub chain: Vec<EdgeShader>,
-    /// `[V + 1]` offsets of the fans, then of each edge its target `[E]`, own slot `[E]` and count `[E]`.
+    /// First edge of each node `[V + 1]`, then of each edge its target `[E]`, edge row `[E]` and count `[E]`.
     pub edges: Buffer,
 }
 
 impl EdgeShaders {
-    /// Compiles the shaders of the hooks of `edge/1`; `None` where there are no such hooks.
+    /// Compile the shaders of the hooks of `edge/1`; `None` without such hooks.
     ///
     /// # Errors
-    /// [`ErrorKind::Plugin`] for a shader that does not do what its function does; those of the device.
+    /// [`ErrorKind::Plugin`] for a shader whose results differ from its function's; errors of the device.
     pub fn compile(device: &Device, mechanism: &Mechanism, hooks: &Hooks) -> Result<Option<Self>> {
         if hooks.edge.is_empty() {
             return Ok(None);
@@ -34,7 +34,7 @@ impl EdgeShaders {
         let Some(pairs) = hooks.edge_shaders() else {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "a plugin that answers edge/1 has no shader",
+                "a plugin with the hook edge/1 has no shader",
             )
             .advice("use --backend cpu or auto"));
         };
@@ -72,7 +72,7 @@ impl EdgeShaders {
     }
 }
 
-/// Asks a shader and its function the same, at the first node, the last, and the one with the widest fan.
+/// Compare a shader with its function at the first node, the last, and the one with the widest fan.
 fn compare(
     device: &Device,
     mechanism: &Mechanism,
@@ -122,11 +122,11 @@ fn compare(
             return Err(Error::new(
                 ErrorKind::Plugin,
                 format!(
-                    "the shader gives the edge {source} to {node} a resistance of {}, its function {}",
+                    "the shader computes a resistance of {} for the edge {source} to {node}, its function {}",
                     found[node], expected[node]
                 ),
             )
-            .advice("both must be the same function; use --backend cpu until they are"));
+            .advice("make both compute the same, or use --backend cpu"));
         }
     }
     Ok(())

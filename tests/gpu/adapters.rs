@@ -23,7 +23,7 @@ fn a_refused_adapter_says_why(_: &Bed) {
     };
     let (code, out, said) = without(&["devices"]);
     assert_eq!(code, Some(0), "{said}");
-    let reason = "its kernels see 0 storage buffers, 8 are needed";
+    let reason = "its kernels can bind 0 storage buffers, 8 are needed";
     assert!(out.contains(&format!("refused    {reason}")), "{out}");
     let once = ["generate", "Once", "--tokens", "1"];
     let (code, _, said) = without(&[&once[..], &["--adapter", "gl llvmpipe"]].concat());

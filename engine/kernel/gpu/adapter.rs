@@ -1,4 +1,4 @@
-//! Which graphics adapters there are, what each can do, and which one is taken.
+//! The graphics adapters of a machine, their capabilities, and the choice among them.
 
 use crate::{Error, ErrorKind, Result};
 
@@ -7,19 +7,19 @@ const STORAGE_BUFFERS: u32 = 8;
 /// Threads of the largest workgroup.
 pub(super) const THREADS: u32 = 64;
 
-/// What runs an adapter's work.
+/// Kind of an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdapterKind {
-    /// A card with memory of its own.
+    /// A GPU with its own memory.
     Discrete,
-    /// A part of the processor package that shares its memory.
+    /// A GPU that shares the memory of the CPU.
     Integrated,
-    /// A graphics processor seen through a virtual machine.
+    /// A GPU in a virtual machine.
     Virtual,
-    /// The driver does not say.
+    /// Not reported by the driver.
     Unknown,
-    /// The processor itself: correct and slow, never taken unasked.
+    /// The CPU: correct and slow, never chosen by default.
     Software,
 }
 
@@ -45,7 +45,7 @@ impl AdapterKind {
         }
     }
 
-    /// Whether it is a graphics processor and not the processor.
+    /// Whether it is a GPU, as opposed to software on the CPU.
     pub fn is_real(self) -> bool {
         self != Self::Software
     }
@@ -54,31 +54,31 @@ impl AdapterKind {
 /// One adapter, as `brillm devices` lists it.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct AdapterReport {
-    /// Its place in the list; `--adapter` takes it.
+    /// Its index in the list, accepted by `--adapter`.
     pub index: usize,
-    /// The name the driver gives.
+    /// Name in the driver.
     pub name: String,
     /// `vulkan`, `metal`, `dx12` or `gl`.
     pub backend: &'static str,
-    /// What it is.
+    /// Kind.
     pub kind: AdapterKind,
     /// Driver and version.
     pub driver: String,
-    /// The most bytes that a kernel sees in one buffer.
+    /// Bytes of a buffer that a kernel can bind at most.
     pub binding_bytes: u64,
-    /// The most bytes of one buffer.
+    /// Bytes of a buffer at most.
     pub buffer_bytes: u64,
-    /// Storage buffers that a kernel can bind.
+    /// Storage buffers that a kernel can bind at most.
     pub storage_buffers: u32,
-    /// Threads of a workgroup.
+    /// Threads of a workgroup at most.
     pub workgroup_threads: u32,
-    /// Smallest and largest subgroup; absent where kernels cannot use them.
+    /// Size of the smallest and the largest subgroup; none where kernels cannot use them.
     pub subgroups: Option<[u32; 2]>,
-    /// Whether compiled pipelines can be kept on disk.
+    /// Whether compiled pipelines can be stored on disk.
     pub pipeline_cache: bool,
-    /// Whether 16-bit arithmetic is there; the kernels need none.
+    /// Whether it has 16-bit arithmetic, which the kernels do not need.
     pub f16_arithmetic: bool,
-    /// The kernels it gets: `lanes with subgroups`, `lanes` or `thread`.
+    /// Kernels that are used on it: `lanes with subgroups`, `lanes` or `thread`.
     pub kernels: &'static str,
     /// Why it cannot be used.
     pub refused: Option<String>,
@@ -96,24 +96,24 @@ impl std::fmt::Debug for Adapter {
     }
 }
 
-/// Which adapter a caller wants.
+/// Choice of an adapter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AdapterChoice {
-    /// The best real one; an error where there is none.
+    /// The best GPU; an error where there is none.
     #[default]
     Real,
-    /// The best real one, else a software one.
+    /// The best GPU, else a software adapter.
     Any,
-    /// The one with this number, or the first whose backend, name and driver contain all these words.
+    /// The one with this index, or the first whose backend, name and driver contain all these words.
     Named(String),
 }
 
 impl Adapter {
-    /// All adapters, the most suitable first.
+    /// List all adapters, the most suitable first.
     pub fn all() -> Vec<Self> {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-        // Dispatch sizes are made by our own kernels within the limits; checking them again on the device
-        // would double the dispatches of a step.
+        // Our own kernels compute dispatch sizes within the limits; checking them again on the device would double
+        // the dispatches of a step.
         descriptor
             .flags
             .remove(wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL);
@@ -140,11 +140,9 @@ impl Adapter {
         all
     }
 
-    /// Whether this machine may have a graphics processor at all. Cheap: no driver is loaded, which takes a while
-    /// and may write to standard error.
+    /// Whether this machine may have a GPU. Cheap: loads no driver, which takes a while and may write to standard error.
     fn may_be_real() -> bool {
-        // On Linux a graphics processor is a device file: of the kernel's own drivers, of NVIDIA's, of Windows
-        // beneath, of phones.
+        // On Linux a GPU has a device file: of the kernel's drivers, NVIDIA's, WSL's, or those of phones.
         let known = ["renderD", "nvidia", "dxg", "kgsl", "mali", "pvr"];
         !cfg!(target_os = "linux")
             || ["/dev", "/dev/dri"]
@@ -160,17 +158,16 @@ impl Adapter {
                 })
     }
 
-    /// The adapter that a caller wants.
+    /// Find the chosen adapter.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] when there is none, naming what was found and why it was refused.
+    /// [`ErrorKind::Unsupported`] when there is none, with the adapters found and the reasons for refusing them.
     pub fn choose(choice: &AdapterChoice) -> Result<Self> {
         if *choice == AdapterChoice::Real && !Self::may_be_real() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "this machine has no graphics processor",
-            )
-            .advice("use --backend cpu, or see `brillm devices`"));
+            return Err(
+                Error::new(ErrorKind::Unsupported, "this machine has no GPU")
+                    .advice("use --backend cpu, or run `brillm devices` for the list"),
+            );
         }
         let all = Self::all();
         let found: Vec<String> = all
@@ -188,28 +185,22 @@ impl Adapter {
             let what = match (choice, found.is_empty()) {
                 (_, true) => "no graphics driver is installed".to_string(),
                 (AdapterChoice::Named(name), _) => {
-                    format!(
-                        "no adapter is named {name:?}; there are: {}",
-                        found.join("; ")
-                    )
+                    format!("no adapter matches {name:?}; found: {}", found.join("; "))
                 }
                 (AdapterChoice::Real, _) => {
-                    format!(
-                        "no graphics processor can be used; there are: {}",
-                        found.join("; ")
-                    )
+                    format!("no GPU can be used; found: {}", found.join("; "))
                 }
                 (AdapterChoice::Any, _) => {
-                    format!("no adapter can be used; there are: {}", found.join("; "))
+                    format!("no adapter can be used; found: {}", found.join("; "))
                 }
             };
             return Err(Error::new(ErrorKind::Unsupported, what)
-                .advice("use --backend cpu, or see `brillm devices`"));
+                .advice("use --backend cpu, or run `brillm devices` for the list"));
         };
         match &adapter.report.refused {
             Some(reason) => Err(Error::new(ErrorKind::Unsupported, reason.clone())
                 .at(format!("adapter {}", adapter.report))
-                .advice("use --backend cpu, or see `brillm devices`")),
+                .advice("use --backend cpu, or run `brillm devices` for the list")),
             None => Ok(adapter),
         }
     }
@@ -236,7 +227,7 @@ impl Adapter {
             .or_else(|| {
                 (limits.max_storage_buffers_per_shader_stage < STORAGE_BUFFERS).then(|| {
                     format!(
-                        "its kernels see {} storage buffers, {STORAGE_BUFFERS} are needed",
+                        "its kernels can bind {} storage buffers, {STORAGE_BUFFERS} are needed",
                         limits.max_storage_buffers_per_shader_stage
                     )
                 })
@@ -280,7 +271,7 @@ impl Adapter {
         Self { raw, report }
     }
 
-    /// What the adapter is and can do.
+    /// Description and capabilities of the adapter.
     pub fn report(&self) -> &AdapterReport {
         &self.report
     }

@@ -1,4 +1,4 @@
-//! An opened adapter: buffers, pipelines, submissions, and every fault as an error.
+//! An opened adapter: buffers, transfers, and failures of the device as errors.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,16 +9,16 @@ use super::pipeline::{Pipeline, PipelineStore};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of one write to the device.
-const PIECE: usize = 32 << 20;
-/// Bytes that may be staged before they are waited for.
+const WRITE: usize = 32 << 20;
+/// Bytes that may be staged before the host waits for them.
 const STAGED: usize = 256 << 20;
 
 /// The shape of the kernels that read edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelShape {
-    /// Neighbouring threads read neighbouring words of an edge: what graphics processors want.
+    /// Neighbouring threads read neighbouring words of an edge: fast on GPUs.
     Lanes,
-    /// One thread an edge, no barriers: what software adapters want.
+    /// One thread an edge, no barriers: fast on software adapters.
     Thread,
 }
 
@@ -31,9 +31,9 @@ impl std::str::FromStr for KernelShape {
             "thread" => Ok(Self::Thread),
             other => Err(Error::new(
                 ErrorKind::Configuration,
-                format!("kernels have no shape {other:?}"),
+                format!("invalid shape of kernels {other:?}"),
             )
-            .advice("give lanes or thread")),
+            .advice("use lanes or thread")),
         }
     }
 }
@@ -47,16 +47,16 @@ impl std::fmt::Display for KernelShape {
     }
 }
 
-/// What a caller may force; tests walk every path with it.
+/// Overrides of what the adapter decides; tests use them to cover every path.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeviceOptions {
-    /// The kernels' shape; by adapter otherwise.
+    /// Shape of the kernels; by adapter if none.
     pub shape: Option<KernelShape>,
-    /// Leaves subgroups out.
+    /// Do not use subgroups.
     pub without_subgroups: bool,
-    /// The most bytes of a buffer of fans or rows; the adapter's limit otherwise.
+    /// Bytes of a buffer of fans or rows at most; the adapter's limit if none.
     pub binding_bytes: Option<u64>,
-    /// Bytes that fans may take on the device; all that they need otherwise.
+    /// Bytes of all fans on the device at most; unlimited if none.
     pub fan_bytes: Option<u64>,
 }
 
@@ -69,13 +69,13 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Its size.
+    /// Size in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
-/// What a buffer is for.
+/// Use of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Kernels read and write it.
@@ -86,7 +86,7 @@ pub enum Purpose {
     Readback,
     /// Parameters of kernels.
     Parameters,
-    /// Kernels write it, and shaders of plugins find their place in it.
+    /// Kernels write it, and shaders of plugins bind parts of it as uniforms.
     Question,
 }
 
@@ -101,10 +101,10 @@ pub(super) struct Inner {
     queue: wgpu::Queue,
     report: AdapterReport,
     options: DeviceOptions,
-    /// Size of a subgroup whose threads are in order; 0 where kernels take workgroup memory.
+    /// Size of a subgroup whose threads are in order; 0 where kernels use workgroup memory.
     subgroup: u32,
     binding_bytes: u64,
-    fault: Arc<Mutex<Option<Error>>>,
+    error: Arc<Mutex<Option<Error>>>,
     pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(super) cache: Option<PipelineStore>,
     /// Bytes written since the last submission that waited for them.
@@ -119,14 +119,14 @@ impl std::fmt::Debug for Device {
     }
 }
 
-/// A lock whose holder panicked still guards whole values here.
+/// Lock a mutex; values stay consistent even if a holder panicked.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn fault_of(error: &wgpu::Error) -> Error {
+fn error_of(error: &wgpu::Error) -> Error {
     match error {
         wgpu::Error::OutOfMemory { .. } => {
             Error::new(ErrorKind::Resource, "the device's memory is exhausted")
@@ -141,10 +141,10 @@ fn fault_of(error: &wgpu::Error) -> Error {
 }
 
 impl Device {
-    /// Opens an adapter with the features and limits it has.
+    /// Open an adapter with all its limits.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] when the driver refuses.
+    /// [`ErrorKind::Unsupported`] when the driver cannot open it.
     pub fn open(adapter: &Adapter, options: DeviceOptions) -> Result<Self> {
         let report = adapter.report().clone();
         let wanted = wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
@@ -161,14 +161,14 @@ impl Device {
                 .advice("use --backend cpu, or another --adapter")
                 .because(error)
         })?;
-        let fault: Arc<Mutex<Option<Error>>> = Arc::default();
-        let noted = fault.clone();
+        let first_error: Arc<Mutex<Option<Error>>> = Arc::default();
+        let noted = first_error.clone();
         raw.on_uncaptured_error(Arc::new(move |error| {
-            locked(&noted).get_or_insert_with(|| fault_of(&error));
+            locked(&noted).get_or_insert_with(|| error_of(&error));
         }));
-        let noted = fault.clone();
+        let noted = first_error.clone();
         raw.set_device_lost_callback(move |reason, text| {
-            // Dropping the last handle also says "destroyed", which is no fault.
+            // "Destroyed" is reported for the last handle too, which is not an error.
             if reason != wgpu::DeviceLostReason::Destroyed {
                 locked(&noted).get_or_insert_with(|| {
                     Error::new(ErrorKind::Resource, format!("the device was lost: {text}"))
@@ -194,7 +194,7 @@ impl Device {
             options,
             subgroup: 0,
             binding_bytes,
-            fault,
+            error: first_error,
             pipelines: Mutex::default(),
             cache,
             staged: AtomicUsize::new(0),
@@ -220,7 +220,7 @@ impl Device {
         &self.inner.report
     }
 
-    /// What was forced.
+    /// Overrides it was opened with.
     pub fn options(&self) -> &DeviceOptions {
         &self.inner.options
     }
@@ -235,12 +235,12 @@ impl Device {
         self.inner.options.shape.unwrap_or(by_adapter)
     }
 
-    /// Threads of a subgroup that kernels may use; 0 for none.
+    /// Threads of a subgroup; 0 where kernels do not use subgroups.
     pub fn subgroup(&self) -> u32 {
         self.inner.subgroup
     }
 
-    /// Threads of a workgroup whose threads wait for each other: few where waiting is dear.
+    /// Threads of a workgroup whose threads wait for each other; few on software adapters, where barriers are slow.
     pub fn workgroup(&self) -> u32 {
         if self.inner.report.kind.is_real() {
             THREADS
@@ -249,7 +249,7 @@ impl Device {
         }
     }
 
-    /// Threads of a workgroup that sees all V nodes.
+    /// Threads of a workgroup that works on all V nodes.
     pub fn wide_workgroup(&self) -> u32 {
         if self.inner.report.kind.is_real() {
             self.inner.report.workgroup_threads.min(256)
@@ -258,23 +258,23 @@ impl Device {
         }
     }
 
-    /// The most bytes of a buffer that a kernel sees.
+    /// Bytes of a buffer that a kernel can bind at most.
     pub fn binding_bytes(&self) -> u64 {
         self.inner.binding_bytes
     }
 
-    /// The most workgroups in one dimension of a dispatch.
+    /// Workgroups in one dimension of a dispatch at most.
     pub fn workgroups(&self) -> u32 {
         self.inner.raw.limits().max_compute_workgroups_per_dimension
     }
 
-    /// Bytes of memory that the workgroup of a kernel may share.
+    /// Bytes of workgroup memory at most.
     pub fn workgroup_bytes(&self) -> u32 {
         self.inner.raw.limits().max_compute_workgroup_storage_size
     }
 
-    /// A number that nothing else on this device has.
-    pub(super) fn number(&self) -> u64 {
+    /// Create an id that is unique on this device.
+    pub(super) fn new_id(&self) -> u64 {
         self.inner.next_buffer.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -286,18 +286,18 @@ impl Device {
         &self.inner.queue
     }
 
-    /// The first fault since the last call, if there was one.
+    /// Fail with the first error since the last call, if there was one.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] for exhausted memory or a lost device; [`ErrorKind::Unsupported`] otherwise.
     pub fn check(&self) -> Result<()> {
-        match locked(&self.inner.fault).take() {
+        match locked(&self.inner.error).take() {
             Some(error) => Err(error.at(format!("adapter {}", self.inner.report))),
             None => Ok(()),
         }
     }
 
-    /// A buffer of zeros.
+    /// Create a buffer of zeros; `what` names it in errors.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when it is larger than the adapter allows, or memory is exhausted.
@@ -309,7 +309,7 @@ impl Device {
             return Err(Error::new(
                 ErrorKind::Resource,
                 format!(
-                    "{what} takes {bytes} bytes, and a kernel of this adapter sees {} at most",
+                    "{what} takes {bytes} bytes, and a kernel of this adapter can bind {} at most",
                     most.min(self.inner.report.binding_bytes)
                 ),
             )
@@ -333,11 +333,11 @@ impl Device {
             mapped_at_creation: false,
         });
         self.check().map_err(|error| error.at(what))?;
-        let id = self.number();
+        let id = self.new_id();
         Ok(Buffer { raw, id, bytes })
     }
 
-    /// A storage buffer with contents.
+    /// Create a storage buffer with contents.
     ///
     /// # Errors
     /// As [`Self::buffer`].
@@ -347,27 +347,27 @@ impl Device {
         Ok(buffer)
     }
 
-    /// Writes numbers at a byte offset, before whatever is submitted next. Offset and length are multiples of 4.
+    /// Write numbers at a byte offset, before the next submission. Offset and length are multiples of 4.
     pub fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, values: &[T]) {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         if bytes.is_empty() {
             return;
         }
-        // Pieces that are sent off in between, so that staging never doubles a model.
-        for (index, piece) in bytes.chunks(PIECE).enumerate() {
-            let at = offset + (index * PIECE) as u64;
-            self.inner.queue.write_buffer(&buffer.raw, at, piece);
+        // In pieces that are submitted in between, so that staging never takes as much memory as a model.
+        for (index, chunk) in bytes.chunks(WRITE).enumerate() {
+            let at = offset + (index * WRITE) as u64;
+            self.inner.queue.write_buffer(&buffer.raw, at, chunk);
             let staged = &self.inner.staged;
-            if staged.fetch_add(piece.len(), Ordering::Relaxed) + piece.len() > STAGED {
+            if staged.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len() > STAGED {
                 staged.store(0, Ordering::Relaxed);
                 self.inner.queue.submit([]);
-                // What goes wrong is found by whoever submits next.
+                // An error is reported by the next submission.
                 let _ = self.inner.raw.poll(wgpu::PollType::wait_indefinitely());
             }
         }
     }
 
-    /// Reads numbers back, after whatever was submitted before.
+    /// Read numbers back, after all earlier submissions.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -385,11 +385,11 @@ impl Device {
         self.collect(landing, bytes)
     }
 
-    /// A buffer that the host can read, of at least so many bytes.
+    /// Take a buffer of at least so many bytes that the host can read.
     pub(super) fn landing(&self, bytes: u64) -> Result<Buffer> {
         let mut free = locked(&self.inner.readback);
-        if let Some(place) = free.iter().position(|buffer| buffer.bytes >= bytes) {
-            return Ok(free.swap_remove(place));
+        if let Some(index) = free.iter().position(|buffer| buffer.bytes >= bytes) {
+            return Ok(free.swap_remove(index));
         }
         drop(free);
         self.buffer(
@@ -399,20 +399,20 @@ impl Device {
         )
     }
 
-    /// Waits until a landing buffer is filled, and takes what is in it.
+    /// Wait until a landing buffer is filled, and return its contents.
     pub(super) fn collect<T: bytemuck::Pod>(&self, landing: Buffer, bytes: u64) -> Result<Vec<T>> {
         let slice = landing.raw.slice(0..bytes.max(4).next_multiple_of(4));
         let lost = |what: &str| {
             Error::new(
                 ErrorKind::Resource,
-                format!("the device does not answer: {what}"),
+                format!("the device does not respond: {what}"),
             )
             .at(format!("adapter {}", self.inner.report))
             .advice("its driver was reset or it ran out of memory: try again, or use --backend cpu")
         };
         let (send, receive) = std::sync::mpsc::channel();
         slice.map_async(wgpu::MapMode::Read, move |outcome| {
-            // The receiver is gone only when this call has failed already.
+            // The receiver is dropped only when this call has failed already.
             let _ = send.send(outcome);
         });
         let polled = self.inner.raw.poll(wgpu::PollType::wait_indefinitely());
@@ -436,7 +436,7 @@ impl Device {
         Ok(values)
     }
 
-    /// Copies as much of a buffer as the other holds, `times` over, and waits until it is done.
+    /// Copy as much of a buffer as the other holds, `times` times, and wait for the end.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -449,12 +449,12 @@ impl Device {
         self.wait()
     }
 
-    /// Gives the device back at once; whatever is asked of it afterwards is an error.
+    /// Destroy the device; every later use is an error.
     pub fn destroy(&self) {
         self.inner.raw.destroy();
     }
 
-    /// Waits until everything submitted is done.
+    /// Wait for all submissions.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -464,7 +464,7 @@ impl Device {
         polled.map(drop).map_err(|error| {
             Error::new(
                 ErrorKind::Resource,
-                format!("the device does not answer: {error}"),
+                format!("the device does not respond: {error}"),
             )
             .at(format!("adapter {}", self.inner.report))
         })

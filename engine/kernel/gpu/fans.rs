@@ -1,7 +1,7 @@
-//! Fans on the device: whole fans in buffers that a kernel sees whole, all of them or the recently used ones.
+//! Fans on the device: all of them or the recently used ones, in buffers that a kernel can bind.
 //!
-//! Row 0 of every buffer is the shared edge. A fan never lies in two buffers, so a kernel binds one and needs
-//! no 64-bit address. Where memory does not hold all fans, the least recently used ones make room.
+//! Row 0 of every buffer is the shared edge. A fan never lies in two buffers, so a kernel binds one and needs no
+//! 64-bit address. Where memory does not hold all fans, they are paged: the least recently used ones are evicted.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,16 +13,16 @@ use crate::kernel::element::Element;
 use crate::kernel::table::Table;
 use crate::{Error, ErrorKind, Result};
 
-/// Where the rows of fans come from.
+/// The rows of all fans on the host.
 #[derive(Clone, Debug)]
 pub struct FanRows {
-    /// The rows; an own slot s is row `s − first_row`.
+    /// The rows; edge row e is row `e − first_row`.
     pub table: Table,
-    /// 0 where row 0 is the shared edge, 1 where there is none.
+    /// 0 where row 0 is the shared edge, 1 where there is no shared edge.
     pub first_row: usize,
     /// Columns that are padded together.
     pub width: usize,
-    /// Own slots of each node. `[V]`
+    /// Edge rows of each node. `[V]`
     pub edge_rows: Vec<Range<usize>>,
 }
 
@@ -39,17 +39,17 @@ pub struct FanBuffer {
     free: Vec<Range<usize>>,
 }
 
-/// How often a fan was there when it was needed.
+/// Counts of paging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct PageCounts {
-    /// Hops that lanes took.
+    /// Hops of all sequences.
     pub hops: u64,
-    /// Fans that were brought in for them.
+    /// Fans that were uploaded for them.
     pub misses: u64,
 }
 
 impl PageCounts {
-    /// Hops that found their fan on the device, among all. Several lanes may wait for one fan.
+    /// Fraction of hops whose fan was on the device. Several sequences may need one missing fan.
     pub fn hit_rate(&self) -> f64 {
         self.hops.saturating_sub(self.misses) as f64 / self.hops.max(1) as f64
     }
@@ -60,12 +60,12 @@ pub struct Fans {
     device: Device,
     rows: FanRows,
     row_words: usize,
-    /// The buffers; fixed once made.
+    /// The buffers.
     pub buffers: Vec<FanBuffer>,
-    /// Buffer, first row in it, own edges and first own slot of each fan. `[V, 4]`
+    /// Buffer, first row in it, own edges and first edge row of each fan. `[V, 4]`
     pub locations: Buffer,
     host_locations: Vec<[u32; 4]>,
-    /// When each fan on the device was last used; empty unless fans are paged.
+    /// Fans on the device by the time of their last use; empty unless fans are paged.
     used: BTreeMap<u64, u32>,
     stamps: Vec<u64>,
     clock: u64,
@@ -74,11 +74,11 @@ pub struct Fans {
 }
 
 impl Fans {
-    /// Puts fans on a device: all of them where they fit, else none yet. `verify` checks a fan's rows.
+    /// Upload all fans where they fit; otherwise allocate their buffers, for paging. `verify` checks a fan's rows.
     ///
     /// # Errors
-    /// [`ErrorKind::Resource`] when a single fan is larger than a kernel of this adapter sees;
-    /// what `verify` finds.
+    /// [`ErrorKind::Resource`] when a single fan is larger than a kernel of this adapter can bind;
+    /// errors of `verify`.
     pub fn upload(
         device: &Device,
         rows: FanRows,
@@ -96,7 +96,7 @@ impl Fans {
             return Err(Error::new(
                 ErrorKind::Resource,
                 format!(
-                    "a fan of {widest} edges takes {} bytes, and a kernel of this adapter sees {}",
+                    "a fan of {widest} edges takes {} bytes, and a kernel of this adapter can bind {}",
                     (widest + 1) * words * 4,
                     device.binding_bytes()
                 ),
@@ -130,7 +130,7 @@ impl Fans {
         fans.allocate(capacity)?;
         if !fans.paged {
             for node in 0..nodes as u32 {
-                fans.bring(node, &[], verify)?;
+                fans.upload_fan(node, &[], verify)?;
             }
             fans.counts = PageCounts::default();
         }
@@ -138,7 +138,7 @@ impl Fans {
         Ok(fans)
     }
 
-    /// Makes the buffers: as many as all fans need, or as memory allows.
+    /// Allocate buffers: as many as all fans need, or as memory allows.
     fn allocate(&mut self, capacity: usize) -> Result<()> {
         // The sizes of the buffers when fans are put one after another.
         let mut sizes = vec![1];
@@ -162,7 +162,7 @@ impl Fans {
         for size in sizes {
             match self.buffer(size) {
                 Ok(buffer) => self.buffers.push(buffer),
-                // Memory is exhausted: what there is becomes a cache, less a buffer for everything else.
+                // Memory is exhausted: page fans in the buffers so far, without the last, which leaves room for the rest.
                 Err(error) if error.kind() == ErrorKind::Resource && self.buffers.len() > 1 => {
                     self.buffers.pop();
                     self.paged = true;
@@ -213,7 +213,7 @@ impl Fans {
         Ok(())
     }
 
-    /// Whether fans come and go.
+    /// Whether fans are paged.
     pub fn paged(&self) -> bool {
         self.paged
     }
@@ -238,12 +238,12 @@ impl Fans {
         (self.rows.edge_rows[node as usize].len() * self.row_words * 4) as u64
     }
 
-    /// Hops and misses so far.
+    /// Counts so far.
     pub fn counts(&self) -> PageCounts {
         self.counts
     }
 
-    /// Notes that lanes stood at these nodes and found their fans.
+    /// Count hops from these nodes, whose fans were on the device.
     pub fn touch(&mut self, nodes: impl Iterator<Item = u32>) {
         for node in nodes {
             self.counts.hops += 1;
@@ -251,6 +251,7 @@ impl Fans {
         }
     }
 
+    /// Make a fan the most recently used one.
     fn stamp(&mut self, node: u32) {
         if !self.paged || self.rows.edge_rows[node as usize].is_empty() {
             return;
@@ -262,26 +263,31 @@ impl Fans {
     }
 
     /// Whether the fan of a node is on the device.
-    pub fn is_here(&self, node: u32) -> bool {
+    pub fn is_present(&self, node: u32) -> bool {
         self.host_locations[node as usize][0] != ABSENT
     }
 
-    /// Brings the fans of these nodes in; none of them makes room for another. Returns how many were missing.
+    /// Upload the missing fans of these nodes, without evicting one of them. Returns how many were missing.
     ///
     /// # Errors
-    /// [`ErrorKind::Resource`] when they do not fit together; what `verify` finds.
+    /// [`ErrorKind::Resource`] when they do not fit together; errors of `verify`.
     pub fn ensure(&mut self, nodes: &[u32], verify: &dyn Fn(u32) -> Result<()>) -> Result<usize> {
         let mut missing = 0;
         for &node in nodes {
-            if !self.is_here(node) {
+            if !self.is_present(node) {
                 missing += 1;
-                self.bring(node, nodes, verify)?;
+                self.upload_fan(node, nodes, verify)?;
             }
         }
         Ok(missing)
     }
 
-    fn bring(&mut self, node: u32, kept: &[u32], verify: &dyn Fn(u32) -> Result<()>) -> Result<()> {
+    fn upload_fan(
+        &mut self,
+        node: u32,
+        kept: &[u32],
+        verify: &dyn Fn(u32) -> Result<()>,
+    ) -> Result<()> {
         let edge_rows = self.rows.edge_rows[node as usize].clone();
         verify(node)?;
         if edge_rows.is_empty() {
@@ -296,7 +302,7 @@ impl Fans {
                 return Err(Error::new(
                     ErrorKind::Resource,
                     format!(
-                        "the fans of {} lanes do not fit on the device together",
+                        "the fans of {} sequences do not fit on the device together",
                         kept.len()
                     ),
                 )
@@ -323,6 +329,7 @@ impl Fans {
             .write(&self.locations, u64::from(node) * 16, &location);
     }
 
+    /// Take a free run of rows: its buffer and first row.
     fn take(&mut self, rows: usize) -> Option<(usize, usize)> {
         for (index, buffer) in self.buffers.iter_mut().enumerate() {
             if let Some(at) = buffer.free.iter().position(|run| run.len() >= rows) {
@@ -337,6 +344,7 @@ impl Fans {
         None
     }
 
+    /// Free the rows of a fan.
     fn evict(&mut self, node: u32) {
         self.used.remove(&self.stamps[node as usize]);
         let [buffer, start, count, _] = self.host_locations[node as usize];
@@ -344,7 +352,7 @@ impl Fans {
         let run = start as usize..(start + count) as usize;
         let at = free.partition_point(|other| other.start < run.start);
         free.insert(at, run);
-        // Neighbouring runs become one.
+        // Merge with neighbouring runs.
         if at + 1 < free.len() && free[at].end == free[at + 1].start {
             free[at].end = free[at + 1].end;
             free.remove(at + 1);

@@ -1,7 +1,7 @@
-//! Kernels: WGSL sources with their entry points and bindings, and what they are compiled into.
+//! Kernels: WGSL sources with entry point, parameters and bindings, and their compiled pipelines.
 //!
-//! A kernel is compiled once for each set of constants and kept in memory; where the adapter offers it, its
-//! machine code is kept in the user's cache folder too.
+//! A kernel is compiled once for each set of constants; where the adapter supports it, its machine code is stored in
+//! the user's cache folder too.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::adapter::Adapter;
 use super::device::{Device, locked};
 use crate::Result;
 
-/// How a kernel uses one binding; binding 0 holds its parameters.
+/// Use of a binding by a kernel; binding 0 holds its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// A uniform block of parameters, at another offset in every dispatch.
@@ -92,12 +92,12 @@ macro_rules! parameters {
 }
 pub(super) use parameters;
 
-/// A kernel as it is written.
+/// A kernel in WGSL.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
     /// The stem of its file in `shaders/`.
     pub name: &'static str,
-    /// The files of functions it uses, in order, then its own.
+    /// The texts of the files it consists of, in order, its own last.
     pub sources: &'static [&'static str],
     /// The entry point.
     pub entry: &'static str,
@@ -108,7 +108,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The module: the files end to end.
+    /// Concatenate the files to a module.
     pub fn source(&self) -> String {
         self.sources.join("\n")
     }
@@ -131,7 +131,7 @@ macro_rules! shaders {
 pub(super) use shaders;
 
 impl Device {
-    /// A kernel, compiled for these constants; compiled once.
+    /// Compile a kernel for these constants, on the first call with them.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the driver cannot compile it.
@@ -160,7 +160,7 @@ impl Device {
         Ok(pipeline)
     }
 
-    /// A shader that is none of ours; its parameters, if it has any, are a part of a buffer.
+    /// Compile a plugin's shader; its parameters, if it has any, are a part of a buffer.
     ///
     /// # Errors
     /// As [`Self::pipeline`].
@@ -234,25 +234,25 @@ impl Device {
             });
         self.check()
             .map_err(|error| error.at(format!("kernel {key}")))?;
-        let id = self.number();
+        let id = self.new_id();
         Ok(Arc::new(Pipeline { raw, layout, id }))
     }
 }
 
-/// The machine code of an adapter's kernels, in the user's cache folder.
+/// The stored machine code of an adapter's kernels, in the user's cache folder.
 pub(super) struct PipelineStore {
     cache: wgpu::PipelineCache,
     path: PathBuf,
 }
 
 impl PipelineStore {
-    /// The store of an adapter, with what was kept.
+    /// Open the store of an adapter.
     pub(super) fn open(device: &wgpu::Device, adapter: &Adapter) -> Option<Self> {
         let folder = std::env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
         let name = wgpu::util::pipeline_cache_key(&adapter.raw.get_info())?;
-        // Drivers tell their versions apart themselves; ours is in the name.
+        // Drivers check their own version; ours is in the name.
         let path = folder
             .join("brillm")
             .join(concat!("pipelines-", env!("CARGO_PKG_VERSION")))
@@ -273,7 +273,7 @@ impl PipelineStore {
 
 impl Drop for PipelineStore {
     fn drop(&mut self) {
-        // A cache that cannot be kept is made anew next time.
+        // A cache that cannot be stored is compiled again next time.
         let path = &self.path;
         if let Some(data) = self.cache.get_data()
             && let Some(folder) = path.parent()

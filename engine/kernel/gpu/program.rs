@@ -1,4 +1,4 @@
-//! A program: dispatches recorded once or step by step, submitted together.
+//! Programs: recorded dispatches that are submitted together.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use super::device::{Buffer, Device, Purpose};
 use super::pipeline::Pipeline;
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes between the parameters of two dispatches: the largest alignment that adapters ask for.
+/// Bytes between the parameters of two dispatches: the largest alignment that adapters require.
 const STRIDE: usize = 256;
 
-/// How many workgroups a dispatch has.
+/// Number of workgroups of a dispatch.
 #[derive(Clone, Debug)]
 pub enum Size {
-    /// As many as this.
+    /// This many in each dimension.
     Direct(u32, u32, u32),
-    /// As many as a kernel wrote, at this byte offset.
+    /// As a kernel wrote to a buffer, at this byte offset.
     Indirect(Buffer, u64),
 }
 
@@ -27,7 +27,7 @@ enum Step {
 struct Dispatch {
     pipeline: Arc<Pipeline>,
     bindings: wgpu::BindGroup,
-    /// Where its parameters are; none of a shader that is not ours.
+    /// Offset of its parameters; none for a plugin's shader.
     parameters: Option<u32>,
     size: Size,
 }
@@ -42,7 +42,7 @@ pub struct Program {
     written: bool,
 }
 
-/// Workgroups of `threads` threads for so many numbers, in two dimensions, since one may not reach.
+/// Workgroups of `threads` threads for so many numbers, in two dimensions, since one may be too small.
 pub fn spread(device: &Device, numbers: usize, threads: u32) -> Size {
     let groups = numbers.div_ceil(threads.max(1) as usize) as u32;
     let x = groups.min(device.workgroups());
@@ -50,7 +50,7 @@ pub fn spread(device: &Device, numbers: usize, threads: u32) -> Size {
 }
 
 impl Program {
-    /// An empty program of at most `most` dispatches.
+    /// Create an empty program of at most `most` dispatches.
     ///
     /// # Errors
     /// As [`Device::buffer`].
@@ -70,14 +70,14 @@ impl Program {
         })
     }
 
-    /// Forgets all dispatches; what binds their buffers is kept.
+    /// Remove all dispatches; bind groups are kept.
     pub fn clear(&mut self) {
         self.parameters.clear();
         self.steps.clear();
         self.written = false;
     }
 
-    /// Adds a dispatch. `parameters` are those of the kernel's uniform block, `buffers` its other bindings.
+    /// Record a dispatch. `parameters` are those of the kernel's uniform block, `buffers` its other bindings.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when the program is full, or a dispatch is larger than the adapter allows.
@@ -96,7 +96,7 @@ impl Program {
         if (start + STRIDE) as u64 > self.uniforms.bytes() || bytes.len() > STRIDE {
             return Err(Error::new(
                 ErrorKind::Resource,
-                "the program of kernels is full",
+                "too many dispatches in one program",
             ));
         }
         self.parameters.extend_from_slice(bytes);
@@ -144,8 +144,8 @@ impl Program {
         Ok(())
     }
 
-    /// Adds a dispatch of a shader that is not ours: parts of buffers in the order of its bindings, each with its
-    /// first byte and its bytes.
+    /// Record a dispatch of a plugin's shader: ranges of buffers in the order of its bindings, each with its first
+    /// byte and its bytes.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when it is larger than the adapter allows.
@@ -187,7 +187,7 @@ impl Program {
         Ok(())
     }
 
-    /// Whether there is anything to dispatch.
+    /// Whether there is anything to dispatch; an error for more workgroups than the adapter allows.
     fn fits(&self, size: &Size) -> Result<bool> {
         let Size::Direct(x, y, z) = *size else {
             return Ok(true);
@@ -204,12 +204,12 @@ impl Program {
         Ok(x.min(y).min(z) > 0)
     }
 
-    /// Sets a buffer to zero, between the dispatches before and after.
+    /// Record that a buffer is set to zero.
     pub fn zero(&mut self, buffer: &Buffer) {
         self.steps.push(Step::Clear(buffer.clone()));
     }
 
-    /// Number of steps recorded.
+    /// Number of recorded steps.
     pub fn len(&self) -> usize {
         self.steps.len()
     }
@@ -219,7 +219,7 @@ impl Program {
         self.steps.is_empty()
     }
 
-    /// Submits the dispatches, the whole sequence `times` over, as one submission.
+    /// Submit all steps `times` times, as one submission.
     ///
     /// # Errors
     /// As [`Device::check`].
@@ -229,7 +229,7 @@ impl Program {
         self.device.check()
     }
 
-    /// As [`Self::submit`], and reads the first `count` numbers at a byte offset back in the same submission.
+    /// Submit as [`Self::submit`] does, and read `count` numbers at a byte offset back in the same submission.
     ///
     /// # Errors
     /// As [`Device::check`].

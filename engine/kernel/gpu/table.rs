@@ -1,4 +1,4 @@
-//! Rows of numbers on the device: padded to whole words, cut into buffers that a kernel sees whole.
+//! Tables on the device: rows padded to whole words, in buffers that a kernel can bind.
 
 use std::ops::Range;
 
@@ -7,12 +7,12 @@ use crate::Result;
 use crate::kernel::element::Element;
 use crate::kernel::table::Table;
 
-/// Columns on the device: a multiple of 4, so that any element fills whole words.
+/// Round a number of columns up to a multiple of 4, so that any element fills whole words.
 pub fn padded(width: usize) -> usize {
     width.next_multiple_of(4)
 }
 
-/// How an element is named to kernels, and how many fill a word.
+/// The constants of kernels for an element: its number, and how many fill a word.
 pub fn element_constants(element: Element) -> [(&'static str, u32); 2] {
     let (number, per_word) = match element {
         Element::F16 => (1, 2),
@@ -22,9 +22,7 @@ pub fn element_constants(element: Element) -> [(&'static str, u32); 2] {
     [("ELEMENT", number), ("PER_WORD", per_word)]
 }
 
-/// Rows of a table as the device keeps them: each run of `width` columns padded, as words.
-///
-/// Bytes are copied as they are where nothing needs padding.
+/// Append rows of a table as words, with each run of `width` columns padded.
 pub fn padded_rows(table: &Table, rows: Range<usize>, width: usize, words: &mut Vec<u32>) {
     let size = table.element().size();
     let columns = table.columns();
@@ -42,7 +40,7 @@ pub fn padded_rows(table: &Table, rows: Range<usize>, width: usize, words: &mut 
     }
 }
 
-/// Words of a padded row.
+/// Number of words of a padded row.
 pub fn row_words(table: &Table, width: usize) -> usize {
     table.columns() / width * padded(width) * table.element().size() / 4
 }
@@ -70,7 +68,7 @@ pub struct DeviceTable {
 }
 
 impl DeviceTable {
-    /// Uploads a table whose rows are runs of `width` columns.
+    /// Upload a table whose rows are runs of `width` columns.
     ///
     /// # Errors
     /// As [`Device::buffer`].
@@ -107,10 +105,10 @@ pub fn scales_of(table: &Table, rows: Range<usize>) -> Result<Vec<f32>> {
     }
 }
 
-/// Records of nodes: the rows of several tables one after another, with scales of int8 rows between.
+/// Records of nodes: a node's rows of several tables one after another, int8 rows followed by their scale.
 #[derive(Clone, Debug)]
 pub struct NodeRecords {
-    /// Buffers of consecutive nodes; their scales lie in the records.
+    /// Buffers of consecutive nodes; scales are part of the records.
     pub pieces: Vec<Piece>,
     /// How numbers are stored.
     pub element: Element,
@@ -123,12 +121,12 @@ pub struct NodeRecords {
 }
 
 impl NodeRecords {
-    /// Uploads tables of equally many rows; each with the width its columns are runs of.
+    /// Upload tables with a row for each node; each with the width that its columns are runs of.
     ///
     /// # Errors
     /// As [`Device::buffer`].
     pub fn upload(device: &Device, tables: &[(&Table, usize)], nodes: usize) -> Result<Self> {
-        // Tables of different elements go up as f32.
+        // Tables of different elements are uploaded as f32.
         let element = tables
             .first()
             .map_or(Element::F32, |(table, _)| table.element());
@@ -136,9 +134,13 @@ impl NodeRecords {
         let element = if same { element } else { Element::F32 };
         let tables: Vec<(Table, usize)> = tables
             .iter()
-            .map(|&(table, width)| match same {
-                true => Ok((table.clone(), width)),
-                false => table.converted(Element::F32).map(|table| (table, width)),
+            .map(|&(table, width)| {
+                let table = if same {
+                    table.clone()
+                } else {
+                    table.converted(Element::F32)?
+                };
+                Ok((table, width))
             })
             .collect::<Result<_>>()?;
         let table_words: Vec<usize> = tables

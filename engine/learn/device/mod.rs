@@ -1,8 +1,8 @@
-//! Learning on a device: the same batches, formulas and update as the processor's learners.
+//! Training on a device, with the batches, formulas and updates of training on the CPU.
 //!
-//! The host knows the tokens, so it makes the schedule of a batch: who stands where, which edges are scored.
-//! The device does all arithmetic, from the dropout masks to the optimiser; what comes back of a step is the
-//! loss of every row and the norm. Parameters come back when a model or a checkpoint is saved.
+//! The host knows the tokens, so it makes the schedule of a batch: which rows are at which node, which edges are
+//! scored. The device does all arithmetic, from the dropout masks to the optimiser; a step returns the loss of every
+//! row and the norm of the gradient. Parameters are read back when a model or a checkpoint is saved.
 
 mod blocks;
 mod composed;
@@ -31,10 +31,10 @@ use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
 use crate::signal::{EdgeForm, Profile};
 
-/// The shared edge, which stands among the blocks; the own edges have buffers of their own.
+/// Name of the shared edge among the blocks; own edges have their own buffers.
 const SHARED_EDGE: &str = "edge.shared";
 
-/// A learner whose parameters and moments lie on a device.
+/// Trains edges on a device, which holds their parameters and moments.
 pub struct DeviceTrainer {
     form: Form,
 }
@@ -46,12 +46,12 @@ enum Form {
 
 impl std::fmt::Debug for DeviceTrainer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "DeviceLearner({:?})", self.stage().device)
+        write!(formatter, "DeviceTrainer({:?})", self.stage().device)
     }
 }
 
 impl DeviceTrainer {
-    /// Puts a learner on a device, with its parameters and moments as they are.
+    /// Upload parameters and moments.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when it does not fit.
@@ -107,7 +107,7 @@ impl DeviceTrainer {
         }
     }
 
-    /// Writes parameters and moments to the device.
+    /// Write parameters and moments to the device.
     pub fn upload(&mut self, edge_trainer: &mut EdgeTrainer) {
         let blocks = &self.stage().blocks;
         let numbers: Vec<_> = edge_trainer
@@ -135,7 +135,7 @@ impl DeviceTrainer {
         }
     }
 
-    /// Reads parameters and moments back into a learner.
+    /// Read parameters and moments back.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when the device is lost.
@@ -162,7 +162,7 @@ impl DeviceTrainer {
         Ok(())
     }
 
-    /// Loss without learning.
+    /// Compute the loss of a batch.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when the batch does not fit or the device is lost.
@@ -171,10 +171,10 @@ impl DeviceTrainer {
         Ok(total(&rows))
     }
 
-    /// One step, numbered from 1. Returns the loss before it and the gradient's norm, if it is known.
+    /// Take one step, numbered from 1. Returns the loss before it, and the norm of the gradient if it was computed.
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`](crate::ErrorKind::Numeric) when the loss is no longer finite; nothing has moved
+    /// [`ErrorKind::Numeric`](crate::ErrorKind::Numeric) when the loss is not finite; parameters are unchanged
     /// then. [`ErrorKind::Resource`](crate::ErrorKind::Resource) as for [`Self::loss`].
     pub fn learn(
         &mut self,
@@ -203,6 +203,7 @@ impl DeviceTrainer {
     }
 }
 
+/// Sum the nats of the rows.
 fn total(rows: &[f32]) -> Loss {
     Loss {
         nats: rows.chunks_exact(4).map(|row| f64::from(row[3])).sum(),
