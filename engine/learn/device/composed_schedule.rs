@@ -81,6 +81,36 @@ impl Residuals {
 }
 
 impl DeviceComposed {
+    /// Sizes, and offsets of the blocks of parameters.
+    fn parameters_at(&self, steps: usize) -> path_composed::Batch {
+        let stage = &self.stage;
+        let block = |name: &str| stage.blocks.at(name);
+        path_composed::Batch {
+            steps: steps as u32,
+            nodes_count: stage.nodes as u32,
+            edges_count: stage.edges as u32,
+            uses_prior: u32::from(stage.profile.static_resistance),
+            beta: block("node.target"),
+            scale: block("node.scale"),
+            offset: block("node.offset"),
+            mix: block("edge.mix"),
+            gain: block("node.gain"),
+            scalars: block("scalars"),
+            bias: block("node.bias"),
+            prior_weight: block("node.trust"),
+            decay: block("blend.decay"),
+            gate: block("blend.gate"),
+            gate_signal: block("blend.gate_signal"),
+            low_scale: block("node.low_scale"),
+            low_in: block("edge.low_in"),
+            low_out: block("edge.low_out"),
+            residual: block("edge.residual"),
+            residual_in: block("edge.residual_in"),
+            lifts: stage.lifts,
+            ..path_composed::Batch::default()
+        }
+    }
+
     /// Lay a batch out: lists go into `lists`, everything else into regions of the workspace.
     pub(super) fn plan(&self, graph: &TokenGraph, batch: &Batch, lists: &mut Lists) -> Plan {
         let (stage, profile) = (&self.stage, &self.stage.profile);
@@ -107,35 +137,13 @@ impl DeviceComposed {
 
         let mut regions = Regions::default();
         let mut of_rows = |columns: usize| regions.take(rows * columns);
-        let block = |name: &str| stage.blocks.at(name);
         let chunk = (LOGITS / stage.nodes).clamp(1, rows);
         let mut at = path_composed::Batch {
-            steps: steps as u32,
-            nodes_count: stage.nodes as u32,
-            edges_count: stage.edges as u32,
-            uses_prior: u32::from(profile.static_resistance),
             tokens: lists.put(&batch.tokens),
             folds: lists.put(&batch.folds),
             edge_rows: lists.put(&own.edge_rows),
             first_edge_rows: lists.put(&own.first_edge_rows),
             edge_starts: lists.put(&own.edge_starts),
-            beta: block("node.target"),
-            scale: block("node.scale"),
-            offset: block("node.offset"),
-            mix: block("edge.mix"),
-            gain: block("node.gain"),
-            scalars: block("scalars"),
-            bias: block("node.bias"),
-            prior_weight: block("node.trust"),
-            decay: block("blend.decay"),
-            gate: block("blend.gate"),
-            gate_signal: block("blend.gate_signal"),
-            low_scale: block("node.low_scale"),
-            low_in: block("edge.low_in"),
-            low_out: block("edge.low_out"),
-            residual: block("edge.residual"),
-            residual_in: block("edge.residual_in"),
-            lifts: stage.lifts,
             preactivation: of_rows(wide),
             inverse: of_rows(1),
             before: of_rows(wide),
@@ -160,7 +168,7 @@ impl DeviceComposed {
             d_before: of_rows(wide),
             d_gain: of_rows(wide),
             d_projected: of_rows(residual_rank),
-            ..path_composed::Batch::default()
+            ..self.parameters_at(steps)
         };
         // The rows follow the result: both are read back at once.
         let result = regions.take(4);

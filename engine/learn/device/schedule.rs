@@ -218,6 +218,30 @@ impl Schedule<'_> {
             .collect()
     }
 
+    /// Sizes, and offsets of the blocks of parameters.
+    fn parameters_at(&self) -> path_own::Batch {
+        let (stage, profile) = (self.stage, &self.stage.profile);
+        let block = |name: &str| stage.blocks.at(name);
+        path_own::Batch {
+            steps: self.batch.steps as u32,
+            nodes_count: stage.nodes as u32,
+            edges_count: stage.edges as u32,
+            squared: u32::from(profile.energy == EnergyKind::Squared),
+            uses_prior: u32::from(profile.static_resistance),
+            has_bias: u32::from(profile.target_bias),
+            start: block("node.start"),
+            decay: block("blend.decay"),
+            gate: block("blend.gate"),
+            gate_signal: block("blend.gate_signal"),
+            mix: block("blend.mix"),
+            bias: block("node.bias"),
+            prior_weight: block("node.trust"),
+            scalars: block("scalars"),
+            lifts: stage.lifts,
+            ..path_own::Batch::default()
+        }
+    }
+
     /// Lay the batch out; returns its lists too.
     pub fn plan(&self) -> (Plan, Lists) {
         let (stage, batch) = (self.stage, self.batch);
@@ -247,14 +271,7 @@ impl Schedule<'_> {
         let position_rows = self.position_rows();
         let first_position = regions.take(position_rows.len());
         let mut of_rows = |columns: usize| regions.take(rows * columns);
-        let block = |name: &str| stage.blocks.at(name);
         let mut at = path_own::Batch {
-            steps: steps as u32,
-            nodes_count: stage.nodes as u32,
-            edges_count: stage.edges as u32,
-            squared: u32::from(profile.energy == EnergyKind::Squared),
-            uses_prior: u32::from(profile.static_resistance),
-            has_bias: u32::from(profile.target_bias),
             candidates_count: listed as u32,
             tokens: lists.put(&batch.tokens),
             folds: lists.put(&batch.folds),
@@ -267,15 +284,6 @@ impl Schedule<'_> {
             candidates: lists.put(targets),
             numbers: lists.put(&scored.numbers),
             candidate_edges: lists.put(&scored.candidate_edges),
-            start: block("node.start"),
-            decay: block("blend.decay"),
-            gate: block("blend.gate"),
-            gate_signal: block("blend.gate_signal"),
-            mix: block("blend.mix"),
-            bias: block("node.bias"),
-            prior_weight: block("node.trust"),
-            scalars: block("scalars"),
-            lifts: stage.lifts,
             first_position,
             positions: first_position + wide as u32,
             before: of_rows(wide),
@@ -288,7 +296,7 @@ impl Schedule<'_> {
             d_input: of_rows(wide),
             d_before: of_rows(wide),
             d_gate: of_rows(g),
-            ..path_own::Batch::default()
+            ..self.parameters_at()
         };
         // The rows follow the result: both are read back at once.
         let result = regions.take(4);
