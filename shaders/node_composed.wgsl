@@ -12,14 +12,6 @@ struct Parameters {
     epsilon: f32,      // added to the mean square of z
 }
 
-@group(0) @binding(0) var<uniform> P: Parameters;
-// Workspace; offsets in P.at.
-@group(0) @binding(1) var<storage, read_write> floats: array<f32>;
-// State of sequences; offsets in P.at.
-@group(0) @binding(2) var<storage, read_write> integers: array<u32>;
-// Numbers of nodes and small blocks; offsets in P.blocks.
-@group(0) @binding(3) var<storage, read> values: array<f32>;
-
 @compute @workgroup_size(WORKGROUP)
 fn node_update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let b = group.x;

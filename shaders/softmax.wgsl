@@ -1,6 +1,26 @@
-// Functions: softmax loss of a row of logits and its gradient, shared by softmax_own.wgsl and softmax_composed.wgsl.
-// After: workgroup.wgsl, activation.wgsl, and the batch_*.wgsl of the edges. The kernel declares `P`, `floats`,
-// `values` and `prior`.
+// Declarations and functions shared by softmax_own.wgsl and softmax_composed.wgsl: the softmax loss of a row of logits.
+// After: workgroup.wgsl, activation.wgsl, and the batch_*.wgsl of the edges.
+
+struct Parameters {
+    at: Batch,
+    first: u32,        // the first row of this run
+    learn: u32,        // whether gradients are wanted
+    weight: f32,       // 1 / rows of the batch
+}
+
+@group(0) @binding(0) var<uniform> P: Parameters;
+// Workspace; offsets in P.at.
+@group(0) @binding(1) var<storage, read_write> floats: array<f32>;
+// Lists; offsets in P.at.
+@group(0) @binding(2) var<storage, read> integers: array<u32>;
+// Blocks of parameters; offsets in P.at.
+@group(0) @binding(3) var<storage, read> values: array<f32>;
+// [V + 1] first edge of each node, then [E] targets.
+@group(0) @binding(4) var<storage, read> graph: array<u32>;
+// [E]: edge rows, 0 for the shared edge.
+@group(0) @binding(5) var<storage, read> edge_rows: array<u32>;
+// [1 + folds, V] −ln p1(v), then [1 + folds, E] lifts.
+@group(0) @binding(6) var<storage, read> prior: array<f32>;
 
 // A row of the batch: the next token of one position of a sequence.
 struct Prediction {

@@ -4,27 +4,6 @@
 // Whether edges have own residuals.
 override RESIDUAL: u32 = 0u;
 
-struct Parameters {
-    at: Batch,
-    first: u32,        // the first row of this run
-    learn: u32,        // whether gradients are wanted
-    weight: f32,       // 1 / rows of the batch
-}
-
-@group(0) @binding(0) var<uniform> P: Parameters;
-// Workspace; offsets in P.at.
-@group(0) @binding(1) var<storage, read_write> floats: array<f32>;
-// Lists; offsets in P.at.
-@group(0) @binding(2) var<storage, read> integers: array<u32>;
-// Blocks of parameters; offsets in P.at.
-@group(0) @binding(3) var<storage, read> values: array<f32>;
-// [V + 1] first edge of each node, then [E] targets.
-@group(0) @binding(4) var<storage, read> graph: array<u32>;
-// [E]: edge rows, 0 for none.
-@group(0) @binding(5) var<storage, read> edge_rows: array<u32>;
-// [1 + folds, V] −ln p1(v), then [1 + folds, E] lifts.
-@group(0) @binding(6) var<storage, read> prior: array<f32>;
-
 // Where the energy that an edge's own residual adds lies, for a row.
 fn extra_of(row: u32, edge: u32) -> u32 {
     return P.at.extra + integers[P.at.edge_starts + row] + edge_rows[edge] - integers[P.at.first_edge_rows + row];

@@ -2,27 +2,6 @@
 // counts, over all V targets, or over sampled candidates.
 // After: workgroup.wgsl, activation.wgsl, batch_own.wgsl, softmax.wgsl. CPU: engine/learn/own/softmax.rs.
 
-struct Parameters {
-    at: Batch,
-    first: u32,        // the first row of this run
-    learn: u32,        // whether gradients are wanted
-    weight: f32,       // 1 / rows of the batch
-}
-
-@group(0) @binding(0) var<uniform> P: Parameters;
-// Workspace; offsets in P.at.
-@group(0) @binding(1) var<storage, read_write> floats: array<f32>;
-// Lists; offsets in P.at.
-@group(0) @binding(2) var<storage, read> integers: array<u32>;
-// Blocks of parameters; offsets in P.at.
-@group(0) @binding(3) var<storage, read> values: array<f32>;
-// [V + 1] first edge of each node, then [E] targets.
-@group(0) @binding(4) var<storage, read> graph: array<u32>;
-// [E]: edge rows, 0 for the shared edge.
-@group(0) @binding(5) var<storage, read> edge_rows: array<u32>;
-// [1 + folds, V] −ln p1(v), then [1 + folds, E] lifts.
-@group(0) @binding(6) var<storage, read> prior: array<f32>;
-
 fn alpha() -> f32 {
     if P.at.uses_prior == 1u {
         return exp(values[P.at.scalars]);

@@ -1,4 +1,4 @@
-//! The command line on a device, and sessions, beams and evaluations that use one.
+//! The command line on a device, and sessions, beams and evaluations that use it.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::{Bed, Test};
 
 pub const TESTS: &[Test] = &[
     (
-        "a_session_looks_ahead_and_stays_itself",
-        a_session_looks_ahead_and_stays_itself,
+        "a_session_on_a_device_keeps_the_state_of_the_cpu",
+        a_session_on_a_device_keeps_the_state_of_the_cpu,
     ),
     (
-        "beams_and_windows_are_those_of_the_processor",
-        beams_and_windows_are_those_of_the_processor,
+        "beams_and_windows_match_the_cpu",
+        beams_and_windows_match_the_cpu,
     ),
     ("commands_run_on_the_adapter", commands_run_on_the_adapter),
     (
-        "a_lost_device_is_an_error_and_the_processor_takes_over",
-        a_lost_device_is_an_error_and_the_processor_takes_over,
+        "a_lost_device_is_an_error_or_the_cpu_takes_over",
+        a_lost_device_is_an_error_or_the_cpu_takes_over,
     ),
     (
         "the_bench_reports_the_adapter",
@@ -35,8 +35,8 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-/// Whatever happens to a session on a device, its state is that of one on the processor.
-fn a_session_looks_ahead_and_stays_itself(bed: &Bed) {
+/// Injection, forced tokens, changed sampling and charges leave a session on a device in the state of one on the CPU.
+fn a_session_on_a_device_keeps_the_state_of_the_cpu(bed: &Bed) {
     for profile in [Profile::sifu(8), Profile::sifu_own(8)] {
         let mechanism = learned(&profile, Element::F32);
         let device = Arc::new(DeviceMechanism::upload(&bed.device, mechanism.clone()).unwrap());
@@ -84,7 +84,7 @@ fn a_session_looks_ahead_and_stays_itself(bed: &Bed) {
     }
 }
 
-fn beams_and_windows_are_those_of_the_processor(bed: &Bed) {
+fn beams_and_windows_match_the_cpu(bed: &Bed) {
     for profile in [Profile::sifu(8), Profile::reference(8)] {
         let mechanism = learned(&profile, Element::F32);
         let device = Arc::new(DeviceMechanism::upload(&bed.device, mechanism.clone()).unwrap());
@@ -120,7 +120,7 @@ fn beams_and_windows_are_those_of_the_processor(bed: &Bed) {
     }
 }
 
-/// The number of a bed's adapter in the program's list.
+/// Index of the adapter in the list of `brillm devices`.
 pub fn index_of(bed: &Bed) -> String {
     let (_, out, _) = brillm(&["devices", "--json"]);
     let report: Value = serde_json::from_str(&out).unwrap();
@@ -180,7 +180,7 @@ fn commands_run_on_the_adapter(bed: &Bed) {
     assert_eq!(found["ids"], expected["ids"]);
     assert_eq!(found["adapter"], own.to_string());
     if own.pipeline_cache {
-        // Compiled kernels are kept on disk, and what is broken there is made anew.
+        // Compiled kernels are stored on disk, and broken files are replaced.
         let folder = tempfile::tempdir().unwrap();
         for _ in 0..3 {
             let status = Command::new(env!("CARGO_BIN_EXE_brillm"))
@@ -203,7 +203,7 @@ fn commands_run_on_the_adapter(bed: &Bed) {
                 .map(|file| file.unwrap().path())
                 .collect();
             assert_eq!(kept.len(), 1, "{kept:?}");
-            std::fs::write(&kept[0], b"nonsense").unwrap();
+            std::fs::write(&kept[0], b"invalid").unwrap();
         }
     }
     let (code, _, error) = brillm(&["generate", "Once", "--adapter", "no such adapter"]);
@@ -221,7 +221,7 @@ fn commands_run_on_the_adapter(bed: &Bed) {
     assert_eq!(code, Some(1));
     assert!(error.contains("contradict"), "{error}");
 
-    // Without a real one, auto is the processor, and gpu a software adapter with a warning.
+    // Without a GPU, auto is the CPU, and gpu a software adapter with a warning.
     if report["automatic"].is_null() {
         assert!(
             device_for(&BackendChoice::Auto, DeviceOptions::default(), &mut |_| ())
@@ -234,7 +234,7 @@ fn commands_run_on_the_adapter(bed: &Bed) {
     }
 }
 
-fn a_lost_device_is_an_error_and_the_processor_takes_over(bed: &Bed) {
+fn a_lost_device_is_an_error_or_the_cpu_takes_over(bed: &Bed) {
     let mechanism = learned(&Profile::sifu(8), Element::F32);
     let begin = || {
         GraphSession::begin(mechanism.clone(), &[3], &Start::Profile, Sampling::greedy()).unwrap()

@@ -1,4 +1,4 @@
-//! Paths on a device against paths on the processor: every mechanism, sampling, batches, buffers, pages.
+//! Paths on a device and on the CPU: every mechanism, sampling, batches, small buffers, paging.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use crate::{Bed, Test};
 
 pub const TESTS: &[Test] = &[
     (
-        "every_mechanism_walks_as_on_the_processor",
-        every_mechanism_walks_as_on_the_processor,
+        "every_mechanism_decodes_as_on_the_cpu",
+        every_mechanism_decodes_as_on_the_cpu,
+    ),
+    ("sampling_matches_the_cpu", sampling_matches_the_cpu),
+    (
+        "small_buffers_and_paging_keep_the_paths",
+        small_buffers_and_paging_keep_the_paths,
     ),
     (
-        "sampling_draws_as_on_the_processor",
-        sampling_draws_as_on_the_processor,
+        "lists_contain_the_likeliest_nodes",
+        lists_contain_the_likeliest_nodes,
     ),
-    (
-        "small_buffers_and_pages_change_nothing",
-        small_buffers_and_pages_change_nothing,
-    ),
-    ("lists_hold_the_likeliest", lists_hold_the_likeliest),
 ];
 
 pub const NODES: usize = 12;
@@ -53,7 +53,7 @@ pub fn graph() -> TokenGraph {
     graph
 }
 
-/// Every mechanism there is, small.
+/// Small profiles of every mechanism.
 pub fn profiles() -> Vec<(String, Profile)> {
     let mut all = vec![("reference".to_string(), Profile::reference(8))];
     for blend in [BlendKind::Position, BlendKind::Decay, BlendKind::Gated] {
@@ -84,7 +84,7 @@ pub fn profiles() -> Vec<(String, Profile)> {
     all
 }
 
-/// A mechanism that has left its symmetric start.
+/// A mechanism with random parameters.
 pub fn learned(profile: &Profile, element: Element) -> Arc<Mechanism> {
     let graph = graph();
     let mut learner = EdgeTrainer::new(profile, &graph, 0.0, 3);
@@ -110,7 +110,7 @@ pub fn flows(mechanism: &Mechanism, nodes: &[u32], start: &Start) -> Vec<Flow> {
         .collect()
 }
 
-/// A greedy decoder with these flows in its lanes.
+/// A greedy decoder with these flows.
 pub fn decoder(device: &Device, mechanism: &Arc<Mechanism>, flows: &[Flow]) -> Decoder {
     sampler(device, mechanism, flows, &Sampling::greedy())
 }
@@ -130,8 +130,8 @@ fn sampler(
     decoder
 }
 
-/// The same walk on the processor.
-fn walked(
+/// The same path on the CPU.
+fn on_cpu(
     mechanism: &Arc<Mechanism>,
     flow: &Flow,
     sampling: &Sampling,
@@ -152,30 +152,30 @@ fn walked(
 
 fn near(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    for (place, (a, b)) in found.iter().zip(expected).enumerate() {
+    for (index, (a, b)) in found.iter().zip(expected).enumerate() {
         assert!(
             (a - b).abs() <= tolerance * (1.0 + b.abs()),
-            "{what}[{place}]: {a} instead of {b}"
+            "{what}[{index}]: {a} instead of {b}"
         );
     }
 }
 
-fn every_mechanism_walks_as_on_the_processor(bed: &Bed) {
+fn every_mechanism_decodes_as_on_the_cpu(bed: &Bed) {
     for (name, profile) in profiles() {
         let mechanism = learned(&profile, Element::F32);
         let starts = flows(&mechanism, &[3, 5, 3], &Start::Profile);
         let mut decoder = decoder(&bed.device, &mechanism, &starts);
-        // Two submissions: what the first leaves, the second goes on from.
+        // Two submissions: the second continues the first.
         let first = decoder.decode(9).unwrap();
         let second = decoder.decode(16).unwrap();
         for (sequence, flow) in starts.iter().enumerate() {
-            let (path, mut session) = walked(&mechanism, flow, &Sampling::greedy(), 25);
+            let (path, mut session) = on_cpu(&mechanism, flow, &Sampling::greedy(), 25);
             let found = [first[sequence].as_slice(), &second[sequence]].concat();
-            assert_eq!(found, path, "{name}, lane {sequence}");
+            assert_eq!(found, path, "{name}, sequence {sequence}");
             let (now, then) = (decoder.flow(sequence).unwrap(), session.flow().clone());
             assert_eq!((now.node, now.step), (then.node, then.step), "{name}");
             near(&now.signal, &then.signal, 1e-5, &format!("{name}: signal"));
-            near(&now.output, &then.output, 1e-5, &format!("{name}: leaving"));
+            near(&now.output, &then.output, 1e-5, &format!("{name}: output"));
             near(
                 &now.blended,
                 &then.blended,
@@ -184,7 +184,7 @@ fn every_mechanism_walks_as_on_the_processor(bed: &Bed) {
             );
             assert!((now.normaliser - then.normaliser).abs() < 1e-9, "{name}");
             let (energies, logits) = session.look().unwrap();
-            let (all_energies, all_scores) = decoder.look().unwrap();
+            let (all_energies, all_logits) = decoder.look().unwrap();
             near(
                 &all_energies[sequence],
                 energies,
@@ -192,18 +192,18 @@ fn every_mechanism_walks_as_on_the_processor(bed: &Bed) {
                 &format!("{name}: energies"),
             );
             near(
-                &all_scores[sequence],
+                &all_logits[sequence],
                 logits,
                 2e-5,
-                &format!("{name}: scores"),
+                &format!("{name}: logits"),
             );
         }
     }
 }
 
-fn sampling_draws_as_on_the_processor(bed: &Bed) {
+fn sampling_matches_the_cpu(bed: &Bed) {
     let sampled = Sampling::default().temperature(0.9).seed(5);
-    let ways = [
+    let samplings = [
         sampled.clone(),
         sampled.clone().top_k(3),
         sampled.clone().top_p(0.8),
@@ -215,14 +215,14 @@ fn sampling_draws_as_on_the_processor(bed: &Bed) {
     let (mut same, mut all) = (0, 0);
     for profile in [Profile::sifu(8), Profile::reference(8)] {
         let mechanism = learned(&profile, Element::F32);
-        for sampling in &ways {
+        for sampling in &samplings {
             let starts = flows(&mechanism, &[3, 5, 0, 3], &Start::Profile);
             let mut decoder = sampler(&bed.device, &mechanism, &starts, sampling);
             let found = decoder.decode(40).unwrap();
             for (sequence, flow) in starts.iter().enumerate() {
                 let own = sampling.clone().seed(sampling.seed + sequence as u64);
-                let (path, session) = walked(&mechanism, flow, &own, 40);
-                // A draw at the very border of two nodes may fall on the other side, once in a long while.
+                let (path, session) = on_cpu(&mechanism, flow, &own, 40);
+                // A draw at the border of two nodes may rarely fall on the other side.
                 let together = found[sequence]
                     .iter()
                     .zip(&path)
@@ -245,9 +245,9 @@ fn sampling_draws_as_on_the_processor(bed: &Bed) {
     );
 }
 
-/// Buffers of a few fans, and room for a few of them: the same paths, and pages come and go.
-fn small_buffers_and_pages_change_nothing(bed: &Bed) {
-    let mut walked_so_far = 0;
+/// Buffers of a few fans, and memory for a few of them: the same paths, with paging.
+fn small_buffers_and_paging_keep_the_paths(bed: &Bed) {
+    let mut tried = 0;
     for (name, profile) in profiles() {
         let own = name.starts_with("own") || name == "reference";
         let residual = profile.residual.is_some();
@@ -256,10 +256,10 @@ fn small_buffers_and_pages_change_nothing(bed: &Bed) {
         }
         let mut elements = vec![Element::F32, Element::F16, Element::I8];
         if !bed.is_thorough() {
-            // Each once; every one of a device's kernels is compiled anew for each.
-            elements = vec![elements[walked_so_far % 3]];
+            // One element each: a device compiles all its kernels again for every element.
+            elements = vec![elements[tried % 3]];
         }
-        walked_so_far += 1;
+        tried += 1;
         for element in elements {
             let mechanism = learned(&profile, element);
             let row = match own {
@@ -283,7 +283,7 @@ fn small_buffers_and_pages_change_nothing(bed: &Bed) {
                     Decoder::new(on_device.clone(), 1, 30, Sampling::greedy(), &[], 0).unwrap();
                 decoder.set(0, &starts[0], &Random::new(0), &[]).unwrap();
                 let found = decoder.decode(30).unwrap();
-                let (path, _) = walked(&mechanism, &starts[0], &Sampling::greedy(), 30);
+                let (path, _) = on_cpu(&mechanism, &starts[0], &Sampling::greedy(), 30);
                 assert_eq!(found[0], path, "{name} {element} paged {paged}");
                 if own || residual {
                     assert!(on_device.fan_buffers() > 1, "{name} {element}: one buffer");
@@ -292,7 +292,7 @@ fn small_buffers_and_pages_change_nothing(bed: &Bed) {
                 assert_eq!(counts.is_some(), paged, "{name} {element}");
                 if let Some(counts) = counts {
                     assert_eq!(counts.hops, 30, "{name} {element}: {counts:?}");
-                    // Some come back before they are put out, and some do not.
+                    // Some fans are used again before they are evicted, and some are not.
                     assert!(counts.misses > 0, "{name} {element}: {counts:?}");
                     let rate = counts.hit_rate();
                     assert!(rate > 0.0 && rate < 1.0, "{name} {element}: {counts:?}");
@@ -302,7 +302,7 @@ fn small_buffers_and_pages_change_nothing(bed: &Bed) {
     }
 }
 
-fn lists_hold_the_likeliest(bed: &Bed) {
+fn lists_contain_the_likeliest_nodes(bed: &Bed) {
     for profile in [Profile::sifu(8), Profile::reference(8)] {
         let mechanism = learned(&profile, Element::F32);
         let starts = flows(&mechanism, &[3, 7], &Start::Profile);
@@ -325,7 +325,7 @@ fn lists_hold_the_likeliest(bed: &Bed) {
             if !profile.self_loops {
                 logits[flow.node as usize] = f32::NEG_INFINITY;
             }
-            let total: f64 = logits.iter().map(|&score| f64::from(score).exp()).sum();
+            let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
             assert!(
                 (list.normaliser - total.ln()).abs() < 1e-5,
                 "{} {}",
@@ -343,8 +343,8 @@ fn lists_hold_the_likeliest(bed: &Bed) {
             expected.sort_unstable();
             let found: Vec<u32> = list.nodes.iter().map(|&(_, node)| node).collect();
             assert_eq!(found, expected);
-            for &(score, node) in &list.nodes {
-                assert!((score - logits[node as usize]).abs() < 1e-5 * (1.0 + score.abs()));
+            for &(logit, node) in &list.nodes {
+                assert!((logit - logits[node as usize]).abs() < 1e-5 * (1.0 + logit.abs()));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Shaders, adapters, and energies of every kernel shape against f64.
+//! Shaders, adapters, and energies of every kernel shape compared with f64.
 
 use brillm::ErrorKind;
 use brillm::kernel::element::Element;
@@ -12,10 +12,10 @@ use crate::{Bed, Test};
 
 pub const TESTS: &[Test] = &[
     (
-        "energies_of_every_shape_follow_f64",
-        energies_of_every_shape_follow_f64,
+        "energies_of_every_kernel_shape_match_f64",
+        energies_of_every_kernel_shape_match_f64,
     ),
-    ("a_device_says_what_it_is", a_device_says_what_it_is),
+    ("a_device_reports_its_limits", a_device_reports_its_limits),
 ];
 
 /// Needs no adapter: the front end and the validator of wgpu itself.
@@ -45,7 +45,7 @@ pub fn every_shader_parses_and_validates() {
     assert!(unused.is_empty(), "no kernel uses: {:.80}", unused[0]);
 }
 
-/// A storage binding without a comment on the line before that says its shape.
+/// A storage binding without a comment with its shape on the line before.
 fn unexplained(source: &str) -> Option<&str> {
     let lines: Vec<&str> = source.lines().collect();
     (1..lines.len())
@@ -162,7 +162,7 @@ fn flattened(all: &[Member], path: &str, start: usize) -> Vec<Flat> {
         .collect()
 }
 
-pub fn choosing_says_what_is_missing() {
+pub fn a_missing_adapter_is_reported() {
     let error = Adapter::choose(&AdapterChoice::Named("no such adapter".into())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("--backend cpu"), "{error}");
@@ -172,7 +172,7 @@ pub fn choosing_says_what_is_missing() {
     }
 }
 
-fn a_device_says_what_it_is(bed: &Bed) {
+fn a_device_reports_its_limits(bed: &Bed) {
     let report = bed.device.report();
     assert!(report.refused.is_none(), "{report:?}");
     let threads = bed.device.shape() == KernelShape::Thread;
@@ -183,14 +183,14 @@ fn a_device_says_what_it_is(bed: &Bed) {
         report.binding_bytes >> 20,
         report.storage_buffers
     );
-    // More than a kernel sees is an error that says so, not a panic.
+    // A buffer that no kernel can bind is an error, not a panic.
     let more = report.binding_bytes + (1 << 20);
     let error = bed
         .device
         .buffer(more, brillm::kernel::gpu::Purpose::Storage, "a buffer")
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Resource, "{error}");
-    // A kernel that does not compile is an error too, and the device goes on.
+    // So is a kernel that does not compile, and the device stays usable.
     let broken = brillm::kernel::gpu::Kernel {
         name: "broken",
         sources: &["@compute @workgroup_size(1) fn main() { let x = y; }"],
@@ -203,8 +203,8 @@ fn a_device_says_what_it_is(bed: &Bed) {
     assert!(bed.device.check().is_ok());
 }
 
-/// Lanes with and without subgroups, and one thread an edge; each element; widths that need padding.
-fn energies_of_every_shape_follow_f64(bed: &Bed) {
+/// Lanes with and without subgroups, and one thread an edge; each element; widths with padding.
+fn energies_of_every_kernel_shape_match_f64(bed: &Bed) {
     let mut shapes = vec![
         DeviceOptions {
             shape: Some(KernelShape::Thread),
@@ -244,7 +244,7 @@ fn energies_of_every_shape_follow_f64(bed: &Bed) {
                     Profile::sifu(width)
                 };
                 let mechanism = learned(&profile, element);
-                // Five lanes at one node and one elsewhere: a whole tile, a part of one, a group of one.
+                // Five sequences at one node and one at another: a whole tile, a part of a tile, a group of one.
                 let mut flows = flows(&mechanism, &[3, 3, 3, 3, 3, 7], &Start::Profile);
                 for (index, flow) in flows.iter_mut().enumerate() {
                     flow.output

@@ -71,10 +71,13 @@ type Test = (&'static str, fn(&Bed));
 /// Tests that not every adapter runs.
 const ONLY: &[(&str, &[&str])] = &[
     // Mesa's GL can hide an extension.
-    ("a_refused_adapter_says_why", &["gl-llvmpipe"]),
-    // Thorough adapters run them all in every_form_and_blend_learns_as_on_the_processor.
     (
-        "losses_of_100_steps_follow_the_processor",
+        "an_unusable_adapter_is_listed_with_the_reason",
+        &["gl-llvmpipe"],
+    ),
+    // Thorough adapters run them all in every_form_and_blend_trains_as_on_the_cpu.
+    (
+        "losses_of_100_steps_match_the_cpu",
         &["swiftshader", "gl-llvmpipe"],
     ),
 ];
@@ -90,10 +93,10 @@ const ALONE: &[(&str, fn())] = &[
         "parameters_and_bindings_match_the_shaders",
         kernels::parameters_and_bindings_match_the_shaders,
     ),
-    ("no_driver_is_a_message", adapters::no_driver_is_a_message),
+    ("no_driver_is_reported", adapters::no_driver_is_reported),
     (
-        "choosing_says_what_is_missing",
-        kernels::choosing_says_what_is_missing,
+        "a_missing_adapter_is_reported",
+        kernels::a_missing_adapter_is_reported,
     ),
 ];
 

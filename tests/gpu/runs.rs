@@ -1,4 +1,4 @@
-//! Run files on a device, and runs whose device is lost.
+//! Run files on a device, and runs that lose their device.
 
 use std::path::Path;
 
@@ -17,8 +17,8 @@ pub const TESTS: &[Test] = &[
         a_run_file_trains_on_the_adapter,
     ),
     (
-        "a_run_goes_on_without_its_device",
-        a_run_goes_on_without_its_device,
+        "a_run_continues_after_its_device_is_lost",
+        a_run_continues_after_its_device_is_lost,
     ),
 ];
 
@@ -53,14 +53,14 @@ fn run_file(folder: &Path, preset: &str) -> std::path::PathBuf {
     recipe
 }
 
-/// Takes a device away after a step, and keeps what is said.
-struct Thief {
+/// Destroys a device after a step, and collects warnings.
+struct DeviceDestroyer {
     device: Device,
     after: u64,
-    said: Vec<String>,
+    warnings: Vec<String>,
 }
 
-impl ProgressObserver for Thief {
+impl ProgressObserver for DeviceDestroyer {
     fn step(&mut self, step: u64, _: u64, _: f64, _: u64) {
         if step == self.after {
             self.after = 0;
@@ -69,12 +69,12 @@ impl ProgressObserver for Thief {
     }
 
     fn warn(&mut self, text: &str) {
-        self.said.push(text.to_string());
+        self.warnings.push(text.to_string());
     }
 }
 
-/// A run whose device is lost goes on from its checkpoint; one that insists on the device ends, and resumes.
-fn a_run_goes_on_without_its_device(bed: &Bed) {
+/// A run that loses its device continues from its checkpoint; a forced device ends the run, which can be resumed.
+fn a_run_continues_after_its_device_is_lost(bed: &Bed) {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let recipe = run_file(folder.path(), "sifu-own");
@@ -89,14 +89,14 @@ fn a_run_goes_on_without_its_device(bed: &Bed) {
         ("late", 33, false),
         ("forced", 33, true),
     ] {
-        let mut thief = Thief {
+        let mut observer = DeviceDestroyer {
             device: bed.with(DeviceOptions::default()),
             after,
-            said: Vec::new(),
+            warnings: Vec::new(),
         };
         let mut trainer = prepare(name, false);
-        trainer.use_device(&thief.device, forced).unwrap();
-        let outcome = trainer.run(&never, &mut thief);
+        trainer.use_device(&observer.device, forced).unwrap();
+        let outcome = trainer.run(&never, &mut observer);
         if forced {
             let error = outcome.unwrap_err().to_string();
             assert!(error.contains("--backend cpu"), "{error}");
@@ -106,7 +106,11 @@ fn a_run_goes_on_without_its_device(bed: &Bed) {
             assert_eq!(outcome.unwrap().steps, 40);
             let kept = after / 20 * 20;
             let said = format!("takes over after step {kept}");
-            assert!(thief.said[0].contains(&said), "{:?}", thief.said);
+            assert!(
+                observer.warnings[0].contains(&said),
+                "{:?}",
+                observer.warnings
+            );
         }
         let (found, expected) = (losses(&at(name)), losses(&at("plain")));
         assert_eq!(found.len(), expected.len(), "{name}");
@@ -148,7 +152,7 @@ fn a_run_file_trains_on_the_adapter(bed: &Bed) {
     let perplexity = |report: &Value| report["validation_perplexity"].as_f64().unwrap();
     let (a, b) = (perplexity(&on_device), perplexity(&expected));
     assert!((a - b).abs() < 1e-4 * b, "perplexity {a} instead of {b}");
-    // The model that the device learned is a model like any other.
+    // The model trained on the device opens like any other.
     let model = Model::open(&at("device").join("model.bril"), Verify::Whole).unwrap();
     assert_eq!(model.mechanism().nodes(), 12);
 }

@@ -1,4 +1,4 @@
-//! Shaders that plugins bring for `edge/1`: asked on the device, compared with their functions before.
+//! Shaders of plugins for `edge/1`: run on the device after a comparison with their functions.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,20 +19,20 @@ use crate::{Bed, Test};
 
 pub const TESTS: &[Test] = &[
     (
-        "shaders_of_edges_steer_as_their_functions",
-        shaders_of_edges_steer_as_their_functions,
+        "edge_shaders_match_their_functions",
+        edge_shaders_match_their_functions,
     ),
     (
-        "a_shader_that_is_another_function_is_refused",
-        a_shader_that_is_another_function_is_refused,
+        "a_shader_that_differs_from_its_function_is_refused",
+        a_shader_that_differs_from_its_function_is_refused,
     ),
     (
-        "a_plugin_steers_on_the_adapter",
-        a_plugin_steers_on_the_adapter,
+        "a_plugin_with_a_shader_runs_on_the_adapter",
+        a_plugin_with_a_shader_runs_on_the_adapter,
     ),
 ];
 
-/// Reads everything that a shader is given: energies, counts, the node, the step, and V.
+/// Uses all inputs of a shader: energies, counts, the node, the step, and V.
 struct Twist;
 
 impl Edge for Twist {
@@ -43,8 +43,8 @@ impl Edge for Twist {
         }
         let v = resistance.len();
         for (node, value) in resistance.iter_mut().enumerate() {
-            let turn = (node + fan.source as usize + call.step as usize) % 3;
-            *value = 0.5 * *value + 1.5 * turn as f32 - 0.02 * counts[node] as f32
+            let third = (node + fan.source as usize + call.step as usize) % 3;
+            *value = 0.5 * *value + 1.5 * third as f32 - 0.02 * counts[node] as f32
                 + 0.01 * fan.energies[node]
                 + if node + 1 == v { 0.25 } else { 0.0 };
         }
@@ -52,7 +52,7 @@ impl Edge for Twist {
     }
 }
 
-/// Moves the resistances of even nodes.
+/// Raises the resistances of even nodes.
 struct Shift;
 
 impl Edge for Shift {
@@ -87,8 +87,8 @@ fn shader(statement: &str) -> Shader {
 }
 
 const TWIST: &str = "
-    let turn = (v + place.x + place.y) % 3u;
-    resistance[v] = 0.5 * resistance[v] + 1.5 * f32(turn) - 0.02 * f32(counts[v]) + 0.01 * energies[v]
+    let third = (v + place.x + place.y) % 3u;
+    resistance[v] = 0.5 * resistance[v] + 1.5 * f32(third) - 0.02 * f32(counts[v]) + 0.01 * energies[v]
         + select(0.0, 0.25, v + 1u == arrayLength(&resistance));";
 
 fn hooks(pairs: Vec<(Arc<dyn Edge>, Shader)>) -> Hooks {
@@ -111,8 +111,8 @@ fn both() -> Hooks {
     ])
 }
 
-/// Paths, batches, beams and perplexities with two shaders in a chain are those of their functions.
-fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
+/// Paths, batches, beams and perplexities with two shaders are those of their functions.
+fn edge_shaders_match_their_functions(bed: &Bed) {
     let hooks = both();
     let residual = Profile {
         residual: Some(2),
@@ -143,7 +143,7 @@ fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
             let (mut plain, mut ahead, mut bare) =
                 (begin(&hooks), begin(&hooks), begin(&Hooks::default()));
             ahead.use_device(on_device.clone(), 10, true).unwrap();
-            // Without its hooks a session must not be steered.
+            // A session without the hooks is not affected.
             bare.use_device(on_device.clone(), 10, true).unwrap();
             let mut parted = false;
             for _ in 0..30 {
@@ -152,17 +152,17 @@ fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
                 parted |= bare.step().unwrap() != expected;
             }
             assert_eq!(plain.state(), ahead.state());
-            assert!(parted, "the hooks steer nothing");
+            assert!(parted, "the hooks have no effect");
         }
-        // Many lanes in one submission.
+        // Several sequences in one submission.
         let mut decoder =
             Decoder::new(on_device.clone(), 3, 20, Sampling::greedy(), &[], 4).unwrap();
-        for (lane, node) in [3, 9, 3].into_iter().enumerate() {
+        for (sequence, node) in [3, 9, 3].into_iter().enumerate() {
             let flow = mechanism.begin(node, &Start::Profile).unwrap();
-            decoder.set(lane, &flow, &Random::new(0), &[]).unwrap();
+            decoder.set(sequence, &flow, &Random::new(0), &[]).unwrap();
         }
         let found = decoder.decode(20).unwrap();
-        for (lane, node) in [3, 9, 3].into_iter().enumerate() {
+        for (sequence, node) in [3, 9, 3].into_iter().enumerate() {
             let hook_runner = HookRunner::new(&hooks, 0);
             let sampling = Sampling::greedy();
             let mut session = GraphSession::begin_with_hooks(
@@ -174,7 +174,7 @@ fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
             )
             .unwrap();
             let path: Vec<u32> = (0..20).map(|_| session.step().unwrap().unwrap()).collect();
-            assert_eq!(found[lane], path, "lane {lane}");
+            assert_eq!(found[sequence], path, "sequence {sequence}");
         }
         let expected = beam(&mechanism, &[3, 5], &Start::Profile, 3, 5, &[], &[], &hooks).unwrap();
         let found = beam_on(&on_device, &[3, 5], &Start::Profile, 3, 5, &[], &[]).unwrap();
@@ -190,7 +190,7 @@ fn shaders_of_edges_steer_as_their_functions(bed: &Bed) {
     }
 }
 
-fn a_shader_that_is_another_function_is_refused(bed: &Bed) {
+fn a_shader_that_differs_from_its_function_is_refused(bed: &Bed) {
     let mechanism = learned(&Profile::sifu(8), Element::F32);
     let refused = |hooks: &Hooks| {
         DeviceMechanism::upload(&bed.device, mechanism.clone())
@@ -198,7 +198,7 @@ fn a_shader_that_is_another_function_is_refused(bed: &Bed) {
             .map(drop)
             .unwrap_err()
     };
-    // The right one, and one that differs at a single node.
+    // A correct one, and one that differs at a single node.
     let error = refused(&hooks(vec![
         (Arc::new(Twist), shader(TWIST)),
         (
@@ -207,13 +207,16 @@ fn a_shader_that_is_another_function_is_refused(bed: &Bed) {
         ),
     ]));
     assert_eq!(error.kind(), ErrorKind::Plugin);
-    let said = error.to_string();
-    assert!(said.contains("to 8") && said.contains("number 2"), "{said}");
+    let errors = error.to_string();
+    assert!(
+        errors.contains("to 8") && errors.contains("number 2"),
+        "{errors}"
+    );
     // No shader at all.
     let mut bare = Hooks::default();
     bare.edge.push(Arc::new(Shift));
     assert_eq!(refused(&bare).kind(), ErrorKind::Unsupported);
-    // What is no number after the comparison ends the run: at step 5, which the comparison does not reach.
+    // NaN ends the run: at step 5, which the comparison does not reach.
     let hooks = hooks(vec![(
         Arc::new(Shift),
         shader(
@@ -245,8 +248,8 @@ static FOLDER: LazyLock<std::path::PathBuf> = LazyLock::new(|| {
     folder
 });
 
-/// A library with a shader, from the command line: the adapter's text is the processor's.
-fn a_plugin_steers_on_the_adapter(bed: &Bed) {
+/// A plugin library with a shader, from the command line: the same text on the adapter and on the CPU.
+fn a_plugin_with_a_shader_runs_on_the_adapter(bed: &Bed) {
     let index = index_of(bed);
     let generate = |more: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_brillm"))
@@ -266,12 +269,12 @@ fn a_plugin_steers_on_the_adapter(bed: &Bed) {
             .args(more)
             .output()
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        (output.status.code(), output.stdout, said)
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), output.stdout, errors)
     };
     let report = |more: &[&str]| -> Value {
-        let (code, out, said) = generate(more);
-        assert_eq!(code, Some(0), "{said}");
+        let (code, out, errors) = generate(more);
+        assert_eq!(code, Some(0), "{errors}");
         serde_json::from_slice(&out).unwrap()
     };
     let half = ["--plugin", "half"];
@@ -280,8 +283,8 @@ fn a_plugin_steers_on_the_adapter(bed: &Bed) {
     assert_eq!(found["ids"], expected["ids"]);
     assert_eq!(found["adapter"], bed.device.report().to_string());
     assert_ne!(report(&["--adapter", &index])["ids"], expected["ids"]);
-    // One without a shader is asked on the processor, and a device that is insisted on is an error.
-    let (code, _, said) = generate(&["--plugin", "steer:to=5", "--adapter", &index]);
+    // A plugin without a shader runs on the CPU only; with a named adapter it is an error.
+    let (code, _, errors) = generate(&["--plugin", "steer:to=5", "--adapter", &index]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("without shaders"), "{said}");
+    assert!(errors.contains("without shaders"), "{errors}");
 }

@@ -1,4 +1,4 @@
-//! Training on a device against training on the processor: the same losses, step by step.
+//! Training on a device and on the CPU: the same losses, step by step.
 
 use brillm::graph::TokenGraph;
 use brillm::kernel::gpu::DeviceOptions;
@@ -16,16 +16,16 @@ use crate::{Bed, Test};
 
 pub const TESTS: &[Test] = &[
     (
-        "losses_of_100_steps_follow_the_processor",
-        losses_of_100_steps_follow_the_processor,
+        "losses_of_100_steps_match_the_cpu",
+        losses_of_100_steps_match_the_cpu,
     ),
     (
-        "every_form_and_blend_learns_as_on_the_processor",
-        every_form_and_blend_learns_as_on_the_processor,
+        "every_form_and_blend_trains_as_on_the_cpu",
+        every_form_and_blend_trains_as_on_the_cpu,
     ),
     (
-        "candidates_dense_steps_and_small_buffers_learn_alike",
-        candidates_dense_steps_and_small_buffers_learn_alike,
+        "candidates_dense_steps_and_small_buffers_train_as_on_the_cpu",
+        candidates_dense_steps_and_small_buffers_train_as_on_the_cpu,
     ),
 ];
 
@@ -84,7 +84,7 @@ impl Run {
         losses.by_ref().sum::<f64>() / 10.0
     }
 
-    /// Trains on both; returns the largest relative difference of a loss.
+    /// Train on both; returns the largest relative difference of a loss.
     fn compare(
         &self,
         bed: &Bed,
@@ -141,10 +141,10 @@ impl Run {
             let after = self.probe(&mut learner);
             assert!(
                 after < 0.99 * before,
-                "{name} learns nothing: {before} {after}"
+                "{name} does not learn: {before} {after}"
             );
         }
-        // What comes back is what was learned: the losses without dropout are the same.
+        // The parameters read back give the same losses.
         on_device.download(&mut mirror).unwrap();
         let batch = self.batch(steps);
         let expected = learner.loss(graph, prior, &batch).nats;
@@ -173,8 +173,8 @@ fn train() -> Train {
     }
 }
 
-/// Where not every form is walked so far.
-fn losses_of_100_steps_follow_the_processor(bed: &Bed) {
+/// For adapters that do not train every form for 100 steps.
+fn losses_of_100_steps_match_the_cpu(bed: &Bed) {
     for (name, profile) in profiles() {
         // The paper's mechanism, and the shipped one.
         if ["reference", "composed Gated rank 0 residual None"].contains(&name.as_str()) {
@@ -185,7 +185,7 @@ fn losses_of_100_steps_follow_the_processor(bed: &Bed) {
     }
 }
 
-fn every_form_and_blend_learns_as_on_the_processor(bed: &Bed) {
+fn every_form_and_blend_trains_as_on_the_cpu(bed: &Bed) {
     let steps = if bed.is_thorough() { 100 } else { 6 };
     let mut worst = 0.0f64;
     for (name, profile) in profiles() {
@@ -196,7 +196,7 @@ fn every_form_and_blend_learns_as_on_the_processor(bed: &Bed) {
     println!("  largest relative difference of a loss {worst:.1e}");
 }
 
-fn candidates_dense_steps_and_small_buffers_learn_alike(bed: &Bed) {
+fn candidates_dense_steps_and_small_buffers_train_as_on_the_cpu(bed: &Bed) {
     let mut run = Run::new(Train {
         clip: 0.0,
         optimiser: AdamMode::Dense,
