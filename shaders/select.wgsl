@@ -1,6 +1,6 @@
 // From energies to the next node: logits of all V nodes, penalties, then the node with the largest logit, a sampled
 // node, or the `top_k` best with their normaliser. One workgroup a sequence.
-// After: workgroup.wgsl, activation.wgsl, random.wgsl, sequences.wgsl, running.wgsl, composed_energy.wgsl.
+// After: activation.wgsl, random.wgsl, sequences.wgsl, workgroup.wgsl, running.wgsl, composed_energy.wgsl.
 // CPU: engine/signal/mechanism.rs (logits), engine/path/sampling.rs.
 
 // 0 own edges, 1 composed edges.

@@ -5,11 +5,12 @@ use super::pipeline::{Kernel, parameters, shaders};
 use super::sequences::{Blocks, Sequences};
 
 /// Compute the logits of all nodes for each sequence, and choose or list.
+// naga 30 rejects the pipeline constants when the arrays of `workgroup` are declared before all scalar types are used.
 #[rustfmt::skip]
 pub const SELECT: Kernel = Kernel {
     name: "select",
     sources: shaders![
-        "workgroup", "activation", "random", "sequences", "running", "composed_energy", "select"
+        "activation", "random", "sequences", "workgroup", "running", "composed_energy", "select"
     ],
     entry: "choose",
     parameters: Parameters::MEMBERS,
