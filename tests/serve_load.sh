@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Holds a server under mixed load and says what came back: good, slow, oversized, malformed, broken-off requests.
+# Puts a server under mixed load (valid, slow, oversized, malformed and interrupted requests) and reports the responses.
 #
 #   ./tests/serve_load.sh [SECONDS] [CONNECTIONS] [PROGRAM]      300 s, 200 connections, target/release/brillm
 #
-# Fails on a wrong answer, a status that is none of those expected, or memory that grows by more than 64 MiB after the
-# first fifth. Needs python3, nothing else.
+# Fails on a wrong response, an unexpected status, or memory that grows by more than 64 MiB after the first fifth of the
+# time. Needs only python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec python3 - "${1:-300}" "${2:-200}" "${3:-target/release/brillm}" <<'PYTHON'
@@ -34,7 +34,7 @@ def connect():
 
 
 def read(one):
-    """Status and body; status 0 where the connection ends without an answer."""
+    """Return status and body; status 0 if the connection ends without a response."""
     data = b""
     while True:
         try:
@@ -80,24 +80,27 @@ GOOD = [completion(prompt="Once upon a time", temperature=0),
         completion(prompt="Once", model="stories260K", temperature=0, logprobs=2)]
 
 
-def normal(body):
-    answer = json.loads(body)
-    return answer["choices"]
+# A full queue, or a time-out in it.
+BUSY = (429, 503)
+
+
+def choices(body):
+    return json.loads(body)["choices"]
 
 
 EXPECTED = []
 for body in GOOD:
     status, answer = ask("POST", "/v1/completions", body)
     assert status == 200, answer
-    EXPECTED.append(normal(answer))
+    EXPECTED.append(choices(answer))
 
 
 def good(draw):
     which = draw.randrange(len(GOOD))
     status, body = ask("POST", "/v1/completions", GOOD[which])
-    if status == 200 and normal(body) != EXPECTED[which]:
-        return "good", status, "another answer than alone: " + body[:200].decode()
-    return "good", status, None if status in (200, 429) else body[:200].decode()
+    if status == 200 and choices(body) != EXPECTED[which]:
+        return "good", status, "not the response of an idle server: " + body[:200].decode()
+    return "good", status, None if status in (200, *BUSY) else body[:200].decode()
 
 
 def stream(draw):
@@ -106,24 +109,24 @@ def stream(draw):
     fields["stream"] = True
     status, body = ask("POST", "/v1/completions", json.dumps(fields).encode())
     if status != 200:
-        return "stream", status, None if status == 429 else body[:200].decode()
+        return "stream", status, None if status in BUSY else body[:200].decode()
     events = [part[6:] for part in body.decode().split("\n\n") if part.startswith("data: ")]
     text = "".join(json.loads(event)["choices"][0]["text"] for event in events[:-1])
     right = events[-1] == "[DONE]" and text == EXPECTED[which][0]["text"]
-    return "stream", status, None if right else "another text than alone: " + text
+    return "stream", status, None if right else "not the text of an idle server: " + text
 
 
 def trace(draw):
     body = json.dumps({"prompt": "Once upon a time", "tokens": 8}).encode()
     status, body = ask("POST", "/api/v1/trace", body)
-    right = status == 429 or status == 200 and body.count(b"event: step") == 8 and b"event: end" in body
+    right = status in BUSY or status == 200 and body.count(b"event: step") == 8 and b"event: end" in body
     return "trace", status, None if right else body[:200].decode()
 
 
 def look(draw):
     path = draw.choice(["/", "/health", "/metrics", "/api/v1/map?level=2", "/api/v1/nodes?q=the", "/api/v1/nodes/5/out"])
     status, body = ask("GET", path)
-    return "look", status, None if status in (200, 429) else body[:200].decode()
+    return "look", status, None if status in (200, *BUSY) else body[:200].decode()
 
 
 def slow(draw):
@@ -136,7 +139,7 @@ def slow(draw):
         except (BrokenPipeError, ConnectionResetError):
             pass
         status, body = read(one)
-    return "slow", status, None if status in (200, 429) else body[:200].decode()
+    return "slow", status, None if status in (200, *BUSY) else body[:200].decode()
 
 
 def stalled(draw):
@@ -192,14 +195,14 @@ def client(number):
     while time.monotonic() < stop:
         kind = draw.choices([one for one, _ in KINDS], [weight for _, weight in KINDS])[0]
         try:
-            name, status, fault = kind(draw)
-        except Exception as error:
-            name, status, fault = kind.__name__, -2, repr(error)
+            name, status, error = kind(draw)
+        except Exception as exception:
+            name, status, error = kind.__name__, -2, repr(exception)
         with lock:
             counts[name, status] += 1
-            if fault is not None:
-                wrong.append(f"{name}: {fault}")
-        if status == 429:
+            if error is not None:
+                wrong.append(f"{name}: {error}")
+        if status in BUSY:
             time.sleep(0.2 + draw.random())
 
 
@@ -222,7 +225,7 @@ code = server.wait(30)
 for (name, status), count in sorted(counts.items()):
     print(f"{name:10} {status if status > 0 else 'closed' if status == -1 else status:>7} {count:8}")
 print(f"requests {sum(counts.values())}, wrong {len(wrong)}, memory {settled[0]:.0f} -> {settled[-1]:.0f} MiB "
-      f"(most {max(memory):.0f}), after all: {runs.decode()}, exit {code}")
+      f"(peak {max(memory):.0f}), runs: {runs.decode()}, exit {code}")
 for line in wrong[:20]:
     print("wrong:", line)
 sys.exit(bool(wrong) or growth > 64 or code != 130)

@@ -71,7 +71,7 @@ impl Plugins {
                         "sha256": loaded.sha256,
                         "library": loaded.library.display().to_string(),
                         "options": loaded.options,
-                        "on-error": loaded.on_error,
+                        "on_error": loaded.on_error,
                     })
                 })
                 .collect(),

@@ -12,7 +12,7 @@ use super::api_error::{ApiError, ApiResult};
 use super::edges::{StaticEdge, split_strongest};
 use super::extract::UrlQuery;
 use super::state::{Served, ServerState};
-use crate::graph::{EdgeId, NodeId};
+use crate::graph::{EdgeId, NodeId, TokenGraph};
 use crate::run::trace::ShownToken;
 
 /// Most nodes in a response.
@@ -120,29 +120,34 @@ fn clusters(served: &Served) -> ApiResult<Value> {
     }))
 }
 
-/// The most frequent nodes within a box, and their strongest edges to each other.
-fn nodes(served: &Served, query: &MapQuery) -> ApiResult<Value> {
-    let (map, model, counts) = (served.map()?, served.graph()?, served.counts()?);
-    let graph = model.mechanism().graph();
+/// The most frequent nodes within the box of a query, and the number of nodes in it.
+fn select_nodes(served: &Served, query: &MapQuery, most: usize) -> ApiResult<(Vec<u32>, usize)> {
+    let (map, counts) = (served.map()?, served.counts()?);
     let low = [query.x0.unwrap_or(0.0), query.y0.unwrap_or(0.0)];
     let high = [query.x1.unwrap_or(1.0), query.y1.unwrap_or(1.0)];
     let inside = |node: &u32| {
         let point = map.places[*node as usize];
         (0..2).all(|axis| (low[axis]..=high[axis]).contains(&point[axis]))
     };
-    let (most, fan) = match query.level {
-        1 => (MAX_MAIN_NODES, 3),
-        _ => (MAX_NODES, query.k.unwrap_or(5).clamp(1, 50)),
-    };
-    let mut nodes: Vec<u32> = (0..graph.nodes() as u32)
+    let mut nodes: Vec<u32> = (0..counts.len() as u32)
         .filter(|node| inside(node) && counts[*node as usize] >= query.frequency)
         .collect();
     let within = nodes.len();
     nodes.sort_by_key(|&node| (std::cmp::Reverse(counts[node as usize]), node));
     nodes.truncate(most);
+    Ok((nodes, within))
+}
+
+/// The `fan` strongest edges of each node to the others that match a query.
+fn select_edges(
+    graph: &TokenGraph,
+    nodes: &[u32],
+    query: &MapQuery,
+    fan: usize,
+) -> Vec<StaticEdge> {
     let mut shown = vec![false; graph.nodes()];
     nodes.iter().for_each(|&node| shown[node as usize] = true);
-    let wanted = |edge: &StaticEdge| {
+    let matches = |edge: &StaticEdge| {
         shown[edge.target as usize]
             && graph.counts()[edge.id.index()] >= query.minimum
             && match query.kind {
@@ -152,16 +157,29 @@ fn nodes(served: &Served, query: &MapQuery) -> ApiResult<Value> {
             }
     };
     let mut edges: Vec<StaticEdge> = Vec::new();
-    for &node in &nodes {
-        let row = graph.row(NodeId(node));
-        let mut leaving: Vec<StaticEdge> = row
+    for &node in nodes {
+        let mut leaving: Vec<StaticEdge> = graph
+            .row(NodeId(node))
             .map(|edge| StaticEdge::new(graph, EdgeId(edge as u32), node))
-            .filter(wanted)
+            .filter(matches)
             .collect();
         split_strongest(&mut leaving, fan);
         edges.append(&mut leaving);
     }
     split_strongest(&mut edges, MAX_EDGES);
+    edges
+}
+
+/// The nodes within a box, and their strongest edges to each other.
+fn nodes(served: &Served, query: &MapQuery) -> ApiResult<Value> {
+    let (map, model, counts) = (served.map()?, served.graph()?, served.counts()?);
+    let graph = model.mechanism().graph();
+    let (most, fan) = match query.level {
+        1 => (MAX_MAIN_NODES, 3),
+        _ => (MAX_NODES, query.k.unwrap_or(5).clamp(1, 50)),
+    };
+    let (nodes, within) = select_nodes(served, query, most)?;
+    let edges = select_edges(graph, &nodes, query, fan);
     let vocabulary = model.tokenizer().vocabulary();
     let node_rows: Vec<Value> = nodes
         .iter()

@@ -83,21 +83,40 @@ impl Metrics {
 
     /// All metrics in the text format.
     pub(super) fn text(&self, runs: &RunCounts) -> String {
-        let mut out = String::new();
-        let head = |out: &mut String, name: &str, kind: &str, help: &str| {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let mut out = self.durations();
+        let mut write = |name: &str, help: &str, value: &AtomicU64| {
+            let kind = if name.ends_with("_total") {
+                "counter"
+            } else {
+                "gauge"
+            };
+            let value = value.load(Ordering::Relaxed);
+            describe(&mut out, &format!("brillm_{name}"), kind, help);
+            let _ = writeln!(out, "brillm_{name} {value}");
         };
-        let name = "brillm_request_duration_seconds";
-        head(
-            &mut out,
-            name,
-            "histogram",
-            "Time until the head of a response.",
-        );
-        let responses = self
-            .responses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        write("runs_running", "Runs in progress.", &runs.running);
+        write("runs_waiting", "Runs in the queue.", &runs.waiting);
+        write("connections", "Open connections.", &self.connections);
+        write("runs_finished_total", "Runs that ended.", &runs.finished);
+        let help = "Runs whose client closed the connection.";
+        write("runs_cancelled_total", help, &runs.cancelled);
+        let help = "Runs refused because the queue was full.";
+        write("runs_refused_total", help, &runs.refused);
+        let help = "Runs whose time limit passed in the queue.";
+        write("runs_queue_timeouts_total", help, &runs.queue_timeouts);
+        let help = "Tokens read in prompts.";
+        write("prompt_tokens_total", help, &self.prompt_tokens);
+        write("new_tokens_total", "Tokens generated.", &self.new_tokens);
+        out
+    }
+
+    /// The histograms of response times by route and status.
+    fn durations(&self) -> String {
+        let (mut out, name) = (String::new(), "brillm_request_duration_seconds");
+        let help = "Time until the head of a response.";
+        describe(&mut out, name, "histogram", help);
+        let responses = self.responses.lock();
+        let responses = responses.unwrap_or_else(PoisonError::into_inner);
         for ((route, status), durations) in responses.iter() {
             let labels = format!("route=\"{route}\",status=\"{status}\"");
             for (bucket, end) in durations.buckets.iter().zip(&BUCKETS) {
@@ -108,65 +127,10 @@ impl Metrics {
             let _ = writeln!(out, "{name}_sum{{{labels}}} {seconds}");
             let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
         }
-        drop(responses);
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let gauges = [
-            (
-                "brillm_runs_running",
-                runs.running.load(Ordering::Relaxed),
-                "Runs in progress.",
-            ),
-            (
-                "brillm_runs_waiting",
-                runs.waiting.load(Ordering::Relaxed),
-                "Runs in the queue.",
-            ),
-            (
-                "brillm_connections",
-                load(&self.connections) as usize,
-                "Open connections.",
-            ),
-        ];
-        for (name, value, help) in gauges {
-            head(&mut out, name, "gauge", help);
-            let _ = writeln!(out, "{name} {value}");
-        }
-        let counters = [
-            (
-                "brillm_runs_finished_total",
-                &runs.finished,
-                "Runs that ended.",
-            ),
-            (
-                "brillm_runs_cancelled_total",
-                &runs.cancelled,
-                "Runs whose client closed the connection.",
-            ),
-            (
-                "brillm_runs_refused_total",
-                &runs.refused,
-                "Runs refused because the queue was full.",
-            ),
-            (
-                "brillm_runs_queue_timeouts_total",
-                &runs.queue_timeouts,
-                "Runs whose time limit passed in the queue.",
-            ),
-            (
-                "brillm_prompt_tokens_total",
-                &self.prompt_tokens,
-                "Prompt tokens read.",
-            ),
-            (
-                "brillm_new_tokens_total",
-                &self.new_tokens,
-                "Tokens generated.",
-            ),
-        ];
-        for (name, value, help) in counters {
-            head(&mut out, name, "counter", help);
-            let _ = writeln!(out, "{name} {}", load(value));
-        }
         out
     }
+}
+
+fn describe(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }

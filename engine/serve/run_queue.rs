@@ -1,7 +1,7 @@
 //! Runs of models: a fixed number at a time, a queue before them, a time limit, and cancellation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -16,7 +16,7 @@ use super::settings::Limits;
 pub(super) struct RunQueue {
     permits: Arc<Semaphore>,
     parallel: usize,
-    queue: usize,
+    queue: u64,
     time_limit: Duration,
     counts: Arc<RunCounts>,
 }
@@ -24,8 +24,8 @@ pub(super) struct RunQueue {
 /// Counts of runs, for `/metrics` and `/api/v1/runs`.
 #[derive(Debug, Default)]
 pub(super) struct RunCounts {
-    pub(super) waiting: AtomicUsize,
-    pub(super) running: AtomicUsize,
+    pub(super) waiting: AtomicU64,
+    pub(super) running: AtomicU64,
     pub(super) finished: AtomicU64,
     pub(super) cancelled: AtomicU64,
     /// Not admitted because the queue was full.
@@ -67,7 +67,7 @@ impl RunQueue {
         Self {
             permits: Arc::new(Semaphore::new(limits.parallel)),
             parallel: limits.parallel,
-            queue: limits.queue,
+            queue: limits.queue as u64,
             time_limit: Duration::from_secs_f64(limits.seconds),
             counts: Arc::default(),
         }
@@ -207,10 +207,6 @@ impl Drop for Run {
 }
 
 impl Job {
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed)
-    }
-
     /// Whether the run was cancelled by its time limit.
     pub(super) fn timed_out(&self) -> bool {
         self.timed_out.load(Ordering::Relaxed)
@@ -218,7 +214,7 @@ impl Job {
 
     /// Fail where the run has to stop.
     pub(super) fn check(&self) -> ApiResult<()> {
-        if self.is_cancelled() {
+        if self.cancel.load(Ordering::Relaxed) {
             Err(ApiError::run_timeout())
         } else {
             Ok(())

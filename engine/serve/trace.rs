@@ -96,16 +96,36 @@ pub(super) async fn trace(
     }))
 }
 
+impl TraceBody {
+    fn request(self, ids: Vec<u32>) -> TraceRequest {
+        let sampling = TraceSampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            penalty_window: self.penalty_window,
+            banned: self.banned,
+        };
+        TraceRequest::new(ids)
+            .tokens(self.tokens)
+            .candidates(self.candidates)
+            .sampling(sampling.sampling(self.seed))
+            .ignore_eos(self.ignore_eos)
+            .intervene(self.interventions)
+    }
+}
+
 /// Trace a path and send each step as an event.
 fn send_steps(
     state: &ServerState,
     served: &Served,
-    body: TraceBody,
+    mut body: TraceBody,
     job: &Job,
     sink: &Sink,
 ) -> ApiResult<()> {
     let engine = &served.model.engine;
-    let ids = match (body.prompt_ids, &body.prompt) {
+    let ids = match (body.prompt_ids.take(), &body.prompt) {
         (Some(ids), _) => ids,
         (None, Some(text)) => engine.encode(text)?,
         (None, None) => Vec::new(),
@@ -113,28 +133,16 @@ fn send_steps(
     state.check_prompt(&ids, engine.vocabulary())?;
     let prompt = ids.len();
     let plugins = RunHooks::named(state, &body.plugins)?;
-    let sampling = TraceSampling {
-        temperature: body.temperature,
-        top_k: body.top_k,
-        top_p: body.top_p,
-        min_p: body.min_p,
-        repetition_penalty: body.repetition_penalty,
-        penalty_window: body.penalty_window,
-        banned: body.banned,
-    };
-    let request = TraceRequest::new(ids)
-        .tokens(body.tokens)
-        .candidates(body.candidates)
-        .sampling(sampling.sampling(body.seed))
-        .ignore_eos(body.ignore_eos)
-        .intervene(body.interventions);
+    #[cfg(feature = "plugin")]
+    let record = (!body.plugins.is_empty()).then(|| plugins.plugins.record());
+    let request = body.request(ids);
     let mut tracing = Tracing::begin(engine, request, &plugins.hooks)?.cancel(job.cancel.clone());
     let head = tracing.trace_mut();
     head.model.name.clone_from(&served.model.name);
     head.model.sha256.clone_from(&served.model.sha256);
     #[cfg(feature = "plugin")]
-    if !body.plugins.is_empty() {
-        head.plugins = plugins.plugins.record();
+    if let Some(record) = record {
+        head.plugins = record;
     }
     let mut open = sink.send("start", tracing.trace());
     let mut count = 0;
