@@ -104,7 +104,7 @@ impl hook::Keep for Window {
 }
 
 #[test]
-fn slots_and_rows_are_kept_as_answered_for_layers_and_for_heads() {
+fn hooks_decide_which_tokens_layers_and_heads_keep() {
     let model = stories();
     let prompt = text(&model, 60);
     let accumulated = KeepNeeds {
@@ -152,7 +152,7 @@ fn slots_and_rows_are_kept_as_answered_for_layers_and_for_heads() {
 }
 
 #[test]
-fn a_pruned_stream_is_not_computed_and_a_wide_window_changes_nothing() {
+fn pruned_rows_are_not_computed_and_a_wide_window_changes_nothing() {
     let model = stories();
     let prompt = text(&model, 60);
     let mut hooks = Hooks::default();
@@ -226,7 +226,7 @@ impl hook::Plan for Share {
 }
 
 #[test]
-fn a_map_is_tried_and_shared_layers_have_neither_cache_nor_projections() {
+fn layers_that_share_a_cache_have_no_projections_of_their_own() {
     let model = stories();
     let prompt = text(&model, 50);
     let share = Arc::new(Share {
@@ -286,7 +286,7 @@ impl hook::Codec for Formats {
 }
 
 #[test]
-fn formats_shrink_the_cache_and_bound_the_error() {
+fn quantised_formats_shrink_the_cache_with_bounded_error() {
     let model = stories();
     let prompt = text(&model, 240);
     let next = text(&model, 241)[240];
@@ -363,7 +363,7 @@ impl Sample for Second {
 }
 
 #[test]
-fn samples_see_the_prompt_and_choose() {
+fn sampling_hooks_see_the_prompt_and_choose_tokens() {
     let model = stories();
     let prompt = text(&model, 20);
     let second = Arc::new(Second {
@@ -409,7 +409,7 @@ impl hook::Probe for Counting {
 }
 
 #[test]
-fn probes_see_states_and_logits() {
+fn probes_see_activations_and_logits() {
     let model = stories();
     let prompt = text(&model, 12);
     let counting = Arc::new(Counting(Mutex::default()));
@@ -440,7 +440,7 @@ impl hook::Order for Where {
 }
 
 #[test]
-fn a_causal_model_grows_at_its_end_alone() {
+fn causal_models_reject_positions_other_than_the_end() {
     let model = stories();
     let prompt = text(&model, 6);
     let place = |position, direction| {
@@ -457,7 +457,7 @@ fn a_causal_model_grows_at_its_end_alone() {
 }
 
 #[test]
-fn continuations_measure_what_a_technique_costs() {
+fn continuations_measure_perplexity_and_divergence() {
     let model = stories();
     let tokens = text(&model, 400);
     let texts: Continuations = "96,32,4".parse().unwrap();

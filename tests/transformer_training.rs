@@ -71,11 +71,11 @@ const KINDS: [(&str, &str); 6] = [
 ];
 
 /// A learner with a batch of its text.
-fn learner_of(recipe: &Recipe) -> (NetworkModel, Batch, tempfile::TempDir) {
-    hooked_learner(recipe, &Hooks::default())
+fn model_of(recipe: &Recipe) -> (NetworkModel, Batch, tempfile::TempDir) {
+    model_with_hooks(recipe, &Hooks::default())
 }
 
-fn hooked_learner(recipe: &Recipe, hooks: &Hooks) -> (NetworkModel, Batch, tempfile::TempDir) {
+fn model_with_hooks(recipe: &Recipe, hooks: &Hooks) -> (NetworkModel, Batch, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     corpus(folder.path());
     let data = TokenData::prepare(recipe, folder.path(), folder.path(), &mut |_| {}).unwrap();
@@ -96,11 +96,11 @@ fn hooked_learner(recipe: &Recipe, hooks: &Hooks) -> (NetworkModel, Batch, tempf
 }
 
 #[test]
-fn every_weight_gets_a_gradient_and_it_is_right() {
+fn every_weight_has_a_correct_gradient() {
     for (kind, network) in KINDS {
         let mut recipe = recipe(kind, network);
         recipe.train.dropout = 0.0;
-        let (mut learner_of, batch, _folder) = learner_of(&recipe);
+        let (mut learner_of, batch, _folder) = model_of(&recipe);
         // Weights away from their symmetric beginning, so that no gradient is zero by chance.
         {
             let (parameters, _) = learner_of.state();
@@ -194,7 +194,7 @@ impl ProgressObserver for Stop<'_> {
 }
 
 #[test]
-fn an_interrupted_run_goes_on_bit_for_bit() {
+fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
     for (kind, network) in KINDS {
         let recipe = recipe(kind, network);
         let folder = tempfile::tempdir().unwrap();
@@ -333,13 +333,13 @@ impl hook::Mask for Decaying {
 }
 
 #[test]
-fn masking_is_decided_elsewhere_and_hears_back() {
+fn mask_hooks_choose_tokens_and_receive_losses() {
     let mut recipe = recipe("bert", "mask-tags = \"deciles\"");
     recipe.train.tokens = 144_000;
     let decaying = Arc::new(Decaying::default());
     let mut hooks = Hooks::default();
     hooks.mask = Some(decaying.clone());
-    let (mut learner_of, mut batch, _folder) = hooked_learner(&recipe, &hooks);
+    let (mut learner_of, mut batch, _folder) = model_with_hooks(&recipe, &hooks);
     let total = recipe.train.total_steps();
     for step in [1, total / 2, total * 4 / 5] {
         learner_of.learn(&mut batch, &recipe.train, step).unwrap();
@@ -400,7 +400,7 @@ fn single_pass_saturates_at_the_mean_weight_and_the_quota_does_not() {
 }
 
 #[test]
-fn words_are_hidden_whole() {
+fn words_are_masked_whole() {
     let words = [0, 0, 1, 2, 2, 2, 3, 4, 4, 5];
     let masking = Masking {
         fraction: 0.3,
@@ -428,7 +428,7 @@ fn words_are_hidden_whole() {
 }
 
 #[test]
-fn mistakes_in_a_recipe_are_named() {
+fn invalid_recipes_are_reported_by_key() {
     let with = |change: &str| {
         let text = format!("name = \"x\"\nkind = \"gpt\"\n[data]\ntrain = [\"a\"]\n{change}");
         Recipe::parse(&text, &[]).unwrap_err().to_string()

@@ -102,7 +102,7 @@ impl brillm_model {
         match &self.engine {
             Engine::Graph(model) => model.tokenizer().vocabulary().stop() == Some(id),
             #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => model.ends().contains(&id),
+            Engine::Transformer(model) => model.stop_tokens().contains(&id),
         }
     }
 

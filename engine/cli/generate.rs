@@ -245,7 +245,7 @@ impl Arguments {
         let stops = if self.ignore_eos {
             Vec::new()
         } else {
-            model.ends()
+            model.stop_tokens()
         };
         let paths = crate::transformer::beam(
             model,

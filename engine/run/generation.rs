@@ -295,7 +295,7 @@ impl Request {
         let ends = if self.ignore_eos {
             Vec::new()
         } else {
-            model.ends()
+            model.stop_tokens()
         };
         let options = asked.options(model.configuration(), 0, self.prompt.len())?;
         let session = crate::transformer::TransformerSession::begin_with(

@@ -122,7 +122,7 @@ impl Reader {
         match &self.engine {
             Engine::Graph(model) => model.tokenizer().vocabulary().stop().into_iter().collect(),
             #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => model.ends(),
+            Engine::Transformer(model) => model.stop_tokens(),
         }
     }
 

@@ -147,6 +147,7 @@ impl Mode for CachedRows<'_, '_> {
             let (keys, values) = (self.rotated(&keys)?, to_vec(&values)?);
             self.taps.show(Tap::Key(layer), &self.rows, &keys)?;
             self.taps.show(Tap::Value(layer), &self.rows, &values)?;
+            // New keys are stored before attention: a row attends to itself and to earlier rows of the same call.
             self.cache.store(layer, &self.rows, &keys, &values);
         }
         let shape = &self.network.shape;
@@ -239,8 +240,11 @@ impl Network {
             taps,
             computed: Vec::with_capacity(self.layers.len()),
         };
+        // Positions continue those of the cache, so that rotations match the cached keys.
         let mut x = self.run(&ids, &positions, &[], &mut mode)?;
+        // Pages are packed after the pass: its own attention uses exact keys and values.
         mode.cache.pack();
+        // With a probe, all rows went through the final norm for it to see; the output matrix needs the last ones.
         if logits_for == LogitsFor::Last {
             x = mode.keep_last(x)?;
         }

@@ -34,6 +34,7 @@ impl AttentionSums {
             sums.fill(0.0);
         }
         for row in &mut self.recent {
+            // A row of an earlier step has as many columns as there were slots then.
             let columns = row.len() / self.heads;
             if slot < columns {
                 for head in 0..self.heads {
@@ -69,6 +70,7 @@ impl AttentionSums {
         let mut sums = vec![0.0; self.heads * slots.len()];
         let steps = self.recent.len().saturating_sub(1).max(1) as f32;
         for (age, row) in self.recent.iter().enumerate() {
+            // Linear from the oldest query (age 0) to the newest.
             let weight = from + (to - from) * age as f32 / steps;
             let columns = row.len() / self.heads;
             for head in 0..self.heads {

@@ -46,6 +46,7 @@ impl Dropout {
         if self.rate <= 0.0 {
             return Ok(x);
         }
+        // Scaling by 1 / (1 − rate) keeps the expected value, so that inference needs no correction.
         let keep = (1.0 / (1.0 - self.rate)) as f32;
         let threshold = (self.rate * f64::from(u32::MAX)) as u32;
         let mut mask = vec![0.0f32; x.elem_count()];
@@ -57,6 +58,7 @@ impl Dropout {
                     self.step,
                     site << 32 | chunk as u64,
                 );
+                // Each 64-bit draw decides two numbers.
                 for pair in mask.chunks_mut(2) {
                     let bits = random.bits();
                     for (value, half) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
@@ -184,6 +186,7 @@ impl Mode for WholeSequences<'_> {
             window: shape.window,
             valid: self.valid.clone(),
         };
+        // Values have no position: only queries and keys are rotated.
         let (queries, keys) = (self.rotate(&queries)?, self.rotate(&keys)?);
         Ok(apply3(&queries, &keys, &values, attention)?)
     }
@@ -212,6 +215,7 @@ impl Network {
                 token,
             })
             .collect();
+        // Every sequence begins at position 0; padding has positions too, and is masked by `valid`.
         let positions: Arc<[u32]> = rows.iter().map(|row| row.position).collect();
         let rope = self.shape.rope.as_ref();
         let mut mode = WholeSequences {

@@ -192,6 +192,7 @@ impl Cache {
         let pairs = keys.chunks_exact(stride).zip(values.chunks_exact(stride));
         for (row, (keys, values)) in rows.iter().zip(pairs) {
             let head_groups = &mut self.sequences[row.sequence].layers[layer];
+            // With one group per key head, each takes its own columns; otherwise one group takes all.
             let width = stride / head_groups.len();
             let pairs = keys.chunks_exact(width).zip(values.chunks_exact(width));
             for (slots, (key, value)) in head_groups.iter_mut().zip(pairs) {
@@ -237,6 +238,7 @@ impl Cache {
         let plan = &self.plan.layers;
         let (source, layers, owner) = (plan[layer].source, plan.len(), plan[layer].source == layer);
         let sequence = &mut self.sequences[index];
+        // In decoding the policy is asked only at the length it named, so that a step costs nothing else.
         if phase == Phase::Decode {
             let due = sequence.checks[layer].is_some_and(|check| {
                 sequence.layers[source]
@@ -248,6 +250,7 @@ impl Cache {
             }
         }
         let statistics = sequence.statistics[layer];
+        // Policies see tokens in the order of their positions; slots are in any order.
         let orders: Vec<Vec<(u32, u32)>> =
             sequence.layers[source].iter().map(Slots::ordered).collect();
         let head_groups = sequence.layers[source]
@@ -272,6 +275,7 @@ impl Cache {
             for (head_group, (slots, order)) in
                 sequence.layers[layer].iter_mut().zip(&orders).enumerate()
             {
+                // Both lists ascend: one pass evicts every token that is not the next kept one.
                 let mut kept = keep[if keep.len() == 1 { 0 } else { head_group }]
                     .iter()
                     .peekable();

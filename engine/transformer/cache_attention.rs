@@ -39,6 +39,7 @@ pub(super) fn attend(
         let length = sequence.next as usize;
         let statistics = sequence.statistics[layer];
         let head_groups = &mut sequence.layers[source];
+        // A head group is one key head, or all of them; its queries are neighbouring columns of a row.
         let width = stride / head_groups.len();
         let mut seen = vec![f32::NAN; if watched { length } else { 0 }];
         for (group, slots) in head_groups.iter_mut().enumerate() {
@@ -51,6 +52,7 @@ pub(super) fn attend(
                 watched,
             };
             let attention = pass.run(slots, queries, output, stride, span);
+            // Only the last row keeps the attention of all heads.
             if let Some(last) = attention.iter().rev().find_map(|row| row.full.as_ref()) {
                 add_by_position(slots, last, shape.heads, &mut seen);
             }
@@ -109,6 +111,7 @@ impl GroupPass<'_> {
                 &mut probabilities,
             );
             let statistics = &self.statistics;
+            // A window needs the last rows only.
             let wanted = statistics.accumulated || index + statistics.window >= count;
             RowAttention {
                 reduced: (statistics.remembers() && wanted).then(|| {
@@ -118,6 +121,7 @@ impl GroupPass<'_> {
                 full: (self.watched && index + 1 == count).then_some(probabilities),
             }
         };
+        // Rows are independent: each writes its own columns of the output.
         if count > 1 && count * slots.capacity() * span.len() > PARALLEL {
             let rows = output.par_chunks_exact_mut(stride);
             rows.enumerate().map(one).collect()
@@ -154,6 +158,7 @@ fn reduce(
     let mut reduced = vec![0.0; groups * columns];
     let rows = probabilities.chunks_exact(columns);
     for (head, row) in rows.enumerate() {
+        // Query heads of a group are neighbours: head h belongs to group ⌊h / (H / groups)⌋.
         let sums = &mut reduced[head / group * columns..][..columns];
         if reduction == HeadReduction::GroupMax {
             for (max, &p) in sums.iter_mut().zip(row) {
@@ -179,6 +184,7 @@ fn remember(
         _ => slots.heads(),
     };
     for row in rows {
+        // A layer that reads another's cache can contribute to the sums that its owner's policy sees.
         if layer != source && statistics.dependants && statistics.accumulated {
             slots.sums_of(source, heads).add(row.clone(), true, 0);
         }

@@ -57,6 +57,7 @@ impl Visibility {
 
 impl Slots {
     pub(super) fn new(heads: usize, width: usize, plan: LayerPlan) -> Self {
+        // Groups along the tokens must fit a page.
         let mut page = PAGE;
         for storage in [plan.keys, plan.values] {
             if let Storage::Quantised(codec) = storage
@@ -118,7 +119,7 @@ impl Slots {
             .sum()
     }
 
-    /// Bytes of scores that are kept for decisions about what to keep.
+    /// Return the bytes of attention sums.
     pub(super) fn attention_bytes(&self) -> usize {
         self.sums.iter().map(AttentionSums::bytes).sum()
     }
@@ -135,9 +136,11 @@ impl Slots {
 
     /// Store a token's key and value, `[heads · width]` each, and return the slot.
     pub(super) fn push(&mut self, position: u32, key: &[f32], value: &[f32]) -> usize {
+        // The lowest free slot first: kept tokens stay in few pages.
         let slot = match self.free.pop_first() {
             Some(slot) => slot as usize,
             None => {
+                // No slot is free: add a page and take its first slot.
                 let first = self.positions.len();
                 let block = || Block::open(self.heads * self.width * self.page);
                 self.pages.push(Page {
@@ -158,6 +161,8 @@ impl Slots {
         }
         let (page, at) = (&mut self.pages[slot / self.page], slot % self.page);
         page.live += 1;
+        // A key is a column of `[heads · width][page]`, a value a row of each head's `[page][width]`. Free slots of packed
+        // pages are not reused, so both blocks are open.
         if let Block::Open(keys) = &mut page.keys {
             for (component, &number) in key.iter().enumerate() {
                 keys[component * self.page + at] = number;
@@ -182,6 +187,7 @@ impl Slots {
         let index = slot / self.page;
         let page = &mut self.pages[index];
         page.live -= 1;
+        // A packed block cannot store a single new token: its slots wait until all of the page is free.
         let packed = matches!(page.keys, Block::Packed { .. })
             || matches!(page.values, Block::Packed { .. });
         if !packed {
@@ -206,6 +212,7 @@ impl Slots {
         }
         for (index, page) in self.pages.iter_mut().enumerate() {
             let span = index * self.page..(index + 1) * self.page;
+            // Only full pages are packed: later tokens could not be stored in them.
             let newest = self.positions[span].iter().copied().max().unwrap_or(FREE);
             if page.live < self.page || (newest as usize) + self.plan.residual >= next as usize {
                 continue;

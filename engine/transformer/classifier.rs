@@ -164,6 +164,7 @@ impl Classifier {
         };
         let most = context.saturating_sub(marks).max(1);
         let other = second.as_ref().map_or(0, Vec::len);
+        // The second text gets up to half of the context, the first the rest.
         let kept = first.len().min(most - other.min(most / 2));
         first.truncate(kept);
         if let Some(second) = &mut second {
@@ -191,6 +192,7 @@ impl Classifier {
             .map(|text| text.tokens.len())
             .max()
             .unwrap_or(0);
+        // Padding is token 0 and type 0; `valid` excludes it from attention.
         let padded = |pick: fn(&Encoded) -> &Vec<u32>| -> Vec<u32> {
             texts
                 .iter()
@@ -257,6 +259,7 @@ impl Classifier {
             .map(|text| self.encode(text))
             .collect::<Result<Vec<_>>>()?;
         let mut order: Vec<usize> = (0..encoded.len()).collect();
+        // Padding is computed too: texts of similar length waste the least.
         order.sort_by_key(|&text| encoded[text].tokens.len());
         let mut predictions = vec![None; encoded.len()];
         for group in order.chunks(BATCH) {

@@ -76,7 +76,7 @@ pub struct Configuration {
     /// Id that begins a text.
     pub begin: Option<u32>,
     /// Ids that end a text.
-    pub ends: Vec<u32>,
+    pub stop_tokens: Vec<u32>,
     /// Id of a masked token.
     pub mask: Option<u32>,
     /// The `config.json` these values were read from.
@@ -181,7 +181,7 @@ impl Configuration {
             scaled_by_layer: false,
             types: 0,
             begin: settings.id("bos_token_id")?,
-            ends: settings.ids("eos_token_id")?,
+            stop_tokens: settings.ids("eos_token_id")?,
             mask: settings.id("mask_token_id")?,
             json: Value::Null,
         })

@@ -38,7 +38,7 @@ pub struct ContinuationReport {
 /// Measure the continuations of `texts`; with `compare`, also against the model without hooks.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] when no text fits, or a text not the context; whatever a hook meets.
+/// [`ErrorKind::Input`] when the tokens are fewer than a text, or a text longer than the context; errors of hooks.
 pub fn evaluate_continuations(
     model: &Transformer,
     tokens: &[u32],
@@ -54,13 +54,17 @@ pub fn evaluate_continuations(
             format!("{} tokens are fewer than a text of {texts}", tokens.len()),
         ));
     }
-    let mut sum = Perplexity::new(shape.vocabulary as u64);
-    let layers = shape.layers;
-    let mut means = [vec![0.0; layers], vec![0.0; layers], vec![0.0; layers]];
-    let (mut bytes, mut divergence, mut agreed) = (0.0, 0.0, 0u64);
+    let mut sums = Sums {
+        nats: Perplexity::new(shape.vocabulary as u64),
+        divergence: 0.0,
+        agreed: 0,
+    };
+    let zeros = || vec![0.0; shape.layers];
+    let (mut after_prompt, mut retained, mut computed) = (zeros(), zeros(), zeros());
+    let mut bytes = 0.0;
     let weight = 1.0 / starts.len() as f64;
-    let mut add = |which: usize, lengths: &[usize]| {
-        for (mean, &length) in means[which].iter_mut().zip(lengths) {
+    let add = |means: &mut [f64], lengths: &[usize]| {
+        for (mean, &length) in means.iter_mut().zip(lengths) {
             *mean += weight * length as f64;
         }
     };
@@ -74,21 +78,57 @@ pub fn evaluate_continuations(
             .then(|| TransformerSession::begin(model, prompt, Sampling::greedy()))
             .transpose()?;
         let report = session.report();
-        add(0, &report.retained);
-        add(2, &report.computed);
+        add(&mut after_prompt, &report.retained);
+        add(&mut computed, &report.computed);
+        sums.predict(&mut session, plain.as_mut(), new)
+            .map_err(|error| error.at(format!("text {index}")))?;
+        let report = session.report();
+        add(&mut retained, &report.retained);
+        bytes += weight * report.live_bytes as f64;
+    }
+    let predictions = sums.nats.tokens() as f64;
+    Ok(ContinuationReport {
+        perplexity: sums.nats.perplexity(),
+        nats_per_token: sums.nats.nats() / predictions,
+        tokens: sums.nats.tokens(),
+        texts: starts.len(),
+        kv_live_bytes: bytes,
+        retained_after_prompt: after_prompt,
+        retained,
+        computed,
+        divergence: compare.then(|| sums.divergence / predictions),
+        agreement: compare.then(|| sums.agreed as f64 / predictions),
+    })
+}
+
+/// Sums over all predictions.
+struct Sums {
+    nats: Perplexity,
+    divergence: f64,
+    agreed: u64,
+}
+
+impl Sums {
+    /// Predict the tokens of a continuation, and compare each prediction with that of a session without hooks.
+    fn predict(
+        &mut self,
+        session: &mut TransformerSession,
+        mut plain: Option<&mut TransformerSession>,
+        new: &[u32],
+    ) -> Result<()> {
         for (offset, &next) in new.iter().enumerate() {
             let nats = session.resistance(next)?;
             if !nats.is_finite() {
                 return Err(
                     Error::new(ErrorKind::Numeric, "a probability is not a number")
-                        .at(format!("text {index}, token {offset}")),
+                        .at(format!("token {offset}")),
                 );
             }
-            sum.add_sum(nats, 1);
+            self.nats.add_sum(nats, 1);
             if let Some(plain) = &plain {
                 let (kl, same) = divergence_of(plain.logits(), session.logits());
-                divergence += kl;
-                agreed += u64::from(same);
+                self.divergence += kl;
+                self.agreed += u64::from(same);
             }
             // Nothing is predicted after the last token.
             if offset + 1 < new.len() {
@@ -98,23 +138,8 @@ pub fn evaluate_continuations(
                 }
             }
         }
-        let report = session.report();
-        add(1, &report.retained);
-        bytes += weight * report.live_bytes as f64;
+        Ok(())
     }
-    let [retained_after_prompt, retained, computed] = means;
-    Ok(ContinuationReport {
-        perplexity: sum.perplexity(),
-        nats_per_token: sum.nats() / sum.tokens() as f64,
-        tokens: sum.tokens(),
-        texts: starts.len(),
-        kv_live_bytes: bytes,
-        retained_after_prompt,
-        retained,
-        computed,
-        divergence: compare.then(|| divergence / sum.tokens() as f64),
-        agreement: compare.then(|| agreed as f64 / sum.tokens() as f64),
-    })
 }
 
 /// Compute KL(p ‖ q) of the softmax of two rows of logits, and whether their likeliest tokens are the same.
@@ -128,6 +153,7 @@ fn divergence_of(p: &[f32], q: &[f32]) -> (f64, bool) {
     let same = best(p) == best(q);
     let (mut a, mut b) = (p.to_vec(), q.to_vec());
     let (of_p, of_q) = (softmax::softmax(&mut a), softmax::softmax(&mut b));
+    // KL(p ‖ q) = Σ p (ln p − ln q) with ln p = logit − ln Σ e^logit, which the softmax returns.
     let kl = a
         .iter()
         .zip(p.iter().zip(q))

@@ -39,9 +39,9 @@ fn add(sum: &mut Perplexity, losses: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// Measures windows of `length` tokens, `length − 1` predictions each, each seen by itself; window w begins at
-/// token `(length − 1) w`. Windows beyond the text are left out. A model with a mask hides 15 % of each
-/// window's tokens, always the same ones, and predicts those.
+/// Measure windows of `length` tokens, `length − 1` predictions each, independent of each other; window w begins at token
+/// `(length − 1) w`. Windows beyond the text are skipped. A masked model masks 15 % of each window's tokens, always the
+/// same ones, and predicts those.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] when no window fits the text, or a window not the model's context.
@@ -143,8 +143,8 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
     let mut sum = Perplexity::new(shape.vocabulary as u64);
     if shape.architecture == Architecture::Lstm {
         let mut session = TransformerSession::begin(model, &tokens[..1], Sampling::greedy())?;
-        for (place, &next) in tokens.iter().enumerate().skip(1) {
-            if place >= from {
+        for (index, &next) in tokens.iter().enumerate().skip(1) {
+            if index >= from {
                 add(&mut sum, &[session.resistance(next)? as f32])?;
             }
             session.force(next)?;

@@ -104,6 +104,7 @@ fn add_head(weights: &mut Vec<Weight>, pooling: Pooling, labels: usize, d: usize
         weights.retain(|weight| !weight.name.starts_with(POOLER));
     }
     for (index, (name, shape)) in head.into_iter().enumerate() {
+        // A head of another number of labels is replaced.
         let known = weights.iter().position(|weight| weight.name == name);
         if known.is_some_and(|known| weights[known].shape == shape) {
             continue;
@@ -153,6 +154,7 @@ impl FineTuner {
         let (idle, learning): (Vec<Weight>, Vec<Weight>) = weights
             .into_iter()
             .partition(|weight| is_idle(&weight.name));
+        // The network is built on the variables, so that it changes with them, and on constants for the rest.
         let (variables, mut named) = Variables::new(learning)?;
         let idle_weights = Weights::from_values(&idle)?;
         named.extend(

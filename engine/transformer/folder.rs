@@ -202,6 +202,7 @@ pub(super) fn write(
             Error::new(ErrorKind::Numeric, "JSON serialisation failed").because(error)
         })
     };
+    // safetensors wants the bytes of each tensor, little-endian.
     let stored: Vec<Vec<u8>> = weights
         .iter()
         .map(|weight| {

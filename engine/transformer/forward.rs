@@ -112,6 +112,7 @@ impl Embedding {
             x = (x + rows(table, positions)?)?;
         }
         if let Some(table) = &self.types {
+            // All types are 0 unless the batch names them.
             let zeros = vec![0; tokens.len()];
             let types = if types.is_empty() { &zeros } else { types };
             crate::measure::check_ids(types, shape.types)?;
@@ -152,6 +153,7 @@ impl Layer {
             Some((key, value)) => Some((key.forward(&input)?, value.forward(&input)?)),
             None => None,
         };
+        // Projections are the same in every mode; what the queries attend to differs.
         let attended = mode.attend(index, queries, key_value)?;
         let y = (x + mode.dropout(self.output.forward(&attended)?)?)?;
         let y = normalise(&self.attention_norm, after, &y)?;
@@ -164,6 +166,7 @@ impl Layer {
 impl FeedForward {
     /// Compute the feed-forward layer. `[N, D]` → `[N, D]`
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        // D → feed-forward width → D.
         let up = self.up.forward(x)?;
         let inner = match &self.gate {
             Some(gate) => apply2(&gate.forward(x)?, &up, Gate)?,

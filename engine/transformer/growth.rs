@@ -248,6 +248,7 @@ impl GrownModel {
     /// Add normal noise to new numbers, `relative` times the root mean square of the weight they belong to.
     pub fn add_noise(&mut self, relative: f32, seed: u64) {
         for (index, (weight, new)) in self.weights.iter_mut().zip(&self.new).enumerate() {
+            // Relative to the root mean square of the whole weight, so that all weights get comparable noise.
             let square: f32 = weight.values.iter().map(|value| value * value).sum();
             let deviation = relative * (square / weight.values.len().max(1) as f32).sqrt();
             let mut random = Random::stream(seed, NOISE, index as u64);
@@ -337,6 +338,7 @@ fn grown_shape(old: &Configuration, growth: &Growth) -> Result<Configuration> {
 /// Return the `config.json` with new sizes; the feed-forward width grows with the width.
 fn grown_json(old: &Configuration, width: usize, layers: usize, heads: usize, gpt2: bool) -> Value {
     let keys = &old.family().keys;
+    // The feed-forward width keeps its ratio to the width.
     let units = (old.feed_forward * width / old.width).max(old.feed_forward);
     let mut json = old.json.clone();
     json[keys.width] = width.into();
@@ -350,6 +352,7 @@ fn grown_json(old: &Configuration, width: usize, layers: usize, heads: usize, gp
     if !gpt2 {
         json["num_key_value_heads"] = (heads * old.kv_heads / old.heads).into();
         json["head_dim"] = old.head_width.into();
+        // mean square' = mean square · d/D, so ε' = ε d/D gives the same norm up to its gain.
         let epsilon = f64::from(old.norm_epsilon) * old.width as f64 / width as f64;
         json[keys.norm_epsilon.0] = epsilon.into();
     }

@@ -52,6 +52,7 @@ impl InitialWeight {
                     .collect()
             }
             Initializer::LstmGates => {
+                // Gates are in the order i, f, g, o.
                 let width = length / 4;
                 (0..length)
                     .map(|i| if i / width == 1 { 1.0 } else { 0.0 })

@@ -54,6 +54,7 @@ impl MaskedTraining {
         let begins = (0..masked_whole.unwrap_or(0))
             .map(|id| begins_word(vocabulary, id))
             .collect();
+        // An epoch has as many steps as batches cover the training text.
         let per_step = (recipe.train.batch * recipe.train.steps) as f64;
         Ok(Self {
             recipe: network,
@@ -139,6 +140,7 @@ impl MaskedTraining {
             return Err(invalid(format!("invalid ratio {ratio}: expected 0 to 1")));
         }
         let tags = self.tags_of(&input.tokens);
+        // Every token of a training batch may be masked.
         let allowed = vec![true; input.length];
         let mut weights = vec![1.0f32; input.tokens.len()];
         let mut given = false;
@@ -206,6 +208,7 @@ fn deciles(train: &[u32], vocabulary: usize) -> Vec<u32> {
         counts[token as usize] += 1;
     }
     let mut order: Vec<usize> = (0..vocabulary).collect();
+    // Most frequent first; ties by id, so that tags are reproducible.
     order.sort_by_key(|&id| (std::cmp::Reverse(counts[id]), id));
     let (total, mut seen) = (train.len().max(1) as u64, 0);
     let mut tags = vec![0; vocabulary];

@@ -109,6 +109,7 @@ fn select(
 ) -> Vec<usize> {
     let words = words(input, masking, range);
     let tokens: usize = words.iter().map(Vec::len).sum();
+    // At least one token, at most all.
     let count = ((tokens as f64 * masking.fraction).round() as usize).clamp(1, tokens.max(1));
     // A word has the weight of its first token.
     let weight = |word: &[usize]| {
@@ -208,6 +209,7 @@ pub fn fill_masks(
         let x = network.forward(&input, None, None)?;
         let logits = to_vec(&network.logits(&forward::rows(&x, &open)?)?)?;
         let width = logits.len() / open.len();
+        // Confidence of each mask: the probability of its likeliest token.
         let best: Vec<f32> = logits
             .chunks_exact(width)
             .map(|row| {
@@ -234,6 +236,7 @@ pub fn fill_masks(
             (0..open.len()).fold(0, better)
         });
         let row = logits[index * width..(index + 1) * width].to_vec();
+        // The mask token itself must not be chosen.
         let mut candidates = row.clone();
         candidates[mask as usize] = f32::NEG_INFINITY;
         let Some(token) = sampling.choose(&mut candidates, &[], &mut random) else {

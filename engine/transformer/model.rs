@@ -206,9 +206,9 @@ impl Transformer {
     }
 
     /// Return the ids that end a text: those of the configuration and of the tokenizer.
-    pub fn ends(&self) -> Vec<u32> {
-        let mut ends = self.configuration().ends.clone();
-        ends.extend(self.tokenizer.vocabulary().stop());
-        ends
+    pub fn stop_tokens(&self) -> Vec<u32> {
+        let mut stop_tokens = self.configuration().stop_tokens.clone();
+        stop_tokens.extend(self.tokenizer.vocabulary().stop());
+        stop_tokens
     }
 }

@@ -119,6 +119,7 @@ impl<'a> Loader<'a> {
         let linear = |role| self.linear(role, layer);
         let (query, key, value) = if self.family.has(Role::QueryKeyValue) {
             let fused = linear(Role::QueryKeyValue)?;
+            // The matrix is queries, keys and values side by side: `[D, q + 2 kv]`.
             let kv = self.shape.kv_width();
             let q = self.shape.dimensions(Role::QueryKeyValue).0 - 2 * kv;
             (
@@ -162,6 +163,7 @@ impl<'a> Loader<'a> {
         } else {
             Linear::read(self.weights, &self.path(Role::Head, 0)?, width, vocabulary)?
         };
+        // BERT: logits = norm(gelu(W x + b)) · embeddingᵀ + bias.
         let transform = self.optional(Role::HeadTransform, || {
             let linear = self.linear(Role::HeadTransform, 0)?;
             Ok((linear, self.norm(Role::HeadNorm, 0)?))
@@ -236,6 +238,7 @@ impl Network {
         let tables = self.embedding.tables().map(Tensor::elem_count);
         let norms = [&self.embedding.norm, &self.final_norm];
         let transform = self.head.transform.as_ref();
+        // The head's matrix is counted below: subtract it where it is the embedding.
         let shared = if self.shape.tied {
             self.embedding.tokens.elem_count()
         } else {

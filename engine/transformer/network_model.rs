@@ -67,6 +67,7 @@ impl NetworkModel {
                 (shape, weights)
             }
         };
+        // A mark at the start tells the network the direction of the text.
         let marks = match recipe.data.direction {
             Reading::Both => tokens.id(LEFT_TO_RIGHT).zip(tokens.id(RIGHT_TO_LEFT)),
             _ => None,
@@ -94,6 +95,7 @@ impl NetworkModel {
     fn read(&self, batch: &Batch, index: usize, step: Option<u64>) -> Vec<u32> {
         let mut tokens = batch.sequence(index).to_vec();
         if let Some(marks) = self.marks {
+            // Validation must not depend on the step.
             let reversed = match step {
                 Some(step) => {
                     Random::stream(self.recipe.seed, DIRECTION, step << 20 | index as u64).below(2)
@@ -159,6 +161,7 @@ impl NetworkModel {
                 "the network has no mask token",
             ));
         };
+        // The hook adapts to training only: validation masks a fixed fraction, the same for each batch.
         let masked = match step {
             Some(step) => self.masking.mask(&input, mask, step)?,
             None => {

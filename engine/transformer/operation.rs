@@ -352,6 +352,7 @@ impl Operation<1> for Gelu {
     }
 
     fn backward(&self, [x]: [&[f32]; 1], gradient: &[f32]) -> Result<[Vec<f32>; 1]> {
+        // The kernel multiplies the gradient by GELU'(x) in place.
         let mut to_x = gradient.to_vec();
         to_x.par_chunks_mut(ELEMENTS)
             .zip(x.par_chunks(ELEMENTS))

@@ -25,6 +25,7 @@ impl Packed {
     pub(super) fn new(values: &[f32], run: usize, codec: Codec) -> Self {
         let group = codec.group.min(run).max(1);
         if codec.bits == 16 {
+            // Half precision needs no scale: values beyond its range are clamped.
             let halves = values
                 .iter()
                 .map(|&value| f16::from_f32(value.clamp(-65504.0, 65504.0)));
@@ -49,6 +50,7 @@ impl Packed {
                 let offset = f16::from_f32(low.clamp(-65504.0, 65504.0));
                 let span = ((high - offset.to_f32()) / levels).clamp(0.0, 65504.0);
                 let scale = f16::from_f32(span);
+                // Dividing by the rounded scale keeps code · scale near the number. A constant group has scale 0.
                 let inverse = match scale.to_f32() {
                     0.0 => 0.0,
                     scale => 1.0 / scale,
@@ -57,6 +59,7 @@ impl Packed {
                     let code = ((value - offset.to_f32()) * inverse)
                         .round()
                         .clamp(0.0, levels);
+                    // Codes fill a byte from the low bits.
                     let shift = (index % per_byte) * usize::from(codec.bits);
                     codes[index / per_byte] |= (code as u8) << shift;
                     index += 1;

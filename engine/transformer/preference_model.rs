@@ -123,6 +123,7 @@ impl PreferenceModel {
             .iter()
             .flat_map(|&pair| [&self.pairs[pair].chosen, &self.pairs[pair].rejected])
             .collect();
+        // Chosen and rejected answers alternate in one batch: one forward pass for both.
         let length = answers.iter().map(|answer| answer.ids.len() - 1).max();
         let length = length.unwrap_or(1);
         let mut input = TokenBatch::new(Vec::new(), length);
@@ -154,6 +155,7 @@ impl PreferenceModel {
             .map(|&pair| self.pairs[pair].reference as f32)
             .collect();
         let reference = Tensor::from_vec(reference, pairs.len(), &Device::Cpu)?;
+        // x = −β (margin − reference margin).
         let gain = ((self.margins(pairs, dropout)? - reference)? * -self.settings.beta)?;
         // −ln σ(−x) = ln(1 + e^x) = max(x, 0) + ln(1 + e^−|x|), finite for every x.
         let rest = (gain.abs()?.neg()?.exp()? + 1.0)?.log()?;
@@ -204,6 +206,7 @@ impl PreferenceModel {
         (0..batch)
             .map(|index| {
                 let at = (step - 1) * batch + index;
+                // Pair number `at` of the run is entry `at mod P` of epoch ⌊at / P⌋'s permutation.
                 let mut order: Vec<usize> = (0..all as usize).collect();
                 Random::stream(self.seed, ORDER, at / all).shuffle(&mut order);
                 order[(at % all) as usize]

@@ -126,6 +126,7 @@ impl Recurrent {
         let d = self.shape.width;
         for (layer, (h, c)) in self.layers.iter().zip(&mut state.layers) {
             let before = Tensor::from_slice(h, (1, d), &Device::Cpu)?;
+            // W x + b + U h.
             let gates = (layer.input.forward(&x)? + before.matmul(&layer.recurrent.t()?)?)?;
             cell(&mut to_vec(&gates)?, c, h);
             x = Tensor::from_slice(h, (1, d), &Device::Cpu)?;
@@ -144,6 +145,7 @@ impl Recurrent {
         };
         let mut x = drop(self.embed(&batch.tokens)?, 0)?;
         for (layer, site) in self.layers.iter().zip(1..) {
+            // W x + b of all positions is one product; only U h is sequential.
             let lstm = Lstm {
                 sequences: batch.sequences(),
                 length: batch.length,
@@ -283,6 +285,7 @@ impl Operation<2> for Lstm {
         let mut to_inputs = vec![0.0f32; b * t * 4 * d];
         let (mut to_h, mut to_c) = (vec![0.0f32; b * d], vec![0.0f32; b * d]);
         for step in (0..t).rev() {
+            // Gradients of h reach a step from its output and from the next step's gates, through U.
             let mut to_gates = vec![0.0f32; b * 4 * d];
             for (sequence, to_gates) in to_gates.chunks_exact_mut(4 * d).enumerate() {
                 let row = sequence * t + step;

@@ -230,6 +230,7 @@ impl RotaryTable {
             let (sine, cosine) = (sine * self.scale, cosine * self.scale);
             let sine = if inverse { -sine } else { sine };
             for head in row.chunks_exact_mut(head_width) {
+                // (a, b) ← (a cos − b sin, b cos + a sin).
                 let (a, b) = (head[i], head[i + half]);
                 head[i] = a * cosine - b * sine;
                 head[i + half] = b * cosine + a * sine;

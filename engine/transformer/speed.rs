@@ -36,6 +36,8 @@ pub struct BatchSpeed {
     pub weight_bytes: usize,
 }
 
+type Policy = Option<Box<dyn EvictionPolicy>>;
+
 /// Measure prefill and decoding of `batch` random prompts, with the hooks' decisions about their cache.
 ///
 /// # Errors
@@ -52,45 +54,38 @@ pub fn batch_speed(
     let plan = plan.unwrap_or_else(|| Plan::full(shape.layers));
     let for_plan = network.for_plan(&plan)?;
     let mut random = Random::new(17);
-    let prompts: Vec<Vec<u32>> = (0..batch)
-        .map(|_| {
-            (0..prompt)
-                .map(|_| random.below(shape.vocabulary as u64) as u32)
-                .collect()
-        })
-        .collect();
-    let views: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let mut draw = |count: usize| -> Vec<Vec<u32>> {
+        let token = |_| random.below(shape.vocabulary as u64) as u32;
+        let tokens: Vec<u32> = (0..batch * count).map(token).collect();
+        tokens.chunks(count.max(1)).map(<[u32]>::to_vec).collect()
+    };
+    let advance = |cache: &mut Cache, eviction: &mut Policy, tokens: &[Vec<u32>], phase| {
+        let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        let mut taps = Taps::default();
+        if let Some(eviction) = eviction {
+            taps.eviction = Some(&mut **eviction);
+        }
+        let start = Instant::now();
+        for_plan.advance(cache, &tokens, phase, LogitsFor::Last, &mut taps)?;
+        Ok::<f64, crate::Error>(start.elapsed().as_secs_f64())
+    };
+    let prompts = draw(prompt);
     let mut best = f64::INFINITY;
     let mut cache = Cache::new(shape, plan.clone(), batch)?;
-    let mut eviction: Option<Box<dyn EvictionPolicy>> = None;
+    let mut eviction = None;
     for _ in 0..3 {
         cache = Cache::new(shape, plan.clone(), batch)?;
         eviction = hooks.cache(shape, 0, batch, prompt)?.1;
-        let start = Instant::now();
-        for_plan.advance(
+        best = best.min(advance(
             &mut cache,
-            &views,
+            &mut eviction,
+            &prompts,
             Phase::Prefill,
-            LogitsFor::Last,
-            &mut taps(&mut eviction),
-        )?;
-        best = best.min(start.elapsed().as_secs_f64());
+        )?);
     }
     let mut steps = Vec::with_capacity(new);
     for _ in 0..new {
-        let next: Vec<[u32; 1]> = (0..batch)
-            .map(|_| [random.below(shape.vocabulary as u64) as u32])
-            .collect();
-        let views: Vec<&[u32]> = next.iter().map(<[u32; 1]>::as_slice).collect();
-        let start = Instant::now();
-        for_plan.advance(
-            &mut cache,
-            &views,
-            Phase::Decode,
-            LogitsFor::Last,
-            &mut taps(&mut eviction),
-        )?;
-        steps.push(start.elapsed().as_secs_f64());
+        steps.push(advance(&mut cache, &mut eviction, &draw(1), Phase::Decode)?);
     }
     let total: f64 = steps.iter().sum();
     steps.sort_by(f64::total_cmp);
@@ -107,14 +102,6 @@ pub fn batch_speed(
         kv_allocated_bytes: report.allocated_bytes,
         weight_bytes: for_plan.bytes_per_token(),
     })
-}
-
-fn taps(eviction: &mut Option<Box<dyn EvictionPolicy>>) -> Taps<'_> {
-    let mut taps = Taps::default();
-    if let Some(eviction) = eviction {
-        taps.eviction = Some(&mut **eviction);
-    }
-    taps
 }
 
 /// Run one forward and backward pass over random tokens, for timing. Returns the number of predictions.

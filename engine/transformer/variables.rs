@@ -43,6 +43,7 @@ impl Variables {
             let shape = weight.shape.as_slice();
             let variable = Var::from_slice(&weight.values, shape, &Device::Cpu)?;
             named.push((weight.name.clone(), variable.as_tensor().clone()));
+            // The optimiser works on rows and columns: leading axes are rows.
             let columns = shape.last().copied().unwrap_or(1);
             let rows = weight.values.len() / columns.max(1);
             variables.moments.push(Moments {
@@ -82,6 +83,7 @@ impl Variables {
     pub(super) fn step(&mut self, mut adam: AdamW, clip: f64, step: u64, rate: f64) -> Result<f64> {
         let mut parameters: Vec<&mut Parameter<f32>> = self.parameters.iter_mut().collect();
         let norm = gradient_norm(&parameters);
+        // Clipping by the global norm keeps the direction of the gradient.
         let scale = if clip > 0.0 && norm > clip {
             clip / norm
         } else {

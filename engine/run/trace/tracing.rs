@@ -129,7 +129,7 @@ impl Tracing {
                 }
                 let (way, whole) = Way::of_transformer(model, &request, hooks, asked)?;
                 let ids = whole.unwrap_or_else(|| request.prompt.clone());
-                (way, model.ends(), ids)
+                (way, model.stop_tokens(), ids)
             }
         };
         let mut trace = Trace::head(engine, &request);

@@ -194,7 +194,7 @@ impl CompletionRequest {
                     Ok(session.logits().to_vec())
                 };
                 let generation = request.start_transformer(model, &hooks)?;
-                self.generate(generation, &model.ends(), &look, take)?
+                self.generate(generation, &model.stop_tokens(), &look, take)?
             }
         };
         state.metrics.tokens(0, made);
