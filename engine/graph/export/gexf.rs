@@ -1,84 +1,65 @@
-//! GEXF 1.2, Gephi's format; the probability is the weight of an edge, which layouts pull by.
+//! GEXF 1.2, Gephi's format; the probability is the weight of an edge, which layouts use as its attraction.
 
 use std::io::{Result, Write};
 
-use super::Export;
-use super::readable::Xml;
+use super::Xml;
+use super::table::{Column, Row, Tables};
 
-/// Writes the head, the nodes and the edges.
-pub(super) fn write(export: &Export<'_>, out: &mut impl Write) -> Result<()> {
+/// Writes the declarations, then `nodes`, then `edges`; an edge without an id is numbered.
+pub(crate) fn write(
+    tables: &Tables,
+    nodes: impl Iterator<Item = Row>,
+    edges: impl Iterator<Item = Row>,
+    out: &mut impl Write,
+) -> Result<()> {
     writeln!(out, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
-    // Version 1.2 and not 1.3, because older networkx and Gephi know no later one.
+    // Older releases of networkx and Gephi do not read version 1.3.
     writeln!(
         out,
         r#"<gexf xmlns="http://www.gexf.net/1.2draft" version="1.2">"#
     )?;
     writeln!(out, r#"  <meta><creator>brillm</creator></meta>"#)?;
     writeln!(out, r#"  <graph defaultedgetype="directed" mode="static">"#)?;
-
-    let mut of_nodes = vec![("out_degree", "integer"), ("in_degree", "integer")];
-    if export.text.is_some() {
-        of_nodes.push(("text", "string"));
+    for (class, columns) in [("node", &tables.nodes), ("edge", &tables.edges)] {
+        writeln!(out, r#"    <attributes class="{class}" mode="static">"#)?;
+        for (name, kind) in columns {
+            writeln!(
+                out,
+                r#"      <attribute id="{name}" title="{name}" type="{}"/>"#,
+                kind.1
+            )?;
+        }
+        writeln!(out, "    </attributes>")?;
     }
-    if export.ranks.is_some() {
-        of_nodes.push(("pagerank", "double"));
-    }
-    attributes(out, "node", &of_nodes)?;
-    let of_edges = [
-        ("count", "long"),
-        ("probability", "double"),
-        ("resistance", "double"),
-        ("own", "boolean"),
-    ];
-    attributes(out, "edge", &of_edges)?;
-
     writeln!(out, "    <nodes>")?;
-    for node in export.nodes() {
-        write!(
-            out,
-            r#"      <node id="{}" label="{}"><attvalues>"#,
-            node.id,
-            Xml(&node.label)
-        )?;
-        value(out, "out_degree", node.out_degree)?;
-        value(out, "in_degree", node.in_degree)?;
-        if let Some(text) = &node.text {
-            value(out, "text", Xml(text))?;
-        }
-        if let Some(rank) = node.rank {
-            value(out, "pagerank", format_args!("{rank:e}"))?;
-        }
-        writeln!(out, "</attvalues></node>")?;
+    for node in nodes {
+        let (id, label) = (node.id.as_deref(), node.value("label"));
+        let (id, label) = (id.unwrap_or_default(), label.unwrap_or_default());
+        write!(out, r#"      <node id="{id}" label="{}">"#, Xml(label))?;
+        values(out, &node, &tables.nodes)?;
+        writeln!(out, "</node>")?;
     }
     writeln!(out, "    </nodes>\n    <edges>")?;
-    for edge in export.edges() {
+    for (number, edge) in edges.enumerate() {
+        let id = edge.id.clone().unwrap_or_else(|| number.to_string());
+        let (source, target) = edge.ends.clone().unwrap_or_default();
+        let weight = edge.value("probability").unwrap_or_default();
         write!(
             out,
-            r#"      <edge id="{}" source="{}" target="{}" weight="{:e}"><attvalues>"#,
-            edge.id, edge.source, edge.target, edge.probability
+            r#"      <edge id="{id}" source="{source}" target="{target}" weight="{weight}">"#
         )?;
-        value(out, "count", edge.count)?;
-        value(out, "probability", format_args!("{:e}", edge.probability))?;
-        value(out, "resistance", edge.resistance)?;
-        value(out, "own", edge.own)?;
-        writeln!(out, "</attvalues></edge>")?;
+        values(out, &edge, &tables.edges)?;
+        writeln!(out, "</edge>")?;
     }
     writeln!(out, "    </edges>\n  </graph>\n</gexf>")
 }
 
-/// Declares the attributes of nodes or of edges.
-fn attributes(out: &mut impl Write, class: &str, all: &[(&str, &str)]) -> Result<()> {
-    writeln!(out, r#"    <attributes class="{class}" mode="static">"#)?;
-    for (name, kind) in all {
-        writeln!(
-            out,
-            r#"      <attribute id="{name}" title="{name}" type="{kind}"/>"#
-        )?;
+fn values(out: &mut impl Write, row: &Row, columns: &[Column]) -> Result<()> {
+    write!(out, "<attvalues>")?;
+    for (name, _) in columns {
+        if let Some(value) = row.value(name) {
+            write!(out, r#"<attvalue for="{name}" value="{}"/>"#, Xml(value))?;
+        }
     }
-    writeln!(out, "    </attributes>")
-}
-
-/// Gives an attribute of the current element its value.
-fn value(out: &mut impl Write, name: &str, value: impl std::fmt::Display) -> Result<()> {
-    write!(out, r#"<attvalue for="{name}" value="{value}"/>"#)
+    write!(out, "</attvalues>")
 }

@@ -1,76 +1,64 @@
-//! GraphML: every attribute with its type, as networkx, yEd and igraph read it.
+//! GraphML: XML in which every attribute has a type, as networkx, yEd and igraph read it.
 
 use std::io::{Result, Write};
 
-use super::Export;
-use super::readable::Xml;
+use super::Xml;
+use super::table::{Column, Row, Tables};
 
-/// Writes the head, the nodes and the edges.
-pub(super) fn write(export: &Export<'_>, out: &mut impl Write) -> Result<()> {
+const NAMESPACE: &str = "http://graphml.graphdrawing.org/xmlns";
+
+/// Writes the declarations, then `nodes`, then `edges`.
+pub(crate) fn write(
+    tables: &Tables,
+    nodes: impl Iterator<Item = Row>,
+    edges: impl Iterator<Item = Row>,
+    out: &mut impl Write,
+) -> Result<()> {
     writeln!(out, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
-    write!(
-        out,
-        r#"<graphml xmlns="http://graphml.graphdrawing.org/xmlns""#
-    )?;
-    write!(
-        out,
-        r#" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance""#
-    )?;
-    write!(
-        out,
-        r#" xsi:schemaLocation="http://graphml.graphdrawing.org/xmlns"#
-    )?;
+    write!(out, r#"<graphml xmlns="{NAMESPACE}""#)?;
+    if tables.schema {
+        write!(
+            out,
+            r#" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="{NAMESPACE} {NAMESPACE}/1.0/graphml.xsd""#
+        )?;
+    }
+    writeln!(out, ">")?;
+    for (element, columns) in [("node", &tables.nodes), ("edge", &tables.edges)] {
+        for (name, kind) in columns {
+            writeln!(
+                out,
+                r#"  <key id="{name}" for="{element}" attr.name="{name}" attr.type="{}"/>"#,
+                kind.0
+            )?;
+        }
+    }
     writeln!(
         out,
-        r#" http://graphml.graphdrawing.org/xmlns/1.0/graphml.xsd">"#
+        r#"  <graph id="{}" edgedefault="directed">"#,
+        tables.name
     )?;
-    let mut key = |name: &str, element: &str, kind: &str| {
-        writeln!(
-            out,
-            r#"  <key id="{name}" for="{element}" attr.name="{name}" attr.type="{kind}"/>"#
-        )
-    };
-    key("label", "node", "string")?;
-    if export.text.is_some() {
-        key("text", "node", "string")?;
+    for node in nodes {
+        element(out, "node", &node, &tables.nodes)?;
     }
-    key("out_degree", "node", "int")?;
-    key("in_degree", "node", "int")?;
-    if export.ranks.is_some() {
-        key("pagerank", "node", "double")?;
-    }
-    key("count", "edge", "long")?;
-    key("probability", "edge", "double")?;
-    key("resistance", "edge", "double")?;
-    key("own", "edge", "boolean")?;
-    writeln!(out, r#"  <graph id="tokens" edgedefault="directed">"#)?;
-    for node in export.nodes() {
-        write!(out, r#"    <node id="{}">"#, node.id)?;
-        write!(out, r#"<data key="label">{}</data>"#, Xml(&node.label))?;
-        if let Some(text) = &node.text {
-            write!(out, r#"<data key="text">{}</data>"#, Xml(text))?;
-        }
-        write!(out, r#"<data key="out_degree">{}</data>"#, node.out_degree)?;
-        write!(out, r#"<data key="in_degree">{}</data>"#, node.in_degree)?;
-        if let Some(rank) = node.rank {
-            write!(out, r#"<data key="pagerank">{rank:e}</data>"#)?;
-        }
-        writeln!(out, "</node>")?;
-    }
-    for edge in export.edges() {
-        write!(
-            out,
-            r#"    <edge id="{}" source="{}" target="{}">"#,
-            edge.id, edge.source, edge.target
-        )?;
-        write!(out, r#"<data key="count">{}</data>"#, edge.count)?;
-        write!(
-            out,
-            r#"<data key="probability">{:e}</data>"#,
-            edge.probability
-        )?;
-        write!(out, r#"<data key="resistance">{}</data>"#, edge.resistance)?;
-        writeln!(out, r#"<data key="own">{}</data></edge>"#, edge.own)?;
+    for edge in edges {
+        element(out, "edge", &edge, &tables.edges)?;
     }
     writeln!(out, "  </graph>\n</graphml>")
+}
+
+fn element(out: &mut impl Write, name: &str, row: &Row, columns: &[Column]) -> Result<()> {
+    write!(out, "    <{name}")?;
+    if let Some(id) = &row.id {
+        write!(out, r#" id="{id}""#)?;
+    }
+    if let Some((source, target)) = &row.ends {
+        write!(out, r#" source="{source}" target="{target}""#)?;
+    }
+    write!(out, ">")?;
+    for (key, _) in columns {
+        if let Some(value) = row.value(key) {
+            write!(out, r#"<data key="{key}">{}</data>"#, Xml(value))?;
+        }
+    }
+    writeln!(out, "</{name}>")
 }

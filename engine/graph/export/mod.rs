@@ -1,21 +1,24 @@
-//! A sub-graph written for other programs: GraphML, GEXF, DOT and CSV.
+//! Export of a sub-graph as GraphML, GEXF, DOT or CSV.
 //!
-//! In: a [`Subgraph`] with a name for each node. Out: text, streamed to any
-//! [`Write`]. networkx, Gephi and yEd read the first two, graphviz the third, tables and scripts the last.
-//! Node numbers are token numbers in every format, so that files can be joined with each other and with
-//! the vocabulary. The command `export` and embedding programs use it.
+//! An [`Export`] takes a [`Subgraph`] and a label for each node, and streams text to any [`Write`]. networkx,
+//! Gephi and yEd read GraphML and GEXF, graphviz reads DOT, spreadsheets and scripts read CSV. Node ids are token
+//! ids in every format, so that files can be joined with each other and with the vocabulary. The writers of each
+//! format also serve traces ([`crate::run::trace`]).
 
-mod csv;
-mod dot;
-mod gexf;
-mod graphml;
-mod readable;
+pub(crate) mod csv;
+pub(crate) mod dot;
+mod escape;
+pub(crate) mod gexf;
+pub(crate) mod graphml;
+pub(crate) mod table;
 
-pub(crate) use readable::{CsvField, DotLabel, Xml};
+pub(crate) use escape::{CsvField, DotLabel, Xml};
 
+use std::fmt::Display;
 use std::io::{BufWriter, Write};
 use std::str::FromStr;
 
+use self::table::{Row, Tables, Type};
 use crate::graph::{EdgeId, NodeId, Subgraph};
 use crate::{Error, ErrorKind, Result};
 
@@ -171,20 +174,161 @@ impl<'a> Export<'a> {
     pub fn write(&self, format: ExportFormat, out: impl Write) -> Result<()> {
         let mut out = BufWriter::new(out);
         let written = match format {
-            ExportFormat::GraphMl => graphml::write(self, &mut out),
-            ExportFormat::Gexf => gexf::write(self, &mut out),
-            ExportFormat::Dot => dot::write(self, &mut out),
-            ExportFormat::CsvEdges => csv::write_edges(self, &mut out),
-            ExportFormat::CsvNodes => csv::write_nodes(self, &mut out),
+            ExportFormat::GraphMl => graphml::write(
+                &self.tables(format),
+                self.node_rows(),
+                self.edge_rows(),
+                &mut out,
+            ),
+            ExportFormat::Gexf => gexf::write(
+                &self.tables(format),
+                self.node_rows(),
+                self.edge_rows(),
+                &mut out,
+            ),
+            ExportFormat::Dot => self.write_dot(&mut out),
+            ExportFormat::CsvEdges => self.write_edge_table(&mut out),
+            ExportFormat::CsvNodes => self.write_node_table(&mut out),
         };
         written
             .and_then(|()| out.flush())
             .map_err(|error| Error::io(error, format!("{} export", format.name())))
     }
 
-    /// The rows of the node table.
-    fn nodes(&self) -> impl Iterator<Item = NodeRow> + '_ {
-        self.part.nodes().iter().map(|&node| NodeRow {
+    /// What GraphML and GEXF declare; each has its own order of a node's attributes.
+    fn tables(&self, format: ExportFormat) -> Tables {
+        let degrees = [("out_degree", Type::INTEGER), ("in_degree", Type::INTEGER)];
+        let text = self.text.map(|_| ("text", Type::TEXT));
+        let rank = self.ranks.map(|_| ("pagerank", Type::REAL));
+        let mut nodes = Vec::new();
+        if format == ExportFormat::GraphMl {
+            nodes.push(("label", Type::TEXT));
+            nodes.extend(text);
+            nodes.extend(degrees);
+        } else {
+            nodes.extend(degrees);
+            nodes.extend(text);
+        }
+        nodes.extend(rank);
+        Tables {
+            name: "tokens",
+            schema: true,
+            nodes,
+            edges: vec![
+                ("count", Type::LONG),
+                ("probability", Type::REAL),
+                ("resistance", Type::REAL),
+                ("own", Type::BOOLEAN),
+            ],
+        }
+    }
+
+    fn node_rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.nodes().map(|node| {
+            let mut row = Row::node(node.id)
+                .with("label", node.label)
+                .with("out_degree", node.out_degree)
+                .with("in_degree", node.in_degree);
+            if let Some(text) = node.text {
+                row = row.with("text", text);
+            }
+            if let Some(rank) = node.rank {
+                row = row.with("pagerank", format_args!("{rank:e}"));
+            }
+            row
+        })
+    }
+
+    fn edge_rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.edges().map(|edge| {
+            let row = Row::edge(edge.source, edge.target)
+                .with("count", edge.count)
+                .with("probability", format_args!("{:e}", edge.probability))
+                .with("resistance", edge.resistance)
+                .with("own", edge.own);
+            Row {
+                id: Some(edge.id.to_string()),
+                ..row
+            }
+        })
+    }
+
+    /// Draws edges wider where they are more probable, and dashes those that use the shared edge.
+    fn write_dot(&self, out: &mut impl Write) -> std::io::Result<()> {
+        dot::begin(out, "tokens", &[])?;
+        for node in self.nodes() {
+            let mut attributes = vec![("label", DotLabel(&node.label).to_string())];
+            if let Some(text) = &node.text {
+                // graphviz turns the tooltip into the title of the SVG element.
+                let text = DotLabel(text).to_string();
+                attributes.extend([("text", text.clone()), ("tooltip", text)]);
+            }
+            attributes.push(("out_degree", node.out_degree.to_string()));
+            attributes.push(("in_degree", node.in_degree.to_string()));
+            let rank = node.rank.map(|rank| dot::quoted(format_args!("{rank:e}")));
+            attributes.extend(rank.map(|rank| ("pagerank", rank)));
+            dot::statement(out, &node.id.to_string(), &attributes)?;
+        }
+        for edge in self.edges() {
+            let probability = edge.probability;
+            let mut attributes = vec![
+                ("label", dot::quoted(format_args!("{probability:.3}"))),
+                ("count", edge.count.to_string()),
+                ("probability", dot::quoted(format_args!("{probability:e}"))),
+                ("resistance", dot::quoted(edge.resistance)),
+                ("own", edge.own.to_string()),
+                ("penwidth", format!("{:.2}", 0.5 + 3.5 * probability)),
+            ];
+            if !edge.own {
+                attributes.push(("style", "dashed".into()));
+            }
+            let subject = format!("{} -> {}", edge.source, edge.target);
+            dot::statement(out, &subject, &attributes)?;
+        }
+        dot::end(out)
+    }
+
+    fn write_edge_table(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let head = "source,target,source_label,target_label,count,probability,resistance,own";
+        csv::record(out, &[&head])?;
+        for edge in self.edges() {
+            let [source, target] = [edge.source, edge.target].map(|node| (self.label)(node.0));
+            csv::record(
+                out,
+                &[
+                    &edge.source,
+                    &edge.target,
+                    &CsvField(&source),
+                    &CsvField(&target),
+                    &edge.count,
+                    &format_args!("{:e}", edge.probability),
+                    &edge.resistance,
+                    &edge.own,
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_node_table(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let mut head: Vec<&dyn Display> = vec![&"id", &"label", &"out_degree", &"in_degree"];
+        head.extend(self.text.map(|_| &"text" as &dyn Display));
+        head.extend(self.ranks.map(|_| &"pagerank" as &dyn Display));
+        csv::record(out, &head)?;
+        for node in self.nodes() {
+            let (label, text) = (CsvField(&node.label), node.text.as_deref().map(CsvField));
+            let rank = node.rank.map(|rank| format!("{rank:e}"));
+            let mut fields: Vec<&dyn Display> =
+                vec![&node.id, &label, &node.out_degree, &node.in_degree];
+            fields.extend(text.as_ref().map(|text| text as &dyn Display));
+            fields.extend(rank.as_ref().map(|rank| rank as &dyn Display));
+            csv::record(out, &fields)?;
+        }
+        Ok(())
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = Node> + '_ {
+        self.part.nodes().iter().map(|&node| Node {
             id: node.0,
             label: (self.label)(node.0),
             text: self.text.map(|text| text(node.0)),
@@ -194,12 +338,11 @@ impl<'a> Export<'a> {
         })
     }
 
-    /// The rows of the edge table.
-    fn edges(&self) -> impl Iterator<Item = EdgeRow> + '_ {
+    fn edges(&self) -> impl Iterator<Item = Edge> + '_ {
         let graph = self.part.graph();
         self.part.walk().map(|(id, source, target)| {
             let resistance = graph.resistance().seen()[id.index()];
-            EdgeRow {
+            Edge {
                 id,
                 source,
                 target,
@@ -212,8 +355,8 @@ impl<'a> Export<'a> {
     }
 }
 
-/// What is written of a node.
-struct NodeRow {
+/// The exported attributes of a node.
+struct Node {
     id: u32,
     label: String,
     text: Option<String>,
@@ -222,8 +365,8 @@ struct NodeRow {
     rank: Option<f64>,
 }
 
-/// What is written of an edge.
-struct EdgeRow {
+/// The exported attributes of an edge.
+struct Edge {
     id: EdgeId,
     source: NodeId,
     target: NodeId,

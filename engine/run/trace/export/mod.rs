@@ -1,26 +1,25 @@
-//! A trace written for other programs: JSON, SVG, DOT, GraphML, GEXF and CSV.
+//! Export of a trace as JSON, SVG, DOT, GraphML, GEXF or CSV.
 //!
-//! As a graph, a candidate of a step is a node (`step.id`), and each of them has an edge from what was chosen
-//! before it. The same trace gives the same bytes, whoever asks.
+//! As a graph, each candidate of a step is a node (`step.id`) with an edge from the token chosen before it. The same
+//! trace gives the same bytes.
 
-mod csv;
-mod dot;
-mod gexf;
-mod graphml;
 mod svg;
 
+use std::io::Write;
 use std::str::FromStr;
 
-use super::Trace;
+use super::{Candidate, EdgeKind, Trace};
+use crate::graph::export::table::{Row, Tables, Type};
+use crate::graph::export::{CsvField, DotLabel, csv, dot, gexf, graphml};
 use crate::{Error, ErrorKind, Result};
 
 /// A format that a trace can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TraceFormat {
-    /// The document itself.
+    /// The document `brillm-trace/1`.
     Json,
-    /// A picture of the path, which carries the document and can be opened again.
+    /// A picture of the path; its metadata hold the document, so that it can be opened again.
     Svg,
     /// The DOT language of graphviz.
     Dot,
@@ -28,17 +27,17 @@ pub enum TraceFormat {
     GraphMl,
     /// GEXF 1.2.
     Gexf,
-    /// One line a candidate (RFC 4180).
+    /// One record per candidate (RFC 4180).
     Csv,
 }
 
-/// The colours of a picture.
+/// Colours of the SVG picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Theme {
-    /// On white.
+    /// Dark on white.
     #[default]
     Light,
-    /// On near black.
+    /// Light on near black.
     Dark,
 }
 
@@ -53,7 +52,7 @@ impl TraceFormat {
         Self::Csv,
     ];
 
-    /// Its name, which is how files of it end.
+    /// The name of the format, which is also its file extension.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -65,7 +64,7 @@ impl TraceFormat {
         }
     }
 
-    /// What the web calls it.
+    /// The media type (MIME) of the format.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
@@ -84,11 +83,10 @@ impl FromStr for TraceFormat {
         let lower = name.to_ascii_lowercase();
         let mut all = Self::ALL.into_iter();
         all.find(|format| format.name() == lower).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Input,
-                format!("{name:?} is not a format a trace can be written in"),
-            )
-            .advice(format!("one of {}", Self::ALL.map(Self::name).join(", ")))
+            Error::new(ErrorKind::Input, format!("invalid trace format {name:?}")).advice(format!(
+                "use one of {}",
+                Self::ALL.map(Self::name).join(", ")
+            ))
         })
     }
 }
@@ -101,8 +99,8 @@ impl FromStr for Theme {
             "light" => Ok(Self::Light),
             "dark" => Ok(Self::Dark),
             _ => Err(
-                Error::new(ErrorKind::Input, format!("{name:?} is no theme"))
-                    .advice("light or dark"),
+                Error::new(ErrorKind::Input, format!("invalid theme {name:?}"))
+                    .advice("use light or dark"),
             ),
         }
     }
@@ -121,58 +119,188 @@ impl Trace {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] when a number in it is none that JSON has.
+    /// [`ErrorKind::Numeric`] when a number in it has no form in JSON.
     pub fn export(&self, format: TraceFormat, theme: Theme) -> Result<String> {
-        Ok(match format {
-            TraceFormat::Json => self.to_json()? + "\n",
-            TraceFormat::Svg => svg::write(self, theme)?,
-            TraceFormat::Dot => dot::write(self),
-            TraceFormat::GraphMl => graphml::write(self),
-            TraceFormat::Gexf => gexf::write(self),
-            TraceFormat::Csv => csv::write(self),
-        })
+        let mut out = Vec::new();
+        let tables = self.tables(format);
+        match format {
+            TraceFormat::Json => return Ok(self.to_json()? + "\n"),
+            TraceFormat::Svg => return svg::write(self, theme),
+            TraceFormat::Dot => self.write_dot(&mut out),
+            TraceFormat::GraphMl => {
+                graphml::write(&tables, self.node_rows(), self.edge_rows(), &mut out)
+            }
+            TraceFormat::Gexf => gexf::write(&tables, self.node_rows(), self.edge_rows(), &mut out),
+            TraceFormat::Csv => self.write_csv(&mut out),
+        }
+        .map_err(|error| Error::io(error, format!("{} export", format.name())))?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
     }
 }
 
-/// A node of the picture: a candidate of a step, or the last token of the prompt (step `None`).
-struct Place<'a> {
+impl Trace {
+    /// What GraphML and GEXF declare.
+    fn tables(&self, format: TraceFormat) -> Tables {
+        let mut nodes = vec![
+            ("token", Type::INTEGER),
+            ("step", Type::INTEGER),
+            ("chosen", Type::BOOLEAN),
+            ("energy", Type::REAL),
+        ];
+        let mut edges = vec![("rank", Type::INTEGER), ("edge", Type::TEXT)];
+        // GEXF has the label and the weight as attributes of the elements themselves.
+        if format == TraceFormat::GraphMl {
+            nodes.insert(0, ("label", Type::TEXT));
+            edges.insert(0, ("probability", Type::REAL));
+        }
+        Tables {
+            name: "path",
+            schema: false,
+            nodes,
+            edges,
+        }
+    }
+
+    fn node_rows(&self) -> impl Iterator<Item = Row> + '_ {
+        nodes(self).map(|node| {
+            let row = Row::node(&node.name)
+                .with("label", node.display)
+                .with("token", node.id)
+                .with("step", node.step.map_or(-1, |step| step as i64))
+                .with("chosen", node.chosen);
+            match node.candidate {
+                Some(candidate) => row.with("energy", candidate.energy),
+                None => row,
+            }
+        })
+    }
+
+    fn edge_rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.steps.iter().flat_map(move |step| {
+            let source = source(self, step.index);
+            step.candidates.iter().map(move |candidate| {
+                Row::edge(&source, format_args!("{}.{}", step.index, candidate.id))
+                    .with("probability", format_args!("{:e}", candidate.probability))
+                    .with("rank", candidate.rank)
+                    .with("edge", kind(candidate))
+            })
+        })
+    }
+
+    /// Draws steps from left to right, the chosen path bold, seen edges dashed and shared ones dotted.
+    fn write_dot(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
+        dot::begin(out, "path", &["rankdir=LR"])?;
+        for node in nodes(self) {
+            let mut attributes = vec![
+                ("label", DotLabel(node.display).to_string()),
+                ("token", node.id.to_string()),
+            ];
+            if let Some(candidate) = node.candidate {
+                let probability = format_args!("{:e}", candidate.probability).to_string();
+                attributes.extend([
+                    ("energy", dot::quoted(candidate.energy)),
+                    ("probability", dot::quoted(probability)),
+                    ("rank_of_step", candidate.rank.to_string()),
+                ]);
+            }
+            if node.chosen {
+                attributes.push(("penwidth", "2".into()));
+            }
+            dot::statement(out, &dot::quoted(node.name), &attributes)?;
+        }
+        for step in &self.steps {
+            let name = |candidate: &Candidate| {
+                dot::quoted(format_args!("{}.{}", step.index, candidate.id))
+            };
+            let names: Vec<String> = step.candidates.iter().map(name).collect();
+            writeln!(out, "  {{ rank=same; {}; }}", names.join("; "))?;
+            let source = dot::quoted(source(self, step.index));
+            for (candidate, target) in step.candidates.iter().zip(&names) {
+                let probability = candidate.probability;
+                let mut attributes = vec![
+                    ("probability", dot::quoted(format_args!("{probability:e}"))),
+                    ("penwidth", format!("{:.2}", 0.5 + 4.0 * probability)),
+                ];
+                let style = match candidate.edge {
+                    Some(EdgeKind::Seen) => Some("dashed"),
+                    Some(EdgeKind::Shared) => Some("dotted"),
+                    _ => None,
+                };
+                attributes.extend(style.map(|style| ("style", style.to_string())));
+                dot::statement(out, &format!("{source} -> {target}"), &attributes)?;
+            }
+        }
+        dot::end(out)
+    }
+
+    fn write_csv(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
+        let head =
+            "step,position,source,id,display,bytes,energy,probability,rank,edge,count,chosen";
+        csv::record(out, &[&head])?;
+        for step in &self.steps {
+            for candidate in &step.candidates {
+                let count = candidate.count.map(|count| count.to_string());
+                csv::record(
+                    out,
+                    &[
+                        &step.index,
+                        &step.position,
+                        &step.source,
+                        &candidate.id,
+                        &CsvField(&candidate.display),
+                        &candidate.bytes_hex,
+                        &candidate.energy,
+                        &format_args!("{:e}", candidate.probability),
+                        &candidate.rank,
+                        &kind(candidate),
+                        &count.unwrap_or_default(),
+                        &(candidate.id == step.chosen),
+                    ],
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A node of the exported graph: a candidate of a step, or the last token of the prompt (step `None`).
+struct Node<'a> {
     /// Unique in the document.
     name: String,
     step: Option<usize>,
     id: u32,
     display: &'a str,
     chosen: bool,
-    candidate: Option<&'a super::Candidate>,
+    candidate: Option<&'a Candidate>,
 }
 
 /// Every node, step by step.
-fn places(trace: &Trace) -> Vec<Place<'_>> {
-    let mut places = Vec::new();
-    if let Some(token) = trace.prompt_tokens.checked_sub(1) {
-        let token = &trace.tokens[token];
-        places.push(Place {
+fn nodes(trace: &Trace) -> impl Iterator<Item = Node<'_>> {
+    let prompt = trace.prompt_tokens.checked_sub(1).map(|last| {
+        let token = &trace.tokens[last];
+        Node {
             name: "prompt".into(),
             step: None,
             id: token.id,
             display: &token.display,
             chosen: true,
             candidate: None,
-        });
-    }
-    for step in &trace.steps {
-        places.extend(step.candidates.iter().map(|candidate| Place {
+        }
+    });
+    let candidates = trace.steps.iter().flat_map(|step| {
+        step.candidates.iter().map(|candidate| Node {
             name: format!("{}.{}", step.index, candidate.id),
             step: Some(step.index),
             id: candidate.id,
             display: &candidate.display,
             chosen: candidate.id == step.chosen,
             candidate: Some(candidate),
-        }));
-    }
-    places
+        })
+    });
+    prompt.into_iter().chain(candidates)
 }
 
-/// The name of the node that a step leaves from.
+/// The name of the node that the edges of a step leave.
 fn source(trace: &Trace, step: usize) -> String {
     match step.checked_sub(1) {
         Some(before) => format!("{before}.{}", trace.steps[before].chosen),
@@ -181,11 +309,11 @@ fn source(trace: &Trace, step: usize) -> String {
 }
 
 /// `own`, `seen`, `shared`, or nothing.
-fn kind(candidate: &super::Candidate) -> &'static str {
+fn kind(candidate: &Candidate) -> &'static str {
     match candidate.edge {
-        Some(super::EdgeKind::Own) => "own",
-        Some(super::EdgeKind::Seen) => "seen",
-        Some(super::EdgeKind::Shared) => "shared",
+        Some(EdgeKind::Own) => "own",
+        Some(EdgeKind::Seen) => "seen",
+        Some(EdgeKind::Shared) => "shared",
         None => "",
     }
 }
