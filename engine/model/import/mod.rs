@@ -1,12 +1,12 @@
-//! The authors' checkpoints become models of the `reference` profile.
+//! Import of the authors' checkpoints as models of the `reference` profile.
 //!
-//! In: their weights (a PyTorch file of either layout, or safetensors), their vocabulary, their word
-//! frequencies. Out: a `.bril` file, written as a stream: memory stays far below the weights' size.
+//! Reads their weights (a PyTorch file of either layout, or safetensors), vocabulary and word frequencies, and
+//! writes a `.bril` file as a stream, so that memory stays far below the size of the weights.
 
 mod checkpoint;
 mod frequency;
 mod pickle;
-mod zip;
+mod torch;
 
 use std::path::Path;
 
@@ -18,17 +18,17 @@ use crate::kernel::element::Element;
 use crate::model::model::{edge_parts, write_graph};
 use crate::model::{Metadata, Writer};
 use crate::signal::Profile;
-use crate::text::Tokenizer;
+use crate::text::{Tokenizer, Vocabulary};
 use crate::{Error, ErrorKind, Result};
 
 /// Reads the authors' files and writes a `.bril` model.
 ///
-/// Without `frequency` every edge has its own matrix, as in their first release. With it, the edges it
-/// counts have, numbered row by row from 1; all others share slot 0.
+/// Without `frequency` every edge has its own matrix, as in their first release. With it, only the edges it counts
+/// have one, numbered row by row from 1; all others share edge row 0.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] when weights, vocabulary and frequencies contradict each other, with what was
-/// expected; [`ErrorKind::Numeric`] for a weight that is not finite.
+/// [`ErrorKind::Format`] when weights, vocabulary and frequencies do not match; [`ErrorKind::Numeric`] for a weight
+/// that is not finite.
 pub fn import(
     weights: &Path,
     vocabulary: &Path,
@@ -40,62 +40,21 @@ pub fn import(
         Tokenizer::from_authors(&json).map_err(|error| error.at(vocabulary.display()))?;
     let nodes = tokenizer.vocabulary().len();
     let checkpoint = Checkpoint::open(weights)?;
-    let place = |error: Error| error.at(weights.display());
-    let shape = |name: &str, expected: &[Option<usize>]| -> Result<Vec<usize>> {
-        let found = &checkpoint.require(name)?.shape;
-        let fits = found.len() == expected.len()
-            && found
-                .iter()
-                .zip(expected)
-                .all(|(&axis, wanted)| wanted.is_none_or(|wanted| wanted == axis));
-        if !fits || found.contains(&0) {
-            let wanted: Vec<String> = expected
-                .iter()
-                .map(|axis| axis.map_or("?".to_string(), |axis| axis.to_string()))
-                .collect();
-            return Err(Error::new(
-                ErrorKind::Format,
-                format!("shape {found:?} instead of [{}]", wanted.join(", ")),
-            )
-            .at(format!("tensor {name}")));
-        }
-        Ok(found.clone())
-    };
-    let positions = shape("positions", &[Some(1), None, Some(1)]).map_err(place)?[1];
-    let matrices = shape("weights", &[None, None, None]).map_err(place)?;
+    let locate = |error: Error| error.at(weights.display());
+    let shape =
+        |name: &str, expected: &[Option<usize>]| shape(&checkpoint, name, expected).map_err(locate);
+    let positions = shape("positions", &[Some(1), None, Some(1)])?[1];
+    let matrices = shape("weights", &[None, None, None])?;
     let (edge_rows, width) = (matrices[0], matrices[1]);
-    shape("weights", &[Some(edge_rows), Some(width), Some(width)]).map_err(place)?;
-    shape("biases", &[Some(edge_rows), Some(1), Some(width)]).map_err(place)?;
+    shape("weights", &[Some(edge_rows), Some(width), Some(width)])?;
+    shape("biases", &[Some(edge_rows), Some(1), Some(width)])?;
     shape("node_bias", &[Some(nodes), Some(1), Some(width)]).map_err(|error| {
-        place(error).advice(format!(
+        error.advice(format!(
             "the vocabulary {} has {nodes} tokens",
             vocabulary.display()
         ))
     })?;
-
-    let edges: Vec<(u32, u32, u32)> = match frequency {
-        Some(path) => read_frequency(path, tokenizer.vocabulary())?,
-        None => (0..nodes as u32)
-            .flat_map(|s| (0..nodes as u32).map(move |t| (s, t, 1)))
-            .collect(),
-    };
-    let graph = TokenGraph::from_edges(nodes, &edges)?;
-    if graph.own_edges() + 1 != edge_rows {
-        let advice = match frequency {
-            Some(_) => "the frequencies are not the ones these weights were trained with",
-            None => "sparse weights need their word frequencies: give --frequency",
-        };
-        return Err(place(
-            Error::new(
-                ErrorKind::Format,
-                format!(
-                    "{edge_rows} slots, but the graph has {} own edges and the shared one",
-                    graph.own_edges()
-                ),
-            )
-            .advice(advice),
-        ));
-    }
+    let graph = graph(tokenizer.vocabulary(), frequency, edge_rows, weights)?;
 
     let mut profile = Profile::reference(width);
     profile.positions = positions;
@@ -131,10 +90,10 @@ pub fn import(
                 let (matrix, bias) = edge.split_at_mut(width * width);
                 checkpoint
                     .read("weights", edge_row * width * width, matrix)
-                    .map_err(place)?;
+                    .map_err(locate)?;
                 checkpoint
                     .read("biases", edge_row * width, bias)
-                    .map_err(place)?;
+                    .map_err(locate)?;
                 put(bytemuck::cast_slice(&edge))?;
             }
             Ok(())
@@ -142,10 +101,62 @@ pub fn import(
     )?;
     let mut small = |name: &str, tensor: &str, shape: [usize; 2]| -> Result<()> {
         let mut values = vec![0.0f32; shape[0] * shape[1]];
-        checkpoint.read(tensor, 0, &mut values).map_err(place)?;
+        checkpoint.read(tensor, 0, &mut values).map_err(locate)?;
         writer.values(name, Element::F32, &shape, &values)
     };
     small("node.start", "node_bias", [nodes, width])?;
     small("blend.positions", "positions", [1, positions])?;
     writer.finish()
+}
+
+/// Returns the shape of a tensor, which must match `expected` (`None`: any size above 0).
+fn shape(checkpoint: &Checkpoint, name: &str, expected: &[Option<usize>]) -> Result<Vec<usize>> {
+    let found = &checkpoint.require(name)?.shape;
+    let fits = found.len() == expected.len()
+        && found
+            .iter()
+            .zip(expected)
+            .all(|(&axis, wanted)| wanted.is_none_or(|wanted| wanted == axis));
+    if !fits || found.contains(&0) {
+        let wanted: Vec<String> = expected
+            .iter()
+            .map(|axis| axis.map_or("?".to_string(), |axis| axis.to_string()))
+            .collect();
+        let what = format!("expected shape [{}], found {found:?}", wanted.join(", "));
+        return Err(Error::new(ErrorKind::Format, what).at(format!("tensor {name}")));
+    }
+    Ok(found.clone())
+}
+
+/// Builds the graph of the counted edges, or of all V² edges; the weights must have a row for each and for the
+/// shared edge.
+fn graph(
+    vocabulary: &Vocabulary,
+    frequency: Option<&Path>,
+    edge_rows: usize,
+    weights: &Path,
+) -> Result<TokenGraph> {
+    let nodes = vocabulary.len() as u32;
+    let (edges, advice) = match frequency {
+        Some(path) => (
+            read_frequency(path, vocabulary)?,
+            "give the frequencies that these weights were trained with",
+        ),
+        None => (
+            (0..nodes)
+                .flat_map(|source| (0..nodes).map(move |target| (source, target, 1)))
+                .collect(),
+            "sparse weights need their word frequencies: give --frequency",
+        ),
+    };
+    let graph = TokenGraph::from_edges(nodes as usize, &edges)?;
+    let own = graph.own_edges();
+    if own + 1 != edge_rows {
+        let what =
+            format!("{edge_rows} edge rows, but the graph has {own} own edges and the shared one");
+        return Err(Error::new(ErrorKind::Format, what)
+            .at(weights.display())
+            .advice(advice));
+    }
+    Ok(graph)
 }

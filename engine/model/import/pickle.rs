@@ -1,14 +1,13 @@
-//! The part of Python's pickle that checkpoints use, read without running anything.
+//! Reader for the subset of Python's pickle format that checkpoints use; executes no code.
 //!
-//! Objects lie in an arena and are named by index, so that memory is bounded by the bytes read: a pickle
-//! cannot ask for more than it brings. Classes and calls are kept as names; only what describes tensors is
-//! ever looked at.
+//! Objects are stored in one vector and refer to each other by index, so that memory is bounded by the bytes read.
+//! Classes and calls are kept as names; only what describes tensors is interpreted.
 
 use std::collections::HashMap;
 
 use crate::{Error, ErrorKind, Result};
 
-/// One object; references are indices into [`Pickle`].
+/// An unpickled object; references are indices into [`Pickle`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Object {
     None,
@@ -30,11 +29,11 @@ pub(crate) struct Pickle {
     objects: Vec<Object>,
     /// The object that was pickled.
     pub(crate) root: usize,
-    /// Bytes it took.
+    /// Length of the pickle in bytes.
     pub(crate) length: usize,
 }
 
-fn fault(what: impl Into<String>, at: usize) -> Error {
+fn invalid(what: impl Into<String>, at: usize) -> Error {
     Error::new(ErrorKind::Format, what).at(format!("pickle byte {at}"))
 }
 
@@ -50,7 +49,7 @@ impl<'a> Reader<'a> {
             .checked_add(length)
             .filter(|&end| end <= self.bytes.len());
         let Some(end) = end else {
-            return Err(fault("the file ends within an object", self.at));
+            return Err(invalid("the file ends within an object", self.at));
         };
         let taken = &self.bytes[self.at..end];
         self.at = end;
@@ -70,7 +69,7 @@ impl<'a> Reader<'a> {
         let end = rest
             .iter()
             .position(|&byte| byte == b'\n')
-            .ok_or_else(|| fault("a line does not end", self.at))?;
+            .ok_or_else(|| invalid("a line has no end", self.at))?;
         let line = self.text(end)?;
         self.at += 1;
         Ok(line)
@@ -78,7 +77,225 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, length: usize) -> Result<String> {
         let at = self.at;
-        String::from_utf8(self.take(length)?.to_vec()).map_err(|_| fault("a name is not UTF-8", at))
+        String::from_utf8(self.take(length)?.to_vec())
+            .map_err(|_| invalid("a name is not UTF-8", at))
+    }
+}
+
+/// The stack machine that executes pickle operations; the stack and the memo hold object indices.
+struct Machine<'a> {
+    reader: Reader<'a>,
+    objects: Vec<Object>,
+    stack: Vec<usize>,
+    /// Stack heights at which MARK was executed.
+    marks: Vec<usize>,
+    memo: HashMap<usize, usize>,
+    /// Offset of the current operation, for errors.
+    at: usize,
+}
+
+impl Machine<'_> {
+    fn empty(&self) -> Error {
+        invalid("an operation finds too few objects on the stack", self.at)
+    }
+
+    fn push(&mut self, object: Object) {
+        self.objects.push(object);
+        self.stack.push(self.objects.len() - 1);
+    }
+
+    fn pop(&mut self) -> Result<usize> {
+        self.stack.pop().ok_or_else(|| self.empty())
+    }
+
+    fn top(&self) -> Result<usize> {
+        self.stack.last().copied().ok_or_else(|| self.empty())
+    }
+
+    /// Pops all objects pushed since the last mark.
+    fn since_mark(&mut self) -> Result<Vec<usize>> {
+        let mark = self.marks.pop().filter(|&mark| mark <= self.stack.len());
+        let mark = mark.ok_or_else(|| self.empty())?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    /// Executes operations up to STOP and returns the index of the pickled object.
+    fn run(&mut self) -> Result<usize> {
+        loop {
+            self.at = self.reader.at;
+            let code = self.reader.take(1)?[0];
+            if code == b'.' {
+                return self.pop();
+            }
+            if let Some(object) = self.constant(code)? {
+                self.push(object);
+            } else if !self.build(code)? {
+                self.rearrange(code)?;
+            }
+        }
+    }
+
+    /// Returns the object of an operation whose operands follow it in the file.
+    fn constant(&mut self, code: u8) -> Result<Option<Object>> {
+        let reader = &mut self.reader;
+        Ok(Some(match code {
+            b'}' => Object::Dictionary(Vec::new()),
+            b']' | 0x8f => Object::List(Vec::new()),
+            b')' => Object::Tuple(Vec::new()),
+            b'N' => Object::None,
+            0x88 => Object::Bool(true),
+            0x89 => Object::Bool(false),
+            b'J' => Object::Integer(i64::from(reader.number(4)? as u32 as i32)),
+            b'K' => Object::Integer(reader.number(1)? as i64),
+            b'M' => Object::Integer(reader.number(2)? as i64),
+            0x8a => {
+                let length = reader.number(1)?;
+                let bytes = reader.take(length)?;
+                let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+                let start = if negative { -1i64 } else { 0 };
+                let value = bytes
+                    .iter()
+                    .rev()
+                    .fold(start, |value, &byte| value << 8 | i64::from(byte));
+                // Only the magic number of legacy files exceeds 64 bits; its value is never used.
+                Object::Integer(if length > 8 { 0 } else { value })
+            }
+            b'G' => {
+                let bytes: [u8; 8] = reader.take(8)?.try_into().expect("eight bytes");
+                Object::Float(f64::from_be_bytes(bytes))
+            }
+            b'X' | 0x8c => {
+                let length = reader.number(if code == b'X' { 4 } else { 1 })?;
+                Object::Text(reader.text(length)?)
+            }
+            // Byte strings never describe a tensor.
+            b'T' | b'B' | b'U' | b'C' => {
+                let length = reader.number(if matches!(code, b'T' | b'B') { 4 } else { 1 })?;
+                reader.take(length)?;
+                Object::None
+            }
+            b'c' => {
+                let (module, name) = (reader.line()?, reader.line()?);
+                Object::Class(format!("{module}.{name}"))
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Executes an operation that builds an object from others; returns whether `code` is one.
+    fn build(&mut self, code: u8) -> Result<bool> {
+        match code {
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let (Object::Text(module), Object::Text(name)) =
+                    (&self.objects[module], &self.objects[name])
+                else {
+                    return Err(invalid("a class has no name", self.at));
+                };
+                let class = Object::Class(format!("{module}.{name}"));
+                self.push(class);
+            }
+            b't' => {
+                let items = self.since_mark()?;
+                self.push(Object::Tuple(items));
+            }
+            0x85..=0x87 => {
+                let from = self.stack.len().checked_sub(usize::from(code - 0x84));
+                let items = self.stack.split_off(from.ok_or_else(|| self.empty())?);
+                self.push(Object::Tuple(items));
+            }
+            b'Q' => {
+                let identity = self.pop()?;
+                self.push(Object::Persistent(identity));
+            }
+            b'R' | 0x81 => {
+                let (arguments, class) = (self.pop()?, self.pop()?);
+                let ordered = matches!(&self.objects[class], Object::Class(name) if name == "collections.OrderedDict");
+                self.push(if ordered {
+                    Object::Dictionary(Vec::new())
+                } else {
+                    Object::Call { class, arguments }
+                });
+            }
+            // The state of an object does not concern tensors.
+            b'b' => drop(self.pop()?),
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.add(&[key, value])?;
+            }
+            b'u' => {
+                let items = self.since_mark()?;
+                self.add(&items)?;
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.append(&[item])?;
+            }
+            b'e' | 0x90 => {
+                let items = self.since_mark()?;
+                self.append(&items)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Executes an operation on the stack, the marks or the memo.
+    fn rearrange(&mut self, code: u8) -> Result<()> {
+        match code {
+            // Protocol version and frame length: nothing depends on them.
+            0x80 => drop(self.reader.take(1)?),
+            0x95 => drop(self.reader.take(8)?),
+            b'(' => self.marks.push(self.stack.len()),
+            b'q' | b'r' => {
+                let index = self.reader.number(if code == b'q' { 1 } else { 4 })?;
+                self.memo.insert(index, self.top()?);
+            }
+            0x94 => {
+                self.memo.insert(self.memo.len(), self.top()?);
+            }
+            b'h' | b'j' => {
+                let index = self.reader.number(if code == b'h' { 1 } else { 4 })?;
+                let object = self.memo.get(&index).copied();
+                let missing = || invalid(format!("memo entry {index} is missing"), self.at);
+                self.stack.push(object.ok_or_else(missing)?);
+            }
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.since_mark()?),
+            b'2' => self.stack.push(self.top()?),
+            other => {
+                let what = format!("operation {other:#04x} does not occur in checkpoints");
+                return Err(invalid(what, self.at));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds keys and values, in turn, to the dictionary on top of the stack.
+    fn add(&mut self, items: &[usize]) -> Result<()> {
+        let dictionary = self.top()?;
+        match &mut self.objects[dictionary] {
+            Object::Dictionary(pairs) if items.len() % 2 == 0 => {
+                pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+                Ok(())
+            }
+            // Items of other objects do not concern tensors.
+            Object::Call { .. } => Ok(()),
+            _ => Err(invalid("keys and values need a dictionary", self.at)),
+        }
+    }
+
+    /// Appends to the list on top of the stack.
+    fn append(&mut self, items: &[usize]) -> Result<()> {
+        let list = self.top()?;
+        match &mut self.objects[list] {
+            Object::List(list) => {
+                list.extend_from_slice(items);
+                Ok(())
+            }
+            Object::Call { .. } => Ok(()),
+            _ => Err(invalid("items need a list", self.at)),
+        }
     }
 }
 
@@ -86,194 +303,22 @@ impl Pickle {
     /// Reads one pickle from the beginning of `bytes`.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] with the place of what is no pickle, or uses more of Python than tensors need.
+    /// [`ErrorKind::Format`] with the offset of what is not a pickle, or uses more of Python than tensors need.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Reader { bytes, at: 0 };
-        let mut pickle = Self {
+        let mut machine = Machine {
+            reader: Reader { bytes, at: 0 },
             objects: Vec::new(),
-            root: 0,
-            length: 0,
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            at: 0,
         };
-        let mut stack: Vec<usize> = Vec::new();
-        let mut marks: Vec<usize> = Vec::new();
-        let mut memo: HashMap<usize, usize> = HashMap::new();
-        loop {
-            let at = reader.at;
-            let empty = || fault("an operation has nothing to work on", at);
-            let code = reader.take(1)?[0];
-            macro_rules! push {
-                ($object:expr) => {{
-                    let object = $object;
-                    pickle.objects.push(object);
-                    stack.push(pickle.objects.len() - 1);
-                }};
-            }
-            macro_rules! pop {
-                () => {
-                    stack.pop().ok_or_else(empty)?
-                };
-            }
-            macro_rules! since_mark {
-                () => {{
-                    let mark = marks
-                        .pop()
-                        .filter(|&mark| mark <= stack.len())
-                        .ok_or_else(empty)?;
-                    stack.split_off(mark)
-                }};
-            }
-            match code {
-                0x80 => drop(reader.take(1)?),
-                0x95 => drop(reader.take(8)?),
-                b'}' => push!(Object::Dictionary(Vec::new())),
-                b']' | 0x8f => push!(Object::List(Vec::new())),
-                b')' => push!(Object::Tuple(Vec::new())),
-                b'(' => marks.push(stack.len()),
-                b'N' => push!(Object::None),
-                0x88 => push!(Object::Bool(true)),
-                0x89 => push!(Object::Bool(false)),
-                b'J' => push!(Object::Integer(i64::from(reader.number(4)? as u32 as i32))),
-                b'K' => push!(Object::Integer(reader.number(1)? as i64)),
-                b'M' => push!(Object::Integer(reader.number(2)? as i64)),
-                0x8a => {
-                    let length = reader.number(1)?;
-                    let bytes = reader.take(length)?;
-                    // Longer than 64 bits is only the magic number of legacy files, kept as 0.
-                    let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
-                    let start = if negative { -1i64 } else { 0 };
-                    let value = bytes
-                        .iter()
-                        .rev()
-                        .fold(start, |value, &byte| value << 8 | i64::from(byte));
-                    push!(Object::Integer(if length > 8 { 0 } else { value }));
-                }
-                b'G' => {
-                    let bytes: [u8; 8] = reader.take(8)?.try_into().expect("eight bytes");
-                    push!(Object::Float(f64::from_be_bytes(bytes)));
-                }
-                b'X' | b'T' | b'B' => {
-                    let length = reader.number(4)?;
-                    push!(if code == b'X' {
-                        Object::Text(reader.text(length)?)
-                    } else {
-                        skip(&mut reader, length)?
-                    });
-                }
-                0x8c | b'U' | b'C' => {
-                    let length = reader.number(1)?;
-                    push!(if code == 0x8c {
-                        Object::Text(reader.text(length)?)
-                    } else {
-                        skip(&mut reader, length)?
-                    });
-                }
-                b'c' => {
-                    let (module, name) = (reader.line()?, reader.line()?);
-                    push!(Object::Class(format!("{module}.{name}")));
-                }
-                0x93 => {
-                    let (name, module) = (pop!(), pop!());
-                    match (&pickle.objects[module], &pickle.objects[name]) {
-                        (Object::Text(module), Object::Text(name)) => {
-                            push!(Object::Class(format!("{module}.{name}")))
-                        }
-                        _ => return Err(fault("a class without a name", at)),
-                    }
-                }
-                b't' => {
-                    let items = since_mark!();
-                    push!(Object::Tuple(items));
-                }
-                0x85..=0x87 => {
-                    let count = usize::from(code - 0x84);
-                    let from = stack.len().checked_sub(count).ok_or_else(empty)?;
-                    let items = stack.split_off(from);
-                    push!(Object::Tuple(items));
-                }
-                b'q' | b'r' => {
-                    let place = reader.number(if code == b'q' { 1 } else { 4 })?;
-                    memo.insert(place, *stack.last().ok_or_else(empty)?);
-                }
-                0x94 => {
-                    memo.insert(memo.len(), *stack.last().ok_or_else(empty)?);
-                }
-                b'h' | b'j' => {
-                    let place = reader.number(if code == b'h' { 1 } else { 4 })?;
-                    stack.push(
-                        *memo
-                            .get(&place)
-                            .ok_or_else(|| fault("a reference to nothing", at))?,
-                    );
-                }
-                b'Q' => {
-                    let identity = pop!();
-                    push!(Object::Persistent(identity));
-                }
-                b'R' | 0x81 => {
-                    let (arguments, class) = (pop!(), pop!());
-                    let ordered = matches!(&pickle.objects[class], Object::Class(name) if name == "collections.OrderedDict");
-                    push!(if ordered {
-                        Object::Dictionary(Vec::new())
-                    } else {
-                        Object::Call { class, arguments }
-                    });
-                }
-                b'b' => drop(pop!()),
-                b's' => {
-                    let (value, key) = (pop!(), pop!());
-                    pickle.add(*stack.last().ok_or_else(empty)?, &[key, value], at)?;
-                }
-                b'u' => {
-                    let items = since_mark!();
-                    pickle.add(*stack.last().ok_or_else(empty)?, &items, at)?;
-                }
-                b'a' => {
-                    let item = pop!();
-                    pickle.append(*stack.last().ok_or_else(empty)?, &[item], at)?;
-                }
-                b'e' | 0x90 => {
-                    let items = since_mark!();
-                    pickle.append(*stack.last().ok_or_else(empty)?, &items, at)?;
-                }
-                b'0' => drop(pop!()),
-                b'1' => drop(since_mark!()),
-                b'2' => stack.push(*stack.last().ok_or_else(empty)?),
-                b'.' => {
-                    pickle.root = pop!();
-                    pickle.length = reader.at;
-                    return Ok(pickle);
-                }
-                other => {
-                    return Err(fault(
-                        format!("operation {other:#04x} is not one of a checkpoint's"),
-                        at,
-                    ));
-                }
-            }
-        }
-    }
-
-    fn add(&mut self, dictionary: usize, items: &[usize], at: usize) -> Result<()> {
-        match &mut self.objects[dictionary] {
-            Object::Dictionary(pairs) if items.len() % 2 == 0 => {
-                pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
-                Ok(())
-            }
-            // Attributes set on an object that is no dictionary do not concern tensors.
-            Object::Call { .. } => Ok(()),
-            _ => Err(fault("keys and values for what is no dictionary", at)),
-        }
-    }
-
-    fn append(&mut self, list: usize, items: &[usize], at: usize) -> Result<()> {
-        match &mut self.objects[list] {
-            Object::List(list) => {
-                list.extend_from_slice(items);
-                Ok(())
-            }
-            Object::Call { .. } => Ok(()),
-            _ => Err(fault("items for what is no list", at)),
-        }
+        let root = machine.run()?;
+        Ok(Self {
+            objects: machine.objects,
+            root,
+            length: machine.reader.at,
+        })
     }
 
     /// An object by its index.
@@ -292,7 +337,7 @@ impl Pickle {
         }
     }
 
-    /// The items of a tuple or list.
+    /// The items of a tuple or list; empty for other objects.
     pub(crate) fn items(&self, index: usize) -> &[usize] {
         match self.object(index) {
             Object::Tuple(items) | Object::List(items) => items,
@@ -300,7 +345,7 @@ impl Pickle {
         }
     }
 
-    /// A text.
+    /// The characters of a text object.
     pub(crate) fn text(&self, index: usize) -> Option<&str> {
         match self.object(index) {
             Object::Text(text) => Some(text),
@@ -308,16 +353,11 @@ impl Pickle {
         }
     }
 
-    /// An integer that is not negative.
+    /// The value of an integer that is not negative.
     pub(crate) fn count(&self, index: usize) -> Option<usize> {
         match self.object(index) {
             Object::Integer(number) => usize::try_from(*number).ok(),
             _ => None,
         }
     }
-}
-
-fn skip(reader: &mut Reader<'_>, length: usize) -> Result<Object> {
-    reader.take(length)?;
-    Ok(Object::None)
 }
