@@ -1,12 +1,11 @@
-//! The way back: loss, gradients, optimiser, schedule, checkpoints and resume.
+//! Training: loss, gradients, optimiser, schedule, checkpoints and resume.
 //!
-//! In: a recipe and text. Out: a model, a log, checkpoints. The learners walk the same path as `signal`,
-//! many sequences at once, and then back; the trainer repeats that until the recipe is done.
+//! A [`Trainer`] takes a [`Recipe`] and text, and writes a model, a log and checkpoints. A [`Trainable`] computes the
+//! loss and the gradients of a batch: the same forward pass as in [`crate::signal`], many sequences at once, and its
+//! backward pass.
 #![forbid(unsafe_code)]
 
 pub mod adamw;
-#[cfg(feature = "cli")]
-mod axis;
 pub mod batch;
 pub mod charges;
 pub mod checkpoint;
