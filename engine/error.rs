@@ -1,41 +1,41 @@
-//! What went wrong, where, and what to do about it: one opaque error for the whole engine.
+//! The error type of the engine.
 //!
-//! An [`Error`] has a [`ErrorKind`] for programs and a sentence for people. The sentence says *what*
-//! happened, *where* (a file, a block, a line, a node, a step) and, where something can be done, *what
-//! to do*. Details may change in any release; the kinds only grow.
+//! An [`Error`] has an [`ErrorKind`] for programs and a message for people. The message has three parts: *what* is
+//! wrong, *where* (a file, a block, a line, a node, a step) and, where the reader can act, *what to do*. Messages may
+//! change in any release; kinds are only added.
 #![forbid(unsafe_code)]
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// The result of anything in the engine that can fail.
+/// The result of an operation of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The class of an [`Error`], for programs that decide by it.
+/// The class of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The operating system refused: a missing file, a full disk, a closed pipe.
+    /// The operating system reported an error: a missing file, a closed pipe.
     Io,
-    /// Bytes that are not what the format says: wrong magic, impossible length, bad JSON.
+    /// Bytes that violate their format: wrong magic, impossible length, bad JSON.
     Format,
     /// A checksum does not match: the file is damaged.
     Checksum,
-    /// A format or interface version this build does not read.
+    /// A format or interface version that this build does not support.
     Version,
-    /// A value the caller gave is out of range or makes no sense together with another.
+    /// An argument is out of range or contradicts another.
     Input,
-    /// A token or character that the vocabulary does not have.
+    /// A token or character is not in the vocabulary.
     Vocabulary,
-    /// A run file, recipe or option that cannot be used.
+    /// An invalid run file, recipe or option.
     Configuration,
-    /// A value that is not finite appeared where arithmetic needs one.
+    /// Arithmetic produced or met a value that is not finite.
     Numeric,
-    /// Valid, but not something this build or this model can do.
+    /// Valid, but not supported by this build or this model.
     Unsupported,
-    /// A plugin failed, or answered what it may not.
+    /// A plugin failed or returned an invalid answer.
     Plugin,
-    /// The caller or the user asked to stop.
+    /// The caller or the user cancelled the operation.
     Cancelled,
     /// Memory, disk or another resource is exhausted or too small.
     Resource,
@@ -45,81 +45,86 @@ pub enum ErrorKind {
 struct Detail {
     kind: ErrorKind,
     what: String,
-    places: Vec<String>,
+    locations: Vec<String>,
     advice: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// Something that failed: what, where and what to do.
+/// An error: what is wrong, where, and what to do.
 ///
 /// ```
 /// use brillm::{Error, ErrorKind};
 /// let error = Error::new(ErrorKind::Format, "the file does not begin with the .bril magic")
 ///     .at("model.bril")
-///     .advice("is it a checkpoint of the authors? try `brillm import`");
+///     .advice("convert a checkpoint of the authors with `brillm import`");
 /// assert_eq!(error.kind(), ErrorKind::Format);
 /// assert_eq!(
 ///     error.to_string(),
 ///     "model.bril: the file does not begin with the .bril magic \
-///      (is it a checkpoint of the authors? try `brillm import`)"
+///      (convert a checkpoint of the authors with `brillm import`)"
 /// );
 /// ```
 #[derive(Debug)]
 pub struct Error(Box<Detail>);
 
 impl Error {
-    /// An error of `kind`; `what` is a sentence without a full stop.
+    /// Create an error of `kind`; `what` is a sentence without a full stop.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         Self(Box::new(Detail {
             kind,
             what: what.into(),
-            places: Vec::new(),
+            locations: Vec::new(),
             advice: None,
             source: None,
         }))
     }
 
-    /// Adds where it happened; each caller further out may add its own place, outermost printed first.
+    /// Add the location of the error. Callers further out add theirs, which are printed first.
     #[must_use]
-    pub fn at(mut self, place: impl fmt::Display) -> Self {
-        self.0.places.push(place.to_string());
+    pub fn at(mut self, location: impl fmt::Display) -> Self {
+        self.0.locations.push(location.to_string());
         self
     }
 
-    /// Says what the reader can do about it.
+    /// Add what the reader can do about the error.
     #[must_use]
     pub fn advice(mut self, advice: impl Into<String>) -> Self {
         self.0.advice = Some(advice.into());
         self
     }
 
-    /// Keeps the cause for [`std::error::Error::source`].
+    /// Set the cause, for [`std::error::Error::source`].
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// An input-output failure at `place`, for example a path.
-    pub fn io(source: std::io::Error, place: impl fmt::Display) -> Self {
+    /// Create an error from an input-output failure at `location`, for example a path.
+    pub fn io(source: std::io::Error, location: impl fmt::Display) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::StorageFull
             | std::io::ErrorKind::QuotaExceeded
             | std::io::ErrorKind::OutOfMemory => ErrorKind::Resource,
             _ => ErrorKind::Io,
         };
-        let mut error = Self::new(kind, source.to_string()).at(place);
+        let mut error = Self::new(kind, source.to_string()).at(location);
         error.0.advice = match source.kind() {
             std::io::ErrorKind::NotFound => Some("check the path".into()),
             std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
                 Some("check the permissions of the file and its folder".into())
             }
             std::io::ErrorKind::StorageFull => {
-                Some("free some space; nothing that was saved before is lost".into())
+                Some("free some space; files saved before are complete".into())
             }
             _ => None,
         };
         error.because(source)
+    }
+
+    /// Return a conversion of input-output failures at `path`, for [`Result::map_err`](std::result::Result::map_err).
+    pub fn io_at(path: &(impl AsRef<std::path::Path> + ?Sized)) -> impl Fn(std::io::Error) -> Self {
+        move |error| Self::io(error, path.as_ref().display())
     }
 
     /// The class of the error.
@@ -127,7 +132,7 @@ impl Error {
         self.0.kind
     }
 
-    /// Whether the cause is a pipe whose reader has gone, which a command answers by leaving quietly.
+    /// Whether the cause is a pipe whose reader has exited; a command then exits without a message.
     pub fn is_broken_pipe(&self) -> bool {
         self.0
             .source
@@ -139,8 +144,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for place in self.0.places.iter().rev() {
-            write!(formatter, "{place}: ")?;
+        for location in self.0.locations.iter().rev() {
+            write!(formatter, "{location}: ")?;
         }
         formatter.write_str(&self.0.what)?;
         if let Some(advice) = &self.0.advice {
@@ -164,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_print_from_the_outside_in() {
+    fn locations_print_from_the_outside_in() {
         let error = Error::new(ErrorKind::Checksum, "checksum mismatch")
             .at("block targets")
             .at("model.bril");
@@ -181,6 +186,6 @@ mod tests {
             "out.bril",
         );
         assert_eq!(error.kind(), ErrorKind::Resource);
-        assert!(error.to_string().contains("nothing that was saved"));
+        assert!(error.to_string().contains("files saved before"));
     }
 }

@@ -8,7 +8,7 @@ use brillm::hook::Hooks;
 use brillm::learn::data::TokenData;
 use brillm::learn::{Recipe, Trainable};
 use brillm::model::{Model, Verify};
-use brillm::text::Reading;
+use brillm::text::ReadingDirection;
 use brillm::transformer::{NetworkModel, PreferenceModel, Transformer};
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ fn recipe(kind: &str, direction: &str) -> String {
         ""
     };
     format!(
-        "name = \"facts\"\n{kind}[data]\ntrain = [\"facts.txt\"]\nvalidation-share = 0\nvocabulary = 320\n\
+        "name = \"facts\"\n{kind}[data]\ntrain = [\"facts.txt\"]\nvalidation-fraction = 0\nvocabulary = 320\n\
          direction = \"{direction}\"\n{body}[train]\ntokens = {tokens}\nbatch = 8\nsteps = 14\nrate = 0.01\ndropout = 0\n\
          folds = 0\nwarmup = 10\n"
     )
@@ -77,7 +77,7 @@ fn models_say_which_way_they_read_and_extend_to_that_side() {
     for kind in ["graph", "gpt"] {
         let backward = model(kind, "backward");
         let open = brillm::open(&backward).unwrap();
-        assert_eq!(open.direction(), Reading::Backward);
+        assert_eq!(open.direction(), ReadingDirection::Backward);
         // "A is B" was read; "B is A" is what a backward model knows. By chance it were one of six.
         let known = named(&backward, &[]);
         assert!(
@@ -92,7 +92,7 @@ fn models_say_which_way_they_read_and_extend_to_that_side() {
     }
     let both = model("gpt", "both");
     let open = Transformer::open(Path::new(&both)).unwrap();
-    assert_eq!(open.direction(), Reading::Both);
+    assert_eq!(open.direction(), ReadingDirection::Both);
     for mark in ["<l2r>", "<r2l>"] {
         let id = open.tokenizer().vocabulary().id(mark).unwrap();
         assert!(open.tokenizer().vocabulary().bytes(id).is_empty());
@@ -327,7 +327,7 @@ fn a_backward_graph_may_hold_the_transposes_of_a_forward_one() {
     report(&["train", &path, "--out", &out, "--quiet", "--json"]);
     let open = |path: &str| Model::open(Path::new(path), Verify::Whole).unwrap();
     let (forward, tied) = (open(&forward), open(&format!("{out}/model.bril")));
-    assert_eq!(tied.metadata().direction, Reading::Backward);
+    assert_eq!(tied.metadata().direction, ReadingDirection::Backward);
     let (own, theirs) = (tied.mechanism().graph(), forward.mechanism().graph());
     let edge_weights = |model: &Model| model.mechanism().weights().table("edge.arena").to_vec();
     let (mine, yours) = (edge_weights(&tied), edge_weights(&forward));

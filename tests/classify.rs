@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use brillm::hook::Hooks;
 use brillm::learn::{ProgressObserver, Recipe};
 use brillm::run::prepare_training;
-use brillm::text::Labelled;
+use brillm::text::LabelledText;
 use brillm::transformer::{Classifier, FineTuner, FineTuning, evaluate_classifier};
 
 mod support;
@@ -22,7 +22,7 @@ fn network(folder: &Path, kind: &str, network: &str) -> PathBuf {
     let text = "the sun shone on the sea and the cat sat by the tree\na dog ran home\n".repeat(40);
     std::fs::write(folder.join("text.txt"), text).unwrap();
     let recipe = format!(
-        "name = \"{kind}\"\nkind = \"{kind}\"\n[data]\ntrain = [\"text.txt\"]\nvalidation-share = 0.1\n\
+        "name = \"{kind}\"\nkind = \"{kind}\"\n[data]\ntrain = [\"text.txt\"]\nvalidation-fraction = 0.1\n\
          tokens = \"bpe\"\nvocabulary = 290\n[network]\nwidth = 32\nlayers = 2\nheads = 2\ncontext = 24\n{network}\n\
          [train]\nbatch = 4\nsteps = 12\ntokens = 480\nrate = 3e-3\n"
     );
@@ -37,7 +37,7 @@ fn network(folder: &Path, kind: &str, network: &str) -> PathBuf {
 }
 
 /// Texts of two animals in many places; the label is the animal, or whether a pair has the same one.
-fn texts(pairs: bool) -> Vec<Labelled> {
+fn texts(pairs: bool) -> Vec<LabelledText> {
     let places = [
         "by the tree",
         "on the sea",
@@ -51,7 +51,7 @@ fn texts(pairs: bool) -> Vec<Labelled> {
         for deed in deeds {
             for animal in ["cat", "dog"] {
                 let other = if index % 2 == 0 { "cat" } else { "dog" };
-                texts.push(Labelled {
+                texts.push(LabelledText {
                     text: format!("the {animal} {deed} {place}"),
                     pair: pairs.then(|| format!("a {other}")),
                     label: match pairs {
@@ -92,7 +92,7 @@ fn every_kind_learns_labels_and_a_saved_model_says_the_same() {
             .cloned()
             .enumerate()
             .partition(|(index, _)| index / 2 % 4 == 1);
-        let plain = |list: Vec<(usize, Labelled)>| -> Vec<Labelled> {
+        let plain = |list: Vec<(usize, LabelledText)>| -> Vec<LabelledText> {
             list.into_iter().map(|(_, text)| text).collect()
         };
         let (held, train) = (plain(held), plain(train));
@@ -138,7 +138,7 @@ fn pairs_are_told_apart_by_type_and_batches_do_not_matter() {
         }
     }
     // A text beyond the context is cut, not refused.
-    let long = Labelled {
+    let long = LabelledText {
         text: "the cat sat ".repeat(40),
         pair: Some("a dog ".repeat(40)),
         label: String::new(),

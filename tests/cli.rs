@@ -991,7 +991,7 @@ fn killed_at_any_moment_a_run_resumes_as_if_nothing_had_happened() {
     // A folder that holds a run is not overwritten by another.
     let said = fails(&with(&arguments, &["--out", &killed]));
     assert!(
-        said.contains("holds a run already") && said.contains("--resume"),
+        said.contains("already contains a run") && said.contains("--resume"),
         "{said}"
     );
     let said = fails(&with(

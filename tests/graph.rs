@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use brillm::ErrorKind;
 use brillm::graph::{
-    EdgeId, GraphBuilder, NodeId, PageRank, RankWeight, Reach, TokenGraph, Way, least_paths,
+    Direction, EdgeId, GraphBuilder, NodeId, PageRank, RankWeight, Reachability, TokenGraph,
+    least_paths,
 };
 use petgraph::Direction;
 use petgraph::algo;
@@ -292,13 +293,13 @@ proptest! {
                 let reversed = all_paths(&graph, target, source).first().map(|path| path.0);
                 prop_assert_eq!(backwards.contains_key(&end), reversed.is_some());
             }
-            let reach = Reach::from(&graph, start, Way::Out).unwrap();
+            let reach = Reachability::from(&graph, start, Direction::Out).unwrap();
             prop_assert_eq!(reach.reached, cost.len());
             let hops = algo::dijkstra(&graph, start, None, |_| 1usize);
             for (distance, &nodes) in reach.hops.iter().enumerate() {
                 prop_assert_eq!(hops.values().filter(|&&hops| hops == distance).count(), nodes);
             }
-            let entering = Reach::from(&graph, start, Way::In).unwrap();
+            let entering = Reachability::from(&graph, start, Direction::In).unwrap();
             prop_assert_eq!(entering.reached, backwards.len());
         }
     }

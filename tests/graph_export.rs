@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use brillm::graph::export::{Export, ExportFormat};
-use brillm::graph::{NodeId, PageRank, Subgraph, TokenGraph, Way};
+use brillm::graph::{Direction, NodeId, PageRank, Subgraph, TokenGraph};
 
 /// Labels that break careless writers: quotes, markup, escapes, controls, scripts, emptiness.
 const LABELS: [&str; 12] = [
@@ -241,7 +241,7 @@ fn tables_have_a_record_for_every_node_and_edge() {
 #[test]
 fn a_part_is_written_with_the_degrees_of_the_whole() {
     let graph = graph();
-    let part = Subgraph::around(&graph, &[NodeId(0)], 1, 10, Way::Out).unwrap();
+    let part = Subgraph::around(&graph, &[NodeId(0)], 1, 10, Direction::Out).unwrap();
     let nodes = records(&written(&part, ExportFormat::CsvNodes));
     let ids: Vec<&str> = nodes[1..].iter().map(|record| record[0].as_str()).collect();
     assert_eq!(ids, ["0", "1", "5"]);

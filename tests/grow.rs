@@ -240,7 +240,7 @@ fn what_has_grown_learns() {
     std::fs::write(folder.path().join("text.txt"), text).unwrap();
     let recipe = |extra: &str, body: &str| {
         format!(
-            "name = \"small\"\n{extra}\n[data]\ntrain = [\"text.txt\"]\nvalidation-share = 0\nvocabulary = 280\n{body}\n\
+            "name = \"small\"\n{extra}\n[data]\ntrain = [\"text.txt\"]\nvalidation-fraction = 0\nvocabulary = 280\n{body}\n\
              [train]\ntokens = 960\nbatch = 4\nsteps = 12\nfolds = 0\nwarmup = 1\n"
         )
     };

@@ -890,7 +890,7 @@ fn run_files_pin_plugins() {
     let recipe = |sum: &str| {
         format!(
             "name = \"pinned\"\n[data]\ntrain = [\"text.u16\"]\ntokens = \"ids\"\nvocabulary = 12\n\
-             validation-share = 0.0\n[profile]\nwidth = 8\n[train]\ntokens = 2000\nbatch = 4\nsteps = 10\nfolds = 0\n\
+             validation-fraction = 0.0\n[profile]\nwidth = 8\n[train]\ntokens = 2000\nbatch = 4\nsteps = 10\nfolds = 0\n\
              [[plugin]]\nname = \"recent\"\nsha256 = \"{sum}\"\noptions = {{ window = 9 }}\n"
         )
     };

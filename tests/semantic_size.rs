@@ -446,7 +446,7 @@ fn on_own_edges_each_edge_to_the_node_moves() {
     std::fs::write(folder.join("words.txt"), text.repeat(40)).unwrap();
     std::fs::write(
         folder.join("own.toml"),
-        "name = \"own\"\n[data]\ntrain = [\"words.txt\"]\nvalidation-share = 0\nvocabulary = 280\n\
+        "name = \"own\"\n[data]\ntrain = [\"words.txt\"]\nvalidation-fraction = 0\nvocabulary = 280\n\
          [profile]\npreset = \"sifu-own\"\nwidth = 8\n[train]\ntokens = 1000\nbatch = 4\nsteps = 10\nfolds = 0\n",
     )
     .unwrap();

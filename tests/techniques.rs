@@ -715,7 +715,7 @@ fn masked_training(tags: &str) -> PathBuf {
     }
     std::fs::write(folder.join("text.txt"), text).unwrap();
     let recipe = format!(
-        "name = \"masks\"\nkind = \"bert\"\n[data]\ntrain = [\"text.txt\"]\nvalidation-share = 0.4\ntokens = \"bpe\"\n\
+        "name = \"masks\"\nkind = \"bert\"\n[data]\ntrain = [\"text.txt\"]\nvalidation-fraction = 0.4\ntokens = \"bpe\"\n\
          vocabulary = 280\n[network]\nwidth = 16\nlayers = 2\nheads = 2\n{tags}\n[train]\nbatch = 4\nsteps = 12\n\
          tokens = 1440\nrate = 5e-3\nwarmup = 5\nvalidate-every = 10\ncheckpoint-every = 10\n"
     );

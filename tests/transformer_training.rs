@@ -38,7 +38,7 @@ name = "{kind}-test"
 kind = "{kind}"
 [data]
 train = ["text.txt"]
-validation-share = 0.4
+validation-fraction = 0.4
 tokens = "bpe"
 vocabulary = 280
 [network]
@@ -438,7 +438,7 @@ fn invalid_recipes_are_reported_by_key() {
         ("[network]\nlayers = 0", "layers"),
         ("[network]\nkv-heads = 3", "kv-heads"),
         ("[network]\ncontext = 3", "context"),
-        ("[network]\nmask-share = 1.5", "mask-share"),
+        ("[network]\nmask-fraction = 1.5", "mask-fraction"),
         ("[network]\nwidht = 4", "widht"),
         ("[profile]\npreset = \"sifu\"", "[profile]"),
         ("[train]\nnegatives = 5", "negatives"),

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::measure::Classification;
-use crate::text::{Labelled, LabelledFields, read_labelled};
+use crate::text::{LabelledText, LabelledFields, read_labelled};
 use crate::transformer::{Classifier, FineTuner, FineTuning, evaluate_classifier};
 use crate::{Error, ErrorKind, Result};
 
@@ -154,12 +154,12 @@ impl Arguments {
             std::fs::read_to_string(path)
         }
         .map_err(|error| Error::io(error, path.display()))?;
-        let texts: Vec<Labelled> = all
+        let texts: Vec<LabelledText> = all
             .lines()
             .filter(|line| !line.trim().is_empty())
             .map(|line| {
                 let (text, pair) = line.split_once('\t').unzip();
-                Labelled {
+                LabelledText {
                     text: text.unwrap_or(line).to_string(),
                     pair: pair.map(str::to_string),
                     label: String::new(),

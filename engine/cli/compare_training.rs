@@ -99,10 +99,10 @@ impl Arguments {
             let begun = ProcessTime::now();
             let mut tokens = 0;
             // The first steps touch fresh memory: they are taken, but not counted.
-            trainer.pace(2)?;
+            trainer.take_steps(2)?;
             let first = begun.elapsed().as_secs_f64();
             while begun.elapsed().as_secs_f64() - first < budget * 0.02 {
-                tokens += trainer.pace(2)?;
+                tokens += trainer.take_steps(2)?;
             }
             let spent = begun.elapsed().as_secs_f64() - first;
             let per_step = (recipe.train.batch * recipe.train.steps) as f64;

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::hook::Hooks;
 use crate::measure::{Continuations, Windows};
 use crate::run::{Engine, Evaluation, Reader, evaluate_stream, evaluate_windows};
-use crate::text::{Corpus, CorpusOptions, Reading, read_ids};
+use crate::text::{Corpus, CorpusOptions, ReadingDirection, read_ids};
 use crate::{Error, ErrorKind, Result};
 
 /// Measures perplexity over all V targets.
@@ -102,7 +102,9 @@ impl Arguments {
             }
         };
         // Of a model that reads backward anyway, nothing more was asked.
-        if engine.direction() == Reading::Both || self.backward && engine.direction().is_forward() {
+        if engine.direction() == ReadingDirection::Both
+            || self.backward && engine.direction().is_forward()
+        {
             return self.marked(engine, &tokens);
         }
         if backward {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::graph::export::{Export, ExportFormat};
-use crate::graph::{NodeId, PageRank, Strength, Subgraph, Way};
+use crate::graph::{Direction, NodeId, PageRank, Strength, Subgraph};
 use crate::model::Model;
 use crate::{Error, ErrorKind, Result};
 
@@ -65,7 +65,7 @@ impl Arguments {
                 .iter()
                 .map(|node| super::inspect::find(&model, node))
                 .collect::<Result<_>>()?;
-            Subgraph::around(graph, &nodes, self.radius, self.maximum, Way::Out)?
+            Subgraph::around(graph, &nodes, self.radius, self.maximum, Direction::Out)?
                 .minimum_count(self.minimum_count)
                 .keep_strongest(self.edges, Strength::Resistance)
         };

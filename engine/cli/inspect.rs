@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::graph::{
-    Components, EdgeSummary, GraphSummary, NodeId, NodeSummary, PageRank, RankWeight, Reach,
-    Strength, Way, least_paths,
+    Components, Direction, EdgeSummary, GraphSummary, NodeId, NodeSummary, PageRank, RankWeight,
+    Reachability, Strength, least_paths,
 };
 use crate::model::Model;
 use crate::{Error, ErrorKind, Result};
@@ -150,8 +150,8 @@ impl Arguments {
         let graph = model.mechanism().graph();
         let mut summary = NodeSummary::of(graph, node, self.list, strength)?;
         summary.name(display);
-        let reach = Reach::from(graph, node, Way::Out)?;
-        let reached_by = Reach::from(graph, node, Way::In)?;
+        let reach = Reachability::from(graph, node, Direction::Out)?;
+        let reached_by = Reachability::from(graph, node, Direction::In)?;
         let ranking = PageRank {
             weight: RankWeight::Count,
             ..PageRank::default()
@@ -167,7 +167,7 @@ impl Arguments {
                 "reach": reach,
                 "reached_by": reached_by,
                 "page_rank": ranking.ranks[node.index()],
-                "page_rank_place": ranking.place(node),
+                "page_rank_position": ranking.position(node),
                 "paths": paths.iter().map(|path| json!({
                     "nodes": path.nodes.iter().map(|node| node.0).collect::<Vec<_>>(),
                     "resistance": path.resistance,
@@ -192,7 +192,7 @@ impl Arguments {
             "PageRank {:.6}, place {}",
             ranking.ranks[node.index()],
             ranking
-                .place(node)
+                .position(node)
                 .map_or("-".into(), |place| (place + 1).to_string())
         ))?;
         edges("strongest out", &summary.strongest_out)?;

@@ -1,7 +1,7 @@
 //! petgraph's algorithms on a model's graph: the edge weight is the static resistance, −ln of a probability.
 
 use brillm::Model;
-use brillm::graph::{NodeId, Subgraph, Way, least_paths};
+use brillm::graph::{Direction, NodeId, Subgraph, least_paths};
 use petgraph::algo::{astar, dijkstra, kosaraju_scc};
 
 fn main() -> brillm::Result<()> {
@@ -42,7 +42,7 @@ fn main() -> brillm::Result<()> {
         kosaraju_scc(graph).len()
     );
 
-    let around = Subgraph::around(graph, &[from], 1, 12, Way::Out)?;
+    let around = Subgraph::around(graph, &[from], 1, 12, Direction::Out)?;
     println!(
         "{} nodes and {} edges around {}",
         around.nodes().len(),

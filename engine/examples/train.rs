@@ -10,7 +10,7 @@ name = "crow"
 
 [data]
 train = ["crow.txt"]
-validation-share = 0
+validation-fraction = 0
 vocabulary = 300
 
 [profile]

@@ -96,8 +96,8 @@ impl GraphBuilder {
             self.settle();
             let key = u64::from(source) << 32 | u64::from(target);
             match self.counted.binary_search_by_key(&key, |&(edge, _)| edge) {
-                Ok(place) => self.counted[place].1 = self.counted[place].1.saturating_add(count),
-                Err(place) => self.counted.insert(place, (key, count)),
+                Ok(index) => self.counted[index].1 = self.counted[index].1.saturating_add(count),
+                Err(index) => self.counted.insert(index, (key, count)),
             }
         }
         Ok(())

@@ -62,10 +62,10 @@ impl Incoming {
         let mut edges = vec![0u32; graph.edges()];
         for source in 0..nodes as u32 {
             for edge in graph.row(NodeId(source)) {
-                let place = &mut next[graph.targets()[edge] as usize];
-                sources[*place as usize] = source;
-                edges[*place as usize] = edge as u32;
-                *place += 1;
+                let index = &mut next[graph.targets()[edge] as usize];
+                sources[*index as usize] = source;
+                edges[*index as usize] = edge as u32;
+                *index += 1;
             }
         }
         Self {

@@ -4,7 +4,7 @@
 //! and `path` walk, whose counts `learn` turns into resistances, and on which petgraph's algorithms run.
 //!
 //! To look at a graph, the commands `inspect` and `export` and embedding programs take from here: sizes and
-//! strongest edges ([`GraphSummary`], [`NodeSummary`]), what reaches what ([`Reach`], [`Components`]), what
+//! strongest edges ([`GraphSummary`], [`NodeSummary`]), what reaches what ([`Reachability`], [`Components`]), what
 //! matters ([`PageRank`]), the ways from one token to another ([`least_paths`]), and a part of the graph
 //! ([`Subgraph`]) in the formats of other programs ([`export`]).
 #![forbid(unsafe_code)]
@@ -18,7 +18,7 @@ mod node_map;
 mod paths;
 mod petgraph;
 mod rank;
-mod reach;
+mod reachability;
 mod resistance;
 mod strength;
 mod subgraph;
@@ -35,7 +35,7 @@ pub use incoming::{Entering, Incoming};
 pub use node_map::{Disc, NodeMap};
 pub use paths::{LeastPath, least_paths};
 pub use rank::{PageRank, RankWeight, Ranking};
-pub use reach::{Components, Reach, Way};
+pub use reachability::{Components, Direction, Reachability};
 pub use resistance::Resistance;
 pub use strength::Strength;
 pub use subgraph::Subgraph;

@@ -27,7 +27,7 @@ const TURN: f64 = 2.399_963_229_728_653;
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeMap {
     /// Coordinates of each node in `[0, 1]`. `[V]`
-    pub places: Vec<[f32; 2]>,
+    pub positions: Vec<[f32; 2]>,
     /// The community of each node. `[V]`
     pub clusters: Vec<u32>,
     /// The middle of each community and its nodes, the most frequent first.
@@ -54,7 +54,7 @@ impl NodeMap {
     /// use brillm::graph::{NodeMap, TokenGraph};
     /// let graph = TokenGraph::from_edges(3, &[(0, 1, 2), (1, 2, 1)])?;
     /// let map = NodeMap::of(&graph);
-    /// assert!(map.places.iter().flatten().all(|x| (0.0..=1.0).contains(x)));
+    /// assert!(map.positions.iter().flatten().all(|x| (0.0..=1.0).contains(x)));
     /// # Ok::<(), brillm::Error>(())
     /// ```
     ///
@@ -93,11 +93,11 @@ impl NodeMap {
         let linked = &members[..count - usize::from(alone.is_some())];
         let radii: Vec<f64> = linked.iter().map(|all| (all.len() as f64).sqrt()).collect();
         let mut middles = placed(&radii, &links);
-        let mut places = vec![[0.0f64; 2]; nodes];
+        let mut positions = vec![[0.0f64; 2]; nodes];
         for (all, middle) in linked.iter().zip(&middles) {
             for (rank, &node) in all.iter().enumerate() {
                 let (radius, angle) = ((rank as f64).sqrt(), rank as f64 * TURN);
-                places[node as usize] = [
+                positions[node as usize] = [
                     middle[0] + radius * angle.cos(),
                     middle[1] + radius * angle.sin(),
                 ];
@@ -106,21 +106,21 @@ impl NodeMap {
         let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
         for &node in linked.iter().flatten() {
             for axis in 0..2 {
-                low[axis] = low[axis].min(places[node as usize][axis]);
-                high[axis] = high[axis].max(places[node as usize][axis]);
+                low[axis] = low[axis].min(positions[node as usize][axis]);
+                high[axis] = high[axis].max(positions[node as usize][axis]);
             }
         }
-        let fit = |place: &[f64; 2]| {
+        let fit = |position: &[f64; 2]| {
             [0, 1].map(|axis| {
                 let [from, to] = FIELD[axis];
                 match high[axis] - low[axis] {
-                    span if span > 1e-9 => from + (to - from) * (place[axis] - low[axis]) / span,
+                    span if span > 1e-9 => from + (to - from) * (position[axis] - low[axis]) / span,
                     _ => (from + to) / 2.0,
                 }
             })
         };
         for &node in linked.iter().flatten() {
-            places[node as usize] = fit(&places[node as usize]);
+            positions[node as usize] = fit(&positions[node as usize]);
         }
         middles.iter_mut().for_each(|middle| *middle = fit(middle));
         if let Some(alone) = &alone {
@@ -128,11 +128,11 @@ impl NodeMap {
             for (rank, &node) in alone.iter().enumerate() {
                 let along = (rank as f64 + 0.5) / alone.len() as f64;
                 // Two lines, one node here and the next there.
-                places[node as usize] = [from + (to - from) * along, ROW[rank % 2]];
+                positions[node as usize] = [from + (to - from) * along, ROW[rank % 2]];
             }
             middles.push([0.5, (ROW[0] + ROW[1]) / 2.0]);
         }
-        let narrow = |place: &[f64; 2]| place.map(|x| x.clamp(0.0, 1.0) as f32);
+        let narrow = |position: &[f64; 2]| position.map(|x| x.clamp(0.0, 1.0) as f32);
         let discs = members
             .into_iter()
             .zip(&middles)
@@ -146,7 +146,7 @@ impl NodeMap {
             links.into_iter().map(|((a, b), w)| (a, b, w)).collect();
         links.sort_by_key(|&(a, b, walks)| (std::cmp::Reverse(walks), a, b));
         Self {
-            places: places.iter().map(narrow).collect(),
+            positions: positions.iter().map(narrow).collect(),
             clusters,
             discs,
             links,
@@ -176,7 +176,7 @@ fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
             (a, b, (walks * total / (flows[a] * flows[b])).min(8.0))
         })
         .collect();
-    let mut places: Vec<[f64; 2]> = (0..count)
+    let mut positions: Vec<[f64; 2]> = (0..count)
         .map(|one| {
             let radius = side / 2.0 * ((one as f64 + 0.5) / count as f64).sqrt();
             let angle = one as f64 * TURN;
@@ -195,43 +195,43 @@ fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
         };
         for a in 0..count {
             for b in 0..a {
-                let (between, far) = apart(&places, a, b);
+                let (between, far) = apart(&positions, a, b);
                 let overlap = (radii[a] + radii[b] - far).max(0.0);
                 push(a, b, ideal * ideal / far + 2.0 * overlap, between, far);
             }
         }
         for &(a, b, pull) in &pulls {
-            let (between, far) = apart(&places, a, b);
+            let (between, far) = apart(&positions, a, b);
             let free = (far - radii[a] - radii[b]).max(0.0);
             push(a, b, -0.05 * pull * free * free / ideal, between, far);
         }
-        for (place, step) in places.iter_mut().zip(&moves) {
+        for (position, step) in positions.iter_mut().zip(&moves) {
             // Everything is held a little by the middle, so that nothing flies off.
-            let step = [step[0] - 0.3 * place[0], step[1] - 0.3 * place[1]];
+            let step = [step[0] - 0.3 * position[0], step[1] - 0.3 * position[1]];
             let length = step[0].hypot(step[1]).max(1e-9);
             let by = length.min(heat) / length;
-            place[0] += step[0] * by;
-            place[1] += step[1] * by;
+            position[0] += step[0] * by;
+            position[1] += step[1] * by;
         }
     }
-    part(&mut places, radii);
-    places
+    part(&mut positions, radii);
+    positions
 }
 
 /// Moves discs off each other, each half of the way, until none overlap or it has been tried often enough.
-fn part(places: &mut [[f64; 2]], radii: &[f64]) {
+fn part(positions: &mut [[f64; 2]], radii: &[f64]) {
     for _ in 0..ROUNDS {
         let mut moved = false;
-        for a in 0..places.len() {
+        for a in 0..positions.len() {
             for b in 0..a {
-                let (between, far) = apart(places, a, b);
+                let (between, far) = apart(positions, a, b);
                 let wanted = GAP * (radii[a] + radii[b] + 1.0);
                 if far < wanted {
                     moved = true;
                     for axis in 0..2 {
                         let step = 0.5 * (wanted - far) * between[axis] / far;
-                        places[a][axis] += step;
-                        places[b][axis] -= step;
+                        positions[a][axis] += step;
+                        positions[b][axis] -= step;
                     }
                 }
             }
@@ -242,8 +242,11 @@ fn part(places: &mut [[f64; 2]], radii: &[f64]) {
     }
 }
 
-fn apart(places: &[[f64; 2]], a: usize, b: usize) -> ([f64; 2], f64) {
-    let between = [places[a][0] - places[b][0], places[a][1] - places[b][1]];
+fn apart(positions: &[[f64; 2]], a: usize, b: usize) -> ([f64; 2], f64) {
+    let between = [
+        positions[a][0] - positions[b][0],
+        positions[a][1] - positions[b][1],
+    ];
     match between[0].hypot(between[1]) {
         far if far > 1e-6 => (between, far),
         // On top of each other: any direction will do, but the same one each time.

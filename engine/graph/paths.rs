@@ -63,19 +63,19 @@ pub fn least_paths(
             break;
         };
         let mut before = 0.0;
-        for place in 0..path.edges.len() {
-            if place >= branch {
-                let root = &path.nodes[..=place];
+        for index in 0..path.edges.len() {
+            if index >= branch {
+                let root = &path.nodes[..=index];
                 // What earlier paths with this root did next; they are all found already.
                 let taken: HashSet<EdgeId> = found
                     .iter()
                     .chain([&path])
-                    .filter(|other| other.nodes.len() > place + 1 && other.nodes[..=place] == *root)
-                    .map(|other| other.edges[place])
+                    .filter(|other| other.nodes.len() > index + 1 && other.nodes[..=index] == *root)
+                    .map(|other| other.edges[index])
                     .collect();
-                candidates.extend(search.branch(root, &path.edges[..place], before, &taken));
+                candidates.extend(search.branch(root, &path.edges[..index], before, &taken));
             }
-            before += f64::from(graph.resistance().seen()[path.edges[place].index()]);
+            before += f64::from(graph.resistance().seen()[path.edges[index].index()]);
         }
         found.push(path);
         // No more candidates than paths still wanted can matter.
@@ -116,13 +116,13 @@ impl PartialEq for Candidate {
 impl Eq for Candidate {}
 
 /// A node on the edge of a search; the greatest is the one with the least bound.
-struct Front {
+struct Frontier {
     bound: f64,
     cost: f64,
     node: NodeId,
 }
 
-impl Ord for Front {
+impl Ord for Frontier {
     fn cmp(&self, other: &Self) -> Ordering {
         other
             .bound
@@ -131,19 +131,19 @@ impl Ord for Front {
     }
 }
 
-impl PartialOrd for Front {
+impl PartialOrd for Frontier {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Front {
+impl PartialEq for Frontier {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Front {}
+impl Eq for Frontier {}
 
 /// Searches towards one goal, over scratch memory that is wiped only where it was written.
 struct Search<'g> {
@@ -166,12 +166,12 @@ impl<'g> Search<'g> {
         let resistances = graph.resistance().seen();
         let mut left = vec![f64::INFINITY; graph.nodes()];
         left[target.index()] = 0.0;
-        let mut heap = BinaryHeap::from([Front {
+        let mut heap = BinaryHeap::from([Frontier {
             bound: 0.0,
             cost: 0.0,
             node: target,
         }]);
-        while let Some(Front { cost, node, .. }) = heap.pop() {
+        while let Some(Frontier { cost, node, .. }) = heap.pop() {
             if cost > left[node.index()] {
                 continue;
             }
@@ -179,7 +179,7 @@ impl<'g> Search<'g> {
                 let cost = cost + f64::from(resistances[edge.index()]);
                 if cost < left[source.index()] {
                     left[source.index()] = cost;
-                    heap.push(Front {
+                    heap.push(Frontier {
                         bound: cost,
                         cost,
                         node: source,
@@ -253,12 +253,12 @@ impl<'g> Search<'g> {
         let resistances = self.graph.resistance().seen();
         self.cost[start.index()] = before;
         self.reached.push(start);
-        let mut heap = BinaryHeap::from([Front {
+        let mut heap = BinaryHeap::from([Frontier {
             bound: before + self.left[start.index()],
             cost: before,
             node: start,
         }]);
-        while let Some(Front { cost, node, .. }) = heap.pop() {
+        while let Some(Frontier { cost, node, .. }) = heap.pop() {
             if node == self.target {
                 return true;
             }
@@ -270,22 +270,22 @@ impl<'g> Search<'g> {
             let row = self.graph.row(node);
             for edge in row {
                 let target = NodeId(self.graph.targets()[edge]);
-                let place = target.index();
-                if self.forbidden[place]
-                    || self.left[place].is_infinite()
+                let index = target.index();
+                if self.forbidden[index]
+                    || self.left[index].is_infinite()
                     || (node == start && taken.contains(&EdgeId(edge as u32)))
                 {
                     continue;
                 }
                 let cost = cost + f64::from(resistances[edge]);
-                if cost < self.cost[place] {
-                    if self.cost[place].is_infinite() {
+                if cost < self.cost[index] {
+                    if self.cost[index].is_infinite() {
                         self.reached.push(target);
                     }
-                    self.cost[place] = cost;
-                    self.parent[place] = (node, EdgeId(edge as u32));
-                    heap.push(Front {
-                        bound: cost + self.left[place],
+                    self.cost[index] = cost;
+                    self.parent[index] = (node, EdgeId(edge as u32));
+                    heap.push(Frontier {
+                        bound: cost + self.left[index],
                         cost,
                         node: target,
                     });

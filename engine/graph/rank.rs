@@ -170,7 +170,7 @@ impl Ranking {
     }
 
     /// The place of a node among all, 1 for the highest; `None` for a node that is not ranked. O(V).
-    pub fn place(&self, node: NodeId) -> Option<usize> {
+    pub fn position(&self, node: NodeId) -> Option<usize> {
         let rank = *self.ranks.get(node.index())?;
         let before = |(other, &value): (usize, &f64)| {
             value > rank || (value == rank && other < node.index())
@@ -198,9 +198,9 @@ mod tests {
         let hub = (1.0 - 0.75 * 0.15) / (1.0 + 0.75 * 0.85);
         assert!((ranking.ranks[0] - hub).abs() < 1e-9);
         assert!((ranking.ranks[1] - (1.0 - hub) / 3.0).abs() < 1e-9);
-        assert_eq!(ranking.place(NodeId(0)), Some(1));
-        assert_eq!(ranking.place(NodeId(3)), Some(4));
-        assert_eq!(ranking.place(NodeId(4)), None);
+        assert_eq!(ranking.position(NodeId(0)), Some(1));
+        assert_eq!(ranking.position(NodeId(3)), Some(4));
+        assert_eq!(ranking.position(NodeId(4)), None);
     }
 
     #[test]

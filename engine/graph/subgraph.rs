@@ -1,7 +1,7 @@
 //! A part of a graph: some of its nodes and some of the edges between them, to be looked at or exported.
 
 use crate::Result;
-use crate::graph::{EdgeId, NodeId, Strength, TokenGraph, Way};
+use crate::graph::{Direction, EdgeId, NodeId, Strength, TokenGraph};
 
 /// Some nodes of a graph and some edges between them; numbers stay those of the whole graph.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl<'g> Subgraph<'g> {
         centres: &[NodeId],
         radius: usize,
         maximum: usize,
-        way: Way,
+        direction: Direction,
     ) -> Result<Self> {
         let resistances = graph.resistance().seen();
         let mut cost = vec![f64::INFINITY; graph.nodes()];
@@ -95,7 +95,7 @@ impl<'g> Subgraph<'g> {
             }
             let mut next = Vec::new();
             for &node in &layer {
-                for (other, edge) in way.next(graph, node) {
+                for (other, edge) in direction.next(graph, node) {
                     if settled[other.index()] {
                         continue;
                     }
@@ -131,13 +131,13 @@ impl<'g> Subgraph<'g> {
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) when the node is not in the graph.
-    pub fn fan(graph: &'g TokenGraph, node: NodeId, way: Way) -> Result<Self> {
+    pub fn fan(graph: &'g TokenGraph, node: NodeId, direction: Direction) -> Result<Self> {
         graph.check_node(node)?;
-        let edges = way.next(graph, node);
+        let edges = direction.next(graph, node);
         let edges = edges.map(|(_, edge)| EdgeId(edge as u32)).collect();
         let mut chosen = Self::of_edges(graph, edges);
-        if let Err(place) = chosen.nodes.binary_search(&node) {
-            chosen.nodes.insert(place, node);
+        if let Err(index) = chosen.nodes.binary_search(&node) {
+            chosen.nodes.insert(index, node);
         }
         Ok(chosen)
     }
@@ -238,20 +238,20 @@ mod tests {
     #[test]
     fn a_neighbourhood_grows_by_hops_and_is_cut_by_resistance() {
         let graph = graph();
-        let around = |radius, maximum, way| {
-            numbers(&Subgraph::around(&graph, &[NodeId(0)], radius, maximum, way).unwrap())
+        let around = |radius, maximum, direction| {
+            numbers(&Subgraph::around(&graph, &[NodeId(0)], radius, maximum, direction).unwrap())
         };
-        assert_eq!(around(0, 9, Way::Out), [0]);
-        assert_eq!(around(1, 9, Way::Out), [0, 1, 2]);
-        assert_eq!(around(1, 2, Way::Out), [0, 1]); // 0 -> 1 has less resistance than 0 -> 2
-        assert_eq!(around(1, 9, Way::In), [0, 3, 6]);
+        assert_eq!(around(0, 9, Direction::Out), [0]);
+        assert_eq!(around(1, 9, Direction::Out), [0, 1, 2]);
+        assert_eq!(around(1, 2, Direction::Out), [0, 1]); // 0 -> 1 has less resistance than 0 -> 2
+        assert_eq!(around(1, 9, Direction::In), [0, 3, 6]);
         assert_eq!(
-            around(usize::MAX, usize::MAX, Way::Both),
+            around(usize::MAX, usize::MAX, Direction::Both),
             [0, 1, 2, 3, 4, 6]
         );
-        assert!(around(1, 0, Way::Out).is_empty());
-        assert!(Subgraph::around(&graph, &[NodeId(7)], 1, 9, Way::Out).is_err());
-        let part = Subgraph::around(&graph, &[NodeId(0)], 2, 9, Way::Out).unwrap();
+        assert!(around(1, 0, Direction::Out).is_empty());
+        assert!(Subgraph::around(&graph, &[NodeId(7)], 1, 9, Direction::Out).is_err());
+        let part = Subgraph::around(&graph, &[NodeId(0)], 2, 9, Direction::Out).unwrap();
         assert_eq!(
             pairs(&part),
             [(0, 1), (0, 2), (1, 3), (2, 4), (3, 0), (4, 4)]
@@ -261,11 +261,11 @@ mod tests {
     #[test]
     fn fans_strong_edges_and_lists_are_chosen() {
         let graph = graph();
-        let fan = Subgraph::fan(&graph, NodeId(0), Way::Both).unwrap();
+        let fan = Subgraph::fan(&graph, NodeId(0), Direction::Both).unwrap();
         assert_eq!(pairs(&fan), [(0, 1), (0, 2), (3, 0), (6, 0)]);
-        let alone = Subgraph::fan(&graph, NodeId(5), Way::Both).unwrap();
+        let alone = Subgraph::fan(&graph, NodeId(5), Direction::Both).unwrap();
         assert_eq!((numbers(&alone), alone.edges().len()), (vec![5], 0));
-        let looped = Subgraph::fan(&graph, NodeId(4), Way::Both).unwrap();
+        let looped = Subgraph::fan(&graph, NodeId(4), Direction::Both).unwrap();
         assert_eq!(pairs(&looped), [(2, 4), (4, 4)]);
         let strong = Subgraph::strongest(&graph, 2, Strength::Count);
         assert_eq!(pairs(&strong), [(0, 1), (4, 4)]);

@@ -326,19 +326,19 @@ pub(in crate::graph) fn check_node_count(nodes: usize) -> Result<()> {
 }
 
 fn check_rows(rows: &[u32], targets: &[u32], counts: &[u32]) -> Result<()> {
-    let fault = |what: String| Err(Error::new(ErrorKind::Format, what).at("graph"));
+    let invalid = |what: String| Err(Error::new(ErrorKind::Format, what).at("graph"));
     if rows.is_empty() || rows[0] != 0 {
-        return fault("row pointers must begin with 0".into());
+        return invalid("row pointers must begin with 0".into());
     }
     if targets.len() != counts.len() {
-        return fault(format!(
+        return invalid(format!(
             "{} targets but {} counts",
             targets.len(),
             counts.len()
         ));
     }
     if rows[rows.len() - 1] as usize != targets.len() {
-        return fault(format!(
+        return invalid(format!(
             "the last row pointer is {}, but there are {} edges",
             rows[rows.len() - 1],
             targets.len()
@@ -348,21 +348,21 @@ fn check_rows(rows: &[u32], targets: &[u32], counts: &[u32]) -> Result<()> {
     check_node_count(nodes)?;
     // All pointers first: only when none falls is each of them at most the last, which is the length.
     if let Some(node) = rows.windows(2).position(|pair| pair[0] > pair[1]) {
-        return fault(format!("row pointers fall after node {node}"));
+        return invalid(format!("row pointers fall after node {node}"));
     }
     for node in 0..nodes {
         let fan = &targets[rows[node] as usize..rows[node + 1] as usize];
         if fan.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return fault(format!("the targets of node {node} do not ascend"));
+            return invalid(format!("the targets of node {node} do not ascend"));
         }
         if let Some(&last) = fan.last()
             && last as usize >= nodes
         {
-            return fault(format!("node {node} points to node {last} of {nodes}"));
+            return invalid(format!("node {node} points to node {last} of {nodes}"));
         }
     }
     match counts.iter().position(|&count| count == 0) {
-        Some(edge) => fault(format!("edge {edge} has a count of zero")),
+        Some(edge) => invalid(format!("edge {edge} has a count of zero")),
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Checkpoints: everything a run needs to go on bit for bit, in one file, written atomically.
+//! Checkpoints: the complete state of a run in one file, written atomically, from which it resumes bit for bit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,21 @@ use crate::learn::edge_trainer::Trainable;
 use crate::model::{Container, Verify, Writer};
 use crate::{Error, ErrorKind, Result};
 
-/// Where a run is, besides its parameters and moments.
+/// The state of a run apart from its parameters and moments.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
-    /// Steps taken; the data's position and every random stream follow from it.
+    /// Steps taken; they determine the position in the data and every random stream.
     pub step: u64,
-    /// Nats and tokens since the last log record.
+    /// Sum of the losses since the last log record, in nats.
     pub nats: f64,
-    /// See `nats`.
+    /// Tokens that `nats` sums over.
     pub tokens: u64,
-    /// The best validation perplexity so far, and the step it was reached at.
+    /// The best validation perplexity so far, and its step.
     pub best: Option<(f64, u64)>,
-    /// Validations since then.
+    /// Validations since the best one.
     pub stale: u64,
-    /// What the trained thing has to remember besides its parameters.
+    /// Further state of the [`Trainable`].
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub notes: serde_json::Value,
 }
@@ -45,25 +45,17 @@ pub fn save(
     keep: usize,
 ) -> Result<()> {
     let metadata = serde_json::to_value(progress).map_err(|error| {
-        Error::new(ErrorKind::Numeric, "the progress cannot be written").because(error)
+        Error::new(ErrorKind::Numeric, "the progress has no JSON form").because(error)
     })?;
     let mut writer = Writer::create(&folder.join(name(progress.step)), metadata)?;
     let (parameters, moments) = edge_trainer.state();
     for (parameter, moments) in parameters.iter().zip(moments) {
-        let (name, length) = (&parameter.name, parameter.value.len());
-        writer.values(name, Element::F32, &[length], &parameter.value)?;
-        writer.values(
-            &format!("{name}.first"),
-            Element::F32,
-            &[length],
-            &moments.first,
-        )?;
-        writer.values(
-            &format!("{name}.second"),
-            Element::F32,
-            &[length],
-            &moments.second,
-        )?;
+        let name = &parameter.name;
+        let mut block =
+            |name: &str, values: &[f32]| writer.values(name, Element::F32, &[values.len()], values);
+        block(name, &parameter.value)?;
+        block(&format!("{name}.first"), &moments.first)?;
+        block(&format!("{name}.second"), &moments.second)?;
     }
     writer.finish()?;
     let all = list(folder)?;
@@ -73,9 +65,9 @@ pub fn save(
     Ok(())
 }
 
-/// The newest checkpoint of a folder that is whole, loaded into `edge_trainer`; `None` where there is none.
+/// Loads the newest intact checkpoint of a folder into `edge_trainer`; `None` where there is none.
 ///
-/// A damaged newest checkpoint is passed over for the one before it.
+/// A damaged checkpoint is skipped in favour of the one before it.
 ///
 /// # Errors
 /// [`ErrorKind::Checksum`] or another of [`Container::open`] when every checkpoint is damaged.
@@ -92,52 +84,48 @@ pub fn load(folder: &Path, edge_trainer: &mut dyn Trainable) -> Result<Option<Pr
 
 fn read(path: &Path, edge_trainer: &mut dyn Trainable) -> Result<Progress> {
     let container = Container::open(path, Verify::Whole)?;
-    let place = |error: Error| error.at(path.display());
-    let progress: Progress =
-        serde_json::from_value(container.metadata().clone()).map_err(|error| {
-            place(Error::new(
-                ErrorKind::Format,
-                format!("not a checkpoint: {error}"),
-            ))
-        })?;
+    restore(&container, edge_trainer).map_err(|error| error.at(path.display()))
+}
+
+/// Copies the parameters and moments of a checkpoint into `edge_trainer`.
+fn restore(container: &Container, edge_trainer: &mut dyn Trainable) -> Result<Progress> {
+    let progress: Progress = serde_json::from_value(container.metadata().clone())
+        .map_err(|error| Error::new(ErrorKind::Format, format!("not a checkpoint: {error}")))?;
     let (parameters, moments) = edge_trainer.state();
     for (parameter, moments) in parameters.into_iter().zip(moments) {
-        let (name, length) = (&parameter.name, parameter.value.len());
-        let values = |suffix: &str| -> Result<Vec<f32>> {
-            let block = container.require(&format!("{name}{suffix}"))?;
-            let values = block.typed::<f32>()?.to_vec();
+        let length = parameter.value.len();
+        let values = |name: &str| -> Result<Vec<f32>> {
+            let values = container.require(name)?.typed::<f32>()?.to_vec();
             if values.len() != length {
-                return Err(Error::new(
-                    ErrorKind::Format,
-                    format!("{} values instead of {length}", values.len()),
-                )
-                .at(format!("block {name}{suffix}"))
-                .advice("the run file has changed: resume with the one the run began with"));
+                let what = format!("expected {length} values, found {}", values.len());
+                return Err(Error::new(ErrorKind::Format, what)
+                    .at(format!("block {name}"))
+                    .advice("the run file has changed: resume with the one the run began with"));
             }
             Ok(values)
         };
-        let (value, first, second) = (
-            values("").map_err(place)?,
-            values(".first").map_err(place)?,
-            values(".second").map_err(place)?,
-        );
+        let name = &parameter.name;
+        let value = values(name)?;
+        moments.first = values(&format!("{name}.first"))?;
+        moments.second = values(&format!("{name}.second"))?;
         parameter.value = value;
-        moments.first = first;
-        moments.second = second;
     }
-    edge_trainer.restore(&progress.notes).map_err(place)?;
+    edge_trainer.restore(&progress.notes)?;
     Ok(progress)
 }
 
-/// The checkpoints of a folder, oldest first.
+/// List the checkpoints of a folder, oldest first.
 ///
 /// # Errors
 /// [`ErrorKind::Io`].
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let place = |error| Error::io(error, folder.display());
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)
-        .map_err(place)?
-        .map(|entry| entry.map(|entry| entry.path()).map_err(place))
+        .map_err(Error::io_at(folder))?
+        .map(|entry| {
+            entry
+                .map(|entry| entry.path())
+                .map_err(Error::io_at(folder))
+        })
         .collect::<Result<_>>()?;
     paths.retain(|path| {
         path.extension()
@@ -147,7 +135,7 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Writes a small file so that it is there whole or not at all.
+/// Writes a small file atomically: through a temporary file, which is then renamed.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] or [`ErrorKind::Resource`].
@@ -155,10 +143,8 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".partial");
     let partial = path.with_file_name(name);
-    let place = |error| Error::io(error, path.display());
-    fs::write(&partial, bytes).map_err(place)?;
-    fs::File::open(&partial)
-        .and_then(|file| file.sync_all())
-        .map_err(place)?;
-    fs::rename(&partial, path).map_err(place)
+    fs::write(&partial, bytes)
+        .and_then(|()| fs::File::open(&partial)?.sync_all())
+        .and_then(|()| fs::rename(&partial, path))
+        .map_err(Error::io_at(path))
 }

@@ -1,51 +1,50 @@
-//! The tokens of a run: corpora encoded once into a file of the run folder, then mapped.
+//! The tokens of a run: corpora encoded once into files of the run folder, which are then memory-mapped.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 use crate::kernel::bytes::Bytes;
 use crate::learn::recipe::{Data, Recipe, TokenKind};
+use crate::model::sha256::sha256;
 use crate::text::{
-    Corpus, CorpusOptions, LEFT_TO_RIGHT, RIGHT_TO_LEFT, Reading, Tokenizer, read_ids,
+    Corpus, CorpusOptions, LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection, Tokenizer, read_ids,
 };
 use crate::{Error, ErrorKind, Result};
 
-/// Documents encoded together.
+/// Documents that are encoded in parallel.
 const TOGETHER: usize = 256;
-/// A tokenizer that `tokenizer.json` cannot say, in the folder of a network.
+/// File of a tokenizer that has no form in `tokenizer.json`, in the folder of a network.
 pub(crate) const OWN_TOKENIZER: &str = "tokenizer.brillm.json";
 
 /// The training and validation tokens of a run, with their tokenizer.
 pub struct TokenData {
-    /// Text to tokens and back.
+    /// The tokenizer of all tokens.
     pub tokenizer: Tokenizer,
     train: Bytes,
     validation: Bytes,
-    /// Bytes of UTF-8 behind the validation tokens; 0 where the source was ids.
+    /// Bytes of text in the validation documents; 0 where the sources are ids.
     pub validation_bytes: u64,
     /// sha256 of each source file, by path as given.
     pub sources: BTreeMap<String, String>,
 }
 
 impl TokenData {
-    /// The training tokens.
+    /// Tokens of the training documents. `[N]`
     pub fn train(&self) -> &[u32] {
         self.train.typed().expect("written as u32")
     }
 
-    /// The validation tokens; may be empty.
+    /// Tokens of the validation documents; may be empty. `[N]`
     pub fn validation(&self) -> &[u32] {
         self.validation.typed().expect("written as u32")
     }
 
-    /// Encodes the sources of a recipe into `folder`, or maps what an earlier start of the run left there.
+    /// Encode the sources of a recipe into `folder`, or map the files that an earlier start of the run wrote there.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`]; [`ErrorKind::Checksum`] for a source that is not the one the recipe names;
+    /// [`ErrorKind::Io`]; [`ErrorKind::Checksum`] for a source whose sha256 differs from the recipe's;
     /// [`ErrorKind::Input`] for a text too short to train on.
     pub fn prepare(
         recipe: &Recipe,
@@ -53,80 +52,35 @@ impl TokenData {
         folder: &Path,
         note: &mut dyn FnMut(&str),
     ) -> Result<Self> {
-        let data = &recipe.data;
-        let sources = checksums(data, base)?;
-        let (train_file, validation_file) = (
-            folder.join("train.tokens"),
-            folder.join("validation.tokens"),
-        );
+        let sources = checksums(&recipe.data, base)?;
         let done = folder.join("tokens.json");
+        let [train_file, validation_file] =
+            ["train.tokens", "validation.tokens"].map(|name| folder.join(name));
         if !done.exists() {
             let tokenizer = make_tokenizer(recipe, base, note)?;
-            let mut train = TokenFile::create(&train_file)?;
-            let mut validation = TokenFile::create(&validation_file)?;
-            let mut bytes = 0;
-            if data.tokens == TokenKind::Ids {
-                let read = |sources: &[String]| -> Result<Vec<u32>> {
-                    let mut ids = Vec::new();
-                    for source in sources {
-                        ids.extend(read_ids(
-                            &Recipe::resolve(base, source),
-                            Some(data.vocabulary),
-                        )?);
-                    }
-                    // A run of ids is one document.
-                    if data.direction == Reading::Backward {
-                        ids.reverse();
-                    }
-                    Ok(ids)
-                };
-                let ids = read(&data.train)?;
-                let held = if data.validation.is_empty() {
-                    read_share(ids.len(), data.validation_share)
-                } else {
-                    0
-                };
-                train.write(&ids[..ids.len() - held])?;
-                validation.write(&ids[ids.len() - held..])?;
-                validation.write(&read(&data.validation)?)?;
+            let mut output = Output {
+                train: TokenFile::create(&train_file)?,
+                validation: TokenFile::create(&validation_file)?,
+                validation_bytes: 0,
+            };
+            if recipe.data.tokens == TokenKind::Ids {
+                output.write_ids(&recipe.data, base)?;
             } else {
                 note("encoding the text");
-                let share = if data.validation.is_empty() {
-                    data.validation_share
-                } else {
-                    0.0
-                };
-                bytes += encode(
-                    &tokenizer,
-                    data.direction,
-                    open(data, base, &data.train)?,
-                    share,
-                    &mut train,
-                    &mut validation,
-                )?;
-                if !data.validation.is_empty() {
-                    bytes += encode(
-                        &tokenizer,
-                        data.direction,
-                        open(data, base, &data.validation)?,
-                        1.0,
-                        &mut train,
-                        &mut validation,
-                    )?;
-                }
+                output.write_text(&recipe.data, base, &tokenizer)?;
             }
-            train.finish()?;
-            validation.finish()?;
+            output.train.finish()?;
+            output.validation.finish()?;
             let record = serde_json::json!({
-                "validation_bytes": bytes,
+                "validation_bytes": output.validation_bytes,
                 "tokenizer": String::from_utf8_lossy(&tokenizer.to_bytes()),
             });
+            // Written last: this file marks the token files as complete.
             crate::learn::checkpoint::write_whole(&done, record.to_string().as_bytes())?;
         }
-        let text =
-            std::fs::read_to_string(&done).map_err(|error| Error::io(error, done.display()))?;
+        let text = std::fs::read_to_string(&done).map_err(Error::io_at(&done))?;
         let damaged = || {
-            Error::new(ErrorKind::Format, "is damaged")
+            Error::new(ErrorKind::Format, "the file is damaged")
                 .at(done.display())
                 .advice("delete the run folder")
         };
@@ -140,23 +94,15 @@ impl TokenData {
             validation_bytes: record["validation_bytes"].as_u64().ok_or_else(damaged)?,
             sources,
         };
-        if result.train().len() < recipe.train.steps + 2 {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!(
-                    "{} tokens are too few for sequences of {}",
-                    result.train().len(),
-                    recipe.train.steps
-                ),
-            )
-            .advice("give more text, or lower train.steps"));
+        let (tokens, steps) = (result.train().len(), recipe.train.steps);
+        if tokens < steps + 2 {
+            let what = format!("{tokens} tokens are too few for sequences of {steps}");
+            return Err(
+                Error::new(ErrorKind::Input, what).advice("give more text, or lower train.steps")
+            );
         }
         Ok(result)
     }
-}
-
-fn read_share(length: usize, share: f64) -> usize {
-    (length as f64 * share) as usize
 }
 
 fn options(data: &Data, base: &Path) -> CorpusOptions {
@@ -187,12 +133,12 @@ fn make_tokenizer(recipe: &Recipe, base: &Path, note: &mut dyn FnMut(&str)) -> R
         _ => fresh_tokenizer(data, base, note)?,
     };
     match data.direction {
-        Reading::Both => tokenizer.with_marks(&[LEFT_TO_RIGHT, RIGHT_TO_LEFT]),
+        ReadingDirection::Both => tokenizer.with_marks(&[LEFT_TO_RIGHT, RIGHT_TO_LEFT]),
         _ => Ok(tokenizer),
     }
 }
 
-/// The tokenizer of a model: a `.bril` file, or a folder.
+/// Reads the tokenizer of a model, which is a `.bril` file or a folder.
 fn tokenizer_of(model: &Path) -> Result<Tokenizer> {
     if !model.is_dir() {
         let model = crate::model::Model::open(model, crate::model::Verify::Lazy)?;
@@ -200,7 +146,7 @@ fn tokenizer_of(model: &Path) -> Result<Tokenizer> {
     }
     let own = model.join(OWN_TOKENIZER);
     if own.exists() {
-        let bytes = std::fs::read(&own).map_err(|error| Error::io(error, own.display()))?;
+        let bytes = std::fs::read(&own).map_err(Error::io_at(&own))?;
         return Tokenizer::from_bytes(&bytes).map_err(|error| error.at(own.display()));
     }
     Tokenizer::open(&model.join("tokenizer.json"))
@@ -222,12 +168,12 @@ fn fresh_tokenizer(data: &Data, base: &Path, note: &mut dyn FnMut(&str)) -> Resu
         .advice("name a tokenizer in data.tokenizer, or save the text to a file first"));
     }
     note("making the vocabulary");
-    // The first error of the corpus must not get lost behind an iterator of strings.
-    let fault = std::sync::Mutex::new(None);
+    // Tokenizers train on an iterator of strings: the first error of the corpus ends it and is returned afterwards.
+    let first_error = std::sync::Mutex::new(None);
     let texts = open(data, base, &data.train)?.map_while(|text| match text {
         Ok(text) => Some(text),
         Err(error) => {
-            *fault
+            *first_error
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
             None
@@ -237,7 +183,7 @@ fn fresh_tokenizer(data: &Data, base: &Path, note: &mut dyn FnMut(&str)) -> Resu
         TokenKind::Bpe => Tokenizer::train_bpe(texts, data.vocabulary),
         _ => Tokenizer::train_characters(texts, data.vocabulary),
     };
-    match fault
+    match first_error
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
     {
@@ -246,52 +192,101 @@ fn fresh_tokenizer(data: &Data, base: &Path, note: &mut dyn FnMut(&str)) -> Resu
     }
 }
 
-/// Encodes documents, dealing one of every 1/share to validation. Returns the validation's bytes of text.
-///
-/// Read backward, a document begins with its last token; its end is marked after its first.
-fn encode(
-    tokenizer: &Tokenizer,
-    direction: Reading,
-    corpus: Corpus,
-    share: f64,
-    train: &mut TokenFile,
-    validation: &mut TokenFile,
-) -> Result<u64> {
-    use rayon::prelude::*;
-    let stop = tokenizer.vocabulary().stop();
-    let mut owed = 0.0;
-    let mut bytes = 0;
-    let mut corpus = corpus.flat_map(|document| match document {
-        Ok(text) => paragraphs(text).into_iter().map(Ok).collect::<Vec<_>>(),
-        Err(error) => vec![Err(error)],
-    });
-    loop {
-        let documents: Vec<String> = corpus.by_ref().take(TOGETHER).collect::<Result<_>>()?;
-        if documents.is_empty() {
-            return Ok(bytes);
-        }
-        let encoded: Vec<Vec<u32>> = documents
-            .par_iter()
-            .map(|document| tokenizer.encode(document))
-            .collect::<Result<_>>()?;
-        for (document, mut ids) in documents.iter().zip(encoded) {
-            if direction == Reading::Backward {
+/// The token files that a run encodes its sources into.
+struct Output {
+    train: TokenFile,
+    validation: TokenFile,
+    /// Bytes of text in the validation documents.
+    validation_bytes: u64,
+}
+
+impl Output {
+    /// Copies sources of token ids; each of the two lists of sources is one document.
+    fn write_ids(&mut self, data: &Data, base: &Path) -> Result<()> {
+        let read = |sources: &[String]| -> Result<Vec<u32>> {
+            let mut ids = Vec::new();
+            for source in sources {
+                let path = Recipe::resolve(base, source);
+                ids.extend(read_ids(&path, Some(data.vocabulary))?);
+            }
+            if data.direction == ReadingDirection::Backward {
                 ids.reverse();
             }
-            ids.extend(stop);
-            owed += share;
-            if owed >= 1.0 {
-                owed -= 1.0;
-                bytes += document.len() as u64;
-                validation.write(&ids)?;
-            } else {
-                train.write(&ids)?;
+            Ok(ids)
+        };
+        let ids = read(&data.train)?;
+        let held_out = (ids.len() as f64 * held_out_fraction(data)) as usize;
+        let (train, validation) = ids.split_at(ids.len() - held_out);
+        self.train.write(train)?;
+        self.validation.write(validation)?;
+        self.validation.write(&read(&data.validation)?)
+    }
+
+    fn write_text(&mut self, data: &Data, base: &Path, tokenizer: &Tokenizer) -> Result<()> {
+        let corpus = open(data, base, &data.train)?;
+        self.encode(tokenizer, data.direction, corpus, held_out_fraction(data))?;
+        if !data.validation.is_empty() {
+            let corpus = open(data, base, &data.validation)?;
+            self.encode(tokenizer, data.direction, corpus, 1.0)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes documents, one of every 1/fraction into the validation file.
+    ///
+    /// Read backward, a document begins with its last token; its end is marked after its first.
+    fn encode(
+        &mut self,
+        tokenizer: &Tokenizer,
+        direction: ReadingDirection,
+        corpus: Corpus,
+        fraction: f64,
+    ) -> Result<()> {
+        use rayon::prelude::*;
+        let stop = tokenizer.vocabulary().stop();
+        // Documents due to the validation file: grows by `fraction` with each document.
+        let mut due = 0.0;
+        let mut corpus = corpus.flat_map(|document| match document {
+            Ok(text) => paragraphs(text).into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(error) => vec![Err(error)],
+        });
+        loop {
+            let documents: Vec<String> = corpus.by_ref().take(TOGETHER).collect::<Result<_>>()?;
+            if documents.is_empty() {
+                return Ok(());
+            }
+            let encoded: Vec<Vec<u32>> = documents
+                .par_iter()
+                .map(|document| tokenizer.encode(document))
+                .collect::<Result<_>>()?;
+            for (document, mut ids) in documents.iter().zip(encoded) {
+                if direction == ReadingDirection::Backward {
+                    ids.reverse();
+                }
+                ids.extend(stop);
+                due += fraction;
+                if due >= 1.0 {
+                    due -= 1.0;
+                    self.validation_bytes += document.len() as u64;
+                    self.validation.write(&ids)?;
+                } else {
+                    self.train.write(&ids)?;
+                }
             }
         }
     }
 }
 
-/// A long document in pieces of some thousand bytes, so that validation is drawn from all over a book.
+/// The fraction of the training text that is held out for validation.
+fn held_out_fraction(data: &Data) -> f64 {
+    if data.validation.is_empty() {
+        data.validation_fraction
+    } else {
+        0.0
+    }
+}
+
+/// Splits a long document into pieces of some thousand bytes, so that validation text comes from all of a book.
 fn paragraphs(text: String) -> Vec<String> {
     const PIECE: usize = 8192;
     if text.len() <= 2 * PIECE {
@@ -310,7 +305,7 @@ fn paragraphs(text: String) -> Vec<String> {
     pieces
 }
 
-/// sha256 of every source file; those the recipe names must match.
+/// Computes the sha256 of every source file, and compares it with that of the recipe.
 fn checksums(data: &Data, base: &Path) -> Result<BTreeMap<String, String>> {
     let mut sums = BTreeMap::new();
     for source in data.train.iter().chain(&data.validation) {
@@ -318,12 +313,11 @@ fn checksums(data: &Data, base: &Path) -> Result<BTreeMap<String, String>> {
         if source == "-" {
             continue;
         }
-        let files: Vec<PathBuf> = match path.is_file() {
-            true => vec![path],
-            false => {
-                let corpus = Corpus::open(&[path.to_string_lossy()], CorpusOptions::default())?;
-                corpus.files().map(Path::to_path_buf).collect()
-            }
+        let files: Vec<PathBuf> = if path.is_file() {
+            vec![path]
+        } else {
+            let corpus = Corpus::open(&[path.to_string_lossy()], CorpusOptions::default())?;
+            corpus.files().map(Path::to_path_buf).collect()
         };
         for file in files {
             let name = file
@@ -340,37 +334,13 @@ fn checksums(data: &Data, base: &Path) -> Result<BTreeMap<String, String>> {
         {
             return Err(Error::new(
                 ErrorKind::Checksum,
-                format!("sha256 is {found}, the recipe wants {wanted}"),
+                format!("expected sha256 {wanted}, found {found}"),
             )
             .at(base.join(name).display())
-            .advice("the recipe says where its sources are to be had"));
+            .advice("get the source that the recipe names"));
         }
     }
     Ok(sums)
-}
-
-/// sha256 of a file, in hexadecimal.
-///
-/// # Errors
-/// [`ErrorKind::Io`].
-pub fn sha256(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(|error| Error::io(error, path.display()))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file
-            .read(&mut buffer)
-            .map_err(|error| Error::io(error, path.display()))?
-        {
-            0 => break,
-            read => hash.update(&buffer[..read]),
-        }
-    }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }
 
 struct TokenFile {
@@ -380,7 +350,7 @@ struct TokenFile {
 
 impl TokenFile {
     fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|error| Error::io(error, path.display()))?;
+        let file = File::create(path).map_err(Error::io_at(&path))?;
         Ok(Self {
             file: BufWriter::new(file),
             path: path.to_path_buf(),
@@ -390,20 +360,18 @@ impl TokenFile {
     fn write(&mut self, ids: &[u32]) -> Result<()> {
         self.file
             .write_all(bytemuck::cast_slice(ids))
-            .map_err(|error| Error::io(error, self.path.display()))
+            .map_err(Error::io_at(&self.path))
     }
 
     fn finish(mut self) -> Result<()> {
-        self.file
-            .flush()
-            .map_err(|error| Error::io(error, self.path.display()))
+        self.file.flush().map_err(Error::io_at(&self.path))
     }
 }
 
 fn map(path: &Path) -> Result<Bytes> {
     let bytes = crate::model::map_file(path)?;
     if bytes.len() % 4 != 0 {
-        return Err(Error::new(ErrorKind::Format, "is cut short")
+        return Err(Error::new(ErrorKind::Format, "the file is cut short")
             .at(path.display())
             .advice("delete the run folder"));
     }

@@ -1,22 +1,22 @@
-//! What a run file says about its text: `[data]`.
+//! The `[data]` section of a run file: sources of text and their tokens.
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::{CorpusFormat, Reading};
+use crate::text::{CorpusFormat, ReadingDirection};
 
-/// Where text comes from and how it becomes tokens.
+/// Sources of text, and how it is tokenized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Data {
     /// Sources of training text: files, folders, globs, or `.u16`/`.u32` id files. Relative to the run file.
     pub train: Vec<String>,
-    /// Sources of validation text; without any, the last `validation-share` of the training documents.
+    /// Sources of validation text; without any, the fraction `validation-fraction` of the training documents.
     #[serde(default)]
     pub validation: Vec<String>,
-    /// Of every hundred blocks of training text, how many are held out when `validation` is empty.
-    #[serde(default = "two_percent")]
-    pub validation_share: f64,
-    /// Windows `first,count` of the validation text that are used; all by default.
+    /// Fraction of the training documents that is held out when `validation` is empty.
+    #[serde(default = "two_percent", alias = "validation-share")]
+    pub validation_fraction: f64,
+    /// Range `[first, count]` of validation windows; all by default.
     #[serde(default)]
     pub validation_windows: Option<[usize; 2]>,
     /// Format of the sources.
@@ -25,25 +25,25 @@ pub struct Data {
     /// Field of JSON objects that holds the text.
     #[serde(default)]
     pub field: Option<String>,
-    /// Replace bytes that are not UTF-8.
+    /// Whether to replace bytes that are not UTF-8 instead of stopping.
     #[serde(default)]
     pub lossy: bool,
-    /// OpenCC map from traditional to simplified characters.
+    /// Map from traditional to simplified characters, in OpenCC's format.
     #[serde(default)]
     pub simplify: Option<String>,
-    /// Characters, BPE, or bare ids.
+    /// Unit of the tokens.
     #[serde(default)]
     pub tokens: TokenKind,
-    /// Which way the text is read: forward, backward, or both (a gpt, told by `<l2r>` and `<r2l>`).
-    #[serde(default, skip_serializing_if = "Reading::is_forward")]
-    pub direction: Reading,
+    /// Reading direction: forward, backward, or both (a gpt, marked by `<l2r>` and `<r2l>`).
+    #[serde(default, skip_serializing_if = "ReadingDirection::is_forward")]
+    pub direction: ReadingDirection,
     /// Size of the vocabulary.
     #[serde(default = "four_thousand")]
     pub vocabulary: usize,
     /// A `tokenizer.json` to use instead of training one.
     #[serde(default)]
     pub tokenizer: Option<String>,
-    /// sha256 of each source file that must match, by path as given.
+    /// Expected sha256 of source files, by path as given.
     #[serde(default)]
     pub sha256: std::collections::BTreeMap<String, String>,
 }
@@ -56,15 +56,15 @@ fn four_thousand() -> usize {
     4000
 }
 
-/// What a token is.
+/// Unit of the tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenKind {
-    /// Byte pairs, trained on the text.
+    /// Byte-pair encoding, trained on the text.
     #[default]
     Bpe,
-    /// Characters, the most frequent ones.
+    /// The most frequent characters.
     Characters,
-    /// The sources are ids already.
+    /// Token ids, which the sources already contain.
     Ids,
 }

@@ -39,7 +39,7 @@ impl RunLog {
     /// [`ErrorKind::Input`] if the folder already has a log; an input-output error if it cannot be written.
     pub fn create(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
+        fs::create_dir_all(folder).map_err(Error::io_at(&folder))?;
         let path = folder.join(JSON_FILE);
         File::create_new(&path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => {
@@ -65,7 +65,7 @@ impl RunLog {
     /// O(records).
     pub fn resume(folder: impl AsRef<Path>, step: u64) -> Result<Self> {
         let folder = folder.as_ref();
-        fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
+        fs::create_dir_all(folder).map_err(Error::io_at(&folder))?;
         let mut json = Appender::open(folder.join(JSON_FILE))?;
         let mut csv = Replacement::new(folder.join(CSV_FILE))?;
         let mut events = Replacement::new(folder.join(EVENT_FILE))?;
@@ -160,13 +160,14 @@ impl RunLog {
 
 /// Shows each whole record, and where its line ends, until told to stop by `false`.
 fn each_record(path: &Path, mut show: impl FnMut(Record, u64) -> Result<bool>) -> Result<()> {
-    let unreadable = |error| Error::io(error, path.display());
-    let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut reader = BufReader::new(File::open(path).map_err(Error::io_at(path))?);
     let mut line = Vec::new();
     let mut end = 0;
     for number in 1.. {
         line.clear();
-        end += reader.read_until(b'\n', &mut line).map_err(unreadable)? as u64;
+        end += reader
+            .read_until(b'\n', &mut line)
+            .map_err(Error::io_at(path))? as u64;
         // Each record was written with its line's end: a last line without one is torn.
         if line.last() != Some(&b'\n') {
             break;
@@ -234,7 +235,7 @@ impl Appender {
         self.file
             .set_len(length)
             .and_then(|()| self.file.seek(SeekFrom::Start(length)))
-            .map_err(|error| Error::io(error, self.path.display()))?;
+            .map_err(Error::io_at(&self.path))?;
         self.length = length;
         Ok(())
     }
@@ -252,7 +253,7 @@ impl Replacement {
         let mut partial = path.clone().into_os_string();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let file = File::create(&partial).map_err(|error| Error::io(error, partial.display()))?;
+        let file = File::create(&partial).map_err(Error::io_at(&partial))?;
         Ok(Self {
             writer: BufWriter::new(file),
             partial,
@@ -263,16 +264,13 @@ impl Replacement {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.writer
             .write_all(bytes)
-            .map_err(|error| Error::io(error, self.partial.display()))
+            .map_err(Error::io_at(&self.partial))
     }
 
     fn finish(mut self) -> Result<Appender> {
-        self.writer
-            .flush()
-            .map_err(|error| Error::io(error, self.partial.display()))?;
+        self.writer.flush().map_err(Error::io_at(&self.partial))?;
         drop(self.writer);
-        fs::rename(&self.partial, &self.path)
-            .map_err(|error| Error::io(error, self.path.display()))?;
+        fs::rename(&self.partial, &self.path).map_err(Error::io_at(&self.path))?;
         Appender::open(self.path)
     }
 }

@@ -29,6 +29,7 @@ pub mod recipe;
 mod record;
 mod residual;
 mod tensorboard;
+mod train_recipe;
 mod trainer;
 mod warm_start;
 

@@ -1,22 +1,22 @@
-//! What a run file says about a gpt, bert or lstm: its `kind` and its `[network]`.
+//! The `kind` key and the `[network]` section of a run file: the shape of a gpt, bert or lstm.
 
 use serde::{Deserialize, Serialize};
 
 use crate::learn::recipe::Train;
 use crate::{Error, ErrorKind, Result};
 
-/// What a recipe trains.
+/// Kind of model that a recipe trains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A token graph.
     #[default]
     Graph,
-    /// A transformer that sees what came before.
+    /// A causal transformer.
     Gpt,
-    /// A transformer that sees both sides and fills in what is masked.
+    /// A bidirectional transformer that predicts masked tokens.
     Bert,
-    /// A recurrent net of LSTM layers.
+    /// A recurrent network of LSTM layers.
     Lstm,
 }
 
@@ -26,7 +26,7 @@ impl Kind {
     }
 }
 
-/// How the layers of a gpt are built.
+/// Architecture of a gpt's layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Style {
@@ -37,47 +37,48 @@ pub enum Style {
     Gpt2,
 }
 
-/// How the tokens that a bert has to fill in are drawn.
+/// How a bert's masked tokens are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MaskDraw {
-    /// Exactly the share, without replacement, in proportion to the weights.
+    /// Exactly `mask-fraction` of the tokens, without replacement, in proportion to their weights.
     #[default]
     Quota,
-    /// One walk in random order; a weight is the probability that a word is taken.
+    /// One pass in random order; a weight is the probability that a word is masked.
     SinglePass,
 }
 
-/// The shape of a network that is trained from scratch.
+/// Shape of a gpt, bert or lstm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NetworkRecipe {
-    /// How a gpt's layers are built.
+    /// Architecture of a gpt's layers.
     pub style: Style,
-    /// Components of the hidden stream, `D`.
+    /// Width of the residual stream, `D`.
     pub width: usize,
     /// Layers, `L`.
     pub layers: usize,
     /// Query heads, `H`.
     pub heads: usize,
-    /// Key heads of a llama; as many as query heads without it.
+    /// Key-value heads of a llama; as many as query heads by default.
     pub kv_heads: Option<usize>,
-    /// Components within a feed-forward layer; by the style without it.
+    /// Width of a feed-forward layer; the style's own by default.
     pub feed_forward: Option<usize>,
-    /// Positions; `train.steps` without it.
+    /// Longest sequence; `train.steps` by default.
     pub context: Option<usize>,
-    /// Whether the output matrix is the embedding.
+    /// Whether the output matrix is the embedding matrix.
     pub tied: bool,
-    /// θ of rotary positions.
+    /// Base θ of the rotary embedding.
     pub rope_theta: f64,
-    /// The share of tokens that a bert has to fill in.
-    pub mask_share: f64,
-    /// How a bert's hidden tokens are drawn.
+    /// Fraction of tokens that are masked for a bert.
+    #[serde(alias = "mask-share")]
+    pub mask_fraction: f64,
+    /// How a bert's masked tokens are drawn.
     pub mask_draw: MaskDraw,
-    /// Whether a bert's words are hidden whole.
+    /// Whether a bert's words are masked whole.
     pub mask_words: bool,
-    /// Tags that techniques of `mask/1` are told: `deciles` of frequency, or a file with a line for each token id,
-    /// a number or `-` for none.
+    /// Token tags for techniques of `mask/1`: `deciles` of frequency, or a file with one line per token id, a number
+    /// or `-` for none.
     pub mask_tags: Option<String>,
     /// Whether the model is saved in half precision.
     pub half: bool,
@@ -95,7 +96,7 @@ impl Default for NetworkRecipe {
             context: None,
             tied: true,
             rope_theta: 10_000.0,
-            mask_share: 0.15,
+            mask_fraction: 0.15,
             mask_draw: MaskDraw::Quota,
             mask_words: false,
             mask_tags: None,
@@ -105,18 +106,16 @@ impl Default for NetworkRecipe {
 }
 
 impl NetworkRecipe {
-    /// Whether the shape makes sense, for what is trained and how.
+    /// Checks the shape against the kind of model and its training.
     pub(super) fn check(&self, kind: Kind, train: &Train) -> Result<()> {
-        let fault = |what: &str| {
-            Err(Error::new(ErrorKind::Configuration, what.to_string()).at("[network]"))
-        };
+        let invalid = |what: &str| Err(Error::new(ErrorKind::Configuration, what).at("[network]"));
         let network = self;
         let sizes = [network.width, network.layers, network.heads];
         if sizes.contains(&0) || network.width > 1 << 14 || network.layers > 256 {
-            return fault("width must lie in 1..=16384, layers in 1..=256, heads above 0");
+            return invalid("width must lie in 1..=16384, layers in 1..=256, heads above 0");
         }
         if network.width % network.heads != 0 || network.width / network.heads % 2 != 0 {
-            return fault("heads must divide width into parts of an even size");
+            return invalid("heads must divide width into an even number of components per head");
         }
         if let Some(kv) = network.kv_heads
             && (kv == 0
@@ -124,22 +123,22 @@ impl NetworkRecipe {
                 || kind != Kind::Gpt
                 || network.style != Style::Llama)
         {
-            return fault("kv-heads must divide heads, and belongs to a gpt of style llama");
+            return invalid("kv-heads must divide heads, and needs a gpt of style llama");
         }
         if network.context.is_some_and(|context| context < train.steps) {
-            return fault("context is shorter than train.steps");
+            return invalid("context is shorter than train.steps");
         }
         if network.feed_forward == Some(0) || network.feed_forward > Some(1 << 17) {
-            return fault("feed-forward must lie in 1..=131072");
+            return invalid("feed-forward must lie in 1..=131072");
         }
-        if !(network.mask_share > 0.0 && network.mask_share < 1.0) {
-            return fault("mask-share must lie between 0 and 1");
+        if !(network.mask_fraction > 0.0 && network.mask_fraction < 1.0) {
+            return invalid("mask-fraction must lie between 0 and 1");
         }
         if !(network.rope_theta > 1.0 && network.rope_theta.is_finite()) {
-            return fault("rope-theta must be above 1");
+            return invalid("rope-theta must be above 1");
         }
         if train.negatives > 0 || train.charges {
-            return fault("sampled negatives and charges belong to a graph");
+            return invalid("sampled negatives and charges need a graph");
         }
         Ok(())
     }

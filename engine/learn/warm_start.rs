@@ -7,7 +7,7 @@ use crate::learn::edge_trainer::EdgeTrainer;
 use crate::learn::recipe::Recipe;
 use crate::model::{Model, Verify};
 use crate::signal::{EdgeForm, Profile, blocks};
-use crate::text::Reading;
+use crate::text::ReadingDirection;
 use crate::{Error, ErrorKind, Result};
 
 /// A model whose weights a graph begins with.
@@ -49,7 +49,7 @@ impl WarmStart {
                 _ if own.nodes() != graph.nodes() => {
                     Err(self.fault("has another vocabulary than the text"))
                 }
-                _ if self.model.metadata().direction != Reading::Forward => {
+                _ if self.model.metadata().direction != ReadingDirection::Forward => {
                     Err(self.fault("reads backward itself"))
                 }
                 (EdgeForm::Own, true) => Ok(()),

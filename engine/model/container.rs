@@ -49,7 +49,7 @@ pub enum Verify {
 /// One entry of the block table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Entry {
+pub(crate) struct BlockEntry {
     pub(crate) name: String,
     pub(crate) element: Element,
     pub(crate) shape: Vec<u64>,
@@ -65,7 +65,7 @@ pub(crate) struct Entry {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Header {
     pub(crate) metadata: Value,
-    pub(crate) blocks: Vec<Entry>,
+    pub(crate) blocks: Vec<BlockEntry>,
 }
 
 /// A named array in a file.
@@ -78,20 +78,20 @@ pub struct Block {
     /// Rows, then columns, …
     pub shape: Vec<usize>,
     bytes: Bytes,
-    parts: Option<Arc<Parts>>,
+    parts: Option<Arc<BlockParts>>,
 }
 
 /// The parts of a block, and which of them were verified.
 #[derive(Debug)]
-pub struct Parts {
+pub struct BlockParts {
     bytes: Bytes,
     boundaries: Vec<u64>,
     checksums: Vec<u64>,
     verified: Vec<AtomicU64>,
-    place: String,
+    location: String,
 }
 
-impl Parts {
+impl BlockParts {
     /// Verifies a part, once; afterwards this costs one relaxed load.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Parts {
                 ErrorKind::Input,
                 format!("part {part} of {}", self.checksums.len()),
             )
-            .at(&self.place));
+            .at(&self.location));
         };
         let bit = 1u64 << (part % 64);
         if word.load(Ordering::Relaxed) & bit != 0 {
@@ -114,7 +114,7 @@ impl Parts {
         }
         let range = self.boundaries[part] as usize..self.boundaries[part + 1] as usize;
         if xxh3_64(&self.bytes[range]) != self.checksums[part] {
-            return Err(damaged(format!("part {part}")).at(&self.place));
+            return Err(damaged(format!("part {part}")).at(&self.location));
         }
         word.fetch_or(bit, Ordering::Relaxed);
         Ok(())
@@ -128,7 +128,7 @@ impl Block {
     }
 
     /// The parts, if the block was written in parts and not verified whole.
-    pub fn parts(&self) -> Option<&Arc<Parts>> {
+    pub fn parts(&self) -> Option<&Arc<BlockParts>> {
         self.parts.as_ref()
     }
 
@@ -187,12 +187,12 @@ impl Container {
         check_layout(&bytes, &header)?;
         let mut blocks = Vec::with_capacity(header.blocks.len());
         for entry in &header.blocks {
-            let place = || format!("block {}", entry.name);
-            let shape = check_shape(entry).map_err(|error| error.at(place()))?;
+            let location = || format!("block {}", entry.name);
+            let shape = check_shape(entry).map_err(|error| error.at(location()))?;
             let data =
                 bytes.slice(entry.offset as usize..(entry.offset + entry.length) as usize)?;
             if (whole || entry.parts.is_none()) && xxh3_64(&data) != entry.checksum {
-                return Err(damaged("its bytes".into()).at(place()));
+                return Err(damaged("its bytes".into()).at(location()));
             }
             blocks.push(Block {
                 name: entry.name.clone(),
@@ -245,9 +245,9 @@ impl Container {
         })
     }
 
-    fn parts(&self, index: usize, count: u64) -> Result<Parts> {
+    fn parts(&self, index: usize, count: u64) -> Result<BlockParts> {
         let block = &self.blocks[index];
-        let fault = |what: &str| Error::new(ErrorKind::Format, what.to_string());
+        let invalid = |what: &str| Error::new(ErrorKind::Format, what.to_string());
         let boundaries = self
             .require(&format!("{}.parts", block.name))?
             .typed::<u64>()?
@@ -257,20 +257,20 @@ impl Container {
             .typed::<u64>()?
             .to_vec();
         if checksums.len() as u64 != count || boundaries.len() != checksums.len() + 1 {
-            return Err(fault("the parts do not match their checksums"));
+            return Err(invalid("the parts do not match their checksums"));
         }
         let ends =
             boundaries[0] == 0 && boundaries[boundaries.len() - 1] == block.bytes.len() as u64;
         if !ends || boundaries.windows(2).any(|pair| pair[0] > pair[1]) {
-            return Err(fault("the parts do not cover the block"));
+            return Err(invalid("the parts do not cover the block"));
         }
         let words = checksums.len().div_ceil(64);
-        Ok(Parts {
+        Ok(BlockParts {
             bytes: block.bytes.clone(),
             boundaries,
             checksums,
             verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            place: format!("block {}", block.name),
+            location: format!("block {}", block.name),
         })
     }
 }
@@ -280,9 +280,8 @@ impl Container {
 /// # Errors
 /// [`ErrorKind::Io`].
 pub fn map_file(path: &Path) -> Result<Bytes> {
-    let place = |error| Error::io(error, path.display());
-    let file = File::open(path).map_err(place)?;
-    let meta = file.metadata().map_err(place)?;
+    let file = File::open(path).map_err(Error::io_at(path))?;
+    let meta = file.metadata().map_err(Error::io_at(path))?;
     if !meta.is_file() {
         return Err(Error::new(ErrorKind::Io, "is not a file").at(path.display()));
     }
@@ -292,7 +291,7 @@ pub fn map_file(path: &Path) -> Result<Bytes> {
     // SAFETY: the map is read-only and private to this process's view. Another process that truncates the
     // file while it is open would end this one with a bus error, as with every mapped file; files are
     // written to a new name and renamed, never changed in place, so no writer of ours does that.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(place)?;
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io_at(path))?;
     Ok(Bytes::mapped(map))
 }
 
@@ -309,13 +308,13 @@ fn number(bytes: &[u8], at: usize) -> u64 {
 }
 
 fn read_header(bytes: &[u8]) -> Result<Header> {
-    let fault = |what: String| Err(Error::new(ErrorKind::Format, what));
+    let invalid = |what: String| Err(Error::new(ErrorKind::Format, what));
     if bytes.len() < 8 || bytes[..8] != MAGIC {
         return Err(Error::new(ErrorKind::Format, "this is not a .bril model")
             .advice("a checkpoint of the authors is read by `brillm import`"));
     }
     if bytes.len() < 64 {
-        return fault(format!(
+        return invalid(format!(
             "the file ends after {} bytes, within its prologue",
             bytes.len()
         ));
@@ -334,7 +333,7 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
     let (offset, length) = (number(bytes, 16), number(bytes, 24));
     let end = offset.checked_add(length);
     if end != Some(bytes.len() as u64) || offset < 64 {
-        return fault(format!(
+        return invalid(format!(
             "the header should end at byte {}, but the file has {}: it is cut short or has something after it",
             end.map_or("?".to_string(), |end| end.to_string()),
             bytes.len()
@@ -359,21 +358,21 @@ fn check_layout(bytes: &[u8], header: &Header) -> Result<()> {
     let mut end = ALIGNMENT;
     let header_offset = number(bytes, 16);
     for entry in &header.blocks {
-        let fault = |what: &str| {
+        let invalid = |what: &str| {
             Err(Error::new(ErrorKind::Format, what.to_string()).at(format!("block {}", entry.name)))
         };
         if !names.insert(entry.name.as_str()) {
-            return fault("two blocks have this name");
+            return invalid("two blocks have this name");
         }
         if entry.offset != end.next_multiple_of(ALIGNMENT) {
-            return fault("begins at the wrong place");
+            return invalid("begins at the wrong place");
         }
         let Some(next) = entry
             .offset
             .checked_add(entry.length)
             .filter(|&next| next <= header_offset)
         else {
-            return fault("reaches into the header");
+            return invalid("reaches into the header");
         };
         check_zeros(bytes, end, entry.offset)?;
         end = next;
@@ -392,15 +391,15 @@ fn check_zeros(bytes: &[u8], from: u64, to: u64) -> Result<()> {
         .iter()
         .position(|&byte| byte != 0)
     {
-        Some(place) => Err(damaged(format!(
+        Some(location) => Err(damaged(format!(
             "the padding at byte {}",
-            from + place as u64
+            from + location as u64
         ))),
         None => Ok(()),
     }
 }
 
-fn check_shape(entry: &Entry) -> Result<Vec<usize>> {
+fn check_shape(entry: &BlockEntry) -> Result<Vec<usize>> {
     let size = entry
         .shape
         .iter()

@@ -142,15 +142,15 @@ impl Model {
             ..profile.clone()
         };
         let (graph, weights) = (self.mechanism().graph(), self.mechanism().weights());
-        let mut place = 0;
+        let mut draw = 0;
         let stirred = Weights::gather(profile, graph.nodes(), graph.own_edges(), |block| {
-            place += 1;
+            draw += 1;
             let mut values = match block.narrows {
                 true => weights.table(block.name).to_vec(),
                 false => weights.values(block.name).to_vec(),
             };
             let (rows, columns) = axes(&old, block.name, profile.width);
-            let mut random = Random::stream(seed, STIRRING, place);
+            let mut random = Random::stream(seed, STIRRING, draw);
             let new = |axis: &Option<Axis>, at: usize| {
                 axis.as_ref().is_some_and(|axis| axis[at].is_none())
             };

@@ -10,8 +10,9 @@ pub mod import;
 
 #[allow(clippy::module_inception, reason = "the room's noun is a model")]
 mod model;
+pub mod sha256;
 mod writer;
 
-pub use container::{Block, Container, Parts, VERSION, Verify, map_file};
+pub use container::{Block, BlockParts, Container, VERSION, Verify, map_file};
 pub use model::{ChargeSettings, Metadata, Model};
 pub use writer::Writer;

@@ -13,7 +13,7 @@ use crate::model::container::{Block, Container, Verify};
 use crate::model::writer::Writer;
 use crate::path::Charges;
 use crate::signal::{BlockShape, FanVerifier, Mechanism, Profile, Weights, blocks};
-use crate::text::{Reading, Tokenizer};
+use crate::text::{ReadingDirection, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
 /// What a model file says about itself, besides its blocks.
@@ -30,8 +30,8 @@ pub struct Metadata {
     /// The count from which an edge owns a slot; 4294967295 for none.
     pub own_minimum: u32,
     /// Which way the model reads; a backward one extends text to the left.
-    #[serde(default, skip_serializing_if = "Reading::is_forward")]
-    pub direction: Reading,
+    #[serde(default, skip_serializing_if = "ReadingDirection::is_forward")]
+    pub direction: ReadingDirection,
     /// Charges that streams may switch on, fitted on held-out text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charges: Option<ChargeSettings>,
@@ -290,9 +290,9 @@ fn read_table(container: &Container, shape: &BlockShape) -> Result<Option<Table>
     let Some(block) = container.block(shape.name) else {
         return Ok(None);
     };
-    let place = |error: Error| error.at(format!("block {}", shape.name));
+    let locate = |error: Error| error.at(format!("block {}", shape.name));
     let &[rows, columns] = block.shape.as_slice() else {
-        return Err(place(Error::new(ErrorKind::Format, "is not a matrix")));
+        return Err(locate(Error::new(ErrorKind::Format, "is not a matrix")));
     };
     let scales = match block.element {
         Element::I8 => Some(
@@ -305,7 +305,7 @@ fn read_table(container: &Container, shape: &BlockShape) -> Result<Option<Table>
     };
     Table::new(rows, columns, block.element, block.bytes().clone(), scales)
         .map(Some)
-        .map_err(place)
+        .map_err(locate)
 }
 
 /// Writes row pointers, and targets and counts in 16 bits where they fit.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::kernel::element::Element;
-use crate::model::container::{ALIGNMENT, Entry, Header, MAGIC, VERSION};
+use crate::model::container::{ALIGNMENT, BlockEntry, Header, MAGIC, VERSION};
 use crate::{Error, ErrorKind, Result};
 
 /// Writes blocks one after another; nothing is visible under the final name before [`Writer::finish`].
@@ -32,7 +32,7 @@ impl Writer {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".partial");
         let partial = path.with_file_name(name);
-        let file = File::create(&partial).map_err(|error| Error::io(error, partial.display()))?;
+        let file = File::create(&partial).map_err(Error::io_at(&partial))?;
         let mut writer = Self {
             file: Some(BufWriter::with_capacity(1 << 20, file)),
             partial,
@@ -124,17 +124,16 @@ impl Writer {
         prologue[40..48].copy_from_slice(&checksum.to_le_bytes());
         self.put(&header)?;
         let place = self.partial.display().to_string();
-        let fault = |error: io::Error| Error::io(error, &place);
+        let failed = |error: io::Error| Error::io(error, &place);
         let file = self.file.take().expect("open until finished");
         let mut file = file
             .into_inner()
-            .map_err(|error| fault(error.into_error()))?;
-        file.seek(SeekFrom::Start(0)).map_err(fault)?;
-        file.write_all(&prologue).map_err(fault)?;
-        file.sync_all().map_err(fault)?;
+            .map_err(|error| failed(error.into_error()))?;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        file.write_all(&prologue).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
         drop(file);
-        fs::rename(&self.partial, &self.path)
-            .map_err(|error| Error::io(error, self.path.display()))?;
+        fs::rename(&self.partial, &self.path).map_err(Error::io_at(&self.path))?;
         self.finished = true;
         // The rename itself must reach the disk too; where a folder cannot be synced there is nothing to do.
         if let Some(folder) = self.path.parent() {
@@ -198,7 +197,7 @@ impl Writer {
             )
             .at(format!("block {name}")));
         }
-        self.header.blocks.push(Entry {
+        self.header.blocks.push(BlockEntry {
             name: name.to_string(),
             element,
             shape: shape.iter().map(|&axis| axis as u64).collect(),
@@ -217,8 +216,7 @@ impl Writer {
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         let file = self.file.as_mut().expect("open until finished");
-        file.write_all(bytes)
-            .map_err(|error| Error::io(error, self.partial.display()))?;
+        file.write_all(bytes).map_err(Error::io_at(&self.partial))?;
         self.position += bytes.len() as u64;
         Ok(())
     }

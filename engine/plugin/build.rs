@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
+use crate::model::sha256::sha256 as checksum;
 use crate::plugin::library;
-use crate::plugin::manifest::{Described, Manifest, checksum};
+use crate::plugin::manifest::{Described, Manifest};
 use crate::{Error, ErrorKind, Result};
 
 /// The header, which C plugins are built with: always the one of this program's ABI.

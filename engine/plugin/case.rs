@@ -7,10 +7,11 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::model::sha256::sha256 as checksum;
 use crate::plugin::check::Verdict;
 use crate::plugin::instance::{self, Instance};
 use crate::plugin::library::{self, Code};
-use crate::plugin::manifest::{Manifest, checksum};
+use crate::plugin::manifest::Manifest;
 use crate::plugin::question::{Fresh, Input};
 use crate::plugin::schema::Schema;
 use crate::plugin::selection::OnError;

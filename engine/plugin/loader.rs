@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
+use crate::model::sha256::sha256 as checksum;
 use crate::plugin::library::{self, Code};
-use crate::plugin::manifest::checksum;
 use crate::plugin::schema::Schema;
 use crate::plugin::selection::OnError;
 use crate::plugin::{Finder, Plugins, Selection};

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -106,16 +105,4 @@ impl Manifest {
     pub fn library_path(&self) -> PathBuf {
         self.folder.join(&self.library)
     }
-}
-
-/// The sha256 of a file, in hexadecimal.
-pub(crate) fn checksum(path: &Path) -> Result<String> {
-    let mut file = std::fs::File::open(path).map_err(|error| Error::io(error, path.display()))?;
-    let mut hash = Sha256::new();
-    std::io::copy(&mut file, &mut hash).map_err(|error| Error::io(error, path.display()))?;
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::model::{Model, Verify};
 use crate::path::Session;
 use crate::run::{Generation, Request};
-use crate::text::{Reading, Tokenizer};
+use crate::text::{ReadingDirection, Tokenizer};
 #[cfg(feature = "transformer")]
 use crate::transformer::Transformer;
 use crate::{Error, ErrorKind, Result};
@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// Which way it reads.
-    pub fn direction(&self) -> Reading {
+    pub fn direction(&self) -> ReadingDirection {
         match self {
             Self::Graph(model) => model.metadata().direction,
             #[cfg(feature = "transformer")]

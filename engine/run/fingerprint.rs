@@ -1,38 +1,32 @@
-//! Which model it was: a checksum of everything that was opened.
+//! Checksums that identify a model: of a file, a folder, or bytes in memory.
 
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::model::sha256::{add_file, hexadecimal, sha256};
 use crate::{Error, Result};
 
-fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-/// The sha256 of a model in memory, as 64 hexadecimal digits.
+/// Compute the sha256 of a model in memory, as 64 hexadecimal digits.
 pub fn fingerprint_of_bytes(bytes: &[u8]) -> String {
     hexadecimal(Sha256::new_with_prefix(bytes))
 }
 
-/// The sha256 of a model: of its file; of a folder, over name, size and content of its files (those whose names do
-/// not begin with a dot), in the order of their names.
+/// Compute the sha256 of a model: of its file, or of a folder over name, size and content of its files.
+///
+/// Files of a folder are taken in the order of their names; those whose names begin with a dot are skipped.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`] when a file cannot be read.
 ///
 /// # Complexity
-/// Reads all of it.
+/// O(bytes).
 pub fn fingerprint(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
     if !path.is_dir() {
-        take(path, &mut hash)?;
-        return Ok(hexadecimal(hash));
+        return sha256(path);
     }
-    let entries = std::fs::read_dir(path).map_err(|error| Error::io(error, path.display()))?;
+    let mut hash = Sha256::new();
+    let entries = std::fs::read_dir(path).map_err(Error::io_at(path))?;
     let mut files: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
@@ -44,20 +38,11 @@ pub fn fingerprint(path: &Path) -> Result<String> {
         if name.starts_with('.') {
             continue;
         }
-        let size = std::fs::metadata(&file)
-            .map_err(|error| Error::io(error, file.display()))?
-            .len();
+        let size = std::fs::metadata(&file).map_err(Error::io_at(&file))?.len();
         hash.update(name.as_bytes());
         hash.update([0]);
         hash.update(size.to_le_bytes());
-        take(&file, &mut hash)?;
+        add_file(&file, &mut hash)?;
     }
     Ok(hexadecimal(hash))
-}
-
-fn take(path: &Path, hash: &mut Sha256) -> Result<()> {
-    let place = |error| Error::io(error, path.display());
-    let mut file = std::fs::File::open(path).map_err(place)?;
-    std::io::copy(&mut file, hash).map_err(place)?;
-    Ok(())
 }

@@ -6,7 +6,7 @@ use crate::hook::Hooks;
 use crate::path::{GraphSession, Sampling, beam};
 use crate::run::{Engine, score_tokens};
 use crate::signal::Start;
-use crate::text::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, Reading};
+use crate::text::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection};
 use crate::{Error, ErrorKind, Result};
 
 /// A model in one of the directions it reads in. Its texts are in the order in which people read them,
@@ -39,7 +39,7 @@ impl Reader {
             .advice("data.direction in its run file says which way a model reads"));
         }
         let mark = match direction {
-            Reading::Both => {
+            ReadingDirection::Both => {
                 let name = if backward {
                     RIGHT_TO_LEFT
                 } else {

@@ -126,7 +126,7 @@ fn select_nodes(served: &Served, query: &MapQuery, most: usize) -> ApiResult<(Ve
     let low = [query.x0.unwrap_or(0.0), query.y0.unwrap_or(0.0)];
     let high = [query.x1.unwrap_or(1.0), query.y1.unwrap_or(1.0)];
     let inside = |node: &u32| {
-        let point = map.places[*node as usize];
+        let point = map.positions[*node as usize];
         (0..2).all(|axis| (low[axis]..=high[axis]).contains(&point[axis]))
     };
     let mut nodes: Vec<u32> = (0..counts.len() as u32)
@@ -184,7 +184,7 @@ fn nodes(served: &Served, query: &MapQuery) -> ApiResult<Value> {
     let node_rows: Vec<Value> = nodes
         .iter()
         .map(|&node| {
-            let [x, y] = map.places[node as usize];
+            let [x, y] = map.positions[node as usize];
             let token = ShownToken::of(vocabulary, node);
             json!({
                 "id": node,

@@ -145,7 +145,7 @@ fn describe(served: &Served, id: u32) -> ApiResult<Value> {
     let own = model.mechanism().graph().own_slots(NodeId(id)).len();
     fields.insert("own_out".into(), own.into());
     fields.insert("page_rank".into(), ranking.ranks[id as usize].into());
-    let position = ranking.place(NodeId(id));
+    let position = ranking.position(NodeId(id));
     fields.insert("page_rank_position".into(), json!(position));
     let vocabulary = model.tokenizer().vocabulary();
     let nearest: Vec<Value> = nearest(model.mechanism(), id)

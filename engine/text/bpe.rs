@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind, Result};
 /// Texts longer than this are encoded in pieces, in parallel.
 const PIECE: usize = 1 << 18;
 
-fn fault(what: &str, error: &dyn std::fmt::Display) -> Error {
+fn invalid(what: &str, error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Vocabulary, format!("{what}: {error}"))
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn train(
     .with_pre_tokenizer(Some(ByteLevel::new(false, false, true).into()))
     .with_decoder(Some(ByteLevel::new(false, false, true).into()))
     .build()
-    .map_err(|error| fault("the tokenizer cannot be made", &error))?;
+    .map_err(|error| invalid("the tokenizer cannot be made", &error))?;
     let mut trainer = BpeTrainer::builder()
         .vocab_size(size)
         .min_frequency(2)
@@ -79,17 +79,17 @@ pub(crate) fn train(
         .build();
     tokenizer
         .train(&mut trainer, texts)
-        .map_err(|error| fault("BPE training failed", &error))?;
+        .map_err(|error| invalid("BPE training failed", &error))?;
     let json = tokenizer
         .to_string(false)
-        .map_err(|error| fault("the tokenizer cannot be written", &error))?;
+        .map_err(|error| invalid("the tokenizer cannot be written", &error))?;
     load(json.as_bytes())
 }
 
 /// Loads a `tokenizer.json`.
 pub(crate) fn load(json: &[u8]) -> Result<tokenizers::Tokenizer> {
     let mut tokenizer = tokenizers::Tokenizer::from_bytes(json)
-        .map_err(|error| fault("this is not a tokenizer.json", &error))?;
+        .map_err(|error| invalid("this is not a tokenizer.json", &error))?;
     if !matches!(
         tokenizer.get_model(),
         ModelWrapper::BPE(_) | ModelWrapper::WordPiece(_)
@@ -116,7 +116,7 @@ pub(crate) fn with_marks(
     let _ = tokenizer.add_special_tokens(marks);
     let json = tokenizer
         .to_string(false)
-        .map_err(|error| fault("the tokenizer cannot be written", &error))?;
+        .map_err(|error| invalid("the tokenizer cannot be written", &error))?;
     load(json.as_bytes())
 }
 
@@ -126,9 +126,9 @@ pub(crate) fn vocabulary(tokenizer: &tokenizers::Tokenizer) -> Result<Vocabulary
     let mut tokens = vec![None; map.len()];
     for (token, id) in map {
         match tokens.get_mut(id as usize) {
-            Some(place) => *place = Some(token),
+            Some(entry) => *entry = Some(token),
             None => {
-                return Err(fault(
+                return Err(invalid(
                     "the ids have gaps",
                     &format!("id {id} of {} tokens", tokens.len()),
                 ));
@@ -139,7 +139,7 @@ pub(crate) fn vocabulary(tokenizer: &tokenizers::Tokenizer) -> Result<Vocabulary
         .into_iter()
         .enumerate()
         .map(|(id, token)| {
-            token.ok_or_else(|| fault("the ids have gaps", &format!("no token has id {id}")))
+            token.ok_or_else(|| invalid("the ids have gaps", &format!("no token has id {id}")))
         })
         .collect::<Result<_>>()?;
     let special: Vec<u32> = tokenizer
@@ -225,7 +225,7 @@ pub(crate) fn frame(tokenizer: &tokenizers::Tokenizer) -> (Vec<u32>, Vec<u32>) {
 
 /// Encodes a text; a long one in pieces, cut where the pre-tokenizer cuts in any case.
 pub(crate) fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let failed = |error: tokenizers::Error| fault("the text cannot be encoded", &error);
+    let failed = |error: tokenizers::Error| invalid("the text cannot be encoded", &error);
     if text.len() <= PIECE || spaced(tokenizer) {
         return Ok(tokenizer
             .encode_fast(text, false)

@@ -55,7 +55,7 @@ pub struct Corpus {
 }
 
 struct Source {
-    place: String,
+    location: String,
     format: CorpusFormat,
     reader: Box<dyn BufRead + Send>,
     line: u64,
@@ -167,10 +167,13 @@ fn find(source: &str, files: &mut VecDeque<PathBuf>) -> Result<()> {
 }
 
 fn walk(folder: &Path, files: &mut VecDeque<PathBuf>) -> Result<()> {
-    let place = |error| Error::io(error, folder.display());
     let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
-        .map_err(place)?
-        .map(|entry| entry.map(|entry| entry.path()).map_err(place))
+        .map_err(Error::io_at(folder))?
+        .map(|entry| {
+            entry
+                .map(|entry| entry.path())
+                .map_err(Error::io_at(folder))
+        })
         .collect::<Result<_>>()?;
     entries.sort();
     for entry in entries {
@@ -185,7 +188,7 @@ fn walk(folder: &Path, files: &mut VecDeque<PathBuf>) -> Result<()> {
 }
 
 fn read_simplify(path: &Path) -> Result<HashMap<char, char>> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::io(error, path.display()))?;
+    let text = std::fs::read_to_string(path).map_err(Error::io_at(&path))?;
     let mut map = HashMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let mut parts = line.split(['\t', ' ']);
@@ -201,17 +204,17 @@ fn read_simplify(path: &Path) -> Result<HashMap<char, char>> {
 
 impl Source {
     fn open(path: &Path, format: CorpusFormat) -> Result<Self> {
-        let (place, inner): (String, Box<dyn Read + Send>) = if path.as_os_str() == "-" {
+        let (location, inner): (String, Box<dyn Read + Send>) = if path.as_os_str() == "-" {
             ("standard input".into(), Box::new(std::io::stdin()))
         } else {
-            let file = File::open(path).map_err(|error| Error::io(error, path.display()))?;
+            let file = File::open(path).map_err(Error::io_at(&path))?;
             (path.display().to_string(), Box::new(file))
         };
         let mut reader: Box<dyn BufRead + Send> =
             Box::new(BufReader::with_capacity(1 << 16, inner));
         let head = reader
             .fill_buf()
-            .map_err(|error| Error::io(error, &place))?;
+            .map_err(|error| Error::io(error, &location))?;
         let start = head
             .iter()
             .position(|byte| !byte.is_ascii_whitespace())
@@ -234,7 +237,7 @@ impl Source {
             (given, _) => given,
         };
         Ok(Self {
-            place,
+            location,
             format,
             reader,
             line: 0,
@@ -259,7 +262,7 @@ impl Source {
         let mut taken = self.reader.by_ref().take(LONGEST as u64);
         taken
             .read_until(b'\n', &mut bytes)
-            .map_err(|error| Error::io(error, &self.place))?;
+            .map_err(|error| Error::io(error, &self.location))?;
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -269,7 +272,7 @@ impl Source {
             match self
                 .reader
                 .read(&mut byte)
-                .map_err(|error| Error::io(error, &self.place))?
+                .map_err(|error| Error::io(error, &self.location))?
             {
                 0 => break,
                 _ => bytes.push(byte[0]),
@@ -289,7 +292,7 @@ impl Source {
                 let at = offset + error.utf8_error().valid_up_to() as u64;
                 Err(
                     Error::new(ErrorKind::Format, format!("byte {at} is not UTF-8 text"))
-                        .at(&self.place)
+                        .at(&self.location)
                         .advice("convert the file, or read it with `lossy = true`"),
                 )
             }
@@ -320,7 +323,7 @@ impl Source {
                 }
                 if line.len() > 64 * LONGEST {
                     return Err(Error::new(ErrorKind::Format, "a line of more than 64 MiB")
-                        .at(format!("{} line {}", self.place, self.line + 1)));
+                        .at(format!("{} line {}", self.location, self.line + 1)));
                 }
             }
             if line.is_empty() {
@@ -329,13 +332,13 @@ impl Source {
             if line.trim().is_empty() {
                 continue;
             }
-            let place = format!("{} line {}", self.place, self.line);
+            let location = format!("{} line {}", self.location, self.line);
             let value: serde_json::Value = serde_json::from_str(&line).map_err(|error| {
-                Error::new(ErrorKind::Format, format!("not JSON: {error}")).at(&place)
+                Error::new(ErrorKind::Format, format!("not JSON: {error}")).at(&location)
             })?;
             return text_of(value, options)
                 .map(Some)
-                .map_err(|error| error.at(place));
+                .map_err(|error| error.at(location));
         }
     }
 
@@ -344,13 +347,14 @@ impl Source {
         while self.ready.is_empty() && !self.finished {
             match self.item()? {
                 Some(item) => {
-                    let place = format!("{} byte {}", self.place, self.offset);
+                    let location = format!("{} byte {}", self.location, self.offset);
                     let value: serde_json::Value =
                         serde_json::from_slice(&item).map_err(|error| {
-                            Error::new(ErrorKind::Format, format!("not JSON: {error}")).at(&place)
+                            Error::new(ErrorKind::Format, format!("not JSON: {error}"))
+                                .at(&location)
                         })?;
                     self.ready
-                        .push_back(text_of(value, options).map_err(|error| error.at(place))?);
+                        .push_back(text_of(value, options).map_err(|error| error.at(location))?);
                 }
                 None => self.finished = true,
             }
@@ -365,13 +369,14 @@ impl Source {
             let buffer = self
                 .reader
                 .fill_buf()
-                .map_err(|error| Error::io(error, &self.place))?;
+                .map_err(|error| Error::io(error, &self.location))?;
             if buffer.is_empty() {
                 if item.is_empty() {
                     return Ok(None);
                 }
                 return Err(
-                    Error::new(ErrorKind::Format, "the file ends within an item").at(&self.place),
+                    Error::new(ErrorKind::Format, "the file ends within an item")
+                        .at(&self.location),
                 );
             }
             let mut used = 0;
@@ -413,7 +418,7 @@ impl Source {
             }
             if item.len() > 64 * LONGEST {
                 return Err(
-                    Error::new(ErrorKind::Format, "an item of more than 64 MiB").at(&self.place)
+                    Error::new(ErrorKind::Format, "an item of more than 64 MiB").at(&self.location)
                 );
             }
         }

@@ -24,7 +24,7 @@ fn width(path: &Path) -> Result<usize> {
 /// [`ErrorKind::Vocabulary`] with the place of the first id that is too large.
 pub fn read_ids(path: &Path, vocabulary: Option<usize>) -> Result<Vec<u32>> {
     let width = width(path)?;
-    let bytes = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
+    let bytes = std::fs::read(path).map_err(Error::io_at(&path))?;
     if bytes.len() % width != 0 {
         return Err(Error::new(
             ErrorKind::Format,
@@ -43,13 +43,13 @@ pub fn read_ids(path: &Path, vocabulary: Option<usize>) -> Result<Vec<u32>> {
             .collect(),
     };
     if let Some(size) = vocabulary
-        && let Some(place) = ids.iter().position(|&id| id as usize >= size)
+        && let Some(index) = ids.iter().position(|&id| id as usize >= size)
     {
         return Err(Error::new(
             ErrorKind::Vocabulary,
             format!(
-                "id {} at place {place} is outside the vocabulary of {size}",
-                ids[place]
+                "id {} at place {index} is outside the vocabulary of {size}",
+                ids[index]
             ),
         )
         .at(path.display()));
@@ -74,7 +74,6 @@ pub fn write_ids(path: &Path, ids: &[u32]) -> Result<()> {
     } else {
         bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
     }
-    let mut file = std::fs::File::create(path).map_err(|error| Error::io(error, path.display()))?;
-    file.write_all(&bytes)
-        .map_err(|error| Error::io(error, path.display()))
+    let mut file = std::fs::File::create(path).map_err(Error::io_at(&path))?;
+    file.write_all(&bytes).map_err(Error::io_at(&path))
 }

@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// One text, or a pair, with its label.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Labelled {
+pub struct LabelledText {
     /// The text.
     pub text: String,
     /// The second of a pair.
@@ -65,8 +65,8 @@ impl LabelledFields {
         [&self.label, &self.text].into_iter().chain(&self.pair)
     }
 
-    fn record(&self, mut value: impl FnMut(&str) -> Result<String>) -> Result<Labelled> {
-        Ok(Labelled {
+    fn record(&self, mut value: impl FnMut(&str) -> Result<String>) -> Result<LabelledText> {
+        Ok(LabelledText {
             label: value(&self.label)?,
             text: value(&self.text)?,
             pair: self.pair.as_deref().map(&mut value).transpose()?,
@@ -79,10 +79,10 @@ impl LabelledFields {
 ///
 /// # Errors
 /// [`ErrorKind::Io`]; [`ErrorKind::Format`] naming line and field of what is missing.
-pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelled>> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::io(error, path.display()))?;
+pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<LabelledText>> {
+    let text = std::fs::read_to_string(path).map_err(Error::io_at(&path))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let fault = |line: usize, what: String| {
+    let invalid = |line: usize, what: String| {
         Error::new(ErrorKind::Format, what).at(format!("{}, line {}", path.display(), line + 1))
     };
     let lines = || {
@@ -97,11 +97,11 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
         return lines()
             .map(|(line, text)| {
                 let json: Value = serde_json::from_str(text)
-                    .map_err(|error| fault(line, format!("not JSON: {error}")))?;
+                    .map_err(|error| invalid(line, format!("not JSON: {error}")))?;
                 fields.record(|name| match &json[name] {
                     Value::String(text) => Ok(text.clone()),
                     value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
-                    _ => Err(fault(line, format!("the record has no field {name:?}"))
+                    _ => Err(invalid(line, format!("the record has no field {name:?}"))
                         .advice("name its fields: LABEL,TEXT or LABEL,TEXT,TEXT")),
                 })
             })
@@ -120,7 +120,7 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
     if numbers.is_none()
         && let Some(name) = fields.all().find(|name| !header.contains(&name.as_str()))
     {
-        return Err(fault(0, format!("no column is named {name:?}"))
+        return Err(invalid(0, format!("no column is named {name:?}"))
             .advice(format!("the columns are: {}", header.join(", "))));
     }
     lines()
@@ -135,7 +135,7 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
                 column
                     .and_then(|column| columns.get(column))
                     .map(|text| text.trim().to_string())
-                    .ok_or_else(|| fault(line, format!("there is no column {name}")))
+                    .ok_or_else(|| invalid(line, format!("there is no column {name}")))
             })
         })
         .collect()
@@ -145,7 +145,7 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
 mod tests {
     use super::*;
 
-    fn read(name: &str, text: &str, fields: &str) -> Result<Vec<Labelled>> {
+    fn read(name: &str, text: &str, fields: &str) -> Result<Vec<LabelledText>> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();

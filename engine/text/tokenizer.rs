@@ -112,7 +112,7 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::Io`], or [`ErrorKind::Vocabulary`] when it is not a BPE tokenizer.
     pub fn open(path: &Path) -> Result<Self> {
-        let json = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
+        let json = std::fs::read(path).map_err(Error::io_at(&path))?;
         Self::of_bpe(bpe::load(&json).map_err(|error| error.at(path.display()))?)
     }
 
@@ -135,11 +135,11 @@ impl Tokenizer {
             )
         })?;
         let mut tokens = Vec::with_capacity(pairs.0.len());
-        for (place, (token, id)) in pairs.0.into_iter().enumerate() {
-            if id != place as u64 {
+        for (index, (token, id)) in pairs.0.into_iter().enumerate() {
+            if id != index as u64 {
                 return Err(Error::new(
                     ErrorKind::Vocabulary,
-                    format!("token {token:?} stands at place {place} but has id {id}"),
+                    format!("token {token:?} stands at place {index} but has id {id}"),
                 )
                 .advice("the ids must count up from 0 in the order of the file"));
             }
@@ -157,11 +157,11 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::Io`], or [`ErrorKind::Format`] with the place where the file is not that.
     pub fn open_scored(path: &Path) -> Result<Self> {
-        let place = |error: Error| error.at(path.display());
-        let file = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
-        let (pieces, scores) = scored::read(&file).map_err(place)?;
+        let locate = |error: Error| error.at(path.display());
+        let file = std::fs::read(path).map_err(Error::io_at(&path))?;
+        let (pieces, scores) = scored::read(&file).map_err(locate)?;
         let tokens = scored::names(&pieces);
-        Self::from_stored(Stored::Scored { tokens, scores }).map_err(place)
+        Self::from_stored(Stored::Scored { tokens, scores }).map_err(locate)
     }
 
     /// The ids that stand before and after every text of its own: begin marks, or `[CLS]` and `[SEP]`.

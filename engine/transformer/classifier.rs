@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 
-use crate::text::{Labelled, Tokenizer};
+use crate::text::{LabelledText, Tokenizer};
 use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::model::Transformer;
 use crate::transformer::operation::to_vec;
@@ -149,7 +149,7 @@ impl Classifier {
     }
 
     /// Encode a text or a pair with the tokenizer's special tokens. Beyond the context, the longer text is cut.
-    pub(super) fn encode(&self, text: &Labelled) -> Result<Encoded> {
+    pub(super) fn encode(&self, text: &LabelledText) -> Result<Encoded> {
         let tokenizer = self.transformer.tokenizer();
         let (before, after) = tokenizer.frame();
         let mut first = tokenizer.encode(&text.text)?;
@@ -253,7 +253,7 @@ impl Classifier {
     ///
     /// # Complexity
     /// One forward pass over all tokens; texts of similar length share a batch.
-    pub fn predict(&self, texts: &[Labelled]) -> Result<Vec<Prediction>> {
+    pub fn predict(&self, texts: &[LabelledText]) -> Result<Vec<Prediction>> {
         let encoded = texts
             .iter()
             .map(|text| self.encode(text))

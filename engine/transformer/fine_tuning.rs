@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::kernel::random::Random;
 use crate::learn::adamw::AdamW;
 use crate::measure::{Classification, Confusion};
-use crate::text::Labelled;
+use crate::text::LabelledText;
 use crate::transformer::batch::{Dropout, cross_entropy};
 use crate::transformer::classifier::{self, Classifier, Encoded, HEAD, POOLER, Pooling};
 use crate::transformer::model::{Body, Transformer};
@@ -129,7 +129,7 @@ impl FineTuner {
     ///
     /// # Errors
     /// As [`Transformer::open`] and [`Classifier::open`]; [`ErrorKind::Input`] for fewer than two labels.
-    pub fn new(path: &Path, texts: &[Labelled], options: FineTuning) -> Result<Self> {
+    pub fn new(path: &Path, texts: &[LabelledText], options: FineTuning) -> Result<Self> {
         options.check()?;
         let transformer = Transformer::open(path)?;
         let shape = transformer.configuration().clone();
@@ -299,7 +299,7 @@ impl FineTuner {
 ///
 /// # Errors
 /// As [`Classifier::predict`]; [`ErrorKind::Input`] for an unknown label.
-pub fn evaluate_classifier(classifier: &Classifier, texts: &[Labelled]) -> Result<Classification> {
+pub fn evaluate_classifier(classifier: &Classifier, texts: &[LabelledText]) -> Result<Classification> {
     let mut confusion = Confusion::new(classifier.labels().len());
     for (text, prediction) in texts.iter().zip(classifier.predict(texts)?) {
         confusion.add(classifier.label(&text.label)?, prediction.label);

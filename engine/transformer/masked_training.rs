@@ -100,7 +100,7 @@ impl MaskedTraining {
         let words = self.words_of(input);
         let (fraction, weights) = match &self.hook {
             Some(hook) => self.ask(&**hook, input, &words, step)?,
-            None => (self.recipe.mask_share, None),
+            None => (self.recipe.mask_fraction, None),
         };
         let masking = Masking {
             fraction,
@@ -135,7 +135,7 @@ impl MaskedTraining {
             epoch: (step - 1) as f64 / self.epoch,
         };
         let ratio = hook.ratio(&Call::new(self.seed, 0, step), &moment)?;
-        let ratio = ratio.unwrap_or(self.recipe.mask_share);
+        let ratio = ratio.unwrap_or(self.recipe.mask_fraction);
         if !(0.0..=1.0).contains(&ratio) {
             return Err(invalid(format!("invalid ratio {ratio}: expected 0 to 1")));
         }

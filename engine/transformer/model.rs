@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::Result;
-use crate::text::{LEFT_TO_RIGHT, Reading, Tokenizer};
+use crate::text::{LEFT_TO_RIGHT, ReadingDirection, Tokenizer};
 use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::folder;
 use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
@@ -164,7 +164,7 @@ impl Transformer {
     }
 
     /// Return the direction of reading, from the record.
-    pub fn direction(&self) -> Reading {
+    pub fn direction(&self) -> ReadingDirection {
         serde_json::from_value(self.record["direction"].clone()).unwrap_or_default()
     }
 
@@ -198,7 +198,7 @@ impl Transformer {
     /// As [`Tokenizer::encode`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.tokenizer.frame().0;
-        if self.direction() == Reading::Both {
+        if self.direction() == ReadingDirection::Both {
             ids.extend(self.tokenizer.vocabulary().id(LEFT_TO_RIGHT));
         }
         ids.extend(self.tokenizer.encode(text)?);

@@ -14,7 +14,7 @@ use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
 use crate::learn::parameter::Parameter;
 use crate::learn::recipe::{Kind, Recipe, Train};
-use crate::text::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, Reading, Tokenizer};
+use crate::text::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection, Tokenizer};
 use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
 use crate::transformer::masked_training::MaskedTraining;
 use crate::transformer::masking::{MASK_FRACTION, Masking, mask_tokens};
@@ -69,7 +69,7 @@ impl NetworkModel {
         };
         // A mark at the start tells the network the direction of the text.
         let marks = match recipe.data.direction {
-            Reading::Both => tokens.id(LEFT_TO_RIGHT).zip(tokens.id(RIGHT_TO_LEFT)),
+            ReadingDirection::Both => tokens.id(LEFT_TO_RIGHT).zip(tokens.id(RIGHT_TO_LEFT)),
             _ => None,
         };
         let (variables, named) = Variables::new(weights)?;

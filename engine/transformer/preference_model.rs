@@ -21,7 +21,7 @@ use crate::learn::data::TokenData;
 use crate::learn::parameter::Parameter;
 use crate::learn::preferences::{Preference, Preferences};
 use crate::learn::recipe::{Kind, Recipe, Train};
-use crate::text::{Reading, Tokenizer};
+use crate::text::{ReadingDirection, Tokenizer};
 use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
 use crate::transformer::model::Body;
 use crate::transformer::network_model::NetworkModel;
@@ -73,7 +73,7 @@ impl PreferenceModel {
             return invalid("the recipe has no [preferences]");
         };
         if !matches!(recipe.kind, Kind::Gpt | Kind::Lstm)
-            || recipe.data.direction != Reading::Forward
+            || recipe.data.direction != ReadingDirection::Forward
         {
             return invalid("[preferences] needs kind gpt or lstm and direction forward");
         }

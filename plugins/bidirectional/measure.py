@@ -58,7 +58,7 @@ def train(name, kind, direction="forward", tokens=600_000, body=None, more="", d
         return str(model), json.loads((out / "outcome.json").read_text())
     recipe = folder / f"{name}.toml"
     top = f'name = "{name}"\n' + ('kind = "gpt"\n' if kind == "gpt" else "") + more
-    validation = f'validation = ["{data[1]}.jsonl"]\n' if data[1] else "validation-share = 0\n"
+    validation = f'validation = ["{data[1]}.jsonl"]\n' if data[1] else "validation-fraction = 0\n"
     recipe.write_text(
         f'{top}[data]\ntrain = ["{data[0]}.jsonl"]\n{validation}format = "jsonl"\nfield = "text"\n'
         f'vocabulary = {vocabulary}\ndirection = "{direction}"\n{body or BODY[kind]}'

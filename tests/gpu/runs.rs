@@ -105,7 +105,7 @@ fn a_run_continues_after_its_device_is_lost(bed: &Bed) {
         } else {
             assert_eq!(outcome.unwrap().steps, 40);
             let kept = after / 20 * 20;
-            let said = format!("takes over after step {kept}");
+            let said = format!("continues on the CPU after step {kept}");
             assert!(
                 observer.warnings[0].contains(&said),
                 "{:?}",

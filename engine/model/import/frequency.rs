@@ -17,7 +17,7 @@ use crate::{Error, ErrorKind};
 /// [`ErrorKind::Io`]; [`ErrorKind::Format`] for another layout;
 /// [`ErrorKind::Vocabulary`] for a token outside the vocabulary.
 pub fn read_frequency(path: &Path, vocabulary: &Vocabulary) -> crate::Result<Vec<(u32, u32, u32)>> {
-    let file = File::open(path).map_err(|error| Error::io(error, path.display()))?;
+    let file = File::open(path).map_err(Error::io_at(&path))?;
     let mut reader = serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 20, file));
     let mut edges = Vec::new();
     let invalid = |error: serde_json::Error| {

@@ -35,7 +35,7 @@ pub fn import(
     frequency: Option<&Path>,
     out: &Path,
 ) -> Result<()> {
-    let json = std::fs::read(vocabulary).map_err(|error| Error::io(error, vocabulary.display()))?;
+    let json = std::fs::read(vocabulary).map_err(Error::io_at(&vocabulary))?;
     let tokenizer =
         Tokenizer::from_authors(&json).map_err(|error| error.at(vocabulary.display()))?;
     let nodes = tokenizer.vocabulary().len();

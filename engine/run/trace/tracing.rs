@@ -50,13 +50,13 @@ pub struct Tracing {
     trace: Trace,
     ids: Vec<u32>,
     decoder: Decoder,
-    way: Way,
+    way: Direction,
     ends: Vec<u32>,
     cancel: Option<Arc<AtomicBool>>,
 }
 
 /// What makes the steps.
-enum Way {
+enum Direction {
     Graph(Box<GraphSession>),
     #[cfg(feature = "transformer")]
     Causal(Box<crate::transformer::TransformerSession>, Seen),
@@ -114,7 +114,7 @@ impl Tracing {
                         attribution: true,
                     },
                 )?;
-                let way = Way::Graph(Box::new(session));
+                let way = Direction::Graph(Box::new(session));
                 let ends = model.tokenizer().vocabulary().stop();
                 (way, ends.into_iter().collect(), request.prompt.clone())
             }
@@ -127,7 +127,7 @@ impl Tracing {
                     )
                     .advice("scale nodes or edges, or use a .bril model"));
                 }
-                let (way, whole) = Way::of_transformer(model, &request, hooks, asked)?;
+                let (way, whole) = Direction::of_transformer(model, &request, hooks, asked)?;
                 let ids = whole.unwrap_or_else(|| request.prompt.clone());
                 (way, model.stop_tokens(), ids)
             }
@@ -165,7 +165,7 @@ impl Tracing {
         forced: bool,
     ) -> Result<()> {
         match &mut self.way {
-            Way::Graph(session) => {
+            Direction::Graph(session) => {
                 session.use_device(device, self.request.tokens.clamp(1, 32), forced)
             }
             #[cfg(feature = "transformer")]
@@ -255,7 +255,7 @@ impl Tracing {
         let injected: Vec<(u32, f32)> = self.changes.injected(step).collect();
         let (seen, contributions, attention, source, candidates);
         match &mut self.way {
-            Way::Graph(session) => {
+            Direction::Graph(session) => {
                 for (node, energy) in injected {
                     session.inject(node, energy)?;
                 }
@@ -282,7 +282,7 @@ impl Tracing {
                 );
             }
             #[cfg(feature = "transformer")]
-            Way::Causal(session, watched) => {
+            Direction::Causal(session, watched) => {
                 source = session.token();
                 let energies = session.logits().to_vec();
                 steer(session, injected.into_iter(), &self.changes)?;
@@ -293,7 +293,7 @@ impl Tracing {
                 candidates = seen.list(request.candidates, &request.targets, vocabulary, None);
             }
             #[cfg(feature = "transformer")]
-            Way::Filled(_) => {
+            Direction::Filled(_) => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
                     "a model that sees both sides has no fan at the end of a text",
@@ -325,7 +325,7 @@ impl Tracing {
         let tokenizer = self.engine.tokenizer().clone();
         let count = self.request.candidates;
         match &mut self.way {
-            Way::Graph(session) => {
+            Direction::Graph(session) => {
                 let mechanism = session.mechanism().clone();
                 for (node, energy) in injected {
                     session.inject(node, energy)?;
@@ -358,7 +358,7 @@ impl Tracing {
                 }))
             }
             #[cfg(feature = "transformer")]
-            Way::Causal(session, watched) => {
+            Direction::Causal(session, watched) => {
                 let source = session.token();
                 let energies = session.logits().to_vec();
                 steer(session, injected.into_iter(), &self.changes)?;
@@ -382,7 +382,7 @@ impl Tracing {
                 }))
             }
             #[cfg(feature = "transformer")]
-            Way::Filled(filled) => {
+            Direction::Filled(filled) => {
                 let Some(filled) = filled.next() else {
                     return Ok(None);
                 };
@@ -415,7 +415,7 @@ fn steer(
     Ok(())
 }
 
-impl Way {
+impl Direction {
     /// A causal model's session; or, of a model that sees both sides, what it filled in, with the text around it.
     #[cfg(feature = "transformer")]
     fn of_transformer(

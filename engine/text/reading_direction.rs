@@ -10,7 +10,7 @@ pub const RIGHT_TO_LEFT: &str = "<r2l>";
 /// The way a model reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reading {
+pub enum ReadingDirection {
     /// From the first token to the last.
     #[default]
     Forward,
@@ -20,7 +20,7 @@ pub enum Reading {
     Both,
 }
 
-impl Reading {
+impl ReadingDirection {
     /// Whether it is the usual way.
     pub fn is_forward(&self) -> bool {
         *self == Self::Forward

@@ -12,7 +12,7 @@ use crate::graph::{NodeId, TokenGraph};
 /// Which way a walk goes over directed edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Way {
+pub enum Direction {
     /// Along the edges: what may follow.
     #[default]
     Out,
@@ -22,8 +22,8 @@ pub enum Way {
     Both,
 }
 
-impl Way {
-    /// The nodes one hop from `node`, this way. With [`Way::Both`] a node may come twice.
+impl Direction {
+    /// The nodes one hop from `node`, this way. With [`Direction::Both`] a node may come twice.
     pub(in crate::graph) fn next<'a>(
         self,
         graph: &'a TokenGraph,
@@ -47,11 +47,11 @@ impl Way {
 
 /// How far everything is from one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Reach {
+pub struct Reachability {
     /// The node it starts from.
     pub node: u32,
     /// Which way it goes.
-    pub way: Way,
+    pub direction: Direction,
     /// Nodes reached, the start among them.
     pub reached: usize,
     /// `hops[h]` nodes are `h` hops away and no fewer; `hops[0]` is 1, the start.
@@ -60,7 +60,7 @@ pub struct Reach {
     pub returns: bool,
 }
 
-impl Reach {
+impl Reachability {
     /// Walks from `node` as far as edges lead, breadth first.
     ///
     /// # Errors
@@ -68,31 +68,31 @@ impl Reach {
     ///
     /// # Complexity
     /// O(V + E).
-    pub fn from(graph: &TokenGraph, node: NodeId, way: Way) -> Result<Self> {
+    pub fn from(graph: &TokenGraph, node: NodeId, direction: Direction) -> Result<Self> {
         graph.check_node(node)?;
         let mut seen = vec![false; graph.nodes()];
         seen[node.index()] = true;
         let mut reach = Self {
             node: node.0,
-            way,
+            direction,
             reached: 0,
             hops: Vec::new(),
             returns: false,
         };
-        let mut front = vec![node];
-        while !front.is_empty() {
-            reach.reached += front.len();
-            reach.hops.push(front.len());
+        let mut frontier = vec![node];
+        while !frontier.is_empty() {
+            reach.reached += frontier.len();
+            reach.hops.push(frontier.len());
             let mut next = Vec::new();
-            for &from in &front {
-                for (to, _) in way.next(graph, from) {
+            for &from in &frontier {
+                for (to, _) in direction.next(graph, from) {
                     reach.returns |= to == node;
                     if !std::mem::replace(&mut seen[to.index()], true) {
                         next.push(to);
                     }
                 }
             }
-            front = next;
+            frontier = next;
         }
         Ok(reach)
     }
@@ -185,24 +185,24 @@ mod tests {
     #[test]
     fn hops_are_counted_each_way() {
         let graph = graph();
-        let out = Reach::from(&graph, NodeId(0), Way::Out).unwrap();
+        let out = Reachability::from(&graph, NodeId(0), Direction::Out).unwrap();
         assert_eq!(
             (out.hops.as_slice(), out.reached),
             (&[1, 1, 1, 1, 1][..], 5)
         );
         assert!(out.returns);
         assert_eq!((out.eccentricity(), out.mean_hops()), (4, Some(2.5)));
-        let into = Reach::from(&graph, NodeId(4), Way::In).unwrap();
+        let into = Reachability::from(&graph, NodeId(4), Direction::In).unwrap();
         assert_eq!(into.hops, [1, 1, 1, 1, 1]);
         assert!(!into.returns);
-        let both = Reach::from(&graph, NodeId(2), Way::Both).unwrap();
+        let both = Reachability::from(&graph, NodeId(2), Direction::Both).unwrap();
         assert_eq!(both.hops, [1, 3, 1]);
-        let alone = Reach::from(&graph, NodeId(5), Way::Out).unwrap();
+        let alone = Reachability::from(&graph, NodeId(5), Direction::Out).unwrap();
         assert_eq!(
             (alone.reached, alone.returns, alone.mean_hops()),
             (1, true, None)
         );
-        assert!(Reach::from(&graph, NodeId(6), Way::Out).is_err());
+        assert!(Reachability::from(&graph, NodeId(6), Direction::Out).is_err());
     }
 
     #[test]

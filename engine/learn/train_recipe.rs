@@ -1,0 +1,180 @@
+//! The `[train]` section of a run file: batches, optimiser, schedule and logging.
+
+use serde::{Deserialize, Serialize};
+
+use crate::learn::adamw::{AdamMode, AdamW};
+use crate::{Error, ErrorKind, Result};
+
+/// Choice of the negatives of sampled softmax.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NegativeKind {
+    /// The source's most frequent successors, the same at every visit, as the authors do.
+    #[default]
+    Frequent,
+    /// Uniformly drawn targets.
+    Uniform,
+}
+
+/// Learning-rate schedule after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Half a cosine, down to `rate-floor`.
+    #[default]
+    Cosine,
+    /// The highest rate throughout.
+    Constant,
+}
+
+/// Settings of the training loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Train {
+    /// Total number of predicted tokens.
+    pub tokens: u64,
+    /// Sequences per batch, `B`.
+    pub batch: usize,
+    /// Predictions per sequence, `T`.
+    pub steps: usize,
+    /// The highest learning rate.
+    pub rate: f64,
+    /// Factor of the learning rate for the weights of own edges.
+    #[serde(alias = "arena-rate")]
+    pub edge_rate: f64,
+    /// Steps over which the rate rises linearly from 0.
+    pub warmup: u64,
+    /// Schedule of the rate after the warm-up.
+    pub schedule: Schedule,
+    /// Final rate as a fraction of the highest (cosine).
+    pub rate_floor: f64,
+    /// Largest norm of the gradient; 0 for no clipping.
+    pub clip: f64,
+    /// Dropout probability of signal components.
+    pub dropout: f64,
+    /// Rows that the optimiser updates.
+    pub optimiser: AdamMode,
+    /// AdamW's β₁.
+    pub beta1: f64,
+    /// AdamW's β₂.
+    pub beta2: f64,
+    /// AdamW's ε.
+    pub epsilon: f64,
+    /// AdamW's weight decay.
+    pub weight_decay: f64,
+    /// Sampled negatives per prediction; 0 for the exact softmax.
+    pub negatives: usize,
+    /// Choice of the negatives.
+    pub negative_kind: NegativeKind,
+    /// Folds of the cross-fitted static resistances; 0 uses the full counts.
+    pub folds: usize,
+    /// Tokens per block; each block belongs to one fold, and each sequence to one block.
+    pub block: usize,
+    /// Steps between log records.
+    pub log_every: u64,
+    /// Steps between validations; 0 for one per epoch.
+    pub validate_every: u64,
+    /// Validations without improvement after which training stops; 0 for never.
+    pub patience: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Number of checkpoints that are kept.
+    pub checkpoints: usize,
+    /// Whether to fit charges on the validation text, as one stream, after training.
+    pub charges: bool,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            tokens: 2_000_000,
+            batch: 32,
+            steps: 32,
+            rate: 8e-3,
+            edge_rate: 1.0,
+            warmup: 60,
+            schedule: Schedule::Cosine,
+            rate_floor: 0.03,
+            clip: 1.0,
+            dropout: 0.1,
+            optimiser: AdamMode::Touched,
+            beta1: 0.9,
+            beta2: 0.98,
+            epsilon: 1e-8,
+            weight_decay: 0.05,
+            negatives: 0,
+            negative_kind: NegativeKind::Frequent,
+            folds: 10,
+            block: 1500,
+            log_every: 20,
+            validate_every: 0,
+            patience: 0,
+            checkpoint_every: 1000,
+            checkpoints: 2,
+            charges: false,
+        }
+    }
+}
+
+impl Train {
+    /// Total number of steps.
+    pub fn total_steps(&self) -> u64 {
+        (self.tokens / (self.batch * self.steps) as u64).max(1)
+    }
+
+    /// The learning rate of step `index`, counted from 0.
+    pub fn rate_at(&self, index: u64) -> f64 {
+        // Linear warm-up times the schedule; cosine: floor + (1 − floor) (1 + cos πt) / 2 for t from 0 to 1.
+        let warm = ((index + 1) as f64 / self.warmup.max(1) as f64).min(1.0);
+        let shape = match self.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::Cosine => {
+                let along = index as f64 / self.total_steps() as f64;
+                self.rate_floor
+                    + (1.0 - self.rate_floor) * 0.5 * (1.0 + (std::f64::consts::PI * along).cos())
+            }
+        };
+        self.rate * warm * shape
+    }
+
+    /// The optimiser with these settings.
+    pub fn adamw(&self) -> AdamW {
+        AdamW {
+            mode: self.optimiser,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            epsilon: self.epsilon,
+            weight_decay: self.weight_decay,
+        }
+    }
+
+    /// Checks the ranges of all numbers.
+    pub(super) fn check(&self) -> Result<()> {
+        let checks = [
+            (
+                (1..=65536).contains(&self.batch) && (1..=4096).contains(&self.steps),
+                "train.batch must lie in 1..=65536 and train.steps in 1..=4096",
+            ),
+            (
+                (0.0..1.0).contains(&self.dropout),
+                "train.dropout must lie in [0, 1)",
+            ),
+            (
+                self.rate > 0.0 && self.rate.is_finite(),
+                "train.rate must be above 0",
+            ),
+            (
+                self.folds != 1 && self.folds <= 64,
+                "train.folds must be 0, or lie in 2..=64",
+            ),
+            (
+                self.log_every > 0 && self.checkpoint_every > 0 && self.checkpoints > 0,
+                "train.log-every, checkpoint-every and checkpoints must be at least 1",
+            ),
+        ];
+        match checks.into_iter().find(|(valid, _)| !valid) {
+            Some((_, what)) => Err(Error::new(ErrorKind::Configuration, what)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The loop over optimiser steps.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::folder::copy;
+use super::{Outcome, ProgressObserver, Trainer};
+use crate::Result;
+use crate::learn::batch::Order;
+use crate::learn::checkpoint;
+use crate::learn::log::{Record, Training};
+use crate::learn::recipe::Train;
+
+impl Trainer {
+    /// Trains on the current device.
+    pub(super) fn run_on_device(
+        &mut self,
+        cancel: &AtomicBool,
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<Outcome> {
+        let train = self.recipe.train.clone();
+        let total = train.total_steps();
+        let validate_every = match train.validate_every {
+            0 => self.sampler.steps_per_epoch(),
+            every => every,
+        };
+        let mut order = Order::default();
+        let mut logged = (self.started, self.progress.step);
+        let mut cancelled = false;
+        while self.progress.step < total {
+            let norm = self.take_step(&train, &mut order, observer)?;
+            let step = self.progress.step;
+            let last = step == total;
+            if step % train.log_every == 0 || last {
+                self.log_training(&train, norm, &mut logged, observer)?;
+            }
+            let mut stop = false;
+            if (step % validate_every == 0 || last) && !self.windows().is_empty() {
+                stop = self.validate(step, self.tokens_at(step), observer)?;
+            }
+            cancelled = cancel.load(Ordering::Relaxed);
+            if step % train.checkpoint_every == 0 || last || stop || cancelled {
+                self.save_checkpoint(train.checkpoints)?;
+            }
+            if stop || cancelled {
+                break;
+            }
+        }
+        let best = self.folder.join(self.trainable.file("best"));
+        let model = self.folder.join(self.trainable.file("model"));
+        // With validation the best model is the result; without, the last one.
+        if self.trainable.keeps_best() && self.progress.best.is_some() && best.exists() {
+            copy(&best, &model)?;
+        } else {
+            self.save(&model)?;
+        }
+        let charges = if train.charges && !cancelled {
+            Some(self.fit_charges(&model, observer)?)
+        } else {
+            None
+        };
+        let (parameters, _) = self.trainable.state();
+        let parameters = parameters.iter().map(|one| one.value.len()).sum();
+        Ok(Outcome {
+            model,
+            steps: self.progress.step,
+            parameters,
+            charges,
+            validation_perplexity: self.progress.best.map(|(perplexity, _)| perplexity),
+            cancelled,
+        })
+    }
+
+    /// Training tokens seen after `step` steps.
+    pub(super) fn tokens_at(&self, step: u64) -> u64 {
+        step * (self.recipe.train.batch * self.recipe.train.steps) as u64
+    }
+
+    /// Takes one optimiser step and returns the norm of its gradient.
+    pub(super) fn take_step(
+        &mut self,
+        train: &Train,
+        order: &mut Order,
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<Option<f64>> {
+        let step = self.progress.step + 1;
+        let mut batch = self.sampler.batch(self.data.train(), step - 1, order);
+        let (loss, norm) = self.trainable.learn(&mut batch, train, step)?;
+        self.progress.step = step;
+        self.progress.nats += loss.nats;
+        self.progress.tokens += loss.tokens as u64;
+        observer.step(step, train.total_steps(), loss.mean(), self.tokens_at(step));
+        Ok(norm)
+    }
+
+    /// Logs the mean of the steps since the last record, which was made at `logged`.
+    fn log_training(
+        &mut self,
+        train: &Train,
+        norm: Option<f64>,
+        logged: &mut (Instant, u64),
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<()> {
+        let (step, now) = (self.progress.step, Instant::now());
+        let seconds = now.duration_since(logged.0).as_secs_f64();
+        let record = Record::Training(Training {
+            step,
+            tokens: self.tokens_at(step),
+            loss: self.progress.nats / self.progress.tokens as f64,
+            rate: train.rate_at(step - 1),
+            gradient_norm: norm,
+            wall_tokens_per_second: self.tokens_at(step - logged.1) as f64 / seconds.max(1e-9),
+            wall_seconds: now.duration_since(self.started).as_secs_f64(),
+            wall_time: crate::learn::log::wall_time(),
+        });
+        *logged = (now, step);
+        (self.progress.nats, self.progress.tokens) = (0.0, 0);
+        self.log.add(&record)?;
+        observer.record(&record);
+        Ok(())
+    }
+
+    fn save_checkpoint(&mut self, keep: usize) -> Result<()> {
+        // The log first: a checkpoint is never ahead of it.
+        self.log.sync()?;
+        self.trainable.settle()?;
+        self.progress.notes = self.trainable.notes()?;
+        checkpoint::save(&self.folder, &self.progress, &mut *self.trainable, keep)
+    }
+}

@@ -1,0 +1,106 @@
+//! Validation during a run, and the fit of charges after it.
+
+use std::path::Path;
+
+use super::{ProgressObserver, Trainer};
+use crate::learn::batch::Batch;
+use crate::learn::charges::{self, FittedCharges};
+use crate::learn::composed::Loss;
+use crate::learn::log::{Record, Validation};
+use crate::measure::Perplexity;
+use crate::model::{Model, Verify};
+use crate::{Error, ErrorKind, Result};
+
+/// Windows per validation batch.
+const WINDOWS: usize = 32;
+
+impl Trainer {
+    /// Fits charges on the validation text, as one stream, and adds them to the finished model.
+    pub(super) fn fit_charges(
+        &self,
+        path: &Path,
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<FittedCharges> {
+        observer.note("fitting charges");
+        let steps = self.recipe.train.steps;
+        let windows = self.windows();
+        let (Some(&first), Some(&last)) = (windows.first(), windows.last()) else {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "train.charges needs validation text",
+            ));
+        };
+        let model = Model::open(path, Verify::Whole)?;
+        let stream = &self.data.validation()[first..=last + steps];
+        let fitted = charges::fit(model.mechanism(), stream)?;
+        model
+            .described(|metadata| metadata.charges = Some(fitted.settings))
+            .save(path)?;
+        Ok(fitted)
+    }
+
+    /// Measures the validation loss, saves the best model, and returns whether patience has run out.
+    pub(super) fn validate(
+        &mut self,
+        step: u64,
+        per_step: u64,
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<bool> {
+        let loss = self.validation_loss()?;
+        let perplexity = loss.mean().exp();
+        let mut measured = Perplexity::new(self.trainable.candidates() as u64);
+        measured.add_sum(loss.nats, loss.tokens as u64);
+        let seconds = self.started.elapsed().as_secs_f64();
+        let record = Record::Validation(Validation::new(step, step * per_step, &measured, seconds));
+        self.log.add(&record)?;
+        observer.record(&record);
+        if self.progress.best.is_none_or(|(best, _)| perplexity < best) {
+            self.progress.best = Some((perplexity, step));
+            self.progress.stale = 0;
+            let best = self.folder.join(self.trainable.file("best"));
+            self.save(&best)?;
+        } else {
+            self.progress.stale += 1;
+        }
+        let patience = self.recipe.train.patience;
+        Ok(patience > 0 && self.progress.stale >= patience)
+    }
+
+    /// Offsets of the validation windows.
+    pub(super) fn windows(&self) -> Vec<usize> {
+        let steps = self.recipe.train.steps;
+        let all = self.data.validation().len().saturating_sub(1) / steps;
+        let range = match self.recipe.data.validation_windows {
+            Some([first, count]) => first..(first + count).min(all),
+            None => 0..all,
+        };
+        range.map(|window| window * steps).collect()
+    }
+
+    /// Compute the loss on the validation text; the state is reset at each window.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] for a value that is not finite; errors of the device, where one is used.
+    pub fn validation_loss(&mut self) -> Result<Loss> {
+        let steps = self.recipe.train.steps;
+        let mut loss = Loss::default();
+        for (index, group) in self.windows().chunks(WINDOWS).enumerate() {
+            let validation = self.data.validation();
+            let tokens = group
+                .iter()
+                .flat_map(|&start| validation[start..=start + steps].iter().copied())
+                .collect();
+            let batch = Batch {
+                tokens,
+                steps,
+                folds: vec![0; group.len()],
+                candidates: None,
+                index: index as u64,
+            };
+            let group = self.trainable.loss(&batch)?;
+            loss.nats += group.nats;
+            loss.tokens += group.tokens;
+        }
+        Ok(loss)
+    }
+}
