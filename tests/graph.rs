@@ -7,7 +7,6 @@ use brillm::graph::{
     Direction, EdgeId, GraphBuilder, NodeId, PageRank, RankWeight, Reachability, TokenGraph,
     least_paths,
 };
-use petgraph::Direction;
 use petgraph::algo;
 use petgraph::data::DataMap;
 use petgraph::visit::{
@@ -350,9 +349,9 @@ proptest! {
     fn the_transposed_index_holds_the_same_edges(graph in small()) {
         let mut entering = Vec::new();
         for node in (&graph).node_identifiers() {
-            let edges = (&graph).edges_directed(node, Direction::Incoming);
+            let edges = (&graph).edges_directed(node, petgraph::Direction::Incoming);
             prop_assert_eq!(edges.len(), graph.incoming().degree(node));
-            prop_assert!((&graph).neighbors_directed(node, Direction::Incoming).eq(graph.sources_of(node)));
+            prop_assert!((&graph).neighbors_directed(node, petgraph::Direction::Incoming).eq(graph.sources_of(node)));
             for edge in edges {
                 prop_assert_eq!(edge.target(), node);
                 entering.push((edge.source().0, edge.target().0, edge.count()));
