@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::measure::Classification;
-use crate::text::{LabelledText, LabelledFields, read_labelled};
+use crate::text::{LabelledFields, LabelledText, read_labelled};
 use crate::transformer::{Classifier, FineTuner, FineTuning, evaluate_classifier};
 use crate::{Error, ErrorKind, Result};
 

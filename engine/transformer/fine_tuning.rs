@@ -299,7 +299,10 @@ impl FineTuner {
 ///
 /// # Errors
 /// As [`Classifier::predict`]; [`ErrorKind::Input`] for an unknown label.
-pub fn evaluate_classifier(classifier: &Classifier, texts: &[LabelledText]) -> Result<Classification> {
+pub fn evaluate_classifier(
+    classifier: &Classifier,
+    texts: &[LabelledText],
+) -> Result<Classification> {
     let mut confusion = Confusion::new(classifier.labels().len());
     for (text, prediction) in texts.iter().zip(classifier.predict(texts)?) {
         confusion.add(classifier.label(&text.label)?, prediction.label);

@@ -74,7 +74,7 @@ fn nodes_and_edges_equal_those_of_the_graph() {
     };
     let ranking = ranks.of(graph).unwrap();
     let highest = (0..graph.nodes() as u32)
-        .find(|&node| ranking.place(NodeId(node)) == Some(1))
+        .find(|&node| ranking.position(NodeId(node)) == Some(1))
         .unwrap();
     let highest = server.get(&format!("/api/v1/nodes/{highest}"));
     assert_eq!(highest["page_rank_position"], 1);
