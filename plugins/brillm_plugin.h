@@ -103,12 +103,12 @@
 #define BRL_NEED_TRIAL 1
 
 /*
- `brl_keep_wants.needs`: attention summed over all queries so far.
+ `brl_keep_needs.needs`: attention summed over all queries so far.
  */
 #define BRL_NEED_ACCUMULATED 2
 
 /*
- `brl_keep_wants.needs`: the norm of each key.
+ `brl_keep_needs.needs`: the norm of each key.
  */
 #define BRL_NEED_KEY_NORM 4
 
@@ -158,7 +158,7 @@
 #define BRL_PHASE_DECODE 1
 
 /*
- A count in [`brl_kept`] that means all, and a `next_check` that means never.
+ A count in [`brl_eviction`] that means all, and a `next_check` that means never.
  */
 #define BRL_ALL 18446744073709551615ull
 
@@ -173,7 +173,7 @@
 #define BRL_SIDE_VALUE 1
 
 /*
- `brl_codec_plan.axis`: a group is one channel over several tokens.
+ `brl_codec_format.axis`: a group is one channel over several tokens.
  */
 #define BRL_AXIS_CHANNEL 0
 
@@ -198,7 +198,7 @@
 #define BRL_EMPTY 4294967295
 
 /*
- `brl_place.direction`: from the tokens before it.
+ `brl_fill.direction`: from the tokens before it.
  */
 #define BRL_FORWARD 0
 
@@ -520,7 +520,7 @@ typedef struct brl_kv_plan {
 /*
  What `kv.keep/1` wants to be given for a prompt.
  */
-typedef struct brl_keep_wants {
+typedef struct brl_keep_needs {
   /*
    Bytes of this table that the host knows.
    */
@@ -545,7 +545,7 @@ typedef struct brl_keep_wants {
    `BRL_HEADS_*`.
    */
   uint64_t column_heads;
-} brl_keep_wants;
+} brl_keep_needs;
 
 /*
  Numbers to read. What was not asked for comes with a null `ptr`.
@@ -638,7 +638,7 @@ typedef struct brl_keep_in {
 /*
  The decision about a layer, written by the plugin into the host's buffers.
  */
-typedef struct brl_kept {
+typedef struct brl_eviction {
   /*
    Bytes of this table that the host knows.
    */
@@ -668,7 +668,7 @@ typedef struct brl_kept {
    Slots beyond which the layer is asked about again in decoding; arrives as `BRL_ALL`.
    */
   uint64_t next_check;
-} brl_kept;
+} brl_eviction;
 
 /*
  `kv.keep/1`: which slots stay and which rows of the hidden stream go on (PyramidInfer, H2O, SnapKV,
@@ -690,14 +690,14 @@ typedef struct brl_kv_keep {
                       struct brl_call *call,
                       uint64_t sequence,
                       uint64_t prompt,
-                      struct brl_keep_wants *wants);
+                      struct brl_keep_needs *wants);
   /*
    Decides about a layer. [instance]
    */
   brl_status (*keep)(struct brl_self *instance,
                      struct brl_call *call,
                      const struct brl_keep_in *question,
-                     struct brl_kept *kept);
+                     struct brl_eviction *kept);
 } brl_kv_keep;
 
 /*
@@ -729,7 +729,7 @@ typedef struct brl_codec_in {
 /*
  An affine group format: x ≈ zero + scale · q.
  */
-typedef struct brl_codec_plan {
+typedef struct brl_codec_format {
   /*
    Bytes of this table that the host knows.
    */
@@ -750,7 +750,7 @@ typedef struct brl_codec_plan {
    The newest tokens that stay as they are, at least.
    */
   uint64_t residual;
-} brl_codec_plan;
+} brl_codec_format;
 
 /*
  `kv.codec/1`: in how many bits a cache stores its numbers (KIVI). Asked once a layer and side.
@@ -770,7 +770,7 @@ typedef struct brl_kv_codec {
   brl_status (*plan)(struct brl_self *instance,
                      struct brl_call *call,
                      const struct brl_codec_in *question,
-                     struct brl_codec_plan *plan);
+                     struct brl_codec_format *plan);
 } brl_kv_codec;
 
 /*
@@ -944,7 +944,7 @@ typedef struct brl_canvas {
 /*
  A position to fill.
  */
-typedef struct brl_place {
+typedef struct brl_fill {
   /*
    Bytes of this table that the host knows.
    */
@@ -957,7 +957,7 @@ typedef struct brl_place {
    `BRL_FORWARD` or `BRL_BACKWARD`.
    */
   uint64_t direction;
-} brl_place;
+} brl_fill;
 
 /*
  `order/1`: which position is filled next, and from which side (bidirectional autoregression).
@@ -977,7 +977,7 @@ typedef struct brl_order {
   brl_status (*next)(struct brl_self *instance,
                      struct brl_call *call,
                      const struct brl_canvas *canvas,
-                     struct brl_place *place);
+                     struct brl_fill *place);
 } brl_order;
 
 /*

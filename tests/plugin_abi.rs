@@ -154,19 +154,19 @@ layouts! {
     brl_entry { magic, abi_major, abi_minor, plugin_count, plugins }
     brl_plan_in { struct_size, layers, context, query_heads, kv_heads, head_width, trial_ctx, distances, similarity }
     brl_kv_plan { struct_size, needs, plan }
-    brl_keep_wants { struct_size, needs, column_window, column_oldest, column_newest, column_heads }
+    brl_keep_needs { struct_size, needs, column_window, column_oldest, column_newest, column_heads }
     brl_keep_in { struct_size, sequence, step, phase, layer, layers, heads, prompt, length, positions, stream, column, accumulated, key_norm }
-    brl_kept { struct_size, slots, slot_count, heads, stream, stream_count, next_check }
+    brl_eviction { struct_size, slots, slot_count, heads, stream, stream_count, next_check }
     brl_kv_keep { struct_size, needs, begin, keep }
     brl_codec_in { struct_size, layer, layers, head_width, side }
-    brl_codec_plan { struct_size, bits, group, axis, residual }
+    brl_codec_format { struct_size, bits, group, axis, residual }
     brl_kv_codec { struct_size, needs, plan }
     brl_prompt { struct_size, sequence, tokens, pooled, hidden, logits }
     brl_step { struct_size, sequence, step, generated, token, history, hidden }
     brl_setting { struct_size, temperature }
     brl_sample { struct_size, needs, prompt, step, choose }
     brl_canvas { struct_size, sequence, step, tokens, left, right, left_resistance, right_resistance }
-    brl_place { struct_size, position, direction }
+    brl_fill { struct_size, position, direction }
     brl_order { struct_size, needs, next }
     brl_mask_moment { struct_size, step, steps, epoch }
     brl_mask_tokens { struct_size, step, sequence, ratio, tokens, tags, words, allowed }

@@ -75,10 +75,8 @@ impl hook::Keep for Window {
 
     fn keep(&self, _: &Call<'_>, question: &KeepQuestion<'_>) -> Result<Option<Eviction>> {
         let slots = question.positions.len() / question.heads;
-        let rows = question
-            .accumulated
-            .map_or(0, |values| values.len() / slots);
-        let column = question.column.map_or(0, |values| values.len() / slots);
+        let rows = question.accumulated.len() / slots;
+        let column = question.column.len() / slots;
         self.seen
             .lock()
             .unwrap()
@@ -95,8 +93,7 @@ impl hook::Keep for Window {
                 .collect()
         });
         Ok(Some(Eviction {
-            slots: Some(list.repeat(question.heads)),
-            heads: question.heads,
+            slots: Some(vec![list; question.heads]),
             stream,
             next_check: Some((self.sinks + self.latest) as u64),
         }))

@@ -1,22 +1,13 @@
-//! What every question carries: which sequence, which step, and where random numbers come from.
+//! The context of a hook call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::kernel::random::Random;
 
-/// Whether a hook that writes in place wrote anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The buffers hold the answer.
-    Given,
-    /// No opinion: the buffers are as they were, and the engine does what it does without hooks.
-    Declined,
-}
-
-/// One asking of one question.
+/// The sequence and step of a hook call, its random numbers, and whether the run is being cancelled.
 ///
-/// Random numbers depend on the run's seed, the sequence, the step and the purpose alone, so a run replays
-/// bit for bit whatever else is asked, and a saved session goes on as if it had not stopped.
+/// Random numbers depend only on the run's seed, the sequence, the step and the purpose. A run therefore replays bit for
+/// bit, and a restored session continues as if it had not been interrupted.
 ///
 /// ```
 /// use brillm::hook::Call;
@@ -28,15 +19,15 @@ pub enum Answer {
 pub struct Call<'a> {
     /// Seed of the run.
     pub seed: u64,
-    /// The sequence, unique within the run.
+    /// Number of the sequence, unique within the run.
     pub sequence: u64,
-    /// The step: hops or tokens of the sequence, optimiser steps in training.
+    /// Hops or tokens of the sequence, or optimiser steps in training.
     pub step: u64,
     cancel: Option<&'a AtomicBool>,
 }
 
 impl<'a> Call<'a> {
-    /// A question at `step` of `sequence` in a run of `seed`.
+    /// Create the context of a call at `step` of `sequence` in a run with `seed`.
     pub fn new(seed: u64, sequence: u64, step: u64) -> Self {
         Self {
             seed,
@@ -46,21 +37,21 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Lets whoever answers see that the run is to stop.
+    /// Set the flag that cancels the run.
     #[must_use]
     pub fn cancel(mut self, flag: &'a AtomicBool) -> Self {
         self.cancel = Some(flag);
         self
     }
 
-    /// Whether the run is to stop.
+    /// Whether the run is being cancelled.
     pub fn cancelled(&self) -> bool {
         self.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// The random numbers of this asking for one purpose, for example a plugin's name.
+    /// Create the random numbers of this call for one purpose, for example a plugin's id.
     pub fn random(&self, purpose: &str) -> Random {
-        // FNV-1a: any fixed hash of the name does.
+        // FNV-1a; any fixed hash of the name would do.
         let purpose = purpose
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -1,60 +1,33 @@
-//! `corpus/1`: reference texts become records.
+//! The hook that makes training data: `corpus/1`.
 
 use std::collections::HashSet;
 
 use crate::Result;
-use crate::hook::Call;
+use crate::hook::{Call, Speech, Spoken};
 
 /// A text to make records of.
 #[derive(Clone, Copy, Debug)]
 pub struct Reference<'a> {
-    /// Its name, unique within the run.
+    /// Name of the text, unique within the run.
     pub id: &'a str,
     /// The text.
     pub text: &'a str,
-    /// Keys of the records that an earlier run has written: what has one is not made again.
+    /// Keys of the records that an earlier run has written; these are not made again.
     pub written: &'a HashSet<String>,
 }
 
-/// What is to be said, and within which bounds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Speech<'a> {
-    /// What a chat model is told before the prompt; others find it before the prompt.
-    pub system: &'a str,
-    /// What is continued, or answered.
-    pub prompt: &'a str,
-    /// New tokens at most.
-    pub tokens: usize,
-    /// A text whose sub-graph is preferred: its tokens, and the hops between them. Empty for none.
-    pub within: &'a str,
-    /// What a hop of that sub-graph gains in nats; infinite, and no other is taken.
-    pub gain: f64,
-}
-
-/// What was said.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Spoken {
-    /// The text.
-    pub text: String,
-    /// Whether it ended because it was as long as it might be.
-    pub cut: bool,
-    /// The share of its hops that are hops of the text it was to stay within; `None` without one, or where the tokens are
-    /// not known here.
-    pub grounded: Option<f64>,
-}
-
-/// Lets the run's model speak.
+/// A model that generates text for a [`Corpus`].
 pub trait Generate {
-    /// Text that continues `prompt`, at most `tokens` tokens of it.
+    /// Generate at most `tokens` tokens that continue `prompt`.
     ///
     /// # Errors
-    /// Whatever generating met.
+    /// A failure of the model.
     fn generate(&mut self, prompt: &str, tokens: usize) -> Result<String>;
 
-    /// Says what a speech asks for.
+    /// Generate text within bounds.
     ///
     /// # Errors
-    /// Whatever generating met; a bound that this model cannot keep.
+    /// A failure of the model; a bound that this model does not support.
     fn speak(&mut self, speech: &Speech<'_>) -> Result<Spoken> {
         let prompt = match speech.system {
             "" => speech.prompt.to_string(),
@@ -68,22 +41,22 @@ pub trait Generate {
         })
     }
 
-    /// The share of the hops of `text` that are hops of `reference`; `None` where the model's tokens are not known
-    /// here or there is no hop.
+    /// Compute the fraction of the hops of `text` that are hops of `reference`; `None` if there is no hop or the
+    /// model's tokens are not known.
     ///
     /// # Errors
-    /// As the model's tokenizer.
+    /// A failure of the model's tokenizer.
     fn grounded(&mut self, _reference: &str, _text: &str) -> Result<Option<f64>> {
         Ok(None)
     }
 }
 
-/// Writes a corpus; named by the command that runs it.
+/// Makes records of reference texts. At most one per run.
 pub trait Corpus: Send + Sync {
-    /// Makes records of a reference; each is one JSON object. `generate` is `None` without a model.
+    /// Make records of a reference; each is one JSON object. `generate` is `None` without a model.
     ///
     /// # Errors
-    /// Whatever went wrong.
+    /// A failure of the hook.
     fn write(
         &self,
         call: &Call<'_>,

@@ -1,4 +1,4 @@
-//! Everything that is asked in a run.
+//! The hooks of a run.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use crate::hook::{
     Tap,
 };
 
-/// The hooks of a run; empty by default, cheap to clone.
+/// The hooks of a run. Empty by default, cheap to clone.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use brillm::hook::{Answer, Call, Edge, Fan, Hooks};
 ///
-/// /// Makes the way to one node free.
+/// /// Sets the resistance of the edge to one node to 0.
 /// struct Open(u32);
 /// impl Edge for Open {
 ///     fn resist(&self, _: &Call, _: &Fan, resistance: &mut [f32]) -> brillm::Result<Answer> {
@@ -51,12 +51,12 @@ pub struct Hooks {
     pub signal: Option<Arc<dyn Signal>>,
     /// `path/1`.
     pub path: Vec<Arc<dyn Path>>,
-    /// `wgsl/1:<hook>`, in the order of the hooks they stand for.
+    /// `wgsl/1:<hook>`, in the order of their hooks.
     pub shaders: Vec<Shader>,
 }
 
 impl Hooks {
-    /// Whether nothing is asked.
+    /// Whether there are no hooks.
     pub fn is_empty(&self) -> bool {
         self.plan.is_none()
             && self.keep.is_none()
@@ -71,7 +71,7 @@ impl Hooks {
             && self.path.is_empty()
     }
 
-    /// The hooks of `edge/1` with the shaders that stand for them; `None` where one has no shader.
+    /// Return the hooks of `edge/1` with their shaders; `None` if one has no shader.
     pub fn edge_shaders(&self) -> Option<Vec<(&Arc<dyn Edge>, &Shader)>> {
         let shaders: Vec<&Shader> = self
             .shaders
@@ -81,7 +81,7 @@ impl Hooks {
         (shaders.len() == self.edge.len()).then(|| self.edge.iter().zip(shaders).collect())
     }
 
-    /// Whether all that is asked while a signal flows through a graph may be asked on a device.
+    /// Whether a device can run all hooks that are called while a signal flows through a graph.
     pub fn flow_on_device(&self) -> bool {
         self.sample.is_empty()
             && self.order.is_none()
@@ -91,14 +91,14 @@ impl Hooks {
             && self.edge_shaders().is_some()
     }
 
-    /// What any of the sample hooks wants.
+    /// Combine the needs of the sample hooks.
     pub fn sample_needs(&self) -> SampleNeeds {
         self.sample
             .iter()
             .fold(SampleNeeds::default(), |needs, hook| needs.or(hook.needs()))
     }
 
-    /// The probes that want to look at a tap.
+    /// Return the probes that observe a tap.
     pub fn probes(&self, tap: Tap) -> impl Iterator<Item = &Arc<dyn Probe>> {
         self.probe.iter().filter(move |probe| probe.wants(tap))
     }

@@ -1,60 +1,51 @@
-//! The questions the engine asks while it runs, as traits.
+//! The decisions that plugins and embedding programs can take over, as traits.
 //!
-//! A hook is a question, not a place: the answer is a decision (which slots to keep, which temperature), and
-//! the engine acts on it. In: borrowed slices that the engine already has. Out: an answer, or `None` and
-//! [`Answer::Declined`] for "no opinion", after which the engine does what it does without hooks.
+//! The engine calls a hook with borrowed slices that it already has and applies the answer. After `None` or
+//! [`Answer::Declined`] it uses its default. The types of questions and answers are those of the crate `brillm-hook`,
+//! which plugins use as well.
 //!
-//! The rooms above ask through a [`Hooks`], which is empty by default, cheap to clone and shared by all
-//! sequences of a run. Who answers is not known here: the room `plugin` fills a [`Hooks`] from dynamic
-//! libraries, and an embedding program may put its own types in.
+//! A [`Hooks`] holds the hooks of a run; it is empty by default and cheap to clone. The module `plugin` fills it from
+//! dynamic libraries, and embedding programs may add their own types.
 //!
-//! | trait | id | asked | by |
+//! | trait | id | called | by |
 //! |---|---|---|---|
 //! | [`Plan`] | `kv.plan/1` | once, before a cache is allocated | transformer |
 //! | [`Keep`] | `kv.keep/1` | after a layer's prefill; in decoding when a layer is longer than `next_check` | transformer |
-//! | [`Codec`] | `kv.codec/1` | once a layer, before a cache is allocated | transformer |
-//! | [`Sample`] | `sample/1` | once a prompt, then once a step | graph, transformer |
-//! | [`Order`] | `order/1` | once a step of a generation that may grow both ways | graph, transformer |
-//! | [`Mask`] | `mask/1` | once a step of masked training, and told the losses | transformer |
-//! | [`Corpus`] | `corpus/1` | once a reference text | `brillm corpus` |
-//! | [`Probe`] | `probe/1` | at the taps it wants; or asks the model itself ([`Subject`]) | graph, transformer |
-//! | [`Edge`] | `edge/1` | once a fan | graph |
-//! | [`Signal`] | `signal/1` | once a prompt | graph |
-//! | [`Path`] | `path/1` | told of every hop | graph |
+//! | [`Codec`] | `kv.codec/1` | once per layer, before a cache is allocated | transformer |
+//! | [`Sample`] | `sample/1` | once per prompt and once per step | graph, transformer |
+//! | [`Order`] | `order/1` | once per step of a generation that may grow in both directions | graph, transformer |
+//! | [`Mask`] | `mask/1` | once per step of masked training, and with the losses | transformer |
+//! | [`Corpus`] | `corpus/1` | once per reference text | `brillm corpus` |
+//! | [`Probe`] | `probe/1` | at the taps it observes; or queries the model ([`Subject`]) | graph, transformer |
+//! | [`Edge`] | `edge/1` | once per fan | graph |
+//! | [`Signal`] | `signal/1` | once per prompt | graph |
+//! | [`Path`] | `path/1` | after every hop | graph |
 //! | [`Shader`] | `wgsl/1:<hook>` | once, before a GPU run | graph on a GPU |
 //!
-//! Hooks take `&self`: an implementation that keeps state locks it, because one instance serves every
-//! sequence. A [`Call`] names the sequence and step, and is the only source of randomness, so runs replay.
+//! Methods take `&self` because one hook serves all sequences; implementations lock their state. A [`Call`] identifies
+//! sequence and step and is the only source of randomness, so runs replay.
 #![forbid(unsafe_code)]
 
+mod cache;
 mod call;
-mod codec;
+mod choice;
 mod corpus;
-mod edge;
+mod graph;
 mod hooks;
-mod keep;
-mod mask;
-mod order;
-mod path;
-mod plan;
+mod learning;
 mod probe;
-mod sample;
-mod shader;
-mod signal;
-mod subject;
 
-pub use call::{Answer, Call};
-pub use codec::{Codec, CodecAxis, CodecFormat, CodecQuestion, CodecSide};
-pub use corpus::{Corpus, Generate, Reference, Speech, Spoken};
-pub use edge::{Edge, Fan};
+pub use brillm_hook::{
+    Activations, Answer, Canvas, CodecAxis, CodecFormat, CodecQuestion, CodecSide, ColumnSum,
+    Direction, Distance, Eviction, Fan, Fill, HeadReduction, Hop, KeepNeeds, KeepQuestion, KvShape,
+    MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Prompt, Setting, Speech, Spoken, State,
+    Step, SubjectKind, SubjectShape, Tap,
+};
+pub use cache::{Codec, Keep, Plan, Trial};
+pub use call::Call;
+pub use choice::{Order, Sample, SampleNeeds};
+pub use corpus::{Corpus, Generate, Reference};
+pub use graph::{Edge, Path, Shader, Signal};
 pub use hooks::Hooks;
-pub use keep::{ColumnSum, Eviction, HeadReduction, Keep, KeepNeeds, KeepQuestion, Phase};
-pub use mask::{Mask, MaskMoment, MaskOutcome, MaskTokens};
-pub use order::{Canvas, Direction, Fill, Order};
-pub use path::{Hop, Path};
-pub use plan::{Distance, KvShape, Plan, Planned, Trial};
-pub use probe::{Activations, Probe, Tap};
-pub use sample::{Prompt, Sample, SampleNeeds, Setting, Step};
-pub use shader::Shader;
-pub use signal::Signal;
-pub use subject::{State, Subject, SubjectKind, SubjectShape};
+pub use learning::Mask;
+pub use probe::{Probe, Subject};

@@ -1,81 +1,73 @@
-//! `probe/1`: looks at named taps; never changes the run.
+//! The hook that observes models: `probe/1`.
 
 use crate::Result;
-use crate::hook::{Call, Subject};
+use crate::hook::{Activations, Call, State, SubjectShape, Tap};
 
-/// A place where there is something to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Tap {
-    /// The signal that arrived at a node, on the graph: one row a hop. `[1, D]`
-    Signal,
-    /// The energies of all next nodes, on the graph: one row a step. `[1, V]`
-    Energy,
-    /// The hidden stream after a layer, on a transformer; layer 0 is the embedding. `[R, D]`
-    Hidden,
-    /// The logits, on a transformer. `[R, V]`
-    Logits,
-}
-
-impl Tap {
-    /// Every tap.
-    pub const ALL: [Self; 4] = [Self::Signal, Self::Energy, Self::Hidden, Self::Logits];
-
-    /// Its name, the same everywhere.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Signal => "signal",
-            Self::Energy => "energy",
-            Self::Hidden => "hidden",
-            Self::Logits => "logits",
-        }
-    }
-}
-
-/// What there is to see at a tap.
-#[derive(Clone, Copy, Debug)]
-pub struct Activations<'a> {
-    /// Where.
-    pub tap: Tap,
-    /// The layer; 0 on the graph.
-    pub layer: usize,
-    /// Layers of the model; 1 on the graph.
-    pub layers: usize,
-    /// The token of each row. `[R]`
-    pub tokens: &'a [u32],
-    /// The rows, one after the other. `[R, width]`
-    pub values: &'a [f32],
-    /// Numbers in a row.
-    pub width: usize,
-}
-
-/// Looks and reports; any number in a run.
+/// Observes and reports; never changes the run. Any number per run.
 pub trait Probe: Send + Sync {
-    /// Whether it wants to look at a tap; asked once a run.
+    /// Whether to observe a tap. Called once per run.
     fn wants(&self, tap: Tap) -> bool;
 
-    /// Looks.
+    /// Observe activations.
     ///
     /// # Errors
-    /// Whatever went wrong.
+    /// A failure of the hook.
     fn see(&self, call: &Call<'_>, activations: &Activations<'_>) -> Result<()>;
 
-    /// What it saw, as one JSON value; `None` when it has nothing to say.
+    /// Report the observations as one JSON value; `None` for no report.
     ///
     /// # Errors
-    /// Whatever went wrong.
+    /// A failure of the hook.
     fn report(&self, call: &Call<'_>) -> Result<Option<serde_json::Value>>;
 
-    /// Whether it has texts of its own and asks the model itself.
+    /// Whether [`Self::ask`] is implemented.
     fn asks(&self) -> bool {
         false
     }
 
-    /// Asks the model what it wants to know; once, where a run gives it no texts.
+    /// Query the model with the hook's own texts. Called once, in a run without texts.
     ///
     /// # Errors
-    /// Whatever went wrong.
+    /// A failure of the hook.
     fn ask(&self, _call: &Call<'_>, _subject: &mut dyn Subject) -> Result<()> {
         Ok(())
     }
+}
+
+/// The model of a run as seen by a probe. Queries do not change the run.
+pub trait Subject {
+    /// Return kind and size of the model.
+    fn shape(&self) -> SubjectShape;
+
+    /// Encode a text as tokens, without special tokens before it.
+    ///
+    /// # Errors
+    /// A failure of the model's tokenizer.
+    fn tokens(&mut self, text: &str) -> Result<Vec<u32>>;
+
+    /// Compute −ln p over all `V` of each token of `answer` after `prompt`: of the tokens of the joined text that are
+    /// not the prompt's. `[T]`
+    ///
+    /// # Errors
+    /// An empty prompt; a text longer than the model's context.
+    fn resist(&mut self, prompt: &str, answer: &str) -> Result<Vec<f64>>;
+
+    /// Compute a state for a text, layer by layer, token by token.
+    ///
+    /// # Errors
+    /// A state that this kind of model does not have; an empty text.
+    fn states(&mut self, state: State, text: &str) -> Result<Vec<f32>>;
+
+    /// Use the weights that training with `seed` would begin with, or the model's own for `None`.
+    ///
+    /// # Errors
+    /// A model that cannot be initialised again.
+    fn untrained(&mut self, seed: Option<u64>) -> Result<()>;
+
+    /// Add `delta` to the bias of one node of the graph, which changes every signal the node receives; an empty `delta`
+    /// removes the shift. `delta [D]`
+    ///
+    /// # Errors
+    /// A transformer; a node outside the graph; a shift of the wrong width.
+    fn shift(&mut self, node: u32, delta: &[f32]) -> Result<()>;
 }

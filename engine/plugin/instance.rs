@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::hook::Call;
 use crate::kernel::random::Random;
-use crate::plugin::library::{Code, lend, text};
+use crate::plugin::library::{Code, text};
 use crate::plugin::scratch::Scratch;
 use crate::plugin::selection::OnError;
 use crate::plugin::watchdog::InFlightCall;
@@ -189,7 +189,14 @@ impl Instance {
         call.enter(CREATE, 0);
         // SAFETY: a `[static]` function; the host's table lives as long as the program, the frame, the text and
         // the place for the answer until it returns.
-        let status = unsafe { create(host, (&raw mut frame).cast(), lend(&config), &raw mut raw) };
+        let status = unsafe {
+            create(
+                host,
+                (&raw mut frame).cast(),
+                abi::brl_str::new(&config),
+                &raw mut raw,
+            )
+        };
         call.leave();
         if status != abi::BRL_OK || raw.is_null() {
             let kind = match status {
@@ -329,8 +336,8 @@ impl Instance {
         }
     }
 
-    /// The plugin asked the host something while it was asked: it has not hung.
-    pub fn heard(&self) {
+    /// Note that the plugin called the host: it has not hung.
+    pub fn beat(&self) {
         self.call.beat();
     }
 
@@ -363,12 +370,9 @@ impl Drop for Instance {
     }
 }
 
-/// An answer that cannot be acted on.
-pub(crate) fn nonsense(what: impl std::fmt::Display) -> Error {
-    Error::new(
-        ErrorKind::Plugin,
-        format!("its answer makes no sense: {what}"),
-    )
+/// Create the error for an answer that cannot be applied.
+pub(crate) fn invalid_answer(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Plugin, format!("invalid answer: {what}"))
 }
 
 /// Gives `create` a text that may be no options at all, and returns its status.
@@ -385,7 +389,14 @@ pub(crate) fn create_from(code: &Code, config: &str) -> abi::brl_status {
     let mut raw: *mut abi::brl_self = std::ptr::null_mut();
     let host = host(&code.described.id);
     // SAFETY: as in `create_with`.
-    let status = unsafe { create(host, (&raw mut frame).cast(), lend(config), &raw mut raw) };
+    let status = unsafe {
+        create(
+            host,
+            (&raw mut frame).cast(),
+            abi::brl_str::new(config),
+            &raw mut raw,
+        )
+    };
     if status == abi::BRL_OK
         && let Some(destroy) = code.table.destroy
     {

@@ -28,59 +28,26 @@ unsafe impl Send for Code {}
 // SAFETY: as above.
 unsafe impl Sync for Code {}
 
-/// Reads a table of which the other side knows `struct_size` bytes; what it does not know is zero.
+/// Copy a text; bytes that are not UTF-8 are replaced.
 ///
 /// # Safety
-/// `table` is null, or begins with its size and is readable for as long as it says. All bytes zero must be a
-/// value of `T`.
-pub(crate) unsafe fn read<T: Copy>(table: *const T) -> Option<T> {
-    if table.is_null() {
-        return None;
-    }
-    // SAFETY: a table begins with its size, as the caller promises.
-    let known = unsafe { table.cast::<u64>().read() } as usize;
-    let mut value = std::mem::MaybeUninit::<T>::zeroed();
-    // SAFETY: no more is read than the other side has, no more written than `T` holds; zero is a value of `T`.
-    unsafe {
-        std::ptr::copy_nonoverlapping(
-            table.cast::<u8>(),
-            value.as_mut_ptr().cast::<u8>(),
-            known.min(size_of::<T>()),
-        );
-        Some(value.assume_init())
-    }
-}
-
-/// # Safety
-/// The view is null or holds until the call returns.
+/// The view is null or valid until the call returns.
 pub(crate) unsafe fn text(view: abi::brl_str) -> String {
-    if view.ptr.is_null() || view.len == 0 {
-        return String::new();
-    }
-    // SAFETY: the view holds, as the caller promises.
-    let bytes = unsafe { std::slice::from_raw_parts(view.ptr.cast::<u8>(), view.len as usize) };
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A string as the door takes it.
-pub(crate) fn lend(text: &str) -> abi::brl_str {
-    abi::brl_str {
-        ptr: text.as_ptr().cast(),
-        len: text.len() as u64,
-    }
+    // SAFETY: as the caller promises.
+    String::from_utf8_lossy(unsafe { view.bytes() }).into_owned()
 }
 
 impl Code {
     /// The table of a hook, or `None` where the plugin does not answer it.
     pub fn table_of<T: Copy>(&self, hook: &str) -> Option<T> {
         // SAFETY: `hook` is `[static]`; what it returns for an id is that hook's table, a constant.
-        unsafe { read(self.hook(hook).cast::<T>()) }
+        unsafe { abi::read(self.hook(hook).cast::<T>()) }
     }
 
     fn hook(&self, id: &str) -> *const c_void {
         match self.table.hook {
             // SAFETY: a `[static]` function, given a string that holds for the call.
-            Some(hook) => unsafe { hook(lend(id)) },
+            Some(hook) => unsafe { hook(abi::brl_str::new(id)) },
             None => std::ptr::null(),
         }
     }
@@ -128,10 +95,10 @@ unsafe fn codes(entry: unsafe extern "C" fn() -> *const abi::brl_entry) -> Resul
         return Err(Error::new(ErrorKind::Plugin, "its list of plugins is null"));
     }
     (0..count as usize)
-        .map(|place| {
+        .map(|index| {
             // SAFETY: the list has `count` entries, each null or a table.
-            let table = unsafe { read(plugins.add(place).read()) }
-                .ok_or_else(|| Error::new(ErrorKind::Plugin, format!("plugin {place} is null")))?;
+            let table = unsafe { abi::read(plugins.add(index).read()) }
+                .ok_or_else(|| Error::new(ErrorKind::Plugin, format!("plugin {index} is null")))?;
             code(table, minor)
         })
         .collect()

@@ -342,12 +342,13 @@ impl Fresh {
                                 length: n + usize::from(phase == Phase::Decode),
                                 positions: &positions,
                                 stream,
-                                column: needs.column.map(|column| match column.heads {
-                                    HeadReduction::All => &statistic[..n],
-                                    _ => &statistic[..],
-                                }),
-                                accumulated: needs.accumulated.then_some(&statistic[..]),
-                                key_norm: needs.key_norm.then_some(&statistic[..]),
+                                column: match needs.column.map(|column| column.heads) {
+                                    Some(HeadReduction::All) => &statistic[..n],
+                                    Some(_) => &statistic,
+                                    None => &[],
+                                },
+                                accumulated: if needs.accumulated { &statistic } else { &[] },
+                                key_norm: if needs.key_norm { &statistic } else { &[] },
                             };
                             say(&keep.keep(&call, &question)?);
                         }

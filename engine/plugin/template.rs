@@ -6,13 +6,13 @@ use crate::{Error, ErrorKind, Result};
 
 const LIBRARY: &str = r##"//! @about@
 
-use brillm_plugin::{Answer, Call, Plugin, Result, Sample, Setting, Step, export};
+use brillm_plugin::{Answer, Host, Plugin, Result, SampleHook, Setting, Step, export};
 
 /// Options arrive checked against the schema below, with defaults filled in.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
-    temperature: f64,
+    temperature: f32,
 }
 
 struct @type@(Options);
@@ -25,15 +25,15 @@ impl Plugin for @type@ {
     }
 }
 
-impl Sample for @type@ {
+impl SampleHook for @type@ {
     const STEP: bool = true;
 
-    /// Sets one temperature for all steps. Change it: the scores are there to be read and rewritten.
+    /// Set one temperature for all steps. Change it: the logits can be read and rewritten.
     fn step(
         &mut self,
-        _call: &mut Call,
+        _host: &mut Host,
         _step: &Step,
-        _scores: &mut [f32],
+        _logits: &mut [f32],
         setting: &mut Setting,
     ) -> Result<Answer> {
         setting.temperature = Some(self.0.temperature);
@@ -53,7 +53,7 @@ export! {
                 "temperature": {"type": "number", "minimum": 0, "default": 0.8}
             }
         }"#,
-        hooks: [Sample],
+        hooks: [SampleHook],
     }
 }
 "##;

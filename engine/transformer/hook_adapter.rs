@@ -352,7 +352,6 @@ impl EvictionPolicy for EvictionAdapter {
             all(|head_group| &head_group.accumulated),
             all(|head_group| &head_group.key_norms),
         );
-        let some = |values: &'_ Vec<f32>| (!values.is_empty()).then_some(()).is_some();
         let question = hook::KeepQuestion {
             phase: match view.phase {
                 Phase::Prefill => hook::Phase::Prefill,
@@ -368,23 +367,16 @@ impl EvictionPolicy for EvictionAdapter {
                 Phase::Prefill => &view.stream,
                 Phase::Decode => &[],
             },
-            column: some(&column).then_some(&column),
-            accumulated: some(&accumulated).then_some(&accumulated),
-            key_norm: some(&key_norm).then_some(&key_norm),
+            column: &column,
+            accumulated: &accumulated,
+            key_norm: &key_norm,
         };
         let call = self.call(view.sequence, view.length);
         let Some(kept) = self.keep.keep(&call, &question)? else {
             return Ok(Eviction::default());
         };
         // A layer that reads another's cache has nothing of its own to drop.
-        let keep = kept.slots.filter(|_| view.owner).map(|slots| {
-            let lists = kept.heads.max(1);
-            let each = slots.len() / lists;
-            match each {
-                0 => vec![Vec::new(); lists],
-                each => slots.chunks(each).map(<[u32]>::to_vec).collect(),
-            }
-        });
+        let keep = kept.slots.filter(|_| view.owner);
         Ok(Eviction {
             keep,
             stream: kept.stream.filter(|_| view.phase == Phase::Prefill),

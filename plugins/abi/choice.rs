@@ -1,6 +1,8 @@
 //! What comes next: `sample/1` and `order/1`. Both serve the graph and the transformer.
 
-use crate::value::{brl_call, brl_f32s, brl_ids, brl_self, brl_status, brl_tensor};
+use brillm_hook::{Canvas, Direction, Fill, Prompt, Setting, Step};
+
+use crate::value::{brl_call, brl_f32s, brl_ids, brl_self, brl_status, brl_tensor, codes, size};
 
 /// `brl_sample.needs`: hidden states.
 pub const BRL_NEED_HIDDEN: u64 = 8;
@@ -120,7 +122,7 @@ pub struct brl_canvas {
     pub right_resistance: f64,
 }
 
-/// `brl_place.direction`: from the tokens before it.
+/// `brl_fill.direction`: from the tokens before it.
 pub const BRL_FORWARD: u64 = 0;
 /// From the tokens after it.
 pub const BRL_BACKWARD: u64 = 1;
@@ -128,7 +130,7 @@ pub const BRL_BACKWARD: u64 = 1;
 /// A position to fill.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct brl_place {
+pub struct brl_fill {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
     /// The position.
@@ -151,7 +153,142 @@ pub struct brl_order {
             instance: *mut brl_self,
             call: *mut brl_call,
             canvas: *const brl_canvas,
-            place: *mut brl_place,
+            place: *mut brl_fill,
         ) -> brl_status,
     >,
+}
+
+codes! {
+    direction_code, direction: Direction { Forward = BRL_FORWARD, Backward = BRL_BACKWARD }
+}
+
+impl brl_prompt {
+    /// Lend a prompt.
+    pub fn new(sequence: u64, prompt: &Prompt<'_>) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            sequence,
+            tokens: brl_ids::new(prompt.tokens),
+            pooled: brl_tensor::vector(prompt.pooled),
+            hidden: brl_tensor::vector(prompt.hidden),
+            logits: brl_tensor::vector(prompt.logits),
+        }
+    }
+
+    /// # Safety
+    /// The views are valid for `'a`.
+    pub unsafe fn prompt<'a>(&self) -> Prompt<'a> {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Prompt {
+                tokens: self.tokens.slice(),
+                pooled: self.pooled.as_floats(),
+                hidden: self.hidden.as_floats(),
+                logits: self.logits.as_floats(),
+            }
+        }
+    }
+}
+
+impl brl_step {
+    /// Lend a step.
+    pub fn new(sequence: u64, step: u64, data: &Step<'_>) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            sequence,
+            step,
+            generated: data.generated,
+            token: u64::from(data.token),
+            history: brl_ids::new(data.history),
+            hidden: brl_tensor::vector(data.hidden),
+        }
+    }
+
+    /// # Safety
+    /// The views are valid for `'a`.
+    pub unsafe fn data<'a>(&self) -> Step<'a> {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Step {
+                generated: self.generated,
+                token: self.token as u32,
+                history: self.history.slice(),
+                hidden: self.hidden.as_floats(),
+            }
+        }
+    }
+}
+
+impl brl_setting {
+    /// Convert a setting.
+    pub fn new(setting: &Setting) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            temperature: setting.temperature.map_or(f64::NAN, f64::from),
+        }
+    }
+
+    /// Convert back; an error describes what is invalid.
+    pub fn setting(&self) -> Result<Setting, String> {
+        let temperature = self.temperature as f32;
+        if self.temperature.is_nan() {
+            return Ok(Setting::default());
+        }
+        if !(temperature >= 0.0 && temperature.is_finite()) {
+            return Err(format!("the temperature is {}", self.temperature));
+        }
+        Ok(Setting {
+            temperature: Some(temperature),
+        })
+    }
+}
+
+impl brl_canvas {
+    /// Lend a canvas.
+    pub fn new(sequence: u64, step: u64, canvas: &Canvas<'_>) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            sequence,
+            step,
+            tokens: brl_ids::new(canvas.tokens),
+            left: canvas.left,
+            right: canvas.right,
+            left_resistance: canvas.left_resistance,
+            right_resistance: canvas.right_resistance,
+        }
+    }
+
+    /// # Safety
+    /// The view is valid for `'a`.
+    pub unsafe fn canvas<'a>(&self) -> Canvas<'a> {
+        Canvas {
+            // SAFETY: as the caller promises.
+            tokens: unsafe { self.tokens.slice() },
+            left: self.left,
+            right: self.right,
+            left_resistance: self.left_resistance,
+            right_resistance: self.right_resistance,
+        }
+    }
+}
+
+impl brl_fill {
+    /// Convert a position to fill.
+    pub fn new(fill: &Fill) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            position: fill.position,
+            direction: direction_code(fill.direction),
+        }
+    }
+
+    /// Convert back; an error describes what is invalid.
+    pub fn fill(&self) -> Result<Fill, String> {
+        let direction = direction(self.direction)
+            .ok_or_else(|| format!("there is no direction {}", self.direction))?;
+        Ok(Fill {
+            position: self.position,
+            direction,
+        })
+    }
 }

@@ -2,7 +2,9 @@
 
 use core::ffi::c_void;
 
-use crate::value::{brl_call, brl_self, brl_sink, brl_status, brl_str};
+use brillm_hook::Speech;
+
+use crate::value::{brl_call, brl_self, brl_sink, brl_status, brl_str, size};
 
 /// What is to be said, and within which bounds.
 #[repr(C)]
@@ -88,4 +90,18 @@ pub struct brl_corpus {
             records: *const brl_sink,
         ) -> brl_status,
     >,
+}
+
+impl brl_speech {
+    /// Lend a request.
+    pub fn new(speech: &Speech<'_>) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            system: brl_str::new(speech.system),
+            prompt: brl_str::new(speech.prompt),
+            tokens: speech.tokens as u64,
+            within: brl_str::new(speech.within),
+            gain: speech.gain,
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The graph: `edge/1`, `signal/1`, `path/1`, and shaders, `wgsl/1:<hook>`.
 
-use crate::value::{brl_call, brl_f32s, brl_ids, brl_self, brl_status, brl_str, brl_tensor};
+use brillm_hook::{Fan, Hop};
+
+use crate::value::{brl_call, brl_f32s, brl_ids, brl_self, brl_status, brl_str, brl_tensor, size};
 
 /// The fan that a signal is about to leave through: V nodes, F edges that text has walked.
 #[repr(C)]
@@ -134,4 +136,77 @@ pub struct brl_wgsl {
     pub entry_point: brl_str,
     /// Invocations in a workgroup, as the module declares.
     pub workgroup: u64,
+}
+
+impl brl_fan {
+    /// Lend a fan.
+    pub fn new(sequence: u64, step: u64, fan: &Fan<'_>) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            sequence,
+            step,
+            source: u64::from(fan.source),
+            energies: brl_tensor::vector(fan.energies),
+            targets: brl_ids::new(fan.targets),
+            counts: brl_ids::new(fan.counts),
+        }
+    }
+
+    /// # Safety
+    /// The views are valid for `'a`.
+    pub unsafe fn fan<'a>(&self) -> Fan<'a> {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Fan {
+                source: self.source as u32,
+                energies: self.energies.as_floats(),
+                targets: self.targets.slice(),
+                counts: self.counts.slice(),
+            }
+        }
+    }
+}
+
+impl brl_start {
+    /// Lend a prompt.
+    pub fn new(sequence: u64, prompt: &[u32]) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            sequence,
+            prompt: brl_ids::new(prompt),
+        }
+    }
+}
+
+impl brl_hop {
+    /// Lend a hop.
+    pub fn new(sequence: u64, step: u64, hop: &Hop<'_>) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            sequence,
+            step,
+            source: u64::from(hop.source),
+            target: u64::from(hop.target),
+            rank: hop.rank.unwrap_or(BRL_UNRANKED),
+            resistance: hop.resistance,
+            runners_up: brl_ids::new(hop.runners_up),
+            signal: brl_tensor::vector(hop.signal),
+        }
+    }
+
+    /// # Safety
+    /// The views are valid for `'a`.
+    pub unsafe fn hop<'a>(&self) -> Hop<'a> {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Hop {
+                source: self.source as u32,
+                target: self.target as u32,
+                rank: (self.rank != BRL_UNRANKED).then_some(self.rank),
+                resistance: self.resistance,
+                runners_up: self.runners_up.slice(),
+                signal: self.signal.as_floats(),
+            }
+        }
+    }
 }

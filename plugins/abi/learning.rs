@@ -1,7 +1,9 @@
 //! Learning: `mask/1`.
 
+use brillm_hook::{MaskMoment, MaskOutcome, MaskTokens};
+
 use crate::value::{
-    brl_call, brl_f32s, brl_ids, brl_self, brl_sink, brl_status, brl_str, brl_tensor,
+    brl_call, brl_f32s, brl_ids, brl_self, brl_sink, brl_status, brl_str, brl_tensor, size,
 };
 
 /// Where in a training run a step is.
@@ -109,4 +111,93 @@ pub struct brl_mask {
             state: brl_str,
         ) -> brl_status,
     >,
+}
+
+impl brl_mask_moment {
+    /// Convert a moment.
+    pub fn new(moment: &MaskMoment) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            step: moment.step,
+            steps: moment.steps,
+            epoch: moment.epoch,
+        }
+    }
+
+    /// Convert back.
+    pub fn moment(&self) -> MaskMoment {
+        MaskMoment {
+            step: self.step,
+            steps: self.steps,
+            epoch: self.epoch,
+        }
+    }
+}
+
+impl brl_mask_tokens {
+    /// Lend the tokens of a sequence.
+    pub fn new(sequence: u64, step: u64, tokens: &MaskTokens<'_>) -> Self {
+        let allowed = tokens.allowed;
+        // SAFETY: a `bool` is one byte, 0 or 1, and the slice is valid as long as `tokens`.
+        let allowed =
+            unsafe { core::slice::from_raw_parts(allowed.as_ptr().cast(), allowed.len()) };
+        Self {
+            struct_size: size::<Self>(),
+            step,
+            sequence,
+            ratio: tokens.ratio,
+            tokens: brl_ids::new(tokens.tokens),
+            tags: brl_ids::new(tokens.tags),
+            words: brl_ids::new(tokens.words),
+            allowed: brl_tensor::bytes(allowed),
+        }
+    }
+
+    /// Convert back; `None` if `allowed` holds other bytes than 0 and 1.
+    ///
+    /// # Safety
+    /// The views are valid for `'a`.
+    pub unsafe fn data<'a>(&self) -> Option<MaskTokens<'a>> {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let allowed = self.allowed.as_bytes();
+            if allowed.iter().any(|&byte| byte > 1) {
+                return None;
+            }
+            Some(MaskTokens {
+                tokens: self.tokens.slice(),
+                tags: self.tags.slice(),
+                words: self.words.slice(),
+                // Bytes of 0 and 1 are values of `bool`.
+                allowed: core::slice::from_raw_parts(allowed.as_ptr().cast(), allowed.len()),
+                ratio: self.ratio,
+            })
+        }
+    }
+}
+
+impl brl_mask_outcome {
+    /// Lend the losses of a step.
+    pub fn new(step: u64, outcome: &MaskOutcome<'_>) -> Self {
+        Self {
+            struct_size: size::<Self>(),
+            step,
+            tokens: brl_ids::new(outcome.tokens),
+            tags: brl_ids::new(outcome.tags),
+            losses: brl_tensor::vector(outcome.losses),
+        }
+    }
+
+    /// # Safety
+    /// The views are valid for `'a`.
+    pub unsafe fn outcome<'a>(&self) -> MaskOutcome<'a> {
+        // SAFETY: as the caller promises.
+        unsafe {
+            MaskOutcome {
+                tokens: self.tokens.slice(),
+                tags: self.tags.slice(),
+                losses: self.losses.as_floats(),
+            }
+        }
+    }
 }

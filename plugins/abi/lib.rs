@@ -15,7 +15,6 @@
 //!
 //! Plugins decide, the host acts: no function receives memory of the host to change but the buffers it answers
 //! in, and the host checks every answer before it acts on any of it.
-#![no_std]
 #![allow(
     non_camel_case_types,
     reason = "the names are those of the C header, the same everywhere"

@@ -2,7 +2,11 @@
 
 use core::ffi::c_void;
 
-use crate::value::{brl_call, brl_ids, brl_self, brl_sink, brl_status, brl_str, brl_tensor};
+use brillm_hook::{Activations, State, SubjectKind, SubjectShape, Tap};
+
+use crate::value::{
+    brl_call, brl_ids, brl_self, brl_sink, brl_status, brl_str, brl_tensor, codes, size,
+};
 
 /// The signal that arrived at a node: one row a hop. [1, D]
 pub const BRL_TAP_SIGNAL: u64 = 1;
@@ -128,4 +132,70 @@ pub struct brl_probe {
             subject: *const brl_subject,
         ) -> brl_status,
     >,
+}
+
+codes! {
+    tap_code, tap: Tap {
+        Signal = BRL_TAP_SIGNAL,
+        Energy = BRL_TAP_ENERGY,
+        Hidden = BRL_TAP_HIDDEN,
+        Logits = BRL_TAP_LOGITS,
+    }
+    state_code, state: State {
+        Node = BRL_STATE_NODE,
+        Signal = BRL_STATE_SIGNAL,
+        Energy = BRL_STATE_ENERGY,
+        Hidden = BRL_STATE_HIDDEN,
+    }
+    subject_code, subject: SubjectKind {
+        Graph = BRL_SUBJECT_GRAPH,
+        Transformer = BRL_SUBJECT_TRANSFORMER,
+    }
+}
+
+impl brl_activations {
+    /// Lend activations.
+    pub fn new(sequence: u64, step: u64, activations: &Activations<'_>) -> Self {
+        let rows = activations.values.len() / activations.width.max(1);
+        Self {
+            struct_size: size::<Self>(),
+            sequence,
+            step,
+            tap: tap_code(activations.tap),
+            layer: activations.layer as u64,
+            layers: activations.layers as u64,
+            tokens: brl_ids::new(activations.tokens),
+            values: brl_tensor::floats(activations.values, &[rows, activations.width]),
+        }
+    }
+
+    /// Convert back; `None` for an unknown tap.
+    ///
+    /// # Safety
+    /// The views are valid for `'a`.
+    pub unsafe fn activations<'a>(&self) -> Option<Activations<'a>> {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Some(Activations {
+                tap: tap(self.tap)?,
+                layer: self.layer as usize,
+                layers: self.layers as usize,
+                tokens: self.tokens.slice(),
+                values: self.values.as_floats(),
+                width: self.values.shape[1] as usize,
+            })
+        }
+    }
+}
+
+impl brl_subject {
+    /// The shape of the model.
+    pub fn shape(&self) -> SubjectShape {
+        SubjectShape {
+            kind: subject(self.kind).unwrap_or(SubjectKind::Transformer),
+            layers: self.layers as usize,
+            width: self.width as usize,
+            nodes: self.nodes as usize,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! The engine offers the best token of each side with its resistance; the plugin says which side is next.
 
-use brillm_plugin::{Call, Canvas, Direction, Order, Place, Plugin, Result, export};
+use brillm_plugin::{Canvas, Direction, Fill, Host, OrderHook, Plugin, Result, export};
 
 #[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -48,15 +48,15 @@ impl Bidirectional {
     }
 }
 
-impl Order for Bidirectional {
-    fn next(&mut self, _: &mut Call<'_>, canvas: &Canvas<'_>) -> Result<Option<Place>> {
-        let left = self.goes_left(canvas.step, canvas.left_resistance, canvas.right_resistance);
+impl OrderHook for Bidirectional {
+    fn next(&mut self, host: &mut Host<'_>, canvas: &Canvas<'_>) -> Result<Option<Fill>> {
+        let left = self.goes_left(host.step, canvas.left_resistance, canvas.right_resistance);
         Ok(left.map(|left| match left {
-            true => Place {
+            true => Fill {
                 position: canvas.left.saturating_sub(1),
                 direction: Direction::Backward,
             },
-            false => Place {
+            false => Fill {
                 position: canvas.right,
                 direction: Direction::Forward,
             },
@@ -74,7 +74,7 @@ export! {
                 "description": "which side is next; surest: the one whose best token has least resistance"},
             "bias": {"type": "number", "minimum": -100, "maximum": 100, "default": 0,
                 "description": "nats added to the resistance of the left side before surest compares"}}}"#,
-        hooks: [Order],
+        hooks: [OrderHook],
     }
 }
 

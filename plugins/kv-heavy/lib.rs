@@ -2,7 +2,7 @@
 //! queries so far ("heavy hitters"), and the most recent ones. Each key-value head keeps its own.
 
 use brillm_plugin::{
-    Amount, Call, Error, Eviction, KeepQuestion, KeepWants, KvKeep, Plugin, Preference, Result,
+    Amount, Error, Eviction, Host, KeepHook, KeepNeeds, KeepQuestion, Plugin, Preference, Result,
     export,
 };
 
@@ -39,15 +39,15 @@ fn chosen(order: Preference, seed: u64, scores: &[f32], heavy: usize, recent: us
     eviction
 }
 
-impl KvKeep for Heavy {
-    fn begin(&mut self, _: &mut Call, _: u64, _: usize) -> Result<KeepWants> {
-        Ok(KeepWants {
+impl KeepHook for Heavy {
+    fn begin(&mut self, _: &mut Host, _: usize) -> Result<KeepNeeds> {
+        Ok(KeepNeeds {
             accumulated: true,
-            ..KeepWants::default()
+            ..KeepNeeds::default()
         })
     }
 
-    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
+    fn keep(&mut self, host: &mut Host, question: &KeepQuestion) -> Result<Option<Eviction>> {
         let Options {
             heavy,
             recent,
@@ -62,7 +62,7 @@ impl KvKeep for Heavy {
             ..Eviction::default()
         };
         if question.slots() > budget {
-            let seed = call.random();
+            let seed = host.random();
             let lists = (0..question.heads.max(1)).map(|head| {
                 let scores = question.row(question.accumulated, head)?;
                 let place = (question.layer * question.heads + head) as u64;
@@ -89,7 +89,7 @@ export! {
                 "description": "tokens over the budget before slots are freed"},
             "order": {"enum": ["attention", "reversed", "random", "recency"], "default": "attention",
                 "description": "by what heavy tokens are chosen; all but attention are controls"}}}"#,
-        hooks: [KvKeep],
+        hooks: [KeepHook],
     }
 }
 

@@ -5,8 +5,8 @@
 mod lengths;
 
 use brillm_plugin::{
-    Activations, Call, ColumnSum, Error, Eviction, Heads, KeepQuestion, KeepWants, KvKeep, Level,
-    Phase, Plugin, Preference, Probe, Result, Tap, export,
+    Activations, ColumnSum, Error, Eviction, HeadReduction, Host, KeepHook, KeepNeeds,
+    KeepQuestion, LogLevel, Phase, Plugin, Preference, ProbeHook, Result, Tap, export,
 };
 use serde_json::{Value, json};
 
@@ -140,7 +140,7 @@ impl Options {
 
 impl Pyramid {
     /// Says, once, that no ratio retains the share that was asked for.
-    fn check(&mut self, call: &Call, rule: &Lengths, layers: usize, prompt: usize) {
+    fn check(&mut self, host: &Host, rule: &Lengths, layers: usize, prompt: usize) {
         let held: usize = rule.all(layers, prompt).iter().sum();
         let held = held as f64 / (layers * prompt).max(1) as f64;
         if let Some(retain) = self.options.retain
@@ -151,11 +151,11 @@ impl Pyramid {
                 "no ratio lets {layers} layers hold {retain} of {prompt} tokens; the nearest is {held:.3}. The first \
                  layer always holds all: try curve=constant, clamp=true, or a smaller minimum or recent share"
             );
-            call.log(Level::Warn, &message);
+            host.log(LogLevel::Warn, &message);
         }
     }
 
-    fn prefill(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Eviction> {
+    fn prefill(&mut self, host: &mut Host, question: &KeepQuestion) -> Result<Eviction> {
         let column = question.row(question.column, 0)?;
         // A layer that reads another's cache holds tokens that have left the stream: scores are found by position.
         let positions = question.head(0);
@@ -167,13 +167,13 @@ impl Pyramid {
                 slot.map_or(f32::NEG_INFINITY, |slot| column[slot])
             })
             .collect();
-        let seed = call.random().wrapping_add(question.layer as u64);
+        let seed = host.random().wrapping_add(question.layer as u64);
         let (layer, layers, prompt) = (question.layer, question.layers, question.prompt);
         let rule = match self.rule {
             Some((of, length, rule)) if (of, length) == (layers, prompt) => rule,
             _ => {
                 let rule = self.options.lengths(layers, prompt);
-                self.check(call, &rule, layers, prompt);
+                self.check(host, &rule, layers, prompt);
                 rule
             }
         };
@@ -196,12 +196,12 @@ impl Pyramid {
         })
     }
 
-    fn decode(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Eviction> {
+    fn decode(&mut self, host: &mut Host, question: &KeepQuestion) -> Result<Eviction> {
         let scores = question.row(question.column, 0)?;
         let generated = question
             .head(0)
             .partition_point(|&position| (position as usize) < question.prompt);
-        let seed = call.random().wrapping_add(question.layer as u64);
+        let seed = host.random().wrapping_add(question.layer as u64);
         let tail = tail(self.options.recent, question.prompt);
         let (layer, layers) = (question.layer, question.layers);
         let eviction = self
@@ -225,41 +225,41 @@ impl Pyramid {
     }
 }
 
-impl KvKeep for Pyramid {
-    fn begin(&mut self, _: &mut Call, _: u64, prompt: usize) -> Result<KeepWants> {
-        Ok(KeepWants {
+impl KeepHook for Pyramid {
+    fn begin(&mut self, _: &mut Host, prompt: usize) -> Result<KeepNeeds> {
+        Ok(KeepNeeds {
             column: Some(ColumnSum {
                 window: tail(self.options.recent, prompt),
                 oldest: 1.0,
-                newest: self.options.weight,
-                heads: Heads::All,
+                newest: self.options.weight as f32,
+                heads: HeadReduction::All,
             }),
-            ..KeepWants::default()
+            ..KeepNeeds::default()
         })
     }
 
-    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
+    fn keep(&mut self, host: &mut Host, question: &KeepQuestion) -> Result<Option<Eviction>> {
         if question.slots() == 0 {
             return Ok(None);
         }
         match question.phase {
-            Phase::Prefill => self.prefill(call, question),
-            Phase::Decode => self.decode(call, question),
+            Phase::Prefill => self.prefill(host, question),
+            Phase::Decode => self.decode(host, question),
         }
         .map(Some)
     }
 }
 
-impl Probe for Pyramid {
+impl ProbeHook for Pyramid {
     fn taps(&self) -> Vec<Tap> {
         Vec::new()
     }
 
-    fn see(&mut self, _: &mut Call, _: &Activations) -> Result<()> {
+    fn see(&mut self, _: &mut Host, _: &Activations) -> Result<()> {
         Ok(())
     }
 
-    fn report(&mut self, _: &mut Call) -> Result<Option<Value>> {
+    fn report(&mut self, _: &mut Host) -> Result<Option<Value>> {
         let seen = &self.seen;
         if seen.prompts == 0 {
             return Ok(None);
@@ -313,7 +313,7 @@ export! {
                 "description": "share that stays of them in the first layers"},
             "order": {"enum": ["attention", "reversed", "random", "recency"], "default": "attention",
                 "description": "by what tokens are chosen; all but attention are controls"}}}"#,
-        hooks: [KvKeep, Probe],
+        hooks: [KeepHook, ProbeHook],
     }
 }
 

@@ -1,7 +1,9 @@
 //! KIVI (Liu et al. 2024, arXiv 2402.02750): a cache stored in few bits, keys grouped along channels and values along
 //! tokens, the latest tokens left as they are. The host packs and unpacks; this plugin says how.
 
-use brillm_plugin::{Axis, Call, CodecPlan, CodecQuestion, KvCodec, Plugin, Result, Side, export};
+use brillm_plugin::{
+    CodecAxis, CodecFormat, CodecHook, CodecQuestion, CodecSide, Host, Plugin, Result, export,
+};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -24,18 +26,18 @@ impl Plugin for Quant {
 }
 
 impl Quant {
-    fn format(&self, side: Side, head_width: usize) -> CodecPlan {
+    fn format(&self, side: CodecSide, head_width: usize) -> CodecFormat {
         let own = match side {
-            Side::Key => self.0.key_bits,
-            Side::Value => self.0.value_bits,
+            CodecSide::Key => self.0.key_bits,
+            CodecSide::Value => self.0.value_bits,
         };
         let bits = if own == 0 { self.0.bits } else { own };
         let (axis, group) = match side {
-            Side::Key => (Axis::Channel, self.0.group),
+            CodecSide::Key => (CodecAxis::Channel, self.0.group),
             // A token's value in a head has no more channels than the head is wide.
-            Side::Value => (Axis::Token, self.0.group.min(head_width.max(1))),
+            CodecSide::Value => (CodecAxis::Token, self.0.group.min(head_width.max(1))),
         };
-        CodecPlan {
+        CodecFormat {
             bits,
             group,
             axis,
@@ -44,8 +46,8 @@ impl Quant {
     }
 }
 
-impl KvCodec for Quant {
-    fn plan(&mut self, _: &mut Call, question: &CodecQuestion) -> Result<Option<CodecPlan>> {
+impl CodecHook for Quant {
+    fn plan(&mut self, _: &mut Host, question: &CodecQuestion) -> Result<Option<CodecFormat>> {
         Ok(Some(self.format(question.side, question.head_width)))
     }
 }
@@ -63,7 +65,7 @@ export! {
                 "description": "numbers that share a scale and a zero"},
             "residual": {"type": "integer", "minimum": 0, "maximum": 1000000000, "default": 32,
                 "description": "latest tokens that stay as they are, at least"}}}"#,
-        hooks: [KvCodec],
+        hooks: [CodecHook],
     }
 }
 
@@ -80,14 +82,23 @@ mod tests {
             group: 32,
             residual: 16,
         });
-        let plan = |bits, group, axis| CodecPlan {
+        let plan = |bits, group, axis| CodecFormat {
             bits,
             group,
             axis,
             residual: 16,
         };
-        assert_eq!(plugin.format(Side::Key, 8), plan(4, 32, Axis::Channel));
-        assert_eq!(plugin.format(Side::Value, 8), plan(2, 8, Axis::Token));
-        assert_eq!(plugin.format(Side::Value, 64), plan(2, 32, Axis::Token));
+        assert_eq!(
+            plugin.format(CodecSide::Key, 8),
+            plan(4, 32, CodecAxis::Channel)
+        );
+        assert_eq!(
+            plugin.format(CodecSide::Value, 8),
+            plan(2, 8, CodecAxis::Token)
+        );
+        assert_eq!(
+            plugin.format(CodecSide::Value, 64),
+            plan(2, 32, CodecAxis::Token)
+        );
     }
 }

@@ -8,8 +8,8 @@ mod search;
 use std::path::Path;
 
 use brillm_plugin::{
-    Activations, Amount, Answer, Call, Distance, Error, KvPlan, Level, PlanQuestion, Plugin, Probe,
-    Result, Storage, Tap, Trial, export,
+    Activations, Amount, Answer, Distance, Error, Host, HostTrial, KvShape, LogLevel, PlanHook,
+    Planned, Plugin, ProbeHook, Result, Tap, export,
 };
 use serde_json::Value;
 
@@ -83,7 +83,7 @@ impl Plugin for Share {
 }
 
 impl Share {
-    fn search(&self, call: &mut Call, question: &PlanQuestion, mut trial: Trial) -> Result<Map> {
+    fn search(&self, host: &mut Host, question: &KvShape, mut trial: HostTrial) -> Result<Map> {
         let Options {
             threshold,
             order,
@@ -113,10 +113,10 @@ impl Share {
                 pair.layer, pair.source, pair.distance
             )));
         }
-        rank(&mut pairs, order, call.random());
+        rank(&mut pairs, order, host.random());
         let target = self.options.target.of(layers).min(layers.saturating_sub(1));
         let found = search::search(&pairs, layers, target, threshold, &mut |source| {
-            if call.cancelled() {
+            if host.cancelled() {
                 return Err(Error::cancelled());
             }
             trial.similarity(source)
@@ -138,7 +138,7 @@ impl Share {
     }
 
     /// The map of the file, or of a search that makes the file; `None` where there is neither file nor text.
-    fn find(&self, call: &mut Call, question: &PlanQuestion, trial: Option<Trial>) -> Result<Map> {
+    fn find(&self, host: &mut Host, question: &KvShape, trial: Option<HostTrial>) -> Result<Map> {
         let path = self.options.map.as_ref().map(Path::new);
         if let Some(path) = path.filter(|path| path.exists()) {
             return Map::open(path, question.kv_heads, question.head_width);
@@ -149,14 +149,14 @@ impl Share {
                  (map=FILE), or the map itself (source=0-0-2…)",
             ));
         };
-        let map = self.search(call, question, trial)?;
+        let map = self.search(host, question, trial)?;
         let shortfall = format!(
             "{} of {} layers share: {} maps tried of {} pairs, none other was above the threshold of {}",
             map.achieved, map.target, map.tried, map.pairs, map.threshold
         );
         match (map.achieved < map.target, self.options.exact) {
             (true, true) => return Err(Error::new(shortfall)),
-            (true, false) => call.log(Level::Warn, &shortfall),
+            (true, false) => host.log(LogLevel::Warn, &shortfall),
             (false, _) => {}
         }
         if let Some(path) = path {
@@ -166,15 +166,15 @@ impl Share {
     }
 }
 
-impl KvPlan for Share {
+impl PlanHook for Share {
     const TRIAL: bool = true;
 
     fn plan(
         &mut self,
-        call: &mut Call,
-        question: &PlanQuestion,
-        trial: Option<Trial>,
-        storage: Storage,
+        host: &mut Host,
+        question: &KvShape,
+        trial: Option<HostTrial>,
+        storage: Planned,
     ) -> Result<Answer> {
         let source = match &self.given {
             Some(source) => {
@@ -185,7 +185,7 @@ impl KvPlan for Share {
             None => match &self.used {
                 Some(map) if map.source.len() == question.layers => map.source.clone(),
                 _ => {
-                    let map = self.find(call, question, trial)?;
+                    let map = self.find(host, question, trial)?;
                     self.used.insert(map).source.clone()
                 }
             },
@@ -195,16 +195,16 @@ impl KvPlan for Share {
     }
 }
 
-impl Probe for Share {
+impl ProbeHook for Share {
     fn taps(&self) -> Vec<Tap> {
         Vec::new()
     }
 
-    fn see(&mut self, _: &mut Call, _: &Activations) -> Result<()> {
+    fn see(&mut self, _: &mut Host, _: &Activations) -> Result<()> {
         Ok(())
     }
 
-    fn report(&mut self, _: &mut Call) -> Result<Option<Value>> {
+    fn report(&mut self, _: &mut Host) -> Result<Option<Value>> {
         Ok(match (&self.given, &self.used) {
             (Some(source), _) => Some(serde_json::json!({ "source": source })),
             (None, Some(map)) => Some(serde_json::to_value(map)?),
@@ -233,6 +233,6 @@ export! {
                 "description": "how unlike two layers are"},
             "exact": {"type": "boolean", "default": false,
                 "description": "an error where fewer layers than the target can share"}}}"#,
-        hooks: [KvPlan, Probe],
+        hooks: [PlanHook, ProbeHook],
     }
 }

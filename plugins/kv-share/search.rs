@@ -1,6 +1,6 @@
 //! The search for a map: pairs of layers in their order, each tried on top of what was taken before.
 
-use brillm_plugin::{Random, Result};
+use brillm_plugin::{RandomStream, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::Order;
@@ -40,7 +40,7 @@ pub(crate) fn rank(pairs: &mut [Pair], order: Order, seed: u64) {
     match order {
         Order::Dissimilar => pairs.sort_by(|a, b| b.distance.total_cmp(&a.distance)),
         Order::Similar => pairs.sort_by(|a, b| a.distance.total_cmp(&b.distance)),
-        Order::Random => Random::new(seed).shuffle(pairs),
+        Order::Random => RandomStream::new(seed).shuffle(pairs),
     }
 }
 

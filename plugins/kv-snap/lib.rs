@@ -3,8 +3,8 @@
 //! once a prompt; what is generated all stays.
 
 use brillm_plugin::{
-    Amount, Call, ColumnSum, Error, Eviction, Heads, KeepQuestion, KeepWants, KvKeep, Phase,
-    Plugin, Preference, Result, export,
+    Amount, ColumnSum, Error, Eviction, HeadReduction, Host, KeepHook, KeepNeeds, KeepQuestion,
+    Phase, Plugin, Preference, Result, export,
 };
 
 #[derive(Clone, Copy, serde::Deserialize)]
@@ -65,23 +65,23 @@ fn pool(scores: &[f32], kernel: usize, pooling: Pooling) -> Vec<f32> {
         .collect()
 }
 
-impl KvKeep for Snap {
-    fn begin(&mut self, _: &mut Call, _: u64, _: usize) -> Result<KeepWants> {
-        Ok(KeepWants {
+impl KeepHook for Snap {
+    fn begin(&mut self, _: &mut Host, _: usize) -> Result<KeepNeeds> {
+        Ok(KeepNeeds {
             column: Some(ColumnSum {
                 window: self.0.window,
                 oldest: 1.0,
                 newest: 1.0,
                 heads: match self.0.heads {
-                    Reduction::Mean => Heads::GroupMean,
-                    Reduction::Maximum => Heads::GroupMaximum,
+                    Reduction::Mean => HeadReduction::GroupMean,
+                    Reduction::Maximum => HeadReduction::GroupMaximum,
                 },
             }),
-            ..KeepWants::default()
+            ..KeepNeeds::default()
         })
     }
 
-    fn keep(&mut self, call: &mut Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
+    fn keep(&mut self, host: &mut Host, question: &KeepQuestion) -> Result<Option<Eviction>> {
         let options = &self.0;
         let slots = question.slots();
         let budget = options.budget.of(question.prompt).max(options.window);
@@ -89,7 +89,7 @@ impl KvKeep for Snap {
             return Ok(None);
         }
         let older = slots - options.window;
-        let seed = call.random();
+        let seed = host.random();
         let lists = (0..question.heads.max(1)).map(|head| {
             let scores = question.row(question.column, head)?;
             let scores = pool(&scores[..older], options.kernel, options.pooling);
@@ -124,7 +124,7 @@ export! {
                 "description": "how the query heads of a key-value head vote"},
             "order": {"enum": ["attention", "reversed", "random", "recency"], "default": "attention",
                 "description": "by what tokens are chosen; all but attention are controls"}}}"#,
-        hooks: [KvKeep],
+        hooks: [KeepHook],
     }
 }
 

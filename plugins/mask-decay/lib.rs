@@ -1,12 +1,12 @@
 //! Masking ratio decay (Yang, Zhang, Zhao, "Learning Better Masking for Better Language Model Pre-training", ACL 2023):
 //! the share of tokens that masked training hides falls in the course of training.
 
-use brillm_plugin::{Call, Mask, MaskMoment, Plugin, Result, Schedule, export};
+use brillm_plugin::{Host, MaskHook, MaskMoment, MaskSchedule, Plugin, Result, export};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
-    schedule: Schedule,
+    schedule: MaskSchedule,
     ratio: f64,
     minimum: f64,
 }
@@ -29,8 +29,8 @@ impl Decay {
     }
 }
 
-impl Mask for Decay {
-    fn ratio(&mut self, _: &mut Call, moment: &MaskMoment) -> Result<Option<f64>> {
+impl MaskHook for Decay {
+    fn ratio(&mut self, _: &mut Host, moment: &MaskMoment) -> Result<Option<f64>> {
         Ok(Some(self.at(moment.step, moment.steps)))
     }
 }
@@ -48,7 +48,7 @@ export! {
                 "description": "the base ratio p: decay begins near 2p"},
             "minimum": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.01,
                 "description": "the least ratio, where a curve goes below"}}}"#,
-        hooks: [Mask],
+        hooks: [MaskHook],
     }
 }
 
@@ -66,15 +66,23 @@ mod tests {
             })
         };
         for (schedule, ratio, golden) in [
-            (Schedule::Linear, 0.15, [0.300, 0.225, 0.150, 0.075, 0.01]),
             (
-                Schedule::Cosine,
+                MaskSchedule::Linear,
+                0.15,
+                [0.300, 0.225, 0.150, 0.075, 0.01],
+            ),
+            (
+                MaskSchedule::Cosine,
                 0.15,
                 [0.320, 0.27607, 0.170, 0.06393, 0.020],
             ),
-            (Schedule::Fixed, 0.30, [0.30; 5]),
-            (Schedule::Reversed, 0.15, [0.01, 0.075, 0.150, 0.225, 0.300]),
-            (Schedule::Linear, 0.8, [1.0, 1.0, 0.8, 0.4, 0.01]),
+            (MaskSchedule::Fixed, 0.30, [0.30; 5]),
+            (
+                MaskSchedule::Reversed,
+                0.15,
+                [0.01, 0.075, 0.150, 0.225, 0.300],
+            ),
+            (MaskSchedule::Linear, 0.8, [1.0, 1.0, 0.8, 0.4, 0.01]),
         ] {
             for (quarter, golden) in golden.into_iter().enumerate() {
                 let ratio = decay(schedule, ratio).at(250 * quarter as u64, 1000);

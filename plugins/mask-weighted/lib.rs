@@ -4,8 +4,8 @@
 mod scores;
 
 use brillm_plugin::{
-    Answer, Call, Error, Mask, MaskMoment, MaskOutcome, MaskTokens, Plugin, Result, Schedule,
-    export,
+    Answer, Error, Host, MaskHook, MaskMoment, MaskOutcome, MaskSchedule, MaskTokens, Plugin,
+    Result, export,
 };
 
 use scores::Scores;
@@ -17,7 +17,7 @@ struct Options {
     memory: f64,
     corrected: bool,
     weigh: bool,
-    schedule: Option<Schedule>,
+    schedule: Option<MaskSchedule>,
     ratio: f64,
 }
 
@@ -41,8 +41,8 @@ impl Weighted {
     }
 }
 
-impl Mask for Weighted {
-    fn ratio(&mut self, _: &mut Call, moment: &MaskMoment) -> Result<Option<f64>> {
+impl MaskHook for Weighted {
+    fn ratio(&mut self, _: &mut Host, moment: &MaskMoment) -> Result<Option<f64>> {
         // The curve's last ratio may be 0; one that hides next to nothing still teaches something.
         Ok(self.options.schedule.map(|schedule| {
             schedule
@@ -51,7 +51,7 @@ impl Mask for Weighted {
         }))
     }
 
-    fn weigh(&mut self, _: &mut Call, tokens: &MaskTokens, weights: &mut [f32]) -> Result<Answer> {
+    fn weigh(&mut self, _: &mut Host, tokens: &MaskTokens, weights: &mut [f32]) -> Result<Answer> {
         if !self.options.weigh || weights.is_empty() {
             return Ok(Answer::Declined);
         }
@@ -71,7 +71,7 @@ impl Mask for Weighted {
         Ok(Answer::Given)
     }
 
-    fn learn(&mut self, _: &mut Call, outcome: &MaskOutcome) -> Result<()> {
+    fn learn(&mut self, _: &mut Host, outcome: &MaskOutcome) -> Result<()> {
         if outcome.losses.is_empty() || !self.options.weigh {
             return Ok(());
         }
@@ -81,11 +81,11 @@ impl Mask for Weighted {
         self.scores.learn(outcome.tags, outcome.losses)
     }
 
-    fn save(&mut self, _: &mut Call) -> Result<Vec<u8>> {
+    fn save(&mut self, _: &mut Host) -> Result<Vec<u8>> {
         Ok(self.scores.save())
     }
 
-    fn restore(&mut self, _: &mut Call, state: &[u8]) -> Result<()> {
+    fn restore(&mut self, _: &mut Host, state: &[u8]) -> Result<()> {
         self.scores.restore(state)
     }
 }
@@ -109,6 +109,6 @@ export! {
                 "description": "a curve of ratios beside the weights, as mask-decay has them; without one the recipe's ratio holds"},
             "ratio": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.15,
                 "description": "the base ratio of the curve"}}}"#,
-        hooks: [Mask],
+        hooks: [MaskHook],
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use brillm_plugin::{Error, Random, Result};
+use brillm_plugin::{Error, RandomStream, Result};
 use serde::{Deserialize, Serialize};
 
 /// A small network, trained by itself; the language model's weights stay as they are.
@@ -66,7 +66,7 @@ struct Gradient {
 impl Head {
     pub const TECHNIQUE: &'static str = "quats";
 
-    fn new(features: &str, rows: &[&[f32]], hidden: usize, random: &mut Random) -> Self {
+    fn new(features: &str, rows: &[&[f32]], hidden: usize, random: &mut RandomStream) -> Self {
         let width = rows.first().map_or(0, |row| row.len());
         let count = rows.len().max(1) as f64;
         let column = |at: usize| rows.iter().map(move |row| f64::from(row[at]));
@@ -175,7 +175,7 @@ impl Head {
         labels: &[f32],
         training: &Training,
     ) -> (Self, Vec<f64>) {
-        let mut random = Random::new(training.seed);
+        let mut random = RandomStream::new(training.seed);
         let mut head = Self::new(features, rows, training.hidden, &mut random);
         let rows: Vec<Vec<f32>> = rows.iter().map(|row| head.standardise(row)).collect();
         let mut optimiser = Optimiser::new(head.weights(), training);
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn gradients_are_those_of_the_loss() {
-        let mut random = Random::new(5);
+        let mut random = RandomStream::new(5);
         let row: Vec<f32> = (0..4).map(|_| random.uniform() as f32 - 0.5).collect();
         let head = Head::new("test", &[&row, &[0.3, -1.0, 0.2, 0.9]], 3, &mut random);
         let empty = Gradient {
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_bent_boundary_is_learned() {
-        let mut random = Random::new(9);
+        let mut random = RandomStream::new(9);
         let rows: Vec<Vec<f32>> = (0..400)
             .map(|_| {
                 (0..2)

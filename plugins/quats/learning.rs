@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use brillm_plugin::{Error, Random, Result};
+use brillm_plugin::{Error, RandomStream, Result};
 use serde_json::{Value, json};
 
 use crate::head::{Head, Training};
@@ -34,7 +34,7 @@ pub(crate) fn learn(
     training: &Training,
     path: &Path,
 ) -> Result<Value> {
-    let mut random = Random::new(training.seed);
+    let mut random = RandomStream::new(training.seed);
     let mut parts: [Vec<&Example>; 2] = Default::default();
     for example in examples {
         let question = &questions[example.question];
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_planted_difference_is_found_and_controls_find_none() {
-        let mut random = Random::new(4);
+        let mut random = RandomStream::new(4);
         let (mut questions, mut examples) = (Vec::new(), Vec::new());
         for question in 0..600 {
             let closed = random.uniform() < 0.5;

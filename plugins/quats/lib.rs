@@ -13,7 +13,8 @@ mod questions;
 use std::path::Path;
 
 use brillm_plugin::{
-    Activations, Call, Error, Plugin, Probe, Prompt, Result, Sample, Setting, Step, Tap, export,
+    Activations, Error, Host, Plugin, ProbeHook, Prompt, Result, SampleHook, Setting, Step, Tap,
+    export,
 };
 use serde_json::{Value, json};
 
@@ -216,34 +217,33 @@ impl Quats {
             .and_then(|at| self.questions.get(at))
     }
 
-    fn determinacy(&self, call: &mut Call, prompt: &Prompt, first: &Distribution) -> Result<f64> {
+    fn determinacy(&self, host: &mut Host, prompt: &Prompt, first: &Distribution) -> Result<f64> {
         match (self.judge, &self.head) {
             (Judge::Head, Some((head, features))) => head.determinacy(&features.of(prompt, first)?),
-            (Judge::Random, _) => Ok(call.uniform()),
+            (Judge::Random, _) => Ok(host.uniform()),
             (Judge::Oracle, _) => self
-                .question(prompt.sequence)
+                .question(host.sequence)
                 .and_then(|question| question.determinacy)
                 .map(f64::from)
                 .ok_or_else(|| {
                     Error::new(format!(
                         "the questions have no label for sequence {}",
-                        prompt.sequence
+                        host.sequence
                     ))
                 }),
             _ => Ok(1.0 - first.normalised_entropy()),
         }
     }
 
-    fn collect(&mut self, prompt: &Prompt, first: &Distribution) -> Result<()> {
-        if self.question(prompt.sequence).is_none() {
+    fn collect(&mut self, sequence: u64, prompt: &Prompt, first: &Distribution) -> Result<()> {
+        if self.question(sequence).is_none() {
             return Err(Error::new(format!(
-                "sequence {} is none of the {} questions: probe the same file that the option questions names",
-                prompt.sequence,
+                "sequence {sequence} is not one of the {} questions: probe the file that the option questions names",
                 self.questions.len()
             )));
         }
         self.examples.push(Example {
-            question: prompt.sequence as usize,
+            question: sequence as usize,
             features: self.options.features.of(prompt, first)?,
             entropy: first.normalised_entropy(),
         });
@@ -251,22 +251,22 @@ impl Quats {
     }
 }
 
-impl Sample for Quats {
+impl SampleHook for Quats {
     const PROMPT: bool = true;
     const STEP: bool = true;
     const HIDDEN: bool = true;
 
-    fn prompt(&mut self, call: &mut Call, prompt: &Prompt) -> Result<Setting> {
+    fn prompt(&mut self, host: &mut Host, prompt: &Prompt) -> Result<Setting> {
         let Some(first) = Distribution::of(prompt.logits)? else {
             return Ok(Setting::default());
         };
         let mut answer = Answer::default();
         if self.options.learn {
-            self.collect(prompt, &first)?;
+            self.collect(host.sequence, prompt, &first)?;
         } else {
             match self.options.mode {
                 Mode::Quats => {
-                    let determinacy = self.determinacy(call, prompt, &first)?;
+                    let determinacy = self.determinacy(host, prompt, &first)?;
                     let (low, high) = (self.options.low, self.options.high);
                     answer.determinacy = Some(determinacy);
                     answer.temperature = Some(between(low, high, determinacy));
@@ -275,14 +275,14 @@ impl Sample for Quats {
                 Mode::Edt => {}
             }
         }
-        let temperature = answer.temperature;
-        self.answers.begin(prompt.sequence, answer);
+        let temperature = answer.temperature.map(|temperature| temperature as f32);
+        self.answers.begin(host.sequence, answer);
         Ok(Setting { temperature })
     }
 
     fn step(
         &mut self,
-        _: &mut Call,
+        host: &mut Host,
         step: &Step,
         logits: &mut [f32],
         setting: &mut Setting,
@@ -291,12 +291,15 @@ impl Sample for Quats {
             return Ok(brillm_plugin::Answer::Declined);
         };
         let options = &self.options;
+        let mut temperature = None;
         let mut answer = brillm_plugin::Answer::Declined;
         if !options.learn {
             match options.mode {
                 Mode::Edt => {
                     let (base, theta) = (options.edt_base, options.edt_theta);
-                    setting.temperature = Some(edt(options.temperature, base, theta, seen.entropy));
+                    let chosen = edt(options.temperature, base, theta, seen.entropy);
+                    temperature = Some(chosen);
+                    setting.temperature = Some(chosen as f32);
                     answer = brillm_plugin::Answer::Given;
                 }
                 Mode::MinP => {
@@ -306,9 +309,8 @@ impl Sample for Quats {
                 Mode::Quats | Mode::Fixed => {}
             }
         }
-        let temperature = setting.temperature;
         self.answers.step(
-            step.sequence,
+            host.sequence,
             step.generated,
             step.token,
             &seen,
@@ -318,16 +320,16 @@ impl Sample for Quats {
     }
 }
 
-impl Probe for Quats {
+impl ProbeHook for Quats {
     fn taps(&self) -> Vec<Tap> {
         Vec::new()
     }
 
-    fn see(&mut self, _: &mut Call, _: &Activations) -> Result<()> {
+    fn see(&mut self, _: &mut Host, _: &Activations) -> Result<()> {
         Ok(())
     }
 
-    fn report(&mut self, call: &mut Call) -> Result<Option<Value>> {
+    fn report(&mut self, host: &mut Host) -> Result<Option<Value>> {
         if self.answers.is_empty() {
             return Ok(None);
         }
@@ -341,7 +343,7 @@ impl Probe for Quats {
                 rate: options.rate,
                 decay: options.decay,
                 batch: options.batch,
-                seed: call.random(),
+                seed: host.random(),
             };
             let path = Path::new(options.head.as_deref().unwrap_or_default());
             report["learned"] = learning::learn(
@@ -395,7 +397,7 @@ export! {
             "held-out": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "default": 0.2,
                 "description": "share held out where the questions name no split"},
             "log": {"type": "string", "description": "file for a line of JSON a step"}}}"#,
-        hooks: [Sample, Probe],
+        hooks: [SampleHook, ProbeHook],
     }
 }
 

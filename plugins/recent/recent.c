@@ -58,11 +58,11 @@ static brl_status create(const brl_host *host, brl_call *call, brl_str config, b
 
 static void destroy(brl_self *self) { free(self); }
 
-static brl_status keep(brl_self *instance, brl_call *call, const brl_keep_in *question, brl_kept *kept) {
+static brl_status keep(brl_self *instance, brl_call *call, const brl_keep_in *question, brl_eviction *kept) {
   const recent *self = (const recent *)instance;
   const uint64_t budget = self->sinks + self->window;
   (void)call;
-  if (!BRL_HAS(question, brl_keep_in, positions) || !BRL_HAS(kept, brl_kept, next_check)) {
+  if (!BRL_HAS(question, brl_keep_in, positions) || !BRL_HAS(kept, brl_eviction, next_check)) {
     return BRL_E_ARG;
   }
   /* Asked again as soon as the layer holds more than this. */

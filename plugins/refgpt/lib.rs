@@ -13,7 +13,8 @@ mod plan;
 mod style;
 
 use brillm_plugin::{
-    Call, Corpus, Error, Level, Plugin, Random, Records, Reference, Result, Speech, export,
+    CorpusHook, Error, Host, HostReference, LogLevel, Plugin, RandomStream, Records, Result,
+    Speech, export,
 };
 use serde_json::json;
 
@@ -154,7 +155,7 @@ impl RefGpt {
     /// One attempt at a dialogue.
     fn attempt(
         &self,
-        reference: &Reference,
+        reference: &HostReference,
         plan: &Plan,
         cut: &str,
     ) -> Result<std::result::Result<Said, Failed>> {
@@ -190,7 +191,7 @@ impl RefGpt {
                 let spoken = reference.speak(&Speech {
                     system: style::system(plan.language),
                     prompt: &prompt,
-                    tokens: 3 * words as u64 + 256,
+                    tokens: 3 * words + 256,
                     within: cut,
                     gain: self.gain(),
                 })?;
@@ -209,7 +210,7 @@ impl RefGpt {
 
     /// Turn by turn: the model continues the reference and what was said so far. `None` where the reference has too few
     /// pieces to ask about.
-    fn turns(&self, reference: &Reference, plan: &Plan, cut: &str) -> Result<Option<Said>> {
+    fn turns(&self, reference: &HostReference, plan: &Plan, cut: &str) -> Result<Option<Said>> {
         let mut whole = Said::untold(Vec::new());
         let mut said = cut.to_string();
         for (at, round) in plan.rounds.iter().enumerate() {
@@ -221,8 +222,8 @@ impl RefGpt {
                 system: "",
                 prompt: &said,
                 tokens: match plan.language {
-                    Language::En => 2 * round.assistant as u64,
-                    Language::Zh => round.assistant as u64,
+                    Language::En => 2 * round.assistant,
+                    Language::Zh => round.assistant,
                 },
                 within: cut,
                 gain: self.gain(),
@@ -279,11 +280,11 @@ fn whole_sentences(text: &str, language: Language, words: usize) -> String {
     }
 }
 
-impl Corpus for RefGpt {
+impl CorpusHook for RefGpt {
     fn write(
         &mut self,
-        call: &mut Call,
-        reference: &Reference,
+        host: &mut Host,
+        reference: &HostReference,
         records: &mut Records,
     ) -> Result<()> {
         let options = &self.options;
@@ -293,15 +294,15 @@ impl Corpus for RefGpt {
             Tongue::Zh => Language::Zh,
         };
         for number in 0..options.dialogues {
-            if call.cancelled() {
+            if host.cancelled() {
                 return Err(Error::cancelled());
             }
-            let seed = call.random();
+            let seed = host.random();
             let plan = Plan::draw(
                 options.kind,
                 language,
                 &self.settings,
-                &mut Random::new(seed),
+                &mut RandomStream::new(seed),
             );
             // The whole reference names the record: what is cut off it may depend on the plan.
             let generator = json!(options.generator).to_string();
@@ -322,9 +323,13 @@ impl Corpus for RefGpt {
             };
             let Some(cut) = cut else {
                 // Once is enough: of a thousand references a part is always too short for its plan.
-                let level = if self.told { Level::Debug } else { Level::Warn };
+                let level = if self.told {
+                    LogLevel::Debug
+                } else {
+                    LogLevel::Warn
+                };
                 self.told = true;
-                call.log(
+                host.log(
                     level,
                     &format!(
                         "reference {}: no {} words of whole sentences, which its plan asks for; it is left out, and so \
@@ -365,8 +370,8 @@ impl Corpus for RefGpt {
                 }
             }
             let Some((Said { turns, shares }, scores, mean)) = found else {
-                call.log(
-                    Level::Warn,
+                host.log(
+                    LogLevel::Warn,
                     &format!(
                         "reference {}, dialogue {number}: none kept: {}",
                         reference.id,
@@ -448,7 +453,7 @@ export! {
             "gain": {"type": "number", "minimum": 0, "maximum": 1000, "default": 0, "description": "nats that a hop of the reference's own sub-graph gains"},
             "restrict": {"type": "boolean", "default": false, "description": "take hops of the reference's sub-graph alone"},
             "least-grounding": {"type": "number", "minimum": 0, "maximum": 1, "default": 0, "description": "mean overlap of the answers with the reference that passes"}}}"#,
-        hooks: [Corpus],
+        hooks: [CorpusHook],
     }
 }
 

@@ -1,6 +1,6 @@
 //! The plan of a dialogue: rounds, words of each turn, and how its speakers behave; and the reference cut for it.
 
-use brillm_plugin::Random;
+use brillm_plugin::RandomStream;
 
 use crate::language::Language;
 use crate::style::{Kind, STYLES};
@@ -35,13 +35,13 @@ pub(crate) struct Settings {
     pub step: usize,
 }
 
-fn normal(random: &mut Random) -> f64 {
+fn normal(random: &mut RandomStream) -> f64 {
     let radius = (-2.0 * (1.0 - random.uniform()).ln()).sqrt();
     radius * (std::f64::consts::TAU * random.uniform()).cos()
 }
 
 /// The place of a draw by weights.
-fn draw(weights: impl Iterator<Item = f64> + Clone, random: &mut Random) -> usize {
+fn draw(weights: impl Iterator<Item = f64> + Clone, random: &mut RandomStream) -> usize {
     let mut left = random.uniform() * weights.clone().sum::<f64>();
     let mut last = 0;
     for (place, weight) in weights.enumerate() {
@@ -58,10 +58,15 @@ fn draw(weights: impl Iterator<Item = f64> + Clone, random: &mut Random) -> usiz
 
 impl Plan {
     /// Draws a plan. Word counts are normal, cut to whole steps below; what is too short gets the least.
-    pub fn draw(kind: Kind, language: Language, settings: &Settings, random: &mut Random) -> Self {
+    pub fn draw(
+        kind: Kind,
+        language: Language,
+        settings: &Settings,
+        random: &mut RandomStream,
+    ) -> Self {
         let rounds = 1 + draw(settings.rounds.iter().copied(), random);
         let step = settings.step.max(1);
-        let count = |mean: f64, random: &mut Random| {
+        let count = |mean: f64, random: &mut RandomStream| {
             let words = (mean + settings.deviation * normal(random)).max(0.0) as usize;
             words / step * step
         };
@@ -187,7 +192,7 @@ mod tests {
                 Kind::Fact,
                 Language::En,
                 &settings(),
-                &mut Random::new(seed),
+                &mut RandomStream::new(seed),
             );
             assert_eq!(
                 plan,
@@ -195,7 +200,7 @@ mod tests {
                     Kind::Fact,
                     Language::En,
                     &settings(),
-                    &mut Random::new(seed)
+                    &mut RandomStream::new(seed)
                 )
             );
             seen[plan.rounds.len()] += 1;
@@ -209,7 +214,13 @@ mod tests {
         }
         assert_eq!((seen[1], seen[5]), (0, 0));
         assert!(seen[3] > seen[2] && seen[4] > seen[2], "{seen:?}");
-        let text = Plan::draw(Kind::Fact, Language::En, &settings(), &mut Random::new(1)).text();
+        let text = Plan::draw(
+            Kind::Fact,
+            Language::En,
+            &settings(),
+            &mut RandomStream::new(1),
+        )
+        .text();
         assert!(
             text.starts_with("<start_chat>\n<Human 1>: (word count: "),
             "{text}"

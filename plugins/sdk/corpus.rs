@@ -1,193 +1,109 @@
-//! Making data: [`Corpus`].
-
-use std::ffi::c_void;
+//! The hook that makes training data: [`CorpusHook`].
 
 use brillm_abi as abi;
 
-use crate::door::{Tables, enter};
-use crate::{Call, Error, Plugin, Result, view};
+use crate::entry::{Tables, collect, hook_functions, put, table, text};
+use crate::{Error, Host, Plugin, Result, Speech, Spoken};
 
-/// What is to be said, and within which bounds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Speech<'a> {
-    /// What a chat model is told before the prompt.
-    pub system: &'a str,
-    /// What is continued, or answered.
-    pub prompt: &'a str,
-    /// New tokens at most.
-    pub tokens: u64,
-    /// A text whose sub-graph is preferred: its tokens, and the hops between them. Empty for none.
-    pub within: &'a str,
-    /// What a hop of that sub-graph gains in nats; infinite, and no other is taken.
-    pub gain: f64,
-}
-
-/// What was said.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Spoken {
-    /// The text.
-    pub text: String,
-    /// Whether it ended because it was as long as it might be.
-    pub cut: bool,
-    /// The share of its hops that are hops of [`Speech::within`], where that is given and the tokens are known.
-    pub grounded: Option<f64>,
-}
-
-/// A text to make records of, and the run's model to make them with.
-pub struct Reference<'a> {
-    /// Its place in the run, from 0.
-    pub sequence: u64,
-    /// Its name, unique within the run.
+/// A reference text, and the run's model for making records of it.
+pub struct HostReference<'a> {
+    /// Name of the text, unique within the run.
     pub id: &'a str,
     /// The text.
     pub text: &'a str,
     raw: &'a abi::brl_reference,
 }
 
-impl Reference<'_> {
-    /// Whether there is a model to generate with.
+impl HostReference<'_> {
+    /// Whether the run has a model.
     pub fn has_model(&self) -> bool {
         self.raw.generate.is_some()
     }
 
-    /// What the run's model says after `prompt`, at most `tokens` tokens.
-    ///
-    /// # Errors
-    /// Without a model, or when it could not go on.
-    pub fn generate(&self, prompt: &str, tokens: u64) -> Result<String> {
-        let Some(generate) = self.raw.generate else {
-            return Err(Error::new("the run has no model: name one with --model"));
-        };
-        let mut bytes: Vec<u8> = Vec::new();
-        let sink = abi::brl_sink {
-            ctx: (&raw mut bytes).cast(),
-            write: Some(collect),
-        };
-        // SAFETY: the context is the host's for this call; prompt and sink live until it returns.
-        let status = unsafe {
-            generate(
-                self.raw.generate_ctx,
-                view::lend(prompt),
-                tokens,
-                &raw const sink,
-            )
-        };
-        match status {
-            abi::BRL_OK => {
-                String::from_utf8(bytes).map_err(|_| Error::new("the model's answer is not UTF-8"))
-            }
-            abi::BRL_E_CANCELLED => Err(Error::cancelled()),
-            status => Err(Error::status(status, "generate")),
-        }
-    }
-}
-
-impl Reference<'_> {
-    /// Whether the run's output has a record with this `key` already.
+    /// Whether the run's output already contains a record with this `key`.
     pub fn written(&self, key: &str) -> bool {
         match self.raw.written {
             // SAFETY: the context is the host's for this call; the key lives until it returns.
-            Some(written) => unsafe { written(self.raw.run_ctx, view::lend(key)) != 0 },
+            Some(written) => unsafe { written(self.raw.run_ctx, abi::brl_str::new(key)) != 0 },
             None => false,
         }
     }
 
-    /// What the run's model says, within bounds.
+    /// Generate at most `tokens` tokens after `prompt`.
     ///
     /// # Errors
-    /// Without a model, or when it could not go on.
+    /// A run without a model; a failure of the model.
+    pub fn generate(&self, prompt: &str, tokens: u64) -> Result<String> {
+        let generate = self.raw.generate.ok_or(NO_MODEL)?;
+        let records = collect("generate", |sink| {
+            // SAFETY: the context is the host's for this call; prompt and sink live until it returns.
+            unsafe {
+                generate(
+                    self.raw.generate_ctx,
+                    abi::brl_str::new(prompt),
+                    tokens,
+                    sink,
+                )
+            }
+        })?;
+        String::from_utf8(records.concat()).map_err(|_| Error::new("the model's text is not UTF-8"))
+    }
+
+    /// Generate text within bounds.
+    ///
+    /// # Errors
+    /// A run without a model; a failure of the model.
     pub fn speak(&self, speech: &Speech<'_>) -> Result<Spoken> {
-        let Some(speak) = self.raw.speak else {
-            return Err(Error::new("the run has no model: name one with --model"));
-        };
-        let raw = abi::brl_speech {
-            struct_size: size_of::<abi::brl_speech>() as u64,
-            system: view::lend(speech.system),
-            prompt: view::lend(speech.prompt),
-            tokens: speech.tokens,
-            within: view::lend(speech.within),
-            gain: speech.gain,
-        };
-        let mut records: Vec<Vec<u8>> = Vec::new();
-        let sink = abi::brl_sink {
-            ctx: (&raw mut records).cast(),
-            write: Some(collect_records),
-        };
-        // SAFETY: the context is the host's for this call; speech and sink live until it returns.
-        let status = unsafe { speak(self.raw.generate_ctx, &raw const raw, &raw const sink) };
-        match status {
-            abi::BRL_OK => {}
-            abi::BRL_E_CANCELLED => return Err(Error::cancelled()),
-            status => return Err(Error::status(status, "speak")),
-        }
+        let speak = self.raw.speak.ok_or(NO_MODEL)?;
+        let raw = abi::brl_speech::new(speech);
+        let records = collect("speak", |sink| {
+            // SAFETY: the context is the host's for this call; speech and sink live until it returns.
+            unsafe { speak(self.raw.generate_ctx, &raw const raw, sink) }
+        })?;
         let mut texts = records.into_iter().map(String::from_utf8);
         match (texts.next(), texts.next()) {
             (Some(Ok(text)), Some(Ok(end))) => Ok(Spoken {
                 text,
                 cut: end == "length",
-                grounded: match texts.next() {
-                    Some(Ok(share)) => share.parse().ok(),
-                    _ => None,
-                },
+                grounded: texts
+                    .next()
+                    .and_then(|fraction| fraction.ok()?.parse().ok()),
             }),
             _ => Err(Error::new("the model's answer is not a text and its end")),
         }
     }
 
-    /// The share of the hops of `text` that are hops of `reference`, where the model's tokens are known.
+    /// Compute the fraction of the hops of `text` that are hops of `reference`; `None` if the model's tokens are not
+    /// known.
     ///
     /// # Errors
-    /// Whatever the engine meets.
+    /// A failure of the engine.
     pub fn grounded(&self, reference: &str, text: &str) -> Result<Option<f64>> {
         let Some(grounded) = self.raw.grounded else {
             return Ok(None);
         };
-        let mut share = 0.0;
+        let mut fraction = 0.0;
+        let (reference, text) = (abi::brl_str::new(reference), abi::brl_str::new(text));
         // SAFETY: the context is the host's for this call; texts and number live until it returns.
-        let status = unsafe {
-            grounded(
-                self.raw.generate_ctx,
-                view::lend(reference),
-                view::lend(text),
-                &raw mut share,
-            )
-        };
-        match status {
-            abi::BRL_OK => Ok(Some(share)),
+        match unsafe { grounded(self.raw.generate_ctx, reference, text, &raw mut fraction) } {
             abi::BRL_DECLINED => Ok(None),
-            status => Err(Error::status(status, "grounded")),
+            status => Error::check(status, "grounded").map(|()| Some(fraction)),
         }
     }
 }
 
-unsafe extern "C" fn collect_records(ctx: *mut c_void, bytes: abi::brl_str) -> abi::brl_status {
-    // SAFETY: `speak` above made the context of a vector that outlives the sink, and the host's view holds for this
-    // call.
-    unsafe {
-        (*ctx.cast::<Vec<Vec<u8>>>()).push(view::bytes(bytes).to_vec());
-    }
-    abi::BRL_OK
-}
+const NO_MODEL: &str = "the run has no model: name one with --model";
 
-unsafe extern "C" fn collect(ctx: *mut c_void, bytes: abi::brl_str) -> abi::brl_status {
-    // SAFETY: `generate` above made the context of a vector that outlives the sink, and the host's view holds
-    // for this call.
-    unsafe {
-        (*ctx.cast::<Vec<u8>>()).extend_from_slice(view::bytes(bytes));
-    }
-    abi::BRL_OK
-}
-
-/// Takes records.
+/// Accepts records.
 pub struct Records<'a> {
     sink: &'a abi::brl_sink,
 }
 
 impl Records<'_> {
-    /// Adds a record: anything that becomes one JSON object.
+    /// Add a record: a value that serialises to a JSON object.
     ///
     /// # Errors
-    /// When it becomes none, or the engine cannot take it.
+    /// A value that does not; a failure to write.
     pub fn add(&mut self, record: &impl serde::Serialize) -> Result<()> {
         let text = serde_json::to_string(record)?;
         // SAFETY: the sink is the host's for this call.
@@ -195,69 +111,37 @@ impl Records<'_> {
     }
 }
 
-/// Writes one record.
-///
-/// # Safety
-/// `sink` is null or the host's, valid for this call.
-pub(crate) unsafe fn put(sink: *const abi::brl_sink, bytes: &[u8]) -> Result<()> {
-    // SAFETY: as the caller promises; sinks are frozen.
-    let Some((ctx, write)) =
-        (unsafe { sink.as_ref() }).and_then(|sink| Some((sink.ctx, sink.write?)))
-    else {
-        return Err(Error::new("there is no sink"));
-    };
-    let record = abi::brl_str {
-        ptr: bytes.as_ptr().cast(),
-        len: bytes.len() as u64,
-    };
-    // SAFETY: the context is the sink's, the bytes hold until the call returns.
-    match unsafe { write(ctx, record) } {
-        abi::BRL_OK => Ok(()),
-        status => Err(Error::status(status, "the engine did not take the record")),
-    }
-}
-
-/// `corpus/1`: reference texts become records.
-pub trait Corpus: Plugin {
-    /// Makes records of a reference.
+/// `corpus/1`: makes records of reference texts.
+pub trait CorpusHook: Plugin {
+    /// Make records of a reference, whose index in the run is `host.sequence`.
     ///
     /// # Errors
-    /// Whatever goes wrong.
+    /// Any failure of the plugin.
     fn write(
         &mut self,
-        call: &mut Call<'_>,
-        reference: &Reference<'_>,
+        host: &mut Host<'_>,
+        reference: &HostReference<'_>,
         records: &mut Records<'_>,
     ) -> Result<()>;
 }
 
-unsafe extern "C" fn write<T: Corpus>(
-    instance: *mut abi::brl_self,
-    call: *mut abi::brl_call,
-    reference: *const abi::brl_reference,
-    records: *const abi::brl_sink,
-) -> abi::brl_status {
-    let body = |plugin: &mut T, call: &mut Call<'_>| {
+hook_functions! {
+    fn write<T: CorpusHook>(
+        reference: *const abi::brl_reference,
+        records: *const abi::brl_sink,
+    ) = |plugin, host| {
         // SAFETY: the host's table and sink, valid for this call.
-        let (raw, sink) = unsafe { (view::read(reference), records.as_ref()) };
-        let (raw, sink) = raw.zip(sink).ok_or("there is no reference")?;
+        let (raw, sink) = unsafe { (table(reference)?, records.as_ref()) };
+        let sink = sink.ok_or("the sink is null")?;
+        host.sequence = raw.sequence;
         // SAFETY: the host's views, valid for this call.
-        let (id, text) = unsafe { (view::text(raw.id), view::text(raw.text)) };
-        let reference = Reference {
-            sequence: raw.sequence,
-            id,
-            text,
-            raw: &raw,
-        };
-        plugin
-            .write(call, &reference, &mut Records { sink })
-            .map(|()| abi::BRL_OK)
-    };
-    // SAFETY: the host passes what `create` made, one call at a time.
-    unsafe { enter(instance, call, body) }
+        let (id, text) = unsafe { (text(raw.id), text(raw.text)) };
+        let reference = HostReference { id, text, raw: &raw };
+        plugin.write(host, &reference, &mut Records { sink }).map(|()| abi::BRL_OK)
+    }
 }
 
-impl<T: Corpus> Tables<T> {
+impl<T: CorpusHook> Tables<T> {
     /// The table of `corpus/1`.
     pub const CORPUS: abi::brl_corpus = abi::brl_corpus {
         struct_size: size_of::<abi::brl_corpus>() as u64,

@@ -1,4 +1,4 @@
-//! What goes wrong in a plugin: a sentence and the status it crosses the door with.
+//! The error of a plugin: a message and a status.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use brillm_abi as abi;
 /// The result of a hook.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Something that failed. The engine adds the plugin, the hook and the step.
+/// A failure of a plugin. The engine adds the names of the plugin and the hook, and the step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     pub(crate) status: abi::brl_status,
@@ -15,7 +15,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error that says `message`.
+    /// Create an error from a message.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             status: abi::BRL_E_INTERNAL,
@@ -23,7 +23,7 @@ impl Error {
         }
     }
 
-    /// An option that makes no sense.
+    /// Report an invalid option.
     pub fn option(message: impl Into<String>) -> Self {
         Self {
             status: abi::BRL_E_CONFIG,
@@ -31,7 +31,7 @@ impl Error {
         }
     }
 
-    /// The run is to stop, see [`crate::Call::cancelled`].
+    /// Stop because the run is cancelled, see [`crate::Host::cancelled`].
     pub fn cancelled() -> Self {
         Self {
             status: abi::BRL_E_CANCELLED,
@@ -39,7 +39,7 @@ impl Error {
         }
     }
 
-    /// A saved state that is none of this plugin's.
+    /// Report an invalid saved state.
     pub fn state(message: impl Into<String>) -> Self {
         Self {
             status: abi::BRL_E_STATE,
@@ -47,10 +47,15 @@ impl Error {
         }
     }
 
-    pub(crate) fn status(status: abi::brl_status, what: &str) -> Self {
-        Self {
-            status,
-            message: format!("{what}: the engine answered status {status}"),
+    /// Convert the status of a host function.
+    pub(crate) fn check(status: abi::brl_status, what: &str) -> Result<()> {
+        match status {
+            abi::BRL_OK => Ok(()),
+            abi::BRL_E_CANCELLED => Err(Self::cancelled()),
+            status => Err(Self {
+                status,
+                message: format!("{what}: the engine returned status {status}"),
+            }),
         }
     }
 }

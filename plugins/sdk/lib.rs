@@ -1,7 +1,7 @@
-//! Writes plugins for the brillm engine: implement a trait, name it in [`export!`], build a `cdylib`.
+//! Write plugins for the brillm engine: implement a trait, name it in [`export!`], build a `cdylib`.
 //!
 //! ```
-//! use brillm_plugin::{Answer, Call, Edge, Fan, Plugin, Result, export};
+//! use brillm_plugin::{Answer, EdgeHook, Fan, Host, Plugin, Result, export};
 //!
 //! /// Options arrive checked against the schema, with defaults filled in.
 //! #[derive(serde::Deserialize)]
@@ -20,8 +20,8 @@
 //!     }
 //! }
 //!
-//! impl Edge for Walked {
-//!     fn resist(&mut self, _: &mut Call, fan: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+//! impl EdgeHook for Walked {
+//!     fn resist(&mut self, _: &mut Host, fan: &Fan, resistance: &mut [f32]) -> Result<Answer> {
 //!         for (&target, &count) in fan.targets.iter().zip(fan.counts) {
 //!             resistance[target as usize] -= self.0.strength * (count as f32).ln();
 //!         }
@@ -36,55 +36,54 @@
 //!         license: "MIT",
 //!         schema: r#"{"type": "object", "additionalProperties": false, "properties":
 //!             {"strength": {"type": "number", "default": 0.1, "minimum": 0}}}"#,
-//!         hooks: [Edge],
+//!         hooks: [EdgeHook],
 //!     }
 //! }
 //! # fn main() {}
 //! ```
 //!
-//! An author sees no pointer. A panic stops at the door: the engine reports it with its message and never calls
-//! the instance again. [`Call::random`] is the only source of randomness a plugin may use, so that runs replay;
-//! [`Call::log`] writes into the run's log. Calls on one instance come one at a time.
+//! Plugins are written without pointers. The engine reports a panic with its message and never calls the instance
+//! again. A plugin may use no source of randomness but [`Host::random`], so that runs replay; [`Host::log`] writes into
+//! the run's log. Calls of one instance never overlap. The data types are those of `brillm-hook`, which the engine uses
+//! as well.
 #![allow(
     clippy::missing_safety_doc,
     reason = "the functions behind the macro are the C interface, documented in brillm-abi"
 )]
 
 mod cache;
-mod call;
 mod choice;
-mod codec;
 mod corpus;
 #[doc(hidden)]
-pub mod door;
+pub mod entry;
 mod error;
 mod graph;
+mod host;
 mod learning;
 mod plugin;
 mod probe;
 mod random;
 mod ranking;
 mod schedule;
-mod subject;
-mod view;
 
-pub use cache::{
-    ColumnSum, Distance, Eviction, Heads, KeepQuestion, KeepWants, KvKeep, KvPlan, Phase,
-    PlanQuestion, Storage, Trial,
+pub use brillm_hook::{
+    Activations, Answer, Canvas, CodecAxis, CodecFormat, CodecQuestion, CodecSide, ColumnSum,
+    Direction, Distance, Eviction, Fan, Fill, HeadReduction, Hop, KeepNeeds, KeepQuestion, KvShape,
+    MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Prompt, Setting, Speech, Spoken, State,
+    Step, SubjectKind, SubjectShape, Tap,
 };
-pub use call::{Answer, Call, Level};
-pub use choice::{Canvas, Direction, Order, Place, Prompt, Sample, Setting, Step};
-pub use codec::{Axis, CodecPlan, CodecQuestion, KvCodec, Side};
-pub use corpus::{Corpus, Records, Reference, Speech, Spoken};
+pub use cache::{CodecHook, HostTrial, KeepHook, PlanHook};
+pub use choice::{OrderHook, SampleHook};
+pub use corpus::{CorpusHook, HostReference, Records};
 pub use error::{Error, Result};
-pub use graph::{Edge, Fan, Hop, Path, Shader, Signal, Start};
-pub use learning::{Mask, MaskMoment, MaskOutcome, MaskTokens};
+pub use graph::{EdgeHook, PathHook, ShaderSource, SignalHook};
+pub use host::{Host, LogLevel};
+pub use learning::MaskHook;
 pub use plugin::Plugin;
-pub use probe::{Activations, Probe, Tap};
-pub use random::Random;
+pub use probe::{HostModel, ProbeHook};
+pub use random::RandomStream;
 pub use ranking::{Amount, Preference, highest};
-pub use schedule::Schedule;
-pub use subject::{Kind, State, Subject};
+pub use schedule::MaskSchedule;
 
 #[doc(hidden)]
 pub use brillm_abi as abi;

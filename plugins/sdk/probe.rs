@@ -1,160 +1,176 @@
-//! Looking: [`Probe`].
+//! The hook that observes models: [`ProbeHook`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use brillm_abi as abi;
 
-use crate::door::{Tables, enter};
-use crate::{Call, Plugin, Result, Subject, view};
+use crate::entry::{Instance, Tables, collect, hook_functions, put, table};
+use crate::{Activations, Error, Host, Plugin, Result, State, SubjectShape, Tap};
 
-/// A place where there is something to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tap {
-    /// The signal that arrived at a node, on the graph. `[1, D]`
-    Signal,
-    /// The energies of all next nodes, on the graph. `[1, V]`
-    Energy,
-    /// The hidden stream after a layer of a transformer; layer 0 is the embedding. `[R, D]`
-    Hidden,
-    /// A transformer's logits. `[R, V]`
-    Logits,
-}
-
-impl Tap {
-    const ALL: [(Self, u64); 4] = [
-        (Self::Signal, abi::BRL_TAP_SIGNAL),
-        (Self::Energy, abi::BRL_TAP_ENERGY),
-        (Self::Hidden, abi::BRL_TAP_HIDDEN),
-        (Self::Logits, abi::BRL_TAP_LOGITS),
-    ];
-}
-
-/// What there is to see at a tap.
-#[derive(Clone, Copy, Debug)]
-pub struct Activations<'a> {
-    /// The sequence, unique within the run.
-    pub sequence: u64,
-    /// Hops or tokens of the sequence.
-    pub step: u64,
-    /// Where.
-    pub tap: Tap,
-    /// The layer; 0 on the graph.
-    pub layer: usize,
-    /// Layers; 1 on the graph.
-    pub layers: usize,
-    /// The token of each row. `[R]`
-    pub tokens: &'a [u32],
-    /// The rows, one after the other. `[R, width]`
-    pub values: &'a [f32],
-    /// Numbers in a row.
-    pub width: usize,
-}
-
-/// `probe/1`: looks, reports, and never changes the run.
-pub trait Probe: Plugin {
-    /// The taps to look at.
+/// `probe/1`: observes and reports; never changes the run.
+pub trait ProbeHook: Plugin {
+    /// Return the taps to observe.
     fn taps(&self) -> Vec<Tap>;
 
-    /// Looks.
+    /// Observe activations.
     ///
     /// # Errors
-    /// Whatever goes wrong.
-    fn see(&mut self, call: &mut Call<'_>, activations: &Activations<'_>) -> Result<()>;
+    /// Any failure of the plugin.
+    fn see(&mut self, host: &mut Host<'_>, activations: &Activations<'_>) -> Result<()>;
 
-    /// What it saw, as one JSON value; `None` when it has nothing to say.
+    /// Report the observations as one JSON value; `None` for no report.
     ///
     /// # Errors
-    /// Whatever goes wrong.
-    fn report(&mut self, call: &mut Call<'_>) -> Result<Option<serde_json::Value>>;
+    /// Any failure of the plugin.
+    fn report(&mut self, host: &mut Host<'_>) -> Result<Option<serde_json::Value>>;
 
-    /// Whether it implements [`Probe::ask`].
+    /// Whether the plugin implements [`Self::ask`].
     const ASKS: bool = false;
 
-    /// Asks the model itself, about texts of its own; `brillm probe` without texts runs it, then the report.
+    /// Query the model with the plugin's own texts. `brillm probe` without texts calls this, then [`Self::report`].
     ///
     /// # Errors
-    /// Whatever goes wrong.
-    fn ask(&mut self, _call: &mut Call<'_>, _subject: &mut Subject<'_>) -> Result<()> {
+    /// Any failure of the plugin.
+    fn ask(&mut self, _host: &mut Host<'_>, _model: &mut HostModel<'_>) -> Result<()> {
         Ok(())
     }
 }
 
-unsafe extern "C" fn taps<T: Probe>(instance: *mut abi::brl_self) -> u64 {
+/// The run's model. Every answer depends on the model and the question alone.
+pub struct HostModel<'a> {
+    raw: &'a abi::brl_subject,
+}
+
+/// Reads a record as numbers in the machine's byte order.
+macro_rules! numbers {
+    ($records:expr, $number:ty) => {
+        $records
+            .concat()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&bytes| <$number>::from_ne_bytes(bytes))
+            .collect()
+    };
+}
+
+impl HostModel<'_> {
+    /// Return kind and size of the model.
+    pub fn shape(&self) -> SubjectShape {
+        self.raw.shape()
+    }
+
+    /// Encode a text as tokens.
+    ///
+    /// # Errors
+    /// A failure of the engine.
+    pub fn tokens(&mut self, text: &str) -> Result<Vec<u32>> {
+        let ask = self.raw.tokens.ok_or("the engine gives no tokens")?;
+        // SAFETY: the context is the host's for this call; text and sink live until it returns.
+        let records = collect("tokens", |sink| unsafe {
+            ask(self.raw.ctx, abi::brl_str::new(text), sink)
+        })?;
+        Ok(numbers!(records, u32))
+    }
+
+    /// Compute −ln p of each token of `answer` after `prompt`. `[T]`
+    ///
+    /// # Errors
+    /// A failure of the engine.
+    pub fn resist(&mut self, prompt: &str, answer: &str) -> Result<Vec<f64>> {
+        let ask = self.raw.resist.ok_or("the engine gives no resistances")?;
+        let (prompt, answer) = (abi::brl_str::new(prompt), abi::brl_str::new(answer));
+        // SAFETY: as above.
+        let records = collect("resist", |sink| unsafe {
+            ask(self.raw.ctx, prompt, answer, sink)
+        })?;
+        Ok(numbers!(records, f64))
+    }
+
+    /// Compute a state for a text, layer by layer, token by token.
+    ///
+    /// # Errors
+    /// A failure of the engine; a state that this kind of model does not have.
+    pub fn states(&mut self, state: State, text: &str) -> Result<Vec<f32>> {
+        let ask = self.raw.states.ok_or("the engine gives no states")?;
+        // SAFETY: as above.
+        let records = collect("states", |sink| unsafe {
+            ask(
+                self.raw.ctx,
+                abi::state_code(state),
+                abi::brl_str::new(text),
+                sink,
+            )
+        })?;
+        Ok(numbers!(records, f32))
+    }
+
+    /// Use the weights that training with `seed` would begin with, or the model's own for `None`.
+    ///
+    /// # Errors
+    /// A failure of the engine.
+    pub fn untrained(&mut self, seed: Option<u64>) -> Result<()> {
+        let ask = self
+            .raw
+            .untrained
+            .ok_or("the engine has no untrained weights")?;
+        let seed = seed.map_or(0, |seed| seed.max(1));
+        // SAFETY: the context is the host's for this call.
+        Error::check(unsafe { ask(self.raw.ctx, seed) }, "untrained")
+    }
+
+    /// Add `delta` to the bias of one node of the graph; an empty `delta` removes the shift. `delta [D]`
+    ///
+    /// # Errors
+    /// A failure of the engine.
+    pub fn shift(&mut self, node: u32, delta: &[f32]) -> Result<()> {
+        let ask = self.raw.shift.ok_or("the engine cannot shift nodes")?;
+        let delta = abi::brl_tensor::vector(delta);
+        // SAFETY: the context is the host's for this call; the numbers live until it returns.
+        let status = unsafe { ask(self.raw.ctx, u64::from(node), delta) };
+        Error::check(status, "shift")
+    }
+}
+
+unsafe extern "C" fn taps<T: ProbeHook>(instance: *mut abi::brl_self) -> u64 {
     // SAFETY: the host passes what `create` made, one call at a time.
-    let Some(instance) = (unsafe { instance.cast::<crate::door::Instance<T>>().as_ref() }) else {
+    let Some(instance) = (unsafe { instance.cast::<Instance<T>>().as_ref() }) else {
         return 0;
     };
-    let wanted = catch_unwind(AssertUnwindSafe(|| instance.plugin().taps())).unwrap_or_default();
-    Tap::ALL
-        .iter()
-        .filter(|(tap, _)| wanted.contains(tap))
-        .map(|(_, bit)| bit)
-        .sum()
+    catch_unwind(AssertUnwindSafe(|| instance.plugin().taps()))
+        .unwrap_or_default()
+        .into_iter()
+        .fold(0, |taps, tap| taps | abi::tap_code(tap))
 }
 
-unsafe extern "C" fn see<T: Probe>(
-    instance: *mut abi::brl_self,
-    call: *mut abi::brl_call,
-    activations: *const abi::brl_activations,
-) -> abi::brl_status {
-    let body = |plugin: &mut T, call: &mut Call<'_>| {
+hook_functions! {
+    fn see<T: ProbeHook>(activations: *const abi::brl_activations) = |plugin, host| {
         // SAFETY: the host's table, valid for this call.
-        let raw = unsafe { view::read(activations) }.ok_or("there is no sight")?;
-        let Some(&(tap, _)) = Tap::ALL.iter().find(|(_, bit)| *bit == raw.tap) else {
-            return Ok(abi::BRL_DECLINED);
-        };
-        let activations = Activations {
-            sequence: raw.sequence,
-            step: raw.step,
-            tap,
-            layer: raw.layer as usize,
-            layers: raw.layers as usize,
-            // SAFETY: the host's views, valid for this call.
-            tokens: unsafe { view::ids(raw.tokens) },
-            // SAFETY: as above.
-            values: unsafe { view::floats(&raw.values) },
-            width: raw.values.shape[1] as usize,
-        };
-        plugin.see(call, &activations).map(|()| abi::BRL_OK)
-    };
-    // SAFETY: the host passes what `create` made, one call at a time.
-    unsafe { enter(instance, call, body) }
-}
+        let raw = unsafe { table(activations)? };
+        (host.sequence, host.step) = (raw.sequence, raw.step);
+        // SAFETY: the host's views, valid for this call.
+        match unsafe { raw.activations() } {
+            Some(activations) => plugin.see(host, &activations).map(|()| abi::BRL_OK),
+            None => Ok(abi::BRL_DECLINED),
+        }
+    }
 
-unsafe extern "C" fn report<T: Probe>(
-    instance: *mut abi::brl_self,
-    call: *mut abi::brl_call,
-    json: *const abi::brl_sink,
-) -> abi::brl_status {
-    let body = |plugin: &mut T, call: &mut Call<'_>| {
-        let Some(report) = plugin.report(call)? else {
+    fn report<T: ProbeHook>(json: *const abi::brl_sink) = |plugin, host| {
+        let Some(report) = plugin.report(host)? else {
             return Ok(abi::BRL_DECLINED);
         };
-        let text = report.to_string();
         // SAFETY: the host's sink, valid for this call.
-        unsafe { crate::corpus::put(json, text.as_bytes()) }.map(|()| abi::BRL_OK)
-    };
-    // SAFETY: the host passes what `create` made, one call at a time.
-    unsafe { enter(instance, call, body) }
-}
+        unsafe { put(json, report.to_string().as_bytes()) }.map(|()| abi::BRL_OK)
+    }
 
-unsafe extern "C" fn ask<T: Probe>(
-    instance: *mut abi::brl_self,
-    call: *mut abi::brl_call,
-    subject: *const abi::brl_subject,
-) -> abi::brl_status {
-    let body = |plugin: &mut T, call: &mut Call<'_>| {
+    fn ask<T: ProbeHook>(subject: *const abi::brl_subject) = |plugin, host| {
         // SAFETY: the host's table, valid for this call.
-        let raw = unsafe { view::read(subject) }.ok_or("there is no subject")?;
-        plugin
-            .ask(call, &mut Subject::new(&raw))
-            .map(|()| abi::BRL_OK)
-    };
-    // SAFETY: the host passes what `create` made, one call at a time.
-    unsafe { enter(instance, call, body) }
+        let raw = unsafe { table(subject)? };
+        plugin.ask(host, &mut HostModel { raw: &raw }).map(|()| abi::BRL_OK)
+    }
 }
 
-impl<T: Probe> Tables<T> {
+impl<T: ProbeHook> Tables<T> {
     /// The table of `probe/1`.
     pub const PROBE: abi::brl_probe = abi::brl_probe {
         struct_size: size_of::<abi::brl_probe>() as u64,

@@ -1,15 +1,15 @@
-//! Many random numbers from one of the host's: [`Random`].
+//! Many random numbers from one of the host's: [`RandomStream`].
 
 /// A stream of random numbers (SplitMix64) that begins at a number from [`crate::Call::random`], so that it replays.
 ///
 /// ```
-/// use brillm_plugin::Random;
-/// assert_eq!(Random::new(3).bits(), Random::new(3).bits());
+/// use brillm_plugin::RandomStream;
+/// assert_eq!(RandomStream::new(3).bits(), RandomStream::new(3).bits());
 /// ```
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct RandomStream(u64);
 
-impl Random {
+impl RandomStream {
     /// A stream; the same seed gives the same numbers.
     pub fn new(seed: u64) -> Self {
         // Seeds that differ little begin streams that have nothing to do with each other.

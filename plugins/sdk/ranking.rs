@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Random;
+use crate::RandomStream;
 
 /// The `count` highest scores, as ascending indices.
 ///
@@ -63,7 +63,7 @@ impl Preference {
                 highest(&turned, count)
             }
             Self::Random => {
-                let mut stream = Random::new(seed);
+                let mut stream = RandomStream::new(seed);
                 let random: Vec<f32> = scores.iter().map(|_| stream.uniform() as f32).collect();
                 highest(&random, count)
             }

@@ -1,4 +1,4 @@
-//! How a masking ratio changes in the course of training: [`Schedule`].
+//! How a masking ratio changes in the course of training: [`MaskSchedule`].
 
 use std::f64::consts::PI;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// the elliptical one, which a later paper (PoemBERT) gives beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Schedule {
+pub enum MaskSchedule {
     /// p throughout: the control.
     Fixed,
     /// 2p (1 − x): masking ratio decay.
@@ -36,15 +36,15 @@ pub enum Schedule {
     Elliptical,
 }
 
-impl Schedule {
+impl MaskSchedule {
     /// Share of the steps in which [`Self::WarmLinear`] rises.
     const WARM: f64 = 0.08;
 
     /// The ratio after `step` of `steps` steps with base ratio `base`, not limited in any way.
     ///
     /// ```
-    /// use brillm_plugin::Schedule;
-    /// assert!((Schedule::Linear.ratio(0.15, 1, 4) - 0.225).abs() < 1e-9);
+    /// use brillm_plugin::MaskSchedule;
+    /// assert!((MaskSchedule::Linear.ratio(0.15, 1, 4) - 0.225).abs() < 1e-9);
     /// ```
     pub fn ratio(self, base: f64, step: u64, steps: u64) -> f64 {
         let x = (step as f64 / steps.max(1) as f64).min(1.0);
@@ -76,20 +76,32 @@ mod tests {
     fn curves_have_the_published_values() {
         // At x = 0, .25, .5, .75, 1 with p = .15.
         for (schedule, golden) in [
-            (Schedule::Fixed, [0.15; 5]),
-            (Schedule::Linear, [0.300, 0.225, 0.150, 0.075, 0.0]),
-            (Schedule::Cosine, [0.320, 0.27607, 0.170, 0.06393, 0.020]),
-            (Schedule::Reversed, [0.0, 0.075, 0.150, 0.225, 0.300]),
-            (Schedule::SquareAbove, [0.31, 0.29125, 0.235, 0.14125, 0.01]),
-            (Schedule::SquareBelow, [0.3, 0.16875, 0.075, 0.01875, 0.0]),
-            (Schedule::Peak, [0.0, 0.15, 0.3, 0.15, 0.0]),
-            (Schedule::Valley, [0.31, 0.16, 0.01, 0.16, 0.31]),
+            (MaskSchedule::Fixed, [0.15; 5]),
+            (MaskSchedule::Linear, [0.300, 0.225, 0.150, 0.075, 0.0]),
             (
-                Schedule::WarmLinear,
+                MaskSchedule::Cosine,
+                [0.320, 0.27607, 0.170, 0.06393, 0.020],
+            ),
+            (MaskSchedule::Reversed, [0.0, 0.075, 0.150, 0.225, 0.300]),
+            (
+                MaskSchedule::SquareAbove,
+                [0.31, 0.29125, 0.235, 0.14125, 0.01],
+            ),
+            (
+                MaskSchedule::SquareBelow,
+                [0.3, 0.16875, 0.075, 0.01875, 0.0],
+            ),
+            (MaskSchedule::Peak, [0.0, 0.15, 0.3, 0.15, 0.0]),
+            (MaskSchedule::Valley, [0.31, 0.16, 0.01, 0.16, 0.31]),
+            (
+                MaskSchedule::WarmLinear,
                 [0.0, 0.244565, 0.163043, 0.081522, 0.0],
             ),
-            (Schedule::Bend, [0.3, 0.161732, 0.0975, 0.069375, 0.01]),
-            (Schedule::Elliptical, [0.3, 0.270416, 0.15, 0.029584, 0.0]),
+            (MaskSchedule::Bend, [0.3, 0.161732, 0.0975, 0.069375, 0.01]),
+            (
+                MaskSchedule::Elliptical,
+                [0.3, 0.270416, 0.15, 0.029584, 0.0],
+            ),
         ] {
             for (quarter, golden) in golden.into_iter().enumerate() {
                 let ratio = schedule.ratio(0.15, quarter as u64, 4);
@@ -103,7 +115,7 @@ mod tests {
 
     #[test]
     fn runs_without_steps_are_at_their_beginning() {
-        assert_eq!(Schedule::Linear.ratio(0.15, 0, 0), 0.3);
-        assert_eq!(Schedule::Linear.ratio(0.15, 9, 4), 0.0);
+        assert_eq!(MaskSchedule::Linear.ratio(0.15, 0, 0), 0.3);
+        assert_eq!(MaskSchedule::Linear.ratio(0.15, 9, 4), 0.0);
     }
 }

@@ -1,12 +1,12 @@
 //! What a model prefers, by likelihood: a metaphor's concrete word, a product's title.
 
-use brillm_plugin::{Random, Result, Subject};
+use brillm_plugin::{HostModel, RandomStream, Result};
 
 use crate::statistics::{mean, sign_flips};
 use crate::words::{Headline, Metaphor, STYLES, article};
 
 /// Mean ln p of a text's tokens after a prompt, less the same after a prompt that says nothing of the matter.
-fn preference(subject: &mut Subject, prompt: &str, neutral: &str, text: &str) -> Result<f64> {
+fn preference(subject: &mut HostModel, prompt: &str, neutral: &str, text: &str) -> Result<f64> {
     let told = mean(&subject.resist(prompt, text)?);
     let prior = mean(&subject.resist(neutral, text)?);
     Ok(prior - told)
@@ -47,7 +47,7 @@ pub(crate) struct Choices {
     pub contrast_p: f64,
 }
 
-pub(crate) fn metaphors(subject: &mut Subject, items: &[Metaphor]) -> Result<Vec<Asked>> {
+pub(crate) fn metaphors(subject: &mut HostModel, items: &[Metaphor]) -> Result<Vec<Asked>> {
     let mut all = Vec::new();
     for item in items {
         for (set, words) in [("varied", &item.varied), ("matched", &item.matched)] {
@@ -86,7 +86,7 @@ fn attribution<'a, const N: usize>(chosen: impl Iterator<Item = &'a usize>) -> [
     counts.map(|count| count / f64::max(all, 1.0))
 }
 
-pub(crate) fn summary(asked: &[Asked], set: &'static str, random: &mut Random) -> Choices {
+pub(crate) fn summary(asked: &[Asked], set: &'static str, random: &mut RandomStream) -> Choices {
     let of = |big: bool| {
         asked
             .iter()
@@ -122,7 +122,7 @@ pub(crate) struct Shopped {
     pub chosen: usize,
 }
 
-pub(crate) fn headlines(subject: &mut Subject, items: &[Headline]) -> Result<Vec<Shopped>> {
+pub(crate) fn headlines(subject: &mut HostModel, items: &[Headline]) -> Result<Vec<Shopped>> {
     let mut all = Vec::new();
     for item in items {
         let mut scores = [0.0; STYLES.len()];
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_sense_of_size_is_a_contrast() {
-        let mut random = Random::new(1);
+        let mut random = RandomStream::new(1);
         let all: Vec<Asked> = (0..12)
             .flat_map(|at| {
                 // A bias to the first word is in both, and cancels.

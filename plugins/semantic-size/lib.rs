@@ -14,7 +14,8 @@ mod table;
 mod words;
 
 use brillm_plugin::{
-    Activations, Call, Error, Kind, Plugin, Probe, Random, Result, State, Subject, Tap, export,
+    Activations, Error, Host, HostModel, Plugin, ProbeHook, RandomStream, Result, State,
+    SubjectKind, Tap, export,
 };
 use serde_json::{Value, json};
 
@@ -135,14 +136,14 @@ impl Plugin for SemanticSize {
 }
 
 /// A set of features: its name, what to ask for, and which layer.
-fn feature_sets(subject: &Subject) -> Vec<(String, State, usize)> {
-    match subject.kind() {
-        Kind::Graph => vec![
+fn feature_sets(subject: &HostModel) -> Vec<(String, State, usize)> {
+    match subject.shape().kind {
+        SubjectKind::Graph => vec![
             ("node".into(), State::Node, 0),
             ("signal".into(), State::Signal, 0),
             ("energy".into(), State::Energy, 0),
         ],
-        Kind::Transformer => (0..=subject.layers())
+        SubjectKind::Transformer => (0..=subject.shape().layers)
             .map(|layer| (format!("hidden {layer}"), State::Hidden, layer))
             .collect(),
     }
@@ -150,21 +151,21 @@ fn feature_sets(subject: &Subject) -> Vec<(String, State, usize)> {
 
 impl SemanticSize {
     /// The states of every word, each set of features a table. The word's own tokens are those after the carrier's.
-    fn states(&self, call: &mut Call, subject: &mut Subject) -> Result<Vec<Rows>> {
+    fn states(&self, host: &mut Host, subject: &mut HostModel) -> Result<Vec<Rows>> {
         let sets = feature_sets(subject);
         let mut tables: Vec<Rows> = sets
             .iter()
             .map(|(_, state, _)| Rows {
                 values: Vec::new(),
                 width: match state {
-                    State::Energy => subject.nodes(),
-                    _ => subject.width(),
+                    State::Energy => subject.shape().nodes,
+                    _ => subject.shape().width,
                 },
             })
             .collect();
         let carrier = subject.tokens(&self.options.carrier)?;
         for word in &self.words {
-            if call.cancelled() {
+            if host.cancelled() {
                 return Err(Error::cancelled());
             }
             let text = format!("{} {}", self.options.carrier, word.text);
@@ -177,7 +178,7 @@ impl SemanticSize {
                 }
                 let Some((_, values)) = &known else { continue };
                 let layers = match state {
-                    State::Hidden => subject.layers() + 1,
+                    State::Hidden => subject.shape().layers + 1,
                     _ => 1,
                 };
                 let size = values.len() / layers;
@@ -204,7 +205,7 @@ impl SemanticSize {
         Ok(tables)
     }
 
-    fn ratings(&self, subject: &mut Subject) -> Result<Ratings> {
+    fn ratings(&self, subject: &mut HostModel) -> Result<Ratings> {
         let carrier = &self.options.carrier;
         let mut form = vec![Vec::new(); 3];
         for word in &self.words {
@@ -228,7 +229,7 @@ impl SemanticSize {
     }
 
     /// Shifts the nodes of concrete words that are one token, after a big and a small thing.
-    fn shift(&self, subject: &mut Subject, nodes: &Rows, size: &[f64]) -> Result<Vec<Shifted>> {
+    fn shift(&self, subject: &mut HostModel, nodes: &Rows, size: &[f64]) -> Result<Vec<Shifted>> {
         let direction = probing::direction(nodes, size);
         let places: Vec<f64> = (0..self.words.len())
             .map(|at| {
@@ -282,34 +283,34 @@ fn pooled(rows: &[f32], width: usize, pool: Pool) -> Vec<f64> {
     }
 }
 
-impl Probe for SemanticSize {
+impl ProbeHook for SemanticSize {
     const ASKS: bool = true;
 
     fn taps(&self) -> Vec<Tap> {
         Vec::new()
     }
 
-    fn see(&mut self, _: &mut Call, _: &Activations) -> Result<()> {
+    fn see(&mut self, _: &mut Host, _: &Activations) -> Result<()> {
         Ok(())
     }
 
-    fn ask(&mut self, call: &mut Call, subject: &mut Subject) -> Result<()> {
-        let seed = call.random();
-        let mut random = Random::new(seed);
+    fn ask(&mut self, host: &mut Host, subject: &mut HostModel) -> Result<()> {
+        let seed = host.random();
+        let mut random = RandomStream::new(seed);
         let asked = choices::metaphors(subject, &self.metaphors)?;
         let choices = ["varied", "matched"].map(|set| choices::summary(&asked, set, &mut random));
         let shopped = choices::headlines(subject, &self.headlines)?;
 
         let ratings = self.ratings(subject)?;
-        let trained = self.states(call, subject)?;
-        let shifted = match subject.kind() {
-            Kind::Graph => self.shift(subject, &trained[0], &ratings.size)?,
-            Kind::Transformer => Vec::new(),
+        let trained = self.states(host, subject)?;
+        let shifted = match subject.shape().kind {
+            SubjectKind::Graph => self.shift(subject, &trained[0], &ratings.size)?,
+            SubjectKind::Transformer => Vec::new(),
         };
         let untrained = match self.options.untrained {
             true => {
                 subject.untrained(Some(seed))?;
-                let states = self.states(call, subject);
+                let states = self.states(host, subject);
                 subject.untrained(None)?;
                 Some(states?)
             }
@@ -326,7 +327,7 @@ impl Probe for SemanticSize {
         let permutations = self.options.permutations;
         let names = feature_sets(subject);
         // The engine hears that the plugin is alive, and the plugin whether to go on.
-        let mut alive = || match call.cancelled() {
+        let mut alive = || match host.cancelled() {
             true => Err(Error::cancelled()),
             false => subject.tokens("a").map(drop),
         };
@@ -353,7 +354,7 @@ impl Probe for SemanticSize {
         Ok(())
     }
 
-    fn report(&mut self, _: &mut Call) -> Result<Option<Value>> {
+    fn report(&mut self, _: &mut Host) -> Result<Option<Value>> {
         let Some(found) = &self.findings else {
             return Ok(None);
         };
@@ -391,7 +392,7 @@ export! {
             "pool": {"enum": ["mean", "last"], "default": "mean", "description": "how the tokens of a word become one row"},
             "permutations": {"type": "integer", "minimum": 1, "maximum": 999, "default": 99, "description": "permutations of the ratings"},
             "untrained": {"type": "boolean", "default": true, "description": "probe the model with the weights that training begins with, too"}}}"#,
-        hooks: [Probe],
+        hooks: [ProbeHook],
     }
 }
 

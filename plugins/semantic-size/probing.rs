@@ -1,6 +1,6 @@
 //! How well a linear function of a model's states tells semantic size: nested splits, permuted ratings, controls.
 
-use brillm_plugin::{Random, Result};
+use brillm_plugin::{RandomStream, Result};
 
 use crate::solve::{self, Rows};
 use crate::statistics::{area, mean, partial_spearman, spearman};
@@ -51,7 +51,7 @@ fn narrowed(rows: Rows, seed: u64) -> Rows {
     if rows.width <= WIDEST {
         return rows;
     }
-    let mut random = Random::new(seed);
+    let mut random = RandomStream::new(seed);
     let signs: Vec<f64> = (0..rows.width * WIDEST)
         .map(|_| if random.bits() & 1 == 0 { 1.0 } else { -1.0 })
         .collect();
@@ -173,7 +173,7 @@ pub(crate) fn probe(
     let width = rows.width;
     let rows = narrowed(rows, seed);
     let count = ratings.size.len();
-    let mut random = Random::new(seed);
+    let mut random = RandomStream::new(seed);
     let mut order: Vec<usize> = (0..count).collect();
     random.shuffle(&mut order);
     let mut targets = vec![ratings.size.clone()];
@@ -250,8 +250,9 @@ mod tests {
 
     /// Words whose features carry size, or nothing.
     fn planted(width: usize, strength: f64) -> (Rows, Ratings) {
-        let mut random = Random::new(7);
-        let normal = |random: &mut Random| (0..6).map(|_| random.uniform()).sum::<f64>() - 3.0;
+        let mut random = RandomStream::new(7);
+        let normal =
+            |random: &mut RandomStream| (0..6).map(|_| random.uniform()).sum::<f64>() - 3.0;
         let size: Vec<f64> = (0..240).map(|_| 4.0 + normal(&mut random)).collect();
         let along: Vec<f64> = (0..width).map(|_| normal(&mut random)).collect();
         let values = size

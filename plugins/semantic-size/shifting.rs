@@ -1,6 +1,6 @@
 //! An intervention: one node's bias is shifted along the direction of size, and the energies are read again.
 
-use brillm_plugin::{Result, State, Subject};
+use brillm_plugin::{HostModel, Result, State};
 
 /// Shifts, in deviations of the words' own places along the direction.
 pub(crate) const STEPS: [f64; 5] = [-2.0, -1.0, 0.0, 1.0, 2.0];
@@ -22,14 +22,14 @@ pub(crate) struct Shifted {
 
 /// Shifts a word's node after a prompt by `step · deviation · direction`.
 pub(crate) fn shift(
-    subject: &mut Subject,
+    subject: &mut HostModel,
     prompt: &str,
     word: &str,
     node: u32,
     direction: &[f64],
     deviation: f64,
 ) -> Result<Shifted> {
-    let nodes = subject.nodes();
+    let nodes = subject.shape().nodes;
     let mut energies = [0.0; 5];
     let mut resistances = [0.0; 5];
     let mut all: Vec<Vec<f32>> = Vec::new();

@@ -272,12 +272,12 @@ pub(crate) fn logistic(rows: &Rows, labels: &[bool], from: &[usize], strength: f
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use brillm_plugin::Random;
+    use brillm_plugin::RandomStream;
 
     #[test]
     fn a_ridge_without_strength_is_least_squares() {
         // y = 2 a - 3 b + 1
-        let mut random = Random::new(2);
+        let mut random = RandomStream::new(2);
         let values: Vec<f64> = (0..80).map(|_| random.uniform()).collect();
         let rows = Rows { values, width: 2 };
         let target: Vec<f64> = (0..40)
@@ -304,7 +304,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_logistic_fit_has_no_slope_left() {
-        let mut random = Random::new(9);
+        let mut random = RandomStream::new(9);
         let values: Vec<f64> = (0..600).map(|_| random.uniform() - 0.5).collect();
         let rows = Rows { values, width: 3 };
         let labels: Vec<bool> = (0..200)

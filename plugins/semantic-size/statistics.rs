@@ -1,6 +1,6 @@
 //! Ranks, correlations, areas under curves, and what chance would make of a difference.
 
-use brillm_plugin::Random;
+use brillm_plugin::RandomStream;
 
 use crate::solve;
 
@@ -71,7 +71,7 @@ pub(crate) fn area(scores: &[f64], labels: &[bool]) -> f64 {
 }
 
 /// How often random signs make a mean at least as far from 0 as this one's: the share, both ways.
-pub(crate) fn sign_flips(differences: &[f64], rounds: usize, random: &mut Random) -> f64 {
+pub(crate) fn sign_flips(differences: &[f64], rounds: usize, random: &mut RandomStream) -> f64 {
     let seen = mean(differences).abs();
     let as_far = (0..rounds)
         .filter(|_| {
@@ -105,16 +105,16 @@ mod tests {
         assert_eq!(area(&[1.0, 2.0], &[true, true]), 0.5);
         assert!((spearman(&[1.0, 2.0, 3.0, 4.0], &[1.0, 4.0, 9.0, 16.0]) - 1.0).abs() < 1e-12);
         assert_eq!(correlation(&[1.0, 1.0], &[1.0, 2.0]), 0.0);
-        let mut random = Random::new(1);
+        let mut random = RandomStream::new(1);
         assert!(sign_flips(&[1.0; 12], 2000, &mut random) < 0.01);
         assert!(sign_flips(&[1.0, -1.0, 1.0, -1.0], 500, &mut random) > 0.9);
     }
 
     #[test]
     fn what_a_control_explains_is_taken_out() {
-        let mut random = Random::new(5);
+        let mut random = RandomStream::new(5);
         let control: Vec<f64> = (0..400).map(|_| random.uniform()).collect();
-        let near = |random: &mut Random| -> Vec<f64> {
+        let near = |random: &mut RandomStream| -> Vec<f64> {
             control.iter().map(|c| c + 0.2 * random.uniform()).collect()
         };
         let (a, b) = (near(&mut random), near(&mut random));
@@ -132,7 +132,7 @@ mod tests {
         let partial = partial_spearman(&target, &column(0), &controls);
         assert!((partial - 0.92101246416).abs() < 1e-6, "{partial}");
         // 8 of the 64 signings of these six lie as far from 0.
-        let mut random = Random::new(3);
+        let mut random = RandomStream::new(3);
         let share = sign_flips(&[0.3, -0.1, 0.5, 0.2, -0.05, 0.4], 20_000, &mut random);
         assert!((share - 0.125).abs() < 0.01, "{share}");
     }

@@ -1,11 +1,11 @@
 //! Plugins that tests use: one for each hook, one without opinions, and one that misbehaves on demand.
 
 use brillm_plugin::{
-    Activations, Answer, Axis, Call, Canvas, CodecPlan, CodecQuestion, Corpus, Direction, Distance,
-    Edge, Error, Eviction, Fan, Hop, KeepQuestion, KvCodec, KvKeep, KvPlan, Mask, MaskMoment,
-    MaskOutcome, MaskTokens, Order, Path, Place, PlanQuestion, Plugin, Probe, Prompt, Records,
-    Reference, Result, Sample, Setting, Shader, Signal, Start, Step, Storage, Tap, Trial, export,
-    highest,
+    Activations, Answer, Canvas, CodecAxis, CodecFormat, CodecHook, CodecQuestion, CorpusHook,
+    Direction, Distance, EdgeHook, Error, Eviction, Fan, Fill, Hop, Host, HostReference, HostTrial,
+    KeepHook, KeepQuestion, KvShape, MaskHook, MaskMoment, MaskOutcome, MaskTokens, OrderHook,
+    PathHook, PlanHook, Planned, Plugin, ProbeHook, Prompt, Records, Result, SampleHook, Setting,
+    ShaderSource, SignalHook, Step, Tap, export, highest,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,35 +20,35 @@ impl Plugin for Decline {
     }
 }
 
-impl Edge for Decline {
-    fn resist(&mut self, _: &mut Call, _: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+impl EdgeHook for Decline {
+    fn resist(&mut self, _: &mut Host, _: &Fan, resistance: &mut [f32]) -> Result<Answer> {
         // What is written beside a refusal does not count.
         resistance.fill(7.0);
         Ok(Answer::Declined)
     }
 }
 
-impl Signal for Decline {
-    fn start(&mut self, _: &mut Call, _: &Start, signal: &mut [f32]) -> Result<Answer> {
+impl SignalHook for Decline {
+    fn start(&mut self, _: &mut Host, _: &[u32], signal: &mut [f32]) -> Result<Answer> {
         signal.fill(7.0);
         Ok(Answer::Declined)
     }
 }
 
-impl Path for Decline {
+impl PathHook for Decline {
     const RANK: bool = false;
-    fn hop(&mut self, _: &mut Call, _: &Hop) -> Result<()> {
+    fn hop(&mut self, _: &mut Host, _: &Hop) -> Result<()> {
         Ok(())
     }
 }
 
-impl Sample for Decline {
+impl SampleHook for Decline {
     const PROMPT: bool = true;
     const STEP: bool = true;
     const CHOOSE: bool = true;
     fn step(
         &mut self,
-        _: &mut Call,
+        _: &mut Host,
         _: &Step,
         logits: &mut [f32],
         setting: &mut Setting,
@@ -59,47 +59,47 @@ impl Sample for Decline {
     }
 }
 
-impl Order for Decline {
-    fn next(&mut self, _: &mut Call, _: &Canvas) -> Result<Option<Place>> {
+impl OrderHook for Decline {
+    fn next(&mut self, _: &mut Host, _: &Canvas) -> Result<Option<Fill>> {
         Ok(None)
     }
 }
 
-impl Mask for Decline {}
+impl MaskHook for Decline {}
 
-impl Probe for Decline {
+impl ProbeHook for Decline {
     fn taps(&self) -> Vec<Tap> {
         Vec::new()
     }
-    fn see(&mut self, _: &mut Call, _: &Activations) -> Result<()> {
+    fn see(&mut self, _: &mut Host, _: &Activations) -> Result<()> {
         Ok(())
     }
-    fn report(&mut self, _: &mut Call) -> Result<Option<Value>> {
+    fn report(&mut self, _: &mut Host) -> Result<Option<Value>> {
         Ok(None)
     }
 }
 
-impl KvPlan for Decline {
+impl PlanHook for Decline {
     fn plan(
         &mut self,
-        _: &mut Call,
-        _: &PlanQuestion,
-        _: Option<Trial>,
-        storage: Storage,
+        _: &mut Host,
+        _: &KvShape,
+        _: Option<HostTrial>,
+        storage: Planned,
     ) -> Result<Answer> {
         storage.source.fill(9);
         Ok(Answer::Declined)
     }
 }
 
-impl KvKeep for Decline {
-    fn keep(&mut self, _: &mut Call, _: &KeepQuestion) -> Result<Option<Eviction>> {
+impl KeepHook for Decline {
+    fn keep(&mut self, _: &mut Host, _: &KeepQuestion) -> Result<Option<Eviction>> {
         Ok(None)
     }
 }
 
-impl KvCodec for Decline {
-    fn plan(&mut self, _: &mut Call, _: &CodecQuestion) -> Result<Option<CodecPlan>> {
+impl CodecHook for Decline {
+    fn plan(&mut self, _: &mut Host, _: &CodecQuestion) -> Result<Option<CodecFormat>> {
         Ok(None)
     }
 }
@@ -114,14 +114,14 @@ impl Plugin for Quiet {
     }
 }
 
-impl Edge for Quiet {
-    fn resist(&mut self, call: &mut Call, fan: &Fan, resistance: &mut [f32]) -> Result<Answer> {
-        let _ = (call, fan, resistance, &self.0);
+impl EdgeHook for Quiet {
+    fn resist(&mut self, host: &mut Host, fan: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+        let _ = (host, fan, resistance, &self.0);
         Ok(Answer::Declined)
     }
 }
 
-impl Sample for Quiet {
+impl SampleHook for Quiet {
     const STEP: bool = true;
 }
 
@@ -143,8 +143,8 @@ impl Plugin for Steer {
     }
 }
 
-impl Edge for Steer {
-    fn resist(&mut self, _: &mut Call, _: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+impl EdgeHook for Steer {
+    fn resist(&mut self, _: &mut Host, _: &Fan, resistance: &mut [f32]) -> Result<Answer> {
         match resistance.get_mut(self.0.to as usize) {
             Some(to) if self.0.bonus != 0.0 => {
                 *to -= self.0.bonus;
@@ -155,8 +155,8 @@ impl Edge for Steer {
     }
 }
 
-impl Signal for Steer {
-    fn start(&mut self, _: &mut Call, _: &Start, signal: &mut [f32]) -> Result<Answer> {
+impl SignalHook for Steer {
+    fn start(&mut self, _: &mut Host, _: &[u32], signal: &mut [f32]) -> Result<Answer> {
         match self.0.start {
             Some(value) => {
                 signal.fill(value);
@@ -184,8 +184,8 @@ impl Plugin for Watch {
     }
 }
 
-impl Path for Watch {
-    fn hop(&mut self, _: &mut Call, hop: &Hop) -> Result<()> {
+impl PathHook for Watch {
+    fn hop(&mut self, _: &mut Host, hop: &Hop) -> Result<()> {
         self.hops.push((hop.source, hop.target, hop.rank));
         if hop.rank.is_some() {
             self.least = Some(
@@ -197,12 +197,12 @@ impl Path for Watch {
     }
 }
 
-impl Probe for Watch {
+impl ProbeHook for Watch {
     fn taps(&self) -> Vec<Tap> {
         vec![Tap::Signal, Tap::Energy]
     }
 
-    fn see(&mut self, _: &mut Call, activations: &Activations) -> Result<()> {
+    fn see(&mut self, _: &mut Host, activations: &Activations) -> Result<()> {
         match activations.tap {
             Tap::Signal => self.signals += 1,
             _ => self.energies += 1,
@@ -211,7 +211,7 @@ impl Probe for Watch {
         Ok(())
     }
 
-    fn report(&mut self, _: &mut Call) -> Result<Option<Value>> {
+    fn report(&mut self, _: &mut Host) -> Result<Option<Value>> {
         Ok(Some(json!({
             "hops": self.hops,
             "least_resistance": self.least,
@@ -228,7 +228,7 @@ struct Choose(ChooseOptions);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ChooseOptions {
-    temperature: Option<f64>,
+    temperature: Option<f32>,
     uniform: bool,
     hidden: bool,
 }
@@ -240,14 +240,14 @@ impl Plugin for Choose {
     }
 }
 
-impl Sample for Choose {
+impl SampleHook for Choose {
     const PROMPT: bool = true;
     const STEP: bool = true;
     const CHOOSE: bool = true;
     const HIDDEN: bool = true;
     const HISTORY: bool = true;
 
-    fn prompt(&mut self, _: &mut Call, prompt: &Prompt) -> Result<Setting> {
+    fn prompt(&mut self, _: &mut Host, prompt: &Prompt) -> Result<Setting> {
         if self.0.hidden && (prompt.pooled.is_empty() || prompt.hidden.len() != prompt.pooled.len())
         {
             return Err(Error::new("the hidden states are not there"));
@@ -259,7 +259,7 @@ impl Sample for Choose {
 
     fn step(
         &mut self,
-        _: &mut Call,
+        _: &mut Host,
         step: &Step,
         _: &mut [f32],
         _: &mut Setting,
@@ -272,7 +272,7 @@ impl Sample for Choose {
         Ok(Answer::Declined)
     }
 
-    fn choose(&mut self, call: &mut Call, _: &Step, probabilities: &[f32]) -> Result<Option<u32>> {
+    fn choose(&mut self, host: &mut Host, _: &Step, probabilities: &[f32]) -> Result<Option<u32>> {
         if !self.0.uniform {
             return Ok(None);
         }
@@ -280,7 +280,7 @@ impl Sample for Choose {
             .filter(|&token| probabilities[token as usize] > 0.0)
             .collect();
         Ok(left
-            .get((call.random() % left.len().max(1) as u64) as usize)
+            .get((host.random() % left.len().max(1) as u64) as usize)
             .copied())
     }
 }
@@ -295,12 +295,12 @@ impl Plugin for Outward {
     }
 }
 
-impl Order for Outward {
-    fn next(&mut self, _: &mut Call, canvas: &Canvas) -> Result<Option<Place>> {
-        if canvas.step % 2 == 1 || canvas.left == 0 || canvas.left_resistance.is_nan() {
+impl OrderHook for Outward {
+    fn next(&mut self, host: &mut Host, canvas: &Canvas) -> Result<Option<Fill>> {
+        if host.step % 2 == 1 || canvas.left == 0 || canvas.left_resistance.is_nan() {
             return Ok(None);
         }
-        Ok(Some(Place {
+        Ok(Some(Fill {
             position: canvas.left - 1,
             direction: Direction::Backward,
         }))
@@ -317,8 +317,13 @@ impl Plugin for Pairs {
     }
 }
 
-impl Corpus for Pairs {
-    fn write(&mut self, _: &mut Call, reference: &Reference, records: &mut Records) -> Result<()> {
+impl CorpusHook for Pairs {
+    fn write(
+        &mut self,
+        _: &mut Host,
+        reference: &HostReference,
+        records: &mut Records,
+    ) -> Result<()> {
         let begin: String = reference.text.chars().take(20).collect();
         let answer = if reference.has_model() && !begin.is_empty() {
             Some(reference.generate(&begin, 5)?)
@@ -345,16 +350,16 @@ impl Plugin for Memory {
     }
 }
 
-impl KvPlan for Memory {
+impl PlanHook for Memory {
     const TRIAL: bool = true;
 
     /// Has the layer most distant from layer 0 read it, when that leaves the model like itself.
     fn plan(
         &mut self,
-        _: &mut Call,
-        question: &PlanQuestion,
-        trial: Option<Trial>,
-        storage: Storage,
+        _: &mut Host,
+        question: &KvShape,
+        trial: Option<HostTrial>,
+        storage: Planned,
     ) -> Result<Answer> {
         let Some(mut trial) = trial else {
             return Ok(Answer::Declined);
@@ -370,19 +375,19 @@ impl KvPlan for Memory {
         if trial.similarity(storage.source)? < 0.5 {
             return Ok(Answer::Declined);
         }
-        storage.bits.fill(16);
+        storage.storage.fill(16);
         Ok(Answer::Given)
     }
 }
 
-impl KvKeep for Memory {
-    fn begin(&mut self, _: &mut Call, _: u64, prompt: usize) -> Result<brillm_plugin::KeepWants> {
-        Ok(brillm_plugin::KeepWants {
+impl KeepHook for Memory {
+    fn begin(&mut self, _: &mut Host, prompt: usize) -> Result<brillm_plugin::KeepNeeds> {
+        Ok(brillm_plugin::KeepNeeds {
             column: (prompt > 4).then_some(brillm_plugin::ColumnSum {
                 window: prompt / 4,
                 oldest: 1.0,
                 newest: 1.2,
-                heads: brillm_plugin::Heads::GroupMean,
+                heads: brillm_plugin::HeadReduction::GroupMean,
             }),
             accumulated: true,
             key_norm: false,
@@ -390,7 +395,7 @@ impl KvKeep for Memory {
     }
 
     /// Each head keeps its heavier half; every second row of the stream goes on.
-    fn keep(&mut self, _: &mut Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
+    fn keep(&mut self, _: &mut Host, question: &KeepQuestion) -> Result<Option<Eviction>> {
         let slots = question.slots();
         let half = slots.div_ceil(2);
         if half == 0 || question.accumulated.len() != question.heads * slots {
@@ -420,14 +425,14 @@ impl KvKeep for Memory {
     }
 }
 
-impl KvCodec for Memory {
-    fn plan(&mut self, _: &mut Call, question: &CodecQuestion) -> Result<Option<CodecPlan>> {
-        let axis = if question.side == brillm_plugin::Side::Key {
-            Axis::Channel
+impl CodecHook for Memory {
+    fn plan(&mut self, _: &mut Host, question: &CodecQuestion) -> Result<Option<CodecFormat>> {
+        let axis = if question.side == brillm_plugin::CodecSide::Key {
+            CodecAxis::Channel
         } else {
-            Axis::Token
+            CodecAxis::Token
         };
-        Ok(Some(CodecPlan {
+        Ok(Some(CodecFormat {
             bits: 4,
             group: 32,
             axis,
@@ -436,21 +441,21 @@ impl KvCodec for Memory {
     }
 }
 
-impl Mask for Memory {
-    fn ratio(&mut self, _: &mut Call, moment: &MaskMoment) -> Result<Option<f64>> {
+impl MaskHook for Memory {
+    fn ratio(&mut self, _: &mut Host, moment: &MaskMoment) -> Result<Option<f64>> {
         Ok(Some(
             0.3 * (1.0 - moment.step as f64 / moment.steps.max(1) as f64),
         ))
     }
 
-    fn weigh(&mut self, _: &mut Call, tokens: &MaskTokens, weights: &mut [f32]) -> Result<Answer> {
+    fn weigh(&mut self, _: &mut Host, tokens: &MaskTokens, weights: &mut [f32]) -> Result<Answer> {
         for (weight, &token) in weights.iter_mut().zip(tokens.tokens) {
             *weight = 1.0 / (1.0 + token as f32);
         }
         Ok(Answer::Given)
     }
 
-    fn learn(&mut self, _: &mut Call, outcome: &MaskOutcome) -> Result<()> {
+    fn learn(&mut self, _: &mut Host, outcome: &MaskOutcome) -> Result<()> {
         self.losses += outcome
             .losses
             .iter()
@@ -461,13 +466,13 @@ impl Mask for Memory {
         Ok(())
     }
 
-    fn save(&mut self, _: &mut Call) -> Result<Vec<u8>> {
+    fn save(&mut self, _: &mut Host) -> Result<Vec<u8>> {
         let mut state = self.losses.to_le_bytes().to_vec();
         state.extend(self.told.to_le_bytes());
         Ok(state)
     }
 
-    fn restore(&mut self, _: &mut Call, state: &[u8]) -> Result<()> {
+    fn restore(&mut self, _: &mut Host, state: &[u8]) -> Result<()> {
         let (Some(Ok(losses)), Some(Ok(told))) = (
             state.get(..8).map(<[u8; 8]>::try_from),
             state.get(8..16).map(<[u8; 8]>::try_from),
@@ -501,9 +506,9 @@ impl Plugin for Faulty {
     }
 }
 
-impl Edge for Faulty {
-    fn resist(&mut self, call: &mut Call, fan: &Fan, resistance: &mut [f32]) -> Result<Answer> {
-        if fan.step < self.0.after {
+impl EdgeHook for Faulty {
+    fn resist(&mut self, host: &mut Host, _: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+        if host.step < self.0.after {
             return Ok(Answer::Declined);
         }
         match self.0.mode.as_str() {
@@ -515,7 +520,7 @@ impl Edge for Faulty {
             }
             "hang" => loop {
                 std::thread::sleep(std::time::Duration::from_millis(20));
-                if call.cancelled() {
+                if host.cancelled() {
                     return Err(Error::cancelled());
                 }
             },
@@ -535,7 +540,7 @@ impl Edge for Faulty {
     }
 }
 
-const HALF: Shader = Shader {
+const HALF: ShaderSource = ShaderSource {
     id: "wgsl/1:edge/1",
     entry_point: "resist",
     workgroup: 64,
@@ -560,8 +565,8 @@ impl Plugin for Half {
     }
 }
 
-impl Edge for Half {
-    fn resist(&mut self, _: &mut Call, _: &Fan, resistance: &mut [f32]) -> Result<Answer> {
+impl EdgeHook for Half {
+    fn resist(&mut self, _: &mut Host, _: &Fan, resistance: &mut [f32]) -> Result<Answer> {
         resistance.iter_mut().for_each(|value| *value *= 0.5);
         Ok(Answer::Given)
     }
@@ -573,14 +578,14 @@ export! {
         about: "Has no opinion about anything.",
         license: "MIT OR Apache-2.0",
         schema: "",
-        hooks: [KvPlan, KvKeep, KvCodec, Sample, Order, Mask, Probe, Edge, Signal, Path],
+        hooks: [PlanHook, KeepHook, CodecHook, SampleHook, OrderHook, MaskHook, ProbeHook, EdgeHook, SignalHook, PathHook],
     }
     Quiet {
         id: "org.brillm.test.quiet",
         about: "Has no opinion about edges and samples.",
         license: "MIT OR Apache-2.0",
         schema: "",
-        hooks: [Sample, Edge],
+        hooks: [SampleHook, EdgeHook],
     }
     Steer {
         id: "org.brillm.test.steer",
@@ -590,14 +595,14 @@ export! {
             "to": {"type": "integer", "minimum": 0, "default": 0},
             "bonus": {"type": "number", "default": 0},
             "start": {"type": "number"}}}"#,
-        hooks: [Edge, Signal],
+        hooks: [EdgeHook, SignalHook],
     }
     Watch {
         id: "org.brillm.test.watch",
         about: "Counts hops and looks at signals and energies.",
         license: "MIT OR Apache-2.0",
         schema: "",
-        hooks: [Path, Probe],
+        hooks: [PathHook, ProbeHook],
     }
     Choose {
         id: "org.brillm.test.choose",
@@ -607,35 +612,35 @@ export! {
             "temperature": {"type": "number", "minimum": 0},
             "uniform": {"type": "boolean", "default": false},
             "hidden": {"type": "boolean", "default": false}}}"#,
-        hooks: [Sample],
+        hooks: [SampleHook],
     }
     Outward {
         id: "org.brillm.test.outward",
         about: "Grows a text on both sides in turn.",
         license: "MIT OR Apache-2.0",
         schema: "",
-        hooks: [Order],
+        hooks: [OrderHook],
     }
     Pairs {
         id: "org.brillm.test.pairs",
         about: "Makes one record of each reference.",
         license: "MIT OR Apache-2.0",
         schema: "",
-        hooks: [Corpus],
+        hooks: [CorpusHook],
     }
     Memory {
         id: "org.brillm.test.memory",
         about: "Answers what is asked about caches and masks.",
         license: "MIT OR Apache-2.0",
         schema: "",
-        hooks: [KvPlan, KvKeep, KvCodec, Mask],
+        hooks: [PlanHook, KeepHook, CodecHook, MaskHook],
     }
     Half {
         id: "org.brillm.test.half",
         about: "Halves resistances, also as a shader.",
         license: "MIT OR Apache-2.0",
         schema: "",
-        hooks: [Edge],
+        hooks: [EdgeHook],
         shaders: [HALF],
     }
     Faulty {
@@ -645,6 +650,6 @@ export! {
         schema: r#"{"type": "object", "properties": {
             "mode": {"type": "string", "default": "none"},
             "after": {"type": "integer", "minimum": 0, "default": 0}}}"#,
-        hooks: [Edge],
+        hooks: [EdgeHook],
     }
 }

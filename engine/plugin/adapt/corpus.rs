@@ -2,38 +2,17 @@
 
 use std::collections::HashSet;
 use std::ffi::c_void;
-use std::sync::Arc;
 
 use brillm_abi as abi;
 
-use super::{Asked, find, index, lacks, size};
-use crate::hook::{Call, Corpus, Generate, Hooks, Reference, Speech};
-use crate::plugin::instance::{Instance, nonsense};
-use crate::plugin::library::{lend, text};
-use crate::{Error, ErrorKind, Result};
+use super::{Lent, PluginHook, put};
+use crate::Result;
+use crate::hook::{Call, Corpus, Generate, Reference, Speech};
+use crate::plugin::instance::invalid_answer;
+use crate::plugin::library::text;
 
-const CORPUS: usize = index("corpus/1");
-
-pub(super) fn install(
-    instance: &Arc<Instance>,
-    hooks: &mut Hooks,
-    twice: &dyn Fn(&str) -> Error,
-) -> Result<()> {
-    if let Some(asked) = find::<abi::brl_corpus>(instance, "corpus/1") {
-        if asked.table.write.is_none() {
-            return Err(lacks(instance, "corpus/1", "write"));
-        }
-        if hooks.corpus.replace(Arc::new(asked)).is_some() {
-            return Err(twice("corpus/1"));
-        }
-    }
-    Ok(())
-}
-
-struct GenerateContext<'a> {
-    generate: &'a mut dyn Generate,
-    error: Option<Error>,
-}
+type LentModel<'a> = Lent<'a, &'a mut dyn Generate>;
+type LentRecords<'a> = Lent<'a, &'a mut dyn FnMut(&str) -> Result<()>>;
 
 unsafe extern "C" fn generate(
     context: *mut c_void,
@@ -41,40 +20,13 @@ unsafe extern "C" fn generate(
     tokens: u64,
     out: *const abi::brl_sink,
 ) -> abi::brl_status {
-    // SAFETY: the context is the one `write` lends for its call.
-    let Some(context) = (unsafe { context.cast::<GenerateContext<'_>>().as_mut() }) else {
-        return abi::BRL_E_ARG;
-    };
-    // SAFETY: the plugin's text and sink hold for this call.
-    let (prompt, sink) = unsafe { (text(prompt), out.as_ref()) };
-    let Some((ctx, write)) = sink.and_then(|sink| Some((sink.ctx, sink.write?))) else {
-        return abi::BRL_E_ARG;
-    };
     let tokens = usize::try_from(tokens).unwrap_or(usize::MAX);
-    match context.generate.generate(&prompt, tokens) {
-        // SAFETY: the sink's own context; the text holds until the call returns.
-        Ok(answer) => unsafe { write(ctx, lend(&answer)) },
-        Err(error) => {
-            let cancelled = error.kind() == ErrorKind::Cancelled;
-            context.error.get_or_insert(error);
-            if cancelled {
-                abi::BRL_E_CANCELLED
-            } else {
-                abi::BRL_E_INTERNAL
-            }
-        }
-    }
-}
-
-impl GenerateContext<'_> {
-    fn failed(&mut self, error: Error) -> abi::brl_status {
-        let cancelled = error.kind() == ErrorKind::Cancelled;
-        self.error.get_or_insert(error);
-        if cancelled {
-            abi::BRL_E_CANCELLED
-        } else {
-            abi::BRL_E_INTERNAL
-        }
+    // SAFETY: the context is the one `write` lends for its call; the plugin's text and sink are valid for this one.
+    unsafe {
+        LentModel::run(context, |model| {
+            let answer = model.generate(&text(prompt), tokens)?;
+            put(out, abi::brl_str::new(&answer))
+        })
     }
 }
 
@@ -83,29 +35,15 @@ unsafe extern "C" fn speak(
     speech: *const abi::brl_speech,
     out: *const abi::brl_sink,
 ) -> abi::brl_status {
-    // SAFETY: the context is the one `write` lends for its call; the plugin's table and sink hold for this one.
-    let (context, speech, sink) = unsafe {
-        (
-            context.cast::<GenerateContext<'_>>().as_mut(),
-            crate::plugin::library::read(speech),
-            out.as_ref(),
-        )
+    // SAFETY: the plugin's table and texts are valid for this call.
+    let (speech, [system, prompt, within]) = unsafe {
+        let Some(speech) = abi::read(speech) else {
+            return abi::BRL_E_ARG;
+        };
+        let texts = [speech.system, speech.prompt, speech.within].map(|view| text(view));
+        (speech, texts)
     };
-    let (Some(context), Some(speech)) = (context, speech) else {
-        return abi::BRL_E_ARG;
-    };
-    let Some((ctx, write)) = sink.and_then(|sink| Some((sink.ctx, sink.write?))) else {
-        return abi::BRL_E_ARG;
-    };
-    // SAFETY: the plugin's texts hold for this call.
-    let (system, prompt, within) = unsafe {
-        (
-            text(speech.system),
-            text(speech.prompt),
-            text(speech.within),
-        )
-    };
-    let asked = Speech {
+    let request = Speech {
         system: &system,
         prompt: &prompt,
         tokens: usize::try_from(speech.tokens).unwrap_or(usize::MAX),
@@ -116,23 +54,19 @@ unsafe extern "C" fn speak(
             speech.gain
         },
     };
-    match context.generate.speak(&asked) {
-        Ok(spoken) => {
+    // SAFETY: the context is the one `write` lends for its call; the plugin's sink is valid for this one.
+    unsafe {
+        LentModel::run(context, |model| {
+            let spoken = model.speak(&request)?;
             let end = if spoken.cut { "length" } else { "stop" };
-            let share = spoken.grounded.map(|share| share.to_string());
-            for said in [Some(spoken.text.as_str()), Some(end), share.as_deref()]
-                .into_iter()
-                .flatten()
-            {
-                // SAFETY: the sink's own context; the text holds until the call returns.
-                match unsafe { write(ctx, lend(said)) } {
-                    abi::BRL_OK => {}
-                    status => return status,
+            let fraction = spoken.grounded.map(|fraction| fraction.to_string());
+            for record in [Some(spoken.text.as_str()), Some(end), fraction.as_deref()] {
+                if let Some(record) = record {
+                    put(out, abi::brl_str::new(record))?;
                 }
             }
-            abi::BRL_OK
-        }
-        Err(error) => context.failed(error),
+            Ok(abi::BRL_OK)
+        })
     }
 }
 
@@ -140,30 +74,26 @@ unsafe extern "C" fn grounded(
     context: *mut c_void,
     reference: abi::brl_str,
     said: abi::brl_str,
-    share: *mut f64,
+    fraction: *mut f64,
 ) -> abi::brl_status {
-    // SAFETY: the context is the one `write` lends for its call.
-    let Some(context) = (unsafe { context.cast::<GenerateContext<'_>>().as_mut() }) else {
-        return abi::BRL_E_ARG;
-    };
-    if share.is_null() {
+    if fraction.is_null() {
         return abi::BRL_E_ARG;
     }
-    // SAFETY: the plugin's texts hold for this call.
-    let (reference, said) = unsafe { (text(reference), text(said)) };
-    match context.generate.grounded(&reference, &said) {
-        Ok(Some(value)) => {
-            // SAFETY: not null, and the plugin's to be written.
-            unsafe { share.write(value) };
-            abi::BRL_OK
-        }
-        Ok(None) => abi::BRL_DECLINED,
-        Err(error) => context.failed(error),
+    // SAFETY: the context is the one `write` lends for its call; the plugin's texts are valid for this one, and the
+    // number, which is not null, is the plugin's to be written.
+    unsafe {
+        LentModel::run(context, |model| {
+            let Some(value) = model.grounded(&text(reference), &text(said))? else {
+                return Ok(abi::BRL_DECLINED);
+            };
+            fraction.write(value);
+            Ok(abi::BRL_OK)
+        })
     }
 }
 
 unsafe extern "C" fn written(context: *mut c_void, key: abi::brl_str) -> u64 {
-    // SAFETY: the context is the set that `write` lends for its call; the plugin's text holds for this one.
+    // SAFETY: the context is the set that `write` lends for its call; the plugin's text is valid for this one.
     unsafe {
         match context.cast::<HashSet<String>>().as_ref() {
             Some(keys) => u64::from(keys.contains(&text(key))),
@@ -172,35 +102,26 @@ unsafe extern "C" fn written(context: *mut c_void, key: abi::brl_str) -> u64 {
     }
 }
 
-struct RecordContext<'a> {
-    record: &'a mut dyn FnMut(&str) -> Result<()>,
-    error: Option<Error>,
-}
-
 unsafe extern "C" fn take(context: *mut c_void, record: abi::brl_str) -> abi::brl_status {
-    // SAFETY: the context is the one `write` lends for its call.
-    let Some(context) = (unsafe { context.cast::<RecordContext<'_>>().as_mut() }) else {
-        return abi::BRL_E_ARG;
-    };
-    // SAFETY: the plugin's text holds for this call.
+    // SAFETY: the plugin's text is valid for this call.
     let record = unsafe { text(record) };
-    let outcome = match serde_json::from_str::<serde_json::Value>(&record) {
-        Ok(value) if value.is_object() => (context.record)(&value.to_string()),
+    let add = |records: &mut &mut dyn FnMut(&str) -> Result<()>| match serde_json::from_str::<
+        serde_json::Value,
+    >(&record)
+    {
+        Ok(value) if value.is_object() => records(&value.to_string()).map(|()| abi::BRL_OK),
         _ => {
             let begin: String = record.chars().take(80).collect();
-            Err(nonsense(format!("a record is not a JSON object: {begin}")))
+            Err(invalid_answer(format!(
+                "a record is not a JSON object: {begin}"
+            )))
         }
     };
-    match outcome {
-        Ok(()) => abi::BRL_OK,
-        Err(error) => {
-            context.error.get_or_insert(error);
-            abi::BRL_E_ARG
-        }
-    }
+    // SAFETY: the context is the one `write` lends for its call.
+    unsafe { LentRecords::run(context, add) }
 }
 
-impl Corpus for Asked<abi::brl_corpus> {
+impl Corpus for PluginHook<abi::brl_corpus> {
     fn write(
         &self,
         call: &Call<'_>,
@@ -211,61 +132,35 @@ impl Corpus for Asked<abi::brl_corpus> {
         let Some(write) = self.table.write else {
             return Ok(());
         };
-        let mut model = model.map(|generate| GenerateContext {
-            generate,
-            error: None,
-        });
-        let mut records = RecordContext {
-            record,
-            error: None,
-        };
-        let generate_ctx: *mut c_void = model
-            .as_mut()
-            .map_or(std::ptr::null_mut(), |context| (&raw mut *context).cast());
+        let mut model = model.map(|model| Lent::new(model, &self.instance));
+        let mut records = Lent::new(record, &self.instance);
+        let generate_ctx = model.as_mut().map_or(std::ptr::null_mut(), Lent::pointer);
         let question = abi::brl_reference {
-            struct_size: size::<abi::brl_reference>(),
+            struct_size: size_of::<abi::brl_reference>() as u64,
             sequence: call.sequence,
-            id: lend(reference.id),
-            text: lend(reference.text),
+            id: abi::brl_str::new(reference.id),
+            text: abi::brl_str::new(reference.text),
             generate_ctx,
-            generate: if generate_ctx.is_null() {
-                None
-            } else {
-                Some(generate)
-            },
+            generate: model.as_ref().map(|_| generate as _),
             run_ctx: std::ptr::from_ref(reference.written).cast_mut().cast(),
             written: Some(written),
-            speak: if generate_ctx.is_null() {
-                None
-            } else {
-                Some(speak)
-            },
-            grounded: if generate_ctx.is_null() {
-                None
-            } else {
-                Some(grounded)
-            },
+            speak: model.as_ref().map(|_| speak as _),
+            grounded: model.as_ref().map(|_| grounded as _),
         };
         let sink = abi::brl_sink {
-            ctx: (&raw mut records).cast(),
+            ctx: records.pointer(),
             write: Some(take),
         };
-        let answer = self.instance.ask(
-            CORPUS,
-            call,
-            // SAFETY: the instance is the plugin's; question, frame and sink live until it returns.
-            |instance, frame, _| unsafe {
-                write(instance, frame, &raw const question, &raw const sink)
-            },
-            |_| Ok(()),
-        );
-        // What the host met says more than what the plugin made of it.
-        let own = model.and_then(|context| context.error).or(records.error);
-        match own {
-            Some(error) => Err(error
-                .at(format!("reference {}", reference.id))
-                .at("corpus/1")
-                .at(format!("plugin {}", self.instance.id()))),
+        // SAFETY: the instance is the plugin's; question, frame and sink live until the call returns.
+        let answer = self.call(call, |instance, frame| unsafe {
+            write(instance, frame, &raw const question, &raw const sink)
+        });
+        let id = format!("reference {}", reference.id);
+        let failure = model
+            .and_then(|model| model.failure(&id))
+            .or_else(|| records.failure(&id));
+        match failure {
+            Some(error) => Err(error.at("corpus/1")),
             None => answer.map(|_| ()),
         }
     }

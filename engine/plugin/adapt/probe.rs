@@ -1,47 +1,22 @@
-//! `probe/1`.
+//! `probe/1`, and the run's model as its functions query it.
 
-use std::sync::Arc;
+use std::ffi::c_void;
 
 use brillm_abi as abi;
 
-use super::learning::collect;
-use super::{Asked, find, ids, index, lacks, size, tensor};
+use super::{Lent, PluginHook, collector, put};
 use crate::Result;
-use crate::hook::{Activations, Call, Hooks, Probe, Subject, Tap};
-use crate::plugin::instance::{Instance, nonsense};
+use crate::hook::{Activations, Call, Probe, Subject, Tap};
+use crate::plugin::instance::invalid_answer;
+use crate::plugin::library::text;
 
-const PROBE: usize = index("probe/1");
-
-pub(super) fn install(instance: &Arc<Instance>, hooks: &mut Hooks) -> Result<()> {
-    if let Some(asked) = find::<abi::brl_probe>(instance, "probe/1") {
-        for (function, there) in [
-            ("taps", asked.table.taps.is_some()),
-            ("see", asked.table.see.is_some()),
-            ("report", asked.table.report.is_some()),
-        ] {
-            if !there {
-                return Err(lacks(instance, "probe/1", function));
-            }
-        }
-        hooks.probe.push(Arc::new(asked));
-    }
-    Ok(())
-}
-
-fn bit(tap: Tap) -> u64 {
-    match tap {
-        Tap::Signal => abi::BRL_TAP_SIGNAL,
-        Tap::Energy => abi::BRL_TAP_ENERGY,
-        Tap::Hidden => abi::BRL_TAP_HIDDEN,
-        Tap::Logits => abi::BRL_TAP_LOGITS,
-    }
-}
-
-impl Probe for Asked<abi::brl_probe> {
+impl Probe for PluginHook<abi::brl_probe> {
     fn wants(&self, tap: Tap) -> bool {
         match self.table.taps {
-            // SAFETY: the instance is the plugin's, and nobody else is in it.
-            Some(taps) => self.instance.look(|instance| unsafe { taps(instance) }) & bit(tap) != 0,
+            // SAFETY: the instance is the plugin's, and no other call is in it.
+            Some(taps) => {
+                self.instance.look(|instance| unsafe { taps(instance) }) & abi::tap_code(tap) != 0
+            }
             None => false,
         }
     }
@@ -50,50 +25,29 @@ impl Probe for Asked<abi::brl_probe> {
         let Some(see) = self.table.see else {
             return Ok(());
         };
-        let rows = activations.values.len() / activations.width.max(1);
-        let question = abi::brl_activations {
-            struct_size: size::<abi::brl_activations>(),
-            sequence: call.sequence,
-            step: call.step,
-            tap: bit(activations.tap),
-            layer: activations.layer as u64,
-            layers: activations.layers as u64,
-            tokens: ids(activations.tokens),
-            values: tensor(activations.values, &[rows, activations.width]),
-        };
-        self.instance
-            .ask(
-                PROBE,
-                call,
-                // SAFETY: the instance is the plugin's; question and frame live until it returns.
-                |instance, frame, _| unsafe { see(instance, frame, &raw const question) },
-                |_| Ok(()),
-            )
-            .map(|_| ())
+        let question = abi::brl_activations::new(call.sequence, call.step, activations);
+        // SAFETY: the instance is the plugin's; question and frame live until the call returns.
+        self.call(call, |instance, frame| unsafe {
+            see(instance, frame, &raw const question)
+        })?;
+        Ok(())
     }
 
     fn report(&self, call: &Call<'_>) -> Result<Option<serde_json::Value>> {
         let Some(report) = self.table.report else {
             return Ok(None);
         };
-        let mut records: Vec<Vec<u8>> = Vec::new();
-        let records = &raw mut records;
-        let sink = abi::brl_sink {
-            ctx: records.cast(),
-            write: Some(collect),
+        let mut records = Vec::new();
+        let sink = collector(&mut records);
+        // SAFETY: the instance is the plugin's; frame and sink live until the call returns.
+        let answer = self.call(call, |instance, frame| unsafe {
+            report(instance, frame, &raw const sink)
+        })?;
+        let read = |()| {
+            serde_json::from_slice(&records.concat())
+                .map_err(|error| invalid_answer(format!("its report is not JSON: {error}")))
         };
-        self.instance.ask(
-            PROBE,
-            call,
-            // SAFETY: the instance is the plugin's; frame and sink live until it returns.
-            |instance, frame, _| unsafe { report(instance, frame, &raw const sink) },
-            |_| {
-                // SAFETY: the call has returned, and the records are ours again.
-                let text = unsafe { &*records }.concat();
-                serde_json::from_slice(&text)
-                    .map_err(|error| nonsense(format!("its report is not JSON: {error}")))
-            },
-        )
+        answer.map(read).transpose()
     }
 
     fn asks(&self) -> bool {
@@ -104,21 +58,117 @@ impl Probe for Asked<abi::brl_probe> {
         let Some(ask) = self.table.ask else {
             return Ok(());
         };
-        let mut context = super::subject::SubjectContext::new(subject, &self.instance);
-        let table = context.table();
-        let answer = self.instance.ask(
-            PROBE,
-            call,
-            // SAFETY: the instance is the plugin's; frame, table and its context live until it returns.
-            |instance, frame, _| unsafe { ask(instance, frame, &raw const table) },
-            |_| Ok(()),
-        );
-        // What the host met says more than what the plugin made of it.
-        match context.error {
-            Some(error) => Err(error
-                .at("probe/1")
-                .at(format!("plugin {}", self.instance.id()))),
+        let shape = subject.shape();
+        let mut lent = Lent::new(subject, &self.instance);
+        let question = abi::brl_subject {
+            struct_size: size_of::<abi::brl_subject>() as u64,
+            kind: abi::subject_code(shape.kind),
+            layers: shape.layers as u64,
+            width: shape.width as u64,
+            nodes: shape.nodes as u64,
+            ctx: lent.pointer(),
+            tokens: Some(tokens),
+            resist: Some(resist),
+            states: Some(states),
+            untrained: Some(untrained),
+            shift: Some(shift),
+        };
+        // SAFETY: the instance is the plugin's; frame, table and its context live until the call returns.
+        let answer = self.call(call, |instance, frame| unsafe {
+            ask(instance, frame, &raw const question)
+        });
+        match lent.failure("probe/1") {
+            Some(error) => Err(error),
             None => answer.map(|_| ()),
         }
+    }
+}
+
+type LentSubject<'a> = Lent<'a, &'a mut dyn Subject>;
+
+/// Write numbers as one record.
+///
+/// # Safety
+/// As [`put`].
+unsafe fn put_numbers<T: bytemuck::NoUninit>(
+    sink: *const abi::brl_sink,
+    values: &[T],
+) -> Result<abi::brl_status> {
+    // SAFETY: as the caller promises.
+    unsafe { put(sink, abi::brl_str::from_bytes(bytemuck::cast_slice(values))) }
+}
+
+unsafe extern "C" fn tokens(
+    context: *mut c_void,
+    words: abi::brl_str,
+    out: *const abi::brl_sink,
+) -> abi::brl_status {
+    // SAFETY: the context is the one `ask` lends for its call; the plugin's text and sink are valid for this one.
+    unsafe {
+        LentSubject::run(context, |subject| {
+            put_numbers(out, &subject.tokens(&text(words))?)
+        })
+    }
+}
+
+unsafe extern "C" fn resist(
+    context: *mut c_void,
+    prompt: abi::brl_str,
+    reply: abi::brl_str,
+    out: *const abi::brl_sink,
+) -> abi::brl_status {
+    // SAFETY: as for `tokens`.
+    unsafe {
+        LentSubject::run(context, |subject| {
+            put_numbers(out, &subject.resist(&text(prompt), &text(reply))?)
+        })
+    }
+}
+
+unsafe extern "C" fn states(
+    context: *mut c_void,
+    state: u64,
+    words: abi::brl_str,
+    out: *const abi::brl_sink,
+) -> abi::brl_status {
+    let Some(state) = abi::state(state) else {
+        return abi::BRL_E_ARG;
+    };
+    // SAFETY: as for `tokens`.
+    unsafe {
+        LentSubject::run(context, |subject| {
+            put_numbers(out, &subject.states(state, &text(words))?)
+        })
+    }
+}
+
+unsafe extern "C" fn untrained(context: *mut c_void, seed: u64) -> abi::brl_status {
+    let seed = (seed != 0).then_some(seed);
+    // SAFETY: as for `tokens`.
+    unsafe {
+        LentSubject::run(context, |subject| {
+            subject.untrained(seed).map(|()| abi::BRL_OK)
+        })
+    }
+}
+
+unsafe extern "C" fn shift(
+    context: *mut c_void,
+    node: u64,
+    delta: abi::brl_tensor,
+) -> abi::brl_status {
+    // SAFETY: the plugin's numbers are valid for this call.
+    let values = unsafe { delta.as_floats() };
+    let (Ok(node), Ok(length)) = (u32::try_from(node), usize::try_from(delta.shape[0])) else {
+        return abi::BRL_E_ARG;
+    };
+    if delta.rank != 1 || delta.dtype != abi::BRL_F32 || values.len() != length {
+        return abi::BRL_E_ARG;
+    }
+    // SAFETY: as for `tokens`.
+    unsafe {
+        LentSubject::run(context, |subject| {
+            subject.shift(node, values).map(|()| abi::BRL_OK)
+        })
     }
 }
