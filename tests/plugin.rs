@@ -392,15 +392,15 @@ fn caches_are_planned_and_kept() {
         length: 6,
         positions: &positions.repeat(2),
         stream: &positions,
-        column: None,
-        accumulated: Some(&weights),
-        key_norm: None,
+        column: &[],
+        accumulated: &weights,
+        key_norm: &[],
     };
     let kept = keep.keep(&call, &question).unwrap().unwrap();
-    assert_eq!(kept.slots.unwrap(), [1, 3, 5, 0, 2, 5]);
+    assert_eq!(kept.slots.unwrap(), [[1, 3, 5], [0, 2, 5]]);
     assert_eq!(
-        (kept.heads, kept.stream, kept.next_check),
-        (2, Some(vec![0, 2, 4, 5]), Some(11))
+        (kept.stream, kept.next_check),
+        (Some(vec![0, 2, 4, 5]), Some(11))
     );
 
     let format = |side| {
@@ -441,9 +441,9 @@ fn recent_keeps_sinks_and_a_window() {
             length,
             positions,
             stream: &[],
-            column: None,
-            accumulated: None,
-            key_norm: None,
+            column: &[],
+            accumulated: &[],
+            key_norm: &[],
         };
         keep.keep(&call, &question).unwrap().unwrap()
     };
@@ -451,12 +451,12 @@ fn recent_keeps_sinks_and_a_window() {
     let kept = ask(&nine, 9);
     assert_eq!(
         (kept.slots, kept.next_check),
-        (Some(vec![0, 1, 6, 7, 8]), Some(5))
+        (Some(vec![vec![0, 1, 6, 7, 8]]), Some(5))
     );
     // One token later the slots hold other positions.
     assert_eq!(
         ask(&[0, 1, 6, 7, 8, 9], 10).slots,
-        Some(vec![0, 1, 3, 4, 5])
+        Some(vec![vec![0, 1, 3, 4, 5]])
     );
     assert_eq!(ask(&[0, 1, 2, 3], 4).slots, None);
 }
