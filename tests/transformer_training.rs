@@ -342,7 +342,7 @@ fn mask_hooks_choose_tokens_and_receive_losses() {
     let (mut learner_of, mut batch, _folder) = model_with_hooks(&recipe, &hooks);
     let total = recipe.train.total_steps();
     for step in [1, total / 2, total * 4 / 5] {
-        learner_of.learn(&mut batch, &recipe.train, step).unwrap();
+        learner_of.learn(&mut batch, step).unwrap();
     }
     let notes = learner_of.notes().unwrap();
     {

@@ -256,6 +256,21 @@ impl TokenGraph {
         }
     }
 
+    /// Edge row of the edge from `source` to `target`; 0, the shared edge, where it owns none.
+    pub fn edge_row(&self, source: NodeId, target: NodeId) -> u32 {
+        self.edge(source, target)
+            .map_or(0, |edge| self.edge_rows[edge.index()])
+    }
+
+    /// Targets and edge rows (from 1) of the own edges that leave `node`, by ascending target.
+    pub fn own_fan(&self, node: NodeId) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let edges = self.row(node);
+        let rows = &self.edge_rows[edges.clone()];
+        let fan = self.targets[edges].iter().zip(rows);
+        fan.map(|(&target, &edge_row)| (target, edge_row))
+            .filter(|&(_, edge_row)| edge_row > 0)
+    }
+
     /// Offsets of the fans, `[V+1]`.
     pub fn rows(&self) -> &[u32] {
         &self.rows

@@ -1,6 +1,7 @@
-//! The fan: signals through the matrices of edges, in the small, and back.
+//! The fan of a node: many signals over one own edge at a time, forward and backward.
 //!
-//! An edge is a row of the arena: its matrix `W [D, D]`, then its bias `b [D]`. For n signals at one node
+//! [`crate::kernel::energy`] computes the same energies for one signal over many edges, as decoding needs them.
+//! An edge is a row of the edge weights: its matrix `W [D, D]`, then its bias `b [D]`. For n signals at one node
 //!
 //! ```text
 //! forward    z_i = x_i W + b + base_i        c_i = GELU(z_i)       E_i = ‖c_i‖ or ‖c_i‖²
@@ -8,151 +9,23 @@
 //! backward   dx_i += dz_i Wᵀ                 dW = Σ_i x_iᵀ dz_i    db = Σ_i dz_i
 //! ```
 //!
-//! All three products run through one kernel that keeps up to six rows in registers.
+//! All three products run through [`crate::kernel::product`].
 
 use crate::kernel::activation::gelu_with_derivative;
+use crate::kernel::product::{Begin, LANES, add_reference, product};
 use crate::kernel::simd::{Arithmetic, Level, dispatch};
 
-/// Columns that one accumulator holds.
-const LANES: usize = 16;
-
-/// What a product begins with: what is there already, or a row of its own beside the bias of the edge.
-#[derive(Clone, Copy)]
-enum Begin<'a> {
-    Sum,
-    Bias { base: &'a [f32], bias: &'a [f32] },
-}
-
-impl<'a> Begin<'a> {
-    #[inline(always)]
-    fn from(self, row: usize, column: usize, columns: usize) -> Self {
-        match self {
-            Self::Sum => self,
-            Self::Bias { base, bias } => Self::Bias {
-                base: &base[row * columns + column..],
-                bias: &bias[column..],
-            },
-        }
-    }
-}
-
-/// `c [m, columns] = begin + a [m, inner] · b [inner, columns]`, with `a` read at `row·stride.0 + k·stride.1`.
 #[inline(always)]
-fn product<A: Arithmetic>(
-    a: &[f32],
-    stride: (usize, usize),
-    b: &[f32],
-    begin: Begin<'_>,
-    c: &mut [f32],
-    inner: usize,
-    columns: usize,
+fn preactivations_body<A: Arithmetic>(
+    signals: &[f32],
+    base: &[f32],
+    edge: &[f32],
+    width: usize,
+    z: &mut [f32],
 ) {
-    // Sixteen vector registers hold the sums of six rows and what is being multiplied; more would spill.
-    let mut row = 0;
-    row = tiles::<A, 6>(a, stride, b, begin, c, inner, columns, row);
-    row = tiles::<A, 4>(a, stride, b, begin, c, inner, columns, row);
-    row = tiles::<A, 2>(a, stride, b, begin, c, inner, columns, row);
-    tiles::<A, 1>(a, stride, b, begin, c, inner, columns, row);
-}
-
-/// As many tiles of `M` rows as are left from `row`; returns the first row after them.
-#[inline(always)]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "a product and where it has come to"
-)]
-fn tiles<A: Arithmetic, const M: usize>(
-    a: &[f32],
-    stride: (usize, usize),
-    b: &[f32],
-    begin: Begin<'_>,
-    c: &mut [f32],
-    inner: usize,
-    columns: usize,
-    mut row: usize,
-) -> usize {
-    while (row + M) * columns <= c.len() {
-        tile::<A, M>(
-            &a[row * stride.0..],
-            stride,
-            b,
-            begin.from(row, 0, columns),
-            &mut c[row * columns..],
-            inner,
-            columns,
-        );
-        row += M;
-    }
-    row
-}
-
-#[inline(always)]
-fn tile<A: Arithmetic, const M: usize>(
-    a: &[f32],
-    stride: (usize, usize),
-    b: &[f32],
-    begin: Begin<'_>,
-    c: &mut [f32],
-    inner: usize,
-    columns: usize,
-) {
-    let mut column = 0;
-    // Few rows need wide blocks, so that enough sums are under way to hide the latency of the product.
-    while M <= 2 && column + 2 * LANES <= columns {
-        let (b, begin) = (&b[column..], begin.from(0, column, columns));
-        block::<A, M, { 2 * LANES }>(a, stride, b, begin, &mut c[column..], inner, columns);
-        column += 2 * LANES;
-    }
-    while column + LANES <= columns {
-        let (b, begin) = (&b[column..], begin.from(0, column, columns));
-        block::<A, M, LANES>(a, stride, b, begin, &mut c[column..], inner, columns);
-        column += LANES;
-    }
-    for column in column..columns {
-        let (b, begin) = (&b[column..], begin.from(0, column, columns));
-        block::<A, M, 1>(a, stride, b, begin, &mut c[column..], inner, columns);
-    }
-}
-
-#[inline(always)]
-fn block<A: Arithmetic, const M: usize, const N: usize>(
-    a: &[f32],
-    stride: (usize, usize),
-    b: &[f32],
-    begin: Begin<'_>,
-    c: &mut [f32],
-    inner: usize,
-    columns: usize,
-) {
-    let mut sums = [[0.0f32; N]; M];
-    for (row, sums) in sums.iter_mut().enumerate() {
-        match begin {
-            Begin::Sum => sums.copy_from_slice(&c[row * columns..row * columns + N]),
-            Begin::Bias { base, bias } => {
-                let base: &[f32; N] = base[row * columns..row * columns + N]
-                    .try_into()
-                    .expect("N columns");
-                let bias: &[f32; N] = bias[..N].try_into().expect("N columns");
-                for lane in 0..N {
-                    sums[lane] = base[lane] + bias[lane];
-                }
-            }
-        }
-    }
-    for k in 0..inner {
-        let line: &[f32; N] = b[k * columns..k * columns + N]
-            .try_into()
-            .expect("N columns");
-        for (row, sums) in sums.iter_mut().enumerate() {
-            let factor = a[row * stride.0 + k * stride.1];
-            for lane in 0..N {
-                sums[lane] = A::multiply_add(factor, line[lane], sums[lane]);
-            }
-        }
-    }
-    for (row, sums) in sums.iter().enumerate() {
-        c[row * columns..row * columns + N].copy_from_slice(sums);
-    }
+    let (matrix, bias) = edge.split_at(width * width);
+    let begin = Begin::Bias { base, bias };
+    product::<A>(signals, (width, 1), matrix, begin, z, width, width);
 }
 
 #[inline(always)]
@@ -169,9 +42,8 @@ fn forward_body<A: Arithmetic>(
         return;
     }
     let width = signals.len() / rows;
-    let (matrix, bias) = edge.split_at(width * width);
-    let begin = Begin::Bias { base, bias };
-    product::<A>(signals, (width, 1), matrix, begin, slopes, width, width);
+    preactivations_body::<A>(signals, base, edge, width, slopes);
+    // E² = Σ c², summed in lanes; u = c ⊙ GELU'(z) overwrites z.
     for (slope, energy) in slopes.chunks_exact_mut(width).zip(energies) {
         let mut square = 0.0f32;
         let (blocks, rest) = slope.as_chunks_mut::<LANES>();
@@ -236,7 +108,16 @@ fn edge_backward_body<A: Arithmetic>(
 }
 
 dispatch! {
-    /// Energies and slopes of n signals over one edge.
+    /// Compute `z = x W + b + base` of n signals over one edge.
+    ///
+    /// `signals [n, D]`, `base [n, D]` (the position rows), `edge [D·D + D]` → `z [n, D]`.
+    pub fn preactivations_at(
+        signals: &[f32], base: &[f32], edge: &[f32], width: usize, z: &mut [f32],
+    ) = preactivations_body
+}
+
+dispatch! {
+    /// Compute energies and slopes of n signals over one edge.
     ///
     /// `signals [n, D]`, `base [n, D]` (the position rows), `edge [D·D + D]` → `slopes [n, D]`, `energies [n]`.
     pub fn forward_at(
@@ -245,19 +126,21 @@ dispatch! {
 }
 
 dispatch! {
-    /// `d_signals [n, D] += d_z [n, D] · Wᵀ`; `scratch` holds at least D² numbers.
+    /// Add `d_z · Wᵀ` to the signals' gradient: `d_signals [n, D] += d_z [n, D] · Wᵀ`; `scratch` holds at least D² numbers.
     pub fn signals_backward_at(
         d_z: &[f32], edge: &[f32], scratch: &mut [f32], width: usize, d_signals: &mut [f32],
     ) = signals_backward_body
 }
 
 dispatch! {
-    /// `d_edge [D·D + D] += (Σ_i x_iᵀ dz_i, Σ_i dz_i)`.
+    /// Add to an edge's gradient: `d_edge [D·D + D] += (Σ_i x_iᵀ dz_i, Σ_i dz_i)`.
     pub fn edge_backward_at(signals: &[f32], d_z: &[f32], width: usize, d_edge: &mut [f32]) = edge_backward_body
 }
 
-/// What training asks of the fan, in f32 or f64.
+/// The kernels above in f32 and f64.
 pub trait FanArithmetic: Sized {
+    /// See [`preactivations_at`].
+    fn preactivations(signals: &[Self], base: &[Self], edge: &[Self], width: usize, z: &mut [Self]);
     /// See [`forward_at`].
     fn fan_forward(
         signals: &[Self],
@@ -280,6 +163,15 @@ pub trait FanArithmetic: Sized {
 }
 
 impl FanArithmetic for f32 {
+    fn preactivations(
+        signals: &[Self],
+        base: &[Self],
+        edge: &[Self],
+        width: usize,
+        z: &mut [Self],
+    ) {
+        preactivations_at(Level::current(), signals, base, edge, width, z);
+    }
     fn fan_forward(
         signals: &[Self],
         base: &[Self],
@@ -313,6 +205,21 @@ impl FanArithmetic for f32 {
 }
 
 impl FanArithmetic for f64 {
+    fn preactivations(
+        signals: &[Self],
+        base: &[Self],
+        edge: &[Self],
+        width: usize,
+        z: &mut [Self],
+    ) {
+        let (matrix, bias) = edge.split_at(width * width);
+        for (z, base) in z.chunks_exact_mut(width).zip(base.chunks_exact(width)) {
+            for j in 0..width {
+                z[j] = base[j] + bias[j];
+            }
+        }
+        add_reference(signals, matrix, width, z);
+    }
     fn fan_forward(
         signals: &[Self],
         base: &[Self],
@@ -322,16 +229,13 @@ impl FanArithmetic for f64 {
         energies: &mut [Self],
     ) {
         let width = signals.len() / energies.len().max(1);
-        for (row, energy) in energies.iter_mut().enumerate() {
+        Self::preactivations(signals, base, edge, width, slopes);
+        for (slopes, energy) in slopes.chunks_exact_mut(width).zip(energies) {
             let mut square = 0.0;
-            for column in 0..width {
-                let mut z = base[row * width + column] + edge[width * width + column];
-                for k in 0..width {
-                    z += signals[row * width + k] * edge[k * width + column];
-                }
-                let (value, slope) = crate::kernel::activation::reference(z);
+            for z in slopes {
+                let (value, slope) = crate::kernel::activation::reference(*z);
                 square += value * value;
-                slopes[row * width + column] = value * slope;
+                *z = value * slope;
             }
             *energy = if squared { square } else { square.sqrt() };
         }

@@ -1,7 +1,7 @@
-//! Arithmetic: one file a kernel, forward and backward side by side.
+//! Arithmetic on slices: one kernel per file, its forward and backward pass together.
 //!
-//! In: slices of numbers. Out: slices of numbers. Everything above (`signal`, `path`, `learn`) computes
-//! through this room. Dimension letters, the same everywhere: `V` nodes, `E` own edges, `D` signal width,
+//! The forward pass of a hop is [`own::forward`] for own edges and [`composed::forward`] for composed ones:
+//! `signal` runs them for one path, `learn` for the paths of a batch. Dimension letters, the same everywhere: `V` nodes, `E` own edges, `D` signal width,
 //! `F` fan, `T` steps, `B` batch, `K` decay banks, `N` any length.
 
 pub mod activation;
@@ -9,17 +9,22 @@ pub mod adamw;
 pub mod attention;
 pub mod blend;
 pub mod bytes;
+pub mod composed;
 pub mod element;
 pub mod energy;
 pub mod fan;
 pub mod gate;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod logits;
 pub mod norm;
+pub mod own;
 pub mod pages;
 pub mod position;
+pub mod product;
 pub mod random;
 pub mod real;
+pub mod residual;
 pub mod simd;
 pub mod softmax;
 pub mod table;

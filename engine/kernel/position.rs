@@ -24,7 +24,7 @@ const SINE: [f64; 4] = [
 /// Up to this angle the polynomial is used; beyond it every known value of theirs is the nearest f32.
 const POLYNOMIAL: f64 = 10_000.0;
 
-/// One row of the position table. `row [D]`
+/// Compute one row of the position table. `row [D]`
 ///
 /// The angle is the authors' bit for bit. Their framework's vector library rounds about one sine or cosine of
 /// twenty up to 10,000 radians one step away from the nearest f32. Its source is not public; this polynomial in
@@ -48,7 +48,7 @@ pub fn row(position: usize, row: &mut [f32]) {
     }
 }
 
-/// sin(x + π·half), where `half` is 0 or 1/2, for x in [0, [`POLYNOMIAL`]].
+/// Compute sin(x + π·half), where `half` is 0 or 1/2, for x in [0, [`POLYNOMIAL`]].
 fn sine(x: f64, half: f64) -> f64 {
     // The nearest multiple of π, moved by a half for the cosine.
     let multiple = (x * FRAC_1_PI + half).round_ties_even();
@@ -63,38 +63,48 @@ fn sine(x: f64, half: f64) -> f64 {
     if multiple % 2.0 == 0.0 { sine } else { -sine }
 }
 
-/// λ_t = Z_{t−1} / Z_t of the softmax over position logits, for steps 0 up to `steps`. `[T]`
+/// Add position `position` to the softmax over positions and return its `λ = Z_before / Z_after`.
 ///
-/// Positions beyond the last logit repeat it.
+/// `normaliser` is `Z = Σ e^(p − top)` over the positions so far, `top` the largest of `logits`. Positions beyond
+/// the last logit repeat it. With `B` of f64 a path of a million hops does not drift.
+pub fn advance<R: Real, B: Real>(logits: &[R], top: R, position: usize, normaliser: &mut B) -> B {
+    let before = *normaliser;
+    let logit = logits[position.min(logits.len() - 1)];
+    *normaliser += B::of((logit - top).wide()).exp();
+    before / *normaliser
+}
+
+/// Return the largest of the position logits.
+pub fn largest<R: Real>(logits: &[R]) -> R {
+    logits.iter().copied().fold(R::neg_infinity(), R::max)
+}
+
+/// Compute λ of every position below `steps`; see [`advance`]. `[T]`
 pub fn weights<R: Real>(logits: &[R], steps: usize) -> Vec<R> {
     if logits.is_empty() {
         return Vec::new();
     }
-    let top = logits.iter().copied().fold(logits[0], R::max);
-    let mut total = R::zero();
+    let top = largest(logits);
+    let mut normaliser = R::zero();
     (0..steps)
-        .map(|step| {
-            let before = total;
-            total += (logits[step.min(logits.len() - 1)] - top).exp();
-            before / total
-        })
+        .map(|step| advance(logits, top, step, &mut normaliser))
         .collect()
 }
 
-/// From the gradient of each λ_t to that of the logits, which is added to.
+/// Add the gradient of the logits, given that of each λ_t.
 pub fn weights_backward<R: Real>(lambda: &[R], d_lambda: &[R], d_logits: &mut [R]) {
     let last = d_logits.len() - 1;
     // The softmax weight of position j at step t is (1 − λ_j) Π_{j<s≤t} λ_s.
     for (step, &slope) in d_lambda.iter().enumerate() {
         let mut weight = R::one();
         for j in (0..=step).rev() {
-            let share = weight * (R::one() - lambda[j]);
+            let fraction = weight * (R::one() - lambda[j]);
             let change = if j == step {
                 -lambda[step]
             } else {
                 R::one() - lambda[step]
             };
-            d_logits[j.min(last)] += slope * share * change;
+            d_logits[j.min(last)] += slope * fraction * change;
             weight *= lambda[j];
         }
     }

@@ -1,29 +1,31 @@
-//! The number a kernel computes with: f32 to work, f64 to check.
+//! The number type of the kernels: f32 in use, f64 for gradient checks.
 
 use crate::kernel::adamw::Update;
 use crate::kernel::fan::FanArithmetic;
-use crate::kernel::{activation, adamw, softmax, vector};
-use ndarray::{ArrayView2, ArrayViewMut2, NdFloat, ShapeBuilder};
+use crate::kernel::{activation, adamw, product, softmax, vector};
+use ndarray::NdFloat;
 
-/// f32 (vectorised kernels) or f64 (the reference that gradient checks trust).
+/// f32 (vectorised kernels) or f64 (the reference of gradient checks).
 pub trait Real: NdFloat + FanArithmetic + Default + bytemuck::Pod + std::iter::Sum {
-    /// The nearest value to `value`.
+    /// Round from f64.
     fn of(value: f64) -> Self;
-    /// The value as f64.
+    /// Widen to f64.
     fn wide(self) -> f64;
     /// `output = GELU(input)`.
     fn gelu(input: &[Self], output: &mut [Self]);
     /// `gradient *= GELU'(input)`.
     fn gelu_backward(input: &[Self], gradient: &mut [Self]);
-    /// Scores become probabilities; returns ln Σ exp(score).
+    /// Turn logits into probabilities in place; returns ln Σ exp(logit).
     fn softmax(logits: &mut [Self]) -> f64;
+    /// `c [m, columns] += a [m, inner] · b [inner, columns]`.
+    fn product(a: &[Self], b: &[Self], columns: usize, c: &mut [Self]);
     /// Σ a b.
     fn dot(a: &[Self], b: &[Self]) -> Self;
     /// `sum += factor · values`.
     fn add_scaled(factor: Self, values: &[Self], sum: &mut [Self]);
     /// `values *= factor`.
     fn scale(factor: Self, values: &mut [Self]);
-    /// Moves `value` and its moments by `gradient` times `scale`.
+    /// Move `value` and its moments by `gradient` times `scale`.
     fn adamw(
         update: &Update<Self>,
         value: &mut [Self],
@@ -51,6 +53,9 @@ impl Real for f32 {
     }
     fn softmax(logits: &mut [Self]) -> f64 {
         softmax::softmax(logits)
+    }
+    fn product(a: &[Self], b: &[Self], columns: usize, c: &mut [Self]) {
+        product::add(a, b, columns, c);
     }
     fn dot(a: &[Self], b: &[Self]) -> Self {
         vector::dot(a, b)
@@ -104,6 +109,9 @@ impl Real for f64 {
         }
         top + total.ln()
     }
+    fn product(a: &[Self], b: &[Self], columns: usize, c: &mut [Self]) {
+        product::add_reference(a, b, columns, c);
+    }
     fn dot(a: &[Self], b: &[Self]) -> Self {
         a.iter().zip(b).map(|(&a, &b)| a * b).sum()
     }
@@ -127,68 +135,4 @@ impl Real for f64 {
     ) {
         adamw::reference(update, value, first, second, gradient, scale);
     }
-}
-
-/// A matrix as it lies in a slice, read along its rows or, transposed, along its columns.
-#[derive(Clone, Copy)]
-pub struct Operand<'a, R> {
-    data: &'a [R],
-    rows: usize,
-    columns: usize,
-    stride: usize,
-    transposed: bool,
-}
-
-impl<'a, R: Real> Operand<'a, R> {
-    /// A row-major matrix `[rows, columns]`.
-    pub fn new(data: &'a [R], rows: usize, columns: usize) -> Self {
-        Self {
-            data,
-            rows,
-            columns,
-            stride: columns,
-            transposed: false,
-        }
-    }
-
-    /// A matrix `[rows, columns]` whose rows begin `stride` elements apart.
-    pub fn strided(data: &'a [R], rows: usize, columns: usize, stride: usize) -> Self {
-        Self {
-            data,
-            rows,
-            columns,
-            stride,
-            transposed: false,
-        }
-    }
-
-    /// The same matrix, read as `[columns, rows]`.
-    #[must_use]
-    pub fn transposed(self) -> Self {
-        Self {
-            transposed: !self.transposed,
-            ..self
-        }
-    }
-
-    fn view(&self) -> ArrayView2<'a, R> {
-        let shape = (self.rows, self.columns).strides((self.stride, 1));
-        let view = ArrayView2::from_shape(shape, self.data).expect("a matrix fits its slice");
-        if self.transposed {
-            view.reversed_axes()
-        } else {
-            view
-        }
-    }
-}
-
-/// `c = alpha · a · b + beta · c`, with `c [rows of a, columns of b]` row-major.
-///
-/// # Panics
-/// When the shapes do not fit together.
-pub fn multiply<R: Real>(alpha: R, a: Operand<'_, R>, b: Operand<'_, R>, beta: R, c: &mut [R]) {
-    let (a, b) = (a.view(), b.view());
-    let mut c =
-        ArrayViewMut2::from_shape((a.nrows(), b.ncols()), c).expect("the product fits its slice");
-    ndarray::linalg::general_mat_mul(alpha, &a, &b, beta, &mut c);
 }

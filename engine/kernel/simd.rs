@@ -1,4 +1,4 @@
-//! One source, four speeds: loops are written once over plain slices and compiled for each instruction set.
+//! Instruction sets: kernels are written once over plain slices and compiled for each of them.
 //!
 //! The macro `dispatch!` wraps a generic body in `#[target_feature]` shells and picks one at run time, so that a
 //! generic build uses AVX-512 or AVX2 where the processor has it. The body is generic over [`Fused`]:
@@ -7,9 +7,26 @@
 
 use std::sync::OnceLock;
 
-/// An instruction set that kernels are compiled for.
+/// An instruction set that kernels are compiled for and this processor has.
+///
+/// [`Level::detect`], [`Level::portable`] and [`Level::available`] are the only sources of a level, so safe code
+/// cannot run instructions that the processor lacks:
+///
+/// ```compile_fail
+/// let level = brillm::kernel::simd::Level::Avx512;
+/// ```
+///
+/// ```
+/// use brillm::kernel::simd::Level;
+/// assert!(Level::available().contains(&Level::detect()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub struct Level(InstructionSet);
+
+/// The instruction sets; crate-private, so that only this module turns one into a [`Level`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(dead_code, reason = "each architecture has its own")]
+pub(crate) enum InstructionSet {
     /// What the build target guarantees (SSE2 on x86-64), no fused multiply-add.
     Portable,
     /// The 128-bit vectors of aarch64.
@@ -21,48 +38,65 @@ pub enum Level {
 }
 
 impl Level {
-    /// The name used in reports and in the environment variable `BRILLM_SIMD`.
+    /// Name in reports and in the environment variable `BRILLM_SIMD`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            Self::Neon => "neon",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
+        match self.0 {
+            InstructionSet::Portable => "portable",
+            InstructionSet::Neon => "neon",
+            InstructionSet::Avx2 => "avx2",
+            InstructionSet::Avx512 => "avx512",
         }
     }
 
-    /// Every level this processor can run, slowest first.
+    /// Return the level that every processor of the build target has.
+    pub fn portable() -> Self {
+        Self(InstructionSet::Portable)
+    }
+
+    /// Detect every level that this processor has, slowest first.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut, reason = "mutated on the architectures below")]
-        let mut levels = vec![Self::Portable];
+        let mut levels = vec![Self::portable()];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                levels.push(Self::Avx2);
+                levels.push(Self(InstructionSet::Avx2));
                 if is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
                 {
-                    levels.push(Self::Avx512);
+                    levels.push(Self(InstructionSet::Avx512));
                 }
             }
         }
         #[cfg(target_arch = "aarch64")]
-        levels.push(Self::Neon);
+        levels.push(Self(InstructionSet::Neon));
         levels
     }
 
-    /// The level in use: the best available one, or the one `BRILLM_SIMD` names if the processor has it.
+    /// Detect the fastest level of this processor.
+    pub fn detect() -> Self {
+        *Self::available().last().unwrap_or(&Self::portable())
+    }
+
+    /// Return the level in use: the one `BRILLM_SIMD` names if the processor has it, else the fastest.
     pub fn current() -> Self {
         static CURRENT: OnceLock<Level> = OnceLock::new();
         *CURRENT.get_or_init(|| {
-            let available = Self::available();
-            std::env::var("BRILLM_SIMD")
-                .ok()
-                .and_then(|name| available.iter().copied().find(|level| level.name() == name))
-                .unwrap_or(available[available.len() - 1])
+            let named = std::env::var("BRILLM_SIMD").ok();
+            named
+                .and_then(|name| {
+                    Self::available()
+                        .into_iter()
+                        .find(|level| level.name() == name)
+                })
+                .unwrap_or_else(Self::detect)
         })
+    }
+
+    pub(crate) fn set(self) -> InstructionSet {
+        self.0
     }
 }
 
@@ -92,32 +126,32 @@ impl Arithmetic for Plain {
     }
 }
 
-/// Defines `name(level, arguments…)`, which runs `body::<Fused or Plain>(arguments…)` compiled for `level`.
+/// Define `name(level, arguments…)`, which runs `body::<Fused or Plain>(arguments…)` compiled for `level`.
 macro_rules! dispatch {
     ($(#[$attribute:meta])* $visibility:vis fn $name:ident $([$($generic:tt)*] [$($given:tt)*])? ($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:ident) => {
         $(#[$attribute])*
         #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
         $visibility fn $name $(<$($generic)*>)? (level: $crate::kernel::simd::Level, $($argument: $type),*) $(-> $result)? {
-            use $crate::kernel::simd::{Level, Fused, Plain};
-            match level {
+            use $crate::kernel::simd::{Fused, InstructionSet, Plain};
+            match level.set() {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => {
+                InstructionSet::Avx512 => {
                     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
                     #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
                     fn shell $(<$($generic)*>)? ($($argument: $type),*) $(-> $result)? { $body::<Fused $(, $($given)*)?>($($argument),*) }
-                    // SAFETY: `Level::Avx512` is only made by `Level::available`, which checked these features.
+                    // SAFETY: only `Level::available` makes a level of this set, after it detected these features.
                     unsafe { shell $(::<$($given)*>)? ($($argument),*) }
                 }
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => {
+                InstructionSet::Avx2 => {
                     #[target_feature(enable = "avx2,fma")]
                     #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
                     fn shell $(<$($generic)*>)? ($($argument: $type),*) $(-> $result)? { $body::<Fused $(, $($given)*)?>($($argument),*) }
-                    // SAFETY: `Level::Avx2` is only made by `Level::available`, which checked these features.
+                    // SAFETY: only `Level::available` makes a level of this set, after it detected these features.
                     unsafe { shell $(::<$($given)*>)? ($($argument),*) }
                 }
                 #[cfg(target_arch = "aarch64")]
-                Level::Neon => $body::<Fused $(, $($given)*)?>($($argument),*),
+                InstructionSet::Neon => $body::<Fused $(, $($given)*)?>($($argument),*),
                 _ => $body::<Plain $(, $($given)*)?>($($argument),*),
             }
         }
@@ -125,7 +159,9 @@ macro_rules! dispatch {
 }
 pub(crate) use dispatch;
 
-/// e^x within 2 units in the last place on [-87, 88]; flushes to 0 below and saturates above.
+/// Compute e^x within 2 units in the last place on [-87, 88]; flushes to 0 below and saturates above.
+///
+/// Range reduction by ln 2 and a polynomial of degree 6, with the coefficients of Cephes (Moshier 1989).
 #[inline(always)]
 pub fn exp<A: Arithmetic>(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -149,7 +185,7 @@ pub fn exp<A: Arithmetic>(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { p * scale }
 }
 
-/// erf(x) within 3e-7, by a rational approximation on [-4, 4] and ±1 outside.
+/// Compute erf(x) within 3e-7, by the rational approximation of Eigen on [-4, 4] and ±1 outside.
 #[inline(always)]
 pub fn erf<A: Arithmetic>(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);

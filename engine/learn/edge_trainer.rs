@@ -23,8 +23,7 @@ pub trait Trainable {
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] when the loss is no longer finite; nothing has moved then.
-    fn learn(&mut self, batch: &mut Batch, train: &Train, step: u64)
-    -> Result<(Loss, Option<f64>)>;
+    fn learn(&mut self, batch: &mut Batch, step: u64) -> Result<(Loss, Option<f64>)>;
 
     /// The loss on held-out text, without learning.
     ///

@@ -14,7 +14,7 @@ use crate::learn::data::TokenData;
 use crate::learn::edge_trainer::{EdgeTrainer, Trainable};
 use crate::learn::parameter::Parameter;
 use crate::learn::prior::Prior;
-use crate::learn::recipe::{NegativeKind, Recipe, Train};
+use crate::learn::recipe::{NegativeKind, Recipe};
 use crate::learn::warm_start::WarmStart;
 use crate::model::{Metadata, Model};
 use crate::signal::{EdgeForm, Mechanism, Profile};
@@ -150,12 +150,7 @@ impl GraphModel {
 }
 
 impl Trainable for GraphModel {
-    fn learn(
-        &mut self,
-        batch: &mut Batch,
-        _train: &Train,
-        step: u64,
-    ) -> Result<(Loss, Option<f64>)> {
+    fn learn(&mut self, batch: &mut Batch, step: u64) -> Result<(Loss, Option<f64>)> {
         self.add_candidates(batch);
         let train = &self.recipe.train;
         #[cfg(feature = "gpu")]

@@ -5,7 +5,7 @@
 //! blocks, each block belongs to one of `folds` folds, and a window of fold f is scored with resistances
 //! from the counts of all the other folds. A finished model uses all counts (fold 0).
 
-use crate::graph::{Resistance, TokenGraph};
+use crate::graph::{NodeId, Resistance, TokenGraph};
 use crate::kernel::real::Real;
 use rayon::prelude::*;
 
@@ -56,6 +56,18 @@ impl<R: Real> Prior<R> {
         &self.target[fold]
     }
 
+    /// Targets of `source` with the lift of their edges in a fold.
+    pub fn lifts<'a>(
+        &'a self,
+        graph: &'a TokenGraph,
+        fold: usize,
+        source: u32,
+    ) -> impl Iterator<Item = (u32, R)> + 'a {
+        let edges = graph.row(NodeId(source));
+        let targets = graph.targets()[edges.clone()].iter().copied();
+        targets.zip(self.lift[fold][edges].iter().copied())
+    }
+
     /// The lifts of all edges in a fold. `[E]`
     pub fn lift(&self, fold: usize) -> &[R] {
         &self.lift[fold]
@@ -66,7 +78,7 @@ fn split<R: Real>(graph: &TokenGraph, resistance: &Resistance) -> (Vec<R>, Vec<R
     let mut lift = Vec::with_capacity(graph.edges());
     for node in 0..graph.nodes() {
         let source = resistance.source()[node];
-        for edge in graph.row(crate::graph::NodeId(node as u32)) {
+        for edge in graph.row(NodeId(node as u32)) {
             let unseen = source + resistance.target()[graph.targets()[edge] as usize];
             lift.push(R::of(f64::from(unseen - resistance.seen()[edge])));
         }

@@ -1,19 +1,16 @@
-//! Own residuals of frequent composed edges: what an edge's own matrix and bias add to the composed ones.
-//!
-//! The residual matrix of edge e is `B C_e` with `B [X, r]` shared and `C_e [r, D]` its own, beside a bias
-//! `r_e [D]`: it sends `δ = ρ + r_e`, `ρ = (x B) C_e`, on top of the composed signal. With `b = β_v + r_e`
-//! the edge's resting state, its energy above rest grows by `2 h·δ + 2 b·ρ + ‖ρ‖²`.
-//! A row of the parameter `edge.residual` is `r_e` then the r rows of `C_e`: `[own, (1 + r) D]`.
+//! Own residuals of frequent composed edges in training; [`crate::kernel::residual`] has the equations.
 
 use rayon::prelude::*;
 
-use crate::graph::{EdgeId, NodeId, TokenGraph};
+use crate::graph::{NodeId, TokenGraph};
+use crate::kernel::product::{Operand, multiply};
 use crate::kernel::random::Random;
-use crate::kernel::real::{Operand, Real, multiply};
+use crate::kernel::real::Real;
+use crate::kernel::residual::{energy_above_rest, turn, turn_backward};
 use crate::learn::parameter::{Parameter, Touched};
 use crate::signal::Profile;
 
-/// The own residuals of a graph and what the last batch computed with them.
+/// The own residuals of a graph, with what the backward pass of the last batch needs.
 pub struct Residual<R> {
     rank: usize,
     width: usize,
@@ -22,14 +19,14 @@ pub struct Residual<R> {
     input: Parameter<R>,
     /// `x B` of every row. `[N, r]`
     projected: Vec<R>,
-    /// Its gradient. `[N, r]`
+    /// Gradient of `projected`. `[N, r]`
     d_projected: Vec<R>,
-    /// What the residuals add to the energies of each row's own edges.
+    /// Energies above rest of each row's own edges.
     extra: Vec<Vec<R>>,
 }
 
 impl<R: Real> Residual<R> {
-    /// Residuals of zero for every edge of `graph` that owns a slot.
+    /// Create residuals of zero for every own edge of `graph`.
     pub fn new(graph: &TokenGraph, profile: &Profile, rank: usize, seed: u64) -> Self {
         let mut random = Random::stream(seed, 0x7265_7369, 0);
         let (width, blended) = (profile.width, profile.blended());
@@ -54,19 +51,19 @@ impl<R: Real> Residual<R> {
         }
     }
 
-    /// The parameters `edge.residual` and `edge.residual_in`.
+    /// Return the parameters `edge.residual` and `edge.residual_in`.
     pub fn parameters(&mut self) -> [&mut Parameter<R>; 2] {
         [&mut self.own, &mut self.input]
     }
 
-    /// Makes room for a batch of `rows`.
+    /// Size the buffers for a batch of `rows`.
     pub fn resize(&mut self, rows: usize) {
         self.projected.resize(rows * self.rank, R::zero());
         self.d_projected.clear();
         self.d_projected.resize(rows * self.rank, R::zero());
     }
 
-    /// `x B` for all rows.
+    /// Compute `x B` for all rows.
     pub fn project(&mut self, blended: &[R], rows: usize) {
         if self.rank > 0 {
             let blended = Operand::new(blended, rows, self.blended);
@@ -75,70 +72,30 @@ impl<R: Real> Residual<R> {
         }
     }
 
-    fn edge_row(graph: &TokenGraph, edge: EdgeId) -> Option<usize> {
-        (graph.edge_rows()[edge.index()] as usize).checked_sub(1)
-    }
-
-    fn input_of(&self, blended: &[R]) -> Vec<R> {
-        let mut projected = vec![R::zero(); self.rank];
-        if self.rank > 0 {
-            let input = Operand::new(&self.input.value, self.blended, self.rank);
-            multiply(
-                R::one(),
-                Operand::new(blended, 1, self.blended),
-                input,
-                R::zero(),
-                &mut projected,
-            );
-        }
-        projected
-    }
-
-    /// `ρ = (x B) C_e`. `[D]`
-    fn turned(&self, edge_row: usize, projected: &[R]) -> Vec<R> {
-        let row = self.own.row(edge_row);
-        let mut rho = vec![R::zero(); self.width];
-        for (r, &y) in projected.iter().enumerate() {
-            let matrix = &row[(1 + r) * self.width..(2 + r) * self.width];
-            for (rho, &c) in rho.iter_mut().zip(matrix) {
-                *rho += y * c;
-            }
-        }
-        rho
-    }
-
-    /// Adds δ of the edge that a path walks to what arrives.
-    pub fn add_delta(
-        &self,
-        graph: &TokenGraph,
-        edge: Option<EdgeId>,
-        blended: &[R],
-        preactivation: &mut [R],
-    ) {
-        let Some(edge_row) = edge.and_then(|edge| Self::edge_row(graph, edge)) else {
+    /// Add `δ = ρ + r` of the edge that a path takes to what it carries; `edge_row` is 0 without a residual.
+    pub fn add_delta(&self, edge_row: u32, blended: &[R], carried: &mut [R]) {
+        let Some(edge_row) = (edge_row as usize).checked_sub(1) else {
             return;
         };
-        let rho = self.turned(edge_row, &self.input_of(blended));
-        for ((z, &rho), &bias) in preactivation
-            .iter_mut()
-            .zip(&rho)
-            .zip(self.own.row(edge_row))
-        {
+        let mut projected = vec![R::zero(); self.rank];
+        R::product(blended, &self.input.value, self.rank, &mut projected);
+        let row = self.own.row(edge_row);
+        for ((z, &rho), &bias) in carried.iter_mut().zip(&turn(&projected, row)).zip(row) {
             *z += rho + bias;
         }
     }
 
-    /// The way back through [`Self::add_delta`]: adds to the gradient of the blended signal and returns
-    /// the slot whose own gradient [`Self::collect_path`] will form.
+    /// Backward pass of [`Self::add_delta`]: adds to the gradient of the blended signal and returns the row (from 0)
+    /// whose own gradient [`Self::collect_path`] forms.
     pub fn delta_backward(
         &self,
-        graph: &TokenGraph,
-        edge: EdgeId,
+        edge_row: u32,
         d_delta: &[R],
         d_blended: &mut [R],
     ) -> Option<usize> {
-        let edge_row = Self::edge_row(graph, edge)?;
-        for (r, d_y) in self.against(edge_row, d_delta).into_iter().enumerate() {
+        let edge_row = (edge_row as usize).checked_sub(1)?;
+        let d_projected = turn_backward(d_delta, self.own.row(edge_row));
+        for (r, d_y) in d_projected.into_iter().enumerate() {
             for (row, d_x) in d_blended.iter_mut().enumerate() {
                 *d_x += d_y * self.input.value[row * self.rank + r];
             }
@@ -146,18 +103,7 @@ impl<R: Real> Residual<R> {
         Some(edge_row)
     }
 
-    /// `C_e · g`. `[r]`
-    fn against(&self, edge_row: usize, gradient: &[R]) -> Vec<R> {
-        let row = self.own.row(edge_row);
-        (0..self.rank)
-            .map(|r| {
-                let matrix = &row[(1 + r) * self.width..(2 + r) * self.width];
-                matrix.iter().zip(gradient).map(|(&c, &g)| c * g).sum()
-            })
-            .collect()
-    }
-
-    /// The energies the residuals add, for every row and every own edge of its source.
+    /// Compute the energies above rest that residuals add, for every row and every own edge of its source.
     pub fn energies(
         &mut self,
         graph: &TokenGraph,
@@ -167,31 +113,20 @@ impl<R: Real> Residual<R> {
         source_of: impl Fn(usize) -> u32 + Sync,
     ) {
         let this = &*self;
-        let two = R::of(2.0);
-        let extra = (0..rows)
-            .into_par_iter()
-            .map(|row| {
-                let h = &kept[row * this.width..(row + 1) * this.width];
-                let y = &this.projected[row * this.rank..(row + 1) * this.rank];
-                own_edges(graph, source_of(row))
-                    .map(|(edge_row, node)| {
-                        let rho = this.turned(edge_row, y);
-                        let (bias, beta) = (this.own.row(edge_row), target.row(node as usize));
-                        let mut energy = R::zero();
-                        for j in 0..this.width {
-                            let b = beta[j] + bias[j];
-                            energy +=
-                                two * (h[j] * (rho[j] + bias[j]) + b * rho[j]) + rho[j] * rho[j];
-                        }
-                        energy
-                    })
-                    .collect()
-            })
-            .collect();
-        self.extra = extra;
+        let of_row = |row: usize| {
+            let h = &kept[row * this.width..(row + 1) * this.width];
+            let y = &this.projected[row * this.rank..(row + 1) * this.rank];
+            let edges = own_edges(graph, source_of(row));
+            let energy = |(edge_row, node): (usize, u32)| {
+                let own = this.own.row(edge_row);
+                energy_above_rest(h, target.row(node as usize), &turn(y, own), own)
+            };
+            edges.map(energy).collect()
+        };
+        self.extra = (0..rows).into_par_iter().map(of_row).collect();
     }
 
-    /// Adds the residual energies of one row, times α, to its scores.
+    /// Add the residual energies of one row, times α, to its logits.
     pub fn add_logits(
         &self,
         graph: &TokenGraph,
@@ -205,10 +140,10 @@ impl<R: Real> Residual<R> {
         }
     }
 
-    /// The way back through the energies; returns the gradient of ln α.
+    /// Backward pass of the energies; returns the gradient of ln α.
     ///
-    /// Rows are grouped by source, so each own edge is visited by one task; what goes to shared places is
-    /// added afterwards in a fixed order.
+    /// Rows are grouped by source, so that one task visits each own edge; gradients of shared parameters are added
+    /// afterwards in a fixed order.
     #[allow(
         clippy::too_many_arguments,
         reason = "the gradient reaches all of these"
@@ -223,104 +158,103 @@ impl<R: Real> Residual<R> {
         d_kept: &mut [R],
         source_of: impl Fn(usize) -> u32 + Sync,
     ) -> R {
-        let (v, d, rank) = (graph.nodes(), self.width, self.rank);
-        let rows = self.extra.len();
-        let mut order: Vec<u32> = (0..rows as u32).collect();
+        let (d, rank) = (self.width, self.rank);
+        let mut order: Vec<u32> = (0..self.extra.len() as u32).collect();
         order.sort_by_key(|&row| source_of(row as usize));
         let groups: Vec<&[u32]> = order
             .chunk_by(|&a, &b| source_of(a as usize) == source_of(b as usize))
             .collect();
-        let two = R::of(2.0);
-        let columns = (1 + rank) * d;
-        struct Part<R> {
-            first_row: usize,
-            d_own: Vec<R>,
-            d_target: Vec<(u32, Vec<R>)>,
-            d_rows: Vec<(usize, Vec<R>, Vec<R>)>,
-            d_log_alpha: R,
-        }
-        let this = &*self;
-        let shared = &*target;
-        let parts: Vec<Part<R>> = groups
+        let (this, shared) = (&*self, &*target);
+        let gradients: Vec<SourceGradients<R>> = groups
             .into_par_iter()
-            .filter_map(|group| {
-                let source = source_of(group[0] as usize);
-                let edges: Vec<(usize, u32)> = own_edges(graph, source).collect();
-                let first_row = edges.first()?.0;
-                let mut part = Part {
-                    first_row,
-                    d_own: vec![R::zero(); edges.len() * columns],
-                    d_target: edges
-                        .iter()
-                        .map(|&(_, node)| (node, vec![R::zero(); d]))
-                        .collect(),
-                    d_rows: Vec::with_capacity(group.len()),
-                    d_log_alpha: R::zero(),
-                };
-                for &row in group {
-                    let row = row as usize;
-                    let h = &kept[row * d..(row + 1) * d];
-                    let y = &this.projected[row * rank..(row + 1) * rank];
-                    let (mut d_h, mut d_y) = (vec![R::zero(); d], vec![R::zero(); rank]);
-                    for (index, &(edge_row, node)) in edges.iter().enumerate() {
-                        let slope = d_logits[row * v + node as usize];
-                        part.d_log_alpha += slope * alpha * this.extra[row][index];
-                        let slope = slope * alpha * two;
-                        let rho = this.turned(edge_row, y);
-                        let (bias, beta) = (this.own.row(edge_row), shared.row(node as usize));
-                        let d_own = &mut part.d_own[index * columns..(index + 1) * columns];
-                        let mut d_rho = vec![R::zero(); d];
-                        for j in 0..d {
-                            d_h[j] += slope * (rho[j] + bias[j]);
-                            d_own[j] += slope * (h[j] + rho[j]);
-                            part.d_target[index].1[j] += slope * rho[j];
-                            d_rho[j] = slope * (h[j] + beta[j] + bias[j] + rho[j]);
-                        }
-                        for r in 0..rank {
-                            for j in 0..d {
-                                d_own[(1 + r) * d + j] += y[r] * d_rho[j];
-                            }
-                        }
-                        for (sum, value) in d_y.iter_mut().zip(this.against(edge_row, &d_rho)) {
-                            *sum += value;
-                        }
-                    }
-                    part.d_rows.push((row, d_h, d_y));
-                }
-                Some(part)
+            .filter_map(|rows| {
+                let edges: Vec<_> = own_edges(graph, source_of(rows[0] as usize)).collect();
+                let v = graph.nodes();
+                this.source_backward(rows, &edges, v, alpha, d_logits, kept, shared)
             })
             .collect();
+        let columns = (1 + rank) * d;
         let mut touched = Vec::new();
         let mut d_log_alpha = R::zero();
-        for part in parts {
-            let start = part.first_row * columns;
-            for (sum, value) in self.own.gradient[start..].iter_mut().zip(&part.d_own) {
-                *sum += *value;
-            }
-            touched.extend(
-                (part.first_row..part.first_row + part.d_own.len() / columns)
-                    .map(|edge_row| edge_row as u32),
-            );
+        let add = |sum: &mut [R], values: &[R]| R::add_scaled(R::one(), values, sum);
+        for group in gradients {
+            let start = group.first_row * columns;
+            add(&mut self.own.gradient[start..], &group.d_own);
+            let edge_rows = group.first_row..group.first_row + group.d_own.len() / columns;
+            touched.extend(edge_rows.map(|edge_row| edge_row as u32));
             if rank > 0 {
-                for (node, values) in part.d_target {
-                    for (sum, value) in target.gradient_row(node as usize).iter_mut().zip(values) {
-                        *sum += value;
-                    }
+                for (node, values) in group.d_target {
+                    add(target.gradient_row(node as usize), &values);
                 }
             }
-            for (row, d_h, d_y) in part.d_rows {
-                for (sum, value) in d_kept[row * d..(row + 1) * d].iter_mut().zip(d_h) {
-                    *sum += value;
-                }
+            for (row, d_h, d_y) in group.d_rows {
+                add(&mut d_kept[row * d..(row + 1) * d], &d_h);
                 self.d_projected[row * rank..(row + 1) * rank].copy_from_slice(&d_y);
             }
-            d_log_alpha += part.d_log_alpha;
+            d_log_alpha += group.d_log_alpha;
         }
         self.own.touched = Touched::Rows(touched);
         d_log_alpha
     }
 
-    /// Adds what a row's energies send back through `x B` to the gradient of its blended signal.
+    /// Compute the gradients of one source's rows; `None` where it has no own edges.
+    ///
+    /// With `s = α (2 h·δ + 2 b·ρ + ‖ρ‖²)`: `dh = 2 α δ`, `dr = 2 α (h + ρ)`, `dβ = 2 α ρ`,
+    /// `dρ = 2 α (h + b + ρ)`.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the gradient reaches all of these"
+    )]
+    fn source_backward(
+        &self,
+        rows: &[u32],
+        edges: &[(usize, u32)],
+        v: usize,
+        alpha: R,
+        d_logits: &[R],
+        kept: &[R],
+        target: &Parameter<R>,
+    ) -> Option<SourceGradients<R>> {
+        let (d, rank) = (self.width, self.rank);
+        let columns = (1 + rank) * d;
+        let zeros = |count: usize| vec![R::zero(); count];
+        let mut gradients = SourceGradients {
+            first_row: edges.first()?.0,
+            d_own: zeros(edges.len() * columns),
+            d_target: edges.iter().map(|&(_, node)| (node, zeros(d))).collect(),
+            d_rows: Vec::with_capacity(rows.len()),
+            d_log_alpha: R::zero(),
+        };
+        for &row in rows {
+            let row = row as usize;
+            let h = &kept[row * d..(row + 1) * d];
+            let y = &self.projected[row * rank..(row + 1) * rank];
+            let (mut d_h, mut d_y, mut d_rho) = (zeros(d), zeros(rank), zeros(d));
+            for (index, &(edge_row, node)) in edges.iter().enumerate() {
+                let slope = d_logits[row * v + node as usize];
+                gradients.d_log_alpha += slope * alpha * self.extra[row][index];
+                let slope = slope * alpha * R::of(2.0);
+                let (own, beta) = (self.own.row(edge_row), target.row(node as usize));
+                let rho = turn(y, own);
+                let d_own = &mut gradients.d_own[index * columns..(index + 1) * columns];
+                let d_target = &mut gradients.d_target[index].1;
+                for j in 0..d {
+                    d_h[j] += slope * (rho[j] + own[j]);
+                    d_own[j] += slope * (h[j] + rho[j]);
+                    d_target[j] += slope * rho[j];
+                    d_rho[j] = slope * (h[j] + beta[j] + own[j] + rho[j]);
+                }
+                for (&y, d_matrix) in y.iter().zip(d_own[d..].chunks_exact_mut(d)) {
+                    R::add_scaled(y, &d_rho, d_matrix);
+                }
+                R::add_scaled(R::one(), &turn_backward(&d_rho, own), &mut d_y);
+            }
+            gradients.d_rows.push((row, d_h, d_y));
+        }
+        Some(gradients)
+    }
+
+    /// Backward pass of `x B` for one row: adds to the gradient of its blended signal.
     pub fn project_backward(&self, row: usize, d_blended: &mut [R]) {
         let d_y = &self.d_projected[row * self.rank..(row + 1) * self.rank];
         if self.rank == 0 {
@@ -334,7 +268,7 @@ impl<R: Real> Residual<R> {
         }
     }
 
-    /// Forms the gradients of the edges that the paths walked (row, slot, gradient of δ), and of `B`.
+    /// Add the gradients of the edges that paths took (row, edge row, gradient of δ), and of `B`.
     pub fn collect_path(
         &mut self,
         path: impl Iterator<Item = (usize, usize, Vec<R>)>,
@@ -343,16 +277,13 @@ impl<R: Real> Residual<R> {
         let (d, rank) = (self.width, self.rank);
         for (row, edge_row, d_delta) in path {
             let y = self.projected[row * rank..(row + 1) * rank].to_vec();
-            let d_y = self.against(edge_row, &d_delta);
-            for (sum, value) in self.d_projected[row * rank..].iter_mut().zip(d_y) {
-                *sum += value;
-            }
+            let d_y = turn_backward(&d_delta, self.own.row(edge_row));
+            R::add_scaled(R::one(), &d_y, &mut self.d_projected[row * rank..]);
+            // δ = r + y C: the bias counts as a row of C with y = 1.
+            let factors = std::iter::once(R::one()).chain(y);
             let gradient = self.own.gradient_row(edge_row);
-            for j in 0..d {
-                gradient[j] += d_delta[j];
-                for r in 0..rank {
-                    gradient[(1 + r) * d + j] += y[r] * d_delta[j];
-                }
+            for (factor, gradient) in factors.zip(gradient.chunks_exact_mut(d)) {
+                R::add_scaled(factor, &d_delta, gradient);
             }
         }
         if rank > 0 {
@@ -370,12 +301,20 @@ impl<R: Real> Residual<R> {
     }
 }
 
-/// Slot (from 0) and target of each own edge that leaves `source`.
+/// Gradients of the rows of one source.
+struct SourceGradients<R> {
+    /// Of the own rows of its edges, from this one on.
+    first_row: usize,
+    d_own: Vec<R>,
+    /// Of β of its targets.
+    d_target: Vec<(u32, Vec<R>)>,
+    /// Row, gradients of h and of `x B`.
+    d_rows: Vec<(usize, Vec<R>, Vec<R>)>,
+    d_log_alpha: R,
+}
+
+/// Return row (from 0) and target of each own edge that leaves `source`.
 fn own_edges(graph: &TokenGraph, source: u32) -> impl Iterator<Item = (usize, u32)> + '_ {
-    let fan = graph.fan(NodeId(source));
-    fan.edge_rows
-        .iter()
-        .zip(fan.targets)
-        .filter(|&(&edge_row, _)| edge_row > 0)
-        .map(|(&edge_row, &node)| (edge_row as usize - 1, node))
+    let own = graph.own_fan(NodeId(source));
+    own.map(|(target, edge_row)| (edge_row as usize - 1, target))
 }

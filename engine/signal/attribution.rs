@@ -6,8 +6,11 @@
 //! of them has in the pre-activation of any edge. What is not linear in the past stands for itself: the edge's
 //! bias, the row of the position table, the offset of the source, the factor of the target.
 
-use crate::Result;
+use crate::kernel::composed::{Factors, Shared};
+use crate::kernel::real::Real;
+use crate::signal::composed::NodeRows;
 use crate::signal::{BlendKind, EdgeForm, Flow, Mechanism, blend, composed, own};
+use crate::{Result, kernel};
 
 /// What a part of a pre-activation comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +65,12 @@ impl EdgeAttribution {
     /// zero. As many as parts.
     pub fn values(&self) -> Vec<f64> {
         let norm = self.norm();
-        let along = |part: &Contribution| match norm > 0.0 {
-            true => {
-                let both = part.vector.iter().zip(&self.preactivation);
-                both.map(|(p, &z)| p * f64::from(z)).sum::<f64>() / norm
+        let along = |part: &Contribution| {
+            if norm == 0.0 {
+                return 0.0;
             }
-            false => 0.0,
+            let both = part.vector.iter().zip(&self.preactivation);
+            both.map(|(p, &z)| p * f64::from(z)).sum::<f64>() / norm
         };
         self.parts.iter().map(along).collect()
     }
@@ -120,10 +123,10 @@ impl Attribution {
     }
 
     fn arrive(&mut self, mechanism: &Mechanism, flow: &Flow) {
-        let mut before = flow.clone();
-        before.normaliser = self.normaliser;
-        let (lambda, normaliser) = blend::gates(mechanism, &before, self.past.len());
-        self.normaliser = normaliser;
+        let gates = blend::gates(mechanism, &mut self.normaliser, self.past.len());
+        let node_gate = blend::node_gate(mechanism, flow.node);
+        let mut lambda = vec![0.0; flow.banks.len()];
+        kernel::blend::gates(gates, |_| &node_gate, &flow.signal, &mut lambda);
         for past_signal in &mut self.past {
             for (weight, &l) in past_signal.weights.iter_mut().zip(&lambda) {
                 *weight *= l;
@@ -162,152 +165,150 @@ impl Attribution {
         let width = mechanism.profile.width;
         let row = own::edge(mechanism, flow.node, target);
         let (matrix, bias) = row.split_at(width * width);
-        let base = own::base(mechanism, flow);
-        let mut preactivation: Vec<f32> = base.iter().zip(bias).map(|(b, o)| b + o).collect();
-        for (&x, row) in flow.output.iter().zip(matrix.chunks_exact(width)) {
-            crate::kernel::vector::add_scaled(x, row, &mut preactivation);
+        let matrix = widen(matrix);
+        let mix = widen(mechanism.weights.values("blend.mix"));
+        // The output is linear in each past signal: run the blend's output on its weights alone.
+        let mut outputs: Vec<(ContributionSource, Vec<f64>)> = Vec::new();
+        for (index, past) in self.past.iter().enumerate() {
+            let signal = widen(&past.signal);
+            let banks: Vec<f64> = past.banks(&signal).collect();
+            let mut output = vec![0.0; width];
+            let direct = if index + 1 == self.past.len() {
+                signal
+            } else {
+                vec![0.0; width]
+            };
+            kernel::own::output(&mix, &direct, &banks, &mut output);
+            outputs.push((past.source(), output));
         }
-        let mix = mechanism.weights.values("blend.mix");
-        let leaves = |past_signal: &PastSignal, last: bool| -> Vec<f64> {
-            (0..width)
-                .map(|j| {
-                    let c = f64::from(past_signal.signal[j]);
-                    if mechanism.profile.blend == BlendKind::Position {
-                        return past_signal.weights[j] * c;
-                    }
-                    let banks = past_signal.weights[j..].iter().step_by(width);
-                    let mixed = banks.zip(mix[width + j..].iter().step_by(width));
-                    let direct = if last { f64::from(mix[j]) } else { 0.0 };
-                    (direct + mixed.map(|(w, &m)| w * f64::from(m)).sum::<f64>()) * c
-                })
-                .collect()
-        };
-        let mut output: Vec<(ContributionSource, Vec<f64>)> = Vec::new();
         if self.past.is_empty() {
             let first = ContributionSource::Token {
                 position: 0,
                 node: flow.node,
             };
-            output.push((first, widen(&flow.output)));
+            outputs.push((first, widen(&flow.output)));
         }
-        let last = self.past.len().wrapping_sub(1);
-        for (place, past_signal) in self.past.iter().enumerate() {
-            output.push((past_signal.part(), leaves(past_signal, place == last)));
-        }
-        let mut parts: Vec<Contribution> = output
+        let mut parts: Vec<Contribution> = outputs
             .into_iter()
-            .map(|(part, x)| Contribution {
-                part,
-                vector: through(&x, matrix, width),
+            .map(|(part, x)| {
+                let mut vector = vec![0.0; width];
+                f64::product(&x, &matrix, width, &mut vector);
+                Contribution { part, vector }
             })
             .collect();
-        parts.push(Contribution {
-            part: ContributionSource::Bias,
-            vector: widen(bias),
-        });
+        let mut push = |part, values: &[f32]| {
+            let vector = widen(values);
+            parts.push(Contribution { part, vector });
+        };
+        push(ContributionSource::Bias, bias);
         if mechanism.profile.position_table {
-            parts.push(Contribution {
-                part: ContributionSource::Position,
-                vector: widen(&base),
-            });
+            push(ContributionSource::Position, &own::base(mechanism, flow));
         }
         EdgeAttribution {
             target,
-            preactivation,
+            preactivation: own::preactivation(mechanism, flow, &row),
             parts,
         }
     }
 
     fn composed(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> EdgeAttribution {
-        let (width, weights) = (mechanism.profile.width, &mechanism.weights);
-        let row = |table: &str, node: u32, columns: usize| {
-            let mut row = vec![0.0; columns];
-            weights.table(table).read_row(node as usize, &mut row);
-            row
+        let (width, rank) = (mechanism.profile.width, mechanism.profile.rank);
+        let weights = &mechanism.weights;
+        let x = self.blended();
+        let rows = self.past.len();
+        // h of each past signal alone: the node's output without its offset.
+        let node = NodeRows::read(mechanism, flow.node);
+        let (narrow, factors) = (composed::shared(mechanism), node.factors());
+        let shared = Shared {
+            width,
+            gain: &[],
+            kappa: 0.0,
+            mix: &widen(narrow.mix),
+            low_in: &widen(narrow.low_in),
+            low_out: &widen(narrow.low_out),
         };
-        let beta = row("node.target", target, width);
-        let offset = row("node.offset", flow.node, width);
-        let scale = row("node.scale", flow.node, width);
-        let rank = mechanism.profile.rank;
-        let low_scale = match rank {
-            0 => Vec::new(),
-            _ => row("node.low_scale", flow.node, rank),
+        let wide = Factors {
+            target: &[],
+            scale: &widen(factors.scale),
+            offset: &vec![0.0; width],
+            low_scale: &widen(factors.low_scale),
+            gate: &[],
         };
-        let own = composed::own_row(&mechanism.graph, flow.node, target)
-            .filter(|_| mechanism.profile.residual.is_some())
-            .map(|edge_row| {
-                let columns = weights.table("edge.residual").columns();
-                row("edge.residual", edge_row as u32, columns)
-            });
-        // x [X] → its part of h + ρ. [D]
-        let flows = |x: &[f64]| -> Vec<f64> {
-            let mut z = through(x, weights.values("edge.mix"), width);
-            z.iter_mut()
-                .zip(&scale)
-                .for_each(|(z, &s)| *z *= f64::from(s));
-            if rank > 0 {
-                let mut low = through(x, weights.values("edge.low_in"), rank);
-                low.iter_mut()
-                    .zip(&low_scale)
-                    .for_each(|(l, &s)| *l *= f64::from(s));
-                add(
-                    &mut z,
-                    &through(&low, weights.values("edge.low_out"), width),
-                );
-            }
-            if let (Some(own), Some(rank @ 1..)) = (&own, mechanism.profile.residual) {
-                let projected = through(x, weights.values("edge.residual_in"), rank);
-                add(&mut z, &through(&projected, &own[width..], width));
-            }
-            z
-        };
-        let last = self.past.len().wrapping_sub(1);
+        let mut outputs = vec![0.0; rows * width];
+        kernel::composed::output(
+            &shared,
+            |_| wide,
+            &x,
+            &mut vec![0.0; rows * width],
+            &mut vec![0.0; rows * rank],
+            &mut outputs,
+        );
+        // ρ = (x B) C of the edge's own residual.
+        let own = composed::residual_row(mechanism, flow.node, target)
+            .map(|edge_row| weights.row("edge.residual", edge_row));
+        if let (Some(own), Some(rank @ 1..)) = (&own, mechanism.profile.residual) {
+            let mut projected = vec![0.0; rows * rank];
+            let input = widen(weights.values("edge.residual_in"));
+            f64::product(&x, &input, rank, &mut projected);
+            f64::product(&projected, &widen(&own[width..]), width, &mut outputs);
+        }
         let mut parts: Vec<Contribution> = self
             .past
             .iter()
-            .enumerate()
-            .map(|(place, past_signal)| {
-                let direct = if place == last { 1.0 } else { 0.0 };
-                let c = widen(&past_signal.signal);
-                let mut x: Vec<f64> = c.iter().map(|c| direct * c).collect();
-                let banks = past_signal.weights.chunks_exact(width);
-                x.extend(banks.flat_map(|bank| bank.iter().zip(&c).map(|(w, c)| 2.0 * w * c)));
-                Contribution {
-                    part: past_signal.part(),
-                    vector: flows(&x),
-                }
+            .zip(outputs.chunks_exact(width))
+            .map(|(past, vector)| Contribution {
+                part: past.source(),
+                vector: vector.to_vec(),
             })
             .collect();
-        let mut preactivation = composed::preactivation(mechanism, flow, target);
-        crate::kernel::vector::add_scaled(1.0, &beta, &mut preactivation);
+        let beta = weights.row("node.target", target as usize);
+        let mut push = |part, values: &[f32]| {
+            let vector = widen(values);
+            parts.push(Contribution { part, vector });
+        };
         if let Some(own) = &own {
-            parts.push(Contribution {
-                part: ContributionSource::Bias,
-                vector: widen(&own[..width]),
-            });
+            push(ContributionSource::Bias, &own[..width]);
         }
-        parts.push(Contribution {
-            part: ContributionSource::Source,
-            vector: widen(&offset),
-        });
-        parts.push(Contribution {
-            part: ContributionSource::Target,
-            vector: widen(&beta),
-        });
+        push(ContributionSource::Source, factors.offset);
+        push(ContributionSource::Target, &beta);
+        let mut preactivation = composed::carried(mechanism, flow, target);
+        kernel::vector::add_scaled(1.0, &beta, &mut preactivation);
         EdgeAttribution {
             target,
             preactivation,
             parts,
         }
     }
+
+    /// Return `x = [c; 2 m]` of each past signal alone; only the last still flows on directly. `[T, X]`
+    fn blended(&self) -> Vec<f64> {
+        let mut x = Vec::new();
+        for (index, past) in self.past.iter().enumerate() {
+            let direct = if index + 1 == self.past.len() {
+                1.0
+            } else {
+                0.0
+            };
+            let signal = widen(&past.signal);
+            x.extend(signal.iter().map(|c| direct * c));
+            x.extend(past.banks(&signal).map(|m| 2.0 * m));
+        }
+        x
+    }
 }
 
 impl PastSignal {
-    fn part(&self) -> ContributionSource {
+    fn source(&self) -> ContributionSource {
         ContributionSource::Token {
             position: self.position,
             node: self.node,
         }
+    }
+
+    /// What the signal contributes to the banks. `[K·D]`
+    fn banks(&self, signal: &[f64]) -> impl Iterator<Item = f64> {
+        let banks = self.weights.iter().enumerate();
+        banks.map(|(index, w)| w * signal[index % signal.len()])
     }
 }
 
@@ -318,23 +319,4 @@ fn starts_unblended(mechanism: &Mechanism) -> bool {
 
 fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
-}
-
-fn add(sum: &mut [f64], values: &[f64]) {
-    sum.iter_mut()
-        .zip(values)
-        .for_each(|(sum, value)| *sum += value);
-}
-
-/// `x M`, rows of `columns` numbers. `[R]`, `[R·C]` → `[C]`
-fn through(x: &[f64], matrix: &[f32], columns: usize) -> Vec<f64> {
-    let mut product = vec![0.0; columns];
-    for (&x, row) in x.iter().zip(matrix.chunks_exact(columns)) {
-        if x != 0.0 {
-            for (sum, &m) in product.iter_mut().zip(row) {
-                *sum += x * f64::from(m);
-            }
-        }
-    }
-    product
 }

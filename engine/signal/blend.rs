@@ -1,51 +1,36 @@
-//! What a flow keeps of its path: one arrival enters the running sums.
+//! The blend of a mechanism: gates from its weights.
 
-use crate::kernel::vector;
-use crate::signal::{BlendKind, Flow, Mechanism};
+use crate::kernel::blend::Gates;
+use crate::kernel::position;
+use crate::signal::{BlendKind, Mechanism};
 
-/// λ of every bank for the arrival of `flow.signal` at `flow.node`. `[K·D]`
+/// Return the gates for the next signal that enters the blend; `entered` signals did before it.
 ///
-/// `arrival` counts the arrivals that were blended before this one (position blend).
-pub(crate) fn gates(mechanism: &Mechanism, flow: &Flow, arrival: usize) -> (Vec<f64>, f64) {
-    let weights = &mechanism.weights;
+/// `normaliser` is that of the position softmax, which this advances.
+pub(crate) fn gates<'m>(
+    mechanism: &'m Mechanism,
+    normaliser: &mut f64,
+    entered: usize,
+) -> Gates<'m, f32, f64> {
+    let values = |name| mechanism.weights.values(name);
     match mechanism.profile.blend {
         BlendKind::Position => {
-            let logits = weights.values("blend.positions");
-            let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let weight = f64::from(logits[arrival.min(logits.len() - 1)] - top).exp();
-            let total = flow.normaliser + weight;
-            (vec![flow.normaliser / total; flow.banks.len()], total)
+            let logits = values("blend.positions");
+            let top = position::largest(logits);
+            Gates::Fixed(position::advance(logits, top, entered, normaliser))
         }
-        BlendKind::Decay | BlendKind::Gated => {
-            let mut gate = weights.values("blend.decay").to_vec();
-            if mechanism.profile.blend == BlendKind::Gated {
-                let mut row = vec![0.0; gate.len()];
-                weights
-                    .table("blend.gate")
-                    .read_row(flow.node as usize, &mut row);
-                vector::add_scaled(1.0, &row, &mut gate);
-                let rows = weights.values("blend.gate_signal").chunks_exact(gate.len());
-                for (&c, row) in flow.signal.iter().zip(rows) {
-                    vector::add_scaled(c, row, &mut gate);
-                }
-            }
-            (
-                gate.into_iter()
-                    .map(|value| 1.0 / (1.0 + f64::from(-value).exp()))
-                    .collect(),
-                0.0,
-            )
-        }
+        BlendKind::Decay => Gates::Decay(values("blend.decay")),
+        BlendKind::Gated => Gates::Gated {
+            decay: values("blend.decay"),
+            signal: values("blend.gate_signal"),
+        },
     }
 }
 
-/// `m ← λ m + (1 − λ) c`, in f64.
-pub(crate) fn advance(mechanism: &Mechanism, flow: &mut Flow, arrival: usize) {
-    let (lambda, normaliser) = gates(mechanism, flow, arrival);
-    flow.normaliser = normaliser;
-    let width = flow.signal.len();
-    for (index, (bank, &l)) in flow.banks.iter_mut().zip(&lambda).enumerate() {
-        let c = f64::from(flow.signal[index % width]);
-        *bank = l * (*bank - c) + c;
+/// Read the gate of a node; empty unless the blend is gated. `[K·D]`
+pub(crate) fn node_gate(mechanism: &Mechanism, node: u32) -> Vec<f32> {
+    match mechanism.profile.blend {
+        BlendKind::Gated => mechanism.weights.row("blend.gate", node as usize),
+        BlendKind::Position | BlendKind::Decay => Vec::new(),
     }
 }

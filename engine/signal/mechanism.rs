@@ -1,6 +1,7 @@
 //! The mechanism: a graph, its weights and a profile, through which signals flow. Shared and immutable.
 
 use crate::graph::{NodeId, TokenGraph};
+use crate::kernel::logits::{self, Static};
 use crate::signal::{EdgeForm, Flow, Profile, Start, Weights, composed, own};
 use crate::{Error, ErrorKind, Result};
 
@@ -10,7 +11,7 @@ pub struct FanVerifier(pub std::sync::Arc<dyn Fn(u32) -> Result<()> + Send + Syn
 
 impl std::fmt::Debug for FanVerifier {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Guard")
+        formatter.write_str("FanVerifier")
     }
 }
 
@@ -258,47 +259,39 @@ impl Mechanism {
         }
     }
 
-    /// Scores, whose softmax over all V is the distribution of the next node. `energies [V]` → `logits [V]`
+    /// Turn energies into logits, whose softmax over all V is the distribution of the next node.
     ///
-    /// Energies above rest times α, static resistances times the source's trust, target biases.
+    /// Energies above rest times α, target biases and static resistances: see [`crate::kernel::logits`].
+    /// `energies [V]` → `logits [V]`
     pub fn logits(&self, flow: &Flow, energies: &[f32], logits: &mut [f32]) {
         let scalars = self.weights.values("scalars");
         let alpha = scalars.first().map_or(1.0, |value| value.exp());
         match self.profile.form {
-            EdgeForm::Own => {
-                for (logit, &energy) in logits.iter_mut().zip(energies) {
-                    *logit = alpha * energy;
-                }
-            }
+            EdgeForm::Own => logits::own(alpha, energies, logits),
             EdgeForm::Composed => {
-                // ‖h‖² is the same for every target: taking it away keeps the scores small and exact.
-                let signal: f32 = flow.output.iter().map(|value| value * value).sum();
-                for ((logit, &energy), &rest) in
-                    logits.iter_mut().zip(energies).zip(&self.target_norm2)
-                {
-                    *logit = alpha * (energy - rest - signal);
-                }
-                composed::own_rest(self, flow.node, alpha, logits);
+                logits::composed(alpha, &flow.output, &self.target_norm2, energies, logits);
+                composed::subtract_rest(self, flow.node, alpha, logits);
             }
         }
+        let resistance = self.graph.resistance();
+        let source = resistance.source()[flow.node as usize];
+        let fan = self.graph.fan(NodeId(flow.node));
+        let lifts = fan.targets.iter().zip(fan.resistances);
+        let lifts = lifts
+            .map(|(&target, &seen)| (target, source + resistance.target()[target as usize] - seen));
+        let mut fixed = Static {
+            bias: &[],
+            prior_weight: 0.0,
+            resistance: &[],
+        };
         if self.profile.target_bias {
-            for (logit, &bias) in logits.iter_mut().zip(self.weights.values("node.bias")) {
-                *logit += bias;
-            }
+            fixed.bias = self.weights.values("node.bias");
         }
         if self.profile.static_resistance {
             let gamma = scalars.get(1).copied().unwrap_or(1.0);
-            let prior_weight = gamma + self.weights.values("node.trust")[flow.node as usize];
-            let resistance = self.graph.resistance();
-            let source = resistance.source()[flow.node as usize];
-            for (logit, &target) in logits.iter_mut().zip(resistance.target()) {
-                *logit -= prior_weight * target;
-            }
-            let fan = self.graph.fan(NodeId(flow.node));
-            for (&target, &seen) in fan.targets.iter().zip(fan.resistances) {
-                logits[target as usize] +=
-                    prior_weight * (source + resistance.target()[target as usize] - seen);
-            }
+            fixed.prior_weight = gamma + self.weights.values("node.trust")[flow.node as usize];
+            fixed.resistance = resistance.target();
         }
+        fixed.add(lifts, logits);
     }
 }

@@ -115,25 +115,25 @@ impl Weights {
             small: BTreeMap::new(),
         };
         for block in blocks(profile, nodes, own) {
-            let place = || format!("block {}", block.name);
+            let location = || format!("block {}", block.name);
             let table = match block.rows * block.columns {
                 0 => Table::of(&[], block.rows, block.columns),
                 _ => find(&block)?.ok_or_else(|| {
-                    Error::new(ErrorKind::Format, "the model does not have this block").at(place())
+                    Error::new(ErrorKind::Format, "the model lacks this block").at(location())
                 })?,
             };
             if (table.rows(), table.columns()) != (block.rows, block.columns) {
                 return Err(Error::new(
                     ErrorKind::Format,
                     format!(
-                        "{} x {} instead of {} x {}",
+                        "invalid shape {} x {}: expected {} x {}",
                         table.rows(),
                         table.columns(),
                         block.rows,
                         block.columns
                     ),
                 )
-                .at(place()));
+                .at(location()));
             }
             if block.narrows {
                 weights.tables.insert(block.name, table);
@@ -152,6 +152,17 @@ impl Weights {
         self.tables
             .get(name)
             .unwrap_or_else(|| panic!("no table is named {name}"))
+    }
+
+    /// Read one row of a block of node or edge rows as f32.
+    ///
+    /// # Panics
+    /// As [`Self::table`], and for a row past its end.
+    pub(crate) fn row(&self, name: &str, row: usize) -> Vec<f32> {
+        let table = self.table(name);
+        let mut values = vec![0.0; table.columns()];
+        table.read_row(row, &mut values);
+        values
     }
 
     /// A small block, widened to f32. Empty where the profile has none of that name.

@@ -13,7 +13,7 @@ use crate::learn::batch::Batch;
 use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
 use crate::learn::parameter::Parameter;
-use crate::learn::recipe::{Kind, Recipe, Train};
+use crate::learn::recipe::{Kind, Recipe};
 use crate::text::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection, Tokenizer};
 use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
 use crate::transformer::masked_training::MaskedTraining;
@@ -117,20 +117,26 @@ impl NetworkModel {
     }
 
     /// Update the weights by their gradients. Returns the gradients' norm.
-    pub(super) fn update(&mut self, train: &Train, step: u64) -> Result<f64> {
+    pub(super) fn update(&mut self, step: u64) -> Result<f64> {
+        let train = &self.recipe.train;
         let rate = train.rate_at(step - 1);
         self.variables.step(train.adamw(), train.clip, step, rate)
+    }
+
+    /// Return the dropout of a training step.
+    pub(super) fn dropout(&self, step: u64) -> Dropout {
+        Dropout {
+            rate: self.recipe.train.dropout,
+            seed: self.recipe.seed,
+            step,
+        }
     }
 
     /// Compute −ln p of each prediction of a batch, and return the tokens predicted. `[N]`, `[N]`
     ///
     /// In training (`step`), dropout and masks depend on the step; in validation, masks depend on the batch's number.
     fn losses(&mut self, batch: &Batch, step: Option<u64>) -> Result<(Tensor, Vec<u32>)> {
-        let dropout = step.map(|step| Dropout {
-            rate: self.recipe.train.dropout,
-            seed: self.recipe.seed,
-            step,
-        });
+        let dropout = step.map(|step| self.dropout(step));
         if !self.body.configuration().causal() {
             return self.masked_losses(batch, step, dropout);
         }
@@ -226,14 +232,9 @@ fn total(losses: &[f32]) -> Loss {
 }
 
 impl Trainable for NetworkModel {
-    fn learn(
-        &mut self,
-        batch: &mut Batch,
-        train: &Train,
-        step: u64,
-    ) -> Result<(Loss, Option<f64>)> {
+    fn learn(&mut self, batch: &mut Batch, step: u64) -> Result<(Loss, Option<f64>)> {
         let loss = self.gradients(batch, step)?;
-        let norm = self.update(train, step)?;
+        let norm = self.update(step)?;
         Ok((loss, Some(norm)))
     }
 

@@ -20,7 +20,7 @@ use crate::learn::composed::Loss;
 use crate::learn::data::TokenData;
 use crate::learn::parameter::Parameter;
 use crate::learn::preferences::{Preference, Preferences};
-use crate::learn::recipe::{Kind, Recipe, Train};
+use crate::learn::recipe::{Kind, Recipe};
 use crate::text::{ReadingDirection, Tokenizer};
 use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
 use crate::transformer::model::Body;
@@ -234,19 +234,10 @@ fn answers(preference: &Preference, tokenizer: &Tokenizer) -> Result<[Answer; 2]
 }
 
 impl Trainable for PreferenceModel {
-    fn learn(
-        &mut self,
-        _batch: &mut Batch,
-        train: &Train,
-        step: u64,
-    ) -> Result<(Loss, Option<f64>)> {
-        let dropout = Dropout {
-            rate: train.dropout,
-            seed: self.seed,
-            step,
-        };
+    fn learn(&mut self, _batch: &mut Batch, step: u64) -> Result<(Loss, Option<f64>)> {
+        let dropout = self.network.dropout(step);
         let loss = self.gradients(&self.of_step(step), Some(dropout))?;
-        let norm = self.network.update(train, step)?;
+        let norm = self.network.update(step)?;
         Ok((loss, Some(norm)))
     }
 

@@ -2,23 +2,33 @@
 
 use rayon::prelude::*;
 
-use super::{At, Composed, Loss};
-use crate::graph::{NodeId, TokenGraph};
-use crate::kernel::real::{Operand, Real, multiply};
+use super::{At, Composed, Loss, Row};
+use crate::graph::TokenGraph;
+use crate::kernel::logits::{self, Static};
+use crate::kernel::product::{Operand, multiply};
+use crate::kernel::real::Real;
 use crate::learn::batch::Batch;
 use crate::learn::parameter::Touched;
 use crate::learn::prior::Prior;
 
-/// Rows that are scored together.
+/// Rows of one product `h·β`.
 const ROWS: usize = 128;
 
 /// Nodes whose target gradient is formed together.
 const NODES: usize = 500;
 
+/// The loss of up to [`ROWS`] rows, with what its gradient adds to scalars.
+struct ChunkLoss<R> {
+    nats: f64,
+    d_log_alpha: R,
+    /// Gradient of each row's prior weight.
+    d_prior_weight: Vec<R>,
+}
+
 impl<R: Real> Composed<R> {
-    /// Exact softmax over all V targets for every row, and, if `learn`, the gradient into the signals,
-    /// the target factors, the biases, the trust and the scalars.
-    pub(super) fn logit(
+    /// Compute the loss over all V targets for every row and, if `learn`, the gradient into kept h, the target
+    /// factors, the biases, the prior weights and the scalars.
+    pub(super) fn softmax(
         &mut self,
         graph: &TokenGraph,
         prior: &Prior<R>,
@@ -27,168 +37,193 @@ impl<R: Real> Composed<R> {
     ) -> Loss {
         let (v, d) = (graph.nodes(), self.profile.width);
         let rows = batch.sequences() * batch.steps;
-        let mut flow = std::mem::take(&mut self.flow);
-        let needed = if learn { rows * v } else { rows.min(ROWS) * v };
-        if learn {
-            flow.probabilities.resize(needed, R::zero());
-        }
+        let source_of = |row| Row::of(batch, row).source;
         let mut residual = self.residual.take();
         if let Some(residual) = &mut residual {
-            residual.energies(
-                graph,
-                &flow.kept,
-                self.of(At::Target),
-                batch.sequences() * batch.steps,
-                |row| Self::row_of(batch, row).0,
-            );
+            let target = self.of(At::Target);
+            residual.energies(graph, &self.flow.kept, target, rows, source_of);
         }
+        self.residual = residual;
+        let mut d_output = std::mem::take(&mut self.flow.d_output);
+        let mut probabilities = std::mem::take(&mut self.flow.probabilities);
         let this = &*self;
-        let alpha = this.scalar(0).exp();
-        let two_alpha = R::of(2.0) * alpha;
-        let gamma = this.scalar(1);
-        let scale = R::one() / R::of(rows as f64);
-        let uses_prior = this.profile.static_resistance;
-        let target = Operand::new(&this.of(At::Target).value, v, d);
-        let extra = residual.as_ref();
-
-        struct Part<R> {
-            nats: f64,
-            d_log_alpha: R,
-            d_trust: Vec<R>,
-        }
-        let chunk = |index: usize, logits: &mut [R], d_kept: &mut [R]| -> Part<R> {
-            let first = index * ROWS;
-            let count = d_kept.len() / d;
-            for (within, logit) in logits.chunks_exact_mut(v).enumerate() {
-                let (source, _, fold) = Self::row_of(batch, first + within);
-                logit.copy_from_slice(&this.of(At::Bias).value);
-                if uses_prior {
-                    let prior_weight = gamma + this.of(At::Trust).value[source as usize];
-                    R::add_scaled(-prior_weight, prior.target(fold), logit);
-                    for edge in graph.row(NodeId(source)) {
-                        logit[graph.targets()[edge] as usize] +=
-                            prior_weight * prior.lift(fold)[edge];
-                    }
-                }
-                if let Some(residual) = extra {
-                    residual.add_logits(graph, source, first + within, alpha, logit);
-                }
-            }
-            let kept = Operand::new(&flow.kept[first * d..(first + count) * d], count, d);
-            multiply(two_alpha, kept, target.transposed(), R::one(), logits);
-            let mut part = Part {
-                nats: 0.0,
-                d_log_alpha: R::zero(),
-                d_trust: vec![R::zero(); count],
-            };
-            for (within, logit) in logits.chunks_exact_mut(v).enumerate() {
-                let (source, next, fold) = Self::row_of(batch, first + within);
-                let reached = logit[next as usize].wide();
-                part.nats += R::softmax(logit) - reached;
-                if !learn {
-                    continue;
-                }
-                logit[next as usize] -= R::one();
-                R::scale(scale, logit);
-                if uses_prior {
-                    let mut d_trust = -R::dot(logit, prior.target(fold));
-                    for edge in graph.row(NodeId(source)) {
-                        d_trust += logit[graph.targets()[edge] as usize] * prior.lift(fold)[edge];
-                    }
-                    part.d_trust[within] = d_trust;
-                }
-            }
-            if learn {
-                let logits = Operand::new(logits, count, v);
-                multiply(two_alpha, logits, target, R::zero(), d_kept);
-                let kept = &flow.kept[first * d..(first + count) * d];
-                part.d_log_alpha = d_kept.iter().zip(kept).map(|(&g, &h)| g * h).sum();
-            }
-            part
+        let chunk = |first, logits: &mut [R], d_kept: &mut [R]| {
+            this.softmax_chunk(graph, prior, batch, first, logits, d_kept, learn)
         };
-
-        let mut d_leaving = std::mem::take(&mut flow.d_leaving);
-        let mut probabilities = std::mem::take(&mut flow.probabilities);
-        let parts: Vec<Part<R>> = if learn {
+        let chunks: Vec<ChunkLoss<R>> = if learn {
+            probabilities.resize(rows * v, R::zero());
             probabilities
                 .par_chunks_mut(ROWS * v)
-                .zip(d_leaving.par_chunks_mut(ROWS * d))
+                .zip(d_output.par_chunks_mut(ROWS * d))
                 .enumerate()
-                .map(|(index, (logits, d_kept))| chunk(index, logits, d_kept))
+                .map(|(index, (logits, d_kept))| chunk(index * ROWS, logits, d_kept))
                 .collect()
         } else {
-            d_leaving
+            // Without gradients each thread reuses the logits of one chunk.
+            d_output
                 .par_chunks_mut(ROWS * d)
                 .enumerate()
                 .map_init(Vec::new, |logits, (index, d_kept)| {
                     logits.resize(d_kept.len() / d * v, R::zero());
-                    chunk(index, logits, d_kept)
+                    chunk(index * ROWS, logits, d_kept)
                 })
                 .collect()
         };
-        let nats = parts.iter().map(|part| part.nats).sum();
+        let nats = chunks.iter().map(|chunk| chunk.nats).sum();
         if learn {
-            let mut d_log_alpha: R = parts.iter().map(|part| part.d_log_alpha).sum();
-            let d_trust: Vec<R> = parts.into_iter().flat_map(|part| part.d_trust).collect();
-            // Each block of nodes is one product over all rows, so no two threads add to one place.
-            let kept = Operand::new(&flow.kept[..rows * d], rows, d);
-            let [target, bias] = [At::Target, At::Bias].map(|at| at as usize);
-            let mut d_target = std::mem::take(&mut self.parameters[target].gradient);
-            d_target
-                .par_chunks_mut(NODES * d)
-                .enumerate()
-                .for_each(|(block, gradient)| {
-                    let count = gradient.len() / d;
-                    let columns = Operand::strided(&probabilities[block * NODES..], rows, count, v);
-                    multiply(two_alpha, columns.transposed(), kept, R::one(), gradient);
-                });
-            self.parameters[target].gradient = d_target;
-            if self.profile.target_bias {
-                let gradient = &mut self.parameters[bias].gradient;
-                gradient
-                    .par_chunks_mut(NODES)
-                    .enumerate()
-                    .for_each(|(block, gradient)| {
-                        for row in probabilities.chunks_exact(v) {
-                            R::add_scaled(
-                                R::one(),
-                                &row[block * NODES..][..gradient.len()],
-                                gradient,
-                            );
-                        }
-                    });
-            }
-            if let Some(residual) = &mut residual {
-                let target = &mut self.parameters[target];
-                d_log_alpha += residual.backward(
-                    graph,
-                    alpha,
-                    &probabilities,
-                    &flow.kept,
-                    target,
-                    &mut d_leaving,
-                    |row| Self::row_of(batch, row).0,
-                );
-            }
-            if uses_prior {
-                let mut sources = Vec::with_capacity(rows);
-                for (row, &gradient) in d_trust.iter().enumerate() {
-                    let source = Self::row_of(batch, row).0;
-                    self.parameters[At::Trust as usize].gradient[source as usize] += gradient;
-                    sources.push(source);
-                }
-                sources.sort_unstable();
-                sources.dedup();
-                self.parameters[At::Trust as usize].touched = Touched::Rows(sources);
-                let total: R = d_trust.iter().copied().sum();
-                self.parameters[At::Scalars as usize].gradient[1] += total;
-            }
+            self.target_gradients(&probabilities, rows, v);
+            let d_log_alpha = chunks.iter().map(|chunk| chunk.d_log_alpha).sum::<R>()
+                + self.residual_gradients(graph, batch, &probabilities, &mut d_output);
             self.parameters[At::Scalars as usize].gradient[0] += d_log_alpha;
+            if self.profile.static_resistance {
+                let weights = chunks.into_iter().flat_map(|chunk| chunk.d_prior_weight);
+                self.prior_gradients(batch, weights.collect());
+            }
         }
-        flow.d_leaving = d_leaving;
-        flow.probabilities = probabilities;
-        self.flow = flow;
-        self.residual = residual;
+        self.flow.d_output = d_output;
+        self.flow.probabilities = probabilities;
         Loss { nats, tokens: rows }
+    }
+
+    fn alpha(&self) -> R {
+        self.scalar(0).exp()
+    }
+
+    /// Compute the loss of the rows from `first` on; if `learn`, logits become their gradients.
+    ///
+    /// `logits [n, V]`, `d_kept [n, D]`.
+    #[allow(clippy::too_many_arguments, reason = "a chunk of a batch")]
+    fn softmax_chunk(
+        &self,
+        graph: &TokenGraph,
+        prior: &Prior<R>,
+        batch: &Batch,
+        first: usize,
+        logits: &mut [R],
+        d_kept: &mut [R],
+        learn: bool,
+    ) -> ChunkLoss<R> {
+        let (v, d) = (graph.nodes(), self.profile.width);
+        let count = d_kept.len() / d;
+        let (alpha, gamma) = (self.alpha(), self.scalar(1));
+        let two_alpha = R::of(2.0) * alpha;
+        let scale = R::one() / R::of((batch.sequences() * batch.steps) as f64);
+        let values = &self.flow.kept[first * d..(first + count) * d];
+        let kept = Operand::new(values, count, d);
+        let target = Operand::new(&self.of(At::Target).value, v, d);
+        // α (E − ‖h‖² − ‖β‖²) = 2 α h·β: the logits of all rows are one product.
+        multiply(two_alpha, kept, target.transposed(), R::zero(), logits);
+        let mut loss = ChunkLoss {
+            nats: 0.0,
+            d_log_alpha: R::zero(),
+            d_prior_weight: Vec::with_capacity(count),
+        };
+        for (row, logits) in (first..).zip(logits.chunks_exact_mut(v)) {
+            let Row {
+                source, next, fold, ..
+            } = Row::of(batch, row);
+            let mut fixed = Static {
+                bias: &self.of(At::Bias).value,
+                prior_weight: gamma + self.of(At::PriorWeight).value[source as usize],
+                resistance: prior.target(fold),
+            };
+            if !self.profile.static_resistance {
+                fixed.resistance = &[];
+            }
+            if let Some(residual) = &self.residual {
+                residual.add_logits(graph, source, row, alpha, logits);
+            }
+            fixed.add(prior.lifts(graph, fold, source), logits);
+            loss.nats += logits::cross_entropy(logits, next as usize, learn.then_some(scale));
+            if learn {
+                let d_prior_weight = fixed.backward(prior.lifts(graph, fold, source), logits);
+                loss.d_prior_weight.push(d_prior_weight);
+            }
+        }
+        if learn {
+            multiply(
+                two_alpha,
+                Operand::new(logits, count, v),
+                target,
+                R::zero(),
+                d_kept,
+            );
+            // ∂s/∂ln α = 2 α h·β.
+            let along = d_kept.iter().zip(values);
+            loss.d_log_alpha = along.map(|(&g, &h)| g * h).sum();
+        }
+        loss
+    }
+
+    /// Add the gradients of β and of the target biases: `dβ = 2 α dsᵀ h`.
+    ///
+    /// Each block of nodes is one product over all rows, so no two threads add to one element.
+    fn target_gradients(&mut self, d_logits: &[R], rows: usize, v: usize) {
+        let d = self.profile.width;
+        let two_alpha = R::of(2.0) * self.alpha();
+        let kept = Operand::new(&self.flow.kept[..rows * d], rows, d);
+        self.parameters[At::Target as usize]
+            .gradient
+            .par_chunks_mut(NODES * d)
+            .enumerate()
+            .for_each(|(block, gradient)| {
+                let columns = gradient.len() / d;
+                let d_logits = Operand::strided(&d_logits[block * NODES..], rows, columns, v);
+                multiply(two_alpha, d_logits.transposed(), kept, R::one(), gradient);
+            });
+        if !self.profile.target_bias {
+            return;
+        }
+        self.parameters[At::Bias as usize]
+            .gradient
+            .par_chunks_mut(NODES)
+            .enumerate()
+            .for_each(|(block, gradient)| {
+                for row in d_logits.chunks_exact(v) {
+                    let columns = &row[block * NODES..][..gradient.len()];
+                    R::add_scaled(R::one(), columns, gradient);
+                }
+            });
+    }
+
+    /// Add the gradients of own residuals; returns their part of the gradient of ln α.
+    fn residual_gradients(
+        &mut self,
+        graph: &TokenGraph,
+        batch: &Batch,
+        d_logits: &[R],
+        d_kept: &mut [R],
+    ) -> R {
+        let alpha = self.alpha();
+        let Some(residual) = &mut self.residual else {
+            return R::zero();
+        };
+        let target = &mut self.parameters[At::Target as usize];
+        let source_of = |row| Row::of(batch, row).source;
+        residual.backward(
+            graph,
+            alpha,
+            d_logits,
+            &self.flow.kept,
+            target,
+            d_kept,
+            source_of,
+        )
+    }
+
+    /// Add the gradients of `w_u = γ + trust_u`, one for each row.
+    fn prior_gradients(&mut self, batch: &Batch, d_prior_weight: Vec<R>) {
+        let parameter = &mut self.parameters[At::PriorWeight as usize];
+        let mut sources = Vec::with_capacity(d_prior_weight.len());
+        for (row, &gradient) in d_prior_weight.iter().enumerate() {
+            let source = Row::of(batch, row).source;
+            parameter.gradient[source as usize] += gradient;
+            sources.push(source);
+        }
+        sources.sort_unstable();
+        sources.dedup();
+        parameter.touched = Touched::Rows(sources);
+        let total: R = d_prior_weight.into_iter().sum();
+        self.parameters[At::Scalars as usize].gradient[1] += total;
     }
 }

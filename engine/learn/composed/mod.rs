@@ -1,18 +1,7 @@
-//! Learning composed edges: forward along the path, exact softmax over all V, and the whole way back.
+//! Training of composed edges: forward along the true path, exact softmax over all V, and the backward pass.
 //!
-//! With `u = v_t` the node that is reached, `z` what arrives and `c` what the node makes of it:
-//!
-//! ```text
-//! z_t = h_{t-1} + β_u (+ δ of the edge walked)          preactivation; h_{-1} = 0
-//! c_t = GELU(g ⊙ z_t / rms(z_t) + 10 κ β_u)             node activation
-//! m_t = blend(λ_t, m_{t-1}, c_t);  x_t = [c_t; 2 m_t]   running sums (kernel::blend)
-//! h_t = (x_t A) ⊙ p_u + a_u + ((x_t B) ⊙ s_u) C         the signal that leaves u
-//! s_v = α (‖h_t + b_uv‖² − ‖b_uv‖²) + γ_u ln p(v|u) + ρ_v     b_uv = β_v (+ own residual)
-//! ```
-//!
-//! so the matrix of an edge is `W_uv = A diag(p_u) + B diag(s_u) C` and its bias `a_u + β_v`, made from
-//! its nodes' factors. ‖h + β‖² − ‖β‖² = ‖h‖² + 2 h·β: all V energies are one matrix product, and ‖h‖²
-//! cancels in the softmax. Letters: D width, K banks, N = B·T rows, ordered shard, step, sequence.
+//! [`crate::kernel::composed`] has the equations of a hop, [`crate::kernel::logits`] those of the logits. Here
+//! `N = B·T` rows are ordered shard, step, sequence: the sequences of a shard take a step together, as one product.
 
 mod backward;
 mod flow;
@@ -41,7 +30,7 @@ enum At {
     Target,
     Scale,
     Offset,
-    Trust,
+    PriorWeight,
     Bias,
     Mix,
     Gain,
@@ -193,7 +182,7 @@ impl<R: Real> Composed<R> {
     /// The negative log-likelihood of a batch over all V targets, without gradients or dropout.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         self.walk(graph, batch, 0.0);
-        self.logit(graph, prior, batch, false)
+        self.softmax(graph, prior, batch, false)
     }
 
     /// The loss of a batch; leaves its gradient (of the mean over tokens) in the parameters.
@@ -202,23 +191,38 @@ impl<R: Real> Composed<R> {
             parameter.clear();
         }
         self.walk(graph, batch, self.dropout);
-        let loss = self.logit(graph, prior, batch, true);
+        let loss = self.softmax(graph, prior, batch, true);
         self.back(graph, batch);
         loss
     }
+}
 
-    /// Source and target token, and fold, of a row.
-    fn row_of(batch: &Batch, row: usize) -> (u32, u32, usize) {
+/// One prediction of a batch.
+#[derive(Clone, Copy)]
+struct Row {
+    /// Node that the signal leaves.
+    source: u32,
+    /// True next node.
+    next: u32,
+    /// Fold of the static resistances.
+    fold: usize,
+    step: usize,
+}
+
+impl Row {
+    /// Return row `row` in the order shard, step, sequence.
+    fn of(batch: &Batch, row: usize) -> Self {
         let per_shard = SHARD * batch.steps;
         let (shard, within) = (row / per_shard, row % per_shard);
         let first = shard * SHARD;
         let width = SHARD.min(batch.sequences() - first);
         let (step, sequence) = (within / width, first + within % width);
         let tokens = batch.sequence(sequence);
-        (
-            tokens[step],
-            tokens[step + 1],
-            batch.folds[sequence] as usize,
-        )
+        Self {
+            source: tokens[step],
+            next: tokens[step + 1],
+            fold: batch.folds[sequence] as usize,
+            step,
+        }
     }
 }

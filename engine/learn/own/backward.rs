@@ -1,17 +1,19 @@
-//! The way back: from the fans into the paths, along them, and into nodes and blends.
+//! Backward pass: from the fans into the paths, along them ([`kernel::own::backward`]), and into nodes and blends.
 
 use rayon::prelude::*;
 
 use super::fan::Group;
 use super::{At, Own};
-use crate::kernel::real::{Operand, Real, multiply};
-use crate::kernel::{blend, position};
+use crate::kernel;
+use crate::kernel::position;
+use crate::kernel::product::{Operand, multiply};
+use crate::kernel::real::Real;
 use crate::learn::batch::Batch;
 use crate::learn::parameter::Touched;
 use crate::signal::BlendKind;
 
 impl<R: Real> Own<R> {
-    /// Brings the groups' gradients together, in the order of their sources.
+    /// Collect the gradients of the groups, in the order of their sources.
     pub(super) fn collect(&mut self, groups: &[Group<R>], batch: &Batch) {
         let d = self.profile.width;
         let mut d_log_alpha = R::zero();
@@ -40,14 +42,15 @@ impl<R: Real> Own<R> {
                 );
             }
             if self.profile.static_resistance {
-                self.parameters[At::Trust as usize].gradient[group.source as usize] = group.d_trust;
+                self.parameters[At::PriorWeight as usize].gradient[group.source as usize] =
+                    group.d_prior_weight;
             }
             d_log_alpha += group.d_log_alpha;
-            d_gamma += group.d_trust;
+            d_gamma += group.d_prior_weight;
             sources.push(group.source);
         }
         if self.profile.static_resistance {
-            self.parameters[At::Trust as usize].touched = Touched::Rows(sources);
+            self.parameters[At::PriorWeight as usize].touched = Touched::Rows(sources);
             let scalars = &mut self.parameters[At::Scalars as usize].gradient;
             scalars[0] += d_log_alpha;
             scalars[1] += d_gamma;
@@ -55,15 +58,15 @@ impl<R: Real> Own<R> {
         debug_assert_eq!(self.path.d_input.len(), batch.sequences() * batch.steps * d);
     }
 
-    /// The way back along every path; `d_input` holds what the energies sent back, then everything.
+    /// Run the backward pass along every path, last hop first.
+    ///
+    /// `d_input` holds the gradient from the energies on entry, the whole gradient on return.
     pub(super) fn back(&mut self, batch: &Batch) {
-        let (d, g, steps) = (
-            self.profile.width,
-            self.profile.banks * self.profile.width,
-            batch.steps,
-        );
+        let (d, steps) = (self.profile.width, batch.steps);
+        let g = self.profile.banks * d;
         let mut path = std::mem::take(&mut self.path);
         let this = &*self;
+        let positions = position::weights(&self.of(At::Positions).value, steps);
         let (edge_rows, before, signal) = (&path.edge_rows, &path.before, &path.signal);
         let (banks, lambda) = (&path.banks, &path.lambda);
         path.d_input
@@ -78,85 +81,38 @@ impl<R: Real> Own<R> {
                 for i in (0..steps).rev() {
                     let row = sequence * steps + i;
                     let at = i * d..(i + 1) * d;
+                    // The input of hop i reached the next node through the edge that the path takes.
                     if i + 1 < steps {
                         let edge = this.of(At::EdgeWeights).row(edge_rows[row] as usize);
                         let d_z = &d_before[(i + 1) * d..(i + 2) * d];
-                        R::fan_signals_backward(
-                            d_z,
-                            edge,
-                            &mut scratch,
-                            d,
-                            &mut d_input[at.clone()],
-                        );
+                        let d_x = &mut d_input[at.clone()];
+                        R::fan_signals_backward(d_z, edge, &mut scratch, d, d_x);
                     }
-                    let d_x = &d_input[at.clone()];
-                    let d_gate = &mut d_gate[i * g..(i + 1) * g];
-                    let d_signal = &mut d_before[at];
-                    let signal = &signal[row * d..(row + 1) * d];
-                    let lambda = &lambda[row * g..(row + 1) * g];
-                    let earlier = if i == 0 {
-                        &zero[..]
-                    } else {
-                        &banks[(row - 1) * g..row * g]
-                    };
-                    if this.profile.blend == BlendKind::Position {
-                        if i == 0 {
-                            d_signal.copy_from_slice(d_x);
-                            d_gate.fill(R::zero());
+                    let mut hop = kernel::own::Backward {
+                        preactivation: &before[row * d..(row + 1) * d],
+                        signal: &signal[row * d..(row + 1) * d],
+                        lambda: &lambda[row * g..(row + 1) * g],
+                        banks_before: if i == 0 {
+                            &zero
                         } else {
-                            R::add_scaled(R::one(), d_x, &mut d_banks);
-                            d_signal.fill(R::zero());
-                            blend::advance_backward(
-                                lambda,
-                                signal,
-                                earlier,
-                                &mut d_banks,
-                                d_gate,
-                                d_signal,
-                            );
-                        }
-                    } else {
-                        let mix = &this.of(At::Mix).value;
-                        for j in 0..d {
-                            d_signal[j] = d_x[j] * mix[j];
-                        }
-                        for (d_bank, weight) in
-                            d_banks.chunks_exact_mut(d).zip(mix[d..].chunks_exact(d))
-                        {
-                            for j in 0..d {
-                                d_bank[j] += d_x[j] * weight[j];
-                            }
-                        }
-                        blend::advance_backward(
-                            lambda,
-                            signal,
-                            earlier,
-                            &mut d_banks,
-                            d_gate,
-                            d_signal,
-                        );
-                        for (slope, &l) in d_gate.iter_mut().zip(lambda) {
-                            *slope *= l * (R::one() - l);
-                        }
-                        if this.profile.blend == BlendKind::Gated {
-                            for (k, slope) in d_signal.iter_mut().enumerate() {
-                                *slope += R::dot(d_gate, this.of(At::GateSignal).row(k));
-                            }
-                        }
-                    }
-                    R::gelu_backward(&before[row * d..(row + 1) * d], d_signal);
+                            &banks[(row - 1) * g..row * g]
+                        },
+                        d_output: &d_input[at.clone()],
+                        d_banks: &mut d_banks,
+                        d_gate: &mut d_gate[i * g..(i + 1) * g],
+                        d_preactivation: &mut d_before[at],
+                    };
+                    let node = batch.sequence(sequence)[i];
+                    kernel::own::backward(&this.node(node, i, &positions), &mut hop);
                 }
             });
         self.path = path;
     }
 
-    /// Adds the rows' gradients to the nodes and blends they belong to, in row order.
+    /// Add the rows' gradients to the nodes and blends they belong to, in row order, so that threads do not matter.
     pub(super) fn scatter(&mut self, batch: &Batch) {
-        let (d, g, steps) = (
-            self.profile.width,
-            self.profile.banks * self.profile.width,
-            batch.steps,
-        );
+        let (d, steps) = (self.profile.width, batch.steps);
+        let g = self.profile.banks * d;
         let path = &self.path;
         let parameters = &mut self.parameters;
         let mut d_positions = vec![R::zero(); steps];
@@ -194,13 +150,8 @@ impl<R: Real> Own<R> {
                 &path.signal[row * d..(row + 1) * d],
             );
             let d_mix = &mut parameters[At::Mix as usize].gradient;
-            let sources =
-                std::iter::once(signal).chain(path.banks[row * g..(row + 1) * g].chunks_exact(d));
-            for (gradient, source) in d_mix.chunks_exact_mut(d).zip(sources) {
-                for j in 0..d {
-                    gradient[j] += d_x[j] * source[j];
-                }
-            }
+            let banks = &path.banks[row * g..(row + 1) * g];
+            kernel::own::mix_backward(d_x, signal, banks, d_mix);
         }
         if self.profile.blend == BlendKind::Position {
             let weights = position::weights(&parameters[At::Positions as usize].value, steps);
@@ -228,7 +179,7 @@ impl<R: Real> Own<R> {
         }
     }
 
-    /// Adds what the paths over the shared edge send back.
+    /// Add the gradient of the hops over the shared edge.
     pub(super) fn shared_path_gradient(&mut self, batch: &Batch) {
         let (d, steps) = (self.profile.width, batch.steps);
         let shared = &mut self.parameters[At::EdgeWeights as usize].gradient[..d * d + d];

@@ -1,7 +1,8 @@
-//! Scoring the fans: rows grouped by source, one product over each own edge of a group.
+//! Energies and loss of a batch: rows grouped by source, one product over each own edge of a group.
 
 use rayon::prelude::*;
 
+use super::softmax::Prediction;
 use super::{At, Own};
 use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::pages;
@@ -10,33 +11,33 @@ use crate::learn::batch::Batch;
 use crate::learn::prior::Prior;
 use crate::signal::EnergyKind;
 
-/// One source node's rows in a batch, and what scoring them left.
+/// The rows of one source node in a batch, with their gradients.
 pub(super) struct Group<R> {
     pub(super) source: u32,
     pub(super) rows: Vec<u32>,
-    /// Own slots scored, ascending.
+    /// Own edge rows scored, ascending.
     pub(super) edge_rows: Vec<u32>,
-    /// Signals as the energies see them. `[n, D]`
+    /// Signals with dropout applied. `[n, D]`
     pub(super) signals: Vec<R>,
-    /// Where its part of [`Own::fans`] begins.
+    /// Offset of its stretch of [`Own::fans`].
     pub(super) at: usize,
     /// Gradients of the signals. `[n, D]`
     pub(super) d_signals: Vec<R>,
-    pub(super) d_trust: R,
+    pub(super) d_prior_weight: R,
     pub(super) d_bias: Vec<R>,
     pub(super) d_log_alpha: R,
     pub(super) nats: f64,
 }
 
 impl<R: Real> Group<R> {
-    /// Gradients before activation, of the shared edge, then of each slot: its part of `fans`. `[1 + F, n, D]`
+    /// Return the gradients of the pre-activations of the shared edge, then of each own edge. `[1 + F, n, D]`
     pub(super) fn d_z<'f>(&self, fans: &'f [R]) -> &'f [R] {
         &fans[self.at..self.at + (1 + self.edge_rows.len()) * self.signals.len()]
     }
 }
 
 impl<R: Real> Own<R> {
-    /// Energies, softmax and, if `learn`, the gradients into every fan.
+    /// Compute energies, softmax and, if `learn`, the gradients into every fan.
     pub(super) fn logit(
         &mut self,
         graph: &TokenGraph,
@@ -50,12 +51,18 @@ impl<R: Real> Own<R> {
             .collect();
         order.sort_unstable();
         let groups: Vec<&[(u32, u32)]> = order.chunk_by(|a, b| a.0 == b.0).collect();
-        let table: Vec<Vec<R>> = (0..steps).map(|hop| self.position_row(hop)).collect();
+        let scoring = Scoring {
+            graph,
+            prior,
+            batch,
+            table: (0..steps).map(|hop| self.position_row(hop)).collect(),
+            learn,
+        };
         let edges: Vec<Vec<(u32, u32)>> = groups
             .par_iter()
             .map(|rows| scored_edges(graph, batch, rows))
             .collect();
-        // One stretch of memory for all groups, kept between batches: fresh pages cost more than the arithmetic.
+        // One allocation for all groups, kept between batches: fresh pages cost more than the arithmetic.
         let lengths = groups.iter().zip(&edges);
         let lengths: Vec<usize> = lengths
             .map(|(rows, edges)| (1 + edges.len()) * rows.len() * self.profile.width)
@@ -77,89 +84,64 @@ impl<R: Real> Own<R> {
         let this = &*self;
         let scored = tasks
             .into_par_iter()
-            .map(|(rows, edges, at, d_z)| {
-                this.logit_group(graph, prior, batch, rows, &edges, &table, (at, d_z), learn)
-            })
+            .map(|(rows, edges, at, d_z)| this.logit_group(&scoring, rows, &edges, (at, d_z)))
             .collect();
         self.fans = fans;
         scored
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one group needs all of its surroundings"
-    )]
+    /// Compute the energies of one group, the loss of its rows and, if `learn`, the gradients into its fan.
     fn logit_group(
         &self,
-        graph: &TokenGraph,
-        prior: &Prior<R>,
-        batch: &Batch,
+        scoring: &Scoring<'_, R>,
         rows: &[(u32, u32)],
         edges: &[(u32, u32)],
-        table: &[Vec<R>],
         (at, d_z): (usize, &mut [R]),
-        learn: bool,
     ) -> Group<R> {
-        let (v, d, steps) = (graph.nodes(), self.profile.width, batch.steps);
-        let source = rows[0].0;
-        let rows: Vec<u32> = rows.iter().map(|&(_, row)| row).collect();
-        let n = rows.len();
-        let mut signals = Vec::with_capacity(n * d);
-        let mut base = Vec::with_capacity(n * d);
-        for &row in &rows {
-            let at = row as usize * d..(row as usize + 1) * d;
-            signals.extend(
-                self.path.input[at.clone()]
-                    .iter()
-                    .zip(&self.path.mask[at])
-                    .map(|(&x, &m)| x * m),
-            );
-            base.extend_from_slice(&table[row as usize % steps]);
-        }
+        let (batch, learn) = (scoring.batch, scoring.learn);
+        let (d, n) = (self.profile.width, rows.len());
+        let mut group = self.gather(rows, edges, at, learn);
+        let base: Vec<R> = rows
+            .iter()
+            .flat_map(|&(_, row)| &scoring.table[row as usize % batch.steps])
+            .copied()
+            .collect();
+        // One product per edge over all rows of the group; slopes u = c ⊙ GELU'(z) stay in `d_z`.
         let squared = self.profile.energy == EnergyKind::Squared;
         let mut energies = vec![R::zero(); (1 + edges.len()) * n];
         let edge_rows = std::iter::once(0).chain(edges.iter().map(|&(edge_row, _)| edge_row));
         for ((edge_row, slopes), energies) in edge_rows
+            .clone()
             .zip(d_z.chunks_exact_mut(n * d))
             .zip(energies.chunks_exact_mut(n))
         {
             let edge = self.of(At::EdgeWeights).row(edge_row as usize);
-            R::fan_forward(&signals, &base, edge, squared, slopes, energies);
+            R::fan_forward(&group.signals, &base, edge, squared, slopes, energies);
         }
-
-        let mut group = Group {
-            source,
-            edge_rows: edges.iter().map(|&(edge_row, _)| edge_row).collect(),
-            signals,
-            at,
-            d_signals: vec![R::zero(); if learn { n * d } else { 0 }],
-            d_trust: R::zero(),
-            d_bias: vec![
-                R::zero();
-                if learn {
-                    self.of(At::Bias).value.len()
-                } else {
-                    0
-                }
-            ],
-            d_log_alpha: R::zero(),
-            nats: 0.0,
-            rows,
-        };
-        // Energies become their own gradients, row by row.
+        let scale = R::one() / R::of((batch.sequences() * batch.steps) as f64);
         for index in 0..n {
-            let column: Vec<R> = (0..=edges.len())
-                .map(|edge| energies[edge * n + index])
-                .collect();
-            let slopes = self.softmax_row(
-                graph, prior, batch, &mut group, index, v, edges, &column, learn,
-            );
+            let row = group.rows[index] as usize;
+            let (sequence, step) = (row / batch.steps, row % batch.steps);
+            let column = energies.iter().skip(index).step_by(n);
+            let prediction = Prediction {
+                graph: scoring.graph,
+                prior: scoring.prior,
+                source: group.source,
+                next: batch.sequence(sequence)[step + 1],
+                fold: batch.folds[sequence] as usize,
+                edges,
+                energies: &column.copied().collect::<Vec<R>>(),
+                candidates: batch.candidates.as_ref().map(|sampled| sampled.of(row)),
+                scale: learn.then_some(scale),
+            };
+            let slopes = self.softmax_row(&prediction, batch, &mut group);
+            // Energies become the factors of u in dz: dE / E, or 2 dE of squared energies.
             for (edge, slope) in slopes.into_iter().enumerate() {
-                let energy = energies[edge * n + index];
-                energies[edge * n + index] = if squared {
+                let energy = &mut energies[edge * n + index];
+                *energy = if squared {
                     slope + slope
-                } else if energy > R::zero() {
-                    slope / energy
+                } else if *energy > R::zero() {
+                    slope / *energy
                 } else {
                     R::zero()
                 };
@@ -167,7 +149,6 @@ impl<R: Real> Own<R> {
         }
         if learn {
             let mut scratch = vec![R::zero(); d * d];
-            let edge_rows = std::iter::once(0).chain(group.edge_rows.iter().copied());
             for (edge, (edge_row, d_z)) in edge_rows.zip(d_z.chunks_exact_mut(n * d)).enumerate() {
                 for (index, row) in d_z.chunks_exact_mut(d).enumerate() {
                     R::scale(energies[edge * n + index], row);
@@ -178,18 +159,52 @@ impl<R: Real> Own<R> {
         }
         group
     }
+
+    /// Gather the signals of one source's rows, with dropout applied.
+    fn gather(
+        &self,
+        rows: &[(u32, u32)],
+        edges: &[(u32, u32)],
+        at: usize,
+        learn: bool,
+    ) -> Group<R> {
+        let d = self.profile.width;
+        let mut signals = Vec::with_capacity(rows.len() * d);
+        for &(_, row) in rows {
+            let at = row as usize * d..(row as usize + 1) * d;
+            let masked = self.path.input[at.clone()].iter().zip(&self.path.mask[at]);
+            signals.extend(masked.map(|(&x, &m)| x * m));
+        }
+        let zeros = |count: usize| vec![R::zero(); if learn { count } else { 0 }];
+        Group {
+            source: rows[0].0,
+            rows: rows.iter().map(|&(_, row)| row).collect(),
+            edge_rows: edges.iter().map(|&(edge_row, _)| edge_row).collect(),
+            d_signals: zeros(signals.len()),
+            signals,
+            at,
+            d_prior_weight: R::zero(),
+            d_bias: zeros(self.of(At::Bias).value.len()),
+            d_log_alpha: R::zero(),
+            nats: 0.0,
+        }
+    }
 }
 
-/// Own slots and targets that the rows of one source are scored against, ascending.
+/// What all groups of a batch are scored with.
+struct Scoring<'a, R> {
+    graph: &'a TokenGraph,
+    prior: &'a Prior<R>,
+    batch: &'a Batch,
+    /// Position row of each step. `[T][D]`
+    table: Vec<Vec<R>>,
+    learn: bool,
+}
+
+/// Return the own edge rows and targets that the rows of one source are scored with, ascending.
 fn scored_edges(graph: &TokenGraph, batch: &Batch, rows: &[(u32, u32)]) -> Vec<(u32, u32)> {
-    let fan = graph.fan(NodeId(rows[0].0));
-    let mut edges: Vec<(u32, u32)> = fan
-        .edge_rows
-        .iter()
-        .zip(fan.targets)
-        .filter(|&(&edge_row, _)| edge_row > 0)
-        .map(|(&edge_row, &target)| (edge_row, target))
-        .collect();
+    let own = graph.own_fan(NodeId(rows[0].0));
+    let mut edges: Vec<(u32, u32)> = own.map(|(target, edge_row)| (edge_row, target)).collect();
     if let Some(candidates) = &batch.candidates {
         let mut wanted: Vec<u32> = rows
             .iter()

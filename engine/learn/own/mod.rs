@@ -37,7 +37,7 @@ enum At {
     Start,
     Positions,
     Bias,
-    Trust,
+    PriorWeight,
     Scalars,
     Mix,
     Decay,

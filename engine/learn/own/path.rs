@@ -1,32 +1,35 @@
-//! The true path of every sequence: slots, signals, banks, and what flows into each hop.
+//! Forward pass along the true path of every sequence: [`kernel::own::forward`] hop by hop.
 
 use rayon::prelude::*;
 
 use super::{At, Own};
 use crate::graph::{NodeId, TokenGraph};
+use crate::kernel;
+use crate::kernel::blend::Gates;
+use crate::kernel::own::Node;
+use crate::kernel::position;
 use crate::kernel::real::Real;
-use crate::kernel::{blend, position};
 use crate::learn::batch::Batch;
 use crate::signal::{BlendKind, PositionOffset};
 
-/// The true paths of a batch. Row `b·T + i` holds the i-th arrival of sequence b (0 is the start) and the
-/// signal that flows into its hop i.
+/// The true paths of a batch. Row `b·T + i` holds the i-th signal of sequence b (0 is the start) and the
+/// input of its hop i.
 #[derive(Default)]
 pub(super) struct Path<R> {
-    /// Slot of the edge that hop i walks. `[N]`
+    /// Edge row of hop i; 0 is the shared edge. `[N]`
     pub(super) edge_rows: Vec<u32>,
-    /// The arrival before its activation. `[N, D]`
+    /// Pre-activation. `[N, D]`
     pub(super) before: Vec<R>,
-    /// The arrival. `[N, D]`
+    /// Signal. `[N, D]`
     pub(super) signal: Vec<R>,
-    /// Banks after the arrival, and their decays. `[N, K·D]`
+    /// Banks after the hop, and λ. `[N, K·D]`
     pub(super) banks: Vec<R>,
     pub(super) lambda: Vec<R>,
-    /// What flows into hop i. `[N, D]`
+    /// Input of hop i. `[N, D]`
     pub(super) input: Vec<R>,
-    /// 0 or 1/(1 − p) on what the energies see of it. `[N, D]`
+    /// Dropout mask, 0 or 1/(1 − p), on the input as the energies see it. `[N, D]`
     pub(super) mask: Vec<R>,
-    /// Gradients of the above.
+    /// Gradients of the inputs `[N, D]`, pre-activations `[N, D]` and gates `[N, K·D]`.
     pub(super) d_input: Vec<R>,
     pub(super) d_before: Vec<R>,
     pub(super) d_gate: Vec<R>,
@@ -56,44 +59,54 @@ impl<R: Real> Path<R> {
 }
 
 impl<R: Real> Own<R> {
-    fn edge_row(graph: &TokenGraph, source: u32, target: u32) -> u32 {
-        graph
-            .edge(NodeId(source), NodeId(target))
-            .map_or(0, |edge| graph.edge_rows()[edge.index()])
-    }
-
-    /// The position row that hop `hop` adds, or zeros. `[D]`
+    /// Return the position row that hop `hop` adds, or zeros. `[D]`
     pub(super) fn position_row(&self, hop: usize) -> Vec<R> {
-        let d = self.profile.width;
-        if !self.profile.position_table {
-            return vec![R::zero(); d];
-        }
         let offset = usize::from(self.profile.offset == PositionOffset::Train);
-        let mut row = vec![0.0; d];
-        self.profile.position_row(hop + offset, &mut row);
-        row.into_iter()
-            .map(|value| R::of(f64::from(value)))
-            .collect()
+        self.table_row(hop + offset)
     }
 
-    /// Signals along the true path of every sequence.
+    fn table_row(&self, position: usize) -> Vec<R> {
+        let mut row = vec![0.0; self.profile.width];
+        self.profile.position_row(position, &mut row);
+        let widened = row.into_iter().map(f64::from);
+        widened.map(R::of).collect()
+    }
+
+    /// Return how the node that arrival `i` of a path reaches blends it. `positions [T]`
+    pub(super) fn node(&self, node: u32, i: usize, positions: &[R]) -> Node<'_, R, R> {
+        let decay = &self.of(At::Decay).value;
+        let gates = match self.profile.blend {
+            // The first signal flows into the first hop without entering the blend.
+            BlendKind::Position if i == 0 => None,
+            BlendKind::Position => Some(Gates::Fixed(positions[i - 1])),
+            BlendKind::Decay => Some(Gates::Decay(decay)),
+            BlendKind::Gated => Some(Gates::Gated {
+                decay,
+                signal: &self.of(At::GateSignal).value,
+            }),
+        };
+        Node {
+            gates,
+            gate: match self.profile.blend {
+                BlendKind::Gated => self.of(At::Gate).row(node as usize),
+                BlendKind::Position | BlendKind::Decay => &[],
+            },
+            mix: &self.of(At::Mix).value,
+            gain: R::one(),
+        }
+    }
+
+    /// Run every sequence along its true path; each is a task of its own.
     pub(super) fn walk(&mut self, graph: &TokenGraph, batch: &Batch, dropout: f64) {
-        let (d, g, steps) = (
-            self.profile.width,
-            self.profile.banks * self.profile.width,
-            batch.steps,
-        );
+        let (d, steps) = (self.profile.width, batch.steps);
+        let g = self.profile.banks * d;
         let rows = batch.sequences() * steps;
         let mut path = std::mem::take(&mut self.path);
         path.resize(rows, d, g);
         path.draw_mask(d, dropout, self.seed, batch.index);
         let table: Vec<Vec<R>> = (0..steps).map(|hop| self.position_row(hop)).collect();
-        let weights = position::weights(&self.of(At::Positions).value, steps);
-        let mut first = vec![0.0; d];
-        self.profile.position_row(0, &mut first);
-        let level: Vec<R> = (0..d)
-            .map(|column| R::of(self.profile.start_level(column)))
-            .collect();
+        let positions = position::weights(&self.of(At::Positions).value, steps);
+        let first = self.table_row(0);
         let this = &*self;
         path.edge_rows
             .par_chunks_mut(steps)
@@ -107,82 +120,37 @@ impl<R: Real> Own<R> {
                 |(sequence, (((((edge_rows, before), signal), input), banks), lambda))| {
                     let tokens = batch.sequence(sequence);
                     for i in 0..steps {
-                        edge_rows[i] = Self::edge_row(graph, tokens[i], tokens[i + 1]);
-                        let at = i * d..(i + 1) * d;
-                        let preactivation = &mut before[at.clone()];
+                        edge_rows[i] = graph.edge_row(NodeId(tokens[i]), NodeId(tokens[i + 1]));
+                        let (at, gates) = (i * d..(i + 1) * d, i * g..(i + 1) * g);
+                        let z = &mut before[at.clone()];
                         if i == 0 {
                             let start = this.of(At::Start).row(tokens[0] as usize);
                             for j in 0..d {
-                                preactivation[j] = level[j] + start[j] + R::of(f64::from(first[j]));
+                                z[j] = R::of(this.profile.start_level(j)) + start[j] + first[j];
                             }
+                            banks[gates.clone()].fill(R::zero());
                         } else {
                             let edge = this.of(At::EdgeWeights).row(edge_rows[i - 1] as usize);
-                            let (matrix, bias) = edge.split_at(d * d);
-                            for j in 0..d {
-                                preactivation[j] = bias[j] + table[i - 1][j];
-                            }
-                            for (k, &x) in input[(i - 1) * d..i * d].iter().enumerate() {
-                                R::add_scaled(x, &matrix[k * d..(k + 1) * d], preactivation);
-                            }
+                            R::preactivations(
+                                &input[(i - 1) * d..i * d],
+                                &table[i - 1],
+                                edge,
+                                d,
+                                z,
+                            );
+                            banks.copy_within((i - 1) * g..i * g, i * g);
                         }
-                        R::gelu(preactivation, &mut signal[at.clone()]);
-                        let (earlier, now) = banks.split_at_mut(i * g);
-                        let now = &mut now[..g];
-                        match earlier.len().checked_sub(g) {
-                            Some(start) => now.copy_from_slice(&earlier[start..]),
-                            None => now.fill(R::zero()),
-                        }
-                        let (signal, lambda) =
-                            (&signal[at.clone()], &mut lambda[i * g..(i + 1) * g]);
-                        this.flow_on(tokens[i], i, &weights, signal, lambda, now, &mut input[at]);
+                        let mut hop = kernel::own::Path {
+                            signal: &mut signal[at.clone()],
+                            lambda: &mut lambda[gates.clone()],
+                            banks: &mut banks[gates],
+                            output: &mut input[at.clone()],
+                        };
+                        let node = this.node(tokens[i], i, &positions);
+                        kernel::own::forward(&node, &before[at], &mut hop);
                     }
                 },
             );
         self.path = path;
-    }
-
-    /// What leaves a node for the i-th hop: advances the banks and blends them.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one step needs all of its surroundings"
-    )]
-    fn flow_on(
-        &self,
-        node: u32,
-        i: usize,
-        weights: &[R],
-        signal: &[R],
-        lambda: &mut [R],
-        banks: &mut [R],
-        input: &mut [R],
-    ) {
-        let d = signal.len();
-        if self.profile.blend == BlendKind::Position {
-            // The start flows into the first hop and is not remembered.
-            if i == 0 {
-                input.copy_from_slice(signal);
-                return;
-            }
-            lambda.fill(weights[i - 1]);
-            blend::advance(lambda, signal, banks);
-            input.copy_from_slice(banks);
-            return;
-        }
-        lambda.copy_from_slice(&self.of(At::Decay).value);
-        if self.profile.blend == BlendKind::Gated {
-            R::add_scaled(R::one(), self.of(At::Gate).row(node as usize), lambda);
-            for (k, &c) in signal.iter().enumerate() {
-                R::add_scaled(c, self.of(At::GateSignal).row(k), lambda);
-            }
-        }
-        blend::sigmoid(lambda);
-        blend::advance(lambda, signal, banks);
-        let mix = &self.of(At::Mix).value;
-        for j in 0..d {
-            input[j] = mix[j] * signal[j];
-            for (bank, weight) in banks.chunks_exact(d).zip(mix[d..].chunks_exact(d)) {
-                input[j] += weight[j] * bank[j];
-            }
-        }
     }
 }

@@ -1,189 +1,156 @@
-//! The softmax of one row: over all V targets, over classes of equal energy, or over sampled candidates.
+//! The softmax of one prediction: over classes of equal energy, over all V targets, or over sampled candidates.
 
 use super::fan::Group;
 use super::{At, Own};
 use crate::graph::{NodeId, TokenGraph};
+use crate::kernel::logits::{self, Static};
 use crate::kernel::real::Real;
 use crate::learn::batch::Batch;
 use crate::learn::prior::Prior;
 
+/// One prediction: the edges out of its source, and what it is scored with.
+pub(super) struct Prediction<'a, R> {
+    pub(super) graph: &'a TokenGraph,
+    pub(super) prior: &'a Prior<R>,
+    pub(super) source: u32,
+    /// True next token.
+    pub(super) next: u32,
+    /// Fold of the static resistances.
+    pub(super) fold: usize,
+    /// Edge rows and targets scored with an edge of their own, by ascending target.
+    pub(super) edges: &'a [(u32, u32)],
+    /// Energies of the shared edge, then of `edges`. `[1 + F]`
+    pub(super) energies: &'a [R],
+    /// Sampled targets, the true one first; all V where there are none.
+    pub(super) candidates: Option<&'a [u32]>,
+    /// Factor on the gradient, 1 / predictions of the batch; `None` computes the loss alone.
+    pub(super) scale: Option<R>,
+}
+
+impl<'a, R: Real> Prediction<'a, R> {
+    /// Return the index in `energies` of a target's edge; 0 is the shared edge.
+    fn edge_of(&self, target: u32) -> usize {
+        self.edges
+            .binary_search_by_key(&target, |&(_, t)| t)
+            .map_or(0, |index| index + 1)
+    }
+
+    fn lifts(&self) -> impl Iterator<Item = (u32, R)> + 'a {
+        self.prior.lifts(self.graph, self.fold, self.source)
+    }
+
+    fn lift(&self, target: u32) -> R {
+        let edge = self.graph.edge(NodeId(self.source), NodeId(target));
+        edge.map_or(R::zero(), |edge| self.prior.lift(self.fold)[edge.index()])
+    }
+}
+
 impl<R: Real> Own<R> {
-    /// Softmax of one row; returns the gradient of each energy (shared first), empty unless `learn`.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one row needs all of its surroundings"
-    )]
+    /// Add the loss of a prediction to its group; returns the gradient of each energy, empty without `scale`.
     pub(super) fn softmax_row(
         &self,
-        graph: &TokenGraph,
-        prior: &Prior<R>,
+        row: &Prediction<'_, R>,
         batch: &Batch,
         group: &mut Group<R>,
-        index: usize,
-        v: usize,
-        edges: &[(u32, u32)],
-        energies: &[R],
-        learn: bool,
     ) -> Vec<R> {
-        let row = group.rows[index] as usize;
-        let (sequence, step) = (row / batch.steps, row % batch.steps);
-        let next = batch.sequence(sequence)[step + 1];
-        let fold = batch.folds[sequence] as usize;
+        debug_assert_eq!(batch.candidates.is_some(), row.candidates.is_some());
         let (alpha, gamma) = self.scalars();
-        let uses_prior = self.profile.static_resistance;
-        let prior_weight = if uses_prior {
-            gamma + self.of(At::Trust).value[group.source as usize]
-        } else {
-            R::zero()
+        let mut fixed = Static {
+            bias: &self.of(At::Bias).value,
+            prior_weight: R::zero(),
+            resistance: &[],
         };
-        let scale = R::one() / R::of((batch.sequences() * batch.steps) as f64);
-        let edge_of = |target: u32| {
-            edges
-                .binary_search_by_key(&target, |&(_, t)| t)
-                .map_or(0, |place| place + 1)
-        };
-        let mut slopes = vec![R::zero(); if learn { energies.len() } else { 0 }];
-
-        // Which targets are scored: given candidates, all V, or classes where nothing but energy counts.
-        if batch.candidates.is_none() && !uses_prior && !self.profile.target_bias {
-            let shared = v - edges.len();
-            let top = energies.iter().copied().fold(energies[0], R::max);
-            let mut weights: Vec<R> = energies
-                .iter()
-                .map(|&energy| (alpha * (energy - top)).exp())
-                .collect();
-            weights[0] *= R::of(shared as f64);
-            let total: R = weights.iter().copied().sum();
-            let chosen = edge_of(next);
-            group.nats += (alpha * (top - energies[chosen]) + total.ln()).wide();
-            if learn {
-                for (slope, &weight) in slopes.iter_mut().zip(&weights) {
-                    *slope = weight / total * scale;
-                }
-                slopes[chosen] -= scale;
-            }
-        } else {
-            let (targets, mut logits): (Option<&[u32]>, Vec<R>) = match &batch.candidates {
-                Some(candidates) => {
-                    let targets = candidates.of(row);
-                    let logits = targets.iter().map(|&t| {
-                        self.bare_logit(graph, prior, fold, prior_weight, group.source, t)
-                    });
-                    (Some(targets), logits.collect())
-                }
-                None => {
-                    let mut logits = match self.profile.target_bias {
-                        true => self.of(At::Bias).value.clone(),
-                        false => vec![R::zero(); v],
-                    };
-                    if uses_prior {
-                        R::add_scaled(-prior_weight, prior.target(fold), &mut logits);
-                        for edge in graph.row(NodeId(group.source)) {
-                            logits[graph.targets()[edge] as usize] +=
-                                prior_weight * prior.lift(fold)[edge];
-                        }
-                    }
-                    (None, logits)
-                }
-            };
-            let chosen = match targets {
-                Some(targets) => {
-                    for (logit, &target) in logits.iter_mut().zip(targets) {
-                        *logit += alpha * energies[edge_of(target)];
-                    }
-                    0
-                }
-                None => {
-                    let shared = alpha * energies[0];
-                    for logit in &mut logits {
-                        *logit += shared;
-                    }
-                    for (&(_, target), &energy) in edges.iter().zip(&energies[1..]) {
-                        logits[target as usize] += alpha * energy - shared;
-                    }
-                    next as usize
-                }
-            };
-            let reached = logits[chosen].wide();
-            group.nats += R::softmax(&mut logits) - reached;
-            if learn {
-                logits[chosen] -= R::one();
-                R::scale(scale, &mut logits);
-                match targets {
-                    Some(targets) => {
-                        for (&logit, &target) in logits.iter().zip(targets) {
-                            slopes[edge_of(target)] += logit;
-                            if self.profile.target_bias {
-                                group.d_bias[target as usize] += logit;
-                            }
-                            if uses_prior {
-                                group.d_trust -= logit
-                                    * self.resistance(graph, prior, fold, group.source, target);
-                            }
-                        }
-                    }
-                    None => {
-                        let own: R = edges
-                            .iter()
-                            .map(|&(_, target)| logits[target as usize])
-                            .sum();
-                        slopes[0] = logits.iter().copied().sum::<R>() - own;
-                        for (slope, &(_, target)) in slopes[1..].iter_mut().zip(edges) {
-                            *slope = logits[target as usize];
-                        }
-                        if self.profile.target_bias {
-                            R::add_scaled(R::one(), &logits, &mut group.d_bias);
-                        }
-                        if uses_prior {
-                            group.d_trust -= R::dot(&logits, prior.target(fold));
-                            for edge in graph.row(NodeId(group.source)) {
-                                group.d_trust +=
-                                    logits[graph.targets()[edge] as usize] * prior.lift(fold)[edge];
-                            }
-                        }
-                    }
-                }
-            }
+        if self.profile.static_resistance {
+            fixed.prior_weight = gamma + self.of(At::PriorWeight).value[row.source as usize];
+            fixed.resistance = row.prior.target(row.fold);
         }
-        for (slope, &energy) in slopes.iter_mut().zip(energies) {
+        let mut slopes = match row.candidates {
+            Some(targets) => softmax_candidates(row, targets, alpha, &fixed, group),
+            None if fixed.bias.is_empty() && fixed.resistance.is_empty() => {
+                softmax_classes(row, alpha, group)
+            }
+            None => softmax_all(row, alpha, &fixed, group),
+        };
+        for (slope, &energy) in slopes.iter_mut().zip(row.energies) {
             group.d_log_alpha += *slope * energy * alpha;
             *slope *= alpha;
         }
         slopes
     }
+}
 
-    /// −ln p(target | source) up to what is the same for every target.
-    fn resistance(
-        &self,
-        graph: &TokenGraph,
-        prior: &Prior<R>,
-        fold: usize,
-        source: u32,
-        target: u32,
-    ) -> R {
-        let lift = graph
-            .edge(NodeId(source), NodeId(target))
-            .map_or(R::zero(), |edge| prior.lift(fold)[edge.index()]);
-        prior.target(fold)[target as usize] - lift
+/// Softmax where nothing but energy counts: all targets of the shared edge have one logit, so they are one class of
+/// weight `n e^(α E_0)`, and V − F exponentials are saved.
+fn softmax_classes<R: Real>(row: &Prediction<'_, R>, alpha: R, group: &mut Group<R>) -> Vec<R> {
+    let shared = row.graph.nodes() - row.edges.len();
+    let top = row.energies.iter().copied().fold(row.energies[0], R::max);
+    let exponentials = row.energies.iter().map(|&e| (alpha * (e - top)).exp());
+    let mut weights: Vec<R> = exponentials.collect();
+    weights[0] *= R::of(shared as f64);
+    let total: R = weights.iter().copied().sum();
+    let chosen = row.edge_of(row.next);
+    group.nats += (alpha * (top - row.energies[chosen]) + total.ln()).wide();
+    let Some(scale) = row.scale else {
+        return Vec::new();
+    };
+    for weight in &mut weights {
+        *weight = *weight / total * scale;
     }
+    weights[chosen] -= scale;
+    weights
+}
 
-    /// Everything in a score but the energy.
-    fn bare_logit(
-        &self,
-        graph: &TokenGraph,
-        prior: &Prior<R>,
-        fold: usize,
-        prior_weight: R,
-        source: u32,
-        target: u32,
-    ) -> R {
-        let mut logit = R::zero();
-        if self.profile.target_bias {
-            logit += self.of(At::Bias).value[target as usize];
-        }
-        if self.profile.static_resistance {
-            logit -= prior_weight * self.resistance(graph, prior, fold, source, target);
-        }
-        logit
+/// Softmax over all V targets.
+fn softmax_all<R: Real>(
+    row: &Prediction<'_, R>,
+    alpha: R,
+    fixed: &Static<'_, R>,
+    group: &mut Group<R>,
+) -> Vec<R> {
+    let mut logits = vec![alpha * row.energies[0]; row.graph.nodes()];
+    for (&(_, target), &energy) in row.edges.iter().zip(&row.energies[1..]) {
+        logits[target as usize] = alpha * energy;
     }
+    fixed.add(row.lifts(), &mut logits);
+    group.nats += logits::cross_entropy(&mut logits, row.next as usize, row.scale);
+    if row.scale.is_none() {
+        return Vec::new();
+    }
+    // The shared edge collects the gradient of every target without an edge of its own.
+    let mut slopes = vec![R::zero()];
+    slopes.extend(row.edges.iter().map(|&(_, target)| logits[target as usize]));
+    let own: R = slopes.iter().copied().sum();
+    slopes[0] = logits.iter().copied().sum::<R>() - own;
+    R::add_scaled(R::one(), &logits, &mut group.d_bias);
+    group.d_prior_weight += fixed.backward(row.lifts(), &logits);
+    slopes
+}
+
+/// Softmax over sampled candidates, the true target first.
+fn softmax_candidates<R: Real>(
+    row: &Prediction<'_, R>,
+    targets: &[u32],
+    alpha: R,
+    fixed: &Static<'_, R>,
+    group: &mut Group<R>,
+) -> Vec<R> {
+    let logit = |&target: &u32| {
+        fixed.of(target, row.lift(target)) + alpha * row.energies[row.edge_of(target)]
+    };
+    let mut logits: Vec<R> = targets.iter().map(logit).collect();
+    group.nats += logits::cross_entropy(&mut logits, 0, row.scale);
+    if row.scale.is_none() {
+        return Vec::new();
+    }
+    let mut slopes = vec![R::zero(); row.energies.len()];
+    for (&slope, &target) in logits.iter().zip(targets) {
+        slopes[row.edge_of(target)] += slope;
+        if let Some(bias) = group.d_bias.get_mut(target as usize) {
+            *bias += slope;
+        }
+        if let Some(&resistance) = fixed.resistance.get(target as usize) {
+            group.d_prior_weight -= slope * (resistance - row.lift(target));
+        }
+    }
+    slopes
 }

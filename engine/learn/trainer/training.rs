@@ -85,7 +85,7 @@ impl Trainer {
     ) -> Result<Option<f64>> {
         let step = self.progress.step + 1;
         let mut batch = self.sampler.batch(self.data.train(), step - 1, order);
-        let (loss, norm) = self.trainable.learn(&mut batch, train, step)?;
+        let (loss, norm) = self.trainable.learn(&mut batch, step)?;
         self.progress.step = step;
         self.progress.nats += loss.nats;
         self.progress.tokens += loss.tokens as u64;
