@@ -3,9 +3,9 @@
 //! `m ← β₁ m + (1−β₁) g`, `s ← β₂ s + (1−β₂) g²`, `w ← w (1 − rate · decay) − rate m̂ / (√ŝ + ε)` with
 //! `m̂ = m/(1−β₁^t)` and `ŝ = s/(1−β₂^t)`.
 
-use crate::kernel::simd::{Arithmetic, Level, dispatch};
+use crate::kernel::simd::{Arithmetic, dispatch};
 
-/// What one update multiplies with: the rate, with the bias corrections of step t folded in.
+/// Constants of one step: the rate, with the bias corrections of step t folded in.
 #[derive(Clone, Copy, Debug)]
 pub struct Update<R> {
     /// β₁.
@@ -42,33 +42,13 @@ fn body<A: Arithmetic>(
 }
 
 dispatch! {
-    /// Moves `value [N]` and its moments by `gradient [N]` times `scale`.
-    pub fn apply_at(
+    /// Move `value [N]` and its moments by `gradient [N]` times `scale`.
+    pub fn apply, apply_at(
         update: &Update<f32>, value: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], scale: f32,
     ) = body
 }
 
-/// [`apply_at`] the best level of this processor.
-pub fn apply(
-    update: &Update<f32>,
-    value: &mut [f32],
-    first: &mut [f32],
-    second: &mut [f32],
-    gradient: &[f32],
-    scale: f32,
-) {
-    apply_at(
-        Level::current(),
-        update,
-        value,
-        first,
-        second,
-        gradient,
-        scale,
-    );
-}
-
-/// The same in f64.
+/// [`apply`] in f64.
 pub fn reference(
     update: &Update<f64>,
     value: &mut [f64],
@@ -89,46 +69,35 @@ pub fn reference(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::real::Real;
+    use crate::kernel::simd::Level;
+
+    fn update<R: Real>() -> Update<R> {
+        Update {
+            beta1: R::of(0.9),
+            beta2: R::of(0.99),
+            rate: R::of(0.05),
+            correction: R::of(3.0),
+            epsilon: R::of(1e-8),
+            shrink: R::of(0.999),
+        }
+    }
 
     #[test]
     fn every_level_follows_f64() {
-        let update = Update {
-            beta1: 0.9,
-            beta2: 0.99,
-            rate: 0.05,
-            correction: 3.0,
-            epsilon: 1e-8,
-            shrink: 0.999,
-        };
-        let narrow = Update {
-            beta1: 0.9f32,
-            beta2: 0.99,
-            rate: 0.05,
-            correction: 3.0,
-            epsilon: 1e-8,
-            shrink: 0.999,
-        };
         let start: Vec<f64> = (0..37).map(|i| (f64::from(i) * 0.7).sin()).collect();
         let gradient: Vec<f64> = (0..37).map(|i| (f64::from(i) * 1.3).cos()).collect();
         let (mut w, mut m, mut s) = (start.clone(), vec![0.1; 37], vec![0.2; 37]);
-        reference(&update, &mut w, &mut m, &mut s, &gradient, 0.5);
+        reference(&update(), &mut w, &mut m, &mut s, &gradient, 0.5);
         let thin = |values: &[f64]| -> Vec<f32> { values.iter().map(|&v| v as f32).collect() };
+        let g = thin(&gradient);
         for level in Level::available() {
             let (mut a, mut b, mut c) = (thin(&start), vec![0.1f32; 37], vec![0.2f32; 37]);
-            apply_at(
-                level,
-                &narrow,
-                &mut a,
-                &mut b,
-                &mut c,
-                &thin(&gradient),
-                0.5,
-            );
-            for i in 0..37 {
-                assert!((f64::from(a[i]) - w[i]).abs() < 1e-6, "{level:?}");
-                assert!(
-                    (f64::from(b[i]) - m[i]).abs() < 1e-6 && (f64::from(c[i]) - s[i]).abs() < 1e-6
-                );
+            apply_at(level, &update(), &mut a, &mut b, &mut c, &g, 0.5);
+            for (found, exact) in [(&a, &w), (&b, &m), (&c, &s)] {
+                for (found, exact) in found.iter().zip(exact) {
+                    assert!((f64::from(*found) - exact).abs() < 1e-6, "{level:?}");
+                }
             }
         }
     }

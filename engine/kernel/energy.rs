@@ -1,15 +1,16 @@
-//! Decoding's kernel: the energies that one signal gives a run of edges, at the speed of memory.
+//! Energies of one signal over a run of own edges, for decoding: bound by memory bandwidth.
 //!
 //! `E_e = ‖GELU(x W_e + b_e + base)‖` for edges whose matrices and biases lie one after another, as f32,
 //! f16 or int8 with a scale per edge. Elements are widened in registers: a converted copy would cost more
-//! than the product. Two sets of accumulators hide the latency of the multiply-add.
+//! than the product. Two sets of accumulators hide the latency of the multiply-add. [`crate::kernel::fan`] computes
+//! the same energies of many signals over one edge, with derivatives, for training.
 
 use crate::kernel::activation::gelu;
 use crate::kernel::simd::{Arithmetic, dispatch};
 
 /// An element of an edge as it is stored.
 pub trait Cell: bytemuck::Pod + Sync {
-    /// Its value, before the scale of its edge.
+    /// Widen to f32, before the scale of its row.
     fn wide(self) -> f32;
 }
 
@@ -27,7 +28,7 @@ impl Cell for i8 {
     }
 }
 
-/// An f16 by its bits, widened without a table or a branch.
+/// The bits of an f16.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub struct Half(pub u16);
@@ -35,17 +36,18 @@ pub struct Half(pub u16);
 impl Cell for Half {
     #[inline(always)]
     fn wide(self) -> f32 {
-        // Shifting exponent and fraction into place and multiplying by 2^112 mends the bias, and is exact
-        // for subnormals too. Infinities do not occur: writing refuses what is not finite.
+        // Shifting exponent and fraction into place and multiplying by 2^112 corrects the bias, and is exact
+        // for subnormals too. Infinities do not occur: saving rejects them.
         let magnitude =
             f32::from_bits(u32::from(self.0 & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
         f32::from_bits(magnitude.to_bits() | (u32::from(self.0 & 0x8000) << 16))
     }
 }
 
-/// Columns that one accumulator holds.
+/// Columns of one accumulator.
 const LANES: usize = 16;
 
+/// Compute `x W + b` over `N` columns from `column` on.
 #[inline(always)]
 fn strip<A: Arithmetic, C: Cell, const N: usize>(
     signal: &[f32],
@@ -53,16 +55,16 @@ fn strip<A: Arithmetic, C: Cell, const N: usize>(
     column: usize,
 ) -> [f32; N] {
     let width = signal.len();
-    let mut even = [0.0f32; N];
-    let mut odd = [0.0f32; N];
+    let row = |k: usize| -> &[C; N] {
+        edge[k * width + column..][..N]
+            .try_into()
+            .expect("N columns")
+    };
+    let (mut even, mut odd) = ([0.0f32; N], [0.0f32; N]);
+    // Even and odd rows have sums of their own: a sum waits 4 cycles for the one before.
     let mut k = 0;
     while k + 1 < width {
-        let first: &[C; N] = edge[k * width + column..][..N]
-            .try_into()
-            .expect("N columns");
-        let second: &[C; N] = edge[(k + 1) * width + column..][..N]
-            .try_into()
-            .expect("N columns");
+        let (first, second) = (row(k), row(k + 1));
         for lane in 0..N {
             even[lane] = A::multiply_add(signal[k], first[lane].wide(), even[lane]);
             odd[lane] = A::multiply_add(signal[k + 1], second[lane].wide(), odd[lane]);
@@ -70,23 +72,20 @@ fn strip<A: Arithmetic, C: Cell, const N: usize>(
         k += 2;
     }
     if k < width {
-        let last: &[C; N] = edge[k * width + column..][..N]
-            .try_into()
-            .expect("N columns");
+        let last = row(k);
         for lane in 0..N {
             even[lane] = A::multiply_add(signal[k], last[lane].wide(), even[lane]);
         }
     }
-    let bias: &[C; N] = edge[width * width + column..][..N]
-        .try_into()
-        .expect("N columns");
+    // The bias is the row after the matrix.
+    let bias = row(width);
     for lane in 0..N {
         even[lane] += odd[lane] + bias[lane].wide();
     }
     even
 }
 
-/// The square of the energy over one strip of columns.
+/// Return Σ GELU(z)² over one strip of columns.
 #[inline(always)]
 fn square<A: Arithmetic, const N: usize>(sums: &[f32; N], scale: f32, base: &[f32]) -> f32 {
     let base: &[f32; N] = base[..N].try_into().expect("N columns");
@@ -134,10 +133,10 @@ fn energies_body<A: Arithmetic, C: Cell>(
 }
 
 dispatch! {
-    /// Energies of a run of edges.
+    /// Compute the energies of a run of edges.
     ///
     /// `signal [D]`, `base [D]`, `edges [F, D·D + D]`, `scales [F]` or empty → `energies [F]`.
-    pub fn energies_at[C: Cell][C](
+    pub fn energies, energies_at[C: Cell][C](
         signal: &[f32], base: &[f32], edges: &[C], scales: &[f32], squared: bool, energies: &mut [f32],
     ) = energies_body
 }
@@ -151,11 +150,11 @@ fn dots_body<A: Arithmetic, C: Cell>(vector: &[f32], rows: &[C], scales: &[f32],
         let (blocks, rest) = row.as_chunks::<{ 4 * LANES }>();
         let (vectors, vector_rest) = vector.as_chunks::<{ 4 * LANES }>();
         for (block, vector) in blocks.iter().zip(vectors) {
-            for part in 0..4 {
+            for group in 0..4 {
                 for lane in 0..LANES {
-                    let at = part * LANES + lane;
-                    lanes[part][lane] =
-                        A::multiply_add(block[at].wide(), vector[at], lanes[part][lane]);
+                    let at = group * LANES + lane;
+                    let cell = block[at].wide();
+                    lanes[group][lane] = A::multiply_add(cell, vector[at], lanes[group][lane]);
                 }
             }
         }
@@ -171,10 +170,10 @@ fn dots_body<A: Arithmetic, C: Cell>(vector: &[f32], rows: &[C], scales: &[f32],
 }
 
 dispatch! {
-    /// Dot products of one vector with a run of rows: all V energies of composed edges are one call.
+    /// Compute the dot products of one vector with a run of rows: all V energies of composed edges are one call.
     ///
     /// `vector [D]`, `rows [N, D]`, `scales [N]` or empty → `dots [N]`.
-    pub fn dots_at[C: Cell][C](vector: &[f32], rows: &[C], scales: &[f32], dots: &mut [f32]) = dots_body
+    pub fn dots, dots_at[C: Cell][C](vector: &[f32], rows: &[C], scales: &[f32], dots: &mut [f32]) = dots_body
 }
 
 #[inline(always)]
@@ -185,21 +184,21 @@ fn widen_body<A: Arithmetic, C: Cell>(cells: &[C], scale: f32, values: &mut [f32
 }
 
 dispatch! {
-    /// `values = scale · cells`. `[N]`
-    pub fn widen_at[C: Cell][C](cells: &[C], scale: f32, values: &mut [f32]) = widen_body
+    /// Widen a row: `values = scale · cells`. `[N]`
+    pub fn widen, widen_at[C: Cell][C](cells: &[C], scale: f32, values: &mut [f32]) = widen_body
 }
 
-/// Reads every element once and does nothing else: the bandwidth that decoding is held against.
+/// Read every element once: the bandwidth that decoding is compared with.
 #[inline(always)]
 fn read_body<A: Arithmetic>(values: &[f32]) -> f32 {
     // Written as the product with ones is: the shape that every compiler turns into four wide accumulators.
     let mut lanes = [[0.0f32; LANES]; 4];
     let (blocks, rest) = values.as_chunks::<{ 4 * LANES }>();
     for block in blocks {
-        for part in 0..4 {
+        for group in 0..4 {
             for lane in 0..LANES {
-                lanes[part][lane] =
-                    A::multiply_add(block[part * LANES + lane], 1.0, lanes[part][lane]);
+                let value = block[group * LANES + lane];
+                lanes[group][lane] = A::multiply_add(value, 1.0, lanes[group][lane]);
             }
         }
     }
@@ -211,8 +210,8 @@ fn read_body<A: Arithmetic>(values: &[f32]) -> f32 {
 }
 
 dispatch! {
-    /// The sum of a slice, as fast as memory delivers it. `[N]`
-    pub fn read_at(values: &[f32]) -> f32 = read_body
+    /// Return the sum of a slice, as fast as memory delivers it. `[N]`
+    pub fn read, read_at(values: &[f32]) -> f32 = read_body
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@
 //!
 //! All three products run through [`crate::kernel::product`].
 
-use crate::kernel::activation::gelu_with_derivative;
-use crate::kernel::product::{Begin, LANES, add_reference, product};
-use crate::kernel::simd::{Arithmetic, Level, dispatch};
+use crate::kernel::product::{self, Begin, LANES};
+use crate::kernel::simd::{Arithmetic, dispatch};
+use crate::kernel::{activation, vector};
 
 #[inline(always)]
 fn preactivations_body<A: Arithmetic>(
@@ -25,7 +25,7 @@ fn preactivations_body<A: Arithmetic>(
 ) {
     let (matrix, bias) = edge.split_at(width * width);
     let begin = Begin::Bias { base, bias };
-    product::<A>(signals, (width, 1), matrix, begin, z, width, width);
+    product::product::<A>(signals, (width, 1), matrix, begin, z, width, width);
 }
 
 #[inline(always)]
@@ -50,13 +50,13 @@ fn forward_body<A: Arithmetic>(
         let mut lanes = [0.0f32; LANES];
         for block in blocks {
             for lane in 0..LANES {
-                let (c, slope) = gelu_with_derivative::<A>(block[lane]);
+                let (c, slope) = activation::gelu_with_derivative::<A>(block[lane]);
                 lanes[lane] = A::multiply_add(c, c, lanes[lane]);
                 block[lane] = c * slope;
             }
         }
         for z in rest {
-            let (c, slope) = gelu_with_derivative::<A>(*z);
+            let (c, slope) = activation::gelu_with_derivative::<A>(*z);
             square = A::multiply_add(c, c, square);
             *z = c * slope;
         }
@@ -79,7 +79,7 @@ fn signals_backward_body<A: Arithmetic>(
             transposed[column * width + row] = edge[row * width + column];
         }
     }
-    product::<A>(
+    product::product::<A>(
         d_z,
         (width, 1),
         transposed,
@@ -99,7 +99,7 @@ fn edge_backward_body<A: Arithmetic>(
 ) {
     let rows = signals.len() / width;
     let (d_matrix, d_bias) = d_edge.split_at_mut(width * width);
-    product::<A>(signals, (1, width), d_z, Begin::Sum, d_matrix, rows, width);
+    product::product::<A>(signals, (1, width), d_z, Begin::Sum, d_matrix, rows, width);
     for d_z in d_z.chunks_exact(width) {
         for (sum, &d_z) in d_bias.iter_mut().zip(d_z) {
             *sum += d_z;
@@ -111,7 +111,7 @@ dispatch! {
     /// Compute `z = x W + b + base` of n signals over one edge.
     ///
     /// `signals [n, D]`, `base [n, D]` (the position rows), `edge [D·D + D]` → `z [n, D]`.
-    pub fn preactivations_at(
+    pub fn preactivations, preactivations_at(
         signals: &[f32], base: &[f32], edge: &[f32], width: usize, z: &mut [f32],
     ) = preactivations_body
 }
@@ -120,154 +120,87 @@ dispatch! {
     /// Compute energies and slopes of n signals over one edge.
     ///
     /// `signals [n, D]`, `base [n, D]` (the position rows), `edge [D·D + D]` → `slopes [n, D]`, `energies [n]`.
-    pub fn forward_at(
+    pub fn forward, forward_at(
         signals: &[f32], base: &[f32], edge: &[f32], squared: bool, slopes: &mut [f32], energies: &mut [f32],
     ) = forward_body
 }
 
 dispatch! {
-    /// Add `d_z · Wᵀ` to the signals' gradient: `d_signals [n, D] += d_z [n, D] · Wᵀ`; `scratch` holds at least D² numbers.
-    pub fn signals_backward_at(
+    /// Add `d_z · Wᵀ` to the signals' gradient: `d_signals [n, D] += d_z [n, D] · Wᵀ`; `scratch` holds D² numbers.
+    pub fn signals_backward, signals_backward_at(
         d_z: &[f32], edge: &[f32], scratch: &mut [f32], width: usize, d_signals: &mut [f32],
     ) = signals_backward_body
 }
 
 dispatch! {
     /// Add to an edge's gradient: `d_edge [D·D + D] += (Σ_i x_iᵀ dz_i, Σ_i dz_i)`.
-    pub fn edge_backward_at(signals: &[f32], d_z: &[f32], width: usize, d_edge: &mut [f32]) = edge_backward_body
+    pub fn edge_backward, edge_backward_at(
+        signals: &[f32], d_z: &[f32], width: usize, d_edge: &mut [f32],
+    ) = edge_backward_body
 }
 
-/// The kernels above in f32 and f64.
-pub trait FanArithmetic: Sized {
-    /// See [`preactivations_at`].
-    fn preactivations(signals: &[Self], base: &[Self], edge: &[Self], width: usize, z: &mut [Self]);
-    /// See [`forward_at`].
-    fn fan_forward(
-        signals: &[Self],
-        base: &[Self],
-        edge: &[Self],
-        squared: bool,
-        slopes: &mut [Self],
-        energies: &mut [Self],
-    );
-    /// See [`signals_backward_at`].
-    fn fan_signals_backward(
-        d_z: &[Self],
-        edge: &[Self],
-        scratch: &mut [Self],
-        width: usize,
-        d_signals: &mut [Self],
-    );
-    /// See [`edge_backward_at`].
-    fn fan_edge_backward(signals: &[Self], d_z: &[Self], width: usize, d_edge: &mut [Self]);
+/// [`preactivations`] in f64.
+pub fn reference_preactivations(
+    signals: &[f64],
+    base: &[f64],
+    edge: &[f64],
+    width: usize,
+    z: &mut [f64],
+) {
+    let (matrix, bias) = edge.split_at(width * width);
+    for (z, base) in z.chunks_exact_mut(width).zip(base.chunks_exact(width)) {
+        for j in 0..width {
+            z[j] = base[j] + bias[j];
+        }
+    }
+    product::reference(signals, matrix, width, z);
 }
 
-impl FanArithmetic for f32 {
-    fn preactivations(
-        signals: &[Self],
-        base: &[Self],
-        edge: &[Self],
-        width: usize,
-        z: &mut [Self],
-    ) {
-        preactivations_at(Level::current(), signals, base, edge, width, z);
-    }
-    fn fan_forward(
-        signals: &[Self],
-        base: &[Self],
-        edge: &[Self],
-        squared: bool,
-        slopes: &mut [Self],
-        energies: &mut [Self],
-    ) {
-        forward_at(
-            Level::current(),
-            signals,
-            base,
-            edge,
-            squared,
-            slopes,
-            energies,
-        );
-    }
-    fn fan_signals_backward(
-        d_z: &[Self],
-        edge: &[Self],
-        scratch: &mut [Self],
-        width: usize,
-        d_signals: &mut [Self],
-    ) {
-        signals_backward_at(Level::current(), d_z, edge, scratch, width, d_signals);
-    }
-    fn fan_edge_backward(signals: &[Self], d_z: &[Self], width: usize, d_edge: &mut [Self]) {
-        edge_backward_at(Level::current(), signals, d_z, width, d_edge);
+/// [`forward`] in f64.
+pub fn reference_forward(
+    signals: &[f64],
+    base: &[f64],
+    edge: &[f64],
+    squared: bool,
+    slopes: &mut [f64],
+    energies: &mut [f64],
+) {
+    let width = signals.len() / energies.len().max(1);
+    reference_preactivations(signals, base, edge, width, slopes);
+    for (slopes, energy) in slopes.chunks_exact_mut(width).zip(energies) {
+        let mut square = 0.0;
+        for z in slopes {
+            let (value, slope) = activation::reference(*z);
+            square += value * value;
+            *z = value * slope;
+        }
+        *energy = if squared { square } else { square.sqrt() };
     }
 }
 
-impl FanArithmetic for f64 {
-    fn preactivations(
-        signals: &[Self],
-        base: &[Self],
-        edge: &[Self],
-        width: usize,
-        z: &mut [Self],
-    ) {
-        let (matrix, bias) = edge.split_at(width * width);
-        for (z, base) in z.chunks_exact_mut(width).zip(base.chunks_exact(width)) {
-            for j in 0..width {
-                z[j] = base[j] + bias[j];
-            }
-        }
-        add_reference(signals, matrix, width, z);
-    }
-    fn fan_forward(
-        signals: &[Self],
-        base: &[Self],
-        edge: &[Self],
-        squared: bool,
-        slopes: &mut [Self],
-        energies: &mut [Self],
-    ) {
-        let width = signals.len() / energies.len().max(1);
-        Self::preactivations(signals, base, edge, width, slopes);
-        for (slopes, energy) in slopes.chunks_exact_mut(width).zip(energies) {
-            let mut square = 0.0;
-            for z in slopes {
-                let (value, slope) = crate::kernel::activation::reference(*z);
-                square += value * value;
-                *z = value * slope;
-            }
-            *energy = if squared { square } else { square.sqrt() };
+/// [`signals_backward`] in f64.
+pub fn reference_signals_backward(
+    d_z: &[f64],
+    edge: &[f64],
+    _scratch: &mut [f64],
+    width: usize,
+    d_signals: &mut [f64],
+) {
+    let rows = d_z.chunks_exact(width);
+    for (d_z, d_x) in rows.zip(d_signals.chunks_exact_mut(width)) {
+        for (d_x, row) in d_x.iter_mut().zip(edge.chunks_exact(width)) {
+            *d_x += vector::reference_dot(d_z, row);
         }
     }
-    fn fan_signals_backward(
-        d_z: &[Self],
-        edge: &[Self],
-        _: &mut [Self],
-        width: usize,
-        d_signals: &mut [Self],
-    ) {
-        for (d_z, d_x) in d_z
-            .chunks_exact(width)
-            .zip(d_signals.chunks_exact_mut(width))
-        {
-            for k in 0..width {
-                d_x[k] += (0..width)
-                    .map(|j| d_z[j] * edge[k * width + j])
-                    .sum::<f64>();
-            }
-        }
-    }
-    fn fan_edge_backward(signals: &[Self], d_z: &[Self], width: usize, d_edge: &mut [Self]) {
-        for (x, d_z) in signals.chunks_exact(width).zip(d_z.chunks_exact(width)) {
-            for k in 0..width {
-                for j in 0..width {
-                    d_edge[k * width + j] += x[k] * d_z[j];
-                }
-            }
-            for j in 0..width {
-                d_edge[width * width + j] += d_z[j];
-            }
+}
+
+/// [`edge_backward`] in f64.
+pub fn reference_edge_backward(signals: &[f64], d_z: &[f64], width: usize, d_edge: &mut [f64]) {
+    for (x, d_z) in signals.chunks_exact(width).zip(d_z.chunks_exact(width)) {
+        // The bias counts as a row of W that every signal reaches with 1.
+        let factors = x.iter().chain(std::iter::once(&1.0));
+        for (&x, d_row) in factors.zip(d_edge.chunks_exact_mut(width)) {
+            vector::reference_add_scaled(x, d_z, d_row);
         }
     }
 }
@@ -276,56 +209,44 @@ impl FanArithmetic for f64 {
 mod tests {
     use super::*;
     use crate::kernel::random::Random;
+    use crate::kernel::simd::Level;
 
     #[test]
-    fn every_level_follows_f64_there_and_back() {
+    fn every_level_follows_f64_forward_and_backward() {
         let mut random = Random::new(5);
-        for width in [8usize, 16, 20, 32, 48] {
-            for rows in [1usize, 3, 4, 9] {
-                let mut draw = |length: usize| -> Vec<f32> {
-                    (0..length).map(|_| random.normal() as f32 * 0.5).collect()
-                };
-                let (x, base, edge) = (
-                    draw(rows * width),
-                    draw(rows * width),
-                    draw(width * width + width),
-                );
-                let d_z = draw(rows * width);
-                let wide =
-                    |values: &[f32]| -> Vec<f64> { values.iter().map(|&v| f64::from(v)).collect() };
-                let (mut u64s, mut e64) = (vec![0.0; rows * width], vec![0.0; rows]);
-                f64::fan_forward(
-                    &wide(&x),
-                    &wide(&base),
-                    &wide(&edge),
-                    false,
-                    &mut u64s,
-                    &mut e64,
-                );
-                let mut dx64 = vec![0.0; rows * width];
-                f64::fan_signals_backward(&wide(&d_z), &wide(&edge), &mut [], width, &mut dx64);
-                let mut de64 = vec![0.0; width * width + width];
-                f64::fan_edge_backward(&wide(&x), &wide(&d_z), width, &mut de64);
-                for level in Level::available() {
-                    let (mut u, mut e) = (vec![0.0; rows * width], vec![0.0; rows]);
-                    forward_at(level, &x, &base, &edge, false, &mut u, &mut e);
-                    let mut dx = vec![0.0; rows * width];
-                    let mut scratch = vec![0.0; width * width];
-                    signals_backward_at(level, &d_z, &edge, &mut scratch, width, &mut dx);
-                    let mut de = vec![0.0; width * width + width];
-                    edge_backward_at(level, &x, &d_z, width, &mut de);
-                    let near = |a: &[f32], b: &[f64], what: &str| {
-                        for (a, b) in a.iter().zip(b) {
-                            assert!(
-                                (f64::from(*a) - b).abs() < 2e-6 * (1.0 + b.abs()),
-                                "{level:?} {width} {rows} {what}"
-                            );
-                        }
-                    };
-                    near(&u, &u64s, "slopes");
-                    near(&e, &e64, "energies");
-                    near(&dx, &dx64, "signals");
-                    near(&de, &de64, "edge");
+        for (width, rows) in [8usize, 16, 20, 32, 48]
+            .into_iter()
+            .flat_map(|width| [1usize, 3, 4, 9].map(|rows| (width, rows)))
+        {
+            let (n, e) = (rows * width, width * width + width);
+            let mut draw = |length: usize| -> Vec<f32> {
+                (0..length).map(|_| random.normal() as f32 * 0.5).collect()
+            };
+            let (x, base, edge, d_z) = (draw(n), draw(n), draw(e), draw(n));
+            let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&v| v.into()).collect() };
+            let (x64, base64, edge64, d_z64) = (wide(&x), wide(&base), wide(&edge), wide(&d_z));
+            let (mut u64s, mut e64) = (vec![0.0; n], vec![0.0; rows]);
+            let (mut dx64, mut de64) = (vec![0.0; n], vec![0.0; e]);
+            reference_forward(&x64, &base64, &edge64, false, &mut u64s, &mut e64);
+            reference_signals_backward(&d_z64, &edge64, &mut [], width, &mut dx64);
+            reference_edge_backward(&x64, &d_z64, width, &mut de64);
+            for level in Level::available() {
+                let (mut u, mut energies) = (vec![0.0; n], vec![0.0; rows]);
+                let (mut dx, mut de) = (vec![0.0; n], vec![0.0; e]);
+                forward_at(level, &x, &base, &edge, false, &mut u, &mut energies);
+                let mut scratch = vec![0.0; width * width];
+                signals_backward_at(level, &d_z, &edge, &mut scratch, width, &mut dx);
+                edge_backward_at(level, &x, &d_z, width, &mut de);
+                for (what, found, exact) in [
+                    ("slopes", &u, &u64s),
+                    ("energies", &energies, &e64),
+                    ("signals", &dx, &dx64),
+                    ("edge", &de, &de64),
+                ] {
+                    for (a, b) in found.iter().zip(exact) {
+                        let near = (f64::from(*a) - b).abs() < 2e-6 * (1.0 + b.abs());
+                        assert!(near, "{level:?} width {width}, {rows} rows: {what}");
+                    }
                 }
             }
         }

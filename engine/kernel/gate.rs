@@ -2,7 +2,7 @@
 //!
 //! `y = silu(g) u` with `silu(g) = g σ(g)` and `silu'(g) = σ(g) (1 + g (1 − σ(g)))` (Shazeer 2020).
 
-use crate::kernel::simd::{Arithmetic, Level, dispatch, exp};
+use crate::kernel::simd::{Arithmetic, dispatch, exp};
 
 #[inline(always)]
 fn forward_body<A: Arithmetic>(gate: &[f32], up: &[f32], output: &mut [f32]) {
@@ -19,7 +19,11 @@ fn backward_body<A: Arithmetic>(
     to_gate: &mut [f32],
     to_up: &mut [f32],
 ) {
-    for i in 0..gate.len() {
+    // Slices of one length let the compiler drop the bounds checks and vectorise.
+    let length = gate.len();
+    let (up, gradient) = (&up[..length], &gradient[..length]);
+    let (to_gate, to_up) = (&mut to_gate[..length], &mut to_up[..length]);
+    for i in 0..length {
         let g = gate[i];
         let sigmoid = 1.0 / (1.0 + exp::<A>(-g));
         to_up[i] = gradient[i] * g * sigmoid;
@@ -28,42 +32,21 @@ fn backward_body<A: Arithmetic>(
 }
 
 dispatch! {
-    /// `output = silu(gate) · up`, element by element. `[N]`
-    pub fn forward_at(gate: &[f32], up: &[f32], output: &mut [f32]) = forward_body
+    /// Compute `output = silu(gate) · up`, element by element. `[N]`
+    pub fn forward, forward_at(gate: &[f32], up: &[f32], output: &mut [f32]) = forward_body
 }
 
 dispatch! {
-    /// Both gradients of [`forward_at`], which are set. `[N]`
-    pub fn backward_at(gate: &[f32], up: &[f32], gradient: &[f32], to_gate: &mut [f32], to_up: &mut [f32]) = backward_body
-}
-
-/// [`forward_at`] the best level of this processor.
-pub fn forward(gate: &[f32], up: &[f32], output: &mut [f32]) {
-    forward_at(Level::current(), gate, up, output);
-}
-
-/// [`backward_at`] the best level of this processor. All of one length.
-pub fn backward(
-    gate: &[f32],
-    up: &[f32],
-    gradient: &[f32],
-    to_gate: &mut [f32],
-    to_up: &mut [f32],
-) {
-    let length = gate.len();
-    backward_at(
-        Level::current(),
-        gate,
-        &up[..length],
-        &gradient[..length],
-        &mut to_gate[..length],
-        &mut to_up[..length],
-    );
+    /// Set both gradients of [`forward`]. `[N]`
+    pub fn backward, backward_at(
+        gate: &[f32], up: &[f32], gradient: &[f32], to_gate: &mut [f32], to_up: &mut [f32],
+    ) = backward_body
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::simd::Level;
 
     #[test]
     fn every_level_follows_f64() {

@@ -7,7 +7,7 @@
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
 
 use crate::kernel::real::Real;
-use crate::kernel::simd::{Arithmetic, Level, dispatch};
+use crate::kernel::simd::{Arithmetic, dispatch};
 
 /// Columns of one accumulator.
 pub(super) const LANES: usize = 16;
@@ -166,16 +166,11 @@ fn add_body<A: Arithmetic>(a: &[f32], b: &[f32], columns: usize, c: &mut [f32]) 
 
 dispatch! {
     /// Add `a [m, inner] · b [inner, columns]` to `c [m, columns]`.
-    pub fn add_at(a: &[f32], b: &[f32], columns: usize, c: &mut [f32]) = add_body
+    pub fn add, add_at(a: &[f32], b: &[f32], columns: usize, c: &mut [f32]) = add_body
 }
 
-/// Add a product at the best level of this processor; see [`add_at`].
-pub fn add(a: &[f32], b: &[f32], columns: usize, c: &mut [f32]) {
-    add_at(Level::current(), a, b, columns, c);
-}
-
-/// Add a product in f64; see [`add_at`].
-pub fn add_reference(a: &[f64], b: &[f64], columns: usize, c: &mut [f64]) {
+/// [`add`] in f64.
+pub fn reference(a: &[f64], b: &[f64], columns: usize, c: &mut [f64]) {
     if b.is_empty() {
         return;
     }
@@ -250,6 +245,7 @@ pub fn multiply<R: Real>(alpha: R, a: Operand<'_, R>, b: Operand<'_, R>, beta: R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::simd::Level;
 
     #[test]
     fn a_row_does_not_depend_on_the_rows_beside_it() {
@@ -269,7 +265,7 @@ mod tests {
                 assert_eq!(together, alone, "{level:?}, {columns} columns");
                 let wide = |v: &[f32]| -> Vec<f64> { v.iter().map(|&x| f64::from(x)).collect() };
                 let mut exact = wide(&draw(rows * columns, 0.1));
-                add_reference(&wide(&a), &wide(&b), columns, &mut exact);
+                reference(&wide(&a), &wide(&b), columns, &mut exact);
                 for (found, exact) in together.iter().zip(exact) {
                     assert!((f64::from(*found) - exact).abs() < 1e-5, "{level:?}");
                 }

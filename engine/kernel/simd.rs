@@ -126,12 +126,19 @@ impl Arithmetic for Plain {
     }
 }
 
-/// Define `name(level, arguments…)`, which runs `body::<Fused or Plain>(arguments…)` compiled for `level`.
+/// Define `name(arguments…)`, compiled for every instruction set and run at [`Level::current`], and
+/// `name_at(level, arguments…)`, at a given level. Both run `body::<Fused or Plain>(arguments…)`.
 macro_rules! dispatch {
-    ($(#[$attribute:meta])* $visibility:vis fn $name:ident $([$($generic:tt)*] [$($given:tt)*])? ($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:ident) => {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident, $at:ident $([$($generic:tt)*] [$($given:tt)*])? ($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:ident) => {
         $(#[$attribute])*
         #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
-        $visibility fn $name $(<$($generic)*>)? (level: $crate::kernel::simd::Level, $($argument: $type),*) $(-> $result)? {
+        $visibility fn $name $(<$($generic)*>)? ($($argument: $type),*) $(-> $result)? {
+            $at($crate::kernel::simd::Level::current(), $($argument),*)
+        }
+
+        #[doc = concat!("[`", stringify!($name), "`] at a given level.")]
+        #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
+        $visibility fn $at $(<$($generic)*>)? (level: $crate::kernel::simd::Level, $($argument: $type),*) $(-> $result)? {
             use $crate::kernel::simd::{Fused, InstructionSet, Plain};
             match level.set() {
                 #[cfg(target_arch = "x86_64")]

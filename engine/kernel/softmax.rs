@@ -1,6 +1,6 @@
-//! Softmax over scores: probabilities, and the logarithm of their normaliser.
+//! Softmax: probabilities of logits, and the logarithm of their normaliser.
 
-use crate::kernel::simd::{Arithmetic, Level, dispatch, exp};
+use crate::kernel::simd::{Arithmetic, dispatch, exp};
 
 #[inline(always)]
 fn maximum<A: Arithmetic>(logits: &[f32]) -> f32 {
@@ -8,18 +8,13 @@ fn maximum<A: Arithmetic>(logits: &[f32]) -> f32 {
     let (blocks, rest) = logits.as_chunks::<16>();
     for block in blocks {
         for lane in 0..16 {
-            lanes[lane] = if block[lane] > lanes[lane] {
-                block[lane]
-            } else {
-                lanes[lane]
-            };
+            // A comparison, not f32::max: one instruction, and NaN is passed over.
+            let (value, top) = (block[lane], lanes[lane]);
+            lanes[lane] = if value > top { value } else { top };
         }
     }
-    lanes
-        .iter()
-        .chain(rest)
-        .copied()
-        .fold(f32::NEG_INFINITY, f32::max)
+    let all = lanes.iter().chain(rest).copied();
+    all.fold(f32::NEG_INFINITY, f32::max)
 }
 
 #[inline(always)]
@@ -52,65 +47,59 @@ fn softmax_body<A: Arithmetic>(logits: &mut [f32]) -> f64 {
 }
 
 dispatch! {
-    /// Turns scores into probabilities in place and returns ln Σ exp(score). `[N]`
+    /// Turn logits into probabilities in place; returns ln Σ exp(logit). `[N]`
     ///
-    /// The maximum is subtracted first, so no finite score overflows.
-    pub fn softmax_at(logits: &mut [f32]) -> f64 = softmax_body
-}
-
-/// [`softmax_at`] the best level of this processor.
-pub fn softmax(logits: &mut [f32]) -> f64 {
-    softmax_at(Level::current(), logits)
+    /// The maximum is subtracted first, so that no finite logit overflows.
+    pub fn softmax, softmax_at(logits: &mut [f32]) -> f64 = softmax_body
 }
 
 dispatch! {
-    /// The highest score; −∞ of none. Numbers that are none are passed over. `[N]`
-    pub fn highest_at(logits: &[f32]) -> f32 = maximum
+    /// Return the highest logit, −∞ for none; NaN is passed over. `[N]`
+    pub fn highest, highest_at(logits: &[f32]) -> f32 = maximum
 }
 
-/// [`highest_at`] the best level of this processor.
-pub fn highest(logits: &[f32]) -> f32 {
-    highest_at(Level::current(), logits)
+/// [`softmax`] in f64.
+pub fn reference(logits: &mut [f64]) -> f64 {
+    let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut total = 0.0;
+    for logit in logits.iter_mut() {
+        *logit = (*logit - top).exp();
+        total += *logit;
+    }
+    logits.iter_mut().for_each(|logit| *logit /= total);
+    top + total.ln()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::simd::Level;
 
     #[test]
-    fn the_highest_is_found_wherever_it_lies() {
+    fn highest_finds_the_maximum_at_every_index() {
         for level in Level::available() {
             assert_eq!(highest_at(level, &[]), f32::NEG_INFINITY);
-            for place in [0, 15, 16, 40, 99] {
+            for index in [0, 15, 16, 40, 99] {
                 let mut logits = vec![-2.0; 100];
                 logits[7] = f32::NAN;
-                logits[place] = -1.0;
+                logits[index] = -1.0;
                 assert_eq!(highest_at(level, &logits), -1.0);
             }
         }
     }
 
     #[test]
-    fn sums_to_one_and_agrees_with_f64() {
+    fn every_level_agrees_with_f64() {
         for level in Level::available() {
             for length in [1usize, 15, 16, 17, 4000] {
-                let logits: Vec<f32> = (0..length)
-                    .map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.9)
-                    .collect();
-                let top = logits.iter().copied().fold(f32::MIN, f32::max);
-                let total: f64 = logits.iter().map(|&s| f64::from(s - top).exp()).sum();
-                let mut result = logits.clone();
-                let normaliser = softmax_at(level, &mut result);
-                assert!(
-                    (normaliser - (f64::from(top) + total.ln())).abs() < 2e-6,
-                    "{level:?} {length}"
-                );
-                for (p, s) in result.iter().zip(&logits) {
-                    let expected = f64::from(s - top).exp() / total;
-                    assert!(
-                        (f64::from(*p) - expected).abs() < 1e-6 * expected + 1e-30,
-                        "{level:?} {length}"
-                    );
+                let logit = |i| ((i * 37 % 101) as f32 - 50.0) * 0.9;
+                let mut found: Vec<f32> = (0..length).map(logit).collect();
+                let mut exact: Vec<f64> = found.iter().map(|&s| f64::from(s)).collect();
+                let (normaliser, expected) = (softmax_at(level, &mut found), reference(&mut exact));
+                assert!((normaliser - expected).abs() < 2e-6, "{level:?} {length}");
+                for (&p, exact) in found.iter().zip(exact) {
+                    let near = (f64::from(p) - exact).abs() < 1e-6 * exact + 1e-30;
+                    assert!(near, "{level:?} {length}");
                 }
             }
         }

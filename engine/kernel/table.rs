@@ -1,19 +1,41 @@
-//! A matrix as a model stores it: rows of f32, f16, or int8 with a scale per row.
+//! A stored matrix: rows of f32, f16, or int8 with a scale per row.
 
 use rayon::prelude::*;
 
 use crate::kernel::bytes::Bytes;
 use crate::kernel::element::Element;
 use crate::kernel::energy::{self, Half};
-use crate::kernel::simd::Level;
 use crate::{Error, ErrorKind, Result};
 
-/// Edges or rows that one task works through.
+/// Edges or rows of one task.
 const TASK: usize = 512;
+
+/// Run an expression on the stored rows, with `cells` bound to them in their element type.
+macro_rules! with_cells {
+    ($table:expr, $rows:expr, |$cells:ident| $run:expr) => {
+        match $table.element {
+            Element::F16 => {
+                let $cells = $table.cells::<Half>($rows);
+                $run
+            }
+            Element::I8 => {
+                let $cells = $table.cells::<i8>($rows);
+                $run
+            }
+            _ => {
+                let $cells = $table.cells::<f32>($rows);
+                $run
+            }
+        }
+    };
+}
+
+/// Why stored bytes convert to numbers.
+const CHECKED: &str = "Table::new checked the length and alignment";
 
 /// Read-only rows of numbers in the element type they are stored in.
 ///
-/// The edge arena is one (a row is an edge: its matrix, then its bias), and so are node factors.
+/// Edge weights are one (a row is an edge: its matrix, then its bias), and so are node factors.
 #[derive(Clone, Debug)]
 pub struct Table {
     rows: usize,
@@ -24,7 +46,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table over stored bytes.
+    /// Create a table over stored bytes.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] when the bytes are not `rows × columns` elements, or int8 lacks its scales.
@@ -35,13 +57,13 @@ impl Table {
         data: Bytes,
         scales: Option<Bytes>,
     ) -> Result<Self> {
-        let fault = |what: String| Err(Error::new(ErrorKind::Format, what));
+        let error = |what: String| Err(Error::new(ErrorKind::Format, what));
         let expected = rows
             .checked_mul(columns)
             .and_then(|n| n.checked_mul(element.size()));
         if expected != Some(data.len()) {
-            return fault(format!(
-                "{} bytes for {rows} x {columns} {element}",
+            return error(format!(
+                "{} bytes cannot hold {rows} x {columns} numbers of {element}",
                 data.len()
             ));
         }
@@ -51,11 +73,11 @@ impl Table {
             Element::I8 => match &scales {
                 Some(scales) if scales.typed::<f32>()?.len() == rows => {}
                 Some(scales) => {
-                    return fault(format!("{} scales for {rows} rows", scales.len() / 4));
+                    return error(format!("{} scales given for {rows} rows", scales.len() / 4));
                 }
-                None => return fault("int8 rows without their scales".into()),
+                None => return error("int8 rows need scales".into()),
             },
-            other => return fault(format!("a table of {other}")),
+            other => return error(format!("a table cannot hold {other}")),
         }
         Ok(Self {
             rows,
@@ -66,16 +88,12 @@ impl Table {
         })
     }
 
-    /// A table of f32, copied from a slice.
+    /// Copy a slice into a table of f32.
     ///
     /// # Panics
     /// When the slice is not `rows × columns` long.
     pub fn of(values: &[f32], rows: usize, columns: usize) -> Self {
-        assert_eq!(
-            values.len(),
-            rows * columns,
-            "a table of {rows} x {columns}"
-        );
+        assert_eq!(values.len(), rows * columns, "length of {rows} x {columns}");
         Self {
             rows,
             columns,
@@ -85,7 +103,7 @@ impl Table {
         }
     }
 
-    /// The same numbers in another element type; int8 rows get the scale max |x| / 127.
+    /// Convert to another element type; int8 rows get the scale max |x| / 127.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] where a value is not finite or does not fit f16;
@@ -96,11 +114,11 @@ impl Table {
         let mut scales = Vec::new();
         for index in 0..self.rows {
             self.read_row(index, &mut row);
-            let place = |what: &str| {
+            let invalid = |what: &str| {
                 Error::new(ErrorKind::Numeric, what.to_string()).at(format!("row {index}"))
             };
             if row.iter().any(|value| !value.is_finite()) {
-                return Err(place("a value is not finite"));
+                return Err(invalid("a value is not finite"));
             }
             match element {
                 Element::F32 => bytes.extend_from_slice(bytemuck::cast_slice(&row)),
@@ -108,7 +126,7 @@ impl Table {
                     for &value in &row {
                         let narrow = half::f16::from_f32(value);
                         if !narrow.is_finite() {
-                            return Err(place("a value does not fit f16"));
+                            return Err(invalid("a value does not fit f16"));
                         }
                         bytes.extend_from_slice(&narrow.to_bits().to_ne_bytes());
                     }
@@ -148,56 +166,43 @@ impl Table {
         self.columns
     }
 
-    /// How a number is stored.
+    /// Element type.
     pub fn element(&self) -> Element {
         self.element
     }
 
-    /// The stored bytes.
+    /// Stored bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.data
     }
 
-    /// The stored scales of int8 rows.
+    /// Scales of int8 rows.
     pub fn scales(&self) -> Option<&Bytes> {
         self.scales.as_ref()
     }
 
     fn scales_of(&self, rows: std::ops::Range<usize>) -> &[f32] {
-        match &self.scales {
-            Some(scales) => &scales
-                .typed::<f32>()
-                .expect("checked when the table was made")[rows],
-            None => &[],
-        }
+        let scales = self.scales.as_ref();
+        scales.map_or(&[], |scales| &scales.typed::<f32>().expect(CHECKED)[rows])
     }
 
     fn cells<T: bytemuck::AnyBitPattern>(&self, rows: std::ops::Range<usize>) -> &[T] {
-        let all = self
-            .data
-            .typed::<T>()
-            .expect("checked when the table was made");
+        let all = self.data.typed::<T>().expect(CHECKED);
         &all[rows.start * self.columns..rows.end * self.columns]
     }
 
-    /// One row as f32. `values [columns]`
+    /// Read one row as f32. `values [columns]`
     pub fn read_row(&self, row: usize, values: &mut [f32]) {
-        let level = Level::current();
-        let scale = self
-            .scales_of(row..row + usize::from(self.scales.is_some()))
-            .first()
-            .copied()
-            .unwrap_or(1.0);
-        match self.element {
-            Element::F16 => {
-                energy::widen_at(level, self.cells::<Half>(row..row + 1), scale, values)
-            }
-            Element::I8 => energy::widen_at(level, self.cells::<i8>(row..row + 1), scale, values),
-            _ => values.copy_from_slice(self.cells::<f32>(row..row + 1)),
-        }
+        let rows = row..row + 1;
+        let scale = self.scales_of(rows.clone()).first().copied();
+        with_cells!(self, rows, |cells| energy::widen(
+            cells,
+            scale.unwrap_or(1.0),
+            values
+        ));
     }
 
-    /// All rows as f32. `[rows · columns]`
+    /// Read all rows as f32. `[rows · columns]`
     pub fn to_vec(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.rows * self.columns];
         for (index, row) in values.chunks_exact_mut(self.columns.max(1)).enumerate() {
@@ -206,23 +211,14 @@ impl Table {
         values
     }
 
-    /// Dot products of a vector with every row. `vector [columns]` → `dots [rows]`
+    /// Compute the dot products of a vector with every row. `vector [columns]` → `dots [rows]`
     pub fn dots(&self, vector: &[f32], dots: &mut [f32]) {
-        let level = Level::current();
         let run = |(task, dots): (usize, &mut [f32])| {
             let rows = task * TASK..task * TASK + dots.len();
-            let scales = self.scales_of(if self.scales.is_some() {
-                rows.clone()
-            } else {
-                0..0
-            });
-            match self.element {
-                Element::F16 => {
-                    energy::dots_at(level, vector, self.cells::<Half>(rows), scales, dots)
-                }
-                Element::I8 => energy::dots_at(level, vector, self.cells::<i8>(rows), scales, dots),
-                _ => energy::dots_at(level, vector, self.cells::<f32>(rows), scales, dots),
-            }
+            let scales = self.scales_of(rows.clone());
+            with_cells!(self, rows, |cells| energy::dots(
+                vector, cells, scales, dots
+            ));
         };
         // Below a megabyte a thread would cost more than it saves.
         if self.data.len() > 1 << 20 {
@@ -232,7 +228,9 @@ impl Table {
         }
     }
 
-    /// Energies of a run of edges, where each row is an edge. `signal [D]`, `base [D]` → `energies [F]`
+    /// Compute the energies of a run of edges, where each row is an edge.
+    ///
+    /// `signal [D]`, `base [D]`, rows from `first` on → `energies [F]`.
     pub fn energies(
         &self,
         first: usize,
@@ -241,48 +239,13 @@ impl Table {
         squared: bool,
         energies: &mut [f32],
     ) {
-        let level = Level::current();
         let run = |(task, energies): (usize, &mut [f32])| {
             let start = first + task * TASK;
             let rows = start..start + energies.len();
-            let scales = self.scales_of(if self.scales.is_some() {
-                rows.clone()
-            } else {
-                0..0
-            });
-            match self.element {
-                Element::F16 => {
-                    energy::energies_at(
-                        level,
-                        signal,
-                        base,
-                        self.cells::<Half>(rows),
-                        scales,
-                        squared,
-                        energies,
-                    );
-                }
-                Element::I8 => {
-                    energy::energies_at(
-                        level,
-                        signal,
-                        base,
-                        self.cells::<i8>(rows),
-                        scales,
-                        squared,
-                        energies,
-                    );
-                }
-                _ => energy::energies_at(
-                    level,
-                    signal,
-                    base,
-                    self.cells::<f32>(rows),
-                    scales,
-                    squared,
-                    energies,
-                ),
-            }
+            let scales = self.scales_of(rows.clone());
+            with_cells!(self, rows, |cells| energy::energies(
+                signal, base, cells, scales, squared, energies
+            ));
         };
         if energies.len() >= 2 * TASK {
             energies.par_chunks_mut(TASK).enumerate().for_each(run);

@@ -1,19 +1,20 @@
-//! Sums over slices: dot products and scaled additions, vectorised by level.
+//! Sums over slices: dot products and scaled additions.
 
-use crate::kernel::simd::{Arithmetic, Level, dispatch};
+use crate::kernel::simd::{Arithmetic, dispatch};
 
 #[inline(always)]
 fn dot_body<A: Arithmetic>(a: &[f32], b: &[f32]) -> f32 {
     let length = a.len().min(b.len());
     let (a, b) = (&a[..length], &b[..length]);
+    // Four accumulators of 16 lanes hide the latency of the multiply-add.
     let mut lanes = [[0.0f32; 16]; 4];
     let (blocks_a, rest_a) = a.as_chunks::<64>();
     let (blocks_b, rest_b) = b.as_chunks::<64>();
     for (block_a, block_b) in blocks_a.iter().zip(blocks_b) {
-        for part in 0..4 {
+        for group in 0..4 {
             for lane in 0..16 {
-                let at = part * 16 + lane;
-                lanes[part][lane] = A::multiply_add(block_a[at], block_b[at], lanes[part][lane]);
+                let at = group * 16 + lane;
+                lanes[group][lane] = A::multiply_add(block_a[at], block_b[at], lanes[group][lane]);
             }
         }
     }
@@ -42,62 +43,62 @@ fn scale_body<A: Arithmetic>(factor: f32, values: &mut [f32]) {
 }
 
 dispatch! {
-    /// Σ a b. `[N]`, `[N]`
-    pub fn dot_at(a: &[f32], b: &[f32]) -> f32 = dot_body
+    /// Return Σ a b. `[N]`, `[N]`
+    pub fn dot, dot_at(a: &[f32], b: &[f32]) -> f32 = dot_body
 }
 
 dispatch! {
-    /// `sum += factor · values`. `[N]`, `[N]`
-    pub fn add_scaled_at(factor: f32, values: &[f32], sum: &mut [f32]) = add_scaled_body
+    /// Add a multiple: `sum += factor · values`. `[N]`, `[N]`
+    pub fn add_scaled, add_scaled_at(factor: f32, values: &[f32], sum: &mut [f32]) = add_scaled_body
 }
 
 dispatch! {
-    /// `values *= factor`. `[N]`
-    pub fn scale_at(factor: f32, values: &mut [f32]) = scale_body
+    /// Multiply in place: `values *= factor`. `[N]`
+    pub fn scale, scale_at(factor: f32, values: &mut [f32]) = scale_body
 }
 
-/// [`dot_at`] the best level of this processor.
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    dot_at(Level::current(), a, b)
+/// [`dot`] in f64.
+pub fn reference_dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| a * b).sum()
 }
 
-/// [`add_scaled_at`] the best level of this processor.
-pub fn add_scaled(factor: f32, values: &[f32], sum: &mut [f32]) {
-    add_scaled_at(Level::current(), factor, values, sum);
+/// [`add_scaled`] in f64.
+pub fn reference_add_scaled(factor: f64, values: &[f64], sum: &mut [f64]) {
+    for (sum, &value) in sum.iter_mut().zip(values) {
+        *sum += factor * value;
+    }
 }
 
-/// [`scale_at`] the best level of this processor.
-pub fn scale(factor: f32, values: &mut [f32]) {
-    scale_at(Level::current(), factor, values);
+/// [`scale`] in f64.
+pub fn reference_scale(factor: f64, values: &mut [f64]) {
+    values.iter_mut().for_each(|value| *value *= factor);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::simd::Level;
 
     #[test]
     fn every_level_agrees_with_f64() {
-        for level in Level::available() {
-            for length in [0usize, 1, 63, 64, 65, 300] {
-                let a: Vec<f32> = (0..length).map(|i| (i as f32 * 0.37).sin()).collect();
-                let b: Vec<f32> = (0..length).map(|i| (i as f32 * 0.11).cos()).collect();
-                let exact: f64 = a
-                    .iter()
-                    .zip(&b)
-                    .map(|(&a, &b)| f64::from(a) * f64::from(b))
-                    .sum();
+        for (level, length) in Level::available()
+            .into_iter()
+            .flat_map(|level| [0usize, 1, 63, 64, 65, 300].map(|length| (level, length)))
+        {
+            let a: Vec<f32> = (0..length).map(|i| (i as f32 * 0.37).sin()).collect();
+            let b: Vec<f32> = (0..length).map(|i| (i as f32 * 0.11).cos()).collect();
+            let wide = |v: &[f32]| -> Vec<f64> { v.iter().map(|&x| f64::from(x)).collect() };
+            let exact = reference_dot(&wide(&a), &wide(&b));
+            let found = f64::from(dot_at(level, &a, &b));
+            assert!((found - exact).abs() < 1e-5, "{level:?} {length}");
+            let (mut sum, mut exact) = (b.clone(), wide(&b));
+            add_scaled_at(level, 0.5, &a, &mut sum);
+            reference_add_scaled(0.5, &wide(&a), &mut exact);
+            for (found, exact) in sum.iter().zip(exact) {
                 assert!(
-                    (f64::from(dot_at(level, &a, &b)) - exact).abs() < 1e-5,
+                    (f64::from(*found) - exact).abs() < 1e-6,
                     "{level:?} {length}"
                 );
-                let mut sum = b.clone();
-                add_scaled_at(level, 0.5, &a, &mut sum);
-                for i in 0..length {
-                    assert!(
-                        (sum[i] - (b[i] + 0.5 * a[i])).abs() < 1e-6,
-                        "{level:?} {length}"
-                    );
-                }
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::graph::NodeId;
 use crate::kernel::composed::{self, Factors, Paths, Shared};
-use crate::kernel::{residual, vector};
+use crate::kernel::{product, residual, vector};
 use crate::signal::{Flow, Mechanism, Start, blend};
 
 /// Start a path at its first node: h is zero, or the caller's vector.
@@ -160,7 +160,7 @@ impl<'m> Residuals<'m> {
         let rank = mechanism.profile.residual.unwrap_or(0);
         let mut projected = vec![0.0; rank];
         let input = mechanism.weights.values("edge.residual_in");
-        crate::kernel::product::add(&flow.blended, input, rank, &mut projected);
+        product::add(&flow.blended, input, rank, &mut projected);
         Self {
             mechanism,
             projected,

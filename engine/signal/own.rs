@@ -2,9 +2,8 @@
 
 use crate::graph::NodeId;
 use crate::kernel::blend::Gates;
-use crate::kernel::fan::FanArithmetic;
 use crate::kernel::own::{self, Node, Path};
-use crate::kernel::vector;
+use crate::kernel::{fan, vector};
 use crate::signal::{BlendKind, EnergyKind, Flow, Mechanism, PositionOffset, Start, blend};
 
 /// Start a path: `z = start + node_start[v_0] + PE[0]`.
@@ -54,7 +53,7 @@ fn update_node(
 pub(crate) fn preactivation(mechanism: &Mechanism, flow: &Flow, row: &[f32]) -> Vec<f32> {
     let width = mechanism.profile.width;
     let mut z = vec![0.0; width];
-    f32::preactivations(&flow.output, &base(mechanism, flow), row, width, &mut z);
+    fan::preactivations(&flow.output, &base(mechanism, flow), row, width, &mut z);
     z
 }
 
