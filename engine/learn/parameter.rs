@@ -1,11 +1,12 @@
-//! What is learned: named arrays with their gradients.
+//! Parameters: named arrays with their gradients.
 
 use std::borrow::Cow;
 
 use crate::kernel::pages;
 use crate::kernel::real::Real;
+use crate::signal::BlockShape;
 
-/// Which rows of a parameter a step moved.
+/// Rows of a parameter that a step moves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Touched {
     /// Every row, every step.
@@ -17,22 +18,22 @@ pub enum Touched {
 /// A named array with its gradient.
 #[derive(Clone, Debug)]
 pub struct Parameter<R> {
-    /// The block name in the model file, for example `node.target`.
+    /// Block name in the model file, for example `node.target`.
     pub name: Cow<'static, str>,
     /// Rows and columns.
     pub shape: [usize; 2],
-    /// The master weights. `[rows, columns]`
+    /// Weights. `[rows, columns]`
     pub value: Vec<R>,
-    /// The gradient of the last batch; rows that were not touched are zero. `[rows, columns]`
+    /// Gradient of the last batch; zero in rows that were not touched. `[rows, columns]`
     pub gradient: Vec<R>,
-    /// The rows of `gradient` that the last batch reached.
+    /// Rows of `gradient` that the last batch reached.
     pub touched: Touched,
     /// Whether weight decay applies.
     pub decays: bool,
 }
 
 impl<R: Real> Parameter<R> {
-    /// A parameter whose values are made by `fill`, row by row.
+    /// Create a parameter whose values are made by `fill`, row by row.
     pub fn new(
         name: impl Into<Cow<'static, str>>,
         shape: [usize; 2],
@@ -52,14 +53,23 @@ impl<R: Real> Parameter<R> {
         }
     }
 
-    /// Marks the parameter for weight decay.
+    /// Create the parameter of a block whose value at each index is made by `fill`, in order.
+    pub(super) fn of_block(block: &BlockShape, mut fill: impl FnMut(usize) -> f64) -> Self {
+        let mut index = 0;
+        Self::new(block.name, [block.rows, block.columns], || {
+            index += 1;
+            fill(index - 1)
+        })
+    }
+
+    /// Mark the parameter for weight decay.
     #[must_use]
     pub fn decaying(mut self) -> Self {
         self.decays = true;
         self
     }
 
-    /// Clears the gradient of the rows the last batch touched.
+    /// Clear the gradient of the rows that the last batch touched.
     pub fn clear(&mut self) {
         match &self.touched {
             Touched::All => self.gradient.fill(R::zero()),
@@ -73,13 +83,18 @@ impl<R: Real> Parameter<R> {
         }
     }
 
-    /// One row of the values.
+    /// Return one row of the values.
     pub fn row(&self, row: usize) -> &[R] {
         &self.value[row * self.shape[1]..(row + 1) * self.shape[1]]
     }
 
-    /// One row of the gradient.
+    /// Return one row of the gradient.
     pub fn gradient_row(&mut self, row: usize) -> &mut [R] {
         &mut self.gradient[row * self.shape[1]..(row + 1) * self.shape[1]]
     }
+}
+
+/// Return the initial logit of the decay of a bank: lifetimes of 2, 6, 18, … steps, and `σ(logit) = 1 − 1/lifetime`.
+pub(super) fn decay(bank: usize) -> f64 {
+    (2.0 * 3f64.powi(bank as i32) - 1.0).ln()
 }

@@ -13,17 +13,17 @@ use crate::graph::TokenGraph;
 use crate::kernel::random::Random;
 use crate::kernel::real::Real;
 use crate::learn::batch::Batch;
-use crate::learn::parameter::Parameter;
+use crate::learn::parameter::{Parameter, decay};
 use crate::learn::prior::Prior;
 use crate::learn::residual::Residual;
-use crate::signal::{BlendKind, Profile};
+use crate::signal::{Profile, blocks};
 
 use flow::Flow;
 
-/// Sequences that walk together; fixed, so that results do not depend on the number of threads.
+/// Sequences that take a step together; fixed, so that results do not depend on the number of threads.
 pub(in crate::learn) const SHARD: usize = 16;
 
-/// Where each parameter lies in [`Composed::parameters`].
+/// Index of each parameter in [`Composed::parameters`], in the order of [`blocks`].
 #[derive(Clone, Copy)]
 #[repr(usize)]
 enum At {
@@ -44,13 +44,10 @@ enum At {
     LowOut,
 }
 
-/// `scalars` holds ln α, γ, κ.
-const SCALARS: usize = 3;
-
-/// The learner of composed edges.
+/// Parameters of composed edges in training, with the buffers of a batch.
 pub struct Composed<R> {
     profile: Profile,
-    /// Dropout on the signal before the energies, and on the node's part of its activation.
+    /// Dropout on h as the energies see it, and on β in the activation.
     pub dropout: f64,
     /// Seed of the dropout masks.
     pub seed: u64,
@@ -59,7 +56,7 @@ pub struct Composed<R> {
     flow: Flow<R>,
 }
 
-/// The outcome of one batch.
+/// Loss of one batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Loss {
     /// Sum of negative log-likelihoods, in nats.
@@ -76,79 +73,38 @@ impl Loss {
 }
 
 impl<R: Real> Composed<R> {
-    /// A learner with freshly initialised parameters for `nodes` nodes.
+    /// Create a trainer with fresh parameters.
+    ///
+    /// Logits begin at the static resistances alone up to small target factors: `a_u`, biases and gates are zero,
+    /// `h` is a small mix of the blended signal.
     pub fn new(profile: &Profile, graph: &TokenGraph, seed: u64) -> Self {
-        let (v, d, k) = (graph.nodes(), profile.width, profile.banks);
         let mut random = Random::stream(seed, 0x636f_6d70, 0);
-        let x = (1 + k) * d;
-        let mix = 0.2 / (x as f64).sqrt();
-        let gated = profile.blend == BlendKind::Gated;
-        let rank = profile.rank;
-        let normal = |scale: f64| move |random: &mut Random| scale * random.normal();
-        let mut fill = |name, shape, scale: f64| {
-            let draw = normal(scale);
-            Parameter::new(name, shape, || {
-                if scale == 0.0 { 0.0 } else { draw(&mut random) }
-            })
-        };
-        // Decays begin at lifetimes of 2, 6, 18, ... steps: logit of 1 − 1/lifetime.
-        let mut bank = 0;
-        let decay = Parameter::new(
-            "blend.decay",
-            [
-                1,
-                if profile.blend == BlendKind::Position {
-                    0
-                } else {
-                    k * d
-                },
-            ],
-            || {
-                let lifetime = 2.0 * 3f64.powi((bank / d) as i32);
-                bank += 1;
-                (lifetime - 1.0).ln()
-            },
-        );
-        let parameters = vec![
-            fill("node.target", [v, d], 0.1).decaying(),
-            Parameter::new("node.scale", [v, d], || 1.0),
-            fill("node.offset", [v, d], 0.0),
-            fill("node.trust", [v, 1], 0.0),
-            fill("node.bias", [v, 1], 0.0),
-            fill("edge.mix", [x, d], mix).decaying(),
-            Parameter::new("node.gain", [1, d], || 0.5),
-            {
-                let mut values = [
-                    0.5f64.ln(),
-                    f64::from(u8::from(profile.static_resistance)),
-                    1.0,
-                ]
-                .into_iter();
-                Parameter::new("scalars", [1, SCALARS], || values.next().unwrap_or(0.0))
-            },
-            decay,
-            fill("blend.gate", [if gated { v } else { 0 }, k * d], 0.0),
-            fill("blend.gate_signal", [if gated { d } else { 0 }, k * d], 0.0).decaying(),
-            fill(
-                "blend.positions",
-                [
-                    1,
-                    if profile.blend == BlendKind::Position {
-                        profile.positions
-                    } else {
-                        0
-                    },
-                ],
-                0.0,
-            ),
-            Parameter::new(
-                "node.low_scale",
-                [if rank > 0 { v } else { 0 }, rank],
-                || 1.0,
-            ),
-            fill("edge.low_in", [if rank > 0 { x } else { 0 }, rank], mix).decaying(),
-            fill("edge.low_out", [rank, d], 0.0).decaying(),
+        let mut normal = |scale: f64| scale * random.normal();
+        let mix = 0.2 / (profile.blended() as f64).sqrt();
+        // ln α, γ, κ.
+        let scalars = [
+            0.5f64.ln(),
+            f64::from(u8::from(profile.static_resistance)),
+            1.0,
         ];
+        let parameters = blocks(profile, graph.nodes(), graph.own_edges())
+            .iter()
+            .filter(|block| !block.name.starts_with("edge.residual"))
+            .map(|block| match block.name {
+                "node.target" => Parameter::of_block(block, |_| normal(0.1)).decaying(),
+                "edge.mix" | "edge.low_in" => {
+                    Parameter::of_block(block, |_| normal(mix)).decaying()
+                }
+                "node.scale" | "node.low_scale" => Parameter::of_block(block, |_| 1.0),
+                "node.gain" => Parameter::of_block(block, |_| 0.5),
+                "scalars" => Parameter::of_block(block, |index| scalars[index]),
+                "blend.decay" => Parameter::of_block(block, |index| decay(index / profile.width)),
+                "blend.gate_signal" | "edge.low_out" => {
+                    Parameter::of_block(block, |_| 0.0).decaying()
+                }
+                _ => Parameter::of_block(block, |_| 0.0),
+            })
+            .collect();
         let residual = profile
             .residual
             .map(|rank| Residual::new(graph, profile, rank, seed));
@@ -162,7 +118,7 @@ impl<R: Real> Composed<R> {
         }
     }
 
-    /// All parameters, in the order of their blocks; an own residual's come last.
+    /// Return all parameters, in the order of their blocks; those of own residuals come last.
     pub fn parameters(&mut self) -> Vec<&mut Parameter<R>> {
         let mut all: Vec<&mut Parameter<R>> = self.parameters.iter_mut().collect();
         if let Some(residual) = &mut self.residual {
@@ -179,13 +135,13 @@ impl<R: Real> Composed<R> {
         self.of(At::Scalars).value[index]
     }
 
-    /// The negative log-likelihood of a batch over all V targets, without gradients or dropout.
+    /// Compute the negative log-likelihood of a batch over all V targets, without gradients or dropout.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         self.walk(graph, batch, 0.0);
         self.softmax(graph, prior, batch, false)
     }
 
-    /// The loss of a batch; leaves its gradient (of the mean over tokens) in the parameters.
+    /// Compute the loss of a batch and leave its gradient (of the mean over tokens) in the parameters.
     pub fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         for parameter in self.parameters() {
             parameter.clear();

@@ -1,15 +1,9 @@
-//! Learning own edges: the true path first, then the fans, then back.
+//! Training of own edges: forward along the true path, the fans of its nodes, and the backward pass.
 //!
-//! ```text
-//! e_0 = GELU(start + node_start[v_0] + PE[0])               the signal that leaves the first node
-//! x_i = e_0 (i = 0), else the blend of c_0 … c_{i−1}         what flows into hop i
-//! c_i(t) = GELU(x_i W_s + b_s + PE[i + o])                   s = edge_row of the edge v_i → t; 0 is shared
-//! logit(t) = α E(t) + γ_u ln p(t | v_i) + ρ_t                E = ‖c‖ or ‖c‖²
-//! ```
-//!
-//! The shared edge is scored once and counts for every target without a slot. Rows are grouped by source:
-//! each group is one product over that node's edges, and each own edge is visited by exactly one group, so
-//! its gradient goes straight from registers into the optimiser.
+//! [`crate::kernel::own`] has the equations of a hop, [`crate::kernel::logits`] those of the logits. The shared edge
+//! is scored once and counts for every target without an edge of its own. Rows are grouped by source: each group is
+//! one product over that node's edges, and exactly one group visits each own edge, so the gradient of an edge goes
+//! straight from registers into the optimiser.
 
 mod backward;
 mod edge_weights;
@@ -22,14 +16,14 @@ use crate::kernel::random::Random;
 use crate::kernel::real::Real;
 use crate::learn::batch::Batch;
 use crate::learn::composed::Loss;
-use crate::learn::parameter::Parameter;
+use crate::learn::parameter::{Parameter, decay};
 use crate::learn::prior::Prior;
-use crate::signal::{BlendKind, Profile};
+use crate::signal::{Profile, blocks};
 
 use fan::Group;
 use path::Path;
 
-/// Where each parameter lies in [`Own::parameters`].
+/// Index of each parameter in [`Own::parameters`], in the order of [`blocks`].
 #[derive(Clone, Copy)]
 #[repr(usize)]
 enum At {
@@ -45,7 +39,7 @@ enum At {
     GateSignal,
 }
 
-/// The learner of own edges.
+/// Parameters of own edges in training, with the buffers of a batch.
 pub struct Own<R> {
     profile: Profile,
     /// Dropout on the signal before the energies.
@@ -54,65 +48,33 @@ pub struct Own<R> {
     pub seed: u64,
     parameters: Vec<Parameter<R>>,
     path: Path<R>,
-    /// Slopes, then gradients, of every row over every edge of its fan: the groups' parts one after another.
+    /// Slopes, then gradients, of every row over every edge of its fan, group after group.
     fans: Vec<R>,
 }
 
 impl<R: Real> Own<R> {
-    /// A learner with freshly initialised parameters.
+    /// Create a trainer with fresh parameters.
     ///
-    /// The arena begins uniform in ±0.5 without a static resistance, as the authors' does, and at a fifth
-    /// of that with one, which knows better at first.
+    /// Edge weights begin uniform in ±0.5 without a static resistance, as the authors' do, and in ±0.1 with one,
+    /// which predicts better at first.
     pub fn new(profile: &Profile, graph: &TokenGraph, seed: u64) -> Self {
-        let (v, d, k) = (graph.nodes(), profile.width, profile.banks);
         let mut random = Random::stream(seed, 0x6f77_6e00, 0);
-        let paper = profile.blend == BlendKind::Position;
-        let gated = profile.blend == BlendKind::Gated;
-        let reach = if profile.static_resistance { 0.1 } else { 0.5 };
-        let mut uniform = |name, shape, reach: f64| {
-            Parameter::new(name, shape, || reach * (2.0 * random.uniform() - 1.0))
-        };
-        let edge_weights = uniform("edge.arena", [1 + graph.own_edges(), d * d + d], reach);
-        let start = uniform("node.start", [v, d], 0.5);
-        let gate_signal = uniform("blend.gate_signal", [if gated { d } else { 0 }, k * d], 0.0);
-        let mut column = 0;
-        let decay = Parameter::new("blend.decay", [1, if paper { 0 } else { k * d }], || {
-            let lifetime = 2.0 * 3f64.powi((column / d) as i32);
-            column += 1;
-            (lifetime - 1.0).ln()
-        });
-        let learned_scale = usize::from(profile.static_resistance);
-        let parameters = vec![
-            edge_weights.decaying(),
-            start,
-            Parameter::new(
-                "blend.positions",
-                [1, if paper { profile.positions } else { 0 }],
-                || 1.0,
-            ),
-            Parameter::new(
-                "node.bias",
-                [if profile.target_bias { v } else { 0 }, 1],
-                || 0.0,
-            ),
-            Parameter::new(
-                "node.trust",
-                [if profile.static_resistance { v } else { 0 }, 1],
-                || 0.0,
-            ),
-            {
-                let mut values = [0.0, 1.0].into_iter();
-                Parameter::new("scalars", [learned_scale, 2], || {
-                    values.next().unwrap_or(0.0)
-                })
-            },
-            Parameter::new("blend.mix", [if paper { 0 } else { 1 + k }, d], || {
-                1.0 / (1 + k) as f64
-            }),
-            decay,
-            Parameter::new("blend.gate", [if gated { v } else { 0 }, k * d], || 0.0),
-            gate_signal.decaying(),
-        ];
+        let mut uniform = |limit: f64| limit * (2.0 * random.uniform() - 1.0);
+        let limit = if profile.static_resistance { 0.1 } else { 0.5 };
+        let parameters = blocks(profile, graph.nodes(), graph.own_edges())
+            .iter()
+            .map(|block| match block.name {
+                "edge.arena" => Parameter::of_block(block, |_| uniform(limit)).decaying(),
+                "node.start" => Parameter::of_block(block, |_| uniform(0.5)),
+                "blend.positions" => Parameter::of_block(block, |_| 1.0),
+                // ln α = 0, γ = 1.
+                "scalars" => Parameter::of_block(block, |index| index as f64),
+                "blend.mix" => Parameter::of_block(block, |_| 1.0 / (1 + profile.banks) as f64),
+                "blend.decay" => Parameter::of_block(block, |index| decay(index / profile.width)),
+                "blend.gate_signal" => Parameter::of_block(block, |_| 0.0).decaying(),
+                _ => Parameter::of_block(block, |_| 0.0),
+            })
+            .collect();
         Self {
             profile: profile.clone(),
             dropout: 0.0,
@@ -123,7 +85,7 @@ impl<R: Real> Own<R> {
         }
     }
 
-    /// All parameters, in the order of their blocks.
+    /// Return all parameters, in the order of their blocks.
     pub fn parameters(&mut self) -> Vec<&mut Parameter<R>> {
         self.parameters.iter_mut().collect()
     }
@@ -132,7 +94,7 @@ impl<R: Real> Own<R> {
         &self.parameters[at as usize]
     }
 
-    /// α and γ.
+    /// Return α and γ.
     fn scalars(&self) -> (R, R) {
         match self.of(At::Scalars).value.as_slice() {
             [log_alpha, gamma] => (log_alpha.exp(), *gamma),
@@ -140,7 +102,7 @@ impl<R: Real> Own<R> {
         }
     }
 
-    /// The negative log-likelihood of a batch, without gradients or dropout.
+    /// Compute the negative log-likelihood of a batch, without gradients or dropout.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         self.walk(graph, batch, 0.0);
         let groups = self.logit(graph, prior, batch, false);
