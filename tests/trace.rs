@@ -143,7 +143,11 @@ fn contributions_add_up_to_every_edges_preactivation() {
                 let norm = split.norm();
                 let scale = norm.max(1.0);
                 for (place, &z) in split.preactivation.iter().enumerate() {
-                    let sum: f64 = split.parts.iter().map(|part| part.vector[place]).sum();
+                    let sum: f64 = split
+                        .contributions
+                        .iter()
+                        .map(|term| term.vector[place])
+                        .sum();
                     let off = (sum - f64::from(z)).abs() / scale;
                     worst = worst.max(off);
                     assert!(
@@ -171,9 +175,9 @@ fn contributions_add_up_to_every_edges_preactivation() {
                     (energy - found).abs() < 1e-4 * energy.max(1.0),
                     "{name}, step {step}, target {target}: energy {found}, not {energy}"
                 );
-                // Every part names a token of the path, at its place.
-                for part in &split.parts {
-                    if let ContributionSource::Token { position, node } = part.part {
+                // Every contribution names a token of the path, at its position.
+                for contribution in &split.contributions {
+                    if let ContributionSource::Token { position, node } = contribution.source {
                         assert_eq!(path[position], node, "{name}, step {step}");
                     }
                 }
@@ -213,9 +217,9 @@ fn a_muted_signal_is_missed_by_its_contribution() {
         for target in [0u32, 3, 17, 30] {
             let (whole, muted) = (whole.split(target).unwrap(), muted.split(target).unwrap());
             let last = whole
-                .parts
+                .contributions
                 .iter()
-                .find(|part| matches!(part.part, ContributionSource::Token { position: 4, .. }))
+                .find(|term| matches!(term.source, ContributionSource::Token { position: 4, .. }))
                 .unwrap();
             for (place, part) in last.vector.iter().enumerate() {
                 let missed =

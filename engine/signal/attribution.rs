@@ -1,10 +1,10 @@
-//! Which earlier token pushed a signal where: the exact split of an edge's pre-activation.
+//! Attribution: the exact contribution of each earlier token to the pre-activation of an edge.
 //!
-//! Given the gates of a path, what leaves a node is linear in every signal that arrived before it (see
-//! [`crate::kernel::blend`]), and so is what an edge makes of it before any activation. [`Attribution`] keeps the
-//! weight of every past arrival in the blend while a flow goes on, and [`Attribution::split`] gives the part that each
-//! of them has in the pre-activation of any edge. What is not linear in the past stands for itself: the edge's
-//! bias, the row of the position table, the offset of the source, the factor of the target.
+//! Given the gates of a path, the output of a node is linear in every signal before it (see
+//! [`crate::kernel::blend`]), and so is the pre-activation of an edge. [`Attribution`] keeps the weight of every past
+//! signal in the banks, and [`Attribution::split`] runs the linear part of the forward pass on each of them alone, in
+//! f64. The terms that do not depend on the past are contributions of their own: the edge's bias, the row of the
+//! position table, the offset of the source, the factor of the target.
 
 use crate::kernel::composed::{Factors, Shared};
 use crate::kernel::real::Real;
@@ -12,11 +12,11 @@ use crate::signal::composed::NodeRows;
 use crate::signal::{BlendKind, EdgeForm, Flow, Mechanism, blend, composed, own};
 use crate::{Result, kernel};
 
-/// What a part of a pre-activation comes from.
+/// Source of a contribution to a pre-activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContributionSource {
-    /// The signal that arrived at `node`, the token at `position` of the path (from 0).
+    /// The signal of `node`, the token at `position` of the path (from 0).
     Token {
         /// The position in the path.
         position: usize,
@@ -33,25 +33,25 @@ pub enum ContributionSource {
     Target,
 }
 
-/// One part of a pre-activation.
+/// One term of a pre-activation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contribution {
-    /// What it comes from.
-    pub part: ContributionSource,
-    /// What it adds. `[D]`
+    /// Where it comes from.
+    pub source: ContributionSource,
+    /// Its value. `[D]`
     pub vector: Vec<f64>,
 }
 
-/// The pre-activation of an edge, whole and in parts.
+/// The pre-activation of an edge and its contributions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EdgeAttribution {
-    /// The node that the edge leads to.
+    /// Target of the edge.
     pub target: u32,
     /// The pre-activation as the engine computes it: `x W + b + PE` of own edges, `h + β + ρ + r` of composed
-    /// ones. The parts add up to it, but for rounding. `[D]`
+    /// ones. The contributions add up to it, but for rounding. `[D]`
     pub preactivation: Vec<f32>,
-    /// The parts, tokens first.
-    pub parts: Vec<Contribution>,
+    /// Contributions, tokens first.
+    pub contributions: Vec<Contribution>,
 }
 
 impl EdgeAttribution {
@@ -61,22 +61,22 @@ impl EdgeAttribution {
         self.preactivation.iter().map(square).sum::<f64>().sqrt()
     }
 
-    /// How far each part pushes along the pre-activation, `part · z/‖z‖`: these add up to ‖z‖. Zeros where z is
-    /// zero. As many as parts.
+    /// Project each contribution onto the pre-activation, `contribution · z/‖z‖`. The values add up to ‖z‖; all are
+    /// zero where z is.
     pub fn values(&self) -> Vec<f64> {
         let norm = self.norm();
-        let along = |part: &Contribution| {
+        let along = |contribution: &Contribution| {
             if norm == 0.0 {
                 return 0.0;
             }
-            let both = part.vector.iter().zip(&self.preactivation);
+            let both = contribution.vector.iter().zip(&self.preactivation);
             both.map(|(p, &z)| p * f64::from(z)).sum::<f64>() / norm
         };
-        self.parts.iter().map(along).collect()
+        self.contributions.iter().map(along).collect()
     }
 }
 
-/// One arrival with its weight in each bank.
+/// A past signal with its weight in each bank.
 #[derive(Clone, Debug)]
 struct PastSignal {
     position: usize,
@@ -87,12 +87,10 @@ struct PastSignal {
     weights: Vec<f64>,
 }
 
-/// The share that every token of a path has in the signal that leaves it.
-///
-/// It is told of every arrival, in order; only who wants to explain a path keeps one.
+/// The weight of every past signal of a path in its blend; updated after each hop of the flow.
 ///
 /// # Complexity
-/// O(T·K·D) memory for T tokens and as much time a hop.
+/// O(T·K·D) memory for T tokens, and as much time per hop.
 #[derive(Clone, Debug)]
 pub struct Attribution {
     past: Vec<PastSignal>,
@@ -101,7 +99,7 @@ pub struct Attribution {
 }
 
 impl Attribution {
-    /// The shares of a flow that has just begun.
+    /// Start with a flow that has just begun.
     pub fn begin(mechanism: &Mechanism, flow: &Flow) -> Self {
         let mut attribution = Self {
             past: Vec::new(),
@@ -110,19 +108,15 @@ impl Attribution {
         };
         // The paper's start flows into the first hop and is not remembered.
         if !starts_unblended(mechanism) {
-            attribution.arrive(mechanism, flow);
+            attribution.hop(mechanism, flow);
         } else {
             attribution.positions = 1;
         }
         attribution
     }
 
-    /// The flow has taken a hop.
+    /// Add the signal of the hop that the flow has just taken.
     pub fn hop(&mut self, mechanism: &Mechanism, flow: &Flow) {
-        self.arrive(mechanism, flow);
-    }
-
-    fn arrive(&mut self, mechanism: &Mechanism, flow: &Flow) {
         let gates = blend::gates(mechanism, &mut self.normaliser, self.past.len());
         let node_gate = blend::node_gate(mechanism, flow.node);
         let mut lambda = vec![0.0; flow.banks.len()];
@@ -141,7 +135,7 @@ impl Attribution {
         self.positions += 1;
     }
 
-    /// Splits the pre-activation of the edge from where the flow is to `target`.
+    /// Split the pre-activation of the edge from the flow's node to `target`.
     ///
     /// # Errors
     /// As [`Mechanism::hop`] for a target outside the graph.
@@ -188,17 +182,17 @@ impl Attribution {
             };
             outputs.push((first, widen(&flow.output)));
         }
-        let mut parts: Vec<Contribution> = outputs
+        let mut contributions: Vec<Contribution> = outputs
             .into_iter()
-            .map(|(part, x)| {
+            .map(|(source, x)| {
                 let mut vector = vec![0.0; width];
                 f64::product(&x, &matrix, width, &mut vector);
-                Contribution { part, vector }
+                Contribution { source, vector }
             })
             .collect();
-        let mut push = |part, values: &[f32]| {
+        let mut push = |source, values: &[f32]| {
             let vector = widen(values);
-            parts.push(Contribution { part, vector });
+            contributions.push(Contribution { source, vector });
         };
         push(ContributionSource::Bias, bias);
         if mechanism.profile.position_table {
@@ -207,7 +201,7 @@ impl Attribution {
         EdgeAttribution {
             target,
             preactivation: own::preactivation(mechanism, flow, &row),
-            parts,
+            contributions,
         }
     }
 
@@ -252,19 +246,19 @@ impl Attribution {
             f64::product(&x, &input, rank, &mut projected);
             f64::product(&projected, &widen(&own[width..]), width, &mut outputs);
         }
-        let mut parts: Vec<Contribution> = self
+        let mut contributions: Vec<Contribution> = self
             .past
             .iter()
             .zip(outputs.chunks_exact(width))
             .map(|(past, vector)| Contribution {
-                part: past.source(),
+                source: past.source(),
                 vector: vector.to_vec(),
             })
             .collect();
         let beta = weights.row("node.target", target as usize);
-        let mut push = |part, values: &[f32]| {
+        let mut push = |source, values: &[f32]| {
             let vector = widen(values);
-            parts.push(Contribution { part, vector });
+            contributions.push(Contribution { source, vector });
         };
         if let Some(own) = &own {
             push(ContributionSource::Bias, &own[..width]);
@@ -276,7 +270,7 @@ impl Attribution {
         EdgeAttribution {
             target,
             preactivation,
-            parts,
+            contributions,
         }
     }
 

@@ -1,11 +1,11 @@
-//! The mechanism: a graph, its weights and a profile, through which signals flow. Shared and immutable.
+//! The mechanism: a graph, its weights and a profile.
 
 use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::logits::{self, Static};
 use crate::signal::{EdgeForm, Flow, Profile, Start, Weights, composed, own};
 use crate::{Error, ErrorKind, Result};
 
-/// Verifies what belongs to a node's fan the first time a signal reaches it.
+/// Callback that verifies the stored bytes of a node's fan when a signal first reaches the node.
 #[derive(Clone)]
 pub struct FanVerifier(pub std::sync::Arc<dyn Fn(u32) -> Result<()> + Send + Sync>);
 
@@ -15,7 +15,38 @@ impl std::fmt::Debug for FanVerifier {
     }
 }
 
-/// Everything a flow needs, without any text: `Send + Sync`, one for any number of flows.
+/// A graph, its weights and a [`Profile`]: everything a signal needs, and no text.
+///
+/// Immutable and `Send + Sync`: one mechanism serves any number of flows. A [`Flow`] is the state of one path, which
+/// [`begin`](Self::begin) creates and [`hop`](Self::hop) moves along an edge. In between,
+/// [`energies`](Self::energies) computes the energy of every next node and [`logits`](Self::logits) turns energies
+/// into logits; choosing among them is the task of [`crate::path`]. [`Profile`] has the equations.
+///
+/// ```
+/// use brillm::graph::TokenGraph;
+/// use brillm::kernel::table::Table;
+/// use brillm::signal::{Mechanism, Profile, Start, Weights};
+/// // Three tokens: 0 → 1 was counted four times, 0 → 2 and 1 → 2 once.
+/// let graph = TokenGraph::from_edges(3, &[(0, 1, 4), (0, 2, 1), (1, 2, 1)])?;
+/// let profile = Profile::sifu(8);
+/// // Untrained: all zero but γ, the weight of the static resistances, so the counts decide.
+/// let weights = Weights::gather(&profile, graph.nodes(), graph.own_edges(), |block| {
+///     let mut values = vec![0.0; block.rows * block.columns];
+///     if block.name == "scalars" {
+///         values[1] = 1.0;
+///     }
+///     Ok(Some(Table::of(&values, block.rows, block.columns)))
+/// })?;
+/// let mechanism = Mechanism::new(profile, graph, weights)?;
+/// let mut flow = mechanism.begin(0, &Start::Profile)?;
+/// let (mut energies, mut logits) = ([0.0; 3], [0.0; 3]);
+/// mechanism.energies(&flow, &mut energies);
+/// mechanism.logits(&flow, &energies, &mut logits);
+/// assert!(logits[1] > logits[2]);
+/// mechanism.hop(&mut flow, 1)?;
+/// assert_eq!((flow.node, flow.step), (1, 1));
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Mechanism {
     pub(crate) profile: Profile,
@@ -29,7 +60,7 @@ pub struct Mechanism {
 }
 
 impl Mechanism {
-    /// Joins a graph and its weights.
+    /// Join a graph and its weights.
     ///
     /// # Errors
     /// Whatever [`Profile::check`] finds; [`ErrorKind::Numeric`] for a small parameter that is not finite.
@@ -44,13 +75,13 @@ impl Mechanism {
             "edge.mix",
             "node.gain",
         ] {
-            if let Some(place) = weights
+            if let Some(index) = weights
                 .values(name)
                 .iter()
                 .position(|value| !value.is_finite())
             {
                 return Err(Error::new(ErrorKind::Numeric, "a value is not finite")
-                    .at(format!("block {name}, index {place}"))
+                    .at(format!("block {name}, index {index}"))
                     .advice("the model is damaged or its training diverged"));
             }
         }
@@ -68,6 +99,7 @@ impl Mechanism {
         } else {
             0
         };
+        // The position table is a pure function of the row: 1025 rows are kept, later ones are computed.
         let table = (0..rows.min(1025))
             .map(|position| {
                 let mut row = vec![0.0; profile.width];
@@ -85,14 +117,14 @@ impl Mechanism {
         })
     }
 
-    /// Has `verifier` verify each fan before a signal first leaves its node.
+    /// Call `verifier` for each fan before a signal first leaves its node.
     #[must_use]
     pub fn with_verifier(mut self, verifier: FanVerifier) -> Self {
         self.verifier = Some(verifier);
         self
     }
 
-    /// The same graph and profile with other weights.
+    /// Create a mechanism with the same graph and profile and other weights.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -100,17 +132,17 @@ impl Mechanism {
         Self::new(self.profile.clone(), self.graph.clone(), weights)
     }
 
-    /// The profile.
+    /// Switches of the mechanism.
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// The graph.
+    /// Graph whose edges signals follow.
     pub fn graph(&self) -> &TokenGraph {
         &self.graph
     }
 
-    /// The weights.
+    /// Parameters.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
@@ -120,7 +152,7 @@ impl Mechanism {
         self.graph.nodes()
     }
 
-    /// A row of the position table, or zeros. `[D]`
+    /// Return a row of the position table, or zeros. `[D]`
     pub(crate) fn position_row(&self, position: usize) -> Vec<f32> {
         if !self.profile.position_table {
             return vec![0.0; self.profile.width];
@@ -144,7 +176,7 @@ impl Mechanism {
             .map_or(Ok(()), |verifier| verifier.0(node))
     }
 
-    /// A signal at its first node.
+    /// Start a signal at its first node.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a node outside the graph or a start vector of another width.
@@ -152,7 +184,7 @@ impl Mechanism {
         self.begin_scaled(node, start, 1.0)
     }
 
-    /// As [`Self::begin`], with what the node adds to the signal of the path multiplied by `gain`.
+    /// Start a signal, with the signal of the first node multiplied by `gain`.
     ///
     /// # Errors
     /// As [`Self::begin`].
@@ -185,7 +217,7 @@ impl Mechanism {
         Ok(flow)
     }
 
-    /// The vector that a signal starts from, before the node's own start is added. `[D]`
+    /// Return the vector that a signal starts from, before the node's own start is added. `[D]`
     pub fn start_vector(&self, start: &Start) -> Vec<f32> {
         let width = self.profile.width;
         start
@@ -198,7 +230,7 @@ impl Mechanism {
             })
     }
 
-    /// Walks the edge from where the flow is to `target`.
+    /// Move the flow along the edge from its node to `target`.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a target outside the graph; [`ErrorKind::Unsupported`] past the position
@@ -207,8 +239,8 @@ impl Mechanism {
         self.hop_scaled(flow, target, 1.0)
     }
 
-    /// As [`Self::hop`], with what the target adds to the signal of the path multiplied by `gain`: 0 takes the
-    /// token out of the context of all later ones.
+    /// Move the flow along an edge, with the signal of the target multiplied by `gain`: 0 removes the token from the
+    /// context of all later ones.
     ///
     /// # Errors
     /// As [`Self::hop`].
@@ -221,6 +253,7 @@ impl Mechanism {
         }
         flow.node = target;
         flow.step += 1;
+        // One look at the output finds what an overflow in weights, signal or banks leads to.
         if flow.output.iter().any(|value| !value.is_finite()) {
             return Err(
                 Error::new(ErrorKind::Numeric, "the signal is no longer finite")
@@ -231,7 +264,7 @@ impl Mechanism {
         Ok(())
     }
 
-    /// Whether the flow may take another hop.
+    /// Check that the flow may take another hop.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] past the position limit of a profile that has one.
@@ -240,7 +273,7 @@ impl Mechanism {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "a path of the {} profile ends after {} hops",
+                    "position limit reached: a path of the {} profile has at most {} hops",
                     self.profile.name, self.profile.positions
                 ),
             )
@@ -249,9 +282,9 @@ impl Mechanism {
         Ok(())
     }
 
-    /// Energy with which the signal reaches every node, over every edge. `energies [V]`
+    /// Compute the energy with which the signal reaches every node. `energies [V]`
     ///
-    /// ‖z‖ or ‖z‖² as the profile says (the paper's equation 4).
+    /// ‖c‖ or ‖c‖² over own edges (the paper's equation 4), ‖h + β_t‖² over composed ones.
     pub fn energies(&self, flow: &Flow, energies: &mut [f32]) {
         match self.profile.form {
             EdgeForm::Own => own::energies(self, flow, energies),
@@ -276,6 +309,8 @@ impl Mechanism {
         let resistance = self.graph.resistance();
         let source = resistance.source()[flow.node as usize];
         let fan = self.graph.fan(NodeId(flow.node));
+        // An edge without counts has the resistance of its source plus that of its target; the lift of a counted
+        // edge is how far it lies below that.
         let lifts = fan.targets.iter().zip(fan.resistances);
         let lifts = lifts
             .map(|(&target, &seen)| (target, source + resistance.target()[target as usize] - seen));

@@ -1,8 +1,7 @@
-//! A signal flows through the graph: where it starts, how it hops, what it keeps of the path.
+//! Signals: a [`Mechanism`] joins a graph, weights and a [`Profile`]; a [`Flow`] is the state of one path through it.
 //!
-//! In: a graph, weights and a [`Profile`], joined in a [`Mechanism`]; a node to start at. Out: a [`Flow`],
-//! and at each step the energy of every next node. The room `path` chooses among them; `learn` trains the
-//! same formulas.
+//! At each step a mechanism gives the energy and the logit of every next node. `path` chooses among them, and
+//! `learn` trains the same kernels.
 #![forbid(unsafe_code)]
 
 mod attribution;

@@ -1,38 +1,38 @@
-//! The profile: which mechanism a model follows, with every switch by name.
+//! The profile: every switch of the mechanism that a model follows.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, Result};
 
-/// What the matrices and biases of edges are made of.
+/// Form of the matrices and biases of edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EdgeForm {
-    /// The paper's: each own edge has a D×D matrix and a bias, all others share one.
+    /// A D×D matrix and a bias for each own edge; all other edges share one (the paper's form).
     Own,
-    /// An edge's matrix and bias are made from factors of its two nodes.
+    /// A matrix and a bias composed of factors of the edge's two nodes.
     Composed,
 }
 
-/// How past signals are blended into the one that flows on.
+/// How a node blends past signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlendKind {
-    /// The paper's: softmax over the logits of past positions.
+    /// Softmax over learned logits of past positions (the paper's form).
     Position,
-    /// Learned decays.
+    /// Running averages with learned decays.
     Decay,
-    /// Decays gated by the node that is reached and the signal that reaches it.
+    /// Running averages with decays gated by the node and the signal that reached it.
     Gated,
 }
 
-/// How a signal's energy is measured.
+/// Energy of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EnergyKind {
-    /// ‖z‖₂, the paper's.
+    /// ‖c‖₂ (the paper's equation 4).
     Norm,
-    /// ‖z‖₂².
+    /// ‖c‖₂².
     Squared,
 }
 
@@ -40,40 +40,59 @@ pub enum EnergyKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PositionOffset {
-    /// Row i: what the authors' decoding does.
+    /// Row i, as in the authors' decoding.
     Decode,
-    /// Row i + 1: what the authors' training does.
+    /// Row i + 1, as in the authors' training.
     Train,
 }
 
-/// Everything that decides how a signal flows through a model, written into every model file.
+/// The switches of a mechanism, stored in every model file.
 ///
-/// [`Profile::reference`] is bit-careful to the authors' code; [`Profile::sifu`] is the default, with the
-/// proven defects mended. Each difference is a field.
+/// A signal of `D` numbers follows a path of tokens `v_0 … v_i`. At each node u it leaves an output, which an edge
+/// u → t maps to a pre-activation z of the target t; the energy of each target gives its logit, and the chosen
+/// target activates the signal and blends it with those before. [`Profile::reference`] follows the authors' code
+/// number for number; [`Profile::sifu`], the default, corrects its proven defects. Each difference is a field:
+///
+/// | | `reference` | `sifu` |
+/// |---|---|---|
+/// | edge u → t | `z = x W_ut + b_ut + PE[i]`; edges of few counts share one W and b | `z = h + β_t`, that is `W_ut = A diag(p_u)`, `b_ut = a_u + β_t` |
+/// | node t | `c = GELU(z)` | `c = GELU(g ⊙ z / rms(z) + 10 κ β_t)` |
+/// | blend | `m = Σ_j softmax(p)_j c_j` over past positions j | `m ← λ m + (1 − λ) c`, `λ = σ(τ + g_t + c U)`, K = 2 banks |
+/// | output | `x = m` | `h = ([c; 2 m] A) ⊙ p_t + a_t` |
+/// | energy | `E = ‖c(t)‖` | `E = ‖h + β_t‖²` |
+/// | logit | `E` | `α (E − ‖h‖² − ‖β_t‖²) + ρ_t − w_u R_ut` |
+///
+/// PE is the position table, `R_ut` the static resistance `−ln p(t|u)` of the counts, and `ρ_t` a target bias.
+/// [`crate::kernel::own`], [`crate::kernel::composed`], [`crate::kernel::blend`] and [`crate::kernel::logits`]
+/// compute these formulas.
 ///
 /// ```
-/// use brillm::signal::Profile;
-/// let profile = Profile { self_loops: false, ..Profile::sifu(16) };
-/// assert!(profile.check().is_ok());
-/// let nothing = Profile { width: 0, ..Profile::sifu(16) };
-/// assert!(nothing.check().is_err());
+/// use brillm::signal::{BlendKind, EdgeForm, Profile};
+/// let reference = Profile::reference(32);
+/// assert_eq!((reference.form, reference.blend), (EdgeForm::Own, BlendKind::Position));
+/// // The default mechanism with ungated decays and a residual bias for each own edge.
+/// let profile = Profile { blend: BlendKind::Decay, residual: Some(0), ..Profile::sifu(16) };
+/// profile.check()?;
+/// assert_eq!(profile.blended(), 3 * 16); // [c; 2 m_1; 2 m_2]
+/// assert!(Profile { width: 0, ..profile }.check().is_err());
+/// # Ok::<(), brillm::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Profile {
     /// `reference` or `sifu`; informative.
     pub name: String,
-    /// The form of edges.
+    /// Form of edges.
     pub form: EdgeForm,
     /// Signal width, `D`.
     pub width: usize,
-    /// The blend.
+    /// Blend.
     pub blend: BlendKind,
     /// Decay banks, `K`; 1 for the position blend.
     pub banks: usize,
-    /// The energy.
+    /// Energy.
     pub energy: EnergyKind,
-    /// The position offset of edges with a position table.
+    /// Row of the position table that a hop adds.
     pub offset: PositionOffset,
     /// Whether hops add a row of the position table (own edges only).
     pub position_table: bool,
@@ -85,12 +104,12 @@ pub struct Profile {
     pub self_loops: bool,
     /// Whether edges carry the static resistance of the graph's counts.
     pub static_resistance: bool,
-    /// Whether each target has a learned bias on its score.
+    /// Whether each target has a learned bias on its logit.
     pub target_bias: bool,
     /// Whether the signal starts at all ones (the paper) instead of 1/D (the authors' code).
     pub start_at_ones: bool,
-    /// The width before it was grown: positions and the level a signal starts at are those of so many columns, and
-    /// zero in the columns beyond.
+    /// Width before it was grown: position rows and the start level are those of that width, and zero in the
+    /// columns beyond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grown_from: Option<usize>,
     /// Rank of the low-rank part of a composed edge's matrix; 0 leaves it diagonal.
@@ -102,7 +121,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The authors' mechanism, faithfully: own edges, exact GELU, position softmax, norm energy, decode's offset.
+    /// Return the authors' mechanism: own edges, position softmax, norm energy, the offset of their decoding.
     pub fn reference(width: usize) -> Self {
         Self {
             name: "reference".into(),
@@ -125,7 +144,7 @@ impl Profile {
         }
     }
 
-    /// The same mechanism mended: composed edges, gated decays, squared energy, static resistances.
+    /// Return the default mechanism: composed edges, gated decays, squared energy, static resistances.
     pub fn sifu(width: usize) -> Self {
         Self {
             name: "sifu".into(),
@@ -148,7 +167,7 @@ impl Profile {
         }
     }
 
-    /// Own edges with every mended defect: what a matrix of its own does for an edge, at its best.
+    /// Return the default mechanism over own edges.
     pub fn sifu_own(width: usize) -> Self {
         Self {
             form: EdgeForm::Own,
@@ -156,13 +175,12 @@ impl Profile {
         }
     }
 
-    /// Columns of the blended signal: `K·D` for the paper's own edges, `(1 + K)·D` where the signal that
-    /// just arrived flows on directly beside its blend.
+    /// Columns of the blended signal `[c; 2 m]` of composed edges, `X = (1 + K)·D`.
     pub fn blended(&self) -> usize {
         (1 + self.banks) * self.width
     }
 
-    /// A row of the position table: zeros where there is none, and in columns that were grown. `row [D]`
+    /// Compute a row of the position table: zeros where there is none, and in columns that were grown. `row [D]`
     pub(crate) fn position_row(&self, position: usize, row: &mut [f32]) {
         row.fill(0.0);
         if self.position_table {
@@ -171,48 +189,50 @@ impl Profile {
         }
     }
 
-    /// The level that a signal over own edges starts at in a column.
+    /// Return the level at which a signal over own edges starts in a column.
     pub(crate) fn start_level(&self, column: usize) -> f64 {
         let formed = self.grown_from.unwrap_or(self.width);
-        match self.start_at_ones {
-            _ if column >= formed => 0.0,
-            true => 1.0,
-            false => 1.0 / formed as f64,
+        if column >= formed {
+            0.0
+        } else if self.start_at_ones {
+            1.0
+        } else {
+            1.0 / formed as f64
         }
     }
 
-    /// Checks that the switches fit together.
+    /// Check that the switches fit together.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`], naming the field.
     pub fn check(&self) -> Result<()> {
-        let fault = |what: &str| Err(Error::new(ErrorKind::Configuration, what).at("profile"));
+        let error = |what: &str| Err(Error::new(ErrorKind::Configuration, what).at("profile"));
         if self.width == 0 || self.width > 4096 {
-            return fault("width must lie between 1 and 4096");
+            return error("width must lie between 1 and 4096");
         }
         if self
             .grown_from
             .is_some_and(|from| from == 0 || from > self.width)
         {
-            return fault("grown-from must lie between 1 and width");
+            return error("grown-from must lie between 1 and width");
         }
         if self.banks == 0 || self.banks > 16 {
-            return fault("banks must lie between 1 and 16");
+            return error("banks must lie between 1 and 16");
         }
         if self.blend == BlendKind::Position && self.banks != 1 {
-            return fault("the position blend has exactly 1 bank");
+            return error("the position blend has exactly 1 bank");
         }
         if self.positions == 0 || self.positions > 1 << 20 {
-            return fault("positions must lie between 1 and 1048576");
+            return error("positions must lie between 1 and 1048576");
         }
         if self.rank > 4096 || self.residual.is_some_and(|rank| rank > 64) {
-            return fault("rank is at most 4096, residual at most 64");
+            return error("rank is at most 4096, residual at most 64");
         }
         if self.form == EdgeForm::Own && (self.rank > 0 || self.residual.is_some()) {
-            return fault("rank and residual belong to composed edges");
+            return error("rank and residual belong to composed edges");
         }
         if self.form == EdgeForm::Composed && self.energy == EnergyKind::Norm {
-            return fault("composed edges measure squared energy");
+            return error("composed edges measure squared energy");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The parameters of a model, by the names of their blocks.
+//! Parameters of a model, by the names of their blocks.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::kernel::table::Table;
 use crate::signal::{BlendKind, EdgeForm, Profile};
 use crate::{Error, ErrorKind, Result};
 
-/// The name and shape of one parameter block.
+/// Name and shape of one parameter block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockShape {
     /// The name, for example `node.target`.
@@ -20,7 +20,7 @@ pub struct BlockShape {
     pub narrows: bool,
 }
 
-/// The blocks of a profile over `nodes` nodes and `own` own edges, in the order learners keep them.
+/// Return the blocks of a profile over `nodes` nodes and `own` own edges, in the order of training.
 ///
 /// Blocks with no rows or columns are not stored.
 pub fn blocks(profile: &Profile, nodes: usize, own: usize) -> Vec<BlockShape> {
@@ -92,7 +92,7 @@ pub fn blocks(profile: &Profile, nodes: usize, own: usize) -> Vec<BlockShape> {
     }
 }
 
-/// All parameters of a model; small ones are f32, the tables of nodes and edges as they are stored.
+/// All parameters of a model: small blocks as f32, tables of nodes and edges in their stored element type.
 #[derive(Clone, Debug)]
 pub struct Weights {
     tables: BTreeMap<&'static str, Table>,
@@ -100,7 +100,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Gathers the blocks of a profile from wherever they are kept.
+    /// Gather the blocks of a profile; `find` returns the table of each.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] for a block that is missing or has another shape, by its name.
@@ -144,7 +144,7 @@ impl Weights {
         Ok(weights)
     }
 
-    /// A block of node or edge rows. Empty where the profile has none of that name.
+    /// Return a block of node or edge rows; empty where the profile has none of that name.
     ///
     /// # Panics
     /// For a name that no profile has.
@@ -165,12 +165,12 @@ impl Weights {
         values
     }
 
-    /// A small block, widened to f32. Empty where the profile has none of that name.
+    /// Return a small block as f32; empty where the profile has none of that name.
     pub fn values(&self, name: &str) -> &[f32] {
         self.small.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The same weights with their node and edge rows in another element type.
+    /// Convert the node and edge rows to another element type.
     ///
     /// # Errors
     /// As [`Table::converted`], naming the block.
@@ -189,7 +189,7 @@ impl Weights {
         })
     }
 
-    /// Bytes that the tables and small blocks take.
+    /// Bytes of the tables and small blocks.
     pub fn bytes(&self) -> usize {
         let scales = |table: &Table| table.scales().map_or(0, |scales| scales.len());
         self.tables

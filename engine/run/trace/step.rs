@@ -144,13 +144,13 @@ pub struct Attention {
 impl Contributions {
     /// What a split says, with its vectors if they are wanted.
     pub fn of(split: &EdgeAttribution, vectors: bool) -> Self {
-        let entries = split.parts.iter().zip(split.values());
+        let entries = split.contributions.iter().zip(split.values());
         Self {
             target: split.target,
             norm: split.norm(),
             entries: entries
-                .map(|(part, value)| {
-                    let (kind, position, id) = match part.part {
+                .map(|(contribution, value)| {
+                    let (kind, position, id) = match contribution.source {
                         ContributionSource::Token { position, node } => {
                             (EntryKind::Token, Some(position), Some(node))
                         }
@@ -159,14 +159,14 @@ impl Contributions {
                         ContributionSource::Source => (EntryKind::Source, None, None),
                         ContributionSource::Target => (EntryKind::Target, None, None),
                     };
-                    let square: f64 = part.vector.iter().map(|value| value * value).sum();
+                    let square: f64 = contribution.vector.iter().map(|value| value * value).sum();
                     Entry {
                         kind,
                         position,
                         id,
                         value,
                         norm: square.sqrt(),
-                        vector: vectors.then(|| part.vector.clone()),
+                        vector: vectors.then(|| contribution.vector.clone()),
                     }
                 })
                 .collect(),
