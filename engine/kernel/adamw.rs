@@ -1,4 +1,4 @@
-//! The arithmetic of AdamW on one row (Loshchilov and Hutter 2019); the optimiser is in `learn`.
+//! AdamW on one row (Loshchilov and Hutter 2019); `learn::adamw` chooses the rows.
 //!
 //! `m ← β₁ m + (1−β₁) g`, `s ← β₂ s + (1−β₂) g²`, `w ← w (1 − rate · decay) − rate m̂ / (√ŝ + ε)` with
 //! `m̂ = m/(1−β₁^t)` and `ŝ = s/(1−β₂^t)`.

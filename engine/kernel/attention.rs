@@ -1,31 +1,31 @@
 //! Attention of one head: scores, their softmax, and the values they mix.
 //!
-//! Keys and values lie transposed, component by component (`[width][T]`), so that every loop runs over
-//! neighbouring numbers. Forward and backward stand side by side; the backward pass computes the
-//! probabilities anew from queries and keys instead of keeping a matrix of T² numbers.
+//! `p = softmax(scale · q Kᵀ)`, `output = p V` (Vaswani et al. 2017). Keys and values are transposed, component by
+//! component (`[width][T]`), so that every loop runs over neighbouring numbers. The backward pass recomputes the
+//! probabilities from queries and keys instead of keeping a matrix of T² numbers (Dao et al. 2022).
 
 use crate::kernel::softmax::softmax;
 use crate::kernel::vector::{add_scaled, dot};
 
-/// The sizes of one head's attention.
+/// Sizes and mask of one head.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
     /// Positions, `T`.
     pub length: usize,
     /// Components of a query, key or value.
     pub width: usize,
-    /// What scores are multiplied by, 1/√width as a rule.
+    /// Factor on `q·k`, usually 1/√width.
     pub scale: f32,
-    /// Whether a position sees only itself and those before it.
+    /// Whether a position attends only to itself and those before it.
     pub causal: bool,
-    /// Positions that may be seen; those from here on are padding.
+    /// Positions before padding.
     pub valid: usize,
-    /// How far back a causal position sees, itself included; 0 for no limit.
+    /// Positions that a causal position attends to, itself included; 0 for no limit.
     pub window: usize,
 }
 
 impl Head {
-    /// The positions that position `t` sees.
+    /// Return the positions that position `t` attends to.
     #[inline]
     pub fn visible(&self, t: usize) -> std::ops::Range<usize> {
         let end = if self.causal {
@@ -52,9 +52,9 @@ impl Head {
         }
     }
 
-    /// What position `t` takes from the values. `query`, `output`: `[width]`; `keys`, `values`: `[width][T]`.
+    /// Compute the output of position `t`. `query`, `output`: `[width]`; `keys`, `values`: `[width][T]`.
     ///
-    /// O(T · width). `scratch` is memory to reuse; afterwards it holds the probabilities of [`Self::visible`].
+    /// O(T · width). `scratch` is reused memory; on return it holds the probabilities of [`Self::visible`].
     pub fn forward(
         &self,
         query: &[f32],
@@ -72,9 +72,9 @@ impl Head {
         }
     }
 
-    /// The gradients of [`Self::forward`], added to what is there.
+    /// Backward pass of [`Self::forward`]: adds to the three gradients.
     ///
-    /// `output` is the gradient that comes back, `[width]`; `to_query [width]`; `to_keys`, `to_values`
+    /// `output` is the gradient of the output, `[width]`; `to_query [width]`; `to_keys`, `to_values`
     /// `[width][T]`.
     #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
     pub fn backward(
@@ -100,6 +100,7 @@ impl Head {
             add_scaled(gradient, &values[span.clone()], slopes);
             add_scaled(gradient, probabilities, &mut to_values[span]);
         }
+        // Softmax: ∂L/∂s_j = p_j (g_j − Σ_i p_i g_i), with g = dOutput · V.
         let mean = dot(probabilities, slopes);
         for (slope, &p) in slopes.iter_mut().zip(probabilities.iter()) {
             *slope = p * (*slope - mean) * self.scale;
@@ -131,7 +132,7 @@ pub fn add_logits(
     }
 }
 
-/// Gathers one head out of rows of heads: `output[component][t] = rows[t][offset + component]`.
+/// Gather one head from rows of heads: `output[component][t] = rows[t][offset + component]`.
 pub fn gather(rows: &[f32], stride: usize, offset: usize, width: usize, output: &mut [f32]) {
     let length = rows.len() / stride;
     for (t, row) in rows.chunks_exact(stride).enumerate() {
@@ -141,7 +142,7 @@ pub fn gather(rows: &[f32], stride: usize, offset: usize, width: usize, output: 
     }
 }
 
-/// The way back of [`gather`], added to what is there.
+/// Backward pass of [`gather`]: adds to `rows`.
 pub fn scatter(gathered: &[f32], stride: usize, offset: usize, width: usize, rows: &mut [f32]) {
     let length = rows.len() / stride;
     for (t, row) in rows.chunks_exact_mut(stride).enumerate() {

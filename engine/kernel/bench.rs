@@ -1,7 +1,7 @@
 //! Criterion benches of decoding: one fan of 4000 own edges from f32, f16 and int8, and one hop along an edge.
 //!
-//! `cargo bench --bench decode`. The figures of `brillm bench` are the ones reported: they stand beside the
-//! speed of memory. These are for comparing two states of the code.
+//! `cargo bench --bench decode`, to compare two states of the code. Reported figures come from `brillm bench`, which
+//! compares them with the bandwidth of memory.
 
 use std::hint::black_box;
 
@@ -15,7 +15,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 const WIDTH: usize = 32;
 const COLUMNS: usize = WIDTH * WIDTH + WIDTH;
 const EDGES: usize = 4000;
-/// Fans in the arena: enough to fall out of every cache.
+/// Fans of edge weights: enough to exceed every cache.
 const FANS: usize = 16;
 
 fn decode(criterion: &mut Criterion) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{Error, ErrorKind, Result};
 
-/// Where the bytes live.
+/// Storage of the bytes.
 #[derive(Clone)]
 enum Source {
     /// Allocated as 64-byte units, so that any element type is aligned.
@@ -27,7 +27,7 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// A 64-byte-aligned copy of plain numbers.
+    /// Copy plain numbers into 64-byte-aligned memory.
     pub fn copy_of<T: bytemuck::NoUninit>(values: &[T]) -> Self {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let mut lines = vec![Line([0; 64]); bytes.len().div_ceil(64)];
@@ -38,7 +38,7 @@ impl Bytes {
         }
     }
 
-    /// A whole mapped file.
+    /// Use a whole mapped file.
     pub fn mapped(map: memmap2::Mmap) -> Self {
         let range = 0..map.len();
         Self {
@@ -47,7 +47,7 @@ impl Bytes {
         }
     }
 
-    /// Bytes that are part of the program; aligned as they lie.
+    /// Use bytes of the program; their alignment is that of the program file.
     pub fn of_program(bytes: &'static [u8]) -> Self {
         Self {
             source: Source::Static(bytes),
@@ -55,16 +55,16 @@ impl Bytes {
         }
     }
 
-    /// A part of the region, sharing its memory.
+    /// Return part of the region, sharing its memory.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] when the range does not lie within the region.
+    /// [`ErrorKind::Format`] when the range is not within the region.
     pub fn slice(&self, range: Range<usize>) -> Result<Self> {
         if range.start > range.end || range.end > self.len() {
             return Err(Error::new(
                 ErrorKind::Format,
                 format!(
-                    "bytes {}..{} of a region of {}",
+                    "bytes {}..{} are outside a region of {}",
                     range.start,
                     range.end,
                     self.len()
@@ -78,15 +78,15 @@ impl Bytes {
         })
     }
 
-    /// The region as numbers.
+    /// Cast the region to numbers.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] when it is not aligned for them or not a whole number of them.
     pub fn typed<T: bytemuck::AnyBitPattern>(&self) -> Result<&[T]> {
-        bytemuck::try_cast_slice(self).map_err(|fault| {
+        bytemuck::try_cast_slice(self).map_err(|error| {
             Error::new(
                 ErrorKind::Format,
-                format!("{} bytes as numbers: {fault}", self.len()),
+                format!("cannot read {} bytes as numbers: {error}", self.len()),
             )
         })
     }

@@ -1,8 +1,8 @@
-//! The type of a stored number.
+//! Element types of stored arrays.
 
 use serde::{Deserialize, Serialize};
 
-/// What one number of a stored array is.
+/// Type of one number of a stored array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Element {
@@ -14,7 +14,7 @@ pub enum Element {
     U32,
     /// Unsigned, 64 bits.
     U64,
-    /// Signed, 8 bits; a quantised number with a scale beside it.
+    /// Signed, 8 bits: a quantised number whose row has a scale.
     I8,
     /// IEEE half precision.
     F16,
@@ -25,7 +25,7 @@ pub enum Element {
 }
 
 impl Element {
-    /// Bytes of one number.
+    /// Size in bytes.
     pub fn size(self) -> usize {
         match self {
             Self::U8 | Self::I8 => 1,
@@ -35,7 +35,7 @@ impl Element {
         }
     }
 
-    /// The name in headers and options, for example `f16`.
+    /// Name in headers and options, for example `f16`.
     pub fn name(self) -> &'static str {
         match self {
             Self::U8 => "u8",

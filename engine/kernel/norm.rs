@@ -1,11 +1,11 @@
-//! Normalising a row: by its root mean square, or by its mean and deviation; forward and backward.
+//! Normalisation of a row by its root mean square, or by its mean and deviation; forward and backward.
 //!
 //! `y = w (x − m) r + b` with `r = 1/√(mean((x − m)²) + ε)`; RMS normalisation (Zhang and Sennrich 2019) has
 //! `m = 0` and no `b`, layer normalisation (Ba et al. 2016) the row's mean.
 
 use crate::kernel::vector::dot;
 
-/// Which mean is taken off.
+/// Mean that is subtracted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
     /// None: the root mean square alone.
@@ -14,7 +14,7 @@ pub enum NormKind {
     Layer,
 }
 
-/// The mean that is taken off a row, and what it is multiplied by.
+/// Return the mean m that is subtracted from a row, and its factor r.
 fn moments(kind: NormKind, epsilon: f32, row: &[f32]) -> (f32, f32) {
     let n = row.len() as f32;
     let mean = match kind {
@@ -28,7 +28,7 @@ fn moments(kind: NormKind, epsilon: f32, row: &[f32]) -> (f32, f32) {
     (mean, 1.0 / (square / n + epsilon).sqrt())
 }
 
-/// Normalises one row. All `[N]`; `bias` may be empty.
+/// Normalise one row. All `[N]`; `bias` may be empty.
 pub fn forward(
     kind: NormKind,
     epsilon: f32,
@@ -46,7 +46,7 @@ pub fn forward(
     }
 }
 
-/// The gradients of one row, given the one that comes back: `to_row` is set, the others are added to.
+/// Backward pass of [`forward`] for one row: sets `to_row` and adds to the others.
 ///
 /// `∂x = r (g w − mean(g w) [layer] − x̂ mean(g w x̂))` with `x̂ = (x − m) r`.
 #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
@@ -62,6 +62,7 @@ pub fn backward(
 ) {
     let (mean, scale) = moments(kind, epsilon, row);
     let n = row.len() as f32;
+    // Sums of g w, the part along the mean, and of g w x̂, the part along the row.
     let (mut plain, mut along) = (0.0, 0.0);
     for i in 0..row.len() {
         let unit = (row[i] - mean) * scale;
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_way_back_follows_differences() {
+    fn backward_follows_differences() {
         let row: Vec<f32> = (0..9).map(|i| (i as f32 * 0.9).sin() + 0.2).collect();
         let weight: Vec<f32> = (0..9).map(|i| 1.0 + 0.1 * i as f32).collect();
         let bias = vec![0.3; 9];

@@ -1,7 +1,7 @@
-//! Large pages for what is large: fewer faults when it is first touched, fewer misses when it is walked.
+//! Large memory pages for large buffers: fewer page faults and fewer misses of the address cache.
 
-/// Asks the system to back `memory` with large pages where it can (Linux with transparent huge pages set to
-/// `madvise` or `always`). A hint: nothing is promised, nothing can go wrong.
+/// Ask the system to back `memory` with large pages where it can (Linux with transparent huge pages set to
+/// `madvise` or `always`). A hint that may have no effect.
 pub fn prefer_large<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
     {

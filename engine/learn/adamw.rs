@@ -1,7 +1,6 @@
-//! AdamW (Loshchilov and Hutter 2019) in two modes.
+//! AdamW in two modes; [`crate::kernel::adamw`] has the equations.
 //!
-//! `m ← β₁ m + (1−β₁) g`, `s ← β₂ s + (1−β₂) g²`, `w ← w − rate (m̂ / (√ŝ + ε) + decay · w)` with
-//! `m̂ = m/(1−β₁^t)`, `ŝ = s/(1−β₂^t)`. In `touched` mode a row moves in the steps that touch it; in
+//! In `touched` mode a row moves in the steps that touch it; in
 //! `dense` mode, the authors', every row ever touched keeps moving by its momentum.
 
 use rayon::prelude::*;
@@ -11,7 +10,7 @@ use crate::kernel::adamw::Update;
 use crate::kernel::real::Real;
 use crate::learn::parameter::{Parameter, Touched};
 
-/// Which rows a step moves.
+/// Rows that a step moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AdamMode {
@@ -22,18 +21,18 @@ pub enum AdamMode {
     Dense,
 }
 
-/// The constants of the optimiser.
+/// Constants of the optimiser.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdamW {
-    /// Which rows move.
+    /// Rows that a step moves.
     pub mode: AdamMode,
     /// Decay of the first moment, β₁.
     pub beta1: f64,
     /// Decay of the second moment, β₂.
     pub beta2: f64,
-    /// ε, beside the root of the second moment.
+    /// ε, added to the root of the second moment.
     pub epsilon: f64,
-    /// Weight decay of parameters that decay.
+    /// Weight decay of the parameters it applies to.
     pub weight_decay: f64,
 }
 
@@ -59,7 +58,7 @@ pub struct Moments<R> {
 }
 
 impl AdamW {
-    /// The constants of step `step` (from 1) at learning rate `rate`, as the kernels want them.
+    /// Return the constants of step `step` (from 1) at learning rate `rate`, with its bias corrections.
     pub fn update<R: Real>(&self, step: u64, rate: f64, decays: bool) -> Update<R> {
         let t = step.min(i32::MAX as u64) as i32;
         Update {
@@ -76,7 +75,7 @@ impl AdamW {
         }
     }
 
-    /// Moves one parameter by its gradient times `scale` (the clipping factor).
+    /// Move one parameter by its gradient times `scale` (the clipping factor).
     pub fn step<R: Real>(
         &self,
         parameter: &mut Parameter<R>,
@@ -121,7 +120,7 @@ impl AdamW {
     }
 }
 
-/// The Euclidean norm of all gradients.
+/// Return the Euclidean norm of all gradients, summed in f64 in a fixed order.
 pub fn gradient_norm<R: Real>(parameters: &[&mut Parameter<R>]) -> f64 {
     let square =
         |values: &[R]| -> f64 { values.iter().map(|value| value.wide() * value.wide()).sum() };

@@ -1,34 +1,34 @@
-//! Windows of text for one training step, drawn the same way on every run of a seed.
+//! Batches: windows of text for one training step, the same in every run of a seed.
 
 use crate::graph::TokenGraph;
 use crate::kernel::random::Random;
 
-/// Sequences that are learned together.
+/// Sequences of one training step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// Token ids, sequence after sequence. `[B, T + 1]`
     pub tokens: Vec<u32>,
     /// Predictions in each sequence, `T`.
     pub steps: usize,
-    /// The fold of the static resistances of each sequence; 0 is the full one. `[B]`
+    /// Fold of the static resistances of each sequence; 0 is the full one. `[B]`
     pub folds: Vec<u32>,
-    /// The targets that are scored instead of all V, where negatives are sampled (own edges only).
+    /// Sampled targets, scored instead of all V (own edges only).
     pub candidates: Option<Candidates>,
-    /// The step of training this batch belongs to: the index of its random streams.
+    /// Index of the training step, and so of its random streams.
     pub index: u64,
 }
 
-/// The targets that each prediction is scored against.
+/// Sampled targets of each prediction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidates {
     /// Targets of each prediction, the true one first. `[B · T, count]`
     pub targets: Vec<u32>,
-    /// Targets of one prediction.
+    /// Number of targets of one prediction.
     pub count: usize,
 }
 
 impl Candidates {
-    /// The targets of prediction `row`, the true one first.
+    /// Return the targets of prediction `row`, the true one first.
     pub fn of(&self, row: usize) -> &[u32] {
         &self.targets[row * self.count..(row + 1) * self.count]
     }
@@ -40,13 +40,13 @@ impl Batch {
         self.folds.len()
     }
 
-    /// One sequence. `[T + 1]`
+    /// Return one sequence. `[T + 1]`
     pub fn sequence(&self, index: usize) -> &[u32] {
         &self.tokens[index * (self.steps + 1)..(index + 1) * (self.steps + 1)]
     }
 }
 
-/// Draws windows from a text: each epoch visits the whole text once, from a random offset, in random order.
+/// Sampler of windows: each epoch visits the whole text once, from a random offset, in random order.
 #[derive(Clone, Debug)]
 pub struct BatchSampler {
     seed: u64,
@@ -58,10 +58,10 @@ pub struct BatchSampler {
 }
 
 impl BatchSampler {
-    /// Windows of `steps` predictions, `sequences` at a time, over a text of `length` tokens.
+    /// Create a sampler of windows of `steps` predictions, `sequences` at a time, over a text of `length` tokens.
     ///
-    /// The text is cut into blocks of `block` tokens; block b belongs to fold `1 + b mod folds`, and a
-    /// window lies within one block. `folds` of 0 means no cross-fitting.
+    /// The text is cut into blocks of `block` tokens; block b belongs to fold `1 + b mod folds`, and no window
+    /// crosses a block. `folds` of 0 means no cross-fitting.
     pub fn new(
         seed: u64,
         length: usize,
@@ -80,7 +80,7 @@ impl BatchSampler {
         }
     }
 
-    /// How often each fold walks each edge of `graph`. `[folds][E]`
+    /// Count how often each fold takes each edge of `graph`. `[folds][E]`
     pub fn held_out(&self, graph: &TokenGraph, text: &[u32]) -> Vec<Vec<u32>> {
         let mut counts = vec![vec![0u32; graph.edges()]; self.folds];
         if self.folds == 0 {
@@ -95,12 +95,12 @@ impl BatchSampler {
         counts
     }
 
-    /// Steps in one pass over the text.
+    /// Return the steps of one pass over the text.
     pub fn steps_per_epoch(&self) -> u64 {
         (self.windows_per_epoch() / self.sequences).max(1) as u64
     }
 
-    /// The batch of training step `index`, counted from 0. O(windows of an epoch) when an epoch begins.
+    /// Return the batch of training step `index`, counted from 0. O(windows of an epoch) when an epoch begins.
     pub fn batch(&self, text: &[u32], index: u64, order: &mut Order) -> Batch {
         let per_epoch = self.steps_per_epoch();
         let (epoch, within) = (index / per_epoch, (index % per_epoch) as usize);
@@ -110,8 +110,8 @@ impl BatchSampler {
         let mut tokens = Vec::with_capacity(self.sequences * (self.steps + 1));
         let mut folds = Vec::with_capacity(self.sequences);
         for sequence in 0..self.sequences {
-            let place = (within * self.sequences + sequence) % order.starts.len();
-            let start = order.starts[place] as usize;
+            let window = (within * self.sequences + sequence) % order.starts.len();
+            let start = order.starts[window] as usize;
             tokens.extend_from_slice(&text[start..start + self.steps + 1]);
             folds.push(self.fold(start));
         }
@@ -148,11 +148,11 @@ impl BatchSampler {
         let mut block = 0;
         while block + self.steps < self.length {
             let end = (block + self.block).min(self.length);
-            let room = (end - block - 1) % self.steps;
+            // A random offset moves the borders of windows from epoch to epoch; a short block keeps all its windows.
             let slack = if end - block > 2 * self.steps {
                 self.steps
             } else {
-                room
+                (end - block - 1) % self.steps
             };
             let mut start = block + random.below(slack as u64 + 1) as usize;
             while start + self.steps < end {
@@ -169,7 +169,7 @@ impl BatchSampler {
     }
 }
 
-/// The order of one epoch's windows, kept between batches.
+/// Order of the windows of one epoch, kept between batches.
 #[derive(Clone, Debug, Default)]
 pub struct Order {
     epoch: Option<u64>,

@@ -1,44 +1,45 @@
-//! Fitting the charges of a finished model on a held-out stream: four numbers, by pattern search.
+//! Fit of the charges (the cache language model of Kuhn and De Mori 1990, in the continuous form of Grave et al. 2017)
+//! of a finished model on a held-out stream: four numbers, by pattern search (Hooke and Jeeves 1961).
 //!
-//! The model itself does not move. The text flows through it once a round; each candidate keeps charges of
-//! its own and is scored beside the others, so that a round costs little more than one evaluation.
+//! The model does not change. Each round runs the text through it once, with the charges of all candidates in
+//! parallel, so that a round costs little more than one evaluation.
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::kernel::softmax;
+use crate::kernel::logits;
 use crate::model::ChargeSettings;
 use crate::path::Charges;
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
-/// Rounds at most.
+/// Largest number of rounds.
 const ROUNDS: usize = 40;
 /// The search ends when its steps are this fraction of the first.
 const FINEST: f64 = 0.06;
 
-/// A place of the search: logit of the decay, node strength, edge strength, ln of the scale.
-type Place = [f64; 4];
+/// A point of the search: logit of the decay, node strength, edge strength, ln of the scale.
+type Point = [f64; 4];
 
-/// Where the search begins: charges that last some 500 steps and attract a little.
-const FIRST: Place = [6.2, 0.2, 0.2, -2.0];
+/// Start of the search: charges that last about 500 steps, of small strength.
+const FIRST: Point = [6.2, 0.2, 0.2, -2.0];
 /// The first steps along each axis.
-const STEPS: Place = [1.0, 0.1, 0.2, 1.0];
+const STEPS: Point = [1.0, 0.1, 0.2, 1.0];
 
-fn settings(place: &Place) -> ChargeSettings {
+fn settings(point: &Point) -> ChargeSettings {
     ChargeSettings {
-        decay: 1.0 / (1.0 + (-place[0]).exp()),
-        node_strength: place[1] as f32,
-        edge_strength: place[2] as f32,
-        scale: place[3].exp() as f32,
+        decay: 1.0 / (1.0 + (-point[0]).exp()),
+        node_strength: point[1] as f32,
+        edge_strength: point[2] as f32,
+        scale: point[3].exp() as f32,
     }
 }
 
-/// Charges fitted to a stream, and what they are worth on it.
+/// Charges fitted to a stream, with the loss on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FittedCharges {
-    /// The constants.
+    /// Fitted constants.
     pub settings: ChargeSettings,
     /// Nats per token without charges.
     pub before: f64,
@@ -46,7 +47,7 @@ pub struct FittedCharges {
     pub after: f64,
 }
 
-/// Fits the constants of [`Charges`] to `tokens`, one stream whose first token starts the signal.
+/// Fit the constants of [`Charges`] to `tokens`, one stream whose first token starts the signal.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for fewer than two tokens; else as [`Mechanism::hop`].
@@ -57,21 +58,21 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
     if tokens.len() < 2 {
         return Err(Error::new(
             ErrorKind::Input,
-            "charges need held-out text to be fitted on",
+            "too little held-out text to fit charges: at least 2 tokens are needed",
         )
         .advice("give the run file validation text"));
     }
-    let none: Place = [FIRST[0], 0.0, 0.0, FIRST[3]];
+    let none: Point = [FIRST[0], 0.0, 0.0, FIRST[3]];
     let (mut best, mut steps) = (FIRST, STEPS);
     let first = nats(mechanism, tokens, &[none, FIRST])?;
     let (before, mut after) = (first[0], first[1]);
     for _ in 0..ROUNDS {
-        let around: Vec<Place> = (0..8)
+        let around: Vec<Point> = (0..8)
             .map(|index| {
-                let mut place = best;
+                let mut point = best;
                 let sign = if index % 2 == 0 { 1.0 } else { -1.0 };
-                place[index / 2] += sign * steps[index / 2];
-                place
+                point[index / 2] += sign * steps[index / 2];
+                point
             })
             .collect();
         let found = nats(mechanism, tokens, &around)?;
@@ -89,7 +90,7 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
                 .iter()
                 .zip(&found)
                 .min_by(|a, b| a.1.total_cmp(b.1))
-                .map(|(place, &value)| (*place, value))
+                .map(|(point, &value)| (*point, value))
                 .unwrap_or((best, after));
             (best, after) = if together < value {
                 (joint, together)
@@ -112,14 +113,14 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
     })
 }
 
-/// Σ −ln p over the stream for each candidate.
-fn nats(mechanism: &Arc<Mechanism>, tokens: &[u32], places: &[Place]) -> Result<Vec<f64>> {
+/// Compute Σ −ln p over the stream for each candidate.
+fn nats(mechanism: &Arc<Mechanism>, tokens: &[u32], points: &[Point]) -> Result<Vec<f64>> {
     let mut flow = mechanism.begin(tokens[0], &Start::Profile)?;
     let nodes = mechanism.nodes();
     let (mut energies, mut logits) = (vec![0.0; nodes], vec![0.0; nodes]);
-    let mut candidates: Vec<(Charges, Vec<f32>, f64)> = places
+    let mut candidates: Vec<(Charges, Vec<f32>, f64)> = points
         .iter()
-        .map(|place| (settings(place).charges(), vec![0.0; nodes], 0.0))
+        .map(|point| (settings(point).charges(), vec![0.0; nodes], 0.0))
         .collect();
     for &next in &tokens[1..] {
         mechanism.energies(&flow, &mut energies);
@@ -128,8 +129,7 @@ fn nats(mechanism: &Arc<Mechanism>, tokens: &[u32], places: &[Place]) -> Result<
         candidates.par_iter_mut().for_each(|(charges, own, nats)| {
             own.copy_from_slice(&logits);
             charges.apply(source, own);
-            let score = f64::from(own[next as usize]);
-            *nats += softmax::softmax(own) - score;
+            *nats += logits::cross_entropy(own, next as usize, None);
             charges.visit(source, next);
         });
         mechanism.hop(&mut flow, next)?;

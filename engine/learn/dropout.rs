@@ -1,13 +1,13 @@
-//! Dropout masks: which columns of a signal the energies see in a step of training.
+//! Dropout masks (Srivastava et al. 2014).
 
 use rayon::prelude::*;
 
 use crate::kernel::random::Random;
 use crate::kernel::real::Real;
 
-/// Fills `mask [N, D]` with 0 (probability `dropout`) and 1/(1 − dropout).
+/// Fill `mask [N, D]` with 0 (probability `dropout`) and 1/(1 − dropout).
 ///
-/// Each row has a random stream of its own, so that threads do not matter.
+/// Each row has a random stream of its own, so that the number of threads does not matter.
 pub fn draw<R: Real>(mask: &mut [R], width: usize, dropout: f64, seed: u64, index: u64) {
     if dropout <= 0.0 {
         mask.fill(R::one());
@@ -19,6 +19,7 @@ pub fn draw<R: Real>(mask: &mut [R], width: usize, dropout: f64, seed: u64, inde
         .enumerate()
         .for_each(|(row, mask)| {
             let mut random = Random::stream(seed, index, row as u64);
+            // 16 bits decide one column: one draw serves four.
             for four in mask.chunks_mut(4) {
                 let mut bits = random.bits();
                 for value in four {

@@ -1,4 +1,4 @@
-//! One learner for both edge forms, as the training loop sees it.
+//! Training of both edge forms behind one type, and the trait of everything that the training loop trains.
 
 use std::path::Path;
 
@@ -17,44 +17,46 @@ use crate::learn::recipe::Train;
 use crate::signal::{EdgeForm, Profile, Weights};
 use crate::{Error, ErrorKind, Result};
 
-/// What the training loop trains: a graph, or a model of the comparison path.
+/// A model that the training loop trains: a graph, or a network of the comparison path.
 pub trait Trainable {
-    /// One step, numbered from 1. Returns the loss before it and the gradient's norm, if it is known.
+    /// Take one step, numbered from 1, with the settings the model was created with.
+    ///
+    /// Returns the loss before the step, and the norm of the gradient where it is known.
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] when the loss is no longer finite; nothing has moved then.
+    /// [`ErrorKind::Numeric`] when the loss is no longer finite.
     fn learn(&mut self, batch: &mut Batch, step: u64) -> Result<(Loss, Option<f64>)>;
 
-    /// The loss on held-out text, without learning.
+    /// Compute the loss on held-out text, without gradients.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] when arithmetic fails.
     fn loss(&mut self, batch: &Batch) -> Result<Loss>;
 
-    /// All parameters and their moments, in the same order.
+    /// Return all parameters and their moments, in the same order.
     fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]);
 
-    /// What a checkpoint keeps besides.
+    /// Return what a checkpoint stores besides parameters and moments.
     ///
     /// # Errors
-    /// Whatever a hook meets.
+    /// Those of a hook.
     fn notes(&self) -> Result<Value> {
         Ok(Value::Null)
     }
 
-    /// Goes on from parameters that a checkpoint has put into [`Self::state`], and from its notes.
+    /// Resume from the parameters that a checkpoint has put into [`Self::state`], and from its notes.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] when the notes are not this learner's.
+    /// [`ErrorKind::Format`] when the notes belong to another model.
     fn restore(&mut self, notes: &Value) -> Result<()> {
         let _ = notes;
         Ok(())
     }
 
-    /// Learns on a device from here on; unless `forced`, it may be done without when it fails.
+    /// Train on a device from now on; unless `forced`, training continues on the processor when it fails.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where this learner knows no device; [`ErrorKind::Resource`] when it does not fit.
+    /// [`ErrorKind::Unsupported`] where a model cannot train on a device; [`ErrorKind::Resource`] when it does not fit.
     #[cfg(feature = "gpu")]
     fn use_device(&mut self, device: &crate::kernel::gpu::Device, forced: bool) -> Result<()> {
         let _ = (device, forced);
@@ -65,46 +67,46 @@ pub trait Trainable {
         .advice("use --backend cpu or auto"))
     }
 
-    /// Whether a device failed that may be done without.
+    /// Whether a device failed and the processor may take over.
     #[cfg(feature = "gpu")]
     fn device_failed(&self) -> bool {
         false
     }
 
-    /// Leaves the device; parameters and moments are as at the beginning of the run.
+    /// Leave the device; parameters and moments are those of the start of the run.
     #[cfg(feature = "gpu")]
     fn leave_device(&mut self) {}
 
-    /// Brings the parameters and moments back from where they are, so that [`Self::state`] holds them.
+    /// Copy the parameters and moments from the device, so that [`Self::state`] holds them.
     ///
     /// # Errors
-    /// Those of a device, where one is used.
+    /// Those of the device.
     fn settle(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Writes the model as it is now; `training` is the record of how it was made.
+    /// Write the model; `training` is the record of its training.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] when a parameter is not finite; [`ErrorKind::Io`] or [`ErrorKind::Resource`].
     fn save(&mut self, path: &Path, training: Value) -> Result<()>;
 
-    /// The name that a model is saved by, `best` for example, as a file or folder.
+    /// Return the name of the file or folder that a model of the given stem is saved to, `best.bril` for example.
     fn file(&self, stem: &str) -> String;
 
-    /// How large it is, in a few words.
+    /// Describe its size in a few words.
     fn about(&self) -> String;
 
-    /// Targets that a prediction chooses among, `V`.
+    /// Number of targets of a prediction, `V`.
     fn candidates(&self) -> usize;
 
-    /// Whether the model of least validation loss is the result; else the last one is.
+    /// Whether the result is the model of least validation loss; else it is the last one.
     fn keeps_best(&self) -> bool {
         true
     }
 }
 
-/// The parameters of a run with their moments.
+/// The parameters of a graph's edges in training, with their moments.
 pub struct EdgeTrainer {
     form: Form,
     moments: Vec<Moments<f32>>,
@@ -116,20 +118,18 @@ enum Form {
 }
 
 impl EdgeTrainer {
-    /// Fresh parameters.
+    /// Create fresh parameters.
     pub fn new(profile: &Profile, graph: &TokenGraph, dropout: f64, seed: u64) -> Self {
         let mut form = match profile.form {
             EdgeForm::Composed => {
-                let mut edge_trainer = Composed::new(profile, graph, seed);
-                edge_trainer.dropout = dropout;
-                edge_trainer.seed = seed;
-                Form::Composed(Box::new(edge_trainer))
+                let mut edges = Composed::new(profile, graph, seed);
+                edges.dropout = dropout;
+                Form::Composed(Box::new(edges))
             }
             EdgeForm::Own => {
-                let mut edge_trainer = Own::new(profile, graph, seed);
-                edge_trainer.dropout = dropout;
-                edge_trainer.seed = seed;
-                Form::Own(Box::new(edge_trainer))
+                let mut edges = Own::new(profile, graph, seed);
+                edges.dropout = dropout;
+                Form::Own(Box::new(edges))
             }
         };
         let moments = form
@@ -146,33 +146,33 @@ impl EdgeTrainer {
         Self { form, moments }
     }
 
-    /// All parameters, in block order.
+    /// Return all parameters, in block order.
     pub fn parameters(&mut self) -> Vec<&mut Parameter<f32>> {
         self.form.parameters()
     }
 
-    /// The moments, in the same order.
+    /// Return the moments, in the same order.
     pub fn moments(&mut self) -> &mut [Moments<f32>] {
         &mut self.moments
     }
 
-    /// Both at once.
+    /// Return parameters and moments.
     pub fn both(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]) {
         (self.form.parameters(), &mut self.moments)
     }
 
-    /// Loss without learning.
+    /// Compute the loss of a batch without gradients.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<f32>, batch: &Batch) -> Loss {
         match &mut self.form {
-            Form::Composed(edge_trainer) => edge_trainer.loss(graph, prior, batch),
-            Form::Own(edge_trainer) => edge_trainer.loss(graph, prior, batch),
+            Form::Composed(edges) => edges.loss(graph, prior, batch),
+            Form::Own(edges) => edges.loss(graph, prior, batch),
         }
     }
 
-    /// One step, numbered from 1. Returns the loss before it and the gradient's norm, if it is known.
+    /// Take one step, numbered from 1. Returns the loss before it, and the norm of the gradient where it is known.
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] when the loss is no longer finite; nothing has moved then.
+    /// [`ErrorKind::Numeric`] when the loss is no longer finite.
     pub fn learn(
         &mut self,
         graph: &TokenGraph,
@@ -189,19 +189,18 @@ impl EdgeTrainer {
             _ => 1.0,
         };
         match &mut self.form {
-            Form::Own(edge_trainer) if adam.mode == AdamMode::Touched => {
+            // Edge weights move inside the backward pass: their gradients, the largest array, are never stored.
+            Form::Own(edges) if adam.mode == AdamMode::Touched => {
                 let update = adam.update(step, rate * train.edge_rate, true);
                 let (edge_weights, others) = self.moments.split_at_mut(1);
                 let moments = (
                     edge_weights[0].first.as_mut_slice(),
                     edge_weights[0].second.as_mut_slice(),
                 );
-                let (loss, norm) = edge_trainer.learn(graph, prior, batch, &update, moments, clip);
+                let (loss, norm) = edges.learn(graph, prior, batch, &update, moments, clip);
                 let loss = finite(loss, step)?;
                 let scale = norm.map_or(1.0, factor);
-                for (parameter, moments) in
-                    edge_trainer.parameters().into_iter().skip(1).zip(others)
-                {
+                for (parameter, moments) in edges.parameters().into_iter().skip(1).zip(others) {
                     adam.step(parameter, moments, step, rate, scale);
                 }
                 Ok((loss, norm))
@@ -209,8 +208,8 @@ impl EdgeTrainer {
             form => {
                 let loss = finite(
                     match form {
-                        Form::Composed(edge_trainer) => edge_trainer.gradients(graph, prior, batch),
-                        Form::Own(edge_trainer) => edge_trainer.gradients(graph, prior, batch),
+                        Form::Composed(edges) => edges.gradients(graph, prior, batch),
+                        Form::Own(edges) => edges.gradients(graph, prior, batch),
                     },
                     step,
                 )?;
@@ -229,7 +228,7 @@ impl EdgeTrainer {
         }
     }
 
-    /// The parameters as a model keeps them.
+    /// Convert the parameters to the weights of a model.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] for a parameter that is not finite.
@@ -242,9 +241,9 @@ impl EdgeTrainer {
             else {
                 return Ok(None);
             };
-            if let Some(place) = parameter.value.iter().position(|value| !value.is_finite()) {
+            if let Some(index) = parameter.value.iter().position(|value| !value.is_finite()) {
                 return Err(
-                    Error::new(ErrorKind::Numeric, format!("value {place} is not finite"))
+                    Error::new(ErrorKind::Numeric, format!("value {index} is not finite"))
                         .at(format!("block {}", block.name))
                         .advice("training diverged: lower train.rate"),
                 );
@@ -254,26 +253,26 @@ impl EdgeTrainer {
     }
 }
 
-/// The loss of a step, where it is a number.
+/// Check that the loss of a step is finite.
 ///
 /// # Errors
 /// [`ErrorKind::Numeric`] when it is not.
 pub(super) fn finite(loss: Loss, step: u64) -> Result<Loss> {
-    match loss.nats.is_finite() {
-        true => Ok(loss),
-        false => Err(
-            Error::new(ErrorKind::Numeric, "the loss is no longer finite")
-                .at(format!("step {step}"))
-                .advice("lower train.rate or train.clip; the last checkpoint is whole"),
-        ),
+    if loss.nats.is_finite() {
+        return Ok(loss);
     }
+    Err(
+        Error::new(ErrorKind::Numeric, "the loss is no longer finite")
+            .at(format!("step {step}"))
+            .advice("lower train.rate or train.clip; the last checkpoint is valid"),
+    )
 }
 
 impl Form {
     fn parameters(&mut self) -> Vec<&mut Parameter<f32>> {
         match self {
-            Self::Composed(edge_trainer) => edge_trainer.parameters(),
-            Self::Own(edge_trainer) => edge_trainer.parameters(),
+            Self::Composed(edges) => edges.parameters(),
+            Self::Own(edges) => edges.parameters(),
         }
     }
 }

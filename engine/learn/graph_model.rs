@@ -1,4 +1,4 @@
-//! A graph as the training loop sees it: learner, graph and static resistances together.
+//! A graph model in training: parameters, graph and static resistances.
 
 use std::path::Path;
 
@@ -20,24 +20,24 @@ use crate::model::{Metadata, Model};
 use crate::signal::{EdgeForm, Mechanism, Profile};
 use crate::text::Tokenizer;
 
-/// A device that learns in the processor's place.
+/// Training on a device instead of the processor.
 #[cfg(feature = "gpu")]
 struct OnDevice {
-    edge_trainer: crate::learn::device::DeviceTrainer,
+    trainer: crate::learn::device::DeviceTrainer,
     forced: bool,
     failed: bool,
 }
 
 #[cfg(feature = "gpu")]
 impl OnDevice {
-    /// Remembers that the device failed.
+    /// Record whether the device failed.
     fn note<T>(&mut self, outcome: Result<T>) -> Result<T> {
         self.failed |= outcome.is_err();
         outcome
     }
 }
 
-/// A graph under training.
+/// A graph model in training.
 pub struct GraphModel {
     recipe: Recipe,
     profile: Profile,
@@ -48,15 +48,16 @@ pub struct GraphModel {
     #[cfg(feature = "gpu")]
     warm_start: Option<WarmStart>,
     #[cfg(feature = "gpu")]
-    place: Option<OnDevice>,
+    on_device: Option<OnDevice>,
 }
 
 impl GraphModel {
-    /// Builds the graph of a recipe's text, with fresh parameters or those it begins with; its models are relative
-    /// to `base`.
+    /// Build the graph of a recipe's text, with fresh parameters or those of its warm start; paths of models are
+    /// relative to `base`.
     ///
     /// # Errors
-    /// Whatever is wrong with the profile or the graph.
+    /// As [`Recipe::profile`], [`GraphBuilder::walk`] and [`GraphBuilder::build`]; [`crate::ErrorKind::Configuration`]
+    /// for a warm start that does not fit.
     pub fn new(
         recipe: &Recipe,
         data: &TokenData,
@@ -101,11 +102,11 @@ impl GraphModel {
             profile,
             graph,
             #[cfg(feature = "gpu")]
-            place: None,
+            on_device: None,
         })
     }
 
-    /// Draws the negatives of every prediction, where the recipe samples them.
+    /// Draw the negatives of every prediction, where the recipe samples them.
     fn add_candidates(&self, batch: &mut Batch) {
         let train = &self.recipe.train;
         if train.negatives == 0 {
@@ -114,26 +115,21 @@ impl GraphModel {
         let count = train.negatives.min(self.graph.nodes() - 1);
         let mut targets = Vec::with_capacity(batch.sequences() * batch.steps * (count + 1));
         for sequence in 0..batch.sequences() {
-            let tokens = batch.sequence(sequence);
-            for step in 0..batch.steps {
-                let row = (sequence * batch.steps + step) as u64;
-                targets.push(tokens[step + 1]);
+            for (step, pair) in batch.sequence(sequence).windows(2).enumerate() {
+                let (source, next) = (pair[0], pair[1]);
+                targets.push(next);
                 match train.negative_kind {
-                    NegativeKind::Frequent => frequent(
-                        &self.graph,
-                        tokens[step],
-                        tokens[step + 1],
-                        count,
-                        &mut targets,
-                    ),
+                    NegativeKind::Frequent => {
+                        frequent(&self.graph, source, next, count, &mut targets)
+                    }
                     NegativeKind::Uniform => {
-                        let mut random =
-                            Random::stream(self.recipe.seed ^ 0x6e65_6761, batch.index, row);
-                        let nodes = self.graph.nodes() as u64;
+                        let row = (sequence * batch.steps + step) as u64;
+                        let seed = self.recipe.seed ^ 0x6e65_6761;
+                        let mut random = Random::stream(seed, batch.index, row);
                         let mut drawn = std::collections::BTreeSet::new();
                         while drawn.len() < count {
-                            let node = random.below(nodes) as u32;
-                            if node != tokens[step + 1] {
+                            let node = random.below(self.graph.nodes() as u64) as u32;
+                            if node != next {
                                 drawn.insert(node);
                             }
                         }
@@ -142,10 +138,8 @@ impl GraphModel {
                 }
             }
         }
-        batch.candidates = Some(Candidates {
-            targets,
-            count: count + 1,
-        });
+        let count = count + 1;
+        batch.candidates = Some(Candidates { targets, count });
     }
 }
 
@@ -154,9 +148,9 @@ impl Trainable for GraphModel {
         self.add_candidates(batch);
         let train = &self.recipe.train;
         #[cfg(feature = "gpu")]
-        if let Some(place) = &mut self.place {
-            let learned = place.edge_trainer.learn(&self.graph, batch, train, step);
-            return place.note(learned);
+        if let Some(device) = &mut self.on_device {
+            let learned = device.trainer.learn(&self.graph, batch, train, step);
+            return device.note(learned);
         }
         self.edge_trainer
             .learn(&self.graph, &self.prior, batch, train, step)
@@ -164,9 +158,9 @@ impl Trainable for GraphModel {
 
     fn loss(&mut self, batch: &Batch) -> Result<Loss> {
         #[cfg(feature = "gpu")]
-        if let Some(place) = &mut self.place {
-            let loss = place.edge_trainer.loss(&self.graph, batch);
-            return place.note(loss);
+        if let Some(device) = &mut self.on_device {
+            let loss = device.trainer.loss(&self.graph, batch);
+            return device.note(loss);
         }
         Ok(self.edge_trainer.loss(&self.graph, &self.prior, batch))
     }
@@ -184,8 +178,8 @@ impl Trainable for GraphModel {
             )
             .advice("use --backend cpu or auto"));
         }
-        self.place = Some(OnDevice {
-            edge_trainer: crate::learn::device::DeviceTrainer::new(
+        self.on_device = Some(OnDevice {
+            trainer: crate::learn::device::DeviceTrainer::new(
                 device,
                 &self.profile,
                 &self.graph,
@@ -202,26 +196,26 @@ impl Trainable for GraphModel {
 
     #[cfg(feature = "gpu")]
     fn device_failed(&self) -> bool {
-        let place = self.place.as_ref();
-        place.is_some_and(|place| place.failed && !place.forced)
+        let on_device = self.on_device.as_ref();
+        on_device.is_some_and(|device| device.failed && !device.forced)
     }
 
     #[cfg(feature = "gpu")]
     fn leave_device(&mut self) {
-        self.place = None;
+        self.on_device = None;
         let (train, seed) = (&self.recipe.train, self.recipe.seed);
         self.edge_trainer = EdgeTrainer::new(&self.profile, &self.graph, train.dropout, seed);
         if let Some(warm_start) = &self.warm_start {
-            // It was put there before, so it fits.
+            // It was applied to the same graph before, so it cannot fail.
             let _ = warm_start.put(&mut self.edge_trainer, &self.graph);
         }
     }
 
     fn settle(&mut self) -> Result<()> {
         #[cfg(feature = "gpu")]
-        if let Some(place) = &mut self.place {
-            let brought = place.edge_trainer.download(&mut self.edge_trainer);
-            return place.note(brought);
+        if let Some(device) = &mut self.on_device {
+            let brought = device.trainer.download(&mut self.edge_trainer);
+            return device.note(brought);
         }
         Ok(())
     }
@@ -255,7 +249,7 @@ impl Trainable for GraphModel {
     }
 }
 
-/// The most walked targets of `source` besides `true_target`, then the lowest ids: as the authors' table lists them.
+/// Add the most frequent targets of `source` besides `true_target`, then the lowest ids, as the authors do.
 fn frequent(
     graph: &TokenGraph,
     source: u32,
@@ -264,23 +258,13 @@ fn frequent(
     targets: &mut Vec<u32>,
 ) {
     let fan = graph.fan(NodeId(source));
-    let mut ranked: Vec<(u32, u32)> = fan
-        .counts
-        .iter()
-        .zip(fan.targets)
+    let mut ranked: Vec<(u32, u32)> = std::iter::zip(fan.counts, fan.targets)
         .map(|(&count, &target)| (count, target))
+        .filter(|&(_, target)| target != true_target)
         .collect();
     ranked.sort_unstable_by_key(|&(count, target)| (std::cmp::Reverse(count), target));
-    let mut left = count;
-    for (_, target) in ranked
-        .into_iter()
-        .filter(|&(_, target)| target != true_target)
-        .take(count)
-    {
-        targets.push(target);
-        left -= 1;
-    }
     let others = (0..graph.nodes() as u32)
         .filter(|&node| node != true_target && fan.position(node).is_none());
-    targets.extend(others.take(left));
+    let ranked = ranked.into_iter().map(|(_, target)| target);
+    targets.extend(ranked.chain(others).take(count));
 }

@@ -1,4 +1,4 @@
-//! What a run file says about preferences, and the file of them: `{"prompt", "chosen", "rejected"}` a line.
+//! Preferences: the section of a run file, and its JSONL file of `prompt`, `chosen` and `rejected`.
 
 use std::path::Path;
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, Result};
 
-/// `[preferences]`: training prefers the chosen answer to the rejected one (direct preference optimisation).
+/// `[preferences]`: direct preference optimisation (Rafailov et al. 2023).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Preferences {
     /// JSONL of `prompt`, `chosen` and `rejected`, relative to the run file.
     pub file: String,
-    /// How far answers may move from where they began, β: less is farther.
+    /// β: weight of the distance from the initial model; lower values allow larger changes.
     #[serde(default = "tenth")]
     pub beta: f64,
-    /// Pairs a step.
+    /// Pairs per step.
     #[serde(default = "eight")]
     pub batch: usize,
 }
@@ -32,31 +32,32 @@ fn eight() -> usize {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preference {
-    /// What was asked.
+    /// Prompt.
     pub prompt: String,
-    /// The better answer.
+    /// Preferred answer.
     pub chosen: String,
-    /// The worse one.
+    /// Rejected answer.
     pub rejected: String,
 }
 
 impl Preferences {
-    /// Whether the numbers make sense.
+    /// Check the ranges of the numbers.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`].
     pub(super) fn check(&self) -> Result<()> {
-        match self.beta > 0.0 && self.beta.is_finite() && (1..=4096).contains(&self.batch) {
-            true => Ok(()),
-            false => Err(Error::new(
-                ErrorKind::Configuration,
-                "beta is above 0, batch in 1..=4096",
-            )
-            .at("[preferences]")),
+        let error =
+            |what: &str| Err(Error::new(ErrorKind::Configuration, what).at("[preferences]"));
+        if !(self.beta > 0.0 && self.beta.is_finite()) {
+            return error("invalid beta: expected a number above 0");
         }
+        if !(1..=4096).contains(&self.batch) {
+            return error("invalid batch: expected 1 to 4096");
+        }
+        Ok(())
     }
 
-    /// Reads the file.
+    /// Read the file.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; [`ErrorKind::Format`] naming the line; [`ErrorKind::Input`] for a file without any.
@@ -70,15 +71,15 @@ impl Preferences {
             .filter(|(_, line)| !line.trim().is_empty())
             .map(|(number, line)| {
                 serde_json::from_str(line).map_err(|error| {
-                    Error::new(ErrorKind::Format, format!("no preference: {error}"))
+                    Error::new(ErrorKind::Format, format!("invalid preference: {error}"))
                         .at(format!("{}, line {}", path.display(), number + 1))
                         .advice("write {\"prompt\": …, \"chosen\": …, \"rejected\": …}")
                 })
             })
             .collect::<Result<Vec<Preference>>>()?;
-        match pairs.is_empty() {
-            false => Ok(pairs),
-            true => Err(Error::new(ErrorKind::Input, "holds no preferences").at(path.display())),
+        if pairs.is_empty() {
+            return Err(Error::new(ErrorKind::Input, "file has no preferences").at(path.display()));
         }
+        Ok(pairs)
     }
 }

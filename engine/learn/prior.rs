@@ -1,7 +1,7 @@
-//! The static resistances that training sees: cross-fitted, so that a count never predicts itself.
+//! Static resistances for training: cross-fitted, so that a count never predicts itself.
 //!
 //! With the counts of the whole text, each training bigram would have been counted by the very resistance
-//! that is asked to predict it, and the learned part would trust it too much. So the text is cut into
+//! that predicts it, and training would weigh the resistances too highly. So the text is cut into
 //! blocks, each block belongs to one of `folds` folds, and a window of fold f is scored with resistances
 //! from the counts of all the other folds. A finished model uses all counts (fold 0).
 
@@ -14,15 +14,15 @@ use rayon::prelude::*;
 pub struct Prior<R> {
     /// −ln p1(v) by fold. `[1 + folds][V]`
     target: Vec<Vec<R>>,
-    /// How far an edge's log probability lies above an unlisted edge's to the same target, by fold:
+    /// How far the log probability of an edge exceeds that of an edge without counts to the same target, by fold:
     /// `ln p(v|u) − ln λ(u) − ln p1(v)`, never negative. `[1 + folds][E]`
     lift: Vec<Vec<R>>,
 }
 
 impl<R: Real> Prior<R> {
-    /// The resistances of `graph`, and those without each fold of `held_out`.
+    /// Compute the resistances of `graph`, and those without each fold of `held_out`.
     ///
-    /// `held_out[f][e]` is how often fold f walks edge e of the graph.
+    /// `held_out[f][e]` is how often fold f takes edge e of the graph.
     pub fn new(graph: &TokenGraph, held_out: &[Vec<u32>]) -> Self {
         let parts: Vec<(Vec<R>, Vec<R>)> = (0..=held_out.len())
             .into_par_iter()
@@ -51,12 +51,12 @@ impl<R: Real> Prior<R> {
         self.target.len() - 1
     }
 
-    /// −ln p1(v) in a fold. `[V]`
+    /// Return −ln p1(v) in a fold. `[V]`
     pub fn target(&self, fold: usize) -> &[R] {
         &self.target[fold]
     }
 
-    /// Targets of `source` with the lift of their edges in a fold.
+    /// Return the targets of `source` with the lift of their edges in a fold.
     pub fn lifts<'a>(
         &'a self,
         graph: &'a TokenGraph,
@@ -68,7 +68,7 @@ impl<R: Real> Prior<R> {
         targets.zip(self.lift[fold][edges].iter().copied())
     }
 
-    /// The lifts of all edges in a fold. `[E]`
+    /// Return the lifts of all edges in a fold. `[E]`
     pub fn lift(&self, fold: usize) -> &[R] {
         &self.lift[fold]
     }

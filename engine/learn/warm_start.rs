@@ -1,4 +1,4 @@
-//! The weights that training begins with: a model's, or the transposes of its edges.
+//! Warm start: training from the weights of a model, or from the transposes of its edges.
 
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use crate::signal::{EdgeForm, Profile, blocks};
 use crate::text::ReadingDirection;
 use crate::{Error, ErrorKind, Result};
 
-/// A model whose weights a graph begins with.
+/// A model whose weights training starts from.
 pub(super) struct WarmStart {
     model: Model,
-    /// Edge (v, u) takes the transpose of the model's edge (u, v); nothing else is taken.
+    /// Whether edge (v, u) takes the transpose of the model's edge (u, v), and nothing else is taken.
     transposed: bool,
 }
 
 impl WarmStart {
-    /// What a recipe names, and the factor of the rate with which the arena moves: transposes stay what they are.
+    /// Open the model that a recipe names; also returns the rate of the edge weights, 0 for transposes.
     pub(super) fn of(recipe: &Recipe, base: &Path) -> Result<Option<(Self, f64)>> {
         let open = |path: &String, transposed| -> Result<Self> {
             let model = Model::open(&base.join(path), Verify::Whole)?;
@@ -31,11 +31,11 @@ impl WarmStart {
         })
     }
 
-    fn fault(&self, what: &str) -> Error {
+    fn error(&self, what: &str) -> Error {
         Error::new(ErrorKind::Configuration, what.to_string()).at(&self.model.metadata().name)
     }
 
-    /// Whether the model is one for this profile and graph.
+    /// Check that the model fits this profile and graph.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`].
@@ -47,31 +47,31 @@ impl WarmStart {
         if self.transposed {
             return match (theirs.form, theirs.width == profile.width) {
                 _ if own.nodes() != graph.nodes() => {
-                    Err(self.fault("has another vocabulary than the text"))
+                    Err(self.error("the model has a different vocabulary"))
                 }
                 _ if self.model.metadata().direction != ReadingDirection::Forward => {
-                    Err(self.fault("reads backward itself"))
+                    Err(self.error("the model already reads backward"))
                 }
                 (EdgeForm::Own, true) => Ok(()),
-                _ => Err(self.fault("has no own edges of this width to transpose")),
+                _ => Err(self.error("the model has no own edges of this width to transpose")),
             };
         }
         if theirs != profile {
-            return Err(self
-                .fault("has another profile than the run file")
-                .advice("write its switches, as brillm inspect shows them, under [profile]"));
+            return Err(self.error("the model has a different profile").advice(
+                "copy its switches, which `brillm inspect` prints, to [profile] of the run file",
+            ));
         }
         if (own.rows(), own.targets(), own.edge_rows())
             != (graph.rows(), graph.targets(), graph.edge_rows())
         {
             return Err(self
-                .fault("has other edges than the text and [graph] give")
-                .advice("train on the text it was made of, with the same [graph] and tokenizer"));
+                .error("the model has different edges")
+                .advice("train on the same text, with the same [graph] section and tokenizer"));
         }
         Ok(())
     }
 
-    /// Puts its weights in place of fresh ones.
+    /// Replace fresh weights by those of the model.
     pub(super) fn put(&self, edge_trainer: &mut EdgeTrainer, graph: &TokenGraph) -> Result<()> {
         let mechanism = self.model.mechanism();
         let (weights, theirs) = (mechanism.weights(), mechanism.graph());
@@ -79,9 +79,10 @@ impl WarmStart {
             if !self.transposed {
                 for block in blocks(mechanism.profile(), theirs.nodes(), theirs.own_edges()) {
                     if block.name == parameter.name && block.rows * block.columns > 0 {
-                        parameter.value = match block.narrows {
-                            true => weights.table(block.name).to_vec(),
-                            false => weights.values(block.name).to_vec(),
+                        parameter.value = if block.narrows {
+                            weights.table(block.name).to_vec()
+                        } else {
+                            weights.values(block.name).to_vec()
                         };
                     }
                 }
