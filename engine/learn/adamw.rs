@@ -92,6 +92,7 @@ impl AdamW {
         let columns = parameter.shape[1];
         match (&parameter.touched, self.mode) {
             (Touched::Rows(rows), AdamMode::Touched) => {
+                // Rows without a gradient keep weights and moments as they are.
                 for &row in rows {
                     let range = row as usize * columns..(row as usize + 1) * columns;
                     R::adamw(
@@ -105,6 +106,7 @@ impl AdamW {
                 }
             }
             _ => {
+                // Small enough to balance threads, large enough to hide their cost.
                 const CHUNK: usize = 1 << 14;
                 parameter
                     .value
@@ -126,6 +128,7 @@ pub fn gradient_norm<R: Real>(parameters: &[&mut Parameter<R>]) -> f64 {
         |values: &[R]| -> f64 { values.iter().map(|value| value.wide() * value.wide()).sum() };
     parameters
         .iter()
+        // Chunks are summed in order, so that the norm does not depend on the number of threads.
         .map(|parameter| match &parameter.touched {
             Touched::All => parameter
                 .gradient

@@ -86,6 +86,7 @@ impl BatchSampler {
         if self.folds == 0 {
             return counts;
         }
+        // Counts of a fold are subtracted from all counts, so that its own text does not predict it.
         for (position, pair) in text.windows(2).enumerate() {
             let source = crate::graph::NodeId(pair[0]);
             if let Some(edge) = graph.edge(source, crate::graph::NodeId(pair[1])) {
@@ -103,6 +104,7 @@ impl BatchSampler {
     /// Return the batch of training step `index`, counted from 0. O(windows of an epoch) when an epoch begins.
     pub fn batch(&self, text: &[u32], index: u64, order: &mut Order) -> Batch {
         let per_epoch = self.steps_per_epoch();
+        // A batch depends on its index alone: a resumed run draws the same ones.
         let (epoch, within) = (index / per_epoch, (index % per_epoch) as usize);
         if order.epoch != Some(epoch) {
             *order = self.order(epoch);
@@ -161,6 +163,7 @@ impl BatchSampler {
             }
             block += self.block;
         }
+        // Neighbouring windows share a topic; shuffled, a batch mixes topics.
         random.shuffle(&mut starts);
         Order {
             epoch: Some(epoch),

@@ -29,6 +29,7 @@ const STEPS: Point = [1.0, 0.1, 0.2, 1.0];
 
 fn settings(point: &Point) -> ChargeSettings {
     ChargeSettings {
+        // Logit and logarithm keep the decay in (0, 1) and the scale positive without bounds on the search.
         decay: 1.0 / (1.0 + (-point[0]).exp()),
         node_strength: point[1] as f32,
         edge_strength: point[2] as f32,
@@ -99,6 +100,7 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
             };
             moved = true;
         }
+        // No direction helps at this distance: halve the steps.
         if !moved {
             steps.iter_mut().for_each(|step| *step *= 0.5);
             if steps[0] < FINEST * STEPS[0] {
@@ -122,6 +124,7 @@ fn nats(mechanism: &Arc<Mechanism>, tokens: &[u32], points: &[Point]) -> Result<
         .iter()
         .map(|point| (settings(point).charges(), vec![0.0; nodes], 0.0))
         .collect();
+    // One pass of the model serves all candidates; only their charges differ.
     for &next in &tokens[1..] {
         mechanism.energies(&flow, &mut energies);
         mechanism.logits(&flow, &energies, &mut logits);

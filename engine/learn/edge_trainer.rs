@@ -136,6 +136,7 @@ impl EdgeTrainer {
             .parameters()
             .iter()
             .map(|parameter| {
+                // Moments are as large as the weights: with large pages the optimiser reads them faster.
                 let mut first = vec![0.0; parameter.value.len()];
                 let mut second = vec![0.0; parameter.value.len()];
                 pages::prefer_large(&mut first);
@@ -215,6 +216,7 @@ impl EdgeTrainer {
                 )?;
                 let mut parameters = form.parameters();
                 let norm = gradient_norm(&parameters);
+                // Edge weights have a learning rate of their own: each is touched far more rarely than a node.
                 for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
                     let rate = if parameter.name == "edge.arena" {
                         rate * train.edge_rate

@@ -72,6 +72,7 @@ impl GraphModel {
         }
         builder.walk(data.train().iter().copied())?;
         let mut graph = builder.build()?;
+        // Composed edges without residuals need no rows of their own.
         let owns = profile.form == EdgeForm::Own || profile.residual.is_some();
         graph.set_own_minimum(if owns {
             recipe.graph.own_minimum_count
@@ -126,6 +127,7 @@ impl GraphModel {
                         let row = (sequence * batch.steps + step) as u64;
                         let seed = self.recipe.seed ^ 0x6e65_6761;
                         let mut random = Random::stream(seed, batch.index, row);
+                        // Without repetition; a set in order gives the same targets in every run.
                         let mut drawn = std::collections::BTreeSet::new();
                         while drawn.len() < count {
                             let node = random.below(self.graph.nodes() as u64) as u32;
@@ -265,6 +267,7 @@ fn frequent(
     ranked.sort_unstable_by_key(|&(count, target)| (std::cmp::Reverse(count), target));
     let others = (0..graph.nodes() as u32)
         .filter(|&node| node != true_target && fan.position(node).is_none());
+    // Their table lists every target: uncounted ones follow in the order of ids.
     let ranked = ranked.into_iter().map(|(_, target)| target);
     targets.extend(ranked.chain(others).take(count));
 }

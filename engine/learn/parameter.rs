@@ -41,6 +41,7 @@ impl<R: Real> Parameter<R> {
     ) -> Self {
         let length = shape[0] * shape[1];
         let mut value = vec![R::zero(); length];
+        // Before the first write, which is when the system assigns pages.
         pages::prefer_large(&mut value);
         value.fill_with(|| R::of(fill()));
         Self {

@@ -79,6 +79,7 @@ fn split<R: Real>(graph: &TokenGraph, resistance: &Resistance) -> (Vec<R>, Vec<R
     for node in 0..graph.nodes() {
         let source = resistance.source()[node];
         for edge in graph.row(NodeId(node as u32)) {
+            // Without counts, an edge has the resistance of its source plus that of its target.
             let unseen = source + resistance.target()[graph.targets()[edge] as usize];
             lift.push(R::of(f64::from(unseen - resistance.seen()[edge])));
         }

@@ -95,6 +95,7 @@ impl<R: Real> Residual<R> {
     ) -> Option<usize> {
         let edge_row = (edge_row as usize).checked_sub(1)?;
         let d_projected = turn_backward(d_delta, self.own.row(edge_row));
+        // dx += B dy, with dy = C dδ.
         for (r, d_y) in d_projected.into_iter().enumerate() {
             for (row, d_x) in d_blended.iter_mut().enumerate() {
                 *d_x += d_y * self.input.value[row * self.rank + r];
@@ -160,6 +161,7 @@ impl<R: Real> Residual<R> {
     ) -> R {
         let (d, rank) = (self.width, self.rank);
         let mut order: Vec<u32> = (0..self.extra.len() as u32).collect();
+        // A stable sort keeps the rows of a source in order, so that sums are the same in every run.
         order.sort_by_key(|&row| source_of(row as usize));
         let groups: Vec<&[u32]> = order
             .chunk_by(|&a, &b| source_of(a as usize) == source_of(b as usize))
@@ -231,6 +233,7 @@ impl<R: Real> Residual<R> {
             let y = &self.projected[row * rank..(row + 1) * rank];
             let (mut d_h, mut d_y, mut d_rho) = (zeros(d), zeros(rank), zeros(d));
             for (index, &(edge_row, node)) in edges.iter().enumerate() {
+                // ∂s/∂ln α = α · energy above rest.
                 let slope = d_logits[row * v + node as usize];
                 gradients.d_log_alpha += slope * alpha * self.extra[row][index];
                 let slope = slope * alpha * R::of(2.0);

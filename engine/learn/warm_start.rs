@@ -97,6 +97,7 @@ impl WarmStart {
             let mut put = |edge_row: usize, from: usize| {
                 edge_weights.read_row(from, &mut row);
                 let to = &mut parameter.value[edge_row * (d * d + d)..(edge_row + 1) * (d * d + d)];
+                // y = x W read backward is x = y Wᵀ, up to the activation.
                 for i in 0..d {
                     for j in 0..d {
                         to[i * d + j] = row[j * d + i];

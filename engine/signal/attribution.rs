@@ -121,6 +121,7 @@ impl Attribution {
         let node_gate = blend::node_gate(mechanism, flow.node);
         let mut lambda = vec![0.0; flow.banks.len()];
         kernel::blend::gates(gates, |_| &node_gate, &flow.signal, &mut lambda);
+        // m ← λ m + (1 − λ) c: earlier weights shrink by λ, the new signal enters with 1 − λ.
         for past_signal in &mut self.past {
             for (weight, &l) in past_signal.weights.iter_mut().zip(&lambda) {
                 *weight *= l;
@@ -301,6 +302,7 @@ impl PastSignal {
 
     /// What the signal contributes to the banks. `[K·D]`
     fn banks(&self, signal: &[f64]) -> impl Iterator<Item = f64> {
+        // Linear in c with one weight per column of each bank.
         let banks = self.weights.iter().enumerate();
         banks.map(|(index, w)| w * signal[index % signal.len()])
     }

@@ -15,6 +15,7 @@ pub(crate) fn gates<'m>(
     let values = |name| mechanism.weights.values(name);
     match mechanism.profile.blend {
         BlendKind::Position => {
+            // Subtracting the largest logit keeps exponentials finite; the factor cancels in λ.
             let logits = values("blend.positions");
             let top = position::largest(logits);
             Gates::Fixed(position::advance(logits, top, entered, normaliser))

@@ -21,6 +21,7 @@ pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32, gain: f32
 /// Compute what an edge carries: h plus its own residual, without β of the target. `[D]`
 pub(crate) fn carried(mechanism: &Mechanism, flow: &Flow, target: u32) -> Vec<f32> {
     let mut carried = flow.output.clone();
+    // An edge without a residual carries h unchanged.
     if let Some(edge_row) = residual_row(mechanism, flow.node, target) {
         let (rho, bias) = Residuals::of(mechanism, flow).delta(edge_row);
         vector::add_scaled(1.0, &rho, &mut carried);
@@ -88,6 +89,7 @@ fn update_node(mechanism: &Mechanism, flow: &mut Flow, mut preactivation: Vec<f3
     let gates = blend::gates(mechanism, &mut flow.normaliser, entered);
     let node = NodeRows::read(mechanism, flow.node);
     flow.blended.resize(profile.blended(), 0.0);
+    // A batch of one: training runs the same kernel for many paths.
     let mut paths = Paths {
         preactivation: &mut preactivation,
         inverse_rms: &mut [0.0],
@@ -113,11 +115,13 @@ fn update_node(mechanism: &Mechanism, flow: &mut Flow, mut preactivation: Vec<f3
 /// Compute `E_v = ‖h + β_v + δ‖²` of every target: one product for all V, then the edges with a residual.
 pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32]) {
     let targets = mechanism.weights.table("node.target");
+    // V·D multiply-adds, bound by memory bandwidth.
     targets.dots(&flow.output, energies);
     composed::energies(&flow.output, &mechanism.target_norm2, energies);
     if mechanism.profile.residual.is_none() {
         return;
     }
+    // ρ depends on the edge, so the expansion into h·β does not cover these edges.
     let residuals = Residuals::of(mechanism, flow);
     let mut beta = vec![0.0; mechanism.profile.width];
     for (target, edge_row) in mechanism.graph.own_fan(NodeId(flow.node)) {
@@ -158,6 +162,7 @@ struct Residuals<'m> {
 impl<'m> Residuals<'m> {
     fn of(mechanism: &'m Mechanism, flow: &Flow) -> Self {
         let rank = mechanism.profile.residual.unwrap_or(0);
+        // x B is the same for all edges of the node.
         let mut projected = vec![0.0; rank];
         let input = mechanism.weights.values("edge.residual_in");
         product::add(&flow.blended, input, rank, &mut projected);

@@ -36,6 +36,7 @@ impl Start {
             Self::Profile => None,
             Self::Ones => Some(vec![1.0; width]),
             Self::Random(seed) => {
+                // A stream of its own: the start does not change what sampling draws.
                 let mut random = Random::stream(*seed, 0x7374_6172_7400, 0);
                 Some((0..width).map(|_| random.normal() as f32).collect())
             }

@@ -66,6 +66,8 @@ impl Mechanism {
     /// Whatever [`Profile::check`] finds; [`ErrorKind::Numeric`] for a small parameter that is not finite.
     pub fn new(profile: Profile, graph: TokenGraph, weights: Weights) -> Result<Self> {
         profile.check()?;
+        // Small blocks enter every hop, so one NaN spreads to all tokens. Large tables are not read here:
+        // `hop` reports what they hold.
         for name in [
             "scalars",
             "blend.positions",
@@ -85,6 +87,7 @@ impl Mechanism {
                     .advice("the model is damaged or its training diverged"));
             }
         }
+        // ‖β‖² does not depend on the path: computed once, used at every step.
         let mut target_norm2 = Vec::new();
         if profile.form == EdgeForm::Composed {
             let target = weights.table("node.target");
@@ -298,6 +301,7 @@ impl Mechanism {
     /// `energies [V]` → `logits [V]`
     pub fn logits(&self, flow: &Flow, energies: &[f32], logits: &mut [f32]) {
         let scalars = self.weights.values("scalars");
+        // α > 0 is stored as its logarithm, so that training cannot change its sign.
         let alpha = scalars.first().map_or(1.0, |value| value.exp());
         match self.profile.form {
             EdgeForm::Own => logits::own(alpha, energies, logits),
@@ -323,6 +327,7 @@ impl Mechanism {
             fixed.bias = self.weights.values("node.bias");
         }
         if self.profile.static_resistance {
+            // w_u = γ + a weight of the source: sources with many counts rely more on them.
             let gamma = scalars.get(1).copied().unwrap_or(1.0);
             fixed.prior_weight = gamma + self.weights.values("node.trust")[flow.node as usize];
             fixed.resistance = resistance.target();

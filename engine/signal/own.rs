@@ -11,7 +11,9 @@ pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start, gain:
     let mut preactivation = mechanism.start_vector(start);
     let row = mechanism.weights.row("node.start", flow.node as usize);
     vector::add_scaled(1.0, &row, &mut preactivation);
+    // The authors add PE[0] here, and in decoding again at the first hop.
     vector::add_scaled(1.0, &mechanism.position_row(0), &mut preactivation);
+    // Under the position blend the start feeds the first hop without entering the blend.
     let blended = mechanism.profile.blend != BlendKind::Position;
     let gates = blended.then(|| blend::gates(mechanism, &mut flow.normaliser, 0));
     update_node(mechanism, flow, &preactivation, gates, gain);
@@ -22,6 +24,7 @@ pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32, gain: f32
     let row = edge(mechanism, flow.node, target);
     let preactivation = preactivation(mechanism, flow, &row);
     flow.node = target;
+    // `step` counts hops: hop i is position i of the softmax.
     let gates = blend::gates(mechanism, &mut flow.normaliser, flow.step as usize);
     update_node(mechanism, flow, &preactivation, Some(gates), gain);
 }
@@ -74,6 +77,7 @@ pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32])
     let edge_weights = mechanism.weights.table("edge.arena");
     let base = base(mechanism, flow);
     let squared = mechanism.profile.energy == EnergyKind::Squared;
+    // Every target without an edge row has the shared matrix, so one energy serves all of them.
     let mut shared = [0.0];
     edge_weights.energies(0, &flow.output, &base, squared, &mut shared);
     energies.fill(shared[0]);

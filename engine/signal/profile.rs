@@ -184,6 +184,7 @@ impl Profile {
     pub(crate) fn position_row(&self, position: usize, row: &mut [f32]) {
         row.fill(0.0);
         if self.position_table {
+            // Grown columns stay zero, so that a grown model computes what the narrow one did.
             let formed = self.grown_from.unwrap_or(row.len());
             crate::kernel::position::row(position, &mut row[..formed]);
         }
@@ -219,6 +220,7 @@ impl Profile {
         if self.banks == 0 || self.banks > 16 {
             return error("banks must lie between 1 and 16");
         }
+        // One softmax gives one weight per position: a second bank would repeat the first.
         if self.blend == BlendKind::Position && self.banks != 1 {
             return error("the position blend has exactly 1 bank");
         }
@@ -231,6 +233,7 @@ impl Profile {
         if self.form == EdgeForm::Own && (self.rank > 0 || self.residual.is_some()) {
             return error("rank and residual belong to composed edges");
         }
+        // Only in the square does ‖h‖² cancel, and with it the need for a root per target.
         if self.form == EdgeForm::Composed && self.energy == EnergyKind::Norm {
             return error("composed edges measure squared energy");
         }

@@ -24,6 +24,7 @@ pub struct BlockShape {
 ///
 /// Blocks with no rows or columns are not stored.
 pub fn blocks(profile: &Profile, nodes: usize, own: usize) -> Vec<BlockShape> {
+    // V nodes, width D, K·D banks, X = D + K·D blended columns.
     let (v, d, g, x) = (
         nodes,
         profile.width,
@@ -117,6 +118,7 @@ impl Weights {
         for block in blocks(profile, nodes, own) {
             let location = || format!("block {}", block.name);
             let table = match block.rows * block.columns {
+                // Blocks that the profile does not use are not in the file.
                 0 => Table::of(&[], block.rows, block.columns),
                 _ => find(&block)?.ok_or_else(|| {
                     Error::new(ErrorKind::Format, "the model lacks this block").at(location())
@@ -135,6 +137,7 @@ impl Weights {
                 )
                 .at(location()));
             }
+            // Small blocks are read at every hop: widen them once.
             if block.narrows {
                 weights.tables.insert(block.name, table);
             } else {

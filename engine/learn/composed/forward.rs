@@ -109,6 +109,7 @@ impl<R: Real> Composed<R> {
             |index| self.factors(step.tokens(index)[step.step]),
             &mut paths,
         );
+        // Dropout applies to h as the energies see it; the path carries the whole h.
         for index in rows.start * d..rows.end * d {
             flow.kept[index] = flow.output[index] * flow.mask_out[index];
         }

@@ -130,6 +130,7 @@ impl<R: Real> Composed<R> {
             if !self.profile.static_resistance {
                 fixed.resistance = &[];
             }
+            // A residual adds α (2 h·δ + 2 b·ρ + ‖ρ‖²) to the edges that own one.
             if let Some(residual) = &self.residual {
                 residual.add_logits(graph, source, row, alpha, logits);
             }

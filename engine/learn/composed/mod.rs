@@ -168,6 +168,7 @@ struct Row {
 impl Row {
     /// Return row `row` in the order shard, step, sequence.
     fn of(batch: &Batch, row: usize) -> Self {
+        // The last shard may be narrower, so the width of a step depends on the shard.
         let per_shard = SHARD * batch.steps;
         let (shard, within) = (row / per_shard, row % per_shard);
         let first = shard * SHARD;

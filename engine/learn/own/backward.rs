@@ -23,10 +23,12 @@ impl<R: Real> Own<R> {
             for (index, &row) in group.rows.iter().enumerate() {
                 let at = row as usize * d..(row as usize + 1) * d;
                 let mask = &self.path.mask[at.clone()];
+                // Dropout applies to what the energies see, not to the path.
                 for (j, sum) in self.path.d_input[at].iter_mut().enumerate() {
                     *sum = group.d_signals[index * d + j] * mask[j];
                 }
             }
+            // The first block of a group's gradients belongs to the shared edge.
             let shared = &mut self.parameters[At::EdgeWeights as usize].gradient[..d * d + d];
             R::fan_edge_backward(
                 &group.signals,
@@ -120,12 +122,14 @@ impl<R: Real> Own<R> {
         for row in 0..batch.sequences() * steps {
             let (sequence, i) = (row / steps, row % steps);
             let node = batch.sequence(sequence)[i];
+            // The start vector feeds the first signal alone.
             if i == 0 {
                 let gradient = parameters[At::Start as usize].gradient_row(node as usize);
                 R::add_scaled(R::one(), &path.d_before[row * d..(row + 1) * d], gradient);
                 starts.push(node);
             }
             let d_gate = &path.d_gate[row * g..(row + 1) * g];
+            // λ of a position is one number for all columns and sequences.
             if self.profile.blend == BlendKind::Position {
                 if i > 0 {
                     d_positions[i - 1] += d_gate.iter().copied().sum();
@@ -158,6 +162,7 @@ impl<R: Real> Own<R> {
             let gradient = &mut parameters[At::Positions as usize].gradient;
             position::weights_backward(&weights, &d_positions, gradient);
         }
+        // dU = cᵀ d_gate over all rows: one product.
         if self.profile.blend == BlendKind::Gated {
             let rows = batch.sequences() * steps;
             let signal = Operand::new(&path.signal, rows, d).transposed();

@@ -18,6 +18,7 @@ impl<R: Real> Own<R> {
         let (loss, groups) = self.forward_and_back(graph, prior, batch);
         let columns = self.of(At::EdgeWeights).shape[1];
         let this = &*self;
+        // A group owns the edges of its source, so tasks write disjoint rows.
         let parts: Vec<Vec<R>> = groups
             .par_iter()
             .map(|group| {
@@ -58,6 +59,8 @@ impl<R: Real> Own<R> {
         let (loss, groups) = self.forward_and_back(graph, prior, batch);
         let columns = self.of(At::EdgeWeights).shape[1];
         let this = &*self;
+        // Clipping needs the norm of all gradients before any edge moves. Gradients of edges are formed twice:
+        // storing them would take as much memory as the edge weights.
         let norm = clip.map(|_| {
             let edges: Vec<f64> = groups
                 .par_iter()
@@ -74,6 +77,7 @@ impl<R: Real> Own<R> {
                     },
                 )
                 .collect();
+            // The stored gradient of the edge weights is that of the shared edge, its first row.
             let others: f64 = self
                 .parameters
                 .iter()
@@ -92,6 +96,7 @@ impl<R: Real> Own<R> {
             (Some(limit), Some(norm)) if norm > limit => R::of(limit / norm),
             _ => R::one(),
         };
+        // Taken out, so that tasks can read the paths and fans of `self` while they move edges.
         let mut value = std::mem::take(&mut self.parameters[At::EdgeWeights as usize].value);
         let shared = self.parameters[At::EdgeWeights as usize].gradient[..columns].to_vec();
         let (first, second) = moments;
@@ -122,7 +127,9 @@ impl<R: Real> Own<R> {
     fn edge_gradient(&self, group: &Group<R>, batch: &Batch, index: usize, gradient: &mut [R]) {
         let (d, n) = (self.profile.width, group.rows.len());
         let d_z = &group.d_z(&self.fans)[(1 + index) * n * d..(2 + index) * n * d];
+        // As a candidate: every prediction of the source gives its energy a gradient.
         R::fan_edge_backward(&group.signals, d_z, d, gradient);
+        // As a hop: the sequences that took this edge send a gradient back through it.
         for &row in &group.rows {
             let row = row as usize;
             if self.path.edge_rows[row] == group.edge_rows[index]
@@ -159,6 +166,7 @@ fn carve<'a, 'g, R>(
         );
         ((a, b, c), (x, y, z))
     }
+    // Groups are sorted by source, and edge rows follow their sources: the pieces lie in order.
     let (head, mut rest) = cut((value, first, second), columns);
     let mut next = 1;
     let mut tasks = Vec::with_capacity(groups.len());

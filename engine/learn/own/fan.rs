@@ -49,6 +49,7 @@ impl<R: Real> Own<R> {
         let mut order: Vec<(u32, u32)> = (0..batch.sequences())
             .flat_map(|b| (0..steps).map(move |i| (batch.sequence(b)[i], (b * steps + i) as u32)))
             .collect();
+        // Sorting by source brings the rows of a fan together; by row within it, so the order is fixed.
         order.sort_unstable();
         let groups: Vec<&[(u32, u32)]> = order.chunk_by(|a, b| a.0 == b.0).collect();
         let scoring = Scoring {
@@ -74,6 +75,7 @@ impl<R: Real> Own<R> {
             fans.resize(total + total / 4, R::zero());
             pages::prefer_large(&mut fans);
         }
+        // Each task gets its stretch of the buffer.
         let mut tasks = Vec::with_capacity(groups.len());
         let (mut at, mut rest) = (0, fans.as_mut_slice());
         for ((rows, edges), length) in groups.into_iter().zip(edges).zip(lengths) {
@@ -205,6 +207,7 @@ struct Scoring<'a, R> {
 fn scored_edges(graph: &TokenGraph, batch: &Batch, rows: &[(u32, u32)]) -> Vec<(u32, u32)> {
     let own = graph.own_fan(NodeId(rows[0].0));
     let mut edges: Vec<(u32, u32)> = own.map(|(target, edge_row)| (edge_row, target)).collect();
+    // Edges that no row sampled need no energy.
     if let Some(candidates) = &batch.candidates {
         let mut wanted: Vec<u32> = rows
             .iter()

@@ -118,6 +118,8 @@ impl<R: Real> Own<R> {
         for parameter in &mut self.parameters {
             parameter.clear();
         }
+        // The order matters: energies send gradients into the inputs of hops, paths carry them back to the start,
+        // and only then are the gradients of nodes complete.
         self.walk(graph, batch, self.dropout);
         let groups = self.logit(graph, prior, batch, true);
         self.collect(&groups, batch);

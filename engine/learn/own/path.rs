@@ -108,6 +108,7 @@ impl<R: Real> Own<R> {
         let positions = position::weights(&self.of(At::Positions).value, steps);
         let first = self.table_row(0);
         let this = &*self;
+        // Every buffer is cut by sequence, so that tasks share nothing they write.
         path.edge_rows
             .par_chunks_mut(steps)
             .zip(path.before.par_chunks_mut(steps * d))
