@@ -1,4 +1,4 @@
-//! Attention of one head: scores, their softmax, and the values they mix.
+//! Attention of one head.
 //!
 //! `p = softmax(scale · q Kᵀ)`, `output = p V` (Vaswani et al. 2017). Keys and values are transposed, component by
 //! component (`[width][T]`), so that every loop runs over neighbouring numbers. The backward pass recomputes the

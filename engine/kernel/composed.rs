@@ -20,14 +20,14 @@ use crate::kernel::blend::{self, Gates};
 use crate::kernel::product::{Operand, multiply};
 use crate::kernel::real::Real;
 
-/// Keeps the root of the mean square away from zero. `node_composed.wgsl` and `walk.wgsl` have the same constant.
-const EPSILON: f64 = 1e-6;
+/// ε: keeps the root of the mean square away from zero.
+pub const EPSILON: f64 = 1e-6;
 /// κ is stored as a tenth of its effect, so that one learning rate suits it and the target factors.
-const KAPPA_UNIT: f64 = 10.0;
+pub const KAPPA: f64 = 10.0;
 
 /// Return the factor of β in the activation: 10 κ.
 pub fn kappa<R: Real>(stored: R) -> R {
-    R::of(KAPPA_UNIT) * stored
+    R::of(KAPPA) * stored
 }
 
 /// Weights that all nodes share.

@@ -15,7 +15,7 @@ const NODES: usize = 1000;
 
 fn step(criterion: &mut Criterion) {
     let mut random = Random::new(3);
-    // Squared uniform numbers: few nodes are walked often, many seldom.
+    // Squared uniform numbers: few tokens are frequent, many rare.
     let text: Vec<u32> = (0..60_000)
         .map(|_| (random.uniform().powi(2) * NODES as f64) as u32)
         .collect();

@@ -24,7 +24,7 @@ impl<R: Real> Prior<R> {
     ///
     /// `held_out[f][e]` is how often fold f takes edge e of the graph.
     pub fn new(graph: &TokenGraph, held_out: &[Vec<u32>]) -> Self {
-        let parts: Vec<(Vec<R>, Vec<R>)> = (0..=held_out.len())
+        let folds: Vec<(Vec<R>, Vec<R>)> = (0..=held_out.len())
             .into_par_iter()
             .map(|fold| match fold {
                 0 => split(graph, graph.resistance()),
@@ -42,7 +42,7 @@ impl<R: Real> Prior<R> {
                 }
             })
             .collect();
-        let (target, lift) = parts.into_iter().unzip();
+        let (target, lift) = folds.into_iter().unzip();
         Self { target, lift }
     }
 

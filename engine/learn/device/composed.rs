@@ -5,6 +5,7 @@ use super::lists::Lists;
 use super::stage::{Bound, Product, SOFTMAX, Stage};
 use crate::Result;
 use crate::graph::TokenGraph;
+use crate::kernel::composed::{EPSILON, KAPPA};
 use crate::kernel::gpu::table::padded;
 use crate::kernel::gpu::{
     Kernel, Size, path_composed, residual_training, softmax_composed, spread,
@@ -13,7 +14,7 @@ use crate::learn::adamw::AdamMode;
 use crate::learn::batch::Batch;
 use crate::learn::composed::SHARD;
 use crate::learn::recipe::Train;
-use crate::signal::{BlendKind, EPSILON, KAPPA, size_constants};
+use crate::signal::{BlendKind, size_constants};
 
 /// Seeds of the dropout masks: of the targets in the nodes' input, and of the nodes' output.
 const MASK_SEEDS: [u64; 2] = [0x6e6f_6465, 0x6f75_7400];
@@ -99,8 +100,8 @@ impl DeviceComposed {
         ]);
         let parameters = path_composed::Parameters {
             at: plan.at,
-            epsilon: EPSILON,
-            kappa: KAPPA,
+            epsilon: EPSILON as f32,
+            kappa: KAPPA as f32,
         };
         let size = Size::Direct(batch.sequences() as u32, 1, 1);
         let buffers = [Bound::Integers, Bound::Values];

@@ -72,7 +72,7 @@ impl<R: Real> Own<R> {
         widened.map(R::of).collect()
     }
 
-    /// Return how the node that arrival `i` of a path reaches blends it. `positions [T]`
+    /// Return how a node blends signal `i` of a path. `positions [T]`
     pub(super) fn node(&self, node: u32, i: usize, positions: &[R]) -> Node<'_, R, R> {
         let decay = &self.of(At::Decay).value;
         let gates = match self.profile.blend {

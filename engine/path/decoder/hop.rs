@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Decoder;
 use crate::Result;
+use crate::kernel::composed;
 use crate::kernel::element::Element;
 use crate::kernel::gpu::fans::{FanBuffer, Fans};
 use crate::kernel::gpu::select::Mode;
@@ -12,7 +13,7 @@ use crate::kernel::gpu::{
     Buffer, Device, Kernel, Pipeline, Program, Size, dots, energy, gather, node_composed, node_own,
     plan, preactivation, residual, select, spread,
 };
-use crate::signal::{EPSILON, EdgeForm, EnergyKind, KAPPA, Profile, size_constants};
+use crate::signal::{EdgeForm, EnergyKind, Profile, size_constants};
 
 /// Dispatches of one hop at most, besides three for each buffer of fans and one for each of node rows.
 const DISPATCHES: usize = 16;
@@ -333,8 +334,8 @@ impl<'a> Hop<'a> {
                 let parameters = node_composed::Parameters {
                     at,
                     blocks,
-                    kappa: KAPPA * weights.values("scalars")[2],
-                    epsilon: EPSILON,
+                    kappa: composed::kappa(weights.values("scalars")[2]),
+                    epsilon: composed::EPSILON as f32,
                 };
                 self.program
                     .dispatch(&pipeline, &parameters, &buffers, size)

@@ -19,6 +19,7 @@ use crate::kernel::gpu::select::Mode;
 use crate::kernel::gpu::sequences::{HALTED, INVALID, Sequences};
 use crate::kernel::gpu::table::padded;
 use crate::kernel::gpu::{Buffer, Program, Purpose};
+use crate::kernel::position;
 use crate::kernel::random::Random;
 use crate::path::Sampling;
 use crate::signal::{BlendKind, DeviceMechanism, EdgeForm, Flow, PositionOffset};
@@ -388,15 +389,16 @@ impl Decoder {
             // λ_t = Z_{t−1} / Z_t with Z_t = Σ_{i ≤ t} exp(logit_i); logits beyond the last are equal to it.
             let composed = usize::from(profile.form == EdgeForm::Composed);
             let logits = mechanism.weights().values("blend.positions");
-            let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let top = position::largest(logits);
             let mut all = vec![0.0f32; self.sequences * span];
             for (b, &(_, step, _)) in self.state.iter().enumerate() {
                 for hop in 0..tokens {
                     let t = step as usize + composed + hop;
                     while self.normalisers.len() <= t + 1 {
                         let next = self.normalisers.len() - 1;
-                        let weight = f64::from(logits[next.min(logits.len() - 1)] - top).exp();
-                        self.normalisers.push(self.normalisers[next] + weight);
+                        let mut normaliser = self.normalisers[next];
+                        position::advance(logits, top, next, &mut normaliser);
+                        self.normalisers.push(normaliser);
                     }
                     all[b * span + hop] = (self.normalisers[t] / self.normalisers[t + 1]) as f32;
                 }
