@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::api_error::ApiResult;
 use super::extract::{self, JsonBody};
-use super::state::{Served, ServerState};
+use super::state::{ModelState, ServerState};
 use crate::run::Engine;
 use crate::run::trace::{TraceModel, show_tokens};
 
@@ -82,7 +82,7 @@ pub(super) async fn models(State(state): State<Arc<ServerState>>) -> Response<Bo
     extract::json(&all)
 }
 
-fn describe(served: &Served, position: usize) -> Value {
+fn describe(served: &ModelState, position: usize) -> Value {
     let model = TraceModel::of(&served.model.engine);
     let mut row = json!({
         "name": served.model.name,

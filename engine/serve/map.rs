@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::api_error::{ApiError, ApiResult};
 use super::edges::{StaticEdge, split_strongest};
 use super::extract::UrlQuery;
-use super::state::{Served, ServerState};
+use super::state::{ModelState, ServerState};
 use crate::graph::{EdgeId, NodeId, TokenGraph};
 use crate::run::trace::ShownToken;
 
@@ -71,7 +71,7 @@ pub(super) async fn map(
 }
 
 /// The clusters and the summed counts of the edges between them.
-fn clusters(served: &Served) -> ApiResult<Value> {
+fn clusters(served: &ModelState) -> ApiResult<Value> {
     let (map, model) = (served.map()?, served.graph()?);
     let vocabulary = model.tokenizer().vocabulary();
     let clusters: Vec<Value> = map
@@ -121,7 +121,11 @@ fn clusters(served: &Served) -> ApiResult<Value> {
 }
 
 /// The most frequent nodes within the box of a query, and the number of nodes in it.
-fn select_nodes(served: &Served, query: &MapQuery, most: usize) -> ApiResult<(Vec<u32>, usize)> {
+fn select_nodes(
+    served: &ModelState,
+    query: &MapQuery,
+    most: usize,
+) -> ApiResult<(Vec<u32>, usize)> {
     let (map, counts) = (served.map()?, served.counts()?);
     let low = [query.x0.unwrap_or(0.0), query.y0.unwrap_or(0.0)];
     let high = [query.x1.unwrap_or(1.0), query.y1.unwrap_or(1.0)];
@@ -171,7 +175,7 @@ fn select_edges(
 }
 
 /// The nodes within a box, and their strongest edges to each other.
-fn nodes(served: &Served, query: &MapQuery) -> ApiResult<Value> {
+fn nodes(served: &ModelState, query: &MapQuery) -> ApiResult<Value> {
     let (map, model, counts) = (served.map()?, served.graph()?, served.counts()?);
     let graph = model.mechanism().graph();
     let (most, fan) = match query.level {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::api_error::{ApiError, ApiResult};
 use super::edges::{StaticEdge, split_strongest};
 use super::extract::{Segment, UrlQuery};
-use super::state::{Served, ServerState};
+use super::state::{ModelState, ServerState};
 use crate::graph::{EdgeId, NodeId};
 use crate::kernel::vector;
 use crate::run::Engine;
@@ -42,7 +42,7 @@ pub(super) async fn search(
 }
 
 /// Find the nodes whose text, bytes (`0xE6`) or id (`#17`) match.
-fn find(served: &Served, query: &SearchQuery) -> ApiResult<Value> {
+fn find(served: &ModelState, query: &SearchQuery) -> ApiResult<Value> {
     let engine = &served.model.engine;
     let vocabulary = engine.tokenizer().vocabulary();
     let nodes = engine.vocabulary() as u32;
@@ -95,7 +95,7 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
 }
 
 /// A token with its counts and degrees.
-fn row(served: &Served, id: u32) -> ApiResult<Value> {
+fn row(served: &ModelState, id: u32) -> ApiResult<Value> {
     let engine = &served.model.engine;
     let mut row = json!(ShownToken::of(engine.tokenizer().vocabulary(), id));
     if let (Engine::Graph(model), Value::Object(row)) = (engine, &mut row) {
@@ -115,7 +115,7 @@ pub(super) struct NodeQuery {
 }
 
 /// The model of a query and the node of a path.
-fn resolve(state: &ServerState, query: &NodeQuery, id: &str) -> ApiResult<(Arc<Served>, u32)> {
+fn resolve(state: &ServerState, query: &NodeQuery, id: &str) -> ApiResult<(Arc<ModelState>, u32)> {
     let served = state.model(query.model.as_deref())?.clone();
     let nodes = served.model.engine.vocabulary();
     match id.parse() {
@@ -136,7 +136,7 @@ pub(super) async fn node(
     state.compute(move || describe(&served, id)).await
 }
 
-fn describe(served: &Served, id: u32) -> ApiResult<Value> {
+fn describe(served: &ModelState, id: u32) -> ApiResult<Value> {
     let mut row = row(served, id)?;
     let (Engine::Graph(model), Value::Object(fields)) = (&served.model.engine, &mut row) else {
         return Ok(row);
@@ -229,7 +229,7 @@ enum Direction {
 
 /// List the most probable edges of a node, and the others as a histogram.
 fn list_edges(
-    served: &Served,
+    served: &ModelState,
     node: u32,
     mut edges: Vec<StaticEdge>,
     k: Option<usize>,

@@ -31,14 +31,14 @@ pub struct ServedModel {
 }
 
 /// A served model, with values that are computed on first use.
-pub(super) struct Served {
+pub(super) struct ModelState {
     pub(super) model: ServedModel,
     map: OnceLock<NodeMap>,
     ranking: OnceLock<Ranking>,
     counts: OnceLock<Vec<u64>>,
 }
 
-impl Served {
+impl ModelState {
     /// The graph model, or an error for a transformer.
     pub(super) fn graph(&self) -> ApiResult<&Model> {
         match &self.model.engine {
@@ -91,7 +91,7 @@ impl Served {
 /// State shared by all requests.
 pub(super) struct ServerState {
     pub(super) settings: Settings,
-    pub(super) models: Vec<Arc<Served>>,
+    pub(super) models: Vec<Arc<ModelState>>,
     pub(super) runs: RunQueue,
     pub(super) metrics: Metrics,
     pub(super) library: Option<Library>,
@@ -106,7 +106,7 @@ pub(super) struct ServerState {
 
 impl ServerState {
     pub(super) fn new(settings: Settings, models: Vec<ServedModel>, port: u16) -> Result<Self> {
-        let mut served: Vec<Arc<Served>> = Vec::new();
+        let mut served: Vec<Arc<ModelState>> = Vec::new();
         for mut model in models {
             // Requests choose a model by its name, which must be unique.
             let base = model.name.clone();
@@ -115,7 +115,7 @@ impl ServerState {
                 model.name = format!("{base}-{number}");
                 number += 1;
             }
-            served.push(Arc::new(Served {
+            served.push(Arc::new(ModelState {
                 model,
                 map: OnceLock::new(),
                 ranking: OnceLock::new(),
@@ -149,7 +149,7 @@ impl ServerState {
     }
 
     /// The model with a name, or the first one.
-    pub(super) fn model(&self, name: Option<&str>) -> ApiResult<&Arc<Served>> {
+    pub(super) fn model(&self, name: Option<&str>) -> ApiResult<&Arc<ModelState>> {
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Ok(&self.models[0]);
         };

@@ -13,7 +13,7 @@ use super::events::{self, Sink};
 use super::extract::JsonBody;
 use super::run_hooks::RunHooks;
 use super::run_queue::Job;
-use super::state::{Served, ServerState};
+use super::state::{ModelState, ServerState};
 use crate::run::trace::{
     FanLook, FanRequest, Intervention, ShownToken, Step, TraceRequest, TraceSampling, Tracing,
 };
@@ -119,7 +119,7 @@ impl TraceBody {
 /// Trace a path and send each step as an event.
 fn send_steps(
     state: &ServerState,
-    served: &Served,
+    served: &ModelState,
     mut body: TraceBody,
     job: &Job,
     sink: &Sink,

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::path::Sampling;
 use crate::serve::api_error::{ApiError, ApiResult};
-use crate::serve::state::{Served, ServerState};
+use crate::serve::state::{ModelState, ServerState};
 
 /// Most choices of one request, over all prompts.
 const MAX_CHOICES: usize = 256;
@@ -69,7 +69,7 @@ struct StreamOptions {
 
 /// A valid completion request.
 pub(super) struct CompletionRequest {
-    pub(super) served: Arc<Served>,
+    pub(super) served: Arc<ModelState>,
     /// Token ids; none of them empty.
     pub(super) prompts: Vec<Vec<u32>>,
     pub(super) tokens: usize,
@@ -179,7 +179,7 @@ impl CompletionBody {
 /// Encode the prompts and check their tokens.
 fn encode_prompts(
     state: &ServerState,
-    served: &Served,
+    served: &ModelState,
     prompts: Prompts,
 ) -> ApiResult<Vec<Vec<u32>>> {
     let engine = &served.model.engine;
