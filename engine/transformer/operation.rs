@@ -67,98 +67,41 @@ pub(super) fn apply3(
         .apply_op3(&y.contiguous()?, &z.contiguous()?, Custom(operation))
 }
 
-impl<O: Operation<1>> CustomOp1 for Custom<O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
+/// Implement one of candle's traits, which differ in their number of operands only.
+macro_rules! custom_operation {
+    ($name:ident, $count:literal, $gradients:ty, $($x:ident $layout:ident $to:ident),+) => {
+        impl<O: Operation<$count>> $name for Custom<O> {
+            fn name(&self) -> &'static str {
+                O::NAME
+            }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let output = self.0.forward([slice(x, lx)?])?;
-        Ok((CpuStorage::F32(output), self.0.shape(lx.shape())))
-    }
+            fn cpu_fwd(&self, $($x: &CpuStorage, $layout: &Layout),+) -> Result<(CpuStorage, Shape)> {
+                let output = self.0.forward([$(slice($x, $layout)?),+])?;
+                let [first, ..] = [$($layout),+];
+                Ok((CpuStorage::F32(output), self.0.shape(first.shape())))
+            }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let [to_x] = with_values([x, gradient], |[x, g]| self.0.backward([x], g))??;
-        Ok(Some(like(to_x, x)?))
-    }
+            fn bwd(&self, $($x: &Tensor),+, _: &Tensor, gradient: &Tensor) -> Result<$gradients> {
+                let gradients = with_values([$($x),+, gradient], |[$($x),+, gradient]| {
+                    self.0.backward([$($x),+], gradient)
+                })??;
+                let [$($to),+] = gradients;
+                Ok(($(Some(Tensor::from_vec($to, $x.shape(), $x.device())?)),+))
+            }
+        }
+    };
 }
 
-impl<O: Operation<2>> CustomOp2 for Custom<O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        y: &CpuStorage,
-        ly: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let output = self.0.forward([slice(x, lx)?, slice(y, ly)?])?;
-        Ok((CpuStorage::F32(output), self.0.shape(lx.shape())))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        y: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [to_x, to_y] = with_values([x, y, gradient], |[x, y, g]| self.0.backward([x, y], g))??;
-        Ok((Some(like(to_x, x)?), Some(like(to_y, y)?)))
-    }
-}
-
-impl<O: Operation<3>> CustomOp3 for Custom<O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        y: &CpuStorage,
-        ly: &Layout,
-        z: &CpuStorage,
-        lz: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let output = self
-            .0
-            .forward([slice(x, lx)?, slice(y, ly)?, slice(z, lz)?])?;
-        Ok((CpuStorage::F32(output), self.0.shape(lx.shape())))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        y: &Tensor,
-        z: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [to_x, to_y, to_z] = with_values([x, y, z, gradient], |[x, y, z, g]| {
-            self.0.backward([x, y, z], g)
-        })??;
-        Ok((
-            Some(like(to_x, x)?),
-            Some(like(to_y, y)?),
-            Some(like(to_z, z)?),
-        ))
-    }
-}
+type Gradient = Option<Tensor>;
+custom_operation!(CustomOp1, 1, Gradient, x lx to_x);
+custom_operation!(CustomOp2, 2, (Gradient, Gradient), x lx to_x, y ly to_y);
+custom_operation!(CustomOp3, 3, (Gradient, Gradient, Gradient), x lx to_x, y ly to_y, z lz to_z);
 
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((from, to)) => Ok(&storage.as_slice::<f32>()?[from..to]),
         None => candle_core::bail!("the operand is not contiguous"),
     }
-}
-
-fn like(values: Vec<f32>, tensor: &Tensor) -> Result<Tensor> {
-    Tensor::from_vec(values, tensor.shape(), tensor.device())
 }
 
 /// Call `read` with the numbers of tensors in main memory, without copying those that are contiguous.

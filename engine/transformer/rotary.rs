@@ -80,16 +80,6 @@ impl Rope {
         }
     }
 
-    /// Return the number of rotated components of a head.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Return the scaling.
-    pub fn scaling(&self) -> &RopeScaling {
-        &self.scaling
-    }
-
     /// Replace the scaling.
     #[must_use]
     pub fn with_scaling(mut self, scaling: RopeScaling) -> Self {

@@ -93,11 +93,6 @@ impl Weights {
         self.has(name).then(|| self.get(name, shape)).transpose()
     }
 
-    /// Return the number of parameters.
-    pub fn count(&self) -> usize {
-        self.tensors.values().map(Tensor::elem_count).sum()
-    }
-
     /// Check that every number is finite.
     ///
     /// # Errors
