@@ -1,5 +1,5 @@
-// Resistances for the shaders of plugins, and back. `ask` lays out the energies, counts and resistances of all V
-// nodes as `wgsl/1:edge/1` binds them; `answer` turns the resistances that the shaders leave into logits.
+// Resistances for the shaders of plugins, and back. `inputs` lays out the energies, counts and resistances of all V
+// nodes as `wgsl/1:edge/1` binds them; `logits` turns the resistances that the shaders leave into logits.
 // One workgroup a sequence. After: workgroup.wgsl, sequences.wgsl, running.wgsl, composed_energy.wgsl.
 // CPU: `resist` of engine/hook.
 
@@ -15,7 +15,7 @@ struct Parameters {
 }
 
 const LOWEST: f32 = -3.4028234e38;
-// Numbers before a sequence's arrays in `questions`: its node, step, V and 0, and unused ones up to 256 bytes.
+// Numbers before a sequence's arrays in `shader_inputs`: its node, step, V and 0, and unused ones up to 256 bytes.
 const HEADER: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> P: Parameters;
@@ -30,12 +30,12 @@ const HEADER: u32 = 64u;
 // [V, 4]: location of each node's fan: buffer, first row in it, own edges, first edge row.
 @group(0) @binding(5) var<storage, read> locations: array<u32>;
 // [B, 64 + 2 span]: header of each sequence, the bits of its energies, its counts.
-@group(0) @binding(6) var<storage, read_write> questions: array<u32>;
+@group(0) @binding(6) var<storage, read_write> shader_inputs: array<u32>;
 // [B, span]: resistances.
-@group(0) @binding(7) var<storage, read_write> answers: array<f32>;
+@group(0) @binding(7) var<storage, read_write> resistances: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
-fn ask(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn inputs(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let b = group.x;
     if is_over(b, thread) {
         return;
@@ -59,16 +59,16 @@ fn ask(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index)
         } else {
             energy = composed_energy(b, v, square);
         }
-        questions[energies + v] = bitcast<u32>(energy);
-        questions[counts + v] = 0u;
+        shader_inputs[energies + v] = bitcast<u32>(energy);
+        shader_inputs[counts + v] = 0u;
         top = max(top, floats[P.at.logits + b * v_count + v]);
     }
     // The header.
     if thread == 0u {
-        questions[header] = node;
-        questions[header + 1u] = integers[P.at.steps + b];
-        questions[header + 2u] = v_count;
-        questions[header + 3u] = 0u;
+        shader_inputs[header] = node;
+        shader_inputs[header + 1u] = integers[P.at.steps + b];
+        shader_inputs[header + 2u] = v_count;
+        shader_inputs[header + 3u] = 0u;
     }
     storageBarrier();
     top = max_all(top, thread);
@@ -78,25 +78,25 @@ fn ask(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index)
         let listed = v_count + 1u + edge;
         let target_node = edges[listed];
         let edge_row = edges[listed + P.edges_count];
-        questions[counts + target_node] = edges[listed + 2u * P.edges_count];
+        shader_inputs[counts + target_node] = edges[listed + 2u * P.edges_count];
         if P.has_own == 1u && edge_row > 0u {
-            questions[energies + target_node] = bitcast<u32>(floats[own + 1u + edge_row - first_edge_row]);
+            shader_inputs[energies + target_node] = bitcast<u32>(floats[own + 1u + edge_row - first_edge_row]);
         }
     }
     // Resistance: how far a logit lies below the largest.
     for (var v = thread; v < v_count; v += WORKGROUP) {
-        answers[b * P.span + v] = top - floats[P.at.logits + b * v_count + v];
+        resistances[b * P.span + v] = top - floats[P.at.logits + b * v_count + v];
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn answer(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn logits(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let b = group.x;
     if is_over(b, thread) {
         return;
     }
     for (var v = thread; v < P.at.nodes_count; v += WORKGROUP) {
-        let resistance = answers[b * P.span + v];
+        let resistance = resistances[b * P.span + v];
         // NaN and −∞ by their bits: a compiler may assume that a comparison never sees NaN.
         let bits = bitcast<u32>(resistance);
         if (bits & 0x7fffffffu) > 0x7f800000u || bits == 0xff800000u {

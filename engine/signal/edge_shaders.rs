@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::graph::NodeId;
 use crate::hook::{Answer, Call, Edge, Fan, Hooks, Shader};
-use crate::kernel::gpu::resist::{EdgeShader, Question};
+use crate::kernel::gpu::resist::{EdgeShader, ShaderBuffers};
 use crate::kernel::gpu::{Buffer, Device, Program};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
@@ -80,9 +80,9 @@ fn compare(
     shader: &EdgeShader,
 ) -> Result<()> {
     let (graph, v) = (mechanism.graph(), mechanism.nodes());
-    let question = Question::new(device, 1, v)?;
+    let buffers = ShaderBuffers::new(device, 1, v)?;
     let mut program = Program::new(device, 1)?;
-    question.dispatch(&mut program, shader, 0)?;
+    buffers.dispatch(&mut program, shader, 0)?;
     let widest = (0..v as u32).max_by_key(|&node| graph.fan(NodeId(node)).len());
     let (mut energies, mut logits) = (vec![0.0; v], vec![0.0; v]);
     for (step, source) in [Some(0), widest, Some(v as u32 - 1)]
@@ -95,7 +95,7 @@ fn compare(
         mechanism.energies(&flow, &mut energies);
         mechanism.logits(&flow, &energies, &mut logits);
         let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let asked: Vec<f32> = logits.iter().map(|logit| top - logit).collect();
+        let before: Vec<f32> = logits.iter().map(|logit| top - logit).collect();
         let own = graph.fan(NodeId(source));
         let fan = Fan {
             source,
@@ -103,17 +103,17 @@ fn compare(
             targets: own.targets,
             counts: own.counts,
         };
-        let mut expected = asked.clone();
+        let mut expected = before.clone();
         let call = Call::new(0, SEQUENCE, step as u64);
         if edge.resist(&call, &fan, &mut expected)? == Answer::Declined {
-            expected.copy_from_slice(&asked);
+            expected.copy_from_slice(&before);
         }
         let mut counts = vec![0u32; v];
         for (&target, &count) in own.targets.iter().zip(own.counts) {
             counts[target as usize] = count;
         }
-        question.write(device, [source, step as u32], &energies, &counts, &asked);
-        let found: Vec<f32> = program.submit_and_read(1, &question.answers, 0, v)?;
+        buffers.write(device, [source, step as u32], &energies, &counts, &before);
+        let found: Vec<f32> = program.submit_and_read(1, &buffers.resistances, 0, v)?;
         let differs = found.iter().zip(&expected).position(|(found, expected)| {
             let near = (found - expected).abs() <= TOLERANCE * expected.abs().max(1.0);
             found != expected && !near

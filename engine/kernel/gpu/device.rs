@@ -87,7 +87,7 @@ pub enum Purpose {
     /// Parameters of kernels.
     Parameters,
     /// Kernels write it, and shaders of plugins bind parts of it as uniforms.
-    Question,
+    ShaderInput,
 }
 
 /// An opened adapter. Cheap to clone; clones share it.
@@ -304,7 +304,7 @@ impl Device {
     pub fn buffer(&self, bytes: u64, purpose: Purpose, what: &str) -> Result<Buffer> {
         let bytes = bytes.max(16).next_multiple_of(16);
         let most = self.inner.raw.limits().max_buffer_size;
-        let bound = matches!(purpose, Purpose::Storage | Purpose::Question);
+        let bound = matches!(purpose, Purpose::Storage | Purpose::ShaderInput);
         if bytes > most || (bound && bytes > self.inner.report.binding_bytes) {
             return Err(Error::new(
                 ErrorKind::Resource,
@@ -324,7 +324,9 @@ impl Device {
             }
             Purpose::Readback => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             Purpose::Parameters => wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            Purpose::Question => copies | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM,
+            Purpose::ShaderInput => {
+                copies | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM
+            }
         };
         let raw = self.inner.raw.create_buffer(&wgpu::BufferDescriptor {
             label: Some(what),

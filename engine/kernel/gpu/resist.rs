@@ -10,7 +10,7 @@ use super::sequences::{Blocks, Sequences};
 use crate::Result;
 
 /// Lay out energies, counts and resistances for shaders of `edge/1`.
-pub const ASK: Kernel = Kernel {
+pub const INPUTS: Kernel = Kernel {
     name: "resist",
     sources: shaders![
         "workgroup",
@@ -19,15 +19,15 @@ pub const ASK: Kernel = Kernel {
         "composed_energy",
         "resist"
     ],
-    entry: "ask",
+    entry: "inputs",
     parameters: Parameters::MEMBERS,
     bindings: &[Uniform, Write, Write, Read, Read, Read, Write, Write],
 };
 
 /// Turn the resistances that the shaders leave into logits.
-pub const ANSWER: Kernel = Kernel {
-    entry: "answer",
-    ..ASK
+pub const LOGITS: Kernel = Kernel {
+    entry: "logits",
+    ..INPUTS
 };
 
 parameters! {
@@ -42,33 +42,33 @@ parameters! {
 /// Numbers before a sequence's arrays: its node, step, V and 0, up to the alignment of a binding.
 const HEADER: usize = 64;
 
-/// Input and output of shaders of `edge/1`, for each sequence.
+/// Buffers that shaders of `edge/1` bind, for each sequence.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct ShaderBuffers {
     nodes: usize,
     /// Headers, energies and counts. `[B, 64 + 2 span]`
-    pub questions: Buffer,
+    pub inputs: Buffer,
     /// Resistances. `[B, span]`
-    pub answers: Buffer,
+    pub resistances: Buffer,
 }
 
-impl Question {
+impl ShaderBuffers {
     /// Allocate the buffers of so many sequences over V nodes.
     ///
     /// # Errors
     /// As [`Device::buffer`].
     pub fn new(device: &Device, sequences: usize, nodes: usize) -> Result<Self> {
         let buffer = |numbers: usize, what| {
-            device.buffer((sequences * numbers * 4) as u64, Purpose::Question, what)
+            device.buffer((sequences * numbers * 4) as u64, Purpose::ShaderInput, what)
         };
         Ok(Self {
             nodes,
-            questions: buffer(HEADER + 2 * span(nodes), "questions of edges")?,
-            answers: buffer(span(nodes), "resistances of edges")?,
+            inputs: buffer(HEADER + 2 * span(nodes), "inputs of plugin shaders")?,
+            resistances: buffer(span(nodes), "resistances of edges")?,
         })
     }
 
-    /// Write the question of sequence 0: its node and step, and energy, count and resistance of each node. `[V]`
+    /// Write the input of sequence 0: its node and step, and energy, count and resistance of each node. `[V]`
     pub fn write(
         &self,
         device: &Device,
@@ -79,10 +79,10 @@ impl Question {
     ) {
         let at = |numbers: usize| (numbers * 4) as u64;
         let header = [source, step, self.nodes as u32, 0];
-        device.write(&self.questions, 0, &header);
-        device.write(&self.questions, at(HEADER), energies);
-        device.write(&self.questions, at(HEADER + span(self.nodes)), counts);
-        device.write(&self.answers, 0, resistance);
+        device.write(&self.inputs, 0, &header);
+        device.write(&self.inputs, at(HEADER), energies);
+        device.write(&self.inputs, at(HEADER + span(self.nodes)), counts);
+        device.write(&self.resistances, 0, resistance);
     }
 
     /// Record a shader's dispatch for one sequence.
@@ -101,10 +101,10 @@ impl Question {
             (buffer, (first * 4) as u64, (numbers * 4) as u64)
         };
         let ranges = [
-            range(&self.questions, header + HEADER, nodes),
-            range(&self.questions, header + HEADER + span, nodes),
-            range(&self.answers, sequence * span, nodes),
-            range(&self.questions, header, 4),
+            range(&self.inputs, header + HEADER, nodes),
+            range(&self.inputs, header + HEADER + span, nodes),
+            range(&self.resistances, sequence * span, nodes),
+            range(&self.inputs, header, 4),
         ];
         let groups = nodes.div_ceil(shader.workgroup.max(1) as usize) as u32;
         program.dispatch_ranges(&shader.pipeline, &ranges, Size::Direct(groups, 1, 1))

@@ -32,7 +32,7 @@ impl Decoder {
         let offset = u64::from(offset) * 4;
         let found = program.submit_and_read(1, &self.floats, offset, count as usize)?;
         self.programs[mode as usize] = Some(program);
-        self.check_question()?;
+        self.check_shaders()?;
         Ok(found)
     }
 

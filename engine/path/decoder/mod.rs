@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub use look::Nearest;
 
 use crate::kernel::gpu::fans::Fans;
-use crate::kernel::gpu::resist::Question;
+use crate::kernel::gpu::resist::ShaderBuffers;
 use crate::kernel::gpu::select::Mode;
 use crate::kernel::gpu::sequences::{HALTED, INVALID, Sequences};
 use crate::kernel::gpu::table::padded;
@@ -40,7 +40,7 @@ pub struct Decoder {
     integers: Buffer,
     dispatches: Buffer,
     /// Input and output of the shaders of plugins.
-    question: Option<Question>,
+    shader_buffers: Option<ShaderBuffers>,
     /// The program of each [`Mode`], recorded on first use.
     programs: [Option<Program>; 3],
     /// Node of each sequence, its hops so far, and whether it has ended.
@@ -96,13 +96,13 @@ impl Decoder {
         let dispatches = mechanism.fan_buffers().max(1) * 8;
         let buffer =
             |numbers: u32, purpose, what| device.buffer(u64::from(numbers) * 4, purpose, what);
-        let question = mechanism.edge_shaders();
+        let shaders = mechanism.edge_shaders();
         let decoder = Self {
             floats: buffer(floats, Purpose::Storage, "signals of sequences")?,
             integers: buffer(integers, Purpose::Storage, "nodes of sequences")?,
             dispatches: buffer(dispatches as u32, Purpose::Dispatch, "dispatch sizes")?,
-            question: question
-                .map(|_| Question::new(&device, sequences, v))
+            shader_buffers: shaders
+                .map(|_| ShaderBuffers::new(&device, sequences, v))
                 .transpose()?,
             programs: [None, None, None],
             state: vec![(0, 0, true); sequences],
@@ -227,7 +227,7 @@ impl Decoder {
                 self.upload_fans(fans)?;
             }
             let head: Vec<u32> = program.submit_and_read(left, &self.integers, 0, count)?;
-            self.check_answers(head[INVALID])?;
+            self.check_resistances(head[INVALID])?;
             if let Some(fans) = fans.as_mut().filter(|fans| fans.paged()) {
                 for (b, &(start, ..)) in before.iter().enumerate() {
                     let path = self.emitted(&head, b);

@@ -24,14 +24,14 @@ impl Decoder {
         has_own: bool,
     ) -> Result<()> {
         let mechanism = &*self.mechanism;
-        let (Some(shaders), Some(question)) = (mechanism.edge_shaders(), &self.question) else {
+        let (Some(shaders), Some(own)) = (mechanism.edge_shaders(), &self.shader_buffers) else {
             return Ok(());
         };
         let (device, host, at) = (mechanism.device(), mechanism.mechanism(), self.at);
-        let own = host.profile().form == EdgeForm::Own;
+        let composed = host.profile().form == EdgeForm::Composed;
         let constants = [
             ("WORKGROUP", device.wide_workgroup()),
-            ("FORM", u32::from(!own)),
+            ("FORM", u32::from(composed)),
         ];
         let parameters = resist::Parameters {
             at,
@@ -46,33 +46,33 @@ impl Decoder {
             &shaders.edges,
             &mechanism.values,
             locations,
-            &question.questions,
-            &question.answers,
+            &own.inputs,
+            &own.resistances,
         ];
         let sequences = Size::Direct(self.sequences as u32, 1, 1);
-        let ask = device.pipeline(&resist::ASK, &constants)?;
-        program.dispatch(&ask, &parameters, &buffers, sequences.clone())?;
+        let inputs = device.pipeline(&resist::INPUTS, &constants)?;
+        program.dispatch(&inputs, &parameters, &buffers, sequences.clone())?;
         for shader in &shaders.chain {
             for sequence in 0..self.sequences {
-                question.dispatch(program, shader, sequence)?;
+                own.dispatch(program, shader, sequence)?;
             }
         }
-        let answer = device.pipeline(&resist::ANSWER, &constants)?;
-        program.dispatch(&answer, &parameters, &buffers, sequences)
+        let logits = device.pipeline(&resist::LOGITS, &constants)?;
+        program.dispatch(&logits, &parameters, &buffers, sequences)
     }
 
-    /// As [`Self::check_answers`], after a program that read other things back.
-    pub(super) fn check_question(&self) -> Result<()> {
-        if self.question.is_none() {
+    /// Check as [`Self::check_resistances`] does, after a program that did not read the integers back.
+    pub(super) fn check_shaders(&self) -> Result<()> {
+        if self.shader_buffers.is_none() {
             return Ok(());
         }
         let device = self.mechanism.device();
         let found: Vec<u32> = device.read(&self.integers, INVALID as u64 * 4, 1)?;
-        self.check_answers(found[0])
+        self.check_resistances(found[0])
     }
 
     /// Fail if a shader computed an invalid resistance: `found` is the integer [`INVALID`].
-    pub(super) fn check_answers(&self, found: u32) -> Result<()> {
+    pub(super) fn check_resistances(&self, found: u32) -> Result<()> {
         if found == 0 {
             return Ok(());
         }
