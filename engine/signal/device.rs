@@ -91,6 +91,7 @@ impl DeviceMechanism {
                 Fans::upload(device, rows, &|node| mechanism.check_node(node))
             })
             .transpose()?;
+        // Rows that the update of a node reads, in the order in which the kernels read them.
         let gated = profile.blend == BlendKind::Gated;
         let (targets, records) = match profile.form {
             EdgeForm::Own => {
@@ -315,8 +316,10 @@ fn lifts(mechanism: &Mechanism) -> Vec<f32> {
         for ((&target, &edge_row), &seen) in
             fan.targets.iter().zip(fan.edge_rows).zip(fan.resistances)
         {
+            // −ln p of an unlisted target is source + target; `seen` is that of the edge.
             all.push(source + resistance.target()[target as usize] - seen);
             let mut rest = 0.0;
+            // ‖β + r‖² − ‖β‖²
             if let Some((targets, residual)) = own
                 && edge_row > 0
             {

@@ -54,6 +54,7 @@ impl DeviceComposed {
         self.loss(batch, &plan, learn.is_some())?;
         if let Some((train, step)) = learn {
             self.backward(batch, &plan)?;
+            // The backward pass leaves gradients by row; blocks need their sums.
             self.gather(batch, &plan)?;
             self.stage.norm(
                 (0, 0),
@@ -62,6 +63,7 @@ impl DeviceComposed {
                 plan.squares,
                 plan.result,
             )?;
+            // Rows of nodes and own residuals without a row in the batch have no gradient.
             let mut touched = vec![
                 ("node.scale", plan.nodes),
                 ("node.offset", plan.nodes),

@@ -60,6 +60,7 @@ impl Residuals {
             all.edge_starts.push(all.energies as u32);
             all.energies += own.len();
         }
+        // An item for each own edge of each node that has rows.
         let mut position = 0;
         let (order, groups) = sorted_by_node(batch);
         for (node, count) in groups {
@@ -137,6 +138,7 @@ impl DeviceComposed {
 
         let mut regions = Regions::default();
         let mut of_rows = |columns: usize| regions.take(rows * columns);
+        // V logits a row: as many rows at once as the limit allows.
         let chunk = (LOGITS / stage.nodes).clamp(1, rows);
         let mut at = path_composed::Batch {
             tokens: lists.put(&batch.tokens),

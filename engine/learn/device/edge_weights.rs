@@ -57,6 +57,7 @@ impl EdgeWeights {
                 fans.push((u32::MAX, 0));
                 continue;
             }
+            // A fan never lies in two buffers: a new buffer begins where the next fan does not fit.
             match ranges.last_mut() {
                 Some(range) if range.len() + own.len() <= capacity => range.end = own.end,
                 _ => ranges.push(own.clone()),
@@ -125,6 +126,7 @@ impl EdgeWeights {
         if d == wide {
             return self.device.write(buffer, 0, rows);
         }
+        // Each row of D numbers is padded to W.
         let mut wider = vec![0.0f32; rows.len() / d * wide];
         for (to, from) in wider.chunks_exact_mut(wide).zip(rows.chunks_exact(d)) {
             to[..d].copy_from_slice(from);

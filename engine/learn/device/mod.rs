@@ -185,6 +185,7 @@ impl DeviceTrainer {
     ) -> Result<(Loss, Option<f64>)> {
         let (result, rows) = self.run(graph, batch, Some((train, step)))?;
         let loss = finite(total(&rows), step)?;
+        // Without clipping, touched mode needs no norm, and own edges' part of it is not computed.
         let touched = train.optimiser == AdamMode::Touched;
         let skips = touched && train.clip <= 0.0 && matches!(self.form, Form::Own(_));
         Ok((loss, (!skips).then(|| f64::from(result[2]))))

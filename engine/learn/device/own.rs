@@ -63,6 +63,7 @@ impl DeviceOwn {
     /// Record the norm of all gradients and the optimiser.
     fn update(&mut self, plan: &Plan, rows: usize, train: &Train, step: u64) -> Result<()> {
         let dense = train.optimiser == AdamMode::Dense;
+        // The norm decides whether and how far parameters move, so it needs the squares of own edges' gradients first.
         let mut squares = (plan.edge_squares.0, 0);
         if train.clip > 0.0 || dense {
             squares = plan.edge_squares;
@@ -123,6 +124,7 @@ impl DeviceOwn {
             step: step as u32,
             buffer: buffer as u32,
             edges: self.edges_at(buffer),
+            // The start signal: ones, or a sum of one.
             level: if profile.start_at_ones {
                 1.0
             } else {
@@ -144,6 +146,7 @@ impl DeviceOwn {
         if self.stage.profile.blend == BlendKind::Position {
             self.stage.position_weights(batch.steps, plan.at.weights)?;
         }
+        // A step's rows may need edges of any buffer; each dispatch skips the rows of other buffers.
         let shared = self.edge_weights.shards.len();
         for step in 0..batch.steps {
             if step > 0 {

@@ -42,6 +42,7 @@ impl DeviceOwn {
             };
             let size = Size::Direct(x, y, runs as u32);
             self.run_fan(&fan::EDGES, &parameters, size)?;
+            // Sums of squares of all buffers are one list.
             result += (plan.items[buffer].1 * runs) as u32;
         }
         Ok(())

@@ -149,6 +149,7 @@ impl Schedule<'_> {
             energies: 0,
             order: Vec::new(),
         };
+        // Node by node, so that the rows at a node share its edges.
         let mut position = 0;
         for (node, count) in groups {
             self.score(
@@ -166,6 +167,7 @@ impl Schedule<'_> {
     /// Add the edges of one node and the rows at it, which begin at `position` of the order.
     fn score(&self, scored: &mut Scored, node: u32, position: usize, rows: &[u32]) {
         let edges = self.own_edges(node, rows);
+        // The number of the edge to a target within the fan; 0 is the shared edge.
         let number = |target: u32| {
             let found = edges.binary_search_by_key(&target, |&(_, target)| target);
             found.map_or(0, |index| index as u32 + 1)
@@ -265,6 +267,7 @@ impl Schedule<'_> {
         let mut put_items = |items: &Vec<u32>| (lists.put(items), items.len() / 4);
         let items: Vec<(u32, usize)> = scored.items.iter().map(&mut put_items).collect();
         let own_items: usize = items[..items.len() - 1].iter().map(|item| item.1).sum();
+        // One sum for each item and run of columns.
         let edge_squares = own_items * self.column_runs;
 
         let mut regions = Regions::default();

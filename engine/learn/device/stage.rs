@@ -177,6 +177,7 @@ impl Stage {
         if rows * columns * inner == 0 {
             return Ok(());
         }
+        // Large tiles reuse more, small ones are faster where barriers are slow.
         let real = self.device.report().kind.is_real();
         let side: u32 = if real { 16 } else { 4 };
         let ([a, a_row, a_column], [b, b_row, b_column]) = (product.a, product.b);
@@ -262,6 +263,7 @@ impl Stage {
         scratch: u32,
         gradient: u32,
     ) -> Result<()> {
+        // In two passes, so that more than one thread works on a column; in a fixed order.
         self.sum_groups(&pieces[0], columns, a, b, scratch, false)?;
         self.collect(&pieces[1], columns, (scratch, columns), None, gradient)
     }
@@ -307,6 +309,7 @@ impl Stage {
             shard: shard as u32,
             base_low: base as u32,
             base_high: (base >> 32) as u32,
+            // The kernel compares 16 random bits with the rate.
             threshold: if drops { (rate * 65536.0) as u32 } else { 0 },
             keep: if drops {
                 (1.0 / (1.0 - rate)) as f32
@@ -426,6 +429,7 @@ impl Stage {
                 rate
             };
             let update = train.adamw().update::<f32>(step, rate, block.decays);
+            // Untouched rows have no gradient; in touched mode they keep their momentum too.
             let listed = touched.iter().find(|(name, _)| *name == block.name);
             let rows = listed.map_or(block.rows, |(_, groups)| groups.count);
             if rows * block.columns * block.rows == 0 {

@@ -94,6 +94,7 @@ impl<'a> Hop<'a> {
             EdgeForm::Own => energy::pipeline(device, self.profile().width, fans.element())?.1,
             EdgeForm::Composed => 1,
         };
+        // The arrays in workgroup memory hold all sequences.
         let room = (decoder.sequences as u32).next_power_of_two();
         let constants = [("WORKGROUP", device.wide_workgroup()), ("ROOM", room)];
         let parameters = plan::Parameters {
@@ -231,6 +232,7 @@ impl<'a> Hop<'a> {
             &mechanism.values,
             self.locations(),
         ];
+        // With shaders the choice is a second dispatch, on the logits that they leave.
         let logits_first = mechanism.edge_shaders().is_some() && mode != Mode::Logits;
         let first = if logits_first { Mode::Logits } else { mode };
         let mut parameters = decoder.select_parameters(first, self.fans.is_some());
@@ -365,6 +367,7 @@ impl Decoder {
             top_k: top_k as u32,
             top_p: sampling.top_p,
             min_p: sampling.min_p,
+            // The kernel subtracts the logarithm from logits.
             penalty: if self.at.window > 0 {
                 sampling.repetition_penalty.ln()
             } else {

@@ -66,6 +66,7 @@ impl Decoder {
                         .collect()
                 }
             };
+            // Own edges, or own residuals, replace the common energy.
             if mechanism.fan_buffers() > 0 {
                 let fan = graph.fan(NodeId(node));
                 let first = graph.own_slots(NodeId(node)).start;

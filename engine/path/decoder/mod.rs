@@ -114,6 +114,7 @@ impl Decoder {
             sampling,
             at,
         };
+        // Lists that stay the same for the life of the decoder.
         decoder.write_integers(at.banned, &decoder.sampling.banned);
         decoder.write_integers(at.stops, stops);
         decoder.write_sequences();
@@ -128,21 +129,6 @@ impl Decoder {
     /// Hops of a submission at most.
     pub fn capacity(&self) -> usize {
         self.capacity
-    }
-
-    /// Change the sampling options. The banned nodes and the length of the penalty window stay the same.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Input`] for an option out of range.
-    pub fn resample(&mut self, sampling: &Sampling) -> Result<()> {
-        sampling.check()?;
-        self.sampling = Sampling {
-            banned: self.sampling.banned.clone(),
-            penalty_window: self.sampling.penalty_window,
-            ..sampling.clone()
-        };
-        self.programs = [None, None, None];
-        Ok(())
     }
 
     /// Set the flow of a sequence, with the stream of its draws and the nodes of its penalty window.
@@ -189,6 +175,7 @@ impl Decoder {
         self.state[sequence] = (flow.node, flow.step, false);
         let state = random.state();
         let words = [state as u32, (state >> 32) as u32];
+        // 64 bits of state as two words, the low one first.
         self.write_integers(at.random + 2 * sequence as u32, &words);
         if at.window > 0 {
             let kept = &recent[recent.len().saturating_sub(at.window as usize)..];
@@ -241,6 +228,7 @@ impl Decoder {
             if head[HALTED] == 0 || over || most >= tokens {
                 break head;
             }
+            // A fan was missing: upload it, and submit the hops that were not taken.
             left = tokens - most;
         };
         self.programs[Mode::Choose as usize] = Some(program);
