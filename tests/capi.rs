@@ -15,7 +15,6 @@ use brillm::model::{Model, Verify};
 use brillm::path::Sampling;
 use brillm::run::Engine;
 use brillm::text::Tokenizer;
-use brillm::transformer::HookAdapter;
 use brillm::{Request, Result};
 
 #[allow(
@@ -361,12 +360,7 @@ fn expected(
     let request = Request::ids(engine.encode(prompt)?)
         .tokens(tokens)
         .sampling(sampling);
-    match engine {
-        Engine::Graph(model) => request.start(&model)?.collect_text(),
-        Engine::Transformer(model) => request
-            .start_transformer(&model, &HookAdapter::default())?
-            .collect_text(),
-    }
+    engine.start(request)?.collect_text()
 }
 
 #[test]

@@ -12,7 +12,7 @@ use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
 use brillm::model::{Metadata, Model, Verify};
-use brillm::path::{Charges, GraphSession, Sampling, SessionState, beam};
+use brillm::path::{BeamOptions, Charges, GraphSession, Sampling, Session, SessionState, beam};
 use brillm::signal::{BlendKind, EnergyKind, Mechanism, Profile, Start, Weights};
 use brillm::text::Tokenizer;
 
@@ -239,7 +239,7 @@ fn a_saved_session_goes_on_as_if_it_had_not_stopped() {
             whole.step().unwrap();
         }
         whole.inject(5, 2.5).unwrap();
-        let saved = serde_json::to_string(whole.state()).unwrap();
+        let saved = serde_json::to_string(&whole.state()).unwrap();
         let state: SessionState = serde_json::from_str(&saved).unwrap();
         let mut again = GraphSession::restore(mechanism.clone(), state, sampling).unwrap();
         for step in 0..40 {
@@ -294,10 +294,7 @@ fn a_beam_as_wide_as_the_graph_is_brute_force() {
             &mechanism,
             &[3],
             &Start::Profile,
-            NODES * NODES * NODES,
-            3,
-            &[],
-            &[],
+            &BeamOptions::new(NODES * NODES * NODES, 3),
             &Default::default(),
         )
         .unwrap();
@@ -388,7 +385,7 @@ fn a_long_session_needs_what_a_short_one_needs() {
             .repetition_penalty(1.1, 16),
     );
     session.set_charges(Charges::new(0.99, 0.2, 0.2, 1.0));
-    let size = |session: &GraphSession| serde_json::to_vec(session.state()).unwrap().len();
+    let size = |session: &GraphSession| serde_json::to_vec(&session.state()).unwrap().len();
     for _ in 0..3_000 {
         session.step().unwrap();
     }

@@ -14,7 +14,7 @@ use brillm::kernel::random::Random;
 use brillm::learn::Recipe;
 use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::model::{Container, Metadata, Model, Verify, Writer, import};
-use brillm::path::{GraphSession, Sampling, SessionState};
+use brillm::path::{GraphSession, Sampling, Session, SessionState};
 use brillm::signal::{Mechanism, Profile, Start};
 use brillm::text::{Corpus, CorpusOptions, Tokenizer, read_ids};
 use brillm::{ErrorKind, Result};
@@ -629,7 +629,7 @@ fn mutated_sessions_are_refused_or_go_on() {
     };
     let mut session = begin();
     session.inject(2, 0.5).unwrap();
-    let text = serde_json::to_string(session.state()).unwrap();
+    let text = serde_json::to_string(&session.state()).unwrap();
     let mut random = Random::new(12);
     let mut restored = 0;
     for round in 0..2000 {

@@ -12,7 +12,7 @@ use brillm::learn::batch::{Batch, Candidates};
 use brillm::learn::own::Own;
 use brillm::learn::prior::Prior;
 use brillm::model::{Metadata, Model, Verify, import};
-use brillm::path::{GraphSession, Sampling};
+use brillm::path::{GraphSession, Sampling, Session};
 use brillm::signal::{Mechanism, PositionOffset, Profile, Start};
 use serde_json::Value;
 

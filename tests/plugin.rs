@@ -12,7 +12,8 @@ use brillm::hook::{
     KeepQuestion, KvShape, MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Trial,
 };
 use brillm::kernel::random::Random;
-use brillm::path::{GraphSession, HookRunner, Sampling, beam};
+use brillm::measure::Windows;
+use brillm::path::{BeamOptions, GraphSession, HookRunner, Sampling, Session, beam};
 use brillm::plugin::{Finder, Loader, Manifest, OnError, Plugins, Selection, build};
 use brillm::run::{evaluate_windows, grow};
 use brillm::signal::{Mechanism, Profile, Start};
@@ -117,11 +118,19 @@ fn no_opinion_changes_nothing() {
     );
     let of = |hooks: &Hooks| {
         let tokens: Vec<u32> = (0..60).map(|place| place * 5 % 12).collect();
-        evaluate_windows(&mechanism, &tokens, 11, 0..5, hooks).unwrap()
+        evaluate_windows(&mechanism, &tokens, &Windows::new(11, 5), hooks).unwrap()
     };
     assert_eq!(of(&hooks), of(&Hooks::default()));
-    let of =
-        |hooks: &Hooks| beam(&mechanism, &[3], &Start::Profile, 4, 5, &[], &[], hooks).unwrap();
+    let of = |hooks: &Hooks| {
+        beam(
+            &mechanism,
+            &[3],
+            &Start::Profile,
+            &BeamOptions::new(4, 5),
+            hooks,
+        )
+        .unwrap()
+    };
     assert_eq!(of(&hooks), of(&Hooks::default()));
 }
 
@@ -136,7 +145,14 @@ fn edges_and_starts_are_steered() {
         [7; 20]
     );
     assert_ne!(walked, [7; 20]);
-    let paths = beam(&mechanism, &[3], &Start::Profile, 1, 4, &[], &[], &steered).unwrap();
+    let paths = beam(
+        &mechanism,
+        &[3],
+        &Start::Profile,
+        &BeamOptions::new(1, 4),
+        &steered,
+    )
+    .unwrap();
     assert_eq!(paths[0].nodes, [7; 4]);
     let mut one = session(&mechanism, Sampling::greedy(), &steered).unwrap();
     assert!(one.resistance(7).unwrap().abs() < 1e-6);

@@ -8,7 +8,7 @@ use brillm::hook::Hooks;
 use brillm::kernel::random::Random;
 use brillm::kernel::table::Table;
 use brillm::model::{Metadata, Model};
-use brillm::path::{GraphSession, Sampling, SessionOptions};
+use brillm::path::{GraphSession, Sampling, Session, SessionOptions};
 use brillm::run::Engine;
 use brillm::run::trace::{
     Comparison, EdgeKind, EntryKind, FanLook, FanRequest, Intervention, SCHEMA, Theme, Trace,
@@ -268,14 +268,7 @@ fn a_trace_is_the_generation_looked_at() {
             .tokens(6)
             .ignore_eos(true)
             .sampling(sampling);
-        let ids: Vec<u32> = match &engine {
-            Engine::Graph(model) => request.start(model).unwrap().collect_text().unwrap().1,
-            Engine::Transformer(model) => {
-                let asked = Default::default();
-                let mut generation = request.start_transformer(model, &asked).unwrap();
-                generation.collect_text().unwrap().1
-            }
-        };
+        let ids = engine.start(request).unwrap().collect_text().unwrap().1;
         assert_eq!(trace.ids()[trace.prompt_tokens..], ids);
         assert_eq!(trace.finish, Some(TraceFinish::Length));
         assert_eq!(trace.steps.len(), 6);

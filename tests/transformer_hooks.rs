@@ -10,11 +10,10 @@ use brillm::hook::{
     Eviction, HeadReduction, Hooks, KeepNeeds, KeepQuestion, KvShape, Phase, Planned, Prompt,
     Sample, SampleNeeds, Setting, Step, Tap, Trial,
 };
-use brillm::measure::Continuations;
+use brillm::measure::{Continuations, Windows};
 use brillm::path::{Sampling, Session};
-use brillm::transformer::{
-    CalibrationText, HookAdapter, Transformer, TransformerSession, evaluate_continuations,
-};
+use brillm::run::Engine;
+use brillm::transformer::{CalibrationText, HookAdapter, Transformer, TransformerSession};
 
 const LAYERS: usize = 5;
 
@@ -450,7 +449,7 @@ fn causal_models_reject_positions_other_than_the_end() {
     };
     assert!(place(6, hook::Direction::Forward).unwrap().is_some());
     let error = place(2, hook::Direction::Backward).unwrap_err().to_string();
-    assert!(error.contains("place 2"), "{error}");
+    assert!(error.contains("position 2"), "{error}");
 }
 
 #[test]
@@ -458,9 +457,10 @@ fn continuations_measure_perplexity_and_divergence() {
     let model = stories();
     let tokens = text(&model, 400);
     let texts: Continuations = "96,32,4".parse().unwrap();
+    let engine = Engine::from(&model);
     let measure = |hooks: &Hooks| {
-        let asked = HookAdapter::new(&model, hooks, 1, None).unwrap();
-        evaluate_continuations(&model, &tokens, &texts, &asked, true).unwrap()
+        let hooked = engine.with_hooks(hooks, 1).unwrap();
+        hooked.continuations(&tokens, &texts, true).unwrap()
     };
     let plain = measure(&Hooks::default());
     assert_eq!((plain.texts, plain.tokens), (3, 96));
@@ -477,10 +477,11 @@ fn continuations_measure_perplexity_and_divergence() {
     assert!(pruned.nats_per_token > plain.nats_per_token - 0.5);
 
     // Whole windows at once agree with token by token.
-    let one = brillm::transformer::evaluate_windows(&model, &tokens[..128], 128, 0..1).unwrap();
+    let one = brillm::transformer::evaluate_windows(&model, &tokens[..128], &Windows::new(128, 1))
+        .unwrap();
     let whole: Continuations = "1,127,1".parse().unwrap();
-    let asked = HookAdapter::default();
-    let stepped = evaluate_continuations(&model, &tokens, &whole, &asked, false).unwrap();
+    let hooked = engine.with_hooks(&Hooks::default(), 0).unwrap();
+    let stepped = hooked.continuations(&tokens, &whole, false).unwrap();
     let same = (one.nats() / one.tokens() as f64 - stepped.nats_per_token).abs();
     assert!(same < 1e-4, "{same}");
 }

@@ -13,6 +13,7 @@ use brillm::learn::data::TokenData;
 use brillm::learn::log::Record;
 use brillm::learn::recipe::MaskDraw;
 use brillm::learn::{ProgressObserver, Recipe, Trainable};
+use brillm::measure::Windows;
 use brillm::run::{Engine, prepare_training};
 use brillm::transformer::{Masking, NetworkModel, TokenBatch, evaluate_windows, mask_tokens};
 
@@ -249,7 +250,8 @@ fn a_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
                 &mut |_| {},
             )
             .unwrap();
-            let measured = evaluate_windows(&model, data.validation(), 13, 0..10_000).unwrap();
+            let measured =
+                evaluate_windows(&model, data.validation(), &Windows::new(13, 10_000)).unwrap();
             let expected = outcome.validation_perplexity.unwrap();
             assert!(
                 (measured.perplexity() / expected - 1.0).abs() < 1e-4,

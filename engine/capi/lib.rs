@@ -22,10 +22,10 @@
 
 use std::ffi::{CStr, c_char};
 
-mod any_session;
 mod error;
 mod ffi;
 mod generate;
+mod generation;
 pub mod layout;
 mod model;
 mod score;

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use brillm::kernel::bytes::Bytes;
 use brillm::model::{Model, Verify};
-use brillm::run::Engine;
-use serde_json::json;
+use brillm::run::{Engine, EngineKind};
 
 use crate::error::{ApiError, brillm_error, c_text};
 use crate::ffi::{self, Sized64, cross, pass};
@@ -54,40 +53,24 @@ unsafe impl Sized64 for brillm_model_info {
 
 impl brillm_model {
     fn new(engine: Engine) -> Arc<Self> {
-        let mut info = brillm_model_info {
+        let summary = engine.summary();
+        let number = |size: Option<usize>| size.unwrap_or(0) as u64;
+        let info = brillm_model_info {
+            kind: match summary.kind {
+                EngineKind::Graph => BRILLM_KIND_GRAPH,
+                EngineKind::Transformer => BRILLM_KIND_TRANSFORMER,
+            },
             vocabulary: engine.vocabulary() as u64,
+            width: summary.width as u64,
+            layers: number(summary.layers),
+            edges: number(summary.edges),
+            own_edges: number(summary.own_edges),
+            context: number(engine.context_limit()),
             ..brillm_model_info::defaults()
-        };
-        let metadata = match &engine {
-            Engine::Graph(model) => {
-                let (profile, graph) = (model.mechanism().profile(), model.mechanism().graph());
-                info.kind = BRILLM_KIND_GRAPH;
-                info.width = profile.width as u64;
-                info.edges = graph.edges() as u64;
-                info.own_edges = graph.own_edges() as u64;
-                if profile.position_limit {
-                    // A path of n hops has n + 1 tokens.
-                    info.context = profile.positions as u64 + 1;
-                }
-                json!(model.metadata())
-            }
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                let shape = model.configuration();
-                info.kind = BRILLM_KIND_TRANSFORMER;
-                info.width = shape.width as u64;
-                info.layers = shape.layers as u64;
-                info.context = shape.hard_context().unwrap_or(0) as u64;
-                json!({
-                    "name": model.name(),
-                    "configuration": shape.json,
-                    "record": model.record(),
-                })
-            }
         };
         Arc::new(Self {
             name: c_text(engine.name()),
-            metadata: c_text(&metadata.to_string()),
+            metadata: c_text(&engine.metadata().to_string()),
             info,
             engine,
         })
@@ -95,15 +78,6 @@ impl brillm_model {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
-    }
-
-    /// Whether a token ends a text.
-    pub(crate) fn ends(&self, id: u32) -> bool {
-        match &self.engine {
-            Engine::Graph(model) => model.tokenizer().vocabulary().stop() == Some(id),
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => model.stop_tokens().contains(&id),
-        }
     }
 
     /// Whether all of these are tokens of the model.
@@ -199,7 +173,7 @@ pub unsafe extern "C" fn brillm_model_open_bytes(
             begin(out)?;
             let bytes = ffi::slice(bytes.cast::<u8>(), size, "bytes")?;
             let model = Model::from_bytes(Bytes::copy_of(bytes))?;
-            end(out, Engine::Graph(model))
+            end(out, Engine::from(&model))
         })
     }
 }

@@ -3,12 +3,13 @@
 use std::ffi::c_char;
 use std::sync::atomic::Ordering;
 
-use crate::any_session::{AnySession, cancelled};
+use brillm::hook::Hooks;
+use brillm::run::score_tokens;
+
 use crate::error::{ApiError, brillm_error};
 use crate::ffi::{self, Sized64};
 use crate::layout::*;
 use crate::session::{brillm_session, on};
-use crate::settings::Settings;
 
 // SAFETY: repr(C), begins with its size, numbers without padding.
 unsafe impl Sized64 for brillm_score {
@@ -40,29 +41,17 @@ fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_scor
     session.model.check(ids)?;
     session.cancel.store(false, Ordering::Relaxed);
     let model = &session.model;
-    // SAFETY: NULL stands for the defaults.
-    let settings = unsafe { Settings::read(model, std::ptr::null()) }?;
-    let mut any_session = AnySession::begin(model, &settings, ids[..1].to_vec(), &session.cancel)?;
-    let mut logarithms = vec![0.0];
-    for &id in &ids[1..] {
-        if session.cancel.load(Ordering::Relaxed) {
-            return Err(cancelled("the scoring"));
-        }
-        let nats = any_session.resistance(id)?;
-        if !nats.is_finite() {
-            return Err(ApiError::new(
-                BRILLM_ERROR_NUMERIC,
-                format!(
-                    "token {}: the probability is not a number above 0",
-                    logarithms.len()
-                ),
-            ));
-        }
-        logarithms.push(-nats);
-        // What follows the last token is asked by nobody.
-        if logarithms.len() < ids.len() {
-            any_session.feed(&[id], &session.cancel)?;
-        }
+    let hooks = Hooks::default();
+    let scored = score_tokens(model.engine(), ids, 0, &hooks, Some(&session.cancel))?;
+    let logarithms: Vec<f64> = scored
+        .iter()
+        .map(|score| score.ln_probability.unwrap_or(0.0))
+        .collect();
+    if let Some(index) = logarithms.iter().position(|ln| !ln.is_finite()) {
+        return Err(ApiError::new(
+            BRILLM_ERROR_NUMERIC,
+            format!("token {index}: the probability is not a number above 0"),
+        ));
     }
     let vocabulary = model.engine().tokenizer().vocabulary();
     let tokens = (ids.len() - 1) as u64;

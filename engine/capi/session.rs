@@ -5,12 +5,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use brillm::Request;
+use brillm::path::SessionState;
 use brillm::run::{Finish, Generation};
 
-use crate::any_session::AnySession;
 use crate::error::{ApiError, brillm_error};
 use crate::ffi::{self, Sized64, cross, pass};
+use crate::generation;
 use crate::layout::*;
 use crate::model::{self, brillm_model};
 use crate::settings::Settings;
@@ -33,7 +33,7 @@ const _: () = {
 /// What a call on a session changes.
 pub(crate) struct Inner {
     settings: Settings,
-    any_session: Option<AnySession>,
+    generation: Option<Generation>,
     /// New tokens given out since the prompt.
     pub(crate) index: u64,
     /// Why the generation ended: a BRILLM_FINISH value.
@@ -90,12 +90,12 @@ impl brillm_session {
 }
 
 impl Inner {
-    /// The generation under way.
-    pub(crate) fn any_session(&mut self) -> Result<&mut AnySession, ApiError> {
-        self.any_session.as_mut().ok_or_else(|| {
+    /// The running generation.
+    pub(crate) fn generation(&mut self) -> Result<&mut Generation, ApiError> {
+        self.generation.as_mut().ok_or_else(|| {
             ApiError::new(
                 BRILLM_ERROR_INPUT,
-                "no generation is under way (call brillm_session_begin first)",
+                "no generation is running (call brillm_session_begin first)",
             )
         })
     }
@@ -107,23 +107,24 @@ impl Inner {
     ) -> Result<(), ApiError> {
         session.cancel.store(false, Ordering::Relaxed);
         (self.index, self.finish) = (0, BRILLM_FINISH_NONE);
-        self.any_session = None;
-        let any_session = AnySession::begin(&session.model, &self.settings, ids, &session.cancel)?;
-        self.any_session = Some(any_session);
+        self.generation = None;
+        let begun = generation::begin(&session.model, &self.settings, ids, &session.cancel)?;
+        self.generation = Some(begun);
         Ok(())
     }
 
-    /// Goes on from where a saved session was.
+    /// Continues a saved session; on an error the running generation stays.
     pub(crate) fn resume(
         &mut self,
         session: &brillm_session,
-        begin: impl FnOnce(Request) -> brillm::Result<Generation>,
+        state: SessionState,
     ) -> Result<(), ApiError> {
         session.cancel.store(false, Ordering::Relaxed);
-        let request = self.settings.request(Vec::new());
-        let generation = begin(request.cancel(session.cancel.clone()))?;
+        let request = self.settings.request(Vec::new()).resume(state);
+        let request = request.cancel(session.cancel.clone());
+        let generation = session.model.engine().start(request)?;
         (self.index, self.finish) = (0, BRILLM_FINISH_NONE);
-        self.any_session = Some(AnySession::Graph(Box::new(generation)));
+        self.generation = Some(generation);
         Ok(())
     }
 
@@ -132,17 +133,20 @@ impl Inner {
         &mut self,
         session: &brillm_session,
     ) -> Result<Option<brillm_piece>, ApiError> {
-        let any_session = self.any_session()?;
-        let next = any_session.next();
-        let finish = any_session.finish();
+        let generation = self.generation()?;
+        let next = generation.next();
+        let finish = generation.finish();
         self.finish = code(finish);
-        let Some(piece) = next? else {
+        let Some(piece) = next.transpose()? else {
             return Ok(None);
         };
         // Text that was held back when the path ended comes with the token the path is at, a second time.
         let again = match finish {
             Some(Finish::Exhausted | Finish::Context | Finish::Cancelled) => true,
-            Some(Finish::Stop) => !self.settings.ignore_eos && session.model.ends(piece.id),
+            Some(Finish::Stop) => {
+                let stop_tokens = session.model.engine().stop_tokens();
+                !self.settings.ignore_eos && stop_tokens.contains(&piece.id)
+            }
             _ => false,
         };
         let index = self.index;
@@ -219,7 +223,7 @@ pub unsafe extern "C" fn brillm_session_new(
             let model = model::share(model)?;
             let inner = Inner {
                 settings: Settings::read(&model, parameters)?,
-                any_session: None,
+                generation: None,
                 index: 0,
                 finish: BRILLM_FINISH_NONE,
                 piece: vec![0],

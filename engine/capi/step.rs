@@ -2,13 +2,11 @@
 
 use std::ffi::c_void;
 
-use brillm::Request;
 use brillm::path::SessionState;
-use brillm::run::Engine;
 
-use crate::any_session::AnySession;
 use crate::error::{ApiError, brillm_error};
 use crate::ffi;
+use crate::generation;
 use crate::layout::*;
 use crate::session::{brillm_session, on};
 
@@ -31,7 +29,7 @@ pub unsafe extern "C" fn brillm_session_candidates(
     // SAFETY: as the caller promises.
     unsafe {
         on(session, error, |_, inner| {
-            let found = inner.any_session()?.candidates()?;
+            let found = generation::candidates(inner.generation()?)?;
             if !total.is_null() {
                 total.write(found.len());
             }
@@ -68,7 +66,7 @@ pub unsafe extern "C" fn brillm_session_resistance(
             if nats.is_null() {
                 return Err(ApiError::null("nats"));
             }
-            nats.write(inner.any_session()?.resistance(id)?);
+            nats.write(inner.generation()?.session().resistance(id)?);
             Ok(BRILLM_OK)
         })
     }
@@ -91,7 +89,7 @@ pub unsafe extern "C" fn brillm_session_feed(
         on(session, error, |session, inner| {
             let ids = ffi::slice(ids, count, "ids")?;
             session.model.check(ids)?;
-            inner.any_session()?.feed(ids, &session.cancel)?;
+            generation::feed(inner.generation()?, ids, &session.cancel)?;
             Ok(BRILLM_OK)
         })
     }
@@ -112,7 +110,7 @@ pub unsafe extern "C" fn brillm_session_inject(
     unsafe {
         on(session, error, |session, inner| {
             session.model.check(&[id])?;
-            inner.any_session()?.walk().inject(id, energy as f32)?;
+            inner.generation()?.session().inject(id, energy as f32)?;
             Ok(BRILLM_OK)
         })
     }
@@ -138,19 +136,14 @@ pub unsafe extern "C" fn brillm_session_save(
     // SAFETY: as the caller promises.
     unsafe {
         on(session, error, |_, inner| {
-            let bytes = match inner.any_session()? {
-                AnySession::Graph(generation) => {
-                    serde_json::to_vec(generation.session().state())
-                        .map_err(|error| ApiError::new(BRILLM_ERROR_OTHER, error.to_string()))?
-                }
-                #[cfg(feature = "transformer")]
-                AnySession::Transformer(_) => {
-                    return Err(ApiError::new(
-                        BRILLM_ERROR_UNSUPPORTED,
-                        "a transformer's session cannot be saved (keep its tokens and begin anew with them)",
-                    ));
-                }
+            let Some(state) = inner.generation()?.session().snapshot() else {
+                return Err(ApiError::new(
+                    BRILLM_ERROR_UNSUPPORTED,
+                    "a transformer's session cannot be saved (keep its tokens and begin anew with them)",
+                ));
             };
+            let bytes = serde_json::to_vec(&state)
+                .map_err(|error| ApiError::new(BRILLM_ERROR_OTHER, error.to_string()))?;
             ffi::give(&bytes, buffer.cast(), capacity, length, bytes.len())
         })
     }
@@ -175,21 +168,10 @@ pub unsafe extern "C" fn brillm_session_restore(
             let state: SessionState = serde_json::from_slice(bytes).map_err(|error| {
                 ApiError::new(
                     BRILLM_ERROR_FORMAT,
-                    format!("the bytes are no saved session: {error}"),
+                    format!("the bytes are not a saved session: {error}"),
                 )
             })?;
-            #[cfg_attr(
-                not(feature = "transformer"),
-                expect(irrefutable_let_patterns, reason = "there is one kind only")
-            )]
-            let Engine::Graph(model) = session.model.engine() else {
-                return Err(ApiError::new(
-                    BRILLM_ERROR_UNSUPPORTED,
-                    "saved sessions belong to a graph",
-                ));
-            };
-            let begin = |request: Request| request.resume(state).start(model);
-            inner.resume(session, begin)?;
+            inner.resume(session, state)?;
             Ok(BRILLM_OK)
         })
     }

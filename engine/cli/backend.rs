@@ -87,14 +87,17 @@ impl BackendArguments {
         })
     }
 
-    /// Upload the model's mechanism to the device; `None` for the CPU.
+    /// Uploads a graph to the device, where one is used; transformers run on the CPU.
     #[cfg(feature = "gpu")]
-    pub(super) fn put(
+    pub(super) fn upload(
         &self,
-        model: &crate::Model,
+        engine: &crate::Engine,
         hooks: &crate::hook::Hooks,
     ) -> Result<Option<std::sync::Arc<crate::signal::DeviceMechanism>>> {
         self.check()?;
+        let Some(model) = engine.as_graph() else {
+            return Ok(None);
+        };
         if !hooks.flow_on_device() {
             // Plugins without shaders are called at every step, which a device does not stop for.
             if !self.choice().is_forced() {

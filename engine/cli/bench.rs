@@ -124,21 +124,14 @@ impl Arguments {
                 speed.tokens_per_second, speed.bytes_per_token, speed.state_bytes
             )
         };
-        match &engine {
-            Engine::Graph(_) => {
-                let speed = engine.flow_speed(&[0], self.seconds)?;
-                self.line(one(&speed))?;
-                report["flow"] = json!(speed);
-            }
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                if model.configuration().causal() {
-                    let speed = engine.flow_speed(&[0], self.seconds)?;
-                    self.line(one(&speed))?;
-                    report["flow"] = json!(speed);
-                }
-                self.batches(model, path, &mut report)?;
-            }
+        if engine.is_causal() {
+            let speed = engine.flow_speed(&[0], self.seconds)?;
+            self.line(one(&speed))?;
+            report["flow"] = json!(speed);
+        }
+        #[cfg(feature = "transformer")]
+        if let Some(model) = engine.as_transformer() {
+            self.batches(&engine, model, path, &mut report)?;
         }
         match self.json {
             true => super::say_json(&report),
@@ -149,6 +142,7 @@ impl Arguments {
     #[cfg(feature = "transformer")]
     fn batches(
         &self,
+        engine: &Engine,
         model: &crate::transformer::Transformer,
         path: &std::path::Path,
         report: &mut Value,
@@ -167,9 +161,9 @@ impl Arguments {
                 "batch", "prompt", "prefill tok/s", "tok/s", "ms/step", "KV live bytes"
             ))?;
             let hooks = super::plugins::hooks()?;
-            let asked = super::plugins::asked(model, &hooks, 0)?;
+            let hooked = super::plugins::hooked(engine, &hooks, 0)?;
             for &batch in &self.batch {
-                let row = batch_speed(network, &asked, batch, prompt, new)?;
+                let row = batch_speed(network, hooked.adapter(), batch, prompt, new)?;
                 self.line(format!(
                     "{:>6} {:>8} {:>14.0} {:>10.0} {:>10.3} {:>14}",
                     row.batch,

@@ -145,19 +145,11 @@ impl SamplingArguments {
             return Err(Error::new(ErrorKind::Input, "there is no sample to choose"));
         }
         let seed = prompt.seed;
+        let hooked = super::plugins::hooked(engine, hooks, seed)?;
         let draw = |sample: usize| -> Result<Vec<u32>> {
             let request = request(seed.wrapping_add(sample as u64))?;
-            Ok(match engine {
-                Engine::Graph(model) => request.start(model)?.collect_text()?.1,
-                #[cfg(feature = "transformer")]
-                Engine::Transformer(model) => {
-                    let asked = super::plugins::asked(model, hooks, seed)?;
-                    let mut generation = request.start_transformer(model, &asked)?;
-                    generation.collect_text()?.1
-                }
-            })
+            Ok(hooked.start(request)?.collect_text()?.1)
         };
-        let _ = hooks;
         let samples: Vec<Vec<u32>> = (0..count).map(draw).collect::<Result<_>>()?;
         let tokenizer = engine.tokenizer();
         let mut report = json!({"model": engine.name(), "prompt_ids": ids, "seed": seed});
@@ -340,15 +332,8 @@ pub(super) fn leftward(
     request: Request,
     hooks: &Hooks,
 ) -> Result<()> {
-    let new = match reader.engine() {
-        Engine::Graph(model) => request.start(model)?.collect_text()?.1,
-        #[cfg(feature = "transformer")]
-        Engine::Transformer(model) => {
-            let asked = super::plugins::asked(model, hooks, prompt.seed)?;
-            let mut generation = request.start_transformer(model, &asked)?;
-            generation.collect_text()?.1
-        }
-    };
+    let hooked = super::plugins::hooked(reader.engine(), hooks, prompt.seed)?;
+    let new = hooked.start(request)?.collect_text()?.1;
     let new = reader.made(new);
     let tokenizer = reader.engine().tokenizer();
     if !prompt.json {

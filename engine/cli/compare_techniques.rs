@@ -5,10 +5,8 @@ use serde_json::{Value, json};
 use super::compare::Arguments;
 use crate::hook::Hooks;
 use crate::measure::Continuations;
-use crate::run::Engine;
-use crate::transformer::{
-    BatchSpeed, ContinuationReport, HookAdapter, Transformer, batch_speed, evaluate_continuations,
-};
+use crate::run::{ContinuationReport, Engine};
+use crate::transformer::{BatchSpeed, batch_speed};
 use crate::{Error, ErrorKind, Result};
 
 /// One row: a model under a technique.
@@ -26,15 +24,8 @@ impl Arguments {
         let mut rows = Vec::new();
         for entry in &self.entries {
             let (path, plugins) = super::plugins::entry(entry)?;
-            let Engine::Transformer(model) = Engine::open(&path, Default::default())? else {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "a graph keeps no keys and values that a technique could change",
-                )
-                .at(path.display())
-                .advice("name a folder with a config.json, or leave --continuation out"));
-            };
-            rows.push(self.row(entry, &model, plugins.hooks(), plugins.record(), texts)?);
+            let engine = Engine::open(&path, Default::default())?;
+            rows.push(self.row(entry, &engine, plugins.hooks(), plugins.record(), texts)?);
         }
         self.say_techniques(texts, &rows)
     }
@@ -42,17 +33,17 @@ impl Arguments {
     fn row(
         &self,
         name: &str,
-        model: &Transformer,
+        engine: &Engine,
         hooks: &Hooks,
         plugins: Value,
         texts: &Continuations,
     ) -> Result<Row> {
         let tokens = match (&self.ids, &self.text) {
-            (Some(path), _) => crate::text::read_ids(path, Some(model.configuration().vocabulary))?,
+            (Some(path), _) => crate::text::read_ids(path, Some(engine.vocabulary()))?,
             (None, Some(path)) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| Error::io(error, path.display()))?;
-                model.encode(&text)?
+                engine.encode(&text)?
             }
             (None, None) => {
                 return Err(
@@ -61,18 +52,24 @@ impl Arguments {
                 );
             }
         };
-        let calibration = super::plugins::calibration(model)?;
-        let asked = HookAdapter::new(model, hooks, 0, calibration.as_ref())?;
-        let continued = evaluate_continuations(model, &tokens, texts, &asked, true)?;
-        let network = model.network().ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "a recurrent net has no cache").at(name)
+        let hooked = super::plugins::hooked(engine, hooks, 0)?;
+        let network = engine.as_transformer().and_then(|model| model.network());
+        let network = network.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "the model has no keys and values that a plugin could manage",
+            )
+            .at(name)
+            .advice("name a folder with a config.json, or leave --continuation out")
         })?;
+        let continued = hooked.continuations(&tokens, texts, true)?;
+        let adapter = hooked.adapter();
         let speeds = self
             .batch
             .iter()
-            .map(|&batch| batch_speed(network, &asked, batch, texts.prompt, texts.new))
+            .map(|&batch| batch_speed(network, adapter, batch, texts.prompt, texts.new))
             .collect::<Result<_>>()?;
-        let bytes_per_token = match asked.plan() {
+        let bytes_per_token = match adapter.plan() {
             Some(plan) => network.for_plan(plan)?.bytes_per_token(),
             None => network.bytes_per_token(),
         };

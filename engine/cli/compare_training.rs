@@ -9,7 +9,7 @@ use super::compare_row::{Measured, Row};
 use super::train::Bar;
 use crate::hook::Hooks;
 use crate::learn::{ProgressObserver, Recipe};
-use crate::run::{Engine, Evaluation, evaluate_stream, evaluate_windows, prepare_training};
+use crate::run::{Engine, EngineKind, prepare_training};
 use crate::{Error, ErrorKind, Result};
 
 /// An entry of the command line: a recipe or a model, with the plugins of its own.
@@ -186,65 +186,32 @@ impl Arguments {
         let engine = Engine::open(path, Default::default())?;
         let windows = &self.windows;
         let end = (windows.count * (windows.length - 1) + 1).min(tokens.len());
-        let (kind, measured, streaming): (String, Evaluation, Option<Evaluation>) = match &engine {
-            Engine::Graph(model) => (
-                "graph".into(),
-                evaluate_windows(
-                    model.mechanism(),
-                    tokens,
-                    windows.length,
-                    0..windows.count,
-                    &Hooks::default(),
-                )?,
-                Some(evaluate_stream(
-                    model.mechanism(),
-                    &tokens[..end],
-                    1,
-                    None,
-                    &Hooks::default(),
-                )?),
-            ),
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                use crate::transformer;
-                let kind = model.configuration().json["model_type"]
-                    .as_str()
-                    .unwrap_or("?");
-                // A transformer that was trained on windows knows no position beyond them, and a masked one
-                // has no order to stream in.
-                let context = model.configuration().context;
-                let stream = kind != "bert" && (context == 0 || context >= windows.length);
-                (
-                    kind.to_string(),
-                    transformer::evaluate_windows(model, tokens, windows.length, 0..windows.count)?
-                        .into(),
-                    match stream {
-                        true => {
-                            Some(transformer::evaluate_stream(model, &tokens[..end], 1)?.into())
-                        }
-                        false => None,
-                    },
-                )
+        let summary = engine.summary();
+        let kind = match summary.kind {
+            EngineKind::Graph => "graph".to_string(),
+            EngineKind::Transformer => summary.profile.clone(),
+        };
+        let hooked = engine.with_hooks(&Hooks::default(), 0)?;
+        let measured = hooked.windows(tokens, windows)?;
+        // A transformer that was trained on windows knows no position beyond them, and a masked one has no order.
+        let fits = |context| context == 0 || context >= windows.length;
+        let streaming = match engine.is_causal() && summary.context.is_none_or(fits) {
+            true => Some(hooked.stream(&tokens[..end], 1, None)?),
+            false => None,
+        };
+        let speed = match engine.is_causal() {
+            true => Some(engine.flow_speed(&tokens[..windows.length.min(8)], self.seconds)?),
+            false => None,
+        };
+        #[cfg_attr(not(feature = "transformer"), allow(unused_mut))]
+        let mut tasks = Vec::new();
+        #[cfg(feature = "transformer")]
+        if summary.kind == EngineKind::Transformer {
+            for task in &self.tasks {
+                let measured = task.run(path, seed, self.epochs, self.quiet)?;
+                tasks.push((task.name.clone(), measured));
             }
-        };
-        let speed = match kind.as_str() {
-            "bert" => None,
-            _ => Some(engine.flow_speed(&tokens[..windows.length.min(8)], self.seconds)?),
-        };
-        let tasks = match &engine {
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(_) => self
-                .tasks
-                .iter()
-                .map(|task| {
-                    Ok((
-                        task.name.clone(),
-                        task.run(path, seed, self.epochs, self.quiet)?,
-                    ))
-                })
-                .collect::<Result<Vec<_>>>()?,
-            Engine::Graph(_) => Vec::new(),
-        };
+        }
         let _ = seed;
         let measured = Measured {
             parameters: Some(engine.parameters()),

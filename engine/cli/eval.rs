@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use crate::hook::Hooks;
 use crate::measure::{Continuations, Windows};
-use crate::run::{Engine, Evaluation, Reader, evaluate_stream, evaluate_windows};
+use crate::run::{
+    ContextEvaluation, ContinuationReport, Engine, Evaluation, HookedEngine, Reader, Shuffle,
+};
 use crate::text::{Corpus, CorpusOptions, ReadingDirection, read_ids};
 use crate::{Error, ErrorKind, Result};
 
@@ -63,9 +64,6 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Predictions measured for each context length, at most.
-const PREDICTIONS: usize = 2000;
-
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         self.backend.check()?;
@@ -111,54 +109,41 @@ impl Arguments {
             tokens.reverse();
             documents.iter_mut().for_each(|document| document.reverse());
         }
-        let model = match engine {
-            Engine::Graph(model) => model,
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                return self.transformer(&model, &tokens, &documents, bytes, &hooks);
-            }
-        };
-        let mechanism = model.mechanism();
+        let hooked = super::plugins::hooked(&engine, &hooks, self.seed)?;
         if let Some(texts) = &self.continuation {
-            return self.continuations(mechanism, texts, &tokens, &hooks);
+            let measured = hooked.continuations(&tokens, texts, self.beside)?;
+            return if measured.retained.is_empty() {
+                self.report(&measured.evaluation(engine.vocabulary()), 0)
+            } else {
+                self.continued(&measured)
+            };
         }
         if self.documents {
-            return self.documents(mechanism, &documents, &hooks);
+            return self.report(&hooked.documents(&documents)?, bytes);
         }
         if !self.contexts.is_empty() {
-            return self.each_context(&tokens, mechanism.nodes(), &hooks, &|context, place| {
-                let sampling = crate::path::Sampling::greedy();
-                let start = crate::signal::Start::Profile;
-                let mut session = crate::path::GraphSession::begin_with_hooks(
-                    mechanism.clone(),
-                    context,
-                    &start,
-                    sampling,
-                    crate::path::HookRunner::new(&hooks, place as u64),
-                )?;
-                session.resistance(tokens[place])
+            let shuffle = self.shuffle_prefix.map(|kept| Shuffle {
+                kept,
+                seed: self.seed,
             });
+            let measured = hooked.contexts(&tokens, &self.contexts, shuffle)?;
+            return self.report_contexts(&measured, engine.vocabulary());
         }
-        let result = match &self.windows {
+        let measured = match self.windows {
             Some(windows) if !self.stream => {
-                let range = self.first_window..self.first_window + windows.count;
-                self.windows(&model, &tokens, windows.length, range, &hooks)?
+                let windows = windows.starting_at(self.first_window);
+                self.windows(&hooked, &tokens, &windows)?
             }
             _ => {
+                let charges = match &self.charges {
+                    Some(text) => Some(engine.clone().graph()?.charges(text)?.charges()),
+                    None => None,
+                };
                 let (from, to) = self.span(tokens.len());
-                evaluate_stream(
-                    mechanism,
-                    &tokens[..to],
-                    from,
-                    match &self.charges {
-                        Some(text) => Some(model.charges(text)?.charges()),
-                        None => None,
-                    },
-                    &hooks,
-                )?
+                hooked.stream(&tokens[..to], from, charges)?
             }
         };
-        self.report(&result, bytes)
+        self.report(&measured, bytes)
     }
 
     /// A model that is told which way a text is read: windows, each with its mark in the first token's place.
@@ -193,121 +178,15 @@ impl Arguments {
 
     fn windows(
         &self,
-        model: &crate::Model,
+        hooked: &HookedEngine,
         tokens: &[u32],
-        length: usize,
-        range: std::ops::Range<usize>,
-        hooks: &Hooks,
+        windows: &Windows,
     ) -> Result<Evaluation> {
         #[cfg(feature = "gpu")]
-        if let Some(device) = self.backend.put(model, hooks)? {
-            return crate::run::evaluate_windows_on(&device, tokens, length, range);
+        if let Some(device) = self.backend.upload(hooked.engine(), hooked.hooks())? {
+            return crate::run::evaluate_windows_on(&device, tokens, windows);
         }
-        evaluate_windows(model.mechanism(), tokens, length, range, hooks)
-    }
-
-    /// Continuations of prompts by the graph, whose state is all that it remembers.
-    fn continuations(
-        &self,
-        mechanism: &std::sync::Arc<crate::signal::Mechanism>,
-        texts: &Continuations,
-        tokens: &[u32],
-        hooks: &Hooks,
-    ) -> Result<()> {
-        let mut sum = crate::measure::Perplexity::new(mechanism.nodes() as u64);
-        for (index, start) in texts.starts(tokens.len()).enumerate() {
-            let (prompt, new) =
-                tokens[start..start + texts.prompt + texts.new].split_at(texts.prompt);
-            let mut session = crate::path::GraphSession::begin_with_hooks(
-                mechanism.clone(),
-                prompt,
-                &crate::signal::Start::Profile,
-                crate::path::Sampling::greedy(),
-                crate::path::HookRunner::new(hooks, index as u64),
-            )?;
-            for &next in new {
-                sum.add_sum(session.resistance(next)?, 1);
-                session.force(next)?;
-            }
-        }
-        if sum.tokens() == 0 {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("{} tokens hold no text of {texts}", tokens.len()),
-            ));
-        }
-        self.report(&sum.into(), 0)
-    }
-
-    /// Each document a flow of its own.
-    fn documents(
-        &self,
-        mechanism: &std::sync::Arc<crate::signal::Mechanism>,
-        documents: &[Vec<u32>],
-        hooks: &Hooks,
-    ) -> Result<()> {
-        let mut sum = crate::measure::Perplexity::new(mechanism.nodes() as u64);
-        for document in documents.iter().filter(|document| document.len() > 1) {
-            let part = evaluate_stream(mechanism, document, 1, None, hooks)?;
-            sum.add_sum(part.nats_per_token * part.tokens as f64, part.tokens as u64);
-        }
-        if sum.tokens() == 0 {
-            return Err(Error::new(ErrorKind::Input, "no text has two tokens"));
-        }
-        self.report(&sum.into(), 0)
-    }
-
-    #[cfg(feature = "transformer")]
-    fn transformer(
-        &self,
-        model: &crate::transformer::Transformer,
-        tokens: &[u32],
-        documents: &[Vec<u32>],
-        bytes: usize,
-        hooks: &Hooks,
-    ) -> Result<()> {
-        use crate::transformer;
-        if self.charges.is_some() {
-            return Err(
-                Error::new(ErrorKind::Unsupported, "charges belong to a graph")
-                    .advice("leave them out, or use a .bril model"),
-            );
-        }
-        let asked = super::plugins::asked(model, hooks, self.seed)?;
-        if !self.contexts.is_empty() {
-            let shape = model.configuration();
-            return self.each_context(tokens, shape.vocabulary, hooks, &|context, place| {
-                let sampling = crate::path::Sampling::greedy();
-                let options = asked.options(shape, place as u64, context.len())?;
-                let mut session =
-                    transformer::TransformerSession::begin_with(model, context, sampling, options)?;
-                session.resistance(tokens[place])
-            });
-        }
-        if let Some(texts) = &self.continuation {
-            let continued =
-                transformer::evaluate_continuations(model, tokens, texts, &asked, self.beside)?;
-            return self.continued(&continued);
-        }
-        if asked.decides() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "whole texts at once go through no cache that a technique could change",
-            )
-            .advice("measure with --continuation PROMPT,NEW"));
-        }
-        let measured = match &self.windows {
-            _ if self.documents => transformer::evaluate_documents(model, documents)?,
-            Some(windows) if !self.stream => {
-                let range = self.first_window..self.first_window + windows.count;
-                transformer::evaluate_windows(model, tokens, windows.length, range)?
-            }
-            _ => {
-                let (from, to) = self.span(tokens.len());
-                transformer::evaluate_stream(model, &tokens[..to], from)?
-            }
-        };
-        self.report(&measured.into(), bytes)
+        hooked.windows(tokens, windows)
     }
 
     /// The tokens predicted in streaming: those of the windows, or all.
@@ -322,75 +201,24 @@ impl Arguments {
         }
     }
 
-    /// Predicts the same tokens after contexts of different lengths; `resistance` of the token at a place.
-    fn each_context(
-        &self,
-        tokens: &[u32],
-        candidates: usize,
-        hooks: &Hooks,
-        resistance: &(dyn Fn(&[u32], usize) -> Result<f64> + Sync),
-    ) -> Result<()> {
-        use rayon::prelude::*;
-        let longest = self.contexts.iter().copied().max().unwrap_or(0);
-        if longest == 0 || tokens.len() <= longest + 1 {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("{} tokens are too few for these contexts", tokens.len()),
-            ));
-        }
-        let stride = ((tokens.len() - longest) / PREDICTIONS).max(1);
-        let places: Vec<usize> = (longest..tokens.len())
-            .step_by(stride)
-            .take(PREDICTIONS)
-            .collect();
-        let mut rows = Vec::new();
-        for &length in &self.contexts {
-            let one = |&place: &usize| {
-                let mut context = tokens[place - length..place].to_vec();
-                if let Some(kept) = self.shuffle_prefix {
-                    let shuffled = length.saturating_sub(kept);
-                    let mut random =
-                        crate::kernel::random::Random::stream(self.seed, 0x7368_7566, place as u64);
-                    random.shuffle(&mut context[..shuffled]);
-                }
-                resistance(&context, place)
-            };
-            // Hooks keep state: they are asked in an order that replays.
-            let nats: Vec<f64> = if hooks.is_empty() {
-                places.par_iter().map(one).collect::<Result<_>>()?
-            } else {
-                places.iter().map(one).collect::<Result<_>>()?
-            };
-            let mean = nats.iter().sum::<f64>() / nats.len() as f64;
-            rows.push((length, mean.exp(), mean));
-        }
+    fn report_contexts(&self, measured: &ContextEvaluation, candidates: usize) -> Result<()> {
         if self.json {
-            let rows: Vec<_> = rows
-                .iter()
-                .map(|&(length, perplexity, nats)| {
-                    json!({"context": length, "perplexity": perplexity, "nats_per_token": nats})
-                })
-                .collect();
-            let mut report = json!({
-                "contexts": rows,
-                "tokens": places.len(),
-                "candidates": candidates,
-                "shuffle_prefix": self.shuffle_prefix,
-            });
+            let mut report = json!(measured);
+            report["candidates"] = candidates.into();
+            report["shuffle_prefix"] = json!(self.shuffle_prefix);
             super::plugins::note(&mut report, self.seed)?;
             return super::say_json(&report);
         }
-        for (length, perplexity, _) in rows {
+        for row in &measured.contexts {
             super::say(format!(
-                "context {length:5}: perplexity {perplexity:.2} over {} predictions",
-                places.len()
+                "context {:5}: perplexity {:.2} over {} predictions",
+                row.context, row.perplexity, measured.tokens
             ))?;
         }
         Ok(())
     }
 
-    #[cfg(feature = "transformer")]
-    fn continued(&self, continued: &crate::transformer::ContinuationReport) -> Result<()> {
+    fn continued(&self, continued: &ContinuationReport) -> Result<()> {
         if self.json {
             let mut report = json!(continued);
             super::plugins::note(&mut report, self.seed)?;

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::prompt::PromptArguments;
 use crate::hook::Hooks;
 use crate::model::Model;
-use crate::path::{BeamPath, Session, SessionState, beam};
-use crate::run::{Engine, Generation, Reader, Request};
+use crate::path::{BeamOptions, BeamPath, SessionState};
+use crate::run::{Engine, Reader, Request};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
@@ -102,20 +102,26 @@ impl Arguments {
             .model
             .as_ref()
             .map_or(engine.name().to_string(), |path| path.display().to_string());
-        match engine {
-            Engine::Graph(model) => self.graph(&name, &model, ids, &hooks),
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => self.transformer(&name, &model, ids, &hooks),
+        if let Some(width) = self.beam {
+            return self.beam(&engine, &ids, width, &hooks);
         }
+        #[cfg(feature = "transformer")]
+        if let Some(model) = engine.as_transformer().filter(|_| !engine.is_causal()) {
+            return self.fill(&name, model, ids, &hooks);
+        }
+        if let Some(model) = engine.as_graph()
+            && hooks.order.is_some()
+        {
+            return self.grow(model, &ids, &hooks);
+        }
+        self.stream(&name, &engine, &ids, &hooks)
     }
 
     /// Fills the gap of a text.
     fn gap(&self, text: &str) -> Result<()> {
         let engine = super::open_engine(self.prompt.model.as_deref())?;
         #[cfg(feature = "transformer")]
-        if let Engine::Transformer(model) = &engine
-            && !model.configuration().causal()
-        {
+        if let Some(model) = engine.as_transformer().filter(|_| !engine.is_causal()) {
             let ids = model.encode(&text.replace("___", "[MASK]"))?;
             return self.fill(model.name(), model, ids, &super::plugins::hooks()?);
         }
@@ -161,103 +167,6 @@ impl Arguments {
         Ok(request)
     }
 
-    /// Streams a generation out, or reports it; `more` adds what only one path has.
-    fn speak<W: Session>(
-        &self,
-        name: &str,
-        tokenizer: &Tokenizer,
-        ids: &[u32],
-        begun: Instant,
-        generation: &mut Generation<W>,
-        more: impl FnOnce(&mut W) -> serde_json::Value,
-    ) -> Result<()> {
-        if !self.prompt.json {
-            super::stream(&tokenizer.decode(ids))?;
-            for piece in &mut *generation {
-                super::stream(&piece?.text)?;
-            }
-            super::say("")?;
-            return super::plugins::say_reports(self.prompt.seed);
-        }
-        let (text, new) = generation.collect_text()?;
-        let seconds = begun.elapsed().as_secs_f64();
-        let mut report = json!({
-            "model": name,
-            "prompt_ids": ids,
-            "ids": new,
-            "text": text,
-            "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
-            "seed": self.prompt.seed,
-        });
-        if let (Some(report), serde_json::Value::Object(more)) =
-            (report.as_object_mut(), more(generation.session()))
-        {
-            report.extend(more);
-        }
-        super::plugins::note(&mut report, self.prompt.seed)?;
-        super::say_json(&report)
-    }
-
-    #[cfg(feature = "transformer")]
-    fn transformer(
-        &self,
-        name: &str,
-        model: &crate::transformer::Transformer,
-        ids: Vec<u32>,
-        hooks: &Hooks,
-    ) -> Result<()> {
-        use crate::transformer::Architecture;
-        if self.save_session.is_some() || self.load_session.is_some() || self.charges.is_some() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "saved sessions and charges belong to a graph",
-            )
-            .advice("leave them out, or use a .bril model"));
-        }
-        if let Some(width) = self.beam {
-            return self.transformer_beam(model, &ids, width);
-        }
-        if model.configuration().architecture == Architecture::Bert {
-            return self.fill(name, model, ids, hooks);
-        }
-        let asked = super::plugins::asked(model, hooks, self.prompt.seed)?;
-        let begun = Instant::now();
-        let mut generation = self
-            .request(&ids, hooks)?
-            .start_transformer(model, &asked)?;
-        self.speak(
-            name,
-            model.tokenizer(),
-            &ids,
-            begun,
-            &mut generation,
-            |session| json!({"cache": session.report()}),
-        )
-    }
-
-    #[cfg(feature = "transformer")]
-    fn transformer_beam(
-        &self,
-        model: &crate::transformer::Transformer,
-        ids: &[u32],
-        width: usize,
-    ) -> Result<()> {
-        let stops = if self.ignore_eos {
-            Vec::new()
-        } else {
-            model.stop_tokens()
-        };
-        let paths = crate::transformer::beam(
-            model,
-            ids,
-            width,
-            self.prompt.length(),
-            &stops,
-            &self.prompt.banned,
-        )?;
-        self.show_paths(model.tokenizer(), ids, &paths)
-    }
-
     /// A model that sees both sides fills in what is masked; without a mask, masks are put at the end.
     #[cfg(feature = "transformer")]
     fn fill(
@@ -291,18 +200,14 @@ impl Arguments {
         super::say_json(&report)
     }
 
-    fn graph(&self, name: &str, model: &Model, ids: Vec<u32>, hooks: &Hooks) -> Result<()> {
-        if let Some(width) = self.beam {
-            return self.beam(model, &ids, width, hooks);
-        }
-        #[cfg(feature = "gpu")]
-        let device = self.prompt.backend.put(model, hooks)?;
-        if hooks.order.is_some() {
-            return self.grow(model, &ids, hooks);
-        }
-        let mut request = self.request(&ids, hooks)?;
-        if let Some(text) = &self.charges {
-            request = request.charges(model.charges(text)?);
+    /// Generates one text and streams it, or reports it as JSON.
+    fn stream(&self, name: &str, engine: &Engine, ids: &[u32], hooks: &Hooks) -> Result<()> {
+        let mut request = self.request(ids, hooks)?;
+        if self.charges.is_some() || self.save_session.is_some() || self.load_session.is_some() {
+            let model = engine.clone().graph()?;
+            if let Some(text) = &self.charges {
+                request = request.charges(model.charges(text)?);
+            }
         }
         if let Some(path) = &self.load_session {
             let text = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
@@ -312,41 +217,56 @@ impl Arguments {
             request = request.resume(state);
         }
         #[cfg(feature = "gpu")]
+        let device = self.prompt.backend.upload(engine, hooks)?;
+        #[cfg(feature = "gpu")]
         if let Some(device) = device.clone() {
             request = request.device(device, self.prompt.backend.choice().is_forced());
         }
+        let hooked = super::plugins::hooked(engine, hooks, self.prompt.seed)?;
         let begun = Instant::now();
-        let mut generation = request.start(model)?;
-        self.speak(
-            name,
-            model.tokenizer(),
-            &ids,
-            begun,
-            &mut generation,
-            |_| {
-                #[cfg_attr(not(feature = "gpu"), allow(unused_mut))]
-                let mut more = json!({});
-                #[cfg(feature = "gpu")]
-                if let Some(device) = &device {
-                    more["adapter"] = json!(device.device().report().to_string());
-                    // Only where the fans do not all fit.
-                    if let Some(counts) = device.page_counts() {
-                        more["pages"] = json!({
-                            "hops": counts.hops,
-                            "misses": counts.misses,
-                            "hit_rate": counts.hit_rate(),
-                        });
-                    }
+        let mut generation = hooked.start(request)?;
+        if self.prompt.json {
+            let (text, new) = generation.collect_text()?;
+            let seconds = begun.elapsed().as_secs_f64();
+            let mut report = json!({
+                "model": name,
+                "prompt_ids": ids,
+                "ids": new,
+                "text": text,
+                "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
+                "seed": self.prompt.seed,
+            });
+            if let Some(cache) = generation.session().cache() {
+                report["cache"] = json!(cache);
+            }
+            #[cfg(feature = "gpu")]
+            if let Some(device) = &device {
+                report["adapter"] = json!(device.device().report().to_string());
+                // Only where the fans do not all fit.
+                if let Some(counts) = device.page_counts() {
+                    report["pages"] = json!({
+                        "hops": counts.hops,
+                        "misses": counts.misses,
+                        "hit_rate": counts.hit_rate(),
+                    });
                 }
-                more
-            },
-        )?;
+            }
+            super::plugins::note(&mut report, self.prompt.seed)?;
+            super::say_json(&report)?;
+        } else {
+            super::stream(&engine.tokenizer().decode(ids))?;
+            for piece in &mut generation {
+                super::stream(&piece?.text)?;
+            }
+            super::say("")?;
+            super::plugins::say_reports(self.prompt.seed)?;
+        }
         #[cfg(feature = "gpu")]
-        if let Some(error) = generation.session().device_fault() {
+        if let Some(error) = generation.session().device_error() {
             super::warn(&crate::run::taken_over(error));
         }
         if let Some(path) = &self.save_session {
-            let text = serde_json::to_vec(generation.session().state()).map_err(|error| {
+            let text = serde_json::to_vec(&generation.session().snapshot()).map_err(|error| {
                 Error::new(ErrorKind::Numeric, "the session cannot be written").because(error)
             })?;
             crate::learn::checkpoint::write_whole(path, &text)?;
@@ -414,37 +334,26 @@ impl Arguments {
         super::choose::show_grown(&self.prompt, model.tokenizer(), ids, &grown)
     }
 
-    fn beam(&self, model: &Model, ids: &[u32], width: usize, hooks: &Hooks) -> Result<()> {
-        let stops: Vec<u32> = if self.ignore_eos {
-            Vec::new()
-        } else {
-            model.tokenizer().vocabulary().stop().into_iter().collect()
+    fn beam(&self, engine: &Engine, ids: &[u32], width: usize, hooks: &Hooks) -> Result<()> {
+        let options = BeamOptions {
+            width,
+            tokens: self.prompt.length(),
+            stop: if self.ignore_eos {
+                Vec::new()
+            } else {
+                engine.stop_tokens()
+            },
+            banned: self.prompt.banned.clone(),
         };
-        let (start, banned) = (&self.prompt.start, &self.prompt.banned);
-        let tokens = self.prompt.length();
+        let start = &self.prompt.start;
         #[cfg(feature = "gpu")]
-        let on_device = match self.prompt.backend.put(model, hooks)? {
-            Some(device) => Some(crate::path::beam_on(
-                &device, ids, start, width, tokens, &stops, banned,
-            )?),
-            None => None,
-        };
-        #[cfg(not(feature = "gpu"))]
-        let on_device = None;
-        let paths = match on_device {
-            Some(paths) => paths,
-            None => beam(
-                model.mechanism(),
-                ids,
-                start,
-                width,
-                tokens,
-                &stops,
-                banned,
-                hooks,
-            )?,
-        };
-        self.show_paths(model.tokenizer(), ids, &paths)
+        if let Some(device) = self.prompt.backend.upload(engine, hooks)? {
+            let paths = crate::path::beam_on(&device, ids, start, &options)?;
+            return self.show_paths(engine.tokenizer(), ids, &paths);
+        }
+        let hooked = engine.with_hooks(hooks, self.prompt.seed)?;
+        let paths = hooked.beam(ids, start, &options)?;
+        self.show_paths(engine.tokenizer(), ids, &paths)
     }
 
     fn show_paths(&self, tokenizer: &Tokenizer, ids: &[u32], paths: &[BeamPath]) -> Result<()> {

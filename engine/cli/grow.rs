@@ -7,7 +7,6 @@ use serde_json::json;
 
 use crate::kernel::random::Random;
 use crate::model::Model;
-use crate::run::Engine;
 use crate::signal::Start;
 use crate::{Error, ErrorKind, Result};
 
@@ -67,11 +66,14 @@ impl Arguments {
                 "invalid --noise: expected 0 to 1",
             ));
         }
-        let outcome = match super::open_engine(Some(&self.model))? {
-            Engine::Graph(model) => self.graph(&model)?,
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(_) => self.transformer(&self.model)?,
+        let engine = super::open_engine(Some(&self.model))?;
+        #[cfg(feature = "transformer")]
+        let outcome = match engine.as_graph() {
+            Some(model) => self.graph(model)?,
+            None => self.transformer(&self.model)?,
         };
+        #[cfg(not(feature = "transformer"))]
+        let outcome = self.graph(&engine.graph()?)?;
         if self.json {
             return super::say_json(&json!({
                 "model": self.out,

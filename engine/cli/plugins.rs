@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::hook::Hooks;
+use crate::run::{Engine, HookedEngine};
 
 #[cfg(feature = "plugin")]
 use std::{path::PathBuf, sync::OnceLock, time::Duration};
@@ -158,27 +159,18 @@ pub(super) fn hooks() -> Result<Hooks> {
     Ok(Hooks::default())
 }
 
-/// What the run's plugins decide about a model of the comparison path.
-#[cfg(feature = "transformer")]
-pub(super) fn asked(
-    model: &crate::transformer::Transformer,
-    hooks: &Hooks,
-    seed: u64,
-) -> Result<crate::transformer::HookAdapter> {
-    use crate::transformer::HookAdapter;
-    #[cfg(feature = "plugin")]
-    let calibration = calibration(model)?;
-    #[cfg(not(feature = "plugin"))]
-    let calibration = None;
-    let cancel = Some(super::interrupted().clone());
-    Ok(HookAdapter::new(model, hooks, seed, calibration.as_ref())?.cancel(cancel))
+/// Combines an engine with hooks, and with the calibration text where one is given.
+pub(super) fn hooked(engine: &Engine, hooks: &Hooks, seed: u64) -> Result<HookedEngine> {
+    #[cfg(all(feature = "plugin", feature = "transformer"))]
+    let hooked = HookedEngine::calibrated(engine, hooks, seed, calibration(engine)?.as_ref())?;
+    #[cfg(not(all(feature = "plugin", feature = "transformer")))]
+    let hooked = HookedEngine::new(engine, hooks, seed)?;
+    Ok(hooked.cancel(Some(super::interrupted().clone())))
 }
 
-/// The text that `--calibration` names, cut for a model.
+/// Reads the text that `--calibration` names, cut for a model.
 #[cfg(all(feature = "plugin", feature = "transformer"))]
-pub(super) fn calibration(
-    model: &crate::transformer::Transformer,
-) -> Result<Option<crate::transformer::CalibrationText>> {
+fn calibration(engine: &Engine) -> Result<Option<crate::transformer::CalibrationText>> {
     use crate::transformer::CalibrationText;
     let arguments = ARGUMENTS.get();
     let Some(path) = arguments.and_then(|arguments| arguments.calibration.as_ref()) else {
@@ -186,7 +178,7 @@ pub(super) fn calibration(
     };
     let text =
         std::fs::read_to_string(path).map_err(|error| crate::Error::io(error, path.display()))?;
-    let tokens = model.tokenizer().encode(&text)?;
+    let tokens = engine.tokenizer().encode(&text)?;
     CalibrationText::cut(&tokens, CalibrationText::TEXTS, CalibrationText::LENGTH)
         .map(Some)
         .map_err(|error| error.at(path.display()))

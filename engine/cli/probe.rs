@@ -8,8 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::hook::{Call, Hooks};
-use crate::path::{HookRunner, Sampling, Session};
-use crate::run::{Engine, ProbedModel};
+use crate::path::Sampling;
+use crate::run::{Engine, HookedEngine, ProbedModel, SequenceOptions};
 use crate::{Error, ErrorKind, Result};
 
 /// Runs a model over texts with plugins that look on or ask, and prints their reports.
@@ -108,13 +108,18 @@ impl Arguments {
             bar.set_style(style);
         }
         let mut answers = Answers::default();
-        let seen = match &engine {
-            Engine::Graph(model) => self.graph(model, &texts, &hooks, &bar, &mut answers)?,
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                self.transformer(model, &texts, &hooks, &bar, &mut answers)?
+        let hooked = super::plugins::hooked(&engine, &hooks, self.seed)?;
+        let mut seen = 0;
+        // Plugins keep state: texts come one after another, in an order that replays.
+        for (index, text) in texts.iter().enumerate() {
+            if super::interrupted().load(std::sync::atomic::Ordering::Relaxed) {
+                break;
             }
-        };
+            self.observe(&hooked, index as u64, text, &mut answers)
+                .map_err(|error| error.at(format!("text {index}")))?;
+            bar.inc(1);
+            seen += 1;
+        }
         bar.finish_and_clear();
         let mut report = json!({"model": engine.name(), "texts": seen, "seed": self.seed});
         if !answers.0.is_empty() {
@@ -214,100 +219,46 @@ impl Arguments {
         }
     }
 
-    fn graph(
+    /// Runs one text: predicts its answer, or generates new tokens.
+    fn observe(
         &self,
-        model: &crate::Model,
-        texts: &[Text],
-        hooks: &Hooks,
-        bar: &ProgressBar,
-        answers: &mut Answers,
-    ) -> Result<usize> {
-        let start = crate::signal::Start::Profile;
-        self.each(texts, bar, &mut |index, text| {
-            let ids = model.tokenizer().encode(&text.prompt)?;
-            let session = crate::path::GraphSession::begin_with_hooks(
-                model.mechanism().clone(),
-                &ids,
-                &start,
-                self.sampling(),
-                HookRunner::new(hooks, index as u64),
-            )?;
-            let answer = text.answer.as_deref();
-            let answer = answer.map(|answer| model.tokenizer().encode(answer));
-            self.walk(session, answer.transpose()?, text, answers)
-        })
-    }
-
-    #[cfg(feature = "transformer")]
-    fn transformer(
-        &self,
-        model: &crate::transformer::Transformer,
-        texts: &[Text],
-        hooks: &Hooks,
-        bar: &ProgressBar,
-        answers: &mut Answers,
-    ) -> Result<usize> {
-        let asked = super::plugins::asked(model, hooks, self.seed)?;
-        let shape = model.configuration();
-        self.each(texts, bar, &mut |index, text| {
-            let mut ids = model.encode(&text.prompt)?;
-            let answer = text.answer.as_deref();
-            let answer = answer.map(|answer| model.tokenizer().encode(answer));
-            let mut answer = answer.transpose()?;
-            if let Some(context) = shape.hard_context() {
-                if let Some(answer) = &mut answer {
-                    answer.truncate(context / 2);
-                }
-                let room = answer.as_ref().map_or(self.tokens, Vec::len);
-                ids.truncate(context.saturating_sub(room).max(1));
-            }
-            let options = asked.options(shape, index as u64, ids.len())?;
-            let sampling = self.sampling();
-            let session =
-                crate::transformer::TransformerSession::begin_with(model, &ids, sampling, options)?;
-            self.walk(session, answer, text, answers)
-        })
-    }
-
-    fn walk(
-        &self,
-        mut walk: impl Session,
-        answer: Option<Vec<u32>>,
+        hooked: &HookedEngine,
+        sequence: u64,
         text: &Text,
         answers: &mut Answers,
     ) -> Result<()> {
-        for token in answer.iter().flatten() {
-            let nats = walk.resistance(*token)?;
-            answers.add(text.label.as_deref(), nats);
-            if walk.is_full() {
+        let engine = hooked.engine();
+        let mut ids = engine.encode(&text.prompt)?;
+        let answer = text.answer.as_deref();
+        let answer = answer.map(|answer| engine.tokenizer().encode(answer));
+        let mut answer = answer.transpose()?;
+        if let Some(limit) = engine.context_limit() {
+            if let Some(answer) = &mut answer {
+                answer.truncate(limit / 2);
+            }
+            let new = answer.as_ref().map_or(self.tokens, Vec::len);
+            ids.truncate(limit.saturating_sub(new).max(1));
+        }
+        let options = SequenceOptions {
+            sequence,
+            sampling: self.sampling(),
+            ..SequenceOptions::default()
+        };
+        let mut session = hooked.session(&ids, &options)?;
+        for &token in answer.iter().flatten() {
+            answers.add(text.label.as_deref(), session.resistance(token)?);
+            if session.is_full() {
                 return Ok(());
             }
-            walk.force(*token)?;
+            session.force(token)?;
         }
         let new = if answer.is_some() { 0 } else { self.tokens };
         for _ in 0..new {
-            if walk.is_full() || walk.step()?.is_none() {
+            if session.is_full() || session.step()?.is_none() {
                 break;
             }
         }
         Ok(())
-    }
-
-    /// Plugins keep state: texts come one after another, in an order that replays.
-    fn each(
-        &self,
-        texts: &[Text],
-        bar: &ProgressBar,
-        one: &mut dyn FnMut(usize, &Text) -> Result<()>,
-    ) -> Result<usize> {
-        for (index, text) in texts.iter().enumerate() {
-            if super::interrupted().load(std::sync::atomic::Ordering::Relaxed) {
-                return Ok(index);
-            }
-            one(index, text).map_err(|error| error.at(format!("text {index}")))?;
-            bar.inc(1);
-        }
-        Ok(texts.len())
     }
 }
 

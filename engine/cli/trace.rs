@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::prompt::PromptArguments;
-use crate::run::Engine;
 use crate::run::trace::{EdgeKind, Step, Theme, Trace, TraceFormat, TraceRequest, Tracing};
 use crate::{Error, ErrorKind, Result};
 
@@ -81,21 +80,11 @@ impl Arguments {
             .ignore_eos(self.ignore_eos);
         let hooks = super::plugins::hooks()?;
         super::catch_interrupt()?;
-        #[cfg(feature = "transformer")]
-        let asked = match &engine {
-            Engine::Transformer(model) => Some(super::plugins::asked(model, &hooks, seed)?),
-            Engine::Graph(_) => None,
-        };
-        #[cfg(feature = "transformer")]
-        let tracing = Tracing::begin_asked(&engine, request, &hooks, asked.as_ref())?;
-        #[cfg(not(feature = "transformer"))]
-        let tracing = Tracing::begin(&engine, request, &hooks)?;
-        let mut tracing = tracing.cancel(super::interrupted().clone());
+        let hooked = super::plugins::hooked(&engine, &hooks, seed)?;
+        let mut tracing = Tracing::begin_on(&hooked, request)?.cancel(super::interrupted().clone());
         tracing.trace_mut().model.sha256 = super::fingerprint(self.prompt.model.as_deref())?;
         #[cfg(feature = "gpu")]
-        if let Engine::Graph(model) = &engine
-            && let Some(device) = self.prompt.backend.put(model, &hooks)?
-        {
+        if let Some(device) = self.prompt.backend.upload(&engine, &hooks)? {
             // The device chooses; what is shown beside each choice is the processor's.
             tracing.use_device(device, self.prompt.backend.choice().is_forced())?;
         }

@@ -160,11 +160,11 @@ impl visit::VisitMap<NodeId> for Visited {
 #[derive(Clone, Debug)]
 pub struct Edges<'a> {
     graph: &'a TokenGraph,
-    walk: Session<'a>,
+    walk: EdgeCursor<'a>,
 }
 
 #[derive(Clone, Debug)]
-enum Session<'a> {
+enum EdgeCursor<'a> {
     Leaving {
         source: NodeId,
         edges: Range<u32>,
@@ -184,14 +184,14 @@ impl<'a> Iterator for Edges<'a> {
 
     fn next(&mut self) -> Option<EdgeReference<'a>> {
         let (source, edge) = match &mut self.walk {
-            Session::Leaving { source, edges } => (*source, edges.next()?),
-            Session::Entering { sources, edges } => {
+            EdgeCursor::Leaving { source, edges } => (*source, edges.next()?),
+            EdgeCursor::Entering { sources, edges } => {
                 let (&source, rest) = sources.split_first()?;
                 let (&edge, others) = edges.split_first()?;
                 (*sources, *edges) = (rest, others);
                 (NodeId(source), edge)
             }
-            Session::All { source, edges } => {
+            EdgeCursor::All { source, edges } => {
                 let edge = edges.next()?;
                 // Empty fans are passed over; an edge that exists always has a source at or after this one.
                 while self.graph.rows()[source.index() + 1] <= edge {
@@ -209,8 +209,8 @@ impl<'a> Iterator for Edges<'a> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match &self.walk {
-            Session::Leaving { edges, .. } | Session::All { edges, .. } => edges.len(),
-            Session::Entering { edges, .. } => edges.len(),
+            EdgeCursor::Leaving { edges, .. } | EdgeCursor::All { edges, .. } => edges.len(),
+            EdgeCursor::Entering { edges, .. } => edges.len(),
         };
         (left, Some(left))
     }
@@ -385,7 +385,7 @@ impl<'a> visit::IntoEdgeReferences for &'a TokenGraph {
     fn edge_references(self) -> Edges<'a> {
         Edges {
             graph: self,
-            walk: Session::All {
+            walk: EdgeCursor::All {
                 source: NodeId(0),
                 edges: 0..self.edges() as u32,
             },
@@ -400,7 +400,7 @@ impl<'a> visit::IntoEdges for &'a TokenGraph {
         let row = self.row(node);
         Edges {
             graph: self,
-            walk: Session::Leaving {
+            walk: EdgeCursor::Leaving {
                 source: node,
                 edges: row.start as u32..row.end as u32,
             },
@@ -419,7 +419,7 @@ impl<'a> visit::IntoEdgesDirected for &'a TokenGraph {
         let entering = index.entering(node);
         Edges {
             graph: self,
-            walk: Session::Entering {
+            walk: EdgeCursor::Entering {
                 sources: entering.sources,
                 edges: entering.edges,
             },

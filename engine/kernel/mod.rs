@@ -25,6 +25,7 @@ pub mod product;
 pub mod random;
 pub mod real;
 pub mod residual;
+pub mod select;
 pub mod simd;
 pub mod softmax;
 pub mod table;

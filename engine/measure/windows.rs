@@ -14,7 +14,7 @@ use std::str::FromStr;
 /// ```
 /// use brillm::measure::Windows;
 /// let windows: Windows = "31,400".parse()?;
-/// assert_eq!(windows, Windows { length: 31, count: 400, stream: false });
+/// assert_eq!(windows, Windows::new(31, 400));
 /// let second = windows.predictions(59_998)?.nth(30).expect("a second window");
 /// assert_eq!((second.window, second.context, second.target), (1, 30..31, 31));
 /// # Ok::<(), brillm::Error>(())
@@ -25,6 +25,8 @@ pub struct Windows {
     pub length: usize,
     /// Windows to use, at least 1; a text that has fewer is used as far as it goes.
     pub count: usize,
+    /// The first window used.
+    pub first: usize,
     /// Whether the context runs on across windows instead of starting anew in each.
     pub stream: bool,
 }
@@ -46,8 +48,16 @@ impl Windows {
         Self {
             length,
             count,
+            first: 0,
             stream: false,
         }
+    }
+
+    /// The same windows from window `first` on.
+    #[must_use]
+    pub fn starting_at(mut self, first: usize) -> Self {
+        self.first = first;
+        self
     }
 
     /// The same windows with a context that runs on (or not).
@@ -64,12 +74,13 @@ impl Windows {
     pub fn fitting(&self, tokens: usize) -> Result<usize> {
         self.check()?;
         let whole = tokens.saturating_sub(1) / (self.length - 1);
+        let whole = whole.saturating_sub(self.first);
         if whole == 0 {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!(
-                    "a text of {tokens} tokens has no whole window of {}",
-                    self.length
+                    "a text of {tokens} tokens has no window {} of {} tokens",
+                    self.first, self.length
                 ),
             )
             .advice("use a longer text or shorter windows"));
@@ -82,8 +93,9 @@ impl Windows {
     /// # Errors
     /// As [`fitting`](Self::fitting).
     pub fn spans(&self, tokens: usize) -> Result<impl ExactSizeIterator<Item = Range<usize>>> {
-        let step = self.length.saturating_sub(1);
-        Ok((0..self.fitting(tokens)?).map(move |window| window * step..(window + 1) * step + 1))
+        let (first, step) = (self.first, self.length.saturating_sub(1));
+        Ok((0..self.fitting(tokens)?)
+            .map(move |window| (first + window) * step..(first + window + 1) * step + 1))
     }
 
     /// Every prediction in the order of the text.
@@ -94,8 +106,8 @@ impl Windows {
         let stream = self.stream;
         Ok(self
             .spans(tokens)?
-            .enumerate()
-            .flat_map(move |(window, span)| {
+            .zip(self.first..)
+            .flat_map(move |(span, window)| {
                 let first = if stream { 0 } else { span.start };
                 (span.start + 1..span.end).map(move |target| Prediction {
                     window,

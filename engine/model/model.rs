@@ -229,6 +229,14 @@ impl Model {
         })
     }
 
+    /// Replaces the mechanism with one of the same graph.
+    pub(crate) fn with_mechanism(&self, mechanism: Arc<Mechanism>) -> Self {
+        Self {
+            mechanism,
+            ..self.clone()
+        }
+    }
+
     /// The same model with other metadata.
     #[must_use]
     pub fn described(mut self, change: impl FnOnce(&mut Metadata)) -> Self {

@@ -1,4 +1,4 @@
-//! Looking ahead on a device: a session's next nodes, decoded many at a time, followed one by one.
+//! Decoding ahead on a device: a session's next nodes, many per submission, followed one by one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use crate::path::{Decoder, Sampling};
 use crate::signal::{DeviceMechanism, Flow};
 use crate::{Error, Result};
 
-/// What a session has on a device: the nodes it will walk as long as nothing else happens to it.
+/// Nodes already decoded on the GPU; valid until the session changes.
 ///
-/// The session itself hops on the processor, which is cheap; finding out where to is what the device does.
+/// The session itself hops on the CPU, which is cheap; the device chooses the nodes.
 #[derive(Debug)]
 pub(super) struct DecodedAhead {
     mechanism: Arc<DeviceMechanism>,
@@ -18,7 +18,7 @@ pub(super) struct DecodedAhead {
     nodes: VecDeque<u32>,
     chunk: usize,
     forced: bool,
-    fault: Option<Error>,
+    error: Option<Error>,
 }
 
 impl Clone for DecodedAhead {
@@ -27,14 +27,14 @@ impl Clone for DecodedAhead {
             mechanism: self.mechanism.clone(),
             decoder: None,
             nodes: VecDeque::new(),
-            fault: None,
+            error: None,
             ..*self
         }
     }
 }
 
 impl DecodedAhead {
-    /// Decodes `chunk` nodes at a time. Without `forced`, a device that fails leaves the session to the CPU.
+    /// Decodes `chunk` nodes per submission. Unless `forced`, the CPU takes over when the device fails.
     pub(super) fn new(mechanism: Arc<DeviceMechanism>, chunk: usize, forced: bool) -> Self {
         Self {
             mechanism,
@@ -42,7 +42,7 @@ impl DecodedAhead {
             nodes: VecDeque::new(),
             chunk: chunk.max(1),
             forced,
-            fault: None,
+            error: None,
         }
     }
 
@@ -51,23 +51,23 @@ impl DecodedAhead {
         self.mechanism.edge_shaders().is_some()
     }
 
-    /// Forgets what was decoded ahead: the session went elsewhere.
+    /// Discards the decoded nodes, because the session changed.
     pub(super) fn forget(&mut self) {
         self.nodes.clear();
     }
 
-    /// Forgets how nodes were chosen, too.
+    /// Discards the decoded nodes and the decoder, because the sampling changed.
     pub(super) fn reset(&mut self) {
         self.nodes.clear();
         self.decoder = None;
     }
 
-    /// The fault after which the processor took over.
-    pub(super) fn fault(&self) -> Option<&Error> {
-        self.fault.as_ref()
+    /// The error after which the CPU took over.
+    pub(super) fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
     }
 
-    /// The next node; `None` where the processor must choose, and say what is wrong if something is.
+    /// Returns the next node; `None` where the CPU must choose, and report the error if there is one.
     ///
     /// # Errors
     /// Those of [`Decoder::decode`], when forced.
@@ -78,14 +78,14 @@ impl DecodedAhead {
         recent: &[u32],
         sampling: &Sampling,
     ) -> Result<Option<u32>> {
-        if self.fault.is_some() {
+        if self.error.is_some() {
             return Ok(None);
         }
         if self.nodes.is_empty() {
             match self.decode(flow, random, recent, sampling) {
                 Ok(nodes) => self.nodes = nodes.into(),
                 Err(error) if self.forced => return Err(error),
-                Err(error) => self.fault = Some(error),
+                Err(error) => self.error = Some(error),
             }
         }
         Ok(self.nodes.pop_front())

@@ -1,32 +1,55 @@
-//! Beam search: the B paths of least resistance, with their totals.
+//! Beam search: the paths of least resistance, with their totals.
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::hook::{Call, Hooks};
+use crate::kernel::select::top_k;
 use crate::kernel::softmax;
 use crate::path::HookRunner;
 use crate::path::hook_runner::resist;
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
+/// The limits of a beam search.
+#[derive(Clone, Debug, Default)]
+pub struct BeamOptions {
+    /// Paths kept after each token.
+    pub width: usize,
+    /// New tokens at most.
+    pub tokens: usize,
+    /// Tokens that end a path; the path includes them.
+    pub stop: Vec<u32>,
+    /// Tokens that no path contains.
+    pub banned: Vec<u32>,
+}
+
+impl BeamOptions {
+    /// A beam of `width` paths of at most `tokens` new tokens.
+    pub fn new(width: usize, tokens: usize) -> Self {
+        Self {
+            width,
+            tokens,
+            ..Self::default()
+        }
+    }
+}
+
 /// One path that beam search found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct BeamPath {
     /// The new nodes, without the prompt.
     pub nodes: Vec<u32>,
-    /// Σ −ln p over the new hops: the path's resistance.
+    /// Σ −ln p over the new hops.
     pub resistance: f64,
     /// Whether it ended at a stop node.
     pub stopped: bool,
 }
 
-/// Finds the `width` paths of least resistance that search of that width reaches.
+/// Finds the paths of least resistance of a graph that a search of this width reaches.
 ///
-/// # Arguments
-/// `tokens` hops at most; a path also ends at a node of `stops`, which it includes; `banned` nodes are
-/// never walked. Of `hooks`, `signal/1` and `edge/1` are asked; beams are searched one after the other then.
+/// Of `hooks`, `signal/1` and `edge/1` are called; paths are then extended one after the other.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for an empty prompt or a width of zero; else as [`Mechanism::hop`].
@@ -35,112 +58,90 @@ pub struct BeamPath {
 /// O(tokens · width · V); with `width` at least V^tokens the search is exhaustive.
 ///
 /// ```
-/// use brillm::{hook::Hooks, path::beam, signal::Start};
+/// use brillm::path::{BeamOptions, beam};
+/// use brillm::{hook::Hooks, signal::Start};
 /// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
 /// let prompt = model.tokenizer().encode("Once upon a")?;
-/// let paths = beam(model.mechanism(), &prompt, &Start::Profile, 2, 3, &[], &[], &Hooks::default())?;
+/// let options = BeamOptions::new(2, 3);
+/// let paths = beam(model.mechanism(), &prompt, &Start::Profile, &options, &Hooks::default())?;
 /// assert!(paths[0].resistance <= paths[1].resistance);
 /// # Ok::<(), brillm::Error>(())
 /// ```
-#[allow(clippy::too_many_arguments, reason = "each is one of the search's own")]
 pub fn beam(
     mechanism: &Arc<Mechanism>,
     prompt: &[u32],
     start: &Start,
-    width: usize,
-    tokens: usize,
-    stops: &[u32],
-    banned: &[u32],
+    options: &BeamOptions,
     hooks: &Hooks,
 ) -> Result<Vec<BeamPath>> {
-    let own = match HookRunner::new(hooks, 0) {
+    let vector = match HookRunner::new(hooks, 0) {
         Some(hook_runner) if !prompt.is_empty() => hook_runner.start(mechanism, prompt, start)?,
         _ => None,
     };
+    let first = flow_of(mechanism, prompt, vector.as_ref().unwrap_or(start))?;
+    let fan = |(flow, path): &mut (Flow, BeamPath)| {
+        Ok(nearest(&logits(mechanism, flow, hooks)?, path, options))
+    };
     search(
-        mechanism,
-        prompt,
-        own.as_ref().unwrap_or(start),
-        width,
-        tokens,
-        stops,
+        options,
+        first,
         &mut |open| {
-            let one = |(flow, path): &(Flow, BeamPath)| {
-                nearest(mechanism, flow, path.resistance, width, banned, hooks)
-            };
-            // Hooks keep state: they are asked in an order that replays.
+            // Hooks keep state: they are called in an order that replays.
             if hooks.edge.is_empty() {
-                open.par_iter().map(one).collect()
+                open.par_iter_mut().map(fan).collect()
             } else {
-                open.iter().map(one).collect()
+                open.iter_mut().map(fan).collect()
             }
         },
+        &mut |flow, node| hop(mechanism, flow, node),
     )
 }
 
-/// As [`beam()`], with the fans of all paths scored together on a device.
+/// Finds paths as [`beam()`] does, with the fans of all paths computed together on a device.
 ///
 /// # Errors
 /// As [`beam()`], and those of the device.
 #[cfg(feature = "gpu")]
 pub fn beam_on(
-    mechanism: &Arc<crate::signal::DeviceMechanism>,
+    device: &Arc<crate::signal::DeviceMechanism>,
     prompt: &[u32],
     start: &Start,
-    width: usize,
-    tokens: usize,
-    stops: &[u32],
-    banned: &[u32],
+    options: &BeamOptions,
 ) -> Result<Vec<BeamPath>> {
     use crate::kernel::random::Random;
     use crate::path::{Decoder, Sampling};
-    let sampling = Sampling::greedy().banned(banned.iter().copied());
-    let sequences = width.max(1);
-    let mut decoder = Decoder::new(mechanism.clone(), sequences, 1, sampling, &[], sequences)?;
+    let mechanism = device.mechanism();
+    let sampling = Sampling::greedy().banned(options.banned.iter().copied());
+    let sequences = options.width.max(1);
+    let mut decoder = Decoder::new(device.clone(), sequences, 1, sampling, &[], sequences)?;
     let random = Random::new(0);
     search(
-        mechanism.mechanism(),
-        prompt,
-        start,
-        width,
-        tokens,
-        stops,
+        options,
+        flow_of(mechanism, prompt, start)?,
         &mut |open| {
             decoder.clear();
             for (sequence, (flow, _)) in open.iter().enumerate() {
                 decoder.set(sequence, flow, &random, &[])?;
             }
-            let lists = decoder.nearest()?;
-            let fan = |(list, (_, path)): (crate::path::Nearest, &(Flow, BeamPath))| {
-                let away = |(logit, node): (f32, u32)| {
-                    let resistance = (list.normaliser - f64::from(logit)).max(0.0);
-                    (path.resistance + resistance, node)
-                };
-                list.nodes.into_iter().map(away).collect()
+            let total = |normaliser: f64, logit: f32, path: &BeamPath| {
+                path.resistance + (normaliser - f64::from(logit)).max(0.0)
             };
-            Ok(lists.into_iter().zip(open).map(fan).collect())
+            let fans = decoder.nearest()?.into_iter().zip(open);
+            Ok(fans
+                .map(|(list, (_, path))| {
+                    let nodes = list.nodes.into_iter();
+                    nodes
+                        .map(|(logit, node)| (total(list.normaliser, logit, path), node))
+                        .collect()
+                })
+                .collect())
         },
+        &mut |flow, node| hop(mechanism, flow, node),
     )
 }
 
-/// Open paths to the next nodes of each, with the totals they would come to.
-type Fans<'a> = dyn FnMut(&[(Flow, BeamPath)]) -> Result<Vec<Vec<(f64, u32)>>> + 'a;
-
-fn search(
-    mechanism: &Mechanism,
-    prompt: &[u32],
-    start: &Start,
-    width: usize,
-    tokens: usize,
-    stops: &[u32],
-    fans_of: &mut Fans<'_>,
-) -> Result<Vec<BeamPath>> {
-    if width == 0 {
-        return Err(Error::new(
-            ErrorKind::Input,
-            "a beam must be at least 1 wide",
-        ));
-    }
+/// Begins a flow at a prompt and follows it.
+fn flow_of(mechanism: &Mechanism, prompt: &[u32], start: &Start) -> Result<Flow> {
     let Some((&first, rest)) = prompt.split_first() else {
         return Err(Error::new(
             ErrorKind::Input,
@@ -152,18 +153,63 @@ fn search(
     for &node in rest {
         mechanism.hop(&mut flow, node)?;
     }
-    let mut open: Vec<(Flow, BeamPath)> = vec![(
-        flow,
-        BeamPath {
-            nodes: Vec::new(),
-            resistance: 0.0,
-            stopped: false,
-        },
-    )];
+    Ok(flow)
+}
+
+fn hop(mechanism: &Mechanism, flow: &Flow, node: u32) -> Result<Flow> {
+    let mut flow = flow.clone();
+    mechanism.hop(&mut flow, node)?;
+    Ok(flow)
+}
+
+/// Computes the logits of the next node, −∞ where no hop leads. `[V]`
+fn logits(mechanism: &Mechanism, flow: &Flow, hooks: &Hooks) -> Result<Vec<f32>> {
+    let nodes = mechanism.nodes();
+    let (mut energies, mut logits) = (vec![0.0; nodes], vec![0.0; nodes]);
+    mechanism.energies(flow, &mut energies);
+    mechanism.logits(flow, &energies, &mut logits);
+    let call = Call::new(0, 0, flow.step);
+    resist(hooks, &call, mechanism, flow, &energies, &mut logits)?;
+    if !mechanism.profile().self_loops {
+        logits[flow.node as usize] = f32::NEG_INFINITY;
+    }
+    Ok(logits)
+}
+
+/// Returns the continuations of `path` with the least total resistance, at most `width`, from the logits at its end.
+pub(crate) fn nearest(logits: &[f32], path: &BeamPath, options: &BeamOptions) -> Vec<(f64, u32)> {
+    let normaliser = softmax::softmax(&mut logits.to_vec());
+    let allowed = |node: u32| logits[node as usize].is_finite() && !options.banned.contains(&node);
+    top_k(logits, options.width, allowed)
+        .into_iter()
+        .map(|node| {
+            let resistance = (normaliser - f64::from(logits[node as usize])).max(0.0);
+            (path.resistance + resistance, node)
+        })
+        .collect()
+}
+
+/// For each open path, its nearest continuations: the totals they come to, and their tokens.
+type Fans<'a, S> = dyn FnMut(&mut [(S, BeamPath)]) -> Result<Vec<Vec<(f64, u32)>>> + 'a;
+
+/// Searches from a state of any model: `fans` gives continuations of all open paths, `advance` the state after one.
+pub(crate) fn search<S>(
+    options: &BeamOptions,
+    first: S,
+    fans: &mut Fans<'_, S>,
+    advance: &mut dyn FnMut(&S, u32) -> Result<S>,
+) -> Result<Vec<BeamPath>> {
+    if options.width == 0 {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "a beam must be at least 1 wide",
+        ));
+    }
+    let mut open = vec![(first, BeamPath::default())];
     let mut done: Vec<BeamPath> = Vec::new();
-    for _ in 0..tokens {
-        let fans = fans_of(&open)?;
-        let mut all: Vec<(f64, usize, u32)> = fans
+    for _ in 0..options.tokens {
+        // All continuations of all paths compete for the width; ties go to the better parent, then the lower id.
+        let mut all: Vec<(f64, usize, u32)> = fans(&mut open)?
             .into_iter()
             .enumerate()
             .flat_map(|(parent, fan)| {
@@ -172,24 +218,20 @@ fn search(
             })
             .collect();
         all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-        all.truncate(width);
+        all.truncate(options.width);
         let mut next = Vec::with_capacity(all.len());
         for (resistance, parent, node) in all {
-            let mut nodes = open[parent].1.nodes.clone();
-            nodes.push(node);
-            let stopped = stops.contains(&node);
+            let (state, parent) = &open[parent];
             let path = BeamPath {
-                nodes,
+                nodes: parent.nodes.iter().copied().chain([node]).collect(),
                 resistance,
-                stopped,
+                stopped: options.stop.contains(&node),
             };
-            if stopped {
+            if path.stopped {
                 done.push(path);
-                continue;
+            } else {
+                next.push((advance(state, node)?, path));
             }
-            let mut flow = open[parent].0.clone();
-            mechanism.hop(&mut flow, node)?;
-            next.push((flow, path));
         }
         open = next;
         if open.is_empty() {
@@ -202,52 +244,6 @@ fn search(
             .total_cmp(&b.resistance)
             .then_with(|| a.nodes.cmp(&b.nodes))
     });
-    done.truncate(width);
+    done.truncate(options.width);
     Ok(done)
-}
-
-/// The `width` next nodes of least total resistance.
-fn nearest(
-    mechanism: &Mechanism,
-    flow: &Flow,
-    so_far: f64,
-    width: usize,
-    banned: &[u32],
-    hooks: &Hooks,
-) -> Result<Vec<(f64, u32)>> {
-    let nodes = mechanism.nodes();
-    let (mut energies, mut logits) = (vec![0.0; nodes], vec![0.0; nodes]);
-    mechanism.energies(flow, &mut energies);
-    mechanism.logits(flow, &energies, &mut logits);
-    resist(
-        hooks,
-        &Call::new(0, 0, flow.step),
-        mechanism,
-        flow,
-        &energies,
-        &mut logits,
-    )?;
-    if !mechanism.profile().self_loops {
-        logits[flow.node as usize] = f32::NEG_INFINITY;
-    }
-    let raw = logits.clone();
-    let normaliser = softmax::softmax(&mut logits);
-    let mut fan: Vec<(f64, u32)> = raw
-        .iter()
-        .enumerate()
-        .filter(|&(node, logit)| logit.is_finite() && !banned.contains(&(node as u32)))
-        .map(|(node, &logit)| {
-            (
-                so_far + (normaliser - f64::from(logit)).max(0.0),
-                node as u32,
-            )
-        })
-        .collect();
-    let closer = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-    if fan.len() > width {
-        fan.select_nth_unstable_by(width - 1, closer);
-        fan.truncate(width);
-    }
-    fan.sort_unstable_by(closer);
-    Ok(fan)
 }

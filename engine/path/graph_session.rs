@@ -1,23 +1,25 @@
-//! A session: one flow, and how it goes on.
+//! The session of a graph: one flow, and how its next node is chosen.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::kernel::random::Random;
-use crate::kernel::softmax;
 #[cfg(feature = "gpu")]
 use crate::path::ahead::DecodedAhead;
 use crate::path::hook_runner::HopLogits;
-use crate::path::{Charges, HookRunner, Sampling, SessionOptions, SessionState};
+use crate::path::{
+    Charges, HookRunner, Sampler, Sampling, Session, SessionOptions, SessionState, StepContext,
+};
+#[cfg(feature = "gpu")]
+use crate::signal::DeviceMechanism;
 use crate::signal::{Attribution, EdgeAttribution, Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
 /// One signal flowing through a shared [`Mechanism`].
 ///
-/// Its memory does not grow with the path: a million tokens need what one needs.
+/// Its memory does not grow with the path: a million tokens need as much as one.
 ///
 /// ```
-/// use brillm::path::{Sampling, GraphSession};
+/// use brillm::path::{GraphSession, Sampling, Session};
 /// use brillm::signal::Start;
 /// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
 /// let prompt = model.tokenizer().encode("Once upon a")?;
@@ -25,7 +27,7 @@ use crate::{Error, ErrorKind, Result};
 /// let mut session = begin(Sampling::greedy())?;
 /// let (energies, logits) = session.look()?; // of every node as the next one
 /// assert_eq!((energies.len(), logits.len()), (model.mechanism().nodes(), model.mechanism().nodes()));
-/// let saved = session.state().clone();
+/// let saved = session.state();
 /// let first = session.step()?;
 ///
 /// let mut again = GraphSession::restore(model.mechanism().clone(), saved, Sampling::greedy())?;
@@ -35,15 +37,20 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Debug)]
 pub struct GraphSession {
     mechanism: Arc<Mechanism>,
-    sampling: Sampling,
-    state: SessionState,
+    flow: Flow,
+    sampler: Sampler,
+    charges: Charges,
+    /// Energy added to nodes for the next choice.
+    injected: BTreeMap<u32, f32>,
+    /// Energies of the next node. `[V]`
     energies: Vec<f32>,
+    /// Logits of the next node. `[V]`
     logits: Vec<f32>,
-    /// Whether energies and scores are those of where the flow is now.
+    /// Whether energies and logits belong to the current node.
     looked: bool,
-    /// What every token has in the signal, where somebody wants to know.
+    /// What each token contributes to the signal, where it is recorded.
     attribution: Option<Box<Attribution>>,
-    /// By how much what the token at a position adds to the signal is multiplied, where not by 1.
+    /// Factors of what the tokens at some positions add to the signal; 1 elsewhere.
     gains: BTreeMap<u64, f32>,
     hook_runner: Option<Box<HookRunner>>,
     #[cfg(feature = "gpu")]
@@ -51,7 +58,7 @@ pub struct GraphSession {
 }
 
 impl GraphSession {
-    /// A session that begins at `prompt[0]` and walks the rest of the prompt.
+    /// Begins a session at `prompt[0]` and follows the rest of the prompt.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty prompt, a token outside the vocabulary, or a sampling option out
@@ -65,10 +72,10 @@ impl GraphSession {
         Self::begin_with_hooks(mechanism, prompt, start, sampling, None)
     }
 
-    /// As [`Self::begin`], with hooks that are asked on the way.
+    /// Begins a session with hooks.
     ///
     /// # Errors
-    /// As [`Self::begin`], and whatever a hook meets.
+    /// As [`Self::begin`]; those of the hooks.
     pub fn begin_with_hooks(
         mechanism: Arc<Mechanism>,
         prompt: &[u32],
@@ -83,7 +90,7 @@ impl GraphSession {
         Self::begin_with(mechanism, prompt, start, sampling, options)
     }
 
-    /// As [`Self::begin`], with hooks, scaled signals, or a record of shares.
+    /// Begins a session with hooks, scaled signals, or attribution.
     ///
     /// # Errors
     /// As [`Self::begin_with_hooks`]; [`ErrorKind::Input`] for a factor that is not finite.
@@ -94,7 +101,6 @@ impl GraphSession {
         sampling: Sampling,
         options: SessionOptions,
     ) -> Result<Self> {
-        sampling.check()?;
         let SessionOptions {
             mut hook_runner,
             gains,
@@ -113,41 +119,40 @@ impl GraphSession {
             )
             .advice("give at least one token"));
         };
-        let mut own = None;
+        let seed = sampling.seed;
+        let mut sampler = Sampler::new(sampling, None)?;
+        let mut vector = None;
         if let Some(hook_runner) = &mut hook_runner {
-            hook_runner.seeded(sampling.seed);
-            own = hook_runner.start(&mechanism, prompt, start)?;
+            hook_runner.seeded(seed);
+            vector = hook_runner.start(&mechanism, prompt, start)?;
+            sampler.chain = hook_runner.sampler_chain();
         }
         let gain = gains.get(&0).copied().unwrap_or(1.0);
-        let flow = mechanism.begin_scaled(first, own.as_ref().unwrap_or(start), gain)?;
-        if let Some(hook_runner) = &mut hook_runner {
+        let flow = mechanism.begin_scaled(first, vector.as_ref().unwrap_or(start), gain)?;
+        if let Some(hook_runner) = &hook_runner {
             hook_runner.begun(&flow)?;
         }
+        sampler.observe(first, &flow.output);
         let mut session = Self {
             energies: Vec::new(),
             logits: Vec::new(),
             looked: false,
             attribution: attribution.then(|| Box::new(Attribution::begin(&mechanism, &flow))),
-            state: SessionState {
-                flow,
-                random: Random::new(sampling.seed),
-                recent: VecDeque::new(),
-                charges: Charges::default(),
-                injected: BTreeMap::new(),
-            },
+            flow,
+            sampler,
+            charges: Charges::default(),
+            injected: BTreeMap::new(),
             gains,
             hook_runner,
             #[cfg(feature = "gpu")]
             ahead: None,
-            sampling,
             mechanism,
         };
-        session.remember(first);
         session.walk(rest)?;
         Ok(session)
     }
 
-    /// A session that goes on from a saved state as if it had not stopped.
+    /// Restores a session from a saved state; it continues as if it had not stopped.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the state belongs to a model of another shape.
@@ -159,28 +164,30 @@ impl GraphSession {
         Self::restore_with_hooks(mechanism, state, sampling, None)
     }
 
-    /// As [`Self::restore`], with hooks that are asked from here on. What they were told before is not in the
-    /// state: a prompt begins for them here.
+    /// Restores a session with hooks. The state does not contain what hooks saw before: for them the text begins here.
     ///
     /// # Errors
-    /// As [`Self::restore`], and whatever a hook meets.
+    /// As [`Self::restore`]; those of the hooks.
     pub fn restore_with_hooks(
         mechanism: Arc<Mechanism>,
         state: SessionState,
         sampling: Sampling,
         mut hook_runner: Option<Box<HookRunner>>,
     ) -> Result<Self> {
-        sampling.check()?;
+        let SessionState {
+            flow,
+            random,
+            recent,
+            charges,
+            injected,
+        } = state;
         let profile = mechanism.profile();
-        let fits = state.flow.signal.len() == profile.width
-            && state.flow.output.len() == profile.width
-            && state.flow.banks.len() == profile.banks * profile.width
-            && (state.flow.node as usize) < mechanism.nodes()
-            && state
-                .recent
-                .iter()
-                .chain(state.injected.keys())
-                .all(|&node| (node as usize) < mechanism.nodes());
+        let known = |&node: &u32| (node as usize) < mechanism.nodes();
+        let fits = flow.signal.len() == profile.width
+            && flow.output.len() == profile.width
+            && flow.banks.len() == profile.banks * profile.width
+            && known(&flow.node)
+            && recent.iter().chain(injected.keys()).all(known);
         if !fits {
             return Err(Error::new(
                 ErrorKind::Input,
@@ -188,9 +195,16 @@ impl GraphSession {
             )
             .advice("restore it with the model it was saved from"));
         }
+        let seed = sampling.seed;
+        let mut sampler = Sampler::new(sampling, None)?;
+        (sampler.random, sampler.recent) = (random, recent);
         if let Some(hook_runner) = &mut hook_runner {
-            hook_runner.seeded(sampling.seed);
-            hook_runner.begun(&state.flow)?;
+            hook_runner.seeded(seed);
+            hook_runner.begun(&flow)?;
+            sampler.chain = hook_runner.sampler_chain();
+        }
+        if let Some(chain) = &mut sampler.chain {
+            chain.observe(flow.node, &flow.output);
         }
         Ok(Self {
             energies: Vec::new(),
@@ -201,148 +215,103 @@ impl GraphSession {
             hook_runner,
             #[cfg(feature = "gpu")]
             ahead: None,
-            sampling,
+            sampler,
             mechanism,
-            state,
+            flow,
+            charges,
+            injected,
         })
     }
 
-    /// What [`Self::restore`] needs to go on from here.
-    pub fn state(&self) -> &SessionState {
-        &self.state
+    /// Copies the state that [`Self::restore`] continues from.
+    pub fn state(&self) -> SessionState {
+        SessionState {
+            flow: self.flow.clone(),
+            random: self.sampler.random.clone(),
+            recent: self.sampler.recent.clone(),
+            charges: self.charges.clone(),
+            injected: self.injected.clone(),
+        }
     }
 
     /// The flow: node, step, signal and blend.
     pub fn flow(&self) -> &Flow {
-        &self.state.flow
+        &self.flow
     }
 
-    /// The mechanism the session flows through.
+    /// The mechanism that the signal flows through.
     pub fn mechanism(&self) -> &Arc<Mechanism> {
         &self.mechanism
     }
 
-    /// Has a device choose the nodes, `chunk` of them in a submission. Steps with charges, injected energy
-    /// or hooks whose shaders the device lacks stay on the processor, and so do all once the device fails,
-    /// unless `forced`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Input`] when the device holds another mechanism.
-    #[cfg(feature = "gpu")]
-    pub fn use_device(
-        &mut self,
-        mechanism: Arc<crate::signal::DeviceMechanism>,
-        chunk: usize,
-        forced: bool,
-    ) -> Result<()> {
-        if !Arc::ptr_eq(mechanism.mechanism(), &self.mechanism) {
-            return Err(Error::new(
-                ErrorKind::Input,
-                "the device holds another mechanism than the session's",
-            ));
-        }
-        self.ahead = Some(DecodedAhead::new(mechanism, chunk, forced));
-        Ok(())
-    }
-
-    /// Why the processor took over from the device, if it did.
-    #[cfg(feature = "gpu")]
-    pub fn device_fault(&self) -> Option<&Error> {
-        self.ahead.as_ref().and_then(DecodedAhead::fault)
-    }
-
-    /// What a device decoded ahead no longer holds.
-    fn forget_ahead(&mut self) {
+    /// Discards tokens decoded ahead on a device, which hold only until the session changes.
+    fn discard_ahead(&mut self) {
         #[cfg(feature = "gpu")]
         if let Some(ahead) = &mut self.ahead {
             ahead.forget();
         }
     }
 
-    /// How nodes are chosen; may be changed between steps.
+    /// The sampling options, which may change between steps.
     pub fn sampling_mut(&mut self) -> &mut Sampling {
         #[cfg(feature = "gpu")]
         if let Some(ahead) = &mut self.ahead {
             ahead.reset();
         }
-        &mut self.sampling
+        self.sampler.sampling_mut()
     }
 
-    /// Sets the charges that visited nodes keep (an option for streams).
+    /// Sets the charges that visited nodes keep.
     pub fn set_charges(&mut self, charges: Charges) {
-        self.forget_ahead();
-        self.state.charges = charges;
+        self.discard_ahead();
+        self.charges = charges;
         self.looked = false;
     }
 
-    /// Adds energy at a node, for the next choice only ("recall activation").
+    /// Appends given nodes, one hop each.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for a node outside the vocabulary or an energy that is not finite.
-    pub fn inject(&mut self, node: u32, energy: f32) -> Result<()> {
-        if node as usize >= self.mechanism.nodes() || !energy.is_finite() {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("energy {energy} cannot be injected at node {node}"),
-            ));
-        }
-        self.forget_ahead();
-        *self.state.injected.entry(node).or_insert(0.0) += energy;
-        self.looked = false;
-        Ok(())
-    }
-
-    /// Walks given nodes, one hop each.
-    ///
-    /// # Errors
-    /// As [`Mechanism::hop`].
+    /// As [`Mechanism::hop`]; those of the hooks.
     pub fn walk(&mut self, nodes: &[u32]) -> Result<()> {
-        for &node in nodes {
-            self.force(node)?;
-        }
-        Ok(())
+        nodes.iter().try_for_each(|&node| self.force(node))
     }
 
-    /// Hops to a given node.
+    /// Splits the pre-activation of the edge to `target` into what each token contributes; see [`Attribution`].
     ///
     /// # Errors
-    /// As [`Mechanism::hop`], and whatever a hook meets.
-    pub fn force(&mut self, node: u32) -> Result<()> {
-        self.forget_ahead();
-        self.take(node, None)
+    /// [`ErrorKind::Unsupported`] for a session without [`SessionOptions::attribution`]; [`ErrorKind::Input`] for a
+    /// target outside the vocabulary.
+    pub fn split(&self, target: u32) -> Result<EdgeAttribution> {
+        match &self.attribution {
+            Some(attribution) => attribution.split(&self.mechanism, &self.flow, target),
+            None => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the session does not record what its tokens contribute",
+            )
+            .advice("begin it with SessionOptions { attribution: true, .. }")),
+        }
     }
 
-    fn take(&mut self, node: u32, chosen: Option<&HopLogits>) -> Result<()> {
-        let source = self.state.flow.node;
+    /// Hops to `node`; `chosen` holds the logits it was chosen from, where a hook of `path/1` wants them.
+    fn hop(&mut self, node: u32, chosen: Option<&HopLogits>) -> Result<()> {
+        let source = self.flow.node;
         self.looked = false;
-        let position = self.state.flow.step + 1;
-        let gain = self.gains.get(&position).copied().unwrap_or(1.0);
+        let gain = self.gains.get(&(self.flow.step + 1)).copied();
         self.mechanism
-            .hop_scaled(&mut self.state.flow, node, gain)?;
+            .hop_scaled(&mut self.flow, node, gain.unwrap_or(1.0))?;
         if let Some(attribution) = &mut self.attribution {
-            attribution.hop(&self.mechanism, &self.state.flow);
+            attribution.hop(&self.mechanism, &self.flow);
         }
-        if let Some(hook_runner) = &mut self.hook_runner {
-            hook_runner.hopped(source, &self.state.flow, chosen)?;
+        self.sampler.observe(node, &self.flow.output);
+        if let Some(hook_runner) = &self.hook_runner {
+            hook_runner.hopped(source, &self.flow, chosen)?;
         }
-        self.state.injected.clear();
-        self.state.charges.visit(source, node);
-        self.remember(node);
+        self.injected.clear();
+        self.charges.visit(source, node);
         Ok(())
     }
 
-    /// Energies and scores of all V nodes as the next one, before any choice. `[V]`, `[V]`
-    ///
-    /// Injected energy and charges are in both, and what hooks of `edge/1` answer is in the scores; a softmax of
-    /// the scores is the model's distribution. Looking twice asks once.
-    ///
-    /// # Errors
-    /// Whatever a hook meets.
-    pub fn look(&mut self) -> Result<(&[f32], &[f32])> {
-        self.gather()?;
-        Ok((&self.energies, &self.logits))
-    }
-
+    /// Computes energies and logits of the next node, once per hop.
     fn gather(&mut self) -> Result<()> {
         if self.looked {
             return Ok(());
@@ -350,142 +319,176 @@ impl GraphSession {
         let nodes = self.mechanism.nodes();
         self.energies.resize(nodes, 0.0);
         self.logits.resize(nodes, 0.0);
+        self.mechanism.energies(&self.flow, &mut self.energies);
         self.mechanism
-            .energies(&self.state.flow, &mut self.energies);
-        self.mechanism
-            .logits(&self.state.flow, &self.energies, &mut self.logits);
-        for (&node, &energy) in &self.state.injected {
+            .logits(&self.flow, &self.energies, &mut self.logits);
+        for (&node, &energy) in &self.injected {
             self.energies[node as usize] += energy;
             self.logits[node as usize] += energy;
         }
-        self.state
-            .charges
-            .apply(self.state.flow.node, &mut self.logits);
+        self.charges.apply(self.flow.node, &mut self.logits);
+        // Hooks of edge/1 come last: they see and rewrite resistances with everything else applied.
         if let Some(hook_runner) = &self.hook_runner {
-            let flow = &self.state.flow;
-            hook_runner.see_energies(flow, &self.energies)?;
-            hook_runner.resist(&self.mechanism, flow, &self.energies, &mut self.logits)?;
+            hook_runner.see_energies(&self.flow, &self.energies)?;
+            hook_runner.resist(
+                &self.mechanism,
+                &self.flow,
+                &self.energies,
+                &mut self.logits,
+            )?;
         }
         self.looked = true;
         Ok(())
     }
 
-    /// The exact parts of the pre-activation of the edge from here to `target`, token by token; see [`Attribution`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] for a session that keeps no shares ([`SessionOptions::attribution`]);
-    /// [`ErrorKind::Input`] for a target outside the vocabulary.
-    pub fn split(&self, target: u32) -> Result<EdgeAttribution> {
-        match &self.attribution {
-            Some(attribution) => attribution.split(&self.mechanism, &self.state.flow, target),
-            None => Err(Error::new(
-                ErrorKind::Unsupported,
-                "the session does not keep the shares of its tokens",
-            )
-            .advice("begin it with SessionOptions { shares: true, .. }")),
-        }
-    }
-
-    /// −ln p of `node` as the next one, over all V. With hooks of `sample/1`, p is what would be drawn from.
-    ///
-    /// # Errors
-    /// Whatever a hook meets; [`ErrorKind::Input`] when one sets the temperature 0, which leaves no
-    /// probabilities.
-    pub fn resistance(&mut self, node: u32) -> Result<f64> {
-        self.gather()?;
-        // The scores are spent.
-        self.looked = false;
-        if let Some(hook_runner) = &mut self.hook_runner
-            && let Some(resistance) =
-                hook_runner.resistance(&self.state.flow, &mut self.logits, node)
-        {
-            return resistance;
-        }
-        let logit = f64::from(self.logits[node as usize]);
-        Ok(softmax::softmax(&mut self.logits) - logit)
-    }
-
-    /// Chooses the next node and hops to it. `None` when no node is left to choose.
-    ///
-    /// # Errors
-    /// As [`Mechanism::hop`], and whatever a hook meets.
-    pub fn step(&mut self) -> Result<Option<u32>> {
-        self.mechanism.check_step(&self.state.flow)?;
-        #[cfg(feature = "gpu")]
-        if let Some(node) = self.foreseen()? {
-            self.take(node, None)?;
-            return Ok(Some(node));
-        }
-        self.gather()?;
-        // The scores are spent.
-        self.looked = false;
-        if let Some(node) = self.logits.iter().position(|logit| logit.is_nan()) {
-            return Err(Error::new(ErrorKind::Numeric, "the energy is not a number")
-                .at(format!("step {}, node {node}", self.state.flow.step))
-                .advice("the weights hold values that are not finite"));
-        }
-        if !self.mechanism.profile().self_loops {
-            self.logits[self.state.flow.node as usize] = f32::NEG_INFINITY;
-        }
-        let recent = self.state.recent.make_contiguous();
-        let Some(hook_runner) = &mut self.hook_runner else {
-            let Some(node) = self
-                .sampling
-                .choose(&mut self.logits, recent, &mut self.state.random)
-            else {
-                return Ok(None);
-            };
-            self.take(node, None)?;
-            return Ok(Some(node));
-        };
-        let chosen = hook_runner.chosen(&self.logits);
-        let node = hook_runner.pick(
-            &self.state.flow,
-            &self.sampling,
-            &mut self.logits,
-            recent,
-            &mut self.state.random,
-        )?;
-        if let Some(node) = node {
-            self.take(node, chosen.as_ref())?;
-        }
-        Ok(node)
-    }
-
-    /// The node that a device has chosen, with the draw it took.
+    /// Returns the node that a device has chosen, and takes the random number that the choice used.
     #[cfg(feature = "gpu")]
-    fn foreseen(&mut self) -> Result<Option<u32>> {
+    fn decoded(&mut self) -> Result<Option<u32>> {
         let Some(ahead) = &mut self.ahead else {
             return Ok(None);
         };
-        // Hooks see every step: they are asked on the processor, unless the device has their shaders.
-        let here = match &self.hook_runner {
+        // Hooks see every step, so they run on the CPU unless the device has their shaders.
+        let on_device = match &self.hook_runner {
             None => !ahead.resists(),
             Some(hook_runner) => hook_runner.on_device(ahead.resists()),
         };
-        if !here {
+        if !on_device {
             return Ok(None);
         }
-        let state = &mut self.state;
-        if state.charges.is_active() || !state.injected.is_empty() || !self.gains.is_empty() {
+        if self.charges.is_active() || !self.injected.is_empty() || !self.gains.is_empty() {
             ahead.forget();
             return Ok(None);
         }
-        let recent = state.recent.make_contiguous();
-        let node = ahead.next(&state.flow, &state.random, recent, &self.sampling)?;
-        if node.is_some() && self.sampling.temperature > 0.0 {
-            state.random.bits();
+        let Sampler {
+            sampling,
+            random,
+            recent,
+            ..
+        } = &mut self.sampler;
+        let node = ahead.next(&self.flow, random, recent.make_contiguous(), sampling)?;
+        if node.is_some() && sampling.temperature > 0.0 {
+            random.bits();
+        }
+        Ok(node)
+    }
+}
+
+/// Where the flow is, as the sampler's hooks see it.
+fn context(flow: &Flow) -> StepContext<'_> {
+    StepContext {
+        step: flow.step,
+        token: flow.node,
+        hidden: &flow.output,
+    }
+}
+
+impl Session for GraphSession {
+    fn look(&mut self) -> Result<(&[f32], &[f32])> {
+        self.gather()?;
+        Ok((&self.energies, &self.logits))
+    }
+
+    fn step(&mut self) -> Result<Option<u32>> {
+        self.mechanism.check_step(&self.flow)?;
+        #[cfg(feature = "gpu")]
+        if let Some(node) = self.decoded()? {
+            self.hop(node, None)?;
+            return Ok(Some(node));
+        }
+        self.gather()?;
+        // The choice overwrites the logits.
+        self.looked = false;
+        if !self.mechanism.profile().self_loops {
+            self.logits[self.flow.node as usize] = f32::NEG_INFINITY;
+        }
+        let hook_runner = self.hook_runner.as_ref();
+        let chosen = hook_runner.and_then(|hook_runner| hook_runner.chosen(&self.logits));
+        let node = self
+            .sampler
+            .choose(&context(&self.flow), &mut self.logits)?;
+        if let Some(node) = node {
+            self.hop(node, chosen.as_ref())?;
         }
         Ok(node)
     }
 
-    fn remember(&mut self, node: u32) {
-        if self.sampling.repetition_penalty == 1.0 || self.sampling.penalty_window == 0 {
-            return;
+    fn force(&mut self, node: u32) -> Result<()> {
+        self.discard_ahead();
+        self.hop(node, None)
+    }
+
+    fn resistance(&mut self, node: u32) -> Result<f64> {
+        self.gather()?;
+        // Normalising overwrites the logits.
+        self.looked = false;
+        self.sampler
+            .resistance(&context(&self.flow), &mut self.logits, node)
+    }
+
+    fn inject(&mut self, node: u32, energy: f32) -> Result<()> {
+        if node as usize >= self.mechanism.nodes() || !energy.is_finite() {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("energy {energy} cannot be injected at node {node}"),
+            ));
         }
-        while self.state.recent.len() >= self.sampling.penalty_window {
-            self.state.recent.pop_front();
+        self.discard_ahead();
+        *self.injected.entry(node).or_insert(0.0) += energy;
+        self.looked = false;
+        Ok(())
+    }
+
+    fn token(&self) -> u32 {
+        self.flow.node
+    }
+
+    fn length(&self) -> usize {
+        self.flow.step as usize + 1
+    }
+
+    fn fork(&self) -> Result<Box<dyn Session>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    /// Signal, output and banks, in f32.
+    fn state_bytes(&self) -> usize {
+        let profile = self.mechanism.profile();
+        (profile.banks + 2) * profile.width * 4
+    }
+
+    fn mechanism(&self) -> Option<&Mechanism> {
+        Some(&self.mechanism)
+    }
+
+    fn snapshot(&self) -> Option<SessionState> {
+        Some(self.state())
+    }
+
+    fn attribution(&self, target: u32) -> Result<Option<EdgeAttribution>> {
+        self.split(target).map(Some)
+    }
+
+    /// Lets a device choose the nodes. Steps with charges, injected energy, or hooks whose shaders the device lacks
+    /// stay on the CPU, and so do all once the device fails, unless `forced`.
+    #[cfg(feature = "gpu")]
+    fn use_device(
+        &mut self,
+        mechanism: Arc<DeviceMechanism>,
+        chunk: usize,
+        forced: bool,
+    ) -> Result<()> {
+        if !Arc::ptr_eq(mechanism.mechanism(), &self.mechanism) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                "the device holds another mechanism than the session",
+            ));
         }
-        self.state.recent.push_back(node);
+        self.ahead = Some(DecodedAhead::new(mechanism, chunk, forced));
+        Ok(())
+    }
+
+    #[cfg(feature = "gpu")]
+    fn device_error(&self) -> Option<&Error> {
+        self.ahead.as_ref().and_then(DecodedAhead::error)
     }
 }

@@ -6,10 +6,9 @@ use std::sync::atomic::AtomicBool;
 use crate::Result;
 use crate::graph::NodeId;
 use crate::hook::{Activations, Answer, Call, Fan, Hooks, Hop, Tap};
-use crate::kernel::random::Random;
+use crate::kernel::select::top_k;
 use crate::kernel::softmax;
-use crate::path::Sampling;
-use crate::path::sampler_chain::{SamplerChain, StepContext};
+use crate::path::SamplerChain;
 use crate::signal::{Flow, Mechanism, Start};
 
 /// Nodes of least resistance that `path/1` is told besides the target.
@@ -31,7 +30,6 @@ pub struct HookRunner {
     cancel: Option<Arc<AtomicBool>>,
     energies: bool,
     signals: bool,
-    sampler_chain: Option<SamplerChain>,
 }
 
 /// What `path/1` is told of a hop that was chosen.
@@ -46,7 +44,6 @@ impl HookRunner {
     pub fn new(hooks: &Hooks, sequence: u64) -> Option<Box<Self>> {
         (!hooks.is_empty()).then(|| {
             Box::new(Self {
-                sampler_chain: SamplerChain::new(hooks, sequence, 0, None),
                 energies: hooks.probes(Tap::Energy).next().is_some(),
                 signals: hooks.probes(Tap::Signal).next().is_some(),
                 hooks: hooks.clone(),
@@ -60,9 +57,6 @@ impl HookRunner {
     /// Lets whoever answers see that the run is to stop.
     #[must_use]
     pub fn cancel(mut self: Box<Self>, flag: Option<Arc<AtomicBool>>) -> Box<Self> {
-        if let Some(sampler_chain) = &mut self.sampler_chain {
-            sampler_chain.cancel(flag.clone());
-        }
         self.cancel = flag;
         self
     }
@@ -75,9 +69,11 @@ impl HookRunner {
 
     pub(crate) fn seeded(&mut self, seed: u64) {
         self.seed = seed;
-        if let Some(sampler_chain) = &mut self.sampler_chain {
-            sampler_chain.seeded(seed);
-        }
+    }
+
+    /// Creates the chain of `sample/1` hooks of the sequence; `None` where there are none.
+    pub(crate) fn sampler_chain(&self) -> Option<SamplerChain> {
+        SamplerChain::new(&self.hooks, self.sequence, self.seed, self.cancel.clone())
     }
 
     fn call(&self, flow: &Flow) -> Call<'_> {
@@ -147,34 +143,6 @@ impl HookRunner {
             .try_for_each(|probe| probe.see(&call, &activations))
     }
 
-    /// `sample/1`: chooses the next node. `logits` are spent. `None` when no node is left.
-    pub(crate) fn pick(
-        &mut self,
-        flow: &Flow,
-        sampling: &Sampling,
-        logits: &mut [f32],
-        recent: &[u32],
-        random: &mut Random,
-    ) -> Result<Option<u32>> {
-        match &mut self.sampler_chain {
-            Some(sampler_chain) => {
-                sampler_chain.pick(&context(flow), sampling, logits, recent, random)
-            }
-            None => Ok(sampling.choose(logits, recent, random)),
-        }
-    }
-
-    /// −ln p of `node` as what would be drawn from, where hooks of `sample/1` have a say; `logits` are spent.
-    pub(crate) fn resistance(
-        &mut self,
-        flow: &Flow,
-        logits: &mut [f32],
-        node: u32,
-    ) -> Option<Result<f64>> {
-        let sampler_chain = self.sampler_chain.as_mut()?;
-        Some(sampler_chain.resistance(&context(flow), logits, node))
-    }
-
     /// What `path/1` will be told of the hop that is about to be chosen.
     pub(crate) fn chosen(&self, logits: &[f32]) -> Option<HopLogits> {
         self.hooks.path.iter().any(|path| path.ranks()).then(|| {
@@ -187,8 +155,7 @@ impl HookRunner {
     }
 
     /// The first node was reached.
-    pub(crate) fn begun(&mut self, flow: &Flow) -> Result<()> {
-        self.pass(flow);
+    pub(crate) fn begun(&self, flow: &Flow) -> Result<()> {
         if self.signals {
             self.see(Tap::Signal, flow, &flow.signal)?;
         }
@@ -197,12 +164,11 @@ impl HookRunner {
 
     /// A hop was taken: `path/1` and `probe/1` are told.
     pub(crate) fn hopped(
-        &mut self,
+        &self,
         source: u32,
         flow: &Flow,
         chosen: Option<&HopLogits>,
     ) -> Result<()> {
-        self.pass(flow);
         if self.signals {
             self.see(Tap::Signal, flow, &flow.signal)?;
         }
@@ -215,21 +181,9 @@ impl HookRunner {
             let own = chosen.logits[flow.node as usize];
             resistance = chosen.normaliser - f64::from(own);
             rank = Some(chosen.logits.iter().filter(|&&logit| logit > own).count() as u64);
-            runners_up = (0..chosen.logits.len() as u32)
-                .filter(|&node| {
-                    node != flow.node && chosen.logits[node as usize] > f32::NEG_INFINITY
-                })
-                .collect();
-            let better = |&a: &u32, &b: &u32| {
-                chosen.logits[b as usize]
-                    .total_cmp(&chosen.logits[a as usize])
-                    .then(a.cmp(&b))
-            };
-            if runners_up.len() > RUNNERS_UP {
-                runners_up.select_nth_unstable_by(RUNNERS_UP - 1, better);
-                runners_up.truncate(RUNNERS_UP);
-            }
-            runners_up.sort_unstable_by(better);
+            runners_up = top_k(&chosen.logits, RUNNERS_UP, |node| {
+                node != flow.node && chosen.logits[node as usize] > f32::NEG_INFINITY
+            });
         }
         let hop = Hop {
             source,
@@ -244,20 +198,6 @@ impl HookRunner {
             .path
             .iter()
             .try_for_each(|path| path.hop(&call, &hop))
-    }
-
-    fn pass(&mut self, flow: &Flow) {
-        if let Some(sampler_chain) = &mut self.sampler_chain {
-            sampler_chain.pass(flow.node, &flow.output);
-        }
-    }
-}
-
-fn context(flow: &Flow) -> StepContext<'_> {
-    StepContext {
-        step: flow.step,
-        token: flow.node,
-        hidden: &flow.output,
     }
 }
 

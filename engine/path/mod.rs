@@ -1,17 +1,20 @@
-//! A signal becomes a path: which node is next, and what it costs.
+//! From a signal to a path: which token comes next, and its resistance.
 //!
 //! In: a [`Mechanism`](crate::signal::Mechanism) and a prompt of tokens. Out: tokens, one hop at a time
-//! ([`GraphSession`]), or the paths of least resistance ([`beam()`]). `run` turns them into text.
+//! ([`Session`]), or the paths of least resistance ([`beam()`]). Every token is chosen by
+//! [`Sampling::choose`], in `sampling.rs`; sessions of both engines reach it through a [`Sampler`].
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "gpu")]
 mod ahead;
 mod beam;
+mod cache_report;
 mod charge;
 #[cfg(feature = "gpu")]
 mod decoder;
 mod graph_session;
 mod hook_runner;
+mod sampler;
 mod sampler_chain;
 mod sampling;
 mod session;
@@ -20,14 +23,18 @@ mod session_state;
 
 #[cfg(feature = "gpu")]
 pub use beam::beam_on;
-pub use beam::{BeamPath, beam};
+pub use beam::{BeamOptions, BeamPath, beam};
+#[cfg(feature = "transformer")]
+pub(crate) use beam::{nearest, search};
+pub use cache_report::CacheReport;
 pub use charge::Charges;
 #[cfg(feature = "gpu")]
 pub use decoder::{Decoder, Nearest};
 pub use graph_session::GraphSession;
 pub use hook_runner::HookRunner;
+pub use sampler::Sampler;
 pub use sampler_chain::{SamplerChain, StepContext};
 pub use sampling::{Sampling, draw, likeliest};
-pub use session::Session;
+pub use session::{Session, Visit};
 pub use session_options::SessionOptions;
 pub use session_state::SessionState;

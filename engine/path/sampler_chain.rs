@@ -4,9 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::hook::{Answer, Call, Hooks, Prompt, Sample, SampleNeeds, Setting, Step};
-use crate::kernel::random::Random;
-use crate::kernel::softmax;
-use crate::path::{Sampling, draw};
 use crate::{Error, ErrorKind, Result};
 
 /// Where a text stands when its next token is about to be chosen.
@@ -40,7 +37,7 @@ pub struct SamplerChain {
 
 impl std::fmt::Debug for SamplerChain {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Choosing({} hooks)", self.hooks.len())
+        write!(formatter, "SamplerChain({} hooks)", self.hooks.len())
     }
 }
 
@@ -67,14 +64,6 @@ impl SamplerChain {
         })
     }
 
-    pub(crate) fn seeded(&mut self, seed: u64) {
-        self.seed = seed;
-    }
-
-    pub(crate) fn cancel(&mut self, flag: Option<Arc<AtomicBool>>) {
-        self.cancel = flag;
-    }
-
     fn call(&self, step: u64) -> Call<'_> {
         let call = Call::new(self.seed, self.sequence, step);
         match &self.cancel {
@@ -90,7 +79,7 @@ impl SamplerChain {
 
     /// Hears of a token that was taken, with the hidden state there (empty where it is not known). Until the
     /// first choice tokens are the prompt's.
-    pub fn pass(&mut self, token: u32, hidden: &[f32]) {
+    pub(super) fn observe(&mut self, token: u32, hidden: &[f32]) {
         if self.setting.is_none() {
             self.prompt += 1;
             if self.needs.prompt {
@@ -175,8 +164,17 @@ impl SamplerChain {
         Ok(setting)
     }
 
-    /// The last of the chain that chooses, chooses.
-    fn choose(&self, context: &StepContext<'_>, probabilities: &[f32]) -> Result<Option<u32>> {
+    /// Whether a hook chooses tokens itself.
+    pub(super) fn chooses(&self) -> bool {
+        self.needs.choose
+    }
+
+    /// Asks the hooks for a token, last to first; the first that returns one wins.
+    pub(super) fn choose(
+        &self,
+        context: &StepContext<'_>,
+        probabilities: &[f32],
+    ) -> Result<Option<u32>> {
         let (call, step) = (self.call(context.step), self.step(context));
         for hook in self.hooks.iter().rev().filter(|hook| hook.needs().choose) {
             if let Some(token) = hook.choose(&call, &step, probabilities)? {
@@ -192,62 +190,5 @@ impl SamplerChain {
             }
         }
         Ok(None)
-    }
-
-    /// Chooses the next token as [`Sampling::choose`] does, with the chain in its place: penalties and bans, the
-    /// chain, temperature, truncation, draw. `logits` are spent. `None` when no token is left.
-    ///
-    /// # Errors
-    /// As [`Self::sample`]; [`ErrorKind::Plugin`] for a choice of probability 0.
-    pub fn pick(
-        &mut self,
-        context: &StepContext<'_>,
-        sampling: &Sampling,
-        logits: &mut [f32],
-        recent: &[u32],
-        random: &mut Random,
-    ) -> Result<Option<u32>> {
-        sampling.penalise(logits, recent);
-        let setting = self.sample(context, logits)?;
-        let temperature = setting.temperature.unwrap_or(sampling.temperature);
-        let Some(best) = sampling.distribution(logits, temperature) else {
-            return Ok(None);
-        };
-        let own = if self.needs.choose {
-            if best.is_some() {
-                softmax::softmax(logits);
-            }
-            self.choose(context, logits)?
-        } else {
-            None
-        };
-        Ok(own.or(best).or_else(|| draw(logits, random)))
-    }
-
-    /// −ln p of `token` as what would be drawn from; `logits` are spent.
-    ///
-    /// # Errors
-    /// As [`Self::sample`]; [`ErrorKind::Input`] when a hook sets the temperature 0, which leaves no
-    /// probabilities.
-    pub fn resistance(
-        &mut self,
-        context: &StepContext<'_>,
-        logits: &mut [f32],
-        token: u32,
-    ) -> Result<f64> {
-        let setting = self.sample(context, logits)?;
-        if let Some(temperature) = setting.temperature {
-            if temperature == 0.0 {
-                return Err(Error::new(
-                    ErrorKind::Input,
-                    "at temperature 0 a text has no probability",
-                )
-                .advice("give the plugin a temperature above 0 to measure perplexity"));
-            }
-            logits.iter_mut().for_each(|logit| *logit /= temperature);
-        }
-        let logit = logits.get(token as usize).copied();
-        let normaliser = softmax::softmax(logits);
-        Ok(logit.map_or(f64::INFINITY, |logit| normaliser - f64::from(logit)))
     }
 }

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::random::Random;
+use crate::kernel::select::top_k;
 use crate::kernel::softmax;
+use crate::path::{SamplerChain, StepContext};
 use crate::{Error, ErrorKind, Result};
 
 /// How the next node is chosen.
@@ -127,15 +129,44 @@ impl Sampling {
         Ok(())
     }
 
-    /// Chooses a node. `logits [V]` are spent: they become the probabilities that were drawn from.
+    /// Chooses a node without hooks. `logits [V]` are overwritten with the probabilities that were drawn from.
     ///
     /// `recent` are the nodes of the penalty window. Returns `None` when no node is left to choose.
     pub fn choose(&self, logits: &mut [f32], recent: &[u32], random: &mut Random) -> Option<u32> {
+        // Only hooks can fail.
+        self.choose_with(logits, recent, random, None)
+            .unwrap_or_default()
+    }
+
+    /// Chooses a node: bans and penalties, then the hooks' changes to the logits and temperature, temperature,
+    /// truncation, and last the hooks' own choice or a draw. Every token of the program is chosen here.
+    pub(super) fn choose_with(
+        &self,
+        logits: &mut [f32],
+        recent: &[u32],
+        random: &mut Random,
+        mut hooks: Option<(&mut SamplerChain, &StepContext<'_>)>,
+    ) -> Result<Option<u32>> {
         self.penalise(logits, recent);
-        match self.distribution(logits, self.temperature)? {
-            Some(best) => Some(best),
-            None => draw(logits, random),
+        let set = match &mut hooks {
+            Some((chain, context)) => chain.sample(context, logits)?.temperature,
+            None => None,
+        };
+        let Some(best) = self.distribution(logits, set.unwrap_or(self.temperature)) else {
+            return Ok(None);
+        };
+        if let Some((chain, context)) = &hooks
+            && chain.chooses()
+        {
+            // Greedy decoding leaves logits; a hook chooses among probabilities.
+            if best.is_some() {
+                softmax::softmax(logits);
+            }
+            if let Some(token) = chain.choose(context, logits)? {
+                return Ok(Some(token));
+            }
         }
+        Ok(best.or_else(|| draw(logits, random)))
     }
 
     /// Takes banned nodes out and makes recent ones less likely. `logits [V]`
@@ -187,19 +218,10 @@ impl Sampling {
         if all && self.top_p >= 1.0 {
             return;
         }
-        let mut order: Vec<u32> = (0..probabilities.len() as u32)
-            .filter(|&n| probabilities[n as usize] > 0.0)
-            .collect();
-        let likelier = |&a: &u32, &b: &u32| {
-            probabilities[b as usize]
-                .total_cmp(&probabilities[a as usize])
-                .then(a.cmp(&b))
-        };
-        if !all && self.top_k < order.len() {
-            order.select_nth_unstable_by(self.top_k - 1, likelier);
-            order.truncate(self.top_k);
-        }
-        order.sort_unstable_by(likelier);
+        let count = if all { usize::MAX } else { self.top_k };
+        let mut order = top_k(probabilities, count, |node| {
+            probabilities[node as usize] > 0.0
+        });
         if self.top_p < 1.0 {
             let mut sum = 0.0;
             let total: f32 = order.iter().map(|&node| probabilities[node as usize]).sum();

@@ -1,10 +1,10 @@
-//! What a session is told besides its prompt.
+//! Options of a graph's session.
 
 use std::collections::BTreeMap;
 
 use crate::path::HookRunner;
 
-/// What a session does besides flowing.
+/// What a graph's session does besides choosing tokens.
 ///
 /// ```
 /// use brillm::path::SessionOptions;
@@ -13,11 +13,12 @@ use crate::path::HookRunner;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SessionOptions {
-    /// Hooks that are asked on the way.
+    /// Hooks to call.
     pub hook_runner: Option<Box<HookRunner>>,
-    /// By how much what the tokens at some positions of the path (from 0) add to its signal is multiplied: 0 takes
-    /// a token out of the context of all later ones.
+    /// Factors of what the tokens at some positions (from 0) add to the signal: 0 takes a token out of the context of
+    /// all later ones.
     pub gains: BTreeMap<u64, f32>,
-    /// Whether it keeps the shares of its tokens, for [`GraphSession::split`](crate::path::GraphSession::split): memory and time then grow with the path.
+    /// Whether to keep each token's contribution to the signal, for
+    /// [`GraphSession::split`](crate::path::GraphSession::split); memory and time then grow with the path.
     pub attribution: bool,
 }

@@ -1,4 +1,4 @@
-//! What a session is at a moment: saved, it goes on later.
+//! The saved state of a graph's session.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +8,7 @@ use crate::kernel::random::Random;
 use crate::path::Charges;
 use crate::signal::Flow;
 
-/// Everything a session is, besides the mechanism it flows through: save it, and go on later.
+/// Everything of a graph's session except the mechanism: save it to continue later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionState {

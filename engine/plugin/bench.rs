@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use brillm::Model;
 use brillm::hook::Hooks;
-use brillm::path::{GraphSession, HookRunner, Sampling};
+use brillm::path::{GraphSession, HookRunner, Sampling, Session};
 use brillm::plugin::{Finder, Plugins, Selection, build};
 use brillm::signal::Start;
 use criterion::Criterion;

@@ -36,13 +36,16 @@ pub fn grow_both_ways(
     if prompt.is_empty() {
         return Err(Error::new(ErrorKind::Input, "the prompt is empty"));
     }
-    let ends = |reader: &Reader| match ignore_eos {
-        true => Vec::new(),
-        false => reader.ends(),
+    let stop_tokens = |reader: &Reader| {
+        if ignore_eos {
+            Vec::new()
+        } else {
+            reader.engine().stop_tokens()
+        }
     };
     let mut sides = [
-        (backward, ends(backward), true),
-        (forward, ends(forward), true),
+        (backward, stop_tokens(backward), true),
+        (forward, stop_tokens(forward), true),
     ];
     let mut ids: VecDeque<u32> = prompt.iter().copied().collect();
     let mut canvas = vec![Canvas::EMPTY; tokens];

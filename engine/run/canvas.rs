@@ -14,7 +14,7 @@ use crate::graph::NodeId;
 use crate::hook::{Call, Canvas, Direction, Hooks};
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::{GraphSession, HookRunner, Sampling};
+use crate::path::{GraphSession, HookRunner, Sampling, Session};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 

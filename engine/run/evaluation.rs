@@ -1,15 +1,16 @@
-//! Perplexity of a model on held-out tokens, over the full vocabulary.
+//! Perplexity of a graph on held-out tokens, over the full vocabulary.
 //!
-//! Windows: the state is reset at each window, as in the bench's protocol. Streaming: one context runs on.
+//! Windows: the state is reset at each window. Streaming: one context continues through the text.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::hook::Hooks;
-use crate::measure::Perplexity;
-use crate::path::{Charges, GraphSession, HookRunner, Sampling};
+use crate::measure::{Perplexity, Windows};
+use crate::path::{Charges, GraphSession, HookRunner, Sampling, Session};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -27,7 +28,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    fn of(nats: f64, tokens: usize, candidates: usize) -> Self {
+    pub(super) fn of(nats: f64, tokens: usize, candidates: usize) -> Self {
         let mean = nats / tokens.max(1) as f64;
         Self {
             perplexity: mean.exp(),
@@ -38,44 +39,49 @@ impl Evaluation {
     }
 }
 
-/// Measures windows of `length` tokens, `length − 1` predictions each, whose first tokens are `stride`
-/// apart; window w begins at token `stride · w`.
+/// Measures perplexity over windows, with a flow of its own in each.
 ///
-/// `windows` are the windows measured; those beyond the text are left out. With `hooks` they are measured one
-/// after the other, each as a sequence of its own.
+/// With `hooks`, windows are measured one after the other, each as a sequence of its own.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] when no window fits, or a token is outside the vocabulary.
 pub fn evaluate_windows(
     mechanism: &Arc<Mechanism>,
     tokens: &[u32],
-    length: usize,
-    windows: std::ops::Range<usize>,
+    windows: &Windows,
     hooks: &Hooks,
 ) -> Result<Evaluation> {
-    let windows = fitting(tokens, length, windows)?;
-    let stride = length - 1;
-    let one = |&window: &usize| {
-        let tokens = &tokens[window * stride..window * stride + length];
-        let mut session = begin(mechanism, tokens[0], HookRunner::new(hooks, window as u64))?;
+    let spans: Vec<_> = windows.spans(tokens.len())?.enumerate().collect();
+    let one = |(index, span): &(usize, Range<usize>)| {
+        let sequence = (windows.first + index) as u64;
+        let tokens = &tokens[span.clone()];
+        let mut session = begin(mechanism, tokens[0], HookRunner::new(hooks, sequence))?;
         tokens[1..].iter().try_fold(0.0, |sum, &next| {
             predict(&mut session, next).map(|nats| sum + nats)
         })
     };
-    // Hooks keep state: they are asked in an order that replays.
-    let nats: Vec<f64> = if hooks.is_empty() {
-        windows.par_iter().map(one).collect::<Result<_>>()?
-    } else {
-        windows.iter().map(one).collect::<Result<_>>()?
-    };
+    let nats = in_order(&spans, hooks, one)?;
     Ok(Evaluation::of(
         nats.iter().sum(),
-        windows.len() * stride,
+        spans.len() * (windows.length - 1),
         mechanism.nodes(),
     ))
 }
 
-/// As [`evaluate_windows`], many windows side by side on a device.
+/// Maps in parallel; with hooks one after the other, because they keep state and must replay.
+pub(super) fn in_order<T: Sync>(
+    items: &[T],
+    hooks: &Hooks,
+    one: impl Fn(&T) -> Result<f64> + Send + Sync,
+) -> Result<Vec<f64>> {
+    if hooks.is_empty() {
+        items.par_iter().map(one).collect()
+    } else {
+        items.iter().map(one).collect()
+    }
+}
+
+/// Measures windows as [`evaluate_windows`] does, many at once on a device.
 ///
 /// # Errors
 /// As [`evaluate_windows`], and those of the device.
@@ -83,55 +89,47 @@ pub fn evaluate_windows(
 pub fn evaluate_windows_on(
     device: &Arc<crate::signal::DeviceMechanism>,
     tokens: &[u32],
-    length: usize,
-    windows: std::ops::Range<usize>,
+    windows: &Windows,
 ) -> Result<Evaluation> {
     use crate::kernel::random::Random;
     use crate::kernel::softmax;
     use crate::path::Decoder;
-    /// Windows side by side.
-    const LANES: usize = 64;
+    /// Windows at once.
+    const SEQUENCES: usize = 64;
     let mechanism = device.mechanism();
-    let windows = fitting(tokens, length, windows)?;
-    let stride = length - 1;
-    let mut decoder = Decoder::new(
-        device.clone(),
-        LANES.min(windows.len()),
-        1,
-        Sampling::greedy(),
-        &[],
-        0,
-    )?;
+    let spans: Vec<_> = windows.spans(tokens.len())?.collect();
+    let sequences = SEQUENCES.min(spans.len());
+    let mut decoder = Decoder::new(device.clone(), sequences, 1, Sampling::greedy(), &[], 0)?;
     let random = Random::new(0);
     let mut nats = 0.0;
-    for group in windows.chunks(LANES) {
+    for group in spans.chunks(SEQUENCES) {
         decoder.clear();
         let mut flows = group
             .iter()
-            .map(|&window| mechanism.begin(tokens[window * stride], &Start::Profile))
+            .map(|span| mechanism.begin(tokens[span.start], &Start::Profile))
             .collect::<Result<Vec<_>>>()?;
-        for step in 1..length {
+        for step in 1..windows.length {
             for (sequence, flow) in flows.iter().enumerate() {
                 decoder.set(sequence, flow, &random, &[])?;
             }
             let (_, logits) = decoder.look()?;
-            for ((flow, &window), mut logits) in flows.iter_mut().zip(group).zip(logits) {
-                let next = tokens[window * stride + step];
+            for ((flow, span), mut logits) in flows.iter_mut().zip(group).zip(logits) {
+                let next = tokens[span.start + step];
                 mechanism.check_node(next)?;
-                let score = f64::from(logits[next as usize]);
-                nats += finite(softmax::softmax(&mut logits) - score, flow.step)?;
+                let logit = f64::from(logits[next as usize]);
+                nats += finite(softmax::softmax(&mut logits) - logit, flow.step)?;
                 mechanism.hop(flow, next)?;
             }
         }
     }
     Ok(Evaluation::of(
         nats,
-        windows.len() * stride,
+        spans.len() * (windows.length - 1),
         mechanism.nodes(),
     ))
 }
 
-/// Measures `tokens[from..]` with a context that runs on from the first token.
+/// Measures `tokens[from..]` with one flow that continues from the first token.
 ///
 /// ```
 /// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
@@ -159,8 +157,8 @@ pub fn evaluate_stream(
         session.set_charges(charges);
     }
     let mut nats = 0.0;
-    for (place, &next) in tokens.iter().enumerate().skip(1) {
-        if place >= from {
+    for (position, &next) in tokens.iter().enumerate().skip(1) {
+        if position >= from {
             nats += predict(&mut session, next)?;
         } else {
             session.force(next)?;
@@ -173,6 +171,27 @@ pub fn evaluate_stream(
     ))
 }
 
+/// Measures documents, each with a flow of its own.
+///
+/// # Errors
+/// [`ErrorKind::Input`] when no document has two tokens, or a token is outside the vocabulary.
+pub fn evaluate_documents(
+    mechanism: &Arc<Mechanism>,
+    documents: &[Vec<u32>],
+    hooks: &Hooks,
+) -> Result<Evaluation> {
+    let mut sum = Perplexity::new(mechanism.nodes() as u64);
+    for document in documents.iter().filter(|document| document.len() > 1) {
+        let measured = evaluate_stream(mechanism, document, 1, None, hooks)?;
+        let nats = measured.nats_per_token * measured.tokens as f64;
+        sum.add_sum(nats, measured.tokens as u64);
+    }
+    if sum.tokens() == 0 {
+        return Err(Error::new(ErrorKind::Input, "no text has two tokens"));
+    }
+    Ok(sum.into())
+}
+
 impl From<Perplexity> for Evaluation {
     fn from(measured: Perplexity) -> Self {
         Self::of(
@@ -181,26 +200,6 @@ impl From<Perplexity> for Evaluation {
             measured.candidates() as usize,
         )
     }
-}
-
-/// The windows that lie within the text.
-fn fitting(tokens: &[u32], length: usize, windows: std::ops::Range<usize>) -> Result<Vec<usize>> {
-    if length < 2 {
-        return Err(Error::new(
-            ErrorKind::Input,
-            "a window needs at least 2 tokens",
-        ));
-    }
-    let stride = length - 1;
-    let fits = tokens.len().saturating_sub(1) / stride;
-    let windows: Vec<usize> = (windows.start..windows.end.min(fits)).collect();
-    if windows.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Input,
-            format!("{} tokens hold no window of {length}", tokens.len()),
-        ));
-    }
-    Ok(windows)
 }
 
 fn begin(
@@ -233,11 +232,11 @@ fn predict(session: &mut GraphSession, next: u32) -> Result<f64> {
 }
 
 fn finite(nats: f64, step: u64) -> Result<f64> {
-    match nats.is_finite() {
-        true => Ok(nats),
-        false => Err(
-            Error::new(ErrorKind::Numeric, "the probability is not a number")
-                .at(format!("step {step}")),
-        ),
+    if nats.is_finite() {
+        return Ok(nats);
     }
+    Err(
+        Error::new(ErrorKind::Numeric, "the probability is not a number")
+            .at(format!("step {step}")),
+    )
 }

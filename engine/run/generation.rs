@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::hook::Hooks;
 use crate::model::{ChargeSettings, Model};
-use crate::path::{GraphSession, HookRunner, Sampling, Session, SessionState};
+use crate::path::{Sampling, Session, SessionState};
+use crate::run::{Engine, HookedEngine, SequenceOptions};
 use crate::signal::Start;
 use crate::text::{Decoder, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
-/// Tokens that a device decodes in one submission: text still streams, and the way back is seldom gone.
+/// Tokens that a device decodes per submission: few enough for text to stream.
 #[cfg(feature = "gpu")]
 const CHUNK: usize = 32;
 
@@ -27,20 +28,19 @@ pub struct Piece {
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// All tokens asked for are there.
+    /// The requested number of tokens was reached.
     Length,
-    /// The model's end token, or a stop string.
+    /// A stop token or a stop string.
     Stop,
     /// The caller cancelled.
     Cancelled,
-    /// No node was left to choose: all were banned.
+    /// No token was left to choose: all were banned.
     Exhausted,
-    /// The model has no place for another token.
+    /// The context is full.
     Context,
 }
 
-/// What to generate and how; [`Self::start`] begins, or [`Engine::start`](crate::Engine::start) on a model of either
-/// kind.
+/// What to generate and how; [`Self::start`] or [`Engine::start`] starts it.
 ///
 /// ```
 /// use brillm::{Model, Request, path::Sampling};
@@ -57,23 +57,20 @@ pub enum Finish {
 #[derive(Clone, Debug)]
 pub struct Request {
     prompt: Vec<u32>,
-    start: Start,
-    pub(super) sampling: Sampling,
+    options: SequenceOptions,
     tokens: usize,
-    stops: Vec<String>,
+    stop: Vec<String>,
     ignore_eos: bool,
-    pub(super) cancel: Option<Arc<AtomicBool>>,
+    cancel: Option<Arc<AtomicBool>>,
     #[cfg(feature = "gpu")]
     device: Option<(Arc<crate::signal::DeviceMechanism>, bool)>,
-    charges: Option<ChargeSettings>,
-    state: Option<SessionState>,
-    pub(super) hooks: Hooks,
+    hooks: Hooks,
     injections: Vec<(usize, u32, f32)>,
     forced: BTreeMap<usize, u32>,
 }
 
 impl Request {
-    /// A request for text that continues `prompt`.
+    /// Creates a request for text that continues `prompt`.
     ///
     /// # Errors
     /// As [`crate::text::Tokenizer::encode`].
@@ -81,62 +78,59 @@ impl Request {
         Ok(Self::ids(model.tokenizer().encode(prompt)?))
     }
 
-    /// A request for tokens that continue `prompt`.
+    /// Creates a request for tokens that continue `prompt`.
     pub fn ids(prompt: Vec<u32>) -> Self {
         Self {
             prompt,
-            start: Start::Profile,
-            sampling: Sampling::greedy(),
+            options: SequenceOptions::default(),
             tokens: 128,
-            stops: Vec::new(),
+            stop: Vec::new(),
             ignore_eos: false,
             cancel: None,
             #[cfg(feature = "gpu")]
             device: None,
-            charges: None,
-            state: None,
             hooks: Hooks::default(),
             injections: Vec::new(),
             forced: BTreeMap::new(),
         }
     }
 
-    /// At most so many new tokens.
+    /// Sets the most new tokens to generate.
     #[must_use]
     pub fn tokens(mut self, tokens: usize) -> Self {
         self.tokens = tokens;
         self
     }
 
-    /// How nodes are chosen.
+    /// Sets how tokens are chosen.
     #[must_use]
     pub fn sampling(mut self, sampling: Sampling) -> Self {
-        self.sampling = sampling;
+        self.options.sampling = sampling;
         self
     }
 
-    /// Where the signal starts.
+    /// Sets where a graph's signal starts.
     #[must_use]
     pub fn start_signal(mut self, start: Start) -> Self {
-        self.start = start;
+        self.options.start = start;
         self
     }
 
-    /// Ends as soon as the new text contains this; the text up to it is given out.
+    /// Ends as soon as the new text contains `text`, which is not part of the result.
     #[must_use]
     pub fn stop(mut self, text: impl Into<String>) -> Self {
-        self.stops.push(text.into());
+        self.stop.push(text.into());
         self
     }
 
-    /// Does not end at the model's end token.
+    /// Continues after stop tokens.
     #[must_use]
     pub fn ignore_eos(mut self, ignore: bool) -> Self {
         self.ignore_eos = ignore;
         self
     }
 
-    /// Has a device choose the tokens; see [`GraphSession::use_device`].
+    /// Lets a device choose the tokens; see [`Session::use_device`].
     #[cfg(feature = "gpu")]
     #[must_use]
     pub fn device(mut self, mechanism: Arc<crate::signal::DeviceMechanism>, forced: bool) -> Self {
@@ -151,10 +145,10 @@ impl Request {
         self
     }
 
-    /// Visited nodes keep charges with these constants (an option for streams).
+    /// Sets the charges that visited nodes of a graph keep.
     #[must_use]
     pub fn charges(mut self, settings: ChargeSettings) -> Self {
-        self.charges = Some(settings);
+        self.options.charges = Some(settings.charges());
         self
     }
 
@@ -173,14 +167,14 @@ impl Request {
         self
     }
 
-    /// Goes on from a saved session; the prompt, if any, is walked from there.
+    /// Continues a saved session; the prompt, which may be empty, is appended to it.
     #[must_use]
     pub fn resume(mut self, state: SessionState) -> Self {
-        self.state = Some(state);
+        self.options.state = Some(state);
         self
     }
 
-    /// Asks these hooks on the way.
+    /// Sets the hooks.
     #[must_use]
     pub fn hooks(mut self, hooks: Hooks) -> Self {
         self.hooks = hooks;
@@ -192,127 +186,68 @@ impl Request {
         &self.prompt
     }
 
-    /// Walks the prompt; the iterator then gives one new token at a time.
+    /// The seed of the random numbers.
+    pub(super) fn seed(&self) -> u64 {
+        self.options.sampling.seed
+    }
+
+    pub(super) fn requested_hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    pub(super) fn cancellation(&self) -> Option<Arc<AtomicBool>> {
+        self.cancel.clone()
+    }
+
+    /// Reads the prompt; the iterator then yields one new token at a time.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for an empty prompt, a sampling option out of range, or a forced or lit node
-    /// outside the vocabulary.
-    pub fn start(self, model: &Model) -> Result<Generation> {
-        if self.stops.iter().any(String::is_empty) {
+    /// [`ErrorKind::Input`] for an empty prompt, a sampling option out of range, an empty stop string, or a forced or
+    /// injected token outside the vocabulary; [`ErrorKind::Unsupported`] for options of a graph on a transformer.
+    pub fn start(self, engine: impl Into<Engine>) -> Result<Generation> {
+        engine.into().start(self)
+    }
+
+    pub(super) fn begin(self, hooked: &HookedEngine) -> Result<Generation> {
+        let engine = hooked.engine();
+        if self.stop.iter().any(String::is_empty) {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
         }
-        let mechanism = model.mechanism().clone();
-        self.check_nodes(mechanism.nodes())?;
-        let hook_runner = HookRunner::new(&self.hooks, 0)
-            .map(|hook_runner| hook_runner.cancel(self.cancel.clone()));
-        let mut session = match self.state {
-            Some(state) => {
-                let mut session =
-                    GraphSession::restore_with_hooks(mechanism, state, self.sampling, hook_runner)?;
-                session.walk(&self.prompt)?;
-                session
-            }
-            None => GraphSession::begin_with_hooks(
-                mechanism,
-                &self.prompt,
-                &self.start,
-                self.sampling,
-                hook_runner,
-            )?,
-        };
-        if let Some(settings) = self.charges {
-            session.set_charges(settings.charges());
+        let changed = self.injections.iter().map(|injection| injection.1);
+        let changed: Vec<u32> = changed.chain(self.forced.values().copied()).collect();
+        let vocabulary = engine.vocabulary();
+        if let Some(token) = changed.iter().find(|&&token| token as usize >= vocabulary) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("token {token} is outside the vocabulary of {vocabulary}"),
+            ));
         }
+        #[cfg_attr(not(feature = "gpu"), allow(unused_mut))]
+        let mut session = hooked.session(&self.prompt, &self.options)?;
         #[cfg(feature = "gpu")]
         if let Some((device, forced)) = self.device {
-            if forced && self.charges.is_some() {
+            if forced && self.options.charges.is_some() {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    "charges are kept on the processor",
+                    "charges are supported on the CPU only",
                 )
                 .advice("use --backend cpu or auto with charges"));
             }
             session.use_device(device, self.tokens.clamp(1, CHUNK), forced)?;
         }
-        let ends = if self.ignore_eos {
-            Vec::new()
-        } else {
-            model.tokenizer().vocabulary().stop().into_iter().collect()
-        };
         Ok(Generation {
-            tokenizer: model.shared_tokenizer().clone(),
+            tokenizer: engine.tokenizer().clone(),
             session,
             done: 0,
             left: self.tokens,
             injections: self.injections,
             forced: self.forced,
-            stops: self.stops,
-            ends,
-            cancel: self.cancel,
-            decoder: Decoder::default(),
-            held: String::new(),
-            finish: None,
-        })
-    }
-
-    /// Whether every forced or lit node is one of `nodes`.
-    fn check_nodes(&self, nodes: usize) -> Result<()> {
-        let lit = self.injections.iter().map(|one| one.1);
-        match lit
-            .chain(self.forced.values().copied())
-            .find(|&node| node as usize >= nodes)
-        {
-            None => Ok(()),
-            Some(node) => Err(Error::new(
-                ErrorKind::Input,
-                format!("token {node} is outside the vocabulary of {nodes}"),
-            )),
-        }
-    }
-
-    /// Begins on a model of the comparison path, with what a technique decides about its cache.
-    ///
-    /// # Errors
-    /// As [`crate::transformer::TransformerSession::begin_with`]; [`ErrorKind::Unsupported`] for what only a graph has: a
-    /// start signal, charges, a saved session.
-    #[cfg(feature = "transformer")]
-    pub fn start_transformer(
-        self,
-        model: &crate::transformer::Transformer,
-        asked: &crate::transformer::HookAdapter,
-    ) -> Result<Generation<crate::transformer::TransformerSession>> {
-        if self.stops.iter().any(String::is_empty) {
-            return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
-        }
-        if self.charges.is_some() || self.state.is_some() || self.start != Start::Profile {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "start signals, charges and saved sessions belong to a graph",
-            )
-            .advice("leave them out, or use a .bril model"));
-        }
-        self.check_nodes(model.configuration().vocabulary)?;
-        let ends = if self.ignore_eos {
-            Vec::new()
-        } else {
-            model.stop_tokens()
-        };
-        let options = asked.options(model.configuration(), 0, self.prompt.len())?;
-        let session = crate::transformer::TransformerSession::begin_with(
-            model,
-            &self.prompt,
-            self.sampling,
-            options,
-        )?;
-        Ok(Generation {
-            tokenizer: model.tokenizer().clone(),
-            session,
-            done: 0,
-            left: self.tokens,
-            injections: self.injections,
-            forced: self.forced,
-            stops: self.stops,
-            ends,
+            stop: self.stop,
+            stop_tokens: if self.ignore_eos {
+                Vec::new()
+            } else {
+                engine.stop_tokens()
+            },
             cancel: self.cancel,
             decoder: Decoder::default(),
             held: String::new(),
@@ -321,7 +256,7 @@ impl Request {
     }
 }
 
-/// A generation under way: an iterator of tokens.
+/// A running generation: an iterator of tokens.
 ///
 /// ```
 /// use brillm::run::Finish;
@@ -335,16 +270,15 @@ impl Request {
 /// assert_eq!((pieces, generation.finish()), (5, Some(Finish::Length)));
 /// # Ok::<(), brillm::Error>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct Generation<W = GraphSession> {
+pub struct Generation {
     tokenizer: Arc<Tokenizer>,
-    session: W,
+    session: Box<dyn Session>,
     done: usize,
     left: usize,
     injections: Vec<(usize, u32, f32)>,
     forced: BTreeMap<usize, u32>,
-    stops: Vec<String>,
-    ends: Vec<u32>,
+    stop: Vec<String>,
+    stop_tokens: Vec<u32>,
     cancel: Option<Arc<AtomicBool>>,
     decoder: Decoder,
     /// Text held back because it may be the beginning of a stop string.
@@ -352,39 +286,24 @@ pub struct Generation<W = GraphSession> {
     finish: Option<Finish>,
 }
 
-impl<W: Session> Generation<W> {
-    /// The session, to look at, to inject energy into, or to save.
-    pub fn session(&mut self) -> &mut W {
-        &mut self.session
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Generation({} tokens done)", self.done)
+    }
+}
+
+impl Generation {
+    /// The session, to inspect, to inject energy into, or to save.
+    pub fn session(&mut self) -> &mut dyn Session {
+        &mut *self.session
     }
 
-    /// Why it ended; `None` while it goes on.
+    /// Why it ended; `None` while it runs.
     pub fn finish(&self) -> Option<Finish> {
         self.finish
     }
 
-    /// The same with its session behind a pointer: one type for graphs and transformers.
-    pub fn boxed(self) -> Generation<Box<dyn Session + Send>>
-    where
-        W: Send + 'static,
-    {
-        Generation {
-            session: Box::new(self.session),
-            tokenizer: self.tokenizer,
-            done: self.done,
-            left: self.left,
-            injections: self.injections,
-            forced: self.forced,
-            stops: self.stops,
-            ends: self.ends,
-            cancel: self.cancel,
-            decoder: self.decoder,
-            held: self.held,
-            finish: self.finish,
-        }
-    }
-
-    /// All that is left, as one text with its tokens.
+    /// Generates the rest, as one text with its tokens.
     ///
     /// # Errors
     /// The first error of a step.
@@ -432,7 +351,7 @@ impl<W: Session> Generation<W> {
             },
         };
         self.done += 1;
-        if self.ends.contains(&id) {
+        if self.stop_tokens.contains(&id) {
             self.finish = Some(Finish::Stop);
             return Ok(None);
         }
@@ -447,14 +366,14 @@ impl<W: Session> Generation<W> {
         }))
     }
 
-    /// Holds back what may begin a stop string, and ends at a whole one.
+    /// Holds back what may be the beginning of a stop string, and ends at a complete one.
     fn release(&mut self, text: String) -> String {
-        if self.stops.is_empty() {
+        if self.stop.is_empty() {
             return text;
         }
         self.held.push_str(&text);
         if let Some(at) = self
-            .stops
+            .stop
             .iter()
             .filter_map(|stop| self.held.find(stop.as_str()))
             .min()
@@ -470,7 +389,7 @@ impl<W: Session> Generation<W> {
         let begins = |from: &usize| {
             self.held.is_char_boundary(*from)
                 && self
-                    .stops
+                    .stop
                     .iter()
                     .any(|stop| stop.starts_with(&self.held[*from..]))
         };
@@ -480,7 +399,7 @@ impl<W: Session> Generation<W> {
     }
 }
 
-impl<W: Session> Iterator for Generation<W> {
+impl Iterator for Generation {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -492,7 +411,7 @@ impl<W: Session> Iterator for Generation<W> {
             self.finish = Some(Finish::Exhausted);
         }
         if next.is_none() && !self.held.is_empty() {
-            // The end token came while text was held back: it is given out with no token of its own.
+            // A stop token came while text was held back: the text has no token of its own.
             let text = std::mem::take(&mut self.held);
             return Some(Ok(Piece {
                 id: self.session.token(),

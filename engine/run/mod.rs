@@ -1,13 +1,15 @@
-//! Joins the rooms: a model, a prompt, and text that streams out.
+//! One interface to both kinds of models: generation, scoring, evaluation, traces.
 //!
-//! In: a [`Model`](crate::Model) and a [`Request`]. Out: a [`Generation`], an iterator of tokens with
-//! their text. The commands, the server and the C interface are thin over this room.
+//! In: an [`Engine`] and a [`Request`]. Out: a [`Generation`], an iterator of tokens with their text. The commands,
+//! the server and the C interface are thin layers over this module.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "gpu")]
 mod backend;
 mod both_ways;
 mod canvas;
+mod contexts;
+mod continuation;
 mod engine;
 mod evaluation;
 #[cfg(feature = "transformer")]
@@ -30,10 +32,12 @@ pub(crate) use backend::taken_over;
 pub use backend::{BackendChoice, device_for, mechanism_on};
 pub use both_ways::grow_both_ways;
 pub use canvas::{Grown, Placed, grow};
-pub use engine::{Engine, open};
+pub use contexts::{ContextEvaluation, ContextRow, Shuffle};
+pub use continuation::ContinuationReport;
+pub use engine::{Engine, EngineKind, EngineSummary, HookedEngine, SequenceOptions, open};
 #[cfg(feature = "gpu")]
 pub use evaluation::evaluate_windows_on;
-pub use evaluation::{Evaluation, evaluate_stream, evaluate_windows};
+pub use evaluation::{Evaluation, evaluate_documents, evaluate_stream, evaluate_windows};
 #[cfg(feature = "transformer")]
 pub use filling::fill_text;
 pub use fingerprint::{fingerprint, fingerprint_of_bytes};

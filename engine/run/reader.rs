@@ -1,16 +1,18 @@
-//! A model that reads one way: how likely text is after what stands before it, or before what stands after it.
+//! A model read in one direction: how likely a text is after, or before, a context.
+
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
 use crate::hook::Hooks;
-use crate::path::{GraphSession, Sampling, beam};
-use crate::run::{Engine, score_tokens};
+use crate::kernel::softmax;
+use crate::path::{BeamOptions, Sampling, Session};
+use crate::run::Engine;
 use crate::signal::Start;
 use crate::text::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection};
 use crate::{Error, ErrorKind, Result};
 
-/// A model in one of the directions it reads in. Its texts are in the order in which people read them,
-/// whichever way the model goes.
+/// A model in one of the directions it reads in. Texts are in reading order in either direction.
 #[derive(Clone, Debug)]
 pub struct Reader {
     engine: Engine,
@@ -19,24 +21,24 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads from left to right, or `backward`.
+    /// Creates a reader from left to right, or `backward`.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a model that does not read that way.
     pub fn new(engine: Engine, backward: bool) -> Result<Self> {
         let direction = engine.direction();
-        let able = match backward {
-            true => direction.reads_backward(),
-            false => direction.reads_forward(),
+        let (able, name) = if backward {
+            (direction.reads_backward(), "backward")
+        } else {
+            (direction.reads_forward(), "forward")
         };
         if !able {
-            let way = if backward { "backward" } else { "forward" };
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("the model does not read {way}"),
+                format!("the model does not read {name}"),
             )
             .at(engine.name())
-            .advice("data.direction in its run file says which way a model reads"));
+            .advice("set data.direction in the run file to train one that does"));
         }
         let mark = match direction {
             ReadingDirection::Both => {
@@ -70,14 +72,14 @@ impl Reader {
         self.backward
     }
 
-    /// Tokens of a text in the order in which the model takes them, with its mark before them.
+    /// Puts a text's tokens into the order in which the model reads them, after its direction mark.
     pub fn taken(&self, text: &[u32]) -> Vec<u32> {
         let mut ids: Vec<u32> = self.mark.into_iter().collect();
         ids.extend(self.made(self.bare(text)));
         ids
     }
 
-    /// A text without the marks that say how it is read.
+    /// Removes direction marks from a text.
     pub fn bare(&self, text: &[u32]) -> Vec<u32> {
         let vocabulary = self.engine.tokenizer().vocabulary();
         let marks = [LEFT_TO_RIGHT, RIGHT_TO_LEFT].map(|mark| vocabulary.id(mark));
@@ -85,7 +87,7 @@ impl Reader {
         bare.copied().collect()
     }
 
-    /// Turns tokens that the model made into the order of reading.
+    /// Puts tokens that the model generated into reading order.
     pub fn made(&self, mut ids: Vec<u32>) -> Vec<u32> {
         if self.backward {
             ids.reverse();
@@ -93,121 +95,82 @@ impl Reader {
         ids
     }
 
-    /// Scores of all V tokens next to `context`, whose softmax is their distribution. `[V]`
+    /// Computes the logits of all V tokens next to `context`. `[V]`
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty context; [`ErrorKind::Numeric`] when arithmetic fails.
     pub fn logits(&self, context: &[u32]) -> Result<Vec<f32>> {
-        let taken = self.taken(context);
-        match &self.engine {
-            Engine::Graph(_) => match session(self, &taken)? {
-                Some(mut session) => Ok(session.look()?.1.to_vec()),
-                None => Err(Error::new(
-                    ErrorKind::Input,
-                    "there is no token to start at",
-                )),
-            },
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                let sampling = Sampling::greedy();
-                let session =
-                    crate::transformer::TransformerSession::begin(model, &taken, sampling)?;
-                Ok(session.logits().to_vec())
-            }
-        }
+        let mut session = self.session(&self.taken(context))?;
+        Ok(session.look()?.1.to_vec())
     }
 
-    /// The tokens that end a text: on the left, for one that reads backward.
-    pub fn ends(&self) -> Vec<u32> {
-        match &self.engine {
-            Engine::Graph(model) => model.tokenizer().vocabulary().stop().into_iter().collect(),
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => model.stop_tokens(),
-        }
+    fn session(&self, ids: &[u32]) -> Result<Box<dyn Session>> {
+        self.engine.session(ids, Sampling::greedy())
     }
 
-    /// ln p of each text next to `context`: after it, or before it for one that reads backward. The first token of
-    /// all, which nothing stands beside, is not counted.
+    /// Computes ln p of each text next to `context`: after it, or before it when reading backward. The very first token,
+    /// which has no context, does not count.
     ///
     /// # Errors
-    /// As [`score_tokens`]; [`ErrorKind::Input`] where context and text are both empty.
+    /// [`ErrorKind::Input`] where context and text are both empty, or a token is outside the vocabulary;
+    /// [`ErrorKind::Unsupported`] for a masked language model.
     pub fn likelihoods(&self, context: &[u32], texts: &[Vec<u32>]) -> Result<Vec<f64>> {
         let context = self.taken(context);
-        let begun = session(self, &context)?;
+        crate::measure::check_ids(&texts.concat(), self.engine.vocabulary())?;
+        let begun = match context.is_empty() {
+            true => None,
+            false => Some(Mutex::new(self.session(&context)?)),
+        };
         let one = |text: &Vec<u32>| -> Result<f64> {
             let text = self.made(text.clone());
-            if let Some(begun) = &begun {
-                let mut session = begun.clone();
-                let mut sum = 0.0;
-                for token in text {
-                    sum -= session.resistance(token)?;
-                    session.force(token)?;
+            let (mut session, rest) = match &begun {
+                Some(begun) => {
+                    let begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+                    (begun.fork()?, text.as_slice())
                 }
-                return Ok(sum);
-            }
-            let whole = [context.as_slice(), &text].concat();
-            let scored = score_tokens(&self.engine, &whole, 0, &Hooks::default(), None)?;
-            let counted = scored[context.len()..].iter();
-            Ok(counted.filter_map(|score| score.ln_probability).sum())
+                None => {
+                    let (first, rest) = text.split_at(text.len().min(1));
+                    (self.session(first)?, rest)
+                }
+            };
+            let mut sum = 0.0;
+            session.predict(rest, &mut |index, logits| {
+                let normaliser = softmax::softmax(&mut logits.to_vec());
+                sum += f64::from(logits[rest[index] as usize]) - normaliser;
+                Ok(())
+            })?;
+            Ok(sum)
         };
         texts.par_iter().map(one).collect()
     }
 
-    /// The likeliest texts of so many tokens next to `context`, with ln p, the likeliest first: a beam of `width`.
+    /// Finds the likeliest texts of `tokens` tokens next to `context`, with ln p, likeliest first: a beam of `width`.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for an empty context; as [`beam()`].
+    /// [`ErrorKind::Input`] for an empty context; as [`HookedEngine::beam`](crate::run::HookedEngine::beam).
     pub fn likeliest(
         &self,
         context: &[u32],
         tokens: usize,
         width: usize,
     ) -> Result<Vec<(Vec<u32>, f64)>> {
-        let taken = self.taken(context);
-        // What ends a text or names a direction fills nothing.
-        let banned: Vec<u32> = (0..self.engine.vocabulary() as u32)
-            .filter(|&id| {
-                let vocabulary = self.engine.tokenizer().vocabulary();
-                vocabulary.stop() == Some(id)
-                    || [LEFT_TO_RIGHT, RIGHT_TO_LEFT]
-                        .map(Some)
-                        .contains(&vocabulary.token(id))
-            })
-            .collect();
-        let paths = match &self.engine {
-            Engine::Graph(model) => beam(
-                model.mechanism(),
-                &taken,
-                &Start::Profile,
-                width,
-                tokens,
-                &[],
-                &banned,
-                &Hooks::default(),
-            )?,
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                crate::transformer::beam(model, &taken, width, tokens, &[], &banned)?
-            }
+        let vocabulary = self.engine.tokenizer().vocabulary();
+        let marks = [LEFT_TO_RIGHT, RIGHT_TO_LEFT].map(Some);
+        let options = BeamOptions {
+            // Neither stop tokens nor direction marks belong inside a text.
+            banned: (0..self.engine.vocabulary() as u32)
+                .filter(|&id| {
+                    vocabulary.stop() == Some(id) || marks.contains(&vocabulary.token(id))
+                })
+                .collect(),
+            ..BeamOptions::new(width, tokens)
         };
+        let hooked = self.engine.with_hooks(&Hooks::default(), 0)?;
+        let paths = hooked.beam(&self.taken(context), &Start::Profile, &options)?;
         Ok(paths
             .into_iter()
             .filter(|path| path.nodes.len() == tokens)
             .map(|path| (self.made(path.nodes), -path.resistance))
             .collect())
-    }
-}
-
-/// A graph's session that has walked the context, if there is any.
-fn session(reader: &Reader, context: &[u32]) -> Result<Option<GraphSession>> {
-    match &reader.engine {
-        Engine::Graph(model) if !context.is_empty() => GraphSession::begin(
-            model.mechanism().clone(),
-            context,
-            &Start::Profile,
-            Sampling::greedy(),
-        )
-        .map(Some),
-        _ => Ok(None),
     }
 }

@@ -143,17 +143,12 @@ impl Generate for Speaker {
         if let Some(ground) = ground.as_ref().filter(|ground| ground.gain > 0.0) {
             hooks.sample.push(ground.clone());
         }
-        #[cfg_attr(not(feature = "transformer"), allow(unused_mut))]
         let mut ids = self.model.encode(&prompt)?;
-        #[cfg_attr(not(feature = "transformer"), allow(unused_mut))]
         let mut tokens = speech.tokens;
-        #[cfg(feature = "transformer")]
-        if let Engine::Transformer(model) = &self.model
-            && let Some(context) = model.configuration().hard_context()
-        {
-            // The end of the prompt is what is continued.
-            tokens = tokens.min(context / 2);
-            let most = (context - tokens).max(1);
+        if let Some(limit) = self.model.context_limit() {
+            // The end of the prompt is what is continued; new tokens get at most half of the context.
+            tokens = tokens.min(limit / 2);
+            let most = (limit - tokens).max(1);
             ids.drain(..ids.len().saturating_sub(most));
         }
         let mut request = crate::run::Request::ids(ids)

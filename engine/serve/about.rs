@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use super::api_error::ApiResult;
 use super::extract::{self, JsonBody};
 use super::state::{ModelState, ServerState};
-use crate::run::Engine;
-use crate::run::trace::{TraceModel, show_tokens};
+use crate::run::trace::show_tokens;
 
 /// Languages of the visualiser.
 const LOCALES: [&str; 2] = ["en", "zh"];
@@ -83,36 +82,25 @@ pub(super) async fn models(State(state): State<Arc<ServerState>>) -> Response<Bo
 }
 
 fn describe(served: &ModelState, position: usize) -> Value {
-    let model = TraceModel::of(&served.model.engine);
+    let engine = &served.model.engine;
+    let summary = engine.summary();
     let mut row = json!({
         "name": served.model.name,
-        "kind": model.kind,
-        "vocabulary": model.vocabulary,
+        "kind": summary.kind,
+        "vocabulary": engine.vocabulary(),
         "sha256": served.model.sha256,
-        "profile": model.profile,
-        "width": model.width,
-        "layers": model.layers,
+        "profile": summary.profile,
+        "width": summary.width,
+        "layers": summary.layers,
         "position": position,
+        "license": summary.license,
+        "edges": summary.edges,
+        "own_edges": summary.own_edges,
+        "parameters": engine.parameters(),
     });
-    let own = match &served.model.engine {
-        Engine::Graph(graph) => json!({
-            "license": graph.metadata().license,
-            "edges": graph.mechanism().graph().edges(),
-            "own_edges": graph.mechanism().graph().own_edges(),
-            "parameters": graph.mechanism().weights().parameters(),
-        }),
-        #[cfg(feature = "transformer")]
-        Engine::Transformer(transformer) => json!({
-            "license": transformer.record()["license"],
-            "edges": null,
-            "own_edges": null,
-            "parameters": transformer.body().parameters(),
-            "heads": transformer.configuration().heads,
-            "context": transformer.configuration().context,
-        }),
-    };
-    if let (Value::Object(row), Value::Object(own)) = (&mut row, own) {
-        row.extend(own);
+    if let (Some(heads), Some(context)) = (summary.heads, summary.context) {
+        row["heads"] = heads.into();
+        row["context"] = context.into();
     }
     row
 }

@@ -14,7 +14,6 @@ use super::extract::{Segment, UrlQuery};
 use super::state::{ModelState, ServerState};
 use crate::graph::{EdgeId, NodeId};
 use crate::kernel::vector;
-use crate::run::Engine;
 use crate::run::trace::ShownToken;
 use crate::signal::EdgeForm;
 
@@ -98,7 +97,7 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
 fn row(served: &ModelState, id: u32) -> ApiResult<Value> {
     let engine = &served.model.engine;
     let mut row = json!(ShownToken::of(engine.tokenizer().vocabulary(), id));
-    if let (Engine::Graph(model), Value::Object(row)) = (engine, &mut row) {
+    if let (Some(model), Value::Object(row)) = (engine.as_graph(), &mut row) {
         let graph = model.mechanism().graph();
         row.insert("count".into(), served.counts()?[id as usize].into());
         row.insert("out_degree".into(), graph.row(NodeId(id)).len().into());
@@ -138,7 +137,7 @@ pub(super) async fn node(
 
 fn describe(served: &ModelState, id: u32) -> ApiResult<Value> {
     let mut row = row(served, id)?;
-    let (Engine::Graph(model), Value::Object(fields)) = (&served.model.engine, &mut row) else {
+    let (Some(model), Value::Object(fields)) = (served.model.engine.as_graph(), &mut row) else {
         return Ok(row);
     };
     let ranking = served.ranking()?;

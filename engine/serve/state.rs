@@ -41,16 +41,14 @@ pub(super) struct ModelState {
 impl ModelState {
     /// The graph model, or an error for a transformer.
     pub(super) fn graph(&self) -> ApiResult<&Model> {
-        match &self.model.engine {
-            Engine::Graph(model) => Ok(model),
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(_) => Err(Error::new(
+        self.model.engine.as_graph().ok_or_else(|| {
+            Error::new(
                 ErrorKind::Unsupported,
                 format!("{} is a transformer, which has no edges", self.model.name),
             )
             .advice("choose a graph model")
-            .into()),
-        }
+            .into()
+        })
     }
 
     /// The layout of the nodes on the map.

@@ -1,5 +1,6 @@
 //! The KV cache: keys and values of the tokens seen so far, for each sequence and layer that owns a cache.
 
+use crate::path::CacheReport;
 use crate::transformer::cache_slots::Slots;
 use crate::transformer::eviction::{
     CacheView, Eviction, EvictionPolicy, HeadGroup, Phase, Statistics,
@@ -31,22 +32,6 @@ pub(super) struct Sequence {
     pub(super) statistics: Vec<Statistics>,
     /// Kept tokens at which the policy is asked again; `None` for never. `[L]`
     checks: Vec<Option<usize>>,
-}
-
-/// Bytes and lengths of a cache.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct CacheReport {
-    /// Bytes of keys and values of kept tokens, those that several layers share counted once.
-    pub live_bytes: usize,
-    /// Bytes of keys and values that are allocated.
-    pub allocated_bytes: usize,
-    /// Bytes of the attention sums that eviction policies asked for.
-    pub attention_bytes: usize,
-    /// Tokens kept by each layer of the first sequence: the mean over head groups, rounded up; 0 without a cache of
-    /// its own. `[L]`
-    pub retained: Vec<usize>,
-    /// Rows of the first sequence's prompt that each layer computed. `[L]`
-    pub computed: Vec<usize>,
 }
 
 impl Cache {

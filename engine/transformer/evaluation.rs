@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::kernel::random::Random;
-use crate::measure::Perplexity;
+use crate::measure::{Perplexity, Windows};
 use crate::path::{Sampling, Session};
 use crate::transformer::batch::{TokenBatch, cross_entropy};
 use crate::transformer::masking::{MASK_FRACTION, Masking, mask_tokens};
@@ -39,51 +39,32 @@ fn add(sum: &mut Perplexity, losses: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// Measure windows of `length` tokens, `length − 1` predictions each, independent of each other; window w begins at token
-/// `(length − 1) w`. Windows beyond the text are skipped. A masked model masks 15 % of each window's tokens, always the
-/// same ones, and predicts those.
+/// Measures perplexity over windows, each a context of its own. Of a masked language model 15 % of each window's
+/// tokens are masked, the same for every model, and predicted.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] when no window fits the text, or a window not the model's context.
+/// [`ErrorKind::Input`] when no window fits the text, or a window exceeds the model's context.
 pub fn evaluate_windows(
     model: &Transformer,
     tokens: &[u32],
-    length: usize,
-    windows: Range<usize>,
+    windows: &Windows,
 ) -> Result<Perplexity> {
-    if length < 2 {
-        return Err(Error::new(
-            ErrorKind::Input,
-            "a window needs at least 2 tokens",
-        ));
-    }
-    let stride = length - 1;
-    let fits = tokens.len().saturating_sub(1) / stride;
-    let windows: Vec<usize> = (windows.start..windows.end.min(fits)).collect();
-    if windows.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Input,
-            format!("{} tokens hold no window of {length}", tokens.len()),
-        ));
-    }
+    let spans: Vec<Range<usize>> = windows.spans(tokens.len())?.collect();
+    let stride = windows.length - 1;
     let mut sum = Perplexity::new(model.configuration().vocabulary as u64);
     if model.configuration().architecture == Architecture::Bert {
-        for &window in &windows {
-            let input = TokenBatch::new(
-                tokens[window * stride..window * stride + length].to_vec(),
-                length,
-            );
+        for (window, span) in (windows.first..).zip(spans) {
+            let length = span.len();
+            let input = TokenBatch::new(tokens[span].to_vec(), length);
             add(&mut sum, &masked(model, &input, window as u64)?)?;
         }
         return Ok(sum);
     }
-    for group in windows.chunks((ROWS / stride).max(1)) {
+    for group in spans.chunks((ROWS / stride).max(1)) {
         let gather = |from: usize| -> Vec<u32> {
             group
                 .iter()
-                .flat_map(|&window| {
-                    &tokens[window * stride + from..window * stride + from + stride]
-                })
+                .flat_map(|span| &tokens[span.start + from..][..stride])
                 .copied()
                 .collect()
         };

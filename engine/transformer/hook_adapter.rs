@@ -130,6 +130,7 @@ impl HookAdapter {
             plan,
             eviction,
             probe,
+            attention: false,
             sampler_chain: SamplerChain::new(&self.hooks, sequence, self.seed, self.cancel.clone()),
             order: self.hooks.order.clone(),
         })

@@ -34,7 +34,6 @@ mod cache_page;
 mod cache_slots;
 mod classifier;
 mod configuration;
-mod continuation;
 mod evaluation;
 mod eviction;
 mod family;
@@ -68,10 +67,9 @@ mod weights;
 pub use advance::{ForwardOutput, LogitsFor, Taps};
 pub use batch::{Dropout, TokenBatch, cross_entropy};
 pub use beam::beam;
-pub use cache::{Cache, CacheReport};
+pub use cache::Cache;
 pub use classifier::{Classifier, Pooling, Prediction};
 pub use configuration::{Activation, Architecture, Configuration};
-pub use continuation::{ContinuationReport, evaluate_continuations};
 pub use evaluation::{evaluate_documents, evaluate_stream, evaluate_windows, mask_token};
 pub use eviction::{
     CacheView, Eviction, EvictionPolicy, HeadGroup, HeadReduction, Phase, Statistics,

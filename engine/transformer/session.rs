@@ -1,54 +1,58 @@
-//! A session: one text going through a model, token by token, with what the model remembers of it.
+//! The session of a transformer: one text, and the cache of its keys and values.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::hook;
-use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::{SamplerChain, Sampling, Session, StepContext};
-use crate::transformer::advance::{LogitsFor, Taps};
+use crate::path::{CacheReport, Sampler, SamplerChain, Sampling, Session, StepContext, Visit};
+use crate::transformer::advance::{ForwardOutput, LogitsFor, Taps};
 use crate::transformer::eviction::{EvictionPolicy, Phase};
 use crate::transformer::model::Body;
-use crate::transformer::probe::Probe;
+use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::recurrent::RecurrentState;
-use crate::transformer::{Cache, CacheReport, Network, Plan, Transformer};
+use crate::transformer::{Cache, Network, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 
-/// One text going through a shared model.
+/// Tokens that a network without plugins predicts in one pass.
+const ROWS: usize = 64;
+
+/// One text going through a shared transformer or recurrent network.
 pub struct TransformerSession {
     model: Transformer,
-    sampling: Sampling,
+    sampler: Sampler,
+    seed: u64,
     state: State,
-    random: Random,
-    recent: VecDeque<u32>,
     token: u32,
     length: usize,
-    /// Scores of the next token. `[V]`
+    /// The network's logits of the next token, with injected energy. `[V]`
+    energies: Vec<f32>,
+    /// The energies with what was added to logits alone. `[V]`
     logits: Vec<f32>,
-    /// The last row after the last norm. `[D]`
+    /// The last row after the last norm; empty for a recurrent network. `[D]`
     hidden: Vec<f32>,
-    spent: Vec<f32>,
+    /// Logits that a choice may overwrite. `[V]`
+    scratch: Vec<f32>,
     /// Rows of the prompt that each layer computed. `[L]`
     computed: Vec<usize>,
-    sampler_chain: Option<SamplerChain>,
     order: Option<Arc<dyn hook::Order>>,
-    /// The text so far, where `order/1` is asked.
+    /// The tokens so far, where `order/1` is called.
     text: Vec<u32>,
 }
 
-/// What a technique decides or sees of a session.
+/// What plugins decide or observe in a session.
 #[derive(Default)]
 pub struct SessionOptions {
-    /// What each layer keeps and how; everything, as it is, without one.
+    /// What each layer keeps and how; everything, unquantised, without one.
     pub plan: Option<Plan>,
-    /// Decides which tokens stay.
+    /// Decides which tokens stay in the cache.
     pub eviction: Option<Box<dyn EvictionPolicy>>,
-    /// Looks on.
+    /// Observes activations.
     pub probe: Option<Box<dyn Probe>>,
-    /// Reshapes scores and chooses (`sample/1`).
+    /// Whether to record the attention of the last row of each layer.
+    pub attention: bool,
+    /// Rewrites logits and chooses tokens (`sample/1`).
     pub sampler_chain: Option<SamplerChain>,
-    /// Says where the text grows (`order/1`).
+    /// Decides where the text grows (`order/1`).
     pub order: Option<Arc<dyn hook::Order>>,
 }
 
@@ -58,13 +62,38 @@ enum State {
         network: Box<Network>,
         cache: Cache,
         eviction: Option<Box<dyn EvictionPolicy>>,
-        probe: Option<Box<dyn Probe>>,
+        observer: Option<Observer>,
     },
     Recurrent(RecurrentState),
 }
 
+/// Records the attention of the last row, and passes activations on to a probe.
+struct Observer {
+    /// `[L][length]`; `None` where it is not recorded.
+    attention: Option<Vec<Vec<f32>>>,
+    probe: Option<Box<dyn Probe>>,
+}
+
+impl Probe for Observer {
+    fn wants(&self, tap: Tap) -> bool {
+        self.attention.is_some() && matches!(tap, Tap::Attention(_))
+            || self.probe.as_ref().is_some_and(|probe| probe.wants(tap))
+    }
+
+    fn see(&mut self, tap: Tap, rows: &[Row], values: &[f32]) -> Result<()> {
+        if let (Tap::Attention(layer), Some(attention)) = (tap, &mut self.attention) {
+            attention.resize(attention.len().max(layer + 1), Vec::new());
+            attention[layer] = values.to_vec();
+        }
+        match &mut self.probe {
+            Some(probe) if probe.wants(tap) => probe.see(tap, rows, values),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl TransformerSession {
-    /// A session that has taken the prompt, every layer keeping all of it.
+    /// Begins a session at a prompt; every layer keeps all of it.
     ///
     /// # Errors
     /// As [`Self::begin_with`].
@@ -72,33 +101,35 @@ impl TransformerSession {
         Self::begin_with(model, prompt, sampling, SessionOptions::default())
     }
 
-    /// A session that has taken the prompt, with what a technique decides about its cache or sees of it.
+    /// Begins a session at a prompt, with plugins that manage or observe its cache.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty prompt, a token outside the vocabulary, a prompt longer than a learned
-    /// context, a sampling option out of range; [`ErrorKind::Unsupported`] for a model that sees both sides, or
-    /// a plan for one without layers of attention.
+    /// context, a sampling option out of range; [`ErrorKind::Unsupported`] for a masked language model, or a plan for
+    /// a model without layers of attention.
     pub fn begin_with(
         model: &Transformer,
         prompt: &[u32],
         sampling: Sampling,
         options: SessionOptions,
     ) -> Result<Self> {
-        sampling.check()?;
-        let Some(&token) = prompt.last() else {
-            return Err(Error::new(
-                ErrorKind::Input,
-                "the prompt is empty: there is nothing to follow",
-            )
-            .advice("give at least one token"));
-        };
         let SessionOptions {
             plan,
             eviction,
             probe,
+            attention,
             sampler_chain,
             order,
         } = options;
+        let seed = sampling.seed;
+        let sampler = Sampler::new(sampling, sampler_chain)?;
+        let Some(&token) = prompt.last() else {
+            return Err(Error::new(
+                ErrorKind::Input,
+                "the prompt is empty: there is nothing to continue",
+            )
+            .advice("give at least one token"));
+        };
         let plain = plan.is_none() && eviction.is_none() && probe.is_none();
         let state = match &**model.body() {
             Body::Network(network) => {
@@ -107,79 +138,82 @@ impl TransformerSession {
                     cache: Cache::new(&network.shape, plan.clone(), 1)?,
                     network: Box::new(network.for_plan(&plan)?),
                     eviction,
-                    probe,
+                    observer: (attention || probe.is_some()).then(|| Observer {
+                        attention: attention.then(Vec::new),
+                        probe,
+                    }),
                 }
             }
             Body::Recurrent(recurrent) if plain => State::Recurrent(recurrent.initial_state()),
             Body::Recurrent(_) => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    "a recurrent net has no cache to plan and no taps",
-                ));
+                    "a recurrent network has no cache to plan and no taps",
+                )
+                .advice("leave the plugin out, or use a causal transformer"));
             }
         };
         let mut session = Self {
-            random: Random::new(sampling.seed),
             model: model.clone(),
-            sampling,
+            sampler,
+            seed,
             state,
-            recent: VecDeque::new(),
             token,
             length: 0,
+            energies: Vec::new(),
             logits: Vec::new(),
             hidden: Vec::new(),
-            spent: Vec::new(),
+            scratch: Vec::new(),
             computed: Vec::new(),
-            sampler_chain,
             order,
             text: Vec::new(),
         };
-        session.take(prompt, Phase::Prefill)?;
+        session.take(prompt, Phase::Prefill, LogitsFor::Last)?;
         Ok(session)
     }
 
-    fn take(&mut self, tokens: &[u32], phase: Phase) -> Result<()> {
-        match &mut self.state {
+    /// Runs the network over new tokens. A recurrent network, which reads one at a time, gives no output.
+    fn take(
+        &mut self,
+        tokens: &[u32],
+        phase: Phase,
+        mut logits_for: LogitsFor,
+    ) -> Result<Option<ForwardOutput>> {
+        let output = match &mut self.state {
             State::Cached {
                 network,
                 cache,
                 eviction,
-                probe,
+                observer,
             } => {
                 let mut taps = Taps::default();
                 if let Some(eviction) = eviction {
                     taps.eviction = Some(&mut **eviction);
                 }
-                if let Some(probe) = probe {
-                    taps.probe = Some(&mut **probe);
+                if let Some(observer) = observer {
+                    taps.probe = Some(observer);
                 }
                 // The mean over a prompt needs all of its rows.
-                let pools = self.sampler_chain.as_ref().is_some_and(SamplerChain::pools);
-                let logits_for = if pools {
-                    LogitsFor::All
-                } else {
-                    LogitsFor::Last
-                };
-                let passed = network.advance(cache, &[tokens], phase, logits_for, &mut taps)?;
+                if self.sampler.pools() {
+                    logits_for = LogitsFor::All;
+                }
+                let output = network.advance(cache, &[tokens], phase, logits_for, &mut taps)?;
                 if phase == Phase::Prefill {
-                    self.computed = passed.computed.clone();
+                    self.computed.clone_from(&output.computed);
                 }
-                let last = passed.rows.len().saturating_sub(1);
-                self.logits = passed.row(last).to_vec();
-                let width = passed.hidden.len() / passed.rows.len().max(1);
-                self.hidden = passed.hidden[last * width..].to_vec();
-                if let Some(sampler_chain) = &mut self.sampler_chain {
-                    let mut rows = passed
-                        .rows
-                        .iter()
-                        .zip(passed.hidden.chunks(width))
-                        .peekable();
-                    for (&token, position) in tokens.iter().zip(self.length as u32..) {
-                        // A row that was pruned on the way has no state at the end.
-                        let row = rows.next_if(|(row, _)| row.position == position);
-                        sampler_chain.pass(token, row.map_or(&[], |(_, hidden)| hidden));
-                    }
+                let last = output.rows.len().saturating_sub(1);
+                self.energies = output.row(last).to_vec();
+                let width = output.hidden.len() / output.rows.len().max(1);
+                self.hidden = output.hidden[last * width..].to_vec();
+                let rows = output.rows.iter().zip(output.hidden.chunks(width));
+                let mut rows = rows.peekable();
+                for (&token, position) in tokens.iter().zip(self.length as u32..) {
+                    // A row that was pruned on the way has no hidden state at the end.
+                    let row = rows.next_if(|(row, _)| row.position == position);
+                    self.sampler
+                        .observe(token, row.map_or(&[], |(_, hidden)| hidden));
                 }
+                Some(output)
             }
             State::Recurrent(memory) => {
                 let Body::Recurrent(recurrent) = &**self.model.body() else {
@@ -189,87 +223,56 @@ impl TransformerSession {
                     ));
                 };
                 for &token in tokens {
-                    self.logits = recurrent.step(memory, token)?;
-                    if let Some(sampler_chain) = &mut self.sampler_chain {
-                        sampler_chain.pass(token, &[]);
-                    }
+                    self.energies = recurrent.step(memory, token)?;
+                    self.sampler.observe(token, &[]);
                 }
+                None
             }
+        };
+        self.logits.clone_from(&self.energies);
+        self.length += tokens.len();
+        self.token = tokens.last().copied().unwrap_or(self.token);
+        if self.order.is_some() {
+            self.text.extend(tokens);
         }
-        for &token in tokens {
-            self.token = token;
-            self.length += 1;
-            if self.order.is_some() {
-                self.text.push(token);
-            }
-            if self.sampling.repetition_penalty != 1.0 && self.sampling.penalty_window > 0 {
-                while self.recent.len() >= self.sampling.penalty_window {
-                    self.recent.pop_front();
-                }
-                self.recent.push_back(token);
-            }
-        }
-        Ok(())
+        Ok(output)
     }
 
-    /// Scores of all V tokens as the next one; their softmax is the model's distribution. `[V]`
+    /// Whether no plugin manages or observes the cache of a network.
+    fn is_plain(&self) -> bool {
+        matches!(
+            self.state,
+            State::Cached {
+                eviction: None,
+                observer: None,
+                ..
+            }
+        )
+    }
+
+    /// Logits of all V tokens as the next one; their softmax is the model's distribution. `[V]`
     pub fn logits(&self) -> &[f32] {
         &self.logits
     }
 
-    /// The hidden state that the scores come from, after the last norm; empty for a recurrent net. `[D]`
+    /// The hidden state that the logits come from, after the last norm; empty for a recurrent network. `[D]`
     pub fn hidden(&self) -> &[f32] {
         &self.hidden
     }
 
-    /// The model.
-    pub fn model(&self) -> &Transformer {
-        &self.model
-    }
-
-    /// Tokens taken so far.
-    pub fn length(&self) -> usize {
-        self.length
-    }
-
-    /// How tokens are chosen; may be changed between steps.
+    /// The sampling options, which may change between steps.
     pub fn sampling_mut(&mut self) -> &mut Sampling {
-        &mut self.sampling
+        self.sampler.sampling_mut()
     }
 
-    /// −ln p of `token` as the next one, over all V.
-    ///
-    /// With hooks of `sample/1`, p is what would be drawn from.
-    ///
-    /// # Errors
-    /// Whatever a hook meets.
-    pub fn resistance(&mut self, token: u32) -> Result<f64> {
-        let logit = self.logits.get(token as usize).copied();
-        self.spent.clone_from(&self.logits);
-        if let Some(sampler_chain) = &mut self.sampler_chain {
-            let context = StepContext {
-                step: (self.length - 1) as u64,
-                token: self.token,
-                hidden: &self.hidden,
-            };
-            return sampler_chain.resistance(&context, &mut self.spent, token);
-        }
-        let normaliser = softmax::softmax(&mut self.spent);
-        Ok(logit.map_or(f64::INFINITY, |logit| normaliser - f64::from(logit)))
-    }
-
-    /// `order/1`: a causal model grows at its end alone.
+    /// Refuses an answer of `order/1` other than the end: a causal model has no other position to fill.
     fn check_order(&mut self) -> Result<()> {
         let Some(order) = self.order.clone() else {
             return Ok(());
         };
-        self.spent.clone_from(&self.logits);
-        let normaliser = softmax::softmax(&mut self.spent);
-        let best = self
-            .logits
-            .iter()
-            .copied()
-            .fold(f32::NEG_INFINITY, f32::max);
+        self.scratch.clone_from(&self.logits);
+        let normaliser = softmax::softmax(&mut self.scratch);
+        let best = softmax::highest(&self.logits);
         let canvas = hook::Canvas {
             tokens: &self.text,
             left: 0,
@@ -277,28 +280,27 @@ impl TransformerSession {
             left_resistance: f64::NAN,
             right_resistance: normaliser - f64::from(best),
         };
-        let call = hook::Call::new(self.sampling.seed, 0, (self.length - 1) as u64);
+        let call = hook::Call::new(self.seed, 0, (self.length - 1) as u64);
         match order.next(&call, &canvas)? {
             None => Ok(()),
-            Some(place)
-                if place.position == canvas.right
-                    && place.direction == hook::Direction::Forward =>
+            Some(fill)
+                if fill.position == canvas.right && fill.direction == hook::Direction::Forward =>
             {
                 Ok(())
             }
-            Some(place) => Err(Error::new(
+            Some(fill) => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "place {} of a text that grows at its end alone",
-                    place.position
+                    "position {} cannot be filled: a causal model extends a text at its end only",
+                    fill.position
                 ),
             )
             .at(format!("order/1, step {}", call.step))
-            .advice("use a bert, which fills any place, or a graph")),
+            .advice("use a bert, which fills any position, or a graph")),
         }
     }
 
-    /// Bytes and lengths of what is remembered.
+    /// Reports bytes and lengths of the cache; of a recurrent network only the bytes of its memory.
     pub fn report(&self) -> CacheReport {
         match &self.state {
             State::Cached { cache, .. } => CacheReport {
@@ -322,33 +324,30 @@ impl TransformerSession {
     }
 }
 
-impl Session for TransformerSession {
-    fn step(&mut self) -> Result<Option<u32>> {
-        if let Some(token) = self.logits.iter().position(|logit| logit.is_nan()) {
-            return Err(Error::new(ErrorKind::Numeric, "the score is not a number")
-                .at(format!("token {token} after {} tokens", self.length))
-                .advice("the weights hold values that are not finite"));
+/// The sampler's hooks see the last token and its hidden state.
+macro_rules! context {
+    ($session:expr) => {
+        StepContext {
+            step: ($session.length - 1) as u64,
+            token: $session.token,
+            hidden: &$session.hidden,
         }
+    };
+}
+
+impl Session for TransformerSession {
+    fn look(&mut self) -> Result<(&[f32], &[f32])> {
+        Ok((&self.energies, &self.logits))
+    }
+
+    fn step(&mut self) -> Result<Option<u32>> {
         self.check_order()?;
-        self.spent.clone_from(&self.logits);
-        let recent = self.recent.make_contiguous();
-        let (logits, random) = (&mut self.spent, &mut self.random);
-        let chosen = match &mut self.sampler_chain {
-            Some(sampler_chain) => {
-                let context = StepContext {
-                    step: (self.length - 1) as u64,
-                    token: self.token,
-                    hidden: &self.hidden,
-                };
-                sampler_chain.pick(&context, &self.sampling, logits, recent, random)?
-            }
-            None => self.sampling.choose(logits, recent, random),
-        };
-        let Some(token) = chosen else {
+        self.scratch.clone_from(&self.logits);
+        let Some(token) = self.sampler.choose(&context!(self), &mut self.scratch)? else {
             return Ok(None);
         };
         if self.is_full() {
-            // The last token has a place in the text, but none in the model's context.
+            // The last token belongs to the text, but has no position in the model's context.
             self.token = token;
             self.length += 1;
             return Ok(Some(token));
@@ -358,23 +357,54 @@ impl Session for TransformerSession {
     }
 
     fn force(&mut self, token: u32) -> Result<()> {
-        self.take(&[token], Phase::Decode)
+        self.take(&[token], Phase::Decode, LogitsFor::Last)?;
+        Ok(())
     }
 
     fn resistance(&mut self, token: u32) -> Result<f64> {
-        Self::resistance(self, token)
+        self.scratch.clone_from(&self.logits);
+        self.sampler
+            .resistance(&context!(self), &mut self.scratch, token)
+    }
+
+    /// Without plugins, the network reads many tokens at a time.
+    fn predict(&mut self, tokens: &[u32], visit: &mut Visit<'_>) -> Result<()> {
+        let whole = !self.sampler.has_hooks() && self.is_plain();
+        let rows = if whole { ROWS } else { 1 };
+        let Some((_, before)) = tokens.split_last() else {
+            return Ok(());
+        };
+        visit(0, &self.logits)?;
+        for (chunk, first) in before.chunks(rows).zip((1..).step_by(rows)) {
+            let output = self.take(chunk, Phase::Decode, LogitsFor::All)?;
+            match &output {
+                Some(output) => {
+                    for row in 0..chunk.len() {
+                        visit(first + row, output.row(row))?;
+                    }
+                }
+                None => visit(first, &self.logits)?,
+            }
+        }
+        Ok(())
     }
 
     fn inject(&mut self, token: u32, energy: f32) -> Result<()> {
+        self.add_logit(token, energy)?;
+        self.energies[token as usize] += energy;
+        Ok(())
+    }
+
+    fn add_logit(&mut self, token: u32, logit: f32) -> Result<()> {
         match self.logits.get_mut(token as usize) {
-            // The scores are those of the next choice, and are made anew after it.
-            Some(logit) if energy.is_finite() => {
-                *logit += energy;
+            // The next token's logits are computed anew.
+            Some(sum) if logit.is_finite() => {
+                *sum += logit;
                 Ok(())
             }
             _ => Err(Error::new(
                 ErrorKind::Input,
-                format!("energy {energy} cannot be injected at token {token}"),
+                format!("energy {logit} cannot be injected at token {token}"),
             )),
         }
     }
@@ -383,10 +413,66 @@ impl Session for TransformerSession {
         self.token
     }
 
+    fn length(&self) -> usize {
+        self.length
+    }
+
     fn is_full(&self) -> bool {
         self.model
             .configuration()
             .hard_context()
             .is_some_and(|context| self.length >= context)
+    }
+
+    fn fork(&self) -> Result<Box<dyn Session>> {
+        let state = match &self.state {
+            State::Cached {
+                network,
+                cache,
+                eviction: None,
+                observer: None,
+            } => State::Cached {
+                network: network.clone(),
+                cache: cache.clone(),
+                eviction: None,
+                observer: None,
+            },
+            State::Recurrent(memory) => State::Recurrent(memory.clone()),
+            State::Cached { .. } => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "a session whose cache plugins manage or observe cannot be copied",
+                )
+                .advice("begin another session at the same tokens"));
+            }
+        };
+        Ok(Box::new(Self {
+            state,
+            model: self.model.clone(),
+            sampler: self.sampler.clone(),
+            energies: self.energies.clone(),
+            logits: self.logits.clone(),
+            hidden: self.hidden.clone(),
+            scratch: Vec::new(),
+            computed: self.computed.clone(),
+            order: self.order.clone(),
+            text: self.text.clone(),
+            ..*self
+        }))
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.report().live_bytes
+    }
+
+    fn cache(&self) -> Option<CacheReport> {
+        Some(self.report())
+    }
+
+    fn attention(&self) -> Option<&[Vec<f32>]> {
+        match &self.state {
+            State::Cached { observer, .. } => observer.as_ref()?.attention.as_deref(),
+            State::Recurrent(_) => None,
+        }
     }
 }

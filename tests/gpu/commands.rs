@@ -7,7 +7,8 @@ use brillm::ErrorKind;
 use brillm::hook::Hooks;
 use brillm::kernel::element::Element;
 use brillm::kernel::gpu::DeviceOptions;
-use brillm::path::{Charges, GraphSession, Sampling, beam, beam_on};
+use brillm::measure::Windows;
+use brillm::path::{BeamOptions, Charges, GraphSession, Sampling, Session, beam, beam_on};
 use brillm::run::{BackendChoice, device_for, evaluate_windows, evaluate_windows_on};
 use brillm::signal::{DeviceMechanism, Profile, Start};
 use serde_json::Value;
@@ -75,7 +76,7 @@ fn a_session_on_a_device_keeps_the_state_of_the_cpu(bed: &Bed) {
             session.set_charges(Charges::new(0.9, 0.5, 0.5, 1.0));
         }
         both(&mut plain, &mut ahead, 9);
-        assert!(ahead.device_fault().is_none());
+        assert!(ahead.device_error().is_none());
         let other = learned(&profile, Element::F32);
         let mut stranger =
             GraphSession::begin(other, &[3], &Start::Profile, Sampling::greedy()).unwrap();
@@ -88,18 +89,14 @@ fn beams_and_windows_match_the_cpu(bed: &Bed) {
     for profile in [Profile::sifu(8), Profile::reference(8)] {
         let mechanism = learned(&profile, Element::F32);
         let device = Arc::new(DeviceMechanism::upload(&bed.device, mechanism.clone()).unwrap());
-        let expected = beam(
-            &mechanism,
-            &[3, 5],
-            &Start::Profile,
-            4,
-            6,
-            &[1],
-            &[2],
-            &Hooks::default(),
-        )
-        .unwrap();
-        let found = beam_on(&device, &[3, 5], &Start::Profile, 4, 6, &[1], &[2]).unwrap();
+        let options = BeamOptions {
+            stop: vec![1],
+            banned: vec![2],
+            ..BeamOptions::new(4, 6)
+        };
+        let (prompt, start, hooks) = ([3, 5], Start::Profile, Hooks::default());
+        let expected = beam(&mechanism, &prompt, &start, &options, &hooks).unwrap();
+        let found = beam_on(&device, &prompt, &start, &options).unwrap();
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!(
@@ -108,8 +105,9 @@ fn beams_and_windows_match_the_cpu(bed: &Bed) {
             );
             assert!((found.resistance - expected.resistance).abs() < 1e-4);
         }
-        let expected = evaluate_windows(&mechanism, &text(), 9, 0..20, &Hooks::default()).unwrap();
-        let found = evaluate_windows_on(&device, &text(), 9, 0..20).unwrap();
+        let windows = Windows::new(9, 20);
+        let expected = evaluate_windows(&mechanism, &text(), &windows, &hooks).unwrap();
+        let found = evaluate_windows_on(&device, &text(), &windows).unwrap();
         assert_eq!(
             (found.tokens, found.candidates),
             (expected.tokens, expected.candidates)
@@ -258,7 +256,7 @@ fn a_lost_device_is_an_error_or_the_cpu_takes_over(bed: &Bed) {
         for expected in &expected[4..] {
             assert_eq!(session.step().unwrap(), *expected);
         }
-        assert!(session.device_fault().is_some());
+        assert!(session.device_error().is_some());
     }
 }
 

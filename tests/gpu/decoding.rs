@@ -7,7 +7,7 @@ use brillm::kernel::element::Element;
 use brillm::kernel::gpu::{Device, DeviceOptions};
 use brillm::kernel::random::Random;
 use brillm::learn::edge_trainer::EdgeTrainer;
-use brillm::path::{Decoder, GraphSession, Sampling};
+use brillm::path::{Decoder, GraphSession, Sampling, Session};
 use brillm::signal::{BlendKind, DeviceMechanism, EnergyKind, Flow, Mechanism, Profile, Start};
 
 use crate::{Bed, Test};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use brillm::kernel::random::Random;
 use brillm::model::{Model, Verify, import};
-use brillm::path::{GraphSession, Sampling};
+use brillm::path::{GraphSession, Sampling, Session};
 use brillm::signal::Start;
 use serde_json::Value;
 

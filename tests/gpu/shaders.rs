@@ -8,7 +8,10 @@ use brillm::ErrorKind;
 use brillm::hook::{Answer, Call, Edge, Fan, Hooks, Shader};
 use brillm::kernel::element::Element;
 use brillm::kernel::random::Random;
-use brillm::path::{Decoder, GraphSession, HookRunner, Sampling, beam, beam_on};
+use brillm::measure::Windows;
+use brillm::path::{
+    BeamOptions, Decoder, GraphSession, HookRunner, Sampling, Session, beam, beam_on,
+};
 use brillm::run::{evaluate_windows, evaluate_windows_on};
 use brillm::signal::{DeviceMechanism, Profile, Start};
 use serde_json::Value;
@@ -176,14 +179,16 @@ fn edge_shaders_match_their_functions(bed: &Bed) {
             let path: Vec<u32> = (0..20).map(|_| session.step().unwrap().unwrap()).collect();
             assert_eq!(found[sequence], path, "sequence {sequence}");
         }
-        let expected = beam(&mechanism, &[3, 5], &Start::Profile, 3, 5, &[], &[], &hooks).unwrap();
-        let found = beam_on(&on_device, &[3, 5], &Start::Profile, 3, 5, &[], &[]).unwrap();
+        let (prompt, start, options) = ([3, 5], Start::Profile, BeamOptions::new(3, 5));
+        let expected = beam(&mechanism, &prompt, &start, &options, &hooks).unwrap();
+        let found = beam_on(&on_device, &prompt, &start, &options).unwrap();
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!(found.nodes, expected.nodes);
             assert!((found.resistance - expected.resistance).abs() < 1e-4);
         }
-        let expected = evaluate_windows(&mechanism, &text(), 9, 0..8, &hooks).unwrap();
-        let found = evaluate_windows_on(&on_device, &text(), 9, 0..8).unwrap();
+        let windows = Windows::new(9, 8);
+        let expected = evaluate_windows(&mechanism, &text(), &windows, &hooks).unwrap();
+        let found = evaluate_windows_on(&on_device, &text(), &windows).unwrap();
         assert!(
             (found.nats_per_token - expected.nats_per_token).abs() < 1e-5 * expected.nats_per_token
         );

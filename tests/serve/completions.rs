@@ -1,9 +1,8 @@
 //! `/v1/completions`.
 
 use brillm::hook::Hooks;
-use brillm::path::{GraphSession, Sampling};
+use brillm::path::Sampling;
 use brillm::run::Engine;
-use brillm::transformer::TransformerSession;
 use serde_json::{Value, json};
 
 use crate::server::{TestServer, engine};
@@ -28,24 +27,9 @@ fn echoed_log_probabilities_equal_those_of_eval() {
         // Each by itself, by the sessions of eval.
         let mut nats = 0.0;
         for (position, value) in values.iter().enumerate().skip(1) {
-            let resistance = match &engine {
-                Engine::Graph(model) => {
-                    let mut session = GraphSession::begin(
-                        model.mechanism().clone(),
-                        &ids[..position],
-                        &Default::default(),
-                        Sampling::greedy(),
-                    )
-                    .unwrap();
-                    session.resistance(ids[position]).unwrap()
-                }
-                Engine::Transformer(model) => {
-                    let mut session =
-                        TransformerSession::begin(model, &ids[..position], Sampling::greedy())
-                            .unwrap();
-                    session.resistance(ids[position]).unwrap()
-                }
-            };
+            let before = &ids[..position];
+            let mut session = engine.session(before, Sampling::greedy()).unwrap();
+            let resistance = session.resistance(ids[position]).unwrap();
             let value = value.as_f64().unwrap();
             assert!(
                 (value + resistance).abs() < 2e-4,
@@ -62,15 +46,8 @@ fn echoed_log_probabilities_equal_those_of_eval() {
             assert!(value <= most + 1e-12);
         }
         // Their mean, by eval.
-        let measured = match &engine {
-            Engine::Graph(model) => {
-                let hooks = Hooks::default();
-                brillm::run::evaluate_stream(model.mechanism(), &ids, 0, None, &hooks).unwrap()
-            }
-            Engine::Transformer(model) => brillm::transformer::evaluate_stream(model, &ids, 0)
-                .unwrap()
-                .into(),
-        };
+        let hooked = engine.with_hooks(&Hooks::default(), 0).unwrap();
+        let measured = hooked.stream(&ids, 0, None).unwrap();
         let mean = nats / (ids.len() - 1) as f64;
         assert!(
             (mean - measured.nats_per_token).abs() < 1e-5,

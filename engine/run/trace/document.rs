@@ -7,7 +7,7 @@ use super::step::Step;
 use super::token::ShownToken;
 use super::{Intervention, NAME};
 use crate::path::Sampling;
-use crate::run::Engine;
+use crate::run::{Engine, EngineKind};
 use crate::signal::Start;
 use crate::{Error, ErrorKind, Result};
 
@@ -54,8 +54,8 @@ pub struct Trace {
 pub struct TraceModel {
     /// Its name.
     pub name: String,
-    /// Of which path.
-    pub kind: TraceModelKind,
+    /// Its kind.
+    pub kind: EngineKind,
     /// sha256 of the file, or over the files of the folder; null where it was not formed.
     pub sha256: Option<String>,
     /// The profile's name, or the transformer's `model_type`.
@@ -66,16 +66,6 @@ pub struct TraceModel {
     pub width: usize,
     /// Layers of a transformer, `L`.
     pub layers: Option<usize>,
-}
-
-/// Of which path a model is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TraceModelKind {
-    /// A graph.
-    Graph,
-    /// A transformer, or a recurrent net.
-    Transformer,
 }
 
 /// How tokens are chosen, as a trace says it.
@@ -324,38 +314,17 @@ impl Trace {
 }
 
 impl TraceModel {
-    /// What an opened model says of itself.
+    /// Describes an opened model.
     pub fn of(engine: &Engine) -> Self {
-        let (kind, profile, width, layers) = match engine {
-            Engine::Graph(model) => {
-                let profile = &model.metadata().profile;
-                (
-                    TraceModelKind::Graph,
-                    profile.name.clone(),
-                    profile.width,
-                    None,
-                )
-            }
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                let shape = model.configuration();
-                let kind = shape.json["model_type"].as_str().unwrap_or_default();
-                (
-                    TraceModelKind::Transformer,
-                    kind.to_string(),
-                    shape.width,
-                    Some(shape.layers),
-                )
-            }
-        };
+        let summary = engine.summary();
         Self {
             name: engine.name().into(),
-            kind,
+            kind: summary.kind,
             sha256: None,
-            profile,
+            profile: summary.profile,
             vocabulary: engine.vocabulary(),
-            width,
-            layers,
+            width: summary.width,
+            layers: summary.layers,
         }
     }
 }

@@ -15,13 +15,10 @@ mod open;
 mod step;
 mod token;
 mod tracing;
-#[cfg(feature = "transformer")]
-mod watch;
 
 pub use comparison::{CandidateRank, Choice, ComparedStep, Comparison};
 pub use document::{
-    Annotations, Group, Pin, Trace, TraceFinish, TraceModel, TraceModelKind, TraceRequest,
-    TraceSampling,
+    Annotations, Group, Pin, Trace, TraceFinish, TraceModel, TraceRequest, TraceSampling,
 };
 pub use export::{Theme, TraceFormat};
 pub use fan::{FanLook, FanRequest};

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::token::ShownToken;
 use crate::graph::NodeId;
+use crate::kernel::select::top_k;
+use crate::path::Session;
 use crate::signal::{ContributionSource, EdgeAttribution, Mechanism};
 use crate::text::Vocabulary;
 
@@ -181,15 +183,24 @@ pub(super) struct Edges<'a> {
     pub(super) source: u32,
 }
 
-impl Edges<'_> {
-    fn of(&self, target: u32) -> (EdgeKind, Option<u32>) {
+impl<'a> Edges<'a> {
+    /// The edges that leave the session's node; `None` on a transformer.
+    pub(super) fn of(session: &'a dyn Session) -> Option<Self> {
+        session.mechanism().map(|mechanism| Self {
+            mechanism,
+            source: session.token(),
+        })
+    }
+
+    fn describe(&self, target: u32) -> (EdgeKind, Option<u32>) {
         let graph = self.mechanism.graph();
         match graph.edge(NodeId(self.source), NodeId(target)) {
             None => (EdgeKind::Shared, None),
             Some(edge) => {
-                let kind = match graph.edge_rows()[edge.index()] > 0 {
-                    true => EdgeKind::Own,
-                    false => EdgeKind::Seen,
+                let kind = if graph.edge_rows()[edge.index()] > 0 {
+                    EdgeKind::Own
+                } else {
+                    EdgeKind::Seen
                 };
                 (kind, Some(graph.counts()[edge.index()]))
             }
@@ -218,12 +229,8 @@ impl Distribution {
     pub(super) fn of(energies: &[f32], logits: &[f32], edges: Option<&Edges<'_>>) -> Self {
         let mut probabilities = logits.to_vec();
         let normaliser = crate::kernel::softmax::softmax(&mut probabilities);
-        let mut order: Vec<u32> = (0..logits.len() as u32)
-            .filter(|&id| edges.is_none_or(|edges| edges.allows(id)))
-            .collect();
-        order.sort_unstable_by(|&a, &b| {
-            let (of_a, of_b) = (logits[a as usize], logits[b as usize]);
-            of_b.total_cmp(&of_a).then(a.cmp(&b))
+        let order = top_k(logits, logits.len(), |id| {
+            edges.is_none_or(|edges| edges.allows(id))
         });
         Self {
             probabilities,
@@ -275,7 +282,7 @@ impl Distribution {
                 continue;
             }
             let token = ShownToken::of(vocabulary, id);
-            let edge = edges.map(|edges| edges.of(id));
+            let edge = edges.map(|edges| edges.describe(id));
             listed += f64::from(self.probabilities[id as usize]);
             candidates.push(Candidate {
                 id,

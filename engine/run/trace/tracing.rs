@@ -1,4 +1,4 @@
-//! A trace under way: one step at a time, on either path.
+//! A running trace: one step at a time, on a model of either kind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,16 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::document::{Trace, TraceFinish, TraceRequest};
 use super::fan::{FanLook, FanRequest};
 use super::intervention::Changes;
-use super::step::{Contributions, Distribution, Edges, Step};
+use super::step::{Attention, Contributions, Distribution, Edges, Step};
 use super::token::{ShownToken, show_tokens};
-#[cfg(feature = "transformer")]
-use super::watch::{Seen, Watch};
 use crate::hook::Hooks;
-use crate::path::{GraphSession, HookRunner, Session, SessionOptions};
-use crate::run::Engine;
+use crate::path::Session;
+use crate::run::{Engine, HookedEngine, SequenceOptions};
 use crate::text::Decoder;
 #[cfg(feature = "transformer")]
-use crate::transformer::{Architecture, FilledMask, HookAdapter, Transformer};
+use crate::transformer::FilledMask;
 use crate::{Error, ErrorKind, Result};
 
 /// One step with the token it adds.
@@ -29,7 +27,7 @@ pub struct Traced {
     pub text: String,
 }
 
-/// A trace under way.
+/// A running trace.
 ///
 /// ```no_run
 /// use brillm::hook::Hooks;
@@ -50,47 +48,35 @@ pub struct Tracing {
     trace: Trace,
     ids: Vec<u32>,
     decoder: Decoder,
-    way: Direction,
-    ends: Vec<u32>,
+    source: Source,
+    stop_tokens: Vec<u32>,
     cancel: Option<Arc<AtomicBool>>,
 }
 
-/// What makes the steps.
-enum Direction {
-    Graph(Box<GraphSession>),
-    #[cfg(feature = "transformer")]
-    Causal(Box<crate::transformer::TransformerSession>, Seen),
-    /// Masks that were filled in, in their order.
+/// Where the steps come from.
+enum Source {
+    Session(Box<dyn Session>),
+    /// Masks that were filled in, in the order of filling.
     #[cfg(feature = "transformer")]
     Filled(std::vec::IntoIter<FilledMask>),
 }
 
 impl Tracing {
-    /// Takes the prompt.
+    /// Reads the prompt.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty prompt, a token, option or intervention out of range;
-    /// [`ErrorKind::Unsupported`] for interventions on signals of a model that has none.
+    /// [`ErrorKind::Unsupported`] for scaled signals on a transformer.
     pub fn begin(engine: &Engine, request: TraceRequest, hooks: &Hooks) -> Result<Self> {
-        #[cfg(feature = "transformer")]
-        if let Engine::Transformer(model) = engine {
-            let asked = HookAdapter::new(model, hooks, request.sampling.seed, None)?;
-            return Self::begin_asked(engine, request, hooks, Some(&asked));
-        }
-        Self::begin_asked(engine, request, hooks, None)
+        let hooked = engine.with_hooks(hooks, request.sampling.seed)?;
+        Self::begin_on(&hooked, request)
     }
 
-    /// As [`Self::begin`], with what the hooks have decided about a transformer already.
+    /// Reads the prompt, on an engine that has its hooks.
     ///
     /// # Errors
     /// As [`Self::begin`].
-    pub fn begin_asked(
-        engine: &Engine,
-        request: TraceRequest,
-        hooks: &Hooks,
-        #[cfg(feature = "transformer")] asked: Option<&HookAdapter>,
-        #[cfg(not(feature = "transformer"))] _: Option<()>,
-    ) -> Result<Self> {
+    pub fn begin_on(hooked: &HookedEngine, request: TraceRequest) -> Result<Self> {
         if request.prompt.is_empty() {
             return Err(Error::new(
                 ErrorKind::Input,
@@ -98,40 +84,9 @@ impl Tracing {
             )
             .advice("give at least one token"));
         }
+        let engine = hooked.engine();
         let changes = Changes::of(&request.interventions, engine.vocabulary())?;
-        let (way, ends, ids) = match engine {
-            Engine::Graph(model) => {
-                let mut hooks = hooks.clone();
-                hooks.edge.extend(changes.steering.hook());
-                let session = GraphSession::begin_with(
-                    model.mechanism().clone(),
-                    &request.prompt,
-                    &request.start,
-                    request.sampling.clone(),
-                    SessionOptions {
-                        hook_runner: HookRunner::new(&hooks, 0),
-                        gains: changes.gains.clone(),
-                        attribution: true,
-                    },
-                )?;
-                let way = Direction::Graph(Box::new(session));
-                let ends = model.tokenizer().vocabulary().stop();
-                (way, ends.into_iter().collect(), request.prompt.clone())
-            }
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                if !changes.gains.is_empty() {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        "a transformer blends no signal whose parts could be scaled",
-                    )
-                    .advice("scale nodes or edges, or use a .bril model"));
-                }
-                let (way, whole) = Direction::of_transformer(model, &request, hooks, asked)?;
-                let ids = whole.unwrap_or_else(|| request.prompt.clone());
-                (way, model.stop_tokens(), ids)
-            }
-        };
+        let (source, ids) = Source::begin(hooked, &request, &changes)?;
         let mut trace = Trace::head(engine, &request);
         trace.tokens = show_tokens(engine.tokenizer(), &ids);
         Ok(Self {
@@ -140,8 +95,12 @@ impl Tracing {
             trace,
             ids,
             decoder: Decoder::default(),
-            way,
-            ends: if request.ignore_eos { Vec::new() } else { ends },
+            source,
+            stop_tokens: if request.ignore_eos {
+                Vec::new()
+            } else {
+                engine.stop_tokens()
+            },
             cancel: None,
             request,
         })
@@ -154,44 +113,43 @@ impl Tracing {
         self
     }
 
-    /// Has a device choose the nodes of a graph; see [`GraphSession::use_device`].
+    /// Lets a device choose the nodes of a graph; see [`Session::use_device`].
     ///
     /// # Errors
-    /// As [`GraphSession::use_device`].
+    /// As [`Session::use_device`].
     #[cfg(feature = "gpu")]
     pub fn use_device(
         &mut self,
         device: Arc<crate::signal::DeviceMechanism>,
         forced: bool,
     ) -> Result<()> {
-        match &mut self.way {
-            Direction::Graph(session) => {
-                session.use_device(device, self.request.tokens.clamp(1, 32), forced)
-            }
+        let chunk = self.request.tokens.clamp(1, 32);
+        match &mut self.source {
+            Source::Session(session) => session.use_device(device, chunk, forced),
             #[cfg(feature = "transformer")]
-            _ => Ok(()),
+            Source::Filled(_) => Ok(()),
         }
     }
 
-    /// The trace as far as it has come; its tokens and text are whole when it has ended.
+    /// The trace so far.
     pub fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// The trace, where no more steps are wanted.
+    /// Returns the trace so far.
     pub fn into_trace(self) -> Trace {
         self.trace
     }
 
-    /// To say what the engine cannot know: the model's checksum, the plugins.
+    /// The trace, to add what the engine does not know: the model's checksum, the plugins.
     pub fn trace_mut(&mut self) -> &mut Trace {
         &mut self.trace
     }
 
-    /// The next step; `None` at the end.
+    /// Takes the next step; `None` at the end.
     ///
     /// # Errors
-    /// Whatever ends the path.
+    /// As [`Session::step`].
     pub fn advance(&mut self) -> Result<Option<Traced>> {
         if self.trace.finish.is_some() {
             return Ok(None);
@@ -201,16 +159,17 @@ impl Tracing {
             return Ok(self.end(TraceFinish::Cancelled));
         }
         let index = self.trace.steps.len();
-        if index >= self.request.tokens && !self.way.is_fixed() {
+        if index >= self.request.tokens && !self.source.is_fixed() {
             return Ok(self.end(TraceFinish::Length));
         }
-        if self.way.is_full() {
+        if self.source.is_full() {
             return Ok(self.end(TraceFinish::Context));
         }
         let Some(step) = self.step(index)? else {
-            let finish = match self.way.is_fixed() {
-                true => TraceFinish::Length,
-                false => TraceFinish::Exhausted,
+            let finish = if self.source.is_fixed() {
+                TraceFinish::Length
+            } else {
+                TraceFinish::Exhausted
             };
             return Ok(self.end(finish));
         };
@@ -222,7 +181,7 @@ impl Tracing {
         }
         let token = ShownToken::of(self.engine.tokenizer().vocabulary(), chosen);
         let mut text = String::new();
-        if self.ends.contains(&chosen) {
+        if self.stop_tokens.contains(&chosen) {
             text.push_str(&self.decoder.finish());
             self.trace.text.push_str(&text);
             self.trace.finish = Some(TraceFinish::Stop);
@@ -238,7 +197,7 @@ impl Tracing {
         Ok(Some(Traced { step, token, text }))
     }
 
-    /// All that is left, and the trace.
+    /// Takes all remaining steps and returns the trace.
     ///
     /// # Errors
     /// The first error of a step.
@@ -247,67 +206,38 @@ impl Tracing {
         Ok(self.trace)
     }
 
-    /// What may follow where it is, as new token `step`.
+    /// Describes the candidates for new token `step`.
     pub(super) fn look(mut self, step: usize, request: &FanRequest) -> Result<FanLook> {
-        let tokenizer = self.engine.tokenizer().clone();
-        let nodes = self.engine.vocabulary();
-        crate::measure::check_ids(&request.targets, nodes)?;
-        let injected: Vec<(u32, f32)> = self.changes.injected(step).collect();
-        let (seen, contributions, attention, source, candidates);
-        match &mut self.way {
-            Direction::Graph(session) => {
-                for (node, energy) in injected {
-                    session.inject(node, energy)?;
-                }
-                let mechanism = session.mechanism().clone();
-                source = session.flow().node;
-                let edges = Edges {
-                    mechanism: &mechanism,
-                    source,
-                };
-                let (energies, logits) = session.look()?;
-                seen = Distribution::of(energies, logits, Some(&edges));
-                let split = |&target: &u32| {
-                    let split = session.split(target)?;
-                    Ok(Contributions::of(&split, request.vectors))
-                };
-                contributions = request.targets.iter().map(split).collect::<Result<_>>()?;
-                attention = None;
-                let vocabulary = tokenizer.vocabulary();
-                candidates = seen.list(
-                    request.candidates,
-                    &request.targets,
-                    vocabulary,
-                    Some(&edges),
-                );
-            }
-            #[cfg(feature = "transformer")]
-            Direction::Causal(session, watched) => {
-                source = session.token();
-                let energies = session.logits().to_vec();
-                steer(session, injected.into_iter(), &self.changes)?;
-                seen = Distribution::of(&energies, session.logits(), None);
-                contributions = Vec::new();
-                attention = Some(watched.attention());
-                let vocabulary = tokenizer.vocabulary();
-                candidates = seen.list(request.candidates, &request.targets, vocabulary, None);
-            }
-            #[cfg(feature = "transformer")]
-            Direction::Filled(_) => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "a model that sees both sides has no fan at the end of a text",
-                ));
-            }
-        }
+        crate::measure::check_ids(&request.targets, self.engine.vocabulary())?;
+        // Without the feature `transformer` there is one kind of source only.
+        #[cfg_attr(not(feature = "transformer"), expect(irrefutable_let_patterns))]
+        let Source::Session(session) = &mut self.source else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a masked language model has no candidates at the end of a text",
+            ));
+        };
+        let source = session.token();
+        let seen = distribution(&mut **session, &self.changes, step)?;
+        let contributions = request.targets.iter().map(|&target| {
+            let split = session.attribution(target)?;
+            Ok(split.map(|split| Contributions::of(&split, request.vectors)))
+        });
+        let contributions: Result<Option<Vec<Contributions>>> = contributions.collect();
+        let (candidates, rest) = seen.list(
+            request.candidates,
+            &request.targets,
+            self.engine.tokenizer().vocabulary(),
+            Edges::of(&**session).as_ref(),
+        );
         Ok(FanLook {
             source,
             entropy: seen.entropy(),
             margin: seen.margin(),
-            candidates: candidates.0,
-            rest: candidates.1,
-            contributions,
-            attention,
+            candidates,
+            rest,
+            contributions: contributions?.unwrap_or_default(),
+            attention: session.mechanism().is_none().then(|| attention(&**session)),
         })
     }
 
@@ -319,168 +249,156 @@ impl Tracing {
     }
 
     fn step(&mut self, index: usize) -> Result<Option<Step>> {
-        let position = self.request.prompt.len() + index;
-        let injected: Vec<(u32, f32)> = self.changes.injected(index).collect();
-        let forced = self.changes.forced.get(&index).copied();
-        let tokenizer = self.engine.tokenizer().clone();
+        let vocabulary = self.engine.tokenizer().vocabulary();
         let count = self.request.candidates;
-        match &mut self.way {
-            Direction::Graph(session) => {
-                let mechanism = session.mechanism().clone();
-                for (node, energy) in injected {
-                    session.inject(node, energy)?;
-                }
-                let source = session.flow().node;
-                let edges = Edges {
-                    mechanism: &mechanism,
-                    source,
-                };
-                let (energies, logits) = session.look()?;
-                let seen = Distribution::of(energies, logits, Some(&edges));
-                // The shares are those of before the hop, and the choice is known after it.
-                let before = session.clone();
-                let chosen = match forced {
-                    Some(node) => {
-                        session.force(node)?;
-                        Some(node)
-                    }
-                    None => session.step()?,
-                };
-                let Some(chosen) = chosen else {
-                    return Ok(None);
-                };
-                let split = before.split(chosen)?;
-                let place = (index, position, source, chosen);
-                let listed = seen.list(count, &[chosen], tokenizer.vocabulary(), Some(&edges));
-                Ok(Some(Step {
-                    contributions: Some(Contributions::of(&split, false)),
-                    ..seen.step(place, forced.is_some(), listed)
-                }))
-            }
+        let session = match &mut self.source {
+            Source::Session(session) => session,
             #[cfg(feature = "transformer")]
-            Direction::Causal(session, watched) => {
-                let source = session.token();
-                let energies = session.logits().to_vec();
-                steer(session, injected.into_iter(), &self.changes)?;
-                let seen = Distribution::of(&energies, session.logits(), None);
-                let (attention, cache) = (watched.attention(), session.report().retained);
-                let chosen = match forced {
-                    Some(node) => {
-                        session.force(node)?;
-                        Some(node)
-                    }
-                    None => session.step()?,
-                };
-                let Some(chosen) = chosen else {
-                    return Ok(None);
-                };
-                let listed = seen.list(count, &[chosen], tokenizer.vocabulary(), None);
-                Ok(Some(Step {
-                    attention: (!attention.is_empty()).then_some(attention),
-                    cache: (!cache.is_empty()).then_some(cache),
-                    ..seen.step((index, position, source, chosen), forced.is_some(), listed)
-                }))
-            }
-            #[cfg(feature = "transformer")]
-            Direction::Filled(filled) => {
+            Source::Filled(filled) => {
                 let Some(filled) = filled.next() else {
                     return Ok(None);
                 };
-                let before = filled.position.checked_sub(1).map(|place| self.ids[place]);
                 let seen = Distribution::of(&filled.logits, &filled.logits, None);
-                let listed = seen.list(count, &[filled.token], tokenizer.vocabulary(), None);
+                let listed = seen.list(count, &[filled.token], vocabulary, None);
+                let before = filled
+                    .position
+                    .checked_sub(1)
+                    .map(|before| self.ids[before]);
                 let source = before.unwrap_or(filled.token);
-                let place = (index, filled.position, source, filled.token);
-                Ok(Some(seen.step(place, false, listed)))
+                let at = (index, filled.position, source, filled.token);
+                return Ok(Some(seen.step(at, false, listed)));
             }
+        };
+        let source = session.token();
+        let seen = distribution(&mut **session, &self.changes, index)?;
+        // Contributions, attention and cache are those before the hop, while the choice is known after it.
+        let attention = attention(&**session);
+        let cache = session.cache().unwrap_or_default().retained;
+        let before = match session.mechanism() {
+            Some(_) => Some(session.fork()?),
+            None => None,
+        };
+        let forced = self.changes.forced.get(&index).copied();
+        let chosen = match forced {
+            Some(node) => {
+                session.force(node)?;
+                node
+            }
+            None => match session.step()? {
+                Some(node) => node,
+                None => return Ok(None),
+            },
+        };
+        let (mut contributions, mut listed) = (None, None);
+        if let Some(before) = before {
+            let split = before.attribution(chosen)?;
+            contributions = split.map(|split| Contributions::of(&split, false));
+            let edges = Edges::of(&*before);
+            listed = Some(seen.list(count, &[chosen], vocabulary, edges.as_ref()));
         }
+        let listed = listed.unwrap_or_else(|| seen.list(count, &[chosen], vocabulary, None));
+        let position = self.request.prompt.len() + index;
+        Ok(Some(Step {
+            contributions,
+            attention: (!attention.is_empty()).then_some(attention),
+            cache: (!cache.is_empty()).then_some(cache),
+            ..seen.step((index, position, source, chosen), forced.is_some(), listed)
+        }))
     }
 }
 
-/// Adds to a transformer's scores what a graph's hooks add to resistances.
-#[cfg(feature = "transformer")]
-fn steer(
-    session: &mut crate::transformer::TransformerSession,
-    injected: impl Iterator<Item = (u32, f32)>,
-    changes: &Changes,
-) -> Result<()> {
-    let source = session.token();
-    for (node, energy) in injected {
+/// Computes the distribution of new token `step`, after the interventions on it.
+fn distribution(session: &mut dyn Session, changes: &Changes, step: usize) -> Result<Distribution> {
+    for (node, energy) in changes.injected(step) {
         session.inject(node, energy)?;
     }
-    for (node, logit) in changes.steering.at(source) {
-        // A score far below all others has the probability 0.
-        session.inject(node, logit.max(-1e30))?;
+    // A graph is steered by a hook of edge/1.
+    if session.mechanism().is_none() {
+        for (node, logit) in changes.steering.at(session.token()) {
+            // A logit far below all others has probability 0; −∞ is refused.
+            session.add_logit(node, logit.max(-1e30))?;
+        }
     }
-    Ok(())
+    let (energies, logits) = session.look()?;
+    let (energies, logits) = (energies.to_vec(), logits.to_vec());
+    Ok(Distribution::of(
+        &energies,
+        &logits,
+        Edges::of(session).as_ref(),
+    ))
 }
 
-impl Direction {
-    /// A causal model's session; or, of a model that sees both sides, what it filled in, with the text around it.
-    #[cfg(feature = "transformer")]
-    fn of_transformer(
-        model: &Transformer,
+/// The attention of each layer's last row; empty on a graph. Positions that are not kept have no weight.
+fn attention(session: &dyn Session) -> Vec<Attention> {
+    let layers = session.attention().unwrap_or_default().iter().enumerate();
+    layers
+        .map(|(layer, weights)| Attention {
+            layer,
+            weights: weights
+                .iter()
+                .map(|&weight| (!weight.is_nan()).then_some(weight))
+                .collect(),
+        })
+        .collect()
+}
+
+impl Source {
+    /// Begins a session; or fills the masks of a masked language model. Returns the text so far as well.
+    fn begin(
+        hooked: &HookedEngine,
         request: &TraceRequest,
-        hooks: &Hooks,
-        asked: Option<&HookAdapter>,
-    ) -> Result<(Self, Option<Vec<u32>>)> {
-        let shape = model.configuration();
-        if shape.architecture == Architecture::Bert {
-            let (text, filled) = crate::run::fill_text(
+        changes: &Changes,
+    ) -> Result<(Self, Vec<u32>)> {
+        #[cfg(feature = "transformer")]
+        if let Some(model) = hooked.engine().as_transformer()
+            && !hooked.engine().is_causal()
+        {
+            let (mut text, filled) = crate::run::fill_text(
                 model,
                 &request.prompt,
                 request.tokens,
                 &request.sampling,
-                hooks,
+                hooked.hooks(),
             )?;
             let mask = crate::transformer::mask_token(model)?;
-            let mut masked = text;
             for one in &filled {
-                masked[one.position] = mask;
+                text[one.position] = mask;
             }
-            return Ok((Self::Filled(filled.into_iter()), Some(masked)));
+            return Ok((Self::Filled(filled.into_iter()), text));
         }
-        let own;
-        let asked = match asked {
-            Some(asked) => asked,
-            None => {
-                own = HookAdapter::new(model, hooks, request.sampling.seed, None)?;
-                &own
-            }
+        let options = SequenceOptions {
+            sampling: request.sampling.clone(),
+            start: request.start.clone(),
+            gains: changes.gains.clone(),
+            explain: true,
+            ..SequenceOptions::default()
         };
-        let mut options = asked.options(shape, 0, request.prompt.len())?;
-        let seen = Seen::default();
-        if model.network().is_some() {
-            options.probe = Some(Box::new(Watch {
-                seen: seen.clone(),
-                other: options.probe.take(),
-            }));
-        }
-        let session = crate::transformer::TransformerSession::begin_with(
-            model,
-            &request.prompt,
-            request.sampling.clone(),
-            options,
-        )?;
-        Ok((Self::Causal(Box::new(session), seen), None))
+        let steering = changes
+            .steering
+            .hook()
+            .filter(|_| hooked.engine().as_graph().is_some());
+        let session = match steering {
+            Some(hook) => {
+                let mut hooks = hooked.hooks().clone();
+                hooks.edge.push(hook);
+                let steered = hooked.engine().with_hooks(&hooks, request.sampling.seed)?;
+                steered.session(&request.prompt, &options)?
+            }
+            None => hooked.session(&request.prompt, &options)?,
+        };
+        Ok((Self::Session(session), request.prompt.clone()))
     }
 
     fn is_full(&self) -> bool {
         match self {
-            Self::Graph(session) => session.is_full(),
-            #[cfg(feature = "transformer")]
-            Self::Causal(session, _) => session.is_full(),
+            Self::Session(session) => session.is_full(),
             #[cfg(feature = "transformer")]
             Self::Filled(_) => false,
         }
     }
 
-    /// Whether the steps are those there are, and no length ends them.
+    /// Whether the number of steps is fixed by the masks, not by the requested length.
     fn is_fixed(&self) -> bool {
-        match self {
-            #[cfg(feature = "transformer")]
-            Self::Filled(_) => true,
-            _ => false,
-        }
+        !matches!(self, Self::Session(_))
     }
 }

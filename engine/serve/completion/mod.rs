@@ -22,7 +22,7 @@ use super::extract::{self, JsonBody};
 use super::run_hooks::RunHooks;
 use super::run_queue::Job;
 use super::state::ServerState;
-use crate::run::{Engine, Finish, Generation, Request, TokenScore, score_tokens};
+use crate::run::{Finish, Generation, Request, TokenScore, score_tokens};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind};
 
@@ -165,38 +165,14 @@ impl CompletionRequest {
         for stop in &self.stops {
             request = request.stop(stop.clone());
         }
-        let (finish, made) = match engine {
-            Engine::Graph(model) => {
-                let stop = model.tokenizer().vocabulary().stop();
-                let stop: Vec<u32> = stop.into_iter().collect();
-                let look = |session: &mut crate::path::GraphSession| {
-                    session.look().map(|(_, logits)| logits.to_vec())
-                };
-                self.generate(request.start(model)?, &stop, &look, take)?
-            }
-            #[cfg(feature = "transformer")]
-            Engine::Transformer(model) => {
-                if model
-                    .network()
-                    .is_some_and(|net| !net.configuration().causal())
-                {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        "the model sees both sides of a token and fills in masks: it cannot complete texts",
-                    )
-                    .into());
-                }
-                let seed = self.sampling.seed;
-                let hooks =
-                    crate::transformer::HookAdapter::new(model, &plugins.hooks, seed, None)?
-                        .cancel(Some(job.cancel.clone()));
-                let look = |session: &mut crate::transformer::TransformerSession| {
-                    Ok(session.logits().to_vec())
-                };
-                let generation = request.start_transformer(model, &hooks)?;
-                self.generate(generation, &model.stop_tokens(), &look, take)?
-            }
-        };
+        if !engine.is_causal() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the model sees both sides of a token and fills in masks: it cannot complete texts",
+            )
+            .into());
+        }
+        let (finish, made) = self.generate(engine.start(request)?, take)?;
         state.metrics.tokens(0, made);
         job.check()?;
         Ok((finish, made))
@@ -207,7 +183,7 @@ impl CompletionRequest {
         let engine = &self.served.model.engine;
         let scores = match self.logprobs {
             Some(top) => score_tokens(engine, prompt, top, &plugins.hooks, Some(&job.cancel))?,
-            None => prompt.iter().map(|&id| unscored(id)).collect(),
+            None => prompt.iter().map(|&id| TokenScore::unscored(id)).collect(),
         };
         let (tokenizer, mut bytes) = (engine.tokenizer(), Vec::new());
         for &id in prompt {
@@ -222,20 +198,18 @@ impl CompletionRequest {
         })
     }
 
-    /// Pass the pieces of a generation to `take`, with the log-probabilities of their tokens. `look` returns the
-    /// logits for the next token.
-    fn generate<W: crate::path::Session>(
+    /// Pass the pieces of a generation to `take`, with the log-probabilities of their tokens.
+    fn generate(
         &self,
-        mut generation: Generation<W>,
-        stop: &[u32],
-        look: &dyn Fn(&mut W) -> crate::Result<Vec<f32>>,
+        mut generation: Generation,
         take: &mut dyn FnMut(Piece) -> bool,
     ) -> ApiResult<(Option<&'static str>, usize)> {
+        let stop_tokens = self.served.model.engine.stop_tokens();
         let mut made = 0;
         loop {
             let logits = match self.logprobs {
                 Some(_) if made < self.tokens && generation.finish().is_none() => {
-                    Some(look(generation.session())?)
+                    Some(generation.session().look()?.1.to_vec())
                 }
                 _ => None,
             };
@@ -255,7 +229,7 @@ impl CompletionRequest {
             };
             let generated = piece?;
             // Text that was held back until the end token belongs to that token's entry.
-            let counted = self.ignore_eos || !stop.contains(&generated.id);
+            let counted = self.ignore_eos || !stop_tokens.contains(&generated.id);
             made += usize::from(counted);
             let mut piece = Piece {
                 text: generated.text,
@@ -264,7 +238,7 @@ impl CompletionRequest {
             if counted || self.logprobs.is_some() {
                 piece.scores.push(match (&logits, self.logprobs) {
                     (Some(logits), Some(top)) => TokenScore::of(generated.id, logits, top),
-                    _ => unscored(generated.id),
+                    _ => TokenScore::unscored(generated.id),
                 });
             }
             if !take(piece) {
@@ -276,14 +250,5 @@ impl CompletionRequest {
             _ => "length",
         };
         Ok((Some(finish), made))
-    }
-}
-
-/// The entry of a token whose probability was not asked for.
-fn unscored(id: u32) -> TokenScore {
-    TokenScore {
-        id,
-        ln_probability: None,
-        top: Vec::new(),
     }
 }

@@ -5,11 +5,12 @@
 
 use std::fmt::Write;
 
+use super::super::Trace;
 use super::super::open::{BEFORE, BEHIND};
-use super::super::{Trace, TraceModelKind};
 use super::Theme;
 use crate::Result;
 use crate::graph::export::Xml;
+use crate::run::EngineKind;
 
 /// Measures, in pixels.
 const COLUMN: usize = 132;
@@ -77,8 +78,8 @@ pub(super) fn write(trace: &Trace, theme: Theme) -> Result<String> {
         colours.ground
     );
     let kind = match trace.model.kind {
-        TraceModelKind::Graph => "energy",
-        TraceModelKind::Transformer => "score",
+        EngineKind::Graph => "energy",
+        EngineKind::Transformer => "score",
     };
     let _ = writeln!(
         out,

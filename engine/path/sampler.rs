@@ -1,0 +1,106 @@
+//! The sampler of a session: its options, hooks, random numbers and recent tokens.
+
+use std::collections::VecDeque;
+
+use crate::kernel::random::Random;
+use crate::kernel::softmax;
+use crate::path::{SamplerChain, Sampling, StepContext};
+use crate::{Error, ErrorKind, Result};
+
+/// Chooses the tokens of one sequence. Sessions of both engines choose through it.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    pub(super) sampling: Sampling,
+    pub(super) chain: Option<SamplerChain>,
+    pub(super) random: Random,
+    /// Tokens of the penalty window; empty without a penalty.
+    pub(super) recent: VecDeque<u32>,
+}
+
+impl Sampler {
+    /// Creates the sampler of a new sequence.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for an option out of range.
+    pub fn new(sampling: Sampling, chain: Option<SamplerChain>) -> Result<Self> {
+        sampling.check()?;
+        Ok(Self {
+            random: Random::new(sampling.seed),
+            recent: VecDeque::new(),
+            sampling,
+            chain,
+        })
+    }
+
+    /// Returns the options, which may change between steps.
+    pub fn sampling_mut(&mut self) -> &mut Sampling {
+        &mut self.sampling
+    }
+
+    /// Whether hooks take part in choices.
+    pub fn has_hooks(&self) -> bool {
+        self.chain.is_some()
+    }
+
+    /// Whether hooks still need the hidden state of each prompt token.
+    pub fn pools(&self) -> bool {
+        self.chain.as_ref().is_some_and(SamplerChain::pools)
+    }
+
+    /// Records a token of the sequence. `hidden [D]` is the state there; empty where it is unknown.
+    pub fn observe(&mut self, token: u32, hidden: &[f32]) {
+        if let Some(chain) = &mut self.chain {
+            chain.observe(token, hidden);
+        }
+        if self.sampling.repetition_penalty == 1.0 || self.sampling.penalty_window == 0 {
+            return;
+        }
+        while self.recent.len() >= self.sampling.penalty_window {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(token);
+    }
+
+    /// Chooses the next token; see [`Sampling::choose`]. `logits [V]` are overwritten. `None` when no token is left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] for a logit that is NaN; those of the hooks.
+    pub fn choose(&mut self, context: &StepContext<'_>, logits: &mut [f32]) -> Result<Option<u32>> {
+        if let Some(token) = logits.iter().position(|logit| logit.is_nan()) {
+            return Err(Error::new(ErrorKind::Numeric, "a logit is not a number")
+                .at(format!("step {}, token {token}", context.step))
+                .advice("the weights contain values that are not finite"));
+        }
+        let recent = self.recent.make_contiguous();
+        let hooks = self.chain.as_mut().map(|chain| (chain, context));
+        self.sampling
+            .choose_with(logits, recent, &mut self.random, hooks)
+    }
+
+    /// Returns −ln p of `token`, with the hooks' changes to the logits and temperature. `logits [V]` are overwritten.
+    ///
+    /// # Errors
+    /// Those of the hooks; [`ErrorKind::Input`] when one sets the temperature to 0, which leaves no probabilities.
+    pub fn resistance(
+        &mut self,
+        context: &StepContext<'_>,
+        logits: &mut [f32],
+        token: u32,
+    ) -> Result<f64> {
+        if let Some(chain) = &mut self.chain
+            && let Some(temperature) = chain.sample(context, logits)?.temperature
+        {
+            if temperature == 0.0 {
+                return Err(Error::new(
+                    ErrorKind::Input,
+                    "at temperature 0 a text has no probability",
+                )
+                .advice("give the plugin a temperature above 0 to measure perplexity"));
+            }
+            logits.iter_mut().for_each(|logit| *logit /= temperature);
+        }
+        let logit = logits.get(token as usize).copied();
+        let normaliser = softmax::softmax(logits);
+        Ok(logit.map_or(f64::INFINITY, |logit| normaliser - f64::from(logit)))
+    }
+}

@@ -1,0 +1,183 @@
+//! Prompts and their true continuations, predicted with the cache as plugins leave it.
+
+use serde::Serialize;
+
+use crate::kernel::softmax;
+use crate::measure::{Continuations, Perplexity};
+use crate::path::{Sampling, Session, likeliest};
+use crate::run::{Evaluation, HookedEngine, SequenceOptions};
+use crate::{Error, ErrorKind, Result};
+
+/// Perplexity of continuations, and what a cache kept for it. Means are over texts.
+#[derive(Clone, Debug, Serialize)]
+pub struct ContinuationReport {
+    /// Perplexity of the continuations' tokens.
+    pub perplexity: f64,
+    /// Mean −ln p of them.
+    pub nats_per_token: f64,
+    /// Tokens predicted.
+    pub tokens: u64,
+    /// Texts.
+    pub texts: usize,
+    /// Bytes of kept keys and values after the last token, those shared by layers counted once; of a graph the bytes of
+    /// its state.
+    pub kv_live_bytes: f64,
+    /// Tokens kept by each layer right after the prompt. `[L]`, empty on a graph
+    pub retained_after_prompt: Vec<f64>,
+    /// Tokens kept by each layer after the last token. `[L]`, empty on a graph
+    pub retained: Vec<f64>,
+    /// Rows of the prompt that each layer computed. `[L]`, empty on a graph
+    pub computed: Vec<f64>,
+    /// Mean Kullback-Leibler divergence from the unmodified model, in nats, where that ran as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<f64>,
+    /// Fraction of predictions whose likeliest token is that of the unmodified model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
+}
+
+/// Sums over the texts measured so far.
+struct Sums {
+    perplexity: Perplexity,
+    /// Retained after the prompt, retained at the end, computed. `[3][L]`
+    layers: [Vec<f64>; 3],
+    bytes: f64,
+    divergence: f64,
+    agreed: u64,
+}
+
+impl HookedEngine {
+    /// Measures continuations; with `unmodified`, compares each distribution with the model's without hooks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when no text fits, or a text exceeds the context; those of the hooks.
+    pub fn continuations(
+        &self,
+        tokens: &[u32],
+        texts: &Continuations,
+        unmodified: bool,
+    ) -> Result<ContinuationReport> {
+        let starts: Vec<usize> = texts.starts(tokens.len()).collect();
+        if starts.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "{} tokens are too few for texts of {texts} tokens",
+                    tokens.len()
+                ),
+            )
+            .advice("use a longer text or shorter continuations"));
+        }
+        let layers = vec![0.0; self.engine().summary().layers.unwrap_or(0)];
+        let mut sums = Sums {
+            perplexity: Perplexity::new(self.engine().vocabulary() as u64),
+            layers: [layers.clone(), layers.clone(), layers],
+            bytes: 0.0,
+            divergence: 0.0,
+            agreed: 0,
+        };
+        for (index, &start) in starts.iter().enumerate() {
+            let text = &tokens[start..start + texts.prompt + texts.new];
+            let (prompt, new) = text.split_at(texts.prompt);
+            let options = SequenceOptions {
+                sequence: index as u64,
+                ..SequenceOptions::default()
+            };
+            let mut session = self.session(prompt, &options)?;
+            let mut plain = match unmodified {
+                true => Some(self.engine().session(prompt, Sampling::greedy())?),
+                false => None,
+            };
+            sums.add(&mut *session, plain.as_mut(), new)
+                .map_err(|error| error.at(format!("text {index}")))?;
+        }
+        let count = starts.len() as f64;
+        let tokens = sums.perplexity.tokens() as f64;
+        let [retained_after_prompt, retained, computed] = sums
+            .layers
+            .map(|layers| layers.iter().map(|sum| sum / count).collect());
+        Ok(ContinuationReport {
+            perplexity: sums.perplexity.perplexity(),
+            nats_per_token: sums.perplexity.nats_per_token(),
+            tokens: sums.perplexity.tokens(),
+            texts: starts.len(),
+            kv_live_bytes: sums.bytes / count,
+            retained_after_prompt,
+            retained,
+            computed,
+            divergence: unmodified.then(|| sums.divergence / tokens),
+            agreement: unmodified.then(|| sums.agreed as f64 / tokens),
+        })
+    }
+}
+
+impl Sums {
+    fn add(
+        &mut self,
+        session: &mut dyn Session,
+        mut plain: Option<&mut Box<dyn Session>>,
+        new: &[u32],
+    ) -> Result<()> {
+        let add = |sums: &mut [f64], lengths: &[usize]| {
+            for (sum, &length) in sums.iter_mut().zip(lengths) {
+                *sum += length as f64;
+            }
+        };
+        let report = session.cache().unwrap_or_default();
+        add(&mut self.layers[0], &report.retained);
+        add(&mut self.layers[2], &report.computed);
+        for (index, &next) in new.iter().enumerate() {
+            let nats = session.resistance(next)?;
+            if !nats.is_finite() {
+                return Err(
+                    Error::new(ErrorKind::Numeric, "a probability is not a number")
+                        .at(format!("token {index}")),
+                );
+            }
+            self.perplexity.add_nats(nats);
+            if let Some(plain) = &mut plain {
+                let (divergence, same) = compare(plain.look()?.1, session.look()?.1);
+                self.divergence += divergence;
+                self.agreed += u64::from(same);
+            }
+            // Nothing is predicted after the last token.
+            if index + 1 < new.len() {
+                session.force(next)?;
+                if let Some(plain) = &mut plain {
+                    plain.force(next)?;
+                }
+            }
+        }
+        let report = session.cache().unwrap_or_default();
+        add(&mut self.layers[1], &report.retained);
+        self.bytes += session.state_bytes() as f64;
+        Ok(())
+    }
+}
+
+/// Returns KL(p ‖ q) = Σ p (ln p − ln q) of two rows of logits, and whether their likeliest tokens are the same.
+fn compare(p: &[f32], q: &[f32]) -> (f64, bool) {
+    let (mut a, mut b) = (p.to_vec(), q.to_vec());
+    let (of_p, of_q) = (softmax::softmax(&mut a), softmax::softmax(&mut b));
+    let divergence = a
+        .iter()
+        .zip(p.iter().zip(q))
+        .filter(|(probability, _)| **probability > 0.0)
+        .map(|(&probability, (&p, &q))| {
+            f64::from(probability) * ((f64::from(p) - of_p) - (f64::from(q) - of_q))
+        })
+        .sum();
+    (divergence, likeliest(p) == likeliest(q))
+}
+
+impl ContinuationReport {
+    /// The same as an evaluation over all V tokens.
+    pub fn evaluation(&self, vocabulary: usize) -> Evaluation {
+        Evaluation {
+            perplexity: self.perplexity,
+            nats_per_token: self.nats_per_token,
+            tokens: self.tokens as usize,
+            candidates: vocabulary,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A model of either kind: a `.bril` file is a graph, a folder with a `config.json` is a transformer.
+//!
+//! This folder is the only place that distinguishes the two; everything above works with [`Engine`],
+//! [`HookedEngine`] and [`Session`].
+
+mod hooked;
+mod properties;
+mod states;
+
+use std::path::Path;
+
+pub use self::hooked::{HookedEngine, SequenceOptions};
+pub use self::properties::{EngineKind, EngineSummary};
+use crate::hook::Hooks;
+use crate::model::{Model, Verify};
+use crate::path::{Sampling, Session};
+use crate::run::{Generation, Request};
+#[cfg(feature = "transformer")]
+use crate::transformer::Transformer;
+use crate::{Error, ErrorKind, Result};
+
+/// An opened model of either kind: cheap to clone, `Send + Sync`, shared by any number of sessions.
+///
+/// There are three levels. [`start`](Self::start) generates text. [`session`](Self::session) gives the logits of each
+/// step. [`with_hooks`](Self::with_hooks) does both with plugins' hooks, and also evaluates:
+///
+/// ```
+/// use brillm::hook::Hooks;
+/// use brillm::path::{Sampling, Session};
+/// let engine = brillm::open("models/english.bril")?;
+///
+/// // Text that continues a prompt.
+/// let (text, ids) = engine.start(engine.request("Once upon a time")?.tokens(5))?.collect_text()?;
+/// assert_eq!(ids.len(), 5);
+/// assert_eq!(engine.tokenizer().decode(&ids), text);
+///
+/// // Step by step: the logits of all tokens as the next one.
+/// let mut session = engine.session(&engine.encode("Once upon a time")?, Sampling::greedy())?;
+/// assert_eq!(session.look()?.1.len(), engine.vocabulary());
+/// assert_eq!(session.step()?, Some(ids[0]));
+///
+/// // Perplexity of a text, its tokens predicted one after the other.
+/// let tokens = engine.encode("Once upon a time there was a little girl.")?;
+/// let measured = engine.with_hooks(&Hooks::default(), 0)?.stream(&tokens, 1, None)?;
+/// assert_eq!(measured.tokens, tokens.len() - 1);
+/// # Ok::<(), brillm::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// A graph.
+    Graph(Model),
+    /// A transformer or a recurrent network.
+    #[cfg(feature = "transformer")]
+    Transformer(Transformer),
+}
+
+impl From<&Model> for Engine {
+    fn from(model: &Model) -> Self {
+        Self::Graph(model.clone())
+    }
+}
+
+#[cfg(feature = "transformer")]
+impl From<&Transformer> for Engine {
+    fn from(model: &Transformer) -> Self {
+        Self::Transformer(model.clone())
+    }
+}
+
+impl From<&Engine> for Engine {
+    fn from(engine: &Engine) -> Self {
+        engine.clone()
+    }
+}
+
+/// Opens the model at `path`: a `.bril` file is a graph, a folder with a `config.json` a transformer.
+///
+/// Blocks of a file are verified when they are first used ([`Verify::Lazy`]); [`Engine::open`] takes another policy.
+///
+/// ```
+/// let error = brillm::open("absent.bril").unwrap_err();
+/// assert_eq!(error.kind(), brillm::ErrorKind::Io);
+/// assert!(error.to_string().ends_with("(check the path)"));
+/// ```
+///
+/// # Errors
+/// As [`Engine::open`].
+pub fn open(path: impl AsRef<Path>) -> Result<Engine> {
+    Engine::open(path.as_ref(), Verify::Lazy)
+}
+
+impl Engine {
+    /// Opens the model at `path`.
+    ///
+    /// # Errors
+    /// As [`Model::open`] and `Transformer::open`; [`ErrorKind::Unsupported`] for a folder in a build without
+    /// transformers.
+    pub fn open(path: &Path, verify: Verify) -> Result<Self> {
+        if !path.is_dir() {
+            return Model::open(path, verify).map(Self::Graph);
+        }
+        if !path.join("config.json").exists() {
+            return Err(
+                Error::new(ErrorKind::Format, "the folder has no config.json")
+                    .at(path.display())
+                    .advice("a model is a .bril file, or a folder in Hugging Face's layout"),
+            );
+        }
+        #[cfg(feature = "transformer")]
+        return Transformer::open(path).map(Self::Transformer);
+        #[cfg(not(feature = "transformer"))]
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "this build does not include transformers",
+        )
+        .at(path.display())
+        .advice("build it with the feature transformer"))
+    }
+
+    /// Creates a request for text that continues `prompt`; [`Self::start`] runs it.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn request(&self, prompt: &str) -> Result<Request> {
+        self.encode(prompt).map(Request::ids)
+    }
+
+    /// Starts a generation with the request's hooks.
+    ///
+    /// # Errors
+    /// As [`HookedEngine::start`].
+    pub fn start(&self, request: Request) -> Result<Generation> {
+        let hooked = self.with_hooks(request.requested_hooks(), request.seed())?;
+        hooked.cancel(request.cancellation()).start(request)
+    }
+
+    /// Begins a session at a prompt, without hooks.
+    ///
+    /// # Errors
+    /// As [`HookedEngine::session`].
+    pub fn session(&self, prompt: &[u32], sampling: Sampling) -> Result<Box<dyn Session>> {
+        let options = SequenceOptions {
+            sampling,
+            ..SequenceOptions::default()
+        };
+        self.with_hooks(&Hooks::default(), 0)?
+            .session(prompt, &options)
+    }
+
+    /// Combines the engine with the hooks of a run; `seed` is that of the hooks' random numbers.
+    ///
+    /// # Errors
+    /// As [`HookedEngine::new`].
+    pub fn with_hooks(&self, hooks: &Hooks, seed: u64) -> Result<HookedEngine> {
+        HookedEngine::new(self, hooks, seed)
+    }
+
+    /// Returns the model if it reads from left to right.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a model that reads backward.
+    pub fn forward(self) -> Result<Self> {
+        if self.direction().reads_forward() {
+            return Ok(self);
+        }
+        Err(
+            Error::new(ErrorKind::Unsupported, "the model reads backward")
+                .at(self.name())
+                .advice(
+                    "brillm generate extends text to the left with it, brillm eval measures it",
+                ),
+        )
+    }
+
+    /// The graph, if the model is one.
+    pub fn as_graph(&self) -> Option<&Model> {
+        match self {
+            Self::Graph(model) => Some(model),
+            #[cfg(feature = "transformer")]
+            Self::Transformer(_) => None,
+        }
+    }
+
+    /// The transformer, if the model is one.
+    #[cfg(feature = "transformer")]
+    pub fn as_transformer(&self) -> Option<&Transformer> {
+        match self {
+            Self::Transformer(model) => Some(model),
+            Self::Graph(_) => None,
+        }
+    }
+
+    /// Returns the graph.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a transformer.
+    pub fn graph(self) -> Result<Model> {
+        match self {
+            Self::Graph(model) => Ok(model),
+            #[cfg(feature = "transformer")]
+            Self::Transformer(model) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the model is a transformer, and only graphs are supported here",
+            )
+            .at(model.name())
+            .advice("give a .bril file")),
+        }
+    }
+}
