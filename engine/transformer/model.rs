@@ -18,7 +18,7 @@ use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weight
 /// use brillm::{Request, transformer::{HookAdapter, Transformer}};
 /// let model = Transformer::open("models/stories260K".as_ref())?;
 /// let request = Request::ids(model.encode("Once upon a time")?).tokens(5);
-/// let (text, _) = request.start_transformer(&model, &HookAdapter::default())?.collect_text()?;
+/// let (text, _) = request.start(&model)?.collect_text()?;
 /// assert!(!text.is_empty());
 /// # Ok::<(), brillm::Error>(())
 /// ```
