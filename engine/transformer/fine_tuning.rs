@@ -109,7 +109,9 @@ fn add_head(weights: &mut Vec<Weight>, pooling: Pooling, labels: usize, d: usize
         if known.is_some_and(|known| weights[known].shape == shape) {
             continue;
         }
-        known.map(|known| weights.remove(known));
+        if let Some(known) = known {
+            weights.remove(known);
+        }
         let mut random = Random::stream(seed, FRESH, index as u64);
         let mut value = || match shape.len() {
             2 => random.normal() as f32 * DEVIATION,
