@@ -107,6 +107,7 @@ impl CachedRows<'_, '_> {
     /// Keep the last row of each sequence.
     fn keep_last(&mut self, x: Tensor) -> Result<Tensor> {
         let mut end = 0;
+        // Rows of a sequence are neighbours.
         let by_sequence = self.rows.chunk_by(|a, b| a.sequence == b.sequence);
         let last: Vec<u32> = by_sequence
             .map(|rows| {
@@ -133,6 +134,7 @@ impl Mode for CachedRows<'_, '_> {
         key_value: Option<(Tensor, Tensor)>,
     ) -> Result<Tensor> {
         self.computed.push(self.rows.len());
+        // Queries and keys are rotated to their positions in the text, not in the cache: evictions do not move them.
         let queries = self.rotated(&queries)?;
         self.taps.show(Tap::Query(layer), &self.rows, &queries)?;
         if self.cache.plan.layers[layer].source == layer {
@@ -151,6 +153,7 @@ impl Mode for CachedRows<'_, '_> {
             self.cache.store(layer, &self.rows, &keys, &values);
         }
         let shape = &self.network.shape;
+        // Attention is averaged over heads for the probe only if it asks.
         let watched = self.taps.wants(Tap::Attention(layer));
         let (output, attention) =
             cache_attention::attend(shape, self.cache, layer, &self.rows, &queries, watched);

@@ -46,6 +46,7 @@ impl Attention {
             .map(|group| {
                 let (sequence, kv) = (group / self.kv_heads, group % self.kv_heads);
                 let (rows, stride) = (self.kv_rows(sequence), self.kv_heads * width);
+                // Copy the head's keys and values as `[d][T]`: the kernel's loops then run over neighbouring numbers.
                 let mut k = vec![0.0; width * length];
                 let mut v = k.clone();
                 gather(&keys[rows.clone()], stride, kv * width, width, &mut k);
@@ -100,6 +101,7 @@ impl Operation<3> for Attention {
     const NAME: &'static str = "attention";
 
     fn forward(&self, [queries, keys, values]: [&[f32]; 3]) -> Result<Vec<f32>> {
+        // Groups write disjoint outputs, but their rows are not neighbours: each computes a block of its own.
         let groups = self.each_group(keys, values, |sequence, kv, head, k, v| {
             let mut rows = vec![0.0; self.group_size()];
             let mut scratch = Vec::new();
@@ -120,6 +122,8 @@ impl Operation<3> for Attention {
         gradient: &[f32],
     ) -> Result<[Vec<f32>; 3]> {
         let groups = self.each_group(keys, values, |sequence, kv, head, k, v| {
+            // All query heads of a group add to the gradient of the same keys and values; one task sums them in order,
+            // so that the result does not depend on the number of threads.
             let mut to_queries = vec![0.0; self.group_size()];
             let (mut to_keys, mut to_values) = (vec![0.0; k.len()], vec![0.0; v.len()]);
             let mut scratch = (Vec::new(), Vec::new());
@@ -143,6 +147,7 @@ impl Operation<3> for Attention {
         self.assemble(groups.iter().map(|group| &group.0), &mut to_queries);
         let (mut to_keys, mut to_values) = (vec![0.0; keys.len()], vec![0.0; values.len()]);
         let stride = self.kv_heads * self.width;
+        // Each key head belongs to one group: its gradient is written once.
         for (group, (_, k, v)) in groups.iter().enumerate() {
             let rows = self.kv_rows(group / self.kv_heads);
             let offset = group % self.kv_heads * self.width;

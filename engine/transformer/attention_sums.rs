@@ -49,6 +49,7 @@ impl AttentionSums {
     pub(super) fn add(&mut self, row: Vec<f32>, accumulate: bool, window: usize) {
         let slots = row.len() / self.heads;
         if accumulate {
+            // The cache may have grown since the last query: new slots start at 0.
             self.accumulated.resize(slots * self.heads, 0.0);
             for (head, row) in row.chunks_exact(slots).enumerate() {
                 for (slot, &p) in row.iter().enumerate() {
@@ -57,6 +58,7 @@ impl AttentionSums {
             }
         }
         if window > 0 {
+            // A ring of the last `window` queries.
             while self.recent.len() >= window {
                 self.recent.pop_front();
             }

@@ -48,6 +48,7 @@ impl Dropout {
         }
         // Scaling by 1 / (1 − rate) keeps the expected value, so that inference needs no correction.
         let keep = (1.0 / (1.0 - self.rate)) as f32;
+        // A number is dropped when 32 random bits are below rate · 2³².
         let threshold = (self.rate * f64::from(u32::MAX)) as u32;
         let mut mask = vec![0.0f32; x.elem_count()];
         mask.par_chunks_mut(CHUNK)
@@ -175,6 +176,7 @@ impl Mode for WholeSequences<'_> {
             .advice("train the whole network, and apply the plan afterwards")
         })?;
         let shape = &self.network.shape;
+        // Scale, mask and window of this layer's attention.
         let attention = Attention {
             heads: shape.heads,
             kv_heads: shape.kv_heads,

@@ -59,6 +59,7 @@ impl Cache {
 
     fn empty_sequence(&self) -> Sequence {
         let layers = self.plan.layers.iter().enumerate().map(|(index, plan)| {
+            // One group of all key heads, or one group per key head if they keep different tokens.
             let (groups, heads) = match (plan.source == index, plan.per_head) {
                 (false, _) => (0, 0),
                 (true, true) => (self.heads, 1),
@@ -256,6 +257,7 @@ impl Cache {
         };
         let decision: Eviction = eviction.decide(&view)?;
         decision.check(&view)?;
+        // One list may serve all head groups.
         if let Some(keep) = &decision.keep {
             for (head_group, (slots, order)) in
                 sequence.layers[layer].iter_mut().zip(&orders).enumerate()

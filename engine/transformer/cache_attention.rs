@@ -36,6 +36,7 @@ pub(super) fn attend(
         start = span.end;
         let (queries, output) = (&queries[span.clone()], &mut output[span]);
         let sequence = &mut cache.sequences[rows[0].sequence];
+        // Positions run to the end of the text, kept or not.
         let length = sequence.next as usize;
         let statistics = sequence.statistics[layer];
         let head_groups = &mut sequence.layers[source];
@@ -96,6 +97,7 @@ impl GroupPass<'_> {
         let pages = slots.read();
         let count = self.rows.len();
         let one = |(index, output): (usize, &mut [f32])| {
+            // Causal: slots of later positions of the same call are hidden by their position.
             let visibility = Visibility {
                 position: self.rows[index].position,
                 window: self.shape.window,

@@ -57,6 +57,7 @@ impl Block {
         let Self::Open(open) = self else {
             return;
         };
+        // A group is a run of neighbouring numbers: quantising along the other axis needs the transpose.
         let packed = if along_columns {
             Packed::new(open, columns, codec)
         } else {
@@ -72,6 +73,7 @@ impl Block {
 /// Exchange the last two axes of `[…][rows][columns]`.
 fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut output = vec![0.0; values.len()];
+    // The leading axes are independent matrices.
     let size = rows * columns;
     for (from, to) in values.chunks_exact(size).zip(output.chunks_exact_mut(size)) {
         for row in 0..rows {

@@ -148,6 +148,7 @@ impl Configuration {
         let keys = &family.keys;
         let width = settings.required(keys.width)?;
         let heads = keys.heads.map_or(Ok(1), |key| settings.required(key))?;
+        // GPT-2 has two names for the context.
         let (names, default) = keys.context;
         let name = names.iter().find(|name| settings.present(name).is_some());
         let context = match (default, name) {
@@ -193,6 +194,7 @@ impl Configuration {
             _ => self.check_heads()?,
         }
         if let Some(heads) = settings.count("num_key_value_heads")? {
+            // Grouped-query attention: fewer key heads than query heads.
             self.kv_heads = heads.max(1);
         }
         match model_type {

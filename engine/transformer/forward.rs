@@ -79,6 +79,7 @@ impl Network {
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         match &self.head.transform {
             Some((linear, norm)) => {
+                // BERT transforms the rows before the output matrix.
                 let x = self.shape.activation.forward(&linear.forward(x)?)?;
                 self.head.matrix.forward(&norm.forward(&x)?)
             }
@@ -147,6 +148,7 @@ impl Layer {
             }
         };
         let (before, after) = (false, true);
+        // Attention sublayer.
         let input = normalise(&self.attention_norm, before, &x)?;
         let queries = self.query.forward(&input)?;
         let key_value = match &self.key_value {
@@ -157,6 +159,7 @@ impl Layer {
         let attended = mode.attend(index, queries, key_value)?;
         let y = (x + mode.dropout(self.output.forward(&attended)?)?)?;
         let y = normalise(&self.attention_norm, after, &y)?;
+        // Feed-forward sublayer.
         let input = normalise(&self.feed_forward_norm, before, &y)?;
         let output = (y + mode.dropout(self.feed_forward.forward(&input)?)?)?;
         normalise(&self.feed_forward_norm, after, &output)

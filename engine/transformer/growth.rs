@@ -204,6 +204,7 @@ impl GrownModel {
                 new.push(is_new || copy);
             }
         }
+        // Vectors are stored with one axis.
         let shape = if vector {
             vec![columns.len()]
         } else {
@@ -227,6 +228,7 @@ impl GrownModel {
     /// As [`Network::forward`](crate::transformer::Network::dense).
     pub fn difference(&self, texts: usize, seed: u64) -> Result<f64> {
         let body = self.body()?;
+        // Short texts suffice: an inexact growth differs at the first token.
         let length = self.shape.hard_context().unwrap_or(24).min(24);
         let mut random = Random::stream(seed, FRESH, u64::MAX);
         let tokens = (0..texts * length)
@@ -382,6 +384,7 @@ impl AxisMaps {
             stream_read,
             norms,
             final_norm,
+            // New units are computed from random weights and multiplied by zero where they are read.
             queries: extended(q, queries, Origin::Random),
             keys: extended(old.kv_width(), shape.kv_width(), Origin::Random),
             attended: extended(q, queries, Origin::Zero),

@@ -75,6 +75,7 @@ pub(super) fn configuration(
     mask: Option<u32>,
     end: Option<u32>,
 ) -> Result<Configuration> {
+    // Settings follow Hugging Face's names, so that the folder can be read there.
     let network = recipe.network.clone().unwrap_or_default();
     let context = network.context.unwrap_or(recipe.train.steps);
     let (d, layers, heads) = (network.width, network.layers, network.heads);

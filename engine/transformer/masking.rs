@@ -90,6 +90,7 @@ fn words(input: &TokenBatch, masking: &Masking<'_>, range: Range<usize>) -> Vec<
     let mut words: Vec<Vec<usize>> = Vec::new();
     let mut last = None;
     for position in range.filter(|&position| !masking.fixed.contains(&input.tokens[position])) {
+        // Without word numbers every token is a word.
         let word = masking.words.map(|words| words[position]);
         match words.last_mut() {
             Some(open) if word.is_some() && word == last => open.push(position),
@@ -139,6 +140,7 @@ fn select(
             MaskDraw::Quota => true,
             MaskDraw::SinglePass => random.uniform() < weight(word),
         };
+        // Later, shorter words may still fit.
         if accepted && selected.len() + word.len() <= count {
             selected.extend_from_slice(word);
         }

@@ -148,6 +148,7 @@ impl NetworkModel {
             targets.extend_from_slice(&tokens[1..=batch.steps]);
         }
         let input = TokenBatch::new(inputs, batch.steps);
+        // `[B · T, D]`, then logits `[B · T, V]` and their cross-entropies `[B · T]`.
         let x = self.body.forward(&input, dropout)?;
         Ok((cross_entropy(&self.body.logits(&x)?, &targets)?, targets))
     }

@@ -113,6 +113,7 @@ pub(super) fn with_values<const N: usize, T>(
         .into_iter()
         .map(Tensor::contiguous)
         .collect::<Result<_>>()?;
+    // The guards keep the storages locked while `read` runs.
     let storages: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
     let mut values: [&[f32]; N] = [&[]; N];
     for (values, (storage, layout)) in values.iter_mut().zip(&storages) {
@@ -157,6 +158,7 @@ impl Normalise {
         bias_width: usize,
         gradient: &[f32],
     ) -> [Vec<f32>; 3] {
+        // ∂L/∂weight and ∂L/∂bias are sums over all rows.
         let width = weight.len();
         let chunk = SUMMED_ROWS * width;
         let mut to_rows = vec![0.0; x.len()];
@@ -229,6 +231,7 @@ pub(super) struct Rotate {
 
 impl Rotate {
     fn rotated(&self, x: &[f32], inverse: bool) -> Vec<f32> {
+        // A rotation is orthogonal up to its scale: the gradient is rotated back.
         let mut output = x.to_vec();
         self.table
             .rotate(&mut output, &self.positions, self.head_width, inverse);
@@ -266,6 +269,7 @@ impl Operation<2> for Gate {
 
     fn backward(&self, [gate, up]: [&[f32]; 2], gradient: &[f32]) -> Result<[Vec<f32>; 2]> {
         let (mut to_gate, mut to_up) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
+        // y = silu(g) u: ∂y/∂g = silu'(g) u and ∂y/∂u = silu(g).
         to_gate
             .par_chunks_mut(ELEMENTS)
             .zip(to_up.par_chunks_mut(ELEMENTS))
@@ -340,6 +344,7 @@ impl Operation<1> for CrossEntropy {
             .zip(gradient.par_iter())
             .for_each(|((row, &target), &gradient)| {
                 softmax::softmax(row);
+                // The row holds p now.
                 row[target as usize] -= 1.0;
                 scale(gradient, row);
             });

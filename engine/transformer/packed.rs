@@ -45,8 +45,10 @@ impl Packed {
         let mut index = 0;
         for run in values.chunks(run) {
             for numbers in run.chunks(group) {
+                // The smallest number of the group is code 0, the largest code 2^bits − 1.
                 let low = numbers.iter().copied().fold(f32::INFINITY, f32::min);
                 let high = numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                // The offset is rounded first, and the scale computed from the rounded offset.
                 let offset = f16::from_f32(low.clamp(-65504.0, 65504.0));
                 let span = ((high - offset.to_f32()) / levels).clamp(0.0, 65504.0);
                 let scale = f16::from_f32(span);

@@ -131,6 +131,7 @@ impl PreferenceModel {
         let (mut targets, mut signs) = (Vec::new(), Vec::new());
         for (index, answer) in answers.iter().enumerate() {
             let valid = answer.ids.len() - 1;
+            // Σ sign · (−ln p) = ln p(chosen) − ln p(rejected).
             let sign = if index % 2 == 0 { -1.0f32 } else { 1.0 };
             for t in 0..length {
                 // Padding at the end is not visible to earlier positions, and has sign 0.

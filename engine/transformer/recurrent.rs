@@ -255,6 +255,7 @@ impl Lstm {
             } else {
                 trace.c[(row - 1) * d + k]
             };
+            // h = o tanh(c) and c = f c' + i g, backwards.
             let dh = to_h(k);
             let dc = dh * o * (1.0 - tanh * tanh) + to_c[k];
             to_c[k] = dc * f;
@@ -299,6 +300,7 @@ impl Operation<2> for Lstm {
                 to_inputs[row * 4 * d..(row + 1) * 4 * d].copy_from_slice(to_gates);
             }
             let to_gates = Tensor::from_vec(to_gates, (b, 4 * d), &Device::Cpu)?;
+            // ∂L/∂h of the step before: the gates' gradients through U.
             to_h = to_vec(&to_gates.matmul(&recurrent)?)?;
         }
         // U multiplied the h of the position before: h shifted by one within each sequence, zero at first.
@@ -311,6 +313,7 @@ impl Operation<2> for Lstm {
         }
         let gates = Tensor::from_slice(&to_inputs, (b * t, 4 * d), &Device::Cpu)?;
         let before = Tensor::from_vec(before, (b * t, d), &Device::Cpu)?;
+        // ∂L/∂U = Σ gates' gradients ⊗ h of the step before, as one product.
         let to_recurrent = to_vec(&gates.t()?.matmul(&before)?)?;
         Ok([to_inputs, to_recurrent])
     }

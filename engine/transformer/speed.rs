@@ -70,6 +70,7 @@ pub fn batch_speed(
         Ok::<f64, crate::Error>(start.elapsed().as_secs_f64())
     };
     let prompts = draw(prompt);
+    // The best of three prefills: the first warms up caches and threads.
     let mut best = f64::INFINITY;
     let mut cache = Cache::new(shape, plan.clone(), batch)?;
     let mut eviction = None;

@@ -67,6 +67,7 @@ impl Variables {
     /// # Errors
     /// [`ErrorKind::Numeric`] naming a weight without a gradient: an operation before it has no backward pass.
     pub(super) fn backward(&mut self, losses: &Tensor) -> Result<()> {
+        // Gradients are of the mean, so that rates do not depend on the batch size.
         let gradients = losses.mean_all()?.backward()?;
         for (variable, parameter) in self.variables.iter().zip(&mut self.parameters) {
             let gradient = gradients.get(variable.as_tensor()).ok_or_else(|| {

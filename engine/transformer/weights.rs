@@ -155,6 +155,7 @@ impl Linear {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        // `[N, in] · [in, out]`; a transposed view needs no copy of the stored matrix.
         let y = x.matmul(&self.matrix)?;
         Ok(match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
