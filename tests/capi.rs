@@ -71,9 +71,10 @@ fn header() -> String {
         line_length: 110,
         ..Default::default()
     };
+    // Not lib.rs, which would bring in its modules a second time.
     let mut builder = cbindgen::Builder::new().with_config(config);
     for file in [
-        "layout", "error", "model", "settings", "session", "generate", "step", "score", "lib",
+        "layout", "error", "model", "settings", "session", "generate", "step", "score", "version",
     ] {
         builder = builder.with_src(root().join(format!("engine/capi/{file}.rs")));
     }

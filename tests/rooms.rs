@@ -412,3 +412,20 @@ fn an_embedded_engine_is_small() {
         assert!(all.contains(name), "{name} is not seen");
     }
 }
+
+/// Counts with `grep -rnE "Engine::(Graph|Transformer)\b" engine --include=*.rs | grep -v engine/run/engine/`.
+#[test]
+fn engines_are_distinguished_in_one_folder() {
+    let engine = root().join("engine");
+    let mut found = Vec::new();
+    for file in sources(&engine) {
+        if file.starts_with(engine.join("run/engine")) {
+            continue;
+        }
+        let code = code(&std::fs::read_to_string(&file).unwrap());
+        for kind in ["Engine::Graph", "Engine::Transformer"] {
+            found.extend(code.match_indices(kind).map(|_| file.display().to_string()));
+        }
+    }
+    assert!(found.len() <= 3, "{found:?}");
+}

@@ -11,7 +11,7 @@ use crate::layout::*;
 /// The largest struct_size that is believed: anything above is memory that nobody set.
 const LARGEST: u64 = 1 << 16;
 
-/// Runs the body of a call: no panic gets out, and an error leaves through `error`.
+/// Run the body of a call: no panic gets out, and an error leaves through `error`.
 ///
 /// A panic may leave what it happened in half changed: a session's lock is then poisoned and it is never used again;
 /// a model is never changed. Hence the assertion.
@@ -100,7 +100,7 @@ unsafe fn size_of_theirs<T: Sized64>(place: *const T) -> Result<usize, ApiError>
     Ok(size as usize)
 }
 
-/// Reads a struct of the caller's version; NULL for the defaults.
+/// Read a struct of the caller's version; NULL for the defaults.
 ///
 /// # Safety
 /// `place` is NULL or points at as many bytes as its `struct_size` says.
@@ -135,7 +135,7 @@ pub(crate) unsafe fn read<T: Sized64>(place: *const T) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// Writes a struct into the caller's, as far as that goes; fields that only the caller knows become 0.
+/// Write a struct into the caller's, as far as that goes; fields that only the caller knows become 0.
 ///
 /// # Safety
 /// `place` is NULL or points at as many bytes as its `struct_size` says.
@@ -150,7 +150,7 @@ pub(crate) unsafe fn write<T: Sized64>(place: *mut T, value: &T) -> Result<(), A
     Ok(())
 }
 
-/// Writes `value` into the `theirs` bytes at `place`, with `theirs` as its size.
+/// Write `value` into the `theirs` bytes at `place`, with `theirs` as its size.
 ///
 /// # Safety
 /// `theirs` bytes, at least 8, may be written at `place`.

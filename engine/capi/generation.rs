@@ -18,7 +18,7 @@ pub(crate) fn cancelled(what: &str) -> ApiError {
     ApiError::new(BRILLM_ERROR_CANCELLED, format!("{what} was cancelled"))
 }
 
-/// Starts a generation at a prompt. A graph reads it token by token, checking the flag before each; a transformer
+/// Start a generation at a prompt. A graph reads it token by token, checking the flag before each; a transformer
 /// reads it at once.
 pub(crate) fn begin(
     model: &brillm_model,
@@ -44,7 +44,7 @@ pub(crate) fn begin(
     Ok(generation)
 }
 
-/// Appends given tokens.
+/// Append given tokens.
 pub(crate) fn feed(
     generation: &mut Generation,
     ids: &[u32],

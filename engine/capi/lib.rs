@@ -20,8 +20,6 @@
     reason = "the names are those of the C header, the same everywhere"
 )]
 
-use std::ffi::{CStr, c_char};
-
 mod error;
 mod ffi;
 mod generate;
@@ -32,6 +30,7 @@ mod score;
 mod session;
 mod settings;
 mod step;
+mod version;
 
 pub use error::*;
 pub use generate::*;
@@ -40,22 +39,4 @@ pub use score::*;
 pub use session::*;
 pub use settings::*;
 pub use step::*;
-
-const VERSION: &CStr =
-    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-        Ok(version) => version,
-        Err(_) => panic!("a version holds no zero byte"),
-    };
-
-/// The library's version, for example `0.1.0`.
-#[unsafe(no_mangle)]
-pub extern "C" fn brillm_version() -> *const c_char {
-    VERSION.as_ptr()
-}
-
-/// The version of the interface that the library has: BRILLM_ABI_MAJOR of its header shifted left by 32, plus
-/// BRILLM_ABI_MINOR. A program works with a library of its own major and the same or a later minor.
-#[unsafe(no_mangle)]
-pub extern "C" fn brillm_abi_version() -> u64 {
-    (layout::BRILLM_ABI_MAJOR as u64) << 32 | layout::BRILLM_ABI_MINOR as u64
-}
+pub use version::*;

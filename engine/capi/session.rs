@@ -113,7 +113,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Continues a saved session; on an error the running generation stays.
+    /// Continue a saved session; on an error the running generation stays.
     pub(crate) fn resume(
         &mut self,
         session: &brillm_session,
@@ -182,7 +182,7 @@ pub(crate) unsafe fn share(
     })
 }
 
-/// Runs a call on a session.
+/// Run a call on a session.
 ///
 /// # Safety
 /// `session` is NULL or a session with a reference left; `error` is NULL or may be written to.

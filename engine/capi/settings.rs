@@ -89,7 +89,7 @@ fn or_one(number: f64) -> f32 {
 }
 
 impl Settings {
-    /// Reads and checks the caller's parameters; NULL for the defaults.
+    /// Read and checks the caller's parameters; NULL for the defaults.
     ///
     /// # Safety
     /// `parameters` is NULL, or has its struct_size, and its arrays have as many values as it says.

@@ -87,7 +87,7 @@ impl BackendArguments {
         })
     }
 
-    /// Uploads a graph to the device, where one is used; transformers run on the CPU.
+    /// Upload a graph to the device, where one is used; transformers run on the CPU.
     #[cfg(feature = "gpu")]
     pub(super) fn upload(
         &self,

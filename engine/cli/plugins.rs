@@ -80,7 +80,7 @@ static ARGUMENTS: OnceLock<PluginArguments> = OnceLock::new();
 
 #[cfg(feature = "plugin")]
 impl PluginArguments {
-    /// Keeps the options for whoever asks; loads nothing yet.
+    /// Keep the options for whoever asks; loads nothing yet.
     pub(super) fn keep(&self) {
         let _ = ARGUMENTS.set(self.clone());
         let patience = self.plugin_patience.clamp(0.01, 1e6);
@@ -159,7 +159,7 @@ pub(super) fn hooks() -> Result<Hooks> {
     Ok(Hooks::default())
 }
 
-/// Combines an engine with hooks, and with the calibration text where one is given.
+/// Combine an engine with hooks, and with the calibration text where one is given.
 pub(super) fn hooked(engine: &Engine, hooks: &Hooks, seed: u64) -> Result<HookedEngine> {
     #[cfg(all(feature = "plugin", feature = "transformer"))]
     let hooked = HookedEngine::calibrated(engine, hooks, seed, calibration(engine)?.as_ref())?;
@@ -168,7 +168,7 @@ pub(super) fn hooked(engine: &Engine, hooks: &Hooks, seed: u64) -> Result<Hooked
     Ok(hooked.cancel(Some(super::interrupted().clone())))
 }
 
-/// Reads the text that `--calibration` names, cut for a model.
+/// Read the text that `--calibration` names, cut for a model.
 #[cfg(all(feature = "plugin", feature = "transformer"))]
 fn calibration(engine: &Engine) -> Result<Option<crate::transformer::CalibrationText>> {
     use crate::transformer::CalibrationText;
@@ -206,7 +206,7 @@ pub(super) fn entry(text: &str) -> Result<(PathBuf, Plugins)> {
     Ok((path, Plugins::load(&selections, &finder)?))
 }
 
-/// Adds to a record which plugins made it, with their effective options, and what probes saw.
+/// Add to a record which plugins made it, with their effective options, and what probes saw.
 pub(super) fn note(record: &mut Value, seed: u64) -> Result<()> {
     #[cfg(feature = "plugin")]
     if let Some(active) = ACTIVE.get()

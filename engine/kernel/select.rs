@@ -1,6 +1,6 @@
 //! Selection of the highest of many scores.
 
-/// Returns the indices of the `count` highest scores that `allowed` admits, highest first; ties go to the lower
+/// Return the indices of the `count` highest scores that `allowed` admits, highest first; ties go to the lower
 /// index, and NaN counts as the highest, as in [`f32::total_cmp`].
 ///
 /// O(V + count · log count): the rest is partitioned off, not sorted.

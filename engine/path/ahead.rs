@@ -34,7 +34,7 @@ impl Clone for DecodedAhead {
 }
 
 impl DecodedAhead {
-    /// Decodes `chunk` nodes per submission. Unless `forced`, the CPU takes over when the device fails.
+    /// Decode `chunk` nodes per submission. Unless `forced`, the CPU takes over when the device fails.
     pub(super) fn new(mechanism: Arc<DeviceMechanism>, chunk: usize, forced: bool) -> Self {
         Self {
             mechanism,
@@ -51,12 +51,12 @@ impl DecodedAhead {
         self.mechanism.edge_shaders().is_some()
     }
 
-    /// Discards the decoded nodes, because the session changed.
+    /// Discard the decoded nodes, because the session changed.
     pub(super) fn forget(&mut self) {
         self.nodes.clear();
     }
 
-    /// Discards the decoded nodes and the decoder, because the sampling changed.
+    /// Discard the decoded nodes and the decoder, because the sampling changed.
     pub(super) fn reset(&mut self) {
         self.nodes.clear();
         self.decoder = None;
@@ -67,7 +67,7 @@ impl DecodedAhead {
         self.error.as_ref()
     }
 
-    /// Returns the next node; `None` where the CPU must choose, and report the error if there is one.
+    /// Return the next node; `None` where the CPU must choose, and report the error if there is one.
     ///
     /// # Errors
     /// Those of [`Decoder::decode`], when forced.

@@ -47,7 +47,7 @@ pub struct BeamPath {
     pub stopped: bool,
 }
 
-/// Finds the paths of least resistance of a graph that a search of this width reaches.
+/// Find the paths of least resistance of a graph that a search of this width reaches.
 ///
 /// Of `hooks`, `signal/1` and `edge/1` are called; paths are then extended one after the other.
 ///
@@ -97,7 +97,7 @@ pub fn beam(
     )
 }
 
-/// Finds paths as [`beam()`] does, with the fans of all paths computed together on a device.
+/// Find paths as [`beam()`] does, with the fans of all paths computed together on a device.
 ///
 /// # Errors
 /// As [`beam()`], and those of the device.
@@ -140,7 +140,7 @@ pub fn beam_on(
     )
 }
 
-/// Begins a flow at a prompt and follows it.
+/// Begin a flow at a prompt and follows it.
 fn flow_of(mechanism: &Mechanism, prompt: &[u32], start: &Start) -> Result<Flow> {
     let Some((&first, rest)) = prompt.split_first() else {
         return Err(Error::new(
@@ -162,7 +162,7 @@ fn hop(mechanism: &Mechanism, flow: &Flow, node: u32) -> Result<Flow> {
     Ok(flow)
 }
 
-/// Computes the logits of the next node, −∞ where no hop leads. `[V]`
+/// Compute the logits of the next node, −∞ where no hop leads. `[V]`
 fn logits(mechanism: &Mechanism, flow: &Flow, hooks: &Hooks) -> Result<Vec<f32>> {
     let nodes = mechanism.nodes();
     let (mut energies, mut logits) = (vec![0.0; nodes], vec![0.0; nodes]);
@@ -176,7 +176,7 @@ fn logits(mechanism: &Mechanism, flow: &Flow, hooks: &Hooks) -> Result<Vec<f32>>
     Ok(logits)
 }
 
-/// Returns the continuations of `path` with the least total resistance, at most `width`, from the logits at its end.
+/// Return the continuations of `path` with the least total resistance, at most `width`, from the logits at its end.
 pub(crate) fn nearest(logits: &[f32], path: &BeamPath, options: &BeamOptions) -> Vec<(f64, u32)> {
     let normaliser = softmax::softmax(&mut logits.to_vec());
     let allowed = |node: u32| logits[node as usize].is_finite() && !options.banned.contains(&node);
@@ -192,7 +192,7 @@ pub(crate) fn nearest(logits: &[f32], path: &BeamPath, options: &BeamOptions) ->
 /// For each open path, its nearest continuations: the totals they come to, and their tokens.
 type Fans<'a, S> = dyn FnMut(&mut [(S, BeamPath)]) -> Result<Vec<Vec<(f64, u32)>>> + 'a;
 
-/// Searches from a state of any model: `fans` gives continuations of all open paths, `advance` the state after one.
+/// Search from a state of any model: `fans` gives continuations of all open paths, `advance` the state after one.
 pub(crate) fn search<S>(
     options: &BeamOptions,
     first: S,

@@ -1,7 +1,10 @@
-//! Charges: what was lit stays near, and fades (the paper's recall activation, for streams).
+//! Charges: a cache language model over recent nodes and edges (the paper's recall activation, for streams).
+//!
+//! After Kuhn and De Mori, "A cache-based natural language model for speech recognition" (1990), and Grave et al.,
+//! "Improving neural language models with a continuous cache" (2017).
 //!
 //! Each hop u→v adds 1 to the charge of node v and of edge u→v; charges decay by a factor per step. A
-//! charged node's score rises by `node_strength · ln(1 + q / scale)`, a charged edge's likewise. Charges
+//! charged node's logit rises by `node_strength · ln(1 + q / scale)`, that of a charged edge by the same formula. Charges
 //! below a floor are dropped, so memory stays bounded for a stream of any length.
 
 use std::collections::BTreeMap;
@@ -64,7 +67,7 @@ impl Charges {
         }
     }
 
-    /// Adds to the scores what the charges attract, for a signal at `source`. `logits [V]`
+    /// Add to the scores what the charges attract, for a signal at `source`. `logits [V]`
     pub fn apply(&self, source: u32, logits: &mut [f32]) {
         if !self.is_active() {
             return;

@@ -58,7 +58,7 @@ pub struct GraphSession {
 }
 
 impl GraphSession {
-    /// Begins a session at `prompt[0]` and follows the rest of the prompt.
+    /// Begin a session at `prompt[0]` and follows the rest of the prompt.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty prompt, a token outside the vocabulary, or a sampling option out
@@ -72,7 +72,7 @@ impl GraphSession {
         Self::begin_with_hooks(mechanism, prompt, start, sampling, None)
     }
 
-    /// Begins a session with hooks.
+    /// Begin a session with hooks.
     ///
     /// # Errors
     /// As [`Self::begin`]; those of the hooks.
@@ -90,7 +90,7 @@ impl GraphSession {
         Self::begin_with(mechanism, prompt, start, sampling, options)
     }
 
-    /// Begins a session with hooks, scaled signals, or attribution.
+    /// Begin a session with hooks, scaled signals, or attribution.
     ///
     /// # Errors
     /// As [`Self::begin_with_hooks`]; [`ErrorKind::Input`] for a factor that is not finite.
@@ -152,7 +152,7 @@ impl GraphSession {
         Ok(session)
     }
 
-    /// Restores a session from a saved state; it continues as if it had not stopped.
+    /// Restore a session from a saved state; it continues as if it had not stopped.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the state belongs to a model of another shape.
@@ -164,7 +164,7 @@ impl GraphSession {
         Self::restore_with_hooks(mechanism, state, sampling, None)
     }
 
-    /// Restores a session with hooks. The state does not contain what hooks saw before: for them the text begins here.
+    /// Restore a session with hooks. The state does not contain what hooks saw before: for them the text begins here.
     ///
     /// # Errors
     /// As [`Self::restore`]; those of the hooks.
@@ -223,7 +223,7 @@ impl GraphSession {
         })
     }
 
-    /// Copies the state that [`Self::restore`] continues from.
+    /// Copy the state that [`Self::restore`] continues from.
     pub fn state(&self) -> SessionState {
         SessionState {
             flow: self.flow.clone(),
@@ -244,7 +244,7 @@ impl GraphSession {
         &self.mechanism
     }
 
-    /// Discards tokens decoded ahead on a device, which hold only until the session changes.
+    /// Discard tokens decoded ahead on a device, which hold only until the session changes.
     fn discard_ahead(&mut self) {
         #[cfg(feature = "gpu")]
         if let Some(ahead) = &mut self.ahead {
@@ -261,14 +261,14 @@ impl GraphSession {
         self.sampler.sampling_mut()
     }
 
-    /// Sets the charges that visited nodes keep.
+    /// Set the charges that visited nodes keep.
     pub fn set_charges(&mut self, charges: Charges) {
         self.discard_ahead();
         self.charges = charges;
         self.looked = false;
     }
 
-    /// Appends given nodes, one hop each.
+    /// Append given nodes, one hop each.
     ///
     /// # Errors
     /// As [`Mechanism::hop`]; those of the hooks.
@@ -276,7 +276,7 @@ impl GraphSession {
         nodes.iter().try_for_each(|&node| self.force(node))
     }
 
-    /// Splits the pre-activation of the edge to `target` into what each token contributes; see [`Attribution`].
+    /// Split the pre-activation of the edge to `target` into what each token contributes; see [`Attribution`].
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a session without [`SessionOptions::attribution`]; [`ErrorKind::Input`] for a
@@ -292,7 +292,7 @@ impl GraphSession {
         }
     }
 
-    /// Hops to `node`; `chosen` holds the logits it was chosen from, where a hook of `path/1` wants them.
+    /// Hop to `node`; `chosen` holds the logits it was chosen from, where a hook of `path/1` wants them.
     fn hop(&mut self, node: u32, chosen: Option<&HopLogits>) -> Result<()> {
         let source = self.flow.node;
         self.looked = false;
@@ -311,7 +311,7 @@ impl GraphSession {
         Ok(())
     }
 
-    /// Computes energies and logits of the next node, once per hop.
+    /// Compute energies and logits of the next node, once per hop.
     fn gather(&mut self) -> Result<()> {
         if self.looked {
             return Ok(());
@@ -341,7 +341,7 @@ impl GraphSession {
         Ok(())
     }
 
-    /// Returns the node that a device has chosen, and takes the random number that the choice used.
+    /// Return the node that a device has chosen, and takes the random number that the choice used.
     #[cfg(feature = "gpu")]
     fn decoded(&mut self) -> Result<Option<u32>> {
         let Some(ahead) = &mut self.ahead else {
@@ -468,7 +468,7 @@ impl Session for GraphSession {
         self.split(target).map(Some)
     }
 
-    /// Lets a device choose the nodes. Steps with charges, injected energy, or hooks whose shaders the device lacks
+    /// Let a device choose the nodes. Steps with charges, injected energy, or hooks whose shaders the device lacks
     /// stay on the CPU, and so do all once the device fails, unless `forced`.
     #[cfg(feature = "gpu")]
     fn use_device(

@@ -1,4 +1,4 @@
-//! What a session asks hooks, and what it keeps of their answers.
+//! Calls of a graph session's hooks.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,7 +11,7 @@ use crate::kernel::softmax;
 use crate::path::SamplerChain;
 use crate::signal::{Flow, Mechanism, Start};
 
-/// Nodes of least resistance that `path/1` is told besides the target.
+/// Nodes of least resistance that `path/1` receives besides the target.
 const RUNNERS_UP: usize = 8;
 
 /// The hooks of a sequence.
@@ -32,7 +32,7 @@ pub struct HookRunner {
     signals: bool,
 }
 
-/// What `path/1` is told of a hop that was chosen.
+/// The logits a hop was chosen from, for `path/1`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HopLogits {
     normaliser: f64,
@@ -40,7 +40,7 @@ pub(crate) struct HopLogits {
 }
 
 impl HookRunner {
-    /// The hooks of sequence `sequence` of a run; `None` when nobody asks anything.
+    /// The hooks of sequence `sequence` of a run; `None` without hooks.
     pub fn new(hooks: &Hooks, sequence: u64) -> Option<Box<Self>> {
         (!hooks.is_empty()).then(|| {
             Box::new(Self {
@@ -54,14 +54,14 @@ impl HookRunner {
         })
     }
 
-    /// Lets whoever answers see that the run is to stop.
+    /// Set the flag that tells hooks to stop.
     #[must_use]
     pub fn cancel(mut self: Box<Self>, flag: Option<Arc<AtomicBool>>) -> Box<Self> {
         self.cancel = flag;
         self
     }
 
-    /// Whether a device may be asked in their stead, one that has shaders of `edge/1` or has none.
+    /// Whether a device can run instead; `shaders` is whether it has those of `edge/1`.
     #[cfg(feature = "gpu")]
     pub(crate) fn on_device(&self, shaders: bool) -> bool {
         self.hooks.flow_on_device() && self.hooks.edge.is_empty() != shaders
@@ -71,7 +71,7 @@ impl HookRunner {
         self.seed = seed;
     }
 
-    /// Creates the chain of `sample/1` hooks of the sequence; `None` where there are none.
+    /// Create the chain of `sample/1` hooks of the sequence; `None` where there are none.
     pub(crate) fn sampler_chain(&self) -> Option<SamplerChain> {
         SamplerChain::new(&self.hooks, self.sequence, self.seed, self.cancel.clone())
     }
@@ -102,7 +102,7 @@ impl HookRunner {
         })
     }
 
-    /// `edge/1`: the chain rewrites the scores of all nodes.
+    /// Let the chain of `edge/1` rewrite the logits of all nodes.
     pub(crate) fn resist(
         &self,
         mechanism: &Mechanism,
@@ -143,7 +143,7 @@ impl HookRunner {
             .try_for_each(|probe| probe.see(&call, &activations))
     }
 
-    /// What `path/1` will be told of the hop that is about to be chosen.
+    /// Copy the logits that the next hop is chosen from, where `path/1` wants them.
     pub(crate) fn chosen(&self, logits: &[f32]) -> Option<HopLogits> {
         self.hooks.path.iter().any(|path| path.ranks()).then(|| {
             let mut spent = logits.to_vec();
@@ -154,7 +154,7 @@ impl HookRunner {
         })
     }
 
-    /// The first node was reached.
+    /// Report the first node to `probe/1`.
     pub(crate) fn begun(&self, flow: &Flow) -> Result<()> {
         if self.signals {
             self.see(Tap::Signal, flow, &flow.signal)?;
@@ -162,7 +162,7 @@ impl HookRunner {
         Ok(())
     }
 
-    /// A hop was taken: `path/1` and `probe/1` are told.
+    /// Report a hop to `path/1` and `probe/1`.
     pub(crate) fn hopped(
         &self,
         source: u32,
@@ -201,7 +201,7 @@ impl HookRunner {
     }
 }
 
-/// Has the chain of `edge/1` rewrite scores, as resistances above the least.
+/// Let the chain of `edge/1` rewrite logits, as resistances above the least.
 pub(crate) fn resist(
     hooks: &Hooks,
     call: &Call<'_>,

@@ -18,7 +18,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Creates the sampler of a new sequence.
+    /// Create the sampler of a new sequence.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an option out of range.
@@ -32,7 +32,7 @@ impl Sampler {
         })
     }
 
-    /// Returns the options, which may change between steps.
+    /// Return the options, which may change between steps.
     pub fn sampling_mut(&mut self) -> &mut Sampling {
         &mut self.sampling
     }
@@ -47,7 +47,7 @@ impl Sampler {
         self.chain.as_ref().is_some_and(SamplerChain::pools)
     }
 
-    /// Records a token of the sequence. `hidden [D]` is the state there; empty where it is unknown.
+    /// Record a token of the sequence. `hidden [D]` is the state there; empty where it is unknown.
     pub fn observe(&mut self, token: u32, hidden: &[f32]) {
         if let Some(chain) = &mut self.chain {
             chain.observe(token, hidden);
@@ -61,7 +61,7 @@ impl Sampler {
         self.recent.push_back(token);
     }
 
-    /// Chooses the next token; see [`Sampling::choose`]. `logits [V]` are overwritten. `None` when no token is left.
+    /// Choose the next token; see [`Sampling::choose`]. `logits [V]` are overwritten. `None` when no token is left.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] for a logit that is NaN; those of the hooks.
@@ -77,7 +77,7 @@ impl Sampler {
             .choose_with(logits, recent, &mut self.random, hooks)
     }
 
-    /// Returns −ln p of `token`, with the hooks' changes to the logits and temperature. `logits [V]` are overwritten.
+    /// Return −ln p of `token`, with the hooks' changes to the logits and temperature. `logits [V]` are overwritten.
     ///
     /// # Errors
     /// Those of the hooks; [`ErrorKind::Input`] when one sets the temperature to 0, which leaves no probabilities.

@@ -1,4 +1,4 @@
-//! `sample/1` on either path: who reshapes scores, sets the temperature and chooses a token.
+//! The hooks of `sample/1`: they rewrite logits, set the temperature, and choose tokens.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use crate::hook::{Answer, Call, Hooks, Prompt, Sample, SampleNeeds, Setting, Step};
 use crate::{Error, ErrorKind, Result};
 
-/// Where a text stands when its next token is about to be chosen.
+/// The current token when the next one is about to be chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct StepContext<'a> {
     /// Tokens taken before the current one.
@@ -17,7 +17,7 @@ pub struct StepContext<'a> {
     pub hidden: &'a [f32],
 }
 
-/// The hooks of `sample/1` of a sequence, and what it keeps of their answers.
+/// The hooks of `sample/1` of a sequence, with what they need of its tokens.
 #[derive(Clone)]
 pub struct SamplerChain {
     hooks: Vec<Arc<dyn Sample>>,
@@ -42,7 +42,7 @@ impl std::fmt::Debug for SamplerChain {
 }
 
 impl SamplerChain {
-    /// The chain of sequence `sequence`; `None` where nobody reshapes scores.
+    /// The chain of sequence `sequence`; `None` without hooks of `sample/1`.
     pub fn new(
         hooks: &Hooks,
         sequence: u64,
@@ -111,7 +111,7 @@ impl SamplerChain {
         }
     }
 
-    /// The chain rewrites the scores and sets the temperature; a prompt is asked about before its first new token.
+    /// Let the chain rewrite the logits and set the temperature. Hooks see a prompt once, before its first new token.
     ///
     /// # Errors
     /// Whatever a hook meets; [`ErrorKind::Plugin`] when a score becomes not a number.
@@ -131,7 +131,7 @@ impl SamplerChain {
                 given |= hook.step(&call, &step, logits, &mut setting)? == Answer::Given;
             }
             if given && logits.iter().any(|logit| logit.is_nan()) {
-                return Err(Error::new(ErrorKind::Plugin, "a score became not a number")
+                return Err(Error::new(ErrorKind::Plugin, "a plugin set a logit to NaN")
                     .at(format!("step {}", context.step))
                     .at("sample/1"));
             }
@@ -169,7 +169,7 @@ impl SamplerChain {
         self.needs.choose
     }
 
-    /// Asks the hooks for a token, last to first; the first that returns one wins.
+    /// Ask the hooks for a token, last to first; the first that returns one wins.
     pub(super) fn choose(
         &self,
         context: &StepContext<'_>,

@@ -58,35 +58,35 @@ impl Sampling {
         Self::default()
     }
 
-    /// Sets the temperature.
+    /// Set the temperature.
     #[must_use]
     pub fn temperature(mut self, temperature: f32) -> Self {
         self.temperature = temperature;
         self
     }
 
-    /// Keeps the `k` likeliest nodes.
+    /// Keep the `k` likeliest nodes.
     #[must_use]
     pub fn top_k(mut self, k: usize) -> Self {
         self.top_k = k;
         self
     }
 
-    /// Keeps the likeliest nodes that together reach probability `p`.
+    /// Keep the likeliest nodes that together reach probability `p`.
     #[must_use]
     pub fn top_p(mut self, p: f32) -> Self {
         self.top_p = p;
         self
     }
 
-    /// Keeps nodes at least `p` times as likely as the likeliest.
+    /// Keep nodes at least `p` times as likely as the likeliest.
     #[must_use]
     pub fn min_p(mut self, p: f32) -> Self {
         self.min_p = p;
         self
     }
 
-    /// Makes the last `window` nodes `penalty` times less likely.
+    /// Make the last `window` nodes `penalty` times less likely.
     #[must_use]
     pub fn repetition_penalty(mut self, penalty: f32, window: usize) -> Self {
         self.repetition_penalty = penalty;
@@ -101,7 +101,7 @@ impl Sampling {
         self
     }
 
-    /// Seeds the draws.
+    /// Seed the draws.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -129,7 +129,7 @@ impl Sampling {
         Ok(())
     }
 
-    /// Chooses a node without hooks. `logits [V]` are overwritten with the probabilities that were drawn from.
+    /// Choose a node without hooks. `logits [V]` are overwritten with the probabilities that were drawn from.
     ///
     /// `recent` are the nodes of the penalty window. Returns `None` when no node is left to choose.
     pub fn choose(&self, logits: &mut [f32], recent: &[u32], random: &mut Random) -> Option<u32> {
@@ -138,7 +138,7 @@ impl Sampling {
             .unwrap_or_default()
     }
 
-    /// Chooses a node: bans and penalties, then the hooks' changes to the logits and temperature, temperature,
+    /// Choose a node: bans and penalties, then the hooks' changes to the logits and temperature, temperature,
     /// truncation, and last the hooks' own choice or a draw. Every token of the program is chosen here.
     pub(super) fn choose_with(
         &self,
@@ -169,7 +169,7 @@ impl Sampling {
         Ok(best.or_else(|| draw(logits, random)))
     }
 
-    /// Takes banned nodes out and makes recent ones less likely. `logits [V]`
+    /// Take banned nodes out and makes recent ones less likely. `logits [V]`
     pub fn penalise(&self, logits: &mut [f32], recent: &[u32]) {
         for &node in &self.banned {
             if let Some(logit) = logits.get_mut(node as usize) {
@@ -187,7 +187,7 @@ impl Sampling {
         }
     }
 
-    /// Turns scores into the probabilities that temperature and truncation leave. `logits [V]`
+    /// Turn scores into the probabilities that temperature and truncation leave. `logits [V]`
     ///
     /// The outer `None` when no node is left to choose; the inner node when the temperature is 0, which takes the
     /// likeliest and leaves the scores as they are.
@@ -206,7 +206,7 @@ impl Sampling {
         Some(None)
     }
 
-    /// Sets to zero every probability that top-k, top-p or min-p leaves out.
+    /// Set to zero every probability that top-k, top-p or min-p leaves out.
     fn truncate(&self, probabilities: &mut [f32], best: u32) {
         if self.min_p > 0.0 {
             let floor = probabilities[best as usize] * self.min_p;
@@ -242,7 +242,7 @@ impl Sampling {
     }
 }
 
-/// Draws a node by probabilities that need not add up to 1. `probabilities [V]`
+/// Draw a node by probabilities that need not add up to 1. `probabilities [V]`
 pub fn draw(probabilities: &[f32], random: &mut Random) -> Option<u32> {
     let total: f64 = probabilities.iter().map(|&p| f64::from(p)).sum();
     let mut left = random.uniform() * total;

@@ -15,7 +15,7 @@ pub type Visit<'a> = dyn FnMut(usize, &[f32]) -> Result<()> + 'a;
 /// One text that a model extends token by token.
 ///
 /// [`GraphSession`](crate::path::GraphSession) and `TransformerSession` implement it, and
-/// [`Engine::session`](crate::run::Engine::session) begins one on a model of either kind. A session stands at a token,
+/// [`Engine::session`](crate::run::Engine::session) begins one on a model of either kind. A session is at a token;
 /// [`look`](Self::look) gives the logits of the next one, and three methods use them: [`resistance`](Self::resistance)
 /// measures a token, [`force`](Self::force) appends it, [`step`](Self::step) chooses one and appends it.
 ///
@@ -46,7 +46,7 @@ pub type Visit<'a> = dyn FnMut(usize, &[f32]) -> Result<()> + 'a;
 /// # Ok::<(), brillm::Error>(())
 /// ```
 pub trait Session: Send {
-    /// Computes energies and logits of all V tokens as the next one, before any choice. `[V]`, `[V]`
+    /// Compute energies and logits of all V tokens as the next one, before any choice. `[V]`, `[V]`
     ///
     /// A softmax of the logits is the model's distribution. On a transformer the energies are the network's logits.
     /// Both include injected energy; hooks that rewrite resistances change the logits alone.
@@ -55,25 +55,25 @@ pub trait Session: Send {
     /// Those of the hooks.
     fn look(&mut self) -> Result<(&[f32], &[f32])>;
 
-    /// Chooses the next token and appends it. `None` when none is left to choose.
+    /// Choose the next token and appends it. `None` when none is left to choose.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] for a logit that is NaN; those of the hooks.
     fn step(&mut self) -> Result<Option<u32>>;
 
-    /// Appends a given token.
+    /// Append a given token.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a token outside the vocabulary or beyond the context; those of the hooks.
     fn force(&mut self, token: u32) -> Result<()>;
 
-    /// Returns −ln p of a token as the next one, over all V; with hooks of `sample/1`, p is what would be drawn from.
+    /// Return −ln p of a token as the next one, over all V; with hooks of `sample/1`, p is what would be drawn from.
     ///
     /// # Errors
     /// Those of the hooks; [`ErrorKind::Input`] when one sets the temperature to 0, which leaves no probabilities.
     fn resistance(&mut self, token: u32) -> Result<f64>;
 
-    /// Predicts given tokens: calls `visit` with the index of each and the logits it is predicted from, and appends all
+    /// Predict given tokens: calls `visit` with the index of each and the logits it is predicted from, and appends all
     /// but the last.
     ///
     /// # Errors
@@ -88,16 +88,16 @@ pub trait Session: Send {
         Ok(())
     }
 
-    /// Adds energy to a token, for the next choice only.
+    /// Add energy to a token, for the next choice only.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a token outside the vocabulary or an energy that is not finite.
     fn inject(&mut self, token: u32, energy: f32) -> Result<()>;
 
-    /// Returns the last token.
+    /// Return the last token.
     fn token(&self) -> u32;
 
-    /// Returns the number of tokens, those of the prompt included.
+    /// Return the number of tokens, those of the prompt included.
     fn length(&self) -> usize;
 
     /// Whether the context has no position for another token.
@@ -105,7 +105,7 @@ pub trait Session: Send {
         false
     }
 
-    /// Copies the session; the copy continues independently.
+    /// Copy the session; the copy continues independently.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a transformer whose cache plugins manage or observe.
@@ -129,7 +129,7 @@ pub trait Session: Send {
         None
     }
 
-    /// Splits the pre-activation of the edge to `target` into what each token contributes; `None` on a transformer.
+    /// Split the pre-activation of the edge to `target` into what each token contributes; `None` on a transformer.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a graph's session that was not begun with attribution; [`ErrorKind::Input`] for
@@ -144,7 +144,7 @@ pub trait Session: Send {
         None
     }
 
-    /// Adds to the logit of a token, not to its energy, for the next choice only. Graphs are steered by hooks instead.
+    /// Add to the logit of a token, not to its energy, for the next choice only. Graphs are steered by hooks instead.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] on a graph; [`ErrorKind::Input`] for a token outside the vocabulary.
@@ -156,7 +156,7 @@ pub trait Session: Send {
         .advice("use a hook of edge/1"))
     }
 
-    /// Decodes on a device, `chunk` tokens per submission; see `GraphSession::use_device`.
+    /// Decode on a device, `chunk` tokens per submission; see `GraphSession::use_device`.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the device holds another mechanism; [`ErrorKind::Unsupported`] on a transformer.

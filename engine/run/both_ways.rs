@@ -1,4 +1,4 @@
-//! Text that grows both ways with a model for each: `order/1` on graphs and transformers.
+//! Text that grows in both directions, with a model for each: `order/1` on graphs and transformers.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind, Result};
 /// The random stream of choices.
 const CHOOSING: u64 = 0x626f_7468;
 
-/// Grows `prompt` by up to `tokens` tokens where the hooks' `order/1` says, to the right where it has no opinion: on
+/// Grow `prompt` by up to `tokens` tokens where the hooks' `order/1` says, to the right where it has no opinion: on
 /// the right with `forward`, on the left with `backward`. A side that a text's end has been drawn for is closed.
 ///
 /// # Errors
@@ -20,7 +20,7 @@ const CHOOSING: u64 = 0x626f_7468;
 /// [`ErrorKind::Plugin`] when a place is named where nothing can grow; whatever a hook meets.
 ///
 /// # Complexity
-/// Each step, both models read the whole text again: what stands on the other side has changed what they read.
+/// In each step both models read the whole text again, because the text on the other side has changed.
 pub fn grow_both_ways(
     forward: &Reader,
     backward: &Reader,
@@ -68,7 +68,7 @@ pub fn grow_both_ways(
             .iter()
             .map(|logits| logits.as_deref().map_or(f64::NAN, least))
             .collect();
-        let asked = match &hooks.order {
+        let answer = match &hooks.order {
             None => None,
             Some(order) => order.next(
                 &Call::new(sampling.seed, 0, step),
@@ -81,7 +81,7 @@ pub fn grow_both_ways(
                 },
             )?,
         };
-        let side = match asked {
+        let side = match answer {
             None => usize::from(sides[1].2),
             Some(place) => {
                 let side = match place.direction {
@@ -92,7 +92,7 @@ pub fn grow_both_ways(
                 if side == 2 || !sides[side].2 {
                     return Err(Error::new(
                         ErrorKind::Plugin,
-                        format!("position {}: nothing can grow there", place.position),
+                        format!("position {} cannot be filled", place.position),
                     )
                     .at(format!("step {step}"))
                     .at("order/1"));

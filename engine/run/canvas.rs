@@ -45,7 +45,7 @@ pub struct Grown {
     pub placed: Vec<Placed>,
 }
 
-/// Grows `prompt` by `tokens` tokens where the hooks' `order/1` says, to the right where it has no opinion.
+/// Grow `prompt` by `tokens` tokens where the hooks' `order/1` says, to the right where it has no opinion.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for an empty prompt; whatever a hook meets, and [`ErrorKind::Plugin`] when it names a

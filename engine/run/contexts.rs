@@ -42,7 +42,7 @@ pub struct ContextRow {
 }
 
 impl HookedEngine {
-    /// Predicts the same tokens, evenly spaced in a text, after contexts of different lengths.
+    /// Predict the same tokens, evenly spaced in a text, after contexts of different lengths.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the text is shorter than the longest context; as [`HookedEngine::session`].

@@ -47,7 +47,7 @@ struct Sums {
 }
 
 impl HookedEngine {
-    /// Measures continuations; with `unmodified`, compares each distribution with the model's without hooks.
+    /// Measure continuations; with `unmodified`, compares each distribution with the model's without hooks.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when no text fits, or a text exceeds the context; those of the hooks.
@@ -155,7 +155,7 @@ impl Sums {
     }
 }
 
-/// Returns KL(p ‖ q) = Σ p (ln p − ln q) of two rows of logits, and whether their likeliest tokens are the same.
+/// Return KL(p ‖ q) = Σ p (ln p − ln q) of two rows of logits, and whether their likeliest tokens are the same.
 fn compare(p: &[f32], q: &[f32]) -> (f64, bool) {
     let (mut a, mut b) = (p.to_vec(), q.to_vec());
     let (of_p, of_q) = (softmax::softmax(&mut a), softmax::softmax(&mut b));

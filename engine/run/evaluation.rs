@@ -39,7 +39,7 @@ impl Evaluation {
     }
 }
 
-/// Measures perplexity over windows, with a flow of its own in each.
+/// Measure perplexity over windows, with a flow of its own in each.
 ///
 /// With `hooks`, windows are measured one after the other, each as a sequence of its own.
 ///
@@ -68,7 +68,7 @@ pub fn evaluate_windows(
     ))
 }
 
-/// Maps in parallel; with hooks one after the other, because they keep state and must replay.
+/// Map in parallel; with hooks one after the other, because they keep state and must replay.
 pub(super) fn in_order<T: Sync>(
     items: &[T],
     hooks: &Hooks,
@@ -81,7 +81,7 @@ pub(super) fn in_order<T: Sync>(
     }
 }
 
-/// Measures windows as [`evaluate_windows`] does, many at once on a device.
+/// Measure windows as [`evaluate_windows`] does, many at once on a device.
 ///
 /// # Errors
 /// As [`evaluate_windows`], and those of the device.
@@ -129,7 +129,7 @@ pub fn evaluate_windows_on(
     ))
 }
 
-/// Measures `tokens[from..]` with one flow that continues from the first token.
+/// Measure `tokens[from..]` with one flow that continues from the first token.
 ///
 /// ```
 /// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
@@ -171,7 +171,7 @@ pub fn evaluate_stream(
     ))
 }
 
-/// Measures documents, each with a flow of its own.
+/// Measure documents, each with a flow of its own.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] when no document has two tokens, or a token is outside the vocabulary.

@@ -1,11 +1,11 @@
-//! Texts with gaps, on models that see both sides.
+//! Filling the masks of a text with a masked language model.
 
 use crate::hook::Hooks;
 use crate::path::Sampling;
 use crate::transformer::{FilledMask, Transformer, fill_masks, mask_token};
 use crate::{Error, ErrorKind, Result};
 
-/// Fills the masks of a text of ids; without a mask, `tokens` of them (or as many as fit) are put at the end.
+/// Fill the masks of a text of ids; without a mask, `tokens` of them (or as many as fit) are put at the end.
 /// The text, and what was filled in, in the order of filling.
 ///
 /// # Errors

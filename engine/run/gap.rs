@@ -2,7 +2,7 @@
 //!
 //! `score(x) = ln p_f(x, right | left) + α · ln p_b(left, x | right)`: each model sees the gap and reads on into the
 //! text beyond it. Candidates are the forward model's beam from the left, the backward model's from the right, and
-//! their halves joined in the middle. The search is this project's; no source is known to say how BatGPT fills.
+//! their halves joined in the middle. The search is this project's own; BatGPT's is not published.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::run::Reader;
 use crate::{Error, ErrorKind, Result};
 
-/// Tokens beyond the gap that each model reads on into.
+/// Tokens beyond the gap that each model scores as well.
 const BEYOND: usize = 16;
 /// Halves of each side that are joined, for each length.
 const JOINED: usize = 4;
@@ -43,7 +43,7 @@ impl Default for GapSearch {
     }
 }
 
-/// What may stand in a gap.
+/// A candidate for a gap.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GapFill {
     /// The tokens.
@@ -52,12 +52,12 @@ pub struct GapFill {
     pub forward: f64,
     /// ln p of them and the text before them, given the text after; none without a backward model.
     pub backward: Option<f64>,
-    /// The sum that decides.
+    /// The sum that ranks candidates.
     pub score: f64,
 }
 
-/// Fills the gap between `left` and `right`, the best first. Without `backward` only the forward model is asked,
-/// still with the text after the gap.
+/// Fill the gap between `left` and `right`, the best first. Without `backward` only the forward model scores,
+/// which still reads the text after the gap.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for an empty side or a search without candidates; [`ErrorKind::Vocabulary`] for models with
@@ -79,7 +79,7 @@ pub fn fill_gap(
     if search.width == 0 || search.least > search.most {
         return Err(Error::new(
             ErrorKind::Input,
-            "a gap of no length, or a beam of no width",
+            "the gap's longest length is below its shortest, or the beam is 0 wide",
         ));
     }
     if let Some(backward) = backward {
@@ -139,13 +139,16 @@ pub fn fill_gap(
         })
         .collect();
     if fills.is_empty() {
-        return Err(Error::new(ErrorKind::Input, "nothing fits into the gap"));
+        return Err(Error::new(
+            ErrorKind::Input,
+            "no candidate fits into the gap",
+        ));
     }
     fills.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.ids.cmp(&b.ids)));
     Ok(fills)
 }
 
-/// Whether two models have the same tokens, but for marks at the end.
+/// Check that two models have the same tokens, except for marks at the end.
 ///
 /// # Errors
 /// [`ErrorKind::Vocabulary`].
@@ -161,7 +164,7 @@ pub fn same_tokens(one: &Reader, other: &Reader) -> Result<()> {
         true => Err(Error::new(
             ErrorKind::Vocabulary,
             format!(
-                "{} has other tokens than {}",
+                "the tokens of {} differ from those of {}",
                 other.engine().name(),
                 one.engine().name()
             ),

@@ -70,7 +70,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Creates a request for text that continues `prompt`.
+    /// Create a request for text that continues `prompt`.
     ///
     /// # Errors
     /// As [`crate::text::Tokenizer::encode`].
@@ -78,7 +78,7 @@ impl Request {
         Ok(Self::ids(model.tokenizer().encode(prompt)?))
     }
 
-    /// Creates a request for tokens that continue `prompt`.
+    /// Create a request for tokens that continue `prompt`.
     pub fn ids(prompt: Vec<u32>) -> Self {
         Self {
             prompt,
@@ -95,42 +95,42 @@ impl Request {
         }
     }
 
-    /// Sets the most new tokens to generate.
+    /// Set the most new tokens to generate.
     #[must_use]
     pub fn tokens(mut self, tokens: usize) -> Self {
         self.tokens = tokens;
         self
     }
 
-    /// Sets how tokens are chosen.
+    /// Set how tokens are chosen.
     #[must_use]
     pub fn sampling(mut self, sampling: Sampling) -> Self {
         self.options.sampling = sampling;
         self
     }
 
-    /// Sets where a graph's signal starts.
+    /// Set where a graph's signal starts.
     #[must_use]
     pub fn start_signal(mut self, start: Start) -> Self {
         self.options.start = start;
         self
     }
 
-    /// Ends as soon as the new text contains `text`, which is not part of the result.
+    /// End as soon as the new text contains `text`, which is not part of the result.
     #[must_use]
     pub fn stop(mut self, text: impl Into<String>) -> Self {
         self.stop.push(text.into());
         self
     }
 
-    /// Continues after stop tokens.
+    /// Continue after stop tokens.
     #[must_use]
     pub fn ignore_eos(mut self, ignore: bool) -> Self {
         self.ignore_eos = ignore;
         self
     }
 
-    /// Lets a device choose the tokens; see [`Session::use_device`].
+    /// Let a device choose the tokens; see [`Session::use_device`].
     #[cfg(feature = "gpu")]
     #[must_use]
     pub fn device(mut self, mechanism: Arc<crate::signal::DeviceMechanism>, forced: bool) -> Self {
@@ -138,21 +138,21 @@ impl Request {
         self
     }
 
-    /// Ends when the flag is set, from any thread.
+    /// End when the flag is set, from any thread.
     #[must_use]
     pub fn cancel(mut self, flag: Arc<AtomicBool>) -> Self {
         self.cancel = Some(flag);
         self
     }
 
-    /// Sets the charges that visited nodes of a graph keep.
+    /// Set the charges that visited nodes of a graph keep.
     #[must_use]
     pub fn charges(mut self, settings: ChargeSettings) -> Self {
         self.options.charges = Some(settings.charges());
         self
     }
 
-    /// Adds energy at `node` for the choice of new token `step`, counted from 0 (the paper's recall
+    /// Add energy at `node` for the choice of new token `step`, counted from 0 (the paper's recall
     /// activation).
     #[must_use]
     pub fn inject(mut self, step: usize, node: u32, energy: f32) -> Self {
@@ -160,21 +160,21 @@ impl Request {
         self
     }
 
-    /// Makes `node` new token `step`, counted from 0, whatever its energy.
+    /// Make `node` new token `step`, counted from 0, whatever its energy.
     #[must_use]
     pub fn force(mut self, step: usize, node: u32) -> Self {
         self.forced.insert(step, node);
         self
     }
 
-    /// Continues a saved session; the prompt, which may be empty, is appended to it.
+    /// Continue a saved session; the prompt, which may be empty, is appended to it.
     #[must_use]
     pub fn resume(mut self, state: SessionState) -> Self {
         self.options.state = Some(state);
         self
     }
 
-    /// Sets the hooks.
+    /// Set the hooks.
     #[must_use]
     pub fn hooks(mut self, hooks: Hooks) -> Self {
         self.hooks = hooks;
@@ -199,7 +199,7 @@ impl Request {
         self.cancel.clone()
     }
 
-    /// Reads the prompt; the iterator then yields one new token at a time.
+    /// Read the prompt; the iterator then yields one new token at a time.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty prompt, a sampling option out of range, an empty stop string, or a forced or
@@ -303,7 +303,7 @@ impl Generation {
         self.finish
     }
 
-    /// Generates the rest, as one text with its tokens.
+    /// Generate the rest, as one text with its tokens.
     ///
     /// # Errors
     /// The first error of a step.
@@ -366,7 +366,7 @@ impl Generation {
         }))
     }
 
-    /// Holds back what may be the beginning of a stop string, and ends at a complete one.
+    /// Hold back what may be the beginning of a stop string, and ends at a complete one.
     fn release(&mut self, text: String) -> String {
         if self.stop.is_empty() {
             return text;

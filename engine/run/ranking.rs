@@ -1,6 +1,6 @@
-//! Which of several samples is kept: by forward plus weighted backward likelihood, or by anybody's scores.
+//! Reranking of samples by forward plus weighted backward likelihood.
 //!
-//! `score(y) = ln p_f(y | x) / |y| + α · ln p_b(x | y) / |x|`. A backward model asks how well the answer explains the
+//! `score(y) = ln p_f(y | x) / |y| + α · ln p_b(x | y) / |x|`. The backward term measures how well the answer explains the
 //! prompt ("reverse reward", LEDOM, arXiv 2507.01335: the idea; the means over tokens are this project's).
 
 use serde::Serialize;
@@ -8,22 +8,22 @@ use serde::Serialize;
 use crate::run::{Reader, same_tokens};
 use crate::{Error, ErrorKind, Result};
 
-/// A sample with what speaks for it.
+/// A sample with its likelihoods.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ranked {
-    /// Its place among the samples.
+    /// Its index among the samples.
     pub sample: usize,
     /// New tokens.
     pub ids: Vec<u32>,
-    /// ln p of a token of it, on the mean, given the prompt.
+    /// Mean ln p of its tokens given the prompt.
     pub forward: f64,
-    /// ln p of a token of the prompt, on the mean, given the sample.
+    /// Mean ln p of the prompt's tokens given the sample.
     pub backward: f64,
-    /// The sum that decides.
+    /// The sum that ranks samples.
     pub score: f64,
 }
 
-/// Ranks continuations of a prompt, the best first; equal ones keep their order.
+/// Rank continuations of a prompt, the best first; equal ones keep their order.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for an empty prompt; [`ErrorKind::Vocabulary`] for models with other tokens; as
@@ -42,7 +42,7 @@ pub fn rerank(
     let ahead = forward.likelihoods(prompt, samples)?;
     let mut ranked = Vec::with_capacity(samples.len());
     for (sample, ids) in samples.iter().enumerate() {
-        // Nothing new explains nothing.
+        // An empty sample ranks last.
         let (forward, backward) = match ids.is_empty() {
             true => (f64::NEG_INFINITY, f64::NEG_INFINITY),
             false => {

@@ -21,7 +21,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Creates a reader from left to right, or `backward`.
+    /// Create a reader from left to right, or `backward`.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a model that does not read that way.
@@ -72,14 +72,14 @@ impl Reader {
         self.backward
     }
 
-    /// Puts a text's tokens into the order in which the model reads them, after its direction mark.
+    /// Put a text's tokens into the order in which the model reads them, after its direction mark.
     pub fn taken(&self, text: &[u32]) -> Vec<u32> {
         let mut ids: Vec<u32> = self.mark.into_iter().collect();
         ids.extend(self.made(self.bare(text)));
         ids
     }
 
-    /// Removes direction marks from a text.
+    /// Remove direction marks from a text.
     pub fn bare(&self, text: &[u32]) -> Vec<u32> {
         let vocabulary = self.engine.tokenizer().vocabulary();
         let marks = [LEFT_TO_RIGHT, RIGHT_TO_LEFT].map(|mark| vocabulary.id(mark));
@@ -87,7 +87,7 @@ impl Reader {
         bare.copied().collect()
     }
 
-    /// Puts tokens that the model generated into reading order.
+    /// Put tokens that the model generated into reading order.
     pub fn made(&self, mut ids: Vec<u32>) -> Vec<u32> {
         if self.backward {
             ids.reverse();
@@ -95,7 +95,7 @@ impl Reader {
         ids
     }
 
-    /// Computes the logits of all V tokens next to `context`. `[V]`
+    /// Compute the logits of all V tokens next to `context`. `[V]`
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty context; [`ErrorKind::Numeric`] when arithmetic fails.
@@ -108,7 +108,7 @@ impl Reader {
         self.engine.session(ids, Sampling::greedy())
     }
 
-    /// Computes ln p of each text next to `context`: after it, or before it when reading backward. The very first token,
+    /// Compute ln p of each text next to `context`: after it, or before it when reading backward. The very first token,
     /// which has no context, does not count.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl Reader {
         texts.par_iter().map(one).collect()
     }
 
-    /// Finds the likeliest texts of `tokens` tokens next to `context`, with ln p, likeliest first: a beam of `width`.
+    /// Find the likeliest texts of `tokens` tokens next to `context`, with ln p, likeliest first: a beam of `width`.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty context; as [`HookedEngine::beam`](crate::run::HookedEngine::beam).

@@ -1,4 +1,4 @@
-//! Reference texts become records: `corpus/1`, with the run's model as the speaker.
+//! Records made from reference texts: `corpus/1`, with the run's model as the generator.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use crate::{Error, ErrorKind, Result};
 pub struct Speaker {
     /// The model.
     pub model: Engine,
-    /// How its tokens are chosen. The seed of a text depends on what is asked and how often it was, so that a run that is
-    /// resumed says what it would have said.
+    /// How its tokens are chosen. The seed of a text depends on its prompt and how often it was used, so that a resumed
+    /// run generates the same texts.
     pub sampling: Sampling,
-    /// Asked while it speaks.
+    /// Hooks of its generations.
     pub hooks: Hooks,
-    /// Ends it.
+    /// Cancels it.
     pub cancel: Option<Arc<AtomicBool>>,
-    /// How often each speech was asked for, by its hash.
-    asked: HashMap<u64, u64>,
+    /// How often each prompt was used, by its hash.
+    uses: HashMap<u64, u64>,
 }
 
 impl Speaker {
@@ -35,13 +35,13 @@ impl Speaker {
             sampling,
             hooks,
             cancel: None,
-            asked: HashMap::new(),
+            uses: HashMap::new(),
         }
     }
 }
 
-/// The sub-graph of a text: its tokens, and the hops between them. Its last token leads to its first, so that no node of it
-/// is a dead end.
+/// The sub-graph of a text: its tokens and the hops between them. The last token leads to the first, so that no node is a
+/// dead end.
 #[derive(Debug)]
 struct Ground {
     next: HashMap<u32, HashSet<u32>>,
@@ -129,7 +129,7 @@ impl Generate for Speaker {
             system => format!("{system}\n\n{}", speech.prompt),
         };
         let hash = xxhash_rust::xxh3::xxh3_64(prompt.as_bytes());
-        let times = self.asked.entry(hash).or_default();
+        let times = self.uses.entry(hash).or_default();
         let seed = self.sampling.seed.wrapping_add(hash).wrapping_add(*times);
         *times += 1;
         let mut hooks = self.hooks.clone();
@@ -173,7 +173,7 @@ impl Generate for Speaker {
     fn grounded(&mut self, reference: &str, text: &str) -> Result<Option<f64>> {
         let tokenizer = self.model.tokenizer();
         let ground = Ground::new(&tokenizer.encode(reference)?, 0.0);
-        // A first word has another token where it begins a text than where it stands within one.
+        // A first word has one token at the beginning of a text and another within a text.
         let alone = ground.share(&tokenizer.encode(text)?);
         let within: Vec<u32> = tokenizer.encode(&format!(" {text}"))?;
         let within =
@@ -193,7 +193,7 @@ impl Generate for Speaker {
 
 /// Has the hooks' `corpus/1` make records of documents; `record` takes each, one JSON object. Returns how many.
 ///
-/// `written` holds the keys of records that are there already; `told` hears of each document as it is done.
+/// `written` holds the keys of existing records; `progress` gets the number of records after each document.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`] when no hook makes records; [`ErrorKind::Cancelled`] when the run is to stop; whatever
@@ -210,7 +210,7 @@ pub fn write_records(
     written: &HashSet<String>,
     cancel: &AtomicBool,
     record: &mut dyn FnMut(&str) -> Result<()>,
-    told: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64),
 ) -> Result<u64> {
     let Some(corpus) = &hooks.corpus else {
         return Err(
@@ -220,9 +220,9 @@ pub fn write_records(
         );
     };
     let mut records = 0;
-    for (place, document) in documents.into_iter().enumerate() {
+    for (index, document) in documents.into_iter().enumerate() {
         let text = document?;
-        let id = place.to_string();
+        let id = index.to_string();
         let reference = Reference {
             id: &id,
             text: &text,
@@ -236,7 +236,7 @@ pub fn write_records(
             None => None,
         };
         corpus.write(
-            &Call::new(seed, place as u64, 0).cancel(cancel),
+            &Call::new(seed, index as u64, 0).cancel(cancel),
             &reference,
             model,
             &mut |line| {
@@ -244,7 +244,7 @@ pub fn write_records(
                 record(line)
             },
         )?;
-        told(records);
+        progress(records);
     }
     Ok(records)
 }

@@ -21,7 +21,7 @@ pub struct TokenScore {
 }
 
 impl TokenScore {
-    /// Scores a token by the logits of all V, and lists the `top` likeliest. `logits [V]`
+    /// Score a token by the logits of all V, and lists the `top` likeliest. `logits [V]`
     pub fn of(id: u32, logits: &[f32], top: usize) -> Self {
         let normaliser = softmax::softmax(&mut logits.to_vec());
         let ln = |id: u32| f64::from(logits[id as usize]) - normaliser;
@@ -43,7 +43,7 @@ impl TokenScore {
     }
 }
 
-/// Scores every token of a text except the first, and lists the `top` likeliest tokens at each.
+/// Score every token of a text except the first, and lists the `top` likeliest tokens at each.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for an empty text or a token outside the vocabulary; [`ErrorKind::Cancelled`] once the flag is

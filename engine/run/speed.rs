@@ -18,7 +18,7 @@ pub struct FlowSpeed {
 }
 
 impl Engine {
-    /// Measures greedy generation from `prompt` for about `seconds`; prompts do not count. Where a context is full,
+    /// Measure greedy generation from `prompt` for about `seconds`; prompts do not count. Where a context is full,
     /// it begins anew.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ impl std::fmt::Debug for ProbedModel {
 }
 
 impl ProbedModel {
-    /// Wraps a model; `on_question` is called for every question.
+    /// Wrap a model; `on_question` is called for every question.
     ///
     /// # Errors
     /// As [`Weights::converted`](crate::signal::Weights::converted).

@@ -1,4 +1,4 @@
-//! A training run of whatever a recipe trains: a graph, or a network of the comparison path.
+//! Training runs of graphs and of networks.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::hook::Hooks;
 use crate::learn::recipe::Kind;
 use crate::learn::{ProgressObserver, Recipe, Trainer};
 
-/// Prepares a run, as [`Trainer::prepare`] does for graphs. Of the hooks, masked training asks `mask/1`.
+/// Prepare the run of a recipe of any kind, as [`Trainer::prepare`] does for graphs. Masked training calls `mask/1`.
 ///
 /// # Errors
 /// As [`Trainer::prepare`]; [`crate::ErrorKind::Unsupported`] for a network in a build without transformers.

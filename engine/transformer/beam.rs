@@ -13,7 +13,7 @@ struct Pending {
     phase: Phase,
 }
 
-/// Finds the paths of least resistance that a search of this width reaches, as `brillm::path::beam` does on a graph.
+/// Find the paths of least resistance that a search of this width reaches, as `brillm::path::beam` does on a graph.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for an empty prompt or a width of zero; [`ErrorKind::Unsupported`] for a model without

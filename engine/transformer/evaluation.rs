@@ -39,7 +39,7 @@ fn add(sum: &mut Perplexity, losses: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// Measures perplexity over windows, each a context of its own. Of a masked language model 15 % of each window's
+/// Measure perplexity over windows, each a context of its own. Of a masked language model 15 % of each window's
 /// tokens are masked, the same for every model, and predicted.
 ///
 /// # Errors
@@ -109,7 +109,7 @@ pub fn mask_token(model: &Transformer) -> Result<u32> {
         })
 }
 
-/// Measures `tokens[from..]` with a context that runs on: a recurrent net's without end, a transformer's over
+/// Measure `tokens[from..]` with a context that runs on: a recurrent net's without end, a transformer's over
 /// blocks of its context that overlap by half, each token predicted from at least half a context where the
 /// text has one.
 ///
@@ -156,7 +156,7 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
     Ok(sum)
 }
 
-/// Measures texts one by one, each seen from its begin mark and cut to the model's context.
+/// Measure texts one by one, each seen from its begin mark and cut to the model's context.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] when no text has two tokens.

@@ -93,7 +93,7 @@ impl Probe for Observer {
 }
 
 impl TransformerSession {
-    /// Begins a session at a prompt; every layer keeps all of it.
+    /// Begin a session at a prompt; every layer keeps all of it.
     ///
     /// # Errors
     /// As [`Self::begin_with`].
@@ -101,7 +101,7 @@ impl TransformerSession {
         Self::begin_with(model, prompt, sampling, SessionOptions::default())
     }
 
-    /// Begins a session at a prompt, with plugins that manage or observe its cache.
+    /// Begin a session at a prompt, with plugins that manage or observe its cache.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty prompt, a token outside the vocabulary, a prompt longer than a learned
@@ -172,7 +172,7 @@ impl TransformerSession {
         Ok(session)
     }
 
-    /// Runs the network over new tokens. A recurrent network, which reads one at a time, gives no output.
+    /// Run the network over new tokens. A recurrent network, which reads one at a time, gives no output.
     fn take(
         &mut self,
         tokens: &[u32],
@@ -265,7 +265,7 @@ impl TransformerSession {
         self.sampler.sampling_mut()
     }
 
-    /// Refuses an answer of `order/1` other than the end: a causal model has no other position to fill.
+    /// Refuse an answer of `order/1` other than the end: a causal model has no other position to fill.
     fn check_order(&mut self) -> Result<()> {
         let Some(order) = self.order.clone() else {
             return Ok(());
@@ -300,7 +300,7 @@ impl TransformerSession {
         }
     }
 
-    /// Reports bytes and lengths of the cache; of a recurrent network only the bytes of its memory.
+    /// Report bytes and lengths of the cache; of a recurrent network only the bytes of its memory.
     pub fn report(&self) -> CacheReport {
         match &self.state {
             State::Cached { cache, .. } => CacheReport {

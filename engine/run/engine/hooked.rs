@@ -52,7 +52,7 @@ pub struct SequenceOptions {
 }
 
 impl HookedEngine {
-    /// Combines an engine with hooks; `seed` is that of their random numbers.
+    /// Combine an engine with hooks; `seed` is that of their random numbers.
     ///
     /// # Errors
     /// Those of the hooks; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for hooks of a cache where the
@@ -71,7 +71,7 @@ impl HookedEngine {
         }
     }
 
-    /// Combines an engine with hooks, and gives planners of a cache a text to try the model on.
+    /// Combine an engine with hooks, and gives planners of a cache a text to try the model on.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -94,7 +94,7 @@ impl HookedEngine {
         })
     }
 
-    /// Sets the flag that tells hooks to stop.
+    /// Set the flag that tells hooks to stop.
     #[must_use]
     pub fn cancel(mut self, flag: Option<Arc<AtomicBool>>) -> Self {
         #[cfg(feature = "transformer")]
@@ -121,7 +121,7 @@ impl HookedEngine {
         &self.adapter
     }
 
-    /// Begins a session at a prompt.
+    /// Begin a session at a prompt.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) for an empty prompt, a token outside the vocabulary, a prompt
@@ -195,7 +195,7 @@ impl HookedEngine {
         }
     }
 
-    /// Starts a generation with this engine's hooks, in place of the request's.
+    /// Start a generation with this engine's hooks, in place of the request's.
     ///
     /// # Errors
     /// As [`Self::session`]; [`ErrorKind::Input`](crate::ErrorKind::Input) for an empty stop string, or a forced or
@@ -204,7 +204,7 @@ impl HookedEngine {
         request.begin(self)
     }
 
-    /// Finds the paths of least resistance; see [`beam()`].
+    /// Find the paths of least resistance; see [`beam()`].
     ///
     /// # Errors
     /// As [`beam()`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a recurrent network.
@@ -221,7 +221,7 @@ impl HookedEngine {
         }
     }
 
-    /// Measures perplexity over windows of a text; the context begins anew in each.
+    /// Measure perplexity over windows of a text; the context begins anew in each.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) when no window fits the text, or a window exceeds the context;
@@ -239,7 +239,7 @@ impl HookedEngine {
         }
     }
 
-    /// Measures perplexity of `tokens[from..]` with a context that continues from the first token. A transformer
+    /// Measure perplexity of `tokens[from..]` with a context that continues from the first token. A transformer
     /// reads overlapping blocks of its context.
     ///
     /// # Errors
@@ -269,7 +269,7 @@ impl HookedEngine {
         }
     }
 
-    /// Measures perplexity of documents, each from its own beginning, cut to a transformer's context.
+    /// Measure perplexity of documents, each from its own beginning, cut to a transformer's context.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) when no document has two tokens;
@@ -287,7 +287,7 @@ impl HookedEngine {
         }
     }
 
-    /// Refuses hooks that manage a cache, where whole texts are computed without one.
+    /// Refuse hooks that manage a cache, where whole texts are computed without one.
     #[cfg(feature = "transformer")]
     fn check_cache(&self) -> Result<()> {
         if self.adapter.decides() {

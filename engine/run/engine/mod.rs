@@ -73,7 +73,7 @@ impl From<&Engine> for Engine {
     }
 }
 
-/// Opens the model at `path`: a `.bril` file is a graph, a folder with a `config.json` a transformer.
+/// Open the model at `path`: a `.bril` file is a graph, a folder with a `config.json` a transformer.
 ///
 /// Blocks of a file are verified when they are first used ([`Verify::Lazy`]); [`Engine::open`] takes another policy.
 ///
@@ -90,7 +90,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<Engine> {
 }
 
 impl Engine {
-    /// Opens the model at `path`.
+    /// Open the model at `path`.
     ///
     /// # Errors
     /// As [`Model::open`] and `Transformer::open`; [`ErrorKind::Unsupported`] for a folder in a build without
@@ -117,7 +117,7 @@ impl Engine {
         .advice("build it with the feature transformer"))
     }
 
-    /// Creates a request for text that continues `prompt`; [`Self::start`] runs it.
+    /// Create a request for text that continues `prompt`; [`Self::start`] runs it.
     ///
     /// # Errors
     /// As [`Self::encode`].
@@ -125,7 +125,7 @@ impl Engine {
         self.encode(prompt).map(Request::ids)
     }
 
-    /// Starts a generation with the request's hooks.
+    /// Start a generation with the request's hooks.
     ///
     /// # Errors
     /// As [`HookedEngine::start`].
@@ -134,7 +134,7 @@ impl Engine {
         hooked.cancel(request.cancellation()).start(request)
     }
 
-    /// Begins a session at a prompt, without hooks.
+    /// Begin a session at a prompt, without hooks.
     ///
     /// # Errors
     /// As [`HookedEngine::session`].
@@ -147,7 +147,7 @@ impl Engine {
             .session(prompt, &options)
     }
 
-    /// Combines the engine with the hooks of a run; `seed` is that of the hooks' random numbers.
+    /// Combine the engine with the hooks of a run; `seed` is that of the hooks' random numbers.
     ///
     /// # Errors
     /// As [`HookedEngine::new`].
@@ -155,7 +155,7 @@ impl Engine {
         HookedEngine::new(self, hooks, seed)
     }
 
-    /// Returns the model if it reads from left to right.
+    /// Return the model if it reads from left to right.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a model that reads backward.
@@ -190,7 +190,7 @@ impl Engine {
         }
     }
 
-    /// Returns the graph.
+    /// Return the graph.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a transformer.

@@ -81,7 +81,7 @@ impl Engine {
         }
     }
 
-    /// Encodes a text, with the marks that the model expects before one.
+    /// Encode a text, with the marks that the model expects before one.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].

@@ -13,7 +13,7 @@ use crate::signal::{EdgeForm, Mechanism, Start, Weights};
 use crate::{Error, ErrorKind, Result};
 
 impl Engine {
-    /// Converts a graph's weights to f32; a transformer computes in f32 already.
+    /// Convert a graph's weights to f32; a transformer computes in f32 already.
     pub(in crate::run) fn in_f32(&self) -> Result<Self> {
         match self {
             Self::Graph(model) => {
@@ -25,7 +25,7 @@ impl Engine {
         }
     }
 
-    /// Returns the model with the weights that training with `seed` would start from.
+    /// Return the model with the weights that training with `seed` would start from.
     pub(in crate::run) fn untrained(&self, seed: u64) -> Result<Self> {
         match self {
             Self::Graph(model) => {
@@ -38,7 +38,7 @@ impl Engine {
         }
     }
 
-    /// Adds `delta` to the bias of one node of a graph; an empty `delta` changes nothing. `delta [D]`
+    /// Add `delta` to the bias of one node of a graph; an empty `delta` changes nothing. `delta [D]`
     pub(in crate::run) fn shifted(&self, node: u32, delta: &[f32]) -> Result<Self> {
         let Some(model) = self.as_graph() else {
             return Err(needs("a graph"));
@@ -49,7 +49,7 @@ impl Engine {
         with_weights(model, shifted(model.mechanism(), node, delta)?)
     }
 
-    /// Computes the states of a text of tokens; a transformer leaves out the first `marks` of them.
+    /// Compute the states of a text of tokens; a transformer leaves out the first `marks` of them.
     pub(in crate::run) fn states(
         &self,
         state: State,
@@ -83,7 +83,7 @@ fn with_weights(model: &Model, weights: Weights) -> Result<Engine> {
     Ok(Engine::Graph(model.with_mechanism(mechanism)))
 }
 
-/// Shifts the bias that every signal receives on arriving at a node. Composed edges share the target's vector; own
+/// Shift the bias that every signal receives on arriving at a node. Composed edges share the target's vector; own
 /// edges have a bias each, so all of them that lead there move.
 fn shifted(mechanism: &Mechanism, node: u32, delta: &[f32]) -> Result<Weights> {
     let (profile, graph, weights) = (mechanism.profile(), mechanism.graph(), mechanism.weights());
@@ -130,7 +130,7 @@ fn shifted(mechanism: &Mechanism, node: u32, delta: &[f32]) -> Result<Weights> {
     })
 }
 
-/// Computes the states of a text on a graph, token by token.
+/// Compute the states of a text on a graph, token by token.
 fn graph_states(mechanism: &Mechanism, state: State, ids: &[u32]) -> Result<Vec<f32>> {
     let mut values = Vec::new();
     if state == State::Node {

@@ -1,4 +1,4 @@
-//! Two traces side by side: where they part, and what each thought of the other's choice.
+//! Comparison of two traces: where they diverge, and how each ranked the other's choice.
 
 use serde::Serialize;
 
@@ -24,9 +24,9 @@ pub struct ComparedStep {
     pub step: usize,
     /// Whether both chose the same.
     pub same: bool,
-    /// What the first chose.
+    /// The first's choice.
     pub a: Option<Choice>,
-    /// What the second chose.
+    /// The second's choice.
     pub b: Option<Choice>,
     /// The first's choice in the second's list.
     pub a_in_b: Option<CandidateRank>,
@@ -38,7 +38,7 @@ pub struct ComparedStep {
     pub delta_probability: Option<f32>,
 }
 
-/// What was chosen.
+/// A chosen token.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Choice {
     /// The token.
@@ -51,21 +51,21 @@ pub struct Choice {
     pub probability: f32,
     /// −ln p of it; null where its probability is 0.
     pub resistance: Option<f64>,
-    /// Its place.
+    /// Its rank by probability, from 1.
     pub rank: usize,
 }
 
-/// How a choice stands elsewhere.
+/// The rank of one trace's choice in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct CandidateRank {
-    /// Its place.
+    /// Its rank by probability, from 1.
     pub rank: usize,
     /// Its probability.
     pub probability: f32,
 }
 
 impl Comparison {
-    /// Compares two traces, aligned by step. Tokens are the same when their ids are, or, of models with other
+    /// Compare two traces, aligned by step. Tokens are the same when their ids are, or, of models with other
     /// vocabularies, their bytes.
     pub fn of(a: &Trace, b: &Trace) -> Self {
         let by_id = a.model.sha256 == b.model.sha256 && a.model.name == b.model.name
@@ -106,7 +106,7 @@ fn compare(a: &Step, b: &Step, by_id: bool) -> ComparedStep {
         true => one.id == other.id,
         false => (&one.bytes_hex, &one.display) == (&other.bytes_hex, &other.display),
     };
-    let stands = |one: &Option<Candidate>, step: &Step| {
+    let rank = |one: &Option<Candidate>, step: &Step| {
         let one = one.as_ref()?;
         let found = step.candidates.iter().find(|other| alike(one, other))?;
         Some(CandidateRank {
@@ -129,8 +129,8 @@ fn compare(a: &Step, b: &Step, by_id: bool) -> ComparedStep {
     ComparedStep {
         step: a.index,
         same: both.is_some_and(|(a, b)| alike(a, b)),
-        a_in_b: stands(&of_a, b),
-        b_in_a: stands(&of_b, a),
+        a_in_b: rank(&of_a, b),
+        b_in_a: rank(&of_b, a),
         delta_energy: both.map(|(a, b)| b.energy - a.energy),
         delta_probability: both.map(|(a, b)| b.probability - a.probability),
         a: choice(&of_a, a),

@@ -1,4 +1,4 @@
-//! The document `brillm-trace/1` and the request that leads to one.
+//! The document `brillm-trace/1`, and the request for a trace.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub struct Trace {
     /// What probes reported; null without any.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub probes: Value,
-    /// What was changed on the way.
+    /// Interventions during the run.
     #[serde(default)]
     pub interventions: Vec<Intervention>,
     /// How many of `tokens` are the prompt's.
@@ -40,11 +40,11 @@ pub struct Trace {
     pub tokens: Vec<ShownToken>,
     /// One for each new token.
     pub steps: Vec<Step>,
-    /// Why it ended; null while it goes on.
+    /// Why it ended; null while it runs.
     pub finish: Option<TraceFinish>,
     /// The new text.
     pub text: String,
-    /// What a person noted.
+    /// A reader's annotations.
     #[serde(default)]
     pub annotations: Annotations,
 }
@@ -68,7 +68,7 @@ pub struct TraceModel {
     pub layers: Option<usize>,
 }
 
-/// How tokens are chosen, as a trace says it.
+/// Sampling options, as a trace records them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TraceSampling {
@@ -96,7 +96,7 @@ impl Default for TraceSampling {
 }
 
 impl TraceSampling {
-    /// What a sampling says.
+    /// Convert from sampling options.
     pub fn of(sampling: &Sampling) -> Self {
         Self {
             temperature: sampling.temperature,
@@ -109,7 +109,7 @@ impl TraceSampling {
         }
     }
 
-    /// The sampling it stands for.
+    /// Convert to sampling options.
     pub fn sampling(&self, seed: u64) -> Sampling {
         Sampling::default()
             .temperature(self.temperature)
@@ -126,7 +126,7 @@ impl TraceSampling {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceFinish {
-    /// All tokens asked for are there.
+    /// The requested number of tokens was reached.
     Length,
     /// The model's end token was chosen.
     Stop,
@@ -134,11 +134,11 @@ pub enum TraceFinish {
     Cancelled,
     /// No candidate was left.
     Exhausted,
-    /// The model has no place for another token.
+    /// The context is full.
     Context,
 }
 
-/// What a person noted on a trace.
+/// A reader's annotations of a trace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Annotations {
@@ -188,7 +188,7 @@ pub struct TraceRequest {
     pub start: Start,
     /// Does not end at the model's end token.
     pub ignore_eos: bool,
-    /// What is changed on the way.
+    /// Interventions during the run.
     pub interventions: Vec<Intervention>,
 }
 
@@ -281,7 +281,7 @@ impl Trace {
         self.tokens.iter().map(|token| token.id).collect()
     }
 
-    /// Checks that the document is one, and that its parts fit together.
+    /// Check that the steps match the path.
     ///
     /// # Errors
     /// [`ErrorKind::Version`] for another schema; [`ErrorKind::Format`] for steps that are not those of its path.
@@ -292,21 +292,23 @@ impl Trace {
                 format!("the trace is of schema {:?}, not {NAME}", self.schema),
             ));
         }
-        let fault = |what: String| Err(Error::new(ErrorKind::Format, what).at("trace"));
+        let invalid = |what: String| Err(Error::new(ErrorKind::Format, what).at("trace"));
         if self.prompt_tokens > self.tokens.len() {
-            return fault(format!(
+            return invalid(format!(
                 "{} prompt tokens of {}",
                 self.prompt_tokens,
                 self.tokens.len()
             ));
         }
-        for (place, step) in self.steps.iter().enumerate() {
+        for (index, step) in self.steps.iter().enumerate() {
             let there = self.tokens.get(step.position).map(|token| token.id);
-            if step.index != place || there != Some(step.chosen) {
-                return fault(format!("step {place} is not one of its path"));
+            if step.index != index || there != Some(step.chosen) {
+                return invalid(format!("step {index} does not match the path"));
             }
             if !step.candidates.iter().any(|one| one.id == step.chosen) {
-                return fault(format!("step {place} chose what is no candidate"));
+                return invalid(format!(
+                    "step {index} chose a token that is not a candidate"
+                ));
             }
         }
         Ok(())
@@ -314,7 +316,7 @@ impl Trace {
 }
 
 impl TraceModel {
-    /// Describes an opened model.
+    /// Describe an opened model.
     pub fn of(engine: &Engine) -> Self {
         let summary = engine.summary();
         Self {

@@ -1,8 +1,8 @@
 //! The trace: every step of a path with what it chose among, and why.
 //!
-//! In: a model of either path, a [`TraceRequest`], hooks. Out: a [`Tracing`], which gives one [`Step`] at a time, and
-//! at its end a [`Trace`]: the document `brillm-trace/1`, whose JSON Schema is [`SCHEMA`]. It says which model (by
-//! checksum), seed, sampler, plugins and interventions made it, and of every step the candidates with energy,
+//! In: an engine, a [`TraceRequest`], hooks. Out: a [`Tracing`], which gives one [`Step`] at a time, and
+//! at its end a [`Trace`]: the document `brillm-trace/1`, whose JSON Schema is [`SCHEMA`]. It records the model (by
+//! checksum), seed, sampling, plugins and interventions, and for every step the candidates with energy,
 //! probability and rank and the exact contribution of every earlier token (see [`crate::signal::Attribution`]). The
 //! command `trace` and the server write and read the same documents.
 

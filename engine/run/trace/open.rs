@@ -3,7 +3,7 @@
 use super::Trace;
 use crate::{Error, ErrorKind, Result};
 
-/// What stands before the JSON in an SVG, and behind it.
+/// The element around the JSON in an SVG.
 pub(super) const BEFORE: &str =
     "<brillm:trace xmlns:brillm=\"https://github.com/brillm/brillm/trace\">";
 pub(super) const BEHIND: &str = "</brillm:trace>";
@@ -14,11 +14,12 @@ impl Trace {
     /// # Errors
     /// [`ErrorKind::Numeric`] when a number in it is none that JSON has.
     pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self)
-            .map_err(|error| Error::new(ErrorKind::Numeric, "the trace is no JSON").because(error))
+        serde_json::to_string_pretty(self).map_err(|error| {
+            Error::new(ErrorKind::Numeric, "the trace cannot be written as JSON").because(error)
+        })
     }
 
-    /// Reads a document: JSON, or an SVG that [`Trace::export`](super::TraceFormat) made.
+    /// Read a document: JSON, or an SVG that [`Trace::export`](super::TraceFormat) made.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] for text that is neither, or an SVG without a trace; as [`Trace::check`].
@@ -36,7 +37,7 @@ impl Trace {
         Ok(trace)
     }
 
-    /// Opens a file that [`Self::read`] reads.
+    /// Open a file that [`Self::read`] reads.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; as [`Self::read`].

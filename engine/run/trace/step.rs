@@ -1,4 +1,4 @@
-//! One step of a trace: its candidates, how sure it was, and what pushed it.
+//! One step of a trace: its candidates, its uncertainty, and the contributions to the chosen edge.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::text::Vocabulary;
 pub struct Step {
     /// Counted from 0.
     pub index: usize,
-    /// The chosen token's place in the path.
+    /// The chosen token's position in the path.
     pub position: usize,
     /// The token before it.
     pub source: u32,
@@ -40,7 +40,7 @@ pub struct Step {
     pub cache: Option<Vec<usize>>,
 }
 
-/// What is not listed.
+/// The candidates that are not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rest {
     /// How many.
@@ -60,11 +60,11 @@ pub struct Candidate {
     pub bytes_hex: String,
     /// See [`ShownToken::display`].
     pub display: String,
-    /// The energy with which the signal reaches it; a transformer's score.
+    /// The energy with which the signal reaches it; a transformer's logit.
     pub energy: f32,
     /// Its probability over all V, before temperature and truncation.
     pub probability: f32,
-    /// Its place by probability, from 1.
+    /// Its rank by probability, from 1.
     pub rank: usize,
     /// What the edge to it is made of; null on a transformer.
     pub edge: Option<EdgeKind>,
@@ -91,19 +91,19 @@ pub struct Contributions {
     pub target: u32,
     /// ‖z‖₂: what the entries' values add up to.
     pub norm: f64,
-    /// The parts.
+    /// The contributions.
     pub entries: Vec<Entry>,
-    /// z itself, where it was asked for. `[D]`
+    /// z itself, where it was requested. `[D]`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preactivation: Option<Vec<f32>>,
 }
 
-/// One part of a pre-activation.
+/// One contribution to a pre-activation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// What it comes from.
     pub kind: EntryKind,
-    /// The place of the token in the path, of kind `token`.
+    /// The position of the token in the path, of kind `token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<usize>,
     /// The token, of kind `token`.
@@ -113,12 +113,12 @@ pub struct Entry {
     pub value: f64,
     /// Its own length.
     pub norm: f64,
-    /// The part itself, where it was asked for. `[D]`
+    /// The contribution itself, where it was requested. `[D]`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vector: Option<Vec<f64>>,
 }
 
-/// What a part comes from; see [`ContributionSource`].
+/// What a contribution comes from; see [`ContributionSource`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
@@ -225,7 +225,7 @@ pub(super) struct Distribution {
 }
 
 impl Distribution {
-    /// Ranks all candidates. `energies [V]`, `logits [V]`
+    /// Rank all candidates. `energies [V]`, `logits [V]`
     pub(super) fn of(energies: &[f32], logits: &[f32], edges: Option<&Edges<'_>>) -> Self {
         let mut probabilities = logits.to_vec();
         let normaliser = crate::kernel::softmax::softmax(&mut probabilities);
@@ -274,7 +274,7 @@ impl Distribution {
         let mut candidates = Vec::new();
         let mut listed = 0.0;
         let ranked = self.order.iter().copied().enumerate();
-        // What may not be chosen may still be forced.
+        // A token that may not be chosen may still be forced.
         let barred = also.iter().filter(|id| !self.order.contains(id));
         let last = self.order.len();
         for (place, id) in ranked.chain(barred.map(|&id| (last, id))) {

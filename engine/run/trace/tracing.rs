@@ -62,7 +62,7 @@ enum Source {
 }
 
 impl Tracing {
-    /// Reads the prompt.
+    /// Read the prompt.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty prompt, a token, option or intervention out of range;
@@ -72,7 +72,7 @@ impl Tracing {
         Self::begin_on(&hooked, request)
     }
 
-    /// Reads the prompt, on an engine that has its hooks.
+    /// Read the prompt, on an engine that has its hooks.
     ///
     /// # Errors
     /// As [`Self::begin`].
@@ -106,14 +106,14 @@ impl Tracing {
         })
     }
 
-    /// Ends when the flag is set, from any thread.
+    /// End when the flag is set, from any thread.
     #[must_use]
     pub fn cancel(mut self, flag: Arc<AtomicBool>) -> Self {
         self.cancel = Some(flag);
         self
     }
 
-    /// Lets a device choose the nodes of a graph; see [`Session::use_device`].
+    /// Let a device choose the nodes of a graph; see [`Session::use_device`].
     ///
     /// # Errors
     /// As [`Session::use_device`].
@@ -136,7 +136,7 @@ impl Tracing {
         &self.trace
     }
 
-    /// Returns the trace so far.
+    /// Return the trace so far.
     pub fn into_trace(self) -> Trace {
         self.trace
     }
@@ -146,7 +146,7 @@ impl Tracing {
         &mut self.trace
     }
 
-    /// Takes the next step; `None` at the end.
+    /// Take the next step; `None` at the end.
     ///
     /// # Errors
     /// As [`Session::step`].
@@ -197,7 +197,7 @@ impl Tracing {
         Ok(Some(Traced { step, token, text }))
     }
 
-    /// Takes all remaining steps and returns the trace.
+    /// Take all remaining steps and returns the trace.
     ///
     /// # Errors
     /// The first error of a step.
@@ -206,7 +206,7 @@ impl Tracing {
         Ok(self.trace)
     }
 
-    /// Describes the candidates for new token `step`.
+    /// Describe the candidates for new token `step`.
     pub(super) fn look(mut self, step: usize, request: &FanRequest) -> Result<FanLook> {
         crate::measure::check_ids(&request.targets, self.engine.vocabulary())?;
         // Without the feature `transformer` there is one kind of source only.
@@ -307,7 +307,7 @@ impl Tracing {
     }
 }
 
-/// Computes the distribution of new token `step`, after the interventions on it.
+/// Compute the distribution of new token `step`, after the interventions on it.
 fn distribution(session: &mut dyn Session, changes: &Changes, step: usize) -> Result<Distribution> {
     for (node, energy) in changes.injected(step) {
         session.inject(node, energy)?;
@@ -343,7 +343,7 @@ fn attention(session: &dyn Session) -> Vec<Attention> {
 }
 
 impl Source {
-    /// Begins a session; or fills the masks of a masked language model. Returns the text so far as well.
+    /// Begin a session, or fill the masks of a masked language model; also returns the text so far.
     fn begin(
         hooked: &HookedEngine,
         request: &TraceRequest,
