@@ -461,7 +461,7 @@ fn a_reader_that_has_enough_ends_a_command_quietly() {
         &[
             "trace", "the cat", "--model", model, "--tokens", "300", "--all",
         ],
-        &["inspect", model, "--list", "300"],
+        &["inspect", model, "--limit", "300"],
     ] {
         let mut child = brillm(arguments)
             .stdout(Stdio::piped())

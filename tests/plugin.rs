@@ -1064,7 +1064,7 @@ fn a_plugin_that_does_not_return_is_named() {
         "3",
         "--tokens",
         "3",
-        "--plugin-patience",
+        "--plugin-timeout",
         "0.5",
     ];
     let mut child = support::brillm(&with_plugins(&arguments, &FOLDER, &["faulty:mode=hang"]))

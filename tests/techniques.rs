@@ -87,7 +87,7 @@ fn continued_of(ids: &str, texts: &str, plugins: &[&str]) -> Value {
         TRANSFORMER,
         "--continuation",
         texts,
-        "--beside",
+        "--divergence",
         "--json",
     ];
     report(&arguments, plugins)

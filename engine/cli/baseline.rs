@@ -1,4 +1,4 @@
-//! `brillm baseline`: the Kneser-Ney bars on the same tokens.
+//! `brillm baseline`: Kneser-Ney perplexity on the same tokens.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,28 +10,32 @@ use crate::measure::{KneserNey, Windows};
 use crate::text::read_ids;
 use crate::{Error, ErrorKind, Result};
 
-/// Trains interpolated modified Kneser-Ney on token ids and measures it.
+/// Train and measure Kneser-Ney n-gram models (interpolated, modified) on token ids.
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm baseline --train train.u16 --test test.u16
+  brillm baseline --train train.u16 --test test.u16 --order 3 --stream --json")]
 pub(super) struct Arguments {
-    /// Token ids to train on, .u16 or .u32.
+    /// Token ids to train on: a .u16 or .u32 file.
     #[arg(long, value_name = "FILE")]
     train: PathBuf,
-    /// Token ids to measure on.
+    /// Token ids to measure.
     #[arg(long, value_name = "FILE")]
     test: PathBuf,
-    /// The highest order; every order from 2 is reported.
-    #[arg(long, default_value_t = 5)]
+    /// Highest order, 2 to 5; all orders from 2 are reported.
+    #[arg(long, default_value_t = 5, value_name = "N")]
     order: usize,
-    /// Size of the vocabulary; the largest id and one by default.
-    #[arg(long)]
+    /// Vocabulary size [default: the largest id + 1].
+    #[arg(long, value_name = "N")]
     vocabulary: Option<usize>,
-    /// Windows LENGTH,COUNT whose context is reset.
+    /// Measure COUNT windows of LENGTH tokens, each from an empty context.
     #[arg(long, default_value = "31,400", value_name = "LENGTH,COUNT")]
     windows: Windows,
-    /// Lets the context run on across windows.
+    /// Keep the context from window to window.
     #[arg(long)]
     stream: bool,
-    /// Report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -45,11 +49,11 @@ impl Arguments {
         if !(2..=5).contains(&self.order) {
             return Err(Error::new(
                 ErrorKind::Input,
-                "the order must lie between 2 and 5",
+                format!("invalid --order {}: expected 2 to 5", self.order),
             ));
         }
         let mut orders = BTreeMap::new();
-        // The lower orders inside the highest model count continuations: slightly other models.
+        // Inside the highest model the lower orders count continuations, so they differ from models of those orders.
         let mut levels = BTreeMap::new();
         let windows = self.windows.streaming(self.stream);
         for order in 2..=self.order {

@@ -1,4 +1,4 @@
-//! `brillm bench`: decoding against the speed of memory, training in tokens per CPU-second.
+//! `brillm bench`: decoding against memory bandwidth, training in tokens per CPU-second.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,16 +24,21 @@ use crate::{Error, ErrorKind, Result};
 /// Nodes of the bench's graphs.
 pub(super) const NODES: usize = 4000;
 
-/// Measures decoding and training on this machine.
+/// Measure decoding and training speed on this machine.
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm bench
+  brillm bench --model models/stories260K --batch 1,8 --json
+  brillm bench --backend gpu --skip-train")]
 pub(super) struct Arguments {
-    /// Token ids to train on; Zipf text without it.
+    /// Token ids to train on: a .u16 or .u32 file [default: synthetic Zipf text].
     #[arg(long, value_name = "FILE")]
     pub(super) train: Option<PathBuf>,
-    /// A model to measure instead: a .bril file, or a folder with a config.json.
+    /// Measure this model instead of synthetic ones: a .bril file or a folder with config.json.
     #[arg(long, value_name = "PATH", conflicts_with = "train")]
     model: Option<PathBuf>,
-    /// Sequences at once, of a transformer.
+    /// Batch sizes for decoding with a transformer.
     #[arg(
         long,
         default_value = "1,8,32",
@@ -41,31 +46,31 @@ pub(super) struct Arguments {
         value_name = "B,…"
     )]
     batch: Vec<usize>,
-    /// Tokens of each prompt; half of a transformer's context by default.
+    /// Prompt length [default: half of the transformer's context].
     #[arg(long, value_name = "N")]
     prompt: Option<usize>,
-    /// New tokens of each sequence; a quarter of a transformer's context by default.
+    /// New tokens per sequence [default: a quarter of the transformer's context].
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
-    /// Size of the arena of own edges.
+    /// Size of the synthetic edge weights.
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
     pub(super) edge_mib: usize,
-    /// Seconds for each row.
-    #[arg(long, default_value_t = 3.0)]
+    /// Seconds to measure for each row.
+    #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
     pub(super) seconds: f64,
-    /// Prompts that a device decodes side by side, a row each.
+    /// Batch sizes for decoding a graph on a GPU.
     #[cfg(feature = "gpu")]
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 256], value_name = "N,…")]
+    #[arg(long = "gpu-batch", value_delimiter = ',', default_values_t = [1, 16, 256], value_name = "N,…")]
     pub(super) batches: Vec<usize>,
-    /// Leaves decoding out.
+    /// Do not measure decoding.
     #[arg(long)]
     pub(super) skip_decode: bool,
-    /// Leaves training out.
+    /// Do not measure training.
     #[arg(long)]
     pub(super) skip_train: bool,
     #[command(flatten)]
     backend: super::backend::BackendArguments,
-    /// Report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(super) json: bool,
 }

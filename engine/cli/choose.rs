@@ -1,4 +1,4 @@
-//! What `brillm generate` does with two directions and with several samples: gaps, reranking, best of n.
+//! Options of `brillm generate` for two directions and several samples: filling gaps, reranking, best of n.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,25 +13,25 @@ use crate::run::{Engine, GapSearch, Grown, Reader, Request, fill_gap, rerank};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
-/// Where the gap is.
+/// Marks the gap in a text.
 const GAP: &str = "___";
 
-/// Two directions, several samples.
+/// Filling gaps, reranking, best of n.
 #[derive(Args)]
 pub(super) struct SamplingArguments {
-    /// Fills the gap of a text, written ___, with up to --tokens tokens (4 without it); a bert fills a token a gap.
+    /// Fill the gap in a text, written ___, with up to --tokens tokens [default: 4]; a BERT model fills one token per gap.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "prompt_ids", "rerank", "best_of", "to_left", "beam"])]
     fill: Option<String>,
-    /// Fewest tokens that fill a gap.
+    /// Minimum number of tokens for the gap.
     #[arg(long, default_value_t = 1, value_name = "N", requires = "fill")]
     fill_least: usize,
-    /// Paths searched from each side of a gap.
+    /// Number of paths searched from each side of the gap.
     #[arg(long, default_value_t = 8, value_name = "B", requires = "fill")]
     fill_width: usize,
-    /// A model that reads backward, over the same tokens.
+    /// Backward model with the same vocabulary, for --fill, --rerank and plugins that extend both ends.
     #[arg(long, value_name = "PATH")]
     backward: Option<PathBuf>,
-    /// The weight of the backward model's ln p.
+    /// Weight of the backward model's log-likelihood.
     #[arg(
         long,
         default_value_t = 1.0,
@@ -39,16 +39,16 @@ pub(super) struct SamplingArguments {
         requires = "backward"
     )]
     backward_weight: f64,
-    /// Draws N samples and keeps the one with the best forward plus weighted backward likelihood.
+    /// Draw N samples and keep the one with the highest forward plus weighted backward log-likelihood.
     #[arg(long, value_name = "N", requires = "backward", conflicts_with_all = ["best_of", "beam"])]
     rerank: Option<usize>,
-    /// Extends to the left with a model that reads both ways; a backward model always does.
+    /// Extend the text to the left with a model trained in both directions; a backward model always does.
     #[arg(long)]
     pub(super) to_left: bool,
-    /// Draws N samples and keeps the one that --judge or --scores rates highest; without them, lists all.
+    /// Draw N samples and keep the one rated highest by --judge or --scores; list all without them.
     #[arg(long, value_name = "N", conflicts_with = "beam")]
     best_of: Option<usize>,
-    /// A program, with its arguments, that reads {"prompt", "text"} lines and writes a number for each.
+    /// Program that reads one JSON object {"prompt", "text"} per line and prints one score per line.
     #[arg(
         long,
         value_name = "COMMAND",
@@ -56,26 +56,26 @@ pub(super) struct SamplingArguments {
         conflicts_with = "scores"
     )]
     judge: Option<String>,
-    /// A file with a number for each sample, one a line; the same seed draws the same samples.
+    /// File with one score per line, one for each sample; the same --seed draws the same samples.
     #[arg(long, value_name = "FILE", requires = "best_of")]
     scores: Option<PathBuf>,
-    /// Adds the best and the worst sample to a file of {"prompt", "chosen", "rejected"} lines, for [preferences].
+    /// Append the best and the worst sample to FILE as {"prompt", "chosen", "rejected"}, for preference training.
     #[arg(long, value_name = "FILE", requires = "best_of")]
     preferences: Option<PathBuf>,
 }
 
 impl SamplingArguments {
-    /// Whether this is another command than a plain generation.
+    /// Whether a single sample is wanted.
     pub(super) fn is_plain(&self) -> bool {
         self.fill.is_none() && self.rerank.is_none() && self.best_of.is_none()
     }
 
-    /// The text with a gap, where one is to be filled.
+    /// Return the text whose gap is to be filled.
     pub(super) fn gap(&self) -> Option<&str> {
         self.fill.as_deref()
     }
 
-    /// The backward model, where one is named.
+    /// Open the backward model, if any.
     pub(super) fn reader(&self) -> Result<Option<Reader>> {
         self.backward
             .as_ref()
@@ -83,16 +83,18 @@ impl SamplingArguments {
             .transpose()
     }
 
-    /// Fills the gap of a text with what a forward model, and a backward one where it is named, think of it.
+    /// Fill the gap of a text with a forward model and, if given, a backward one.
     pub(super) fn fill_gap(&self, prompt: &PromptArguments, engine: Engine) -> Result<()> {
         let text = self.fill.as_deref().unwrap_or_default();
         let Some((left, right)) = text.split_once(GAP) else {
-            return Err(Error::new(ErrorKind::Input, format!("{text:?} has no gap"))
-                .advice("write ___ where tokens are wanted"));
+            return Err(
+                Error::new(ErrorKind::Input, format!("the text {text:?} has no gap"))
+                    .advice("mark the gap with ___"),
+            );
         };
         if right.contains(GAP) {
-            return Err(Error::new(ErrorKind::Input, "there are several gaps")
-                .advice("fill one at a time; a bert fills several"));
+            return Err(Error::new(ErrorKind::Input, "the text has several gaps")
+                .advice("fill one gap at a time, or use a BERT model"));
         }
         let backward = self.reader()?;
         let forward = Reader::new(engine, false)?;
@@ -131,7 +133,7 @@ impl SamplingArguments {
         }))
     }
 
-    /// Draws samples and keeps the best.
+    /// Draw samples and keep the best.
     pub(super) fn choose(
         &self,
         prompt: &PromptArguments,
@@ -142,7 +144,7 @@ impl SamplingArguments {
     ) -> Result<()> {
         let count = self.rerank.or(self.best_of).unwrap_or(1);
         if count == 0 {
-            return Err(Error::new(ErrorKind::Input, "there is no sample to choose"));
+            return Err(Error::new(ErrorKind::Input, "the number of samples is 0"));
         }
         let seed = prompt.seed;
         let hooked = super::plugins::hooked(engine, hooks, seed)?;
@@ -220,7 +222,7 @@ impl SamplingArguments {
         }
     }
 
-    /// A number for each sample, from whoever judges.
+    /// Read a score for each sample from --scores or --judge.
     fn scored(
         &self,
         prompt: &str,
@@ -253,7 +255,11 @@ impl SamplingArguments {
                     .ok()
                     .filter(|score| score.is_finite());
                 score.ok_or_else(|| {
-                    Error::new(ErrorKind::Format, format!("{line:?} is no score")).at(&place)
+                    Error::new(
+                        ErrorKind::Format,
+                        format!("invalid score {line:?}: expected a number"),
+                    )
+                    .at(&place)
                 })
             })
             .collect::<Result<Vec<f64>>>()?;
@@ -264,11 +270,11 @@ impl SamplingArguments {
                 format!("{} scores for {} samples", scores.len(), samples.len()),
             )
             .at(place)
-            .advice("write one number a line, one for each sample")),
+            .advice("write one number per line, one for each sample")),
         }
     }
 
-    /// Adds a pair to the file of preferences.
+    /// Append a pair to the preference file.
     fn keep_pair(
         &self,
         tokenizer: &Tokenizer,
@@ -293,13 +299,13 @@ impl SamplingArguments {
     }
 }
 
-/// What a command answers to lines on its standard input.
+/// Run a command with lines on its standard input; return its output.
 fn ask(command: &str, lines: String) -> Result<String> {
     let fault = |error| Error::io(error, format!("--judge {command}"));
     let mut words = command.split_whitespace();
     let program = words
         .next()
-        .ok_or_else(|| Error::new(ErrorKind::Input, "--judge names no program"))?;
+        .ok_or_else(|| Error::new(ErrorKind::Input, "--judge is empty: expected a program"))?;
     let mut child = Command::new(program)
         .args(words)
         .stdin(Stdio::piped())
@@ -307,24 +313,24 @@ fn ask(command: &str, lines: String) -> Result<String> {
         .spawn()
         .map_err(fault)?;
     let input = child.stdin.take();
-    // Written beside reading, so that neither side waits for the other's full pipe.
+    // A thread writes while this one reads, so that neither process blocks on a full pipe.
     let writer = std::thread::spawn(move || {
         input.map_or(Ok(()), |mut input| input.write_all(lines.as_bytes()))
     });
     let output = child.wait_with_output().map_err(fault)?;
-    // A judge that ends without reading all has said what it had to.
+    // A judge may exit before it reads all lines.
     let _ = writer.join();
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(Error::new(
             ErrorKind::Io,
-            format!("the judge failed: {}", output.status),
+            format!("the judge failed with {}", output.status),
         )
         .at(format!("--judge {command}"))),
     }
 }
 
-/// Draws what stands before a text, and says both.
+/// Extend a text to the left and print it.
 pub(super) fn leftward(
     prompt: &PromptArguments,
     reader: &Reader,
@@ -352,7 +358,7 @@ pub(super) fn leftward(
     super::say_json(&report)
 }
 
-/// Says a text that has grown both ways.
+/// Print a text that was extended at both ends.
 pub(super) fn show_grown(
     prompt: &PromptArguments,
     tokenizer: &Tokenizer,

@@ -1,4 +1,4 @@
-//! `brillm compare`: several models trained or opened on the same tokens, in one table.
+//! `brillm compare`: train or open several models and measure them on the same tokens.
 
 use std::path::{Path, PathBuf};
 
@@ -11,19 +11,25 @@ use crate::measure::{KneserNey, Windows};
 use crate::text::read_ids;
 use crate::{Error, ErrorKind, Result};
 
-/// Trains recipes or opens models, and measures all of them on the same tokens.
+/// Train run files or open models and measure all of them on the same tokens.
 ///
-/// A masked network is measured on the tokens that are hidden, 15 % of them, the same for every model.
+/// A masked language model is measured on 15 % of the tokens, hidden at the same positions for every model.
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm compare graph.toml gpt.toml --cpu-seconds 600 --seeds 1,2,3
+  brillm compare a.bril b.bril --ids test.u16 --json
+  brillm compare models/stories260K models/stories260K+kv-snap:budget=64 --continuation 256,64 --text stories.txt")]
 pub(super) struct Arguments {
-    /// Recipes (.toml) to train, and models to open; either with +PLUGIN:KEY=VALUE,… for a technique.
-    #[arg(required = true, value_name = "RECIPE|MODEL")]
+    /// Run files (.toml) to train and models to open; append +PLUGIN:KEY=VALUE,… to add a plugin.
+    #[arg(required = true, value_name = "RUN_FILE|PATH")]
     pub(super) entries: Vec<String>,
-    /// Compares techniques on transformers: NEW tokens after each PROMPT, with the cache as plugins leave it.
+    /// Compare plugins on transformers: measure NEW tokens after prompts of PROMPT tokens while plugins manage the KV
+    /// cache.
     #[cfg(all(feature = "plugin", feature = "transformer"))]
     #[arg(long, value_name = "PROMPT,NEW[,COUNT]")]
     continuation: Option<crate::measure::Continuations>,
-    /// Text to measure techniques on.
+    /// Text to measure with --continuation.
     #[cfg(all(feature = "plugin", feature = "transformer"))]
     #[arg(
         long,
@@ -32,7 +38,7 @@ pub(super) struct Arguments {
         conflicts_with = "ids"
     )]
     pub(super) text: Option<PathBuf>,
-    /// Sequences at once for the speed of techniques; none for no speed.
+    /// Batch sizes for the speed with --continuation [default: no speed].
     #[cfg(all(feature = "plugin", feature = "transformer"))]
     #[arg(
         long,
@@ -41,37 +47,36 @@ pub(super) struct Arguments {
         requires = "continuation"
     )]
     pub(super) batch: Vec<usize>,
-    /// Trains every recipe once with each seed, and prints means and standard deviations.
+    /// Train every run file with each seed and report means and standard deviations.
     #[arg(long, value_delimiter = ',', value_name = "SEED,…")]
     pub(super) seeds: Vec<u64>,
-    /// Fine-tunes every transformer on a task and measures it there; may be given several times. FIELDS are those
-    /// of `brillm classify`.
+    /// Fine-tune every transformer on a task and measure it; FIELDS as in `brillm classify --fields`; repeatable.
     #[cfg(feature = "transformer")]
     #[arg(long = "task", value_name = "NAME=TRAIN:TEST:FIELDS")]
     pub(super) tasks: Vec<super::compare_task::Task>,
-    /// Passes over each task's training texts.
+    /// Passes over the training texts of each task.
     #[cfg(feature = "transformer")]
     #[arg(long, default_value_t = 3, value_name = "N", requires = "tasks")]
     pub(super) epochs: usize,
-    /// Changes one key of every recipe; may be given several times.
+    /// Override a key of every run file, for example train.rate=0.004; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) changes: Vec<String>,
-    /// Folder that the recipes' sources are relative to; each recipe's own folder by default.
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder that paths in run files are relative to [default: the folder of each run file].
+    #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
-    /// Folder of the runs.
-    #[arg(long, default_value = "runs/compare", value_name = "FOLDER")]
+    /// Folder for the training runs.
+    #[arg(long, default_value = "runs/compare", value_name = "DIR")]
     pub(super) out: PathBuf,
-    /// Trains each recipe for this many CPU-seconds, by its pace over the first of them, instead of its tokens.
-    #[arg(long, value_name = "N")]
+    /// Train each run file for about this CPU time (by its throughput in the first 2 %) instead of its token count.
+    #[arg(long, value_name = "SECONDS")]
     pub(super) cpu_seconds: Option<f64>,
-    /// Token ids to measure on; the first recipe's validation tokens by default.
+    /// Token ids to measure: a .u16 or .u32 file [default: the validation tokens of the first run file].
     #[arg(long, value_name = "FILE")]
     pub(super) ids: Option<PathBuf>,
-    /// Windows LENGTH,COUNT whose context is reset.
+    /// Measure COUNT windows of LENGTH tokens, each from a fresh state.
     #[arg(long, default_value = "31,400", value_name = "LENGTH,COUNT")]
     pub(super) windows: Windows,
-    /// Orders of Kneser-Ney to measure beside them, trained on the first recipe's tokens; 0 for none.
+    /// Orders of Kneser-Ney models to add, trained on the tokens of the first run file; 0 for none.
     #[arg(
         long,
         default_value = "2,3,4,5",
@@ -79,13 +84,13 @@ pub(super) struct Arguments {
         value_name = "N,…"
     )]
     kneser_ney: Vec<usize>,
-    /// Seconds of generating for each model's speed.
-    #[arg(long, default_value_t = 2.0)]
+    /// Seconds to measure the generation speed of each model.
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     pub(super) seconds: f64,
-    /// No progress bar.
+    /// Hide the progress bar.
     #[arg(long)]
     pub(super) quiet: bool,
-    /// Report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -111,10 +116,10 @@ impl Arguments {
             {
                 return Err(Error::new(
                     ErrorKind::Configuration,
-                    "the recipes are trained on different tokens",
+                    "the run files train on different tokens",
                 )
                 .at(source.path.display())
-                .advice("give them the same [data], or use --set data.…"));
+                .advice("use the same [data] in all run files, or override it with --set data.KEY=VALUE"));
             }
             trained.push(runs);
         }
@@ -124,8 +129,8 @@ impl Arguments {
             (None, Some(first)) => first.validation.clone(),
             (None, None) => {
                 return Err(
-                    Error::new(ErrorKind::Input, "there is nothing to measure on")
-                        .advice("give --ids FILE"),
+                    Error::new(ErrorKind::Input, "no tokens to measure are given")
+                        .advice("pass --ids FILE"),
                 );
             }
         };
@@ -139,7 +144,7 @@ impl Arguments {
         self.report(&rows)
     }
 
-    /// Kneser-Ney models of the same tokens.
+    /// Measure Kneser-Ney models on the same tokens.
     fn grams(&self, first: &Trained, tokens: &[u32]) -> Result<Vec<Row>> {
         let grams = |&order: &usize| {
             let model = KneserNey::train(&first.train, first.vocabulary, order)?;
@@ -197,7 +202,7 @@ impl Arguments {
     }
 }
 
-/// Whether a path names a recipe.
+/// Whether a path names a run file.
 pub(super) fn is_recipe(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension == "toml")

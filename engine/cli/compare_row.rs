@@ -1,10 +1,10 @@
-//! A row of `brillm compare`: what was measured of one entry, once for each seed.
+//! A row of `brillm compare`: the measurements of one entry, one for each seed.
 
 use serde_json::{Value, json};
 
 use crate::measure::Classification;
 
-/// One model as it was measured.
+/// Measurements of one model.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Measured {
     pub(super) seed: Option<u64>,
@@ -19,7 +19,7 @@ pub(super) struct Measured {
     pub(super) tasks: Vec<(String, Classification)>,
 }
 
-/// One entry.
+/// One row of the table.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) name: String,
@@ -28,7 +28,7 @@ pub(super) struct Row {
     pub(super) runs: Vec<Measured>,
 }
 
-/// The mean, and the standard deviation where there are several.
+/// Format the mean and, for several values, the standard deviation.
 fn spread(values: &[f64], decimals: usize) -> String {
     if values.is_empty() {
         return "–".into();
@@ -49,7 +49,7 @@ impl Row {
         spread(&values, decimals)
     }
 
-    /// A line of the table, with a column for each task named.
+    /// Format the row of the table, with a column for each task.
     pub(super) fn line(&self, tasks: &[&str]) -> String {
         let task = |name: &str, pick: fn(&Classification) -> f64, decimals| {
             self.all(
@@ -86,7 +86,7 @@ impl Row {
         )
     }
 
-    /// The row as JSON: every run with its seed.
+    /// Convert the row to JSON, with every run and its seed.
     pub(super) fn json(&self) -> Value {
         let runs: Vec<Value> = self
             .runs
@@ -117,7 +117,7 @@ mod tests {
     use super::spread;
 
     #[test]
-    fn several_values_show_their_deviation() {
+    fn formats_the_deviation_of_several_values() {
         assert_eq!(spread(&[], 1), "–");
         assert_eq!(spread(&[2.0], 1), "2.0");
         assert_eq!(spread(&[1.0, 2.0, 3.0], 1), "2.0 ± 1.0");

@@ -8,7 +8,7 @@ use crate::text::{LabelledFields, read_labelled};
 use crate::transformer::{FineTuner, FineTuning, evaluate_classifier};
 use crate::{Error, ErrorKind, Result};
 
-/// Labelled texts to learn from and to be measured on.
+/// Labelled texts to fine-tune on and to measure.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub(super) name: String,
@@ -21,14 +21,17 @@ impl FromStr for Task {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let fault = || {
-            Error::new(ErrorKind::Configuration, format!("{text:?} names no task"))
-                .advice("write NAME=TRAIN:TEST:FIELDS, for example cola=train.tsv:dev.tsv:2,4")
+        let invalid = || {
+            Error::new(
+                ErrorKind::Configuration,
+                format!("invalid task {text:?}: expected NAME=TRAIN:TEST:FIELDS"),
+            )
+            .advice("for example cola=train.tsv:dev.tsv:2,4")
         };
-        let (name, files) = text.split_once('=').ok_or_else(fault)?;
+        let (name, files) = text.split_once('=').ok_or_else(invalid)?;
         let parts: Vec<&str> = files.split(':').collect();
         let [train, test, fields] = parts.as_slice() else {
-            return Err(fault());
+            return Err(invalid());
         };
         Ok(Self {
             name: name.into(),
@@ -40,7 +43,7 @@ impl FromStr for Task {
 }
 
 impl Task {
-    /// Fine-tunes the network in a folder, as `brillm classify` does by default, and measures it.
+    /// Fine-tune the network in a folder with the defaults of `brillm classify` and measure it.
     pub(super) fn run(
         &self,
         model: &Path,

@@ -47,8 +47,8 @@ impl Arguments {
             }
             (None, None) => {
                 return Err(
-                    Error::new(ErrorKind::Input, "there is nothing to measure on")
-                        .advice("give --text FILE or --ids FILE"),
+                    Error::new(ErrorKind::Input, "no tokens to measure are given")
+                        .advice("pass --text FILE or --ids FILE"),
                 );
             }
         };
@@ -57,10 +57,10 @@ impl Arguments {
         let network = network.ok_or_else(|| {
             Error::new(
                 ErrorKind::Unsupported,
-                "the model has no keys and values that a plugin could manage",
+                "the model has no KV cache",
             )
             .at(name)
-            .advice("name a folder with a config.json, or leave --continuation out")
+            .advice("pass a transformer (a folder with config.json), or remove --continuation")
         })?;
         let continued = hooked.continuations(&tokens, texts, true)?;
         let adapter = hooked.adapter();

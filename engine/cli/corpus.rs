@@ -1,4 +1,4 @@
-//! `brillm corpus`: reference texts become records, by a plugin that answers `corpus/1`.
+//! `brillm corpus`: make training records from reference texts with a corpus plugin.
 
 use std::collections::HashSet;
 use std::io::{BufWriter, Write};
@@ -14,40 +14,44 @@ use crate::run::{Speaker, write_records};
 use crate::text::{Corpus, CorpusOptions};
 use crate::{Error, Result};
 
-/// Makes training records of reference texts: name the plugin that makes them with --plugin.
+/// Make training records from reference texts with a corpus plugin (--plugin).
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm corpus stories.jsonl --plugin refgpt:generator=extract --no-model --out dialogues.jsonl
+  brillm corpus articles --plugin refgpt --endpoint http://127.0.0.1:8000/v1 --out dialogues.jsonl --resume")]
 pub(super) struct Arguments {
-    /// Reference texts: files, folders, globs, or -.
+    /// Reference texts: files, folders, globs, or - for standard input.
     #[arg(required = true)]
     text: Vec<String>,
-    /// Writes the records here, one JSON object a line; standard output without it.
+    /// Write the records to FILE, one JSON object per line [default: standard output].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The field of JSON records that holds the text; `text`, `story`, `content`, `paragraphs` or `desc` by default.
+    /// Field of JSON records that holds the text [default: text, story, content, paragraphs or desc].
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
-    /// Goes on with what --out holds: records that are there are not made again, new ones are added.
+    /// Keep the records in --out and add the missing ones.
     #[arg(long, requires = "out")]
     resume: bool,
-    /// No progress bar.
+    /// Hide the progress bar.
     #[arg(long)]
     quiet: bool,
     #[cfg(feature = "endpoint")]
     #[command(flatten)]
     endpoint: super::endpoint::EndpointArguments,
-    /// Lets this model speak where the plugin asks; the English one in the program by default.
-    #[arg(long, value_name = "FILE")]
+    /// Model that answers the plugin's generation requests [default: the built-in English model].
+    #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// Gives the plugin no model.
+    /// Run the plugin without a model.
     #[arg(long, conflicts_with = "model")]
     no_model: bool,
-    /// 0 takes the node of most energy; above 0 samples.
+    /// Sampling temperature; 0 always takes the most probable token.
     #[arg(long, default_value_t = 0.7, value_name = "T")]
     temperature: f32,
-    /// Seed of the draws.
-    #[arg(long, default_value_t = 0)]
+    /// Random seed.
+    #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Reports how many records there are as JSON; needs --out.
+    /// Print the number of records as JSON; requires --out.
     #[arg(long, requires = "out")]
     json: bool,
 }
@@ -118,7 +122,7 @@ impl Arguments {
             generate,
             &written,
             cancel,
-            // Each record lies on the disk before the next is made: what cost something is not lost.
+            // Flush each record before the next one is made, so that an interruption loses none.
             &mut |line| {
                 writeln!(out, "{line}")
                     .and_then(|()| out.flush())
@@ -138,7 +142,7 @@ impl Arguments {
         super::say(format!("{}: {records} records", path.display()))
     }
 
-    /// Who speaks: an endpoint, a model, or nobody.
+    /// Open the model that answers generation requests: an endpoint, a local model, or none.
     fn speaker(&self, hooks: &crate::hook::Hooks) -> Result<Option<Box<dyn Generate>>> {
         #[cfg(feature = "endpoint")]
         if let Some(endpoint) = self
@@ -160,7 +164,7 @@ impl Arguments {
     }
 }
 
-/// The keys of the records of an output; a last line without its end, as an interruption leaves it, is cut off.
+/// Read the keys of the records in an output file; cut off an incomplete last line that an interruption left.
 fn resume(path: &Path) -> Result<HashSet<String>> {
     let place = |error| Error::io(error, path.display());
     let mut bytes = match std::fs::read(path) {

@@ -1,6 +1,6 @@
-//! A model behind an OpenAI-compatible endpoint: `POST URL/chat/completions`, within limits, tried again when it is busy.
+//! A model behind an OpenAI-compatible endpoint: `POST URL/chat/completions` with rate limits and retries.
 //!
-//! The connection and the key are the program's: a plugin gives a prompt and gets a text.
+//! Plugins pass a prompt and receive a text; they see neither the connection nor the API key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use crate::hook::{Generate, Speech, Spoken};
 use crate::{Error, ErrorKind, Result};
 
-/// Where the model is and how much may be asked of it.
+/// Address and rate limits of an endpoint.
 #[derive(Args, Clone, Debug)]
 pub(super) struct EndpointArguments {
-    /// An OpenAI-compatible endpoint in place of a model, up to before /chat/completions.
+    /// Use an OpenAI-compatible endpoint instead of a local model: the URL before /chat/completions.
     #[arg(long, value_name = "URL", conflicts_with_all = ["model", "no_model"])]
     endpoint: Option<String>,
-    /// The model's name there.
+    /// Model name to request from the endpoint.
     #[arg(
         long,
         value_name = "NAME",
@@ -26,7 +26,7 @@ pub(super) struct EndpointArguments {
         requires = "endpoint"
     )]
     endpoint_model: String,
-    /// The environment variable that holds the key; none is sent where it is not set.
+    /// Environment variable with the API key; no key is sent if it is unset.
     #[arg(
         long,
         value_name = "VARIABLE",
@@ -34,10 +34,10 @@ pub(super) struct EndpointArguments {
         requires = "endpoint"
     )]
     endpoint_key: String,
-    /// Requests a minute at most.
+    /// Maximum number of requests per minute.
     #[arg(long, value_name = "N", default_value_t = 60.0, requires = "endpoint")]
     requests_per_minute: f64,
-    /// Tokens a minute at most, of prompts (estimated) and answers together.
+    /// Maximum number of tokens per minute, prompts (estimated) and answers together.
     #[arg(
         long,
         value_name = "N",
@@ -45,12 +45,12 @@ pub(super) struct EndpointArguments {
         requires = "endpoint"
     )]
     tokens_per_minute: f64,
-    /// How often a busy or absent endpoint is tried.
+    /// Number of attempts while the endpoint is busy or unreachable.
     #[arg(long, value_name = "N", default_value_t = 5, requires = "endpoint")]
     endpoint_attempts: u32,
 }
 
-/// Two buckets that fill by the minute. Times are seconds from any beginning.
+/// A token bucket for requests and one for tokens, refilled per minute. Times are in seconds from any origin.
 #[derive(Clone, Debug)]
 pub(super) struct Limiter {
     rates: [f64; 2],
@@ -59,7 +59,7 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    /// At most so many requests and tokens a minute.
+    /// Create a limiter from the requests and tokens allowed per minute.
     pub(super) fn new(requests: f64, tokens: f64) -> Self {
         let rates = [requests.max(1e-3), tokens.max(1e-3)];
         Self {
@@ -69,8 +69,8 @@ impl Limiter {
         }
     }
 
-    /// Takes a request of so many tokens at a time; answers how many seconds to wait before it is sent. A request larger
-    /// than a minute's tokens waits for a full bucket.
+    /// Register a request of `tokens` at time `now`; return the seconds to wait before it is sent. A request larger than
+    /// the limit waits for a full bucket.
     pub(super) fn take(&mut self, now: f64, tokens: f64) -> f64 {
         let passed = (now - self.at).max(0.0) / 60.0;
         self.at = self.at.max(now);
@@ -85,7 +85,7 @@ impl Limiter {
     }
 }
 
-/// The endpoint, as the run's model.
+/// An endpoint that answers generation requests.
 pub(super) struct Endpoint {
     agent: ureq::Agent,
     arguments: EndpointArguments,
@@ -97,23 +97,24 @@ pub(super) struct Endpoint {
     cancel: Arc<AtomicBool>,
 }
 
-/// The seconds of "retry after N seconds", as some endpoints say in the text of their answer.
-fn told(text: &str) -> Option<f64> {
+/// Parse "retry after N seconds" in the text of an answer.
+fn retry_after(text: &str) -> Option<f64> {
     let text = text.to_lowercase();
     let (_, rest) = text.split_once("retry after ")?;
     let (number, unit) = rest.split_once(' ')?;
     number.parse().ok().filter(|_| unit.starts_with("second"))
 }
 
-/// Seconds before the next attempt: what the endpoint says, else twice as long each time.
-fn delay(attempt: u32, told: Option<f64>) -> f64 {
-    told.filter(|seconds| seconds.is_finite() && *seconds >= 0.0)
+/// Compute the seconds before the next attempt: as the endpoint asks, else doubled each time.
+fn delay(attempt: u32, asked: Option<f64>) -> f64 {
+    asked
+        .filter(|seconds| seconds.is_finite() && *seconds >= 0.0)
         .unwrap_or_else(|| 0.5 * f64::from(2u32.saturating_pow(attempt.min(7))))
         .min(120.0)
 }
 
 impl EndpointArguments {
-    /// The endpoint, where one is named.
+    /// Create the endpoint, if one is given.
     pub(super) fn open(&self, temperature: f32, cancel: Arc<AtomicBool>) -> Option<Endpoint> {
         let url = self.endpoint.as_ref()?;
         let configuration = ureq::Agent::config_builder()
@@ -136,11 +137,11 @@ impl EndpointArguments {
 }
 
 impl Endpoint {
-    fn fault(&self, what: impl Into<String>) -> Error {
+    fn error(&self, what: impl Into<String>) -> Error {
         Error::new(ErrorKind::Io, what).at(&self.url)
     }
 
-    /// Waits, and hears of Ctrl-C.
+    /// Wait; Ctrl-C ends the wait with an error.
     fn wait(&self, seconds: f64) -> Result<()> {
         let until = Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 3600.0));
         loop {
@@ -155,7 +156,8 @@ impl Endpoint {
         }
     }
 
-    /// One attempt: the answer, or why not and how long to wait; an error that no attempt mends.
+    /// Send one request. Returns the answer, or the reason to retry with the seconds to wait; an error if a retry cannot
+    /// help.
     fn attempt(&self, body: &str) -> Result<std::result::Result<Value, (String, Option<f64>)>> {
         let mut request = self
             .agent
@@ -180,15 +182,17 @@ impl Endpoint {
         match status {
             200..300 => serde_json::from_str(&text)
                 .map(Ok)
-                .map_err(|error| self.fault(format!("its answer is not JSON: {error}"))),
+                .map_err(|error| self.error(format!("the answer is not JSON: {error}"))),
             408 | 409 | 425 | 429 | 500..600 => Ok(Err((
-                format!("it answered status {status}"),
-                after.or_else(|| told(&text)),
+                format!("the endpoint answered with status {status}"),
+                after.or_else(|| retry_after(&text)),
             ))),
             _ => {
                 let begin: String = text.chars().take(200).collect();
                 Err(self
-                    .fault(format!("it answered status {status}: {begin}"))
+                    .error(format!(
+                        "the endpoint answered with status {status}: {begin}"
+                    ))
                     .advice(format!(
                         "check --endpoint, --endpoint-model and the key in {}",
                         self.arguments.endpoint_key
@@ -212,9 +216,9 @@ impl Generate for Endpoint {
         if !speech.within.is_empty() && speech.gain != 0.0 {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "an endpoint's tokens cannot be held to a reference's sub-graph",
+                "an endpoint cannot restrict tokens to the sub-graph of a reference",
             )
-            .advice("leave the gain at 0, or use a model of this program"));
+            .advice("set the gain to 0, or use a local model with --model"));
         }
         let mut messages = Vec::new();
         if !speech.system.is_empty() {
@@ -230,7 +234,7 @@ impl Generate for Endpoint {
             "n": 1,
         })
         .to_string();
-        // About four bytes of text are a token: an estimate that a limit needs no better.
+        // One token is about four bytes of text: precise enough for a rate limit.
         let tokens =
             (speech.system.len() + speech.prompt.len()) as f64 / 4.0 + speech.tokens as f64;
         let mut why = String::new();
@@ -243,7 +247,7 @@ impl Generate for Endpoint {
                 Ok(answer) => {
                     let choice = &answer["choices"][0];
                     let text = choice["message"]["content"].as_str().ok_or_else(|| {
-                        self.fault("its answer has no choices[0].message.content")
+                        self.error("the answer has no choices[0].message.content")
                     })?;
                     return Ok(Spoken {
                         text: text.to_string(),
@@ -260,8 +264,11 @@ impl Generate for Endpoint {
             }
         }
         Err(self
-            .fault(format!("{why}, {} times", self.arguments.endpoint_attempts))
-            .advice("run it again with --resume: what is written is not made anew"))
+            .error(format!(
+                "{why} ({} attempts)",
+                self.arguments.endpoint_attempts
+            ))
+            .advice("run the command again with --resume to keep the records written so far"))
     }
 }
 
@@ -270,26 +277,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_let_through_what_a_minute_allows() {
+    fn requests_wait_when_the_limit_per_minute_is_reached() {
         let mut limiter = Limiter::new(2.0, 1000.0);
         assert_eq!(limiter.take(0.0, 100.0), 0.0);
         assert_eq!(limiter.take(0.0, 100.0), 0.0);
-        // The third within a minute of two waits for half of it.
+        // The third request at two per minute waits for half a minute.
         assert!((limiter.take(0.0, 100.0) - 30.0).abs() < 1e-9);
         let mut limiter = Limiter::new(100.0, 1000.0);
         assert_eq!(limiter.take(0.0, 900.0), 0.0);
         assert!((limiter.take(0.0, 600.0) - 30.0).abs() < 1e-9);
-        // Larger than the bucket: it waits for a full one, not for ever.
+        // A request larger than the bucket waits for a full bucket, not forever.
         assert!((limiter.take(3600.0, 5000.0)).abs() < 1e-9);
     }
 
     #[test]
-    fn an_endpoint_is_waited_for_as_it_says() {
+    fn retries_wait_as_long_as_the_endpoint_asks() {
         assert_eq!(delay(0, Some(7.0)), 7.0);
         assert_eq!((delay(0, None), delay(3, None)), (0.5, 4.0));
         assert_eq!(delay(30, None), 64.0);
         assert_eq!(delay(0, Some(f64::NAN)), 0.5);
-        assert_eq!(told("Please retry after 7 seconds."), Some(7.0));
-        assert_eq!(told("retry after lunch"), None);
+        assert_eq!(retry_after("Please retry after 7 seconds."), Some(7.0));
+        assert_eq!(retry_after("retry after lunch"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! `brillm eval`: perplexity on held-out text or ids, over the full vocabulary.
+//! `brillm eval`: perplexity on held-out text or token ids.
 
 use std::path::PathBuf;
 
@@ -12,57 +12,66 @@ use crate::run::{
 use crate::text::{Corpus, CorpusOptions, ReadingDirection, read_ids};
 use crate::{Error, ErrorKind, Result};
 
-/// Measures perplexity over all V targets.
+/// Measure perplexity over the full vocabulary.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The model: a .bril file, or a folder with a config.json; the English one in the program by default.
+    /// Model: a .bril file or a folder with config.json [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// Text to measure on: files, folders, globs, or -.
+    /// Texts to measure: files, folders, globs, or - for standard input.
     #[arg(required_unless_present = "ids", conflicts_with = "ids")]
     text: Vec<String>,
-    /// Token ids to measure on, .u16 or .u32.
+    /// Token ids to measure instead of texts: a .u16 or .u32 file.
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
-    /// Windows LENGTH,COUNT whose state is reset; without it the whole text is one stream.
+    /// Measure COUNT windows of LENGTH tokens, each from a fresh state [default: the whole text as one stream].
     #[arg(long, value_name = "LENGTH,COUNT")]
     windows: Option<Windows>,
-    /// The first window measured.
+    /// First window to measure.
     #[arg(long, default_value_t = 0, value_name = "W")]
     first_window: usize,
-    /// Measures the tokens of the windows, but with a context that runs on.
+    /// Keep the state from window to window.
     #[arg(long, requires = "windows")]
     stream: bool,
-    /// Measures each document from its own beginning, cut to a transformer's context.
+    /// Measure each document from a fresh state, cut to the context of a transformer.
     #[arg(long, conflicts_with_all = ["ids", "windows", "charges", "contexts"])]
     documents: bool,
-    /// Predicts NEW tokens after each PROMPT tokens, one by one, with the memory as plugins leave it.
+    /// Measure NEW tokens after prompts of PROMPT tokens while plugins manage the KV cache.
     #[arg(long, value_name = "PROMPT,NEW[,COUNT]", conflicts_with_all = ["windows", "charges", "contexts", "documents"])]
     continuation: Option<Continuations>,
-    /// Measures a model that reads both ways from right to left; a backward model always is.
+    /// Measure from right to left; the default for a backward model.
     #[arg(long, conflicts_with_all = ["continuation", "documents", "charges", "contexts"])]
     backward: bool,
-    /// Measures the model as it is beside: divergence and agreement (transformers).
+    /// Also run the unmodified model and report KL divergence and top-1 agreement (transformers).
     #[arg(long, requires = "continuation")]
-    beside: bool,
-    /// Switches on charges: those the model was fitted with, or DECAY,NODE,EDGE,SCALE.
+    divergence: bool,
+    /// Add charges of visited tokens (a cache model): the fitted ones, or DECAY,NODE,EDGE,SCALE.
     #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
     charges: Option<String>,
-    /// Perplexity of a window's last tokens after contexts of these lengths: how far the past reaches.
+    /// Measure the same tokens after contexts of N tokens, one perplexity per N.
     #[arg(long, value_delimiter = ',', value_name = "N,…")]
     contexts: Vec<usize>,
-    /// Shuffles all but the last N tokens of each context: what order beyond them is worth.
-    #[arg(long, value_name = "N")]
+    /// With --contexts: shuffle all but the last N tokens of each context.
+    #[arg(long, value_name = "N", requires = "contexts")]
     shuffle_prefix: Option<usize>,
-    /// Seed of the shuffling.
-    #[arg(long, default_value_t = 0)]
+    /// Random seed of --shuffle-prefix and of plugins.
+    #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     #[command(flatten)]
     backend: super::backend::BackendArguments,
-    /// Report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
+
+/// Shown below `brillm eval --help`.
+const EXAMPLES: &str = "\
+Examples:
+  brillm eval story.txt
+  brillm eval --ids test.u16 --windows 31,400 --json
+  brillm eval --ids test.u16 --model models/stories260K --continuation 256,64 --divergence \\
+      --plugin kv-snap:budget=64";
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
@@ -111,7 +120,7 @@ impl Arguments {
         }
         let hooked = super::plugins::hooked(&engine, &hooks, self.seed)?;
         if let Some(texts) = &self.continuation {
-            let measured = hooked.continuations(&tokens, texts, self.beside)?;
+            let measured = hooked.continuations(&tokens, texts, self.divergence)?;
             return if measured.retained.is_empty() {
                 self.report(&measured.evaluation(engine.vocabulary()), 0)
             } else {

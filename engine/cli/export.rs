@@ -1,4 +1,4 @@
-//! `brillm export`: weights as safetensors, a chosen sub-graph for other programs.
+//! `brillm export`: weights as safetensors, a sub-graph for other programs.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -11,32 +11,38 @@ use crate::graph::{Direction, NodeId, PageRank, Strength, Subgraph};
 use crate::model::Model;
 use crate::{Error, ErrorKind, Result};
 
-/// Writes the weights as safetensors, or a sub-graph as GraphML, GEXF, DOT or CSV.
+/// Export the weights as safetensors, or a sub-graph as GraphML, GEXF, DOT or CSV.
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm export weights.safetensors
+  brillm export dog.graphml --nodes dog,cat --radius 2 --max-nodes 50
+  brillm export strongest.dot --max-edges 300 --min-count 5")]
 pub(super) struct Arguments {
-    /// The model; the English one in the program by default.
-    #[arg(long, value_name = "FILE")]
+    /// Model: a .bril file [default: the built-in English model].
+    #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// The file; its ending chooses the format: .safetensors, .graphml, .gexf, .dot or .csv.
+    /// File to write; the extension sets the format: .safetensors, .graphml, .gexf, .dot or .csv.
+    #[arg(value_name = "FILE")]
     out: PathBuf,
-    /// The format, where the ending does not say: graphml, gexf, dot, csv, csv-nodes, safetensors.
-    #[arg(long)]
+    /// Format, if the extension does not set it: graphml, gexf, dot, csv, csv-nodes or safetensors.
+    #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Nodes to begin from: tokens, or #ID. Without, the strongest edges of the whole graph.
+    /// Nodes to start from: tokens or #ID [default: the strongest edges of the whole graph].
     #[arg(long, value_name = "TOKEN,…", value_delimiter = ',')]
     nodes: Vec<String>,
-    /// Hops around the nodes.
-    #[arg(long, default_value_t = 1)]
+    /// Hops from --nodes.
+    #[arg(long, default_value_t = 1, value_name = "N")]
     radius: usize,
-    /// Nodes at most.
-    #[arg(long, default_value_t = 200)]
-    maximum: usize,
-    /// Edges at most, the strongest.
-    #[arg(long, default_value_t = 1000)]
-    edges: usize,
-    /// Only edges walked at least so often.
-    #[arg(long, default_value_t = 1)]
-    minimum_count: u32,
+    /// Maximum number of nodes, with --nodes.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    max_nodes: usize,
+    /// Maximum number of edges; the strongest are kept.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    max_edges: usize,
+    /// Minimum count of an edge in the training text.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    min_count: u32,
 }
 
 impl Arguments {
@@ -57,17 +63,17 @@ impl Arguments {
             .map_err(|error: Error| error.at(self.out.display()))?;
         let graph = model.mechanism().graph();
         let part = if self.nodes.is_empty() {
-            Subgraph::strongest(graph, self.edges, Strength::Count)
-                .minimum_count(self.minimum_count)
+            Subgraph::strongest(graph, self.max_edges, Strength::Count)
+                .minimum_count(self.min_count)
         } else {
             let nodes: Vec<NodeId> = self
                 .nodes
                 .iter()
                 .map(|node| super::inspect::find(&model, node))
                 .collect::<Result<_>>()?;
-            Subgraph::around(graph, &nodes, self.radius, self.maximum, Direction::Out)?
-                .minimum_count(self.minimum_count)
-                .keep_strongest(self.edges, Strength::Resistance)
+            Subgraph::around(graph, &nodes, self.radius, self.max_nodes, Direction::Out)?
+                .minimum_count(self.min_count)
+                .keep_strongest(self.max_edges, Strength::Resistance)
         };
         let ranks = PageRank::default().of(graph)?.ranks;
         let label = |id: u32| model.tokenizer().vocabulary().display(id);
@@ -86,7 +92,7 @@ impl Arguments {
     }
 }
 
-/// All blocks as f32, f16 or (int8 with scales) as they are stored.
+/// Write all weight tables in their stored format: f32, f16, or int8 with a scale per row.
 fn weights(model: &Model, out: &Path) -> Result<()> {
     use safetensors::Dtype;
     use safetensors::tensor::TensorView;

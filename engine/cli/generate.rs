@@ -1,4 +1,4 @@
-//! `brillm generate`: text that continues a prompt, streamed as it comes.
+//! `brillm generate`: continue a prompt.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -14,61 +14,81 @@ use crate::run::{Engine, Reader, Request};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
-/// Continues a prompt; text streams out as it is made.
+/// Continue a prompt and stream the text.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 #[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "fill"])))]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
     #[command(flatten)]
     choosing: super::choose::SamplingArguments,
-    /// Ends at this text; may be given several times.
+    /// Stop at this text; repeatable.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Goes on past the model's end token.
+    /// Continue past the model's stop tokens.
     #[arg(long)]
     ignore_eos: bool,
-    /// Instead of one path, the B paths of least resistance with their totals.
+    /// Beam search: print the B paths of least resistance with their totals.
     #[arg(long, value_name = "B", conflicts_with_all = ["temperature", "save_session", "load_session"])]
     beam: Option<usize>,
-    /// Energy added at a token for one choice, the first or new token STEP (from 0); may be given several times.
+    /// Add ENERGY to a token at one step (0, the first, by default); repeatable.
     #[arg(long, value_name = "ID=ENERGY[@STEP]", value_parser = parse_injection)]
     inject: Vec<(u32, f32, usize)>,
-    /// Makes a token the first new one, or new token STEP (from 0); may be given several times.
+    /// Force a token at one step (0, the first, by default); repeatable.
     #[arg(long, value_name = "ID[@STEP]", value_parser = parse_forced)]
     force: Vec<(u32, usize)>,
-    /// Switches on charges of visited tokens: those the model was fitted with, or DECAY,NODE,EDGE,SCALE.
+    /// Add charges of visited tokens (a cache model): the fitted ones, or DECAY,NODE,EDGE,SCALE.
     #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
     charges: Option<String>,
-    /// Writes the session here when done, to go on later.
+    /// Write the session to FILE at the end, for --load-session.
     #[arg(long, value_name = "FILE")]
     save_session: Option<PathBuf>,
-    /// Goes on from a saved session.
+    /// Continue a session written by --save-session.
     #[arg(long, value_name = "FILE")]
     load_session: Option<PathBuf>,
 }
 
-/// Splits `WHAT@STEP`; without a step it is the first.
+/// Shown below `brillm generate --help`.
+const EXAMPLES: &str = "\
+Examples:
+  brillm generate \"Once upon a time\"
+  brillm generate \"The crow\" --temperature 0 --tokens 40 --json
+  brillm generate \"Lily\" --beam 3 --tokens 8
+  echo \"One day\" | brillm generate - --model models/stories260K --seed 7";
+
+/// Splits `WHAT@STEP`; the step is 0 by default.
 fn split_step(text: &str) -> std::result::Result<(&str, usize), String> {
     match text.split_once('@') {
-        Some((what, step)) => Ok((what, step.parse().map_err(|_| "the step is no number")?)),
+        Some((what, step)) => Ok((
+            what,
+            step.parse()
+                .map_err(|_| "invalid step: expected a whole number")?,
+        )),
         None => Ok((text, 0)),
     }
 }
 
 fn parse_injection(text: &str) -> std::result::Result<(u32, f32, usize), String> {
     let (what, step) = split_step(text)?;
-    let (id, energy) = what.split_once('=').ok_or("give it as ID=ENERGY")?;
+    let (id, energy) = what.split_once('=').ok_or("expected ID=ENERGY[@STEP]")?;
     Ok((
-        id.parse().map_err(|_| "the id is no number")?,
-        energy.parse().map_err(|_| "the energy is no number")?,
+        id.parse()
+            .map_err(|_| "invalid token id: expected a whole number")?,
+        energy
+            .parse()
+            .map_err(|_| "invalid energy: expected a number")?,
         step,
     ))
 }
 
 fn parse_forced(text: &str) -> std::result::Result<(u32, usize), String> {
     let (id, step) = split_step(text)?;
-    Ok((id.parse().map_err(|_| "the id is no number")?, step))
+    Ok((
+        id.parse()
+            .map_err(|_| "invalid token id: expected a whole number")?,
+        step,
+    ))
 }
 
 impl Arguments {

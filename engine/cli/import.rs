@@ -1,4 +1,4 @@
-//! `brillm import`: the authors' checkpoints become `.bril` models.
+//! `brillm import`: convert a BriLLM checkpoint to a `.bril` model.
 
 use std::path::PathBuf;
 
@@ -6,19 +6,22 @@ use clap::Args;
 
 use crate::Result;
 
-/// Reads a checkpoint of the authors and writes a model of the reference profile.
+/// Convert a checkpoint of the BriLLM authors to a .bril model of the reference profile.
 #[derive(Args)]
+#[command(after_long_help = "\
+Example:
+  brillm import --weights model_0.bin --vocab vocab.json --frequency word_frequency.json --out model.bril")]
 pub(super) struct Arguments {
-    /// Weights: PyTorch (zip or legacy, state dict or training checkpoint) or safetensors.
+    /// Weights: a PyTorch state dict or checkpoint (zip or legacy format), or safetensors.
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
-    /// Their vocabulary {token: id}, or a tokenizer.json.
+    /// Vocabulary: JSON {token: id}, or a tokenizer.json.
     #[arg(long, value_name = "FILE")]
     vocab: PathBuf,
-    /// Their word frequencies {source: {target: count}}; without, every edge has its own matrix.
+    /// Edge counts: JSON {source: {target: count}} [default: every edge has its own matrix].
     #[arg(long, value_name = "FILE")]
     frequency: Option<PathBuf>,
-    /// The model to write.
+    /// Model to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -48,6 +51,6 @@ impl Arguments {
             crate::ErrorKind::Unsupported,
             "this build cannot import checkpoints",
         )
-        .advice("build it with --features import"))
+        .advice("build it with `cargo build --features import`"))
     }
 }

@@ -1,4 +1,4 @@
-//! `brillm inspect`: what a model is, and what stands around one of its nodes.
+//! `brillm inspect`: properties of a model or of one of its nodes.
 
 use std::path::PathBuf;
 
@@ -12,29 +12,35 @@ use crate::graph::{
 use crate::model::Model;
 use crate::{Error, ErrorKind, Result};
 
-/// Shows a model's size, degrees, strongest and weakest edges, reachability and PageRank.
+/// Show the size, degrees, strongest edges, components and PageRank of a graph or a node.
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm inspect
+  brillm inspect model.bril --node dog --limit 5
+  brillm inspect --node once --to time --json")]
 pub(super) struct Arguments {
-    /// The model; the English one in the program by default.
+    /// Model: a .bril file [default: the built-in English model].
+    #[arg(value_name = "PATH")]
     model: Option<PathBuf>,
-    /// One node: a token as the vocabulary writes it, its text, or #ID.
+    /// Show one node: a token, its text, or #ID.
     #[arg(long, value_name = "TOKEN")]
     node: Option<String>,
-    /// With --node: the least-resistance paths from it to this node.
+    /// Show the paths of least resistance from --node to this node.
     #[arg(long, value_name = "TOKEN", requires = "node")]
     to: Option<String>,
-    /// Entries of each list.
-    #[arg(long, default_value_t = 10)]
-    list: usize,
-    /// Orders edges by their counts instead of their resistances.
+    /// Length of each list.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    limit: usize,
+    /// Sort edges by count instead of resistance.
     #[arg(long)]
     by_count: bool,
-    /// Report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// The node that a person means.
+/// Find a node by its token, its text or `#ID`.
 pub(super) fn find(model: &Model, text: &str) -> Result<NodeId> {
     let by_number = text
         .strip_prefix('#')
@@ -44,8 +50,8 @@ pub(super) fn find(model: &Model, text: &str) -> Result<NodeId> {
         .or_else(|| model.tokenizer().vocabulary().find(text))
         .map(NodeId)
         .ok_or_else(|| {
-            Error::new(ErrorKind::Vocabulary, format!("no token is {text:?}"))
-                .advice("give it as the vocabulary writes it, as text, or as #ID")
+            Error::new(ErrorKind::Vocabulary, format!("unknown token {text:?}"))
+                .advice("write the token as in the vocabulary, as text, or as #ID")
         })
 }
 
@@ -71,7 +77,7 @@ impl Arguments {
         display: &dyn Fn(u32) -> String,
     ) -> Result<()> {
         let graph = model.mechanism().graph();
-        let mut summary = GraphSummary::of(graph, self.list, strength);
+        let mut summary = GraphSummary::of(graph, self.limit, strength);
         summary.name(display);
         let components = Components::of(graph);
         let rank = PageRank {
@@ -79,7 +85,7 @@ impl Arguments {
             ..PageRank::default()
         };
         let ranking = rank.of(graph)?;
-        let highest = ranking.highest(self.list);
+        let highest = ranking.highest(self.limit);
         let (metadata, weights) = (model.metadata(), model.mechanism().weights());
         if self.json {
             return super::say_json(&json!({
@@ -115,7 +121,7 @@ impl Arguments {
         ))?;
         for (name, degree) in [("out", &summary.out_degree), ("in", &summary.in_degree)] {
             super::say(format!(
-                "{name}-degree: mean {:.1}, median {}, 90 % below {}, 99 % below {}, most {}",
+                "{name}-degree: mean {:.1}, median {}, 90th percentile {}, 99th percentile {}, maximum {}",
                 degree.mean,
                 degree.median,
                 degree.tenth_highest,
@@ -124,7 +130,7 @@ impl Arguments {
             ))?;
         }
         super::say(format!(
-            "a walk meets a fan of {:.0} edges on average",
+            "mean fan on the training text: {:.0} edges",
             summary.walked_fan
         ))?;
         super::say(format!(
@@ -148,7 +154,7 @@ impl Arguments {
         display: &dyn Fn(u32) -> String,
     ) -> Result<()> {
         let graph = model.mechanism().graph();
-        let mut summary = NodeSummary::of(graph, node, self.list, strength)?;
+        let mut summary = NodeSummary::of(graph, node, self.limit, strength)?;
         summary.name(display);
         let reach = Reachability::from(graph, node, Direction::Out)?;
         let reached_by = Reachability::from(graph, node, Direction::In)?;
@@ -158,7 +164,7 @@ impl Arguments {
         }
         .of(graph)?;
         let paths = match &self.to {
-            Some(to) => least_paths(graph, node, find(model, to)?, self.list)?,
+            Some(to) => least_paths(graph, node, find(model, to)?, self.limit)?,
             None => Vec::new(),
         };
         if self.json {
@@ -176,7 +182,7 @@ impl Arguments {
         }
         super::say(format!("#{} {}", node.0, display(node.0)))?;
         super::say(format!(
-            "{} edges out ({} own), {} in; walked from {} times, to {} times",
+            "{} outgoing edges ({} own), {} incoming; left {} times, entered {} times in the training text",
             summary.out_degree,
             summary.own_edges,
             summary.in_degree,
@@ -187,9 +193,9 @@ impl Arguments {
             "reaches {} nodes, by hops: {:?}",
             reach.reached, reach.hops
         ))?;
-        super::say(format!("is reached by {} nodes", reached_by.reached))?;
+        super::say(format!("reached from {} nodes", reached_by.reached))?;
         super::say(format!(
-            "PageRank {:.6}, place {}",
+            "PageRank {:.6}, rank {}",
             ranking.ranks[node.index()],
             ranking
                 .position(node)

@@ -1,5 +1,5 @@
-//! The commands: arguments in, text or JSON out, exit codes. One file a command; everything they do is in
-//! the rooms below.
+//! The command line: arguments, printed text and JSON, exit codes. One file per command; the work is done by the modules
+//! below.
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -57,7 +57,7 @@ use crate::model::{Model, Verify};
 use crate::run::Engine;
 use crate::{Error, ErrorKind, Result};
 
-/// The exit code after Ctrl-C: 128 and the number of SIGINT.
+/// The exit code after Ctrl-C: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
 /// A language-model engine whose core data structure is a graph.
@@ -66,7 +66,7 @@ const INTERRUPTED: u8 = 130;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Threads to use; all cores by default.
+    /// Number of threads [default: all cores].
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     #[command(flatten)]
@@ -108,7 +108,7 @@ const VERSION: &str = concat!(
 
 static ENGLISH: OnceLock<&'static [u8]> = OnceLock::new();
 
-/// Runs the command line. `english` is the model used where none is named.
+/// Run the command line. `english` is the model used if none is given.
 pub fn main(english: Option<&'static [u8]>) -> ExitCode {
     if let Some(english) = english {
         let _ = ENGLISH.set(english);
@@ -151,7 +151,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has what it wanted.
+        // The reader of our output has closed the pipe, as `head` does: not an error.
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) if error.kind() == ErrorKind::Cancelled => ExitCode::from(INTERRUPTED),
         Err(error) => {
@@ -161,39 +161,41 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
     }
 }
 
-/// Set by Ctrl-C once a command has asked for it with [`catch_interrupt`].
+/// Set by Ctrl-C after a command has called [`catch_interrupt`].
 fn interrupted() -> &'static Arc<AtomicBool> {
     static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     FLAG.get_or_init(Arc::default)
 }
 
-/// Has Ctrl-C set [`interrupted`] instead of ending the process; a second Ctrl-C ends it.
+/// Let Ctrl-C set [`interrupted`] instead of ending the process; a second Ctrl-C ends it.
 fn catch_interrupt() -> Result<()> {
     ctrlc::set_handler(|| {
         if interrupted().swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(INTERRUPTED));
         }
     })
-    .map_err(|error| Error::new(ErrorKind::Resource, "Ctrl-C cannot be caught").because(error))
+    .map_err(|error| {
+        Error::new(ErrorKind::Resource, "cannot install the Ctrl-C handler").because(error)
+    })
 }
 
-/// Opens the model at `path`, or the one in the program.
+/// Open the graph at `path`, or the built-in model.
 fn open_model(path: Option<&Path>) -> Result<Model> {
     match (path, ENGLISH.get()) {
         (Some(path), _) => Engine::open(path, Verify::Lazy)?.graph(),
         (None, Some(english)) => Model::from_bytes(Bytes::of_program(english)),
         (None, None) => Err(Error::new(
             ErrorKind::Input,
-            "no model is named, and this build has none inside",
+            "no model is given, and this build has no built-in model",
         )
-        .advice("give --model FILE.bril")),
+        .advice("pass --model FILE.bril")),
     }
 }
 
-/// Largest model whose checksum is formed on the way.
+/// Largest model whose checksum is computed.
 const FINGERPRINTED: u64 = 4 << 30;
 
-/// The checksum of the model at `path`, or of the one in the program; none of a model of more than 4 GiB.
+/// Compute the checksum of the model at `path` or of the built-in one; none above 4 GiB.
 fn fingerprint(path: Option<&Path>) -> Result<Option<String>> {
     let Some(path) = path else {
         return Ok(ENGLISH
@@ -209,12 +211,12 @@ fn fingerprint(path: Option<&Path>) -> Result<Option<String>> {
     }
 }
 
-/// Says what the user should know, on standard error.
+/// Print a warning on standard error.
 fn warn(text: &str) {
     eprintln!("brillm: {text}");
 }
 
-/// Opens the model of either path at `path`, or the graph in the program.
+/// Open the graph or transformer at `path`, or the built-in model.
 fn open_engine(path: Option<&Path>) -> Result<Engine> {
     match path {
         Some(path) => Engine::open(path, Verify::Lazy),
@@ -222,13 +224,13 @@ fn open_engine(path: Option<&Path>) -> Result<Engine> {
     }
 }
 
-/// Writes a line to standard output.
+/// Print a line on standard output.
 fn say(text: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").map_err(|error| Error::io(error, "standard output"))
 }
 
-/// Writes text without a line end, at once.
+/// Print text without a line end and flush it.
 fn stream(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
@@ -236,17 +238,19 @@ fn stream(text: &str) -> Result<()> {
         .map_err(|error| Error::io(error, "standard output"))
 }
 
-/// Writes a value as JSON on one line, a record of JSONL.
+/// Print a value as one line of JSONL.
 #[cfg(feature = "transformer")]
 fn say_json_line(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string(value)
-        .map_err(|error| Error::new(ErrorKind::Numeric, "the result is no JSON").because(error))?;
+    let text = serde_json::to_string(value).map_err(|error| {
+        Error::new(ErrorKind::Numeric, "the result cannot be written as JSON").because(error)
+    })?;
     say(text)
 }
 
-/// Writes a value as one JSON document.
+/// Print a value as a JSON document.
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Error::new(ErrorKind::Numeric, "the result is no JSON").because(error))?;
+    let text = serde_json::to_string_pretty(value).map_err(|error| {
+        Error::new(ErrorKind::Numeric, "the result cannot be written as JSON").because(error)
+    })?;
     say(text)
 }

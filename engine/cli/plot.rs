@@ -1,4 +1,4 @@
-//! `brillm plot`: the curves of runs as an SVG.
+//! `brillm plot`: training curves as SVG.
 
 use std::path::PathBuf;
 
@@ -6,13 +6,16 @@ use clap::Args;
 
 use crate::Result;
 
-/// Draws training loss and validation perplexity of one or more runs.
+/// Plot training loss and validation perplexity of training runs as SVG.
 #[derive(Args)]
+#[command(after_long_help = "\
+Example:
+  brillm plot runs/small runs/large --out curves.svg")]
 pub(super) struct Arguments {
-    /// Run folders.
-    #[arg(required = true)]
+    /// Folders of training runs.
+    #[arg(required = true, value_name = "DIR")]
     runs: Vec<PathBuf>,
-    /// The picture; plot.svg in the first run folder by default.
+    /// SVG file to write [default: plot.svg in the first folder].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }

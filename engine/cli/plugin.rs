@@ -11,8 +11,14 @@ use crate::plugin::check::{Checker, Verdict, in_process};
 use crate::plugin::{Described, Manifest, build, create_template};
 use crate::{Error, ErrorKind, Result};
 
-/// Lists, checks and builds plugins. A plugin has the program's own privileges: load only what you would run.
+/// List, check and build plugins. Plugins run with your privileges: load only plugins you trust.
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm plugin build kv-snap
+  brillm plugin list
+  brillm plugin check kv-snap
+  brillm plugin new my-plugin")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -20,62 +26,63 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Lists the plugins that are found; reads manifests only and runs no code of theirs.
+    /// List the plugins found; reads manifests only and loads no library.
     List {
-        /// Report as JSON.
+        /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Shows a plugin: what it is asked, its options. Reads its manifest only.
+    /// Show the hooks and options of a plugin; reads its manifest only.
     Info {
-        /// Its id, or the last part of it, or a path.
+        /// Plugin: its id, the last part of its id, or a path.
         name: String,
-        /// Report as JSON.
+        /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Checks a library: every case in a process of its own, so that a crash is a result.
+    /// Check a plugin: runs every case in its own process and reports crashes and hangs.
     Check {
-        /// The library, or the name of a plugin that is found.
+        /// Plugin: a library file, or the name of a plugin found.
         name: String,
-        /// Seconds a case may take.
+        /// Time limit of a case.
         #[arg(long, default_value_t = 20.0, value_name = "SECONDS")]
         timeout: f64,
-        /// An option for the cases that make an instance; may be given several times.
+        /// Option for the plugin instances under test; repeatable.
         #[arg(long = "option", value_name = "KEY=VALUE")]
         options: Vec<String>,
-        /// Runs one case in this very process, for a debugger.
+        /// Run one case in this process, for a debugger.
         #[arg(long, value_name = "CASE")]
         in_process: Option<String>,
-        /// The plugin within the library, for --in-process.
+        /// Plugin in the library, for --in-process.
         #[arg(long, value_name = "ID", requires = "in_process")]
         id: Option<String>,
-        /// Report as JSON.
+        /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Builds plugins with cargo or the C compiler: library, manifest and sha256.
+    /// Build plugins with cargo or the C compiler and write library and manifest.
     Build {
-        /// Folders, or names under plugins/; all of these without any.
+        /// Source folders, or names under plugins/ [default: all under plugins/].
+        #[arg(value_name = "NAME")]
         names: Vec<PathBuf>,
-        /// Where to put them; the folder that is searched by default, beside the program.
+        /// Output folder [default: plugins next to the program, which is searched by default].
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// Optimises, as a release does; the default in a release build of this program.
+        /// Build with optimizations; the default in a release build of brillm.
         #[arg(long)]
         release: bool,
-        /// Report as JSON.
+        /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Writes a new plugin that builds and passes `check`.
+    /// Create the source of a plugin that builds and passes `check`.
     New {
-        /// Its name: small letters, digits and hyphens.
+        /// Plugin name: lowercase letters, digits and hyphens.
         name: String,
-        /// Folder to write it into.
+        /// Folder to create the plugin in.
         #[arg(long, default_value = ".", value_name = "DIR")]
         out: PathBuf,
-        /// The folder of the crate brillm-plugin; plugins/sdk where there is one, else the registry.
+        /// Folder of the crate brillm-plugin [default: plugins/sdk if it exists, else the registry].
         #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
     },
@@ -164,7 +171,7 @@ fn list(plugins: &PluginArguments, json: bool) -> Result<()> {
             .map(|folder| folder.display().to_string())
             .collect();
         eprintln!(
-            "no plugin in {}; `brillm plugin build` builds those of plugins/",
+            "no plugins found in {}; `brillm plugin build` builds those in plugins/",
             folders.join(", ")
         );
     }
@@ -192,9 +199,9 @@ fn find(plugins: &PluginArguments, name: &str) -> Result<(Described, Manifest)> 
             Manifest::beside(path)?
         };
         vec![manifest.ok_or_else(|| {
-            Error::new(ErrorKind::Configuration, "has no manifest beside it")
+            Error::new(ErrorKind::Configuration, "the library has no manifest")
                 .at(name)
-                .advice("`brillm plugin build` writes one; `brillm plugin check` looks at the library itself")
+                .advice("`brillm plugin build` writes one; `brillm plugin check` reads the library itself")
         })?]
     } else {
         plugins.finder().manifests().into_iter().flatten().collect()
@@ -210,11 +217,8 @@ fn find(plugins: &PluginArguments, name: &str) -> Result<(Described, Manifest)> 
             Some((plugin.clone(), manifest.clone()))
         })
         .ok_or_else(|| {
-            Error::new(
-                ErrorKind::Configuration,
-                format!("no plugin is named {name:?}"),
-            )
-            .advice("`brillm plugin list` shows what is found")
+            Error::new(ErrorKind::Configuration, format!("unknown plugin {name:?}"))
+                .advice("`brillm plugin list` shows the plugins found")
         })
 }
 
@@ -241,7 +245,7 @@ fn info(plugins: &PluginArguments, name: &str, json: bool) -> Result<()> {
             let default = property
                 .get("default")
                 .map_or("required".into(), |value| format!("default {value}"));
-            let kind = property["type"].as_str().unwrap_or("one of its choices");
+            let kind = property["type"].as_str().unwrap_or("choice");
             let about = property["description"].as_str().unwrap_or("");
             super::say(format!("  {key:20} {kind}, {default}  {about}"))?;
         }
@@ -249,7 +253,7 @@ fn info(plugins: &PluginArguments, name: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The library that a name or path means; not loaded here.
+/// Find the library of a name or path without loading it.
 fn library(plugins: &PluginArguments, name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.is_file() && !name.ends_with(Manifest::SUFFIX) {
@@ -265,7 +269,7 @@ fn parse(options: &[String]) -> Result<Map<String, Value>> {
             let (key, value) = option.split_once('=').ok_or_else(|| {
                 Error::new(
                     ErrorKind::Configuration,
-                    format!("{option:?} is not of the form key=value"),
+                    format!("invalid option {option:?}: expected KEY=VALUE"),
                 )
             })?;
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
@@ -285,9 +289,9 @@ fn check(library: &Path, timeout: f64, options: Map<String, Value>, json: bool) 
         patience: Duration::from_secs_f64(timeout.clamp(0.1, 1e6)),
         options,
     };
-    let mut told = Ok(());
+    let mut printed = Ok(());
     let reports = checker.check(library, &mut |report| {
-        if json || told.is_err() {
+        if json || printed.is_err() {
             return;
         }
         let word = match report.verdict {
@@ -302,9 +306,9 @@ fn check(library: &Path, timeout: f64, options: Map<String, Value>, json: bool) 
         } else {
             &report.detail
         };
-        told = super::say(format!("{word:8} {:28} {detail}", report.case));
+        printed = super::say(format!("{word:8} {:28} {detail}", report.case));
     })?;
-    told?;
+    printed?;
     let bad = reports
         .iter()
         .filter(|report| !report.verdict.fine())
@@ -315,7 +319,7 @@ fn check(library: &Path, timeout: f64, options: Map<String, Value>, json: bool) 
     if bad > 0 {
         return Err(Error::new(
             ErrorKind::Plugin,
-            format!("{bad} of {} cases did not pass", reports.len()),
+            format!("{bad} of {} cases failed", reports.len()),
         )
         .at(library.display()));
     }
@@ -334,7 +338,7 @@ fn build_all(names: Vec<PathBuf>, out: Option<PathBuf>, release: bool, json: boo
             .ok_or_else(|| {
                 Error::new(
                     ErrorKind::Input,
-                    "give --out: where this program lies is unknown",
+                    "the folder of the program is unknown: pass --out",
                 )
             })?,
     };
@@ -366,7 +370,7 @@ fn source(name: PathBuf) -> PathBuf {
     }
 }
 
-/// Every plugin under plugins/: folders with a C file, or a package that makes a dynamic library.
+/// List the plugins under plugins/: folders with a C file or a package.
 fn all_sources() -> Result<Vec<PathBuf>> {
     let folder = Path::new("plugins");
     let entries = std::fs::read_dir(folder).map_err(|error| Error::io(error, folder.display()))?;

@@ -1,4 +1,4 @@
-//! `--plugin` on every command: which plugins a run uses, and what its records say of them.
+//! Plugin options of all commands, and the record of the plugins used.
 
 use clap::Args;
 use serde_json::Value;
@@ -15,7 +15,7 @@ pub(super) use crate::plugin::Plugins;
 #[cfg(feature = "plugin")]
 use crate::plugin::{Finder, Selection};
 
-/// What a build without plugins has in their place: nothing.
+/// Empty stand-in for builds without plugins.
 #[cfg(not(feature = "plugin"))]
 #[derive(Default)]
 pub(super) struct Plugins(Hooks);
@@ -31,17 +31,17 @@ impl Plugins {
     }
 }
 
-/// An entry of a comparison; its plugins are those of a build that has them.
+/// Parse an entry of a comparison; a build without plugins takes paths only.
 #[cfg(not(feature = "plugin"))]
 pub(super) fn entry(text: &str) -> Result<(std::path::PathBuf, Plugins)> {
     Ok((text.into(), Plugins::default()))
 }
 
-/// The plugins of a run.
+/// Plugin options.
 #[cfg(feature = "plugin")]
 #[derive(Args, Clone, Debug)]
 pub(super) struct PluginArguments {
-    /// Uses a plugin, by name or path; may be given several times.
+    /// Use a plugin, by name or path; repeatable.
     #[arg(
         long = "plugin",
         global = true,
@@ -49,14 +49,14 @@ pub(super) struct PluginArguments {
         help_heading = "Plugins"
     )]
     plugins: Vec<Selection>,
-    /// Another folder of plugins to search first; may be given several times.
+    /// Search this folder for plugins first; repeatable.
     #[arg(long, global = true, value_name = "DIR", help_heading = "Plugins")]
     plugin_path: Vec<PathBuf>,
-    /// Text on which techniques try a transformer before the run (kv.plan/1): 30 pieces of 64 tokens of it.
+    /// Calibration text for plugins that plan the KV cache: 30 pieces of 64 tokens are run first.
     #[cfg(feature = "transformer")]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Plugins")]
     calibration: Option<PathBuf>,
-    /// Seconds after which a plugin that does not return is named.
+    /// Report a plugin call that takes longer than this.
     #[arg(
         long,
         global = true,
@@ -64,10 +64,10 @@ pub(super) struct PluginArguments {
         value_name = "SECONDS",
         help_heading = "Plugins"
     )]
-    plugin_patience: f64,
+    plugin_timeout: f64,
 }
 
-/// A build without plugins takes no options for them.
+/// Options of a build without plugins: none.
 #[cfg(not(feature = "plugin"))]
 #[derive(Args, Clone, Debug)]
 pub(super) struct PluginArguments {}
@@ -80,20 +80,20 @@ static ARGUMENTS: OnceLock<PluginArguments> = OnceLock::new();
 
 #[cfg(feature = "plugin")]
 impl PluginArguments {
-    /// Keep the options for whoever asks; loads nothing yet.
+    /// Store the options for [`load`]; loads nothing yet.
     pub(super) fn keep(&self) {
         let _ = ARGUMENTS.set(self.clone());
-        let patience = self.plugin_patience.clamp(0.01, 1e6);
+        let patience = self.plugin_timeout.clamp(0.01, 1e6);
         crate::plugin::set_patience(Duration::from_secs_f64(patience));
     }
 
-    /// The plugins that are named.
+    /// Return the plugins given with `--plugin`.
     #[cfg(feature = "serve")]
     pub(super) fn selections(&self) -> Vec<Selection> {
         self.plugins.clone()
     }
 
-    /// Where plugins are looked for.
+    /// Return the search path for plugins.
     pub(super) fn finder(&self) -> Finder {
         Finder::standard(self.plugin_path.iter().cloned())
     }
@@ -104,7 +104,7 @@ impl PluginArguments {
     pub(super) fn keep(&self) {}
 }
 
-/// Loads the plugins named on the command line and, after them, those of a run file.
+/// Load the plugins of a run file and of the command line.
 #[cfg(feature = "plugin")]
 pub(super) fn load(of_run_file: &[Selection]) -> Result<&'static Plugins> {
     if let Some(active) = ACTIVE.get() {
@@ -112,7 +112,7 @@ pub(super) fn load(of_run_file: &[Selection]) -> Result<&'static Plugins> {
     }
     let loaded = match ARGUMENTS.get() {
         Some(arguments) => {
-            // What the command line names takes the place of the run file's.
+            // A plugin on the command line replaces the entry of the run file with the same name.
             let mut all = arguments.plugins.clone();
             let own = of_run_file
                 .iter()
@@ -126,7 +126,7 @@ pub(super) fn load(of_run_file: &[Selection]) -> Result<&'static Plugins> {
     Ok(ACTIVE.get_or_init(|| loaded))
 }
 
-/// Loads the plugins of a run file, and writes what was loaded, with checksums and effective options, into it.
+/// Load the plugins of a run file and record them in it with checksums and effective options.
 #[cfg(feature = "plugin")]
 pub(super) fn fill(recipe: &mut crate::learn::Recipe) -> Result<()> {
     let fault = |error: toml::de::Error| {
@@ -151,7 +151,7 @@ pub(super) fn fill(recipe: &mut crate::learn::Recipe) -> Result<()> {
     Ok(())
 }
 
-/// The questions that the run's plugins answer.
+/// Return the hooks of the run's plugins.
 pub(super) fn hooks() -> Result<Hooks> {
     #[cfg(feature = "plugin")]
     return Ok(load(&[])?.hooks().clone());
@@ -159,7 +159,7 @@ pub(super) fn hooks() -> Result<Hooks> {
     Ok(Hooks::default())
 }
 
-/// Combine an engine with hooks, and with the calibration text where one is given.
+/// Combine an engine with hooks and, if given, the calibration text.
 pub(super) fn hooked(engine: &Engine, hooks: &Hooks, seed: u64) -> Result<HookedEngine> {
     #[cfg(all(feature = "plugin", feature = "transformer"))]
     let hooked = HookedEngine::calibrated(engine, hooks, seed, calibration(engine)?.as_ref())?;
@@ -168,7 +168,7 @@ pub(super) fn hooked(engine: &Engine, hooks: &Hooks, seed: u64) -> Result<Hooked
     Ok(hooked.cancel(Some(super::interrupted().clone())))
 }
 
-/// Read the text that `--calibration` names, cut for a model.
+/// Read the `--calibration` text and cut it for a model.
 #[cfg(all(feature = "plugin", feature = "transformer"))]
 fn calibration(engine: &Engine) -> Result<Option<crate::transformer::CalibrationText>> {
     use crate::transformer::CalibrationText;
@@ -184,7 +184,7 @@ fn calibration(engine: &Engine) -> Result<Option<crate::transformer::Calibration
         .map_err(|error| error.at(path.display()))
 }
 
-/// A model or recipe with the plugins of an entry, `PATH+PLUGIN:KEY=VALUE,…+PLUGIN…`.
+/// Parse an entry of a comparison, `PATH+PLUGIN:KEY=VALUE,…+PLUGIN…`, and load its plugins.
 #[cfg(feature = "plugin")]
 pub(super) fn entry(text: &str) -> Result<(PathBuf, Plugins)> {
     if std::path::Path::new(text).exists() {
@@ -206,7 +206,7 @@ pub(super) fn entry(text: &str) -> Result<(PathBuf, Plugins)> {
     Ok((path, Plugins::load(&selections, &finder)?))
 }
 
-/// Add to a record which plugins made it, with their effective options, and what probes saw.
+/// Add the plugins with their effective options and the reports of probes to a record.
 pub(super) fn note(record: &mut Value, seed: u64) -> Result<()> {
     #[cfg(feature = "plugin")]
     if let Some(active) = ACTIVE.get()
@@ -223,7 +223,7 @@ pub(super) fn note(record: &mut Value, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// What the probes saw, on standard error, for commands that print text.
+/// Print the reports of probes on standard error, for commands that print text.
 pub(super) fn say_reports(seed: u64) -> Result<()> {
     let mut record = serde_json::json!({});
     note(&mut record, seed)?;

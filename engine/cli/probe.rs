@@ -1,4 +1,4 @@
-//! `brillm probe`: runs a model over many texts for whoever looks on, and prints what was seen.
+//! `brillm probe`: run a model over texts and print the reports of probe plugins.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,38 +12,42 @@ use crate::path::Sampling;
 use crate::run::{Engine, HookedEngine, ProbedModel, SequenceOptions};
 use crate::{Error, ErrorKind, Result};
 
-/// Runs a model over texts with plugins that look on or ask, and prints their reports.
+/// Run a model over texts and print the reports of probe plugins.
 ///
-/// Without texts, plugins that have texts of their own ask the model themselves. A table in a report is printed, and
-/// its files are written into a folder of the plugin's name.
+/// Each text is a sequence of its own: plugins see the prompt and --tokens new tokens. If a record has the field
+/// `answer`, its tokens are predicted instead, and their perplexity is reported in total and for each `label`.
 ///
-/// Each text is a sequence of its own, numbered from 0 in the file's order; plugins see its prompt, and as many
-/// new tokens as are asked for. A record with a field `answer` is answered by that: its tokens are predicted one by
-/// one, from the distribution that plugins leave, and their perplexity is reported, for each `label` too.
+/// Without texts, plugins that bring their own texts query the model. Tables in reports are printed; files in reports
+/// are written to --out.
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm probe questions.jsonl --model models/stories260K --plugin quats:questions=questions.jsonl
+  brillm probe --plugin semantic-size --out figures --json")]
 pub(super) struct Arguments {
-    /// Texts: JSONL with a field `prompt` or `text`, perhaps `answer`, or one text a line; `-` is standard input.
+    /// Texts: JSONL with the fields `prompt` or `text` and optionally `answer` and `label`, or one text per line; - reads
+    /// standard input.
     #[arg(value_name = "FILE")]
     texts: Option<PathBuf>,
-    /// The model: a .bril file, or a folder with a config.json; the English one in the program by default.
+    /// Model: a .bril file or a folder with config.json [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// New tokens after each text.
+    /// Number of new tokens after each text.
     #[arg(long, default_value_t = 1, value_name = "N")]
     tokens: usize,
-    /// Temperature of the new tokens, where no plugin sets another.
+    /// Sampling temperature, unless a plugin sets another.
     #[arg(long, default_value_t = 0.7, value_name = "T")]
     temperature: f32,
-    /// Seed of the draws.
-    #[arg(long, default_value_t = 0)]
+    /// Random seed.
+    #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Folder for the files that reports bring; without it, one of the plugin's name here.
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder for the files in reports [default: a folder named after the plugin].
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// No progress bar.
+    /// Hide the progress bar.
     #[arg(long)]
     quiet: bool,
-    /// Report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -94,11 +98,13 @@ impl Arguments {
         };
         let texts = read(path)?;
         if hooks.is_empty() && texts.iter().all(|text| text.answer.is_none()) {
-            return Err(
-                Error::new(ErrorKind::Configuration, "nobody looks on").advice(
-                    "name a plugin with --plugin (`brillm plugin list` shows which there are), or give answers to predict",
-                ),
-            );
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "no plugin probes the model and no text has an answer",
+            )
+            .advice(
+                "pass --plugin (`brillm plugin list` shows the plugins), or add the field `answer`",
+            ));
         }
         let bar = match self.quiet {
             true => ProgressBar::hidden(),
@@ -135,18 +141,17 @@ impl Arguments {
         if asking.is_empty() {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "there are no texts, and no plugin has its own",
+                "no texts are given, and no plugin brings its own",
             )
             .advice(
-                "give a file of texts, or name a plugin that asks the model itself with --plugin",
+                "pass a file of texts, or a plugin with its own texts such as --plugin semantic-size",
             ));
         }
         let bar = match self.quiet {
             true => ProgressBar::hidden(),
             false => ProgressBar::new_spinner(),
         };
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} questions {elapsed} {msg}")
-        {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} queries {elapsed} {msg}") {
             bar.set_style(style);
         }
         let name = engine.name().to_string();
@@ -187,7 +192,7 @@ impl Arguments {
             }
         }
         let Some(Value::Object(reports)) = report.get("probes") else {
-            return super::say(format!("{what}; no plugin has anything to say"));
+            return super::say(format!("{what}; no plugin reported anything"));
         };
         for (plugin, report) in reports {
             match report["table"].as_str() {
@@ -262,7 +267,7 @@ impl Arguments {
     }
 }
 
-/// Reads the texts of a file.
+/// Read the texts of a file.
 fn read(path: &Path) -> Result<Vec<Text>> {
     let place = path.display().to_string();
     let all = match path.as_os_str() == "-" {
@@ -292,8 +297,8 @@ fn read(path: &Path) -> Result<Vec<Text>> {
             let field = |name: &str| record[name].as_str().map(str::to_string);
             Ok(Text {
                 prompt: field("prompt").or(field("text")).ok_or_else(|| {
-                    fault("a record without a text".into())
-                        .advice("write the fields prompt or text")
+                    fault("the record has no text".into())
+                        .advice("add the field `prompt` or `text`")
                 })?,
                 answer: field("answer"),
                 label: field("label"),
@@ -302,16 +307,16 @@ fn read(path: &Path) -> Result<Vec<Text>> {
         .collect()
 }
 
-/// Writes the files of a report, name to text; answers where they are.
+/// Write the files of a report (name to text); return their paths.
 fn write(folder: &Path, files: &Value) -> Result<Vec<String>> {
     let place = |error| Error::io(error, folder.display());
     let mut written = Vec::new();
     for (name, text) in files.as_object().into_iter().flatten() {
-        // A report names files, not places.
+        // A plugin must not write outside of the folder.
         if name.contains(['/', '\\']) || name.starts_with('.') {
             return Err(Error::new(
                 ErrorKind::Plugin,
-                format!("{name:?} is no plain name of a file"),
+                format!("invalid file name {name:?}: expected a name without folders"),
             )
             .at("files of the report"));
         }

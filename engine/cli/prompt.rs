@@ -1,4 +1,4 @@
-//! What generate and trace have in common: the model, the prompt, the sampling.
+//! Arguments that `generate` and `trace` share: the model, the prompt, sampling.
 
 use std::path::PathBuf;
 
@@ -9,51 +9,51 @@ use crate::run::{Engine, Request};
 use crate::signal::Start;
 use crate::{Error, ErrorKind, Result};
 
-/// The prompt and how to go on from it.
+/// The prompt and how to continue it.
 #[derive(Args)]
 pub(super) struct PromptArguments {
-    /// The text to continue; `-` reads it from standard input.
+    /// Text to continue; `-` reads standard input.
     #[arg(allow_hyphen_values = false, conflicts_with = "prompt_ids")]
     prompt: Option<String>,
-    /// Token ids in place of text, for example 3,4,5.
+    /// Token ids to continue instead of a text, for example 3,4,5.
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     prompt_ids: Option<Vec<u32>>,
-    /// The model: a .bril file, or a folder with a config.json; the English one in the program by default.
+    /// Model: a .bril file or a folder with config.json [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     pub(super) model: Option<PathBuf>,
-    /// New tokens at most; 128 without it.
+    /// Maximum number of new tokens [default: 128].
     #[arg(long, value_name = "N")]
     pub(super) tokens: Option<usize>,
-    /// 0 takes the node of most energy (greedy); above 0 samples.
+    /// Sampling temperature; 0 always takes the most probable token [default: 0.7 in generate, 0 in trace].
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
-    /// Sample among the K likeliest only; 0 for all.
+    /// Sample from the K most probable tokens; 0 for all.
     #[arg(long, default_value_t = 0, value_name = "K")]
     top_k: usize,
-    /// Sample among the likeliest that together reach this probability.
+    /// Sample from the most probable tokens whose probabilities add up to P.
     #[arg(long, default_value_t = 0.95, value_name = "P")]
     top_p: f32,
-    /// Sample among tokens at least this fraction as likely as the likeliest.
+    /// Sample from tokens with at least P times the probability of the most probable one.
     #[arg(long, default_value_t = 0.0, value_name = "P")]
     min_p: f32,
-    /// How many times less likely a recent token becomes.
+    /// Divide the odds of recent tokens by X; 1 for no penalty.
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     repetition_penalty: f32,
-    /// How many tokens count as recent.
+    /// Number of recent tokens that --repetition-penalty applies to.
     #[arg(long, default_value_t = 64, value_name = "N")]
     penalty_window: usize,
-    /// Seed of the draws; the same seed gives the same text.
-    #[arg(long, default_value_t = 0)]
+    /// Random seed; the same seed gives the same text.
+    #[arg(long, default_value_t = 0, value_name = "N")]
     pub(super) seed: u64,
-    /// Token ids that are never chosen.
+    /// Token ids to exclude.
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     pub(super) banned: Vec<u32>,
-    /// Where the signal starts: profile, ones, random:SEED, or numbers 0.1,0.2,…
+    /// Initial signal of a graph: profile, ones, random:SEED, or the components 0.1,0.2,…
     #[arg(long, default_value = "profile", value_name = "START", value_parser = parse_start)]
     pub(super) start: Start,
     #[command(flatten)]
     pub(super) backend: super::backend::BackendArguments,
-    /// Report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -65,14 +65,14 @@ fn parse_start(text: &str) -> std::result::Result<Start, String> {
         Some(("random", seed)) => seed
             .parse()
             .map(Start::Random)
-            .map_err(|_| format!("{seed:?} is no seed")),
+            .map_err(|_| format!("invalid seed {seed:?}: expected a whole number")),
         _ => text
             .split(',')
             .map(|number| {
                 number
                     .trim()
                     .parse()
-                    .map_err(|_| format!("{number:?} is no number"))
+                    .map_err(|_| format!("invalid component {number:?}: expected a number"))
             })
             .collect::<std::result::Result<Vec<f32>, String>>()
             .map(Start::Vector),
@@ -80,7 +80,7 @@ fn parse_start(text: &str) -> std::result::Result<Start, String> {
 }
 
 impl PromptArguments {
-    /// How nodes are chosen; `default` is the temperature where none is given.
+    /// Build the sampling settings; `default` is the temperature unless one is given.
     pub(super) fn sampling(&self, default: f32) -> Sampling {
         Sampling::default()
             .temperature(self.temperature.unwrap_or(default))
@@ -92,12 +92,12 @@ impl PromptArguments {
             .seed(self.seed)
     }
 
-    /// New tokens at most.
+    /// Return the maximum number of new tokens.
     pub(super) fn length(&self) -> usize {
         self.tokens.unwrap_or(128)
     }
 
-    /// Opens the model and encodes the prompt.
+    /// Open the model and encode the prompt.
     pub(super) fn open(&self) -> Result<(Engine, Vec<u32>)> {
         self.backend.check()?;
         let model = super::open_engine(self.model.as_deref())?;
@@ -114,14 +114,14 @@ impl PromptArguments {
         if ids.is_empty() {
             return Err(Error::new(
                 ErrorKind::Input,
-                "the prompt is empty: there is no token to start at",
+                "the prompt is empty: generation needs at least one token",
             )
-            .advice("give at least one character, or --prompt-ids"));
+            .advice("pass at least one character, or --prompt-ids"));
         }
         Ok((model, ids))
     }
 
-    /// The request that these arguments make.
+    /// Build the request.
     pub(super) fn request(&self, ids: Vec<u32>, temperature: f32) -> Request {
         Request::ids(ids)
             .tokens(self.length())

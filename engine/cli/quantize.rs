@@ -1,4 +1,4 @@
-//! `brillm quantize`: the same model in fewer bytes.
+//! `brillm quantize`: store a model's weights in fewer bytes.
 
 use std::path::PathBuf;
 
@@ -7,21 +7,25 @@ use clap::{Args, ValueEnum};
 use crate::Result;
 use crate::kernel::element::Element;
 
-/// Writes a model with its node and edge tables as f32, f16 or int8 with a scale per row.
+/// Convert the weights of a model to f32, f16 or int8 (with one scale per row).
 #[derive(Args)]
+#[command(after_long_help = "\
+Example:
+  brillm quantize model.bril --element i8 --out model-i8.bril")]
 pub(super) struct Arguments {
-    /// The model to read.
+    /// Model to read: a .bril file.
+    #[arg(value_name = "PATH")]
     model: PathBuf,
-    /// What a number is stored as.
-    #[arg(long, value_enum)]
+    /// Number format of the weights.
+    #[arg(long, value_enum, value_name = "FORMAT")]
     element: Storage,
-    /// The model to write.
+    /// Model to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Gives the model another name.
-    #[arg(long)]
+    /// New name of the model [default: unchanged].
+    #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -59,7 +63,7 @@ impl Arguments {
             }));
         }
         super::say(format!(
-            "{}: {after} bytes, was {before}",
+            "{}: {after} bytes, before {before}",
             self.out.display()
         ))
     }

@@ -1,15 +1,15 @@
-//! `--threads`: how many threads compute.
+//! `--threads`: the number of compute threads.
 
 use crate::{Error, ErrorKind, Result};
 
-/// What rayon and candle read their numbers of threads from.
+/// Environment variables from which rayon and candle read their number of threads.
 #[cfg(all(unix, feature = "transformer"))]
 const VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 
-/// Sets the number of threads of the whole program; 0 for all cores.
+/// Set the number of threads of the whole program; 0 for all cores.
 ///
-/// candle's own pool, whose threads wait by spinning, takes its number from the environment alone, and this process
-/// cannot change its environment safely: it begins again with another one.
+/// candle's thread pool reads its size from the environment only, and a process with threads cannot change its
+/// environment safely, so the program restarts itself with the variables set.
 pub(super) fn set(threads: usize) -> Result<()> {
     #[cfg(all(unix, feature = "transformer"))]
     if threads > 0 && !asked(threads) {
@@ -17,7 +17,7 @@ pub(super) fn set(threads: usize) -> Result<()> {
         if let Ok(program) = std::env::current_exe() {
             let mut again = std::process::Command::new(program);
             let named = VARIABLES.map(|name| (name, threads.to_string()));
-            // It returns only when it failed; then rayon's threads are set at least.
+            // exec returns only on failure; rayon's threads are set below in any case.
             let _failed = again.args(std::env::args_os().skip(1)).envs(named).exec();
         }
     }

@@ -1,4 +1,4 @@
-//! `brillm trace`: every step of a generation with its candidates, as text, as a document, as a picture.
+//! `brillm trace`: show and export every step of a generation.
 
 use std::path::{Path, PathBuf};
 
@@ -8,32 +8,32 @@ use super::prompt::PromptArguments;
 use crate::run::trace::{EdgeKind, Step, Theme, Trace, TraceFormat, TraceRequest, Tracing};
 use crate::{Error, ErrorKind, Result};
 
-/// Candidates listed for each step.
+/// Candidates recorded for each step.
 const LISTED: usize = 24;
 
-/// Candidates of each step that are printed.
+/// Candidates printed for each step.
 const PRINTED: usize = 8;
 
-/// Shows each step of a path: the candidates, their energies and probabilities, and what pushed them.
+/// Show each step of a generation: candidates, energies, probabilities and contributions.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 #[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "open"])))]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
-    /// Every candidate of each step, not only the likeliest.
+    /// Record and print all candidates instead of the most probable ones.
     #[arg(long, conflicts_with = "open")]
     all: bool,
-    /// Does not end at the model's end token.
+    /// Continue past the model's stop tokens.
     #[arg(long, conflicts_with = "open")]
     ignore_eos: bool,
-    /// Shows a trace that was exported as .json or .svg, in place of a new one.
+    /// Show a trace exported as .json or .svg instead of a new one.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_ids"])]
     open: Option<PathBuf>,
-    /// Writes the trace; the ending chooses the format: .json, .svg, .dot, .graphml, .gexf or .csv. May be given
-    /// several times.
+    /// Write the trace to FILE; the extension sets the format: .json, .svg, .dot, .graphml, .gexf or .csv; repeatable.
     #[arg(long, value_name = "FILE")]
     export: Vec<PathBuf>,
-    /// Colours of an exported picture: light or dark.
+    /// Colors of an exported picture: light or dark.
     #[arg(long, value_name = "THEME", default_value = "light")]
     theme: Theme,
 }
@@ -85,7 +85,7 @@ impl Arguments {
         tracing.trace_mut().model.sha256 = super::fingerprint(self.prompt.model.as_deref())?;
         #[cfg(feature = "gpu")]
         if let Some(device) = self.prompt.backend.upload(&engine, &hooks)? {
-            // The device chooses; what is shown beside each choice is the processor's.
+            // The device chooses tokens; the candidates shown are computed on the CPU.
             tracing.use_device(device, self.prompt.backend.choice().is_forced())?;
         }
         while let Some(traced) = tracing.advance()? {
@@ -109,22 +109,29 @@ impl Arguments {
     }
 }
 
+/// Shown below `brillm trace --help`.
+const EXAMPLES: &str = "\
+Examples:
+  brillm trace \"Once upon a\" --tokens 5
+  brillm trace \"Once upon a\" --tokens 5 --export path.svg --export path.json
+  brillm trace --open path.json --theme dark --export path.svg";
+
 fn format_of(path: &Path) -> Result<TraceFormat> {
     let ending = path.extension().unwrap_or_default().to_string_lossy();
     if ending.is_empty() {
         return Err(Error::new(
             ErrorKind::Input,
-            "the name of the export has no ending that says its format",
+            "the file name has no extension that sets the format",
         )
         .at(path.display())
-        .advice("end it with .json, .svg, .dot, .graphml, .gexf or .csv"));
+        .advice("use .json, .svg, .dot, .graphml, .gexf or .csv"));
     }
     ending
         .parse()
         .map_err(|error: Error| error.at(path.display()))
 }
 
-/// Prints a step.
+/// Print a step.
 fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
     let name = |id: u32| {
         let listed = step.candidates.iter().find(|one| one.id == id);

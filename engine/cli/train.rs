@@ -1,4 +1,4 @@
-//! `brillm train`: a run file in, a model out.
+//! `brillm train`: train a model from a run file.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,34 +12,43 @@ use crate::learn::log::Record;
 use crate::learn::{ProgressObserver, Recipe};
 use crate::run::prepare_training;
 
-/// Trains a model as a run file says; Ctrl-C saves and leaves with code 130.
+/// Train a model from a run file; Ctrl-C writes a checkpoint and exits with code 130.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The run file.
+    /// Run file (TOML); models/recipes has examples.
+    #[arg(value_name = "RUN_FILE")]
     recipe: PathBuf,
-    /// Changes one key of it, for example train.rate=0.004; may be given several times.
+    /// Override a key of the run file, for example train.rate=0.004; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     changes: Vec<String>,
-    /// Folder that the run file's sources are relative to; its own folder by default.
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder that paths in the run file are relative to [default: the folder of the run file].
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Folder of the run: checkpoints, logs, the model. runs/NAME by default.
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder for checkpoints, logs and the model [default: runs/NAME].
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Goes on from the newest checkpoint of the folder.
+    /// Continue from the newest checkpoint in the folder.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
     backend: super::backend::BackendArguments,
-    /// No progress bar.
+    /// Hide the progress bar.
     #[arg(long)]
     quiet: bool,
-    /// Report the outcome as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// A progress bar on standard error with tokens/s, loss and the time left.
+/// Shown below `brillm train --help`.
+const EXAMPLES: &str = "\
+Examples:
+  brillm train models/recipes/english.toml --data shared/data
+  brillm train run.toml --set train.tokens=100000 --out runs/short
+  brillm train run.toml --out runs/short --resume";
+
+/// A progress bar on standard error with loss, tokens/s and the time left.
 pub(super) struct Bar {
     bar: ProgressBar,
     loss: f64,
@@ -168,7 +177,7 @@ impl Arguments {
         }
         if let Some(charges) = outcome.charges {
             super::say(format!(
-                "charges: streaming validation perplexity {:.2} without, {:.2} with them",
+                "charges: streaming validation perplexity {:.2} without charges, {:.2} with charges",
                 charges.before.exp(),
                 charges.after.exp()
             ))?;
@@ -180,7 +189,7 @@ impl Arguments {
             });
         match outcome.cancelled {
             true => super::say(format!(
-                "stopped after {} steps; go on with: brillm train {} --resume --out {}",
+                "stopped after {} steps; continue with: brillm train {} --resume --out {}",
                 outcome.steps,
                 self.recipe.display(),
                 folder.display()

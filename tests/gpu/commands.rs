@@ -268,7 +268,7 @@ fn the_bench_reports_the_adapter(bed: &Bed) {
         "--seconds",
         "0.01",
         "--skip-train",
-        "--batches",
+        "--gpu-batch",
         "1,3",
         "--json",
     ];
