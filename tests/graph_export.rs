@@ -7,6 +7,9 @@ use brillm::graph::export::{Export, ExportFormat};
 use brillm::graph::{Direction, NodeId, PageRank, Subgraph, TokenGraph};
 
 /// Labels that break careless writers: quotes, markup, escapes, controls, scripts, emptiness.
+mod support;
+use support::missing;
+
 const LABELS: [&str; 12] = [
     "plain",
     "龍と🐉 naïve",
@@ -72,11 +75,11 @@ fn expected_edges(graph: &TokenGraph) -> Edges {
     edges.collect()
 }
 
-/// The output of a program, or `None` with a word about it where it is not installed.
+/// Return the output of a program, or `None` if it is not installed.
 fn outcome(mut command: Command, name: &str) -> Option<String> {
     match command.output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            println!("skipped: {name} not installed");
+            missing(name);
             None
         }
         Err(error) => panic!("{name} did not start: {error}"),
@@ -312,8 +315,7 @@ fn networkx_reads_both_xml_formats_and_ranks_alike() {
     let mut probe = Command::new("python3");
     probe.args(["-c", "import networkx"]);
     if !probe.output().is_ok_and(|output| output.status.success()) {
-        println!("skipped: python3 with networkx not installed");
-        return;
+        return missing("python3 with networkx");
     }
     let folder = tempfile::tempdir().unwrap();
     let graph = graph();

@@ -681,7 +681,7 @@ fn a_busy_endpoint_is_asked_again() {
     arguments.extend(at(&busy));
     let errors = bad(corpus(&format!("generator=chat,{SHORT}"), &arguments));
     assert!(
-        errors.contains("status 429, 3 times") && errors.contains("--resume"),
+        errors.contains("status 429 (3 attempts)") && errors.contains("--resume"),
         "{errors}"
     );
     assert_eq!(busy.asked().len(), 3);

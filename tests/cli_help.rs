@@ -1,0 +1,127 @@
+//! Help: every command documents itself, `engine/cli/README.md` is generated from it, usage errors exit with 2.
+#![cfg(all(
+    feature = "cli",
+    feature = "endpoint",
+    feature = "gpu",
+    feature = "import",
+    feature = "plugin",
+    feature = "serve",
+    feature = "transformer"
+))]
+
+mod support;
+use support::*;
+
+const HEAD: &str = "\
+# Commands
+
+Generated from `brillm --help`; do not edit. `BRILLM_BLESS=1 cargo test --test cli_help` writes this file.
+
+Every command prints a result for people, or one JSON document with `--json` (keys in snake_case). Messages and progress
+go to standard error. Exit codes: 0 success, 1 error, 2 invalid arguments, 130 stopped by Ctrl-C.
+";
+
+/// Print help as in a terminal of 100 columns.
+fn help(arguments: &[&str]) -> String {
+    let output = brillm(arguments).env("COLUMNS", "100").output().unwrap();
+    stdout_of(&output, &format!("{arguments:?}"))
+}
+
+/// Read the names of the commands that a help text lists.
+fn commands(help: &str) -> Vec<String> {
+    let list = help.split("Commands:\n").nth(1).unwrap_or_default();
+    list.lines()
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_string)
+        .collect()
+}
+
+#[test]
+fn the_command_reference_is_generated_from_help() {
+    let all = help(&["--help"]);
+    let names = commands(&all);
+    assert_eq!(names.len(), 19, "{names:?}");
+    let mut text = format!("{HEAD}\n```text\n{}\n```\n", all.trim_end());
+    for name in &names {
+        let own = help(&[name, "--help"]);
+        text += &format!("\n## brillm {name}\n\n```text\n{}\n```\n", own.trim_end());
+        for inner in commands(&own) {
+            let own = help(&[name, &inner, "--help"]);
+            text += &format!(
+                "\n### brillm {name} {inner}\n\n```text\n{}\n```\n",
+                own.trim_end()
+            );
+        }
+    }
+    let text: Vec<&str> = text.lines().map(str::trim_end).collect();
+    golden("engine/cli/README.md", &(text.join("\n") + "\n"));
+}
+
+#[test]
+fn every_option_has_a_description() {
+    for command in commands(&help(&["--help"])) {
+        let text = help(&[&command, "-h"]);
+        assert!(text.contains(&format!("Usage: brillm {command}")), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        for (index, line) in lines.iter().enumerate() {
+            let option = line.trim_start();
+            if !line.starts_with("  ") || !option.starts_with('-') {
+                continue;
+            }
+            // The description follows two spaces or is on the next line.
+            let same = option.contains("  ");
+            let next = lines
+                .get(index + 1)
+                .is_some_and(|next| !next.trim().is_empty());
+            assert!(same || next, "{command}: {line}");
+        }
+    }
+    assert!(help(&["--version"]).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_help_uses_the_terms_of_the_field() {
+    let reference = std::fs::read_to_string(root().join("engine/cli/README.md")).unwrap();
+    for word in [
+        " beside",
+        " goes on",
+        "whoever",
+        "no number",
+        " by itself",
+        "hidden stream",
+        "may be given several times",
+    ] {
+        assert!(!reference.contains(word), "{word:?}");
+    }
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    cases(
+        [
+            &["no-such-command"][..],
+            &["generate"],
+            &["trace"],
+            &["generate", "a", "--no-such-option"],
+            &["generate", "a", "--prompt-ids", "1"],
+            &["generate", "--prompt-ids", "x"],
+            &["generate", "a", "--temperature", "warm"],
+            &["generate", "a", "--seed", "one"],
+            &["generate", "a", "--start", "random:x"],
+            &["generate", "a", "--inject", "3"],
+            &["eval"],
+            &["eval", "a.txt", "--divergence"],
+            &["quantize", "a.bril", "--element", "f64", "--out", "b.bril"],
+            &["compare"],
+            &[],
+        ],
+        |arguments| {
+            let output = run(arguments);
+            assert_eq!(output.status.code(), Some(2));
+            assert!(!output.stderr.is_empty());
+        },
+    );
+}

@@ -1,0 +1,263 @@
+//! Commands that measure, inspect and convert models.
+#![cfg(feature = "cli")]
+
+use std::path::Path;
+
+use brillm::kernel::random::Random;
+
+mod support;
+use support::*;
+
+fn tiny(name: &str) -> String {
+    path(
+        Path::new(env!("CARGO_MANIFEST_DIR")),
+        &format!("tests/golden/tiny/{name}"),
+    )
+}
+
+#[test]
+fn eval_and_baseline_report_perplexities() {
+    let (folder, model) = trained();
+    let own = tempfile::tempdir().unwrap();
+    let ids = path(own.path(), "ids.u16");
+    let mut random = Random::new(4);
+    let walk: Vec<u16> = (0..4000).map(|_| 1 + random.below(40) as u16).collect();
+    write_ids(&ids, &walk);
+    let report = json(&[
+        "eval",
+        "--model",
+        model,
+        "--ids",
+        &ids,
+        "--windows",
+        "31,40",
+        "--json",
+    ]);
+    keys(
+        &report,
+        &["perplexity", "nats_per_token", "tokens", "candidates"],
+    );
+    assert_eq!(report["tokens"], 40 * 30);
+    let nats = report["nats_per_token"].as_f64().unwrap();
+    assert!((report["perplexity"].as_f64().unwrap().ln() - nats).abs() < 1e-9);
+    let text = path(folder, "held-out.txt");
+    let report = json(&["eval", "--model", model, &text, "--json"]);
+    assert!(report["bits_per_byte"].as_f64().unwrap() > 0.0);
+    let line = succeeds(&["eval", "--model", model, &text]);
+    assert!(
+        line.contains("perplexity") && line.contains("bits per byte"),
+        "{line}"
+    );
+    let report = json(&[
+        "baseline",
+        "--train",
+        &ids,
+        "--test",
+        &ids,
+        "--order",
+        "5",
+        "--windows",
+        "31,40",
+        "--json",
+    ]);
+    for order in ["2", "3", "4", "5"] {
+        assert!(report["orders"][order].as_f64().unwrap() > 1.0, "{report}");
+    }
+    assert!(
+        succeeds(&["baseline", "--train", &ids, "--test", &ids, "--order", "2"])
+            .contains("Kneser-Ney 2")
+    );
+    // Ids that the model does not have are said.
+    write_ids(&ids, &[1, 2, 60_000]);
+    assert!(fails(&["eval", "--model", model, "--ids", &ids]).contains("60000"));
+}
+
+#[test]
+fn inspect_export_quantize_and_plot_read_a_trained_model() {
+    let (folder, model) = trained();
+    let own = tempfile::tempdir().unwrap();
+    let out = |name: &str| path(own.path(), name);
+    let walked = json(&[
+        "generate", "the cat", "--model", model, "--tokens", "1", "--json",
+    ]);
+    let walked = format!("#{}", walked["prompt_ids"][0]);
+    let report = json(&["inspect", model, "--json"]);
+    keys(
+        &report,
+        &["model", "parameters", "graph", "components", "page_rank"],
+    );
+    let node = json(&[
+        "inspect", model, "--node", &walked, "--to", &walked, "--json",
+    ]);
+    keys(
+        &node,
+        &["node", "reach", "reached_by", "page_rank", "paths"],
+    );
+    assert!(succeeds(&["inspect", model]).contains("PageRank"));
+    assert!(fails(&["inspect", model, "--node", "no such token"]).contains("no such token"));
+    for name in ["a.graphml", "a.gexf", "a.dot", "a.csv", "a.safetensors"] {
+        succeeds(&["export", "--model", model, "--nodes", &walked, &out(name)]);
+        assert!(std::fs::metadata(out(name)).unwrap().len() > 100, "{name}");
+    }
+    assert!(fails(&["export", "--model", model, &out("a.xyz")]).contains("a.xyz"));
+    let mut sizes = Vec::new();
+    for element in ["f32", "f16", "i8"] {
+        let small = out(&format!("{element}.bril"));
+        let report = json(&[
+            "quantize",
+            model,
+            "--element",
+            element,
+            "--out",
+            &small,
+            "--json",
+        ]);
+        sizes.push(report["bytes"].as_u64().unwrap());
+        json(&[
+            "generate", "the cat", "--model", &small, "--tokens", "3", "--json",
+        ]);
+    }
+    assert!(sizes[0] > sizes[1] && sizes[1] > sizes[2], "{sizes:?}");
+    let (run, picture) = (path(folder, "run"), out("plot.svg"));
+    succeeds(&["plot", &run, "--out", &picture]);
+    assert!(std::fs::read_to_string(&picture).unwrap().contains("<svg"));
+}
+
+#[test]
+fn import_writes_a_model_of_the_reference_profile() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = path(folder.path(), "tiny.bril");
+    let line = succeeds(&[
+        "import",
+        "--weights",
+        &tiny("model.bin"),
+        "--vocab",
+        &tiny("vocab.json"),
+        "--out",
+        &out,
+    ]);
+    assert!(line.contains("12 nodes"), "{line}");
+    let report = json(&["inspect", &out, "--json"]);
+    assert_eq!(report["model"]["profile"]["name"], "reference");
+    assert_eq!(report["model"]["profile"]["offset"], "decode");
+    let missing = fails(&[
+        "import",
+        "--weights",
+        &tiny("no.bin"),
+        "--vocab",
+        &tiny("vocab.json"),
+        "--out",
+        &out,
+    ]);
+    assert!(
+        missing.contains("no.bin") && missing.contains("check the path"),
+        "{missing}"
+    );
+    // A token outside their vocabulary is said, not guessed.
+    let outside = fails(&["generate", "--prompt-ids", "99", "--model", &out]);
+    assert!(
+        outside.contains("99") && outside.contains("12"),
+        "{outside}"
+    );
+}
+
+#[test]
+fn bench_reports_decoding_and_training() {
+    // Without a text it makes one with fans as wide as the paper's: 4 GB and a minute, too much for a test.
+    let folder = tempfile::tempdir().unwrap();
+    let ids = path(folder.path(), "ids.u16");
+    let mut random = Random::new(6);
+    let walk: Vec<u16> = (0..60_000).map(|_| random.below(60) as u16).collect();
+    write_ids(&ids, &walk);
+    let report = json(&[
+        "bench",
+        "--train",
+        &ids,
+        "--arena-mib",
+        "8",
+        "--seconds",
+        "0.05",
+        "--json",
+    ]);
+    keys(&report, &["memory_gb_per_s", "decode", "train"]);
+    let rows = report["decode"].as_array().unwrap();
+    for storage in ["f32", "f16", "i8"] {
+        assert!(rows.iter().any(|row| row["storage"] == storage), "{report}");
+    }
+    rows.iter().for_each(|row| {
+        keys(
+            row,
+            &[
+                "storage",
+                "threads",
+                "edges",
+                "ms_per_token",
+                "gb_per_s",
+                "fraction_of_memory",
+            ],
+        );
+    });
+    let rows = report["train"].as_array().unwrap();
+    assert!(!rows.is_empty());
+    rows.iter()
+        .for_each(|row| keys(row, &["profile", "batch", "tokens_per_cpu_second"]));
+}
+
+/// A model whose file is whole but whose weights hold a value that is no number.
+fn with_nan(folder: &Path) -> String {
+    use brillm::kernel::table::Table;
+    use brillm::model::{Metadata, Model};
+    use brillm::signal::{Mechanism, Profile, Weights};
+    let (_, model) = trained();
+    let model = Model::open(model.as_ref(), Default::default()).unwrap();
+    let profile: Profile = model.metadata().profile.clone();
+    let graph = model.mechanism().graph().clone();
+    let weights = Weights::gather(&profile, graph.nodes(), graph.own_edges(), |block| {
+        let value = if block.name == "node.target" {
+            f32::NAN
+        } else {
+            0.1
+        };
+        let values = vec![value; block.rows * block.columns];
+        Ok(Some(Table::of(&values, block.rows, block.columns)))
+    })
+    .unwrap();
+    let mechanism = Mechanism::new(profile, graph, weights).unwrap();
+    let tokenizer = brillm::text::Tokenizer::from_bytes(&model.tokenizer().to_bytes()).unwrap();
+    let metadata = Metadata {
+        ..model.metadata().clone()
+    };
+    let out = folder.join("nan.bril");
+    Model::new(metadata, tokenizer, mechanism)
+        .unwrap()
+        .save(&out)
+        .unwrap();
+    out.to_str().unwrap().to_string()
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_nan(folder.path());
+    let text = path(&trained().0, "held-out.txt");
+    for arguments in [
+        &["generate", "the cat", "--model", &model][..],
+        &["generate", "the cat", "--model", &model, "--beam", "2"],
+        &["trace", "the cat", "--model", &model, "--json"],
+        &["eval", "--model", &model, &text],
+    ] {
+        let said = fails(arguments);
+        assert!(
+            said.contains("finite") || said.contains("not a number"),
+            "{said}"
+        );
+    }
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn devices_lists_adapters_or_reports_that_there_are_none() {
+    let report = json(&["devices", "--json"]);
+    assert!(report["adapters"].is_array(), "{report}");
+    assert!(succeeds(&["devices"]).contains("--backend auto"));
+}

@@ -1,0 +1,270 @@
+//! `brillm train`: run files, interruptions, resuming.
+#![cfg(feature = "cli")]
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use brillm::kernel::random::Random;
+use serde_json::Value;
+
+mod support;
+use support::*;
+
+#[test]
+fn a_mistake_in_a_run_file_is_reported_with_its_line() {
+    let folder = recipe_folder();
+    let recipe = path(folder.path(), "run.toml");
+    let out = path(folder.path(), "run");
+    for (right, wrong, line) in [
+        ("batch = 4", "batchsize = 4", "line 16"),
+        ("width = 8", "widht = 8", "line 12"),
+        ("tokens = \"bpe\"", "tokens = \"letters\"", "line 8"),
+        ("[data]", "[dater]", "line 5"),
+        ("seed = 3", "seed = -3", "line 3"),
+        ("width = 8", "width = 8\nblend = \"blurred\"", "line 13"),
+        ("batch = 4", "batch = 4\nbatch = 5", "line 17"),
+    ] {
+        std::fs::write(&recipe, RECIPE.replace(right, wrong)).unwrap();
+        let said = fails(&["train", &recipe, "--out", &out, "--quiet"]);
+        assert!(
+            said.contains(line) && said.contains("run.toml"),
+            "{wrong}: {said}"
+        );
+    }
+    std::fs::write(&recipe, RECIPE).unwrap();
+    let said = fails(&[
+        "train",
+        &recipe,
+        "--out",
+        &out,
+        "--set",
+        "train.batchsize=4",
+    ]);
+    assert!(said.contains("batchsize"), "{said}");
+    assert!(!Path::new(&out).exists(), "a mistake leaves no folder");
+}
+
+/// What a run leaves: its model, its last checkpoint and its log without the times of day.
+fn outcome(out: &Path) -> (Vec<u8>, Vec<u8>, Vec<Value>) {
+    let mut checkpoints: Vec<PathBuf> = std::fs::read_dir(out)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|ending| ending == "checkpoint")
+        })
+        .collect();
+    checkpoints.sort();
+    let log = std::fs::read_to_string(out.join("log.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let mut record: Value = serde_json::from_str(line).unwrap();
+            record
+                .as_object_mut()
+                .unwrap()
+                .retain(|key, _| !key.starts_with("wall_"));
+            record
+        })
+        .collect();
+    (
+        std::fs::read(out.join("model.bril")).unwrap(),
+        std::fs::read(checkpoints.last().unwrap()).unwrap(),
+        log,
+    )
+}
+
+/// A run long enough to be stopped in its middle, and what it leaves when nothing stops it.
+fn long_run() -> (tempfile::TempDir, Vec<String>) {
+    let folder = recipe_folder();
+    let arguments = [
+        "train",
+        &path(folder.path(), "run.toml"),
+        "--quiet",
+        "--set",
+        "train.tokens=64000",
+    ]
+    .map(String::from)
+    .to_vec();
+    (folder, arguments)
+}
+
+fn with<'a>(arguments: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+    arguments
+        .iter()
+        .map(String::as_str)
+        .chain(more.iter().copied())
+        .collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_resumed_after_ctrl_c_equals_an_uninterrupted_run() {
+    let (folder, arguments) = long_run();
+    let (whole, stopped) = (path(folder.path(), "whole"), path(folder.path(), "stopped"));
+    succeeds(&with(&arguments, &["--out", &whole]));
+    let mut interrupts = 0;
+    for round in 0..40 {
+        let mut more = vec!["--out", stopped.as_str()];
+        if round > 0 {
+            more.push("--resume");
+        }
+        let child = brillm(&with(&arguments, &more))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // As soon as this start has logged something new.
+        let before = lines(&stopped);
+        let begun = Instant::now();
+        while lines(&stopped) <= before.max(1) && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(2));
+            if interrupts >= 3 {
+                break;
+            }
+        }
+        if interrupts < 3 {
+            let line = format!("kill -INT {}", child.id());
+            Command::new("sh").args(["-c", &line]).status().unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        match output.status.code() {
+            Some(130) => {
+                interrupts += 1;
+                assert!(text_of(&output.stdout).contains("--resume"), "{output:?}");
+            }
+            Some(0) => break,
+            code => panic!("{code:?}: {}", text_of(&output.stderr)),
+        }
+    }
+    assert!(
+        interrupts > 0,
+        "the run was over before it could be stopped"
+    );
+    let (a, b) = (outcome(whole.as_ref()), outcome(stopped.as_ref()));
+    assert!(
+        a.0 == b.0,
+        "the models differ after {interrupts} interrupts"
+    );
+    assert!(a.1 == b.1, "the checkpoints differ");
+    assert_eq!(a.2, b.2, "the logs differ");
+    // A generation that is stopped leaves with 130 too, with what it had.
+    let (_, model) = trained();
+    let mut child = brillm(&[
+        "generate",
+        "the cat",
+        "--model",
+        model,
+        "--tokens",
+        "100000000",
+        "--ignore-eos",
+    ])
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let mut first = [0u8; 64];
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut first).unwrap();
+    let line = format!("kill -INT {}", child.id());
+    Command::new("sh").args(["-c", &line]).status().unwrap();
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+fn lines(out: &str) -> usize {
+    std::fs::read_to_string(Path::new(out).join("log.jsonl")).map_or(0, |text| text.lines().count())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_resumed_after_being_killed_equals_an_uninterrupted_run() {
+    let (folder, arguments) = long_run();
+    let (whole, killed) = (path(folder.path(), "whole"), path(folder.path(), "killed"));
+    let begun = Instant::now();
+    succeeds(&with(&arguments, &["--out", &whole]));
+    let length = begun.elapsed().as_millis() as u64;
+    // Another moment in every run of the tests; it is printed, so that a failure can be looked at.
+    let seed = std::process::id() as u64;
+    println!("seed {seed}, a whole run takes {length} ms");
+    let mut random = Random::new(seed);
+    let mut kills = 0;
+    let mut longest = length.max(40) * 2 / 3;
+    for _ in 0..24 {
+        let mut child = brillm(&with(&arguments, &["--out", &killed, "--resume"]))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(random.below(longest)));
+        child.kill().unwrap();
+        match child.wait().unwrap().code() {
+            None => kills += 1,
+            // The machine has become faster than when the run was timed: begin again, with less patience.
+            Some(0) if kills == 0 => {
+                std::fs::remove_dir_all(&killed).unwrap();
+                longest = (longest / 2).max(1);
+            }
+            Some(0) => break,
+            Some(code) => panic!("exit code {code} after {kills} kills"),
+        }
+    }
+    assert!(kills > 0);
+    succeeds(&with(&arguments, &["--out", &killed, "--resume"]));
+    let (a, b) = (outcome(whole.as_ref()), outcome(killed.as_ref()));
+    assert!(a.0 == b.0, "the models differ after {kills} kills");
+    assert!(a.1 == b.1, "the checkpoints differ");
+    assert_eq!(a.2, b.2, "the logs differ");
+    // A folder that holds a run is not overwritten by another.
+    let said = fails(&with(&arguments, &["--out", &killed]));
+    assert!(
+        said.contains("already contains a run") && said.contains("--resume"),
+        "{said}"
+    );
+    let said = fails(&with(
+        &arguments,
+        &["--out", &killed, "--resume", "--set", "train.rate=0.5"],
+    ));
+    assert!(said.contains("another recipe"), "{said}");
+}
+
+#[test]
+fn training_with_sampled_negatives_learns_and_replays() {
+    let folder = recipe_folder();
+    let recipe = path(folder.path(), "run.toml");
+    let mut models = Vec::new();
+    for (name, kind) in [("a", "frequent"), ("b", "uniform"), ("c", "uniform")] {
+        let (out, kind) = (
+            path(folder.path(), name),
+            format!("train.negative-kind={kind}"),
+        );
+        let report = json(&[
+            "train",
+            &recipe,
+            "--out",
+            &out,
+            "--quiet",
+            "--json",
+            "--set",
+            "profile.preset=sifu-own",
+            "--set",
+            "train.negatives=20",
+            "--set",
+            &kind,
+        ]);
+        // Measured over all 300 tokens, whatever was trained on: far better than any of them alike.
+        let perplexity = report["validation_perplexity"].as_f64().unwrap();
+        assert!(perplexity < 100.0, "{kind}: {perplexity}");
+        models.push(std::fs::read(report["model"].as_str().unwrap()).unwrap());
+    }
+    assert!(
+        models[0] != models[1],
+        "the kind of negatives makes no difference"
+    );
+    assert!(
+        models[1] == models[2],
+        "the same seed draws other negatives"
+    );
+}
