@@ -16,15 +16,19 @@ use crate::{Error, ErrorKind, Result};
 /// Labelled files are JSONL or tab-separated columns; --fields names the fields to read. Files given as arguments are
 /// measured. --predict reads unlabelled texts, one per line.
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm classify --model models/stories260K --train train.tsv --fields 1,2 --out tuned test.tsv
+  brillm classify --model tuned --predict texts.txt")]
 pub(super) struct Arguments {
-    /// Model folder with a config.json: any transformer with --train, otherwise one fine-tuned by this command.
-    #[arg(long, value_name = "FOLDER")]
+    /// Model folder with config.json: any transformer with --train, otherwise one fine-tuned by this command.
+    #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Labelled texts to fine-tune on; may be repeated.
     #[arg(long, value_name = "FILE")]
     train: Vec<PathBuf>,
     /// Folder to write the fine-tuned model to.
-    #[arg(long, value_name = "FOLDER", requires = "train")]
+    #[arg(long, value_name = "DIR", requires = "train")]
     out: Option<PathBuf>,
     /// Labelled texts to measure accuracy on.
     #[arg(value_name = "FILE")]
@@ -40,7 +44,7 @@ pub(super) struct Arguments {
     /// Hide the progress bar.
     #[arg(long)]
     quiet: bool,
-    /// Print the report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -56,13 +60,13 @@ pub(super) struct TuningArguments {
     #[arg(long = "batch-size", default_value_t = FineTuning::default().batch, value_name = "N")]
     batch: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = FineTuning::default().rate)]
+    #[arg(long, default_value_t = FineTuning::default().rate, value_name = "R")]
     rate: f64,
     /// Dropout rate.
-    #[arg(long, default_value_t = FineTuning::default().dropout)]
+    #[arg(long, default_value_t = FineTuning::default().dropout, value_name = "P")]
     dropout: f64,
-    /// Seed of the new head, the order of texts and dropout.
-    #[arg(long, default_value_t = 0)]
+    /// Random seed of the new head, the order of texts and dropout.
+    #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Arguments {
     /// Train every run file with each seed and report means and standard deviations.
     #[arg(long, value_delimiter = ',', value_name = "SEED,…")]
     pub(super) seeds: Vec<u64>,
-    /// Fine-tune every transformer on a task and measure it; FIELDS as in `brillm classify --fields`; repeatable.
+    /// Fine-tune every transformer on a task and measure it; FIELDS as in `brillm classify --fields`; may be repeated.
     #[cfg(feature = "transformer")]
     #[arg(long = "task", value_name = "NAME=TRAIN:TEST:FIELDS")]
     pub(super) tasks: Vec<super::compare_task::Task>,
@@ -58,7 +58,7 @@ pub(super) struct Arguments {
     #[cfg(feature = "transformer")]
     #[arg(long, default_value_t = 3, value_name = "N", requires = "tasks")]
     pub(super) epochs: usize,
-    /// Override a key of every run file, for example train.rate=0.004; repeatable.
+    /// Override a key of every run file, for example train.rate=0.004; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) changes: Vec<String>,
     /// Folder that paths in run files are relative to [default: the folder of each run file].

@@ -9,7 +9,7 @@ use crate::kernel::gpu::Adapter;
 /// List graphics adapters with their limits, the kernels used on them, and why an adapter cannot be used.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }

@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     prompt: PromptArguments,
     #[command(flatten)]
     choosing: super::choose::SamplingArguments,
-    /// Stop at this text; repeatable.
+    /// Stop at this text; may be repeated.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Continue past the model's stop tokens.
@@ -32,10 +32,10 @@ pub(super) struct Arguments {
     /// Beam search: print the B paths of least resistance with their totals.
     #[arg(long, value_name = "B", conflicts_with_all = ["temperature", "save_session", "load_session"])]
     beam: Option<usize>,
-    /// Add ENERGY to a token at one step (0, the first, by default); repeatable.
+    /// Add ENERGY to a token at one step (0, the first, by default); may be repeated.
     #[arg(long, value_name = "ID=ENERGY[@STEP]", value_parser = parse_injection)]
     inject: Vec<(u32, f32, usize)>,
-    /// Force a token at one step (0, the first, by default); repeatable.
+    /// Force a token at one step (0, the first, by default); may be repeated.
     #[arg(long, value_name = "ID[@STEP]", value_parser = parse_forced)]
     force: Vec<(u32, usize)>,
     /// Add charges of visited tokens (a cache model): the fitted ones, or DECAY,NODE,EDGE,SCALE.

@@ -23,8 +23,12 @@ const CHECKING: u64 = 0x6368_6563;
 ///
 /// Name the grown model as `initial` in a run file to continue training.
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm grow models/english.bril --width 48 --out wide.bril
+  brillm grow models/stories260K --width 96 --layers 7 --out larger")]
 pub(super) struct Arguments {
-    /// Model: a .bril file, or a folder with a config.json.
+    /// Model: a .bril file or a folder with config.json.
     model: PathBuf,
     /// New width of the signal, or of the residual stream.
     #[arg(long, value_name = "D")]
@@ -39,13 +43,13 @@ pub(super) struct Arguments {
     /// size of each weight. 0 for none.
     #[arg(long, default_value_t = 1e-3, value_name = "X")]
     noise: f32,
-    /// Seed of new weights, noise and prompts.
-    #[arg(long, default_value_t = 0)]
+    /// Random seed of new weights, noise and prompts.
+    #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Path to write the grown model to.
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// Print the report as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }

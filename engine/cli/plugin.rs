@@ -47,7 +47,7 @@ enum Action {
         /// Time limit of a case.
         #[arg(long, default_value_t = 20.0, value_name = "SECONDS")]
         timeout: f64,
-        /// Option for the plugin instances under test; repeatable.
+        /// Option for the plugin instances under test; may be repeated.
         #[arg(long = "option", value_name = "KEY=VALUE")]
         options: Vec<String>,
         /// Run one case in this process, for a debugger.

@@ -41,7 +41,7 @@ pub(super) fn entry(text: &str) -> Result<(std::path::PathBuf, Plugins)> {
 #[cfg(feature = "plugin")]
 #[derive(Args, Clone, Debug)]
 pub(super) struct PluginArguments {
-    /// Use a plugin, by name or path; repeatable.
+    /// Use a plugin, by name or path; may be repeated.
     #[arg(
         long = "plugin",
         global = true,
@@ -49,7 +49,7 @@ pub(super) struct PluginArguments {
         help_heading = "Plugins"
     )]
     plugins: Vec<Selection>,
-    /// Search this folder for plugins first; repeatable.
+    /// Search this folder for plugins first; may be repeated.
     #[arg(long, global = true, value_name = "DIR", help_heading = "Plugins")]
     plugin_path: Vec<PathBuf>,
     /// Calibration text for plugins that plan the KV cache: 30 pieces of 64 tokens are run first.

@@ -11,13 +11,17 @@ use crate::{Error, ErrorKind, Result};
 
 /// Start the visualiser (at /) and an HTTP server for completions (at /v1).
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm serve --open
+  brillm serve --model models/english.bril --model models/stories260K --port 8080")]
 pub(super) struct Arguments {
-    /// Model to serve: a .bril file or a folder with a config.json; repeat for more, the first is the default
+    /// Model to serve: a .bril file or a folder with config.json; repeat for more, the first is the default
     /// [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     model: Vec<PathBuf>,
     /// Port to listen on; 0 chooses a free one.
-    #[arg(long, default_value_t = 8137)]
+    #[arg(long, default_value_t = 8137, value_name = "PORT")]
     port: u16,
     /// IP address to listen on; an address that other machines reach needs --token.
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]

@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// Show a trace exported as .json or .svg instead of a new one.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_ids"])]
     open: Option<PathBuf>,
-    /// Write the trace to FILE; the extension sets the format: .json, .svg, .dot, .graphml, .gexf or .csv; repeatable.
+    /// Write the trace to FILE; the extension sets the format: .json, .svg, .dot, .graphml, .gexf or .csv; may be repeated.
     #[arg(long, value_name = "FILE")]
     export: Vec<PathBuf>,
     /// Colors of an exported picture: light or dark.

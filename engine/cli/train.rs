@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     /// Run file (TOML); models/recipes has examples.
     #[arg(value_name = "RUN_FILE")]
     recipe: PathBuf,
-    /// Override a key of the run file, for example train.rate=0.004; repeatable.
+    /// Override a key of the run file, for example train.rate=0.004; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     changes: Vec<String>,
     /// Folder that paths in the run file are relative to [default: the folder of the run file].
