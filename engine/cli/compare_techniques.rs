@@ -55,12 +55,9 @@ impl Arguments {
         let hooked = super::plugins::hooked(engine, hooks, 0)?;
         let network = engine.as_transformer().and_then(|model| model.network());
         let network = network.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                "the model has no KV cache",
-            )
-            .at(name)
-            .advice("pass a transformer (a folder with config.json), or remove --continuation")
+            Error::new(ErrorKind::Unsupported, "the model has no KV cache")
+                .at(name)
+                .advice("pass a transformer (a folder with config.json), or remove --continuation")
         })?;
         let continued = hooked.continuations(&tokens, texts, true)?;
         let adapter = hooked.adapter();
