@@ -1,9 +1,11 @@
 //! The log of a training run in its three formats, and its continuation by a resumed run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use brillm::ErrorKind;
 use brillm::learn::log::{CSV_FILE, EVENT_FILE, JSON_FILE, Record, RunLog, Training, Validation};
+use brillm::measure::Perplexity;
 
 /// What a run writes down: ten steps, a validation after every fourth, times that depend on `clock`.
 fn records(clock: f64) -> Vec<Record> {
