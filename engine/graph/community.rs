@@ -29,9 +29,12 @@ struct Level {
 impl Level {
     fn of(neighbours: Vec<Vec<(u32, f64)>>) -> Self {
         let degree = |(node, all): (usize, &Vec<(u32, f64)>)| {
-            let weight = |&(other, weight): &(u32, f64)| match other as usize == node {
-                true => 2.0 * weight,
-                false => weight,
+            let weight = |&(other, weight): &(u32, f64)| {
+                if other as usize == node {
+                    2.0 * weight
+                } else {
+                    weight
+                }
             };
             all.iter().map(weight).sum::<f64>()
         };

@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Clone, Debug)]
 pub struct Confusion {
     labels: usize,
-    /// `[true][told]`
+    /// `[true][predicted]`
     counts: Vec<u64>,
 }
 
@@ -35,18 +35,18 @@ impl Confusion {
     }
 
     /// Counts one text. Labels are below the number given.
-    pub fn add(&mut self, truth: usize, told: usize) {
-        self.counts[truth * self.labels + told] += 1;
+    pub fn add(&mut self, truth: usize, predicted: usize) {
+        self.counts[truth * self.labels + predicted] += 1;
     }
 
     fn f1(&self, label: usize) -> f64 {
         let right = self.counts[label * self.labels + label] as f64;
-        let (mut truth, mut told) = (0.0, 0.0);
+        let (mut truth, mut predicted) = (0.0, 0.0);
         for other in 0..self.labels {
             truth += self.counts[label * self.labels + other] as f64;
-            told += self.counts[other * self.labels + label] as f64;
+            predicted += self.counts[other * self.labels + label] as f64;
         }
-        match truth + told {
+        match truth + predicted {
             0.0 => 0.0,
             both => 2.0 * right / both,
         }
@@ -60,23 +60,24 @@ impl Confusion {
         let truths: Vec<f64> = (0..n)
             .map(|truth| {
                 (0..n)
-                    .map(|told| self.counts[truth * n + told] as f64)
+                    .map(|predicted| self.counts[truth * n + predicted] as f64)
                     .sum()
             })
             .collect();
-        let tolds: Vec<f64> = (0..n)
-            .map(|told| {
+        let predicted_counts: Vec<f64> = (0..n)
+            .map(|predicted| {
                 (0..n)
-                    .map(|truth| self.counts[truth * n + told] as f64)
+                    .map(|truth| self.counts[truth * n + predicted] as f64)
                     .sum()
             })
             .collect();
         let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let spread =
-            (all * all - product(&truths, &truths)) * (all * all - product(&tolds, &tolds));
-        let matthews = match spread > 0.0 {
-            true => (right * all - product(&truths, &tolds)) / spread.sqrt(),
-            false => 0.0,
+        let spread = (all * all - product(&truths, &truths))
+            * (all * all - product(&predicted_counts, &predicted_counts));
+        let matthews = if spread > 0.0 {
+            (right * all - product(&truths, &predicted_counts)) / spread.sqrt()
+        } else {
+            0.0
         };
         Classification {
             texts: all as u64,
@@ -99,8 +100,8 @@ mod tests {
     fn figures_are_those_of_their_definitions() {
         let mut confusion = Confusion::new(2);
         // True positives 6, false positives 1, false negatives 2, true negatives 3.
-        for (truth, told, count) in [(1, 1, 6), (0, 1, 1), (1, 0, 2), (0, 0, 3)] {
-            (0..count).for_each(|_| confusion.add(truth, told));
+        for (truth, predicted, count) in [(1, 1, 6), (0, 1, 1), (1, 0, 2), (0, 0, 3)] {
+            (0..count).for_each(|_| confusion.add(truth, predicted));
         }
         let figures = confusion.figures();
         assert_eq!(figures.texts, 12);

@@ -103,9 +103,10 @@ impl Model {
             let Some(from) = before.get(block.name) else {
                 return Ok(None);
             };
-            let values = match block.narrows {
-                true => weights.table(block.name).to_vec(),
-                false => weights.values(block.name).to_vec(),
+            let values = if block.narrows {
+                weights.table(block.name).to_vec()
+            } else {
+                weights.values(block.name).to_vec()
             };
             let (rows, columns) = axes(old, block.name, width);
             let whole = |count: usize| (0..count).map(Some).collect::<Axis>();
@@ -145,9 +146,10 @@ impl Model {
         let mut draw = 0;
         let stirred = Weights::gather(profile, graph.nodes(), graph.own_edges(), |block| {
             draw += 1;
-            let mut values = match block.narrows {
-                true => weights.table(block.name).to_vec(),
-                false => weights.values(block.name).to_vec(),
+            let mut values = if block.narrows {
+                weights.table(block.name).to_vec()
+            } else {
+                weights.values(block.name).to_vec()
             };
             let (rows, columns) = axes(&old, block.name, profile.width);
             let mut random = Random::stream(seed, STIRRING, draw);

@@ -12,6 +12,7 @@ mod labelled;
 mod pairs;
 mod reading_direction;
 mod scored;
+mod source;
 mod special;
 mod tokenizer;
 mod vocabulary;

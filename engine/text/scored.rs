@@ -6,6 +6,7 @@
 
 use std::collections::{BinaryHeap, HashMap};
 
+use crate::text::special::plain_bytes;
 use crate::{Error, ErrorKind, Result};
 
 /// The id that begins a text, and ends the one before it.
@@ -223,6 +224,19 @@ pub(crate) fn names(pieces: &[Vec<u8>]) -> Vec<String> {
             } else {
                 format!("{name}#{id}")
             }
+        })
+        .collect()
+}
+
+/// The bytes of each piece, from names that [`names`] made; none for the unknown, begin and end tokens.
+pub(crate) fn bytes(names: &[String]) -> Vec<Vec<u8>> {
+    names
+        .iter()
+        .enumerate()
+        .map(|(id, name)| match name.rsplit_once('#') {
+            _ if id < FIRST_BYTE as usize => Vec::new(),
+            Some((piece, number)) if number == id.to_string() => plain_bytes(piece),
+            _ => plain_bytes(name),
         })
         .collect()
 }

@@ -146,9 +146,10 @@ impl Tokenizer {
             tokens.push(token);
         }
         let single = |token: &String| token.chars().count() == 1 || special(token);
-        Self::from_stored(match tokens.iter().all(single) {
-            true => Stored::Characters { tokens },
-            false => Stored::Pieces { tokens },
+        Self::from_stored(if tokens.iter().all(single) {
+            Stored::Characters { tokens }
+        } else {
+            Stored::Pieces { tokens }
         })
     }
 
@@ -235,68 +236,15 @@ impl Tokenizer {
     }
 
     fn from_stored(stored: Stored) -> Result<Self> {
-        let unknown = |tokens: &[String]| {
-            ["<unk>", "[UNK]"]
-                .iter()
-                .find_map(|name| tokens.iter().position(|t| t == name))
-                .map(|id| id as u32)
-        };
-        let stop = |tokens: &[String]| {
-            tokens
-                .iter()
-                .position(|token| token == END)
-                .map(|id| id as u32)
-        };
         match stored {
-            Stored::Characters { tokens } => {
-                let bytes = tokens.iter().map(|token| plain_bytes(token)).collect();
-                let (unknown, stop) = (unknown(&tokens), stop(&tokens));
-                let vocabulary = Vocabulary::new(tokens, bytes, unknown, stop)?;
-                let all: Option<Vec<u32>> = (0..=255u8)
-                    .map(|byte| vocabulary.id(&format!("<0x{byte:02X}>")))
-                    .collect();
-                let byte_tokens =
-                    all.map(|ids| Box::new(<[u32; 256]>::try_from(ids).expect("256 bytes")));
-                Ok(Self {
-                    kind: Kind::Characters,
-                    vocabulary,
-                    byte_tokens,
-                })
-            }
+            Stored::Characters { tokens } => Self::of_characters(tokens),
             Stored::Pieces { tokens } => {
-                let bytes: Vec<Vec<u8>> = tokens
-                    .iter()
-                    .map(|token| {
-                        if special(token) {
-                            Vec::new()
-                        } else {
-                            bpe::token_bytes(token)
-                        }
-                    })
-                    .collect();
+                let bytes: Vec<Vec<u8>> = tokens.iter().map(|token| piece_bytes(token)).collect();
                 let longest = bytes.iter().map(Vec::len).max().unwrap_or(0);
-                let (unknown, stop) = (unknown(&tokens), stop(&tokens));
-                let vocabulary = Vocabulary::new(tokens, bytes, unknown, stop)?;
-                Ok(Self {
-                    kind: Kind::Pieces { longest },
-                    vocabulary,
-                    byte_tokens: None,
-                })
+                Self::of_tokens(Kind::Pieces { longest }, tokens, bytes)
             }
             Stored::Scored { tokens, scores } => {
-                let bytes: Vec<Vec<u8>> = tokens
-                    .iter()
-                    .enumerate()
-                    .map(|(id, token)| match id {
-                        0..=2 => Vec::new(),
-                        _ => plain_bytes(token.rsplit_once('#').map_or(token, |(name, number)| {
-                            match number == id.to_string() {
-                                true => name,
-                                false => token,
-                            }
-                        })),
-                    })
-                    .collect();
+                let bytes: Vec<Vec<u8>> = scored::bytes(&tokens);
                 let kind = Kind::Scored(Box::new(Scored::new(&bytes, scores)?));
                 Ok(Self {
                     kind,
@@ -308,13 +256,11 @@ impl Tokenizer {
                 let json = serde_json::to_vec(&tokenizer).expect("JSON writes as JSON");
                 Self::of_bpe(bpe::load(&json)?)
             }
+            Stored::Ids { size } if size > 1 << 24 => Err(Error::new(
+                ErrorKind::Configuration,
+                format!("a vocabulary of {size} ids is too large"),
+            )),
             Stored::Ids { size } => {
-                if size > 1 << 24 {
-                    return Err(Error::new(
-                        ErrorKind::Configuration,
-                        format!("a vocabulary of {size} ids"),
-                    ));
-                }
                 let tokens: Vec<String> = (0..size).map(|id| id.to_string()).collect();
                 let bytes = tokens
                     .iter()
@@ -327,6 +273,30 @@ impl Tokenizer {
                 })
             }
         }
+    }
+
+    /// A tokenizer whose unknown and end tokens are found by their names.
+    fn of_tokens(kind: Kind, tokens: Vec<String>, bytes: Vec<Vec<u8>>) -> Result<Self> {
+        let id = |name: &str| tokens.iter().position(|token| token == name);
+        let unknown = id("<unk>").or_else(|| id("[UNK]")).map(|id| id as u32);
+        let stop = id(END).map(|id| id as u32);
+        Ok(Self {
+            kind,
+            vocabulary: Vocabulary::new(tokens, bytes, unknown, stop)?,
+            byte_tokens: None,
+        })
+    }
+
+    fn of_characters(tokens: Vec<String>) -> Result<Self> {
+        let bytes = tokens.iter().map(|token| plain_bytes(token)).collect();
+        let mut tokenizer = Self::of_tokens(Kind::Characters, tokens, bytes)?;
+        let vocabulary = &tokenizer.vocabulary;
+        let all: Option<Vec<u32>> = (0..=255u8)
+            .map(|byte| vocabulary.id(&format!("<0x{byte:02X}>")))
+            .collect();
+        tokenizer.byte_tokens =
+            all.map(|ids| Box::new(<[u32; 256]>::try_from(ids).expect("256 bytes")));
+        Ok(tokenizer)
     }
 
     /// The vocabulary.
@@ -477,6 +447,15 @@ impl Tokenizer {
             )
         })?;
         Self::from_stored(stored)
+    }
+}
+
+/// The bytes of a piece; none for a special token.
+fn piece_bytes(token: &str) -> Vec<u8> {
+    if special(token) {
+        Vec::new()
+    } else {
+        bpe::token_bytes(token)
     }
 }
 

@@ -5,8 +5,8 @@
 
 use std::fmt::Write;
 
-use super::super::Trace;
 use super::super::open::{BEFORE, BEHIND};
+use super::super::{Step, Trace};
 use super::Theme;
 use crate::Result;
 use crate::graph::export::Xml;
@@ -85,9 +85,10 @@ pub(super) fn write(trace: &Trace, theme: Theme) -> Result<String> {
         out,
         r#"<text x="{LEFT}" y="22" fill="{}" font-weight="bold">{}</text><text x="{LEFT}" y="42" fill="{}">{} · seed {} · temperature {}</text>"#,
         colours.ink,
-        Xml(match trace.annotations.title.is_empty() {
-            true => &trace.model.name,
-            false => &trace.annotations.title,
+        Xml(if trace.annotations.title.is_empty() {
+            &trace.model.name
+        } else {
+            &trace.annotations.title
         }),
         colours.faint,
         Xml(&trace.model.profile),
@@ -101,73 +102,84 @@ pub(super) fn write(trace: &Trace, theme: Theme) -> Result<String> {
         label(&mut out, (LEFT, TOP), display, true, &colours);
     }
     for step in &trace.steps {
-        let x = LEFT + COLUMN * (step.index + 1);
-        let _ = writeln!(
-            out,
-            r#"<text x="{x}" y="{}" fill="{}" font-size="11">{}</text>"#,
-            TOP - 10,
-            colours.faint,
-            step.index
-        );
-        let mut next = None;
-        let mut shown: Vec<_> = step.candidates.iter().take(DRAWN).collect();
-        if let Some(chosen) = step.candidates.iter().find(|one| one.id == step.chosen)
-            && !shown.iter().any(|one| one.id == chosen.id)
-        {
-            shown.pop();
-            shown.push(chosen);
-        }
-        for (row, one) in shown.into_iter().enumerate() {
-            let (y, chosen) = (TOP + ROW * row, one.id == step.chosen);
-            if let Some((x0, y0)) = from {
-                line(&mut out, (x0, y0), (x, y + ROW / 2), one, chosen, &colours);
-            }
-            if chosen {
-                next = Some((x + COLUMN - 24, y + ROW / 2));
-            }
-            let _ = write!(
-                out,
-                r#"<g data-step="{}" data-id="{}"><title>{} · {:.2} % · {kind} {:.4} · {}</title>"#,
-                step.index,
-                one.id,
-                Xml(&one.display),
-                100.0 * one.probability,
-                one.energy,
-                super::kind(one)
-            );
-            if chosen {
-                let _ = write!(
-                    out,
-                    r#"<rect x="{x}" y="{}" width="{}" height="{}" rx="4" fill="{}" stroke="{}"/>"#,
-                    y + 1,
-                    COLUMN - 24,
-                    ROW - 2,
-                    colours.band,
-                    colours.ink
-                );
-            }
-            let bar = (one.probability * (COLUMN - 32) as f32).max(0.5);
-            let _ = write!(
-                out,
-                r#"<rect x="{}" y="{}" width="{bar:.1}" height="3" fill="{}"/>"#,
-                x + 4,
-                y + ROW - 6,
-                colours.bar
-            );
-            label(&mut out, (x + 4, y), &one.display, chosen, &colours);
-            let _ = writeln!(
-                out,
-                r#"<text x="{}" y="{}" fill="{}" font-size="11" text-anchor="end">{:.1} %</text></g>"#,
-                x + COLUMN - 28,
-                y + 16,
-                if chosen { colours.ink } else { colours.faint },
-                100.0 * one.probability
-            );
-        }
-        from = next;
+        from = column(&mut out, step, from, kind, &colours);
     }
     out.push_str("</svg>\n");
     Ok(out)
+}
+
+/// Draws the candidates of a step, connected to `from`, and returns where the chosen one ends.
+fn column(
+    out: &mut String,
+    step: &Step,
+    from: Option<(usize, usize)>,
+    kind: &str,
+    colours: &Colours,
+) -> Option<(usize, usize)> {
+    let x = LEFT + COLUMN * (step.index + 1);
+    let _ = writeln!(
+        out,
+        r#"<text x="{x}" y="{}" fill="{}" font-size="11">{}</text>"#,
+        TOP - 10,
+        colours.faint,
+        step.index
+    );
+    let mut next = None;
+    let mut shown: Vec<_> = step.candidates.iter().take(DRAWN).collect();
+    if let Some(chosen) = step.candidates.iter().find(|one| one.id == step.chosen)
+        && !shown.iter().any(|one| one.id == chosen.id)
+    {
+        shown.pop();
+        shown.push(chosen);
+    }
+    for (row, one) in shown.into_iter().enumerate() {
+        let (y, chosen) = (TOP + ROW * row, one.id == step.chosen);
+        if let Some((x0, y0)) = from {
+            line(out, (x0, y0), (x, y + ROW / 2), one, chosen, colours);
+        }
+        if chosen {
+            next = Some((x + COLUMN - 24, y + ROW / 2));
+        }
+        let _ = write!(
+            out,
+            r#"<g data-step="{}" data-id="{}"><title>{} · {:.2} % · {kind} {:.4} · {}</title>"#,
+            step.index,
+            one.id,
+            Xml(&one.display),
+            100.0 * one.probability,
+            one.energy,
+            super::kind(one)
+        );
+        if chosen {
+            let _ = write!(
+                out,
+                r#"<rect x="{x}" y="{}" width="{}" height="{}" rx="4" fill="{}" stroke="{}"/>"#,
+                y + 1,
+                COLUMN - 24,
+                ROW - 2,
+                colours.band,
+                colours.ink
+            );
+        }
+        let bar = (one.probability * (COLUMN - 32) as f32).max(0.5);
+        let _ = write!(
+            out,
+            r#"<rect x="{}" y="{}" width="{bar:.1}" height="3" fill="{}"/>"#,
+            x + 4,
+            y + ROW - 6,
+            colours.bar
+        );
+        label(out, (x + 4, y), &one.display, chosen, colours);
+        let _ = writeln!(
+            out,
+            r#"<text x="{}" y="{}" fill="{}" font-size="11" text-anchor="end">{:.1} %</text></g>"#,
+            x + COLUMN - 28,
+            y + 16,
+            if chosen { colours.ink } else { colours.faint },
+            100.0 * one.probability
+        );
+    }
+    next
 }
 
 fn label(out: &mut String, (x, y): (usize, usize), text: &str, strong: bool, colours: &Colours) {
