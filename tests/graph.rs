@@ -409,7 +409,9 @@ fn tokens_and_edges_from_outside_are_refused() {
     // Pointers that rise past the end and come back.
     let error = TokenGraph::from_rows(vec![0, 10, 2], vec![0, 1], vec![1, 1]).unwrap_err();
     assert!(
-        error.to_string().contains("row pointers fall after node 1"),
+        error
+            .to_string()
+            .contains("row offsets decrease after node 1"),
         "{error}"
     );
     assert!(TokenGraph::from_rows(Vec::new(), Vec::new(), Vec::new()).is_err());

@@ -1,15 +1,15 @@
-//! From a stream of tokens to a graph: which edges the text walks, and how often.
+//! Counting the edges of a token stream, and building a graph from the counts.
 
 use crate::graph::TokenGraph;
 use crate::graph::token_graph::check_node_count;
 use crate::{Error, ErrorKind, Result};
 
-/// Pairs held back before they are sorted into the counted edges.
+/// Pairs buffered before they are merged into the counted edges.
 const BUFFER: usize = 1 << 22;
 
-/// Counts the edges of a token stream and builds a [`TokenGraph`] from them.
+/// Builder of a [`TokenGraph`] from a token stream.
 ///
-/// Memory grows with the number of different edges, not with the text.
+/// Memory grows with the number of distinct edges, not with the length of the text.
 ///
 /// ```
 /// use brillm::graph::GraphBuilder;
@@ -29,7 +29,7 @@ pub struct GraphBuilder {
 }
 
 impl GraphBuilder {
-    /// An empty builder over a fixed vocabulary of `nodes` tokens.
+    /// Create an empty builder for a vocabulary of `nodes` tokens.
     pub fn new(nodes: usize) -> Self {
         Self {
             nodes,
@@ -40,21 +40,21 @@ impl GraphBuilder {
         }
     }
 
-    /// Leaves out edges walked fewer than `count` times.
+    /// Leave out edges with a count below `count`.
     #[must_use]
     pub fn minimum_count(mut self, count: u32) -> Self {
         self.minimum_count = count.max(1);
         self
     }
 
-    /// Keeps at most the `fan` most walked edges of each node; ties go to the lower target.
+    /// Keep only the `fan` edges of highest count of each node; ties go to the lower target.
     #[must_use]
     pub fn maximum_fan(mut self, fan: usize) -> Self {
         self.maximum_fan = fan;
         self
     }
 
-    /// Walks one run of consecutive tokens; no edge joins it to the run before.
+    /// Count the edges between consecutive tokens; no edge joins them to the tokens of an earlier call.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when a token is not below the number of nodes.
@@ -78,16 +78,16 @@ impl GraphBuilder {
         Ok(())
     }
 
-    /// Adds `count` walks over one edge.
+    /// Add `count` to an edge.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] when an end is not below the number of nodes.
+    /// [`ErrorKind::Input`] when source or target is not below the number of nodes.
     pub fn add(&mut self, source: u32, target: u32, count: u32) -> Result<()> {
         if source.max(target) as usize >= self.nodes {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!(
-                    "edge {source} -> {target} leaves a graph of {} nodes",
+                    "edge {source} -> {target} is outside a graph of {} nodes",
                     self.nodes
                 ),
             ));
@@ -103,11 +103,11 @@ impl GraphBuilder {
         Ok(())
     }
 
-    /// Builds the graph. O(E log E).
+    /// Build the graph. O(E log E).
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when there are more than 2³² − 1 edges; [`ErrorKind::Input`] when the
-    /// vocabulary is larger than 32 bits number.
+    /// size of the vocabulary exceeds 32 bits.
     pub fn build(mut self) -> Result<TokenGraph> {
         self.settle();
         self.counted

@@ -1,27 +1,27 @@
-//! Communities: nodes that signals go round among more than chance would have them.
+//! Community detection: groups of nodes that are linked more densely than expected by chance.
 //!
-//! Louvain's method (Blondel et al. 2008, *Fast unfolding of communities in large networks*) on the graph without
-//! directions: nodes move to the neighbouring community that gains modularity most, communities become nodes, and
-//! so on until nothing gains or few enough are left. Nodes are visited in the order of their numbers and ties go to
-//! the lowest community, so the same graph gives the same communities.
+//! Louvain's method (Blondel et al. 2008, *Fast unfolding of communities in large networks*) on the undirected
+//! graph: each node moves to the neighbouring community with the largest gain of modularity, then communities become
+//! nodes, until no move gains or few enough communities are left. Nodes are visited in the order of their ids and ties
+//! go to the lowest community, so that the result is deterministic.
 
 use std::collections::BTreeMap;
 
 use crate::graph::TokenGraph;
 
-/// Passes over all nodes of one level, at most.
+/// Passes over the nodes of a level at most.
 const PASSES: usize = 12;
 
 /// The highest resolution.
 const FINEST: f64 = 64.0;
 
-/// Communities of fewer nodes go to others.
+/// Smaller communities are merged into others.
 const SMALL: usize = 3;
 
-/// A graph without directions: for each node its neighbours, itself among them, with weights.
+/// An undirected graph: for each node its neighbours, possibly itself, with weights.
 struct Level {
     neighbours: Vec<Vec<(u32, f64)>>,
-    /// Sum of the weights at each node, loops twice.
+    /// Sum of the weights at each node; loops count twice.
     degrees: Vec<f64>,
     total: f64,
 }
@@ -46,7 +46,7 @@ impl Level {
         }
     }
 
-    /// Moves nodes while that gains; the community of each, numbered from 0.
+    /// Moves nodes while modularity grows, and returns the community of each, numbered from 0.
     fn settle(&self, resolution: f64) -> (Vec<u32>, usize) {
         let nodes = self.neighbours.len();
         let mut community: Vec<u32> = (0..nodes as u32).collect();
@@ -101,8 +101,8 @@ impl Level {
         (numbered, numbers.len())
     }
 
-    /// All levels of one resolution, then the small communities to their neighbours. Nodes that are `alone` are in
-    /// none that counts.
+    /// Runs all levels at one resolution, then merges small communities into their neighbours. Nodes that are `alone`
+    /// are not counted.
     fn gather_up(&self, resolution: f64, alone: &[bool], most: usize) -> (Vec<u32>, usize) {
         let (mut community, mut count) = self.settle(resolution);
         let mut level = self.gathered(&community, count);
@@ -142,7 +142,7 @@ impl Level {
                 .filter(|&(&other, _)| other as usize != least)
                 .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(a.0)));
             let Some((&other, _)) = linked else {
-                // Nothing leads away from it: it stays as it is.
+                // Without links to others it cannot be merged.
                 settled[least] = true;
                 continue;
             };
@@ -176,7 +176,7 @@ impl Level {
         (community, numbers.len())
     }
 
-    /// The graph whose nodes are communities.
+    /// Builds the graph whose nodes are communities.
     fn gathered(&self, community: &[u32], count: usize) -> Self {
         let mut sums: Vec<BTreeMap<u32, f64>> = vec![BTreeMap::new(); count];
         for (node, all) in self.neighbours.iter().enumerate() {
@@ -200,12 +200,12 @@ impl Level {
     }
 }
 
-/// The communities of a graph: of each node the number of its own, from 0, and how many there are.
+/// Find the communities of a graph: returns the community of each node, numbered from 0, and their number.
 ///
-/// The resolution (Reichardt and Bornholdt 2006) is doubled until there are `least` of them. Those of one or two
-/// nodes go to whom they are linked most, and so do the smallest while there are more than `most`. All nodes without
-/// an edge are together in a last community of their own, which does not count among the others. An edge weighs the
-/// logarithm of one more than its count, so that frequent words do not draw everything together.
+/// The resolution (Reichardt and Bornholdt 2006) is doubled until there are at least `least`. Communities of one or
+/// two nodes are merged into the one they are linked to most, and so are the smallest while there are more than `most`.
+/// Nodes without edges form one last community, which is not counted. The weight of an edge is ln(1 + count), so that
+/// frequent words do not dominate.
 ///
 /// ```
 /// use brillm::graph::{TokenGraph, communities};
@@ -217,7 +217,7 @@ impl Level {
 /// ```
 ///
 /// # Complexity
-/// O(E log V) a pass, a dozen passes a level, a handful of levels, at most seven resolutions.
+/// O(E log V) per pass, about a dozen passes per level, a few levels, at most seven resolutions.
 pub fn communities(graph: &TokenGraph, least: usize, most: usize) -> (Vec<u32>, usize) {
     let nodes = graph.nodes();
     let mut pairs: BTreeMap<(u32, u32), f64> = BTreeMap::new();
@@ -278,7 +278,7 @@ mod tests {
         let (community, count) = communities(&graph, 2, 40);
         assert_eq!(community.len(), 400);
         assert!((3..=41).contains(&count), "{count}");
-        // Those that nothing leads to are together, behind all others.
+        // Nodes without edges form the last community.
         assert!(
             community[300..]
                 .iter()

@@ -1,9 +1,10 @@
 //! The discounts of modified Kneser-Ney smoothing.
 //!
 //! Chen and Goodman (1999), equation 26: with `n_r` the number of items seen exactly `r` times and
-//! `Y = n_1 / (n_1 + 2 n_2)`, an item seen `r` times gives up `D_r = r − (r+1) Y n_{r+1} / n_r`.
+//! `Y = n_1 / (n_1 + 2 n_2)`, the discount of an item seen `r` times is
+//! `D_r = r − (r+1) Y n_{r+1} / n_r`.
 
-/// What an item seen once, twice, or three and more times gives up to the unseen ones.
+/// Discounts of items seen once, twice, and three or more times; their mass goes to unseen items.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Discounts {
     /// `D_1`, `D_2`, `D_3+`; each lies in `[0, r]`.
@@ -11,10 +12,9 @@ pub struct Discounts {
 }
 
 impl Discounts {
-    /// Estimates the discounts from the number of items seen exactly 1, 2, 3 and 4 times.
+    /// Estimate the discounts from the number of items seen exactly 1, 2, 3 and 4 times.
     ///
-    /// Where the counts of counts are too small for the estimate (tiny corpora), falls back to
-    /// `0.5, 1.0, 1.5`, so that the result is always usable.
+    /// Where the counts of counts are too small for the estimate (tiny corpora), they are `0.5, 1.0, 1.5`.
     pub fn estimate(counts_of_counts: [u64; 4]) -> Self {
         let [n1, n2, n3, n4] = counts_of_counts.map(|count| count as f64);
         if n1 == 0.0 || n2 == 0.0 || n3 == 0.0 || n4 == 0.0 {

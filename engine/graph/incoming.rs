@@ -1,19 +1,19 @@
-//! The edges that enter each node: the transposed index of a graph.
+//! Incoming edges of each node: the transposed index of a graph.
 
 use crate::graph::{EdgeId, NodeId, TokenGraph};
 
 /// The edges of a graph by target, in compressed rows.
 ///
-/// A [`TokenGraph`] stores its edges by source, because a signal only ever leaves a node. What enters a
-/// node is asked by analysis alone (in-degrees, reversed walks), so this index is built by the first one
-/// to ask, by a counting sort in O(V + E), and kept: 8 bytes an edge and 4 a node.
+/// A [`TokenGraph`] stores its edges by source, as decoding needs them. Only analysis needs incoming edges (in-degrees,
+/// reversed paths), so this index is built on first use, by a counting sort in O(V + E), and takes 8 bytes per edge
+/// and 4 per node.
 #[derive(Clone, Debug)]
 pub struct Incoming {
     /// Offsets into the two arrays below. `[V+1]`
     rows: Vec<u32>,
     /// Source of each edge, ascending within a row. `[E]`
     sources: Vec<u32>,
-    /// Number of each edge in the graph it came from. `[E]`
+    /// Id of each edge in the graph. `[E]`
     edges: Vec<u32>,
 }
 
@@ -22,7 +22,7 @@ pub struct Incoming {
 pub struct Entering<'a> {
     /// Source nodes, ascending. `[F]`
     pub sources: &'a [u32],
-    /// Edge numbers in the graph, as in [`EdgeId`]. `[F]`
+    /// Ids of the edges, see [`EdgeId`]. `[F]`
     pub edges: &'a [u32],
 }
 
@@ -37,7 +37,7 @@ impl Entering<'_> {
         self.sources.is_empty()
     }
 
-    /// Each source with the edge that comes from it.
+    /// Iterate over sources and edges.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (NodeId, EdgeId)> + '_ {
         self.sources
             .iter()
@@ -47,7 +47,7 @@ impl Entering<'_> {
 }
 
 impl Incoming {
-    /// Transposes the edges of a graph. O(V + E).
+    /// Build the index of a graph. O(V + E).
     pub fn of(graph: &TokenGraph) -> Self {
         let nodes = graph.nodes();
         let mut rows = vec![0u32; nodes + 1];

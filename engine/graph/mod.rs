@@ -1,12 +1,11 @@
-//! Tokens become a graph: nodes, directed edges with counts, fans, and the static resistance of edges.
+//! The token graph: nodes, directed edges with counts, fans, and the static resistance of edges.
 //!
-//! In: tokens, or `(source, target, count)` triples. Out: a [`TokenGraph`], whose fans the rooms `signal`
-//! and `path` walk, whose counts `learn` turns into resistances, and on which petgraph's algorithms run.
+//! [`GraphBuilder`] counts the edges of a token stream and builds a [`TokenGraph`]. [`crate::signal`] and
+//! [`crate::path`] decode over its fans, [`crate::learn`] trains its edges, and petgraph's algorithms run on it.
 //!
-//! To look at a graph, the commands `inspect` and `export` and embedding programs take from here: sizes and
-//! strongest edges ([`GraphSummary`], [`NodeSummary`]), what reaches what ([`Reachability`], [`Components`]), what
-//! matters ([`PageRank`]), the ways from one token to another ([`least_paths`]), and a part of the graph
-//! ([`Subgraph`]) in the formats of other programs ([`export`]).
+//! For analysis: sizes and strongest edges ([`GraphSummary`], [`NodeSummary`]), reachability ([`Reachability`],
+//! [`Components`]), centrality ([`PageRank`]), paths between two tokens ([`least_paths`]), sub-graphs ([`Subgraph`])
+//! and their export to other programs ([`export`]).
 #![forbid(unsafe_code)]
 
 mod build;

@@ -1,8 +1,8 @@
-//! Where the nodes of a graph lie on a plane: communities as discs, pulled together by what flows between them.
+//! Layout of a graph on a plane: communities as discs, attracted by the counts between them.
 //!
 //! Communities are placed by forces (Fruchterman and Reingold 1991, *Graph drawing by force-directed placement*):
-//! all push each other away, linked ones pull; then discs that overlap part. Within its disc, a community's nodes lie
-//! on a sunflower's spiral, the most frequent in the middle. It is computed once a graph and needs no randomness.
+//! all repel each other and linked ones attract; then overlapping discs are moved apart. Within a disc, nodes lie on a
+//! sunflower spiral, the most frequent in the middle. The layout is deterministic.
 
 use std::collections::BTreeMap;
 
@@ -12,43 +12,43 @@ use crate::graph::{NodeId, TokenGraph, communities};
 const CLUSTERS: usize = 200;
 /// Communities at least, where the graph has them.
 const FEW: usize = 60;
-/// The part of the plane for nodes with edges, from edge to edge across, and from the top.
+/// Area of the nodes with edges: horizontal and vertical range, from the top left.
 const FIELD: [[f64; 2]; 2] = [[0.02, 0.98], [0.02, 0.94]];
-/// Where nodes without edges lie, from the top.
+/// Vertical coordinates of the two rows of nodes without edges, from the top.
 const ROW: [f64; 2] = [0.97, 0.99];
-/// Rounds of forces.
+/// Iterations of the force-directed placement.
 const ROUNDS: usize = 300;
-/// How far apart discs stay, as a multiple of where they would touch.
+/// Minimum distance of discs, as a multiple of the sum of their radii.
 const GAP: f64 = 1.08;
-/// The golden angle, by which a sunflower turns.
-const TURN: f64 = 2.399_963_229_728_653;
+/// The golden angle, between successive nodes of a spiral.
+const GOLDEN_ANGLE: f64 = 2.399_963_229_728_653;
 
-/// A plane with all nodes.
+/// Positions of all nodes on a plane.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeMap {
     /// Coordinates of each node in `[0, 1]`. `[V]`
     pub positions: Vec<[f32; 2]>,
     /// The community of each node. `[V]`
     pub clusters: Vec<u32>,
-    /// The middle of each community and its nodes, the most frequent first.
+    /// The disc of each community.
     pub discs: Vec<Disc>,
-    /// Walks from community to community in training, the most first; each pair with its direction.
+    /// `(source, target, count)` between communities, by descending count.
     pub links: Vec<(u32, u32, u64)>,
 }
 
 /// A community on the plane.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Disc {
-    /// Its middle.
+    /// Centre of the disc.
     pub middle: [f32; 2],
     /// Its nodes, the most frequent first.
     pub nodes: Vec<u32>,
-    /// Walks into its nodes.
+    /// Sum of the counts of edges into its nodes.
     pub count: u64,
 }
 
 impl NodeMap {
-    /// Lays a graph out.
+    /// Compute the layout of a graph.
     ///
     /// ```
     /// use brillm::graph::{NodeMap, TokenGraph};
@@ -59,7 +59,7 @@ impl NodeMap {
     /// ```
     ///
     /// # Complexity
-    /// That of [`communities`], and O(C²) a round for C ≤ 200 communities.
+    /// That of [`communities`], and O(C²) per iteration for C ≤ 200 communities.
     pub fn of(graph: &TokenGraph) -> Self {
         let nodes = graph.nodes();
         let (clusters, count) = communities(graph, FEW, CLUSTERS);
@@ -84,7 +84,7 @@ impl NodeMap {
         for all in &mut members {
             all.sort_by_key(|&node| (std::cmp::Reverse(counts[node as usize]), node));
         }
-        // Nodes without an edge, if any, are the last community: they lie in a row of their own.
+        // Nodes without edges, if any, are the last community, which is drawn as two rows at the bottom.
         let lonely = |all: &Vec<u32>| {
             let edges = |&node: &u32| graph.row(NodeId(node)).len() + incoming.degree(NodeId(node));
             all.iter().all(|node| edges(node) == 0)
@@ -127,7 +127,7 @@ impl NodeMap {
             let [from, to] = FIELD[0];
             for (rank, &node) in alone.iter().enumerate() {
                 let along = (rank as f64 + 0.5) / alone.len() as f64;
-                // Two lines, one node here and the next there.
+                // Alternate between the two rows.
                 positions[node as usize] = [from + (to - from) * along, ROW[rank % 2]];
             }
             middles.push([0.5, (ROW[0] + ROW[1]) / 2.0]);
@@ -154,7 +154,7 @@ impl NodeMap {
     }
 }
 
-/// The middles of discs of these radii.
+/// Places discs of the given radii by forces, and returns their centres.
 fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
     let count = radii.len();
     let area: f64 = radii.iter().map(|radius| 4.0 * radius * radius).sum();
@@ -167,7 +167,7 @@ fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
         flows[b as usize] += walks as f64;
         *pulls.entry((a.min(b), a.max(b))).or_default() += walks as f64;
     }
-    // What flows between two, against what chance would have flow.
+    // Attraction: the count between two communities over the count expected by chance, at most 8.
     let total: f64 = flows.iter().sum::<f64>().max(1.0);
     let pulls: Vec<(usize, usize, f64)> = pulls
         .into_iter()
@@ -179,7 +179,7 @@ fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
     let mut positions: Vec<[f64; 2]> = (0..count)
         .map(|one| {
             let radius = side / 2.0 * ((one as f64 + 0.5) / count as f64).sqrt();
-            let angle = one as f64 * TURN;
+            let angle = one as f64 * GOLDEN_ANGLE;
             [radius * angle.cos(), radius * angle.sin()]
         })
         .collect();
@@ -206,7 +206,7 @@ fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
             push(a, b, -0.05 * pull * free * free / ideal, between, far);
         }
         for (position, step) in positions.iter_mut().zip(&moves) {
-            // Everything is held a little by the middle, so that nothing flies off.
+            // A weak attraction to the origin keeps unlinked discs near; `heat` limits the step.
             let step = [step[0] - 0.3 * position[0], step[1] - 0.3 * position[1]];
             let length = step[0].hypot(step[1]).max(1e-9);
             let by = length.min(heat) / length;
@@ -214,12 +214,12 @@ fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
             position[1] += step[1] * by;
         }
     }
-    part(&mut positions, radii);
+    separate(&mut positions, radii);
     positions
 }
 
-/// Moves discs off each other, each half of the way, until none overlap or it has been tried often enough.
-fn part(positions: &mut [[f64; 2]], radii: &[f64]) {
+/// Separates overlapping discs, each by half the overlap, until none overlap or after [`ROUNDS`] passes.
+fn separate(positions: &mut [[f64; 2]], radii: &[f64]) {
     for _ in 0..ROUNDS {
         let mut moved = false;
         for a in 0..positions.len() {
@@ -249,7 +249,7 @@ fn apart(positions: &[[f64; 2]], a: usize, b: usize) -> ([f64; 2], f64) {
     ];
     match between[0].hypot(between[1]) {
         far if far > 1e-6 => (between, far),
-        // On top of each other: any direction will do, but the same one each time.
+        // Coincident centres: any fixed direction separates them.
         _ => ([1e-6, 1e-6 * (a as f64 - b as f64).signum()], 1.5e-6),
     }
 }

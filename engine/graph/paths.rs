@@ -1,12 +1,11 @@
-//! The paths of least resistance between two nodes, best first, with their nodes.
+//! The k paths of least resistance between two nodes.
 //!
-//! Yen (1971), *Finding the k shortest loopless paths in a network*, with Lawler's saving (1972): a path
-//! branches only at and after the place where it left the path it came from. petgraph's
-//! `k_shortest_path` gives costs without paths, and its walks may repeat a node.
+//! Yen (1971), *Finding the k shortest loopless paths in a network*, with Lawler's improvement
+//! (1972): a path branches only at and after the node where it left its parent. petgraph's `k_shortest_path` returns
+//! costs without paths, and may repeat nodes.
 //!
-//! Every search within one call has the same goal, so the resistance from each node to it, found by one
-//! search against the edges, is a bound that never overestimates, whatever is forbidden; each branch is then
-//! an A* search that hardly leaves its path.
+//! All searches of a call have the same target, so the least resistance from each node to it, found by one search along
+//! reversed edges, is a lower bound for all of them; each branch is then an A* search that expands few other nodes.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap, HashSet};
@@ -17,7 +16,7 @@ use crate::graph::{EdgeId, NodeId, TokenGraph};
 /// A loopless path and its resistance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeastPath {
-    /// The nodes, both ends among them. `[hops + 1]`
+    /// The nodes, including both ends. `[hops + 1]`
     pub nodes: Vec<NodeId>,
     /// The edges between them. `[hops]`
     pub edges: Vec<EdgeId>,
@@ -25,9 +24,10 @@ pub struct LeastPath {
     pub resistance: f64,
 }
 
-/// The `count` loopless paths of least static resistance from `source` to `target` over listed edges,
-/// least first; fewer where there are fewer. Paths of equal resistance come in an order of no meaning, but the
-/// same on every run. From a node to itself there is one loopless path, of no hops.
+/// Find the `count` loopless paths of least static resistance from `source` to `target` over listed edges.
+///
+/// Paths are in ascending order of resistance; fewer are returned where fewer exist. The order of equal resistances is
+/// deterministic. From a node to itself there is one loopless path, of no hops.
 ///
 /// ```
 /// use brillm::graph::{NodeId, TokenGraph, least_paths};
@@ -39,11 +39,10 @@ pub struct LeastPath {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Input`](crate::ErrorKind::Input) when an end is not in the graph.
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) when a node is not in the graph.
 ///
 /// # Complexity
-/// O((V + E) log V) once, then for each path at most one such search a hop; in practice a branch
-/// searches a few fans.
+/// O((V + E) log V) once, then at most one such search per hop of each path; in practice a branch searches a few fans.
 pub fn least_paths(
     graph: &TokenGraph,
     source: NodeId,
@@ -66,7 +65,7 @@ pub fn least_paths(
         for index in 0..path.edges.len() {
             if index >= branch {
                 let root = &path.nodes[..=index];
-                // What earlier paths with this root did next; they are all found already.
+                // The edges that paths with the same root have already taken are excluded.
                 let taken: HashSet<EdgeId> = found
                     .iter()
                     .chain([&path])
@@ -78,7 +77,7 @@ pub fn least_paths(
             before += f64::from(graph.resistance().seen()[path.edges[index].index()]);
         }
         found.push(path);
-        // No more candidates than paths still wanted can matter.
+        // At most as many candidates as missing paths can be used.
         while candidates.len() > count - found.len() {
             candidates.pop_last();
         }
@@ -86,7 +85,7 @@ pub fn least_paths(
     Ok(found)
 }
 
-/// A path not yet known to be the next best, and the place where it left its parent.
+/// A path that may be the next best, and the index where it left its parent.
 struct Candidate {
     path: LeastPath,
     branch: usize,
@@ -115,7 +114,7 @@ impl PartialEq for Candidate {
 
 impl Eq for Candidate {}
 
-/// A node on the edge of a search; the greatest is the one with the least bound.
+/// A node on the frontier of a search; the greatest has the least bound.
 struct Frontier {
     bound: f64,
     cost: f64,
@@ -145,23 +144,23 @@ impl PartialEq for Frontier {
 
 impl Eq for Frontier {}
 
-/// Searches towards one goal, over scratch memory that is wiped only where it was written.
+/// Searches with a common target; the scratch memory is reset only where it was written.
 struct Search<'g> {
     graph: &'g TokenGraph,
     target: NodeId,
-    /// Least resistance from each node to the goal; infinite where there is no way. `[V]`
+    /// Least resistance from each node to the target; infinite where there is no path. `[V]`
     left: Vec<f64>,
     /// Least resistance found from the start of the branch; infinite where not reached. `[V]`
     cost: Vec<f64>,
-    /// The edge over which a node was reached, and the node before it. `[V]`
+    /// Predecessor of each reached node, and the edge from it. `[V]`
     parent: Vec<(NodeId, EdgeId)>,
-    /// Nodes of the root, which the branch must not enter again. `[V]`
+    /// Nodes of the root, which the branch must avoid. `[V]`
     forbidden: Vec<bool>,
     reached: Vec<NodeId>,
 }
 
 impl<'g> Search<'g> {
-    /// Finds the least resistance from every node to `target`, against the edges. O((V + E) log V).
+    /// Computes the least resistance from every node to `target` along reversed edges. O((V + E) log V).
     fn towards(graph: &'g TokenGraph, target: NodeId) -> Self {
         let resistances = graph.resistance().seen();
         let mut left = vec![f64::INFINITY; graph.nodes()];
@@ -198,8 +197,8 @@ impl<'g> Search<'g> {
         }
     }
 
-    /// The least path to the goal that begins with `root` (over `edges`, of resistance `before`), does not go
-    /// on over an edge in `taken`, and comes by no node twice.
+    /// Finds the least path to the target that begins with `root` (over `edges`, of resistance `before`), continues
+    /// with an edge that is not in `taken`, and repeats no node.
     fn branch(
         &mut self,
         root: &[NodeId],
@@ -248,7 +247,7 @@ impl<'g> Search<'g> {
         })
     }
 
-    /// A* from `start`, whose cost is `before`; whether it arrived at the goal.
+    /// Runs A* from `start`, whose cost is `before`, and returns whether it reached the target.
     fn walk(&mut self, start: NodeId, before: f64, taken: &HashSet<EdgeId>) -> bool {
         let resistances = self.graph.resistance().seen();
         self.cost[start.index()] = before;
@@ -262,8 +261,8 @@ impl<'g> Search<'g> {
             if node == self.target {
                 return true;
             }
-            // A node reached again at less cost is searched again, so that the last bits of two sums made
-            // in different orders cannot hide a path.
+            // A node that is reached again at a lower cost is expanded again, so that rounding differences between
+            // sums cannot hide a path.
             if cost > self.cost[node.index()] {
                 continue;
             }

@@ -1,21 +1,20 @@
-//! petgraph's traits for [`TokenGraph`]: its algorithms run on the graph itself, with no copy of it.
+//! petgraph's traits for [`TokenGraph`], so that its algorithms run on the graph without a copy.
 //!
 //! | trait | cost |
 //! |---|---|
-//! | `IntoNeighbors`, `IntoEdges` | O(1) a call, O(1) a step: a fan is a slice |
-//! | `IntoNeighborsDirected`, `IntoEdgesDirected`, incoming | the first call builds [`Incoming`] in O(V + E), 8 bytes an edge; then as above |
-//! | `GetAdjacencyMatrix` | no matrix at all (V² bits would be gigabytes); `is_adjacent` is O(log F) |
-//! | `DataMap`, `IntoNodeReferences` | a node's weight is its own [`NodeId`]; `DataMap` keeps 4 bytes a node once asked |
-//! | `Visitable` | one bit a node |
+//! | `IntoNeighbors`, `IntoEdges` | O(1) per call and per step: a fan is a slice |
+//! | `IntoNeighborsDirected`, `IntoEdgesDirected`, incoming | the first call builds [`Incoming`] in O(V + E), 8 bytes per edge; then as above |
+//! | `GetAdjacencyMatrix` | no matrix (V² bits would be gigabytes); `is_adjacent` is O(log F) |
+//! | `DataMap`, `IntoNodeReferences` | the weight of a node is its [`NodeId`]; `DataMap` takes 4 bytes per node after its first use |
+//! | `Visitable` | one bit per node |
 //!
-//! The weight of an edge is its static resistance, −ln of a probability and never negative, so it serves
-//! as the cost of every shortest-path algorithm. Only listed edges are walked; the V² − E others have a
-//! resistance too ([`Resistance::unseen`](crate::graph::Resistance::unseen)) but are no edges of the
-//! petgraph view.
+//! The weight of an edge is its static resistance, −ln of a probability and never negative, so it can be
+//! the cost of every shortest-path algorithm. Only listed edges are visited; the V² − E others have a resistance too
+//! ([`Resistance::unseen`](crate::graph::Resistance::unseen)) but are not part of the petgraph view.
 //!
-//! Two warnings about petgraph's own algorithms: `tarjan_scc` recurses once a node of the deepest walk and
-//! can exhaust the stack on a real graph (`kosaraju_scc` does not), and `page_rank` is O(V²·F) an iteration
-//! and drops the random jump along existing edges (this room's own does neither).
+//! Two of petgraph's algorithms are unsuitable: `tarjan_scc` recurses once per node of the deepest path and can exhaust
+//! the stack on a real graph (`kosaraju_scc` does not), and `page_rank` takes O(V²·F) per iteration and omits the
+//! random jump along existing edges (use [`PageRank`](crate::graph::PageRank)).
 
 use std::ops::Range;
 
@@ -25,7 +24,7 @@ use petgraph::{Directed, Direction};
 
 use crate::graph::{EdgeId, Incoming, NodeId, TokenGraph};
 
-/// One edge of a graph, as petgraph's algorithms see it.
+/// An edge in petgraph's view of a graph.
 #[derive(Clone, Copy)]
 pub struct EdgeReference<'a> {
     graph: &'a TokenGraph,
@@ -34,17 +33,17 @@ pub struct EdgeReference<'a> {
 }
 
 impl<'a> EdgeReference<'a> {
-    /// The node the edge leaves.
+    /// Source node.
     pub fn source(&self) -> NodeId {
         self.source
     }
 
-    /// The node the edge enters.
+    /// Target node.
     pub fn target(&self) -> NodeId {
         NodeId(self.graph.targets()[self.edge.index()])
     }
 
-    /// The number of the edge.
+    /// Id of the edge.
     pub fn id(&self) -> EdgeId {
         self.edge
     }
@@ -59,17 +58,17 @@ impl<'a> EdgeReference<'a> {
         (-f64::from(self.resistance())).exp()
     }
 
-    /// How often the corpus walked the edge.
+    /// Count of the edge in the corpus.
     pub fn count(&self) -> u32 {
         self.graph.counts()[self.edge.index()]
     }
 
-    /// The own slot of the edge; 0 is the shared edge.
+    /// Row of the edge in the edge weights; 0 is the shared edge.
     pub fn edge_row(&self) -> u32 {
         self.graph.edge_rows()[self.edge.index()]
     }
 
-    /// The resistance by reference, as petgraph wants a weight.
+    /// The resistance by reference, petgraph's form of a weight.
     pub fn weight(&self) -> &'a f32 {
         &self.graph.resistance().seen()[self.edge.index()]
     }
@@ -88,7 +87,7 @@ impl std::fmt::Debug for EdgeReference<'_> {
     }
 }
 
-/// Edges are equal when they have the same number; comparing edges of two graphs means nothing.
+/// Compares edge ids; edges of different graphs are not comparable.
 impl PartialEq for EdgeReference<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.edge == other.edge
@@ -114,7 +113,7 @@ impl visit::EdgeRef for EdgeReference<'_> {
     }
 }
 
-/// One node of a graph, as petgraph's algorithms see it; its weight is its own number.
+/// A node in petgraph's view of a graph; its weight is its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeReference(NodeId);
 
@@ -130,7 +129,7 @@ impl visit::NodeRef for NodeReference {
     }
 }
 
-/// Which nodes a walk has visited: one bit a node.
+/// Set of visited nodes: one bit per node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Visited(Vec<u64>);
 
@@ -156,7 +155,7 @@ impl visit::VisitMap<NodeId> for Visited {
     }
 }
 
-/// The edges at a node, leaving or entering, or all edges of the graph, in their order.
+/// Iterator over the outgoing or incoming edges of a node, or all edges of the graph, in order.
 #[derive(Clone, Debug)]
 pub struct Edges<'a> {
     graph: &'a TokenGraph,
@@ -193,7 +192,7 @@ impl<'a> Iterator for Edges<'a> {
             }
             EdgeCursor::All { source, edges } => {
                 let edge = edges.next()?;
-                // Empty fans are passed over; an edge that exists always has a source at or after this one.
+                // Skip empty fans; the next edge always has a source at or after this one.
                 while self.graph.rows()[source.index() + 1] <= edge {
                     source.0 += 1;
                 }
@@ -218,7 +217,7 @@ impl<'a> Iterator for Edges<'a> {
 
 impl ExactSizeIterator for Edges<'_> {}
 
-/// The nodes next to a node, ascending.
+/// Iterator over the neighbours of a node, ascending.
 #[derive(Clone, Debug)]
 pub struct Neighbors<'a>(std::slice::Iter<'a, u32>);
 
@@ -235,7 +234,7 @@ impl Iterator for Neighbors<'_> {
 
 impl ExactSizeIterator for Neighbors<'_> {}
 
-/// All nodes of a graph, ascending.
+/// Iterator over all nodes, ascending.
 #[derive(Clone, Debug)]
 pub struct Nodes(Range<u32>);
 
@@ -258,7 +257,7 @@ impl DoubleEndedIterator for Nodes {
 
 impl ExactSizeIterator for Nodes {}
 
-/// All nodes of a graph with their weights, ascending.
+/// Iterator over all nodes with their weights, ascending.
 #[derive(Clone, Debug)]
 pub struct NodeReferences(Nodes);
 
@@ -340,7 +339,7 @@ impl visit::Visitable for TokenGraph {
 }
 
 impl visit::GetAdjacencyMatrix for TokenGraph {
-    /// The sorted fans answer for themselves.
+    /// Nothing to prepare: sorted fans are searched.
     type AdjMatrix = ();
 
     fn adjacency_matrix(&self) {}

@@ -1,33 +1,32 @@
-//! PageRank: how often a walk without end comes by each node.
+//! PageRank: the fraction of time that an endless random walk spends at each node.
 //!
 //! Page, Brin, Motwani and Winograd (1999): with `d` the damping, `w(u,v)` the weight of an edge, `W(u)`
-//! its sum over the fan of `u`, and `s` the rank that sits on nodes without a fan,
+//! its sum over the fan of `u`, and `s` the total rank of nodes without a fan,
 //!
 //! ```text
 //! r'(v) = (1 − d)/V + d s/V + d Σ_{u→v} r(u) w(u,v)/W(u)
 //! ```
 //!
-//! petgraph has a `page_rank` of its own, which compares all pairs of nodes (ten seconds an iteration on
-//! a graph of 133,000 edges) and leaves out the random jump along edges that exist; the two agree where
-//! that jump has no weight, at a damping of 1.
+//! petgraph's `page_rank` compares all pairs of nodes (ten seconds per iteration on a graph of 133,000 edges) and
+//! omits the random jump along existing edges; the two agree at a damping of 1, where that jump has no weight.
 
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{NodeId, TokenGraph};
 use crate::{Error, ErrorKind, Result};
 
-/// What an edge weighs in a [`PageRank`].
+/// Weight of an edge in a [`PageRank`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RankWeight {
-    /// Every edge of a fan alike: the structure of the graph alone.
+    /// Equal weights: the structure of the graph alone.
     #[default]
     Alike,
-    /// By how often the corpus walked the edge.
+    /// The count of the edge in the corpus.
     Count,
 }
 
-/// The settings of a PageRank.
+/// Settings of a PageRank computation.
 ///
 /// ```
 /// use brillm::graph::{PageRank, TokenGraph};
@@ -39,18 +38,18 @@ pub enum RankWeight {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PageRank {
-    /// Probability, in `[0, 1]`, that a step follows an edge instead of jumping anywhere.
+    /// Probability, in `[0, 1]`, that a step follows an edge instead of jumping to a random node.
     pub damping: f64,
-    /// Stop when all ranks together (the sum of absolute changes) moved less than this.
+    /// Stop when the sum of absolute changes of an iteration is below this.
     pub tolerance: f64,
-    /// Stop after this many iterations in any case.
+    /// Maximum number of iterations.
     pub iterations: usize,
-    /// What an edge weighs.
+    /// Weight of an edge.
     pub weight: RankWeight,
 }
 
 impl Default for PageRank {
-    /// Damping 0.85, tolerance 1e-10, at most 200 iterations, edges alike.
+    /// Damping 0.85, tolerance 1e-10, at most 200 iterations, equal weights.
     fn default() -> Self {
         Self {
             damping: 0.85,
@@ -64,24 +63,24 @@ impl Default for PageRank {
 /// The ranks of all nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranking {
-    /// One rank a node, in `[0, 1]`; they sum to 1. `[V]`
+    /// Rank of each node, in `[0, 1]`; the ranks sum to 1. `[V]`
     pub ranks: Vec<f64>,
-    /// Iterations made.
+    /// Number of iterations.
     pub iterations: usize,
-    /// What the last iteration changed: the sum of absolute differences.
+    /// Sum of absolute changes of the last iteration.
     pub change: f64,
-    /// Whether that was below the tolerance.
+    /// Whether the last change was below the tolerance.
     pub converged: bool,
 }
 
 impl PageRank {
-    /// Ranks the nodes of a graph by power iteration.
+    /// Rank the nodes of a graph by power iteration.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the damping is not within `[0, 1]` or the tolerance is not a number.
     ///
     /// # Complexity
-    /// O(V + E) an iteration, two f64 a node.
+    /// O(V + E) per iteration, two f64 per node.
     pub fn of(&self, graph: &TokenGraph) -> Result<Ranking> {
         if !(0.0..=1.0).contains(&self.damping) {
             return Err(Error::new(
@@ -169,7 +168,7 @@ impl Ranking {
         order
     }
 
-    /// The place of a node among all, 1 for the highest; `None` for a node that is not ranked. O(V).
+    /// The position of a node in the ranking, 1 for the highest; `None` for a node that is not ranked. O(V).
     pub fn position(&self, node: NodeId) -> Option<usize> {
         let rank = *self.ranks.get(node.index())?;
         let before = |(other, &value): (usize, &f64)| {

@@ -1,4 +1,4 @@
-//! What can be reached from where: hops from a node, and the connected components of the whole.
+//! Reachability: hops from a node, and connected components.
 
 use std::collections::HashMap;
 
@@ -9,21 +9,21 @@ use serde::Serialize;
 use crate::Result;
 use crate::graph::{NodeId, TokenGraph};
 
-/// Which way a walk goes over directed edges.
+/// Direction in which edges are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
-    /// Along the edges: what may follow.
+    /// From source to target: possible successors.
     #[default]
     Out,
-    /// Against the edges: what may come before.
+    /// From target to source: possible predecessors.
     In,
-    /// Either way.
+    /// Both directions.
     Both,
 }
 
 impl Direction {
-    /// The nodes one hop from `node`, this way. With [`Direction::Both`] a node may come twice.
+    /// Iterate over the nodes one hop from `node`. With [`Direction::Both`] a node may occur twice.
     pub(in crate::graph) fn next<'a>(
         self,
         graph: &'a TokenGraph,
@@ -45,23 +45,23 @@ impl Direction {
     }
 }
 
-/// How far everything is from one node.
+/// Distances from one node to all others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reachability {
-    /// The node it starts from.
+    /// The start node.
     pub node: u32,
-    /// Which way it goes.
+    /// Direction in which edges are followed.
     pub direction: Direction,
-    /// Nodes reached, the start among them.
+    /// Number of reached nodes, including the start.
     pub reached: usize,
-    /// `hops[h]` nodes are `h` hops away and no fewer; `hops[0]` is 1, the start.
+    /// `hops[h]`: number of nodes at distance `h`; `hops[0]` is 1, the start.
     pub hops: Vec<usize>,
-    /// Whether an edge of a reached node leads back to the start, itself included.
+    /// Whether any reached node, including the start, has an edge back to the start.
     pub returns: bool,
 }
 
 impl Reachability {
-    /// Walks from `node` as far as edges lead, breadth first.
+    /// Search the whole graph from `node`, breadth first.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) when the graph has no such node.
@@ -97,12 +97,12 @@ impl Reachability {
         Ok(reach)
     }
 
-    /// The longest of all shortest walks, in hops.
+    /// The largest distance, in hops.
     pub fn eccentricity(&self) -> usize {
         self.hops.len() - 1
     }
 
-    /// Hops to a reached node other than the start, on average; `None` where there is none.
+    /// Mean distance to the reached nodes other than the start; `None` where there are none.
     pub fn mean_hops(&self) -> Option<f64> {
         let others = self.reached - 1;
         let total: f64 = self
@@ -115,7 +115,7 @@ impl Reachability {
     }
 }
 
-/// How a graph falls into components.
+/// Connected components of a graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Components {
     /// Strongly connected components: within one, every node reaches every other.
@@ -124,7 +124,7 @@ pub struct Components {
     pub largest_strong: usize,
     /// Strongly connected components of a single node.
     pub single: usize,
-    /// Weakly connected components: the same with edges taken as two-way.
+    /// Weakly connected components: the same on the undirected graph.
     pub weak: usize,
     /// Nodes of the largest weakly connected component.
     pub largest_weak: usize,
@@ -134,9 +134,9 @@ pub struct Components {
 }
 
 impl Components {
-    /// Finds the components of a graph. O(V + E), on the heap: depth costs no stack.
+    /// Find the components of a graph. O(V + E), without recursion.
     pub fn of(graph: &TokenGraph) -> Self {
-        // Kosaraju's algorithm and not Tarjan's, because petgraph's Tarjan recurses once a node.
+        // petgraph's Tarjan recurses once per node and could exhaust the stack; its Kosaraju does not.
         let strong = kosaraju_scc(graph);
         let core = strong
             .iter()
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_a_million_nodes_costs_no_stack() {
+    fn a_chain_of_a_million_nodes_does_not_exhaust_the_stack() {
         let edges: Vec<_> = (0..1_000_000u32).map(|node| (node, node + 1, 1)).collect();
         let graph = TokenGraph::from_edges(1_000_001, &edges).unwrap();
         assert_eq!(Components::of(&graph).strong, 1_000_001);

@@ -1,4 +1,4 @@
-//! The static resistance of an edge: −ln of its probability by the graph's own counts.
+//! The static resistance of an edge: −ln of its smoothed probability in the graph's counts.
 //!
 //! Interpolated modified Kneser-Ney smoothing of order 2 (Chen and Goodman 1999, equations 25 and 26),
 //! over edges instead of strings: with `c(u,v)` the count of an edge, `c(u)` their sum over a fan and
@@ -9,8 +9,8 @@
 //! p1(v)   = max(N(v) − D1(N(v)), 0)/Σ_v N(v) + λ1 / V           λ1 ΣN    = Σ_v D1(N(v))
 //! ```
 //!
-//! so that every one of the V targets has a probability above zero, no two unseen edges need tie, and a
-//! fan of F listed edges describes all V: `ln p(v|u) = ln λ(u) + ln p1(v)` for an edge that is not listed.
+//! so that all V targets have a probability above zero, unseen edges have different resistances, and a fan of
+//! F listed edges describes all V: `ln p(v|u) = ln λ(u) + ln p1(v)` for an edge that is not listed.
 
 use crate::graph::discount::Discounts;
 
@@ -21,14 +21,14 @@ pub struct Resistance {
     seen: Vec<f32>,
     /// −ln p1(v) of each target reached over an edge that is not listed. `[V]`
     target: Vec<f32>,
-    /// −ln λ(u): what leaving `u` over an edge that is not listed adds. `[V]`
+    /// −ln λ(u): added for every edge of `u` that is not listed. `[V]`
     source: Vec<f32>,
 }
 
 impl Resistance {
-    /// Smooths the counts of a graph in compressed rows (`rows [V+1]`, `targets [E]`, `counts [E]`).
+    /// Smooth the counts of a graph in compressed rows (`rows [V+1]`, `targets [E]`, `counts [E]`).
     ///
-    /// Edges may have a count of zero (those of a held-out fold): they are then as good as unlisted.
+    /// Edges with a count of zero (those of a held-out fold) are treated as unlisted.
     ///
     /// # Complexity
     /// O(V + E).
@@ -58,8 +58,8 @@ impl Resistance {
                 .map(|&count| discounts.of(u64::from(count)))
                 .sum();
             let backoff = given / total;
-            // A fan whose discounts are all zero (possible only in artificial counts) would give its
-            // unseen edges no probability at all; a floor keeps every resistance finite.
+            // λ(u): a fan whose discounts are all zero (possible only in artificial counts) would leave unseen edges
+            // without probability; the floor keeps every resistance finite.
             let backoff = backoff.max(1e-6);
             source.push(resistance_of(backoff) as f32);
             for edge in range {
@@ -81,12 +81,12 @@ impl Resistance {
         &self.seen
     }
 
-    /// −ln p1(v): the part of an unlisted edge's resistance that its target decides. `[V]`
+    /// −ln p1(v): the contribution of the target to the resistance of an unlisted edge. `[V]`
     pub fn target(&self) -> &[f32] {
         &self.target
     }
 
-    /// −ln λ(u): the part of an unlisted edge's resistance that its source decides. `[V]`
+    /// −ln λ(u): the contribution of the source to the resistance of an unlisted edge. `[V]`
     pub fn source(&self) -> &[f32] {
         &self.source
     }
@@ -97,13 +97,12 @@ impl Resistance {
     }
 }
 
-/// −ln of a probability. Rounding can lift a sum of probabilities above 1, and −ln 1 is −0: neither may
-/// make a resistance negative.
+/// −ln of a probability, never negative: rounding can lift a sum of probabilities above 1, and −ln 1 is −0.
 fn resistance_of(probability: f64) -> f64 {
     (-probability.ln()).max(0.0) + 0.0
 }
 
-/// p1 over all nodes: how likely each is as the target of a *new* edge.
+/// Computes p1 over all nodes: the probability of each as the target of a *new* edge.
 fn continuation(nodes: usize, targets: &[u32], counts: &[u32]) -> Vec<f64> {
     let mut sources = vec![0u64; nodes];
     for (&target, &count) in targets.iter().zip(counts) {

@@ -1,4 +1,4 @@
-//! Which of two edges is the stronger, and the strongest and weakest of many.
+//! Order of edges by strength.
 
 use std::cmp::Ordering;
 
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::{EdgeId, TokenGraph};
 
-/// What makes one edge stronger than another.
+/// Measure of the strength of an edge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strength {
     /// Less static resistance: the target is more probable after the source. Ties go to the higher count.
     #[default]
     Resistance,
-    /// Walked more often in the corpus. Ties go to the lower resistance.
+    /// A higher count in the corpus. Ties go to the lower resistance.
     Count,
 }
 
 impl Strength {
-    /// Stronger edges come before weaker ones; ties of both measures go to the lower edge.
+    /// Compare two edges, stronger first; ties of both measures go to the lower edge.
     pub fn compare(self, graph: &TokenGraph, a: EdgeId, b: EdgeId) -> Ordering {
         let resistances = graph.resistance().seen();
         let by_resistance = resistances[a.index()].total_cmp(&resistances[b.index()]);
@@ -30,18 +30,18 @@ impl Strength {
         .then(a.cmp(&b))
     }
 
-    /// The `count` strongest of `edges`, strongest first. O(E + count log count).
+    /// Select the `count` strongest of `edges`, strongest first. O(E + count log count).
     pub fn strongest(self, graph: &TokenGraph, edges: Vec<EdgeId>, count: usize) -> Vec<EdgeId> {
         first(edges, count, |a, b| self.compare(graph, *a, *b))
     }
 
-    /// The `count` weakest of `edges`, weakest first. O(E + count log count).
+    /// Select the `count` weakest of `edges`, weakest first. O(E + count log count).
     pub fn weakest(self, graph: &TokenGraph, edges: Vec<EdgeId>, count: usize) -> Vec<EdgeId> {
         first(edges, count, |a, b| self.compare(graph, *b, *a))
     }
 }
 
-/// The first `count` of `edges` in an order, sorted.
+/// Selects the first `count` of `edges` in an order, sorted.
 fn first(
     mut edges: Vec<EdgeId>,
     count: usize,

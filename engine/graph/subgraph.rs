@@ -1,9 +1,9 @@
-//! A part of a graph: some of its nodes and some of the edges between them, to be looked at or exported.
+//! Sub-graphs: some nodes of a graph and some edges between them, for display and export.
 
 use crate::Result;
 use crate::graph::{Direction, EdgeId, NodeId, Strength, TokenGraph};
 
-/// Some nodes of a graph and some edges between them; numbers stay those of the whole graph.
+/// Some nodes of a graph and some edges between them; ids are those of the whole graph.
 #[derive(Clone, Debug)]
 pub struct Subgraph<'g> {
     graph: &'g TokenGraph,
@@ -14,7 +14,7 @@ pub struct Subgraph<'g> {
 }
 
 impl<'g> Subgraph<'g> {
-    /// All nodes and all listed edges. O(V + E).
+    /// Select all nodes and all listed edges. O(V + E).
     pub fn whole(graph: &'g TokenGraph) -> Self {
         Self {
             graph,
@@ -23,7 +23,7 @@ impl<'g> Subgraph<'g> {
         }
     }
 
-    /// The given nodes, in any order, and all edges between them.
+    /// Select the given nodes, in any order, and all edges between them.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) when a node is not in the graph.
@@ -58,17 +58,16 @@ impl<'g> Subgraph<'g> {
         })
     }
 
-    /// The nodes at most `radius` hops from any of `centres`, at most `maximum` of them, and all edges
-    /// between them.
+    /// Select the nodes within `radius` hops of any of `centres`, at most `maximum`, and all edges between them.
     ///
-    /// Nearer nodes come first; among nodes equally many hops away, those whose way from the centre has the
-    /// least resistance. The centres themselves count among the maximum, in the order given.
+    /// Nearer nodes come first; among nodes at the same distance, those whose path from the centre has the
+    /// least resistance. Centres are included in `maximum`, in the order given.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) when a centre is not in the graph.
     ///
     /// # Complexity
-    /// O(V) memory; every edge at a chosen node is looked at.
+    /// O(V) memory, and the edges of all selected nodes.
     pub fn around(
         graph: &'g TokenGraph,
         centres: &[NodeId],
@@ -86,7 +85,7 @@ impl<'g> Subgraph<'g> {
                 nodes.push(centre);
             }
         }
-        // Nodes of earlier layers keep their place; `cost` of the next layer may still fall while it grows.
+        // Breadth first: the nodes of earlier layers are final, the costs of the next layer decrease while it is found.
         let mut settled = vec![false; graph.nodes()];
         let mut layer = nodes.clone();
         for _ in 0..radius {
@@ -121,13 +120,13 @@ impl<'g> Subgraph<'g> {
         Self::between(graph, &nodes)
     }
 
-    /// The `count` strongest edges of the graph and their ends. O(E).
+    /// Select the `count` strongest edges of the graph and their nodes. O(E).
     pub fn strongest(graph: &'g TokenGraph, count: usize, strength: Strength) -> Self {
         let all = (0..graph.edges() as u32).map(EdgeId).collect();
         Self::of_edges(graph, strength.strongest(graph, all, count))
     }
 
-    /// A node and all edges that leave it (or enter it, or both), with their ends.
+    /// Select a node, all edges that leave it (or enter it, or both), and their other nodes.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) when the node is not in the graph.
@@ -142,7 +141,7 @@ impl<'g> Subgraph<'g> {
         Ok(chosen)
     }
 
-    /// Keeps the `count` strongest edges of the chosen ones, and all nodes. O(E).
+    /// Keep only the `count` strongest edges, and all nodes. O(E).
     #[must_use]
     pub fn keep_strongest(mut self, count: usize, strength: Strength) -> Self {
         self.edges = strength.strongest(self.graph, self.edges, count);
@@ -150,7 +149,7 @@ impl<'g> Subgraph<'g> {
         self
     }
 
-    /// Leaves out edges walked fewer than `count` times; all nodes stay. O(E).
+    /// Remove edges with a count below `count`; keep all nodes. O(E).
     #[must_use]
     pub fn minimum_count(mut self, count: u32) -> Self {
         let counts = self.graph.counts();
@@ -158,28 +157,28 @@ impl<'g> Subgraph<'g> {
         self
     }
 
-    /// Leaves out nodes without an edge. O(V + E).
+    /// Remove nodes without an edge. O(V + E).
     #[must_use]
     pub fn without_isolated(self) -> Self {
         Self::of_edges(self.graph, self.edges)
     }
 
-    /// The whole graph that this is a part of.
+    /// The graph that this is a selection of.
     pub fn graph(&self) -> &'g TokenGraph {
         self.graph
     }
 
-    /// The chosen nodes, ascending.
+    /// The selected nodes, ascending.
     pub fn nodes(&self) -> &[NodeId] {
         &self.nodes
     }
 
-    /// The chosen edges, ascending.
+    /// The selected edges, ascending.
     pub fn edges(&self) -> &[EdgeId] {
         &self.edges
     }
 
-    /// The chosen edges with both ends, ascending. O(log V) for a new source, else O(1).
+    /// Iterate over `(edge, source, target)`, ascending. O(log V) for a new source, otherwise O(1).
     pub fn walk(&self) -> impl Iterator<Item = (EdgeId, NodeId, NodeId)> + '_ {
         let mut last = NodeId(0);
         self.edges.iter().map(move |&edge| {
@@ -190,7 +189,7 @@ impl<'g> Subgraph<'g> {
         })
     }
 
-    /// Edges in any order, possibly twice, with their ends.
+    /// Selects edges, in any order and possibly repeated, with their nodes.
     fn of_edges(graph: &'g TokenGraph, mut edges: Vec<EdgeId>) -> Self {
         edges.sort_unstable();
         edges.dedup();

@@ -1,35 +1,35 @@
-//! A graph, a node and an edge in numbers, as people and programs read them.
+//! Statistics of a graph, a node and an edge, for display and JSON.
 
 use serde::Serialize;
 
 use crate::graph::{EdgeId, NodeId, Strength, TokenGraph};
 use crate::{Error, ErrorKind, Result};
 
-/// One edge in numbers.
+/// Statistics of an edge.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EdgeSummary {
-    /// The node it leaves.
+    /// Source node.
     pub source: u32,
-    /// The node it enters.
+    /// Target node.
     pub target: u32,
     /// Text of the source, where [`EdgeSummary::name`] was given a vocabulary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_text: Option<String>,
-    /// Text of the target, likewise.
+    /// Text of the target, where [`EdgeSummary::name`] was given a vocabulary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_text: Option<String>,
-    /// How often the corpus walked it.
+    /// Count in the corpus.
     pub count: u32,
     /// p(target | source), in `(0, 1]`.
     pub probability: f64,
     /// −ln of the probability, in nats; never negative.
     pub resistance: f32,
-    /// Whether it owns a matrix and a bias; otherwise it goes through the shared edge.
+    /// Whether it is an own edge, with a matrix and a bias; otherwise it uses the shared edge.
     pub own: bool,
 }
 
 impl EdgeSummary {
-    /// An edge of the graph in numbers. O(log V).
+    /// Summarise an edge. O(log V).
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the graph has no such edge.
@@ -58,36 +58,36 @@ impl EdgeSummary {
         }
     }
 
-    /// Adds the texts of both ends.
+    /// Add the texts of source and target.
     pub fn name(&mut self, text: &dyn Fn(u32) -> String) {
         self.source_text = Some(text(self.source));
         self.target_text = Some(text(self.target));
     }
 }
 
-/// How a number is distributed over nodes or edges.
+/// Quantiles and mean of a quantity over nodes or edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Distribution {
-    /// Least value.
+    /// Smallest value.
     pub minimum: u64,
-    /// A quarter of the values are at most this.
+    /// First quartile.
     pub quarter: u64,
-    /// Half of the values are at most this.
+    /// Median.
     pub median: u64,
-    /// Three quarters of the values are at most this.
+    /// Third quartile.
     pub three_quarters: u64,
-    /// Nine tenths of the values are at most this.
+    /// 90th percentile.
     pub tenth_highest: u64,
-    /// 99 of a hundred values are at most this.
+    /// 99th percentile.
     pub hundredth_highest: u64,
-    /// Greatest value.
+    /// Largest value.
     pub maximum: u64,
     /// Arithmetic mean.
     pub mean: f64,
 }
 
 impl Distribution {
-    /// The distribution of some values, by nearest rank; all zero where there are none. O(n log n).
+    /// Compute the distribution of `values` by nearest rank; all zero where there are none. O(n log n).
     pub fn of(values: impl IntoIterator<Item = u64>) -> Self {
         let mut values: Vec<u64> = values.into_iter().collect();
         if values.is_empty() {
@@ -111,44 +111,44 @@ impl Distribution {
     }
 }
 
-/// A whole graph in numbers.
+/// Statistics of a graph.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GraphSummary {
     /// Nodes, `V`.
     pub nodes: usize,
     /// Listed edges, `E`.
     pub edges: usize,
-    /// Edges that own a matrix and a bias.
+    /// Own edges, which have a matrix and a bias.
     pub own_edges: usize,
-    /// The count from which an edge owns one.
+    /// The count from which an edge is an own edge.
     pub own_minimum: u32,
-    /// `E / V²`: the share of all possible edges that is listed.
+    /// `E / V²`: fraction of all possible edges that is listed.
     pub density: f64,
-    /// Walks over all edges: the tokens of the corpus that follow another, less what building left out.
+    /// Sum of the counts: tokens of the corpus that follow another, without edges that building left out.
     pub walks: u64,
     /// Edges from a node to itself.
     pub loops: usize,
-    /// Edges walked once.
+    /// Edges with a count of 1.
     pub once: usize,
-    /// Nodes that no edge leaves.
+    /// Nodes without outgoing edges.
     pub without_exit: usize,
-    /// Nodes that no edge enters.
+    /// Nodes without incoming edges.
     pub without_entry: usize,
     /// Nodes without any edge.
     pub isolated: usize,
-    /// Edges that leave a node, over nodes.
+    /// Distribution of outgoing edges per node.
     pub out_degree: Distribution,
-    /// Edges that enter a node, over nodes.
+    /// Distribution of incoming edges per node.
     pub in_degree: Distribution,
-    /// How often an edge was walked, over edges.
+    /// Distribution of counts over edges.
     pub count: Distribution,
-    /// Mean number of edges that leave a token *of the corpus*, each node weighed by its walks: the number
-    /// of edges that a step of decoding looks at.
+    /// Mean size of the fan of a token *of the corpus* (each node weighted by its count): the edges that a decoding
+    /// step evaluates.
     pub walked_fan: f64,
-    /// Mean static resistance of a walk over the corpus the graph was built from, in nats. The smoothed
-    /// counts describe their own text here, so it is below what held-out text would have.
+    /// Mean static resistance of the edges of the training corpus, in nats per token. Held-out text has a higher one,
+    /// because the counts come from the training corpus.
     pub walked_resistance: f64,
-    /// What the order of the two lists below is.
+    /// Order of the two lists below.
     pub strength: Strength,
     /// The strongest edges, strongest first.
     pub strongest: Vec<EdgeSummary>,
@@ -157,7 +157,7 @@ pub struct GraphSummary {
 }
 
 impl GraphSummary {
-    /// Summarises a graph with the `list` strongest and the `list` weakest edges.
+    /// Summarise a graph, with its `list` strongest and `list` weakest edges.
     ///
     /// # Complexity
     /// O(V log V + E log E), and the index of incoming edges.
@@ -209,7 +209,7 @@ impl GraphSummary {
         }
     }
 
-    /// Adds the texts of all listed edges' ends.
+    /// Add the texts of all nodes of the lists.
     pub fn name(&mut self, text: &dyn Fn(u32) -> String) {
         for edge in self.strongest.iter_mut().chain(&mut self.weakest) {
             edge.name(text);
@@ -217,38 +217,38 @@ impl GraphSummary {
     }
 }
 
-/// One node in numbers.
+/// Statistics of a node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeSummary {
-    /// The node.
+    /// Id of the node.
     pub node: u32,
-    /// Its text, where [`NodeSummary::name`] was given a vocabulary.
+    /// Text of the token, where [`NodeSummary::name`] was given a vocabulary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Edges that leave it.
+    /// Outgoing edges.
     pub out_degree: usize,
-    /// Edges that enter it.
+    /// Incoming edges.
     pub in_degree: usize,
-    /// Edges that leave it and own a matrix and a bias.
+    /// Outgoing own edges.
     pub own_edges: usize,
-    /// Walks that left it.
+    /// Sum of the counts of outgoing edges.
     pub walks_out: u64,
-    /// Walks that entered it.
+    /// Sum of the counts of incoming edges.
     pub walks_in: u64,
-    /// What the order of the lists below is.
+    /// Order of the lists below.
     pub strength: Strength,
-    /// The strongest edges that leave it, strongest first.
+    /// Strongest outgoing edges, strongest first.
     pub strongest_out: Vec<EdgeSummary>,
-    /// The weakest listed edges that leave it, weakest first.
+    /// Weakest listed outgoing edges, weakest first.
     pub weakest_out: Vec<EdgeSummary>,
-    /// The strongest edges that enter it, strongest first.
+    /// Strongest incoming edges, strongest first.
     pub strongest_in: Vec<EdgeSummary>,
-    /// The weakest listed edges that enter it, weakest first.
+    /// Weakest listed incoming edges, weakest first.
     pub weakest_in: Vec<EdgeSummary>,
 }
 
 impl NodeSummary {
-    /// Summarises a node, with at most `list` edges in each list.
+    /// Summarise a node, with at most `list` edges in each list.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the graph has no such node.
@@ -288,7 +288,7 @@ impl NodeSummary {
         })
     }
 
-    /// Adds the text of the node and of all listed edges' ends.
+    /// Add the texts of the node and of all nodes of the lists.
     pub fn name(&mut self, text: &dyn Fn(u32) -> String) {
         self.text = Some(text(self.node));
         let lists = [

@@ -1,4 +1,4 @@
-//! The graph itself: nodes, own and shared edges, and the fans they form.
+//! The token graph: nodes, own and shared edges, and fans.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -7,11 +7,11 @@ use crate::graph::incoming::Incoming;
 use crate::graph::resistance::Resistance;
 use crate::{Error, ErrorKind, Result};
 
-/// A token as a node of the graph.
+/// A node: the id of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NodeId(pub u32);
 
-/// A directed edge, numbered in CSR order: by source, then by target.
+/// A directed edge. Edges are numbered by source, then by target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EdgeId(pub u32);
 
@@ -48,9 +48,9 @@ pub struct Fan<'a> {
     pub first: EdgeId,
     /// Target nodes, ascending. `[F]`
     pub targets: &'a [u32],
-    /// How often each edge was walked in the corpus. `[F]`
+    /// Count of each edge in the corpus. `[F]`
     pub counts: &'a [u32],
-    /// The own slot of each edge in the edge arena; 0 is the shared edge. `[F]`
+    /// Row of each edge in the edge weights; 0 is the shared edge. `[F]`
     pub edge_rows: &'a [u32],
     /// Static resistance −ln p(target | source) of each edge, never negative. `[F]`
     pub resistances: &'a [f32],
@@ -73,15 +73,44 @@ impl Fan<'_> {
     }
 }
 
-/// A directed graph of tokens, in compressed rows by source.
+/// A directed graph of tokens: the structure that a graph model decodes, trains and explains.
 ///
-/// Every edge that the corpus walked (and that building kept) is listed with its count. An edge walked
-/// often enough *owns* a matrix and a bias in the edge arena (its slot is 1 or more); every other pair of
-/// nodes, listed or not, goes through the shared edge (slot 0). Own slots are numbered in CSR order, so
-/// the own slots of a fan are contiguous and a fan is one contiguous read.
+/// A node is a token of the vocabulary. An edge `u → v` is listed when the corpus contains token `v` directly after
+/// token `u`; its *count* is how often. The edges that leave a node are its *fan* ([`Fan`]), targets ascending.
+/// From the counts follows the *static resistance* of every edge, −ln p(v | u) after Kneser-Ney smoothing
+/// ([`Resistance`]): 0 for a certain successor, large for a rare one. Pairs that are not listed have a resistance
+/// too, so that every token can follow every other.
 ///
-/// [petgraph](https://docs.rs/petgraph)'s visit traits are implemented for `&TokenGraph`, with the static
-/// resistance as the edge weight, so its algorithms run on it directly:
+/// An edge whose count reaches a minimum is an *own edge*: it has a row of weights (a matrix and a bias) in the
+/// model's edge weights. All other pairs, listed or not, use the *shared edge*, row 0. Rows are numbered in the
+/// order of edges, so that the own rows of a fan are contiguous and a fan is one contiguous read.
+///
+/// ```
+/// use brillm::graph::{GraphBuilder, NodeId};
+///
+/// // Tokens: 0 = "the", 1 = "cat", 2 = "sat".
+/// let mut builder = GraphBuilder::new(3);
+/// builder.walk([0, 1, 2, 0, 1])?; // the cat sat the cat
+/// let mut graph = builder.build()?;
+/// assert_eq!((graph.nodes(), graph.edges()), (3, 3));
+///
+/// // The fan of "the" has one edge, to "cat", walked twice.
+/// let fan = graph.fan(NodeId(0));
+/// assert_eq!((fan.targets, fan.counts), (&[1][..], &[2][..]));
+///
+/// // Only edges walked at least twice get weights of their own; the others use the shared edge.
+/// graph.set_own_minimum(2);
+/// assert_eq!((graph.own_edges(), graph.edge_rows()), (1, &[1, 0, 0][..]));
+///
+/// // "cat" is likelier after "the" than "sat" is, which never follows it.
+/// assert!(graph.fan(NodeId(0)).resistances[0] < graph.resistance().unseen(0, 2));
+/// # Ok::<(), brillm::Error>(())
+/// ```
+///
+/// # Algorithms
+///
+/// [petgraph](https://docs.rs/petgraph)'s visit traits are implemented for `&TokenGraph`, with the static resistance
+/// as the edge weight, so that its algorithms run on the graph directly:
 ///
 /// ```
 /// use brillm::graph::{NodeId, TokenGraph};
@@ -91,10 +120,10 @@ impl Fan<'_> {
 /// # Ok::<(), brillm::Error>(())
 /// ```
 ///
-/// Only listed edges are walked. Incoming edges come from an index that the first one to ask builds (see
-/// [`Incoming`]); there is no adjacency matrix, a fan is searched instead. petgraph's `tarjan_scc` recurses
-/// once a node of the deepest walk and can exhaust the stack: take its `kosaraju_scc`. Its `page_rank` is
-/// O(V² F) an iteration: take [`PageRank`](crate::graph::PageRank).
+/// They visit listed edges only. The index of incoming edges is built on first use (see [`Incoming`]). There is no
+/// adjacency matrix; a fan is searched instead. Two of petgraph's algorithms are unsuitable: `tarjan_scc` recurses
+/// once per node of the deepest path and can exhaust the stack (use `kosaraju_scc`), and `page_rank` takes O(V² F)
+/// per iteration (use [`PageRank`](crate::graph::PageRank)).
 #[derive(Clone, Debug)]
 pub struct TokenGraph {
     rows: Vec<u32>,
@@ -104,21 +133,21 @@ pub struct TokenGraph {
     own_minimum: u32,
     own_count: u32,
     resistance: Resistance,
-    /// Built by the first one to ask what enters a node.
+    /// Built on first use.
     incoming: OnceLock<Incoming>,
-    /// `0..V`, built by the first of petgraph's algorithms to want a reference to a node's weight.
+    /// `0..V`, for petgraph's references to node weights; built on first use.
     identity: OnceLock<Box<[NodeId]>>,
 }
 
 impl TokenGraph {
-    /// A graph from its compressed rows; every listed edge owns a slot.
+    /// Create a graph from compressed rows; every listed edge is an own edge.
     ///
     /// # Arguments
     /// `rows [V+1]` ascending offsets into `targets`; `targets [E]` ascending within a row;
     /// `counts [E]`, each at least 1.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] when the arrays contradict each other, naming the first place.
+    /// [`ErrorKind::Format`] when the arrays contradict each other.
     ///
     /// # Complexity
     /// O(V + E).
@@ -140,10 +169,11 @@ impl TokenGraph {
         Ok(graph)
     }
 
-    /// A graph of `nodes` nodes from `(source, target, count)` triples in any order; equal pairs add up.
+    /// Create a graph of `nodes` nodes from `(source, target, count)` triples in any order; counts of equal pairs are
+    /// summed.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] when an end is not below `nodes`, or `nodes` is more than 32 bits number.
+    /// [`ErrorKind::Input`] when a source or target is not below `nodes`, or `nodes` exceeds 32 bits.
     pub fn from_edges(nodes: usize, edges: &[(u32, u32, u32)]) -> Result<Self> {
         check_node_count(nodes)?;
         let mut sorted = edges.to_vec();
@@ -156,7 +186,7 @@ impl TokenGraph {
             if source as usize >= nodes || target as usize >= nodes {
                 return Err(Error::new(
                     ErrorKind::Input,
-                    format!("edge {source} -> {target} leaves a graph of {nodes} nodes"),
+                    format!("edge {source} -> {target} is outside a graph of {nodes} nodes"),
                 ));
             }
             if count == 0 {
@@ -178,7 +208,7 @@ impl TokenGraph {
         Self::from_rows(rows, targets, counts)
     }
 
-    /// Gives an own slot to each edge walked at least `minimum` times, and the shared one to the others.
+    /// Give a row of weights to each edge with a count of at least `minimum`, and the shared row to the others.
     ///
     /// `u32::MAX` leaves no own edge. O(E).
     pub fn set_own_minimum(&mut self, minimum: u32) {
@@ -206,12 +236,12 @@ impl TokenGraph {
         self.targets.len()
     }
 
-    /// Number of edges that own a slot; slots run from 1 to this number, 0 is the shared edge.
+    /// Number of own edges; their rows are 1 to this number, row 0 is the shared edge.
     pub fn own_edges(&self) -> usize {
         self.own_count as usize
     }
 
-    /// The count from which an edge owns a slot.
+    /// The count from which an edge is an own edge.
     pub fn own_minimum(&self) -> u32 {
         self.own_minimum
     }
@@ -246,7 +276,7 @@ impl TokenGraph {
         self.rows[node.index()] as usize..self.rows[node.index() + 1] as usize
     }
 
-    /// The range of own slots in the fan of `node`; empty where it owns none. O(F) at worst.
+    /// The range of own rows in the fan of `node`; empty where it has no own edge. O(F) at worst.
     pub fn own_slots(&self, node: NodeId) -> std::ops::Range<usize> {
         let edge_rows = &self.edge_rows[self.row(node)];
         let mut own = edge_rows.iter().copied().filter(|&edge_row| edge_row > 0);
@@ -286,7 +316,7 @@ impl TokenGraph {
         &self.counts
     }
 
-    /// Own slots of all edges, `[E]`; 0 is the shared edge.
+    /// Rows of all edges in the edge weights, `[E]`; 0 is the shared edge.
     pub fn edge_rows(&self) -> &[u32] {
         &self.edge_rows
     }
@@ -296,7 +326,7 @@ impl TokenGraph {
         &self.resistance
     }
 
-    /// The edges by target. The first call builds the index in O(V + E) and keeps it; see [`Incoming`].
+    /// The edges by target. The first call builds the index in O(V + E); see [`Incoming`].
     pub fn incoming(&self) -> &Incoming {
         self.incoming.get_or_init(|| Incoming::of(self))
     }
@@ -307,7 +337,7 @@ impl TokenGraph {
         sources.iter().copied().map(NodeId)
     }
 
-    /// Refuses a node that the graph does not have, for calls that take one from outside.
+    /// Check that a node is in the graph.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when `node` is not below the number of nodes.
@@ -328,14 +358,14 @@ impl TokenGraph {
     }
 }
 
-/// Refuses a number of nodes that 32-bit numbers do not reach.
+/// Checks that node ids fit 32 bits.
 pub(in crate::graph) fn check_node_count(nodes: usize) -> Result<()> {
     if nodes < u32::MAX as usize {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::Input,
-        format!("{nodes} nodes are more than 32-bit node numbers reach"),
+        format!("{nodes} nodes exceed 32-bit node ids"),
     )
     .at("graph"))
 }
@@ -343,7 +373,7 @@ pub(in crate::graph) fn check_node_count(nodes: usize) -> Result<()> {
 fn check_rows(rows: &[u32], targets: &[u32], counts: &[u32]) -> Result<()> {
     let invalid = |what: String| Err(Error::new(ErrorKind::Format, what).at("graph"));
     if rows.is_empty() || rows[0] != 0 {
-        return invalid("row pointers must begin with 0".into());
+        return invalid("row offsets must begin with 0".into());
     }
     if targets.len() != counts.len() {
         return invalid(format!(
@@ -354,26 +384,28 @@ fn check_rows(rows: &[u32], targets: &[u32], counts: &[u32]) -> Result<()> {
     }
     if rows[rows.len() - 1] as usize != targets.len() {
         return invalid(format!(
-            "the last row pointer is {}, but there are {} edges",
+            "the last row offset is {}, but there are {} edges",
             rows[rows.len() - 1],
             targets.len()
         ));
     }
     let nodes = rows.len() - 1;
     check_node_count(nodes)?;
-    // All pointers first: only when none falls is each of them at most the last, which is the length.
+    // All offsets first: only if none decreases is each of them at most the last, which is the length.
     if let Some(node) = rows.windows(2).position(|pair| pair[0] > pair[1]) {
-        return invalid(format!("row pointers fall after node {node}"));
+        return invalid(format!("row offsets decrease after node {node}"));
     }
     for node in 0..nodes {
         let fan = &targets[rows[node] as usize..rows[node + 1] as usize];
         if fan.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return invalid(format!("the targets of node {node} do not ascend"));
+            return invalid(format!("the targets of node {node} are not ascending"));
         }
         if let Some(&last) = fan.last()
             && last as usize >= nodes
         {
-            return invalid(format!("node {node} points to node {last} of {nodes}"));
+            return invalid(format!(
+                "node {node} has an edge to node {last}, but there are {nodes} nodes"
+            ));
         }
     }
     match counts.iter().position(|&count| count == 0) {
