@@ -96,7 +96,7 @@ impl NodeMap {
         let mut positions = vec![[0.0f64; 2]; nodes];
         for (all, middle) in linked.iter().zip(&middles) {
             for (rank, &node) in all.iter().enumerate() {
-                let (radius, angle) = ((rank as f64).sqrt(), rank as f64 * TURN);
+                let (radius, angle) = ((rank as f64).sqrt(), rank as f64 * GOLDEN_ANGLE);
                 positions[node as usize] = [
                     middle[0] + radius * angle.cos(),
                     middle[1] + radius * angle.sin(),

@@ -1,8 +1,8 @@
 //! The log of a run, in three forms: `log.jsonl`, `log.csv` and a TensorBoard event file.
 //!
-//! The JSON lines are the log; the other two say the same to other readers and are rebuilt from it when a run
-//! resumes, so the three never disagree. Each record is handed to the operating system whole, as soon as it
-//! is made: a process that is killed loses none, and at worst tears the last line, which resuming removes.
+//! The JSON lines are the log; the other two have the same records in other formats and are rebuilt from it when a run
+//! resumes, so that the three agree. Each record is written with one call: a process that is killed loses none, and at
+//! worst cuts the last line, which resuming removes.
 
 use super::tensorboard;
 use crate::error::{Error, ErrorKind, Result};
@@ -12,28 +12,28 @@ use std::path::{Path, PathBuf};
 
 pub use super::record::{Record, Training, Validation, wall_time};
 
-/// The records of a run as JSON, one a line.
+/// File of the records as JSON lines.
 pub const JSON_FILE: &str = "log.jsonl";
-/// The records of a run as comma-separated values, with a header.
+/// File of the records as comma-separated values, with a header.
 pub const CSV_FILE: &str = "log.csv";
-/// The records of a run for TensorBoard, which knows its files by `tfevents` in the name.
+/// File of the records for TensorBoard, which recognises `tfevents` in the name.
 pub const EVENT_FILE: &str = "events.out.tfevents.brillm";
 
-/// Writes the records of one run into its folder.
+/// Writer of the log in a run folder.
 ///
-/// A record of a step is added before the checkpoint of that step is saved: then a run that resumes from the
-/// checkpoint has the log of a run that was never interrupted, but for the `wall_` fields.
+/// Add the record of a step before its checkpoint is saved: the log of a resumed run then equals that of an
+/// uninterrupted one, except for the `wall_` fields.
 #[derive(Debug)]
 pub struct RunLog {
     json: Appender,
     csv: Appender,
     events: Appender,
-    /// The last record's step, or the step resumed from: no record goes back behind it.
+    /// Step of the last record, or the step resumed from; later records must not be earlier.
     step: u64,
 }
 
 impl RunLog {
-    /// Begins the log of a new run; makes the folder.
+    /// Create the log of a new run, and its folder.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] if the folder already has a log; an input-output error if it cannot be written.
@@ -42,24 +42,25 @@ impl RunLog {
         fs::create_dir_all(folder).map_err(Error::io_at(&folder))?;
         let path = folder.join(JSON_FILE);
         File::create_new(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Error::new(ErrorKind::Input, "the folder holds the log of another run")
-                    .at(path.display())
-                    .advice("resume that run, or choose another folder")
-            }
+            io::ErrorKind::AlreadyExists => Error::new(
+                ErrorKind::Input,
+                "the folder contains the log of another run",
+            )
+            .at(path.display())
+            .advice("resume that run, or choose another folder"),
             _ => Error::io(error, path.display()),
         })?;
         Self::resume(folder, 0)
     }
 
-    /// Goes on with the log of a run that resumes after `step` optimiser steps.
+    /// Continue the log of a run that resumes after `step` optimiser steps.
     ///
-    /// Records of later steps and a torn last line are removed from all three files. A folder without a log
-    /// begins one there.
+    /// Records of later steps and an incomplete last line are removed from all three files. Without a log, a new one is
+    /// created.
     ///
     /// # Errors
     /// [`ErrorKind::Format`], with the line, if the log is damaged before its last line; an input-output error
-    /// if it cannot be read or written, in which case `log.jsonl` is as it was.
+    /// if it cannot be read or written, in which case `log.jsonl` is unchanged.
     ///
     /// # Complexity
     /// O(records).
@@ -90,7 +91,7 @@ impl RunLog {
             events.write(&tensorboard::file_version(wall_time()))?;
         }
         let (csv, events) = (csv.finish()?, events.finish()?);
-        // Last, so that whatever fails before it can be tried again.
+        // Last, so that the call can be repeated after an error in the others.
         json.cut(kept)?;
         Ok(Self {
             json,
@@ -100,7 +101,7 @@ impl RunLog {
         })
     }
 
-    /// Adds a record to all three files.
+    /// Add a record to all three files.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a record of an earlier step than the last; an input-output error if it cannot
@@ -110,7 +111,7 @@ impl RunLog {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!(
-                    "a record of step {} after one of step {}",
+                    "the record of step {} follows one of step {}",
                     record.step(),
                     self.step
                 ),
@@ -119,7 +120,7 @@ impl RunLog {
             .advice("add records in the order of their steps"));
         }
         let mut line = serde_json::to_vec(record).map_err(|error| {
-            Error::new(ErrorKind::Format, "the record cannot be written as JSON")
+            Error::new(ErrorKind::Format, "the record has no JSON form")
                 .at(self.json.path.display())
                 .because(error)
         })?;
@@ -131,7 +132,7 @@ impl RunLog {
         Ok(())
     }
 
-    /// Waits until all records are on the disk; called before a checkpoint counts as saved.
+    /// Wait until all records are on disk.
     ///
     /// # Errors
     /// An input-output error of the operating system.
@@ -144,7 +145,7 @@ impl RunLog {
         Ok(())
     }
 
-    /// Reads the records of a run's folder, a torn last line left out: also of a run that is still going on.
+    /// Read the records of a run folder, without an incomplete last line; the run may still be active.
     ///
     /// # Errors
     /// As [`resume`](Self::resume), and an input-output error if there is no log.
@@ -158,7 +159,7 @@ impl RunLog {
     }
 }
 
-/// Shows each whole record, and where its line ends, until told to stop by `false`.
+/// Passes each complete record and the offset of its end to `show`, until that returns `false`.
 fn each_record(path: &Path, mut show: impl FnMut(Record, u64) -> Result<bool>) -> Result<()> {
     let mut reader = BufReader::new(File::open(path).map_err(Error::io_at(path))?);
     let mut line = Vec::new();
@@ -168,12 +169,12 @@ fn each_record(path: &Path, mut show: impl FnMut(Record, u64) -> Result<bool>) -
         end += reader
             .read_until(b'\n', &mut line)
             .map_err(Error::io_at(path))? as u64;
-        // Each record was written with its line's end: a last line without one is torn.
+        // Every record ends its line: a last line without an end is incomplete.
         if line.last() != Some(&b'\n') {
             break;
         }
         let record = serde_json::from_slice(&line).map_err(|error| {
-            Error::new(ErrorKind::Format, "the line is not a record of a run")
+            Error::new(ErrorKind::Format, "invalid record")
                 .at(format!("line {number}"))
                 .at(path.display())
                 .advice("remove the damaged line")
@@ -194,7 +195,7 @@ fn event(record: &Record) -> Vec<u8> {
     tensorboard::scalars(record.step(), record.wall_time(), &record.scalars())
 }
 
-/// A file that only grows, by whole records.
+/// A file that records are appended to.
 #[derive(Debug)]
 struct Appender {
     file: File,
@@ -205,7 +206,7 @@ struct Appender {
 impl Appender {
     fn open(path: PathBuf) -> Result<Self> {
         let open = || {
-            // Not in append mode: there, some systems refuse to cut a file.
+            // Not in append mode, in which some systems cannot truncate a file.
             let mut file = OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -222,8 +223,8 @@ impl Appender {
 
     fn append(&mut self, record: &[u8]) -> Result<()> {
         if let Err(error) = self.file.write_all(record) {
-            // A full disk may have taken a part: without it the next record begins a line of its own. If
-            // even that fails, resuming still removes what is torn.
+            // Remove an incomplete record, so that the next one begins a new line. If that fails too, resuming
+            // removes it.
             let _ = self.cut(self.length);
             return Err(Error::io(error, self.path.display()));
         }
@@ -241,7 +242,7 @@ impl Appender {
     }
 }
 
-/// A file written anew beside the old one, which it replaces when it is whole.
+/// A new version of a file, which replaces the old one when complete.
 struct Replacement {
     writer: BufWriter<File>,
     partial: PathBuf,

@@ -1,31 +1,31 @@
-//! What is written down about a run: one record a training step or validation.
+//! Records of a run: one per logged training step or validation.
 //!
-//! Fields whose names begin with `wall_` depend on the clock and the machine; all others depend on the run
-//! alone, so that two runs are compared by leaving the `wall_` fields out. A value that is not finite is
-//! written as `null` (NaN in the other forms) and read back as not a number.
+//! Fields whose names begin with `wall_` depend on the clock and the machine; all others are
+//! determined by the run, so that two runs can be compared without the `wall_` fields. A value that is not finite is
+//! written as `null` (NaN in the other formats) and read back as NaN.
 
 use crate::measure::Perplexity;
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// One line of a run's log.
+/// A record of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record {
-    /// What one optimiser step did.
+    /// Mean over the optimiser steps since the last record.
     Training(Training),
-    /// How well the model predicts held-out text after a step.
+    /// Validation after a step.
     Validation(Validation),
 }
 
-/// What one optimiser step (or the mean of the steps since the last record) did.
+/// Mean over the optimiser steps since the last record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Training {
-    /// Optimiser steps done, this one included.
+    /// Number of optimiser steps, including this one.
     pub step: u64,
-    /// Training tokens seen, those of this step included.
+    /// Number of training tokens, including those of this step.
     pub tokens: u64,
-    /// Mean −ln p of the batch, in nats a token.
+    /// Mean −ln p of the batch, in nats per token.
     #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// The learning rate.
@@ -34,23 +34,23 @@ pub struct Training {
     /// Euclidean norm of the whole gradient before clipping, where the optimiser forms one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_norm: Option<f64>,
-    /// Training tokens a second since the last record.
+    /// Training tokens per second since the last record.
     #[serde(deserialize_with = "number")]
     pub wall_tokens_per_second: f64,
-    /// Seconds of training so far, those before a resume included.
+    /// Seconds of training so far.
     #[serde(deserialize_with = "number")]
     pub wall_seconds: f64,
-    /// When: seconds since 1970, see [`wall_time`].
+    /// Time in seconds since 1970, see [`wall_time`].
     #[serde(deserialize_with = "number")]
     pub wall_time: f64,
 }
 
-/// How well the model predicts held-out text after a step.
+/// Validation after a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
-    /// Optimiser steps done.
+    /// Number of optimiser steps.
     pub step: u64,
-    /// Training tokens seen.
+    /// Number of training tokens.
     pub tokens: u64,
     /// Mean −ln p of the held-out tokens, in nats.
     #[serde(deserialize_with = "number")]
@@ -58,20 +58,20 @@ pub struct Validation {
     /// `exp` of the loss.
     #[serde(deserialize_with = "number")]
     pub perplexity: f64,
-    /// Held-out tokens predicted.
+    /// Number of predictions.
     pub predictions: u64,
-    /// Over how many candidates each prediction was normalised.
+    /// Number of candidates that each prediction is normalised over.
     pub candidates: u64,
-    /// Seconds of training so far, those before a resume included.
+    /// Seconds of training so far.
     #[serde(deserialize_with = "number")]
     pub wall_seconds: f64,
-    /// When: seconds since 1970, see [`wall_time`].
+    /// Time in seconds since 1970, see [`wall_time`].
     #[serde(deserialize_with = "number")]
     pub wall_time: f64,
 }
 
 impl Validation {
-    /// The record of a measured perplexity after `step` steps and `tokens` training tokens, now.
+    /// Create the record of a perplexity measured after `step` steps and `tokens` training tokens, with the current time.
     pub fn new(step: u64, tokens: u64, measured: &Perplexity, wall_seconds: f64) -> Self {
         Self {
             step,
@@ -87,7 +87,7 @@ impl Validation {
 }
 
 impl Record {
-    /// Optimiser steps done when the record was written.
+    /// Number of optimiser steps.
     pub fn step(&self) -> u64 {
         match self {
             Self::Training(training) => training.step,
@@ -95,7 +95,7 @@ impl Record {
         }
     }
 
-    /// When: seconds since 1970.
+    /// Time in seconds since 1970.
     pub fn wall_time(&self) -> f64 {
         match self {
             Self::Training(training) => training.wall_time,
@@ -107,7 +107,7 @@ impl Record {
     pub(super) const COLUMNS: &str = "kind,step,tokens,loss,perplexity,rate,gradient_norm,\
         predictions,candidates,wall_tokens_per_second,wall_seconds,wall_time";
 
-    /// The record as comma-separated values; what a kind of record does not have is empty.
+    /// Format the record as comma-separated values; fields of the other kind are empty.
     pub(super) fn row(&self) -> String {
         match self {
             Self::Training(record) => format!(
@@ -137,7 +137,7 @@ impl Record {
         }
     }
 
-    /// The record's values for charts, by tag.
+    /// The values for charts, by tag.
     pub(super) fn scalars(&self) -> Vec<(&'static str, f64)> {
         let mut scalars = match self {
             Self::Training(record) => {
@@ -166,14 +166,14 @@ impl Record {
     }
 }
 
-/// The clock that records carry: seconds since 1970.
+/// Current time in seconds since 1970, as records contain it.
 pub fn wall_time() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// JSON has no infinities, so no form of the log keeps them: each is rebuilt from the JSON when resuming.
+/// Replaces infinities, which JSON does not have, by NaN: all formats are rebuilt from the JSON when resuming.
 fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { f64::NAN }
 }

@@ -3,10 +3,10 @@
 //! A frame is a length (u64), the masked CRC-32C of its eight bytes, the data, and the masked CRC-32C of the
 //! data, all little-endian. The data is one `Event` message, of which three fields are used: `wall_time = 1`
 //! (double), `step = 2` (int64) and either `file_version = 3` (string, the first frame of a file) or
-//! `summary = 5`, a list `value = 1` of `tag = 1` (string) and `simple_value = 2` (float). Messages this small
-//! need no code generator.
+//! `summary = 5`, a list `value = 1` of `tag = 1` (string) and `simple_value = 2` (float). A code generator
+//! would be larger than these three messages.
 
-/// The first frame of an event file, by which readers know it.
+/// The first frame of an event file, which identifies the format.
 pub(super) fn file_version(wall_time: f64) -> Vec<u8> {
     let mut event = Vec::new();
     double_field(&mut event, 1, wall_time);
@@ -14,7 +14,7 @@ pub(super) fn file_version(wall_time: f64) -> Vec<u8> {
     frame(&event)
 }
 
-/// One frame with the scalars of one step, by tag.
+/// A frame with the scalars of a step, by tag.
 pub(super) fn scalars(step: u64, wall_time: f64, values: &[(&str, f64)]) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in values {
@@ -41,7 +41,7 @@ fn frame(data: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A field's number and wire type: 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes.
+/// Writes a field's number and wire type: 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes.
 fn key(message: &mut Vec<u8>, field: u64, wire_type: u64) {
     varint(message, field << 3 | wire_type);
 }
@@ -70,7 +70,7 @@ fn bytes_field(message: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     message.extend(bytes);
 }
 
-/// A checksum of data that may itself hold checksums is rotated and shifted by a constant.
+/// Masks a checksum as TFRecord does, by a rotation and the addition of a constant.
 fn masked(checksum: u32) -> u32 {
     checksum.rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -82,7 +82,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
     })
 }
 
-/// The checksum's step for each value of a byte.
+/// Remainders of all byte values for [`crc32c`].
 const TABLE: [u32; 256] = {
     let mut table = [0u32; 256];
     let mut byte = 0;

@@ -1,4 +1,4 @@
-//! The `.bril` container: one file of named blocks, every byte of it checked.
+//! The `.bril` container: one file of named blocks with checksums.
 //!
 //! ```text
 //! 0    magic [8], version u32, zero u32, header offset u64, header length u64, header checksum u64,
@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Numbers are little-endian, checksums XXH3-64. The header comes last so that writing is one stream. A
-//! block written in *parts* (the edge arena, one part a fan) has its part boundaries and checksums in two
-//! companion blocks, and is checked part by part when first touched, so that opening does not read it.
+//! block written in *parts* (the edge weights, one part per fan) has its part boundaries and checksums in
+//! two further blocks, and each part is verified on first use, so that opening does not read it.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -25,7 +25,7 @@ use crate::kernel::bytes::Bytes;
 use crate::kernel::element::Element;
 use crate::{Error, ErrorKind, Result};
 
-/// The first eight bytes: not text, so that a transfer that mends line ends is noticed.
+/// The first eight bytes; a transfer that converts line ends damages them.
 pub const MAGIC: [u8; 8] = *b"\x89BRIL\r\n\x1a";
 /// The format version this build reads and writes.
 pub const VERSION: u32 = 1;
@@ -37,16 +37,16 @@ pub const WHOLE: u64 = 256 << 20;
 /// How much of a file is verified when it is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// Everything up to 256 MiB; of larger files all but the blocks in parts, which are verified when touched.
+    /// Everything in files up to 256 MiB; in larger ones all but the blocks in parts, which are verified on first use.
     #[default]
     Lazy,
-    /// Blocks in parts only when touched, however small the file.
+    /// All but the blocks in parts, which are verified on first use, in files of any size.
     Touched,
     /// Every byte.
     Whole,
 }
 
-/// One entry of the block table.
+/// An entry of the block table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BlockEntry {
@@ -71,17 +71,17 @@ pub(crate) struct Header {
 /// A named array in a file.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// The name, for example `edge.edge_weights`.
+    /// The name, for example `edge.arena`.
     pub name: String,
-    /// What one number is.
+    /// Element type.
     pub element: Element,
-    /// Rows, then columns, …
+    /// Sizes of the axes: rows, then columns, …
     pub shape: Vec<usize>,
     bytes: Bytes,
     parts: Option<Arc<BlockParts>>,
 }
 
-/// The parts of a block, and which of them were verified.
+/// The parts of a block, and which of them are verified.
 #[derive(Debug)]
 pub struct BlockParts {
     bytes: Bytes,
@@ -92,10 +92,10 @@ pub struct BlockParts {
 }
 
 impl BlockParts {
-    /// Verifies a part, once; afterwards this costs one relaxed load.
+    /// Verify a part on its first use; later calls cost one relaxed load.
     ///
     /// # Errors
-    /// [`ErrorKind::Checksum`], naming the block and the part; [`ErrorKind::Input`] for a part that is not there.
+    /// [`ErrorKind::Checksum`] with the block and the part; [`ErrorKind::Input`] for a part that does not exist.
     pub fn verify(&self, part: usize) -> Result<()> {
         let Some(word) = self
             .verified
@@ -127,21 +127,22 @@ impl Block {
         &self.bytes
     }
 
-    /// The parts, if the block was written in parts and not verified whole.
+    /// The parts, if the block was written in parts and is not verified yet.
     pub fn parts(&self) -> Option<&Arc<BlockParts>> {
         self.parts.as_ref()
     }
 
-    /// The block as numbers.
+    /// The block as a slice of numbers.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] when `T` has another size.
+    /// [`ErrorKind::Format`] when the elements have another size than `T`.
     pub fn typed<T: bytemuck::AnyBitPattern>(&self) -> Result<&[T]> {
         if size_of::<T>() != self.element.size() {
-            return Err(
-                Error::new(ErrorKind::Format, format!("holds {}", self.element))
-                    .at(format!("block {}", self.name)),
-            );
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("unexpected element type {}", self.element),
+            )
+            .at(format!("block {}", self.name)));
         }
         self.bytes
             .typed()
@@ -157,14 +158,14 @@ pub struct Container {
 }
 
 impl Container {
-    /// Maps a file and verifies it.
+    /// Map a file into memory and verify it.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be read; [`ErrorKind::Version`], [`ErrorKind::Checksum`] or
-    /// [`ErrorKind::Format`] naming file and block when it is not a whole, undamaged `.bril` file.
+    /// [`ErrorKind::Format`] with file and block for a damaged or incomplete file.
     ///
     /// # Complexity
-    /// One pass over the bytes that are verified.
+    /// O(verified bytes).
     pub fn open(path: &Path, verify: Verify) -> Result<Self> {
         let bytes = map_file(path)?;
         if bytes.is_empty() {
@@ -173,7 +174,7 @@ impl Container {
         Self::from_bytes(bytes, verify).map_err(|error| error.at(path.display()))
     }
 
-    /// Opens a file that lies in memory.
+    /// Open a file in memory.
     ///
     /// # Errors
     /// As [`Self::open`], without a file name.
@@ -219,7 +220,7 @@ impl Container {
         Ok(container)
     }
 
-    /// The metadata the writer gave.
+    /// The metadata in the header.
     pub fn metadata(&self) -> &Value {
         &self.metadata
     }
@@ -229,19 +230,18 @@ impl Container {
         &self.blocks
     }
 
-    /// A block by its name.
+    /// Find a block by name.
     pub fn block(&self, name: &str) -> Option<&Block> {
         self.blocks.iter().find(|block| block.name == name)
     }
 
-    /// A block that must be there.
+    /// Find a block by name, or fail.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`], naming it.
+    /// [`ErrorKind::Format`] with its name.
     pub fn require(&self, name: &str) -> Result<&Block> {
         self.block(name).ok_or_else(|| {
-            Error::new(ErrorKind::Format, "the file does not have this block")
-                .at(format!("block {name}"))
+            Error::new(ErrorKind::Format, "the block is missing").at(format!("block {name}"))
         })
     }
 
@@ -275,7 +275,7 @@ impl Container {
     }
 }
 
-/// Maps a file into memory, read-only.
+/// Map a file into memory, read-only.
 ///
 /// # Errors
 /// [`ErrorKind::Io`].
@@ -283,7 +283,7 @@ pub fn map_file(path: &Path) -> Result<Bytes> {
     let file = File::open(path).map_err(Error::io_at(path))?;
     let meta = file.metadata().map_err(Error::io_at(path))?;
     if !meta.is_file() {
-        return Err(Error::new(ErrorKind::Io, "is not a file").at(path.display()));
+        return Err(Error::new(ErrorKind::Io, "the path is not a file").at(path.display()));
     }
     if meta.len() == 0 {
         return Ok(Bytes::copy_of::<u8>(&[]));
@@ -310,8 +310,8 @@ fn number(bytes: &[u8], at: usize) -> u64 {
 fn read_header(bytes: &[u8]) -> Result<Header> {
     let invalid = |what: String| Err(Error::new(ErrorKind::Format, what));
     if bytes.len() < 8 || bytes[..8] != MAGIC {
-        return Err(Error::new(ErrorKind::Format, "this is not a .bril model")
-            .advice("a checkpoint of the authors is read by `brillm import`"));
+        return Err(Error::new(ErrorKind::Format, "not a .bril file")
+            .advice("convert a checkpoint of the authors with `brillm import`"));
     }
     if bytes.len() < 64 {
         return invalid(format!(
@@ -334,7 +334,7 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
     let end = offset.checked_add(length);
     if end != Some(bytes.len() as u64) || offset < 64 {
         return invalid(format!(
-            "the header should end at byte {}, but the file has {}: it is cut short or has something after it",
+            "the header ends at byte {}, but the file has {} bytes: it is cut short or has trailing bytes",
             end.map_or("?".to_string(), |end| end.to_string()),
             bytes.len()
         ));
@@ -344,15 +344,11 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
         return Err(damaged("the header's bytes".into()));
     }
     serde_json::from_slice(header).map_err(|error| {
-        Error::new(
-            ErrorKind::Format,
-            format!("the header cannot be read: {error}"),
-        )
-        .because(error)
+        Error::new(ErrorKind::Format, format!("invalid header: {error}")).because(error)
     })
 }
 
-/// Blocks follow each other without overlap, and what lies between them is zero.
+/// Checks that blocks follow each other without overlap, with zeros between them.
 fn check_layout(bytes: &[u8], header: &Header) -> Result<()> {
     let mut names = HashSet::new();
     let mut end = ALIGNMENT;
@@ -365,14 +361,14 @@ fn check_layout(bytes: &[u8], header: &Header) -> Result<()> {
             return invalid("two blocks have this name");
         }
         if entry.offset != end.next_multiple_of(ALIGNMENT) {
-            return invalid("begins at the wrong place");
+            return invalid("the block begins at a wrong offset");
         }
         let Some(next) = entry
             .offset
             .checked_add(entry.length)
             .filter(|&next| next <= header_offset)
         else {
-            return invalid("reaches into the header");
+            return invalid("the block overlaps the header");
         };
         check_zeros(bytes, end, entry.offset)?;
         end = next;
@@ -380,7 +376,7 @@ fn check_layout(bytes: &[u8], header: &Header) -> Result<()> {
     if header_offset != end.next_multiple_of(ALIGNMENT) {
         return Err(Error::new(
             ErrorKind::Format,
-            "the header begins at the wrong place",
+            "the header begins at a wrong offset",
         ));
     }
     check_zeros(bytes, end, header_offset)
@@ -391,9 +387,9 @@ fn check_zeros(bytes: &[u8], from: u64, to: u64) -> Result<()> {
         .iter()
         .position(|&byte| byte != 0)
     {
-        Some(location) => Err(damaged(format!(
+        Some(index) => Err(damaged(format!(
             "the padding at byte {}",
-            from + location as u64
+            from + index as u64
         ))),
         None => Ok(()),
     }

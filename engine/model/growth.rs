@@ -1,10 +1,10 @@
-//! A wider graph that says the same: old components stay, new ones begin at zero.
+//! Widening a model without changing its outputs: old components stay, new ones are zero.
 //!
-//! What makes it exact: the position table and the level a signal starts at keep the old width's
-//! ([`Profile::grown_from`]); GELU(0) = 0 leaves new components of a signal at zero; where a node divides by the root
-//! of the mean square of D components (composed edges), its gain shrinks by √(d/D), because the new ones only make D
-//! larger. Zeros would stay zeros in training, since each factor of a new component is another's gradient: once the
-//! growth has been checked, [`Model::stirred`] adds small noise.
+//! Energies stay the same because the position table and the initial level of a signal keep those of the old width
+//! ([`Profile::grown_from`]), and GELU(0) = 0 leaves new components of a signal at zero. Composed edges divide by the
+//! root of the mean square of D components; growing from d to D components lowers that mean by d/D, which the gain
+//! compensates by √(d/D). In training, zeros would stay zeros, since the gradient of each factor of a new component is
+//! a multiple of another one: [`Model::stirred`] adds small noise.
 
 use std::collections::BTreeMap;
 
@@ -14,27 +14,27 @@ use crate::model::Model;
 use crate::signal::{EdgeForm, Mechanism, Profile, Weights, blocks};
 use crate::{Error, ErrorKind, Result};
 
-/// The random stream of the noise.
+/// Id of the random stream of the noise.
 const STIRRING: u64 = 0x7374_6972;
 
-/// Where each component of a grown axis comes from; `None` is new.
+/// Old index of each component of a grown axis; `None` for a new one.
 type Axis = Vec<Option<usize>>;
 
-/// So many parts of `from` components, each grown to `to`.
+/// An axis of several groups of `from` components, each grown to `to`.
 fn axis(parts: usize, from: usize, to: usize) -> Axis {
     (0..parts * to)
         .map(|at| (at % to < from).then(|| at / to * from + at % to))
         .collect()
 }
 
-/// The axes of a block's rows and columns; `None` stays as it is.
+/// The axes of the rows and columns of a block; `None` for one that does not grow.
 fn axes(profile: &Profile, name: &str, width: usize) -> (Option<Axis>, Option<Axis>) {
     let (d, k) = (profile.width, profile.banks);
     let wide = Some(axis(1, d, width));
     let (banks, blended) = (Some(axis(k, d, width)), Some(axis(1 + k, d, width)));
     match name {
         "edge.arena" => {
-            // A matrix row by row, and the bias behind it.
+            // A matrix in row-major order, then the bias.
             let mut columns: Axis = (0..width * width)
                 .map(|at| {
                     let (i, j) = (at / width, at % width);
@@ -58,7 +58,7 @@ fn axes(profile: &Profile, name: &str, width: usize) -> (Option<Axis>, Option<Ax
     }
 }
 
-/// A block on its new axes; `fresh` fills what is new.
+/// Copies a block to its new axes; `fresh` fills new entries.
 fn spread(values: &[f32], columns: usize, rows: &Axis, across: &Axis, fresh: f32) -> Vec<f32> {
     let mut grown = Vec::with_capacity(rows.len() * across.len());
     for row in rows {
@@ -71,7 +71,7 @@ fn spread(values: &[f32], columns: usize, rows: &Axis, across: &Axis, fresh: f32
 }
 
 impl Model {
-    /// The same model with signals of `width` components; energies are those it had.
+    /// Widen signals to `width` components without changing energies.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a width that is not larger; as [`Mechanism::new`].
@@ -112,7 +112,7 @@ impl Model {
             let whole = |count: usize| (0..count).map(Some).collect::<Axis>();
             let rows = rows.unwrap_or_else(|| whole(from.rows));
             let columns = columns.unwrap_or_else(|| whole(from.columns));
-            // Gates of components that are zero decide nothing yet: they begin as the others are.
+            // The gates of new components have no effect yet: initialise them like the old ones.
             let fresh = match block.name {
                 "blend.decay" => values.iter().sum::<f32>() / values.len().max(1) as f32,
                 "blend.mix" => 1.0 / (1 + old.banks) as f32,
@@ -131,8 +131,8 @@ impl Model {
         Self::new(metadata, self.tokenizer().clone(), mechanism)
     }
 
-    /// A model that was widened from `from` components, with normal noise of `deviation` in what is new, so that it
-    /// can learn.
+    /// Add normal noise of `deviation` to the new components of a model widened from `from` components, so that it can
+    /// be trained.
     ///
     /// # Errors
     /// As [`Mechanism::new`].

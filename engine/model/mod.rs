@@ -1,14 +1,14 @@
-//! Open and save: the `.bril` file, and other people's checkpoints.
+//! Model files: the `.bril` format, and import of the authors' checkpoints.
 //!
-//! In: a path or bytes. Out: a [`Model`], whose mechanism `path` flows through. Opening maps the file and
-//! verifies it; saving writes a temporary file and renames it.
+//! [`Model::open`] maps a file into memory, verifies it and returns a [`Model`], whose mechanism [`crate::path`]
+//! decodes with. Saving writes a temporary file and renames it.
 
 mod container;
 mod growth;
 #[cfg(feature = "import")]
 pub mod import;
 
-#[allow(clippy::module_inception, reason = "the room's noun is a model")]
+#[allow(clippy::module_inception, reason = "the module defines Model")]
 mod model;
 pub mod sha256;
 mod writer;

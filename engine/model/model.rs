@@ -1,4 +1,4 @@
-//! A model: a mechanism with its tokenizer and the record of how it was made.
+//! A model: a mechanism with its tokenizer and metadata.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::signal::{BlockShape, FanVerifier, Mechanism, Profile, Weights, blocks
 use crate::text::{ReadingDirection, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
-/// What a model file says about itself, besides its blocks.
+/// Metadata of a model file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
@@ -25,39 +25,39 @@ pub struct Metadata {
     /// The license of the weights.
     #[serde(alias = "licence")]
     pub license: String,
-    /// How signals flow.
+    /// The profile of the mechanism.
     pub profile: Profile,
-    /// The count from which an edge owns a slot; 4294967295 for none.
+    /// The count from which an edge is an own edge; 4294967295 for none.
     pub own_minimum: u32,
-    /// Which way the model reads; a backward one extends text to the left.
+    /// Reading direction; a backward model extends text to the left.
     #[serde(default, skip_serializing_if = "ReadingDirection::is_forward")]
     pub direction: ReadingDirection,
-    /// Charges that streams may switch on, fitted on held-out text.
+    /// Charges fitted on held-out text, which streams may enable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charges: Option<ChargeSettings>,
-    /// How the model was made: recipe, data and their checksums, seed, steps, figures.
+    /// Record of the training: recipe, data and their checksums, seed, steps, figures.
     #[serde(default)]
     pub training: serde_json::Value,
 }
 
-/// The constants of [`Charges`].
+/// Constants of [`Charges`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ChargeSettings {
-    /// What is left of a charge after one step.
+    /// Factor of a charge per step.
     pub decay: f64,
-    /// How strongly charged nodes attract.
+    /// Strength of node charges.
     pub node_strength: f32,
-    /// How strongly charged edges attract.
+    /// Strength of edge charges.
     pub edge_strength: f32,
-    /// The charge at which attraction begins to saturate.
+    /// Charge at which the effect begins to saturate.
     pub scale: f32,
 }
 
 impl std::str::FromStr for ChargeSettings {
     type Err = Error;
 
-    /// Reads `DECAY,NODE,EDGE,SCALE`.
+    /// Parse `DECAY,NODE,EDGE,SCALE`.
     fn from_str(text: &str) -> Result<Self> {
         let numbers: Option<Vec<f64>> = text
             .split(',')
@@ -83,7 +83,7 @@ impl std::str::FromStr for ChargeSettings {
 }
 
 impl ChargeSettings {
-    /// Empty charges with these constants.
+    /// Create empty charges with these constants.
     pub fn charges(&self) -> Charges {
         Charges::new(
             self.decay,
@@ -94,9 +94,9 @@ impl ChargeSettings {
     }
 }
 
-/// A graph model: opened from a `.bril` file, imported, or just trained.
+/// A graph model: a mechanism, its tokenizer and its metadata.
 ///
-/// Cheap to clone; `Send + Sync`. Sessions flow through [`Self::mechanism`].
+/// Cheap to clone; `Send + Sync`. Sessions decode with [`Self::mechanism`].
 ///
 /// ```
 /// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
@@ -112,7 +112,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Joins the parts of a model.
+    /// Create a model from its mechanism, tokenizer and metadata.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] when the tokenizer and the graph have different sizes.
@@ -134,16 +134,16 @@ impl Model {
         })
     }
 
-    /// Opens a `.bril` file, mapped into memory.
+    /// Open a `.bril` file, mapped into memory.
     ///
     /// # Errors
-    /// As [`Container::open`]; [`ErrorKind::Format`] naming a block that is missing or of another shape.
+    /// As [`Container::open`]; [`ErrorKind::Format`] for a block that is missing or has a wrong shape.
     pub fn open(path: &Path, verify: Verify) -> Result<Self> {
         Self::from_container(&Container::open(path, verify)?)
             .map_err(|error| error.at(path.display()))
     }
 
-    /// Opens a model that lies in memory, for example one that is part of the program.
+    /// Open a model in memory, for example the built-in model.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -186,10 +186,10 @@ impl Model {
         Self::new(metadata, tokenizer, mechanism)
     }
 
-    /// Writes the model; the same model gives the same bytes.
+    /// Write the model to a file; equal models give equal bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] or [`ErrorKind::Resource`]; an older file of the name is then untouched.
+    /// [`ErrorKind::Io`] or [`ErrorKind::Resource`]; an existing file is then unchanged.
     pub fn save(&self, path: &Path) -> Result<()> {
         let metadata = serde_json::to_value(&self.metadata).map_err(|error| {
             Error::new(ErrorKind::Format, "the metadata cannot be written").because(error)
@@ -217,7 +217,7 @@ impl Model {
         writer.finish()
     }
 
-    /// The same model with the rows of nodes and edges stored as `element` (f32, f16 or int8).
+    /// Convert the rows of nodes and edges to `element` (f32, f16 or int8).
     ///
     /// # Errors
     /// As [`Weights::converted`].
@@ -237,18 +237,17 @@ impl Model {
         }
     }
 
-    /// The same model with other metadata.
+    /// Change the metadata.
     #[must_use]
     pub fn described(mut self, change: impl FnOnce(&mut Metadata)) -> Self {
         change(&mut self.metadata);
         self
     }
 
-    /// The charges that streams may switch on: those of `text` (`DECAY,NODE,EDGE,SCALE`), or the model's own
-    /// where it is empty.
+    /// Create charges from `text` (`DECAY,NODE,EDGE,SCALE`), or from the model's own settings where it is empty.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for a model that was not fitted with any, or for other text.
+    /// [`ErrorKind::Input`] for a model without charges, or for invalid text.
     pub fn charges(&self, text: &str) -> Result<ChargeSettings> {
         if !text.is_empty() {
             return text.parse();
@@ -259,28 +258,28 @@ impl Model {
         })
     }
 
-    /// What the file says about itself.
+    /// The metadata.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// Text to tokens and back.
+    /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The same, to be kept.
+    /// The tokenizer, shared.
     pub fn shared_tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
 
-    /// The graph with its weights.
+    /// The mechanism: the graph with its weights.
     pub fn mechanism(&self) -> &Arc<Mechanism> {
         &self.mechanism
     }
 }
 
-/// A block of u16 or u32 as u32.
+/// Reads a block of u16 or u32 as u32.
 fn whole_numbers(block: &Block) -> Result<Vec<u32>> {
     match block.element {
         Element::U16 => Ok(block
@@ -316,7 +315,7 @@ fn read_table(container: &Container, shape: &BlockShape) -> Result<Option<Table>
         .map_err(locate)
 }
 
-/// Writes row pointers, and targets and counts in 16 bits where they fit.
+/// Writes row offsets, and targets and counts in 16 bits where they fit.
 pub(crate) fn write_graph(writer: &mut Writer, graph: &TokenGraph) -> Result<()> {
     writer.values(
         "graph.rows",
@@ -338,7 +337,7 @@ pub(crate) fn write_graph(writer: &mut Writer, graph: &TokenGraph) -> Result<()>
     Ok(())
 }
 
-/// Byte boundaries of the arena's parts: the shared edge, then the fan of each node.
+/// Byte boundaries of the parts of the edge weights: the shared edge, then the fan of each node.
 pub(crate) fn edge_parts(graph: &TokenGraph, row: usize) -> Vec<u64> {
     let mut boundaries = vec![0, row as u64];
     let mut edge_rows = 1;

@@ -1,4 +1,4 @@
-//! Writing a `.bril` file: one stream, a temporary name, then a rename.
+//! Writer of `.bril` files: one stream into a temporary file, which is then renamed.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -11,9 +11,9 @@ use crate::kernel::element::Element;
 use crate::model::container::{ALIGNMENT, BlockEntry, Header, MAGIC, VERSION};
 use crate::{Error, ErrorKind, Result};
 
-/// Writes blocks one after another; nothing is visible under the final name before [`Writer::finish`].
+/// Writes blocks one after another; the file gets its final name in [`Writer::finish`].
 ///
-/// Dropped without `finish`, it removes its temporary file and leaves an older file of the name untouched.
+/// Dropping it without `finish` removes the temporary file and leaves an existing file unchanged.
 pub struct Writer {
     file: Option<BufWriter<File>>,
     partial: PathBuf,
@@ -24,10 +24,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a file. The temporary name is `<name>.partial`, in the same folder.
+    /// Create a file. The temporary name is `<name>.partial`, in the same folder.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the folder cannot be written.
+    /// [`ErrorKind::Io`] when the folder is not writable.
     pub fn create(path: &Path, metadata: Value) -> Result<Self> {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".partial");
@@ -48,10 +48,10 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes a block whose bytes `fill` streams out.
+    /// Write a block whose bytes `fill` produces.
     ///
     /// # Errors
-    /// Whatever `fill` returns; [`ErrorKind::Format`] when it writes another number of bytes than the shape has.
+    /// Errors of `fill`; [`ErrorKind::Format`] when it does not write as many bytes as the shape has.
     pub fn block(
         &mut self,
         name: &str,
@@ -62,7 +62,7 @@ impl Writer {
         self.stream(name, element, shape, None, fill).map(drop)
     }
 
-    /// Writes a block in parts, each with its own checksum. `boundaries` are byte offsets from 0 to the end.
+    /// Write a block in parts, each with its own checksum. `boundaries` are byte offsets from 0 to the end.
     ///
     /// # Errors
     /// As [`Self::block`].
@@ -89,7 +89,7 @@ impl Writer {
         )
     }
 
-    /// Writes a block from a slice.
+    /// Write a block from a slice.
     ///
     /// # Errors
     /// As [`Self::block`].
@@ -105,14 +105,14 @@ impl Writer {
         })
     }
 
-    /// Writes the header, syncs, and gives the file its name.
+    /// Write the header, sync, and rename the file.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] or [`ErrorKind::Resource`]; an older file of the name is then untouched.
+    /// [`ErrorKind::Io`] or [`ErrorKind::Resource`]; an existing file is then unchanged.
     pub fn finish(mut self) -> Result<()> {
         self.pad()?;
         let header = serde_json::to_vec(&self.header).map_err(|error| {
-            Error::new(ErrorKind::Format, "the header cannot be written").because(error)
+            Error::new(ErrorKind::Format, "the header has no JSON form").because(error)
         })?;
         let mut prologue = [0u8; 64];
         prologue[..8].copy_from_slice(&MAGIC);
@@ -135,7 +135,7 @@ impl Writer {
         drop(file);
         fs::rename(&self.partial, &self.path).map_err(Error::io_at(&self.path))?;
         self.finished = true;
-        // The rename itself must reach the disk too; where a folder cannot be synced there is nothing to do.
+        // Sync the rename as well, on systems where folders can be synced.
         if let Some(folder) = self.path.parent() {
             let folder = if folder.as_os_str().is_empty() {
                 Path::new(".")
@@ -181,7 +181,7 @@ impl Writer {
             }
             Ok(())
         })?;
-        // Parts of no bytes at the very end.
+        // Empty parts at the end.
         if let Some(boundaries) = boundaries {
             while boundaries.get(checksums.len() + 1) == Some(&written) {
                 checksums.push(part.digest());
@@ -193,7 +193,7 @@ impl Writer {
         {
             return Err(Error::new(
                 ErrorKind::Format,
-                format!("{length} bytes written, {expected} expected"),
+                format!("expected {expected} bytes, wrote {length}"),
             )
             .at(format!("block {name}")));
         }
@@ -224,7 +224,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // A temporary that cannot be removed is harmless.
+        // A temporary file that cannot be removed is harmless.
         if !self.finished {
             drop(fs::remove_file(&self.partial));
         }

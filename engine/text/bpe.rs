@@ -1,4 +1,4 @@
-//! Byte-pair encoding through the `tokenizers` crate: train one, load one, encode long texts in pieces.
+//! Byte-pair encoding with the `tokenizers` crate: training, loading, and encoding of long texts in parallel.
 
 use std::collections::HashMap;
 
@@ -9,15 +9,15 @@ use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, PreTokenizerWrapper, 
 use crate::text::vocabulary::{END, Vocabulary};
 use crate::{Error, ErrorKind, Result};
 
-/// Texts longer than this are encoded in pieces, in parallel.
+/// Length from which texts are encoded in pieces, in parallel, in bytes.
 const PIECE: usize = 1 << 18;
 
 fn invalid(what: &str, error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Vocabulary, format!("{what}: {error}"))
 }
 
-/// The byte of each character of the byte-level alphabet (Radford et al. 2019): printable bytes stand for
-/// themselves, the others are moved to 256 and up, in order.
+/// The byte of each character of the byte-level alphabet (Radford et al. 2019): printable bytes map to
+/// themselves, the others to 256 and up, in order.
 fn byte_of_character() -> HashMap<char, u8> {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let mut moved = 256;
@@ -34,7 +34,7 @@ fn byte_of_character() -> HashMap<char, u8> {
         .collect()
 }
 
-/// What a byte-level token decodes to; tokens outside the alphabet decode to themselves.
+/// The bytes of a byte-level token; tokens outside the alphabet decode to themselves.
 pub(crate) fn token_bytes(token: &str) -> Vec<u8> {
     use std::sync::OnceLock;
     static ALPHABET: OnceLock<HashMap<char, u8>> = OnceLock::new();
@@ -54,7 +54,7 @@ pub(crate) fn train(
     if size < 257 {
         return Err(Error::new(
             ErrorKind::Configuration,
-            format!("a BPE vocabulary of {size} tokens"),
+            format!("a BPE vocabulary of {size} tokens is too small"),
         )
         .advice("256 bytes and the end token need at least 257"));
     }
@@ -69,7 +69,7 @@ pub(crate) fn train(
     .with_pre_tokenizer(Some(ByteLevel::new(false, false, true).into()))
     .with_decoder(Some(ByteLevel::new(false, false, true).into()))
     .build()
-    .map_err(|error| invalid("the tokenizer cannot be made", &error))?;
+    .map_err(|error| invalid("the tokenizer cannot be created", &error))?;
     let mut trainer = BpeTrainer::builder()
         .vocab_size(size)
         .min_frequency(2)
@@ -89,14 +89,14 @@ pub(crate) fn train(
 /// Loads a `tokenizer.json`.
 pub(crate) fn load(json: &[u8]) -> Result<tokenizers::Tokenizer> {
     let mut tokenizer = tokenizers::Tokenizer::from_bytes(json)
-        .map_err(|error| invalid("this is not a tokenizer.json", &error))?;
+        .map_err(|error| invalid("invalid tokenizer.json", &error))?;
     if !matches!(
         tokenizer.get_model(),
         ModelWrapper::BPE(_) | ModelWrapper::WordPiece(_)
     ) {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            "only BPE and WordPiece models are read from a tokenizer.json",
+            "the tokenizer is neither BPE nor WordPiece",
         ));
     }
     tokenizer.with_padding(None);
@@ -104,7 +104,7 @@ pub(crate) fn load(json: &[u8]) -> Result<tokenizers::Tokenizer> {
     Ok(tokenizer)
 }
 
-/// The same tokenizer with marks that stand for no text.
+/// Adds special tokens to a tokenizer.
 pub(crate) fn with_marks(
     mut tokenizer: tokenizers::Tokenizer,
     marks: &[String],
@@ -177,7 +177,7 @@ pub(crate) fn vocabulary(tokenizer: &tokenizers::Tokenizer) -> Result<Vocabulary
     Vocabulary::new(tokens, bytes, unknown, stop)
 }
 
-/// What a token decodes to, by the kind of its model.
+/// The bytes of a token, by the kind of its model.
 fn piece_bytes(model: &ModelWrapper, token: &str) -> Vec<u8> {
     match model {
         ModelWrapper::WordPiece(model) => {
@@ -186,7 +186,7 @@ fn piece_bytes(model: &ModelWrapper, token: &str) -> Vec<u8> {
                 None => format!(" {token}").into_bytes(),
             }
         }
-        // SentencePiece's alphabet: ▁ is a space, <0x0A> a byte.
+        // SentencePiece's alphabet: ▁ is a space, <0x0A> is a byte.
         ModelWrapper::BPE(model) if model.byte_fallback => token
             .strip_prefix("<0x")
             .and_then(|digits| u8::from_str_radix(digits.strip_suffix('>')?, 16).ok())
@@ -223,7 +223,7 @@ pub(crate) fn frame(tokenizer: &tokenizers::Tokenizer) -> (Vec<u32>, Vec<u32>) {
     }
 }
 
-/// Encodes a text; a long one in pieces, cut where the pre-tokenizer cuts in any case.
+/// Encodes a text; a long one in pieces, split where the pre-tokenizer splits as well.
 pub(crate) fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
     let failed = |error: tokenizers::Error| invalid("the text cannot be encoded", &error);
     if text.len() <= PIECE || spaced(tokenizer) {
@@ -242,8 +242,8 @@ pub(crate) fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Ve
         .collect())
 }
 
-/// Cuts before a single space between two letters, where every byte-level pre-tokenizer cuts as well.
-/// A text without such a place (no spaces for a megabyte) is cut between characters.
+/// Splits before a single space between two letters, where every byte-level pre-tokenizer splits as well. A text without
+/// such a position (no spaces for a megabyte) is split between characters.
 fn pieces(text: &str) -> Vec<&str> {
     let bytes = text.as_bytes();
     let mut pieces = Vec::new();

@@ -1,7 +1,7 @@
-//! Corpora: documents out of files, folders, globs and standard input, one at a time.
+//! Corpora: a stream of documents from files, folders, globs and standard input.
 //!
-//! Memory does not grow with the corpus: plain text, JSONL and `<doc>` markup are read line by line, a JSON
-//! array item by item, and a document longer than [`LONGEST`] is handed on in pieces.
+//! Memory does not grow with the corpus: plain text, JSONL and `<doc>` markup are read line by line, a JSON array item by
+//! item, and a document longer than [`LONGEST`] is returned in pieces.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -11,37 +11,37 @@ use serde::{Deserialize, Serialize};
 use crate::text::source::Source;
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes of one document at most; longer ones come in pieces, cut at line ends where there are any.
+/// Bytes of a document at most; longer ones are returned in pieces, which end at line ends where possible.
 pub const LONGEST: usize = 1 << 20;
 
-/// How the bytes of a source are read.
+/// Format of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CorpusFormat {
-    /// By the name and the first bytes: `.jsonl`, `.json`, `<doc …>`, else plain.
+    /// Detected by extension and first bytes: `.jsonl`, `.json`, `<doc …>`, otherwise plain.
     #[default]
     Auto,
-    /// Plain text; blank lines separate paragraphs of one document, a file is a document.
+    /// Plain text; each file is a document.
     Plain,
-    /// One JSON object or string a line.
+    /// One JSON object or string per line.
     Jsonl,
     /// A JSON array of strings or objects.
     Json,
-    /// Wikipedia as wikiextractor writes it: `<doc …>` title, text, `</doc>`.
+    /// Output of wikiextractor: `<doc …>`, title, text, `</doc>`.
     Doc,
 }
 
-/// What to read and how.
+/// Options of a [`Corpus`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CorpusOptions {
-    /// The format; guessed per file by default.
+    /// Format; detected for each file by default.
     pub format: CorpusFormat,
-    /// The field of JSON objects that holds the text; `text`, `story`, `content`, `paragraphs` or `desc` by default.
+    /// Field of JSON objects that contains the text; `text`, `story`, `content`, `paragraphs` or `desc` by default.
     pub field: Option<String>,
-    /// Replace bytes that are not UTF-8 instead of stopping.
+    /// Whether to replace bytes that are not UTF-8 instead of stopping.
     pub lossy: bool,
-    /// A map of characters in OpenCC's format (`傳<tab>传 …`), applied to all text.
+    /// File that maps characters, in OpenCC's format (`傳<tab>传 …`), applied to all text.
     pub simplify: Option<PathBuf>,
 }
 
@@ -54,17 +54,17 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Opens sources: files, folders (walked in order of names), glob patterns, or `-` for standard input.
+    /// Open sources: files, folders (in the order of names), glob patterns, or `-` for standard input.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] for a source that is not there, [`ErrorKind::Input`] for a pattern that matches nothing.
+    /// [`ErrorKind::Io`] for a missing source, [`ErrorKind::Input`] for a pattern without matches.
     pub fn open<S: AsRef<str>>(sources: &[S], options: CorpusOptions) -> Result<Self> {
         let mut files = VecDeque::new();
         for source in sources {
             find(source.as_ref(), &mut files)?;
         }
         if files.is_empty() {
-            return Err(Error::new(ErrorKind::Input, "the corpus has no file"));
+            return Err(Error::new(ErrorKind::Input, "the corpus has no files"));
         }
         let simplify = match &options.simplify {
             Some(path) => read_simplify(path)?,
@@ -78,7 +78,7 @@ impl Corpus {
         })
     }
 
-    /// The files that are still to be read.
+    /// The files that have not been read yet.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.sources.iter().map(PathBuf::as_path)
     }
@@ -116,7 +116,7 @@ impl Iterator for Corpus {
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.next_document().transpose();
         if matches!(next, Some(Err(_))) {
-            // An error ends the stream: what follows in a broken file is not trusted.
+            // An error ends the stream: the rest of a damaged file cannot be trusted.
             self.open = None;
             self.sources.clear();
         }
@@ -132,7 +132,7 @@ fn find(source: &str, files: &mut VecDeque<PathBuf>) -> Result<()> {
         walk(path, files)?;
     } else if source.contains(['*', '?', '[']) {
         let pattern = glob::glob(source).map_err(|error| {
-            Error::new(ErrorKind::Input, format!("a bad pattern: {error}")).at(source)
+            Error::new(ErrorKind::Input, format!("invalid pattern: {error}")).at(source)
         })?;
         let before = files.len();
         for entry in pattern {
@@ -165,7 +165,7 @@ fn walk(folder: &Path, files: &mut VecDeque<PathBuf>) -> Result<()> {
         .collect::<Result<_>>()?;
     entries.sort();
     for entry in entries {
-        // A link to a folder is not followed: it could lead back here.
+        // Links to folders are not followed, because they could form a cycle.
         if entry.is_dir() && !entry.is_symlink() {
             walk(&entry, files)?;
         } else if entry.is_file() {

@@ -1,8 +1,8 @@
-//! Text out of a stream of tokens: a character is held back until all of its bytes are there.
+//! Streaming decoder: a character is returned when all of its bytes have arrived.
 
 use crate::text::Tokenizer;
 
-/// Decodes one token at a time.
+/// Decoder of a stream of tokens.
 ///
 /// ```
 /// use brillm::text::{Decoder, Tokenizer};
@@ -18,7 +18,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes a token and returns the text that is complete now; may be empty.
+    /// Add a token and return the text that is complete; may be empty.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
         self.held
             .extend_from_slice(tokenizer.vocabulary().bytes(id));
@@ -36,7 +36,7 @@ impl Decoder {
                         std::str::from_utf8(&self.held[..valid]).expect("checked just now"),
                     );
                     match error.error_len() {
-                        // The end may be the beginning of a character: wait for more.
+                        // An incomplete character at the end: wait for its other bytes.
                         None => {
                             self.held.drain(..valid);
                             return text;
@@ -51,7 +51,7 @@ impl Decoder {
         }
     }
 
-    /// What is left when no token follows: an incomplete character becomes U+FFFD.
+    /// Return the remaining text at the end of the stream; an incomplete character becomes U+FFFD.
     pub fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.held).into_owned();
         self.held.clear();

@@ -9,26 +9,22 @@ fn width(path: &Path) -> Result<usize> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("u16") => Ok(2),
         Some("u32") => Ok(4),
-        _ => Err(Error::new(
-            ErrorKind::Format,
-            "a file of token ids is named .u16 or .u32",
-        )
-        .at(path.display())),
+        _ => Err(Error::new(ErrorKind::Format, "unknown format of token ids").at(path.display())),
     }
 }
 
-/// Reads a whole file of ids; with `vocabulary`, each id must be below it.
+/// Read a file of ids; with `vocabulary`, each id must be below it.
 ///
 /// # Errors
-/// [`ErrorKind::Io`]; [`ErrorKind::Format`] for a length that is no whole number of ids;
-/// [`ErrorKind::Vocabulary`] with the place of the first id that is too large.
+/// [`ErrorKind::Io`]; [`ErrorKind::Format`] for a length that is not a multiple of the id size;
+/// [`ErrorKind::Vocabulary`] with the index of the first id that is too large.
 pub fn read_ids(path: &Path, vocabulary: Option<usize>) -> Result<Vec<u32>> {
     let width = width(path)?;
     let bytes = std::fs::read(path).map_err(Error::io_at(&path))?;
     if bytes.len() % width != 0 {
         return Err(Error::new(
             ErrorKind::Format,
-            format!("{} bytes are no whole number of ids", bytes.len()),
+            format!("{} bytes are not a whole number of ids", bytes.len()),
         )
         .at(path.display()));
     }
@@ -48,7 +44,7 @@ pub fn read_ids(path: &Path, vocabulary: Option<usize>) -> Result<Vec<u32>> {
         return Err(Error::new(
             ErrorKind::Vocabulary,
             format!(
-                "id {} at place {index} is outside the vocabulary of {size}",
+                "id {} at index {index} is outside the vocabulary of {size}",
                 ids[index]
             ),
         )
@@ -57,7 +53,7 @@ pub fn read_ids(path: &Path, vocabulary: Option<usize>) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// Writes ids as the name of the file says.
+/// Write ids in the format of the file's extension.
 ///
 /// # Errors
 /// [`ErrorKind::Io`]; [`ErrorKind::Vocabulary`] for an id that does not fit u16.

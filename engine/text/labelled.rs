@@ -1,4 +1,4 @@
-//! Labelled texts, one or a pair a record: JSONL, or columns between tabs.
+//! Labelled texts or pairs of texts, from JSONL or tab-separated columns.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use crate::{Error, ErrorKind, Result};
 
-/// One text, or a pair, with its label.
+/// A text, or a pair of texts, with its label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelledText {
-    /// The text.
+    /// The only or first text.
     pub text: String,
-    /// The second of a pair.
+    /// The second text of a pair.
     pub pair: Option<String>,
-    /// The label, as the file writes it.
+    /// The label as written in the file.
     pub label: String,
 }
 
-/// Which fields of a record are read: `LABEL,TEXT[,TEXT]`, names, or numbers of columns from 1.
+/// Fields of a record, in the form `LABEL,TEXT[,TEXT]`: names, or column numbers from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelledFields {
     label: String,
@@ -51,11 +51,10 @@ impl FromStr for LabelledFields {
                     pair,
                 })
             }
-            _ => Err(Error::new(
-                ErrorKind::Configuration,
-                format!("{text:?} names no fields"),
-            )
-            .advice("write LABEL,TEXT or LABEL,TEXT,TEXT: names, or numbers of columns from 1")),
+            _ => Err(
+                Error::new(ErrorKind::Configuration, format!("invalid fields {text:?}"))
+                    .advice("write LABEL,TEXT or LABEL,TEXT,TEXT: names, or column numbers from 1"),
+            ),
         }
     }
 }
@@ -74,11 +73,11 @@ impl LabelledFields {
     }
 }
 
-/// Reads labelled texts: `.jsonl` by the names of fields, anything else as columns between tabs (no quoting). When a
-/// field is no number, the first line names the columns.
+/// Read labelled texts: `.jsonl` by field names, other files as tab-separated columns without quoting. Unless all
+/// fields are numbers, the first line contains the names of the columns.
 ///
 /// # Errors
-/// [`ErrorKind::Io`]; [`ErrorKind::Format`] naming line and field of what is missing.
+/// [`ErrorKind::Io`]; [`ErrorKind::Format`] with the line and the missing field.
 pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<LabelledText>> {
     let text = std::fs::read_to_string(path).map_err(Error::io_at(&path))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
@@ -97,7 +96,7 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
         return lines()
             .map(|(line, text)| {
                 let json: Value = serde_json::from_str(text)
-                    .map_err(|error| invalid(line, format!("not JSON: {error}")))?;
+                    .map_err(|error| invalid(line, format!("invalid JSON: {error}")))?;
                 fields.record(|name| match &json[name] {
                     Value::String(text) => Ok(text.clone()),
                     value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
@@ -135,7 +134,7 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
                 column
                     .and_then(|column| columns.get(column))
                     .map(|text| text.trim().to_string())
-                    .ok_or_else(|| invalid(line, format!("there is no column {name}")))
+                    .ok_or_else(|| invalid(line, format!("the line has no column {name}")))
             })
         })
         .collect()
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_read_and_faults_name_their_line() {
+    fn records_are_read_and_errors_name_their_line() {
         let text = "{\"p\":\"a\",\"h\":\"b\",\"l\":true}\n{\"p\":\"a\",\"l\":3}\n";
         let error = read("c.jsonl", text, "l,p,h").unwrap_err().to_string();
         assert!(

@@ -1,7 +1,7 @@
-//! Text becomes tokens and tokens become text; corpora stream.
+//! Tokenizers, and corpora as streams of documents.
 //!
-//! In: strings, files, folders, standard input. Out: token ids, and text again. Every room above deals in
-//! ids only; `run` and the commands bring the text back.
+//! A [`Corpus`] reads files, folders or standard input; a [`Tokenizer`] encodes text as token ids and decodes them. All
+//! later modules work on ids; [`crate::run`] and the commands decode the results.
 #![forbid(unsafe_code)]
 
 mod bpe;

@@ -1,8 +1,8 @@
-//! The authors' vocabulary files: `{token: id}`, where the order in the file counts.
+//! The authors' vocabulary files: JSON objects `{token: id}` whose order matters.
 
 use serde::Deserialize;
 
-/// A JSON object whose order counts.
+/// Entries of a JSON object in the order of the file.
 pub(super) struct Pairs(pub(super) Vec<(String, u64)>);
 
 impl<'de> Deserialize<'de> for Pairs {

@@ -1,27 +1,27 @@
-//! Which way a text is read: a model that reads backward predicts what came before.
+//! Reading direction of a model: a backward model predicts the preceding token.
 
 use serde::{Deserialize, Serialize};
 
-/// The token before text that is read from left to right, for models that read both ways.
+/// Token that marks text read from left to right, for models that read in both directions.
 pub const LEFT_TO_RIGHT: &str = "<l2r>";
-/// The token before text that is read from right to left.
+/// Token that marks text read from right to left.
 pub const RIGHT_TO_LEFT: &str = "<r2l>";
 
-/// The way a model reads.
+/// Direction in which a model reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadingDirection {
     /// From the first token to the last.
     #[default]
     Forward,
-    /// From the last token to the first: such a model extends text to the left.
+    /// From the last token to the first; the model extends text to the left.
     Backward,
-    /// Either way; the first token says which.
+    /// Both; the first token marks the direction.
     Both,
 }
 
 impl ReadingDirection {
-    /// Whether it is the usual way.
+    /// Whether it is [`Forward`](Self::Forward).
     pub fn is_forward(&self) -> bool {
         *self == Self::Forward
     }

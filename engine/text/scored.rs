@@ -1,15 +1,15 @@
-//! Pieces with scores: the tokenizer files of llama2.c (`tok*.bin`), byte pairs merged by score.
+//! Pieces with scores: the tokenizer files of llama2.c (`tok*.bin`).
 //!
-//! The text becomes characters, and bytes for characters the vocabulary does not have; then the neighbours
-//! whose concatenation has the highest score are merged, the leftmost among equals, until no concatenation is
-//! a piece (Kudo and Richardson 2018, the BPE of SentencePiece).
+//! The text is split into characters, or bytes for characters that are not in the vocabulary. Then the neighbours whose
+//! concatenation has the highest score are merged, the leftmost among equals, until no concatenation is a piece (Kudo
+//! and Richardson 2018, the BPE of SentencePiece).
 
 use std::collections::{BinaryHeap, HashMap};
 
 use crate::text::special::plain_bytes;
 use crate::{Error, ErrorKind, Result};
 
-/// The id that begins a text, and ends the one before it.
+/// The id that begins a text and ends the previous one.
 pub(crate) const BEGIN: u32 = 1;
 /// Ids 0 to 2 are unknown, begin and end; the 256 bytes follow.
 const FIRST_BYTE: u32 = 3;
@@ -21,13 +21,13 @@ pub(crate) struct Scored {
     index: HashMap<Vec<u8>, u32>,
 }
 
-/// A pair that may be merged: the highest score first, then the leftmost.
+/// A pair that may be merged; ordered by score, then leftmost first.
 struct Pair {
     score: f32,
     left: usize,
     right: usize,
     id: u32,
-    /// Bytes of both parts when the pair was found: a pair whose parts have grown since is stale.
+    /// Bytes of both pieces when the pair was found; after a merge the pair is stale.
     length: usize,
 }
 
@@ -53,8 +53,8 @@ impl Ord for Pair {
     }
 }
 
-/// One part of the text: bytes `from..to`, its id, and its neighbours.
-struct Part {
+/// A piece of the text: bytes `from..to`, its id, and its neighbours.
+struct Piece {
     from: usize,
     to: usize,
     id: u32,
@@ -66,12 +66,16 @@ struct Part {
 const NONE: usize = usize::MAX;
 
 impl Scored {
-    /// Pieces in the order of their ids; the first of equal pieces counts.
+    /// Create a vocabulary from pieces in the order of their ids; the first of equal pieces is used.
     pub(crate) fn new(pieces: &[Vec<u8>], scores: Vec<f32>) -> Result<Self> {
         if pieces.len() != scores.len() || pieces.len() < FIRST_BYTE as usize + 256 {
             return Err(Error::new(
                 ErrorKind::Vocabulary,
-                format!("{} pieces with {} scores", pieces.len(), scores.len()),
+                format!(
+                    "invalid vocabulary of {} pieces and {} scores",
+                    pieces.len(),
+                    scores.len()
+                ),
             )
             .advice("unknown, begin, end and 256 bytes need at least 259 of each"));
         }
@@ -82,7 +86,7 @@ impl Scored {
         Ok(Self { scores, index })
     }
 
-    /// Encodes a text, with a space before it as all texts of these vocabularies have, without the begin id.
+    /// Encode a text after the space that these vocabularies put before it, without the begin id.
     ///
     /// # Complexity
     /// O(n log n) for n bytes.
@@ -92,10 +96,10 @@ impl Scored {
         }
         let spaced = format!(" {text}");
         let bytes = spaced.as_bytes();
-        let mut parts: Vec<Part> = Vec::with_capacity(bytes.len());
+        let mut parts: Vec<Piece> = Vec::with_capacity(bytes.len());
         let mut add = |from: usize, to: usize, id: u32| {
             let at = parts.len();
-            parts.push(Part {
+            parts.push(Piece {
                 from,
                 to,
                 id,
@@ -131,7 +135,7 @@ impl Scored {
             parts[left].id = pair.id;
             let after = parts[right].after;
             parts[left].after = after;
-            // An emptied part is never a neighbour again.
+            // An empty piece marks pairs with it as stale.
             parts[right].from = parts[right].to;
             if after != NONE {
                 parts[after].before = left;
@@ -154,7 +158,7 @@ impl Scored {
     fn consider(
         &self,
         bytes: &[u8],
-        parts: &[Part],
+        parts: &[Piece],
         left: usize,
         right: usize,
         heap: &mut BinaryHeap<Pair>,
@@ -175,11 +179,11 @@ impl Scored {
 /// Reads a `tok*.bin`: the longest piece (i32), then for each id its score (f32), length (i32) and bytes.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] with the place where the file is not that.
+/// [`ErrorKind::Format`] with the offset of the first invalid bytes.
 pub(crate) fn read(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, Vec<f32>)> {
     let broken = |what: &str, at: usize| {
         Error::new(ErrorKind::Format, format!("{what} at byte {at}"))
-            .advice("is this a tokenizer of llama2.c?")
+            .advice("give a tokenizer of llama2.c")
     };
     let word = |at: usize| {
         bytes
@@ -196,9 +200,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, Vec<f32>)> {
         let piece = usize::try_from(length)
             .ok()
             .and_then(|length| bytes.get(at + 8..(at + 8).checked_add(length)?))
-            .ok_or_else(|| broken(&format!("a piece of {length} bytes"), at + 4))?;
+            .ok_or_else(|| broken(&format!("invalid piece of {length} bytes"), at + 4))?;
         if score.is_nan() {
-            return Err(broken("a score that is not a number", at));
+            return Err(broken("invalid score", at));
         }
         pieces.push(piece.to_vec());
         scores.push(score);
@@ -207,8 +211,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, Vec<f32>)> {
     Ok((pieces, scores))
 }
 
-/// Names of the pieces, each its own: two ids may have the same piece, a byte and a character for example, and
-/// the later one is then named with its id.
+/// Unique names of the pieces. Two ids may have the same piece, for example a byte and a character; the later one then
+/// has its id appended.
 pub(crate) fn names(pieces: &[Vec<u8>]) -> Vec<String> {
     let mut taken = std::collections::HashSet::new();
     pieces

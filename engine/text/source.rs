@@ -74,7 +74,7 @@ impl Source {
         }
     }
 
-    /// Reads one line, or the first [`LONGEST`] bytes of it.
+    /// Reads a line, or its first [`LONGEST`] bytes.
     fn line(&mut self, options: &CorpusOptions) -> Result<Option<String>> {
         let mut bytes = Vec::new();
         let mut taken = self.reader.by_ref().take(LONGEST as u64);
@@ -84,7 +84,7 @@ impl Source {
         if bytes.is_empty() {
             return Ok(None);
         }
-        // A cut within a character: fetch the rest of it.
+        // A cut within a character: read its other bytes.
         while bytes.last() != Some(&b'\n') && cut_character(&bytes) {
             let mut byte = [0];
             match self
@@ -111,7 +111,7 @@ impl Source {
                 Err(
                     Error::new(ErrorKind::Format, format!("byte {at} is not UTF-8 text"))
                         .at(&self.location)
-                        .advice("convert the file, or read it with `lossy = true`"),
+                        .advice("convert the file, or set lossy = true"),
                 )
             }
         }
@@ -132,15 +132,15 @@ impl Source {
         loop {
             let mut line = String::new();
             loop {
-                let Some(part) = self.line(options)? else {
+                let Some(chunk) = self.line(options)? else {
                     break;
                 };
-                line.push_str(&part);
+                line.push_str(&chunk);
                 if line.ends_with('\n') {
                     break;
                 }
                 if line.len() > 64 * LONGEST {
-                    return Err(Error::new(ErrorKind::Format, "a line of more than 64 MiB")
+                    return Err(Error::new(ErrorKind::Format, "the line exceeds 64 MiB")
                         .at(format!("{} line {}", self.location, self.line + 1)));
                 }
             }
@@ -152,7 +152,7 @@ impl Source {
             }
             let location = format!("{} line {}", self.location, self.line);
             let value: serde_json::Value = serde_json::from_str(&line).map_err(|error| {
-                Error::new(ErrorKind::Format, format!("not JSON: {error}")).at(&location)
+                Error::new(ErrorKind::Format, format!("invalid JSON: {error}")).at(&location)
             })?;
             return text_of(value, options)
                 .map(Some)
@@ -160,7 +160,7 @@ impl Source {
         }
     }
 
-    /// A JSON array, item by item: the items are cut out by their brackets and quotes.
+    /// Reads a JSON array item by item; items are delimited by their brackets and quotes.
     fn json(&mut self, options: &CorpusOptions) -> Result<Option<String>> {
         while self.ready.is_empty() && !self.finished {
             match self.item()? {
@@ -168,7 +168,7 @@ impl Source {
                     let location = format!("{} byte {}", self.location, self.offset);
                     let value: serde_json::Value =
                         serde_json::from_slice(&item).map_err(|error| {
-                            Error::new(ErrorKind::Format, format!("not JSON: {error}"))
+                            Error::new(ErrorKind::Format, format!("invalid JSON: {error}"))
                                 .at(&location)
                         })?;
                     self.ready
@@ -236,7 +236,7 @@ impl Source {
             }
             if item.len() > 64 * LONGEST {
                 return Err(
-                    Error::new(ErrorKind::Format, "an item of more than 64 MiB").at(&self.location)
+                    Error::new(ErrorKind::Format, "an item exceeds 64 MiB").at(&self.location)
                 );
             }
         }
@@ -255,7 +255,7 @@ impl Source {
                 }
                 continue;
             }
-            // The markup leaves blank lines behind; one is enough between paragraphs.
+            // Keep at most one of the blank lines around the markup.
             if trimmed.is_empty() && (text.is_empty() || text.ends_with("\n\n")) {
                 continue;
             }

@@ -1,6 +1,6 @@
-//! Tokens that stand for no text, or for a byte.
+//! Special tokens, which decode to nothing, and byte tokens.
 
-/// Names in brackets, such as `[PAD]`, `<unk>` or `<end>`, that stand for no text.
+/// Whether a token is special (a name in brackets such as `[PAD]`, `<unk>` or `<end>`) or a byte token.
 pub(super) fn special(token: &str) -> bool {
     let enclosed =
         |open, close| token.len() > 2 && token.starts_with(open) && token.ends_with(close);
@@ -22,7 +22,7 @@ fn byte_token(token: &str) -> Option<u8> {
         .flatten()
 }
 
-/// What a token of characters or pieces decodes to.
+/// The bytes that a token of a character or piece vocabulary decodes to.
 pub(super) fn plain_bytes(token: &str) -> Vec<u8> {
     match byte_token(token) {
         Some(byte) => vec![byte],

@@ -1,4 +1,4 @@
-//! The tokenizer: text ⇄ token ids, by characters, byte pairs, pieces, or bare ids.
+//! The tokenizer: encodes text as token ids, by characters, byte pairs, pieces, or bare ids.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::text::special::{plain_bytes, special};
 use crate::text::vocabulary::{END, Vocabulary};
 use crate::{Error, ErrorKind, Result};
 
-/// Text to token ids and back.
+/// Encoder and decoder between text and token ids.
 ///
 /// ```
 /// use brillm::text::Tokenizer;
 /// let tokenizer = Tokenizer::train_characters(["天地玄黄，宇宙洪荒。"].map(String::from).into_iter(), 300)?;
 /// let ids = tokenizer.encode("天地 naïve ☃")?;
-/// assert_eq!(tokenizer.decode(&ids), "天地 naïve ☃"); // unseen characters travel as bytes
+/// assert_eq!(tokenizer.decode(&ids), "天地 naïve ☃"); // unseen characters are encoded as bytes
 /// # Ok::<(), brillm::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ enum Kind {
     Ids,
 }
 
-/// How a tokenizer is kept in a model file: self-contained JSON.
+/// The form of a tokenizer in a model file: self-contained JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 enum Stored {
@@ -60,7 +60,7 @@ enum Stored {
 }
 
 impl Tokenizer {
-    /// Characters, each its own token; `<0x00>`…`<0xFF>` are bytes, `<unk>` or `[UNK]` is the unknown.
+    /// Create a character tokenizer; `<0x00>`…`<0xFF>` are bytes, `<unk>` or `[UNK]` is the unknown token.
     ///
     /// # Errors
     /// [`ErrorKind::Vocabulary`] for a token that occurs twice.
@@ -68,7 +68,7 @@ impl Tokenizer {
         Self::from_stored(Stored::Characters { tokens })
     }
 
-    /// The most frequent characters of a corpus, up to `size` tokens with the 256 bytes and `<end>`.
+    /// Train a character tokenizer: `<end>`, the 256 bytes, and the most frequent characters up to `size` tokens.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for a size below 257.
@@ -76,7 +76,7 @@ impl Tokenizer {
         if size < 257 {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                format!("a character vocabulary of {size} tokens"),
+                format!("a character vocabulary of {size} tokens is too small"),
             )
             .advice("256 bytes and the end token need at least 257"));
         }
@@ -99,7 +99,7 @@ impl Tokenizer {
         Self::characters(tokens)
     }
 
-    /// Trains a byte-level BPE of `size` tokens on a corpus.
+    /// Train a byte-level BPE of `size` tokens on a corpus.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for a size below 257.
@@ -107,7 +107,7 @@ impl Tokenizer {
         Self::of_bpe(bpe::train(texts, size)?)
     }
 
-    /// Loads a `tokenizer.json`.
+    /// Load a `tokenizer.json`.
     ///
     /// # Errors
     /// [`ErrorKind::Io`], or [`ErrorKind::Vocabulary`] when it is not a BPE tokenizer.
@@ -116,10 +116,10 @@ impl Tokenizer {
         Self::of_bpe(bpe::load(&json).map_err(|error| error.at(path.display()))?)
     }
 
-    /// Reads the authors' vocabulary, `{token: id}`, or a `tokenizer.json`.
+    /// Read the authors' vocabulary, `{token: id}`, or a `tokenizer.json`.
     ///
-    /// Single characters make a character tokenizer; longer tokens without merges are matched greedily,
-    /// the longest first.
+    /// A vocabulary of single characters becomes a character tokenizer; longer tokens without merges are matched
+    /// greedily, the longest first.
     ///
     /// # Errors
     /// [`ErrorKind::Vocabulary`] for ids with gaps, or an order of ids that differs from the order in the
@@ -139,9 +139,9 @@ impl Tokenizer {
             if id != index as u64 {
                 return Err(Error::new(
                     ErrorKind::Vocabulary,
-                    format!("token {token:?} stands at place {index} but has id {id}"),
+                    format!("token {token:?} is at index {index} but has id {id}"),
                 )
-                .advice("the ids must count up from 0 in the order of the file"));
+                .advice("number the tokens from 0 in the order of the file"));
             }
             tokens.push(token);
         }
@@ -153,10 +153,10 @@ impl Tokenizer {
         })
     }
 
-    /// Loads a tokenizer of llama2.c, `tok*.bin`: pieces with scores.
+    /// Load a tokenizer of llama2.c, `tok*.bin`: pieces with scores.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], or [`ErrorKind::Format`] with the place where the file is not that.
+    /// [`ErrorKind::Io`], or [`ErrorKind::Format`] with the offset of the first invalid bytes.
     pub fn open_scored(path: &Path) -> Result<Self> {
         let locate = |error: Error| error.at(path.display());
         let file = std::fs::read(path).map_err(Error::io_at(&path))?;
@@ -165,7 +165,7 @@ impl Tokenizer {
         Self::from_stored(Stored::Scored { tokens, scores }).map_err(locate)
     }
 
-    /// The ids that stand before and after every text of its own: begin marks, or `[CLS]` and `[SEP]`.
+    /// The ids before and after every separate text: begin marks, or `[CLS]` and `[SEP]`.
     pub fn frame(&self) -> (Vec<u32>, Vec<u32>) {
         match &self.kind {
             Kind::Scored(_) => (vec![scored::BEGIN], Vec::new()),
@@ -174,7 +174,7 @@ impl Tokenizer {
         }
     }
 
-    /// The `tokenizer.json` of byte pairs; `None` for the other kinds, which that format does not have.
+    /// The `tokenizer.json` of a byte-pair tokenizer; `None` for other kinds, which have no such form.
     pub fn to_json(&self) -> Option<String> {
         match &self.kind {
             Kind::Bpe(tokenizer) => tokenizer.to_string(false).ok(),
@@ -182,7 +182,7 @@ impl Tokenizer {
         }
     }
 
-    /// Bare ids, for models trained on files of token ids: nothing to encode or decode.
+    /// Create a tokenizer of bare ids, for models trained on files of token ids; it cannot encode text.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] for more than 2^24 ids.
@@ -192,7 +192,7 @@ impl Tokenizer {
         })
     }
 
-    /// The same tokenizer with tokens that stand for no text, such as `<l2r>`; those it has already stay as they are.
+    /// Add special tokens such as `<l2r>`; existing ones are kept.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for pieces with scores.
@@ -220,7 +220,7 @@ impl Tokenizer {
             }
             Kind::Scored(_) | Kind::Ids => Err(Error::new(
                 ErrorKind::Unsupported,
-                "this kind of vocabulary takes no marks",
+                "this kind of vocabulary cannot be extended with special tokens",
             )
             .advice("use characters or byte pairs")),
         }
@@ -299,15 +299,15 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// The vocabulary.
+    /// The names and bytes of all tokens.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
     }
 
-    /// Encodes a text.
+    /// Encode a text.
     ///
     /// # Errors
-    /// [`ErrorKind::Vocabulary`] for text that a loaded vocabulary without bytes or unknown cannot say;
+    /// [`ErrorKind::Vocabulary`] for a character outside a vocabulary that has neither bytes nor an unknown token;
     /// [`ErrorKind::Unsupported`] for a model over bare ids.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match &self.kind {
@@ -317,7 +317,7 @@ impl Tokenizer {
             Kind::Scored(scored) => Ok(scored.encode(text)),
             Kind::Ids => Err(Error::new(
                 ErrorKind::Unsupported,
-                "this model knows token ids, but no text",
+                "this model is trained on token ids and has no text",
             )
             .advice("give the prompt as --prompt-ids 3,4,5")),
         }
@@ -375,9 +375,9 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The bytes of a sequence of tokens; ids outside the vocabulary give nothing.
+    /// Decode tokens to bytes; ids outside the vocabulary are skipped.
     ///
-    /// Where encoding puts a space before a text, the one after the begin mark is taken off again.
+    /// Where encoding puts a space before a text, the space after the begin mark is removed.
     pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
         let mut bytes: Vec<u8> = ids
             .iter()
@@ -400,12 +400,12 @@ impl Tokenizer {
         bytes
     }
 
-    /// The text of a sequence of tokens; bytes that are not UTF-8 become U+FFFD.
+    /// Decode tokens to text; bytes that are not UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         String::from_utf8_lossy(&self.decode_bytes(ids)).into_owned()
     }
 
-    /// The tokenizer as self-contained JSON, as model files keep it.
+    /// Serialise the tokenizer as self-contained JSON, the form in model files.
     pub fn to_bytes(&self) -> Vec<u8> {
         let tokens = || {
             (0..self.vocabulary.len() as u32)
@@ -435,16 +435,13 @@ impl Tokenizer {
         serde_json::to_vec(&stored).expect("strings and numbers write as JSON")
     }
 
-    /// Reads what [`Self::to_bytes`] wrote.
+    /// Deserialise a tokenizer from the output of [`Self::to_bytes`].
     ///
     /// # Errors
-    /// [`ErrorKind::Vocabulary`] or [`ErrorKind::Format`] when it is not that.
+    /// [`ErrorKind::Vocabulary`] or [`ErrorKind::Format`] for other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let stored: Stored = serde_json::from_slice(bytes).map_err(|error| {
-            Error::new(
-                ErrorKind::Format,
-                format!("the vocabulary cannot be read: {error}"),
-            )
+            Error::new(ErrorKind::Format, format!("invalid vocabulary: {error}"))
         })?;
         Self::from_stored(stored)
     }

@@ -1,4 +1,4 @@
-//! The vocabulary: which token each node is, as an id, a string and bytes.
+//! The vocabulary: the name and the bytes of each token id.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::{Error, ErrorKind, Result};
 /// let vocabulary = tokenizer.vocabulary();
 /// let id = vocabulary.id("a").expect("it was in the text");
 /// assert_eq!((vocabulary.token(id), vocabulary.bytes(id)), (Some("a"), &b"a"[..]));
-/// assert_eq!(vocabulary.display(1), "<0x00>"); // bytes stand for what no token says
+/// assert_eq!(vocabulary.display(1), "<0x00>"); // bytes encode all other text
 /// # Ok::<(), brillm::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -23,11 +23,11 @@ pub struct Vocabulary {
     stop: Option<u32>,
 }
 
-/// The token that ends a text in vocabularies made here.
+/// The end token of vocabularies that the engine trains.
 pub const END: &str = "<end>";
 
 impl Vocabulary {
-    /// A vocabulary from its tokens and what each decodes to.
+    /// Create a vocabulary from its tokens and the bytes that each decodes to.
     ///
     /// # Errors
     /// [`ErrorKind::Vocabulary`] for a token that occurs twice or an id outside the vocabulary.
@@ -50,7 +50,10 @@ impl Vocabulary {
             if id as usize >= tokens.len() {
                 return Err(Error::new(
                     ErrorKind::Vocabulary,
-                    format!("id {id} of {} tokens", tokens.len()),
+                    format!(
+                        "special id {id} is outside the vocabulary of {} tokens",
+                        tokens.len()
+                    ),
                 ));
             }
         }
@@ -69,17 +72,17 @@ impl Vocabulary {
         self.tokens.len()
     }
 
-    /// Whether there is no token.
+    /// Whether the vocabulary has no tokens.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// The token of an id, as its vocabulary writes it.
+    /// The name of a token.
     pub fn token(&self, id: u32) -> Option<&str> {
         self.tokens.get(id as usize).map(String::as_str)
     }
 
-    /// The id of a token as its vocabulary writes it.
+    /// The id of a token by its name.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.index.get(token).copied()
     }
@@ -89,7 +92,7 @@ impl Vocabulary {
         self.bytes.get(id as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// What stands for text the vocabulary does not have, if anything does.
+    /// The token for text outside the vocabulary, if there is one.
     pub fn unknown(&self) -> Option<u32> {
         self.unknown
     }
@@ -99,7 +102,7 @@ impl Vocabulary {
         self.stop
     }
 
-    /// A token made readable: its text, with spaces and control characters visible, bytes as `<0xE4>`.
+    /// Format a token for display: its text with visible spaces and control characters, bytes as `<0xE4>`.
     pub fn display(&self, id: u32) -> String {
         let bytes = self.bytes(id);
         if bytes.is_empty() {
@@ -122,7 +125,7 @@ impl Vocabulary {
         }
     }
 
-    /// The id of what a person types for a node: a token as written, as displayed, or the text it decodes to.
+    /// Find a token by user input: its name, its text, its display form, or its text after a space.
     pub fn find(&self, text: &str) -> Option<u32> {
         self.id(text)
             .or_else(|| {
