@@ -1,8 +1,8 @@
-//! How well labels were told: accuracy, F1, Matthews' correlation.
+//! Classification measures: accuracy, F1 and Matthews correlation.
 
 use serde::Serialize;
 
-/// True against told labels, counted.
+/// Confusion matrix of true and predicted labels.
 #[derive(Clone, Debug)]
 pub struct Confusion {
     labels: usize,
@@ -10,23 +10,23 @@ pub struct Confusion {
     counts: Vec<u64>,
 }
 
-/// The figures of a [`Confusion`].
+/// Measures of a [`Confusion`] matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Classification {
-    /// Texts measured.
+    /// Number of texts.
     pub texts: u64,
-    /// The share told rightly.
+    /// Fraction of correct predictions.
     pub accuracy: f64,
-    /// With two labels that of the second; with more the mean over labels.
+    /// F1 of the second of two labels, or the mean over more labels.
     pub f1: f64,
     /// Matthews' correlation (Matthews 1975; for more than two labels Gorodkin 2004): 0 for guessing, 1 at best.
     pub matthews: f64,
-    /// The share of the most frequent label: what telling it always gives.
+    /// Fraction of the most frequent label: the accuracy of always predicting it.
     pub majority: f64,
 }
 
 impl Confusion {
-    /// Nothing counted yet, of so many labels.
+    /// Create an empty matrix of `labels` labels.
     pub fn new(labels: usize) -> Self {
         Self {
             labels,
@@ -34,7 +34,7 @@ impl Confusion {
         }
     }
 
-    /// Counts one text. Labels are below the number given.
+    /// Count a text. Both labels must be below the number of labels.
     pub fn add(&mut self, truth: usize, predicted: usize) {
         self.counts[truth * self.labels + predicted] += 1;
     }
@@ -52,7 +52,7 @@ impl Confusion {
         }
     }
 
-    /// The figures. O(labels²).
+    /// Compute the measures. O(labels²).
     pub fn figures(&self) -> Classification {
         let n = self.labels;
         let all = self.counts.iter().sum::<u64>() as f64;

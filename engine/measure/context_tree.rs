@@ -1,38 +1,38 @@
-//! The counts behind [`KneserNey`](crate::measure::KneserNey): a tree of contexts that grows backwards.
+//! The counts of [`KneserNey`](crate::measure::KneserNey): a tree of reversed contexts.
 //!
-//! From the empty context a branch leads to the last token, then to the token before it. So one walk down the
-//! tree meets every order of a context, shortest first, and each node carries its fan: the tokens that
-//! followed, sorted, with their counts. All nodes of one depth lie in one [`Level`], siblings side by side,
-//! in compressed rows: 8 bytes an n-gram and 24 a context.
+//! The children of the empty context are the last tokens of contexts, their children the tokens before them. One descent
+//! visits every order of a context, shortest first. Each node has a fan: the tokens that followed, sorted, with their
+//! counts. All nodes of a depth are stored in one [`Level`], siblings adjacent, in compressed rows: 8 bytes per n-gram
+//! and 24 per context.
 
 use crate::graph::Discounts;
 use rayon::prelude::*;
 
-/// No discount is smaller, so that no context keeps all of its probability to itself.
+/// Lower bound of discounts, so that every context leaves some probability to shorter ones.
 const LEAST_DISCOUNT: f64 = 1e-3;
 
 /// The contexts of one length. `C` contexts, `N` n-grams.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Level {
-    /// What an n-gram seen once, twice, or three and more times gives up.
+    /// Discounts of n-grams seen once, twice, and three or more times.
     discounts: [f64; 3],
-    /// Where the fan of each context begins. `[C + 1]`
+    /// Offset of the fan of each context. `[C + 1]`
     rows: Vec<u32>,
     /// The tokens of each fan, ascending. `[N]`
     targets: Vec<u32>,
-    /// Their counts: of occurrences at the highest order, of different tokens before them below. `[N]`
+    /// Their counts: occurrences at the highest order, distinct preceding tokens at lower ones. `[N]`
     counts: Vec<u32>,
-    /// The sum of each fan's counts. `[C]`
+    /// Sum of the counts of each fan. `[C]`
     totals: Vec<u32>,
-    /// λ of each context: the probability it leaves to the next shorter one. `[C]`
+    /// λ of each context: the probability left to the next shorter context. `[C]`
     backoffs: Vec<f64>,
-    /// Where the contexts one token longer begin, in the next level. `[C + 1]`, empty at the last level
+    /// Offsets of the contexts that are one token longer, in the next level. `[C + 1]`, empty at the last level
     child_rows: Vec<u32>,
-    /// The token each of them has in front, ascending. `[contexts of the next level]`
+    /// The additional first token of each of them, ascending. `[contexts of the next level]`
     child_tokens: Vec<u32>,
 }
 
-/// Counts a text into the levels of a model of `order`.
+/// Counts the n-grams of a text for a model of `order`.
 ///
 /// The text has at least `order` and fewer than 2³² tokens.
 pub(super) fn count_levels(tokens: &[u32], order: usize) -> Vec<Level> {
@@ -51,7 +51,7 @@ pub(super) fn count_levels(tokens: &[u32], order: usize) -> Vec<Level> {
         };
         levels[depth].count(&mut grams, contexts);
         if depth > 0 {
-            // Each different n-gram of this order is one continuation of the next lower order.
+            // Each distinct n-gram of this order is one continuation of the next lower order.
             let parents = expand(&levels[depth - 1].child_rows);
             grams = levels[depth].grams(&parents);
             grams.extend(opening(tokens, &levels, &parents, depth));
@@ -64,12 +64,12 @@ pub(super) fn count_levels(tokens: &[u32], order: usize) -> Vec<Level> {
 }
 
 impl Level {
-    /// How many different n-grams have this level's contexts.
+    /// Number of distinct n-grams with contexts of this level.
     pub(super) fn len(&self) -> usize {
         self.targets.len()
     }
 
-    /// p(token | context), given the same with the context one shorter.
+    /// Computes p(token | context) from the probability with the next shorter context.
     pub(super) fn interpolate(&self, context: usize, token: u32, shorter: f64) -> f64 {
         let fan = self.fan(context);
         let own = match self.targets[fan.clone()].binary_search(&token) {
@@ -89,7 +89,7 @@ impl Level {
         }
     }
 
-    /// Fills the fans from n-grams as (context, token) pairs in any order; leaves them sorted.
+    /// Fills the fans from n-grams as (context, token) pairs in any order, and sorts the pairs.
     fn count(&mut self, grams: &mut [u64], contexts: usize) {
         grams.par_sort_unstable();
         let mut sizes = vec![0u32; contexts];
@@ -124,7 +124,7 @@ impl Level {
             let total: u32 = counts.iter().sum();
             let given: f64 = counts.iter().map(|&count| self.discount(count)).sum();
             self.totals.push(total);
-            // The first tokens of a text may stand in no fan: they leave everything to shorter contexts.
+            // The last context of a text may have no fan: its probabilities are those of the shorter context.
             self.backoffs.push(match total {
                 0 => 1.0,
                 _ => given / f64::from(total),
@@ -146,13 +146,13 @@ impl Level {
         self.rows[context] as usize..self.rows[context + 1] as usize
     }
 
-    /// What an n-gram keeps of its context's probability after the discount.
+    /// The discounted probability of an n-gram in its context.
     fn kept(&self, context: usize, gram: usize) -> f64 {
         let count = self.counts[gram];
         (f64::from(count) - self.discount(count)) / f64::from(self.totals[context])
     }
 
-    /// What an n-gram with this count, at least 1, gives up to the unseen ones; never more than the count.
+    /// The discount of an n-gram with this count, at least 1; at most the count.
     fn discount(&self, count: u32) -> f64 {
         self.discounts[count.min(3) as usize - 1]
     }
@@ -166,13 +166,13 @@ impl Level {
     }
 }
 
-/// Builds the tree of contexts; returns which longest context each token from `order − 1` on follows.
+/// Builds the tree of contexts, and returns the longest context of each token from `order − 1` on.
 fn grow_contexts(tokens: &[u32], levels: &mut [Level]) -> Vec<u32> {
     let mut contexts = vec![0u32; tokens.len()];
     let mut sizes = vec![0u32; 1];
     for length in 1..levels.len() {
         // A token at position i follows the context that its context one shorter has tokens[i − length]
-        // before it: contexts are numbered in the order of these pairs, so children lie side by side.
+        // before it: contexts are numbered in the order of these pairs, so that children are adjacent.
         let mut pairs: Vec<(u64, u32)> = contexts[1..]
             .iter()
             .zip(tokens)
@@ -198,10 +198,10 @@ fn grow_contexts(tokens: &[u32], levels: &mut [Level]) -> Vec<u32> {
     contexts
 }
 
-/// The n-gram that the text begins with, if it is missing from the level of its order.
+/// Finds the n-gram at the start of the text, if it is missing from the level of its order.
 ///
-/// Nothing stands before it, so below the highest order it has a count of zero unless it occurs again;
-/// yet it still shows one more token before the n-gram one shorter.
+/// No token precedes it, so below the highest order its count is zero unless it occurs again; yet it is one more
+/// continuation of the next shorter n-gram.
 fn opening(tokens: &[u32], levels: &[Level], parents: &[u32], depth: usize) -> Option<u64> {
     let mut context = 0;
     for (level, &token) in levels.iter().zip(tokens[..depth].iter().rev()) {
@@ -215,7 +215,7 @@ fn opening(tokens: &[u32], levels: &[Level], parents: &[u32], depth: usize) -> O
     }
 }
 
-/// Row pointers from row sizes, one longer.
+/// Converts row sizes to row offsets, which are one longer.
 fn rows(sizes: Vec<u32>) -> Vec<u32> {
     let mut end = 0;
     let mut rows = Vec::with_capacity(sizes.len() + 1);
@@ -227,7 +227,7 @@ fn rows(sizes: Vec<u32>) -> Vec<u32> {
     rows
 }
 
-/// The row of each item, from row pointers.
+/// The row of each item, from row offsets.
 fn expand(rows: &[u32]) -> Vec<u32> {
     let mut expanded = Vec::with_capacity(rows.last().map_or(0, |&end| end as usize));
     for (row, bounds) in rows.windows(2).enumerate() {

@@ -1,9 +1,9 @@
-//! Prompts whose true continuation is predicted token by token: what a compressed memory of the prompt is worth.
+//! Perplexity of continuations: prompts whose true continuation is predicted token by token.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Texts of `prompt + new` tokens, one after another, `count` of them; none of the prompt's tokens is predicted.
+/// `count` consecutive texts of `prompt + new` tokens; only the new tokens are predicted.
 ///
 /// ```
 /// use brillm::measure::Continuations;
@@ -15,14 +15,14 @@ use std::str::FromStr;
 pub struct Continuations {
     /// Tokens of each prompt.
     pub prompt: usize,
-    /// Tokens predicted after it.
+    /// Tokens predicted after each prompt.
     pub new: usize,
-    /// Texts to use; one that has fewer is used as far as it goes.
+    /// Number of texts at most.
     pub count: usize,
 }
 
 impl Continuations {
-    /// Where the texts begin that lie within so many tokens.
+    /// Iterate over the offsets of the texts that fit `tokens` tokens.
     pub fn starts(&self, tokens: usize) -> impl Iterator<Item = usize> + use<> {
         let stride = self.prompt + self.new;
         (0..(tokens / stride).min(self.count)).map(move |index| index * stride)

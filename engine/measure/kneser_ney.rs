@@ -1,7 +1,7 @@
-//! The n-gram model that a language model has to beat: interpolated modified Kneser-Ney.
+//! The n-gram baseline: interpolated modified Kneser-Ney smoothing.
 //!
 //! Chen and Goodman (1999), section 3 and equations 25 and 26. With `c` the count of an n-gram at the highest
-//! order and, at every lower order, the number of different tokens seen before it, and with `h'` the
+//! order and, at every lower order, the number of distinct tokens seen before it, and with `h'` the
 //! context `h` without its first token:
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //! p(w)   = the same with the empty context, and 1/V in place of p(w|h')
 //! ```
 //!
-//! Each order has its own three discounts. The text is one stream: no padding, no sentence marks.
+//! Each order has three discounts of its own. The text is one stream, without padding or sentence marks.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::measure::context_tree::{Level, count_levels};
@@ -29,25 +29,25 @@ use rayon::prelude::*;
 #[derive(Clone, Debug)]
 pub struct KneserNey {
     vocabulary_size: usize,
-    /// Level k holds the contexts of k tokens. `[order]`
+    /// Level k: contexts of k tokens. `[order]`
     levels: Vec<Level>,
 }
 
 impl KneserNey {
-    /// The highest order a model can have.
+    /// Highest supported order.
     pub const MAXIMUM_ORDER: usize = 5;
 
-    /// Counts a text of token ids below `vocabulary_size` into a model of `order` 1 to 5.
+    /// Train a model of `order` 1 to 5 on a text of token ids below `vocabulary_size`.
     ///
-    /// A model of order n holds all lower orders, with continuation counts; a separately trained model
-    /// of a lower order counts its highest one as it occurs, which is a slightly different model.
+    /// A model of order n includes all lower orders, with continuation counts. A separately trained model of a lower
+    /// order uses occurrence counts at its highest order, and differs slightly.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an order outside 1 to 5, an empty vocabulary, fewer tokens than the order,
     /// 2³² tokens or more, or an id outside the vocabulary.
     ///
     /// # Complexity
-    /// O(order · T log T) time in parallel and about 60 bytes a token at the peak, for T tokens.
+    /// O(order · T log T) time in parallel and about 60 bytes per token at the peak, for T tokens.
     pub fn train(tokens: &[u32], vocabulary_size: usize, order: usize) -> Result<Self> {
         let refuse = |what: String| Err(Error::new(ErrorKind::Input, what).at("Kneser-Ney"));
         if !(1..=Self::MAXIMUM_ORDER).contains(&order) {
@@ -73,17 +73,17 @@ impl KneserNey {
         })
     }
 
-    /// The highest order: one more than the longest context looked at.
+    /// The highest order: one more than the length of the longest context.
     pub fn order(&self) -> usize {
         self.levels.len()
     }
 
-    /// V, the number of tokens a distribution runs over.
+    /// Size of the vocabulary, V.
     pub fn vocabulary_size(&self) -> usize {
         self.vocabulary_size
     }
 
-    /// How many different n-grams of `order` have been counted; 0 for an order the model does not have.
+    /// Number of distinct n-grams of `order`; 0 for an order that the model does not have.
     pub fn grams(&self, order: usize) -> usize {
         match order
             .checked_sub(1)
@@ -94,10 +94,10 @@ impl KneserNey {
         }
     }
 
-    /// p(token | context), by the last `order − 1` tokens of the context or as many as have been seen.
+    /// Compute p(token | context) from at most the last `order − 1` tokens of the context.
     ///
-    /// The model's lower order k is asked by a context of its last `k − 1` tokens. A token outside the
-    /// vocabulary has probability 0, and a context is cut off before one.
+    /// A context of `k − 1` tokens gives the probability of the lower order k. A token outside the vocabulary has
+    /// probability 0, and ends the context if it occurs there.
     ///
     /// # Complexity
     /// O(order · log V).
@@ -112,7 +112,7 @@ impl KneserNey {
             })
     }
 
-    /// p of every token after the context, a sum of one. `[V]`
+    /// Compute the distribution over the next token, which sums to 1. `[V]`
     ///
     /// # Complexity
     /// O(order · V).
@@ -124,14 +124,13 @@ impl KneserNey {
         distribution
     }
 
-    /// The perplexity of the model's lower order `order` (or the whole model) on the windows of a text.
+    /// Measure the perplexity of the order `order` on the windows of a text.
     ///
-    /// The sum has fewer tokens than the windows ask for if the text has fewer. The same on any number
-    /// of threads.
+    /// A shorter text has fewer predictions. The result does not depend on the number of threads.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an order that the model does not have, an id outside the vocabulary, or
-    /// a text without one whole window.
+    /// a text shorter than one window.
     pub fn evaluate(&self, tokens: &[u32], windows: &Windows, order: usize) -> Result<Perplexity> {
         if !(1..=self.order()).contains(&order) {
             return Err(Error::new(
@@ -159,7 +158,7 @@ impl KneserNey {
         Ok(perplexity)
     }
 
-    /// The nodes of the context tree on the way to a context, the empty one first.
+    /// The nodes of the context tree from the empty context to `context`.
     fn walk(&self, context: &[u32]) -> impl Iterator<Item = (&Level, usize)> {
         let mut earlier = context.iter().rev();
         let mut node = Some(0);

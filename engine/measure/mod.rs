@@ -1,8 +1,8 @@
-//! How well a model predicts held-out text, and the bar it must pass.
+//! Measures of models: perplexity on held-out text, an n-gram baseline, classification and speed.
 //!
-//! In: token ids and any model's probabilities. Out: a [`Perplexity`] over the [`Windows`] of a text, and the
-//! same figure of the n-gram model [`KneserNey`], the rival that every figure of this engine stands next to.
-//! `learn` validates with it; the commands that evaluate and compare models print it.
+//! A [`Perplexity`] sums the −ln p of predicted tokens over the [`Windows`] of a text. [`KneserNey`] is the n-gram
+//! baseline that perplexities are compared with. [`crate::learn`] validates with these; the commands that evaluate and
+//! compare models print them.
 #![forbid(unsafe_code)]
 
 mod classification;

@@ -1,12 +1,12 @@
-//! The sum of surprises that a perplexity is computed from.
+//! Perplexity: exp of the mean −ln p of predicted tokens.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
 
-/// Adds up −ln p of the predicted tokens; `exp` of its mean is the perplexity.
+/// The sum of −ln p over predicted tokens; `exp` of its mean is the perplexity.
 ///
-/// A figure over a few sampled candidates is not a perplexity, and two figures over different numbers of
-/// candidates cannot be compared: so the sum knows over how many candidates each p was normalised.
+/// Perplexities over different numbers of candidates cannot be compared, so the sum records how many candidates each
+/// probability is normalised over.
 ///
 /// ```
 /// use brillm::measure::Perplexity;
@@ -24,7 +24,7 @@ pub struct Perplexity {
 }
 
 impl Perplexity {
-    /// An empty sum of predictions, each over `candidates` candidates (V for a full vocabulary).
+    /// Create an empty sum of predictions over `candidates` candidates each (V for the full vocabulary).
     pub fn new(candidates: u64) -> Self {
         Self {
             nats: 0.0,
@@ -33,26 +33,26 @@ impl Perplexity {
         }
     }
 
-    /// Adds one predicted token that had this probability. Zero makes the perplexity infinite.
+    /// Add a predicted token by its probability. Zero makes the perplexity infinite.
     pub fn add(&mut self, probability: f64) {
         self.add_nats(-probability.ln());
     }
 
-    /// Adds one predicted token with this −ln p, in nats.
+    /// Add a predicted token by its −ln p, in nats.
     pub fn add_nats(&mut self, nats: f64) {
         self.add_sum(nats, 1);
     }
 
-    /// Adds `tokens` predicted tokens whose −ln p add up to `nats`, for example those of a batch.
+    /// Add `tokens` predicted tokens whose −ln p sum to `nats`, for example those of a batch.
     pub fn add_sum(&mut self, nats: f64, tokens: u64) {
         self.nats += nats;
         self.tokens += tokens;
     }
 
-    /// Adds what another sum has collected.
+    /// Add another sum.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] if the two count over different numbers of candidates.
+    /// [`ErrorKind::Input`] if the numbers of candidates differ.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         if self.candidates != other.candidates {
             return Err(Error::new(
@@ -78,23 +78,23 @@ impl Perplexity {
         self.tokens
     }
 
-    /// Over how many candidates each probability was normalised.
+    /// Number of candidates that each probability is normalised over.
     pub fn candidates(&self) -> u64 {
         self.candidates
     }
 
-    /// Mean −ln p, in nats; not a number while no token has been added.
+    /// Mean −ln p, in nats; NaN without tokens.
     pub fn nats_per_token(&self) -> f64 {
         self.nats / self.tokens as f64
     }
 
-    /// `exp` of the mean −ln p; not a number while no token has been added.
+    /// `exp` of the mean −ln p; NaN without tokens.
     pub fn perplexity(&self) -> f64 {
         self.nats_per_token().exp()
     }
 
-    /// Bits for each of the `bytes` of text that the predicted tokens stand for: comparable between
-    /// vocabularies, as a perplexity is not. Not a number, or infinite, for zero bytes.
+    /// Bits per byte of the text, which has `bytes` bytes: unlike the perplexity, comparable between vocabularies. NaN or
+    /// infinite for zero bytes.
     pub fn bits_per_byte(&self, bytes: u64) -> f64 {
         self.nats / std::f64::consts::LN_2 / bytes as f64
     }

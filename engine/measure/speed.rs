@@ -1,6 +1,6 @@
-//! Speed: how fast memory is read, how fast fans are scored, how fast a graph learns.
+//! Speed: memory bandwidth, evaluation of fans, and training.
 //!
-//! Every figure stands beside the bandwidth measured in the same run, so that a ratio survives a noisy machine.
+//! Each figure comes with the bandwidth measured in the same run, so that ratios are comparable on a noisy machine.
 
 use std::time::Instant;
 
@@ -13,24 +13,24 @@ use crate::kernel::simd::Level;
 use crate::kernel::table::Table;
 use crate::{Error, ErrorKind, Result};
 
-/// One row of decoding's table.
+/// A row of the decoding table.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct DecodeSpeed {
     /// `f32`, `f16` or `i8`.
     pub storage: &'static str,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
     /// Own edges of each fan.
     pub edges: usize,
-    /// Milliseconds to score one fan.
+    /// Milliseconds per fan.
     pub ms_per_token: f64,
     /// Bytes of edges read per second.
     pub gb_per_s: f64,
-    /// That, over the best read of memory by as many threads in the same run.
+    /// Fraction of the best memory read by as many threads in the same run.
     pub fraction_of_memory: f64,
 }
 
-/// An arena of random edges, `sources` fans of `edges` each, and a pool of threads.
+/// Random edge weights, `sources` fans of `edges` each, and a thread pool.
 pub struct DecodeBench {
     width: usize,
     edges: usize,
@@ -39,10 +39,10 @@ pub struct DecodeBench {
 }
 
 impl DecodeBench {
-    /// An arena of at least `mebibytes` of f32 edges of `width`.
+    /// Create at least `mebibytes` of random f32 edges of `width`.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for an arena of less than one fan.
+    /// [`ErrorKind::Input`] for less than one fan.
     pub fn new(width: usize, edges: usize, mebibytes: usize) -> Result<Self> {
         let columns = width * width + width;
         let sources = ((mebibytes << 20) / (edges * columns * 4)).max(1) + 1;
@@ -73,7 +73,7 @@ impl DecodeBench {
         })
     }
 
-    /// Gigabytes per second of the best pass over the arena that does nothing but read it.
+    /// Measure the best read of all edge weights, in gigabytes per second.
     pub fn read_speed(&self, threads: usize, passes: usize) -> f64 {
         let level = Level::current();
         let piece = self.edge_weights.len().div_ceil(threads);
@@ -95,7 +95,7 @@ impl DecodeBench {
         (self.edge_weights.len() * 4) as f64 / best / 1e9
     }
 
-    /// The arena in an element type.
+    /// Convert the edge weights to an element type.
     ///
     /// # Errors
     /// As [`Table::converted`].
@@ -104,8 +104,8 @@ impl DecodeBench {
         Table::of(&self.edge_weights, self.sources * self.edges, columns).converted(element)
     }
 
-    /// Scores fans of random sources for about `seconds`; the best of five parts counts, each beside a read
-    /// of memory by the same threads.
+    /// Evaluate fans of random sources for about `seconds`; the best of five intervals is reported, each next to a memory
+    /// read by the same threads.
     pub fn decode(&self, table: &Table, threads: usize, seconds: f64) -> DecodeSpeed {
         let mut random = Random::new(7);
         let signal: Vec<f32> = (0..self.width).map(|_| random.normal() as f32).collect();

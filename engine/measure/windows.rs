@@ -1,8 +1,8 @@
-//! Which tokens of a held-out text are predicted, and from which context.
+//! Evaluation windows: the predicted tokens of a held-out text, and their contexts.
 //!
-//! Window w of length L is the tokens `(L−1)w ..= (L−1)w + L−1`: windows share one token, so each token after
-//! the first is predicted at most once, and none without a context. A model starts each window anew; in the
-//! streaming variant its context runs on from the start of the text.
+//! Window w of length L is the tokens `(L−1)w ..= (L−1)w + L−1`: neighbouring windows share one token, so that each
+//! token after the first is predicted at most once, and none without a context. The state is reset at each window; in the
+//! streaming variant the context continues from the start of the text.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
@@ -21,29 +21,29 @@ use std::str::FromStr;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
-    /// Tokens in a window, at least 2: one context to start from and `length − 1` predictions.
+    /// Tokens per window, at least 2: an initial context and `length − 1` predictions.
     pub length: usize,
-    /// Windows to use, at least 1; a text that has fewer is used as far as it goes.
+    /// Number of windows at most, at least 1.
     pub count: usize,
     /// The first window used.
     pub first: usize,
-    /// Whether the context runs on across windows instead of starting anew in each.
+    /// Whether the context continues across windows instead of being reset.
     pub stream: bool,
 }
 
-/// One token to predict, as positions in the text.
+/// A prediction, as positions in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prediction {
-    /// The window it belongs to.
+    /// Index of its window.
     pub window: usize,
-    /// The tokens that may be looked at; never empty, and it ends where the target begins.
+    /// Positions of the context; never empty, ends at the target.
     pub context: Range<usize>,
-    /// The token to predict.
+    /// Position of the predicted token.
     pub target: usize,
 }
 
 impl Windows {
-    /// `count` windows of `length` tokens, the context limited to the window.
+    /// Create `count` windows of `length` tokens, with contexts limited to the window.
     pub fn new(length: usize, count: usize) -> Self {
         Self {
             length,
@@ -60,17 +60,17 @@ impl Windows {
         self
     }
 
-    /// The same windows with a context that runs on (or not).
+    /// Set whether the context continues across windows.
     #[must_use]
     pub fn streaming(mut self, stream: bool) -> Self {
         self.stream = stream;
         self
     }
 
-    /// How many whole windows of a text of `tokens` tokens are used: at most `count`.
+    /// Number of windows that are used of a text of `tokens` tokens: at most `count`.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] if `length` is below 2, `count` is 0, or not one whole window fits.
+    /// [`ErrorKind::Input`] if `length` is below 2, `count` is 0, or the text is shorter than a window.
     pub fn fitting(&self, tokens: usize) -> Result<usize> {
         self.check()?;
         let whole = tokens.saturating_sub(1) / (self.length - 1);
@@ -88,7 +88,7 @@ impl Windows {
         Ok(whole.min(self.count))
     }
 
-    /// The tokens of each window used, in order: `length` each, overlapping by one.
+    /// Iterate over the token ranges of the windows: `length` each, overlapping by one.
     ///
     /// # Errors
     /// As [`fitting`](Self::fitting).
@@ -98,7 +98,7 @@ impl Windows {
             .map(move |window| (first + window) * step..(first + window + 1) * step + 1))
     }
 
-    /// Every prediction in the order of the text.
+    /// Iterate over all predictions, in the order of the text.
     ///
     /// # Errors
     /// As [`fitting`](Self::fitting).
@@ -129,7 +129,7 @@ impl Windows {
     }
 }
 
-/// Parses `LENGTH,COUNT`, the form of the command line.
+/// Parses `LENGTH,COUNT`.
 impl FromStr for Windows {
     type Err = Error;
 
@@ -161,7 +161,7 @@ impl fmt::Display for Windows {
 /// Checks that every id is below the vocabulary's size.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] with the position of the first id that is not.
+/// [`ErrorKind::Input`] with the position of the first id that is too large.
 pub fn check_ids(tokens: &[u32], vocabulary_size: usize) -> Result<()> {
     match tokens
         .iter()
