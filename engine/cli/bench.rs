@@ -81,7 +81,7 @@ impl Arguments {
         if let Some(path) = &self.model {
             return self.opened(path);
         }
-        // Under `auto` the bench is the processor's: the figures stand side by side when both are asked for.
+        // With --backend auto the CPU is measured, so that its figures can be compared with those of --backend gpu.
         #[cfg(feature = "gpu")]
         if self.backend.choice().is_forced()
             && let Some(device) = self.backend.device()?
@@ -93,7 +93,7 @@ impl Arguments {
             "memory_gb_per_s": Value::Null,
             "decode": [],
             "train": [],
-            "elsewhere": {
+            "published": {
                 "authors_decode_ms_per_token": [14.0, 44.0],
                 "authors_train_tokens_per_cpu_second": [37.0, 48.0],
             },
@@ -165,8 +165,8 @@ impl Arguments {
                 "{:>6} {:>8} {:>14} {:>10} {:>10} {:>14}",
                 "batch", "prompt", "prefill tok/s", "tok/s", "ms/step", "KV live bytes"
             ))?;
-            let hooks = super::plugins::hooks()?;
-            let hooked = super::plugins::hooked(engine, &hooks, 0)?;
+            let hooks = super::plugin_options::hooks()?;
+            let hooked = super::plugin_options::hooked(engine, &hooks, 0)?;
             for &batch in &self.batch {
                 let row = batch_speed(network, hooked.adapter(), batch, prompt, new)?;
                 self.line(format!(

@@ -23,7 +23,7 @@ impl Arguments {
     pub(super) fn techniques(&self, texts: &Continuations) -> Result<()> {
         let mut rows = Vec::new();
         for entry in &self.entries {
-            let (path, plugins) = super::plugins::entry(entry)?;
+            let (path, plugins) = super::plugin_options::entry(entry)?;
             let engine = Engine::open(&path, Default::default())?;
             rows.push(self.row(entry, &engine, plugins.hooks(), plugins.record(), texts)?);
         }
@@ -52,7 +52,7 @@ impl Arguments {
                 );
             }
         };
-        let hooked = super::plugins::hooked(engine, hooks, 0)?;
+        let hooked = super::plugin_options::hooked(engine, hooks, 0)?;
         let network = engine.as_transformer().and_then(|model| model.network());
         let network = network.ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "the model has no KV cache")

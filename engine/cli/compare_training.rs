@@ -16,12 +16,12 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct Source {
     pub(super) path: PathBuf,
     name: String,
-    plugins: super::plugins::Plugins,
+    plugins: super::plugin_options::Plugins,
 }
 
 impl Source {
     pub(super) fn new(entry: &str) -> Result<Self> {
-        let (path, plugins) = super::plugins::entry(entry)?;
+        let (path, plugins) = super::plugin_options::entry(entry)?;
         let techniques = entry
             .strip_prefix(&*path.to_string_lossy())
             .unwrap_or_default();
@@ -35,7 +35,7 @@ impl Source {
     /// The entry's own plugins, else those of the command line.
     fn hooks(&self) -> Result<Hooks> {
         match self.name.is_empty() {
-            true => super::plugins::hooks(),
+            true => super::plugin_options::hooks(),
             false => Ok(self.plugins.hooks().clone()),
         }
     }

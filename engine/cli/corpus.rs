@@ -58,7 +58,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        let hooks = super::plugins::hooks()?;
+        let hooks = super::plugin_options::hooks()?;
         super::catch_interrupt()?;
         let mut speaker = self.speaker(&hooks)?;
         let options = CorpusOptions {
@@ -78,7 +78,7 @@ impl Arguments {
         {
             bar.set_style(style);
         }
-        let mut told = |records: u64| {
+        let mut progress = |records: u64| {
             bar.inc(1);
             bar.set_message(format!("{records} records"));
         };
@@ -97,7 +97,7 @@ impl Arguments {
                 &HashSet::new(),
                 cancel,
                 &mut |line| super::say(line),
-                &mut told,
+                &mut progress,
             )?;
             bar.finish_and_clear();
             return Ok(());
@@ -106,14 +106,14 @@ impl Arguments {
             true => resume(path)?,
             false => HashSet::new(),
         };
-        let place = |error| Error::io(error, path.display());
+        let io_error = |error| Error::io(error, path.display());
         let file = std::fs::OpenOptions::new()
             .create(true)
             .write(true)
             .append(self.resume)
             .truncate(!self.resume)
             .open(path)
-            .map_err(place)?;
+            .map_err(io_error)?;
         let mut out = BufWriter::new(file);
         let outcome = write_records(
             documents,
@@ -126,9 +126,9 @@ impl Arguments {
             &mut |line| {
                 writeln!(out, "{line}")
                     .and_then(|()| out.flush())
-                    .map_err(place)
+                    .map_err(io_error)
             },
-            &mut told,
+            &mut progress,
         );
         bar.finish_and_clear();
         let records = outcome?;
@@ -136,7 +136,7 @@ impl Arguments {
             let mut report = json!({
                 "records": records, "kept": written.len(), "out": path, "seed": self.seed,
             });
-            super::plugins::note(&mut report, self.seed)?;
+            super::plugin_options::note(&mut report, self.seed)?;
             return super::say_json(&report);
         }
         super::say(format!("{}: {records} records", path.display()))
@@ -166,11 +166,11 @@ impl Arguments {
 
 /// Read the keys of the records in an output file; cut off an incomplete last line that an interruption left.
 fn resume(path: &Path) -> Result<HashSet<String>> {
-    let place = |error| Error::io(error, path.display());
+    let io_error = |error| Error::io(error, path.display());
     let mut bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashSet::new()),
-        Err(error) => return Err(place(error)),
+        Err(error) => return Err(io_error(error)),
     };
     let whole = bytes
         .iter()
@@ -182,7 +182,7 @@ fn resume(path: &Path) -> Result<HashSet<String>> {
             .write(true)
             .open(path)
             .and_then(|file| file.set_len(whole as u64))
-            .map_err(place)?;
+            .map_err(io_error)?;
     }
     bytes
         .split(|&byte| byte == b'\n')

@@ -106,8 +106,8 @@ fn retry_after(text: &str) -> Option<f64> {
 }
 
 /// Compute the seconds before the next attempt: as the endpoint asks, else doubled each time.
-fn delay(attempt: u32, asked: Option<f64>) -> f64 {
-    asked
+fn delay(attempt: u32, requested: Option<f64>) -> f64 {
+    requested
         .filter(|seconds| seconds.is_finite() && *seconds >= 0.0)
         .unwrap_or_else(|| 0.5 * f64::from(2u32.saturating_pow(attempt.min(7))))
         .min(120.0)

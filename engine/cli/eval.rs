@@ -87,7 +87,7 @@ impl Arguments {
             .advice("measure --windows there, or use --backend cpu"));
         }
         let engine = super::open_engine(self.model.as_deref())?;
-        let hooks = super::plugins::hooks()?;
+        let hooks = super::plugin_options::hooks()?;
         let mut bytes = 0;
         let mut documents = Vec::new();
         let backward = self.backward || !engine.direction().reads_forward();
@@ -108,7 +108,7 @@ impl Arguments {
                 tokens
             }
         };
-        // Of a model that reads backward anyway, nothing more was asked.
+        // A backward model reads from right to left in any case; --backward selects the direction of a model for both.
         if engine.direction() == ReadingDirection::Both
             || self.backward && engine.direction().is_forward()
         {
@@ -118,7 +118,7 @@ impl Arguments {
             tokens.reverse();
             documents.iter_mut().for_each(|document| document.reverse());
         }
-        let hooked = super::plugins::hooked(&engine, &hooks, self.seed)?;
+        let hooked = super::plugin_options::hooked(&engine, &hooks, self.seed)?;
         if let Some(texts) = &self.continuation {
             let measured = hooked.continuations(&tokens, texts, self.divergence)?;
             return if measured.retained.is_empty() {
@@ -155,7 +155,7 @@ impl Arguments {
         self.report(&measured, bytes)
     }
 
-    /// A model that is told which way a text is read: windows, each with its mark in the first token's place.
+    /// Measure a model for both directions on windows whose first token is the mark of the direction.
     fn marked(&self, engine: Engine, tokens: &[u32]) -> Result<()> {
         let mut sum = crate::measure::Perplexity::new(engine.vocabulary() as u64);
         let reader = Reader::new(engine, self.backward)?;
@@ -215,7 +215,7 @@ impl Arguments {
             let mut report = json!(measured);
             report["candidates"] = candidates.into();
             report["shuffle_prefix"] = json!(self.shuffle_prefix);
-            super::plugins::note(&mut report, self.seed)?;
+            super::plugin_options::note(&mut report, self.seed)?;
             return super::say_json(&report);
         }
         for row in &measured.contexts {
@@ -230,7 +230,7 @@ impl Arguments {
     fn continued(&self, continued: &ContinuationReport) -> Result<()> {
         if self.json {
             let mut report = json!(continued);
-            super::plugins::note(&mut report, self.seed)?;
+            super::plugin_options::note(&mut report, self.seed)?;
             return super::say_json(&report);
         }
         let layers = |lengths: &[f64]| {
@@ -255,7 +255,7 @@ impl Arguments {
                 100.0 * agreement
             ))?;
         }
-        super::plugins::say_reports(self.seed)
+        super::plugin_options::say_reports(self.seed)
     }
 
     fn report(&self, result: &Evaluation, bytes: usize) -> Result<()> {
@@ -270,7 +270,7 @@ impl Arguments {
                 "candidates": result.candidates,
                 "bits_per_byte": bits,
             });
-            super::plugins::note(&mut report, self.seed)?;
+            super::plugin_options::note(&mut report, self.seed)?;
             return super::say_json(&report);
         }
         super::say(format!(
@@ -281,6 +281,6 @@ impl Arguments {
             result.candidates,
             bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per byte"))
         ))?;
-        super::plugins::say_reports(self.seed)
+        super::plugin_options::say_reports(self.seed)
     }
 }

@@ -77,12 +77,12 @@ impl Arguments {
         };
         let ranks = PageRank::default().of(graph)?.ranks;
         let label = |id: u32| model.tokenizer().vocabulary().display(id);
-        let place = |error| Error::io(error, self.out.display());
-        let mut file = BufWriter::new(File::create(&self.out).map_err(place)?);
+        let io_error = |error| Error::io(error, self.out.display());
+        let mut file = BufWriter::new(File::create(&self.out).map_err(io_error)?);
         Export::new(&part, &label)
             .ranks(&ranks)?
             .write(format, &mut file)?;
-        file.flush().map_err(place)?;
+        file.flush().map_err(io_error)?;
         super::say(format!(
             "{}: {} nodes, {} edges",
             self.out.display(),
@@ -100,7 +100,7 @@ fn weights(model: &Model, out: &Path) -> Result<()> {
     use crate::kernel::element::Element;
     let (graph, weights) = (model.mechanism().graph(), model.mechanism().weights());
     let mut views = Vec::new();
-    let fault = |error: safetensors::SafeTensorError| {
+    let write_error = |error: safetensors::SafeTensorError| {
         Error::new(
             ErrorKind::Format,
             format!("the weights cannot be written: {error}"),
@@ -117,7 +117,7 @@ fn weights(model: &Model, out: &Path) -> Result<()> {
             let bytes = bytemuck::cast_slice(weights.values(block.name));
             views.push((
                 block.name.to_string(),
-                TensorView::new(Dtype::F32, shape, bytes).map_err(fault)?,
+                TensorView::new(Dtype::F32, shape, bytes).map_err(write_error)?,
             ));
             continue;
         }
@@ -129,14 +129,15 @@ fn weights(model: &Model, out: &Path) -> Result<()> {
         };
         views.push((
             block.name.to_string(),
-            TensorView::new(kind, shape, table.bytes()).map_err(fault)?,
+            TensorView::new(kind, shape, table.bytes()).map_err(write_error)?,
         ));
         if let Some(scales) = table.scales() {
-            let view = TensorView::new(Dtype::F32, vec![table.rows()], scales).map_err(fault)?;
+            let view =
+                TensorView::new(Dtype::F32, vec![table.rows()], scales).map_err(write_error)?;
             views.push((format!("{}.scales", block.name), view));
         }
     }
     let count = views.len();
-    safetensors::serialize_to_file(views, None, out).map_err(fault)?;
+    safetensors::serialize_to_file(views, None, out).map_err(write_error)?;
     super::say(format!("{}: {count} tensors", out.display()))
 }

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
     #[command(flatten)]
-    choosing: super::choose::SamplingArguments,
+    choosing: super::best_of::SamplingArguments,
     /// Stop at this text; may be repeated.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -98,7 +98,7 @@ impl Arguments {
             return self.gap(text);
         }
         let (engine, ids) = self.prompt.open()?;
-        let hooks = super::plugins::hooks()?;
+        let hooks = super::plugin_options::hooks()?;
         if !self.choosing.is_plain() {
             let engine = engine.forward()?;
             let request = |seed| {
@@ -143,7 +143,7 @@ impl Arguments {
         #[cfg(feature = "transformer")]
         if let Some(model) = engine.as_transformer().filter(|_| !engine.is_causal()) {
             let ids = model.encode(&text.replace("___", "[MASK]"))?;
-            return self.fill(model.name(), model, ids, &super::plugins::hooks()?);
+            return self.fill(model.name(), model, ids, &super::plugin_options::hooks()?);
         }
         let _ = text;
         self.choosing.fill_gap(&self.prompt, engine)
@@ -165,7 +165,7 @@ impl Arguments {
         }
         let reader = Reader::new(engine, true)?;
         let request = self.request(&reader.taken(ids), hooks)?;
-        super::choose::leftward(&self.prompt, &reader, ids, request, hooks)
+        super::best_of::leftward(&self.prompt, &reader, ids, request, hooks)
     }
 
     fn request(&self, ids: &[u32], hooks: &Hooks) -> Result<Request> {
@@ -204,7 +204,7 @@ impl Arguments {
         let whole = model.tokenizer().decode(&text);
         if !self.prompt.json {
             super::say(whole.trim_start())?;
-            return super::plugins::say_reports(self.prompt.seed);
+            return super::plugin_options::say_reports(self.prompt.seed);
         }
         let mut report = json!({
             "model": name,
@@ -216,7 +216,7 @@ impl Arguments {
             "tokens_per_second": new.len() as f64 / begun.elapsed().as_secs_f64().max(1e-9),
             "seed": self.prompt.seed,
         });
-        super::plugins::note(&mut report, self.prompt.seed)?;
+        super::plugin_options::note(&mut report, self.prompt.seed)?;
         super::say_json(&report)
     }
 
@@ -242,7 +242,7 @@ impl Arguments {
         if let Some(device) = device.clone() {
             request = request.device(device, self.prompt.backend.choice().is_forced());
         }
-        let hooked = super::plugins::hooked(engine, hooks, self.prompt.seed)?;
+        let hooked = super::plugin_options::hooked(engine, hooks, self.prompt.seed)?;
         let begun = Instant::now();
         let mut generation = hooked.start(request)?;
         if self.prompt.json {
@@ -271,7 +271,7 @@ impl Arguments {
                     });
                 }
             }
-            super::plugins::note(&mut report, self.prompt.seed)?;
+            super::plugin_options::note(&mut report, self.prompt.seed)?;
             super::say_json(&report)?;
         } else {
             super::stream(&engine.tokenizer().decode(ids))?;
@@ -279,7 +279,7 @@ impl Arguments {
                 super::stream(&piece?.text)?;
             }
             super::say("")?;
-            super::plugins::say_reports(self.prompt.seed)?;
+            super::plugin_options::say_reports(self.prompt.seed)?;
         }
         #[cfg(feature = "gpu")]
         if let Some(error) = generation.session().device_error() {
@@ -313,7 +313,7 @@ impl Arguments {
             self.ignore_eos,
             hooks,
         )?;
-        super::choose::show_grown(&self.prompt, forward.engine().tokenizer(), ids, &grown)
+        super::best_of::show_grown(&self.prompt, forward.engine().tokenizer(), ids, &grown)
     }
 
     /// Refuses what a text that grows both ways does not take.
@@ -351,7 +351,7 @@ impl Arguments {
             end,
             hooks,
         )?;
-        super::choose::show_grown(&self.prompt, model.tokenizer(), ids, &grown)
+        super::best_of::show_grown(&self.prompt, model.tokenizer(), ids, &grown)
     }
 
     fn beam(&self, engine: &Engine, ids: &[u32], width: usize, hooks: &Hooks) -> Result<()> {
@@ -390,7 +390,7 @@ impl Arguments {
                 })
                 .collect();
             let mut report = json!({"prompt_ids": ids, "paths": paths});
-            super::plugins::note(&mut report, self.prompt.seed)?;
+            super::plugin_options::note(&mut report, self.prompt.seed)?;
             return super::say_json(&report);
         }
         let prompt = tokenizer.decode(ids);

@@ -199,7 +199,7 @@ impl Arguments {
             ranking.ranks[node.index()],
             ranking
                 .position(node)
-                .map_or("-".into(), |place| (place + 1).to_string())
+                .map_or("-".into(), |position| (position + 1).to_string())
         ))?;
         edges("strongest out", &summary.strongest_out)?;
         edges("weakest out", &summary.weakest_out)?;

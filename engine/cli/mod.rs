@@ -7,7 +7,7 @@ mod baseline;
 mod bench;
 #[cfg(feature = "gpu")]
 mod bench_device;
-mod choose;
+mod best_of;
 #[cfg(feature = "transformer")]
 mod classify;
 mod compare;
@@ -33,7 +33,7 @@ mod log;
 mod plot;
 #[cfg(feature = "plugin")]
 mod plugin;
-mod plugins;
+mod plugin_options;
 mod probe;
 mod prompt;
 mod quantize;
@@ -70,7 +70,7 @@ struct Arguments {
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     #[command(flatten)]
-    plugins: plugins::PluginArguments,
+    plugins: plugin_options::PluginArguments,
 }
 
 #[derive(Subcommand)]

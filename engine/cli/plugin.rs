@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::plugins::PluginArguments;
+use super::plugin_options::PluginArguments;
 use crate::plugin::check::{Checker, Verdict, in_process};
 use crate::plugin::{Described, Manifest, build, create_template};
 use crate::{Error, ErrorKind, Result};

@@ -91,7 +91,7 @@ impl Answers {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let engine = super::open_engine(self.model.as_deref())?.forward()?;
-        let hooks = super::plugins::hooks()?;
+        let hooks = super::plugin_options::hooks()?;
         super::catch_interrupt()?;
         let Some(path) = &self.texts else {
             return self.ask(engine, &hooks);
@@ -114,7 +114,7 @@ impl Arguments {
             bar.set_style(style);
         }
         let mut answers = Answers::default();
-        let hooked = super::plugins::hooked(&engine, &hooks, self.seed)?;
+        let hooked = super::plugin_options::hooked(&engine, &hooks, self.seed)?;
         let mut seen = 0;
         // Plugins keep state: texts come one after another, in an order that replays.
         for (index, text) in texts.iter().enumerate() {
@@ -131,7 +131,7 @@ impl Arguments {
         if !answers.0.is_empty() {
             report["answers"] = answers.report();
         }
-        super::plugins::note(&mut report, self.seed)?;
+        super::plugin_options::note(&mut report, self.seed)?;
         self.say(report, &format!("{seen} texts"))
     }
 
@@ -158,15 +158,15 @@ impl Arguments {
         let ticking = bar.clone();
         let cancel = Some(super::interrupted().clone());
         let mut subject = ProbedModel::new(engine, cancel, move || ticking.inc(1))?;
-        for (place, probe) in asking.into_iter().enumerate() {
-            let call = Call::new(self.seed, place as u64, 0).cancel(super::interrupted());
+        for (index, probe) in asking.into_iter().enumerate() {
+            let call = Call::new(self.seed, index as u64, 0).cancel(super::interrupted());
             probe.ask(&call, &mut subject)?;
         }
         bar.finish_and_clear();
-        let mut report = json!({"model": name, "questions": bar.position(), "seed": self.seed});
-        super::plugins::note(&mut report, self.seed)?;
-        let questions = format!("{} questions", bar.position());
-        self.say(report, &questions)
+        let mut report = json!({"model": name, "queries": bar.position(), "seed": self.seed});
+        super::plugin_options::note(&mut report, self.seed)?;
+        let queries = format!("{} queries", bar.position());
+        self.say(report, &queries)
     }
 
     /// Writes the files of the reports, and says the rest.
@@ -269,12 +269,12 @@ impl Arguments {
 
 /// Read the texts of a file.
 fn read(path: &Path) -> Result<Vec<Text>> {
-    let place = path.display().to_string();
+    let location = path.display().to_string();
     let all = match path.as_os_str() == "-" {
         true => std::io::read_to_string(std::io::stdin()),
         false => std::fs::read_to_string(path),
     }
-    .map_err(|error| Error::io(error, &place))?;
+    .map_err(|error| Error::io(error, &location))?;
     let records = path
         .extension()
         .is_some_and(|end| end == "jsonl" || end == "json");
@@ -289,15 +289,15 @@ fn read(path: &Path) -> Result<Vec<Text>> {
                     label: None,
                 });
             }
-            let fault = |what: String| {
-                Error::new(ErrorKind::Format, what).at(format!("{place}, line {}", index + 1))
+            let invalid = |what: String| {
+                Error::new(ErrorKind::Format, what).at(format!("{location}, line {}", index + 1))
             };
-            let record: Value =
-                serde_json::from_str(line).map_err(|error| fault(format!("not JSON: {error}")))?;
+            let record: Value = serde_json::from_str(line)
+                .map_err(|error| invalid(format!("not JSON: {error}")))?;
             let field = |name: &str| record[name].as_str().map(str::to_string);
             Ok(Text {
                 prompt: field("prompt").or(field("text")).ok_or_else(|| {
-                    fault("the record has no text".into())
+                    invalid("the record has no text".into())
                         .advice("add the field `prompt` or `text`")
                 })?,
                 answer: field("answer"),
@@ -309,7 +309,7 @@ fn read(path: &Path) -> Result<Vec<Text>> {
 
 /// Write the files of a report (name to text); return their paths.
 fn write(folder: &Path, files: &Value) -> Result<Vec<String>> {
-    let place = |error| Error::io(error, folder.display());
+    let io_error = |error| Error::io(error, folder.display());
     let mut written = Vec::new();
     for (name, text) in files.as_object().into_iter().flatten() {
         // A plugin must not write outside of the folder.
@@ -320,7 +320,7 @@ fn write(folder: &Path, files: &Value) -> Result<Vec<String>> {
             )
             .at("files of the report"));
         }
-        std::fs::create_dir_all(folder).map_err(place)?;
+        std::fs::create_dir_all(folder).map_err(io_error)?;
         let path = folder.join(name);
         crate::learn::checkpoint::write_whole(&path, text.as_str().unwrap_or_default().as_bytes())?;
         written.push(path.display().to_string());

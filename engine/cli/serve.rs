@@ -82,7 +82,7 @@ impl LimitArguments {
 }
 
 impl Arguments {
-    pub(super) fn run(self, plugins: &super::plugins::PluginArguments) -> Result<()> {
+    pub(super) fn run(self, plugins: &super::plugin_options::PluginArguments) -> Result<()> {
         let mut settings = Settings {
             host: self.host,
             port: self.port,

@@ -12,7 +12,7 @@ const VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 /// environment safely, so the program restarts itself with the variables set.
 pub(super) fn set(threads: usize) -> Result<()> {
     #[cfg(all(unix, feature = "transformer"))]
-    if threads > 0 && !asked(threads) {
+    if threads > 0 && !requested(threads) {
         use std::os::unix::process::CommandExt;
         if let Ok(program) = std::env::current_exe() {
             let mut again = std::process::Command::new(program);
@@ -30,7 +30,7 @@ pub(super) fn set(threads: usize) -> Result<()> {
 }
 
 #[cfg(all(unix, feature = "transformer"))]
-fn asked(threads: usize) -> bool {
+fn requested(threads: usize) -> bool {
     VARIABLES
         .iter()
         .all(|name| std::env::var(name).is_ok_and(|value| value == threads.to_string()))

@@ -78,9 +78,9 @@ impl Arguments {
             .sampling(self.prompt.sampling(0.0))
             .start_signal(self.prompt.start.clone())
             .ignore_eos(self.ignore_eos);
-        let hooks = super::plugins::hooks()?;
+        let hooks = super::plugin_options::hooks()?;
         super::catch_interrupt()?;
-        let hooked = super::plugins::hooked(&engine, &hooks, seed)?;
+        let hooked = super::plugin_options::hooked(&engine, &hooks, seed)?;
         let mut tracing = Tracing::begin_on(&hooked, request)?.cancel(super::interrupted().clone());
         tracing.trace_mut().model.sha256 = super::fingerprint(self.prompt.model.as_deref())?;
         #[cfg(feature = "gpu")]
@@ -95,7 +95,7 @@ impl Arguments {
         }
         let mut trace = tracing.into_trace();
         let mut record = serde_json::json!({});
-        super::plugins::note(&mut record, seed)?;
+        super::plugin_options::note(&mut record, seed)?;
         if let Some(plugins) = record.get_mut("plugins") {
             trace.plugins = plugins.take();
         }
@@ -103,7 +103,7 @@ impl Arguments {
             trace.probes = probes.take();
         }
         if !self.prompt.json {
-            super::plugins::say_reports(seed)?;
+            super::plugin_options::say_reports(seed)?;
         }
         Ok(trace)
     }
@@ -148,8 +148,8 @@ fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
         step.entropy,
         if step.forced { "   forced" } else { "" }
     ))?;
-    for (place, one) in step.candidates.iter().enumerate() {
-        if place >= printed && one.id != step.chosen {
+    for (index, one) in step.candidates.iter().enumerate() {
+        if index >= printed && one.id != step.chosen {
             continue;
         }
         super::say(format!(

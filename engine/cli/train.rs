@@ -133,7 +133,7 @@ impl Arguments {
         )]
         let mut recipe = Recipe::open(&self.recipe, &self.changes)?;
         #[cfg(feature = "plugin")]
-        super::plugins::fill(&mut recipe)?;
+        super::plugin_options::fill(&mut recipe)?;
         let own = self.recipe.parent().unwrap_or(Path::new("")).to_path_buf();
         let base = self.data.clone().unwrap_or(own);
         let folder = self
@@ -141,7 +141,7 @@ impl Arguments {
             .clone()
             .unwrap_or_else(|| Path::new("runs").join(&recipe.name));
         super::catch_interrupt()?;
-        let hooks = super::plugins::hooks()?;
+        let hooks = super::plugin_options::hooks()?;
         let mut bar = Bar::new(self.quiet);
         let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &hooks, &mut bar)?;
         #[cfg(feature = "gpu")]
@@ -172,7 +172,7 @@ impl Arguments {
                 "cpu_seconds": cpu,
                 "wall_seconds": wall,
             });
-            super::plugins::note(&mut report, 0)?;
+            super::plugin_options::note(&mut report, 0)?;
             return super::say_json(&report);
         }
         if let Some(charges) = outcome.charges {

@@ -147,7 +147,7 @@ impl SamplingArguments {
             return Err(Error::new(ErrorKind::Input, "the number of samples is 0"));
         }
         let seed = prompt.seed;
-        let hooked = super::plugins::hooked(engine, hooks, seed)?;
+        let hooked = super::plugin_options::hooked(engine, hooks, seed)?;
         let draw = |sample: usize| -> Result<Vec<u32>> {
             let request = request(seed.wrapping_add(sample as u64))?;
             Ok(hooked.start(request)?.collect_text()?.1)
@@ -208,7 +208,7 @@ impl SamplingArguments {
             report["text"] = json!(tokenizer.decode(&samples[best]));
         }
         if prompt.json {
-            super::plugins::note(&mut report, seed)?;
+            super::plugin_options::note(&mut report, seed)?;
             return super::say_json(&report);
         }
         match best {
@@ -229,7 +229,7 @@ impl SamplingArguments {
         samples: &[Vec<u32>],
         tokenizer: &Tokenizer,
     ) -> Result<Option<Vec<f64>>> {
-        let (text, place) = match (&self.judge, &self.scores) {
+        let (text, location) = match (&self.judge, &self.scores) {
             (None, None) => return Ok(None),
             (_, Some(path)) => {
                 let text = std::fs::read_to_string(path)
@@ -259,7 +259,7 @@ impl SamplingArguments {
                         ErrorKind::Format,
                         format!("invalid score {line:?}: expected a number"),
                     )
-                    .at(&place)
+                    .at(&location)
                 })
             })
             .collect::<Result<Vec<f64>>>()?;
@@ -269,7 +269,7 @@ impl SamplingArguments {
                 ErrorKind::Format,
                 format!("{} scores for {} samples", scores.len(), samples.len()),
             )
-            .at(place)
+            .at(location)
             .advice("write one number per line, one for each sample")),
         }
     }
@@ -301,7 +301,7 @@ impl SamplingArguments {
 
 /// Run a command with lines on its standard input; return its output.
 fn ask(command: &str, lines: String) -> Result<String> {
-    let fault = |error| Error::io(error, format!("--judge {command}"));
+    let io_error = |error| Error::io(error, format!("--judge {command}"));
     let mut words = command.split_whitespace();
     let program = words
         .next()
@@ -311,13 +311,13 @@ fn ask(command: &str, lines: String) -> Result<String> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(fault)?;
+        .map_err(io_error)?;
     let input = child.stdin.take();
     // A thread writes while this one reads, so that neither process blocks on a full pipe.
     let writer = std::thread::spawn(move || {
         input.map_or(Ok(()), |mut input| input.write_all(lines.as_bytes()))
     });
-    let output = child.wait_with_output().map_err(fault)?;
+    let output = child.wait_with_output().map_err(io_error)?;
     // A judge may exit before it reads all lines.
     let _ = writer.join();
     match output.status.success() {
@@ -338,13 +338,13 @@ pub(super) fn leftward(
     request: Request,
     hooks: &Hooks,
 ) -> Result<()> {
-    let hooked = super::plugins::hooked(reader.engine(), hooks, prompt.seed)?;
+    let hooked = super::plugin_options::hooked(reader.engine(), hooks, prompt.seed)?;
     let new = hooked.start(request)?.collect_text()?.1;
     let new = reader.made(new);
     let tokenizer = reader.engine().tokenizer();
     if !prompt.json {
         super::say(tokenizer.decode(&[&new, ids].concat()))?;
-        return super::plugins::say_reports(prompt.seed);
+        return super::plugin_options::say_reports(prompt.seed);
     }
     let mut report = json!({
         "model": reader.engine().name(),
@@ -354,7 +354,7 @@ pub(super) fn leftward(
         "text": tokenizer.decode(&new),
         "seed": prompt.seed,
     });
-    super::plugins::note(&mut report, prompt.seed)?;
+    super::plugin_options::note(&mut report, prompt.seed)?;
     super::say_json(&report)
 }
 
@@ -368,7 +368,7 @@ pub(super) fn show_grown(
     let text = tokenizer.decode(&grown.ids);
     if !prompt.json {
         super::say(text)?;
-        return super::plugins::say_reports(prompt.seed);
+        return super::plugin_options::say_reports(prompt.seed);
     }
     let mut report = json!({
         "prompt_ids": ids,
@@ -378,6 +378,6 @@ pub(super) fn show_grown(
         "text": text,
         "seed": prompt.seed,
     });
-    super::plugins::note(&mut report, prompt.seed)?;
+    super::plugin_options::note(&mut report, prompt.seed)?;
     super::say_json(&report)
 }

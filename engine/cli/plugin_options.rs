@@ -129,14 +129,14 @@ pub(super) fn load(of_run_file: &[Selection]) -> Result<&'static Plugins> {
 /// Load the plugins of a run file and record them in it with checksums and effective options.
 #[cfg(feature = "plugin")]
 pub(super) fn fill(recipe: &mut crate::learn::Recipe) -> Result<()> {
-    let fault = |error: toml::de::Error| {
+    let invalid = |error: toml::de::Error| {
         crate::Error::new(crate::ErrorKind::Configuration, error.message().to_string())
             .at("[[plugin]]")
     };
     let own: Vec<Selection> = recipe
         .plugin
         .iter()
-        .map(|table| table.clone().try_into().map_err(fault))
+        .map(|table| table.clone().try_into().map_err(invalid))
         .collect::<Result<_>>()?;
     recipe.plugin = load(&own)?
         .selections()
