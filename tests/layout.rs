@@ -1,11 +1,12 @@
-//! The house is what it says it is: the order of rooms, the README's table, names, sizes, and where `unsafe` lives.
+//! The layout of the sources: the order of modules, names and sizes of files, where `unsafe` is allowed, and what an
+//! embedded engine depends on.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The rooms in the order in which data flows; a room uses only rooms before it.
-const ROOMS: [&str; 16] = [
+/// The modules in the order in which data flows; a module uses only modules before it.
+const MODULES: [&str; 16] = [
     "error",
     "text",
     "kernel",
@@ -24,10 +25,10 @@ const ROOMS: [&str; 16] = [
     // A crate of its own: the engine from C.
     "capi",
 ];
-/// Where `unsafe` may stand, each with its reason.
+/// Modules that may use `unsafe`, each block with its reason.
 const UNSAFE: [&str; 4] = ["kernel", "model", "plugin", "capi"];
-/// What the crate's root gives out again, and the room it comes from.
-const AGAIN: [(&str, &str); 6] = [
+/// Names that the crate's root re-exports, with the module they come from.
+const REEXPORTS: [(&str, &str); 6] = [
     ("Error", "error"),
     ("ErrorKind", "error"),
     ("Result", "error"),
@@ -35,7 +36,7 @@ const AGAIN: [(&str, &str); 6] = [
     ("Generation", "run"),
     ("Request", "run"),
 ];
-/// Folders of `engine/` that are no rooms.
+/// Folders of `engine/` that are not modules.
 const OTHER: [&str; 1] = ["examples"];
 /// Lines after which a file holds more than one noun.
 const LONG: usize = 500;
@@ -163,7 +164,7 @@ fn first_words(rest: &str) -> Vec<String> {
     words
 }
 
-/// The rooms that a source names, where its module lies `depth` below the crate's root.
+/// The modules that a source names, for a source `depth` levels below the crate's root.
 fn named(source: &str, depth: usize) -> Vec<String> {
     let code = code(source);
     let mut words = Vec::new();
@@ -183,41 +184,41 @@ fn named(source: &str, depth: usize) -> Vec<String> {
     words
         .into_iter()
         .filter_map(|word| {
-            AGAIN
+            REEXPORTS
                 .iter()
                 .find(|(name, _)| *name == word)
-                .map(|(_, room)| room.to_string())
-                .or_else(|| ROOMS.contains(&word.as_str()).then_some(word))
+                .map(|(_, module)| module.to_string())
+                .or_else(|| MODULES.contains(&word.as_str()).then_some(word))
         })
         .collect()
 }
 
-fn place(room: &str) -> usize {
-    ROOMS.iter().position(|&known| known == room).unwrap()
+fn rank(module: &str) -> usize {
+    MODULES.iter().position(|&known| known == module).unwrap()
 }
 
 #[test]
-fn a_room_uses_only_rooms_before_it() {
+fn a_module_uses_only_modules_before_it() {
     let engine = root().join("engine");
     let mut uses = 0;
     for file in sources(&engine) {
         let inside = file.strip_prefix(&engine).unwrap();
         let parts: Vec<&str> = inside.iter().map(|part| part.to_str().unwrap()).collect();
-        let room = parts[0].trim_end_matches(".rs");
-        if ["lib", "main", "build"].contains(&room) || OTHER.contains(&room) {
+        let module = parts[0].trim_end_matches(".rs");
+        if ["lib", "main", "build"].contains(&module) || OTHER.contains(&module) {
             continue;
         }
         assert!(
-            ROOMS.contains(&room),
-            "{} is in no known room",
+            MODULES.contains(&module),
+            "{} is not in a known module",
             inside.display()
         );
         // mod.rs is the module of its folder.
         let depth = parts.len() - usize::from(parts.last() == Some(&"mod.rs"));
         for used in named(&std::fs::read_to_string(&file).unwrap(), depth) {
             assert!(
-                place(&used) <= place(room),
-                "engine/{} uses the room {used}, which comes after {room}",
+                rank(&used) <= rank(module),
+                "engine/{} uses the module {used}, which comes after {module}",
                 inside.display()
             );
             uses += 1;
@@ -225,12 +226,12 @@ fn a_room_uses_only_rooms_before_it() {
     }
     assert!(
         uses > 200,
-        "only {uses} uses were found: is the reader blind?"
+        "only {uses} uses were found: does the search work?"
     );
 }
 
 #[test]
-fn the_reader_sees_what_a_file_uses() {
+fn uses_of_modules_are_found_in_a_source() {
     let source = r##"
         //! crate::cli in a comment, [`crate::serve`].
         use crate::kernel::{real, blend};
@@ -253,39 +254,27 @@ fn the_reader_sees_what_a_file_uses() {
 }
 
 #[test]
-fn the_table_of_the_house_is_the_house() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let rows: Vec<&str> = readme
+fn the_guide_lists_the_modules_in_order() {
+    let guide = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let modules: Vec<&str> = guide
         .lines()
-        .filter_map(|line| line.strip_prefix("| ["))
-        .filter_map(|line| {
-            let (name, rest) = line.split_once("](")?;
-            assert!(
-                rest.starts_with(&format!("{name})")),
-                "{name} links elsewhere"
-            );
-            Some(name)
-        })
+        .filter_map(|line| line.strip_prefix("| `engine/"))
+        .filter_map(|line| line.split_once("` |"))
+        .map(|(name, _)| name.trim_end_matches(".rs"))
         .collect();
-    for row in &rows {
-        assert!(
-            root().join(row).is_dir(),
-            "README names {row}, which is no folder"
-        );
-    }
-    let rooms: Vec<&str> = rows
-        .iter()
-        .filter_map(|row| row.strip_prefix("engine/"))
-        .collect();
-    let mut there = folders(&root().join("engine"));
-    there.retain(|folder| !OTHER.contains(&folder.as_str()));
-    let named: BTreeSet<String> = rooms.iter().map(|room| room.to_string()).collect();
-    assert_eq!(named, there, "README's table and engine/ differ");
-    assert!(
-        rooms.windows(2).all(|pair| place(pair[0]) < place(pair[1])),
-        "README's table is not in the order of rooms: {rooms:?}"
+    let mut found = folders(&root().join("engine"));
+    found.retain(|folder| !OTHER.contains(&folder.as_str()));
+    found.insert("error".into());
+    let named: BTreeSet<String> = modules.iter().map(|name| name.to_string()).collect();
+    assert_eq!(
+        named, found,
+        "the table in ARCHITECTURE.md and engine/ differ"
     );
-    // Nothing stands beside the named folders but what git does not keep.
+    assert!(
+        modules.windows(2).all(|pair| rank(pair[0]) < rank(pair[1])),
+        "the table in ARCHITECTURE.md is not in the order of modules: {modules:?}"
+    );
+    // Other folders are ignored by git.
     let whole = ["engine", "shaders", "plugins", "models", "tests"];
     for folder in folders(root()) {
         let kept = !folder.starts_with('.') && folder != "target" && folder != "runs";
@@ -297,7 +286,7 @@ fn the_table_of_the_house_is_the_house() {
 }
 
 #[test]
-fn files_are_named_by_their_noun_and_are_not_long() {
+fn files_have_specific_names_and_are_short() {
     for file in sources(&root().join("engine")) {
         let name = file.file_stem().unwrap().to_str().unwrap();
         for empty in [
@@ -305,26 +294,26 @@ fn files_are_named_by_their_noun_and_are_not_long() {
         ] {
             assert!(
                 !name.split('_').any(|word| word == empty),
-                "{}: {empty} says nothing",
+                "{}; {empty} is not specific",
                 file.display()
             );
         }
         let lines = std::fs::read_to_string(&file).unwrap().lines().count();
         assert!(
             lines <= LONG,
-            "{} has {lines} lines: which nouns are in it?",
+            "{} has {lines} lines: split it",
             file.display()
         );
     }
 }
 
 #[test]
-fn unsafe_stands_only_where_it_may() {
+fn unsafe_is_confined_to_its_modules() {
     let engine = root().join("engine");
     for file in sources(&engine) {
         let inside = file.strip_prefix(&engine).unwrap();
-        let room = inside.iter().next().unwrap().to_str().unwrap();
-        if UNSAFE.contains(&room) {
+        let module = inside.iter().next().unwrap().to_str().unwrap();
+        if UNSAFE.contains(&module) {
             continue;
         }
         let source = std::fs::read_to_string(&file).unwrap();
@@ -338,10 +327,10 @@ fn unsafe_stands_only_where_it_may() {
             !inner(before) && !inner(after)
         });
         assert!(!uses, "engine/{} uses unsafe", inside.display());
-        // The compiler watches too, from each room's front; the root cannot forbid what some rooms may.
+        // The compiler checks too, from each module's root file; the crate's root cannot forbid what some modules may use.
         let front = inside.iter().count() == 1 || inside.ends_with("mod.rs");
         let below = inside.iter().count() > 2;
-        if front && !below && !["lib.rs", "build.rs"].contains(&room) {
+        if front && !below && !["lib.rs", "build.rs"].contains(&module) {
             assert!(
                 code.contains("#![forbid(unsafe_code)]"),
                 "engine/{} does not forbid unsafe code",
@@ -406,10 +395,10 @@ fn an_embedded_engine_is_small() {
         );
     }
     assert!(found.contains("petgraph") && found.len() < 130, "{found:?}");
-    // The reader sees what is there.
+    // The search finds what is there.
     let all = listed(&["--features", "gpu,plugin,transformer"]);
     for name in ["candle-core", "libloading", "naga", "wgpu"] {
-        assert!(all.contains(name), "{name} is not seen");
+        assert!(all.contains(name), "{name} is not found");
     }
 }
 
