@@ -91,36 +91,7 @@ impl DeviceMechanism {
                 Fans::upload(device, rows, &|node| mechanism.check_node(node))
             })
             .transpose()?;
-        // Rows that the update of a node reads, in the order in which the kernels read them.
-        let gated = profile.blend == BlendKind::Gated;
-        let (targets, records) = match profile.form {
-            EdgeForm::Own => {
-                let gate = gated.then(|| (weights.table("blend.gate"), d));
-                let records = gate
-                    .map(|gate| NodeRecords::upload(device, &[gate], v))
-                    .transpose()?;
-                (None, records)
-            }
-            EdgeForm::Composed => {
-                let target = weights.table("node.target");
-                let mut tables = vec![
-                    (target, d),
-                    (weights.table("node.scale"), d),
-                    (weights.table("node.offset"), d),
-                ];
-                if gated {
-                    tables.push((weights.table("blend.gate"), d));
-                }
-                if profile.rank > 0 {
-                    tables.push((weights.table("node.low_scale"), profile.rank));
-                }
-                let records = NodeRecords::upload(device, &tables, v)?;
-                (
-                    Some(DeviceTable::upload(device, target, d, "targets")?),
-                    Some(records),
-                )
-            }
-        };
+        let (targets, records) = node_tables(device, &mechanism)?;
         let offsets = [graph.rows(), graph.targets()].concat();
         let (values, blocks) = gather_values(&mechanism)?;
         Ok(Self {
@@ -201,6 +172,45 @@ impl DeviceMechanism {
         });
         fan + targets
     }
+}
+
+/// Upload β of all nodes, for composed edges, and the rows that the update of a node reads.
+fn node_tables(
+    device: &Device,
+    mechanism: &Mechanism,
+) -> Result<(Option<DeviceTable>, Option<NodeRecords>)> {
+    let (profile, weights, v) = (mechanism.profile(), mechanism.weights(), mechanism.nodes());
+    let d = profile.width;
+    // Rows that the update of a node reads, in the order in which the kernels read them.
+    let gated = profile.blend == BlendKind::Gated;
+    Ok(match profile.form {
+        EdgeForm::Own => {
+            let gate = gated.then(|| (weights.table("blend.gate"), d));
+            let records = gate
+                .map(|gate| NodeRecords::upload(device, &[gate], v))
+                .transpose()?;
+            (None, records)
+        }
+        EdgeForm::Composed => {
+            let target = weights.table("node.target");
+            let mut tables = vec![
+                (target, d),
+                (weights.table("node.scale"), d),
+                (weights.table("node.offset"), d),
+            ];
+            if gated {
+                tables.push((weights.table("blend.gate"), d));
+            }
+            if profile.rank > 0 {
+                tables.push((weights.table("node.low_scale"), profile.rank));
+            }
+            let records = NodeRecords::upload(device, &tables, v)?;
+            (
+                Some(DeviceTable::upload(device, target, d, "targets")?),
+                Some(records),
+            )
+        }
+    })
 }
 
 /// Pad runs of `width` columns, and with `rows_too` of `width` rows, of a block.

@@ -30,18 +30,18 @@ pub fn every_shader_parses_and_validates() {
         })
         .map(|path| std::fs::read_to_string(path).unwrap())
         .collect();
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for kernel in kernels() {
         let source = kernel.source();
         unused.retain(|text| !source.contains(text.as_str()));
         if let Some(line) = unexplained(&source) {
-            faults.push(format!("{}: no shape in a comment: {line}", kernel.name));
+            errors.push(format!("{}: no shape in a comment: {line}", kernel.name));
         }
-        if let Err(fault) = validate(&kernel, &source) {
-            faults.push(format!("{}.{}: {fault}", kernel.name, kernel.entry));
+        if let Err(error) = validate(&kernel, &source) {
+            errors.push(format!("{}.{}: {error}", kernel.name, kernel.entry));
         }
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
     assert!(unused.is_empty(), "no kernel uses: {:.80}", unused[0]);
 }
 
@@ -77,7 +77,7 @@ fn validate(kernel: &Kernel, source: &str) -> Result<(), String> {
 
 /// The parameters and bindings that Rust declares for each kernel are those of its shader.
 pub fn parameters_and_bindings_match_the_shaders() {
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for kernel in kernels() {
         let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
         let name = format!("{}.{}", kernel.name, kernel.entry);
@@ -96,7 +96,7 @@ pub fn parameters_and_bindings_match_the_shaders() {
             };
             let declared = kernel.bindings.get(binding.binding as usize);
             if declared != Some(&access) {
-                faults.push(format!(
+                errors.push(format!(
                     "{name}: binding {} is {access:?}, declared {declared:?}",
                     binding.binding
                 ));
@@ -106,11 +106,11 @@ pub fn parameters_and_bindings_match_the_shaders() {
                 let expected = flattened(kernel.parameters, "", 0);
                 for (found, expected) in found.iter().zip(&expected) {
                     if found != expected {
-                        faults.push(format!("{name}: {found:?} in WGSL, {expected:?} in Rust"));
+                        errors.push(format!("{name}: {found:?} in WGSL, {expected:?} in Rust"));
                     }
                 }
                 if found.len() != expected.len() {
-                    faults.push(format!(
+                    errors.push(format!(
                         "{name}: {} members in WGSL, {} in Rust",
                         found.len(),
                         expected.len()
@@ -119,7 +119,7 @@ pub fn parameters_and_bindings_match_the_shaders() {
             }
         }
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
 /// Name, offset, and type with its size.

@@ -207,39 +207,10 @@ impl Adapter {
 
     fn examined(raw: wgpu::Adapter) -> Self {
         let (info, limits, features) = (raw.get_info(), raw.limits(), raw.features());
-        let flags = raw.get_downlevel_capabilities().flags;
         let kind = AdapterKind::of(&info);
         let subgroups = features
             .contains(wgpu::Features::SUBGROUP)
             .then_some([info.subgroup_min_size, info.subgroup_max_size]);
-        let lacks = |flag, what: &str| (!flags.contains(flag)).then(|| format!("it has no {what}"));
-        let refused = lacks(wgpu::DownlevelFlags::COMPUTE_SHADERS, "compute shaders")
-            .or_else(|| {
-                lacks(
-                    wgpu::DownlevelFlags::INDIRECT_EXECUTION,
-                    "indirect dispatches",
-                )
-            })
-            .or_else(|| {
-                let flag = wgpu::DownlevelFlags::SHADER_F16_IN_F32;
-                lacks(flag, "conversion of 16-bit numbers")
-            })
-            .or_else(|| {
-                (limits.max_storage_buffers_per_shader_stage < STORAGE_BUFFERS).then(|| {
-                    format!(
-                        "its kernels can bind {} storage buffers, {STORAGE_BUFFERS} are needed",
-                        limits.max_storage_buffers_per_shader_stage
-                    )
-                })
-            })
-            .or_else(|| {
-                (limits.max_compute_invocations_per_workgroup < THREADS).then(|| {
-                    format!(
-                        "its workgroups have {} threads, {THREADS} are needed",
-                        limits.max_compute_invocations_per_workgroup
-                    )
-                })
-            });
         let report = AdapterReport {
             index: 0,
             name: info.name.clone(),
@@ -266,7 +237,7 @@ impl Adapter {
                 (true, Some(_)) => "lanes with subgroups",
                 (true, None) => "lanes",
             },
-            refused,
+            refused: refusal(&raw, &limits),
         };
         Self { raw, report }
     }
@@ -275,6 +246,39 @@ impl Adapter {
     pub fn report(&self) -> &AdapterReport {
         &self.report
     }
+}
+
+/// Find why the kernels cannot run on an adapter, if they cannot.
+fn refusal(raw: &wgpu::Adapter, limits: &wgpu::Limits) -> Option<String> {
+    let flags = raw.get_downlevel_capabilities().flags;
+    let lacks = |flag, what: &str| (!flags.contains(flag)).then(|| format!("it has no {what}"));
+    lacks(wgpu::DownlevelFlags::COMPUTE_SHADERS, "compute shaders")
+        .or_else(|| {
+            lacks(
+                wgpu::DownlevelFlags::INDIRECT_EXECUTION,
+                "indirect dispatches",
+            )
+        })
+        .or_else(|| {
+            let flag = wgpu::DownlevelFlags::SHADER_F16_IN_F32;
+            lacks(flag, "conversion of 16-bit numbers")
+        })
+        .or_else(|| {
+            (limits.max_storage_buffers_per_shader_stage < STORAGE_BUFFERS).then(|| {
+                format!(
+                    "its kernels can bind {} storage buffers, {STORAGE_BUFFERS} are needed",
+                    limits.max_storage_buffers_per_shader_stage
+                )
+            })
+        })
+        .or_else(|| {
+            (limits.max_compute_invocations_per_workgroup < THREADS).then(|| {
+                format!(
+                    "its workgroups have {} threads, {THREADS} are needed",
+                    limits.max_compute_invocations_per_workgroup
+                )
+            })
+        })
 }
 
 impl AdapterReport {

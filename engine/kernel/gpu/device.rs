@@ -140,6 +140,27 @@ fn error_of(error: &wgpu::Error) -> Error {
     }
 }
 
+/// Record the first error of a device, or its loss.
+fn first_error(raw: &wgpu::Device) -> Arc<Mutex<Option<Error>>> {
+    let first: Arc<Mutex<Option<Error>>> = Arc::default();
+    let noted = first.clone();
+    raw.on_uncaptured_error(Arc::new(move |error| {
+        locked(&noted).get_or_insert_with(|| error_of(&error));
+    }));
+    let noted = first.clone();
+    raw.set_device_lost_callback(move |reason, text| {
+        // "Destroyed" is reported for the last handle too, which is not an error.
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            locked(&noted).get_or_insert_with(|| {
+                Error::new(ErrorKind::Resource, format!("the device was lost: {text}")).advice(
+                    "its driver was reset or it ran out of memory: try again, or use --backend cpu",
+                )
+            });
+        }
+    });
+    first
+}
+
 impl Device {
     /// Open an adapter with all its limits.
     ///
@@ -161,21 +182,7 @@ impl Device {
                 .advice("use --backend cpu, or another --adapter")
                 .because(error)
         })?;
-        let first_error: Arc<Mutex<Option<Error>>> = Arc::default();
-        let noted = first_error.clone();
-        raw.on_uncaptured_error(Arc::new(move |error| {
-            locked(&noted).get_or_insert_with(|| error_of(&error));
-        }));
-        let noted = first_error.clone();
-        raw.set_device_lost_callback(move |reason, text| {
-            // "Destroyed" is reported for the last handle too, which is not an error.
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                locked(&noted).get_or_insert_with(|| {
-                    Error::new(ErrorKind::Resource, format!("the device was lost: {text}"))
-                        .advice("its driver was reset or it ran out of memory: try again, or use --backend cpu")
-                });
-            }
-        });
+        let error = first_error(&raw);
         let cache = features
             .contains(wgpu::Features::PIPELINE_CACHE)
             .then(|| PipelineStore::open(&raw, adapter))
@@ -194,7 +201,7 @@ impl Device {
             options,
             subgroup: 0,
             binding_bytes,
-            error: first_error,
+            error,
             pipelines: Mutex::default(),
             cache,
             staged: AtomicUsize::new(0),

@@ -220,31 +220,30 @@ impl DeviceComposed {
 
     /// Sum the gradients of the rows into the blocks.
     fn gather(&mut self, batch: &Batch, plan: &Plan) -> Result<()> {
-        let (profile, at) = (self.stage.profile.clone(), plan.at);
+        self.gather_matrices(batch, plan)?;
+        self.gather_nodes(plan)?;
+        self.gather_shared(batch, plan)
+    }
+
+    /// Matrices: gradient += Aᵀ B over all rows of the batch.
+    fn gather_matrices(&mut self, batch: &Batch, plan: &Plan) -> Result<()> {
+        let (profile, at) = (&self.stage.profile, plan.at);
         let wide = padded(profile.width);
         let (g, x) = (profile.banks * wide, (1 + profile.banks) * wide);
         let (rank, residual_rank) = (profile.rank, self.residual_rank());
-        let stage = &mut self.stage;
-
-        // Matrices: gradient += Aᵀ B over all rows. A, B, gradient and its rows.
-        let gate_rows = if profile.blend == BlendKind::Gated {
-            profile.width
-        } else {
-            0
-        };
+        let gated = profile.blend == BlendKind::Gated;
+        let gate_rows = if gated { profile.width } else { 0 };
+        let blended = (at.blended, x);
+        let d_projected = (at.d_projected, residual_rank);
+        // A, B, gradient and its rows; a product without rows or columns is skipped.
         for (a, b, gradient, gradient_rows) in [
-            ((at.blended, x), (at.d_mixed, wide), at.mix, x),
-            ((at.blended, x), (at.d_low, rank), at.low_in, x),
+            (blended, (at.d_mixed, wide), at.mix, x),
+            (blended, (at.d_low, rank), at.low_in, x),
             ((at.scaled, rank), (at.d_output, wide), at.low_out, rank),
             ((at.signal, wide), (at.d_gate, g), at.gate_signal, gate_rows),
-            (
-                (at.blended, x),
-                (at.d_projected, residual_rank),
-                at.residual_in,
-                x,
-            ),
+            (blended, d_projected, at.residual_in, x),
         ] {
-            stage.multiply(&Product {
+            self.stage.multiply(&Product {
                 shape: [gradient_rows, b.1, batch.sequences() * batch.steps],
                 a: [a.0, 1, a.1 as u32],
                 b: [b.0, b.1 as u32, 1],
@@ -254,13 +253,19 @@ impl DeviceComposed {
                 alpha: None,
             })?;
         }
+        Ok(())
+    }
 
-        // Rows of nodes: sums over the rows of the batch at each node.
+    /// Rows of nodes: sums over the rows of the batch at each node.
+    fn gather_nodes(&mut self, plan: &Plan) -> Result<()> {
+        let (residual_rank, stage) = (self.residual_rank(), &mut self.stage);
+        let (profile, at, nodes) = (stage.profile.clone(), plan.at, &plan.nodes);
+        let (wide, rank) = (padded(profile.width), profile.rank);
+        let (g, d_output) = (profile.banks * wide, (at.d_output, wide));
         if residual_rank > 0 {
             let d_beta = (plan.residual.d_beta, wide);
             stage.collect(&plan.targets, wide, d_beta, None, at.beta)?;
         }
-        let (nodes, d_output) = (&plan.nodes, (at.d_output, wide));
         stage.collect(nodes, wide, d_output, Some((at.mixed, wide)), at.scale)?;
         stage.collect(nodes, wide, d_output, None, at.offset)?;
         stage.collect(nodes, wide, (at.d_target, wide), None, at.beta)?;
@@ -273,17 +278,20 @@ impl DeviceComposed {
         if profile.blend == BlendKind::Gated {
             stage.collect(nodes, g, (at.d_gate, g), None, at.gate)?;
         }
+        Ok(())
+    }
 
-        // Shared vectors: sums over all rows.
-        let gates = (at.d_gate, g);
-        if profile.blend == BlendKind::Position {
+    /// Vectors that all nodes share: sums over all rows.
+    fn gather_shared(&mut self, batch: &Batch, plan: &Plan) -> Result<()> {
+        let (at, pieces, scratch, stage) = (plan.at, &plan.pieces, plan.scratch, &mut self.stage);
+        let wide = padded(stage.profile.width);
+        let gates = (at.d_gate, stage.profile.banks * wide);
+        if stage.profile.blend == BlendKind::Position {
             stage.position_back(batch, at.positions, gates, 0, plan.d_lambda)?;
         } else {
-            stage.sum(&plan.pieces, g, gates, None, plan.scratch, at.decay)?;
+            stage.sum(pieces, gates.1, gates, None, scratch, at.decay)?;
         }
-        let d_gain = (at.d_gain, wide);
-        stage.sum(&plan.pieces, wide, d_gain, None, plan.scratch, at.gain)?;
-        let scalars = (at.rows, 4);
-        stage.sum(&plan.pieces, 3, scalars, None, plan.scratch, at.scalars)
+        stage.sum(pieces, wide, (at.d_gain, wide), None, scratch, at.gain)?;
+        stage.sum(pieces, 3, (at.rows, 4), None, scratch, at.scalars)
     }
 }
