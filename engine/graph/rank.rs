@@ -130,9 +130,9 @@ impl PageRank {
             }
             match self.weight {
                 RankWeight::Alike => {
-                    let share = rank / fan.len() as f64;
+                    let contribution = rank / fan.len() as f64;
                     for &target in fan.targets {
-                        next[target as usize] += share;
+                        next[target as usize] += contribution;
                     }
                 }
                 RankWeight::Count => {

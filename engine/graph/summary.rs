@@ -183,13 +183,13 @@ impl GraphSummary {
                 .map(|edge| EdgeSummary::known(graph, edge));
             each.collect()
         };
-        let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+        let ratio = |sum: f64, total: f64| if total > 0.0 { sum / total } else { 0.0 };
         Self {
             nodes: graph.nodes(),
             edges: graph.edges(),
             own_edges: graph.own_edges(),
             own_minimum: graph.own_minimum(),
-            density: share(graph.edges() as f64, (graph.nodes() as f64).powi(2)),
+            density: ratio(graph.edges() as f64, (graph.nodes() as f64).powi(2)),
             walks,
             loops,
             once: counts.iter().filter(|&&count| count == 1).count(),
@@ -201,8 +201,8 @@ impl GraphSummary {
             out_degree: Distribution::of(nodes().map(|node| leaving(node) as u64)),
             in_degree: Distribution::of(nodes().map(|node| entering(node) as u64)),
             count: Distribution::of(counts.iter().map(|&count| u64::from(count))),
-            walked_fan: share(fans, walks as f64),
-            walked_resistance: share(resistances, walks as f64),
+            walked_fan: ratio(fans, walks as f64),
+            walked_resistance: ratio(resistances, walks as f64),
             strength,
             strongest: summaries(strength.strongest(graph, all(), list)),
             weakest: summaries(strength.weakest(graph, all(), list)),

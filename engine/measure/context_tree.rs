@@ -109,8 +109,8 @@ impl Level {
     fn estimate(&mut self) {
         let mut counts_of_counts = [0u64; 4];
         for &count in &self.counts {
-            if let Some(slot) = counts_of_counts.get_mut(count as usize - 1) {
-                *slot += 1;
+            if let Some(number) = counts_of_counts.get_mut(count as usize - 1) {
+                *number += 1;
             }
         }
         self.discounts = Discounts::estimate(counts_of_counts)
@@ -177,7 +177,7 @@ fn grow_contexts(tokens: &[u32], levels: &mut [Level]) -> Vec<u32> {
             .iter()
             .zip(tokens)
             .enumerate()
-            .map(|(slot, (&context, &token))| (pair(context, token), slot as u32))
+            .map(|(index, (&context, &token))| (pair(context, token), index as u32))
             .collect();
         pairs.par_sort_unstable();
         contexts = vec![0; pairs.len()];
@@ -187,8 +187,8 @@ fn grow_contexts(tokens: &[u32], levels: &mut [Level]) -> Vec<u32> {
             sizes[parent as usize] += 1;
             let child = level.child_tokens.len() as u32;
             level.child_tokens.push(token);
-            for &(_, slot) in group {
-                contexts[slot as usize] = child;
+            for &(_, index) in group {
+                contexts[index as usize] = child;
             }
         }
         level.child_tokens.shrink_to_fit();

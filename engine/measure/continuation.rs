@@ -38,7 +38,7 @@ impl FromStr for Continuations {
             .map(|part| {
                 part.trim()
                     .parse()
-                    .map_err(|_| format!("{part:?} is no number"))
+                    .map_err(|_| format!("{part:?} is not a number"))
             })
             .collect::<Result<_, _>>()?;
         match numbers[..] {

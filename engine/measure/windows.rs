@@ -120,7 +120,7 @@ impl Windows {
     fn check(&self) -> Result<()> {
         let what = match (self.length, self.count) {
             (0 | 1, _) => format!("a window of {} tokens predicts nothing", self.length),
-            (_, 0) => "no windows were asked for".to_owned(),
+            (_, 0) => "the number of windows must be at least 1".to_owned(),
             _ => return Ok(()),
         };
         Err(Error::new(ErrorKind::Input, what)
@@ -171,7 +171,7 @@ pub fn check_ids(tokens: &[u32], vocabulary_size: usize) -> Result<()> {
         Some(position) => Err(Error::new(
             ErrorKind::Input,
             format!(
-                "id {} lies outside the vocabulary of {vocabulary_size}",
+                "id {} is outside the vocabulary of {vocabulary_size}",
                 tokens[position]
             ),
         )

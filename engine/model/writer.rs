@@ -123,8 +123,8 @@ impl Writer {
         let checksum = xxh3_64(&prologue[..40]);
         prologue[40..48].copy_from_slice(&checksum.to_le_bytes());
         self.put(&header)?;
-        let place = self.partial.display().to_string();
-        let failed = |error: io::Error| Error::io(error, &place);
+        let partial = self.partial.display().to_string();
+        let failed = |error: io::Error| Error::io(error, &partial);
         let file = self.file.take().expect("open until finished");
         let mut file = file
             .into_inner()

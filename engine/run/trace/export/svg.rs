@@ -1,7 +1,7 @@
 //! The path as a picture: steps from left to right, candidates by rank from top to bottom.
 //!
-//! What was chosen stands on a band; bars are probabilities, a line's dashes say what the edge is made of, so that
-//! nothing is said by colour alone. The document lies in `<metadata>`.
+//! Chosen candidates have a coloured band, bars show probabilities, and the dashes of a line the kind of its edge, so that
+//! nothing depends on colour alone. `<metadata>` contains the document.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ struct Colours {
     band: &'static str,
 }
 
-/// Blue and yellow of cividis: told apart with every kind of colour vision.
+/// Blue and yellow of the cividis palette, distinguishable with every kind of colour vision.
 fn colours(theme: Theme) -> Colours {
     match theme {
         Theme::Light => Colours {
@@ -69,7 +69,7 @@ pub(super) fn write(trace: &Trace, theme: Theme) -> Result<String> {
         .collect();
     let _ = writeln!(out, "<title>{}</title>", Xml(&words.concat()));
     let json = serde_json::to_string(trace).map_err(|error| {
-        crate::Error::new(crate::ErrorKind::Numeric, "the trace is no JSON").because(error)
+        crate::Error::new(crate::ErrorKind::Numeric, "the trace has no JSON form").because(error)
     })?;
     let _ = writeln!(out, "<metadata>{BEFORE}{}{BEHIND}</metadata>", Xml(&json));
     let _ = writeln!(
@@ -95,7 +95,7 @@ pub(super) fn write(trace: &Trace, theme: Theme) -> Result<String> {
         trace.seed,
         trace.sampling.temperature
     );
-    // Where the chosen token of each column stands.
+    // Position of the chosen token of the previous column.
     let mut from = Some((LEFT + COLUMN - 24, TOP + ROW / 2));
     if let Some(token) = trace.prompt_tokens.checked_sub(1) {
         let display = &trace.tokens[token].display;
@@ -183,13 +183,13 @@ fn column(
 }
 
 fn label(out: &mut String, (x, y): (usize, usize), text: &str, strong: bool, colours: &Colours) {
-    // Full-width characters take twice the room.
-    let mut room = 10;
+    // Full-width characters take two columns of the ten.
+    let mut columns = 10;
     let short: String = text
         .chars()
         .take_while(|&character| {
-            room -= if character as u32 > 0x2E7F { 2 } else { 1 };
-            room >= 0
+            columns -= if character as u32 > 0x2E7F { 2 } else { 1 };
+            columns >= 0
         })
         .collect();
     let more = if short.len() < text.len() { "…" } else { "" };
