@@ -3,16 +3,16 @@
 //! A token is a node; a directed edge carries a small matrix and a bias; a signal flows from node to node,
 //! and the node it reaches with the most energy — over the least resistance — is the next token (BriLLM and
 //! its SiFu mechanism, arXiv 2503.11299). State does not grow with the text, every node and edge can be
-//! looked at, and a step reads only the edges that leave the current node.
+//! inspected, and a step reads only the edges that leave the current node.
 //!
-//! # The way of the data
+//! # Modules
 //!
-//! [`text`] → tokens → [`graph`] → [`signal`] → energies → [`path`] → text; [`learn`] walks the same way and
-//! back. A room uses only rooms before it: `error`, [`text`], [`kernel`], [`hook`], [`graph`], [`signal`], [`path`],
-//! [`model`], [`measure`], [`learn`], `transformer` (the comparison path, a feature), [`run`], `serve` (the server and the
-//! visualiser, a feature).
+//! [`text`] → tokens → [`graph`] → [`signal`] → energies → [`path`] → text; [`learn`] runs the same steps forward and
+//! backward. A module uses only modules before it: `error`, [`text`], [`kernel`], [`hook`], [`graph`], [`signal`],
+//! [`path`], [`model`], [`measure`], [`learn`], `transformer` (transformers and recurrent networks, a feature), `plugin`
+//! (a feature), [`run`], `serve` (the server and the visualiser, a feature).
 //!
-//! # Three lines
+//! # First steps
 //!
 //! ```
 //! let model = brillm::open("models/english.bril")?;
@@ -21,30 +21,28 @@
 //! # Ok::<(), brillm::Error>(())
 //! ```
 //!
-//! # Where to begin
-//!
-//! | to | take |
+//! | to | use |
 //! |---|---|
 //! | open a model of either kind | [`open`], an [`Engine`] |
-//! | continue a text, token by token | [`Request`], a [`Generation`]; [`path::Sampling`] says how tokens are chosen |
-//! | stop it from another thread | [`Request::cancel`] |
-//! | look at a step: energies, probabilities | [`path::GraphSession::look`] |
-//! | steer a path: given nodes, energy, a state to go on from | [`Request::force`], [`Request::inject`], [`path::SessionState`] |
-//! | find the paths of least resistance | [`path::beam()`] |
-//! | measure a model, and its rival | [`run::evaluate_stream`], [`measure::Perplexity`], [`measure::KneserNey`] |
+//! | continue a text, token by token | [`Request`], a [`Generation`]; [`path::Sampling`] sets how tokens are chosen |
+//! | cancel it from another thread | [`Request::cancel`] |
+//! | inspect a step: energies, probabilities | [`path::Session::look`] |
+//! | control a path: given tokens, added energy, a saved state | [`Request::force`], [`Request::inject`], [`path::SessionState`] |
+//! | find the paths of least resistance | [`run::HookedEngine::beam`] |
+//! | measure a model and an n-gram baseline | [`run::HookedEngine::windows`], [`measure::Perplexity`], [`measure::KneserNey`] |
 //! | train a model | [`learn::Recipe`], [`learn::Trainer`] |
-//! | walk a model's graph with petgraph | [`graph::TokenGraph`] |
-//! | decide something yourself on the way | [`hook::Hooks`] |
+//! | use a model's graph with petgraph | [`graph::TokenGraph`] |
+//! | change what the engine computes or chooses | [`hook::Hooks`] |
 //!
-//! Models are cheap to clone and shared by threads; a session belongs to one. There is no global state: two models, or
-//! two versions of this library, do not know of each other. Nothing panics on input; an [`Error`] says what, where and
-//! what to do.
+//! Models are cheap to clone and shared by threads; a session belongs to one thread. There is no global state: two
+//! models, or two versions of this library, do not affect each other. Nothing panics on input; an [`Error`] states what
+//! is wrong, where, and what to do.
 //!
 //! # Features
 //!
-//! An app that embeds the engine takes `default-features = false`: a small engine on the processor. `transformer` adds
-//! the comparison path, `gpu` the WGSL backend, `plugin` dynamic plugins, `import` the authors' checkpoints; `cli` and
-//! `model` are the program's. From C and C++: `engine/capi`.
+//! An application that embeds the engine uses `default-features = false`: a small engine on the CPU. `transformer` adds
+//! transformers and recurrent networks, `gpu` the WGSL backend, `plugin` dynamic plugins, `import` reading of the
+//! authors' checkpoints; `cli` and `model` belong to the program. From C and C++: `engine/capi`.
 //!
 //! # Literature
 //!

@@ -1,12 +1,10 @@
 //! Text that grows in both directions, with a model for each: `order/1` on graphs and transformers.
 
-use std::collections::VecDeque;
-
-use crate::hook::{Call, Canvas, Direction, Hooks};
+use crate::hook::{Direction, Hooks};
 use crate::kernel::random::Random;
 use crate::path::Sampling;
-use crate::run::canvas::least;
-use crate::run::{Grown, Placed, Reader, same_tokens};
+use crate::run::canvas::{GrowingText, least};
+use crate::run::{Grown, Reader, same_tokens};
 use crate::{Error, ErrorKind, Result};
 
 /// The random stream of choices.
@@ -47,89 +45,41 @@ pub fn grow_both_ways(
         (backward, stop_tokens(backward), true),
         (forward, stop_tokens(forward), true),
     ];
-    let mut ids: VecDeque<u32> = prompt.iter().copied().collect();
-    let mut canvas = vec![Canvas::EMPTY; tokens];
-    canvas.extend(&prompt);
-    canvas.resize(2 * tokens + prompt.len(), Canvas::EMPTY);
-    let (mut left, mut right) = (tokens, tokens + prompt.len());
+    let mut text = GrowingText::new(&prompt, tokens);
     let mut random = Random::stream(sampling.seed, CHOOSING, 0);
-    let mut placed = Vec::new();
     let mut step = 0;
-    while placed.len() < tokens && sides.iter().any(|side| side.2) {
-        let text = ids.make_contiguous();
-        let mut logits = Vec::new();
-        for (reader, _, open) in &sides {
-            logits.push(match open {
-                true => Some(reader.logits(text)?),
-                false => None,
-            });
-        }
-        let resistances: Vec<f64> = logits
-            .iter()
-            .map(|logits| logits.as_deref().map_or(f64::NAN, least))
-            .collect();
-        let answer = match &hooks.order {
-            None => None,
-            Some(order) => order.next(
-                &Call::new(sampling.seed, 0, step),
-                &Canvas {
-                    tokens: &canvas,
-                    left: left as u64,
-                    right: right as u64,
-                    left_resistance: resistances[0],
-                    right_resistance: resistances[1],
-                },
-            )?,
-        };
-        let side = match answer {
-            None => usize::from(sides[1].2),
-            Some(place) => {
-                let side = match place.direction {
-                    Direction::Backward if left > 0 && place.position == left as u64 - 1 => 0,
-                    Direction::Forward if place.position == right as u64 => 1,
-                    _ => 2,
-                };
-                if side == 2 || !sides[side].2 {
-                    return Err(Error::new(
-                        ErrorKind::Plugin,
-                        format!("position {} cannot be filled", place.position),
-                    )
-                    .at(format!("step {step}"))
-                    .at("order/1"));
-                }
-                side
+    while text.placed.len() < tokens && sides.iter().any(|side| side.2) {
+        let mut logits = [None, None];
+        for (logits, (reader, _, open)) in logits.iter_mut().zip(&sides) {
+            if *open {
+                *logits = Some(reader.logits(text.ids.make_contiguous())?);
             }
+        }
+        let resistances = [0, 1].map(|side: usize| logits[side].as_deref().map_or(f64::NAN, least));
+        let fill = text.ask(hooks, sampling.seed, step, resistances)?;
+        // Without an opinion of the hooks, the text grows to the right while that side is open.
+        let direction = match fill {
+            None if sides[1].2 => Some(Direction::Forward),
+            None => Some(Direction::Backward),
+            Some(_) => text.side(fill),
+        };
+        let side = usize::from(direction == Some(Direction::Forward));
+        let Some(direction) = direction.filter(|_| sides[side].2) else {
+            let position = fill.map_or(0, |fill| fill.position);
+            return Err(Error::new(
+                ErrorKind::Plugin,
+                format!("position {position} cannot be filled"),
+            )
+            .at(format!("step {step}"))
+            .at("order/1"));
         };
         step += 1;
         let mut row = logits[side].take().unwrap_or_default();
         let token = sampling.choose(&mut row, &[], &mut random);
-        let Some(token) = token.filter(|token| !sides[side].1.contains(token)) else {
-            sides[side].2 = false;
-            continue;
-        };
-        let position = match side {
-            0 => {
-                left -= 1;
-                ids.push_front(token);
-                left
-            }
-            _ => {
-                right += 1;
-                ids.push_back(token);
-                right - 1
-            }
-        };
-        canvas[position] = token;
-        placed.push(Placed {
-            position: position as i64 - tokens as i64,
-            token,
-            backward: side == 0,
-            resistance: resistances[side],
-        });
+        match token.filter(|token| !sides[side].1.contains(token)) {
+            Some(token) => text.push(token, direction, resistances[side]),
+            None => sides[side].2 = false,
+        }
     }
-    Ok(Grown {
-        ids: ids.into(),
-        before: tokens - left,
-        placed,
-    })
+    Ok(text.finish())
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::graph::NodeId;
-use crate::hook::{Call, Canvas, Direction, Hooks};
+use crate::hook::{Call, Canvas, Direction, Fill, Hooks};
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
 use crate::path::{GraphSession, HookRunner, Sampling, Session};
@@ -72,86 +72,149 @@ pub fn grow(
         )
     };
     let mut session = begin(prompt)?;
-    let mut ids: VecDeque<u32> = prompt.iter().copied().collect();
-    let mut canvas = vec![Canvas::EMPTY; tokens];
-    canvas.extend(prompt);
-    canvas.resize(2 * tokens + prompt.len(), Canvas::EMPTY);
-    let (mut left, mut right) = (tokens, tokens + prompt.len());
-    let mut placed = Vec::new();
+    let mut text = GrowingText::new(prompt, tokens);
     let mut random = Random::stream(sampling.seed, 0x6c65_6674, 0);
-    let mut backward = before(mechanism, ids[0])?;
+    let mut backward = before(mechanism, prompt[0])?;
     for step in 0..tokens {
         let (_, logits) = session.look()?;
         let right_resistance = least(logits);
         let left_resistance = backward.as_deref().map_or(f64::NAN, least);
-        let place = match &hooks.order {
-            None => None,
-            Some(order) => order.next(
-                &Call::new(sampling.seed, 0, step as u64),
-                &Canvas {
-                    tokens: &canvas,
-                    left: left as u64,
-                    right: right as u64,
-                    left_resistance,
-                    right_resistance,
-                },
-            )?,
-        };
-        let (position, direction) = place.map_or((right as u64, Direction::Forward), |place| {
-            (place.position, place.direction)
-        });
-        let fault = |what: &str| {
-            Error::new(ErrorKind::Plugin, format!("position {position}: {what}"))
-                .at(format!("step {step}"))
-                .at("order/1")
-        };
-        match direction {
-            Direction::Forward if position == right as u64 => {
+        let resistances = [left_resistance, right_resistance];
+        let fill = text.ask(hooks, sampling.seed, step as u64, resistances)?;
+        match text.side(fill) {
+            Some(Direction::Forward) => {
                 let Some(node) = session.step()? else { break };
                 if Some(node) == end {
                     break;
                 }
-                canvas[right] = node;
-                right += 1;
-                ids.push_back(node);
-                placed.push(Placed {
-                    position: right as i64 - 1 - tokens as i64,
-                    token: node,
-                    backward: false,
-                    resistance: right_resistance,
-                });
+                text.push(node, Direction::Forward, right_resistance);
             }
-            Direction::Backward if left > 0 && position == left as u64 - 1 => {
+            Some(Direction::Backward) => {
                 let Some(logits) = &mut backward else {
-                    return Err(fault("text has walked no edge to the first token"));
+                    return Err(refused(
+                        fill,
+                        step,
+                        "no edge of the graph leads to the first token",
+                    ));
                 };
                 let Some(node) = sampling.choose(logits, &[], &mut random) else {
-                    return Err(fault("every token that could come before is banned"));
+                    return Err(refused(
+                        fill,
+                        step,
+                        "every token that could come before is banned",
+                    ));
                 };
-                left -= 1;
-                canvas[left] = node;
-                ids.push_front(node);
-                placed.push(Placed {
-                    position: left as i64 - tokens as i64,
-                    token: node,
-                    backward: true,
-                    resistance: left_resistance,
-                });
-                session = begin(ids.make_contiguous())?;
+                text.push(node, Direction::Backward, left_resistance);
+                // The signal starts anew at the new first node.
+                session = begin(text.ids.make_contiguous())?;
                 backward = before(mechanism, node)?;
             }
-            _ => {
-                return Err(fault(
-                    "on the graph a text grows at its left or right end only",
-                ));
+            None => {
+                let what = "on the graph a text grows at its left or right end only";
+                return Err(refused(fill, step, what));
             }
         }
     }
-    Ok(Grown {
-        ids: ids.into(),
-        before: tokens - left,
-        placed,
-    })
+    Ok(text.finish())
+}
+
+/// The error for a position of `order/1` that cannot be filled.
+fn refused(fill: Option<Fill>, step: usize, what: &str) -> Error {
+    let position = fill.map_or_else(String::new, |fill| format!("position {}: ", fill.position));
+    Error::new(ErrorKind::Plugin, format!("{position}{what}"))
+        .at(format!("step {step}"))
+        .at("order/1")
+}
+
+/// A text that grows at both ends, with the canvas that `order/1` sees.
+pub(super) struct GrowingText {
+    /// Empty positions on each side of the prompt at the beginning.
+    tokens: usize,
+    canvas: Vec<u32>,
+    left: usize,
+    right: usize,
+    pub(super) ids: VecDeque<u32>,
+    pub(super) placed: Vec<Placed>,
+}
+
+impl GrowingText {
+    /// Place a prompt between `tokens` empty positions on each side.
+    pub(super) fn new(prompt: &[u32], tokens: usize) -> Self {
+        let mut canvas = vec![Canvas::EMPTY; tokens];
+        canvas.extend(prompt);
+        canvas.resize(2 * tokens + prompt.len(), Canvas::EMPTY);
+        Self {
+            tokens,
+            canvas,
+            left: tokens,
+            right: tokens + prompt.len(),
+            ids: prompt.iter().copied().collect(),
+            placed: Vec::new(),
+        }
+    }
+
+    /// Ask `order/1` for the next position; `None` without an opinion. `resistances` are those of left and right.
+    pub(super) fn ask(
+        &self,
+        hooks: &Hooks,
+        seed: u64,
+        step: u64,
+        resistances: [f64; 2],
+    ) -> Result<Option<Fill>> {
+        let Some(order) = &hooks.order else {
+            return Ok(None);
+        };
+        let canvas = Canvas {
+            tokens: &self.canvas,
+            left: self.left as u64,
+            right: self.right as u64,
+            left_resistance: resistances[0],
+            right_resistance: resistances[1],
+        };
+        order.next(&Call::new(seed, 0, step), &canvas)
+    }
+
+    /// The end of the text that an answer names: the right one without an answer, `None` for any other position.
+    pub(super) fn side(&self, fill: Option<Fill>) -> Option<Direction> {
+        let Some(fill) = fill else {
+            return Some(Direction::Forward);
+        };
+        let at_end = match fill.direction {
+            Direction::Forward => fill.position == self.right as u64,
+            Direction::Backward => self.left > 0 && fill.position == self.left as u64 - 1,
+        };
+        at_end.then_some(fill.direction)
+    }
+
+    /// Add a token at an end.
+    pub(super) fn push(&mut self, token: u32, direction: Direction, resistance: f64) {
+        let backward = direction == Direction::Backward;
+        let position = if backward {
+            self.left -= 1;
+            self.ids.push_front(token);
+            self.left
+        } else {
+            self.right += 1;
+            self.ids.push_back(token);
+            self.right - 1
+        };
+        self.canvas[position] = token;
+        self.placed.push(Placed {
+            position: position as i64 - self.tokens as i64,
+            token,
+            backward,
+            resistance,
+        });
+    }
+
+    /// Return the whole text.
+    pub(super) fn finish(self) -> Grown {
+        Grown {
+            ids: self.ids.into(),
+            before: self.tokens - self.left,
+            placed: self.placed,
+        }
+    }
 }
 
 /// ln p(v | u) + ln p(u) for the nodes walked to `node`, −∞ for all others; `None` where there are none. `[V]`

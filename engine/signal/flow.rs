@@ -1,4 +1,4 @@
-//! One signal on its way: the state of a flow, O(K·D) for a path of any length.
+//! The state of a flow, O(K·D) for a path of any length.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ pub enum Start {
 }
 
 impl Start {
-    /// The vector, where it is not left to the profile.
+    /// The vector; `None` where the profile decides.
     pub(crate) fn vector(&self, width: usize) -> Option<Vec<f32>> {
         match self {
             Self::Profile => None,
@@ -45,9 +45,38 @@ impl Start {
     }
 }
 
-/// The state of one flow: where it is and what it carries.
+/// The state of one flow: the current node and the signal.
 ///
-/// Everything a path of any length leaves behind is in here, so saving a flow saves the whole context.
+/// A flow is everything that a path leaves behind, of constant size: the context of the next token. A
+/// [`Mechanism`](crate::signal::Mechanism) moves it: `begin` starts it at a node, `energies` and `logits` give the
+/// energy of every node as the next one, and `hop` moves it to a chosen node. In a hop from u to v
+///
+/// 1. the pre-activation z of the edge u → v is computed from `output`, what leaves u;
+/// 2. `signal` becomes its activation: what arrives at v;
+/// 3. `banks` add the arriving signal to the blend of all earlier ones, each weighted by its position;
+/// 4. `output` becomes what leaves v, computed from the blend.
+///
+/// So generation is a loop of three calls:
+///
+/// ```
+/// use brillm::signal::Start;
+/// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
+/// let mechanism = model.mechanism();
+/// let prompt = model.tokenizer().encode("Once upon")?;
+/// let mut flow = mechanism.begin(prompt[0], &Start::Profile)?;
+/// for &node in &prompt[1..] {
+///     mechanism.hop(&mut flow, node)?;
+/// }
+/// assert_eq!((flow.node, flow.step), (prompt[prompt.len() - 1], prompt.len() as u64 - 1));
+///
+/// let (mut energies, mut logits) = (vec![0.0; mechanism.nodes()], vec![0.0; mechanism.nodes()]);
+/// mechanism.energies(&flow, &mut energies);
+/// mechanism.logits(&flow, &energies, &mut logits);
+/// let next = brillm::path::likeliest(&logits).unwrap();
+/// mechanism.hop(&mut flow, next)?;
+/// assert_eq!(flow.node, next);
+/// # Ok::<(), brillm::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
     /// The node the signal has reached.
