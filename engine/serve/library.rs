@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -19,6 +19,9 @@ use crate::{Error, Result};
 
 /// Suffix of the file of a saved trace.
 const SUFFIX: &str = ".trace.json";
+
+/// The end of the year 9999, after [`UNIX_EPOCH`].
+const LAST_TIME: Duration = Duration::from_secs(253_402_300_799);
 
 /// A folder of saved traces.
 #[derive(Clone, Debug)]
@@ -66,7 +69,9 @@ impl Library {
                 continue;
             };
             let Ok(data) = entry.metadata() else { continue };
+            // RFC 3339 has the years 1970 to 9999.
             let modified = data.modified().unwrap_or(UNIX_EPOCH);
+            let modified = modified.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST_TIME);
             let mut row = json!({
                 "name": name,
                 "modified": humantime::format_rfc3339_seconds(modified).to_string(),

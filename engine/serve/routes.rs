@@ -45,7 +45,7 @@ pub(super) fn router(state: Arc<ServerState>) -> Router {
                 .delete(library::delete),
         )
         .route("/api/v1/runs", get(runs))
-        .fallback_service(get(assets::asset))
+        .fallback_service(get(assets::asset).fallback(method_not_allowed))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(state.clone(), auth::auth))
         .with_state(state)
