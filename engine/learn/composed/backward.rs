@@ -127,10 +127,19 @@ impl<R: Real> Composed<R> {
             .output
             .copy_from_slice(&flow.d_preactivation[span(d)]);
         carried.blended.fill(R::zero());
-        let Some(residual) = self.residual.as_ref().filter(|_| step.step > 0) else {
+        if step.step > 0 {
+            self.residual_backward(graph, step, carried);
+        }
+    }
+
+    /// Carry the gradient of the δ that reached a step to the blended signals of the step before.
+    fn residual_backward(&self, graph: &TokenGraph, step: Step<'_>, carried: &mut Carried<R>) {
+        let Some(residual) = &self.residual else {
             return;
         };
-        for (index, row) in rows.enumerate() {
+        let Columns { d, x, .. } = Columns::of(&self.profile);
+        let first_row = step.first * step.batch.steps;
+        for (index, row) in step.rows().enumerate() {
             let tokens = &step.tokens(index)[step.step - 1..];
             let d_delta = &carried.output[index * d..(index + 1) * d];
             let d_blended = &mut carried.blended[index * x..(index + 1) * x];

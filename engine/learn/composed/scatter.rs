@@ -48,17 +48,7 @@ impl<R: Real> Composed<R> {
                     self.add(At::Gate, node, d_gate);
                 }
             }
-            // y = g ⊙ z / rms(z) + 10 κ mask ⊙ β.
-            let target = self.parameters[At::Target as usize].row(node);
-            let (d_before, mask) = (&flow.d_before[at.clone()], &flow.mask_node[at.clone()]);
-            for j in 0..d {
-                d_kappa += d_before[j] * mask[j] * target[j];
-            }
-            let (preactivation, inverse) = (&flow.preactivation[at], flow.inverse_rms[row]);
-            let gain = &mut self.parameters[At::Gain as usize].gradient;
-            for j in 0..d {
-                gain[j] += d_before[j] * preactivation[j] * inverse;
-            }
+            d_kappa += self.add_activation(flow, row, node);
         }
         self.parameters[At::Scalars as usize].gradient[2] += kappa(d_kappa);
         if self.profile.blend == BlendKind::Position {
@@ -72,6 +62,20 @@ impl<R: Real> Composed<R> {
                 self.parameters[at as usize].touched = Touched::Rows(nodes.clone());
             }
         }
+    }
+
+    /// Add the gradient of g of one row of `y = g ⊙ z / rms(z) + 10 κ mask ⊙ β`; returns that of 10 κ.
+    fn add_activation(&mut self, flow: &Flow<R>, row: usize, node: usize) -> R {
+        let d = self.profile.width;
+        let at = row * d..(row + 1) * d;
+        let (d_before, mask) = (&flow.d_before[at.clone()], &flow.mask_node[at.clone()]);
+        let (preactivation, inverse) = (&flow.preactivation[at], flow.inverse_rms[row]);
+        let gain = &mut self.parameters[At::Gain as usize].gradient;
+        for j in 0..d {
+            gain[j] += d_before[j] * preactivation[j] * inverse;
+        }
+        let target = self.of(At::Target).row(node);
+        (0..d).map(|j| d_before[j] * mask[j] * target[j]).sum()
     }
 
     /// Add to one row of a parameter's gradient.

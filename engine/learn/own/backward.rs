@@ -137,17 +137,11 @@ impl<R: Real> Own<R> {
                 continue;
             }
             nodes.push(node);
-            R::add_scaled(
-                R::one(),
-                d_gate,
-                &mut parameters[At::Decay as usize].gradient,
-            );
+            let decay = parameters[At::Decay as usize].gradient_row(0);
+            R::add_scaled(R::one(), d_gate, decay);
             if self.profile.blend == BlendKind::Gated {
-                R::add_scaled(
-                    R::one(),
-                    d_gate,
-                    parameters[At::Gate as usize].gradient_row(node as usize),
-                );
+                let gate = parameters[At::Gate as usize].gradient_row(node as usize);
+                R::add_scaled(R::one(), d_gate, gate);
             }
             let (d_x, signal) = (
                 &path.d_input[row * d..(row + 1) * d],
@@ -157,30 +151,34 @@ impl<R: Real> Own<R> {
             let banks = &path.banks[row * g..(row + 1) * g];
             kernel::own::mix_backward(d_x, signal, banks, d_mix);
         }
-        if self.profile.blend == BlendKind::Position {
-            let weights = position::weights(&parameters[At::Positions as usize].value, steps);
-            let gradient = &mut parameters[At::Positions as usize].gradient;
-            position::weights_backward(&weights, &d_positions, gradient);
-        }
-        // dU = cᵀ d_gate over all rows: one product.
-        if self.profile.blend == BlendKind::Gated {
-            let rows = batch.sequences() * steps;
-            let signal = Operand::new(&path.signal, rows, d).transposed();
-            let d_gate = Operand::new(&path.d_gate, rows, g);
-            multiply(
-                R::one(),
-                signal,
-                d_gate,
-                R::one(),
-                &mut parameters[At::GateSignal as usize].gradient,
-            );
-        }
         for (at, mut rows) in [(At::Start, starts), (At::Gate, nodes)] {
             rows.sort_unstable();
             rows.dedup();
             if parameters[at as usize].shape[0] > 0 {
                 parameters[at as usize].touched = Touched::Rows(rows);
             }
+        }
+        self.scatter_blend(batch, &d_positions);
+    }
+
+    /// Add the gradients of the position logits and of U. `d_positions [T]`
+    fn scatter_blend(&mut self, batch: &Batch, d_positions: &[R]) {
+        let (d, steps) = (self.profile.width, batch.steps);
+        let g = self.profile.banks * d;
+        let path = &self.path;
+        let parameters = &mut self.parameters;
+        if self.profile.blend == BlendKind::Position {
+            let weights = position::weights(&parameters[At::Positions as usize].value, steps);
+            let gradient = &mut parameters[At::Positions as usize].gradient;
+            position::weights_backward(&weights, d_positions, gradient);
+        }
+        // dU = cᵀ d_gate over all rows: one product.
+        if self.profile.blend == BlendKind::Gated {
+            let rows = batch.sequences() * steps;
+            let signal = Operand::new(&path.signal, rows, d).transposed();
+            let d_gate = Operand::new(&path.d_gate, rows, g);
+            let gradient = &mut parameters[At::GateSignal as usize].gradient;
+            multiply(R::one(), signal, d_gate, R::one(), gradient);
         }
     }
 

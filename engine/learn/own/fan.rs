@@ -113,7 +113,6 @@ impl<R: Real> Own<R> {
         let mut energies = vec![R::zero(); (1 + edges.len()) * n];
         let edge_rows = std::iter::once(0).chain(edges.iter().map(|&(edge_row, _)| edge_row));
         for ((edge_row, slopes), energies) in edge_rows
-            .clone()
             .zip(d_z.chunks_exact_mut(n * d))
             .zip(energies.chunks_exact_mut(n))
         {
@@ -150,16 +149,26 @@ impl<R: Real> Own<R> {
             }
         }
         if learn {
-            let mut scratch = vec![R::zero(); d * d];
-            for (edge, (edge_row, d_z)) in edge_rows.zip(d_z.chunks_exact_mut(n * d)).enumerate() {
-                for (index, row) in d_z.chunks_exact_mut(d).enumerate() {
-                    R::scale(energies[edge * n + index], row);
-                }
-                let weights = self.of(At::EdgeWeights).row(edge_row as usize);
-                R::fan_signals_backward(d_z, weights, &mut scratch, d, &mut group.d_signals);
-            }
+            self.signals_backward(&mut group, &energies, d_z);
         }
         group
+    }
+
+    /// Turn slopes into `dz = factor · u` and add `dz Wᵀ` of every edge to the gradient of the group's signals.
+    ///
+    /// `factors [1 + F, n]`, `d_z [1 + F, n, D]`.
+    fn signals_backward(&self, group: &mut Group<R>, factors: &[R], d_z: &mut [R]) {
+        let (d, n) = (self.profile.width, group.rows.len());
+        let mut scratch = vec![R::zero(); d * d];
+        let edge_rows = std::iter::once(0).chain(group.edge_rows.iter().copied());
+        let edges = d_z.chunks_exact_mut(n * d).zip(factors.chunks_exact(n));
+        for (edge_row, (d_z, factors)) in edge_rows.zip(edges) {
+            for (row, &factor) in d_z.chunks_exact_mut(d).zip(factors) {
+                R::scale(factor, row);
+            }
+            let weights = self.of(At::EdgeWeights).row(edge_row as usize);
+            R::fan_signals_backward(d_z, weights, &mut scratch, d, &mut group.d_signals);
+        }
     }
 
     /// Gather the signals of one source's rows, with dropout applied.
