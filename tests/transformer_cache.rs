@@ -3,11 +3,16 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+
 use brillm::Result;
+use brillm::hook::{
+    Call, ColumnSum, Eviction, HeadReduction, Keep, KeepNeeds, KeepQuestion, Phase,
+};
 use brillm::path::{Sampling, Session};
 use brillm::transformer::{
-    Axis, Cache, CacheView, Codec, Eviction, EvictionPolicy, HeadReduction, LogitsFor, Phase, Plan,
-    SessionOptions, Statistics, Storage, Taps, TransformerSession,
+    Axis, Cache, Codec, EvictionPolicy, LogitsFor, Plan, SessionOptions, Storage, Taps,
+    TransformerSession,
 };
 use support::cases;
 use support::transformer::{decode, full_plan, near, network, prefill, stories, text};
@@ -129,35 +134,35 @@ struct Recent {
     window: usize,
 }
 
-impl EvictionPolicy for Recent {
-    fn begin(&mut self, _: usize, _: usize) -> brillm::Result<Statistics> {
-        Ok(Statistics::default())
+impl Keep for Recent {
+    fn begin(&self, _: &Call, _: usize) -> Result<KeepNeeds> {
+        Ok(KeepNeeds::default())
     }
 
-    fn decide(&mut self, view: &CacheView) -> Result<Eviction> {
-        let keep = view
-            .head_groups
-            .iter()
-            .map(|head_group| {
-                let first = head_group.positions.len().saturating_sub(self.window);
-                (0..head_group.positions.len() as u32)
-                    .filter(|&index| {
-                        head_group.positions[index as usize] < self.sinks || index as usize >= first
-                    })
-                    .collect()
-            })
-            .collect();
-        Ok(Eviction {
-            keep: view.owner.then_some(keep),
+    fn keep(&self, _: &Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
+        let first = question.slots().saturating_sub(self.window);
+        let lists = (0..question.heads).map(|head| {
+            let slots = question.head(head).iter().enumerate();
+            slots
+                .filter(|&(index, &position)| position < self.sinks || index >= first)
+                .map(|(index, _)| index as u32)
+                .collect()
+        });
+        Ok(Some(Eviction {
+            slots: Some(lists.collect()),
             stream: None,
-            next_check: Some(self.sinks as usize + self.window + 4),
-        })
+            next_check: Some(u64::from(self.sinks) + self.window as u64 + 3),
+        }))
     }
 }
 
-fn keeping(eviction: impl EvictionPolicy + 'static) -> SessionOptions {
+fn policy(keep: impl Keep + 'static) -> EvictionPolicy {
+    EvictionPolicy::new(Arc::new(keep), 0, 0)
+}
+
+fn keeping(keep: impl Keep + 'static) -> SessionOptions {
     SessionOptions {
-        eviction: Some(Box::new(eviction)),
+        eviction: Some(policy(keep)),
         ..SessionOptions::default()
     }
 }
@@ -177,7 +182,7 @@ fn evicted_slots_are_reused() {
             Sampling::greedy(),
             SessionOptions {
                 plan: Some(plan),
-                eviction: Some(Box::new(eviction)),
+                eviction: Some(policy(eviction)),
                 probe: None,
                 ..SessionOptions::default()
             },
@@ -261,59 +266,59 @@ fn the_order_of_slots_does_not_change_attention() {
 /// Keeps the last `tail` rows of the stream and every second of the others; asks for all statistics.
 struct Halving {
     tail: usize,
-    lengths: Vec<usize>,
+    lengths: Mutex<Vec<usize>>,
     heads: HeadReduction,
 }
 
-impl EvictionPolicy for Halving {
-    fn begin(&mut self, _: usize, _: usize) -> brillm::Result<Statistics> {
-        Ok(Statistics {
-            window: self.tail,
-            weights: (1.0, 1.2),
-            accumulated: true,
-            dependants: false,
-            key_norms: true,
-            heads: self.heads,
+impl Keep for Halving {
+    fn begin(&self, _: &Call, _: usize) -> Result<KeepNeeds> {
+        Ok(KeepNeeds {
+            column: Some(ColumnSum {
+                window: self.tail,
+                oldest: 1.0,
+                newest: 1.2,
+                heads: self.heads,
+            }),
+            // Sums over all queries are means over heads.
+            accumulated: self.heads != HeadReduction::GroupMaximum,
+            key_norm: true,
         })
     }
 
-    fn decide(&mut self, view: &CacheView) -> Result<Eviction> {
-        let head_group = &view.head_groups[0];
-        assert_eq!(
-            head_group.column_sums.len(),
-            head_group.rows * head_group.positions.len()
-        );
-        assert_eq!(
-            head_group.accumulated.len(),
-            head_group.rows * head_group.positions.len()
-        );
-        assert_eq!(head_group.key_norms.len(), 4 * head_group.positions.len());
-        assert!(head_group.key_norms.iter().all(|norm| *norm > 0.0));
-        if self.heads != HeadReduction::GroupMax {
+    fn keep(&self, _: &Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
+        let (slots, rows) = (question.slots(), question.stream.len());
+        let column_rows = if self.heads == HeadReduction::All {
+            1
+        } else {
+            4
+        };
+        assert_eq!(question.column.len(), column_rows * slots);
+        assert_eq!(question.key_norm.len(), 4 * slots);
+        assert!(question.key_norm.iter().all(|norm| *norm > 0.0));
+        if self.heads != HeadReduction::GroupMaximum {
             // The attention of each query sums to 1.
-            let sum: f32 = head_group.accumulated.iter().sum();
-            let queries = (view.stream.len() * head_group.rows) as f32;
-            assert!((sum - queries).abs() < 1e-2, "{sum} of {queries}");
-            let window = self.tail.min(view.stream.len());
+            assert_eq!(question.accumulated.len(), 4 * slots);
+            let sum: f32 = question.accumulated.iter().sum();
+            assert!((sum - 4.0 * rows as f32).abs() < 1e-2, "{sum} of {rows}");
+            let window = self.tail.min(rows);
             let weights: f32 = (0..window)
                 .map(|i| 1.0 + 0.2 * i as f32 / (window.max(2) - 1) as f32)
                 .sum();
-            let sum: f32 = head_group.column_sums.iter().sum();
+            let sum: f32 = question.column.iter().sum();
             assert!(
-                (sum - weights * head_group.rows as f32).abs() < 1e-2,
+                (sum - weights * column_rows as f32).abs() < 1e-2,
                 "{sum} of {weights}"
             );
         }
-        self.lengths.push(view.stream.len());
-        let context = view.stream.len().saturating_sub(self.tail);
-        let stream = (0..view.stream.len() as u32)
+        self.lengths.lock().unwrap().push(rows);
+        let context = rows.saturating_sub(self.tail);
+        let stream = (0..rows as u32)
             .filter(|&row| row as usize >= context || row % 2 == 0)
             .collect();
-        Ok(Eviction {
-            keep: None,
+        Ok(Some(Eviction {
             stream: Some(stream),
-            next_check: None,
-        })
+            ..Eviction::default()
+        }))
     }
 }
 
@@ -323,15 +328,16 @@ fn pruned_rows_are_not_computed_by_later_layers() {
     let network = network(&model);
     let prompt = text(90);
     for heads in [
-        HeadReduction::Layer,
+        HeadReduction::All,
         HeadReduction::GroupMean,
-        HeadReduction::GroupMax,
+        HeadReduction::GroupMaximum,
     ] {
-        let mut eviction = Halving {
+        let halving = Arc::new(Halving {
             tail: 10,
-            lengths: Vec::new(),
+            lengths: Mutex::default(),
             heads,
-        };
+        });
+        let mut eviction = EvictionPolicy::new(halving.clone(), 0, 0);
         let mut cache = Cache::new(network.configuration(), full_plan(network), 1).unwrap();
         let mut taps = Taps {
             eviction: Some(&mut eviction),
@@ -347,7 +353,7 @@ fn pruned_rows_are_not_computed_by_later_layers() {
             )
             .unwrap();
         assert_eq!(output.computed, [90, 50, 30, 20, 15]);
-        assert_eq!(eviction.lengths, [90, 50, 30, 20, 15]);
+        assert_eq!(*halving.lengths.lock().unwrap(), [90, 50, 30, 20, 15]);
         assert_eq!(cache.report().retained, [90, 50, 30, 20, 15]);
         assert!(cache.report().attention_bytes > 0);
         // Original positions survive, the tail is whole, and the next token goes at position 90.
@@ -364,13 +370,13 @@ fn pruned_rows_are_not_computed_by_later_layers() {
 /// Returns a fixed eviction.
 struct Fixed(Eviction);
 
-impl EvictionPolicy for Fixed {
-    fn begin(&mut self, _: usize, _: usize) -> brillm::Result<Statistics> {
-        Ok(Statistics::default())
+impl Keep for Fixed {
+    fn begin(&self, _: &Call, _: usize) -> Result<KeepNeeds> {
+        Ok(KeepNeeds::default())
     }
 
-    fn decide(&mut self, _: &CacheView) -> Result<Eviction> {
-        Ok(self.0.clone())
+    fn keep(&self, _: &Call, _: &KeepQuestion) -> Result<Option<Eviction>> {
+        Ok(Some(self.0.clone()))
     }
 }
 
@@ -379,7 +385,7 @@ fn invalid_evictions_and_plans_are_errors() {
     let model = stories();
     let prompt = text(10);
     let keep = |list: Vec<u32>| Eviction {
-        keep: Some(vec![list]),
+        slots: Some(vec![list]),
         ..Eviction::default()
     };
     let stream = |list: Vec<u32>| Eviction {
@@ -396,7 +402,7 @@ fn invalid_evictions_and_plans_are_errors() {
         (stream(vec![9, 1]), "ascend"),
         (
             Eviction {
-                keep: Some(vec![vec![9]; 3]),
+                slots: Some(vec![vec![9]; 3]),
                 ..Eviction::default()
             },
             "3 lists",

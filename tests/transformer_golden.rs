@@ -5,13 +5,16 @@
 mod support;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use brillm::Result;
+use brillm::hook::{
+    Call, ColumnSum, Eviction, HeadReduction, Keep, KeepNeeds, KeepQuestion, Phase,
+};
 use brillm::path::{Sampling, Session};
 use brillm::transformer::{
-    Architecture, Cache, CacheView, Eviction, EvictionPolicy, LogitsFor, Network, Phase, Probe,
-    Row, Statistics, Tap, Taps, TokenBatch, Transformer, TransformerSession, cross_entropy,
-    evaluate_documents,
+    Architecture, Cache, EvictionPolicy, LogitsFor, Network, Probe, Row, Tap, Taps, TokenBatch,
+    Transformer, TransformerSession, cross_entropy, evaluate_documents,
 };
 use support::transformer::{
     GOLDEN, expectations, floats, full_plan, golden_folders, ids, near, network, prefill, stories,
@@ -100,20 +103,24 @@ impl Probe for Norms {
 
 /// Keeps all tokens and records the column sums it receives.
 #[derive(Default)]
-struct Watching(Vec<Vec<f32>>);
+struct Watching(Mutex<Vec<Vec<f32>>>);
 
-impl EvictionPolicy for Watching {
-    fn begin(&mut self, _: usize, prompt: usize) -> brillm::Result<Statistics> {
-        Ok(Statistics {
-            window: prompt,
-            weights: (1.0, 1.0),
-            ..Statistics::default()
+impl Keep for Watching {
+    fn begin(&self, _: &Call, prompt: usize) -> Result<KeepNeeds> {
+        Ok(KeepNeeds {
+            column: Some(ColumnSum {
+                window: prompt,
+                oldest: 1.0,
+                newest: 1.0,
+                heads: HeadReduction::All,
+            }),
+            ..KeepNeeds::default()
         })
     }
 
-    fn decide(&mut self, view: &CacheView) -> Result<Eviction> {
-        self.0.push(view.head_groups[0].column_sums.clone());
-        Ok(Eviction::default())
+    fn keep(&self, _: &Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
+        self.0.lock().unwrap().push(question.column.to_vec());
+        Ok(None)
     }
 }
 
@@ -129,10 +136,11 @@ fn activations_at_taps_agree_with_hugging_face() {
         let network = network(&model);
         for case in list {
             let prompt = ids(&case["prompt"]);
-            let (mut norms, mut watching) = (Norms::default(), Watching::default());
+            let (mut norms, watching) = (Norms::default(), Arc::new(Watching::default()));
+            let mut eviction = EvictionPolicy::new(watching.clone(), 0, 0);
             let mut cache = Cache::new(network.configuration(), full_plan(network), 1).unwrap();
             let mut taps = Taps {
-                eviction: Some(&mut watching),
+                eviction: Some(&mut eviction),
                 probe: Some(&mut norms),
             };
             network
@@ -162,7 +170,12 @@ fn activations_at_taps_agree_with_hugging_face() {
             assert_eq!(found.len(), expected.len());
             if !case["attention_column_sums_last_layer"].is_null() {
                 let expected = floats(&case["attention_column_sums_last_layer"]);
-                near(&watching.0[layers - 1], &expected, 1e-4, "column sums");
+                near(
+                    &watching.0.lock().unwrap()[layers - 1],
+                    &expected,
+                    1e-4,
+                    "column sums",
+                );
                 compared += 1;
             }
         }

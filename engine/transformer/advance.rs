@@ -5,9 +5,10 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::hook::Phase;
 use crate::transformer::cache::Cache;
 use crate::transformer::cache_attention;
-use crate::transformer::eviction::{EvictionPolicy, Phase};
+use crate::transformer::eviction::EvictionPolicy;
 use crate::transformer::forward::{self, Mode};
 use crate::transformer::network::Network;
 use crate::transformer::operation::{to_vec, with_values};
@@ -28,7 +29,7 @@ pub enum LogitsFor {
 #[derive(Default)]
 pub struct Taps<'a> {
     /// Decides which tokens layers keep.
-    pub eviction: Option<&'a mut dyn EvictionPolicy>,
+    pub eviction: Option<&'a mut EvictionPolicy>,
     /// Sees activations.
     pub probe: Option<&'a mut dyn Probe>,
 }

@@ -2,7 +2,7 @@
 
 use crate::path::{BeamOptions, BeamPath, nearest, search};
 use crate::transformer::advance::{LogitsFor, Taps};
-use crate::transformer::eviction::Phase;
+use crate::hook::Phase;
 use crate::transformer::{Cache, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 

@@ -1,10 +1,9 @@
 //! The KV cache: keys and values of the tokens seen so far, for each sequence and layer that owns a cache.
 
+use crate::hook::{KeepNeeds, KeepQuestion, Phase};
 use crate::path::CacheReport;
 use crate::transformer::cache_slots::Slots;
-use crate::transformer::eviction::{
-    CacheView, Eviction, EvictionPolicy, HeadGroup, Phase, Statistics,
-};
+use crate::transformer::eviction::EvictionPolicy;
 use crate::transformer::{Configuration, Plan, Row};
 use crate::{Error, ErrorKind, Result};
 
@@ -29,9 +28,9 @@ pub(super) struct Sequence {
     /// Tokens of the prompt.
     prompt: usize,
     /// Statistics that the eviction policy asked for. `[L]`
-    pub(super) statistics: Vec<Statistics>,
-    /// Kept tokens at which the policy is asked again; `None` for never. `[L]`
-    checks: Vec<Option<usize>>,
+    pub(super) statistics: Vec<KeepNeeds>,
+    /// Kept tokens above which the policy is asked again; `None` for never. `[L]`
+    checks: Vec<Option<u64>>,
 }
 
 impl Cache {
@@ -73,7 +72,7 @@ impl Cache {
             layers: layers.collect(),
             next: 0,
             prompt: 0,
-            statistics: vec![Statistics::default(); self.plan.layers.len()],
+            statistics: vec![KeepNeeds::default(); self.plan.layers.len()],
             checks: vec![None; self.plan.layers.len()],
         }
     }
@@ -201,7 +200,7 @@ impl Cache {
         &mut self,
         index: usize,
         prompt: usize,
-        eviction: &mut Option<&mut dyn EvictionPolicy>,
+        eviction: &mut Option<&mut EvictionPolicy>,
     ) -> Result<()> {
         let sequence = &mut self.sequences[index];
         sequence.prompt = prompt;
@@ -215,7 +214,7 @@ impl Cache {
     /// that continue to the next layer, `None` for all.
     pub(super) fn evict(
         &mut self,
-        eviction: &mut dyn EvictionPolicy,
+        eviction: &EvictionPolicy,
         index: usize,
         layer: usize,
         phase: Phase,
@@ -229,7 +228,7 @@ impl Cache {
             let due = sequence.checks[layer].is_some_and(|check| {
                 sequence.layers[source]
                     .iter()
-                    .any(|slots| slots.live() >= check)
+                    .any(|slots| slots.live() as u64 > check)
             });
             if !due {
                 return Ok(None);
@@ -239,26 +238,44 @@ impl Cache {
         // Policies see tokens in the order of their positions; slots are in any order.
         let orders: Vec<Vec<(u32, u32)>> =
             sequence.layers[source].iter().map(Slots::ordered).collect();
-        let head_groups = sequence.layers[source]
-            .iter()
-            .zip(&orders)
-            .map(|(slots, order)| head_group(slots, order, layer, &statistics))
-            .collect();
-        let view = CacheView {
-            sequence: index,
+        let mut positions = Vec::new();
+        let [mut column, mut accumulated, mut key_norm] = [Vec::new(), Vec::new(), Vec::new()];
+        for (slots, order) in sequence.layers[source].iter().zip(&orders) {
+            let kept: Vec<u32> = order.iter().map(|&(_, slot)| slot).collect();
+            positions.extend(order.iter().map(|&(position, _)| position));
+            if statistics.key_norm {
+                key_norm.extend(key_norms(slots, &kept));
+            }
+            let Some(sums) = slots.sums.iter().find(|sums| sums.layer == layer) else {
+                continue;
+            };
+            if let Some(needs) = &statistics.column {
+                column.extend(sums.column_sums(&kept, needs.oldest, needs.newest));
+            }
+            if statistics.accumulated {
+                accumulated.extend(sums.totals(&kept));
+            }
+        }
+        let question = KeepQuestion {
+            phase,
             layer,
             layers,
-            owner,
-            phase,
+            heads: orders.len(),
             prompt: sequence.prompt,
             length: sequence.next as usize,
-            head_groups,
-            stream,
+            positions: &positions,
+            stream: if phase == Phase::Prefill {
+                &stream
+            } else {
+                &[]
+            },
+            column: &column,
+            accumulated: &accumulated,
+            key_norm: &key_norm,
         };
-        let decision: Eviction = eviction.decide(&view)?;
-        decision.check(&view)?;
+        let answer = eviction.decide(index, owner, &question)?;
         // One list may serve all head groups.
-        if let Some(keep) = &decision.keep {
+        if let Some(keep) = &answer.slots {
             for (head_group, (slots, order)) in
                 sequence.layers[layer].iter_mut().zip(&orders).enumerate()
             {
@@ -273,39 +290,16 @@ impl Cache {
                 }
             }
         }
-        sequence.checks[layer] = decision.next_check;
-        Ok(decision.stream)
+        sequence.checks[layer] = answer.next_check;
+        Ok(answer.stream)
     }
 }
 
-/// Describe a head group to an eviction policy. `order`: kept tokens as (position, slot).
-fn head_group(
-    slots: &Slots,
-    order: &[(u32, u32)],
-    layer: usize,
-    statistics: &Statistics,
-) -> HeadGroup {
-    let kept: Vec<u32> = order.iter().map(|&(_, slot)| slot).collect();
-    let sums = slots.sums.iter().find(|sums| sums.layer == layer);
-    let (from, to) = statistics.weights;
-    let key_norms = if statistics.key_norms {
-        let (norms, heads) = (slots.key_norms(), slots.heads());
-        (0..heads)
-            .flat_map(|head| kept.iter().map(move |&slot| (slot as usize, head)))
-            .map(|(slot, head)| norms[slot * heads + head])
-            .collect()
-    } else {
-        Vec::new()
-    };
-    HeadGroup {
-        positions: order.iter().map(|&(position, _)| position).collect(),
-        column_sums: sums
-            .filter(|_| statistics.window > 0)
-            .map_or_else(Vec::new, |sums| sums.column_sums(&kept, from, to)),
-        accumulated: sums
-            .filter(|_| statistics.accumulated)
-            .map_or_else(Vec::new, |sums| sums.totals(&kept)),
-        key_norms,
-        rows: sums.map_or(1, |sums| sums.heads),
-    }
+/// Return the norms of the keys in slots. `[key heads of the group][slots.len()]`
+fn key_norms(group: &Slots, slots: &[u32]) -> Vec<f32> {
+    let (norms, heads) = (group.key_norms(), group.heads());
+    (0..heads)
+        .flat_map(|head| slots.iter().map(move |&slot| (slot as usize, head)))
+        .map(|(slot, head)| norms[slot * heads + head])
+        .collect()
 }

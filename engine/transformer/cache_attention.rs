@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
+use crate::hook::{HeadReduction, KeepNeeds};
 use crate::kernel::vector::add_scaled;
 use crate::transformer::Configuration;
 use crate::transformer::cache::Cache;
 use crate::transformer::cache_slots::{Slots, Visibility};
-use crate::transformer::eviction::{HeadReduction, Statistics};
+use crate::transformer::eviction::{reduction, window};
 use crate::transformer::probe::Row;
 
 /// Multiplications above which the rows of a sequence are computed by several threads.
@@ -71,7 +72,7 @@ pub(super) fn attend(
 struct GroupPass<'a> {
     shape: &'a Configuration,
     scale: f32,
-    statistics: Statistics,
+    statistics: KeepNeeds,
     rows: &'a [Row],
     watched: bool,
 }
@@ -114,12 +115,14 @@ impl GroupPass<'_> {
             );
             let statistics = &self.statistics;
             // A window needs the last rows only.
-            let wanted = statistics.accumulated || index + statistics.window >= count;
+            let wanted = statistics.accumulated || index + window(statistics) >= count;
             RowAttention {
-                reduced: (statistics.remembers() && wanted).then(|| {
-                    let heads = span.len() / self.shape.head_width;
-                    reduce(&probabilities, slots, heads, statistics.heads)
-                }),
+                reduced: ((window(statistics) > 0 || statistics.accumulated) && wanted).then(
+                    || {
+                        let heads = span.len() / self.shape.head_width;
+                        reduce(&probabilities, slots, heads, reduction(statistics))
+                    },
+                ),
                 full: (self.watched && index + 1 == count).then_some(probabilities),
             }
         };
@@ -153,7 +156,7 @@ fn reduce(
 ) -> Vec<f32> {
     let columns = slots.capacity();
     let groups = match reduction {
-        HeadReduction::Layer => 1,
+        HeadReduction::All => 1,
         _ => slots.heads(),
     };
     let group = heads / groups;
@@ -162,7 +165,7 @@ fn reduce(
     for (head, row) in rows.enumerate() {
         // Query heads of a group are neighbours: head h belongs to group ⌊h / (H / groups)⌋.
         let sums = &mut reduced[head / group * columns..][..columns];
-        if reduction == HeadReduction::GroupMax {
+        if reduction == HeadReduction::GroupMaximum {
             for (max, &p) in sums.iter_mut().zip(row) {
                 *max = p.max(*max);
             }
@@ -178,20 +181,20 @@ fn remember(
     slots: &mut Slots,
     layer: usize,
     source: usize,
-    statistics: &Statistics,
+    statistics: &KeepNeeds,
     rows: impl Iterator<Item = Vec<f32>>,
 ) {
-    let heads = match statistics.heads {
-        HeadReduction::Layer => 1,
+    let heads = match reduction(statistics) {
+        HeadReduction::All => 1,
         _ => slots.heads(),
     };
     for row in rows {
         // A layer that reads another's cache can contribute to the sums that its owner's policy sees.
-        if layer != source && statistics.dependants && statistics.accumulated {
+        if layer != source && statistics.accumulated {
             slots.sums_of(source, heads).add(row.clone(), true, 0);
         }
         slots
             .sums_of(layer, heads)
-            .add(row, statistics.accumulated, statistics.window);
+            .add(row, statistics.accumulated, window(statistics));
     }
 }

@@ -1,163 +1,158 @@
-//! Who decides which tokens a layer keeps: asked after a layer's prefill, and in decoding when a layer has
-//! grown to a length that was named before.
+//! Eviction: calls the hook `kv.keep/1` after a layer's prefill, and in decoding when a layer exceeds the length that
+//! the hook named.
 //!
-//! The host reduces attention to sums before it asks, drops what the answer leaves out, and checks the answer:
-//! a keeper never sees a matrix and never touches memory of the cache.
+//! The engine reduces attention to sums before the call and drops the tokens that the answer omits, so a hook neither
+//! receives attention matrices nor accesses the memory of the cache.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::hook::{Call, ColumnSum, Eviction, HeadReduction, Keep, KeepNeeds, KeepQuestion, Phase};
 use crate::{Error, ErrorKind, Result};
 
-/// How attention of several query heads becomes one row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HeadReduction {
-    /// The mean over all query heads: one row for the layer.
-    #[default]
-    Layer,
-    /// The mean over the query heads that share a key head: one row for each.
-    GroupMean,
-    /// The maximum over them.
-    GroupMax,
+/// The hook that decides which tokens the layers of a cache keep.
+#[derive(Clone)]
+pub struct EvictionPolicy {
+    keep: Arc<dyn Keep>,
+    seed: u64,
+    /// Number of the cache's first sequence within the run.
+    first: u64,
+    cancel: Option<Arc<AtomicBool>>,
+    /// Prompt length and needs of sequences that were prepared before their prompt.
+    prepared: BTreeMap<usize, (usize, KeepNeeds)>,
+    /// Whether the column sums of each head group are averaged over the layer.
+    average_columns: bool,
 }
 
-/// What a keeper wants to know. Only what is asked for is computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Statistics {
-    /// Queries, from the newest back, whose attention is summed; 0 for none.
-    pub window: usize,
-    /// The weight of the oldest of them and of the newest; those between in even steps.
-    pub weights: (f32, f32),
-    /// Whether attention is summed over all queries so far.
-    pub accumulated: bool,
-    /// Whether layers that read another's cache add to the owner's sums.
-    pub dependants: bool,
-    /// Whether the norms of keys are wanted.
-    pub key_norms: bool,
-    /// How heads are reduced.
-    pub heads: HeadReduction,
-}
+impl EvictionPolicy {
+    /// Create a policy for the sequences of a cache, the first of which is number `first` in a run with `seed`.
+    pub fn new(keep: Arc<dyn Keep>, seed: u64, first: u64) -> Self {
+        Self {
+            keep,
+            seed,
+            first,
+            cancel: None,
+            prepared: BTreeMap::new(),
+            average_columns: false,
+        }
+    }
 
-impl Statistics {
-    /// Whether attention has to be remembered at all.
-    pub(super) fn remembers(&self) -> bool {
-        self.window > 0 || self.accumulated
+    /// Set the flag that cancels the run.
+    #[must_use]
+    pub fn cancel(mut self, flag: Option<Arc<AtomicBool>>) -> Self {
+        self.cancel = flag;
+        self
+    }
+
+    fn call(&self, sequence: usize, step: usize) -> Call<'_> {
+        let call = Call::new(self.seed, self.first + sequence as u64, step as u64);
+        match &self.cancel {
+            Some(flag) => call.cancel(flag),
+            None => call,
+        }
+    }
+
+    /// Ask for the needs of a sequence before its cache is allocated. Returns whether the `heads` key heads may keep
+    /// different tokens.
+    pub(super) fn prepare(&mut self, sequence: usize, prompt: usize, heads: usize) -> Result<bool> {
+        let mut needs = self.keep.begin(&self.call(sequence, 0), prompt)?;
+        needs.column = needs.column.filter(|column| column.window > 0);
+        let reduction = needs.column.map(|column| column.heads);
+        let per_head = heads > 1
+            && (needs.accumulated
+                || needs.key_norm
+                || reduction.is_some_and(|heads| heads != HeadReduction::All));
+        if needs.accumulated && reduction == Some(HeadReduction::GroupMaximum) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "accumulated attention together with a maximum over heads",
+            )
+            .at("kv.keep/1")
+            .advice("ask for the mean over heads"));
+        }
+        self.average_columns = per_head && reduction == Some(HeadReduction::All);
+        if let Some(column) = &mut needs.column
+            && self.average_columns
+        {
+            // The sums are collected per head group; their mean is computed for the hook.
+            column.heads = HeadReduction::GroupMean;
+        }
+        self.prepared.insert(sequence, (prompt, needs));
+        Ok(per_head)
+    }
+
+    /// Begin the prompt of a sequence. Returns the statistics to collect, whose head reduction is [`reduction`].
+    pub(super) fn begin(&mut self, sequence: usize, prompt: usize) -> Result<KeepNeeds> {
+        let prepared = |policy: &mut Self| policy.prepared.remove(&sequence);
+        match prepared(self) {
+            Some((length, needs)) if length == prompt => Ok(needs),
+            _ => {
+                self.prepare(sequence, prompt, 2)?;
+                Ok(prepared(self).map_or_else(KeepNeeds::default, |(_, needs)| needs))
+            }
+        }
+    }
+
+    /// Decide what a layer keeps. `owner`: whether the layer has a cache of its own; otherwise it only drops rows.
+    pub(super) fn decide(
+        &self,
+        sequence: usize,
+        owner: bool,
+        question: &KeepQuestion<'_>,
+    ) -> Result<Eviction> {
+        let column = self.column(question)?;
+        let question = KeepQuestion {
+            column: &column,
+            ..*question
+        };
+        let call = self.call(sequence, question.length);
+        let Some(mut eviction) = self.keep.keep(&call, &question)? else {
+            return Ok(Eviction::default());
+        };
+        eviction.slots = eviction.slots.filter(|_| owner);
+        eviction.stream = eviction.stream.filter(|_| question.phase == Phase::Prefill);
+        eviction.check(&question).map_err(|what| {
+            Error::new(ErrorKind::Input, what).at(format!(
+                "kv.keep/1, sequence {sequence}, layer {}",
+                question.layer
+            ))
+        })?;
+        Ok(eviction)
+    }
+
+    /// Average the column sums over the heads of a layer if the hook asked for one row.
+    fn column(&self, question: &KeepQuestion<'_>) -> Result<Vec<f32>> {
+        let slots = question.slots();
+        if !self.average_columns || slots == 0 {
+            return Ok(question.column.to_vec());
+        }
+        let first = question.head(0);
+        if question.positions.chunks(slots).any(|head| head != first) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "column sums over all heads of a layer whose heads hold different tokens",
+            )
+            .at("kv.keep/1")
+            .advice("ask for sums per key head, or keep the same tokens in all heads"));
+        }
+        let mut mean = vec![0.0; slots];
+        let weight = slots as f32 / question.column.len().max(1) as f32;
+        for row in question.column.chunks_exact(slots) {
+            crate::kernel::vector::add_scaled(weight, row, &mut mean);
+        }
+        Ok(mean)
     }
 }
 
-/// When a keeper is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// After a layer has seen the prompt.
-    Prefill,
-    /// While text is made, one token at a time.
-    Decode,
+/// The head reduction of all collected attention. Without column sums only means are needed.
+pub(super) fn reduction(needs: &KeepNeeds) -> HeadReduction {
+    needs
+        .column
+        .map_or(HeadReduction::GroupMean, |column| column.heads)
 }
 
-/// The tokens that one lane of a layer holds: all heads together, or one key head.
-#[derive(Clone, Debug)]
-pub struct HeadGroup {
-    /// Original positions, ascending. `[n]`
-    pub positions: Vec<u32>,
-    /// Weighted sums of the last queries' attention. `[rows][n]`, or empty
-    pub column_sums: Vec<f32>,
-    /// Sums of all queries' attention. `[rows][n]`, or empty
-    pub accumulated: Vec<f32>,
-    /// Norms of keys. `[key heads of the head_group][n]`, or empty
-    pub key_norms: Vec<f32>,
-    /// Rows of the sums: 1, or the key heads of the lane.
-    pub rows: usize,
-}
-
-/// What a keeper sees of a layer.
-#[derive(Clone, Debug)]
-pub struct CacheView {
-    /// The sequence of the batch.
-    pub sequence: usize,
-    /// The layer.
-    pub layer: usize,
-    /// Layers in all.
-    pub layers: usize,
-    /// Whether the layer owns a cache; if not, only the stream can be pruned.
-    pub owner: bool,
-    /// When.
-    pub phase: Phase,
-    /// Tokens of the prompt.
-    pub prompt: usize,
-    /// Tokens the sequence has seen, dropped ones among them.
-    pub length: usize,
-    /// What is kept: one lane, or one for each key head.
-    pub head_groups: Vec<HeadGroup>,
-    /// Positions of the rows that go on to the next layer. `[rows of this sequence]`
-    pub stream: Vec<u32>,
-}
-
-/// What a keeper answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Eviction {
-    /// For each lane (or once, for all of them), indices into its positions, ascending; `None` keeps all.
-    pub keep: Option<Vec<Vec<u32>>>,
-    /// Indices into the stream, ascending, of the rows that go on; `None` for all.
-    pub stream: Option<Vec<u32>>,
-    /// In decoding, the number of kept tokens at which to ask again; `None` for never.
-    pub next_check: Option<usize>,
-}
-
-/// Decides which tokens a layer keeps.
-pub trait EvictionPolicy: Send {
-    /// What it wants to know of a sequence's layers, for a prompt of so many tokens.
-    ///
-    /// # Errors
-    /// Whatever the keeper reports: nothing has been taken then.
-    fn begin(&mut self, sequence: usize, prompt: usize) -> Result<Statistics>;
-
-    /// What to keep.
-    ///
-    /// # Errors
-    /// Whatever the keeper reports: the cache is then as it was before the question.
-    fn decide(&mut self, view: &CacheView) -> Result<Eviction>;
-}
-
-impl Eviction {
-    /// Whether indices ascend, are in range, and leave what cannot be missed.
-    pub(super) fn check(&self, view: &CacheView) -> Result<()> {
-        let fault = |what: String| {
-            Err(Error::new(ErrorKind::Input, what).at(format!(
-                "keeper, sequence {}, layer {}",
-                view.sequence, view.layer
-            )))
-        };
-        let ascending = |list: &[u32], length: usize| {
-            list.windows(2).all(|pair| pair[0] < pair[1])
-                && list.last().is_none_or(|&last| (last as usize) < length)
-        };
-        if let Some(keep) = &self.keep {
-            if !view.owner {
-                return fault("a layer that reads another's cache keeps nothing of its own".into());
-            }
-            if keep.len() != 1 && keep.len() != view.head_groups.len() {
-                return fault(format!(
-                    "{} lists for {} lanes",
-                    keep.len(),
-                    view.head_groups.len()
-                ));
-            }
-            for (index, head_group) in view.head_groups.iter().enumerate() {
-                let list = &keep[if keep.len() == 1 { 0 } else { index }];
-                let newest = head_group.positions.len().checked_sub(1);
-                if !ascending(list, head_group.positions.len()) {
-                    return fault("the kept tokens do not ascend, or are not there".into());
-                }
-                if list.last().map(|&last| last as usize) != newest {
-                    return fault("the newest token must be kept".into());
-                }
-            }
-        }
-        if let Some(stream) = &self.stream {
-            if !ascending(stream, view.stream.len()) {
-                return fault("the rows that go on do not ascend, or are not there".into());
-            }
-            if stream.last().map(|&last| last as usize) != view.stream.len().checked_sub(1) {
-                return fault("the last row must go on: the next token follows from it".into());
-            }
-        }
-        Ok(())
-    }
+/// Number of last queries whose attention is collected.
+pub(super) fn window(needs: &KeepNeeds) -> usize {
+    needs.column.map_or(0, |ColumnSum { window, .. }| window)
 }

@@ -3,7 +3,6 @@
 //! `kv.plan/1` and `kv.codec/1` become a [`Plan`], `kv.keep/1` a [`EvictionPolicy`], `probe/1` a [`Probe`], `sample/1` a
 //! [`SamplerChain`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,9 +10,7 @@ use crate::hook::{
     self, Activations, Answer, Call, CodecQuestion, CodecSide, Hooks, KvShape, Planned,
 };
 use crate::path::SamplerChain;
-use crate::transformer::eviction::{
-    CacheView, Eviction, EvictionPolicy, HeadGroup, HeadReduction, Phase, Statistics,
-};
+use crate::transformer::eviction::EvictionPolicy;
 use crate::transformer::plan::{Axis, Codec, Plan, Storage};
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::session::SessionOptions;
@@ -141,37 +138,30 @@ impl HookAdapter {
     ///
     /// # Errors
     /// Whatever a hook meets.
-    #[allow(clippy::type_complexity)]
     pub fn cache(
         &self,
         shape: &Configuration,
         first: u64,
         sequences: usize,
         prompt: usize,
-    ) -> Result<(Option<Plan>, Option<Box<dyn EvictionPolicy>>)> {
+    ) -> Result<(Option<Plan>, Option<EvictionPolicy>)> {
         let Some(keep) = &self.hooks.keep else {
             return Ok((self.plan.clone(), None));
         };
-        let mut eviction = EvictionAdapter {
-            keep: keep.clone(),
-            seed: self.seed,
-            first,
-            cancel: self.cancel.clone(),
-            begun: BTreeMap::new(),
-            column_of_layer: false,
-        };
-        let mut own = false;
+        let mut eviction =
+            EvictionPolicy::new(keep.clone(), self.seed, first).cancel(self.cancel.clone());
+        let mut per_head = false;
         for sequence in 0..sequences {
-            own |= eviction.prepare(sequence, prompt, shape.kv_heads)?;
+            per_head |= eviction.prepare(sequence, prompt, shape.kv_heads)?;
         }
         let mut plan = self
             .plan
             .clone()
             .unwrap_or_else(|| Plan::full(shape.layers));
-        if own {
+        if per_head {
             plan = plan.per_head();
         }
-        Ok((Some(plan), Some(Box::new(eviction))))
+        Ok((Some(plan), Some(eviction)))
     }
 }
 
@@ -260,158 +250,6 @@ fn stored(
         }
     }
     Ok(any)
-}
-
-/// `kv.keep/1` as the network asks it.
-struct EvictionAdapter {
-    keep: Arc<dyn hook::Keep>,
-    seed: u64,
-    first: u64,
-    cancel: Option<Arc<AtomicBool>>,
-    /// What sequences want that have been asked before their prompt came.
-    begun: BTreeMap<usize, (usize, Statistics)>,
-    /// The column sums are of all heads, while each key head has a lane of its own.
-    column_of_layer: bool,
-}
-
-impl EvictionAdapter {
-    fn call(&self, sequence: usize, step: usize) -> Call<'_> {
-        let call = Call::new(self.seed, self.first + sequence as u64, step as u64);
-        match &self.cancel {
-            Some(flag) => call.cancel(flag),
-            None => call,
-        }
-    }
-
-    /// Asks what a sequence wants; whether heads may keep tokens of their own.
-    fn prepare(&mut self, sequence: usize, prompt: usize, heads: usize) -> Result<bool> {
-        let needs = self.keep.begin(&self.call(sequence, 0), prompt)?;
-        let column = needs.column.filter(|column| column.window > 0);
-        let reduction = column.map(|column| column.heads);
-        let own = heads > 1
-            && (needs.accumulated
-                || needs.key_norm
-                || reduction.is_some_and(|heads| heads != hook::HeadReduction::All));
-        if needs.accumulated && reduction == Some(hook::HeadReduction::GroupMaximum) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "accumulated attention beside a maximum over heads",
-            )
-            .at("kv.keep/1")
-            .advice("ask for the mean over heads"));
-        }
-        self.column_of_layer = own && reduction == Some(hook::HeadReduction::All);
-        let statistics = Statistics {
-            window: column.map_or(0, |column| column.window),
-            weights: column.map_or((0.0, 0.0), |column| (column.oldest, column.newest)),
-            accumulated: needs.accumulated,
-            dependants: true,
-            key_norms: needs.key_norm,
-            heads: match reduction {
-                Some(hook::HeadReduction::GroupMaximum) => HeadReduction::GroupMax,
-                _ if own => HeadReduction::GroupMean,
-                _ => HeadReduction::Layer,
-            },
-        };
-        self.begun.insert(sequence, (prompt, statistics));
-        Ok(own)
-    }
-}
-
-impl EvictionPolicy for EvictionAdapter {
-    fn begin(&mut self, sequence: usize, prompt: usize) -> Result<Statistics> {
-        // Asked already when the cache was planned; a later prompt of the same sequence asks anew.
-        match self.begun.remove(&sequence) {
-            Some((length, statistics)) if length == prompt => Ok(statistics),
-            _ => {
-                self.prepare(sequence, prompt, 2)?;
-                Ok(self
-                    .begun
-                    .remove(&sequence)
-                    .map_or_else(Statistics::default, |begun| begun.1))
-            }
-        }
-    }
-
-    fn decide(&mut self, view: &CacheView) -> Result<Eviction> {
-        let all = |of: fn(&HeadGroup) -> &[f32]| -> Vec<f32> {
-            view.head_groups
-                .iter()
-                .flat_map(|head_group| of(head_group).iter().copied())
-                .collect()
-        };
-        let positions: Vec<u32> = view
-            .head_groups
-            .iter()
-            .flat_map(|head_group| head_group.positions.iter().copied())
-            .collect();
-        let mut column = all(|head_group| &head_group.column_sums);
-        if self.column_of_layer {
-            column = mean_of_head_groups(view, &column)?;
-        }
-        let (accumulated, key_norm) = (
-            all(|head_group| &head_group.accumulated),
-            all(|head_group| &head_group.key_norms),
-        );
-        let question = hook::KeepQuestion {
-            phase: match view.phase {
-                Phase::Prefill => hook::Phase::Prefill,
-                Phase::Decode => hook::Phase::Decode,
-            },
-            layer: view.layer,
-            layers: view.layers,
-            heads: view.head_groups.len(),
-            prompt: view.prompt,
-            length: view.length,
-            positions: &positions,
-            stream: match view.phase {
-                Phase::Prefill => &view.stream,
-                Phase::Decode => &[],
-            },
-            column: &column,
-            accumulated: &accumulated,
-            key_norm: &key_norm,
-        };
-        let call = self.call(view.sequence, view.length);
-        let Some(kept) = self.keep.keep(&call, &question)? else {
-            return Ok(Eviction::default());
-        };
-        // A layer that reads another's cache has nothing of its own to drop.
-        let keep = kept.slots.filter(|_| view.owner);
-        Ok(Eviction {
-            keep,
-            stream: kept.stream.filter(|_| view.phase == Phase::Prefill),
-            // The hook is asked beyond a length, the keeper at one.
-            next_check: kept
-                .next_check
-                .map(|check| (check as usize).saturating_add(1)),
-        })
-    }
-}
-
-/// One row for the layer out of a row for each key head, while all of them hold the same tokens.
-fn mean_of_head_groups(view: &CacheView, rows: &[f32]) -> Result<Vec<f32>> {
-    let Some(first) = view.head_groups.first() else {
-        return Ok(Vec::new());
-    };
-    if view
-        .head_groups
-        .iter()
-        .any(|head_group| head_group.positions != first.positions)
-    {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "sums over all heads of a layer whose heads hold different tokens",
-        )
-        .at("kv.keep/1")
-        .advice("ask for sums by key head, or keep the same tokens in all"));
-    }
-    let share = 1.0 / view.head_groups.len() as f32;
-    let mut mean = vec![0.0; first.positions.len()];
-    for row in rows.chunks_exact(mean.len().max(1)) {
-        crate::kernel::vector::add_scaled(share, row, &mut mean);
-    }
-    Ok(mean)
 }
 
 /// `probe/1` as the network shows it.

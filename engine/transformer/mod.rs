@@ -71,9 +71,7 @@ pub use cache::Cache;
 pub use classifier::{Classifier, Pooling, Prediction};
 pub use configuration::{Activation, Architecture, Configuration};
 pub use evaluation::{evaluate_documents, evaluate_stream, evaluate_windows, mask_token};
-pub use eviction::{
-    CacheView, Eviction, EvictionPolicy, HeadGroup, HeadReduction, Phase, Statistics,
-};
+pub use eviction::EvictionPolicy;
 pub use fine_tuning::{FineTuner, FineTuning, evaluate_classifier};
 pub use growth::{GrownModel, Growth};
 pub use hook_adapter::HookAdapter;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::hook;
+use crate::hook::{self, Phase};
 use crate::kernel::softmax;
 use crate::path::{CacheReport, Sampler, SamplerChain, Sampling, Session, StepContext, Visit};
 use crate::transformer::advance::{ForwardOutput, LogitsFor, Taps};
-use crate::transformer::eviction::{EvictionPolicy, Phase};
+use crate::transformer::eviction::EvictionPolicy;
 use crate::transformer::model::Body;
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::recurrent::RecurrentState;
@@ -45,7 +45,7 @@ pub struct SessionOptions {
     /// What each layer keeps and how; everything, unquantised, without one.
     pub plan: Option<Plan>,
     /// Decides which tokens stay in the cache.
-    pub eviction: Option<Box<dyn EvictionPolicy>>,
+    pub eviction: Option<EvictionPolicy>,
     /// Observes activations.
     pub probe: Option<Box<dyn Probe>>,
     /// Whether to record the attention of the last row of each layer.
@@ -61,7 +61,7 @@ enum State {
         /// The network without what the plan does not need.
         network: Box<Network>,
         cache: Cache,
-        eviction: Option<Box<dyn EvictionPolicy>>,
+        eviction: Option<EvictionPolicy>,
         observer: Option<Observer>,
     },
     Recurrent(RecurrentState),

@@ -5,10 +5,11 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::Result;
+use crate::hook::Phase;
 use crate::kernel::random::Random;
 use crate::transformer::advance::{LogitsFor, Taps};
 use crate::transformer::batch::{TokenBatch, cross_entropy};
-use crate::transformer::eviction::{EvictionPolicy, Phase};
+use crate::transformer::eviction::EvictionPolicy;
 use crate::transformer::{Cache, HookAdapter, Network, Plan};
 
 /// Speed of a batch of sequences with prompts of one length.
@@ -36,7 +37,7 @@ pub struct BatchSpeed {
     pub weight_bytes: usize,
 }
 
-type Policy = Option<Box<dyn EvictionPolicy>>;
+type Policy = Option<EvictionPolicy>;
 
 /// Measure prefill and decoding of `batch` random prompts, with the hooks' decisions about their cache.
 ///
@@ -61,10 +62,10 @@ pub fn batch_speed(
     };
     let advance = |cache: &mut Cache, eviction: &mut Policy, tokens: &[Vec<u32>], phase| {
         let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-        let mut taps = Taps::default();
-        if let Some(eviction) = eviction {
-            taps.eviction = Some(&mut **eviction);
-        }
+        let mut taps = Taps {
+            eviction: eviction.as_mut(),
+            probe: None,
+        };
         let start = Instant::now();
         for_plan.advance(cache, &tokens, phase, LogitsFor::Last, &mut taps)?;
         Ok::<f64, crate::Error>(start.elapsed().as_secs_f64())

@@ -1,8 +1,7 @@
 //! Trying a network under maps of shared caches, for planners (KVSharer, arXiv 2410.18517).
 
-use crate::hook::{Distance, Trial};
+use crate::hook::{Distance, Phase, Trial};
 use crate::transformer::advance::{LogitsFor, Taps};
-use crate::transformer::eviction::Phase;
 use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::{Cache, Network, Plan};
 use crate::{Error, ErrorKind, Result};

@@ -204,3 +204,42 @@ pub struct CodecFormat {
     /// Minimum number of newest tokens that stay unquantised.
     pub residual: usize,
 }
+
+impl Eviction {
+    /// Check the lists against the state of the layer; an error describes what is invalid.
+    ///
+    /// # Errors
+    /// A list that does not ascend, exceeds its range, lacks the newest slot or row, or differs in length from another;
+    /// a number of lists that is neither 1 nor the number of heads.
+    pub fn check(&self, question: &KeepQuestion<'_>) -> Result<(), String> {
+        let check = |list: &[u32], length: usize, what: &str| {
+            let ascends = list.windows(2).all(|pair| pair[0] < pair[1]);
+            if !ascends || list.last().is_some_and(|&last| last as usize >= length) {
+                return Err(format!(
+                    "the list of {what}s kept must ascend and be below {length}"
+                ));
+            }
+            if list.last().map(|&last| last as usize) != length.checked_sub(1) {
+                let newest = if what == "row" { "last" } else { "newest" };
+                return Err(format!("the {newest} {what} must be kept"));
+            }
+            Ok(())
+        };
+        if let Some(lists) = &self.slots {
+            let heads = question.heads.max(1);
+            if lists.len() != 1 && lists.len() != heads {
+                return Err(format!("{} lists of slots for {heads} heads", lists.len()));
+            }
+            for list in lists {
+                check(list, question.slots(), "slot")?;
+                if list.len() != lists[0].len() {
+                    return Err("the heads keep different numbers of slots".into());
+                }
+            }
+        }
+        match &self.stream {
+            Some(rows) => check(rows, question.stream.len(), "row"),
+            None => Ok(()),
+        }
+    }
+}

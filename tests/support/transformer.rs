@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use brillm::hook::Phase;
 use brillm::path::{Sampling, Session};
 use brillm::transformer::{
-    Cache, ForwardOutput, LogitsFor, Network, Phase, Plan, Taps, Transformer, TransformerSession,
+    Cache, ForwardOutput, LogitsFor, Network, Plan, Taps, Transformer, TransformerSession,
 };
 use serde_json::Value;
 

@@ -141,35 +141,6 @@ impl Plan for PluginHook<abi::brl_kv_plan> {
     }
 }
 
-/// Check that a list ascends to its last possible index.
-fn check_list(list: &[u32], length: usize, what: &str) -> Checked<()> {
-    if let Some(pair) = list.windows(2).find(|pair| pair[0] >= pair[1]) {
-        return Err(format!("{what} {} comes before {}", pair[0], pair[1]));
-    }
-    match list.last() {
-        Some(&last) if last as usize >= length => Err(format!("{what} {last} of {length}")),
-        Some(&last) if last as usize + 1 == length => Ok(()),
-        _ => Err(format!("the newest {what} must be kept")),
-    }
-}
-
-/// Check an eviction against the layer it is for.
-fn check_eviction(eviction: &Eviction, question: &KeepQuestion<'_>) -> Checked<()> {
-    let heads = question.heads.max(1);
-    if let Some(lists) = &eviction.slots {
-        if lists.len() != 1 && lists.len() != heads {
-            return Err(format!("lists for {} heads of {heads}", lists.len()));
-        }
-        for list in lists {
-            check_list(list, question.slots(), "slot")?;
-        }
-    }
-    match &eviction.stream {
-        Some(rows) => check_list(rows, question.stream.len(), "row"),
-        None => Ok(()),
-    }
-}
-
 impl Keep for PluginHook<abi::brl_kv_keep> {
     fn begin(&self, call: &Call<'_>, prompt: usize) -> Result<KeepNeeds> {
         let Some(begin) = self.table.begin else {
@@ -210,7 +181,7 @@ impl Keep for PluginHook<abi::brl_kv_keep> {
             |eviction, scratch| {
                 let eviction =
                     eviction.eviction(scratch.first.values(), scratch.second.values())?;
-                check_eviction(&eviction, question).map(|()| eviction)
+                eviction.check(question).map(|()| eviction)
             },
         )
     }
