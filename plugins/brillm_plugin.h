@@ -233,6 +233,36 @@
 #define BRL_TAP_LOGITS 8
 
 /*
+ Queries of a layer, after the rotary embedding. [R, H d]
+ */
+#define BRL_TAP_QUERY 16
+
+/*
+ Keys of a layer, after the rotary embedding. [R, H_kv d]
+ */
+#define BRL_TAP_KEY 32
+
+/*
+ Values of a layer. [R, H_kv d]
+ */
+#define BRL_TAP_VALUE 64
+
+/*
+ Attention of a sequence's last row, averaged over the heads of a layer, by position. [1, T]
+ */
+#define BRL_TAP_ATTENTION 128
+
+/*
+ The attention output of a layer. [R, H d]
+ */
+#define BRL_TAP_ATTENDED 256
+
+/*
+ The residual stream after the final norm. [R, D]
+ */
+#define BRL_TAP_FINAL 512
+
+/*
  A signal over a graph.
  */
 #define BRL_SUBJECT_GRAPH 0

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use brillm::Result;
 use brillm::hook::{
-    Call, ColumnSum, Eviction, HeadReduction, Keep, KeepNeeds, KeepQuestion, Phase,
+    Activations, Call, ColumnSum, Eviction, HeadReduction, Keep, KeepNeeds, KeepQuestion, Phase,
+    Probe, Tap,
 };
 use brillm::path::{Sampling, Session};
 use brillm::transformer::{
-    Architecture, Cache, EvictionPolicy, LogitsFor, Network, Probe, Row, Tap, Taps, TokenBatch,
-    Transformer, TransformerSession, cross_entropy, evaluate_documents,
+    Architecture, Cache, EvictionPolicy, LogitsFor, Network, Taps, TokenBatch, Transformer,
+    TransformerSession, cross_entropy, evaluate_documents,
 };
 use support::transformer::{
     GOLDEN, expectations, floats, full_plan, golden_folders, ids, near, network, prefill, stories,
@@ -87,16 +88,21 @@ fn causal_models_agree_with_hugging_face() {
 
 /// Norms of hidden states, and column sums of the last layer's attention.
 #[derive(Default)]
-struct Norms(Vec<(Tap, f32)>);
+struct Norms(Mutex<Vec<((Tap, usize), f32)>>);
 
 impl Probe for Norms {
     fn wants(&self, tap: Tap) -> bool {
-        matches!(tap, Tap::Embedding | Tap::Hidden(_) | Tap::Final)
+        matches!(tap, Tap::Hidden | Tap::Final)
     }
 
-    fn see(&mut self, tap: Tap, _: &[Row], values: &[f32]) -> brillm::Result<()> {
-        let square: f64 = values.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-        self.0.push((tap, square.sqrt() as f32));
+    fn see(&self, _: &Call, activations: &Activations) -> Result<()> {
+        let squares = activations
+            .values
+            .iter()
+            .map(|&x| f64::from(x) * f64::from(x));
+        let norm = squares.sum::<f64>().sqrt() as f32;
+        let tap = (activations.tap, activations.layer);
+        self.0.lock().unwrap().push((tap, norm));
         Ok(())
     }
 }
@@ -136,12 +142,12 @@ fn activations_at_taps_agree_with_hugging_face() {
         let network = network(&model);
         for case in list {
             let prompt = ids(&case["prompt"]);
-            let (mut norms, watching) = (Norms::default(), Arc::new(Watching::default()));
+            let (norms, watching) = (Norms::default(), Arc::new(Watching::default()));
             let mut eviction = EvictionPolicy::new(watching.clone(), 0, 0);
             let mut cache = Cache::new(network.configuration(), full_plan(network), 1).unwrap();
             let mut taps = Taps {
                 eviction: Some(&mut eviction),
-                probe: Some(&mut norms),
+                probe: Some(&norms),
             };
             network
                 .advance(
@@ -154,10 +160,9 @@ fn activations_at_taps_agree_with_hugging_face() {
                 .unwrap();
             let layers = network.configuration().layers;
             // Hugging Face's last hidden state comes after the last norm.
-            let found: Vec<f32> = norms
-                .0
+            let found: Vec<f32> = (norms.0.lock().unwrap())
                 .iter()
-                .filter(|(tap, _)| *tap != Tap::Hidden(layers - 1))
+                .filter(|(tap, _)| *tap != (Tap::Hidden, layers))
                 .map(|&(_, norm)| norm)
                 .collect();
             let expected = floats(&case["hidden_norms"]);

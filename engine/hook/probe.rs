@@ -18,7 +18,9 @@ pub trait Probe: Send + Sync {
     ///
     /// # Errors
     /// A failure of the hook.
-    fn report(&self, call: &Call<'_>) -> Result<Option<serde_json::Value>>;
+    fn report(&self, _call: &Call<'_>) -> Result<Option<serde_json::Value>> {
+        Ok(None)
+    }
 
     /// Whether [`Self::ask`] is implemented.
     fn asks(&self) -> bool {

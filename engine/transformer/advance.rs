@@ -5,14 +5,13 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::hook::Phase;
+use crate::hook::{Activations, Call, Phase, Probe, Tap};
 use crate::transformer::cache::Cache;
 use crate::transformer::cache_attention;
 use crate::transformer::eviction::EvictionPolicy;
 use crate::transformer::forward::{self, Mode};
 use crate::transformer::network::Network;
 use crate::transformer::operation::{to_vec, with_values};
-use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::rotary::RotaryTable;
 use crate::{Error, ErrorKind, Result};
 
@@ -30,8 +29,8 @@ pub enum LogitsFor {
 pub struct Taps<'a> {
     /// Decides which tokens layers keep.
     pub eviction: Option<&'a mut EvictionPolicy>,
-    /// Sees activations.
-    pub probe: Option<&'a mut dyn Probe>,
+    /// Observes activations.
+    pub probe: Option<&'a dyn Probe>,
 }
 
 /// Result of [`Network::advance`].
@@ -55,17 +54,41 @@ impl ForwardOutput {
     }
 }
 
-impl Taps<'_> {
-    fn wants(&self, tap: Tap) -> bool {
-        self.probe.as_ref().is_some_and(|probe| probe.wants(tap))
-    }
+/// One row of the residual stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Index of the sequence in the batch.
+    pub sequence: usize,
+    /// Position in the sequence.
+    pub position: u32,
+    /// The token.
+    pub token: u32,
+}
 
-    fn show(&mut self, tap: Tap, rows: &[Row], values: &[f32]) -> Result<()> {
-        match &mut self.probe {
-            Some(probe) if probe.wants(tap) => probe.see(tap, rows, values),
-            _ => Ok(()),
-        }
-    }
+/// Pass activations to a probe if it observes the tap. `layer`: index and number of layers.
+pub(super) fn observe(
+    probe: Option<&dyn Probe>,
+    tap: Tap,
+    (layer, layers): (usize, usize),
+    rows: &[Row],
+    values: &[f32],
+) -> Result<()> {
+    let Some(probe) = probe.filter(|probe| probe.wants(tap)) else {
+        return Ok(());
+    };
+    let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
+    let activations = Activations {
+        tap,
+        layer,
+        layers,
+        tokens: &tokens,
+        values,
+        width: values.len() / rows.len().max(1),
+    };
+    let last = rows.last();
+    let sequence = last.map_or(0, |row| row.sequence as u64);
+    let step = last.map_or(0, |row| u64::from(row.position));
+    probe.see(&Call::new(0, sequence, step), &activations)
 }
 
 /// Forward pass over new rows that attend to a cache.
@@ -81,6 +104,15 @@ struct CachedRows<'a, 'b> {
 }
 
 impl CachedRows<'_, '_> {
+    fn wants(&self, tap: Tap) -> bool {
+        self.taps.probe.is_some_and(|probe| probe.wants(tap))
+    }
+
+    fn show(&self, tap: Tap, layer: usize, rows: &[Row], values: &[f32]) -> Result<()> {
+        let layers = self.network.layers.len();
+        observe(self.taps.probe, tap, (layer, layers), rows, values)
+    }
+
     /// Copy a projection and apply the rotary embedding. `[N, heads · d]`
     fn rotated(&self, x: &Tensor) -> Result<Vec<f32>> {
         let mut values = to_vec(x)?;
@@ -121,11 +153,11 @@ impl CachedRows<'_, '_> {
 }
 
 impl Mode for CachedRows<'_, '_> {
-    fn tap(&mut self, tap: Tap, x: &Tensor) -> Result<()> {
-        if !self.taps.wants(tap) {
+    fn tap(&mut self, tap: Tap, layer: usize, x: &Tensor) -> Result<()> {
+        if !self.wants(tap) {
             return Ok(());
         }
-        with_values([x], |[values]| self.taps.show(tap, &self.rows, values))?
+        with_values([x], |[values]| self.show(tap, layer, &self.rows, values))?
     }
 
     fn attend(
@@ -137,7 +169,7 @@ impl Mode for CachedRows<'_, '_> {
         self.computed.push(self.rows.len());
         // Queries and keys are rotated to their positions in the text, not in the cache: evictions do not move them.
         let queries = self.rotated(&queries)?;
-        self.taps.show(Tap::Query(layer), &self.rows, &queries)?;
+        self.show(Tap::Query, layer, &self.rows, &queries)?;
         if self.cache.plan.layers[layer].source == layer {
             let (keys, values) = key_value.ok_or_else(|| {
                 Error::new(
@@ -148,20 +180,20 @@ impl Mode for CachedRows<'_, '_> {
                 .advice("apply the same plan to the network and its cache")
             })?;
             let (keys, values) = (self.rotated(&keys)?, to_vec(&values)?);
-            self.taps.show(Tap::Key(layer), &self.rows, &keys)?;
-            self.taps.show(Tap::Value(layer), &self.rows, &values)?;
+            self.show(Tap::Key, layer, &self.rows, &keys)?;
+            self.show(Tap::Value, layer, &self.rows, &values)?;
             // New keys are stored before attention: a row attends to itself and to earlier rows of the same call.
             self.cache.store(layer, &self.rows, &keys, &values);
         }
         let shape = &self.network.shape;
         // Attention is averaged over heads for the probe only if it asks.
-        let watched = self.taps.wants(Tap::Attention(layer));
+        let watched = self.wants(Tap::Attention);
         let (output, attention) =
             cache_attention::attend(shape, self.cache, layer, &self.rows, &queries, watched);
         for (row, weights) in &attention {
-            self.taps.show(Tap::Attention(layer), &[*row], weights)?;
+            self.show(Tap::Attention, layer, &[*row], weights)?;
         }
-        self.taps.show(Tap::Attended(layer), &self.rows, &output)?;
+        self.show(Tap::Attended, layer, &self.rows, &output)?;
         let dimensions = (self.rows.len(), output.len() / self.rows.len());
         Ok(Tensor::from_vec(output, dimensions, &Device::Cpu)?)
     }
@@ -253,7 +285,7 @@ impl Network {
             x = mode.keep_last(x)?;
         }
         let logits = self.logits(&x)?;
-        mode.tap(Tap::Logits, &logits)?;
+        mode.tap(Tap::Logits, self.layers.len(), &logits)?;
         Ok(ForwardOutput {
             rows: mode.rows,
             logits: to_vec(&logits)?,

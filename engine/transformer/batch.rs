@@ -5,12 +5,13 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
+use crate::hook::{Probe, Tap};
 use crate::kernel::random::Random;
+use crate::transformer::advance::{Row, observe};
 use crate::transformer::attention::Attention;
 use crate::transformer::forward::Mode;
 use crate::transformer::network::Network;
 use crate::transformer::operation::{CrossEntropy, Rotate, apply1, apply3, with_values};
-use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::rotary::RotaryTable;
 use crate::{Error, ErrorKind, Result};
 
@@ -125,7 +126,7 @@ struct WholeSequences<'a> {
     /// Applications of dropout so far.
     sites: u64,
     rows: Vec<Row>,
-    probe: Option<&'a mut dyn Probe>,
+    probe: Option<&'a dyn Probe>,
 }
 
 impl WholeSequences<'_> {
@@ -144,13 +145,14 @@ impl WholeSequences<'_> {
 }
 
 impl Mode for WholeSequences<'_> {
-    fn tap(&mut self, tap: Tap, x: &Tensor) -> Result<()> {
-        match &mut self.probe {
-            Some(probe) if probe.wants(tap) => {
-                with_values([x], |[values]| probe.see(tap, &self.rows, values))?
-            }
-            _ => Ok(()),
+    fn tap(&mut self, tap: Tap, layer: usize, x: &Tensor) -> Result<()> {
+        if !self.probe.is_some_and(|probe| probe.wants(tap)) {
+            return Ok(());
         }
+        let layer = (layer, self.network.layers.len());
+        with_values([x], |[values]| {
+            observe(self.probe, tap, layer, &self.rows, values)
+        })?
     }
 
     fn dropout(&mut self, x: Tensor) -> Result<Tensor> {
@@ -204,7 +206,7 @@ impl Network {
         &'a self,
         batch: &'a TokenBatch,
         dropout: Option<Dropout>,
-        probe: Option<&'a mut dyn Probe>,
+        probe: Option<&'a dyn Probe>,
     ) -> Result<Tensor> {
         batch.check()?;
         let rows: Vec<Row> = batch

@@ -1,8 +1,8 @@
 //! Beam search on a transformer: each path has a cache of its own.
 
+use crate::hook::Phase;
 use crate::path::{BeamOptions, BeamPath, nearest, search};
 use crate::transformer::advance::{LogitsFor, Taps};
-use crate::hook::Phase;
 use crate::transformer::{Cache, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 

@@ -5,10 +5,10 @@ use rayon::prelude::*;
 use crate::hook::{HeadReduction, KeepNeeds};
 use crate::kernel::vector::add_scaled;
 use crate::transformer::Configuration;
+use crate::transformer::Row;
 use crate::transformer::cache::Cache;
 use crate::transformer::cache_slots::{Slots, Visibility};
 use crate::transformer::eviction::{reduction, window};
-use crate::transformer::probe::Row;
 
 /// Multiplications above which the rows of a sequence are computed by several threads.
 const PARALLEL: usize = 1 << 16;

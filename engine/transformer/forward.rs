@@ -6,17 +6,17 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::hook::Tap;
 use crate::transformer::Configuration;
 use crate::transformer::network::{Embedding, FeedForward, Layer, Network};
 use crate::transformer::operation::{Gate, apply2};
-use crate::transformer::probe::Tap;
 use crate::transformer::weights::Norm;
 use crate::{Error, ErrorKind, Result};
 
 /// What differs between the uses of the forward pass.
 pub(super) trait Mode {
     /// Report activations.
-    fn tap(&mut self, tap: Tap, x: &Tensor) -> Result<()>;
+    fn tap(&mut self, tap: Tap, layer: usize, x: &Tensor) -> Result<()>;
 
     /// Compute a layer's attention of queries `[N, H·d]` to keys and values `[N, Hkv·d]`, all before the rotary
     /// embedding. A layer without projections of its own has no keys and values. `[N, H·d]`
@@ -58,17 +58,17 @@ impl Network {
             .embedding
             .forward(&self.shape, tokens, positions, types)?;
         let mut x = mode.dropout(x)?;
-        mode.tap(Tap::Embedding, &x)?;
+        mode.tap(Tap::Hidden, 0, &x)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(index, x, mode)?;
-            mode.tap(Tap::Hidden(index), &x)?;
+            mode.tap(Tap::Hidden, index + 1, &x)?;
             x = mode.prune(index, x)?;
         }
         let mut x = mode.select(x)?;
         if let Some(norm) = &self.final_norm {
             x = norm.forward(&x)?;
         }
-        mode.tap(Tap::Final, &x)?;
+        mode.tap(Tap::Final, self.layers.len(), &x)?;
         Ok(x)
     }
 

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::hook::{
-    self, Activations, Answer, Call, CodecQuestion, CodecSide, Hooks, KvShape, Planned,
+    self, Activations, Answer, Call, CodecQuestion, CodecSide, Hooks, KvShape, Planned, Probe, Tap,
 };
 use crate::path::SamplerChain;
 use crate::transformer::eviction::EvictionPolicy;
 use crate::transformer::plan::{Axis, Codec, Plan, Storage};
-use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::session::SessionOptions;
 use crate::transformer::trial::{CalibrationText, Tried};
 use crate::transformer::{Configuration, Transformer};
@@ -114,13 +113,11 @@ impl HookAdapter {
         prompt: usize,
     ) -> Result<SessionOptions> {
         let (plan, eviction) = self.cache(shape, sequence, 1, prompt)?;
-        let layers = shape.layers;
         let probe = (!self.hooks.probe.is_empty()).then(|| {
             Box::new(ProbeAdapter {
                 hooks: self.hooks.clone(),
                 sequence,
                 seed: self.seed,
-                layers,
             }) as Box<dyn Probe>
         });
         Ok(SessionOptions {
@@ -252,46 +249,22 @@ fn stored(
     Ok(any)
 }
 
-/// `probe/1` as the network shows it.
+/// The probes of a run, called with the run's seed and sequence.
 struct ProbeAdapter {
     hooks: Hooks,
     sequence: u64,
     seed: u64,
-    layers: usize,
-}
-
-/// The tap of the hook that one of the network's is, with its layer.
-fn tap_of(tap: Tap, layers: usize) -> Option<(hook::Tap, usize)> {
-    match tap {
-        Tap::Embedding => Some((hook::Tap::Hidden, 0)),
-        Tap::Hidden(layer) => Some((hook::Tap::Hidden, layer + 1)),
-        Tap::Logits => Some((hook::Tap::Logits, layers)),
-        _ => None,
-    }
 }
 
 impl Probe for ProbeAdapter {
     fn wants(&self, tap: Tap) -> bool {
-        tap_of(tap, self.layers).is_some_and(|(tap, _)| self.hooks.probes(tap).next().is_some())
+        self.hooks.probes(tap).next().is_some()
     }
 
-    fn see(&mut self, tap: Tap, rows: &[Row], values: &[f32]) -> Result<()> {
-        let Some((tap, layer)) = tap_of(tap, self.layers) else {
-            return Ok(());
-        };
-        let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
-        let activations = Activations {
-            tap,
-            layer,
-            layers: self.layers,
-            tokens: &tokens,
-            values,
-            width: values.len() / rows.len().max(1),
-        };
-        let step = rows.last().map_or(0, |row| u64::from(row.position));
-        let call = Call::new(self.seed, self.sequence, step);
+    fn see(&self, call: &Call<'_>, activations: &Activations<'_>) -> Result<()> {
+        let call = Call::new(self.seed, self.sequence, call.step);
         self.hooks
-            .probes(tap)
-            .try_for_each(|probe| probe.see(&call, &activations))
+            .probes(activations.tap)
+            .try_for_each(|probe| probe.see(&call, activations))
     }
 }

@@ -11,8 +11,8 @@
 //! **A step of generation.** `session` calls [`Network::advance`] (`advance`), which runs the forward pass (`forward`)
 //! over the new rows: queries and keys are rotated (`rotary`), stored in the KV cache (`cache`, `cache_slots`,
 //! `cache_page`; quantised by `packed` where the `plan` asks for it) and attended to (`cache_attention`). After each layer an
-//! [`EvictionPolicy`] (`eviction`, `hook_adapter`) decides which tokens the cache keeps, and a [`Probe`] sees the
-//! activations.
+//! [`EvictionPolicy`] (`eviction`, `hook_adapter`) decides which tokens the cache keeps, and a [`Probe`](crate::hook::Probe)
+//! observes the activations.
 //!
 //! **A step of training.** `network_model` (or `preference_model`) takes a batch, masks tokens for a BERT (`masking`,
 //! `masked_training`) and calls [`Network::forward`] (`batch`), which runs the same forward pass over whole sequences,
@@ -52,7 +52,6 @@ mod operation;
 mod packed;
 mod plan;
 mod preference_model;
-mod probe;
 mod recurrent;
 mod residual_stream;
 mod rope_config;
@@ -64,7 +63,7 @@ mod trial;
 mod variables;
 mod weights;
 
-pub use advance::{ForwardOutput, LogitsFor, Taps};
+pub use advance::{ForwardOutput, LogitsFor, Row, Taps};
 pub use batch::{Dropout, TokenBatch, cross_entropy};
 pub use beam::beam;
 pub use cache::Cache;
@@ -81,7 +80,6 @@ pub use network::Network;
 pub use network_model::NetworkModel;
 pub use plan::{Axis, Codec, LayerPlan, Plan, Storage};
 pub use preference_model::PreferenceModel;
-pub use probe::{Probe, Row, Tap};
 pub use recurrent::{Recurrent, RecurrentState};
 pub use residual_stream::residual_stream;
 pub use rotary::{Rope, RopeScaling, RotaryTable};

@@ -3,24 +3,23 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Result;
+use crate::hook::{Activations, Call, Probe, Tap};
 use crate::path::Sampling;
-use crate::transformer::{
-    Body, Probe, Row, SessionOptions, Tap, Transformer, TransformerSession, Weights, initial,
-};
+use crate::transformer::{Body, SessionOptions, Transformer, TransformerSession, Weights, initial};
 
 /// Records the residual stream after every layer.
 struct Recorder(Arc<Mutex<Vec<Vec<f32>>>>);
 
 impl Probe for Recorder {
     fn wants(&self, tap: Tap) -> bool {
-        matches!(tap, Tap::Embedding | Tap::Hidden(_))
+        tap == Tap::Hidden
     }
 
-    fn see(&mut self, _: Tap, _: &[Row], values: &[f32]) -> Result<()> {
+    fn see(&self, _: &Call<'_>, activations: &Activations<'_>) -> Result<()> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(values.to_vec());
+            .push(activations.values.to_vec());
         Ok(())
     }
 }

@@ -1,14 +1,13 @@
 //! The session of a transformer: one text, and the cache of its keys and values.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::hook::{self, Phase};
+use crate::hook::{self, Activations, Call, Phase, Probe, Tap};
 use crate::kernel::softmax;
 use crate::path::{CacheReport, Sampler, SamplerChain, Sampling, Session, StepContext, Visit};
 use crate::transformer::advance::{ForwardOutput, LogitsFor, Taps};
 use crate::transformer::eviction::EvictionPolicy;
 use crate::transformer::model::Body;
-use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::recurrent::RecurrentState;
 use crate::transformer::{Cache, Network, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
@@ -67,26 +66,33 @@ enum State {
     Recurrent(RecurrentState),
 }
 
-/// Records the attention of the last row, and passes activations on to a probe.
+/// Records the attention of the last row, and forwards activations to a probe.
 struct Observer {
-    /// `[L][length]`; `None` where it is not recorded.
-    attention: Option<Vec<Vec<f32>>>,
+    /// Whether attention is recorded.
+    records: bool,
+    /// Attention of the pass in progress. `[L][length]`
+    pending: Mutex<Vec<Vec<f32>>>,
+    /// Attention of the last pass. `[L][length]`
+    attention: Vec<Vec<f32>>,
     probe: Option<Box<dyn Probe>>,
 }
 
 impl Probe for Observer {
     fn wants(&self, tap: Tap) -> bool {
-        self.attention.is_some() && matches!(tap, Tap::Attention(_))
+        self.records && tap == Tap::Attention
             || self.probe.as_ref().is_some_and(|probe| probe.wants(tap))
     }
 
-    fn see(&mut self, tap: Tap, rows: &[Row], values: &[f32]) -> Result<()> {
-        if let (Tap::Attention(layer), Some(attention)) = (tap, &mut self.attention) {
-            attention.resize(attention.len().max(layer + 1), Vec::new());
-            attention[layer] = values.to_vec();
+    fn see(&self, call: &Call<'_>, activations: &Activations<'_>) -> Result<()> {
+        let layer = activations.layer;
+        if self.records && activations.tap == Tap::Attention {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let layers = pending.len().max(layer + 1);
+            pending.resize(layers, Vec::new());
+            pending[layer] = activations.values.to_vec();
         }
-        match &mut self.probe {
-            Some(probe) if probe.wants(tap) => probe.see(tap, rows, values),
+        match &self.probe {
+            Some(probe) if probe.wants(activations.tap) => probe.see(call, activations),
             _ => Ok(()),
         }
     }
@@ -139,7 +145,9 @@ impl TransformerSession {
                     network: Box::new(network.for_plan(&plan)?),
                     eviction,
                     observer: (attention || probe.is_some()).then(|| Observer {
-                        attention: attention.then(Vec::new),
+                        records: attention,
+                        pending: Mutex::default(),
+                        attention: Vec::new(),
                         probe,
                     }),
                 }
@@ -186,18 +194,20 @@ impl TransformerSession {
                 eviction,
                 observer,
             } => {
-                let mut taps = Taps::default();
-                if let Some(eviction) = eviction {
-                    taps.eviction = Some(&mut **eviction);
-                }
-                if let Some(observer) = observer {
-                    taps.probe = Some(observer);
-                }
+                let mut taps = Taps {
+                    eviction: eviction.as_mut(),
+                    probe: observer.as_ref().map(|observer| observer as &dyn Probe),
+                };
                 // The mean over a prompt needs all of its rows.
                 if self.sampler.pools() {
                     logits_for = LogitsFor::All;
                 }
                 let output = network.advance(cache, &[tokens], phase, logits_for, &mut taps)?;
+                if let Some(observer) = observer {
+                    let pending = observer.pending.get_mut();
+                    observer.attention =
+                        std::mem::take(pending.unwrap_or_else(PoisonError::into_inner));
+                }
                 if phase == Phase::Prefill {
                     self.computed.clone_from(&output.computed);
                 }
@@ -471,7 +481,10 @@ impl Session for TransformerSession {
 
     fn attention(&self) -> Option<&[Vec<f32>]> {
         match &self.state {
-            State::Cached { observer, .. } => observer.as_ref()?.attention.as_deref(),
+            State::Cached { observer, .. } => {
+                let observer = observer.as_ref().filter(|observer| observer.records)?;
+                Some(&observer.attention)
+            }
             State::Recurrent(_) => None,
         }
     }

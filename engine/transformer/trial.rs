@@ -1,8 +1,9 @@
 //! Trying a network under maps of shared caches, for planners (KVSharer, arXiv 2410.18517).
 
-use crate::hook::{Distance, Phase, Trial};
+use std::sync::{Mutex, PoisonError};
+
+use crate::hook::{Activations, Call, Distance, Phase, Probe, Tap, Trial};
 use crate::transformer::advance::{LogitsFor, Taps};
-use crate::transformer::probe::{Probe, Row, Tap};
 use crate::transformer::{Cache, Network, Plan};
 use crate::{Error, ErrorKind, Result};
 
@@ -74,12 +75,13 @@ impl<'a> Tried<'a> {
             ],
         };
         let whole = Plan::full(network.shape.layers);
+        let sums = Sums(Mutex::new(std::mem::take(&mut tried.pairs)));
         for text in &text.texts {
-            let mut sums = Sums(&mut tried.pairs);
             tried
                 .plain
-                .push(states(network, &whole, text, Some(&mut sums))?);
+                .push(states(network, &whole, text, Some(&sums))?);
         }
+        tried.pairs = sums.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(tried)
     }
 }
@@ -89,7 +91,7 @@ fn states(
     network: &Network,
     plan: &Plan,
     text: &[u32],
-    probe: Option<&mut dyn Probe>,
+    probe: Option<&dyn Probe>,
 ) -> Result<Vec<f32>> {
     let mut cache = Cache::new(&network.shape, plan.clone(), 1)?;
     let mut taps = Taps {
@@ -106,21 +108,19 @@ fn states(
     Ok(passed.hidden)
 }
 
-/// Adds up keys and values.
-struct Sums<'a>(&'a mut [Vec<Vec<f64>>; 2]);
+/// Sums of keys and of values over texts. `[L][T · Hkv · d]`
+struct Sums(Mutex<[Vec<Vec<f64>>; 2]>);
 
-impl Probe for Sums<'_> {
+impl Probe for Sums {
     fn wants(&self, tap: Tap) -> bool {
-        matches!(tap, Tap::Key(_) | Tap::Value(_))
+        matches!(tap, Tap::Key | Tap::Value)
     }
 
-    fn see(&mut self, tap: Tap, _: &[Row], values: &[f32]) -> Result<()> {
-        let (side, layer) = match tap {
-            Tap::Key(layer) => (0, layer),
-            Tap::Value(layer) => (1, layer),
-            _ => return Ok(()),
-        };
-        let sum = &mut self.0[side][layer];
+    fn see(&self, _: &Call<'_>, activations: &Activations<'_>) -> Result<()> {
+        let values = activations.values;
+        let side = usize::from(activations.tap == Tap::Value);
+        let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = &mut sums[side][activations.layer];
         sum.resize(values.len(), 0.0);
         for (sum, &value) in sum.iter_mut().zip(values) {
             *sum += f64::from(value);

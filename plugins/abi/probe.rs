@@ -16,6 +16,18 @@ pub const BRL_TAP_ENERGY: u64 = 2;
 pub const BRL_TAP_HIDDEN: u64 = 4;
 /// A transformer's logits. [R, V]
 pub const BRL_TAP_LOGITS: u64 = 8;
+/// Queries of a layer, after the rotary embedding. [R, H d]
+pub const BRL_TAP_QUERY: u64 = 16;
+/// Keys of a layer, after the rotary embedding. [R, H_kv d]
+pub const BRL_TAP_KEY: u64 = 32;
+/// Values of a layer. [R, H_kv d]
+pub const BRL_TAP_VALUE: u64 = 64;
+/// Attention of a sequence's last row, averaged over the heads of a layer, by position. [1, T]
+pub const BRL_TAP_ATTENTION: u64 = 128;
+/// The attention output of a layer. [R, H d]
+pub const BRL_TAP_ATTENDED: u64 = 256;
+/// The residual stream after the final norm. [R, D]
+pub const BRL_TAP_FINAL: u64 = 512;
 
 /// What there is to see at a tap.
 #[repr(C)]
@@ -139,6 +151,12 @@ codes! {
         Signal = BRL_TAP_SIGNAL,
         Energy = BRL_TAP_ENERGY,
         Hidden = BRL_TAP_HIDDEN,
+        Query = BRL_TAP_QUERY,
+        Key = BRL_TAP_KEY,
+        Value = BRL_TAP_VALUE,
+        Attention = BRL_TAP_ATTENTION,
+        Attended = BRL_TAP_ATTENDED,
+        Final = BRL_TAP_FINAL,
         Logits = BRL_TAP_LOGITS,
     }
     state_code, state: State {

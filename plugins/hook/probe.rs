@@ -8,15 +8,39 @@ pub enum Tap {
     Signal,
     /// Graph: the energies of all next nodes, one row per step. `[1, V]`
     Energy,
-    /// Transformer: the residual stream after a layer; layer 0 is the embedding. `[R, D]`
+    /// Transformer: the residual stream after so many layers; 0 is the embedding. `[R, D]`
     Hidden,
+    /// Transformer: the queries of a layer, after the rotary embedding. `[R, H·d]`
+    Query,
+    /// Transformer: the keys of a layer, after the rotary embedding. `[R, H_kv·d]`
+    Key,
+    /// Transformer: the values of a layer. `[R, H_kv·d]`
+    Value,
+    /// Transformer: attention of a sequence's last row, averaged over the heads of a layer, by position; NaN for evicted
+    /// tokens. `[1, T]`
+    Attention,
+    /// Transformer: the attention output of a layer, before its output matrix. `[R, H·d]`
+    Attended,
+    /// Transformer: the residual stream after the final norm. `[R, D]`
+    Final,
     /// Transformer: the logits. `[R, V]`
     Logits,
 }
 
 impl Tap {
     /// All taps.
-    pub const ALL: [Self; 4] = [Self::Signal, Self::Energy, Self::Hidden, Self::Logits];
+    pub const ALL: [Self; 10] = [
+        Self::Signal,
+        Self::Energy,
+        Self::Hidden,
+        Self::Query,
+        Self::Key,
+        Self::Value,
+        Self::Attention,
+        Self::Attended,
+        Self::Final,
+        Self::Logits,
+    ];
 
     /// The name used in options and reports.
     pub fn name(self) -> &'static str {
@@ -24,6 +48,12 @@ impl Tap {
             Self::Signal => "signal",
             Self::Energy => "energy",
             Self::Hidden => "hidden",
+            Self::Query => "query",
+            Self::Key => "key",
+            Self::Value => "value",
+            Self::Attention => "attention",
+            Self::Attended => "attended",
+            Self::Final => "final",
             Self::Logits => "logits",
         }
     }
@@ -34,7 +64,8 @@ impl Tap {
 pub struct Activations<'a> {
     /// The tap.
     pub tap: Tap,
-    /// Index of the layer; 0 on the graph.
+    /// Layers passed, for [`Tap::Hidden`], [`Tap::Final`] and [`Tap::Logits`]; otherwise the index of the layer, 0 on
+    /// the graph.
     pub layer: usize,
     /// Layers of the model; 1 on the graph.
     pub layers: usize,
