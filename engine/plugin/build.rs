@@ -1,4 +1,4 @@
-//! Builds a plugin from its source folder: library, manifest and sha256.
+//! Builds a plugin from its source folder: library, manifest and checksum.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,48 +10,48 @@ use crate::plugin::library;
 use crate::plugin::manifest::{Described, Manifest};
 use crate::{Error, ErrorKind, Result};
 
-/// The header, which C plugins are built with: always the one of this program's ABI.
+/// The header for C plugins, of this program's version of the interface.
 const HEADER: &str = include_str!("../../plugins/brillm_plugin.h");
 
-/// A plugin that was built.
+/// A built plugin library.
 #[derive(Clone, Debug, Serialize)]
 pub struct Built {
-    /// The library.
+    /// Path of the library.
     pub library: PathBuf,
-    /// Its manifest.
+    /// Path of the manifest.
     pub manifest: PathBuf,
-    /// Checksum of the library.
+    /// SHA-256 of the library.
     pub sha256: String,
-    /// What is in it.
+    /// Plugins of the library.
     pub plugins: Vec<Described>,
 }
 
-/// Builds the plugin in `source`, a cargo package with a `cdylib` or a folder of C files, into `out`.
+/// Build the plugin in `source`, a cargo package with a `cdylib` or a folder of C files, into `out`.
 ///
 /// # Errors
-/// [`ErrorKind::Configuration`] for a folder that is neither; [`ErrorKind::Plugin`] when it does not build, or what was
-/// built is no plugin.
+/// [`ErrorKind::Configuration`] for any other folder; [`ErrorKind::Plugin`] when it does not build, or the result is
+/// not a plugin.
 pub fn build(source: &Path, out: &Path, release: bool) -> Result<Built> {
-    let place = |error: Error| error.at(source.display());
+    let locate = |error: Error| error.at(source.display());
     std::fs::create_dir_all(out).map_err(|error| Error::io(error, out.display()))?;
     let built = if source.join("Cargo.toml").exists() {
         cargo(source, release)
     } else {
         compile(source, out)
     }
-    .map_err(place)?;
+    .map_err(locate)?;
     let name = built.file_name().unwrap_or_default();
     let library = out.join(name);
     if built != library {
-        // A copy and a rename: a program that has the old library open keeps it whole.
+        // Copy, then rename: programs that have the old library open keep it intact.
         let partial = out.join(format!("{}.partial", name.to_string_lossy()));
         std::fs::copy(&built, &partial).map_err(|error| Error::io(error, partial.display()))?;
         std::fs::rename(&partial, &library).map_err(|error| Error::io(error, library.display()))?;
     }
-    describe(&library).map_err(place)
+    describe(&library).map_err(locate)
 }
 
-/// Writes the manifest of a library.
+/// Write the manifest of a library.
 fn describe(library: &Path) -> Result<Built> {
     let codes = library::open(library)?;
     let sha256 = checksum(library)?;
@@ -78,7 +78,7 @@ fn describe(library: &Path) -> Result<Built> {
     })
 }
 
-/// Runs cargo and returns the `cdylib` it made.
+/// Run cargo and return the path of the `cdylib`.
 fn cargo(source: &Path, release: bool) -> Result<PathBuf> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
@@ -101,7 +101,7 @@ fn cargo(source: &Path, release: bool) -> Result<PathBuf> {
     if !output.status.success() {
         return Err(Error::new(
             ErrorKind::Plugin,
-            "it does not build: see cargo's messages above",
+            "the build failed: see cargo's messages above",
         ));
     }
     let extension = std::env::consts::DLL_EXTENSION;
@@ -120,13 +120,13 @@ fn cargo(source: &Path, release: bool) -> Result<PathBuf> {
         .ok_or_else(|| {
             Error::new(
                 ErrorKind::Configuration,
-                "the package makes no dynamic library",
+                "the package builds no dynamic library",
             )
             .advice("add crate-type = [\"cdylib\"] to [lib] of its Cargo.toml")
         })
 }
 
-/// Runs the C compiler on the folder's files.
+/// Run the C compiler on the files of a folder.
 fn compile(source: &Path, out: &Path) -> Result<PathBuf> {
     let entries = std::fs::read_dir(source).map_err(|error| Error::io(error, "reading"))?;
     let mut files: Vec<PathBuf> = entries
@@ -138,7 +138,7 @@ fn compile(source: &Path, out: &Path) -> Result<PathBuf> {
     if files.is_empty() {
         return Err(Error::new(
             ErrorKind::Configuration,
-            "is no plugin's source: it holds neither a Cargo.toml nor a C file",
+            "the folder contains neither a Cargo.toml nor a C file",
         ));
     }
     let include = out.join("include");
@@ -180,7 +180,7 @@ fn compile(source: &Path, out: &Path) -> Result<PathBuf> {
     if !status.success() {
         return Err(Error::new(
             ErrorKind::Plugin,
-            "it does not build: see the compiler's messages above",
+            "the build failed: see the compiler's messages above",
         ));
     }
     std::fs::rename(&partial, &library).map_err(|error| Error::io(error, library.display()))?;

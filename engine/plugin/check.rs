@@ -1,4 +1,4 @@
-//! The validator: every case in a process of its own, so that a crash is a result.
+//! The validator: runs every conformance case in its own process, so that a crash is a result.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,45 +8,45 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::plugin::case;
+use crate::plugin::conformance;
 use crate::plugin::manifest::Described;
 use crate::{Error, ErrorKind, Result};
 
-/// How a case ended.
+/// The verdict on a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// As it should.
+    /// The expected behaviour.
     Passed,
-    /// Worth a look, but allowed.
+    /// Allowed, but unusual.
     Warned,
-    /// Not as it should.
+    /// Wrong behaviour.
     Failed,
-    /// The process died: a crash, or a write beyond a buffer.
+    /// The process crashed or wrote beyond a buffer.
     Crashed,
     /// It did not return in time.
     Hung,
 }
 
 impl Verdict {
-    /// Whether the plugin may be used as far as this case says.
+    /// Whether the plugin may be used.
     pub fn fine(self) -> bool {
         matches!(self, Self::Passed | Self::Warned)
     }
 }
 
-/// A case and how it ended.
+/// A case and its verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaseReport {
     /// The plugin's id; empty for cases of the library.
     pub plugin: String,
     /// The case, for example `edge/1 replay`.
     pub case: String,
-    /// How it ended.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What was seen.
+    /// Details.
     pub detail: String,
-    /// How long its process ran.
+    /// Duration of the process.
     pub milliseconds: u64,
 }
 
@@ -55,22 +55,22 @@ pub struct CaseReport {
 pub struct Checker {
     /// The program, usually `std::env::current_exe()`.
     pub program: PathBuf,
-    /// How long a case may run.
+    /// Maximum duration of a case.
     pub patience: Duration,
-    /// Options for the cases that make an instance.
+    /// Options for the cases that create an instance.
     pub options: Map<String, Value>,
 }
 
 impl Checker {
-    /// Checks a library. `told` hears of each case as it ends.
+    /// Check a library. `observer` receives each report as its case ends.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when a process cannot be started or the library is not there; what is wrong with the
-    /// plugin is in the reports.
+    /// [`ErrorKind::Io`] when a process cannot be started or the library does not exist. Errors of the plugin are
+    /// in the reports.
     pub fn check(
         &self,
         library: &Path,
-        told: &mut dyn FnMut(&CaseReport),
+        observer: &mut dyn FnMut(&CaseReport),
     ) -> Result<Vec<CaseReport>> {
         let library = library
             .canonicalize()
@@ -78,18 +78,18 @@ impl Checker {
         let mut reports = Vec::new();
         let mut one = |plugin: &str, name: &str| -> Result<CaseReport> {
             let report = self.run(&library, plugin, name)?;
-            told(&report);
+            observer(&report);
             reports.push(report.clone());
             Ok(report)
         };
-        let entry = one("", case::ENTRY)?;
-        // The entry's detail is what the library holds: learnt in a process of its own, like everything else.
+        let entry = one("", conformance::ENTRY)?;
+        // The detail of the entry lists the plugins of the library, so that this process need not load it.
         let plugins: Vec<Described> = serde_json::from_str(&entry.detail).unwrap_or_default();
         if entry.verdict.fine() {
-            one("", case::MANIFEST)?;
+            one("", conformance::MANIFEST)?;
         }
         for plugin in &plugins {
-            for name in case::names(&plugin.hooks) {
+            for name in conformance::names(&plugin.hooks) {
                 one(&plugin.id, &name)?;
             }
         }
@@ -97,7 +97,7 @@ impl Checker {
     }
 
     fn run(&self, library: &Path, plugin: &str, name: &str) -> Result<CaseReport> {
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut command = Command::new(&self.program);
         command
             .args(["plugin", "check"])
@@ -126,7 +126,7 @@ impl Checker {
             {
                 break Some(status);
             }
-            if begun.elapsed() > self.patience {
+            if start.elapsed() > self.patience {
                 let _ = child.kill();
                 let _ = child.wait();
                 break None;
@@ -138,22 +138,22 @@ impl Checker {
                 .and_then(|stream| stream.join().ok())
                 .unwrap_or_default()
         });
-        let said: Option<(Verdict, String)> = output
+        let printed: Option<(Verdict, String)> = output
             .lines()
             .rev()
-            .find_map(|line| serde_json::from_str::<case::Outcome>(line).ok())
+            .find_map(|line| serde_json::from_str::<conformance::Outcome>(line).ok())
             .map(|outcome| (outcome.verdict, outcome.detail));
         let last: Vec<&str> = errors
             .lines()
             .filter(|line| !line.trim().is_empty())
             .collect();
         let last = last.last().copied().unwrap_or("");
-        let (verdict, detail) = match (status, said) {
+        let (verdict, detail) = match (status, printed) {
             (None, _) => (
                 Verdict::Hung,
                 format!("did not return within {:.1} s", self.patience.as_secs_f64()),
             ),
-            (Some(status), Some(said)) if status.success() => said,
+            (Some(status), Some(printed)) if status.success() => printed,
             (Some(status), _) => (Verdict::Crashed, format!("{status}: {last}")),
         };
         Ok(CaseReport {
@@ -161,7 +161,7 @@ impl Checker {
             case: name.to_string(),
             verdict,
             detail,
-            milliseconds: begun.elapsed().as_millis() as u64,
+            milliseconds: start.elapsed().as_millis() as u64,
         })
     }
 }
@@ -174,16 +174,16 @@ fn reader(mut stream: Box<dyn Read + Send>) -> std::thread::JoinHandle<String> {
     })
 }
 
-/// Runs one case in this process, for the debugger and for [`Checker`]; what it prints is one JSON object.
+/// Run one case in this process, for debuggers and for [`Checker`]. Returns a JSON object to print.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for a case that does not exist.
+/// [`ErrorKind::Input`] for an unknown case.
 pub fn in_process(
     library: &Path,
     plugin: Option<&str>,
     name: &str,
     options: &Map<String, Value>,
 ) -> Result<Value> {
-    let outcome = case::run(library, plugin, name, options)?;
+    let outcome = conformance::run(library, plugin, name, options)?;
     serde_json::to_value(outcome).map_err(|error| Error::new(ErrorKind::Numeric, error.to_string()))
 }

@@ -1,17 +1,17 @@
-//! Where plugins are looked for: by path, or by name in the folders of manifests.
+//! Finds plugins by path, or by name in folders of manifests.
 
 use std::path::{Path, PathBuf};
 
 use crate::plugin::manifest::{Described, Manifest};
 use crate::{Error, ErrorKind, Result};
 
-/// The folders that are searched, first to last.
+/// The folders to search for plugins, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finder {
     folders: Vec<PathBuf>,
 }
 
-/// A library and which of its plugins is meant.
+/// A library and the id of one of its plugins.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub library: PathBuf,
@@ -21,7 +21,7 @@ pub(crate) struct Found {
 }
 
 impl Finder {
-    /// The given folders; then those of `BRILLM_PLUGIN_PATH`; then `plugins` beside the program, which is where
+    /// Search the given folders, then those of `BRILLM_PLUGIN_PATH`, then `plugins` next to the program, where
     /// `brillm plugin build` puts them.
     pub fn standard(folders: impl IntoIterator<Item = PathBuf>) -> Self {
         let mut folders: Vec<PathBuf> = folders.into_iter().collect();
@@ -37,12 +37,12 @@ impl Finder {
         Self { folders }
     }
 
-    /// The folders that are searched.
+    /// Return the folders.
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
     }
 
-    /// Every manifest, or why it cannot be read; runs no code of a plugin.
+    /// Read all manifests. Runs no code of a plugin.
     pub fn manifests(&self) -> Vec<Result<Manifest>> {
         let mut paths = Vec::new();
         for folder in &self.folders {
@@ -60,7 +60,7 @@ impl Finder {
         paths.iter().map(|path| Manifest::open(path)).collect()
     }
 
-    /// Finds a plugin by id, by the last part of its id, by the name of its library, or by path.
+    /// Find a plugin by id, by the last part of its id, or by path.
     pub(crate) fn find(&self, name: &str) -> Result<Found> {
         let path = Path::new(name);
         if path.components().count() > 1 || path.extension().is_some() && path.exists() {
@@ -85,7 +85,7 @@ impl Finder {
             "build one with `brillm plugin build`, or give its path or --plugin-path".to_string()
         } else {
             format!(
-                "found are {}; `brillm plugin list` shows them",
+                "available plugins: {}; `brillm plugin list` describes them",
                 known.join(", ")
             )
         };
@@ -96,7 +96,7 @@ impl Finder {
         .advice(advice))
     }
 
-    /// The plugin at a path: a library or its manifest.
+    /// Find the plugin at the path of a library or manifest.
     fn at(path: &Path) -> Result<Found> {
         if path.to_string_lossy().ends_with(Manifest::SUFFIX) {
             let manifest = Manifest::open(path)?;

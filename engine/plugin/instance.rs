@@ -1,4 +1,4 @@
-//! An instance of a plugin, and the way every question reaches it.
+//! An instance of a plugin, and the lock and checks around every call of it.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -16,10 +16,10 @@ use crate::plugin::selection::OnError;
 use crate::plugin::watchdog::InFlightCall;
 use crate::{Error, ErrorKind, Result};
 
-/// Index of `create` where a hook's index is meant.
+/// Stands for `create` where the index of a hook is expected.
 pub(crate) const CREATE: usize = usize::MAX;
 
-/// What a call may ask the host for; the plugin sees a `brl_call`.
+/// The host's side of a call; the plugin has a pointer to it, a `brl_call`.
 pub(crate) struct Frame<'a> {
     call: Call<'a>,
     purpose: &'a str,
@@ -27,13 +27,13 @@ pub(crate) struct Frame<'a> {
     reason: Option<String>,
 }
 
-/// What `log` and `service` are given.
+/// The context of `log` and `service`.
 struct Context {
     id: String,
 }
 
 unsafe extern "C" fn log(ctx: *mut c_void, level: i64, message: abi::brl_str) {
-    // SAFETY: `ctx` is the leaked context that the host's table names; the message holds for this call.
+    // SAFETY: `ctx` is the leaked context that the host's table names; the message is valid for this call.
     let (context, message) = unsafe { (&*ctx.cast::<Context>(), text(message)) };
     let plugin = tracing::field::display(&context.id);
     match level {
@@ -47,7 +47,7 @@ unsafe extern "C" fn log(ctx: *mut c_void, level: i64, message: abi::brl_str) {
 unsafe extern "C" fn fail(call: *mut abi::brl_call, message: abi::brl_str) {
     // SAFETY: a call is the frame that the host passed, alive until the hook returns.
     if let Some(frame) = unsafe { call.cast::<Frame<'_>>().as_mut() } {
-        // SAFETY: the message holds for this call.
+        // SAFETY: the message is valid for this call.
         frame.reason = Some(unsafe { text(message) });
     }
 }
@@ -110,12 +110,12 @@ pub(crate) fn host_table(ctx: *mut c_void) -> abi::brl_host {
 struct State {
     raw: *mut abi::brl_self,
     scratch: Scratch,
-    /// Why it is never called again.
+    /// Why the instance must not be called again.
     poisoned: Option<String>,
 }
 
-// SAFETY: an instance may change its thread between calls, as the interface says; the lock around the state lets one
-// thread at a time in.
+// SAFETY: an instance may change its thread between calls, as the interface requires; the lock around the state admits
+// one thread at a time.
 unsafe impl Send for State {}
 
 /// An instance of a plugin.
@@ -124,19 +124,20 @@ pub(crate) struct Instance {
     pub options: Map<String, Value>,
     pub on_error: OnError,
     state: Mutex<State>,
-    /// The thread that is in it, or 0.
+    /// The thread that is inside a call, or 0.
     owner: AtomicUsize,
     call: Arc<InFlightCall>,
-    told: AtomicBool,
+    /// Whether a skipped error was reported.
+    reported: AtomicBool,
 }
 
-/// A number of this thread that no other living one has.
+/// Return a number that identifies this thread while it lives.
 fn this_thread() -> usize {
-    thread_local!(static PLACE: u8 = const { 0 });
-    PLACE.with(|place| std::ptr::from_ref(place).addr())
+    thread_local!(static MARKER: u8 = const { 0 });
+    MARKER.with(|marker| std::ptr::from_ref(marker).addr())
 }
 
-/// Says that nobody is in an instance any more.
+/// Clears the owner of an instance when a call ends.
 struct Leave<'a>(&'a AtomicUsize);
 
 impl Drop for Leave<'_> {
@@ -156,15 +157,16 @@ impl std::fmt::Debug for Instance {
 }
 
 impl Instance {
-    /// Makes an instance with checked options, defaults filled in.
+    /// Create an instance with complete, checked options.
     ///
     /// # Errors
-    /// [`ErrorKind::Plugin`] or [`ErrorKind::Configuration`] with what the plugin says.
+    /// [`ErrorKind::Plugin`] or [`ErrorKind::Configuration`] with the plugin's message.
     pub fn create(code: Code, options: Map<String, Value>, on_error: OnError) -> Result<Self> {
         let host = host(&code.described.id);
         Self::create_with(code, options, on_error, host)
     }
 
+    /// Create an instance with another host table, for conformance cases.
     pub fn create_with(
         code: Code,
         options: Map<String, Value>,
@@ -182,13 +184,12 @@ impl Instance {
         let config = Value::from(options.clone()).to_string();
         let mut raw: *mut abi::brl_self = std::ptr::null_mut();
         let Some(create) = code.table.create else {
-            return Err(
-                Error::new(ErrorKind::Plugin, "it cannot be created").at(format!("plugin {id}"))
-            );
+            return Err(Error::new(ErrorKind::Plugin, "it has no function create")
+                .at(format!("plugin {id}")));
         };
         call.enter(CREATE, 0);
         // SAFETY: a `[static]` function; the host's table lives as long as the program, the frame, the text and
-        // the place for the answer until it returns.
+        // the pointer to write live until it returns.
         let status = unsafe {
             create(
                 host,
@@ -205,7 +206,7 @@ impl Instance {
             };
             let why = frame
                 .reason
-                .unwrap_or_else(|| format!("status {status}, without a reason"));
+                .unwrap_or_else(|| format!("status {status} and no message"));
             return Err(Error::new(kind, why)
                 .at("create")
                 .at(format!("plugin {id}")));
@@ -221,23 +222,23 @@ impl Instance {
             }),
             owner: AtomicUsize::new(0),
             call,
-            told: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
         })
     }
 
-    /// The plugin's id.
+    /// Return the plugin's id.
     pub fn id(&self) -> &str {
         &self.code.described.id
     }
 
-    /// Asks a question.
+    /// Call a hook function.
     ///
-    /// `body` prepares the buffers and calls the hook's function; `read` checks the answer and takes it, before
-    /// anybody else may use the buffers. A plugin that has the engine run a model (`kv.plan/1`, `corpus/1`) is not
-    /// asked by that run: its own hooks have no opinion then. `None` when the plugin has no opinion, or failed and is to be skipped.
+    /// `body` fills the buffers and calls the function; `read` checks and converts the answer while the buffers are
+    /// locked. Returns `None` if the plugin declined, or failed and errors are skipped. A plugin that has the engine run
+    /// a model (`kv.plan/1`, `corpus/1`) is not called by that run, so this returns `None` then as well.
     ///
     /// # Errors
-    /// [`ErrorKind::Plugin`] naming plugin, hook and step, where the run is to stop on errors.
+    /// [`ErrorKind::Plugin`] naming plugin, hook and step, if errors stop the run.
     pub fn ask<T>(
         &self,
         hook: usize,
@@ -249,7 +250,7 @@ impl Instance {
             Err(error)
                 if self.on_error == OnError::Skip && error.kind() != ErrorKind::Cancelled =>
             {
-                if !self.told.swap(true, Ordering::Relaxed) {
+                if !self.reported.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         "{error}; the run continues without it; further errors are not reported"
                     );
@@ -268,7 +269,7 @@ impl Instance {
         read: impl FnOnce(&Scratch) -> Result<T>,
     ) -> Result<Option<T>> {
         let name = super::HOOKS[hook];
-        let place = |error: Error| {
+        let locate = |error: Error| {
             error
                 .at(format!("step {}", call.step))
                 .at(name)
@@ -277,7 +278,7 @@ impl Instance {
         if self.owner.load(Ordering::Relaxed) == this_thread() {
             return Ok(None);
         }
-        // Whoever held the lock panicked in the host, not in the plugin: the state is whole.
+        // A poisoned lock means a panic in the host, not in the plugin: the state is valid.
         let mut state = self
             .state
             .lock()
@@ -290,7 +291,7 @@ impl Instance {
             poisoned,
         } = &mut *state;
         if let Some(why) = poisoned {
-            return Err(place(Error::new(
+            return Err(locate(Error::new(
                 ErrorKind::Plugin,
                 format!("it is not called any more since it {why}"),
             )));
@@ -304,8 +305,8 @@ impl Instance {
         self.call.enter(hook, call.step);
         let status = body(*raw, (&raw mut frame).cast(), scratch);
         self.call.leave();
-        if !scratch.whole() {
-            // What it wrote over may be anything: going on would spoil results or worse.
+        if !scratch.intact() {
+            // The write may have changed any data of the program, so continuing could give wrong results.
             tracing::error!(
                 plugin = %self.id(),
                 "{name}: step {}: wrote beyond its buffer; memory may be corrupt: aborting",
@@ -316,22 +317,22 @@ impl Instance {
         match status {
             abi::BRL_OK => match read(scratch) {
                 Ok(answer) => Ok(Some(answer)),
-                Err(error) => Err(place(error)),
+                Err(error) => Err(locate(error)),
             },
             abi::BRL_DECLINED => Ok(None),
-            abi::BRL_E_CANCELLED => Err(place(Error::new(ErrorKind::Cancelled, "cancelled"))),
+            abi::BRL_E_CANCELLED => Err(locate(Error::new(ErrorKind::Cancelled, "cancelled"))),
             status if status < 0 => {
                 let why = frame
                     .reason
-                    .unwrap_or_else(|| format!("failed with status {status}, without a reason"));
+                    .unwrap_or_else(|| format!("failed with status {status} and no message"));
                 if status == abi::BRL_E_PANIC {
                     *poisoned = Some(why.clone());
                 }
-                Err(place(Error::new(ErrorKind::Plugin, why)))
+                Err(locate(Error::new(ErrorKind::Plugin, why)))
             }
-            status => Err(place(Error::new(
+            status => Err(locate(Error::new(
                 ErrorKind::Plugin,
-                format!("answered the unknown status {status}"),
+                format!("returned the unknown status {status}"),
             ))),
         }
     }
@@ -341,7 +342,7 @@ impl Instance {
         self.call.beat();
     }
 
-    /// What a `[instance]` function that asks nothing of the host gives.
+    /// Call an `[instance]` function that does not use the host.
     pub fn look<T: Default>(&self, body: impl FnOnce(*mut abi::brl_self) -> T) -> T {
         if self.owner.load(Ordering::Relaxed) == this_thread() {
             return T::default();
@@ -360,11 +361,11 @@ impl Drop for Instance {
             .state
             .get_mut()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        // What panicked may be broken: it is left alone, and its memory with it.
+        // An instance that panicked may be broken: it is leaked instead of destroyed.
         if state.poisoned.is_none()
             && let Some(destroy) = self.code.table.destroy
         {
-            // SAFETY: `create` made it and nobody uses it any more.
+            // SAFETY: `create` made it, and it is not used again.
             unsafe { destroy(state.raw) }
         }
     }
@@ -375,7 +376,7 @@ pub(crate) fn invalid_answer(what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Plugin, format!("invalid answer: {what}"))
 }
 
-/// Gives `create` a text that may be no options at all, and returns its status.
+/// Call `create` with any text as options and return its status.
 pub(crate) fn create_from(code: &Code, config: &str) -> abi::brl_status {
     let Some(create) = code.table.create else {
         return abi::BRL_E_INTERNAL;

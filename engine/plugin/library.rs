@@ -1,4 +1,4 @@
-//! A plugin's library: opened by absolute path, checked, and never unloaded.
+//! Plugin libraries: opened by absolute path, checked, never unloaded.
 
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
@@ -10,15 +10,15 @@ use crate::plugin::manifest::{Described, Manifest};
 use crate::plugin::{HOOKS, SHADER_HOOKS};
 use crate::{Error, ErrorKind, Result};
 
-/// Plugins in one library, at most: a count beyond it is damage.
+/// Maximum number of plugins in one library; a larger count indicates damage.
 const MOST: u32 = 1024;
 
-/// A plugin in a library that stays loaded until the program ends.
+/// A plugin of a library, which stays loaded until the program ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Code {
     pub described: Described,
     pub table: abi::brl_plugin,
-    /// The minor version it was built for.
+    /// Minor version of the interface that the plugin was built for.
     pub minor: u32,
 }
 
@@ -38,22 +38,22 @@ pub(crate) unsafe fn text(view: abi::brl_str) -> String {
 }
 
 impl Code {
-    /// The table of a hook, or `None` where the plugin does not answer it.
+    /// Return the table of a hook, or `None` if the plugin does not implement it.
     pub fn table_of<T: Copy>(&self, hook: &str) -> Option<T> {
-        // SAFETY: `hook` is `[static]`; what it returns for an id is that hook's table, a constant.
+        // SAFETY: `hook` is `[static]` and returns null or the table of the hook with this id, a constant.
         unsafe { abi::read(self.hook(hook).cast::<T>()) }
     }
 
     fn hook(&self, id: &str) -> *const c_void {
         match self.table.hook {
-            // SAFETY: a `[static]` function, given a string that holds for the call.
+            // SAFETY: a `[static]` function; the string is valid for the call.
             Some(hook) => unsafe { hook(abi::brl_str::new(id)) },
             None => std::ptr::null(),
         }
     }
 }
 
-/// Calls the library's entry.
+/// Call the library's entry and read its plugins.
 ///
 /// # Safety
 /// `entry` is the library's `brl_plugin_entry`, and the library stays loaded.
@@ -61,7 +61,7 @@ unsafe fn codes(entry: unsafe extern "C" fn() -> *const abi::brl_entry) -> Resul
     // SAFETY: a pure function without arguments, as the interface says.
     let entry = unsafe { entry() };
     if entry.is_null() {
-        return Err(Error::new(ErrorKind::Plugin, "its entry gives nothing"));
+        return Err(Error::new(ErrorKind::Plugin, "its entry returns null"));
     }
     // SAFETY: the first 16 bytes are the same in every version.
     let head = unsafe { entry.cast::<[u32; 4]>().read_unaligned() };
@@ -76,17 +76,17 @@ unsafe fn codes(entry: unsafe extern "C" fn() -> *const abi::brl_entry) -> Resul
         return Err(Error::new(
             ErrorKind::Version,
             format!(
-                "it was built for version {major}.{minor} of the plugin interface, this program speaks {}.{}",
+                "it was built for version {major}.{minor} of the plugin interface, this program supports {}.{}",
                 abi::BRL_ABI_MAJOR,
                 abi::BRL_ABI_MINOR
             ),
         )
-        .advice("build it anew with this version's brillm_plugin.h or brillm-plugin"));
+        .advice("build it again with this version's brillm_plugin.h or brillm-plugin"));
     }
     if count == 0 || count > MOST {
         return Err(Error::new(
             ErrorKind::Plugin,
-            format!("it says that it holds {count} plugins"),
+            format!("its entry states {count} plugins"),
         ));
     }
     // SAFETY: of this major version, so the rest of the entry is as declared.
@@ -116,12 +116,13 @@ fn code(table: abi::brl_plugin, minor: u32) -> Result<Code> {
             text(table.config_schema),
         ]
     };
-    let fault = |what: &str| Err(Error::new(ErrorKind::Plugin, what).at(format!("plugin {id:?}")));
+    let invalid =
+        |what: &str| Err(Error::new(ErrorKind::Plugin, what).at(format!("plugin {id:?}")));
     if id.is_empty() || id.len() > 200 || id.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return fault("its id is not a name");
+        return invalid("its id must be 1 to 200 characters without spaces");
     }
     if table.create.is_none() || table.destroy.is_none() || table.hook.is_none() {
-        return fault("it lacks create, destroy or hook");
+        return invalid("it lacks create, destroy or hook");
     }
     let schema = if schema.trim().is_empty() {
         serde_json::Value::Null
@@ -149,80 +150,80 @@ fn code(table: abi::brl_plugin, minor: u32) -> Result<Code> {
         .filter(|hook| !code.hook(hook).is_null())
         .collect();
     if code.described.hooks.is_empty() {
-        return fault("it answers no hook that this program asks");
+        return invalid("it implements no hook of this program");
     }
     Ok(code)
 }
 
-/// Opens a library and reads what it holds. It stays loaded: no sound way to unload code is known.
+/// Open a library and read its plugins. The library stays loaded, because code cannot be unloaded safely.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] for a file that is not there; [`ErrorKind::Plugin`] for one that is not a library, or
-/// not one of plugins; [`ErrorKind::Version`] for one of another major version.
+/// [`ErrorKind::Io`] for a missing file; [`ErrorKind::Plugin`] for a file that is not a plugin library;
+/// [`ErrorKind::Version`] for another major version of the interface.
 pub(crate) fn open(path: &Path) -> Result<Vec<Code>> {
-    let place = |error: Error| error.at(format!("plugin library {}", path.display()));
+    let locate = |error: Error| error.at(format!("plugin library {}", path.display()));
     let path: PathBuf = path
         .canonicalize()
-        .map_err(|error| place(Error::io(error, "opening")))?;
+        .map_err(|error| locate(Error::io(error, "opening")))?;
     #[cfg(unix)]
     let library = {
         use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-        // SAFETY: running a plugin's initialisers is what its user asked for by naming it; the absolute path
-        // keeps the system's search out of it.
+        // SAFETY: the user named the plugin, so its initialisers may run; with an absolute path the system does not
+        // search for it.
         unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
     };
     #[cfg(not(unix))]
     // SAFETY: as above.
     let library = unsafe { libloading::Library::new(&path) };
     let library: libloading::Library = library.map_err(|error| {
-        place(
+        locate(
             Error::new(
                 ErrorKind::Plugin,
                 format!("it cannot be loaded: {}", detail(&error)),
             )
-            .advice("is it a dynamic library for this machine, with all it needs?"),
+            .advice("check that it is a dynamic library for this machine and that its dependencies are installed"),
         )
     })?;
     let library = ManuallyDrop::new(library);
     type Entry = unsafe extern "C" fn() -> *const abi::brl_entry;
     // SAFETY: the symbol of this name has this type, as the interface says.
     let entry: Entry = *unsafe { library.get::<Entry>(c"brl_plugin_entry") }.map_err(|_| {
-        place(Error::new(
+        locate(Error::new(
             ErrorKind::Plugin,
-            "it has no function brl_plugin_entry: it is no plugin of brillm",
+            "it has no function brl_plugin_entry, so it is not a plugin of brillm",
         ))
     })?;
     // SAFETY: the library is never unloaded.
-    unsafe { codes(entry) }.map_err(place)
+    unsafe { codes(entry) }.map_err(locate)
 }
 
 fn detail(error: &libloading::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// Whether a manifest says what its library is.
+/// Compare a manifest with its library.
 ///
 /// # Errors
-/// [`ErrorKind::Checksum`] or [`ErrorKind::Plugin`], naming what differs.
+/// [`ErrorKind::Plugin`], naming the difference.
 pub(crate) fn compare(manifest: &Manifest, codes: &[Code]) -> Result<()> {
     let differs = |what: String| {
         Err(Error::new(
             ErrorKind::Plugin,
-            format!("its manifest does not tell the truth: {what}"),
+            format!("its manifest does not match the library: {what}"),
         )
         .at(manifest.library_path().display())
-        .advice("`brillm plugin build` writes it anew; do not load it if you did not build it"))
+        .advice("`brillm plugin build` writes it again; do not load the library if you did not build it"))
     };
     let minor = codes.first().map_or(0, |code| code.minor);
     let abi = format!("{}.{minor}", abi::BRL_ABI_MAJOR);
     if manifest.abi != abi {
         return differs(format!(
-            "it says interface {}, the library {abi}",
+            "it states interface {}, the library {abi}",
             manifest.abi
         ));
     }
     let ids = |plugins: Vec<&str>| plugins.join(", ");
-    let said = ids(manifest
+    let stated = ids(manifest
         .plugins
         .iter()
         .map(|plugin| plugin.id.as_str())
@@ -231,20 +232,26 @@ pub(crate) fn compare(manifest: &Manifest, codes: &[Code]) -> Result<()> {
         .iter()
         .map(|code| code.described.id.as_str())
         .collect());
-    if said != found {
-        return differs(format!("it names {said}, the library holds {found}"));
+    if stated != found {
+        return differs(format!("it names {stated}, the library contains {found}"));
     }
-    for (said, code) in manifest.plugins.iter().zip(codes) {
+    for (stated, code) in manifest.plugins.iter().zip(codes) {
         let found = &code.described;
         let fields = [
-            ("version", said.version.clone(), found.version.clone()),
-            ("license", said.license.clone(), found.license.clone()),
-            ("hooks", said.hooks.join(", "), found.hooks.join(", ")),
-            ("schema", said.schema.to_string(), found.schema.to_string()),
+            ("version", stated.version.clone(), found.version.clone()),
+            ("license", stated.license.clone(), found.license.clone()),
+            ("hooks", stated.hooks.join(", "), found.hooks.join(", ")),
+            (
+                "schema",
+                stated.schema.to_string(),
+                found.schema.to_string(),
+            ),
         ];
-        if let Some((field, said, found)) = fields.iter().find(|(_, said, found)| said != found) {
+        if let Some((field, stated, found)) =
+            fields.iter().find(|(_, stated, found)| stated != found)
+        {
             return differs(format!(
-                "{field} is {said:?} there, {found:?} in the library"
+                "{field} is {stated:?} in the manifest, {found:?} in the library"
             ));
         }
     }

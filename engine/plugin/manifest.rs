@@ -1,4 +1,4 @@
-//! The manifest beside a library: what its plugins are, without running them.
+//! Plugin manifests: descriptions of plugins that can be read without running them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,58 +6,58 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, Result};
 
-/// What a plugin says about itself.
+/// The description of a plugin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Described {
     /// Reverse domain name.
     pub id: String,
-    /// Name for people.
+    /// Display name.
     pub name: String,
-    /// Its version.
+    /// Version.
     pub version: String,
-    /// Its license.
+    /// License, an SPDX expression.
     pub license: String,
-    /// One sentence.
+    /// One-sentence description.
     pub about: String,
-    /// What it can be asked, in the order of [`super::HOOKS`], shaders last.
+    /// Ids of its hooks in the order of [`super::HOOKS`], shaders last.
     pub hooks: Vec<String>,
     /// JSON Schema of its options; null for none.
     pub schema: serde_json::Value,
 }
 
 impl Described {
-    /// The last part of the id, by which people name it.
+    /// Return the last part of the id.
     pub fn short(&self) -> &str {
         self.id.rsplit('.').next().unwrap_or(&self.id)
     }
 }
 
-/// `NAME.plugin.json`: a library and its plugins.
+/// A manifest, `NAME.plugin.json`: a library and its plugins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// File name of the library, in the manifest's folder.
     pub library: String,
-    /// Checksum of the library.
+    /// SHA-256 of the library, in hexadecimal.
     pub sha256: String,
-    /// The ABI it was built for, `major.minor`.
+    /// Version of the interface it was built for, `major.minor`.
     pub abi: String,
-    /// The plugins in it.
+    /// Plugins of the library.
     pub plugins: Vec<Described>,
-    /// Where the manifest lies.
+    /// Folder of the manifest.
     #[serde(skip)]
     pub folder: PathBuf,
 }
 
 impl Manifest {
-    /// What the names of manifests end with.
+    /// Suffix of manifest file names.
     pub const SUFFIX: &'static str = ".plugin.json";
 
-    /// Reads a manifest; runs no code of the plugin.
+    /// Read a manifest. Runs no code of the plugin.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`]; [`ErrorKind::Format`] for a file that is none.
+    /// [`ErrorKind::Io`]; [`ErrorKind::Format`] for an invalid file.
     pub fn open(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
         let mut manifest: Self = serde_json::from_slice(&text).map_err(|error| {
@@ -66,7 +66,7 @@ impl Manifest {
                 format!("not a plugin's manifest: {error}"),
             )
             .at(path.display())
-            .advice("`brillm plugin build` writes it anew")
+            .advice("`brillm plugin build` writes it again")
         })?;
         if Path::new(&manifest.library).components().count() != 1 {
             return Err(Error::new(
@@ -79,7 +79,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The manifest of a library, if it has one beside it.
+    /// Read the manifest in a library's folder, if there is one.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -92,7 +92,7 @@ impl Manifest {
         }
     }
 
-    /// Where the manifest of a library lies.
+    /// Return the path of a library's manifest.
     pub fn path_beside(library: &Path) -> PathBuf {
         let stem = library.file_stem().unwrap_or_default().to_string_lossy();
         let stem = stem
@@ -101,7 +101,7 @@ impl Manifest {
         library.with_file_name(format!("{stem}{}", Self::SUFFIX))
     }
 
-    /// The library's path.
+    /// Return the path of the library.
     pub fn library_path(&self) -> PathBuf {
         self.folder.join(&self.library)
     }

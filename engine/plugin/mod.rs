@@ -1,26 +1,25 @@
-//! The host side of the door: plugins are found, loaded, checked, and answer the engine's questions.
+//! Dynamic plugins: found, loaded, checked, and connected to the [hooks](crate::hook) of a run.
 //!
-//! In: names with options ([`Selection`]). Out: [`Plugins`], whose [`Hooks`](crate::hook::Hooks) the rooms below
-//! ask without knowing that a library exists. Listing reads manifests and runs no code; nothing is active until
-//! it is named.
+//! A [`Selection`] names a plugin with options. A [`Loader`] opens each library once; [`LoadedPlugins::instantiate`]
+//! creates the instances of a run, a [`Plugins`], whose [`Hooks`](crate::hook::Hooks) the other modules call without
+//! knowing about libraries. Listing reads manifests and runs no code; only plugins that are named are loaded.
 //!
-//! A native plugin has the program's own privileges: load only what you would run. What honest but wrong
-//! plugins do is caught: answers are checked before the engine acts on them, panics stop at the door and poison
-//! the instance, buffers end in canaries that are checked after each call, and a watchdog names the plugin and
-//! hook that do not return. Containment is promised only where a process of its own gives it:
-//! [`check`](mod@check) runs each of its cases in one.
+//! A native plugin has the program's own privileges: load only plugins you trust. The host catches mistakes: it checks
+//! answers before it applies them, panics end in an error and disable the instance, guard values around buffers are
+//! checked after each call, and a watchdog reports calls that do not return. Only [`check`](mod@check), which runs each
+//! case in its own process, contains crashes. Warnings and the plugins' own messages are `tracing` events.
 
 mod adapt;
 mod build;
-mod case;
 pub mod check;
+mod conformance;
+mod conformance_input;
 mod find;
 mod instance;
 mod library;
 mod loader;
 mod manifest;
 mod plugins;
-mod question;
 mod schema;
 mod scratch;
 mod selection;
@@ -41,10 +40,10 @@ pub use shader::validate as validate_shader;
 pub use template::create as create_template;
 pub use watchdog::set_patience;
 
-/// The ABI this build speaks, major and minor.
+/// Version of the plugin interface, major and minor.
 pub const ABI: (u32, u32) = (brillm_abi::BRL_ABI_MAJOR, brillm_abi::BRL_ABI_MINOR);
 
-/// Every hook this build asks.
+/// Ids of all hooks.
 pub const HOOKS: [&str; 11] = [
     "kv.plan/1",
     "kv.keep/1",
@@ -59,5 +58,5 @@ pub const HOOKS: [&str; 11] = [
     "path/1",
 ];
 
-/// The hooks that may have a shader.
+/// Ids of the hooks that may have a shader.
 pub const SHADER_HOOKS: [&str; 1] = ["edge/1"];

@@ -47,17 +47,17 @@ impl Plugins {
         Ok(())
     }
 
-    /// The questions these plugins answer.
+    /// Return the hooks.
     pub fn hooks(&self) -> &Hooks {
         &self.hooks
     }
 
-    /// Whether there are none.
+    /// Whether there are no plugins.
     pub fn is_empty(&self) -> bool {
         self.active.is_empty()
     }
 
-    /// What every record of the run says about its plugins: ids, versions, checksums, effective options.
+    /// Describe the plugins for the records of a run: ids, versions, checksums, effective options.
     pub fn record(&self) -> Value {
         Value::Array(
             self.active
@@ -78,7 +78,7 @@ impl Plugins {
         )
     }
 
-    /// Selections that load these very plugins again, checksums included; for run files.
+    /// Return selections that load the same plugins again, with checksums, for run files.
     pub fn selections(&self) -> Vec<Selection> {
         self.active
             .iter()
@@ -91,10 +91,10 @@ impl Plugins {
             .collect()
     }
 
-    /// What the probes saw, by plugin id; null without any.
+    /// Collect the reports of the probes by plugin id; null without probes.
     ///
     /// # Errors
-    /// Whatever a probe meets.
+    /// A failure of a probe.
     pub fn reports(&self, call: &Call<'_>) -> Result<Value> {
         let mut reports = Map::new();
         for (_, instance) in &self.active {

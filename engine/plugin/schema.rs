@@ -1,10 +1,10 @@
-//! Options of a plugin: a subset of JSON Schema that says types, ranges and defaults.
+//! The options of a plugin: a subset of JSON Schema with types, ranges and defaults.
 
 use serde_json::{Map, Value};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Keywords that mean something here.
+/// Keywords that are evaluated.
 const MEANING: [&str; 11] = [
     "type",
     "properties",
@@ -18,7 +18,7 @@ const MEANING: [&str; 11] = [
     "exclusiveMaximum",
     "items",
 ];
-/// Keywords for readers.
+/// Keywords that document.
 const TEXT: [&str; 5] = ["$schema", "$id", "title", "description", "examples"];
 
 /// A checked schema of an object.
@@ -29,59 +29,62 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Reads a schema; empty text is a plugin without options.
+    /// Parse a schema; an empty text means no options.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] for anything but an object's schema made of the keywords known here, and for a
-    /// default that does not fit its own property.
+    /// [`ErrorKind::Format`] for anything but an object schema with supported keywords, and for a default that does
+    /// not match its property.
     pub fn parse(text: &str) -> Result<Self> {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
         let value = serde_json::from_str(text).map_err(|error| {
-            Error::new(ErrorKind::Format, format!("the schema is no JSON: {error}"))
+            Error::new(
+                ErrorKind::Format,
+                format!("the schema is not JSON: {error}"),
+            )
         })?;
         Self::from_value(&value)
     }
 
-    /// As [`Self::parse`]; null is a plugin without options.
+    /// Read a schema from JSON; null means no options.
     ///
     /// # Errors
     /// As [`Self::parse`].
     pub fn from_value(value: &Value) -> Result<Self> {
-        let fault =
+        let invalid =
             |what: String| Err(Error::new(ErrorKind::Format, what).at("the schema of the options"));
         let object = match value {
             Value::Null => return Ok(Self::default()),
             Value::Object(object) if object.get("type") == Some(&Value::from("object")) => object,
-            _ => return fault("it must be of type object".into()),
+            _ => return invalid("it must be of type object".into()),
         };
         if let Some(key) = unknown(object) {
-            return fault(format!("the keyword {key:?} is not known"));
+            return invalid(format!("the keyword {key:?} is not supported"));
         }
         let properties = match object.get("properties") {
             None => Map::new(),
             Some(Value::Object(properties)) => properties.clone(),
-            Some(_) => return fault("properties must be an object".into()),
+            Some(_) => return invalid("properties must be an object".into()),
         };
         for (name, property) in &properties {
             let Value::Object(keys) = property else {
-                return fault(format!("the property {name} must be an object"));
+                return invalid(format!("the property {name} must be an object"));
             };
             if let Some(key) = unknown(keys) {
-                return fault(format!("the keyword {key:?} of {name} is not known"));
+                return invalid(format!("the keyword {key:?} of {name} is not supported"));
             }
             if let Some(default) = keys.get("default")
                 && let Err(what) = fits(property, default)
             {
-                return fault(format!("the default of {name} {what}"));
+                return invalid(format!("the default of {name} {what}"));
             }
         }
         let required = match object.get("required") {
             None => Vec::new(),
             Some(list) => match serde_json::from_value(list.clone()) {
                 Ok(list) => list,
-                Err(_) => return fault("required must be a list of names".into()),
+                Err(_) => return invalid("required must be a list of names".into()),
             },
         };
         Ok(Self {
@@ -90,12 +93,12 @@ impl Schema {
         })
     }
 
-    /// Checks options and fills in defaults.
+    /// Check options and fill in defaults.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`], naming the option and what it may be.
+    /// [`ErrorKind::Configuration`], naming the option and its allowed values.
     pub fn fill(&self, options: &Map<String, Value>) -> Result<Map<String, Value>> {
-        let fault = |what: String| Err(Error::new(ErrorKind::Configuration, what));
+        let invalid = |what: String| Err(Error::new(ErrorKind::Configuration, what));
         for (key, value) in options {
             let Some(property) = self.properties.get(key) else {
                 let known: Vec<&str> = self.properties.keys().map(String::as_str).collect();
@@ -103,13 +106,14 @@ impl Schema {
                     ErrorKind::Configuration,
                     format!("there is no option {key}"),
                 )
-                .advice(match known.is_empty() {
-                    true => "it has no options".to_string(),
-                    false => format!("its options are {}", known.join(", ")),
+                .advice(if known.is_empty() {
+                    "it has no options".to_string()
+                } else {
+                    format!("its options are {}", known.join(", "))
                 }));
             };
             if let Err(what) = fits(property, value) {
-                return fault(format!("the option {key} {what}"));
+                return invalid(format!("the option {key} {what}"));
             }
         }
         let mut filled = options.clone();
@@ -119,7 +123,7 @@ impl Schema {
             }
         }
         match self.required.iter().find(|key| !filled.contains_key(*key)) {
-            Some(key) => fault(format!("the option {key} must be given")),
+            Some(key) => invalid(format!("the option {key} must be given")),
             None => Ok(filled),
         }
     }
@@ -130,7 +134,7 @@ fn unknown(keys: &Map<String, Value>) -> Option<&String> {
         .find(|key| !MEANING.contains(&key.as_str()) && !TEXT.contains(&key.as_str()))
 }
 
-/// Whether a value is what a property says; else why not.
+/// Check a value against a property; an error describes the mismatch.
 fn fits(property: &Value, value: &Value) -> std::result::Result<(), String> {
     let right = match property.get("type").and_then(Value::as_str) {
         None => true,

@@ -1,85 +1,83 @@
-//! The buffers that plugins answer in: between canaries, which are checked after each call.
+//! The buffers that plugins write, with guard values around them that are checked after each call.
 
-/// Numbers on each side of a buffer that nobody may write.
-const MARGIN: usize = 16;
+/// Guard values on each side of a buffer.
+const GUARD: usize = 16;
 
-/// A number with a pattern that no answer holds by chance.
-pub(crate) trait Canary: Copy + PartialEq + Default {
-    /// The pattern.
+/// A number type with a value that answers do not contain by chance.
+pub(crate) trait GuardValue: Copy + PartialEq + Default {
+    /// The value.
     const PATTERN: Self;
 }
 
-impl Canary for u32 {
+impl GuardValue for u32 {
     const PATTERN: Self = 0xC0DE_CAFE;
 }
 
-impl Canary for f32 {
+impl GuardValue for f32 {
     const PATTERN: Self = -1.234_567_9e-30;
 }
 
-/// A buffer between canaries.
+/// A buffer between guard values.
 #[derive(Debug, Default)]
 pub(crate) struct Guarded<T> {
     all: Vec<T>,
     length: usize,
 }
 
-impl<T: Canary> Guarded<T> {
-    /// A buffer of `length` defaults.
+impl<T: GuardValue> Guarded<T> {
+    /// Fill the buffer with `length` zeros.
     pub fn clear(&mut self, length: usize) -> *mut T {
         self.length = length;
         self.all.clear();
-        self.all.resize(MARGIN, T::PATTERN);
-        self.all.resize(MARGIN + length, T::default());
+        self.all.resize(GUARD, T::PATTERN);
+        self.all.resize(GUARD + length, T::default());
         self.close()
     }
 
-    /// A buffer that holds `values`.
+    /// Fill the buffer with `values`.
     pub fn load(&mut self, values: &[T]) -> *mut T {
         self.length = values.len();
         self.all.clear();
-        self.all.resize(MARGIN, T::PATTERN);
+        self.all.resize(GUARD, T::PATTERN);
         self.all.extend_from_slice(values);
         self.close()
     }
 
     fn close(&mut self) -> *mut T {
-        self.all.resize(2 * MARGIN + self.length, T::PATTERN);
-        self.all[MARGIN..].as_mut_ptr()
+        self.all.resize(2 * GUARD + self.length, T::PATTERN);
+        self.all[GUARD..].as_mut_ptr()
     }
 
-    /// What lies between the canaries.
+    /// Return the contents.
     pub fn values(&self) -> &[T] {
-        self.all
-            .get(MARGIN..MARGIN + self.length)
-            .unwrap_or_default()
+        self.all.get(GUARD..GUARD + self.length).unwrap_or_default()
     }
 
-    /// Whether all canaries live.
-    fn whole(&self) -> bool {
+    /// Whether all guard values are unchanged.
+    fn intact(&self) -> bool {
         self.all.is_empty()
-            || self.all[..MARGIN]
+            || self.all[..GUARD]
                 .iter()
-                .chain(&self.all[MARGIN + self.length..])
+                .chain(&self.all[GUARD + self.length..])
                 .all(|value| *value == T::PATTERN)
     }
 }
 
-/// Every buffer of an instance, reused from call to call.
+/// The buffers of an instance, reused by all calls.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// Floats.
     pub floats: Guarded<f32>,
-    /// Whole numbers.
+    /// Integers.
     pub first: Guarded<u32>,
-    /// More of them.
+    /// More integers.
     pub second: Guarded<u32>,
 }
 
 impl Scratch {
-    /// Whether nothing beyond the buffers was written.
-    pub fn whole(&self) -> bool {
-        self.floats.whole() && self.first.whole() && self.second.whole()
+    /// Whether nothing was written beyond the buffers.
+    pub fn intact(&self) -> bool {
+        self.floats.intact() && self.first.intact() && self.second.intact()
     }
 }
 
@@ -88,19 +86,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_beyond_is_seen() {
+    fn writes_beyond_a_buffer_are_detected() {
         let mut scratch = Scratch::default();
-        assert!(scratch.whole());
+        assert!(scratch.intact());
         let _ = scratch.first.clear(3);
-        assert!(scratch.whole());
-        scratch.first.all[MARGIN] = 7;
+        assert!(scratch.intact());
+        scratch.first.all[GUARD] = 7;
         assert_eq!(scratch.first.values(), [7, 0, 0]);
-        assert!(scratch.whole());
-        scratch.first.all[MARGIN + 3] = 0;
-        assert!(!scratch.whole());
+        assert!(scratch.intact());
+        scratch.first.all[GUARD + 3] = 0;
+        assert!(!scratch.intact());
         let _ = scratch.first.load(&[1]);
-        assert!(scratch.whole());
-        scratch.first.all[MARGIN - 1] = 0;
-        assert!(!scratch.whole());
+        assert!(scratch.intact());
+        scratch.first.all[GUARD - 1] = 0;
+        assert!(!scratch.intact());
     }
 }

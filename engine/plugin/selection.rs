@@ -1,4 +1,4 @@
-//! Which plugins a run uses, and how: `NAME[:key=value,…]` on the command line, `[[plugin]]` in a run file.
+//! The plugins of a run and their options: `NAME[:key=value,…]` on the command line, `[[plugin]]` in a run file.
 
 use std::str::FromStr;
 
@@ -7,18 +7,18 @@ use serde_json::{Map, Value};
 
 use crate::{Error, ErrorKind, Result};
 
-/// What happens when a plugin fails.
+/// What the run does when a plugin fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnError {
     /// The run stops.
     #[default]
     Stop,
-    /// The run goes on as if the plugin had no opinion; it is said once.
+    /// The run continues as if the plugin had declined; the first error is reported.
     Skip,
 }
 
-/// A plugin that a run uses.
+/// A plugin to use in a run.
 ///
 /// ```
 /// use brillm::plugin::Selection;
@@ -29,21 +29,21 @@ pub enum OnError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Selection {
-    /// Id, the last part of it, or a path.
+    /// Id, last part of the id, or path.
     pub name: String,
-    /// Its options, as its schema names them.
+    /// Options, as named in the plugin's schema.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub options: Map<String, Value>,
-    /// Checksum that its library must have.
+    /// Required SHA-256 of the library.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// What happens when it fails.
+    /// What the run does when the plugin fails.
     #[serde(default)]
     pub on_error: OnError,
 }
 
 impl Selection {
-    /// A plugin by name, with the defaults of its options.
+    /// Select a plugin with default options.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -53,7 +53,7 @@ impl Selection {
         }
     }
 
-    /// Sets an option.
+    /// Set an option.
     #[must_use]
     pub fn option(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.options.insert(key.into(), value.into());
@@ -64,15 +64,15 @@ impl Selection {
 impl FromStr for Selection {
     type Err = Error;
 
-    /// Reads `NAME[:key=value,…]`; a value is JSON, or else a string. The keys `on-error` and `sha256` are the
-    /// engine's own.
+    /// Parse `NAME[:key=value,…]`. A value is JSON, otherwise a string. The keys `on-error` and `sha256` are read by
+    /// the engine.
     fn from_str(text: &str) -> Result<Self> {
-        let fault = |what: String| {
+        let invalid = |what: String| {
             Error::new(ErrorKind::Configuration, what)
                 .at(format!("--plugin {text}"))
                 .advice("give it as NAME, or NAME:key=value,key=value")
         };
-        // A path may hold colons; options are behind the last one that is followed by `key=`.
+        // A path may contain colons; the options follow the first colon with a `key=` after it.
         let split = text.match_indices(':').find(|(at, _)| {
             text[at + 1..].contains('=') && !text[at + 1..].starts_with(['\\', '/'])
         });
@@ -81,24 +81,24 @@ impl FromStr for Selection {
             None => (text.trim_end_matches(':'), ""),
         };
         if name.is_empty() {
-            return Err(fault("the plugin has no name".into()));
+            return Err(invalid("the plugin has no name".into()));
         }
         let mut selection = Self::named(name);
-        for part in split_options(options) {
-            let (key, value) = part
+        for option in split_options(options) {
+            let (key, value) = option
                 .split_once('=')
-                .ok_or_else(|| fault(format!("{part:?} is not of the form key=value")))?;
+                .ok_or_else(|| invalid(format!("invalid option {option:?}: expected key=value")))?;
             let (key, value) = (key.trim(), value.trim());
             match key {
                 "on-error" => {
                     selection.on_error = serde_json::from_value(Value::from(value))
-                        .map_err(|_| fault("on-error is stop or skip".into()))?;
+                        .map_err(|_| invalid("invalid on-error: expected stop or skip".into()))?;
                 }
                 "sha256" => selection.sha256 = Some(value.to_string()),
                 _ => {
                     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
                     if selection.options.insert(key.to_string(), value).is_some() {
-                        return Err(fault(format!("{key} is given twice")));
+                        return Err(invalid(format!("{key} is given twice")));
                     }
                 }
             }
@@ -107,7 +107,7 @@ impl FromStr for Selection {
     }
 }
 
-/// Splits at commas that are not within brackets or quotes.
+/// Split at commas outside brackets and quotes.
 fn split_options(text: &str) -> Vec<&str> {
     let (mut parts, mut begin, mut depth, mut quoted) = (Vec::new(), 0, 0_usize, false);
     for (at, character) in text.char_indices() {
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn command_lines_are_read() {
+    fn command_line_selections_are_parsed() {
         let read: Selection = "a.b:x=1,list=[1,2],word=so,on-error=skip,flag=true"
             .parse()
             .unwrap();

@@ -1,4 +1,4 @@
-//! A new plugin: a crate that builds and passes `brillm plugin check`.
+//! The template of a new plugin: a crate that builds and passes `brillm plugin check`.
 
 use std::path::{Path, PathBuf};
 
@@ -58,24 +58,26 @@ export! {
 }
 "##;
 
-/// Writes the crate `name` into `folder/name`; `sdk` is the folder of `brillm-plugin`, or it comes from the registry.
+/// Write the crate `name` into `folder/name`. `sdk`: folder of `brillm-plugin`; without one, cargo downloads it.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for a name that no crate may have, or a folder that exists.
+/// [`ErrorKind::Input`] for an invalid crate name or an existing folder.
 pub fn create(name: &str, folder: &Path, sdk: Option<&Path>) -> Result<PathBuf> {
-    let right = name.starts_with(|c: char| c.is_ascii_lowercase())
+    let valid = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    if !right {
+    if !valid {
         return Err(Error::new(
             ErrorKind::Input,
-            format!("{name:?} is no name: small letters, digits and hyphens, a letter first"),
+            format!(
+                "invalid name {name:?}: expected small letters, digits and hyphens, beginning with a letter"
+            ),
         ));
     }
     let folder = folder.join(name);
     if folder.exists() {
-        return Err(Error::new(ErrorKind::Input, "exists already").at(folder.display()));
+        return Err(Error::new(ErrorKind::Input, "the folder already exists").at(folder.display()));
     }
     let source = folder.join("src");
     std::fs::create_dir_all(&source).map_err(|error| Error::io(error, source.display()))?;
@@ -95,7 +97,7 @@ pub fn create(name: &str, folder: &Path, sdk: Option<&Path>) -> Result<PathBuf> 
     );
     let kind: String = name
         .split('-')
-        .map(|part| part[..part.len().min(1)].to_uppercase() + part.get(1..).unwrap_or(""))
+        .map(|word| word[..word.len().min(1)].to_uppercase() + word.get(1..).unwrap_or(""))
         .collect();
     let library = LIBRARY
         .replace("@type@", &kind)

@@ -1,33 +1,33 @@
-//! Names a plugin and hook that do not return.
+//! Warns about plugin calls that do not return.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, Weak};
 use std::time::Duration;
 
-/// How often calls are looked at.
-const BEAT: Duration = Duration::from_millis(250);
+/// Interval between checks.
+const INTERVAL: Duration = Duration::from_millis(250);
 
 static PATIENCE: AtomicU64 = AtomicU64::new(10_000);
 static CALLS: Mutex<Vec<Weak<InFlightCall>>> = Mutex::new(Vec::new());
-static BEGUN: Once = Once::new();
+static STARTED: Once = Once::new();
 
-/// How long a call may take before it is named on standard error; 10 seconds by default.
+/// Set how long a call may take before a warning is reported; 10 seconds by default.
 pub fn set_patience(patience: Duration) {
     PATIENCE.store(patience.as_millis() as u64, Ordering::Relaxed);
 }
 
-/// An instance that is watched.
+/// The call in progress of an instance.
 #[derive(Debug)]
 pub(crate) struct InFlightCall {
     plugin: String,
-    /// Odd while a call is under way: entering and leaving cost one store each, and no look at the clock.
+    /// Odd during a call. Entering and leaving cost one store each and do not read the clock.
     serial: AtomicU64,
     hook: AtomicU64,
     step: AtomicU64,
 }
 
 impl InFlightCall {
-    /// Watches the calls of a plugin's instance.
+    /// Watch the calls of a plugin's instance.
     pub fn new(plugin: &str) -> Arc<Self> {
         let in_flight = Arc::new(Self {
             plugin: plugin.to_string(),
@@ -39,8 +39,8 @@ impl InFlightCall {
             calls.retain(|in_flight| in_flight.strong_count() > 0);
             calls.push(Arc::downgrade(&in_flight));
         }
-        BEGUN.call_once(|| {
-            // Without a thread to spare nothing is watched, and everything else works.
+        STARTED.call_once(|| {
+            // If no thread can be started, calls are not watched.
             let _ = std::thread::Builder::new()
                 .name("plugin watchdog".into())
                 .spawn(watch);
@@ -48,7 +48,7 @@ impl InFlightCall {
         in_flight
     }
 
-    /// A call begins. `hook` is an index into [`super::HOOKS`].
+    /// Begin a call. `hook` is an index into [`super::HOOKS`].
     pub fn enter(&self, hook: usize, step: u64) {
         self.hook.store(hook as u64, Ordering::Relaxed);
         self.step.store(step, Ordering::Relaxed);
@@ -56,13 +56,13 @@ impl InFlightCall {
         self.serial.store(serial + 1, Ordering::Release);
     }
 
-    /// It asked the host something: it is alive.
+    /// Note that the plugin called the host: it has not hung.
     pub fn beat(&self) {
         let serial = self.serial.load(Ordering::Relaxed);
         self.serial.store(serial + 2, Ordering::Release);
     }
 
-    /// It has returned.
+    /// End a call.
     pub fn leave(&self) {
         let serial = self.serial.load(Ordering::Relaxed);
         self.serial.store(serial + 1, Ordering::Release);
@@ -70,10 +70,10 @@ impl InFlightCall {
 }
 
 fn watch() {
-    // For each slot: the serial last seen, for how many beats, and how many of these pass until it is told.
+    // For each call: the last serial, the number of intervals since it changed, and milliseconds until the next warning.
     let mut seen: Vec<(Weak<InFlightCall>, u64, u64, u64)> = Vec::new();
     loop {
-        std::thread::sleep(BEAT);
+        std::thread::sleep(INTERVAL);
         let Ok(calls) = CALLS.lock() else { return };
         for in_flight in calls.iter() {
             if !seen.iter().any(|(known, ..)| known.ptr_eq(in_flight)) {
@@ -92,7 +92,7 @@ fn watch() {
                 continue;
             }
             *beats += 1;
-            let waited = *beats * BEAT.as_millis() as u64;
+            let waited = *beats * INTERVAL.as_millis() as u64;
             let patience = PATIENCE.load(Ordering::Relaxed).max(1);
             if waited >= patience.max(*next) {
                 *next = waited * 2;

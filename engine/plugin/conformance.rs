@@ -1,4 +1,4 @@
-//! The cases of the validator, each run in a process of its own.
+//! The conformance cases that [`check`](super::check) runs, each in its own process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use serde_json::{Map, Value};
 
 use crate::model::sha256::sha256 as checksum;
 use crate::plugin::check::Verdict;
+use crate::plugin::conformance_input::{Fresh, Input};
 use crate::plugin::instance::{self, Instance};
 use crate::plugin::library::{self, Code};
 use crate::plugin::manifest::Manifest;
-use crate::plugin::question::{Fresh, Input};
 use crate::plugin::schema::Schema;
 use crate::plugin::selection::OnError;
 use crate::plugin::{HOOKS, loader};
 use crate::{Error, ErrorKind, Result};
 
-/// The library opens, its entry is pure and quick.
+/// The library opens; its entry is pure and fast.
 pub(crate) const ENTRY: &str = "entry";
-/// The manifest beside it tells the truth.
+/// The manifest matches the library.
 pub(crate) const MANIFEST: &str = "manifest";
 
 /// Cases of every plugin.
@@ -31,7 +31,7 @@ const PLAIN: [&str; 5] = [
     "config garbage",
     "future host",
 ];
-/// Cases of every hook.
+/// Inputs that every hook is called with.
 const INPUTS: [(&str, Input); 6] = [
     ("one", Input::plain(1)),
     ("many", Input::plain(257)),
@@ -41,28 +41,28 @@ const INPUTS: [(&str, Input); 6] = [
         "nan",
         Input {
             size: 64,
-            strange: Some(f32::NAN),
+            special: Some(f32::NAN),
         },
     ),
     (
         "infinite",
         Input {
             size: 64,
-            strange: Some(f32::INFINITY),
+            special: Some(f32::INFINITY),
         },
     ),
 ];
-/// Cases of every hook, which look at the same question asked in different ways.
-const WAYS: [&str; 4] = ["replay", "thread", "two instances", "cost"];
+/// Cases that compare the answers of several calls of a hook.
+const COMPARISONS: [&str; 4] = ["replay", "thread", "two instances", "cost"];
 
-/// How a case ended, as the process prints it.
+/// The result of a case, as its process prints it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub verdict: Verdict,
     pub detail: String,
 }
 
-/// The cases of a plugin with these hooks.
+/// List the cases of a plugin with these hooks.
 pub(crate) fn names(hooks: &[String]) -> Vec<String> {
     let mut names: Vec<String> = PLAIN.iter().map(ToString::to_string).collect();
     for hook in hooks {
@@ -71,19 +71,23 @@ pub(crate) fn names(hooks: &[String]) -> Vec<String> {
             continue;
         }
         let inputs = INPUTS.iter().map(|(name, _)| *name);
-        names.extend(inputs.chain(WAYS).map(|name| format!("{hook} {name}")));
+        names.extend(
+            inputs
+                .chain(COMPARISONS)
+                .map(|name| format!("{hook} {name}")),
+        );
     }
     names
 }
 
-/// Runs a case.
+/// Run a case.
 pub(crate) fn run(
     path: &Path,
     plugin: Option<&str>,
     name: &str,
     options: &Map<String, Value>,
 ) -> Result<Outcome> {
-    let judged = match name {
+    let outcome = match name {
         ENTRY => entry(path),
         MANIFEST => manifest(path),
         _ => {
@@ -95,15 +99,15 @@ pub(crate) fn run(
                 "config garbage" => Ok(garbage(&code)),
                 "future host" => future_host(&code, options),
                 _ => {
-                    let (hook, way) = name.rsplit_once(' ').ok_or_else(|| absent(name))?;
-                    let (hook, way) = match hook.strip_suffix(" two") {
+                    let (hook, case) = name.rsplit_once(' ').ok_or_else(|| absent(name))?;
+                    let (hook, case) = match hook.strip_suffix(" two") {
                         Some(hook) => (hook, "two instances"),
-                        None => (hook, way),
+                        None => (hook, case),
                     };
                     if let Some(hook) = hook.strip_prefix("wgsl/1:") {
                         shader(&code, hook)
                     } else if HOOKS.contains(&hook) {
-                        asked(&code, options, hook, way)
+                        hook_case(&code, options, hook, case)
                     } else {
                         return Err(absent(name));
                     }
@@ -111,14 +115,14 @@ pub(crate) fn run(
             }
         }
     };
-    Ok(judged.unwrap_or_else(|error| Outcome {
+    Ok(outcome.unwrap_or_else(|error| Outcome {
         verdict: Verdict::Failed,
         detail: error.to_string(),
     }))
 }
 
 fn absent(name: &str) -> Error {
-    Error::new(ErrorKind::Input, format!("there is no case {name:?}"))
+    Error::new(ErrorKind::Input, format!("unknown case {name:?}"))
 }
 
 fn passed(detail: impl Into<String>) -> Outcome {
@@ -147,10 +151,12 @@ fn entry(path: &Path) -> Result<Outcome> {
             .collect::<Vec<_>>()
     };
     if ids(&first) != ids(&second) {
-        return Ok(failed("its entry gives another answer the second time"));
+        return Ok(failed(
+            "its entry returns a different answer the second time",
+        ));
     }
     if took.as_millis() > 1000 {
-        return Ok(failed(format!("opening it took {} ms", took.as_millis())));
+        return Ok(failed(format!("opening took {} ms", took.as_millis())));
     }
     let detail = serde_json::to_string(&ids(&first))
         .map_err(|error| Error::new(ErrorKind::Plugin, error.to_string()))?;
@@ -161,7 +167,7 @@ fn manifest(path: &Path) -> Result<Outcome> {
     let Some(manifest) = Manifest::beside(path)? else {
         return Ok(Outcome {
             verdict: Verdict::Warned,
-            detail: "it has no manifest: `brillm plugin list` cannot see it".into(),
+            detail: "it has no manifest, so `brillm plugin list` does not show it".into(),
         });
     };
     library::verify(path, &checksum(path)?, &manifest.sha256, "its manifest")?;
@@ -174,31 +180,31 @@ pub(crate) fn make(code: &Code, options: &Map<String, Value>) -> Result<Arc<Inst
     Instance::create(code.clone(), options, OnError::Stop).map(Arc::new)
 }
 
-/// The host refuses an unknown option; the plugin must not take it either.
+/// The host rejects unknown options; the plugin should reject them as well.
 fn unknown_option(code: &Code) -> Outcome {
     let mut options = loader::configure(code, &Map::new()).unwrap_or_default();
     options.insert("no-such-option".into(), Value::from(1));
     match Instance::create(code.clone(), options, OnError::Stop) {
-        Err(_) => passed("it refuses an option it does not know"),
+        Err(_) => passed("it rejects an unknown option"),
         Ok(_) => Outcome {
             verdict: Verdict::Warned,
-            detail: "it takes an option it does not know; the engine never gives it one".into(),
+            detail: "it accepts an unknown option; the engine never passes one".into(),
         },
     }
 }
 
-/// Options that are no options: an error, or at least no crash.
+/// Create an instance from invalid options: an error is expected, a crash is not.
 fn garbage(code: &Code) -> Outcome {
     for text in ["", "{", "[]", "null", "{\"a\":", "\u{feff}{}", "\u{0}"] {
         let status = instance::create_from(code, text);
         if status == brillm_abi::BRL_E_PANIC {
-            return failed(format!("it panics at the options {text:?}"));
+            return failed(format!("it panics on the options {text:?}"));
         }
     }
     passed("")
 }
 
-/// A host whose table is longer than the plugin knows, with more behind it.
+/// Create an instance with a host table that is longer than the plugin knows.
 fn future_host(code: &Code, options: &Map<String, Value>) -> Result<Outcome> {
     #[repr(C)]
     struct Longer {
@@ -239,19 +245,19 @@ fn shader(_code: &Code, hook: &str) -> Result<Outcome> {
     })
 }
 
-fn asked(code: &Code, options: &Map<String, Value>, hook: &str, way: &str) -> Result<Outcome> {
-    if let Some((_, input)) = INPUTS.iter().find(|(name, _)| *name == way) {
+fn hook_case(code: &Code, options: &Map<String, Value>, hook: &str, case: &str) -> Result<Outcome> {
+    if let Some((_, input)) = INPUTS.iter().find(|(name, _)| *name == case) {
         let answer = Fresh::new(code, options)?.ask(hook, *input, 1);
         return Ok(match answer {
             Ok(answer) => passed(answer.summary()),
-            Err(error) if input.strange.is_some() && !error.to_string().contains("panicked") => {
+            Err(error) if input.special.is_some() && !error.to_string().contains("panicked") => {
                 passed(format!("refused: {error}"))
             }
             Err(error) => failed(error.to_string()),
         });
     }
     let input = Input::plain(257);
-    match way {
+    match case {
         "replay" => {
             let first = Fresh::new(code, options)?.ask(hook, input, 7)?;
             let second = Fresh::new(code, options)?.ask(hook, input, 7)?;
@@ -259,7 +265,7 @@ fn asked(code: &Code, options: &Map<String, Value>, hook: &str, way: &str) -> Re
                 passed("")
             } else {
                 failed(
-                    "the same seed and question got another answer: random numbers come from the host only",
+                    "the answer differs for the same seed and input: use the host's random numbers only",
                 )
             })
         }
@@ -272,7 +278,7 @@ fn asked(code: &Code, options: &Map<String, Value>, hook: &str, way: &str) -> Re
             Ok(if here.0 == there.0 {
                 passed("")
             } else {
-                failed("another thread got another answer")
+                failed("the answer differs on another thread")
             })
         }
         "two instances" => {
@@ -288,7 +294,7 @@ fn asked(code: &Code, options: &Map<String, Value>, hook: &str, way: &str) -> Re
             Ok(if alone == [first, second] {
                 passed("")
             } else {
-                failed("one instance's answers depend on another's")
+                failed("the answers of one instance depend on another")
             })
         }
         "cost" => {
@@ -307,9 +313,9 @@ fn asked(code: &Code, options: &Map<String, Value>, hook: &str, way: &str) -> Re
             };
             Ok(Outcome {
                 verdict,
-                detail: format!("{each:.0} µs for a round of questions of 4000 numbers"),
+                detail: format!("{each:.0} µs per call with 4000 numbers"),
             })
         }
-        _ => Err(absent(way)),
+        _ => Err(absent(case)),
     }
 }
