@@ -1,13 +1,13 @@
-/* brillm_plugin.h - the door between the brillm engine and its plugins.
+/* brillm_plugin.h - the C interface between the brillm engine and its plugins.
  *
  * Generated from plugins/abi; do not edit. Rules that hold for every line:
  *
  *   R1  Memory never changes owner. The callee writes into the caller's buffers or sinks.
- *   R2  Strings are UTF-8 with a length, not ended by a zero, and borrowed until the call returns.
+ *   R2  Strings are UTF-8 with a length, without a terminating zero, and borrowed until the call returns.
  *   R3  Tables begin with struct_size and only ever grow at the end; every field is a multiple of 8 bytes
- *       wide, so no padding can hide one. Views are frozen for ever. Read a field of a table only if
+ *       wide, so no padding can hide one. Views never change. Read a field of a table only if
  *       BRL_HAS says that the other side knows it.
- *   R4  Nothing unwinds or jumps across the door. A negative status is an error, BRL_DECLINED no opinion.
+ *   R4  Nothing unwinds or jumps across the interface. A negative status is an error, BRL_DECLINED no opinion.
  *   R5  Libraries are never unloaded. destroy() frees an instance, not the code.
  *   R6  [static]    any thread, any time, no side effects
  *       [instance]  one call at a time for each instance, on any thread
@@ -88,17 +88,17 @@
 #define BRL_LOG_WARN 2
 
 /*
- Worth knowing.
+ Information.
  */
 #define BRL_LOG_INFO 3
 
 /*
- For whoever looks for a fault.
+ Details for debugging.
  */
 #define BRL_LOG_DEBUG 4
 
 /*
- `brl_kv_plan.needs`: the plugin wants `distances` and `similarity`.
+ `brl_kv_plan.needs`: the plugin calls `distances` and `similarity`.
  */
 #define BRL_NEED_TRIAL 1
 
@@ -148,12 +148,12 @@
 #define BRL_HEADS_GROUP_MAXIMUM 2
 
 /*
- `brl_keep_in.phase`: the prompt has just passed through the layer.
+ `brl_keep_in.phase`: the layer has processed the prompt.
  */
 #define BRL_PHASE_PREFILL 0
 
 /*
- A new token has, and the layer is longer than `next_check`.
+ The layer has processed a new token, and holds more slots than `next_check`.
  */
 #define BRL_PHASE_DECODE 1
 
@@ -193,7 +193,7 @@
 #define BRL_NEED_HISTORY 16
 
 /*
- In `brl_canvas.tokens`: nothing is there yet.
+ In `brl_canvas.tokens`: a position without a token.
  */
 #define BRL_EMPTY 4294967295
 
@@ -208,22 +208,22 @@
 #define BRL_BACKWARD 1
 
 /*
- In `tags`: the token has none.
+ In `tags`: a token without a tag.
  */
 #define BRL_UNTAGGED 4294967295
 
 /*
- The signal that arrived at a node: one row a hop. [1, D]
+ The signal received by a node: one row per hop. [1, D]
  */
 #define BRL_TAP_SIGNAL 1
 
 /*
- The energies of all next nodes: one row a step. [1, V]
+ The energies of all next nodes: one row per step. [1, V]
  */
 #define BRL_TAP_ENERGY 2
 
 /*
- The hidden stream after a layer; layer 0 is the embedding. [R, D]
+ The residual stream after so many layers; 0 is the embedding. [R, D]
  */
 #define BRL_TAP_HIDDEN 4
 
@@ -273,27 +273,27 @@
 #define BRL_SUBJECT_TRANSFORMER 1
 
 /*
- The own vector of each token's node, on the graph. [1, T, D]
+ Graph: the own vector of each token's node. [1, T, D]
  */
 #define BRL_STATE_NODE 0
 
 /*
- The signal as each node passes it on, on the graph. [1, T, D]
+ Graph: the signal that each node sends. [1, T, D]
  */
 #define BRL_STATE_SIGNAL 1
 
 /*
- The energies of all next nodes at each node, on the graph. [1, T, V]
+ Graph: the energies of all next nodes at each node. [1, T, V]
  */
 #define BRL_STATE_ENERGY 2
 
 /*
- The hidden stream after each layer, on a transformer; layer 0 is the embedding. [L + 1, T, D]
+ Transformer: the residual stream after each layer; layer 0 is the embedding. [L + 1, T, D]
  */
 #define BRL_STATE_HIDDEN 3
 
 /*
- `brl_hop.rank` of a hop of the prompt, which was not chosen.
+ `brl_hop.rank` of a hop of the prompt.
  */
 #define BRL_UNRANKED 18446744073709551615ull
 
@@ -303,22 +303,22 @@
 #define BRL_NEED_RANK 32
 
 /*
- One call, the host's: errors, cancelling, randomness.
+ A call, owned by the host: errors, cancellation, randomness.
  */
 typedef struct brl_call brl_call;
 
 /*
- An instance, the plugin's.
+ An instance, owned by the plugin.
  */
 typedef struct brl_self brl_self;
 
 /*
- 0 is success, 1 no opinion, negative an error whose text went through `fail`.
+ 0: success; 1: declined; negative: an error whose message was set with `fail`.
  */
 typedef int32_t brl_status;
 
 /*
- UTF-8, not ended by a zero.
+ UTF-8 without a terminating zero.
  */
 typedef struct brl_str {
   /*
@@ -332,7 +332,7 @@ typedef struct brl_str {
 } brl_str;
 
 /*
- What the host lends a plugin, for as long as the program runs.
+ The functions of the host, valid as long as the program runs.
  */
 typedef struct brl_host {
   /*
@@ -344,33 +344,33 @@ typedef struct brl_host {
    */
   uint64_t abi;
   /*
-   The host's, for `log` and `service`.
+   Context of `log` and `service`.
    */
   void *ctx;
   /*
-   Writes a line to the run's log. [shared]
+   Write a line to the run's log. [shared]
    */
   void (*log)(void *ctx, int64_t level, struct brl_str message);
   /*
-   Says why this call is about to return a negative status; the host copies the text. [instance]
+   Set the message of the negative status that this call will return; the host copies the text. [instance]
    */
   void (*fail)(struct brl_call *call, struct brl_str message);
   /*
-   Not 0 when the run is to stop: return [`crate::BRL_E_CANCELLED`] soon. [instance]
+   Return a value other than 0 if the run is being cancelled: then return [`crate::BRL_E_CANCELLED`] soon. [instance]
    */
   int64_t (*cancelled)(struct brl_call *call);
   /*
-   64 random bits that replay with the run's seed: the only source a plugin may use. [instance]
+   Return 64 random bits that replay with the run's seed: the only source a plugin may use. [instance]
    */
   uint64_t (*random)(struct brl_call *call);
   /*
-   An extension of the host by name, null where there is none. [shared]
+   Return an extension of the host by name, or null. [shared]
    */
   const void *(*service)(void *ctx, struct brl_str id);
 } brl_host;
 
 /*
- A plugin: who it is and what it can be asked.
+ A plugin: its description and hooks.
  */
 typedef struct brl_plugin {
   /*
@@ -382,44 +382,44 @@ typedef struct brl_plugin {
    */
   struct brl_str id;
   /*
-   Name for people.
+   Display name.
    */
   struct brl_str name;
   /*
-   Its own version, for example `1.2.0`.
+   Version, for example `1.2.0`.
    */
   struct brl_str version;
   /*
-   Its license, an SPDX expression.
+   License, an SPDX expression.
    */
   struct brl_str license;
   /*
-   One sentence.
+   One-sentence description.
    */
   struct brl_str about;
   /*
-   JSON Schema of its options, an object; empty for no options.
+   JSON Schema of the options, an object; empty for no options.
    */
   struct brl_str config_schema;
   /*
-   Makes an instance. `config_json` holds every option of the schema, checked, defaults filled in. [static]
+   Create an instance. `config_json` contains every option of the schema, checked, with defaults. [static]
    */
   brl_status (*create)(const struct brl_host *host,
                        struct brl_call *call,
                        struct brl_str config_json,
                        struct brl_self **out);
   /*
-   Frees an instance. Not called on one that panicked. [instance]
+   Destroy an instance. Not called after a panic. [instance]
    */
   void (*destroy)(struct brl_self *instance);
   /*
-   The table of a hook, for example `kv.keep/1`; null where the plugin does not answer it. [static]
+   Return the table of a hook, for example `kv.keep/1`, or null if the plugin does not implement it. [static]
    */
   const void *(*hook)(struct brl_str id);
 } brl_plugin;
 
 /*
- What a library holds. The first 16 bytes are the same in every major version.
+ The entry of a library. The first 16 bytes are the same in every major version.
  */
 typedef struct brl_entry {
   /*
@@ -435,7 +435,7 @@ typedef struct brl_entry {
    */
   uint32_t abi_minor;
   /*
-   Plugins in the library.
+   Number of plugins in the library.
    */
   uint32_t plugin_count;
   /*
@@ -445,7 +445,7 @@ typedef struct brl_entry {
 } brl_entry;
 
 /*
- The one symbol that a library exports, `brl_plugin_entry`: pure, and done at once. [static]
+ The one symbol that a library exports, `brl_plugin_entry`: pure and fast. [static]
  */
 typedef const struct brl_entry *(*brl_entry_fn)(void);
 
@@ -464,7 +464,7 @@ typedef struct brl_ids {
 } brl_ids;
 
 /*
- What `kv.plan/1` is asked about. `L` layers.
+ The input of `kv.plan/1`. `L` layers.
  */
 typedef struct brl_plan_in {
   /*
@@ -476,7 +476,7 @@ typedef struct brl_plan_in {
    */
   uint64_t layers;
   /*
-   Longest context.
+   Maximum context length.
    */
   uint64_t context;
   /*
@@ -492,7 +492,7 @@ typedef struct brl_plan_in {
    */
   struct brl_ids head_width;
   /*
-   The host's, for the two below.
+   Context of the two functions below.
    */
   void *trial_ctx;
   /*
@@ -501,7 +501,7 @@ typedef struct brl_plan_in {
    */
   brl_status (*distances)(void *trial_ctx, uint64_t measure, double *keys, double *values);
   /*
-   Mean cosine of the final hidden states under a map with those under the identity; null without such
+   Mean cosine between the final hidden states under a map and under the identity; null without such
    text. source [L] [instance]
    */
   brl_status (*similarity)(void *trial_ctx,
@@ -525,7 +525,7 @@ typedef struct brl_u32s {
 } brl_u32s;
 
 /*
- `kv.plan/1`: whose keys and values each layer reads (KVSharer). Asked once, before a cache is allocated.
+ `kv.plan/1`: whose keys and values each layer reads (KVSharer). Called once, before a cache is allocated.
  */
 typedef struct brl_kv_plan {
   /*
@@ -537,8 +537,8 @@ typedef struct brl_kv_plan {
    */
   uint64_t needs;
   /*
-   source [L] arrives as identity: source[l] ≤ l, source[source[l]] = source[l]. storage [L] arrives as 0:
-   bits of a number in the layer's cache, 32, 16, or 0 for the run's own. [instance]
+   source [L] is initialised to the identity: source[l] ≤ l, source[source[l]] = source[l]. storage [L] is initialised to 0:
+   bits per number in the layer's cache, 32, 16, or 0 for the run's setting. [instance]
    */
   brl_status (*plan)(struct brl_self *instance,
                      struct brl_call *call,
@@ -548,7 +548,7 @@ typedef struct brl_kv_plan {
 } brl_kv_plan;
 
 /*
- What `kv.keep/1` wants to be given for a prompt.
+ The statistics that `kv.keep/1` needs for a prompt.
  */
 typedef struct brl_keep_needs {
   /*
@@ -560,15 +560,15 @@ typedef struct brl_keep_needs {
    */
   uint64_t needs;
   /*
-   Last queries over whose attention `column` is the weighted mean; 0 for no `column`.
+   Number of last queries over whose attention `column` is the weighted mean; 0 for no `column`.
    */
   uint64_t column_window;
   /*
-   Weight of the oldest of them; weights run linearly to the newest.
+   Weight of the oldest query; weights change linearly to the newest.
    */
   double column_oldest;
   /*
-   Weight of the newest.
+   Weight of the newest query.
    */
   double column_newest;
   /*
@@ -578,7 +578,7 @@ typedef struct brl_keep_needs {
 } brl_keep_needs;
 
 /*
- Numbers to read. What was not asked for comes with a null `ptr`.
+ Numbers to read. `ptr` is null if they were not requested.
  */
 typedef struct brl_tensor {
   /*
@@ -604,7 +604,7 @@ typedef struct brl_tensor {
 } brl_tensor;
 
 /*
- A layer to decide about: N slots in use, R rows of the hidden stream, G rows of heads.
+ The state of a layer: N slots in use, R rows of the residual stream, G rows of heads.
  */
 typedef struct brl_keep_in {
   /*
@@ -612,7 +612,7 @@ typedef struct brl_keep_in {
    */
   uint64_t struct_size;
   /*
-   The sequence, unique within the run.
+   Number of the sequence, unique within the run.
    */
   uint64_t sequence;
   /*
@@ -632,7 +632,7 @@ typedef struct brl_keep_in {
    */
   uint64_t layers;
   /*
-   Key-value heads that may keep different slots: more than 1 only where a statistic by head was asked for.
+   Key-value heads that may keep different slots: more than 1 only if a statistic per head was requested.
    */
   uint64_t heads;
   /*
@@ -640,7 +640,7 @@ typedef struct brl_keep_in {
    */
   uint64_t prompt;
   /*
-   Tokens of the sequence so far, kept or not.
+   Tokens of the sequence so far, including evicted ones.
    */
   uint64_t length;
   /*
@@ -648,25 +648,25 @@ typedef struct brl_keep_in {
    */
   struct brl_ids positions;
   /*
-   Original position of each row of the hidden stream, ascending; empty in decoding. [R]
+   Original position of each row of the residual stream, ascending; empty in decoding. [R]
    */
   struct brl_ids stream;
   /*
-   As wanted by `column_*`. [G, N]
+   As requested by `column_*`. [G, N]
    */
   struct brl_tensor column;
   /*
-   As wanted by `BRL_NEED_ACCUMULATED`. [H_kv, N]
+   As requested by `BRL_NEED_ACCUMULATED`. [H_kv, N]
    */
   struct brl_tensor accumulated;
   /*
-   As wanted by `BRL_NEED_KEY_NORM`. [H_kv, N]
+   As requested by `BRL_NEED_KEY_NORM`. [H_kv, N]
    */
   struct brl_tensor key_norm;
 } brl_keep_in;
 
 /*
- The decision about a layer, written by the plugin into the host's buffers.
+ The decision about a layer, which the plugin writes into the host's buffers.
  */
 typedef struct brl_eviction {
   /*
@@ -674,34 +674,34 @@ typedef struct brl_eviction {
    */
   uint64_t struct_size;
   /*
-   Indices 0 to N into a head's row of `positions`, ascending, the newest slot among them, one head after the
-   other. Room for heads · N.
+   Indices 0 to N into a head's row of `positions`, ascending, including the newest slot, one head after the
+   other. Capacity heads · N.
    */
   struct brl_u32s slots;
   /*
-   How many were written; arrives as `BRL_ALL`.
+   Number of entries written; initialised to `BRL_ALL`.
    */
   uint64_t slot_count;
   /*
-   Lists in `slots`: 1 (arrives so), or the question's `heads`, each of slot_count / heads.
+   Number of lists in `slots`: 1 (initial value), or the `heads` of the input, each with slot_count / heads entries.
    */
   uint64_t heads;
   /*
-   Indices into the question's `stream`, ascending, the last row among them. Room for R.
+   Indices into the input's `stream`, ascending, including the last row. Capacity R.
    */
   struct brl_u32s stream;
   /*
-   How many were written; arrives as `BRL_ALL`.
+   Number of entries written; initialised to `BRL_ALL`.
    */
   uint64_t stream_count;
   /*
-   Slots beyond which the layer is asked about again in decoding; arrives as `BRL_ALL`.
+   Number of slots above which the layer is checked again in decoding; initialised to `BRL_ALL`.
    */
   uint64_t next_check;
 } brl_eviction;
 
 /*
- `kv.keep/1`: which slots stay and which rows of the hidden stream go on (PyramidInfer, H2O, SnapKV,
+ `kv.keep/1`: which slots and which rows of the residual stream are kept (PyramidInfer, H2O, SnapKV,
  StreamingLLM).
  */
 typedef struct brl_kv_keep {
@@ -714,7 +714,7 @@ typedef struct brl_kv_keep {
    */
   uint64_t needs;
   /*
-   A prompt of this length begins; state of an earlier sequence of this number ends. May be null. [instance]
+   Begin a sequence with a prompt of this length; discard the state of an earlier sequence with this number. May be null. [instance]
    */
   brl_status (*begin)(struct brl_self *instance,
                       struct brl_call *call,
@@ -722,7 +722,7 @@ typedef struct brl_kv_keep {
                       uint64_t prompt,
                       struct brl_keep_needs *wants);
   /*
-   Decides about a layer. [instance]
+   Decide what a layer keeps. [instance]
    */
   brl_status (*keep)(struct brl_self *instance,
                      struct brl_call *call,
@@ -731,7 +731,7 @@ typedef struct brl_kv_keep {
 } brl_kv_keep;
 
 /*
- A layer's keys or values to plan.
+ A layer's keys or values whose format is to be chosen.
  */
 typedef struct brl_codec_in {
   /*
@@ -765,11 +765,11 @@ typedef struct brl_codec_format {
    */
   uint64_t struct_size;
   /*
-   Bits of q: 2, 4 or 8.
+   Bits per number: 2, 4 or 8.
    */
   uint64_t bits;
   /*
-   Numbers in a group.
+   Numbers per group.
    */
   uint64_t group;
   /*
@@ -777,13 +777,13 @@ typedef struct brl_codec_format {
    */
   uint64_t axis;
   /*
-   The newest tokens that stay as they are, at least.
+   Minimum number of newest tokens that stay unquantised.
    */
   uint64_t residual;
 } brl_codec_format;
 
 /*
- `kv.codec/1`: in how many bits a cache stores its numbers (KIVI). Asked once a layer and side.
+ `kv.codec/1`: in how many bits a cache stores its numbers (KIVI). Called once per layer and side.
  */
 typedef struct brl_kv_codec {
   /*
@@ -795,7 +795,7 @@ typedef struct brl_kv_codec {
    */
   uint64_t needs;
   /*
-   The format of a layer's keys or values. [instance]
+   Choose the format of a layer's keys or values. [instance]
    */
   brl_status (*plan)(struct brl_self *instance,
                      struct brl_call *call,
@@ -804,7 +804,7 @@ typedef struct brl_kv_codec {
 } brl_kv_codec;
 
 /*
- A prompt that has been read, before its first new token. V tokens, D wide.
+ A prompt that has been processed, before its first new token. V tokens, width D.
  */
 typedef struct brl_prompt {
   /*
@@ -812,7 +812,7 @@ typedef struct brl_prompt {
    */
   uint64_t struct_size;
   /*
-   The sequence, unique within the run.
+   Number of the sequence, unique within the run.
    */
   uint64_t sequence;
   /*
@@ -820,21 +820,21 @@ typedef struct brl_prompt {
    */
   struct brl_ids tokens;
   /*
-   Mean over its positions of the hidden state: the signal, or the last layer's output. [D]
+   Mean hidden state over the prompt: the signal, or the last layer's output. [D]
    */
   struct brl_tensor pooled;
   /*
-   The hidden state at its last position. [D]
+   Hidden state at the last position. [D]
    */
   struct brl_tensor hidden;
   /*
-   Scores of the first new token, before any temperature. [V]
+   Logits of the first new token, before any temperature. [V]
    */
   struct brl_tensor logits;
 } brl_prompt;
 
 /*
- What a plugin sets; a value that is not a number keeps what the run says, and all arrive so.
+ Sampling settings that a plugin changes; NaN, the initial value, keeps the run's.
  */
 typedef struct brl_setting {
   /*
@@ -842,13 +842,13 @@ typedef struct brl_setting {
    */
   uint64_t struct_size;
   /*
-   Divides the scores before the softmax; 0 takes the highest.
+   Divisor of the logits before the softmax; 0 chooses the highest.
    */
   double temperature;
 } brl_setting;
 
 /*
- A token that is about to be chosen.
+ The state of a sequence when its next token is chosen.
  */
 typedef struct brl_step {
   /*
@@ -856,15 +856,15 @@ typedef struct brl_step {
    */
   uint64_t struct_size;
   /*
-   The sequence, unique within the run.
+   Number of the sequence, unique within the run.
    */
   uint64_t sequence;
   /*
-   Hops or tokens of the sequence, those of the prompt included.
+   Hops or tokens of the sequence, including the prompt.
    */
   uint64_t step;
   /*
-   New tokens chosen so far.
+   Tokens generated so far.
    */
   uint64_t generated;
   /*
@@ -896,8 +896,8 @@ typedef struct brl_f32s {
 } brl_f32s;
 
 /*
- `sample/1`: scores, temperature, choice (QuATS, EDT, min-p). Plugins form a chain; the last that chooses,
- chooses. Functions that a plugin does not need are null.
+ `sample/1`: logits, temperature, choice (QuATS, EDT, min-p). Plugins form a chain; if several choose, the last
+ wins. Functions that a plugin does not need are null.
  */
 typedef struct brl_sample {
   /*
@@ -909,14 +909,14 @@ typedef struct brl_sample {
    */
   uint64_t needs;
   /*
-   A prompt begins: a setting that holds until its text ends. [instance]
+   Return the setting for the text that follows a prompt. [instance]
    */
   brl_status (*prompt)(struct brl_self *instance,
                        struct brl_call *call,
                        const struct brl_prompt *prompt,
                        struct brl_setting *setting);
   /*
-   Rewrites the scores in place, and may set this step's temperature. scores [V] [instance]
+   Rewrite the logits in place, and optionally set this step's temperature. logits [V] [instance]
    */
   brl_status (*step)(struct brl_self *instance,
                      struct brl_call *call,
@@ -924,7 +924,7 @@ typedef struct brl_sample {
                      struct brl_f32s logits,
                      struct brl_setting *setting);
   /*
-   Chooses among the probabilities that temperature and truncation left. [V] [instance]
+   Choose a token given the probabilities after temperature and truncation. [V] [instance]
    */
   brl_status (*choose)(struct brl_self *instance,
                        struct brl_call *call,
@@ -934,7 +934,7 @@ typedef struct brl_sample {
 } brl_sample;
 
 /*
- A text that grows.
+ A text that grows in either direction.
  */
 typedef struct brl_canvas {
   /*
@@ -942,7 +942,7 @@ typedef struct brl_canvas {
    */
   uint64_t struct_size;
   /*
-   The sequence, unique within the run.
+   Number of the sequence, unique within the run.
    */
   uint64_t sequence;
   /*
@@ -950,11 +950,11 @@ typedef struct brl_canvas {
    */
   uint64_t step;
   /*
-   Tokens by position, `BRL_EMPTY` where none is yet.
+   Token at each position; `BRL_EMPTY` if there is none yet.
    */
   struct brl_ids tokens;
   /*
-   First filled position of the span that holds the prompt.
+   First filled position of the span that contains the prompt.
    */
   uint64_t left;
   /*
@@ -962,11 +962,11 @@ typedef struct brl_canvas {
    */
   uint64_t right;
   /*
-   −ln p of the best token before `left`; not a number where none can be placed.
+   −ln p of the best token before `left`; NaN if none can be placed.
    */
   double left_resistance;
   /*
-   −ln p of the best token at `right`; not a number where none can be placed.
+   −ln p of the best token at `right`; NaN if none can be placed.
    */
   double right_resistance;
 } brl_canvas;
@@ -1002,7 +1002,7 @@ typedef struct brl_order {
    */
   uint64_t needs;
   /*
-   The next place. [instance]
+   Choose the next position to fill. [instance]
    */
   brl_status (*next)(struct brl_self *instance,
                      struct brl_call *call,
@@ -1011,7 +1011,7 @@ typedef struct brl_order {
 } brl_order;
 
 /*
- Where in a training run a step is.
+ The progress of a training run.
  */
 typedef struct brl_mask_moment {
   /*
@@ -1019,11 +1019,11 @@ typedef struct brl_mask_moment {
    */
   uint64_t struct_size;
   /*
-   Steps taken.
+   Steps completed.
    */
   uint64_t step;
   /*
-   Steps in all.
+   Total steps.
    */
   uint64_t steps;
   /*
@@ -1045,11 +1045,11 @@ typedef struct brl_mask_tokens {
    */
   uint64_t step;
   /*
-   The sequence within the step.
+   Number of the sequence within the step.
    */
   uint64_t sequence;
   /*
-   The ratio that holds in this step.
+   Masking ratio of this step.
    */
   double ratio;
   /*
@@ -1057,21 +1057,21 @@ typedef struct brl_mask_tokens {
    */
   struct brl_ids tokens;
   /*
-   Their tags, `BRL_UNTAGGED` for none. [T], or empty where the run has none
+   Their tags, `BRL_UNTAGGED` for none. [T], or empty if the run has none
    */
   struct brl_ids tags;
   /*
-   The word of each token, counted from 0. [T], or empty
+   Index of each token's word. [T], or empty
    */
   struct brl_ids words;
   /*
-   1 where a token may be masked. u8 [T]
+   1 if a token may be masked. u8 [T]
    */
   struct brl_tensor allowed;
 } brl_mask_tokens;
 
 /*
- What became of the tokens that a step masked.
+ The losses of the tokens that a step masked.
  */
 typedef struct brl_mask_outcome {
   /*
@@ -1097,21 +1097,21 @@ typedef struct brl_mask_outcome {
 } brl_mask_outcome;
 
 /*
- Takes bytes; each write is one record.
+ Accepts bytes; each write is one record.
  */
 typedef struct brl_sink {
   /*
-   The host's.
+   Context of the functions.
    */
   void *ctx;
   /*
-   Takes a record; a negative status is to be passed on. [instance]
+   Accept a record. The caller returns a negative status to its own caller. [instance]
    */
   brl_status (*write)(void *ctx, struct brl_str bytes);
 } brl_sink;
 
 /*
- `mask/1`: what masked training hides (masking ratio decay, weighted masking). The host draws, so runs replay.
+ `mask/1`: which tokens masked training hides (masking ratio decay, weighted masking). The host draws, so runs replay.
  */
 typedef struct brl_mask {
   /*
@@ -1123,37 +1123,37 @@ typedef struct brl_mask {
    */
   uint64_t needs;
   /*
-   The share of tokens to mask, 0 to 1. May be null. [instance]
+   Return the fraction of tokens to mask, 0 to 1. May be null. [instance]
    */
   brl_status (*ratio)(struct brl_self *instance,
                       struct brl_call *call,
                       const struct brl_mask_moment *moment,
                       double *ratio);
   /*
-   Relative chance of each token, 0 or more; all arrive as 1. weights [T]. May be null. [instance]
+   Write the relative probability of each token, 0 or more, initialised to 1. weights [T]. May be null. [instance]
    */
   brl_status (*weigh)(struct brl_self *instance,
                       struct brl_call *call,
                       const struct brl_mask_tokens *tokens,
                       struct brl_f32s weights);
   /*
-   Told the losses of a step. May be null. [instance]
+   Observe the losses of a step. May be null. [instance]
    */
   brl_status (*learn)(struct brl_self *instance,
                       struct brl_call *call,
                       const struct brl_mask_outcome *outcome);
   /*
-   Writes its state for a checkpoint, in one record. May be null where it has none. [instance]
+   Write the state for a checkpoint, in one record. May be null if there is none. [instance]
    */
   brl_status (*save)(struct brl_self *instance, struct brl_call *call, const struct brl_sink *state);
   /*
-   Takes the state of a checkpoint. Null exactly where `save` is. [instance]
+   Restore the state of a checkpoint. Null if and only if `save` is. [instance]
    */
   brl_status (*restore)(struct brl_self *instance, struct brl_call *call, struct brl_str state);
 } brl_mask;
 
 /*
- What is to be said, and within which bounds.
+ A request for generated text.
  */
 typedef struct brl_speech {
   /*
@@ -1161,15 +1161,15 @@ typedef struct brl_speech {
    */
   uint64_t struct_size;
   /*
-   What a chat model is told before the prompt.
+   System message of a chat model.
    */
   struct brl_str system;
   /*
-   What is continued, or answered.
+   Text to continue or to answer.
    */
   struct brl_str prompt;
   /*
-   New tokens at most.
+   Maximum number of new tokens.
    */
   uint64_t tokens;
   /*
@@ -1177,7 +1177,7 @@ typedef struct brl_speech {
    */
   struct brl_str within;
   /*
-   What a hop of that sub-graph gains in nats; infinite, and no other is taken.
+   Bonus in nats for each hop of that sub-graph; infinity allows no other hop.
    */
   double gain;
 } brl_speech;
@@ -1191,11 +1191,11 @@ typedef struct brl_reference {
    */
   uint64_t struct_size;
   /*
-   Its place in the run, from 0.
+   Index of the text in the run, from 0.
    */
   uint64_t sequence;
   /*
-   Its name, unique within the run.
+   Name of the text, unique within the run.
    */
   struct brl_str id;
   /*
@@ -1203,11 +1203,11 @@ typedef struct brl_reference {
    */
   struct brl_str text;
   /*
-   The host's, for `generate`.
+   Context of `generate`, `speak` and `grounded`.
    */
   void *generate_ctx;
   /*
-   Lets the run's model continue a prompt by so many tokens at most; one record. Null without a model.
+   Generate at most so many tokens after a prompt, with the run's model; one record. Null without a model.
    [instance]
    */
   brl_status (*generate)(void *generate_ctx,
@@ -1215,22 +1215,22 @@ typedef struct brl_reference {
                          uint64_t tokens,
                          const struct brl_sink *out);
   /*
-   The host's, for `written`.
+   Context of `written`.
    */
   void *run_ctx;
   /*
-   1 where the run's output has a record whose field `key` is this one, else 0. [instance]
+   Return 1 if the run's output contains a record with this `key`, otherwise 0. [instance]
    */
   uint64_t (*written)(void *run_ctx, struct brl_str key);
   /*
-   As `generate`, with bounds. Two records: the text, then `stop`, or `length` where it was cut; where `within` is given
-   and the tokens are known, a third: the share of the text's hops that are its hops, in decimals. [instance]
+   As `generate`, within bounds. Two records: the text, then `stop`, or `length` if it was cut; if `within` is given
+   and the tokens are known, a third: the fraction of the text's hops that are its hops, in decimals. [instance]
    */
   brl_status (*speak)(void *generate_ctx,
                       const struct brl_speech *speech,
                       const struct brl_sink *out);
   /*
-   The share of the hops of `text` that are hops of `reference`; BRL_DECLINED where it is not known. Null without a
+   Compute the fraction of the hops of `text` that are hops of `reference`; BRL_DECLINED if unknown. Null without a
    model. [instance]
    */
   brl_status (*grounded)(void *generate_ctx,
@@ -1240,7 +1240,7 @@ typedef struct brl_reference {
 } brl_reference;
 
 /*
- `corpus/1`: reference texts become records (RefGPT).
+ `corpus/1`: makes records of reference texts (RefGPT).
  */
 typedef struct brl_corpus {
   /*
@@ -1252,7 +1252,7 @@ typedef struct brl_corpus {
    */
   uint64_t needs;
   /*
-   Makes records; each is one JSON object. [instance]
+   Make records; each is one JSON object. [instance]
    */
   brl_status (*write)(struct brl_self *instance,
                       struct brl_call *call,
@@ -1261,7 +1261,7 @@ typedef struct brl_corpus {
 } brl_corpus;
 
 /*
- What there is to see at a tap.
+ The activations at a tap.
  */
 typedef struct brl_activations {
   /*
@@ -1269,7 +1269,7 @@ typedef struct brl_activations {
    */
   uint64_t struct_size;
   /*
-   The sequence, unique within the run.
+   Number of the sequence, unique within the run.
    */
   uint64_t sequence;
   /*
@@ -1281,7 +1281,7 @@ typedef struct brl_activations {
    */
   uint64_t tap;
   /*
-   The layer; 0 on the graph.
+   Layers passed, or the index of the layer; 0 on the graph.
    */
   uint64_t layer;
   /*
@@ -1299,7 +1299,7 @@ typedef struct brl_activations {
 } brl_activations;
 
 /*
- The run's model, as a probe may ask it. Sinks get one record, numbers in the machine's byte order.
+ The run's model. Sinks receive one record of numbers in the machine's byte order.
  */
 typedef struct brl_subject {
   /*
@@ -1323,36 +1323,36 @@ typedef struct brl_subject {
    */
   uint64_t nodes;
   /*
-   The host's.
+   Context of the functions.
    */
   void *ctx;
   /*
-   The tokens of a text, uint32_t each. [instance]
+   Encode a text as tokens, uint32_t each. [instance]
    */
   brl_status (*tokens)(void *ctx, struct brl_str text, const struct brl_sink *ids);
   /*
-   -ln p of each token of `answer` after `prompt`, double each. [instance]
+   Compute -ln p of each token of `answer` after `prompt`, double each. [instance]
    */
   brl_status (*resist)(void *ctx,
                        struct brl_str prompt,
                        struct brl_str answer,
                        const struct brl_sink *resistance);
   /*
-   One `BRL_STATE_*` of a text, float each. [instance]
+   Compute a state of a text, `BRL_STATE_*`, float each. [instance]
    */
   brl_status (*states)(void *ctx, uint64_t state, struct brl_str text, const struct brl_sink *values);
   /*
-   From here on the weights that training by a seed would begin with; 0 for the model's own. [instance]
+   Use the weights that training with a seed would begin with; 0 for the model's own. [instance]
    */
   brl_status (*untrained)(void *ctx, uint64_t seed);
   /*
-   From here on adds `delta` [D] to a node's bias, on the graph; without numbers, takes the shift away. [instance]
+   Add `delta` [D] to the bias of a node of the graph; an empty `delta` removes the shift. [instance]
    */
   brl_status (*shift)(void *ctx, uint64_t node, struct brl_tensor delta);
 } brl_subject;
 
 /*
- `probe/1`: looks, reports, and never changes the run (semantic size).
+ `probe/1`: observes, reports, and never changes the run (semantic size).
  */
 typedef struct brl_probe {
   /*
@@ -1364,19 +1364,19 @@ typedef struct brl_probe {
    */
   uint64_t needs;
   /*
-   The taps it wants to look at, `BRL_TAP_*` added up. [instance]
+   Return the taps to observe, the sum of `BRL_TAP_*`. [instance]
    */
   uint64_t (*taps)(struct brl_self *instance);
   /*
-   Looks. [instance]
+   Observe activations. [instance]
    */
   brl_status (*see)(struct brl_self *instance, struct brl_call *call, const struct brl_activations *activations);
   /*
-   What it saw, as one record that is one JSON value. [instance]
+   Report as one record that is one JSON value. [instance]
    */
   brl_status (*report)(struct brl_self *instance, struct brl_call *call, const struct brl_sink *json);
   /*
-   Asks the model itself, about texts of its own; null for a probe that only looks. [instance]
+   Query the model with the plugin's own texts. May be null. [instance]
    */
   brl_status (*ask)(struct brl_self *instance,
                     struct brl_call *call,
@@ -1384,7 +1384,7 @@ typedef struct brl_probe {
 } brl_probe;
 
 /*
- The fan that a signal is about to leave through: V nodes, F edges that text has walked.
+ The outgoing edges of a node: V targets, of which text has walked F.
  */
 typedef struct brl_fan {
   /*
@@ -1392,7 +1392,7 @@ typedef struct brl_fan {
    */
   uint64_t struct_size;
   /*
-   The sequence, unique within the run.
+   Number of the sequence, unique within the run.
    */
   uint64_t sequence;
   /*
@@ -1400,11 +1400,11 @@ typedef struct brl_fan {
    */
   uint64_t step;
   /*
-   The node the signal leaves.
+   The node that the signal leaves.
    */
   uint64_t source;
   /*
-   Energy with which the signal reaches every node. [V]
+   Energy of the signal at every target. [V]
    */
   struct brl_tensor energies;
   /*
@@ -1418,7 +1418,7 @@ typedef struct brl_fan {
 } brl_fan;
 
 /*
- `edge/1`: resistance of every edge out of one node, one batch. Plugins form a chain.
+ `edge/1`: rewrites the resistance of every edge out of one node. Plugins form a chain.
  */
 typedef struct brl_edge {
   /*
@@ -1430,7 +1430,7 @@ typedef struct brl_edge {
    */
   uint64_t needs;
   /*
-   Rewrites resistances in place. They arrive in nats above the easiest edge; only differences count, and
+   Rewrite resistances in place. They are initialised to nats above the easiest edge; only differences count:
    the next node is drawn from the softmax of their negatives. resistance [V] [instance]
    */
   brl_status (*resist)(struct brl_self *instance,
@@ -1440,7 +1440,7 @@ typedef struct brl_edge {
 } brl_edge;
 
 /*
- A signal that is about to start.
+ The prompt of a signal.
  */
 typedef struct brl_start {
   /*
@@ -1448,7 +1448,7 @@ typedef struct brl_start {
    */
   uint64_t struct_size;
   /*
-   The sequence, unique within the run.
+   Number of the sequence, unique within the run.
    */
   uint64_t sequence;
   /*
@@ -1458,7 +1458,7 @@ typedef struct brl_start {
 } brl_start;
 
 /*
- `signal/1`: the signal as it starts.
+ `signal/1`: sets the initial signal.
  */
 typedef struct brl_signal {
   /*
@@ -1470,7 +1470,7 @@ typedef struct brl_signal {
    */
   uint64_t needs;
   /*
-   Writes the start; it arrives holding what the run starts from. signal [D] [instance]
+   Write the initial signal, which holds the run's default. signal [D] [instance]
    */
   brl_status (*start)(struct brl_self *instance,
                       struct brl_call *call,
@@ -1479,7 +1479,7 @@ typedef struct brl_signal {
 } brl_signal;
 
 /*
- A hop that was taken.
+ A hop from one node to the next.
  */
 typedef struct brl_hop {
   /*
@@ -1487,7 +1487,7 @@ typedef struct brl_hop {
    */
   uint64_t struct_size;
   /*
-   The sequence, unique within the run.
+   Number of the sequence, unique within the run.
    */
   uint64_t sequence;
   /*
@@ -1503,15 +1503,15 @@ typedef struct brl_hop {
    */
   uint64_t target;
   /*
-   Nodes that had less resistance, or `BRL_UNRANKED`; so too without `BRL_NEED_RANK`.
+   Number of nodes with less resistance, or `BRL_UNRANKED`, also without `BRL_NEED_RANK`.
    */
   uint64_t rank;
   /*
-   −ln p of the hop; not a number for hops of the prompt, or without `BRL_NEED_RANK`.
+   −ln p of the hop; NaN for hops of the prompt, or without `BRL_NEED_RANK`.
    */
   double resistance;
   /*
-   The nodes of least resistance besides the target, best first; empty without `BRL_NEED_RANK`.
+   The nodes of least resistance other than the target, best first; empty without `BRL_NEED_RANK`.
    */
   struct brl_ids runners_up;
   /*
@@ -1521,7 +1521,7 @@ typedef struct brl_hop {
 } brl_hop;
 
 /*
- `path/1`: told of every hop.
+ `path/1`: observes every hop.
  */
 typedef struct brl_path {
   /*
@@ -1533,14 +1533,14 @@ typedef struct brl_path {
    */
   uint64_t needs;
   /*
-   A hop was taken. [instance]
+   Observe a hop. [instance]
    */
   brl_status (*hop)(struct brl_self *instance, struct brl_call *call, const struct brl_hop *hop);
 } brl_path;
 
 /*
- `wgsl/1:<hook>`, for example `wgsl/1:edge/1`: the same function as a shader. Source only: the host validates
- it, owns the pipeline, and compares it with the hook's function before it is used.
+ `wgsl/1:<hook>`, for example `wgsl/1:edge/1`: the same function as a shader. The host validates the source,
+ owns the pipeline, and compares it with the hook's function before use.
  */
 typedef struct brl_wgsl {
   /*
@@ -1552,11 +1552,11 @@ typedef struct brl_wgsl {
    */
   struct brl_str source;
   /*
-   Its compute entry point.
+   Compute entry point.
    */
   struct brl_str entry_point;
   /*
-   Invocations in a workgroup, as the module declares.
+   Workgroup size, as the module declares.
    */
   uint64_t workgroup;
 } brl_wgsl;
@@ -1567,22 +1567,22 @@ typedef struct brl_wgsl {
 #define BRL_OK 0
 
 /*
- No opinion: the host ignores the buffers and keeps its default. Not an error.
+ No opinion: the host ignores the buffers and uses its default. Not an error.
  */
 #define BRL_DECLINED 1
 
 /*
- An argument the plugin cannot work with.
+ Invalid argument.
  */
 #define BRL_E_ARG -1
 
 /*
- An option that makes no sense.
+ Invalid option.
  */
 #define BRL_E_CONFIG -2
 
 /*
- Shapes that do not fit.
+ Mismatched shapes.
  */
 #define BRL_E_SHAPE -3
 
@@ -1592,12 +1592,12 @@ typedef struct brl_wgsl {
 #define BRL_E_BUFFER -4
 
 /*
- The instance is not in a state for this call, or a saved state is not its own.
+ Invalid state of the instance, or invalid saved state.
  */
 #define BRL_E_STATE -5
 
 /*
- The call stopped because the run is to stop.
+ The call stopped because the run is cancelled.
  */
 #define BRL_E_CANCELLED -6
 

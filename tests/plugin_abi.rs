@@ -1,9 +1,10 @@
-//! The C interface of plugins: its header, its layout, and what C and C++ compilers say of it.
+//! The C interface of plugins: its header, its layout in Rust, C and C++, and the types of hooks.
 //!
-//! After a change that is meant, `BRILLM_BLESS=1 cargo test --test plugin_abi` writes header and list anew; the change
-//! belongs into the table of changes in plugins/README.md.
+//! After an intended change, `BRILLM_BLESS=1 cargo test --test plugin_abi` writes header and list; record the change in
+//! the list of changes in plugins/README.md.
 #![cfg(feature = "plugin")]
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,16 +14,16 @@ use brillm_abi::*;
 mod support;
 use support::{golden, root};
 
-const HEAD: &str = "/* brillm_plugin.h - the door between the brillm engine and its plugins.
+const HEAD: &str = "/* brillm_plugin.h - the C interface between the brillm engine and its plugins.
  *
  * Generated from plugins/abi; do not edit. Rules that hold for every line:
  *
  *   R1  Memory never changes owner. The callee writes into the caller's buffers or sinks.
- *   R2  Strings are UTF-8 with a length, not ended by a zero, and borrowed until the call returns.
+ *   R2  Strings are UTF-8 with a length, without a terminating zero, and borrowed until the call returns.
  *   R3  Tables begin with struct_size and only ever grow at the end; every field is a multiple of 8 bytes
- *       wide, so no padding can hide one. Views are frozen for ever. Read a field of a table only if
+ *       wide, so no padding can hide one. Views never change. Read a field of a table only if
  *       BRL_HAS says that the other side knows it.
- *   R4  Nothing unwinds or jumps across the door. A negative status is an error, BRL_DECLINED no opinion.
+ *   R4  Nothing unwinds or jumps across the interface. A negative status is an error, BRL_DECLINED no opinion.
  *   R5  Libraries are never unloaded. destroy() frees an instance, not the code.
  *   R6  [static]    any thread, any time, no side effects
  *       [instance]  one call at a time for each instance, on any thread
@@ -102,6 +103,49 @@ fn header() -> String {
     let mut bytes = Vec::new();
     builder.generate().unwrap().write(&mut bytes);
     String::from_utf8(bytes).unwrap()
+}
+
+/// List the types that the sources of a folder define at the top level of a file.
+fn types(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            types(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            for line in std::fs::read_to_string(&path).unwrap().lines() {
+                let mut words = line.split_whitespace();
+                let first = words.next().filter(|_| !line.starts_with(' '));
+                let kind = match first {
+                    Some(word) if word.starts_with("pub") => words.next(),
+                    word => word,
+                };
+                if let Some("struct" | "enum" | "union" | "trait" | "type") = kind {
+                    let name = words.next().unwrap_or("");
+                    let end = name.find(|c: char| !c.is_alphanumeric());
+                    found.insert(name[..end.unwrap_or(name.len())].to_string());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn engine_and_sdk_define_no_type_of_the_same_name() {
+    let [mut engine, mut sdk] = [BTreeSet::new(), BTreeSet::new()];
+    types(&root().join("engine"), &mut engine);
+    types(&root().join("plugins/sdk"), &mut sdk);
+    assert!(
+        engine.len() > 300 && sdk.len() > 20,
+        "{} {}",
+        engine.len(),
+        sdk.len()
+    );
+    // Every crate has an error type and a result of its own.
+    let both: Vec<&String> = engine
+        .intersection(&sdk)
+        .filter(|name| !["Error", "Result"].contains(&name.as_str()))
+        .collect();
+    assert!(both.is_empty(), "{both:?}");
 }
 
 #[test]

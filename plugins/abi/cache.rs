@@ -1,4 +1,4 @@
-//! A transformer's memory: `kv.plan/1`, `kv.keep/1`, `kv.codec/1`.
+//! The KV cache of a transformer: `kv.plan/1`, `kv.keep/1`, `kv.codec/1`.
 //!
 //! Statistics arrive reduced by the host; attention matrices and copies of keys and values never cross.
 
@@ -11,7 +11,7 @@ use brillm_hook::{
 
 use crate::value::{brl_call, brl_ids, brl_self, brl_status, brl_tensor, brl_u32s, codes, size};
 
-/// `brl_kv_plan.needs`: the plugin wants `distances` and `similarity`.
+/// `brl_kv_plan.needs`: the plugin calls `distances` and `similarity`.
 pub const BRL_NEED_TRIAL: u64 = 1;
 /// `brl_keep_needs.needs`: attention summed over all queries so far.
 pub const BRL_NEED_ACCUMULATED: u64 = 2;
@@ -27,7 +27,7 @@ pub const BRL_DISTANCE_COSINE: u64 = 2;
 /// Euclidean distance of all numbers as one vector, each scaled to length 1.
 pub const BRL_DISTANCE_NORMALISED: u64 = 3;
 
-/// What `kv.plan/1` is asked about. `L` layers.
+/// The input of `kv.plan/1`. `L` layers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_plan_in {
@@ -35,7 +35,7 @@ pub struct brl_plan_in {
     pub struct_size: u64,
     /// Layers, L.
     pub layers: u64,
-    /// Longest context.
+    /// Maximum context length.
     pub context: u64,
     /// Query heads of each layer. [L]
     pub query_heads: brl_ids,
@@ -43,7 +43,7 @@ pub struct brl_plan_in {
     pub kv_heads: brl_ids,
     /// Width of a head in each layer. [L]
     pub head_width: brl_ids,
-    /// The host's, for the two below.
+    /// Context of the two functions below.
     pub trial_ctx: *mut c_void,
     /// Distances of the layers' mean keys and values over the calibration text, `BRL_DISTANCE_*`; null without
     /// such text. keys [L, L], values [L, L] [instance]
@@ -55,7 +55,7 @@ pub struct brl_plan_in {
             values: *mut f64,
         ) -> brl_status,
     >,
-    /// Mean cosine of the final hidden states under a map with those under the identity; null without such
+    /// Mean cosine between the final hidden states under a map and under the identity; null without such
     /// text. source [L] [instance]
     pub similarity: Option<
         unsafe extern "C" fn(
@@ -67,7 +67,7 @@ pub struct brl_plan_in {
     >,
 }
 
-/// `kv.plan/1`: whose keys and values each layer reads (KVSharer). Asked once, before a cache is allocated.
+/// `kv.plan/1`: whose keys and values each layer reads (KVSharer). Called once, before a cache is allocated.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_kv_plan {
@@ -75,8 +75,8 @@ pub struct brl_kv_plan {
     pub struct_size: u64,
     /// `BRL_NEED_TRIAL`, or 0.
     pub needs: u64,
-    /// source [L] arrives as identity: source[l] ≤ l, source[source[l]] = source[l]. storage [L] arrives as 0:
-    /// bits of a number in the layer's cache, 32, 16, or 0 for the run's own. [instance]
+    /// source [L] is initialised to the identity: source[l] ≤ l, source[source[l]] = source[l]. storage [L] is initialised to 0:
+    /// bits per number in the layer's cache, 32, 16, or 0 for the run's setting. [instance]
     pub plan: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -95,7 +95,7 @@ pub const BRL_HEADS_GROUP_MEAN: u64 = 1;
 /// The maximum over the query heads of each key-value head.
 pub const BRL_HEADS_GROUP_MAXIMUM: u64 = 2;
 
-/// What `kv.keep/1` wants to be given for a prompt.
+/// The statistics that `kv.keep/1` needs for a prompt.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_keep_needs {
@@ -103,28 +103,28 @@ pub struct brl_keep_needs {
     pub struct_size: u64,
     /// `BRL_NEED_ACCUMULATED`, `BRL_NEED_KEY_NORM`.
     pub needs: u64,
-    /// Last queries over whose attention `column` is the weighted mean; 0 for no `column`.
+    /// Number of last queries over whose attention `column` is the weighted mean; 0 for no `column`.
     pub column_window: u64,
-    /// Weight of the oldest of them; weights run linearly to the newest.
+    /// Weight of the oldest query; weights change linearly to the newest.
     pub column_oldest: f64,
-    /// Weight of the newest.
+    /// Weight of the newest query.
     pub column_newest: f64,
     /// `BRL_HEADS_*`.
     pub column_heads: u64,
 }
 
-/// `brl_keep_in.phase`: the prompt has just passed through the layer.
+/// `brl_keep_in.phase`: the layer has processed the prompt.
 pub const BRL_PHASE_PREFILL: u64 = 0;
-/// A new token has, and the layer is longer than `next_check`.
+/// The layer has processed a new token, and holds more slots than `next_check`.
 pub const BRL_PHASE_DECODE: u64 = 1;
 
-/// A layer to decide about: N slots in use, R rows of the hidden stream, G rows of heads.
+/// The state of a layer: N slots in use, R rows of the residual stream, G rows of heads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_keep_in {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// The sequence, unique within the run.
+    /// Number of the sequence, unique within the run.
     pub sequence: u64,
     /// Tokens of the sequence decoded so far.
     pub step: u64,
@@ -134,49 +134,49 @@ pub struct brl_keep_in {
     pub layer: u64,
     /// Layers, L.
     pub layers: u64,
-    /// Key-value heads that may keep different slots: more than 1 only where a statistic by head was asked for.
+    /// Key-value heads that may keep different slots: more than 1 only if a statistic per head was requested.
     pub heads: u64,
     /// Tokens of the prompt.
     pub prompt: u64,
-    /// Tokens of the sequence so far, kept or not.
+    /// Tokens of the sequence so far, including evicted ones.
     pub length: u64,
     /// Original position of each slot, ascending within a head: heads may hold different tokens. [heads, N]
     pub positions: brl_ids,
-    /// Original position of each row of the hidden stream, ascending; empty in decoding. [R]
+    /// Original position of each row of the residual stream, ascending; empty in decoding. [R]
     pub stream: brl_ids,
-    /// As wanted by `column_*`. [G, N]
+    /// As requested by `column_*`. [G, N]
     pub column: brl_tensor,
-    /// As wanted by `BRL_NEED_ACCUMULATED`. [H_kv, N]
+    /// As requested by `BRL_NEED_ACCUMULATED`. [H_kv, N]
     pub accumulated: brl_tensor,
-    /// As wanted by `BRL_NEED_KEY_NORM`. [H_kv, N]
+    /// As requested by `BRL_NEED_KEY_NORM`. [H_kv, N]
     pub key_norm: brl_tensor,
 }
 
 /// A count in [`brl_eviction`] that means all, and a `next_check` that means never.
 pub const BRL_ALL: u64 = 0xFFFF_FFFF_FFFF_FFFF;
 
-/// The decision about a layer, written by the plugin into the host's buffers.
+/// The decision about a layer, which the plugin writes into the host's buffers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_eviction {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// Indices 0 to N into a head's row of `positions`, ascending, the newest slot among them, one head after the
-    /// other. Room for heads · N.
+    /// Indices 0 to N into a head's row of `positions`, ascending, including the newest slot, one head after the
+    /// other. Capacity heads · N.
     pub slots: brl_u32s,
-    /// How many were written; arrives as `BRL_ALL`.
+    /// Number of entries written; initialised to `BRL_ALL`.
     pub slot_count: u64,
-    /// Lists in `slots`: 1 (arrives so), or the question's `heads`, each of slot_count / heads.
+    /// Number of lists in `slots`: 1 (initial value), or the `heads` of the input, each with slot_count / heads entries.
     pub heads: u64,
-    /// Indices into the question's `stream`, ascending, the last row among them. Room for R.
+    /// Indices into the input's `stream`, ascending, including the last row. Capacity R.
     pub stream: brl_u32s,
-    /// How many were written; arrives as `BRL_ALL`.
+    /// Number of entries written; initialised to `BRL_ALL`.
     pub stream_count: u64,
-    /// Slots beyond which the layer is asked about again in decoding; arrives as `BRL_ALL`.
+    /// Number of slots above which the layer is checked again in decoding; initialised to `BRL_ALL`.
     pub next_check: u64,
 }
 
-/// `kv.keep/1`: which slots stay and which rows of the hidden stream go on (PyramidInfer, H2O, SnapKV,
+/// `kv.keep/1`: which slots and which rows of the residual stream are kept (PyramidInfer, H2O, SnapKV,
 /// StreamingLLM).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -185,7 +185,7 @@ pub struct brl_kv_keep {
     pub struct_size: u64,
     /// 0.
     pub needs: u64,
-    /// A prompt of this length begins; state of an earlier sequence of this number ends. May be null. [instance]
+    /// Begin a sequence with a prompt of this length; discard the state of an earlier sequence with this number. May be null. [instance]
     pub begin: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -195,7 +195,7 @@ pub struct brl_kv_keep {
             wants: *mut brl_keep_needs,
         ) -> brl_status,
     >,
-    /// Decides about a layer. [instance]
+    /// Decide what a layer keeps. [instance]
     pub keep: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -215,7 +215,7 @@ pub const BRL_AXIS_CHANNEL: u64 = 0;
 /// A group is one token over several channels.
 pub const BRL_AXIS_TOKEN: u64 = 1;
 
-/// A layer's keys or values to plan.
+/// A layer's keys or values whose format is to be chosen.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_codec_in {
@@ -237,17 +237,17 @@ pub struct brl_codec_in {
 pub struct brl_codec_format {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// Bits of q: 2, 4 or 8.
+    /// Bits per number: 2, 4 or 8.
     pub bits: u64,
-    /// Numbers in a group.
+    /// Numbers per group.
     pub group: u64,
     /// `BRL_AXIS_*`.
     pub axis: u64,
-    /// The newest tokens that stay as they are, at least.
+    /// Minimum number of newest tokens that stay unquantised.
     pub residual: u64,
 }
 
-/// `kv.codec/1`: in how many bits a cache stores its numbers (KIVI). Asked once a layer and side.
+/// `kv.codec/1`: in how many bits a cache stores its numbers (KIVI). Called once per layer and side.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_kv_codec {
@@ -255,7 +255,7 @@ pub struct brl_kv_codec {
     pub struct_size: u64,
     /// 0.
     pub needs: u64,
-    /// The format of a layer's keys or values. [instance]
+    /// Choose the format of a layer's keys or values. [instance]
     pub plan: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,

@@ -1,4 +1,4 @@
-//! What comes next: `sample/1` and `order/1`. Both serve the graph and the transformer.
+//! The next token and position, on both engines: `sample/1`, `order/1`.
 
 use brillm_hook::{Canvas, Direction, Fill, Prompt, Setting, Step};
 
@@ -9,35 +9,35 @@ pub const BRL_NEED_HIDDEN: u64 = 8;
 /// `brl_sample.needs`: the tokens so far.
 pub const BRL_NEED_HISTORY: u64 = 16;
 
-/// A prompt that has been read, before its first new token. V tokens, D wide.
+/// A prompt that has been processed, before its first new token. V tokens, width D.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_prompt {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// The sequence, unique within the run.
+    /// Number of the sequence, unique within the run.
     pub sequence: u64,
     /// Its tokens.
     pub tokens: brl_ids,
-    /// Mean over its positions of the hidden state: the signal, or the last layer's output. [D]
+    /// Mean hidden state over the prompt: the signal, or the last layer's output. [D]
     pub pooled: brl_tensor,
-    /// The hidden state at its last position. [D]
+    /// Hidden state at the last position. [D]
     pub hidden: brl_tensor,
-    /// Scores of the first new token, before any temperature. [V]
+    /// Logits of the first new token, before any temperature. [V]
     pub logits: brl_tensor,
 }
 
-/// A token that is about to be chosen.
+/// The state of a sequence when its next token is chosen.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_step {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// The sequence, unique within the run.
+    /// Number of the sequence, unique within the run.
     pub sequence: u64,
-    /// Hops or tokens of the sequence, those of the prompt included.
+    /// Hops or tokens of the sequence, including the prompt.
     pub step: u64,
-    /// New tokens chosen so far.
+    /// Tokens generated so far.
     pub generated: u64,
     /// The current token.
     pub token: u64,
@@ -47,18 +47,18 @@ pub struct brl_step {
     pub hidden: brl_tensor,
 }
 
-/// What a plugin sets; a value that is not a number keeps what the run says, and all arrive so.
+/// Sampling settings that a plugin changes; NaN, the initial value, keeps the run's.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_setting {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// Divides the scores before the softmax; 0 takes the highest.
+    /// Divisor of the logits before the softmax; 0 chooses the highest.
     pub temperature: f64,
 }
 
-/// `sample/1`: scores, temperature, choice (QuATS, EDT, min-p). Plugins form a chain; the last that chooses,
-/// chooses. Functions that a plugin does not need are null.
+/// `sample/1`: logits, temperature, choice (QuATS, EDT, min-p). Plugins form a chain; if several choose, the last
+/// wins. Functions that a plugin does not need are null.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_sample {
@@ -66,7 +66,7 @@ pub struct brl_sample {
     pub struct_size: u64,
     /// `BRL_NEED_HIDDEN`, `BRL_NEED_HISTORY`.
     pub needs: u64,
-    /// A prompt begins: a setting that holds until its text ends. [instance]
+    /// Return the setting for the text that follows a prompt. [instance]
     pub prompt: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -75,7 +75,7 @@ pub struct brl_sample {
             setting: *mut brl_setting,
         ) -> brl_status,
     >,
-    /// Rewrites the scores in place, and may set this step's temperature. scores [V] [instance]
+    /// Rewrite the logits in place, and optionally set this step's temperature. logits [V] [instance]
     pub step: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -85,7 +85,7 @@ pub struct brl_sample {
             setting: *mut brl_setting,
         ) -> brl_status,
     >,
-    /// Chooses among the probabilities that temperature and truncation left. [V] [instance]
+    /// Choose a token given the probabilities after temperature and truncation. [V] [instance]
     pub choose: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -97,28 +97,28 @@ pub struct brl_sample {
     >,
 }
 
-/// In `brl_canvas.tokens`: nothing is there yet.
+/// In `brl_canvas.tokens`: a position without a token.
 pub const BRL_EMPTY: u32 = 0xFFFF_FFFF;
 
-/// A text that grows.
+/// A text that grows in either direction.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_canvas {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// The sequence, unique within the run.
+    /// Number of the sequence, unique within the run.
     pub sequence: u64,
     /// Tokens placed so far.
     pub step: u64,
-    /// Tokens by position, `BRL_EMPTY` where none is yet.
+    /// Token at each position; `BRL_EMPTY` if there is none yet.
     pub tokens: brl_ids,
-    /// First filled position of the span that holds the prompt.
+    /// First filled position of the span that contains the prompt.
     pub left: u64,
     /// One past its last filled position.
     pub right: u64,
-    /// −ln p of the best token before `left`; not a number where none can be placed.
+    /// −ln p of the best token before `left`; NaN if none can be placed.
     pub left_resistance: f64,
-    /// −ln p of the best token at `right`; not a number where none can be placed.
+    /// −ln p of the best token at `right`; NaN if none can be placed.
     pub right_resistance: f64,
 }
 
@@ -147,7 +147,7 @@ pub struct brl_order {
     pub struct_size: u64,
     /// 0.
     pub needs: u64,
-    /// The next place. [instance]
+    /// Choose the next position to fill. [instance]
     pub next: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,

@@ -1,4 +1,4 @@
-//! Making data: `corpus/1`.
+//! Training data from reference texts: `corpus/1`.
 
 use core::ffi::c_void;
 
@@ -6,21 +6,21 @@ use brillm_hook::Speech;
 
 use crate::value::{brl_call, brl_self, brl_sink, brl_status, brl_str, size};
 
-/// What is to be said, and within which bounds.
+/// A request for generated text.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_speech {
     /// Bytes of this table that the plugin knows.
     pub struct_size: u64,
-    /// What a chat model is told before the prompt.
+    /// System message of a chat model.
     pub system: brl_str,
-    /// What is continued, or answered.
+    /// Text to continue or to answer.
     pub prompt: brl_str,
-    /// New tokens at most.
+    /// Maximum number of new tokens.
     pub tokens: u64,
     /// A text whose sub-graph is preferred; empty for none.
     pub within: brl_str,
-    /// What a hop of that sub-graph gains in nats; infinite, and no other is taken.
+    /// Bonus in nats for each hop of that sub-graph; infinity allows no other hop.
     pub gain: f64,
 }
 
@@ -30,15 +30,15 @@ pub struct brl_speech {
 pub struct brl_reference {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// Its place in the run, from 0.
+    /// Index of the text in the run, from 0.
     pub sequence: u64,
-    /// Its name, unique within the run.
+    /// Name of the text, unique within the run.
     pub id: brl_str,
     /// The text.
     pub text: brl_str,
-    /// The host's, for `generate`.
+    /// Context of `generate`, `speak` and `grounded`.
     pub generate_ctx: *mut c_void,
-    /// Lets the run's model continue a prompt by so many tokens at most; one record. Null without a model.
+    /// Generate at most so many tokens after a prompt, with the run's model; one record. Null without a model.
     /// [instance]
     pub generate: Option<
         unsafe extern "C" fn(
@@ -48,12 +48,12 @@ pub struct brl_reference {
             out: *const brl_sink,
         ) -> brl_status,
     >,
-    /// The host's, for `written`.
+    /// Context of `written`.
     pub run_ctx: *mut c_void,
-    /// 1 where the run's output has a record whose field `key` is this one, else 0. [instance]
+    /// Return 1 if the run's output contains a record with this `key`, otherwise 0. [instance]
     pub written: Option<unsafe extern "C" fn(run_ctx: *mut c_void, key: brl_str) -> u64>,
-    /// As `generate`, with bounds. Two records: the text, then `stop`, or `length` where it was cut; where `within` is given
-    /// and the tokens are known, a third: the share of the text's hops that are its hops, in decimals. [instance]
+    /// As `generate`, within bounds. Two records: the text, then `stop`, or `length` if it was cut; if `within` is given
+    /// and the tokens are known, a third: the fraction of the text's hops that are its hops, in decimals. [instance]
     pub speak: Option<
         unsafe extern "C" fn(
             generate_ctx: *mut c_void,
@@ -61,7 +61,7 @@ pub struct brl_reference {
             out: *const brl_sink,
         ) -> brl_status,
     >,
-    /// The share of the hops of `text` that are hops of `reference`; BRL_DECLINED where it is not known. Null without a
+    /// Compute the fraction of the hops of `text` that are hops of `reference`; BRL_DECLINED if unknown. Null without a
     /// model. [instance]
     pub grounded: Option<
         unsafe extern "C" fn(
@@ -73,7 +73,7 @@ pub struct brl_reference {
     >,
 }
 
-/// `corpus/1`: reference texts become records (RefGPT).
+/// `corpus/1`: makes records of reference texts (RefGPT).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_corpus {
@@ -81,7 +81,7 @@ pub struct brl_corpus {
     pub struct_size: u64,
     /// 0.
     pub needs: u64,
-    /// Makes records; each is one JSON object. [instance]
+    /// Make records; each is one JSON object. [instance]
     pub write: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,

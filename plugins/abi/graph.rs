@@ -4,19 +4,19 @@ use brillm_hook::{Fan, Hop};
 
 use crate::value::{brl_call, brl_f32s, brl_ids, brl_self, brl_status, brl_str, brl_tensor, size};
 
-/// The fan that a signal is about to leave through: V nodes, F edges that text has walked.
+/// The outgoing edges of a node: V targets, of which text has walked F.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_fan {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// The sequence, unique within the run.
+    /// Number of the sequence, unique within the run.
     pub sequence: u64,
     /// Hops so far.
     pub step: u64,
-    /// The node the signal leaves.
+    /// The node that the signal leaves.
     pub source: u64,
-    /// Energy with which the signal reaches every node. [V]
+    /// Energy of the signal at every target. [V]
     pub energies: brl_tensor,
     /// Targets of the walked edges, ascending. [F]
     pub targets: brl_ids,
@@ -24,7 +24,7 @@ pub struct brl_fan {
     pub counts: brl_ids,
 }
 
-/// `edge/1`: resistance of every edge out of one node, one batch. Plugins form a chain.
+/// `edge/1`: rewrites the resistance of every edge out of one node. Plugins form a chain.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_edge {
@@ -32,7 +32,7 @@ pub struct brl_edge {
     pub struct_size: u64,
     /// 0.
     pub needs: u64,
-    /// Rewrites resistances in place. They arrive in nats above the easiest edge; only differences count, and
+    /// Rewrite resistances in place. They are initialised to nats above the easiest edge; only differences count:
     /// the next node is drawn from the softmax of their negatives. resistance [V] [instance]
     pub resist: Option<
         unsafe extern "C" fn(
@@ -44,19 +44,19 @@ pub struct brl_edge {
     >,
 }
 
-/// A signal that is about to start.
+/// The prompt of a signal.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_start {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// The sequence, unique within the run.
+    /// Number of the sequence, unique within the run.
     pub sequence: u64,
     /// The prompt.
     pub prompt: brl_ids,
 }
 
-/// `signal/1`: the signal as it starts.
+/// `signal/1`: sets the initial signal.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_signal {
@@ -64,7 +64,7 @@ pub struct brl_signal {
     pub struct_size: u64,
     /// 0.
     pub needs: u64,
-    /// Writes the start; it arrives holding what the run starts from. signal [D] [instance]
+    /// Write the initial signal, which holds the run's default. signal [D] [instance]
     pub start: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -75,19 +75,19 @@ pub struct brl_signal {
     >,
 }
 
-/// `brl_hop.rank` of a hop of the prompt, which was not chosen.
+/// `brl_hop.rank` of a hop of the prompt.
 pub const BRL_UNRANKED: u64 = 0xFFFF_FFFF_FFFF_FFFF;
 
 /// `brl_path.needs`: rank, resistance and runners-up of each hop, which cost the host a pass over all nodes.
 pub const BRL_NEED_RANK: u64 = 32;
 
-/// A hop that was taken.
+/// A hop from one node to the next.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_hop {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// The sequence, unique within the run.
+    /// Number of the sequence, unique within the run.
     pub sequence: u64,
     /// Hops so far, this one included.
     pub step: u64,
@@ -95,17 +95,17 @@ pub struct brl_hop {
     pub source: u64,
     /// The node reached.
     pub target: u64,
-    /// Nodes that had less resistance, or `BRL_UNRANKED`; so too without `BRL_NEED_RANK`.
+    /// Number of nodes with less resistance, or `BRL_UNRANKED`, also without `BRL_NEED_RANK`.
     pub rank: u64,
-    /// −ln p of the hop; not a number for hops of the prompt, or without `BRL_NEED_RANK`.
+    /// −ln p of the hop; NaN for hops of the prompt, or without `BRL_NEED_RANK`.
     pub resistance: f64,
-    /// The nodes of least resistance besides the target, best first; empty without `BRL_NEED_RANK`.
+    /// The nodes of least resistance other than the target, best first; empty without `BRL_NEED_RANK`.
     pub runners_up: brl_ids,
     /// The signal after the hop. [D]
     pub signal: brl_tensor,
 }
 
-/// `path/1`: told of every hop.
+/// `path/1`: observes every hop.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_path {
@@ -113,7 +113,7 @@ pub struct brl_path {
     pub struct_size: u64,
     /// `BRL_NEED_RANK`, or 0.
     pub needs: u64,
-    /// A hop was taken. [instance]
+    /// Observe a hop. [instance]
     pub hop: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -123,8 +123,8 @@ pub struct brl_path {
     >,
 }
 
-/// `wgsl/1:<hook>`, for example `wgsl/1:edge/1`: the same function as a shader. Source only: the host validates
-/// it, owns the pipeline, and compares it with the hook's function before it is used.
+/// `wgsl/1:<hook>`, for example `wgsl/1:edge/1`: the same function as a shader. The host validates the source,
+/// owns the pipeline, and compares it with the hook's function before use.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_wgsl {
@@ -132,9 +132,9 @@ pub struct brl_wgsl {
     pub struct_size: u64,
     /// The WGSL module.
     pub source: brl_str,
-    /// Its compute entry point.
+    /// Compute entry point.
     pub entry_point: brl_str,
-    /// Invocations in a workgroup, as the module declares.
+    /// Workgroup size, as the module declares.
     pub workgroup: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Learning: `mask/1`.
+//! Masked training: `mask/1`.
 
 use brillm_hook::{MaskMoment, MaskOutcome, MaskTokens};
 
@@ -6,21 +6,21 @@ use crate::value::{
     brl_call, brl_f32s, brl_ids, brl_self, brl_sink, brl_status, brl_str, brl_tensor, size,
 };
 
-/// Where in a training run a step is.
+/// The progress of a training run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_mask_moment {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// Steps taken.
+    /// Steps completed.
     pub step: u64,
-    /// Steps in all.
+    /// Total steps.
     pub steps: u64,
     /// Passes over the data so far.
     pub epoch: f64,
 }
 
-/// In `tags`: the token has none.
+/// In `tags`: a token without a tag.
 pub const BRL_UNTAGGED: u32 = 0xFFFF_FFFF;
 
 /// The tokens of a sequence that may be masked.
@@ -31,21 +31,21 @@ pub struct brl_mask_tokens {
     pub struct_size: u64,
     /// The optimiser step.
     pub step: u64,
-    /// The sequence within the step.
+    /// Number of the sequence within the step.
     pub sequence: u64,
-    /// The ratio that holds in this step.
+    /// Masking ratio of this step.
     pub ratio: f64,
     /// The tokens. [T]
     pub tokens: brl_ids,
-    /// Their tags, `BRL_UNTAGGED` for none. [T], or empty where the run has none
+    /// Their tags, `BRL_UNTAGGED` for none. [T], or empty if the run has none
     pub tags: brl_ids,
-    /// The word of each token, counted from 0. [T], or empty
+    /// Index of each token's word. [T], or empty
     pub words: brl_ids,
-    /// 1 where a token may be masked. u8 [T]
+    /// 1 if a token may be masked. u8 [T]
     pub allowed: brl_tensor,
 }
 
-/// What became of the tokens that a step masked.
+/// The losses of the tokens that a step masked.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_mask_outcome {
@@ -61,7 +61,7 @@ pub struct brl_mask_outcome {
     pub losses: brl_tensor,
 }
 
-/// `mask/1`: what masked training hides (masking ratio decay, weighted masking). The host draws, so runs replay.
+/// `mask/1`: which tokens masked training hides (masking ratio decay, weighted masking). The host draws, so runs replay.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_mask {
@@ -69,7 +69,7 @@ pub struct brl_mask {
     pub struct_size: u64,
     /// 0.
     pub needs: u64,
-    /// The share of tokens to mask, 0 to 1. May be null. [instance]
+    /// Return the fraction of tokens to mask, 0 to 1. May be null. [instance]
     pub ratio: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -78,7 +78,7 @@ pub struct brl_mask {
             ratio: *mut f64,
         ) -> brl_status,
     >,
-    /// Relative chance of each token, 0 or more; all arrive as 1. weights [T]. May be null. [instance]
+    /// Write the relative probability of each token, 0 or more, initialised to 1. weights [T]. May be null. [instance]
     pub weigh: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -87,7 +87,7 @@ pub struct brl_mask {
             weights: brl_f32s,
         ) -> brl_status,
     >,
-    /// Told the losses of a step. May be null. [instance]
+    /// Observe the losses of a step. May be null. [instance]
     pub learn: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -95,7 +95,7 @@ pub struct brl_mask {
             outcome: *const brl_mask_outcome,
         ) -> brl_status,
     >,
-    /// Writes its state for a checkpoint, in one record. May be null where it has none. [instance]
+    /// Write the state for a checkpoint, in one record. May be null if there is none. [instance]
     pub save: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -103,7 +103,7 @@ pub struct brl_mask {
             state: *const brl_sink,
         ) -> brl_status,
     >,
-    /// Takes the state of a checkpoint. Null exactly where `save` is. [instance]
+    /// Restore the state of a checkpoint. Null if and only if `save` is. [instance]
     pub restore: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,

@@ -1,20 +1,21 @@
-//! The door between the engine and its plugins: C layouts only, no code, no dependencies.
+//! The C interface between the engine and its plugins: the layouts, and their conversions to and from the types of
+//! `brillm-hook`.
 //!
 //! `plugins/brillm_plugin.h` is generated from this crate. Authors in Rust use the crate `brillm-plugin`
-//! instead, in which no pointer is seen. Rules that hold for every line:
+//! instead. Rules:
 //!
 //! * **R1** Memory never changes owner. The callee writes into the caller's buffers or sinks.
-//! * **R2** Strings are UTF-8 with a length, not ended by a zero, and borrowed until the call returns.
+//! * **R2** Strings are UTF-8 with a length, without a terminating zero, and borrowed until the call returns.
 //! * **R3** Tables begin with `struct_size` and only ever grow at the end; every field is a multiple of 8 bytes
-//!   wide, so no padding can hide one. Views ([`brl_str`], [`brl_tensor`], …) are frozen for ever.
-//! * **R4** Nothing unwinds or jumps across the door. A negative status is an error, [`BRL_DECLINED`] is "no
-//!   opinion", after which the host ignores what was written and does what it does without the plugin.
+//!   wide, so no padding can hide one. Views ([`brl_str`], [`brl_tensor`], …) never change.
+//! * **R4** Nothing unwinds or jumps across the interface. A negative status is an error; [`BRL_DECLINED`] means no
+//!   opinion: the host ignores what was written and uses its default.
 //! * **R5** Libraries are never unloaded. `destroy` frees an instance, not the code.
 //! * **R6** Each function has a tag: `[static]` any thread, any time, no side effects; `[instance]` one call at
 //!   a time for each instance, on any thread; `[shared]` any number of calls at once.
 //!
-//! Plugins decide, the host acts: no function receives memory of the host to change but the buffers it answers
-//! in, and the host checks every answer before it acts on any of it.
+//! Plugins decide, the host acts: a plugin may only write to the buffers of its answer, and the host checks an answer
+//! before it applies any of it.
 #![allow(
     non_camel_case_types,
     reason = "the names are those of the C header, the same everywhere"

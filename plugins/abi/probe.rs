@@ -1,4 +1,4 @@
-//! Looking: `probe/1`.
+//! Observing models: `probe/1`.
 
 use core::ffi::c_void;
 
@@ -8,11 +8,11 @@ use crate::value::{
     brl_call, brl_ids, brl_self, brl_sink, brl_status, brl_str, brl_tensor, codes, size,
 };
 
-/// The signal that arrived at a node: one row a hop. [1, D]
+/// The signal received by a node: one row per hop. [1, D]
 pub const BRL_TAP_SIGNAL: u64 = 1;
-/// The energies of all next nodes: one row a step. [1, V]
+/// The energies of all next nodes: one row per step. [1, V]
 pub const BRL_TAP_ENERGY: u64 = 2;
-/// The hidden stream after a layer; layer 0 is the embedding. [R, D]
+/// The residual stream after so many layers; 0 is the embedding. [R, D]
 pub const BRL_TAP_HIDDEN: u64 = 4;
 /// A transformer's logits. [R, V]
 pub const BRL_TAP_LOGITS: u64 = 8;
@@ -29,19 +29,19 @@ pub const BRL_TAP_ATTENDED: u64 = 256;
 /// The residual stream after the final norm. [R, D]
 pub const BRL_TAP_FINAL: u64 = 512;
 
-/// What there is to see at a tap.
+/// The activations at a tap.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_activations {
     /// Bytes of this table that the host knows.
     pub struct_size: u64,
-    /// The sequence, unique within the run.
+    /// Number of the sequence, unique within the run.
     pub sequence: u64,
     /// Hops or tokens of the sequence.
     pub step: u64,
     /// One `BRL_TAP_*`.
     pub tap: u64,
-    /// The layer; 0 on the graph.
+    /// Layers passed, or the index of the layer; 0 on the graph.
     pub layer: u64,
     /// Layers; 1 on the graph.
     pub layers: u64,
@@ -56,16 +56,16 @@ pub const BRL_SUBJECT_GRAPH: u64 = 0;
 /// Layers of attention.
 pub const BRL_SUBJECT_TRANSFORMER: u64 = 1;
 
-/// The own vector of each token's node, on the graph. [1, T, D]
+/// Graph: the own vector of each token's node. [1, T, D]
 pub const BRL_STATE_NODE: u64 = 0;
-/// The signal as each node passes it on, on the graph. [1, T, D]
+/// Graph: the signal that each node sends. [1, T, D]
 pub const BRL_STATE_SIGNAL: u64 = 1;
-/// The energies of all next nodes at each node, on the graph. [1, T, V]
+/// Graph: the energies of all next nodes at each node. [1, T, V]
 pub const BRL_STATE_ENERGY: u64 = 2;
-/// The hidden stream after each layer, on a transformer; layer 0 is the embedding. [L + 1, T, D]
+/// Transformer: the residual stream after each layer; layer 0 is the embedding. [L + 1, T, D]
 pub const BRL_STATE_HIDDEN: u64 = 3;
 
-/// The run's model, as a probe may ask it. Sinks get one record, numbers in the machine's byte order.
+/// The run's model. Sinks receive one record of numbers in the machine's byte order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_subject {
@@ -79,13 +79,13 @@ pub struct brl_subject {
     pub width: u64,
     /// `V`.
     pub nodes: u64,
-    /// The host's.
+    /// Context of the functions.
     pub ctx: *mut c_void,
-    /// The tokens of a text, uint32_t each. [instance]
+    /// Encode a text as tokens, uint32_t each. [instance]
     pub tokens: Option<
         unsafe extern "C" fn(ctx: *mut c_void, text: brl_str, ids: *const brl_sink) -> brl_status,
     >,
-    /// -ln p of each token of `answer` after `prompt`, double each. [instance]
+    /// Compute -ln p of each token of `answer` after `prompt`, double each. [instance]
     pub resist: Option<
         unsafe extern "C" fn(
             ctx: *mut c_void,
@@ -94,7 +94,7 @@ pub struct brl_subject {
             resistance: *const brl_sink,
         ) -> brl_status,
     >,
-    /// One `BRL_STATE_*` of a text, float each. [instance]
+    /// Compute a state of a text, `BRL_STATE_*`, float each. [instance]
     pub states: Option<
         unsafe extern "C" fn(
             ctx: *mut c_void,
@@ -103,14 +103,14 @@ pub struct brl_subject {
             values: *const brl_sink,
         ) -> brl_status,
     >,
-    /// From here on the weights that training by a seed would begin with; 0 for the model's own. [instance]
+    /// Use the weights that training with a seed would begin with; 0 for the model's own. [instance]
     pub untrained: Option<unsafe extern "C" fn(ctx: *mut c_void, seed: u64) -> brl_status>,
-    /// From here on adds `delta` [D] to a node's bias, on the graph; without numbers, takes the shift away. [instance]
+    /// Add `delta` [D] to the bias of a node of the graph; an empty `delta` removes the shift. [instance]
     pub shift:
         Option<unsafe extern "C" fn(ctx: *mut c_void, node: u64, delta: brl_tensor) -> brl_status>,
 }
 
-/// `probe/1`: looks, reports, and never changes the run (semantic size).
+/// `probe/1`: observes, reports, and never changes the run (semantic size).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_probe {
@@ -118,9 +118,9 @@ pub struct brl_probe {
     pub struct_size: u64,
     /// 0.
     pub needs: u64,
-    /// The taps it wants to look at, `BRL_TAP_*` added up. [instance]
+    /// Return the taps to observe, the sum of `BRL_TAP_*`. [instance]
     pub taps: Option<unsafe extern "C" fn(instance: *mut brl_self) -> u64>,
-    /// Looks. [instance]
+    /// Observe activations. [instance]
     pub see: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -128,7 +128,7 @@ pub struct brl_probe {
             activations: *const brl_activations,
         ) -> brl_status,
     >,
-    /// What it saw, as one record that is one JSON value. [instance]
+    /// Report as one record that is one JSON value. [instance]
     pub report: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,
@@ -136,7 +136,7 @@ pub struct brl_probe {
             json: *const brl_sink,
         ) -> brl_status,
     >,
-    /// Asks the model itself, about texts of its own; null for a probe that only looks. [instance]
+    /// Query the model with the plugin's own texts. May be null. [instance]
     pub ask: Option<
         unsafe extern "C" fn(
             instance: *mut brl_self,

@@ -1,32 +1,32 @@
-//! Numbers, strings and views. Frozen: nothing here ever changes.
+//! Numbers, strings and views. Their layouts never change.
 
 use core::ffi::{c_char, c_void};
 
-/// 0 is success, 1 no opinion, negative an error whose text went through `fail`.
+/// 0: success; 1: declined; negative: an error whose message was set with `fail`.
 pub type brl_status = i32;
 
 /// The call succeeded.
 pub const BRL_OK: brl_status = 0;
-/// No opinion: the host ignores the buffers and keeps its default. Not an error.
+/// No opinion: the host ignores the buffers and uses its default. Not an error.
 pub const BRL_DECLINED: brl_status = 1;
-/// An argument the plugin cannot work with.
+/// Invalid argument.
 pub const BRL_E_ARG: brl_status = -1;
-/// An option that makes no sense.
+/// Invalid option.
 pub const BRL_E_CONFIG: brl_status = -2;
-/// Shapes that do not fit.
+/// Mismatched shapes.
 pub const BRL_E_SHAPE: brl_status = -3;
 /// A buffer that is too small.
 pub const BRL_E_BUFFER: brl_status = -4;
-/// The instance is not in a state for this call, or a saved state is not its own.
+/// Invalid state of the instance, or invalid saved state.
 pub const BRL_E_STATE: brl_status = -5;
-/// The call stopped because the run is to stop.
+/// The call stopped because the run is cancelled.
 pub const BRL_E_CANCELLED: brl_status = -6;
 /// The plugin panicked. The host never calls the instance again.
 pub const BRL_E_PANIC: brl_status = -7;
 /// Anything else.
 pub const BRL_E_INTERNAL: brl_status = -8;
 
-/// UTF-8, not ended by a zero.
+/// UTF-8 without a terminating zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_str {
@@ -79,7 +79,7 @@ pub const BRL_U8: u32 = 4;
 /// Unsigned 32-bit number.
 pub const BRL_U32: u32 = 5;
 
-/// Numbers to read. What was not asked for comes with a null `ptr`.
+/// Numbers to read. `ptr` is null if they were not requested.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_tensor {
@@ -95,22 +95,22 @@ pub struct brl_tensor {
     pub stride: [i64; 4],
 }
 
-/// Takes bytes; each write is one record.
+/// Accepts bytes; each write is one record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct brl_sink {
-    /// The host's.
+    /// Context of the functions.
     pub ctx: *mut c_void,
-    /// Takes a record; a negative status is to be passed on. [instance]
+    /// Accept a record. The caller returns a negative status to its own caller. [instance]
     pub write: Option<unsafe extern "C" fn(ctx: *mut c_void, bytes: brl_str) -> brl_status>,
 }
 
-/// One call, the host's: errors, cancelling, randomness.
+/// A call, owned by the host: errors, cancellation, randomness.
 pub struct brl_call {
     _opaque: [u8; 0],
 }
 
-/// An instance, the plugin's.
+/// An instance, owned by the plugin.
 pub struct brl_self {
     _opaque: [u8; 0],
 }

@@ -2,7 +2,7 @@
 //! queries so far ("heavy hitters"), and the most recent ones. Each key-value head keeps its own.
 
 use brillm_plugin::{
-    Amount, Error, Eviction, Host, KeepHook, KeepNeeds, KeepQuestion, Plugin, Preference, Result,
+    Amount, Error, Eviction, Host, KeepHook, KeepNeeds, KeepQuestion, Plugin, RankingOrder, Result,
     export,
 };
 
@@ -12,7 +12,7 @@ struct Options {
     heavy: Amount,
     recent: Amount,
     slack: usize,
-    order: Preference,
+    order: RankingOrder,
 }
 
 struct Heavy(Options);
@@ -31,7 +31,7 @@ impl Plugin for Heavy {
 }
 
 /// The slots that a head keeps: the last `recent`, and `heavy` of those before them.
-fn chosen(order: Preference, seed: u64, scores: &[f32], heavy: usize, recent: usize) -> Vec<u32> {
+fn chosen(order: RankingOrder, seed: u64, scores: &[f32], heavy: usize, recent: usize) -> Vec<u32> {
     let slots = scores.len();
     let older = slots.saturating_sub(recent);
     let mut eviction = order.choose(seed, &scores[..older], heavy);
@@ -101,12 +101,12 @@ mod tests {
     fn heavy_and_recent_stay() {
         let scores = [5.0, 1.0, 4.0, 2.0, 9.0, 0.0, 0.5];
         let of = |order, heavy, recent| chosen(order, 7, &scores, heavy, recent);
-        assert_eq!(of(Preference::Attention, 2, 2), [0, 4, 5, 6]);
-        assert_eq!(of(Preference::Attention, 2, 3), [0, 2, 4, 5, 6]);
-        assert_eq!(of(Preference::Reversed, 2, 2), [1, 3, 5, 6]);
-        assert_eq!(of(Preference::Recency, 2, 2), [3, 4, 5, 6]);
-        assert_eq!(of(Preference::Random, 2, 2).len(), 4);
-        assert_eq!(of(Preference::Attention, 0, 1), [6]);
-        assert_eq!(of(Preference::Attention, 3, 9), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(of(RankingOrder::Attention, 2, 2), [0, 4, 5, 6]);
+        assert_eq!(of(RankingOrder::Attention, 2, 3), [0, 2, 4, 5, 6]);
+        assert_eq!(of(RankingOrder::Reversed, 2, 2), [1, 3, 5, 6]);
+        assert_eq!(of(RankingOrder::Recency, 2, 2), [3, 4, 5, 6]);
+        assert_eq!(of(RankingOrder::Random, 2, 2).len(), 4);
+        assert_eq!(of(RankingOrder::Attention, 0, 1), [6]);
+        assert_eq!(of(RankingOrder::Attention, 3, 9), [0, 1, 2, 3, 4, 5, 6]);
     }
 }

@@ -6,7 +6,7 @@ mod lengths;
 
 use brillm_plugin::{
     Activations, ColumnSum, Error, Eviction, HeadReduction, Host, KeepHook, KeepNeeds,
-    KeepQuestion, LogLevel, Phase, Plugin, Preference, ProbeHook, Result, Tap, export,
+    KeepQuestion, LogLevel, Phase, Plugin, ProbeHook, RankingOrder, Result, Tap, export,
 };
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ struct Options {
     every: usize,
     generation_ratio: f64,
     generation_share: f64,
-    order: Preference,
+    order: RankingOrder,
 }
 
 #[derive(Default)]

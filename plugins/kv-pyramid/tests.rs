@@ -112,8 +112,8 @@ fn the_stream_keeps_sinks_the_heavy_and_the_recent() {
         Some(vec![0, 2, 4, 7, 8, 9])
     );
     for (order, expected) in [
-        (Preference::Recency, vec![0, 5, 6, 7, 8, 9]),
-        (Preference::Reversed, vec![0, 1, 3, 7, 8, 9]),
+        (RankingOrder::Recency, vec![0, 5, 6, 7, 8, 9]),
+        (RankingOrder::Reversed, vec![0, 1, 3, 7, 8, 9]),
     ] {
         let options = Options {
             order,

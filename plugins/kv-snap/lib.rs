@@ -4,7 +4,7 @@
 
 use brillm_plugin::{
     Amount, ColumnSum, Error, Eviction, HeadReduction, Host, KeepHook, KeepNeeds, KeepQuestion,
-    Phase, Plugin, Preference, Result, export,
+    Phase, Plugin, RankingOrder, Result, export,
 };
 
 #[derive(Clone, Copy, serde::Deserialize)]
@@ -29,7 +29,7 @@ struct Options {
     kernel: usize,
     pooling: Pooling,
     heads: Reduction,
-    order: Preference,
+    order: RankingOrder,
 }
 
 struct Snap(Options);

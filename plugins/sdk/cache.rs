@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use brillm_abi as abi;
 
-use crate::entry::{Tables, hook_functions, status_of, table, write};
+use crate::entry::{HookTables, hook_functions, status_of, table, write};
 use crate::{
     Answer, CodecFormat, CodecQuestion, Distance, Error, Eviction, Host, KeepNeeds, KeepQuestion,
     KvShape, Planned, Plugin, Result,
@@ -165,7 +165,7 @@ hook_functions! {
     }
 }
 
-impl<T: PlanHook> Tables<T> {
+impl<T: PlanHook> HookTables<T> {
     /// The table of `kv.plan/1`.
     pub const PLAN: abi::brl_kv_plan = abi::brl_kv_plan {
         struct_size: size_of::<abi::brl_kv_plan>() as u64,
@@ -174,7 +174,7 @@ impl<T: PlanHook> Tables<T> {
     };
 }
 
-impl<T: KeepHook> Tables<T> {
+impl<T: KeepHook> HookTables<T> {
     /// The table of `kv.keep/1`.
     pub const KEEP: abi::brl_kv_keep = abi::brl_kv_keep {
         struct_size: size_of::<abi::brl_kv_keep>() as u64,
@@ -184,7 +184,7 @@ impl<T: KeepHook> Tables<T> {
     };
 }
 
-impl<T: CodecHook> Tables<T> {
+impl<T: CodecHook> HookTables<T> {
     /// The table of `kv.codec/1`.
     pub const CODEC: abi::brl_kv_codec = abi::brl_kv_codec {
         struct_size: size_of::<abi::brl_kv_codec>() as u64,

@@ -2,7 +2,7 @@
 
 use brillm_abi as abi;
 
-use crate::entry::{Tables, hook_functions, status_of, table, write};
+use crate::entry::{HookTables, hook_functions, status_of, table, write};
 use crate::{Answer, Canvas, Fill, Host, Plugin, Prompt, Result, Setting, Step};
 
 /// `sample/1`: rewrites logits, sets the temperature, chooses tokens.
@@ -137,7 +137,7 @@ hook_functions! {
     }
 }
 
-impl<T: SampleHook> Tables<T> {
+impl<T: SampleHook> HookTables<T> {
     /// The table of `sample/1`.
     pub const SAMPLE: abi::brl_sample = abi::brl_sample {
         struct_size: size_of::<abi::brl_sample>() as u64,
@@ -149,7 +149,7 @@ impl<T: SampleHook> Tables<T> {
     };
 }
 
-impl<T: OrderHook> Tables<T> {
+impl<T: OrderHook> HookTables<T> {
     /// The table of `order/1`.
     pub const ORDER: abi::brl_order = abi::brl_order {
         struct_size: size_of::<abi::brl_order>() as u64,

@@ -2,7 +2,7 @@
 
 use brillm_abi as abi;
 
-use crate::entry::{Tables, collect, hook_functions, put, table, text};
+use crate::entry::{HookTables, collect, hook_functions, put, table, text};
 use crate::{Error, Host, Plugin, Result, Speech, Spoken};
 
 /// A reference text, and the run's model for making records of it.
@@ -141,7 +141,7 @@ hook_functions! {
     }
 }
 
-impl<T: CorpusHook> Tables<T> {
+impl<T: CorpusHook> HookTables<T> {
     /// The table of `corpus/1`.
     pub const CORPUS: abi::brl_corpus = abi::brl_corpus {
         struct_size: size_of::<abi::brl_corpus>() as u64,

@@ -13,15 +13,15 @@ use brillm_abi as abi;
 use crate::{Answer, Error, Host, LogLevel, Plugin, Result, host};
 
 /// The tables of a plugin type, one constant each.
-pub struct Tables<T>(std::marker::PhantomData<T>);
+pub struct HookTables<T>(std::marker::PhantomData<T>);
 
 /// An instance as the host holds it.
-pub(crate) struct Instance<T> {
+pub(crate) struct PluginInstance<T> {
     host: abi::brl_host,
     plugin: T,
 }
 
-impl<T> Instance<T> {
+impl<T> PluginInstance<T> {
     pub(crate) fn plugin(&self) -> &T {
         &self.plugin
     }
@@ -87,10 +87,10 @@ pub(crate) unsafe fn enter<T>(
     body: impl FnOnce(&mut T, &mut Host<'_>) -> Result<abi::brl_status>,
 ) -> abi::brl_status {
     // SAFETY: exclusively ours, as the caller promises.
-    let Some(instance) = (unsafe { instance.cast::<Instance<T>>().as_mut() }) else {
+    let Some(instance) = (unsafe { instance.cast::<PluginInstance<T>>().as_mut() }) else {
         return abi::BRL_E_ARG;
     };
-    let Instance { host, plugin } = instance;
+    let PluginInstance { host, plugin } = instance;
     let mut host = Host::new(call, host);
     // The host never calls a plugin again after a panic, so a half-updated state is not seen.
     let outcome = catch_unwind(AssertUnwindSafe(|| body(plugin, &mut host)));
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn create<T: Plugin>(
         let options: T::Options = serde_json::from_str(text)
             .map_err(|error| Error::option(format!("the options cannot be read: {error}")))?;
         let plugin = T::create(options)?;
-        let instance = Box::new(Instance {
+        let instance = Box::new(PluginInstance {
             host: table,
             plugin,
         });
@@ -224,7 +224,7 @@ pub unsafe extern "C" fn destroy<T: Plugin>(instance: *mut abi::brl_self) {
         return;
     }
     // SAFETY: it came from `create` and is not used again.
-    let instance = unsafe { Box::from_raw(instance.cast::<Instance<T>>()) };
+    let instance = unsafe { Box::from_raw(instance.cast::<PluginInstance<T>>()) };
     let table = instance.host;
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(instance))) {
         host::log(&table, LogLevel::Error, &message(payload.as_ref()));
@@ -386,7 +386,7 @@ macro_rules! __hook {
 macro_rules! __table {
     ($named:ident, $id:literal, $plugin:ty, $table:ident) => {
         if $named($id) {
-            return $crate::entry::pointer(&$crate::entry::Tables::<$plugin>::$table);
+            return $crate::entry::pointer(&$crate::entry::HookTables::<$plugin>::$table);
         }
     };
 }

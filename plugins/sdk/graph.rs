@@ -2,7 +2,7 @@
 
 use brillm_abi as abi;
 
-use crate::entry::{Tables, hook_functions, status_of, table};
+use crate::entry::{HookTables, hook_functions, status_of, table};
 use crate::{Answer, Fan, Hop, Host, Plugin, Result};
 
 /// `edge/1`: rewrites resistances.
@@ -75,7 +75,7 @@ hook_functions! {
     }
 }
 
-impl<T: EdgeHook> Tables<T> {
+impl<T: EdgeHook> HookTables<T> {
     /// The table of `edge/1`.
     pub const EDGE: abi::brl_edge = abi::brl_edge {
         struct_size: size_of::<abi::brl_edge>() as u64,
@@ -84,7 +84,7 @@ impl<T: EdgeHook> Tables<T> {
     };
 }
 
-impl<T: SignalHook> Tables<T> {
+impl<T: SignalHook> HookTables<T> {
     /// The table of `signal/1`.
     pub const SIGNAL: abi::brl_signal = abi::brl_signal {
         struct_size: size_of::<abi::brl_signal>() as u64,
@@ -93,7 +93,7 @@ impl<T: SignalHook> Tables<T> {
     };
 }
 
-impl<T: PathHook> Tables<T> {
+impl<T: PathHook> HookTables<T> {
     /// The table of `path/1`.
     pub const PATH: abi::brl_path = abi::brl_path {
         struct_size: size_of::<abi::brl_path>() as u64,

@@ -2,7 +2,7 @@
 
 use brillm_abi as abi;
 
-use crate::entry::{Tables, hook_functions, put, status_of, table};
+use crate::entry::{HookTables, hook_functions, put, status_of, table};
 use crate::{Answer, Error, Host, MaskMoment, MaskOutcome, MaskTokens, Plugin, Result};
 
 /// `mask/1`: decides which tokens masked training hides.
@@ -107,7 +107,7 @@ hook_functions! {
     }
 }
 
-impl<T: MaskHook> Tables<T> {
+impl<T: MaskHook> HookTables<T> {
     /// The table of `mask/1`.
     pub const MASK: abi::brl_mask = abi::brl_mask {
         struct_size: size_of::<abi::brl_mask>() as u64,

@@ -82,7 +82,7 @@ pub use learning::MaskHook;
 pub use plugin::Plugin;
 pub use probe::{HostModel, ProbeHook};
 pub use random::RandomStream;
-pub use ranking::{Amount, Preference, highest};
+pub use ranking::{Amount, RankingOrder, highest};
 pub use schedule::MaskSchedule;
 
 #[doc(hidden)]

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use brillm_abi as abi;
 
-use crate::entry::{Instance, Tables, collect, hook_functions, put, table};
+use crate::entry::{HookTables, PluginInstance, collect, hook_functions, put, table};
 use crate::{Activations, Error, Host, Plugin, Result, State, SubjectShape, Tap};
 
 /// `probe/1`: observes and reports; never changes the run.
@@ -134,7 +134,7 @@ impl HostModel<'_> {
 
 unsafe extern "C" fn taps<T: ProbeHook>(instance: *mut abi::brl_self) -> u64 {
     // SAFETY: the host passes what `create` made, one call at a time.
-    let Some(instance) = (unsafe { instance.cast::<Instance<T>>().as_ref() }) else {
+    let Some(instance) = (unsafe { instance.cast::<PluginInstance<T>>().as_ref() }) else {
         return 0;
     };
     catch_unwind(AssertUnwindSafe(|| instance.plugin().taps()))
@@ -170,7 +170,7 @@ hook_functions! {
     }
 }
 
-impl<T: ProbeHook> Tables<T> {
+impl<T: ProbeHook> HookTables<T> {
     /// The table of `probe/1`.
     pub const PROBE: abi::brl_probe = abi::brl_probe {
         struct_size: size_of::<abi::brl_probe>() as u64,

@@ -1,4 +1,4 @@
-//! Which of several scored things stay: [`highest`], and [`Preference`] with the controls a ranking is measured against.
+//! Which of several scored things stay: [`highest`], and [`RankingOrder`] with the controls a ranking is measured against.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ pub fn highest(scores: &[f32], count: usize) -> Vec<u32> {
 /// controls that keep exactly as many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Preference {
+pub enum RankingOrder {
     /// The highest scores: the technique itself.
     #[default]
     Attention,
@@ -50,7 +50,7 @@ pub enum Preference {
     Recency,
 }
 
-impl Preference {
+impl RankingOrder {
     /// Chooses `count` of the scored things, as ascending indices.
     ///
     /// `seed` is where random choices come from: [`crate::Call::random`], plus what tells apart the choices of one
@@ -119,14 +119,14 @@ mod tests {
     fn controls_choose_as_many() {
         let scores = [0.1, 0.9, 0.5, 0.7, 0.2];
         for (preference, expected) in [
-            (Preference::Attention, [1, 3]),
-            (Preference::Reversed, [0, 4]),
-            (Preference::Recency, [3, 4]),
+            (RankingOrder::Attention, [1, 3]),
+            (RankingOrder::Reversed, [0, 4]),
+            (RankingOrder::Recency, [3, 4]),
         ] {
             assert_eq!(preference.choose(1, &scores, 2), expected);
             assert_eq!(preference.choose(1, &scores, 9), [0, 1, 2, 3, 4]);
         }
-        let random = |seed| Preference::Random.choose(seed, &[0.0; 40], 20);
+        let random = |seed| RankingOrder::Random.choose(seed, &[0.0; 40], 20);
         assert_eq!(random(3), random(3));
         assert_ne!(random(3), random(4));
         let mut met = [0; 40];
