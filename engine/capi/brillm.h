@@ -34,7 +34,7 @@
 #define BRILLM_ABI_MAJOR 1
 
 /*
- Raised when something is added: programs that do not use it go on as they are.
+ Raised when something is added: programs that do not use it need no change.
  */
 #define BRILLM_ABI_MINOR 0
 
@@ -46,27 +46,27 @@
 #define BRILLM_UNLIMITED UINT64_MAX
 
 /*
- A callback that wants more.
+ The callback continues the generation.
  */
 #define BRILLM_GO_ON 0
 
 /*
- A callback that wants no more; so does any other value than 0.
+ The callback stops the generation, as any value other than 0 does.
  */
 #define BRILLM_STOP 1
 
 /*
- The generation goes on.
+ The generation is running.
  */
 #define BRILLM_FINISH_NONE 0
 
 /*
- All tokens asked for are there.
+ The requested number of tokens was reached.
  */
 #define BRILLM_FINISH_LENGTH 1
 
 /*
- The model's end token, or a stop text.
+ A stop token or a stop text.
  */
 #define BRILLM_FINISH_STOP 2
 
@@ -506,7 +506,7 @@ extern "C" {
 brillm_status brillm_error_status(const struct brillm_error *error);
 
 /*
- What happened, where, and what to do about it, in UTF-8; the empty text for NULL. Lives as long as the error.
+ What is wrong, where, and what to do, in UTF-8; the empty text for NULL. Lives as long as the error.
 
  Pointers:
  `error` is NULL or an error that was not freed.
@@ -514,7 +514,7 @@ brillm_status brillm_error_status(const struct brillm_error *error);
 const char *brillm_error_message(const struct brillm_error *error);
 
 /*
- Frees an error; NULL is nothing to free.
+ Frees an error; NULL is ignored.
 
  Pointers:
  `error` is NULL or an error that was not freed.
@@ -554,7 +554,7 @@ brillm_status brillm_model_open_bytes(const void *bytes,
 struct brillm_model *brillm_model_retain(struct brillm_model *model);
 
 /*
- Takes a reference away; the last one frees the model. Sessions hold references of their own. NULL is nothing.
+ Releases a reference; the last one frees the model. Sessions hold references of their own. NULL is ignored.
 
  Pointers:
  `model` is NULL or a model, and the caller gives up one reference to it.
@@ -562,7 +562,7 @@ struct brillm_model *brillm_model_retain(struct brillm_model *model);
 void brillm_model_release(struct brillm_model *model);
 
 /*
- What the model is.
+ Writes the model's kind and sizes.
 
  Pointers:
  `model` is NULL or a model with a reference left; `info` is NULL or has its struct_size; `error` is NULL or may be
@@ -681,7 +681,7 @@ struct brillm_session *brillm_session_retain(struct brillm_session *session);
 void brillm_session_release(struct brillm_session *session);
 
 /*
- Other parameters, from the next beginning on. NULL for the defaults.
+ Sets other parameters, which apply from the next begin on. NULL for the defaults.
 
  Pointers:
  As brillm_session_new.
@@ -726,7 +726,7 @@ brillm_status brillm_session_begin_text(struct brillm_session *session,
                                         struct brillm_error **error);
 
 /*
- Chooses the next token and goes to it. BRILLM_END when the generation has ended; brillm_session_finish says why.
+ Chooses the next token and appends it. BRILLM_END when the generation has ended; brillm_session_finish says why.
 
  Pointers:
  `session` is NULL or a session with a reference left; `piece` is NULL or has its struct_size; `error` is NULL or may
@@ -737,7 +737,7 @@ brillm_status brillm_session_next(struct brillm_session *session,
                                   struct brillm_error **error);
 
 /*
- Why the last generation ended: a BRILLM_FINISH value; BRILLM_FINISH_NONE while it goes on.
+ Why the last generation ended: a BRILLM_FINISH value; BRILLM_FINISH_NONE while it runs.
 
  Pointers:
  `session` is NULL or a session with a reference left.
@@ -811,7 +811,7 @@ brillm_status brillm_session_resistance(struct brillm_session *session,
                                         struct brillm_error **error);
 
 /*
- Goes to given tokens, as a prompt does; they are not given out and do not count as new ones.
+ Appends given tokens, as a prompt does; they are not part of the output and do not count as new ones.
 
  Pointers:
  `session` is NULL or a session with a reference left; `ids` has `count` tokens; `error` is NULL or may be written
@@ -851,7 +851,7 @@ brillm_status brillm_session_save(struct brillm_session *session,
                                   struct brillm_error **error);
 
 /*
- Goes on from a saved session as if it had not stopped, with the session's own parameters.
+ Continues a saved session as if it had not stopped, with the session's own parameters.
 
  Pointers:
  `session` is NULL or a session with a reference left; `bytes` has `size` bytes; `error` is NULL or may be written
@@ -863,7 +863,7 @@ brillm_status brillm_session_restore(struct brillm_session *session,
                                      struct brillm_error **error);
 
 /*
- How likely a sequence of tokens is to the model: what `brillm eval --stream` says of it. The session's own text
+ Scores a sequence of tokens, as `brillm eval --stream` does. The session's own text
  stays where it is.
 
  `logarithms`, where not NULL, gets ln p of each of the `count` tokens after those before it; the first is 0.

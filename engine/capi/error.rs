@@ -85,7 +85,7 @@ pub unsafe extern "C" fn brillm_error_status(error: *const brillm_error) -> bril
     unsafe { error.as_ref() }.map_or(BRILLM_OK, |error| error.status)
 }
 
-/// What happened, where, and what to do about it, in UTF-8; the empty text for NULL. Lives as long as the error.
+/// What is wrong, where, and what to do, in UTF-8; the empty text for NULL. Lives as long as the error.
 ///
 /// # Safety
 /// `error` is NULL or an error that was not freed.
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn brillm_error_message(error: *const brillm_error) -> *co
     unsafe { error.as_ref() }.map_or(c"".as_ptr(), |error| error.message.as_ptr())
 }
 
-/// Frees an error; NULL is nothing to free.
+/// Frees an error; NULL is ignored.
 ///
 /// # Safety
 /// `error` is NULL or an error that was not freed.

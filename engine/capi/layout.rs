@@ -8,7 +8,7 @@ use core::ffi::{c_char, c_void};
 
 /// Raised when something is taken away or changes its meaning: programs must be compiled anew.
 pub const BRILLM_ABI_MAJOR: u32 = 1;
-/// Raised when something is added: programs that do not use it go on as they are.
+/// Raised when something is added: programs that do not use it need no change.
 pub const BRILLM_ABI_MINOR: u32 = 0;
 
 /// What a call answers: BRILLM_OK, BRILLM_END, or a negative error.
@@ -58,16 +58,16 @@ pub const BRILLM_TERMINATED: usize = usize::MAX;
 /// As `tokens`: no limit. The state of a graph does not grow with the text.
 pub const BRILLM_UNLIMITED: u64 = u64::MAX;
 
-/// A callback that wants more.
+/// The callback continues the generation.
 pub const BRILLM_GO_ON: i32 = 0;
-/// A callback that wants no more; so does any other value than 0.
+/// The callback stops the generation, as any value other than 0 does.
 pub const BRILLM_STOP: i32 = 1;
 
-/// The generation goes on.
+/// The generation is running.
 pub const BRILLM_FINISH_NONE: u64 = 0;
-/// All tokens asked for are there.
+/// The requested number of tokens was reached.
 pub const BRILLM_FINISH_LENGTH: u64 = 1;
-/// The model's end token, or a stop text.
+/// A stop token or a stop text.
 pub const BRILLM_FINISH_STOP: u64 = 2;
 /// brillm_session_cancel was called.
 pub const BRILLM_FINISH_CANCELLED: u64 = 3;

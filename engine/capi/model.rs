@@ -213,7 +213,7 @@ pub unsafe extern "C" fn brillm_model_retain(model: *mut brillm_model) -> *mut b
     model
 }
 
-/// Takes a reference away; the last one frees the model. Sessions hold references of their own. NULL is nothing.
+/// Releases a reference; the last one frees the model. Sessions hold references of their own. NULL is ignored.
 ///
 /// # Safety
 /// `model` is NULL or a model, and the caller gives up one reference to it.
@@ -227,7 +227,7 @@ pub unsafe extern "C" fn brillm_model_release(model: *mut brillm_model) {
     }
 }
 
-/// What the model is.
+/// Writes the model's kind and sizes.
 ///
 /// # Safety
 /// `model` is NULL or a model with a reference left; `info` is NULL or has its struct_size; `error` is NULL or may be

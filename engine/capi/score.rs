@@ -71,7 +71,7 @@ fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_scor
     Ok((logarithms, sum))
 }
 
-/// How likely a sequence of tokens is to the model: what `brillm eval --stream` says of it. The session's own text
+/// Scores a sequence of tokens, as `brillm eval --stream` does. The session's own text
 /// stays where it is.
 ///
 /// `logarithms`, where not NULL, gets ln p of each of the `count` tokens after those before it; the first is 0.

@@ -270,7 +270,7 @@ pub unsafe extern "C" fn brillm_session_release(session: *mut brillm_session) {
     }
 }
 
-/// Other parameters, from the next beginning on. NULL for the defaults.
+/// Sets other parameters, which apply from the next begin on. NULL for the defaults.
 ///
 /// # Safety
 /// As brillm_session_new.
@@ -348,7 +348,7 @@ pub unsafe extern "C" fn brillm_session_begin_text(
     }
 }
 
-/// Chooses the next token and goes to it. BRILLM_END when the generation has ended; brillm_session_finish says why.
+/// Chooses the next token and appends it. BRILLM_END when the generation has ended; brillm_session_finish says why.
 ///
 /// # Safety
 /// `session` is NULL or a session with a reference left; `piece` is NULL or has its struct_size; `error` is NULL or may
@@ -375,7 +375,7 @@ pub unsafe extern "C" fn brillm_session_next(
     }
 }
 
-/// Why the last generation ended: a BRILLM_FINISH value; BRILLM_FINISH_NONE while it goes on.
+/// Why the last generation ended: a BRILLM_FINISH value; BRILLM_FINISH_NONE while it runs.
 ///
 /// # Safety
 /// `session` is NULL or a session with a reference left.

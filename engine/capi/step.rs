@@ -72,7 +72,7 @@ pub unsafe extern "C" fn brillm_session_resistance(
     }
 }
 
-/// Goes to given tokens, as a prompt does; they are not given out and do not count as new ones.
+/// Appends given tokens, as a prompt does; they are not part of the output and do not count as new ones.
 ///
 /// # Safety
 /// `session` is NULL or a session with a reference left; `ids` has `count` tokens; `error` is NULL or may be written
@@ -149,7 +149,7 @@ pub unsafe extern "C" fn brillm_session_save(
     }
 }
 
-/// Goes on from a saved session as if it had not stopped, with the session's own parameters.
+/// Continues a saved session as if it had not stopped, with the session's own parameters.
 ///
 /// # Safety
 /// `session` is NULL or a session with a reference left; `bytes` has `size` bytes; `error` is NULL or may be written
