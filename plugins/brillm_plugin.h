@@ -1370,7 +1370,9 @@ typedef struct brl_probe {
   /*
    Observe activations. [instance]
    */
-  brl_status (*see)(struct brl_self *instance, struct brl_call *call, const struct brl_activations *activations);
+  brl_status (*see)(struct brl_self *instance,
+                    struct brl_call *call,
+                    const struct brl_activations *activations);
   /*
    Report as one record that is one JSON value. [instance]
    */

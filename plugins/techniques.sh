@@ -1,5 +1,5 @@
 #!/bin/sh
-# The tables of plugins/README.md: every technique on the cache beside the whole cache, recency, random and reversed order
+# The tables of plugins/RESULTS.md: every technique on the cache beside the whole cache, recency, random and reversed order
 # at equal bytes, on stories260K and on stories-8x1024.
 #
 #   sh plugins/techniques.sh FOLDER [OPTION…]
