@@ -302,7 +302,7 @@ fn sample(b: u32, logits: u32, low: u32, high: u32, top: f32, best: u32, thread:
         let state = add64(vec2(integers[P.at.random + 2u * b], integers[P.at.random + 2u * b + 1u]), GOLDEN);
         integers[P.at.random + 2u * b] = state.x;
         integers[P.at.random + 2u * b + 1u] = state.y;
-        // 24 of the 53 bits that the CPU draws: the sums are no finer.
+        // 24 of the 53 bits that the CPU draws: the f32 sums have no more.
         var left = f32(mix64(state).y >> 8u) * 5.9604644775390625e-8 * total;
         // The thread whose nodes the draw falls into, then the node.
         var owner = 0u;

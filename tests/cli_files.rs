@@ -154,7 +154,7 @@ fn a_read_only_folder_is_reported() {
         let mut command = Command::new(&program);
         command.args(arguments).stdin(Stdio::null());
         if root {
-            // Whoever is root may write everywhere: be nobody.
+            // Root may write everywhere: run as another user.
             command.uid(65534).gid(65534);
         }
         command.output().unwrap()

@@ -294,7 +294,7 @@ fn prompts_may_be_short_strange_or_huge_but_not_empty() {
     std::fs::write(&bad, [0xff, 0xfe, 0x41, 0x80]).unwrap();
     let mut child = brillm(&["generate", "-", "--model", model]);
     child.stdin(std::fs::File::open(&bad).unwrap());
-    let said = error_of(&child.output().unwrap(), "bytes that are no text");
+    let said = error_of(&child.output().unwrap(), "bytes that are not text");
     assert!(
         said.contains("UTF-8") && said.contains("standard input"),
         "{said}"

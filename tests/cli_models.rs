@@ -203,7 +203,7 @@ fn bench_reports_decoding_and_training() {
         .for_each(|row| keys(row, &["profile", "batch", "tokens_per_cpu_second"]));
 }
 
-/// A model whose file is whole but whose weights hold a value that is no number.
+/// A model whose file is whole but whose weights hold a value that is not a number.
 fn with_nan(folder: &Path) -> String {
     use brillm::kernel::table::Table;
     use brillm::model::{Metadata, Model};

@@ -340,7 +340,7 @@ fn words_of_several_tokens_are_one_row_and_words_of_one_are_told_from_them() {
             name == "single",
             "{name}"
         );
-        // The carrier is told from the word, however the word is pooled.
+        // The carrier is distinguished from the word, however the word is pooled.
         assert_ne!(of(",carrier=a little")["probes"][2], means["probes"][2]);
         // Counting in a text in which none of these stands takes the frequencies away.
         let empty = place("empty.txt");

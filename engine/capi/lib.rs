@@ -3,15 +3,15 @@
 //! [The ten-minute start](https://github.com/brillm/brillm/tree/main/engine/capi) is in this folder's README. Rules
 //! that hold for every function:
 //!
-//! * **Errors.** A function that can fail answers a [`brillm_status`](layout::brillm_status) and takes a last argument `error`: NULL, or
+//! * **Errors.** A function that can fail returns a [`brillm_status`](layout::brillm_status) and takes a last argument `error`: NULL, or
 //!   where an error object goes, which the caller frees. Nothing is kept per thread or per process.
-//! * **Panics** stop at the border and become `BRILLM_ERROR_PANIC`.
-//! * **Threads.** A model never changes and is shared; a session serves one call at a time, and a second one is told
-//!   so. `brillm_session_cancel` may be called at any time.
-//! * **Memory.** What the library makes, it frees: models and sessions by their references, errors by
+//! * **Panics** are caught at the FFI boundary and become `BRILLM_ERROR_PANIC`.
+//! * **Threads.** A model never changes and is shared; a session serves one call at a time, and a second
+//!   concurrent call fails with `BRILLM_ERROR_BUSY`. `brillm_session_cancel` may be called at any time.
+//! * **Memory.** The library frees what it allocates: models and sessions by their references, errors by
 //!   `brillm_error_free`. Results go into the caller's buffers, or are borrowed until a stated moment.
 //! * **Growth.** Structs begin with `struct_size` and only grow at their ends; zero is the default in every field. A
-//!   program that was compiled with another header of the same `BRILLM_ABI_MAJOR` works on.
+//!   program that was compiled with another header of the same `BRILLM_ABI_MAJOR` keeps working.
 //!
 //! A Rust program uses the crate `brillm` itself.
 #![warn(missing_docs)]

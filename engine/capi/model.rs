@@ -329,7 +329,7 @@ pub unsafe extern "C" fn brillm_model_detokenize(
     }
 }
 
-/// A token made readable: spaces and control characters visible, bytes that are no text as `<0xE4>`.
+/// Write a token in readable form: spaces and control characters visible, bytes that are not text as `<0xE4>`.
 ///
 /// `length`, `buffer` and `capacity` as in brillm_model_detokenize.
 ///

@@ -85,7 +85,7 @@ impl HookAdapter {
         })
     }
 
-    /// Lets whoever answers see that the run is to stop.
+    /// Set the flag by which hooks see that the run is cancelled.
     #[must_use]
     pub fn cancel(mut self, flag: Option<Arc<AtomicBool>>) -> Self {
         self.cancel = flag;

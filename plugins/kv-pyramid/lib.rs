@@ -1,5 +1,5 @@
 //! PyramidInfer (Yang, Han, Gao, Hu, Zhang, Zhao 2024, arXiv 2405.12532): the deeper a layer, the fewer tokens of the prompt
-//! it sees. After a layer's prefill, the tokens that the prompt's last queries attend to least leave the hidden stream,
+//! it sees. After a layer's prefill, the tokens that the prompt's last queries attend to least leave the residual stream,
 //! so that no later layer computes or caches them; in generation, tokens that slide out of the recent window are thinned.
 
 mod lengths;

@@ -104,7 +104,7 @@ impl Scores {
         let tags = self.means.len();
         if state.len() != 8 * words.len() || words.len() != 1 + 2 * tags {
             return Err(Error::state(format!(
-                "{} bytes are no scores of {tags} tags: continue with the tags that the checkpoint was made with",
+                "{} bytes cannot hold the scores of {tags} tags: continue with the tags that the checkpoint was made with",
                 state.len()
             )));
         }

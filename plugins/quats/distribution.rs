@@ -2,7 +2,7 @@
 
 use brillm_plugin::{Error, Result};
 
-/// Measures of the softmax of scores; tokens whose score is −∞ are no candidates.
+/// Measures of the softmax of logits; tokens whose logit is −∞ are not candidates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Distribution {
     /// −Σ p ln p, in nats.

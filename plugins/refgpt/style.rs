@@ -112,7 +112,7 @@ impl Style {
     }
 }
 
-/// What a chat model is told first.
+/// System prompt of a chat model.
 pub(crate) fn system(language: Language) -> &'static str {
     match language {
         Language::En => {

@@ -16,7 +16,7 @@ const PERMUTED_AREAS: usize = 3;
 /// Features beyond this many are projected at random to this many: without a look at any rating.
 const WIDEST: usize = 256;
 
-/// What is told of the words besides their states.
+/// Properties of the words besides their states.
 pub(crate) struct Ratings {
     pub size: Vec<f64>,
     /// The model's own surprise at the word, its tokens, its letters, and ln(1 + its count) where it was counted.

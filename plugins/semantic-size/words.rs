@@ -87,7 +87,7 @@ pub(crate) fn norms(text: &str) -> Result<Vec<Word>> {
             match cell.parse::<f64>() {
                 Ok(value) if value.is_finite() => Ok(value),
                 _ => Err(Error::option(format!(
-                    "line {line} of the norms, {:?}: {cell:?} is no number",
+                    "line {line} of the norms, {:?}: {cell:?} is not a number",
                     heads[at]
                 ))),
             }

@@ -1,5 +1,5 @@
 /* What must not harm the library: NULL everywhere, sizes of other versions, small buffers, calls from callbacks, bytes
- * that are no text, files that are no models. border MODEL FOLDER */
+ * that are not text, files that are not models. border MODEL FOLDER */
 #include "brillm.h"
 
 #include <stdio.h>

@@ -284,7 +284,7 @@ fn the_check_reports_crashes_and_errors() {
         said.contains("failed") && said.contains("too sharp"),
         "{said}"
     );
-    let (_, said) = one("nonsense", "edge/1 one");
+    let (_, said) = one("invalid", "edge/1 one");
     assert!(said.contains("invalid answer"), "{said}");
     let (_, said) = one("dice", "edge/1 replay");
     assert!(said.contains("failed"), "{said}");

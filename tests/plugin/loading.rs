@@ -8,7 +8,7 @@ fn a_failing_plugin_is_named() {
     let cases = [
         ("error", "does not feel like it"),
         ("panic", "the edges are too sharp"),
-        ("nonsense", "node 0 is NaN"),
+        ("invalid", "node 0 is NaN"),
     ];
     for (mode, says) in cases {
         let named = format!("faulty:mode={mode},after=4");

@@ -514,7 +514,7 @@ impl EdgeHook for Faulty {
         match self.0.mode.as_str() {
             "error" => Err(Error::new("it does not feel like it")),
             "panic" => panic!("the edges are too sharp"),
-            "nonsense" => {
+            "invalid" => {
                 resistance.fill(f32::NAN);
                 Ok(Answer::Given)
             }

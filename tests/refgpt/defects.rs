@@ -67,7 +67,7 @@ fn a_sentence_may_end_in_a_number() {
             .ends_with("in 2020.")
     );
     assert_eq!(told[0]["refused"], json!([]));
-    // What is not the reference's is told by the score.
+    // The score shows what does not come from the reference.
     let numbers = turns(&told[0]).last().unwrap()["grounding"]["numbers"]
         .as_f64()
         .unwrap();
@@ -116,7 +116,7 @@ fn rounds_speakers_lengths_and_grounding_are_checked() {
             ),
             // Too few words.
             2 => said(&right.replacen(&answer, "Yes.", rounds), "stop"),
-            // Words that are no reference's.
+            // Words that are in no reference.
             3 => {
                 let text: Vec<String> = right
                     .split_inclusive(' ')

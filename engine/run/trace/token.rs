@@ -9,7 +9,7 @@ use crate::text::{Tokenizer, Vocabulary};
 pub struct ShownToken {
     /// Its id.
     pub id: u32,
-    /// Its text; null where its bytes alone are no UTF-8.
+    /// Its text; null where its bytes alone are not UTF-8.
     pub text: Option<String>,
     /// Its bytes in hexadecimal, `E6 98`; empty for a special token.
     pub bytes_hex: String,
