@@ -54,9 +54,10 @@ fn texts(pairs: bool) -> Vec<LabelledText> {
                 texts.push(LabelledText {
                     text: format!("the {animal} {deed} {place}"),
                     pair: pairs.then(|| format!("a {other}")),
-                    label: match pairs {
-                        true => (animal == other).to_string(),
-                        false => animal.to_string(),
+                    label: if pairs {
+                        (animal == other).to_string()
+                    } else {
+                        animal.to_string()
                     },
                 });
             }

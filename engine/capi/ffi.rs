@@ -239,9 +239,10 @@ pub(crate) unsafe fn give<T: Copy>(
     }
     if buffer.is_null() && capacity == 0 {
         // Only the length was asked for.
-        return match length.is_null() {
-            true => Err(ApiError::null("both buffer and length")),
-            false => Ok(BRILLM_OK),
+        return if length.is_null() {
+            Err(ApiError::null("both buffer and length"))
+        } else {
+            Ok(BRILLM_OK)
         };
     }
     if buffer.is_null() {

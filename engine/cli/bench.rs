@@ -138,9 +138,10 @@ impl Arguments {
         if let Some(model) = engine.as_transformer() {
             self.batches(&engine, model, path, &mut report)?;
         }
-        match self.json {
-            true => super::say_json(&report),
-            false => Ok(()),
+        if self.json {
+            super::say_json(&report)
+        } else {
+            Ok(())
         }
     }
 

@@ -263,14 +263,15 @@ impl SamplingArguments {
                 })
             })
             .collect::<Result<Vec<f64>>>()?;
-        match scores.len() == samples.len() {
-            true => Ok(Some(scores)),
-            false => Err(Error::new(
+        if scores.len() == samples.len() {
+            Ok(Some(scores))
+        } else {
+            Err(Error::new(
                 ErrorKind::Format,
                 format!("{} scores for {} samples", scores.len(), samples.len()),
             )
             .at(location)
-            .advice("write one number per line, one for each sample")),
+            .advice("write one number per line, one for each sample"))
         }
     }
 
@@ -320,13 +321,14 @@ fn ask(command: &str, lines: String) -> Result<String> {
     let output = child.wait_with_output().map_err(io_error)?;
     // A judge may exit before it reads all lines.
     let _ = writer.join();
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(Error::new(
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(Error::new(
             ErrorKind::Io,
             format!("the judge failed with {}", output.status),
         )
-        .at(format!("--judge {command}"))),
+        .at(format!("--judge {command}")))
     }
 }
 

@@ -34,9 +34,10 @@ impl Source {
 
     /// The entry's own plugins, else those of the command line.
     fn hooks(&self) -> Result<Hooks> {
-        match self.name.is_empty() {
-            true => super::plugin_options::hooks(),
-            false => Ok(self.plugins.hooks().clone()),
+        if self.name.is_empty() {
+            super::plugin_options::hooks()
+        } else {
+            Ok(self.plugins.hooks().clone())
         }
     }
 }
@@ -60,9 +61,10 @@ impl Arguments {
             return Ok(Vec::new());
         }
         let recipe = Recipe::open(&source.path, &self.changes)?;
-        let seeds = match self.seeds.is_empty() {
-            true => vec![recipe.seed],
-            false => self.seeds.clone(),
+        let seeds = if self.seeds.is_empty() {
+            vec![recipe.seed]
+        } else {
+            self.seeds.clone()
         };
         seeds
             .into_iter()
@@ -81,9 +83,12 @@ impl Arguments {
         let name = format!("{}{}", recipe.name, source.name);
         let mut folder: String = name
             .chars()
-            .map(|letter| match letter.is_alphanumeric() || letter == '.' {
-                true => letter,
-                false => '-',
+            .map(|letter| {
+                if letter.is_alphanumeric() || letter == '.' {
+                    letter
+                } else {
+                    '-'
+                }
             })
             .collect();
         if !self.seeds.is_empty() {
@@ -195,13 +200,15 @@ impl Arguments {
         let measured = hooked.windows(tokens, windows)?;
         // A transformer that was trained on windows knows no position beyond them, and a masked one has no order.
         let fits = |context| context == 0 || context >= windows.length;
-        let streaming = match engine.is_causal() && summary.context.is_none_or(fits) {
-            true => Some(hooked.stream(&tokens[..end], 1, None)?),
-            false => None,
+        let streaming = if engine.is_causal() && summary.context.is_none_or(fits) {
+            Some(hooked.stream(&tokens[..end], 1, None)?)
+        } else {
+            None
         };
-        let speed = match engine.is_causal() {
-            true => Some(engine.flow_speed(&tokens[..windows.length.min(8)], self.seconds)?),
-            false => None,
+        let speed = if engine.is_causal() {
+            Some(engine.flow_speed(&tokens[..windows.length.min(8)], self.seconds)?)
+        } else {
+            None
         };
         #[cfg_attr(not(feature = "transformer"), allow(unused_mut))]
         let mut tasks = Vec::new();

@@ -65,13 +65,15 @@ impl Arguments {
             field: self.field.clone(),
             ..CorpusOptions::default()
         };
-        let count = match self.quiet || self.text.iter().any(|text| text == "-") {
-            true => 0,
-            false => Corpus::open(&self.text, options.clone())?.count() as u64,
+        let count = if self.quiet || self.text.iter().any(|text| text == "-") {
+            0
+        } else {
+            Corpus::open(&self.text, options.clone())?.count() as u64
         };
-        let bar = match self.quiet {
-            true => ProgressBar::hidden(),
-            false => ProgressBar::new(count),
+        let bar = if self.quiet {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(count)
         };
         if let Ok(style) =
             ProgressStyle::with_template("{pos}/{len} references {wide_bar} {eta} {msg}")
@@ -102,9 +104,10 @@ impl Arguments {
             bar.finish_and_clear();
             return Ok(());
         };
-        let written = match self.resume {
-            true => resume(path)?,
-            false => HashSet::new(),
+        let written = if self.resume {
+            resume(path)?
+        } else {
+            HashSet::new()
         };
         let io_error = |error| Error::io(error, path.display());
         let file = std::fs::OpenOptions::new()

@@ -168,9 +168,12 @@ impl Arguments {
         };
         let texts: Vec<Vec<u32>> = windows
             .filter_map(|window| tokens.get(window * (length - 1)..window * (length - 1) + length))
-            .map(|text| match self.backward {
-                true => text[..length - 1].to_vec(),
-                false => text[1..].to_vec(),
+            .map(|text| {
+                if self.backward {
+                    text[..length - 1].to_vec()
+                } else {
+                    text[1..].to_vec()
+                }
             })
             .collect();
         for (text, ln_probability) in texts.iter().zip(reader.likelihoods(&[], &texts)?) {

@@ -205,9 +205,10 @@ fn fingerprint(path: Option<&Path>) -> Result<Option<String>> {
     let large = path
         .metadata()
         .is_ok_and(|data| data.is_file() && data.len() > FINGERPRINTED);
-    match large {
-        true => Ok(None),
-        false => crate::run::fingerprint(path).map(Some),
+    if large {
+        Ok(None)
+    } else {
+        crate::run::fingerprint(path).map(Some)
     }
 }
 

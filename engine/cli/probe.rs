@@ -106,9 +106,10 @@ impl Arguments {
                 "pass --plugin (`brillm plugin list` shows the plugins), or add the field `answer`",
             ));
         }
-        let bar = match self.quiet {
-            true => ProgressBar::hidden(),
-            false => ProgressBar::new(texts.len() as u64),
+        let bar = if self.quiet {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(texts.len() as u64)
         };
         if let Ok(style) = ProgressStyle::with_template("{pos}/{len} texts {wide_bar} {eta}") {
             bar.set_style(style);
@@ -147,9 +148,10 @@ impl Arguments {
                 "pass a file of texts, or a plugin with its own texts such as --plugin semantic-size",
             ));
         }
-        let bar = match self.quiet {
-            true => ProgressBar::hidden(),
-            false => ProgressBar::new_spinner(),
+        let bar = if self.quiet {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new_spinner()
         };
         if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} queries {elapsed} {msg}") {
             bar.set_style(style);
@@ -270,9 +272,10 @@ impl Arguments {
 /// Read the texts of a file.
 fn read(path: &Path) -> Result<Vec<Text>> {
     let location = path.display().to_string();
-    let all = match path.as_os_str() == "-" {
-        true => std::io::read_to_string(std::io::stdin()),
-        false => std::fs::read_to_string(path),
+    let all = if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
     }
     .map_err(|error| Error::io(error, &location))?;
     let records = path

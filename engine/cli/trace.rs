@@ -62,9 +62,10 @@ impl Arguments {
             let text = trace.export(format, self.theme)?;
             std::fs::write(path, text).map_err(|error| Error::io(error, path.display()))?;
         }
-        match self.prompt.json {
-            true => super::say_json(&trace),
-            false => Ok(()),
+        if self.prompt.json {
+            super::say_json(&trace)
+        } else {
+            Ok(())
         }
     }
 

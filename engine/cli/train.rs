@@ -187,19 +187,20 @@ impl Arguments {
             .map_or(String::new(), |perplexity| {
                 format!(", validation perplexity {perplexity:.2}")
             });
-        match outcome.cancelled {
-            true => super::say(format!(
+        if outcome.cancelled {
+            super::say(format!(
                 "stopped after {} steps; continue with: brillm train {} --resume --out {}",
                 outcome.steps,
                 self.recipe.display(),
                 folder.display()
-            )),
-            false => super::say(format!(
+            ))
+        } else {
+            super::say(format!(
                 "{} ({} steps{perplexity}, {} parameters, {cpu:.0} CPU-seconds)",
                 outcome.model.display(),
                 outcome.steps,
                 outcome.parameters
-            )),
+            ))
         }
     }
 }

@@ -84,9 +84,10 @@ impl HookedEngine {
                 ..SequenceOptions::default()
             };
             let mut session = self.session(prompt, &options)?;
-            let mut plain = match unmodified {
-                true => Some(self.engine().session(prompt, Sampling::greedy())?),
-                false => None,
+            let mut plain = if unmodified {
+                Some(self.engine().session(prompt, Sampling::greedy())?)
+            } else {
+                None
             };
             sums.add(&mut *session, plain.as_mut(), new)
                 .map_err(|error| error.at(format!("text {index}")))?;

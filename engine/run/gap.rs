@@ -159,9 +159,8 @@ pub fn same_tokens(one: &Reader, other: &Reader) -> Result<()> {
     );
     let common = a.len().min(b.len()) as u32;
     let differs = (0..common).any(|id| a.token(id) != b.token(id));
-    match differs || a.len().abs_diff(b.len()) > 2 {
-        false => Ok(()),
-        true => Err(Error::new(
+    if differs || a.len().abs_diff(b.len()) > 2 {
+        Err(Error::new(
             ErrorKind::Vocabulary,
             format!(
                 "the tokens of {} differ from those of {}",
@@ -169,6 +168,8 @@ pub fn same_tokens(one: &Reader, other: &Reader) -> Result<()> {
                 one.engine().name()
             ),
         )
-        .advice("train both with one tokenizer: data.tokenizer, or the same text and vocabulary")),
+        .advice("train both with one tokenizer: data.tokenizer, or the same text and vocabulary"))
+    } else {
+        Ok(())
     }
 }

@@ -43,12 +43,11 @@ pub fn rerank(
     let mut ranked = Vec::with_capacity(samples.len());
     for (sample, ids) in samples.iter().enumerate() {
         // An empty sample ranks last.
-        let (forward, backward) = match ids.is_empty() {
-            true => (f64::NEG_INFINITY, f64::NEG_INFINITY),
-            false => {
-                let back = backward.likelihoods(ids, &[prompt.to_vec()])?[0];
-                (ahead[sample] / ids.len() as f64, back / prompt.len() as f64)
-            }
+        let (forward, backward) = if ids.is_empty() {
+            (f64::NEG_INFINITY, f64::NEG_INFINITY)
+        } else {
+            let back = backward.likelihoods(ids, &[prompt.to_vec()])?[0];
+            (ahead[sample] / ids.len() as f64, back / prompt.len() as f64)
         };
         ranked.push(Ranked {
             sample,

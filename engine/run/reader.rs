@@ -117,9 +117,10 @@ impl Reader {
     pub fn likelihoods(&self, context: &[u32], texts: &[Vec<u32>]) -> Result<Vec<f64>> {
         let context = self.taken(context);
         crate::measure::check_ids(&texts.concat(), self.engine.vocabulary())?;
-        let begun = match context.is_empty() {
-            true => None,
-            false => Some(Mutex::new(self.session(&context)?)),
+        let begun = if context.is_empty() {
+            None
+        } else {
+            Some(Mutex::new(self.session(&context)?))
         };
         let one = |text: &Vec<u32>| -> Result<f64> {
             let text = self.made(text.clone());

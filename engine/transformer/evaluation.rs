@@ -143,9 +143,10 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
     let mut next = from;
     while next < tokens.len() {
         // The first block may be full of predictions; later ones keep half of the context before them.
-        let start = match next <= context / 2 {
-            true => 0,
-            false => next - context / 2,
+        let start = if next <= context / 2 {
+            0
+        } else {
+            next - context / 2
         };
         let end = (start + context).min(tokens.len() - 1);
         let input = TokenBatch::new(tokens[start..end].to_vec(), end - start);
@@ -175,9 +176,10 @@ pub fn evaluate_documents(model: &Transformer, documents: &[Vec<u32>]) -> Result
         let bert = shape.architecture == Architecture::Bert;
         let seen = document.len() - usize::from(!bert);
         let input = TokenBatch::new(document[..seen].to_vec(), seen);
-        let losses = match bert {
-            true => masked(model, &input, index as u64)?,
-            false => losses(model, &input, &document[1..])?,
+        let losses = if bert {
+            masked(model, &input, index as u64)?
+        } else {
+            losses(model, &input, &document[1..])?
         };
         add(&mut sum, &losses)?;
     }

@@ -171,9 +171,10 @@ impl Trial for Tried<'_> {
             for a in 0..layers {
                 for b in 0..layers {
                     let (one, other) = (&self.pairs[side][a], &self.pairs[side][b]);
-                    out[a * layers + b] = match a == b {
-                        true => 0.0,
-                        false => distance(measure, one, other, width, texts),
+                    out[a * layers + b] = if a == b {
+                        0.0
+                    } else {
+                        distance(measure, one, other, width, texts)
                     };
                 }
             }

@@ -51,15 +51,18 @@ impl Bidirectional {
 impl OrderHook for Bidirectional {
     fn next(&mut self, host: &mut Host<'_>, canvas: &Canvas<'_>) -> Result<Option<Fill>> {
         let left = self.goes_left(host.step, canvas.left_resistance, canvas.right_resistance);
-        Ok(left.map(|left| match left {
-            true => Fill {
-                position: canvas.left.saturating_sub(1),
-                direction: Direction::Backward,
-            },
-            false => Fill {
-                position: canvas.right,
-                direction: Direction::Forward,
-            },
+        Ok(left.map(|left| {
+            if left {
+                Fill {
+                    position: canvas.left.saturating_sub(1),
+                    direction: Direction::Backward,
+                }
+            } else {
+                Fill {
+                    position: canvas.right,
+                    direction: Direction::Forward,
+                }
+            }
         }))
     }
 }

@@ -38,9 +38,10 @@ pub(crate) fn learn(
     let mut parts: [Vec<&Example>; 2] = Default::default();
     for example in examples {
         let question = &questions[example.question];
-        let drawn = match random.uniform() < held_out {
-            true => Part::HeldOut,
-            false => Part::Train,
+        let drawn = if random.uniform() < held_out {
+            Part::HeldOut
+        } else {
+            Part::Train
         };
         if question.determinacy.is_some() {
             parts[(question.part.unwrap_or(drawn) == Part::HeldOut) as usize].push(example);

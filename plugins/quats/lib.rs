@@ -87,11 +87,12 @@ impl Features {
         if matches!(self, Self::Logits | Self::All) {
             row.extend(first.features());
         }
-        match row.iter().all(|number| number.is_finite()) && !row.is_empty() {
-            true => Ok(row),
-            false => Err(Error::new(
+        if row.iter().all(|number| number.is_finite()) && !row.is_empty() {
+            Ok(row)
+        } else {
+            Err(Error::new(
                 "the prompt's hidden states are missing or not finite",
-            )),
+            ))
         }
     }
 }

@@ -117,9 +117,10 @@ fn broken(lines: &[&str]) -> Option<(usize, String)> {
 /// The dialogue of a plan. `None` where the reference has fewer sentences than the plan has rounds, or no line to break.
 pub(crate) fn dialogue(plan: &Plan, reference: &str) -> Option<Vec<Turn>> {
     let code = plan.kind.is_code();
-    let pieces: Vec<&str> = match code {
-        true => reference.lines().collect(),
-        false => plan.language.sentences(reference),
+    let pieces: Vec<&str> = if code {
+        reference.lines().collect()
+    } else {
+        plan.language.sentences(reference)
     };
     let rounds = plan.rounds.len();
     if pieces.len() < rounds {

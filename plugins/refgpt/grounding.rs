@@ -26,11 +26,10 @@ fn numbers(text: &str) -> Vec<String> {
 }
 
 fn share(known: &HashSet<&String>, units: &[String]) -> f64 {
-    match units.is_empty() {
-        true => 1.0,
-        false => {
-            units.iter().filter(|unit| known.contains(unit)).count() as f64 / units.len() as f64
-        }
+    if units.is_empty() {
+        1.0
+    } else {
+        units.iter().filter(|unit| known.contains(unit)).count() as f64 / units.len() as f64
     }
 }
 

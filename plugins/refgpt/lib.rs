@@ -176,9 +176,10 @@ impl RefGpt {
                 let Some(said) = self.turns(reference, plan, cut)? else {
                     return Ok(Err(Failed::Never(NO_PIECES.into())));
                 };
-                Ok(match plan.kind.is_code() {
-                    true => Ok(said),
-                    false => keeps(&said.turns).map(|()| said).map_err(Failed::Again),
+                Ok(if plan.kind.is_code() {
+                    Ok(said)
+                } else {
+                    keeps(&said.turns).map(|()| said).map_err(Failed::Again)
                 })
             }
             Generator::Chat => {
@@ -195,14 +196,15 @@ impl RefGpt {
                     within: cut,
                     gain: self.gain(),
                 })?;
-                Ok(match spoken.cut {
-                    true => Err(Failed::Again("it was cut".into())),
-                    false => dialogue::read(&spoken.text)
+                Ok(if spoken.cut {
+                    Err(Failed::Again("it was cut".into()))
+                } else {
+                    dialogue::read(&spoken.text)
                         .and_then(|turns| {
                             keeps(&turns)?;
                             Ok(Said::untold(turns))
                         })
-                        .map_err(Failed::Again),
+                        .map_err(Failed::Again)
                 })
             }
         }
@@ -228,9 +230,10 @@ impl RefGpt {
                 within: cut,
                 gain: self.gain(),
             })?;
-            let answer = match plan.kind.is_code() {
-                true => spoken.text.trim().to_string(),
-                false => whole_sentences(spoken.text.trim(), plan.language, round.assistant),
+            let answer = if plan.kind.is_code() {
+                spoken.text.trim().to_string()
+            } else {
+                whole_sentences(spoken.text.trim(), plan.language, round.assistant)
             };
             said += &answer;
             whole.turns.push(Turn {
@@ -317,9 +320,10 @@ impl CorpusHook for RefGpt {
             if reference.written(&key) {
                 continue;
             }
-            let cut = match options.kind.is_code() {
-                true => plan::cut_lines(reference.text, language, plan.budget()),
-                false => plan::cut(reference.text, language, plan.budget()),
+            let cut = if options.kind.is_code() {
+                plan::cut_lines(reference.text, language, plan.budget())
+            } else {
+                plan::cut(reference.text, language, plan.budget())
             };
             let Some(cut) = cut else {
                 // Once is enough: of a thousand references a part is always too short for its plan.
@@ -357,9 +361,10 @@ impl CorpusHook for RefGpt {
                             .map(|score| score.overlap)
                             .collect();
                         let mean = answers.iter().sum::<f64>() / answers.len().max(1) as f64;
-                        match mean >= options.least_grounding {
-                            true => found = Some((said, scores, mean)),
-                            false => refused.push(format!("its grounding is {mean:.3}")),
+                        if mean >= options.least_grounding {
+                            found = Some((said, scores, mean))
+                        } else {
+                            refused.push(format!("its grounding is {mean:.3}"))
                         }
                     }
                     Err(Failed::Again(why)) => refused.push(why),

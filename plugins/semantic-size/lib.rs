@@ -307,14 +307,13 @@ impl ProbeHook for SemanticSize {
             SubjectKind::Graph => self.shift(subject, &trained[0], &ratings.size)?,
             SubjectKind::Transformer => Vec::new(),
         };
-        let untrained = match self.options.untrained {
-            true => {
-                subject.untrained(Some(seed))?;
-                let states = self.states(host, subject);
-                subject.untrained(None)?;
-                Some(states?)
-            }
-            false => None,
+        let untrained = if self.options.untrained {
+            subject.untrained(Some(seed))?;
+            let states = self.states(host, subject);
+            subject.untrained(None)?;
+            Some(states?)
+        } else {
+            None
         };
         // What the word's form alone tells: no state of the model, but its surprise.
         let count = self.words.len();
@@ -327,9 +326,12 @@ impl ProbeHook for SemanticSize {
         let permutations = self.options.permutations;
         let names = feature_sets(subject);
         // The engine hears that the plugin is alive, and the plugin whether to go on.
-        let mut alive = || match host.cancelled() {
-            true => Err(Error::cancelled()),
-            false => subject.tokens("a").map(drop),
+        let mut alive = || {
+            if host.cancelled() {
+                Err(Error::cancelled())
+            } else {
+                subject.tokens("a").map(drop)
+            }
         };
         let mut probe = |name: &str, rows: Rows| {
             probing::probe(name, rows, &ratings, permutations, seed, &mut alive)

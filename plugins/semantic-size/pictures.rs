@@ -55,9 +55,10 @@ fn paint(
         .build_cartesian_2d(0.0..groups.len() as f64 + LEGEND, least..most)?;
     let name = |at: &f64| {
         let whole = (at - 0.5).round();
-        match (at - 0.5 - whole).abs() < 1e-6 {
-            true => groups.get(whole as usize).cloned().unwrap_or_default(),
-            false => String::new(),
+        if (at - 0.5 - whole).abs() < 1e-6 {
+            groups.get(whole as usize).cloned().unwrap_or_default()
+        } else {
+            String::new()
         }
     };
     chart

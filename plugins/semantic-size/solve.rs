@@ -31,9 +31,10 @@ fn cholesky_solve(a: &mut [f64], n: usize, sides: &mut [Vec<f64>]) -> bool {
     for j in 0..n {
         for i in j..n {
             let (head, tail) = a.split_at(i * n);
-            let (row_j, row_i) = match i == j {
-                true => (&tail[..j], &tail[..j]),
-                false => (&head[j * n..j * n + j], &tail[..j]),
+            let (row_j, row_i) = if i == j {
+                (&tail[..j], &tail[..j])
+            } else {
+                (&head[j * n..j * n + j], &tail[..j])
             };
             let sum = dot(row_i, row_j);
             let value = a[i * n + j] - sum;

@@ -171,9 +171,10 @@ pub(crate) fn headlines(text: &str) -> Result<Vec<Headline>> {
 
 /// `a` or `an`, by the first letter.
 pub(crate) fn article(word: &str) -> &'static str {
-    match word.starts_with(['a', 'e', 'i', 'o']) {
-        true => "an",
-        false => "a",
+    if word.starts_with(['a', 'e', 'i', 'o']) {
+        "an"
+    } else {
+        "a"
     }
 }
 

@@ -262,9 +262,10 @@ fn small_buffers_and_paging_keep_the_paths(bed: &Bed) {
         tried += 1;
         for element in elements {
             let mechanism = learned(&profile, element);
-            let row = match own {
-                true => 9 * 8 * element.size(),
-                false => (1 + profile.residual.unwrap_or(0)) * 8 * element.size(),
+            let row = if own {
+                9 * 8 * element.size()
+            } else {
+                (1 + profile.residual.unwrap_or(0)) * 8 * element.size()
             };
             let binding = Some((14 * row).next_multiple_of(16) as u64);
             for paged in [false, true] {

@@ -120,9 +120,12 @@ fn rounds_speakers_lengths_and_grounding_are_checked() {
             3 => {
                 let text: Vec<String> = right
                     .split_inclusive(' ')
-                    .map(|word| match word.contains('<') || word.contains('>') {
-                        true => word.to_string(),
-                        false => "xyzzy ".to_string(),
+                    .map(|word| {
+                        if word.contains('<') || word.contains('>') {
+                            word.to_string()
+                        } else {
+                            "xyzzy ".to_string()
+                        }
                     })
                     .collect();
                 said(&text.concat(), "stop")

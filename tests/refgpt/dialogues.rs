@@ -214,9 +214,10 @@ fn invalid_options_are_refused() {
     ] {
         let mut all = vec![path.as_str()];
         all.extend(arguments);
-        let options = match options.contains("rounds") {
-            true => options.to_string(),
-            false => format!("{options},{SHORT}"),
+        let options = if options.contains("rounds") {
+            options.to_string()
+        } else {
+            format!("{options},{SHORT}")
         };
         let errors = bad(corpus(&options, &all));
         assert!(errors.contains(why), "{options}: {errors}");

@@ -157,9 +157,10 @@ fn serve(
         seen.push(asked.clone());
         seen.len() - 1
     };
-    let (status, headers, body) = match first.starts_with("POST /v1/chat/completions ") {
-        true => answer(&asked, before),
-        false => (404, "", first),
+    let (status, headers, body) = if first.starts_with("POST /v1/chat/completions ") {
+        answer(&asked, before)
+    } else {
+        (404, "", first)
     };
     write!(
         stream,

@@ -88,9 +88,10 @@ fn contributions_add_up_to_every_edges_preactivation() {
             // All edges: those with parameters of their own, those walked, those never walked.
             for target in 0..NODES as u32 {
                 let edge = mechanism.graph().edge(NodeId(source), NodeId(target));
-                match edge.is_some_and(|edge| mechanism.graph().edge_rows()[edge.index()] > 0) {
-                    true => own += 1,
-                    false => shared += 1,
+                if edge.is_some_and(|edge| mechanism.graph().edge_rows()[edge.index()] > 0) {
+                    own += 1
+                } else {
+                    shared += 1
                 }
                 let split = session.split(target).unwrap();
                 let norm = split.norm();

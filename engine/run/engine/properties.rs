@@ -209,13 +209,12 @@ fn graph_bytes(model: &Model) -> usize {
         .iter()
         .filter(|block| block.rows * block.columns > 0)
         .map(|block| {
-            let row = match block.narrows {
-                true => {
-                    let table = weights.table(block.name);
-                    let scales = table.scales().map_or(0, |_| 4);
-                    block.columns * table.element().size() + scales
-                }
-                false => block.columns * 4,
+            let row = if block.narrows {
+                let table = weights.table(block.name);
+                let scales = table.scales().map_or(0, |_| 4);
+                block.columns * table.element().size() + scales
+            } else {
+                block.columns * 4
             };
             let fan = own / nodes.max(1);
             let rows = match block.name {

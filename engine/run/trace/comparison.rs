@@ -102,9 +102,12 @@ fn compare(a: &Step, b: &Step, by_id: bool) -> ComparedStep {
             .find(|one| one.id == step.chosen)
             .cloned()
     };
-    let alike = |one: &Candidate, other: &Candidate| match by_id {
-        true => one.id == other.id,
-        false => (&one.bytes_hex, &one.display) == (&other.bytes_hex, &other.display),
+    let alike = |one: &Candidate, other: &Candidate| {
+        if by_id {
+            one.id == other.id
+        } else {
+            (&one.bytes_hex, &one.display) == (&other.bytes_hex, &other.display)
+        }
     };
     let rank = |one: &Option<Candidate>, step: &Step| {
         let one = one.as_ref()?;

@@ -106,17 +106,23 @@ impl Changes {
 
     fn add(&mut self, one: &Intervention, nodes: usize) -> Result<()> {
         let fault = |what: String| Err(Error::new(ErrorKind::Input, what));
-        let check = |node: u32| match (node as usize) < nodes {
-            true => Ok(()),
-            false => fault(format!("node {node} is outside the vocabulary of {nodes}")),
+        let check = |node: u32| {
+            if (node as usize) < nodes {
+                Ok(())
+            } else {
+                fault(format!("node {node} is outside the vocabulary of {nodes}"))
+            }
         };
-        let odds = |factor: f32| match factor >= 0.0 && factor.is_finite() {
-            true => Ok(factor.ln()),
-            false => Err(Error::new(
-                ErrorKind::Input,
-                format!("odds cannot be multiplied by {factor}"),
-            )
-            .advice("give a factor of 0 or more")),
+        let odds = |factor: f32| {
+            if factor >= 0.0 && factor.is_finite() {
+                Ok(factor.ln())
+            } else {
+                Err(Error::new(
+                    ErrorKind::Input,
+                    format!("odds cannot be multiplied by {factor}"),
+                )
+                .advice("give a factor of 0 or more"))
+            }
         };
         match *one {
             Intervention::MuteEdge { source, target } => {

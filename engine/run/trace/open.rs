@@ -25,9 +25,10 @@ impl Trace {
     /// [`ErrorKind::Format`] for text that is neither, or an SVG without a trace; as [`Trace::check`].
     pub fn read(text: &str) -> Result<Self> {
         let text = text.trim_start_matches('\u{feff}').trim();
-        let json = match text.starts_with('<') {
-            true => unescape(carried(text)?)?,
-            false => text.to_string(),
+        let json = if text.starts_with('<') {
+            unescape(carried(text)?)?
+        } else {
+            text.to_string()
         };
         let trace: Self = serde_json::from_str(&json).map_err(|error| {
             Error::new(ErrorKind::Format, format!("not a trace: {error}"))
