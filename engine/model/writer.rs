@@ -158,35 +158,14 @@ impl Writer {
         self.pad()?;
         let offset = self.position;
         let mut whole = Xxh3::new();
-        let mut part = Xxh3::new();
-        let mut checksums = Vec::new();
-        let mut written = 0u64;
-        fill(&mut |mut bytes: &[u8]| {
+        let mut parts = PartChecksums::new(boundaries);
+        fill(&mut |bytes: &[u8]| {
             whole.update(bytes);
             self.put(bytes)?;
-            if let Some(boundaries) = boundaries {
-                while !bytes.is_empty() || boundaries.get(checksums.len() + 1) == Some(&written) {
-                    let Some(&end) = boundaries.get(checksums.len() + 1) else {
-                        break;
-                    };
-                    let take = ((end - written) as usize).min(bytes.len());
-                    part.update(&bytes[..take]);
-                    written += take as u64;
-                    bytes = &bytes[take..];
-                    if written == end {
-                        checksums.push(part.digest());
-                        part.reset();
-                    }
-                }
-            }
+            parts.update(bytes);
             Ok(())
         })?;
-        // Empty parts at the end.
-        if let Some(boundaries) = boundaries {
-            while boundaries.get(checksums.len() + 1) == Some(&written) {
-                checksums.push(part.digest());
-            }
-        }
+        let checksums = parts.finish();
         let length = self.position - offset;
         let expected = shape.iter().product::<usize>() as u64 * element.size() as u64;
         if length != expected || boundaries.is_some_and(|parts| checksums.len() + 1 != parts.len())
@@ -219,6 +198,54 @@ impl Writer {
         file.write_all(bytes).map_err(Error::io_at(&self.partial))?;
         self.position += bytes.len() as u64;
         Ok(())
+    }
+}
+
+/// Checksums of the parts of a block while it is written; none without boundaries.
+struct PartChecksums<'a> {
+    /// Offsets in bytes where parts begin, and the end of the last.
+    boundaries: &'a [u64],
+    written: u64,
+    part: Xxh3,
+    checksums: Vec<u64>,
+}
+
+impl<'a> PartChecksums<'a> {
+    fn new(boundaries: Option<&'a [u64]>) -> Self {
+        Self {
+            boundaries: boundaries.unwrap_or_default(),
+            written: 0,
+            part: Xxh3::new(),
+            checksums: Vec::new(),
+        }
+    }
+
+    /// The end of the current part.
+    fn end(&self) -> Option<u64> {
+        self.boundaries.get(self.checksums.len() + 1).copied()
+    }
+
+    fn update(&mut self, mut bytes: &[u8]) {
+        while let Some(end) = self.end() {
+            // A part without bytes ends where the one before it ends.
+            if bytes.is_empty() && end != self.written {
+                break;
+            }
+            let take = ((end - self.written) as usize).min(bytes.len());
+            self.part.update(&bytes[..take]);
+            self.written += take as u64;
+            bytes = &bytes[take..];
+            if self.written == end {
+                self.checksums.push(self.part.digest());
+                self.part.reset();
+            }
+        }
+    }
+
+    /// The checksums, with those of parts without bytes at the end.
+    fn finish(mut self) -> Vec<u64> {
+        self.update(&[]);
+        self.checksums
     }
 }
 

@@ -97,11 +97,11 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
             .map(|(line, text)| {
                 let json: Value = serde_json::from_str(text)
                     .map_err(|error| invalid(line, format!("invalid JSON: {error}")))?;
-                fields.record(|name| match &json[name] {
-                    Value::String(text) => Ok(text.clone()),
-                    value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
-                    _ => Err(invalid(line, format!("the record has no field {name:?}"))
-                        .advice("name its fields: LABEL,TEXT or LABEL,TEXT,TEXT")),
+                fields.record(|name| {
+                    json_field(&json, name).ok_or_else(|| {
+                        invalid(line, format!("the record has no field {name:?}"))
+                            .advice("name its fields: LABEL,TEXT or LABEL,TEXT,TEXT")
+                    })
                 })
             })
             .collect();
@@ -138,6 +138,15 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
             })
         })
         .collect()
+}
+
+/// Read a field of a JSON record as text: strings, numbers and booleans.
+fn json_field(record: &Value, name: &str) -> Option<String> {
+    match &record[name] {
+        Value::String(text) => Some(text.clone()),
+        value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

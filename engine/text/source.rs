@@ -182,7 +182,7 @@ impl Source {
 
     fn item(&mut self) -> Result<Option<Vec<u8>>> {
         let mut item = Vec::new();
-        let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+        let mut nesting = Nesting::default();
         loop {
             let buffer = self
                 .reader
@@ -201,7 +201,7 @@ impl Source {
             let mut complete = false;
             for &byte in buffer {
                 used += 1;
-                let outside = depth == 0 && !quoted;
+                let outside = nesting.is_outside();
                 if outside
                     && item.is_empty()
                     && (byte.is_ascii_whitespace() || matches!(byte, b',' | b'[' | b']'))
@@ -213,21 +213,7 @@ impl Source {
                     break;
                 }
                 item.push(byte);
-                if quoted {
-                    match byte {
-                        _ if escaped => escaped = false,
-                        b'\\' => escaped = true,
-                        b'"' => quoted = false,
-                        _ => {}
-                    }
-                } else {
-                    match byte {
-                        b'"' => quoted = true,
-                        b'{' | b'[' => depth += 1,
-                        b'}' | b']' => depth = depth.saturating_sub(1),
-                        _ => {}
-                    }
-                }
+                nesting.advance(byte);
             }
             self.reader.consume(used);
             self.offset += used as u64;
@@ -302,4 +288,30 @@ fn text_of(value: serde_json::Value, options: &CorpusOptions) -> Result<String> 
         )
         .advice("name the field that holds the text with `field = \"…\"`")
     })
+}
+
+/// The position of a byte in JSON: nesting depth, and whether it is within a string.
+#[derive(Default)]
+struct Nesting {
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    /// Whether the next byte is outside of every value.
+    fn is_outside(&self) -> bool {
+        self.depth == 0 && !self.quoted
+    }
+
+    fn advance(&mut self, byte: u8) {
+        match (self.quoted, byte) {
+            (true, _) if self.escaped => self.escaped = false,
+            (true, b'\\') => self.escaped = true,
+            (_, b'"') => self.quoted = !self.quoted,
+            (false, b'{' | b'[') => self.depth += 1,
+            (false, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
 }
