@@ -126,7 +126,7 @@ impl Settings {
             ("patience", limits.patience),
         ];
         for (name, value) in values {
-            if !(value > 0.0) || value.is_infinite() {
+            if value.is_nan() || value <= 0.0 || value.is_infinite() {
                 return invalid(
                     &format!("invalid limit {name} {value}"),
                     "leave it out, or give a number above 0",

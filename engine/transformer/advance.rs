@@ -210,7 +210,7 @@ impl Mode for CachedRows<'_, '_> {
             let end = start + rows.len() as u32;
             match self
                 .cache
-                .evict(&mut **eviction, sequence, layer, self.phase, stream)?
+                .evict(eviction, sequence, layer, self.phase, stream)?
             {
                 Some(list) => kept.extend(list.iter().map(|row| start + row)),
                 None => kept.extend(start..end),

@@ -143,11 +143,7 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
     let mut next = from;
     while next < tokens.len() {
         // The first block may be full of predictions; later ones keep half of the context before them.
-        let start = if next <= context / 2 {
-            0
-        } else {
-            next - context / 2
-        };
+        let start = next.saturating_sub(context / 2);
         let end = (start + context).min(tokens.len() - 1);
         let input = TokenBatch::new(tokens[start..end].to_vec(), end - start);
         let losses = losses(model, &input, &tokens[start + 1..=end])?;

@@ -60,10 +60,9 @@ unsafe extern "C" fn speak(
             let spoken = model.speak(&request)?;
             let end = if spoken.cut { "length" } else { "stop" };
             let fraction = spoken.grounded.map(|fraction| fraction.to_string());
-            for record in [Some(spoken.text.as_str()), Some(end), fraction.as_deref()] {
-                if let Some(record) = record {
-                    put(out, abi::brl_str::new(record))?;
-                }
+            let records = [Some(spoken.text.as_str()), Some(end), fraction.as_deref()];
+            for record in records.into_iter().flatten() {
+                put(out, abi::brl_str::new(record))?;
             }
             Ok(abi::BRL_OK)
         })

@@ -13,9 +13,12 @@ use crate::plugin::library::text;
 impl Probe for PluginHook<abi::brl_probe> {
     fn wants(&self, tap: Tap) -> bool {
         match self.table.taps {
-            // SAFETY: the instance is the plugin's, and no other call is in it.
             Some(taps) => {
-                self.instance.look(|instance| unsafe { taps(instance) }) & abi::tap_code(tap) != 0
+                let wanted = self.instance.look(|instance| {
+                    // SAFETY: the instance is the plugin's, and no other call is in it.
+                    unsafe { taps(instance) }
+                });
+                wanted & abi::tap_code(tap) != 0
             }
             None => false,
         }
