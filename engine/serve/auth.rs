@@ -35,6 +35,8 @@ pub(super) async fn auth(
     if path.starts_with("/v1/")
         && let Some(error) = response.extensions_mut().remove::<ApiError>()
     {
+        // The router has already set the length of the other body.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
         *response.body_mut() = Body::from(error.open_ai_json().to_string());
     }
     let headers = response.headers_mut();
