@@ -211,7 +211,7 @@ fn gaps_are_filled_from_both_sides() {
         "--backward",
         &model("graph", "backward"),
     ]);
-    assert!(wrong.contains("other tokens"), "{wrong}");
+    assert!(wrong.contains("the tokens of"), "{wrong}");
 }
 
 #[test]

@@ -225,7 +225,7 @@ impl GrownModel {
     /// Measure the largest difference of any logit from the old network's, over random texts.
     ///
     /// # Errors
-    /// As [`Network::forward`](crate::transformer::Network::dense).
+    /// As [`Network::forward`](crate::transformer::Network::forward).
     pub fn difference(&self, texts: usize, seed: u64) -> Result<f64> {
         let body = self.body()?;
         // Short texts suffice: an inexact growth differs at the first token.
