@@ -173,7 +173,7 @@ fn plugins_are_compared_with_the_unmodified_transformer() {
     let model = "models/stories260K";
     let report = all.report(&[
         model,
-        &format!("{model}+kv-quant:bits=4"),
+        &format!("{model}+kv-quant:bits=4,group=8,residual=8"),
         "--continuation",
         "48,8,2",
         "--text",
@@ -236,7 +236,9 @@ fn mistakes_are_reported() {
     let other = all.path("other.toml");
     std::fs::write(
         &other,
-        RECIPE.replace("vocabulary = 300", "vocabulary = 290"),
+        RECIPE
+            .replace("vocabulary = 300", "vocabulary = 290")
+            .replace("name = \"small\"", "name = \"other\""),
     )
     .unwrap();
     let (graph, gpt) = (all.path("run.toml"), all.path("gpt.toml"));

@@ -30,7 +30,7 @@ fn files_that_cannot_be_read_are_reported_with_path_and_advice() {
     }
     let text = path(folder.path(), "text.bril");
     std::fs::write(&text, "this is text").unwrap();
-    assert!(fails(&["inspect", &text]).contains("not a .bril model"));
+    assert!(fails(&["inspect", &text]).contains("not a .bril file"));
     std::fs::write(&text, "").unwrap();
     assert!(fails(&["inspect", &text]).contains("empty"));
     let adapter = fails(&["generate", "a", "--adapter", "no such adapter"]);

@@ -173,7 +173,7 @@ fn bench_reports_decoding_and_training() {
         "bench",
         "--train",
         &ids,
-        "--arena-mib",
+        "--edge-mib",
         "8",
         "--seconds",
         "0.05",

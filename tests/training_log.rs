@@ -279,7 +279,7 @@ fn a_log_keeps_its_order_and_its_neighbours() {
     write(&mut log, &records(0.0));
     let error = log.add(&records(0.0)[0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
-    assert!(error.to_string().contains("step 1 after one of step 10"));
+    assert!(error.to_string().contains("step 1 follows one of step 10"));
     let error = RunLog::create(folder).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
     assert!(error.to_string().contains("resume"), "{error}");

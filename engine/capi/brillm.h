@@ -355,13 +355,13 @@ typedef struct brillm_candidate {
    */
   uint64_t count;
   /*
-   Energy with which the signal reaches it; a transformer's score.
+   Energy with which the signal reaches it; the logit of a transformer.
    */
   double energy;
   /*
-   The score, whose softmax over all tokens is the probability.
+   The logit; the softmax over all tokens is the probability.
    */
-  double score;
+  double logit;
   /*
    Probability among all tokens, before temperature, penalties and truncation.
    */

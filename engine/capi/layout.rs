@@ -221,9 +221,9 @@ pub struct brillm_candidate {
     pub edge: u32,
     /// How often the edge was walked in training; 0 for a transformer.
     pub count: u64,
-    /// Energy with which the signal reaches it; a transformer's score.
+    /// Energy with which the signal reaches it; the logit of a transformer.
     pub energy: f64,
-    /// The score, whose softmax over all tokens is the probability.
+    /// The logit; the softmax over all tokens is the probability.
     pub logit: f64,
     /// Probability among all tokens, before temperature, penalties and truncation.
     pub probability: f64,
