@@ -2,19 +2,19 @@
  *
  * Generated from engine/capi; do not edit. Rules that hold for every function:
  *
- *   Errors   A function that can fail answers a brillm_status (negative: an error) and takes `error` last: NULL, or
+ *   Errors   A function that can fail returns a brillm_status (negative: an error) and takes `error` last: NULL, or
  *            where an error object goes, NULL when there is none. The caller frees it with brillm_error_free.
- *            Nothing is kept per thread or per process; nothing aborts but memory that cannot be had.
+ *            No state is kept per thread or per process; only a failed allocation aborts.
  *   Threads  A model never changes: any number of threads use it at once. A session serves one call at a time, on any
- *            thread; a second call meanwhile answers BRILLM_ERROR_BUSY. brillm_session_cancel may be called at any
- *            time. Whoever uses a model or a session holds a reference to it.
- *   Memory   Results go into the caller's buffers, or are borrowed until a stated moment. What the library made, the
- *            library frees: brillm_model_release, brillm_session_release, brillm_error_free.
+ *            thread; a concurrent second call returns BRILLM_ERROR_BUSY. brillm_session_cancel may be called at any
+ *            time. A caller holds a reference to each model or session that it uses.
+ *   Memory   Results go into the caller's buffers, or are borrowed until a stated moment. The library frees
+ *            what it allocates: brillm_model_release, brillm_session_release, brillm_error_free.
  *   Growth   Structs begin with struct_size, set by the caller to sizeof, and only grow at their ends; zero is the
  *            default in every field, so `brillm_parameters p = {.struct_size = sizeof p};` will do. Programs work with
  *            every library of the same BRILLM_ABI_MAJOR; a field that the library does not know and that is not zero
  *            is BRILLM_ERROR_VERSION. brillm_candidate is frozen.
- *   Text     UTF-8. Nothing unwinds or jumps across the border, in either direction.
+ *   Text     UTF-8. Nothing unwinds or jumps across the boundary, in either direction.
  *
  * The names begin with brillm_, those of brillm_plugin.h with brl_: both headers may be included.
  */
@@ -626,7 +626,7 @@ brillm_status brillm_model_detokenize(const struct brillm_model *model,
                                       struct brillm_error **error);
 
 /*
- A token made readable: spaces and control characters visible, bytes that are no text as `<0xE4>`.
+ Write a token in readable form: spaces and control characters visible, bytes that are not text as `<0xE4>`.
 
  `length`, `buffer` and `capacity` as in brillm_model_detokenize.
 
