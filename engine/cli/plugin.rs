@@ -377,12 +377,13 @@ fn all_sources() -> Result<Vec<PathBuf>> {
     let mut sources: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.is_dir() && !path.ends_with("abi") && !path.ends_with("sdk"))
         .filter(|path| {
             let c = |entry: std::fs::DirEntry| {
                 entry.path().extension().is_some_and(|found| found == "c")
             };
-            path.join("Cargo.toml").exists()
+            // Packages of other kinds, such as the SDK, are not plugins.
+            std::fs::read_to_string(path.join("Cargo.toml"))
+                .is_ok_and(|manifest| manifest.contains("cdylib"))
                 || std::fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(c))
         })
         .collect();
