@@ -143,10 +143,15 @@ const REPLACED: [(&str, &str); 22] = [
 fn replaced_words_do_not_return() {
     let mut found = Vec::new();
     for file in files(&["rs", "md", "wgsl", "h", "c", "js", "html", "toml", "sh"]) {
-        // The list itself, and the table of words in the guide.
-        if ["tests/documents.rs", "tests/cli_help.rs", "CONTRIBUTING.md"]
-            .iter()
-            .any(|own| file.ends_with(own))
+        // These name the replaced words: the list itself, tests of the help, the guide and the changelog.
+        if [
+            "tests/documents.rs",
+            "tests/cli_help.rs",
+            "CHANGELOG.md",
+            "CONTRIBUTING.md",
+        ]
+        .iter()
+        .any(|own| file.ends_with(own))
         {
             continue;
         }
