@@ -173,11 +173,11 @@ fn plugins_are_compared_with_the_unmodified_transformer() {
     let model = "models/stories260K";
     let report = all.report(&[
         model,
-        &format!("{model}+kv-quant:bits=4,group=8,residual=8"),
+        &format!("{model}+kv-quant:bits=4,residual=0"),
         "--continuation",
-        "48,8,2",
+        "192,8,2",
         "--text",
-        &all.path("text.txt"),
+        "tests/golden/transformer/tinystories_12.json",
         "--plugin-path",
         &plugins,
     ]);
@@ -253,7 +253,9 @@ fn mistakes_are_reported() {
         |(arguments, expected)| {
             let arguments = all.arguments(arguments);
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            let error = fails(&arguments);
+            let output = run(&arguments);
+            let error = text_of(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{error}");
             assert!(error.contains(expected), "{error}");
         },
     );

@@ -429,7 +429,7 @@ fn shifting_a_node_moves_the_energies_that_lead_there_and_no_other() {
     assert!(moved(&before, &during).len() > before.len() / 2);
 
     for (node, delta, why) in [
-        (u32::MAX, &delta[..], "no node"),
+        (u32::MAX, &delta[..], "is outside the graph"),
         (1, &delta[1..], "finite numbers"),
         (1, &vec![f32::NAN; width][..], "finite numbers"),
     ] {

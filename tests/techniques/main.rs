@@ -9,7 +9,9 @@ use serde_json::Value;
 
 #[path = "../support/mod.rs"]
 mod support;
-use support::{build_plugins, fails, json, kept_folder, root, with_plugins, write_ids};
+use support::{
+    build_plugins, fails, json, kept_folder, root, run, text_of, with_plugins, write_ids,
+};
 
 mod cache;
 mod sampling;
