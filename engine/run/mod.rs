@@ -26,7 +26,7 @@ mod subject;
 pub mod trace;
 mod training;
 
-#[cfg(feature = "gpu")]
+#[cfg(all(feature = "gpu", feature = "cli"))]
 pub(crate) use backend::taken_over;
 #[cfg(feature = "gpu")]
 pub use backend::{BackendChoice, device_for, mechanism_on};

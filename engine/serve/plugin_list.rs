@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
-use serde_json::{Value, json};
+use serde_json::Value;
+#[cfg(feature = "plugin")]
+use serde_json::json;
 
 use super::extract;
 use super::state::ServerState;
