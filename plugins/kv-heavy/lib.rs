@@ -2,8 +2,8 @@
 //! queries so far ("heavy hitters"), and the most recent ones. Each key-value head keeps its own.
 
 use brillm_plugin::{
-    Amount, Error, Eviction, Host, KeepHook, KeepNeeds, KeepQuestion, Plugin, RankingOrder, Result,
-    export,
+    Amount, Eviction, Host, KeepHook, KeepNeeds, KeepQuestion, Plugin, PluginError, RankingOrder,
+    Result, export,
 };
 
 #[derive(serde::Deserialize)]
@@ -22,7 +22,7 @@ impl Plugin for Heavy {
 
     fn create(options: Options) -> Result<Self> {
         if options.recent.0 <= 0.0 {
-            return Err(Error::option(
+            return Err(PluginError::option(
                 "recent must be above 0: the newest token always stays",
             ));
         }

@@ -5,8 +5,8 @@
 mod lengths;
 
 use brillm_plugin::{
-    Activations, ColumnSum, Error, Eviction, HeadReduction, Host, KeepHook, KeepNeeds,
-    KeepQuestion, LogLevel, Phase, Plugin, ProbeHook, RankingOrder, Result, Tap, export,
+    Activations, ColumnSum, Eviction, HeadReduction, Host, KeepHook, KeepNeeds, KeepQuestion,
+    LogLevel, Phase, Plugin, PluginError, ProbeHook, RankingOrder, Result, Tap, export,
 };
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ impl Plugin for Pyramid {
 
     fn create(options: Options) -> Result<Self> {
         if options.interval == 0 || options.every == 0 {
-            return Err(Error::option("interval and every are at least 1"));
+            return Err(PluginError::option("interval and every are at least 1"));
         }
         Ok(Self {
             options,

@@ -8,8 +8,8 @@ mod search;
 use std::path::Path;
 
 use brillm_plugin::{
-    Activations, Amount, Answer, Distance, Error, Host, HostTrial, KvShape, LogLevel, PlanHook,
-    Planned, Plugin, ProbeHook, Result, Tap, export,
+    Activations, Amount, Answer, Distance, Host, HostTrial, KvShape, LogLevel, PlanHook, Planned,
+    Plugin, PluginError, ProbeHook, Result, Tap, export,
 };
 use serde_json::Value;
 
@@ -70,7 +70,7 @@ impl Plugin for Share {
     fn create(options: Options) -> Result<Self> {
         let given = options.source.as_ref().map(map::parse).transpose()?;
         if given.is_some() && options.map.is_some() {
-            return Err(Error::option(
+            return Err(PluginError::option(
                 "give either source or map: both say which layers share",
             ));
         }
@@ -108,7 +108,7 @@ impl Share {
             }
         }
         if let Some(pair) = pairs.iter().find(|pair| !pair.distance.is_finite()) {
-            return Err(Error::new(format!(
+            return Err(PluginError::new(format!(
                 "the distance of layers {} and {} is {}",
                 pair.layer, pair.source, pair.distance
             )));
@@ -117,7 +117,7 @@ impl Share {
         let target = self.options.target.of(layers).min(layers.saturating_sub(1));
         let found = search::search(&pairs, layers, target, threshold, &mut |source| {
             if host.cancelled() {
-                return Err(Error::cancelled());
+                return Err(PluginError::cancelled());
             }
             trial.similarity(source)
         })?;
@@ -144,7 +144,7 @@ impl Share {
             return Map::open(path, question.kv_heads, question.head_width);
         }
         let Some(trial) = trial else {
-            return Err(Error::new(
+            return Err(PluginError::new(
                 "there is no text to try the model on: give the run calibration text, a map that was made before \
                  (map=FILE), or the map itself (source=0-0-2…)",
             ));
@@ -155,7 +155,7 @@ impl Share {
             map.achieved, map.target, map.tried, map.pairs, map.threshold
         );
         match (map.achieved < map.target, self.options.exact) {
-            (true, true) => return Err(Error::new(shortfall)),
+            (true, true) => return Err(PluginError::new(shortfall)),
             (true, false) => host.log(LogLevel::Warn, &shortfall),
             (false, _) => {}
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use brillm_plugin::{Error, Result};
+use brillm_plugin::{PluginError, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ pub(crate) struct Map {
 
 /// Whether a map fits a model: each layer reads itself, or an owner before it with heads of the same shape.
 pub(crate) fn check(source: &[u32], kv_heads: &[u32], head_width: &[u32]) -> Result<()> {
-    let fault = |what: String| Err(Error::option(what));
+    let fault = |what: String| Err(PluginError::option(what));
     if source.len() != kv_heads.len() {
         return fault(format!(
             "the map has {} layers, the model {}",
@@ -76,7 +76,7 @@ pub(crate) fn parse(value: &Value) -> Result<Vec<u32>> {
         _ => None,
     };
     read.ok_or_else(|| {
-        Error::option(format!(
+        PluginError::option(format!(
             "{value} is no map: give the layers as 0-0-2-3 or as [0,0,2,3]"
         ))
     })
@@ -87,8 +87,9 @@ impl Map {
 
     /// Reads a map and checks that it is one of this model.
     pub fn open(path: &Path, kv_heads: &[u32], head_width: &[u32]) -> Result<Self> {
-        let place =
-            |error: &dyn std::fmt::Display| Error::new(format!("{}: {error}", path.display()));
+        let place = |error: &dyn std::fmt::Display| {
+            PluginError::new(format!("{}: {error}", path.display()))
+        };
         let text = std::fs::read_to_string(path).map_err(|error| place(&error))?;
         let map: Self = serde_json::from_str(&text).map_err(|error| place(&error))?;
         if map.technique != Self::TECHNIQUE {
@@ -105,7 +106,8 @@ impl Map {
 
     /// Writes the map whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let place = |error: std::io::Error| Error::new(format!("{}: {error}", path.display()));
+        let place =
+            |error: std::io::Error| PluginError::new(format!("{}: {error}", path.display()));
         let partial = path.with_extension("partial");
         let text = serde_json::to_string_pretty(self)?;
         std::fs::write(&partial, format!("{text}\n")).map_err(place)?;

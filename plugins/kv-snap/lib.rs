@@ -3,8 +3,8 @@
 //! once a prompt; what is generated all stays.
 
 use brillm_plugin::{
-    Amount, ColumnSum, Error, Eviction, HeadReduction, Host, KeepHook, KeepNeeds, KeepQuestion,
-    Phase, Plugin, RankingOrder, Result, export,
+    Amount, ColumnSum, Eviction, HeadReduction, Host, KeepHook, KeepNeeds, KeepQuestion, Phase,
+    Plugin, PluginError, RankingOrder, Result, export,
 };
 
 #[derive(Clone, Copy, serde::Deserialize)]
@@ -39,10 +39,10 @@ impl Plugin for Snap {
 
     fn create(options: Options) -> Result<Self> {
         if options.kernel % 2 == 0 {
-            return Err(Error::option("kernel must be odd: it has a middle"));
+            return Err(PluginError::option("kernel must be odd: it has a middle"));
         }
         if options.budget.0 >= 1.0 && options.budget.0 as usize <= options.window {
-            return Err(Error::option(format!(
+            return Err(PluginError::option(format!(
                 "a budget of {} tokens leaves nothing beside the window of {}",
                 options.budget.0, options.window
             )));

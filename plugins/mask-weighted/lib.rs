@@ -4,7 +4,7 @@
 mod scores;
 
 use brillm_plugin::{
-    Answer, Error, Host, MaskHook, MaskMoment, MaskOutcome, MaskSchedule, MaskTokens, Plugin,
+    Answer, Host, MaskHook, MaskMoment, MaskOutcome, MaskSchedule, MaskTokens, Plugin, PluginError,
     Result, export,
 };
 
@@ -36,8 +36,8 @@ impl Plugin for Weighted {
 }
 
 impl Weighted {
-    fn untagged(&self) -> Error {
-        Error::new("the run gives no tags: name a file of tags, or deciles, in the recipe")
+    fn untagged(&self) -> PluginError {
+        PluginError::new("the run gives no tags: name a file of tags, or deciles, in the recipe")
     }
 }
 

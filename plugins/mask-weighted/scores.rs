@@ -1,6 +1,6 @@
 //! How hard each tag is: a running mean of its losses.
 
-use brillm_plugin::{Error, MaskTokens, Result};
+use brillm_plugin::{MaskTokens, PluginError, Result};
 
 /// A standard deviation that stands for 0.
 const LEAST: f64 = 1e-4;
@@ -25,8 +25,8 @@ impl Scores {
         }
     }
 
-    pub fn unknown(&self, tag: u32) -> Error {
-        Error::new(format!(
+    pub fn unknown(&self, tag: u32) -> PluginError {
+        PluginError::new(format!(
             "there is a tag {tag}, but the option tags says {}",
             self.means.len()
         ))
@@ -40,7 +40,9 @@ impl Scores {
                 continue;
             }
             if !loss.is_finite() {
-                return Err(Error::new(format!("a loss of {loss} teaches nothing")));
+                return Err(PluginError::new(format!(
+                    "a loss of {loss} teaches nothing"
+                )));
             }
             let (sum, count) = sums
                 .get_mut(tag as usize)
@@ -103,13 +105,15 @@ impl Scores {
             .collect();
         let tags = self.means.len();
         if state.len() != 8 * words.len() || words.len() != 1 + 2 * tags {
-            return Err(Error::state(format!(
+            return Err(PluginError::state(format!(
                 "{} bytes cannot hold the scores of {tags} tags: continue with the tags that the checkpoint was made with",
                 state.len()
             )));
         }
         if u64::from_le_bytes(words[0]) != tags as u64 {
-            return Err(Error::state("the checkpoint is of another number of tags"));
+            return Err(PluginError::state(
+                "the checkpoint is of another number of tags",
+            ));
         }
         let means: Vec<f64> = words[1..]
             .iter()
@@ -117,7 +121,7 @@ impl Scores {
             .map(|&word| f64::from_le_bytes(word))
             .collect();
         if means.iter().any(|mean| !mean.is_finite()) {
-            return Err(Error::state("a score is not finite"));
+            return Err(PluginError::state("a score is not finite"));
         }
         self.steps = words[2..]
             .iter()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 
-use brillm_plugin::{Error, Result};
+use brillm_plugin::{PluginError, Result};
 use serde_json::{Value, json};
 
 use crate::distribution::Distribution;
@@ -79,7 +79,7 @@ impl Answers {
     /// Answers that are also logged, one line of JSON a step.
     pub fn new(log: Option<&str>) -> Result<Self> {
         let log = log.map(|path| {
-            File::create(path).map_err(|error| Error::option(format!("log {path}: {error}")))
+            File::create(path).map_err(|error| PluginError::option(format!("log {path}: {error}")))
         });
         Ok(Self {
             all: BTreeMap::new(),

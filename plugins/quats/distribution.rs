@@ -1,6 +1,6 @@
 //! What a distribution of next tokens looks like: entropy, kurtosis, its highest probability.
 
-use brillm_plugin::{Error, Result};
+use brillm_plugin::{PluginError, Result};
 
 /// Measures of the softmax of logits; tokens whose logit is −∞ are not candidates.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,7 +26,9 @@ impl Distribution {
         let mut candidates = 0;
         for (token, &logit) in logits.iter().enumerate() {
             if logit.is_nan() || logit == f32::INFINITY {
-                return Err(Error::new(format!("the score of token {token} is {logit}")));
+                return Err(PluginError::new(format!(
+                    "the score of token {token} is {logit}"
+                )));
             }
             if logit > f32::NEG_INFINITY {
                 most = most.max(f64::from(logit));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use brillm_plugin::{Error, RandomStream, Result};
+use brillm_plugin::{PluginError, RandomStream, Result};
 use serde::{Deserialize, Serialize};
 
 /// A small network, trained by itself; the language model's weights stay as they are.
@@ -119,7 +119,7 @@ impl Head {
     /// For features of another number.
     pub fn determinacy(&self, row: &[f32]) -> Result<f64> {
         if row.len() != self.width() {
-            return Err(Error::new(format!(
+            return Err(PluginError::new(format!(
                 "the head reads {} features of {}, the model gives {}: train it on this model",
                 self.width(),
                 self.features,
@@ -212,7 +212,7 @@ impl Head {
     /// For a file that cannot be read, or is none.
     pub fn open(path: &Path) -> Result<Self> {
         let place = |error: &dyn std::fmt::Display| {
-            Error::option(format!("head {}: {error}", path.display()))
+            PluginError::option(format!("head {}: {error}", path.display()))
         };
         let text = std::fs::read_to_string(path).map_err(|error| place(&error))?;
         let head: Self = serde_json::from_str(&text).map_err(|error| place(&error))?;
@@ -233,7 +233,8 @@ impl Head {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let place = |error: std::io::Error| Error::new(format!("head {}: {error}", path.display()));
+        let place =
+            |error: std::io::Error| PluginError::new(format!("head {}: {error}", path.display()));
         let partial = path.with_extension("partial");
         std::fs::write(&partial, serde_json::to_string(self)?).map_err(place)?;
         std::fs::rename(&partial, path).map_err(place)

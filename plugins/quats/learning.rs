@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use brillm_plugin::{Error, RandomStream, Result};
+use brillm_plugin::{PluginError, RandomStream, Result};
 use serde_json::{Value, json};
 
 use crate::head::{Head, Training};
@@ -53,7 +53,7 @@ pub(crate) fn learn(
     for (name, part) in [("train", &train), ("held-out", &test)] {
         let count = part.iter().filter(|example| closed(example)).count();
         if count == 0 || count == part.len() {
-            return Err(Error::new(format!(
+            return Err(PluginError::new(format!(
                 "of {} {name} questions {count} are closed: there must be closed and open ones",
                 part.len()
             )));

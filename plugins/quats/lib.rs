@@ -13,8 +13,8 @@ mod questions;
 use std::path::Path;
 
 use brillm_plugin::{
-    Activations, Error, Host, Plugin, ProbeHook, Prompt, Result, SampleHook, Setting, Step, Tap,
-    export,
+    Activations, Host, Plugin, PluginError, ProbeHook, Prompt, Result, SampleHook, Setting, Step,
+    Tap, export,
 };
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ impl Features {
             .iter()
             .find(|(_, known)| *known == name)
             .map(|(features, _)| *features)
-            .ok_or_else(|| Error::option(format!("a head reads {name:?}, which is unknown")))
+            .ok_or_else(|| PluginError::option(format!("a head reads {name:?}, which is unknown")))
     }
 
     /// What a head reads of a prompt: hidden states with mean 0 and deviation 1, and the model-free features.
@@ -90,7 +90,7 @@ impl Features {
         if row.iter().all(|number| number.is_finite()) && !row.is_empty() {
             Ok(row)
         } else {
-            Err(Error::new(
+            Err(PluginError::new(
                 "the prompt's hidden states are missing or not finite",
             ))
         }
@@ -156,7 +156,7 @@ impl Plugin for Quats {
         });
         let head = match (&options.head, options.learn) {
             (None, true) => {
-                return Err(Error::option("learn needs head, the file to write"));
+                return Err(PluginError::option("learn needs head, the file to write"));
             }
             (Some(path), false) if judge == Judge::Head => {
                 let head = Head::open(Path::new(path))?;
@@ -164,19 +164,19 @@ impl Plugin for Quats {
                 Some((head, features))
             }
             (None, false) if judge == Judge::Head && options.mode == Mode::Quats => {
-                return Err(Error::option(
+                return Err(PluginError::option(
                     "the judge head needs head, a file that learn=true has written",
                 ));
             }
             _ => None,
         };
         if questions.is_empty() && (options.learn || judge == Judge::Oracle) {
-            return Err(Error::option(
+            return Err(PluginError::option(
                 "learning and the oracle need questions, a file with labels",
             ));
         }
         if options.low > options.high {
-            return Err(Error::option("low is above high"));
+            return Err(PluginError::option("low is above high"));
         }
         Ok(Self {
             answers: Answers::new(options.log.as_deref())?,
@@ -227,7 +227,7 @@ impl Quats {
                 .and_then(|question| question.determinacy)
                 .map(f64::from)
                 .ok_or_else(|| {
-                    Error::new(format!(
+                    PluginError::new(format!(
                         "the questions have no label for sequence {}",
                         host.sequence
                     ))
@@ -238,7 +238,7 @@ impl Quats {
 
     fn collect(&mut self, sequence: u64, prompt: &Prompt, first: &Distribution) -> Result<()> {
         if self.question(sequence).is_none() {
-            return Err(Error::new(format!(
+            return Err(PluginError::new(format!(
                 "sequence {sequence} is not one of the {} questions: probe the file that the option questions names",
                 self.questions.len()
             )));

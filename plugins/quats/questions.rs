@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use brillm_plugin::{Error, Result};
+use brillm_plugin::{PluginError, Result};
 use serde::Deserialize;
 
 /// A line of the file.
@@ -49,7 +49,7 @@ impl Question {
 /// Reads JSON Lines; blank lines do not count, and a question's number is its place among the others.
 pub(crate) fn read(path: &Path) -> Result<Vec<Question>> {
     let place = |error: &dyn std::fmt::Display| {
-        Error::option(format!("questions {}: {error}", path.display()))
+        PluginError::option(format!("questions {}: {error}", path.display()))
     };
     let text = std::fs::read_to_string(path).map_err(|error| place(&error))?;
     let mut questions = Vec::new();
@@ -71,11 +71,11 @@ fn question(line: &str) -> Result<Question> {
     let line: Line = serde_json::from_str(line)?;
     let determinacy = match (line.det, line.label.as_deref()) {
         (Some(det), _) if (0.0..=1.0).contains(&det) => Some(det),
-        (Some(det), _) => return Err(Error::new(format!("det is {det}, not from 0 to 1"))),
+        (Some(det), _) => return Err(PluginError::new(format!("det is {det}, not from 0 to 1"))),
         (None, Some("closed")) => Some(1.0),
         (None, Some("open")) => Some(0.0),
         (None, Some(other)) => {
-            return Err(Error::new(format!(
+            return Err(PluginError::new(format!(
                 "the label {other:?} is neither closed nor open"
             )));
         }
@@ -86,7 +86,7 @@ fn question(line: &str) -> Result<Question> {
         Some("train") => Some(Part::Train),
         Some("test" | "held-out") => Some(Part::HeldOut),
         Some(other) => {
-            return Err(Error::new(format!(
+            return Err(PluginError::new(format!(
                 "the split {other:?} is neither train nor test"
             )));
         }

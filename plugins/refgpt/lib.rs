@@ -13,7 +13,7 @@ mod plan;
 mod style;
 
 use brillm_plugin::{
-    CorpusHook, Error, Host, HostReference, LogLevel, Plugin, RandomStream, Records, Result,
+    CorpusHook, Host, HostReference, LogLevel, Plugin, PluginError, RandomStream, Records, Result,
     Speech, export,
 };
 use serde_json::json;
@@ -79,7 +79,7 @@ impl Plugin for RefGpt {
             .map(|weight| {
                 weight
                     .parse()
-                    .map_err(|_| Error::option(format!("{weight:?} is no weight")))
+                    .map_err(|_| PluginError::option(format!("{weight:?} is no weight")))
             })
             .collect::<Result<_>>()?;
         let sum: f64 = rounds.iter().sum();
@@ -87,12 +87,12 @@ impl Plugin for RefGpt {
             || !(sum > 0.0 && sum.is_finite())
             || rounds.iter().any(|weight| *weight < 0.0)
         {
-            return Err(Error::option(
+            return Err(PluginError::option(
                 "rounds needs weights of 1, 2, … rounds, one above 0",
             ));
         }
         if options.generator == Generator::Extract && (options.restrict || options.gain > 0.0) {
-            return Err(Error::option(
+            return Err(PluginError::option(
                 "gain and restrict steer a model: generator=turns or generator=chat",
             ));
         }
@@ -298,7 +298,7 @@ impl CorpusHook for RefGpt {
         };
         for number in 0..options.dialogues {
             if host.cancelled() {
-                return Err(Error::cancelled());
+                return Err(PluginError::cancelled());
             }
             let seed = host.random();
             let plan = Plan::draw(

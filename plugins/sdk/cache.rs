@@ -6,8 +6,8 @@ use brillm_abi as abi;
 
 use crate::entry::{HookTables, hook_functions, status_of, table, write};
 use crate::{
-    Answer, CodecFormat, CodecQuestion, Distance, Error, Eviction, Host, KeepNeeds, KeepQuestion,
-    KvShape, Planned, Plugin, Result,
+    Answer, CodecFormat, CodecQuestion, Distance, Eviction, Host, KeepNeeds, KeepQuestion, KvShape,
+    Planned, Plugin, PluginError, Result,
 };
 
 /// The run's model on the run's calibration text, for trying cache plans.
@@ -22,7 +22,7 @@ impl HostTrial<'_> {
     /// A failure to run the model.
     pub fn distances(&mut self, measure: Distance) -> Result<(Vec<f64>, Vec<f64>)> {
         let Some(distances) = self.question.distances else {
-            return Err(Error::new("the engine cannot measure distances"));
+            return Err(PluginError::new("the engine cannot measure distances"));
         };
         let layers = self.question.layers as usize;
         let (mut keys, mut values) = (vec![0.0; layers * layers], vec![0.0; layers * layers]);
@@ -31,7 +31,7 @@ impl HostTrial<'_> {
         // SAFETY: the context is the host's for this call, the buffers hold L·L numbers.
         let status =
             unsafe { distances(context, abi::distance_code(measure), keys_out, values_out) };
-        Error::check(status, "distances").map(|()| (keys, values))
+        PluginError::check(status, "distances").map(|()| (keys, values))
     }
 
     /// Measure the mean cosine between the final hidden states under a map and under the identity. `source [L]`
@@ -40,16 +40,16 @@ impl HostTrial<'_> {
     /// An invalid map; a failure to run the model.
     pub fn similarity(&mut self, source: &[u32]) -> Result<f64> {
         let Some(similarity) = self.question.similarity else {
-            return Err(Error::new("the engine cannot try maps"));
+            return Err(PluginError::new("the engine cannot try maps"));
         };
         if source.len() as u64 != self.question.layers {
-            return Err(Error::new("a map has one entry per layer"));
+            return Err(PluginError::new("a map has one entry per layer"));
         }
         let mut cosine = 0.0;
         let (context, layers) = (self.question.trial_ctx, source.len() as u64);
         // SAFETY: the context is the host's for this call, the map has L entries.
         let status = unsafe { similarity(context, source.as_ptr(), layers, &raw mut cosine) };
-        Error::check(status, "similarity").map(|()| cosine)
+        PluginError::check(status, "similarity").map(|()| cosine)
     }
 }
 

@@ -3,7 +3,7 @@
 use brillm_abi as abi;
 
 use crate::entry::{HookTables, collect, hook_functions, put, table, text};
-use crate::{Error, Host, Plugin, Result, Speech, Spoken};
+use crate::{Host, Plugin, PluginError, Result, Speech, Spoken};
 
 /// A reference text, and the run's model for making records of it.
 pub struct HostReference<'a> {
@@ -46,7 +46,8 @@ impl HostReference<'_> {
                 )
             }
         })?;
-        String::from_utf8(records.concat()).map_err(|_| Error::new("the model's text is not UTF-8"))
+        String::from_utf8(records.concat())
+            .map_err(|_| PluginError::new("the model's text is not UTF-8"))
     }
 
     /// Generate text within bounds.
@@ -69,7 +70,9 @@ impl HostReference<'_> {
                     .next()
                     .and_then(|fraction| fraction.ok()?.parse().ok()),
             }),
-            _ => Err(Error::new("the model's answer is not a text and its end")),
+            _ => Err(PluginError::new(
+                "the model's answer is not a text and its end",
+            )),
         }
     }
 
@@ -87,7 +90,7 @@ impl HostReference<'_> {
         // SAFETY: the context is the host's for this call; texts and number live until it returns.
         match unsafe { grounded(self.raw.generate_ctx, reference, text, &raw mut fraction) } {
             abi::BRL_DECLINED => Ok(None),
-            status => Error::check(status, "grounded").map(|()| Some(fraction)),
+            status => PluginError::check(status, "grounded").map(|()| Some(fraction)),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Once;
 
 use brillm_abi as abi;
 
-use crate::{Answer, Error, Host, LogLevel, Plugin, Result, host};
+use crate::{Answer, Host, LogLevel, Plugin, PluginError, Result, host};
 
 /// The tables of a plugin type, one constant each.
 pub struct HookTables<T>(std::marker::PhantomData<T>);
@@ -119,7 +119,7 @@ pub(crate) use hook_functions;
 /// As [`abi::read`].
 pub(crate) unsafe fn table<T: Copy>(table: *const T) -> Result<T> {
     // SAFETY: as the caller promises.
-    unsafe { abi::read(table) }.ok_or_else(|| Error::new("the host passed a null table"))
+    unsafe { abi::read(table) }.ok_or_else(|| PluginError::new("the host passed a null table"))
 }
 
 /// Write a table of the host; return the status of the call.
@@ -159,7 +159,7 @@ pub(crate) fn collect(
         ctx: (&raw mut records).cast(),
         write: Some(add),
     };
-    Error::check(ask(&raw const sink), what).map(|()| records)
+    PluginError::check(ask(&raw const sink), what).map(|()| records)
 }
 
 /// Write one record into a sink of the host.
@@ -171,11 +171,11 @@ pub(crate) unsafe fn put(sink: *const abi::brl_sink, bytes: &[u8]) -> Result<()>
     let Some((ctx, write)) =
         (unsafe { sink.as_ref() }).and_then(|sink| Some((sink.ctx, sink.write?)))
     else {
-        return Err(Error::new("the sink is null"));
+        return Err(PluginError::new("the sink is null"));
     };
     // SAFETY: the context is the sink's; the bytes are valid until the call returns.
     let status = unsafe { write(ctx, abi::brl_str::from_bytes(bytes)) };
-    Error::check(status, "the engine did not accept the record")
+    PluginError::check(status, "the engine did not accept the record")
 }
 
 /// `brl_plugin.create`.
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn create<T: Plugin>(
         let text = unsafe { text(config) };
         let text = if text.is_empty() { "{}" } else { text };
         let options: T::Options = serde_json::from_str(text)
-            .map_err(|error| Error::option(format!("the options cannot be read: {error}")))?;
+            .map_err(|error| PluginError::option(format!("the options cannot be read: {error}")))?;
         let plugin = T::create(options)?;
         let instance = Box::new(PluginInstance {
             host: table,

@@ -5,16 +5,16 @@ use std::fmt;
 use brillm_abi as abi;
 
 /// The result of a hook.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, PluginError>;
 
 /// A failure of a plugin. The engine adds the names of the plugin and the hook, and the step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
+pub struct PluginError {
     pub(crate) status: abi::brl_status,
     pub(crate) message: String,
 }
 
-impl Error {
+impl PluginError {
     /// Create an error from a message.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
@@ -60,33 +60,33 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for PluginError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for PluginError {}
 
-impl From<String> for Error {
+impl From<String> for PluginError {
     fn from(message: String) -> Self {
         Self::new(message)
     }
 }
 
-impl From<&str> for Error {
+impl From<&str> for PluginError {
     fn from(message: &str) -> Self {
         Self::new(message)
     }
 }
 
-impl From<std::io::Error> for Error {
+impl From<std::io::Error> for PluginError {
     fn from(error: std::io::Error) -> Self {
         Self::new(error.to_string())
     }
 }
 
-impl From<serde_json::Error> for Error {
+impl From<serde_json::Error> for PluginError {
     fn from(error: serde_json::Error) -> Self {
         Self::new(error.to_string())
     }

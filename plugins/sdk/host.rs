@@ -49,7 +49,7 @@ impl<'a> Host<'a> {
         (self.random() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// Whether the run is being cancelled; if so, return [`crate::Error::cancelled`].
+    /// Whether the run is being cancelled; if so, return [`crate::PluginError::cancelled`].
     pub fn cancelled(&mut self) -> bool {
         match self.table.cancelled {
             // SAFETY: `call` is the host's, for this call.

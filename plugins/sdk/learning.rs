@@ -3,7 +3,7 @@
 use brillm_abi as abi;
 
 use crate::entry::{HookTables, hook_functions, put, status_of, table};
-use crate::{Answer, Error, Host, MaskMoment, MaskOutcome, MaskTokens, Plugin, Result};
+use crate::{Answer, Host, MaskMoment, MaskOutcome, MaskTokens, Plugin, PluginError, Result};
 
 /// `mask/1`: decides which tokens masked training hides.
 pub trait MaskHook: Plugin {
@@ -47,12 +47,12 @@ pub trait MaskHook: Plugin {
     /// Restore the state of a checkpoint.
     ///
     /// # Errors
-    /// [`Error::state`] for an invalid state.
+    /// [`PluginError::state`] for an invalid state.
     fn restore(&mut self, _host: &mut Host<'_>, state: &[u8]) -> Result<()> {
         if state.is_empty() {
             Ok(())
         } else {
-            Err(Error::state("this plugin has no state"))
+            Err(PluginError::state("this plugin has no state"))
         }
     }
 }

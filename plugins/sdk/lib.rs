@@ -75,7 +75,7 @@ pub use brillm_hook::{
 pub use cache::{CodecHook, HostTrial, KeepHook, PlanHook};
 pub use choice::{OrderHook, SampleHook};
 pub use corpus::{CorpusHook, HostReference, Records};
-pub use error::{Error, Result};
+pub use error::{PluginError, Result};
 pub use graph::{EdgeHook, PathHook, ShaderSource, SignalHook};
 pub use host::{Host, LogLevel};
 pub use learning::MaskHook;

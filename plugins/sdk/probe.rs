@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use brillm_abi as abi;
 
 use crate::entry::{HookTables, PluginInstance, collect, hook_functions, put, table};
-use crate::{Activations, Error, Host, Plugin, Result, State, SubjectShape, Tap};
+use crate::{Activations, Host, Plugin, PluginError, Result, State, SubjectShape, Tap};
 
 /// `probe/1`: observes and reports; never changes the run.
 pub trait ProbeHook: Plugin {
@@ -116,7 +116,7 @@ impl HostModel<'_> {
             .ok_or("the engine has no untrained weights")?;
         let seed = seed.map_or(0, |seed| seed.max(1));
         // SAFETY: the context is the host's for this call.
-        Error::check(unsafe { ask(self.raw.ctx, seed) }, "untrained")
+        PluginError::check(unsafe { ask(self.raw.ctx, seed) }, "untrained")
     }
 
     /// Add `delta` to the bias of one node of the graph; an empty `delta` removes the shift. `delta [D]`
@@ -128,7 +128,7 @@ impl HostModel<'_> {
         let delta = abi::brl_tensor::vector(delta);
         // SAFETY: the context is the host's for this call; the numbers live until it returns.
         let status = unsafe { ask(self.raw.ctx, u64::from(node), delta) };
-        Error::check(status, "shift")
+        PluginError::check(status, "shift")
     }
 }
 

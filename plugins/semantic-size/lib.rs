@@ -14,7 +14,7 @@ mod table;
 mod words;
 
 use brillm_plugin::{
-    Activations, Error, Host, HostModel, Plugin, ProbeHook, RandomStream, Result, State,
+    Activations, Host, HostModel, Plugin, PluginError, ProbeHook, RandomStream, Result, State,
     SubjectKind, Tap, export,
 };
 use serde_json::{Value, json};
@@ -95,9 +95,8 @@ struct SemanticSize {
 
 fn text(path: Option<&String>, own: &str) -> Result<String> {
     match path {
-        Some(path) => {
-            std::fs::read_to_string(path).map_err(|error| Error::option(format!("{path}: {error}")))
-        }
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| PluginError::option(format!("{path}: {error}"))),
         None => Ok(own.to_string()),
     }
 }
@@ -117,7 +116,7 @@ impl Plugin for SemanticSize {
             words = keep.into_iter().map(|at| words[at].clone()).collect();
         }
         if words.len() < 30 {
-            return Err(Error::option(format!(
+            return Err(PluginError::option(format!(
                 "{} words are too few for nested splits: give 30 or more",
                 words.len()
             )));
@@ -166,7 +165,7 @@ impl SemanticSize {
         let carrier = subject.tokens(&self.options.carrier)?;
         for word in &self.words {
             if host.cancelled() {
-                return Err(Error::cancelled());
+                return Err(PluginError::cancelled());
             }
             let text = format!("{} {}", self.options.carrier, word.text);
             let ids = subject.tokens(&text)?;
@@ -185,7 +184,7 @@ impl SemanticSize {
                 let rows = &values[layer * size..][..size];
                 let tokens = size / table.width.max(1);
                 if tokens != ids.len() {
-                    return Err(Error::new(format!(
+                    return Err(PluginError::new(format!(
                         "{text:?} has {} tokens and {tokens} rows of states",
                         ids.len()
                     )));
@@ -194,7 +193,7 @@ impl SemanticSize {
                 let own = &rows[from * table.width..];
                 let row = pooled(own, table.width, self.options.pool);
                 if row.is_empty() || row.iter().any(|value| !value.is_finite()) {
-                    return Err(Error::new(format!(
+                    return Err(PluginError::new(format!(
                         "the states of {:?} are missing or not finite",
                         word.text
                     )));
@@ -328,7 +327,7 @@ impl ProbeHook for SemanticSize {
         // The engine hears that the plugin is alive, and the plugin whether to go on.
         let mut alive = || {
             if host.cancelled() {
-                Err(Error::cancelled())
+                Err(PluginError::cancelled())
             } else {
                 subject.tokens("a").map(drop)
             }

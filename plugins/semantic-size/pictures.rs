@@ -1,6 +1,6 @@
 //! Bars as SVG.
 
-use brillm_plugin::{Error, Result};
+use brillm_plugin::{PluginError, Result};
 use plotters::prelude::*;
 
 /// Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -24,7 +24,7 @@ pub(crate) fn bars(
 ) -> Result<String> {
     let mut svg = String::new();
     paint(&mut svg, title, axis, groups, series, level)
-        .map_err(|error| Error::new(format!("the picture {title:?}: {error}")))?;
+        .map_err(|error| PluginError::new(format!("the picture {title:?}: {error}")))?;
     Ok(svg)
 }
 

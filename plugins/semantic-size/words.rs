@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use brillm_plugin::{Error, Result};
+use brillm_plugin::{PluginError, Result};
 
 /// A word with its human ratings (the Glasgow Norms' scales).
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +70,7 @@ pub(crate) fn norms(text: &str) -> Result<Vec<Word>> {
         place(&["conc", "cnc"]),
         place(&["size"]),
     ) else {
-        return Err(Error::option(
+        return Err(PluginError::option(
             "the norms' first line must name the columns word, arousal, concreteness and size",
         ));
     };
@@ -86,7 +86,7 @@ pub(crate) fn norms(text: &str) -> Result<Vec<Word>> {
             let cell = row.get(at).copied().unwrap_or_default();
             match cell.parse::<f64>() {
                 Ok(value) if value.is_finite() => Ok(value),
-                _ => Err(Error::option(format!(
+                _ => Err(PluginError::option(format!(
                     "line {line} of the norms, {:?}: {cell:?} is not a number",
                     heads[at]
                 ))),
@@ -137,7 +137,7 @@ pub(crate) fn metaphors(text: &str) -> Result<Vec<Metaphor>> {
     rows(text)
         .map(|(line, row)| {
             let [big, small, a, b, c, d, e, f] = row[..] else {
-                return Err(Error::option(format!(
+                return Err(PluginError::option(format!(
                     "line {line} of the metaphors has {} cells instead of 8",
                     row.len()
                 )));
@@ -156,7 +156,7 @@ pub(crate) fn headlines(text: &str) -> Result<Vec<Headline>> {
     rows(text)
         .map(|(line, row)| {
             let [product, a, b, c, d] = row[..] else {
-                return Err(Error::option(format!(
+                return Err(PluginError::option(format!(
                     "line {line} of the headlines has {} cells instead of 5",
                     row.len()
                 )));

@@ -2,10 +2,10 @@
 
 use brillm_plugin::{
     Activations, Answer, Canvas, CodecAxis, CodecFormat, CodecHook, CodecQuestion, CorpusHook,
-    Direction, Distance, EdgeHook, Error, Eviction, Fan, Fill, Hop, Host, HostReference, HostTrial,
+    Direction, Distance, EdgeHook, Eviction, Fan, Fill, Hop, Host, HostReference, HostTrial,
     KeepHook, KeepQuestion, KvShape, MaskHook, MaskMoment, MaskOutcome, MaskTokens, OrderHook,
-    PathHook, PlanHook, Planned, Plugin, ProbeHook, Prompt, Records, Result, SampleHook, Setting,
-    ShaderSource, SignalHook, Step, Tap, export, highest,
+    PathHook, PlanHook, Planned, Plugin, PluginError, ProbeHook, Prompt, Records, Result,
+    SampleHook, Setting, ShaderSource, SignalHook, Step, Tap, export, highest,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -250,7 +250,7 @@ impl SampleHook for Choose {
     fn prompt(&mut self, _: &mut Host, prompt: &Prompt) -> Result<Setting> {
         if self.0.hidden && (prompt.pooled.is_empty() || prompt.hidden.len() != prompt.pooled.len())
         {
-            return Err(Error::new("the hidden states are not there"));
+            return Err(PluginError::new("the hidden states are not there"));
         }
         Ok(Setting {
             temperature: self.0.temperature,
@@ -265,7 +265,7 @@ impl SampleHook for Choose {
         _: &mut Setting,
     ) -> Result<Answer> {
         if self.0.hidden && step.history.last() != Some(&step.token) {
-            return Err(Error::new(
+            return Err(PluginError::new(
                 "the history does not end with the current token",
             ));
         }
@@ -477,7 +477,7 @@ impl MaskHook for Memory {
             state.get(..8).map(<[u8; 8]>::try_from),
             state.get(8..16).map(<[u8; 8]>::try_from),
         ) else {
-            return Err(Error::state("16 bytes are expected"));
+            return Err(PluginError::state("16 bytes are expected"));
         };
         self.losses = f64::from_le_bytes(losses);
         self.told = u64::from_le_bytes(told);
@@ -499,7 +499,7 @@ impl Plugin for Faulty {
     type Options = FaultyOptions;
     fn create(options: FaultyOptions) -> Result<Self> {
         match options.mode.as_str() {
-            "create" => Err(Error::option("it never likes its options")),
+            "create" => Err(PluginError::option("it never likes its options")),
             "create-panic" => panic!("created in anger"),
             _ => Ok(Self(options)),
         }
@@ -512,7 +512,7 @@ impl EdgeHook for Faulty {
             return Ok(Answer::Declined);
         }
         match self.0.mode.as_str() {
-            "error" => Err(Error::new("it does not feel like it")),
+            "error" => Err(PluginError::new("it does not feel like it")),
             "panic" => panic!("the edges are too sharp"),
             "invalid" => {
                 resistance.fill(f32::NAN);
@@ -521,7 +521,7 @@ impl EdgeHook for Faulty {
             "hang" => loop {
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 if host.cancelled() {
-                    return Err(Error::cancelled());
+                    return Err(PluginError::cancelled());
                 }
             },
             "crash" => std::process::abort(),
