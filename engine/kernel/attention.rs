@@ -166,7 +166,7 @@ mod tests {
         let mut sum = 0.0;
         for t in 0..head.length {
             let seen: Vec<usize> = head.visible(t).collect();
-            let scores: Vec<f64> = seen
+            let logits: Vec<f64> = seen
                 .iter()
                 .map(|&s| {
                     (0..head.width)
@@ -175,11 +175,11 @@ mod tests {
                         * f64::from(head.scale)
                 })
                 .collect();
-            let total: f64 = scores.iter().map(|s| s.exp()).sum();
+            let total: f64 = logits.iter().map(|s| s.exp()).sum();
             for c in 0..head.width {
                 let mixed: f64 = seen
                     .iter()
-                    .zip(&scores)
+                    .zip(&logits)
                     .map(|(&s, score)| score.exp() / total * at(v, c, s))
                     .sum();
                 sum += f64::from(weights[t * head.width + c]) * mixed;

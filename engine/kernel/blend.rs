@@ -3,8 +3,8 @@
 //! Every blend is `m ← λ ⊙ m + (1 − λ) ⊙ c` for each of K banks, with `c [D]` the signal that reached a node and
 //! `λ [K·D]` given by the kind of blend:
 //!
-//! * position (the paper's): the softmax over past positions with logits `p` is the running average with
-//!   `λ_t = Z_{t−1} / Z_t`, `Z_t = Σ_{j≤t} e^{p_j}`, the same for every column;
+//! * position (the paper's): the softmax over past positions with logits `r` is the running average with
+//!   `λ_t = Z_{t−1} / Z_t`, `Z_t = Σ_{j≤t} e^{r_j}`, the same for every column;
 //! * decay: `λ = σ(τ)`, learned, the same at every step;
 //! * gated: `λ = σ(τ + g_v + c U)`, from the node v and the signal that reached it.
 //!

@@ -1,4 +1,4 @@
-//! Logits: the scores whose softmax over all V targets is the distribution of the next token.
+//! Logits: the numbers whose softmax over all V targets is the distribution of the next token.
 //!
 //! ```text
 //! s_t = α E_t + ρ_t − w_u (R_t − lift_ut)                    own edges

@@ -1,7 +1,7 @@
 //! One hop over an own edge, for one path or a batch.
 //!
 //! ```text
-//! z = x W_s + b_s + PE                      fan::FanArithmetic::preactivations; s is the row of the edge
+//! z = x W_s + b_s + PE                      fan::preactivations; s is the row of the edge
 //! c = gain · GELU(z)                        the signal that reaches the node
 //! m ← λ ⊙ m + (1 − λ) ⊙ c                   the blend (see kernel::blend)
 //! x = m                                     output, position blend

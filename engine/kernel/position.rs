@@ -65,7 +65,7 @@ fn sine(x: f64, half: f64) -> f64 {
 
 /// Add position `position` to the softmax over positions and return its `λ = Z_before / Z_after`.
 ///
-/// `normaliser` is `Z = Σ e^(p − top)` over the positions so far, `top` the largest of `logits`. Positions beyond
+/// `normaliser` is `Z = Σ e^(r − top)` over the positions so far, `top` the largest of `logits`. Positions beyond
 /// the last logit repeat it. With `B` of f64 a path of a million hops does not drift.
 pub fn advance<R: Real, B: Real>(logits: &[R], top: R, position: usize, normaliser: &mut B) -> B {
     let before = *normaliser;

@@ -64,9 +64,13 @@ impl AdamW {
         Update {
             beta1: R::of(self.beta1),
             beta2: R::of(self.beta2),
+            // m̂ = m / (1 − β₁ᵗ) and ŝ = s / (1 − β₂ᵗ): folded into two constants, the corrections cost nothing per
+            // number.
             rate: R::of(rate / (1.0 - self.beta1.powi(t))),
             correction: R::of(1.0 / (1.0 - self.beta2.powi(t)).sqrt()),
             epsilon: R::of(self.epsilon),
+            // Decoupled weight decay: the weight shrinks apart from its gradient, so that the moments do not see the
+            // decay.
             shrink: R::of(if decays {
                 1.0 - rate * self.weight_decay
             } else {

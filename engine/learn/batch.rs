@@ -75,6 +75,7 @@ impl BatchSampler {
             steps,
             sequences,
             length,
+            // A block has at least one window.
             block: block.max(steps + 1).min(length.max(1)),
             folds,
         }
@@ -112,6 +113,8 @@ impl BatchSampler {
         let mut tokens = Vec::with_capacity(self.sequences * (self.steps + 1));
         let mut folds = Vec::with_capacity(self.sequences);
         for sequence in 0..self.sequences {
+            // The steps of an epoch are an estimate, since offsets are random: where it has fewer windows, the first
+            // ones repeat.
             let window = (within * self.sequences + sequence) % order.starts.len();
             let start = order.starts[window] as usize;
             tokens.extend_from_slice(&text[start..start + self.steps + 1]);
@@ -145,6 +148,7 @@ impl BatchSampler {
     }
 
     fn order(&self, epoch: u64) -> Order {
+        // Purposes of random streams are words in ASCII, here "batch": no two purposes share random numbers.
         let mut random = Random::stream(self.seed, 0x6261_7463_6800, epoch);
         let mut starts = Vec::new();
         let mut block = 0;

@@ -63,6 +63,7 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
         )
         .advice("give the run file validation text"));
     }
+    // Strengths of 0 are the model without charges.
     let none: Point = [FIRST[0], 0.0, 0.0, FIRST[3]];
     let (mut best, mut steps) = (FIRST, STEPS);
     let first = nats(mechanism, tokens, &[none, FIRST])?;
@@ -71,6 +72,7 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
         let around: Vec<Point> = (0..8)
             .map(|index| {
                 let mut point = best;
+                // Points 2 i and 2 i + 1 lie one step above and below along axis i.
                 let sign = if index % 2 == 0 { 1.0 } else { -1.0 };
                 point[index / 2] += sign * steps[index / 2];
                 point

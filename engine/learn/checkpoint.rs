@@ -58,6 +58,7 @@ pub fn save(
         block(&format!("{name}.second"), &moments.second)?;
     }
     writer.finish()?;
+    // Old checkpoints are removed only after the new one is complete on disk.
     let all = list(folder)?;
     for old in all.iter().take(all.len().saturating_sub(keep)) {
         drop(fs::remove_file(old));

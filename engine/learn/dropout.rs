@@ -13,6 +13,7 @@ pub fn draw<R: Real>(mask: &mut [R], width: usize, dropout: f64, seed: u64, inde
         mask.fill(R::one());
         return;
     }
+    // Kept numbers are scaled by 1 / (1 − p): their expected value is the same with and without dropout.
     let threshold = (dropout * 65536.0) as u64;
     let keep = R::of(1.0 / (1.0 - dropout));
     mask.par_chunks_mut(width)

@@ -185,6 +185,7 @@ impl EdgeTrainer {
         let adam = train.adamw();
         let rate = train.rate_at(step - 1);
         let clip = (train.clip > 0.0).then_some(train.clip);
+        // Clipping by the norm of all gradients together (Pascanu et al. 2013) keeps the direction of the step.
         let factor = |norm: f64| match clip {
             Some(limit) if norm > limit => limit / norm,
             _ => 1.0,

@@ -113,6 +113,7 @@ impl GraphModel {
         if train.negatives == 0 {
             return;
         }
+        // Sampled softmax: the true target against some others instead of all V.
         let count = train.negatives.min(self.graph.nodes() - 1);
         let mut targets = Vec::with_capacity(batch.sequences() * batch.steps * (count + 1));
         for sequence in 0..batch.sequences() {
@@ -205,6 +206,7 @@ impl Trainable for GraphModel {
     #[cfg(feature = "gpu")]
     fn leave_device(&mut self) {
         self.on_device = None;
+        // The host's parameters may be half downloaded: begin anew, and let the caller load a checkpoint.
         let (train, seed) = (&self.recipe.train, self.recipe.seed);
         self.edge_trainer = EdgeTrainer::new(&self.profile, &self.graph, train.dropout, seed);
         if let Some(warm_start) = &self.warm_start {

@@ -29,6 +29,7 @@ impl<R: Real> Prior<R> {
             .map(|fold| match fold {
                 0 => split(graph, graph.resistance()),
                 _ => {
+                    // All counts less those of the fold: discounts and continuation counts are computed from the rest.
                     let counts: Vec<u32> = graph
                         .counts()
                         .iter()

@@ -30,6 +30,7 @@ impl<R: Real> Residual<R> {
     pub fn new(graph: &TokenGraph, profile: &Profile, rank: usize, seed: u64) -> Self {
         let mut random = Random::stream(seed, 0x7265_7369, 0);
         let (width, blended) = (profile.width, profile.blended());
+        // x B has the variance of x. C and r begin at zero, so an edge has no residual until it has a gradient.
         let scale = 1.0 / (blended as f64).sqrt();
         Self {
             rank,
@@ -59,6 +60,7 @@ impl<R: Real> Residual<R> {
     /// Size the buffers for a batch of `rows`.
     pub fn resize(&mut self, rows: usize) {
         self.projected.resize(rows * self.rank, R::zero());
+        // Energies and paths both add to it.
         self.d_projected.clear();
         self.d_projected.resize(rows * self.rank, R::zero());
     }
@@ -94,6 +96,7 @@ impl<R: Real> Residual<R> {
         d_blended: &mut [R],
     ) -> Option<usize> {
         let edge_row = (edge_row as usize).checked_sub(1)?;
+        // ρ = y C: dy = C dδ.
         let d_projected = turn_backward(d_delta, self.own.row(edge_row));
         // dx += B dy, with dy = C dδ.
         for (r, d_y) in d_projected.into_iter().enumerate() {
@@ -279,6 +282,7 @@ impl<R: Real> Residual<R> {
     ) {
         let (d, rank) = (self.width, self.rank);
         for (row, edge_row, d_delta) in path {
+            // Copied: the gradients added below belong to the same struct.
             let y = self.projected[row * rank..(row + 1) * rank].to_vec();
             let d_y = turn_backward(&d_delta, self.own.row(edge_row));
             R::add_scaled(R::one(), &d_y, &mut self.d_projected[row * rank..]);

@@ -26,6 +26,7 @@ impl WarmStart {
         };
         Ok(match (&recipe.initial, &recipe.graph.transpose_of) {
             (Some(path), _) => Some((open(path, false)?, recipe.train.edge_rate)),
+            // Transposed edges stay as they are: their rate is 0.
             (None, Some(path)) => Some((open(path, true)?, 0.0)),
             (None, None) => None,
         })
@@ -105,11 +106,13 @@ impl WarmStart {
                 }
                 to[d * d..].copy_from_slice(&row[d * d..]);
             };
+            // Row 0 is the shared edge.
             put(0, 0);
             for source in 0..graph.nodes() as u32 {
                 let fan = graph.fan(NodeId(source));
                 for (&target, &edge_row) in fan.targets.iter().zip(fan.edge_rows) {
                     let edge = theirs.edge(NodeId(target), NodeId(source));
+                    // An edge that the other model lacks is its shared edge, transposed.
                     let from = edge.map_or(0, |edge| theirs.edge_rows()[edge.index()]);
                     if edge_row > 0 {
                         put(edge_row as usize, from as usize);

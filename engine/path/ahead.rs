@@ -25,6 +25,7 @@ impl Clone for DecodedAhead {
     fn clone(&self) -> Self {
         Self {
             mechanism: self.mechanism.clone(),
+            // A decoder holds the state of one session: the copy creates its own.
             decoder: None,
             nodes: VecDeque::new(),
             error: None,
@@ -98,6 +99,7 @@ impl DecodedAhead {
         recent: &[u32],
         sampling: &Sampling,
     ) -> Result<Vec<u32>> {
+        // Taken out: after an error its state on the device is unknown, and the next call creates another.
         let mut decoder = match self.decoder.take() {
             Some(decoder) => decoder,
             None => Decoder::new(
@@ -109,6 +111,7 @@ impl DecodedAhead {
                 0,
             )?,
         };
+        // Each chunk starts from the host's flow, so that the device's rounding does not accumulate.
         decoder.set(0, flow, random, recent)?;
         let nodes = decoder.decode(self.chunk)?.swap_remove(0);
         self.decoder = Some(decoder);

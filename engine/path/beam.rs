@@ -74,6 +74,7 @@ pub fn beam(
     options: &BeamOptions,
     hooks: &Hooks,
 ) -> Result<Vec<BeamPath>> {
+    // `signal/1` may replace the vector that the signal starts from.
     let vector = match HookRunner::new(hooks, 0) {
         Some(hook_runner) if !prompt.is_empty() => hook_runner.start(mechanism, prompt, start)?,
         _ => None,
@@ -113,6 +114,7 @@ pub fn beam_on(
     let mechanism = device.mechanism();
     let sampling = Sampling::greedy().banned(options.banned.iter().copied());
     let sequences = options.width.max(1);
+    // A sequence for each path. No path can contribute more than `width` continuations, so that many are listed.
     let mut decoder = Decoder::new(device.clone(), sequences, 1, sampling, &[], sequences)?;
     let random = Random::new(0);
     search(
@@ -140,7 +142,7 @@ pub fn beam_on(
     )
 }
 
-/// Begin a flow at a prompt and follows it.
+/// Begin a flow at a prompt and follow it.
 fn flow_of(mechanism: &Mechanism, prompt: &[u32], start: &Start) -> Result<Flow> {
     let Some((&first, rest)) = prompt.split_first() else {
         return Err(Error::new(
@@ -178,6 +180,8 @@ fn logits(mechanism: &Mechanism, flow: &Flow, hooks: &Hooks) -> Result<Vec<f32>>
 
 /// Return the continuations of `path` with the least total resistance, at most `width`, from the logits at its end.
 pub(crate) fn nearest(logits: &[f32], path: &BeamPath, options: &BeamOptions) -> Vec<(f64, u32)> {
+    // −ln p = ln Σ exp(logit) − logit, and the softmax returns the first term. Rounding may make the difference
+    // negative.
     let normaliser = softmax::softmax(&mut logits.to_vec());
     let allowed = |node: u32| logits[node as usize].is_finite() && !options.banned.contains(&node);
     top_k(logits, options.width, allowed)
@@ -189,7 +193,7 @@ pub(crate) fn nearest(logits: &[f32], path: &BeamPath, options: &BeamOptions) ->
         .collect()
 }
 
-/// For each open path, its nearest continuations: the totals they come to, and their tokens.
+/// Nearest continuations of each open path: total resistances with their tokens.
 type Fans<'a, S> = dyn FnMut(&mut [(S, BeamPath)]) -> Result<Vec<Vec<(f64, u32)>>> + 'a;
 
 /// Search from a state of any model: `fans` gives continuations of all open paths, `advance` the state after one.
@@ -218,6 +222,7 @@ pub(crate) fn search<S>(
             })
             .collect();
         all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+        // Continuations that end count towards the width of their own step only.
         all.truncate(options.width);
         let mut next = Vec::with_capacity(all.len());
         for (resistance, parent, node) in all {
@@ -238,6 +243,7 @@ pub(crate) fn search<S>(
             break;
         }
     }
+    // Totals are compared, not means per token: a path that ends early has fewer hops to pay for.
     done.extend(open.into_iter().map(|(_, path)| path));
     done.sort_by(|a, b| {
         a.resistance

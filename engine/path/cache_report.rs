@@ -1,4 +1,4 @@
-//! What a transformer's cache holds.
+//! Sizes of a transformer's cache.
 
 /// Bytes and lengths of a transformer's cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]

@@ -18,13 +18,13 @@ const FLOOR: f64 = 1e-3;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Charges {
-    /// What is left of a charge after one step, in [0, 1).
+    /// Factor of a charge for each step, in [0, 1).
     pub decay: f64,
-    /// How strongly charged nodes attract.
+    /// Weight of the charges of nodes.
     pub node_strength: f32,
-    /// How strongly charged edges attract.
+    /// Weight of the charges of edges.
     pub edge_strength: f32,
-    /// The charge at which attraction begins to saturate.
+    /// Charge from which the bonus grows more slowly.
     pub scale: f32,
     step: u64,
     #[serde(with = "pairs")]
@@ -49,17 +49,19 @@ impl Charges {
         self.decay > 0.0 && (self.node_strength != 0.0 || self.edge_strength != 0.0)
     }
 
-    /// One hop: lights its target and its edge.
+    /// Record a hop: add 1 to the charges of its target and its edge.
     pub fn visit(&mut self, source: u32, target: u32) {
         if !self.is_active() {
             return;
         }
         self.step += 1;
         let (step, decay) = (self.step, self.decay);
-        let light =
+        // Charges decay when they are read: an entry is its value at its last visit, and the step of that visit.
+        let charge =
             |entry: &mut (f64, u64)| *entry = (entry.0 * faded(decay, step - entry.1) + 1.0, step);
-        light(self.nodes.entry(target).or_insert((0.0, step)));
-        light(self.edges.entry((source, target)).or_insert((0.0, step)));
+        charge(self.nodes.entry(target).or_insert((0.0, step)));
+        charge(self.edges.entry((source, target)).or_insert((0.0, step)));
+        // Dropping faded entries now and then bounds the memory at little cost for each step.
         if step % 1024 == 0 {
             let alive = |entry: &(f64, u64)| entry.0 * faded(decay, step - entry.1) > FLOOR;
             self.nodes.retain(|_, entry| alive(entry));
@@ -67,20 +69,22 @@ impl Charges {
         }
     }
 
-    /// Add to the scores what the charges attract, for a signal at `source`. `logits [V]`
+    /// Raise the logits of charged nodes, and of the targets of charged edges out of `source`. `logits [V]`
     pub fn apply(&self, source: u32, logits: &mut [f32]) {
         if !self.is_active() {
             return;
         }
-        let pull = |&(charge, step): &(f64, u64)| {
+        let bonus = |&(charge, step): &(f64, u64)| {
             let charge = charge * faded(self.decay, self.step - step);
+            // The logarithm lets a frequent node gain little more than a recent one.
             (charge as f32 / self.scale).ln_1p()
         };
         for (&node, entry) in &self.nodes {
-            logits[node as usize] += self.node_strength * pull(entry);
+            logits[node as usize] += self.node_strength * bonus(entry);
         }
+        // Edges are ordered by source: those that leave `source` are one range.
         for (&(_, node), entry) in self.edges.range((source, 0)..=(source, u32::MAX)) {
-            logits[node as usize] += self.edge_strength * pull(entry);
+            logits[node as usize] += self.edge_strength * bonus(entry);
         }
     }
 }

@@ -58,7 +58,7 @@ pub struct GraphSession {
 }
 
 impl GraphSession {
-    /// Begin a session at `prompt[0]` and follows the rest of the prompt.
+    /// Begin a session at `prompt[0]` and follow the rest of the prompt.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty prompt, a token outside the vocabulary, or a sampling option out
@@ -132,6 +132,7 @@ impl GraphSession {
         if let Some(hook_runner) = &hook_runner {
             hook_runner.begun(&flow)?;
         }
+        // The prompt counts for the repetition penalty and the hooks of sample/1, as generated tokens do.
         sampler.observe(first, &flow.output);
         let mut session = Self {
             energies: Vec::new(),
@@ -183,6 +184,7 @@ impl GraphSession {
         } = state;
         let profile = mechanism.profile();
         let known = |&node: &u32| (node as usize) < mechanism.nodes();
+        // A state does not name its model: sizes and node ids are what can be checked.
         let fits = flow.signal.len() == profile.width
             && flow.output.len() == profile.width
             && flow.banks.len() == profile.banks * profile.width
@@ -296,6 +298,7 @@ impl GraphSession {
     fn hop(&mut self, node: u32, chosen: Option<&HopLogits>) -> Result<()> {
         let source = self.flow.node;
         self.looked = false;
+        // Gains are numbered by position: hop i reaches position i, and the first node is position 0.
         let gain = self.gains.get(&(self.flow.step + 1)).copied();
         self.mechanism
             .hop_scaled(&mut self.flow, node, gain.unwrap_or(1.0))?;
@@ -306,6 +309,7 @@ impl GraphSession {
         if let Some(hook_runner) = &self.hook_runner {
             hook_runner.hopped(source, &self.flow, chosen)?;
         }
+        // Injected energy affects one choice.
         self.injected.clear();
         self.charges.visit(source, node);
         Ok(())
@@ -322,6 +326,7 @@ impl GraphSession {
         self.mechanism.energies(&self.flow, &mut self.energies);
         self.mechanism
             .logits(&self.flow, &self.energies, &mut self.logits);
+        // Injected energy is added to the logit unscaled: α does not apply.
         for (&node, &energy) in &self.injected {
             self.energies[node as usize] += energy;
             self.logits[node as usize] += energy;
@@ -341,7 +346,7 @@ impl GraphSession {
         Ok(())
     }
 
-    /// Return the node that a device has chosen, and takes the random number that the choice used.
+    /// Return the node that a device has chosen, and take the random number that the choice used.
     #[cfg(feature = "gpu")]
     fn decoded(&mut self) -> Result<Option<u32>> {
         let Some(ahead) = &mut self.ahead else {
@@ -355,6 +360,7 @@ impl GraphSession {
         if !on_device {
             return Ok(None);
         }
+        // The kernels on the device know neither charges nor injected energy nor gains.
         if self.charges.is_active() || !self.injected.is_empty() || !self.gains.is_empty() {
             ahead.forget();
             return Ok(None);
@@ -366,6 +372,7 @@ impl GraphSession {
             ..
         } = &mut self.sampler;
         let node = ahead.next(&self.flow, random, recent.make_contiguous(), sampling)?;
+        // The device drew from a copy of the stream. Take the same number here, so that the CPU can continue from it.
         if node.is_some() && sampling.temperature > 0.0 {
             random.bits();
         }
@@ -402,6 +409,7 @@ impl Session for GraphSession {
             self.logits[self.flow.node as usize] = f32::NEG_INFINITY;
         }
         let hook_runner = self.hook_runner.as_ref();
+        // A copy for path/1, made before the choice overwrites the logits.
         let chosen = hook_runner.and_then(|hook_runner| hook_runner.chosen(&self.logits));
         let node = self
             .sampler

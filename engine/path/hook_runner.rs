@@ -44,6 +44,7 @@ impl HookRunner {
     pub fn new(hooks: &Hooks, sequence: u64) -> Option<Box<Self>> {
         (!hooks.is_empty()).then(|| {
             Box::new(Self {
+                // Looked up once, not in every hop.
                 energies: hooks.probes(Tap::Energy).next().is_some(),
                 signals: hooks.probes(Tap::Signal).next().is_some(),
                 hooks: hooks.clone(),
@@ -64,6 +65,7 @@ impl HookRunner {
     /// Whether a device can run instead; `shaders` is whether it has those of `edge/1`.
     #[cfg(feature = "gpu")]
     pub(crate) fn on_device(&self, shaders: bool) -> bool {
+        // Either there are no hooks of edge/1, or the device runs the shaders of all of them.
         self.hooks.flow_on_device() && self.hooks.edge.is_empty() != shaders
     }
 
@@ -180,6 +182,7 @@ impl HookRunner {
         if let Some(chosen) = chosen {
             let own = chosen.logits[flow.node as usize];
             resistance = chosen.normaliser - f64::from(own);
+            // Rank 0 is the likeliest; nodes of equal logits have the same rank.
             rank = Some(chosen.logits.iter().filter(|&&logit| logit > own).count() as u64);
             runners_up = top_k(&chosen.logits, RUNNERS_UP, |node| {
                 node != flow.node && chosen.logits[node as usize] > f32::NEG_INFINITY
@@ -213,6 +216,7 @@ pub(crate) fn resist(
     if hooks.edge.is_empty() {
         return Ok(());
     }
+    // −ln p up to a constant, which cancels in the softmax: the likeliest node has 0.
     let top = softmax::highest(logits);
     if !top.is_finite() {
         return Ok(());
@@ -229,6 +233,7 @@ pub(crate) fn resist(
     for edge in &hooks.edge {
         given |= edge.resist(call, &fan, &mut resistance)? == Answer::Given;
     }
+    // Unless a hook answered, the logits keep their bits.
     if given {
         for (logit, &resistance) in logits.iter_mut().zip(&resistance) {
             *logit = -resistance;

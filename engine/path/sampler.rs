@@ -66,6 +66,7 @@ impl Sampler {
     /// # Errors
     /// [`ErrorKind::Numeric`] for a logit that is NaN; those of the hooks.
     pub fn choose(&mut self, context: &StepContext<'_>, logits: &mut [f32]) -> Result<Option<u32>> {
+        // Comparisons with NaN are false: the choice would silently prefer or ignore such a token.
         if let Some(token) = logits.iter().position(|logit| logit.is_nan()) {
             return Err(Error::new(ErrorKind::Numeric, "a logit is not a number")
                 .at(format!("step {}, token {token}", context.step))
@@ -99,6 +100,8 @@ impl Sampler {
             }
             logits.iter_mut().for_each(|logit| *logit /= temperature);
         }
+        // −ln p = ln Σ exp(logit) − logit. Read first: the softmax overwrites the logits and returns the sum's
+        // logarithm.
         let logit = logits.get(token as usize).copied();
         let normaliser = softmax::softmax(logits);
         Ok(logit.map_or(f64::INFINITY, |logit| normaliser - f64::from(logit)))

@@ -72,13 +72,13 @@ impl SamplerChain {
         }
     }
 
-    /// Whether the hidden states of the prompt are still wanted.
+    /// Whether hooks still need the hidden states of the prompt.
     pub fn pools(&self) -> bool {
         self.setting.is_none() && self.needs.prompt && self.needs.hidden
     }
 
-    /// Hears of a token that was taken, with the hidden state there (empty where it is not known). Until the
-    /// first choice tokens are the prompt's.
+    /// Record a token of the text with its hidden state, empty where it is unknown. Until the first choice, tokens
+    /// belong to the prompt.
     pub(super) fn observe(&mut self, token: u32, hidden: &[f32]) {
         if self.setting.is_none() {
             self.prompt += 1;
@@ -86,6 +86,8 @@ impl SamplerChain {
                 self.prompt_tokens.push(token);
             }
             if self.pools() {
+                // A running sum, so that a prompt of any length costs D numbers; in f64, so that long ones lose no
+                // precision.
                 self.rows += u64::from(!hidden.is_empty());
                 self.pooled.resize(hidden.len().max(self.pooled.len()), 0.0);
                 for (sum, &value) in self.pooled.iter_mut().zip(hidden) {
@@ -100,6 +102,7 @@ impl SamplerChain {
 
     fn step<'a>(&'a self, context: &StepContext<'a>) -> Step<'a> {
         Step {
+            // The text so far has step + 1 tokens, of which `prompt` were given.
             generated: (context.step + 1).saturating_sub(self.prompt),
             token: context.token,
             history: &self.history,
@@ -114,7 +117,7 @@ impl SamplerChain {
     /// Let the chain rewrite the logits and set the temperature. Hooks see a prompt once, before its first new token.
     ///
     /// # Errors
-    /// Whatever a hook meets; [`ErrorKind::Plugin`] when a score becomes not a number.
+    /// Those of the hooks; [`ErrorKind::Plugin`] when one sets a logit to NaN.
     pub fn sample(&mut self, context: &StepContext<'_>, logits: &mut [f32]) -> Result<Setting> {
         let mut setting = match self.setting {
             Some(setting) => setting,
@@ -159,6 +162,7 @@ impl SamplerChain {
         let mut setting = Setting::default();
         for hook in self.hooks.iter().filter(|hook| hook.needs().prompt) {
             let answer = hook.prompt(&call, &prompt)?;
+            // The last hook that sets a temperature wins.
             setting.temperature = answer.temperature.or(setting.temperature);
         }
         Ok(setting)

@@ -1,4 +1,4 @@
-//! From scores to the next node: temperature, truncation, penalties, and the draw.
+//! From logits to the next node: temperature, truncation, penalties, and the draw.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ use crate::{Error, ErrorKind, Result};
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Sampling {
-    /// Divides the scores before the softmax; 0 always takes the node of most energy (greedy).
+    /// Divides the logits before the softmax; 0 always takes the node of the highest logit (greedy).
     pub temperature: f32,
     /// Only the `k` likeliest nodes; 0 for all.
     pub top_k: usize,
@@ -53,7 +53,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Greedy: always the node of most energy; ties go to the lowest id.
+    /// Return greedy sampling: always the node of the highest logit; ties go to the lowest id.
     pub fn greedy() -> Self {
         Self::default()
     }
@@ -94,7 +94,7 @@ impl Sampling {
         self
     }
 
-    /// Never chooses these nodes.
+    /// Exclude these nodes.
     #[must_use]
     pub fn banned(mut self, nodes: impl IntoIterator<Item = u32>) -> Self {
         self.banned.extend(nodes);
@@ -108,7 +108,7 @@ impl Sampling {
         self
     }
 
-    /// Whether every value lies in its range.
+    /// Check that every value is in its range.
     ///
     /// # Errors
     /// [`ErrorKind::Input`], naming the option.
@@ -169,7 +169,7 @@ impl Sampling {
         Ok(best.or_else(|| draw(logits, random)))
     }
 
-    /// Take banned nodes out and makes recent ones less likely. `logits [V]`
+    /// Exclude banned nodes and make recent ones less likely. `logits [V]`
     pub fn penalise(&self, logits: &mut [f32], recent: &[u32]) {
         for &node in &self.banned {
             if let Some(logit) = logits.get_mut(node as usize) {
@@ -177,6 +177,8 @@ impl Sampling {
             }
         }
         if self.repetition_penalty != 1.0 {
+            // Dividing a probability by the penalty is subtracting its logarithm from the logit. Each node is penalised
+            // once.
             let penalty = self.repetition_penalty.ln();
             let mut recent = recent.to_vec();
             recent.sort_unstable();
@@ -187,10 +189,10 @@ impl Sampling {
         }
     }
 
-    /// Turn scores into the probabilities that temperature and truncation leave. `logits [V]`
+    /// Turn logits into the probabilities that temperature and truncation leave. `logits [V]`
     ///
     /// The outer `None` when no node is left to choose; the inner node when the temperature is 0, which takes the
-    /// likeliest and leaves the scores as they are.
+    /// likeliest and leaves the logits as they are.
     pub fn distribution(&self, logits: &mut [f32], temperature: f32) -> Option<Option<u32>> {
         let best = likeliest(logits)?;
         if temperature == 0.0 {
@@ -199,6 +201,7 @@ impl Sampling {
         let inverse = 1.0 / temperature;
         let top = logits[best as usize];
         for logit in logits.iter_mut() {
+            // Subtracting the largest logit first keeps small temperatures finite.
             *logit = (*logit - top) * inverse;
         }
         softmax::softmax(logits);
@@ -209,6 +212,7 @@ impl Sampling {
     /// Set to zero every probability that top-k, top-p or min-p leaves out.
     fn truncate(&self, probabilities: &mut [f32], best: u32) {
         if self.min_p > 0.0 {
+            // min-p (Nguyen et al. 2024): the threshold follows the confidence of the model.
             let floor = probabilities[best as usize] * self.min_p;
             for p in probabilities.iter_mut().filter(|p| **p < floor) {
                 *p = 0.0;
@@ -223,6 +227,8 @@ impl Sampling {
             probabilities[node as usize] > 0.0
         });
         if self.top_p < 1.0 {
+            // Nucleus sampling (Holtzman et al. 2020): the node that reaches p is kept too. p is relative to what top-k
+            // left.
             let mut sum = 0.0;
             let total: f32 = order.iter().map(|&node| probabilities[node as usize]).sum();
             let kept = order.iter().take_while(|&&node| {
@@ -244,6 +250,7 @@ impl Sampling {
 
 /// Draw a node by probabilities that need not add up to 1. `probabilities [V]`
 pub fn draw(probabilities: &[f32], random: &mut Random) -> Option<u32> {
+    // Inversion: the draw falls into the interval of one node. In f64, so that the tail of V small numbers counts.
     let total: f64 = probabilities.iter().map(|&p| f64::from(p)).sum();
     let mut left = random.uniform() * total;
     let mut last = None;
@@ -259,7 +266,7 @@ pub fn draw(probabilities: &[f32], random: &mut Random) -> Option<u32> {
     last
 }
 
-/// The node of the highest score, the lowest id among equals; `None` when none is above −∞.
+/// Return the node of the highest logit, the lowest id among equals; `None` when none is above −∞.
 pub fn likeliest(logits: &[f32]) -> Option<u32> {
     let mut best: Option<usize> = None;
     for (node, &logit) in logits.iter().enumerate() {

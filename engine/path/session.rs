@@ -55,7 +55,7 @@ pub trait Session: Send {
     /// Those of the hooks.
     fn look(&mut self) -> Result<(&[f32], &[f32])>;
 
-    /// Choose the next token and appends it. `None` when none is left to choose.
+    /// Choose the next token and append it. `None` when none is left to choose.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] for a logit that is NaN; those of the hooks.
@@ -73,7 +73,7 @@ pub trait Session: Send {
     /// Those of the hooks; [`ErrorKind::Input`] when one sets the temperature to 0, which leaves no probabilities.
     fn resistance(&mut self, token: u32) -> Result<f64>;
 
-    /// Predict given tokens: calls `visit` with the index of each and the logits it is predicted from, and appends all
+    /// Predict given tokens: call `visit` with the index of each and the logits it is predicted from, and append all
     /// but the last.
     ///
     /// # Errors

@@ -65,6 +65,7 @@ impl EdgeAttribution {
     /// zero where z is.
     pub fn values(&self) -> Vec<f64> {
         let norm = self.norm();
+        // contribution · z/‖z‖: contributions that add up to z give numbers that add up to z · z/‖z‖ = ‖z‖.
         let along = |contribution: &Contribution| {
             if norm == 0.0 {
                 return 0.0;
@@ -117,6 +118,7 @@ impl Attribution {
 
     /// Add the signal of the hop that the flow has just taken.
     pub fn hop(&mut self, mechanism: &Mechanism, flow: &Flow) {
+        // A flow does not keep λ: compute that of the hop again, from the same gates.
         let gates = blend::gates(mechanism, &mut self.normaliser, self.past.len());
         let node_gate = blend::node_gate(mechanism, flow.node);
         let mut lambda = vec![0.0; flow.banks.len()];
@@ -176,6 +178,7 @@ impl Attribution {
             kernel::own::output(&mix, &direct, &banks, &mut output);
             outputs.push((past.source(), output));
         }
+        // Under the position blend nothing is blended before the first hop: the start alone feeds it.
         if self.past.is_empty() {
             let first = ContributionSource::Token {
                 position: 0,
@@ -183,6 +186,7 @@ impl Attribution {
             };
             outputs.push((first, widen(&flow.output)));
         }
+        // x_j W of each past signal; b and PE follow, which do not depend on the path.
         let mut contributions: Vec<Contribution> = outputs
             .into_iter()
             .map(|(source, x)| {
@@ -214,6 +218,8 @@ impl Attribution {
         // h of each past signal alone: the node's output without its offset.
         let node = NodeRows::read(mechanism, flow.node);
         let (narrow, factors) = (composed::shared(mechanism), node.factors());
+        // The kernel of inference, in f64 and with a_u = 0: what remains is linear in x, so it can run on each signal
+        // alone.
         let shared = Shared {
             width,
             gain: &[],
@@ -264,6 +270,7 @@ impl Attribution {
         if let Some(own) = &own {
             push(ContributionSource::Bias, &own[..width]);
         }
+        // z = Σ_j (the terms above) + a_u + β_t.
         push(ContributionSource::Source, factors.offset);
         push(ContributionSource::Target, &beta);
         let mut preactivation = composed::carried(mechanism, flow, target);

@@ -175,6 +175,7 @@ impl<'m> Residuals<'m> {
     /// Compute ρ and read r of a row of `edge.residual`. `[D]`, `[D]`
     fn delta(&self, edge_row: usize) -> (Vec<f32>, Vec<f32>) {
         let mut row = self.mechanism.weights.row("edge.residual", edge_row);
+        // A row holds r, then the matrix C of the edge: ρ = (x B) C.
         let rho = residual::turn(&self.projected, &row);
         row.truncate(rho.len());
         (rho, row)

@@ -71,6 +71,7 @@ impl DeviceMechanism {
         let (profile, graph, weights) =
             (mechanism.profile(), mechanism.graph(), mechanism.weights());
         let (v, d) = (graph.nodes(), profile.width);
+        // The first edge row that a table holds: row 0 of own edges is the shared edge, and residuals have no such row.
         let own_rows = match profile.form {
             EdgeForm::Own => Some((weights.table("edge.arena"), 0)),
             EdgeForm::Composed if profile.residual.is_some() && graph.own_edges() > 0 => {
@@ -139,6 +140,7 @@ impl DeviceMechanism {
 
     /// Lock the fans.
     pub(crate) fn fans(&self) -> Option<MutexGuard<'_, Fans>> {
+        // The decoders of all sessions share the fans on the device, and paging moves fans: one decoder at a time.
         let fans = self.fans.as_ref()?;
         Some(fans.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -223,6 +225,7 @@ pub(crate) fn padded_block(
     if columns == 0 || values.is_empty() {
         return Vec::new();
     }
+    // Kernels read four numbers at a time: runs of D numbers are padded with zeros to W, a multiple of four.
     let wide = padded(width);
     let columns_wide = if columns % width == 0 && columns > 0 {
         columns / width * wide
@@ -253,6 +256,7 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, Blocks)> {
     let (profile, weights) = (mechanism.profile(), mechanism.weights());
     let (d, v) = (profile.width, mechanism.nodes());
     let mut all: Vec<f32> = Vec::new();
+    // Every block begins at a multiple of four numbers.
     let mut put = |values: Vec<f32>| -> u32 {
         let offset = all.len() as u32;
         all.extend(values);
@@ -286,6 +290,7 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, Blocks)> {
     let own = profile.form == EdgeForm::Own;
     let banks = profile.banks * d;
     let residual = profile.residual.unwrap_or(0);
+    // Edges with a residual need β itself: their energies are not linear in h·β.
     let beta = match profile.residual {
         Some(_) => padded_block(&weights.table("node.target").to_vec(), d, d, false),
         None => Vec::new(),

@@ -95,6 +95,7 @@ fn compare(
         mechanism.energies(&flow, &mut energies);
         mechanism.logits(&flow, &energies, &mut logits);
         let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        // As in a run: hooks see resistances above the least, −ln p + const = top − logit.
         let before: Vec<f32> = logits.iter().map(|logit| top - logit).collect();
         let own = graph.fan(NodeId(source));
         let fan = Fan {
@@ -108,6 +109,7 @@ fn compare(
         if edge.resist(&call, &fan, &mut expected)? == Answer::Declined {
             expected.copy_from_slice(&before);
         }
+        // A shader reads a count for each of the V nodes, the function a list of counted edges.
         let mut counts = vec![0u32; v];
         for (&target, &count) in own.targets.iter().zip(own.counts) {
             counts[target as usize] = count;
@@ -115,6 +117,7 @@ fn compare(
         buffers.write(device, [source, step as u32], &energies, &counts, &before);
         let found: Vec<f32> = program.submit_and_read(1, &buffers.resistances, 0, v)?;
         let differs = found.iter().zip(&expected).position(|(found, expected)| {
+            // Infinite resistances are equal, but their difference is NaN: equality is tested too.
             let near = (found - expected).abs() <= TOLERANCE * expected.abs().max(1.0);
             found != expected && !near
         });

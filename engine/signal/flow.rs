@@ -18,7 +18,7 @@ use crate::kernel::random::Random;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
-    /// As the profile says, and as the model was trained.
+    /// The start of the profile, with which the model was trained.
     #[default]
     Profile,
     /// All ones (the paper's equation 1).
@@ -87,7 +87,7 @@ pub struct Flow {
     pub signal: Vec<f32>,
     /// The running sums of the blend, in f64 so that a million steps do not drift. `[K·D]`
     pub banks: Vec<f64>,
-    /// Σ e^p over past positions, relative to the largest logit (position blend).
+    /// Σ e^r over past positions, relative to the largest logit (position blend).
     pub normaliser: f64,
     /// What leaves the node: the blended signal (own edges) or h (composed edges). `[D]`
     pub output: Vec<f32>,

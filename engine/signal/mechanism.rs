@@ -174,6 +174,7 @@ impl Mechanism {
                 format!("token {node} is outside the vocabulary of {}", self.nodes()),
             ));
         }
+        // Verified on first use: opening a large model does not read all of it.
         self.verifier
             .as_ref()
             .map_or(Ok(()), |verifier| verifier.0(node))
@@ -311,6 +312,7 @@ impl Mechanism {
             }
         }
         let resistance = self.graph.resistance();
+        // Of −ln p = source + target − lift, the softmax cancels the source: what is left is w_u (R_t − lift_ut).
         let source = resistance.source()[flow.node as usize];
         let fan = self.graph.fan(NodeId(flow.node));
         // An edge without counts has the resistance of its source plus that of its target; the lift of a counted

@@ -19,7 +19,6 @@ mod weights;
 
 pub use attribution::{Attribution, Contribution, ContributionSource, EdgeAttribution};
 #[cfg(feature = "gpu")]
-#[cfg(feature = "gpu")]
 pub use device::DeviceMechanism;
 #[cfg(feature = "gpu")]
 pub(crate) use device::size_constants;

@@ -57,7 +57,7 @@ pub enum PositionOffset {
 /// |---|---|---|
 /// | edge u → t | `z = x W_ut + b_ut + PE[i]`; edges of few counts share one W and b | `z = h + β_t`, that is `W_ut = A diag(p_u)`, `b_ut = a_u + β_t` |
 /// | node t | `c = GELU(z)` | `c = GELU(g ⊙ z / rms(z) + 10 κ β_t)` |
-/// | blend | `m = Σ_j softmax(p)_j c_j` over past positions j | `m ← λ m + (1 − λ) c`, `λ = σ(τ + g_t + c U)`, K = 2 banks |
+/// | blend | `m = Σ_j softmax(r)_j c_j` over past positions j | `m ← λ m + (1 − λ) c`, `λ = σ(τ + g_t + c U)`, K = 2 banks |
 /// | output | `x = m` | `h = ([c; 2 m] A) ⊙ p_t + a_t` |
 /// | energy | `E = ‖c(t)‖` | `E = ‖h + β_t‖²` |
 /// | logit | `E` | `α (E − ‖h‖² − ‖β_t‖²) + ρ_t − w_u R_ut` |

@@ -48,12 +48,15 @@ pub fn blocks(profile: &Profile, nodes: usize, own: usize) -> Vec<BlockShape> {
     };
     match profile.form {
         EdgeForm::Own => vec![
+            // A row is W [D, D], then b [D]; row 0 is the shared edge.
             wide("edge.arena", 1 + own, d * d + d),
             wide("node.start", v, d),
             small("blend.positions", 1, when(position, profile.positions)),
             small("node.bias", when(profile.target_bias, v), 1),
             small("node.trust", when(profile.static_resistance, v), 1),
+            // ln α and γ.
             small("scalars", when(profile.static_resistance, 1), 2),
+            // Weights of the signal and of each bank in the output, column by column.
             small("blend.mix", when(!position, 1 + profile.banks), d),
             small("blend.decay", 1, when(!position, g)),
             wide("blend.gate", when(gated, v), g),
@@ -70,6 +73,7 @@ pub fn blocks(profile: &Profile, nodes: usize, own: usize) -> Vec<BlockShape> {
                 small("node.bias", v, 1),
                 small("edge.mix", x, d),
                 small("node.gain", 1, d),
+                // ln α, γ and κ.
                 small("scalars", 1, 3),
                 small("blend.decay", 1, when(!position, g)),
                 wide("blend.gate", when(gated, v), g),
@@ -79,6 +83,7 @@ pub fn blocks(profile: &Profile, nodes: usize, own: usize) -> Vec<BlockShape> {
                 small("edge.low_in", when(rank > 0, x), rank),
                 small("edge.low_out", rank, d),
                 wide(
+                    // A row is r [D], then C [rank, D].
                     "edge.residual",
                     when(residual.is_some(), own),
                     (1 + residual.unwrap_or(0)) * d,

@@ -130,6 +130,7 @@ impl CachedRows<'_, '_> {
 
     /// Keep the rows with these indices.
     fn keep(&mut self, x: Tensor, indices: &[u32]) -> Result<Tensor> {
+        // Indices ascend without repetition: as many as there are rows are all rows.
         if indices.len() == self.rows.len() {
             return Ok(x);
         }
@@ -205,6 +206,7 @@ impl Mode for CachedRows<'_, '_> {
         let mut kept = Vec::with_capacity(self.rows.len());
         let mut start = 0;
         for rows in self.rows.chunk_by(|a, b| a.sequence == b.sequence) {
+            // Rows of this sequence that reached the layer; earlier layers may have dropped some.
             let stream = rows.iter().map(|row| row.position).collect();
             let sequence = rows[0].sequence;
             let end = start + rows.len() as u32;
@@ -251,6 +253,7 @@ impl Network {
     ) -> Result<ForwardOutput> {
         let (rows, length) = self.new_rows(cache, tokens)?;
         for (sequence, tokens) in tokens.iter().enumerate() {
+            // Before the pass: visibility and policies count the new tokens.
             cache.sequences[sequence].next += tokens.len() as u32;
             if phase == Phase::Prefill && !tokens.is_empty() {
                 cache.begin_prompt(sequence, tokens.len(), &mut taps.eviction)?;
@@ -310,6 +313,7 @@ impl Network {
         let (mut rows, mut longest) = (Vec::new(), 0);
         for (sequence, tokens) in tokens.iter().enumerate() {
             crate::measure::check_ids(tokens, self.shape.vocabulary)?;
+            // Positions in the text: evicted tokens count.
             let start = cache.length(sequence);
             let end = start + tokens.len();
             if let Some(context) = self.shape.hard_context()

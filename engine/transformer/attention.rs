@@ -72,6 +72,7 @@ impl Attention {
 
     /// Return the position and the numbers of each query of a group, head by head.
     fn queries(&self, sequence: usize, kv: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+        // Grouped-query attention (Ainslie et al. 2023): H / Hkv neighbouring query heads share a key head.
         let group = self.heads / self.kv_heads;
         let (length, heads, width) = (self.length, self.heads, self.width);
         (kv * group..(kv + 1) * group).flat_map(move |head| {

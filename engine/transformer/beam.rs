@@ -59,6 +59,7 @@ pub fn beam(model: &Transformer, prompt: &[u32], options: &BeamOptions) -> Resul
         },
         &mut |state, token| {
             Ok(Pending {
+                // Continuations of one path diverge: each extends a copy of its cache.
                 cache: state.cache.clone(),
                 tokens: vec![token],
                 phase: Phase::Decode,

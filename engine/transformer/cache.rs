@@ -246,6 +246,7 @@ impl Cache {
             if statistics.key_norm {
                 key_norm.extend(key_norms(slots, &kept));
             }
+            // Layers that share a cache have sums of their own queries.
             let Some(sums) = slots.sums.iter().find(|sums| sums.layer == layer) else {
                 continue;
             };

@@ -240,6 +240,7 @@ impl Classifier {
             None => pooled,
         };
         let pooled = match dropout {
+            // A site number that no layer has.
             Some(dropout) => dropout.apply(pooled, u64::from(u32::MAX))?,
             None => pooled,
         };

@@ -189,6 +189,7 @@ impl Configuration {
     }
 
     fn read_llama(&mut self, settings: &Settings<'_>, model_type: Option<&str>) -> Result<()> {
+        // The width of a head need not be width / heads.
         match settings.count("head_dim")? {
             Some(width) if width > 0 => self.head_width = width,
             _ => self.check_heads()?,
@@ -198,6 +199,7 @@ impl Configuration {
             self.kv_heads = heads.max(1);
         }
         match model_type {
+            // Mistral's positions attend to a sliding window (Jiang et al. 2023).
             Some("mistral") => self.window = settings.count("sliding_window")?.unwrap_or(0),
             Some("qwen2") if settings.flag("use_sliding_window", false)? => {
                 return Err(Error::new(

@@ -50,9 +50,11 @@ pub fn evaluate_windows(
     windows: &Windows,
 ) -> Result<Perplexity> {
     let spans: Vec<Range<usize>> = windows.spans(tokens.len())?.collect();
+    // A window of n tokens has n − 1 predictions, each from the tokens of the window before it.
     let stride = windows.length - 1;
     let mut sum = Perplexity::new(model.configuration().vocabulary as u64);
     if model.configuration().architecture == Architecture::Bert {
+        // Masks depend on the window's number, so every model predicts the same tokens.
         for (window, span) in (windows.first..).zip(spans) {
             let length = span.len();
             let input = TokenBatch::new(tokens[span].to_vec(), length);
@@ -170,6 +172,7 @@ pub fn evaluate_documents(model: &Transformer, documents: &[Vec<u32>]) -> Result
             continue;
         }
         let bert = shape.architecture == Architecture::Bert;
+        // A causal model reads all but the last token and predicts all but the first.
         let seen = document.len() - usize::from(!bert);
         let input = TokenBatch::new(document[..seen].to_vec(), seen);
         let losses = if bert {

@@ -59,6 +59,7 @@ impl EvictionPolicy {
         let mut needs = self.keep.begin(&self.call(sequence, 0), prompt)?;
         needs.column = needs.column.filter(|column| column.window > 0);
         let reduction = needs.column.map(|column| column.heads);
+        // Statistics by head may rank tokens differently: every key head then keeps its own.
         let per_head = heads > 1
             && (needs.accumulated
                 || needs.key_norm
@@ -88,6 +89,7 @@ impl EvictionPolicy {
         match prepared(self) {
             Some((length, needs)) if length == prompt => Ok(needs),
             _ => {
+                // The cache was not prepared: ask now, as for several key heads.
                 self.prepare(sequence, prompt, 2)?;
                 Ok(prepared(self).map_or_else(KeepNeeds::default, |(_, needs)| needs))
             }
@@ -110,6 +112,7 @@ impl EvictionPolicy {
         let Some(mut eviction) = self.keep.keep(&call, &question)? else {
             return Ok(Eviction::default());
         };
+        // A layer that reads another's cache has no slots to free, and a decoding step no row to drop.
         eviction.slots = eviction.slots.filter(|_| owner);
         eviction.stream = eviction.stream.filter(|_| question.phase == Phase::Prefill);
         eviction.check(&question).map_err(|what| {

@@ -198,6 +198,7 @@ impl FineTuner {
 
     /// Return the learning rate of the next step.
     fn rate(&self) -> f64 {
+        // Linear rise during the warm-up, then linear fall to 0 (Devlin et al. 2019).
         let done = self.step as f64 / self.steps() as f64;
         let warmup = self.options.warmup.clamp(0.0, 1.0);
         self.options.rate

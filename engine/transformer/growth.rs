@@ -182,6 +182,7 @@ impl GrownModel {
         } else {
             columns.len()
         };
+        // A product of fan_in terms of variance 1 / fan_in has the variance of its input.
         let deviation = 1.0 / (fan_in as f32).sqrt();
         let stride = weight.shape.last().copied().unwrap_or(1);
         let silent = copy && role.adds_to_stream();

@@ -148,6 +148,7 @@ impl HookAdapter {
         let mut eviction =
             EvictionPolicy::new(keep.clone(), self.seed, first).cancel(self.cancel.clone());
         let mut per_head = false;
+        // One cache serves all sequences: it has groups per head as soon as one of them needs that.
         for sequence in 0..sequences {
             per_head |= eviction.prepare(sequence, prompt, shape.kv_heads)?;
         }

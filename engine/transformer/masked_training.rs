@@ -142,6 +142,7 @@ impl MaskedTraining {
         let tags = self.tags_of(&input.tokens);
         // Every token of a training batch may be masked.
         let allowed = vec![true; input.length];
+        // A hook that declines leaves a sequence at equal weights.
         let mut weights = vec![1.0f32; input.tokens.len()];
         let mut given = false;
         for (sequence, weights) in weights.chunks_mut(input.length).enumerate() {

@@ -72,6 +72,7 @@ pub fn mask_tokens(
             positions.push(position as u32);
             targets.push(input.tokens[position]);
             masked.tokens[position] = match random.uniform() {
+                // Real texts contain no [MASK]: a fifth of the selected tokens keeps the network from relying on it.
                 draw if draw < 0.8 => mask,
                 draw if draw < 0.9 => random.below(vocabulary as u64) as u32,
                 _ => input.tokens[position],

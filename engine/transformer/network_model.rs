@@ -254,6 +254,7 @@ impl Trainable for NetworkModel {
                 folds: vec![0; sequences.len()],
                 steps: batch.steps,
                 candidates: None,
+                // Masks of validation depend on this number alone.
                 index: batch.index << 20 | first as u64,
             };
             let (losses, _) = self.losses(&group, None)?;

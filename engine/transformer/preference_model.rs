@@ -107,6 +107,7 @@ impl PreferenceModel {
             pairs,
         };
         // A resumed run restores its weights after this: the reference is that of the initial weights.
+        // In groups: the logits of all tokens of all pairs would not fit in memory.
         for first in (0..network_model.pairs.len()).step_by(32) {
             let group: Vec<usize> = (first..(first + 32).min(network_model.pairs.len())).collect();
             let margins = to_vec(&network_model.margins(&group, None)?.detach())?;

@@ -282,6 +282,7 @@ impl Operation<2> for Lstm {
     ) -> candle_core::Result<[Vec<f32>; 2]> {
         let (b, t, d) = (self.sequences, self.length, self.width);
         let recurrent = self.matrix(recurrent)?;
+        // candle keeps no intermediate values of an operation: states and gates are computed again.
         let trace = self.run(inputs, &recurrent)?;
         let mut to_inputs = vec![0.0f32; b * t * 4 * d];
         let (mut to_h, mut to_c) = (vec![0.0f32; b * d], vec![0.0f32; b * d]);

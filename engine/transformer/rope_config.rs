@@ -22,6 +22,7 @@ impl Rope {
             return Err(Error::new(ErrorKind::Format, "rope_theta must be above 1"));
         }
         let fraction = settings.number("partial_rotary_factor")?.unwrap_or(1.0);
+        // A partial rotary embedding rotates the first components of a head and leaves the rest.
         let width = ((head as f64 * fraction) as usize).min(head);
         if width == 0 || width % 2 != 0 {
             return Err(Error::new(

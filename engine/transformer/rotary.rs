@@ -120,6 +120,7 @@ impl Rope {
                     } else if wavelength < original / high {
                         *f
                     } else {
+                        // 0 at the longest wavelength of the ramp, 1 at the shortest.
                         let smooth = (original / wavelength - low) / (high - low);
                         (1.0 - smooth) * f / factor + smooth * f
                     }
@@ -130,6 +131,7 @@ impl Rope {
                 scale = *length;
                 let (low, high) = self.yarn_ramp();
                 let scaled = |(i, f): (usize, &f64)| {
+                    // Interpolating divides the frequency by the factor; the ramp mixes both.
                     let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
                     f / factor * ramp + f * (1.0 - ramp)
                 };

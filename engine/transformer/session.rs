@@ -204,6 +204,7 @@ impl TransformerSession {
                 }
                 let output = network.advance(cache, &[tokens], phase, logits_for, &mut taps)?;
                 if let Some(observer) = observer {
+                    // Probes are called through `&self`, hence the mutex; no call is in progress here.
                     let pending = observer.pending.get_mut();
                     observer.attention =
                         std::mem::take(pending.unwrap_or_else(PoisonError::into_inner));
@@ -211,6 +212,7 @@ impl TransformerSession {
                 if phase == Phase::Prefill {
                     self.computed.clone_from(&output.computed);
                 }
+                // The last row is that of the newest token: eviction never drops it.
                 let last = output.rows.len().saturating_sub(1);
                 self.energies = output.row(last).to_vec();
                 let width = output.hidden.len() / output.rows.len().max(1);
@@ -379,6 +381,7 @@ impl Session for TransformerSession {
 
     /// Without plugins, the network reads many tokens at a time.
     fn predict(&mut self, tokens: &[u32], visit: &mut Visit<'_>) -> Result<()> {
+        // Hooks expect one token at a time.
         let whole = !self.sampler.has_hooks() && self.is_plain();
         let rows = if whole { ROWS } else { 1 };
         let Some((_, before)) = tokens.split_last() else {

@@ -99,6 +99,7 @@ pub fn batch_speed(
         prefill_tokens_per_second: (batch * prompt) as f64 / best,
         new_tokens: new,
         tokens_per_second: (batch * new) as f64 / total.max(1e-9),
+        // The median, which a few interrupted steps do not move.
         ms_per_step: steps.get(new / 2).copied().unwrap_or(0.0) * 1e3,
         kv_live_bytes: report.live_bytes,
         kv_allocated_bytes: report.allocated_bytes,

@@ -119,6 +119,7 @@ impl Probe for Sums {
     fn see(&self, _: &Call<'_>, activations: &Activations<'_>) -> Result<()> {
         let values = activations.values;
         let side = usize::from(activations.tap == Tap::Value);
+        // Probes are called through `&self`.
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = &mut sums[side][activations.layer];
         sum.resize(values.len(), 0.0);
@@ -139,6 +140,7 @@ fn distance(measure: Distance, a: &[f64], b: &[f64], width: usize, texts: f64) -
             .sqrt()
     };
     match measure {
+        // Mean of ‖a − b‖ over positions and heads.
         Distance::MeanOfNorms => {
             let heads = a.len() / width;
             let sum: f64 = a
@@ -189,6 +191,7 @@ impl Trial for Tried<'_> {
         let mut sum = 0.0;
         for (text, plain) in self.texts.iter().zip(&self.plain) {
             let shared = states(&network, &plan, text, None)?;
+            // Cosine of the final hidden states with and without shared caches, the mean over texts.
             let (mut product, mut a, mut b) = (0.0, 0.0, 0.0);
             for (&x, &y) in shared.iter().zip(plain) {
                 let (x, y) = (f64::from(x), f64::from(y));

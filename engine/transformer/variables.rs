@@ -42,6 +42,7 @@ impl Variables {
         for weight in weights {
             let shape = weight.shape.as_slice();
             let variable = Var::from_slice(&weight.values, shape, &Device::Cpu)?;
+            // Shares the variable's storage, so that updates reach the network.
             named.push((weight.name.clone(), variable.as_tensor().clone()));
             // The optimiser works on rows and columns: leading axes are rows.
             let columns = shape.last().copied().unwrap_or(1);
@@ -90,6 +91,7 @@ impl Variables {
         } else {
             1.0
         };
+        // candle gives gradients of whole tensors: every row counts as touched.
         adam.mode = AdamMode::Dense;
         for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
             adam.step(parameter, moments, step, rate, scale);

@@ -219,6 +219,7 @@ impl Activation {
         Ok(match self {
             Self::Silu => x.silu()?,
             Self::Gelu => apply1(x, Gelu)?,
+            // candle's name for the approximation by tanh.
             Self::GeluTanh => x.gelu()?,
             Self::Relu => x.relu()?,
         })

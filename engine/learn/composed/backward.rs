@@ -39,6 +39,7 @@ impl<R: Real> Composed<R> {
             .enumerate()
             .map(|(shard, mut flow)| {
                 let mut carried: Option<Carried<R>> = None;
+                // h of a step is z of the next one (plus δ), so gradients flow from the last step to the first.
                 for step in Step::all(batch, shard).rev() {
                     let carried = carried.get_or_insert_with(|| Carried {
                         output: vec![R::zero(); step.width * columns.d],
@@ -99,6 +100,7 @@ impl<R: Real> Composed<R> {
                 residual.project_backward(first_row + rows.start + index, d_blended);
             }
         }
+        // m of the step before: ∂λ of m ← λ m + (1 − λ) c is dm (m_before − c).
         let banks_before = match step.step {
             0 => Vec::new(),
             _ => flow.banks[(rows.start - step.width) * g..rows.start * g].to_vec(),
@@ -123,6 +125,7 @@ impl<R: Real> Composed<R> {
             &paths,
             &mut back,
         );
+        // dz is also the gradient of the h that came in, and of δ.
         carried
             .output
             .copy_from_slice(&flow.d_preactivation[span(d)]);
@@ -141,6 +144,7 @@ impl<R: Real> Composed<R> {
         let first_row = step.first * step.batch.steps;
         for (index, row) in step.rows().enumerate() {
             let tokens = &step.tokens(index)[step.step - 1..];
+            // δ was added to z: its gradient is dz.
             let d_delta = &carried.output[index * d..(index + 1) * d];
             let d_blended = &mut carried.blended[index * x..(index + 1) * x];
             let edge_row = graph.edge_row(NodeId(tokens[0]), NodeId(tokens[1]));

@@ -51,6 +51,7 @@ macro_rules! buffers {
             }
 
             pub(super) fn shards(&mut self, steps: usize, $columns: Columns) -> Vec<Shard<'_, R>> {
+                // Rows are ordered by shard, so the rows of one are consecutive in every buffer.
                 let rows = SHARD * steps;
                 let count = self.inverse_rms.len().div_ceil(rows);
                 $(let mut $field = self.$field.chunks_mut((rows * $count).max(1));)*
@@ -104,6 +105,7 @@ buffers! { columns:
 
 impl<R: Real> Flow<R> {
     pub(super) fn draw_masks(&mut self, d: usize, dropout: f64, seed: u64, index: u64) {
+        // "node" and "out" in ASCII: two independent streams under one seed.
         dropout::draw(&mut self.mask_node, d, dropout, seed ^ 0x6e6f_6465, index);
         dropout::draw(&mut self.mask_out, d, dropout, seed ^ 0x6f75_7400, index);
     }

@@ -58,6 +58,7 @@ impl<R: Real> Composed<R> {
             residual.resize(rows);
         }
         let this = &*self;
+        // λ of the position blend depends on the step alone.
         let positions = position::weights(&this.of(At::Positions).value, batch.steps);
         let shards = flow.shards(batch.steps, columns);
         shards
@@ -92,6 +93,7 @@ impl<R: Real> Composed<R> {
             if let Some(residual) = &self.residual {
                 for (index, row) in rows.clone().enumerate() {
                     let tokens = &step.tokens(index)[step.step - 1..];
+                    // Rows are ordered by step: the same sequence one step earlier.
                     let earlier = row - step.width;
                     residual.add_delta(
                         graph.edge_row(NodeId(tokens[0]), NodeId(tokens[1])),
@@ -142,6 +144,7 @@ impl<R: Real> Composed<R> {
 
     /// Return the factors of a node.
     pub(super) fn factors(&self, node: u32) -> Factors<'_, R> {
+        // Parameters that the profile lacks have no rows.
         let row = |at: At| match self.of(at).shape[0] {
             0 => &[][..],
             _ => self.of(at).row(node as usize),

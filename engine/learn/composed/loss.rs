@@ -72,6 +72,7 @@ impl<R: Real> Composed<R> {
         let nats = chunks.iter().map(|chunk| chunk.nats).sum();
         if learn {
             self.target_gradients(&probabilities, rows, v);
+            // Both parts of the logit grow with α: 2 h·β, and the energies that residuals add.
             let d_log_alpha = chunks.iter().map(|chunk| chunk.d_log_alpha).sum::<R>()
                 + self.residual_gradients(graph, batch, &probabilities, &mut d_output);
             self.parameters[At::Scalars as usize].gradient[0] += d_log_alpha;
@@ -107,6 +108,8 @@ impl<R: Real> Composed<R> {
         let count = d_kept.len() / d;
         let (alpha, gamma) = (self.alpha(), self.scalar(1));
         let two_alpha = R::of(2.0) * alpha;
+        // The loss is a mean over all predictions of the batch, so its gradient p − [t = next] is divided by their
+        // number.
         let scale = R::one() / R::of((batch.sequences() * batch.steps) as f64);
         let values = &self.flow.kept[first * d..(first + count) * d];
         let kept = Operand::new(values, count, d);
@@ -142,6 +145,7 @@ impl<R: Real> Composed<R> {
             }
         }
         if learn {
+            // dh = 2 α ds β for all rows of the chunk; the forward pass was s = 2 α h βᵀ.
             multiply(
                 two_alpha,
                 Operand::new(logits, count, v),
@@ -177,6 +181,7 @@ impl<R: Real> Composed<R> {
         }
         self.parameters[At::Bias as usize]
             .gradient
+            // ρ_t is added to s_t: its gradient is the sum of a column of ds.
             .par_chunks_mut(NODES)
             .enumerate()
             .for_each(|(block, gradient)| {
@@ -221,9 +226,11 @@ impl<R: Real> Composed<R> {
             parameter.gradient[source as usize] += gradient;
             sources.push(source);
         }
+        // Only the sources of this batch have a gradient.
         sources.sort_unstable();
         sources.dedup();
         parameter.touched = Touched::Rows(sources);
+        // γ is part of the weight of every row.
         let total: R = d_prior_weight.into_iter().sum();
         self.parameters[At::Scalars as usize].gradient[1] += total;
     }

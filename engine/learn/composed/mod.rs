@@ -80,6 +80,7 @@ impl<R: Real> Composed<R> {
     pub fn new(profile: &Profile, graph: &TokenGraph, seed: u64) -> Self {
         let mut random = Random::stream(seed, 0x636f_6d70, 0);
         let mut normal = |scale: f64| scale * random.normal();
+        // 1/√X keeps the deviation of x A at that of x; a fifth of that lets the static resistances decide at first.
         let mix = 0.2 / (profile.blended() as f64).sqrt();
         // ln α, γ, κ.
         let scalars = [

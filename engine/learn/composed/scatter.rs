@@ -17,6 +17,7 @@ impl<R: Real> Composed<R> {
         let mut nodes: Vec<u32> = Vec::with_capacity(rows);
         let mut d_kappa = R::zero();
         let mut d_positions = vec![R::zero(); batch.steps];
+        // Copied, because the loop borrows the gradients of the same list.
         let low_out = self.of(At::LowOut).value.clone();
         for row in 0..rows {
             let Row { source, step, .. } = Row::of(batch, row);
@@ -25,6 +26,7 @@ impl<R: Real> Composed<R> {
             let at = row * d..(row + 1) * d;
             let (d_output, mixed) = (&flow.d_output[at.clone()], &flow.mixed[at.clone()]);
             // h = mixed ⊙ p + a + (low ⊙ s) C.
+            // So dp = dh ⊙ mixed, da = dh, ds = (dh Cᵀ) ⊙ low, dC = (low ⊙ s)ᵀ dh.
             let scale = self.parameters[At::Scale as usize].gradient_row(node);
             for j in 0..d {
                 scale[j] += d_output[j] * mixed[j];
@@ -41,8 +43,11 @@ impl<R: Real> Composed<R> {
             }
             let d_gate = &flow.d_gate[row * g..(row + 1) * g];
             match self.profile.blend {
+                // One λ for all columns: their gradients are summed.
                 BlendKind::Position => d_positions[step] += d_gate.iter().copied().sum(),
                 BlendKind::Decay => self.add(At::Decay, 0, d_gate),
+                // λ = σ(decay + gate_u + c U): the gradient of the sum is that of both vectors. U is one product over
+                // all rows.
                 BlendKind::Gated => {
                     self.add(At::Decay, 0, d_gate);
                     self.add(At::Gate, node, d_gate);
@@ -50,6 +55,7 @@ impl<R: Real> Composed<R> {
             }
             d_kappa += self.add_activation(flow, row, node);
         }
+        // y has the factor 10 κ, so dκ is 10 times the gradient of that factor.
         self.parameters[At::Scalars as usize].gradient[2] += kappa(d_kappa);
         if self.profile.blend == BlendKind::Position {
             let gradient = &mut self.parameters[At::Positions as usize].gradient;

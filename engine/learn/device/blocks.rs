@@ -99,6 +99,7 @@ impl Blocks {
 
     /// Index on the device, within the block, of each number on the host.
     fn padded_indices(&self, block: &Block) -> Vec<usize> {
+        // Runs of D numbers are padded to W, so number i of a run is at ⌊i / D⌋ W + i mod D.
         let (rows_run, columns_run) = runs(&block.name);
         let wide = |index: usize, run: bool| {
             if run {

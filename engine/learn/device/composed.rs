@@ -113,6 +113,7 @@ impl DeviceComposed {
 
     fn forward(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
         let rate = if learn { self.dropout } else { 0.0 };
+        // The streams of training on the CPU: both drop the same numbers.
         for (mask, purpose) in [plan.at.mask_node, plan.at.mask_out]
             .into_iter()
             .zip(MASK_SEEDS)
@@ -207,6 +208,8 @@ impl DeviceComposed {
 
     fn backward(&mut self, batch: &Batch, plan: &Plan) -> Result<()> {
         if self.own {
+            // Residuals add to x through their energies, before the paths run backward; their own gradients need those
+            // of the paths.
             let rows = (batch.sequences() * batch.steps) as u32;
             self.run_residual(&residual_training::SIGNALS, plan, Size::Direct(rows, 1, 1))?;
         }
@@ -266,6 +269,7 @@ impl DeviceComposed {
             let d_beta = (plan.residual.d_beta, wide);
             stage.collect(&plan.targets, wide, d_beta, None, at.beta)?;
         }
+        // Over the rows at each node: dp = Σ dh ⊙ mixed, da = Σ dh, and dβ gains the activation's part.
         stage.collect(nodes, wide, d_output, Some((at.mixed, wide)), at.scale)?;
         stage.collect(nodes, wide, d_output, None, at.offset)?;
         stage.collect(nodes, wide, (at.d_target, wide), None, at.beta)?;
@@ -273,6 +277,7 @@ impl DeviceComposed {
             stage.collect(nodes, rank, (at.d_low_scale, rank), None, at.low_scale)?;
         }
         if profile.static_resistance {
+            // Four numbers for each row: the gradients of ln α, of its prior weight and of κ, and its nats.
             stage.collect(nodes, 1, (at.rows + 1, 4), None, at.prior_weight)?;
         }
         if profile.blend == BlendKind::Gated {

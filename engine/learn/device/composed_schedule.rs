@@ -129,6 +129,7 @@ impl DeviceComposed {
         };
         let items = own.items.chunks_exact(4);
         let items_count = items.len();
+        // Only the keys are used: the residual rows that the optimiser has to update.
         let own_rows = lists.by_key(items.clone().map(|item| (item[2], 0)));
         let targets = lists.by_key(
             items
@@ -193,6 +194,7 @@ impl DeviceComposed {
             at,
             chunk,
             d_lambda: regions.take(steps),
+            // Large enough for the widest sum over all rows.
             scratch: regions.take(pieces[0].count * (2 * g).max(wide).max(4)),
             squares: regions.take(stage.norm_pieces()),
             result,

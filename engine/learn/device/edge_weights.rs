@@ -36,6 +36,7 @@ pub(super) struct EdgeWeights {
 
 impl EdgeWeights {
     pub fn new(device: &Device, width: usize, graph: &TokenGraph, dense: bool) -> Result<Self> {
+        // A matrix of D rows and a bias, each padded to W numbers.
         let row_bytes = (width + 1) * padded(width) * 4;
         let capacity = device.binding_bytes() as usize / row_bytes;
         let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();

@@ -59,6 +59,7 @@ impl Lists {
     /// Group rows by key: `(key, row)` in any order; the rows of a key keep their order.
     pub fn by_key(&mut self, pairs: impl Iterator<Item = (u32, u32)>) -> Groups {
         let mut pairs: Vec<(u32, u32)> = pairs.collect();
+        // Stable: sums run over the rows of a key in their order, as on the CPU.
         pairs.sort_by_key(|&(key, _)| key);
         let (mut bounds, mut targets) = (vec![0], Vec::new());
         for group in pairs.chunk_by(|a, b| a.0 == b.0) {

@@ -128,6 +128,7 @@ impl DeviceTrainer {
             blocks.write(block, &blocks.first, &moments.first[..count]);
             blocks.write(block, &blocks.second, &moments.second[..count]);
         }
+        // The block of own edges holds the shared edge alone; the others are in buffers by fan.
         if let Form::Own(own) = &self.form {
             let moments = &edge_trainer.moments()[0];
             own.edge_weights
@@ -151,6 +152,7 @@ impl DeviceTrainer {
             moments.second[..second.len()].copy_from_slice(&second);
         }
         if let Form::Own(own) = &self.form {
+            // Taken out, so that values and moments can be borrowed at once.
             let mut value = std::mem::take(&mut edge_trainer.parameters()[0].value);
             let moments = &mut edge_trainer.moments()[0];
             let outcome =

@@ -72,6 +72,7 @@ impl DeviceOwn {
         let rows = (plan.at.rows, rows);
         self.stage
             .norm(squares, rows, train, plan.squares, plan.result)?;
+        // Dense: rows without a gradient move too, so gradients are stored and every row is visited.
         if dense {
             for shard in &self.edge_weights.shards {
                 if let Some(gradient) = &shard.gradient {
@@ -82,6 +83,7 @@ impl DeviceOwn {
             self.update_edges(plan, train, step)?;
             return self.stage.update(train, step, plan.result, &[]);
         }
+        // Touched: a gradient goes from the workgroup into the optimiser and is never stored.
         self.edges(plan, Mode::Update, train, step)?;
         let touched = [
             ("node.start", plan.first_rows),
@@ -94,6 +96,7 @@ impl DeviceOwn {
     /// Columns of an edge whose gradient one workgroup computes, and how many such runs an edge has.
     pub(super) fn column_runs(&self) -> (usize, usize) {
         let d = self.stage.profile.width;
+        // A workgroup sums (D + 1) × columns numbers of a gradient, matrix and bias, in its own memory.
         let columns = (GRADIENT_BYTES / 4 / (d + 1)).clamp(1, padded(d));
         (columns, padded(d).div_ceil(columns))
     }

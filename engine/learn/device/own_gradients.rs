@@ -83,6 +83,7 @@ impl DeviceOwn {
             stage.sum(pieces, 2, (at.rows, 4), None, scratch, at.scalars)?;
             stage.collect(&plan.nodes, 1, (at.rows + 1, 4), None, at.prior_weight)?;
         }
+        // The position blend has logits only, neither mix nor gates.
         if profile.blend == BlendKind::Position {
             return stage.position_back(batch, at.weights, gates, 1, plan.d_lambda);
         }
@@ -97,6 +98,7 @@ impl DeviceOwn {
         }
         if profile.blend == BlendKind::Gated {
             stage.collect(&plan.nodes, g, gates, None, at.gate)?;
+            // dU = cᵀ d_gate over all rows.
             stage.multiply(&Product {
                 shape: [profile.width, g, rows],
                 a: [at.signal, 1, wide as u32],

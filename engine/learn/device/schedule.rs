@@ -85,6 +85,7 @@ impl Schedule<'_> {
                 let (node, next) = (source(self.batch, row), next(self.batch, row));
                 let edge = self.graph.edge(NodeId(node), NodeId(next));
                 let edge_row = edge.map_or(0, |edge| self.graph.edge_rows()[edge.index()]);
+                // Without an edge row of its own the hop takes the shared edge.
                 let (buffer, row) = if edge_row == 0 {
                     (self.edge_weights.shared(), 0)
                 } else {
@@ -120,6 +121,7 @@ impl Schedule<'_> {
             .copied()
             .zip(fan.targets.iter().copied());
         let mut edges: Vec<(u32, u32)> = pairs.filter(|&(edge_row, _)| edge_row > 0).collect();
+        // Sampled softmax: edges to targets that no row at this node sampled need no energy.
         if let Some(candidates) = &self.batch.candidates {
             let mut wanted: Vec<u32> = rows
                 .iter()
@@ -252,6 +254,7 @@ impl Schedule<'_> {
         let rows = sequences * steps;
         let wide = padded(profile.width);
         let g = profile.banks * wide;
+        // Numbers of one edge: the rows of W and the bias, padded.
         let row_numbers = (profile.width + 1) * wide;
         let mut lists = Lists::default();
         let scored = self.scored();

@@ -127,6 +127,7 @@ impl Stage {
             self.floats =
                 self.device
                     .buffer(bytes, Purpose::Storage, "the workspace of a batch")?;
+            // Bind groups of the old program keep the old buffer alive: begin with an empty one.
             self.program = Program::new(&self.device, DISPATCHES)?;
         }
         let bytes = (lists.all.len() * 4) as u64;
@@ -297,6 +298,7 @@ impl Stage {
         shard: usize,
     ) -> Result<()> {
         let wide = padded(self.profile.width);
+        // The part of the stream that all rows share; the kernel adds the number of the row.
         let base = Random::base(seed, batch.index);
         let (sequences, steps) = (batch.sequences(), batch.steps);
         let drops = rate > 0.0;

@@ -79,6 +79,7 @@ impl<R: Real> Own<R> {
             .for_each(|(sequence, ((d_input, d_before), d_gate))| {
                 let mut d_banks = vec![R::zero(); g];
                 let zero = vec![R::zero(); g];
+                // Wᵀ of the current edge.
                 let mut scratch = vec![R::zero(); d * d];
                 for i in (0..steps).rev() {
                     let row = sequence * steps + i;
@@ -130,6 +131,7 @@ impl<R: Real> Own<R> {
             }
             let d_gate = &path.d_gate[row * g..(row + 1) * g];
             // λ of a position is one number for all columns and sequences.
+            // The start is not blended: λ of hop i belongs to position i − 1.
             if self.profile.blend == BlendKind::Position {
                 if i > 0 {
                     d_positions[i - 1] += d_gate.iter().copied().sum();

@@ -30,6 +30,7 @@ impl<R: Real> Own<R> {
             })
             .collect();
         let edge_weights = &mut self.parameters[At::EdgeWeights as usize];
+        // Every batch has a gradient for row 0, the shared edge.
         let mut touched = vec![0];
         for (group, gradients) in groups.iter().zip(gradients) {
             let rows = group.edge_rows.iter().zip(gradients.chunks_exact(columns));

@@ -72,6 +72,7 @@ impl<R: Real> Own<R> {
         let mut fans = std::mem::take(&mut self.fans);
         if fans.len() < total {
             fans = Vec::new();
+            // A quarter more, so that the next batches fit as well.
             fans.resize(total + total / 4, R::zero());
             pages::prefer_large(&mut fans);
         }
@@ -123,6 +124,7 @@ impl<R: Real> Own<R> {
         for index in 0..n {
             let row = group.rows[index] as usize;
             let (sequence, step) = (row / batch.steps, row % batch.steps);
+            // Energies are ordered by edge, then row.
             let column = energies.iter().skip(index).step_by(n);
             let prediction = Prediction {
                 graph: scoring.graph,

@@ -123,6 +123,8 @@ impl<R: Real> Own<R> {
                     for i in 0..steps {
                         edge_rows[i] = graph.edge_row(NodeId(tokens[i]), NodeId(tokens[i + 1]));
                         let (at, gates) = (i * d..(i + 1) * d, i * g..(i + 1) * g);
+                        // z_0 = level + n_{v_0} + PE[0]; afterwards z_i = x_{i−1} W + b + PE over the edge that the
+                        // path takes.
                         let z = &mut before[at.clone()];
                         if i == 0 {
                             let start = this.of(At::Start).row(tokens[0] as usize);

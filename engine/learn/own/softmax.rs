@@ -71,6 +71,7 @@ impl<R: Real> Own<R> {
             }
             None => softmax_all(row, alpha, &fixed, group),
         };
+        // s = α E + …: ∂s/∂ln α = α E and ∂s/∂E = α.
         for (slope, &energy) in slopes.iter_mut().zip(row.energies) {
             group.d_log_alpha += *slope * energy * alpha;
             *slope *= alpha;
@@ -96,6 +97,7 @@ fn softmax_classes<R: Real>(row: &Prediction<'_, R>, alpha: R, group: &mut Group
     for weight in &mut weights {
         *weight = *weight / total * scale;
     }
+    // p − 1 at the true class, p elsewhere, divided by the predictions of the batch.
     weights[chosen] -= scale;
     weights
 }
@@ -144,11 +146,13 @@ fn softmax_candidates<R: Real>(
     }
     let mut slopes = vec![R::zero(); row.energies.len()];
     for (&slope, &target) in logits.iter().zip(targets) {
+        // Candidates without an own edge add to the shared one.
         slopes[row.edge_of(target)] += slope;
         if let Some(bias) = group.d_bias.get_mut(target as usize) {
             *bias += slope;
         }
         if let Some(&resistance) = fixed.resistance.get(target as usize) {
+            // The logit contains −w_u (R_t − lift_ut).
             group.d_prior_weight -= slope * (resistance - row.lift(target));
         }
     }

@@ -107,7 +107,7 @@ impl Trainer {
                 "the recipe trains a gpt, bert or lstm",
             )
             .at(&recipe.name)
-            .advice("prepare it with brillm::run::training"));
+            .advice("prepare it with brillm::run::prepare_training"));
         }
         let make: Maker<'_> = &|recipe, data, sampler| {
             Ok(Box::new(GraphModel::new(recipe, data, sampler, base)?) as Box<dyn Trainable>)

@@ -39,6 +39,7 @@ impl Trainer {
                 stop = self.validate(step, self.tokens_at(step), observer)?;
             }
             cancelled = cancel.load(Ordering::Relaxed);
+            // After the log and the validation of the step: a resumed run repeats neither.
             if step % train.checkpoint_every == 0 || last || stop || cancelled {
                 self.save_checkpoint(train.checkpoints)?;
             }

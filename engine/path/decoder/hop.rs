@@ -27,6 +27,7 @@ impl Decoder {
         let mechanism = &self.mechanism;
         let targets = mechanism.targets.as_ref();
         let records = mechanism.records.as_ref();
+        // A program reserves memory for the parameters of its dispatches, so their number must be known.
         let most = DISPATCHES
             + self.shader_dispatches()
             + 3 * mechanism.fan_buffers()
@@ -110,6 +111,7 @@ impl<'a> Hop<'a> {
 
     /// Dispatch size of buffer number `index`, one workgroup for each of its sequences.
     fn members(&self, index: usize) -> Size {
+        // The plan writes eight words for each buffer: at byte 0 the size of the energy kernel, at 16 this one.
         Size::Indirect(self.decoder.dispatches.clone(), (index * 32 + 16) as u64)
     }
 
@@ -121,6 +123,8 @@ impl<'a> Hop<'a> {
         };
         for (index, fan) in fans.buffers.iter().enumerate() {
             if self.profile().form == EdgeForm::Composed {
+                // y = x B is the same for all edges of a node: one product for each sequence, then the energies of its
+                // fan.
                 if self.profile().residual.unwrap_or(0) > 0 {
                     self.residual(&residual::PROJECT, index, fan)?;
                 }
@@ -350,6 +354,7 @@ impl Decoder {
     fn select_parameters(&self, mode: Mode, has_own: bool) -> select::Parameters {
         let (host, sampling) = (self.mechanism.mechanism(), &self.sampling);
         let profile = host.profile();
+        // α is stored as its logarithm; profiles without scalars have α = 1.
         let alpha = host.weights().values("scalars").first();
         let top_k = if mode == Mode::List {
             self.list

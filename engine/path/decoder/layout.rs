@@ -29,6 +29,7 @@ struct Regions {
 impl Regions {
     fn take(&mut self, count: usize) -> u32 {
         let offset = self.end;
+        // Saturating, so that the caller checks the total once.
         self.end = self.end.saturating_add(count).saturating_add(3) / 4 * 4;
         offset as u32
     }
@@ -69,6 +70,7 @@ pub(super) fn layout(
         low: record.take(profile.rank),
         projected: record.take(profile.residual.unwrap_or(0)),
         gathered: record.take(records.map_or(0, |records| records.columns)),
+        // The energy of the shared edge, then those of the widest fan.
         energies_stride: fans.as_ref().map_or(1, |fans| 1 + fans.widest()) as u32,
         capacity: size.capacity as u32,
         window: window(sampling),
@@ -108,6 +110,7 @@ pub(super) fn layout(
     at.stops = integers.take(size.stops);
     at.listed = integers.take(b * size.list);
 
+    // Kernels compute offsets in 32 bits, and the size of a buffer in bytes has to fit them too.
     if floats.end.max(integers.end) > (u32::MAX / 4) as usize {
         return Err(Error::new(
             ErrorKind::Resource,

@@ -44,6 +44,7 @@ impl Decoder {
         let (at, mechanism) = (self.at, self.mechanism.clone());
         let host = mechanism.mechanism();
         let (profile, graph, v) = (host.profile(), host.graph(), host.nodes());
+        // Energies, dot products and logits follow each other in the buffer: one read returns all three.
         let all = self.run_once(Mode::Logits, at.energies, at.normalisers - at.energies)?;
         let records: Vec<f32> =
             mechanism
@@ -91,6 +92,7 @@ impl Decoder {
     /// As [`Self::decode`].
     pub fn nearest(&mut self) -> Result<Vec<Nearest>> {
         let (at, sequences, list) = (self.at, self.sequences, self.list);
+        // So do the normalisers and the listed logits.
         let floats = self.run_once(Mode::List, at.normalisers, at.lambda - at.normalisers)?;
         let integers = |offset: u32, count: usize| -> Result<Vec<u32>> {
             let device = self.mechanism.device();

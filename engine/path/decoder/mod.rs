@@ -200,6 +200,7 @@ impl Decoder {
         self.write_window(tokens)?;
         self.write_sequences();
         self.write_integers(at.emitted, &vec![0u32; sequences]);
+        // The integers are laid out so that one read from 0 returns flags, nodes, steps, ends and the nodes reached.
         let count = at.emitted_tokens as usize + sequences * self.capacity;
         let before = self.state.clone();
         let mut touched = vec![0usize; sequences];
@@ -215,6 +216,7 @@ impl Decoder {
             }
             let head: Vec<u32> = program.submit_and_read(left, &self.integers, 0, count)?;
             self.check_resistances(head[INVALID])?;
+            // Paging evicts the fans used longest ago: report the nodes that the new hops left.
             if let Some(fans) = fans.as_mut().filter(|fans| fans.paged()) {
                 for (b, &(start, ..)) in before.iter().enumerate() {
                     let path = self.emitted(&head, b);
@@ -350,6 +352,7 @@ impl Decoder {
             .filter(|&&(.., done)| !done)
             .map(|&(node, ..)| node)
             .collect();
+        // Sequences at one node share its fan.
         nodes.sort_unstable();
         nodes.dedup();
         let mechanism = self.mechanism.mechanism();
@@ -382,6 +385,7 @@ impl Decoder {
             for (b, &(_, step, _)) in self.state.iter().enumerate() {
                 for hop in 0..tokens {
                     let t = step as usize + composed + hop;
+                    // Z depends on the step alone: one list serves sequences at different steps.
                     while self.normalisers.len() <= t + 1 {
                         let next = self.normalisers.len() - 1;
                         let mut normaliser = self.normalisers[next];
@@ -399,6 +403,7 @@ impl Decoder {
             for (b, &(_, step, _)) in self.state.iter().enumerate() {
                 for hop in 0..tokens {
                     let start = (b * span + hop) * wide;
+                    // The node kernel ends a hop with the position row that the next one adds.
                     let row = self.position_row(step + hop as u64 + 1);
                     all[start..start + row.len()].copy_from_slice(&row);
                 }

@@ -13,6 +13,7 @@ impl Decoder {
             .mechanism
             .edge_shaders()
             .map(|shaders| shaders.chain.len());
+        // Two kernels around the shaders, the second choice, and each shader once for every sequence.
         chain.map_or(0, |length| 3 + length * self.sequences)
     }
 
@@ -52,6 +53,7 @@ impl Decoder {
         let sequences = Size::Direct(self.sequences as u32, 1, 1);
         let inputs = device.pipeline(&resist::INPUTS, &constants)?;
         program.dispatch(&inputs, &parameters, &buffers, sequences.clone())?;
+        // In the order of the run's configuration: a shader sees the resistances that the one before it left.
         for shader in &shaders.chain {
             for sequence in 0..self.sequences {
                 own.dispatch(program, shader, sequence)?;
