@@ -1,5 +1,5 @@
 // Functions: how banks blend signals over time, bank ← c + λ (bank − c), forward and backward.
-// The kernel declares `floats` and `values`. CPU: engine/kernel/blend.rs, engine/kernel/gate.rs. After: activation.wgsl.
+// The kernel declares `floats` and `values`. CPU: engine/kernel/blend.rs. After: activation.wgsl.
 
 // POSITION: λ of each step is given. DECAY: λ = σ(decay). GATED: λ = σ(decay + gate of the node + signal · gate_signal).
 override BLEND: u32 = 0u;

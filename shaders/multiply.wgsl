@@ -1,4 +1,4 @@
-// C = factor · A B, or added to C: every thread computes four by four numbers. CPU: `multiply` of engine/kernel/real.rs.
+// C = factor · A B, or added to C: every thread computes four by four numbers. CPU: `multiply` of engine/kernel/product.rs.
 // Either operand may be read transposed: element (i, k) of A lies at a + i·a_row + k·a_column.
 
 // Threads of a side of a workgroup; a tile of C is four times as wide.

@@ -1,7 +1,7 @@
 // A node of composed edges: from what arrives, its output h = (x M) ⊙ scale + offset + ((x L) ⊙ low scale) N with
 // x = (c, 2 · banks) and c = GELU(gain ⊙ z / rms(z) + 10κ β); then the sequence moves on.
 // One workgroup a sequence. After: workgroup.wgsl, activation.wgsl, blend.wgsl, sequences.wgsl, advance.wgsl.
-// CPU: `node_update` of engine/signal/composed.rs.
+// CPU: `forward` of engine/kernel/composed.rs.
 
 override RANK: u32 = 0u;
 

@@ -1,6 +1,6 @@
 // A node of own edges: output h = blend of the signal c = GELU(z) with the banks; then the sequence moves on.
 // One workgroup a sequence. After: workgroup.wgsl, activation.wgsl, blend.wgsl, sequences.wgsl, advance.wgsl.
-// CPU: engine/signal/own.rs.
+// CPU: `forward` of engine/kernel/own.rs.
 
 struct Parameters {
     at: Sequences,

@@ -1,6 +1,6 @@
 // Own edges: the signal of each sequence through the matrix of its chosen edge, z = h W_e + b_e + position row.
 // One workgroup a sequence of this buffer of fans. After: element.wgsl, sequences.wgsl, fans.wgsl, fan_edges.wgsl.
-// CPU: `hop` of engine/signal/own.rs.
+// CPU: `preactivations` of engine/kernel/fan.rs.
 
 override WORKGROUP: u32 = 32u;
 override D: u32 = 32u;

@@ -1,6 +1,6 @@
 // Own residuals of composed edges: δ_e = r_e + (x B) C_e adds to the output of the source, for the energies of a
 // fan's own edges and for the chosen edge. After: element.wgsl, sequences.wgsl, fans.wgsl, fan_edges.wgsl.
-// CPU: `Residual` of engine/signal/composed.rs. A row of `words` is r_e [W], then the RANK rows of C_e [W].
+// CPU: `Residuals` of engine/signal/composed.rs. A row of `words` is r_e [W], then the RANK rows of C_e [W].
 
 override WORKGROUP: u32 = 32u;
 override W: u32 = 32u;

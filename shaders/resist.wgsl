@@ -1,7 +1,7 @@
 // Resistances for the shaders of plugins, and back. `inputs` lays out the energies, counts and resistances of all V
 // nodes as `wgsl/1:edge/1` binds them; `logits` turns the resistances that the shaders leave into logits.
 // One workgroup a sequence. After: workgroup.wgsl, sequences.wgsl, running.wgsl, composed_energy.wgsl.
-// CPU: `resist` of engine/hook.
+// CPU: `resist` of engine/path/hook_runner.rs.
 
 // 0 own edges, 1 composed edges.
 override FORM: u32 = 0u;

@@ -68,6 +68,7 @@ impl Head {
         let seen = self.visible(t);
         for (component, output) in output.iter_mut().enumerate() {
             let row = component * self.length;
+            // output = Σ_t p_t v_t, one component at a time.
             *output = dot(scratch, &values[row + seen.start..row + seen.end]);
         }
     }
@@ -97,6 +98,7 @@ impl Head {
         for (component, &gradient) in output.iter().enumerate() {
             let row = component * self.length;
             let span = row + seen.start..row + seen.end;
+            // ∂L/∂p = dOutput · V and ∂L/∂V = p ⊗ dOutput.
             add_scaled(gradient, &values[span.clone()], slopes);
             add_scaled(gradient, probabilities, &mut to_values[span]);
         }
@@ -108,6 +110,7 @@ impl Head {
         for (component, &q) in query.iter().enumerate() {
             let row = component * self.length;
             let span = row + seen.start..row + seen.end;
+            // dq = ds K and dK = ds ⊗ q; ds includes the scale.
             to_query[component] += dot(slopes, &keys[span.clone()]);
             add_scaled(q, slopes, &mut to_keys[span]);
         }

@@ -49,6 +49,7 @@ pub fn gates<'n, R: Real, B: Real>(
         for (row, logits) in logits.chunks_exact_mut(decay.len()).enumerate() {
             R::add_scaled(R::one(), node_gate(row), logits);
         }
+        // c U of all signals as one product.
         R::product(signals, weights, decay.len(), &mut logits);
     }
     for (lambda, logit) in lambda.iter_mut().zip(logits) {
@@ -90,6 +91,7 @@ pub fn advance<R: Real, B: Real>(lambda: &[B], signal: &[R], banks: &mut [B]) {
     {
         for ((m, &l), &c) in bank.iter_mut().zip(lambda).zip(signal) {
             let c = B::of(c.wide());
+            // λ m + (1 − λ) c with one multiplication.
             *m = l * (*m - c) + c;
         }
     }
@@ -113,6 +115,7 @@ pub fn advance_backward<R: Real>(
         let (lambda, before) = (&lambda[range.clone()], &banks_before[range.clone()]);
         let (d_bank, d_lambda) = (&mut d_banks[range.clone()], &mut d_lambda[range]);
         for j in 0..width {
+            // m' = λ m + (1 − λ) c: ∂λ = m − c, ∂c = 1 − λ, ∂m = λ.
             d_lambda[j] = d_bank[j] * (before[j] - signal[j]);
             d_signal[j] += d_bank[j] * (R::one() - lambda[j]);
             d_bank[j] *= lambda[j];

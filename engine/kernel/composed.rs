@@ -99,6 +99,7 @@ pub fn forward<'f, R: Real, B: Real>(
     let d = shared.width;
     for row in 0..paths.inverse_rms.len() {
         let at = row * d..(row + 1) * d;
+        // z = h + δ + β; the inverse root is kept for the backward pass.
         let z = &mut paths.preactivation[at.clone()];
         let target = factors(row).target;
         R::add_scaled(R::one(), target, z);
@@ -106,6 +107,7 @@ pub fn forward<'f, R: Real, B: Real>(
         paths.inverse_rms[row] = inverse;
         let y = &mut paths.before[at.clone()];
         for j in 0..d {
+            // Dropout of β, in training alone.
             let mask = paths.mask.get(row * d + j).copied().unwrap_or(R::one());
             y[j] = shared.gain[j] * z[j] * inverse + shared.kappa * mask * target[j];
         }
@@ -175,6 +177,7 @@ pub fn output<'f, R: Real>(
 pub fn energies<R: Real>(output: &[R], norm2: &[R], dots: &mut [R]) {
     let square = R::dot(output, output);
     for (energy, &norm2) in dots.iter_mut().zip(norm2) {
+        // The expansion of a square can become negative by rounding.
         *energy = (square + R::of(2.0) * *energy + norm2).max(R::zero());
     }
 }
@@ -250,6 +253,7 @@ pub fn backward<'f, R: Real>(
         let d_target = &mut back.d_target[at.clone()];
         for j in 0..d {
             d_z[j] = inverse * shared.gain[j] * d_y[j] - z[j] * pull;
+            // β is part of z, and of y with the factor 10 κ.
             d_target[j] = d_z[j] + shared.kappa * paths.mask[at.start + j] * d_y[j];
         }
     }

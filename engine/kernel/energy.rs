@@ -110,6 +110,7 @@ fn energies_body<A: Arithmetic, C: Cell>(
     let stride = width * width + width;
     for (index, energy) in energies.iter_mut().enumerate() {
         let edge = &edges[index * stride..(index + 1) * stride];
+        // The scale of an int8 row multiplies the sums, not every element.
         let scale = scales.get(index).copied().unwrap_or(1.0);
         let mut sum = 0.0;
         let mut column = 0;

@@ -73,6 +73,7 @@ fn signals_backward_body<A: Arithmetic>(
     width: usize,
     d_signals: &mut [f32],
 ) {
+    // Transposing W once lets the product read rows; its columns are far apart in memory.
     let transposed = &mut scratch[..width * width];
     for row in 0..width {
         for column in 0..width {
@@ -99,6 +100,7 @@ fn edge_backward_body<A: Arithmetic>(
 ) {
     let rows = signals.len() / width;
     let (d_matrix, d_bias) = d_edge.split_at_mut(width * width);
+    // dW = xᵀ dz: exchanging the strides of x transposes it.
     product::product::<A>(signals, (1, width), d_z, Begin::Sum, d_matrix, rows, width);
     for d_z in d_z.chunks_exact(width) {
         for (sum, &d_z) in d_bias.iter_mut().zip(d_z) {

@@ -63,6 +63,7 @@ pub fn output<R: Real, B: Real>(mix: &[R], signal: &[R], banks: &[B], output: &m
     let width = signal.len();
     for (j, x) in output.iter_mut().enumerate() {
         let bank = |k: usize| R::of(banks[k * width + j].wide());
+        // x = m under the position blend, else μ_0 ⊙ c + Σ_k μ_k ⊙ m_k.
         *x = if mix.is_empty() {
             bank(0)
         } else {
@@ -99,11 +100,13 @@ pub fn backward<R: Real>(node: &Node<'_, R, R>, path: &mut Backward<'_, R>) {
     let d_signal = &mut *path.d_preactivation;
     match node.gates {
         None => {
+            // x = c: nothing was blended.
             d_signal.copy_from_slice(path.d_output);
             path.d_gate.fill(R::zero());
         }
         Some(gates) => {
             if node.mix.is_empty() {
+                // x = m: the signal has a gradient through the bank only.
                 d_signal.fill(R::zero());
                 R::add_scaled(R::one(), path.d_output, path.d_banks);
             } else {

@@ -99,6 +99,7 @@ pub fn weights_backward<R: Real>(lambda: &[R], d_lambda: &[R], d_logits: &mut [R
         let mut weight = R::one();
         for j in (0..=step).rev() {
             let fraction = weight * (R::one() - lambda[j]);
+            // λ_t = 1 − w_t with w the softmax weights, so ∂λ_t/∂r_j = w_j (w_t − [j = t]), and w_t = 1 − λ_t.
             let change = if j == step {
                 -lambda[step]
             } else {

@@ -22,6 +22,7 @@ impl Random {
     /// Create the stream of a seed.
     pub fn new(seed: u64) -> Self {
         Self {
+            // mix(0) is 0: the constant keeps seed 0 from that state.
             state: mix(seed ^ 0x5851_f42d_4c95_7f2d),
         }
     }
@@ -49,6 +50,7 @@ impl Random {
 
     /// Draw 64 random bits.
     pub fn bits(&mut self) -> u64 {
+        // 2⁶⁴ divided by the golden ratio: successive states differ in many bits.
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
@@ -74,6 +76,7 @@ impl Random {
 
     /// Draw a standard normal number (Box and Muller 1958).
     pub fn normal(&mut self) -> f64 {
+        // 1 − u is in (0, 1], so that the logarithm is finite.
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }

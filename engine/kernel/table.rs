@@ -133,6 +133,7 @@ impl Table {
                 }
                 Element::I8 => {
                     let top = row.iter().fold(0.0f32, |top, value| top.max(value.abs()));
+                    // Symmetric: the largest magnitude of a row becomes ±127, and 0 remains 0.
                     let scale = if top > 0.0 { top / 127.0 } else { 1.0 };
                     bytes.extend(row.iter().map(|value| (value / scale).round() as i8 as u8));
                     scales.push(scale);

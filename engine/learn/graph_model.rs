@@ -125,6 +125,7 @@ impl GraphModel {
                         frequent(&self.graph, source, next, count, &mut targets)
                     }
                     NegativeKind::Uniform => {
+                        // A stream for each prediction, so that its negatives do not depend on the others.
                         let row = (sequence * batch.steps + step) as u64;
                         let seed = self.recipe.seed ^ 0x6e65_6761;
                         let mut random = Random::stream(seed, batch.index, row);

@@ -97,5 +97,6 @@ impl<R: Real> Parameter<R> {
 
 /// Return the initial logit of the decay of a bank: lifetimes of 2, 6, 18, … steps, and `σ(logit) = 1 − 1/lifetime`.
 pub(super) fn decay(bank: usize) -> f64 {
+    // σ(x) = 1 − 1/l has x = ln(l − 1), with l = 2 · 3^bank.
     (2.0 * 3f64.powi(bank as i32) - 1.0).ln()
 }

@@ -157,6 +157,7 @@ impl Classifier {
             Some(pair) => Some(tokenizer.encode(pair)?),
             None => None,
         };
+        // [CLS] text [SEP], or [CLS] text [SEP] pair [SEP].
         let marks = before.len() + after.len() * if second.is_some() { 2 } else { 1 };
         let context = match self.transformer.configuration().context {
             0 => usize::MAX,

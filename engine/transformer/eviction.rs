@@ -140,6 +140,7 @@ impl EvictionPolicy {
             .advice("ask for sums per key head, or keep the same tokens in all heads"));
         }
         let mut mean = vec![0.0; slots];
+        // One over the number of heads: `column` has a row for each.
         let weight = slots as f32 / question.column.len().max(1) as f32;
         for row in question.column.chunks_exact(slots) {
             crate::kernel::vector::add_scaled(weight, row, &mut mean);

@@ -103,6 +103,7 @@ fn add_head(weights: &mut Vec<Weight>, pooling: Pooling, labels: usize, d: usize
     } else {
         weights.retain(|weight| !weight.name.starts_with(POOLER));
     }
+    // Matrices are random, biases 0 (Devlin et al. 2019).
     for (index, (name, shape)) in head.into_iter().enumerate() {
         // A head of another number of labels is replaced.
         let known = weights.iter().position(|weight| weight.name == name);

@@ -214,6 +214,7 @@ fn deciles(train: &[u32], vocabulary: usize) -> Vec<u32> {
     let (total, mut seen) = (train.len().max(1) as u64, 0);
     let mut tags = vec![0; vocabulary];
     for id in order {
+        // The tenth that the tokens before it cover: frequent tokens have low tags.
         tags[id] = (seen * DECILES / total).min(DECILES - 1) as u32;
         seen += counts[id];
     }

@@ -38,6 +38,7 @@ impl Packed {
                 length: values.len(),
             };
         }
+        // Codes are 0 … 2^bits − 1.
         let levels = f32::from((1u16 << codec.bits) - 1);
         let per_byte = 8 / usize::from(codec.bits);
         let mut codes = vec![0u8; values.len().div_ceil(per_byte)];

@@ -132,6 +132,7 @@ impl Plan {
                     layer.source
                 ))));
             }
+            // No chains: the source must have a cache of its own.
             if self.layers[layer.source].source != layer.source {
                 return Err(in_layer(
                     invalid(format!(

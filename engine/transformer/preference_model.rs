@@ -197,6 +197,7 @@ impl PreferenceModel {
         let mut won = 0;
         for first in 0..self.pairs.len() {
             let now = to_vec(&self.margins(&[first], None)?.detach())?;
+            // The margin of ln p grew over that of the initial network.
             won += usize::from(f64::from(now[0]) > self.pairs[first].reference);
         }
         Ok((self.pairs.len(), won))

@@ -285,6 +285,7 @@ impl Operation<2> for Lstm {
         // candle keeps no intermediate values of an operation: states and gates are computed again.
         let trace = self.run(inputs, &recurrent)?;
         let mut to_inputs = vec![0.0f32; b * t * 4 * d];
+        // Gradients of the states after the last step: only its output depends on them.
         let (mut to_h, mut to_c) = (vec![0.0f32; b * d], vec![0.0f32; b * d]);
         for step in (0..t).rev() {
             // Gradients of h reach a step from its output and from the next step's gates, through U.

@@ -219,6 +219,7 @@ impl RotaryTable {
         // Frequencies outside, heads inside: sine and cosine are computed once for all heads.
         for (i, &frequency) in self.frequencies.iter().enumerate() {
             let (sine, cosine) = (position * frequency).sin_cos();
+            // YaRN and LongRoPE lengthen rotated vectors, which scales the logits of attention.
             let (sine, cosine) = (sine * self.scale, cosine * self.scale);
             let sine = if inverse { -sine } else { sine };
             for head in row.chunks_exact_mut(head_width) {

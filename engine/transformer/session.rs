@@ -153,6 +153,7 @@ impl TransformerSession {
                 }
             }
             Body::Recurrent(recurrent) if plain => State::Recurrent(recurrent.initial_state()),
+            // A plan, a policy or a probe was given.
             Body::Recurrent(_) => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
@@ -354,6 +355,7 @@ impl Session for TransformerSession {
 
     fn step(&mut self) -> Result<Option<u32>> {
         self.check_order()?;
+        // A copy: a choice overwrites its logits, and `look` returns these afterwards.
         self.scratch.clone_from(&self.logits);
         let Some(token) = self.sampler.choose(&context!(self), &mut self.scratch)? else {
             return Ok(None);

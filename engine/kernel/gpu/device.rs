@@ -309,6 +309,7 @@ impl Device {
     /// # Errors
     /// [`ErrorKind::Resource`] when it is larger than the adapter allows, or memory is exhausted.
     pub fn buffer(&self, bytes: u64, purpose: Purpose, what: &str) -> Result<Buffer> {
+        // Kernels bind vec4s, so sizes are multiples of 16 bytes; empty buffers are not allowed.
         let bytes = bytes.max(16).next_multiple_of(16);
         let most = self.inner.raw.limits().max_buffer_size;
         let bound = matches!(purpose, Purpose::Storage | Purpose::ShaderInput);
@@ -402,6 +403,7 @@ impl Device {
         }
         drop(free);
         self.buffer(
+            // Powers of two: a few buffers serve reads of all sizes.
             bytes.next_power_of_two(),
             Purpose::Readback,
             "a buffer to read back",

@@ -184,6 +184,7 @@ impl Fans {
             }
             _ => self.device.upload(&[1.0f32], "scales of fans")?,
         };
+        // Every buffer has a copy of the shared edge as row 0: a kernel that reads a fan binds one buffer.
         if self.rows.first_row == 0 {
             self.write_rows(&words, &scales, 0, 0..1)?;
         }
@@ -297,6 +298,7 @@ impl Fans {
             if let Some(found) = self.take(edge_rows.len()) {
                 break found;
             }
+            // The least recently used fan that no waiting sequence needs.
             let victim = self.used.iter().find(|(_, node)| !kept.contains(node));
             let Some((_, &victim)) = victim else {
                 return Err(Error::new(

@@ -101,6 +101,7 @@ impl Program {
         }
         self.parameters.extend_from_slice(bytes);
         self.parameters.resize(start + STRIDE, 0);
+        // A bind group is reused in other dispatches with the same buffers: the parameters are at a dynamic offset.
         let mut key = vec![pipeline.id];
         key.extend(buffers.iter().map(|buffer| buffer.id));
         let bindings = self
@@ -274,6 +275,7 @@ impl Program {
                     .begin_compute_pass(&Default::default())
                     .forget_lifetime()
             });
+            // Changing the pipeline is slow on some drivers.
             if last != Some(dispatch.pipeline.id) {
                 open.set_pipeline(&dispatch.pipeline.raw);
                 last = Some(dispatch.pipeline.id);

@@ -32,6 +32,7 @@ pub(super) fn probe(device: &Device) -> Result<u32> {
     let pipeline = device.pipeline(&PROBE, &[])?;
     program.dispatch(&pipeline, &0u32, &[&sizes], Size::Direct(1, 1, 1))?;
     let sizes: Vec<u32> = program.submit_and_read(1, &sizes, 0, 64)?;
+    // Every thread reports the size it found, 0 if it is out of order.
     let same = sizes.iter().all(|&size| size == sizes[0]);
     Ok(if same && sizes[0].is_power_of_two() {
         sizes[0].min(64)

@@ -74,6 +74,7 @@ impl DeviceTable {
     /// As [`Device::buffer`].
     pub fn upload(device: &Device, table: &Table, width: usize, what: &str) -> Result<Self> {
         let words = row_words(table, width);
+        // As many rows as one binding can hold; a larger table is several buffers.
         let most = ((device.binding_bytes() / 4) as usize / words.max(1)).max(1);
         let mut pieces = Vec::new();
         let mut first = 0;

@@ -41,6 +41,7 @@ impl<R: Real> Composed<R> {
         let mut residual = self.residual.take();
         if let Some(residual) = &mut residual {
             let target = self.of(At::Target);
+            // Residuals belong to edges: their energies are sums over own edges, apart from the product h·β.
             residual.energies(graph, &self.flow.kept, target, rows, source_of);
         }
         self.residual = residual;

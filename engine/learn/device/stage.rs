@@ -200,6 +200,7 @@ impl Stage {
             log_alpha: product.alpha.unwrap_or(NONE),
             factor: if product.alpha.is_some() { 2.0 } else { 1.0 },
         };
+        // A workgroup of side × side threads computes a tile of (4 side)² numbers, eight inner indices at a time.
         let tiles = |count: usize| (count as u32).div_ceil(4 * side);
         self.run(
             &multiply::MULTIPLY,

@@ -77,6 +77,7 @@ impl<R: Real> Own<R> {
             .zip(path.d_gate.par_chunks_mut(steps * g))
             .enumerate()
             .for_each(|(sequence, ((d_input, d_before), d_gate))| {
+                // The gradient of m, carried from a hop to the one before it.
                 let mut d_banks = vec![R::zero(); g];
                 let zero = vec![R::zero(); g];
                 // Wᵀ of the current edge.

@@ -80,6 +80,7 @@ impl<R: Real> Own<R> {
                 for (index, &edge_row) in group.edge_rows.iter().enumerate() {
                     gradient.fill(R::zero());
                     this.edge_gradient(group, batch, index, gradient);
+                    // Rows of a task are counted from its first edge row.
                     let at = (edge_row as usize - *start) * columns;
                     let range = at..at + columns;
                     let (value, first) = (&mut value[range.clone()], &mut first[range.clone()]);

@@ -61,6 +61,7 @@ impl<R: Real> Own<R> {
             resistance: &[],
         };
         if self.profile.static_resistance {
+            // w_u = γ + the prior weight of the source.
             fixed.prior_weight = gamma + self.of(At::PriorWeight).value[row.source as usize];
             fixed.resistance = row.prior.target(row.fold);
         }
@@ -84,12 +85,14 @@ impl<R: Real> Own<R> {
 /// weight `n e^(α E_0)`, and V − F exponentials are saved.
 fn softmax_classes<R: Real>(row: &Prediction<'_, R>, alpha: R, group: &mut Group<R>) -> Vec<R> {
     let shared = row.graph.nodes() - row.edges.len();
+    // Subtracting the largest energy keeps the exponentials finite.
     let top = row.energies.iter().copied().fold(row.energies[0], R::max);
     let exponentials = row.energies.iter().map(|&e| (alpha * (e - top)).exp());
     let mut weights: Vec<R> = exponentials.collect();
     weights[0] *= R::of(shared as f64);
     let total: R = weights.iter().copied().sum();
     let chosen = row.edge_of(row.next);
+    // −ln p = ln Σ_k n_k e^(α (E_k − top)) − α (E − top).
     group.nats += (alpha * (top - row.energies[chosen]) + total.ln()).wide();
     let Some(scale) = row.scale else {
         return Vec::new();

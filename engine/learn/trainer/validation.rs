@@ -31,6 +31,7 @@ impl Trainer {
             ));
         };
         let model = Model::open(path, Verify::Whole)?;
+        // All windows as one stream: charges last across windows.
         let stream = &self.data.validation()[first..=last + steps];
         let fitted = charges::fit(model.mechanism(), stream)?;
         model
@@ -93,6 +94,7 @@ impl Trainer {
             let batch = Batch {
                 tokens,
                 steps,
+                // Fold 0: the counts of the whole training text, which does not contain the validation text.
                 folds: vec![0; group.len()],
                 candidates: None,
                 index: index as u64,
