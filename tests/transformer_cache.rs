@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use brillm::Result;
 use brillm::hook::{
-    Call, ColumnSum, Eviction, HeadReduction, Keep, KeepNeeds, KeepQuestion, Phase,
+    Call, CodecAxis, ColumnSum, Eviction, HeadReduction, Keep, KeepNeeds, KeepQuestion, Phase,
 };
 use brillm::path::{Sampling, Session};
 use brillm::transformer::{
-    Axis, Cache, Codec, EvictionPolicy, LogitsFor, Plan, SessionOptions, Storage, Taps,
+    Cache, Codec, EvictionPolicy, LogitsFor, Plan, SessionOptions, Storage, Taps,
     TransformerSession,
 };
 use support::cases;
@@ -440,7 +440,8 @@ fn quantised_caches_are_smaller_and_close() {
                 axis,
             })
         };
-        let plan = full_plan(network).stored(codec(Axis::Channel), codec(Axis::Token), 32);
+        let plan =
+            full_plan(network).stored(codec(CodecAxis::Channel), codec(CodecAxis::Token), 32);
         let (mut cache, output) = prefill(network, &plan, &prompt, LogitsFor::Last);
         // Attention of the prompt precedes quantisation.
         near(&output.logits, &expected.logits, 1e-5, "prefill");
@@ -472,7 +473,7 @@ fn quantised_caches_are_smaller_and_close() {
     let codec = Storage::Quantised(Codec {
         bits: 2,
         group: 32,
-        axis: Axis::Channel,
+        axis: CodecAxis::Channel,
     });
     let plan = full_plan(network).stored(codec, codec, 1000);
     let (mut cache, _) = prefill(network, &plan, &prompt, LogitsFor::Last);

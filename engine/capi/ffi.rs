@@ -76,6 +76,26 @@ pub(crate) unsafe trait Sized64: Copy {
     fn defaults() -> Self;
 }
 
+/// Implement [`Sized64`] for structs, each with its size in the first version and the defaults that are not 0.
+macro_rules! sized64 {
+    ($($name:ident($first:literal) { $($field:ident: $value:expr),* })*) => {$(
+        // SAFETY: repr(C), begins with its size; numbers and pointers without padding.
+        unsafe impl $crate::ffi::Sized64 for $name {
+            const NAME: &'static str = stringify!($name);
+            const FIRST: u64 = $first;
+            fn defaults() -> Self {
+                Self {
+                    struct_size: size_of::<Self>() as u64,
+                    $($field: $value,)*
+                    // SAFETY: zeros are a value of numbers and pointers.
+                    ..unsafe { std::mem::zeroed() }
+                }
+            }
+        }
+    )*};
+}
+pub(crate) use sized64;
+
 /// Whether some version of the struct has this size.
 pub(crate) fn believed<T: Sized64>(size: u64) -> bool {
     (T::FIRST..=LARGEST).contains(&size)

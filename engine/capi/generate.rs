@@ -4,22 +4,12 @@ use std::ffi::{c_char, c_void};
 use std::ptr;
 
 use crate::error::{ApiError, brillm_error};
-use crate::ffi::{self, Sized64};
+use crate::ffi::{self, Sized64, sized64};
 use crate::layout::*;
 use crate::session::{Inner, brillm_session, on};
 
-// SAFETY: repr(C), begins with its size, whole numbers without padding.
-unsafe impl Sized64 for brillm_outcome {
-    const NAME: &'static str = "brillm_outcome";
-    const FIRST: u64 = 32;
-    fn defaults() -> Self {
-        Self {
-            struct_size: size_of::<Self>() as u64,
-            prompt_tokens: 0,
-            tokens: 0,
-            finish: BRILLM_FINISH_NONE,
-        }
-    }
+sized64! {
+    brillm_outcome(32) {}
 }
 
 impl Inner {

@@ -10,7 +10,7 @@ use brillm::model::{Model, Verify};
 use brillm::run::{Engine, EngineKind};
 
 use crate::error::{ApiError, brillm_error, c_text};
-use crate::ffi::{self, Sized64, cross, pass};
+use crate::ffi::{self, Sized64, cross, pass, sized64};
 use crate::layout::*;
 
 /// An opened model, of either kind. It never changes, so all threads may use it at once.
@@ -21,34 +21,9 @@ pub struct brillm_model {
     info: brillm_model_info,
 }
 
-// SAFETY: repr(C), begins with its size, whole numbers without padding.
-unsafe impl Sized64 for brillm_open_options {
-    const NAME: &'static str = "brillm_open_options";
-    const FIRST: u64 = 16;
-    fn defaults() -> Self {
-        Self {
-            struct_size: size_of::<Self>() as u64,
-            verify: BRILLM_VERIFY_LAZY,
-        }
-    }
-}
-
-// SAFETY: repr(C), begins with its size, whole numbers without padding.
-unsafe impl Sized64 for brillm_model_info {
-    const NAME: &'static str = "brillm_model_info";
-    const FIRST: u64 = 64;
-    fn defaults() -> Self {
-        Self {
-            struct_size: size_of::<Self>() as u64,
-            kind: 0,
-            vocabulary: 0,
-            width: 0,
-            layers: 0,
-            edges: 0,
-            own_edges: 0,
-            context: 0,
-        }
-    }
+sized64! {
+    brillm_open_options(16) {}
+    brillm_model_info(64) {}
 }
 
 impl brillm_model {

@@ -7,24 +7,12 @@ use brillm::hook::Hooks;
 use brillm::run::score_tokens;
 
 use crate::error::{ApiError, brillm_error};
-use crate::ffi::{self, Sized64};
+use crate::ffi::{self, Sized64, sized64};
 use crate::layout::*;
 use crate::session::{brillm_session, on};
 
-// SAFETY: repr(C), begins with its size, numbers without padding.
-unsafe impl Sized64 for brillm_score {
-    const NAME: &'static str = "brillm_score";
-    const FIRST: u64 = 48;
-    fn defaults() -> Self {
-        Self {
-            struct_size: size_of::<Self>() as u64,
-            tokens: 0,
-            bytes: 0,
-            nats: 0.0,
-            perplexity: 0.0,
-            bits_per_byte: 0.0,
-        }
-    }
+sized64! {
+    brillm_score(48) {}
 }
 
 /// ln p of every token after those before it; the first, which nothing precedes, is 0.

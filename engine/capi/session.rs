@@ -9,7 +9,7 @@ use brillm::path::SessionState;
 use brillm::run::{Finish, Generation};
 
 use crate::error::{ApiError, brillm_error};
-use crate::ffi::{self, Sized64, cross, pass};
+use crate::ffi::{self, Sized64, cross, pass, sized64};
 use crate::generation;
 use crate::layout::*;
 use crate::model::{self, brillm_model};
@@ -46,20 +46,8 @@ pub(crate) struct Inner {
     pub(crate) ids: Vec<u32>,
 }
 
-// SAFETY: repr(C), begins with its size, numbers and a pointer without padding.
-unsafe impl Sized64 for brillm_piece {
-    const NAME: &'static str = "brillm_piece";
-    const FIRST: u64 = 40;
-    fn defaults() -> Self {
-        Self {
-            struct_size: size_of::<Self>() as u64,
-            index: 0,
-            text: c"".as_ptr(),
-            length: 0,
-            id: 0,
-            flags: 0,
-        }
-    }
+sized64! {
+    brillm_piece(40) { text: c"".as_ptr() }
 }
 
 fn code(finish: Option<Finish>) -> u64 {

@@ -1,12 +1,10 @@
 //! A session's settings: the caller's parameters, read, checked and kept.
 
-use std::ptr;
-
 use brillm::Request;
 use brillm::path::Sampling;
 
 use crate::error::ApiError;
-use crate::ffi::{self, Sized64, fill, pass};
+use crate::ffi::{self, Sized64, fill, pass, sized64};
 use crate::layout::*;
 use crate::model::brillm_model;
 
@@ -15,28 +13,8 @@ const TOKENS: u64 = 128;
 /// Recent tokens where the caller names no number.
 const WINDOW: u64 = 64;
 
-// SAFETY: repr(C), begins with its size, numbers and pointers without padding.
-unsafe impl Sized64 for brillm_parameters {
-    const NAME: &'static str = "brillm_parameters";
-    const FIRST: u64 = 112;
-    fn defaults() -> Self {
-        Self {
-            struct_size: size_of::<Self>() as u64,
-            seed: 0,
-            tokens: TOKENS,
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            penalty_window: WINDOW,
-            ignore_eos: 0,
-            stops: ptr::null(),
-            stop_count: 0,
-            banned: ptr::null(),
-            banned_count: 0,
-        }
-    }
+sized64! {
+    brillm_parameters(112) { tokens: TOKENS, top_p: 1.0, repetition_penalty: 1.0, penalty_window: WINDOW }
 }
 
 /// Writes the defaults into the caller's parameters: greedy, 128 tokens, no truncation, no penalty.

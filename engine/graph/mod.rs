@@ -24,9 +24,7 @@ mod subgraph;
 mod summary;
 mod token_graph;
 
-pub use self::petgraph::{
-    EdgeReference, Edges, Neighbors, NodeReference, NodeReferences, Nodes, Visited,
-};
+pub use self::petgraph::{EdgeReference, Edges, Neighbors, NodeReferences, Nodes, Visited};
 pub use build::GraphBuilder;
 pub use community::communities;
 pub use discount::Discounts;

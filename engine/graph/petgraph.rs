@@ -5,7 +5,7 @@
 //! | `IntoNeighbors`, `IntoEdges` | O(1) per call and per step: a fan is a slice |
 //! | `IntoNeighborsDirected`, `IntoEdgesDirected`, incoming | the first call builds [`Incoming`] in O(V + E), 8 bytes per edge; then as above |
 //! | `GetAdjacencyMatrix` | no matrix (V² bits would be gigabytes); `is_adjacent` is O(log F) |
-//! | `DataMap`, `IntoNodeReferences` | the weight of a node is its [`NodeId`]; `DataMap` takes 4 bytes per node after its first use |
+//! | `DataMap`, `IntoNodeReferences` | the weight of a node is its [`NodeId`]; 4 bytes per node after the first use |
 //! | `Visitable` | one bit per node |
 //!
 //! The weight of an edge is its static resistance, −ln of a probability and never negative, so it can be
@@ -16,6 +16,7 @@
 //! the stack on a real graph (`kosaraju_scc` does not), and `page_rank` takes O(V²·F) per iteration and omits the
 //! random jump along existing edges (use [`PageRank`](crate::graph::PageRank)).
 
+use std::iter::Map;
 use std::ops::Range;
 
 use petgraph::data::DataMap;
@@ -113,22 +114,6 @@ impl visit::EdgeRef for EdgeReference<'_> {
     }
 }
 
-/// A node in petgraph's view of a graph; its weight is its id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NodeReference(NodeId);
-
-impl visit::NodeRef for NodeReference {
-    type NodeId = NodeId;
-    type Weight = NodeId;
-
-    fn id(&self) -> NodeId {
-        self.0
-    }
-    fn weight(&self) -> &NodeId {
-        &self.0
-    }
-}
-
 /// Set of visited nodes: one bit per node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Visited(Vec<u64>);
@@ -164,17 +149,11 @@ pub struct Edges<'a> {
 
 #[derive(Clone, Debug)]
 enum EdgeCursor<'a> {
-    Leaving {
-        source: NodeId,
-        edges: Range<u32>,
-    },
+    /// Consecutive edges, the first of which does not precede the edges of `source`.
+    Leaving { source: NodeId, edges: Range<u32> },
     Entering {
         sources: &'a [u32],
         edges: &'a [u32],
-    },
-    All {
-        source: NodeId,
-        edges: Range<u32>,
     },
 }
 
@@ -183,20 +162,19 @@ impl<'a> Iterator for Edges<'a> {
 
     fn next(&mut self) -> Option<EdgeReference<'a>> {
         let (source, edge) = match &mut self.walk {
-            EdgeCursor::Leaving { source, edges } => (*source, edges.next()?),
-            EdgeCursor::Entering { sources, edges } => {
-                let (&source, rest) = sources.split_first()?;
-                let (&edge, others) = edges.split_first()?;
-                (*sources, *edges) = (rest, others);
-                (NodeId(source), edge)
-            }
-            EdgeCursor::All { source, edges } => {
+            EdgeCursor::Leaving { source, edges } => {
                 let edge = edges.next()?;
                 // Skip empty fans; the next edge always has a source at or after this one.
                 while self.graph.rows()[source.index() + 1] <= edge {
                     source.0 += 1;
                 }
                 (*source, edge)
+            }
+            EdgeCursor::Entering { sources, edges } => {
+                let (&source, rest) = sources.split_first()?;
+                let (&edge, others) = edges.split_first()?;
+                (*sources, *edges) = (rest, others);
+                (NodeId(source), edge)
             }
         };
         Some(EdgeReference {
@@ -208,7 +186,7 @@ impl<'a> Iterator for Edges<'a> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match &self.walk {
-            EdgeCursor::Leaving { edges, .. } | EdgeCursor::All { edges, .. } => edges.len(),
+            EdgeCursor::Leaving { edges, .. } => edges.len(),
             EdgeCursor::Entering { edges, .. } => edges.len(),
         };
         (left, Some(left))
@@ -218,61 +196,17 @@ impl<'a> Iterator for Edges<'a> {
 impl ExactSizeIterator for Edges<'_> {}
 
 /// Iterator over the neighbours of a node, ascending.
-#[derive(Clone, Debug)]
-pub struct Neighbors<'a>(std::slice::Iter<'a, u32>);
-
-impl Iterator for Neighbors<'_> {
-    type Item = NodeId;
-
-    fn next(&mut self) -> Option<NodeId> {
-        self.0.next().map(|&node| NodeId(node))
-    }
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
-    }
-}
-
-impl ExactSizeIterator for Neighbors<'_> {}
+pub type Neighbors<'a> = Map<std::slice::Iter<'a, u32>, fn(&u32) -> NodeId>;
 
 /// Iterator over all nodes, ascending.
-#[derive(Clone, Debug)]
-pub struct Nodes(Range<u32>);
-
-impl Iterator for Nodes {
-    type Item = NodeId;
-
-    fn next(&mut self) -> Option<NodeId> {
-        self.0.next().map(NodeId)
-    }
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
-    }
-}
-
-impl DoubleEndedIterator for Nodes {
-    fn next_back(&mut self) -> Option<NodeId> {
-        self.0.next_back().map(NodeId)
-    }
-}
-
-impl ExactSizeIterator for Nodes {}
+pub type Nodes = Map<Range<u32>, fn(u32) -> NodeId>;
 
 /// Iterator over all nodes with their weights, ascending.
-#[derive(Clone, Debug)]
-pub struct NodeReferences(Nodes);
+pub type NodeReferences<'a> = Map<std::slice::Iter<'a, NodeId>, fn(&NodeId) -> (NodeId, &NodeId)>;
 
-impl Iterator for NodeReferences {
-    type Item = NodeReference;
-
-    fn next(&mut self) -> Option<NodeReference> {
-        self.0.next().map(NodeReference)
-    }
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
-    }
+fn neighbors(ids: &[u32]) -> Neighbors<'_> {
+    ids.iter().map(|&id| NodeId(id))
 }
-
-impl ExactSizeIterator for NodeReferences {}
 
 impl visit::GraphBase for TokenGraph {
     type NodeId = NodeId;
@@ -362,7 +296,7 @@ impl<'a> visit::IntoNeighbors for &'a TokenGraph {
     type Neighbors = Neighbors<'a>;
 
     fn neighbors(self, node: NodeId) -> Neighbors<'a> {
-        Neighbors(self.fan(node).targets.iter())
+        neighbors(self.fan(node).targets)
     }
 }
 
@@ -370,9 +304,9 @@ impl<'a> visit::IntoNeighborsDirected for &'a TokenGraph {
     type NeighborsDirected = Neighbors<'a>;
 
     fn neighbors_directed(self, node: NodeId, direction: Direction) -> Neighbors<'a> {
-        Neighbors(match direction {
-            Direction::Outgoing => self.fan(node).targets.iter(),
-            Direction::Incoming => self.incoming().entering(node).sources.iter(),
+        neighbors(match direction {
+            Direction::Outgoing => self.fan(node).targets,
+            Direction::Incoming => self.incoming().entering(node).sources,
         })
     }
 }
@@ -384,7 +318,7 @@ impl<'a> visit::IntoEdgeReferences for &'a TokenGraph {
     fn edge_references(self) -> Edges<'a> {
         Edges {
             graph: self,
-            walk: EdgeCursor::All {
+            walk: EdgeCursor::Leaving {
                 source: NodeId(0),
                 edges: 0..self.edges() as u32,
             },
@@ -430,15 +364,15 @@ impl visit::IntoNodeIdentifiers for &TokenGraph {
     type NodeIdentifiers = Nodes;
 
     fn node_identifiers(self) -> Nodes {
-        Nodes(0..self.nodes() as u32)
+        (0..self.nodes() as u32).map(NodeId)
     }
 }
 
-impl visit::IntoNodeReferences for &TokenGraph {
-    type NodeRef = NodeReference;
-    type NodeReferences = NodeReferences;
+impl<'a> visit::IntoNodeReferences for &'a TokenGraph {
+    type NodeRef = (NodeId, &'a NodeId);
+    type NodeReferences = NodeReferences<'a>;
 
-    fn node_references(self) -> NodeReferences {
-        NodeReferences(visit::IntoNodeIdentifiers::node_identifiers(self))
+    fn node_references(self) -> NodeReferences<'a> {
+        self.identity().iter().map(|node| (*node, node))
     }
 }

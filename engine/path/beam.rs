@@ -142,8 +142,8 @@ pub fn beam_on(
     )
 }
 
-/// Begin a flow at a prompt and follow it.
-fn flow_of(mechanism: &Mechanism, prompt: &[u32], start: &Start) -> Result<Flow> {
+/// Split a prompt into the node that a signal starts at and the nodes that follow.
+pub(super) fn split_prompt(prompt: &[u32]) -> Result<(u32, &[u32])> {
     let Some((&first, rest)) = prompt.split_first() else {
         return Err(Error::new(
             ErrorKind::Input,
@@ -151,6 +151,12 @@ fn flow_of(mechanism: &Mechanism, prompt: &[u32], start: &Start) -> Result<Flow>
         )
         .advice("give at least one token"));
     };
+    Ok((first, rest))
+}
+
+/// Begin a flow at a prompt and follow it.
+fn flow_of(mechanism: &Mechanism, prompt: &[u32], start: &Start) -> Result<Flow> {
+    let (first, rest) = split_prompt(prompt)?;
     let mut flow = mechanism.begin(first, start)?;
     for &node in rest {
         mechanism.hop(&mut flow, node)?;

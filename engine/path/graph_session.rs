@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "gpu")]
 use crate::path::ahead::DecodedAhead;
+use crate::path::beam::split_prompt;
 use crate::path::hook_runner::HopLogits;
 use crate::path::{
     Charges, HookRunner, Sampler, Sampling, Session, SessionOptions, SessionState, StepContext,
@@ -112,13 +113,7 @@ impl GraphSession {
                 format!("the signal at position {position} cannot be multiplied by {gain}"),
             ));
         }
-        let Some((&first, rest)) = prompt.split_first() else {
-            return Err(Error::new(
-                ErrorKind::Input,
-                "the prompt is empty: a signal needs a node to start at",
-            )
-            .advice("give at least one token"));
-        };
+        let (first, rest) = split_prompt(prompt)?;
         let seed = sampling.seed;
         let mut sampler = Sampler::new(sampling, None)?;
         let mut vector = None;

@@ -8,11 +8,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use crate::hook::CodecAxis;
 use crate::kernel::attention;
 use crate::kernel::vector::add_scaled;
 use crate::transformer::attention_sums::AttentionSums;
 use crate::transformer::cache_page::{Block, Page};
-use crate::transformer::{Axis, LayerPlan, Storage};
+use crate::transformer::{LayerPlan, Storage};
 
 /// Slots in a page, unless a codec groups tokens otherwise.
 const PAGE: usize = 64;
@@ -61,7 +62,7 @@ impl Slots {
         let mut page = PAGE;
         for storage in [plan.keys, plan.values] {
             if let Storage::Quantised(codec) = storage
-                && codec.axis == Axis::Channel
+                && codec.axis == CodecAxis::Channel
             {
                 page = page.max(codec.group).next_multiple_of(codec.group);
             }
@@ -219,11 +220,11 @@ impl Slots {
             }
             // Keys are `[heads][width][page]`: a channel's tokens are neighbours. Values are `[heads][page][width]`.
             if let Some(codec) = keys {
-                let tokens_run = codec.axis == Axis::Channel;
+                let tokens_run = codec.axis == CodecAxis::Channel;
                 page.keys.pack(self.width, self.page, tokens_run, codec);
             }
             if let Some(codec) = values {
-                let channels_run = codec.axis == Axis::Token;
+                let channels_run = codec.axis == CodecAxis::Token;
                 page.values.pack(self.page, self.width, channels_run, codec);
             }
         }

@@ -11,7 +11,7 @@ use crate::hook::{
 };
 use crate::path::SamplerChain;
 use crate::transformer::eviction::EvictionPolicy;
-use crate::transformer::plan::{Axis, Codec, Plan, Storage};
+use crate::transformer::plan::{Codec, Plan, Storage};
 use crate::transformer::session::SessionOptions;
 use crate::transformer::trial::{CalibrationText, Tried};
 use crate::transformer::{Configuration, Transformer};
@@ -201,7 +201,7 @@ fn sources(
             let half = Storage::Quantised(Codec {
                 bits: 16,
                 group: 1,
-                axis: Axis::Token,
+                axis: hook::CodecAxis::Token,
             });
             (layer.keys, layer.values) = (half, half);
         }
@@ -234,10 +234,7 @@ fn stored(
             let storage = Storage::Quantised(Codec {
                 bits: format.bits as u8,
                 group: format.group,
-                axis: match format.axis {
-                    hook::CodecAxis::Channel => Axis::Channel,
-                    hook::CodecAxis::Token => Axis::Token,
-                },
+                axis: format.axis,
             });
             match side {
                 CodecSide::Key => layer.keys = storage,

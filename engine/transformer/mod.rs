@@ -78,7 +78,7 @@ pub use masking::{FilledMask, MASK_FRACTION, MaskedBatch, Masking, fill_masks, m
 pub use model::{Body, Transformer};
 pub use network::Network;
 pub use network_model::NetworkModel;
-pub use plan::{Axis, Codec, LayerPlan, Plan, Storage};
+pub use plan::{Codec, LayerPlan, Plan, Storage};
 pub use preference_model::PreferenceModel;
 pub use recurrent::{Recurrent, RecurrentState};
 pub use residual_stream::residual_stream;

@@ -118,7 +118,7 @@ impl Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transformer::Axis;
+    use crate::hook::CodecAxis;
 
     #[test]
     fn quantised_numbers_are_within_half_a_step() {
@@ -128,7 +128,7 @@ mod tests {
                 let codec = Codec {
                     bits,
                     group,
-                    axis: Axis::Token,
+                    axis: CodecAxis::Token,
                 };
                 let packed = Packed::new(&values, run, codec);
                 let back = packed.unpack();

@@ -1,34 +1,22 @@
 //! Plan of a KV cache: whose cache each layer reads, and how keys and values are stored. Fixed before allocation.
 
-use serde::{Deserialize, Serialize};
-
+use crate::hook::CodecAxis;
 use crate::transformer::Configuration;
 use crate::{Error, ErrorKind, Result};
 
-/// Axis along which numbers share a scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Axis {
-    /// A group is one component of several tokens (as KIVI quantises keys).
-    Channel,
-    /// A group is several components of one token (as KIVI quantises values).
-    Token,
-}
-
 /// Quantisation to integers with a scale and an offset for each group (KIVI, Liu et al. 2024).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Codec {
     /// Bits per number: 2, 4 or 8; or 16, half precision without groups.
     pub bits: u8,
     /// Numbers that share a scale and an offset.
     pub group: usize,
     /// Axis of a group.
-    pub axis: Axis,
+    pub axis: CodecAxis,
 }
 
 /// Storage of keys or values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Storage {
     /// Single precision.
     #[default]
@@ -38,7 +26,7 @@ pub enum Storage {
 }
 
 /// Cache of one layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerPlan {
     /// Layer whose cache this one reads: itself, or an earlier layer with a cache of its own.
     pub source: usize,
@@ -53,7 +41,7 @@ pub struct LayerPlan {
 }
 
 /// Cache of all layers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// `[L]`
     pub layers: Vec<LayerPlan>,
