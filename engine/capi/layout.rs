@@ -168,6 +168,16 @@ pub struct brillm_parameters {
     pub banned: *const u32,
     /// How many.
     pub banned_count: u64,
+    /// Subtracted from the logit of every new token that was chosen before; -2 to 2.
+    pub presence_penalty: f64,
+    /// Subtracted from the logit of a new token for each time it was chosen before; -2 to 2.
+    pub frequency_penalty: f64,
+    /// Tokens whose logits `bias_values` are added to.
+    pub bias_tokens: *const u32,
+    /// One value for each of `bias_tokens`; -100 to 100.
+    pub bias_values: *const f64,
+    /// How many.
+    pub bias_count: u64,
 }
 
 /// One new token with the text it completes.

@@ -94,7 +94,14 @@ impl Settings {
             }
             stops.push(stop.to_string());
         }
+        let biases = whole(given.bias_count);
+        // SAFETY: as above.
+        let bias_tokens = unsafe { ffi::slice(given.bias_tokens, biases, "bias_tokens") }?;
+        // SAFETY: as above.
+        let bias_values = unsafe { ffi::slice(given.bias_values, biases, "bias_values") }?;
         model.check(banned)?;
+        model.check(bias_tokens)?;
+        let biases = bias_tokens.iter().zip(bias_values);
         let sampling = Sampling::default()
             .temperature(given.temperature as f32)
             .top_k(whole(given.top_k))
@@ -104,6 +111,11 @@ impl Settings {
                 or_one(given.repetition_penalty),
                 or(given.penalty_window, WINDOW),
             )
+            .presence_and_frequency(
+                given.presence_penalty as f32,
+                given.frequency_penalty as f32,
+            )
+            .logit_bias(biases.map(|(&token, &value)| (token, value as f32)))
             .banned(banned.iter().copied())
             .seed(given.seed);
         sampling.check()?;

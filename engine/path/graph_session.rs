@@ -174,6 +174,7 @@ impl GraphSession {
             flow,
             random,
             recent,
+            counts,
             charges,
             injected,
         } = state;
@@ -184,7 +185,11 @@ impl GraphSession {
             && flow.output.len() == profile.width
             && flow.banks.len() == profile.banks * profile.width
             && known(&flow.node)
-            && recent.iter().chain(injected.keys()).all(known);
+            && recent
+                .iter()
+                .chain(injected.keys())
+                .chain(counts.keys())
+                .all(known);
         if !fits {
             return Err(Error::new(
                 ErrorKind::Input,
@@ -194,7 +199,7 @@ impl GraphSession {
         }
         let seed = sampling.seed;
         let mut sampler = Sampler::new(sampling, None)?;
-        (sampler.random, sampler.recent) = (random, recent);
+        (sampler.random, sampler.recent, sampler.counts) = (random, recent, counts);
         if let Some(hook_runner) = &mut hook_runner {
             hook_runner.seeded(seed);
             hook_runner.begun(&flow)?;
@@ -226,6 +231,7 @@ impl GraphSession {
             flow: self.flow.clone(),
             random: self.sampler.random.clone(),
             recent: self.sampler.recent.clone(),
+            counts: self.sampler.counts.clone(),
             charges: self.charges.clone(),
             injected: self.injected.clone(),
         }
@@ -356,7 +362,9 @@ impl GraphSession {
             return Ok(None);
         }
         // The kernels on the device know neither charges nor injected energy nor gains.
-        if self.charges.is_active() || !self.injected.is_empty() || !self.gains.is_empty() {
+        let changed =
+            self.charges.is_active() || !self.injected.is_empty() || !self.gains.is_empty();
+        if changed || self.sampler.sampling.unsupported_on_device().is_some() {
             ahead.forget();
             return Ok(None);
         }

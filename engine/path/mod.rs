@@ -34,7 +34,7 @@ pub use graph_session::GraphSession;
 pub use hook_runner::HookRunner;
 pub use sampler::Sampler;
 pub use sampler_chain::{SamplerChain, StepContext};
-pub use sampling::{Sampling, draw, likeliest};
+pub use sampling::{History, Sampling, draw, likeliest};
 pub use session::{Session, Visit};
 pub use session_options::SessionOptions;
 pub use session_state::SessionState;

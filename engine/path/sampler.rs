@@ -1,10 +1,10 @@
 //! The sampler of a session: its options, hooks, random numbers and recent tokens.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::{SamplerChain, Sampling, StepContext};
+use crate::path::{History, SamplerChain, Sampling, StepContext};
 use crate::{Error, ErrorKind, Result};
 
 /// Chooses the tokens of one sequence. Sessions of both engines choose through it.
@@ -15,6 +15,10 @@ pub struct Sampler {
     pub(super) random: Random,
     /// Tokens of the penalty window; empty without a penalty.
     pub(super) recent: VecDeque<u32>,
+    /// How often each new token was chosen; empty without presence and frequency penalties.
+    pub(super) counts: BTreeMap<u32, u32>,
+    /// Whether the prompt is over.
+    chosen: bool,
 }
 
 impl Sampler {
@@ -27,6 +31,8 @@ impl Sampler {
         Ok(Self {
             random: Random::new(sampling.seed),
             recent: VecDeque::new(),
+            counts: BTreeMap::new(),
+            chosen: false,
             sampling,
             chain,
         })
@@ -52,6 +58,9 @@ impl Sampler {
         if let Some(chain) = &mut self.chain {
             chain.observe(token, hidden);
         }
+        if self.chosen && self.sampling.counts_nodes() {
+            *self.counts.entry(token).or_default() += 1;
+        }
         if self.sampling.repetition_penalty == 1.0 || self.sampling.penalty_window == 0 {
             return;
         }
@@ -72,10 +81,14 @@ impl Sampler {
                 .at(format!("step {}, token {token}", context.step))
                 .advice("the weights contain values that are not finite"));
         }
-        let recent = self.recent.make_contiguous();
+        self.chosen = true;
+        let history = History {
+            recent: self.recent.make_contiguous(),
+            counts: &self.counts,
+        };
         let hooks = self.chain.as_mut().map(|chain| (chain, context));
         self.sampling
-            .choose_with(logits, recent, &mut self.random, hooks)
+            .choose_with(logits, &history, &mut self.random, hooks)
     }
 
     /// Return −ln p of `token`, with the hooks' changes to the logits and temperature. `logits [V]` are overwritten.

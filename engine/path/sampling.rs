@@ -1,5 +1,7 @@
 //! From logits to the next node: temperature, truncation, penalties, and the draw.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::random::Random;
@@ -7,6 +9,26 @@ use crate::kernel::select::top_k;
 use crate::kernel::softmax;
 use crate::path::{SamplerChain, StepContext};
 use crate::{Error, ErrorKind, Result};
+
+static NO_COUNTS: BTreeMap<u32, u32> = BTreeMap::new();
+
+/// The nodes of a path that penalties apply to; none by default.
+#[derive(Clone, Copy, Debug)]
+pub struct History<'a> {
+    /// Nodes of the penalty window, prompt included, for the repetition penalty.
+    pub recent: &'a [u32],
+    /// How often each node was chosen, for presence and frequency penalties. The prompt does not count.
+    pub counts: &'a BTreeMap<u32, u32>,
+}
+
+impl Default for History<'_> {
+    fn default() -> Self {
+        Self {
+            recent: &[],
+            counts: &NO_COUNTS,
+        }
+    }
+}
 
 /// How the next node is chosen.
 ///
@@ -23,7 +45,7 @@ pub struct Sampling {
     pub temperature: f32,
     /// Only the `k` likeliest nodes; 0 for all.
     pub top_k: usize,
-    /// Only the likeliest nodes that together reach this probability; 1 for all.
+    /// Only the likeliest nodes that together reach this probability; 1 for all, 0 for the likeliest (greedy).
     pub top_p: f32,
     /// Only nodes at least this fraction as likely as the likeliest; 0 for all.
     pub min_p: f32,
@@ -31,6 +53,12 @@ pub struct Sampling {
     pub repetition_penalty: f32,
     /// How many of the last nodes are penalised.
     pub penalty_window: usize,
+    /// Subtracted from the logit of every node that was chosen before; -2 to 2, 0 for none.
+    pub presence_penalty: f32,
+    /// Subtracted from a node's logit for each time it was chosen before; -2 to 2, 0 for none.
+    pub frequency_penalty: f32,
+    /// Nodes with the value that is added to their logits, -100 to 100.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Nodes that are never chosen.
     pub banned: Vec<u32>,
     /// Seed of the draws.
@@ -46,6 +74,9 @@ impl Default for Sampling {
             min_p: 0.0,
             repetition_penalty: 1.0,
             penalty_window: 64,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
             banned: Vec::new(),
             seed: 0,
         }
@@ -94,6 +125,21 @@ impl Sampling {
         self
     }
 
+    /// Subtract `presence` from the logits of nodes chosen before, and `frequency` for each time they were.
+    #[must_use]
+    pub fn presence_and_frequency(mut self, presence: f32, frequency: f32) -> Self {
+        self.presence_penalty = presence;
+        self.frequency_penalty = frequency;
+        self
+    }
+
+    /// Add values to the logits of nodes.
+    #[must_use]
+    pub fn logit_bias(mut self, biases: impl IntoIterator<Item = (u32, f32)>) -> Self {
+        self.logit_bias.extend(biases);
+        self
+    }
+
     /// Exclude these nodes.
     #[must_use]
     pub fn banned(mut self, nodes: impl IntoIterator<Item = u32>) -> Self {
@@ -117,8 +163,8 @@ impl Sampling {
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             return fault("the temperature must be 0 or more");
         }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return fault("top-p must lie in (0, 1]");
+        if !(0.0..=1.0).contains(&self.top_p) {
+            return fault("top-p must lie in [0, 1]");
         }
         if !(0.0..=1.0).contains(&self.min_p) {
             return fault("min-p must lie in [0, 1]");
@@ -126,15 +172,49 @@ impl Sampling {
         if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
             return fault("the repetition penalty must be above 0");
         }
+        let penalties = -2.0..=2.0;
+        if !penalties.contains(&self.presence_penalty) {
+            return fault("the presence penalty must lie in [-2, 2]");
+        }
+        if !penalties.contains(&self.frequency_penalty) {
+            return fault("the frequency penalty must lie in [-2, 2]");
+        }
+        let biases = -100.0..=100.0;
+        if let Some((node, bias)) = self.logit_bias.iter().find(|one| !biases.contains(&one.1)) {
+            return fault(&format!(
+                "the logit bias of token {node} is {bias}: it must lie in [-100, 100]"
+            ));
+        }
         Ok(())
+    }
+
+    /// Whether presence or frequency penalties need the counts of chosen nodes.
+    pub(super) fn counts_nodes(&self) -> bool {
+        self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+
+    /// Name an option that a device does not support.
+    pub fn unsupported_on_device(&self) -> Option<&'static str> {
+        if self.counts_nodes() {
+            Some("presence and frequency penalties")
+        } else if !self.logit_bias.is_empty() {
+            Some("logit biases")
+        } else {
+            None
+        }
     }
 
     /// Choose a node without hooks. `logits [V]` are overwritten with the probabilities that were drawn from.
     ///
-    /// `recent` are the nodes of the penalty window. Returns `None` when no node is left to choose.
-    pub fn choose(&self, logits: &mut [f32], recent: &[u32], random: &mut Random) -> Option<u32> {
+    /// `history` are the nodes that penalties apply to. Returns `None` when no node is left to choose.
+    pub fn choose(
+        &self,
+        logits: &mut [f32],
+        history: &History<'_>,
+        random: &mut Random,
+    ) -> Option<u32> {
         // Only hooks can fail.
-        self.choose_with(logits, recent, random, None)
+        self.choose_with(logits, history, random, None)
             .unwrap_or_default()
     }
 
@@ -143,11 +223,11 @@ impl Sampling {
     pub(super) fn choose_with(
         &self,
         logits: &mut [f32],
-        recent: &[u32],
+        history: &History<'_>,
         random: &mut Random,
         mut hooks: Option<(&mut SamplerChain, &StepContext<'_>)>,
     ) -> Result<Option<u32>> {
-        self.penalise(logits, recent);
+        self.penalise(logits, history);
         let set = match &mut hooks {
             Some((chain, context)) => chain.sample(context, logits)?.temperature,
             None => None,
@@ -169,22 +249,44 @@ impl Sampling {
         Ok(best.or_else(|| draw(logits, random)))
     }
 
-    /// Exclude banned nodes and make recent ones less likely. `logits [V]`
-    pub fn penalise(&self, logits: &mut [f32], recent: &[u32]) {
-        for &node in &self.banned {
+    /// Apply biases, penalties and bans. `logits [V]`
+    ///
+    /// A node that was chosen c times gets the logit
+    ///
+    /// ```text
+    /// y − c · frequency − [c > 0] · presence + bias − [recent] · ln repetition
+    /// ```
+    ///
+    /// The first three terms are those of OpenAI's interface; a banned node gets −∞.
+    fn penalise(&self, logits: &mut [f32], history: &History<'_>) {
+        let mut add = |node: u32, value: f32| {
             if let Some(logit) = logits.get_mut(node as usize) {
-                *logit = f32::NEG_INFINITY;
+                *logit += value;
+            }
+        };
+        for &(node, bias) in &self.logit_bias {
+            add(node, bias);
+        }
+        if self.counts_nodes() {
+            for (&node, &count) in history.counts {
+                add(
+                    node,
+                    -(count as f32 * self.frequency_penalty + self.presence_penalty),
+                );
             }
         }
         if self.repetition_penalty != 1.0 {
             // Dividing a probability by the penalty is subtracting its logarithm from the logit. Each node is penalised
             // once.
             let penalty = self.repetition_penalty.ln();
-            let mut recent = recent.to_vec();
+            let mut recent = history.recent.to_vec();
             recent.sort_unstable();
             recent.dedup();
-            for node in recent {
-                logits[node as usize] -= penalty;
+            recent.into_iter().for_each(|node| add(node, -penalty));
+        }
+        for &node in &self.banned {
+            if let Some(logit) = logits.get_mut(node as usize) {
+                *logit = f32::NEG_INFINITY;
             }
         }
     }
@@ -281,12 +383,24 @@ pub fn likeliest(logits: &[f32]) -> Option<u32> {
 mod tests {
     use super::*;
 
+    fn choose(sampling: &Sampling, logits: &[f32], recent: &[u32], chosen: &[u32]) -> Option<u32> {
+        let mut counts = BTreeMap::new();
+        for &node in chosen {
+            *counts.entry(node).or_default() += 1;
+        }
+        let history = History {
+            recent,
+            counts: &counts,
+        };
+        sampling.choose(&mut logits.to_vec(), &history, &mut Random::new(1))
+    }
+
     fn frequencies(sampling: &Sampling, logits: &[f32]) -> Vec<f64> {
         let mut random = Random::new(9);
         let mut counts = vec![0.0; logits.len()];
         for _ in 0..40_000 {
             let node = sampling
-                .choose(&mut logits.to_vec(), &[], &mut random)
+                .choose(&mut logits.to_vec(), &History::default(), &mut random)
                 .expect("a node is left");
             counts[node as usize] += 1.0 / 40_000.0;
         }
@@ -321,21 +435,55 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_lowest_of_equals_and_none_of_nothing() {
-        let mut random = Random::new(1);
-        assert_eq!(
-            Sampling::greedy().choose(&mut [1.0, 2.0, 2.0], &[], &mut random),
-            Some(1)
-        );
-        assert_eq!(
-            Sampling::greedy()
-                .banned([0])
-                .choose(&mut [1.0], &[], &mut random),
-            None
-        );
-        let penalised = Sampling::greedy().repetition_penalty(10.0, 4);
-        assert_eq!(
-            penalised.choose(&mut [1.0, 2.0], &[1, 1], &mut random),
-            Some(0)
-        );
+        let greedy = Sampling::greedy;
+        assert_eq!(choose(&greedy(), &[1.0, 2.0, 2.0], &[], &[]), Some(1));
+        assert_eq!(choose(&greedy().banned([0]), &[1.0], &[], &[]), None);
+        let penalised = greedy().repetition_penalty(10.0, 4);
+        assert_eq!(choose(&penalised, &[1.0, 2.0], &[1, 1], &[]), Some(0));
+    }
+
+    #[test]
+    fn top_p_of_zero_takes_the_likeliest() {
+        let sampling = Sampling::default().temperature(2.0).top_p(0.0);
+        assert!(sampling.check().is_ok());
+        assert_eq!(frequencies(&sampling, &[1.0, 1.1, 0.9])[1].round(), 1.0);
+    }
+
+    #[test]
+    fn biases_and_penalties_follow_their_formula() {
+        let sampling = Sampling::greedy()
+            .presence_and_frequency(0.5, 0.25)
+            .logit_bias([(3, 100.0), (0, -1.5), (99, 1.0)]);
+        let counts = BTreeMap::from([(1, 1), (2, 3)]);
+        let history = History {
+            recent: &[2],
+            counts: &counts,
+        };
+        let mut logits = [2.0f32, 2.0, 2.0, -10.0];
+        sampling.penalise(&mut logits, &history);
+        assert_eq!(logits, [0.5, 1.25, 0.75, 90.0]);
+        // A ban is stronger than any bias.
+        sampling.banned([3]).penalise(&mut logits, &history);
+        assert_eq!(logits[3], f32::NEG_INFINITY);
+    }
+
+    #[test]
+    fn options_out_of_range_are_named() {
+        let cases = [
+            (Sampling::greedy().top_p(1.5), "top-p"),
+            (
+                Sampling::greedy().presence_and_frequency(2.5, 0.0),
+                "presence",
+            ),
+            (
+                Sampling::greedy().presence_and_frequency(0.0, f32::NAN),
+                "frequency",
+            ),
+            (Sampling::greedy().logit_bias([(7, 101.0)]), "token 7"),
+        ];
+        for (sampling, name) in cases {
+            let error = sampling.check().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
     }
 }

@@ -15,6 +15,8 @@ pub struct SessionState {
     pub(super) flow: Flow,
     pub(super) random: Random,
     pub(super) recent: VecDeque<u32>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) counts: BTreeMap<u32, u32>,
     pub(super) charges: Charges,
     pub(super) injected: BTreeMap<u32, f32>,
 }

@@ -2,7 +2,7 @@
 
 use crate::hook::{Direction, Hooks};
 use crate::kernel::random::Random;
-use crate::path::Sampling;
+use crate::path::{History, Sampling};
 use crate::run::canvas::{GrowingText, least};
 use crate::run::{Grown, Reader, same_tokens};
 use crate::{Error, ErrorKind, Result};
@@ -75,7 +75,7 @@ pub fn grow_both_ways(
         };
         step += 1;
         let mut row = logits[side].take().unwrap_or_default();
-        let token = sampling.choose(&mut row, &[], &mut random);
+        let token = sampling.choose(&mut row, &History::default(), &mut random);
         match token.filter(|token| !sides[side].1.contains(token)) {
             Some(token) => text.push(token, direction, resistances[side]),
             None => sides[side].2 = false,

@@ -14,7 +14,7 @@ use crate::graph::NodeId;
 use crate::hook::{Call, Canvas, Direction, Fill, Hooks};
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::{GraphSession, HookRunner, Sampling, Session};
+use crate::path::{GraphSession, History, HookRunner, Sampling, Session};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -97,7 +97,7 @@ pub fn grow(
                         "no edge of the graph leads to the first token",
                     ));
                 };
-                let Some(node) = sampling.choose(logits, &[], &mut random) else {
+                let Some(node) = sampling.choose(logits, &History::default(), &mut random) else {
                     return Err(refused(
                         fill,
                         step,

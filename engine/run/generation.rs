@@ -202,8 +202,8 @@ impl Request {
     /// Read the prompt; the iterator then yields one new token at a time.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for an empty prompt, a sampling option out of range, an empty stop string, or a forced or
-    /// injected token outside the vocabulary; [`ErrorKind::Unsupported`] for options of a graph on a transformer.
+    /// [`ErrorKind::Input`] for an empty prompt, a sampling option out of range, an empty stop string, or a forced,
+    /// injected or biased token outside the vocabulary; [`ErrorKind::Unsupported`] for options of a graph on a transformer.
     pub fn start(self, engine: impl Into<Engine>) -> Result<Generation> {
         engine.into().start(self)
     }
@@ -214,7 +214,11 @@ impl Request {
             return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
         }
         let changed = self.injections.iter().map(|injection| injection.1);
-        let changed: Vec<u32> = changed.chain(self.forced.values().copied()).collect();
+        let biased = self.options.sampling.logit_bias.iter().map(|bias| bias.0);
+        let changed: Vec<u32> = changed
+            .chain(self.forced.values().copied())
+            .chain(biased)
+            .collect();
         let vocabulary = engine.vocabulary();
         if let Some(token) = changed.iter().find(|&&token| token as usize >= vocabulary) {
             return Err(Error::new(
@@ -226,12 +230,14 @@ impl Request {
         let mut session = hooked.session(&self.prompt, &self.options)?;
         #[cfg(feature = "gpu")]
         if let Some((device, forced)) = self.device {
-            if forced && self.options.charges.is_some() {
+            let charges = self.options.charges.as_ref().map(|_| "charges");
+            let unsupported = charges.or_else(|| self.options.sampling.unsupported_on_device());
+            if let Some(option) = unsupported.filter(|_| forced) {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    "charges are supported on the CPU only",
+                    format!("{option} are supported on the CPU only"),
                 )
-                .advice("use --backend cpu or auto with charges"));
+                .advice(format!("use --backend cpu or auto with {option}")));
             }
             session.use_device(device, self.tokens.clamp(1, CHUNK), forced)?;
         }

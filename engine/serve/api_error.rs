@@ -17,6 +17,10 @@ pub(super) struct ApiError {
     pub(super) status: StatusCode,
     kind: &'static str,
     message: String,
+    /// The field of the request that is invalid.
+    pub(super) param: Option<String>,
+    /// What OpenAI's clients distinguish errors by.
+    code: Option<&'static str>,
 }
 
 impl ApiError {
@@ -25,7 +29,31 @@ impl ApiError {
             status,
             kind: "http",
             message: message.into(),
+            param: None,
+            code: None,
         }
+    }
+
+    /// 400: a field of the request is invalid.
+    pub(super) fn field(name: &str, message: impl Into<String>) -> Self {
+        Self::input(message).param(name)
+    }
+
+    /// Name the field of the request that is invalid, unless one is named.
+    pub(super) fn param(mut self, name: &str) -> Self {
+        self.param.get_or_insert_with(|| name.into());
+        self
+    }
+
+    /// What is wrong.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Set the code of `/v1`.
+    pub(super) fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
     }
 
     fn resource(status: StatusCode, message: &str) -> Self {
@@ -60,6 +88,14 @@ impl ApiError {
         )
     }
 
+    /// 503: the server shuts down.
+    pub(super) fn stopping() -> Self {
+        Self::resource(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server is stopping (send the request again when it has restarted)",
+        )
+    }
+
     /// 400: a request that cannot be carried out as it is.
     pub(super) fn input(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Input, message).into()
@@ -79,7 +115,7 @@ impl ApiError {
         } else {
             "invalid_request_error"
         };
-        json!({"error": {"message": self.message, "type": class, "param": null, "code": null}})
+        json!({"error": {"message": self.message, "type": class, "param": self.param, "code": self.code}})
     }
 }
 
@@ -104,6 +140,8 @@ impl From<Error> for ApiError {
             status,
             kind,
             message: error.to_string(),
+            param: None,
+            code: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The visualiser's files, embedded in the program.
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use rust_embed::RustEmbed;
 
@@ -26,8 +26,31 @@ fn media_type(path: &str) -> &'static str {
     }
 }
 
+/// Describe why a path does not exist; clients of other servers may expect it.
+fn unknown_path(path: &str) -> ApiError {
+    let advice = match path.trim_end_matches('/') {
+        "/v1/chat/completions" | "/v1/responses" | "/v1/messages" => {
+            ": the models have no chat template (send the text to be continued to /v1/completions)"
+        }
+        "/completions" | "/chat/completions" | "/models" => {
+            " (the base address of OpenAI's clients ends with /v1)"
+        }
+        "/v1/embeddings" => ": the models have no embeddings of texts",
+        path if path.starts_with("/v1") => {
+            " (there are /v1/completions, /v1/models and /v1/models/{id})"
+        }
+        _ => "",
+    };
+    let message = format!("{path} does not exist{advice}");
+    ApiError::new(StatusCode::NOT_FOUND, message).code("unknown_url")
+}
+
 /// Answer with the file at the path of the request.
-pub(super) async fn asset(headers: HeaderMap, uri: Uri) -> ApiResult<Response<Body>> {
+pub(super) async fn asset(
+    method: Method,
+    headers: HeaderMap,
+    uri: Uri,
+) -> ApiResult<Response<Body>> {
     let path = match uri.path().trim_start_matches('/') {
         "" => "index.html",
         path => path,
@@ -36,9 +59,16 @@ pub(super) async fn asset(headers: HeaderMap, uri: Uri) -> ApiResult<Response<Bo
         .split('/')
         .any(|part| part.starts_with('.') || part.contains('\\'));
     let Some(file) = Assets::get(path).filter(|_| plain) else {
-        let message = format!("/{path} does not exist");
-        return Err(ApiError::new(StatusCode::NOT_FOUND, message));
+        return Err(unknown_path(uri.path()));
     };
+    if method != Method::GET && method != Method::HEAD {
+        let mut refused = super::routes::method_not_allowed(method, uri)
+            .await
+            .into_response();
+        let allowed = HeaderValue::from_static("GET,HEAD");
+        refused.headers_mut().insert(header::ALLOW, allowed);
+        return Ok(refused);
+    }
     let sum = file.metadata.sha256_hash();
     let tag: String = sum[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{tag}\"");

@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::IntoResponse;
 
 use super::api_error::{ApiError, ApiResult};
+use super::cross_origin;
 use super::state::ServerState;
 
 /// What pages may load: files of this server, and images that they draw themselves.
@@ -27,7 +28,9 @@ pub(super) async fn auth(
 ) -> Response<Body> {
     let (begun, path) = (Instant::now(), request.uri().path().to_string());
     let method = request.method().clone();
-    let mut response = match check(&state, &request) {
+    let origins = &state.settings.origins;
+    let origin = cross_origin::allowed_origin(origins, request.headers());
+    let mut response = match check(&state, &request, origin.is_some()) {
         Ok(None) => next.run(request).await,
         Ok(Some(response)) => response,
         Err(error) => error.into_response(),
@@ -49,16 +52,34 @@ pub(super) async fn auth(
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(set("no-store"));
+    if !origins.is_empty() {
+        headers.insert(header::VARY, set("Origin"));
+    }
+    if let Some(origin) = origin {
+        cross_origin::allow(headers, origin);
+    }
     let (status, duration) = (response.status(), begun.elapsed());
     state.metrics.answered(&path, status, duration);
     tracing::debug!("{method} {path}: {status} after {duration:.1?}");
     response
 }
 
-/// Check a request. Opening `/?token=…` is answered here, with a cookie and a redirection.
-fn check(state: &ServerState, request: &Request) -> ApiResult<Option<Response<Body>>> {
+/// Check a request; `allowed` is whether it comes from a page of an allowed origin. Preflight requests of such pages
+/// are answered here, and `/?token=…`, with a cookie and a redirection.
+fn check(
+    state: &ServerState,
+    request: &Request,
+    allowed: bool,
+) -> ApiResult<Option<Response<Body>>> {
     let (headers, uri) = (request.headers(), request.uri());
-    check_names(state, headers, uri)?;
+    check_host(state, headers, uri)?;
+    if allowed {
+        if let Some(response) = cross_origin::preflight(request) {
+            return Ok(Some(response));
+        }
+    } else {
+        check_origin(headers, uri)?;
+    }
     let Some(token) = &state.settings.token else {
         return Ok(None);
     };
@@ -84,7 +105,7 @@ fn check(state: &ServerState, request: &Request) -> ApiResult<Option<Response<Bo
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
     };
-    let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let bearer = text(header::AUTHORIZATION).and_then(bearer_token);
     let cookie = text(header::COOKIE)
         .into_iter()
         .flat_map(|all| all.split(';'))
@@ -99,19 +120,30 @@ fn check(state: &ServerState, request: &Request) -> ApiResult<Option<Response<Bo
     ))
 }
 
+/// The token of an `Authorization` header. The name of the scheme is not case-sensitive (RFC 9110, section 11.1).
+fn bearer_token(value: &str) -> Option<&str> {
+    let (scheme, token) = value.trim().split_once([' ', '\t'])?;
+    let bearer = scheme.eq_ignore_ascii_case("bearer");
+    bearer.then_some(token.trim())
+}
+
 /// Compare in a time that does not depend on how many bytes agree.
 fn same(given: &str, token: &str) -> bool {
     let different = given.bytes().zip(token.bytes());
     given.len() == token.len() && different.fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }
 
-/// Check that `Host` is a name of this server and that `Origin`, where a browser sends one, is its own page.
-fn check_names(state: &ServerState, headers: &HeaderMap, uri: &Uri) -> ApiResult<()> {
-    let host = match headers.get(header::HOST) {
+/// The name that a request calls this server by.
+fn host_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    match headers.get(header::HOST) {
         Some(host) => host.to_str().ok().map(str::to_string),
         None => uri.authority().map(|authority| authority.to_string()),
-    };
-    let Some(host) = host else {
+    }
+}
+
+/// Check that `Host` is a name of this server.
+fn check_host(state: &ServerState, headers: &HeaderMap, uri: &Uri) -> ApiResult<()> {
+    let Some(host) = host_of(headers, uri) else {
         return Err(ApiError::new(
             StatusCode::BAD_REQUEST,
             "the request has no Host header",
@@ -127,15 +159,22 @@ fn check_names(state: &ServerState, headers: &HeaderMap, uri: &Uri) -> ApiResult
             ),
         ));
     }
+    Ok(())
+}
+
+/// Check that `Origin`, where a browser sends one, is a page of this server.
+fn check_origin(headers: &HeaderMap, uri: &Uri) -> ApiResult<()> {
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or_default();
         let page = origin
             .strip_prefix("http://")
             .or_else(|| origin.strip_prefix("https://"));
-        if page != Some(host.as_str()) {
+        if page != host_of(headers, uri).as_deref() {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
-                format!("pages of {origin:?} may not send requests to this server"),
+                format!(
+                    "pages of {origin:?} may not send requests to this server (start it with --allow-origin {origin})"
+                ),
             ));
         }
     }
@@ -174,6 +213,16 @@ mod tests {
             assert!(!is_own(foreign, 81), "{foreign}");
         }
         assert!(is_own("localhost", 80));
+    }
+
+    #[test]
+    fn the_scheme_of_a_token_is_not_case_sensitive() {
+        for value in ["Bearer x", "bearer x", "BEARER   x", " Bearer \t x "] {
+            assert_eq!(bearer_token(value), Some("x"), "{value:?}");
+        }
+        for value in ["x", "Bearer", "Bearerx", "Basic x", ""] {
+            assert_eq!(bearer_token(value), None, "{value:?}");
+        }
     }
 
     #[test]

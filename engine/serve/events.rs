@@ -11,6 +11,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::run_queue::{Job, Run};
 
@@ -19,6 +20,9 @@ const BUFFERED: usize = 32;
 
 /// Time without an event after which a comment is sent, so that a closed connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Time that a reader has to take the last events of a run that was stopped.
+const LAST: Duration = Duration::from_secs(2);
 
 /// The sending end of a run's events, for its thread.
 pub(super) struct Sink {
@@ -58,19 +62,24 @@ impl Sink {
     /// Send a named event with JSON data. Returns false when the connection is closed or the time limit has passed.
     pub(super) fn send(&self, name: &str, data: &impl Serialize) -> bool {
         match serde_json::to_string(data) {
-            Ok(json) => self.put(Event::default().event(name).data(json)),
+            Ok(json) => self.put(Event::default().event(name).data(json), self.job.deadline),
             Err(_) => false,
         }
     }
 
     /// Send data without a name. Returns false as [`Self::send`].
     pub(super) fn data(&self, text: &str) -> bool {
-        self.put(Event::default().data(text))
+        self.put(Event::default().data(text), self.job.deadline)
     }
 
-    fn put(&self, event: Event) -> bool {
+    /// Send an event of a run that has ended, whether or not its time limit has passed.
+    pub(super) fn last(&self, event: Event) {
+        self.put(event, Instant::now() + LAST);
+    }
+
+    fn put(&self, event: Event, deadline: Instant) -> bool {
         self.runtime.block_on(async {
-            let sent = tokio::time::timeout_at(self.job.deadline, self.sender.send(event)).await;
+            let sent = tokio::time::timeout_at(deadline, self.sender.send(event)).await;
             matches!(sent, Ok(Ok(())))
         })
     }

@@ -39,10 +39,33 @@ impl<T: DeserializeOwned> FromRequest<Arc<ServerState>> for JsonBody<T> {
     async fn from_request(request: Request, state: &Arc<ServerState>) -> ApiResult<Self> {
         check_type(request.headers(), &["application/json"])?;
         let bytes = read_bytes(request.into_body(), &state.settings.limits).await?;
-        let body = serde_json::from_slice(&bytes);
-        body.map(Self)
-            .map_err(|error| ApiError::input(format!("invalid request body: {error}")))
+        parse(&bytes).map(Self)
     }
+}
+
+/// Most characters of a parser's message that an error repeats: it may contain a whole value.
+const SHOWN: usize = 300;
+
+/// Parse a JSON body; the error names the field.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let invalid = |field: Option<String>, error: serde_json::Error| {
+        let text = error.to_string();
+        let shown: String = text.chars().take(SHOWN).collect();
+        match field {
+            Some(field) => ApiError::field(&field, format!("invalid {field}: {shown}")),
+            None => ApiError::input(format!("invalid request body: {shown}")),
+        }
+    };
+    let body = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        // Invalid JSON is not a fault of the field where it begins.
+        let field = (error.is_data() && path != ".").then_some(path);
+        invalid(field, error)
+    })?;
+    reader.end().map_err(|error| invalid(None, error))?;
+    Ok(body)
 }
 
 /// Check that the `Content-Type` is one of `types`.

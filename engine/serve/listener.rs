@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,8 +20,11 @@ use crate::{Error, ErrorKind, Result};
 /// Largest head of a request, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 
-/// Time that running responses have to end at a shutdown.
-const SHUTDOWN: Duration = Duration::from_secs(10);
+/// Time that runs have to finish at a shutdown.
+const FINISHING: Duration = Duration::from_secs(10);
+
+/// Time that connections without a run have to finish their exchange at a shutdown.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// An HTTP server that is bound to its address.
 ///
@@ -81,8 +84,8 @@ impl Server {
         self.address
     }
 
-    /// Serve until `stop`, which is called many times a second, returns true; then wait up to ten seconds for running
-    /// responses to end.
+    /// Serve until `stop`, which is called many times a second, returns true; then wait up to ten seconds for runs to
+    /// finish. Those that have not finished by then end with an error.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the listener fails a thousand times in a row.
@@ -150,9 +153,43 @@ async fn serve(
         });
     }
     drop(listener);
-    let _ = tokio::time::timeout(SHUTDOWN, graceful.shutdown()).await;
-    state.runs.drain(Duration::from_secs(1)).await;
+    finish(&state, graceful).await;
     Ok(())
+}
+
+/// Let runs finish, up to [`FINISHING`], and close all connections.
+async fn finish(state: &ServerState, connections: GracefulShutdown) {
+    let running = state.runs.open();
+    if running > 0 {
+        let runs = if running == 1 { "run" } else { "runs" };
+        tracing::info!("finishing {running} {runs}, Ctrl-C again to stop");
+    }
+    let start = Instant::now();
+    let mut closed = std::pin::pin!(connections.shutdown());
+    let mut last_run = start;
+    loop {
+        let tick = Duration::from_millis(50);
+        if tokio::time::timeout(tick, &mut closed).await.is_ok() {
+            return;
+        }
+        if state.runs.open() > 0 {
+            last_run = Instant::now();
+        }
+        if last_run.elapsed() > CLOSING {
+            return;
+        }
+        if start.elapsed() > FINISHING {
+            break;
+        }
+    }
+    let left = state.runs.open();
+    tracing::warn!(
+        "stopped {left} unfinished runs after {} s",
+        FINISHING.as_secs()
+    );
+    state.runs.stop();
+    let _ = tokio::time::timeout(CLOSING, closed).await;
+    state.runs.drain(CLOSING).await;
 }
 
 /// Counts a connection while it is open.

@@ -11,7 +11,7 @@
 //! Connections are handled on an asynchronous runtime. Models run on threads: [`Limits::parallel`] at a time, with
 //! [`Limits::queue`] more waiting; beyond that, requests are refused with 429. Closing a connection cancels its run
 //! within one step. A server listens on the loopback address unless it has a token, and rejects other names in `Host`
-//! and other pages in `Origin`, so that a web page of another site cannot use it.
+//! and pages of other origins than [`Settings::origins`], so that a web page of another site cannot use it.
 //!
 //! The module reports events through `tracing`, with the target `brillm::serve`.
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ mod assets;
 mod auth;
 mod compare;
 mod completion;
+mod cross_origin;
 mod edges;
 mod events;
 mod extract;

@@ -22,6 +22,7 @@ pub(super) fn router(state: Arc<ServerState>) -> Router {
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/v1/models", get(completion::models))
+        .route("/v1/models/{*id}", get(completion::model))
         .route("/v1/completions", post(completion::complete))
         .route("/api/v1/about", get(about::about))
         .route("/api/v1/models", get(about::models))
@@ -45,13 +46,13 @@ pub(super) fn router(state: Arc<ServerState>) -> Router {
                 .delete(library::delete),
         )
         .route("/api/v1/runs", get(runs))
-        .fallback_service(get(assets::asset).fallback(method_not_allowed))
+        .fallback(assets::asset)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(state.clone(), auth::auth))
         .with_state(state)
 }
 
-async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         format!(

@@ -1,11 +1,13 @@
 //! Runs of models: a fixed number at a time, a queue before them, a time limit, and cancellation.
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use futures_util::future::{Either, select};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::api_error::{ApiError, ApiResult};
@@ -18,6 +20,8 @@ pub(super) struct RunQueue {
     parallel: usize,
     queue: u64,
     time_limit: Duration,
+    /// Set when the server stops its runs.
+    stopping: watch::Sender<bool>,
     counts: Arc<RunCounts>,
 }
 
@@ -49,8 +53,15 @@ pub(super) struct Run {
 pub(super) struct Job {
     /// Set when the run has to stop.
     pub(super) cancel: Arc<AtomicBool>,
-    timed_out: Arc<AtomicBool>,
+    /// Why, unless the connection was closed.
+    reason: Arc<OnceLock<StopReason>>,
     pub(super) deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum StopReason {
+    TimeLimit,
+    Shutdown,
 }
 
 /// Counts a waiting run until it is dropped, which also happens when its connection closes.
@@ -69,6 +80,7 @@ impl RunQueue {
             parallel: limits.parallel,
             queue: limits.queue as u64,
             time_limit: Duration::from_secs_f64(limits.seconds),
+            stopping: watch::Sender::new(false),
             counts: Arc::default(),
         }
     }
@@ -80,7 +92,7 @@ impl RunQueue {
     /// Admit a run, waiting in the queue where all permits are taken.
     ///
     /// # Errors
-    /// [`ApiError::queue_full`]; [`ApiError::queue_timeout`].
+    /// [`ApiError::queue_full`]; [`ApiError::queue_timeout`]; [`ApiError::stopping`].
     pub(super) async fn admit(&self) -> ApiResult<Run> {
         let deadline = Instant::now() + self.time_limit;
         let permit = match self.permits.clone().try_acquire_owned() {
@@ -89,13 +101,17 @@ impl RunQueue {
         };
         let job = Job {
             cancel: Arc::default(),
-            timed_out: Arc::default(),
+            reason: Arc::default(),
             deadline,
         };
-        let timed = job.clone();
+        let (timed, mut stopping) = (job.clone(), self.stopping.subscribe());
         let timer = tokio::spawn(async move {
-            tokio::time::sleep_until(timed.deadline).await;
-            timed.timed_out.store(true, Ordering::Relaxed);
+            let stopped = stopping.wait_for(|stopping| *stopping);
+            let reason = match tokio::time::timeout_at(deadline, stopped).await {
+                Ok(_) => StopReason::Shutdown,
+                Err(_) => StopReason::TimeLimit,
+            };
+            let _ = timed.reason.set(reason);
             timed.cancel.store(true, Ordering::Relaxed);
         });
         self.counts.running.fetch_add(1, Ordering::Relaxed);
@@ -117,15 +133,29 @@ impl RunQueue {
             tracing::debug!("refused a run: {before} are waiting");
             return Err(ApiError::queue_full());
         }
-        let permit = self.permits.clone().acquire_owned();
-        match tokio::time::timeout_at(deadline, permit).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => {
+        let mut stopping = self.stopping.subscribe();
+        let permit = pin!(self.permits.clone().acquire_owned());
+        let stopped = pin!(stopping.wait_for(|stopping| *stopping));
+        match tokio::time::timeout_at(deadline, select(permit, stopped)).await {
+            Ok(Either::Left((Ok(permit), _))) => Ok(permit),
+            Ok(_) => Err(ApiError::stopping()),
+            Err(_) => {
                 self.counts.queue_timeouts.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!("a run waited in the queue until its time limit");
                 Err(ApiError::queue_timeout())
             }
         }
+    }
+
+    /// Number of runs in progress or in the queue.
+    pub(super) fn open(&self) -> u64 {
+        let counts = &self.counts;
+        counts.running.load(Ordering::Relaxed) + counts.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Stop all runs, and refuse those in the queue, because the server stops.
+    pub(super) fn stop(&self) {
+        self.stopping.send_replace(true);
     }
 
     /// Wait until no run is left, for `patience` at most.
@@ -172,8 +202,10 @@ impl Run {
     ) -> ApiResult<T> {
         let outcome = self.start(work).await;
         self.complete();
+        if let Some(error) = self.job.stopped() {
+            return Err(error);
+        }
         match outcome {
-            _ if self.job.timed_out() => Err(ApiError::run_timeout()),
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::error!("a run panicked: {error}");
@@ -207,17 +239,20 @@ impl Drop for Run {
 }
 
 impl Job {
-    /// Whether the run was cancelled by its time limit.
-    pub(super) fn timed_out(&self) -> bool {
-        self.timed_out.load(Ordering::Relaxed)
+    /// The error of a run that the server stopped.
+    pub(super) fn stopped(&self) -> Option<ApiError> {
+        self.reason.get().map(|reason| match reason {
+            StopReason::TimeLimit => ApiError::run_timeout(),
+            StopReason::Shutdown => ApiError::stopping(),
+        })
     }
 
     /// Fail where the run has to stop.
     pub(super) fn check(&self) -> ApiResult<()> {
-        if self.cancel.load(Ordering::Relaxed) {
-            Err(ApiError::run_timeout())
-        } else {
-            Ok(())
+        match self.stopped() {
+            Some(error) => Err(error),
+            None if self.cancel.load(Ordering::Relaxed) => Err(ApiError::run_timeout()),
+            None => Ok(()),
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Settings {
     pub port: u16,
     /// Token that every request must carry; required on an address that other machines reach.
     pub token: Option<String>,
+    /// Origins, such as `https://example.org`, whose pages may send requests; `*` for all.
+    pub origins: Vec<String>,
     /// Folder of saved traces; without one the library is off.
     pub library: Option<PathBuf>,
     /// Limits of requests and runs.
@@ -81,6 +83,7 @@ impl Default for Settings {
             host: IpAddr::from([127, 0, 0, 1]),
             port: 8137,
             token: None,
+            origins: Vec::new(),
             library: None,
             limits: Limits::default(),
             #[cfg(feature = "plugin")]
@@ -92,7 +95,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Check that an address which other machines reach has a token, and that limits are above 0.
+    /// Check that an address which other machines reach has a token, that origins are valid, and that limits are
+    /// above 0.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`], naming the setting.
@@ -113,6 +117,12 @@ impl Settings {
             return invalid(
                 "the token is too short or has characters that a header cannot carry",
                 "give at least 8 letters, digits or -._~+/= as --token",
+            );
+        }
+        if let Some(origin) = self.origins.iter().find(|origin| !is_origin(origin)) {
+            return invalid(
+                &format!("invalid origin {origin:?}"),
+                "give the scheme, host and port of a page without a path, such as http://localhost:3000, or *",
             );
         }
         let limits = &self.limits;
@@ -140,5 +150,50 @@ impl Settings {
             );
         }
         Ok(())
+    }
+}
+
+/// Whether a text is an origin as browsers send it, or `*`.
+fn is_origin(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"/?#@*\\".contains(&byte);
+    text == "*"
+        || text.split_once("://").is_some_and(|(scheme, host)| {
+            !scheme.is_empty()
+                && scheme
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+                && !host.is_empty()
+                && host.bytes().all(plain)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_origin;
+
+    #[test]
+    fn origins_have_a_scheme_and_a_host_and_no_path() {
+        for origin in [
+            "*",
+            "http://localhost:3000",
+            "https://example.org",
+            "http://[::1]:8",
+            "app://x",
+        ] {
+            assert!(is_origin(origin), "{origin}");
+        }
+        for origin in [
+            "",
+            "null",
+            "example.org",
+            "https://",
+            "https://a/",
+            "https://a/b",
+            "://a",
+            "https://*.a",
+            "a b://c",
+        ] {
+            assert!(!is_origin(origin), "{origin}");
+        }
     }
 }

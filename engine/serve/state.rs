@@ -163,6 +163,8 @@ impl ServerState {
                         names.join(", ")
                     ),
                 )
+                .param("model")
+                .code("model_not_found")
             })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
+use axum::response::sse::Event;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -32,6 +33,9 @@ pub(super) struct TraceBody {
     min_p: f32,
     repetition_penalty: f32,
     penalty_window: usize,
+    presence_penalty: f32,
+    frequency_penalty: f32,
+    logit_bias: Vec<(u32, f32)>,
     banned: Vec<u32>,
     seed: u64,
     candidates: usize,
@@ -54,6 +58,9 @@ impl Default for TraceBody {
             min_p: sampling.min_p,
             repetition_penalty: sampling.repetition_penalty,
             penalty_window: sampling.penalty_window,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
             banned: Vec::new(),
             seed: 0,
             candidates: 24,
@@ -91,7 +98,11 @@ pub(super) async fn trace(
     let run = state.runs.admit().await?;
     Ok(events::respond(run, move |job, sink| {
         if let Err(error) = send_steps(&state, &served, body, &job, &sink) {
-            sink.send("error", &error.json());
+            sink.last(
+                Event::default()
+                    .event("error")
+                    .data(error.json().to_string()),
+            );
         }
     }))
 }
@@ -105,6 +116,9 @@ impl TraceBody {
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
             penalty_window: self.penalty_window,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            logit_bias: self.logit_bias,
             banned: self.banned,
         };
         TraceRequest::new(ids)
@@ -157,8 +171,8 @@ fn send_steps(
         open = sink.send("step", &event);
     }
     state.metrics.tokens(prompt, count);
-    if job.timed_out() {
-        return Err(ApiError::run_timeout());
+    if let Some(error) = job.stopped() {
+        return Err(error);
     }
     let trace = tracing.trace();
     if open {

@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use crate::hook::{Call, Canvas, Order};
 use crate::kernel::random::Random;
 use crate::learn::recipe::MaskDraw;
-use crate::path::Sampling;
+use crate::path::{History, Sampling};
 use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
 use crate::transformer::forward;
 use crate::transformer::network::Network;
@@ -242,7 +242,7 @@ pub fn fill_masks(
         // The mask token itself must not be chosen.
         let mut candidates = row.clone();
         candidates[mask as usize] = f32::NEG_INFINITY;
-        let Some(token) = sampling.choose(&mut candidates, &[], &mut random) else {
+        let Some(token) = sampling.choose(&mut candidates, &History::default(), &mut random) else {
             return Ok(filled);
         };
         let position = open[index] as usize;

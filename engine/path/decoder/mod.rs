@@ -61,8 +61,8 @@ impl Decoder {
     /// A sequence ends at a node of `stops`. `list` is the number of nodes that [`Self::nearest`] returns.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for no sequences or a sampling option out of range; [`ErrorKind::Resource`] when
-    /// the sequences do not fit on the device.
+    /// [`ErrorKind::Input`] for no sequences or a sampling option out of range; [`ErrorKind::Unsupported`] for an option
+    /// that a device does not have; [`ErrorKind::Resource`] when the sequences do not fit on the device.
     pub fn new(
         mechanism: Arc<DeviceMechanism>,
         sequences: usize,
@@ -80,6 +80,10 @@ impl Decoder {
                 ),
             )
             .advice("decode the prompts in several batches"));
+        }
+        if let Some(option) = sampling.unsupported_on_device() {
+            let what = format!("{option} are supported on the CPU only");
+            return Err(Error::new(ErrorKind::Unsupported, what));
         }
         let v = mechanism.mechanism().nodes();
         let mut sampling = sampling;

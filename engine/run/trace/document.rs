@@ -84,9 +84,22 @@ pub struct TraceSampling {
     pub repetition_penalty: f32,
     /// See [`Sampling::penalty_window`].
     pub penalty_window: usize,
+    /// See [`Sampling::presence_penalty`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub presence_penalty: f32,
+    /// See [`Sampling::frequency_penalty`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub frequency_penalty: f32,
+    /// See [`Sampling::logit_bias`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logit_bias: Vec<(u32, f32)>,
     /// Tokens that are never chosen.
     #[serde(alias = "ban")]
     pub banned: Vec<u32>,
+}
+
+fn is_zero(value: &f32) -> bool {
+    *value == 0.0
 }
 
 impl Default for TraceSampling {
@@ -105,6 +118,9 @@ impl TraceSampling {
             min_p: sampling.min_p,
             repetition_penalty: sampling.repetition_penalty,
             penalty_window: sampling.penalty_window,
+            presence_penalty: sampling.presence_penalty,
+            frequency_penalty: sampling.frequency_penalty,
+            logit_bias: sampling.logit_bias.clone(),
             banned: sampling.banned.clone(),
         }
     }
@@ -117,6 +133,8 @@ impl TraceSampling {
             .top_p(self.top_p)
             .min_p(self.min_p)
             .repetition_penalty(self.repetition_penalty, self.penalty_window)
+            .presence_and_frequency(self.presence_penalty, self.frequency_penalty)
+            .logit_bias(self.logit_bias.iter().copied())
             .banned(self.banned.iter().copied())
             .seed(seed)
     }

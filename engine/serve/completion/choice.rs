@@ -15,6 +15,16 @@ pub(super) struct Piece {
     pub(super) removed: usize,
 }
 
+impl Piece {
+    /// Σ ln p of the tokens; those without a figure count as certain.
+    pub(super) fn ln_probability(&self) -> f64 {
+        self.scores
+            .iter()
+            .filter_map(|score| score.ln_probability)
+            .sum()
+    }
+}
+
 /// Offset of the next token's text.
 #[derive(Default)]
 pub(super) struct Cursor {
@@ -37,7 +47,7 @@ impl Cursor {
 /// A choice, or the part of it that one event carries.
 pub(super) struct Choice<'a> {
     tokenizer: &'a Tokenizer,
-    index: usize,
+    pub(super) index: usize,
     text: String,
     pub(super) cursor: Cursor,
     tokens: Vec<String>,

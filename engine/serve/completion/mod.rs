@@ -5,6 +5,7 @@
 //! interface measure the model itself.
 
 mod choice;
+mod fields;
 mod request;
 
 use std::sync::Arc;
@@ -12,46 +13,53 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
+use axum::response::sse::Event;
 use serde_json::{Value, json};
 
 use self::choice::{Choice, Cursor, Piece};
-use self::request::{CompletionBody, CompletionRequest};
-use super::api_error::ApiResult;
+use self::fields::CompletionBody;
+use self::request::CompletionRequest;
+use super::api_error::{ApiError, ApiResult};
 use super::events::{self, Sink};
-use super::extract::{self, JsonBody};
+use super::extract::{self, JsonBody, Segment};
 use super::run_hooks::RunHooks;
 use super::run_queue::Job;
-use super::state::ServerState;
+use super::state::{ModelState, ServerState};
 use crate::run::{Finish, Generation, Request, TokenScore, score_tokens};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind};
 
 /// The models in OpenAI's shape.
 pub(super) async fn models(State(state): State<Arc<ServerState>>) -> Response<Body> {
-    let data: Vec<Value> = state
-        .models
-        .iter()
-        .map(|served| {
-            json!({"id": served.model.name, "object": "model", "created": 0, "owned_by": "brillm"})
-        })
-        .collect();
+    let data: Vec<Value> = state.models.iter().map(|served| describe(served)).collect();
     extract::json(&json!({"object": "list", "data": data}))
+}
+
+/// One model in OpenAI's shape.
+pub(super) async fn model(
+    State(state): State<Arc<ServerState>>,
+    Segment(id): Segment,
+) -> ApiResult<Response<Body>> {
+    Ok(extract::json(&describe(state.model(Some(&id))?)))
+}
+
+fn describe(served: &ModelState) -> Value {
+    json!({"id": served.model.name, "object": "model", "created": 0, "owned_by": "brillm"})
 }
 
 pub(super) async fn complete(
     State(state): State<Arc<ServerState>>,
-    JsonBody(body): JsonBody<CompletionBody>,
+    body: Result<JsonBody<CompletionBody>, ApiError>,
 ) -> ApiResult<Response<Body>> {
-    let stream = body.stream.unwrap_or(false);
+    let JsonBody(body) = body.map_err(fields::explain)?;
     let request = CompletionRequest::new(&state, body)?;
     let run = state.runs.admit().await?;
-    if stream {
+    if request.stream {
         return Ok(events::respond(run, move |job, sink| {
-            let end = match request.stream(&state, &job, &sink) {
-                Ok(()) => "[DONE]".to_string(),
-                Err(error) => error.open_ai_json().to_string(),
-            };
-            sink.data(&end);
+            if let Err(error) = request.stream(&state, &job, &sink) {
+                sink.last(Event::default().data(error.open_ai_json().to_string()));
+            }
+            sink.last(Event::default().data("[DONE]"));
         }));
     }
     let document = run
@@ -88,14 +96,30 @@ impl CompletionRequest {
     /// Generate all choices and return them as one document.
     fn document(&self, state: &ServerState, job: &Job) -> ApiResult<Value> {
         let (mut choices, mut new) = (Vec::new(), 0);
-        for index in 0..self.prompts.len() * self.choices {
-            let mut choice = Choice::new(self.tokenizer(), index);
-            let (finish, made) = self.generate_choice(state, job, index, &mut |piece| {
-                choice.add(piece);
-                true
-            })?;
-            new += made;
-            choices.push(choice.json(self.logprobs.is_some(), finish));
+        for prompt in 0..self.prompts.len() {
+            let mut drawn = Vec::new();
+            for draw in 0..self.draws {
+                let mut choice = Choice::new(self.tokenizer(), 0);
+                let (mut nats, mut echoed) = (0.0, self.echo);
+                let index = prompt * self.draws + draw;
+                let (finish, made) = self.generate_choice(state, job, index, &mut |piece| {
+                    if !std::mem::take(&mut echoed) {
+                        nats += piece.ln_probability();
+                    }
+                    choice.add(piece);
+                    true
+                })?;
+                new += made;
+                drawn.push((nats / made.max(1) as f64, choice, finish));
+            }
+            // The most probable per token first; without `best_of` in the order of the draws.
+            if self.draws > self.choices {
+                drawn.sort_by(|a, b| b.0.total_cmp(&a.0));
+            }
+            for (_, mut choice, finish) in drawn.into_iter().take(self.choices) {
+                choice.index = choices.len();
+                choices.push(choice.json(self.logprobs.is_some(), finish));
+            }
         }
         let mut document = self.envelope(choices.into());
         document["usage"] = self.usage(new);
@@ -144,7 +168,7 @@ impl CompletionRequest {
         take: &mut dyn FnMut(Piece) -> bool,
     ) -> ApiResult<(Option<&'static str>, usize)> {
         job.check()?;
-        let prompt = &self.prompts[index / self.choices];
+        let prompt = &self.prompts[index / self.draws];
         let engine = &self.served.model.engine;
         let plugins = RunHooks::of_server(state)?;
         if self.echo && !take(self.echoed(job, prompt, &plugins)?) {
@@ -207,7 +231,7 @@ impl CompletionRequest {
         let stop_tokens = self.served.model.engine.stop_tokens();
         let mut made = 0;
         loop {
-            let logits = match self.logprobs {
+            let logits = match self.scored() {
                 Some(_) if made < self.tokens && generation.finish().is_none() => {
                     Some(generation.session().look()?.1.to_vec())
                 }
@@ -217,7 +241,7 @@ impl CompletionRequest {
                 // The end token has an entry although it has no text: lm-evaluation-harness asks for one token
                 // beyond a prompt and drops the last entry, whichever it is.
                 if let (Some(logits), Some(top), Some(Finish::Stop)) =
-                    (&logits, self.logprobs, generation.finish())
+                    (&logits, self.scored(), generation.finish())
                 {
                     let id = generation.session().token();
                     take(Piece {
@@ -235,8 +259,8 @@ impl CompletionRequest {
                 text: generated.text,
                 ..Piece::default()
             };
-            if counted || self.logprobs.is_some() {
-                piece.scores.push(match (&logits, self.logprobs) {
+            if counted || self.scored().is_some() {
+                piece.scores.push(match (&logits, self.scored()) {
                     (Some(logits), Some(top)) => TokenScore::of(generated.id, logits, top),
                     _ => TokenScore::unscored(generated.id),
                 });
@@ -246,7 +270,8 @@ impl CompletionRequest {
             }
         }
         let finish = match generation.finish() {
-            Some(Finish::Stop) => "stop",
+            // No token was left to choose: the text cannot be continued with a larger limit.
+            Some(Finish::Stop | Finish::Exhausted) => "stop",
             _ => "length",
         };
         Ok((Some(finish), made))

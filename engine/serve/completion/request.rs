@@ -1,13 +1,11 @@
-//! The body of a completion request, and its validation.
+//! A valid completion request, made from its body.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
-
+use super::fields::{CompletionBody, Prompts, invalid};
 use crate::path::Sampling;
 use crate::serve::api_error::{ApiError, ApiResult};
 use crate::serve::state::{ModelState, ServerState};
@@ -19,54 +17,6 @@ const MAX_LOGPROBS: usize = 100;
 /// Most stop strings.
 const MAX_STOPS: usize = 16;
 
-/// The body of `/v1/completions`. Unknown fields are ignored, since clients send many.
-#[derive(Deserialize)]
-pub(in crate::serve) struct CompletionBody {
-    model: Option<String>,
-    prompt: Prompts,
-    max_tokens: Option<usize>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
-    top_k: Option<usize>,
-    min_p: Option<f32>,
-    repetition_penalty: Option<f32>,
-    n: Option<usize>,
-    best_of: Option<usize>,
-    pub(super) stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-    logprobs: Option<usize>,
-    echo: Option<bool>,
-    stop: Option<Stops>,
-    seed: Option<i64>,
-    suffix: Option<String>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
-    logit_bias: Option<Map<String, Value>>,
-    ignore_eos: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Prompts {
-    Text(String),
-    Texts(Vec<String>),
-    Ids(Vec<u32>),
-    Lists(Vec<Vec<u32>>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Stops {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Deserialize)]
-struct StreamOptions {
-    #[serde(default)]
-    include_usage: bool,
-}
-
 /// A valid completion request.
 pub(super) struct CompletionRequest {
     pub(super) served: Arc<ModelState>,
@@ -76,9 +26,12 @@ pub(super) struct CompletionRequest {
     pub(super) sampling: Sampling,
     /// Choices for each prompt.
     pub(super) choices: usize,
+    /// Completions generated for each prompt, of which the most probable are the choices.
+    pub(super) draws: usize,
     /// Alternatives listed for each token.
     pub(super) logprobs: Option<usize>,
     pub(super) echo: bool,
+    pub(super) stream: bool,
     pub(super) stops: Vec<String>,
     pub(super) ignore_eos: bool,
     /// Whether a stream ends with the token counts.
@@ -91,37 +44,46 @@ pub(super) struct CompletionRequest {
 impl CompletionRequest {
     pub(super) fn new(state: &ServerState, body: CompletionBody) -> ApiResult<Self> {
         let served = state.model(body.model.as_deref())?.clone();
-        body.check_unsupported()?;
-        let sampling = body.sampling();
-        sampling.check()?;
-        let choices = body.n.unwrap_or(1);
+        if body
+            .suffix
+            .as_ref()
+            .is_some_and(|suffix| !suffix.is_empty())
+        {
+            return Err(invalid("suffix", "insertion is not supported"));
+        }
+        let sampling = body.sampling(served.model.engine.vocabulary())?;
         let prompts = encode_prompts(state, &served, body.prompt)?;
-        if choices == 0 || prompts.len().saturating_mul(choices) > MAX_CHOICES {
-            return Err(ApiError::input(format!(
-                "invalid n {choices} for {} prompts: a request may have 1 to {MAX_CHOICES} choices in all",
-                prompts.len()
-            )));
+        let choices = body.n.unwrap_or(1);
+        let draws = body.best_of.unwrap_or(choices);
+        let most = MAX_CHOICES / prompts.len().max(1);
+        for (name, count, least) in [("n", choices, 1), ("best_of", draws, choices)] {
+            if count < least || count > most {
+                return Err(invalid(
+                    name,
+                    format!("{count} for each of {} prompts", prompts.len()),
+                ));
+            }
+        }
+        let stream = body.stream.unwrap_or(false);
+        if stream && draws > choices {
+            return Err(invalid(
+                "best_of",
+                "choices cannot be compared before they are sent: set stream to false",
+            ));
         }
         let (tokens, limit) = (body.max_tokens.unwrap_or(16), state.settings.limits.tokens);
         if tokens > limit {
-            return Err(ApiError::input(format!(
-                "max_tokens is {tokens}, more than this server's limit of {limit}"
-            )));
+            let found = format!("{tokens} is more than this server's limit of {limit}");
+            return Err(invalid("max_tokens", found));
         }
-        if body.logprobs.is_some_and(|top| top > MAX_LOGPROBS) {
-            return Err(ApiError::input(format!(
-                "logprobs is more than {MAX_LOGPROBS}"
-            )));
+        if let Some(top) = body.logprobs.filter(|&top| top > MAX_LOGPROBS) {
+            return Err(invalid("logprobs", top));
         }
-        let stops = match body.stop {
-            None => Vec::new(),
-            Some(Stops::One(stop)) => vec![stop],
-            Some(Stops::Many(stops)) => stops,
-        };
-        if stops.len() > MAX_STOPS || stops.iter().any(String::is_empty) {
-            return Err(ApiError::input(format!(
-                "invalid stop: expected at most {MAX_STOPS} strings, none of them empty"
-            )));
+        let mut stops = body.stop.map_or(Vec::new(), |stops| stops.0);
+        // An empty text would end every completion before it begins: it means no stop, as elsewhere.
+        stops.retain(|stop| !stop.is_empty());
+        if stops.len() > MAX_STOPS {
+            return Err(invalid("stop", format!("{} texts", stops.len())));
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Self {
@@ -129,50 +91,76 @@ impl CompletionRequest {
             tokens,
             sampling,
             choices,
+            draws,
             logprobs: body.logprobs,
             echo: body.echo.unwrap_or(false),
+            stream,
             stops,
             ignore_eos: body.ignore_eos.unwrap_or(false),
             usage: body
                 .stream_options
-                .is_some_and(|options| options.include_usage),
+                .is_some_and(|options| options.include_usage == Some(true)),
             id: format!("cmpl-{:016x}", random()),
             created: now.map_or(0, |now| now.as_secs()),
             served,
         })
     }
+
+    /// Alternatives computed for each token: those listed, or none where draws are only compared.
+    pub(super) fn scored(&self) -> Option<usize> {
+        self.logprobs.or((self.draws > self.choices).then_some(0))
+    }
 }
 
 impl CompletionBody {
-    /// Reject the fields of OpenAI's interface that would change the result and are not implemented.
-    fn check_unsupported(&self) -> ApiResult<()> {
-        let set = |penalty: Option<f32>| penalty.is_some_and(|penalty| penalty != 0.0);
-        let suffix = self.suffix.as_ref();
-        let bias = self.logit_bias.as_ref();
-        let best_of = |best: usize| Some(best) != self.n.or(Some(1));
-        let fields = [
-            ("suffix", suffix.is_some_and(|suffix| !suffix.is_empty())),
-            ("presence_penalty", set(self.presence_penalty)),
-            ("frequency_penalty", set(self.frequency_penalty)),
-            ("logit_bias", bias.is_some_and(|bias| !bias.is_empty())),
-            ("best_of", self.best_of.is_some_and(best_of)),
+    fn sampling(&self, vocabulary: usize) -> ApiResult<Sampling> {
+        let (any, unit, penalty) = (0.0..=f32::MAX, 0.0..=1.0, -2.0..=2.0);
+        let ranges = [
+            ("temperature", self.temperature, &any),
+            ("top_p", self.top_p, &unit),
+            ("min_p", self.min_p, &unit),
+            (
+                "repetition_penalty",
+                self.repetition_penalty,
+                &(f32::MIN_POSITIVE..=f32::MAX),
+            ),
+            ("presence_penalty", self.presence_penalty, &penalty),
+            ("frequency_penalty", self.frequency_penalty, &penalty),
         ];
-        match fields.iter().find(|(_, given)| *given) {
-            Some((name, _)) => Err(ApiError::input(format!(
-                "{name} is not supported (leave it out)"
-            ))),
-            None => Ok(()),
+        for (name, value, range) in ranges {
+            if let Some(value) = value.filter(|value| !range.contains(value)) {
+                return Err(invalid(name, value));
+            }
         }
-    }
-
-    fn sampling(&self) -> Sampling {
-        Sampling::default()
+        let biases = self.logit_bias.iter().flatten().map(|(id, &bias)| {
+            let token = id
+                .parse()
+                .ok()
+                .filter(|&id: &u32| (id as usize) < vocabulary);
+            let token = token.ok_or_else(|| {
+                let last = vocabulary.saturating_sub(1);
+                invalid(
+                    "logit_bias",
+                    format!("{id:?} is not a token id from 0 to {last}"),
+                )
+            })?;
+            match (-100.0..=100.0).contains(&bias) {
+                true => Ok((token, bias)),
+                false => Err(invalid("logit_bias", format!("{bias} for token {id}"))),
+            }
+        });
+        Ok(Sampling::default()
             .temperature(self.temperature.unwrap_or(1.0))
             .top_p(self.top_p.unwrap_or(1.0))
             .top_k(self.top_k.unwrap_or(0))
             .min_p(self.min_p.unwrap_or(0.0))
             .repetition_penalty(self.repetition_penalty.unwrap_or(1.0), 64)
-            .seed(self.seed.map_or_else(random, |seed| seed as u64))
+            .presence_and_frequency(
+                self.presence_penalty.unwrap_or(0.0),
+                self.frequency_penalty.unwrap_or(0.0),
+            )
+            .logit_bias(biases.collect::<ApiResult<Vec<_>>>()?)
+            .seed(self.seed.map_or_else(random, |seed| seed as u64)))
     }
 }
 
@@ -183,22 +171,26 @@ fn encode_prompts(
     prompts: Prompts,
 ) -> ApiResult<Vec<Vec<u32>>> {
     let engine = &served.model.engine;
-    let encode = |text: &String| engine.encode(text);
     let prompts = match prompts {
-        Prompts::Text(text) => vec![encode(&text)?],
-        Prompts::Texts(texts) => texts.iter().map(encode).collect::<crate::Result<_>>()?,
-        Prompts::Ids(ids) => vec![ids],
-        Prompts::Lists(lists) => lists,
+        Prompts::Texts(texts) => {
+            let encoded = texts.iter().map(|text| engine.encode(text));
+            encoded.collect::<crate::Result<_>>().map_err(in_prompt)?
+        }
+        Prompts::Ids(lists) => lists,
     };
     if prompts.is_empty() || prompts.iter().any(Vec::is_empty) {
-        return Err(ApiError::input(
-            "the prompt is empty (give at least one token)",
-        ));
+        return Err(invalid("prompt", "it is empty"));
     }
     for prompt in &prompts {
-        state.check_prompt(prompt, engine.vocabulary())?;
+        state
+            .check_prompt(prompt, engine.vocabulary())
+            .map_err(in_prompt)?;
     }
     Ok(prompts)
+}
+
+fn in_prompt(error: impl Into<ApiError>) -> ApiError {
+    error.into().param("prompt")
 }
 
 /// A number that differs from call to call.
