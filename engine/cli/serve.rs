@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 
+use crate::kernel::user_folder::user_folder;
 use crate::serve::{Limits, ServedModel, Server, Settings};
 use crate::{Error, ErrorKind, Result};
 
@@ -18,6 +19,9 @@ Examples:
 pub(super) struct Arguments {
     /// Model to serve: a .bril file or a folder with config.json; repeat for more, the first is the default
     /// [default: the built-in English model].
+    ///
+    /// The server works on a copy in memory, so that later changes of the files have no effect. A .bril file larger than
+    /// half of the memory is copied to a temporary file without a name instead, in the file's folder or in TMPDIR.
     #[arg(long, value_name = "PATH")]
     model: Vec<PathBuf>,
     /// Port to listen on; 0 chooses a free one.
@@ -29,6 +33,9 @@ pub(super) struct Arguments {
     /// Token that every request must carry, as "Authorization: Bearer TOKEN" or, in a browser, once as /?token=TOKEN.
     #[arg(long, env = "BRILLM_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Origin whose web pages may send requests, such as http://localhost:3000, or * for all; repeat for more.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
     /// Folder of saved traces [default: brillm/traces in the user's data folder].
     #[arg(long, value_name = "DIR")]
     library: Option<PathBuf>,
@@ -87,7 +94,8 @@ impl Arguments {
             host: self.host,
             port: self.port,
             token: self.token.clone(),
-            library: self.library.clone().or_else(data_folder),
+            origins: self.allow_origin.clone(),
+            library: self.library.clone().or_else(default_library),
             ..Settings::default()
         };
         self.limits.apply(&mut settings.limits);
@@ -107,7 +115,11 @@ impl Arguments {
         let models = paths
             .iter()
             .map(|path| {
-                let engine = super::open_engine(path.as_deref())?.forward()?;
+                let engine = match path {
+                    Some(path) => crate::serve::open_copy(path),
+                    None => super::open_engine(None),
+                };
+                let engine = engine?.forward()?;
                 Ok(ServedModel {
                     name: engine.name().to_string(),
                     sha256: super::fingerprint(path.as_deref())?,
@@ -128,20 +140,29 @@ impl Arguments {
     }
 }
 
-/// The default folder of saved traces.
-fn data_folder() -> Option<PathBuf> {
-    let set = |name: &str| {
-        let value = std::env::var_os(name).filter(|value| !value.is_empty());
-        value.map(PathBuf::from)
-    };
+/// The default folder of saved traces. Without one that can be written, the server has no library.
+fn default_library() -> Option<PathBuf> {
     let data = if cfg!(windows) {
-        set("LOCALAPPDATA")
+        user_folder("LOCALAPPDATA", "AppData/Local")
     } else if cfg!(target_os = "macos") {
-        set("HOME").map(|home| home.join("Library/Application Support"))
+        user_folder("XDG_DATA_HOME", "Library/Application Support")
     } else {
-        set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")))
+        user_folder("XDG_DATA_HOME", ".local/share")
     };
-    data.map(|data| data.join("brillm").join("traces"))
+    let reason = match data.map(|data| data.join("brillm").join("traces")) {
+        None => "there is no home folder".to_string(),
+        Some(folder) => {
+            let created = std::fs::create_dir_all(&folder);
+            match created.and_then(|()| tempfile::tempfile_in(&folder)) {
+                Ok(_) => return Some(folder),
+                Err(error) => format!("{}: {error}", folder.display()),
+            }
+        }
+    };
+    super::warn(&format!(
+        "traces cannot be saved: {reason} (give --library DIR)"
+    ));
+    None
 }
 
 /// Open a page in the user's browser.

@@ -1,5 +1,6 @@
 //! Read-only bytes, cheap to share: owned, mapped from a file, or part of the program.
 
+use std::io::Read;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -36,6 +37,26 @@ impl Bytes {
             source: Source::Owned(Arc::new(lines)),
             range: 0..bytes.len(),
         }
+    }
+
+    /// Read `length` bytes into memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when they do not fit; [`ErrorKind::Io`] when the source fails or has fewer bytes.
+    pub fn read(mut source: impl Read, length: usize) -> Result<Self> {
+        let (mut lines, count) = (Vec::new(), length.div_ceil(64));
+        lines.try_reserve_exact(count).map_err(|error| {
+            let what = format!("{length} bytes do not fit into memory");
+            Error::new(ErrorKind::Resource, what).because(error)
+        })?;
+        lines.resize(count, Line([0; 64]));
+        source
+            .read_exact(&mut bytemuck::cast_slice_mut::<Line, u8>(&mut lines)[..length])
+            .map_err(|error| Error::io(error, "reading"))?;
+        Ok(Self {
+            source: Source::Owned(Arc::new(lines)),
+            range: 0..length,
+        })
     }
 
     /// Use a whole mapped file.

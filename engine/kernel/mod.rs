@@ -29,4 +29,5 @@ pub mod select;
 pub mod simd;
 pub mod softmax;
 pub mod table;
+pub mod user_folder;
 pub mod vector;

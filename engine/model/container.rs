@@ -158,7 +158,10 @@ pub struct Container {
 }
 
 impl Container {
-    /// Map a file into memory and verify it.
+    /// Open a file and verify it.
+    ///
+    /// A file up to 256 MiB is read into memory, so that later changes of the file have no effect; a larger one, and any
+    /// with [`Verify::Touched`], is mapped.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be read; [`ErrorKind::Version`], [`ErrorKind::Checksum`] or
@@ -167,7 +170,12 @@ impl Container {
     /// # Complexity
     /// O(verified bytes).
     pub fn open(path: &Path, verify: Verify) -> Result<Self> {
-        let bytes = map_file(path)?;
+        let (file, length) = open_file(path)?;
+        let bytes = if verify != Verify::Touched && length <= WHOLE {
+            Bytes::read(file, length as usize).map_err(|error| error.at(path.display()))?
+        } else {
+            map(&file, length).map_err(Error::io_at(path))?
+        };
         if bytes.is_empty() {
             return Err(Error::new(ErrorKind::Format, "the file is empty").at(path.display()));
         }
@@ -280,18 +288,36 @@ impl Container {
 /// # Errors
 /// [`ErrorKind::Io`].
 pub fn map_file(path: &Path) -> Result<Bytes> {
+    let (file, length) = open_file(path)?;
+    map(&file, length).map_err(Error::io_at(path))
+}
+
+/// Open a file, with its length.
+///
+/// # Errors
+/// [`ErrorKind::Io`].
+pub fn open_file(path: &Path) -> Result<(File, u64)> {
     let file = File::open(path).map_err(Error::io_at(path))?;
     let meta = file.metadata().map_err(Error::io_at(path))?;
     if !meta.is_file() {
         return Err(Error::new(ErrorKind::Io, "the path is not a file").at(path.display()));
     }
-    if meta.len() == 0 {
+    Ok((file, meta.len()))
+}
+
+/// Map an open file of `length` bytes into memory, read-only.
+///
+/// # Errors
+/// Those of the system.
+pub fn map(file: &File, length: u64) -> std::io::Result<Bytes> {
+    if length == 0 {
         return Ok(Bytes::copy_of::<u8>(&[]));
     }
     // SAFETY: the map is read-only and private to this process's view. Another process that truncates the
     // file while it is open would end this one with a bus error, as with every mapped file; files are
-    // written to a new name and renamed, never changed in place, so no writer of ours does that.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io_at(path))?;
+    // written to a new name and renamed, never changed in place, so no writer of ours does that. Where others
+    // may do so, as under a server, the file is a private copy without a name.
+    let map = unsafe { memmap2::Mmap::map(file) }?;
     Ok(Bytes::mapped(map))
 }
 

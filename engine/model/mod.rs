@@ -1,6 +1,6 @@
 //! Model files: the `.bril` format, and import of the authors' checkpoints.
 //!
-//! [`Model::open`] maps a file into memory, verifies it and returns a [`Model`], whose mechanism [`crate::path`]
+//! [`Model::open`] reads or maps a file, verifies it and returns a [`Model`], whose mechanism [`crate::path`]
 //! decodes with. Saving writes a temporary file and renames it.
 
 mod container;
@@ -13,6 +13,6 @@ mod model;
 pub mod sha256;
 mod writer;
 
-pub use container::{Block, BlockParts, Container, VERSION, Verify, map_file};
+pub use container::{Block, BlockParts, Container, VERSION, Verify, map, map_file, open_file};
 pub use model::{ChargeSettings, Metadata, Model};
 pub use writer::Writer;

@@ -134,7 +134,7 @@ impl Model {
         })
     }
 
-    /// Open a `.bril` file, mapped into memory.
+    /// Open a `.bril` file; see [`Container::open`].
     ///
     /// # Errors
     /// As [`Container::open`]; [`ErrorKind::Format`] for a block that is missing or has a wrong shape.

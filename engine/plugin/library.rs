@@ -155,26 +155,62 @@ fn code(table: abi::brl_plugin, minor: u32) -> Result<Code> {
     Ok(code)
 }
 
+/// Copy a file to a file in memory, and return the path of the copy.
+///
+/// The copy is never closed: the system's loader takes two libraries of one path for the same one, so no other file may
+/// get the number.
+#[cfg(target_os = "linux")]
+fn copy_in_memory(path: &Path) -> std::io::Result<PathBuf> {
+    use std::os::fd::{FromRawFd, IntoRawFd};
+    // SAFETY: the name ends with a zero; the call has no other argument that points to memory.
+    let descriptor = unsafe { libc::memfd_create(c"brillm-plugin".as_ptr(), libc::MFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nothing else owns.
+    let mut copy = unsafe { std::fs::File::from_raw_fd(descriptor) };
+    std::io::copy(&mut std::fs::File::open(path)?, &mut copy)?;
+    Ok(format!("/proc/self/fd/{}", copy.into_raw_fd()).into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn copy_in_memory(_: &Path) -> std::io::Result<PathBuf> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
+/// Load a library by its absolute path.
+fn load(path: &Path) -> std::result::Result<libloading::Library, libloading::Error> {
+    #[cfg(unix)]
+    {
+        use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+        // SAFETY: the user named the plugin, so its initialisers may run; with an absolute path the system does not
+        // search for it.
+        unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
+    }
+    #[cfg(not(unix))]
+    // SAFETY: as above.
+    unsafe {
+        libloading::Library::new(path)
+    }
+}
+
 /// Open a library and read its plugins. The library stays loaded, because code cannot be unloaded safely.
+///
+/// Where `private` is set, and the system can, the library is loaded from a copy in memory.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] for a missing file; [`ErrorKind::Plugin`] for a file that is not a plugin library;
 /// [`ErrorKind::Version`] for another major version of the interface.
-pub(crate) fn open(path: &Path) -> Result<Vec<Code>> {
+pub(crate) fn open(path: &Path, private: bool) -> Result<Vec<Code>> {
     let locate = |error: Error| error.at(format!("plugin library {}", path.display()));
     let path: PathBuf = path
         .canonicalize()
         .map_err(|error| locate(Error::io(error, "opening")))?;
-    #[cfg(unix)]
-    let library = {
-        use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-        // SAFETY: the user named the plugin, so its initialisers may run; with an absolute path the system does not
-        // search for it.
-        unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
-    };
-    #[cfg(not(unix))]
-    // SAFETY: as above.
-    let library = unsafe { libloading::Library::new(&path) };
+    let copy = private.then(|| copy_in_memory(&path).ok()).flatten();
+    // A library that finds others by its own folder cannot be loaded from a copy.
+    let library = copy
+        .and_then(|copy| load(&copy).ok())
+        .map_or_else(|| load(&path), Ok);
     let library: libloading::Library = library.map_err(|error| {
         locate(
             Error::new(

@@ -20,6 +20,8 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug, Default)]
 pub struct Loader {
     finder: Finder,
+    /// Whether libraries are loaded from copies in memory.
+    private: bool,
     /// By canonical path.
     libraries: Mutex<BTreeMap<PathBuf, Arc<Library>>>,
 }
@@ -50,8 +52,17 @@ impl Loader {
     pub fn new(finder: Finder) -> Self {
         Self {
             finder,
+            private: false,
             libraries: Mutex::default(),
         }
+    }
+
+    /// Load libraries from copies in memory, where the system can (Linux): a library file that is changed while it is
+    /// loaded then does not change the running code, or end the program.
+    #[must_use]
+    pub fn private(mut self) -> Self {
+        self.private = true;
+        self
     }
 
     /// The folders that are searched.
@@ -119,7 +130,7 @@ impl Loader {
         if let Some(library) = open {
             return Ok(library);
         }
-        let plugins = library::open(path)?;
+        let plugins = library::open(path, self.private)?;
         let library = Arc::new(Library { sha256, plugins });
         libraries.insert(canonical, library.clone());
         Ok(library)

@@ -32,6 +32,7 @@ mod map;
 mod metrics;
 mod nodes;
 mod plugin_list;
+mod private_copy;
 mod routes;
 mod run_hooks;
 mod run_queue;
@@ -40,5 +41,6 @@ mod state;
 mod trace;
 
 pub use listener::Server;
+pub use private_copy::open_copy;
 pub use settings::{Limits, Settings};
 pub use state::ServedModel;

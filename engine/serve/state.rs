@@ -125,7 +125,7 @@ impl ServerState {
                 .advice("give --model, or build with the feature model"));
         }
         #[cfg(feature = "plugin")]
-        let loader = Loader::new(settings.finder.clone());
+        let loader = Loader::new(settings.finder.clone()).private();
         #[cfg(feature = "plugin")]
         let plugins = loader.load(&settings.plugins)?;
         // A plugin that cannot be instantiated is reported now, rather than in the first completion.

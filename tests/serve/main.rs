@@ -5,7 +5,10 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod changed_files;
 mod completions;
+mod cross_origin;
+mod fields;
 #[cfg(feature = "plugin")]
 mod plugins;
 mod requests;

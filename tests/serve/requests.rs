@@ -48,34 +48,28 @@ fn invalid_heads_are_refused_with_their_status() {
 }
 
 #[test]
-fn invalid_completions_are_refused_in_the_shape_of_openai() {
+fn invalid_bodies_are_refused_with_their_status() {
     let server = TestServer::start(&[]);
     let large = format!(r#"{{"prompt":"{}"}}"#, "a ".repeat(4 << 20));
     let many = json!({"prompt": "a ".repeat(100_000)}).to_string();
+    let deep = format!(
+        r#"{{"prompt":"a","user":{}1{}}}"#,
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
     let table = [
         ("Content-Type: text/plain\r\n", "{}", 415),
         ("", "{}", 415),
         (JSON, "", 400),
         (JSON, "{", 400),
         (JSON, "[]", 400),
+        (JSON, "null", 400),
         (JSON, "\u{fffd}", 400),
-        (JSON, r#"{"prompt":null}"#, 400),
-        (JSON, r#"{"prompt":""}"#, 400),
-        (JSON, r#"{"prompt":[]}"#, 400),
-        (JSON, r#"{"prompt":[[]]}"#, 400),
-        (JSON, r#"{"prompt":[999999999]}"#, 400),
-        (JSON, r#"{"prompt":[-1]}"#, 400),
-        (JSON, r#"{"prompt":"a","max_tokens":1000000}"#, 400),
-        (JSON, r#"{"prompt":"a","max_tokens":-1}"#, 400),
-        (JSON, r#"{"prompt":"a","temperature":-1}"#, 400),
-        (JSON, r#"{"prompt":"a","top_p":0}"#, 400),
-        (JSON, r#"{"prompt":"a","logprobs":1000}"#, 400),
-        (JSON, r#"{"prompt":"a","n":0}"#, 400),
-        (JSON, r#"{"prompt":"a","n":100000}"#, 400),
-        (JSON, r#"{"prompt":"a","stop":""}"#, 400),
-        (JSON, r#"{"prompt":"a","suffix":"b"}"#, 400),
-        (JSON, r#"{"prompt":"a","model":"other"}"#, 404),
+        (JSON, r#"{"prompt":"a"}{}"#, 400),
+        (JSON, r#"{"prompt":"a","prompt":"b"}"#, 400),
+        (JSON, r#"{"prompt":"\ud800"}"#, 400),
         (JSON, &"[".repeat(100_000), 400),
+        (JSON, &deep, 400),
         (JSON, &large, 413),
         (JSON, &many, 400),
     ];
@@ -92,15 +86,170 @@ fn invalid_completions_are_refused_in_the_shape_of_openai() {
     assert_eq!(server.get("/health")["status"], "ok");
 }
 
+/// What a hostile or broken client sends, as bytes, with the status of the response; 0 for none.
+#[test]
+fn broken_messages_do_not_disturb_the_server() {
+    let server = TestServer::start(&["--patience", "2"]);
+    let head = |first: &str, more: &str| {
+        format!(
+            "{first} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{more}\r\n",
+            server.address
+        )
+    };
+    let post =
+        |more: &str, body: &[u8]| [head("POST /v1/completions", more).as_bytes(), body].concat();
+    let json = |more: &str| format!("{JSON}{more}");
+    let chunked = json("Transfer-Encoding: chunked\r\n");
+    let many: String = (0..200).map(|index| format!("X-{index}: y\r\n")).collect();
+    let invalid = b"{\"prompt\":\"\xff\xfe\"}";
+    let length = json(&format!("Content-Length: {}\r\n", invalid.len()));
+    let table: Vec<(&str, Vec<u8>, &[u16])> = vec![
+        ("invalid UTF-8", post(&length, invalid), &[400]),
+        (
+            "a chunk cut short",
+            post(&chunked, b"ff\r\n{\"prompt\":"),
+            &[400, 408],
+        ),
+        (
+            "an invalid chunk size",
+            post(&chunked, b"zz\r\n{}\r\n0\r\n\r\n"),
+            &[400],
+        ),
+        (
+            "a huge chunk size",
+            post(&chunked, b"ffffffffffffffffff\r\n{}"),
+            &[400],
+        ),
+        (
+            "a negative length",
+            post(&json("Content-Length: -1\r\n"), b"{}"),
+            &[400],
+        ),
+        (
+            "two lengths",
+            post(&json("Content-Length: 2\r\nContent-Length: 3\r\n"), b"{} "),
+            &[400],
+        ),
+        (
+            "a length beyond 64 bits",
+            post(&json("Content-Length: 99999999999999999999\r\n"), b"{}"),
+            &[400],
+        ),
+        (
+            "200 headers",
+            head("GET /health", &many).into_bytes(),
+            &[431],
+        ),
+        (
+            "a header name with a space",
+            head("GET /health", "a b: c\r\n").into_bytes(),
+            &[400],
+        ),
+        (
+            "two hosts",
+            head("GET /health", "Host: a\r\n").into_bytes(),
+            &[421],
+        ),
+        (
+            "a path with a space",
+            head("GET /a b", "").into_bytes(),
+            &[400],
+        ),
+        (
+            "a long path",
+            head(&format!("GET /{}", "a".repeat(100_000)), "").into_bytes(),
+            &[414, 431],
+        ),
+        (
+            "an unknown method",
+            head("BREW /health", "").into_bytes(),
+            &[405],
+        ),
+        (
+            "CONNECT",
+            head("CONNECT a:1", "").into_bytes(),
+            &[400, 404, 405],
+        ),
+    ];
+    cases(table, |(what, bytes, statuses)| {
+        let reply = server.raw(bytes);
+        assert!(
+            statuses.contains(&reply.status),
+            "{what}: {} {}",
+            reply.status,
+            reply.text()
+        );
+    });
+    assert_eq!(server.get("/health")["status"], "ok");
+}
+
+#[test]
+fn paths_are_not_decoded_into_files() {
+    let server = TestServer::start(&[]);
+    let paths = [
+        "/../Cargo.toml",
+        "/..%2fCargo.toml",
+        "/%2e%2e/%2e%2e/Cargo.toml",
+        "/app/../../mod.rs",
+        "//etc/passwd",
+        "//v1//models",
+        "/%00",
+        "/.hidden",
+        "/app\\main.js",
+        "/v1/%6dodels",
+        "/api/v1/library/..%2f..%2fx",
+    ];
+    cases(paths, |path| {
+        let reply = server.send("GET", path, "", "");
+        assert!(
+            matches!(reply.status, 400 | 404),
+            "{}: {}",
+            reply.status,
+            reply.text()
+        );
+        assert!(reply.json()["error"]["message"].is_string());
+    });
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = TestServer::start(&[]);
+    let mut stream = server.connect();
+    let request = |path: &str, more: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n",
+            server.address
+        )
+    };
+    let both = request("/health", "")
+        + &request("/v1/other", "")
+        + &request("/v1/models", "Connection: close\r\n");
+    stream.write_all(both.as_bytes()).unwrap();
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    let statuses: Vec<&str> = all
+        .match_indices("HTTP/1.1 ")
+        .map(|(at, _)| &all[at + 9..at + 12])
+        .collect();
+    assert_eq!(statuses, ["200", "404", "200"], "{all}");
+}
+
 #[test]
 fn unknown_paths_and_methods_are_refused_in_the_shape_of_their_interface() {
     let server = TestServer::start(&[]);
     let table = [
         ("GET", "/v1/completions", 405, "type"),
+        ("OPTIONS", "/v1/completions", 405, "type"),
+        ("DELETE", "/v1/models", 405, "type"),
         ("GET", "/v1/other", 404, "type"),
+        ("POST", "/v1/other", 404, "type"),
+        ("POST", "/v1/chat/completions", 404, "type"),
+        ("PUT", "/v1/models/", 404, "type"),
         ("DELETE", "/api/v1/about", 405, "kind"),
-        ("POST", "/api/v1/other", 405, "kind"),
+        ("POST", "/index.html", 405, "kind"),
+        ("POST", "/api/v1/other", 404, "kind"),
         ("GET", "/api/v1/other", 404, "kind"),
+        ("DELETE", "/other", 404, "kind"),
     ];
     cases(table, |(method, path, status, key)| {
         let reply = server.send(method, path, "", "");
@@ -108,6 +257,20 @@ fn unknown_paths_and_methods_are_refused_in_the_shape_of_their_interface() {
         assert!(reply.json()["error"][key].is_string(), "{}", reply.text());
         assert_eq!(reply.header("allow").is_some(), *status == 405);
     });
+    let chat = server
+        .post("/v1/chat/completions", &json!({"messages": []}))
+        .json();
+    let message = chat["error"]["message"].as_str().unwrap();
+    assert!(message.contains("/v1/completions"), "{message}");
+    assert_eq!(chat["error"]["code"], "unknown_url");
+    for path in ["/", "/health", "/v1/models", "/app/main.js"] {
+        let head = server.send("HEAD", path, "", "");
+        assert_eq!(
+            (head.status, head.header("content-length").is_some()),
+            (200, true),
+            "{path}"
+        );
+    }
 }
 
 #[test]
@@ -158,6 +321,8 @@ fn another_address_needs_a_token() {
     }
     assert_eq!(server.send("GET", "/?token=wrong", "", "").status, 401);
     let bearer = "Authorization: Bearer a-long-secret\r\n";
+    assert_eq!(server.send("GET", "/api/v1/about", bearer, "").status, 200);
+    let bearer = "authorization: bearer   a-long-secret\r\n";
     assert_eq!(server.send("GET", "/api/v1/about", bearer, "").status, 200);
     let login = server.send("GET", "/?token=a-long-secret", "", "");
     assert_eq!((login.status, login.header("location")), (303, Some("/")));

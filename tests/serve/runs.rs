@@ -1,12 +1,11 @@
 //! The run queue: limits, cancellation, shutdown.
 
-use std::io::Read;
-use std::process::Command;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::server::{PATIENCE, TestServer, events};
+use crate::server::{TestServer, events};
 
 /// The body of a completion that runs until it is stopped.
 fn endless(stream: bool) -> Value {
@@ -98,29 +97,84 @@ fn a_run_stops_at_its_time_limit() {
     server.wait_for_runs("nothing runs", |runs| runs["running"] == 0);
 }
 
+#[test]
+fn a_stream_ends_with_an_error_at_its_time_limit() {
+    let server = TestServer::start(&[&["--max-seconds", "1"], ENDLESS.as_slice()].concat());
+    let reply = server.post("/v1/completions", &endless(true)).text();
+    let mut last = reply.rsplit("data: ");
+    assert_eq!(last.next().unwrap().trim(), "[DONE]");
+    let error: Value = serde_json::from_str(last.next().unwrap()).unwrap();
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("time limit"), "{message}");
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_lets_responses_end() {
-    let mut server = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let body = json!({"prompt": "Once", "max_tokens": 300, "ignore_eos": true, "stream": true});
     let mut stream = server.open("/v1/completions", &body);
     let mut first = [0u8; 200];
     stream.read_exact(&mut first).unwrap();
-    let signal = Command::new("kill")
-        .args(["-INT", &server.child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(signal.success());
+    server.signal("INT");
     let mut rest = String::new();
     stream.read_to_string(&mut rest).unwrap();
-    assert!(rest.contains("[DONE]"), "{rest}");
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = server.child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(start.elapsed() < PATIENCE);
+    assert!(rest.contains("[DONE]") && !rest.contains("error"), "{rest}");
+    assert_eq!(server.wait().0, Some(130));
+}
+
+#[cfg(unix)]
+#[test]
+fn unfinished_streams_end_with_an_error_when_the_server_stops() {
+    let limits = ["--parallel", "1"];
+    let server = TestServer::start(&[limits.as_slice(), &ENDLESS].concat());
+    let mut stream = server.open("/v1/completions", &endless(true));
+    server.wait_for_runs("the first runs", |runs| runs["running"] == 1);
+    let mut waiting = server.open("/v1/completions", &endless(false));
+    server.wait_for_runs("the second waits", |runs| runs["waiting"] == 1);
+    // An idle connection and half a request do not matter.
+    let _idle = server.connect();
+    let mut half = server.connect();
+    half.write_all(b"GET / HTTP/1.1\r\nHost: ").unwrap();
+    server.signal("TERM");
+    let (mut rest, mut refused) = (String::new(), String::new());
+    stream.read_to_string(&mut rest).unwrap();
+    let end = &rest[rest.len().saturating_sub(400)..];
+    assert!(
+        end.contains("the server is stopping") && end.contains("[DONE]"),
+        "{end}"
+    );
+    waiting.read_to_string(&mut refused).unwrap();
+    assert!(
+        refused.starts_with("HTTP/1.1 503") && refused.contains("the server is stopping"),
+        "{refused}"
+    );
+    let (code, errors) = server.wait();
+    assert_eq!(code, Some(130));
+    assert!(
+        errors.contains("finishing 2 runs, Ctrl-C again to stop"),
+        "{errors}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_interrupt_stops_at_once() {
+    let server = TestServer::start(&ENDLESS);
+    let _stream = server.open("/v1/completions", &endless(true));
+    server.wait_for_runs("it runs", |runs| runs["running"] == 1);
+    server.signal("INT");
+    // The listener closes at the first signal.
+    while std::net::TcpStream::connect(server.address).is_ok() {
         std::thread::sleep(Duration::from_millis(20));
-    };
-    assert_eq!(status.code(), Some(130));
+    }
+    let start = Instant::now();
+    server.signal("INT");
+    let (code, errors) = server.wait();
+    assert_eq!(code, Some(130));
+    assert!(errors.contains("finishing 1 run,"), "{errors}");
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "it waited for the run"
+    );
 }

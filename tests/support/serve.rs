@@ -37,14 +37,21 @@ impl TestServer {
     /// Start a server with both models and an empty library on a free port.
     pub fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_brillm"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_brillm"));
+        command
             .args(["serve", "--port", "0", "--model"])
             .arg(model("english.bril"))
             .arg("--model")
             .arg(model("stories260K"))
             .arg("--library")
             .arg(folder.path().join("traces"))
-            .args(arguments)
+            .args(arguments);
+        Self::of(command, folder)
+    }
+
+    /// Start a server by a command, and keep a folder as long as it runs.
+    pub fn of(mut command: Command, folder: tempfile::TempDir) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -164,6 +171,30 @@ impl TestServer {
             assert!(start.elapsed() < PATIENCE, "{what}: {runs}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Send a signal such as `INT` to the server.
+    #[cfg(unix)]
+    pub fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        let status = kill.args([format!("-{name}"), self.child.id().to_string()]);
+        assert!(status.status().unwrap().success());
+    }
+
+    /// Wait until the server has ended; return its exit code and what it printed to standard error.
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the server does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let mut errors = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut errors).unwrap();
+        (status.code(), errors)
     }
 
     /// Kill the server and return what it printed to standard error.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::adapter::Adapter;
 use super::device::{Device, locked};
 use crate::Result;
+use crate::kernel::user_folder::user_folder;
 
 /// Use of a binding by a kernel; binding 0 holds its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,9 +249,7 @@ pub(super) struct PipelineStore {
 impl PipelineStore {
     /// Open the store of an adapter.
     pub(super) fn open(device: &wgpu::Device, adapter: &Adapter) -> Option<Self> {
-        let folder = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+        let folder = user_folder("XDG_CACHE_HOME", ".cache")?;
         let name = wgpu::util::pipeline_cache_key(&adapter.raw.get_info())?;
         // Drivers check their own version; ours is in the name.
         let path = folder
@@ -277,8 +276,15 @@ impl Drop for PipelineStore {
         let path = &self.path;
         if let Some(data) = self.cache.get_data()
             && let Some(folder) = path.parent()
-            && std::fs::create_dir_all(folder).is_ok()
         {
+            if let Err(error) = std::fs::create_dir_all(folder) {
+                static ONCE: std::sync::Once = std::sync::Once::new();
+                ONCE.call_once(|| {
+                    let folder = folder.display();
+                    tracing::info!("compiled kernels are not stored: {folder}: {error}");
+                });
+                return;
+            }
             let partial = path.with_extension(format!("{}.partial", std::process::id()));
             if std::fs::write(&partial, data).is_ok() && std::fs::rename(&partial, path).is_err() {
                 drop(std::fs::remove_file(&partial));
