@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # Puts a server under mixed load (valid, slow, oversized, malformed and interrupted requests) and reports the responses.
 #
-#   ./tests/serve_load.sh [SECONDS] [CONNECTIONS] [PROGRAM]      300 s, 200 connections, target/release/brillm
+#   ./tests/serve_load.sh [SECONDS] [CONNECTIONS] [PROGRAM] [PLUGIN]      300 s, 200 connections, target/release/brillm
 #
-# Fails on a wrong response, an unexpected status, or memory that grows by more than 64 MiB after the first fifth of the
-# time. Needs only python3.
+# Fails on a wrong response, an unexpected status, or memory that grows by more than 10 % after the first 30 s, or the
+# first third of a shorter run. Needs only python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec python3 - "${1:-300}" "${2:-200}" "${3:-target/release/brillm}" <<'PYTHON'
+exec python3 - "${1:-300}" "${2:-200}" "${3:-target/release/brillm}" "${4:-}" <<'PYTHON'
 import collections, json, os, random, signal, socket, subprocess, sys, tempfile, threading, time
 
-seconds, connections, program = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+seconds, connections, program, plugin = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 library = tempfile.mkdtemp()
 server = subprocess.Popen(
     [program, "serve", "--port", "0", "--patience", "5", "--queue", "32", "--max-seconds", "60", "--library", library,
-     "--model", "models/english.bril", "--model", "models/stories260K"],
+     "--model", "models/english.bril", "--model", "models/stories260K"] + (["--plugin", plugin] if plugin else []),
     stdout=subprocess.PIPE, text=True)
 address = server.stdout.readline().strip().removeprefix("brillm serves on http://").rstrip("/")
 host, port = address.rsplit(":", 1)
@@ -209,24 +209,25 @@ def client(number):
 threads = [threading.Thread(target=client, args=(number,), daemon=True) for number in range(connections)]
 for thread in threads:
     thread.start()
-memory = []
+memory, start = [], time.monotonic()
 while time.monotonic() < stop:
-    memory.append(resident())
+    memory.append((time.monotonic() - start, resident()))
     time.sleep(min(5, seconds / 20))
 for thread in threads:
     thread.join(120)
 time.sleep(1)
-memory.append(resident())
-settled = memory[len(memory) // 5:]
-growth = settled[-1] - settled[0]
+memory.append((time.monotonic() - start, resident()))
+settled = [value for at, value in memory if at >= min(30, seconds / 3)]
+growth = max(settled) / settled[0] - 1
 status, runs = ask("GET", "/api/v1/runs")
 server.send_signal(signal.SIGINT)
 code = server.wait(30)
 for (name, status), count in sorted(counts.items()):
     print(f"{name:10} {status if status > 0 else 'closed' if status == -1 else status:>7} {count:8}")
 print(f"requests {sum(counts.values())}, wrong {len(wrong)}, memory {settled[0]:.0f} -> {settled[-1]:.0f} MiB "
-      f"(peak {max(memory):.0f}), runs: {runs.decode()}, exit {code}")
+      f"(largest {max(settled):.0f}, {100 * growth:+.0f} %), runs: {runs.decode()}, exit {code}")
 for line in wrong[:20]:
     print("wrong:", line)
-sys.exit(bool(wrong) or growth > 64 or code != 130)
+print("memory:", " ".join(f"{at:.0f}s:{value:.0f}" for at, value in memory))
+sys.exit(bool(wrong) or growth > 0.1 or code != 130)
 PYTHON

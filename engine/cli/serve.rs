@@ -90,6 +90,7 @@ impl LimitArguments {
 
 impl Arguments {
     pub(super) fn run(self, plugins: &super::plugin_options::PluginArguments) -> Result<()> {
+        crate::kernel::allocator::return_large_blocks();
         let mut settings = Settings {
             host: self.host,
             port: self.port,

@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod adamw;
+pub mod allocator;
 pub mod attention;
 pub mod blend;
 pub mod bytes;

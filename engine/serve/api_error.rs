@@ -39,10 +39,16 @@ impl ApiError {
         Self::input(message).param(name)
     }
 
-    /// Name the field of the request that is invalid, unless one is named.
+    /// Name the field of the request that is invalid.
     pub(super) fn param(mut self, name: &str) -> Self {
-        self.param.get_or_insert_with(|| name.into());
+        self.param = Some(name.into());
         self
+    }
+
+    /// Name the field of the request that is invalid, in the message too.
+    pub(super) fn within(mut self, name: &str) -> Self {
+        self.message = format!("invalid {name}: {}", self.message);
+        self.param(name)
     }
 
     /// What is wrong.

@@ -61,7 +61,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
         let path = error.path().to_string();
         let error = error.into_inner();
         // Invalid JSON is not a fault of the field where it begins.
-        let field = (error.is_data() && path != ".").then_some(path);
+        let located = error.is_data() || error.to_string().starts_with("number out of range");
+        let field = (located && path != ".").then_some(path);
         invalid(field, error)
     })?;
     reader.end().map_err(|error| invalid(None, error))?;
@@ -97,6 +98,8 @@ pub(super) async fn read_bytes(body: Body, limits: &Limits) -> ApiResult<Vec<u8>
 
 async fn collect(body: Body, limit: usize) -> ApiResult<Vec<u8>> {
     let mut body = std::pin::pin!(body);
+    // Nothing is kept of a body that is too long.
+    let too_long = body.size_hint().lower() > limit as u64;
     let (mut bytes, mut length) = (Vec::new(), 0);
     while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await
     {
@@ -108,13 +111,16 @@ async fn collect(body: Body, limit: usize) -> ApiResult<Vec<u8>> {
             continue;
         };
         length += data.len();
-        if length <= limit {
+        if length <= limit && !too_long {
             bytes.extend_from_slice(&data);
-        } else if length > limit + DRAINED {
+            continue;
+        }
+        bytes = Vec::new();
+        if length > limit + DRAINED {
             break;
         }
     }
-    if length > limit {
+    if too_long || length > limit {
         return Err(ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("the body is larger than the limit of {limit} bytes"),

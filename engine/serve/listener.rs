@@ -15,10 +15,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::routes;
 use super::settings::Settings;
 use super::state::{ServedModel, ServerState};
+use crate::kernel::allocator;
 use crate::{Error, ErrorKind, Result};
 
 /// Largest head of a request, in bytes.
 const MAX_HEAD: usize = 64 << 10;
+
+/// Time between two returns of free memory to the system.
+const TRIMMING: Duration = Duration::from_secs(2);
 
 /// Time that runs have to finish at a shutdown.
 const FINISHING: Duration = Duration::from_secs(10);
@@ -110,8 +114,12 @@ async fn serve(
     let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(state.settings.limits.connections));
     let router = routes::router(state.clone());
-    let mut failures = 0;
+    let (mut failures, mut trimmed, mut used) = (0, Instant::now(), false);
     while !stop() {
+        if used && trimmed.elapsed() > TRIMMING {
+            (trimmed, used) = (Instant::now(), state.runs.open() > 0);
+            drop(tokio::task::spawn_blocking(allocator::trim));
+        }
         let Ok(accepted) = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await
         else {
             continue;
@@ -130,7 +138,7 @@ async fn serve(
                 continue;
             }
         };
-        failures = 0;
+        (failures, used) = (0, true);
         let _ = stream.set_nodelay(true);
         let Ok(permit) = permits.clone().try_acquire_owned() else {
             tracing::warn!("refused a connection: too many are open");

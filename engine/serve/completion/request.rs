@@ -190,7 +190,7 @@ fn encode_prompts(
 }
 
 fn in_prompt(error: impl Into<ApiError>) -> ApiError {
-    error.into().param("prompt")
+    error.into().within("prompt")
 }
 
 /// A number that differs from call to call.
