@@ -274,6 +274,26 @@ typedef struct brillm_parameters {
    How many.
    */
   uint64_t banned_count;
+  /*
+   Subtracted from the logit of every new token that was chosen before; -2 to 2.
+   */
+  double presence_penalty;
+  /*
+   Subtracted from the logit of a new token for each time it was chosen before; -2 to 2.
+   */
+  double frequency_penalty;
+  /*
+   Tokens whose logits `bias_values` are added to.
+   */
+  const uint32_t *bias_tokens;
+  /*
+   One value for each of `bias_tokens`; -100 to 100.
+   */
+  const double *bias_values;
+  /*
+   How many.
+   */
+  uint64_t bias_count;
 } brillm_parameters;
 
 /*
