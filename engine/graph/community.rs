@@ -101,7 +101,7 @@ impl Level {
         (numbered, numbers.len())
     }
 
-    /// Runs all levels at one resolution, then merges small communities into their neighbours. Nodes that are `alone`
+    /// Run all levels at one resolution, then merge small communities into their neighbours. Nodes that are `alone`
     /// are not counted.
     fn gather_up(&self, resolution: f64, alone: &[bool], most: usize) -> (Vec<u32>, usize) {
         let (mut community, mut count) = self.settle(resolution);
@@ -121,16 +121,35 @@ impl Level {
         for (&one, &alone) in community.iter().zip(alone) {
             sizes[one as usize] += usize::from(!alone);
         }
+        let goes = level.merged(&mut sizes, most);
+        let mut numbers = BTreeMap::new();
+        for (own, _) in community
+            .iter_mut()
+            .zip(alone)
+            .filter(|(_, alone)| !**alone)
+        {
+            while goes[*own as usize] != *own {
+                *own = goes[*own as usize];
+            }
+            let next = numbers.len() as u32;
+            *own = *numbers.entry(*own).or_insert(next);
+        }
+        (community, numbers.len())
+    }
+
+    /// Merge communities below [`SMALL`] nodes, and the smallest until `most` are left, each into the neighbour it has
+    /// the strongest link to. Returns the community that each one goes to.
+    fn merged(&self, sizes: &mut [usize], most: usize) -> Vec<u32> {
         let mut left = sizes.iter().filter(|&&size| size > 0).count();
-        let mut links: Vec<BTreeMap<u32, f64>> = level
+        let mut links: Vec<BTreeMap<u32, f64>> = self
             .neighbours
             .iter()
             .map(|all| all.iter().copied().collect())
             .collect();
-        let mut goes: Vec<u32> = (0..count as u32).collect();
-        let mut settled = vec![false; count];
+        let mut goes: Vec<u32> = (0..sizes.len() as u32).collect();
+        let mut settled = vec![false; sizes.len()];
         loop {
-            let open = (0..count).filter(|&one| sizes[one] > 0 && !settled[one]);
+            let open = (0..sizes.len()).filter(|&one| sizes[one] > 0 && !settled[one]);
             let Some(least) = open.min_by_key(|&one| (sizes[one], one)) else {
                 break;
             };
@@ -161,22 +180,10 @@ impl Level {
                 }
             }
         }
-        let mut numbers = BTreeMap::new();
-        for (own, _) in community
-            .iter_mut()
-            .zip(alone)
-            .filter(|(_, alone)| !**alone)
-        {
-            while goes[*own as usize] != *own {
-                *own = goes[*own as usize];
-            }
-            let next = numbers.len() as u32;
-            *own = *numbers.entry(*own).or_insert(next);
-        }
-        (community, numbers.len())
+        goes
     }
 
-    /// Builds the graph whose nodes are communities.
+    /// Build the graph whose nodes are communities.
     fn gathered(&self, community: &[u32], count: usize) -> Self {
         let mut sums: Vec<BTreeMap<u32, f64>> = vec![BTreeMap::new(); count];
         for (node, all) in self.neighbours.iter().enumerate() {

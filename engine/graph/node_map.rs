@@ -63,29 +63,11 @@ impl NodeMap {
     pub fn of(graph: &TokenGraph) -> Self {
         let nodes = graph.nodes();
         let (clusters, count) = communities(graph, FEW, CLUSTERS);
-        let incoming = graph.incoming();
-        let mut counts = vec![0u64; nodes];
-        let mut links: BTreeMap<(u32, u32), u64> = BTreeMap::new();
-        for source in 0..nodes {
-            for edge in graph.row(NodeId(source as u32)) {
-                let (target, walks) = (graph.targets()[edge] as usize, graph.counts()[edge]);
-                counts[target] += u64::from(walks);
-                if clusters[source] != clusters[target] {
-                    *links
-                        .entry((clusters[source], clusters[target]))
-                        .or_default() += u64::from(walks);
-                }
-            }
-        }
-        let mut members: Vec<Vec<u32>> = vec![Vec::new(); count];
-        for (node, &cluster) in clusters.iter().enumerate() {
-            members[cluster as usize].push(node as u32);
-        }
-        for all in &mut members {
-            all.sort_by_key(|&node| (std::cmp::Reverse(counts[node as usize]), node));
-        }
+        let (counts, links) = counted(graph, &clusters);
+        let members = members(&clusters, count, &counts);
         // Nodes without edges, if any, are the last community, which is drawn as two rows at the bottom.
         let lonely = |all: &Vec<u32>| {
+            let incoming = graph.incoming();
             let edges = |&node: &u32| graph.row(NodeId(node)).len() + incoming.degree(NodeId(node));
             all.iter().all(|node| edges(node) == 0)
         };
@@ -103,34 +85,17 @@ impl NodeMap {
                 ];
             }
         }
-        let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
-        for &node in linked.iter().flatten() {
-            for axis in 0..2 {
-                low[axis] = low[axis].min(positions[node as usize][axis]);
-                high[axis] = high[axis].max(positions[node as usize][axis]);
-            }
-        }
-        let fit = |position: &[f64; 2]| {
-            [0, 1].map(|axis| {
-                let [from, to] = FIELD[axis];
-                match high[axis] - low[axis] {
-                    span if span > 1e-9 => from + (to - from) * (position[axis] - low[axis]) / span,
-                    _ => (from + to) / 2.0,
-                }
-            })
-        };
+        let drawn = linked
+            .iter()
+            .flatten()
+            .map(|&node| positions[node as usize]);
+        let fit = fitted(&drawn.collect::<Vec<_>>());
         for &node in linked.iter().flatten() {
             positions[node as usize] = fit(&positions[node as usize]);
         }
         middles.iter_mut().for_each(|middle| *middle = fit(middle));
         if let Some(alone) = &alone {
-            let [from, to] = FIELD[0];
-            for (rank, &node) in alone.iter().enumerate() {
-                let along = (rank as f64 + 0.5) / alone.len() as f64;
-                // Alternate between the two rows.
-                positions[node as usize] = [from + (to - from) * along, ROW[rank % 2]];
-            }
-            middles.push([0.5, (ROW[0] + ROW[1]) / 2.0]);
+            middles.push(in_rows(alone, &mut positions));
         }
         let narrow = |position: &[f64; 2]| position.map(|x| x.clamp(0.0, 1.0) as f32);
         let discs = members
@@ -154,12 +119,67 @@ impl NodeMap {
     }
 }
 
-/// Places discs of the given radii by forces, and returns their centres.
-fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
-    let count = radii.len();
-    let area: f64 = radii.iter().map(|radius| 4.0 * radius * radius).sum();
-    let side = (2.0 * area).sqrt().max(1.0);
-    let ideal = side / (count as f64).sqrt().max(1.0);
+/// Sum the counts of the edges into each node `[V]`, and of the edges between each two communities.
+fn counted(graph: &TokenGraph, clusters: &[u32]) -> (Vec<u64>, BTreeMap<(u32, u32), u64>) {
+    let mut counts = vec![0u64; graph.nodes()];
+    let mut links: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+    for (source, &from) in clusters.iter().enumerate() {
+        for edge in graph.row(NodeId(source as u32)) {
+            let (target, walks) = (graph.targets()[edge] as usize, graph.counts()[edge]);
+            counts[target] += u64::from(walks);
+            if from != clusters[target] {
+                *links.entry((from, clusters[target])).or_default() += u64::from(walks);
+            }
+        }
+    }
+    (counts, links)
+}
+
+/// Place nodes in two rows, and return their centre.
+fn in_rows(nodes: &[u32], positions: &mut [[f64; 2]]) -> [f64; 2] {
+    let [from, to] = FIELD[0];
+    for (rank, &node) in nodes.iter().enumerate() {
+        let along = (rank as f64 + 0.5) / nodes.len() as f64;
+        // Alternate between the two rows.
+        positions[node as usize] = [from + (to - from) * along, ROW[rank % 2]];
+    }
+    [0.5, (ROW[0] + ROW[1]) / 2.0]
+}
+
+/// List the nodes of each community, the most frequent first.
+fn members(clusters: &[u32], count: usize, counts: &[u64]) -> Vec<Vec<u32>> {
+    let mut members: Vec<Vec<u32>> = vec![Vec::new(); count];
+    for (node, &cluster) in clusters.iter().enumerate() {
+        members[cluster as usize].push(node as u32);
+    }
+    for all in &mut members {
+        all.sort_by_key(|&node| (std::cmp::Reverse(counts[node as usize]), node));
+    }
+    members
+}
+
+/// Return the map that stretches the bounding box of `positions` to the [`FIELD`].
+fn fitted(positions: &[[f64; 2]]) -> impl Fn(&[f64; 2]) -> [f64; 2] + use<> {
+    let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
+    for position in positions {
+        for axis in 0..2 {
+            low[axis] = low[axis].min(position[axis]);
+            high[axis] = high[axis].max(position[axis]);
+        }
+    }
+    move |position| {
+        [0, 1].map(|axis| {
+            let [from, to] = FIELD[axis];
+            match high[axis] - low[axis] {
+                span if span > 1e-9 => from + (to - from) * (position[axis] - low[axis]) / span,
+                _ => (from + to) / 2.0,
+            }
+        })
+    }
+}
+
+/// Return the attraction of each two linked discs.
+fn attractions(count: usize, links: &BTreeMap<(u32, u32), u64>) -> Vec<(usize, usize, f64)> {
     let mut pulls: BTreeMap<(u32, u32), f64> = BTreeMap::new();
     let mut flows = vec![0.0; count];
     for (&(a, b), &walks) in links {
@@ -169,13 +189,22 @@ fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
     }
     // Attraction: the count between two communities over the count expected by chance, at most 8.
     let total: f64 = flows.iter().sum::<f64>().max(1.0);
-    let pulls: Vec<(usize, usize, f64)> = pulls
+    pulls
         .into_iter()
         .map(|((a, b), walks)| {
             let (a, b) = (a as usize, b as usize);
             (a, b, (walks * total / (flows[a] * flows[b])).min(8.0))
         })
-        .collect();
+        .collect()
+}
+
+/// Place discs of the given radii by forces, and return their centres.
+fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
+    let count = radii.len();
+    let area: f64 = radii.iter().map(|radius| 4.0 * radius * radius).sum();
+    let side = (2.0 * area).sqrt().max(1.0);
+    let ideal = side / (count as f64).sqrt().max(1.0);
+    let pulls = attractions(count, links);
     let mut positions: Vec<[f64; 2]> = (0..count)
         .map(|one| {
             let radius = side / 2.0 * ((one as f64 + 0.5) / count as f64).sqrt();

@@ -86,8 +86,8 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
                 joint[index / 2] = around[index][index / 2];
             }
         }
-        let mut moved = false;
-        if joint != best {
+        let moved = joint != best;
+        if moved {
             let together = nats(mechanism, tokens, &[joint])?[0];
             let (alone, value) = around
                 .iter()
@@ -100,7 +100,6 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
             } else {
                 (alone, value)
             };
-            moved = true;
         }
         // No direction helps at this distance: halve the steps.
         if !moved {

@@ -211,39 +211,11 @@ impl Attribution {
     }
 
     fn composed(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> EdgeAttribution {
-        let (width, rank) = (mechanism.profile.width, mechanism.profile.rank);
-        let weights = &mechanism.weights;
-        let x = self.blended();
-        let rows = self.past.len();
-        // h of each past signal alone: the node's output without its offset.
+        let (width, weights) = (mechanism.profile.width, &mechanism.weights);
+        let (x, rows) = (self.blended(), self.past.len());
         let node = NodeRows::read(mechanism, flow.node);
-        let (narrow, factors) = (composed::shared(mechanism), node.factors());
-        // The kernel of inference, in f64 and with a_u = 0: what remains is linear in x, so it can run on each signal
-        // alone.
-        let shared = Shared {
-            width,
-            gain: &[],
-            kappa: 0.0,
-            mix: &widen(narrow.mix),
-            low_in: &widen(narrow.low_in),
-            low_out: &widen(narrow.low_out),
-        };
-        let wide = Factors {
-            target: &[],
-            scale: &widen(factors.scale),
-            offset: &vec![0.0; width],
-            low_scale: &widen(factors.low_scale),
-            gate: &[],
-        };
-        let mut outputs = vec![0.0; rows * width];
-        kernel::composed::output(
-            &shared,
-            |_| wide,
-            &x,
-            &mut vec![0.0; rows * width],
-            &mut vec![0.0; rows * rank],
-            &mut outputs,
-        );
+        let factors = node.factors();
+        let mut outputs = outputs_alone(mechanism, &factors, &x, rows);
         // ρ = (x B) C of the edge's own residual.
         let own = composed::residual_row(mechanism, flow.node, target)
             .map(|edge_row| weights.row("edge.residual", edge_row));
@@ -313,6 +285,44 @@ impl PastSignal {
         let banks = self.weights.iter().enumerate();
         banks.map(|(index, w)| w * signal[index % signal.len()])
     }
+}
+
+/// Compute h of each past signal alone, without the offset of the node. `x [T, X]` → `[T, D]`
+fn outputs_alone(
+    mechanism: &Mechanism,
+    factors: &Factors<'_, f32>,
+    x: &[f64],
+    rows: usize,
+) -> Vec<f64> {
+    let (width, rank) = (mechanism.profile.width, mechanism.profile.rank);
+    let narrow = composed::shared(mechanism);
+    // The kernel of inference, in f64 and with a_u = 0: what remains is linear in x, so it can run on each signal
+    // alone.
+    let shared = Shared {
+        width,
+        gain: &[],
+        kappa: 0.0,
+        mix: &widen(narrow.mix),
+        low_in: &widen(narrow.low_in),
+        low_out: &widen(narrow.low_out),
+    };
+    let wide = Factors {
+        target: &[],
+        scale: &widen(factors.scale),
+        offset: &vec![0.0; width],
+        low_scale: &widen(factors.low_scale),
+        gate: &[],
+    };
+    let mut outputs = vec![0.0; rows * width];
+    kernel::composed::output(
+        &shared,
+        |_| wide,
+        x,
+        &mut vec![0.0; rows * width],
+        &mut vec![0.0; rows * rank],
+        &mut outputs,
+    );
+    outputs
 }
 
 /// Whether the first signal flows into the first hop without entering the blend.

@@ -90,7 +90,6 @@ fn compare(
         .flatten()
         .enumerate()
     {
-        mechanism.check_node(source)?;
         let flow = mechanism.begin(source, &Start::Profile)?;
         mechanism.energies(&flow, &mut energies);
         mechanism.logits(&flow, &energies, &mut logits);

@@ -24,78 +24,95 @@ pub struct BlockShape {
 ///
 /// Blocks with no rows or columns are not stored.
 pub fn blocks(profile: &Profile, nodes: usize, own: usize) -> Vec<BlockShape> {
-    // V nodes, width D, K·D banks, X = D + K·D blended columns.
-    let (v, d, g, x) = (
-        nodes,
+    match profile.form {
+        EdgeForm::Own => own_blocks(profile, nodes, own),
+        EdgeForm::Composed => composed_blocks(profile, nodes, own),
+    }
+}
+
+/// A table whose rows are nodes or edges.
+fn wide(name: &'static str, rows: usize, columns: usize) -> BlockShape {
+    BlockShape {
+        name,
+        rows,
+        columns,
+        narrows: true,
+    }
+}
+
+/// A block that is always stored as f32.
+fn small(name: &'static str, rows: usize, columns: usize) -> BlockShape {
+    BlockShape {
+        narrows: false,
+        ..wide(name, rows, columns)
+    }
+}
+
+fn when(condition: bool, count: usize) -> usize {
+    if condition { count } else { 0 }
+}
+
+/// List the blocks of own edges: V nodes, width D, K·D banks.
+fn own_blocks(profile: &Profile, v: usize, own: usize) -> Vec<BlockShape> {
+    let (d, g) = (profile.width, profile.banks * profile.width);
+    let position = profile.blend == BlendKind::Position;
+    let gated = profile.blend == BlendKind::Gated;
+    vec![
+        // A row is W [D, D], then b [D]; row 0 is the shared edge.
+        wide("edge.arena", 1 + own, d * d + d),
+        wide("node.start", v, d),
+        small("blend.positions", 1, when(position, profile.positions)),
+        small("node.bias", when(profile.target_bias, v), 1),
+        small("node.trust", when(profile.static_resistance, v), 1),
+        // ln α and γ.
+        small("scalars", when(profile.static_resistance, 1), 2),
+        // Weights of the signal and of each bank in the output, column by column.
+        small("blend.mix", when(!position, 1 + profile.banks), d),
+        small("blend.decay", 1, when(!position, g)),
+        wide("blend.gate", when(gated, v), g),
+        small("blend.gate_signal", when(gated, d), g),
+    ]
+}
+
+/// List the blocks of composed edges: V nodes, width D, K·D banks, X = D + K·D blended columns.
+fn composed_blocks(profile: &Profile, v: usize, own: usize) -> Vec<BlockShape> {
+    let (d, g, x) = (
         profile.width,
         profile.banks * profile.width,
         profile.blended(),
     );
     let position = profile.blend == BlendKind::Position;
     let gated = profile.blend == BlendKind::Gated;
-    let when = |condition: bool, count: usize| if condition { count } else { 0 };
-    let wide = |name, rows, columns| BlockShape {
-        name,
-        rows,
-        columns,
-        narrows: true,
-    };
-    let small = |name, rows, columns| BlockShape {
-        name,
-        rows,
-        columns,
-        narrows: false,
-    };
-    match profile.form {
-        EdgeForm::Own => vec![
-            // A row is W [D, D], then b [D]; row 0 is the shared edge.
-            wide("edge.arena", 1 + own, d * d + d),
-            wide("node.start", v, d),
-            small("blend.positions", 1, when(position, profile.positions)),
-            small("node.bias", when(profile.target_bias, v), 1),
-            small("node.trust", when(profile.static_resistance, v), 1),
-            // ln α and γ.
-            small("scalars", when(profile.static_resistance, 1), 2),
-            // Weights of the signal and of each bank in the output, column by column.
-            small("blend.mix", when(!position, 1 + profile.banks), d),
-            small("blend.decay", 1, when(!position, g)),
-            wide("blend.gate", when(gated, v), g),
-            small("blend.gate_signal", when(gated, d), g),
-        ],
-        EdgeForm::Composed => {
-            let rank = profile.rank;
-            let residual = profile.residual;
-            vec![
-                wide("node.target", v, d),
-                wide("node.scale", v, d),
-                wide("node.offset", v, d),
-                small("node.trust", v, 1),
-                small("node.bias", v, 1),
-                small("edge.mix", x, d),
-                small("node.gain", 1, d),
-                // ln α, γ and κ.
-                small("scalars", 1, 3),
-                small("blend.decay", 1, when(!position, g)),
-                wide("blend.gate", when(gated, v), g),
-                small("blend.gate_signal", when(gated, d), g),
-                small("blend.positions", 1, when(position, profile.positions)),
-                wide("node.low_scale", when(rank > 0, v), rank),
-                small("edge.low_in", when(rank > 0, x), rank),
-                small("edge.low_out", rank, d),
-                wide(
-                    // A row is r [D], then C [rank, D].
-                    "edge.residual",
-                    when(residual.is_some(), own),
-                    (1 + residual.unwrap_or(0)) * d,
-                ),
-                small(
-                    "edge.residual_in",
-                    when(residual.unwrap_or(0) > 0, x),
-                    residual.unwrap_or(0),
-                ),
-            ]
-        }
-    }
+    let (rank, residual) = (profile.rank, profile.residual);
+    vec![
+        wide("node.target", v, d),
+        wide("node.scale", v, d),
+        wide("node.offset", v, d),
+        small("node.trust", v, 1),
+        small("node.bias", v, 1),
+        small("edge.mix", x, d),
+        small("node.gain", 1, d),
+        // ln α, γ and κ.
+        small("scalars", 1, 3),
+        small("blend.decay", 1, when(!position, g)),
+        wide("blend.gate", when(gated, v), g),
+        small("blend.gate_signal", when(gated, d), g),
+        small("blend.positions", 1, when(position, profile.positions)),
+        wide("node.low_scale", when(rank > 0, v), rank),
+        small("edge.low_in", when(rank > 0, x), rank),
+        small("edge.low_out", rank, d),
+        wide(
+            // A row is r [D], then C [rank, D].
+            "edge.residual",
+            when(residual.is_some(), own),
+            (1 + residual.unwrap_or(0)) * d,
+        ),
+        small(
+            "edge.residual_in",
+            when(residual.unwrap_or(0) > 0, x),
+            residual.unwrap_or(0),
+        ),
+    ]
 }
 
 /// All parameters of a model: small blocks as f32, tables of nodes and edges in their stored element type.

@@ -33,6 +33,24 @@ pub(super) struct Sequence {
     checks: Vec<Option<u64>>,
 }
 
+impl Sequence {
+    /// Evict all tokens of a layer but those with the indices `keep` in the `orders` of its head groups. One list may
+    /// serve all head groups.
+    fn evict_others(&mut self, layer: usize, orders: &[Vec<(u32, u32)>], keep: &[Vec<u32>]) {
+        let head_groups = self.layers[layer].iter_mut().zip(orders);
+        for (head_group, (slots, order)) in head_groups.enumerate() {
+            // Both lists ascend: one pass evicts every token that is not the next kept one.
+            let list = keep.get(head_group).unwrap_or(&keep[0]);
+            let mut next = list.iter().peekable();
+            for (index, (_, slot)) in order.iter().enumerate() {
+                if next.next_if(|&&next| next as usize == index).is_none() {
+                    slots.evict(*slot as usize);
+                }
+            }
+        }
+    }
+}
+
 impl Cache {
     /// Create an empty cache for a number of sequences.
     ///
@@ -235,64 +253,69 @@ impl Cache {
             }
         }
         let statistics = sequence.statistics[layer];
-        // Policies see tokens in the order of their positions; slots are in any order.
-        let orders: Vec<Vec<(u32, u32)>> =
-            sequence.layers[source].iter().map(Slots::ordered).collect();
-        let mut positions = Vec::new();
-        let [mut column, mut accumulated, mut key_norm] = [Vec::new(), Vec::new(), Vec::new()];
-        for (slots, order) in sequence.layers[source].iter().zip(&orders) {
-            let kept: Vec<u32> = order.iter().map(|&(_, slot)| slot).collect();
-            positions.extend(order.iter().map(|&(position, _)| position));
+        let kept = KeptTokens::of(&sequence.layers[source], layer, &statistics);
+        let question = KeepQuestion {
+            phase,
+            layer,
+            layers,
+            heads: kept.orders.len(),
+            prompt: sequence.prompt,
+            length: sequence.next as usize,
+            positions: &kept.positions,
+            stream: if phase == Phase::Prefill {
+                &stream
+            } else {
+                &[]
+            },
+            column: &kept.column,
+            accumulated: &kept.accumulated,
+            key_norm: &kept.key_norm,
+        };
+        let answer = eviction.decide(index, owner, &question)?;
+        if let Some(keep) = &answer.slots {
+            sequence.evict_others(layer, &kept.orders, keep);
+        }
+        sequence.checks[layer] = answer.next_check;
+        Ok(answer.stream)
+    }
+}
+
+/// Tokens that a layer keeps, with the statistics that its policy asked for.
+#[derive(Default)]
+struct KeptTokens {
+    /// Position and slot of each token of each head group, in the order of the positions: slots are in any order.
+    orders: Vec<Vec<(u32, u32)>>,
+    /// Positions, head group after head group.
+    positions: Vec<u32>,
+    column: Vec<f32>,
+    accumulated: Vec<f32>,
+    key_norm: Vec<f32>,
+}
+
+impl KeptTokens {
+    fn of(head_groups: &[Slots], layer: usize, statistics: &KeepNeeds) -> Self {
+        let mut kept = Self::default();
+        for slots in head_groups {
+            let order = slots.ordered();
+            let (positions, list): (Vec<u32>, Vec<u32>) = order.iter().copied().unzip();
+            kept.positions.extend(positions);
+            kept.orders.push(order);
             if statistics.key_norm {
-                key_norm.extend(key_norms(slots, &kept));
+                kept.key_norm.extend(key_norms(slots, &list));
             }
             // Layers that share a cache have sums of their own queries.
             let Some(sums) = slots.sums.iter().find(|sums| sums.layer == layer) else {
                 continue;
             };
             if let Some(needs) = &statistics.column {
-                column.extend(sums.column_sums(&kept, needs.oldest, needs.newest));
+                let sums = sums.column_sums(&list, needs.oldest, needs.newest);
+                kept.column.extend(sums);
             }
             if statistics.accumulated {
-                accumulated.extend(sums.totals(&kept));
+                kept.accumulated.extend(sums.totals(&list));
             }
         }
-        let question = KeepQuestion {
-            phase,
-            layer,
-            layers,
-            heads: orders.len(),
-            prompt: sequence.prompt,
-            length: sequence.next as usize,
-            positions: &positions,
-            stream: if phase == Phase::Prefill {
-                &stream
-            } else {
-                &[]
-            },
-            column: &column,
-            accumulated: &accumulated,
-            key_norm: &key_norm,
-        };
-        let answer = eviction.decide(index, owner, &question)?;
-        // One list may serve all head groups.
-        if let Some(keep) = &answer.slots {
-            for (head_group, (slots, order)) in
-                sequence.layers[layer].iter_mut().zip(&orders).enumerate()
-            {
-                // Both lists ascend: one pass evicts every token that is not the next kept one.
-                let mut kept = keep[if keep.len() == 1 { 0 } else { head_group }]
-                    .iter()
-                    .peekable();
-                for (index, (_, slot)) in order.iter().enumerate() {
-                    if kept.next_if(|&&kept| kept as usize == index).is_none() {
-                        slots.evict(*slot as usize);
-                    }
-                }
-            }
-        }
-        sequence.checks[layer] = answer.next_check;
-        Ok(answer.stream)
+        kept
     }
 }
 

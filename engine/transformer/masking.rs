@@ -212,15 +212,7 @@ pub fn fill_masks(
         let x = network.forward(&input, None, None)?;
         let logits = to_vec(&network.logits(&forward::rows(&x, &open)?)?)?;
         let width = logits.len() / open.len();
-        // Confidence of each mask: the probability of its likeliest token.
-        let best: Vec<f32> = logits
-            .chunks_exact(width)
-            .map(|row| {
-                let mut row = row.to_vec();
-                crate::kernel::softmax::softmax(&mut row);
-                row.into_iter().fold(0.0, f32::max)
-            })
-            .collect();
+        let best: Vec<f32> = logits.chunks_exact(width).map(confidence).collect();
         let ordered = match order {
             Some(order) => {
                 let call = Call::new(sampling.seed, 0, filled.len() as u64);
@@ -253,6 +245,13 @@ pub fn fill_masks(
             logits: row,
         });
     }
+}
+
+/// Return the probability of the likeliest token.
+fn confidence(logits: &[f32]) -> f32 {
+    let mut row = logits.to_vec();
+    crate::kernel::softmax::softmax(&mut row);
+    row.into_iter().fold(0.0, f32::max)
 }
 
 /// Ask `order/1` for the next mask. Returns its index among `open`; `best` are the probabilities of their likeliest

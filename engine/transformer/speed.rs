@@ -78,12 +78,8 @@ pub fn batch_speed(
     for _ in 0..3 {
         cache = Cache::new(shape, plan.clone(), batch)?;
         eviction = hooks.cache(shape, 0, batch, prompt)?.1;
-        best = best.min(advance(
-            &mut cache,
-            &mut eviction,
-            &prompts,
-            Phase::Prefill,
-        )?);
+        let seconds = advance(&mut cache, &mut eviction, &prompts, Phase::Prefill)?;
+        best = best.min(seconds);
     }
     let mut steps = Vec::with_capacity(new);
     for _ in 0..new {

@@ -22,6 +22,26 @@ pub enum Access {
     Write,
 }
 
+impl Access {
+    /// Describe a binding to wgpu; `dynamic` lets uniforms be at another offset in every dispatch.
+    fn layout(self, binding: u32, dynamic: bool) -> wgpu::BindGroupLayoutEntry {
+        wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: match self {
+                    Self::Uniform => wgpu::BufferBindingType::Uniform,
+                    Self::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                    Self::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                },
+                has_dynamic_offset: dynamic && self == Self::Uniform,
+                min_binding_size: None,
+            },
+            count: None,
+        }
+    }
+}
+
 /// Type of a member of a kernel's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberType {
@@ -183,23 +203,9 @@ impl Device {
         constants: &[(&str, f64)],
         dynamic: bool,
     ) -> Result<Arc<Pipeline>> {
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = bindings
-            .iter()
-            .enumerate()
-            .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
-                binding: binding as u32,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match access {
-                        Access::Uniform => wgpu::BufferBindingType::Uniform,
-                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
-                        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
-                    },
-                    has_dynamic_offset: dynamic && *access == Access::Uniform,
-                    min_binding_size: None,
-                },
-                count: None,
-            })
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..)
+            .zip(bindings)
+            .map(|(binding, access)| access.layout(binding, dynamic))
             .collect();
         let layout = self
             .raw()

@@ -91,6 +91,20 @@ impl<R: Real> Composed<R> {
         self.scalar(0).exp()
     }
 
+    /// Return what the logits of a source contain besides energies.
+    fn fixed<'a>(&'a self, prior: &'a Prior<R>, source: u32, fold: usize) -> Static<'a, R> {
+        let mut fixed = Static {
+            bias: &self.of(At::Bias).value,
+            // w_u = γ + the prior weight of the source.
+            prior_weight: self.scalar(1) + self.of(At::PriorWeight).value[source as usize],
+            resistance: prior.target(fold),
+        };
+        if !self.profile.static_resistance {
+            fixed.resistance = &[];
+        }
+        fixed
+    }
+
     /// Compute the loss of the rows from `first` on; if `learn`, logits become their gradients.
     ///
     /// `logits [n, V]`, `d_kept [n, D]`.
@@ -107,7 +121,7 @@ impl<R: Real> Composed<R> {
     ) -> ChunkLoss<R> {
         let (v, d) = (graph.nodes(), self.profile.width);
         let count = d_kept.len() / d;
-        let (alpha, gamma) = (self.alpha(), self.scalar(1));
+        let alpha = self.alpha();
         let two_alpha = R::of(2.0) * alpha;
         // The loss is a mean over all predictions of the batch, so its gradient p − [t = next] is divided by their
         // number.
@@ -126,14 +140,7 @@ impl<R: Real> Composed<R> {
             let Row {
                 source, next, fold, ..
             } = Row::of(batch, row);
-            let mut fixed = Static {
-                bias: &self.of(At::Bias).value,
-                prior_weight: gamma + self.of(At::PriorWeight).value[source as usize],
-                resistance: prior.target(fold),
-            };
-            if !self.profile.static_resistance {
-                fixed.resistance = &[];
-            }
+            let fixed = self.fixed(prior, source, fold);
             // A residual adds α (2 h·δ + 2 b·ρ + ‖ρ‖²) to the edges that own one.
             if let Some(residual) = &self.residual {
                 residual.add_logits(graph, source, row, alpha, logits);

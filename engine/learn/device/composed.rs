@@ -150,12 +150,13 @@ impl DeviceComposed {
             self.run_residual(&residual_training::ENERGIES, plan, size)?;
         }
         let (v, wide) = (self.stage.nodes, padded(self.stage.profile.width));
-        let (at, columns, stage) = (plan.at, wide as u32, &mut self.stage);
+        let (at, columns) = (plan.at, wide as u32);
         let constants = [
-            ("WORKGROUP", stage.device.wide_workgroup()),
+            ("WORKGROUP", self.stage.device.wide_workgroup()),
             ("RESIDUAL", u32::from(self.own)),
         ];
         for first in (0..rows).step_by(plan.chunk) {
+            let stage = &mut self.stage;
             let count = plan.chunk.min(rows - first);
             let start = first as u32 * columns;
             // kept βᵀ
@@ -177,31 +178,39 @@ impl DeviceComposed {
             let size = Size::Direct(count as u32, 1, 1);
             let kernel = &softmax_composed::TARGETS;
             stage.run(kernel, &constants, &parameters, &SOFTMAX, size)?;
-            if !learn {
-                continue;
+            if learn {
+                self.loss_back(plan, first, count)?;
             }
-            // d kept = 2 α d_logits β, d β = 2 α d_logitsᵀ kept
-            stage.multiply(&Product {
-                shape: [count, wide, v],
-                a: [at.logits, v as u32, 1],
-                b: [at.beta, columns, 1],
-                b_in_values: true,
-                c: [at.d_output + start, columns],
-                c_in_gradients: false,
-                alpha: Some(at.scalars),
-            })?;
-            stage.multiply(&Product {
-                shape: [v, wide, count],
-                a: [at.logits, 1, v as u32],
-                b: [at.kept + start, columns, 1],
-                b_in_values: false,
-                c: [at.beta, columns],
-                c_in_gradients: true,
-                alpha: Some(at.scalars),
-            })?;
-            if stage.profile.target_bias {
-                stage.column_sums(count, v, at.logits, at.bias)?;
-            }
+        }
+        Ok(())
+    }
+
+    /// Gradients of the logits of `count` rows from `first` on, into kept h, β and the target biases.
+    fn loss_back(&mut self, plan: &Plan, first: usize, count: usize) -> Result<()> {
+        let (at, stage) = (plan.at, &mut self.stage);
+        let (v, wide) = (stage.nodes, padded(stage.profile.width));
+        let (columns, start) = (wide as u32, (first * wide) as u32);
+        // d kept = 2 α d_logits β, d β = 2 α d_logitsᵀ kept
+        stage.multiply(&Product {
+            shape: [count, wide, v],
+            a: [at.logits, v as u32, 1],
+            b: [at.beta, columns, 1],
+            b_in_values: true,
+            c: [at.d_output + start, columns],
+            c_in_gradients: false,
+            alpha: Some(at.scalars),
+        })?;
+        stage.multiply(&Product {
+            shape: [v, wide, count],
+            a: [at.logits, 1, v as u32],
+            b: [at.kept + start, columns, 1],
+            b_in_values: false,
+            c: [at.beta, columns],
+            c_in_gradients: true,
+            alpha: Some(at.scalars),
+        })?;
+        if stage.profile.target_bias {
+            stage.column_sums(count, v, at.logits, at.bias)?;
         }
         Ok(())
     }

@@ -112,41 +112,14 @@ impl DeviceComposed {
         }
     }
 
-    /// Lay a batch out: lists go into `lists`, everything else into regions of the workspace.
-    pub(super) fn plan(&self, graph: &TokenGraph, batch: &Batch, lists: &mut Lists) -> Plan {
-        let (stage, profile) = (&self.stage, &self.stage.profile);
-        let (sequences, steps) = (batch.sequences(), batch.steps);
-        let rows = sequences * steps;
+    /// Offsets of what each row of the batch keeps, besides those of [`Self::parameters_at`].
+    fn rows_at(&self, rows: usize, steps: usize, regions: &mut Regions) -> path_composed::Batch {
+        let profile = &self.stage.profile;
         let wide = padded(profile.width);
         let (g, x) = (profile.banks * wide, (1 + profile.banks) * wide);
         let (rank, residual_rank) = (profile.rank, profile.residual.unwrap_or(0));
-        let nodes = lists.by_key((0..rows).map(|row| (source(batch, row), row as u32)));
-        let pieces = lists.pieces(rows);
-        let own = if self.own {
-            Residuals::of(graph, batch)
-        } else {
-            Residuals::default()
-        };
-        let items = own.items.chunks_exact(4);
-        let items_count = items.len();
-        // Only the keys are used: the residual rows that the optimiser has to update.
-        let own_rows = lists.by_key(items.clone().map(|item| (item[2], 0)));
-        let targets = lists.by_key(
-            items
-                .enumerate()
-                .map(|(index, item)| (item[3], index as u32)),
-        );
-
-        let mut regions = Regions::default();
         let mut of_rows = |columns: usize| regions.take(rows * columns);
-        // V logits a row: as many rows at once as the limit allows.
-        let chunk = (LOGITS / stage.nodes).clamp(1, rows);
-        let mut at = path_composed::Batch {
-            tokens: lists.put(&batch.tokens),
-            folds: lists.put(&batch.folds),
-            edge_rows: lists.put(&own.edge_rows),
-            first_edge_rows: lists.put(&own.first_edge_rows),
-            edge_starts: lists.put(&own.edge_starts),
+        path_composed::Batch {
             preactivation: of_rows(wide),
             inverse: of_rows(1),
             before: of_rows(wide),
@@ -172,6 +145,38 @@ impl DeviceComposed {
             d_gain: of_rows(wide),
             d_projected: of_rows(residual_rank),
             ..self.parameters_at(steps)
+        }
+    }
+
+    /// Lay a batch out: lists go into `lists`, everything else into regions of the workspace.
+    pub(super) fn plan(&self, graph: &TokenGraph, batch: &Batch, lists: &mut Lists) -> Plan {
+        let (stage, profile) = (&self.stage, &self.stage.profile);
+        let (sequences, steps) = (batch.sequences(), batch.steps);
+        let rows = sequences * steps;
+        let wide = padded(profile.width);
+        let (g, x) = (profile.banks * wide, (1 + profile.banks) * wide);
+        let residual_rank = profile.residual.unwrap_or(0);
+        let nodes = lists.by_key((0..rows).map(|row| (source(batch, row), row as u32)));
+        let pieces = lists.pieces(rows);
+        let own = self.own.then(|| Residuals::of(graph, batch));
+        let own = own.unwrap_or_default();
+        let items = own.items.chunks_exact(4);
+        let items_count = items.len();
+        // Only the keys are used: the residual rows that the optimiser has to update.
+        let own_rows = lists.by_key(items.clone().map(|item| (item[2], 0)));
+        let by_target = items.enumerate();
+        let targets = lists.by_key(by_target.map(|(index, item)| (item[3], index as u32)));
+
+        let mut regions = Regions::default();
+        // V logits a row: as many rows at once as the limit allows.
+        let chunk = (LOGITS / stage.nodes).clamp(1, rows);
+        let mut at = path_composed::Batch {
+            tokens: lists.put(&batch.tokens),
+            folds: lists.put(&batch.folds),
+            edge_rows: lists.put(&own.edge_rows),
+            first_edge_rows: lists.put(&own.first_edge_rows),
+            edge_starts: lists.put(&own.edge_starts),
+            ..self.rows_at(rows, steps, &mut regions)
         };
         // The rows follow the result: both are read back at once.
         let result = regions.take(4);

@@ -246,6 +246,59 @@ impl Schedule<'_> {
         }
     }
 
+    /// Return how many logits are stored: those of candidates for all rows, of all targets for a chunk of rows, and
+    /// none where nothing but energy counts.
+    fn logits(&self, rows: usize, listed: usize, chunk: usize) -> usize {
+        let profile = &self.stage.profile;
+        let bare = !profile.static_resistance && !profile.target_bias;
+        match (listed, bare) {
+            (0, true) => 0,
+            (0, false) => chunk * self.stage.nodes,
+            (listed, _) => rows * listed,
+        }
+    }
+
+    /// Lists of the batch, and offsets of what each row keeps, besides those of [`Self::parameters_at`].
+    fn rows_at(
+        &self,
+        scored: &Scored,
+        lists: &mut Lists,
+        regions: &mut Regions,
+    ) -> path_own::Batch {
+        let (profile, batch) = (&self.stage.profile, self.batch);
+        let rows = batch.sequences() * batch.steps;
+        let wide = padded(profile.width);
+        let g = profile.banks * wide;
+        let targets = batch.candidates.as_ref().map(|all| all.targets.as_slice());
+        let targets = targets.unwrap_or_default();
+        let mut of_rows = |columns: usize| regions.take(rows * columns);
+        path_own::Batch {
+            candidates_count: (targets.len() / rows) as u32,
+            tokens: lists.put(&batch.tokens),
+            folds: lists.put(&batch.folds),
+            walked: lists.put(&self.walked()),
+            order: lists.put(&scored.order),
+            starts: lists.put(&scored.starts),
+            counts: lists.put(&scored.counts),
+            chosen: lists.put(&scored.chosen),
+            first_edge_rows: lists.put(&scored.first_edge_rows),
+            candidates: lists.put(targets),
+            numbers: lists.put(&scored.numbers),
+            candidate_edges: lists.put(&scored.candidate_edges),
+            before: of_rows(wide),
+            signal: of_rows(wide),
+            banks: of_rows(g),
+            lambda: of_rows(g),
+            input: of_rows(wide),
+            mask: of_rows(wide),
+            kept: of_rows(wide),
+            d_input: of_rows(wide),
+            d_before: of_rows(wide),
+            d_gate: of_rows(g),
+            ..self.parameters_at()
+        }
+    }
+
     /// Lay the batch out; returns its lists too.
     pub fn plan(&self) -> (Plan, Lists) {
         let (stage, batch) = (self.stage, self.batch);
@@ -267,8 +320,8 @@ impl Schedule<'_> {
             lists.by_key((0..sequences).map(|b| (batch.sequence(b)[0], (b * steps) as u32)));
         let candidates = lists.by_key(targets.iter().copied().zip(0..));
         let pieces = lists.pieces(rows);
-        let mut put_items = |items: &Vec<u32>| (lists.put(items), items.len() / 4);
-        let items: Vec<(u32, usize)> = scored.items.iter().map(&mut put_items).collect();
+        let put_items = |items: &Vec<u32>| (lists.put(items), items.len() / 4);
+        let items: Vec<(u32, usize)> = scored.items.iter().map(put_items).collect();
         let own_items: usize = items[..items.len() - 1].iter().map(|item| item.1).sum();
         // One sum for each item and run of columns.
         let edge_squares = own_items * self.column_runs;
@@ -276,33 +329,10 @@ impl Schedule<'_> {
         let mut regions = Regions::default();
         let position_rows = self.position_rows();
         let first_position = regions.take(position_rows.len());
-        let mut of_rows = |columns: usize| regions.take(rows * columns);
         let mut at = path_own::Batch {
-            candidates_count: listed as u32,
-            tokens: lists.put(&batch.tokens),
-            folds: lists.put(&batch.folds),
-            walked: lists.put(&self.walked()),
-            order: lists.put(&scored.order),
-            starts: lists.put(&scored.starts),
-            counts: lists.put(&scored.counts),
-            chosen: lists.put(&scored.chosen),
-            first_edge_rows: lists.put(&scored.first_edge_rows),
-            candidates: lists.put(targets),
-            numbers: lists.put(&scored.numbers),
-            candidate_edges: lists.put(&scored.candidate_edges),
             first_position,
             positions: first_position + wide as u32,
-            before: of_rows(wide),
-            signal: of_rows(wide),
-            banks: of_rows(g),
-            lambda: of_rows(g),
-            input: of_rows(wide),
-            mask: of_rows(wide),
-            kept: of_rows(wide),
-            d_input: of_rows(wide),
-            d_before: of_rows(wide),
-            d_gate: of_rows(g),
-            ..self.parameters_at()
+            ..self.rows_at(&scored, &mut lists, &mut regions)
         };
         // The rows follow the result: both are read back at once.
         let result = regions.take(4);
@@ -311,13 +341,7 @@ impl Schedule<'_> {
         at.weights = regions.take(steps);
         at.d_banks = regions.take(sequences * g);
         let chunk = (LOGITS / stage.nodes).clamp(1, rows);
-        // Logits of candidates are kept for all rows; classes need none.
-        let bare = !profile.static_resistance && !profile.target_bias;
-        at.logits = regions.take(match (listed, bare) {
-            (0, true) => 0,
-            (0, false) => chunk * stage.nodes,
-            (listed, _) => rows * listed,
-        });
+        at.logits = regions.take(self.logits(rows, listed, chunk));
         let plan = Plan {
             at,
             position_rows,

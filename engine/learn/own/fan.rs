@@ -124,7 +124,6 @@ impl<R: Real> Own<R> {
         for index in 0..n {
             let row = group.rows[index] as usize;
             let (sequence, step) = (row / batch.steps, row % batch.steps);
-            // Energies are ordered by edge, then row.
             let column = energies.iter().skip(index).step_by(n);
             let prediction = Prediction {
                 graph: scoring.graph,

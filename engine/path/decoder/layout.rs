@@ -54,7 +54,6 @@ pub(super) fn layout(
     let own = profile.form == EdgeForm::Own;
     let position = profile.blend == BlendKind::Position;
     let records = mechanism.records.as_ref();
-
     // One record for each sequence, in floats.
     let mut record = Regions { end: 0 };
     let mut at = Sequences {
@@ -92,8 +91,23 @@ pub(super) fn layout(
     at.lambda = floats.take_if(position, b * size.capacity);
     at.table = floats.take_if(own && profile.position_table, b * size.capacity * wide);
 
-    // Integers. The host writes nodes, steps and `done` as one array.
     let buffers = fans.as_ref().map_or(1, |fans| fans.buffers.len());
+    let integers = lay_integers(&mut at, buffers, size, sampling.banned.len());
+    // Kernels compute offsets in 32 bits, and the size of a buffer in bytes has to fit them too.
+    if floats.end.max(integers) > (u32::MAX / 4) as usize {
+        return Err(Error::new(
+            ErrorKind::Resource,
+            format!("{b} sequences over {v} nodes are more than a device buffer holds"),
+        )
+        .advice("decode fewer prompts together"));
+    }
+    Ok((at, [floats.end as u32, integers as u32]))
+}
+
+/// Lay out the integers of a decoder; returns their number.
+fn lay_integers(at: &mut Sequences, buffers: usize, size: Size, banned: usize) -> usize {
+    let b = size.sequences;
+    // Integers. The host writes nodes, steps and `done` as one array.
     let mut integers = Regions { end: FLAGS };
     at.nodes = integers.take(3 * b);
     at.steps = at.nodes + b as u32;
@@ -106,19 +120,10 @@ pub(super) fn layout(
     at.groups = integers.take(buffers * b * 2);
     at.members = integers.take(buffers * b);
     at.recent = integers.take(b * (1 + at.window as usize));
-    at.banned = integers.take(sampling.banned.len());
+    at.banned = integers.take(banned);
     at.stops = integers.take(size.stops);
     at.listed = integers.take(b * size.list);
-
-    // Kernels compute offsets in 32 bits, and the size of a buffer in bytes has to fit them too.
-    if floats.end.max(integers.end) > (u32::MAX / 4) as usize {
-        return Err(Error::new(
-            ErrorKind::Resource,
-            format!("{b} sequences over {v} nodes are more than a device buffer holds"),
-        )
-        .advice("decode fewer prompts together"));
-    }
-    Ok((at, [floats.end as u32, integers.end as u32]))
+    integers.end
 }
 
 /// Nodes of the penalty window.
