@@ -138,7 +138,7 @@ impl GraphBuilder {
         TokenGraph::from_rows(rows, targets, counts)
     }
 
-    /// Merges the buffered pairs into the counted edges.
+    /// Merge the buffered pairs into the counted edges.
     fn settle(&mut self) {
         if self.buffer.is_empty() {
             return;

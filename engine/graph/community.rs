@@ -46,7 +46,7 @@ impl Level {
         }
     }
 
-    /// Moves nodes while modularity grows, and returns the community of each, numbered from 0.
+    /// Move nodes while modularity grows, and return the community of each, numbered from 0.
     fn settle(&self, resolution: f64) -> (Vec<u32>, usize) {
         let nodes = self.neighbours.len();
         let mut community: Vec<u32> = (0..nodes as u32).collect();

@@ -247,7 +247,7 @@ fn placed(radii: &[f64], links: &BTreeMap<(u32, u32), u64>) -> Vec<[f64; 2]> {
     positions
 }
 
-/// Separates overlapping discs, each by half the overlap, until none overlap or after [`ROUNDS`] passes.
+/// Separate overlapping discs, each by half the overlap, until none overlap or after [`ROUNDS`] passes.
 fn separate(positions: &mut [[f64; 2]], radii: &[f64]) {
     for _ in 0..ROUNDS {
         let mut moved = false;

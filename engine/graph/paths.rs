@@ -160,7 +160,7 @@ struct Search<'g> {
 }
 
 impl<'g> Search<'g> {
-    /// Computes the least resistance from every node to `target` along reversed edges. O((V + E) log V).
+    /// Compute the least resistance from every node to `target` along reversed edges. O((V + E) log V).
     fn towards(graph: &'g TokenGraph, target: NodeId) -> Self {
         let resistances = graph.resistance().seen();
         let mut left = vec![f64::INFINITY; graph.nodes()];
@@ -197,7 +197,7 @@ impl<'g> Search<'g> {
         }
     }
 
-    /// Finds the least path to the target that begins with `root` (over `edges`, of resistance `before`), continues
+    /// Find the least path to the target that begins with `root` (over `edges`, of resistance `before`), continues
     /// with an edge that is not in `taken`, and repeats no node.
     fn branch(
         &mut self,
@@ -247,7 +247,7 @@ impl<'g> Search<'g> {
         })
     }
 
-    /// Runs A* from `start`, whose cost is `before`, and returns whether it reached the target.
+    /// Run A* from `start`, whose cost is `before`, and return whether it reached the target.
     fn walk(&mut self, start: NodeId, before: f64, taken: &HashSet<EdgeId>) -> bool {
         let resistances = self.graph.resistance().seen();
         self.cost[start.index()] = before;

@@ -102,7 +102,7 @@ fn resistance_of(probability: f64) -> f64 {
     (-probability.ln()).max(0.0) + 0.0
 }
 
-/// Computes p1 over all nodes: the probability of each as the target of a *new* edge.
+/// Compute p1 over all nodes: the probability of each as the target of a *new* edge.
 fn continuation(nodes: usize, targets: &[u32], counts: &[u32]) -> Vec<f64> {
     let mut sources = vec![0u64; nodes];
     for (&target, &count) in targets.iter().zip(counts) {

@@ -41,7 +41,7 @@ impl Strength {
     }
 }
 
-/// Selects the first `count` of `edges` in an order, sorted.
+/// Select the first `count` of `edges` in an order, sorted.
 fn first(
     mut edges: Vec<EdgeId>,
     count: usize,

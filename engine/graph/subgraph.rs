@@ -189,7 +189,7 @@ impl<'g> Subgraph<'g> {
         })
     }
 
-    /// Selects edges, in any order and possibly repeated, with their nodes.
+    /// Select edges, in any order and possibly repeated, with their nodes.
     fn of_edges(graph: &'g TokenGraph, mut edges: Vec<EdgeId>) -> Self {
         edges.sort_unstable();
         edges.dedup();

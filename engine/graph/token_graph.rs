@@ -358,7 +358,7 @@ impl TokenGraph {
     }
 }
 
-/// Checks that node ids fit 32 bits.
+/// Check that node ids fit 32 bits.
 pub(in crate::graph) fn check_node_count(nodes: usize) -> Result<()> {
     if nodes < u32::MAX as usize {
         return Ok(());

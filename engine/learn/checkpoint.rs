@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::element::Element;
-use crate::learn::edge_trainer::Trainable;
+use crate::learn::trainable::Trainable;
 use crate::model::{Container, Verify, Writer};
 use crate::{Error, ErrorKind, Result};
 
@@ -34,21 +34,21 @@ fn name(step: u64) -> String {
     format!("step-{step:09}.checkpoint")
 }
 
-/// Writes a checkpoint and removes all but the `keep` newest.
+/// Write a checkpoint and remove all but the `keep` newest.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] or [`ErrorKind::Resource`]; the earlier checkpoints are then untouched.
 pub fn save(
     folder: &Path,
     progress: &Progress,
-    edge_trainer: &mut dyn Trainable,
+    trainable: &mut dyn Trainable,
     keep: usize,
 ) -> Result<()> {
     let metadata = serde_json::to_value(progress).map_err(|error| {
         Error::new(ErrorKind::Numeric, "the progress has no JSON form").because(error)
     })?;
     let mut writer = Writer::create(&folder.join(name(progress.step)), metadata)?;
-    let (parameters, moments) = edge_trainer.state();
+    let (parameters, moments) = trainable.state();
     for (parameter, moments) in parameters.iter().zip(moments) {
         let name = &parameter.name;
         let mut block =
@@ -66,16 +66,16 @@ pub fn save(
     Ok(())
 }
 
-/// Loads the newest intact checkpoint of a folder into `edge_trainer`; `None` where there is none.
+/// Load the newest intact checkpoint of a folder into `trainable`; `None` where there is none.
 ///
 /// A damaged checkpoint is skipped in favour of the one before it.
 ///
 /// # Errors
 /// [`ErrorKind::Checksum`] or another of [`Container::open`] when every checkpoint is damaged.
-pub fn load(folder: &Path, edge_trainer: &mut dyn Trainable) -> Result<Option<Progress>> {
+pub fn load(folder: &Path, trainable: &mut dyn Trainable) -> Result<Option<Progress>> {
     let mut last = None;
     for path in list(folder)?.iter().rev() {
-        match read(path, edge_trainer) {
+        match read(path, trainable) {
             Ok(progress) => return Ok(Some(progress)),
             Err(error) => last = Some(error),
         }
@@ -83,16 +83,16 @@ pub fn load(folder: &Path, edge_trainer: &mut dyn Trainable) -> Result<Option<Pr
     last.map_or(Ok(None), Err)
 }
 
-fn read(path: &Path, edge_trainer: &mut dyn Trainable) -> Result<Progress> {
+fn read(path: &Path, trainable: &mut dyn Trainable) -> Result<Progress> {
     let container = Container::open(path, Verify::Whole)?;
-    restore(&container, edge_trainer).map_err(|error| error.at(path.display()))
+    restore(&container, trainable).map_err(|error| error.at(path.display()))
 }
 
-/// Copies the parameters and moments of a checkpoint into `edge_trainer`.
-fn restore(container: &Container, edge_trainer: &mut dyn Trainable) -> Result<Progress> {
+/// Copy the parameters and moments of a checkpoint into `trainable`.
+fn restore(container: &Container, trainable: &mut dyn Trainable) -> Result<Progress> {
     let progress: Progress = serde_json::from_value(container.metadata().clone())
         .map_err(|error| Error::new(ErrorKind::Format, format!("not a checkpoint: {error}")))?;
-    let (parameters, moments) = edge_trainer.state();
+    let (parameters, moments) = trainable.state();
     for (parameter, moments) in parameters.into_iter().zip(moments) {
         let length = parameter.value.len();
         let values = |name: &str| -> Result<Vec<f32>> {
@@ -111,7 +111,7 @@ fn restore(container: &Container, edge_trainer: &mut dyn Trainable) -> Result<Pr
         moments.second = values(&format!("{name}.second"))?;
         parameter.value = value;
     }
-    edge_trainer.restore(&progress.notes)?;
+    trainable.restore(&progress.notes)?;
     Ok(progress)
 }
 
@@ -136,7 +136,7 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Writes a small file atomically: through a temporary file, which is then renamed.
+/// Write a small file atomically: through a temporary file, which is then renamed.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] or [`ErrorKind::Resource`].

@@ -138,7 +138,7 @@ fn make_tokenizer(recipe: &Recipe, base: &Path, note: &mut dyn FnMut(&str)) -> R
     }
 }
 
-/// Reads the tokenizer of a model, which is a `.bril` file or a folder.
+/// Read the tokenizer of a model, which is a `.bril` file or a folder.
 fn tokenizer_of(model: &Path) -> Result<Tokenizer> {
     if !model.is_dir() {
         let model = crate::model::Model::open(model, crate::model::Verify::Lazy)?;
@@ -201,7 +201,7 @@ struct Output {
 }
 
 impl Output {
-    /// Copies sources of token ids; each of the two lists of sources is one document.
+    /// Copy sources of token ids; each of the two lists of sources is one document.
     fn write_ids(&mut self, data: &Data, base: &Path) -> Result<()> {
         let read = |sources: &[String]| -> Result<Vec<u32>> {
             let mut ids = Vec::new();
@@ -232,7 +232,7 @@ impl Output {
         Ok(())
     }
 
-    /// Encodes documents, one of every 1/fraction into the validation file.
+    /// Encode documents, one of every 1/fraction into the validation file.
     ///
     /// Read backward, a document begins with its last token; its end is marked after its first.
     fn encode(
@@ -286,7 +286,7 @@ fn held_out_fraction(data: &Data) -> f64 {
     }
 }
 
-/// Splits a long document into pieces of some thousand bytes, so that validation text comes from all of a book.
+/// Split a long document into pieces of some thousand bytes, so that validation text comes from all of a book.
 fn paragraphs(text: String) -> Vec<String> {
     const PIECE: usize = 8192;
     if text.len() <= 2 * PIECE {
@@ -305,7 +305,7 @@ fn paragraphs(text: String) -> Vec<String> {
     pieces
 }
 
-/// Computes the sha256 of every source file, and compares it with that of the recipe.
+/// Compute the sha256 of every source file, and compare it with that of the recipe.
 fn checksums(data: &Data, base: &Path) -> Result<BTreeMap<String, String>> {
     let mut sums = BTreeMap::new();
     for source in data.train.iter().chain(&data.validation) {

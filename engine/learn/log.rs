@@ -159,7 +159,7 @@ impl RunLog {
     }
 }
 
-/// Passes each complete record and the offset of its end to `show`, until that returns `false`.
+/// Pass each complete record and the offset of its end to `show`, until that returns `false`.
 fn each_record(path: &Path, mut show: impl FnMut(Record, u64) -> Result<bool>) -> Result<()> {
     let mut reader = BufReader::new(File::open(path).map_err(Error::io_at(path))?);
     let mut line = Vec::new();

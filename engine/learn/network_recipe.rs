@@ -106,7 +106,7 @@ impl Default for NetworkRecipe {
 }
 
 impl NetworkRecipe {
-    /// Checks the shape against the kind of model and its training.
+    /// Check the shape against the kind of model and its training.
     pub(super) fn check(&self, kind: Kind, train: &Train) -> Result<()> {
         let invalid = |what: &str| Err(Error::new(ErrorKind::Configuration, what).at("[network]"));
         let network = self;

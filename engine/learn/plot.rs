@@ -44,7 +44,7 @@ struct Panel {
     curves: Vec<Curve>,
 }
 
-/// Draws the learning curves of the runs in `folders` and returns the picture as SVG.
+/// Draw the learning curves of the runs in `folders` and return the picture as SVG.
 ///
 /// A run is named after its folder, or its whole path where two folders have one name. Values that are not
 /// finite leave gaps. A panel without values is left out.
@@ -99,7 +99,7 @@ pub fn draw(folders: &[PathBuf]) -> Result<String> {
     Ok(svg)
 }
 
-/// Draws the learning curves of the runs in `folders` into the SVG file `path`, written atomically.
+/// Draw the learning curves of the runs in `folders` into the SVG file `path`, written atomically.
 ///
 /// # Errors
 /// As [`draw`], and an input-output error if the file cannot be written.
@@ -128,7 +128,7 @@ impl Panel {
         segments.flatten().map(|&point| self.scaled(point))
     }
 
-    /// Applies the scale of the value axis: log₂ of perplexities, so that ticks are doublings or even parts of one.
+    /// Apply the scale of the value axis: log₂ of perplexities, so that ticks are doublings or even parts of one.
     fn scaled(&self, (tokens, value): (f64, f64)) -> (f64, f64) {
         // Beyond these limits the axis could not be divided.
         let value = value.clamp(-1e30, 1e30);
@@ -224,7 +224,7 @@ impl Panel {
     }
 }
 
-/// Abbreviates a number of tokens: 500k, 2.5M, 1B.
+/// Abbreviate a number of tokens: 500k, 2.5M, 1B.
 fn short(tokens: f64) -> String {
     let (scale, unit) = match tokens {
         t if t >= 1e12 => (1e12, "T"),

@@ -173,7 +173,7 @@ pub fn wall_time() -> f64 {
         .map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Replaces infinities, which JSON does not have, by NaN: all formats are rebuilt from the JSON when resuming.
+/// Replace infinities, which JSON does not have, by NaN: all formats are rebuilt from the JSON when resuming.
 fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { f64::NAN }
 }

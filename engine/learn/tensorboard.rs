@@ -41,7 +41,7 @@ fn frame(data: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Writes a field's number and wire type: 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes.
+/// Write a field's number and wire type: 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes.
 fn key(message: &mut Vec<u8>, field: u64, wire_type: u64) {
     varint(message, field << 3 | wire_type);
 }
@@ -70,7 +70,7 @@ fn bytes_field(message: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     message.extend(bytes);
 }
 
-/// Masks a checksum as TFRecord does, by a rotation and the addition of a constant.
+/// Mask a checksum as TFRecord does, by a rotation and the addition of a constant.
 fn masked(checksum: u32) -> u32 {
     checksum.rotate_right(15).wrapping_add(0xa282_ead8)
 }

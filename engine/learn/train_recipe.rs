@@ -148,7 +148,7 @@ impl Train {
         }
     }
 
-    /// Checks the ranges of all numbers.
+    /// Check the ranges of all numbers.
     pub(super) fn check(&self) -> Result<()> {
         let checks = [
             (

@@ -32,7 +32,7 @@ pub(super) struct Level {
     child_tokens: Vec<u32>,
 }
 
-/// Counts the n-grams of a text for a model of `order`.
+/// Count the n-grams of a text for a model of `order`.
 ///
 /// The text has at least `order` and fewer than 2³² tokens.
 pub(super) fn count_levels(tokens: &[u32], order: usize) -> Vec<Level> {
@@ -69,7 +69,7 @@ impl Level {
         self.targets.len()
     }
 
-    /// Computes p(token | context) from the probability with the next shorter context.
+    /// Compute p(token | context) from the probability with the next shorter context.
     pub(super) fn interpolate(&self, context: usize, token: u32, shorter: f64) -> f64 {
         let fan = self.fan(context);
         let own = match self.targets[fan.clone()].binary_search(&token) {
@@ -89,7 +89,7 @@ impl Level {
         }
     }
 
-    /// Fills the fans from n-grams as (context, token) pairs in any order, and sorts the pairs.
+    /// Fill the fans from n-grams as (context, token) pairs in any order, and sort the pairs.
     fn count(&mut self, grams: &mut [u64], contexts: usize) {
         grams.par_sort_unstable();
         let mut sizes = vec![0u32; contexts];
@@ -105,7 +105,7 @@ impl Level {
         self.rows = rows(sizes);
     }
 
-    /// Estimates the discounts of this order, then each context's total and back-off.
+    /// Estimate the discounts of this order, then each context's total and back-off.
     fn estimate(&mut self) {
         let mut counts_of_counts = [0u64; 4];
         for &count in &self.counts {
@@ -166,7 +166,7 @@ impl Level {
     }
 }
 
-/// Builds the tree of contexts, and returns the longest context of each token from `order − 1` on.
+/// Build the tree of contexts, and return the longest context of each token from `order − 1` on.
 fn grow_contexts(tokens: &[u32], levels: &mut [Level]) -> Vec<u32> {
     let mut contexts = vec![0u32; tokens.len()];
     let mut sizes = vec![0u32; 1];
@@ -198,7 +198,7 @@ fn grow_contexts(tokens: &[u32], levels: &mut [Level]) -> Vec<u32> {
     contexts
 }
 
-/// Finds the n-gram at the start of the text, if it is missing from the level of its order.
+/// Find the n-gram at the start of the text, if it is missing from the level of its order.
 ///
 /// No token precedes it, so below the highest order its count is zero unless it occurs again; yet it is one more
 /// continuation of the next shorter n-gram.
@@ -215,7 +215,7 @@ fn opening(tokens: &[u32], levels: &[Level], parents: &[u32], depth: usize) -> O
     }
 }
 
-/// Converts row sizes to row offsets, which are one longer.
+/// Convert row sizes to row offsets, which are one longer.
 fn rows(sizes: Vec<u32>) -> Vec<u32> {
     let mut end = 0;
     let mut rows = Vec::with_capacity(sizes.len() + 1);

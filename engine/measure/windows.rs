@@ -158,7 +158,7 @@ impl fmt::Display for Windows {
     }
 }
 
-/// Checks that every id is below the vocabulary's size.
+/// Check that every id is below the vocabulary's size.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] with the position of the first id that is too large.

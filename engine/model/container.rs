@@ -374,7 +374,7 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
     })
 }
 
-/// Checks that blocks follow each other without overlap, with zeros between them.
+/// Check that blocks follow each other without overlap, with zeros between them.
 fn check_layout(bytes: &[u8], header: &Header) -> Result<()> {
     let mut names = HashSet::new();
     let mut end = ALIGNMENT;

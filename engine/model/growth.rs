@@ -58,7 +58,7 @@ fn axes(profile: &Profile, name: &str, width: usize) -> (Option<Axis>, Option<Ax
     }
 }
 
-/// Copies a block to its new axes; `fresh` fills new entries.
+/// Copy a block to its new axes; `fresh` fills new entries.
 fn spread(values: &[f32], columns: usize, rows: &Axis, across: &Axis, fresh: f32) -> Vec<f32> {
     let mut grown = Vec::with_capacity(rows.len() * across.len());
     for row in rows {

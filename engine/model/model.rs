@@ -229,7 +229,7 @@ impl Model {
         })
     }
 
-    /// Replaces the mechanism with one of the same graph.
+    /// Replace the mechanism with one of the same graph.
     pub(crate) fn with_mechanism(&self, mechanism: Arc<Mechanism>) -> Self {
         Self {
             mechanism,
@@ -279,7 +279,7 @@ impl Model {
     }
 }
 
-/// Reads a block of u16 or u32 as u32.
+/// Read a block of u16 or u32 as u32.
 fn whole_numbers(block: &Block) -> Result<Vec<u32>> {
     match block.element {
         Element::U16 => Ok(block
@@ -315,7 +315,7 @@ fn read_table(container: &Container, shape: &BlockShape) -> Result<Option<Table>
         .map_err(locate)
 }
 
-/// Writes row offsets, and targets and counts in 16 bits where they fit.
+/// Write row offsets, and targets and count in 16 bits where they fit.
 pub(crate) fn write_graph(writer: &mut Writer, graph: &TokenGraph) -> Result<()> {
     writer.values(
         "graph.rows",

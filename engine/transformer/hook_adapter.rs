@@ -1,4 +1,4 @@
-//! What a run on this path asks hooks: once for its plan, then for every sequence.
+//! The hooks of a transformer's run: they make the plan of the cache once, then decide for each sequence.
 //!
 //! `kv.plan/1` and `kv.codec/1` become a [`Plan`], `kv.keep/1` a [`EvictionPolicy`], `probe/1` a [`Probe`], `sample/1` a
 //! [`SamplerChain`].
@@ -27,10 +27,10 @@ pub struct HookAdapter {
 }
 
 impl HookAdapter {
-    /// Asks for the plan of a run. `calibration` is the text on which a planner may try the model.
+    /// Ask for the plan of a run. `calibration` is the text on which a planner may try the model.
     ///
     /// # Errors
-    /// Whatever a hook meets; [`ErrorKind::Unsupported`] for hooks of a cache where the model has none.
+    /// Those of the hooks; [`ErrorKind::Unsupported`] for hooks of a cache where the model has none.
     pub fn new(
         model: &Transformer,
         hooks: &Hooks,
@@ -92,7 +92,7 @@ impl HookAdapter {
         self
     }
 
-    /// The plan that was made, where one was.
+    /// Return the plan, if hooks made one.
     pub fn plan(&self) -> Option<&Plan> {
         self.plan.as_ref()
     }
@@ -102,10 +102,10 @@ impl HookAdapter {
         self.plan.is_some() || self.hooks.keep.is_some()
     }
 
-    /// What the hooks decide and see of sequence `sequence`, whose prompt has so many tokens.
+    /// Return the session options of sequence `sequence`, whose prompt has `prompt` tokens.
     ///
     /// # Errors
-    /// Whatever a hook meets.
+    /// Those of the hooks.
     pub fn options(
         &self,
         shape: &Configuration,
@@ -130,11 +130,11 @@ impl HookAdapter {
         })
     }
 
-    /// The plan of a cache of `sequences`, the first of them numbered `first`, and who decides what it keeps.
-    /// Without hooks of a cache, none of either.
+    /// Return the plan and the eviction policy of a cache of `sequences`, the first of them numbered `first`; `None`
+    /// where no hook decides.
     ///
     /// # Errors
-    /// Whatever a hook meets.
+    /// Those of the hooks.
     pub fn cache(
         &self,
         shape: &Configuration,
@@ -163,7 +163,7 @@ impl HookAdapter {
     }
 }
 
-/// `kv.plan/1`. Whether the plan is another than identity.
+/// Ask `kv.plan/1` for the source and the storage of each layer; returns whether it answered.
 fn sources(
     planner: &dyn hook::Plan,
     shape: &Configuration,
@@ -209,7 +209,7 @@ fn sources(
     Ok(true)
 }
 
-/// `kv.codec/1`. Whether any layer is stored otherwise than as it is.
+/// Ask `kv.codec/1` for the format of each layer's keys and values; returns whether any is quantised.
 fn stored(
     codec: &dyn hook::Codec,
     shape: &Configuration,

@@ -19,16 +19,19 @@ impl CalibrationText {
     /// Tokens of each text in the paper's protocol.
     pub const LENGTH: usize = 64;
 
-    /// At most `count` pieces of `length` tokens, spread evenly over a text.
+    /// Cut at most `count` pieces of `length` tokens, spread evenly over a text.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] when the text has not one piece.
+    /// [`ErrorKind::Input`] for a text shorter than one piece.
     pub fn cut(tokens: &[u32], count: usize, length: usize) -> Result<Self> {
         let pieces = tokens.len() / length.max(1);
         if pieces == 0 || count == 0 {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("{} tokens hold no text of {length} to try on", tokens.len()),
+                format!(
+                    "{} tokens are too few for a calibration text of {length}",
+                    tokens.len()
+                ),
             )
             .advice("give a longer calibration text"));
         }
@@ -42,18 +45,18 @@ impl CalibrationText {
         Ok(Self { texts })
     }
 
-    /// How many texts.
+    /// Number of texts.
     pub fn len(&self) -> usize {
         self.texts.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no texts.
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }
 }
 
-/// A network with what it makes of the texts as it is.
+/// A network with its keys, values and final hidden states on the texts, without sharing.
 pub(super) struct Tried<'a> {
     network: &'a Network,
     texts: &'a [Vec<u32>],
@@ -86,7 +89,7 @@ impl<'a> Tried<'a> {
     }
 }
 
-/// Final hidden states of a text under a plan, after the last norm. `[T · D]`
+/// Compute the hidden states of a text under a plan, after the last norm. `[T · D]`
 fn states(
     network: &Network,
     plan: &Plan,

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{Result, Write};
 
-/// Writes a record, whose fields are escaped already.
+/// Write a record, whose fields are escaped already.
 pub(crate) fn record(out: &mut impl Write, fields: &[&dyn Display]) -> Result<()> {
     for (index, field) in fields.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };

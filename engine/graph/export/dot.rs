@@ -2,7 +2,7 @@
 
 use std::io::{Result, Write};
 
-/// Writes the head of a digraph, with further `settings` of the whole graph.
+/// Write the head of a digraph, with further `settings` of the whole graph.
 pub(crate) fn begin(out: &mut impl Write, name: &str, settings: &[&str]) -> Result<()> {
     writeln!(out, "digraph {name} {{\n  charset=\"UTF-8\";")?;
     for setting in settings {
@@ -11,7 +11,7 @@ pub(crate) fn begin(out: &mut impl Write, name: &str, settings: &[&str]) -> Resu
     writeln!(out, "  node [shape=box, style=rounded];")
 }
 
-/// Writes a node or an edge (`subject`) with its attributes, whose values are DOT already.
+/// Write a node or an edge (`subject`) with its attributes, whose values are DOT already.
 pub(crate) fn statement(
     out: &mut impl Write,
     subject: &str,

@@ -1,8 +1,8 @@
-//! Text that no reader chokes on: control characters shown, then the escapes of each format.
+//! Text in each format's escapes; control characters are written in a readable form.
 
 use std::fmt::{self, Display, Formatter, Write};
 
-/// A character that no format should carry as it is, in a readable form; `None` for all others.
+/// Return a readable form of a character that no format should contain; `None` for all others.
 ///
 /// XML 1.0 allows tab, line feed, carriage return and no other character below space, no surrogate (a
 /// `char` is none) and neither U+FFFE nor U+FFFF. DEL, the C1 controls and the other noncharacters are
@@ -49,7 +49,7 @@ impl Display for Xml<'_> {
 /// Text as a label in DOT, with its quotes.
 ///
 /// graphviz reads a label twice: as a quoted string, in which `\"` is the only escape, and then as a label,
-/// in which backslashes and HTML's `&` references mean something; both must come out as they went in.
+/// in which backslashes and HTML's `&` references mean something; both readings must give the original text.
 pub(crate) struct DotLabel<'a>(pub &'a str);
 
 impl Display for DotLabel<'_> {

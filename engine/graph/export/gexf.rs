@@ -5,7 +5,7 @@ use std::io::{Result, Write};
 use super::Xml;
 use super::table::{Column, Row, Tables};
 
-/// Writes the declarations, then `nodes`, then `edges`; an edge without an id is numbered.
+/// Write the declarations, then `nodes`, then `edges`; an edge without an id is numbered.
 pub(crate) fn write(
     tables: &Tables,
     nodes: impl Iterator<Item = Row>,

@@ -7,7 +7,7 @@ use super::table::{Column, Row, Tables};
 
 const NAMESPACE: &str = "http://graphml.graphdrawing.org/xmlns";
 
-/// Writes the declarations, then `nodes`, then `edges`.
+/// Write the declarations, then `nodes`, then `edges`.
 pub(crate) fn write(
     tables: &Tables,
     nodes: impl Iterator<Item = Row>,

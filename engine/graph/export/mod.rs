@@ -59,7 +59,7 @@ impl ExportFormat {
         }
     }
 
-    /// How a file of the format usually ends, without the dot.
+    /// Usual extension of a file of the format, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::CsvNodes => "csv",
@@ -71,7 +71,7 @@ impl ExportFormat {
 impl FromStr for ExportFormat {
     type Err = Error;
 
-    /// Reads a name of a format, in capitals or not; also `gv` for DOT and `csv-edges` for CSV.
+    /// Read a name of a format, in capitals or not; also `gv` for DOT and `csv-edges` for CSV.
     fn from_str(name: &str) -> Result<Self> {
         let lower = name.to_ascii_lowercase();
         match lower.as_str() {
@@ -91,7 +91,7 @@ impl FromStr for ExportFormat {
     }
 }
 
-/// What is written: a sub-graph and how its nodes are called.
+/// A sub-graph to export, with a label for each node.
 ///
 /// ```
 /// use brillm::graph::export::{Export, ExportFormat};
@@ -135,14 +135,14 @@ impl<'a> Export<'a> {
         }
     }
 
-    /// Writes the exact text of each token too, where labels are made to be looked at.
+    /// Also write the exact text of each token; labels may show control characters as pictures.
     #[must_use]
     pub fn text(mut self, text: &'a dyn Fn(u32) -> String) -> Self {
         self.text = Some(text);
         self
     }
 
-    /// Writes a rank for each node too; one for every node of the whole graph. `[V]`
+    /// Also write a rank for each node; `ranks` has one for every node of the whole graph. `[V]`
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when there are not as many ranks as nodes, or one is not finite.
@@ -160,17 +160,16 @@ impl<'a> Export<'a> {
         Ok(self)
     }
 
-    /// Writes the sub-graph. Degrees are those in the whole graph, probabilities too.
+    /// Write the sub-graph. Degrees are those in the whole graph, probabilities too.
     ///
-    /// Characters that XML 1.0 cannot hold, and other control characters, are written as something
-    /// readable (`␀`, `\u{fffe}`) in every format; all other text comes through as it is. The same sub-graph
-    /// gives the same bytes.
+    /// Characters that XML 1.0 does not allow, and other control characters, are written in a readable form
+    /// (`␀`, `\u{fffe}`) in every format; all other text is unchanged. The same sub-graph gives the same bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] and its kin when `out` refuses.
+    /// [`ErrorKind::Io`] or [`ErrorKind::Resource`] when `out` cannot be written.
     ///
     /// # Complexity
-    /// O(nodes + edges log V) of the sub-graph; nothing of it is gathered in memory.
+    /// O(nodes + edges log V) of the sub-graph, in constant memory.
     pub fn write(&self, format: ExportFormat, out: impl Write) -> Result<()> {
         let mut out = BufWriter::new(out);
         let written = match format {
@@ -195,7 +194,7 @@ impl<'a> Export<'a> {
             .map_err(|error| Error::io(error, format!("{} export", format.name())))
     }
 
-    /// What GraphML and GEXF declare; each has its own order of a node's attributes.
+    /// Return the attributes that GraphML and GEXF declare; each has its own order of a node's attributes.
     fn tables(&self, format: ExportFormat) -> Tables {
         let degrees = [("out_degree", Type::INTEGER), ("in_degree", Type::INTEGER)];
         let text = self.text.map(|_| ("text", Type::TEXT));
@@ -253,7 +252,7 @@ impl<'a> Export<'a> {
         })
     }
 
-    /// Draws edges wider where they are more probable, and dashes those that use the shared edge.
+    /// Draw edges wider where they are more probable, and dash those that use the shared edge.
     fn write_dot(&self, out: &mut impl Write) -> std::io::Result<()> {
         dot::begin(out, "tokens", &[])?;
         for node in self.nodes() {

@@ -43,7 +43,7 @@ impl Row {
         }
     }
 
-    /// Adds the value of an attribute.
+    /// Add the value of an attribute.
     pub(crate) fn with(mut self, name: &'static str, value: impl Display) -> Self {
         self.values.push((name, value.to_string()));
         self

@@ -8,7 +8,7 @@ use crate::learn::recipe::Recipe;
 use crate::{Error, ErrorKind, Result};
 
 impl Trainer {
-    /// Writes the current model with the record of its training.
+    /// Write the current model with the record of its training.
     pub(super) fn save(&mut self, path: &Path) -> Result<()> {
         let training = serde_json::json!({
             "about": self.recipe.about,
@@ -25,7 +25,7 @@ impl Trainer {
     }
 }
 
-/// Writes the recipe into the run folder; one that is there already must be the same, and `resume` given.
+/// Write the recipe into the run folder; one that is there already must be the same, and `resume` given.
 pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io_at(folder))?;
     let stored = folder.join("run.json");
@@ -55,7 +55,7 @@ pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Resul
     Ok(())
 }
 
-/// Copies a model: a file, or the files of a folder, `config.json` last because it marks the folder as complete.
+/// Copy a model: a file, or the files of a folder, `config.json` last because it marks the folder as complete.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
         let bytes = std::fs::read(from).map_err(Error::io_at(&from))?;

@@ -179,7 +179,7 @@ impl Trainer {
         self.trainable.use_device(device, forced)
     }
 
-    /// Returns to the newest checkpoint, or to the beginning, and releases the device.
+    /// Return to the newest checkpoint, or to the beginning, and release the device.
     #[cfg(feature = "gpu")]
     fn fall_back_to_cpu(
         &mut self,

@@ -12,7 +12,7 @@ use crate::learn::log::{Record, Training};
 use crate::learn::recipe::Train;
 
 impl Trainer {
-    /// Trains on the current device.
+    /// Train on the current device.
     pub(super) fn run_on_device(
         &mut self,
         cancel: &AtomicBool,
@@ -77,7 +77,7 @@ impl Trainer {
         step * (self.recipe.train.batch * self.recipe.train.steps) as u64
     }
 
-    /// Takes one optimiser step and returns the norm of its gradient.
+    /// Take one optimiser step and return the norm of its gradient.
     pub(super) fn take_step(
         &mut self,
         train: &Train,
@@ -94,7 +94,7 @@ impl Trainer {
         Ok(norm)
     }
 
-    /// Logs the mean of the steps since the last record, which was made at `logged`.
+    /// Log the mean of the steps since the last record, which was made at `logged`.
     fn log_training(
         &mut self,
         train: &Train,

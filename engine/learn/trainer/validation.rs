@@ -15,7 +15,7 @@ use crate::{Error, ErrorKind, Result};
 const WINDOWS: usize = 32;
 
 impl Trainer {
-    /// Fits charges on the validation text, as one stream, and adds them to the finished model.
+    /// Fit charges on the validation text, as one stream, and add them to the finished model.
     pub(super) fn fit_charges(
         &self,
         path: &Path,
@@ -40,7 +40,7 @@ impl Trainer {
         Ok(fitted)
     }
 
-    /// Measures the validation loss, saves the best model, and returns whether patience has run out.
+    /// Measure the validation loss, save the best model, and return whether patience has run out.
     pub(super) fn validate(
         &mut self,
         step: u64,

@@ -46,7 +46,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a PyTorch file (zip or legacy pickle; a state dict, or a training checkpoint with one inside)
+    /// Open a PyTorch file (zip or legacy pickle; a state dict, or a training checkpoint with one inside)
     /// or a safetensors file, of f32, f16 or bf16.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Checkpoint {
         &self.tensors
     }
 
-    /// Returns a tensor by name.
+    /// Return a tensor by name.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if it is missing, with the names of others.
@@ -84,7 +84,7 @@ impl Checkpoint {
         })
     }
 
-    /// Reads elements of a tensor as f32: from `first` on, in row-major order, as many as `values` holds.
+    /// Read elements of a tensor as f32: from `first` on, in row-major order, as many as `values` holds.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] past the end; [`ErrorKind::Numeric`] for a number that is not finite.
@@ -137,7 +137,7 @@ pub(super) fn invalid(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Format, what)
 }
 
-/// Describes a tensor that begins `offset` elements into a storage, whose byte range is `storage`.
+/// Describe a tensor that begins `offset` elements into a storage, whose byte range is `storage`.
 pub(super) fn tensor(
     kind: Kind,
     shape: Vec<usize>,

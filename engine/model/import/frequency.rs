@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use crate::text::Vocabulary;
 use crate::{Error, ErrorKind};
 
-/// Reads the pairs that were counted at least once: source, target, count.
+/// Read the pairs that were counted at least once: source, target, count.
 ///
 /// The published files hold all V² pairs, zeros included, in 220–270 MB; memory grows with the pairs above zero.
 ///

@@ -21,7 +21,7 @@ use crate::signal::Profile;
 use crate::text::{Tokenizer, Vocabulary};
 use crate::{Error, ErrorKind, Result};
 
-/// Reads the authors' files and writes a `.bril` model.
+/// Read the authors' files and write a `.bril` model.
 ///
 /// Without `frequency` every edge has its own matrix, as in their first release. With it, only the edges it counts
 /// have one, numbered row by row from 1; all others share edge row 0.
@@ -109,7 +109,7 @@ pub fn import(
     writer.finish()
 }
 
-/// Returns the shape of a tensor, which must match `expected` (`None`: any size above 0).
+/// Return the shape of a tensor, which must match `expected` (`None`: any size above 0).
 fn shape(checkpoint: &Checkpoint, name: &str, expected: &[Option<usize>]) -> Result<Vec<usize>> {
     let found = &checkpoint.require(name)?.shape;
     let fits = found.len() == expected.len()
@@ -128,7 +128,7 @@ fn shape(checkpoint: &Checkpoint, name: &str, expected: &[Option<usize>]) -> Res
     Ok(found.clone())
 }
 
-/// Builds the graph of the counted edges, or of all V² edges; the weights must have a row for each and for the
+/// Build the graph of the counted edges, or of all V² edges; the weights must have a row for each and for the
 /// shared edge.
 fn graph(
     vocabulary: &Vocabulary,

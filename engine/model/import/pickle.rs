@@ -112,14 +112,14 @@ impl Machine<'_> {
         self.stack.last().copied().ok_or_else(|| self.empty())
     }
 
-    /// Pops all objects pushed since the last mark.
+    /// Pop all objects pushed since the last mark.
     fn since_mark(&mut self) -> Result<Vec<usize>> {
         let mark = self.marks.pop().filter(|&mark| mark <= self.stack.len());
         let mark = mark.ok_or_else(|| self.empty())?;
         Ok(self.stack.split_off(mark))
     }
 
-    /// Executes operations up to STOP and returns the index of the pickled object.
+    /// Execute operations up to STOP and return the index of the pickled object.
     fn run(&mut self) -> Result<usize> {
         loop {
             self.at = self.reader.at;
@@ -135,7 +135,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Returns the object of an operation whose operands follow it in the file.
+    /// Return the object of an operation whose operands follow it in the file.
     fn constant(&mut self, code: u8) -> Result<Option<Object>> {
         let reader = &mut self.reader;
         Ok(Some(match code {
@@ -182,7 +182,7 @@ impl Machine<'_> {
         }))
     }
 
-    /// Executes an operation that builds an object from others; returns whether `code` is one.
+    /// Execute an operation that builds an object from others; return whether `code` is one.
     fn build(&mut self, code: u8) -> Result<bool> {
         match code {
             0x93 => {
@@ -240,7 +240,7 @@ impl Machine<'_> {
         Ok(true)
     }
 
-    /// Executes an operation on the stack, the marks or the memo.
+    /// Execute an operation on the stack, the marks or the memo.
     fn rearrange(&mut self, code: u8) -> Result<()> {
         match code {
             // Protocol version and frame length: nothing depends on them.
@@ -271,7 +271,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Adds keys and values, in turn, to the dictionary on top of the stack.
+    /// Add keys and values, in turn, to the dictionary on top of the stack.
     fn add(&mut self, items: &[usize]) -> Result<()> {
         let dictionary = self.top()?;
         match &mut self.objects[dictionary] {
@@ -285,7 +285,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Appends to the list on top of the stack.
+    /// Append to the list on top of the stack.
     fn append(&mut self, items: &[usize]) -> Result<()> {
         let list = self.top()?;
         match &mut self.objects[list] {
@@ -300,7 +300,7 @@ impl Machine<'_> {
 }
 
 impl Pickle {
-    /// Reads one pickle from the beginning of `bytes`.
+    /// Read one pickle from the beginning of `bytes`.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] with the offset of what is not a pickle, or uses more of Python than tensors need.

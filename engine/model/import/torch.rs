@@ -143,7 +143,7 @@ fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>> {
     Ok(entries)
 }
 
-/// Reads the archive that `torch.save` has written since 2020: `data.pkl`, and one entry per storage.
+/// Read the archive that `torch.save` has written since 2020: `data.pkl`, and one entry per storage.
 pub(super) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, CheckpointTensor>> {
     let entries = entries(bytes)?;
     let pickle = entries.iter().find_map(|(name, range)| {
@@ -168,7 +168,7 @@ pub(super) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, CheckpointTensor
     })
 }
 
-/// Reads the layout before 2020: magic, protocol, system, objects, storage keys, then each storage's length and
+/// Read the layout before 2020: magic, protocol, system, objects, storage keys, then each storage's length and
 /// elements.
 pub(super) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, CheckpointTensor>> {
     let mut at = 0;
@@ -217,7 +217,7 @@ pub(super) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, CheckpointTen
     })
 }
 
-/// Finds each described tensor in its storage, whose byte range `storage` returns.
+/// Find each described tensor in its storage, whose byte range `storage` returns.
 fn locate(
     descriptions: Vec<(String, Description)>,
     storage: impl Fn(&Description) -> Option<Range<usize>>,

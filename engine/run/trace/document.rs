@@ -237,7 +237,7 @@ impl TraceRequest {
         self
     }
 
-    /// Lists so many candidates of each step.
+    /// Set the number of candidates listed for each step.
     #[must_use]
     pub fn candidates(mut self, candidates: usize) -> Self {
         self.candidates = candidates;
@@ -265,7 +265,7 @@ impl TraceRequest {
         self
     }
 
-    /// Changes something on the way.
+    /// Add an intervention.
     #[must_use]
     pub fn intervene(mut self, interventions: impl IntoIterator<Item = Intervention>) -> Self {
         self.interventions.extend(interventions);

@@ -49,7 +49,7 @@ pub struct FanLook {
 }
 
 impl FanLook {
-    /// Looks at a fan.
+    /// Look at a fan.
     ///
     /// # Errors
     /// As [`Tracing::begin`].

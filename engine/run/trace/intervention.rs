@@ -93,7 +93,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Sorts interventions on a model of so many nodes.
+    /// Sort interventions on a model of so many nodes.
     pub(super) fn of(interventions: &[Intervention], nodes: usize) -> Result<Self> {
         let mut changes = Self::default();
         for (place, one) in interventions.iter().enumerate() {

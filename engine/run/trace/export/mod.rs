@@ -107,7 +107,7 @@ impl FromStr for Theme {
 }
 
 impl Trace {
-    /// Writes the trace in a format.
+    /// Write the trace in a format.
     ///
     /// ```no_run
     /// use brillm::run::trace::{Theme, Trace, TraceFormat};
@@ -187,7 +187,7 @@ impl Trace {
         })
     }
 
-    /// Draws steps from left to right, the chosen path bold, seen edges dashed and shared ones dotted.
+    /// Draw steps from left to right, the chosen path bold, seen edges dashed and shared ones dotted.
     fn write_dot(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
         dot::begin(out, "path", &["rankdir=LR"])?;
         for node in nodes(self) {

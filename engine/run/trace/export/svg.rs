@@ -108,7 +108,7 @@ pub(super) fn write(trace: &Trace, theme: Theme) -> Result<String> {
     Ok(out)
 }
 
-/// Draws the candidates of a step, connected to `from`, and returns where the chosen one ends.
+/// Draw the candidates of a step, connected to `from`, and return where the chosen one ends.
 fn column(
     out: &mut String,
     step: &Step,
