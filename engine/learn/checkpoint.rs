@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::element::Element;
-use crate::learn::trainable::Trainable;
+use crate::learn::edge_trainer::Trainable;
 use crate::model::{Container, Verify, Writer};
 use crate::{Error, ErrorKind, Result};
 
@@ -132,6 +132,7 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
         path.extension()
             .is_some_and(|extension| extension == "checkpoint")
     });
+    // Names hold the step in nine digits: their order is that of the steps.
     paths.sort();
     Ok(paths)
 }

@@ -202,6 +202,7 @@ impl EdgeTrainer {
                 let (loss, norm) = edges.learn(graph, prior, batch, &update, moments, clip);
                 let loss = finite(loss, step)?;
                 let scale = norm.map_or(1.0, factor);
+                // The first parameter, the edge weights, has moved already.
                 for (parameter, moments) in edges.parameters().into_iter().skip(1).zip(others) {
                     adam.step(parameter, moments, step, rate, scale);
                 }

@@ -27,6 +27,7 @@ impl<R: Real> Prior<R> {
         let folds: Vec<(Vec<R>, Vec<R>)> = (0..=held_out.len())
             .into_par_iter()
             .map(|fold| match fold {
+                // The finished model uses all counts.
                 0 => split(graph, graph.resistance()),
                 _ => {
                     // All counts less those of the fold: discounts and continuation counts are computed from the rest.

@@ -187,6 +187,7 @@ impl<R: Real> Residual<R> {
             add(&mut self.own.gradient[start..], &group.d_own);
             let edge_rows = group.first_row..group.first_row + group.d_own.len() / columns;
             touched.extend(edge_rows.map(|edge_row| edge_row as u32));
+            // Without ρ the energy above rest does not depend on β.
             if rank > 0 {
                 for (node, values) in group.d_target {
                     add(target.gradient_row(node as usize), &values);
@@ -293,6 +294,7 @@ impl<R: Real> Residual<R> {
                 R::add_scaled(factor, &d_delta, gradient);
             }
         }
+        // dB = xᵀ dy over all rows.
         if rank > 0 {
             let rows = self.d_projected.len() / rank;
             let blended = Operand::new(blended, rows, self.blended);

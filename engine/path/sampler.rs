@@ -64,6 +64,7 @@ impl Sampler {
         if self.sampling.repetition_penalty == 1.0 || self.sampling.penalty_window == 0 {
             return;
         }
+        // More than one may leave: the window can be changed between steps.
         while self.recent.len() >= self.sampling.penalty_window {
             self.recent.pop_front();
         }

@@ -341,6 +341,7 @@ impl Sampling {
             let kept = kept.count().max(1);
             order.truncate(kept);
         }
+        // By id again, for the binary search.
         order.sort_unstable();
         for (node, p) in probabilities.iter_mut().enumerate() {
             if order.binary_search(&(node as u32)).is_err() {

@@ -62,6 +62,7 @@ pub fn evaluate_windows(
         }
         return Ok(sum);
     }
+    // Windows have one length: several are one batch without padding.
     for group in spans.chunks((ROWS / stride).max(1)) {
         let gather = |from: usize| -> Vec<u32> {
             group

@@ -62,6 +62,7 @@ impl Network {
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(index, x, mode)?;
             mode.tap(Tap::Hidden, index + 1, &x)?;
+            // Rows dropped here are not computed by later layers.
             x = mode.prune(index, x)?;
         }
         let mut x = mode.select(x)?;

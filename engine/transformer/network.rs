@@ -157,6 +157,7 @@ impl<'a> Loader<'a> {
             self.weights.get(&format!("{path}.bias"), &[vocabulary])
         })?;
         let matrix = if self.shape.tied {
+            // Tied: the output matrix is the transposed embedding (Press and Wolf 2017).
             Linear::new(tokens.t()?, bias)
         } else if bias.is_some() {
             Linear::new(self.table(Role::Head)?.t()?, bias)

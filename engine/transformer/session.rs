@@ -389,6 +389,7 @@ impl Session for TransformerSession {
         let Some((_, before)) = tokens.split_last() else {
             return Ok(());
         };
+        // The first token is predicted by the logits that the session already has.
         visit(0, &self.logits)?;
         for (chunk, first) in before.chunks(rows).zip((1..).step_by(rows)) {
             let output = self.take(chunk, Phase::Decode, LogitsFor::All)?;

@@ -124,6 +124,7 @@ impl Linear {
     pub(super) fn read(weights: &Weights, name: &str, input: usize, output: usize) -> Result<Self> {
         let matrix = weights.get(&format!("{name}.weight"), &[output, input])?;
         let bias = weights.get_optional(&format!("{name}.bias"), &[output])?;
+        // Transposed as a view: files store `[out, in]`.
         Ok(Self::new(matrix.t()?, bias))
     }
 

@@ -51,6 +51,7 @@ impl<R: Real> Composed<R> {
     pub(super) fn walk(&mut self, graph: &TokenGraph, batch: &Batch, dropout: f64) {
         let columns = Columns::of(&self.profile);
         let rows = batch.sequences() * batch.steps;
+        // Taken out, so that tasks can read `self` while each writes its shard's rows.
         let mut flow = std::mem::take(&mut self.flow);
         flow.resize(rows, columns);
         flow.draw_masks(columns.d, dropout, self.seed, batch.index);

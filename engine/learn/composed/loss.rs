@@ -52,6 +52,7 @@ impl<R: Real> Composed<R> {
             this.softmax_chunk(graph, prior, batch, first, logits, d_kept, learn)
         };
         let chunks: Vec<ChunkLoss<R>> = if learn {
+            // B·T·V numbers, the largest buffer of training: kept between batches.
             probabilities.resize(rows * v, R::zero());
             probabilities
                 .par_chunks_mut(ROWS * v)

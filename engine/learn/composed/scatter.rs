@@ -19,6 +19,7 @@ impl<R: Real> Composed<R> {
         let mut d_positions = vec![R::zero(); batch.steps];
         // Copied, because the loop borrows the gradients of the same list.
         let low_out = self.of(At::LowOut).value.clone();
+        // One thread: rows of one node add to its gradient in a fixed order.
         for row in 0..rows {
             let Row { source, step, .. } = Row::of(batch, row);
             nodes.push(source);

@@ -72,6 +72,7 @@ impl<R: Real> Own<R> {
         let rows = (&mut value[..], moments.0, moments.1);
         let (shared, mut tasks) = carve(&groups, graph, columns, rows);
         let this = &*self;
+        // All tasks use the shared edge: its gradient is summed already, and it moves here.
         let gradient = &this.of(At::EdgeWeights).gradient[..columns];
         R::adamw(update, shared.0, shared.1, shared.2, gradient, scale);
         tasks.par_iter_mut().for_each_init(

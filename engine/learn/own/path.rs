@@ -101,6 +101,7 @@ impl<R: Real> Own<R> {
         let (d, steps) = (self.profile.width, batch.steps);
         let g = self.profile.banks * d;
         let rows = batch.sequences() * steps;
+        // Taken out, so that tasks can read `self` while each writes its sequence's rows.
         let mut path = std::mem::take(&mut self.path);
         path.resize(rows, d, g);
         path.draw_mask(d, dropout, self.seed, batch.index);

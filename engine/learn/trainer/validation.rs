@@ -70,6 +70,7 @@ impl Trainer {
     /// Offsets of the validation windows.
     pub(super) fn windows(&self) -> Vec<usize> {
         let steps = self.recipe.train.steps;
+        // T predictions take T + 1 tokens: the last one of a window is the first of the next.
         let all = self.data.validation().len().saturating_sub(1) / steps;
         let range = match self.recipe.data.validation_windows {
             Some([first, count]) => first..(first + count).min(all),

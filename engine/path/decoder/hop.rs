@@ -58,6 +58,7 @@ impl<'a> Hop<'a> {
         self.energies()?;
         self.dots()?;
         self.select(mode)?;
+        // The other modes read the logits and leave the sequences where they are.
         if mode == Mode::Choose {
             self.preactivation()?;
             self.gather()?;

@@ -46,6 +46,7 @@ impl Decoder {
         let (profile, graph, v) = (host.profile(), host.graph(), host.nodes());
         // Energies, dot products and logits follow each other in the buffer: one read returns all three.
         let all = self.run_once(Mode::Logits, at.energies, at.normalisers - at.energies)?;
+        // h of composed edges, for ‖h‖².
         let records: Vec<f32> =
             mechanism
                 .device()

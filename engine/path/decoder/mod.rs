@@ -164,6 +164,7 @@ impl Decoder {
             }
         };
         put(at.signal, &mut flow.signal.iter().copied());
+        // Banks are f32 on the device; a chunk is too short for their rounding to matter.
         put(at.banks, &mut flow.banks.iter().map(|&bank| bank as f32));
         put(at.output, &mut flow.output.iter().copied());
         put(at.blended, &mut flow.blended.iter().copied());
@@ -207,6 +208,7 @@ impl Decoder {
         // The integers are laid out so that one read from 0 returns flags, nodes, steps, ends and the nodes reached.
         let count = at.emitted_tokens as usize + sequences * self.capacity;
         let before = self.state.clone();
+        // A call may take several submissions: how many nodes of each sequence were reported to the paging.
         let mut touched = vec![0usize; sequences];
         let mut left = tokens;
         let mut program = self.take(Mode::Choose)?;
