@@ -7,8 +7,8 @@
 //! All searches of a call have the same target, so the least resistance from each node to it, found by one search along
 //! reversed edges, is a lower bound for all of them; each branch is then an A* search that expands few other nodes.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap, HashSet};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
 
 use crate::Result;
 use crate::graph::{EdgeId, NodeId, TokenGraph};
@@ -53,13 +53,18 @@ pub fn least_paths(
     graph.check_node(target)?;
     let mut search = Search::towards(graph, target);
     let mut found: Vec<LeastPath> = Vec::new();
-    let mut candidates = BTreeSet::new();
+    let mut candidates = BTreeMap::new();
     if count > 0 {
         candidates.extend(search.branch(&[source], &[], 0.0, &HashSet::new()));
     }
     while found.len() < count {
-        let Some(Candidate { path, branch }) = candidates.pop_first() else {
+        let Some(((Nats(resistance), nodes), (edges, branch))) = candidates.pop_first() else {
             break;
+        };
+        let path = LeastPath {
+            nodes,
+            edges,
+            resistance,
         };
         let mut before = 0.0;
         for index in 0..path.edges.len() {
@@ -85,64 +90,40 @@ pub fn least_paths(
     Ok(found)
 }
 
-/// A path that may be the next best, and the index where it left its parent.
-struct Candidate {
-    path: LeastPath,
-    branch: usize,
-}
+/// A path that may be the next best, in the order of resistances, then of nodes; its edges, and the index where it left
+/// its parent.
+type Candidate = ((Nats, Vec<NodeId>), (Vec<EdgeId>, usize));
 
-impl Ord for Candidate {
+/// Bound, node and cost of a node on the frontier of a search; the greatest has the least bound.
+type Frontier = Reverse<(Nats, NodeId, Nats)>;
+
+/// A resistance, in the total order of floats.
+#[derive(Clone, Copy)]
+struct Nats(f64);
+
+impl Ord for Nats {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.path
-            .resistance
-            .total_cmp(&other.path.resistance)
-            .then_with(|| self.path.nodes.cmp(&other.path.nodes))
+        self.0.total_cmp(&other.0)
     }
 }
 
-impl PartialOrd for Candidate {
+impl PartialOrd for Nats {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Candidate {
+impl PartialEq for Nats {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Candidate {}
+impl Eq for Nats {}
 
-/// A node on the frontier of a search; the greatest has the least bound.
-struct Frontier {
-    bound: f64,
-    cost: f64,
-    node: NodeId,
+fn frontier(bound: f64, node: NodeId, cost: f64) -> Frontier {
+    Reverse((Nats(bound), node, Nats(cost)))
 }
-
-impl Ord for Frontier {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other
-            .bound
-            .total_cmp(&self.bound)
-            .then_with(|| other.node.cmp(&self.node))
-    }
-}
-
-impl PartialOrd for Frontier {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Frontier {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Frontier {}
 
 /// Searches with a common target; the scratch memory is reset only where it was written.
 struct Search<'g> {
@@ -165,12 +146,8 @@ impl<'g> Search<'g> {
         let resistances = graph.resistance().seen();
         let mut left = vec![f64::INFINITY; graph.nodes()];
         left[target.index()] = 0.0;
-        let mut heap = BinaryHeap::from([Frontier {
-            bound: 0.0,
-            cost: 0.0,
-            node: target,
-        }]);
-        while let Some(Frontier { cost, node, .. }) = heap.pop() {
+        let mut heap = BinaryHeap::from([frontier(0.0, target, 0.0)]);
+        while let Some(Reverse((_, node, Nats(cost)))) = heap.pop() {
             if cost > left[node.index()] {
                 continue;
             }
@@ -178,11 +155,7 @@ impl<'g> Search<'g> {
                 let cost = cost + f64::from(resistances[edge.index()]);
                 if cost < left[source.index()] {
                     left[source.index()] = cost;
-                    heap.push(Frontier {
-                        bound: cost,
-                        cost,
-                        node: source,
-                    });
+                    heap.push(frontier(cost, source, cost));
                 }
             }
         }
@@ -232,19 +205,13 @@ impl<'g> Search<'g> {
             let edges: Vec<EdgeId> = edges.collect();
             let resistances = self.graph.resistance().seen();
             let hop = |edge: &EdgeId| f64::from(resistances[edge.index()]);
-            LeastPath {
-                nodes: nodes.collect(),
-                resistance: edges.iter().map(hop).sum(),
-                edges,
-            }
+            let resistance = edges.iter().map(hop).sum();
+            ((Nats(resistance), nodes.collect()), (edges, root.len() - 1))
         });
         for node in self.reached.drain(..) {
             self.cost[node.index()] = f64::INFINITY;
         }
-        path.map(|path| Candidate {
-            path,
-            branch: root.len() - 1,
-        })
+        path
     }
 
     /// Run A* from `start`, whose cost is `before`, and return whether it reached the target.
@@ -252,12 +219,9 @@ impl<'g> Search<'g> {
         let resistances = self.graph.resistance().seen();
         self.cost[start.index()] = before;
         self.reached.push(start);
-        let mut heap = BinaryHeap::from([Frontier {
-            bound: before + self.left[start.index()],
-            cost: before,
-            node: start,
-        }]);
-        while let Some(Frontier { cost, node, .. }) = heap.pop() {
+        let bound = before + self.left[start.index()];
+        let mut heap = BinaryHeap::from([frontier(bound, start, before)]);
+        while let Some(Reverse((_, node, Nats(cost)))) = heap.pop() {
             if node == self.target {
                 return true;
             }
@@ -283,11 +247,7 @@ impl<'g> Search<'g> {
                     }
                     self.cost[index] = cost;
                     self.parent[index] = (node, EdgeId(edge as u32));
-                    heap.push(Frontier {
-                        bound: cost + self.left[index],
-                        cost,
-                        node: target,
-                    });
+                    heap.push(frontier(cost + self.left[index], target, cost));
                 }
             }
         }
