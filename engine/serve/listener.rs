@@ -11,6 +11,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 
 use super::routes;
 use super::settings::Settings;
@@ -145,12 +146,15 @@ async fn serve(
             tokio::spawn(refuse(stream));
             continue;
         };
+        // A client that does not read its response does not hold the connection for longer than a run may take.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(Duration::from_secs_f64(state.settings.limits.seconds)));
         let service = TowerToHyperService::new(router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs_f64(state.settings.limits.patience))
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = graceful.watch(connection);
         let open = OpenConnection::new(state.clone(), permit);
         tokio::spawn(async move {

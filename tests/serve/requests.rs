@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::server::{JSON, Reply, TestServer, model};
+use crate::server::{JSON, PATIENCE, Reply, TestServer, model};
 use crate::support::cases;
 
 #[test]
@@ -307,6 +308,29 @@ fn slow_requests_time_out() {
     let reply = Reply::read(body);
     assert_eq!(reply.status, 408, "{}", reply.text());
     assert_eq!(server.get("/health")["status"], "ok");
+}
+
+#[test]
+fn connections_that_send_or_read_nothing_are_closed() {
+    let server = TestServer::start(&["--patience", "1", "--max-seconds", "1"]);
+    let silent = server.connect();
+    let mut unread = server.connect();
+    // More than the buffers of the sockets hold.
+    let request = format!(
+        "GET /index.html HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    );
+    unread
+        .set_write_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let _ = unread.write_all(request.repeat(20_000).as_bytes());
+    let start = Instant::now();
+    // The connection of the question itself is open.
+    while server.metric("brillm_connections") > 1.0 {
+        assert!(start.elapsed() < PATIENCE, "the connections stay open");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop((silent, unread));
 }
 
 #[test]
