@@ -203,15 +203,6 @@ impl Endpoint {
 }
 
 impl Generate for Endpoint {
-    fn generate(&mut self, prompt: &str, tokens: usize) -> Result<String> {
-        let speech = Speech {
-            prompt,
-            tokens,
-            ..Speech::default()
-        };
-        self.speak(&speech).map(|spoken| spoken.text)
-    }
-
     fn speak(&mut self, speech: &Speech<'_>) -> Result<Spoken> {
         if !speech.within.is_empty() && speech.gain != 0.0 {
             return Err(Error::new(

@@ -22,24 +22,20 @@ pub trait Generate {
     ///
     /// # Errors
     /// A failure of the model.
-    fn generate(&mut self, prompt: &str, tokens: usize) -> Result<String>;
+    fn generate(&mut self, prompt: &str, tokens: usize) -> Result<String> {
+        let speech = Speech {
+            prompt,
+            tokens,
+            ..Speech::default()
+        };
+        self.speak(&speech).map(|spoken| spoken.text)
+    }
 
     /// Generate text within bounds.
     ///
     /// # Errors
     /// A failure of the model; a bound that this model does not support.
-    fn speak(&mut self, speech: &Speech<'_>) -> Result<Spoken> {
-        let prompt = match speech.system {
-            "" => speech.prompt.to_string(),
-            system => format!("{system}\n\n{}", speech.prompt),
-        };
-        let text = self.generate(&prompt, speech.tokens)?;
-        Ok(Spoken {
-            text,
-            cut: false,
-            grounded: None,
-        })
-    }
+    fn speak(&mut self, speech: &Speech<'_>) -> Result<Spoken>;
 
     /// Compute the fraction of the hops of `text` that are hops of `reference`; `None` if there is no hop or the
     /// model's tokens are not known.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::hook::{
     Activations, Call, Canvas, CodecQuestion, CodecSide, Distance, Fan, Generate, HeadReduction,
     Hooks, Hop, KeepQuestion, KvShape, MaskMoment, MaskOutcome, MaskTokens, Phase, Planned, Prompt,
-    Reference, Setting, Step, Tap, Trial,
+    Reference, Setting, Speech, Spoken, Step, Tap, Trial,
 };
 use crate::kernel::random::Random;
 use crate::plugin::library::Code;
@@ -429,7 +429,11 @@ impl Trial for SyntheticTrial {
 struct Echo;
 
 impl Generate for Echo {
-    fn generate(&mut self, prompt: &str, tokens: usize) -> Result<String> {
-        Ok(prompt.chars().take(tokens).collect())
+    fn speak(&mut self, speech: &Speech<'_>) -> Result<Spoken> {
+        Ok(Spoken {
+            text: speech.prompt.chars().take(speech.tokens).collect(),
+            cut: false,
+            grounded: None,
+        })
     }
 }

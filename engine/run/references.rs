@@ -21,14 +21,14 @@ pub struct Speaker {
     pub sampling: Sampling,
     /// Hooks of its generations.
     pub hooks: Hooks,
-    /// Cancels it.
+    /// Flag that cancels a generation.
     pub cancel: Option<Arc<AtomicBool>>,
     /// How often each prompt was used, by its hash.
     uses: HashMap<u64, u64>,
 }
 
 impl Speaker {
-    /// A speaker.
+    /// Create a generator.
     pub fn new(model: Engine, sampling: Sampling, hooks: Hooks) -> Self {
         Self {
             model,
@@ -69,8 +69,8 @@ impl Ground {
             .is_some_and(|targets| targets.contains(&target))
     }
 
-    /// The share of the hops between tokens that are the sub-graph's; `None` without a hop.
-    fn share(&self, tokens: &[u32]) -> Option<f64> {
+    /// Return the fraction of the hops between tokens that are hops of the sub-graph; `None` without a hop.
+    fn fraction(&self, tokens: &[u32]) -> Option<f64> {
         let hops = tokens.len().saturating_sub(1);
         let own = tokens
             .windows(2)
@@ -92,11 +92,11 @@ impl Sample for Ground {
         &self,
         _: &Call<'_>,
         step: &Step<'_>,
-        scores: &mut [f32],
+        logits: &mut [f32],
         _: &mut Setting,
     ) -> Result<Answer> {
         let known = self.next.get(&step.token);
-        for (token, score) in scores.iter_mut().enumerate() {
+        for (token, logit) in logits.iter_mut().enumerate() {
             let token = token as u32;
             // From outside the sub-graph any of its nodes leads in.
             let inside = match known {
@@ -104,8 +104,8 @@ impl Sample for Ground {
                 None => self.next.contains_key(&token),
             };
             match (inside, self.gain.is_infinite()) {
-                (true, false) => *score += self.gain,
-                (false, true) => *score = f32::NEG_INFINITY,
+                (true, false) => *logit += self.gain,
+                (false, true) => *logit = f32::NEG_INFINITY,
                 _ => {}
             }
         }
@@ -114,15 +114,6 @@ impl Sample for Ground {
 }
 
 impl Generate for Speaker {
-    fn generate(&mut self, prompt: &str, tokens: usize) -> Result<String> {
-        let speech = Speech {
-            prompt,
-            tokens,
-            ..Speech::default()
-        };
-        self.speak(&speech).map(|spoken| spoken.text)
-    }
-
     fn speak(&mut self, speech: &Speech<'_>) -> Result<Spoken> {
         let prompt = match speech.system {
             "" => speech.prompt.to_string(),
@@ -165,7 +156,7 @@ impl Generate for Speaker {
             finish => Ok(Spoken {
                 text,
                 cut: matches!(finish, Some(Finish::Length | Finish::Context)),
-                grounded: ground.and_then(|ground| ground.share(&ids)),
+                grounded: ground.and_then(|ground| ground.fraction(&ids)),
             }),
         }
     }
@@ -174,7 +165,7 @@ impl Generate for Speaker {
         let tokenizer = self.model.tokenizer();
         let ground = Ground::new(&tokenizer.encode(reference)?, 0.0);
         // A first word has one token at the beginning of a text and another within a text.
-        let alone = ground.share(&tokenizer.encode(text)?);
+        let alone = ground.fraction(&tokenizer.encode(text)?);
         let within: Vec<u32> = tokenizer.encode(&format!(" {text}"))?;
         let within =
             within
@@ -183,7 +174,7 @@ impl Generate for Speaker {
                     b" " => rest,
                     _ => &within[..],
                 });
-        let within = within.and_then(|tokens| ground.share(tokens));
+        let within = within.and_then(|tokens| ground.fraction(tokens));
         Ok(match (alone, within) {
             (Some(alone), Some(within)) => Some(alone.max(within)),
             (alone, within) => alone.or(within),
@@ -191,13 +182,13 @@ impl Generate for Speaker {
     }
 }
 
-/// Has the hooks' `corpus/1` make records of documents; `record` takes each, one JSON object. Returns how many.
+/// Make records of documents with the hook `corpus/1`; `record` receives each, one JSON object. Returns their number.
 ///
 /// `written` holds the keys of existing records; `progress` gets the number of records after each document.
 ///
 /// # Errors
-/// [`ErrorKind::Configuration`] when no hook makes records; [`ErrorKind::Cancelled`] when the run is to stop; whatever
-/// reading, the hook or `record` meets.
+/// [`ErrorKind::Configuration`] when no hook makes records; [`ErrorKind::Cancelled`] when the run is cancelled; errors of
+/// reading, of the hook and of `record`.
 #[allow(
     clippy::too_many_arguments,
     reason = "what a run is made of, each once"
