@@ -185,11 +185,12 @@ impl SamplingArguments {
                     .map(|scores| {
                         let by = |worse: bool| {
                             (1..count).fold(0, |best, sample| {
-                                match (scores[sample] > scores[best]) != worse
+                                if (scores[sample] > scores[best]) != worse
                                     && scores[sample] != scores[best]
                                 {
-                                    true => sample,
-                                    false => best,
+                                    sample
+                                } else {
+                                    best
                                 }
                             })
                         };

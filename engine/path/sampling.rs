@@ -218,8 +218,8 @@ impl Sampling {
             .unwrap_or_default()
     }
 
-    /// Choose a node: bans and penalties, then the hooks' changes to the logits and temperature, temperature,
-    /// truncation, and last the hooks' own choice or a draw. Every token of the program is chosen here.
+    /// Choose a node: biases, penalties and bans, then the hooks' changes to the logits and temperature, temperature,
+    /// truncation, and last the hooks' own choice or a draw. The CPU chooses every token here.
     pub(super) fn choose_with(
         &self,
         logits: &mut [f32],

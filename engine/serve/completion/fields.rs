@@ -85,10 +85,10 @@ pub(super) fn invalid(name: &str, found: impl fmt::Display) -> ApiError {
 /// Say what the field may be in an error of the parser, whose `param` is a path such as `prompt[3]`.
 pub(super) fn explain(error: ApiError) -> ApiError {
     let Some(path) = &error.param else {
-        return match error.message().contains("missing field `prompt`") {
-            true => invalid("prompt", "it is missing"),
-            false => error,
-        };
+        if error.message().contains("missing field `prompt`") {
+            return invalid("prompt", "it is missing");
+        }
+        return error;
     };
     let name = path.split(['.', '[']).next().unwrap_or_default();
     // `invalid prompt[3]: invalid type: floating point `1.5`, expected a token id at line 1 column 20`

@@ -144,10 +144,10 @@ impl CompletionBody {
                     format!("{id:?} is not a token id from 0 to {last}"),
                 )
             })?;
-            match (-100.0..=100.0).contains(&bias) {
-                true => Ok((token, bias)),
-                false => Err(invalid("logit_bias", format!("{bias} for token {id}"))),
+            if (-100.0..=100.0).contains(&bias) {
+                return Ok((token, bias));
             }
+            Err(invalid("logit_bias", format!("{bias} for token {id}")))
         });
         Ok(Sampling::default()
             .temperature(self.temperature.unwrap_or(1.0))
