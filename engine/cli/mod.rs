@@ -11,12 +11,6 @@ mod best_of;
 #[cfg(feature = "transformer")]
 mod classify;
 mod compare;
-mod compare_row;
-#[cfg(feature = "transformer")]
-mod compare_task;
-#[cfg(all(feature = "plugin", feature = "transformer"))]
-mod compare_techniques;
-mod compare_training;
 mod corpus;
 #[cfg(feature = "gpu")]
 mod devices;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use cpu_time::ProcessTime;
 
-use super::compare::{Arguments, is_recipe};
-use super::compare_row::{Measured, Row};
-use super::train::Bar;
+use super::row::{Measured, Row};
+use super::{Arguments, is_recipe};
+use crate::cli::train::Bar;
 use crate::hook::Hooks;
 use crate::learn::{ProgressObserver, Recipe};
 use crate::run::{Engine, EngineKind, prepare_training};
@@ -16,12 +16,12 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct Source {
     pub(super) path: PathBuf,
     name: String,
-    plugins: super::plugin_options::Plugins,
+    plugins: crate::cli::plugin_options::Plugins,
 }
 
 impl Source {
     pub(super) fn new(entry: &str) -> Result<Self> {
-        let (path, plugins) = super::plugin_options::entry(entry)?;
+        let (path, plugins) = crate::cli::plugin_options::entry(entry)?;
         let techniques = entry
             .strip_prefix(&*path.to_string_lossy())
             .unwrap_or_default();
@@ -35,7 +35,7 @@ impl Source {
     /// The entry's own plugins, else those of the command line.
     fn hooks(&self) -> Result<Hooks> {
         if self.name.is_empty() {
-            super::plugin_options::hooks()
+            crate::cli::plugin_options::hooks()
         } else {
             Ok(self.plugins.hooks().clone())
         }
@@ -130,7 +130,7 @@ impl Arguments {
             &mut bar,
         )?;
         let begun = ProcessTime::now();
-        let outcome = trainer.run(super::interrupted(), &mut bar)?;
+        let outcome = trainer.run(crate::cli::interrupted(), &mut bar)?;
         let cpu_seconds = begun.elapsed().as_secs_f64();
         bar.finish();
         if outcome.cancelled {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::compare::Arguments;
+use super::Arguments;
 use crate::hook::Hooks;
 use crate::measure::Continuations;
 use crate::run::{ContinuationReport, Engine};
@@ -23,7 +23,7 @@ impl Arguments {
     pub(super) fn techniques(&self, texts: &Continuations) -> Result<()> {
         let mut rows = Vec::new();
         for entry in &self.entries {
-            let (path, plugins) = super::plugin_options::entry(entry)?;
+            let (path, plugins) = crate::cli::plugin_options::entry(entry)?;
             let engine = Engine::open(&path, Default::default())?;
             rows.push(self.row(entry, &engine, plugins.hooks(), plugins.record(), texts)?);
         }
@@ -52,7 +52,7 @@ impl Arguments {
                 );
             }
         };
-        let hooked = super::plugin_options::hooked(engine, hooks, 0)?;
+        let hooked = crate::cli::plugin_options::hooked(engine, hooks, 0)?;
         let network = engine.as_transformer().and_then(|model| model.network());
         let network = network.ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "the model has no KV cache")
@@ -93,14 +93,14 @@ impl Arguments {
                     })
                 })
                 .collect();
-            return super::say_json(&json!({"continuation": texts.to_string(), "rows": rows}));
+            return crate::cli::say_json(&json!({"continuation": texts.to_string(), "rows": rows}));
         }
         let batches: String = self
             .batch
             .iter()
             .map(|batch| format!(" tokens/s × {batch} |"))
             .collect();
-        super::say(format!(
+        crate::cli::say(format!(
             "| model + technique | perplexity | divergence | agreement | KV bytes | weights read, KB/token \
              | kept after the prompt, each layer | prompt rows computed |{batches}\n|---|---|---|---|---|---|---|---|{}",
             "---|".repeat(self.batch.len())
@@ -120,7 +120,7 @@ impl Arguments {
                 .iter()
                 .map(|speed| format!(" {:.0} |", speed.tokens_per_second))
                 .collect();
-            super::say(format!(
+            crate::cli::say(format!(
                 "| {} | {:.3} | {:.4} | {:.1} % | {:.0} | {:.1} | {} | {:.2} |{speeds}",
                 row.name,
                 continued.perplexity,

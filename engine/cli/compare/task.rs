@@ -57,7 +57,7 @@ impl Task {
             ..FineTuning::default()
         };
         let mut tuner = FineTuner::new(model, &read_labelled(&self.train, &self.fields)?, options)?;
-        super::classify::tune(&mut tuner, quiet)?;
+        crate::cli::classify::tune(&mut tuner, quiet)?;
         evaluate_classifier(
             tuner.classifier(),
             &read_labelled(&self.test, &self.fields)?,

@@ -1,12 +1,19 @@
 //! `brillm compare`: train or open several models and measure them on the same tokens.
 
+mod row;
+#[cfg(feature = "transformer")]
+mod task;
+#[cfg(all(feature = "plugin", feature = "transformer"))]
+mod techniques;
+mod training;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::compare_row::{Measured, Row};
-use super::compare_training::{Source, Trained};
+use self::row::{Measured, Row};
+use self::training::{Source, Trained};
 use crate::measure::{KneserNey, Windows};
 use crate::text::read_ids;
 use crate::{Error, ErrorKind, Result};
@@ -23,7 +30,7 @@ Examples:
 pub(super) struct Arguments {
     /// Run files (.toml) to train and models to open; append +PLUGIN:KEY=VALUE,… to add a plugin.
     #[arg(required = true, value_name = "RUN_FILE|PATH")]
-    pub(super) entries: Vec<String>,
+    entries: Vec<String>,
     /// Compare plugins on transformers: measure NEW tokens after prompts of PROMPT tokens while plugins manage the KV
     /// cache.
     #[cfg(all(feature = "plugin", feature = "transformer"))]
@@ -37,7 +44,7 @@ pub(super) struct Arguments {
         requires = "continuation",
         conflicts_with = "ids"
     )]
-    pub(super) text: Option<PathBuf>,
+    text: Option<PathBuf>,
     /// Batch sizes for the speed with --continuation [default: no speed].
     #[cfg(all(feature = "plugin", feature = "transformer"))]
     #[arg(
@@ -46,36 +53,36 @@ pub(super) struct Arguments {
         value_name = "B,…",
         requires = "continuation"
     )]
-    pub(super) batch: Vec<usize>,
+    batch: Vec<usize>,
     /// Train every run file with each seed and report means and standard deviations.
     #[arg(long, value_delimiter = ',', value_name = "SEED,…")]
-    pub(super) seeds: Vec<u64>,
+    seeds: Vec<u64>,
     /// Fine-tune every transformer on a task and measure it; FIELDS as in `brillm classify --fields`; may be repeated.
     #[cfg(feature = "transformer")]
     #[arg(long = "task", value_name = "NAME=TRAIN:TEST:FIELDS")]
-    pub(super) tasks: Vec<super::compare_task::Task>,
+    tasks: Vec<task::Task>,
     /// Passes over the training texts of each task.
     #[cfg(feature = "transformer")]
     #[arg(long, default_value_t = 3, value_name = "N", requires = "tasks")]
-    pub(super) epochs: usize,
+    epochs: usize,
     /// Override a key of every run file, for example train.rate=0.004; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(super) changes: Vec<String>,
+    changes: Vec<String>,
     /// Folder that paths in run files are relative to [default: the folder of each run file].
     #[arg(long, value_name = "DIR")]
-    pub(super) data: Option<PathBuf>,
+    data: Option<PathBuf>,
     /// Folder for the training runs.
     #[arg(long, default_value = "runs/compare", value_name = "DIR")]
-    pub(super) out: PathBuf,
+    out: PathBuf,
     /// Train each run file for about this CPU time (by its throughput in the first 2 %) instead of its token count.
     #[arg(long, value_name = "SECONDS")]
-    pub(super) cpu_seconds: Option<f64>,
+    cpu_seconds: Option<f64>,
     /// Token ids to measure: a .u16 or .u32 file [default: the validation tokens of the first run file].
     #[arg(long, value_name = "FILE")]
-    pub(super) ids: Option<PathBuf>,
+    ids: Option<PathBuf>,
     /// Measure COUNT windows of LENGTH tokens, each from a fresh state.
     #[arg(long, default_value = "31,400", value_name = "LENGTH,COUNT")]
-    pub(super) windows: Windows,
+    windows: Windows,
     /// Orders of Kneser-Ney models to add, trained on the tokens of the first run file; 0 for none.
     #[arg(
         long,
@@ -86,18 +93,18 @@ pub(super) struct Arguments {
     kneser_ney: Vec<usize>,
     /// Seconds to measure the generation speed of each model.
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
-    pub(super) seconds: f64,
+    seconds: f64,
     /// Hide the progress bar.
     #[arg(long)]
-    pub(super) quiet: bool,
+    quiet: bool,
     /// Print the result as JSON.
     #[arg(long)]
-    pub(super) json: bool,
+    json: bool,
 }
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        super::catch_interrupt()?;
+        crate::cli::catch_interrupt()?;
         #[cfg(all(feature = "plugin", feature = "transformer"))]
         if let Some(texts) = &self.continuation {
             return self.techniques(texts);
@@ -176,7 +183,7 @@ impl Arguments {
     fn report(&self, rows: &[Row]) -> Result<()> {
         if self.json {
             let models: Vec<Value> = rows.iter().map(Row::json).collect();
-            return super::say_json(
+            return crate::cli::say_json(
                 &json!({"windows": self.windows.to_string(), "models": models}),
             );
         }
@@ -190,13 +197,13 @@ impl Arguments {
             .iter()
             .map(|name| format!(" {name}: accuracy (Matthews) |"))
             .collect();
-        super::say(format!(
+        crate::cli::say(format!(
             "| model | kind | parameters | trained on tokens | CPU-s | perplexity | nats | streaming | \
              KB read/token | state bytes | tokens/s |{columns}\n|---|---|---|---|---|---|---|---|---|---|---|{}",
             "---|".repeat(tasks.len())
         ))?;
         for row in rows {
-            super::say(row.line(&tasks))?;
+            crate::cli::say(row.line(&tasks))?;
         }
         Ok(())
     }
