@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::measure::Classification;
@@ -85,15 +84,8 @@ impl TuningArguments {
 
 /// Fine-tune with a progress bar.
 pub(super) fn tune(tuner: &mut FineTuner, quiet: bool) -> Result<()> {
-    let bar = if quiet {
-        ProgressBar::hidden()
-    } else {
-        ProgressBar::new(tuner.steps())
-    };
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} < {eta}  {msg}")
-    {
-        bar.set_style(style);
-    }
+    let template = "{bar:30} {pos}/{len} {elapsed} < {eta}  {msg}";
+    let bar = super::progress::bar(quiet, Some(tuner.steps()), template);
     let finished = tuner.run(super::interrupted(), &mut |step, loss| {
         bar.set_position(step);
         bar.set_message(format!("loss {loss:.3}"));
@@ -152,13 +144,7 @@ impl Arguments {
     }
 
     fn print_predictions(&self, classifier: &Classifier, path: &Path) -> Result<()> {
-        let all = if path.as_os_str() == "-" {
-            std::io::read_to_string(std::io::stdin())
-        } else {
-            std::fs::read_to_string(path)
-        }
-        .map_err(|error| Error::io(error, path.display()))?;
-        let texts: Vec<LabelledText> = all
+        let texts: Vec<LabelledText> = super::read_text(path)?
             .lines()
             .filter(|line| !line.trim().is_empty())
             .map(|line| {

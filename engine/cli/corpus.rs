@@ -5,7 +5,6 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::hook::Generate;
@@ -70,16 +69,8 @@ impl Arguments {
         } else {
             Corpus::open(&self.text, options.clone())?.count() as u64
         };
-        let bar = if self.quiet {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new(count)
-        };
-        if let Ok(style) =
-            ProgressStyle::with_template("{pos}/{len} references {wide_bar} {eta} {msg}")
-        {
-            bar.set_style(style);
-        }
+        let template = "{pos}/{len} references {wide_bar} {eta} {msg}";
+        let bar = super::progress::bar(self.quiet, Some(count), template);
         let mut progress = |records: u64| {
             bar.inc(1);
             bar.set_message(format!("{records} records"));

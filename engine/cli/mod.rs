@@ -29,6 +29,7 @@ mod plot;
 mod plugin;
 mod plugin_options;
 mod probe;
+mod progress;
 mod prompt;
 mod quantize;
 #[cfg(feature = "serve")]
@@ -217,6 +218,16 @@ fn open_engine(path: Option<&Path>) -> Result<Engine> {
         Some(path) => Engine::open(path, Verify::Lazy),
         None => open_model(None).map(Engine::Graph),
     }
+}
+
+/// Read a text file; `-` is standard input.
+fn read_text(path: &Path) -> Result<String> {
+    if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    }
+    .map_err(Error::io_at(path))
 }
 
 /// Print a line on standard output.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::hook::{Call, Hooks};
@@ -106,14 +105,8 @@ impl Arguments {
                 "pass --plugin (`brillm plugin list` shows the plugins), or add the field `answer`",
             ));
         }
-        let bar = if self.quiet {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new(texts.len() as u64)
-        };
-        if let Ok(style) = ProgressStyle::with_template("{pos}/{len} texts {wide_bar} {eta}") {
-            bar.set_style(style);
-        }
+        let length = Some(texts.len() as u64);
+        let bar = super::progress::bar(self.quiet, length, "{pos}/{len} texts {wide_bar} {eta}");
         let mut answers = Answers::default();
         let hooked = super::plugin_options::hooked(&engine, &hooks, self.seed)?;
         let mut seen = 0;
@@ -148,14 +141,8 @@ impl Arguments {
                 "pass a file of texts, or a plugin with its own texts such as --plugin semantic-size",
             ));
         }
-        let bar = if self.quiet {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new_spinner()
-        };
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} queries {elapsed} {msg}") {
-            bar.set_style(style);
-        }
+        let template = "{spinner} {pos} queries {elapsed} {msg}";
+        let bar = super::progress::bar(self.quiet, None, template);
         let name = engine.name().to_string();
         let ticking = bar.clone();
         let cancel = Some(super::interrupted().clone());
@@ -272,12 +259,7 @@ impl Arguments {
 /// Read the texts of a file.
 fn read(path: &Path) -> Result<Vec<Text>> {
     let location = path.display().to_string();
-    let all = if path.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin())
-    } else {
-        std::fs::read_to_string(path)
-    }
-    .map_err(|error| Error::io(error, &location))?;
+    let all = super::read_text(path)?;
     let records = path
         .extension()
         .is_some_and(|end| end == "jsonl" || end == "json");
