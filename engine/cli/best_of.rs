@@ -121,7 +121,7 @@ impl SamplingArguments {
             .iter()
             .take(10)
             .map(|fill| {
-                json!({"text": tokenizer.decode(&fill.ids), "ids": fill.ids, "forward": fill.forward,
+                json!({"text": tokenizer.decode_after(&left_ids, &fill.ids), "ids": fill.ids, "forward": fill.forward,
                     "backward": fill.backward, "score": fill.score})
             })
             .collect();
@@ -155,7 +155,7 @@ impl SamplingArguments {
         let samples: Vec<Vec<u32>> = (0..count).map(draw).collect::<Result<_>>()?;
         let tokenizer = engine.tokenizer();
         let mut report = json!({"model": engine.name(), "prompt_ids": ids, "seed": seed});
-        let decoded = |ids: &[u32]| tokenizer.decode(ids);
+        let decoded = |new: &[u32]| tokenizer.decode_after(ids, new);
         let best = match self.reader()? {
             Some(backward) if self.rerank.is_some() => {
                 let forward = Reader::new(engine.clone(), false)?;
@@ -172,12 +172,12 @@ impl SamplingArguments {
                 Some(ranked[0].sample)
             }
             _ => {
-                let scores = self.scored(&tokenizer.decode(ids), &samples, tokenizer)?;
+                let scores = self.scored(ids, &samples, tokenizer)?;
                 report["samples"] = samples
                     .iter()
                     .enumerate()
-                    .map(|(sample, ids)| {
-                        json!({"text": tokenizer.decode(ids), "ids": ids,
+                    .map(|(sample, new)| {
+                        json!({"text": decoded(new), "ids": new,
                             "score": scores.as_ref().map(|scores| scores[sample])})
                     })
                     .collect();
@@ -206,7 +206,7 @@ impl SamplingArguments {
         if let Some(best) = best {
             report["sample"] = json!(best);
             report["ids"] = json!(samples[best]);
-            report["text"] = json!(tokenizer.decode(&samples[best]));
+            report["text"] = json!(decoded(&samples[best]));
         }
         if prompt.json {
             super::plugin_options::note(&mut report, seed)?;
@@ -226,7 +226,7 @@ impl SamplingArguments {
     /// Read a score for each sample from --scores or --judge.
     fn scored(
         &self,
-        prompt: &str,
+        prompt: &[u32],
         samples: &[Vec<u32>],
         tokenizer: &Tokenizer,
     ) -> Result<Option<Vec<f64>>> {
@@ -240,8 +240,9 @@ impl SamplingArguments {
             (Some(command), None) => {
                 let lines: String = samples
                     .iter()
-                    .map(|ids| {
-                        json!({"prompt": prompt, "text": tokenizer.decode(ids)}).to_string() + "\n"
+                    .map(|new| {
+                        let text = tokenizer.decode_after(prompt, new);
+                        json!({"prompt": tokenizer.decode(prompt), "text": text}).to_string() + "\n"
                     })
                     .collect();
                 (ask(command, lines)?, format!("--judge {command}"))
@@ -290,8 +291,8 @@ impl SamplingArguments {
         if best == worst {
             return Ok(());
         }
-        let line = json!({"prompt": tokenizer.decode(prompt), "chosen": tokenizer.decode(best),
-            "rejected": tokenizer.decode(worst)});
+        let line = json!({"prompt": tokenizer.decode(prompt), "chosen": tokenizer.decode_after(prompt, best),
+            "rejected": tokenizer.decode_after(prompt, worst)});
         std::fs::OpenOptions::new()
             .create(true)
             .append(true)

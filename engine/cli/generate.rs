@@ -383,7 +383,7 @@ impl Arguments {
                 .map(|path| {
                     json!({
                         "ids": path.nodes,
-                        "text": tokenizer.decode(&path.nodes),
+                        "text": tokenizer.decode_after(ids, &path.nodes),
                         "resistance": path.resistance,
                         "stopped": path.stopped,
                     })
@@ -398,7 +398,7 @@ impl Arguments {
             super::say(format!(
                 "{:9.3}  {prompt}{}",
                 path.resistance,
-                tokenizer.decode(&path.nodes)
+                tokenizer.decode_after(ids, &path.nodes)
             ))?;
         }
         Ok(())

@@ -142,6 +142,11 @@ impl PromptArguments {
             (None, Some(text)) => model.encode(text)?,
             (None, None) => Vec::new(),
         };
+        if self.prompt_ids.is_none()
+            && let Some(warning) = model.tokenizer().doubled_begin(&ids)
+        {
+            super::warn(&warning);
+        }
         if ids.is_empty() {
             return Err(Error::new(
                 ErrorKind::Input,

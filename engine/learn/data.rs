@@ -15,8 +15,6 @@ use crate::{Error, ErrorKind, Result};
 
 /// Documents that are encoded in parallel.
 const TOGETHER: usize = 256;
-/// File of a tokenizer that has no form in `tokenizer.json`, in the folder of a network.
-pub(crate) const OWN_TOKENIZER: &str = "tokenizer.brillm.json";
 
 /// The training and validation tokens of a run, with their tokenizer.
 pub struct TokenData {
@@ -144,13 +142,10 @@ fn tokenizer_of(model: &Path) -> Result<Tokenizer> {
         let model = crate::model::Model::open(model, crate::model::Verify::Lazy)?;
         return Ok(model.tokenizer().clone());
     }
-    let own = model.join(OWN_TOKENIZER);
-    if own.exists() {
-        let bytes = std::fs::read(&own).map_err(Error::io_at(&own))?;
-        return Tokenizer::from_bytes(&bytes).map_err(|error| error.at(own.display()));
-    }
-    Tokenizer::open(&model.join("tokenizer.json"))
-        .map_err(|error| error.advice("name the model's tokenizer in data.tokenizer"))
+    Tokenizer::open_folder(model)?.ok_or_else(|| {
+        Error::new(ErrorKind::Io, Tokenizer::searched(model))
+            .advice("name the model's tokenizer in data.tokenizer")
+    })
 }
 
 fn fresh_tokenizer(data: &Data, base: &Path, note: &mut dyn FnMut(&str)) -> Result<Tokenizer> {

@@ -241,8 +241,14 @@ impl Request {
             }
             session.use_device(device, self.tokens.clamp(1, CHUNK), forced)?;
         }
+        let tokenizer = engine.tokenizer().clone();
+        // A resumed session has text before the prompt; its last token stands for it.
+        let decoder = match &self.prompt[..] {
+            [] => Decoder::after(&tokenizer, &[session.token()]),
+            prompt => Decoder::after(&tokenizer, prompt),
+        };
         Ok(Generation {
-            tokenizer: engine.tokenizer().clone(),
+            tokenizer,
             session,
             done: 0,
             left: self.tokens,
@@ -255,7 +261,7 @@ impl Request {
                 engine.stop_tokens()
             },
             cancel: self.cancel,
-            decoder: Decoder::default(),
+            decoder,
             held: String::new(),
             finish: None,
         })
@@ -363,17 +369,18 @@ impl Generation {
         }
         self.left -= 1;
         let mut text = self.decoder.push(&self.tokenizer, id);
-        if self.left == 0 {
+        let last = self.left == 0 || self.session.is_full();
+        if last {
             text.push_str(&self.decoder.finish());
         }
         Ok(Some(Piece {
             id,
-            text: self.release(text),
+            text: self.release(text, last),
         }))
     }
 
-    /// Hold back what may be the beginning of a stop string, and ends at a complete one.
-    fn release(&mut self, text: String) -> String {
+    /// Hold back what may be the beginning of a stop string, unless this is the `last` text, and end at a complete one.
+    fn release(&mut self, text: String, last: bool) -> String {
         if self.stop.is_empty() {
             return text;
         }
@@ -389,7 +396,7 @@ impl Generation {
             self.held.clear();
             return text;
         }
-        if self.left == 0 {
+        if last {
             return std::mem::take(&mut self.held);
         }
         let begins = |from: &usize| {
@@ -416,13 +423,14 @@ impl Iterator for Generation {
         if matches!(next, Some(Err(_))) {
             self.finish = Some(Finish::Exhausted);
         }
-        if next.is_none() && !self.held.is_empty() {
-            // A stop token came while text was held back: the text has no token of its own.
-            let text = std::mem::take(&mut self.held);
-            return Some(Ok(Piece {
-                id: self.session.token(),
-                text,
-            }));
+        if next.is_none() {
+            // A stop token may come while text is held back: the text has no token of its own.
+            let rest = self.decoder.finish();
+            let text = self.release(rest, true);
+            if !text.is_empty() {
+                let id = self.session.token();
+                return Some(Ok(Piece { id, text }));
+            }
         }
         next
     }

@@ -7,18 +7,23 @@
 mod bpe;
 mod corpus;
 mod decoder;
+mod decoder_stage;
+mod folder;
 mod ids;
 mod labelled;
 mod pairs;
+mod pipeline;
 mod reading_direction;
 mod scored;
 mod source;
 mod special;
+mod spelling;
 mod tokenizer;
 mod vocabulary;
 
 pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
 pub use decoder::Decoder;
+pub(crate) use folder::OWN_TOKENIZER;
 pub use ids::{read_ids, write_ids};
 pub use labelled::{LabelledFields, LabelledText, read_labelled};
 pub use reading_direction::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection};

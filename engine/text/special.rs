@@ -15,7 +15,8 @@ pub(super) fn special(token: &str) -> bool {
         || byte_token(token).is_some()
 }
 
-fn byte_token(token: &str) -> Option<u8> {
+/// The byte of a byte token such as `<0xE4>`.
+pub(super) fn byte_token(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     (digits.len() == 2)
         .then(|| u8::from_str_radix(digits, 16).ok())

@@ -4,11 +4,15 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tokenizers::AddedToken;
 
 use crate::text::bpe;
+use crate::text::decoder_stage::{Stage, run, take_complete};
 use crate::text::pairs::Pairs;
+use crate::text::pipeline::Pipeline;
 use crate::text::scored::{self, Scored};
 use crate::text::special::{plain_bytes, special};
+use crate::text::spelling;
 use crate::text::vocabulary::{END, Vocabulary};
 use crate::{Error, ErrorKind, Result};
 
@@ -26,12 +30,16 @@ pub struct Tokenizer {
     kind: Kind,
     vocabulary: Vocabulary,
     byte_tokens: Option<Box<[u32; 256]>>,
+    /// Number of tokens that the network knows.
+    rows: Option<usize>,
+    /// Where no tokenizer was found.
+    missing: Option<String>,
 }
 
 #[derive(Clone, Debug)]
 enum Kind {
     Characters,
-    Bpe(Box<tokenizers::Tokenizer>),
+    Pipeline(Box<Pipeline>),
     Pieces { longest: usize },
     Scored(Box<Scored>),
     Ids,
@@ -104,16 +112,18 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::Configuration`] for a size below 257.
     pub fn train_bpe(texts: impl Iterator<Item = String> + Send, size: usize) -> Result<Self> {
-        Self::of_bpe(bpe::train(texts, size)?)
+        Self::of_pipeline(bpe::train(texts, size)?)
     }
 
     /// Load a `tokenizer.json`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], or [`ErrorKind::Vocabulary`] when it is not a BPE tokenizer.
+    /// [`ErrorKind::Io`], or [`ErrorKind::Vocabulary`] when it is not a tokenizer.
     pub fn open(path: &Path) -> Result<Self> {
         let json = std::fs::read(path).map_err(Error::io_at(&path))?;
-        Self::of_bpe(bpe::load(&json).map_err(|error| error.at(path.display()))?)
+        Pipeline::read(&json)
+            .and_then(Self::of_pipeline)
+            .map_err(|error| error.at(path.display()))
     }
 
     /// Read the authors' vocabulary, `{token: id}`, or a `tokenizer.json`.
@@ -125,8 +135,8 @@ impl Tokenizer {
     /// [`ErrorKind::Vocabulary`] for ids with gaps, or an order of ids that differs from the order in the
     /// file (the authors number edges by the latter and look them up by the former).
     pub fn from_authors(json: &[u8]) -> Result<Self> {
-        if let Ok(tokenizer) = bpe::load(json) {
-            return Self::of_bpe(tokenizer);
+        if let Ok(pipeline) = Pipeline::read(json) {
+            return Self::of_pipeline(pipeline);
         }
         let pairs: Pairs = serde_json::from_slice(json).map_err(|error| {
             Error::new(
@@ -169,15 +179,25 @@ impl Tokenizer {
     pub fn frame(&self) -> (Vec<u32>, Vec<u32>) {
         match &self.kind {
             Kind::Scored(_) => (vec![scored::BEGIN], Vec::new()),
-            Kind::Bpe(tokenizer) => bpe::frame(tokenizer),
+            Kind::Pipeline(pipeline) => pipeline.frame(),
             _ => (Vec::new(), Vec::new()),
         }
     }
 
-    /// The `tokenizer.json` of a byte-pair tokenizer; `None` for other kinds, which have no such form.
+    /// Describe a begin token that an encoded text has twice: in the text, and added by the tokenizer.
+    pub fn doubled_begin(&self, ids: &[u32]) -> Option<String> {
+        let before = self.frame().0;
+        let begin = before.last().filter(|_| ids.starts_with(&before))?;
+        let token = self.vocabulary.token(*begin)?;
+        (ids.get(before.len()) == Some(begin)).then(|| {
+            format!("the text begins with {token}, which the tokenizer adds too: leave it out")
+        })
+    }
+
+    /// The `tokenizer.json` of a tokenizer that has this form; `None` for characters, pieces and bare ids.
     pub fn to_json(&self) -> Option<String> {
         match &self.kind {
-            Kind::Bpe(tokenizer) => tokenizer.to_string(false).ok(),
+            Kind::Pipeline(pipeline) => pipeline.to_json().ok(),
             _ => None,
         }
     }
@@ -210,7 +230,11 @@ impl Tokenizer {
             .map(String::from)
             .collect();
         match self.kind {
-            Kind::Bpe(tokenizer) => Self::of_bpe(bpe::with_marks(*tokenizer, &new)?),
+            Kind::Pipeline(mut pipeline) => {
+                let marks = new.into_iter().map(|mark| AddedToken::from(mark, true));
+                pipeline.add_tokens(marks.collect())?;
+                Self::of_pipeline(*pipeline)
+            }
             Kind::Characters | Kind::Pieces { .. } => {
                 tokens.extend(new);
                 Self::from_stored(match self.kind {
@@ -226,35 +250,41 @@ impl Tokenizer {
         }
     }
 
-    fn of_bpe(tokenizer: tokenizers::Tokenizer) -> Result<Self> {
-        let vocabulary = bpe::vocabulary(&tokenizer)?;
-        Ok(Self {
-            kind: Kind::Bpe(Box::new(tokenizer)),
+    pub(super) fn of_pipeline(pipeline: Pipeline) -> Result<Self> {
+        let vocabulary = pipeline.vocabulary()?;
+        Ok(Self::of(Kind::Pipeline(Box::new(pipeline)), vocabulary))
+    }
+
+    fn of(kind: Kind, vocabulary: Vocabulary) -> Self {
+        Self {
+            kind,
             vocabulary,
             byte_tokens: None,
-        })
+            rows: None,
+            missing: None,
+        }
     }
 
     fn from_stored(stored: Stored) -> Result<Self> {
         match stored {
             Stored::Characters { tokens } => Self::of_characters(tokens),
             Stored::Pieces { tokens } => {
-                let bytes: Vec<Vec<u8>> = tokens.iter().map(|token| piece_bytes(token)).collect();
+                let bytes: Vec<Vec<u8>> = tokens
+                    .iter()
+                    .map(|token| spelling::piece_bytes(token))
+                    .collect();
                 let longest = bytes.iter().map(Vec::len).max().unwrap_or(0);
                 Self::of_tokens(Kind::Pieces { longest }, tokens, bytes)
             }
             Stored::Scored { tokens, scores } => {
                 let bytes: Vec<Vec<u8>> = scored::bytes(&tokens);
                 let kind = Kind::Scored(Box::new(Scored::new(&bytes, scores)?));
-                Ok(Self {
-                    kind,
-                    vocabulary: Vocabulary::new(tokens, bytes, Some(0), Some(scored::BEGIN))?,
-                    byte_tokens: None,
-                })
+                let vocabulary = Vocabulary::new(tokens, bytes, Some(0), Some(scored::BEGIN))?;
+                Ok(Self::of(kind, vocabulary))
             }
             Stored::Bpe { tokenizer } => {
                 let json = serde_json::to_vec(&tokenizer).expect("JSON writes as JSON");
-                Self::of_bpe(bpe::load(&json)?)
+                Self::of_pipeline(Pipeline::read(&json)?)
             }
             Stored::Ids { size } if size > 1 << 24 => Err(Error::new(
                 ErrorKind::Configuration,
@@ -266,11 +296,8 @@ impl Tokenizer {
                     .iter()
                     .map(|token| format!("{token} ").into_bytes())
                     .collect();
-                Ok(Self {
-                    kind: Kind::Ids,
-                    vocabulary: Vocabulary::new(tokens, bytes, None, None)?,
-                    byte_tokens: None,
-                })
+                let vocabulary = Vocabulary::new(tokens, bytes, None, None)?;
+                Ok(Self::of(Kind::Ids, vocabulary))
             }
         }
     }
@@ -280,11 +307,8 @@ impl Tokenizer {
         let id = |name: &str| tokens.iter().position(|token| token == name);
         let unknown = id("<unk>").or_else(|| id("[UNK]")).map(|id| id as u32);
         let stop = id(END).map(|id| id as u32);
-        Ok(Self {
-            kind,
-            vocabulary: Vocabulary::new(tokens, bytes, unknown, stop)?,
-            byte_tokens: None,
-        })
+        let vocabulary = Vocabulary::new(tokens, bytes, unknown, stop)?;
+        Ok(Self::of(kind, vocabulary))
     }
 
     fn of_characters(tokens: Vec<String>) -> Result<Self> {
@@ -310,99 +334,116 @@ impl Tokenizer {
     /// [`ErrorKind::Vocabulary`] for a character outside a vocabulary that has neither bytes nor an unknown token;
     /// [`ErrorKind::Unsupported`] for a model over bare ids.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        match &self.kind {
-            Kind::Bpe(tokenizer) => bpe::encode(tokenizer, text),
-            Kind::Characters => self.encode_characters(text),
-            Kind::Pieces { longest } => self.encode_pieces(text, *longest),
-            Kind::Scored(scored) => Ok(scored.encode(text)),
-            Kind::Ids => Err(Error::new(
-                ErrorKind::Unsupported,
-                "this model is trained on token ids and has no text",
-            )
-            .advice("give the prompt as --prompt-ids 3,4,5")),
-        }
-    }
-
-    fn encode_characters(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = Vec::with_capacity(text.len() / 2);
-        let mut buffer = [0; 4];
-        for (offset, character) in text.char_indices() {
-            let written: &str = character.encode_utf8(&mut buffer);
-            match (
-                self.vocabulary.id(written),
-                &self.byte_tokens,
-                self.vocabulary.unknown(),
-            ) {
-                (Some(id), ..) => ids.push(id),
-                (None, Some(bytes), _) => {
-                    ids.extend(written.bytes().map(|byte| bytes[byte as usize]))
-                }
-                (None, None, Some(unknown)) => ids.push(unknown),
-                (None, None, None) => return Err(outside(character, offset)),
+        let ids = match &self.kind {
+            Kind::Pipeline(pipeline) => pipeline.encode(text)?,
+            Kind::Characters => {
+                spelling::characters(&self.vocabulary, self.byte_tokens.as_deref(), text)?
             }
-        }
-        Ok(ids)
-    }
-
-    fn encode_pieces(&self, text: &str, longest: usize) -> Result<Vec<u32>> {
-        let pieces: HashMap<&[u8], u32> = (0..self.vocabulary.len() as u32)
-            .map(|id| (self.vocabulary.bytes(id), id))
-            .filter(|(bytes, _)| !bytes.is_empty())
-            .collect();
-        let bytes = text.as_bytes();
-        let mut ids = Vec::new();
-        let mut at = 0;
-        while at < bytes.len() {
-            let reach = longest.min(bytes.len() - at);
-            let found = (1..=reach)
-                .rev()
-                .find_map(|n| pieces.get(&bytes[at..at + n]).map(|&id| (n, id)));
-            match (found, self.vocabulary.unknown()) {
-                (Some((n, id)), _) => {
-                    ids.push(id);
-                    at += n;
-                }
-                (None, Some(unknown)) => {
-                    ids.push(unknown);
-                    at += 1;
-                    while !text.is_char_boundary(at) {
-                        at += 1;
-                    }
-                }
-                (None, None) => return Err(outside(text[at..].chars().next().unwrap_or(' '), at)),
+            Kind::Pieces { longest } => spelling::pieces(&self.vocabulary, *longest, text)?,
+            Kind::Scored(scored) => scored.encode(text),
+            Kind::Ids => {
+                let without = "this model is trained on token ids and has no text";
+                let message = self.missing.as_deref().unwrap_or(without);
+                return Err(Error::new(ErrorKind::Unsupported, message)
+                    .advice("give the prompt as --prompt-ids 3,4,5"));
             }
-        }
-        Ok(ids)
-    }
-
-    /// Decode tokens to bytes; ids outside the vocabulary are skipped.
-    ///
-    /// Where encoding puts a space before a text, the space after the begin mark is removed.
-    pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
-        let mut bytes: Vec<u8> = ids
-            .iter()
-            .flat_map(|&id| self.vocabulary.bytes(id))
-            .copied()
-            .collect();
-        let spaced = match &self.kind {
-            Kind::Scored(_) => ids.first() == Some(&scored::BEGIN),
-            Kind::Bpe(tokenizer) => {
-                bpe::spaced(tokenizer)
-                    && ids
-                        .first()
-                        .is_some_and(|&id| self.vocabulary.bytes(id).is_empty())
-            }
-            _ => false,
         };
-        if spaced && bytes.first() == Some(&b' ') {
-            bytes.remove(0);
-        }
-        bytes
+        self.check(&ids)?;
+        Ok(ids)
     }
 
-    /// Decode tokens to text; bytes that are not UTF-8 become U+FFFD.
-    pub fn decode(&self, ids: &[u32]) -> String {
-        String::from_utf8_lossy(&self.decode_bytes(ids)).into_owned()
+    /// Set the number of tokens that the network knows. A tokenizer may have more: encoding gives none of them.
+    #[must_use]
+    pub(crate) fn with_rows(mut self, rows: usize) -> Self {
+        self.rows = Some(rows);
+        self.vocabulary.limit_stop(rows);
+        self
+    }
+
+    /// Set the error message of encoding text without a tokenizer.
+    pub(super) fn missing(mut self, message: String) -> Self {
+        self.missing = Some(message);
+        self
+    }
+
+    /// Set the token that ends a text.
+    pub(super) fn set_stop(&mut self, stop: u32) {
+        self.vocabulary.set_stop(stop);
+    }
+
+    /// Check that the network knows tokens.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`] naming the first that it does not know.
+    pub(crate) fn check(&self, ids: &[u32]) -> Result<()> {
+        let Some(rows) = self.rows else { return Ok(()) };
+        match ids.iter().find(|&&id| id as usize >= rows) {
+            None => Ok(()),
+            Some(&id) => Err(Error::new(
+                ErrorKind::Vocabulary,
+                format!(
+                    "the model has no row for token {:?} (id {id}): its vocabulary has {rows} tokens",
+                    self.vocabulary.token(id).unwrap_or_default()
+                ),
+            )
+            .advice("leave the token out of the text")),
+        }
+    }
+
+    /// The stages of decoding, before the first token.
+    pub(super) fn stages(&self) -> Vec<Stage> {
+        match &self.kind {
+            Kind::Pipeline(pipeline) => pipeline.stages(),
+            _ => vec![
+                Stage::Bytes { held: Vec::new() },
+                Stage::Strip {
+                    content: ' ',
+                    start: 0,
+                    stop: 0,
+                    // Known from the first token.
+                    left: None,
+                },
+            ],
+        }
+    }
+
+    /// Pass a token through the stages of decoding. Returns the text that is complete.
+    pub(super) fn push(&self, stages: &mut [Stage], id: u32, special: bool) -> String {
+        if let Kind::Pipeline(pipeline) = &self.kind {
+            return run(
+                stages,
+                pipeline.token(id, special).into_iter().collect(),
+                false,
+            );
+        }
+        let [Stage::Bytes { held }, Stage::Strip { left, .. }] = stages else {
+            return String::new();
+        };
+        // Encoding with scores puts a space before a text, after the begin mark.
+        let begins = matches!(self.kind, Kind::Scored(_)) && id == scored::BEGIN;
+        left.get_or_insert(usize::from(begins));
+        match self.vocabulary.bytes(id) {
+            [] if special => held.extend(self.vocabulary.token(id).unwrap_or_default().bytes()),
+            bytes => held.extend(bytes),
+        }
+        let complete = take_complete(held);
+        run(&mut stages[1..], vec![complete], false)
+    }
+
+    /// Decode tokens to bytes; ids outside the vocabulary and special tokens are skipped.
+    ///
+    /// These are the bytes of the text, except for tokens that are bytes: a part of a character stays as it is.
+    pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
+        let bytes = match &self.kind {
+            Kind::Pipeline(pipeline) => pipeline.is_byte_level(),
+            Kind::Scored(_) => ids.first() != Some(&scored::BEGIN),
+            _ => true,
+        };
+        if !bytes {
+            return self.decode(ids).into_bytes();
+        }
+        let bytes = ids.iter().flat_map(|&id| self.vocabulary.bytes(id));
+        bytes.copied().collect()
     }
 
     /// Serialise the tokenizer as self-contained JSON, the form in model files.
@@ -423,9 +464,9 @@ impl Tokenizer {
             Kind::Ids => Stored::Ids {
                 size: self.vocabulary.len() as u32,
             },
-            Kind::Bpe(tokenizer) => {
-                let json = tokenizer
-                    .to_string(false)
+            Kind::Pipeline(pipeline) => {
+                let json = pipeline
+                    .to_json()
                     .expect("a loaded tokenizer can be written");
                 Stored::Bpe {
                     tokenizer: serde_json::from_str(&json).expect("it is JSON"),
@@ -445,24 +486,4 @@ impl Tokenizer {
         })?;
         Self::from_stored(stored)
     }
-}
-
-/// The bytes of a piece; none for a special token.
-fn piece_bytes(token: &str) -> Vec<u8> {
-    if special(token) {
-        Vec::new()
-    } else {
-        bpe::token_bytes(token)
-    }
-}
-
-fn outside(character: char, offset: usize) -> Error {
-    Error::new(
-        ErrorKind::Vocabulary,
-        format!(
-            "the vocabulary has no token for {character:?} (U+{:04X}), at byte {offset}",
-            character as u32
-        ),
-    )
-    .advice("leave it out, or use a model whose vocabulary has bytes")
 }

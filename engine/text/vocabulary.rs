@@ -97,6 +97,18 @@ impl Vocabulary {
         self.unknown
     }
 
+    /// Set the token that ends a text, if it is in the vocabulary.
+    pub(super) fn set_stop(&mut self, stop: u32) {
+        if (stop as usize) < self.len() {
+            self.stop = Some(stop);
+        }
+    }
+
+    /// Drop the token that ends a text where its id is not below `limit`.
+    pub(super) fn limit_stop(&mut self, limit: usize) {
+        self.stop = self.stop.filter(|&stop| (stop as usize) < limit);
+    }
+
     /// The token that ends a text, if there is one.
     pub fn stop(&self) -> Option<u32> {
         self.stop

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 
-use crate::text::Tokenizer;
+use crate::text::{OWN_TOKENIZER, Tokenizer};
 use crate::transformer::variables::Weight;
 use crate::transformer::{Configuration, Weights};
 use crate::{Error, ErrorKind, Result};
@@ -15,8 +15,6 @@ use crate::{Error, ErrorKind, Result};
 const WHOLE: &str = "model.safetensors";
 /// Index of the shards that hold the tensors.
 const INDEX: &str = "model.safetensors.index.json";
-/// A tokenizer that `tokenizer.json` cannot express (characters, bare ids), in the format of `.bril` files.
-pub(super) use crate::learn::data::OWN_TOKENIZER;
 /// Record of how the model was made.
 pub(super) const RECORD: &str = "brillm.json";
 
@@ -137,50 +135,16 @@ fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     }
 }
 
-/// Read the folder's tokenizer; without one, tokens are written as their ids.
+/// Read the folder's tokenizer; without one, tokens are written as their ids. It may have more tokens than the network:
+/// only a text that needs one of them is an error.
 ///
 /// # Errors
-/// As [`Tokenizer::open`] and [`Tokenizer::open_scored`]; [`ErrorKind::Format`] for a vocabulary larger than
-/// the network's.
+/// As [`Tokenizer::open_folder`].
 pub fn read_tokenizer(folder: &Path, vocabulary: usize) -> Result<Tokenizer> {
-    let own = folder.join(OWN_TOKENIZER);
-    let json = folder.join("tokenizer.json");
-    let (tokenizer, path) = if own.exists() {
-        (Tokenizer::from_bytes(&read(&own)?), own)
-    } else if json.exists() {
-        (Tokenizer::open(&json), json)
-    } else if let Some(scored) = scored_file(folder)? {
-        (Tokenizer::open_scored(&scored), scored)
-    } else {
-        return Tokenizer::ids(vocabulary);
-    };
-    let in_file = |error: Error| error.at(path.display());
-    let tokenizer = tokenizer.map_err(in_file)?;
-    if tokenizer.vocabulary().len() > vocabulary {
-        return Err(in_file(Error::new(
-            ErrorKind::Format,
-            format!(
-                "the tokenizer has {} tokens, the network {vocabulary}",
-                tokenizer.vocabulary().len()
-            ),
-        )));
+    match Tokenizer::open_folder(folder)? {
+        Some(tokenizer) => Ok(tokenizer.with_rows(vocabulary)),
+        None => Tokenizer::without_text(folder, vocabulary),
     }
-    Ok(tokenizer)
-}
-
-/// Find the first `tok*.bin` of a folder.
-fn scored_file(folder: &Path) -> Result<Option<PathBuf>> {
-    let in_folder = |error| Error::io(error, folder.display());
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(in_folder)? {
-        let path = entry.map_err(in_folder)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with("tok") && name.ends_with(".bin") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found.into_iter().next())
 }
 
 /// Write a folder for [`super::Transformer::open`]. Every file is complete before it gets its final name.

@@ -202,6 +202,10 @@ impl Transformer {
             ids.extend(self.tokenizer.vocabulary().id(LEFT_TO_RIGHT));
         }
         ids.extend(self.tokenizer.encode(text)?);
+        self.tokenizer.check(&ids)?;
+        if let Some(warning) = self.tokenizer.doubled_begin(&ids) {
+            tracing::warn!("{warning}");
+        }
         Ok(ids)
     }
 

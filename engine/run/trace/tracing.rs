@@ -89,12 +89,16 @@ impl Tracing {
         let (source, ids) = Source::begin(hooked, &request, &changes)?;
         let mut trace = Trace::head(engine, &request);
         trace.tokens = show_tokens(engine.tokenizer(), &ids);
+        let decoder = match source.is_fixed() {
+            true => Decoder::default(),
+            false => Decoder::after(engine.tokenizer(), &ids),
+        };
         Ok(Self {
             engine: engine.clone(),
             changes,
             trace,
             ids,
-            decoder: Decoder::default(),
+            decoder,
             source,
             stop_tokens: if request.ignore_eos {
                 Vec::new()

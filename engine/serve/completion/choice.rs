@@ -10,9 +10,6 @@ use crate::text::{Decoder, Tokenizer};
 pub(super) struct Piece {
     pub(super) text: String,
     pub(super) scores: Vec<TokenScore>,
-    /// Leading characters of the tokens that are not in the text: a tokenizer may put a space before every text and
-    /// removes it when decoding.
-    pub(super) removed: usize,
 }
 
 impl Piece {
@@ -31,16 +28,19 @@ pub(super) struct Cursor {
     decoder: Decoder,
     /// In characters.
     offset: usize,
-    /// Characters still to come that are not in the text.
-    removed: usize,
 }
 
 impl Cursor {
+    /// Create a cursor at the start of a text that follows `before`.
+    pub(super) fn after(tokenizer: &Tokenizer, before: &[u32]) -> Self {
+        Self {
+            decoder: Decoder::after(tokenizer, before),
+            offset: 0,
+        }
+    }
+
     fn advance(&mut self, tokenizer: &Tokenizer, id: u32) {
-        let characters = self.decoder.push(tokenizer, id).chars().count();
-        let removed = self.removed.min(characters);
-        self.removed -= removed;
-        self.offset += characters - removed;
+        self.offset += self.decoder.push(tokenizer, id).chars().count();
     }
 }
 
@@ -57,12 +57,12 @@ pub(super) struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, index: usize) -> Self {
+    pub(super) fn new(tokenizer: &'a Tokenizer, index: usize, cursor: Cursor) -> Self {
         Self {
             tokenizer,
             index,
             text: String::new(),
-            cursor: Cursor::default(),
+            cursor,
             tokens: Vec::new(),
             offsets: Vec::new(),
             logprobs: Vec::new(),
@@ -72,7 +72,6 @@ impl<'a> Choice<'a> {
 
     pub(super) fn add(&mut self, piece: Piece) {
         self.text.push_str(&piece.text);
-        self.cursor.removed += piece.removed;
         for score in piece.scores {
             self.offsets.push(self.cursor.offset);
             self.cursor.advance(self.tokenizer, score.id);

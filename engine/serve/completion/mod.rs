@@ -73,6 +73,14 @@ impl CompletionRequest {
         self.served.model.engine.tokenizer()
     }
 
+    /// The start of a choice's text, for the offsets of its tokens.
+    fn cursor(&self, prompt: usize) -> Cursor {
+        match self.echo {
+            true => Cursor::default(),
+            false => Cursor::after(self.tokenizer(), &self.prompts[prompt]),
+        }
+    }
+
     /// The fields that a document and an event have in common.
     fn envelope(&self, choices: Value) -> Value {
         json!({
@@ -99,7 +107,7 @@ impl CompletionRequest {
         for prompt in 0..self.prompts.len() {
             let mut drawn = Vec::new();
             for draw in 0..self.draws {
-                let mut choice = Choice::new(self.tokenizer(), 0);
+                let mut choice = Choice::new(self.tokenizer(), 0, self.cursor(prompt));
                 let (mut nats, mut echoed) = (0.0, self.echo);
                 let index = prompt * self.draws + draw;
                 let (finish, made) = self.generate_choice(state, job, index, &mut |piece| {
@@ -138,16 +146,16 @@ impl CompletionRequest {
         let logprobs = self.logprobs.is_some();
         let mut new = 0;
         for index in 0..self.prompts.len() * self.choices {
-            let mut cursor = Cursor::default();
+            let mut cursor = self.cursor(index / self.draws);
             let (finish, made) = self.generate_choice(state, job, index, &mut |piece| {
-                let mut choice = Choice::new(self.tokenizer(), index);
-                choice.cursor = std::mem::take(&mut cursor);
+                let mut choice = Choice::new(self.tokenizer(), index, std::mem::take(&mut cursor));
                 choice.add(piece);
                 cursor = std::mem::take(&mut choice.cursor);
                 send(json!([choice.json(logprobs, None)]), Value::Null)
             })?;
             new += made;
-            let last = Choice::new(self.tokenizer(), index).json(logprobs, finish);
+            let last = Choice::new(self.tokenizer(), index, Cursor::default());
+            let last = last.json(logprobs, finish);
             if !send(json!([last]), Value::Null) {
                 return Ok(());
             }
@@ -209,17 +217,8 @@ impl CompletionRequest {
             Some(top) => score_tokens(engine, prompt, top, &plugins.hooks, Some(&job.cancel))?,
             None => prompt.iter().map(|&id| TokenScore::unscored(id)).collect(),
         };
-        let (tokenizer, mut bytes) = (engine.tokenizer(), Vec::new());
-        for &id in prompt {
-            bytes.extend_from_slice(tokenizer.vocabulary().bytes(id));
-        }
-        let text = tokenizer.decode(prompt);
-        let characters = String::from_utf8_lossy(&bytes).chars().count();
-        Ok(Piece {
-            removed: characters.saturating_sub(text.chars().count()),
-            text,
-            scores,
-        })
+        let text = engine.tokenizer().decode(prompt);
+        Ok(Piece { text, scores })
     }
 
     /// Pass the pieces of a generation to `take`, with the log-probabilities of their tokens.

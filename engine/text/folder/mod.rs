@@ -1,0 +1,118 @@
+//! The tokenizer of a model folder in Hugging Face's layout, whichever files hold it.
+
+mod protobuf;
+mod sentencepiece;
+mod settings;
+mod vocabulary_files;
+
+use std::path::{Path, PathBuf};
+
+use self::settings::{Settings, Template};
+use crate::text::Tokenizer;
+use crate::text::pipeline::Pipeline;
+use crate::{Error, ErrorKind, Result};
+
+/// A tokenizer that `tokenizer.json` cannot express (characters, bare ids), in the format of `.bril` files.
+pub(crate) const OWN_TOKENIZER: &str = "tokenizer.brillm.json";
+/// A tokenizer of the `tokenizers` crate.
+const JSON: &str = "tokenizer.json";
+/// Names of SentencePiece models.
+const SENTENCE_PIECE: [&str; 4] = [
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+];
+
+impl Tokenizer {
+    /// Open the tokenizer of a folder; `None` if it has none of the files in [`Self::searched`].
+    ///
+    /// Where there is no `tokenizer.json`, the tokenizer is built from the vocabulary's files as `transformers`
+    /// does. Special tokens come from `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]; [`ErrorKind::Vocabulary`] or [`ErrorKind::Format`] for an invalid file.
+    pub fn open_folder(folder: &Path) -> Result<Option<Self>> {
+        let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
+        if let Some(own) = file(OWN_TOKENIZER) {
+            return at(&own, |bytes| Self::from_bytes(&bytes)).map(Some);
+        }
+        if let Some(json) = file(JSON) {
+            let settings = Settings::read(folder)?;
+            return at(&json, |bytes| {
+                settings.apply(Pipeline::read(&bytes)?, &[], Template::File)
+            })
+            .map(Some);
+        }
+        if let Some(model) = SENTENCE_PIECE.iter().find_map(|name| file(name)) {
+            let settings = Settings::read(folder)?;
+            return at(&model, |bytes| sentencepiece::open(&bytes, &settings)).map(Some);
+        }
+        if let (Some(vocabulary), Some(merges)) = (file("vocab.json"), file("merges.txt")) {
+            let settings = Settings::read(folder)?;
+            let merges = read(&merges)?;
+            return at(&vocabulary, |bytes| {
+                vocabulary_files::byte_pairs(&bytes, &merges, &settings)
+            })
+            .map(Some);
+        }
+        if let Some(vocabulary) = file("vocab.txt") {
+            let settings = Settings::read(folder)?;
+            return at(&vocabulary, |bytes| {
+                vocabulary_files::word_pieces(&bytes, &settings)
+            })
+            .map(Some);
+        }
+        scored_file(folder)?
+            .map(|path| Self::open_scored(&path))
+            .transpose()
+    }
+
+    /// Create a tokenizer of `size` bare ids for a folder without a tokenizer. Encoding text names the files that were
+    /// looked for.
+    ///
+    /// # Errors
+    /// As [`Self::ids`].
+    pub(crate) fn without_text(folder: &Path, size: usize) -> Result<Self> {
+        Ok(Self::ids(size)?.missing(Self::searched(folder)))
+    }
+
+    /// Describe which files were looked for in a folder without a tokenizer.
+    pub(crate) fn searched(folder: &Path) -> String {
+        format!(
+            "{} has no tokenizer: it has none of {OWN_TOKENIZER}, {JSON}, {}, vocab.json with merges.txt, vocab.txt, \
+             tok*.bin",
+            folder.display(),
+            SENTENCE_PIECE.join(", ")
+        )
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(Error::io_at(&path))
+}
+
+/// Read a file and parse it; errors name it.
+fn at<T>(path: &Path, parse: impl FnOnce(Vec<u8>) -> Result<T>) -> Result<T> {
+    parse(read(path)?).map_err(|error| error.at(path.display()))
+}
+
+/// Make an error of a file that is not what its name says.
+fn malformed(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Format, what.to_string())
+}
+
+/// Find the first `tok*.bin` of a folder.
+fn scored_file(folder: &Path) -> Result<Option<PathBuf>> {
+    let in_folder = |error| Error::io(error, folder.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(in_folder)? {
+        let path = entry.map_err(in_folder)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("tok") && name.ends_with(".bin") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().next())
+}

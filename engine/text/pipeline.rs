@@ -1,0 +1,258 @@
+//! A tokenizer of the `tokenizers` crate, as a `tokenizer.json` describes it: normalizer, pre-tokenizer, model,
+//! post-processor, decoder.
+
+use tokenizers::{AddedToken, Encoding, ModelWrapper, PreTokenizerWrapper, Token};
+
+use crate::text::decoder_stage::{Stage, run, stages};
+use crate::text::special::byte_token;
+use crate::text::vocabulary::{END, Vocabulary};
+use crate::{Error, ErrorKind, Result};
+
+/// Length from which texts are encoded in pieces, in parallel, in bytes.
+const PIECE: usize = 1 << 18;
+/// Ids below this may have gaps of any size.
+const SPARSE: usize = 1 << 20;
+
+/// A loaded tokenizer with the stages of its decoder.
+#[derive(Clone, Debug)]
+pub(crate) struct Pipeline {
+    tokenizer: tokenizers::Tokenizer,
+    stages: Vec<Stage>,
+}
+
+/// Make an error of kind [`ErrorKind::Vocabulary`].
+pub(crate) fn invalid(what: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Vocabulary, format!("{what}: {error}"))
+}
+
+impl Pipeline {
+    /// Read a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`].
+    pub(crate) fn read(json: &[u8]) -> Result<Self> {
+        let tokenizer = tokenizers::Tokenizer::from_bytes(json)
+            .map_err(|error| invalid("invalid tokenizer.json", &error))?;
+        Ok(Self::of(tokenizer))
+    }
+
+    /// Build a tokenizer from the content of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`].
+    pub(crate) fn build(json: serde_json::Value) -> Result<Self> {
+        let tokenizer = serde_json::from_value(json)
+            .map_err(|error| invalid("the tokenizer cannot be built", &error))?;
+        Ok(Self::of(tokenizer))
+    }
+
+    fn of(mut tokenizer: tokenizers::Tokenizer) -> Self {
+        tokenizer.with_padding(None);
+        let _ = tokenizer.with_truncation(None);
+        Self {
+            stages: stages(tokenizer.get_decoder()),
+            tokenizer,
+        }
+    }
+
+    /// The content of the `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`].
+    pub(crate) fn to_json(&self) -> Result<String> {
+        self.tokenizer
+            .to_string(false)
+            .map_err(|error| invalid("the tokenizer cannot be written", &error))
+    }
+
+    /// Add tokens after the existing ones; those of the vocabulary keep their ids.
+    pub(crate) fn add_tokens(&mut self, tokens: Vec<AddedToken>) -> Result<()> {
+        self.tokenizer
+            .add_tokens(tokens)
+            .map_err(|error| invalid("the tokens cannot be added", &error))?;
+        Ok(())
+    }
+
+    /// Whether a token is among the added ones, as special or not.
+    pub(crate) fn added(&self, token: &str) -> Option<AddedToken> {
+        let added = self.tokenizer.get_added_vocabulary();
+        let id = added.get_vocab().get(token)?;
+        added.get_added_tokens_decoder().get(id).cloned()
+    }
+
+    /// The id of a token.
+    pub(crate) fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// Replace the post-processor, by its JSON.
+    pub(crate) fn set_post_processor(&mut self, json: serde_json::Value) -> Result<()> {
+        let processor: tokenizers::PostProcessorWrapper = serde_json::from_value(json)
+            .map_err(|error| invalid("the special tokens cannot be placed", &error))?;
+        self.tokenizer.with_post_processor(Some(processor));
+        Ok(())
+    }
+
+    /// Whether the file has a post-processor.
+    pub(crate) fn has_post_processor(&self) -> bool {
+        self.tokenizer.get_post_processor().is_some()
+    }
+
+    /// The stages of the decoder, before the first token.
+    pub(crate) fn stages(&self) -> Vec<Stage> {
+        self.stages.clone()
+    }
+
+    /// The text of a token as the decoder gets it; `None` for an unknown id, and for a special token unless `special`.
+    pub(crate) fn token(&self, id: u32, special: bool) -> Option<String> {
+        let token = self.tokenizer.id_to_token(id)?;
+        let skipped = !special
+            && self
+                .tokenizer
+                .get_added_vocabulary()
+                .is_special_token(&token);
+        (!skipped).then_some(token)
+    }
+
+    /// Whether decoded text is the bytes of the tokens, one after another.
+    pub(crate) fn is_byte_level(&self) -> bool {
+        matches!(self.stages[..], [Stage::Bytes { .. }])
+    }
+
+    /// The tokens of the vocabulary, by id. An id without a token is named `#17`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`] for ids far above the number of tokens.
+    pub(crate) fn vocabulary(&self) -> Result<Vocabulary> {
+        let map = self.tokenizer.get_vocab(true);
+        let count = map.values().max().map_or(0, |&id| id as usize + 1);
+        if count > SPARSE.max(2 * map.len()) {
+            return Err(invalid(
+                "the ids have gaps",
+                &format!("id {} of {} tokens", count - 1, map.len()),
+            ));
+        }
+        let mut tokens: Vec<String> = (0..count).map(|id| format!("#{id}")).collect();
+        let mut bytes = vec![Vec::new(); count];
+        for (token, id) in map {
+            if let Some(text) = self.token(id, false) {
+                bytes[id as usize] = self.token_bytes(text);
+            }
+            tokens[id as usize] = token;
+        }
+        let position = |names: &[&str]| names.iter().find_map(|name| self.id(name));
+        let unknown = match self.tokenizer.get_model() {
+            ModelWrapper::BPE(model) => model.unk_token.as_deref().and_then(|name| self.id(name)),
+            ModelWrapper::WordPiece(model) => position(&[model.unk_token.as_str()]),
+            ModelWrapper::WordLevel(model) => position(&[model.unk_token.as_str()]),
+            ModelWrapper::Unigram(_) => position(&["<unk>"]),
+        };
+        let stop = position(&[END, "<|endoftext|>", "</s>", "<|end_of_text|>", "[SEP]"]);
+        Vocabulary::new(tokens, bytes, unknown, stop)
+    }
+
+    /// The bytes that a token adds to a text that precedes and follows it.
+    fn token_bytes(&self, token: String) -> Vec<u8> {
+        for stage in &self.stages {
+            match stage {
+                Stage::Bytes { .. } => return super::bpe::token_bytes(&token),
+                Stage::ByteTokens { .. } => {
+                    if let Some(byte) = byte_token(&token) {
+                        return vec![byte];
+                    }
+                }
+                _ => {}
+            }
+        }
+        // Between two words of private-use characters, which no decoder changes.
+        const WORDS: [&str; 2] = ["\u{f8fe}", "\u{f8ff}"];
+        let decode = |tokens: &[&str]| {
+            let tokens = tokens.iter().map(ToString::to_string).collect();
+            run(&mut self.stages(), tokens, true)
+        };
+        let whole = decode(&[WORDS[0], &token, WORDS[1]]);
+        let after = decode(&WORDS);
+        let own = whole
+            .strip_prefix(WORDS[0])
+            .and_then(|rest| rest.strip_suffix(after.strip_prefix(WORDS[0])?));
+        own.map_or_else(|| token.clone().into_bytes(), |own| own.as_bytes().to_vec())
+    }
+
+    /// The ids that the post-processor puts before and after a text.
+    pub(crate) fn frame(&self) -> (Vec<u32>, Vec<u32>) {
+        const TEXT: u32 = u32::MAX;
+        let text = Encoding::from_tokens(vec![Token::new(TEXT, String::new(), (0, 0))], 0);
+        let ids = match self.tokenizer.post_process(text, None, true) {
+            Ok(framed) => framed.get_ids().to_vec(),
+            Err(_) => Vec::new(),
+        };
+        match ids.iter().position(|&id| id == TEXT) {
+            Some(at) => (ids[..at].to_vec(), ids[at + 1..].to_vec()),
+            None => (Vec::new(), Vec::new()),
+        }
+    }
+
+    /// Encode a text; a long one in pieces, split where the pre-tokenizer splits too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`].
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let failed = |error: tokenizers::Error| invalid("the text cannot be encoded", &error);
+        if text.len() <= PIECE || !self.splits_at_spaces() {
+            let encoding = self.tokenizer.encode_fast(text, false).map_err(failed)?;
+            return Ok(encoding.get_ids().to_vec());
+        }
+        let encodings = self
+            .tokenizer
+            .encode_batch_fast(pieces(text), false)
+            .map_err(failed)?;
+        Ok(encodings
+            .iter()
+            .flat_map(|encoding| encoding.get_ids().iter().copied())
+            .collect())
+    }
+
+    /// Whether each piece of a text that was split before a space is encoded as within the text: GPT-2's
+    /// pre-tokenizer, and nothing before it.
+    fn splits_at_spaces(&self) -> bool {
+        let byte_level = match self.tokenizer.get_pre_tokenizer() {
+            Some(PreTokenizerWrapper::ByteLevel(level)) => {
+                level.use_regex && !level.add_prefix_space
+            }
+            _ => false,
+        };
+        let spaced = |token: &AddedToken| token.content.contains(' ') || token.rstrip;
+        byte_level
+            && self.tokenizer.get_normalizer().is_none()
+            && !self
+                .tokenizer
+                .get_added_tokens_decoder()
+                .values()
+                .any(spaced)
+    }
+}
+
+/// Splits before a single space between two letters, where every byte-level pre-tokenizer splits as well. A text without
+/// such a position (no spaces for a megabyte) is split between characters.
+fn pieces(text: &str) -> Vec<&str> {
+    let bytes = text.as_bytes();
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    while bytes.len() - start > PIECE {
+        let from = start + PIECE;
+        let limit = (start + 4 * PIECE).min(bytes.len() - 1);
+        let word = |at: &usize| {
+            bytes[*at] == b' '
+                && bytes[at - 1].is_ascii_alphabetic()
+                && bytes[at + 1].is_ascii_alphabetic()
+        };
+        let mut end = (from..limit).find(word).unwrap_or(limit);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        pieces.push(&text[start..end]);
+        start = end;
+    }
+    pieces.push(&text[start..]);
+    pieces
+}
