@@ -133,7 +133,7 @@ impl Settings {
             None => defaults
                 .iter()
                 .find(|(name, _)| *name == key)
-                .map(|(_, content)| AddedToken::from(*content, true).lstrip(*content == "<mask>")),
+                .map(|(_, content)| AddedToken::from(*content, true)),
         }
     }
 
