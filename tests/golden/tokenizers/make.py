@@ -15,6 +15,7 @@ import shutil
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer
+from transformers.convert_slow_tokenizer import SentencePieceExtractor, SpmConverter
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -418,11 +419,12 @@ def open_folder(folder, note, model_type, sentence_piece=False):
     tokenizer = AutoTokenizer.from_pretrained(str(path))
     backend = tokenizer.backend_tokenizer
     if model_type in ("t5", "xlm-roberta"):
-        # As transformers 4 does: 5 also splits at white space that SentencePiece keeps, such as U+0085.
-        first = [backend.normalizer] if backend.normalizer else []
-        backend.normalizer = normalizers.Sequence(
-            [*first, normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "▁")])
-        backend.pre_tokenizer = pre_tokenizers.Metaspace()
+        # These classes have a normalizer of their own; the one that transformers makes from the file agrees with
+        # SentencePiece, which keeps white space such as U+0085.
+        proto = SentencePieceExtractor(str(next(path.glob("*.model")))).proto
+        vocab = [(piece.piece, piece.score) for piece in proto.pieces]
+        own = SpmConverter.build_tokenizer_from_spm_proto(proto, vocab)
+        backend.normalizer, backend.pre_tokenizer = own.normalizer, own.pre_tokenizer
     check(folder, backend, f"{note} ({type(tokenizer).__name__})")
     if sentence_piece:
         # SentencePiece itself agrees, but for special tokens in the text.
