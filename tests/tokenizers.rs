@@ -5,6 +5,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use brillm::text::{Decoder, Tokenizer};
+use proptest::prelude::*;
 use serde_json::Value;
 
 /// The folders that `make.py` wrote, with the lines.
@@ -108,4 +109,171 @@ fn tokenizers_of_all_kinds_and_layouts_agree_with_hugging_face() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Copy the weights of the small stories model, of 512 tokens, beside a tokenizer.
+#[cfg(feature = "transformer")]
+fn model_with(tokenizer: &Path) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let stories = support::root().join("models/stories260K");
+    let copy = |from: &Path, name: &str| {
+        std::fs::copy(from.join(name), folder.path().join(name)).unwrap();
+    };
+    for entry in std::fs::read_dir(tokenizer).unwrap() {
+        copy(tokenizer, entry.unwrap().file_name().to_str().unwrap());
+    }
+    copy(&stories, "config.json");
+    copy(&stories, "model.safetensors");
+    folder
+}
+
+/// A tokenizer may have more tokens than the network has rows: it opens, text is read and written, and only a text that
+/// needs one of the missing rows is an error, which names the token.
+#[cfg(all(feature = "transformer", feature = "cli"))]
+#[test]
+fn tokenizers_with_more_tokens_than_rows_open_in_every_layout() {
+    let (folders, lines) = golden();
+    let (mut failed, mut refused) = (Vec::new(), 0);
+    for folder in folders {
+        let expected = std::fs::read(folder.join("expected.json")).unwrap();
+        let expected: Value = serde_json::from_slice(&expected).unwrap();
+        let model = model_with(&folder);
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let generate = |line: &str| {
+            let path = model.path().to_str().unwrap();
+            support::run(&["generate", line, "--tokens", "0", "--model", path])
+        };
+        let all = lines.iter().zip(expected["lines"].as_array().unwrap());
+        let usable = all.filter(|(line, row)| {
+            line.chars().any(char::is_alphabetic)
+                && !line.contains(['\0', '<', '['])
+                && !line.starts_with('-')
+                && !ids(&row[0]).is_empty()
+        });
+        let known = |row: &Value| ids(&row[0]).iter().all(|&id| id < 512);
+        let (within, beyond): (Vec<_>, Vec<_>) = usable.partition(|(_, row)| known(row));
+        for (line, row) in within.iter().take(1) {
+            let right = format!("{}\n", row[1].as_str().unwrap_or(line));
+            let now = support::text_of(&generate(line).stdout);
+            if now != right {
+                failed.push(format!("{name}, {line:?}: {now:?}, not {right:?}"));
+            }
+        }
+        for (line, row) in beyond.iter().take(1) {
+            let id = ids(&row[0]).into_iter().find(|&id| id >= 512).unwrap();
+            let error = support::error_of(&generate(line), &name);
+            refused += 1;
+            if !error.contains(&format!("(id {id})")) {
+                failed.push(format!("{name}, {line:?}: {error}"));
+            }
+        }
+    }
+    assert!(failed.is_empty() && refused > 3, "{refused} {failed:#?}");
+}
+
+#[cfg(all(feature = "transformer", feature = "cli"))]
+#[test]
+fn a_folder_without_a_tokenizer_names_the_files_that_were_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model_with(folder.path());
+    let path = model.path().to_str().unwrap();
+    let error = support::fails(&["generate", "a", "--tokens", "0", "--model", path]);
+    for file in [
+        "tokenizer.json",
+        "tokenizer.model",
+        "vocab.json",
+        "merges.txt",
+        "vocab.txt",
+    ] {
+        assert!(error.contains(file), "{file}: {error}");
+    }
+    // Token ids do without.
+    support::succeeds(&[
+        "generate",
+        "--prompt-ids",
+        "1,2",
+        "--tokens",
+        "2",
+        "--model",
+        path,
+    ]);
+}
+
+#[cfg(all(feature = "transformer", feature = "cli"))]
+#[test]
+fn a_begin_token_in_the_prompt_that_the_tokenizer_adds_too_is_a_warning() {
+    let model = model_with(&support::root().join("tests/golden/tokenizers/byte-fallback"));
+    let path = model.path().to_str().unwrap();
+    let warned = |prompt: &str| {
+        let output = support::run(&["generate", prompt, "--tokens", "0", "--model", path]);
+        support::stdout_of(&output, prompt);
+        support::text_of(&output.stderr)
+    };
+    assert!(
+        warned("<s>a").contains("begins with <s>"),
+        "{}",
+        warned("<s>a")
+    );
+    assert_eq!(warned("a"), "");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// The project's own tokenizers give every text back, whole and streamed.
+    #[test]
+    fn own_tokenizers_round_trip_any_text(text in any::<String>(), size in 257usize..400) {
+        let corpus = || support::sentences(1, 20).lines().map(String::from).collect::<Vec<_>>();
+        let tokenizers = [
+            Tokenizer::train_characters(corpus().into_iter(), size).unwrap(),
+            Tokenizer::train_bpe(corpus().into_iter(), size).unwrap(),
+        ];
+        // A text may spell a special token, which decodes to nothing.
+        prop_assume!(!text.contains("<end>"));
+        for tokenizer in tokenizers {
+            let ids = tokenizer.encode(&text).unwrap();
+            prop_assert_eq!(&tokenizer.decode(&ids), &text);
+            prop_assert_eq!(&streamed(&tokenizer, Decoder::default(), &ids), &text);
+            prop_assert_eq!(tokenizer.decode_bytes(&ids), text.as_bytes());
+        }
+    }
+
+    /// Generation ends at the stop string that is complete first, whatever tokens the text consists of.
+    #[test]
+    fn stop_strings_are_those_of_a_search_in_the_whole_text(
+        text in "[abж☃ ]{1,40}",
+        stops in proptest::collection::vec("[abж☃ ]{1,4}", 1..4),
+    ) {
+        let model = piece_model();
+        let ids = model.tokenizer().encode(&text).unwrap();
+        let mut request = brillm::Request::ids(vec![1]).tokens(ids.len()).ignore_eos(true);
+        for (step, &id) in ids.iter().enumerate() {
+            request = request.force(step, id);
+        }
+        let request = stops.iter().fold(request, |request, stop| request.stop(stop));
+        let (generated, _) = request.start(model).unwrap().collect_text().unwrap();
+        let found = stops.iter().filter_map(|stop| text.find(stop).map(|at| (at + stop.len(), at)));
+        let right = found.min().map_or(&text[..], |(_, at)| &text[..at]);
+        prop_assert_eq!(generated, right);
+    }
+}
+
+/// A graph of 12 tokens, of one to three characters.
+fn piece_model() -> &'static brillm::Model {
+    static MODEL: std::sync::OnceLock<brillm::Model> = std::sync::OnceLock::new();
+    MODEL.get_or_init(|| {
+        let tokens = [
+            "a", "b", "ж", "☃", " ", "ab", "b ", "ж☃", "aab", " a", "☃☃", "ba",
+        ];
+        let tokens = tokens
+            .iter()
+            .enumerate()
+            .map(|(id, token)| format!("{token:?}: {id}"));
+        let json = format!("{{{}}}", tokens.collect::<Vec<_>>().join(", "));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pieces.bril");
+        let tokenizer = Tokenizer::from_authors(json.as_bytes()).unwrap();
+        support::save_small_model(&path, 2, tokenizer);
+        brillm::Model::open(&path, Default::default()).unwrap()
+    })
 }

@@ -385,12 +385,12 @@ impl Generation {
             return text;
         }
         self.held.push_str(&text);
-        if let Some(at) = self
-            .stop
-            .iter()
-            .filter_map(|stop| self.held.find(stop.as_str()))
-            .min()
-        {
+        // The stop string that is complete first, whichever pieces the text arrives in.
+        let found = self.stop.iter().filter_map(|stop| {
+            let at = self.held.find(stop.as_str())?;
+            Some((at + stop.len(), at))
+        });
+        if let Some((_, at)) = found.min() {
             self.finish = Some(Finish::Stop);
             let text = self.held[..at].to_string();
             self.held.clear();

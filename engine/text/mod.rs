@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bpe;
+mod character_map;
 mod corpus;
 mod decoder;
 mod decoder_stage;

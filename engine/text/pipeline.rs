@@ -31,6 +31,7 @@ impl Pipeline {
     /// # Errors
     /// [`ErrorKind::Vocabulary`].
     pub(crate) fn read(json: &[u8]) -> Result<Self> {
+        super::character_map::check_json(json)?;
         let tokenizer = tokenizers::Tokenizer::from_bytes(json)
             .map_err(|error| invalid("invalid tokenizer.json", &error))?;
         Ok(Self::of(tokenizer))

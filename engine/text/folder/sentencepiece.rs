@@ -271,6 +271,7 @@ fn normalizer(spec: &Spec, legacy: bool) -> Result<Value> {
     let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
     let mut steps = Vec::new();
     if !spec.characters.is_empty() {
+        crate::text::character_map::check(&spec.characters)?;
         let characters = Precompiled::from(&spec.characters)
             .map_err(|_| malformed("not a SentencePiece model: invalid character map"))?;
         steps.push(json!(characters));
