@@ -277,3 +277,48 @@ fn piece_model() -> &'static brillm::Model {
         brillm::Model::open(&path, Default::default()).unwrap()
     })
 }
+
+/// Files that are not what their names say: what is wrong, and where.
+#[test]
+fn damaged_tokenizer_files_are_named() {
+    let cut = std::fs::read(
+        support::root().join("tests/golden/tokenizers/sentencepiece-bpe/tokenizer.model"),
+    )
+    .unwrap();
+    let lfs: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n";
+    let cases: [(&[(&str, &[u8])], &str); 12] = [
+        (&[("tokenizer.json", b"{")], "tokenizer.json"),
+        (&[("tokenizer.json", b"\xef\xbb\xbf{}")], "tokenizer.json"),
+        (&[("tokenizer.json", lfs)], "git lfs pull"),
+        (&[("tokenizer.model", lfs)], "git lfs pull"),
+        (&[("tokenizer.model", b"")], "no pieces"),
+        (&[("tokenizer.model", b"IQ== 0\nIg== 1\n")], "tiktoken"),
+        (&[("tokenizer.model", &cut[..cut.len() / 2])], "cut off"),
+        (&[("vocab.txt", b"[UNK]\n\xff")], "byte 6"),
+        (
+            &[("vocab.txt", b"a\nb\n"), ("tokenizer_config.json", b"[]")],
+            "tokenizer_config.json",
+        ),
+        (&[("vocab.json", b"[]"), ("merges.txt", b"")], "vocab.json"),
+        (
+            &[("vocab.json", b"{\"a\": 0}"), ("merges.txt", b"a")],
+            "line 1",
+        ),
+        (
+            &[("vocab.json", b"{\"a\": 0}"), ("merges.txt", b"a b")],
+            "vocab.json",
+        ),
+    ];
+    let mut failed = Vec::new();
+    for (files, what) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        match Tokenizer::open_folder(folder.path()) {
+            Err(error) if error.to_string().contains(what) => {}
+            other => failed.push(format!("{:?}: {other:?}", files[0].0)),
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}

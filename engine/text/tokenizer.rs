@@ -8,6 +8,7 @@ use tokenizers::AddedToken;
 
 use crate::text::bpe;
 use crate::text::decoder_stage::{Stage, run, take_complete};
+use crate::text::folder;
 use crate::text::pairs::Pairs;
 use crate::text::pipeline::Pipeline;
 use crate::text::scored::{self, Scored};
@@ -120,10 +121,9 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::Io`], or [`ErrorKind::Vocabulary`] when it is not a tokenizer.
     pub fn open(path: &Path) -> Result<Self> {
-        let json = std::fs::read(path).map_err(Error::io_at(&path))?;
-        Pipeline::read(&json)
-            .and_then(Self::of_pipeline)
-            .map_err(|error| error.at(path.display()))
+        folder::at(path, |json| {
+            Pipeline::read(&json).and_then(Self::of_pipeline)
+        })
     }
 
     /// Read the authors' vocabulary, `{token: id}`, or a `tokenizer.json`.

@@ -88,12 +88,24 @@ impl Tokenizer {
     }
 }
 
+/// Read a file of a tokenizer, without a byte-order mark.
+///
+/// # Errors
+/// [`ErrorKind::Io`]; [`ErrorKind::Format`] for a pointer of Git LFS.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(Error::io_at(&path))
+    let bytes = std::fs::read(path).map_err(Error::io_at(&path))?;
+    if bytes.starts_with(b"version https://git-lfs.github.com/") {
+        let pointer = malformed("this is a Git LFS pointer, not the file itself");
+        return Err(pointer.at(path.display()).advice("run git lfs pull"));
+    }
+    Ok(match bytes.strip_prefix(b"\xef\xbb\xbf") {
+        Some(rest) => rest.to_vec(),
+        None => bytes,
+    })
 }
 
 /// Read a file and parse it; errors name it.
-fn at<T>(path: &Path, parse: impl FnOnce(Vec<u8>) -> Result<T>) -> Result<T> {
+pub(super) fn at<T>(path: &Path, parse: impl FnOnce(Vec<u8>) -> Result<T>) -> Result<T> {
     parse(read(path)?).map_err(|error| error.at(path.display()))
 }
 

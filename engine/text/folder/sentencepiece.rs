@@ -130,6 +130,13 @@ fn piece(bytes: &[u8]) -> Result<Piece> {
 /// # Errors
 /// [`ErrorKind::Format`] for a damaged file; [`ErrorKind::Unsupported`] for a model of words.
 pub(super) fn open(bytes: &[u8], settings: &Settings) -> Result<Tokenizer> {
+    if is_tiktoken(bytes) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "this is a vocabulary of tiktoken, not a SentencePiece model",
+        )
+        .advice("convert the tokenizer to tokenizer.json"));
+    }
     let mut spec = Spec::parse(bytes)?;
     let unknown = spec.name(spec.unknown).unwrap_or("<unk>").to_string();
     let mut control: Vec<String> = Vec::new();
@@ -194,6 +201,14 @@ pub(super) fn open(bytes: &[u8], settings: &Settings) -> Result<Tokenizer> {
         .map(|(key, name)| (*key, name.as_str()))
         .collect();
     settings.apply(pipeline, &defaults, template)
+}
+
+/// Whether the first line is a token in base64 and its rank.
+fn is_tiktoken(bytes: &[u8]) -> bool {
+    let line = bytes.split(|&byte| byte == b'\n').next();
+    let line = line.and_then(|line| std::str::from_utf8(line).ok());
+    line.and_then(|line| line.split_once(' '))
+        .is_some_and(|(_, rank)| rank.trim().parse::<u32>().is_ok())
 }
 
 /// The model of a `tokenizer.json`.

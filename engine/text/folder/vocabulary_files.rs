@@ -38,9 +38,8 @@ const BERT: [(&str, &str); 5] = [
 ];
 
 fn text(bytes: &[u8]) -> Result<&str> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| malformed(format!("byte {} is not UTF-8", error.valid_up_to())))?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+    std::str::from_utf8(bytes)
+        .map_err(|error| malformed(format!("byte {} is not UTF-8", error.valid_up_to())))
 }
 
 /// Build the tokenizer of a `vocab.txt`: one token in each line, in the order of ids.
