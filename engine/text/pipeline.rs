@@ -94,11 +94,6 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Whether the file has a post-processor.
-    pub(crate) fn has_post_processor(&self) -> bool {
-        self.tokenizer.get_post_processor().is_some()
-    }
-
     /// The stages of the decoder, before the first token.
     pub(crate) fn stages(&self) -> Vec<Stage> {
         self.stages.clone()

@@ -36,7 +36,7 @@ pub(super) struct Settings {
 
 /// What puts special tokens before and after a text.
 pub(super) enum Template {
-    /// The file's own post-processor, unless `add_bos_token` or `add_eos_token` is set.
+    /// The post-processor of the `tokenizer.json`, which `transformers` 5 prefers to `add_bos_token` and `add_eos_token`.
     File,
     /// The begin token by default or not, and the end token where `add_eos_token` is set.
     Marks { begin: bool },
@@ -199,26 +199,21 @@ impl Settings {
         defaults: &[(&str, &str)],
         template: Template,
     ) -> Result<()> {
-        let (begin, end) = (self.flag("add_bos_token"), self.flag("add_eos_token"));
         let (before, after) = match template {
             Template::Fixed(before, after) => (before, after),
-            Template::File if begin.is_none() && end.is_none() => return Ok(()),
-            Template::File | Template::Marks { .. } => {
-                let default = match template {
-                    Template::Marks { begin } => begin,
-                    _ => self.is_llama(),
-                };
+            Template::File => return Ok(()),
+            Template::Marks { begin: default } => {
                 let mark = |wanted: bool, key: &str| {
                     let name = self.name(key, defaults).filter(|_| wanted);
                     name.into_iter().collect::<Vec<String>>()
                 };
                 (
-                    mark(begin.unwrap_or(default), "bos_token"),
-                    mark(end.unwrap_or(false), "eos_token"),
+                    mark(self.flag("add_bos_token").unwrap_or(default), "bos_token"),
+                    mark(self.flag("add_eos_token").unwrap_or(false), "eos_token"),
                 )
             }
         };
-        if before.is_empty() && after.is_empty() && !pipeline.has_post_processor() {
+        if before.is_empty() && after.is_empty() {
             return Ok(());
         }
         let mut special = Map::new();

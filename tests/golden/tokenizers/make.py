@@ -444,6 +444,24 @@ def byte_pair_files(folder, size=600, specials=(), **options):
     return path
 
 
+def json_with_settings():
+    """Special tokens and marks of tokenizer_config.json and special_tokens_map.json beside a tokenizer.json."""
+    for folder, base, config, special in [
+        ("settings-marks", "byte-fallback", {"add_bos_token": False, "add_eos_token": True, "bos_token": "<s>", "eos_token": "</s>"}, None),
+        ("settings-added", "byte-level", {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>", "added_tokens_decoder": {
+            "700": {"content": "<|im_end|>", "single_word": False, "lstrip": False, "rstrip": True, "normalized": False, "special": True},
+            "701": {"content": "word", "single_word": True, "lstrip": False, "rstrip": False, "normalized": True, "special": False}}}, None),
+        ("settings-map", "word-piece-cased", {"tokenizer_class": "PreTrainedTokenizerFast"},
+            {"pad_token": "[PAD]", "mask_token": {"content": "<mask>", "single_word": False, "lstrip": True, "rstrip": False, "normalized": False}}),
+    ]:
+        path = fresh(folder)
+        shutil.copy(HERE / base / "tokenizer.json", path)
+        settings(path, **{"tokenizer_class": "PreTrainedTokenizerFast", **config})
+        if special:
+            (path / "special_tokens_map.json").write_text(json.dumps(special) + "\n")
+        open_folder(folder, "tokenizer.json with settings beside it", "")
+
+
 def file_tokenizers():
     byte_pair_files("files-gpt2", specials=["<|endoftext|>"])
     open_folder("files-gpt2", "vocab.json and merges.txt", "gpt2")
@@ -523,4 +541,5 @@ def file_tokenizers():
 if __name__ == "__main__":
     (HERE / "lines.json").write_text(json.dumps(LIST, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
     json_tokenizers()
+    json_with_settings()
     file_tokenizers()
