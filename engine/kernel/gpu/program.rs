@@ -49,6 +49,34 @@ pub fn spread(device: &Device, numbers: usize, threads: u32) -> Size {
     Size::Direct(x, groups.div_ceil(x.max(1)), 1)
 }
 
+/// Bind the parameters, at an offset that a dispatch sets, then `buffers`.
+fn bind(
+    device: &Device,
+    pipeline: &Pipeline,
+    uniforms: &Buffer,
+    buffers: &[&Buffer],
+) -> wgpu::BindGroup {
+    let uniform = wgpu::BindGroupEntry {
+        binding: 0,
+        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &uniforms.raw,
+            offset: 0,
+            size: wgpu::BufferSize::new(STRIDE as u64),
+        }),
+    };
+    let others = (1..).zip(buffers);
+    let others = others.map(|(binding, buffer)| wgpu::BindGroupEntry {
+        binding,
+        resource: buffer.raw.as_entire_binding(),
+    });
+    let entries: Vec<wgpu::BindGroupEntry<'_>> = std::iter::once(uniform).chain(others).collect();
+    device.raw().create_bind_group(&wgpu::BindGroupDescriptor {
+        label: None,
+        layout: &pipeline.layout,
+        entries: &entries,
+    })
+}
+
 impl Program {
     /// Create an empty program of at most `most` dispatches.
     ///
@@ -107,33 +135,7 @@ impl Program {
         let bindings = self
             .groups
             .entry(key)
-            .or_insert_with(|| {
-                let uniform = wgpu::BindGroupEntry {
-                    binding: 0,
-                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer: &self.uniforms.raw,
-                        offset: 0,
-                        size: wgpu::BufferSize::new(STRIDE as u64),
-                    }),
-                };
-                let others =
-                    buffers
-                        .iter()
-                        .enumerate()
-                        .map(|(index, buffer)| wgpu::BindGroupEntry {
-                            binding: index as u32 + 1,
-                            resource: buffer.raw.as_entire_binding(),
-                        });
-                let entries: Vec<wgpu::BindGroupEntry<'_>> =
-                    std::iter::once(uniform).chain(others).collect();
-                self.device
-                    .raw()
-                    .create_bind_group(&wgpu::BindGroupDescriptor {
-                        label: None,
-                        layout: &pipeline.layout,
-                        entries: &entries,
-                    })
-            })
+            .or_insert_with(|| bind(&self.device, pipeline, &self.uniforms, buffers))
             .clone();
         self.steps.push(Step::Dispatch(Dispatch {
             pipeline: pipeline.clone(),

@@ -166,7 +166,6 @@ impl DeviceComposed {
         let own_rows = lists.by_key(items.clone().map(|item| (item[2], 0)));
         let by_target = items.enumerate();
         let targets = lists.by_key(by_target.map(|(index, item)| (item[3], index as u32)));
-
         let mut regions = Regions::default();
         // V logits a row: as many rows at once as the limit allows.
         let chunk = (LOGITS / stage.nodes).clamp(1, rows);

@@ -301,8 +301,7 @@ impl Schedule<'_> {
 
     /// Lay the batch out; returns its lists too.
     pub fn plan(&self) -> (Plan, Lists) {
-        let (stage, batch) = (self.stage, self.batch);
-        let profile = &stage.profile;
+        let (stage, batch, profile) = (self.stage, self.batch, &self.stage.profile);
         let (sequences, steps) = (batch.sequences(), batch.steps);
         let rows = sequences * steps;
         let wide = padded(profile.width);
@@ -311,10 +310,9 @@ impl Schedule<'_> {
         let row_numbers = (profile.width + 1) * wide;
         let mut lists = Lists::default();
         let scored = self.scored();
-        let targets = batch.candidates.as_ref().map(|all| all.targets.as_slice());
-        let targets = targets.unwrap_or_default();
+        let candidates = batch.candidates.as_ref();
+        let targets = candidates.map_or(&[][..], |candidates| &candidates.targets);
         let listed = targets.len() / rows;
-
         let nodes = lists.by_key((0..rows).map(|row| (source(batch, row), row as u32)));
         let first_rows =
             lists.by_key((0..sequences).map(|b| (batch.sequence(b)[0], (b * steps) as u32)));
@@ -322,10 +320,9 @@ impl Schedule<'_> {
         let pieces = lists.pieces(rows);
         let put_items = |items: &Vec<u32>| (lists.put(items), items.len() / 4);
         let items: Vec<(u32, usize)> = scored.items.iter().map(put_items).collect();
-        let own_items: usize = items[..items.len() - 1].iter().map(|item| item.1).sum();
+        let own_items = items[..items.len() - 1].iter().map(|item| item.1);
         // One sum for each item and run of columns.
-        let edge_squares = own_items * self.column_runs;
-
+        let edge_squares = own_items.sum::<usize>() * self.column_runs;
         let mut regions = Regions::default();
         let position_rows = self.position_rows();
         let first_position = regions.take(position_rows.len());

@@ -120,7 +120,6 @@ impl<R: Real> Own<R> {
             let edge = self.of(At::EdgeWeights).row(edge_row as usize);
             R::fan_forward(&group.signals, &base, edge, squared, slopes, energies);
         }
-        // The loss is a mean over all predictions of the batch.
         let scale = R::one() / R::of((batch.sequences() * batch.steps) as f64);
         for index in 0..n {
             let row = group.rows[index] as usize;

@@ -67,7 +67,7 @@ impl Decoder {
         mechanism: Arc<DeviceMechanism>,
         sequences: usize,
         capacity: usize,
-        sampling: Sampling,
+        mut sampling: Sampling,
         stops: &[u32],
         list: usize,
     ) -> Result<Self> {
@@ -86,7 +86,6 @@ impl Decoder {
             return Err(Error::new(ErrorKind::Unsupported, what));
         }
         let v = mechanism.mechanism().nodes();
-        let mut sampling = sampling;
         sampling.banned.retain(|&node| (node as usize) < v);
         let list = list.min(v);
         let size = layout::Size {

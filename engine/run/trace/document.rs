@@ -28,15 +28,15 @@ pub struct Trace {
     /// The plugins with their versions, checksums and effective options.
     #[serde(default)]
     pub plugins: Value,
-    /// What probes reported; null without any.
+    /// Reports of probes; null without any.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub probes: Value,
     /// Interventions during the run.
     #[serde(default)]
     pub interventions: Vec<Intervention>,
-    /// How many of `tokens` are the prompt's.
+    /// Number of `tokens` that belong to the prompt.
     pub prompt_tokens: usize,
-    /// The path: the prompt, then what was chosen.
+    /// The path: the prompt, then the chosen tokens.
     pub tokens: Vec<ShownToken>,
     /// One for each new token.
     pub steps: Vec<Step>,
@@ -49,7 +49,7 @@ pub struct Trace {
     pub annotations: Annotations,
 }
 
-/// Which model it was.
+/// The model of a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceModel {
     /// Its name.
@@ -146,7 +146,7 @@ impl TraceSampling {
 pub enum TraceFinish {
     /// The requested number of tokens was reached.
     Length,
-    /// The model's end token was chosen.
+    /// A stop token was chosen.
     Stop,
     /// The caller cancelled.
     Cancelled,
@@ -164,9 +164,9 @@ pub struct Annotations {
     pub title: String,
     /// Notes.
     pub notes: String,
-    /// Candidates worth remembering.
+    /// Marked candidates.
     pub pins: Vec<Pin>,
-    /// Candidates that belong together.
+    /// Named groups of candidates.
     pub groups: Vec<Group>,
 }
 
@@ -196,7 +196,7 @@ pub struct Group {
 pub struct TraceRequest {
     /// The prompt's tokens.
     pub prompt: Vec<u32>,
-    /// New tokens at most.
+    /// Maximum number of new tokens.
     pub tokens: usize,
     /// Candidates listed for each step; the chosen one is always among them.
     pub candidates: usize,
@@ -204,14 +204,14 @@ pub struct TraceRequest {
     pub sampling: Sampling,
     /// Where a graph's signal starts.
     pub start: Start,
-    /// Does not end at the model's end token.
+    /// Whether to continue after the model's stop tokens.
     pub ignore_eos: bool,
     /// Interventions during the run.
     pub interventions: Vec<Intervention>,
 }
 
 impl TraceRequest {
-    /// Greedy, 24 new tokens with 24 candidates each.
+    /// Create a request for 24 new tokens, chosen greedily, with 24 candidates each.
     ///
     /// ```
     /// use brillm::run::trace::TraceRequest;
@@ -230,7 +230,7 @@ impl TraceRequest {
         }
     }
 
-    /// At most so many new tokens.
+    /// Set the maximum number of new tokens.
     #[must_use]
     pub fn tokens(mut self, tokens: usize) -> Self {
         self.tokens = tokens;
@@ -244,21 +244,21 @@ impl TraceRequest {
         self
     }
 
-    /// How tokens are chosen.
+    /// Set how tokens are chosen.
     #[must_use]
     pub fn sampling(mut self, sampling: Sampling) -> Self {
         self.sampling = sampling;
         self
     }
 
-    /// Where a graph's signal starts.
+    /// Set where a graph's signal starts.
     #[must_use]
     pub fn start_signal(mut self, start: Start) -> Self {
         self.start = start;
         self
     }
 
-    /// Does not end at the model's end token.
+    /// Continue after the model's stop tokens.
     #[must_use]
     pub fn ignore_eos(mut self, ignore: bool) -> Self {
         self.ignore_eos = ignore;
@@ -274,7 +274,7 @@ impl TraceRequest {
 }
 
 impl Trace {
-    /// A trace without steps.
+    /// Create a trace without steps.
     pub(super) fn head(engine: &Engine, request: &TraceRequest) -> Self {
         Self {
             schema: NAME.into(),
@@ -294,7 +294,7 @@ impl Trace {
         }
     }
 
-    /// The ids of the path.
+    /// Return the token ids of the path.
     pub fn ids(&self) -> Vec<u32> {
         self.tokens.iter().map(|token| token.id).collect()
     }

@@ -76,7 +76,7 @@ pub enum Intervention {
     },
 }
 
-/// What is added to scores, to whom: −∞ where an edge is closed.
+/// Numbers added to the logits of nodes and of the targets of edges; −∞ for a factor of 0.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Steering {
     nodes: BTreeMap<u32, f32>,
@@ -96,34 +96,17 @@ impl Changes {
     /// Sort interventions on a model of so many nodes.
     pub(super) fn of(interventions: &[Intervention], nodes: usize) -> Result<Self> {
         let mut changes = Self::default();
-        for (place, one) in interventions.iter().enumerate() {
+        for (index, one) in interventions.iter().enumerate() {
             changes
                 .add(one, nodes)
-                .map_err(|error| error.at(format!("intervention {place}")))?;
+                .map_err(|error| error.at(format!("intervention {index}")))?;
         }
         Ok(changes)
     }
 
     fn add(&mut self, one: &Intervention, nodes: usize) -> Result<()> {
         let fault = |what: String| Err(Error::new(ErrorKind::Input, what));
-        let check = |node: u32| {
-            if (node as usize) < nodes {
-                Ok(())
-            } else {
-                fault(format!("node {node} is outside the vocabulary of {nodes}"))
-            }
-        };
-        let odds = |factor: f32| {
-            if factor >= 0.0 && factor.is_finite() {
-                Ok(factor.ln())
-            } else {
-                Err(Error::new(
-                    ErrorKind::Input,
-                    format!("odds cannot be multiplied by {factor}"),
-                )
-                .advice("give a factor of 0 or more"))
-            }
-        };
+        let check = |node: u32| check_node(node, nodes);
         match *one {
             Intervention::MuteEdge { source, target } => {
                 let factor = 0.0;
@@ -189,15 +172,37 @@ impl Changes {
     }
 }
 
+fn check_node(node: u32, nodes: usize) -> Result<()> {
+    if (node as usize) < nodes {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Input,
+        format!("node {node} is outside the vocabulary of {nodes}"),
+    ))
+}
+
+/// Return what a factor of the odds adds to a logit.
+fn odds(factor: f32) -> Result<f32> {
+    if factor >= 0.0 && factor.is_finite() {
+        return Ok(factor.ln());
+    }
+    Err(Error::new(
+        ErrorKind::Input,
+        format!("odds cannot be multiplied by {factor}"),
+    )
+    .advice("give a factor of 0 or more"))
+}
+
 impl Steering {
-    /// Who is steered at a source, and by how much.
+    /// Return the nodes whose logits change at a source, with the change.
     pub(super) fn at(&self, source: u32) -> impl Iterator<Item = (u32, f32)> + '_ {
         let nodes = self.nodes.iter().map(|(&node, &logit)| (node, logit));
         let edges = self.edges.range((source, 0)..=(source, u32::MAX));
         nodes.chain(edges.map(|(&(_, target), &logit)| (target, logit)))
     }
 
-    /// The hook that steers a graph; none where nothing is steered.
+    /// Return the hook that changes the logits of a graph; `None` where none change.
     pub(super) fn hook(&self) -> Option<Arc<dyn Edge>> {
         let empty = self.nodes.is_empty() && self.edges.is_empty();
         (!empty).then(|| Arc::new(self.clone()) as Arc<dyn Edge>)

@@ -140,46 +140,59 @@ fn column(
         if chosen {
             next = Some((x + COLUMN - 24, y + ROW / 2));
         }
-        let _ = write!(
-            out,
-            r#"<g data-step="{}" data-id="{}"><title>{} · {:.2} % · {kind} {:.4} · {}</title>"#,
-            step.index,
-            one.id,
-            Xml(&one.display),
-            100.0 * one.probability,
-            one.energy,
-            super::kind(one)
-        );
-        if chosen {
-            let _ = write!(
-                out,
-                r#"<rect x="{x}" y="{}" width="{}" height="{}" rx="4" fill="{}" stroke="{}"/>"#,
-                y + 1,
-                COLUMN - 24,
-                ROW - 2,
-                colours.band,
-                colours.ink
-            );
-        }
-        let bar = (one.probability * (COLUMN - 32) as f32).max(0.5);
-        let _ = write!(
-            out,
-            r#"<rect x="{}" y="{}" width="{bar:.1}" height="3" fill="{}"/>"#,
-            x + 4,
-            y + ROW - 6,
-            colours.bar
-        );
-        label(out, (x + 4, y), &one.display, chosen, colours);
-        let _ = writeln!(
-            out,
-            r#"<text x="{}" y="{}" fill="{}" font-size="11" text-anchor="end">{:.1} %</text></g>"#,
-            x + COLUMN - 28,
-            y + 16,
-            if chosen { colours.ink } else { colours.faint },
-            100.0 * one.probability
-        );
+        candidate(out, step, one, (x, y), kind, colours);
     }
     next
+}
+
+/// Draw one candidate of a step.
+fn candidate(
+    out: &mut String,
+    step: &Step,
+    one: &super::super::Candidate,
+    (x, y): (usize, usize),
+    kind: &str,
+    colours: &Colours,
+) {
+    let chosen = one.id == step.chosen;
+    let _ = write!(
+        out,
+        r#"<g data-step="{}" data-id="{}"><title>{} · {:.2} % · {kind} {:.4} · {}</title>"#,
+        step.index,
+        one.id,
+        Xml(&one.display),
+        100.0 * one.probability,
+        one.energy,
+        super::kind(one)
+    );
+    if chosen {
+        let _ = write!(
+            out,
+            r#"<rect x="{x}" y="{}" width="{}" height="{}" rx="4" fill="{}" stroke="{}"/>"#,
+            y + 1,
+            COLUMN - 24,
+            ROW - 2,
+            colours.band,
+            colours.ink
+        );
+    }
+    let bar = (one.probability * (COLUMN - 32) as f32).max(0.5);
+    let _ = write!(
+        out,
+        r#"<rect x="{}" y="{}" width="{bar:.1}" height="3" fill="{}"/>"#,
+        x + 4,
+        y + ROW - 6,
+        colours.bar
+    );
+    label(out, (x + 4, y), &one.display, chosen, colours);
+    let _ = writeln!(
+        out,
+        r#"<text x="{}" y="{}" fill="{}" font-size="11" text-anchor="end">{:.1} %</text></g>"#,
+        x + COLUMN - 28,
+        y + 16,
+        if chosen { colours.ink } else { colours.faint },
+        100.0 * one.probability
+    );
 }
 
 fn label(out: &mut String, (x, y): (usize, usize), text: &str, strong: bool, colours: &Colours) {
