@@ -543,7 +543,8 @@ void brillm_error_free(struct brillm_error *error);
 
 /*
  Opens what lies at `path` (UTF-8, ended by a zero): a .bril file is a graph, a folder with a config.json a
- transformer. The file is mapped and shared by all sessions. `options` may be NULL. The model has one reference.
+ transformer. All sessions share its bytes: a .bril file up to 256 MiB is read into memory, a larger one mapped.
+ `options` may be NULL. The model has one reference.
 
  Pointers:
  `path` is NULL or ends with a zero; `options` is NULL or has its struct_size; `out` and `error` are NULL or may be
