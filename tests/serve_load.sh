@@ -3,12 +3,12 @@
 #
 #   ./tests/serve_load.sh [SECONDS] [CONNECTIONS] [PROGRAM] [PLUGIN]      300 s, 200 connections, target/release/brillm
 #
-# Fails on a wrong response, an unexpected status, or memory that grows by more than 10 % after the first 30 s, or the
-# first third of a shorter run. Needs only python3.
+# Fails on a wrong response, an unexpected status, or memory that grows by more than 10 % after the first 30 s: the medians
+# of the 30 s after that and of the last 30 s are compared (thirds of a run below 90 s). Needs only python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec python3 - "${1:-300}" "${2:-200}" "${3:-target/release/brillm}" "${4:-}" <<'PYTHON'
-import collections, json, os, random, signal, socket, subprocess, sys, tempfile, threading, time
+import collections, json, os, random, signal, socket, statistics, subprocess, sys, tempfile, threading, time
 
 seconds, connections, program, plugin = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 library = tempfile.mkdtemp()
@@ -217,14 +217,17 @@ for thread in threads:
     thread.join(120)
 time.sleep(1)
 memory.append((time.monotonic() - start, resident()))
-settled = [value for at, value in memory if at >= min(30, seconds / 3)]
-growth = max(settled) / settled[0] - 1
+part = min(30, seconds / 3)
+settled = [value for at, value in memory if at >= part]
+first = statistics.median(value for at, value in memory if part <= at <= 2 * part)
+last = statistics.median(value for at, value in memory if at >= seconds - part)
+growth = last / first - 1
 status, runs = ask("GET", "/api/v1/runs")
 server.send_signal(signal.SIGINT)
 code = server.wait(30)
 for (name, status), count in sorted(counts.items()):
     print(f"{name:10} {status if status > 0 else 'closed' if status == -1 else status:>7} {count:8}")
-print(f"requests {sum(counts.values())}, wrong {len(wrong)}, memory {settled[0]:.0f} -> {settled[-1]:.0f} MiB "
+print(f"requests {sum(counts.values())}, wrong {len(wrong)}, memory {first:.0f} -> {last:.0f} MiB "
       f"(largest {max(settled):.0f}, {100 * growth:+.0f} %), runs: {runs.decode()}, exit {code}")
 for line in wrong[:20]:
     print("wrong:", line)

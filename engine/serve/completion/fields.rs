@@ -96,6 +96,9 @@ pub(super) fn explain(error: ApiError) -> ApiError {
     let found = text
         .strip_prefix(&format!("invalid {path}: "))
         .unwrap_or(text);
+    let found = found
+        .trim_start_matches("invalid type: ")
+        .trim_start_matches("invalid value: ");
     let found = found.split(", expected").next().unwrap_or_default();
     let found = found.split(" at line ").next().unwrap_or_default();
     let place = &path[name.len()..];
