@@ -32,7 +32,7 @@ fn main() -> brillm::Result<()> {
     std::fs::write(folder.join("crow.txt"), story.repeat(40)).map_err(place)?;
 
     let recipe = Recipe::parse(RECIPE, &[])?;
-    // A watcher would be told of every step; `()` watches nothing.
+    // A progress observer receives every step; `()` ignores them.
     let mut trainer = Trainer::prepare(recipe, &folder, &folder.join("run"), false, &mut ())?;
     let outcome = trainer.run(&AtomicBool::new(false), &mut ())?;
 

@@ -10,12 +10,12 @@ use crate::{Error, ErrorKind, Result};
 /// The random stream of choices.
 const CHOOSING: u64 = 0x626f_7468;
 
-/// Grow `prompt` by up to `tokens` tokens where the hooks' `order/1` says, to the right where it has no opinion: on
-/// the right with `forward`, on the left with `backward`. A side that a text's end has been drawn for is closed.
+/// Grow `prompt` by up to `tokens` tokens where `order/1` decides, to the right where it declines: on
+/// the right with `forward`, on the left with `backward`. A side ends when a stop token is drawn for it.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] for an empty prompt; [`ErrorKind::Vocabulary`] for models with other tokens;
-/// [`ErrorKind::Plugin`] when a place is named where nothing can grow; whatever a hook meets.
+/// [`ErrorKind::Plugin`] when a hook names a position that cannot be filled; those of the hooks.
 ///
 /// # Complexity
 /// In each step both models read the whole text again, because the text on the other side has changed.
@@ -57,7 +57,7 @@ pub fn grow_both_ways(
         }
         let resistances = [0, 1].map(|side: usize| logits[side].as_deref().map_or(f64::NAN, least));
         let fill = text.ask(hooks, sampling.seed, step, resistances)?;
-        // Without an opinion of the hooks, the text grows to the right while that side is open.
+        // Where the hooks decline, the text grows to the right while that side is open.
         let direction = match fill {
             None if sides[1].2 => Some(Direction::Forward),
             None => Some(Direction::Backward),

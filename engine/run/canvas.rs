@@ -30,7 +30,7 @@ pub struct Placed {
     pub token: u32,
     /// Whether it was predicted from what follows it.
     pub backward: bool,
-    /// −ln p of the best token that could have been placed there.
+    /// −ln p of the likeliest token at that position.
     pub resistance: f64,
 }
 
@@ -41,15 +41,15 @@ pub struct Grown {
     pub ids: Vec<u32>,
     /// Tokens before the prompt.
     pub before: usize,
-    /// What was placed, in order.
+    /// The new tokens, in the order of their choice.
     pub placed: Vec<Placed>,
 }
 
-/// Grow `prompt` by `tokens` tokens where the hooks' `order/1` says, to the right where it has no opinion.
+/// Grow `prompt` by `tokens` tokens where `order/1` decides, to the right where it declines.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for an empty prompt; whatever a hook meets, and [`ErrorKind::Plugin`] when it names a
-/// place where nothing can grow.
+/// [`ErrorKind::Input`] for an empty prompt; those of the hooks; [`ErrorKind::Plugin`] when one names a position that
+/// cannot be filled.
 ///
 /// # Complexity
 /// A step to the right costs a hop; one to the left costs `min(64, fan in)` fans, and walking the text again.

@@ -242,7 +242,7 @@ impl Request {
             session.use_device(device, self.tokens.clamp(1, CHUNK), forced)?;
         }
         let tokenizer = engine.tokenizer().clone();
-        // A resumed session has text before the prompt; its last token stands for it.
+        // A resumed session has text before the prompt: its last token represents that text.
         let decoder = match &self.prompt[..] {
             [] => Decoder::after(&tokenizer, &[session.token()]),
             prompt => Decoder::after(&tokenizer, prompt),

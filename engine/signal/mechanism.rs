@@ -63,7 +63,7 @@ impl Mechanism {
     /// Join a graph and its weights.
     ///
     /// # Errors
-    /// Whatever [`Profile::check`] finds; [`ErrorKind::Numeric`] for a small parameter that is not finite.
+    /// As [`Profile::check`]; [`ErrorKind::Numeric`] for a small parameter that is not finite.
     pub fn new(profile: Profile, graph: TokenGraph, weights: Weights) -> Result<Self> {
         profile.check()?;
         // Small blocks enter every hop, so one NaN spreads to all tokens. Large tables are not read here:

@@ -255,7 +255,7 @@ impl Decoder {
         &head[start..start + head[self.at.emitted as usize + b] as usize]
     }
 
-    /// Update the state of the sequences from the integers read back; returns the most hops of one that goes on.
+    /// Update the state of the sequences from the integers read back; returns the most hops of one that has not ended.
     fn read_sequences(&mut self, head: &[u32]) -> usize {
         let at = self.at;
         let mut most = 0;

@@ -21,7 +21,7 @@ pub struct ShownToken {
 }
 
 impl ShownToken {
-    /// A token by itself.
+    /// A single token.
     pub fn of(vocabulary: &Vocabulary, id: u32) -> Self {
         let bytes = vocabulary.bytes(id);
         let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
