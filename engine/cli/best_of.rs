@@ -233,8 +233,7 @@ impl SamplingArguments {
         let (text, location) = match (&self.judge, &self.scores) {
             (None, None) => return Ok(None),
             (_, Some(path)) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| Error::io(error, path.display()))?;
+                let text = crate::text::read_text(path)?;
                 (text, path.display().to_string())
             }
             (Some(command), None) => {

@@ -144,7 +144,8 @@ impl Arguments {
     }
 
     fn print_predictions(&self, classifier: &Classifier, path: &Path) -> Result<()> {
-        let texts: Vec<LabelledText> = super::read_text(path)?
+        let all = crate::text::read_text(path)?;
+        let texts: Vec<LabelledText> = all
             .lines()
             .filter(|line| !line.trim().is_empty())
             .map(|line| {

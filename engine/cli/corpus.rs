@@ -22,7 +22,7 @@ Examples:
 pub(super) struct Arguments {
     /// Reference texts: files, folders, globs, or - for standard input.
     #[arg(required = true)]
-    text: Vec<String>,
+    text: Vec<PathBuf>,
     /// Write the records to FILE, one JSON object per line [default: standard output].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -64,7 +64,7 @@ impl Arguments {
             field: self.field.clone(),
             ..CorpusOptions::default()
         };
-        let count = if self.quiet || self.text.iter().any(|text| text == "-") {
+        let count = if self.quiet || self.text.iter().any(|text| text.as_os_str() == "-") {
             0
         } else {
             Corpus::open(&self.text, options.clone())?.count() as u64

@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     model: Option<PathBuf>,
     /// Texts to measure: files, folders, globs, or - for standard input.
     #[arg(required_unless_present = "ids", conflicts_with = "ids")]
-    text: Vec<String>,
+    text: Vec<PathBuf>,
     /// Token ids to measure instead of texts: a .u16 or .u32 file.
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,

@@ -21,6 +21,7 @@ mod export;
 mod generate;
 mod grow;
 mod import;
+mod init;
 mod inspect;
 #[cfg(any(feature = "plugin", feature = "serve"))]
 mod log;
@@ -37,6 +38,7 @@ mod serve;
 mod threads;
 mod trace;
 mod train;
+mod train_source;
 
 use std::io::Write;
 use std::path::Path;
@@ -72,6 +74,7 @@ struct Arguments {
 enum Command {
     Generate(Box<generate::Arguments>),
     Train(train::Arguments),
+    Init(init::Arguments),
     Eval(eval::Arguments),
     Baseline(baseline::Arguments),
     Trace(trace::Arguments),
@@ -121,6 +124,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
     let outcome = match arguments.command {
         Command::Generate(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Init(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Trace(command) => command.run(),
@@ -218,16 +222,6 @@ fn open_engine(path: Option<&Path>) -> Result<Engine> {
         Some(path) => Engine::open(path, Verify::Lazy),
         None => open_model(None).map(Engine::Graph),
     }
-}
-
-/// Read a text file; `-` is standard input.
-fn read_text(path: &Path) -> Result<String> {
-    if path.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin())
-    } else {
-        std::fs::read_to_string(path)
-    }
-    .map_err(Error::io_at(path))
 }
 
 /// Print a line on standard output.

@@ -176,8 +176,7 @@ fn calibration(engine: &Engine) -> Result<Option<crate::transformer::Calibration
     let Some(path) = arguments.and_then(|arguments| arguments.calibration.as_ref()) else {
         return Ok(None);
     };
-    let text =
-        std::fs::read_to_string(path).map_err(|error| crate::Error::io(error, path.display()))?;
+    let text = crate::text::read_text(path)?;
     let tokens = engine.tokenizer().encode(&text)?;
     CalibrationText::cut(&tokens, CalibrationText::TEXTS, CalibrationText::LENGTH)
         .map(Some)

@@ -259,7 +259,7 @@ impl Arguments {
 /// Read the texts of a file.
 fn read(path: &Path) -> Result<Vec<Text>> {
     let location = path.display().to_string();
-    let all = super::read_text(path)?;
+    let all = crate::text::read_text(path)?;
     let records = path
         .extension()
         .is_some_and(|end| end == "jsonl" || end == "json");

@@ -135,8 +135,7 @@ impl PromptArguments {
         let ids = match (&self.prompt_ids, self.prompt.as_deref()) {
             (Some(ids), _) => ids.clone(),
             (None, Some("-")) => {
-                let text = std::io::read_to_string(std::io::stdin())
-                    .map_err(|error| Error::io(error, "standard input"))?;
+                let text = crate::text::read_text("-".as_ref())?;
                 model.encode(&text)?
             }
             (None, Some(text)) => model.encode(text)?,

@@ -1,6 +1,6 @@
-//! `brillm train`: train a model from a run file.
+//! `brillm train`: train a model from a run file or a text.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -8,17 +8,20 @@ use cpu_time::ProcessTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
+use crate::cli::train_source::{Prepared, TrainSource};
+use crate::learn::ProgressObserver;
 use crate::learn::log::Record;
-use crate::learn::{ProgressObserver, Recipe};
 use crate::run::prepare_training;
 
-/// Train a model from a run file; Ctrl-C writes a checkpoint and exits with code 130.
+/// Train a model on a text or from a run file; Ctrl-C writes a checkpoint and exits with code 130.
+///
+/// For a text, the settings are chosen by its size and written as a run file into the folder of the run.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Run file (TOML); models/recipes has examples.
-    #[arg(value_name = "RUN_FILE")]
-    recipe: PathBuf,
+    /// Texts to train on (files, folders or globs), or a run file (.toml); models/recipes has examples.
+    #[arg(value_name = "TEXT|RUN_FILE", required = true)]
+    sources: Vec<PathBuf>,
     /// Override a key of the run file, for example train.rate=0.004; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     changes: Vec<String>,
@@ -28,7 +31,7 @@ pub(super) struct Arguments {
     /// Folder for checkpoints, logs and the model [default: runs/NAME].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Continue from the newest checkpoint in the folder.
+    /// Continue from the newest checkpoint in the folder; with --set train.tokens=N, extend a finished run.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
@@ -44,6 +47,8 @@ pub(super) struct Arguments {
 /// Shown below `brillm train --help`.
 const EXAMPLES: &str = "\
 Examples:
+  brillm train my.txt
+  brillm train 'texts/*.txt' --set train.tokens=2000000
   brillm train models/recipes/english.toml --data shared/data
   brillm train run.toml --set train.tokens=100000 --out runs/short
   brillm train run.toml --out runs/short --resume";
@@ -131,15 +136,24 @@ impl Arguments {
             unused_mut,
             reason = "plugins are written into it in builds that have them"
         )]
-        let mut recipe = Recipe::open(&self.recipe, &self.changes)?;
+        let mut source = TrainSource {
+            sources: &self.sources,
+            changes: &self.changes,
+            data: self.data.as_deref(),
+            out: self.out.as_deref(),
+            resume: self.resume,
+            quiet: self.quiet,
+        }
+        .prepare()?;
         #[cfg(feature = "plugin")]
-        super::plugin_options::fill(&mut recipe)?;
-        let own = self.recipe.parent().unwrap_or(Path::new("")).to_path_buf();
-        let base = self.data.clone().unwrap_or(own);
-        let folder = self
-            .out
-            .clone()
-            .unwrap_or_else(|| Path::new("runs").join(&recipe.name));
+        super::plugin_options::fill(&mut source.recipe)?;
+        let Prepared {
+            recipe,
+            base,
+            folder,
+            run_file,
+            opening,
+        } = source;
         super::catch_interrupt()?;
         let hooks = super::plugin_options::hooks()?;
         let mut bar = Bar::new(self.quiet);
@@ -154,6 +168,7 @@ impl Arguments {
             super::warn(&crate::run::taken_over(&error));
         }
         bar.note(&trainer.about());
+        let skipped = trainer.data().skipped_files;
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
         bar.finish();
         let (cpu, wall) = (cpu.elapsed().as_secs_f64(), wall.elapsed().as_secs_f64());
@@ -164,6 +179,8 @@ impl Arguments {
                 "validation_perplexity": outcome.validation_perplexity,
                 "cancelled": outcome.cancelled,
                 "parameters": outcome.parameters,
+                "run_file": run_file,
+                "skipped_files": skipped,
                 "charges": outcome.charges.map(|charges| serde_json::json!({
                     "settings": charges.settings,
                     "nats_per_token_before": charges.before,
@@ -191,16 +208,25 @@ impl Arguments {
             super::say(format!(
                 "stopped after {} steps; continue with: brillm train {} --resume --out {}",
                 outcome.steps,
-                self.recipe.display(),
+                run_file.display(),
                 folder.display()
             ))
         } else {
+            let model = outcome.model.display();
+            let skipped = match skipped {
+                0 => String::new(),
+                count => format!(", skipped hidden files: {count}"),
+            };
             super::say(format!(
-                "{} ({} steps{perplexity}, {} parameters, {cpu:.0} CPU-seconds)",
-                outcome.model.display(),
-                outcome.steps,
-                outcome.parameters
-            ))
+                "{model} ({} steps{perplexity}, {} parameters, {cpu:.0} CPU-seconds{skipped})",
+                outcome.steps, outcome.parameters
+            ))?;
+            match opening {
+                Some(opening) => super::say(format!(
+                    "use it with: brillm generate \"{opening}\" --model {model}, or brillm serve --open --model {model}"
+                )),
+                None => Ok(()),
+            }
         }
     }
 }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::kernel::bytes::Bytes;
 use crate::learn::recipe::{Data, Recipe, TokenKind};
-use crate::model::sha256::sha256;
+use crate::learn::source_files::{SourceFiles, open};
 use crate::text::{
-    Corpus, CorpusOptions, LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection, Tokenizer, read_ids,
+    Corpus, LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection, Tokenizer, cut, read_ids,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -26,6 +26,8 @@ pub struct TokenData {
     pub validation_bytes: u64,
     /// sha256 of each source file, by path as given.
     pub sources: BTreeMap<String, String>,
+    /// Hidden files and editors' backups in the folders of the sources, which were skipped.
+    pub skipped_files: usize,
 }
 
 impl TokenData {
@@ -50,11 +52,12 @@ impl TokenData {
         folder: &Path,
         note: &mut dyn FnMut(&str),
     ) -> Result<Self> {
-        let sources = checksums(&recipe.data, base)?;
         let done = folder.join("tokens.json");
         let [train_file, validation_file] =
             ["train.tokens", "validation.tokens"].map(|name| folder.join(name));
         if !done.exists() {
+            let files = SourceFiles::find(&recipe.data, base)?;
+            let sources = files.checksums(&recipe.data, base)?;
             let tokenizer = make_tokenizer(recipe, base, note)?;
             let mut output = Output {
                 train: TokenFile::create(&train_file)?,
@@ -69,7 +72,10 @@ impl TokenData {
             }
             output.train.finish()?;
             output.validation.finish()?;
+            files.check_unchanged(&recipe.data, base)?;
             let record = serde_json::json!({
+                "sources": sources,
+                "skipped_files": files.skipped,
                 "validation_bytes": output.validation_bytes,
                 "tokenizer": String::from_utf8_lossy(&tokenizer.to_bytes()),
             });
@@ -90,34 +96,38 @@ impl TokenData {
             train: map(&train_file)?,
             validation: map(&validation_file)?,
             validation_bytes: record["validation_bytes"].as_u64().ok_or_else(damaged)?,
-            sources,
+            sources: serde_json::from_value(record["sources"].clone()).unwrap_or_default(),
+            skipped_files: record["skipped_files"].as_u64().unwrap_or(0) as usize,
         };
-        let (tokens, steps) = (result.train().len(), recipe.train.steps);
-        if tokens < steps + 2 {
-            let what = format!("{tokens} tokens are too few for sequences of {steps}");
-            return Err(
-                Error::new(ErrorKind::Input, what).advice("give more text, or lower train.steps")
-            );
-        }
+        result.check_lengths(recipe)?;
         Ok(result)
     }
-}
 
-fn options(data: &Data, base: &Path) -> CorpusOptions {
-    CorpusOptions {
-        format: data.format,
-        field: data.field.clone(),
-        lossy: data.lossy,
-        simplify: data.simplify.as_ref().map(|path| base.join(path)),
+    /// Check that the training text fills a sequence, and the validation text, where there is to be one, a window.
+    fn check_lengths(&self, recipe: &Recipe) -> Result<()> {
+        let too_short = |what, advice: &str| Err(Error::new(ErrorKind::Input, what).advice(advice));
+        let (tokens, steps) = (self.train().len(), recipe.train.steps);
+        if tokens < steps + 2 {
+            let what = format!("{tokens} tokens are too few for sequences of {steps}");
+            return too_short(what, "give more text, or lower train.steps");
+        }
+        let windows = self.validation().len().saturating_sub(1) / steps;
+        let first = recipe.data.validation_windows.map_or(0, |[first, _]| first);
+        let wanted = !recipe.data.validation.is_empty() || recipe.data.validation_fraction > 0.0;
+        if wanted && windows <= first {
+            let what = format!(
+                "{} tokens of validation text contain {windows} windows of {}, too few to validate",
+                self.validation().len(),
+                steps + 1
+            );
+            return too_short(
+                what,
+                "give more text, raise data.validation-fraction, lower train.steps, or train without validation: \
+                 data.validation-fraction = 0",
+            );
+        }
+        Ok(())
     }
-}
-
-fn open(data: &Data, base: &Path, sources: &[String]) -> Result<Corpus> {
-    let paths: Vec<String> = sources
-        .iter()
-        .map(|source| Recipe::resolve(base, source).to_string_lossy().into_owned())
-        .collect();
-    Corpus::open(&paths, options(data, base))
 }
 
 fn make_tokenizer(recipe: &Recipe, base: &Path, note: &mut dyn FnMut(&str)) -> Result<Tokenizer> {
@@ -155,17 +165,23 @@ fn fresh_tokenizer(data: &Data, base: &Path, note: &mut dyn FnMut(&str)) -> Resu
     if let Some(path) = &data.tokenizer {
         return Tokenizer::open(&base.join(path));
     }
-    if data.train.iter().any(|source| source == "-") {
-        return Err(Error::new(
-            ErrorKind::Configuration,
-            "standard input can be read only once",
-        )
-        .advice("name a tokenizer in data.tokenizer, or save the text to a file first"));
+    let corpus = open(data, base, &data.train)?;
+    if let Some(once) = corpus.files().find(|path| !path.is_file()) {
+        let what = "a source that can be read only once is needed twice, first for the vocabulary";
+        let standard = once.as_os_str() == "-";
+        let name = if standard {
+            Path::new("standard input")
+        } else {
+            once
+        };
+        return Err(Error::new(ErrorKind::Configuration, what)
+            .at(name.display())
+            .advice("name a tokenizer in data.tokenizer, or save the text to a file first"));
     }
     note("making the vocabulary");
     // Tokenizers train on an iterator of strings: the first error of the corpus ends it and is returned afterwards.
     let first_error = std::sync::Mutex::new(None);
-    let texts = open(data, base, &data.train)?.map_while(|text| match text {
+    let texts = corpus.map_while(|text| match text {
         Ok(text) => Some(text),
         Err(error) => {
             *first_error
@@ -245,11 +261,28 @@ impl Output {
             Ok(text) => paragraphs(text).into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
         });
+        // One of so many documents is held out: a corpus of fewer ends within the first batch.
+        let mut most = TOGETHER.max((1.0 / fraction).min(4096.0).ceil() as usize);
         loop {
-            let documents: Vec<String> = corpus.by_ref().take(TOGETHER).collect::<Result<_>>()?;
+            let mut documents: Vec<String> = corpus.by_ref().take(most).collect::<Result<_>>()?;
             if documents.is_empty() {
                 return Ok(());
             }
+            if due == 0.0
+                && fraction > 0.0
+                && (documents.len() as f64) < (1.0 / fraction)
+                && documents.len() < most
+                && let Some(text) = hold_out(&mut documents, fraction)
+            {
+                let mut ids = tokenizer.encode(&text)?;
+                if direction == ReadingDirection::Backward {
+                    ids.reverse();
+                }
+                ids.extend(stop);
+                self.validation_bytes += text.len() as u64;
+                self.validation.write(&ids)?;
+            }
+            most = TOGETHER;
             let encoded: Vec<Vec<u32>> = documents
                 .par_iter()
                 .map(|document| tokenizer.encode(document))
@@ -281,7 +314,22 @@ fn held_out_fraction(data: &Data) -> f64 {
     }
 }
 
-/// Split a long document into pieces of some thousand bytes, so that validation text comes from all of a book.
+/// Cut the end off the longest of a few documents: about the fraction of all text, for validation.
+fn hold_out(documents: &mut [String], fraction: f64) -> Option<String> {
+    let total: usize = documents.iter().map(String::len).sum();
+    let held_out = (total as f64 * fraction) as usize;
+    let longest = documents.iter_mut().max_by_key(|text| text.len())?;
+    let length = longest.len();
+    let start = cut(
+        longest,
+        length.saturating_sub(2 * held_out),
+        length - held_out.min(length),
+    );
+    (0 < start && start < length).then(|| longest.split_off(start))
+}
+
+/// Split a long document into pieces of some thousand bytes, so that validation text comes from all of a book. Pieces
+/// end after lines; in a line that is longer, after sentences or words.
 fn paragraphs(text: String) -> Vec<String> {
     const PIECE: usize = 8192;
     if text.len() <= 2 * PIECE {
@@ -289,7 +337,13 @@ fn paragraphs(text: String) -> Vec<String> {
     }
     let mut pieces = Vec::new();
     let mut piece = String::new();
-    for line in text.split_inclusive('\n') {
+    for mut line in text.split_inclusive('\n') {
+        while line.len() > 2 * PIECE {
+            let (start, rest) = line.split_at(cut(line, PIECE / 2, PIECE));
+            piece.push_str(start);
+            pieces.push(std::mem::take(&mut piece));
+            line = rest;
+        }
         piece.push_str(line);
         if piece.len() >= PIECE {
             pieces.push(std::mem::take(&mut piece));
@@ -298,44 +352,6 @@ fn paragraphs(text: String) -> Vec<String> {
     pieces.push(piece);
     pieces.retain(|piece| !piece.trim().is_empty());
     pieces
-}
-
-/// Compute the sha256 of every source file, and compare it with that of the recipe.
-fn checksums(data: &Data, base: &Path) -> Result<BTreeMap<String, String>> {
-    let mut sums = BTreeMap::new();
-    for source in data.train.iter().chain(&data.validation) {
-        let path = Recipe::resolve(base, source);
-        if source == "-" {
-            continue;
-        }
-        let files: Vec<PathBuf> = if path.is_file() {
-            vec![path]
-        } else {
-            let corpus = Corpus::open(&[path.to_string_lossy()], CorpusOptions::default())?;
-            corpus.files().map(Path::to_path_buf).collect()
-        };
-        for file in files {
-            let name = file
-                .strip_prefix(base)
-                .unwrap_or(&file)
-                .to_string_lossy()
-                .into_owned();
-            sums.insert(name, sha256(&file)?);
-        }
-    }
-    for (name, wanted) in &data.sha256 {
-        if let Some(found) = sums.get(name)
-            && !found.eq_ignore_ascii_case(wanted)
-        {
-            return Err(Error::new(
-                ErrorKind::Checksum,
-                format!("expected sha256 {wanted}, found {found}"),
-            )
-            .at(base.join(name).display())
-            .advice("get the source that the recipe names"));
-        }
-    }
-    Ok(sums)
 }
 
 struct TokenFile {

@@ -10,8 +10,10 @@ pub mod batch;
 pub mod charges;
 pub mod checkpoint;
 pub mod composed;
+mod corpus_size;
 pub mod data;
 mod data_recipe;
+mod default_recipe;
 #[cfg(feature = "gpu")]
 pub mod device;
 mod dropout;
@@ -28,11 +30,14 @@ pub mod prior;
 pub mod recipe;
 mod record;
 mod residual;
+mod run_file;
+mod source_files;
 mod tensorboard;
 mod train_recipe;
 mod trainer;
 mod warm_start;
 
+pub use corpus_size::CorpusSize;
 pub use edge_trainer::Trainable;
 pub use recipe::Recipe;
 pub use trainer::{Maker, Outcome, ProgressObserver, Trainer};

@@ -63,8 +63,7 @@ impl Preferences {
     /// [`ErrorKind::Io`]; [`ErrorKind::Format`] naming the line; [`ErrorKind::Input`] for a file without any.
     pub fn read(&self, base: &Path) -> Result<Vec<Preference>> {
         let path = base.join(&self.file);
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| Error::io(error, path.display()))?;
+        let text = crate::text::read_text(&path)?;
         let pairs = text
             .lines()
             .enumerate()

@@ -97,12 +97,24 @@ impl Default for GraphRecipe {
 }
 
 impl Recipe {
+    /// Create a recipe of default settings.
+    pub(super) fn with_defaults(name: &str, sources: Vec<String>) -> Self {
+        let data = toml::Table::from_iter([("train".into(), toml::Value::from(sources))]);
+        let profile = toml::Table::from_iter([("preset".into(), "sifu".into())]);
+        let table = toml::Table::from_iter([
+            ("name".into(), name.into()),
+            ("data".into(), data.into()),
+            ("profile".into(), profile.into()),
+        ]);
+        table.try_into().expect("all other keys have defaults")
+    }
+
     /// Read a run file and apply `key=value` changes, each a TOML value at a dotted key.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; [`ErrorKind::Configuration`] with the line of a mistake.
     pub fn open(path: &Path, changes: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io_at(&path))?;
+        let text = crate::text::read_text(path)?;
         Self::parse(&text, changes).map_err(|error| error.at(path.display()))
     }
 

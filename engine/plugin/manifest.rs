@@ -59,8 +59,8 @@ impl Manifest {
     /// # Errors
     /// [`ErrorKind::Io`]; [`ErrorKind::Format`] for an invalid file.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
-        let mut manifest: Self = serde_json::from_slice(&text).map_err(|error| {
+        let text = crate::text::read_text(path)?;
+        let mut manifest: Self = serde_json::from_str(&text).map_err(|error| {
             Error::new(
                 ErrorKind::Format,
                 format!("not a plugin's manifest: {error}"),

@@ -2,16 +2,23 @@
 //!
 //! Memory does not grow with the corpus: plain text, JSONL and `<doc>` markup are read line by line, a JSON array item by
 //! item, and a document longer than [`LONGEST`] is returned in pieces.
+//!
+//! Text is UTF-8 or UTF-16, as it is or compressed by gzip or Zstandard; the first bytes of a file decide, not its name.
+//! Line ends are converted to `\n` and byte-order marks are skipped.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::cut::cut;
+use crate::text::input::read_text;
 use crate::text::source::Source;
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes of a document at most; longer ones are returned in pieces, which end at line ends where possible.
+/// Bytes of a document at most; longer ones are returned in pieces, which end after a line, a sentence or a word if
+/// possible.
 pub const LONGEST: usize = 1 << 20;
 
 /// Format of a source.
@@ -49,22 +56,30 @@ pub struct CorpusOptions {
 pub struct Corpus {
     options: CorpusOptions,
     sources: VecDeque<PathBuf>,
+    skipped: usize,
     open: Option<Source>,
+    /// A document longer than [`LONGEST`], and the bytes of it that were returned.
+    long: Option<(String, usize)>,
+    /// Whether a document was returned.
+    any: bool,
     simplify: HashMap<char, char>,
 }
 
 impl Corpus {
-    /// Open sources: files, folders (in the order of names), glob patterns, or `-` for standard input.
+    /// Open sources: files, folders (in the order of names), glob patterns, or `-` for standard input. A file that can
+    /// be read only once, such as a named pipe, is a source too.
+    ///
+    /// Hidden files and editors' backups in folders and among the matches of a pattern are skipped and counted.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] for a missing source, [`ErrorKind::Input`] for a pattern without matches.
-    pub fn open<S: AsRef<str>>(sources: &[S], options: CorpusOptions) -> Result<Self> {
-        let mut files = VecDeque::new();
+    /// [`ErrorKind::Io`] for a missing source, [`ErrorKind::Input`] for a folder or pattern without files.
+    pub fn open<S: AsRef<Path>>(sources: &[S], options: CorpusOptions) -> Result<Self> {
+        let mut found = Files::default();
         for source in sources {
-            find(source.as_ref(), &mut files)?;
+            found.add(source.as_ref())?;
         }
-        if files.is_empty() {
-            return Err(Error::new(ErrorKind::Input, "the corpus has no files"));
+        if found.files.is_empty() {
+            return Err(Error::new(ErrorKind::Input, "the corpus has no sources"));
         }
         let simplify = match &options.simplify {
             Some(path) => read_simplify(path)?,
@@ -72,8 +87,11 @@ impl Corpus {
         };
         Ok(Self {
             options,
-            sources: files,
+            sources: found.files,
+            skipped: found.skipped,
             open: None,
+            long: None,
+            any: false,
             simplify,
         })
     }
@@ -83,8 +101,22 @@ impl Corpus {
         self.sources.iter().map(PathBuf::as_path)
     }
 
+    /// Number of hidden files and folders, and of editors' backups, that were skipped.
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
     fn next_document(&mut self) -> Result<Option<String>> {
         loop {
+            if let Some((text, start)) = &mut self.long {
+                let rest = &text[*start..];
+                let piece = rest[..cut(rest, LONGEST / 2, LONGEST)].to_string();
+                *start += piece.len();
+                if *start == text.len() {
+                    self.long = None;
+                }
+                return Ok(Some(self.simplified(piece)));
+            }
             if self.open.is_none() {
                 let Some(path) = self.sources.pop_front() else {
                     return Ok(None);
@@ -94,6 +126,7 @@ impl Corpus {
             let source = self.open.as_mut().expect("opened just now");
             match source.next(&self.options)? {
                 Some(text) if text.trim().is_empty() => {}
+                Some(text) if text.len() > 2 * LONGEST => self.long = Some((text, 0)),
                 Some(text) => return Ok(Some(self.simplified(text))),
                 None => self.open = None,
             }
@@ -114,69 +147,122 @@ impl Iterator for Corpus {
     type Item = Result<String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = self.next_document().transpose();
+        let mut next = self.next_document().transpose();
+        if next.is_none() && !self.any {
+            let error = Error::new(ErrorKind::Input, "the corpus contains no text");
+            next = Some(Err(error.advice("all of its files are empty or blank")));
+        }
+        self.any = true;
         if matches!(next, Some(Err(_))) {
             // An error ends the stream: the rest of a damaged file cannot be trusted.
             self.open = None;
+            self.long = None;
             self.sources.clear();
         }
         next
     }
 }
 
-fn find(source: &str, files: &mut VecDeque<PathBuf>) -> Result<()> {
-    let path = Path::new(source);
-    if source == "-" || path.is_file() {
-        files.push_back(path.to_path_buf());
-    } else if path.is_dir() {
-        walk(path, files)?;
-    } else if source.contains(['*', '?', '[']) {
-        let pattern = glob::glob(source).map_err(|error| {
-            Error::new(ErrorKind::Input, format!("invalid pattern: {error}")).at(source)
-        })?;
-        let before = files.len();
-        for entry in pattern {
-            let path =
-                entry.map_err(|error| Error::new(ErrorKind::Io, error.to_string()).at(source))?;
-            if path.is_file() {
-                files.push_back(path);
-            }
-        }
-        if files.len() == before {
-            return Err(Error::new(ErrorKind::Input, "no file matches the pattern").at(source));
-        }
-    } else {
-        return Err(Error::io(
-            std::io::Error::from(std::io::ErrorKind::NotFound),
-            source,
-        ));
-    }
-    Ok(())
+/// Files of the sources, in order.
+#[derive(Default)]
+struct Files {
+    files: VecDeque<PathBuf>,
+    skipped: usize,
 }
 
-fn walk(folder: &Path, files: &mut VecDeque<PathBuf>) -> Result<()> {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
-        .map_err(Error::io_at(folder))?
-        .map(|entry| {
-            entry
-                .map(|entry| entry.path())
-                .map_err(Error::io_at(folder))
-        })
-        .collect::<Result<_>>()?;
-    entries.sort();
-    for entry in entries {
-        // Links to folders are not followed, because they could form a cycle.
-        if entry.is_dir() && !entry.is_symlink() {
-            walk(&entry, files)?;
-        } else if entry.is_file() {
-            files.push_back(entry);
+impl Files {
+    fn add(&mut self, source: &Path) -> Result<()> {
+        let pattern = source
+            .to_str()
+            .filter(|text| text.contains(['*', '?', '[']));
+        let (before, skipped) = (self.files.len(), self.skipped);
+        let kind = if source.is_dir() {
+            self.add_folder(source)?;
+            "the folder contains no files to read"
+        } else if source.as_os_str() == "-" || source.exists() {
+            self.files.push_back(source.to_path_buf());
+            return Ok(());
+        } else if let Some(pattern) = pattern {
+            self.add_matches(pattern)?;
+            "no file matches the pattern"
+        } else {
+            return Err(Error::io(
+                std::io::ErrorKind::NotFound.into(),
+                source.display(),
+            ));
+        };
+        if self.files.len() > before {
+            return Ok(());
         }
+        let error = Error::new(ErrorKind::Input, kind).at(source.display());
+        Err(match self.skipped - skipped {
+            0 => error,
+            count => error.advice(format!("hidden files and backups are skipped: {count}")),
+        })
     }
-    Ok(())
+
+    fn add_folder(&mut self, folder: &Path) -> Result<()> {
+        let entries = std::fs::read_dir(folder).map_err(Error::io_at(folder))?;
+        let mut entries: Vec<PathBuf> = entries
+            .map(|entry| {
+                entry
+                    .map(|entry| entry.path())
+                    .map_err(Error::io_at(folder))
+            })
+            .collect::<Result<_>>()?;
+        entries.sort();
+        for entry in entries {
+            if entry.file_name().is_some_and(is_hidden) {
+                self.skipped += 1;
+            } else if entry.is_dir() {
+                // Links to folders are not followed, because they could form a cycle.
+                if !entry.is_symlink() {
+                    self.add_folder(&entry)?;
+                }
+            } else if entry.is_file() {
+                self.files.push_back(entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_matches(&mut self, pattern: &str) -> Result<()> {
+        let matches = glob::glob(pattern).map_err(|error| {
+            Error::new(ErrorKind::Input, format!("invalid pattern: {error}")).at(pattern)
+        })?;
+        // Hidden names that the pattern itself contains are asked for.
+        let asked: Vec<&OsStr> = Path::new(pattern)
+            .iter()
+            .filter(|&name| is_hidden(name))
+            .collect();
+        let wild = asked
+            .iter()
+            .any(|name| name.to_string_lossy().contains(['*', '?', '[']));
+        let skipped = |name: &OsStr| is_hidden(name) && !wild && !asked.contains(&name);
+        for path in matches {
+            let path =
+                path.map_err(|error| Error::new(ErrorKind::Io, error.to_string()).at(pattern))?;
+            if path.iter().any(skipped) {
+                self.skipped += 1;
+            } else if path.is_file() {
+                self.files.push_back(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file or folder is hidden, a backup of an editor, or made by a file manager.
+fn is_hidden(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") && name != b"." && name != b".."
+        || name.ends_with(b"~")
+        || name.starts_with(b"#") && name.ends_with(b"#")
+        || [&b"Thumbs.db"[..], b"desktop.ini", b"__MACOSX"].contains(&name)
 }
 
 fn read_simplify(path: &Path) -> Result<HashMap<char, char>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io_at(&path))?;
+    let text = read_text(path)?;
     let mut map = HashMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let mut parts = line.split(['\t', ' ']);

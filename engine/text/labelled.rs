@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+use crate::text::input::read_text;
 use crate::{Error, ErrorKind, Result};
 
 /// A text, or a pair of texts, with its label.
@@ -79,8 +80,7 @@ impl LabelledFields {
 /// # Errors
 /// [`ErrorKind::Io`]; [`ErrorKind::Format`] with the line and the missing field.
 pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<LabelledText>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io_at(&path))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = read_text(path)?;
     let invalid = |line: usize, what: String| {
         Error::new(ErrorKind::Format, what).at(format!("{}, line {}", path.display(), line + 1))
     };

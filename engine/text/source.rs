@@ -1,67 +1,50 @@
 //! One source of a corpus, read document by document.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 use crate::text::corpus::{CorpusFormat, CorpusOptions, LONGEST};
+use crate::text::cut::cut;
+use crate::text::entities::unescape;
+use crate::text::input::Input;
+use crate::text::json_record::{Nesting, text_of};
 use crate::{Error, ErrorKind, Result};
+
+/// Bytes of a JSON record at most; a record is parsed as a whole.
+const LONGEST_RECORD: usize = 256 << 20;
+const NOT_UTF8: &str = "convert the file to UTF-8, or replace such bytes with lossy = true";
 
 /// An open file or standard input.
 pub(super) struct Source {
-    location: String,
+    input: Input,
     format: CorpusFormat,
-    reader: Box<dyn BufRead + Send>,
+    /// Lines that were read completely.
     line: u64,
-    offset: u64,
-    finished: bool,
-    /// Documents of a JSON array that were read but not returned yet.
-    ready: VecDeque<String>,
+    /// Bytes of the current line that were read.
+    column: u64,
+    /// The start of the next line, where a long line was cut.
+    carried: String,
 }
 
 impl Source {
     pub(super) fn open(path: &Path, format: CorpusFormat) -> Result<Self> {
-        let (location, inner): (String, Box<dyn Read + Send>) = if path.as_os_str() == "-" {
-            ("standard input".into(), Box::new(std::io::stdin()))
-        } else {
-            let file = File::open(path).map_err(Error::io_at(&path))?;
-            (path.display().to_string(), Box::new(file))
-        };
-        let mut reader: Box<dyn BufRead + Send> =
-            Box::new(BufReader::with_capacity(1 << 16, inner));
-        let head = reader
-            .fill_buf()
-            .map_err(|error| Error::io(error, &location))?;
-        let start = head
-            .iter()
-            .position(|byte| !byte.is_ascii_whitespace())
-            .map_or(&head[..0], |at| &head[at..]);
-        let extension = path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .unwrap_or("");
-        let format = match (format, extension) {
+        let mut input = Input::open(path)?;
+        let head = input.head()?.trim_ascii_start();
+        let format = match (format, extension(path).as_str()) {
             (CorpusFormat::Auto, "jsonl" | "ndjson") => CorpusFormat::Jsonl,
-            (CorpusFormat::Auto, "json") => {
-                if start.first() == Some(&b'[') {
-                    CorpusFormat::Json
-                } else {
-                    CorpusFormat::Jsonl
-                }
+            (CorpusFormat::Auto, "json") => CorpusFormat::Json,
+            (CorpusFormat::Auto, _) if head.starts_with(b"<doc ") || head.starts_with(b"<doc>") => {
+                CorpusFormat::Doc
             }
-            (CorpusFormat::Auto, _) if start.starts_with(b"<doc ") => CorpusFormat::Doc,
             (CorpusFormat::Auto, _) => CorpusFormat::Plain,
             (given, _) => given,
         };
         Ok(Self {
-            location,
+            input,
             format,
-            reader,
             line: 0,
-            offset: 0,
-            finished: false,
-            ready: VecDeque::new(),
+            column: 0,
+            carried: String::new(),
         })
     }
 
@@ -74,54 +57,52 @@ impl Source {
         }
     }
 
-    /// Reads a line, or its first [`LONGEST`] bytes.
+    fn at_line(&self, line: u64) -> String {
+        format!("{} line {line}", self.input.location)
+    }
+
+    /// Read a line. One of more than [`LONGEST`] bytes is returned in pieces, cut between sentences or words.
     fn line(&mut self, options: &CorpusOptions) -> Result<Option<String>> {
-        let mut bytes = Vec::new();
-        let mut taken = self.reader.by_ref().take(LONGEST as u64);
-        taken
-            .read_until(b'\n', &mut bytes)
-            .map_err(|error| Error::io(error, &self.location))?;
-        if bytes.is_empty() {
-            return Ok(None);
-        }
+        let mut bytes = std::mem::take(&mut self.carried).into_bytes();
+        let (carried, most) = (bytes.len(), LONGEST.saturating_sub(bytes.len()) as u64);
+        let mut taken = self.input.by_ref().take(most);
+        let read = taken.read_until(b'\n', &mut bytes);
+        read.map_err(|error| self.input.error(error))?;
         // A cut within a character: read its other bytes.
         while bytes.last() != Some(&b'\n') && cut_character(&bytes) {
             let mut byte = [0];
-            match self
-                .reader
-                .read(&mut byte)
-                .map_err(|error| Error::io(error, &self.location))?
-            {
+            let count = self.input.read(&mut byte);
+            match count.map_err(|error| self.input.error(error))? {
                 0 => break,
                 _ => bytes.push(byte[0]),
             }
         }
-        if bytes.last() == Some(&b'\n') {
-            self.line += 1;
+        if bytes.is_empty() {
+            return Ok(None);
         }
-        let offset = self.offset;
-        self.offset += bytes.len() as u64;
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if options.lossy => {
-                Ok(Some(String::from_utf8_lossy(error.as_bytes()).into_owned()))
-            }
-            Err(error) => {
-                let at = offset + error.utf8_error().valid_up_to() as u64;
-                Err(
-                    Error::new(ErrorKind::Format, format!("byte {at} is not UTF-8 text"))
-                        .at(&self.location)
-                        .advice("convert the file, or set lossy = true"),
-                )
-            }
+        let column = self.column - carried as u64;
+        self.column = column + bytes.len() as u64;
+        let mut text = utf8(bytes, options).map_err(|valid| {
+            let byte = column + valid as u64 + 1;
+            let what = format!("byte {byte} of the line is not UTF-8 text");
+            Error::new(ErrorKind::Format, what)
+                .at(self.at_line(self.line + 1))
+                .advice(NOT_UTF8)
+        })?;
+        if text.ends_with('\n') {
+            (self.line, self.column) = (self.line + 1, 0);
+        } else if text.len() >= LONGEST {
+            self.carried = text.split_off(cut(&text, LONGEST / 2, LONGEST));
         }
+        Ok(Some(text))
     }
 
     fn plain(&mut self, options: &CorpusOptions) -> Result<Option<String>> {
         let mut text = String::new();
         while let Some(line) = self.line(options)? {
             text.push_str(&line);
-            if text.len() >= LONGEST {
+            // A piece of a long line is returned before the rest of the line is read.
+            if text.len() >= LONGEST || !self.carried.is_empty() {
                 break;
             }
         }
@@ -130,109 +111,95 @@ impl Source {
 
     fn jsonl(&mut self, options: &CorpusOptions) -> Result<Option<String>> {
         loop {
+            let number = self.line + 1;
             let mut line = String::new();
-            loop {
-                let Some(chunk) = self.line(options)? else {
-                    break;
-                };
-                line.push_str(&chunk);
-                if line.ends_with('\n') {
-                    break;
-                }
-                if line.len() > 64 * LONGEST {
-                    return Err(Error::new(ErrorKind::Format, "the line exceeds 64 MiB")
-                        .at(format!("{} line {}", self.location, self.line + 1)));
-                }
+            while !line.ends_with('\n')
+                && let Some(piece) = self.line(options)?
+            {
+                line.push_str(&piece);
+                self.check_length(line.len(), number)?;
             }
             if line.is_empty() {
                 return Ok(None);
             }
-            if line.trim().is_empty() {
-                continue;
+            // Files that were joined have a byte-order mark in the middle.
+            let record = line.trim_start_matches('\u{feff}').trim();
+            if !record.is_empty() {
+                return text_of(record, options, &self.input.location, number).map(Some);
             }
-            let location = format!("{} line {}", self.location, self.line);
-            let value: serde_json::Value = serde_json::from_str(&line).map_err(|error| {
-                Error::new(ErrorKind::Format, format!("invalid JSON: {error}")).at(&location)
-            })?;
-            return text_of(value, options)
-                .map(Some)
-                .map_err(|error| error.at(location));
         }
     }
 
-    /// Reads a JSON array item by item; items are delimited by their brackets and quotes.
+    fn check_length(&self, bytes: usize, line: u64) -> Result<()> {
+        if bytes <= LONGEST_RECORD {
+            return Ok(());
+        }
+        Err(
+            Error::new(ErrorKind::Format, "the JSON record exceeds 256 MiB")
+                .at(self.at_line(line))
+                .advice("split the record, or convert the file to plain text"),
+        )
+    }
+
+    /// Read the next item of a JSON array, or of a sequence of JSON values.
     fn json(&mut self, options: &CorpusOptions) -> Result<Option<String>> {
-        while self.ready.is_empty() && !self.finished {
-            match self.item()? {
-                Some(item) => {
-                    let location = format!("{} byte {}", self.location, self.offset);
-                    let value: serde_json::Value =
-                        serde_json::from_slice(&item).map_err(|error| {
-                            Error::new(ErrorKind::Format, format!("invalid JSON: {error}"))
-                                .at(&location)
-                        })?;
-                    self.ready
-                        .push_back(text_of(value, options).map_err(|error| error.at(location))?);
-                }
-                None => self.finished = true,
-            }
-        }
-        Ok(self.ready.pop_front())
+        let Some((item, line)) = self.item()? else {
+            return Ok(None);
+        };
+        let item = utf8(item, options).map_err(|_| {
+            Error::new(ErrorKind::Format, "the JSON value is not UTF-8 text")
+                .at(self.at_line(line))
+                .advice(NOT_UTF8)
+        })?;
+        text_of(&item, options, &self.input.location, line).map(Some)
     }
 
-    fn item(&mut self) -> Result<Option<Vec<u8>>> {
+    /// Read the bytes of the next item, which brackets and quotes delimit, and the line it begins in.
+    fn item(&mut self) -> Result<Option<(Vec<u8>, u64)>> {
         let mut item = Vec::new();
         let mut nesting = Nesting::default();
-        loop {
-            let buffer = self
-                .reader
-                .fill_buf()
-                .map_err(|error| Error::io(error, &self.location))?;
-            if buffer.is_empty() {
-                if item.is_empty() {
-                    return Ok(None);
-                }
-                return Err(
-                    Error::new(ErrorKind::Format, "the file ends within an item")
-                        .at(&self.location),
-                );
-            }
+        let mut first_line = self.line + 1;
+        let mut complete = false;
+        while !complete {
+            let buffer = match self.input.fill_buf() {
+                Ok([]) => break,
+                Ok(buffer) => buffer,
+                Err(error) => return Err(self.input.error(error)),
+            };
             let mut used = 0;
-            let mut complete = false;
             for &byte in buffer {
                 used += 1;
-                let outside = nesting.is_outside();
-                if outside
-                    && item.is_empty()
-                    && (byte.is_ascii_whitespace() || matches!(byte, b',' | b'[' | b']'))
-                {
+                self.line += u64::from(byte == b'\n');
+                let separator = byte.is_ascii_whitespace() || matches!(byte, b',' | b'[' | b']');
+                if nesting.is_outside() && item.is_empty() && separator {
+                    first_line = self.line + 1;
                     continue;
                 }
-                if outside && matches!(byte, b',' | b']') {
-                    complete = true;
+                complete = nesting.is_outside() && separator;
+                if !complete {
+                    item.push(byte);
+                    nesting.advance(byte);
+                    complete = nesting.is_outside() && matches!(byte, b'}' | b']' | b'"');
+                }
+                if complete {
                     break;
                 }
-                item.push(byte);
-                nesting.advance(byte);
             }
-            self.reader.consume(used);
-            self.offset += used as u64;
-            if complete {
-                return Ok(Some(item));
-            }
-            if item.len() > 64 * LONGEST {
-                return Err(
-                    Error::new(ErrorKind::Format, "an item exceeds 64 MiB").at(&self.location)
-                );
-            }
+            self.input.consume(used);
+            self.check_length(item.len(), first_line)?;
         }
+        if nesting.is_outside() {
+            return Ok((!item.is_empty()).then_some((item, first_line)));
+        }
+        let error = Error::new(ErrorKind::Format, "the file ends within the JSON value");
+        Err(error.at(self.at_line(first_line)))
     }
 
     fn doc(&mut self, options: &CorpusOptions) -> Result<Option<String>> {
         let mut text = String::new();
         while let Some(line) = self.line(options)? {
             let trimmed = line.trim_end();
-            if trimmed.starts_with("<doc ") && trimmed.ends_with('>') {
+            if (trimmed.starts_with("<doc ") && trimmed.ends_with('>')) || trimmed == "<doc>" {
                 continue;
             }
             if trimmed == "</doc>" {
@@ -245,8 +212,8 @@ impl Source {
             if trimmed.is_empty() && (text.is_empty() || text.ends_with("\n\n")) {
                 continue;
             }
-            text.push_str(&line);
-            if text.len() >= LONGEST {
+            text.push_str(&unescape(&line));
+            if text.len() >= LONGEST || !self.carried.is_empty() {
                 break;
             }
         }
@@ -254,64 +221,34 @@ impl Source {
     }
 }
 
+/// The extension of a file without that of its compression, in lower case: `jsonl` of `A.JSONL.gz`.
+fn extension(path: &Path) -> String {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    let name = [".gz", ".zst", ".zstd"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end))
+        .unwrap_or(&name);
+    name.rsplit_once('.')
+        .map_or(String::new(), |(_, end)| end.to_string())
+}
+
+/// Decode UTF-8; without `lossy`, fail with the number of valid bytes before the first invalid one.
+fn utf8(bytes: Vec<u8>, options: &CorpusOptions) -> std::result::Result<String, usize> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(error) if options.lossy => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        Err(error) => Err(error.utf8_error().valid_up_to()),
+    }
+}
+
+/// Whether the last character lacks bytes.
 fn cut_character(bytes: &[u8]) -> bool {
-    let tail = &bytes[bytes.len().saturating_sub(4)..];
-    matches!(std::str::from_utf8(tail), Err(error) if error.error_len().is_none())
-        || tail.iter().all(|byte| byte & 0xc0 == 0x80)
-}
-
-fn text_of(value: serde_json::Value, options: &CorpusOptions) -> Result<String> {
-    use serde_json::Value;
-    let joined = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(lines) => {
-            let lines: Option<Vec<&str>> = lines.iter().map(Value::as_str).collect();
-            lines.map(|lines| lines.join("\n"))
-        }
-        _ => None,
-    };
-    let names: Vec<&str> = match &options.field {
-        Some(field) => vec![field],
-        None => vec!["text", "story", "content", "paragraphs", "desc"],
-    };
-    let text = match &value {
-        Value::Object(fields) => names
-            .iter()
-            .find_map(|name| fields.get(*name))
-            .and_then(joined),
-        other => joined(other),
-    };
-    text.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Format,
-            format!("no text in the field {}", names.join(", ")),
-        )
-        .advice("name the field that holds the text with `field = \"…\"`")
-    })
-}
-
-/// The position of a byte in JSON: nesting depth, and whether it is within a string.
-#[derive(Default)]
-struct Nesting {
-    depth: usize,
-    quoted: bool,
-    escaped: bool,
-}
-
-impl Nesting {
-    /// Whether the next byte is outside of every value.
-    fn is_outside(&self) -> bool {
-        self.depth == 0 && !self.quoted
-    }
-
-    fn advance(&mut self, byte: u8) {
-        match (self.quoted, byte) {
-            (true, _) if self.escaped => self.escaped = false,
-            (true, b'\\') => self.escaped = true,
-            (_, b'"') => self.quoted = !self.quoted,
-            (false, b'{' | b'[') => self.depth += 1,
-            (false, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
-            _ => {}
-        }
-    }
+    let tail = &bytes[bytes.len().saturating_sub(3)..];
+    let first = tail.iter().position(|byte| byte & 0xc0 != 0x80);
+    let last = first.map(|first| std::str::from_utf8(&tail[first..]));
+    matches!(last, Some(Err(error)) if error.error_len().is_none())
 }

@@ -19,7 +19,7 @@ const INDEX: &str = "model.safetensors.index.json";
 pub(super) const RECORD: &str = "brillm.json";
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::io(error, path.display()))
+    crate::text::read_text(path).map(String::into_bytes)
 }
 
 /// Read `config.json`.

@@ -223,7 +223,7 @@ fn deciles(train: &[u32], vocabulary: usize) -> Vec<u32> {
 
 /// Read a tag for each token id, one per line; `-` for none.
 fn read_tags(path: &Path, vocabulary: usize) -> Result<Vec<u32>> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::io(error, path.display()))?;
+    let text = crate::text::read_text(path)?;
     let tags = text
         .lines()
         .enumerate()

@@ -91,7 +91,8 @@ impl Map {
             PluginError::new(format!("{}: {error}", path.display()))
         };
         let text = std::fs::read_to_string(path).map_err(|error| place(&error))?;
-        let map: Self = serde_json::from_str(&text).map_err(|error| place(&error))?;
+        let map: Self = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+            .map_err(|error| place(&error))?;
         if map.technique != Self::TECHNIQUE {
             return Err(place(&format!("it is a map of {}", map.technique)));
         }

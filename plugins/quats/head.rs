@@ -215,7 +215,8 @@ impl Head {
             PluginError::option(format!("head {}: {error}", path.display()))
         };
         let text = std::fs::read_to_string(path).map_err(|error| place(&error))?;
-        let head: Self = serde_json::from_str(&text).map_err(|error| place(&error))?;
+        let head: Self = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+            .map_err(|error| place(&error))?;
         let (width, hidden) = (head.mean.len(), head.first_bias.len());
         let whole = head.technique == Self::TECHNIQUE
             && head.scale.len() == width

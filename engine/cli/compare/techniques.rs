@@ -41,8 +41,7 @@ impl Arguments {
         let tokens = match (&self.ids, &self.text) {
             (Some(path), _) => crate::text::read_ids(path, Some(engine.vocabulary()))?,
             (None, Some(path)) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| Error::io(error, path.display()))?;
+                let text = crate::text::read_text(path)?;
                 engine.encode(&text)?
             }
             (None, None) => {

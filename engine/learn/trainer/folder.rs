@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::Trainer;
 use crate::learn::checkpoint;
 use crate::learn::recipe::Recipe;
@@ -25,15 +27,47 @@ impl Trainer {
     }
 }
 
-/// Write the recipe into the run folder; one that is there already must be the same, and `resume` given.
-pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Result<()> {
+/// Keys that may differ when a run is resumed: they change neither the model nor its data.
+const CHANGEABLE: [&str; 9] = [
+    "about",
+    "license",
+    "train.tokens",
+    "train.log-every",
+    "train.validate-every",
+    "train.patience",
+    "train.checkpoint-every",
+    "train.checkpoints",
+    "train.charges",
+];
+
+/// Whether a run in the folder has begun to train.
+pub(crate) fn has_begun(folder: &Path) -> bool {
+    folder.join(crate::learn::log::JSON_FILE).exists()
+}
+
+/// Write the recipe into the run folder. With `resume`, a run that is there may have differed in [`CHANGEABLE`] keys;
+/// without, it must not have begun. Returns the number of training tokens of the earlier start.
+pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Result<Option<u64>> {
     std::fs::create_dir_all(folder).map_err(Error::io_at(folder))?;
     let stored = folder.join("run.json");
     let own = serde_json::to_string_pretty(recipe).map_err(|error| {
         Error::new(ErrorKind::Configuration, "the recipe has no JSON form").because(error)
     })?;
+    let write = || checkpoint::write_whole(&stored, own.as_bytes());
     if !stored.exists() {
-        return checkpoint::write_whole(&stored, own.as_bytes());
+        return write().map(|()| None);
+    }
+    let kept = crate::text::read_text(&stored)?;
+    if !has_begun(folder) {
+        // An earlier start failed, for example because a source was missing.
+        if kept != own {
+            let tokens = folder.join("tokens.json");
+            std::fs::remove_file(&tokens).or_else(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(Error::io(error, tokens.display())),
+            })?;
+        }
+        return write().map(|()| None);
     }
     if !resume {
         return Err(Error::new(
@@ -43,16 +77,52 @@ pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Resul
         .at(folder.display())
         .advice("give --resume to continue it, or another --out"));
     }
-    let kept = std::fs::read_to_string(&stored).map_err(Error::io_at(&stored))?;
-    if kept != own {
-        return Err(Error::new(
-            ErrorKind::Configuration,
-            "the run began with another recipe",
-        )
-        .at(stored.display())
-        .advice("resume with the run file and the --set options it began with"));
+    let damaged = |error| {
+        let what = Error::new(ErrorKind::Format, "the file is damaged");
+        what.at(stored.display()).because(error)
+    };
+    let before: Value = serde_json::from_str(&kept).map_err(damaged)?;
+    let now: Value = serde_json::from_str(&own).map_err(damaged)?;
+    let mut changed = Vec::new();
+    differences(&before, &now, "", &mut changed);
+    changed.retain(|key| !CHANGEABLE.contains(&key.as_str()));
+    if changed.is_empty() {
+        return write().map(|()| before["train"]["tokens"].as_u64());
     }
-    Ok(())
+    let verb = if changed.len() == 1 {
+        "differs"
+    } else {
+        "differ"
+    };
+    let what = format!(
+        "the run began with another recipe: {} {verb}",
+        changed.join(", ")
+    );
+    Err(Error::new(ErrorKind::Configuration, what)
+        .at(stored.display())
+        .advice(format!(
+            "resume with the settings it began with; only these may change: {}",
+            CHANGEABLE.join(", ")
+        )))
+}
+
+/// List the dotted keys at which two recipes differ.
+fn differences(a: &Value, b: &Value, key: &str, found: &mut Vec<String>) {
+    let (Value::Object(one), Value::Object(other)) = (a, b) else {
+        if a != b {
+            found.push(key.to_string());
+        }
+        return;
+    };
+    let names: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    for name in names {
+        let key = if key.is_empty() {
+            name.clone()
+        } else {
+            format!("{key}.{name}")
+        };
+        differences(&a[name], &b[name], &key, found);
+    }
 }
 
 /// Copy a model: a file, or the files of a folder, `config.json` last because it marks the folder as complete.

@@ -16,7 +16,7 @@ use crate::learn::data::TokenData;
 use crate::learn::edge_trainer::Trainable;
 use crate::learn::graph_model::GraphModel;
 use crate::learn::log::{Record, RunLog};
-use crate::learn::recipe::{Kind, Recipe};
+use crate::learn::recipe::{Kind, Recipe, Train};
 use crate::{Error, ErrorKind, Result};
 
 /// Progress callbacks of a run.
@@ -127,7 +127,7 @@ impl Trainer {
         observer: &mut dyn ProgressObserver,
         make: Maker<'_>,
     ) -> Result<Self> {
-        keep_recipe(&recipe, folder, resume)?;
+        let earlier_tokens = keep_recipe(&recipe, folder, resume)?;
         let data = TokenData::prepare(&recipe, base, folder, &mut |text| observer.note(text))?;
         observer.note("building the model");
         let train = &recipe.train;
@@ -156,6 +156,7 @@ impl Trainer {
         } else {
             RunLog::create(folder)?
         };
+        check_length(&recipe, progress.step, earlier_tokens, observer)?;
         let folder = folder.to_path_buf();
         Ok(Self {
             recipe,
@@ -167,6 +168,11 @@ impl Trainer {
             log,
             started: Instant::now(),
         })
+    }
+
+    /// Whether a folder contains a run that has begun to train.
+    pub fn has_begun(folder: &Path) -> bool {
+        folder::has_begun(folder)
     }
 
     /// Train on a device. Unless `forced`, training continues on the CPU from the newest checkpoint when the device
@@ -247,4 +253,40 @@ impl Trainer {
         }
         outcome
     }
+}
+
+/// Checks the length of a resumed run. The learning rate of an extended run follows the schedule of its new length, as if
+/// it had been started with it: it rises once, and falls again to the end.
+fn check_length(
+    recipe: &Recipe,
+    step: u64,
+    earlier_tokens: Option<u64>,
+    observer: &mut dyn ProgressObserver,
+) -> Result<()> {
+    let train = &recipe.train;
+    let total = train.total_steps();
+    if step > total {
+        let seen = step * (train.batch * train.steps) as u64;
+        let what = format!(
+            "train.tokens = {} is less than the {seen} tokens that the run has seen",
+            train.tokens
+        );
+        return Err(Error::new(ErrorKind::Configuration, what)
+            .at("--resume")
+            .advice("give a larger number to extend the run"));
+    }
+    if let Some(tokens) = earlier_tokens.filter(|&tokens| step > 0 && tokens != train.tokens) {
+        let earlier = Train {
+            tokens,
+            ..train.clone()
+        };
+        let before = earlier.total_steps();
+        observer.warn(&format!(
+            "the run is now {total} steps long (was {before}); the learning rate at step {} is {:.2e} (was {:.2e})",
+            step + 1,
+            train.rate_at(step),
+            earlier.rate_at(step.min(before - 1))
+        ));
+    }
+    Ok(())
 }

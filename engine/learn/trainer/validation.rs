@@ -44,7 +44,7 @@ impl Trainer {
     pub(super) fn validate(
         &mut self,
         step: u64,
-        per_step: u64,
+        tokens: u64,
         observer: &mut dyn ProgressObserver,
     ) -> Result<bool> {
         let loss = self.validation_loss()?;
@@ -52,7 +52,7 @@ impl Trainer {
         let mut measured = Perplexity::new(self.trainable.candidates() as u64);
         measured.add_sum(loss.nats, loss.tokens as u64);
         let seconds = self.started.elapsed().as_secs_f64();
-        let record = Record::Validation(Validation::new(step, step * per_step, &measured, seconds));
+        let record = Record::Validation(Validation::new(step, tokens, &measured, seconds));
         self.log.add(&record)?;
         observer.record(&record);
         if self.progress.best.is_none_or(|(best, _)| perplexity < best) {

@@ -1,12 +1,10 @@
 //! Streaming reader for the authors' word frequencies, `{source: {target: count}}`.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
-use crate::text::Vocabulary;
+use crate::text::{Input, Vocabulary};
 use crate::{Error, ErrorKind};
 
 /// Read the pairs that were counted at least once: source, target, count.
@@ -17,8 +15,7 @@ use crate::{Error, ErrorKind};
 /// [`ErrorKind::Io`]; [`ErrorKind::Format`] for another layout;
 /// [`ErrorKind::Vocabulary`] for a token outside the vocabulary.
 pub fn read_frequency(path: &Path, vocabulary: &Vocabulary) -> crate::Result<Vec<(u32, u32, u32)>> {
-    let file = File::open(path).map_err(Error::io_at(&path))?;
-    let mut reader = serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 20, file));
+    let mut reader = serde_json::Deserializer::from_reader(Input::open(path)?);
     let mut edges = Vec::new();
     let invalid = |error: serde_json::Error| {
         let kind = if error.to_string().contains("vocabulary") {

@@ -35,9 +35,9 @@ pub fn import(
     frequency: Option<&Path>,
     out: &Path,
 ) -> Result<()> {
-    let json = std::fs::read(vocabulary).map_err(Error::io_at(&vocabulary))?;
+    let json = crate::text::read_text(vocabulary)?;
     let tokenizer =
-        Tokenizer::from_authors(&json).map_err(|error| error.at(vocabulary.display()))?;
+        Tokenizer::from_authors(json.as_bytes()).map_err(|error| error.at(vocabulary.display()))?;
     let nodes = tokenizer.vocabulary().len();
     let checkpoint = Checkpoint::open(weights)?;
     let locate = |error: Error| error.at(weights.display());

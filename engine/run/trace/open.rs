@@ -43,8 +43,7 @@ impl Trace {
     /// # Errors
     /// [`ErrorKind::Io`]; as [`Self::read`].
     pub fn open(path: &std::path::Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).map_err(|error| Error::io(error, path.display()))?;
+        let text = crate::text::read_text(path)?;
         Self::read(&text).map_err(|error| error.at(path.display()))
     }
 }

@@ -1,0 +1,304 @@
+//! What `brillm train` is given: a run file, or texts, for which a run file is written.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::learn::{CorpusSize, Recipe, Trainer};
+use crate::text::CorpusOptions;
+use crate::{Error, ErrorKind, Result};
+
+/// Name of the run file that a run of a text has in its folder.
+const RUN_FILE: &str = "run.toml";
+/// Largest file without the extension `.toml` that is looked at as a run file.
+const LARGEST: u64 = 1 << 20;
+
+/// A recipe with the folders it works with.
+pub(super) struct Prepared {
+    pub(super) recipe: Recipe,
+    /// Folder that the paths of the recipe are relative to.
+    pub(super) base: PathBuf,
+    /// Folder of the run.
+    pub(super) folder: PathBuf,
+    /// The run file.
+    pub(super) run_file: PathBuf,
+    /// The first words of the text, if it was measured.
+    pub(super) opening: Option<String>,
+}
+
+/// Arguments that decide what is trained and where.
+pub(super) struct TrainSource<'a> {
+    pub(super) sources: &'a [PathBuf],
+    pub(super) changes: &'a [String],
+    pub(super) data: Option<&'a Path>,
+    pub(super) out: Option<&'a Path>,
+    pub(super) resume: bool,
+    pub(super) quiet: bool,
+}
+
+impl TrainSource<'_> {
+    /// Read the run file, or choose settings for the texts and write them as a run file into the folder of the run.
+    ///
+    /// # Errors
+    /// Errors of the run file and of the texts; [`ErrorKind::Input`] for run files and texts mixed.
+    pub(super) fn prepare(&self) -> Result<Prepared> {
+        if let [file] = self.sources
+            && is_run_file(file)?
+        {
+            return self.run_file(file);
+        }
+        if let Some(file) = self.sources.iter().find(|path| has_extension(path, "toml")) {
+            let what = "a run file cannot be trained together with other sources";
+            return Err(Error::new(ErrorKind::Input, what)
+                .at(file.display())
+                .advice(
+                    "name one run file, or texts; data.train of a run file lists several texts",
+                ));
+        }
+        if self.data.is_some() {
+            return Err(Error::new(ErrorKind::Input, "--data applies to a run file")
+                .advice("name the texts with their paths"));
+        }
+        self.text()
+    }
+
+    fn run_file(&self, file: &Path) -> Result<Prepared> {
+        let recipe = Recipe::open(file, self.changes).map_err(|error| explain(error, file))?;
+        let own = file.parent().unwrap_or(Path::new("")).to_path_buf();
+        let of_run =
+            Trainer::has_begun(&own) && file.file_name().is_some_and(|name| name == RUN_FILE);
+        let folder = match self.out {
+            Some(out) => out.to_path_buf(),
+            None if of_run && self.resume => own.clone(),
+            None if of_run => self.next_free(&own),
+            None => Path::new("runs").join(&recipe.name),
+        };
+        Ok(Prepared {
+            recipe,
+            base: self.data.map_or(own, Path::to_path_buf),
+            folder,
+            run_file: file.to_path_buf(),
+            opening: None,
+        })
+    }
+
+    fn text(&self) -> Result<Prepared> {
+        let name = name_of(self.sources);
+        let default = Path::new("runs").join(&name);
+        let folder = match self.out {
+            Some(out) => out.to_path_buf(),
+            None if self.resume => default,
+            None => self.next_free(&default),
+        };
+        let run_file = folder.join(RUN_FILE);
+        if self.resume && run_file.exists() {
+            return self.run_file(&run_file);
+        }
+        if Trainer::has_begun(&folder) {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the folder already contains a run",
+            )
+            .at(folder.display())
+            .advice("give --resume to continue it, or another --out"));
+        }
+        let size = CorpusSize::measure(self.sources, CorpusOptions::default())?;
+        let sources = self
+            .sources
+            .iter()
+            .map(|path| relative(path, &folder))
+            .collect::<Result<Vec<String>>>()?;
+        let recipe = Recipe::for_text(&name, sources, &size)?;
+        let heading = format!(
+            "Written by `brillm train` for a text of {} bytes.\nChange it and repeat with: brillm train {}",
+            size.bytes,
+            run_file.display()
+        );
+        let text = recipe.to_run_file(&heading)?;
+        // The changes of --set become part of the run file.
+        let recipe = Recipe::parse(&text, self.changes)?;
+        std::fs::create_dir_all(&folder).map_err(Error::io_at(&folder))?;
+        let text = recipe.to_run_file(&heading)?;
+        crate::learn::checkpoint::write_whole(&run_file, text.as_bytes())?;
+        if !self.quiet {
+            print_plan(&size, &recipe, &run_file);
+        }
+        Ok(Prepared {
+            recipe,
+            base: folder.clone(),
+            folder,
+            run_file,
+            opening: Some(size.opening),
+        })
+    }
+
+    /// Return `folder`, or, if it contains a run, the first of `folder-2`, `folder-3`, … that does not.
+    fn next_free(&self, folder: &Path) -> PathBuf {
+        if !Trainer::has_begun(folder) {
+            return folder.to_path_buf();
+        }
+        let name = |count: usize| {
+            let mut name = folder.as_os_str().to_os_string();
+            name.push(format!("-{count}"));
+            PathBuf::from(name)
+        };
+        let free = (2..).map(name).find(|path| !Trainer::has_begun(path));
+        let free = free.expect("some number is free");
+        if !self.quiet {
+            let (old, new) = (folder.display(), free.display());
+            eprintln!(
+                "{old} already contains a run (--resume continues it); this one is written to {new}"
+            );
+        }
+        free
+    }
+}
+
+/// Print the sizes that were chosen for a text.
+fn print_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path) {
+    let train = &recipe.train;
+    let count = |count: u64, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    eprintln!(
+        "text: {} bytes in {}{}",
+        size.bytes,
+        count(size.files as u64, "file"),
+        match size.skipped {
+            0 => String::new(),
+            skipped => format!(" ({} skipped)", count(skipped as u64, "hidden file")),
+        }
+    );
+    let width = recipe
+        .profile
+        .get("width")
+        .map_or(String::new(), |width| format!(", width {width}"));
+    eprintln!(
+        "settings: vocabulary {}{width}, {} training tokens, batches of {} × {}",
+        recipe.data.vocabulary, train.tokens, train.batch, train.steps
+    );
+    if recipe.data.validation_fraction > 0.0 {
+        let percent = recipe.data.validation_fraction * 100.0;
+        eprintln!(
+            "validation: {percent:.1} % of the text, every {} steps",
+            train.validate_every
+        );
+    } else {
+        eprintln!("validation: none, because the text is too short to hold some of it out");
+    }
+    eprintln!(
+        "run file: {} (change it and train again)",
+        run_file.display()
+    );
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension()
+        .is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+/// Whether a source is a run file: by its extension, or, for a small file of another extension, by its content.
+fn is_run_file(path: &Path) -> Result<bool> {
+    if has_extension(path, "toml") && !path.is_dir() {
+        return Ok(true);
+    }
+    if Trainer::has_begun(path) {
+        let (what, file) = ("the folder is a run, not a corpus", path.join(RUN_FILE));
+        let advice = if file.exists() {
+            format!("continue it with: brillm train {} --resume", file.display())
+        } else {
+            format!(
+                "continue it with its run file, --out {} and --resume",
+                path.display()
+            )
+        };
+        return Err(Error::new(ErrorKind::Input, what)
+            .at(path.display())
+            .advice(advice));
+    }
+    if !path
+        .metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.len() <= LARGEST)
+    {
+        return Ok(false);
+    }
+    let Ok(text) = crate::text::read_text(path) else {
+        // Reading it as a corpus reports what is wrong.
+        return Ok(false);
+    };
+    let record = serde_json::from_str::<serde_json::Value>(&text).ok();
+    if record.is_some_and(|record| record["data"]["train"].is_array()) {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "the file is the record of a run, not a text",
+        )
+        .at(path.display())
+        .advice("name the run file (.toml)"));
+    }
+    let table = text.parse::<toml::Table>();
+    Ok(table.is_ok_and(|table| table.get("data").is_some_and(toml::Value::is_table)))
+}
+
+/// Add advice to the error of a `.toml` file that looks like a text or has no sources.
+fn explain(error: Error, file: &Path) -> Error {
+    let text = crate::text::read_text(file).unwrap_or_default();
+    if text.is_empty()
+        || text
+            .lines()
+            .any(|line| line.trim_start().starts_with("[data"))
+    {
+        return error;
+    }
+    error.advice(
+        "a run file has a [data] section, and `brillm init` writes one; to train on the file as text, rename it to .txt",
+    )
+}
+
+/// The name of a model: of the only source, without extensions, in letters that suit a folder name.
+fn name_of(sources: &[PathBuf]) -> String {
+    let [source] = sources else {
+        return "texts".into();
+    };
+    let named = source.canonicalize().unwrap_or_else(|_| source.clone());
+    let name = named.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name
+        .split('.')
+        .find(|part| !part.is_empty())
+        .unwrap_or_default();
+    let letters: String = stem
+        .chars()
+        .map(|one| {
+            if one.is_alphanumeric() || "-_".contains(one) {
+                one
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    match letters.trim_matches('-') {
+        "" => "text".into(),
+        name => name.into(),
+    }
+}
+
+/// Write a path relative to a folder, as a run file in it names it.
+fn relative(path: &Path, folder: &Path) -> Result<String> {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io_at(path));
+    let (path, folder) = (absolute(path)?, absolute(folder)?);
+    let same = path.components().zip(folder.components());
+    let same = same.take_while(|(one, other)| one == other).count();
+    let mut result = PathBuf::new();
+    if same == 0 {
+        result.push(&path);
+    } else {
+        result.extend(folder.components().skip(same).map(|_| Component::ParentDir));
+        result.extend(path.components().skip(same));
+    }
+    result.to_str().map(String::from).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Input,
+            "the path is not UTF-8, and a run file cannot name it",
+        )
+        .at(path.display())
+        .advice("rename it, or train on its folder")
+    })
+}

@@ -1,0 +1,99 @@
+//! The files of a run's sources: opened, identified by checksum, and watched for changes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::learn::recipe::{Data, Recipe};
+use crate::model::sha256::sha256;
+use crate::text::{Corpus, CorpusOptions};
+use crate::{Error, ErrorKind, Result};
+
+fn options(data: &Data, base: &Path) -> CorpusOptions {
+    CorpusOptions {
+        format: data.format,
+        field: data.field.clone(),
+        lossy: data.lossy,
+        simplify: data.simplify.as_ref().map(|path| base.join(path)),
+    }
+}
+
+/// Open sources of the recipe as a corpus.
+pub(super) fn open(data: &Data, base: &Path, sources: &[String]) -> Result<Corpus> {
+    let paths: Vec<PathBuf> = sources
+        .iter()
+        .map(|source| Recipe::resolve(base, source))
+        .collect();
+    Corpus::open(&paths, options(data, base))
+}
+
+/// The files of all sources, with their sizes and times.
+#[derive(PartialEq)]
+pub(super) struct SourceFiles {
+    files: Vec<(PathBuf, u64, Option<std::time::SystemTime>)>,
+    /// Hidden files and editors' backups that were skipped.
+    pub(super) skipped: usize,
+}
+
+impl SourceFiles {
+    /// Find the regular files; standard input and pipes are left out.
+    pub(super) fn find(data: &Data, base: &Path) -> Result<Self> {
+        let mut found = Self {
+            files: Vec::new(),
+            skipped: 0,
+        };
+        for sources in [&data.train, &data.validation] {
+            if sources.is_empty() {
+                continue;
+            }
+            let corpus = open(data, base, sources)?;
+            found.skipped += corpus.skipped();
+            for path in corpus.files().filter(|path| path.as_os_str() != "-") {
+                let meta = path.metadata().map_err(Error::io_at(path))?;
+                if meta.is_file() {
+                    found
+                        .files
+                        .push((path.to_path_buf(), meta.len(), meta.modified().ok()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Check that the sources are what they were before they were read, because they are read more than once.
+    pub(super) fn check_unchanged(&self, data: &Data, base: &Path) -> Result<()> {
+        let now = Self::find(data, base)?;
+        if now == *self {
+            return Ok(());
+        }
+        let changed = self.files.iter().find(|file| !now.files.contains(file));
+        let changed = changed.or_else(|| now.files.iter().find(|file| !self.files.contains(file)));
+        let error = Error::new(ErrorKind::Input, "the source changed while it was read");
+        let error = error.advice("start again when nothing writes to it");
+        Err(match changed {
+            Some((path, ..)) => error.at(path.display()),
+            None => error,
+        })
+    }
+
+    /// Compute the sha256 of every file, and compare it with that of the recipe.
+    pub(super) fn checksums(&self, data: &Data, base: &Path) -> Result<BTreeMap<String, String>> {
+        let mut sums = BTreeMap::new();
+        for (file, ..) in &self.files {
+            let name = file.strip_prefix(base).unwrap_or(file);
+            sums.insert(name.to_string_lossy().into_owned(), sha256(file)?);
+        }
+        for (name, wanted) in &data.sha256 {
+            if let Some(found) = sums.get(name)
+                && !found.eq_ignore_ascii_case(wanted)
+            {
+                return Err(Error::new(
+                    ErrorKind::Checksum,
+                    format!("expected sha256 {wanted}, found {found}"),
+                )
+                .at(base.join(name).display())
+                .advice("get the source that the recipe names"));
+            }
+        }
+        Ok(sums)
+    }
+}

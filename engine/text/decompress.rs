@@ -1,0 +1,79 @@
+//! Decompression of Zstandard streams.
+
+use std::io::{self, BufRead, Read};
+
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+/// A reader of the content of all frames of a Zstandard stream.
+pub(super) struct Zstd<R> {
+    source: R,
+    frame: FrameDecoder,
+    inside: bool,
+}
+
+impl<R: BufRead> Zstd<R> {
+    pub(super) fn new(source: R) -> Self {
+        Self {
+            source,
+            frame: FrameDecoder::new(),
+            inside: false,
+        }
+    }
+
+    /// Read the header of the next frame; `false` at the end of the stream.
+    fn begin(&mut self) -> io::Result<bool> {
+        while !self.source.fill_buf()?.is_empty() {
+            match self.frame.reset(&mut self.source) {
+                Ok(()) => return Ok(true),
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let length = u64::from(length);
+                    let skipped =
+                        io::copy(&mut self.source.by_ref().take(length), &mut io::sink())?;
+                    if skipped < length {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Err(error) => return Err(invalid(error)),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if !self.inside {
+                self.inside = self.begin()?;
+                if !self.inside {
+                    return Ok(0);
+                }
+            }
+            while self.frame.can_collect() == 0 && !self.frame.is_finished() {
+                self.frame
+                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
+                    .map_err(invalid)?;
+            }
+            let count = self.frame.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            if let (Some(stored), computed) = (
+                self.frame.get_checksum_from_data(),
+                self.frame.get_calculated_checksum(),
+            ) && computed.is_some_and(|computed| computed != stored)
+            {
+                return Err(invalid("the checksum does not match"));
+            }
+            self.inside = false;
+        }
+    }
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
