@@ -28,7 +28,7 @@ fn a_text_is_trained_with_settings_that_are_written_as_a_run_file() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     fs::write(at.join("my story.txt"), sentences(1, 250)).unwrap();
-    let output = run_in(at, &["train", "my story.txt"]);
+    let output = run_in(at, &["train", "my story.txt", "--set", "train.tokens=8192"]);
     let (said, plan) = (stdout_of(&output, "train"), text_of(&output.stderr));
     for part in [
         "vocabulary 3",
@@ -86,7 +86,7 @@ fn a_text_is_trained_with_settings_that_are_written_as_a_run_file() {
         "--quiet",
         "--resume",
         "--set",
-        "train.tokens=60000",
+        "train.tokens=12288",
     ];
     assert!(succeeds_in(at, &more).contains("runs/my-story/"));
 }

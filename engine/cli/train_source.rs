@@ -2,8 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use crate::learn::recipe::Kind;
 use crate::learn::{CorpusSize, Recipe, Trainer};
-use crate::text::CorpusOptions;
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the run file that a run of a text has in its folder.
@@ -100,13 +100,29 @@ impl TrainSource<'_> {
             .at(folder.display())
             .advice("give --resume to continue it, or another --out"));
         }
-        let size = CorpusSize::measure(self.sources, CorpusOptions::default())?;
+        let once = |path: &&PathBuf| {
+            path.as_os_str() == "-" || path.exists() && !path.is_file() && !path.is_dir()
+        };
+        if let Some(path) = self.sources.iter().find(once) {
+            let what =
+                "training reads its text more than once, and this source can be read only once";
+            return Err(Error::new(ErrorKind::Input, what)
+                .at(path.display())
+                .advice("save the text to a file first"));
+        }
+        // What the corpus is read with, and the kind of model, decide what is chosen for them.
+        let given = Recipe::parse("name = \"text\"\n[data]\ntrain = [\"-\"]\n", self.changes)?;
+        let size = CorpusSize::measure(self.sources, given.data.corpus_options(Path::new("")))?;
         let sources = self
             .sources
             .iter()
             .map(|path| relative(path, &folder))
             .collect::<Result<Vec<String>>>()?;
-        let recipe = Recipe::for_text(&name, sources, &size)?;
+        let mut recipe = Recipe::for_text(&name, sources, &size)?;
+        if given.kind != Kind::Graph {
+            // Only a graph has a profile.
+            recipe.profile.clear();
+        }
         let heading = format!(
             "Written by `brillm train` for a text of {} bytes.\nChange it and repeat with: brillm train {}",
             size.bytes,
@@ -259,7 +275,10 @@ fn name_of(sources: &[PathBuf]) -> String {
         return "texts".into();
     };
     let named = source.canonicalize().unwrap_or_else(|_| source.clone());
-    let name = named.file_name().unwrap_or_default().to_string_lossy();
+    // Of a pattern, the last part without wildcards.
+    let mut parts = named.iter().rev().map(|part| part.to_string_lossy());
+    let name = parts.find(|part| !part.contains(['*', '?', '[']));
+    let name = name.unwrap_or_default();
     let stem = name
         .split('.')
         .find(|part| !part.is_empty())

@@ -1,8 +1,10 @@
 //! The `[data]` section of a run file: sources of text and their tokens.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::text::{CorpusFormat, ReadingDirection};
+use crate::text::{CorpusFormat, CorpusOptions, ReadingDirection};
 
 /// Sources of text, and how it is tokenized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +48,18 @@ pub struct Data {
     /// Expected sha256 of source files, by path as given.
     #[serde(default)]
     pub sha256: std::collections::BTreeMap<String, String>,
+}
+
+impl Data {
+    /// How the sources are read; paths are relative to `base`.
+    pub fn corpus_options(&self, base: &Path) -> CorpusOptions {
+        CorpusOptions {
+            format: self.format,
+            field: self.field.clone(),
+            lossy: self.lossy,
+            simplify: self.simplify.as_ref().map(|path| base.join(path)),
+        }
+    }
 }
 
 fn two_percent() -> f64 {

@@ -5,17 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::learn::recipe::{Data, Recipe};
 use crate::model::sha256::sha256;
-use crate::text::{Corpus, CorpusOptions};
+use crate::text::Corpus;
 use crate::{Error, ErrorKind, Result};
-
-fn options(data: &Data, base: &Path) -> CorpusOptions {
-    CorpusOptions {
-        format: data.format,
-        field: data.field.clone(),
-        lossy: data.lossy,
-        simplify: data.simplify.as_ref().map(|path| base.join(path)),
-    }
-}
 
 /// Open sources of the recipe as a corpus.
 pub(super) fn open(data: &Data, base: &Path, sources: &[String]) -> Result<Corpus> {
@@ -23,7 +14,7 @@ pub(super) fn open(data: &Data, base: &Path, sources: &[String]) -> Result<Corpu
         .iter()
         .map(|source| Recipe::resolve(base, source))
         .collect();
-    Corpus::open(&paths, options(data, base))
+    Corpus::open(&paths, data.corpus_options(base))
 }
 
 /// The files of all sources, with their sizes and times.

@@ -60,8 +60,8 @@ pub struct Corpus {
     open: Option<Source>,
     /// A document longer than [`LONGEST`], and the bytes of it that were returned.
     long: Option<(String, usize)>,
-    /// Whether a document was returned.
-    any: bool,
+    /// The first of the files and their number, until a document is returned.
+    blank: Option<(PathBuf, usize)>,
     simplify: HashMap<char, char>,
 }
 
@@ -87,11 +87,14 @@ impl Corpus {
         };
         Ok(Self {
             options,
+            blank: found
+                .files
+                .front()
+                .map(|first| (first.clone(), found.files.len())),
             sources: found.files,
             skipped: found.skipped,
             open: None,
             long: None,
-            any: false,
             simplify,
         })
     }
@@ -148,11 +151,17 @@ impl Iterator for Corpus {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut next = self.next_document().transpose();
-        if next.is_none() && !self.any {
-            let error = Error::new(ErrorKind::Input, "the corpus contains no text");
-            next = Some(Err(error.advice("all of its files are empty or blank")));
+        if let (None, Some((first, count))) = (&next, self.blank.take()) {
+            let error =
+                Error::new(ErrorKind::Input, "the corpus contains no text").at(first.display());
+            next = Some(Err(match count {
+                1 => error.advice("the file is empty or blank"),
+                _ => error.advice(format!(
+                    "this and the other {} files are empty or blank",
+                    count - 1
+                )),
+            }));
         }
-        self.any = true;
         if matches!(next, Some(Err(_))) {
             // An error ends the stream: the rest of a damaged file cannot be trusted.
             self.open = None;

@@ -33,7 +33,7 @@ pub(super) fn text_of(
                 "a \\u escape is half of a surrogate pair",
             )
             .at(at)
-            .advice("write the file again with valid escapes, or replace them with lossy = true");
+            .advice("write the file again with valid escapes, or replace them with lossy = true (train --set data.lossy=true)");
         }
         // The position within the record is not that within the file.
         let what = error.to_string();
@@ -61,7 +61,9 @@ pub(super) fn text_of(
             format!("no text in the field {}", names.join(", ")),
         )
         .at(format!("{location} line {line}"))
-        .advice("name the field that holds the text with `field = \"…\"`")
+        .advice(
+            "name the field that holds the text with `field = \"…\"` (train --set data.field=NAME)",
+        )
     })
 }
 

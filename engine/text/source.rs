@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Bytes of a JSON record at most; a record is parsed as a whole.
 const LONGEST_RECORD: usize = 256 << 20;
-const NOT_UTF8: &str = "convert the file to UTF-8, or replace such bytes with lossy = true";
+const NOT_UTF8: &str = "convert the file to UTF-8, or replace such bytes with lossy = true (train --set data.lossy=true)";
 
 /// An open file or standard input.
 pub(super) struct Source {
