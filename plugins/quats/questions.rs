@@ -54,6 +54,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Question>> {
     let text = std::fs::read_to_string(path).map_err(|error| place(&error))?;
     let mut questions = Vec::new();
     for (number, line) in text
+        .trim_start_matches('\u{feff}')
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())

@@ -96,6 +96,7 @@ struct SemanticSize {
 fn text(path: Option<&String>, own: &str) -> Result<String> {
     match path {
         Some(path) => std::fs::read_to_string(path)
+            .map(|text| text.trim_start_matches('\u{feff}').to_string())
             .map_err(|error| PluginError::option(format!("{path}: {error}"))),
         None => Ok(own.to_string()),
     }
