@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::api_error::{ApiError, ApiResult};
@@ -51,6 +51,41 @@ enum Kind {
     Seen,
 }
 
+/// The answer of a level. Nodes and edges, of which there are thousands, are written as JSON without a tree of values.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Level {
+    Clusters(Value),
+    Nodes {
+        level: u8,
+        clusters: [u8; 0],
+        shown: Value,
+        within: usize,
+        total: Value,
+        nodes: Vec<NodeRow>,
+        edges: Vec<EdgeRow>,
+    },
+}
+
+#[derive(Serialize)]
+struct NodeRow {
+    id: u32,
+    x: f32,
+    y: f32,
+    size: u64,
+    cluster: u32,
+    display: String,
+    bytes_hex: String,
+}
+
+#[derive(Serialize)]
+struct EdgeRow {
+    source: u32,
+    target: u32,
+    weight: f64,
+    edge: &'static str,
+}
+
 pub(super) async fn map(
     State(state): State<Arc<ServerState>>,
     UrlQuery(query): UrlQuery<MapQuery>,
@@ -64,7 +99,7 @@ pub(super) async fn map(
     }
     state
         .compute(move || match query.level {
-            0 => clusters(&served),
+            0 => clusters(&served).map(Level::Clusters),
             _ => nodes(&served, &query),
         })
         .await
@@ -175,7 +210,7 @@ fn select_edges(
 }
 
 /// The nodes within a box, and their strongest edges to each other.
-fn nodes(served: &ModelState, query: &MapQuery) -> ApiResult<Value> {
+fn nodes(served: &ModelState, query: &MapQuery) -> ApiResult<Level> {
     let (map, model, counts) = (served.map()?, served.graph()?, served.counts()?);
     let graph = model.mechanism().graph();
     let (most, fan) = match query.level {
@@ -185,40 +220,38 @@ fn nodes(served: &ModelState, query: &MapQuery) -> ApiResult<Value> {
     let (nodes, within) = select_nodes(served, query, most)?;
     let edges = select_edges(graph, &nodes, query, fan);
     let vocabulary = model.tokenizer().vocabulary();
-    let node_rows: Vec<Value> = nodes
+    let node_rows: Vec<NodeRow> = nodes
         .iter()
         .map(|&node| {
             let [x, y] = map.positions[node as usize];
             let token = ShownToken::of(vocabulary, node);
-            json!({
-                "id": node,
-                "x": x,
-                "y": y,
-                "size": counts[node as usize],
-                "cluster": map.clusters[node as usize],
-                "display": token.display,
-                "bytes_hex": token.bytes_hex,
-            })
+            NodeRow {
+                id: node,
+                x,
+                y,
+                size: counts[node as usize],
+                cluster: map.clusters[node as usize],
+                display: token.display,
+                bytes_hex: token.bytes_hex,
+            }
         })
         .collect();
-    let edge_rows: Vec<Value> = edges
+    let edge_rows: Vec<EdgeRow> = edges
         .iter()
-        .map(|edge| {
-            json!({
-                "source": edge.source,
-                "target": edge.target,
-                "weight": edge.probability,
-                "edge": edge.kind(graph),
-            })
+        .map(|edge| EdgeRow {
+            source: edge.source,
+            target: edge.target,
+            weight: edge.probability,
+            edge: edge.kind(graph),
         })
         .collect();
-    Ok(json!({
-        "level": query.level,
-        "clusters": [],
-        "shown": {"nodes": node_rows.len(), "edges": edge_rows.len()},
-        "within": within,
-        "total": {"nodes": graph.nodes(), "edges": graph.edges()},
-        "nodes": node_rows,
-        "edges": edge_rows,
-    }))
+    Ok(Level::Nodes {
+        level: query.level,
+        clusters: [],
+        shown: json!({"nodes": node_rows.len(), "edges": edge_rows.len()}),
+        within,
+        total: json!({"nodes": graph.nodes(), "edges": graph.edges()}),
+        nodes: node_rows,
+        edges: edge_rows,
+    })
 }
