@@ -340,6 +340,59 @@ fn unsafe_is_confined_to_its_modules() {
     }
 }
 
+/// Everything that opens a file for writing or gives a file its name.
+const WRITERS: [&str; 10] = [
+    "File::create",
+    "File::options",
+    "OpenOptions",
+    "fs::write",
+    "fs::copy",
+    "fs::hard_link",
+    "rename(",
+    "serialize_to_file",
+    "NamedTempFile",
+    ".persist(",
+];
+
+/// The calls of a source, outside its tests, that write files.
+fn writers(source: &str) -> Vec<&'static str> {
+    let code = code(source);
+    let code = code.split("#[cfg(test)]\nmod").next().unwrap();
+    let mut found = WRITERS.to_vec();
+    found.retain(|writer| code.contains(writer));
+    found
+}
+
+#[test]
+fn only_one_crate_opens_files_for_writing() {
+    let home = root().join("plugins/file");
+    let examples = root().join("engine/examples");
+    let mut found = Vec::new();
+    for folder in ["engine", "plugins"] {
+        for file in sources(&root().join(folder)) {
+            let tests = file.iter().any(|part| part == "tests");
+            if file.starts_with(&home) || file.starts_with(&examples) || tests {
+                continue;
+            }
+            for writer in writers(&std::fs::read_to_string(&file).unwrap()) {
+                found.push(format!("{}: {writer}", file.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "call brillm_file instead: {found:#?}");
+    // The search finds what is there.
+    let source = "fn f() { std::fs::write(a, b); } #[cfg(test)]\nmod tests { File::create(a); }";
+    assert_eq!(writers(source), ["fs::write"]);
+    let names = ["lib", "target", "temporary"].map(|name| home.join(name).with_extension("rs"));
+    let text: String = names
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    for writer in ["File::create", "OpenOptions", "rename("] {
+        assert!(writers(&text).contains(&writer), "{writer}");
+    }
+}
+
 #[test]
 fn an_embedded_engine_is_small() {
     let listed = |features: &[&str]| -> BTreeSet<String> {

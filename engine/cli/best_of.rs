@@ -292,10 +292,7 @@ impl SamplingArguments {
         }
         let line = json!({"prompt": tokenizer.decode(prompt), "chosen": tokenizer.decode_after(prompt, best),
             "rejected": tokenizer.decode_after(prompt, worst)});
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
+        brillm_file::append(path)
             .and_then(|mut file| writeln!(file, "{line}"))
             .map_err(|error| Error::io(error, path.display()))
     }

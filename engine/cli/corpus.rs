@@ -101,13 +101,12 @@ impl Arguments {
             HashSet::new()
         };
         let io_error = |error| Error::io(error, path.display());
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .append(self.resume)
-            .truncate(!self.resume)
-            .open(path)
-            .map_err(io_error)?;
+        let file = if self.resume {
+            brillm_file::append(path)
+        } else {
+            brillm_file::restart_log(path)
+        };
+        let file = file.map_err(io_error)?;
         let mut out = BufWriter::new(file);
         let outcome = write_records(
             documents,
@@ -172,9 +171,7 @@ fn resume(path: &Path) -> Result<HashSet<String>> {
         .map_or(0, |at| at + 1);
     if whole < bytes.len() {
         bytes.truncate(whole);
-        std::fs::OpenOptions::new()
-            .write(true)
-            .open(path)
+        brillm_file::open_log(path)
             .and_then(|file| file.set_len(whole as u64))
             .map_err(io_error)?;
     }

@@ -1,13 +1,16 @@
 //! `brillm export`: weights as safetensors, a sub-graph for other programs.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use brillm_file::OutputFile;
 use clap::Args;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 
 use crate::graph::export::{Export, ExportFormat};
 use crate::graph::{Direction, NodeId, PageRank, Strength, Subgraph};
+use crate::kernel::element::Element;
 use crate::model::Model;
 use crate::{Error, ErrorKind, Result};
 
@@ -78,11 +81,12 @@ impl Arguments {
         let ranks = PageRank::default().of(graph)?.ranks;
         let label = |id: u32| model.tokenizer().vocabulary().display(id);
         let io_error = |error| Error::io(error, self.out.display());
-        let mut file = BufWriter::new(File::create(&self.out).map_err(io_error)?);
+        let mut file = OutputFile::create(&self.out).map_err(io_error)?;
         Export::new(&part, &label)
             .ranks(&ranks)?
-            .write(format, &mut file)?;
-        file.flush().map_err(io_error)?;
+            .write(format, &mut file)
+            .map_err(|error| error.at(self.out.display()))?;
+        file.finish().map_err(io_error)?;
         super::say(format!(
             "{}: {} nodes, {} edges",
             self.out.display(),
@@ -94,10 +98,6 @@ impl Arguments {
 
 /// Write all weight tables in their stored format: f32, f16, or int8 with a scale per row.
 fn weights(model: &Model, out: &Path) -> Result<()> {
-    use safetensors::Dtype;
-    use safetensors::tensor::TensorView;
-
-    use crate::kernel::element::Element;
     let (graph, weights) = (model.mechanism().graph(), model.mechanism().weights());
     let mut views = Vec::new();
     let write_error = |error: safetensors::SafeTensorError| {
@@ -138,6 +138,50 @@ fn weights(model: &Model, out: &Path) -> Result<()> {
         }
     }
     let count = views.len();
-    safetensors::serialize_to_file(views, None, out).map_err(write_error)?;
+    write_tensors(views, out)?;
     super::say(format!("{}: {count} tensors", out.display()))
+}
+
+/// Write tensors as safetensors, one after another: length of the header, header in JSON, bytes.
+///
+/// As in `safetensors::serialize`, tensors of wide elements come first, so that all are aligned.
+fn write_tensors(mut tensors: Vec<(String, TensorView<'_>)>, out: &Path) -> Result<()> {
+    tensors.sort_by(|(name, tensor), (other_name, other)| {
+        other
+            .dtype()
+            .cmp(&tensor.dtype())
+            .then(name.cmp(other_name))
+    });
+    let mut end = 0;
+    let entry = |(name, tensor): &(String, TensorView<'_>)| {
+        let begin = end;
+        end += tensor.data().len();
+        let info = TensorInfo {
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            data_offsets: (begin, end),
+        };
+        (name.clone(), info)
+    };
+    let entries = tensors.iter().map(entry).collect();
+    let invalid = |error: &dyn std::fmt::Display| {
+        Error::new(
+            ErrorKind::Format,
+            format!("the weights cannot be written: {error}"),
+        )
+        .at(out.display())
+    };
+    let metadata = Metadata::new(None, entries).map_err(|error| invalid(&error))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|error| invalid(&error))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let write = || {
+        let mut file = OutputFile::create(out)?;
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        for (_, tensor) in &tensors {
+            file.write_all(tensor.data())?;
+        }
+        file.finish()
+    };
+    write().map_err(Error::io_at(out))
 }

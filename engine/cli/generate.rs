@@ -289,7 +289,7 @@ impl Arguments {
             let text = serde_json::to_vec(&generation.session().snapshot()).map_err(|error| {
                 Error::new(ErrorKind::Numeric, "the session cannot be written").because(error)
             })?;
-            crate::learn::checkpoint::write_whole(path, &text)?;
+            brillm_file::write(path, text).map_err(Error::io_at(path))?;
         }
         Ok(())
     }

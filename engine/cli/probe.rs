@@ -307,7 +307,7 @@ fn write(folder: &Path, files: &Value) -> Result<Vec<String>> {
         }
         std::fs::create_dir_all(folder).map_err(io_error)?;
         let path = folder.join(name);
-        crate::learn::checkpoint::write_whole(&path, text.as_str().unwrap_or_default().as_bytes())?;
+        brillm_file::write(&path, text.as_str().unwrap_or_default()).map_err(io_error)?;
         written.push(path.display().to_string());
     }
     Ok(written)

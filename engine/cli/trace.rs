@@ -60,7 +60,7 @@ impl Arguments {
         };
         for (path, format) in self.export.iter().zip(formats) {
             let text = trace.export(format, self.theme)?;
-            std::fs::write(path, text).map_err(|error| Error::io(error, path.display()))?;
+            brillm_file::write(path, text).map_err(Error::io_at(path))?;
         }
         if self.prompt.json {
             super::say_json(&trace)

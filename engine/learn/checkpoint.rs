@@ -136,17 +136,3 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     paths.sort();
     Ok(paths)
 }
-
-/// Write a small file atomically: through a temporary file, which is then renamed.
-///
-/// # Errors
-/// [`ErrorKind::Io`] or [`ErrorKind::Resource`].
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    fs::write(&partial, bytes)
-        .and_then(|()| fs::File::open(&partial)?.sync_all())
-        .and_then(|()| fs::rename(&partial, path))
-        .map_err(Error::io_at(path))
-}

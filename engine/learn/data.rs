@@ -1,9 +1,10 @@
 //! The tokens of a run: corpora encoded once into files of the run folder, which are then memory-mapped.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use brillm_file::OutputFile;
 
 use crate::kernel::bytes::Bytes;
 use crate::learn::recipe::{Data, Recipe, TokenKind};
@@ -80,7 +81,7 @@ impl TokenData {
                 "tokenizer": String::from_utf8_lossy(&tokenizer.to_bytes()),
             });
             // Written last: this file marks the token files as complete.
-            crate::learn::checkpoint::write_whole(&done, record.to_string().as_bytes())?;
+            brillm_file::write(&done, record.to_string()).map_err(Error::io_at(&done))?;
         }
         let text = std::fs::read_to_string(&done).map_err(Error::io_at(&done))?;
         let damaged = || {
@@ -355,15 +356,14 @@ fn paragraphs(text: String) -> Vec<String> {
 }
 
 struct TokenFile {
-    file: BufWriter<File>,
+    file: OutputFile,
     path: PathBuf,
 }
 
 impl TokenFile {
     fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(Error::io_at(&path))?;
         Ok(Self {
-            file: BufWriter::new(file),
+            file: OutputFile::create(path).map_err(Error::io_at(path))?,
             path: path.to_path_buf(),
         })
     }
@@ -374,8 +374,8 @@ impl TokenFile {
             .map_err(Error::io_at(&self.path))
     }
 
-    fn finish(mut self) -> Result<()> {
-        self.file.flush().map_err(Error::io_at(&self.path))
+    fn finish(self) -> Result<()> {
+        self.file.finish().map_err(Error::io_at(&self.path))
     }
 }
 

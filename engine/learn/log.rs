@@ -6,9 +6,11 @@
 
 use super::tensorboard;
 use crate::error::{Error, ErrorKind, Result};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use brillm_file::OutputFile;
 
 pub use super::record::{Record, Training, Validation, wall_time};
 
@@ -41,7 +43,7 @@ impl RunLog {
         let folder = folder.as_ref();
         fs::create_dir_all(folder).map_err(Error::io_at(&folder))?;
         let path = folder.join(JSON_FILE);
-        File::create_new(&path).map_err(|error| match error.kind() {
+        brillm_file::create_log(&path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::new(
                 ErrorKind::Input,
                 "the folder contains the log of another run",
@@ -206,13 +208,8 @@ struct Appender {
 impl Appender {
     fn open(path: PathBuf) -> Result<Self> {
         let open = || {
-            // Not in append mode, in which some systems cannot truncate a file.
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)?;
-            let length = file.seek(SeekFrom::End(0))?;
+            let mut file = brillm_file::open_log(&path)?;
+            let length = file.stream_position()?;
             Ok((file, length))
         };
         match open() {
@@ -244,34 +241,22 @@ impl Appender {
 
 /// A new version of a file, which replaces the old one when complete.
 struct Replacement {
-    writer: BufWriter<File>,
-    partial: PathBuf,
+    file: OutputFile,
     path: PathBuf,
 }
 
 impl Replacement {
     fn new(path: PathBuf) -> Result<Self> {
-        let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let file = File::create(&partial).map_err(Error::io_at(&partial))?;
-        Ok(Self {
-            writer: BufWriter::new(file),
-            partial,
-            path,
-        })
+        let file = OutputFile::create(&path).map_err(Error::io_at(&path))?;
+        Ok(Self { file, path })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.writer
-            .write_all(bytes)
-            .map_err(Error::io_at(&self.partial))
+        self.file.write_all(bytes).map_err(Error::io_at(&self.path))
     }
 
-    fn finish(mut self) -> Result<Appender> {
-        self.writer.flush().map_err(Error::io_at(&self.partial))?;
-        drop(self.writer);
-        fs::rename(&self.partial, &self.path).map_err(Error::io_at(&self.path))?;
+    fn finish(self) -> Result<Appender> {
+        self.file.finish().map_err(Error::io_at(&self.path))?;
         Appender::open(self.path)
     }
 }

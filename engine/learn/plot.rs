@@ -3,7 +3,6 @@
 //! Training loss and validation perplexity, each over the training tokens seen, one colour per run. The perplexity
 //! axis is logarithmic, because a run begins in the thousands and ends with differences of a few.
 
-use super::checkpoint::write_whole;
 use super::log::{Record, RunLog};
 use crate::error::{Error, ErrorKind, Result};
 use plotters::coord::Shift;
@@ -104,7 +103,7 @@ pub fn draw(folders: &[PathBuf]) -> Result<String> {
 /// # Errors
 /// As [`draw`], and an input-output error if the file cannot be written.
 pub fn write(folders: &[PathBuf], path: &Path) -> Result<()> {
-    write_whole(path, draw(folders)?.as_bytes())
+    brillm_file::write(path, draw(folders)?).map_err(Error::io_at(path))
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

@@ -1,9 +1,9 @@
 //! Writer of `.bril` files: one stream into a temporary file, which is then renamed.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use brillm_file::OutputFile;
 use serde_json::Value;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -15,34 +15,26 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// Dropping it without `finish` removes the temporary file and leaves an existing file unchanged.
 pub struct Writer {
-    file: Option<BufWriter<File>>,
-    partial: PathBuf,
+    file: OutputFile,
     path: PathBuf,
     position: u64,
     header: Header,
-    finished: bool,
 }
 
 impl Writer {
-    /// Create a file. The temporary name is `<name>.partial`, in the same folder.
+    /// Create a file.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the folder is not writable.
     pub fn create(path: &Path, metadata: Value) -> Result<Self> {
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(".partial");
-        let partial = path.with_file_name(name);
-        let file = File::create(&partial).map_err(Error::io_at(&partial))?;
         let mut writer = Self {
-            file: Some(BufWriter::with_capacity(1 << 20, file)),
-            partial,
+            file: OutputFile::create_seekable(path).map_err(Error::io_at(path))?,
             path: path.to_path_buf(),
             position: 0,
             header: Header {
                 metadata,
                 blocks: Vec::new(),
             },
-            finished: false,
         };
         writer.put(&[0; ALIGNMENT as usize])?;
         Ok(writer)
@@ -123,28 +115,10 @@ impl Writer {
         let checksum = xxh3_64(&prologue[..40]);
         prologue[40..48].copy_from_slice(&checksum.to_le_bytes());
         self.put(&header)?;
-        let partial = self.partial.display().to_string();
-        let failed = |error: io::Error| Error::io(error, &partial);
-        let file = self.file.take().expect("open until finished");
-        let mut file = file
-            .into_inner()
-            .map_err(|error| failed(error.into_error()))?;
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        file.write_all(&prologue).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        drop(file);
-        fs::rename(&self.partial, &self.path).map_err(Error::io_at(&self.path))?;
-        self.finished = true;
-        // Sync the rename as well, on systems where folders can be synced.
-        if let Some(folder) = self.path.parent() {
-            let folder = if folder.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                folder
-            };
-            drop(File::open(folder).and_then(|folder| folder.sync_all()));
-        }
-        Ok(())
+        let failed = Error::io_at(&self.path);
+        self.file.seek(SeekFrom::Start(0)).map_err(&failed)?;
+        self.file.write_all(&prologue).map_err(&failed)?;
+        self.file.finish().map_err(failed)
     }
 
     fn stream(
@@ -194,8 +168,9 @@ impl Writer {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        let file = self.file.as_mut().expect("open until finished");
-        file.write_all(bytes).map_err(Error::io_at(&self.partial))?;
+        self.file
+            .write_all(bytes)
+            .map_err(Error::io_at(&self.path))?;
         self.position += bytes.len() as u64;
         Ok(())
     }
@@ -246,14 +221,5 @@ impl<'a> PartChecksums<'a> {
     fn finish(mut self) -> Vec<u64> {
         self.update(&[]);
         self.checksums
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // A temporary file that cannot be removed is harmless.
-        if !self.finished {
-            drop(fs::remove_file(&self.partial));
-        }
     }
 }

@@ -40,13 +40,10 @@ pub fn build(source: &Path, out: &Path, release: bool) -> Result<Built> {
         compile(source, out)
     }
     .map_err(locate)?;
-    let name = built.file_name().unwrap_or_default();
-    let library = out.join(name);
+    let library = out.join(built.file_name().unwrap_or_default());
     if built != library {
-        // Copy, then rename: programs that have the old library open keep it intact.
-        let partial = out.join(format!("{}.partial", name.to_string_lossy()));
-        std::fs::copy(&built, &partial).map_err(|error| Error::io(error, partial.display()))?;
-        std::fs::rename(&partial, &library).map_err(|error| Error::io(error, library.display()))?;
+        // Programs that have the old library open keep it intact.
+        brillm_file::copy(&built, &library).map_err(Error::io_at(&library))?;
     }
     describe(&library).map_err(locate)
 }
@@ -67,9 +64,9 @@ fn describe(library: &Path) -> Result<Built> {
     let path = Manifest::path_beside(library);
     let text = serde_json::to_string_pretty(&manifest)
         .map_err(|error| Error::new(ErrorKind::Plugin, error.to_string()))?;
-    crate::learn::checkpoint::write_whole(&path, format!("{text}\n").as_bytes())?;
+    brillm_file::write(&path, format!("{text}\n")).map_err(Error::io_at(&path))?;
     let sums = library.with_file_name(format!("{name}.sha256"));
-    crate::learn::checkpoint::write_whole(&sums, format!("{sha256}  {name}\n").as_bytes())?;
+    brillm_file::write(&sums, format!("{sha256}  {name}\n")).map_err(Error::io_at(&sums))?;
     Ok(Built {
         library: library.to_path_buf(),
         manifest: path,
@@ -144,7 +141,7 @@ fn compile(source: &Path, out: &Path) -> Result<PathBuf> {
     let include = out.join("include");
     std::fs::create_dir_all(&include).map_err(|error| Error::io(error, include.display()))?;
     let header = include.join("brillm_plugin.h");
-    crate::learn::checkpoint::write_whole(&header, HEADER.as_bytes())?;
+    brillm_file::write(&header, HEADER).map_err(Error::io_at(&header))?;
     let full = source
         .canonicalize()
         .map_err(|error| Error::io(error, "opening"))?;
@@ -183,6 +180,7 @@ fn compile(source: &Path, out: &Path) -> Result<PathBuf> {
             "the build failed: see the compiler's messages above",
         ));
     }
-    std::fs::rename(&partial, &library).map_err(|error| Error::io(error, library.display()))?;
-    Ok(library)
+    let installed = brillm_file::copy(&partial, &library).map_err(Error::io_at(&library));
+    drop(std::fs::remove_file(&partial));
+    installed.map(|()| library)
 }

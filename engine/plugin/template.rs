@@ -107,7 +107,7 @@ pub fn create(name: &str, folder: &Path, sdk: Option<&Path>) -> Result<PathBuf> 
         (folder.join("Cargo.toml"), manifest),
         (source.join("lib.rs"), library),
     ] {
-        std::fs::write(&path, text).map_err(|error| Error::io(error, path.display()))?;
+        brillm_file::write(&path, text).map_err(Error::io_at(&path))?;
     }
     Ok(folder)
 }

@@ -140,7 +140,7 @@ pub(super) async fn save(
     let path = library(&state)?.file(&name)?;
     trace.check()?;
     let json = trace.to_json()? + "\n";
-    crate::learn::checkpoint::write_whole(&path, json.as_bytes())?;
+    brillm_file::write(&path, json).map_err(Error::io_at(&path))?;
     Ok(extract::json(&json!({"name": name})))
 }
 

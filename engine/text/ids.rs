@@ -1,6 +1,5 @@
 //! Files of token ids: little-endian u16 (`.u16`) or u32 (`.u32`), one after another.
 
-use std::io::Write;
 use std::path::Path;
 
 use crate::{Error, ErrorKind, Result};
@@ -70,6 +69,5 @@ pub fn write_ids(path: &Path, ids: &[u32]) -> Result<()> {
     } else {
         bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
     }
-    let mut file = std::fs::File::create(path).map_err(Error::io_at(&path))?;
-    file.write_all(&bytes).map_err(Error::io_at(&path))
+    brillm_file::write(path, bytes).map_err(Error::io_at(path))
 }

@@ -159,7 +159,10 @@ pub(super) fn write(
     record: &serde_json::Value,
     half: bool,
 ) -> Result<()> {
-    use crate::learn::checkpoint::write_whole;
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        brillm_file::write(&path, bytes).map_err(Error::io_at(&path))
+    };
     std::fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
     let json = |value: &serde_json::Value| {
         serde_json::to_vec_pretty(value).map_err(|error| {
@@ -196,11 +199,11 @@ pub(super) fn write(
     let bytes = safetensors::serialize(views, Some(format))
         .map_err(|error| Error::new(ErrorKind::Format, format!("serialisation failed: {error}")))?;
     // config.json last: an interrupted write leaves a folder that is not opened as a model.
-    write_whole(&folder.join(WHOLE), &bytes)?;
+    write(WHOLE, &bytes)?;
     match tokenizer.to_json() {
-        Some(json) => write_whole(&folder.join("tokenizer.json"), json.as_bytes())?,
-        None => write_whole(&folder.join(OWN_TOKENIZER), &tokenizer.to_bytes())?,
+        Some(json) => write("tokenizer.json", json.as_bytes())?,
+        None => write(OWN_TOKENIZER, &tokenizer.to_bytes())?,
     }
-    write_whole(&folder.join(RECORD), &json(record)?)?;
-    write_whole(&folder.join("config.json"), &json(configuration)?)
+    write(RECORD, &json(record)?)?;
+    write("config.json", &json(configuration)?)
 }

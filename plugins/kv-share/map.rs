@@ -109,10 +109,8 @@ impl Map {
     pub fn save(&self, path: &Path) -> Result<()> {
         let place =
             |error: std::io::Error| PluginError::new(format!("{}: {error}", path.display()));
-        let partial = path.with_extension("partial");
         let text = serde_json::to_string_pretty(self)?;
-        std::fs::write(&partial, format!("{text}\n")).map_err(place)?;
-        std::fs::rename(&partial, path).map_err(place)
+        brillm_file::write(path, format!("{text}\n")).map_err(place)
     }
 }
 

@@ -79,7 +79,8 @@ impl Answers {
     /// Answers that are also logged, one line of JSON a step.
     pub fn new(log: Option<&str>) -> Result<Self> {
         let log = log.map(|path| {
-            File::create(path).map_err(|error| PluginError::option(format!("log {path}: {error}")))
+            brillm_file::restart_log(path)
+                .map_err(|error| PluginError::option(format!("log {path}: {error}")))
         });
         Ok(Self {
             all: BTreeMap::new(),

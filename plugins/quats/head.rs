@@ -236,9 +236,7 @@ impl Head {
     pub fn save(&self, path: &Path) -> Result<()> {
         let place =
             |error: std::io::Error| PluginError::new(format!("head {}: {error}", path.display()));
-        let partial = path.with_extension("partial");
-        std::fs::write(&partial, serde_json::to_string(self)?).map_err(place)?;
-        std::fs::rename(&partial, path).map_err(place)
+        brillm_file::write(path, serde_json::to_string(self)?).map_err(place)
     }
 }
 

@@ -291,10 +291,7 @@ impl Drop for PipelineStore {
                 });
                 return;
             }
-            let partial = path.with_extension(format!("{}.partial", std::process::id()));
-            if std::fs::write(&partial, data).is_ok() && std::fs::rename(&partial, path).is_err() {
-                drop(std::fs::remove_file(&partial));
-            }
+            drop(brillm_file::write(path, data));
         }
     }
 }

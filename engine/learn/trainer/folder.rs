@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::Trainer;
-use crate::learn::checkpoint;
 use crate::learn::recipe::Recipe;
 use crate::{Error, ErrorKind, Result};
 
@@ -53,7 +52,7 @@ pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Resul
     let own = serde_json::to_string_pretty(recipe).map_err(|error| {
         Error::new(ErrorKind::Configuration, "the recipe has no JSON form").because(error)
     })?;
-    let write = || checkpoint::write_whole(&stored, own.as_bytes());
+    let write = || brillm_file::write(&stored, &own).map_err(Error::io_at(&stored));
     if !stored.exists() {
         return write().map(|()| None);
     }
@@ -128,8 +127,7 @@ fn differences(a: &Value, b: &Value, key: &str, found: &mut Vec<String>) {
 /// Copy a model: a file, or the files of a folder, `config.json` last because it marks the folder as complete.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
-        let bytes = std::fs::read(from).map_err(Error::io_at(&from))?;
-        return checkpoint::write_whole(to, &bytes);
+        return brillm_file::copy(from, to).map_err(Error::io_at(to));
     }
     std::fs::create_dir_all(to).map_err(Error::io_at(to))?;
     let mut files: Vec<PathBuf> = std::fs::read_dir(from)
@@ -138,8 +136,8 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
         .collect::<Result<_>>()?;
     files.sort_by_key(|path| path.ends_with("config.json"));
     for file in files {
-        let bytes = std::fs::read(&file).map_err(Error::io_at(&file))?;
-        checkpoint::write_whole(&to.join(file.file_name().unwrap_or_default()), &bytes)?;
+        let to = to.join(file.file_name().unwrap_or_default());
+        brillm_file::copy(&file, &to).map_err(Error::io_at(&to))?;
     }
     Ok(())
 }
