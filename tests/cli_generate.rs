@@ -300,3 +300,221 @@ fn prompts_may_be_short_strange_or_huge_but_not_empty() {
         "{said}"
     );
 }
+
+#[test]
+fn a_session_belongs_to_one_model() {
+    let (_, model) = trained();
+    let folder = tempfile::tempdir().unwrap();
+    let state = path(folder.path(), "session.json");
+    let generate = |more: &[&str]| {
+        let mut arguments = vec!["generate", "--temperature", "0", "--ignore-eos", "--json"];
+        arguments.extend(more);
+        json(&arguments)["ids"].as_array().unwrap().clone()
+    };
+    let whole = generate(&["the dog", "--tokens", "20", "--model", model]);
+    let save = ["--tokens", "9", "--model", model, "--save-session", &state];
+    let first = generate(&[&["the dog"][..], &save].concat());
+    // No prompt, or an empty one, continues the session.
+    let load = ["--tokens", "11", "--model", model, "--load-session", &state];
+    for prompt in [&[][..], &[""]] {
+        let rest = generate(&[prompt, &load].concat());
+        assert_eq!([&first[..], &rest[..]].concat(), whole, "{prompt:?}");
+    }
+    // The same weights in another file are the same model; other weights of the same shape are not.
+    let copy = path(folder.path(), "copy.bril");
+    std::fs::copy(model, &copy).unwrap();
+    generate(&["--model", &copy, "--load-session", &state]);
+    let other = path(folder.path(), "other.bril");
+    succeeds(&["quantize", model, "--element", "f16", "--out", &other]);
+    let said = fails(&["generate", "--model", &other, "--load-session", &state]);
+    assert!(said.contains("another model"), "{said}");
+}
+
+#[test]
+fn damaged_sessions_are_refused() {
+    let (_, model) = trained();
+    let folder = tempfile::tempdir().unwrap();
+    let state = path(folder.path(), "session.json");
+    let charges = "--charges=0.9,1,1,1";
+    succeeds(&[
+        "generate",
+        "the",
+        "--model",
+        model,
+        charges,
+        "--save-session",
+        &state,
+    ]);
+    let text = std::fs::read_to_string(&state).unwrap();
+    let saved: Value = serde_json::from_str(&text).unwrap();
+    let with = |pointer: &str, value: Value| {
+        let mut changed = saved.clone();
+        *changed.pointer_mut(pointer).expect(pointer) = value;
+        changed.to_string()
+    };
+    let mut old = saved.clone();
+    old.as_object_mut()
+        .unwrap()
+        .retain(|key, _| key != "version" && key != "model");
+    let huge = u64::MAX;
+    let table = [
+        (old.to_string(), "version 1"),
+        (with("/version", 3.into()), "version 3"),
+        (with("/model", "0".into()), "another model"),
+        (with("/flow/step", huge.into()), "damaged"),
+        (with("/flow/node", 4_000_000.into()), "damaged"),
+        (with("/flow/signal", Value::Array(Vec::new())), "damaged"),
+        (with("/charges/nodes/0/0", 4_000_000.into()), "damaged"),
+        (with("/charges/nodes/0/1/1", huge.into()), "damaged"),
+        (with("/charges/step", huge.into()), "damaged"),
+        (with("/charges/decay", 2.into()), "damaged"),
+        (String::new(), "not a session"),
+        ("{}".into(), "not a session"),
+        ("[[[[".into(), "not a session"),
+        ("null".into(), "not a session"),
+        (text[..text.len() / 2].into(), "not a session"),
+        ("[".repeat(100_000), "not a session"),
+    ];
+    cases(table, |(text, expected)| {
+        std::fs::write(&state, text).unwrap();
+        let said = fails(&["generate", "--model", model, "--load-session", &state]);
+        assert!(
+            said.contains(expected) && said.contains("session"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn the_reason_why_a_text_ended_is_reported() {
+    let (_, model) = trained();
+    let generate = |more: &[&str]| {
+        let mut arguments = vec![
+            "generate",
+            "the cat",
+            "--model",
+            model,
+            "--temperature",
+            "0",
+        ];
+        arguments.extend(more);
+        let output = run(&[&arguments[..], &["--verbose"]].concat());
+        let ended = text_of(&output.stderr);
+        arguments.push("--json");
+        (json(&arguments)["finish_reason"].clone(), ended)
+    };
+    for (options, expected, words) in [
+        (
+            &["--tokens", "3", "--ignore-eos"][..],
+            "length",
+            "number of tokens",
+        ),
+        (
+            &["--tokens", "50", "--ignore-eos", "--stop", "e"],
+            "stop_text",
+            "stop text",
+        ),
+    ] {
+        let (reason, ended) = generate(options);
+        assert_eq!(reason, expected, "{options:?}");
+        assert!(ended.contains(words), "{options:?}: {ended}");
+    }
+    // A transformer of 512 positions.
+    let full = json(&[
+        "generate",
+        "Once",
+        "--model",
+        "models/stories260K",
+        "--tokens",
+        "600",
+        "--ignore-eos",
+        "--json",
+    ]);
+    assert_eq!(full["finish_reason"], "context");
+}
+
+#[test]
+fn a_gpu_is_refused_for_a_transformer() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = path(folder.path(), "text.txt");
+    std::fs::write(&text, "Once upon a time there was a cat.").unwrap();
+    let model = ["--model", "models/stories260K"];
+    for command in [
+        &["generate", "Once"][..],
+        &["trace", "Once"],
+        &["eval", &text, "--windows", "8"],
+    ] {
+        for backend in [&["--backend", "gpu"][..], &["--adapter", "0"]] {
+            let said = fails(&[command, &model, backend].concat());
+            let known = said.contains("run on the CPU only") || said.contains("no GPU backend");
+            assert!(known, "{command:?} {backend:?}: {said}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_number_of_threads_is_bounded() {
+    let (_, model) = trained();
+    let arguments = ["generate", "the", "--model", model, "--tokens", "1"];
+    let mut by_option = brillm(&arguments);
+    by_option.args(["--threads", "100000"]);
+    let mut by_environment = brillm(&arguments);
+    by_environment.env("RAYON_NUM_THREADS", "100000");
+    for (mut command, name) in [
+        (by_option, "--threads"),
+        (by_environment, "RAYON_NUM_THREADS"),
+    ] {
+        let output = command.output().unwrap();
+        stdout_of(&output, name);
+        let warned = text_of(&output.stderr);
+        assert!(
+            warned.contains(name) && warned.contains("for each core"),
+            "{warned}"
+        );
+    }
+}
+
+#[test]
+fn logits_that_overflow_are_an_error() {
+    use brillm::kernel::table::Table;
+    use brillm::model::Model;
+    use brillm::signal::{Profile, Weights};
+    use brillm::text::Tokenizer;
+    let folder = tempfile::tempdir().unwrap();
+    let model = path(folder.path(), "m.bril");
+    let profile = Profile::sifu(8);
+    let mechanism = small_mechanism(&profile, u32::MAX);
+    let (graph, weights) = (mechanism.graph(), mechanism.weights());
+    let changed = Weights::gather(&profile, graph.nodes(), graph.own_edges(), |block| {
+        let mut values = if block.narrows {
+            weights.table(block.name).to_vec()
+        } else {
+            weights.values(block.name).to_vec()
+        };
+        if block.name == "scalars" {
+            // ln α: every weight is finite, their products are not.
+            values[0] = 100.0;
+        }
+        Ok(Some(Table::of(&values, block.rows, block.columns)))
+    });
+    let mechanism = mechanism.with_weights(changed.unwrap()).unwrap();
+    let tokenizer = Tokenizer::ids(mechanism.nodes()).unwrap();
+    Model::new(metadata(&profile, u32::MAX), tokenizer, mechanism)
+        .unwrap()
+        .save(model.as_ref())
+        .unwrap();
+    for more in [
+        &["generate", "--temperature", "0"][..],
+        &["generate", "--temperature", "1", "--json"],
+        &["generate", "--beam", "2"],
+        &["trace"],
+    ] {
+        let prompt = ["--prompt-ids", "1,2", "--model", &model, "--backend", "cpu"];
+        let said = fails(&[more, &prompt].concat());
+        assert!(
+            said.contains("a probability is not a number"),
+            "{more:?}: {said}"
+        );
+    }
+}

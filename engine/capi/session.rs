@@ -54,7 +54,7 @@ fn code(finish: Option<Finish>) -> u64 {
     match finish {
         None => BRILLM_FINISH_NONE,
         Some(Finish::Length) => BRILLM_FINISH_LENGTH,
-        Some(Finish::Stop) => BRILLM_FINISH_STOP,
+        Some(Finish::Stop | Finish::StopText) => BRILLM_FINISH_STOP,
         Some(Finish::Cancelled) => BRILLM_FINISH_CANCELLED,
         Some(Finish::Exhausted) => BRILLM_FINISH_EXHAUSTED,
         Some(Finish::Context) => BRILLM_FINISH_CONTEXT,

@@ -142,8 +142,7 @@ pub unsafe extern "C" fn brillm_session_save(
                     "a transformer's session cannot be saved (keep its tokens and begin anew with them)",
                 ));
             };
-            let bytes = serde_json::to_vec(&state)
-                .map_err(|error| ApiError::new(BRILLM_ERROR_OTHER, error.to_string()))?;
+            let bytes = state.to_bytes()?;
             ffi::give(&bytes, buffer.cast(), capacity, length, bytes.len())
         })
     }
@@ -165,13 +164,7 @@ pub unsafe extern "C" fn brillm_session_restore(
     unsafe {
         on(session, error, |session, inner| {
             let bytes = ffi::slice(bytes.cast::<u8>(), size, "bytes")?;
-            let state: SessionState = serde_json::from_slice(bytes).map_err(|error| {
-                ApiError::new(
-                    BRILLM_ERROR_FORMAT,
-                    format!("the bytes are not a saved session: {error}"),
-                )
-            })?;
-            inner.resume(session, state)?;
+            inner.resume(session, SessionState::from_bytes(bytes)?)?;
             Ok(BRILLM_OK)
         })
     }

@@ -65,6 +65,23 @@ impl BackendArguments {
         Ok(())
     }
 
+    /// Check that the model runs on the requested backend.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a transformer on a GPU.
+    pub(super) fn check_model(&self, engine: &crate::Engine) -> Result<()> {
+        self.check()?;
+        let device = self.backend == Backend::Gpu || self.adapter.is_some();
+        if device && engine.as_graph().is_none() {
+            return Err(
+                Error::new(ErrorKind::Unsupported, "transformers run on the CPU only")
+                    .at(engine.name())
+                    .advice("use --backend cpu or auto"),
+            );
+        }
+        Ok(())
+    }
+
     /// The requested backend.
     #[cfg(feature = "gpu")]
     pub(super) fn choice(&self) -> BackendChoice {
@@ -94,7 +111,7 @@ impl BackendArguments {
         engine: &crate::Engine,
         hooks: &crate::hook::Hooks,
     ) -> Result<Option<std::sync::Arc<crate::signal::DeviceMechanism>>> {
-        self.check()?;
+        self.check_model(engine)?;
         let Some(model) = engine.as_graph() else {
             return Ok(None);
         };

@@ -87,6 +87,7 @@ impl Arguments {
             .advice("measure --windows there, or use --backend cpu"));
         }
         let engine = super::open_engine(self.model.as_deref())?;
+        self.backend.check_model(&engine)?;
         let hooks = super::plugin_options::hooks()?;
         let mut bytes = 0;
         let mut documents = Vec::new();

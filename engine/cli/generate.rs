@@ -17,7 +17,7 @@ use crate::{Error, ErrorKind, Result};
 /// Continue a prompt and stream the text.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
-#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "fill"])))]
+#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "fill", "load_session"])))]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
@@ -47,6 +47,9 @@ pub(super) struct Arguments {
     /// Continue a session written by --save-session.
     #[arg(long, value_name = "FILE")]
     load_session: Option<PathBuf>,
+    /// Print on standard error why the text ended.
+    #[arg(long)]
+    verbose: bool,
 }
 
 /// Shown below `brillm generate --help`.
@@ -97,7 +100,10 @@ impl Arguments {
         if let Some(text) = self.choosing.gap() {
             return self.gap(text);
         }
-        let (engine, ids) = self.prompt.open()?;
+        let (engine, ids) = match &self.load_session {
+            Some(_) => self.prompt.open_to_continue()?,
+            None => self.prompt.open()?,
+        };
         let hooks = super::plugin_options::hooks()?;
         if !self.choosing.is_plain() {
             let engine = engine.forward()?;
@@ -231,9 +237,8 @@ impl Arguments {
         }
         if let Some(path) = &self.load_session {
             let text = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
-            let state: SessionState = serde_json::from_slice(&text).map_err(|error| {
-                Error::new(ErrorKind::Format, format!("not a session: {error}")).at(path.display())
-            })?;
+            let state =
+                SessionState::from_bytes(&text).map_err(|error| error.at(path.display()))?;
             request = request.resume(state);
         }
         #[cfg(feature = "gpu")]
@@ -253,6 +258,7 @@ impl Arguments {
                 "prompt_ids": ids,
                 "ids": new,
                 "text": text,
+                "finish_reason": generation.finish(),
                 "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
                 "seed": self.prompt.seed,
             });
@@ -281,15 +287,20 @@ impl Arguments {
             super::say("")?;
             super::plugin_options::say_reports(self.prompt.seed)?;
         }
+        if self.verbose
+            && let Some(finish) = generation.finish()
+        {
+            super::warn(&format!("ended: {}", finish.describe()));
+        }
         #[cfg(feature = "gpu")]
         if let Some(error) = generation.session().device_error() {
             super::warn(&crate::run::taken_over(error));
         }
         if let Some(path) = &self.save_session {
-            let text = serde_json::to_vec(&generation.session().snapshot()).map_err(|error| {
-                Error::new(ErrorKind::Numeric, "the session cannot be written").because(error)
-            })?;
-            brillm_file::write(path, text).map_err(Error::io_at(path))?;
+            // Only graphs get here, and their sessions can be saved.
+            if let Some(state) = generation.session().snapshot() {
+                brillm_file::write(path, state.to_bytes()?).map_err(Error::io_at(path))?;
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::learn::{Recipe, checkpoint};
+use crate::learn::Recipe;
 use crate::{Error, ErrorKind, Result};
 
 /// Write a run file with the default and the meaning of each key.
@@ -30,7 +30,7 @@ impl Arguments {
                 .at(file)
                 .advice("name another file, or overwrite it with --force"));
         }
-        checkpoint::write_whole(&self.file, Recipe::template().as_bytes())?;
+        brillm_file::write(&self.file, Recipe::template()).map_err(Error::io_at(&self.file))?;
         super::say(format!(
             "{file}: set data.train to your text, then run: brillm train {file}"
         ))

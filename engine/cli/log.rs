@@ -36,7 +36,10 @@ impl Subscriber for Printer {
             Level::INFO => "",
             _ => "debug: ",
         };
-        eprintln!("brillm: {level}{}{}", line.plugin, line.message);
+        super::say_error(format_args!(
+            "brillm: {level}{}{}",
+            line.plugin, line.message
+        ));
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

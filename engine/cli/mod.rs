@@ -63,7 +63,7 @@ const INTERRUPTED: u8 = 130;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Number of threads [default: all cores].
+    /// Number of threads, at most four for each core [default: all cores].
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     #[command(flatten)]
@@ -114,10 +114,8 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
     #[cfg(any(feature = "plugin", feature = "serve"))]
     log::install();
     let arguments = Arguments::parse();
-    if let Some(threads) = arguments.threads
-        && let Err(error) = threads::set(threads)
-    {
-        eprintln!("brillm: {error}");
+    if let Err(error) = threads::choose(arguments.threads) {
+        say_error(format_args!("brillm: {error}"));
         return ExitCode::FAILURE;
     }
     arguments.plugins.keep();
@@ -154,7 +152,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) if error.kind() == ErrorKind::Cancelled => ExitCode::from(INTERRUPTED),
         Err(error) => {
-            eprintln!("brillm: {error}");
+            say_error(format_args!("brillm: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -211,9 +209,14 @@ fn fingerprint(path: Option<&Path>) -> Result<Option<String>> {
     }
 }
 
+/// Print a line on standard error. There is nowhere to report that it is closed.
+fn say_error(text: impl std::fmt::Display) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
 /// Print a warning on standard error.
 fn warn(text: &str) {
-    eprintln!("brillm: {text}");
+    say_error(format_args!("brillm: {text}"));
 }
 
 /// Open the graph or transformer at `path`, or the built-in model.

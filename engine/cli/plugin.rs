@@ -162,7 +162,7 @@ fn list(plugins: &PluginArguments, json: bool) -> Result<()> {
         ))?;
     }
     for error in &broken {
-        eprintln!("brillm: {error}");
+        super::say_error(format_args!("brillm: {error}"));
     }
     if rows.is_empty() {
         let folders: Vec<String> = finder
@@ -170,10 +170,10 @@ fn list(plugins: &PluginArguments, json: bool) -> Result<()> {
             .iter()
             .map(|folder| folder.display().to_string())
             .collect();
-        eprintln!(
+        super::say_error(format_args!(
             "no plugins found in {}; `brillm plugin build` builds those in plugins/",
             folders.join(", ")
-        );
+        ));
     }
     Ok(())
 }

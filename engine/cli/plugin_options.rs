@@ -228,7 +228,7 @@ pub(super) fn say_reports(seed: u64) -> Result<()> {
     note(&mut record, seed)?;
     if let Some(Value::Object(reports)) = record.get("probes") {
         for (plugin, report) in reports {
-            eprintln!("brillm: plugin {plugin}: {report}");
+            super::say_error(format_args!("brillm: plugin {plugin}: {report}"));
         }
     }
     Ok(())

@@ -130,21 +130,10 @@ impl PromptArguments {
 
     /// Open the model and encode the prompt.
     pub(super) fn open(&self) -> Result<(Engine, Vec<u32>)> {
-        self.backend.check()?;
-        let model = super::open_engine(self.model.as_deref())?;
-        let ids = match (&self.prompt_ids, self.prompt.as_deref()) {
-            (Some(ids), _) => ids.clone(),
-            (None, Some("-")) => {
-                let text = crate::text::read_text("-".as_ref())?;
-                model.encode(&text)?
-            }
-            (None, Some(text)) => model.encode(text)?,
-            (None, None) => Vec::new(),
-        };
-        if self.prompt_ids.is_none()
-            && let Some(warning) = model.tokenizer().doubled_begin(&ids)
-        {
-            super::warn(&warning);
+        let (model, mut ids) = self.open_to_continue()?;
+        if self.prompt.as_deref() == Some("") {
+            // Some tokenizers begin every text with a token.
+            ids = model.encode("")?;
         }
         if ids.is_empty() {
             return Err(Error::new(
@@ -152,6 +141,28 @@ impl PromptArguments {
                 "the prompt is empty: generation needs at least one token",
             )
             .advice("pass at least one character, or --prompt-ids"));
+        }
+        Ok((model, ids))
+    }
+
+    /// Open the model and encode the prompt, which may be empty because it continues a session.
+    pub(super) fn open_to_continue(&self) -> Result<(Engine, Vec<u32>)> {
+        self.backend.check()?;
+        let model = super::open_engine(self.model.as_deref())?;
+        self.backend.check_model(&model)?;
+        let ids = match (&self.prompt_ids, self.prompt.as_deref()) {
+            (Some(ids), _) => ids.clone(),
+            (None, Some("-")) => {
+                let text = crate::text::read_text("-".as_ref())?;
+                model.encode(&text)?
+            }
+            (None, Some("") | None) => Vec::new(),
+            (None, Some(text)) => model.encode(text)?,
+        };
+        if self.prompt_ids.is_none()
+            && let Some(warning) = model.tokenizer().doubled_begin(&ids)
+        {
+            super::warn(&warning);
         }
         Ok((model, ids))
     }

@@ -6,11 +6,41 @@ use crate::{Error, ErrorKind, Result};
 #[cfg(all(unix, feature = "transformer"))]
 const VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 
+/// Most threads for each core: more only take memory and time.
+const PER_CORE: usize = 4;
+
+/// Set the number of threads that `--threads` or the environment requests, at most four for each core.
+///
+/// # Errors
+/// [`ErrorKind::Resource`] if they cannot be started.
+pub(super) fn choose(given: Option<usize>) -> Result<()> {
+    let most = PER_CORE * std::thread::available_parallelism().map_or(1, usize::from);
+    let in_environment = || {
+        let values = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"].map(std::env::var);
+        let numbers = values.into_iter().flatten();
+        numbers.filter_map(|value| value.trim().parse().ok()).max()
+    };
+    let (name, wanted) = match given {
+        Some(threads) => ("--threads", Some(threads)),
+        None => ("RAYON_NUM_THREADS", in_environment()),
+    };
+    match wanted {
+        Some(wanted) if wanted > most => {
+            super::warn(&format!(
+                "{name} {wanted} is more than {PER_CORE} for each core: using {most} threads"
+            ));
+            set(most)
+        }
+        Some(wanted) if given.is_some() => set(wanted),
+        _ => Ok(()),
+    }
+}
+
 /// Set the number of threads of the whole program; 0 for all cores.
 ///
 /// candle's thread pool reads its size from the environment only, and a process with threads cannot change its
 /// environment safely, so the program restarts itself with the variables set.
-pub(super) fn set(threads: usize) -> Result<()> {
+fn set(threads: usize) -> Result<()> {
     #[cfg(all(unix, feature = "transformer"))]
     if threads > 0 && !requested(threads) {
         use std::os::unix::process::CommandExt;

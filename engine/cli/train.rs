@@ -120,7 +120,7 @@ impl ProgressObserver for Bar {
                 validation.step, validation.perplexity
             );
             if self.bar.is_hidden() {
-                eprintln!("{text}");
+                super::say_error(&text);
             } else {
                 self.bar.println(text);
             }

@@ -133,7 +133,7 @@ impl TrainSource<'_> {
         let recipe = Recipe::parse(&text, self.changes)?;
         std::fs::create_dir_all(&folder).map_err(Error::io_at(&folder))?;
         let text = recipe.to_run_file(&heading)?;
-        crate::learn::checkpoint::write_whole(&run_file, text.as_bytes())?;
+        brillm_file::write(&run_file, text).map_err(Error::io_at(&run_file))?;
         if !self.quiet {
             print_plan(&size, &recipe, &run_file);
         }

@@ -9,6 +9,7 @@ use crate::kernel::select::top_k;
 use crate::kernel::softmax;
 use crate::path::HookRunner;
 use crate::path::hook_runner::resist;
+use crate::path::sampling::check_logits;
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -81,7 +82,7 @@ pub fn beam(
     };
     let first = flow_of(mechanism, prompt, vector.as_ref().unwrap_or(start))?;
     let fan = |(flow, path): &mut (Flow, BeamPath)| {
-        Ok(nearest(&logits(mechanism, flow, hooks)?, path, options))
+        nearest(&logits(mechanism, flow, hooks)?, path, options)
     };
     search(
         options,
@@ -128,7 +129,12 @@ pub fn beam_on(
             let total = |normaliser: f64, logit: f32, path: &BeamPath| {
                 path.resistance + (normaliser - f64::from(logit)).max(0.0)
             };
-            let fans = decoder.nearest()?.into_iter().zip(open);
+            let lists = decoder.nearest()?;
+            // The sum over all logits is not finite when one of them is not.
+            for list in &lists {
+                check_logits(&[list.normaliser as f32, 0.0])?;
+            }
+            let fans = lists.into_iter().zip(open);
             Ok(fans
                 .map(|(list, (_, path))| {
                     let nodes = list.nodes.into_iter();
@@ -185,18 +191,22 @@ fn logits(mechanism: &Mechanism, flow: &Flow, hooks: &Hooks) -> Result<Vec<f32>>
 }
 
 /// Return the continuations of `path` with the least total resistance, at most `width`, from the logits at its end.
-pub(crate) fn nearest(logits: &[f32], path: &BeamPath, options: &BeamOptions) -> Vec<(f64, u32)> {
+pub(crate) fn nearest(
+    logits: &[f32],
+    path: &BeamPath,
+    options: &BeamOptions,
+) -> Result<Vec<(f64, u32)>> {
+    check_logits(logits)?;
     // −ln p = ln Σ exp(logit) − logit, and the softmax returns the first term. Rounding may make the difference
     // negative.
     let normaliser = softmax::softmax(&mut logits.to_vec());
     let allowed = |node: u32| logits[node as usize].is_finite() && !options.banned.contains(&node);
-    top_k(logits, options.width, allowed)
-        .into_iter()
-        .map(|node| {
-            let resistance = (normaliser - f64::from(logits[node as usize])).max(0.0);
-            (path.resistance + resistance, node)
-        })
-        .collect()
+    let nodes = top_k(logits, options.width, allowed).into_iter();
+    let total = |node| {
+        let resistance = (normaliser - f64::from(logits[node as usize])).max(0.0);
+        (path.resistance + resistance, node)
+    };
+    Ok(nodes.map(total).collect())
 }
 
 /// Nearest continuations of each open path: total resistances with their tokens.

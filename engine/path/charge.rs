@@ -49,6 +49,22 @@ impl Charges {
         self.decay > 0.0 && (self.node_strength != 0.0 || self.edge_strength != 0.0)
     }
 
+    /// Whether all charges are of nodes below `nodes`, and from steps up to the last one, at most `steps`.
+    pub(crate) fn fits(&self, nodes: u32, steps: u64) -> bool {
+        let charge =
+            |entry: &(f64, u64)| entry.0.is_finite() && entry.0 >= 0.0 && entry.1 <= self.step;
+        self.step <= steps
+            && (0.0..1.0).contains(&self.decay)
+            && self
+                .nodes
+                .iter()
+                .all(|(&node, entry)| node < nodes && charge(entry))
+            && self
+                .edges
+                .iter()
+                .all(|(&(from, to), entry)| from < nodes && to < nodes && charge(entry))
+    }
+
     /// Record a hop: add 1 to the charges of its target and its edge.
     pub fn visit(&mut self, source: u32, target: u32) {
         if !self.is_active() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::path::ahead::DecodedAhead;
 use crate::path::beam::split_prompt;
 use crate::path::hook_runner::HopLogits;
+use crate::path::session_state::VERSION;
 use crate::path::{
     Charges, HookRunner, Sampler, Sampling, Session, SessionOptions, SessionState, StepContext,
 };
@@ -151,7 +152,7 @@ impl GraphSession {
     /// Restore a session from a saved state; it continues as if it had not stopped.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] when the state belongs to a model of another shape.
+    /// [`ErrorKind::Input`] when the state belongs to another model; [`ErrorKind::Format`] when it is damaged.
     pub fn restore(
         mechanism: Arc<Mechanism>,
         state: SessionState,
@@ -170,6 +171,7 @@ impl GraphSession {
         sampling: Sampling,
         mut hook_runner: Option<Box<HookRunner>>,
     ) -> Result<Self> {
+        state.check(&mechanism)?;
         let SessionState {
             flow,
             random,
@@ -177,26 +179,8 @@ impl GraphSession {
             counts,
             charges,
             injected,
+            ..
         } = state;
-        let profile = mechanism.profile();
-        let known = |&node: &u32| (node as usize) < mechanism.nodes();
-        // A state does not name its model: sizes and node ids are what can be checked.
-        let fits = flow.signal.len() == profile.width
-            && flow.output.len() == profile.width
-            && flow.banks.len() == profile.banks * profile.width
-            && known(&flow.node)
-            && recent
-                .iter()
-                .chain(injected.keys())
-                .chain(counts.keys())
-                .all(known);
-        if !fits {
-            return Err(Error::new(
-                ErrorKind::Input,
-                "the saved session belongs to another model",
-            )
-            .advice("restore it with the model it was saved from"));
-        }
         let seed = sampling.seed;
         let mut sampler = Sampler::new(sampling, None)?;
         (sampler.random, sampler.recent, sampler.counts) = (random, recent, counts);
@@ -228,6 +212,8 @@ impl GraphSession {
     /// Copy the state that [`Self::restore`] continues from.
     pub fn state(&self) -> SessionState {
         SessionState {
+            version: VERSION,
+            model: self.mechanism.fingerprint(),
             flow: self.flow.clone(),
             random: self.sampler.random.clone(),
             recent: self.sampler.recent.clone(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
+use crate::path::sampling::check_logits;
 use crate::path::{History, SamplerChain, Sampling, StepContext};
 use crate::{Error, ErrorKind, Result};
 
@@ -74,14 +75,8 @@ impl Sampler {
     /// Choose the next token; see [`Sampling::choose`]. `logits [V]` are overwritten. `None` when no token is left.
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] for a logit that is NaN; those of the hooks.
+    /// [`ErrorKind::Numeric`] for logits without a softmax; those of the hooks.
     pub fn choose(&mut self, context: &StepContext<'_>, logits: &mut [f32]) -> Result<Option<u32>> {
-        // Comparisons with NaN are false: the choice would silently prefer or ignore such a token.
-        if let Some(token) = logits.iter().position(|logit| logit.is_nan()) {
-            return Err(Error::new(ErrorKind::Numeric, "a logit is not a number")
-                .at(format!("step {}, token {token}", context.step))
-                .advice("the weights contain values that are not finite"));
-        }
         self.chosen = true;
         let history = History {
             recent: self.recent.make_contiguous(),
@@ -90,12 +85,17 @@ impl Sampler {
         let hooks = self.chain.as_mut().map(|chain| (chain, context));
         self.sampling
             .choose_with(logits, &history, &mut self.random, hooks)
+            .map_err(|error| match error.kind() {
+                ErrorKind::Numeric => error.at(format!("step {}", context.step)),
+                _ => error,
+            })
     }
 
     /// Return −ln p of `token`, with the hooks' changes to the logits and temperature. `logits [V]` are overwritten.
     ///
     /// # Errors
-    /// Those of the hooks; [`ErrorKind::Input`] when one sets the temperature to 0, which leaves no probabilities.
+    /// Those of the hooks; [`ErrorKind::Input`] when one sets the temperature to 0, which leaves no probabilities;
+    /// [`ErrorKind::Numeric`] for logits without a softmax.
     pub fn resistance(
         &mut self,
         context: &StepContext<'_>,
@@ -114,6 +114,7 @@ impl Sampler {
             }
             logits.iter_mut().for_each(|logit| *logit /= temperature);
         }
+        check_logits(logits)?;
         // −ln p = ln Σ exp(logit) − logit. Read first: the softmax overwrites the logits and returns the sum's
         // logarithm.
         let logit = logits.get(token as usize).copied();

@@ -117,7 +117,7 @@ impl SamplerChain {
     /// Let the chain rewrite the logits and set the temperature. Hooks see a prompt once, before its first new token.
     ///
     /// # Errors
-    /// Those of the hooks; [`ErrorKind::Plugin`] when one sets a logit to NaN.
+    /// Those of the hooks; [`ErrorKind::Plugin`] when one sets a logit to NaN or +∞.
     pub fn sample(&mut self, context: &StepContext<'_>, logits: &mut [f32]) -> Result<Setting> {
         let mut setting = match self.setting {
             Some(setting) => setting,
@@ -133,10 +133,14 @@ impl SamplerChain {
             for hook in self.hooks.iter().filter(|hook| hook.needs().step) {
                 given |= hook.step(&call, &step, logits, &mut setting)? == Answer::Given;
             }
-            if given && logits.iter().any(|logit| logit.is_nan()) {
-                return Err(Error::new(ErrorKind::Plugin, "a plugin set a logit to NaN")
-                    .at(format!("step {}", context.step))
-                    .at("sample/1"));
+            let invalid = |logit: &&f32| logit.is_nan() || **logit == f32::INFINITY;
+            if given && let Some(logit) = logits.iter().find(invalid) {
+                return Err(Error::new(
+                    ErrorKind::Plugin,
+                    format!("a plugin set a logit to {logit}"),
+                )
+                .at(format!("step {}", context.step))
+                .at("sample/1"));
             }
         }
         Ok(setting)

@@ -207,15 +207,16 @@ impl Sampling {
     /// Choose a node without hooks. `logits [V]` are overwritten with the probabilities that were drawn from.
     ///
     /// `history` are the nodes that penalties apply to. Returns `None` when no node is left to choose.
+    ///
+    /// # Errors
+    /// As [`check_logits`].
     pub fn choose(
         &self,
         logits: &mut [f32],
         history: &History<'_>,
         random: &mut Random,
-    ) -> Option<u32> {
-        // Only hooks can fail.
+    ) -> Result<Option<u32>> {
         self.choose_with(logits, history, random, None)
-            .unwrap_or_default()
     }
 
     /// Choose a node: biases, penalties and bans, then the hooks' changes to the logits and temperature, temperature,
@@ -227,6 +228,7 @@ impl Sampling {
         random: &mut Random,
         mut hooks: Option<(&mut SamplerChain, &StepContext<'_>)>,
     ) -> Result<Option<u32>> {
+        check_logits(logits)?;
         self.penalise(logits, history);
         let set = match &mut hooks {
             Some((chain, context)) => chain.sample(context, logits)?.temperature,
@@ -351,6 +353,24 @@ impl Sampling {
     }
 }
 
+/// Check that the softmax of logits consists of numbers: none is NaN or +∞, and one is above −∞. `[V]`
+///
+/// # Errors
+/// [`ErrorKind::Numeric`].
+pub fn check_logits(logits: &[f32]) -> Result<()> {
+    let invalid = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
+    let overflowed = match logits.iter().position(invalid) {
+        None if logits.len() < 2 || logits.iter().any(|logit| logit.is_finite()) => return Ok(()),
+        None => "no logit is finite".to_string(),
+        Some(token) => format!("the logit of token {token} is {}", logits[token]),
+    };
+    Err(
+        Error::new(ErrorKind::Numeric, "a probability is not a number")
+            .at(overflowed)
+            .advice("the weights or their products are too large for f32"),
+    )
+}
+
 /// Draw a node by probabilities that need not add up to 1. `probabilities [V]`
 pub fn draw(probabilities: &[f32], random: &mut Random) -> Option<u32> {
     // Inversion: the draw falls into the interval of one node. In f64, so that the tail of V small numbers counts.
@@ -393,7 +413,8 @@ mod tests {
             recent,
             counts: &counts,
         };
-        sampling.choose(&mut logits.to_vec(), &history, &mut Random::new(1))
+        let chosen = sampling.choose(&mut logits.to_vec(), &history, &mut Random::new(1));
+        chosen.unwrap()
     }
 
     fn frequencies(sampling: &Sampling, logits: &[f32]) -> Vec<f64> {
@@ -402,6 +423,7 @@ mod tests {
         for _ in 0..40_000 {
             let node = sampling
                 .choose(&mut logits.to_vec(), &History::default(), &mut random)
+                .unwrap()
                 .expect("a node is left");
             counts[node as usize] += 1.0 / 40_000.0;
         }
@@ -485,6 +507,26 @@ mod tests {
         for (sampling, name) in cases {
             let error = sampling.check().unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn logits_without_a_softmax_are_an_error() {
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        for sampling in [Sampling::greedy(), Sampling::default()] {
+            for logits in [[1.0, inf], [nan, 1.0], [-inf, -inf], [inf, inf], [nan, nan]] {
+                let error = sampling
+                    .choose(
+                        &mut logits.clone(),
+                        &History::default(),
+                        &mut Random::new(1),
+                    )
+                    .expect_err(&format!("{logits:?}"));
+                assert_eq!(error.kind(), ErrorKind::Numeric, "{error}");
+            }
+            let mut one = [1.0, -inf];
+            let chosen = sampling.choose(&mut one, &History::default(), &mut Random::new(1));
+            assert_eq!(chosen.unwrap(), Some(0));
         }
     }
 }

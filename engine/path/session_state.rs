@@ -6,12 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::random::Random;
 use crate::path::Charges;
-use crate::signal::Flow;
+use crate::signal::{Flow, Mechanism};
+use crate::{Error, ErrorKind, Result};
+
+/// Version of the format of saved sessions. Version 1 did not record the model.
+pub(super) const VERSION: u32 = 2;
+/// Largest step of a saved session; steps are counted from there without overflow.
+const STEPS: u64 = 1 << 53;
 
 /// Everything of a graph's session except the mechanism: save it to continue later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionState {
+    pub(super) version: u32,
+    /// [`Mechanism::fingerprint`] of the model.
+    pub(super) model: String,
     pub(super) flow: Flow,
     pub(super) random: Random,
     pub(super) recent: VecDeque<u32>,
@@ -19,4 +28,78 @@ pub struct SessionState {
     pub(super) counts: BTreeMap<u32, u32>,
     pub(super) charges: Charges,
     pub(super) injected: BTreeMap<u32, f32>,
+}
+
+impl SessionState {
+    /// Read a session that [`to_bytes`](Self::to_bytes) wrote.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] for other bytes; [`ErrorKind::Version`] for the session of another version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Head {
+            #[serde(default)]
+            version: Option<u32>,
+            flow: Option<serde::de::IgnoredAny>,
+        }
+        let invalid = |error| Error::new(ErrorKind::Format, format!("not a session: {error}"));
+        let head: Head = serde_json::from_slice(bytes).map_err(invalid)?;
+        match (head.version, head.flow) {
+            (Some(VERSION), _) => serde_json::from_slice(bytes).map_err(invalid),
+            (None, None) => Err(Error::new(ErrorKind::Format, "not a session")),
+            (found, _) => Err(Error::new(
+                ErrorKind::Version,
+                format!(
+                    "the session has version {}, this program reads version {VERSION}",
+                    found.unwrap_or(1)
+                ),
+            )
+            .advice("generate it again: a session of version 1 does not name its model")),
+        }
+    }
+
+    /// Write the session as JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] if it has no JSON form.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|error| {
+            Error::new(ErrorKind::Numeric, "the session cannot be written").because(error)
+        })
+    }
+
+    /// Check that the state belongs to `mechanism`, and that no part of it is out of range.
+    pub(super) fn check(&self, mechanism: &Mechanism) -> Result<()> {
+        let model = mechanism.fingerprint();
+        if self.model != model {
+            return Err(Error::new(
+                ErrorKind::Input,
+                "the saved session belongs to another model",
+            )
+            .at(format!("fingerprint {}, not {model}", self.model))
+            .advice("restore it with the model it was saved from"));
+        }
+        let (profile, flow) = (mechanism.profile(), &self.flow);
+        let known = |&node: &u32| (node as usize) < mechanism.nodes();
+        let whole = flow.signal.len() == profile.width
+            && flow.output.len() == profile.width
+            && flow.banks.len() == profile.banks * profile.width
+            && flow.step <= STEPS
+            && known(&flow.node)
+            && self
+                .recent
+                .iter()
+                .chain(self.injected.keys())
+                .chain(self.counts.keys())
+                .all(known)
+            && self.injected.values().all(|energy| energy.is_finite())
+            && self.charges.fits(mechanism.nodes() as u32, STEPS);
+        if whole {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Format,
+            "the saved session is damaged",
+        ))
+    }
 }

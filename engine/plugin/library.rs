@@ -206,6 +206,14 @@ pub(crate) fn open(path: &Path, private: bool) -> Result<Vec<Code>> {
     let path: PathBuf = path
         .canonicalize()
         .map_err(|error| locate(Error::io(error, "opening")))?;
+    if !path.is_file() {
+        return Err(locate(Error::new(
+            ErrorKind::Plugin,
+            "expected a file, found a folder or a device",
+        )));
+    }
+    #[cfg(all(unix, not(target_vendor = "apple")))]
+    crate::plugin::elf::check(&path).map_err(locate)?;
     let copy = private.then(|| copy_in_memory(&path).ok()).flatten();
     // A library that finds others by its own folder cannot be loaded from a copy.
     let library = copy

@@ -122,6 +122,13 @@ impl Loader {
         let open = libraries.get(&canonical).cloned();
         let sha256 = match &open {
             Some(library) => library.sha256.clone(),
+            None if !path.is_file() => {
+                return Err(Error::new(
+                    ErrorKind::Plugin,
+                    "expected a plugin library, found a folder or a device",
+                )
+                .at(path.display()));
+            }
             None => checksum(path)?,
         };
         for (sum, origin) in expected.iter().flatten() {

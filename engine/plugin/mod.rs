@@ -14,6 +14,8 @@ mod build;
 pub mod check;
 mod conformance;
 mod conformance_input;
+#[cfg(all(unix, not(target_vendor = "apple")))]
+mod elf;
 mod find;
 mod instance;
 mod library;

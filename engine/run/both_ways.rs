@@ -75,7 +75,7 @@ pub fn grow_both_ways(
         };
         step += 1;
         let mut row = logits[side].take().unwrap_or_default();
-        let token = sampling.choose(&mut row, &History::default(), &mut random);
+        let token = sampling.choose(&mut row, &History::default(), &mut random)?;
         match token.filter(|token| !sides[side].1.contains(token)) {
             Some(token) => text.push(token, direction, resistances[side]),
             None => sides[side].2 = false,

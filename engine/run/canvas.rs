@@ -97,7 +97,7 @@ pub fn grow(
                         "no edge of the graph leads to the first token",
                     ));
                 };
-                let Some(node) = sampling.choose(logits, &History::default(), &mut random) else {
+                let Some(node) = sampling.choose(logits, &History::default(), &mut random)? else {
                     return Err(refused(
                         fill,
                         step,

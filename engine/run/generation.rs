@@ -25,19 +25,36 @@ pub struct Piece {
     pub text: String,
 }
 
-/// Why a generation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a generation ended. Its JSON form is the name in snake case: `length`, `stop`, `stop_text`, ….
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// The requested number of tokens was reached.
     Length,
-    /// A stop token or a stop string.
+    /// The model's end token.
     Stop,
+    /// A stop string.
+    StopText,
     /// The caller cancelled.
     Cancelled,
     /// No token was left to choose: all were banned.
     Exhausted,
     /// The context is full.
     Context,
+}
+
+impl Finish {
+    /// Describe the reason in a few words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Length => "the requested number of tokens was reached",
+            Self::Stop => "the model chose its end token",
+            Self::StopText => "a stop text was generated",
+            Self::Cancelled => "cancelled",
+            Self::Exhausted => "no token was left to choose: all were excluded",
+            Self::Context => "the model's context is full",
+        }
+    }
 }
 
 /// What to generate and how; [`Self::start`] or [`Engine::start`] starts it.
@@ -391,7 +408,7 @@ impl Generation {
             Some((at + stop.len(), at))
         });
         if let Some((_, at)) = found.min() {
-            self.finish = Some(Finish::Stop);
+            self.finish = Some(Finish::StopText);
             let text = self.held[..at].to_string();
             self.held.clear();
             return text;

@@ -1,5 +1,9 @@
 //! The mechanism: a graph, its weights and a profile.
 
+use std::sync::OnceLock;
+
+use xxhash_rust::xxh3::Xxh3;
+
 use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::logits::{self, Static};
 use crate::signal::{EdgeForm, Flow, Profile, Start, Weights, composed, own};
@@ -57,7 +61,13 @@ pub struct Mechanism {
     /// The position table's first rows, where the profile has one.
     pub(crate) table: Vec<Vec<f32>>,
     verifier: Option<FanVerifier>,
+    fingerprint: OnceLock<String>,
 }
+
+/// Bytes of a block up to which a fingerprint covers all of them.
+const WHOLE: usize = 64 << 20;
+/// Number and length of the pieces of a larger block that a fingerprint covers, evenly spaced.
+const PIECES: (usize, usize) = (1024, 4096);
 
 impl Mechanism {
     /// Join a graph and its weights.
@@ -117,6 +127,7 @@ impl Mechanism {
             target_norm2,
             table,
             verifier: None,
+            fingerprint: OnceLock::new(),
         })
     }
 
@@ -133,6 +144,38 @@ impl Mechanism {
     /// As [`Self::new`].
     pub fn with_weights(&self, weights: Weights) -> Result<Self> {
         Self::new(self.profile.clone(), self.graph.clone(), weights)
+    }
+
+    /// Compute a checksum that identifies the model, of 16 hexadecimal digits: XXH3-64 over profile, graph and weights.
+    ///
+    /// Of blocks above 64 MiB, pieces are read, so that a large mapped file is not read whole. Computed once.
+    pub fn fingerprint(&self) -> String {
+        let compute = || {
+            let mut hash = Xxh3::new();
+            let mut add = |name: &str, bytes: &[u8]| {
+                hash.update(name.as_bytes());
+                hash.update(&(bytes.len() as u64).to_le_bytes());
+                if bytes.len() <= WHOLE {
+                    return hash.update(bytes);
+                }
+                let last = bytes.len() - PIECES.1;
+                for piece in 0..PIECES.0 {
+                    let begin = last / (PIECES.0 - 1) * piece;
+                    hash.update(&bytes[begin..begin + PIECES.1]);
+                }
+            };
+            // A profile is plain numbers and switches, which always have a JSON form.
+            add(
+                "profile",
+                &serde_json::to_vec(&self.profile).unwrap_or_default(),
+            );
+            add("graph.rows", bytemuck::cast_slice(self.graph.rows()));
+            add("graph.targets", bytemuck::cast_slice(self.graph.targets()));
+            add("graph.counts", bytemuck::cast_slice(self.graph.counts()));
+            self.weights.each_block(add);
+            format!("{:016x}", hash.digest())
+        };
+        self.fingerprint.get_or_init(compute).clone()
     }
 
     /// Switches of the mechanism.

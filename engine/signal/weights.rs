@@ -228,6 +228,19 @@ impl Weights {
                 .sum::<usize>()
     }
 
+    /// Pass the bytes of each block to `visit`, in the order of their names.
+    pub(crate) fn each_block(&self, mut visit: impl FnMut(&str, &[u8])) {
+        for (name, table) in &self.tables {
+            visit(name, table.bytes());
+            if let Some(scales) = table.scales() {
+                visit(name, scales);
+            }
+        }
+        for (name, values) in &self.small {
+            visit(name, bytemuck::cast_slice(values));
+        }
+    }
+
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
         self.tables

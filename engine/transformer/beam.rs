@@ -53,7 +53,7 @@ pub fn beam(model: &Transformer, prompt: &[u32], options: &BeamOptions) -> Resul
                         LogitsFor::Last,
                         &mut Taps::default(),
                     )?;
-                    Ok(nearest(&output.logits, path, options))
+                    nearest(&output.logits, path, options)
                 })
                 .collect()
         },

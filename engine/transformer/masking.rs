@@ -234,7 +234,8 @@ pub fn fill_masks(
         // The mask token itself must not be chosen.
         let mut candidates = row.clone();
         candidates[mask as usize] = f32::NEG_INFINITY;
-        let Some(token) = sampling.choose(&mut candidates, &History::default(), &mut random) else {
+        let Some(token) = sampling.choose(&mut candidates, &History::default(), &mut random)?
+        else {
             return Ok(filled);
         };
         let position = open[index] as usize;

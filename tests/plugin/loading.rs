@@ -104,6 +104,56 @@ fn files_that_are_not_plugins_are_refused() {
     assert!(error.to_string().contains("unknown status 77"), "{error}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn damaged_libraries_are_refused_before_they_are_mapped() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |path: &Path| {
+        let selection = Selection::named(path.display().to_string());
+        Plugins::load(&[selection], &finder())
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    let library = compile("counts.c", "counts", 0, folder.path());
+    let whole = std::fs::read(&library).unwrap();
+    let damaged = folder.path().join("damaged.so");
+    let mut lengths: Vec<usize> = (0..64).map(|part| whole.len() / 64 * part).collect();
+    lengths.extend([1, 5, 20, 63, 65, 100, whole.len() - 1]);
+    for length in lengths {
+        std::fs::write(&damaged, &whole[..length]).unwrap();
+        let error = load(&damaged).unwrap_err();
+        assert!(
+            error.contains("cannot be loaded"),
+            "{length} bytes: {error}"
+        );
+    }
+    // The machine, and the entry's name in the table of strings.
+    let name = b"brl_plugin_entry";
+    let at = whole.windows(name.len()).position(|bytes| bytes == name);
+    let mut machine = whole.clone();
+    machine[18] ^= 0xff;
+    let mut nameless = whole.clone();
+    for at in 0..whole.len() - name.len() {
+        if &whole[at..at + name.len()] == name {
+            nameless[at] = b'x';
+        }
+    }
+    assert!(at.is_some());
+    for (bytes, expected) in [
+        (machine, "another kind of machine"),
+        (nameless, "no function brl_plugin_entry"),
+    ] {
+        std::fs::write(&damaged, bytes).unwrap();
+        let error = load(&damaged).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    std::fs::remove_file(&damaged).unwrap();
+    std::fs::create_dir(&damaged).unwrap();
+    let error = load(&damaged).unwrap_err();
+    assert!(error.contains("folder"), "{error}");
+    load(&library).unwrap();
+}
+
 #[test]
 fn a_library_is_loaded_once_for_all_runs() {
     let folder = tempfile::tempdir().unwrap();

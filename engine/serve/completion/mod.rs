@@ -270,7 +270,7 @@ impl CompletionRequest {
         }
         let finish = match generation.finish() {
             // No token was left to choose: the text cannot be continued with a larger limit.
-            Some(Finish::Stop | Finish::Exhausted) => "stop",
+            Some(Finish::Stop | Finish::StopText | Finish::Exhausted) => "stop",
             _ => "length",
         };
         Ok((Some(finish), made))
