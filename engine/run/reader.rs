@@ -67,11 +67,6 @@ impl Reader {
         &self.engine
     }
 
-    /// Whether it reads from right to left.
-    pub fn is_backward(&self) -> bool {
-        self.backward
-    }
-
     /// Put a text's tokens into the order in which the model reads them, after its direction mark.
     pub fn taken(&self, text: &[u32]) -> Vec<u32> {
         let mut ids: Vec<u32> = self.mark.into_iter().collect();
