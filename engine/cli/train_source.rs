@@ -160,9 +160,9 @@ impl TrainSource<'_> {
         let free = free.expect("some number is free");
         if !self.quiet {
             let (old, new) = (folder.display(), free.display());
-            eprintln!(
+            super::say_error(format_args!(
                 "{old} already contains a run (--resume continues it); this one is written to {new}"
-            );
+            ));
         }
         free
     }
@@ -175,7 +175,7 @@ fn print_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path) {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),
     };
-    eprintln!(
+    super::say_error(format_args!(
         "text: {} bytes in {}{}",
         size.bytes,
         count(size.files as u64, "file"),
@@ -183,28 +183,30 @@ fn print_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path) {
             0 => String::new(),
             skipped => format!(" ({} skipped)", count(skipped as u64, "hidden file")),
         }
-    );
+    ));
     let width = recipe
         .profile
         .get("width")
         .map_or(String::new(), |width| format!(", width {width}"));
-    eprintln!(
+    super::say_error(format_args!(
         "settings: vocabulary {}{width}, {} training tokens, batches of {} × {}",
         recipe.data.vocabulary, train.tokens, train.batch, train.steps
-    );
+    ));
     if recipe.data.validation_fraction > 0.0 {
         let percent = recipe.data.validation_fraction * 100.0;
-        eprintln!(
+        super::say_error(format_args!(
             "validation: {percent:.1} % of the text, every {} steps",
             train.validate_every
-        );
+        ));
     } else {
-        eprintln!("validation: none, because the text is too short to hold some of it out");
+        super::say_error(format_args!(
+            "validation: none, because the text is too short to hold some of it out"
+        ));
     }
-    eprintln!(
+    super::say_error(format_args!(
         "run file: {} (change it and train again)",
         run_file.display()
-    );
+    ));
 }
 
 fn has_extension(path: &Path, extension: &str) -> bool {

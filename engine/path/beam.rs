@@ -9,7 +9,7 @@ use crate::kernel::select::top_k;
 use crate::kernel::softmax;
 use crate::path::HookRunner;
 use crate::path::hook_runner::resist;
-use crate::path::sampling::check_logits;
+use crate::path::sampler::check_logits;
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::sampling::check_logits;
 use crate::path::{History, SamplerChain, Sampling, StepContext};
 use crate::{Error, ErrorKind, Result};
 
@@ -120,5 +119,48 @@ impl Sampler {
         let logit = logits.get(token as usize).copied();
         let normaliser = softmax::softmax(logits);
         Ok(logit.map_or(f64::INFINITY, |logit| normaliser - f64::from(logit)))
+    }
+}
+
+/// Check that the softmax of logits consists of numbers: none is NaN or +∞, and one is above −∞. `[V]`
+///
+/// # Errors
+/// [`ErrorKind::Numeric`].
+pub fn check_logits(logits: &[f32]) -> Result<()> {
+    let invalid = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
+    let overflowed = match logits.iter().position(invalid) {
+        None if logits.len() < 2 || logits.iter().any(|logit| logit.is_finite()) => return Ok(()),
+        None => "no logit is finite".to_string(),
+        Some(token) => format!("the logit of token {token} is {}", logits[token]),
+    };
+    Err(
+        Error::new(ErrorKind::Numeric, "a probability is not a number")
+            .at(overflowed)
+            .advice("the weights or their products are too large for f32"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_without_a_softmax_are_an_error() {
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        for sampling in [Sampling::greedy(), Sampling::default()] {
+            for logits in [[1.0, inf], [nan, 1.0], [-inf, -inf], [inf, inf], [nan, nan]] {
+                let error = sampling
+                    .choose(
+                        &mut logits.clone(),
+                        &History::default(),
+                        &mut Random::new(1),
+                    )
+                    .expect_err(&format!("{logits:?}"));
+                assert_eq!(error.kind(), ErrorKind::Numeric, "{error}");
+            }
+            let mut one = [1.0, -inf];
+            let chosen = sampling.choose(&mut one, &History::default(), &mut Random::new(1));
+            assert_eq!(chosen.unwrap(), Some(0));
+        }
     }
 }

@@ -209,7 +209,7 @@ impl Sampling {
     /// `history` are the nodes that penalties apply to. Returns `None` when no node is left to choose.
     ///
     /// # Errors
-    /// As [`check_logits`].
+    /// [`ErrorKind::Numeric`] for logits without a softmax.
     pub fn choose(
         &self,
         logits: &mut [f32],
@@ -228,7 +228,7 @@ impl Sampling {
         random: &mut Random,
         mut hooks: Option<(&mut SamplerChain, &StepContext<'_>)>,
     ) -> Result<Option<u32>> {
-        check_logits(logits)?;
+        crate::path::sampler::check_logits(logits)?;
         self.penalise(logits, history);
         let set = match &mut hooks {
             Some((chain, context)) => chain.sample(context, logits)?.temperature,
@@ -351,24 +351,6 @@ impl Sampling {
             }
         }
     }
-}
-
-/// Check that the softmax of logits consists of numbers: none is NaN or +∞, and one is above −∞. `[V]`
-///
-/// # Errors
-/// [`ErrorKind::Numeric`].
-pub fn check_logits(logits: &[f32]) -> Result<()> {
-    let invalid = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
-    let overflowed = match logits.iter().position(invalid) {
-        None if logits.len() < 2 || logits.iter().any(|logit| logit.is_finite()) => return Ok(()),
-        None => "no logit is finite".to_string(),
-        Some(token) => format!("the logit of token {token} is {}", logits[token]),
-    };
-    Err(
-        Error::new(ErrorKind::Numeric, "a probability is not a number")
-            .at(overflowed)
-            .advice("the weights or their products are too large for f32"),
-    )
 }
 
 /// Draw a node by probabilities that need not add up to 1. `probabilities [V]`
@@ -507,26 +489,6 @@ mod tests {
         for (sampling, name) in cases {
             let error = sampling.check().unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
-        }
-    }
-
-    #[test]
-    fn logits_without_a_softmax_are_an_error() {
-        let (inf, nan) = (f32::INFINITY, f32::NAN);
-        for sampling in [Sampling::greedy(), Sampling::default()] {
-            for logits in [[1.0, inf], [nan, 1.0], [-inf, -inf], [inf, inf], [nan, nan]] {
-                let error = sampling
-                    .choose(
-                        &mut logits.clone(),
-                        &History::default(),
-                        &mut Random::new(1),
-                    )
-                    .expect_err(&format!("{logits:?}"));
-                assert_eq!(error.kind(), ErrorKind::Numeric, "{error}");
-            }
-            let mut one = [1.0, -inf];
-            let chosen = sampling.choose(&mut one, &History::default(), &mut Random::new(1));
-            assert_eq!(chosen.unwrap(), Some(0));
         }
     }
 }
