@@ -191,6 +191,10 @@ fn texts_and_run_files_are_told_apart() {
     fs::write(at.join("run.toml"), wrong).unwrap();
     assert!(fails_in(at, &["train", "run.toml", "--out", "c", "--quiet"]).contains("absent.txt"));
     fs::write(at.join("run.toml"), RECIPE).unwrap();
+    fs::write(at.join("text.txt"), "a b c").unwrap();
+    let short = fails_in(at, &["train", "run.toml", "--out", "c", "--quiet"]);
+    assert!(short.contains("too few for sequences"), "{short}");
+    fs::write(at.join("text.txt"), sentences(1, 600)).unwrap();
     succeeds_in(
         at,
         &[

@@ -256,43 +256,40 @@ impl Output {
     ) -> Result<()> {
         use rayon::prelude::*;
         let stop = tokenizer.vocabulary().stop();
+        let encode = |document: &String| -> Result<Vec<u32>> {
+            let mut ids = tokenizer.encode(document)?;
+            if direction == ReadingDirection::Backward {
+                ids.reverse();
+            }
+            ids.extend(stop);
+            Ok(ids)
+        };
         // Documents due to the validation file: grows by `fraction` with each document.
         let mut due = 0.0;
         let mut corpus = corpus.flat_map(|document| match document {
             Ok(text) => paragraphs(text).into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
         });
-        // One of so many documents is held out: a corpus of fewer ends within the first batch.
-        let mut most = TOGETHER.max((1.0 / fraction).min(4096.0).ceil() as usize);
+        // Of this many documents one is held out; the first batch shows whether there are fewer.
+        let needed = if fraction > 0.0 { 1.0 / fraction } else { 0.0 };
+        let mut most = TOGETHER.max(needed.min(4096.0).ceil() as usize);
+        let mut first = true;
         loop {
             let mut documents: Vec<String> = corpus.by_ref().take(most).collect::<Result<_>>()?;
             if documents.is_empty() {
                 return Ok(());
             }
-            if due == 0.0
-                && fraction > 0.0
-                && (documents.len() as f64) < (1.0 / fraction)
+            if first
                 && documents.len() < most
+                && (documents.len() as f64) < needed
                 && let Some(text) = hold_out(&mut documents, fraction)
             {
-                let mut ids = tokenizer.encode(&text)?;
-                if direction == ReadingDirection::Backward {
-                    ids.reverse();
-                }
-                ids.extend(stop);
                 self.validation_bytes += text.len() as u64;
-                self.validation.write(&ids)?;
+                self.validation.write(&encode(&text)?)?;
             }
-            most = TOGETHER;
-            let encoded: Vec<Vec<u32>> = documents
-                .par_iter()
-                .map(|document| tokenizer.encode(document))
-                .collect::<Result<_>>()?;
-            for (document, mut ids) in documents.iter().zip(encoded) {
-                if direction == ReadingDirection::Backward {
-                    ids.reverse();
-                }
-                ids.extend(stop);
+            (first, most) = (false, TOGETHER);
+            let encoded: Vec<Vec<u32>> = documents.par_iter().map(encode).collect::<Result<_>>()?;
+            for (document, ids) in documents.iter().zip(encoded) {
                 due += fraction;
                 if due >= 1.0 {
                     due -= 1.0;

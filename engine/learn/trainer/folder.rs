@@ -56,16 +56,13 @@ pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Resul
     if !stored.exists() {
         return write().map(|()| None);
     }
-    let kept = crate::text::read_text(&stored)?;
     if !has_begun(folder) {
-        // An earlier start failed, for example because a source was missing.
-        if kept != own {
-            let tokens = folder.join("tokens.json");
-            std::fs::remove_file(&tokens).or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(Error::io(error, tokens.display())),
-            })?;
-        }
+        // An earlier start failed, for example because a source was missing or too short: its tokens may be outdated.
+        let tokens = folder.join("tokens.json");
+        std::fs::remove_file(&tokens).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(Error::io(error, tokens.display())),
+        })?;
         return write().map(|()| None);
     }
     if !resume {
@@ -76,6 +73,7 @@ pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Resul
         .at(folder.display())
         .advice("give --resume to continue it, or another --out"));
     }
+    let kept = crate::text::read_text(&stored)?;
     let damaged = |error| {
         let what = Error::new(ErrorKind::Format, "the file is damaged");
         what.at(stored.display()).because(error)
