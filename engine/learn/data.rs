@@ -1,4 +1,4 @@
-//! The tokens of a run: corpora encoded once into files of the run folder, which are then memory-mapped.
+//! The tokens of a run: corpora encoded once into files of the run folder, which are then read or memory-mapped.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -377,7 +377,7 @@ impl TokenFile {
 }
 
 fn map(path: &Path) -> Result<Bytes> {
-    let bytes = crate::model::map_file(path)?;
+    let bytes = crate::model::read_or_map(path)?;
     if bytes.len() % 4 != 0 {
         return Err(Error::new(ErrorKind::Format, "the file is cut short")
             .at(path.display())

@@ -170,11 +170,11 @@ impl Container {
     /// # Complexity
     /// O(verified bytes).
     pub fn open(path: &Path, verify: Verify) -> Result<Self> {
-        let (file, length) = open_file(path)?;
-        let bytes = if verify != Verify::Touched && length <= WHOLE {
-            Bytes::read(file, length as usize).map_err(|error| error.at(path.display()))?
-        } else {
+        let bytes = if verify == Verify::Touched {
+            let (file, length) = open_file(path)?;
             map(&file, length).map_err(Error::io_at(path))?
+        } else {
+            read_or_map(path)?
         };
         if bytes.is_empty() {
             return Err(Error::new(ErrorKind::Format, "the file is empty").at(path.display()));
@@ -283,13 +283,17 @@ impl Container {
     }
 }
 
-/// Map a file into memory, read-only.
+/// Read a file up to 256 MiB into memory, so that later changes of it have no effect, or map a larger one.
 ///
 /// # Errors
-/// [`ErrorKind::Io`].
-pub fn map_file(path: &Path) -> Result<Bytes> {
+/// [`ErrorKind::Io`]; [`ErrorKind::Resource`] when it does not fit.
+pub fn read_or_map(path: &Path) -> Result<Bytes> {
     let (file, length) = open_file(path)?;
-    map(&file, length).map_err(Error::io_at(path))
+    if length <= WHOLE {
+        Bytes::read(file, length as usize).map_err(|error| error.at(path.display()))
+    } else {
+        map(&file, length).map_err(Error::io_at(path))
+    }
 }
 
 /// Open a file, with its length.

@@ -13,6 +13,6 @@ mod model;
 pub mod sha256;
 mod writer;
 
-pub use container::{Block, BlockParts, Container, VERSION, Verify, map, map_file, open_file};
+pub use container::{Block, BlockParts, Container, VERSION, Verify, map, open_file, read_or_map};
 pub use model::{ChargeSettings, Metadata, Model};
 pub use writer::Writer;

@@ -39,7 +39,7 @@ pub fn read_weights(folder: &Path) -> Result<Weights> {
     let mut tensors = Vec::new();
     for file in files(folder)? {
         let in_file = |error: Error| error.at(file.display());
-        let bytes = crate::model::map_file(&file)?;
+        let bytes = crate::model::read_or_map(&file)?;
         let stored = SafeTensors::deserialize(&bytes).map_err(|error| {
             in_file(
                 Error::new(

@@ -1,4 +1,4 @@
-//! Checkpoints as named tensors, read from the mapped file.
+//! Checkpoints as named tensors, read from the file.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::kernel::bytes::Bytes;
 use crate::model::import::torch::{read_legacy, read_zip};
-use crate::model::map_file;
+use crate::model::read_or_map;
 use crate::{Error, ErrorKind, Result};
 
 /// The magic number at the start of legacy files, a pickled long.
@@ -38,7 +38,7 @@ pub struct CheckpointTensor {
     range: Range<usize>,
 }
 
-/// A memory-mapped checkpoint.
+/// An open checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
     bytes: Bytes,
@@ -52,7 +52,7 @@ impl Checkpoint {
     /// # Errors
     /// [`ErrorKind::Io`]; [`ErrorKind::Format`] or [`ErrorKind::Unsupported`] with what is wrong and where.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = map_file(path)?;
+        let bytes = read_or_map(path)?;
         let tensors = if bytes.starts_with(b"PK\x03\x04") {
             read_zip(&bytes)
         } else if bytes.starts_with(LEGACY) {
