@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::model::map_file;
+use crate::model::read_or_map;
 use crate::{Error, ErrorKind, Result};
 
 /// The function that every plugin exports.
@@ -31,7 +31,7 @@ fn machine() -> Option<u16> {
 /// # Errors
 /// [`ErrorKind::Io`] when it cannot be read; [`ErrorKind::Plugin`], with what is wrong.
 pub(crate) fn check(path: &Path) -> Result<()> {
-    let file = map_file(path)?;
+    let file = read_or_map(path)?;
     check_bytes(&file)
 }
 
