@@ -195,10 +195,8 @@ impl Files {
             self.add_matches(pattern)?;
             "no file matches the pattern"
         } else {
-            return Err(Error::io(
-                std::io::ErrorKind::NotFound.into(),
-                source.display(),
-            ));
+            source.metadata().map_err(Error::io_at(source))?;
+            "the source is neither a file nor a folder"
         };
         if self.files.len() > before {
             return Ok(());
