@@ -10,9 +10,9 @@ use crate::support::cases;
 
 /// A server of copies of both models, in a folder that the test may change.
 fn start(folder: tempfile::TempDir) -> (TestServer, PathBuf) {
-    let place = folder.path().to_path_buf();
-    std::fs::copy(model("english.bril"), place.join("english.bril")).unwrap();
-    let network = place.join("stories260K");
+    let root = folder.path().to_path_buf();
+    std::fs::copy(model("english.bril"), root.join("english.bril")).unwrap();
+    let network = root.join("stories260K");
     std::fs::create_dir(&network).unwrap();
     for entry in std::fs::read_dir(model("stories260K")).unwrap() {
         let entry = entry.unwrap();
@@ -21,18 +21,18 @@ fn start(folder: tempfile::TempDir) -> (TestServer, PathBuf) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_brillm"));
     command
         .args(["serve", "--port", "0", "--library"])
-        .arg(place.join("traces"))
+        .arg(root.join("traces"))
         .arg("--model")
-        .arg(place.join("english.bril"))
+        .arg(root.join("english.bril"))
         .arg("--model")
         .arg(&network);
-    (TestServer::of(command, folder), place)
+    (TestServer::of(command, folder), root)
 }
 
-fn files(place: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(place.join("stories260K")).unwrap();
+fn files(root: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root.join("stories260K")).unwrap();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    files.push(place.join("english.bril"));
+    files.push(root.join("english.bril"));
     files
 }
 
@@ -73,9 +73,9 @@ fn a_served_model_does_not_change_with_its_files() {
     ];
     cases(changes.iter().map(|change| change.0), |name| {
         let change = changes.iter().find(|change| change.0 == *name).unwrap().1;
-        let (server, place) = start(tempfile::tempdir().unwrap());
+        let (server, root) = start(tempfile::tempdir().unwrap());
         let before = texts(&server);
-        for file in files(&place) {
+        for file in files(&root) {
             change(&file);
         }
         assert_eq!(texts(&server), before);

@@ -101,11 +101,11 @@ pub(super) fn explain(error: ApiError) -> ApiError {
         .trim_start_matches("invalid value: ");
     let found = found.split(", expected").next().unwrap_or_default();
     let found = found.split(" at line ").next().unwrap_or_default();
-    let place = &path[name.len()..];
-    let at = if place.is_empty() {
+    let inner = &path[name.len()..];
+    let at = if inner.is_empty() {
         String::new()
     } else {
-        format!(" at {name}{place}")
+        format!(" at {name}{inner}")
     };
     invalid(name, format!("{found}{at}"))
 }
