@@ -17,8 +17,8 @@ pub struct Sampler {
     pub(super) recent: VecDeque<u32>,
     /// How often each new token was chosen; empty without presence and frequency penalties.
     pub(super) counts: BTreeMap<u32, u32>,
-    /// Whether the prompt is over.
-    chosen: bool,
+    /// Whether a token was chosen, so that the prompt is over.
+    pub(super) chosen: bool,
 }
 
 impl Sampler {

@@ -8,7 +8,7 @@ use brillm::hook::Hooks;
 use brillm::kernel::element::Element;
 use brillm::kernel::gpu::DeviceOptions;
 use brillm::measure::Windows;
-use brillm::path::{BeamOptions, Charges, GraphSession, Sampling, Session, beam, beam_on};
+use brillm::path::{BeamOptions, Charges, Decoder, GraphSession, Sampling, Session, beam, beam_on};
 use brillm::run::{BackendChoice, device_for, evaluate_windows, evaluate_windows_on};
 use brillm::signal::{DeviceMechanism, Profile, Start};
 use serde_json::Value;
@@ -72,11 +72,25 @@ fn a_session_on_a_device_keeps_the_state_of_the_cpu(bed: &Bed) {
             session.sampling_mut().temperature = 0.3;
         }
         both(&mut plain, &mut ahead, 9);
+        // The device has neither of these: the CPU chooses as long as they are set.
+        for session in [&mut plain, &mut ahead] {
+            session.sampling_mut().frequency_penalty = 1.5;
+            session.sampling_mut().logit_bias = vec![(4, 2.0)];
+        }
+        both(&mut plain, &mut ahead, 9);
+        for session in [&mut plain, &mut ahead] {
+            session.sampling_mut().frequency_penalty = 0.0;
+            session.sampling_mut().logit_bias.clear();
+        }
+        both(&mut plain, &mut ahead, 3);
         for session in [&mut plain, &mut ahead] {
             session.set_charges(Charges::new(0.9, 0.5, 0.5, 1.0));
         }
         both(&mut plain, &mut ahead, 9);
         assert!(ahead.device_error().is_none());
+        let biased = Sampling::greedy().logit_bias([(4, 2.0)]);
+        let refused = Decoder::new(device.clone(), 1, 4, biased, &[], 0).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
         let other = learned(&profile, Element::F32);
         let mut stranger =
             GraphSession::begin(other, &[3], &Start::Profile, Sampling::greedy()).unwrap();
