@@ -364,16 +364,17 @@ fn damaged_sessions_are_refused() {
         (with("/flow/step", huge.into()), "damaged"),
         (with("/flow/node", 4_000_000.into()), "damaged"),
         (with("/flow/signal", Value::Array(Vec::new())), "damaged"),
+        (with("/flow/blended", Value::Array(Vec::new())), "damaged"),
         (with("/charges/nodes/0/0", 4_000_000.into()), "damaged"),
         (with("/charges/nodes/0/1/1", huge.into()), "damaged"),
         (with("/charges/step", huge.into()), "damaged"),
         (with("/charges/decay", 2.into()), "damaged"),
-        (String::new(), "not a session"),
-        ("{}".into(), "not a session"),
-        ("[[[[".into(), "not a session"),
-        ("null".into(), "not a session"),
-        (text[..text.len() / 2].into(), "not a session"),
-        ("[".repeat(100_000), "not a session"),
+        (String::new(), "not a saved session"),
+        ("{}".into(), "not a saved session"),
+        ("[[[[".into(), "not a saved session"),
+        ("null".into(), "not a saved session"),
+        (text[..text.len() / 2].into(), "not a saved session"),
+        ("[".repeat(100_000), "not a saved session"),
     ];
     cases(table, |(text, expected)| {
         std::fs::write(&state, text).unwrap();

@@ -239,8 +239,8 @@ fn a_saved_session_goes_on_as_if_it_had_not_stopped() {
             whole.step().unwrap();
         }
         whole.inject(5, 2.5).unwrap();
-        let saved = serde_json::to_string(&whole.state()).unwrap();
-        let state: SessionState = serde_json::from_str(&saved).unwrap();
+        let saved = whole.state().to_bytes().unwrap();
+        let state = SessionState::from_bytes(&saved).unwrap();
         let mut again = GraphSession::restore(mechanism.clone(), state, sampling).unwrap();
         for step in 0..40 {
             assert_eq!(
@@ -253,9 +253,19 @@ fn a_saved_session_goes_on_as_if_it_had_not_stopped() {
     }
     let (_, _, other) = learned(&Profile::sifu(4));
     let (_, _, mechanism) = learned(&Profile::sifu(8));
-    let state = session(&mechanism, Sampling::greedy()).state().clone();
-    let error = GraphSession::restore(other, state, Sampling::greedy()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Input);
+    let state = session(&mechanism, Sampling::greedy()).state();
+    // Of another shape, and of the same shape with other weights.
+    let changed = mechanism.weights().converted(Element::F16).unwrap();
+    let changed = Arc::new(mechanism.with_weights(changed).unwrap());
+    for other in [other, changed] {
+        let error = GraphSession::restore(other, state.clone(), Sampling::greedy()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input);
+        assert!(error.to_string().contains("another model"), "{error}");
+    }
+    // The same weights once more are the same model.
+    let weights = mechanism.weights().clone();
+    let same = Arc::new(mechanism.with_weights(weights).unwrap());
+    GraphSession::restore(same, state, Sampling::greedy()).unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::random::Random;
 use crate::path::Charges;
-use crate::signal::{Flow, Mechanism};
+use crate::signal::{EdgeForm, Flow, Mechanism};
 use crate::{Error, ErrorKind, Result};
 
 /// Version of the format of saved sessions. Version 1 did not record the model.
@@ -42,15 +42,16 @@ impl SessionState {
             version: Option<u32>,
             flow: Option<serde::de::IgnoredAny>,
         }
-        let invalid = |error| Error::new(ErrorKind::Format, format!("not a session: {error}"));
+        let invalid =
+            |error| Error::new(ErrorKind::Format, format!("not a saved session: {error}"));
         let head: Head = serde_json::from_slice(bytes).map_err(invalid)?;
         match (head.version, head.flow) {
             (Some(VERSION), _) => serde_json::from_slice(bytes).map_err(invalid),
-            (None, None) => Err(Error::new(ErrorKind::Format, "not a session")),
+            (None, None) => Err(Error::new(ErrorKind::Format, "not a saved session")),
             (found, _) => Err(Error::new(
                 ErrorKind::Version,
                 format!(
-                    "the session has version {}, this program reads version {VERSION}",
+                    "the saved session has version {}, this program reads version {VERSION}",
                     found.unwrap_or(1)
                 ),
             )
@@ -80,10 +81,20 @@ impl SessionState {
             .advice("restore it with the model it was saved from"));
         }
         let (profile, flow) = (mechanism.profile(), &self.flow);
+        let blended = match profile.form {
+            EdgeForm::Composed => profile.blended(),
+            EdgeForm::Own => 0,
+        };
         let known = |&node: &u32| (node as usize) < mechanism.nodes();
         let whole = flow.signal.len() == profile.width
             && flow.output.len() == profile.width
             && flow.banks.len() == profile.banks * profile.width
+            && flow.blended.len() == blended
+            && [&flow.signal, &flow.output, &flow.blended]
+                .iter()
+                .all(|values| values.iter().all(|value| value.is_finite()))
+            && flow.banks.iter().all(|value| value.is_finite())
+            && flow.normaliser.is_finite()
             && flow.step <= STEPS
             && known(&flow.node)
             && self
