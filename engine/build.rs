@@ -11,7 +11,7 @@ fn main() {
         println!("cargo::rustc-cfg=english_model");
     } else {
         println!(
-            "cargo::warning={MODEL} is not here: the program comes without a model, give it --model"
+            "cargo::warning={MODEL} is missing: the program is built without a model; pass --model to its commands"
         );
     }
 }

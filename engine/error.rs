@@ -108,7 +108,7 @@ impl Error {
             | std::io::ErrorKind::OutOfMemory => ErrorKind::Resource,
             _ => ErrorKind::Io,
         };
-        let mut error = Self::new(kind, source.to_string()).at(location);
+        let mut error = Self::new(kind, describe(&source)).at(location);
         error.0.advice = match source.kind() {
             std::io::ErrorKind::NotFound => Some("check the path".into()),
             std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
@@ -117,9 +117,23 @@ impl Error {
             std::io::ErrorKind::StorageFull => {
                 Some("free some space; files saved before are complete".into())
             }
+            std::io::ErrorKind::InvalidData if source.to_string().contains("UTF-8") => {
+                Some("convert the file to UTF-8".into())
+            }
             _ => None,
         };
         error.because(source)
+    }
+
+    /// Create an error from invalid JSON on one line of a file; the caller adds the file and the line.
+    pub(crate) fn json_line(source: serde_json::Error) -> Self {
+        let text = source.to_string();
+        let what = text
+            .rsplit_once(" at line ")
+            .map_or(&*text, |(what, _)| what);
+        let part = if source.is_data() { "record" } else { "JSON" };
+        let what = format!("invalid {part} at column {}: {what}", source.column());
+        Self::new(ErrorKind::Format, what).because(source)
     }
 
     /// Return a conversion of input-output failures at `path`, for [`Result::map_err`](std::result::Result::map_err).
@@ -140,6 +154,48 @@ impl Error {
             .and_then(|source| source.downcast_ref::<std::io::Error>())
             .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
     }
+}
+
+/// Describe an input-output failure in the same words on every system.
+fn describe(source: &std::io::Error) -> String {
+    let text = source.to_string();
+    let plain = match source.kind() {
+        std::io::ErrorKind::NotFound => "no such file or folder",
+        std::io::ErrorKind::IsADirectory => "the path is a folder, not a file",
+        std::io::ErrorKind::NotADirectory => "a part of the path is a file, not a folder",
+        std::io::ErrorKind::PermissionDenied => "permission denied",
+        std::io::ErrorKind::InvalidData if text.contains("UTF-8") => "the text is not UTF-8",
+        // The number of an error repeats its text.
+        _ => text.split(" (os error").next().unwrap_or(&text),
+    };
+    plain.to_string()
+}
+
+/// Replace the names of Rust types in a message of serde by words.
+pub(crate) fn in_words(message: &str) -> String {
+    const WORDS: [(&[&str], &str); 4] = [
+        (&["f32", "f64"], "a number"),
+        (
+            &["u8", "u16", "u32", "u64", "usize"],
+            "a whole number of at least 0",
+        ),
+        (&["a sequence"], "a list"),
+        (&["a map"], "named values"),
+    ];
+    let Some((found, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_string();
+    };
+    let (expected, rest) = match expected.split_once(" at line ") {
+        Some((expected, rest)) => (expected, format!(" at line {rest}")),
+        None => (expected, String::new()),
+    };
+    let words = WORDS.iter().find(|(names, _)| names.contains(&expected));
+    let expected = match words {
+        Some((_, words)) => words,
+        None if expected.starts_with("struct ") => "named values",
+        None => expected,
+    };
+    format!("{found}, expected {expected}{rest}")
 }
 
 impl fmt::Display for Error {
@@ -176,6 +232,70 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "model.bril: block targets: checksum mismatch"
+        );
+    }
+
+    #[test]
+    fn failures_of_the_system_are_described_in_plain_words() {
+        let missing = std::fs::read("no/such/file").unwrap_err();
+        let binary = std::io::read_to_string(&[0xff][..]).unwrap_err();
+        let cases = [
+            (missing, "a: no such file or folder (check the path)"),
+            (
+                std::io::ErrorKind::NotFound.into(),
+                "a: no such file or folder (check the path)",
+            ),
+            (
+                std::io::ErrorKind::IsADirectory.into(),
+                "a: the path is a folder, not a file",
+            ),
+            (
+                binary,
+                "a: the text is not UTF-8 (convert the file to UTF-8)",
+            ),
+        ];
+        for (source, text) in cases {
+            assert_eq!(Error::io(source, "a").to_string(), text);
+        }
+    }
+
+    #[test]
+    fn types_are_named_in_words() {
+        let cases = [
+            (
+                "invalid type: string \"x\", expected f32 at line 1 column 3",
+                "invalid type: string \"x\", expected a number at line 1 column 3",
+            ),
+            (
+                "invalid value: integer `-1`, expected usize",
+                "invalid value: integer `-1`, expected a whole number of at least 0",
+            ),
+            (
+                "invalid type: integer `1`, expected struct Train",
+                "invalid type: integer `1`, expected named values",
+            ),
+            (
+                "invalid type: string \"a\", expected a sequence",
+                "invalid type: string \"a\", expected a list",
+            ),
+            (
+                "unknown variant `up`, expected one of `a`, `b`",
+                "unknown variant `up`, expected one of `a`, `b`",
+            ),
+            ("missing field `name`", "missing field `name`"),
+        ];
+        for (message, words) in cases {
+            assert_eq!(in_words(message), words);
+        }
+    }
+
+    #[test]
+    fn invalid_json_on_a_line_is_reported_with_its_column() {
+        let error = serde_json::from_str::<serde_json::Value>("{\"a\" 1}").unwrap_err();
+        let error = Error::json_line(error).at("line 7").at("a.jsonl");
+        assert_eq!(
+            error.to_string(),
+            "a.jsonl: line 7: invalid JSON at column 6: expected `:`"
         );
     }
 

@@ -178,7 +178,7 @@ fn gaps_are_filled_from_both_sides() {
                 &gap,
                 "--model",
                 &forward,
-                "--backward",
+                "--backward-model",
                 &backward,
                 "--tokens",
                 "3",
@@ -208,7 +208,7 @@ fn gaps_are_filled_from_both_sides() {
         "generate",
         "--fill",
         "a ___ b",
-        "--backward",
+        "--backward-model",
         &model("graph", "backward"),
     ]);
     assert!(wrong.contains("the tokens of"), "{wrong}");
@@ -237,7 +237,7 @@ fn samples_are_reranked_judged_and_kept_as_preferences() {
     let ranked = with(&[
         "--rerank",
         "6",
-        "--backward",
+        "--backward-model",
         &backward,
         "--backward-weight",
         "0.5",
@@ -373,7 +373,7 @@ fn a_plugin_says_which_side_grows() {
                 " lives in",
                 "--model",
                 &forward,
-                "--backward",
+                "--backward-model",
                 &backward,
                 "--temperature",
                 "0",

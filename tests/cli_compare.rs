@@ -59,6 +59,22 @@ impl Comparison {
 }
 
 #[test]
+fn a_quiet_comparison_prints_only_its_result() {
+    let all = Comparison::new();
+    let graph = all.path("run.toml");
+    let output = run(&all.arguments(&[
+        &graph,
+        "--set",
+        "train.validate-every=2",
+        "--kneser-ney",
+        "0",
+    ]));
+    let table = stdout_of(&output, "compare");
+    assert!(table.lines().all(|line| line.starts_with('|')), "{table}");
+    assert_eq!(text_of(&output.stderr), "");
+}
+
+#[test]
 fn run_files_are_trained_with_every_seed_and_measured_with_n_grams() {
     let all = Comparison::new();
     let (graph, gpt) = (all.path("run.toml"), all.path("gpt.toml"));

@@ -17,8 +17,8 @@ const HEAD: &str = "\
 
 Generated from `brillm --help`; do not edit. `BRILLM_BLESS=1 cargo test --test cli_help` writes this file.
 
-Every command prints a result for people, or one JSON document with `--json` (keys in snake_case). Messages and progress
-go to standard error. Exit codes: 0 success, 1 error, 2 invalid arguments, 130 stopped by Ctrl-C.
+Commands print their result as text, or as JSON with `--json` (keys in snake_case). Messages and progress go to standard
+error. Exit codes: 0 success, 1 error, 2 invalid arguments, 130 stopped by Ctrl-C.
 ";
 
 /// Print help as in a terminal of 100 columns.
@@ -96,6 +96,43 @@ fn the_help_uses_the_terms_of_the_field() {
     ] {
         assert!(!reference.contains(word), "{word:?}");
     }
+}
+
+#[test]
+fn invalid_numbers_state_what_is_expected() {
+    cases(
+        [
+            (
+                &["generate", "a", "--tokens", "-3"][..],
+                "a whole number of at least 0",
+            ),
+            (
+                &["generate", "a", "--seed", "1x"],
+                "a whole number of at least 0",
+            ),
+            (&["generate", "a", "--temperature", "warm"], "a number"),
+            (&["generate", "a", "--inject", "3=nan"], "a finite number"),
+            (
+                &["generate", "--prompt-ids", "1,99999999999"],
+                "0 to 4294967295",
+            ),
+            (&["serve", "--port", "-1"], "0 to 65535"),
+            (&["serve", "--host", "here"], "an IP address"),
+            (
+                &["generate", "a", "--plugin", "kv-snap:budget"],
+                "KEY=VALUE",
+            ),
+        ],
+        |(arguments, expected)| {
+            let output = run(arguments);
+            assert_eq!(output.status.code(), Some(2));
+            let error = text_of(&output.stderr);
+            assert!(error.contains(&format!("expected {expected}")), "{error}");
+        },
+    );
+    // A negative number is the value of the option before it.
+    let error = fails(&["generate", "a", "--temperature", "-1"]);
+    assert!(error.contains("invalid temperature -1"), "{error}");
 }
 
 #[test]

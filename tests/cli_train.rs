@@ -227,7 +227,7 @@ fn a_run_resumed_after_being_killed_equals_an_uninterrupted_run() {
         &arguments,
         &["--out", &killed, "--resume", "--set", "train.rate=0.5"],
     ));
-    assert!(said.contains("another recipe"), "{said}");
+    assert!(said.contains("a different run file"), "{said}");
 }
 
 #[test]

@@ -215,8 +215,8 @@ fn transformers_grow_exactly_and_wrong_sizes_are_said() {
     }
     let path = out("no");
     for (model, sizes, said) in [
-        ("models/stories260K", ["--width", "32"], "only grow"),
-        ("models/stories260K", ["--layers", "5"], "nothing grows"),
+        ("models/stories260K", ["--width", "32"], "cannot shrink"),
+        ("models/stories260K", ["--layers", "5"], "no size is larger"),
         ("models/stories260K", ["--heads", "9"], "groups"),
         (gpt2, ["--width", "1000001"], "multiple"),
         (

@@ -69,7 +69,7 @@ metric_list:
 """)
 server = subprocess.Popen([program, "serve", "--port", "0", "--model", model], stdout=subprocess.PIPE, text=True)
 try:
-    address = server.stdout.readline().strip().removeprefix("brillm serves on ").rstrip("/")
+    address = server.stdout.readline().strip().removeprefix("listening on ").rstrip("/")
     shutil.rmtree(folder / "out", ignore_errors=True)
     name = json.loads(subprocess.run(["curl", "-s", f"{address}/v1/models"], check=True, capture_output=True,
                                      text=True).stdout)["data"][0]["id"]

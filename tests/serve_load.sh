@@ -13,10 +13,10 @@ import collections, json, os, random, signal, socket, statistics, subprocess, sy
 seconds, connections, program, plugin = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 library = tempfile.mkdtemp()
 server = subprocess.Popen(
-    [program, "serve", "--port", "0", "--patience", "5", "--queue", "32", "--max-seconds", "60", "--library", library,
+    [program, "serve", "--port", "0", "--request-timeout", "5", "--queue", "32", "--max-seconds", "60", "--library", library,
      "--model", "models/english.bril", "--model", "models/stories260K"] + (["--plugin", plugin] if plugin else []),
     stdout=subprocess.PIPE, text=True)
-address = server.stdout.readline().strip().removeprefix("brillm serves on http://").rstrip("/")
+address = server.stdout.readline().strip().removeprefix("listening on http://").rstrip("/")
 host, port = address.rsplit(":", 1)
 counts, wrong, lock = collections.Counter(), [], threading.Lock()
 stop = time.monotonic() + seconds

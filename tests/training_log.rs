@@ -359,7 +359,7 @@ mod plot {
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         for text in [
             "Learning curves",
-            "training loss (nats a token)",
+            "training loss (nats per token)",
             "validation perplexity",
             "training tokens seen",
             "composed",

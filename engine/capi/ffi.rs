@@ -55,7 +55,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> ApiError {
         BRILLM_ERROR_PANIC,
         format!(
             "the library panicked: {} (a defect in brillm; please report it)",
-            what.as_deref().unwrap_or("it did not say why")
+            what.as_deref().unwrap_or("no message")
         ),
     );
     // What was thrown may panic in its own end.
@@ -112,7 +112,7 @@ unsafe fn size_of_theirs<T: Sized64>(place: *const T) -> Result<usize, ApiError>
         return Err(ApiError::new(
             BRILLM_ERROR_INPUT,
             format!(
-                "struct_size is {size}, no size of {0} (set it to sizeof({0}), and the other fields to 0)",
+                "invalid struct_size {size} of {0} (set it to sizeof({0}), and the other fields to 0)",
                 T::NAME
             ),
         ));

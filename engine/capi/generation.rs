@@ -58,7 +58,7 @@ pub(crate) fn feed(
         if session.is_full() {
             return Err(ApiError::new(
                 BRILLM_ERROR_UNSUPPORTED,
-                "the model's context is full (begin anew with a shorter text)",
+                "the model's context is full (begin a new session with a shorter text)",
             ));
         }
         session.force(id)?;

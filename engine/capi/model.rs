@@ -123,7 +123,7 @@ pub unsafe extern "C" fn brillm_model_open(
                 other => {
                     return Err(ApiError::new(
                         BRILLM_ERROR_INPUT,
-                        format!("verify is {other}, no BRILLM_VERIFY value"),
+                        format!("invalid verify {other}: expected a BRILLM_VERIFY value"),
                     ));
                 }
             };

@@ -21,7 +21,7 @@ fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_scor
         return Err(ApiError::new(
             BRILLM_ERROR_INPUT,
             format!(
-                "{} tokens leave nothing to predict (give at least two)",
+                "{} tokens leave nothing to predict (pass at least two)",
                 ids.len()
             ),
         ));

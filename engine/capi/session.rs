@@ -67,7 +67,7 @@ impl brillm_session {
         self.inner.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => ApiError::new(
                 BRILLM_ERROR_BUSY,
-                "another call is running on the session (give each thread a session of its own)",
+                "another call is running on the session (use one session per thread)",
             ),
             TryLockError::Poisoned(_) => ApiError::new(
                 BRILLM_ERROR_PANIC,

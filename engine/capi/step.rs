@@ -139,7 +139,7 @@ pub unsafe extern "C" fn brillm_session_save(
             let Some(state) = inner.generation()?.session().snapshot() else {
                 return Err(ApiError::new(
                     BRILLM_ERROR_UNSUPPORTED,
-                    "a transformer's session cannot be saved (keep its tokens and begin anew with them)",
+                    "a transformer's session cannot be saved (keep its tokens and begin a new session with them)",
                 ));
             };
             let bytes = state.to_bytes()?;

@@ -24,13 +24,15 @@ pub(super) struct BackendArguments {
     /// Backend to run on.
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
-    /// Adapter to run on: its index or words of its name, as listed by `brillm devices`.
+    /// Adapter to run on: its index or a part of its name, as listed by `brillm devices`.
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
-    /// Memory of the adapter for edges in decoding, in MiB; edges that do not fit are uploaded when paths reach them.
+    /// Memory limit for edges on the adapter while decoding, in MiB; edges beyond it are uploaded when a path needs them
+    /// [default: no limit].
     #[arg(long, value_name = "MIB")]
     device_memory: Option<u64>,
-    /// Shape of the kernels that read edges, `lanes` or `thread` [default: by adapter].
+    /// Kernel shape for reading edges: `lanes` (a group of threads per edge) or `thread` (one thread per edge)
+    /// [default: chosen for the adapter].
     #[arg(long, value_name = "SHAPE")]
     kernels: Option<String>,
 }
@@ -124,7 +126,7 @@ impl BackendArguments {
                 ErrorKind::Unsupported,
                 "plugins without shaders run on the CPU only",
             )
-            .advice("remove --plugin, or use --backend cpu or auto"));
+            .advice("remove --plugin, or pass --backend cpu or auto"));
         }
         crate::run::mechanism_on(
             &self.choice(),

@@ -20,10 +20,10 @@ pub(super) struct Arguments {
     /// Token ids to train on: a .u16 or .u32 file.
     #[arg(long, value_name = "FILE")]
     train: PathBuf,
-    /// Token ids to measure.
+    /// Token ids to measure: a .u16 or .u32 file.
     #[arg(long, value_name = "FILE")]
     test: PathBuf,
-    /// Highest order, 2 to 5; all orders from 2 are reported.
+    /// Highest order, 2 to 5; every order from 2 to it is reported.
     #[arg(long, default_value_t = 5, value_name = "N")]
     order: usize,
     /// Vocabulary size [default: the largest id + 1].

@@ -24,7 +24,7 @@ use crate::{Error, ErrorKind, Result};
 /// Nodes of the bench's graphs.
 pub(super) const NODES: usize = 4000;
 
-/// Measure decoding and training speed on this machine.
+/// Measure the speed of decoding and training on this machine.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -43,19 +43,19 @@ pub(super) struct Arguments {
         long,
         default_value = "1,8,32",
         value_delimiter = ',',
-        value_name = "B,…"
+        value_name = "N,…"
     )]
     batch: Vec<usize>,
-    /// Prompt length [default: half of the transformer's context].
+    /// Prompt length in tokens, for a transformer [default: half of its context].
     #[arg(long, value_name = "N")]
     prompt: Option<usize>,
-    /// New tokens per sequence [default: a quarter of the transformer's context].
+    /// New tokens per sequence, for a transformer [default: a quarter of its context].
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
-    /// Size of the synthetic edge weights.
+    /// Size of the synthetic edge weights, in MiB.
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
     pub(super) edge_mib: usize,
-    /// Seconds to measure for each row.
+    /// Time to measure each row, in seconds.
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
     pub(super) seconds: f64,
     /// Batch sizes for decoding a graph on a GPU.
@@ -115,7 +115,9 @@ impl Arguments {
         let engine = Engine::open(path, Default::default())?;
         let all = rayon::current_num_threads();
         let memory = DecodeBench::new(32, NODES, self.edge_mib.min(256))?.read_speed(all, 5);
-        self.line(format!("memory, {all} thread(s): {memory:.1} GB/s read"))?;
+        self.line(format!(
+            "memory bandwidth, {all} thread(s): {memory:.1} GB/s"
+        ))?;
         let mut report = json!({
             "model": engine.name(),
             "parameters": engine.parameters(),
@@ -125,7 +127,7 @@ impl Arguments {
         let one = |speed: &crate::run::FlowSpeed| {
             let gb = speed.bytes_per_token as f64 * speed.tokens_per_second / 1e9;
             format!(
-                "one flow: {:.0} tokens/s, {} bytes of weights a token ({gb:.2} GB/s), {} bytes of state",
+                "one sequence: {:.0} tokens/s, {} bytes of weights per token ({gb:.2} GB/s), {} bytes of state",
                 speed.tokens_per_second, speed.bytes_per_token, speed.state_bytes
             )
         };
@@ -202,7 +204,7 @@ impl Arguments {
                 }
                 let speed = tokens as f64 / begun.elapsed().as_secs_f64();
                 self.line(format!(
-                    "learning, {batch} x {steps}: {speed:.0} tokens per CPU-second (without the optimiser)"
+                    "training, {batch} x {steps}: {speed:.0} tokens per CPU-second (without the optimiser)"
                 ))?;
                 learning.push(json!({
                     "profile": model.name(), "batch": batch, "steps": steps, "tokens_per_cpu_second": speed,
@@ -235,7 +237,7 @@ impl Arguments {
             let speed = pool(threads)?.install(|| bench.read_speed(threads, 5));
             memory.insert(threads.to_string(), json!(speed));
             self.line(format!(
-                "memory, {threads} thread(s): {speed:.1} GB/s read ({})",
+                "memory bandwidth, {threads} thread(s): {speed:.1} GB/s ({})",
                 Level::current().name()
             ))?;
             report["memory_gb_per_s"] = json!(speed);
@@ -263,7 +265,7 @@ impl Arguments {
             }
         }
         self.line(
-            "the authors' code on a like graph, measured elsewhere: 14 to 44 ms/token".into(),
+            "for comparison: the authors' code on a similar graph took 14 to 44 ms/token on another machine".into(),
         )?;
         report["decode"] = json!(rows);
         Ok(())
@@ -297,7 +299,7 @@ impl Arguments {
         bare.set_own_minimum(u32::MAX);
         let speed = self.learn(&Profile::sifu(128), &bare, &text, 32, 30)?;
         rows.push(self.row("sifu", 32, speed)?);
-        self.line("the authors' code, measured elsewhere: 37 to 48 tokens per CPU-second".into())?;
+        self.line("for comparison: the authors' code reached 37 to 48 tokens per CPU-second on another machine".into())?;
         report["train"] = json!(rows);
         Ok(())
     }

@@ -35,7 +35,7 @@ impl Arguments {
             report["warning"] = json!(warning);
             super::warn(warning);
         }
-        self.line(format!("{adapter}: copies {copies:.1} GB/s"))?;
+        self.line(format!("{adapter}: {copies:.1} GB/s in copies"))?;
         if !self.skip_decode {
             report["decode"] = self.decode_on(device, copies)?;
         }

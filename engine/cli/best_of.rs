@@ -19,36 +19,42 @@ const GAP: &str = "___";
 /// Filling gaps, reranking, best of n.
 #[derive(Args)]
 pub(super) struct SamplingArguments {
-    /// Fill the gap in a text, written ___, with up to --tokens tokens [default: 4]; a BERT model fills one token per gap.
+    /// Fill the gap ___ in a text with up to --tokens tokens [default: 4]; a BERT model fills one token per gap.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "prompt_ids", "rerank", "best_of", "to_left", "beam"])]
     fill: Option<String>,
-    /// Minimum number of tokens for the gap.
-    #[arg(long, default_value_t = 1, value_name = "N", requires = "fill")]
-    fill_least: usize,
+    /// Minimum number of tokens in the gap.
+    #[arg(
+        long,
+        alias = "fill-least",
+        default_value_t = 1,
+        value_name = "N",
+        requires = "fill"
+    )]
+    fill_min: usize,
     /// Number of paths searched from each side of the gap.
     #[arg(long, default_value_t = 8, value_name = "B", requires = "fill")]
     fill_width: usize,
-    /// Backward model with the same vocabulary, for --fill, --rerank and plugins that extend both ends.
-    #[arg(long, value_name = "PATH")]
-    backward: Option<PathBuf>,
-    /// Weight of the backward model's log-likelihood.
+    /// Backward model with the same vocabulary, for --fill, --rerank and plugins that extend a text at both ends.
+    #[arg(long, alias = "backward", value_name = "PATH")]
+    backward_model: Option<PathBuf>,
+    /// Weight of the backward model's log-likelihood, relative to the forward model's.
     #[arg(
         long,
         default_value_t = 1.0,
         value_name = "ALPHA",
-        requires = "backward"
+        requires = "backward_model"
     )]
     backward_weight: f64,
     /// Draw N samples and keep the one with the highest forward plus weighted backward log-likelihood.
-    #[arg(long, value_name = "N", requires = "backward", conflicts_with_all = ["best_of", "beam"])]
+    #[arg(long, value_name = "N", requires = "backward_model", conflicts_with_all = ["best_of", "beam"])]
     rerank: Option<usize>,
     /// Extend the text to the left with a model trained in both directions; a backward model always does.
     #[arg(long)]
     pub(super) to_left: bool,
-    /// Draw N samples and keep the one rated highest by --judge or --scores; list all without them.
+    /// Draw N samples and keep the one with the highest score from --judge or --scores; without them, print all.
     #[arg(long, value_name = "N", conflicts_with = "beam")]
     best_of: Option<usize>,
-    /// Program that reads one JSON object {"prompt", "text"} per line and prints one score per line.
+    /// Program that reads a JSON object {"prompt", "text"} per line from standard input and prints one score per line.
     #[arg(
         long,
         value_name = "COMMAND",
@@ -56,10 +62,10 @@ pub(super) struct SamplingArguments {
         conflicts_with = "scores"
     )]
     judge: Option<String>,
-    /// File with one score per line, one for each sample; the same --seed draws the same samples.
+    /// File with one score per line, in the order of the samples; the same --seed draws the same samples.
     #[arg(long, value_name = "FILE", requires = "best_of")]
     scores: Option<PathBuf>,
-    /// Append the best and the worst sample to FILE as {"prompt", "chosen", "rejected"}, for preference training.
+    /// Append the best and the worst sample to FILE as {"prompt", "chosen", "rejected"}, for [preferences] in a run file.
     #[arg(long, value_name = "FILE", requires = "best_of")]
     preferences: Option<PathBuf>,
 }
@@ -77,7 +83,7 @@ impl SamplingArguments {
 
     /// Open the backward model, if any.
     pub(super) fn reader(&self) -> Result<Option<Reader>> {
-        self.backward
+        self.backward_model
             .as_ref()
             .map(|path| Reader::new(super::open_engine(Some(path))?, true))
             .transpose()
@@ -103,8 +109,8 @@ impl SamplingArguments {
         let left_ids = tokenizer.encode(left.trim_end())?;
         let right_ids = tokenizer.encode(right)?;
         let search = GapSearch {
-            least: self.fill_least,
-            most: prompt.tokens.unwrap_or(4).max(self.fill_least),
+            least: self.fill_min,
+            most: prompt.tokens.unwrap_or(4).max(self.fill_min),
             width: self.fill_width,
             weight: self.backward_weight,
         };
@@ -144,7 +150,10 @@ impl SamplingArguments {
     ) -> Result<()> {
         let count = self.rerank.or(self.best_of).unwrap_or(1);
         if count == 0 {
-            return Err(Error::new(ErrorKind::Input, "the number of samples is 0"));
+            return Err(Error::new(
+                ErrorKind::Input,
+                "invalid number of samples 0: expected at least 1",
+            ));
         }
         let seed = prompt.seed;
         let hooked = super::plugin_options::hooked(engine, hooks, seed)?;

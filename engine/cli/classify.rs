@@ -26,13 +26,13 @@ pub(super) struct Arguments {
     /// Labelled texts to fine-tune on; may be repeated.
     #[arg(long, value_name = "FILE")]
     train: Vec<PathBuf>,
-    /// Folder to write the fine-tuned model to.
+    /// With --train: folder to write the fine-tuned model to [default: the model is not saved].
     #[arg(long, value_name = "DIR", requires = "train")]
     out: Option<PathBuf>,
     /// Labelled texts to measure accuracy on.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Texts to predict labels for, one per line (a tab separates the texts of a pair); `-` is standard input.
+    /// Texts to predict labels for, one per line (a tab separates the texts of a pair); `-` reads standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "files")]
     predict: Option<PathBuf>,
     /// Fields of a record: names, or column numbers from 1.
@@ -40,10 +40,10 @@ pub(super) struct Arguments {
     fields: LabelledFields,
     #[command(flatten)]
     tuning: TuningArguments,
-    /// Hide the progress bar.
+    /// Print no progress.
     #[arg(long)]
     quiet: bool,
-    /// Print the result as JSON.
+    /// Print the result as JSON; with --predict, one JSON object per line.
     #[arg(long)]
     json: bool,
 }
@@ -52,7 +52,7 @@ pub(super) struct Arguments {
 #[derive(Args, Clone, Copy)]
 #[command(next_help_heading = "Fine-tuning")]
 pub(super) struct TuningArguments {
-    /// Epochs, passes over the training texts.
+    /// Passes over the training texts.
     #[arg(long, default_value_t = FineTuning::default().epochs, value_name = "N")]
     epochs: usize,
     /// Texts per training step.
@@ -61,10 +61,10 @@ pub(super) struct TuningArguments {
     /// Peak learning rate.
     #[arg(long, default_value_t = FineTuning::default().rate, value_name = "R")]
     rate: f64,
-    /// Dropout rate.
+    /// Dropout rate, at least 0 and below 1.
     #[arg(long, default_value_t = FineTuning::default().dropout, value_name = "P")]
     dropout: f64,
-    /// Random seed of the new head, the order of texts and dropout.
+    /// Random seed of the new classification head, the order of texts and dropout.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
 }
@@ -104,7 +104,7 @@ impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         if self.train.is_empty() && self.files.is_empty() && self.predict.is_none() {
             return Err(Error::new(ErrorKind::Input, "nothing to do")
-                .advice("give --train FILE, labelled files to measure on, or --predict FILE"));
+                .advice("pass --train FILE, labelled files to measure on, or --predict FILE"));
         }
         super::catch_interrupt()?;
         let mut measured = Vec::new();

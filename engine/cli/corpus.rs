@@ -13,12 +13,13 @@ use crate::run::{Speaker, write_records};
 use crate::text::{Corpus, CorpusOptions};
 use crate::{Error, Result};
 
-/// Make training records from reference texts with a corpus plugin (--plugin).
+/// Create training records from reference texts with a corpus plugin (--plugin).
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   brillm corpus stories.jsonl --plugin refgpt:generator=extract --no-model --out dialogues.jsonl
-  brillm corpus articles --plugin refgpt --endpoint http://127.0.0.1:8000/v1 --out dialogues.jsonl --resume")]
+  brillm corpus articles --plugin refgpt --endpoint http://127.0.0.1:8000/v1 \\
+      --out dialogues.jsonl --resume")]
 pub(super) struct Arguments {
     /// Reference texts: files, folders, globs, or - for standard input.
     #[arg(required = true)]
@@ -26,19 +27,20 @@ pub(super) struct Arguments {
     /// Write the records to FILE, one JSON object per line [default: standard output].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Field of JSON records that holds the text [default: text, story, content, paragraphs or desc].
+    /// Field of JSON records that contains the text [default: the first of text, story, content, paragraphs and desc].
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
-    /// Keep the records in --out and add the missing ones.
+    /// Keep the records in --out and add the missing ones [default: overwrite the file].
     #[arg(long, requires = "out")]
     resume: bool,
-    /// Hide the progress bar.
+    /// Print no progress.
     #[arg(long)]
     quiet: bool,
     #[cfg(feature = "endpoint")]
     #[command(flatten)]
     endpoint: super::endpoint::EndpointArguments,
-    /// Model that answers the plugin's generation requests [default: the built-in English model].
+    /// Model that answers the plugin's generation requests: a .bril file or a folder with config.json
+    /// [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Run the plugin without a model.
@@ -47,7 +49,7 @@ pub(super) struct Arguments {
     /// Sampling temperature; 0 always takes the most probable token.
     #[arg(long, default_value_t = 0.7, value_name = "T")]
     temperature: f32,
-    /// Random seed.
+    /// Random seed; the same seed gives the same records.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Print the number of records as JSON; requires --out.
@@ -181,11 +183,11 @@ fn resume(path: &Path) -> Result<HashSet<String>> {
         .filter(|(_, line)| !line.is_empty())
         .filter_map(|(at, line)| match serde_json::from_slice::<Value>(line) {
             Ok(record) => record["key"].as_str().map(|key| Ok(key.to_string())),
-            Err(error) => Some(Err(Error::new(
-                crate::ErrorKind::Format,
-                format!("not JSON: {error}"),
-            )
-            .at(format!("{}, line {}", path.display(), at + 1)))),
+            Err(error) => Some(Err(Error::json_line(error).at(format!(
+                "{}: line {}",
+                path.display(),
+                at + 1
+            )))),
         })
         .collect()
 }

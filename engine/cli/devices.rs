@@ -8,6 +8,10 @@ use crate::kernel::gpu::Adapter;
 
 /// List graphics adapters with their limits, the kernels used on them, and why an adapter cannot be used.
 #[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm devices
+  brillm devices --json")]
 pub(super) struct Arguments {
     /// Print the result as JSON.
     #[arg(long)]
@@ -29,7 +33,7 @@ impl Arguments {
             }));
         }
         if all.is_empty() {
-            super::say("no graphics driver is installed: everything runs on the CPU")?;
+            super::say("no graphics driver is installed; everything runs on the CPU")?;
         }
         for report in all.iter().map(Adapter::report) {
             super::say(format!("{}  {report}", report.index))?;

@@ -15,7 +15,7 @@ use crate::{Error, ErrorKind, Result};
 /// Address and rate limits of an endpoint.
 #[derive(Args, Clone, Debug)]
 pub(super) struct EndpointArguments {
-    /// Use an OpenAI-compatible endpoint instead of a local model: the URL before /chat/completions.
+    /// OpenAI-compatible endpoint to use instead of a local model: the URL up to /chat/completions.
     #[arg(long, value_name = "URL", conflicts_with_all = ["model", "no_model"])]
     endpoint: Option<String>,
     /// Model name to request from the endpoint.
@@ -26,7 +26,7 @@ pub(super) struct EndpointArguments {
         requires = "endpoint"
     )]
     endpoint_model: String,
-    /// Environment variable with the API key; no key is sent if it is unset.
+    /// Name of the environment variable that contains the API key; no key is sent if it is unset.
     #[arg(
         long,
         value_name = "VARIABLE",
@@ -37,7 +37,7 @@ pub(super) struct EndpointArguments {
     /// Maximum number of requests per minute.
     #[arg(long, value_name = "N", default_value_t = 60.0, requires = "endpoint")]
     requests_per_minute: f64,
-    /// Maximum number of tokens per minute, prompts (estimated) and answers together.
+    /// Maximum number of tokens per minute, in prompts (estimated) and answers together.
     #[arg(
         long,
         value_name = "N",
@@ -45,7 +45,7 @@ pub(super) struct EndpointArguments {
         requires = "endpoint"
     )]
     tokens_per_minute: f64,
-    /// Number of attempts while the endpoint is busy or unreachable.
+    /// Maximum number of attempts per request while the endpoint is busy or unreachable.
     #[arg(long, value_name = "N", default_value_t = 5, requires = "endpoint")]
     endpoint_attempts: u32,
 }
@@ -207,7 +207,7 @@ impl Generate for Endpoint {
         if !speech.within.is_empty() && speech.gain != 0.0 {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "an endpoint cannot restrict tokens to the sub-graph of a reference",
+                "an endpoint cannot restrict tokens to the sub-graph of a reference text",
             )
             .advice("set the gain to 0, or use a local model with --model"));
         }

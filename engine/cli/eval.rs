@@ -12,7 +12,7 @@ use crate::run::{
 use crate::text::{Corpus, CorpusOptions, ReadingDirection, read_ids};
 use crate::{Error, ErrorKind, Result};
 
-/// Measure perplexity over the full vocabulary.
+/// Measure the perplexity of a model over its full vocabulary.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -28,25 +28,27 @@ pub(super) struct Arguments {
     /// Measure COUNT windows of LENGTH tokens, each from a fresh state [default: the whole text as one stream].
     #[arg(long, value_name = "LENGTH,COUNT")]
     windows: Option<Windows>,
-    /// First window to measure.
+    /// Index of the first window to measure, from 0.
     #[arg(long, default_value_t = 0, value_name = "W")]
     first_window: usize,
-    /// Keep the state from window to window.
+    /// With --windows: keep the state from window to window.
     #[arg(long, requires = "windows")]
     stream: bool,
     /// Measure each document from a fresh state, cut to the context of a transformer.
     #[arg(long, conflicts_with_all = ["ids", "windows", "charges", "contexts"])]
     documents: bool,
-    /// Measure NEW tokens after prompts of PROMPT tokens while plugins manage the KV cache.
+    /// Measure NEW tokens after each of COUNT prompts of PROMPT tokens, while plugins manage the KV cache [default COUNT:
+    /// as many as fit].
     #[arg(long, value_name = "PROMPT,NEW[,COUNT]", conflicts_with_all = ["windows", "charges", "contexts", "documents"])]
     continuation: Option<Continuations>,
-    /// Measure from right to left; the default for a backward model.
+    /// Measure from right to left with a model trained in both directions; a backward model always does.
     #[arg(long, conflicts_with_all = ["continuation", "documents", "charges", "contexts"])]
     backward: bool,
     /// Also run the unmodified model and report KL divergence and top-1 agreement (transformers).
     #[arg(long, requires = "continuation")]
     divergence: bool,
-    /// Add charges of visited tokens (a cache model): the fitted ones, or DECAY,NODE,EDGE,SCALE.
+    /// Raise the probability of recently visited tokens and edges (a cache language model) by the fitted charges of the
+    /// model, or by DECAY,NODE,EDGE,SCALE.
     #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
     charges: Option<String>,
     /// Measure the same tokens after contexts of N tokens, one perplexity per N.
@@ -82,9 +84,9 @@ impl Arguments {
         {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "one context that runs on gives a device nothing to do side by side",
+                "only independent windows can be measured on a GPU",
             )
-            .advice("measure --windows there, or use --backend cpu"));
+            .advice("pass --windows without --stream, or use --backend cpu"));
         }
         let engine = super::open_engine(self.model.as_deref())?;
         self.backend.check_model(&engine)?;
@@ -183,7 +185,10 @@ impl Arguments {
         if sum.tokens() == 0 {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("{} tokens hold no window of {length}", tokens.len()),
+                format!(
+                    "{} tokens are too few for a window of {length}",
+                    tokens.len()
+                ),
             ));
         }
         self.report(&sum.into(), 0)
@@ -243,7 +248,9 @@ impl Arguments {
         };
         super::say(format!(
             "perplexity {:.3} ({:.4} nats per token) of {} tokens in {} texts; {:.0} bytes of keys and values\n\
-             kept after the prompt: {}\nkept at the end:       {}\nprompt rows computed:  {}",
+             tokens kept after the prompt, by layer: {}\n\
+             tokens kept at the end, by layer:       {}\n\
+             prompt tokens computed, by layer:       {}",
             continued.perplexity,
             continued.nats_per_token,
             continued.tokens,
@@ -255,7 +262,7 @@ impl Arguments {
         ))?;
         if let (Some(divergence), Some(agreement)) = (continued.divergence, continued.agreement) {
             super::say(format!(
-                "against the model as it is: divergence {divergence:.5} nats, the same likeliest token in {:.1} %",
+                "against the unmodified model: KL divergence {divergence:.5} nats, top-1 agreement {:.1} %",
                 100.0 * agreement
             ))?;
         }

@@ -28,16 +28,16 @@ pub(super) struct Arguments {
     /// File to write; the extension sets the format: .safetensors, .graphml, .gexf, .dot or .csv.
     #[arg(value_name = "FILE")]
     out: PathBuf,
-    /// Format, if the extension does not set it: graphml, gexf, dot, csv, csv-nodes or safetensors.
+    /// Format: graphml, gexf, dot, csv, csv-nodes or safetensors [default: by the extension].
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Nodes to start from: tokens or #ID [default: the strongest edges of the whole graph].
+    /// Nodes to start from: tokens or #ID [default: no nodes; export the strongest edges of the whole graph].
     #[arg(long, value_name = "TOKEN,…", value_delimiter = ',')]
     nodes: Vec<String>,
-    /// Hops from --nodes.
+    /// Maximum number of hops from --nodes.
     #[arg(long, default_value_t = 1, value_name = "N")]
     radius: usize,
-    /// Maximum number of nodes, with --nodes.
+    /// With --nodes: maximum number of nodes.
     #[arg(long, default_value_t = 200, value_name = "N")]
     max_nodes: usize,
     /// Maximum number of edges; the strongest are kept.
@@ -58,6 +58,14 @@ impl Arguments {
             .unwrap_or("")
             .to_string();
         let format = self.format.clone().unwrap_or(ending);
+        if format.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Input,
+                "the file name has no extension that sets the format",
+            )
+            .at(self.out.display())
+            .advice("use .safetensors, .graphml, .gexf, .dot or .csv, or pass --format"));
+        }
         if format == "safetensors" {
             return weights(&model, &self.out);
         }

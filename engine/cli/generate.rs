@@ -18,6 +18,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 #[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "fill", "load_session"])))]
+#[command(mut_arg("temperature", |temperature| temperature.help("Sampling temperature; 0 always takes the most probable token [default: 0.7]")))]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
@@ -29,16 +30,17 @@ pub(super) struct Arguments {
     /// Continue past the model's stop tokens.
     #[arg(long)]
     ignore_eos: bool,
-    /// Beam search: print the B paths of least resistance with their totals.
+    /// Beam search: print the B paths of least resistance, each with its total resistance in nats.
     #[arg(long, value_name = "B", conflicts_with_all = ["temperature", "save_session", "load_session"])]
     beam: Option<usize>,
-    /// Add ENERGY to a token at one step (0, the first, by default); may be repeated.
+    /// Add ENERGY to the energy of a token at a step [default: 0, the first]; may be repeated.
     #[arg(long, value_name = "ID=ENERGY[@STEP]", value_parser = parse_injection)]
     inject: Vec<(u32, f32, usize)>,
-    /// Force a token at one step (0, the first, by default); may be repeated.
+    /// Force a token at a step [default: 0, the first]; may be repeated.
     #[arg(long, value_name = "ID[@STEP]", value_parser = parse_forced)]
     force: Vec<(u32, usize)>,
-    /// Add charges of visited tokens (a cache model): the fitted ones, or DECAY,NODE,EDGE,SCALE.
+    /// Raise the probability of recently visited tokens and edges (a cache language model) by the fitted charges of the
+    /// model, or by DECAY,NODE,EDGE,SCALE.
     #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
     charges: Option<String>,
     /// Write the session to FILE at the end, for --load-session.
@@ -80,7 +82,9 @@ fn parse_injection(text: &str) -> std::result::Result<(u32, f32, usize), String>
             .map_err(|_| "invalid token id: expected a whole number")?,
         energy
             .parse()
-            .map_err(|_| "invalid energy: expected a number")?,
+            .ok()
+            .filter(|energy: &f32| energy.is_finite())
+            .ok_or("invalid energy: expected a finite number")?,
         step,
     ))
 }
@@ -166,7 +170,7 @@ impl Arguments {
         if others {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "a text that grows to the left takes no beam, stop text, session, charges or order/1",
+                "extending to the left does not support --beam, --stop, --charges, sessions or plugins that implement order/1",
             ));
         }
         let reader = Reader::new(engine, true)?;
@@ -282,7 +286,9 @@ impl Arguments {
         } else {
             super::stream(&engine.tokenizer().decode(ids))?;
             for piece in &mut generation {
-                super::stream(&piece?.text)?;
+                // An error follows the text on a line of its own.
+                let piece = piece.or_else(|error| super::say("").and(Err(error)))?;
+                super::stream(&piece.text)?;
             }
             super::say("")?;
             super::plugin_options::say_reports(self.prompt.seed)?;
@@ -338,9 +344,9 @@ impl Arguments {
         if others {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "a text that grows both ways takes no stop text, session, charges, or injected and forced tokens",
+                "extending at both ends does not support --stop, --charges, --inject, --force or sessions",
             )
-            .advice("leave out the plugin that answers order/1, or these options"));
+            .advice("remove these options, or the plugin that implements order/1"));
         }
         Ok(())
     }

@@ -19,9 +19,9 @@ const LENGTH: usize = 24;
 /// Random stream of the prompts.
 const CHECKING: u64 = 0x6368_6563;
 
-/// Grow a model without changing its outputs.
+/// Widen or deepen a model without changing its outputs.
 ///
-/// Name the grown model as `initial` in a run file to continue training.
+/// To continue training, set `initial` in a run file to the grown model.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -31,22 +31,22 @@ pub(super) struct Arguments {
     /// Model: a .bril file or a folder with config.json.
     model: PathBuf,
     /// New width of the signal, or of the residual stream.
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "N")]
     width: Option<usize>,
     /// New number of layers (transformers only).
-    #[arg(long, value_name = "L")]
+    #[arg(long, value_name = "N")]
     layers: Option<usize>,
     /// New number of query heads (transformers only).
-    #[arg(long, value_name = "H")]
+    #[arg(long, value_name = "N")]
     heads: Option<usize>,
-    /// Noise added to new weights after the check, so that training can change them; for a transformer relative to the
-    /// size of each weight. 0 for none.
+    /// Noise added to new weights so that training can separate them, after the outputs were compared; for a transformer
+    /// relative to the size of each weight. 0 for none.
     #[arg(long, default_value_t = 1e-3, value_name = "X")]
     noise: f32,
     /// Random seed of new weights, noise and prompts.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Path to write the grown model to.
+    /// Grown model to write: a .bril file, or a folder for a transformer.
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
     /// Print the result as JSON.
@@ -67,7 +67,10 @@ impl Arguments {
         if !(0.0..=1.0).contains(&self.noise) {
             return Err(Error::new(
                 ErrorKind::Input,
-                "invalid --noise: expected 0 to 1",
+                format!(
+                    "invalid --noise {}: expected a number from 0 to 1",
+                    self.noise
+                ),
             ));
         }
         let engine = super::open_engine(Some(&self.model))?;
@@ -89,7 +92,7 @@ impl Arguments {
             }));
         }
         super::say(format!(
-            "{}: {} parameters, {} before; outputs differ by at most {:.1e}, with noise {:.1e}",
+            "{}: {} parameters (was {});  outputs differ by at most {:.1e}, {:.1e} with noise",
             self.out.display(),
             outcome.after,
             outcome.before,
@@ -107,20 +110,20 @@ impl Arguments {
             format!("the grown model's outputs differ by {difference:.1e}"),
         )
         .at(self.model.display())
-        .advice("nothing was written; try another size"))
+        .advice("nothing was written; try another width or number of heads"))
     }
 
     fn graph(&self, model: &Model) -> Result<Outcome> {
         if self.layers.is_some() || self.heads.is_some() {
             return Err(
                 Error::new(ErrorKind::Input, "a graph has no layers and no heads")
-                    .advice("give --width"),
+                    .advice("pass --width"),
             );
         }
         let from = model.metadata().profile.width;
-        let width = self
-            .width
-            .ok_or_else(|| Error::new(ErrorKind::Input, "no new size").advice("give --width"))?;
+        let width = self.width.ok_or_else(|| {
+            Error::new(ErrorKind::Input, "no new size is given").advice("pass --width")
+        })?;
         let grown = model.widened(width)?;
         let difference = self.differ(model, &grown)?;
         self.check(difference)?;

@@ -10,18 +10,19 @@ use crate::Result;
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-  brillm import --weights model_0.bin --vocab vocab.json --frequency word_frequency.json --out model.bril")]
+  brillm import --weights model_0.bin --vocabulary vocab.json --frequency word_frequency.json \\
+      --out model.bril")]
 pub(super) struct Arguments {
     /// Weights: a PyTorch state dict or checkpoint (zip or legacy format), or safetensors.
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
     /// Vocabulary: JSON {token: id}, or a tokenizer.json.
-    #[arg(long, value_name = "FILE")]
-    vocab: PathBuf,
+    #[arg(long, alias = "vocab", value_name = "FILE")]
+    vocabulary: PathBuf,
     /// Edge counts: JSON {source: {target: count}} [default: every edge has its own matrix].
     #[arg(long, value_name = "FILE")]
     frequency: Option<PathBuf>,
-    /// Model to write.
+    /// Model to write: a .bril file.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -31,7 +32,7 @@ impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         crate::model::import::import(
             &self.weights,
-            &self.vocab,
+            &self.vocabulary,
             self.frequency.as_deref(),
             &self.out,
         )?;

@@ -21,15 +21,15 @@ Examples:
   brillm inspect --node once --to time --json")]
 pub(super) struct Arguments {
     /// Model: a .bril file [default: the built-in English model].
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Show one node: a token, its text, or #ID.
     #[arg(long, value_name = "TOKEN")]
     node: Option<String>,
-    /// Show the paths of least resistance from --node to this node.
+    /// Show the paths of least resistance from --node to this node: a token, its text, or #ID.
     #[arg(long, value_name = "TOKEN", requires = "node")]
     to: Option<String>,
-    /// Length of each list.
+    /// Maximum length of each list.
     #[arg(long, default_value_t = 10, value_name = "N")]
     limit: usize,
     /// Sort edges by count instead of resistance.
@@ -101,17 +101,17 @@ impl Arguments {
         }
         super::say(format!("{} ({})", metadata.name, metadata.license))?;
         super::say(format!(
-            "profile {}: {:?} edges, width {}, {:?} blend of {} bank(s); {} parameters in {} bytes",
+            "profile {}: {} edges, width {}, {} blend of {} bank(s); {} parameters in {} bytes",
             metadata.profile.name,
-            metadata.profile.form,
+            format!("{:?}", metadata.profile.form).to_lowercase(),
             metadata.profile.width,
-            metadata.profile.blend,
+            format!("{:?}", metadata.profile.blend).to_lowercase(),
             metadata.profile.banks,
             weights.parameters(),
             weights.bytes()
         ))?;
         super::say(format!(
-            "{} nodes, {} edges ({} own), {} walks, {} self-loops, density {:.4}",
+            "{} nodes, {} edges ({} own), {} transitions in the training text, {} self-loops, density {:.4}",
             summary.nodes,
             summary.edges,
             summary.own_edges,
@@ -130,7 +130,7 @@ impl Arguments {
             ))?;
         }
         super::say(format!(
-            "mean fan on the training text: {:.0} edges",
+            "mean fan (outgoing edges of a token in the training text): {:.0} edges",
             summary.walked_fan
         ))?;
         super::say(format!(
@@ -190,8 +190,14 @@ impl Arguments {
             summary.walks_in
         ))?;
         super::say(format!(
-            "reaches {} nodes, by hops: {:?}",
-            reach.reached, reach.hops
+            "reaches {} nodes; by number of hops: {}",
+            reach.reached,
+            reach
+                .hops
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
         ))?;
         super::say(format!("reached from {} nodes", reached_by.reached))?;
         super::say(format!(
@@ -201,9 +207,9 @@ impl Arguments {
                 .position(node)
                 .map_or("-".into(), |position| (position + 1).to_string())
         ))?;
-        edges("strongest out", &summary.strongest_out)?;
-        edges("weakest out", &summary.weakest_out)?;
-        edges("strongest in", &summary.strongest_in)?;
+        edges("strongest outgoing edges", &summary.strongest_out)?;
+        edges("weakest outgoing edges", &summary.weakest_out)?;
+        edges("strongest incoming edges", &summary.strongest_in)?;
         for path in paths {
             let nodes: Vec<String> = path.nodes.iter().map(|node| display(node.0)).collect();
             super::say(format!("  {:8.3}  {}", path.resistance, nodes.join(" → ")))?;

@@ -47,7 +47,8 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Parser, Subcommand};
+use clap::error::ContextKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::kernel::bytes::Bytes;
 use crate::model::{Model, Verify};
@@ -113,7 +114,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
     }
     #[cfg(any(feature = "plugin", feature = "serve"))]
     log::install();
-    let arguments = Arguments::parse();
+    let arguments = parse();
     if let Err(error) = threads::choose(arguments.threads) {
         say_error(format_args!("brillm: {error}"));
         return ExitCode::FAILURE;
@@ -156,6 +157,50 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Parse the command line. Values of options may be negative numbers, so that these are reported as invalid values.
+fn parse() -> Arguments {
+    fn numeric(command: clap::Command) -> clap::Command {
+        command
+            .mut_args(|option| {
+                let takes = !option.is_positional() && option.get_action().takes_values();
+                option.allow_negative_numbers(takes)
+            })
+            .mut_subcommands(numeric)
+    }
+    let mut command = numeric(Arguments::command());
+    command
+        .try_get_matches_from_mut(std::env::args_os())
+        .and_then(|matches| {
+            Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+        })
+        .unwrap_or_else(|error| expected(&error).unwrap_or(error).exit())
+}
+
+/// Reword an invalid number: state what was expected instead of how the standard library failed.
+fn expected(error: &clap::Error) -> Option<clap::Error> {
+    use std::error::Error as _;
+    let source = error.source()?;
+    let expected = if source.is::<std::num::ParseIntError>() {
+        "a whole number of at least 0".to_string()
+    } else if source.is::<std::num::ParseFloatError>() {
+        "a number".to_string()
+    } else if source.is::<std::net::AddrParseError>() {
+        "an IP address, for example 127.0.0.1".to_string()
+    } else {
+        let text = source.to_string();
+        let (_, range) = text.split_once(" is not in ")?;
+        range.replace("..=", " to ")
+    };
+    let value = error.get(ContextKind::InvalidValue)?;
+    let option = error.get(ContextKind::InvalidArg)?;
+    Some(clap::Error::raw(
+        error.kind(),
+        format!(
+            "invalid value '{value}' for '{option}': expected {expected}\n\nFor more information, try '--help'.\n"
+        ),
+    ))
 }
 
 /// Set by Ctrl-C after a command has called [`catch_interrupt`].

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::Result;
 
-/// Plot training loss and validation perplexity of training runs as SVG.
+/// Plot the training loss and validation perplexity of training runs as SVG.
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:

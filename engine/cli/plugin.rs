@@ -11,7 +11,9 @@ use crate::plugin::check::{Checker, Verdict, in_process};
 use crate::plugin::{Described, Manifest, build, create_template};
 use crate::{Error, ErrorKind, Result};
 
-/// List, check and build plugins. Plugins run with your privileges: load only plugins you trust.
+/// List, check and build plugins.
+///
+/// Plugins run with your privileges: load only plugins you trust.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -26,25 +28,25 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// List the plugins found; reads manifests only and loads no library.
+    /// List the installed plugins; reads manifests only, loads no library.
     List {
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Show the hooks and options of a plugin; reads its manifest only.
+    /// Show the hooks and options of a plugin; reads its manifest only, loads no library.
     Info {
-        /// Plugin: its id, the last part of its id, or a path.
+        /// Plugin: its id, the last part of its id, or the path of its library.
         name: String,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Check a plugin: runs every case in its own process and reports crashes and hangs.
+    /// Check a plugin: run each test case in its own process and report failures, crashes and hangs.
     Check {
-        /// Plugin: a library file, or the name of a plugin found.
+        /// Plugin: its id, the last part of its id, or the path of its library.
         name: String,
-        /// Time limit of a case.
+        /// Time limit of a case, in seconds.
         #[arg(long, default_value_t = 20.0, value_name = "SECONDS")]
         timeout: f64,
         /// Option for the plugin instances under test; may be repeated.
@@ -53,36 +55,36 @@ enum Action {
         /// Run one case in this process, for a debugger.
         #[arg(long, value_name = "CASE")]
         in_process: Option<String>,
-        /// Plugin in the library, for --in-process.
+        /// With --in-process: id of the plugin, if the library has several.
         #[arg(long, value_name = "ID", requires = "in_process")]
         id: Option<String>,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Build plugins with cargo or the C compiler and write library and manifest.
+    /// Build plugins with cargo or the C compiler; writes a library and a manifest for each.
     Build {
-        /// Source folders, or names under plugins/ [default: all under plugins/].
+        /// Source folders, or names of folders under plugins/ [default: all under plugins/].
         #[arg(value_name = "NAME")]
         names: Vec<PathBuf>,
-        /// Output folder [default: plugins next to the program, which is searched by default].
+        /// Output folder [default: plugins next to the program; it is searched without --plugin-path].
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// Build with optimizations; the default in a release build of brillm.
+        /// Build with optimisations [default: only if brillm itself is a release build].
         #[arg(long)]
         release: bool,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Create the source of a plugin that builds and passes `check`.
+    /// Create the source of a new plugin that builds and passes `brillm plugin check`.
     New {
         /// Plugin name: lowercase letters, digits and hyphens.
         name: String,
         /// Folder to create the plugin in.
         #[arg(long, default_value = ".", value_name = "DIR")]
         out: PathBuf,
-        /// Folder of the crate brillm-plugin [default: plugins/sdk if it exists, else the registry].
+        /// Folder of the crate brillm-plugin [default: plugins/sdk if it exists, otherwise the package registry].
         #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
     },
@@ -171,7 +173,7 @@ fn list(plugins: &PluginArguments, json: bool) -> Result<()> {
             .map(|folder| folder.display().to_string())
             .collect();
         super::say_error(format_args!(
-            "no plugins found in {}; `brillm plugin build` builds those in plugins/",
+            "brillm: no plugins found in {} (build those in plugins/ with `brillm plugin build`, or pass --plugin-path)",
             folders.join(", ")
         ));
     }
@@ -338,7 +340,7 @@ fn build_all(names: Vec<PathBuf>, out: Option<PathBuf>, release: bool, json: boo
             .ok_or_else(|| {
                 Error::new(
                     ErrorKind::Input,
-                    "the folder of the program is unknown: pass --out",
+                    "the folder of the program is unknown: pass --out DIR",
                 )
             })?,
     };

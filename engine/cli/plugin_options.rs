@@ -49,14 +49,14 @@ pub(super) struct PluginArguments {
         help_heading = "Plugins"
     )]
     plugins: Vec<Selection>,
-    /// Search this folder for plugins first; may be repeated.
+    /// Folder to search for plugins before the default ones; may be repeated.
     #[arg(long, global = true, value_name = "DIR", help_heading = "Plugins")]
     plugin_path: Vec<PathBuf>,
-    /// Calibration text for plugins that plan the KV cache: 30 pieces of 64 tokens are run first.
+    /// Calibration text for plugins that plan the KV cache; 30 pieces of 64 tokens are run before the command.
     #[cfg(feature = "transformer")]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Plugins")]
     calibration: Option<PathBuf>,
-    /// Report a plugin call that takes longer than this.
+    /// Report a plugin call that takes longer than this, in seconds.
     #[arg(
         long,
         global = true,

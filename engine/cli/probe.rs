@@ -13,10 +13,10 @@ use crate::{Error, ErrorKind, Result};
 
 /// Run a model over texts and print the reports of probe plugins.
 ///
-/// Each text is a sequence of its own: plugins see the prompt and --tokens new tokens. If a record has the field
+/// Each text is a separate sequence: plugins see the prompt and --tokens new tokens. If a record has the field
 /// `answer`, its tokens are predicted instead, and their perplexity is reported in total and for each `label`.
 ///
-/// Without texts, plugins that bring their own texts query the model. Tables in reports are printed; files in reports
+/// Without texts, plugins that have their own texts query the model. Tables in reports are printed; files in reports
 /// are written to --out.
 #[derive(Args)]
 #[command(after_long_help = "\
@@ -24,7 +24,7 @@ Examples:
   brillm probe questions.jsonl --model models/stories260K --plugin quats:questions=questions.jsonl
   brillm probe --plugin semantic-size --out figures --json")]
 pub(super) struct Arguments {
-    /// Texts: JSONL with the fields `prompt` or `text` and optionally `answer` and `label`, or one text per line; - reads
+    /// Texts: JSONL with the field `prompt` or `text` and optionally `answer` and `label`, or one text per line; `-` reads
     /// standard input.
     #[arg(value_name = "FILE")]
     texts: Option<PathBuf>,
@@ -34,16 +34,16 @@ pub(super) struct Arguments {
     /// Number of new tokens after each text.
     #[arg(long, default_value_t = 1, value_name = "N")]
     tokens: usize,
-    /// Sampling temperature, unless a plugin sets another.
+    /// Sampling temperature, if no plugin sets another; 0 always takes the most probable token.
     #[arg(long, default_value_t = 0.7, value_name = "T")]
     temperature: f32,
-    /// Random seed.
+    /// Random seed; the same seed gives the same result.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Folder for the files in reports [default: a folder named after the plugin].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Hide the progress bar.
+    /// Print no progress.
     #[arg(long)]
     quiet: bool,
     /// Print the result as JSON.
@@ -99,10 +99,10 @@ impl Arguments {
         if hooks.is_empty() && texts.iter().all(|text| text.answer.is_none()) {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "no plugin probes the model and no text has an answer",
+                "no plugin probes the model, and no text has an answer",
             )
             .advice(
-                "pass --plugin (`brillm plugin list` shows the plugins), or add the field `answer`",
+                "pass --plugin, or add the field `answer`; `brillm plugin list` shows the plugins",
             ));
         }
         let length = Some(texts.len() as u64);
@@ -135,7 +135,7 @@ impl Arguments {
         if asking.is_empty() {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "no texts are given, and no plugin brings its own",
+                "no texts are given, and no plugin has its own",
             )
             .advice(
                 "pass a file of texts, or a plugin with its own texts such as --plugin semantic-size",
@@ -181,7 +181,7 @@ impl Arguments {
             }
         }
         let Some(Value::Object(reports)) = report.get("probes") else {
-            return super::say(format!("{what}; no plugin reported anything"));
+            return super::say(format!("{what}; no plugin reports"));
         };
         for (plugin, report) in reports {
             match report["table"].as_str() {
@@ -275,10 +275,11 @@ fn read(path: &Path) -> Result<Vec<Text>> {
                 });
             }
             let invalid = |what: String| {
-                Error::new(ErrorKind::Format, what).at(format!("{location}, line {}", index + 1))
+                Error::new(ErrorKind::Format, what).at(format!("{location}: line {}", index + 1))
             };
-            let record: Value = serde_json::from_str(line)
-                .map_err(|error| invalid(format!("not JSON: {error}")))?;
+            let record: Value = serde_json::from_str(line).map_err(|error| {
+                Error::json_line(error).at(format!("{location}: line {}", index + 1))
+            })?;
             let field = |name: &str| record[name].as_str().map(str::to_string);
             Ok(Text {
                 prompt: field("prompt").or(field("text")).ok_or_else(|| {

@@ -24,22 +24,22 @@ pub(super) struct PromptArguments {
     /// Maximum number of new tokens [default: 128].
     #[arg(long, value_name = "N")]
     pub(super) tokens: Option<usize>,
-    /// Sampling temperature; 0 always takes the most probable token [default: 0.7 in generate, 0 in trace].
+    /// Sampling temperature; 0 always takes the most probable token.
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
-    /// Sample from the K most probable tokens; 0 for all.
+    /// Sample from the K most probable tokens only; 0 for all.
     #[arg(long, default_value_t = 0, value_name = "K")]
     top_k: usize,
-    /// Sample from the most probable tokens whose probabilities add up to P; 0 for the most probable token.
+    /// Sample from the smallest set of most probable tokens whose probabilities add up to P; 1 for all.
     #[arg(long, default_value_t = 0.95, value_name = "P")]
     top_p: f32,
-    /// Sample from tokens with at least P times the probability of the most probable one.
+    /// Sample only from tokens with at least P times the highest probability; 0 for all.
     #[arg(long, default_value_t = 0.0, value_name = "P")]
     min_p: f32,
     /// Divide the odds of recent tokens by X; 1 for no penalty.
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     repetition_penalty: f32,
-    /// Number of recent tokens that --repetition-penalty applies to.
+    /// Number of most recent tokens that --repetition-penalty applies to.
     #[arg(long, default_value_t = 64, value_name = "N")]
     penalty_window: usize,
     /// Subtract X from the logits of new tokens that occurred before; -2 to 2.
@@ -64,10 +64,10 @@ pub(super) struct PromptArguments {
     /// Random seed; the same seed gives the same text.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(super) seed: u64,
-    /// Token ids to exclude.
+    /// Token ids never to generate, for example 3,4,5.
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     pub(super) banned: Vec<u32>,
-    /// Initial signal of a graph: profile, ones, random:SEED, or the components 0.1,0.2,…
+    /// Initial signal of a graph: profile (as the model was trained), ones, random:SEED, or its components 0.1,0.2,…
     #[arg(long, default_value = "profile", value_name = "START", value_parser = parse_start)]
     pub(super) start: Start,
     #[command(flatten)]
@@ -140,7 +140,7 @@ impl PromptArguments {
                 ErrorKind::Input,
                 "the prompt is empty: generation needs at least one token",
             )
-            .advice("pass at least one character, or --prompt-ids"));
+            .advice("pass a text of at least one character, or --prompt-ids"));
         }
         Ok((model, ids))
     }

@@ -14,12 +14,12 @@ Example:
   brillm quantize model.bril --element i8 --out model-i8.bril")]
 pub(super) struct Arguments {
     /// Model to read: a .bril file.
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// Number format of the weights.
+    /// Number format of the weights; i8 is int8 with one scale per row.
     #[arg(long, value_enum, value_name = "FORMAT")]
     element: Storage,
-    /// Model to write.
+    /// Model to write: a .bril file.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// New name of the model [default: unchanged].
@@ -35,6 +35,7 @@ pub(super) struct Arguments {
 pub(super) enum Storage {
     F32,
     F16,
+    #[value(alias = "int8")]
     I8,
 }
 
@@ -63,7 +64,7 @@ impl Arguments {
             }));
         }
         super::say(format!(
-            "{}: {after} bytes, before {before}",
+            "{}: {after} bytes (was {before})",
             self.out.display()
         ))
     }

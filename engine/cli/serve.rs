@@ -10,24 +10,25 @@ use crate::kernel::user_folder::user_folder;
 use crate::serve::{Limits, ServedModel, Server, Settings};
 use crate::{Error, ErrorKind, Result};
 
-/// Start the visualiser (at /) and an HTTP server for completions (at /v1).
+/// Start an HTTP server with the visualiser (at /), an OpenAI-compatible completions API (at /v1) and a trace API (at
+/// /api/v1).
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   brillm serve --open
   brillm serve --model models/english.bril --model models/stories260K --port 8080")]
 pub(super) struct Arguments {
-    /// Model to serve: a .bril file or a folder with config.json; repeat for more, the first is the default
-    /// [default: the built-in English model].
+    /// Model to serve: a .bril file or a folder with config.json; may be repeated, requests use the first unless they name
+    /// another [default: the built-in English model].
     ///
-    /// The server works on a copy in memory, so that later changes of the files have no effect. A .bril file larger than
-    /// half of the memory is copied to a temporary file without a name instead, in the file's folder or in TMPDIR.
+    /// The server works on a copy in memory, so that later changes to the files have no effect. A .bril file larger than
+    /// half of the memory is copied to an unnamed temporary file instead, in the folder of the file or in TMPDIR.
     #[arg(long, value_name = "PATH")]
     model: Vec<PathBuf>,
-    /// Port to listen on; 0 chooses a free one.
+    /// Port to listen on; 0 chooses a free port.
     #[arg(long, default_value_t = 8137, value_name = "PORT")]
     port: u16,
-    /// IP address to listen on; an address that other machines reach needs --token.
+    /// IP address to listen on; one that other machines can reach requires --token.
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     host: IpAddr,
     /// Token that every request must carry, as "Authorization: Bearer TOKEN" or, in a browser, once as /?token=TOKEN.
@@ -49,30 +50,35 @@ pub(super) struct Arguments {
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArguments {
-    /// Runs of models at the same time [default: the number of cores].
+    /// Maximum number of runs at the same time [default: the number of cores].
     #[arg(long, value_name = "N")]
     parallel: Option<usize>,
-    /// Runs that may wait; one more is refused with status 429.
+    /// Maximum number of waiting runs; further requests are refused with status 429.
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: usize,
-    /// Open connections.
+    /// Maximum number of open connections.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     connections: usize,
-    /// Size of a request body.
+    /// Maximum size of a request body, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
     max_body: usize,
-    /// Tokens in a prompt.
+    /// Maximum number of tokens in a prompt.
     #[arg(long, value_name = "N", default_value_t = 4096)]
     max_prompt: usize,
-    /// New tokens in a run.
+    /// Maximum number of new tokens in a run.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     max_tokens: usize,
-    /// Time of a run, including its time in the queue.
+    /// Maximum time of a run, including its time in the queue, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
     max_seconds: f64,
-    /// Time within which a request must have arrived.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
-    patience: f64,
+    /// Maximum time for a request to arrive, in seconds.
+    #[arg(
+        long,
+        alias = "patience",
+        value_name = "SECONDS",
+        default_value_t = 10.0
+    )]
+    request_timeout: f64,
 }
 
 impl LimitArguments {
@@ -84,7 +90,7 @@ impl LimitArguments {
         limits.prompt_tokens = self.max_prompt;
         limits.tokens = self.max_tokens;
         limits.seconds = self.max_seconds;
-        limits.patience = self.patience;
+        limits.patience = self.request_timeout;
     }
 }
 
@@ -131,7 +137,7 @@ impl Arguments {
         super::catch_interrupt()?;
         let server = Server::bind(settings, models)?;
         let address = format!("http://{}/", server.address());
-        super::say(format!("brillm serves on {address}"))?;
+        super::say(format!("listening on {address}"))?;
         if self.open
             && let Err(error) = browse(&address)
         {
@@ -189,6 +195,6 @@ fn browse(address: &str) -> Result<()> {
                 ErrorKind::Io,
                 format!("the browser could not be opened: {error}"),
             )
-            .advice(format!("open {address} yourself"))
+            .advice(format!("open {address} in a browser"))
         })
 }

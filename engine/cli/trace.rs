@@ -15,13 +15,17 @@ const LISTED: usize = 24;
 const PRINTED: usize = 8;
 
 /// Show each step of a generation: candidates, energies, probabilities and contributions.
+///
+/// A candidate's edge is `own` (with parameters of its own), `seen` (in the training text, with shared parameters) or
+/// `shared` (not in the training text).
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 #[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "open"])))]
+#[command(mut_arg("temperature", |temperature| temperature.help("Sampling temperature; 0 always takes the most probable token [default: 0]")))]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
-    /// Record and print all candidates instead of the most probable ones.
+    /// Record and print all candidates [default: record 24 and print the 8 most probable].
     #[arg(long, conflicts_with = "open")]
     all: bool,
     /// Continue past the model's stop tokens.
@@ -33,7 +37,7 @@ pub(super) struct Arguments {
     /// Write the trace to FILE; the extension sets the format: .json, .svg, .dot, .graphml, .gexf or .csv; may be repeated.
     #[arg(long, value_name = "FILE")]
     export: Vec<PathBuf>,
-    /// Colors of an exported picture: light or dark.
+    /// Colours of an exported SVG: light or dark.
     #[arg(long, value_name = "THEME", default_value = "light")]
     theme: Theme,
 }
@@ -181,7 +185,7 @@ fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
         })
         .collect();
     super::say(format!(
-        "    of {:.3} pushed: {}",
+        "    contributions to a signal of norm {:.3}: {}",
         contributions.norm,
         pushes.join("  ")
     ))

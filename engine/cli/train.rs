@@ -1,6 +1,6 @@
 //! `brillm train`: train a model from a run file or a text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
@@ -13,9 +13,10 @@ use crate::learn::ProgressObserver;
 use crate::learn::log::Record;
 use crate::run::prepare_training;
 
-/// Train a model on a text or from a run file; Ctrl-C writes a checkpoint and exits with code 130.
+/// Train a model on texts or from a run file.
 ///
-/// For a text, the settings are chosen by its size and written as a run file into the folder of the run.
+/// For texts, the settings follow their size and are written as a run file into the --out folder. Ctrl-C writes a
+/// checkpoint and exits with code 130; --resume continues from it.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -28,15 +29,15 @@ pub(super) struct Arguments {
     /// Folder that paths in the run file are relative to [default: the folder of the run file].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Folder for checkpoints, logs and the model [default: runs/NAME].
+    /// Folder for checkpoints, logs and the model [default: runs/NAME, with the name in the run file].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Continue from the newest checkpoint in the folder; with --set train.tokens=N, extend a finished run.
+    /// Continue from the newest checkpoint in the --out folder, or start anew if it has none; with --set train.tokens=N, extend a finished run.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
     backend: super::backend::BackendArguments,
-    /// Hide the progress bar.
+    /// Print no progress.
     #[arg(long)]
     quiet: bool,
     /// Print the result as JSON.
@@ -56,6 +57,7 @@ Examples:
 /// A progress bar on standard error with loss, tokens/s and the time left.
 pub(super) struct Bar {
     bar: ProgressBar,
+    quiet: bool,
     loss: f64,
     first: Option<u64>,
 }
@@ -68,6 +70,7 @@ impl Bar {
             } else {
                 ProgressBar::new_spinner()
             },
+            quiet,
             loss: 0.0,
             first: None,
         }
@@ -114,7 +117,9 @@ impl ProgressObserver for Bar {
     }
 
     fn record(&mut self, record: &Record) {
-        if let Record::Validation(validation) = record {
+        if let Record::Validation(validation) = record
+            && !self.quiet
+        {
             let text = format!(
                 "step {}: validation perplexity {:.2}",
                 validation.step, validation.perplexity
@@ -129,6 +134,22 @@ impl ProgressObserver for Bar {
 }
 
 impl Arguments {
+    /// The command that continues the run: a run resumes only with the recipe it began with.
+    fn resume_command(&self, run_file: &Path, folder: &Path) -> String {
+        let mut command = format!(
+            "brillm train {} --out {}",
+            run_file.display(),
+            folder.display()
+        );
+        if let Some(data) = &self.data {
+            command += &format!(" --data {}", data.display());
+        }
+        for change in &self.changes {
+            command += &format!(" --set '{change}'");
+        }
+        command + " --resume"
+    }
+
     pub(super) fn run(self) -> Result<()> {
         self.backend.check()?;
         let (cpu, wall) = (ProcessTime::now(), Instant::now());
@@ -206,10 +227,9 @@ impl Arguments {
             });
         if outcome.cancelled {
             super::say(format!(
-                "stopped after {} steps; continue with: brillm train {} --resume --out {}",
+                "stopped after {} steps; continue with: {}",
                 outcome.steps,
-                run_file.display(),
-                folder.display()
+                self.resume_command(&run_file, &folder)
             ))
         } else {
             let model = outcome.model.display();

@@ -98,7 +98,7 @@ impl TrainSource<'_> {
                 "the folder already contains a run",
             )
             .at(folder.display())
-            .advice("give --resume to continue it, or another --out"));
+            .advice("pass --resume to continue it, or another --out"));
         }
         let once = |path: &&PathBuf| {
             path.as_os_str() == "-" || path.exists() && !path.is_file() && !path.is_dir()

@@ -99,7 +99,7 @@ fn main() -> Result<()> {
     )?;
     writer.finish()?;
     println!(
-        "{file}: {NODES} nodes, {} own edges, {} bytes of arena",
+        "{file}: {NODES} nodes, {} own edges, {} bytes of edge weights",
         edge_rows - 1,
         edge_rows as u64 * row_bytes
     );

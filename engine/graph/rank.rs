@@ -85,10 +85,10 @@ impl PageRank {
         if !(0.0..=1.0).contains(&self.damping) {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("a damping of {} is not a probability", self.damping),
+                format!("invalid damping {}: expected 0 to 1", self.damping),
             )
             .at("PageRank")
-            .advice("give a number from 0 to 1; 0.85 is usual"));
+            .advice("0.85 is usual"));
         }
         if self.tolerance.is_nan() {
             return Err(

@@ -61,7 +61,7 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
             ErrorKind::Input,
             "too little held-out text to fit charges: at least 2 tokens are needed",
         )
-        .advice("give the run file validation text"));
+        .advice("add validation text to the run file"));
     }
     // Strengths of 0 are the model without charges.
     let none: Point = [FIRST[0], 0.0, 0.0, FIRST[3]];

@@ -110,7 +110,7 @@ impl TokenData {
         let (tokens, steps) = (self.train().len(), recipe.train.steps);
         if tokens < steps + 2 {
             let what = format!("{tokens} tokens are too few for sequences of {steps}");
-            return too_short(what, "give more text, or lower train.steps");
+            return too_short(what, "add training text, or lower train.steps");
         }
         let windows = self.validation().len().saturating_sub(1) / steps;
         let first = recipe.data.validation_windows.map_or(0, |[first, _]| first);

@@ -62,7 +62,7 @@ pub trait Trainable {
         let _ = (device, forced);
         Err(Error::new(
             ErrorKind::Unsupported,
-            "networks of the comparison path train on the processor",
+            "transformers and recurrent networks train on the CPU only",
         )
         .advice("use --backend cpu or auto"))
     }

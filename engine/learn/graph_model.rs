@@ -178,7 +178,7 @@ impl Trainable for GraphModel {
         if self.profile.grown_from.is_some() && self.profile.form == EdgeForm::Own {
             return Err(crate::Error::new(
                 crate::ErrorKind::Unsupported,
-                "grown own edges train on the processor",
+                "widened models with own edges train on the CPU only",
             )
             .advice("use --backend cpu or auto"));
         }

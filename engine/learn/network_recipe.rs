@@ -112,7 +112,7 @@ impl NetworkRecipe {
         let network = self;
         let sizes = [network.width, network.layers, network.heads];
         if sizes.contains(&0) || network.width > 1 << 14 || network.layers > 256 {
-            return invalid("width must lie in 1..=16384, layers in 1..=256, heads above 0");
+            return invalid("width must be 1 to 16384, layers 1 to 256, and heads at least 1");
         }
         if network.width % network.heads != 0 || network.width / network.heads % 2 != 0 {
             return invalid("heads must divide width into an even number of components per head");
@@ -129,10 +129,10 @@ impl NetworkRecipe {
             return invalid("context is shorter than train.steps");
         }
         if network.feed_forward == Some(0) || network.feed_forward > Some(1 << 17) {
-            return invalid("feed-forward must lie in 1..=131072");
+            return invalid("feed-forward must be 1 to 131072");
         }
         if !(network.mask_fraction > 0.0 && network.mask_fraction < 1.0) {
-            return invalid("mask-fraction must lie between 0 and 1");
+            return invalid("mask-fraction must be 0 to 1");
         }
         if !(network.rope_theta > 1.0 && network.rope_theta.is_finite()) {
             return invalid("rope-theta must be above 1");

@@ -69,7 +69,7 @@ pub fn draw(folders: &[PathBuf]) -> Result<String> {
     }
     let mut panels = vec![
         Panel {
-            axis: "training loss (nats a token)",
+            axis: "training loss (nats per token)",
             logarithmic: false,
             curves: loss,
         },
@@ -84,7 +84,7 @@ pub fn draw(folders: &[PathBuf]) -> Result<String> {
         return Err(
             Error::new(ErrorKind::Input, "the runs have no values to draw")
                 .at("plot")
-                .advice("give the folder of a run that has logged a step"),
+                .advice("pass the folder of a run that has logged at least one step"),
         );
     }
 

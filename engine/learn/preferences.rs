@@ -70,14 +70,16 @@ impl Preferences {
             .filter(|(_, line)| !line.trim().is_empty())
             .map(|(number, line)| {
                 serde_json::from_str(line).map_err(|error| {
-                    Error::new(ErrorKind::Format, format!("invalid preference: {error}"))
-                        .at(format!("{}, line {}", path.display(), number + 1))
+                    Error::json_line(error)
+                        .at(format!("{}: line {}", path.display(), number + 1))
                         .advice("write {\"prompt\": …, \"chosen\": …, \"rejected\": …}")
                 })
             })
             .collect::<Result<Vec<Preference>>>()?;
         if pairs.is_empty() {
-            return Err(Error::new(ErrorKind::Input, "file has no preferences").at(path.display()));
+            return Err(
+                Error::new(ErrorKind::Input, "the file has no preferences").at(path.display())
+            );
         }
         Ok(pairs)
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::in_words;
 pub use crate::learn::data_recipe::{Data, TokenKind};
 pub use crate::learn::network_recipe::{Kind, MaskDraw, NetworkRecipe, Style};
 use crate::learn::preferences::Preferences;
@@ -127,7 +128,7 @@ impl Recipe {
             let line = error
                 .span()
                 .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            let what = Error::new(ErrorKind::Configuration, error.message().to_string());
+            let what = Error::new(ErrorKind::Configuration, in_words(error.message()));
             match line {
                 Some(line) => what.at(format!("line {line}")),
                 None => what,
@@ -139,12 +140,26 @@ impl Recipe {
             recipe
         } else {
             let mut table: toml::Table = text.parse().map_err(|error| broken(error, text))?;
+            let mut first = None;
             for change in changes {
                 set(&mut table, change)?;
+                let parsed: std::result::Result<Self, _> = table.clone().try_into();
+                first = match parsed {
+                    Ok(_) => None,
+                    // A later change may complete a section; report the first after which the table stays invalid.
+                    Err(error) => first.or_else(|| {
+                        let what = in_words(error.message());
+                        Some(
+                            Error::new(ErrorKind::Configuration, what)
+                                .at(format!("--set {change}")),
+                        )
+                    }),
+                };
             }
-            table.try_into().map_err(|error: toml::de::Error| {
-                Error::new(ErrorKind::Configuration, error.message().to_string()).at("--set")
-            })?
+            if let Some(error) = first {
+                return Err(error);
+            }
+            table.try_into().map_err(|error| broken(error, text))?
         };
         if let Err(error) = recipe.profile() {
             let line = recipe
@@ -213,10 +228,10 @@ impl Recipe {
     fn check(&self) -> Result<()> {
         let invalid = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
         if self.data.train.is_empty() {
-            return invalid("data.train names no source");
+            return invalid("data.train is empty: expected files, folders or globs");
         }
         if !(0.0..0.5).contains(&self.data.validation_fraction) {
-            return invalid("data.validation-fraction must lie in [0, 0.5)");
+            return invalid("data.validation-fraction must be at least 0 and below 0.5");
         }
         self.train.check()?;
         if let Some(preferences) = &self.preferences {
@@ -239,13 +254,17 @@ impl Recipe {
     fn check_network(&self) -> Result<()> {
         let invalid = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
         if !self.profile.is_empty() {
-            return invalid("[profile] needs a graph; a gpt, bert or lstm has [network]");
+            return invalid(
+                "[profile] applies to graphs only: a gpt, bert or lstm is configured in [network]",
+            );
         }
         if self.graph.transpose_of.is_some() {
             return invalid("graph.transpose-of needs a graph");
         }
         if self.kind == Kind::Bert && self.data.direction != ReadingDirection::Forward {
-            return invalid("data.direction has no meaning for a bert, which sees both sides");
+            return invalid(
+                "data.direction does not apply to a bert, which attends in both directions",
+            );
         }
         let network = self.network.clone().unwrap_or_default();
         network.check(self.kind, &self.train)
@@ -269,7 +288,7 @@ impl Recipe {
             );
         }
         if self.network.is_some() {
-            return invalid("[network] needs kind = \"gpt\", \"bert\" or \"lstm\"");
+            return invalid("[network] requires kind = \"gpt\", \"bert\" or \"lstm\"");
         }
         if self.train.negatives > 0 && form == EdgeForm::Composed {
             return invalid(

@@ -82,7 +82,7 @@ impl SourceFiles {
                     format!("expected sha256 {wanted}, found {found}"),
                 )
                 .at(base.join(name).display())
-                .advice("get the source that the recipe names"));
+                .advice("use the source with this checksum, or correct data.sha256"));
             }
         }
         Ok(sums)

@@ -153,11 +153,11 @@ impl Train {
         let checks = [
             (
                 (1..=65536).contains(&self.batch) && (1..=4096).contains(&self.steps),
-                "train.batch must lie in 1..=65536 and train.steps in 1..=4096",
+                "train.batch must be 1 to 65536 and train.steps 1 to 4096",
             ),
             (
                 (0.0..1.0).contains(&self.dropout),
-                "train.dropout must lie in [0, 1)",
+                "train.dropout must be at least 0 and below 1",
             ),
             (
                 self.rate > 0.0 && self.rate.is_finite(),
@@ -165,7 +165,7 @@ impl Train {
             ),
             (
                 self.folds != 1 && self.folds <= 64,
-                "train.folds must be 0, or lie in 2..=64",
+                "train.folds must be 0, or 2 to 64",
             ),
             (
                 self.log_every > 0 && self.checkpoint_every > 0 && self.checkpoints > 0,

@@ -50,7 +50,7 @@ impl FromStr for Continuations {
             [prompt, new, count] if prompt > 0 && new > 0 && count > 0 => {
                 Ok(Self { prompt, new, count })
             }
-            _ => Err("give PROMPT,NEW or PROMPT,NEW,COUNT, all above 0".into()),
+            _ => Err("expected PROMPT,NEW or PROMPT,NEW,COUNT, all above 0".into()),
         }
     }
 }

@@ -52,7 +52,7 @@ impl KneserNey {
         let refuse = |what: String| Err(Error::new(ErrorKind::Input, what).at("Kneser-Ney"));
         if !(1..=Self::MAXIMUM_ORDER).contains(&order) {
             return refuse(format!(
-                "the order is {order} and must lie between 1 and {}",
+                "invalid order {order}: expected 1 to {}",
                 Self::MAXIMUM_ORDER
             ));
         }

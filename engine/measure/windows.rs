@@ -119,13 +119,16 @@ impl Windows {
 
     fn check(&self) -> Result<()> {
         let what = match (self.length, self.count) {
-            (0 | 1, _) => format!("a window of {} tokens predicts nothing", self.length),
+            (0 | 1, _) => format!(
+                "a window of {} tokens has nothing to predict: expected at least 2",
+                self.length
+            ),
             (_, 0) => "the number of windows must be at least 1".to_owned(),
             _ => return Ok(()),
         };
         Err(Error::new(ErrorKind::Input, what)
             .at("windows")
-            .advice("give LENGTH,COUNT, for example 31,400"))
+            .advice("pass LENGTH,COUNT, for example 31,400"))
     }
 }
 
@@ -139,9 +142,12 @@ impl FromStr for Windows {
             .split_once(',')
             .and_then(|(length, count)| Some(Self::new(number(length)?, number(count)?)))
             .ok_or_else(|| {
-                Error::new(ErrorKind::Input, format!("{text:?} is not LENGTH,COUNT"))
-                    .at("windows")
-                    .advice("give two whole numbers, for example 31,400")
+                Error::new(
+                    ErrorKind::Input,
+                    format!("invalid windows {text:?}: expected LENGTH,COUNT"),
+                )
+                .at("windows")
+                .advice("for example 31,400")
             })?;
         windows.check()?;
         Ok(windows)

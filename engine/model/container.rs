@@ -364,7 +364,7 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
     let end = offset.checked_add(length);
     if end != Some(bytes.len() as u64) || offset < 64 {
         return invalid(format!(
-            "the header ends at byte {}, but the file has {} bytes: it is cut short or has trailing bytes",
+            "the header ends at byte {}, but the file has {} bytes: it is incomplete or has trailing bytes",
             end.map_or("?".to_string(), |end| end.to_string()),
             bytes.len()
         ));

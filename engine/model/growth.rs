@@ -80,9 +80,9 @@ impl Model {
         if width <= old.width {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("the model is {} wide already", old.width),
+                format!("the model already has width {}", old.width),
             )
-            .advice("grow to more"));
+            .advice("pass a larger width"));
         }
         let mut profile = Profile {
             width,

@@ -76,7 +76,7 @@ impl std::str::FromStr for ChargeSettings {
             }
             _ => Err(Error::new(
                 ErrorKind::Input,
-                format!("{text:?} is not DECAY,NODE,EDGE,SCALE"),
+                format!("invalid charges {text:?}: expected DECAY,NODE,EDGE,SCALE"),
             )),
         }
     }
@@ -253,8 +253,8 @@ impl Model {
             return text.parse();
         }
         self.metadata.charges.ok_or_else(|| {
-            Error::new(ErrorKind::Input, "the model was not fitted with charges")
-                .advice("give them as --charges DECAY,NODE,EDGE,SCALE")
+            Error::new(ErrorKind::Input, "the model has no fitted charges")
+                .advice("pass --charges=DECAY,NODE,EDGE,SCALE")
         })
     }
 
@@ -288,8 +288,11 @@ fn whole_numbers(block: &Block) -> Result<Vec<u32>> {
             .map(|&value| u32::from(value))
             .collect()),
         Element::U32 => Ok(block.typed::<u32>()?.to_vec()),
-        other => Err(Error::new(ErrorKind::Format, format!("holds {other}"))
-            .at(format!("block {}", block.name))),
+        other => Err(Error::new(
+            ErrorKind::Format,
+            format!("the block contains {other}, expected u16 or u32"),
+        )
+        .at(format!("block {}", block.name))),
     }
 }
 
@@ -299,7 +302,10 @@ fn read_table(container: &Container, shape: &BlockShape) -> Result<Option<Table>
     };
     let locate = |error: Error| error.at(format!("block {}", shape.name));
     let &[rows, columns] = block.shape.as_slice() else {
-        return Err(locate(Error::new(ErrorKind::Format, "is not a matrix")));
+        return Err(locate(Error::new(
+            ErrorKind::Format,
+            "the block is not a matrix",
+        )));
     };
     let scales = match block.element {
         Element::I8 => Some(

@@ -153,9 +153,9 @@ pub(super) fn split_prompt(prompt: &[u32]) -> Result<(u32, &[u32])> {
     let Some((&first, rest)) = prompt.split_first() else {
         return Err(Error::new(
             ErrorKind::Input,
-            "the prompt is empty: a signal needs a node to start at",
+            "the prompt is empty: a signal starts at a token",
         )
-        .advice("give at least one token"));
+        .advice("pass at least one token"));
     };
     Ok((first, rest))
 }
@@ -222,7 +222,7 @@ pub(crate) fn search<S>(
     if options.width == 0 {
         return Err(Error::new(
             ErrorKind::Input,
-            "a beam must be at least 1 wide",
+            "invalid beam width 0: expected at least 1",
         ));
     }
     let mut open = vec![(first, BeamPath::default())];

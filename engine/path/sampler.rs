@@ -107,9 +107,9 @@ impl Sampler {
             if temperature == 0.0 {
                 return Err(Error::new(
                     ErrorKind::Input,
-                    "at temperature 0 a text has no probability",
+                    "perplexity is undefined at temperature 0",
                 )
-                .advice("give the plugin a temperature above 0 to measure perplexity"));
+                .advice("set the plugin's temperature above 0"));
             }
             logits.iter_mut().for_each(|logit| *logit /= temperature);
         }

@@ -159,31 +159,33 @@ impl Sampling {
     /// # Errors
     /// [`ErrorKind::Input`], naming the option.
     pub fn check(&self) -> Result<()> {
-        let fault = |what: &str| Err(Error::new(ErrorKind::Input, what));
+        let invalid = |name: &str, value: f32, expected: &str| {
+            let what = format!("invalid {name} {value}: expected a number {expected}");
+            Err(Error::new(ErrorKind::Input, what))
+        };
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return fault("the temperature must be 0 or more");
+            return invalid("temperature", self.temperature, "of at least 0");
         }
         if !(0.0..=1.0).contains(&self.top_p) {
-            return fault("top-p must lie in [0, 1]");
+            return invalid("top-p", self.top_p, "from 0 to 1");
         }
         if !(0.0..=1.0).contains(&self.min_p) {
-            return fault("min-p must lie in [0, 1]");
+            return invalid("min-p", self.min_p, "from 0 to 1");
         }
         if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
-            return fault("the repetition penalty must be above 0");
+            return invalid("repetition penalty", self.repetition_penalty, "above 0");
         }
         let penalties = -2.0..=2.0;
         if !penalties.contains(&self.presence_penalty) {
-            return fault("the presence penalty must lie in [-2, 2]");
+            return invalid("presence penalty", self.presence_penalty, "from -2 to 2");
         }
         if !penalties.contains(&self.frequency_penalty) {
-            return fault("the frequency penalty must lie in [-2, 2]");
+            return invalid("frequency penalty", self.frequency_penalty, "from -2 to 2");
         }
         let biases = -100.0..=100.0;
         if let Some((node, bias)) = self.logit_bias.iter().find(|one| !biases.contains(&one.1)) {
-            return fault(&format!(
-                "the logit bias of token {node} is {bias}: it must lie in [-100, 100]"
-            ));
+            let name = format!("logit bias of token {node}");
+            return invalid(&name, *bias, "from -100 to 100");
         }
         Ok(())
     }

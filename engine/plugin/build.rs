@@ -125,7 +125,7 @@ fn cargo(source: &Path, release: bool) -> Result<PathBuf> {
 
 /// Run the C compiler on the files of a folder.
 fn compile(source: &Path, out: &Path) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(source).map_err(|error| Error::io(error, "reading"))?;
+    let entries = std::fs::read_dir(source).map_err(|error| Error::io(error, "source folder"))?;
     let mut files: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())

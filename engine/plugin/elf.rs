@@ -85,7 +85,7 @@ fn check_bytes(file: &[u8]) -> Result<()> {
         }
     }
     if !file.windows(ENTRY.len()).any(|bytes| bytes == ENTRY) {
-        return invalid("it has no function brl_plugin_entry, so it is not a plugin of brillm");
+        return invalid("it is not a brillm plugin: it exports no function brl_plugin_entry");
     }
     Ok(())
 }

@@ -69,7 +69,7 @@ unsafe fn codes(entry: unsafe extern "C" fn() -> *const abi::brl_entry) -> Resul
     if magic != abi::BRL_MAGIC {
         return Err(Error::new(
             ErrorKind::Plugin,
-            "its entry is not one of brillm",
+            "its entry is not that of a brillm plugin",
         ));
     }
     if major != abi::BRL_ABI_MAJOR {
@@ -86,7 +86,7 @@ unsafe fn codes(entry: unsafe extern "C" fn() -> *const abi::brl_entry) -> Resul
     if count == 0 || count > MOST {
         return Err(Error::new(
             ErrorKind::Plugin,
-            format!("its entry states {count} plugins"),
+            format!("its entry lists {count} plugins"),
         ));
     }
     // SAFETY: of this major version, so the rest of the entry is as declared.
@@ -234,7 +234,7 @@ pub(crate) fn open(path: &Path, private: bool) -> Result<Vec<Code>> {
     let entry: Entry = *unsafe { library.get::<Entry>(c"brl_plugin_entry") }.map_err(|_| {
         locate(Error::new(
             ErrorKind::Plugin,
-            "it has no function brl_plugin_entry, so it is not a plugin of brillm",
+            "it is not a brillm plugin: it exports no function brl_plugin_entry",
         ))
     })?;
     // SAFETY: the library is never unloaded.
@@ -256,13 +256,15 @@ pub(crate) fn compare(manifest: &Manifest, codes: &[Code]) -> Result<()> {
             format!("its manifest does not match the library: {what}"),
         )
         .at(manifest.library_path().display())
-        .advice("`brillm plugin build` writes it again; do not load the library if you did not build it"))
+        .advice(
+            "`brillm plugin build` rewrites it; do not load the library if you did not build it",
+        ))
     };
     let minor = codes.first().map_or(0, |code| code.minor);
     let abi = format!("{}.{minor}", abi::BRL_ABI_MAJOR);
     if manifest.abi != abi {
         return differs(format!(
-            "it states interface {}, the library {abi}",
+            "it is for interface {}, the library for {abi}",
             manifest.abi
         ));
     }
@@ -312,7 +314,7 @@ pub(crate) fn verify(path: &Path, sha256: &str, expected: &str, origin: &str) ->
     }
     Err(Error::new(
         ErrorKind::Checksum,
-        format!("its sha256 is {sha256}, but {origin} says {expected}"),
+        format!("its SHA-256 is {sha256}, but {origin} lists {expected}"),
     )
     .at(path.display())
     .advice("the library has changed since; build it again, or correct the checksum if the change is yours"))

@@ -183,7 +183,7 @@ pub(crate) fn choose<'a>(plugins: &'a [Code], id: Option<&str>) -> Result<&'a Co
                 ErrorKind::Configuration,
                 format!("the library has several plugins: {}", ids.join(", ")),
             )
-            .advice("name one by its id, with --plugin-path for the folder"))
+            .advice("select one by its id, with --plugin-path for the folder"))
         }
     }
 }

@@ -66,7 +66,7 @@ impl Manifest {
                 format!("not a plugin's manifest: {error}"),
             )
             .at(path.display())
-            .advice("`brillm plugin build` writes it again")
+            .advice("`brillm plugin build` rewrites it")
         })?;
         if Path::new(&manifest.library).components().count() != 1 {
             return Err(Error::new(

@@ -70,7 +70,7 @@ impl FromStr for Selection {
         let invalid = |what: String| {
             Error::new(ErrorKind::Configuration, what)
                 .at(format!("--plugin {text}"))
-                .advice("give it as NAME, or NAME:key=value,key=value")
+                .advice("write NAME, or NAME:KEY=VALUE,KEY=VALUE")
         };
         // A path may contain colons; the options follow the first colon with a `key=` after it.
         let split = text.match_indices(':').find(|(at, _)| {
@@ -80,6 +80,15 @@ impl FromStr for Selection {
             Some((at, _)) => (&text[..at], &text[at + 1..]),
             None => (text.trim_end_matches(':'), ""),
         };
+        // One letter before a colon is a drive.
+        if let Some((begin, option)) = name.split_once(':')
+            && begin.len() > 1
+            && !name.contains(['/', '\\'])
+        {
+            return Err(invalid(format!(
+                "invalid option {option:?}: expected KEY=VALUE"
+            )));
+        }
         if name.is_empty() {
             return Err(invalid("the plugin has no name".into()));
         }
@@ -87,7 +96,7 @@ impl FromStr for Selection {
         for option in split_options(options) {
             let (key, value) = option
                 .split_once('=')
-                .ok_or_else(|| invalid(format!("invalid option {option:?}: expected key=value")))?;
+                .ok_or_else(|| invalid(format!("invalid option {option:?}: expected KEY=VALUE")))?;
             let (key, value) = (key.trim(), value.trim());
             match key {
                 "on-error" => {

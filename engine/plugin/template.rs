@@ -71,7 +71,7 @@ pub fn create(name: &str, folder: &Path, sdk: Option<&Path>) -> Result<PathBuf> 
         return Err(Error::new(
             ErrorKind::Input,
             format!(
-                "invalid name {name:?}: expected small letters, digits and hyphens, beginning with a letter"
+                "invalid name {name:?}: expected lowercase letters, digits and hyphens, beginning with a letter"
             ),
         ));
     }

@@ -101,7 +101,7 @@ pub fn grow(
                     return Err(refused(
                         fill,
                         step,
-                        "every token that could come before is banned",
+                        "every token that could precede the text is banned",
                     ));
                 };
                 text.push(node, Direction::Backward, left_resistance);

@@ -150,7 +150,8 @@ pub fn evaluate_stream(
     hooks: &Hooks,
 ) -> Result<Evaluation> {
     if tokens.len() < 2 || from >= tokens.len() {
-        return Err(Error::new(ErrorKind::Input, "there is nothing to predict"));
+        return Err(Error::new(ErrorKind::Input, "no tokens to predict")
+            .advice("measure a text of at least two tokens"));
     }
     let mut session = begin(mechanism, tokens[0], HookRunner::new(hooks, 0))?;
     if let Some(charges) = charges {
@@ -187,7 +188,8 @@ pub fn evaluate_documents(
         sum.add_sum(nats, measured.tokens as u64);
     }
     if sum.tokens() == 0 {
-        return Err(Error::new(ErrorKind::Input, "no text has two tokens"));
+        return Err(Error::new(ErrorKind::Input, "no text has two tokens")
+            .advice("measure texts of at least two tokens"));
     }
     Ok(sum.into())
 }

@@ -73,13 +73,15 @@ pub fn fill_gap(
     search: &GapSearch,
 ) -> Result<Vec<GapFill>> {
     if left.is_empty() || right.is_empty() {
-        return Err(Error::new(ErrorKind::Input, "a gap has text on both sides")
-            .advice("extend a text at its end with brillm generate PROMPT"));
+        return Err(
+            Error::new(ErrorKind::Input, "the gap must have text on both sides")
+                .advice("extend a text at its end with brillm generate PROMPT"),
+        );
     }
     if search.width == 0 || search.least > search.most {
         return Err(Error::new(
             ErrorKind::Input,
-            "the gap's longest length is below its shortest, or the beam is 0 wide",
+            "the maximum length of a gap must be at least its minimum, and the number of paths at least 1",
         ));
     }
     if let Some(backward) = backward {

@@ -228,7 +228,10 @@ impl Request {
     pub(super) fn begin(self, hooked: &HookedEngine) -> Result<Generation> {
         let engine = hooked.engine();
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::new(ErrorKind::Input, "a stop string is empty"));
+            return Err(Error::new(
+                ErrorKind::Input,
+                "invalid stop string \"\": expected at least one character",
+            ));
         }
         let changed = self.injections.iter().map(|injection| injection.1);
         let biased = self.options.sampling.logit_bias.iter().map(|bias| bias.0);

@@ -204,11 +204,13 @@ pub fn write_records(
     progress: &mut dyn FnMut(u64),
 ) -> Result<u64> {
     let Some(corpus) = &hooks.corpus else {
-        return Err(
-            Error::new(ErrorKind::Configuration, "no plugin makes records").advice(
-                "name one that answers corpus/1 with --plugin; `brillm plugin list` shows them",
-            ),
-        );
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            "no plugin creates training records",
+        )
+        .advice(
+            "pass --plugin with one that implements corpus/1; `brillm plugin list` shows them",
+        ));
     };
     let mut records = 0;
     for (index, document) in documents.into_iter().enumerate() {

@@ -56,13 +56,15 @@ pub fn score_tokens(
     cancel: Option<&Arc<AtomicBool>>,
 ) -> Result<Vec<TokenScore>> {
     let Some((&first, rest)) = tokens.split_first() else {
-        return Err(Error::new(ErrorKind::Input, "there is nothing to score"));
+        return Err(
+            Error::new(ErrorKind::Input, "no tokens to score").advice("pass at least one token")
+        );
     };
     crate::measure::check_ids(tokens, engine.vocabulary())?;
     if !engine.is_causal() {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            "a masked language model gives tokens no probability after those before them",
+            "a masked language model has no left-to-right probabilities",
         )
         .at(engine.name()));
     }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::api_error::{ApiError, ApiResult};
 use super::settings::Limits;
 use super::state::ServerState;
+use crate::error::in_words;
 
 /// Bytes of an oversized body that are read and dropped, so that the client reads the refusal.
 const DRAINED: usize = 64 << 20;
@@ -50,7 +51,7 @@ const SHOWN: usize = 300;
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let invalid = |field: Option<String>, error: serde_json::Error| {
-        let text = error.to_string();
+        let text = in_words(&error.to_string());
         let shown: String = text.chars().take(SHOWN).collect();
         match field {
             Some(field) => ApiError::field(&field, format!("invalid {field}: {shown}")),

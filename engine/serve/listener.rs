@@ -61,9 +61,8 @@ impl Server {
         settings.check()?;
         let address = SocketAddr::from((settings.host, settings.port));
         let unbound = |error| {
-            Error::io(error, address).advice(
-                "if another server uses the port, give --port another number, or 0 for a free one",
-            )
+            Error::io(error, address)
+                .advice("if another server uses the port, pass another --port, or 0 for a free one")
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -106,8 +106,8 @@ impl Settings {
         };
         if !self.host.is_loopback() && self.token.is_none() {
             return invalid(
-                "an address that other machines reach needs a token",
-                "give --token, or listen on 127.0.0.1",
+                "an address that other machines can reach requires a token",
+                "pass --token, or listen on 127.0.0.1",
             );
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
@@ -116,7 +116,7 @@ impl Settings {
         {
             return invalid(
                 "the token is too short or has characters that a header cannot carry",
-                "give at least 8 letters, digits or -._~+/= as --token",
+                "pass at least 8 letters, digits or -._~+/= as --token",
             );
         }
         if let Some(origin) = self.origins.iter().find(|origin| !is_origin(origin)) {
@@ -129,24 +129,24 @@ impl Settings {
         let values = [
             ("connections", limits.connections as f64),
             ("parallel", limits.parallel as f64),
-            ("body_bytes", limits.body_bytes as f64),
-            ("prompt_tokens", limits.prompt_tokens as f64),
+            ("max-body", limits.body_bytes as f64),
+            ("max-prompt", limits.prompt_tokens as f64),
             ("candidates", limits.candidates as f64),
-            ("seconds", limits.seconds),
-            ("patience", limits.patience),
+            ("max-seconds", limits.seconds),
+            ("request-timeout", limits.patience),
         ];
         for (name, value) in values {
             if value.is_nan() || value <= 0.0 || value.is_infinite() {
                 return invalid(
-                    &format!("invalid limit {name} {value}"),
-                    "leave it out, or give a number above 0",
+                    &format!("invalid limit {name} {value}: expected a number above 0"),
+                    "remove it to use the default",
                 );
             }
         }
         if limits.seconds.max(limits.patience) >= 1e7 {
             return invalid(
-                "a time limit is 10,000,000 s or longer",
-                "give fewer seconds",
+                "a time limit must be below 10,000,000 s",
+                "pass fewer seconds",
             );
         }
         Ok(())

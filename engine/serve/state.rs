@@ -122,7 +122,7 @@ impl ServerState {
         }
         if served.is_empty() {
             return Err(Error::new(ErrorKind::Input, "no model to serve")
-                .advice("give --model, or build with the feature model"));
+                .advice("pass --model, or build with the feature model"));
         }
         #[cfg(feature = "plugin")]
         let loader = Loader::new(settings.finder.clone()).private();

@@ -209,33 +209,33 @@ impl Profile {
     pub fn check(&self) -> Result<()> {
         let error = |what: &str| Err(Error::new(ErrorKind::Configuration, what).at("profile"));
         if self.width == 0 || self.width > 4096 {
-            return error("width must lie between 1 and 4096");
+            return error("width must be 1 to 4096");
         }
         if self
             .grown_from
             .is_some_and(|from| from == 0 || from > self.width)
         {
-            return error("grown-from must lie between 1 and width");
+            return error("grown-from must be 1 to width");
         }
         if self.banks == 0 || self.banks > 16 {
-            return error("banks must lie between 1 and 16");
+            return error("banks must be 1 to 16");
         }
         // One softmax gives one weight per position: a second bank would repeat the first.
         if self.blend == BlendKind::Position && self.banks != 1 {
             return error("the position blend has exactly 1 bank");
         }
         if self.positions == 0 || self.positions > 1 << 20 {
-            return error("positions must lie between 1 and 1048576");
+            return error("positions must be 1 to 1048576");
         }
         if self.rank > 4096 || self.residual.is_some_and(|rank| rank > 64) {
             return error("rank is at most 4096, residual at most 64");
         }
         if self.form == EdgeForm::Own && (self.rank > 0 || self.residual.is_some()) {
-            return error("rank and residual belong to composed edges");
+            return error("rank and residual apply to composed edges only");
         }
         // Only in the square does ‖h‖² cancel, and with it the need for a root per target.
         if self.form == EdgeForm::Composed && self.energy == EnergyKind::Norm {
-            return error("composed edges measure squared energy");
+            return error("composed edges require energy = \"squared\"");
         }
         Ok(())
     }

@@ -8,7 +8,9 @@ fn width(path: &Path) -> Result<usize> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("u16") => Ok(2),
         Some("u32") => Ok(4),
-        _ => Err(Error::new(ErrorKind::Format, "unknown format of token ids").at(path.display())),
+        _ => Err(Error::new(ErrorKind::Format, "unknown format of token ids")
+            .at(path.display())
+            .advice("pass a .u16 or .u32 file")),
     }
 }
 
@@ -23,7 +25,7 @@ pub fn read_ids(path: &Path, vocabulary: Option<usize>) -> Result<Vec<u32>> {
     if bytes.len() % width != 0 {
         return Err(Error::new(
             ErrorKind::Format,
-            format!("{} bytes are not a whole number of ids", bytes.len()),
+            format!("{} bytes are not a multiple of {width}", bytes.len()),
         )
         .at(path.display()));
     }

@@ -81,9 +81,9 @@ impl LabelledFields {
 /// [`ErrorKind::Io`]; [`ErrorKind::Format`] with the line and the missing field.
 pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<LabelledText>> {
     let text = read_text(path)?;
-    let invalid = |line: usize, what: String| {
-        Error::new(ErrorKind::Format, what).at(format!("{}, line {}", path.display(), line + 1))
-    };
+    let location = |line: usize| format!("{}: line {}", path.display(), line + 1);
+    let invalid =
+        |line: usize, what: String| Error::new(ErrorKind::Format, what).at(location(line));
     let lines = || {
         text.lines()
             .enumerate()
@@ -96,7 +96,7 @@ pub fn read_labelled(path: &Path, fields: &LabelledFields) -> Result<Vec<Labelle
         return lines()
             .map(|(line, text)| {
                 let json: Value = serde_json::from_str(text)
-                    .map_err(|error| invalid(line, format!("invalid JSON: {error}")))?;
+                    .map_err(|error| Error::json_line(error).at(location(line)))?;
                 fields.record(|name| {
                     json_field(&json, name).ok_or_else(|| {
                         invalid(line, format!("the record has no field {name:?}"))

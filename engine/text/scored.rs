@@ -183,7 +183,7 @@ impl Scored {
 pub(crate) fn read(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, Vec<f32>)> {
     let broken = |what: &str, at: usize| {
         Error::new(ErrorKind::Format, format!("{what} at byte {at}"))
-            .advice("give a tokenizer of llama2.c")
+            .advice("pass a tokenizer of llama2.c")
     };
     let word = |at: usize| {
         bytes

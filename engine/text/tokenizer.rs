@@ -345,7 +345,7 @@ impl Tokenizer {
                 let without = "this model is trained on token ids and has no text";
                 let message = self.missing.as_deref().unwrap_or(without);
                 return Err(Error::new(ErrorKind::Unsupported, message)
-                    .advice("give the prompt as --prompt-ids 3,4,5"));
+                    .advice("pass token ids, for example --prompt-ids 3,4,5"));
             }
         };
         self.check(&ids)?;

@@ -24,7 +24,7 @@ struct Pending {
 pub fn beam(model: &Transformer, prompt: &[u32], options: &BeamOptions) -> Result<Vec<BeamPath>> {
     if prompt.is_empty() {
         return Err(
-            Error::new(ErrorKind::Input, "the prompt is empty").advice("give at least one token")
+            Error::new(ErrorKind::Input, "the prompt is empty").advice("pass at least one token")
         );
     }
     let network = model.network().ok_or_else(|| {
@@ -32,7 +32,7 @@ pub fn beam(model: &Transformer, prompt: &[u32], options: &BeamOptions) -> Resul
             ErrorKind::Unsupported,
             "beam search does not support recurrent networks",
         )
-        .advice("leave --beam out")
+        .advice("remove --beam")
     })?;
     let plan = Plan::full(network.configuration().layers);
     let first = Pending {

@@ -121,7 +121,8 @@ pub fn mask_token(model: &Transformer) -> Result<u32> {
 pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Result<Perplexity> {
     let from = from.max(1);
     if from >= tokens.len() {
-        return Err(Error::new(ErrorKind::Input, "there is nothing to predict"));
+        return Err(Error::new(ErrorKind::Input, "no tokens to predict")
+            .advice("measure a text of at least two tokens"));
     }
     let shape = model.configuration();
     let mut sum = Perplexity::new(shape.vocabulary as u64);
@@ -184,7 +185,8 @@ pub fn evaluate_documents(model: &Transformer, documents: &[Vec<u32>]) -> Result
         add(&mut sum, &losses)?;
     }
     match sum.tokens() {
-        0 => Err(Error::new(ErrorKind::Input, "no text has two tokens")),
+        0 => Err(Error::new(ErrorKind::Input, "no text has two tokens")
+            .advice("measure texts of at least two tokens")),
         _ => Ok(sum),
     }
 }

@@ -67,7 +67,7 @@ impl FineTuning {
         let problem = if self.epochs == 0 || self.batch == 0 {
             "epochs and batch size must be at least 1"
         } else if !(self.rate > 0.0 && (0.0..1.0).contains(&self.dropout)) {
-            "the learning rate must be above 0, the dropout rate in [0, 1)"
+            "the learning rate must be above 0, and the dropout rate at least 0 and below 1"
         } else {
             return Ok(());
         };
@@ -143,7 +143,7 @@ impl FineTuner {
                 ErrorKind::Input,
                 format!("{} texts have {} labels", texts.len(), labels.len()),
             )
-            .advice("give texts with at least two labels"));
+            .advice("pass texts with at least two labels"));
         }
         let mut weights = folder::read_weights(path)?.copies()?;
         let pooling = Pooling::of(&shape, transformer.tokenizer());

@@ -318,11 +318,11 @@ fn grown_shape(old: &Configuration, growth: &Growth) -> Result<Configuration> {
     let group = old.heads / old.kv_heads;
     let problem = if width < old.width || layers < old.layers || heads < old.heads {
         format!(
-            "width {}, layers {} and heads {} can only grow",
+            "a model cannot shrink: it has width {}, {} layers and {} heads",
             old.width, old.layers, old.heads
         )
     } else if (width, layers, heads) == (old.width, old.layers, old.heads) {
-        "nothing grows: all sizes are the model's own".into()
+        "no size is larger than the model's: pass a larger --width, --layers or --heads".into()
     } else if gpt2 && (width % old.width != 0 || heads * old.head_width != width) {
         format!(
             "a GPT-2 grows to a multiple of {}, with heads of {}",
@@ -331,7 +331,8 @@ fn grown_shape(old: &Configuration, growth: &Growth) -> Result<Configuration> {
     } else if heads % group != 0 {
         format!("{heads} heads cannot be divided into groups of {group}")
     } else if old.scaled_by_layer && layers != old.layers {
-        "attention logits divided by the layer's number would change with new layers".into()
+        "attention logits are scaled by the layer index, so new layers would change the outputs"
+            .into()
     } else {
         return Configuration::from_json(grown_json(old, width, layers, heads, gpt2));
     };

@@ -70,10 +70,10 @@ impl HookAdapter {
             None if cached => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    "the model has no cache of keys and values for a technique to plan",
+                    "the model has no KV cache for the plugin to manage",
                 )
                 .at(model.name())
-                .advice("leave the plugin out, or use a causal transformer"));
+                .advice("remove the plugin, or use a causal transformer"));
             }
             None => None,
         };

@@ -231,7 +231,7 @@ fn read_tags(path: &Path, vocabulary: usize) -> Result<Vec<u32>> {
             "-" => Ok(MaskTokens::UNTAGGED),
             text => text.parse().map_err(|_| {
                 Error::new(ErrorKind::Format, format!("invalid tag {text:?}"))
-                    .at(format!("{}, line {}", path.display(), line + 1))
+                    .at(format!("{}: line {}", path.display(), line + 1))
                     .advice("write an integer for each token id, or -")
             }),
         })

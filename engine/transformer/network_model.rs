@@ -50,7 +50,7 @@ impl NetworkModel {
         if recipe.kind == Kind::Graph {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "the recipe is for a graph, not a network",
+                "the run file is for a graph, not a network",
             ));
         }
         let tokens = data.tokenizer.vocabulary();
@@ -196,7 +196,7 @@ impl NetworkModel {
         if !loss.nats.is_finite() {
             return Err(Error::new(ErrorKind::Numeric, "the loss is not finite")
                 .at(format!("step {step}"))
-                .advice("lower train.rate or train.clip; the last checkpoint is whole"));
+                .advice("lower train.rate or train.clip; the last checkpoint is valid"));
         }
         if !self.body.configuration().causal() {
             self.masking.learn(step, &targets, &each)?;

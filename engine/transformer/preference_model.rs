@@ -70,7 +70,7 @@ impl PreferenceModel {
     ) -> Result<Self> {
         let invalid = |what: &str| Err(Error::new(ErrorKind::Configuration, what.to_string()));
         let Some(settings) = recipe.preferences.clone() else {
-            return invalid("the recipe has no [preferences]");
+            return invalid("the run file has no [preferences]");
         };
         if !matches!(recipe.kind, Kind::Gpt | Kind::Lstm)
             || recipe.data.direction != ReadingDirection::Forward
@@ -180,7 +180,7 @@ impl PreferenceModel {
         let nats: f64 = losses_now.iter().map(|&loss| f64::from(loss)).sum();
         if !nats.is_finite() {
             return Err(Error::new(ErrorKind::Numeric, "the loss is not finite")
-                .advice("lower train.rate; the last checkpoint is whole"));
+                .advice("lower train.rate; the last checkpoint is valid"));
         }
         self.network.backward(&losses)?;
         Ok(Loss {

@@ -134,7 +134,7 @@ impl TransformerSession {
                 ErrorKind::Input,
                 "the prompt is empty: there is nothing to continue",
             )
-            .advice("give at least one token"));
+            .advice("pass at least one token"));
         };
         let plain = plan.is_none() && eviction.is_none() && probe.is_none();
         let state = match &**model.body() {
@@ -157,9 +157,9 @@ impl TransformerSession {
             Body::Recurrent(_) => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    "a recurrent network has no cache to plan and no taps",
+                    "a recurrent network has no KV cache to manage and no taps",
                 )
-                .advice("leave the plugin out, or use a causal transformer"));
+                .advice("remove the plugin, or use a causal transformer"));
             }
         };
         let mut session = Self {

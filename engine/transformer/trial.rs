@@ -33,7 +33,7 @@ impl CalibrationText {
                     tokens.len()
                 ),
             )
-            .advice("give a longer calibration text"));
+            .advice("pass a longer calibration text"));
         }
         let count = count.min(pieces);
         let texts = (0..count)

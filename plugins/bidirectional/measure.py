@@ -124,7 +124,7 @@ def measure_gaps():
             gap = f"{before} ___ {after}"
             fill = ("generate", "--fill", gap, "--model", forward, "--tokens", "4", "--json")
             right[1] += brillm(*fill)["fills"][0]["text"] == " " + word
-            said = brillm(*fill, "--backward", backward)
+            said = brillm(*fill, "--backward-model", backward)
             right[2] += said["fills"][0]["text"] == " " + word
             said = brillm("generate", " " + after, "--model", backward, "--temperature", "0", "--tokens", "4", "--json")
             right[3] += (said["text"].split() or [""])[-1] == word
@@ -164,7 +164,7 @@ def measure_reranking():
             words = draw.choice(held).replace("\n", " ").split()
             prompt = " ".join(words[:12])
             said = brillm(
-                "generate", prompt, "--model", forward, "--backward", backward, "--rerank", "8", "--tokens", "24",
+                "generate", prompt, "--model", forward, "--backward-model", backward, "--rerank", "8", "--tokens", "24",
                 "--temperature", "1", "--top-p", "1", "--seed", 100 * seed, "--ignore-eos", "--json",
             )
             whole = {}

@@ -70,9 +70,7 @@ impl Plugin for Share {
     fn create(options: Options) -> Result<Self> {
         let given = options.source.as_ref().map(map::parse).transpose()?;
         if given.is_some() && options.map.is_some() {
-            return Err(PluginError::option(
-                "give either source or map: both say which layers share",
-            ));
+            return Err(PluginError::option("set either source or map, not both"));
         }
         Ok(Self {
             options,

@@ -77,7 +77,7 @@ pub(crate) fn parse(value: &Value) -> Result<Vec<u32>> {
     };
     read.ok_or_else(|| {
         PluginError::option(format!(
-            "{value} is no map: give the layers as 0-0-2-3 or as [0,0,2,3]"
+            "invalid map {value}: expected 0-0-2-3 or [0,0,2,3]"
         ))
     })
 }

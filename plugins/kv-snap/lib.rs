@@ -43,7 +43,7 @@ impl Plugin for Snap {
         }
         if options.budget.0 >= 1.0 && options.budget.0 as usize <= options.window {
             return Err(PluginError::option(format!(
-                "a budget of {} tokens leaves nothing beside the window of {}",
+                "a budget of {} tokens must exceed the window of {}",
                 options.budget.0, options.window
             )));
         }

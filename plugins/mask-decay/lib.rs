@@ -38,7 +38,7 @@ impl MaskHook for Decay {
 export! {
     Decay {
         id: "org.brillm.mask-decay",
-        about: "Hides fewer tokens as masked training goes on (masking ratio decay).",
+        about: "Hides fewer tokens as masked training proceeds (masking ratio decay).",
         license: "MIT OR Apache-2.0",
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
             "schedule": {"enum": ["fixed", "linear", "cosine", "reversed", "square-above", "square-below", "peak",

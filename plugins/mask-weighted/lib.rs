@@ -37,7 +37,9 @@ impl Plugin for Weighted {
 
 impl Weighted {
     fn untagged(&self) -> PluginError {
-        PluginError::new("the run gives no tags: name a file of tags, or deciles, in the recipe")
+        PluginError::new(
+            "the run gives no tags: set network.mask-tags in the run file to a file of tags, or to deciles",
+        )
     }
 }
 

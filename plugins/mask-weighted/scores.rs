@@ -27,7 +27,7 @@ impl Scores {
 
     pub fn unknown(&self, tag: u32) -> PluginError {
         PluginError::new(format!(
-            "there is a tag {tag}, but the option tags says {}",
+            "there is a tag {tag}, but the option tags is {}",
             self.means.len()
         ))
     }

@@ -79,7 +79,7 @@ impl Plugin for RefGpt {
             .map(|weight| {
                 weight
                     .parse()
-                    .map_err(|_| PluginError::option(format!("{weight:?} is no weight")))
+                    .map_err(|_| PluginError::option(format!("invalid weight {weight:?}")))
             })
             .collect::<Result<_>>()?;
         let sum: f64 = rounds.iter().sum();

@@ -118,7 +118,7 @@ impl Plugin for SemanticSize {
         }
         if words.len() < 30 {
             return Err(PluginError::option(format!(
-                "{} words are too few for nested splits: give 30 or more",
+                "{} words are too few for nested splits: at least 30 are needed",
                 words.len()
             )));
         }

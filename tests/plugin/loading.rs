@@ -91,7 +91,7 @@ fn files_that_are_not_plugins_are_refused() {
     for (number, kind, says) in [
         (4, ErrorKind::Plugin, "no function resist"),
         (5, ErrorKind::Version, "version 2.3"),
-        (6, ErrorKind::Plugin, "not one of brillm"),
+        (6, ErrorKind::Plugin, "not that of a brillm plugin"),
         (7, ErrorKind::Plugin, "no function brl_plugin_entry"),
     ] {
         let error = load(&fault(number, folder.path()));

@@ -287,7 +287,7 @@ fn unknown_paths_and_methods_are_refused_in_the_shape_of_their_interface() {
 
 #[test]
 fn slow_requests_time_out() {
-    let server = TestServer::start(&["--patience", "1"]);
+    let server = TestServer::start(&["--request-timeout", "1"]);
     let mut head = server.connect();
     head.write_all(b"GET / HTTP/1.1\r\nHost: ").unwrap();
     let mut rest = Vec::new();

@@ -62,7 +62,7 @@ impl TestServer {
             .unwrap();
         let address = line
             .trim()
-            .strip_prefix("brillm serves on http://")
+            .strip_prefix("listening on http://")
             .and_then(|rest| rest.strip_suffix('/'))
             .unwrap_or_else(|| panic!("the first line is {line:?}"));
         Self {

@@ -270,7 +270,7 @@ fn a_sharing_map_is_searched_written_and_read() {
         ("0-2-2-3-4", "layer 1 cannot read layer 2"),
         ("0-0-1-3-4", "layer 2 cannot read layer 1"),
         ("0-0", "the map has 2 layers, the model 5"),
-        ("zero", "is no map"),
+        ("zero", "invalid map"),
     ] {
         let error = failure(&arguments, &[&format!("kv-share:source={map}")]);
         assert!(error.contains(says), "{map}: {error}");

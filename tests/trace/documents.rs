@@ -244,8 +244,8 @@ fn exports_contain_the_path_and_can_be_read_back() {
     for (broken, said) in [
         ("", "not a trace"),
         ("{}", "not a trace"),
-        ("<svg/>", "carries no trace"),
-        ("\u{feff}<svg", "carries no trace"),
+        ("<svg/>", "contains no trace"),
+        ("\u{feff}<svg", "contains no trace"),
     ] {
         let error = Trace::read(broken).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");

@@ -18,7 +18,7 @@ use crate::measure::{KneserNey, Windows};
 use crate::text::read_ids;
 use crate::{Error, ErrorKind, Result};
 
-/// Train run files or open models and measure all of them on the same tokens.
+/// Train run files, open models, and measure all of them on the same tokens.
 ///
 /// A masked language model is measured on 15 % of the tokens, hidden at the same positions for every model.
 #[derive(Args)]
@@ -26,17 +26,18 @@ use crate::{Error, ErrorKind, Result};
 Examples:
   brillm compare graph.toml gpt.toml --cpu-seconds 600 --seeds 1,2,3
   brillm compare a.bril b.bril --ids test.u16 --json
-  brillm compare models/stories260K models/stories260K+kv-snap:budget=64 --continuation 256,64 --text stories.txt")]
+  brillm compare models/stories260K models/stories260K+kv-snap:budget=64 \\
+      --continuation 256,64 --text stories.txt")]
 pub(super) struct Arguments {
-    /// Run files (.toml) to train and models to open; append +PLUGIN:KEY=VALUE,… to add a plugin.
+    /// Run files (.toml) to train and models to open; append +PLUGIN:KEY=VALUE,… to use a plugin with one of them.
     #[arg(required = true, value_name = "RUN_FILE|PATH")]
     entries: Vec<String>,
-    /// Compare plugins on transformers: measure NEW tokens after prompts of PROMPT tokens while plugins manage the KV
-    /// cache.
+    /// Compare plugins on transformers: measure NEW tokens after each of COUNT prompts of PROMPT tokens, while plugins
+    /// manage the KV cache.
     #[cfg(all(feature = "plugin", feature = "transformer"))]
     #[arg(long, value_name = "PROMPT,NEW[,COUNT]")]
     continuation: Option<crate::measure::Continuations>,
-    /// Text to measure with --continuation.
+    /// With --continuation: text to measure.
     #[cfg(all(feature = "plugin", feature = "transformer"))]
     #[arg(
         long,
@@ -45,12 +46,12 @@ pub(super) struct Arguments {
         conflicts_with = "ids"
     )]
     text: Option<PathBuf>,
-    /// Batch sizes for the speed with --continuation [default: no speed].
+    /// With --continuation: batch sizes to measure the decoding speed at [default: speed is not measured].
     #[cfg(all(feature = "plugin", feature = "transformer"))]
     #[arg(
         long,
         value_delimiter = ',',
-        value_name = "B,…",
+        value_name = "N,…",
         requires = "continuation"
     )]
     batch: Vec<usize>,
@@ -61,7 +62,7 @@ pub(super) struct Arguments {
     #[cfg(feature = "transformer")]
     #[arg(long = "task", value_name = "NAME=TRAIN:TEST:FIELDS")]
     tasks: Vec<task::Task>,
-    /// Passes over the training texts of each task.
+    /// With --task: passes over the training texts.
     #[cfg(feature = "transformer")]
     #[arg(long, default_value_t = 3, value_name = "N", requires = "tasks")]
     epochs: usize,
@@ -74,7 +75,8 @@ pub(super) struct Arguments {
     /// Folder for the training runs.
     #[arg(long, default_value = "runs/compare", value_name = "DIR")]
     out: PathBuf,
-    /// Train each run file for about this CPU time (by its throughput in the first 2 %) instead of its token count.
+    /// Train each run file for about this CPU time, in seconds, instead of its number of tokens; estimated from its first
+    /// 2 %.
     #[arg(long, value_name = "SECONDS")]
     cpu_seconds: Option<f64>,
     /// Token ids to measure: a .u16 or .u32 file [default: the validation tokens of the first run file].
@@ -83,7 +85,7 @@ pub(super) struct Arguments {
     /// Measure COUNT windows of LENGTH tokens, each from a fresh state.
     #[arg(long, default_value = "31,400", value_name = "LENGTH,COUNT")]
     windows: Windows,
-    /// Orders of Kneser-Ney models to add, trained on the tokens of the first run file; 0 for none.
+    /// Orders of Kneser-Ney models to add, trained on the tokens of the first run file; 0 adds none.
     #[arg(
         long,
         default_value = "2,3,4,5",
@@ -91,10 +93,10 @@ pub(super) struct Arguments {
         value_name = "N,…"
     )]
     kneser_ney: Vec<usize>,
-    /// Seconds to measure the generation speed of each model.
+    /// Time to measure the generation speed of each model, in seconds.
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     seconds: f64,
-    /// Hide the progress bar.
+    /// Print no progress, only the result.
     #[arg(long)]
     quiet: bool,
     /// Print the result as JSON.
@@ -136,8 +138,9 @@ impl Arguments {
             (None, Some(first)) => first.validation.clone(),
             (None, None) => {
                 return Err(
-                    Error::new(ErrorKind::Input, "no tokens to measure are given")
-                        .advice("pass --ids FILE"),
+                    Error::new(ErrorKind::Input, "no tokens to measure are given").advice(
+                        "pass --ids FILE, or a run file, whose validation tokens are measured",
+                    ),
                 );
             }
         };

@@ -100,8 +100,8 @@ impl Arguments {
             .map(|batch| format!(" tokens/s × {batch} |"))
             .collect();
         crate::cli::say(format!(
-            "| model + technique | perplexity | divergence | agreement | KV bytes | weights read, KB/token \
-             | kept after the prompt, each layer | prompt rows computed |{batches}\n|---|---|---|---|---|---|---|---|{}",
+            "| model + plugins | perplexity | KL divergence, nats | top-1 agreement | KV bytes | weights read, KB/token \
+             | kept after the prompt, by layer | prompt computed |{batches}\n|---|---|---|---|---|---|---|---|{}",
             "---|".repeat(self.batch.len())
         ))?;
         for row in rows {

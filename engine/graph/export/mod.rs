@@ -82,11 +82,8 @@ impl FromStr for ExportFormat {
         let mut all = Self::ALL.into_iter();
         all.find(|format| format.name() == lower).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            Error::new(
-                ErrorKind::Input,
-                format!("{name:?} is not a format a graph can be written in"),
-            )
-            .advice(format!("one of {names}"))
+            Error::new(ErrorKind::Input, format!("invalid graph format {name:?}"))
+                .advice(format!("use {names}"))
         })
     }
 }

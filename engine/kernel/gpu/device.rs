@@ -31,7 +31,7 @@ impl std::str::FromStr for KernelShape {
             "thread" => Ok(Self::Thread),
             other => Err(Error::new(
                 ErrorKind::Configuration,
-                format!("invalid shape of kernels {other:?}"),
+                format!("invalid kernel shape {other:?}"),
             )
             .advice("use lanes or thread")),
         }
@@ -134,7 +134,7 @@ fn error_of(error: &wgpu::Error) -> Error {
         }
         other => Error::new(
             ErrorKind::Unsupported,
-            format!("the device refused: {other}"),
+            format!("the device reported an error: {other}"),
         )
         .advice("use --backend cpu, and report this with the output of `brillm devices`"),
     }

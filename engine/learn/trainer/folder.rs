@@ -71,7 +71,7 @@ pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Resul
             "the folder already contains a run",
         )
         .at(folder.display())
-        .advice("give --resume to continue it, or another --out"));
+        .advice("pass --resume to continue it, or another --out"));
     }
     let kept = crate::text::read_text(&stored)?;
     let damaged = |error| {
@@ -92,7 +92,7 @@ pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Resul
         "differ"
     };
     let what = format!(
-        "the run began with another recipe: {} {verb}",
+        "the run began with a different run file or --set options: {} {verb}",
         changed.join(", ")
     );
     Err(Error::new(ErrorKind::Configuration, what)

@@ -104,7 +104,7 @@ impl Trainer {
         if recipe.kind != Kind::Graph {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "the recipe trains a gpt, bert or lstm",
+                "the run file trains a gpt, bert or lstm",
             )
             .at(&recipe.name)
             .advice("prepare it with brillm::run::prepare_training"));

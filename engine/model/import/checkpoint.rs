@@ -80,7 +80,7 @@ impl Checkpoint {
                 ErrorKind::Format,
                 format!("tensor {name} is missing; found {}", found.join(", ")),
             )
-            .advice("give a checkpoint of BriLLM")
+            .advice("pass a checkpoint of the BriLLM authors")
         })
     }
 

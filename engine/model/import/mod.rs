@@ -140,13 +140,13 @@ fn graph(
     let (edges, advice) = match frequency {
         Some(path) => (
             read_frequency(path, vocabulary)?,
-            "give the frequencies that these weights were trained with",
+            "pass the frequencies that the weights were trained with",
         ),
         None => (
             (0..nodes)
                 .flat_map(|source| (0..nodes).map(move |target| (source, target, 1)))
                 .collect(),
-            "sparse weights need their word frequencies: give --frequency",
+            "sparse weights need their word frequencies: pass --frequency FILE",
         ),
     };
     let graph = TokenGraph::from_edges(nodes as usize, &edges)?;

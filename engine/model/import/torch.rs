@@ -151,7 +151,7 @@ pub(super) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, CheckpointTensor
         Some((folder, range.clone()))
     });
     let (folder, range) = pickle.ok_or_else(|| {
-        invalid("the archive has no data.pkl").advice("give a file written by torch.save")
+        invalid("the archive has no data.pkl").advice("pass a file written by torch.save")
     })?;
     if let Some(order) = entries.get(&format!("{folder}byteorder"))
         && &bytes[order.clone()] != b"little"

@@ -89,7 +89,9 @@ impl Sample for PluginHook<abi::brl_sample> {
                 if token < length as u64 {
                     Ok(token as u32)
                 } else {
-                    Err(format!("it chooses token {token} of {length}"))
+                    Err(format!(
+                        "it chose token {token}, but the vocabulary has {length} tokens"
+                    ))
                 }
             },
         )

@@ -293,9 +293,9 @@ impl HookedEngine {
         if self.adapter.decides() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "whole texts are computed without a cache, which the plugins would manage",
+                "a text measured as a whole uses no KV cache for the plugins to manage",
             )
-            .advice("measure with --continuation PROMPT,NEW"));
+            .advice("pass --continuation PROMPT,NEW"));
         }
         Ok(())
     }

@@ -200,10 +200,10 @@ impl Engine {
             #[cfg(feature = "transformer")]
             Self::Transformer(model) => Err(Error::new(
                 ErrorKind::Unsupported,
-                "the model is a transformer, and only graphs are supported here",
+                "the model is a transformer, and this needs a graph",
             )
             .at(model.name())
-            .advice("give a .bril file")),
+            .advice("pass a .bril file")),
         }
     }
 }

@@ -105,7 +105,7 @@ impl Changes {
     }
 
     fn add(&mut self, one: &Intervention, nodes: usize) -> Result<()> {
-        let fault = |what: String| Err(Error::new(ErrorKind::Input, what));
+        let invalid = |what: String| Err(Error::new(ErrorKind::Input, what));
         let check = |node: u32| check_node(node, nodes);
         match *one {
             Intervention::MuteEdge { source, target } => {
@@ -146,7 +146,7 @@ impl Changes {
             }
             Intervention::ScaleSignal { position, factor } => {
                 if !factor.is_finite() {
-                    return fault(format!("a signal cannot be multiplied by {factor}"));
+                    return invalid(format!("a signal cannot be multiplied by {factor}"));
                 }
                 *self.gains.entry(position as u64).or_insert(1.0) *= factor;
             }
@@ -157,7 +157,7 @@ impl Changes {
             Intervention::Inject { step, node, energy } => {
                 check(node)?;
                 if !energy.is_finite() {
-                    return fault(format!("energy {energy} cannot be injected"));
+                    return invalid(format!("energy {energy} cannot be injected"));
                 }
                 self.injected.push((step, node, energy));
             }
@@ -191,7 +191,7 @@ fn odds(factor: f32) -> Result<f32> {
         ErrorKind::Input,
         format!("odds cannot be multiplied by {factor}"),
     )
-    .advice("give a factor of 0 or more"))
+    .advice("pass a factor of at least 0"))
 }
 
 impl Steering {

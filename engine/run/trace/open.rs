@@ -32,7 +32,7 @@ impl Trace {
         };
         let trace: Self = serde_json::from_str(&json).map_err(|error| {
             Error::new(ErrorKind::Format, format!("not a trace: {error}"))
-                .advice("give a file that `brillm trace --export` wrote as .json or .svg")
+                .advice("pass a file that `brillm trace --export` wrote as .json or .svg")
         })?;
         trace.check()?;
         Ok(trace)
@@ -54,8 +54,8 @@ fn carried(svg: &str) -> Result<&str> {
         .and_then(|(_, rest)| rest.split_once(BEHIND))
         .map(|(json, _)| json.trim())
         .ok_or_else(|| {
-            Error::new(ErrorKind::Format, "the SVG carries no trace")
-                .advice("only those that `brillm trace --export` wrote can be opened again")
+            Error::new(ErrorKind::Format, "the SVG contains no trace")
+                .advice("pass one that `brillm trace --export` wrote")
         })
 }
 

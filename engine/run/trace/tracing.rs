@@ -82,7 +82,7 @@ impl Tracing {
                 ErrorKind::Input,
                 "the prompt is empty: there is no token to start at",
             )
-            .advice("give at least one token"));
+            .advice("pass at least one token"));
         }
         let engine = hooked.engine();
         let changes = Changes::of(&request.interventions, engine.vocabulary())?;

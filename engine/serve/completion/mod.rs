@@ -200,7 +200,7 @@ impl CompletionRequest {
         if !engine.is_causal() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "the model sees both sides of a token and fills in masks: it cannot complete texts",
+                "a masked language model cannot complete texts",
             )
             .into());
         }
