@@ -86,7 +86,12 @@ impl SessionState {
             EdgeForm::Own => 0,
         };
         let known = |&node: &u32| (node as usize) < mechanism.nodes();
+        let blended = match profile.form {
+            EdgeForm::Composed => profile.blended(),
+            EdgeForm::Own => 0,
+        };
         let whole = flow.signal.len() == profile.width
+            && flow.blended.len() == blended
             && flow.output.len() == profile.width
             && flow.banks.len() == profile.banks * profile.width
             && flow.blended.len() == blended
@@ -103,6 +108,7 @@ impl SessionState {
                 .chain(self.injected.keys())
                 .chain(self.counts.keys())
                 .all(known)
+            && self.counts.values().all(|&count| count < 1 << 31)
             && self.injected.values().all(|energy| energy.is_finite())
             && self.charges.fits(mechanism.nodes() as u32, STEPS);
         if whole {

@@ -57,7 +57,9 @@ impl Code {
 ///
 /// # Safety
 /// `entry` is the library's `brl_plugin_entry`, and the library stays loaded.
-unsafe fn codes(entry: unsafe extern "C" fn() -> *const abi::brl_entry) -> Result<Vec<Code>> {
+pub(super) unsafe fn codes(
+    entry: unsafe extern "C" fn() -> *const abi::brl_entry,
+) -> Result<Vec<Code>> {
     // SAFETY: a pure function without arguments, as the interface says.
     let entry = unsafe { entry() };
     if entry.is_null() {

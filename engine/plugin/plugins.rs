@@ -37,6 +37,32 @@ impl Plugins {
         Loader::new(finder.clone()).load(selections)?.instantiate()
     }
 
+    /// Creates instances of plugins that are part of the program, for fuzzing.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    ///
+    /// # Safety
+    /// What `entry` returns keeps the rules of the plugin interface and is never freed.
+    #[cfg(fuzzing)]
+    pub unsafe fn of_entry(
+        entry: unsafe extern "C" fn() -> *const brillm_abi::brl_entry,
+    ) -> Result<Self> {
+        let mut plugins = Self::default();
+        // SAFETY: as the caller promises.
+        for code in unsafe { super::library::codes(entry) }? {
+            let options = super::loader::configure(&code, &Map::new())?;
+            plugins.add(&Arc::new(Loaded {
+                code,
+                options,
+                on_error: super::OnError::Stop,
+                sha256: String::new(),
+                library: std::path::PathBuf::new(),
+            }))?;
+        }
+        Ok(plugins)
+    }
+
     /// Creates an instance and adds it to the hooks.
     pub(crate) fn add(&mut self, loaded: &Arc<Loaded>) -> Result<()> {
         let instance =

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 
 use super::routes;
-use super::settings::Settings;
+use super::settings::{Limits, Settings};
 use super::state::{ServedModel, ServerState};
 use crate::kernel::allocator;
 use crate::{Error, ErrorKind, Result};
@@ -149,10 +149,7 @@ async fn serve(
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(Duration::from_secs_f64(state.settings.limits.seconds)));
         let service = TowerToHyperService::new(router.clone());
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs_f64(state.settings.limits.patience))
-            .max_buf_size(MAX_HEAD)
+        let connection = protocol(&state.settings.limits)
             .serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = graceful.watch(connection);
         let open = OpenConnection::new(state.clone(), permit);
@@ -201,6 +198,16 @@ async fn finish(state: &ServerState, connections: GracefulShutdown) {
     state.runs.stop();
     let _ = tokio::time::timeout(CLOSING, closed).await;
     state.runs.drain(CLOSING).await;
+}
+
+/// The settings of HTTP/1 on every connection.
+pub(super) fn protocol(limits: &Limits) -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs_f64(limits.patience))
+        .max_buf_size(MAX_HEAD);
+    protocol
 }
 
 /// Counts a connection while it is open.

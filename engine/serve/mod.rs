@@ -26,6 +26,8 @@ mod cross_origin;
 mod edges;
 mod events;
 mod extract;
+#[cfg(fuzzing)]
+mod in_memory;
 mod library;
 mod listener;
 mod map;
@@ -40,6 +42,8 @@ mod settings;
 mod state;
 mod trace;
 
+#[cfg(fuzzing)]
+pub use in_memory::InMemoryServer;
 pub use listener::Server;
 pub use private_copy::open_copy;
 pub use settings::{Limits, Settings};

@@ -32,6 +32,8 @@ mod cache;
 mod cache_attention;
 mod cache_page;
 mod cache_slots;
+#[cfg(test)]
+mod cache_slots_tests;
 mod classifier;
 mod configuration;
 mod evaluation;

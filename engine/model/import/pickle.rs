@@ -7,6 +7,12 @@ use std::collections::HashMap;
 
 use crate::{Error, ErrorKind, Result};
 
+/// Operations of a pickle at most: each adds up to 40 bytes to memory. A checkpoint has about 30 for each tensor.
+const MOST_OPERATIONS: usize = 1 << 20;
+
+/// Bytes of a name at most. Operations can use a text many times that is in the file once.
+const LONGEST_NAME: usize = 512;
+
 /// An unpickled object; references are indices into [`Pickle`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Object {
@@ -121,7 +127,7 @@ impl Machine<'_> {
 
     /// Execute operations up to STOP and return the index of the pickled object.
     fn run(&mut self) -> Result<usize> {
-        loop {
+        for _ in 0..MOST_OPERATIONS {
             self.at = self.reader.at;
             let code = self.reader.take(1)?[0];
             if code == b'.' {
@@ -133,6 +139,16 @@ impl Machine<'_> {
                 self.rearrange(code)?;
             }
         }
+        let what = format!("the pickle has more than {MOST_OPERATIONS} operations");
+        Err(invalid(what, self.at).advice("save the state dict of the model alone"))
+    }
+
+    /// Creates the object of a class from its module and name.
+    fn class(&self, module: &str, name: &str) -> Result<Object> {
+        if module.len() + name.len() > LONGEST_NAME {
+            return Err(invalid("a class name is too long", self.at));
+        }
+        Ok(Object::Class(format!("{module}.{name}")))
     }
 
     /// Return the object of an operation whose operands follow it in the file.
@@ -176,7 +192,7 @@ impl Machine<'_> {
             }
             b'c' => {
                 let (module, name) = (reader.line()?, reader.line()?);
-                Object::Class(format!("{module}.{name}"))
+                self.class(&module, &name)?
             }
             _ => return Ok(None),
         }))
@@ -192,7 +208,7 @@ impl Machine<'_> {
                 else {
                     return Err(invalid("a class has no name", self.at));
                 };
-                let class = Object::Class(format!("{module}.{name}"));
+                let class = self.class(module, name)?;
                 self.push(class);
             }
             b't' => {
@@ -345,10 +361,10 @@ impl Pickle {
         }
     }
 
-    /// The characters of a text object.
-    pub(crate) fn text(&self, index: usize) -> Option<&str> {
+    /// The characters of a text object that is short enough for a name.
+    pub(crate) fn name(&self, index: usize) -> Option<&str> {
         match self.object(index) {
-            Object::Text(text) => Some(text),
+            Object::Text(text) if text.len() <= LONGEST_NAME => Some(text),
             _ => None,
         }
     }

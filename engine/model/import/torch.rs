@@ -11,16 +11,20 @@ use crate::model::import::checkpoint::{CheckpointTensor, Kind, invalid, tensor};
 use crate::model::import::pickle::{Object, Pickle};
 use crate::{Error, ErrorKind, Result};
 
+/// Axes of a tensor at most.
+const MOST_AXES: usize = 8;
+
 /// Arguments of a `_rebuild_tensor_v2` call in a pickle.
-struct Description {
-    key: String,
+struct Description<'a> {
+    key: &'a str,
     kind: Kind,
     numbers: usize,
     offset: usize,
     shape: Vec<usize>,
 }
 
-fn describe(pickle: &Pickle, index: usize) -> Result<Description> {
+/// The name and arguments of a call.
+fn call(pickle: &Pickle, index: usize) -> Result<(&str, &[usize])> {
     let Object::Call { class, arguments } = pickle.object(index) else {
         return Err(invalid("the object is not a tensor"));
     };
@@ -28,11 +32,16 @@ fn describe(pickle: &Pickle, index: usize) -> Result<Description> {
         Object::Class(name) => name.as_str(),
         _ => "",
     };
-    let arguments = pickle.items(*arguments);
+    Ok((name, pickle.items(*arguments)))
+}
+
+fn describe(pickle: &Pickle, index: usize) -> Result<Description<'_>> {
+    let (mut name, mut arguments) = call(pickle, index)?;
+    // A parameter is a tensor with a mark; parameters of parameters do not occur.
+    if let ("torch._utils._rebuild_parameter", [inner, ..]) = (name, arguments) {
+        (name, arguments) = call(pickle, *inner)?;
+    }
     match (name, arguments) {
-        ("torch._utils._rebuild_parameter", [inner, ..]) if *inner < index => {
-            describe(pickle, *inner)
-        }
         ("torch._utils._rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
             let Object::Persistent(identity) = pickle.object(*storage) else {
                 return Err(invalid("the storage has no identity"));
@@ -55,11 +64,14 @@ fn describe(pickle: &Pickle, index: usize) -> Result<Description> {
                 _ => return Err(invalid("the storage has no element type")),
             };
             let counts = |index: usize| -> Option<Vec<usize>> {
-                let items = pickle.items(index).iter();
+                let items = pickle.items(index).iter().take(MOST_AXES + 1);
                 items.map(|&item| pickle.count(item)).collect()
             };
             let damaged = || invalid("the shape is not a tuple of counts");
             let shape = counts(*shape).ok_or_else(damaged)?;
+            if shape.len() > MOST_AXES {
+                return Err(invalid(format!("a tensor has more than {MOST_AXES} axes")));
+            }
             let strides = counts(*strides).ok_or_else(damaged)?;
             let mut expected = 1usize;
             for (&axis, &stride) in shape.iter().zip(&strides).rev() {
@@ -73,9 +85,8 @@ fn describe(pickle: &Pickle, index: usize) -> Result<Description> {
             }
             Ok(Description {
                 key: pickle
-                    .text(key)
-                    .ok_or_else(|| invalid("the storage has no key"))?
-                    .to_string(),
+                    .name(key)
+                    .ok_or_else(|| invalid("the storage has no key"))?,
                 kind,
                 numbers: pickle.count(numbers).ok_or_else(damaged)?,
                 offset: pickle.count(*offset).ok_or_else(damaged)?,
@@ -90,7 +101,7 @@ fn describe(pickle: &Pickle, index: usize) -> Result<Description> {
 }
 
 /// The tensors of a state dict, or of the one inside a training checkpoint.
-fn describe_all(pickle: &Pickle) -> Result<Vec<(String, Description)>> {
+fn describe_all(pickle: &Pickle) -> Result<Vec<(&str, Description<'_>)>> {
     let root = pickle
         .value(pickle.root, "model_state_dict")
         .unwrap_or(pickle.root);
@@ -99,10 +110,10 @@ fn describe_all(pickle: &Pickle) -> Result<Vec<(String, Description)>> {
     };
     pairs
         .iter()
-        .filter_map(|&(key, value)| pickle.text(key).map(|name| (name.to_string(), value)))
+        .filter_map(|&(key, value)| Some((pickle.name(key)?, value)))
         .map(|(name, value)| {
             describe(pickle, value)
-                .map(|description| (name.clone(), description))
+                .map(|description| (name, description))
                 .map_err(|error| error.at(format!("tensor {name}")))
         })
         .collect()
@@ -161,8 +172,8 @@ pub(super) fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, CheckpointTensor
             "the checkpoint was saved on a big-endian machine",
         ));
     }
-    let descriptions = describe_all(&Pickle::read(&bytes[range])?)?;
-    locate(descriptions, |description| {
+    let pickle = Pickle::read(&bytes[range])?;
+    locate(describe_all(&pickle)?, |description| {
         let storage = entries.get(&format!("{folder}data/{}", description.key));
         storage.cloned()
     })
@@ -186,12 +197,12 @@ pub(super) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, CheckpointTen
     // The element type of a storage is known from its tensors; storages that only the optimizer uses hold f32.
     let sizes: HashMap<&str, usize> = descriptions
         .iter()
-        .map(|(_, description)| (description.key.as_str(), description.kind.size()))
+        .map(|(_, description)| (description.key, description.kind.size()))
         .collect();
     let mut storages: HashMap<String, Range<usize>> = HashMap::new();
     let mut wanted = descriptions.len();
     for &key in keys.items(keys.root) {
-        let key = keys.text(key);
+        let key = keys.name(key);
         let key = key.ok_or_else(|| invalid("a storage has no key"))?;
         let length = bytes
             .get(at..at + 8)
@@ -212,15 +223,15 @@ pub(super) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, CheckpointTen
     }
     locate(descriptions, |description| {
         let whole = description.numbers.saturating_mul(description.kind.size());
-        let storage = storages.get(&description.key);
+        let storage = storages.get(description.key);
         storage.filter(|storage| storage.len() >= whole).cloned()
     })
 }
 
 /// Find each described tensor in its storage, whose byte range `storage` returns.
 fn locate(
-    descriptions: Vec<(String, Description)>,
-    storage: impl Fn(&Description) -> Option<Range<usize>>,
+    descriptions: Vec<(&str, Description<'_>)>,
+    storage: impl Fn(&Description<'_>) -> Option<Range<usize>>,
 ) -> Result<BTreeMap<String, CheckpointTensor>> {
     descriptions
         .into_iter()
@@ -241,7 +252,7 @@ fn locate(
                 tensor(kind, shape, offset, &range)
             });
             match found {
-                Ok(tensor) => Ok((name, tensor)),
+                Ok(tensor) => Ok((name.to_string(), tensor)),
                 Err(error) => Err(error.at(format!("tensor {name}"))),
             }
         })
