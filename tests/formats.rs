@@ -1,11 +1,8 @@
 //! Damaged and hostile files: each is an error that says what and where, none panics, hangs or allocates by a
 //! number it read. Some thirty thousand of them; each test prints how many it tried.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use brillm::graph::TokenGraph;
 use brillm::kernel::bytes::Bytes;
@@ -18,41 +15,11 @@ use brillm::path::{GraphSession, Sampling, Session, SessionState};
 use brillm::signal::{Mechanism, Profile, Start};
 use brillm::text::{Corpus, CorpusOptions, Tokenizer, read_ids};
 use brillm::{ErrorKind, Result};
-use cpu_time::ThreadTime;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Remembers the largest single allocation.
-struct Watching;
-
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Watching {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LARGEST.fetch_max(size, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Watching = Watching;
-
-const LIMIT: usize = 64 << 20;
+#[path = "support/survival.rs"]
+mod survival;
+use survival::{TRIED, check_largest_allocation, survive, survive_at};
 
 fn small_model(profile: &Profile) -> Model {
     let edges = [
@@ -92,39 +59,6 @@ fn saved(model: &Model) -> Vec<u8> {
 
 fn open(bytes: &[u8]) -> Result<Model> {
     Model::from_bytes(Bytes::copy_of(bytes))
-}
-
-/// A file this small is read in milliseconds of computing: what takes longer follows a number it should not
-/// have. Waiting for the disk does not count.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Files tried by all tests of this binary so far.
-static TRIED: AtomicUsize = AtomicUsize::new(0);
-
-/// Runs something on hostile input: it must return in time, and an error must say something.
-fn survive<T>(what: &str, run: impl FnOnce() -> Result<T>) -> bool {
-    survive_at(what, &[], run)
-}
-
-/// As [`survive`]; an error must name one of `places`, if there are any.
-fn survive_at<T>(what: &str, places: &[&str], run: impl FnOnce() -> Result<T>) -> bool {
-    TRIED.fetch_add(1, Ordering::Relaxed);
-    let begun = ThreadTime::now();
-    let outcome = catch_unwind(AssertUnwindSafe(run));
-    assert!(begun.elapsed() < PATIENCE, "{what}: {:?}", begun.elapsed());
-    match outcome {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => {
-            let said = error.to_string();
-            assert!(
-                said.len() > 8
-                    && (places.is_empty() || places.iter().any(|place| said.contains(place))),
-                "{what}: {said:?} names none of {places:?}"
-            );
-            false
-        }
-        Err(_) => panic!("{what}: panicked"),
-    }
 }
 
 /// A model that opened is used as well: a lie that went by must not do harm later.
@@ -265,11 +199,7 @@ fn lies_behind_right_checksums() {
         }
     }
     println!("{} files", TRIED.load(Ordering::Relaxed));
-    assert!(
-        LARGEST.load(Ordering::Relaxed) < LIMIT,
-        "{} bytes at once",
-        LARGEST.load(Ordering::Relaxed)
-    );
+    check_largest_allocation();
 }
 
 #[test]
@@ -361,11 +291,7 @@ fn mutated_checkpoints_vocabularies_and_run_files() {
     }
     assert!(rounds >= 8000);
     println!("{rounds} files");
-    assert!(
-        LARGEST.load(Ordering::Relaxed) < LIMIT,
-        "{} bytes at once",
-        LARGEST.load(Ordering::Relaxed)
-    );
+    check_largest_allocation();
 }
 
 #[test]
@@ -608,11 +534,7 @@ fn hostile_files_of_every_kind() {
             "{shown} went by"
         );
     }
-    assert!(
-        LARGEST.load(Ordering::Relaxed) < LIMIT,
-        "{} bytes at once",
-        LARGEST.load(Ordering::Relaxed)
-    );
+    check_largest_allocation();
 }
 
 #[test]

@@ -301,12 +301,14 @@ pub fn read_or_map(path: &Path) -> Result<Bytes> {
 /// # Errors
 /// [`ErrorKind::Io`].
 pub fn open_file(path: &Path) -> Result<(File, u64)> {
-    let file = File::open(path).map_err(Error::io_at(path))?;
-    let meta = file.metadata().map_err(Error::io_at(path))?;
+    // Before it is opened: opening a pipe waits for a writer.
+    let meta = std::fs::metadata(path).map_err(Error::io_at(path))?;
     if !meta.is_file() {
         return Err(Error::new(ErrorKind::Io, "the path is not a file").at(path.display()));
     }
-    Ok((file, meta.len()))
+    let file = File::open(path).map_err(Error::io_at(path))?;
+    let length = file.metadata().map_err(Error::io_at(path))?.len();
+    Ok((file, length))
 }
 
 /// Map an open file of `length` bytes into memory, read-only.

@@ -68,7 +68,8 @@ impl Manifest {
             .at(path.display())
             .advice("`brillm plugin build` rewrites it")
         })?;
-        if Path::new(&manifest.library).components().count() != 1 {
+        let library = Path::new(&manifest.library);
+        if library.file_name() != Some(library.as_os_str()) {
             return Err(Error::new(
                 ErrorKind::Format,
                 format!("the library {:?} is not a file name", manifest.library),

@@ -18,7 +18,9 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Record of how the model was made.
 pub(super) const RECORD: &str = "brillm.json";
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+    // Refuses pipes, which wait for a writer, and devices, which have no end.
+    crate::model::open_file(path)?;
     crate::text::read_text(path).map(String::into_bytes)
 }
 

@@ -130,7 +130,7 @@ impl Transformer {
         let weights = folder::read_weights(path)?;
         weights.check().map_err(in_folder)?;
         let body = Body::new(shape, &weights).map_err(in_folder)?;
-        let record: Value = std::fs::read(path.join(folder::RECORD))
+        let record: Value = folder::read(&path.join(folder::RECORD))
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or(Value::Null);

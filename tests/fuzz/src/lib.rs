@@ -20,7 +20,7 @@ pub use http::http;
 pub use memory::limit;
 pub use networks::{FILES, checkpoint, folder, pickle, zip};
 pub use plugin::plugin;
-pub use settings::recipe;
+pub use settings::{manifest, recipe};
 pub use tokenizers::tokenizer;
 pub use traces::{svg, trace};
 

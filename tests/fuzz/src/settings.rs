@@ -1,8 +1,10 @@
-//! Run files.
+//! Run files, and manifests of plugins.
 
 use brillm::learn::Recipe;
+use brillm::plugin::{Manifest, Schema};
+use serde_json::Value;
 
-use crate::parts;
+use crate::{files, parts};
 
 /// Read the first part as a run file, changed by the lines of the second as `--set` changes it.
 pub fn recipe(data: &[u8]) {
@@ -19,6 +21,36 @@ pub fn recipe(data: &[u8]) {
         if let Ok(text) = toml::to_string(&recipe) {
             let again = Recipe::parse(&text, &[]).expect("a written run file is read back");
             assert_eq!(toml::to_string(&again).ok(), Some(text));
+        }
+    }
+}
+
+/// Read the first part as the manifest of a plugin, and the second as options for its plugins.
+pub fn manifest(data: &[u8]) {
+    let [file, options] = parts(data);
+    let path = files::write("x.plugin.json", file);
+    let Ok(manifest) = Manifest::open(&path) else {
+        return;
+    };
+    assert_eq!(
+        manifest.library_path().parent(),
+        path.parent(),
+        "the library is in another folder"
+    );
+    let options: Option<Value> = serde_json::from_slice(options).ok();
+    let options = options
+        .and_then(|options| options.as_object().cloned())
+        .unwrap_or_default();
+    for plugin in &manifest.plugins {
+        let Ok(schema) = Schema::from_value(&plugin.schema) else {
+            continue;
+        };
+        if let Ok(filled) = schema.fill(&options) {
+            assert_eq!(
+                schema.fill(&filled).ok(),
+                Some(filled),
+                "complete options are changed"
+            );
         }
     }
 }

@@ -281,6 +281,15 @@ fn tokenizers(seeds: &Seeds) {
 }
 
 fn texts(seeds: &Seeds) {
+    let schema = r#"{"type":"object","properties":{"sinks":{"type":"integer","minimum":0,"maximum":9,"default":4},"names":{"type":"array","items":{"type":"string"}},"way":{"enum":["a","b"]},"x":{"type":"number","exclusiveMinimum":0}},"required":["way"],"additionalProperties":false}"#;
+    let manifest = format!(
+        r#"{{"library":"libx.so","sha256":"00","abi":"1.0","plugins":[{{"id":"org.x","name":"x","version":"1","license":"MIT","about":"","hooks":["edge/1"],"schema":{schema}}}]}}"#
+    );
+    seeds.add(
+        "manifest",
+        "one",
+        [manifest.as_bytes(), SEPARATOR, br#"{"way":"a","sinks":3}"#].concat(),
+    );
     seeds.choose(
         "corpus",
         "plain",

@@ -1,0 +1,2 @@
+#![no_main]
+brillm_fuzz::target!(manifest);
