@@ -160,9 +160,10 @@ impl Model {
                 )
             })?;
         metadata.profile.check()?;
-        let tokenizer = Tokenizer::from_bytes(container.require("vocabulary")?.bytes())
-            .map_err(|error| error.at("block vocabulary"))?;
         let rows = container.require("graph.rows")?.typed::<u32>()?.to_vec();
+        let vocabulary = container.require("vocabulary")?.bytes();
+        let tokenizer = Tokenizer::from_bytes_for(vocabulary, rows.len().saturating_sub(1))
+            .map_err(|error| error.at("block vocabulary"))?;
         let targets = whole_numbers(container.require("graph.targets")?)?;
         let counts = whole_numbers(container.require("graph.counts")?)?;
         let mut graph = TokenGraph::from_rows(rows, targets, counts)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokenizers::{Decoder, DecoderWrapper};
 
 use crate::text::bpe::token_bytes;
+use crate::text::pipeline::guarded;
 
 /// One step of decoding, with what it holds back.
 #[derive(Clone, Debug)]
@@ -153,7 +154,7 @@ pub(super) fn run(stages: &mut [Stage], mut tokens: Vec<String>, end: bool) -> S
 /// tokens stay as they are.
 fn chain(decoder: &DecoderWrapper, tokens: &[&str]) -> Vec<String> {
     let tokens: Vec<String> = tokens.iter().map(ToString::to_string).collect();
-    decoder.decode_chain(tokens.clone()).unwrap_or(tokens)
+    guarded(|| decoder.decode_chain(tokens.clone())).unwrap_or(tokens)
 }
 
 impl Stage {
@@ -231,7 +232,7 @@ impl Stage {
 fn finish_bytes(decoder: &DecoderWrapper, held: &mut Vec<String>, out: &mut Vec<String>) {
     if !held.is_empty() {
         let held: Vec<String> = std::mem::take(held);
-        out.extend(decoder.decode_chain(held).unwrap_or_default());
+        out.extend(guarded(|| decoder.decode_chain(held)).unwrap_or_default());
     }
 }
 

@@ -1,6 +1,8 @@
 //! A tokenizer of the `tokenizers` crate, as a `tokenizer.json` describes it: normalizer, pre-tokenizer, model,
 //! post-processor, decoder.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tokenizers::{AddedToken, Encoding, ModelWrapper, PreTokenizerWrapper, Token};
 
 use crate::text::decoder_stage::{Stage, run, stages};
@@ -11,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 /// Length from which texts are encoded in pieces, in parallel, in bytes.
 const PIECE: usize = 1 << 18;
 /// Ids below this may have gaps of any size.
-const SPARSE: usize = 1 << 20;
+const SPARSE: usize = 1 << 18;
 
 /// A loaded tokenizer with the stages of its decoder.
 #[derive(Clone, Debug)]
@@ -25,6 +27,11 @@ pub(crate) fn invalid(what: &str, error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Vocabulary, format!("{what}: {error}"))
 }
 
+/// Run a function of the `tokenizers` crate, which panics on some files and texts.
+pub(super) fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("the tokenizer is damaged".into()))
+}
+
 impl Pipeline {
     /// Read a `tokenizer.json`.
     ///
@@ -32,7 +39,7 @@ impl Pipeline {
     /// [`ErrorKind::Vocabulary`].
     pub(crate) fn read(json: &[u8]) -> Result<Self> {
         super::character_map::check_json(json)?;
-        let tokenizer = tokenizers::Tokenizer::from_bytes(json)
+        let tokenizer = guarded(|| tokenizers::Tokenizer::from_bytes(json))
             .map_err(|error| invalid("invalid tokenizer.json", &error))?;
         Ok(Self::of(tokenizer))
     }
@@ -42,7 +49,7 @@ impl Pipeline {
     /// # Errors
     /// [`ErrorKind::Vocabulary`].
     pub(crate) fn build(json: serde_json::Value) -> Result<Self> {
-        let tokenizer = serde_json::from_value(json)
+        let tokenizer = guarded(|| Ok(serde_json::from_value(json)?))
             .map_err(|error| invalid("the tokenizer cannot be built", &error))?;
         Ok(Self::of(tokenizer))
     }
@@ -68,8 +75,7 @@ impl Pipeline {
 
     /// Add tokens after the existing ones; those of the vocabulary keep their ids.
     pub(crate) fn add_tokens(&mut self, tokens: Vec<AddedToken>) -> Result<()> {
-        self.tokenizer
-            .add_tokens(tokens)
+        guarded(|| self.tokenizer.add_tokens(tokens))
             .map_err(|error| invalid("the tokens cannot be added", &error))?;
         Ok(())
     }
@@ -178,7 +184,7 @@ impl Pipeline {
     pub(crate) fn frame(&self) -> (Vec<u32>, Vec<u32>) {
         const TEXT: u32 = u32::MAX;
         let text = Encoding::from_tokens(vec![Token::new(TEXT, String::new(), (0, 0))], 0);
-        let ids = match self.tokenizer.post_process(text, None, true) {
+        let ids = match guarded(|| self.tokenizer.post_process(text, None, true)) {
             Ok(framed) => framed.get_ids().to_vec(),
             Err(_) => Vec::new(),
         };
@@ -195,13 +201,11 @@ impl Pipeline {
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let failed = |error: tokenizers::Error| invalid("the text cannot be encoded", &error);
         if text.len() <= PIECE || !self.splits_at_spaces() {
-            let encoding = self.tokenizer.encode_fast(text, false).map_err(failed)?;
+            let encoding = guarded(|| self.tokenizer.encode_fast(text, false)).map_err(failed)?;
             return Ok(encoding.get_ids().to_vec());
         }
-        let encodings = self
-            .tokenizer
-            .encode_batch_fast(pieces(text), false)
-            .map_err(failed)?;
+        let encodings =
+            guarded(|| self.tokenizer.encode_batch_fast(pieces(text), false)).map_err(failed)?;
         Ok(encodings
             .iter()
             .flat_map(|encoding| encoding.get_ids().iter().copied())

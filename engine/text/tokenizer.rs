@@ -46,6 +46,9 @@ enum Kind {
     Ids,
 }
 
+/// Tokens of a vocabulary of bare ids at most.
+const MOST_IDS: usize = 1 << 24;
+
 /// The form of a tokenizer in a model file: self-contained JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -286,7 +289,7 @@ impl Tokenizer {
                 let json = serde_json::to_vec(&tokenizer).expect("JSON writes as JSON");
                 Self::of_pipeline(Pipeline::read(&json)?)
             }
-            Stored::Ids { size } if size > 1 << 24 => Err(Error::new(
+            Stored::Ids { size } if size as usize > MOST_IDS => Err(Error::new(
                 ErrorKind::Configuration,
                 format!("a vocabulary of {size} ids is too large"),
             )),
@@ -481,9 +484,25 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::Vocabulary`] or [`ErrorKind::Format`] for other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::from_bytes_for(bytes, MOST_IDS)
+    }
+
+    /// Deserialise the tokenizer of a model of `rows` tokens. Bare ids are a number alone, which the model must match.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`]; [`ErrorKind::Format`] for more ids than rows.
+    pub(crate) fn from_bytes_for(bytes: &[u8], rows: usize) -> Result<Self> {
         let stored: Stored = serde_json::from_slice(bytes).map_err(|error| {
             Error::new(ErrorKind::Format, format!("invalid vocabulary: {error}"))
         })?;
-        Self::from_stored(stored)
+        match stored {
+            Stored::Ids { size } if size as usize > rows => Err(Error::new(
+                ErrorKind::Format,
+                format!(
+                    "a vocabulary of {size} ids is larger than the model, which has {rows} tokens"
+                ),
+            )),
+            stored => Self::from_stored(stored),
+        }
     }
 }

@@ -126,10 +126,11 @@ impl Transformer {
     pub fn open(path: &Path) -> Result<Self> {
         let in_folder = |error: crate::Error| error.at(path.display());
         let shape = folder::read_configuration(path)?;
-        let tokenizer = folder::read_tokenizer(path, shape.vocabulary)?;
         let weights = folder::read_weights(path)?;
         weights.check().map_err(in_folder)?;
         let body = Body::new(shape, &weights).map_err(in_folder)?;
+        // After the weights, which show that the vocabulary has the stated size.
+        let tokenizer = folder::read_tokenizer(path, body.configuration().vocabulary)?;
         let record: Value = folder::read(&path.join(folder::RECORD))
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())

@@ -35,7 +35,9 @@ impl Tokenizer {
     pub fn open_folder(folder: &Path) -> Result<Option<Self>> {
         let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
         if let Some(own) = file(OWN_TOKENIZER) {
-            return at(&own, |bytes| Self::from_bytes(&bytes)).map(Some);
+            let rows = settings::object(folder, "config.json")?.remove("vocab_size");
+            let rows = rows.and_then(|rows| rows.as_u64()).unwrap_or(0);
+            return at(&own, |bytes| Self::from_bytes_for(&bytes, rows as usize)).map(Some);
         }
         if let Some(json) = file(JSON) {
             let settings = Settings::read(folder)?;
@@ -93,6 +95,11 @@ impl Tokenizer {
 /// # Errors
 /// [`ErrorKind::Io`]; [`ErrorKind::Format`] for a pointer of Git LFS.
 fn read(path: &Path) -> Result<Vec<u8>> {
+    // A pipe would wait for a writer, and a device has no end.
+    let meta = std::fs::metadata(path).map_err(Error::io_at(&path))?;
+    if !meta.is_file() {
+        return Err(Error::new(ErrorKind::Io, "the path is not a file").at(path.display()));
+    }
     let bytes = std::fs::read(path).map_err(Error::io_at(&path))?;
     if bytes.starts_with(b"version https://git-lfs.github.com/") {
         let pointer = malformed("this is a Git LFS pointer, not the file itself");

@@ -45,7 +45,7 @@ pub(super) enum Template {
 }
 
 /// A value of a JSON file that may be missing.
-fn object(folder: &Path, name: &str) -> Result<Map<String, Value>> {
+pub(super) fn object(folder: &Path, name: &str) -> Result<Map<String, Value>> {
     let path = folder.join(name);
     if !path.exists() {
         return Ok(Map::new());

@@ -19,3 +19,16 @@ pub fn write(name: &str, bytes: &[u8]) -> PathBuf {
     std::fs::write(&path, bytes).expect("a file in memory");
     path
 }
+
+/// Write parts of an input as files of a folder; an empty part is a missing file.
+pub fn write_parts<const N: usize>(folder: &Path, names: &[&str; N], parts: [&[u8]; N]) {
+    std::fs::create_dir_all(folder).expect("a folder in memory");
+    for (name, part) in names.iter().zip(parts) {
+        let path = folder.join(name);
+        if part.is_empty() {
+            let _ = std::fs::remove_file(&path);
+        } else {
+            std::fs::write(&path, part).expect("a file in memory");
+        }
+    }
+}

@@ -1,6 +1,5 @@
 //! Model folders in Hugging Face's layout, and PyTorch checkpoints.
 
-use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
@@ -41,15 +40,7 @@ fn use_folder(path: &Path) -> brillm::Result<()> {
 
 /// Write the parts of an input as the files of a model folder.
 pub fn write_folder(folder: &Path, data: &[u8]) {
-    fs::create_dir_all(folder).expect("a folder in memory");
-    for (name, part) in FILES.iter().zip(parts::<{ FILES.len() }>(data)) {
-        let path = folder.join(name);
-        if part.is_empty() {
-            let _ = fs::remove_file(&path);
-        } else {
-            fs::write(&path, part).expect("a file in memory");
-        }
-    }
+    files::write_parts(folder, &FILES, parts::<{ FILES.len() }>(data));
 }
 
 /// Open the parts as the files of a model folder and generate a few tokens.

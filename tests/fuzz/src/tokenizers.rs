@@ -2,9 +2,25 @@
 
 use brillm::text::{Decoder, Tokenizer};
 
-use crate::files;
+use crate::{files, parts};
 
 const TEXTS: [&str; 3] = ["the cat sat, naïve ☃ 猫!", " a\u{0}b\r\n  <s>[CLS]▁##x", ""];
+
+/// Files of a folder, with the settings that matter to them.
+const LAYOUTS: [[&str; 3]; 4] = [
+    ["tokenizer.model", "config.json", "tokenizer_config.json"],
+    ["vocab.json", "merges.txt", "tokenizer_config.json"],
+    [
+        "vocab.txt",
+        "special_tokens_map.json",
+        "tokenizer_config.json",
+    ],
+    [
+        "tokenizer.json",
+        "special_tokens_map.json",
+        "tokenizer_config.json",
+    ],
+];
 
 /// Read the bytes after the first as a tokenizer of the kind that the first byte chooses, encode and decode.
 pub fn tokenizer(data: &[u8]) {
@@ -12,11 +28,19 @@ pub fn tokenizer(data: &[u8]) {
     let Some((&first, rest)) = data.split_first() else {
         return;
     };
-    let opened = match first % 4 {
+    let opened = match first % 8 {
         0 => Tokenizer::open(&files::write("tokenizer.json", rest)),
         1 => Tokenizer::from_authors(rest),
         2 => Tokenizer::from_bytes(rest),
-        _ => Tokenizer::open_scored(&files::write("tok.bin", rest)),
+        3 => Tokenizer::open_scored(&files::write("tok.bin", rest)),
+        layout => {
+            let [first, second, settings] = LAYOUTS[usize::from(layout) - 4];
+            let names = [first, second, settings, "added_tokens.json"];
+            let folder = files::folder().join(first);
+            files::write_parts(&folder, &names, parts::<4>(rest));
+            Tokenizer::open_folder(&folder)
+                .map(|found| found.unwrap_or_else(|| Tokenizer::ids(3).expect("three ids")))
+        }
     };
     let Ok(tokenizer) = opened else { return };
     tokenizer.frame();

@@ -265,6 +265,75 @@ fn tokenizers(seeds: &Seeds) {
     ] {
         seeds.choose("tokenizer", name, 2, stored);
     }
+    let settings = br#"{"tokenizer_class":"LlamaTokenizer","bos_token":"<s>","eos_token":{"content":"</s>","special":true},"unk_token":"<unk>","add_bos_token":true,"add_eos_token":true,"added_tokens_decoder":{"3":{"content":"<x>","special":true}}}"#;
+    // Pieces of SentencePiece: text, score, type; then the trainer's kind of model, 1 for unigrams and 2 for pairs.
+    let mut model = Vec::new();
+    for (piece, score, kind) in [
+        ("<unk>", 0.0f32, 2u8),
+        ("<s>", 0.0, 3),
+        ("</s>", 0.0, 3),
+        ("<0x41>", 0.0, 6),
+        ("\u{2581}th", -1.0, 1),
+        ("e", -2.0, 1),
+        ("\u{2581}the", -1.5, 1),
+    ] {
+        let piece = [
+            &[0x0a, piece.len() as u8],
+            piece.as_bytes(),
+            &[0x15],
+            &score.to_le_bytes()[..],
+            &[0x18, kind],
+        ]
+        .concat();
+        model.extend_from_slice(&[0x0a, piece.len() as u8]);
+        model.extend_from_slice(&piece);
+    }
+    for kind in [1, 2] {
+        let layout = [
+            &model[..],
+            &[0x12, 2, 0x18, kind],
+            SEPARATOR,
+            b"{\"model_type\":\"llama\"}",
+            SEPARATOR,
+            settings,
+        ]
+        .concat();
+        seeds.choose("tokenizer", &format!("sentencepiece{kind}"), 4, layout);
+    }
+    let vocabulary = br#"{"<|endoftext|>":0,"t":1,"h":2,"th":3,"\u0120th":4,"\u0120":5}"#;
+    let layout = [
+        &vocabulary[..],
+        SEPARATOR,
+        b"#version: 0.2\nt h\n\xc4\xa0 th\n",
+        SEPARATOR,
+        br#"{"tokenizer_class":"GPT2Tokenizer"}"#,
+        SEPARATOR,
+        br#"{"<y>":6}"#,
+    ]
+    .concat();
+    seeds.choose("tokenizer", "pairs", 5, layout);
+    let layout = [
+        &b"[UNK]\n[CLS]\n[SEP]\nthe\n##x\ncat\n"[..],
+        SEPARATOR,
+        br#"{"cls_token":"[CLS]"}"#,
+        SEPARATOR,
+        br#"{"do_lower_case":false}"#,
+    ]
+    .concat();
+    seeds.choose("tokenizer", "words", 6, layout);
+    seeds.choose(
+        "tokenizer",
+        "folder",
+        7,
+        [
+            bpe.as_bytes(),
+            SEPARATOR,
+            br#"{"bos_token":"<s>"}"#,
+            SEPARATOR,
+            settings,
+        ]
+        .concat(),
+    );
     let mut scored = 4i32.to_le_bytes().to_vec();
     for (piece, score) in [
         ("<unk>", 0.0f32),
