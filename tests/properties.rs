@@ -162,9 +162,12 @@ fn shown(text: &str) -> String {
             '\0'..='\u{1f}' => char::from_u32(0x2400 + character as u32)
                 .unwrap()
                 .to_string(),
-            '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => {
+            '\u{7f}' => "\u{2421}".to_string(),
+            '\u{80}'..='\u{9f}' | '\u{fdd0}'..='\u{fdef}' => {
                 format!("\\u{{{:x}}}", character as u32)
             }
+            // The last two of every plane.
+            _ if character as u32 & 0xfffe == 0xfffe => format!("\\u{{{:x}}}", character as u32),
             _ => character.to_string(),
         })
         .collect()

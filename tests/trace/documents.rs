@@ -255,3 +255,13 @@ fn exports_contain_the_path_and_can_be_read_back() {
     let error = Trace::read(&other.to_json().unwrap()).unwrap_err();
     assert_eq!(error.kind(), brillm::ErrorKind::Version);
 }
+
+#[test]
+fn an_svg_keeps_characters_that_xml_should_not_contain() {
+    let mut trace = traced(&english(), "Once upon a time", |request| request.tokens(1));
+    trace.annotations.title =
+        "nul\0 esc\u{1b} del\u{7f} c1\u{85} \u{fdd0}\u{fffe}\u{ffff}\u{1fffe} \\u0041 \t\r\n"
+            .into();
+    let svg = trace.export(TraceFormat::Svg, Theme::Light).unwrap();
+    assert_eq!(Trace::read(&svg).unwrap(), trace);
+}

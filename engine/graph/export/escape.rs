@@ -46,6 +46,25 @@ impl Display for Xml<'_> {
     }
 }
 
+/// JSON as XML content that is read back unchanged: what [`Xml`] would replace is written as JSON's own escape.
+pub(crate) struct XmlJson<'a>(pub &'a str);
+
+impl Display for XmlJson<'_> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if shown(character).is_none() {
+                write!(formatter, "{}", Xml(character.encode_utf8(&mut [0; 4])))?;
+                continue;
+            }
+            // Such characters occur in strings alone.
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(formatter, "\\u{unit:04x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Text as a label in DOT, with its quotes.
 ///
 /// graphviz reads a label twice: as a quoted string, in which `\"` is the only escape, and then as a label,

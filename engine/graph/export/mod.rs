@@ -12,7 +12,7 @@ pub(crate) mod gexf;
 pub(crate) mod graphml;
 pub(crate) mod table;
 
-pub(crate) use escape::{CsvField, DotLabel, Xml};
+pub(crate) use escape::{CsvField, DotLabel, Xml, XmlJson};
 
 use std::fmt::Display;
 use std::io::{BufWriter, Write};

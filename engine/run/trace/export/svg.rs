@@ -9,7 +9,7 @@ use super::super::open::{BEFORE, BEHIND};
 use super::super::{Step, Trace};
 use super::Theme;
 use crate::Result;
-use crate::graph::export::Xml;
+use crate::graph::export::{Xml, XmlJson};
 use crate::run::EngineKind;
 
 /// Measures, in pixels.
@@ -71,7 +71,11 @@ pub(super) fn write(trace: &Trace, theme: Theme) -> Result<String> {
     let json = serde_json::to_string(trace).map_err(|error| {
         crate::Error::new(crate::ErrorKind::Numeric, "the trace has no JSON form").because(error)
     })?;
-    let _ = writeln!(out, "<metadata>{BEFORE}{}{BEHIND}</metadata>", Xml(&json));
+    let _ = writeln!(
+        out,
+        "<metadata>{BEFORE}{}{BEHIND}</metadata>",
+        XmlJson(&json)
+    );
     let _ = writeln!(
         out,
         r#"<rect width="100%" height="100%" fill="{}"/>"#,
