@@ -107,9 +107,9 @@ fn hooks_decide_which_tokens_layers_and_heads_keep() {
         accumulated: true,
         ..KeepNeeds::default()
     };
-    let column = |heads| KeepNeeds {
+    let column = |window, heads| KeepNeeds {
         column: Some(ColumnSum {
-            window: 8,
+            window,
             oldest: 1.0,
             newest: 2.0,
             heads,
@@ -119,8 +119,10 @@ fn hooks_decide_which_tokens_layers_and_heads_keep() {
     for (needs, heads, rows, sums) in [
         (KeepNeeds::default(), 1, 0, 0),
         (accumulated, 4, 4, 0),
-        (column(HeadReduction::All), 1, 0, 1),
-        (column(HeadReduction::GroupMean), 4, 0, 4),
+        (column(8, HeadReduction::All), 1, 0, 1),
+        (column(8, HeadReduction::GroupMean), 4, 0, 4),
+        // A plugin may ask for a window longer than any text.
+        (column(usize::MAX, HeadReduction::All), 1, 0, 1),
     ] {
         let window = Window::new(needs, 4, 16, false);
         let mut hooks = Hooks::default();

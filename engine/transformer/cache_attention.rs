@@ -115,7 +115,8 @@ impl GroupPass<'_> {
             );
             let statistics = &self.statistics;
             // A window needs the last rows only.
-            let wanted = statistics.accumulated || index + window(statistics) >= count;
+            let wanted =
+                statistics.accumulated || index.saturating_add(window(statistics)) >= count;
             RowAttention {
                 reduced: ((window(statistics) > 0 || statistics.accumulated) && wanted).then(
                     || {
