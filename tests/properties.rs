@@ -10,7 +10,7 @@ use brillm::kernel::element::Element;
 use brillm::kernel::random::Random;
 use brillm::kernel::table::Table;
 use brillm::model::{Metadata, Model, Verify};
-use brillm::path::{Charges, Sampling};
+use brillm::path::{Charges, History, Sampling};
 use brillm::run::trace::{Theme, Trace, TraceFormat, TraceRequest, Tracing};
 use brillm::signal::{BlendKind, Mechanism, Profile, Weights, blocks};
 use brillm::text::{Tokenizer, read_ids, write_ids};
@@ -252,12 +252,13 @@ proptest! {
         let top = scaled.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = scaled.iter().map(|logit| (logit - top).exp()).sum();
         let p: Vec<f64> = scaled.iter().map(|logit| (logit - top).exp() / sum).collect();
-        let chosen = sampling.choose(&mut logits, &recent, &mut Random::new(seed));
+        let history = History { recent: &recent, ..History::default() };
+        let chosen = sampling.choose(&mut logits, &history, &mut Random::new(seed));
         if top == f64::NEG_INFINITY {
-            prop_assert_eq!(chosen, None);
+            prop_assert!(!matches!(chosen, Ok(Some(_))), "{chosen:?} of nothing");
             return Ok(());
         }
-        let chosen = chosen.unwrap() as usize;
+        let chosen = chosen.unwrap().unwrap() as usize;
         let kept: Vec<usize> = (0..nodes).filter(|&node| logits[node] > 0.0).collect();
         prop_assert!(kept.contains(&chosen));
         let (best, near) = (p.iter().copied().fold(0.0, f64::max), 1e-4);

@@ -4,7 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::cache_slots::{Slots, Visibility};
-use crate::transformer::{Axis, Codec, LayerPlan, Storage};
+use crate::hook::CodecAxis;
+use crate::transformer::{Codec, LayerPlan, Storage};
 
 const HEADS: usize = 2;
 const WIDTH: usize = 4;
@@ -49,7 +50,11 @@ fn storage() -> impl Strategy<Value = Storage> {
         any::<bool>(),
     );
     let quantised = codec.prop_map(|(bits, group, channel)| {
-        let axis = if channel { Axis::Channel } else { Axis::Token };
+        let axis = if channel {
+            CodecAxis::Channel
+        } else {
+            CodecAxis::Token
+        };
         Storage::Quantised(Codec { bits, group, axis })
     });
     prop_oneof![Just(Storage::F32), quantised]
