@@ -319,6 +319,9 @@ fn line_of_switch(text: &str, key: &str) -> Option<usize> {
     Some(text[..start].matches('\n').count() + 1)
 }
 
+/// Sections of a key at most.
+const DEEPEST: usize = 16;
+
 fn set(table: &mut toml::Table, change: &str) -> Result<()> {
     let invalid =
         |what: String| Error::new(ErrorKind::Configuration, what).at(format!("--set {change}"));
@@ -333,6 +336,10 @@ fn set(table: &mut toml::Table, change: &str) -> Result<()> {
         .unwrap_or_else(|| toml::Value::String(value.trim().to_string()));
     let mut sections: Vec<&str> = key.trim().split('.').collect();
     let last = sections.pop().unwrap_or_default();
+    // Tables are read and dropped recursively: deep ones would exhaust the stack.
+    if sections.len() > DEEPEST {
+        return Err(invalid(format!("the key has more than {DEEPEST} sections")));
+    }
     let mut entry = table;
     for section in sections {
         entry = entry

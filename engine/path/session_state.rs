@@ -81,17 +81,12 @@ impl SessionState {
             .advice("restore it with the model it was saved from"));
         }
         let (profile, flow) = (mechanism.profile(), &self.flow);
-        let blended = match profile.form {
-            EdgeForm::Composed => profile.blended(),
-            EdgeForm::Own => 0,
-        };
         let known = |&node: &u32| (node as usize) < mechanism.nodes();
         let blended = match profile.form {
             EdgeForm::Composed => profile.blended(),
             EdgeForm::Own => 0,
         };
         let whole = flow.signal.len() == profile.width
-            && flow.blended.len() == blended
             && flow.output.len() == profile.width
             && flow.banks.len() == profile.banks * profile.width
             && flow.blended.len() == blended
