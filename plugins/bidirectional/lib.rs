@@ -1,7 +1,7 @@
-//! Bidirectional autoregression: a text grows to the right, to the left, or to either side as it goes (the idea of
-//! BatGPT, Li et al. 2023, arXiv 2307.00360, whose released code reads from left to right only).
+//! Bidirectional autoregression: a text grows to the right, to the left, or to either side (the idea of
+//! BatGPT, Li et al. 2023, arXiv 2307.00360, whose released code is left-to-right only).
 //!
-//! The engine offers the best token of each side with its resistance; the plugin says which side is next.
+//! The engine offers the best token of each side with its resistance; the plugin chooses the side.
 
 use brillm_plugin::{Canvas, Direction, Fill, Host, OrderHook, Plugin, Result, export};
 
@@ -32,7 +32,7 @@ impl Plugin for Bidirectional {
 }
 
 impl Bidirectional {
-    /// Whether the next token stands before the text; `None` where neither side is open.
+    /// Return whether the next token is placed before the text; `None` if neither side is open.
     fn goes_left(&self, step: u64, left: f64, right: f64) -> Option<bool> {
         match (left.is_nan(), right.is_nan()) {
             (true, true) => None,
@@ -70,13 +70,13 @@ impl OrderHook for Bidirectional {
 export! {
     Bidirectional {
         id: "org.brillm.bidirectional",
-        about: "Grows a text to the right, to the left, or to either side (bidirectional autoregression).",
+        about: "Extend a text to the right, to the left, or to either side (bidirectional autoregression).",
         license: "MIT OR Apache-2.0",
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
             "order": {"enum": ["right", "left", "alternate", "surest"], "default": "surest",
-                "description": "which side is next; surest: the one whose best token has least resistance"},
+                "description": "side of the next token; surest: the side whose best token has less resistance"},
             "bias": {"type": "number", "minimum": -100, "maximum": 100, "default": 0,
-                "description": "nats added to the resistance of the left side before surest compares"}}}"#,
+                "description": "nats added to the left side's resistance in the comparison of surest"}}}"#,
         hooks: [OrderHook],
     }
 }

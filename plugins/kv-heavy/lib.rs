@@ -1,5 +1,5 @@
-//! H2O (Zhang et al. 2023, arXiv 2306.14048): a cache keeps the tokens that attention has been paid to most over all
-//! queries so far ("heavy hitters"), and the most recent ones. Each key-value head keeps its own.
+//! H2O (Zhang et al. 2023, arXiv 2306.14048): the cache keeps the tokens with the most attention accumulated over all
+//! queries so far ("heavy hitters"), and the most recent ones. Each key-value head keeps its own tokens.
 
 use brillm_plugin::{
     Amount, Eviction, Host, KeepHook, KeepNeeds, KeepQuestion, Plugin, PluginError, RankingOrder,
@@ -23,14 +23,14 @@ impl Plugin for Heavy {
     fn create(options: Options) -> Result<Self> {
         if options.recent.0 <= 0.0 {
             return Err(PluginError::option(
-                "recent must be above 0: the newest token always stays",
+                "recent must be above 0: the newest token is always kept",
             ));
         }
         Ok(Self(options))
     }
 }
 
-/// The slots that a head keeps: the last `recent`, and `heavy` of those before them.
+/// Select the slots that a head keeps: the last `recent`, and the `heavy` best of those before them.
 fn chosen(order: RankingOrder, seed: u64, scores: &[f32], heavy: usize, recent: usize) -> Vec<u32> {
     let slots = scores.len();
     let older = slots.saturating_sub(recent);
@@ -57,7 +57,7 @@ impl KeepHook for Heavy {
         let (heavy, recent) = (heavy.of(question.prompt), recent.of(question.prompt).max(1));
         let budget = heavy.saturating_add(recent);
         let mut eviction = Eviction {
-            // Asked again as soon as a layer holds more than this.
+            // The next check is due when a layer holds more slots than this.
             next_check: Some(budget.saturating_add(slack) as u64),
             ..Eviction::default()
         };
@@ -65,8 +65,9 @@ impl KeepHook for Heavy {
             let seed = host.random();
             let lists = (0..question.heads.max(1)).map(|head| {
                 let scores = question.row(question.accumulated, head)?;
-                let place = (question.layer * question.heads + head) as u64;
-                let seed = seed.wrapping_add(place);
+                // One random stream for each layer and head.
+                let index = (question.layer * question.heads + head) as u64;
+                let seed = seed.wrapping_add(index);
                 Ok(chosen(order, seed, &scores, heavy, recent))
             });
             eviction.slots = Some(lists.collect::<Result<_>>()?);
@@ -78,17 +79,17 @@ impl KeepHook for Heavy {
 export! {
     Heavy {
         id: "org.brillm.kv-heavy",
-        about: "Keeps the tokens that attention was paid to most, and the latest (H2O's cache).",
+        about: "Keep the tokens with the most accumulated attention, and the most recent ones (H2O).",
         license: "MIT OR Apache-2.0",
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
             "heavy": {"type": "number", "minimum": 0, "default": 0.25,
-                "description": "heavy hitters that stay: below 1 a share of the prompt, else tokens"},
+                "description": "heavy hitters kept: a fraction of the prompt below 1, else a number of tokens"},
             "recent": {"type": "number", "exclusiveMinimum": 0, "default": 0.25,
-                "description": "latest tokens that stay: below 1 a share of the prompt, else tokens"},
+                "description": "most recent tokens kept: a fraction of the prompt below 1, else a number of tokens"},
             "slack": {"type": "integer", "minimum": 0, "maximum": 1000000, "default": 0,
-                "description": "tokens over the budget before slots are freed"},
+                "description": "tokens above the budget before slots are freed"},
             "order": {"enum": ["attention", "reversed", "random", "recency"], "default": "attention",
-                "description": "by what heavy tokens are chosen; all but attention are controls"}}}"#,
+                "description": "criterion for heavy tokens; all but attention are controls"}}}"#,
         hooks: [KeepHook],
     }
 }

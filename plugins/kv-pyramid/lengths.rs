@@ -1,4 +1,4 @@
-//! How many tokens each layer sees.
+//! The number of tokens that each layer sees.
 
 use std::f64::consts::PI;
 
@@ -13,7 +13,7 @@ pub(crate) enum Curve {
 }
 
 impl Curve {
-    /// The ratio of a layer, where `last` is what the curve falls to.
+    /// Compute the ratio of a layer; the curve falls to `last`.
     pub fn ratio(self, last: f64, layer: usize, layers: usize) -> f64 {
         let depth = layer as f64 / layers.max(1) as f64;
         match self {
@@ -24,7 +24,7 @@ impl Curve {
     }
 }
 
-/// Rows at the end of a prompt that choose and always go on: the recent ones and the last.
+/// Count the rows at the end of a prompt whose queries choose and that are always kept: the recent ones and the last.
 pub(crate) fn tail(recent: f64, prompt: usize) -> usize {
     ((prompt as f64 * recent) as usize + 1).min(prompt.max(1))
 }
@@ -41,7 +41,7 @@ pub(crate) struct Lengths {
 }
 
 impl Lengths {
-    /// How many of the `rows` that a layer saw go on to the next.
+    /// Count the rows that continue to the next layer, of the `rows` that a layer saw.
     pub fn after(&self, layer: usize, layers: usize, prompt: usize, rows: usize) -> usize {
         let tail = tail(self.recent, prompt).min(rows);
         let context = rows - tail;
@@ -50,16 +50,18 @@ impl Lengths {
         if layer % self.interval != 0 || context <= minimum || ratio >= 1.0 {
             return rows;
         }
-        let eviction = (context as f64 * ratio) as usize;
-        tail + match eviction > minimum {
-            true => eviction,
-            false if self.clamp => minimum,
-            // As the authors' code has it: what would fall below the minimum stays as it is.
-            false => context,
+        let kept = (context as f64 * ratio) as usize;
+        tail + if kept > minimum {
+            kept
+        } else if self.clamp {
+            minimum
+        } else {
+            // As in the authors' code: a context that would fall below the minimum is not pruned.
+            context
         }
     }
 
-    /// Tokens of a prompt that each layer sees. `[L]`
+    /// Count the tokens of a prompt that each layer sees. `[L]`
     pub fn all(&self, layers: usize, prompt: usize) -> Vec<usize> {
         let mut rows = prompt;
         (0..layers)
@@ -71,13 +73,13 @@ impl Lengths {
             .collect()
     }
 
-    /// The ratio with which layers hold `share` of the prompt in the mean, as nearly as one does.
+    /// Find the ratio for which the layers' mean held fraction of the prompt is nearest to `fraction`.
     ///
-    /// The mean does not fall evenly where a context reaches the minimum, so the best of many ratios is taken.
-    pub fn solve(&self, layers: usize, prompt: usize, share: f64) -> f64 {
+    /// The mean is not monotonic where a context reaches the minimum, so a grid of ratios is searched.
+    pub fn solve(&self, layers: usize, prompt: usize, fraction: f64) -> f64 {
         let off = |ratio: f64| {
             let held: usize = Self { ratio, ..*self }.all(layers, prompt).iter().sum();
-            (held as f64 / (layers * prompt).max(1) as f64 - share).abs()
+            (held as f64 / (layers * prompt).max(1) as f64 - fraction).abs()
         };
         let steps = 1000;
         let ratios = (0..=steps).map(|step| 1.0 - f64::from(step) / f64::from(steps));

@@ -1,6 +1,6 @@
-//! PyramidInfer (Yang, Han, Gao, Hu, Zhang, Zhao 2024, arXiv 2405.12532): the deeper a layer, the fewer tokens of the prompt
-//! it sees. After a layer's prefill, the tokens that the prompt's last queries attend to least leave the residual stream,
-//! so that no later layer computes or caches them; in generation, tokens that slide out of the recent window are thinned.
+//! PyramidInfer (Yang, Han, Gao, Hu, Zhang, Zhao 2024, arXiv 2405.12532): deeper layers see fewer tokens of the
+//! prompt. After a layer's prefill, the tokens that the prompt's last queries attend to least leave the residual stream,
+//! so no later layer computes or caches them; in generation, tokens that leave the recent window are thinned out.
 
 mod lengths;
 
@@ -26,14 +26,14 @@ struct Options {
     weight: f64,
     every: usize,
     generation_ratio: f64,
-    generation_share: f64,
+    generation_fraction: f64,
     order: RankingOrder,
 }
 
 #[derive(Default)]
 struct Seen {
     prompts: u64,
-    /// Tokens of prompts that each layer was asked about, and the tokens it held.
+    /// Prompt tokens of each layer: offered, and held.
     layers: Vec<(u64, u64)>,
     /// Generated tokens that each layer dropped.
     dropped: Vec<u64>,
@@ -41,10 +41,10 @@ struct Seen {
 
 struct Pyramid {
     options: Options,
-    /// Layers and prompt for which the rule was last made, and the rule.
+    /// The last rule, with the layers and the prompt length it was made for.
     rule: Option<(usize, usize, Lengths)>,
-    /// Whether it was said that no ratio retains the share.
-    told: bool,
+    /// Whether the warning about an unreachable `retain` was logged.
+    warned: bool,
     seen: Seen,
 }
 
@@ -53,12 +53,12 @@ impl Plugin for Pyramid {
 
     fn create(options: Options) -> Result<Self> {
         if options.interval == 0 || options.every == 0 {
-            return Err(PluginError::option("interval and every are at least 1"));
+            return Err(PluginError::option("interval and every must be at least 1"));
         }
         Ok(Self {
             options,
             rule: None,
-            told: false,
+            warned: false,
             seen: Seen::default(),
         })
     }
@@ -80,7 +80,7 @@ impl Options {
         lengths
     }
 
-    /// Rows of the stream that go on after a layer; `None` for all. `scores` are those of the stream's rows.
+    /// Select the rows of the stream that continue after a layer; `None` for all. `scores`: one per row.
     fn prune(
         &self,
         rule: &Lengths,
@@ -108,7 +108,7 @@ impl Options {
         Some(eviction)
     }
 
-    /// Slots kept of a layer in generation; `None` for all. `generated` is the first slot that is no prompt token.
+    /// Select the slots that a layer keeps in generation; `None` for all. `generated` is the first slot of a generated token.
     fn thin(
         &self,
         seed: u64,
@@ -120,13 +120,13 @@ impl Options {
     ) -> Option<Vec<u32>> {
         let slots = scores.len();
         let end = slots.saturating_sub(tail);
-        // Tokens of the prompt, and generated ones that survived before, are never looked at again.
+        // Prompt tokens, and generated tokens that an earlier check kept, are not examined again.
         let begin = end.saturating_sub(self.every).max(generated);
         if end < begin + self.every {
             return None;
         }
         let ratio = self.curve.ratio(self.generation_ratio, layer, layers);
-        let count = ((self.every as f64 * self.generation_share * ratio) as usize).max(1);
+        let count = ((self.every as f64 * self.generation_fraction * ratio) as usize).max(1);
         if count >= self.every {
             return None;
         }
@@ -139,17 +139,17 @@ impl Options {
 }
 
 impl Pyramid {
-    /// Says, once, that no ratio retains the share that was asked for.
+    /// Log once if no ratio retains the requested fraction.
     fn check(&mut self, host: &Host, rule: &Lengths, layers: usize, prompt: usize) {
         let held: usize = rule.all(layers, prompt).iter().sum();
         let held = held as f64 / (layers * prompt).max(1) as f64;
         if let Some(retain) = self.options.retain
             && (held - retain).abs() > 0.02
-            && !std::mem::replace(&mut self.told, true)
+            && !std::mem::replace(&mut self.warned, true)
         {
             let message = format!(
-                "no ratio lets {layers} layers hold {retain} of {prompt} tokens; the nearest is {held:.3}. The first \
-                 layer always holds all: try curve=constant, clamp=true, or a smaller minimum or recent share"
+                "no ratio makes {layers} layers hold {retain} of {prompt} tokens; the nearest is {held:.3}. The first \
+                 layer always holds all tokens: try curve=constant, clamp=true, or a smaller minimum or recent"
             );
             host.log(LogLevel::Warn, &message);
         }
@@ -218,7 +218,7 @@ impl Pyramid {
         })
     }
 
-    /// Asked again when `every` tokens have left the recent window, of which `before` slots lie outside.
+    /// Schedule the next check for when `every` more tokens have left the recent window; `before` slots are outside it now.
     fn next_check(&self, question: &KeepQuestion, before: usize) -> Option<u64> {
         let tail = tail(self.options.recent, question.prompt);
         Some((before + tail + self.options.every - 1) as u64)
@@ -264,8 +264,8 @@ impl ProbeHook for Pyramid {
         if seen.prompts == 0 {
             return Ok(None);
         }
-        let share = |(prompt, held): (u64, u64)| held as f64 / prompt.max(1) as f64;
-        let shares: Vec<f64> = seen.layers.iter().copied().map(share).collect();
+        let fraction = |(prompt, held): (u64, u64)| held as f64 / prompt.max(1) as f64;
+        let fractions: Vec<f64> = seen.layers.iter().copied().map(fraction).collect();
         let all = seen
             .layers
             .iter()
@@ -274,8 +274,8 @@ impl ProbeHook for Pyramid {
         Ok(Some(json!({
             "prompts": seen.prompts,
             "retained": seen.layers.iter().map(mean).collect::<Vec<_>>(),
-            "retained_share": shares,
-            "mean_retained_share": share(all),
+            "retained_fraction": fractions,
+            "mean_retained_fraction": fraction(all),
             "dropped_in_generation": seen.dropped,
         })))
     }
@@ -284,35 +284,35 @@ impl ProbeHook for Pyramid {
 export! {
     Pyramid {
         id: "org.brillm.kv-pyramid",
-        about: "Lets deeper layers see fewer tokens of the prompt (PyramidInfer).",
+        about: "Let deeper layers see fewer tokens of the prompt (PyramidInfer).",
         license: "MIT OR Apache-2.0",
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
             "recent": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.2,
-                "description": "last share of the prompt, which chooses and stays"},
+                "description": "last fraction of the prompt, whose queries choose; always kept"},
             "ratio": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.9,
-                "description": "share of the context that goes on after the last layers"},
+                "description": "fraction of the context kept after the last layer"},
             "retain": {"type": "number", "exclusiveMinimum": 0, "maximum": 1,
-                "description": "mean share of the prompt that layers are to hold; finds the ratio by itself"},
+                "description": "mean fraction of the prompt to hold over all layers; sets ratio"},
             "curve": {"enum": ["cosine", "linear", "constant"], "default": "cosine",
-                "description": "how ratios fall from 1 to ratio over the layers"},
+                "description": "how the kept fraction falls from 1 to ratio over the layers"},
             "minimum": {"type": "integer", "minimum": 0, "maximum": 1000000, "default": 64,
-                "description": "context of the prompt below which nothing is pruned"},
+                "description": "context length below which nothing is pruned"},
             "clamp": {"type": "boolean", "default": false,
-                "description": "prune down to the minimum, instead of not at all where the ratio leads below it"},
+                "description": "where ratio leads below minimum: prune down to minimum instead of not pruning"},
             "interval": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1,
-                "description": "prune after every so many layers"},
+                "description": "prune after every N layers"},
             "sinks": {"type": "integer", "minimum": 0, "maximum": 1000000, "default": 4,
-                "description": "first tokens that always go on"},
+                "description": "first tokens of the prompt, always kept"},
             "weight": {"type": "number", "minimum": 0, "maximum": 1000, "default": 1.2,
-                "description": "weight of the newest query's attention; the oldest recent one's is 1"},
+                "description": "weight of the newest query's attention; the oldest recent query has weight 1"},
             "every": {"type": "integer", "minimum": 1, "maximum": 1000000, "default": 16,
-                "description": "generated tokens that are thinned at once when they have left the window"},
+                "description": "generated tokens thinned out in one check after they left the window"},
             "generation-ratio": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.1,
-                "description": "share that stays of them in the last layers"},
-            "generation-share": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.9,
-                "description": "share that stays of them in the first layers"},
+                "description": "fraction of them kept in the last layer"},
+            "generation-fraction": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.9,
+                "description": "fraction of them kept in the first layer"},
             "order": {"enum": ["attention", "reversed", "random", "recency"], "default": "attention",
-                "description": "by what tokens are chosen; all but attention are controls"}}}"#,
+                "description": "criterion for tokens; all but attention are controls"}}}"#,
         hooks: [KeepHook, ProbeHook],
     }
 }

@@ -12,7 +12,7 @@ const SEVEN_BILLION: Lengths = Lengths {
 fn options() -> Options {
     serde_json::from_value(json!({
         "recent": 0.2, "ratio": 0.9, "curve": "cosine", "minimum": 64, "clamp": false, "interval": 1, "sinks": 4,
-        "weight": 1.2, "every": 16, "generation-ratio": 0.1, "generation-share": 0.9, "order": "attention",
+        "weight": 1.2, "every": 16, "generation-ratio": 0.1, "generation-fraction": 0.9, "order": "attention",
     }))
     .unwrap()
 }

@@ -1,5 +1,5 @@
-//! KIVI (Liu et al. 2024, arXiv 2402.02750): a cache stored in few bits, keys grouped along channels and values along
-//! tokens, the latest tokens left as they are. The host packs and unpacks; this plugin says how.
+//! KIVI (Liu et al. 2024, arXiv 2402.02750): the cache in few bits, keys grouped along channels and values along
+//! tokens, the most recent tokens in full precision. The engine packs and unpacks; this plugin chooses the format.
 
 use brillm_plugin::{
     CodecAxis, CodecFormat, CodecHook, CodecQuestion, CodecSide, Host, Plugin, Result, export,
@@ -34,7 +34,7 @@ impl Quant {
         let bits = if own == 0 { self.0.bits } else { own };
         let (axis, group) = match side {
             CodecSide::Key => (CodecAxis::Channel, self.0.group),
-            // A token's value in a head has no more channels than the head is wide.
+            // A group cannot be longer than a token's value vector in one head.
             CodecSide::Value => (CodecAxis::Token, self.0.group.min(head_width.max(1))),
         };
         CodecFormat {
@@ -55,16 +55,16 @@ impl CodecHook for Quant {
 export! {
     Quant {
         id: "org.brillm.kv-quant",
-        about: "Stores the cache in 2, 4 or 8 bits: keys by channel, values by token (KIVI).",
+        about: "Store the cache in 2, 4 or 8 bits: keys by channel, values by token (KIVI).",
         license: "MIT OR Apache-2.0",
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
-            "bits": {"enum": [2, 4, 8], "default": 4, "description": "bits of a number"},
-            "key-bits": {"enum": [0, 2, 4, 8], "default": 0, "description": "of keys; 0 as bits says"},
-            "value-bits": {"enum": [0, 2, 4, 8], "default": 0, "description": "of values; 0 as bits says"},
+            "bits": {"enum": [2, 4, 8], "default": 4, "description": "bits per number"},
+            "key-bits": {"enum": [0, 2, 4, 8], "default": 0, "description": "bits per number of keys; 0 for the value of bits"},
+            "value-bits": {"enum": [0, 2, 4, 8], "default": 0, "description": "bits per number of values; 0 for the value of bits"},
             "group": {"type": "integer", "minimum": 1, "maximum": 4096, "default": 32,
-                "description": "numbers that share a scale and a zero"},
+                "description": "numbers with a common scale and zero point"},
             "residual": {"type": "integer", "minimum": 0, "maximum": 1000000000, "default": 32,
-                "description": "latest tokens that stay as they are, at least"}}}"#,
+                "description": "most recent tokens kept in full precision, at least"}}}"#,
         hooks: [CodecHook],
     }
 }

@@ -1,5 +1,5 @@
 //! KVSharer (Yang, Cao, Chen, Qin, Zhao 2024, arXiv 2410.18517): layers read the keys and values of other layers,
-//! of those most unlike their own, as long as the model's output stays like itself. The search happens once, offline;
+//! those most dissimilar to their own, as long as the model's output stays similar. The search runs once, offline;
 //! at run time there is only a map from layer to layer.
 
 mod map;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use map::Map;
 use search::{Pair, rank};
 
-/// In which order pairs of layers are tried.
+/// The order in which pairs of layers are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Order {
@@ -25,7 +25,7 @@ enum Order {
     Random,
 }
 
-/// The host's distances, by name.
+/// The engine's distances between layers, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Measure {
@@ -149,7 +149,7 @@ impl Share {
         };
         let map = self.search(host, question, trial)?;
         let shortfall = format!(
-            "{} of {} layers share: {} maps tried of {} pairs, none other was above the threshold of {}",
+            "{} of {} layers share: {} maps tried of {} pairs, no other map was above the threshold of {}",
             map.achieved, map.target, map.tried, map.pairs, map.threshold
         );
         match (map.achieved < map.target, self.options.exact) {
@@ -214,23 +214,23 @@ impl ProbeHook for Share {
 export! {
     Share {
         id: "org.brillm.kv-share",
-        about: "Lets layers read the keys and values of layers unlike them (KVSharer).",
+        about: "Let layers read the keys and values of dissimilar layers (KVSharer).",
         license: "MIT OR Apache-2.0",
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
             "map": {"type": "string",
-                "description": "file of a map: read where it exists, else written after the search"},
+                "description": "file of the map: read if it exists, else written after the search"},
             "source": {
-                "description": "the map itself, whose cache each layer reads: 0-0-2-3 or [0,0,2,3]"},
+                "description": "the map: for each layer, the layer whose cache it reads, as 0-0-2-3 or [0,0,2,3]"},
             "target": {"type": "number", "minimum": 0, "default": 0.25,
-                "description": "layers that are to share: below 1 a share of them, else how many"},
+                "description": "layers that read another layer's cache: a fraction of the layers below 1, else a number"},
             "threshold": {"type": "number", "minimum": -1, "maximum": 1, "default": 0.5,
-                "description": "a map is taken when the final hidden states' cosine is above this"},
+                "description": "a map is accepted if the cosine of the final hidden states is above this"},
             "order": {"enum": ["dissimilar", "similar", "random"], "default": "dissimilar",
-                "description": "which pairs are tried first; all but dissimilar are controls"},
+                "description": "pairs tried first; all but dissimilar are controls"},
             "distance": {"enum": ["mean-of-norms", "flattened", "cosine", "normalised"], "default": "mean-of-norms",
-                "description": "how unlike two layers are"},
+                "description": "distance between two layers"},
             "exact": {"type": "boolean", "default": false,
-                "description": "an error where fewer layers than the target can share"}}}"#,
+                "description": "fail if fewer layers than target can share"}}}"#,
         hooks: [PlanHook, ProbeHook],
     }
 }

@@ -9,34 +9,34 @@ use serde_json::Value;
 use crate::search::Accepted;
 use crate::{Measure, Order};
 
-/// What a search found, and how.
+/// The result of a search and its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Map {
     pub technique: String,
-    /// Whose cache each layer reads. `[L]`
+    /// The layer whose cache each layer reads. `[L]`
     pub source: Vec<u32>,
-    /// Layers that share.
+    /// Layers that read another's cache.
     pub achieved: usize,
-    /// Layers that were to share.
+    /// Layers that should read another's cache.
     pub target: usize,
     pub threshold: f64,
     pub order: Order,
     pub distance: Measure,
-    /// Maps that the model was run under.
+    /// Maps that the model was run with.
     pub tried: usize,
-    /// Pairs of layers there were.
+    /// Candidate pairs of layers.
     pub pairs: usize,
     pub accepted: Vec<Accepted>,
-    /// The model's key-value heads and their widths, by which it is known again. `[L]`
+    /// The model's key-value heads and their widths, which identify it. `[L]`
     pub kv_heads: Vec<u32>,
     pub head_width: Vec<u32>,
 }
 
-/// Whether a map fits a model: each layer reads itself, or an owner before it with heads of the same shape.
+/// Check that a map fits a model: each layer reads itself, or an earlier owner of a cache with heads of the same shape.
 pub(crate) fn check(source: &[u32], kv_heads: &[u32], head_width: &[u32]) -> Result<()> {
-    let fault = |what: String| Err(PluginError::option(what));
+    let invalid = |what: String| Err(PluginError::option(what));
     if source.len() != kv_heads.len() {
-        return fault(format!(
+        return invalid(format!(
             "the map has {} layers, the model {}",
             source.len(),
             kv_heads.len()
@@ -45,20 +45,20 @@ pub(crate) fn check(source: &[u32], kv_heads: &[u32], head_width: &[u32]) -> Res
     for (layer, &from) in source.iter().enumerate() {
         let from = from as usize;
         if from > layer || source[from] as usize != from {
-            return fault(format!(
-                "layer {layer} cannot read layer {from}: a source lies before its reader and owns its cache"
+            return invalid(format!(
+                "layer {layer} cannot read layer {from}: a source must come before its reader and own its cache"
             ));
         }
         if kv_heads[from] != kv_heads[layer] || head_width[from] != head_width[layer] {
-            return fault(format!(
-                "layer {layer} cannot read layer {from}, whose heads have another shape"
+            return invalid(format!(
+                "layer {layer} cannot read layer {from}, whose heads have a different shape"
             ));
         }
     }
     Ok(())
 }
 
-/// Reads the option: numbers joined by hyphens, a list, or one number.
+/// Read the option: numbers joined by hyphens, a list, or one number.
 pub(crate) fn parse(value: &Value) -> Result<Vec<u32>> {
     let read = match value {
         Value::String(text) => text
@@ -85,32 +85,35 @@ pub(crate) fn parse(value: &Value) -> Result<Vec<u32>> {
 impl Map {
     pub const TECHNIQUE: &'static str = "kv-share";
 
-    /// Reads a map and checks that it is one of this model.
+    /// Read a map and check that it fits this model.
     pub fn open(path: &Path, kv_heads: &[u32], head_width: &[u32]) -> Result<Self> {
-        let place = |error: &dyn std::fmt::Display| {
+        let failed = |error: &dyn std::fmt::Display| {
             PluginError::new(format!("{}: {error}", path.display()))
         };
-        let text = std::fs::read_to_string(path).map_err(|error| place(&error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
         let map: Self = serde_json::from_str(text.trim_start_matches('\u{feff}'))
-            .map_err(|error| place(&error))?;
+            .map_err(|error| failed(&error))?;
         if map.technique != Self::TECHNIQUE {
-            return Err(place(&format!("it is a map of {}", map.technique)));
+            return Err(failed(&format!(
+                "the map is of technique {}, not kv-share",
+                map.technique
+            )));
         }
         if map.kv_heads != kv_heads || map.head_width != head_width {
-            return Err(place(
-                &"it was made for a model of another shape; remove it to search anew",
+            return Err(failed(
+                &"the map was made for a model of another shape; remove the file to search again",
             ));
         }
-        check(&map.source, kv_heads, head_width).map_err(|error| place(&error))?;
+        check(&map.source, kv_heads, head_width).map_err(|error| failed(&error))?;
         Ok(map)
     }
 
-    /// Writes the map whole or not at all.
+    /// Write the map atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let place =
+        let failed =
             |error: std::io::Error| PluginError::new(format!("{}: {error}", path.display()));
         let text = serde_json::to_string_pretty(self)?;
-        brillm_file::write(path, format!("{text}\n")).map_err(place)
+        brillm_file::write(path, format!("{text}\n")).map_err(failed)
     }
 }
 

@@ -1,41 +1,41 @@
-//! The search for a map: pairs of layers in their order, each tried on top of what was taken before.
+//! The search for a map: pairs of layers in order, each tried on top of the pairs accepted before.
 
 use brillm_plugin::{RandomStream, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::Order;
 
-/// A layer and one before it whose cache it might read.
+/// A layer, and an earlier layer whose cache it may read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Pair {
     pub layer: usize,
     pub source: usize,
-    /// How unlike they are.
+    /// Distance between the two layers' caches.
     pub distance: f64,
 }
 
-/// A pair that was taken.
+/// A pair that was accepted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Accepted {
     pub layer: usize,
     pub source: usize,
-    /// Its place among all pairs, from 0.
+    /// Its rank among all pairs, from 0.
     pub rank: usize,
     pub distance: f64,
-    /// What the map that it led to left of the model's output.
+    /// Cosine of the final hidden states with the map that includes it.
     pub similarity: f64,
 }
 
-/// What a search ended with.
+/// The result of a search.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Found {
     pub source: Vec<u32>,
     pub accepted: Vec<Accepted>,
-    /// Maps that the model was run under.
+    /// Maps that the model was run with.
     pub tried: usize,
 }
 
-/// Orders pairs: the most unlike first, the most alike first, or at random.
+/// Sort pairs: the most dissimilar first, the most similar first, or at random.
 pub(crate) fn rank(pairs: &mut [Pair], order: Order, seed: u64) {
     match order {
         Order::Dissimilar => pairs.sort_by(|a, b| b.distance.total_cmp(&a.distance)),
@@ -44,18 +44,18 @@ pub(crate) fn rank(pairs: &mut [Pair], order: Order, seed: u64) {
     }
 }
 
-/// The map with one more layer reading another, each entry pointing at a layer that owns a cache.
+/// Let one more layer of a map read another; every entry points at a layer that owns a cache.
 pub(crate) fn redirect(map: &[u32], layer: usize, source: usize) -> Vec<u32> {
     let mut next = map.to_vec();
     next[layer] = source as u32;
     for at in 0..next.len() {
-        // A source may itself have been replaced: its readers go on to where it reads.
+        // The source may read another layer itself: its readers then read that one.
         next[at] = next[next[at] as usize];
     }
     next
 }
 
-/// Takes pairs in order until `target` layers share; a map counts when its similarity is above `threshold`.
+/// Accept pairs in order until `target` layers share; a map is accepted if its similarity is above `threshold`.
 pub(crate) fn search(
     pairs: &[Pair],
     layers: usize,
@@ -78,7 +78,7 @@ pub(crate) fn search(
         let candidate = redirect(&found.source, pair.layer, pair.source);
         let left = similarity(&candidate)?;
         found.tried += 1;
-        // What is not a number is not above anything.
+        // False for NaN, so a map that breaks the model is never accepted.
         if left > threshold {
             found.source = candidate;
             found.accepted.push(Accepted {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_of_a_replaced_source_go_on() {
+    fn readers_of_a_replaced_source_read_its_source() {
         let map = redirect(&[0, 1, 2, 3, 4], 4, 2);
         assert_eq!(map, [0, 1, 2, 3, 2]);
         let map = redirect(&map, 2, 1);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_search_takes_what_stays_alike() {
+    fn the_search_accepts_similar_maps() {
         let ranked = pairs(&[
             (3, 0, 9.0),
             (3, 1, 8.0),
@@ -142,9 +142,9 @@ mod tests {
             (1, 0, 6.0),
             (2, 1, 5.0),
         ]);
-        let mut asked = Vec::new();
+        let mut tried = Vec::new();
         let mut similarity = |map: &[u32]| {
-            asked.push(map.to_vec());
+            tried.push(map.to_vec());
             // Exactly the threshold is not above it.
             Ok(if map[2] == 0 { 0.5 } else { 0.9 })
         };
@@ -158,14 +158,14 @@ mod tests {
         assert_eq!(taken, [(3, 0, 0), (1, 0, 3)]);
         // (3, 1) was not tried, because layer 3 already reads another.
         assert_eq!(
-            asked,
+            tried,
             [vec![0, 1, 2, 0], vec![0, 1, 0, 0], vec![0, 0, 2, 0]]
         );
         assert_eq!(found.tried, 3);
     }
 
     #[test]
-    fn what_is_found_may_be_less_than_wanted() {
+    fn a_search_may_find_less_than_its_target() {
         let ranked = pairs(&[(2, 0, 3.0), (1, 0, 2.0), (2, 1, 1.0)]);
         let found = search(&ranked, 3, 2, 0.5, &mut |_| Ok(f64::NAN)).unwrap();
         assert_eq!(

@@ -1,6 +1,6 @@
-//! SnapKV (Li et al. 2024, arXiv 2404.14469): after the prompt, each key-value head keeps the tokens that the prompt's
-//! last queries paid attention to, smoothed over their neighbours, and the window of these queries itself. Asked
-//! once a prompt; what is generated all stays.
+//! SnapKV (Li et al. 2024, arXiv 2404.14469): after the prompt, each key-value head keeps the tokens with the most
+//! attention from the prompt's last queries, pooled over neighbours, and the window of these queries. Decided once per
+//! prompt; all generated tokens stay.
 
 use brillm_plugin::{
     Amount, ColumnSum, Eviction, HeadReduction, Host, KeepHook, KeepNeeds, KeepQuestion, Phase,
@@ -39,7 +39,9 @@ impl Plugin for Snap {
 
     fn create(options: Options) -> Result<Self> {
         if options.kernel % 2 == 0 {
-            return Err(PluginError::option("kernel must be odd: it has a middle"));
+            return Err(PluginError::option(
+                "kernel must be odd: pooling is centred on a token",
+            ));
         }
         if options.budget.0 >= 1.0 && options.budget.0 as usize <= options.window {
             return Err(PluginError::option(format!(
@@ -51,7 +53,7 @@ impl Plugin for Snap {
     }
 }
 
-/// Each score with its neighbours, `kernel` in all; what lies beyond the ends counts as 0.
+/// Pool each score with its neighbours, `kernel` scores in all; positions beyond the ends count as 0.
 fn pool(scores: &[f32], kernel: usize, pooling: Pooling) -> Vec<f32> {
     let reach = kernel / 2;
     (0..scores.len())
@@ -93,8 +95,9 @@ impl KeepHook for Snap {
         let lists = (0..question.heads.max(1)).map(|head| {
             let scores = question.row(question.column, head)?;
             let scores = pool(&scores[..older], options.kernel, options.pooling);
-            let place = (question.layer * question.heads + head) as u64;
-            let seed = seed.wrapping_add(place);
+            // One random stream for each layer and head.
+            let index = (question.layer * question.heads + head) as u64;
+            let seed = seed.wrapping_add(index);
             let count = budget - options.window;
             let mut eviction = options.order.choose(seed, &scores, count);
             eviction.extend(older as u32..slots as u32);
@@ -110,20 +113,20 @@ impl KeepHook for Snap {
 export! {
     Snap {
         id: "org.brillm.kv-snap",
-        about: "Keeps what the prompt's last queries attend to, chosen once for each head (SnapKV).",
+        about: "Keep the tokens that the prompt's last queries attend to, chosen once per head (SnapKV).",
         license: "MIT OR Apache-2.0",
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
             "budget": {"type": "number", "exclusiveMinimum": 0, "default": 0.5,
-                "description": "tokens of the prompt that stay, the window included: below 1 a share of it, else tokens"},
+                "description": "prompt tokens kept, window included: a fraction of the prompt below 1, else a number of tokens"},
             "window": {"type": "integer", "minimum": 1, "maximum": 1000000, "default": 32,
-                "description": "last tokens of the prompt, which choose and stay"},
+                "description": "last tokens of the prompt, whose queries choose; always kept"},
             "kernel": {"type": "integer", "minimum": 1, "maximum": 1001, "default": 5,
-                "description": "neighbours over which scores are pooled; odd, 1 for none"},
-            "pooling": {"enum": ["average", "maximum"], "default": "average", "description": "how"},
+                "description": "width of the pooling over neighbours; odd, 1 disables it"},
+            "pooling": {"enum": ["average", "maximum"], "default": "average", "description": "kind of pooling"},
             "heads": {"enum": ["mean", "maximum"], "default": "mean",
-                "description": "how the query heads of a key-value head vote"},
+                "description": "reduction over the query heads of a key-value head"},
             "order": {"enum": ["attention", "reversed", "random", "recency"], "default": "attention",
-                "description": "by what tokens are chosen; all but attention are controls"}}}"#,
+                "description": "criterion for tokens; all but attention are controls"}}}"#,
         hooks: [KeepHook],
     }
 }

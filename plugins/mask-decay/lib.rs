@@ -1,5 +1,5 @@
 //! Masking ratio decay (Yang, Zhang, Zhao, "Learning Better Masking for Better Language Model Pre-training", ACL 2023):
-//! the share of tokens that masked training hides falls in the course of training.
+//! the fraction of tokens that masked training hides falls during training.
 
 use brillm_plugin::{Host, MaskHook, MaskMoment, MaskSchedule, Plugin, Result, export};
 
@@ -24,7 +24,7 @@ impl Plugin for Decay {
 impl Decay {
     fn at(&self, step: u64, steps: u64) -> f64 {
         let ratio = self.0.schedule.ratio(self.0.ratio, step, steps);
-        // A curve that reaches 0 would leave nothing to learn from, and one above 1 says nothing.
+        // At 0 no token is masked and there is no loss; a ratio above 1 is not defined.
         ratio.clamp(self.0.minimum, 1.0)
     }
 }
@@ -43,11 +43,11 @@ export! {
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
             "schedule": {"enum": ["fixed", "linear", "cosine", "reversed", "square-above", "square-below", "peak",
                 "valley", "warm-linear", "bend", "elliptical"], "default": "cosine",
-                "description": "the curve; fixed and reversed are controls"},
+                "description": "curve of the ratio over the steps; fixed and reversed are controls"},
             "ratio": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.15,
-                "description": "the base ratio p: decay begins near 2p"},
+                "description": "base ratio p: decay begins near 2p"},
             "minimum": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.01,
-                "description": "the least ratio, where a curve goes below"}}}"#,
+                "description": "lower bound of the ratio"}}}"#,
         hooks: [MaskHook],
     }
 }

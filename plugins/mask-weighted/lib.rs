@@ -1,5 +1,5 @@
 //! Weighted masking by tag (Yang, Zhang, Zhao, "Learning Better Masking for Better Language Model Pre-training", ACL
-//! 2023: POS-tagging weighted masking): kinds of words that the model still predicts badly are hidden more often.
+//! 2023: POS-tagging weighted masking): tags whose tokens the model still predicts badly are masked more often.
 
 mod scores;
 
@@ -45,7 +45,7 @@ impl Weighted {
 
 impl MaskHook for Weighted {
     fn ratio(&mut self, _: &mut Host, moment: &MaskMoment) -> Result<Option<f64>> {
-        // The curve's last ratio may be 0; one that hides next to nothing still teaches something.
+        // The curve may end at 0, where no token would be masked and there would be no loss.
         Ok(self.options.schedule.map(|schedule| {
             schedule
                 .ratio(self.options.ratio, moment.step, moment.steps)
@@ -63,7 +63,7 @@ impl MaskHook for Weighted {
         let of_tag = self.scores.weights();
         for (weight, &tag) in weights.iter_mut().zip(tokens.tags) {
             *weight = match tag {
-                // What has no tag is as hard as the mean of the tags.
+                // Untagged tokens get the weight of a tag of mean difficulty.
                 MaskTokens::UNTAGGED => 0.5,
                 tag => *of_tag
                     .get(tag as usize)
@@ -95,22 +95,22 @@ impl MaskHook for Weighted {
 export! {
     Weighted {
         id: "org.brillm.mask-weighted",
-        about: "Hides more often what is still predicted badly, by tag (weighted masking).",
+        about: "Mask tags that are still predicted badly more often (weighted masking).",
         license: "MIT OR Apache-2.0",
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
             "tags": {"type": "integer", "minimum": 2, "maximum": 65536, "default": 17,
-                "description": "how many tags there are; 17 for universal parts of speech"},
+                "description": "number of tags; 17 for universal parts of speech"},
             "memory": {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": 0.999,
-                "description": "share of a tag's score that a step leaves"},
+                "description": "decay of a tag's running mean per step"},
             "corrected": {"type": "boolean", "default": false,
-                "description": "corrects the scores for their start at 0, so that rare tags do not look easy"},
+                "description": "correct the running means for their start at 0, so that rare tags do not look easy"},
             "weigh": {"type": "boolean", "default": true,
-                "description": "false weighs all tokens alike: the control"},
+                "description": "weigh by tag; false weighs all tokens equally, as a control"},
             "schedule": {"enum": ["fixed", "linear", "cosine", "reversed", "square-above", "square-below", "peak",
                 "valley", "warm-linear", "bend", "elliptical"],
-                "description": "a curve of ratios beside the weights, as mask-decay has them; without one the recipe's ratio holds"},
+                "description": "curve of the masking ratio, as in mask-decay [default: the recipe's ratio]"},
             "ratio": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.15,
-                "description": "the base ratio of the curve"}}}"#,
+                "description": "base ratio of the curve"}}}"#,
         hooks: [MaskHook],
     }
 }

@@ -1,15 +1,15 @@
-//! How hard each tag is: a running mean of its losses.
+//! The difficulty of each tag: a running mean of its losses.
 
 use brillm_plugin::{MaskTokens, PluginError, Result};
 
-/// A standard deviation that stands for 0.
+/// Replaces a standard deviation of 0.
 const LEAST: f64 = 1e-4;
 
-/// Running means of losses, one a tag.
+/// Running means of losses, one per tag.
 pub(crate) struct Scores {
     /// s_c, from 0.
     means: Vec<f64>,
-    /// Steps in which each tag was among the masked.
+    /// Steps in which each tag was masked.
     steps: Vec<u64>,
     memory: f64,
     corrected: bool,
@@ -32,7 +32,7 @@ impl Scores {
         ))
     }
 
-    /// s_c ← m s_c + (1 − m) · mean loss of the masked tokens with tag c; tags that are absent stay.
+    /// Update: s_c ← m s_c + (1 − m) · mean loss of the masked tokens with tag c; absent tags do not change.
     pub fn learn(&mut self, tags: &[u32], losses: &[f32]) -> Result<()> {
         let mut sums = vec![(0.0, 0u64); self.means.len()];
         for (&tag, &loss) in tags.iter().zip(losses) {
@@ -41,7 +41,7 @@ impl Scores {
             }
             if !loss.is_finite() {
                 return Err(PluginError::new(format!(
-                    "a loss of {loss} teaches nothing"
+                    "a loss is {loss}: training has diverged"
                 )));
             }
             let (sum, count) = sums
@@ -69,7 +69,7 @@ impl Scores {
                     seen.push(*score);
                 }
             }
-            // What was never seen is as hard as the mean of the others.
+            // A tag never seen gets the mean of the others.
             let mean = seen.iter().sum::<f64>() / seen.len().max(1) as f64;
             for (score, &steps) in scores.iter_mut().zip(&self.steps) {
                 if steps == 0 {
@@ -106,7 +106,7 @@ impl Scores {
         let tags = self.means.len();
         if state.len() != 8 * words.len() || words.len() != 1 + 2 * tags {
             return Err(PluginError::state(format!(
-                "{} bytes cannot hold the scores of {tags} tags: continue with the tags that the checkpoint was made with",
+                "{} bytes cannot hold the running means of {tags} tags: resume with the tags of the checkpoint",
                 state.len()
             )));
         }

@@ -13,7 +13,7 @@ use crate::questions::{Question, auroc};
 /// One answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answer {
-    /// How determinate the question was said to be.
+    /// Estimated determinacy of the question.
     pub determinacy: Option<f64>,
     /// The temperature that holds where no step sets another.
     pub temperature: Option<f64>,

@@ -68,7 +68,7 @@ impl Distribution {
         }))
     }
 
-    /// Entropy as a share of that of equal probabilities, 0 to 1.
+    /// Entropy divided by that of equal probabilities, 0 to 1.
     pub fn normalised_entropy(&self) -> f64 {
         if self.candidates > 1 {
             (self.entropy / (self.candidates as f64).ln()).clamp(0.0, 1.0)

@@ -1,11 +1,11 @@
-//! The head that says how determinate a question's answer is: features → linear → GELU → linear → sigmoid.
+//! The head that estimates the determinacy of a question's answer: features → linear → GELU → linear → sigmoid.
 
 use std::path::Path;
 
 use brillm_plugin::{PluginError, RandomStream, Result};
 use serde::{Deserialize, Serialize};
 
-/// A small network, trained by itself; the language model's weights stay as they are.
+/// A small network, trained separately; the language model's weights do not change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Head {
     pub technique: String,
@@ -76,7 +76,7 @@ impl Head {
         let scale = (0..width).map(|at| {
             let squares: f64 = column(at).map(|x| (x - mean[at]).powi(2)).sum();
             let deviation = (squares / count).sqrt();
-            // A feature that never changes says nothing.
+            // A constant feature carries no information.
             if deviation > 1e-6 {
                 (1.0 / deviation) as f32
             } else {
@@ -211,12 +211,12 @@ impl Head {
     /// # Errors
     /// For a file that cannot be read, or is none.
     pub fn open(path: &Path) -> Result<Self> {
-        let place = |error: &dyn std::fmt::Display| {
+        let failed = |error: &dyn std::fmt::Display| {
             PluginError::option(format!("head {}: {error}", path.display()))
         };
-        let text = std::fs::read_to_string(path).map_err(|error| place(&error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
         let head: Self = serde_json::from_str(text.trim_start_matches('\u{feff}'))
-            .map_err(|error| place(&error))?;
+            .map_err(|error| failed(&error))?;
         let (width, hidden) = (head.mean.len(), head.first_bias.len());
         let whole = head.technique == Self::TECHNIQUE
             && head.scale.len() == width
@@ -234,9 +234,9 @@ impl Head {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let place =
+        let failed =
             |error: std::io::Error| PluginError::new(format!("head {}: {error}", path.display()));
-        brillm_file::write(path, serde_json::to_string(self)?).map_err(place)
+        brillm_file::write(path, serde_json::to_string(self)?).map_err(failed)
     }
 }
 
@@ -264,16 +264,16 @@ impl Optimiser {
             1.0 - 0.9f32.powi(self.steps),
             1.0 - 0.999f32.powi(self.steps),
         );
-        let share = 1.0 / batch as f32;
+        let scale = 1.0 / batch as f32;
         let (rate, decay) = (self.rate, self.decay);
         let mut moments = self.moments.iter_mut();
         let mut walk = |values: &mut [f32], gradients: &[f32], decay: f32| {
             for ((value, gradient), moment) in values.iter_mut().zip(gradients).zip(&mut moments) {
-                let gradient = gradient * share;
+                let gradient = gradient * scale;
                 moment.0 += 0.1 * (gradient - moment.0);
                 moment.1 += 0.001 * (gradient * gradient - moment.1);
-                let way = moment.0 / mean / ((moment.1 / square).sqrt() + 1e-8);
-                *value -= rate * (way + decay * *value);
+                let direction = moment.0 / mean / ((moment.1 / square).sqrt() + 1e-8);
+                *value -= rate * (direction + decay * *value);
             }
         };
         walk(&mut head.first, &gradient.first, decay);

@@ -1,4 +1,4 @@
-//! Training a head on questions that were asked, and the controls beside it.
+//! Training of a head on the questions of a run, and its controls.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::questions::{Part, Question, auroc, words};
 
 /// A question with what the model made of it.
 pub(crate) struct Example {
-    /// Its place in the file.
+    /// Its index in the file.
     pub question: usize,
     /// What the head reads.
     pub features: Vec<f32>,
@@ -18,9 +18,9 @@ pub(crate) struct Example {
     pub entropy: f64,
 }
 
-/// Trains a head, writes it, and says how well it tells closed from open questions that it never saw.
+/// Train a head, write it, and report how well it separates closed from open questions on held-out ones.
 ///
-/// Controls, each on the same questions: labels shuffled before training (about one half says that nothing leaks), the
+/// Controls, each on the same questions: labels shuffled before training (about one half means that nothing leaks), the
 /// beginnings of the questions alone (what needs no model), and the entropy of the first scores alone (what needs
 /// no training).
 ///

@@ -1,8 +1,8 @@
-//! A temperature for each question: determinate answers cold, open ones warm.
+//! A temperature per question: low for determinate answers, high for open ones.
 //!
-//! A reconstruction of QuATS (Yang, Zhao, "Are LLMs Aware that Some Questions are not Open-ended?", EMNLP 2024 Findings), of
-//! which abstract and reviews are known here, but neither the formula of the temperature nor the shape of the module: do
-//! not take it for the original. Beside it stand EDT (arXiv 2403.14541), min-p (arXiv 2407.01082) and a fixed temperature.
+//! A reconstruction of QuATS (Yang, Zhao, "Are LLMs Aware that Some Questions are not Open-ended?", EMNLP 2024 Findings), from
+//! the paper's abstract and reviews; the formula of the temperature and the shape of the module are ours, so it is not the
+//! original. Alternatives for comparison: EDT (arXiv 2403.14541), min-p (arXiv 2407.01082) and a fixed temperature.
 
 mod answers;
 mod distribution;
@@ -33,7 +33,7 @@ enum Mode {
     Fixed,
 }
 
-/// Who says how determinate a question is.
+/// The estimator of a question's determinacy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Judge {
@@ -72,10 +72,14 @@ impl Features {
             .iter()
             .find(|(_, known)| *known == name)
             .map(|(features, _)| *features)
-            .ok_or_else(|| PluginError::option(format!("a head reads {name:?}, which is unknown")))
+            .ok_or_else(|| {
+                PluginError::option(format!(
+                    "unknown features {name:?} in the head: expected pooled, hidden, scores or all"
+                ))
+            })
     }
 
-    /// What a head reads of a prompt: hidden states with mean 0 and deviation 1, and the model-free features.
+    /// Compute a head's input for a prompt: hidden states with mean 0 and deviation 1, and the model-free features.
     fn of(self, prompt: &Prompt, first: &Distribution) -> Result<Vec<f32>> {
         let mut row = Vec::new();
         if matches!(self, Self::Pooled | Self::All) {
@@ -156,7 +160,9 @@ impl Plugin for Quats {
         });
         let head = match (&options.head, options.learn) {
             (None, true) => {
-                return Err(PluginError::option("learn needs head, the file to write"));
+                return Err(PluginError::option(
+                    "learn=true needs the option head: the file to write",
+                ));
             }
             (Some(path), false) if judge == Judge::Head => {
                 let head = Head::open(Path::new(path))?;
@@ -165,14 +171,14 @@ impl Plugin for Quats {
             }
             (None, false) if judge == Judge::Head && options.mode == Mode::Quats => {
                 return Err(PluginError::option(
-                    "the judge head needs head, a file that learn=true has written",
+                    "judge=head needs the option head: a file written with learn=true",
                 ));
             }
             _ => None,
         };
         if questions.is_empty() && (options.learn || judge == Judge::Oracle) {
             return Err(PluginError::option(
-                "learning and the oracle need questions, a file with labels",
+                "learn=true and judge=oracle need the option questions: a file with labels",
             ));
         }
         if options.low > options.high {
@@ -200,10 +206,10 @@ fn edt(temperature: f64, base: f64, theta: f64, entropy: f64) -> f64 {
     (temperature * base.powf(exponent)).max(FLOOR.min(temperature))
 }
 
-/// min-p: leaves what is at least `share` times as probable as the highest, at a temperature.
-fn truncate(logits: &mut [f32], share: f64, temperature: f64) {
+/// Apply min-p: exclude tokens less than `fraction` times as probable as the most probable, at a temperature.
+fn truncate(logits: &mut [f32], fraction: f64, temperature: f64) {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let least = f64::from(most) + share.ln() * temperature.max(0.0);
+    let least = f64::from(most) + fraction.ln() * temperature.max(0.0);
     for logit in logits {
         if f64::from(*logit) < least {
             *logit = f32::NEG_INFINITY;
@@ -366,37 +372,37 @@ impl ProbeHook for Quats {
 export! {
     Quats {
         id: "org.brillm.quats",
-        about: "A temperature for each question: cold where the answer is determinate (QuATS reconstructed, EDT, min-p).",
+        about: "Set the temperature per question: low where the answer is determinate (QuATS reconstructed, EDT, min-p).",
         license: "MIT OR Apache-2.0",
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
             "mode": {"enum": ["quats", "edt", "min-p", "fixed"], "default": "quats",
-                "description": "a temperature a question, a temperature a token by entropy, truncation, or one for all"},
+                "description": "quats: a temperature per question; edt: per token, by entropy; min-p: truncation; fixed: one temperature"},
             "judge": {"enum": ["head", "entropy", "random", "oracle"],
-                "description": "who says how determinate a question is: the head where one is given, else the first scores' entropy; random and oracle are controls"},
-            "head": {"type": "string", "description": "file of the head, read, or with learn written"},
+                "description": "estimator of determinacy [default: head if one is given, else the entropy of the first logits]; random and oracle are controls"},
+            "head": {"type": "string", "description": "file of the head; read, or written with learn"},
             "low": {"type": "number", "exclusiveMinimum": 0, "maximum": 100, "default": 0.2,
                 "description": "temperature of a determinate answer"},
             "high": {"type": "number", "exclusiveMinimum": 0, "maximum": 100, "default": 1.2,
-                "description": "temperature of an open one"},
+                "description": "temperature of an open answer"},
             "temperature": {"type": "number", "minimum": 0, "maximum": 100, "default": 1,
-                "description": "of fixed and min-p; the highest of edt"},
+                "description": "temperature of fixed and min-p; upper limit of edt"},
             "edt-base": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "default": 0.8,
                 "description": "N in T0 N^(theta/H)"},
             "edt-theta": {"type": "number", "minimum": 0, "maximum": 100, "default": 0.1, "description": "theta"},
             "min-p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 0.05,
-                "description": "share of the highest probability that a token needs"},
+                "description": "minimum probability of a token, as a fraction of the highest"},
             "questions": {"type": "string",
-                "description": "JSON Lines with prompt or text, label closed or open, or det; the run's sequences in order"},
+                "description": "JSON Lines with prompt or text, and label (closed or open) or det; one line per sequence of the run, in order"},
             "learn": {"type": "boolean", "default": false, "description": "train a head on the questions and write it"},
             "features": {"enum": ["pooled", "hidden", "scores", "all"], "default": "all",
-                "description": "what the head reads: mean and last hidden state, shape of the first scores"},
-            "hidden": {"type": "integer", "minimum": 1, "maximum": 4096, "default": 64, "description": "units of the head"},
-            "epochs": {"type": "integer", "minimum": 1, "maximum": 100000, "default": 10, "description": "of its training"},
-            "rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 0.001, "description": "of its AdamW"},
+                "description": "input of the head: mean hidden state, last hidden state, shape of the first logits, or all"},
+            "hidden": {"type": "integer", "minimum": 1, "maximum": 4096, "default": 64, "description": "hidden units of the head"},
+            "epochs": {"type": "integer", "minimum": 1, "maximum": 100000, "default": 10, "description": "training epochs"},
+            "rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 0.001, "description": "learning rate (AdamW)"},
             "decay": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.01, "description": "weight decay"},
-            "batch": {"type": "integer", "minimum": 1, "maximum": 100000, "default": 32, "description": "questions a step"},
+            "batch": {"type": "integer", "minimum": 1, "maximum": 100000, "default": 32, "description": "questions per step"},
             "held-out": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "default": 0.2,
-                "description": "share held out where the questions name no split"},
+                "description": "fraction of the questions held out if they name no split"},
             "log": {"type": "string", "description": "file for a line of JSON a step"}}}"#,
         hooks: [SampleHook, ProbeHook],
     }
@@ -427,9 +433,9 @@ mod tests {
     #[test]
     fn min_p_leaves_what_is_near_the_best() {
         let logits = [0.5f32.ln(), 0.3f32.ln(), 0.15f32.ln(), 0.05f32.ln()];
-        let left = |share, temperature| {
+        let left = |fraction, temperature| {
             let mut logits = logits;
-            truncate(&mut logits, share, temperature);
+            truncate(&mut logits, fraction, temperature);
             logits.iter().filter(|logit| logit.is_finite()).count()
         };
         assert_eq!(

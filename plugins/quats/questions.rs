@@ -31,11 +31,11 @@ pub(crate) enum Part {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Question {
     pub prompt: String,
-    /// How determinate its answer is, 0 (open) to 1 (closed); `None` where the file does not say.
+    /// Determinacy of its answer, 0 (open) to 1 (closed); `None` if the file has none.
     pub determinacy: Option<f32>,
-    /// Where the file says to which part it belongs.
+    /// Its split, if the file names one.
     pub part: Option<Part>,
-    /// Its kind, where the file says.
+    /// Its kind, if the file names one.
     pub category: Option<String>,
 }
 
@@ -46,12 +46,12 @@ impl Question {
     }
 }
 
-/// Reads JSON Lines; blank lines do not count, and a question's number is its place among the others.
+/// Read JSON Lines. Blank lines are skipped; a question's number is its index among the questions.
 pub(crate) fn read(path: &Path) -> Result<Vec<Question>> {
-    let place = |error: &dyn std::fmt::Display| {
+    let failed = |error: &dyn std::fmt::Display| {
         PluginError::option(format!("questions {}: {error}", path.display()))
     };
-    let text = std::fs::read_to_string(path).map_err(|error| place(&error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
     let mut questions = Vec::new();
     for (number, line) in text
         .trim_start_matches('\u{feff}')
@@ -59,11 +59,12 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Question>> {
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
     {
-        questions
-            .push(question(line).map_err(|error| place(&format!("line {}: {error}", number + 1)))?);
+        questions.push(
+            question(line).map_err(|error| failed(&format!("line {}: {error}", number + 1)))?,
+        );
     }
     if questions.is_empty() {
-        return Err(place(&"it holds no question"));
+        return Err(failed(&"the file contains no question"));
     }
     Ok(questions)
 }
@@ -140,10 +141,10 @@ pub(crate) fn words(prompt: &str) -> Vec<f32> {
         .split(|letter: char| !letter.is_alphanumeric())
         .filter(|word| !word.is_empty())
         .collect();
-    for (place, word) in words.iter().take(3).enumerate() {
+    for (index, word) in words.iter().take(3).enumerate() {
         let hash = word
             .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64 + place as u64, |hash, byte| {
+            .fold(0xcbf2_9ce4_8422_2325_u64 + index as u64, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
             });
         features[(hash % BUCKETS as u64) as usize] = 1.0;

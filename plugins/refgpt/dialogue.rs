@@ -15,9 +15,9 @@ const SPEAKERS: [(&str, &str); 2] = [("human", "Human"), ("assistant", "Assistan
 /// The dialogue as text.
 pub(crate) fn write(turns: &[Turn]) -> String {
     let mut text = String::from("<start_chat>");
-    for (place, turn) in turns.iter().enumerate() {
-        let name = SPEAKERS[place % 2].1;
-        text += &format!("<{name} {}>:{} ", place / 2 + 1, turn.text);
+    for (index, turn) in turns.iter().enumerate() {
+        let name = SPEAKERS[index % 2].1;
+        text += &format!("<{name} {}>:{} ", index / 2 + 1, turn.text);
     }
     text.trim_end().to_string() + "<end_chat>"
 }
@@ -57,21 +57,21 @@ pub(crate) fn read(text: &str) -> Result<Vec<Turn>, String> {
         return Err("something is said before anybody speaks".into());
     }
     while let Some((_, from, whose, number)) = mark(rest) {
-        let place = turns.len();
-        if (whose, number) != (place % 2, place / 2 + 1) {
+        let index = turns.len();
+        if (whose, number) != (index % 2, index / 2 + 1) {
             return Err(format!(
                 "turn {} is <{} {number}>, not <{} {}>",
-                place + 1,
+                index + 1,
                 SPEAKERS[whose].1,
-                SPEAKERS[place % 2].1,
-                place / 2 + 1
+                SPEAKERS[index % 2].1,
+                index / 2 + 1
             ));
         }
         let said = &rest[from..];
         let to = mark(said).map_or(said.len(), |(at, ..)| at);
         let said_text = said[..to].trim();
         if said_text.is_empty() {
-            return Err(format!("turn {} is empty", place + 1));
+            return Err(format!("turn {} is empty", index + 1));
         }
         turns.push(Turn {
             speaker: SPEAKERS[whose].0,
@@ -103,20 +103,20 @@ pub(crate) fn keeps(
             plan.rounds.len()
         ));
     }
-    for (place, turn) in turns.iter().enumerate() {
-        let round = &plan.rounds[place / 2];
-        let planned = if place % 2 == 0 {
+    for (index, turn) in turns.iter().enumerate() {
+        let round = &plan.rounds[index / 2];
+        let planned = if index % 2 == 0 {
             round.human
         } else {
             round.assistant
         } as f64;
         let words = language.count(&turn.text) as f64;
         // The human may be brief: only what answers must be full.
-        let least = if place % 2 == 0 { 1.0 } else { planned / slack };
+        let least = if index % 2 == 0 { 1.0 } else { planned / slack };
         if words < least || words > planned.max(20.0) * slack {
             return Err(format!(
                 "turn {} has {words} words, planned were {planned}",
-                place + 1
+                index + 1
             ));
         }
     }
@@ -131,8 +131,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let turn = |place: usize, text: &str| Turn {
-            speaker: SPEAKERS[place % 2].0,
+        let turn = |index: usize, text: &str| Turn {
+            speaker: SPEAKERS[index % 2].0,
             text: text.into(),
         };
         // The published script stops at "20.", and so cannot end a sentence with a year.

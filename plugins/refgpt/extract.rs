@@ -64,7 +64,7 @@ fn topic(sentence: &str, language: Language) -> String {
 }
 
 fn question(plan: &Plan, round: usize, about: &str) -> String {
-    let place = (round + plan.rounds[round].style) % 3;
+    let index = (round + plan.rounds[round].style) % 3;
     let about = match (about.is_empty(), plan.language) {
         (false, _) => about,
         (true, Language::En) => "it",
@@ -72,13 +72,13 @@ fn question(plan: &Plan, round: usize, about: &str) -> String {
     };
     let part = round + 1;
     match (plan.kind, plan.language) {
-        (Kind::Fact, Language::En) => match (place, round) {
+        (Kind::Fact, Language::En) => match (index, round) {
             (0, _) => format!("What can you tell me about {about}?"),
             (1, 0) => format!("I would like to know about {about}. Please explain."),
             (1, _) => format!("Please go on: what about {about}?"),
             _ => format!("Could you explain in detail what is known of {about}?"),
         },
-        (Kind::Fact, Language::Zh) => match place {
+        (Kind::Fact, Language::Zh) => match index {
             0 => format!("关于{about}，你能告诉我什么？"),
             1 => format!("我想了解{about}，请说明一下。"),
             _ => format!("请详细解释一下{about}。"),
@@ -152,15 +152,15 @@ pub(crate) fn dialogue(plan: &Plan, reference: &str) -> Option<Vec<Turn>> {
         );
         match (plan.kind, plan.language) {
             (Kind::CodeBugFix, language) => {
-                let (place, wrong) = broken(own)?;
+                let (index, wrong) = broken(own)?;
                 let mut shown: Vec<&str> = own.to_vec();
-                shown[place] = &wrong;
+                shown[index] = &wrong;
                 ask += &format!("\n```\n{}\n```", shown.join("\n"));
                 answer += match language {
                     Language::En => "One line is wrong. It should be:",
                     Language::Zh => "有一行写错了，应当是：",
                 };
-                answer += &format!("\n```\n{}\n```", own[place]);
+                answer += &format!("\n```\n{}\n```", own[index]);
             }
             (Kind::CodeDiscussion | Kind::CodeCreation, _) => {
                 answer += &format!("```\n{}\n```", own.join("\n"));

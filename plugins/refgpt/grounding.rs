@@ -1,23 +1,23 @@
-//! How far a turn says what its reference says.
+//! Scores of how well a reference supports a turn.
 
 use std::collections::HashSet;
 
 use crate::language::Language;
 
-/// Scores of a turn, each 0 to 1 but the last.
+/// Scores of a turn; all but the last from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub(crate) struct Grounding {
-    /// The share of its words (in Chinese pairs of characters) that are the reference's.
+    /// Fraction of its words (in Chinese: pairs of characters) that occur in the reference.
     pub overlap: f64,
-    /// The share of its sentences of which at least four fifths of the words are.
+    /// Fraction of its sentences with at least four fifths of their words in the reference.
     pub sentences: f64,
-    /// The share of its numbers that are; 1 without any.
+    /// Fraction of its numbers that occur in the reference; 1 without numbers.
     pub numbers: f64,
-    /// The most words in a row that stand so in the reference.
+    /// Length of the longest run of words that also occurs in the reference.
     pub longest: usize,
 }
 
-/// Numbers as they are written: digits with what stands between them.
+/// Extract the numbers as written: digits with points and commas between them.
 fn numbers(text: &str) -> Vec<String> {
     text.split(|letter: char| !(letter.is_ascii_digit() || matches!(letter, '.' | ',')))
         .map(|number| number.trim_matches(['.', ',']).to_string())
@@ -25,7 +25,7 @@ fn numbers(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn share(known: &HashSet<&String>, units: &[String]) -> f64 {
+fn fraction(known: &HashSet<&String>, units: &[String]) -> f64 {
     if units.is_empty() {
         1.0
     } else {
@@ -33,7 +33,7 @@ fn share(known: &HashSet<&String>, units: &[String]) -> f64 {
     }
 }
 
-/// The length of the longest run that both have.
+/// Find the length of the longest common run. O(a b)
 fn longest(a: &[String], b: &[String]) -> usize {
     let mut before = vec![0; b.len() + 1];
     let mut most = 0;
@@ -56,14 +56,14 @@ pub(crate) fn score(text: &str, reference: &str, language: Language) -> Groundin
     let sentences = language.sentences(text);
     let grounded = sentences
         .iter()
-        .filter(|sentence| share(&known, &language.units(sentence)) >= 0.8)
+        .filter(|sentence| fraction(&known, &language.units(sentence)) >= 0.8)
         .count();
     let written = numbers(reference);
     let written: HashSet<&String> = written.iter().collect();
     Grounding {
-        overlap: share(&known, &own),
+        overlap: fraction(&known, &own),
         sentences: grounded as f64 / sentences.len().max(1) as f64,
-        numbers: share(&written, &numbers(text)),
+        numbers: fraction(&written, &numbers(text)),
         longest: longest(&own, &theirs),
     }
 }

@@ -1,9 +1,9 @@
-//! Reference texts become dialogues that say what the references say.
+//! Grounded dialogue data: dialogues generated from reference texts.
 //!
 //! After RefGPT (Yang et al., "RefGPT: Dialogue Generation of GPT, by GPT, and for GPT", EMNLP 2023 Findings): a plan of
-//! rounds, word counts and manners is drawn, a reference is cut to the words that the plan needs, and a model writes the
-//! dialogue, which is read, checked and scored against the reference. The host brings the model and keeps its key; without
-//! one, an extractive generator runs anywhere.
+//! rounds, word counts and styles is drawn, a reference is cut to the words that the plan needs, and a model writes the
+//! dialogue, which is parsed, checked and scored against the reference. The engine provides the model and keeps its key;
+//! an extractive generator needs no model.
 
 mod dialogue;
 mod extract;
@@ -16,20 +16,21 @@ use brillm_plugin::{
     CorpusHook, Host, HostReference, LogLevel, Plugin, PluginError, RandomStream, Records, Result,
     Speech, export,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use dialogue::Turn;
+use grounding::Grounding;
 use language::Language;
 use plan::{Plan, Settings};
 use style::Kind;
 
-/// Who writes.
+/// The author of the dialogues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Generator {
     /// Sentences of the reference under questions from templates.
     Extract,
-    /// The model answers questions from templates, turn by turn: the plan's grammar cannot break.
+    /// The model answers questions from templates, turn by turn; the form of the dialogue is always valid.
     Turns,
     /// The model writes the whole dialogue from the prompt.
     Chat,
@@ -65,8 +66,8 @@ struct Options {
 struct RefGpt {
     options: Options,
     settings: Settings,
-    /// Whether it was said that a reference is too short for its plan.
-    told: bool,
+    /// Whether the warning about too short references was logged.
+    warned: bool,
 }
 
 impl Plugin for RefGpt {
@@ -88,12 +89,12 @@ impl Plugin for RefGpt {
             || rounds.iter().any(|weight| *weight < 0.0)
         {
             return Err(PluginError::option(
-                "rounds needs weights of 1, 2, … rounds, one above 0",
+                "rounds: expected up to 50 weights of 1, 2, … rounds, at least one above 0",
             ));
         }
         if options.generator == Generator::Extract && (options.restrict || options.gain > 0.0) {
             return Err(PluginError::option(
-                "gain and restrict steer a model: generator=turns or generator=chat",
+                "gain and restrict need a model: set generator=turns or generator=chat",
             ));
         }
         Ok(Self {
@@ -105,12 +106,12 @@ impl Plugin for RefGpt {
                 step: options.step,
             },
             options,
-            told: false,
+            warned: false,
         })
     }
 }
 
-/// FNV-1a: names a record by all that it is made of.
+/// Hash everything that determines a record (FNV-1a, 128 bits).
 fn key(parts: &[&str]) -> String {
     let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     for part in parts {
@@ -122,24 +123,24 @@ fn key(parts: &[&str]) -> String {
     format!("{hash:032x}")
 }
 
-/// Why there is no dialogue.
-enum Failed {
-    /// Another attempt may do better.
-    Again(String),
-    /// None would.
-    Never(String),
+/// Why an attempt gave no dialogue.
+enum Rejection {
+    /// Another attempt may pass.
+    Retry(String),
+    /// No attempt can pass.
+    Final(String),
 }
 
-/// A dialogue, and the shares of grounded hops of the turns that the model took hop by hop.
-struct Said {
+/// A dialogue, and the fraction of grounded hops of each turn that was generated hop by hop.
+struct Dialogue {
     turns: Vec<Turn>,
-    shares: Vec<Option<f64>>,
+    grounded: Vec<Option<f64>>,
 }
 
-impl Said {
-    fn untold(turns: Vec<Turn>) -> Self {
-        let shares = vec![None; turns.len()];
-        Self { turns, shares }
+impl Dialogue {
+    fn new(turns: Vec<Turn>) -> Self {
+        let grounded = vec![None; turns.len()];
+        Self { turns, grounded }
     }
 }
 
@@ -152,34 +153,34 @@ impl RefGpt {
         }
     }
 
-    /// One attempt at a dialogue.
+    /// Try once to generate a dialogue.
     fn attempt(
         &self,
         reference: &HostReference,
         plan: &Plan,
         cut: &str,
-    ) -> Result<std::result::Result<Said, Failed>> {
+    ) -> Result<std::result::Result<Dialogue, Rejection>> {
         let keeps =
             |turns: &[Turn]| dialogue::keeps(turns, plan, plan.language, self.options.slack);
         match self.options.generator {
             Generator::Extract => Ok(extract::dialogue(plan, cut)
                 .ok_or_else(|| NO_PIECES.to_string())
                 .and_then(|turns| {
-                    // Of code, an answer is as long as its lines are.
+                    // The length of an answer of code is that of its lines.
                     if !plan.kind.is_code() {
                         keeps(&turns)?;
                     }
-                    Ok(Said::untold(turns))
+                    Ok(Dialogue::new(turns))
                 })
-                .map_err(Failed::Never)),
+                .map_err(Rejection::Final)),
             Generator::Turns => {
                 let Some(said) = self.turns(reference, plan, cut)? else {
-                    return Ok(Err(Failed::Never(NO_PIECES.into())));
+                    return Ok(Err(Rejection::Final(NO_PIECES.into())));
                 };
                 Ok(if plan.kind.is_code() {
                     Ok(said)
                 } else {
-                    keeps(&said.turns).map(|()| said).map_err(Failed::Again)
+                    keeps(&said.turns).map(|()| said).map_err(Rejection::Retry)
                 })
             }
             Generator::Chat => {
@@ -197,23 +198,23 @@ impl RefGpt {
                     gain: self.gain(),
                 })?;
                 Ok(if spoken.cut {
-                    Err(Failed::Again("it was cut".into()))
+                    Err(Rejection::Retry("it was cut off at the token limit".into()))
                 } else {
                     dialogue::read(&spoken.text)
                         .and_then(|turns| {
                             keeps(&turns)?;
-                            Ok(Said::untold(turns))
+                            Ok(Dialogue::new(turns))
                         })
-                        .map_err(Failed::Again)
+                        .map_err(Rejection::Retry)
                 })
             }
         }
     }
 
-    /// Turn by turn: the model continues the reference and what was said so far. `None` where the reference has too few
-    /// pieces to ask about.
-    fn turns(&self, reference: &HostReference, plan: &Plan, cut: &str) -> Result<Option<Said>> {
-        let mut whole = Said::untold(Vec::new());
+    /// Generate turn by turn: the model continues the reference and the dialogue so far. `None` if the reference has too
+    /// few sentences or lines.
+    fn turns(&self, reference: &HostReference, plan: &Plan, cut: &str) -> Result<Option<Dialogue>> {
+        let mut whole = Dialogue::new(Vec::new());
         let mut said = cut.to_string();
         for (at, round) in plan.rounds.iter().enumerate() {
             let Some(question) = extract::ask(plan, at, cut) else {
@@ -244,16 +245,17 @@ impl RefGpt {
                 speaker: "assistant",
                 text: answer,
             });
-            whole.shares.extend([None, spoken.grounded]);
+            whole.grounded.extend([None, spoken.grounded]);
         }
         Ok(Some(whole))
     }
 }
 
-/// Why some references give no dialogue.
-const NO_PIECES: &str = "the reference has too few sentences or lines, or no line to break";
+/// The rejection of references that give no dialogue.
+const NO_PIECES: &str =
+    "the reference has too few sentences or lines, or no line in which a bug can be planted";
 
-/// What a chat model is asked for.
+/// Write the prompt for a chat model.
 fn prompt(plan: &Plan, cut: &str) -> String {
     style::prompt(
         plan.kind,
@@ -264,7 +266,7 @@ fn prompt(plan: &Plan, cut: &str) -> String {
     )
 }
 
-/// The sentences of a text until they have so many words, without a last one that has no end where one before it has.
+/// Keep the sentences of a text up to `words` words; drop unfinished ones at the end unless nothing else is left.
 fn whole_sentences(text: &str, language: Language, words: usize) -> String {
     let ends = |sentence: &str| sentence.ends_with(['.', '!', '?', '。', '！', '？', '"', '”']);
     let mut sentences = language.sentences(text);
@@ -283,6 +285,171 @@ fn whole_sentences(text: &str, language: Language, words: usize) -> String {
     }
 }
 
+/// A dialogue that passed all checks, with its scores.
+struct Passed {
+    dialogue: Dialogue,
+    /// One per turn.
+    scores: Vec<Grounding>,
+    /// Mean overlap of the answers with the reference.
+    grounding: f64,
+}
+
+/// A plan and what is written from it.
+struct Task<'a> {
+    reference: &'a HostReference,
+    plan: Plan,
+    /// The reference, cut to the plan's words.
+    cut: String,
+    key: String,
+    seed: u64,
+}
+
+impl RefGpt {
+    /// Draw a plan and cut the reference to it. `None` if the record exists, or the reference is too short.
+    fn draw<'a>(
+        &mut self,
+        host: &Host,
+        reference: &'a HostReference,
+        seed: u64,
+    ) -> Option<Task<'a>> {
+        let options = &self.options;
+        let language = match options.language {
+            Tongue::Auto => Language::of(reference.text),
+            Tongue::En => Language::En,
+            Tongue::Zh => Language::Zh,
+        };
+        let mut random = RandomStream::new(seed);
+        let plan = Plan::draw(options.kind, language, &self.settings, &mut random);
+        // The key covers the whole reference: how much of it is cut depends on the plan.
+        let key = key(&[
+            reference.text,
+            &plan.text(),
+            json!(options.kind).as_str().unwrap_or_default(),
+            &json!(options.generator).to_string(),
+            &self.gain().to_string(),
+            &seed.to_string(),
+        ]);
+        if reference.written(&key) {
+            return None;
+        }
+        let cut = if options.kind.is_code() {
+            plan::cut_lines(reference.text, language, plan.budget())
+        } else {
+            plan::cut(reference.text, language, plan.budget())
+        };
+        let Some(cut) = cut else {
+            // One warning is enough: in a large corpus some references are always too short.
+            let level = if std::mem::replace(&mut self.warned, true) {
+                LogLevel::Debug
+            } else {
+                LogLevel::Warn
+            };
+            let message = format!(
+                "reference {}: shorter than the {} words in whole sentences that its plan needs; skipped, as are \
+                 others like it (give longer references, or lower assistant-words)",
+                reference.id,
+                plan.budget()
+            );
+            host.log(level, &message);
+            return None;
+        };
+        Some(Task {
+            reference,
+            plan,
+            cut,
+            key,
+            seed,
+        })
+    }
+
+    /// Try until a dialogue passes. Returns the reasons of rejected attempts too.
+    fn pass(&self, task: &Task) -> Result<(Option<Passed>, Vec<String>)> {
+        let mut rejected = Vec::new();
+        while (rejected.len() as u32) < self.options.attempts {
+            match self.attempt(task.reference, &task.plan, &task.cut)? {
+                Ok(dialogue) => {
+                    let score =
+                        |turn: &Turn| grounding::score(&turn.text, &task.cut, task.plan.language);
+                    let scores: Vec<_> = dialogue.turns.iter().map(score).collect();
+                    // Answers are every second turn.
+                    let answers = scores.iter().skip(1).step_by(2);
+                    let count = answers.len().max(1) as f64;
+                    let grounding = answers.map(|score| score.overlap).sum::<f64>() / count;
+                    if grounding >= self.options.least_grounding {
+                        let passed = Passed {
+                            dialogue,
+                            scores,
+                            grounding,
+                        };
+                        return Ok((Some(passed), rejected));
+                    }
+                    rejected.push(format!("its grounding is {grounding:.3}"));
+                }
+                Err(Rejection::Retry(why)) => rejected.push(why),
+                Err(Rejection::Final(why)) => {
+                    rejected.push(why);
+                    break;
+                }
+            }
+        }
+        Ok((None, rejected))
+    }
+
+    /// Build the record of a dialogue.
+    fn record(&self, task: &Task, passed: Passed, rejected: &[String]) -> Result<Value> {
+        let Task { plan, cut, .. } = task;
+        let mut turns = Vec::new();
+        let mut edges = Vec::new();
+        let Dialogue {
+            turns: spoken,
+            grounded,
+        } = &passed.dialogue;
+        for ((turn, score), fraction) in spoken.iter().zip(&passed.scores).zip(grounded) {
+            let fraction = match fraction {
+                Some(fraction) => Some(*fraction),
+                None => task.reference.grounded(cut, &turn.text)?,
+            };
+            if turn.speaker == "assistant" {
+                edges.extend(fraction);
+            }
+            turns.push(json!({
+                "speaker": turn.speaker,
+                "text": turn.text,
+                "words": plan.language.count(&turn.text),
+                "grounding": score,
+                "grounded_edges": fraction,
+            }));
+        }
+        let edges = (!edges.is_empty()).then(|| edges.iter().sum::<f64>() / edges.len() as f64);
+        let rounds = plan.rounds.iter().enumerate();
+        let styles: Vec<_> = rounds
+            .map(|(at, round)| style::STYLES[round.style].describe(plan.language, at > 0))
+            .collect();
+        Ok(json!({
+            "key": task.key,
+            "reference_id": task.reference.id,
+            "language": plan.language,
+            "type": self.options.kind,
+            "generator": self.options.generator,
+            "rounds": plan.rounds.len(),
+            "word_counts": {
+                "human": plan.rounds.iter().map(|round| round.human).collect::<Vec<_>>(),
+                "assistant": plan.rounds.iter().map(|round| round.assistant).collect::<Vec<_>>(),
+            },
+            "styles": styles,
+            "plan": plan.text(),
+            "reference": cut,
+            "dialogue": dialogue::write(spoken),
+            "turns": turns,
+            "grounding": passed.grounding,
+            "grounded_edges": edges,
+            "prompt": (self.options.generator == Generator::Chat).then(|| prompt(plan, cut)),
+            "refused": rejected,
+            "seed": task.seed,
+        }))
+    }
+}
+
 impl CorpusHook for RefGpt {
     fn write(
         &mut self,
@@ -290,148 +457,25 @@ impl CorpusHook for RefGpt {
         reference: &HostReference,
         records: &mut Records,
     ) -> Result<()> {
-        let options = &self.options;
-        let language = match options.language {
-            Tongue::Auto => Language::of(reference.text),
-            Tongue::En => Language::En,
-            Tongue::Zh => Language::Zh,
-        };
-        for number in 0..options.dialogues {
+        for number in 0..self.options.dialogues {
             if host.cancelled() {
                 return Err(PluginError::cancelled());
             }
             let seed = host.random();
-            let plan = Plan::draw(
-                options.kind,
-                language,
-                &self.settings,
-                &mut RandomStream::new(seed),
-            );
-            // The whole reference names the record: what is cut off it may depend on the plan.
-            let generator = json!(options.generator).to_string();
-            let key = key(&[
-                reference.text,
-                &plan.text(),
-                json!(options.kind).as_str().unwrap_or_default(),
-                &generator,
-                &self.gain().to_string(),
-                &seed.to_string(),
-            ]);
-            if reference.written(&key) {
-                continue;
-            }
-            let cut = if options.kind.is_code() {
-                plan::cut_lines(reference.text, language, plan.budget())
-            } else {
-                plan::cut(reference.text, language, plan.budget())
-            };
-            let Some(cut) = cut else {
-                // Once is enough: of a thousand references a part is always too short for its plan.
-                let level = if self.told {
-                    LogLevel::Debug
-                } else {
-                    LogLevel::Warn
-                };
-                self.told = true;
-                host.log(
-                    level,
-                    &format!(
-                        "reference {}: no {} words of whole sentences, which its plan asks for; it is left out, and so \
-                         are others like it (longer references, or a smaller assistant-words=)",
-                        reference.id,
-                        plan.budget()
-                    ),
-                );
+            let Some(task) = self.draw(host, reference, seed) else {
                 continue;
             };
-            let mut refused = Vec::new();
-            let mut found = None;
-            while found.is_none() && (refused.len() as u32) < options.attempts {
-                match self.attempt(reference, &plan, &cut)? {
-                    Ok(said) => {
-                        let scores: Vec<_> = said
-                            .turns
-                            .iter()
-                            .map(|turn| grounding::score(&turn.text, &cut, language))
-                            .collect();
-                        let answers: Vec<f64> = scores
-                            .iter()
-                            .skip(1)
-                            .step_by(2)
-                            .map(|score| score.overlap)
-                            .collect();
-                        let mean = answers.iter().sum::<f64>() / answers.len().max(1) as f64;
-                        if mean >= options.least_grounding {
-                            found = Some((said, scores, mean))
-                        } else {
-                            refused.push(format!("its grounding is {mean:.3}"))
-                        }
-                    }
-                    Err(Failed::Again(why)) => refused.push(why),
-                    Err(Failed::Never(why)) => {
-                        refused.push(why);
-                        break;
-                    }
-                }
-            }
-            let Some((Said { turns, shares }, scores, mean)) = found else {
-                host.log(
+            match self.pass(&task)? {
+                (Some(passed), rejected) => records.add(&self.record(&task, passed, &rejected)?)?,
+                (None, rejected) => host.log(
                     LogLevel::Warn,
                     &format!(
-                        "reference {}, dialogue {number}: none kept: {}",
+                        "reference {}, dialogue {number}: no attempt passed: {}",
                         reference.id,
-                        refused.join("; ")
+                        rejected.join("; ")
                     ),
-                );
-                continue;
-            };
-            let mut told = Vec::new();
-            let mut edges = Vec::new();
-            for ((turn, score), share) in turns.iter().zip(&scores).zip(shares) {
-                let share = match share {
-                    Some(share) => Some(share),
-                    None => reference.grounded(&cut, &turn.text)?,
-                };
-                if turn.speaker == "assistant" {
-                    edges.extend(share);
-                }
-                told.push(json!({
-                    "speaker": turn.speaker,
-                    "text": turn.text,
-                    "words": language.count(&turn.text),
-                    "grounding": score,
-                    "grounded_edges": share,
-                }));
+                ),
             }
-            let edges = (!edges.is_empty()).then(|| edges.iter().sum::<f64>() / edges.len() as f64);
-            let styles: Vec<_> = plan
-                .rounds
-                .iter()
-                .enumerate()
-                .map(|(at, round)| style::STYLES[round.style].told(language, at > 0))
-                .collect();
-            records.add(&json!({
-                "key": key,
-                "reference_id": reference.id,
-                "language": language,
-                "type": options.kind,
-                "generator": options.generator,
-                "rounds": plan.rounds.len(),
-                "word_counts": {
-                    "human": plan.rounds.iter().map(|round| round.human).collect::<Vec<_>>(),
-                    "assistant": plan.rounds.iter().map(|round| round.assistant).collect::<Vec<_>>(),
-                },
-                "styles": styles,
-                "plan": plan.text(),
-                "reference": cut,
-                "dialogue": dialogue::write(&turns),
-                "turns": told,
-                "grounding": mean,
-                "grounded_edges": edges,
-                "prompt": (options.generator == Generator::Chat).then(|| prompt(&plan, &cut)),
-                "refused": refused,
-                "seed": seed,
-            }))?;
         }
         Ok(())
     }
@@ -440,24 +484,24 @@ impl CorpusHook for RefGpt {
 export! {
     RefGpt {
         id: "org.brillm.refgpt",
-        about: "Reference texts become dialogues that are grounded in them: plans, cuts, checks and scores (RefGPT).",
+        about: "Generate dialogues grounded in reference texts: plans, cuts, checks and scores (RefGPT).",
         license: "MIT OR Apache-2.0",
         schema: r#"{"type": "object", "additionalProperties": false, "properties": {
-            "kind": {"enum": ["fact", "code-discussion", "code-creation", "code-bug-fix"], "default": "fact", "description": "what the dialogues are for"},
-            "language": {"enum": ["auto", "en", "zh"], "default": "auto", "description": "of references and dialogues; auto looks at the letters"},
+            "kind": {"enum": ["fact", "code-discussion", "code-creation", "code-bug-fix"], "default": "fact", "description": "kind of dialogues"},
+            "language": {"enum": ["auto", "en", "zh"], "default": "auto", "description": "language of references and dialogues; auto: detected from the letters"},
             "generator": {"enum": ["extract", "turns", "chat"], "default": "extract",
-                "description": "who writes: the reference's own sentences, the model turn by turn, or the model the whole dialogue"},
-            "dialogues": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1, "description": "of each reference"},
+                "description": "extract: sentences of the reference; turns: the model, turn by turn; chat: the model, the whole dialogue at once"},
+            "dialogues": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1, "description": "dialogues per reference"},
             "rounds": {"type": "string", "default": "0 1 2 2 0", "description": "weights of 1, 2, … rounds"},
-            "human-words": {"type": "number", "minimum": 1, "maximum": 100000, "default": 100, "description": "mean of a question's words"},
-            "assistant-words": {"type": "number", "minimum": 1, "maximum": 100000, "default": 300, "description": "mean of an answer's words"},
-            "deviation": {"type": "number", "minimum": 0, "maximum": 100000, "default": 50, "description": "of both"},
-            "step": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 50, "description": "word counts are whole multiples"},
-            "attempts": {"type": "integer", "minimum": 1, "maximum": 100, "default": 5, "description": "at a dialogue that keeps to its plan"},
-            "slack": {"type": "number", "minimum": 1, "maximum": 100, "default": 2, "description": "how many times more or fewer words than planned pass"},
-            "gain": {"type": "number", "minimum": 0, "maximum": 1000, "default": 0, "description": "nats that a hop of the reference's own sub-graph gains"},
-            "restrict": {"type": "boolean", "default": false, "description": "take hops of the reference's sub-graph alone"},
-            "least-grounding": {"type": "number", "minimum": 0, "maximum": 1, "default": 0, "description": "mean overlap of the answers with the reference that passes"}}}"#,
+            "human-words": {"type": "number", "minimum": 1, "maximum": 100000, "default": 100, "description": "mean words per question"},
+            "assistant-words": {"type": "number", "minimum": 1, "maximum": 100000, "default": 300, "description": "mean words per answer"},
+            "deviation": {"type": "number", "minimum": 0, "maximum": 100000, "default": 50, "description": "standard deviation of both word counts"},
+            "step": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 50, "description": "word counts are multiples of this"},
+            "attempts": {"type": "integer", "minimum": 1, "maximum": 100, "default": 5, "description": "attempts per dialogue"},
+            "slack": {"type": "number", "minimum": 1, "maximum": 100, "default": 2, "description": "accepted ratio of words to planned words, either way"},
+            "gain": {"type": "number", "minimum": 0, "maximum": 1000, "default": 0, "description": "nats added to the logits of hops in the reference's sub-graph"},
+            "restrict": {"type": "boolean", "default": false, "description": "allow only hops in the reference's sub-graph"},
+            "least-grounding": {"type": "number", "minimum": 0, "maximum": 1, "default": 0, "description": "lowest accepted mean overlap of the answers with the reference"}}}"#,
         hooks: [CorpusHook],
     }
 }
@@ -467,7 +511,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_names_what_it_is_made_of() {
+    fn a_key_depends_on_every_part() {
         assert_eq!(key(&["a", "b"]), key(&["a", "b"]));
         assert_ne!(key(&["a", "b"]), key(&["ab", ""]));
         assert_eq!(key(&["a"]).len(), 32);
@@ -481,7 +525,7 @@ mod tests {
         );
         assert_eq!(whole_sentences("He was", Language::En, 9), "He was");
         assert_eq!(whole_sentences("他跑了。他是", Language::Zh, 9), "他跑了。");
-        // And what comes after the words that were planned.
+        // So is what follows the planned words.
         assert_eq!(
             whole_sentences("A b. C d. E f.", Language::En, 3),
             "A b. C d."

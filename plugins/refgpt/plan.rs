@@ -44,9 +44,9 @@ fn normal(random: &mut RandomStream) -> f64 {
 fn draw(weights: impl Iterator<Item = f64> + Clone, random: &mut RandomStream) -> usize {
     let mut left = random.uniform() * weights.clone().sum::<f64>();
     let mut last = 0;
-    for (place, weight) in weights.enumerate() {
+    for (index, weight) in weights.enumerate() {
         if weight > 0.0 {
-            last = place;
+            last = index;
             left -= weight;
             if left < 0.0 {
                 break;
@@ -104,9 +104,9 @@ impl Plan {
     /// The plan as the prompt shows it.
     pub fn text(&self) -> String {
         let mut text = String::from("<start_chat>\n");
-        for (place, round) in self.rounds.iter().enumerate() {
-            let (human, assistant) = STYLES[round.style].told(self.language, place > 0);
-            let (number, h, a) = (place + 1, round.human, round.assistant);
+        for (index, round) in self.rounds.iter().enumerate() {
+            let (human, assistant) = STYLES[round.style].describe(self.language, index > 0);
+            let (number, h, a) = (index + 1, round.human, round.assistant);
             text += &match self.language {
                 Language::En => format!(
                     "<Human {number}>: (word count: {h} words) {human}\n<Assistant {number}>: (word count: {a} words) {assistant}\n"

@@ -1,4 +1,4 @@
-//! What dialogues are for, and how their speakers behave.
+//! Kinds of dialogues, styles of their speakers, and prompts.
 
 use crate::language::Language;
 
@@ -13,7 +13,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What the prompt says of the matter.
+    /// The task, as the prompt states it.
     pub fn task(self, language: Language) -> &'static str {
         match (self, language) {
             (Self::Fact, Language::En) => {
@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-/// A manner of asking, and of answering. The wordings are this project's own; number and weights are the paper's script's.
+/// A style of asking and of answering. The wording is this project's own; number and weights are those of the paper's script.
 pub(crate) struct Style {
     pub weight: f64,
     human: [&'static str; 2],
@@ -100,8 +100,8 @@ pub(crate) const STYLES: [Style; 11] = [
 ];
 
 impl Style {
-    /// Both manners in a language; after the first round the human goes further.
-    pub fn told(&self, language: Language, further: bool) -> (String, &'static str) {
+    /// Describe both styles in a language; after the first round the human asks a follow-up.
+    pub fn describe(&self, language: Language, further: bool) -> (String, &'static str) {
         let at = usize::from(language == Language::Zh);
         let human = match (further, language) {
             (false, _) => self.human[at].to_string(),

@@ -319,7 +319,7 @@ fn a_pyramid_finds_the_ratio_for_a_retained_fraction() {
         let plugin = format!("kv-pyramid:retain={share},curve={curve},minimum=4,clamp=true");
         let report = continued("256,1,1", &[&plugin]);
         let said = &report["probes"]["org.brillm.kv-pyramid"];
-        close(number(said, "mean_retained_share"), share, 0.01);
+        close(number(said, "mean_retained_fraction"), share, 0.01);
     }
     // So few layers cannot hold so little by a cosine: the run warns.
     let arguments = [
