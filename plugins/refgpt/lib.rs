@@ -296,7 +296,7 @@ struct Passed {
 
 /// A plan and what is written from it.
 struct Task<'a> {
-    reference: &'a HostReference,
+    reference: &'a HostReference<'a>,
     plan: Plan,
     /// The reference, cut to the plan's words.
     cut: String,
@@ -309,7 +309,7 @@ impl RefGpt {
     fn draw<'a>(
         &mut self,
         host: &Host,
-        reference: &'a HostReference,
+        reference: &'a HostReference<'a>,
         seed: u64,
     ) -> Option<Task<'a>> {
         let options = &self.options;
