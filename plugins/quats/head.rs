@@ -224,7 +224,7 @@ impl Head {
             && head.second.len() == hidden
             && width > 0;
         if !whole {
-            return Err(place(&"it is not a head of this plugin"));
+            return Err(failed(&"it is not a head of this plugin"));
         }
         Ok(head)
     }
