@@ -322,3 +322,43 @@ fn damaged_tokenizer_files_are_named() {
     }
     assert!(failed.is_empty(), "{failed:#?}");
 }
+
+/// A `vocab.json` with `merges.txt` whose class is not stated: the tokens show how spaces and words are written.
+#[test]
+fn vocabularies_without_a_class_show_their_kind() {
+    let cases = [
+        (
+            "▁",
+            r#"{"<unk>":0,"▁":1,"a":2,"b":3,"▁a":4}"#,
+            "▁ a",
+            "a b a",
+            [4, 1, 3, 4],
+        ),
+        (
+            "</w>",
+            r#"{"<unk>":0,"a":1,"b":2,"a</w>":3,"b</w>":4}"#,
+            "",
+            "a ab b",
+            [3, 1, 4, 4],
+        ),
+        (
+            "Ġ",
+            r#"{"Ġ":0,"a":1,"b":2,"Ġb":3}"#,
+            "Ġ b",
+            "a b ba",
+            [1, 3, 3, 1],
+        ),
+    ];
+    let mut failed = Vec::new();
+    for (kind, vocabulary, merges, text, ids) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("vocab.json"), vocabulary).unwrap();
+        std::fs::write(folder.path().join("merges.txt"), merges).unwrap();
+        let tokenizer = Tokenizer::open_folder(folder.path()).unwrap().unwrap();
+        let found = tokenizer.encode(text).unwrap();
+        if found != ids || tokenizer.decode(&found) != text {
+            failed.push((kind, found.clone(), tokenizer.decode(&found)));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}

@@ -78,19 +78,19 @@ pub(super) fn byte_pairs(vocab: &[u8], merges: &[u8], settings: &Settings) -> Re
     let vocab: Map<String, Value> = serde_json::from_slice(vocab)
         .map_err(|error| malformed(format!("expected {{token: id}}: {error}")))?;
     let merges = merge_pairs(text(merges)?)?;
+    let any = |test: fn(&str) -> bool| vocab.keys().any(|token| test(token));
     let class = match settings.class.as_str() {
-        // Without a class, the tokens show which one it is.
-        "" | "GPT2Tokenizer" | "LlamaTokenizer" if !vocab.contains_key("Ġ") => {
-            if vocab.keys().any(|token| token.ends_with("</w>")) {
-                "OpenAIGPTTokenizer"
-            } else if vocab.keys().any(|token| token.starts_with('▁')) {
-                "LlamaTokenizer"
-            } else {
-                "GPT2Tokenizer"
-            }
-        }
-        "LlamaTokenizer" => "GPT2Tokenizer",
-        class => class,
+        class @ ("RobertaTokenizer"
+        | "BartTokenizer"
+        | "LongformerTokenizer"
+        | "Qwen2Tokenizer"
+        | "CLIPTokenizer"
+        | "OpenAIGPTTokenizer") => class,
+        // Without one of these classes, the tokens show the kind.
+        _ if any(|token| token.contains('Ġ')) => "GPT2Tokenizer",
+        _ if any(|token| token.ends_with("</w>")) => "OpenAIGPTTokenizer",
+        _ if any(|token| token.starts_with('▁')) => "LlamaTokenizer",
+        _ => "GPT2Tokenizer",
     };
     let prefix = settings.flag("add_prefix_space").unwrap_or(false);
     let byte_level = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": regex});
