@@ -159,11 +159,6 @@ impl PromptArguments {
             (None, Some("") | None) => Vec::new(),
             (None, Some(text)) => model.encode(text)?,
         };
-        if self.prompt_ids.is_none()
-            && let Some(warning) = model.tokenizer().doubled_begin(&ids)
-        {
-            super::warn(&warning);
-        }
         Ok((model, ids))
     }
 

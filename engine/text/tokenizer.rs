@@ -188,7 +188,7 @@ impl Tokenizer {
     }
 
     /// Describe a begin token that an encoded text has twice: in the text, and added by the tokenizer.
-    pub fn doubled_begin(&self, ids: &[u32]) -> Option<String> {
+    pub(crate) fn doubled_begin(&self, ids: &[u32]) -> Option<String> {
         let before = self.frame().0;
         let begin = before.last().filter(|_| ids.starts_with(&before))?;
         let token = self.vocabulary.token(*begin)?;
