@@ -8,7 +8,7 @@ use brillm::Result;
 use brillm::kernel::random::Random;
 use brillm::learn::Recipe;
 use brillm::learn::data::TokenData;
-use brillm::text::{Corpus, CorpusOptions};
+use brillm::text::{Corpus, CorpusOptions, LabelledFields, read_labelled};
 
 mod support;
 use support::*;
@@ -91,6 +91,57 @@ fn line_ends_of_every_kind_become_newlines() {
         let found = documents("a", dump.as_bytes(), CorpusOptions::default()).unwrap();
         assert_eq!(found, ["A\n\ntext\n"]);
     });
+}
+
+#[test]
+fn labelled_texts_and_run_files_are_decoded_like_corpora() {
+    let encodings: [fn(&str) -> Vec<u8>; 5] = [
+        |text| format!("\u{feff}{text}").into_bytes(),
+        |text| utf16(text, u16::to_le_bytes),
+        |text| utf16(text, u16::to_be_bytes),
+        |text| text.replace('\n', "\r\n").into_bytes(),
+        |text| gzip(text.replace('\n', "\r").as_bytes()),
+    ];
+    for (index, encode) in encodings.iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, encode(text)).unwrap();
+            path
+        };
+        let fields: LabelledFields = "label,text".parse().unwrap();
+        for (name, text) in [
+            ("a.tsv", "label\ttext\n1\té b\n"),
+            ("a.jsonl", "{\"label\":1,\"text\":\"é b\"}\n"),
+        ] {
+            let found = read_labelled(&write(name, text), &fields).unwrap();
+            assert_eq!(
+                (found.len(), found[0].text.as_str()),
+                (1, "é b"),
+                "{name}, encoding {index}"
+            );
+        }
+        let recipe = write(
+            "run.toml",
+            "name = \"é\"\n[data]\ntrain = [\"a\"]\n[train]\nbatch = 3\n",
+        );
+        let recipe = Recipe::open(&recipe, &[]).unwrap();
+        assert_eq!(
+            (recipe.name.as_str(), recipe.train.batch),
+            ("é", 3),
+            "encoding {index}"
+        );
+        let simplify = write("map.txt", "# comment\na\tb\n");
+        let options = CorpusOptions {
+            simplify: Some(simplify),
+            ..CorpusOptions::default()
+        };
+        assert_eq!(
+            documents("c.txt", b"aca", options).unwrap(),
+            ["bcb"],
+            "encoding {index}"
+        );
+    }
 }
 
 #[test]
