@@ -199,7 +199,7 @@ fn the_listed_values_of_the_position_table_are_the_authors_bit_for_bit() {
             .iter()
             .enumerate()
         {
-            let divisor = 10000f64.powf((2 * pair) as f64 / width as f64) as f32;
+            let divisor = brillm::kernel::position::divisor(pair, width);
             assert_eq!(format!("{:08x}", divisor.to_bits()), bits.as_str().unwrap());
         }
         let mut row = vec![0.0f32; width];

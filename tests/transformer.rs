@@ -5,11 +5,10 @@ mod support;
 
 use std::path::Path;
 
-use brillm::Result;
 use brillm::path::{Sampling, Session};
 use brillm::transformer::{Body, LogitsFor, Plan, Transformer, TransformerSession};
 use serde_json::Value;
-use support::transformer::{GOLDEN, near, network, prefill, stories, text};
+use support::transformer::{GOLDEN, changed, edit, near, network, prefill, stories, text};
 
 #[test]
 fn sessions_are_reproducible_by_seed() {
@@ -37,28 +36,6 @@ fn learned_positions_limit_the_context() {
         .unwrap();
     assert!(error.to_string().contains("512"), "{error}");
     assert!(matches!(&**model.body(), Body::Network(_)));
-}
-
-/// Open a copy of `stories260K` with changed files.
-fn changed(change: impl FnOnce(&Path)) -> (tempfile::TempDir, Result<Transformer>) {
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["config.json", "model.safetensors", "tok512.bin"] {
-        std::fs::copy(
-            Path::new(GOLDEN).join("stories260K").join(name),
-            folder.path().join(name),
-        )
-        .unwrap();
-    }
-    change(folder.path());
-    let opened = Transformer::open(folder.path());
-    (folder, opened)
-}
-
-fn edit(path: &Path, key: &str, value: Value) {
-    let text = std::fs::read(path).unwrap();
-    let mut json: Value = serde_json::from_slice(&text).unwrap();
-    json[key] = value;
-    std::fs::write(path, json.to_string()).unwrap();
 }
 
 #[test]

@@ -98,6 +98,8 @@ impl Arguments {
             Some(path) => read_ids(path, Some(engine.vocabulary()))?,
             None => {
                 let mut tokens = engine.tokenizer().frame().0;
+                let end = engine.tokenizer().vocabulary().stop();
+                let end = end.or_else(|| engine.stop_tokens().first().copied());
                 for document in Corpus::open(&self.text, CorpusOptions::default())? {
                     let document = document?;
                     if self.documents {
@@ -106,7 +108,7 @@ impl Arguments {
                     }
                     bytes += document.len();
                     tokens.extend(engine.tokenizer().encode(&document)?);
-                    tokens.extend(engine.tokenizer().vocabulary().stop());
+                    tokens.extend(end);
                 }
                 tokens
             }

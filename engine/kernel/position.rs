@@ -24,6 +24,15 @@ const SINE: [f64; 4] = [
 /// Up to this angle the polynomial is used; beyond it every known value of theirs is the nearest f32.
 const POLYNOMIAL: f64 = 10_000.0;
 
+/// Compute the divisor `10000^(2j/D)` of pair j at a width D.
+///
+/// The authors divide whole numbers, which gives an exponent rounded to f32 (inexact unless D is a power of
+/// two), and the rounded exponent is what the power is taken of.
+pub fn divisor(pair: usize, width: usize) -> f32 {
+    let exponent = (2 * pair) as f32 / width as f32;
+    10000f64.powf(f64::from(exponent)) as f32
+}
+
 /// Compute one row of the position table. `row [D]`
 ///
 /// The angle is the authors' bit for bit. Their framework's vector library rounds about one sine or cosine of
@@ -35,9 +44,7 @@ const POLYNOMIAL: f64 = 10_000.0;
 pub fn row(position: usize, row: &mut [f32]) {
     let width = row.len();
     for (column, value) in row.iter_mut().enumerate() {
-        let pair = column / 2 * 2;
-        let divisor = 10000f64.powf(pair as f64 / width as f64) as f32;
-        let angle = f64::from(position as f32 * divisor);
+        let angle = f64::from(position as f32 * divisor(column / 2, width));
         *value = if angle <= POLYNOMIAL {
             sine(angle, if column % 2 == 0 { 0.0 } else { 0.5 }) as f32
         } else if column % 2 == 0 {
@@ -107,6 +114,80 @@ pub fn weights_backward<R: Real>(lambda: &[R], d_lambda: &[R], d_logits: &mut [R
             };
             d_logits[j.min(last)] += slope * fraction * change;
             weight *= lambda[j];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Combine the bits of numbers, in order.
+    fn digest(values: impl IntoIterator<Item = f32>) -> u32 {
+        let bits = values.into_iter().map(f32::to_bits);
+        bits.fold(0, |sum: u32, bits| sum.wrapping_mul(31).wrapping_add(bits))
+    }
+
+    #[test]
+    fn divisors_at_a_width_of_24_are_the_authors() {
+        let expected = [
+            0x3f80_0000,
+            0x4009_e242,
+            0x4094_87e6,
+            0x4120_0000,
+            0x41ac_5ad4,
+            0x4239_a9de,
+            0x42c8_0000,
+            0x4357_7185,
+            0x43e8_1459,
+            0x447a_0000,
+            0x4506_a6f3,
+            0x4591_0cb8,
+        ];
+        let found: Vec<u32> = (0..12).map(|pair| divisor(pair, 24).to_bits()).collect();
+        assert_eq!(found, expected);
+    }
+
+    /// Digests of the divisors, and of the angles at positions 1, 7, 100 and 511, by the authors' formula with NumPy's
+    /// f32 division, f64 power and f32 product.
+    #[test]
+    fn divisors_and_angles_are_the_authors_at_every_width() {
+        let table: [(usize, u32, u32); 13] = [
+            (2, 0x3f80_0000, 0x7397_8000),
+            (6, 0x9747_1405, 0x709d_1f07),
+            (10, 0xaf89_a3ad, 0x7a0f_e866),
+            (12, 0x6929_074c, 0xb0d7_1879),
+            (20, 0x6afe_75a7, 0x1089_28b2),
+            (24, 0x6880_98d7, 0xe1c8_8ea6),
+            (36, 0x1414_e08e, 0x1eb9_0a53),
+            (48, 0xb0ee_5e94, 0x3107_d46d),
+            (96, 0x08ed_8958, 0xff83_11a5),
+            (100, 0x312e_6cfc, 0x2648_905d),
+            (384, 0x75c0_3666, 0x5db0_b390),
+            (768, 0x88c6_41bd, 0xb37f_3d53),
+            (1000, 0xd365_5353, 0x5635_6106),
+        ];
+        for (width, divisors, angles) in table {
+            let all = || (0..width / 2).map(|pair| divisor(pair, width));
+            assert_eq!(digest(all()), divisors, "width {width}");
+            let rows = [1u16, 7, 100, 511].into_iter();
+            let found = rows.flat_map(|p| all().map(move |divisor| f32::from(p) * divisor));
+            assert_eq!(digest(found), angles, "width {width}");
+        }
+    }
+
+    #[test]
+    fn a_row_at_any_width_has_the_sines_of_its_angles() {
+        for width in [6, 24, 36, 100] {
+            let mut values = vec![0.0; width];
+            for position in [0, 1, 33, 511] {
+                row(position, &mut values);
+                for (pair, value) in values.chunks_exact(2).enumerate() {
+                    let angle = f64::from(position as f32 * divisor(pair, width));
+                    let near = |a: f32, b: f64| (f64::from(a) - b).abs() < 1.2e-7;
+                    assert!(near(value[0], angle.sin()) && near(value[1], angle.cos()));
+                }
+            }
         }
     }
 }

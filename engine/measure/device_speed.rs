@@ -1,4 +1,4 @@
-//! Speed of a device: its copies, and decoding relative to them.
+//! Speed of decoding on a device, relative to the bandwidth of its memory.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,9 +6,10 @@ use std::time::Instant;
 use crate::Result;
 use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::element::Element;
-use crate::kernel::gpu::{Device, Purpose};
+use crate::kernel::gpu::Device;
 use crate::kernel::random::Random;
 use crate::kernel::table::Table;
+use crate::measure::Bandwidth;
 use crate::path::{Decoder, Sampling};
 use crate::signal::{BlendKind, DeviceMechanism, EnergyKind, Mechanism, Profile, Start, Weights};
 
@@ -34,26 +35,8 @@ pub struct DeviceDecodeSpeed {
     pub ms_per_token: f64,
     /// Gigabytes of edges read per second; each distinct fan of a hop counts once.
     pub gb_per_s: f64,
-    /// `gb_per_s` divided by the device's copies in the same run.
-    pub fraction_of_copies: f64,
-}
-
-/// Measure copies within the device: gigabytes read and written per second, the best of a few.
-///
-/// # Errors
-/// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when two buffers of `mebibytes` do not fit.
-pub fn copy_speed(device: &Device, mebibytes: u64) -> Result<f64> {
-    let bytes = (mebibytes << 20).min(device.binding_bytes() / 16 * 16);
-    let from = device.buffer(bytes, Purpose::Storage, "a copy's source")?;
-    let to = device.buffer(bytes, Purpose::Storage, "a copy's result")?;
-    device.copy(&from, &to, 1)?;
-    let mut best = f64::INFINITY;
-    for _ in 0..5 {
-        let begun = Instant::now();
-        device.copy(&from, &to, 8)?;
-        best = best.min(begun.elapsed().as_secs_f64() / 8.0);
-    }
-    Ok(2.0 * bytes as f64 / best / 1e9)
+    /// `gb_per_s` divided by what a kernel that only reads reached in the same run.
+    pub fraction_of_read: f64,
 }
 
 /// A dense graph whose first nodes have own edges to all nodes.
@@ -109,7 +92,7 @@ impl DeviceDecodeBench {
         &self,
         device: &Device,
         batches: &[usize],
-        copies: f64,
+        bandwidth: &Bandwidth,
         seconds: f64,
     ) -> Result<Vec<DeviceDecodeSpeed>> {
         let on_device = Arc::new(DeviceMechanism::upload(device, self.mechanism.clone())?);
@@ -159,7 +142,7 @@ impl DeviceDecodeBench {
                 distinct_fans: distinct,
                 ms_per_token: best * 1e3,
                 gb_per_s: speed,
-                fraction_of_copies: speed / copies,
+                fraction_of_read: speed / bandwidth.read_gb_per_s,
             });
         }
         Ok(rows)

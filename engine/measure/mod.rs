@@ -5,6 +5,8 @@
 //! compare models print them.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "gpu")]
+mod bandwidth;
 mod classification;
 mod context_tree;
 mod continuation;
@@ -15,10 +17,12 @@ mod perplexity;
 mod speed;
 mod windows;
 
+#[cfg(feature = "gpu")]
+pub use bandwidth::Bandwidth;
 pub use classification::{Classification, Confusion};
 pub use continuation::Continuations;
 #[cfg(feature = "gpu")]
-pub use device_speed::{DeviceDecodeBench, DeviceDecodeSpeed, copy_speed};
+pub use device_speed::{DeviceDecodeBench, DeviceDecodeSpeed};
 pub use kneser_ney::KneserNey;
 pub use perplexity::Perplexity;
 pub use speed::{DecodeBench, DecodeSpeed};

@@ -23,6 +23,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::kernel::bytes::Bytes;
 use crate::kernel::element::Element;
+use crate::text::download;
 use crate::{Error, ErrorKind, Result};
 
 /// The first eight bytes; a transfer that converts line ends damages them.
@@ -286,14 +287,20 @@ impl Container {
 /// Read a file up to 256 MiB into memory, so that later changes of it have no effect, or map a larger one.
 ///
 /// # Errors
-/// [`ErrorKind::Io`]; [`ErrorKind::Resource`] when it does not fit.
+/// [`ErrorKind::Io`]; [`ErrorKind::Resource`] when it does not fit; [`ErrorKind::Format`] for a Git LFS pointer and
+/// the like.
 pub fn read_or_map(path: &Path) -> Result<Bytes> {
+    let in_file = |error: Error| error.at(path.display());
     let (file, length) = open_file(path)?;
-    if length <= WHOLE {
-        Bytes::read(file, length as usize).map_err(|error| error.at(path.display()))
+    let bytes = if length <= WHOLE {
+        Bytes::read(file, length as usize).map_err(in_file)?
     } else {
-        map(&file, length).map_err(Error::io_at(path))
+        map(&file, length).map_err(Error::io_at(path))?
+    };
+    if !bytes.is_empty() {
+        download::check(&bytes).map_err(in_file)?;
     }
+    Ok(bytes)
 }
 
 /// Open a file, with its length.
@@ -301,12 +308,7 @@ pub fn read_or_map(path: &Path) -> Result<Bytes> {
 /// # Errors
 /// [`ErrorKind::Io`].
 pub fn open_file(path: &Path) -> Result<(File, u64)> {
-    // Before it is opened: opening a pipe waits for a writer.
-    let meta = std::fs::metadata(path).map_err(Error::io_at(path))?;
-    if !meta.is_file() {
-        return Err(Error::new(ErrorKind::Io, "the path is not a file").at(path.display()));
-    }
-    let file = File::open(path).map_err(Error::io_at(path))?;
+    let file = download::open(path)?;
     let length = file.metadata().map_err(Error::io_at(path))?.len();
     Ok((file, length))
 }
@@ -339,11 +341,35 @@ fn number(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
+/// What a file is that does not begin with the magic: its first bytes, the message, and what to do.
+type Other = (&'static [u8], &'static str, &'static str);
+const NOT_BRIL: Other = (
+    b"",
+    "not a .bril file",
+    "convert a checkpoint of the authors with `brillm import`",
+);
+const OTHERS: [Other; 2] = [
+    (
+        b"GGUF",
+        "a GGUF file, which is not supported",
+        "give the folder with config.json and safetensors that it was made from",
+    ),
+    (
+        b"PK\x03\x04",
+        "not a .bril file, but a PyTorch file or zip archive",
+        "convert a checkpoint of the authors with `brillm import`, or give a model's folder with safetensors",
+    ),
+];
+
 fn read_header(bytes: &[u8]) -> Result<Header> {
     let invalid = |what: String| Err(Error::new(ErrorKind::Format, what));
     if bytes.len() < 8 || bytes[..8] != MAGIC {
-        return Err(Error::new(ErrorKind::Format, "not a .bril file")
-            .advice("convert a checkpoint of the authors with `brillm import`"));
+        download::check(bytes)?;
+        let (_, what, advice) = OTHERS
+            .iter()
+            .find(|(first, ..)| bytes.starts_with(first))
+            .unwrap_or(&NOT_BRIL);
+        return Err(Error::new(ErrorKind::Format, *what).advice(*advice));
     }
     if bytes.len() < 64 {
         return invalid(format!(

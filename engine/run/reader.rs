@@ -151,13 +151,12 @@ impl Reader {
         width: usize,
     ) -> Result<Vec<(Vec<u32>, f64)>> {
         let vocabulary = self.engine.tokenizer().vocabulary();
+        let stop_tokens = self.engine.stop_tokens();
         let marks = [LEFT_TO_RIGHT, RIGHT_TO_LEFT].map(Some);
         let options = BeamOptions {
             // Neither stop tokens nor direction marks belong inside a text.
             banned: (0..self.engine.vocabulary() as u32)
-                .filter(|&id| {
-                    vocabulary.stop() == Some(id) || marks.contains(&vocabulary.token(id))
-                })
+                .filter(|&id| stop_tokens.contains(&id) || marks.contains(&vocabulary.token(id)))
                 .collect(),
             ..BeamOptions::new(width, tokens)
         };

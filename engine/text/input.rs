@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::text::decoding::{Decoding, Encoding};
 use crate::text::decompress::Zstd;
+use crate::text::download;
 use crate::text::file_kind::{FileKind, HEAD};
 use crate::{Error, ErrorKind, Result};
 
@@ -31,7 +32,7 @@ impl Input {
         let (location, file): (String, Box<dyn Read + Send>) = if path.as_os_str() == "-" {
             ("standard input".into(), Box::new(std::io::stdin()))
         } else {
-            let file = File::open(path).map_err(Error::io_at(path))?;
+            let file = File::open(path).map_err(|error| download::unreadable(error, path))?;
             (path.display().to_string(), Box::new(file))
         };
         Self::new(file, location)

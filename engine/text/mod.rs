@@ -12,6 +12,7 @@ mod decoder;
 mod decoder_stage;
 mod decoding;
 mod decompress;
+pub(crate) mod download;
 mod entities;
 mod file_kind;
 mod folder;

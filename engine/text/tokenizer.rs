@@ -172,7 +172,7 @@ impl Tokenizer {
     /// [`ErrorKind::Io`], or [`ErrorKind::Format`] with the offset of the first invalid bytes.
     pub fn open_scored(path: &Path) -> Result<Self> {
         let locate = |error: Error| error.at(path.display());
-        let file = std::fs::read(path).map_err(Error::io_at(&path))?;
+        let file = crate::text::download::read(path)?;
         let (pieces, scores) = scored::read(&file).map_err(locate)?;
         let tokens = scored::names(&pieces);
         Self::from_stored(Stored::Scored { tokens, scores }).map_err(locate)

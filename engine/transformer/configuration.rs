@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::kernel::norm::NormKind;
 use crate::transformer::family::{FAMILIES, Family, Role};
+use crate::transformer::quantization;
 use crate::transformer::rotary::Rope;
 use crate::transformer::settings::Settings;
 use crate::{Error, ErrorKind, Result};
@@ -123,6 +124,7 @@ impl Configuration {
                     .join(", ")
             ))
         })?;
+        quantization::check(&settings)?;
         let mut configuration = Self::read(family, &settings)?;
         match family.architecture {
             Architecture::Llama => configuration.read_llama(&settings, model_type)?,
@@ -279,6 +281,13 @@ impl Configuration {
     /// Return whether a position attends only to itself and earlier positions.
     pub fn causal(&self) -> bool {
         self.family().causal
+    }
+
+    /// Return the context beyond which a model with rotary positions was not trained, and may give worse text; `None`
+    /// where attention is limited to a window or the rotations adapt to longer texts.
+    pub fn trained_context(&self) -> Option<usize> {
+        let rope = self.rope.as_ref()?;
+        (self.window == 0 && self.context > 0 && !rope.is_dynamic()).then_some(self.context)
     }
 
     /// Return the context beyond which there are no position embeddings; `None` for rotary positions and for

@@ -168,6 +168,10 @@ pub fn evaluate_documents(model: &Transformer, documents: &[Vec<u32>]) -> Result
         0 => usize::MAX,
         context => context,
     };
+    let cut = documents.iter().filter(|document| document.len() > context);
+    if let (cut @ 1.., all) = (cut.count(), documents.len()) {
+        tracing::warn!("{cut} of {all} texts are cut to the model's {context} positions");
+    }
     for (index, document) in documents.iter().enumerate() {
         let document = &document[..document.len().min(context)];
         if document.len() < 2 {

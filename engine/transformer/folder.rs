@@ -1,139 +1,81 @@
 //! Folders in Hugging Face's layout: `config.json`, safetensors in one file or shards, a tokenizer.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use serde_json::{Map, Value};
 
-use crate::text::{OWN_TOKENIZER, Tokenizer};
+use crate::text::{OWN_TOKENIZER, Tokenizer, download};
+use crate::transformer::Configuration;
+use crate::transformer::settings::Settings;
 use crate::transformer::variables::Weight;
-use crate::transformer::{Configuration, Weights};
+pub use crate::transformer::weight_files::read_weights;
+use crate::transformer::{quantization, weight_files::WHOLE};
 use crate::{Error, ErrorKind, Result};
 
-/// All weights in one file.
-const WHOLE: &str = "model.safetensors";
-/// Index of the shards that hold the tensors.
-const INDEX: &str = "model.safetensors.index.json";
 /// Record of how the model was made.
 pub(super) const RECORD: &str = "brillm.json";
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
-    // Refuses pipes, which wait for a writer, and devices, which have no end.
-    crate::model::open_file(path)?;
-    crate::text::read_text(path).map(String::into_bytes)
-}
-
-/// Read `config.json`.
+/// Read `config.json`, and the ids that end a text from `generation_config.json`.
 ///
 /// # Errors
 /// [`ErrorKind::Io`], and as [`Configuration::parse`].
 pub fn read_configuration(folder: &Path) -> Result<Configuration> {
     let path = folder.join("config.json");
-    Configuration::parse(&read(&path)?).map_err(|error| error.at(path.display()))
+    let mut configuration = Configuration::parse(download::read_text(&path)?.as_bytes())
+        .map_err(|error| error.at(path.display()))?;
+    quantization::check_files(folder)?;
+    let more = generation_stop_tokens(folder)?;
+    if more
+        .iter()
+        .any(|id| !configuration.stop_tokens.contains(id))
+    {
+        configuration.stop_tokens.extend(more);
+        // A copy of the model is written with the ids of both files.
+        configuration.json["eos_token_id"] = configuration.stop_tokens.clone().into();
+    }
+    Ok(configuration)
 }
 
-/// Read all weights as f32.
+/// Return the ids that end a text by `generation_config.json`; none where the folder has no such file.
+fn generation_stop_tokens(folder: &Path) -> Result<Vec<u32>> {
+    match object(folder, "generation_config.json")? {
+        Some((path, map)) => Settings(&map)
+            .ids("eos_token_id")
+            .map_err(|error| error.at(path.display())),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Return the id of the end token that the tokenizer's settings name.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] naming a missing file or shard; [`ErrorKind::Format`] naming a damaged tensor or file.
-pub fn read_weights(folder: &Path) -> Result<Weights> {
-    let mut tensors = Vec::new();
-    for file in files(folder)? {
-        let in_file = |error: Error| error.at(file.display());
-        let bytes = crate::model::read_or_map(&file)?;
-        let stored = SafeTensors::deserialize(&bytes).map_err(|error| {
-            in_file(
-                Error::new(
-                    ErrorKind::Format,
-                    format!("invalid safetensors file: {error}"),
-                )
-                .advice("check that the file is complete"),
-            )
-        })?;
-        for (name, view) in stored.tensors() {
-            if let Some(values) = numbers(view.dtype(), view.data()) {
-                let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu)
-                    .map_err(|error| in_file(Error::from(error).at(&name)))?;
-                tensors.push((name, tensor));
-            }
-        }
+/// [`ErrorKind::Io`] or [`ErrorKind::Format`] naming an invalid file.
+pub(super) fn named_stop_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    for file in ["tokenizer_config.json", "special_tokens_map.json"] {
+        let Some((_, map)) = object(folder, file)? else {
+            continue;
+        };
+        let token = map.get("eos_token").unwrap_or(&Value::Null);
+        let name = token.as_str().or(token["content"].as_str());
+        ids.extend(name.and_then(|name| tokenizer.vocabulary().id(name)));
     }
-    Weights::new(tensors)
+    Ok(ids)
 }
 
-/// List the files that hold weights.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let whole = folder.join(WHOLE);
-    if whole.exists() {
-        return Ok(vec![whole]);
+/// Read a JSON object that a folder may have.
+fn object(folder: &Path, file: &str) -> Result<Option<(PathBuf, Map<String, Value>)>> {
+    let path = folder.join(file);
+    if path.symlink_metadata().is_err() {
+        return Ok(None);
     }
-    let index = folder.join(INDEX);
-    if !index.exists() {
-        return Err(Error::new(
-            ErrorKind::Io,
-            format!("the folder has neither {WHOLE} nor {INDEX}"),
-        )
-        .at(folder.display())
-        .advice("convert weights in other formats to safetensors"));
-    }
-    let in_index = |error: Error| error.at(index.display());
-    let json: serde_json::Value = serde_json::from_slice(&read(&index)?).map_err(|error| {
-        in_index(Error::new(
-            ErrorKind::Format,
-            format!("invalid JSON: {error}"),
-        ))
-    })?;
-    let map = json["weight_map"]
-        .as_object()
-        .filter(|map| !map.is_empty())
-        .ok_or_else(|| {
-            in_index(Error::new(
-                ErrorKind::Format,
-                "weight_map: expected an object with entries",
-            ))
-        })?;
-    let mut shards = BTreeSet::new();
-    for (tensor, shard) in map {
-        // Shards are in the folder of the index: a path to elsewhere must not be read.
-        match shard.as_str().map(Path::new) {
-            Some(name) if name.components().count() == 1 && name.file_name().is_some() => {
-                shards.insert(folder.join(name));
-            }
-            _ => {
-                return Err(in_index(
-                    Error::new(ErrorKind::Format, format!("invalid shard name {shard}")).at(tensor),
-                ));
-            }
+    match serde_json::from_str(&download::read_text(&path)?) {
+        Ok(map) => Ok(Some((path, map))),
+        Err(error) => {
+            let what = format!("expected a JSON object: {error}");
+            Err(Error::new(ErrorKind::Format, what).at(path.display()))
         }
-    }
-    Ok(shards.into_iter().collect())
-}
-
-/// Convert the numbers of a tensor to f32; `None` for types other than floats, such as masks.
-fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let two = |convert: fn(u16) -> f32| {
-        bytes
-            .chunks_exact(2)
-            .map(|pair| convert(u16::from_le_bytes([pair[0], pair[1]])))
-            .collect()
-    };
-    match dtype {
-        Dtype::F32 => Some(
-            bytes
-                .chunks_exact(4)
-                .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
-                .collect(),
-        ),
-        Dtype::F16 => Some(two(|bits| half::f16::from_bits(bits).to_f32())),
-        Dtype::BF16 => Some(two(|bits| half::bf16::from_bits(bits).to_f32())),
-        Dtype::F64 => Some(
-            bytes
-                .chunks_exact(8)
-                .map(|eight| f64::from_le_bytes(eight.try_into().expect("eight bytes")) as f32)
-                .collect(),
-        ),
-        _ => None,
     }
 }
 
@@ -155,10 +97,10 @@ pub fn read_tokenizer(folder: &Path, vocabulary: usize) -> Result<Tokenizer> {
 /// [`ErrorKind::Io`] or [`ErrorKind::Resource`].
 pub(super) fn write(
     folder: &Path,
-    configuration: &serde_json::Value,
+    configuration: &Value,
     weights: &[Weight],
     tokenizer: &Tokenizer,
-    record: &serde_json::Value,
+    record: &Value,
     half: bool,
 ) -> Result<()> {
     let write = |name: &str, bytes: &[u8]| {
@@ -166,7 +108,7 @@ pub(super) fn write(
         brillm_file::write(&path, bytes).map_err(Error::io_at(&path))
     };
     std::fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
-    let json = |value: &serde_json::Value| {
+    let json = |value: &Value| {
         serde_json::to_vec_pretty(value).map_err(|error| {
             Error::new(ErrorKind::Numeric, "JSON serialisation failed").because(error)
         })

@@ -54,6 +54,13 @@ impl Network {
         types: &[u32],
         mode: &mut dyn Mode,
     ) -> Result<Tensor> {
+        if let Some(context) = self.shape.trained_context()
+            && positions.iter().any(|&p| p as usize >= context)
+        {
+            self.warn_once(
+                "expect worse predictions there (max_position_embeddings in config.json)",
+            );
+        }
         let x = self
             .embedding
             .forward(&self.shape, tokens, positions, types)?;

@@ -3,7 +3,8 @@
 //! In: a folder in Hugging Face's layout, or a recipe of `kind` gpt, bert or lstm. Out: logits of the next token.
 //! Computed with candle's tensors and the kernels of this crate.
 //!
-//! **From a folder to a network.** `folder` reads `config.json`, weights and tokenizer. `family` describes each model
+//! **From a folder to a network.** `folder` reads `config.json` and tokenizer, `weight_files` the
+//! weights (`quantization` names what is not read). `family` describes each model
 //! family as data: keys of the settings, names of the weights, norms and biases. `configuration` reads sizes with it
 //! (`settings` and `rope_config` parse the values), `network` loads the weights by role, `weights` holds linear layers
 //! and norms. `model` is the opened whole.
@@ -54,6 +55,7 @@ mod operation;
 mod packed;
 mod plan;
 mod preference_model;
+mod quantization;
 mod recurrent;
 mod residual_stream;
 mod rope_config;
@@ -63,6 +65,7 @@ mod settings;
 mod speed;
 mod trial;
 mod variables;
+mod weight_files;
 mod weights;
 
 pub use advance::{ForwardOutput, LogitsFor, Row, Taps};

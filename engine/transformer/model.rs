@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::Result;
-use crate::text::{LEFT_TO_RIGHT, ReadingDirection, Tokenizer};
+use crate::text::{LEFT_TO_RIGHT, ReadingDirection, Tokenizer, download};
 use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::folder;
 use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
@@ -26,6 +26,8 @@ use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weight
 pub struct Transformer {
     name: String,
     record: Value,
+    /// Ids that end a text by the settings of the tokenizer.
+    more_stop_tokens: Vec<u32>,
     tokenizer: Arc<Tokenizer>,
     body: Arc<Body>,
 }
@@ -104,6 +106,7 @@ impl Transformer {
         Self {
             name: name.into(),
             record,
+            more_stop_tokens: Vec::new(),
             tokenizer: Arc::new(tokenizer),
             body: Arc::new(body),
         }
@@ -131,9 +134,9 @@ impl Transformer {
         let body = Body::new(shape, &weights).map_err(in_folder)?;
         // After the weights, which show that the vocabulary has the stated size.
         let tokenizer = folder::read_tokenizer(path, body.configuration().vocabulary)?;
-        let record: Value = folder::read(&path.join(folder::RECORD))
+        let record: Value = download::read_text(&path.join(folder::RECORD))
             .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .and_then(|bytes| serde_json::from_str(&bytes).ok())
             .unwrap_or(Value::Null);
         let name = record["name"].as_str().map_or_else(
             || {
@@ -143,7 +146,11 @@ impl Transformer {
             },
             str::to_string,
         );
-        Ok(Self::new(name, record, tokenizer, body))
+        let more_stop_tokens = folder::named_stop_tokens(path, &tokenizer)?;
+        Ok(Self {
+            more_stop_tokens,
+            ..Self::new(name, record, tokenizer, body)
+        })
     }
 
     /// Return the model's name.
@@ -210,10 +217,13 @@ impl Transformer {
         Ok(ids)
     }
 
-    /// Return the ids that end a text: those of the configuration and of the tokenizer.
+    /// Return the ids that end a text: those of `config.json`, `generation_config.json` and the tokenizer.
     pub fn stop_tokens(&self) -> Vec<u32> {
         let mut stop_tokens = self.configuration().stop_tokens.clone();
+        stop_tokens.extend(&self.more_stop_tokens);
         stop_tokens.extend(self.tokenizer.vocabulary().stop());
+        stop_tokens.sort_unstable();
+        stop_tokens.dedup();
         stop_tokens
     }
 }

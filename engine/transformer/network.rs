@@ -1,5 +1,8 @@
 //! A network of attention layers and its weights, built from the description of its family.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use candle_core::Tensor;
 
 use crate::transformer::family::{Family, Role};
@@ -15,6 +18,8 @@ pub struct Network {
     pub(super) layers: Vec<Layer>,
     pub(super) final_norm: Option<Norm>,
     pub(super) head: Head,
+    /// Whether a text beyond the context was reported; shared by copies.
+    reported: Arc<AtomicBool>,
 }
 
 /// Tables whose rows are added to form the input of the first layer, and their norm (BERT).
@@ -68,9 +73,9 @@ impl<'a> Loader<'a> {
     fn new(shape: &'a Configuration, weights: &'a Weights) -> Self {
         let family = shape.family();
         // The base model alone is stored without the prefix.
-        let prefixed = family
-            .path(family.prefix, Role::TokenEmbedding, 0)
-            .is_some_and(|path| weights.has(&format!("{path}.weight")));
+        let prefixed = weights
+            .iter()
+            .any(|(name, _)| name.starts_with(family.prefix));
         Self {
             shape,
             family,
@@ -96,9 +101,15 @@ impl<'a> Loader<'a> {
 
     fn table(&self, role: Role) -> Result<Tensor> {
         let (rows, columns) = self.shape.dimensions(role);
-        let path = self.path(role, 0)?;
-        self.weights
-            .get(&format!("{path}.weight"), &[rows, columns])
+        let mut name = format!("{}.weight", self.path(role, 0)?);
+        // Of tensors that share their numbers a file may hold one alone: for tied matrices that of the head.
+        if role == Role::TokenEmbedding && self.shape.tied && !self.weights.has(&name) {
+            let head = format!("{}.weight", self.path(Role::Head, 0)?);
+            if self.weights.has(&head) {
+                name = head;
+            }
+        }
+        self.weights.get(&name, &[rows, columns])
     }
 
     fn norm(&self, role: Role, layer: usize) -> Result<Norm> {
@@ -209,7 +220,16 @@ impl Network {
             },
             final_norm: norm(Role::FinalNorm)?,
             shape,
+            reported: Arc::default(),
         })
+    }
+
+    /// Warn, once for each opened model, that a text reaches the end of what the model was trained for.
+    pub(super) fn warn_once(&self, warning: &str) {
+        if !self.reported.swap(true, Ordering::Relaxed) {
+            let context = self.shape.context;
+            tracing::warn!("the text is longer than the model's {context} positions: {warning}");
+        }
     }
 
     /// Return the network's sizes and options.

@@ -80,6 +80,11 @@ impl Rope {
         }
     }
 
+    /// Return whether the frequencies adapt to texts beyond the context.
+    pub fn is_dynamic(&self) -> bool {
+        matches!(self.scaling, RopeScaling::Dynamic(_))
+    }
+
     /// Replace the scaling.
     #[must_use]
     pub fn with_scaling(mut self, scaling: RopeScaling) -> Self {
@@ -87,25 +92,34 @@ impl Rope {
         self
     }
 
-    /// Return θ^(−2i/d) for each rotated pair i. `[width / 2]`
-    fn powers(&self, theta: f64) -> Vec<f64> {
+    /// Return θ^(2i/d) for each rotated pair i. `[width / 2]`
+    ///
+    /// Exponent, power and all that follows are rounded to f32 one by one, as in the code that trained the models:
+    /// at head widths that are no power of two the exponent is inexact already.
+    fn powers(&self, theta: f64) -> Vec<f32> {
+        let theta = f64::from(theta as f32);
         (0..self.width / 2)
-            .map(|i| theta.powf(-(2.0 * i as f64) / self.width as f64))
+            .map(|i| theta.powf(f64::from((2 * i) as f32 / self.width as f32)) as f32)
             .collect()
     }
 
     /// Return the frequencies for a text of `length` tokens, and the factor of rotated vectors. `[width / 2]`
     pub fn frequencies(&self, length: usize) -> (Vec<f32>, f32) {
-        let plain = self.powers(self.theta);
+        let powers = self.powers(self.theta);
         let mut scale = 1.0;
-        let frequencies: Vec<f64> = match &self.scaling {
-            RopeScaling::None => plain,
-            RopeScaling::Linear(factor) => plain.iter().map(|f| f / factor).collect(),
+        let inverse = |power: f32| 1.0 / power;
+        let frequencies = match &self.scaling {
+            RopeScaling::None => powers.into_iter().map(inverse).collect(),
+            RopeScaling::Linear(factor) => {
+                let by = *factor as f32;
+                powers.into_iter().map(|p| inverse(p) / by).collect()
+            }
             RopeScaling::Dynamic(factor) => {
                 // θ' = θ (s n/L − (s − 1))^(d/(d − 2)): the lowest frequency is interpolated, the highest kept.
                 let stretched = length.max(self.context) as f64 / self.context.max(1) as f64;
                 let exponent = self.width as f64 / (self.width as f64 - 2.0).max(1e-9);
-                self.powers(self.theta * (factor * stretched - (factor - 1.0)).powf(exponent))
+                let theta = self.theta * (factor * stretched - (factor - 1.0)).powf(exponent);
+                self.powers(theta).into_iter().map(inverse).collect()
             }
             RopeScaling::Llama3 {
                 factor,
@@ -113,29 +127,34 @@ impl Rope {
                 high,
                 original,
             } => {
-                let scaled = |f: &f64| {
-                    let wavelength = TAU / f;
-                    if wavelength > original / low {
+                let (factor, long) = (*factor as f32, (original / low) as f32);
+                let short = (original / high) as f32;
+                let scaled = |power: f32| {
+                    let f = inverse(power);
+                    let wavelength = TAU as f32 / f;
+                    if wavelength > long {
                         f / factor
-                    } else if wavelength < original / high {
-                        *f
+                    } else if wavelength < short {
+                        f
                     } else {
                         // 0 at the longest wavelength of the ramp, 1 at the shortest.
-                        let smooth = (original / wavelength - low) / (high - low);
-                        (1.0 - smooth) * f / factor + smooth * f
+                        let position = *original as f32 / wavelength - *low as f32;
+                        let smooth = position / (high - low) as f32;
+                        (1.0 - smooth) * (f / factor) + smooth * f
                     }
                 };
-                plain.iter().map(scaled).collect()
+                powers.into_iter().map(scaled).collect()
             }
             RopeScaling::Yarn { factor, length, .. } => {
                 scale = *length;
                 let (low, high) = self.yarn_ramp();
-                let scaled = |(i, f): (usize, &f64)| {
+                let scaled = |(i, power): (usize, f32)| {
                     // Interpolating divides the frequency by the factor; the ramp mixes both.
-                    let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
-                    f / factor * ramp + f * (1.0 - ramp)
+                    let ramp = (i as f32 - low as f32) / (high - low) as f32;
+                    let kept = 1.0 - ramp.clamp(0.0, 1.0);
+                    inverse(*factor as f32 * power) * (1.0 - kept) + inverse(power) * kept
                 };
-                plain.iter().enumerate().map(scaled).collect()
+                powers.into_iter().enumerate().map(scaled).collect()
             }
             RopeScaling::Long {
                 short,
@@ -145,13 +164,11 @@ impl Rope {
             } => {
                 scale = *factor;
                 let divisors = if length > *original { long } else { short };
-                plain.iter().zip(divisors).map(|(f, by)| f / by).collect()
+                let pairs = powers.iter().zip(divisors);
+                pairs.map(|(&p, &by)| inverse(by as f32 * p)).collect()
             }
         };
-        (
-            frequencies.iter().map(|&f| f as f32).collect(),
-            scale as f32,
-        )
+        (frequencies, scale as f32)
     }
 
     /// Return the components between which YaRN's ramp rises from 0 (unchanged) to 1 (interpolated).
@@ -264,6 +281,26 @@ mod tests {
         let (found, scale) = yarn.frequencies(10);
         assert!((f64::from(scale) - (0.1 * 4.0f64.ln() + 1.0)).abs() < 1e-6);
         assert!((found[7] * 4.0 - plain[7]).abs() < 1e-9 && found[0] == plain[0]);
+    }
+
+    /// Digests of 1 / θ^(2i/d) with exponent, power and quotient rounded to f32, made with NumPy.
+    #[test]
+    fn frequencies_are_rounded_as_in_training_at_every_head_width() {
+        let table = [
+            (6, 0x0512_e574),
+            (24, 0x05e3_3ba6),
+            (48, 0x41e2_2a8d),
+            (80, 0xc924_84e3),
+            (96, 0xd08c_00fd),
+            (100, 0xad56_bf7b),
+            (128, 0xda76_6388),
+        ];
+        for (width, expected) in table {
+            let frequencies = Rope::new(10_000.0, width, 64).frequencies(10).0;
+            let bits = frequencies.into_iter().map(f32::to_bits);
+            let digest = bits.fold(0u32, |sum, bits| sum.wrapping_mul(31).wrapping_add(bits));
+            assert_eq!(digest, expected, "width {width}");
+        }
     }
 
     #[test]

@@ -61,19 +61,23 @@ impl Settings<'_> {
         Ok(flag.unwrap_or(default))
     }
 
-    /// Read a token id.
+    /// Read a token id; of a list the first.
     pub(super) fn id(&self, key: &str) -> Result<Option<u32>> {
-        Ok(self.count(key)?.map(|id| id as u32))
+        Ok(self.ids(key)?.first().copied())
     }
 
-    /// Read a token id or a list of them.
+    /// Read a token id or a list of them. Negative ids and nulls, which some files have for "none", are left out.
     pub(super) fn ids(&self, key: &str) -> Result<Vec<u32>> {
-        let id = |value: &Value| u32::try_from(value.as_u64()?).ok();
+        let id = |value: &Value| match value.as_i64() {
+            Some(id) if id < 0 => Some(None),
+            Some(id) => u32::try_from(id).ok().map(Some),
+            None => value.is_null().then_some(None),
+        };
         let ids = self.read(key, "a token id or a list of them", |value| match value {
-            Value::Array(list) => list.iter().map(id).collect(),
+            Value::Array(list) => list.iter().map(id).collect::<Option<Vec<_>>>(),
             value => Some(vec![id(value)?]),
         })?;
-        Ok(ids.unwrap_or_default())
+        Ok(ids.into_iter().flatten().flatten().collect())
     }
 
     pub(super) fn activation(&self, key: &str, default: &str) -> Result<Activation> {

@@ -1,11 +1,13 @@
 //! Weights by name, and the layers that hold them: linear layers and norms.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::kernel::norm::NormKind;
 use crate::transformer::operation::{Gelu, Normalise, apply1, apply2, apply3, with_values};
+use crate::transformer::quantization;
 use crate::transformer::variables::Weight;
 use crate::transformer::{Activation, Configuration};
 use crate::{Error, ErrorKind, Result};
@@ -23,6 +25,8 @@ impl From<candle_core::Error> for Error {
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
+    /// Element types of tensors that were not read.
+    unread: BTreeMap<String, String>,
 }
 
 impl Weights {
@@ -35,7 +39,15 @@ impl Weights {
             .into_iter()
             .map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?)))
             .collect::<Result<_>>()?;
-        Ok(Self { tensors })
+        Ok(Self {
+            tensors,
+            ..Self::default()
+        })
+    }
+
+    /// Add the names and element types of tensors that were not read, for error messages.
+    pub(super) fn with_unread(self, unread: BTreeMap<String, String>) -> Self {
+        Self { unread, ..self }
     }
 
     /// Create weights from copies of their values.
@@ -47,6 +59,7 @@ impl Weights {
         });
         Ok(Self {
             tensors: tensors.collect::<Result<_>>()?,
+            ..Self::default()
         })
     }
 
@@ -68,9 +81,7 @@ impl Weights {
     /// [`ErrorKind::Format`] naming a tensor that is missing or has another shape.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let Some(tensor) = self.tensors.get(name) else {
-            return Err(Error::new(ErrorKind::Format, "the tensor is missing")
-                .at(name)
-                .advice("check that the file is complete and of the architecture in config.json"));
+            return Err(self.missing(name).at(name));
         };
         if tensor.dims() != shape {
             return Err(Error::new(
@@ -83,6 +94,43 @@ impl Weights {
             .at(name));
         }
         Ok(tensor.clone())
+    }
+
+    /// Describe a missing tensor by what the file has instead.
+    fn missing(&self, name: &str) -> Error {
+        let unsupported =
+            |what: String| Error::new(ErrorKind::Unsupported, what).advice(quantization::ADVICE);
+        if let Some(dtype) = self.unread.get(name) {
+            return unsupported(format!("the tensor is stored as {dtype}"));
+        }
+        let names = || self.tensors.keys().chain(self.unread.keys());
+        if let Some(part) = quantization::part_of(name, names().map(String::as_str)) {
+            return unsupported(format!("the layer is quantised: it has {part} instead"));
+        }
+        let likeness = |other: &str| {
+            let same = |(a, b): &(char, char)| a == b;
+            let first = name.chars().zip(other.chars()).take_while(same).count();
+            let last = name.chars().rev().zip(other.chars().rev());
+            first + last.take_while(same).count()
+        };
+        let mut near: Vec<&String> = names()
+            .filter(|other| 2 * likeness(other) >= name.len())
+            .collect();
+        near.sort_by_key(|other| Reverse(likeness(other)));
+        if near.is_empty() {
+            near = names().collect();
+        }
+        near.truncate(3);
+        let near: Vec<&str> = near.into_iter().map(String::as_str).collect();
+        let what = match near.as_slice() {
+            [] => "the tensor is missing: the file has no tensors".to_string(),
+            near => format!("the tensor is missing; the file has {}", near.join(", ")),
+        };
+        Error::new(ErrorKind::Format, what).advice(if name == "lm_head.weight" {
+            "set tie_word_embeddings to true in config.json if the token embedding is the output matrix"
+        } else {
+            "check that the file is complete and of the architecture in config.json"
+        })
     }
 
     /// Return a weight of a given shape, or `None` where there is none of the name.

@@ -294,14 +294,21 @@ fn the_bench_reports_the_adapter(bed: &Bed) {
         "{error}"
     );
     let report: Value = serde_json::from_str(&out).unwrap();
-    assert!(report["copy_gb_per_s"].as_f64().unwrap() > 0.0);
+    for figure in ["read_gb_per_s", "copy_gb_per_s"] {
+        assert!(report[figure].as_f64().unwrap() > 0.0, "{report}");
+    }
+    let (code, out, error) = brillm(&[&["bench", "--adapter", &index][..], &quick[..7]].concat());
+    assert_eq!(code, Some(0), "{error}");
+    for words in ["kernels read ", " GB/s and copy ", "of read"] {
+        assert!(out.contains(words), "{words:?}: {out}");
+    }
     let rows = report["decode"].as_array().unwrap();
     assert_eq!(rows.len(), 6);
     for row in rows {
         for figure in [
             "ms_per_token",
             "gb_per_s",
-            "fraction_of_copies",
+            "fraction_of_read",
             "distinct_fans",
         ] {
             assert!(row[figure].as_f64().unwrap() > 0.0, "{row}");

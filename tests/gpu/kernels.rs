@@ -16,6 +16,10 @@ pub const TESTS: &[Test] = &[
         energies_of_every_kernel_shape_match_f64,
     ),
     ("a_device_reports_its_limits", a_device_reports_its_limits),
+    (
+        "bandwidth_kernels_read_and_copy_every_word",
+        bandwidth_kernels_read_and_copy_every_word,
+    ),
 ];
 
 /// Needs no adapter: the front end and the validator of wgpu itself.
@@ -312,4 +316,38 @@ fn exact(mechanism: &brillm::signal::Mechanism, flow: &brillm::signal::Flow) -> 
             }
         })
         .collect()
+}
+
+/// Sums and copies of numbers that differ, by dispatches with fewer threads than words and with more.
+fn bandwidth_kernels_read_and_copy_every_word(bed: &Bed) {
+    use brillm::kernel::gpu::bandwidth::{COPY, READ, WORKGROUP, dispatch};
+    use brillm::kernel::gpu::{Program, Purpose};
+    let device = &bed.device;
+    let values: Vec<u32> = (0..4 * 3001u32)
+        .map(|i| i.wrapping_mul(2_654_435_761))
+        .collect();
+    let bytes = (values.len() * 4) as u64;
+    let buffer = |what| device.buffer(bytes, Purpose::Storage, what).unwrap();
+    let source = buffer("the source");
+    device.write(&source, 0, &values);
+    for groups in [1, 3, 11] {
+        let run = |kernel| -> Vec<u32> {
+            let result = buffer("the result");
+            let mut program = Program::new(device, 1).unwrap();
+            dispatch(device, &mut program, kernel, [&source, &result], groups).unwrap();
+            program
+                .submit_and_read(1, &result, 0, values.len())
+                .unwrap()
+        };
+        assert_eq!(run(&COPY), values, "{groups} workgroups");
+        let sums = run(&READ);
+        for column in 0..4 {
+            let sum = |list: &[u32]| {
+                let column = list.iter().skip(column).step_by(4);
+                column.fold(0u32, |sum, value| sum.wrapping_add(*value))
+            };
+            let sums = &sums[..(4 * groups * WORKGROUP) as usize];
+            assert_eq!(sum(sums), sum(&values), "{groups} workgroups");
+        }
+    }
 }

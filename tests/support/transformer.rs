@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use brillm::Result;
 use brillm::hook::Phase;
 use brillm::path::{Sampling, Session};
 use brillm::transformer::{
@@ -115,4 +116,27 @@ pub fn text(length: usize) -> Vec<u32> {
         text.push(session.step().unwrap().unwrap());
     }
     text
+}
+
+/// Open a copy of `stories260K` with changed files.
+pub fn changed(change: impl FnOnce(&Path)) -> (tempfile::TempDir, Result<Transformer>) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tok512.bin"] {
+        std::fs::copy(
+            Path::new(GOLDEN).join("stories260K").join(name),
+            folder.path().join(name),
+        )
+        .unwrap();
+    }
+    change(folder.path());
+    let opened = Transformer::open(folder.path());
+    (folder, opened)
+}
+
+/// Set a key of a JSON file; a file that does not exist is created.
+pub fn edit(path: &Path, key: &str, value: Value) {
+    let text = std::fs::read(path).unwrap_or(b"{}".into());
+    let mut json: Value = serde_json::from_slice(&text).unwrap();
+    json[key] = value;
+    std::fs::write(path, json.to_string()).unwrap();
 }

@@ -447,19 +447,6 @@ impl Device {
         Ok(values)
     }
 
-    /// Copy as much of a buffer as the other holds, `times` times, and wait for the end.
-    ///
-    /// # Errors
-    /// As [`Self::check`].
-    pub fn copy(&self, from: &Buffer, to: &Buffer, times: usize) -> Result<()> {
-        let mut encoder = self.inner.raw.create_command_encoder(&Default::default());
-        for _ in 0..times {
-            encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.bytes.min(to.bytes));
-        }
-        self.inner.queue.submit([encoder.finish()]);
-        self.wait()
-    }
-
     /// Destroy the device; every later use is an error.
     pub fn destroy(&self) {
         self.inner.raw.destroy();

@@ -6,6 +6,7 @@
 
 pub mod adamw;
 mod adapter;
+pub mod bandwidth;
 pub mod collect;
 mod device;
 pub mod dots;
@@ -44,6 +45,8 @@ pub use program::{Program, Size, spread};
 pub fn kernels() -> Vec<Kernel> {
     vec![
         reduce::PROBE,
+        bandwidth::READ,
+        bandwidth::COPY,
         energy::LANES,
         energy::SUBGROUP,
         energy::THREAD,

@@ -8,8 +8,8 @@ mod vocabulary_files;
 use std::path::{Path, PathBuf};
 
 use self::settings::{Settings, Template};
-use crate::text::Tokenizer;
 use crate::text::pipeline::Pipeline;
+use crate::text::{Tokenizer, download};
 use crate::{Error, ErrorKind, Result};
 
 /// A tokenizer that `tokenizer.json` cannot express (characters, bare ids), in the format of `.bril` files.
@@ -33,7 +33,8 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::Io`]; [`ErrorKind::Vocabulary`] or [`ErrorKind::Format`] for an invalid file.
     pub fn open_folder(folder: &Path) -> Result<Option<Self>> {
-        let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
+        let file =
+            |name: &str| Some(folder.join(name)).filter(|path| path.symlink_metadata().is_ok());
         if let Some(own) = file(OWN_TOKENIZER) {
             let rows = settings::object(folder, "config.json")?.remove("vocab_size");
             let rows = rows.and_then(|rows| rows.as_u64()).unwrap_or(0);
@@ -93,18 +94,9 @@ impl Tokenizer {
 /// Read a file of a tokenizer, without a byte-order mark.
 ///
 /// # Errors
-/// [`ErrorKind::Io`]; [`ErrorKind::Format`] for a pointer of Git LFS.
+/// As [`download::read`].
 fn read(path: &Path) -> Result<Vec<u8>> {
-    // A pipe would wait for a writer, and a device has no end.
-    let meta = std::fs::metadata(path).map_err(Error::io_at(&path))?;
-    if !meta.is_file() {
-        return Err(Error::new(ErrorKind::Io, "the path is not a file").at(path.display()));
-    }
-    let bytes = std::fs::read(path).map_err(Error::io_at(&path))?;
-    if bytes.starts_with(b"version https://git-lfs.github.com/") {
-        let pointer = malformed("this is a Git LFS pointer, not the file itself");
-        return Err(pointer.at(path.display()).advice("run git lfs pull"));
-    }
+    let bytes = download::read(path)?;
     Ok(match bytes.strip_prefix(b"\xef\xbb\xbf") {
         Some(rest) => rest.to_vec(),
         None => bytes,
