@@ -335,7 +335,7 @@ fn weights_in_other_formats_are_named() {
     cases(
         [
             ("pytorch_model.bin", "safe_serialization"),
-            ("pytorch_model-00001-of-00002.bin", "download the index"),
+            ("pytorch_model-00001-of-00002.bin", "safe_serialization"),
             ("adapter_model.safetensors", "merge the adapter"),
             ("model-q4.gguf", "GGUF is not supported"),
             ("tf_model.h5", "safe_serialization"),
@@ -491,18 +491,15 @@ fn texts_beyond_the_positions_of_a_model_are_reported_once() {
 #[test]
 fn a_text_ends_with_the_position_table_and_a_longer_prompt_is_an_error() {
     let model = Path::new(GOLDEN).join("capp-gpt2");
-    let ids = |count| vec!["7"; count].join(" ");
+    let ids = |count| vec!["7"; count].join(",");
     let generate = |count, tokens| {
         let (model, ids) = (model.to_str().unwrap(), ids(count));
+        let length = ["--tokens", tokens, "--ignore-eos"];
         run(&[
-            "generate",
-            &ids,
-            "--model",
-            model,
-            "--tokens",
-            tokens,
-            "--ignore-eos",
-        ])
+            &["generate", "--prompt-ids", &ids, "--model", model],
+            &length[..],
+        ]
+        .concat())
     };
     let ended = text_of(&generate(508, "20").stderr);
     assert_eq!(ended.matches("512 positions").count(), 1, "{ended}");

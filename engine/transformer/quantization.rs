@@ -106,7 +106,7 @@ fn describe(place: &str, value: &Value) -> String {
     let group = groups.and_then(|groups| Some(&groups.values().next()?["weights"]));
     let bits = ["bits", "w_bit", "num_bits", "nbits"]
         .into_iter()
-        .find_map(|key| value[key].as_u64().or(group?[key].as_u64()));
+        .find_map(|key| value[key].as_u64().or_else(|| group?[key].as_u64()));
     match bits {
         Some(bits) => format!("{method}, {bits} bits"),
         None if is("load_in_8bit") => format!("{method}, 8 bits"),

@@ -17,34 +17,39 @@ const INDEX: &str = "model.safetensors.index.json";
 
 const CONVERT: &str = "convert it with the Python package transformers: \
     AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(FOLDER, safe_serialization=True)";
-/// Parts of the names of files with weights that are not read, and what to do.
-const OTHERS: [(&str, &str); 11] = [
+/// Part and ending of the names of files with weights that are not read, and what to do.
+const OTHERS: [(&str, &str, &str); 11] = [
     (
-        "adapter_model.",
+        "adapter_model",
+        "",
         "merge the adapter into its base model first (Python package peft: merge_and_unload, save_pretrained)",
     ),
     (
+        "",
         ".safetensors.index.json",
         "rename the index to model.safetensors.index.json",
     ),
     (
         "-of-",
+        ".safetensors",
         "download the index model.safetensors.index.json of the shards as well",
     ),
     (
+        "",
         ".safetensors",
         "name the file model.safetensors if it holds all weights",
     ),
     (
+        "",
         ".gguf",
         "GGUF is not supported: use the folder with safetensors that the file was made from",
     ),
-    (".bin", CONVERT),
-    (".pt", CONVERT),
-    (".ckpt", CONVERT),
-    (".h5", CONVERT),
-    (".msgpack", CONVERT),
-    (".onnx", "use the model's safetensors files"),
+    ("", ".bin", CONVERT),
+    ("", ".pt", CONVERT),
+    ("", ".pth", CONVERT),
+    ("", ".h5", CONVERT),
+    ("", ".msgpack", CONVERT),
+    ("", ".onnx", "use the model's safetensors files"),
 ];
 
 /// Read all weights as f32.
@@ -156,8 +161,9 @@ fn absent(folder: &Path) -> Error {
     names.sort();
     // Tokenizers and the record of a training run have the same endings.
     names.retain(|name| !name.starts_with("tok") && !name.ends_with("_args.bin"));
-    let other = OTHERS.iter().find_map(|(part, advice)| {
-        let found = names.iter().find(|name| name.contains(part))?;
+    let other = OTHERS.iter().find_map(|(part, ending, advice)| {
+        let mut names = names.iter();
+        let found = names.find(|name| name.contains(part) && name.ends_with(ending))?;
         Some((found, *advice))
     });
     let what = format!("the folder has neither {WHOLE} nor {INDEX}");

@@ -107,15 +107,18 @@ impl Weights {
         if let Some(part) = quantization::part_of(name, names().map(String::as_str)) {
             return unsupported(format!("the layer is quantised: it has {part} instead"));
         }
+        // Characters that the names have in common at the beginning, which names the layer, and at the end.
         let likeness = |other: &str| {
             let same = |(a, b): &(char, char)| a == b;
             let first = name.chars().zip(other.chars()).take_while(same).count();
             let last = name.chars().rev().zip(other.chars().rev());
-            first + last.take_while(same).count()
+            (first, last.take_while(same).count())
         };
-        let mut near: Vec<&String> = names()
-            .filter(|other| 2 * likeness(other) >= name.len())
-            .collect();
+        let is_near = |other: &&String| {
+            let (first, last) = likeness(other);
+            2 * (first + last) >= name.len()
+        };
+        let mut near: Vec<&String> = names().filter(is_near).collect();
         near.sort_by_key(|other| Reverse(likeness(other)));
         if near.is_empty() {
             near = names().collect();
