@@ -25,8 +25,8 @@ impl Bandwidth {
     /// Measure with two buffers of `mebibytes`, which should exceed the device's caches: the best of several widths
     /// of the dispatch.
     ///
-    /// Copies of the graphics interface (`copy_buffer_to_buffer`) are no measure: on some drivers they take five times
-    /// as long as a kernel.
+    /// Copies of the graphics interface (`copy_buffer_to_buffer`) do not show the bandwidth: on some drivers they take
+    /// five times as long as a kernel.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when the buffers do not fit.

@@ -95,7 +95,7 @@ impl Rope {
     /// Return θ^(2i/d) for each rotated pair i. `[width / 2]`
     ///
     /// Exponent, power and all that follows are rounded to f32 one by one, as in the code that trained the models:
-    /// at head widths that are no power of two the exponent is inexact already.
+    /// unless the head width is a power of two the exponent is inexact already.
     fn powers(&self, theta: f64) -> Vec<f32> {
         let theta = f64::from(theta as f32);
         (0..self.width / 2)
