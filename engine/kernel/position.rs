@@ -40,7 +40,7 @@ pub fn divisor(pair: usize, width: usize) -> f32 {
 /// not public; this polynomial in double precision after one reduction by π was inferred from the 400 values of the
 /// golden fixtures, and reproduces all of them. MKL's functions for AVX2 give the same table up to 10,000 radians, at
 /// widths of 8 and 32; beyond, 1.2 % of their values are one step from the nearest f32, which this function returns. The
-/// checksum of the authors' whole table is reached neither by this function nor by those: it was made with AVX-512.
+/// checksum of the authors' whole table is reached neither by this function nor by those.
 pub fn row(position: usize, row: &mut [f32]) {
     let width = row.len();
     for (column, value) in row.iter_mut().enumerate() {
