@@ -11,9 +11,9 @@ use brillm::path::{Sampling, Session};
 use brillm::transformer::{Transformer, TransformerSession};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
-use support::cases;
-use support::program::{run, text_of};
+
 use support::transformer::{GOLDEN, changed, edit, stories};
+use support::{cases, run, text_of};
 
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
