@@ -1,6 +1,6 @@
 //! Folders in Hugging Face's layout as people have them: end tokens in several files, quantised weights, shards that are
 //! missing, pointers in place of files, texts beyond the positions of the model.
-#![cfg(feature = "transformer")]
+#![cfg(all(feature = "cli", feature = "transformer"))]
 
 mod support;
 
@@ -11,7 +11,6 @@ use brillm::path::{Sampling, Session};
 use brillm::transformer::{Transformer, TransformerSession};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
-
 use support::transformer::{GOLDEN, changed, edit, stories};
 use support::{cases, run, text_of};
 
