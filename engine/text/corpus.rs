@@ -222,8 +222,9 @@ impl Files {
             if entry.file_name().is_some_and(is_hidden) {
                 self.skipped += 1;
             } else if entry.is_dir() {
-                // Links to folders are not followed, because they could form a cycle.
-                if !entry.is_symlink() {
+                // Links to folders are not followed, because they could form a cycle. The folder of a run contains no corpus,
+                // but may be in the folder of its corpus.
+                if !entry.is_symlink() && !entry.join("run.json").is_file() {
                     self.add_folder(&entry)?;
                 }
             } else if entry.is_file() {

@@ -146,7 +146,7 @@ fn is_safetensors(head: &[u8]) -> bool {
     head.len() > 9 && head[5..8] == [0; 3] && head[8] == b'{'
 }
 
-/// Whether the bytes contain zeros and are no UTF-16, and either are not UTF-8 or contain more than a few zeros.
+/// Whether the bytes contain zeros, are not UTF-16, and either are not UTF-8 or contain more than a few zeros.
 fn is_binary(head: &[u8]) -> bool {
     let zeros = head.iter().filter(|&&byte| byte == 0).count();
     let invalid = std::str::from_utf8(head).is_err_and(|error| error.error_len().is_some());
