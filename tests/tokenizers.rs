@@ -150,7 +150,8 @@ fn tokenizers_with_more_tokens_than_rows_open_in_every_layout() {
                 && !line.starts_with('-')
                 && !ids(&row[0]).is_empty()
         });
-        let known = |row: &Value| ids(&row[0]).iter().all(|&id| id < 512);
+        let read = |row: &Value| [ids(&expected["frame"][0]), ids(&row[0])].concat();
+        let known = |row: &Value| read(row).iter().all(|&id| id < 512);
         let (within, beyond): (Vec<_>, Vec<_>) = usable.partition(|(_, row)| known(row));
         for (line, row) in within.iter().take(1) {
             let right = format!("{}\n", row[1].as_str().unwrap_or(line));
@@ -160,7 +161,9 @@ fn tokenizers_with_more_tokens_than_rows_open_in_every_layout() {
             }
         }
         for (line, row) in beyond.iter().take(1) {
-            let id = ids(&row[0]).into_iter().find(|&id| id >= 512).unwrap();
+            // Tokens of the text are looked up before those that the tokenizer adds.
+            let mut all = [ids(&row[0]), read(row)].concat().into_iter();
+            let id = all.find(|&id| id >= 512).unwrap();
             let error = support::error_of(&generate(line), &name);
             refused += 1;
             if !error.contains(&format!("(id {id})")) {

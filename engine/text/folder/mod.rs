@@ -71,6 +71,16 @@ impl Tokenizer {
             .transpose()
     }
 
+    /// Describe a begin token that an encoded text has twice: in the text, and added by the tokenizer.
+    pub(crate) fn doubled_begin(&self, ids: &[u32]) -> Option<String> {
+        let before = self.frame().0;
+        let begin = before.last().filter(|_| ids.starts_with(&before))?;
+        let token = self.vocabulary().token(*begin)?;
+        (ids.get(before.len()) == Some(begin)).then(|| {
+            format!("the text begins with {token}, which the tokenizer adds too: leave it out")
+        })
+    }
+
     /// Create a tokenizer of `size` bare ids for a folder without a tokenizer. Encoding text names the files that were
     /// looked for.
     ///
