@@ -140,7 +140,7 @@ impl Rope {
                         // 0 at the longest wavelength of the ramp, 1 at the shortest.
                         let position = *original as f32 / wavelength - *low as f32;
                         let smooth = position / (high - low) as f32;
-                        (1.0 - smooth) * (f / factor) + smooth * f
+                        (1.0 - smooth) * f / factor + smooth * f
                     }
                 };
                 powers.into_iter().map(scaled).collect()
