@@ -206,7 +206,7 @@ fn partial_files(folder: &Path) -> Vec<String> {
 
 /// Each command that writes a file, with the option or argument before its path last.
 #[cfg(unix)]
-fn writing<'a>(model: &'a str) -> Vec<Vec<&'a str>> {
+fn writing(model: &str) -> Vec<Vec<&str>> {
     let mut commands = vec![
         vec!["export", "--model", model, "--format", "safetensors"],
         vec!["export", "--model", model, "--format", "graphml"],

@@ -372,7 +372,7 @@ fn every_key_of_the_template_exists_and_has_its_default() {
         } else {
             &template
         };
-        let changed = Recipe::parse(text, &[example.clone()]).unwrap();
+        let changed = Recipe::parse(text, std::slice::from_ref(example)).unwrap();
         assert!(
             changed != default || example.starts_with("profile."),
             "{example} changes nothing"

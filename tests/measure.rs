@@ -186,8 +186,8 @@ fn evaluation_uses_the_window_or_the_whole_stream() {
 #[test]
 fn what_cannot_be_counted_or_measured_is_refused_in_words() {
     let refusals = [
-        (KneserNey::train(&[0, 1], 2, 0).err(), "between 1 and 5"),
-        (KneserNey::train(&[0, 1], 2, 6).err(), "between 1 and 5"),
+        (KneserNey::train(&[0, 1], 2, 0).err(), "expected 1 to 5"),
+        (KneserNey::train(&[0, 1], 2, 6).err(), "expected 1 to 5"),
         (KneserNey::train(&[], 2, 1).err(), "too few"),
         (KneserNey::train(&[0, 1], 2, 3).err(), "too few"),
         (KneserNey::train(&[0], 0, 1).err(), "token 0: id 0"),

@@ -21,7 +21,7 @@ const LFS: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n
 /// The error of opening a copy of `stories260K` with changed files.
 fn error(change: impl FnOnce(&Path)) -> String {
     let (_folder, opened) = changed(change);
-    opened.err().expect("an error").to_string()
+    opened.expect_err("an error").to_string()
 }
 
 /// A tensor of a file: element type, shape and bytes.
@@ -467,13 +467,7 @@ fn texts_beyond_the_positions_of_a_model_are_reported_once() {
     assert_eq!(warnings(plain.path(), &generate("4")), 0);
     let text = plain.path().join("text.txt");
     std::fs::write(&text, "Once upon a time there was a girl.\n".repeat(9)).unwrap();
-    let eval = [
-        "eval",
-        "--text",
-        text.to_str().unwrap(),
-        "--windows",
-        "32,2",
-    ];
+    let eval = ["eval", text.to_str().unwrap(), "--windows", "32,2"];
     assert_eq!(warnings(plain.path(), &eval), 1);
     // A window of attention, and rotations that adapt, are made for longer texts.
     let window = folder(&|folder| {
@@ -501,7 +495,7 @@ fn a_text_ends_with_the_position_table_and_a_longer_prompt_is_an_error() {
         .concat())
     };
     let ended = text_of(&generate(508, "20").stderr);
-    assert_eq!(ended.matches("512 positions").count(), 1, "{ended}");
+    assert_eq!(ended.matches("context is full").count(), 1, "{ended}");
     let long = generate(600, "1");
     let error = text_of(&long.stderr);
     assert_eq!(long.status.code(), Some(1), "{error}");

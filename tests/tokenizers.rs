@@ -281,6 +281,9 @@ fn piece_model() -> &'static brillm::Model {
     })
 }
 
+/// Names and contents of a folder's files.
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
 /// Files that are not what their names say: what is wrong, and where.
 #[test]
 fn damaged_tokenizer_files_are_named() {
@@ -289,12 +292,12 @@ fn damaged_tokenizer_files_are_named() {
     )
     .unwrap();
     let lfs: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n";
-    let cases: [(&[(&str, &[u8])], &str); 12] = [
+    let cases: [(Files, &str); 12] = [
         (&[("tokenizer.json", b"{")], "tokenizer.json"),
         (&[("tokenizer.json", b"\xef\xbb\xbf{}")], "tokenizer.json"),
         (&[("tokenizer.json", lfs)], "git lfs pull"),
         (&[("tokenizer.model", lfs)], "git lfs pull"),
-        (&[("tokenizer.model", b"")], "no pieces"),
+        (&[("tokenizer.model", b"")], "the file is empty"),
         (&[("tokenizer.model", b"IQ== 0\nIg== 1\n")], "tiktoken"),
         (&[("tokenizer.model", &cut[..cut.len() / 2])], "cut off"),
         (&[("vocab.txt", b"[UNK]\n\xff")], "byte 6"),
@@ -302,7 +305,10 @@ fn damaged_tokenizer_files_are_named() {
             &[("vocab.txt", b"a\nb\n"), ("tokenizer_config.json", b"[]")],
             "tokenizer_config.json",
         ),
-        (&[("vocab.json", b"[]"), ("merges.txt", b"")], "vocab.json"),
+        (
+            &[("vocab.json", b"[]"), ("merges.txt", b"#version: 0.2\n")],
+            "vocab.json",
+        ),
         (
             &[("vocab.json", b"{\"a\": 0}"), ("merges.txt", b"a")],
             "line 1",
@@ -356,7 +362,11 @@ fn vocabularies_without_a_class_show_their_kind() {
     for (kind, vocabulary, merges, text, ids) in cases {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("vocab.json"), vocabulary).unwrap();
-        std::fs::write(folder.path().join("merges.txt"), merges).unwrap();
+        std::fs::write(
+            folder.path().join("merges.txt"),
+            format!("#version: 0.2\n{merges}"),
+        )
+        .unwrap();
         let tokenizer = Tokenizer::open_folder(folder.path()).unwrap().unwrap();
         let found = tokenizer.encode(text).unwrap();
         if found != ids || tokenizer.decode(&found) != text {

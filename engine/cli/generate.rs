@@ -293,8 +293,9 @@ impl Arguments {
             super::say("")?;
             super::plugin_options::say_reports(self.prompt.seed)?;
         }
-        if self.verbose
-            && let Some(finish) = generation.finish()
+        // A text that ends early for want of positions is reported in any case.
+        if let Some(finish) = generation.finish()
+            && (self.verbose || finish == crate::run::Finish::Context)
         {
             super::warn(&format!("ended: {}", finish.describe()));
         }

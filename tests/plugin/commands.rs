@@ -197,7 +197,7 @@ fn a_run_file_records_plugins_with_checksums() {
     };
     let refused = run(recipe(&"0".repeat(64)));
     assert!(!refused.status.success());
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("sha256"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("SHA-256"));
     let output = run(recipe(&sum));
     assert!(
         output.status.success(),

@@ -55,7 +55,7 @@ fn options_are_checked_before_a_plugin_sees_them() {
         ("recent:widow=3", "no option widow"),
         ("recent:window=wide", "type \"integer\""),
         ("no-such", "no plugin is named"),
-        ("recent:sha256=00", "sha256"),
+        ("recent:sha256=00", "SHA-256"),
     ] {
         let selection: Selection = named.parse().unwrap();
         let error = Plugins::load(&[selection], &finder())
@@ -216,7 +216,7 @@ fn a_manifest_that_does_not_match_its_library_is_refused() {
         ),
         (
             lie(&|manifest| manifest["sha256"] = json!("00")),
-            "manifest says 00",
+            "manifest lists 00",
         ),
         (
             lie(&|manifest| manifest["more"] = json!(1)),

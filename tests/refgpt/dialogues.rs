@@ -14,8 +14,8 @@ fn references_that_are_too_short_are_reported() {
     let output = good(corpus("generator=extract", &[ENGLISH, "--no-model"]));
     assert!(output.stdout.is_empty());
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(errors.matches("words of whole sentences").count(), 1);
-    assert!(errors.contains("a smaller assistant-words="), "{errors}");
+    assert_eq!(errors.matches("words in whole sentences").count(), 1);
+    assert!(errors.contains("lower assistant-words"), "{errors}");
 }
 
 #[test]
@@ -206,8 +206,8 @@ fn a_resumed_run_generates_the_same_text() {
 fn invalid_options_are_refused() {
     let path = PathBuf::from(ENGLISH).display().to_string();
     for (options, arguments, why) in [
-        ("restrict=true", vec!["--no-model"], "steer a model"),
-        ("gain=1", vec!["--no-model"], "steer a model"),
+        ("restrict=true", vec!["--no-model"], "need a model"),
+        ("gain=1", vec!["--no-model"], "need a model"),
         ("rounds=0 0", vec!["--no-model"], "rounds"),
         ("rounds=a", vec!["--no-model"], "weight"),
         ("generator=turns", vec!["--no-model"], "no model"),

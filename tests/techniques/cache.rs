@@ -337,7 +337,7 @@ fn a_pyramid_finds_the_ratio_for_a_retained_fraction() {
     assert_eq!(output.status.code(), Some(0));
     let warning = text_of(&output.stderr);
     assert!(
-        warning.contains("no ratio lets 5 layers hold 0.5"),
+        warning.contains("no ratio makes 5 layers hold 0.5"),
         "{warning}"
     );
 }

@@ -217,5 +217,5 @@ fn masks_are_scheduled_weighted_and_resumed() {
     let _ = std::fs::remove_dir_all(out("untagged"));
     let end = out("untagged").display().to_string();
     let arguments = ["train", &untagged, "--out", &end, "--quiet"];
-    assert!(failure(&arguments, &["mask-weighted"]).contains("the run has no tags"));
+    assert!(failure(&arguments, &["mask-weighted"]).contains("the run gives no tags"));
 }
