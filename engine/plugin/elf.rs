@@ -110,11 +110,12 @@ mod tests {
     fn cut_and_damaged_libraries_are_refused() {
         // This test program is an ELF file; the entry's name is added, as a plugin has it.
         let mut whole = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let end = whole.len();
         whole.extend_from_slice(ENTRY);
         check_bytes(&whole).unwrap();
         let mut lengths: Vec<usize> = (0..200).collect();
-        lengths.extend((1..100).map(|part| whole.len() / 100 * part));
-        lengths.push(whole.len() - 1);
+        lengths.extend((1..100).map(|part| end / 100 * part));
+        lengths.push(end - 1);
         for length in lengths {
             let error = check_bytes(&whole[..length]).expect_err("cut");
             assert_eq!(error.kind(), ErrorKind::Plugin, "{length}: {error}");
