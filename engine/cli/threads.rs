@@ -3,7 +3,6 @@
 use crate::{Error, ErrorKind, Result};
 
 /// Environment variables from which rayon and candle read their number of threads.
-#[cfg(all(unix, feature = "transformer"))]
 const VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 
 /// Most threads for each core: more only take memory and time.
@@ -16,7 +15,7 @@ const PER_CORE: usize = 4;
 pub(super) fn choose(given: Option<usize>) -> Result<()> {
     let most = PER_CORE * std::thread::available_parallelism().map_or(1, usize::from);
     let in_environment = || {
-        let values = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"].map(std::env::var);
+        let values = VARIABLES.map(std::env::var);
         let numbers = values.into_iter().flatten();
         numbers.filter_map(|value| value.trim().parse().ok()).max()
     };
@@ -26,9 +25,12 @@ pub(super) fn choose(given: Option<usize>) -> Result<()> {
     };
     match wanted {
         Some(wanted) if wanted > most => {
-            super::warn(&format!(
-                "{name} {wanted} is more than {PER_CORE} for each core: using {most} threads"
-            ));
+            // A restarted program has warned before.
+            if !requested(most) {
+                super::warn(&format!(
+                    "{name} {wanted} is more than {PER_CORE} for each core: using {most} threads"
+                ));
+            }
             set(most)
         }
         Some(wanted) if given.is_some() => set(wanted),
@@ -59,7 +61,7 @@ fn set(threads: usize) -> Result<()> {
         })
 }
 
-#[cfg(all(unix, feature = "transformer"))]
+/// Return whether the environment requests this number of threads of every library.
 fn requested(threads: usize) -> bool {
     VARIABLES
         .iter()
