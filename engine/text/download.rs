@@ -34,6 +34,7 @@ const KINDS: [(&str, &str, &str); 11] = [
     ("access to model", "the error message of a server", AGAIN),
 ];
 /// Bytes that [`check`] needs.
+#[cfg(feature = "transformer")]
 const HEAD: u64 = 512;
 const LFS: &str = "a Git LFS pointer";
 const AGAIN: &str = "download the file itself, with an access token where the site requires one";
@@ -88,6 +89,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read`] and `read_text`.
+#[cfg(feature = "transformer")]
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     let mut head = Vec::new();
     let read = open(path)?.take(HEAD).read_to_end(&mut head);

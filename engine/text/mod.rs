@@ -33,9 +33,12 @@ mod vocabulary;
 pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
 pub(crate) use cut::cut;
 pub use decoder::Decoder;
+#[cfg(feature = "transformer")]
 pub(crate) use folder::OWN_TOKENIZER;
 pub use ids::{read_ids, write_ids};
-pub(crate) use input::{Input, read_text};
+#[cfg(feature = "import")]
+pub(crate) use input::Input;
+pub(crate) use input::read_text;
 pub use labelled::{LabelledFields, LabelledText, read_labelled};
 pub use reading_direction::{LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection};
 pub use tokenizer::Tokenizer;

@@ -347,6 +347,7 @@ impl Tokenizer {
 
     /// Set the number of tokens that the network knows. A tokenizer may have more: encoding gives none of them.
     #[must_use]
+    #[cfg(feature = "transformer")]
     pub(crate) fn with_rows(mut self, rows: usize) -> Self {
         self.rows = Some(rows);
         self.vocabulary.limit_stop(rows);
@@ -354,6 +355,7 @@ impl Tokenizer {
     }
 
     /// Set the error message of encoding text without a tokenizer.
+    #[cfg(feature = "transformer")]
     pub(super) fn missing(mut self, message: String) -> Self {
         self.missing = Some(message);
         self

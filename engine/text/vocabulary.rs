@@ -105,6 +105,7 @@ impl Vocabulary {
     }
 
     /// Drop the token that ends a text where its id is not below `limit`.
+    #[cfg(feature = "transformer")]
     pub(super) fn limit_stop(&mut self, limit: usize) {
         self.stop = self.stop.filter(|&stop| (stop as usize) < limit);
     }

@@ -25,7 +25,7 @@ const SENTENCE_PIECE: [&str; 4] = [
 ];
 
 impl Tokenizer {
-    /// Open the tokenizer of a folder; `None` if it has none of the files in [`Self::searched`].
+    /// Open the tokenizer of a folder; `None` if it has no tokenizer file of any layout.
     ///
     /// Where there is no `tokenizer.json`, the tokenizer is built from the vocabulary's files as `transformers`
     /// does. Special tokens come from `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
@@ -72,6 +72,7 @@ impl Tokenizer {
     }
 
     /// Describe a begin token that an encoded text has twice: in the text, and added by the tokenizer.
+    #[cfg(feature = "transformer")]
     pub(crate) fn doubled_begin(&self, ids: &[u32]) -> Option<String> {
         let before = self.frame().0;
         let begin = before.last().filter(|_| ids.starts_with(&before))?;
@@ -86,6 +87,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Self::ids`].
+    #[cfg(feature = "transformer")]
     pub(crate) fn without_text(folder: &Path, size: usize) -> Result<Self> {
         Ok(Self::ids(size)?.missing(Self::searched(folder)))
     }
