@@ -268,7 +268,7 @@ proptest! {
                 // Truncation does not change the probabilities of what it keeps.
                 prop_assert!((f64::from(logits[node]) - p[node]).abs() < near);
             } else {
-                // What is left out is no likelier than what is kept.
+                // No excluded token is more probable than a kept one.
                 prop_assert!(p[node] <= least + near, "{} is left out, {least} is kept", p[node]);
             }
         }

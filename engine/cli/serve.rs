@@ -157,7 +157,7 @@ fn default_library() -> Option<PathBuf> {
         user_folder("XDG_DATA_HOME", ".local/share")
     };
     let reason = match data.map(|data| data.join("brillm").join("traces")) {
-        None => "there is no home folder".to_string(),
+        None => "the home folder is unknown".to_string(),
         Some(folder) => {
             let created = std::fs::create_dir_all(&folder);
             match created.and_then(|()| tempfile::tempfile_in(&folder)) {

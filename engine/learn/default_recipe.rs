@@ -1,4 +1,4 @@
-//! The recipe of a text for which there is no run file: sizes that follow the amount of text.
+//! The default recipe of a text without a run file; its sizes follow the amount of text.
 
 use crate::learn::corpus_size::CorpusSize;
 use crate::learn::recipe::{Recipe, TokenKind, Train};

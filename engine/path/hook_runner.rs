@@ -65,7 +65,7 @@ impl HookRunner {
     /// Whether a device can run instead; `shaders` is whether it has those of `edge/1`.
     #[cfg(feature = "gpu")]
     pub(crate) fn on_device(&self, shaders: bool) -> bool {
-        // Either there are no hooks of edge/1, or the device runs the shaders of all of them.
+        // The device runs the shaders of all edge/1 hooks, if there are any.
         self.hooks.flow_on_device() && self.hooks.edge.is_empty() != shaders
     }
 

@@ -19,7 +19,7 @@ const ASSUMED: u64 = 8 << 30;
 /// folder (on some file systems without taking space) or in the folder for temporary files.
 ///
 /// # Errors
-/// As [`Engine::open`]; [`ErrorKind::Resource`] when there is no space for a copy.
+/// As [`Engine::open`]; [`ErrorKind::Resource`] if a copy does not fit.
 pub fn open_copy(path: &Path) -> Result<Engine> {
     if path.is_dir() {
         return Engine::open(path, Verify::Lazy);

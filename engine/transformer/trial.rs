@@ -50,7 +50,7 @@ impl CalibrationText {
         self.texts.len()
     }
 
-    /// Whether there are no texts.
+    /// Return whether it has no texts.
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }

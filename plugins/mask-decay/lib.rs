@@ -24,7 +24,7 @@ impl Plugin for Decay {
 impl Decay {
     fn at(&self, step: u64, steps: u64) -> f64 {
         let ratio = self.0.schedule.ratio(self.0.ratio, step, steps);
-        // At 0 no token is masked and there is no loss; a ratio above 1 is not defined.
+        // A ratio of 0 masks nothing and gives no loss; a ratio above 1 is not defined.
         ratio.clamp(self.0.minimum, 1.0)
     }
 }

@@ -1,4 +1,4 @@
-//! The findings as text, CSV and pictures.
+//! The findings as tables, CSV and pictures.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::pictures::bars;
 use crate::shifting::{STEPS, Shifted};
 use crate::words::STYLES;
 
-/// The share of each style of title.
+/// Compute the fraction of each style of title.
 pub(crate) fn styles(found: &Findings) -> Value {
     let attribution = choices::styles(&found.shopped);
     Value::Object(
@@ -23,9 +23,18 @@ pub(crate) fn styles(found: &Findings) -> Value {
     )
 }
 
-/// The table that is printed. Writing to a string cannot fail.
+/// Format all findings as tables. Writing to a string cannot fail.
 pub(crate) fn text(found: &Findings) -> String {
     let mut out = String::new();
+    write_metaphors(&mut out, found);
+    write_headlines(&mut out, found);
+    write_probes(&mut out, found);
+    write_shifts(&mut out, found);
+    out
+}
+
+/// Write the choices of metaphors.
+fn write_metaphors(out: &mut String, found: &Findings) {
     let _ = writeln!(
         out,
         "Metaphors, {} questions, chosen by likelihood a token over the prior's (chance .333)\n\
@@ -62,6 +71,10 @@ pub(crate) fn text(found: &Findings) -> String {
             };
         }
     }
+}
+
+/// Write the choices of headlines.
+fn write_headlines(out: &mut String, found: &Findings) {
     let attribution = choices::styles(&found.shopped);
     let _ = writeln!(
         out,
@@ -71,6 +84,10 @@ pub(crate) fn text(found: &Findings) -> String {
     for (style, share) in STYLES.iter().zip(attribution) {
         let _ = writeln!(out, "{style:<30}{share:>9.3}");
     }
+}
+
+/// Write the figures of probes, with untrained controls.
+fn write_probes(out: &mut String, found: &Findings) {
     let _ = writeln!(
         out,
         "\nProbes of {} words, {:.1} tokens each, on words unseen by the fit\n\
@@ -115,6 +132,10 @@ pub(crate) fn text(found: &Findings) -> String {
             None => writeln!(out, "{:>11}{:>9}{:>11}", "-", "-", "-"),
         };
     }
+}
+
+/// Write the energies of shifted nodes, if any were shifted.
+fn write_shifts(out: &mut String, found: &Findings) {
     if !found.shifted.is_empty() {
         let _ = writeln!(
             out,
@@ -130,10 +151,9 @@ pub(crate) fn text(found: &Findings) -> String {
             let _ = writeln!(out, "{:>8}{:>8.4}", one.others_moved, one.curvature);
         }
     }
-    out
 }
 
-/// A cell of CSV.
+/// Quote a cell of CSV where needed.
 fn cell(text: &str) -> String {
     if text.contains([',', '"', '\n']) {
         format!("\"{}\"", text.replace('"', "\"\""))
@@ -142,9 +162,21 @@ fn cell(text: &str) -> String {
     }
 }
 
-/// The files: name to text.
+/// Create the files of all findings: name to text.
 pub(crate) fn files(found: &Findings) -> Result<Map<String, Value>> {
     let mut files = Map::new();
+    add_metaphors(&mut files, found)?;
+    add_headlines(&mut files, found)?;
+    add_probes(&mut files, found);
+    add_probe_picture(&mut files, found)?;
+    if !found.shifted.is_empty() {
+        add_shifts(&mut files, found)?;
+    }
+    Ok(files)
+}
+
+/// Add the choices of metaphors: scores and a picture.
+fn add_metaphors(files: &mut Map<String, Value>, found: &Findings) -> Result<()> {
     let mut csv = String::from("about,big,set,word1,word2,word3,score1,score2,score3,chosen\n");
     for one in &found.asked {
         let [a, b, c] = &one.words;
@@ -160,6 +192,38 @@ pub(crate) fn files(found: &Findings) -> Result<Map<String, Value>> {
     }
     files.insert("metaphors.csv".into(), csv.into());
 
+    let groups = [
+        "big, sizes",
+        "small, sizes",
+        "big, control",
+        "small, control",
+    ]
+    .map(String::from);
+    let fractions = |at: usize| -> Vec<f64> {
+        found
+            .choices
+            .iter()
+            .flat_map(|one| [one.big[at], one.small[at]])
+            .collect()
+    };
+    let series = [
+        ("first (large)", fractions(0)),
+        ("second", fractions(1)),
+        ("third (little)", fractions(2)),
+    ];
+    let svg = bars(
+        "Metaphors chosen by likelihood",
+        "share",
+        &groups,
+        &series,
+        1.0 / 3.0,
+    )?;
+    files.insert("metaphors.svg".into(), svg.into());
+    Ok(())
+}
+
+/// Add the choices of headlines: scores and a picture.
+fn add_headlines(files: &mut Map<String, Value>, found: &Findings) -> Result<()> {
     let mut csv = format!("product,{},chosen\n", STYLES.join(","));
     for one in &found.shopped {
         let scores: Vec<String> = one
@@ -177,6 +241,21 @@ pub(crate) fn files(found: &Findings) -> Result<Map<String, Value>> {
     }
     files.insert("headlines.csv".into(), csv.into());
 
+    let attribution = choices::styles(&found.shopped);
+    let groups = STYLES.map(String::from);
+    let svg = bars(
+        "Titles chosen by likelihood",
+        "share",
+        &groups,
+        &[("chosen", attribution.to_vec())],
+        0.25,
+    )?;
+    files.insert("headlines.svg".into(), svg.into());
+    Ok(())
+}
+
+/// Add the figures of probes.
+fn add_probes(files: &mut Map<String, Value>, found: &Findings) {
     let mut csv = String::from(
         "features,weights,width,spearman,partial_form,partial_all,r2,auc,permuted_spearman,permuted_p,permuted_auc\n",
     );
@@ -201,46 +280,10 @@ pub(crate) fn files(found: &Findings) -> Result<Map<String, Value>> {
         }
     }
     files.insert("probes.csv".into(), csv.into());
+}
 
-    let groups = [
-        "big, sizes",
-        "small, sizes",
-        "big, control",
-        "small, control",
-    ]
-    .map(String::from);
-    let place = |at: usize| -> Vec<f64> {
-        found
-            .choices
-            .iter()
-            .flat_map(|one| [one.big[at], one.small[at]])
-            .collect()
-    };
-    let series = [
-        ("first (large)", place(0)),
-        ("second", place(1)),
-        ("third (little)", place(2)),
-    ];
-    let svg = bars(
-        "Metaphors chosen by likelihood",
-        "share",
-        &groups,
-        &series,
-        1.0 / 3.0,
-    )?;
-    files.insert("metaphors.svg".into(), svg.into());
-
-    let attribution = choices::styles(&found.shopped);
-    let groups = STYLES.map(String::from);
-    let svg = bars(
-        "Titles chosen by likelihood",
-        "share",
-        &groups,
-        &[("chosen", attribution.to_vec())],
-        0.25,
-    )?;
-    files.insert("headlines.svg".into(), svg.into());
-
+/// Add the picture of the probes' rank correlations.
+fn add_probe_picture(files: &mut Map<String, Value>, found: &Findings) -> Result<()> {
     let groups: Vec<String> = found
         .probes
         .iter()
@@ -269,43 +312,45 @@ pub(crate) fn files(found: &Findings) -> Result<Map<String, Value>> {
         0.0,
     )?;
     files.insert("probes.svg".into(), svg.into());
+    Ok(())
+}
 
-    if !found.shifted.is_empty() {
-        let mut csv = String::from("prompt,word,node,shift,energy,resistance,others_moved\n");
-        for one in &found.shifted {
-            for (step, (energy, resistance)) in
-                STEPS.iter().zip(one.energies.iter().zip(one.resistances))
-            {
-                let _ = writeln!(
-                    csv,
-                    "{},{},{},{step},{energy:.7},{resistance:.7},{}",
-                    cell(&one.prompt),
-                    cell(&one.word),
-                    one.node,
-                    one.others_moved
-                );
-            }
+/// Add the energies of shifted nodes: figures and a picture.
+fn add_shifts(files: &mut Map<String, Value>, found: &Findings) -> Result<()> {
+    let mut csv = String::from("prompt,word,node,shift,energy,resistance,others_moved\n");
+    for one in &found.shifted {
+        for (step, (energy, resistance)) in
+            STEPS.iter().zip(one.energies.iter().zip(one.resistances))
+        {
+            let _ = writeln!(
+                csv,
+                "{},{},{},{step},{energy:.7},{resistance:.7},{}",
+                cell(&one.prompt),
+                cell(&one.word),
+                one.node,
+                one.others_moved
+            );
         }
-        files.insert("shifts.csv".into(), csv.into());
-
-        let groups: Vec<String> = found.shifted.iter().map(|one| one.word.clone()).collect();
-        let names = ["-2", "-1", "+1", "+2"];
-        let series: Vec<(&str, Vec<f64>)> = [0, 1, 3, 4]
-            .into_iter()
-            .zip(names)
-            .map(|(step, name)| {
-                let moved = |one: &Shifted| one.energies[step] - one.energies[2];
-                (name, found.shifted.iter().map(moved).collect())
-            })
-            .collect();
-        let svg = bars(
-            "Energy of a node shifted by deviations along the direction of size",
-            "difference",
-            &groups,
-            &series,
-            0.0,
-        )?;
-        files.insert("shifts.svg".into(), svg.into());
     }
-    Ok(files)
+    files.insert("shifts.csv".into(), csv.into());
+
+    let groups: Vec<String> = found.shifted.iter().map(|one| one.word.clone()).collect();
+    let names = ["-2", "-1", "+1", "+2"];
+    let series: Vec<(&str, Vec<f64>)> = [0, 1, 3, 4]
+        .into_iter()
+        .zip(names)
+        .map(|(step, name)| {
+            let moved = |one: &Shifted| one.energies[step] - one.energies[2];
+            (name, found.shifted.iter().map(moved).collect())
+        })
+        .collect();
+    let svg = bars(
+        "Energy of a node shifted by deviations along the direction of size",
+        "difference",
+        &groups,
+        &series,
+        0.0,
+    )?;
+    files.insert("shifts.svg".into(), svg.into());
+    Ok(())
 }

@@ -75,7 +75,7 @@ pub fn checkpoint(data: &[u8]) {
 /// Open the bytes as a zip archive.
 pub fn zip(data: &[u8]) {
     let mut bytes = data.to_vec();
-    // What is no archive is a safetensors file, which another target reads.
+    // Anything but an archive is read as safetensors, which another target covers.
     let length = bytes.len().min(4);
     bytes[..length].copy_from_slice(&b"PK\x03\x04"[..length]);
     read(&files::write("checkpoint", &bytes));
