@@ -225,6 +225,12 @@ fn files_that_are_not_text_are_named_with_what_to_do() {
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
             "git lfs pull",
         ),
+        (
+            "books.txt",
+            b"/annex/objects/SHA256E-s9--0.txt\n",
+            "git annex get",
+        ),
+        ("books.txt", b"# xet version 0\nfilesize = 9\n", "git xet"),
         ("a.txt", b"\xff\xfe\0\0a\0\0\0", "UTF-32"),
         ("a.bin", b"\x01\0\0\0\x80\x02\0\0\0\0", "binary"),
     ];

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::{Error, ErrorKind, Result};
 
-/// First bytes of a file that is not what its name says, what it is, and what to do. Letters match in either case.
-const KINDS: [(&str, &str, &str); 11] = [
+/// First bytes of a pointer to a file, what it is, and what to do. Letters match in either case.
+const POINTERS: [(&str, &str, &str); 4] = [
     ("version https://git-lfs", LFS, "run git lfs pull"),
     ("version https://hawser", LFS, "run git lfs pull"),
     (
@@ -21,6 +21,9 @@ const KINDS: [(&str, &str, &str); 11] = [
         "a git-annex pointer",
         "run git annex get",
     ),
+];
+/// The same of an answer that a server gave instead of a file. In a corpus it may be text.
+const PAGES: [(&str, &str, &str); 7] = [
     ("<!doctype html", "an HTML page", AGAIN),
     ("<html", "an HTML page", AGAIN),
     ("<?xml", "an XML page", AGAIN),
@@ -47,18 +50,31 @@ pub(crate) fn check(bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         return Err(Error::new(ErrorKind::Format, "the file is empty").advice("download it again"));
     }
+    match find(&POINTERS, bytes).or_else(|| find(&PAGES, bytes)) {
+        None => Ok(()),
+        Some((kind, advice)) => {
+            Err(Error::new(ErrorKind::Format, format!("this is {kind}")).advice(advice))
+        }
+    }
+}
+
+/// Recognise a pointer to a file by its first bytes: what it is, and what to do.
+pub(super) fn pointer(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    find(&POINTERS, bytes)
+}
+
+fn find(
+    kinds: &[(&'static str, &'static str, &'static str)],
+    bytes: &[u8],
+) -> Option<(&'static str, &'static str)> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = text[..text.len().min(256)].trim_ascii_start();
     let begins = |first: &str| {
         let head = text.get(..first.len());
         head.is_some_and(|head| head.eq_ignore_ascii_case(first.as_bytes()))
     };
-    match KINDS.iter().find(|(first, ..)| begins(first)) {
-        None => Ok(()),
-        Some((_, kind, advice)) => {
-            Err(Error::new(ErrorKind::Format, format!("this is {kind}")).advice(*advice))
-        }
-    }
+    let found = kinds.iter().find(|(first, ..)| begins(first));
+    found.map(|&(_, kind, advice)| (kind, advice))
 }
 
 /// Open a file. Refuses pipes, whose opening waits for a writer, and devices, which have no end.

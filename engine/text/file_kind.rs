@@ -103,12 +103,6 @@ const KNOWN: &[(usize, &[u8], &str, &str)] = &[
     ),
     (0, b"\xff\xfe\0\0", "UTF-32 text", "convert it to UTF-8"),
     (0, b"\0\0\xfe\xff", "UTF-32 text", "convert it to UTF-8"),
-    (
-        0,
-        b"version https://git-lfs",
-        "a Git LFS pointer, not the file itself",
-        "run `git lfs pull`",
-    ),
 ];
 
 impl FileKind {
@@ -132,6 +126,9 @@ impl FileKind {
                     .get(*offset..)
                     .is_some_and(|rest| rest.starts_with(bytes))
         });
+        if let Some((kind, advice)) = super::download::pointer(head) {
+            return Self::Other(kind, advice);
+        }
         match known {
             Some((_, _, format, advice)) => Self::Other(format, advice),
             None if is_safetensors(head) => Self::Other("a safetensors file", MODEL),
