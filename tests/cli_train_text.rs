@@ -303,9 +303,53 @@ fn a_finished_run_can_be_extended_and_a_refused_key_is_named() {
     ] {
         let mut arguments = with(&["--resume"]);
         arguments.extend(changes);
+        let record = fs::read(at.join("run/run.json")).unwrap();
         let error = fails_in(at, &arguments);
         assert!(error.contains(expected), "{changes:?}: {error}");
+        let kept = fs::read(at.join("run/run.json")).unwrap();
+        assert_eq!(kept, record, "{changes:?} changed the record of the run");
     }
+}
+
+#[test]
+fn an_existing_run_file_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("my.txt"), sentences(1, 250)).unwrap();
+    succeeds_in(at, &["init", "run.toml"]);
+    let own = fs::read(at.join("run.toml")).unwrap();
+    let error = fails_in(at, &["train", "my.txt", "--out", "."]);
+    assert!(error.contains("another run file"), "{error}");
+    assert_eq!(fs::read(at.join("run.toml")).unwrap(), own);
+}
+
+#[test]
+#[cfg(unix)]
+fn sources_are_found_from_a_linked_run_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let project = at.join("project");
+    fs::create_dir_all(at.join("disk/deep/runs")).unwrap();
+    fs::create_dir(&project).unwrap();
+    std::os::unix::fs::symlink("../disk/deep/runs", project.join("runs")).unwrap();
+    fs::write(project.join("book [1].txt"), sentences(1, 250)).unwrap();
+    let short = ["--set", "train.tokens=2048"];
+    succeeds_in(&project, &[&["train", "book [1].txt"], &short[..]].concat());
+    assert!(project.join("runs/book--1/model.bril").exists());
+    let outside = ["train", "book [1].txt", "--out", "../out"];
+    succeeds_in(&project, &[&outside, &short[..]].concat());
+    assert!(at.join("out/model.bril").exists());
+}
+
+#[test]
+fn a_checksum_of_no_source_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("my.txt"), sentences(1, 250)).unwrap();
+    let run = "[data]\ntrain = [\"my.txt\"]\n[data.sha256]\n\"other.txt\" = \"00\"\n";
+    fs::write(at.join("run.toml"), format!("name = \"m\"\n{run}")).unwrap();
+    let error = fails_in(at, &["train", "run.toml"]);
+    assert!(error.contains("\"other.txt\""), "{error}");
 }
 
 #[test]

@@ -155,6 +155,13 @@ fn entities_in_doc_text_are_unescaped_once() {
 }
 
 #[test]
+fn megabytes_of_invalid_bytes_are_replaced() {
+    let bytes = [b"ab".to_vec(), vec![0xe9; 3 << 20]].concat();
+    let text = documents("a.txt", &bytes, lossy()).unwrap().concat();
+    assert_eq!(text.matches('\u{fffd}').count(), 3 << 20);
+}
+
+#[test]
 fn gzip_and_zstd_are_read_by_their_first_bytes() {
     let marked = utf16("abc é", u16::to_le_bytes);
     let skippable = [&b"\x53\x2a\x4d\x18\x03\0\0\0xyz"[..], &zstd(b"abc ")].concat();

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::learn::Recipe;
 use crate::{Error, ErrorKind, Result};
 
-/// Write a run file with the default and the meaning of each key.
+/// Write a run file with the usual keys, their defaults and meanings.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:

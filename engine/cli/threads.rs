@@ -14,14 +14,16 @@ const PER_CORE: usize = 4;
 /// [`ErrorKind::Resource`] if they cannot be started.
 pub(super) fn choose(given: Option<usize>) -> Result<()> {
     let most = PER_CORE * std::thread::available_parallelism().map_or(1, usize::from);
+    let number = |name: &str| std::env::var(name).ok()?.trim().parse::<usize>().ok();
     let in_environment = || {
-        let values = VARIABLES.map(std::env::var);
-        let numbers = values.into_iter().flatten();
-        numbers.filter_map(|value| value.trim().parse().ok()).max()
+        VARIABLES
+            .iter()
+            .filter_map(|name| Some((number(name)?, *name)))
+            .max()
     };
     let (name, wanted) = match given {
         Some(threads) => ("--threads", Some(threads)),
-        None => ("RAYON_NUM_THREADS", in_environment()),
+        None => in_environment().map_or(("", None), |(threads, name)| (name, Some(threads))),
     };
     match wanted {
         Some(wanted) if wanted > most => {

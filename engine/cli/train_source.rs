@@ -133,6 +133,17 @@ impl TrainSource<'_> {
         let recipe = Recipe::parse(&text, self.changes)?;
         std::fs::create_dir_all(&folder).map_err(Error::io_at(&folder))?;
         let text = recipe.to_run_file(&heading)?;
+        // The same file is that of a start that failed.
+        if run_file.exists()
+            && !std::fs::read(&run_file).is_ok_and(|found| found == text.as_bytes())
+        {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the folder already contains another run file",
+            )
+            .at(run_file.display())
+            .advice("train with it, delete it, or pass another --out"));
+        }
         brillm_file::write(&run_file, text).map_err(Error::io_at(&run_file))?;
         if !self.quiet {
             print_plan(&size, &recipe, &run_file);
@@ -142,7 +153,7 @@ impl TrainSource<'_> {
             base: folder.clone(),
             folder,
             run_file,
-            opening: Some(size.opening),
+            opening: Some(size.opening).filter(|opening| !opening.is_empty()),
         })
     }
 
@@ -243,8 +254,7 @@ fn is_run_file(path: &Path) -> Result<bool> {
         // Reading it as a corpus reports what is wrong.
         return Ok(false);
     };
-    let record = serde_json::from_str::<serde_json::Value>(&text).ok();
-    if record.is_some_and(|record| record["data"]["train"].is_array()) {
+    if crate::text::is_run_record(&text) {
         return Err(Error::new(
             ErrorKind::Input,
             "the file is the record of a run, not a text",
@@ -276,10 +286,14 @@ fn name_of(sources: &[PathBuf]) -> String {
     let [source] = sources else {
         return "texts".into();
     };
-    let named = source.canonicalize().unwrap_or_else(|_| source.clone());
+    // `.` and `..` have the name of the folder that they mean.
+    let named = match source.file_name() {
+        Some(_) => source.clone(),
+        None => source.canonicalize().unwrap_or_else(|_| source.clone()),
+    };
     // Of a pattern, the last part without wildcards.
     let mut parts = named.iter().rev().map(|part| part.to_string_lossy());
-    let name = parts.find(|part| !part.contains(['*', '?', '[']));
+    let name = parts.find(|part| source.exists() || !part.contains(['*', '?', '[']));
     let name = name.unwrap_or_default();
     let stem = name
         .split('.')
@@ -301,10 +315,27 @@ fn name_of(sources: &[PathBuf]) -> String {
     }
 }
 
+/// Resolve a path without links and `..`, which the system resolves after links. Parts that do not exist stay.
+fn resolved(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path).map_err(Error::io_at(path))?;
+    let real = path.ancestors().find_map(|part| {
+        let rest = path.strip_prefix(part).ok()?;
+        Some(part.canonicalize().ok()?.join(rest))
+    });
+    Ok(real.unwrap_or(path))
+}
+
 /// Write a path relative to a folder, as a run file in it names it.
 fn relative(path: &Path, folder: &Path) -> Result<String> {
-    let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io_at(path));
-    let (path, folder) = (absolute(path)?, absolute(folder)?);
+    // The source itself may be a link, which stays.
+    let source = match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => {
+            resolved(parent)?.join(name)
+        }
+        (Some(_), Some(name)) => resolved(Path::new("."))?.join(name),
+        _ => resolved(path)?,
+    };
+    let (path, folder) = (source, resolved(folder)?);
     let same = path.components().zip(folder.components());
     let same = same.take_while(|(one, other)| one == other).count();
     let mut result = PathBuf::new();

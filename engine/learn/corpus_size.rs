@@ -15,8 +15,6 @@ const SAMPLE: u64 = 4 << 20;
 pub struct CorpusSize {
     /// Bytes of text in UTF-8, without markup.
     pub bytes: u64,
-    /// Number of documents; one of more than 1 MiB counts once for each piece.
-    pub documents: u64,
     /// Number of files.
     pub files: usize,
     /// Hidden files and editors' backups that were skipped.
@@ -50,7 +48,6 @@ impl CorpusSize {
                 size.opening = opening(&text);
             }
             size.bytes += text.len() as u64;
-            size.documents += 1;
         }
         size.ideographic = 2 * ideographs > characters;
         Ok(size)

@@ -214,7 +214,7 @@ impl Recipe {
     /// Write the run file of default settings for a text, with the meaning of each key.
     pub fn template() -> String {
         let recipe = Self::with_defaults("my-model", vec!["my.txt".into()]);
-        let heading = "A run file. Train with: brillm train FILE.toml\nThe values are the defaults; keys may be left out.";
+        let heading = "A run file. Train with: brillm train FILE.toml\nThe values are the defaults, lines with # are examples; keys may be left out.";
         recipe
             .to_run_file(heading)
             .expect("the defaults have a TOML form")

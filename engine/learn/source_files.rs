@@ -74,9 +74,12 @@ impl SourceFiles {
             sums.insert(name.to_string_lossy().into_owned(), sha256(file)?);
         }
         for (name, wanted) in &data.sha256 {
-            if let Some(found) = sums.get(name)
-                && !found.eq_ignore_ascii_case(wanted)
-            {
+            let found = sums.get(name).ok_or_else(|| {
+                let what = format!("data.sha256 names {name:?}, which is not among the sources");
+                Error::new(ErrorKind::Configuration, what)
+                    .advice("name sources as data.train and data.validation find them")
+            })?;
+            if !found.eq_ignore_ascii_case(wanted) {
                 return Err(Error::new(
                     ErrorKind::Checksum,
                     format!("expected sha256 {wanted}, found {found}"),

@@ -65,6 +65,20 @@ pub struct Corpus {
     simplify: HashMap<char, char>,
 }
 
+/// Record of a run in its folder.
+pub(crate) const RUN_RECORD: &str = "run.json";
+
+/// Return whether a text is the record of a run, and not other JSON.
+pub(crate) fn is_run_record(text: &str) -> bool {
+    let record = serde_json::from_str::<serde_json::Value>(text).ok();
+    record.is_some_and(|record| record["data"]["train"].is_array())
+}
+
+/// Return whether a folder contains a run, whose files are not a corpus.
+pub(crate) fn is_run_folder(folder: &Path) -> bool {
+    read_text(&folder.join(RUN_RECORD)).is_ok_and(|text| is_run_record(&text))
+}
+
 impl Corpus {
     /// Open sources: files, folders (in the order of names), glob patterns, or `-` for standard input. A file that can
     /// be read only once, such as a named pipe, is a source too.
@@ -224,7 +238,7 @@ impl Files {
             } else if entry.is_dir() {
                 // Links to folders are not followed, because they could form a cycle. The folder of a run contains no corpus,
                 // but may be in the folder of its corpus.
-                if !entry.is_symlink() && !entry.join("run.json").is_file() {
+                if !entry.is_symlink() && !is_run_folder(&entry) {
                     self.add_folder(&entry)?;
                 }
             } else if entry.is_file() {

@@ -31,6 +31,7 @@ mod tokenizer;
 mod vocabulary;
 
 pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
+pub(crate) use corpus::{RUN_RECORD, is_run_folder, is_run_record};
 pub(crate) use cut::cut;
 pub use decoder::Decoder;
 #[cfg(feature = "transformer")]

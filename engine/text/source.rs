@@ -80,7 +80,8 @@ impl Source {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let column = self.column - carried as u64;
+        // Replacement characters may have made the carried text longer than its bytes.
+        let column = self.column.saturating_sub(carried as u64);
         self.column = column + bytes.len() as u64;
         let mut text = utf8(bytes, options).map_err(|valid| {
             let byte = column + valid as u64 + 1;

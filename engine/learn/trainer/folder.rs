@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Trainer;
 use crate::learn::recipe::Recipe;
+use crate::text::{RUN_RECORD, is_run_folder};
 use crate::{Error, ErrorKind, Result};
 
 impl Trainer {
@@ -26,7 +27,7 @@ impl Trainer {
     }
 }
 
-/// Keys that may differ when a run is resumed: they change neither the model nor its data.
+/// Keys that may differ when a run is resumed: they change neither the data nor the steps already taken.
 const CHANGEABLE: [&str; 9] = [
     "about",
     "license",
@@ -40,30 +41,27 @@ const CHANGEABLE: [&str; 9] = [
 ];
 
 /// Whether a run in the folder has begun to train.
-pub(crate) fn has_begun(folder: &Path) -> bool {
-    folder.join(crate::learn::log::JSON_FILE).exists()
+pub(super) fn has_begun(folder: &Path) -> bool {
+    is_run_folder(folder) && folder.join(crate::learn::log::JSON_FILE).exists()
 }
 
 /// Write the recipe into the run folder. With `resume`, a run that is there may have differed in [`CHANGEABLE`] keys;
-/// without, it must not have begun. Returns the number of training tokens of the earlier start.
+/// without, it must not have begun. Returns the number of training tokens of the earlier start, whose recipe stays until
+/// [`write_recipe`] replaces it.
 pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Result<Option<u64>> {
     std::fs::create_dir_all(folder).map_err(Error::io_at(folder))?;
-    let stored = folder.join("run.json");
-    let own = serde_json::to_string_pretty(recipe).map_err(|error| {
-        Error::new(ErrorKind::Configuration, "the recipe has no JSON form").because(error)
-    })?;
-    let write = || brillm_file::write(&stored, &own).map_err(Error::io_at(&stored));
+    let stored = folder.join(RUN_RECORD);
     if !stored.exists() {
-        return write().map(|()| None);
+        return write_recipe(recipe, folder).map(|()| None);
     }
-    if !has_begun(folder) {
+    if !folder.join(crate::learn::log::JSON_FILE).exists() {
         // An earlier start failed, for example because a source was missing or too short: its tokens may be outdated.
         let tokens = folder.join("tokens.json");
         std::fs::remove_file(&tokens).or_else(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Ok(()),
             _ => Err(Error::io(error, tokens.display())),
         })?;
-        return write().map(|()| None);
+        return write_recipe(recipe, folder).map(|()| None);
     }
     if !resume {
         return Err(Error::new(
@@ -79,12 +77,12 @@ pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Resul
         what.at(stored.display()).because(error)
     };
     let before: Value = serde_json::from_str(&kept).map_err(damaged)?;
-    let now: Value = serde_json::from_str(&own).map_err(damaged)?;
+    let now: Value = serde_json::from_str(&json(recipe)?).map_err(damaged)?;
     let mut changed = Vec::new();
     differences(&before, &now, "", &mut changed);
     changed.retain(|key| !CHANGEABLE.contains(&key.as_str()));
     if changed.is_empty() {
-        return write().map(|()| before["train"]["tokens"].as_u64());
+        return Ok(before["train"]["tokens"].as_u64());
     }
     let verb = if changed.len() == 1 {
         "differs"
@@ -101,6 +99,18 @@ pub(super) fn keep_recipe(recipe: &Recipe, folder: &Path, resume: bool) -> Resul
             "resume with the settings it began with; only these may change: {}",
             CHANGEABLE.join(", ")
         )))
+}
+
+fn json(recipe: &Recipe) -> Result<String> {
+    serde_json::to_string_pretty(recipe).map_err(|error| {
+        Error::new(ErrorKind::Configuration, "the recipe has no JSON form").because(error)
+    })
+}
+
+/// Write the recipe as the record of the run.
+pub(super) fn write_recipe(recipe: &Recipe, folder: &Path) -> Result<()> {
+    let stored = folder.join(RUN_RECORD);
+    brillm_file::write(&stored, json(recipe)?).map_err(Error::io_at(&stored))
 }
 
 /// List the dotted keys at which two recipes differ.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use self::folder::keep_recipe;
+use self::folder::{keep_recipe, write_recipe};
 use crate::learn::batch::{BatchSampler, Order};
 use crate::learn::charges::FittedCharges;
 use crate::learn::checkpoint::{self, Progress};
@@ -157,6 +157,9 @@ impl Trainer {
             RunLog::create(folder)?
         };
         check_length(&recipe, progress.step, earlier_tokens, observer)?;
+        if earlier_tokens.is_some() {
+            write_recipe(&recipe, folder)?;
+        }
         let folder = folder.to_path_buf();
         Ok(Self {
             recipe,
@@ -255,7 +258,7 @@ impl Trainer {
     }
 }
 
-/// Checks the length of a resumed run. The learning rate of an extended run follows the schedule of its new length, as if
+/// Check the length of a resumed run. The learning rate of an extended run follows the schedule of its new length, as if
 /// it had been started with it: it rises once, and falls again to the end.
 fn check_length(
     recipe: &Recipe,
@@ -273,7 +276,12 @@ fn check_length(
         );
         return Err(Error::new(ErrorKind::Configuration, what)
             .at("--resume")
-            .advice("give a larger number to extend the run"));
+            .advice(format!(
+                "pass --set train.tokens=N with a larger number{}",
+                earlier_tokens.map_or(String::new(), |tokens| format!(
+                    ", such as the earlier {tokens}"
+                ))
+            )));
     }
     if let Some(tokens) = earlier_tokens.filter(|&tokens| step > 0 && tokens != train.tokens) {
         let earlier = Train {
