@@ -128,17 +128,8 @@ impl Inner {
         let Some(piece) = next.transpose()? else {
             return Ok(None);
         };
-        // Text that was held back when the path ended comes with the token the path is at, a second time.
-        let again = match finish {
-            Some(Finish::Exhausted | Finish::Context | Finish::Cancelled) => true,
-            Some(Finish::Stop) => {
-                let stop_tokens = session.model.engine().stop_tokens();
-                !self.settings.ignore_eos && stop_tokens.contains(&piece.id)
-            }
-            _ => false,
-        };
         let index = self.index;
-        self.index += u64::from(!again);
+        self.index += u64::from(!piece.text_only);
         self.piece.clear();
         self.piece.extend_from_slice(piece.text.as_bytes());
         self.piece.push(0);
@@ -147,7 +138,11 @@ impl Inner {
             text: self.piece.as_ptr().cast(),
             length: piece.text.len() as u64,
             id: piece.id,
-            flags: if again { BRILLM_PIECE_TEXT_ONLY } else { 0 },
+            flags: if piece.text_only {
+                BRILLM_PIECE_TEXT_ONLY
+            } else {
+                0
+            },
             ..brillm_piece::defaults()
         }))
     }

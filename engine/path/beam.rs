@@ -9,7 +9,7 @@ use crate::kernel::select::top_k;
 use crate::kernel::softmax;
 use crate::path::HookRunner;
 use crate::path::hook_runner::resist;
-use crate::path::sampler::check_logits;
+use crate::path::sampler::{check_logits, not_a_number};
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -131,8 +131,9 @@ pub fn beam_on(
             };
             let lists = decoder.nearest()?;
             // The sum over all logits is not finite when one of them is not.
-            for list in &lists {
-                check_logits(&[list.normaliser as f32, 0.0])?;
+            if let Some(list) = lists.iter().find(|list| !list.normaliser.is_finite()) {
+                let what = format!("the logarithm of their sum is {}", list.normaliser);
+                return Err(not_a_number(what));
             }
             let fans = lists.into_iter().zip(open);
             Ok(fans

@@ -358,12 +358,10 @@ impl GraphSession {
             sampling,
             random,
             recent,
-            chosen,
             ..
         } = &mut self.sampler;
         let node = ahead.next(&self.flow, random, recent.make_contiguous(), sampling)?;
         // The device drew from a copy of the stream. Take the same number here, so that the CPU can continue from it.
-        *chosen |= node.is_some();
         if node.is_some() && sampling.temperature > 0.0 {
             random.bits();
         }

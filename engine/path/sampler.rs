@@ -17,8 +17,6 @@ pub struct Sampler {
     pub(super) recent: VecDeque<u32>,
     /// How often each new token was chosen; empty without presence and frequency penalties.
     pub(super) counts: BTreeMap<u32, u32>,
-    /// Whether a token was chosen, so that the prompt is over.
-    pub(super) chosen: bool,
 }
 
 impl Sampler {
@@ -32,7 +30,6 @@ impl Sampler {
             random: Random::new(sampling.seed),
             recent: VecDeque::new(),
             counts: BTreeMap::new(),
-            chosen: false,
             sampling,
             chain,
         })
@@ -58,9 +55,6 @@ impl Sampler {
         if let Some(chain) = &mut self.chain {
             chain.observe(token, hidden);
         }
-        if self.chosen && self.sampling.counts_nodes() {
-            *self.counts.entry(token).or_default() += 1;
-        }
         if self.sampling.repetition_penalty == 1.0 || self.sampling.penalty_window == 0 {
             return;
         }
@@ -76,18 +70,24 @@ impl Sampler {
     /// # Errors
     /// [`ErrorKind::Numeric`] for logits without a softmax; those of the hooks.
     pub fn choose(&mut self, context: &StepContext<'_>, logits: &mut [f32]) -> Result<Option<u32>> {
-        self.chosen = true;
         let history = History {
             recent: self.recent.make_contiguous(),
             counts: &self.counts,
         };
         let hooks = self.chain.as_mut().map(|chain| (chain, context));
-        self.sampling
+        let chosen = self
+            .sampling
             .choose_with(logits, &history, &mut self.random, hooks)
             .map_err(|error| match error.kind() {
                 ErrorKind::Numeric => error.at(format!("step {}", context.step)),
                 _ => error,
-            })
+            })?;
+        if let Some(token) = chosen
+            && self.sampling.counts_nodes()
+        {
+            *self.counts.entry(token).or_default() += 1;
+        }
+        Ok(chosen)
     }
 
     /// Return −ln p of `token`, with the hooks' changes to the logits and temperature. `logits [V]` are overwritten.
@@ -133,11 +133,14 @@ pub fn check_logits(logits: &[f32]) -> Result<()> {
         None => "no logit is finite".to_string(),
         Some(token) => format!("the logit of token {token} is {}", logits[token]),
     };
-    Err(
-        Error::new(ErrorKind::Numeric, "a probability is not a number")
-            .at(overflowed)
-            .advice("the weights or their products are too large for f32"),
-    )
+    Err(not_a_number(overflowed))
+}
+
+/// Describe logits without a softmax; `what` is the number that shows it.
+pub(super) fn not_a_number(what: String) -> Error {
+    Error::new(ErrorKind::Numeric, "a probability is not a number")
+        .at(what)
+        .advice("the weights or their products are too large for f32")
 }
 
 #[cfg(test)]

@@ -304,11 +304,10 @@ impl Sampling {
         if temperature == 0.0 {
             return Some(Some(best));
         }
-        let inverse = 1.0 / temperature;
         let top = logits[best as usize];
         for logit in logits.iter_mut() {
-            // Subtracting the largest logit first keeps small temperatures finite.
-            *logit = (*logit - top) * inverse;
+            // The largest becomes 0 at any temperature; a product with 1/T would not, where 1/T is infinite.
+            *logit = (*logit - top) / temperature;
         }
         softmax::softmax(logits);
         self.truncate(logits, best);

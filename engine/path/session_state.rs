@@ -48,14 +48,18 @@ impl SessionState {
         match (head.version, head.flow) {
             (Some(VERSION), _) => serde_json::from_slice(bytes).map_err(invalid),
             (None, None) => Err(Error::new(ErrorKind::Format, "not a saved session")),
-            (found, _) => Err(Error::new(
-                ErrorKind::Version,
-                format!(
-                    "the saved session has version {}, this program reads version {VERSION}",
-                    found.unwrap_or(1)
-                ),
-            )
-            .advice("generate it again: a session of version 1 does not name its model")),
+            (found, _) => {
+                let found = found.unwrap_or(1);
+                let advice = if found < VERSION {
+                    "generate it again: a session of version 1 does not name its model"
+                } else {
+                    "use the version of brillm that wrote it"
+                };
+                let what = format!(
+                    "the saved session has version {found}, this program reads version {VERSION}"
+                );
+                Err(Error::new(ErrorKind::Version, what).advice(advice))
+            }
         }
     }
 

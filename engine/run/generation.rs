@@ -23,6 +23,9 @@ pub struct Piece {
     pub id: u32,
     /// Text that is complete now; empty while a character is still on its way.
     pub text: String,
+    /// Whether the piece has no token of its own: text that was held back when the generation ended. `id` is then the
+    /// last token of the session.
+    pub text_only: bool,
 }
 
 /// Why a generation ended. Its JSON form is the name in snake case: `length`, `stop`, `stop_text`, ….
@@ -344,7 +347,9 @@ impl Generation {
         for piece in self {
             let piece = piece?;
             text.push_str(&piece.text);
-            ids.push(piece.id);
+            if !piece.text_only {
+                ids.push(piece.id);
+            }
         }
         Ok((text, ids))
     }
@@ -396,6 +401,7 @@ impl Generation {
         Ok(Some(Piece {
             id,
             text: self.release(text, last),
+            text_only: false,
         }))
     }
 
@@ -448,8 +454,11 @@ impl Iterator for Generation {
             let rest = self.decoder.finish();
             let text = self.release(rest, true);
             if !text.is_empty() {
-                let id = self.session.token();
-                return Some(Ok(Piece { id, text }));
+                return Some(Ok(Piece {
+                    id: self.session.token(),
+                    text,
+                    text_only: true,
+                }));
             }
         }
         next

@@ -143,6 +143,12 @@ impl Settings {
                 );
             }
         }
+        if limits.connections.max(limits.parallel) > 1 << 20 {
+            return invalid(
+                "connections and parallel must be at most 1048576",
+                "pass a smaller number",
+            );
+        }
         if limits.seconds.max(limits.patience) >= 1e7 {
             return invalid(
                 "a time limit must be below 10,000,000 s",

@@ -108,17 +108,18 @@ impl CompletionRequest {
             let mut drawn = Vec::new();
             for draw in 0..self.draws {
                 let mut choice = Choice::new(self.tokenizer(), 0, self.cursor(prompt));
-                let (mut nats, mut echoed) = (0.0, self.echo);
+                let (mut nats, mut scored, mut echoed) = (0.0, 0usize, self.echo);
                 let index = prompt * self.draws + draw;
                 let (finish, made) = self.generate_choice(state, job, index, &mut |piece| {
                     if !std::mem::take(&mut echoed) {
                         nats += piece.ln_probability();
+                        scored += piece.scores.len();
                     }
                     choice.add(piece);
                     true
                 })?;
                 new += made;
-                drawn.push((nats / made.max(1) as f64, choice, finish));
+                drawn.push((nats / scored.max(1) as f64, choice, finish));
             }
             // The most probable per token first; without `best_of` in the order of the draws.
             if self.draws > self.choices {
@@ -227,7 +228,6 @@ impl CompletionRequest {
         mut generation: Generation,
         take: &mut dyn FnMut(Piece) -> bool,
     ) -> ApiResult<(Option<&'static str>, usize)> {
-        let stop_tokens = self.served.model.engine.stop_tokens();
         let mut made = 0;
         loop {
             let logits = match self.scored() {
@@ -251,14 +251,14 @@ impl CompletionRequest {
                 break;
             };
             let generated = piece?;
-            // Text that was held back until the end token belongs to that token's entry.
-            let counted = self.ignore_eos || !stop_tokens.contains(&generated.id);
-            made += usize::from(counted);
+            // Text that was held back until the end token belongs to that token's entry; otherwise it has no token.
+            let ended = generated.text_only && generation.finish() == Some(Finish::Stop);
+            made += usize::from(!generated.text_only);
             let mut piece = Piece {
                 text: generated.text,
                 ..Piece::default()
             };
-            if counted || self.scored().is_some() {
+            if !generated.text_only || ended && self.scored().is_some() {
                 piece.scores.push(match (&logits, self.scored()) {
                     (Some(logits), Some(top)) => TokenScore::of(generated.id, logits, top),
                     _ => TokenScore::unscored(generated.id),
