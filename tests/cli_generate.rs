@@ -522,3 +522,34 @@ fn logits_that_overflow_are_an_error() {
         );
     }
 }
+
+#[test]
+fn text_held_back_until_the_end_token_has_no_id_of_its_own() {
+    let file = "models/english.bril";
+    let model = brillm::open(file).unwrap();
+    let ids = model.encode("Once upon").unwrap();
+    let end = model.stop_tokens()[0];
+    let new = *ids.last().unwrap();
+    let text = model
+        .tokenizer()
+        .decode_after(&ids[..ids.len() - 1], &[new]);
+    // The text of the new token begins the stop text, so it is held back until the text ends.
+    let report = json(&[
+        "generate",
+        "Once",
+        "--model",
+        file,
+        "--force",
+        &format!("{new}@0"),
+        "--force",
+        &format!("{end}@1"),
+        "--stop",
+        &format!("{text}!"),
+        "--json",
+    ]);
+    assert_eq!(
+        (&report["ids"], &report["text"]),
+        (&serde_json::json!([new]), &text.into())
+    );
+    assert_eq!(report["finish_reason"], "stop");
+}

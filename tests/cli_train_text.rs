@@ -40,7 +40,7 @@ fn a_text_is_trained_with_settings_that_are_written_as_a_run_file() {
     }
     assert!(said.contains("validation perplexity"), "{said}");
     assert!(
-        said.contains("brillm generate \"") && said.contains("--model runs/my-story/model.bril"),
+        said.contains("brillm generate '") && said.contains("--model runs/my-story/model.bril"),
         "{said}"
     );
     let text = succeeds_in(
@@ -422,4 +422,112 @@ fn every_key_of_the_template_exists_and_has_its_default() {
             "{example} changes nothing"
         );
     });
+}
+
+#[test]
+fn a_plain_resume_continues_with_the_settings_of_the_last() {
+    let folder = recipe_folder();
+    let at = folder.path();
+    fs::write(at.join("my.txt"), sentences(1, 250)).unwrap();
+    // A run file, and a text whose run file the program writes.
+    for (name, source) in [("run", "run.toml"), ("text", "my.txt")] {
+        let steps = |more: &[&str]| {
+            let start = ["train", source, "--out", name, "--json", "--quiet"];
+            let output = run_in(at, &[&start[..], more].concat());
+            let report: serde_json::Value =
+                serde_json::from_str(&stdout_of(&output, "train")).unwrap();
+            report["steps"].as_u64().unwrap()
+        };
+        let first = steps(&["--set", "train.tokens=4096"]);
+        assert_eq!(steps(&["--resume"]), first, "{name}");
+        let more = steps(&["--resume", "--set", "train.tokens=8192"]);
+        assert_eq!(more, 2 * first, "{name}");
+        assert_eq!(steps(&["--resume"]), more, "{name}");
+        // An edited run file is right again.
+        let file = if name == "run" {
+            "run.toml"
+        } else {
+            "text/run.toml"
+        };
+        let text = fs::read_to_string(at.join(file)).unwrap();
+        let is_length = |line: &&str| {
+            let length = line.strip_prefix("tokens = ");
+            length.is_some_and(|length| length.starts_with(|one: char| one.is_ascii_digit()))
+        };
+        let line = text.lines().find(is_length).unwrap();
+        fs::write(at.join(file), text.replacen(line, "tokens = 12288", 1)).unwrap();
+        assert_eq!(steps(&["--resume"]), 3 * first, "{name}");
+    }
+}
+
+#[test]
+fn paths_on_the_command_line_are_relative_to_the_current_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for (name, seed, count) in [("my.txt", 1, 250), ("other one.txt", 2, 100)] {
+        fs::write(at.join(name), sentences(seed, count)).unwrap();
+    }
+    fs::write(at.join("map.txt"), "a\te\n").unwrap();
+    let start = ["train", "my.txt", "--quiet", "--set", "train.tokens=1024"];
+    let with = |more: &[&'static str]| [&start[..], more].concat();
+    succeeds_in(at, &with(&["--out", "first"]));
+    fs::write(at.join("tokenizer.json"), "").unwrap();
+    let tokenizer = brillm::open(at.join("first/model.bril")).unwrap();
+    fs::write(at.join("tokenizer.json"), tokenizer.tokenizer().to_bytes()).unwrap();
+    let absolute = format!("data.validation=[{:?}]", at.join("other one.txt"));
+    let changes: [&[&str]; 7] = [
+        &["data.validation=[\"other one.txt\"]"],
+        &["data={train=[\"my.txt\"], validation=[\"./other one.txt\"]}"],
+        &["data.train=[\"my.txt\", \"other*.txt\"]"],
+        &["data.simplify=map.txt"],
+        &["data.tokenizer=tokenizer.json"],
+        &["initial=first/model.bril", "data.vocabulary=300"],
+        &[&absolute],
+    ];
+    cases(changes.iter().enumerate(), |(index, changes)| {
+        let out = format!("out/run {index}");
+        let mut arguments = with(&[]);
+        arguments.extend(["--out", &out]);
+        for change in **changes {
+            arguments.extend(["--set", change]);
+        }
+        succeeds_in(at, &arguments);
+        // The same command continues the run.
+        arguments.push("--resume");
+        succeeds_in(at, &arguments);
+    });
+}
+
+#[test]
+fn printed_commands_are_quoted_for_a_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::create_dir(at.join("it's here")).unwrap();
+    fs::write(at.join("my.txt"), sentences(1, 250)).unwrap();
+    let said = succeeds_in(at, &["init", "it's here/a $b.toml"]);
+    assert!(
+        said.contains(r"brillm train 'it'\''s here/a $b.toml'"),
+        "{said}"
+    );
+    let out = [
+        "train",
+        "my.txt",
+        "--out",
+        "it's here/run",
+        "--set",
+        "train.tokens=1024",
+    ];
+    let said = succeeds_in(at, &out);
+    let model = r"--model 'it'\''s here/run/model.bril'";
+    assert_eq!(said.matches(model).count(), 2, "{said}");
+    let run_file = fs::read_to_string(at.join("it's here/run/run.toml")).unwrap();
+    assert!(
+        run_file.contains(r"brillm train 'it'\''s here/run/run.toml'"),
+        "{run_file}"
+    );
+    let error = fails_in(at, &["train", "it's here/run"]);
+    assert!(
+        error.contains(r"brillm train 'it'\''s here/run/run.toml' --resume"),
+        "{error}"
+    );
 }

@@ -8,7 +8,7 @@ use brillm::Result;
 use brillm::kernel::random::Random;
 use brillm::learn::Recipe;
 use brillm::learn::data::TokenData;
-use brillm::text::{Corpus, CorpusOptions, LabelledFields, read_labelled};
+use brillm::text::{Corpus, CorpusFormat, CorpusOptions, LabelledFields, read_labelled};
 
 mod support;
 use support::*;
@@ -348,9 +348,9 @@ fn hidden_files_are_skipped_and_counted() {
     ] {
         let corpus = Corpus::open(&[&source], CorpusOptions::default()).unwrap();
         assert!(
-            corpus.skipped() >= skipped,
+            corpus.skipped(None).hidden >= skipped,
             "{source:?}: {}",
-            corpus.skipped()
+            corpus.skipped(None)
         );
         let text: Vec<String> = corpus.collect::<Result<_>>().unwrap();
         assert_eq!(text.concat(), found, "{source:?}");
@@ -371,6 +371,58 @@ fn hidden_files_are_skipped_and_counted() {
 }
 
 #[test]
+fn files_of_runs_are_skipped_and_counted_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let run = root.join("runs/a");
+    fs::create_dir_all(run.join("model")).unwrap();
+    for (name, text) in [
+        ("a.txt", "a"),
+        (".hidden", "x"),
+        ("runs/note.txt", "b"),
+        (
+            "runs/a/run.json",
+            "{\"data\": {\"train\": [\"../../a.txt\"]}}",
+        ),
+        ("runs/a/log.jsonl", "{}"),
+        ("runs/a/model/config.json", "{}"),
+    ] {
+        fs::write(root.join(name), text).unwrap();
+    }
+    for (source, found, skipped) in [
+        (
+            root.to_path_buf(),
+            "ab",
+            "1 hidden file and 3 files of runs",
+        ),
+        (root.join("**/*"), "ab", "1 hidden file and 3 files of runs"),
+        (root.join("runs/*/*"), "", "2 files of runs"),
+        (root.join("runs/a/log*"), "{}", "0 hidden files"),
+    ] {
+        let corpus = match Corpus::open(&[&source], CorpusOptions::default()) {
+            Ok(corpus) => corpus,
+            Err(error) => {
+                let error = error.to_string();
+                assert!(
+                    found.is_empty() && error.contains(skipped),
+                    "{source:?}: {error}"
+                );
+                continue;
+            }
+        };
+        assert_eq!(corpus.skipped(None).to_string(), skipped, "{source:?}");
+        // A run does not count its own files.
+        assert_eq!(corpus.skipped(Some(&run)).of_runs, 0, "{source:?}");
+        let options = CorpusOptions {
+            format: CorpusFormat::Plain,
+            ..CorpusOptions::default()
+        };
+        let text = read(&source, options).unwrap();
+        assert_eq!(text.concat(), found, "{source:?}");
+    }
+}
+
+#[test]
 fn corpora_without_text_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let message = |source: PathBuf| {
@@ -381,7 +433,7 @@ fn corpora_without_text_are_errors() {
     let root = folder.path();
     assert!(message(root.into()).contains("contains no files"));
     fs::write(root.join(".hidden"), "text").unwrap();
-    assert!(message(root.into()).contains("hidden files and backups are skipped: 1"));
+    assert!(message(root.into()).contains("skipped: 1 hidden file"));
     fs::write(root.join("empty.txt"), "").unwrap();
     fs::write(root.join("blank.txt"), "\u{feff} \r\n\n").unwrap();
     fs::write(root.join("empty.json"), "[]").unwrap();

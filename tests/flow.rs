@@ -12,7 +12,10 @@ use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
 use brillm::model::{Metadata, Model, Verify};
-use brillm::path::{BeamOptions, Charges, GraphSession, Sampling, Session, SessionState, beam};
+use brillm::path::{
+    BeamOptions, Charges, GraphSession, Sampling, Session, SessionOptions, SessionState, beam,
+    likeliest,
+};
 use brillm::signal::{BlendKind, EnergyKind, Mechanism, Profile, Start, Weights};
 use brillm::text::Tokenizer;
 
@@ -266,6 +269,72 @@ fn a_saved_session_goes_on_as_if_it_had_not_stopped() {
     let weights = mechanism.weights().clone();
     let same = Arc::new(mechanism.with_weights(weights).unwrap());
     GraphSession::restore(same, state, Sampling::greedy()).unwrap();
+}
+
+#[test]
+fn penalties_count_each_choice_once_and_no_given_token() {
+    for (name, profile) in profiles() {
+        let (_, _, mechanism) = learned(&profile);
+        let sampling = Sampling::greedy().presence_and_frequency(1.5, 0.75);
+        let mut penalised = session(&mechanism, sampling.clone());
+        let mut plain = session(&mechanism, Sampling::greedy());
+        let mut counts = [0u16; NODES];
+        for step in 0..30 {
+            if step % 7 == 3 {
+                penalised.force(2).unwrap();
+                plain.force(2).unwrap();
+            }
+            if step % 10 == 9 {
+                let saved = penalised.state().to_bytes().unwrap();
+                let state = SessionState::from_bytes(&saved).unwrap();
+                penalised =
+                    GraphSession::restore(mechanism.clone(), state, sampling.clone()).unwrap();
+            }
+            let mut logits = plain.look().unwrap().1.to_vec();
+            for (logit, &count) in logits
+                .iter_mut()
+                .zip(&counts)
+                .filter(|(_, count)| **count > 0)
+            {
+                *logit -= 1.5 + 0.75 * f32::from(count);
+            }
+            if !profile.self_loops {
+                logits[plain.token() as usize] = f32::NEG_INFINITY;
+            }
+            let expected = likeliest(&logits).unwrap();
+            assert_eq!(
+                penalised.step().unwrap(),
+                Some(expected),
+                "{name} step {step}"
+            );
+            counts[expected as usize] += 1;
+            plain.force(expected).unwrap();
+        }
+        assert!(counts.iter().any(|&count| count > 1), "{name}: {counts:?}");
+    }
+}
+
+#[test]
+fn a_session_with_a_number_that_is_not_finite_is_not_written() {
+    let (_, _, mechanism) = learned(&Profile::sifu(8));
+    // The signal overflows where a token counts 3e38 times.
+    let options = SessionOptions {
+        gains: [(0, f32::MAX), (1, f32::MAX)].into(),
+        ..SessionOptions::default()
+    };
+    let (start, greedy) = (Start::Profile, Sampling::greedy());
+    let mut large =
+        GraphSession::begin_with(mechanism.clone(), &[3, 5, 1], &start, greedy, options).unwrap();
+    large.walk(&[2, 7]).unwrap();
+    let error = large.state().to_bytes().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Numeric);
+    assert!(error.to_string().contains("step 4"), "{error}");
+    let mut session = session(&mechanism, Sampling::greedy());
+    let mut charges = Charges::new(0.5, 1.0, 1.0, 1.0);
+    charges.decay = f64::NAN;
+    session.set_charges(charges);
+    let error = session.state().to_bytes().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Numeric);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::shell::quoted;
 use crate::learn::Recipe;
 use crate::{Error, ErrorKind, Result};
 
@@ -32,7 +33,8 @@ impl Arguments {
         }
         brillm_file::write(&self.file, Recipe::template()).map_err(Error::io_at(&self.file))?;
         super::say(format!(
-            "{file}: set data.train to your text, then run: brillm train {file}"
+            "{file}: set data.train to your text, then run: brillm train {}",
+            quoted(&self.file)
         ))
     }
 }

@@ -35,6 +35,7 @@ mod prompt;
 mod quantize;
 #[cfg(feature = "serve")]
 mod serve;
+mod shell;
 mod threads;
 mod trace;
 mod train;
@@ -234,9 +235,6 @@ fn open_model(path: Option<&Path>) -> Result<Model> {
     }
 }
 
-/// Largest model whose checksum is computed.
-const FINGERPRINTED: u64 = 4 << 30;
-
 /// Compute the checksum of the model at `path` or of the built-in one; none above 4 GiB.
 fn fingerprint(path: Option<&Path>) -> Result<Option<String>> {
     let Some(path) = path else {
@@ -246,7 +244,7 @@ fn fingerprint(path: Option<&Path>) -> Result<Option<String>> {
     };
     let large = path
         .metadata()
-        .is_ok_and(|data| data.is_file() && data.len() > FINGERPRINTED);
+        .is_ok_and(|data| data.is_file() && data.len() > crate::run::FINGERPRINTED);
     if large {
         Ok(None)
     } else {

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::plugin_options::PluginArguments;
+use super::shell::quoted;
 use crate::plugin::check::{Checker, Verdict, in_process};
 use crate::plugin::{Described, Manifest, build, create_template};
 use crate::{Error, ErrorKind, Result};
@@ -122,8 +123,9 @@ impl Arguments {
                     sdk.or_else(|| near.join("Cargo.toml").exists().then(|| near.to_path_buf()));
                 let folder = create_template(&name, &out, sdk.as_deref())?;
                 super::say(format!(
-                    "{0}\n  brillm plugin build {0}\n  brillm plugin check {name}\n  brillm generate … --plugin {name}",
-                    folder.display()
+                    "{}\n  brillm plugin build {}\n  brillm plugin check {name}\n  brillm generate … --plugin {name}",
+                    folder.display(),
+                    quoted(&folder)
                 ))
             }
         }

@@ -90,7 +90,7 @@ impl LimitArguments {
         limits.prompt_tokens = self.max_prompt;
         limits.tokens = self.max_tokens;
         limits.seconds = self.max_seconds;
-        limits.patience = self.request_timeout;
+        limits.request_timeout = self.request_timeout;
     }
 }
 
@@ -122,14 +122,14 @@ impl Arguments {
         let models = paths
             .iter()
             .map(|path| {
-                let engine = match path {
-                    Some(path) => crate::serve::open_copy(path),
-                    None => super::open_engine(None),
+                let (engine, sha256) = match path {
+                    Some(path) => crate::serve::open_copy(path)?,
+                    None => (super::open_engine(None)?, super::fingerprint(None)?),
                 };
-                let engine = engine?.forward()?;
+                let engine = engine.forward()?;
                 Ok(ServedModel {
                     name: engine.name().to_string(),
-                    sha256: super::fingerprint(path.as_deref())?,
+                    sha256,
                     engine,
                 })
             })

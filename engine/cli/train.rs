@@ -8,9 +8,10 @@ use cpu_time::ProcessTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
+use crate::cli::shell::quoted;
 use crate::cli::train_source::{Prepared, TrainSource};
-use crate::learn::ProgressObserver;
 use crate::learn::log::Record;
+use crate::learn::{ProgressObserver, keep_changes};
 use crate::run::prepare_training;
 
 /// Train a model on texts or from a run file.
@@ -23,7 +24,8 @@ pub(super) struct Arguments {
     /// Texts to train on (files, folders or globs), or a run file (.toml); models/recipes has examples.
     #[arg(value_name = "TEXT|RUN_FILE", required = true)]
     sources: Vec<PathBuf>,
-    /// Override a key of the run file, for example train.rate=0.004; may be repeated.
+    /// Override a key of the run file, for example train.rate=0.004; may be repeated. Paths are relative to the current
+    /// folder for texts, and as in the run file otherwise.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     changes: Vec<String>,
     /// Folder that paths in the run file are relative to [default: the folder of the run file].
@@ -134,20 +136,12 @@ impl ProgressObserver for Bar {
 }
 
 impl Arguments {
-    /// The command that continues the run: a run resumes only with the recipe it began with.
+    /// The command that continues the run, with the changes that its folder keeps.
     fn resume_command(&self, run_file: &Path, folder: &Path) -> String {
-        let mut command = format!(
-            "brillm train {} --out {}",
-            run_file.display(),
-            folder.display()
-        );
-        if let Some(data) = &self.data {
-            command += &format!(" --data {}", data.display());
-        }
-        for change in &self.changes {
-            command += &format!(" --set '{change}'");
-        }
-        command + " --resume"
+        let data = self.data.as_ref();
+        let data = data.map_or(String::new(), |data| format!(" --data {}", quoted(data)));
+        let (run_file, out) = (quoted(run_file), quoted(folder));
+        format!("brillm train {run_file} --out {out}{data} --resume")
     }
 
     pub(super) fn run(self) -> Result<()> {
@@ -173,12 +167,14 @@ impl Arguments {
             base,
             folder,
             run_file,
+            changes,
             opening,
         } = source;
         super::catch_interrupt()?;
         let hooks = super::plugin_options::hooks()?;
         let mut bar = Bar::new(self.quiet);
         let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &hooks, &mut bar)?;
+        keep_changes(&folder, &run_file, &changes)?;
         #[cfg(feature = "gpu")]
         if let Some(device) = self.backend.device()?
             && let Err(error) = trainer.use_device(&device, self.backend.choice().is_forced())
@@ -201,7 +197,8 @@ impl Arguments {
                 "cancelled": outcome.cancelled,
                 "parameters": outcome.parameters,
                 "run_file": run_file,
-                "skipped_files": skipped,
+                "skipped_files": skipped.total(),
+                "skipped_files_of_runs": skipped.of_runs,
                 "charges": outcome.charges.map(|charges| serde_json::json!({
                     "settings": charges.settings,
                     "nats_per_token_before": charges.before,
@@ -233,9 +230,9 @@ impl Arguments {
             ))
         } else {
             let model = outcome.model.display();
-            let skipped = match skipped {
+            let skipped = match skipped.total() {
                 0 => String::new(),
-                count => format!(", skipped hidden files: {count}"),
+                _ => format!(", skipped {skipped}"),
             };
             super::say(format!(
                 "{model} ({} steps{perplexity}, {} parameters, {cpu:.0} CPU-seconds{skipped})",
@@ -243,7 +240,9 @@ impl Arguments {
             ))?;
             match opening {
                 Some(opening) => super::say(format!(
-                    "use it with: brillm generate \"{opening}\" --model {model}, or brillm serve --open --model {model}"
+                    "use it with: brillm generate {0} --model {1}, or brillm serve --open --model {1}",
+                    quoted(opening),
+                    quoted(&outcome.model)
                 )),
                 None => Ok(()),
             }

@@ -2,8 +2,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::learn::recipe::Kind;
-use crate::learn::{CorpusSize, Recipe, Trainer};
+use crate::cli::shell::quoted;
+use crate::learn::recipe::{Kind, map_paths};
+use crate::learn::{CorpusSize, Recipe, Trainer, kept_changes};
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the run file that a run of a text has in its folder.
@@ -20,6 +21,8 @@ pub(super) struct Prepared {
     pub(super) folder: PathBuf,
     /// The run file.
     pub(super) run_file: PathBuf,
+    /// Changes of the run file that the recipe contains.
+    pub(super) changes: Vec<String>,
     /// The first words of the text, if it was measured.
     pub(super) opening: Option<String>,
 }
@@ -43,7 +46,7 @@ impl TrainSource<'_> {
         if let [file] = self.sources
             && is_run_file(file)?
         {
-            return self.run_file(file);
+            return self.run_file(file, self.changes);
         }
         if let Some(file) = self.sources.iter().find(|path| has_extension(path, "toml")) {
             let what = "a run file cannot be trained together with other sources";
@@ -60,9 +63,12 @@ impl TrainSource<'_> {
         self.text()
     }
 
-    fn run_file(&self, file: &Path) -> Result<Prepared> {
-        let recipe = Recipe::open(file, self.changes).map_err(|error| explain(error, file))?;
+    fn run_file(&self, file: &Path, changes: &[String]) -> Result<Prepared> {
         let own = file.parent().unwrap_or(Path::new("")).to_path_buf();
+        let read =
+            |changes: &[String]| Recipe::open(file, changes).map_err(|error| explain(error, file));
+        let mut changes = changes.to_vec();
+        let mut recipe = read(&changes)?;
         let of_run =
             Trainer::has_begun(&own) && file.file_name().is_some_and(|name| name == RUN_FILE);
         let folder = match self.out {
@@ -71,11 +77,23 @@ impl TrainSource<'_> {
             None if of_run => self.next_free(&own),
             None => Path::new("runs").join(&recipe.name),
         };
+        if self.resume && Trainer::has_begun(&folder) {
+            let kept = kept_changes(&folder, file)?;
+            if !kept.is_empty() {
+                if !self.quiet {
+                    let kept = kept.join(", ");
+                    super::say_error(format_args!("settings of the earlier start: {kept}"));
+                }
+                changes = [kept, changes].concat();
+                recipe = read(&changes)?;
+            }
+        }
         Ok(Prepared {
             recipe,
             base: self.data.map_or(own, Path::to_path_buf),
             folder,
             run_file: file.to_path_buf(),
+            changes,
             opening: None,
         })
     }
@@ -89,8 +107,16 @@ impl TrainSource<'_> {
             None => self.next_free(&default),
         };
         let run_file = folder.join(RUN_FILE);
+        // The paths on the command line are relative to the current folder, those of the run file to its own.
+        let rebase = |path: &Path| match path.is_absolute() {
+            true => Ok(path.to_string_lossy().into_owned()),
+            false => relative(path, &folder),
+        };
+        let changes = self.changes.iter();
+        let changes = changes.map(|change| map_paths(change, &rebase));
+        let changes = changes.collect::<Result<Vec<String>>>()?;
         if self.resume && run_file.exists() {
-            return self.run_file(&run_file);
+            return self.run_file(&run_file, &changes);
         }
         if Trainer::has_begun(&folder) {
             return Err(Error::new(
@@ -126,11 +152,11 @@ impl TrainSource<'_> {
         let heading = format!(
             "Written by `brillm train` for a text of {} bytes.\nChange it and repeat with: brillm train {}",
             size.bytes,
-            run_file.display()
+            quoted(&run_file)
         );
         let text = recipe.to_run_file(&heading)?;
         // The changes of --set become part of the run file.
-        let recipe = Recipe::parse(&text, self.changes)?;
+        let recipe = Recipe::parse(&text, &changes)?;
         std::fs::create_dir_all(&folder).map_err(Error::io_at(&folder))?;
         let text = recipe.to_run_file(&heading)?;
         // The same file is that of a start that failed.
@@ -153,6 +179,7 @@ impl TrainSource<'_> {
             base: folder.clone(),
             folder,
             run_file,
+            changes: Vec::new(),
             opening: Some(size.opening).filter(|opening| !opening.is_empty()),
         })
     }
@@ -190,9 +217,9 @@ fn print_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path) {
         "text: {} bytes in {}{}",
         size.bytes,
         count(size.files as u64, "file"),
-        match size.skipped {
+        match size.skipped.total() {
             0 => String::new(),
-            skipped => format!(" ({} skipped)", count(skipped as u64, "hidden file")),
+            _ => format!(" ({} skipped)", size.skipped),
         }
     ));
     let width = recipe
@@ -233,11 +260,11 @@ fn is_run_file(path: &Path) -> Result<bool> {
     if Trainer::has_begun(path) {
         let (what, file) = ("the folder is a run, not a corpus", path.join(RUN_FILE));
         let advice = if file.exists() {
-            format!("continue it with: brillm train {} --resume", file.display())
+            format!("continue it with: brillm train {} --resume", quoted(&file))
         } else {
             format!(
                 "continue it with its run file, --out {} and --resume",
-                path.display()
+                quoted(path)
             )
         };
         return Err(Error::new(ErrorKind::Input, what)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Result;
-use crate::text::{Corpus, CorpusOptions};
+use crate::text::{Corpus, CorpusOptions, SkippedFiles};
 
 /// Words of the opening at most.
 const OPENING: usize = 3;
@@ -17,8 +17,8 @@ pub struct CorpusSize {
     pub bytes: u64,
     /// Number of files.
     pub files: usize,
-    /// Hidden files and editors' backups that were skipped.
-    pub skipped: usize,
+    /// Files that were skipped.
+    pub skipped: SkippedFiles,
     /// Whether most characters are Chinese, Japanese or Korean.
     pub ideographic: bool,
     /// The first words of the text that can be written in quotes, as a prompt to try.
@@ -34,7 +34,7 @@ impl CorpusSize {
         let corpus = Corpus::open(sources, options)?;
         let mut size = Self {
             files: corpus.files().count(),
-            skipped: corpus.skipped(),
+            skipped: corpus.skipped(None),
             ..Self::default()
         };
         let (mut characters, mut ideographs) = (0, 0);

@@ -10,7 +10,7 @@ use crate::kernel::bytes::Bytes;
 use crate::learn::recipe::{Data, Recipe, TokenKind};
 use crate::learn::source_files::{SourceFiles, open};
 use crate::text::{
-    Corpus, LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection, Tokenizer, cut, read_ids,
+    Corpus, LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection, SkippedFiles, Tokenizer, cut, read_ids,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -27,8 +27,8 @@ pub struct TokenData {
     pub validation_bytes: u64,
     /// sha256 of each source file, by path as given.
     pub sources: BTreeMap<String, String>,
-    /// Hidden files and editors' backups in the folders of the sources, which were skipped.
-    pub skipped_files: usize,
+    /// Files in the folders of the sources that were skipped.
+    pub skipped_files: SkippedFiles,
 }
 
 impl TokenData {
@@ -57,7 +57,7 @@ impl TokenData {
         let [train_file, validation_file] =
             ["train.tokens", "validation.tokens"].map(|name| folder.join(name));
         if !done.exists() {
-            let files = SourceFiles::find(&recipe.data, base)?;
+            let files = SourceFiles::find(&recipe.data, base, folder)?;
             let sources = files.checksums(&recipe.data, base)?;
             let tokenizer = make_tokenizer(recipe, base, note)?;
             let mut output = Output {
@@ -73,7 +73,7 @@ impl TokenData {
             }
             output.train.finish()?;
             output.validation.finish()?;
-            files.check_unchanged(&recipe.data, base)?;
+            files.check_unchanged(&recipe.data, base, folder)?;
             let record = serde_json::json!({
                 "sources": sources,
                 "skipped_files": files.skipped,
@@ -98,7 +98,8 @@ impl TokenData {
             validation: map(&validation_file)?,
             validation_bytes: record["validation_bytes"].as_u64().ok_or_else(damaged)?,
             sources: serde_json::from_value(record["sources"].clone()).unwrap_or_default(),
-            skipped_files: record["skipped_files"].as_u64().unwrap_or(0) as usize,
+            skipped_files: serde_json::from_value(record["skipped_files"].clone())
+                .unwrap_or_default(),
         };
         result.check_lengths(recipe)?;
         Ok(result)

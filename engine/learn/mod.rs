@@ -19,6 +19,7 @@ pub mod device;
 mod dropout;
 pub mod edge_trainer;
 pub mod graph_model;
+mod kept_changes;
 pub mod log;
 mod network_recipe;
 pub mod own;
@@ -39,5 +40,6 @@ mod warm_start;
 
 pub use corpus_size::CorpusSize;
 pub use edge_trainer::Trainable;
+pub use kept_changes::{keep_changes, kept_changes};
 pub use recipe::Recipe;
 pub use trainer::{Maker, Outcome, ProgressObserver, Trainer};

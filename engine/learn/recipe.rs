@@ -322,19 +322,70 @@ fn line_of_switch(text: &str, key: &str) -> Option<usize> {
 /// Sections of a key at most.
 const DEEPEST: usize = 16;
 
-fn set(table: &mut toml::Table, change: &str) -> Result<()> {
-    let invalid =
-        |what: String| Error::new(ErrorKind::Configuration, what).at(format!("--set {change}"));
+/// Keys whose values are paths.
+const PATHS: [&str; 8] = [
+    "initial",
+    "data.train",
+    "data.validation",
+    "data.simplify",
+    "data.tokenizer",
+    "graph.transpose-of",
+    "network.mask-tags",
+    "preferences.file",
+];
+
+/// Replace each path in a change `key=value` by what `path` returns for it.
+///
+/// # Errors
+/// [`ErrorKind::Configuration`] for a change that is not of this form; those of `path`.
+pub fn map_paths(change: &str, path: &dyn Fn(&Path) -> Result<String>) -> Result<String> {
+    let (key, mut value) = key_and_value(change)?;
+    for name in PATHS {
+        // The change sets the path itself, or the section that contains it.
+        let found = match name.strip_prefix(key) {
+            Some("") => Some(&mut value),
+            Some(rest) => rest.strip_prefix('.').and_then(|rest| value.get_mut(rest)),
+            None => None,
+        };
+        let texts = match found {
+            Some(toml::Value::Array(values)) => &mut values[..],
+            Some(value) => std::slice::from_mut(value),
+            None => continue,
+        };
+        for text in texts {
+            // `-` is standard input.
+            if let toml::Value::String(text) = text
+                && text != "-"
+            {
+                *text = path(Path::new(&*text))?;
+            }
+        }
+    }
+    Ok(format!("{key}={value}"))
+}
+
+fn wrong_change(change: &str, what: String) -> Error {
+    Error::new(ErrorKind::Configuration, what).at(format!("--set {change}"))
+}
+
+/// Split a change into its dotted key and its value.
+pub(super) fn key_and_value(change: &str) -> Result<(&str, toml::Value)> {
     let (key, value) = change
         .split_once('=')
-        .ok_or_else(|| invalid("expected key=value".into()))?;
+        .ok_or_else(|| wrong_change(change, "expected key=value".into()))?;
     let value = format!("value = {}", value.trim())
         .parse::<toml::Table>()
         .ok()
         .and_then(|mut table| table.remove("value"))
         // Anything else than a TOML value is a string.
         .unwrap_or_else(|| toml::Value::String(value.trim().to_string()));
-    let mut sections: Vec<&str> = key.trim().split('.').collect();
+    Ok((key.trim(), value))
+}
+
+fn set(table: &mut toml::Table, change: &str) -> Result<()> {
+    let invalid = |what: String| wrong_change(change, what);
+    let (key, value) = key_and_value(change)?;
+    let mut sections: Vec<&str> = key.split('.').collect();
     let last = sections.pop().unwrap_or_default();
     // Tables are read and dropped recursively: deep ones would exhaust the stack.
     if sections.len() > DEEPEST {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::learn::recipe::{Data, Recipe};
 use crate::model::sha256::sha256;
-use crate::text::Corpus;
+use crate::text::{Corpus, SkippedFiles};
 use crate::{Error, ErrorKind, Result};
 
 /// Open sources of the recipe as a corpus.
@@ -18,26 +18,23 @@ pub(super) fn open(data: &Data, base: &Path, sources: &[String]) -> Result<Corpu
 }
 
 /// The files of all sources, with their sizes and times.
-#[derive(PartialEq)]
+#[derive(Default)]
 pub(super) struct SourceFiles {
     files: Vec<(PathBuf, u64, Option<std::time::SystemTime>)>,
-    /// Hidden files and editors' backups that were skipped.
-    pub(super) skipped: usize,
+    /// Files that were skipped, without those of the run itself.
+    pub(super) skipped: SkippedFiles,
 }
 
 impl SourceFiles {
-    /// Find the regular files; standard input and pipes are left out.
-    pub(super) fn find(data: &Data, base: &Path) -> Result<Self> {
-        let mut found = Self {
-            files: Vec::new(),
-            skipped: 0,
-        };
+    /// Find the regular files for the run in `folder`; standard input and pipes are left out.
+    pub(super) fn find(data: &Data, base: &Path, folder: &Path) -> Result<Self> {
+        let mut found = Self::default();
         for sources in [&data.train, &data.validation] {
             if sources.is_empty() {
                 continue;
             }
             let corpus = open(data, base, sources)?;
-            found.skipped += corpus.skipped();
+            found.skipped += corpus.skipped(Some(folder));
             for path in corpus.files().filter(|path| path.as_os_str() != "-") {
                 let meta = path.metadata().map_err(Error::io_at(path))?;
                 if meta.is_file() {
@@ -51,9 +48,9 @@ impl SourceFiles {
     }
 
     /// Check that the sources are what they were before they were read, because they are read more than once.
-    pub(super) fn check_unchanged(&self, data: &Data, base: &Path) -> Result<()> {
-        let now = Self::find(data, base)?;
-        if now == *self {
+    pub(super) fn check_unchanged(&self, data: &Data, base: &Path, folder: &Path) -> Result<()> {
+        let now = Self::find(data, base, folder)?;
+        if now.files == self.files {
             return Ok(());
         }
         let changed = self.files.iter().find(|file| !now.files.contains(file));

@@ -49,10 +49,18 @@ impl Charges {
         self.decay > 0.0 && (self.node_strength != 0.0 || self.edge_strength != 0.0)
     }
 
+    /// Whether every number is finite.
+    pub(crate) fn is_finite(&self) -> bool {
+        let settings = [self.node_strength, self.edge_strength, self.scale];
+        let mut charges = self.nodes.values().chain(self.edges.values());
+        self.decay.is_finite()
+            && settings.iter().all(|value| value.is_finite())
+            && charges.all(|charge| charge.0.is_finite())
+    }
+
     /// Whether all charges are of nodes below `nodes`, and from steps up to the last one, at most `steps`.
     pub(crate) fn fits(&self, nodes: u32, steps: u64) -> bool {
-        let charge =
-            |entry: &(f64, u64)| entry.0.is_finite() && entry.0 >= 0.0 && entry.1 <= self.step;
+        let charge = |entry: &(f64, u64)| entry.0 >= 0.0 && entry.1 <= self.step;
         self.step <= steps
             && (0.0..1.0).contains(&self.decay)
             && self

@@ -33,6 +33,7 @@ pub use decoder::{Decoder, Nearest};
 pub use graph_session::GraphSession;
 pub use hook_runner::HookRunner;
 pub use sampler::Sampler;
+pub(crate) use sampler::check_tokens;
 pub use sampler_chain::{SamplerChain, StepContext};
 pub use sampling::{History, Sampling, draw, likeliest};
 pub use session::{Session, Visit};

@@ -122,6 +122,26 @@ impl Sampler {
     }
 }
 
+/// Check that the biased and banned tokens are in a vocabulary of `vocabulary` tokens.
+///
+/// # Errors
+/// [`ErrorKind::Input`], naming the option and the token.
+pub(crate) fn check_tokens(sampling: &Sampling, vocabulary: usize) -> Result<()> {
+    let biased = sampling
+        .logit_bias
+        .iter()
+        .map(|bias| ("logit bias", bias.0));
+    let banned = sampling.banned.iter().map(|&token| ("banned token", token));
+    let mut tokens = biased.chain(banned);
+    match tokens.find(|&(_, token)| token as usize >= vocabulary) {
+        None => Ok(()),
+        Some((option, token)) => Err(Error::new(
+            ErrorKind::Input,
+            format!("{option}: token {token} is outside the vocabulary of {vocabulary}"),
+        )),
+    }
+}
+
 /// Check that the softmax of logits consists of numbers: none is NaN or +∞, and one is above −∞. `[V]`
 ///
 /// # Errors

@@ -66,11 +66,35 @@ impl SessionState {
     /// Write the session as JSON.
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] if it has no JSON form.
+    /// [`ErrorKind::Numeric`] if a number is not finite: JSON has no form for it.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        if !self.is_finite() {
+            return Err(Error::new(
+                ErrorKind::Numeric,
+                "the session cannot be written: its signal is not finite",
+            )
+            .at(format!("step {}", self.flow.step))
+            .advice("the weights or their products are too large for f32"));
+        }
         serde_json::to_vec(self).map_err(|error| {
             Error::new(ErrorKind::Numeric, "the session cannot be written").because(error)
         })
+    }
+
+    /// Whether every number is finite.
+    fn is_finite(&self) -> bool {
+        let Flow {
+            signal,
+            output,
+            blended,
+            ..
+        } = &self.flow;
+        let mut values = signal.iter().chain(output).chain(blended);
+        values.all(|value| value.is_finite())
+            && self.flow.banks.iter().all(|value| value.is_finite())
+            && self.flow.normaliser.is_finite()
+            && self.injected.values().all(|energy| energy.is_finite())
+            && self.charges.is_finite()
     }
 
     /// Check that the state belongs to `mechanism`, and that no part of it is out of range.
@@ -94,11 +118,7 @@ impl SessionState {
             && flow.output.len() == profile.width
             && flow.banks.len() == profile.banks * profile.width
             && flow.blended.len() == blended
-            && [&flow.signal, &flow.output, &flow.blended]
-                .iter()
-                .all(|values| values.iter().all(|value| value.is_finite()))
-            && flow.banks.iter().all(|value| value.is_finite())
-            && flow.normaliser.is_finite()
+            && self.is_finite()
             && flow.step <= STEPS
             && known(&flow.node)
             && self
@@ -108,7 +128,6 @@ impl SessionState {
                 .chain(self.counts.keys())
                 .all(known)
             && self.counts.values().all(|&count| count < 1 << 31)
-            && self.injected.values().all(|energy| energy.is_finite())
             && self.charges.fits(mechanism.nodes() as u32, STEPS);
         if whole {
             return Ok(());

@@ -1,7 +1,7 @@
 //! Filling the masks of a text with a masked language model.
 
 use crate::hook::Hooks;
-use crate::path::Sampling;
+use crate::path::{Sampling, check_tokens};
 use crate::transformer::{FilledMask, Transformer, fill_masks, mask_token};
 use crate::{Error, ErrorKind, Result};
 
@@ -9,7 +9,8 @@ use crate::{Error, ErrorKind, Result};
 /// The text, and what was filled in, in the order of filling.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a model that fills in nothing; as [`fill_masks`].
+/// [`ErrorKind::Unsupported`] for a model that fills in nothing; [`ErrorKind::Input`] for a biased or banned token
+/// outside the vocabulary; as [`fill_masks`].
 pub fn fill_text(
     model: &Transformer,
     ids: &[u32],
@@ -18,6 +19,7 @@ pub fn fill_text(
     hooks: &Hooks,
 ) -> Result<(Vec<u32>, Vec<FilledMask>)> {
     let mask = mask_token(model)?;
+    check_tokens(sampling, model.configuration().vocabulary)?;
     let network = model
         .network()
         .ok_or_else(|| Error::new(ErrorKind::Unsupported, "only a bert fills in masks"))?;

@@ -7,6 +7,9 @@ use sha2::{Digest, Sha256};
 use crate::model::sha256::{add_file, hexadecimal, sha256};
 use crate::{Error, Result};
 
+/// Largest `.bril` file whose checksum is computed, in bytes.
+pub const FINGERPRINTED: u64 = 4 << 30;
+
 /// Compute the sha256 of a model in memory, as 64 hexadecimal digits.
 pub fn fingerprint_of_bytes(bytes: &[u8]) -> String {
     hexadecimal(Sha256::new_with_prefix(bytes))

@@ -223,7 +223,7 @@ impl Request {
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an empty prompt, a sampling option out of range, an empty stop string, or a forced,
-    /// injected or biased token outside the vocabulary; [`ErrorKind::Unsupported`] for options of a graph on a transformer.
+    /// injected, biased or banned token outside the vocabulary; [`ErrorKind::Unsupported`] for options of a graph on a transformer.
     pub fn start(self, engine: impl Into<Engine>) -> Result<Generation> {
         engine.into().start(self)
     }
@@ -237,13 +237,9 @@ impl Request {
             ));
         }
         let changed = self.injections.iter().map(|injection| injection.1);
-        let biased = self.options.sampling.logit_bias.iter().map(|bias| bias.0);
-        let changed: Vec<u32> = changed
-            .chain(self.forced.values().copied())
-            .chain(biased)
-            .collect();
+        let mut changed = changed.chain(self.forced.values().copied());
         let vocabulary = engine.vocabulary();
-        if let Some(token) = changed.iter().find(|&&token| token as usize >= vocabulary) {
+        if let Some(token) = changed.find(|&token| token as usize >= vocabulary) {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("token {token} is outside the vocabulary of {vocabulary}"),

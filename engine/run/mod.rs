@@ -40,7 +40,7 @@ pub use evaluation::evaluate_windows_on;
 pub use evaluation::{Evaluation, evaluate_documents, evaluate_stream, evaluate_windows};
 #[cfg(feature = "transformer")]
 pub use filling::fill_text;
-pub use fingerprint::{fingerprint, fingerprint_of_bytes};
+pub use fingerprint::{FINGERPRINTED, fingerprint, fingerprint_of_bytes};
 pub use gap::{GapFill, GapSearch, fill_gap, same_tokens};
 pub use generation::{Finish, Generation, Piece, Request};
 pub use ranking::{Ranked, rerank};

@@ -173,7 +173,7 @@ fn check_origin(headers: &HeaderMap, uri: &Uri) -> ApiResult<()> {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 format!(
-                    "pages of {origin:?} may not send requests to this server (start it with --allow-origin {origin})"
+                    "pages of {origin:?} may not send requests to this server (--allow-origin ORIGIN allows them)"
                 ),
             ));
         }

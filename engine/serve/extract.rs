@@ -87,12 +87,15 @@ pub(super) fn check_type(headers: &HeaderMap, types: &[&str]) -> ApiResult<()> {
 
 /// Read a whole body, no larger and no slower than the limits allow.
 pub(super) async fn read_bytes(body: Body, limits: &Limits) -> ApiResult<Vec<u8>> {
-    let patience = Duration::from_secs_f64(limits.patience);
-    match tokio::time::timeout(patience, collect(body, limits.body_bytes)).await {
+    let limit = Duration::from_secs_f64(limits.request_timeout);
+    match tokio::time::timeout(limit, collect(body, limits.body_bytes)).await {
         Ok(bytes) => bytes,
         Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
-            format!("the body did not arrive within {} s", limits.patience),
+            format!(
+                "the body did not arrive within {} s",
+                limits.request_timeout
+            ),
         )),
     }
 }

@@ -205,7 +205,7 @@ pub(super) fn protocol(limits: &Limits) -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs_f64(limits.patience))
+        .header_read_timeout(Duration::from_secs_f64(limits.request_timeout))
         .max_buf_size(MAX_HEAD);
     protocol
 }

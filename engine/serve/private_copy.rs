@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use crate::kernel::bytes::Bytes;
 use crate::model::{self, Model, Verify};
-use crate::run::Engine;
+use crate::run::{Engine, FINGERPRINTED, fingerprint, fingerprint_of_bytes};
 use crate::{Error, ErrorKind, Result};
 
 /// Memory that is assumed where the system does not report it.
 const ASSUMED: u64 = 8 << 30;
 
-/// Open the model at `path`, so that later changes of its files have no effect.
+/// Open the model at `path`, so that later changes of its files have no effect, with the checksum of what was opened;
+/// see [`fingerprint`].
 ///
 /// A mapped file that another process cuts short would end the program with a signal, and one that is overwritten would
 /// change the model. The weights and tokenizers of folders are always read into memory. A `.bril` file is read into
@@ -19,15 +20,27 @@ const ASSUMED: u64 = 8 << 30;
 /// folder (on some file systems without taking space) or in the folder for temporary files.
 ///
 /// # Errors
-/// As [`Engine::open`]; [`ErrorKind::Resource`] if a copy does not fit.
-pub fn open_copy(path: &Path) -> Result<Engine> {
+/// As [`Engine::open`]; [`ErrorKind::Resource`] if a copy does not fit; [`ErrorKind::Input`] if the files of a folder
+/// change while they are read.
+pub fn open_copy(path: &Path) -> Result<(Engine, Option<String>)> {
     if path.is_dir() {
-        return Engine::open(path, Verify::Lazy);
+        // The files of a folder are opened by several readers: the same checksum before and after means that they read
+        // the files that it names.
+        let before = fingerprint(path)?;
+        let engine = Engine::open(path, Verify::Lazy)?;
+        if fingerprint(path)? != before {
+            return Err(
+                Error::new(ErrorKind::Input, "the model changed while it was opened")
+                    .at(path.display())
+                    .advice("start again when nothing writes to it"),
+            );
+        }
+        return Ok((engine, Some(before)));
     }
-    let model = Model::from_bytes(copy(path, memory() / 2)?);
-    model
-        .map(|model| Engine::from(&model))
-        .map_err(|error| error.at(path.display()))
+    let bytes = copy(path, memory() / 2)?;
+    let sum = (bytes.len() as u64 <= FINGERPRINTED).then(|| fingerprint_of_bytes(&bytes));
+    let model = Model::from_bytes(bytes).map_err(|error| error.at(path.display()))?;
+    Ok((Engine::from(&model), sum))
 }
 
 /// Copy a file into memory if it has up to `most` bytes, else to a file without a name.
@@ -120,5 +133,15 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(memory() > 0);
+    }
+
+    #[test]
+    fn the_checksum_of_a_copy_is_that_of_its_model() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+        for name in ["english.bril", "stories260K"] {
+            let path = models.join(name);
+            let (_, sum) = open_copy(&path).unwrap();
+            assert_eq!(sum, Some(fingerprint(&path).unwrap()), "{name}");
+        }
     }
 }

@@ -158,10 +158,10 @@ impl RunQueue {
         self.stopping.send_replace(true);
     }
 
-    /// Wait until no run is left, for `patience` at most.
-    pub(super) async fn drain(&self, patience: Duration) {
+    /// Wait until no run is left, but no longer than `most`.
+    pub(super) async fn drain(&self, most: Duration) {
         let all = self.permits.acquire_many(self.parallel as u32);
-        let _ = tokio::time::timeout(patience, all).await;
+        let _ = tokio::time::timeout(most, all).await;
     }
 }
 

@@ -58,7 +58,7 @@ pub struct Limits {
     /// Seconds of a run, including the time in the queue.
     pub seconds: f64,
     /// Seconds within which a request must have arrived.
-    pub patience: f64,
+    pub request_timeout: f64,
 }
 
 impl Default for Limits {
@@ -72,7 +72,7 @@ impl Default for Limits {
             tokens: 1024,
             candidates: 512,
             seconds: 120.0,
-            patience: 10.0,
+            request_timeout: 10.0,
         }
     }
 }
@@ -133,7 +133,7 @@ impl Settings {
             ("max-prompt", limits.prompt_tokens as f64),
             ("candidates", limits.candidates as f64),
             ("max-seconds", limits.seconds),
-            ("request-timeout", limits.patience),
+            ("request-timeout", limits.request_timeout),
         ];
         for (name, value) in values {
             if value.is_nan() || value <= 0.0 || value.is_infinite() {
@@ -149,7 +149,7 @@ impl Settings {
                 "pass a smaller number",
             );
         }
-        if limits.seconds.max(limits.patience) >= 1e7 {
+        if limits.seconds.max(limits.request_timeout) >= 1e7 {
             return invalid(
                 "a time limit must be below 10,000,000 s",
                 "pass fewer seconds",

@@ -7,11 +7,11 @@
 //! Line ends are converted to `\n` and byte-order marks are skipped.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::corpus_files::{CorpusFiles, Skipped, SkippedFiles};
 use crate::text::cut::cut;
 use crate::text::input::read_text;
 use crate::text::source::Source;
@@ -56,7 +56,7 @@ pub struct CorpusOptions {
 pub struct Corpus {
     options: CorpusOptions,
     sources: VecDeque<PathBuf>,
-    skipped: usize,
+    skipped: Skipped,
     open: Option<Source>,
     /// A document longer than [`LONGEST`], and the bytes of it that were returned.
     long: Option<(String, usize)>,
@@ -65,30 +65,17 @@ pub struct Corpus {
     simplify: HashMap<char, char>,
 }
 
-/// Record of a run in its folder.
-pub(crate) const RUN_RECORD: &str = "run.json";
-
-/// Return whether a text is the record of a run, and not other JSON.
-pub(crate) fn is_run_record(text: &str) -> bool {
-    let record = serde_json::from_str::<serde_json::Value>(text).ok();
-    record.is_some_and(|record| record["data"]["train"].is_array())
-}
-
-/// Return whether a folder contains a run, whose files are not a corpus.
-pub(crate) fn is_run_folder(folder: &Path) -> bool {
-    read_text(&folder.join(RUN_RECORD)).is_ok_and(|text| is_run_record(&text))
-}
-
 impl Corpus {
     /// Open sources: files, folders (in the order of names), glob patterns, or `-` for standard input. A file that can
     /// be read only once, such as a named pipe, is a source too.
     ///
-    /// Hidden files and editors' backups in folders and among the matches of a pattern are skipped and counted.
+    /// Hidden files, editors' backups and the folders of runs are skipped in folders and among the matches of a pattern, and
+    /// their files are counted.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] for a missing source, [`ErrorKind::Input`] for a folder or pattern without files.
     pub fn open<S: AsRef<Path>>(sources: &[S], options: CorpusOptions) -> Result<Self> {
-        let mut found = Files::default();
+        let mut found = CorpusFiles::default();
         for source in sources {
             found.add(source.as_ref())?;
         }
@@ -118,9 +105,9 @@ impl Corpus {
         self.sources.iter().map(PathBuf::as_path)
     }
 
-    /// Number of hidden files and folders, and of editors' backups, that were skipped.
-    pub fn skipped(&self) -> usize {
-        self.skipped
+    /// Count the files that were skipped, without those of the run in the folder `own`.
+    pub fn skipped(&self, own: Option<&Path>) -> SkippedFiles {
+        self.skipped.count(own)
     }
 
     fn next_document(&mut self) -> Result<Option<String>> {
@@ -184,103 +171,6 @@ impl Iterator for Corpus {
         }
         next
     }
-}
-
-/// Files of the sources, in order.
-#[derive(Default)]
-struct Files {
-    files: VecDeque<PathBuf>,
-    skipped: usize,
-}
-
-impl Files {
-    fn add(&mut self, source: &Path) -> Result<()> {
-        let pattern = source
-            .to_str()
-            .filter(|text| text.contains(['*', '?', '[']));
-        let (before, skipped) = (self.files.len(), self.skipped);
-        let kind = if source.is_dir() {
-            self.add_folder(source)?;
-            "the folder contains no files to read"
-        } else if source.as_os_str() == "-" || source.exists() {
-            self.files.push_back(source.to_path_buf());
-            return Ok(());
-        } else if let Some(pattern) = pattern {
-            self.add_matches(pattern)?;
-            "no file matches the pattern"
-        } else {
-            source.metadata().map_err(Error::io_at(source))?;
-            "the source is neither a file nor a folder"
-        };
-        if self.files.len() > before {
-            return Ok(());
-        }
-        let error = Error::new(ErrorKind::Input, kind).at(source.display());
-        Err(match self.skipped - skipped {
-            0 => error,
-            count => error.advice(format!("hidden files and backups are skipped: {count}")),
-        })
-    }
-
-    fn add_folder(&mut self, folder: &Path) -> Result<()> {
-        let entries = std::fs::read_dir(folder).map_err(Error::io_at(folder))?;
-        let mut entries: Vec<PathBuf> = entries
-            .map(|entry| {
-                entry
-                    .map(|entry| entry.path())
-                    .map_err(Error::io_at(folder))
-            })
-            .collect::<Result<_>>()?;
-        entries.sort();
-        for entry in entries {
-            if entry.file_name().is_some_and(is_hidden) {
-                self.skipped += 1;
-            } else if entry.is_dir() {
-                // Links to folders are not followed, because they could form a cycle. The folder of a run contains no corpus,
-                // but may be in the folder of its corpus.
-                if !entry.is_symlink() && !is_run_folder(&entry) {
-                    self.add_folder(&entry)?;
-                }
-            } else if entry.is_file() {
-                self.files.push_back(entry);
-            }
-        }
-        Ok(())
-    }
-
-    fn add_matches(&mut self, pattern: &str) -> Result<()> {
-        let matches = glob::glob(pattern).map_err(|error| {
-            Error::new(ErrorKind::Input, format!("invalid pattern: {error}")).at(pattern)
-        })?;
-        // Hidden names that the pattern itself contains are asked for.
-        let asked: Vec<&OsStr> = Path::new(pattern)
-            .iter()
-            .filter(|&name| is_hidden(name))
-            .collect();
-        let wild = asked
-            .iter()
-            .any(|name| name.to_string_lossy().contains(['*', '?', '[']));
-        let skipped = |name: &OsStr| is_hidden(name) && !wild && !asked.contains(&name);
-        for path in matches {
-            let path =
-                path.map_err(|error| Error::new(ErrorKind::Io, error.to_string()).at(pattern))?;
-            if path.iter().any(skipped) {
-                self.skipped += 1;
-            } else if path.is_file() {
-                self.files.push_back(path);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether a file or folder is hidden, a backup of an editor, or made by a file manager.
-fn is_hidden(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    name.starts_with(b".") && name != b"." && name != b".."
-        || name.ends_with(b"~")
-        || name.starts_with(b"#") && name.ends_with(b"#")
-        || [&b"Thumbs.db"[..], b"desktop.ini", b"__MACOSX"].contains(&name)
 }
 
 fn read_simplify(path: &Path) -> Result<HashMap<char, char>> {

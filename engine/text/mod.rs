@@ -7,6 +7,7 @@
 mod bpe;
 mod character_map;
 mod corpus;
+mod corpus_files;
 mod cut;
 mod decoder;
 mod decoder_stage;
@@ -31,7 +32,8 @@ mod tokenizer;
 mod vocabulary;
 
 pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
-pub(crate) use corpus::{RUN_RECORD, is_run_folder, is_run_record};
+pub use corpus_files::SkippedFiles;
+pub(crate) use corpus_files::{RUN_RECORD, is_run_folder, is_run_record};
 pub(crate) use cut::cut;
 pub use decoder::Decoder;
 #[cfg(feature = "transformer")]

@@ -162,12 +162,13 @@ fn prompts_may_be_texts_ids_or_lists_and_replys_stream() {
     assert_eq!(listed["data"][0]["id"], engine.name());
     // The end token has an entry although it has no text: a client that asked for one token beyond the prompt expects
     // one more entry.
-    let ended = (0..50)
+    let (ended, mut body) = (0..50)
         .map(|seed| {
-            server.complete(json!({"prompt": "Once upon a time", "max_tokens": 400,
-                "temperature": 1.0, "seed": seed, "logprobs": 1}))
+            let body = json!({"prompt": "Once upon a time", "max_tokens": 400,
+                "temperature": 1.0, "seed": seed, "logprobs": 1});
+            (server.complete(body.clone()), body)
         })
-        .find(|reply| reply["choices"][0]["finish_reason"] == "stop")
+        .find(|(reply, _)| reply["choices"][0]["finish_reason"] == "stop")
         .expect("no text of fifty ends: choose another prompt");
     let (choice, made) = (&ended["choices"][0], &ended["usage"]["completion_tokens"]);
     let logprobs = &choice["logprobs"];
@@ -180,4 +181,25 @@ fn prompts_may_be_texts_ids_or_lists_and_replys_stream() {
     let length = choice["text"].as_str().unwrap().chars().count();
     assert_eq!(logprobs["text_offset"][made], length);
     assert!(!choice["text"].as_str().unwrap().contains("<end>"));
+    // Text that is held back until the end, because a stop text begins like it, adds no token.
+    let text = choice["text"].as_str().unwrap();
+    let last = text.chars().last().unwrap();
+    body["stop"] = format!("{last}{last}{last}").into();
+    let held = server.complete(body.clone());
+    assert_eq!(held["choices"], ended["choices"]);
+    assert_eq!(held["usage"], ended["usage"]);
+    body["stream"] = true.into();
+    body["stream_options"] = json!({"include_usage": true});
+    let streamed = server.post("/v1/completions", &body).text();
+    let events = streamed
+        .split("\n\n")
+        .filter_map(|event| serde_json::from_str::<Value>(event.strip_prefix("data: ")?).ok());
+    let (mut found, mut count, mut usage) = (String::new(), 0, Value::Null);
+    for event in events {
+        usage = event["usage"].clone();
+        let choice = &event["choices"][0];
+        found += choice["text"].as_str().unwrap_or_default();
+        count += choice["logprobs"]["tokens"].as_array().map_or(0, Vec::len);
+    }
+    assert_eq!((&*found, count, &usage), (text, made + 1, &ended["usage"]));
 }

@@ -94,7 +94,7 @@ fn invalid_bodies_are_refused_with_their_status() {
 /// What a hostile or broken client sends, as bytes, with the status of the response; 0 for none.
 #[test]
 fn broken_messages_do_not_disturb_the_server() {
-    let server = TestServer::start(&["--patience", "2"]);
+    let server = TestServer::start(&["--request-timeout", "2"]);
     let head = |first: &str, more: &str| {
         format!(
             "{first} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{more}\r\n",
@@ -312,7 +312,7 @@ fn slow_requests_time_out() {
 
 #[test]
 fn connections_that_send_or_read_nothing_are_closed() {
-    let server = TestServer::start(&["--patience", "1", "--max-seconds", "1"]);
+    let server = TestServer::start(&["--request-timeout", "1", "--max-seconds", "1"]);
     let silent = server.connect();
     let mut unread = server.connect();
     // More than the buffers of the sockets hold.

@@ -111,6 +111,27 @@ fn errors_are_events_once_a_trace_has_begun() {
 }
 
 #[test]
+fn a_trace_refuses_biased_and_banned_tokens_outside_the_vocabulary() {
+    let server = TestServer::start(&[]);
+    for model in ["english", "stories260K"] {
+        for (field, value) in [
+            ("logit_bias", json!([[3, 1.0], [999_999, 1.0]])),
+            ("banned", json!([3, 999_999])),
+        ] {
+            let mut body = json!({"model": model, "prompt": "Once", "tokens": 1});
+            body[field] = value;
+            let events = events(&server.post("/api/v1/trace", &body).text());
+            let (name, data) = events.last().unwrap();
+            let message = data["error"]["message"].as_str().unwrap_or_default();
+            assert!(
+                name == "error" && data["error"]["kind"] == "input" && message.contains("999999"),
+                "{model} {field}: {events:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_saved_trace_keeps_its_annotations() {
     let server = TestServer::start(&[]);
     let mut trace = server.trace(json!({"prompt": "Once", "tokens": 2}));

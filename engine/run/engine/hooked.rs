@@ -10,7 +10,7 @@ use crate::hook::Hooks;
 use crate::measure::Windows;
 use crate::path::{
     BeamOptions, BeamPath, Charges, GraphSession, HookRunner, Sampling, Session, SessionOptions,
-    SessionState, beam,
+    SessionState, beam, check_tokens,
 };
 use crate::run::evaluation::{self, Evaluation};
 use crate::run::{Generation, Request};
@@ -124,11 +124,12 @@ impl HookedEngine {
     /// Begin a session at a prompt.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for an empty prompt, a token outside the vocabulary, a prompt
-    /// longer than the context, or a sampling option out of range;
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for an empty prompt, a prompt longer than the context, a sampling
+    /// option out of range, or a token of any of them outside the vocabulary;
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for options of a graph on a transformer, or a masked
     /// language model; those of the hooks.
     pub fn session(&self, prompt: &[u32], options: &SequenceOptions) -> Result<Box<dyn Session>> {
+        check_tokens(&options.sampling, self.engine.vocabulary())?;
         match &self.engine {
             Engine::Graph(model) => {
                 let mechanism = model.mechanism().clone();

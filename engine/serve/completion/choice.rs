@@ -6,7 +6,7 @@ use crate::run::TokenScore;
 use crate::text::{Decoder, Tokenizer};
 
 /// New text of a choice, with the tokens that it came from.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Piece {
     pub(super) text: String,
     pub(super) scores: Vec<TokenScore>,

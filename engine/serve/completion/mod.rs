@@ -105,16 +105,18 @@ impl CompletionRequest {
     fn document(&self, state: &ServerState, job: &Job) -> ApiResult<Value> {
         let (mut choices, mut new) = (Vec::new(), 0);
         for prompt in 0..self.prompts.len() {
+            let echo = self.echoed(state, job, prompt)?;
             let mut drawn = Vec::new();
             for draw in 0..self.draws {
                 let mut choice = Choice::new(self.tokenizer(), 0, self.cursor(prompt));
-                let (mut nats, mut scored, mut echoed) = (0.0, 0usize, self.echo);
+                if let Some(piece) = echo.clone() {
+                    choice.add(piece);
+                }
+                let (mut nats, mut scored) = (0.0, 0usize);
                 let index = prompt * self.draws + draw;
                 let (finish, made) = self.generate_choice(state, job, index, &mut |piece| {
-                    if !std::mem::take(&mut echoed) {
-                        nats += piece.ln_probability();
-                        scored += piece.scores.len();
-                    }
+                    nats += piece.ln_probability();
+                    scored += piece.scores.len();
                     choice.add(piece);
                     true
                 })?;
@@ -145,15 +147,22 @@ impl CompletionRequest {
             sink.data(&event.to_string())
         };
         let logprobs = self.logprobs.is_some();
-        let mut new = 0;
+        let (mut new, mut echo) = (0, None);
         for index in 0..self.prompts.len() * self.choices {
+            if index % self.draws == 0 {
+                echo = self.echoed(state, job, index / self.draws)?;
+            }
             let mut cursor = self.cursor(index / self.draws);
-            let (finish, made) = self.generate_choice(state, job, index, &mut |piece| {
+            let mut take = |piece| {
                 let mut choice = Choice::new(self.tokenizer(), index, std::mem::take(&mut cursor));
                 choice.add(piece);
                 cursor = std::mem::take(&mut choice.cursor);
                 send(json!([choice.json(logprobs, None)]), Value::Null)
-            })?;
+            };
+            if echo.clone().is_some_and(|piece| !take(piece)) {
+                return Ok(());
+            }
+            let (finish, made) = self.generate_choice(state, job, index, &mut take)?;
             new += made;
             let last = Choice::new(self.tokenizer(), index, Cursor::default());
             let last = last.json(logprobs, finish);
@@ -180,9 +189,6 @@ impl CompletionRequest {
         let prompt = &self.prompts[index / self.draws];
         let engine = &self.served.model.engine;
         let plugins = RunHooks::of_server(state)?;
-        if self.echo && !take(self.echoed(job, prompt, &plugins)?) {
-            return Ok((None, 0));
-        }
         state.metrics.tokens(prompt.len(), 0);
         if self.tokens == 0 {
             return Ok((Some("length"), 0));
@@ -211,15 +217,23 @@ impl CompletionRequest {
         Ok((finish, made))
     }
 
-    /// The prompt as the first piece of a choice.
-    fn echoed(&self, job: &Job, prompt: &[u32], plugins: &RunHooks) -> ApiResult<Piece> {
-        let engine = &self.served.model.engine;
+    /// The prompt as the first piece of each of its choices, where the request asks for it. It is scored once, since its
+    /// probabilities do not depend on the draws.
+    fn echoed(&self, state: &ServerState, job: &Job, prompt: usize) -> ApiResult<Option<Piece>> {
+        if !self.echo {
+            return Ok(None);
+        }
+        job.check()?;
+        let (engine, ids) = (&self.served.model.engine, &self.prompts[prompt]);
         let scores = match self.logprobs {
-            Some(top) => score_tokens(engine, prompt, top, &plugins.hooks, Some(&job.cancel))?,
-            None => prompt.iter().map(|&id| TokenScore::unscored(id)).collect(),
+            Some(top) => {
+                let plugins = RunHooks::of_server(state)?;
+                score_tokens(engine, ids, top, &plugins.hooks, Some(&job.cancel))?
+            }
+            None => ids.iter().map(|&id| TokenScore::unscored(id)).collect(),
         };
-        let text = engine.tokenizer().decode(prompt);
-        Ok(Piece { text, scores })
+        let text = engine.tokenizer().decode(ids);
+        Ok(Some(Piece { text, scores }))
     }
 
     /// Pass the pieces of a generation to `take`, with the log-probabilities of their tokens.

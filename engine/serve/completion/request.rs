@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::fields::{CompletionBody, Prompts, invalid};
-use crate::path::Sampling;
+use crate::path::{Sampling, check_tokens};
 use crate::serve::api_error::{ApiError, ApiResult};
 use crate::serve::state::{ModelState, ServerState};
 
@@ -133,23 +133,14 @@ impl CompletionBody {
             }
         }
         let biases = self.logit_bias.iter().flatten().map(|(id, &bias)| {
-            let token = id
-                .parse()
-                .ok()
-                .filter(|&id: &u32| (id as usize) < vocabulary);
-            let token = token.ok_or_else(|| {
-                let last = vocabulary.saturating_sub(1);
-                invalid(
-                    "logit_bias",
-                    format!("{id:?} is not a token id from 0 to {last}"),
-                )
-            })?;
+            let invalid_id = |_| invalid("logit_bias", format!("{id:?} is not a token id"));
+            let token: u32 = id.parse().map_err(invalid_id)?;
             if (-100.0..=100.0).contains(&bias) {
                 return Ok((token, bias));
             }
             Err(invalid("logit_bias", format!("{bias} for token {id}")))
         });
-        Ok(Sampling::default()
+        let sampling = Sampling::default()
             .temperature(self.temperature.unwrap_or(1.0))
             .top_p(self.top_p.unwrap_or(1.0))
             .top_k(self.top_k.unwrap_or(0))
@@ -160,7 +151,10 @@ impl CompletionBody {
                 self.frequency_penalty.unwrap_or(0.0),
             )
             .logit_bias(biases.collect::<ApiResult<Vec<_>>>()?)
-            .seed(self.seed.map_or_else(random, |seed| seed as u64)))
+            .seed(self.seed.map_or_else(random, |seed| seed as u64));
+        check_tokens(&sampling, vocabulary)
+            .map_err(|error| ApiError::from(error).within("logit_bias"))?;
+        Ok(sampling)
     }
 }
 
