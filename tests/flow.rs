@@ -13,8 +13,7 @@ use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
 use brillm::model::{Metadata, Model, Verify};
 use brillm::path::{
-    BeamOptions, Charges, GraphSession, Sampling, Session, SessionOptions, SessionState, beam,
-    likeliest,
+    BeamOptions, Charges, GraphSession, Sampling, Session, SessionState, beam, likeliest,
 };
 use brillm::signal::{BlendKind, EnergyKind, Mechanism, Profile, Start, Weights};
 use brillm::text::Tokenizer;
@@ -317,24 +316,42 @@ fn penalties_count_each_choice_once_and_no_given_token() {
 #[test]
 fn a_session_with_a_number_that_is_not_finite_is_not_written() {
     let (_, _, mechanism) = learned(&Profile::sifu(8));
-    // The signal overflows where a token counts 3e38 times.
-    let options = SessionOptions {
-        gains: [(0, f32::MAX), (1, f32::MAX)].into(),
-        ..SessionOptions::default()
+    let charges = |change: fn(&mut Charges)| {
+        let mut charges = Charges::new(0.5, 1.0, 1.0, 1.0);
+        change(&mut charges);
+        charges
     };
-    let (start, greedy) = (Start::Profile, Sampling::greedy());
-    let mut large =
-        GraphSession::begin_with(mechanism.clone(), &[3, 5, 1], &start, greedy, options).unwrap();
-    large.walk(&[2, 7]).unwrap();
-    let error = large.state().to_bytes().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Numeric);
-    assert!(error.to_string().contains("step 4"), "{error}");
-    let mut session = session(&mechanism, Sampling::greedy());
-    let mut charges = Charges::new(0.5, 1.0, 1.0, 1.0);
-    charges.decay = f64::NAN;
-    session.set_charges(charges);
-    let error = session.state().to_bytes().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Numeric);
+    type Change = Box<dyn Fn(&mut GraphSession)>;
+    let changes: [(&str, Change); 4] = [
+        (
+            "injected energies that overflow",
+            Box::new(|session| {
+                session.inject(3, f32::MAX).unwrap();
+                session.inject(3, f32::MAX).unwrap();
+            }),
+        ),
+        (
+            "decay",
+            Box::new(move |session| session.set_charges(charges(|one| one.decay = f64::NAN))),
+        ),
+        (
+            "strength",
+            Box::new(move |session| {
+                session.set_charges(charges(|one| one.edge_strength = f32::INFINITY));
+            }),
+        ),
+        (
+            "scale",
+            Box::new(move |session| session.set_charges(charges(|one| one.scale = f32::NAN))),
+        ),
+    ];
+    for (name, change) in changes {
+        let mut session = session(&mechanism, Sampling::greedy());
+        session.state().to_bytes().unwrap();
+        change(&mut session);
+        let error = session.state().to_bytes().expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::Numeric, "{name}: {error}");
+    }
 }
 
 #[test]

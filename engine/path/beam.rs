@@ -9,7 +9,7 @@ use crate::kernel::select::top_k;
 use crate::kernel::softmax;
 use crate::path::HookRunner;
 use crate::path::hook_runner::resist;
-use crate::path::sampler::{check_logits, not_a_number};
+use crate::path::sampler::{check_logits, check_tokens, not_a_number};
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -114,6 +114,7 @@ pub fn beam_on(
     use crate::path::{Decoder, Sampling};
     let mechanism = device.mechanism();
     let sampling = Sampling::greedy().banned(options.banned.iter().copied());
+    check_tokens(&sampling, mechanism.nodes())?;
     let sequences = options.width.max(1);
     // A sequence for each path. No path can contribute more than `width` continuations, so that many are listed.
     let mut decoder = Decoder::new(device.clone(), sequences, 1, sampling, &[], sequences)?;

@@ -71,10 +71,10 @@ impl SessionState {
         if !self.is_finite() {
             return Err(Error::new(
                 ErrorKind::Numeric,
-                "the session cannot be written: its signal is not finite",
+                "the session cannot be written: one of its numbers is not finite",
             )
             .at(format!("step {}", self.flow.step))
-            .advice("the weights or their products are too large for f32"));
+            .advice("check the charges and the injected energies"));
         }
         serde_json::to_vec(self).map_err(|error| {
             Error::new(ErrorKind::Numeric, "the session cannot be written").because(error)

@@ -49,7 +49,7 @@ fn an_echoed_prompt_is_scored_once_for_all_its_choices() {
     let library = folder.path().join(name);
     compile_counts(&library);
     let server = TestServer::start(&["--plugin", library.to_str().unwrap()]);
-    let body = json!({"prompt": ["Once", "One day"], "max_tokens": 1, "n": 3, "echo": true, "logprobs": 2});
+    let body = json!({"prompt": ["Once upon", "One day"], "max_tokens": 1, "n": 3, "echo": true, "logprobs": 2});
     let reply = server.complete(body.clone());
     let choices = reply["choices"].as_array().unwrap();
     assert_eq!(choices.len(), 6);
@@ -74,7 +74,7 @@ fn an_echoed_prompt_is_scored_once_for_all_its_choices() {
         echoes[choice["index"].as_u64().unwrap() as usize] += choice["text"].as_str().unwrap();
     }
     assert!(
-        echoes[..3].iter().all(|text| text.starts_with("Once")),
+        echoes[..3].iter().all(|text| text.starts_with("Once upon")),
         "{echoes:?}"
     );
     assert!(

@@ -215,6 +215,8 @@ impl HookedEngine {
         start: &Start,
         options: &BeamOptions,
     ) -> Result<Vec<BeamPath>> {
+        let banned = Sampling::greedy().banned(options.banned.iter().copied());
+        check_tokens(&banned, self.engine.vocabulary())?;
         match &self.engine {
             Engine::Graph(model) => beam(model.mechanism(), prompt, start, options, &self.hooks),
             #[cfg(feature = "transformer")]
