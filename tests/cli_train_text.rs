@@ -471,7 +471,7 @@ fn paths_on_the_command_line_are_relative_to_the_current_folder() {
     let start = ["train", "my.txt", "--quiet", "--set", "train.tokens=1024"];
     let with = |more: &[&'static str]| [&start[..], more].concat();
     succeeds_in(at, &with(&["--out", "first"]));
-    let tokenizer = root().join("models/stories260K/tokenizer.json");
+    let tokenizer = root().join("models/stories-8x1024/tokenizer.json");
     fs::copy(tokenizer, at.join("tokenizer.json")).unwrap();
     let absolute = format!("data.validation=[{:?}]", at.join("other one.txt"));
     let changes: [&[&str]; 7] = [
