@@ -15,13 +15,8 @@ sized64! {
 impl Inner {
     /// All pieces, until the end or until the callback wants no more. What a callback takes is kept nowhere: memory does
     /// not grow with an endless text.
-    fn generate(
-        &mut self,
-        session: &brillm_session,
-        on_piece: brillm_on_piece,
-        user: *mut c_void,
-    ) -> Result<(), ApiError> {
-        while let Some(piece) = self.next(session)? {
+    fn generate(&mut self, on_piece: brillm_on_piece, user: *mut c_void) -> Result<(), ApiError> {
+        while let Some(piece) = self.next()? {
             let Some(on_piece) = on_piece else {
                 self.text.pop();
                 self.text.extend_from_slice(&self.piece);
@@ -78,7 +73,7 @@ pub unsafe extern "C" fn brillm_session_generate(
                 }
                 begun => {
                     begun?;
-                    inner.generate(session, on_piece, user)?;
+                    inner.generate(on_piece, user)?;
                 }
             }
             let told = brillm_outcome {

@@ -117,10 +117,7 @@ impl Inner {
     }
 
     /// The next piece, its text kept in `self.piece`.
-    pub(crate) fn next(
-        &mut self,
-        session: &brillm_session,
-    ) -> Result<Option<brillm_piece>, ApiError> {
+    pub(crate) fn next(&mut self) -> Result<Option<brillm_piece>, ApiError> {
         let generation = self.generation()?;
         let next = generation.next();
         let finish = generation.finish();
@@ -344,10 +341,10 @@ pub unsafe extern "C" fn brillm_session_next(
 ) -> brillm_status {
     // SAFETY: as the caller promises.
     unsafe {
-        on(session, error, |session, inner| {
+        on(session, error, |_, inner| {
             // A struct of no size is found before a token is spent on it.
             ffi::write(piece, &brillm_piece::defaults())?;
-            match inner.next(session)? {
+            match inner.next()? {
                 None => Ok(BRILLM_END),
                 Some(next) => {
                     ffi::write(piece, &next)?;

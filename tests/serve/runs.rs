@@ -112,7 +112,7 @@ fn a_stream_ends_with_an_error_at_its_time_limit() {
 #[test]
 fn an_interrupt_lets_responses_end() {
     let server = TestServer::start(&[]);
-    let body = json!({"prompt": "Once", "max_tokens": 300, "ignore_eos": true, "stream": true});
+    let body = json!({"prompt": "Once", "max_tokens": 60, "ignore_eos": true, "stream": true});
     let mut stream = server.open("/v1/completions", &body);
     let mut first = [0u8; 200];
     stream.read_exact(&mut first).unwrap();

@@ -100,10 +100,15 @@ impl Engine {
             return Model::open(path, verify).map(Self::Graph);
         }
         if !path.join("config.json").exists() {
+            let of_run = ["model.bril", "model"].map(|name| path.join(name));
+            let advice = match of_run.iter().find(|model| model.exists()) {
+                Some(model) => format!("the model of this run is {}", model.display()),
+                None => "a model is a .bril file, or a folder in Hugging Face's layout".into(),
+            };
             return Err(
                 Error::new(ErrorKind::Format, "the folder has no config.json")
                     .at(path.display())
-                    .advice("a model is a .bril file, or a folder in Hugging Face's layout"),
+                    .advice(advice),
             );
         }
         #[cfg(feature = "transformer")]
