@@ -474,7 +474,8 @@ fn paths_on_the_command_line_are_relative_to_the_current_folder() {
     let tokenizer = root().join("models/stories-8x1024/tokenizer.json");
     fs::copy(tokenizer, at.join("tokenizer.json")).unwrap();
     let absolute = format!("data.validation=[{:?}]", at.join("other one.txt"));
-    let changes: [&[&str]; 7] = [
+    let changes: [&[&str]; 8] = [
+        &["data.validation=other one.txt"],
         &["data.validation=[\"other one.txt\"]"],
         &["data={train=[\"my.txt\"], validation=[\"./other one.txt\"]}"],
         &["data.train=[\"my.txt\", \"other*.txt\"]"],

@@ -99,7 +99,10 @@ impl Arguments {
                 })).collect::<Vec<_>>(),
             }));
         }
-        super::say(format!("{} ({})", metadata.name, metadata.license))?;
+        super::say(match &*metadata.license {
+            "" => metadata.name.clone(),
+            license => format!("{} ({license})", metadata.name),
+        })?;
         super::say(format!(
             "profile {}: {} edges, width {}, {} blend of {} bank(s); {} parameters in {} bytes",
             metadata.profile.name,

@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     /// Folder for checkpoints, logs and the model [default: runs/NAME, with the name in the run file].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Continue from the newest checkpoint in the --out folder, or start anew if it has none; with --set train.tokens=N, extend a finished run.
+    /// Continue from the newest checkpoint in the --out folder with its settings, or start anew if it has none; with --set train.tokens=N, extend a finished run.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]

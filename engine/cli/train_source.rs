@@ -99,6 +99,8 @@ impl TrainSource<'_> {
     }
 
     fn text(&self) -> Result<Prepared> {
+        // What the corpus is read with, and the kind of model, decide what is chosen for them.
+        let given = Recipe::parse("name = \"text\"\n[data]\ntrain = [\"-\"]\n", self.changes)?;
         let name = name_of(self.sources);
         let default = Path::new("runs").join(&name);
         let folder = match self.out {
@@ -136,8 +138,6 @@ impl TrainSource<'_> {
                 .at(path.display())
                 .advice("save the text to a file first"));
         }
-        // What the corpus is read with, and the kind of model, decide what is chosen for them.
-        let given = Recipe::parse("name = \"text\"\n[data]\ntrain = [\"-\"]\n", self.changes)?;
         let size = CorpusSize::measure(self.sources, given.data.corpus_options(Path::new("")))?;
         let sources = self
             .sources
@@ -230,7 +230,13 @@ fn print_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path) {
         "settings: vocabulary {}{width}, {} training tokens, batches of {} × {}",
         recipe.data.vocabulary, train.tokens, train.batch, train.steps
     ));
-    if recipe.data.validation_fraction > 0.0 {
+    if !recipe.data.validation.is_empty() {
+        super::say_error(format_args!(
+            "validation: {}, every {} steps",
+            recipe.data.validation.join(", "),
+            train.validate_every
+        ));
+    } else if recipe.data.validation_fraction > 0.0 {
         let percent = recipe.data.validation_fraction * 100.0;
         super::say_error(format_args!(
             "validation: {percent:.1} % of the text, every {} steps",

@@ -1,7 +1,9 @@
 //! The `[data]` section of a run file: sources of text and their tokens.
 
+use std::fmt;
 use std::path::Path;
 
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::text::{CorpusFormat, CorpusOptions, ReadingDirection};
@@ -11,9 +13,10 @@ use crate::text::{CorpusFormat, CorpusOptions, ReadingDirection};
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Data {
     /// Sources of training text: files, folders, globs, or `.u16`/`.u32` id files. Relative to the run file.
+    #[serde(deserialize_with = "paths")]
     pub train: Vec<String>,
     /// Sources of validation text; without any, the fraction `validation-fraction` of the training documents.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "paths")]
     pub validation: Vec<String>,
     /// Fraction of the training documents that is held out when `validation` is empty.
     #[serde(default = "two_percent", alias = "validation-share")]
@@ -60,6 +63,28 @@ impl Data {
             simplify: self.simplify.as_ref().map(|path| base.join(path)),
         }
     }
+}
+
+/// Read a list of paths, or one path as a list.
+fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Paths;
+    impl<'de> Visitor<'de> for Paths {
+        type Value = Vec<String>;
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a path or a list of paths")
+        }
+        fn visit_str<E: de::Error>(self, path: &str) -> Result<Self::Value, E> {
+            Ok(vec![path.into()])
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut paths = Vec::new();
+            while let Some(path) = list.next_element()? {
+                paths.push(path);
+            }
+            Ok(paths)
+        }
+    }
+    deserializer.deserialize_any(Paths)
 }
 
 fn two_percent() -> f64 {

@@ -2,7 +2,7 @@
 
 use crate::hook::{Direction, Hooks};
 use crate::kernel::random::Random;
-use crate::path::{History, Sampling};
+use crate::path::{History, Sampling, check_tokens};
 use crate::run::canvas::{GrowingText, least};
 use crate::run::{Grown, Reader, same_tokens};
 use crate::{Error, ErrorKind, Result};
@@ -29,6 +29,7 @@ pub fn grow_both_ways(
     hooks: &Hooks,
 ) -> Result<Grown> {
     sampling.check()?;
+    check_tokens(sampling, forward.engine().vocabulary())?;
     same_tokens(forward, backward)?;
     let prompt = forward.bare(prompt);
     if prompt.is_empty() {

@@ -14,7 +14,7 @@ use crate::graph::NodeId;
 use crate::hook::{Call, Canvas, Direction, Fill, Hooks};
 use crate::kernel::random::Random;
 use crate::kernel::softmax;
-use crate::path::{GraphSession, History, HookRunner, Sampling, Session};
+use crate::path::{GraphSession, History, HookRunner, Sampling, Session, check_tokens};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -62,6 +62,7 @@ pub fn grow(
     end: Option<u32>,
     hooks: &Hooks,
 ) -> Result<Grown> {
+    check_tokens(sampling, mechanism.nodes())?;
     let begin = |ids: &[u32]| {
         GraphSession::begin_with_hooks(
             mechanism.clone(),
