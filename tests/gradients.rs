@@ -1,6 +1,6 @@
 //! Central differences in f64 over every parameter of a five-node graph, for every edge form and blend.
 
-use brillm::graph::TokenGraph;
+use brillm::graph::{NodeId, PathGraph, PathSettings, TokenGraph};
 use brillm::kernel::random::Random;
 use brillm::learn::batch::{Batch, Candidates};
 use brillm::learn::composed::Composed;
@@ -63,9 +63,13 @@ impl EdgeTrainer for Own<f64> {
 }
 
 fn check(name: &str, learner: &mut dyn EdgeTrainer, batch: &Batch) {
-    let graph = five_nodes();
     let held: Vec<Vec<u32>> = vec![vec![1, 0, 1, 0, 1, 1, 0, 0], vec![0, 1, 1, 1, 0, 0, 0, 1]];
-    let prior = Prior::<f64>::new(&graph, &held);
+    let prior = Prior::<f64>::new(&five_nodes(), &held);
+    check_with(name, learner, batch, &prior);
+}
+
+fn check_with(name: &str, learner: &mut dyn EdgeTrainer, batch: &Batch, prior: &Prior<f64>) {
+    let graph = five_nodes();
     // Leave the symmetric start behind, so that every path of the gradient carries something.
     let mut random = Random::new(11);
     for parameter in learner.parameters() {
@@ -73,7 +77,7 @@ fn check(name: &str, learner: &mut dyn EdgeTrainer, batch: &Batch) {
             *value += 0.3 * random.normal();
         }
     }
-    let loss = learner.gradients(&graph, &prior, batch);
+    let loss = learner.gradients(&graph, prior, batch);
     assert!(loss.is_finite());
     let gradients: Vec<Vec<f64>> = learner
         .parameters()
@@ -92,7 +96,7 @@ fn check(name: &str, learner: &mut dyn EdgeTrainer, batch: &Batch) {
             let step = 1e-4;
             let mut at = |offset: f64| {
                 learner.parameters()[index].value[place] += offset;
-                let loss = learner.gradients(&graph, &prior, batch);
+                let loss = learner.gradients(&graph, prior, batch);
                 learner.parameters()[index].value[place] -= offset;
                 loss
             };
@@ -165,6 +169,40 @@ fn own_edges() {
     let mut learner = Own::new(&Profile::sifu_own(4), &five_nodes(), 7);
     learner.dropout = 0.25;
     check("own dropout", &mut learner, &batch());
+}
+
+/// Resistances of order 4 of a text and its two folds.
+fn walks() -> Prior<f64> {
+    let text: Vec<u32> = [0, 1, 2, 0, 1, 4, 0, 1, 2, 2, 3, 4, 0, 2].repeat(3);
+    let (graph, settings) = (five_nodes(), PathSettings::whole(4));
+    let paths = PathGraph::estimate(&graph, &text, &settings).unwrap();
+    let others = |fold: usize| text[fold * 14..].to_vec();
+    let prior = Prior::with_paths(&graph, &paths, &settings, 2, &others).unwrap();
+    let batch = batch();
+    let longer = (0..3).map(|fold| {
+        let walk = batch.walk(fold, 4);
+        let edges = graph.row(NodeId(walk[4])).len();
+        prior.lifts(&graph, fold, walk).count() - edges
+    });
+    assert!(longer.sum::<usize>() > 0, "no walk of the batch has a lift");
+    prior
+}
+
+#[test]
+fn prior_weights_with_longer_walks() {
+    let prior = walks();
+    let mut composed = Composed::new(&Profile::sifu(4), &five_nodes(), 7);
+    check_with("composed, order 4", &mut composed, &batch(), &prior);
+    let candidates = Candidates {
+        targets: (0..15u32).flat_map(batch_targets).collect(),
+        count: 3,
+    };
+    for sampled in [None, Some(candidates)] {
+        let mut own = Own::new(&Profile::sifu_own(4), &five_nodes(), 7);
+        let mut batch = batch();
+        batch.candidates = sampled;
+        check_with("own, order 4", &mut own, &batch, &prior);
+    }
 }
 
 /// The true target of a row of [`batch`], then two others.

@@ -61,6 +61,8 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     #[command(flatten)]
+    order: super::order::OrderArgument,
+    #[command(flatten)]
     backend: super::backend::BackendArguments,
     /// Print the result as JSON.
     #[arg(long)]
@@ -88,7 +90,7 @@ impl Arguments {
             )
             .advice("pass --windows without --stream, or use --backend cpu"));
         }
-        let engine = super::open_engine(self.model.as_deref())?;
+        let engine = super::open_engine(self.model.as_deref())?.with_order(self.order.order)?;
         self.backend.check_model(&engine)?;
         let hooks = super::plugin_options::hooks()?;
         let mut bytes = 0;
@@ -127,13 +129,13 @@ impl Arguments {
         if let Some(texts) = &self.continuation {
             let measured = hooked.continuations(&tokens, texts, self.divergence)?;
             return if measured.retained.is_empty() {
-                self.report(&measured.evaluation(engine.vocabulary()), 0)
+                self.report(&measured.evaluation(engine.vocabulary()), 0, engine.order())
             } else {
                 self.continued(&measured)
             };
         }
         if self.documents {
-            return self.report(&hooked.documents(&documents)?, bytes);
+            return self.report(&hooked.documents(&documents)?, bytes, engine.order());
         }
         if !self.contexts.is_empty() {
             let shuffle = self.shuffle_prefix.map(|kept| Shuffle {
@@ -141,7 +143,7 @@ impl Arguments {
                 seed: self.seed,
             });
             let measured = hooked.contexts(&tokens, &self.contexts, shuffle)?;
-            return self.report_contexts(&measured, engine.vocabulary());
+            return self.report_contexts(&measured, engine.vocabulary(), engine.order());
         }
         let measured = match self.windows {
             Some(windows) if !self.stream => {
@@ -157,12 +159,13 @@ impl Arguments {
                 hooked.stream(&tokens[..to], from, charges)?
             }
         };
-        self.report(&measured, bytes)
+        self.report(&measured, bytes, engine.order())
     }
 
     /// Measure a model for both directions on windows whose first token is the mark of the direction.
     fn marked(&self, engine: Engine, tokens: &[u32]) -> Result<()> {
         let mut sum = crate::measure::Perplexity::new(engine.vocabulary() as u64);
+        let order = engine.order();
         let reader = Reader::new(engine, self.backward)?;
         let (length, windows) = match &self.windows {
             Some(windows) if !self.stream => (
@@ -193,7 +196,7 @@ impl Arguments {
                 ),
             ));
         }
-        self.report(&sum.into(), 0)
+        self.report(&sum.into(), 0, order)
     }
 
     fn windows(
@@ -221,10 +224,16 @@ impl Arguments {
         }
     }
 
-    fn report_contexts(&self, measured: &ContextEvaluation, candidates: usize) -> Result<()> {
+    fn report_contexts(
+        &self,
+        measured: &ContextEvaluation,
+        candidates: usize,
+        order: Option<usize>,
+    ) -> Result<()> {
         if self.json {
             let mut report = json!(measured);
             report["candidates"] = candidates.into();
+            report["order"] = json!(order);
             report["shuffle_prefix"] = json!(self.shuffle_prefix);
             super::plugin_options::note(&mut report, self.seed)?;
             return super::say_json(&report);
@@ -271,7 +280,8 @@ impl Arguments {
         super::plugin_options::say_reports(self.seed)
     }
 
-    fn report(&self, result: &Evaluation, bytes: usize) -> Result<()> {
+    /// Report a perplexity, with the order of the static resistances of a graph.
+    fn report(&self, result: &Evaluation, bytes: usize, order: Option<usize>) -> Result<()> {
         let bits = (bytes > 0).then(|| {
             result.nats_per_token * result.tokens as f64 / std::f64::consts::LN_2 / bytes as f64
         });
@@ -282,17 +292,21 @@ impl Arguments {
                 "tokens": result.tokens,
                 "candidates": result.candidates,
                 "bits_per_byte": bits,
+                "order": order,
             });
             super::plugin_options::note(&mut report, self.seed)?;
             return super::say_json(&report);
         }
         super::say(format!(
-            "perplexity {:.2} ({:.4} nats per token) over {} predictions among {} tokens{}",
+            "perplexity {:.2} ({:.4} nats per token) over {} predictions among {} tokens{}{}",
             result.perplexity,
             result.nats_per_token,
             result.tokens,
             result.candidates,
-            bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per byte"))
+            bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per byte")),
+            order
+                .filter(|&order| order > 2)
+                .map_or(String::new(), |order| format!(", order {order}"))
         ))?;
         super::plugin_options::say_reports(self.seed)
     }

@@ -149,7 +149,7 @@ impl Arguments {
 
     /// Fills the gap of a text.
     fn gap(&self, text: &str) -> Result<()> {
-        let engine = super::open_engine(self.prompt.model.as_deref())?;
+        let engine = self.prompt.open_engine()?;
         #[cfg(feature = "transformer")]
         if let Some(model) = engine.as_transformer().filter(|_| !engine.is_causal()) {
             let ids = model.encode(&text.replace("___", "[MASK]"))?;

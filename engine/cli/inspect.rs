@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::graph::{
-    Components, Direction, EdgeSummary, GraphSummary, NodeId, NodeSummary, PageRank, RankWeight,
-    Reachability, Strength, least_paths,
+    Components, Direction, EdgeSummary, GraphSummary, NodeId, NodeSummary, PageRank, PathGraph,
+    RankWeight, Reachability, Strength, least_paths,
 };
 use crate::model::Model;
 use crate::{Error, ErrorKind, Result};
@@ -93,6 +94,8 @@ impl Arguments {
                 "parameters": weights.parameters(),
                 "weight_bytes": weights.bytes(),
                 "graph": summary,
+                "order": graph.order(),
+                "walks": graph.paths().map(|paths| walks(paths).collect::<Vec<_>>()),
                 "components": components,
                 "page_rank": highest.iter().map(|&(node, rank)| json!({
                     "node": node.0, "text": display(node.0), "rank": rank,
@@ -122,6 +125,16 @@ impl Arguments {
             summary.loops,
             summary.density
         ))?;
+        for walks in graph.paths().into_iter().flat_map(walks) {
+            super::say(format!(
+                "order {}: {} walks of {} nodes with {} targets, {} bytes",
+                walks.order,
+                walks.walks,
+                walks.order - 1,
+                walks.targets,
+                walks.bytes
+            ))?;
+        }
         for (name, degree) in [("out", &summary.out_degree), ("in", &summary.in_degree)] {
             super::say(format!(
                 "{name}-degree: mean {:.1}, median {}, 90th percentile {}, 99th percentile {}, maximum {}",
@@ -219,6 +232,25 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// The size of one order of a path graph.
+#[derive(Serialize)]
+struct OrderSize {
+    order: usize,
+    walks: usize,
+    targets: usize,
+    bytes: usize,
+}
+
+fn walks(paths: &PathGraph) -> impl Iterator<Item = OrderSize> + '_ {
+    let levels = paths.levels().iter().zip(3..);
+    levels.map(|(level, order)| OrderSize {
+        order,
+        walks: level.walks(),
+        targets: level.entries(),
+        bytes: level.bytes(),
+    })
 }
 
 fn edges(title: &str, edges: &[EdgeSummary]) -> Result<()> {

@@ -25,6 +25,7 @@ mod init;
 mod inspect;
 #[cfg(any(feature = "plugin", feature = "serve"))]
 mod log;
+mod order;
 mod plot;
 #[cfg(feature = "plugin")]
 mod plugin;

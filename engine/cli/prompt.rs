@@ -71,6 +71,8 @@ pub(super) struct PromptArguments {
     #[arg(long, default_value = "profile", value_name = "START", value_parser = parse_start)]
     pub(super) start: Start,
     #[command(flatten)]
+    order: super::order::OrderArgument,
+    #[command(flatten)]
     pub(super) backend: super::backend::BackendArguments,
     /// Print the result as JSON.
     #[arg(long)]
@@ -128,6 +130,11 @@ impl PromptArguments {
         self.tokens.unwrap_or(128)
     }
 
+    /// Open the model.
+    pub(super) fn open_engine(&self) -> Result<Engine> {
+        super::open_engine(self.model.as_deref())?.with_order(self.order.order)
+    }
+
     /// Open the model and encode the prompt.
     pub(super) fn open(&self) -> Result<(Engine, Vec<u32>)> {
         let (model, mut ids) = self.open_to_continue()?;
@@ -148,7 +155,7 @@ impl PromptArguments {
     /// Open the model and encode the prompt, which may be empty because it continues a session.
     pub(super) fn open_to_continue(&self) -> Result<(Engine, Vec<u32>)> {
         self.backend.check()?;
-        let model = super::open_engine(self.model.as_deref())?;
+        let model = self.open_engine()?;
         self.backend.check_model(&model)?;
         let ids = match (&self.prompt_ids, self.prompt.as_deref()) {
             (Some(ids), _) => ids.clone(),

@@ -25,6 +25,8 @@ pub(super) struct Arguments {
     /// half of the memory is copied to an unnamed temporary file instead, in the folder of the file or in TMPDIR.
     #[arg(long, value_name = "PATH")]
     model: Vec<PathBuf>,
+    #[command(flatten)]
+    order: super::order::OrderArgument,
     /// Port to listen on; 0 chooses a free port.
     #[arg(long, default_value_t = 8137, value_name = "PORT")]
     port: u16,
@@ -126,7 +128,7 @@ impl Arguments {
                     Some(path) => crate::serve::open_copy(path)?,
                     None => (super::open_engine(None)?, super::fingerprint(None)?),
                 };
-                let engine = engine.forward()?;
+                let engine = engine.forward()?.with_order(self.order.order)?;
                 Ok(ServedModel {
                     name: engine.name().to_string(),
                     sha256,

@@ -157,8 +157,13 @@ fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
         if index >= printed && one.id != step.chosen {
             continue;
         }
+        // The walks of the training text that make the candidate likelier than its edge alone.
+        let walks = one.walks.iter().map(|walk| {
+            let nodes: Vec<String> = walk.nodes.iter().map(|&id| shown(id)).collect();
+            format!("  {}×{} {:+.2}", walk.count, nodes.join(" "), walk.lift)
+        });
         super::say(format!(
-            "    {:6.2} %  energy {:8.4}  {} {}",
+            "    {:6.2} %  energy {:8.4}  {} {}{}",
             100.0 * one.probability,
             one.energy,
             match one.edge {
@@ -167,7 +172,8 @@ fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
                 Some(EdgeKind::Shared) => "shared",
                 None => "",
             },
-            one.display
+            one.display,
+            walks.collect::<String>()
         ))?;
     }
     let Some(contributions) = &step.contributions else {

@@ -10,10 +10,14 @@
 
 mod build;
 mod community;
+pub(crate) mod context_tree;
 mod discount;
 pub mod export;
 mod incoming;
 mod node_map;
+mod path_estimate;
+mod path_graph;
+mod path_level;
 mod paths;
 mod petgraph;
 mod rank;
@@ -30,6 +34,9 @@ pub use community::communities;
 pub use discount::Discounts;
 pub use incoming::{Entering, Incoming};
 pub use node_map::{Disc, NodeMap};
+pub use path_graph::{PathGraph, PathSettings};
+pub(crate) use path_level::BLOCKS as LEVEL_BLOCKS;
+pub use path_level::{PathLevel, Walk};
 pub use paths::{LeastPath, least_paths};
 pub use rank::{PageRank, RankWeight, Ranking};
 pub use reachability::{Components, Direction, Reachability};

@@ -33,8 +33,18 @@ impl Resistance {
     /// # Complexity
     /// O(V + E).
     pub fn kneser_ney(rows: &[u32], targets: &[u32], counts: &[u32]) -> Self {
+        Self::smoothed(rows, targets, counts, &|edge| counts[edge] > 0)
+    }
+
+    /// Smooth counts of edges, each a new edge of its target where `walked` holds, whatever its count.
+    pub(super) fn smoothed(
+        rows: &[u32],
+        targets: &[u32],
+        counts: &[u32],
+        walked: &dyn Fn(usize) -> bool,
+    ) -> Self {
         let nodes = rows.len() - 1;
-        let lower = continuation(nodes, targets, counts);
+        let lower = continuation(nodes, targets, walked);
         let discounts = Discounts::estimate(counts_of_counts(
             counts.iter().map(|&count| u64::from(count)),
         ));
@@ -91,6 +101,11 @@ impl Resistance {
         &self.source
     }
 
+    /// How far the log probability of a listed edge exceeds that of an edge without counts to the same target.
+    pub fn lift(&self, source: u32, target: u32, edge: usize) -> f32 {
+        self.unseen(source, target) - self.seen[edge]
+    }
+
     /// The resistance of an edge that is not listed.
     pub fn unseen(&self, source: u32, target: u32) -> f32 {
         self.source[source as usize] + self.target[target as usize]
@@ -103,10 +118,10 @@ fn resistance_of(probability: f64) -> f64 {
 }
 
 /// Compute p1 over all nodes: the probability of each as the target of a *new* edge.
-fn continuation(nodes: usize, targets: &[u32], counts: &[u32]) -> Vec<f64> {
+fn continuation(nodes: usize, targets: &[u32], walked: &dyn Fn(usize) -> bool) -> Vec<f64> {
     let mut sources = vec![0u64; nodes];
-    for (&target, &count) in targets.iter().zip(counts) {
-        if count > 0 {
+    for (edge, &target) in targets.iter().enumerate() {
+        if walked(edge) {
             sources[target as usize] += 1;
         }
     }

@@ -1,10 +1,11 @@
 //! The token graph: nodes, own and shared edges, and fans.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::graph::incoming::Incoming;
 use crate::graph::resistance::Resistance;
+use crate::graph::{PathGraph, Walk};
 use crate::{Error, ErrorKind, Result};
 
 /// A node: the id of a token.
@@ -133,6 +134,8 @@ pub struct TokenGraph {
     own_minimum: u32,
     own_count: u32,
     resistance: Resistance,
+    /// Walks longer than an edge, where the model has them.
+    paths: Option<Arc<PathGraph>>,
     /// Built on first use.
     incoming: OnceLock<Incoming>,
     /// `0..V`, for petgraph's references to node weights; built on first use.
@@ -159,6 +162,7 @@ impl TokenGraph {
             own_minimum: 1,
             own_count: 0,
             resistance,
+            paths: None,
             rows,
             targets,
             counts,
@@ -324,6 +328,54 @@ impl TokenGraph {
     /// The static resistance of every edge, listed or not.
     pub fn resistance(&self) -> &Resistance {
         &self.resistance
+    }
+
+    /// Give the graph the walks of its text that are longer than an edge.
+    #[must_use]
+    pub fn with_paths(self, paths: Option<PathGraph>) -> Self {
+        Self {
+            paths: paths.map(Arc::new),
+            ..self
+        }
+    }
+
+    /// The walks longer than an edge, if the graph has them.
+    pub fn paths(&self) -> Option<&PathGraph> {
+        self.paths.as_deref()
+    }
+
+    /// Highest order of static resistances: 2 for those of edges alone.
+    pub fn order(&self) -> usize {
+        self.paths().map_or(2, PathGraph::order)
+    }
+
+    /// The static resistance of edges that the lifts of an order are relative to.
+    ///
+    /// Above order 2, Kneser-Ney estimates it from the number of different nodes before each edge.
+    pub fn resistance_within(&self, order: usize) -> &Resistance {
+        match self.paths() {
+            Some(paths) if order > 2 => paths.resistance(),
+            _ => &self.resistance,
+        }
+    }
+
+    /// Iterate over targets with how far the edge from `node`, then each longer walk that ends with `earlier` and
+    /// `node`, lifts their log probability: with [`Resistance::target`], all of the static resistance that a softmax
+    /// does not cancel. A target occurs once for each walk that lifts it.
+    pub fn lifts<'a>(
+        &'a self,
+        node: u32,
+        earlier: &'a [u32],
+        order: usize,
+    ) -> impl Iterator<Item = (u32, f32)> + 'a {
+        let resistance = self.resistance_within(order);
+        let edges = self.row(NodeId(node)).map(move |edge| {
+            let target = self.targets[edge];
+            (target, resistance.lift(node, target, edge))
+        });
+        let paths = self.paths().into_iter();
+        let walks = paths.flat_map(move |paths| paths.walks(node, earlier, order));
+        edges.chain(walks.flat_map(Walk::lifts))
     }
 
     /// The edges by target. The first call builds the index in O(V + E); see [`Incoming`].

@@ -1,12 +1,13 @@
 //! Logits: the numbers whose softmax over all V targets is the distribution of the next token.
 //!
 //! ```text
-//! s_t = α E_t + ρ_t − w_u (R_t − lift_ut)                    own edges
-//! s_t = α (E_t − ‖h‖² − ‖β_t‖²) + ρ_t − w_u (R_t − lift_ut)  composed edges
+//! s_t = α E_t + ρ_t − w_u (R_t − Σ lift_t)                    own edges
+//! s_t = α (E_t − ‖h‖² − ‖β_t‖²) + ρ_t − w_u (R_t − Σ lift_t)  composed edges
 //! ```
 //!
-//! with energies E, target biases ρ, and the static resistances of the counts: `R_t = −ln p₁(t)`, and
-//! `lift_ut ≥ 0` is how far the log probability of an edge of the graph exceeds that of an edge without counts.
+//! with energies E, target biases ρ, and the static resistances of the counts: `R_t = −ln p₁(t)`, and lifts `≥ 0`: how
+//! far the log probability of an edge u→t of the graph exceeds that of an edge without counts, and how far each longer
+//! walk that ends at u raises it further ([`PathGraph`](crate::graph::PathGraph)).
 
 use crate::kernel::real::Real;
 
@@ -22,7 +23,8 @@ pub struct Static<'a, R> {
 }
 
 impl<R: Real> Static<'_, R> {
-    /// Add biases and static resistances to all logits. `lifts` yields targets of u with their lift. `logits [V]`
+    /// Add biases and static resistances to all logits. `lifts` yields targets with
+    /// their lifts, each target any number of times. `logits [V]`
     pub fn add(&self, lifts: impl Iterator<Item = (u32, R)>, logits: &mut [R]) {
         for (logit, &bias) in logits.iter_mut().zip(self.bias) {
             *logit += bias;
@@ -38,7 +40,7 @@ impl<R: Real> Static<'_, R> {
         }
     }
 
-    /// Return the same for one target.
+    /// Return the same for one target, given the sum of its lifts.
     pub fn of(&self, target: u32, lift: R) -> R {
         let at = |values: &[R]| values.get(target as usize).copied().unwrap_or(R::zero());
         at(self.bias) - self.prior_weight * (at(self.resistance) - lift)

@@ -19,6 +19,7 @@ pub mod gate;
 pub mod gpu;
 pub mod logits;
 pub mod norm;
+pub mod numbers;
 pub mod own;
 pub mod pages;
 pub mod position;

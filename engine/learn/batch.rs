@@ -40,6 +40,11 @@ impl Batch {
         self.folds.len()
     }
 
+    /// Return the tokens of a sequence up to the source of its prediction `step`: the context of static resistances.
+    pub fn walk(&self, sequence: usize, step: usize) -> &[u32] {
+        &self.sequence(sequence)[..=step]
+    }
+
     /// Return one sequence. `[T + 1]`
     pub fn sequence(&self, index: usize) -> &[u32] {
         &self.tokens[index * (self.steps + 1)..(index + 1) * (self.steps + 1)]
@@ -95,6 +100,20 @@ impl BatchSampler {
             }
         }
         counts
+    }
+
+    /// Number of folds; 0 without cross-fitting.
+    pub fn folds(&self) -> usize {
+        self.folds
+    }
+
+    /// Return the text without the blocks of a fold, the others joined.
+    pub fn others(&self, text: &[u32], fold: usize) -> Vec<u32> {
+        let blocks = text.chunks(self.block).enumerate();
+        blocks
+            .filter(|(index, _)| self.fold(index * self.block) as usize != fold)
+            .flat_map(|(_, block)| block.iter().copied())
+            .collect()
     }
 
     /// Return the steps of one pass over the text.

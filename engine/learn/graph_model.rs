@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::Result;
-use crate::graph::{GraphBuilder, NodeId, TokenGraph};
+use crate::graph::{GraphBuilder, NodeId, PathGraph, TokenGraph};
 use crate::kernel::random::Random;
 use crate::learn::adamw::Moments;
 use crate::learn::batch::{Batch, BatchSampler, Candidates};
@@ -71,7 +71,7 @@ impl GraphModel {
             builder = builder.maximum_fan(fan);
         }
         builder.walk(data.train().iter().copied())?;
-        let mut graph = builder.build()?;
+        let (mut graph, prior) = resistances(recipe, builder.build()?, sampler, data.train())?;
         // Composed edges without residuals need no rows of their own.
         let owns = profile.form == EdgeForm::Own || profile.residual.is_some();
         graph.set_own_minimum(if owns {
@@ -94,7 +94,7 @@ impl GraphModel {
             warm_start.put(&mut edge_trainer, &graph)?;
         }
         Ok(Self {
-            prior: Prior::new(&graph, &sampler.held_out(&graph, data.train())),
+            prior,
             edge_trainer,
             #[cfg(feature = "gpu")]
             warm_start,
@@ -246,12 +246,33 @@ impl Trainable for GraphModel {
     }
 
     fn about(&self) -> String {
-        format!("{} nodes, {} edges", self.graph.nodes(), self.graph.edges())
+        let size = format!("{} nodes, {} edges", self.graph.nodes(), self.graph.edges());
+        match self.graph.paths() {
+            Some(paths) => format!("{size}, {} targets of longer walks", paths.entries()),
+            None => size,
+        }
     }
 
     fn candidates(&self) -> usize {
         self.graph.nodes()
     }
+}
+
+/// Estimate the static resistances of a graph's text and of its folds, and the path graph where the recipe has one.
+fn resistances(
+    recipe: &Recipe,
+    graph: TokenGraph,
+    sampler: &BatchSampler,
+    text: &[u32],
+) -> Result<(TokenGraph, Prior<f32>)> {
+    let Some(settings) = recipe.graph.paths() else {
+        let prior = Prior::new(&graph, &sampler.held_out(&graph, text));
+        return Ok((graph, prior));
+    };
+    let paths = PathGraph::estimate(&graph, text, &settings)?;
+    let others = |fold| sampler.others(text, fold);
+    let prior = Prior::with_paths(&graph, &paths, &settings, sampler.folds(), &others)?;
+    Ok((graph.with_paths(Some(paths)), prior))
 }
 
 /// Add the most frequent targets of `source` besides `true_target`, then the lowest ids, as the authors do.

@@ -4,8 +4,11 @@
 //! that predicts it, and training would weigh the resistances too highly. So the text is cut into
 //! blocks, each block belongs to one of `folds` folds, and a window of fold f is scored with resistances
 //! from the counts of all the other folds. A finished model uses all counts (fold 0).
+//!
+//! With a path graph each fold has its own, estimated from the text of the other folds.
 
-use crate::graph::{NodeId, Resistance, TokenGraph};
+use crate::Result;
+use crate::graph::{NodeId, PathGraph, PathSettings, Resistance, TokenGraph, Walk};
 use crate::kernel::real::Real;
 use rayon::prelude::*;
 
@@ -17,6 +20,8 @@ pub struct Prior<R> {
     /// How far the log probability of an edge exceeds that of an edge without counts to the same target, by fold:
     /// `ln p(v|u) − ln λ(u) − ln p1(v)`, never negative. `[1 + folds][E]`
     lift: Vec<Vec<R>>,
+    /// Walks longer than an edge, by fold; empty for static resistances of order 2. `[1 + folds]`
+    paths: Vec<PathGraph>,
 }
 
 impl<R: Real> Prior<R> {
@@ -45,7 +50,52 @@ impl<R: Real> Prior<R> {
             })
             .collect();
         let (target, lift) = folds.into_iter().unzip();
-        Self { target, lift }
+        Self {
+            target,
+            lift,
+            paths: Vec::new(),
+        }
+    }
+
+    /// Compute the resistances of `graph`, which has a path graph, and those of the text without each fold.
+    ///
+    /// `others` returns the text without fold f.
+    ///
+    /// # Errors
+    /// As [`PathGraph::estimate`].
+    ///
+    /// # Complexity
+    /// Two folds are estimated at the same time: see [`PathGraph::estimate`] for the memory of each.
+    pub fn with_paths(
+        graph: &TokenGraph,
+        paths: &PathGraph,
+        settings: &PathSettings,
+        folds: usize,
+        others: &(dyn Fn(usize) -> Vec<u32> + Sync),
+    ) -> Result<Self> {
+        let mut all = vec![paths.clone()];
+        // Estimates are much larger than their results, so few are made at a time.
+        for pair in (1..=folds).collect::<Vec<_>>().chunks(2) {
+            let estimated: Result<Vec<PathGraph>> = pair
+                .par_iter()
+                .map(|&fold| PathGraph::estimate(graph, &others(fold), settings))
+                .collect();
+            all.extend(estimated?.into_iter().map(PathGraph::without_counts));
+        }
+        let (target, lift) = all
+            .iter()
+            .map(|paths| split(graph, paths.resistance()))
+            .unzip();
+        Ok(Self {
+            target,
+            lift,
+            paths: all,
+        })
+    }
+
+    /// Highest order of the resistances: 2 for those of edges alone.
+    pub fn order(&self) -> usize {
+        self.paths.first().map_or(2, PathGraph::order)
     }
 
     /// Number of folds besides the full one.
@@ -58,16 +108,37 @@ impl<R: Real> Prior<R> {
         &self.target[fold]
     }
 
-    /// Return the targets of `source` with the lift of their edges in a fold.
+    /// Iterate over targets with the lifts, in a fold, of the edge from the last node of `walk` and of each longer walk
+    /// at its end, as [`TokenGraph::lifts`] does for a finished model.
     pub fn lifts<'a>(
         &'a self,
         graph: &'a TokenGraph,
         fold: usize,
-        source: u32,
+        walk: &'a [u32],
     ) -> impl Iterator<Item = (u32, R)> + 'a {
+        let (&source, earlier) = walk.split_last().expect("a walk has a node");
         let edges = graph.row(NodeId(source));
         let targets = graph.targets()[edges.clone()].iter().copied();
-        targets.zip(self.lift[fold][edges].iter().copied())
+        let edges = targets.zip(self.lift[fold][edges].iter().copied());
+        let paths = self.paths.get(fold).into_iter();
+        let longer = paths.flat_map(move |paths| paths.walks(source, earlier, paths.order()));
+        edges.chain(longer.flat_map(Walk::lifts).map(|(target, lift)| {
+            // Exact in both directions: lifts are stored in f16 or f32.
+            (target, R::of(f64::from(lift)))
+        }))
+    }
+
+    /// Return the sum of the lifts of one target at the end of `walk` in a fold.
+    pub fn lift_of(&self, graph: &TokenGraph, fold: usize, walk: &[u32], target: u32) -> R {
+        let (&source, earlier) = walk.split_last().expect("a walk has a node");
+        let edge = graph.edge(NodeId(source), NodeId(target));
+        let edge = edge.map_or(R::zero(), |edge| self.lift[fold][edge.index()]);
+        let paths = self.paths.get(fold).into_iter();
+        let walks = paths.flat_map(|paths| paths.walks(source, earlier, paths.order()));
+        walks.fold(edge, |sum, walk| {
+            let lift = walk.target(target).map_or(0.0, |(lift, _)| lift);
+            sum + R::of(f64::from(lift))
+        })
     }
 
     /// Return the lifts of all edges in a fold. `[E]`
@@ -78,12 +149,10 @@ impl<R: Real> Prior<R> {
 
 fn split<R: Real>(graph: &TokenGraph, resistance: &Resistance) -> (Vec<R>, Vec<R>) {
     let mut lift = Vec::with_capacity(graph.edges());
-    for node in 0..graph.nodes() {
-        let source = resistance.source()[node];
-        for edge in graph.row(NodeId(node as u32)) {
-            // Without counts, an edge has the resistance of its source plus that of its target.
-            let unseen = source + resistance.target()[graph.targets()[edge] as usize];
-            lift.push(R::of(f64::from(unseen - resistance.seen()[edge])));
+    for node in 0..graph.nodes() as u32 {
+        for edge in graph.row(NodeId(node)) {
+            let target = graph.targets()[edge];
+            lift.push(R::of(f64::from(resistance.lift(node, target, edge))));
         }
     }
     (

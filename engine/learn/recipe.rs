@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::in_words;
+use crate::graph::{PathGraph, PathSettings};
 pub use crate::learn::data_recipe::{Data, TokenKind};
 pub use crate::learn::network_recipe::{Kind, MaskDraw, NetworkRecipe, Style};
 use crate::learn::preferences::Preferences;
@@ -74,8 +75,14 @@ fn one() -> u64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GraphRecipe {
-    /// Edges with a lower count are left out.
+    /// Edges and targets of longer walks with a lower count are left out.
     pub minimum_count: u32,
+    /// Order of the static resistances: 2 for those of edges, up to 5 to estimate them from longer walks too.
+    #[serde(skip_serializing_if = "is_two")]
+    pub order: usize,
+    /// Least gain, in nats over the whole text, of a target of a longer walk.
+    #[serde(skip_serializing_if = "is_default_prune")]
+    pub prune: f64,
     /// Edges of a fan at most.
     pub maximum_fan: Option<usize>,
     /// Edges with at least this count have a matrix (own form) or a residual (composed form) of their own.
@@ -86,10 +93,35 @@ pub struct GraphRecipe {
     pub transpose_of: Option<String>,
 }
 
+/// Default of [`GraphRecipe::prune`].
+const PRUNE: f64 = 1.0;
+
+fn is_two(order: &usize) -> bool {
+    *order == 2
+}
+
+fn is_default_prune(prune: &f64) -> bool {
+    *prune == PRUNE
+}
+
+impl GraphRecipe {
+    /// How the path graph is estimated; `None` for static resistances of edges only.
+    pub fn paths(&self) -> Option<PathSettings> {
+        (self.order > 2).then_some(PathSettings {
+            order: self.order,
+            minimum_count: self.minimum_count,
+            prune: self.prune,
+            exact: false,
+        })
+    }
+}
+
 impl Default for GraphRecipe {
     fn default() -> Self {
         Self {
             minimum_count: 1,
+            order: 2,
+            prune: PRUNE,
             maximum_fan: None,
             own_minimum_count: 1,
             transpose_of: None,
@@ -272,7 +304,17 @@ impl Recipe {
 
     fn check_graph(&self) -> Result<()> {
         let invalid = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
-        let form = self.profile()?.form;
+        let profile = self.profile()?;
+        let form = profile.form;
+        if !(2..=PathGraph::MAXIMUM_ORDER).contains(&self.graph.order) {
+            return invalid("graph.order must be 2 to 5");
+        }
+        if !self.graph.prune.is_finite() || self.graph.prune < 0.0 {
+            return invalid("graph.prune must be 0 or more nats");
+        }
+        if self.graph.order > 2 && !profile.static_resistance {
+            return invalid("graph.order above 2 needs profile.static-resistance = true");
+        }
         if self.data.direction == ReadingDirection::Both {
             return invalid(
                 "a graph reads in one direction: train one forward and one backward, or a gpt on both",

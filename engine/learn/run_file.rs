@@ -28,7 +28,7 @@ const fn key(
 }
 
 /// The keys that are used often, in the order of the file.
-const KEYS: [Key; 41] = [
+const KEYS: [Key; 43] = [
     key("", "name", "", "name of the model"),
     key("", "license", "", "license of the weights"),
     key(
@@ -116,6 +116,18 @@ const KEYS: [Key; 41] = [
         "maximum-fan",
         "1000",
         "number of edges that leave a node at most",
+    ),
+    key(
+        "graph",
+        "order",
+        "5",
+        "order of the static resistances: 2 (default) for edges, up to 5 for longer walks",
+    ),
+    key(
+        "graph",
+        "prune",
+        "",
+        "targets of longer walks that save fewer nats in the text are left out",
     ),
     key(
         "profile",

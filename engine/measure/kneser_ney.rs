@@ -12,7 +12,7 @@
 //! Each order has three discounts of its own. The text is one stream, without padding or sentence marks.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::measure::context_tree::{Level, count_levels};
+use crate::graph::context_tree::{Level, count_levels};
 use crate::measure::perplexity::Perplexity;
 use crate::measure::windows::{Windows, check_ids};
 use rayon::prelude::*;

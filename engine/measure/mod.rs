@@ -8,7 +8,6 @@
 #[cfg(feature = "gpu")]
 mod bandwidth;
 mod classification;
-mod context_tree;
 mod continuation;
 #[cfg(feature = "gpu")]
 mod device_speed;

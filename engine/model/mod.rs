@@ -10,6 +10,7 @@ pub mod import;
 
 #[allow(clippy::module_inception, reason = "the module defines Model")]
 mod model;
+mod path_blocks;
 pub mod sha256;
 mod writer;
 

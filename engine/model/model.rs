@@ -10,6 +10,7 @@ use crate::kernel::bytes::Bytes;
 use crate::kernel::element::Element;
 use crate::kernel::table::Table;
 use crate::model::container::{Block, Container, Verify};
+use crate::model::path_blocks::{read_paths, write_paths};
 use crate::model::writer::Writer;
 use crate::path::Charges;
 use crate::signal::{BlockShape, FanVerifier, Mechanism, Profile, Weights, blocks};
@@ -168,6 +169,8 @@ impl Model {
         let counts = whole_numbers(container.require("graph.counts")?)?;
         let mut graph = TokenGraph::from_rows(rows, targets, counts)?;
         graph.set_own_minimum(metadata.own_minimum);
+        let paths = read_paths(container, &graph)?;
+        let graph = graph.with_paths(paths);
         let weights = Weights::gather(
             &metadata.profile,
             graph.nodes(),
@@ -199,6 +202,7 @@ impl Model {
         let vocabulary = self.tokenizer.to_bytes();
         writer.values("vocabulary", Element::U8, &[vocabulary.len()], &vocabulary)?;
         write_graph(&mut writer, self.mechanism.graph())?;
+        write_paths(&mut writer, self.mechanism.graph())?;
         let (graph, weights) = (self.mechanism.graph(), self.mechanism.weights());
         for shape in blocks(&self.metadata.profile, graph.nodes(), graph.own_edges()) {
             if shape.rows * shape.columns == 0 {
@@ -228,6 +232,16 @@ impl Model {
             mechanism: Arc::new(self.mechanism.with_weights(weights)?),
             ..self.clone()
         })
+    }
+
+    /// Use static resistances of a lower order than those of the model; see [`Mechanism::with_order`]. Saving keeps all
+    /// orders.
+    ///
+    /// # Errors
+    /// As [`Mechanism::with_order`].
+    pub fn with_order(&self, order: usize) -> Result<Self> {
+        let mechanism = Mechanism::clone(&self.mechanism).with_order(order)?;
+        Ok(self.with_mechanism(Arc::new(mechanism)))
     }
 
     /// Replace the mechanism with one of the same graph.
@@ -281,7 +295,7 @@ impl Model {
 }
 
 /// Read a block of u16 or u32 as u32.
-fn whole_numbers(block: &Block) -> Result<Vec<u32>> {
+pub(super) fn whole_numbers(block: &Block) -> Result<Vec<u32>> {
     match block.element {
         Element::U16 => Ok(block
             .typed::<u16>()?

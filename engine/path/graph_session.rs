@@ -439,6 +439,10 @@ impl Session for GraphSession {
         self.flow.node
     }
 
+    fn earlier(&self) -> &[u32] {
+        &self.flow.earlier
+    }
+
     fn length(&self) -> usize {
         self.flow.step as usize + 1
     }

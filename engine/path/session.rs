@@ -97,6 +97,12 @@ pub trait Session: Send {
     /// Return the last token.
     fn token(&self) -> u32;
 
+    /// Nodes before the last token, the last one nearest, that static resistances depend on; empty on a transformer and
+    /// on a graph without longer walks.
+    fn earlier(&self) -> &[u32] {
+        &[]
+    }
+
     /// Return the number of tokens, those of the prompt included.
     fn length(&self) -> usize;
 

@@ -121,6 +121,8 @@ impl SessionState {
             && self.is_finite()
             && flow.step <= STEPS
             && known(&flow.node)
+            && flow.earlier.len() <= mechanism.graph().order() - 2
+            && flow.earlier.iter().all(known)
             && self
                 .recent
                 .iter()

@@ -92,6 +92,7 @@ fn describe(served: &ModelState, position: usize) -> Value {
         "profile": summary.profile,
         "width": summary.width,
         "layers": summary.layers,
+        "order": engine.order(),
         "position": position,
         "license": summary.license,
         "edges": summary.edges,

@@ -66,8 +66,10 @@ impl DeviceMechanism {
     ///
     /// # Errors
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when node tables or a single fan do not fit;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for static resistances of walks longer than an edge;
     /// a checksum error of a fan.
     pub fn upload(device: &Device, mechanism: Arc<Mechanism>) -> Result<Self> {
+        check_order(mechanism.order())?;
         let (profile, graph, weights) =
             (mechanism.profile(), mechanism.graph(), mechanism.weights());
         let (v, d) = (graph.nodes(), profile.width);
@@ -310,6 +312,19 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, Blocks)> {
         beta: put(beta),
     };
     Ok((all, blocks))
+}
+
+/// Check that static resistances are those of edges: shaders do not know longer walks.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an order above 2.
+pub(crate) fn check_order(order: usize) -> Result<()> {
+    if order <= 2 {
+        return Ok(());
+    }
+    let what = format!("static resistances of order {order} are computed on the CPU only");
+    Err(crate::Error::new(crate::ErrorKind::Unsupported, what)
+        .advice("use --backend cpu, or order 2"))
 }
 
 /// For each edge: how far its log probability lies above an unlisted edge's, and 2 β·r + ‖r‖², what the bias of its own

@@ -81,6 +81,9 @@ impl Start {
 pub struct Flow {
     /// The node the signal has reached.
     pub node: u32,
+    /// Nodes before it, the last one nearest: as many as the longest walk of the graph has besides `node`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<u32>,
     /// Hops taken so far.
     pub step: u64,
     /// The signal as it arrived and was activated. `[D]`

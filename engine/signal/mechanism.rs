@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::graph::{NodeId, TokenGraph};
+use crate::graph::TokenGraph;
 use crate::kernel::logits::{self, Static};
 use crate::signal::{EdgeForm, Flow, Profile, Start, Weights, composed, own};
 use crate::{Error, ErrorKind, Result};
@@ -62,6 +62,8 @@ pub struct Mechanism {
     pub(crate) table: Vec<Vec<f32>>,
     verifier: Option<FanVerifier>,
     fingerprint: OnceLock<String>,
+    /// Order of the static resistances that logits contain.
+    order: usize,
 }
 
 /// Bytes of a block up to which a fingerprint covers all of them.
@@ -121,6 +123,7 @@ impl Mechanism {
             })
             .collect();
         Ok(Self {
+            order: graph.order(),
             profile,
             graph,
             weights,
@@ -138,12 +141,38 @@ impl Mechanism {
         self
     }
 
+    /// Order of the static resistances that logits contain: 2 for those of edges, up to 5 with longer walks.
+    pub fn order(&self) -> usize {
+        self.order
+    }
+
+    /// Use static resistances of a lower order than those of the graph, for example 2 for those of edges alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for an order below 2 or above that of the graph.
+    pub fn with_order(mut self, order: usize) -> Result<Self> {
+        let highest = self.graph.order();
+        if !(2..=highest).contains(&order) {
+            let range = match highest {
+                2 => "this model has order 2 only".to_string(),
+                _ => format!("expected 2 to {highest}, the order of this model"),
+            };
+            let what = format!("invalid order {order}: {range}");
+            return Err(Error::new(ErrorKind::Input, what));
+        }
+        self.order = order;
+        Ok(self)
+    }
+
     /// Create a mechanism with the same graph and profile and other weights.
     ///
     /// # Errors
     /// As [`Self::new`].
     pub fn with_weights(&self, weights: Weights) -> Result<Self> {
-        Self::new(self.profile.clone(), self.graph.clone(), weights)
+        Ok(Self {
+            order: self.order,
+            ..Self::new(self.profile.clone(), self.graph.clone(), weights)?
+        })
     }
 
     /// Compute a checksum that identifies the model, of 16 hexadecimal digits: XXH3-64 over profile, graph and weights.
@@ -172,6 +201,9 @@ impl Mechanism {
             add("graph.rows", bytemuck::cast_slice(self.graph.rows()));
             add("graph.targets", bytemuck::cast_slice(self.graph.targets()));
             add("graph.counts", bytemuck::cast_slice(self.graph.counts()));
+            if let Some(paths) = self.graph.paths() {
+                paths.each_block(&mut add);
+            }
             self.weights.each_block(add);
             format!("{:016x}", hash.digest())
         };
@@ -250,6 +282,7 @@ impl Mechanism {
         }
         let mut flow = Flow {
             node,
+            earlier: Vec::new(),
             step: 0,
             signal: vec![0.0; self.profile.width],
             banks: vec![0.0; self.profile.banks * self.profile.width],
@@ -294,12 +327,20 @@ impl Mechanism {
     pub fn hop_scaled(&self, flow: &mut Flow, target: u32, gain: f32) -> Result<()> {
         self.check_node(target)?;
         self.check_step(flow)?;
+        let source = flow.node;
         match self.profile.form {
             EdgeForm::Own => own::hop(self, flow, target, gain),
             EdgeForm::Composed => composed::hop(self, flow, target, gain),
         }
         flow.node = target;
         flow.step += 1;
+        // The longest walk of the graph has order − 1 nodes, and the last of them is the node itself.
+        let kept = self.graph.order() - 2;
+        if kept > 0 {
+            flow.earlier.push(source);
+            let excess = flow.earlier.len().saturating_sub(kept);
+            flow.earlier.drain(..excess);
+        }
         // One look at the output finds what an overflow in weights, signal or banks leads to.
         if flow.output.iter().any(|value| !value.is_finite()) {
             return Err(
@@ -354,15 +395,6 @@ impl Mechanism {
                 composed::subtract_rest(self, flow.node, alpha, logits);
             }
         }
-        let resistance = self.graph.resistance();
-        // Of −ln p = source + target − lift, the softmax cancels the source: what is left is w_u (R_t − lift_ut).
-        let source = resistance.source()[flow.node as usize];
-        let fan = self.graph.fan(NodeId(flow.node));
-        // An edge without counts has the resistance of its source plus that of its target; the lift of a counted
-        // edge is how far it lies below that.
-        let lifts = fan.targets.iter().zip(fan.resistances);
-        let lifts = lifts
-            .map(|(&target, &seen)| (target, source + resistance.target()[target as usize] - seen));
         let mut fixed = Static {
             bias: &[],
             prior_weight: 0.0,
@@ -375,8 +407,10 @@ impl Mechanism {
             // w_u = γ + a weight of the source: sources with many counts rely more on them.
             let gamma = scalars.get(1).copied().unwrap_or(1.0);
             fixed.prior_weight = gamma + self.weights.values("node.trust")[flow.node as usize];
-            fixed.resistance = resistance.target();
+            fixed.resistance = self.graph.resistance_within(self.order).target();
         }
+        // Of −ln p = source + target − lifts, the softmax cancels the source: what is left is w_u (R_t − Σ lift_t).
+        let lifts = self.graph.lifts(flow.node, &flow.earlier, self.order);
         fixed.add(lifts, logits);
     }
 }

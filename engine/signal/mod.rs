@@ -21,6 +21,8 @@ pub use attribution::{Attribution, Contribution, ContributionSource, EdgeAttribu
 #[cfg(feature = "gpu")]
 pub use device::DeviceMechanism;
 #[cfg(feature = "gpu")]
+pub(crate) use device::check_order;
+#[cfg(feature = "gpu")]
 pub(crate) use device::size_constants;
 pub use flow::{Flow, Start};
 pub use mechanism::{FanVerifier, Mechanism};

@@ -193,7 +193,10 @@ impl Arguments {
         let end = (windows.count * (windows.length - 1) + 1).min(tokens.len());
         let summary = engine.summary();
         let kind = match summary.kind {
-            EngineKind::Graph => "graph".to_string(),
+            EngineKind::Graph => match engine.order() {
+                Some(order) if order > 2 => format!("graph of order {order}"),
+                _ => "graph".to_string(),
+            },
             EngineKind::Transformer => summary.profile.clone(),
         };
         let hooked = engine.with_hooks(&Hooks::default(), 0)?;

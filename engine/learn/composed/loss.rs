@@ -139,17 +139,21 @@ impl<R: Real> Composed<R> {
         };
         for (row, logits) in (first..).zip(logits.chunks_exact_mut(v)) {
             let Row {
-                source, next, fold, ..
+                source,
+                walk,
+                next,
+                fold,
+                ..
             } = Row::of(batch, row);
             let fixed = self.fixed(prior, source, fold);
             // A residual adds α (2 h·δ + 2 b·ρ + ‖ρ‖²) to the edges that own one.
             if let Some(residual) = &self.residual {
                 residual.add_logits(graph, source, row, alpha, logits);
             }
-            fixed.add(prior.lifts(graph, fold, source), logits);
+            fixed.add(prior.lifts(graph, fold, walk), logits);
             loss.nats += logits::cross_entropy(logits, next as usize, learn.then_some(scale));
             if learn {
-                let d_prior_weight = fixed.backward(prior.lifts(graph, fold, source), logits);
+                let d_prior_weight = fixed.backward(prior.lifts(graph, fold, walk), logits);
                 loss.d_prior_weight.push(d_prior_weight);
             }
         }

@@ -156,9 +156,11 @@ impl<R: Real> Composed<R> {
 
 /// One prediction of a batch.
 #[derive(Clone, Copy)]
-struct Row {
+struct Row<'a> {
     /// Node that the signal leaves.
     source: u32,
+    /// The tokens of its sequence up to it.
+    walk: &'a [u32],
     /// True next node.
     next: u32,
     /// Fold of the static resistances.
@@ -166,9 +168,9 @@ struct Row {
     step: usize,
 }
 
-impl Row {
+impl<'a> Row<'a> {
     /// Return row `row` in the order shard, step, sequence.
-    fn of(batch: &Batch, row: usize) -> Self {
+    fn of(batch: &'a Batch, row: usize) -> Self {
         // The last shard may be narrower, so the width of a step depends on the shard.
         let per_shard = SHARD * batch.steps;
         let (shard, within) = (row / per_shard, row % per_shard);
@@ -178,6 +180,7 @@ impl Row {
         let tokens = batch.sequence(sequence);
         Self {
             source: tokens[step],
+            walk: batch.walk(sequence, step),
             next: tokens[step + 1],
             fold: batch.folds[sequence] as usize,
             step,

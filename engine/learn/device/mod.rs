@@ -29,7 +29,7 @@ use crate::learn::composed::Loss;
 use crate::learn::edge_trainer::{EdgeTrainer, finite};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
-use crate::signal::{EdgeForm, Profile};
+use crate::signal::{EdgeForm, Profile, check_order};
 
 /// Name of the shared edge among the blocks; own edges have their own buffers.
 const SHARED_EDGE: &str = "edge.shared";
@@ -64,6 +64,7 @@ impl DeviceTrainer {
         train: &Train,
         seed: u64,
     ) -> Result<Self> {
+        check_order(prior.order())?;
         let (d, own) = (profile.width, profile.form == EdgeForm::Own);
         let shapes: Vec<_> = edge_trainer
             .parameters()

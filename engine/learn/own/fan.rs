@@ -129,6 +129,7 @@ impl<R: Real> Own<R> {
                 graph: scoring.graph,
                 prior: scoring.prior,
                 source: group.source,
+                walk: batch.walk(sequence, step),
                 next: batch.sequence(sequence)[step + 1],
                 fold: batch.folds[sequence] as usize,
                 edges,

@@ -2,7 +2,7 @@
 
 use super::fan::Group;
 use super::{At, Own};
-use crate::graph::{NodeId, TokenGraph};
+use crate::graph::TokenGraph;
 use crate::kernel::logits::{self, Static};
 use crate::kernel::real::Real;
 use crate::learn::batch::Batch;
@@ -13,6 +13,8 @@ pub(super) struct Prediction<'a, R> {
     pub(super) graph: &'a TokenGraph,
     pub(super) prior: &'a Prior<R>,
     pub(super) source: u32,
+    /// The tokens of its sequence up to the source.
+    pub(super) walk: &'a [u32],
     /// True next token.
     pub(super) next: u32,
     /// Fold of the static resistances.
@@ -36,12 +38,11 @@ impl<'a, R: Real> Prediction<'a, R> {
     }
 
     fn lifts(&self) -> impl Iterator<Item = (u32, R)> + 'a {
-        self.prior.lifts(self.graph, self.fold, self.source)
+        self.prior.lifts(self.graph, self.fold, self.walk)
     }
 
     fn lift(&self, target: u32) -> R {
-        let edge = self.graph.edge(NodeId(self.source), NodeId(target));
-        edge.map_or(R::zero(), |edge| self.prior.lift(self.fold)[edge.index()])
+        self.prior.lift_of(self.graph, self.fold, self.walk, target)
     }
 }
 

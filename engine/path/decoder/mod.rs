@@ -296,6 +296,8 @@ impl Decoder {
         let position = profile.blend == BlendKind::Position;
         Ok(Flow {
             node,
+            // The device decodes with static resistances of edges only.
+            earlier: Vec::new(),
             step,
             signal: take(at.signal, d),
             banks: take(at.banks, profile.banks * d)

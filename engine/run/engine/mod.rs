@@ -177,6 +177,22 @@ impl Engine {
         )
     }
 
+    /// Use static resistances of a lower order than those of a graph; see [`Model::with_order`]. `None` changes nothing.
+    ///
+    /// # Errors
+    /// As [`Model::with_order`]; [`ErrorKind::Unsupported`] for a transformer.
+    pub fn with_order(self, order: Option<usize>) -> Result<Self> {
+        match order {
+            None => Ok(self),
+            Some(order) => self.graph()?.with_order(order).map(Self::Graph),
+        }
+    }
+
+    /// Order of the static resistances in use: 2 for those of edges, up to 5 with longer walks; `None` for a transformer.
+    pub fn order(&self) -> Option<usize> {
+        self.as_graph().map(|model| model.mechanism().order())
+    }
+
     /// The graph, if the model is one.
     pub fn as_graph(&self) -> Option<&Model> {
         match self {

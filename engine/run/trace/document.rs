@@ -66,6 +66,9 @@ pub struct TraceModel {
     pub width: usize,
     /// Layers of a transformer, `L`.
     pub layers: Option<usize>,
+    /// Order of a graph's static resistances in use; absent on a transformer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<usize>,
 }
 
 /// Sampling options, as a trace records them.
@@ -345,6 +348,7 @@ impl TraceModel {
             vocabulary: engine.vocabulary(),
             width: summary.width,
             layers: summary.layers,
+            order: engine.order(),
         }
     }
 }

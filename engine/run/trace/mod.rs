@@ -23,7 +23,9 @@ pub use document::{
 pub use export::{Theme, TraceFormat};
 pub use fan::{FanLook, FanRequest};
 pub use intervention::Intervention;
-pub use step::{Attention, Candidate, Contributions, EdgeKind, Entry, EntryKind, Rest, Step};
+pub use step::{
+    Attention, Candidate, CandidateWalk, Contributions, EdgeKind, Entry, EntryKind, Rest, Step,
+};
 pub use token::{ShownToken, show_tokens};
 pub use tracing::{Traced, Tracing};
 

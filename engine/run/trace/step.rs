@@ -70,6 +70,20 @@ pub struct Candidate {
     pub edge: Option<EdgeKind>,
     /// How often training walked the edge; null where never, and on a transformer.
     pub count: Option<u32>,
+    /// The walks longer than the edge that lower its static resistance, shortest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub walks: Vec<CandidateWalk>,
+}
+
+/// A walk of the training text that ends at the source of a step and that a candidate followed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CandidateWalk {
+    /// Its nodes, the source last.
+    pub nodes: Vec<u32>,
+    /// How often the candidate followed it in the training text.
+    pub count: u32,
+    /// What it adds to the log probability that the shorter walk gives, in nats, before the model's weight.
+    pub lift: f32,
 }
 
 /// What an edge is made of.
@@ -181,6 +195,8 @@ impl Contributions {
 pub(super) struct Edges<'a> {
     pub(super) mechanism: &'a Mechanism,
     pub(super) source: u32,
+    /// Nodes before the source, the last one nearest.
+    pub(super) earlier: &'a [u32],
 }
 
 impl<'a> Edges<'a> {
@@ -189,6 +205,7 @@ impl<'a> Edges<'a> {
         session.mechanism().map(|mechanism| Self {
             mechanism,
             source: session.token(),
+            earlier: session.earlier(),
         })
     }
 
@@ -205,6 +222,21 @@ impl<'a> Edges<'a> {
                 (kind, Some(graph.counts()[edge.index()]))
             }
         }
+    }
+
+    /// The walks that lift a target.
+    fn walks(&self, target: u32) -> Vec<CandidateWalk> {
+        let Some(paths) = self.mechanism.graph().paths() else {
+            return Vec::new();
+        };
+        let walks = paths.walks(self.source, self.earlier, self.mechanism.order());
+        let lifting = walks.filter_map(|walk| {
+            let (lift, count) = walk.target(target)?;
+            let before = &self.earlier[self.earlier.len() + 1 - walk.length..];
+            let nodes = before.iter().copied().chain([self.source]).collect();
+            Some(CandidateWalk { nodes, count, lift })
+        });
+        lifting.collect()
     }
 
     /// Whether a token may follow at all.
@@ -294,6 +326,7 @@ impl Distribution {
                 rank: place + 1,
                 edge: edge.map(|edge| edge.0),
                 count: edge.and_then(|edge| edge.1),
+                walks: edges.map_or_else(Vec::new, |edges| edges.walks(id)),
             });
         }
         let rest = Rest {

@@ -1,11 +1,13 @@
-//! The counts of [`KneserNey`](crate::measure::KneserNey): a tree of reversed contexts.
+//! Counts of the walks of a text, with their discounts: a tree of reversed contexts.
+//!
+//! [`PathGraph`](crate::graph::PathGraph) is estimated from it, and so is the n-gram baseline `measure::KneserNey`.
 //!
 //! The children of the empty context are the last tokens of contexts, their children the tokens before them. One descent
 //! visits every order of a context, shortest first. Each node has a fan: the tokens that followed, sorted, with their
 //! counts. All nodes of a depth are stored in one [`Level`], siblings adjacent, in compressed rows: 8 bytes per n-gram
 //! and 24 per context.
 
-use crate::graph::Discounts;
+use crate::graph::discount::Discounts;
 use rayon::prelude::*;
 
 /// Lower bound of discounts, so that every context leaves some probability to shorter ones.
@@ -13,29 +15,29 @@ const LEAST_DISCOUNT: f64 = 1e-3;
 
 /// The contexts of one length. `C` contexts, `N` n-grams.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Level {
+pub(crate) struct Level {
     /// Discounts of n-grams seen once, twice, and three or more times.
     discounts: [f64; 3],
     /// Offset of the fan of each context. `[C + 1]`
     rows: Vec<u32>,
     /// The tokens of each fan, ascending. `[N]`
-    targets: Vec<u32>,
+    pub(super) targets: Vec<u32>,
     /// Their counts: occurrences at the highest order, distinct preceding tokens at lower ones. `[N]`
-    counts: Vec<u32>,
+    pub(super) counts: Vec<u32>,
     /// Sum of the counts of each fan. `[C]`
     totals: Vec<u32>,
     /// λ of each context: the probability left to the next shorter context. `[C]`
-    backoffs: Vec<f64>,
+    pub(super) backoffs: Vec<f64>,
     /// Offsets of the contexts that are one token longer, in the next level. `[C + 1]`, empty at the last level
     child_rows: Vec<u32>,
     /// The additional first token of each of them, ascending. `[contexts of the next level]`
-    child_tokens: Vec<u32>,
+    pub(super) child_tokens: Vec<u32>,
 }
 
 /// Count the n-grams of a text for a model of `order`.
 ///
 /// The text has at least `order` and fewer than 2³² tokens.
-pub(super) fn count_levels(tokens: &[u32], order: usize) -> Vec<Level> {
+pub(crate) fn count_levels(tokens: &[u32], order: usize) -> Vec<Level> {
     let mut levels = vec![Level::default(); order];
     let contexts = grow_contexts(tokens, &mut levels);
     let mut grams: Vec<u64> = contexts
@@ -52,7 +54,7 @@ pub(super) fn count_levels(tokens: &[u32], order: usize) -> Vec<Level> {
         levels[depth].count(&mut grams, contexts);
         if depth > 0 {
             // Each distinct n-gram of this order is one continuation of the next lower order.
-            let parents = expand(&levels[depth - 1].child_rows);
+            let parents = levels[depth - 1].parents_of_children();
             grams = levels[depth].grams(&parents);
             grams.extend(opening(tokens, &levels, &parents, depth));
         }
@@ -65,22 +67,49 @@ pub(super) fn count_levels(tokens: &[u32], order: usize) -> Vec<Level> {
 
 impl Level {
     /// Number of distinct n-grams with contexts of this level.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.targets.len()
     }
 
-    /// Compute p(token | context) from the probability with the next shorter context.
-    pub(super) fn interpolate(&self, context: usize, token: u32, shorter: f64) -> f64 {
+    /// A level of a text without n-grams.
+    pub(super) fn empty() -> Self {
+        Self {
+            rows: vec![0, 0],
+            totals: vec![0],
+            backoffs: vec![1.0],
+            child_rows: vec![0, 0],
+            ..Self::default()
+        }
+    }
+
+    /// The n-gram of a context that ends with `token`.
+    pub(super) fn find(&self, context: usize, token: u32) -> Option<usize> {
         let fan = self.fan(context);
-        let own = match self.targets[fan.clone()].binary_search(&token) {
-            Ok(offset) => self.kept(context, fan.start + offset),
-            Err(_) => 0.0,
+        let offset = self.targets[fan.clone()].binary_search(&token).ok()?;
+        Some(fan.start + offset)
+    }
+
+    /// The contexts of the next level that are one token longer than `context`.
+    pub(super) fn children(&self, context: usize) -> std::ops::Range<usize> {
+        self.child_rows[context] as usize..self.child_rows[context + 1] as usize
+    }
+
+    /// The context of this level that each context of the next level is one token longer than.
+    pub(super) fn parents_of_children(&self) -> Vec<u32> {
+        expand(&self.child_rows)
+    }
+
+    /// Compute p(token | context) from the probability with the next shorter context.
+    pub(crate) fn interpolate(&self, context: usize, token: u32, shorter: f64) -> f64 {
+        let own = match self.find(context, token) {
+            Some(gram) => self.kept(context, gram),
+            None => 0.0,
         };
         own + self.backoffs[context] * shorter
     }
 
     /// [`interpolate`](Self::interpolate) for every token, in place. `[V]`
-    pub(super) fn interpolate_all(&self, context: usize, distribution: &mut [f64]) {
+    pub(crate) fn interpolate_all(&self, context: usize, distribution: &mut [f64]) {
         for probability in distribution.iter_mut() {
             *probability *= self.backoffs[context];
         }
@@ -142,12 +171,13 @@ impl Level {
         grams
     }
 
-    fn fan(&self, context: usize) -> std::ops::Range<usize> {
+    /// The n-grams of a context.
+    pub(super) fn fan(&self, context: usize) -> std::ops::Range<usize> {
         self.rows[context] as usize..self.rows[context + 1] as usize
     }
 
     /// The discounted probability of an n-gram in its context.
-    fn kept(&self, context: usize, gram: usize) -> f64 {
+    pub(super) fn kept(&self, context: usize, gram: usize) -> f64 {
         let count = self.counts[gram];
         (f64::from(count) - self.discount(count)) / f64::from(self.totals[context])
     }
@@ -158,7 +188,7 @@ impl Level {
     }
 
     /// The context in the next level that has `token` before this one.
-    pub(super) fn child(&self, context: usize, token: u32) -> Option<usize> {
+    pub(crate) fn child(&self, context: usize, token: u32) -> Option<usize> {
         let start = *self.child_rows.get(context)? as usize;
         let end = *self.child_rows.get(context + 1)? as usize;
         let offset = self.child_tokens[start..end].binary_search(&token).ok()?;
@@ -216,7 +246,7 @@ fn opening(tokens: &[u32], levels: &[Level], parents: &[u32], depth: usize) -> O
 }
 
 /// Convert row sizes to row offsets, which are one longer.
-fn rows(sizes: Vec<u32>) -> Vec<u32> {
+pub(super) fn rows(sizes: Vec<u32>) -> Vec<u32> {
     let mut end = 0;
     let mut rows = Vec::with_capacity(sizes.len() + 1);
     rows.push(0);
