@@ -473,6 +473,13 @@ fn paths_on_the_command_line_are_relative_to_the_current_folder() {
     succeeds_in(at, &with(&["--out", "first"]));
     let tokenizer = root().join("models/stories-8x1024/tokenizer.json");
     fs::copy(tokenizer, at.join("tokenizer.json")).unwrap();
+    // A file that is missing is named as on the command line, and no run file is left behind.
+    let error = fails_in(at, &with(&["--set", "data.validation=none.txt"]));
+    assert!(
+        error.starts_with("brillm: none.txt: no such file"),
+        "{error}"
+    );
+    assert!(!at.join("runs").exists());
     let absolute = format!("data.validation=[{:?}]", at.join("other one.txt"));
     let changes: [&[&str]; 8] = [
         &["data.validation=other one.txt"],

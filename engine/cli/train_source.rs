@@ -109,14 +109,7 @@ impl TrainSource<'_> {
             None => self.next_free(&default),
         };
         let run_file = folder.join(RUN_FILE);
-        // The paths on the command line are relative to the current folder, those of the run file to its own.
-        let rebase = |path: &Path| match path.is_absolute() {
-            true => Ok(path.to_string_lossy().into_owned()),
-            false => relative(path, &folder),
-        };
-        let changes = self.changes.iter();
-        let changes = changes.map(|change| map_paths(change, &rebase));
-        let changes = changes.collect::<Result<Vec<String>>>()?;
+        let changes = self.changes_in(&folder)?;
         if self.resume && run_file.exists() {
             return self.run_file(&run_file, &changes);
         }
@@ -182,6 +175,23 @@ impl TrainSource<'_> {
             changes: Vec::new(),
             opening: Some(size.opening).filter(|opening| !opening.is_empty()),
         })
+    }
+
+    /// The changes with paths relative to `folder`, as in its run file; on the command line, they are relative to the
+    /// current folder.
+    fn changes_in(&self, folder: &Path) -> Result<Vec<String>> {
+        let rebase = |path: &Path| {
+            // A mistake is reported before a run file is written. A run that is resumed has read its sources.
+            if !self.resume && !path.to_string_lossy().contains(['*', '?', '[']) {
+                path.metadata().map_err(Error::io_at(path))?;
+            }
+            match path.is_absolute() {
+                true => Ok(path.to_string_lossy().into_owned()),
+                false => relative(path, folder),
+            }
+        };
+        let changes = self.changes.iter();
+        changes.map(|change| map_paths(change, &rebase)).collect()
     }
 
     /// Return `folder`, or, if it contains a run, the first of `folder-2`, `folder-3`, … that does not.
