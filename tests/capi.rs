@@ -126,8 +126,8 @@ macro_rules! layouts {
 }
 
 layouts! {
-    brillm_open_options { struct_size, verify }
-    brillm_model_info { struct_size, kind, vocabulary, width, layers, edges, own_edges, context }
+    brillm_open_options { struct_size, verify, order }
+    brillm_model_info { struct_size, kind, vocabulary, width, layers, edges, own_edges, context, order }
     brillm_parameters { struct_size, seed, tokens, temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, ignore_eos, stops, stop_count, banned, banned_count, presence_penalty, frequency_penalty, bias_tokens, bias_values, bias_count }
     brillm_piece { struct_size, index, text, length, id, flags }
     brillm_outcome { struct_size, prompt_tokens, tokens, finish }

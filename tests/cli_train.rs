@@ -268,3 +268,79 @@ fn training_with_sampled_negatives_learns_and_replays() {
         "the same seed draws other negatives"
     );
 }
+
+#[test]
+fn walks_are_trained_stored_and_can_be_left_out() {
+    let folder = recipe_folder();
+    let (recipe, out) = (path(folder.path(), "run.toml"), path(folder.path(), "run"));
+    let train = |more: &[&str]| {
+        let arguments = ["train", &recipe, "--out", &out, "--quiet", "--json"];
+        [&arguments[..], more].concat()
+    };
+    for (setting, what) in [
+        ("graph.order=1", "graph.order must be 2 to 5"),
+        ("graph.order=6", "graph.order must be 2 to 5"),
+        ("graph.prune=-1", "graph.prune must be 0 or more"),
+    ] {
+        let said = fails(&train(&["--set", setting]));
+        assert!(said.contains(what), "{setting}: {said}");
+    }
+    let reference = [
+        "--set",
+        "graph.order=3",
+        "--set",
+        "profile.preset=reference",
+    ];
+    let said = fails(&train(&reference));
+    assert!(said.contains("static-resistance"), "{said}");
+
+    let report = json(&train(&[
+        "--set",
+        "graph.order=4",
+        "--set",
+        "graph.prune=0.5",
+    ]));
+    let model = report["model"].as_str().unwrap();
+    let held_out = path(folder.path(), "held-out.txt");
+    let perplexity = |order: &[&str]| {
+        let arguments = ["eval", "--model", model, &held_out, "--json"];
+        let report = json(&[&arguments[..], order].concat());
+        (
+            report["order"].clone(),
+            report["perplexity"].as_f64().unwrap(),
+        )
+    };
+    let (order, with_walks) = perplexity(&[]);
+    assert_eq!(order, 4);
+    let (order, of_edges) = perplexity(&["--order", "2"]);
+    assert_eq!(order, 2);
+    assert!(
+        with_walks < of_edges,
+        "{with_walks} with walks, {of_edges} without"
+    );
+    let text = succeeds(&["eval", "--model", model, &held_out]);
+    assert!(text.contains(", order 4"), "{text}");
+
+    let inspected = json(&["inspect", model, "--json"]);
+    assert_eq!(inspected["order"], 4);
+    let sizes = inspected["walks"].as_array().unwrap();
+    assert_eq!((sizes.len(), &sizes[0]["order"]), (2, &Value::from(3)));
+    assert!(sizes[0]["targets"].as_u64().unwrap() > 0);
+
+    let prompt = [
+        "--model",
+        model,
+        "the cat sees",
+        "--tokens",
+        "4",
+        "--backend",
+        "cpu",
+    ];
+    let said = fails(&[&["generate"], &prompt[..], &["--order", "5"]].concat());
+    assert!(said.contains("expected 2 to 4"), "{said}");
+    let trace = |more: &[&str]| succeeds(&[&["trace"], &prompt[..], more].concat());
+    assert!(trace(&[]).contains('×'), "no walk is shown");
+    assert!(!trace(&["--order", "2"]).contains('×'));
+    let document = json(&[&["trace"], &prompt[..], &["--json"]].concat());
+    assert_eq!(document["model"]["order"], 4);
+}

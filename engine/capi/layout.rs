@@ -111,6 +111,8 @@ pub struct brillm_open_options {
     pub struct_size: u64,
     /// How much of a .bril file is verified: a BRILLM_VERIFY value.
     pub verify: u64,
+    /// Order of a graph's static resistances to use, from 2 to that of the model; 0 for that of the model.
+    pub order: u64,
 }
 
 /// What a model is.
@@ -133,6 +135,8 @@ pub struct brillm_model_info {
     pub own_edges: u64,
     /// Tokens that a text may have, prompt included; 0 for no limit.
     pub context: u64,
+    /// Order of a graph's static resistances in use: 2 for those of edges, more with longer walks; 0 for a transformer.
+    pub order: u64,
 }
 
 /// How tokens are chosen and when a generation ends. Zero is the default in every field;

@@ -41,6 +41,7 @@ impl brillm_model {
             edges: number(summary.edges),
             own_edges: number(summary.own_edges),
             context: number(engine.context_limit()),
+            order: number(engine.order()),
             ..brillm_model_info::defaults()
         };
         Arc::new(Self {
@@ -116,7 +117,8 @@ pub unsafe extern "C" fn brillm_model_open(
         cross(error, || {
             begin(out)?;
             let path = Path::new(ffi::text(path, BRILLM_TERMINATED, "path")?);
-            let verify = match ffi::read(options)?.verify {
+            let options = ffi::read(options)?;
+            let verify = match options.verify {
                 BRILLM_VERIFY_LAZY => Verify::Lazy,
                 BRILLM_VERIFY_TOUCHED => Verify::Touched,
                 BRILLM_VERIFY_WHOLE => Verify::Whole,
@@ -127,7 +129,8 @@ pub unsafe extern "C" fn brillm_model_open(
                     ));
                 }
             };
-            end(out, Engine::open(path, verify)?)
+            let order = (options.order > 0).then_some(options.order as usize);
+            end(out, Engine::open(path, verify)?.with_order(order)?)
         })
     }
 }

@@ -203,6 +203,7 @@ fn longer(
         counts: Vec::new(),
     };
     for (context, &parent) in parents[depth - 1].iter().enumerate() {
+        let visits: u32 = occurrences[level.fan(context)].iter().sum();
         for gram in level.fan(context) {
             let target = level.targets[gram];
             let found = below.find(parent as usize, target);
@@ -212,9 +213,10 @@ fn longer(
             let p = level.kept(context, gram) + left;
             let lift = (p / left).ln() + missing;
             let count = occurrences[gram];
-            // Nats that the entry saves in the text.
-            let gains = f64::from(count) * lift.abs() >= settings.prune;
-            let keep = gains && count >= settings.minimum_count;
+            // Nats that the entry saves in another text of this length: the discount is what its count is expected to
+            // be too high by. Undiscounted counts keep twice as many entries for the same perplexity.
+            let gain = f64::from(visits) * level.kept(context, gram) * lift.abs();
+            let keep = gain >= settings.prune && count >= settings.minimum_count;
             if keep {
                 kept.targets.push(target);
                 kept.lifts.push(lift as f32);

@@ -29,7 +29,7 @@ pub struct PathSettings {
     pub order: usize,
     /// Targets that followed a walk less often are left out.
     pub minimum_count: u32,
-    /// Least gain of a target, in nats over the whole text: its count times its lift.
+    /// Least gain of a target, in nats over the whole text: its discounted count times its lift.
     pub prune: f64,
     /// Whether lifts are stored in f32 instead of f16.
     pub exact: bool,

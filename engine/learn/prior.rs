@@ -65,22 +65,19 @@ impl<R: Real> Prior<R> {
     /// As [`PathGraph::estimate`].
     ///
     /// # Complexity
-    /// Two folds are estimated at the same time: see [`PathGraph::estimate`] for the memory of each.
+    /// That of [`PathGraph::estimate`] for each fold, one after the other.
     pub fn with_paths(
         graph: &TokenGraph,
         paths: &PathGraph,
         settings: &PathSettings,
         folds: usize,
-        others: &(dyn Fn(usize) -> Vec<u32> + Sync),
+        others: &dyn Fn(usize) -> Vec<u32>,
     ) -> Result<Self> {
         let mut all = vec![paths.clone()];
-        // Estimates are much larger than their results, so few are made at a time.
-        for pair in (1..=folds).collect::<Vec<_>>().chunks(2) {
-            let estimated: Result<Vec<PathGraph>> = pair
-                .par_iter()
-                .map(|&fold| PathGraph::estimate(graph, &others(fold), settings))
-                .collect();
-            all.extend(estimated?.into_iter().map(PathGraph::without_counts));
+        // An estimate needs much more memory than its result, so there is one at a time.
+        for fold in 1..=folds {
+            let estimated = PathGraph::estimate(graph, &others(fold), settings)?;
+            all.push(estimated.without_counts());
         }
         let (target, lift) = all
             .iter()

@@ -80,7 +80,7 @@ pub struct GraphRecipe {
     /// Order of the static resistances: 2 for those of edges, up to 5 to estimate them from longer walks too.
     #[serde(skip_serializing_if = "is_two")]
     pub order: usize,
-    /// Least gain, in nats over the whole text, of a target of a longer walk.
+    /// Least gain of a target of a longer walk, its discounted count times its lift: in nats over the whole text.
     #[serde(skip_serializing_if = "is_default_prune")]
     pub prune: f64,
     /// Edges of a fan at most.
@@ -94,7 +94,7 @@ pub struct GraphRecipe {
 }
 
 /// Default of [`GraphRecipe::prune`].
-const PRUNE: f64 = 1.0;
+const PRUNE: f64 = 0.1;
 
 fn is_two(order: &usize) -> bool {
     *order == 2

@@ -366,3 +366,14 @@ fn lifts(mechanism: &Mechanism) -> Vec<f32> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn walks_longer_than_an_edge_are_refused_on_devices() {
+        assert!(super::check_order(2).is_ok());
+        let error = super::check_order(3).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Unsupported);
+        assert!(error.to_string().contains("--backend cpu"), "{error}");
+    }
+}

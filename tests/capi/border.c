@@ -117,7 +117,7 @@ static void other_versions(const brillm_model *model) {
     EXPECT(strchr(brillm_version(), '.') != NULL);
 }
 
-static void wrong_values(const brillm_model *model, brillm_session *session, const char *folder) {
+static void wrong_values(const brillm_model *model, brillm_session *session, const char *model_path, const char *folder) {
     brillm_model *none = NULL;
     char path[4096];
     snprintf(path, sizeof path, "%s/absent.bril", folder);
@@ -128,6 +128,9 @@ static void wrong_values(const brillm_model *model, brillm_session *session, con
     EXPECT(none == NULL);
     brillm_open_options options = {.struct_size = sizeof options, .verify = 9};
     REFUSED(BRILLM_ERROR_INPUT, brillm_model_open(path, &options, &none, &error), "verify");
+    options = (brillm_open_options){.struct_size = sizeof options, .order = 3};
+    snprintf(path, sizeof path, "%s", model_path);
+    REFUSED(BRILLM_ERROR_INPUT, brillm_model_open(path, &options, &none, &error), "order 3");
     REFUSED(BRILLM_ERROR_INPUT, brillm_model_tokenize(model, "a\xff", 2, NULL, 0, NULL, &error), "byte 1");
 
     const uint32_t outside = 99;
@@ -297,12 +300,15 @@ int main(int count, char **arguments) {
     brillm_open_options options = {.struct_size = sizeof options, .verify = BRILLM_VERIFY_WHOLE};
     EXPECT(brillm_model_open(arguments[1], &options, &model, NULL) == BRILLM_OK);
     EXPECT(strcmp(brillm_model_name(model), "small") == 0);
+    brillm_model_info info = {.struct_size = sizeof info};
+    EXPECT(brillm_model_describe(model, &info, NULL) == BRILLM_OK);
+    EXPECT(info.order == 2);
     EXPECT(strstr(brillm_model_metadata(model), "\"license\":\"none\"") != NULL);
     EXPECT(brillm_session_new(model, NULL, &session, NULL) == BRILLM_OK);
 
     nothing_given(model, session);
     other_versions(model);
-    wrong_values(model, session, arguments[2]);
+    wrong_values(model, session, arguments[1], arguments[2]);
     steering(model, session);
     endings(model);
     in_memory(arguments[1]);

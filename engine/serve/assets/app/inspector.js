@@ -112,6 +112,8 @@ export function inspector(paths, act, contributed) {
         fact(t('candidate.rank'), count(candidate.rank)),
         graph ? fact(t('candidate.edge'), t(`edge.${candidate.edge}`)) : null,
         graph ? fact(t('candidate.count'), count(candidate.count ?? 0)) : null,
+        candidate.walks?.length ? fact(t('candidate.walks'), candidate.walks.map((walk) =>
+          `${walk.nodes.map((id) => label(tokenOf(panel.trace, id))).join(' ')} ×${count(walk.count)} (+${number(walk.lift)} nat)`).join('; ')) : null,
         fact(t('step.entropy'), `${number(step.entropy)} nat`),
         fact(t('step.margin'), step.margin === null ? '–' : `${number(step.margin)} nat`)),
       element('div', { class: 'tools inspector-actions' },
