@@ -273,7 +273,7 @@ fn training_with_sampled_negatives_learns_and_replays() {
 fn walks_are_trained_stored_and_can_be_left_out() {
     let folder = recipe_folder();
     let (recipe, out) = (path(folder.path(), "run.toml"), path(folder.path(), "run"));
-    let train = |more: &[&str]| {
+    let train = |more: &[&'static str]| {
         let arguments = ["train", &recipe, "--out", &out, "--quiet", "--json"];
         [&arguments[..], more].concat()
     };
@@ -302,7 +302,7 @@ fn walks_are_trained_stored_and_can_be_left_out() {
     ]));
     let model = report["model"].as_str().unwrap();
     let held_out = path(folder.path(), "held-out.txt");
-    let perplexity = |order: &[&str]| {
+    let perplexity = |order: &[&'static str]| {
         let arguments = ["eval", "--model", model, &held_out, "--json"];
         let report = json(&[&arguments[..], order].concat());
         (
@@ -338,7 +338,7 @@ fn walks_are_trained_stored_and_can_be_left_out() {
     ];
     let said = fails(&[&["generate"], &prompt[..], &["--order", "5"]].concat());
     assert!(said.contains("expected 2 to 4"), "{said}");
-    let trace = |more: &[&str]| succeeds(&[&["trace"], &prompt[..], more].concat());
+    let trace = |more: &[&'static str]| succeeds(&[&["trace"], &prompt[..], more].concat());
     assert!(trace(&[]).contains('×'), "no walk is shown");
     assert!(!trace(&["--order", "2"]).contains('×'));
     let document = json(&[&["trace"], &prompt[..], &["--json"]].concat());

@@ -168,7 +168,7 @@ fn pruning_keeps_the_targets_that_gain_most() {
     let train = text(1, 6000);
     let whole = with_paths(&train, &PathSettings::whole(5));
     let mut before: Vec<usize> = level_sizes(&whole);
-    for (prune, minimum_count) in [(0.5, 1), (2.0, 1), (2.0, 3)] {
+    for (prune, minimum_count) in [(0.1, 1), (0.5, 1), (0.5, 4)] {
         let settings = PathSettings {
             prune,
             minimum_count,

@@ -173,6 +173,10 @@ typedef struct brillm_open_options {
    How much of a .bril file is verified: a BRILLM_VERIFY value.
    */
   uint64_t verify;
+  /*
+   Order of a graph's static resistances to use, from 2 to that of the model; 0 for that of the model.
+   */
+  uint64_t order;
 } brillm_open_options;
 
 /*
@@ -211,6 +215,10 @@ typedef struct brillm_model_info {
    Tokens that a text may have, prompt included; 0 for no limit.
    */
   uint64_t context;
+  /*
+   Order of a graph's static resistances in use: 2 for those of edges, more with longer walks; 0 for a transformer.
+   */
+  uint64_t order;
 } brillm_model_info;
 
 /*
