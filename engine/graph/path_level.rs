@@ -78,7 +78,7 @@ impl PathLevel {
             3 => check_ascending(&self.fans, &self.targets, nodes),
             4 => {
                 as_long(&self.lifts)?;
-                match (0..count).find(|&index| !self.lifts.real_at(index).is_finite()) {
+                match (0..count).find(|&index| !self.lifts.cells().real(index).is_finite()) {
                     Some(index) => Err(format!("the value at index {index} is not finite")),
                     None => Ok(()),
                 }
@@ -141,9 +141,9 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Iterate over the targets and their lifts.
     pub fn lifts(self) -> impl Iterator<Item = (u32, f32)> + 'a {
-        let level = self.level;
+        let (targets, lifts) = (self.level.targets.cells(), self.level.lifts.cells());
         self.range
-            .map(|index| (level.targets.whole_at(index), level.lifts.real_at(index)))
+            .map(move |index| (targets.whole(index), lifts.real(index)))
     }
 
     /// The lift of one target and how often it followed the walk, if the walk lifts it. O(log N).
@@ -153,25 +153,27 @@ impl<'a> Walk<'a> {
         let count = if counts.is_empty() {
             0
         } else {
-            counts.whole_at(index)
+            counts.cells().whole(index)
         };
-        Some((self.level.lifts.real_at(index), count))
+        Some((self.level.lifts.cells().real(index), count))
     }
 }
 
 fn range(offsets: &Numbers, index: usize) -> Range<usize> {
-    offsets.whole_at(index) as usize..offsets.whole_at(index + 1) as usize
+    let offsets = offsets.cells();
+    offsets.whole(index) as usize..offsets.whole(index + 1) as usize
 }
 
 fn check_offsets(offsets: &Numbers, rows: usize, items: usize) -> std::result::Result<(), String> {
     if offsets.len() != rows + 1 {
         return Err(format!("{} offsets for {rows} rows", offsets.len()));
     }
-    let (first, last) = (offsets.whole_at(0), offsets.whole_at(rows));
+    let offsets = offsets.cells();
+    let (first, last) = (offsets.whole(0), offsets.whole(rows));
     if first != 0 || last as usize != items {
         return Err(format!("offsets from {first} to {last} for {items} items"));
     }
-    match (0..rows).find(|&row| offsets.whole_at(row) > offsets.whole_at(row + 1)) {
+    match (0..rows).find(|&row| offsets.whole(row) > offsets.whole(row + 1)) {
         Some(row) => Err(format!("the offsets decrease after row {row}")),
         None => Ok(()),
     }
@@ -183,10 +185,11 @@ fn check_ascending(
     items: &Numbers,
     limit: usize,
 ) -> std::result::Result<(), String> {
-    for row in 0..offsets.len() - 1 {
+    let (offsets, rows, items) = (offsets.cells(), offsets.len() - 1, items.cells());
+    for row in 0..rows {
         let mut least = 0;
-        for index in range(offsets, row) {
-            let item = items.whole_at(index);
+        for index in offsets.whole(row)..offsets.whole(row + 1) {
+            let item = items.whole(index as usize);
             if item < least || item as usize >= limit {
                 return Err(format!(
                     "node {item} at index {index} is out of order or not below {limit}"

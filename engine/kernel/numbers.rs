@@ -82,42 +82,59 @@ impl Numbers {
         self.bytes.is_empty()
     }
 
-    /// Read a whole number; 0 in a row of real ones.
-    pub fn whole_at(&self, index: usize) -> u32 {
+    /// The numbers as a slice of their element type.
+    pub fn cells(&self) -> Cells<'_> {
         match self.element {
-            Element::U16 => u32::from(self.bytes.typed::<u16>().expect(CHECKED)[index]),
-            Element::U32 => self.bytes.typed::<u32>().expect(CHECKED)[index],
-            _ => 0,
+            Element::U16 => Cells::Narrow(self.bytes.typed().expect(CHECKED)),
+            Element::F16 => Cells::Half(self.bytes.typed().expect(CHECKED)),
+            Element::F32 => Cells::Single(self.bytes.typed().expect(CHECKED)),
+            _ => Cells::Wide(self.bytes.typed().expect(CHECKED)),
         }
-    }
-
-    /// Read a real number; 0 in a row of whole ones.
-    pub fn real_at(&self, index: usize) -> f32 {
-        match self.element {
-            Element::F16 => {
-                half::f16::from_bits(self.bytes.typed::<u16>().expect(CHECKED)[index]).to_f32()
-            }
-            Element::F32 => self.bytes.typed::<f32>().expect(CHECKED)[index],
-            _ => 0.0,
-        }
-    }
-
-    /// Iterate over whole numbers.
-    pub fn wholes(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.len()).map(|index| self.whole_at(index))
     }
 
     /// Find a whole number in a range where they ascend. O(log n).
     pub fn find(&self, range: Range<usize>, value: u32) -> Option<usize> {
-        let (mut start, mut end) = (range.start, range.end);
-        while start < end {
-            let middle = start + (end - start) / 2;
-            match self.whole_at(middle).cmp(&value) {
-                std::cmp::Ordering::Less => start = middle + 1,
-                std::cmp::Ordering::Greater => end = middle,
-                std::cmp::Ordering::Equal => return Some(middle),
-            }
+        let start = range.start;
+        let found = match self.cells() {
+            Cells::Narrow(cells) => cells[range].binary_search(&u16::try_from(value).ok()?),
+            Cells::Wide(cells) => cells[range].binary_search(&value),
+            Cells::Half(_) | Cells::Single(_) => return None,
+        };
+        found.ok().map(|offset| start + offset)
+    }
+}
+
+/// Numbers in the element type they are stored in.
+#[derive(Clone, Copy, Debug)]
+pub enum Cells<'a> {
+    /// u16.
+    Narrow(&'a [u16]),
+    /// u32.
+    Wide(&'a [u32]),
+    /// The bits of f16.
+    Half(&'a [u16]),
+    /// f32.
+    Single(&'a [f32]),
+}
+
+impl Cells<'_> {
+    /// Read a whole number; 0 among real ones.
+    #[inline]
+    pub fn whole(&self, index: usize) -> u32 {
+        match self {
+            Self::Narrow(cells) => u32::from(cells[index]),
+            Self::Wide(cells) => cells[index],
+            Self::Half(_) | Self::Single(_) => 0,
         }
-        None
+    }
+
+    /// Read a real number; 0 among whole ones.
+    #[inline]
+    pub fn real(&self, index: usize) -> f32 {
+        match self {
+            Self::Half(cells) => half::f16::from_bits(cells[index]).to_f32(),
+            Self::Single(cells) => cells[index],
+            Self::Narrow(_) | Self::Wide(_) => 0.0,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use brillm::graph::{NodeId, TokenGraph};
+use brillm::graph::{NodeId, PathGraph, PathSettings, TokenGraph};
 use brillm::kernel::bytes::Bytes;
 use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::model::{Metadata, Model};
@@ -22,6 +22,9 @@ pub fn small_model(profile: &Profile) -> Model {
         .collect();
     let mut graph = TokenGraph::from_edges(NODES, &edges).expect("edges of the graph");
     graph.set_own_minimum(2);
+    let text: Vec<u32> = (0..200u32).map(|i| (i * i / 7 + i) % 12).collect();
+    let paths = PathGraph::estimate(&graph, &text, &PathSettings::whole(4)).expect("walks");
+    let graph = graph.with_paths(Some(paths));
     let mut trainer = EdgeTrainer::new(profile, &graph, 0.0, 3);
     for (seed, parameter) in trainer.parameters().into_iter().enumerate() {
         for (index, value) in parameter.value.iter_mut().enumerate() {
