@@ -5,6 +5,7 @@ struct Parameters {
     at: Batch,
     first: u32,        // the first row of this run
     learn: u32,        // whether gradients are wanted
+    walks: u32,        // composed edges: where each row's pairs (target, bits of a lift) of longer walks begin [B · T + 1]
     weight: f32,       // 1 / rows of the batch
 }
 

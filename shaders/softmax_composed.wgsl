@@ -38,6 +38,13 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         floats[logits + graph[P.at.nodes_count + 1u + edge]] += more;
     }
     wait();
+    // Longer walks lift further targets; each occurs once.
+    let first_walk = integers[P.walks + row];
+    let last_walk = integers[P.walks + row + 1u];
+    for (var pair = first_walk + 2u * thread; pair < last_walk; pair += 2u * WORKGROUP) {
+        floats[logits + integers[pair]] += prediction.prior_weight * bitcast<f32>(integers[pair + 1u]);
+    }
+    wait();
     let total = exponentials(row, logits, P.at.nodes_count, prediction.next, thread);
     if P.learn == 0u {
         return;
@@ -68,6 +75,9 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
             // The gradient of the residual's energy replaces it.
             floats[extra] = slope * alpha;
         }
+    }
+    for (var pair = first_walk + 2u * thread; pair < last_walk; pair += 2u * WORKGROUP) {
+        d_prior_weight += floats[logits + integers[pair]] * bitcast<f32>(integers[pair + 1u]);
     }
     put_row_gradients(row, d_alpha, d_prior_weight, thread);
 }

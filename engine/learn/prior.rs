@@ -11,6 +11,7 @@ use crate::Result;
 use crate::graph::{NodeId, PathGraph, PathSettings, Resistance, TokenGraph, Walk};
 use crate::kernel::real::Real;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Static resistances for the finished model (fold 0) and for each training fold (1 and up).
 #[derive(Clone, Debug, Default)]
@@ -20,8 +21,31 @@ pub struct Prior<R> {
     /// How far the log probability of an edge exceeds that of an edge without counts to the same target, by fold:
     /// `ln p(v|u) − ln λ(u) − ln p1(v)`, never negative. `[1 + folds][E]`
     lift: Vec<Vec<R>>,
-    /// Walks longer than an edge, by fold; empty for static resistances of order 2. `[1 + folds]`
-    paths: Vec<PathGraph>,
+    walks: Walks,
+}
+
+/// Walks longer than an edge, by fold; none for static resistances of order 2. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Walks {
+    /// `[1 + folds]`
+    paths: Arc<[PathGraph]>,
+}
+
+impl Walks {
+    /// Iterate over targets with the lifts, in a fold, of each walk longer than an edge at the end of `walk`.
+    pub fn lifts<'a>(
+        &'a self,
+        fold: usize,
+        walk: &'a [u32],
+    ) -> impl Iterator<Item = (u32, f32)> + 'a {
+        self.ending(fold, walk).flat_map(Walk::lifts)
+    }
+
+    fn ending<'a>(&'a self, fold: usize, walk: &'a [u32]) -> impl Iterator<Item = Walk<'a>> + 'a {
+        let (&source, earlier) = walk.split_last().expect("a walk has a node");
+        let paths = self.paths.get(fold).into_iter();
+        paths.flat_map(move |paths| paths.walks(source, earlier, paths.order()))
+    }
 }
 
 impl<R: Real> Prior<R> {
@@ -53,7 +77,7 @@ impl<R: Real> Prior<R> {
         Self {
             target,
             lift,
-            paths: Vec::new(),
+            walks: Walks::default(),
         }
     }
 
@@ -86,13 +110,18 @@ impl<R: Real> Prior<R> {
         Ok(Self {
             target,
             lift,
-            paths: all,
+            walks: Walks { paths: all.into() },
         })
     }
 
     /// Highest order of the resistances: 2 for those of edges alone.
     pub fn order(&self) -> usize {
-        self.paths.first().map_or(2, PathGraph::order)
+        self.walks.paths.first().map_or(2, PathGraph::order)
+    }
+
+    /// The walks longer than an edge.
+    pub fn walks(&self) -> &Walks {
+        &self.walks
     }
 
     /// Number of folds besides the full one.
@@ -113,26 +142,20 @@ impl<R: Real> Prior<R> {
         fold: usize,
         walk: &'a [u32],
     ) -> impl Iterator<Item = (u32, R)> + 'a {
-        let (&source, earlier) = walk.split_last().expect("a walk has a node");
+        let source = walk[walk.len() - 1];
         let edges = graph.row(NodeId(source));
         let targets = graph.targets()[edges.clone()].iter().copied();
         let edges = targets.zip(self.lift[fold][edges].iter().copied());
-        let paths = self.paths.get(fold).into_iter();
-        let longer = paths.flat_map(move |paths| paths.walks(source, earlier, paths.order()));
-        edges.chain(longer.flat_map(Walk::lifts).map(|(target, lift)| {
-            // Exact in both directions: lifts are stored in f16 or f32.
-            (target, R::of(f64::from(lift)))
-        }))
+        let longer = self.walks.lifts(fold, walk);
+        edges.chain(longer.map(|(target, lift)| (target, R::of(f64::from(lift)))))
     }
 
     /// Return the sum of the lifts of one target at the end of `walk` in a fold.
     pub fn lift_of(&self, graph: &TokenGraph, fold: usize, walk: &[u32], target: u32) -> R {
-        let (&source, earlier) = walk.split_last().expect("a walk has a node");
+        let source = walk[walk.len() - 1];
         let edge = graph.edge(NodeId(source), NodeId(target));
         let edge = edge.map_or(R::zero(), |edge| self.lift[fold][edge.index()]);
-        let paths = self.paths.get(fold).into_iter();
-        let walks = paths.flat_map(|paths| paths.walks(source, earlier, paths.order()));
-        walks.fold(edge, |sum, walk| {
+        self.walks.ending(fold, walk).fold(edge, |sum, walk| {
             let lift = walk.target(target).map_or(0.0, |(lift, _)| lift);
             sum + R::of(f64::from(lift))
         })

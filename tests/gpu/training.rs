@@ -1,6 +1,6 @@
 //! Training on a device and on the CPU: the same losses, step by step.
 
-use brillm::graph::TokenGraph;
+use brillm::graph::{PathGraph, PathSettings, TokenGraph};
 use brillm::kernel::gpu::DeviceOptions;
 use brillm::kernel::random::Random;
 use brillm::learn::adamw::AdamMode;
@@ -26,6 +26,10 @@ pub const TESTS: &[Test] = &[
     (
         "candidates_dense_steps_and_small_buffers_train_as_on_the_cpu",
         candidates_dense_steps_and_small_buffers_train_as_on_the_cpu,
+    ),
+    (
+        "walks_longer_than_an_edge_train_as_on_the_cpu",
+        walks_longer_than_an_edge_train_as_on_the_cpu,
     ),
 ];
 
@@ -194,6 +198,28 @@ fn every_form_and_blend_trains_as_on_the_cpu(bed: &Bed) {
         worst = worst.max(found);
     }
     println!("  largest relative difference of a loss {worst:.1e}");
+}
+
+fn walks_longer_than_an_edge_train_as_on_the_cpu(bed: &Bed) {
+    let mut run = Run::new(train());
+    let settings = PathSettings::whole(5);
+    let paths = PathGraph::estimate(&run.graph, &text(), &settings).unwrap();
+    let others = |fold| run.sampler.others(&text(), fold);
+    run.prior = Prior::with_paths(&run.graph, &paths, &settings, 3, &others).unwrap();
+    for residual in [None, Some(2)] {
+        let profile = Profile {
+            residual,
+            ..Profile::sifu(8)
+        };
+        let name = format!("order 5, residual {residual:?}");
+        let worst = run.compare(bed, DeviceOptions::default(), &name, &profile, 20);
+        println!("  {name}: largest relative difference of a loss {worst:.1e}");
+    }
+    let own = Profile::sifu_own(8);
+    let mut learner = EdgeTrainer::new(&own, &run.graph, 0.0, 3);
+    let (graph, prior) = (&run.graph, &run.prior);
+    let refused = DeviceTrainer::new(&bed.device, &own, graph, prior, &mut learner, &run.train, 3);
+    assert_eq!(refused.unwrap_err().kind(), brillm::ErrorKind::Unsupported);
 }
 
 fn candidates_dense_steps_and_small_buffers_train_as_on_the_cpu(bed: &Bed) {

@@ -23,7 +23,7 @@ parameters! {
     /// Parameters of [`TARGETS`].
     Parameters {
         Batch: at;
-        u32: first, learn;
+        u32: first, learn, walks;
         f32: weight;
     }
 }

@@ -35,7 +35,7 @@ parameters! {
     /// Parameters of the kernels.
     Parameters {
         Batch: at;
-        u32: first, learn;
+        u32: first, learn, walks;
         f32: weight;
     }
 }

@@ -173,6 +173,7 @@ impl DeviceComposed {
                 at,
                 first: first as u32,
                 learn: u32::from(learn),
+                walks: plan.walks,
                 weight: 1.0 / rows as f32,
             };
             let size = Size::Direct(count as u32, 1, 1);

@@ -11,6 +11,8 @@ use crate::learn::batch::Batch;
 pub(super) struct Plan {
     pub at: path_composed::Batch,
     pub residual: residual_training::Parameters,
+    /// Where the targets of longer walks begin for each row.
+    pub walks: u32,
     /// Rows whose logits are stored at once.
     pub chunk: usize,
     pub d_lambda: u32,
@@ -196,6 +198,7 @@ impl DeviceComposed {
                 d_beta: regions.take(d_beta * wide),
             },
             at,
+            walks: lists.walks(&stage.walks, batch),
             chunk,
             d_lambda: regions.take(steps),
             // Large enough for the widest sum over all rows.

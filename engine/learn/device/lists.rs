@@ -1,6 +1,7 @@
 //! Lists of a batch for the kernels, rows by node and edge, all in one array of integers; regions of the workspace.
 
 use crate::learn::batch::Batch;
+use crate::learn::prior::Walks;
 
 /// The integers of one batch.
 #[derive(Default)]
@@ -73,6 +74,29 @@ impl Lists {
             members: self.put(&members),
             targets: self.put(&targets),
         }
+    }
+
+    /// Append the targets that longer walks lift at each row, as pairs of a target and the bits of its lift, and return
+    /// the offset of where the pairs of each row begin.
+    pub fn walks(&mut self, walks: &Walks, batch: &Batch) -> u32 {
+        let mut begins = Vec::with_capacity(batch.sequences() * batch.steps + 1);
+        begins.push(self.all.len() as u32);
+        let mut lifts: Vec<(u32, f32)> = Vec::new();
+        for sequence in 0..batch.sequences() {
+            for step in 0..batch.steps {
+                let fold = batch.folds[sequence] as usize;
+                lifts.clear();
+                lifts.extend(walks.lifts(fold, batch.walk(sequence, step)));
+                // One sum for each target: threads add to different ones.
+                lifts.sort_by_key(|&(target, _)| target);
+                for group in lifts.chunk_by(|a, b| a.0 == b.0) {
+                    let lift: f32 = group.iter().map(|&(_, lift)| lift).sum();
+                    self.all.extend([group[0].0, lift.to_bits()]);
+                }
+                begins.push(self.all.len() as u32);
+            }
+        }
+        self.put(&begins)
     }
 
     /// Cut rows into pieces, a group each; and all pieces as one group.

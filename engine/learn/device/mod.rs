@@ -54,7 +54,8 @@ impl DeviceTrainer {
     /// Upload parameters and moments.
     ///
     /// # Errors
-    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when it does not fit.
+    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when it does not fit;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for own edges with walks longer than an edge.
     pub fn new(
         device: &Device,
         profile: &Profile,
@@ -64,8 +65,10 @@ impl DeviceTrainer {
         train: &Train,
         seed: u64,
     ) -> Result<Self> {
-        check_order(prior.order())?;
         let (d, own) = (profile.width, profile.form == EdgeForm::Own);
+        if own {
+            check_order(prior.order())?;
+        }
         let shapes: Vec<_> = edge_trainer
             .parameters()
             .iter()

@@ -262,6 +262,8 @@ impl DeviceOwn {
                 at,
                 first: first as u32,
                 learn: u32::from(learn),
+                // `DeviceTrainer::new` refuses longer walks for own edges.
+                walks: 0,
                 weight: 1.0 / rows as f32,
             };
             let size = Size::Direct(count as u32, 1, 1);

@@ -12,7 +12,7 @@ use crate::kernel::gpu::{
 };
 use crate::kernel::random::Random;
 use crate::learn::batch::Batch;
-use crate::learn::prior::Prior;
+use crate::learn::prior::{Prior, Walks};
 use crate::learn::recipe::Train;
 use crate::signal::Profile;
 
@@ -36,6 +36,8 @@ pub(super) struct Stage {
     prior: Buffer,
     /// Offset of the lifts.
     pub lifts: u32,
+    /// Walks longer than an edge, by fold.
+    pub walks: Walks,
     pub nodes: usize,
     pub edges: usize,
     pub program: Program,
@@ -109,6 +111,7 @@ impl Stage {
             edge_rows: device.upload(graph.edge_rows(), "edge rows")?,
             prior: device.upload(&resistances, "static resistances")?,
             lifts,
+            walks: prior.walks().clone(),
             nodes: graph.nodes(),
             edges: graph.edges(),
             program: Program::new(device, DISPATCHES)?,
