@@ -1,4 +1,4 @@
-//! The activation of a node: exact GELU, x Φ(x) (Hendrycks and Gimpel 2016), with its derivative.
+//! The activation of a node: exact GELU, x Φ(x) (Hendrycks and Gimpel 2016), with its derivative; the sigmoid of gates.
 //!
 //! Φ(x) = (1 + erf(x/√2)) / 2, not the tanh approximation: the authors' code uses the exact form.
 
@@ -53,6 +53,25 @@ fn forward_body<A: Arithmetic>(input: &[f32], output: &mut [f32]) {
 fn backward_body<A: Arithmetic>(input: &[f32], gradient: &mut [f32]) {
     for (gradient, &input) in gradient.iter_mut().zip(input) {
         *gradient *= gelu_with_derivative::<A>(input).1;
+    }
+}
+
+#[inline(always)]
+fn sigmoid_body<A: Arithmetic>(input: &[f32], output: &mut [f32]) {
+    for (output, &input) in output.iter_mut().zip(input) {
+        *output = 1.0 / (1.0 + exp::<A>(-input));
+    }
+}
+
+dispatch! {
+    /// Compute `output = σ(input) = 1/(1 + e^−input)`, element by element. `[N]`
+    pub fn sigmoid, sigmoid_at(input: &[f32], output: &mut [f32]) = sigmoid_body
+}
+
+/// [`sigmoid`] in f64.
+pub fn reference_sigmoid(input: &[f64], output: &mut [f64]) {
+    for (output, &input) in output.iter_mut().zip(input) {
+        *output = 1.0 / (1.0 + (-input).exp());
     }
 }
 

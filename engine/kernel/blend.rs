@@ -83,14 +83,14 @@ pub fn gates_backward<R: Real>(
 }
 
 /// Advance every bank by one signal: `m ← λ m + (1 − λ) c`. `lambda [K·D]`, `signal [D]`, `banks [K·D]`.
-pub fn advance<R: Real, B: Real>(lambda: &[B], signal: &[R], banks: &mut [B]) {
+pub fn advance<L: Real, R: Real, B: Real>(lambda: &[L], signal: &[R], banks: &mut [B]) {
     let width = signal.len();
     for (bank, lambda) in banks
         .chunks_exact_mut(width)
         .zip(lambda.chunks_exact(width))
     {
         for ((m, &l), &c) in bank.iter_mut().zip(lambda).zip(signal) {
-            let c = B::of(c.wide());
+            let (l, c) = (B::of(l.wide()), B::of(c.wide()));
             // λ m + (1 − λ) c with one multiplication.
             *m = l * (*m - c) + c;
         }

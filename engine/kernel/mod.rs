@@ -1,7 +1,7 @@
 //! Arithmetic on slices: one kernel per file, its forward and backward pass together.
 //!
-//! The forward pass of a hop is [`own::forward`] for own edges and [`composed::forward`] for composed ones:
-//! `signal` runs them for one path, `learn` for the paths of a batch. Dimension letters, the same everywhere: `V` nodes, `E` own edges, `D` signal width,
+//! The forward pass of a hop is [`own::forward`] for own edges, [`composed::forward`] for composed ones, and the
+//! functions of [`layered`] for layered ones: `signal` runs them for one path, `learn` for the paths of a batch. Dimension letters, the same everywhere: `V` nodes, `E` own edges, `D` signal width,
 //! `F` fan, `T` steps, `B` batch, `K` decay banks, `N` any length.
 
 pub mod activation;
@@ -17,6 +17,7 @@ pub mod fan;
 pub mod gate;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod layered;
 pub mod logits;
 pub mod norm;
 pub mod numbers;

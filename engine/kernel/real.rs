@@ -49,6 +49,8 @@ kernels! {
     /// `gradient *= GELU'(input)`.
     fn gelu_backward(input: &[Self], gradient: &mut [Self])
         = activation::backward, activation::reference_backward;
+    /// `output = σ(input)`.
+    fn sigmoid(input: &[Self], output: &mut [Self]) = activation::sigmoid, activation::reference_sigmoid;
     /// Turn logits into probabilities in place; returns ln Σ exp(logit).
     fn softmax(logits: &mut [Self]) -> f64 = softmax::softmax, softmax::reference;
     /// `c [m, columns] += a [m, inner] · b [inner, columns]`.
