@@ -63,7 +63,9 @@ pub fn normalise<R: Real>(
 ) {
     let d = gain.len();
     let columns = normal.len() / inverse_rms.len();
-    let rows = signals.chunks_exact(d).zip(normal.chunks_exact_mut(columns));
+    let rows = signals
+        .chunks_exact(d)
+        .zip(normal.chunks_exact_mut(columns));
     for ((signal, normal), inverse) in rows.zip(inverse_rms) {
         let mean = R::dot(signal, signal) / R::of(d as f64);
         *inverse = R::one() / (mean + R::of(EPSILON)).sqrt();
@@ -212,10 +214,7 @@ pub fn add_backward<R: Real>(
 ) {
     let d = widths.signal;
     let rows = edge.chunks_exact(widths.edge());
-    for (row, (edge, d_edge)) in rows
-        .zip(d_edge.chunks_exact_mut(widths.edge()))
-        .enumerate()
-    {
+    for (row, (edge, d_edge)) in rows.zip(d_edge.chunks_exact_mut(widths.edge())).enumerate() {
         let at = row * d..(row + 1) * d;
         let d_gate = &mut d_edge[widths.blended()..];
         R::sigmoid(&edge[widths.blended()..], d_gate);

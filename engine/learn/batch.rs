@@ -51,6 +51,59 @@ impl Batch {
     }
 }
 
+/// Sequences that take a step together; fixed, so that results do not depend on the number of threads.
+pub(super) const SHARD: usize = 16;
+
+/// One prediction of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    /// Node that the signal leaves.
+    pub(super) source: u32,
+    /// The tokens of its sequence up to it.
+    pub(super) walk: &'a [u32],
+    /// True next node.
+    pub(super) next: u32,
+    /// Fold of the static resistances.
+    pub(super) fold: usize,
+    pub(super) step: usize,
+}
+
+impl<'a> Row<'a> {
+    /// Return row `row` in the order shard, step, sequence.
+    pub(super) fn of(batch: &'a Batch, row: usize) -> Self {
+        // The last shard may be narrower, so the width of a step depends on the shard.
+        let per_shard = SHARD * batch.steps;
+        let (shard, within) = (row / per_shard, row % per_shard);
+        let first = shard * SHARD;
+        let width = SHARD.min(batch.sequences() - first);
+        let (step, sequence) = (within / width, first + within % width);
+        let tokens = batch.sequence(sequence);
+        Self {
+            source: tokens[step],
+            walk: batch.walk(sequence, step),
+            next: tokens[step + 1],
+            fold: batch.folds[sequence] as usize,
+            step,
+        }
+    }
+}
+
+/// Loss of one batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Loss {
+    /// Sum of negative log-likelihoods, in nats.
+    pub nats: f64,
+    /// Number of predictions.
+    pub tokens: usize,
+}
+
+impl Loss {
+    /// Nats per token.
+    pub fn mean(&self) -> f64 {
+        self.nats / self.tokens.max(1) as f64
+    }
+}
+
 /// Sampler of windows: each epoch visits the whole text once, from a random offset, in random order.
 #[derive(Clone, Debug)]
 pub struct BatchSampler {

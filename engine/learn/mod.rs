@@ -28,6 +28,7 @@ pub mod parameter;
 pub mod plot;
 pub mod preferences;
 pub mod prior;
+mod readout;
 pub mod recipe;
 mod record;
 mod residual;

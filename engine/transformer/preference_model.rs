@@ -16,7 +16,7 @@ use crate::kernel::random::Random;
 use crate::learn::Trainable;
 use crate::learn::adamw::Moments;
 use crate::learn::batch::Batch;
-use crate::learn::composed::Loss;
+use crate::learn::batch::Loss;
 use crate::learn::data::TokenData;
 use crate::learn::parameter::Parameter;
 use crate::learn::preferences::{Preference, Preferences};

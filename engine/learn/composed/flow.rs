@@ -1,7 +1,7 @@
 //! What the forward pass keeps for the backward pass, whole and by shard.
 
-use super::SHARD;
 use crate::kernel::real::Real;
+use crate::learn::batch::SHARD;
 use crate::learn::dropout;
 use crate::signal::Profile;
 
@@ -36,8 +36,6 @@ macro_rules! buffers {
         #[derive(Default)]
         pub(super) struct Flow<R> {
             $($(#[$doc])* pub(super) $field: Vec<R>,)*
-            /// Logits, then their gradients. `[N, V]`
-            pub(super) probabilities: Vec<R>,
         }
 
         /// One shard's rows of a [`Flow`].

@@ -3,13 +3,13 @@
 use rayon::prelude::*;
 
 use super::flow::{Columns, Shard, paths};
-use super::{At, Composed, SHARD};
+use super::{At, Composed};
 use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::blend::Gates;
 use crate::kernel::composed::{Factors, Shared};
 use crate::kernel::real::Real;
 use crate::kernel::{self, position};
-use crate::learn::batch::Batch;
+use crate::learn::batch::{Batch, SHARD};
 use crate::signal::BlendKind;
 
 /// One step of the sequences of a shard.

@@ -6,22 +6,19 @@
 mod backward;
 mod flow;
 mod forward;
-mod loss;
 mod scatter;
 
 use crate::graph::TokenGraph;
 use crate::kernel::random::Random;
 use crate::kernel::real::Real;
-use crate::learn::batch::Batch;
+use crate::learn::batch::{Batch, Loss};
 use crate::learn::parameter::{Parameter, decay};
 use crate::learn::prior::Prior;
+use crate::learn::readout::{Places, Readout, Scored};
 use crate::learn::residual::Residual;
 use crate::signal::{Profile, blocks};
 
 use flow::Flow;
-
-/// Sequences that take a step together; fixed, so that results do not depend on the number of threads.
-pub(in crate::learn) const SHARD: usize = 16;
 
 /// Index of each parameter in [`Composed::parameters`], in the order of [`blocks`].
 #[derive(Clone, Copy)]
@@ -54,22 +51,7 @@ pub struct Composed<R> {
     parameters: Vec<Parameter<R>>,
     residual: Option<Residual<R>>,
     flow: Flow<R>,
-}
-
-/// Loss of one batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Loss {
-    /// Sum of negative log-likelihoods, in nats.
-    pub nats: f64,
-    /// Number of predictions.
-    pub tokens: usize,
-}
-
-impl Loss {
-    /// Nats per token.
-    pub fn mean(&self) -> f64 {
-        self.nats / self.tokens.max(1) as f64
-    }
+    readout: Readout<R>,
 }
 
 impl<R: Real> Composed<R> {
@@ -116,6 +98,7 @@ impl<R: Real> Composed<R> {
             parameters,
             residual,
             flow: Flow::default(),
+            readout: Readout::default(),
         }
     }
 
@@ -139,7 +122,7 @@ impl<R: Real> Composed<R> {
     /// Compute the negative log-likelihood of a batch over all V targets, without gradients or dropout.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         self.walk(graph, batch, 0.0);
-        self.softmax(graph, prior, batch, false)
+        self.score(graph, prior, batch, false)
     }
 
     /// Compute the loss of a batch and leave its gradient (of the mean over tokens) in the parameters.
@@ -148,42 +131,33 @@ impl<R: Real> Composed<R> {
             parameter.clear();
         }
         self.walk(graph, batch, self.dropout);
-        let loss = self.softmax(graph, prior, batch, true);
+        let loss = self.score(graph, prior, batch, true);
         self.back(graph, batch);
         loss
     }
-}
 
-/// One prediction of a batch.
-#[derive(Clone, Copy)]
-struct Row<'a> {
-    /// Node that the signal leaves.
-    source: u32,
-    /// The tokens of its sequence up to it.
-    walk: &'a [u32],
-    /// True next node.
-    next: u32,
-    /// Fold of the static resistances.
-    fold: usize,
-    step: usize,
-}
-
-impl<'a> Row<'a> {
-    /// Return row `row` in the order shard, step, sequence.
-    fn of(batch: &'a Batch, row: usize) -> Self {
-        // The last shard may be narrower, so the width of a step depends on the shard.
-        let per_shard = SHARD * batch.steps;
-        let (shard, within) = (row / per_shard, row % per_shard);
-        let first = shard * SHARD;
-        let width = SHARD.min(batch.sequences() - first);
-        let (step, sequence) = (within / width, first + within % width);
-        let tokens = batch.sequence(sequence);
-        Self {
-            source: tokens[step],
-            walk: batch.walk(sequence, step),
-            next: tokens[step + 1],
-            fold: batch.folds[sequence] as usize,
-            step,
-        }
+    /// Compute the loss from kept h and, if `learn`, the gradients of it and of the parameters of the logits.
+    fn score(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch, learn: bool) -> Loss {
+        let scored = Scored {
+            profile: &self.profile,
+            graph,
+            prior,
+            batch,
+        };
+        let places = Places {
+            target: At::Target as usize,
+            prior_weight: At::PriorWeight as usize,
+            bias: At::Bias as usize,
+            scalars: At::Scalars as usize,
+        };
+        self.readout.softmax(
+            scored,
+            &mut self.parameters,
+            places,
+            self.residual.as_mut(),
+            &self.flow.kept,
+            &mut self.flow.d_output,
+            learn,
+        )
     }
 }

@@ -1,11 +1,11 @@
 //! Gradients of nodes, gates and scalars, summed over the rows of a batch.
 
 use super::flow::{Columns, Flow};
-use super::{At, Composed, Row};
+use super::{At, Composed};
 use crate::kernel::composed::kappa;
 use crate::kernel::position;
 use crate::kernel::real::Real;
-use crate::learn::batch::Batch;
+use crate::learn::batch::{Batch, Row};
 use crate::learn::parameter::Touched;
 use crate::signal::BlendKind;
 

@@ -12,7 +12,7 @@ use crate::kernel::gpu::{
 };
 use crate::learn::adamw::AdamMode;
 use crate::learn::batch::Batch;
-use crate::learn::composed::SHARD;
+use crate::learn::batch::SHARD;
 use crate::learn::recipe::Train;
 use crate::signal::{BlendKind, size_constants};
 

@@ -25,7 +25,7 @@ use crate::graph::TokenGraph;
 use crate::kernel::gpu::Device;
 use crate::learn::adamw::AdamMode;
 use crate::learn::batch::Batch;
-use crate::learn::composed::Loss;
+use crate::learn::batch::Loss;
 use crate::learn::edge_trainer::{EdgeTrainer, finite};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;

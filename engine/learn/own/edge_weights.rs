@@ -8,7 +8,7 @@ use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::adamw::Update;
 use crate::kernel::real::Real;
 use crate::learn::batch::Batch;
-use crate::learn::composed::Loss;
+use crate::learn::batch::Loss;
 use crate::learn::parameter::Touched;
 use crate::learn::prior::Prior;
 

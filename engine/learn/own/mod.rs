@@ -15,7 +15,7 @@ use crate::graph::TokenGraph;
 use crate::kernel::random::Random;
 use crate::kernel::real::Real;
 use crate::learn::batch::Batch;
-use crate::learn::composed::Loss;
+use crate::learn::batch::Loss;
 use crate::learn::parameter::{Parameter, decay};
 use crate::learn::prior::Prior;
 use crate::signal::{Profile, blocks};

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{ProgressObserver, Trainer};
 use crate::learn::batch::Batch;
+use crate::learn::batch::Loss;
 use crate::learn::charges::{self, FittedCharges};
-use crate::learn::composed::Loss;
 use crate::learn::log::{Record, Validation};
 use crate::measure::Perplexity;
 use crate::model::{Model, Verify};
