@@ -324,7 +324,7 @@ fn difference_of_new(before: &Model, after: &Model) -> f64 {
     let table = |model: &Model| {
         let name = match model.metadata().profile.form {
             brillm::signal::EdgeForm::Own => "node.start",
-            brillm::signal::EdgeForm::Composed => "node.target",
+            brillm::signal::EdgeForm::Composed | brillm::signal::EdgeForm::Layered => "node.target",
         };
         model.mechanism().weights().table(name).to_vec()
     };

@@ -214,15 +214,21 @@ impl Table {
 
     /// Compute the dot products of a vector with every row. `vector [columns]` → `dots [rows]`
     pub fn dots(&self, vector: &[f32], dots: &mut [f32]) {
+        self.dots_from(0, vector, dots);
+    }
+
+    /// Compute the dot products of a vector with the rows from `first` on. `vector [columns]` → `dots [n]`
+    pub fn dots_from(&self, first: usize, vector: &[f32], dots: &mut [f32]) {
         let run = |(task, dots): (usize, &mut [f32])| {
-            let rows = task * TASK..task * TASK + dots.len();
+            let start = first + task * TASK;
+            let rows = start..start + dots.len();
             let scales = self.scales_of(rows.clone());
             with_cells!(self, rows, |cells| energy::dots(
                 vector, cells, scales, dots
             ));
         };
         // Below a megabyte a thread would cost more than it saves.
-        if self.data.len() > 1 << 20 {
+        if dots.len() * self.columns * self.element.bytes() > 1 << 20 {
             dots.par_chunks_mut(TASK).enumerate().for_each(run);
         } else {
             dots.chunks_mut(TASK).enumerate().for_each(run);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::random::Random;
 use crate::path::Charges;
-use crate::signal::{EdgeForm, Flow, Mechanism};
+use crate::signal::{Flow, Mechanism};
 use crate::{Error, ErrorKind, Result};
 
 /// Version of the format of saved sessions. Version 1 did not record the model.
@@ -110,14 +110,10 @@ impl SessionState {
         }
         let (profile, flow) = (mechanism.profile(), &self.flow);
         let known = |&node: &u32| (node as usize) < mechanism.nodes();
-        let blended = match profile.form {
-            EdgeForm::Composed => profile.blended(),
-            EdgeForm::Own => 0,
-        };
         let whole = flow.signal.len() == profile.width
             && flow.output.len() == profile.width
-            && flow.banks.len() == profile.banks * profile.width
-            && flow.blended.len() == blended
+            && flow.banks.len() == profile.memory()
+            && flow.blended.len() == profile.carried()
             && self.is_finite()
             && flow.step <= STEPS
             && known(&flow.node)

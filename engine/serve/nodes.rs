@@ -163,7 +163,7 @@ fn describe(served: &ModelState, id: u32) -> ApiResult<Value> {
 /// of own edges.
 fn nearest(mechanism: &crate::signal::Mechanism, id: u32) -> Vec<(u32, f32)> {
     let table = mechanism.weights().table(match mechanism.profile().form {
-        EdgeForm::Composed => "node.target",
+        EdgeForm::Composed | EdgeForm::Layered => "node.target",
         EdgeForm::Own => "node.start",
     });
     let mut own = vec![0.0; table.columns()];

@@ -86,14 +86,15 @@ pub struct Flow {
     pub earlier: Vec<u32>,
     /// Hops taken so far.
     pub step: u64,
-    /// The signal as it arrived and was activated. `[D]`
+    /// The signal as it arrived and was activated; after the last layer for layered edges. `[D]`
     pub signal: Vec<f32>,
-    /// The running sums of the blend, in f64 so that a million steps do not drift. `[K·D]`
+    /// The running sums of the blend, in f64 so that a million steps do not drift. `[K·D]`; `[L·K·w]` for layered edges
     pub banks: Vec<f64>,
     /// Σ e^r over past positions, relative to the largest logit (position blend).
     pub normaliser: f64,
-    /// What leaves the node: the blended signal (own edges) or h (composed edges). `[D]`
+    /// What leaves the node: the blended signal (own edges) or h (composed and layered edges). `[D]`
     pub output: Vec<f32>,
-    /// `[c; 2 m]`, from which composed edges' own residuals are made; empty otherwise. `[X]`
+    /// What the next edge reads besides `output`: `[c; 2 m] [X]` for the own residuals of composed edges, the normalised
+    /// signal before each layer `[L, D]` for layered ones; empty for own edges.
     pub blended: Vec<f32>,
 }

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::graph::TokenGraph;
 use crate::kernel::logits::{self, Static};
-use crate::signal::{EdgeForm, Flow, Profile, Start, Weights, composed, own};
+use crate::signal::{EdgeForm, Flow, Profile, Start, Weights, composed, layered, own};
 use crate::{Error, ErrorKind, Result};
 
 /// Callback that verifies the stored bytes of a node's fan when a signal first reaches the node.
@@ -88,6 +88,10 @@ impl Mechanism {
             "node.trust",
             "edge.mix",
             "node.gain",
+            "layer.gain",
+            "layer.edge_bias",
+            "read.gain",
+            "read.bias",
         ] {
             if let Some(index) = weights
                 .values(name)
@@ -101,7 +105,7 @@ impl Mechanism {
         }
         // ‖β‖² does not depend on the path: computed once, used at every step.
         let mut target_norm2 = Vec::new();
-        if profile.form == EdgeForm::Composed {
+        if profile.form != EdgeForm::Own {
             let target = weights.table("node.target");
             let mut row = vec![0.0; profile.width];
             for node in 0..graph.nodes() {
@@ -285,7 +289,7 @@ impl Mechanism {
             earlier: Vec::new(),
             step: 0,
             signal: vec![0.0; self.profile.width],
-            banks: vec![0.0; self.profile.banks * self.profile.width],
+            banks: vec![0.0; self.profile.memory()],
             normaliser: 0.0,
             output: vec![0.0; self.profile.width],
             blended: Vec::new(),
@@ -293,6 +297,7 @@ impl Mechanism {
         match self.profile.form {
             EdgeForm::Own => own::begin(self, &mut flow, start, gain),
             EdgeForm::Composed => composed::begin(self, &mut flow, start, gain),
+            EdgeForm::Layered => layered::begin(self, &mut flow, start, gain),
         }
         Ok(flow)
     }
@@ -303,7 +308,7 @@ impl Mechanism {
         start
             .vector(width)
             .unwrap_or_else(|| match self.profile.form {
-                EdgeForm::Composed => vec![0.0; width],
+                EdgeForm::Composed | EdgeForm::Layered => vec![0.0; width],
                 EdgeForm::Own => (0..width)
                     .map(|column| self.profile.start_level(column) as f32)
                     .collect(),
@@ -331,6 +336,7 @@ impl Mechanism {
         match self.profile.form {
             EdgeForm::Own => own::hop(self, flow, target, gain),
             EdgeForm::Composed => composed::hop(self, flow, target, gain),
+            EdgeForm::Layered => layered::hop(self, flow, target, gain),
         }
         flow.node = target;
         flow.step += 1;
@@ -372,11 +378,11 @@ impl Mechanism {
 
     /// Compute the energy with which the signal reaches every node. `energies [V]`
     ///
-    /// ‖c‖ or ‖c‖² over own edges (the paper's equation 4), ‖h + β_t‖² over composed ones.
+    /// ‖c‖ or ‖c‖² over own edges (the paper's equation 4), ‖h + β_t‖² over composed and layered ones.
     pub fn energies(&self, flow: &Flow, energies: &mut [f32]) {
         match self.profile.form {
             EdgeForm::Own => own::energies(self, flow, energies),
-            EdgeForm::Composed => composed::energies(self, flow, energies),
+            EdgeForm::Composed | EdgeForm::Layered => composed::energies(self, flow, energies),
         }
     }
 
@@ -390,7 +396,7 @@ impl Mechanism {
         let alpha = scalars.first().map_or(1.0, |value| value.exp());
         match self.profile.form {
             EdgeForm::Own => logits::own(alpha, energies, logits),
-            EdgeForm::Composed => {
+            EdgeForm::Composed | EdgeForm::Layered => {
                 logits::composed(alpha, &flow.output, &self.target_norm2, energies, logits);
                 composed::subtract_rest(self, flow.node, alpha, logits);
             }

@@ -12,6 +12,7 @@ mod device;
 #[cfg(feature = "gpu")]
 mod edge_shaders;
 mod flow;
+mod layered;
 mod mechanism;
 mod own;
 mod profile;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::layered::Widths;
 use crate::{Error, ErrorKind, Result};
 
 /// Form of the matrices and biases of edges.
@@ -12,6 +13,8 @@ pub enum EdgeForm {
     Own,
     /// A matrix and a bias composed of factors of the edge's two nodes.
     Composed,
+    /// Layers that read the signals of the edge's two nodes; a gated sum carries the past.
+    Layered,
 }
 
 /// How a node blends past signals.
@@ -62,6 +65,9 @@ pub enum PositionOffset {
 /// | energy | `E = ‖c(t)‖` | `E = ‖h + β_t‖²` |
 /// | logit | `E` | `α (E − ‖h‖² − ‖β_t‖²) + ρ_t − w_u R_ut` |
 ///
+/// A third form, [`Profile::layered`], passes the signal of a node through layers, each of which reads the edge that the
+/// path takes; [`crate::kernel::layered`] has its equations. Energies and logits are those of `sifu`.
+///
 /// PE is the position table, `R_ut` the static resistance `−ln p(t|u)` of the counts, and `ρ_t` a target bias.
 /// [`crate::kernel::own`], [`crate::kernel::composed`], [`crate::kernel::blend`] and [`crate::kernel::logits`]
 /// compute these formulas.
@@ -80,7 +86,7 @@ pub enum PositionOffset {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Profile {
-    /// `reference` or `sifu`; informative.
+    /// `reference`, `sifu` or `layered`; informative.
     pub name: String,
     /// Form of edges.
     pub form: EdgeForm,
@@ -112,12 +118,22 @@ pub struct Profile {
     /// columns beyond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grown_from: Option<usize>,
+    /// Layers that the signal of a node passes through, `L` (layered edges only).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub layers: usize,
+    /// Inner width of a layer, `w` (layered edges only).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inner: usize,
     /// Rank of the low-rank part of a composed edge's matrix; 0 leaves it diagonal.
     #[serde(default)]
     pub rank: usize,
     /// Rank of the own residual of frequent composed edges; `None` for no residual, 0 for a bias only.
     #[serde(default)]
     pub residual: Option<usize>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Profile {
@@ -139,6 +155,8 @@ impl Profile {
             target_bias: false,
             start_at_ones: false,
             grown_from: None,
+            layers: 0,
+            inner: 0,
             rank: 0,
             residual: None,
         }
@@ -162,6 +180,8 @@ impl Profile {
             target_bias: true,
             start_at_ones: true,
             grown_from: None,
+            layers: 0,
+            inner: 0,
             rank: 0,
             residual: None,
         }
@@ -172,6 +192,43 @@ impl Profile {
         Self {
             form: EdgeForm::Own,
             ..Self::sifu(width)
+        }
+    }
+
+    /// Return the mechanism of layered edges: two layers, each half as wide again as the signal inside.
+    pub fn layered(width: usize) -> Self {
+        Self {
+            name: "layered".into(),
+            form: EdgeForm::Layered,
+            layers: 2,
+            inner: width * 3 / 2,
+            ..Self::sifu(width)
+        }
+    }
+
+    /// Widths of a layer (layered edges only).
+    pub(crate) fn widths(&self) -> Widths {
+        Widths {
+            signal: self.width,
+            inner: self.inner,
+            banks: self.banks,
+        }
+    }
+
+    /// Length of [`Flow::banks`](crate::signal::Flow): `K·D`, or `L·K·w` for layered edges.
+    pub(crate) fn memory(&self) -> usize {
+        match self.form {
+            EdgeForm::Own | EdgeForm::Composed => self.banks * self.width,
+            EdgeForm::Layered => self.layers * self.banks * self.inner,
+        }
+    }
+
+    /// Length of [`Flow::blended`](crate::signal::Flow): X for composed edges, `L·D` for layered ones.
+    pub(crate) fn carried(&self) -> usize {
+        match self.form {
+            EdgeForm::Own => 0,
+            EdgeForm::Composed => self.blended(),
+            EdgeForm::Layered => self.layers * self.width,
         }
     }
 
@@ -230,12 +287,22 @@ impl Profile {
         if self.rank > 4096 || self.residual.is_some_and(|rank| rank > 64) {
             return error("rank is at most 4096, residual at most 64");
         }
-        if self.form == EdgeForm::Own && (self.rank > 0 || self.residual.is_some()) {
+        if self.form == EdgeForm::Layered {
+            if !(1..=64).contains(&self.layers) || !(1..=1 << 16).contains(&self.inner) {
+                return error("layered edges need layers 1 to 64 and inner 1 to 65536");
+            }
+            if self.blend != BlendKind::Gated || self.position_table {
+                return error("layered edges need blend = \"gated\" and no position table");
+            }
+        } else if self.layers > 0 || self.inner > 0 {
+            return error("layers and inner apply to layered edges only");
+        }
+        if self.form != EdgeForm::Composed && (self.rank > 0 || self.residual.is_some()) {
             return error("rank and residual apply to composed edges only");
         }
         // Only in the square does ‖h‖² cancel, and with it the need for a root per target.
-        if self.form == EdgeForm::Composed && self.energy == EnergyKind::Norm {
-            return error("composed edges require energy = \"squared\"");
+        if self.form != EdgeForm::Own && self.energy == EnergyKind::Norm {
+            return error("composed and layered edges require energy = \"squared\"");
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ pub struct BlockShape {
     pub rows: usize,
     /// Columns.
     pub columns: usize,
-    /// Whether `quantize` may store it in fewer bits: the tables whose rows are nodes or edges.
+    /// Whether `quantize` may store it in fewer bits: the tables whose rows are nodes, edges or outputs of a layer.
     pub narrows: bool,
 }
 
@@ -27,10 +27,11 @@ pub fn blocks(profile: &Profile, nodes: usize, own: usize) -> Vec<BlockShape> {
     match profile.form {
         EdgeForm::Own => own_blocks(profile, nodes, own),
         EdgeForm::Composed => composed_blocks(profile, nodes, own),
+        EdgeForm::Layered => layered_blocks(profile, nodes),
     }
 }
 
-/// A table whose rows are nodes or edges.
+/// A table whose rows are nodes, edges or outputs of a layer.
 fn wide(name: &'static str, rows: usize, columns: usize) -> BlockShape {
     BlockShape {
         name,
@@ -112,6 +113,27 @@ fn composed_blocks(profile: &Profile, v: usize, own: usize) -> Vec<BlockShape> {
             when(residual.unwrap_or(0) > 0, x),
             residual.unwrap_or(0),
         ),
+    ]
+}
+
+/// List the blocks of layered edges: V nodes, width D, L layers of inner width w, Z edge columns, X blended columns.
+///
+/// Matrices have a row for each output; those of all layers lie below each other.
+fn layered_blocks(profile: &Profile, v: usize) -> Vec<BlockShape> {
+    let (d, layers, widths) = (profile.width, profile.layers, profile.widths());
+    vec![
+        wide("node.target", v, d),
+        small("node.trust", v, 1),
+        small("node.bias", v, 1),
+        // ln α, γ and κ.
+        small("scalars", 1, 3),
+        small("layer.gain", layers, d),
+        wide("layer.edge", layers * widths.edge(), 2 * d),
+        small("layer.edge_bias", layers, widths.edge()),
+        wide("layer.mix", layers * d, widths.blended()),
+        small("read.gain", 1, d),
+        wide("read.mix", d, d),
+        small("read.bias", 1, d),
     ]
 }
 

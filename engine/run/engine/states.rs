@@ -101,7 +101,7 @@ fn shifted(mechanism: &Mechanism, node: u32, delta: &[f32]) -> Result<Weights> {
         )));
     }
     let (name, from, rows): (&str, usize, Vec<usize>) = match profile.form {
-        EdgeForm::Composed => ("node.target", 0, vec![node as usize]),
+        EdgeForm::Composed | EdgeForm::Layered => ("node.target", 0, vec![node as usize]),
         EdgeForm::Own => {
             let edge_rows = (0..graph.nodes() as u32)
                 .filter_map(|source| graph.edge(NodeId(source), NodeId(node)))
@@ -135,7 +135,7 @@ fn graph_states(mechanism: &Mechanism, state: State, ids: &[u32]) -> Result<Vec<
     let mut values = Vec::new();
     if state == State::Node {
         let name = match mechanism.profile().form {
-            EdgeForm::Composed => "node.target",
+            EdgeForm::Composed | EdgeForm::Layered => "node.target",
             EdgeForm::Own => "node.start",
         };
         let table = mechanism.weights().table(name);
