@@ -129,6 +129,7 @@ fn a_session_walks_what_the_learner_learned() {
             tokens: tokens.clone(),
             steps: 10,
             folds: vec![0],
+            continued: Vec::new(),
             candidates: None,
             index: 0,
         };
@@ -207,6 +208,7 @@ fn training_is_equal_on_any_number_of_threads() {
                         tokens,
                         steps: 8,
                         folds,
+                        continued: Vec::new(),
                         candidates: None,
                         index: step as u64,
                     };

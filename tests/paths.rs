@@ -371,6 +371,7 @@ fn a_session_walks_what_a_learner_of_walks_learned() {
             tokens: tokens.clone(),
             steps: 10,
             folds: vec![0],
+            continued: Vec::new(),
             candidates: None,
             index: 0,
         };

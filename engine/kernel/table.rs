@@ -228,7 +228,7 @@ impl Table {
             ));
         };
         // Below a megabyte a thread would cost more than it saves.
-        if dots.len() * self.columns * self.element.bytes() > 1 << 20 {
+        if dots.len() * self.columns * self.element().size() > 1 << 20 {
             dots.par_chunks_mut(TASK).enumerate().for_each(run);
         } else {
             dots.chunks_mut(TASK).enumerate().for_each(run);

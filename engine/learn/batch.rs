@@ -12,6 +12,8 @@ pub struct Batch {
     pub steps: usize,
     /// Fold of the static resistances of each sequence; 0 is the full one. `[B]`
     pub folds: Vec<u32>,
+    /// Whether each sequence continues where it ended in the batch before; empty where all begin anew. `[B]`
+    pub continued: Vec<bool>,
     /// Sampled targets, scored instead of all V (own edges only).
     pub candidates: Option<Candidates>,
     /// Index of the training step, and so of its random streams.
@@ -40,6 +42,11 @@ impl Batch {
         self.folds.len()
     }
 
+    /// Whether a sequence continues where it ended in the batch before.
+    pub fn continues(&self, sequence: usize) -> bool {
+        self.continued.get(sequence).copied().unwrap_or(false)
+    }
+
     /// Return the tokens of a sequence up to the source of its prediction `step`: the context of static resistances.
     pub fn walk(&self, sequence: usize, step: usize) -> &[u32] {
         &self.sequence(sequence)[..=step]
@@ -66,6 +73,7 @@ pub(super) struct Row<'a> {
     /// Fold of the static resistances.
     pub(super) fold: usize,
     pub(super) step: usize,
+    pub(super) sequence: usize,
 }
 
 impl<'a> Row<'a> {
@@ -84,6 +92,7 @@ impl<'a> Row<'a> {
             next: tokens[step + 1],
             fold: batch.folds[sequence] as usize,
             step,
+            sequence,
         }
     }
 }
@@ -196,6 +205,7 @@ impl BatchSampler {
             tokens,
             steps: self.steps,
             folds,
+            continued: Vec::new(),
             candidates: None,
             index,
         }

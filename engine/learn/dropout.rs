@@ -34,3 +34,23 @@ pub fn draw<R: Real>(mask: &mut [R], width: usize, dropout: f64, seed: u64, inde
             }
         });
 }
+
+/// Dropout probabilities; forms other than layered edges have `output` alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Of the output h, as the energies see it.
+    pub output: f64,
+    /// Of what a layer blends, `[c; 2 m]`.
+    pub memory: f64,
+    /// Of the signal s⁰ that reaches a node.
+    pub input: f64,
+}
+
+impl From<f64> for Rates {
+    fn from(output: f64) -> Self {
+        Self {
+            output,
+            ..Self::default()
+        }
+    }
+}

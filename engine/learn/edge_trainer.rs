@@ -1,4 +1,4 @@
-//! Training of both edge forms behind one type, and the trait of everything that the training loop trains.
+//! Training of all edge forms behind one type, and the trait of everything that the training loop trains.
 
 use std::path::Path;
 
@@ -10,6 +10,8 @@ use crate::kernel::table::Table;
 use crate::learn::adamw::{AdamMode, Moments, gradient_norm};
 use crate::learn::batch::{Batch, Loss};
 use crate::learn::composed::Composed;
+use crate::learn::dropout::Rates;
+use crate::learn::layered::Layered;
 use crate::learn::own::Own;
 use crate::learn::parameter::Parameter;
 use crate::learn::prior::Prior;
@@ -115,21 +117,33 @@ pub struct EdgeTrainer {
 enum Form {
     Composed(Box<Composed<f32>>),
     Own(Box<Own<f32>>),
+    Layered(Box<Layered<f32>>),
 }
 
 impl EdgeTrainer {
     /// Create fresh parameters.
-    pub fn new(profile: &Profile, graph: &TokenGraph, dropout: f64, seed: u64) -> Self {
+    pub fn new(
+        profile: &Profile,
+        graph: &TokenGraph,
+        dropout: impl Into<Rates>,
+        seed: u64,
+    ) -> Self {
+        let dropout = dropout.into();
         let mut form = match profile.form {
             EdgeForm::Composed => {
                 let mut edges = Composed::new(profile, graph, seed);
-                edges.dropout = dropout;
+                edges.dropout = dropout.output;
                 Form::Composed(Box::new(edges))
             }
             EdgeForm::Own => {
                 let mut edges = Own::new(profile, graph, seed);
-                edges.dropout = dropout;
+                edges.dropout = dropout.output;
                 Form::Own(Box::new(edges))
+            }
+            EdgeForm::Layered => {
+                let mut edges = Layered::new(profile, graph, seed);
+                edges.dropout = dropout;
+                Form::Layered(Box::new(edges))
             }
         };
         let moments = form
@@ -167,6 +181,7 @@ impl EdgeTrainer {
         match &mut self.form {
             Form::Composed(edges) => edges.loss(graph, prior, batch),
             Form::Own(edges) => edges.loss(graph, prior, batch),
+            Form::Layered(edges) => edges.loss(graph, prior, batch),
         }
     }
 
@@ -213,6 +228,7 @@ impl EdgeTrainer {
                     match form {
                         Form::Composed(edges) => edges.gradients(graph, prior, batch),
                         Form::Own(edges) => edges.gradients(graph, prior, batch),
+                        Form::Layered(edges) => edges.gradients(graph, prior, batch),
                     },
                     step,
                 )?;
@@ -277,6 +293,7 @@ impl Form {
         match self {
             Self::Composed(edges) => edges.parameters(),
             Self::Own(edges) => edges.parameters(),
+            Self::Layered(edges) => edges.parameters(),
         }
     }
 }

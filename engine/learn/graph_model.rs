@@ -89,7 +89,7 @@ impl GraphModel {
             None => (recipe.clone(), None),
         };
         let mut edge_trainer =
-            EdgeTrainer::new(&profile, &graph, recipe.train.dropout, recipe.seed);
+            EdgeTrainer::new(&profile, &graph, recipe.train.rates(), recipe.seed);
         if let Some(warm_start) = &warm_start {
             warm_start.put(&mut edge_trainer, &graph)?;
         }
@@ -209,7 +209,7 @@ impl Trainable for GraphModel {
         self.on_device = None;
         // The host's parameters may be half downloaded: begin anew, and let the caller load a checkpoint.
         let (train, seed) = (&self.recipe.train, self.recipe.seed);
-        self.edge_trainer = EdgeTrainer::new(&self.profile, &self.graph, train.dropout, seed);
+        self.edge_trainer = EdgeTrainer::new(&self.profile, &self.graph, train.rates(), seed);
         if let Some(warm_start) = &self.warm_start {
             // It was applied to the same graph before, so it cannot fail.
             let _ = warm_start.put(&mut self.edge_trainer, &self.graph);

@@ -7,6 +7,7 @@
 
 pub mod adamw;
 pub mod batch;
+mod buffers;
 pub mod charges;
 pub mod checkpoint;
 pub mod composed;
@@ -16,10 +17,11 @@ mod data_recipe;
 mod default_recipe;
 #[cfg(feature = "gpu")]
 pub mod device;
-mod dropout;
+pub mod dropout;
 pub mod edge_trainer;
 pub mod graph_model;
 mod kept_changes;
+pub mod layered;
 pub mod log;
 mod network_recipe;
 pub mod own;

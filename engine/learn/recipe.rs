@@ -237,12 +237,13 @@ impl Recipe {
         let preset = match switches.remove("preset") {
             None => Profile::sifu(width),
             Some(toml::Value::String(name)) => match name.as_str() {
+                "layered" => Profile::layered(width),
                 "sifu" => Profile::sifu(width),
                 "sifu-own" => Profile::sifu_own(width),
                 "reference" => Profile::reference(width),
                 other => {
                     return Err(invalid(&format!("unknown preset {other:?}"))
-                        .advice("choose sifu, sifu-own or reference"));
+                        .advice("choose layered, sifu, sifu-own or reference"));
                 }
             },
             Some(_) => return Err(invalid("preset must be a string")),
@@ -332,9 +333,9 @@ impl Recipe {
         if self.network.is_some() {
             return invalid("[network] requires kind = \"gpt\", \"bert\" or \"lstm\"");
         }
-        if self.train.negatives > 0 && form == EdgeForm::Composed {
+        if self.train.negatives > 0 && form != EdgeForm::Own {
             return invalid(
-                "sampled negatives need own edges: composed edges compute all V logits at the same cost",
+                "sampled negatives need own edges: other forms compute all V logits at the same cost",
             );
         }
         Ok(())

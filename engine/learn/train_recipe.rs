@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::learn::adamw::{AdamMode, AdamW};
+use crate::learn::dropout::Rates;
 use crate::{Error, ErrorKind, Result};
 
 /// Choice of the negatives of sampled softmax.
@@ -52,6 +53,10 @@ pub struct Train {
     pub clip: f64,
     /// Dropout probability of signal components.
     pub dropout: f64,
+    /// Dropout probability of what a layer blends (layered edges only).
+    pub dropout_memory: f64,
+    /// Dropout probability of the signal that reaches a node (layered edges only).
+    pub dropout_input: f64,
     /// Rows that the optimiser updates.
     pub optimiser: AdamMode,
     /// AdamW's β₁.
@@ -97,6 +102,8 @@ impl Default for Train {
             rate_floor: 0.03,
             clip: 1.0,
             dropout: 0.1,
+            dropout_memory: 0.0,
+            dropout_input: 0.0,
             optimiser: AdamMode::Touched,
             beta1: 0.9,
             beta2: 0.98,
@@ -137,6 +144,15 @@ impl Train {
         self.rate * warm * shape
     }
 
+    /// The dropout probabilities.
+    pub(super) fn rates(&self) -> Rates {
+        Rates {
+            output: self.dropout,
+            memory: self.dropout_memory,
+            input: self.dropout_input,
+        }
+    }
+
     /// The optimiser with these settings.
     pub fn adamw(&self) -> AdamW {
         AdamW {
@@ -156,8 +172,10 @@ impl Train {
                 "train.batch must be 1 to 65536 and train.steps 1 to 4096",
             ),
             (
-                (0.0..1.0).contains(&self.dropout),
-                "train.dropout must be at least 0 and below 1",
+                [self.dropout, self.dropout_memory, self.dropout_input]
+                    .iter()
+                    .all(|rate| (0.0..1.0).contains(rate)),
+                "train.dropout, dropout-memory and dropout-input must be at least 0 and below 1",
             ),
             (
                 self.rate > 0.0 && self.rate.is_finite(),

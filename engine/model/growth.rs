@@ -1,7 +1,7 @@
 //! Widening a model without changing its outputs: old components stay, new ones are zero.
 //!
 //! Energies stay the same because the position table and the initial level of a signal keep those of the old width
-//! ([`Profile::grown_from`]), and GELU(0) = 0 leaves new components of a signal at zero. Composed edges divide by the
+//! ([`Profile::grown_from`]), and GELU(0) = 0 leaves new components of a signal at zero. Composed and layered edges divide by the
 //! root of the mean square of D components; growing from d to D components lowers that mean by d/D, which the gain
 //! compensates by √(d/D). In training, zeros would stay zeros, since the gradient of each factor of a new component is
 //! a multiple of another one: [`Model::stirred`] adds small noise.
@@ -32,6 +32,21 @@ fn axes(profile: &Profile, name: &str, width: usize) -> (Option<Axis>, Option<Ax
     let (d, k) = (profile.width, profile.banks);
     let wide = Some(axis(1, d, width));
     let (banks, blended) = (Some(axis(k, d, width)), Some(axis(1 + k, d, width)));
+    // The columns of a layered edge: p and q stay, the gate of the signal grows.
+    let inner = profile.widths().blended();
+    let mut edge: Axis = (0..inner).map(Some).collect();
+    edge.extend((0..width).map(|j| (j < d).then_some(inner + j)));
+    let layers = |axis: Axis| -> Axis {
+        let columns = profile.widths().edge();
+        (0..profile.layers)
+            .flat_map(|layer| {
+                let shifted = axis
+                    .iter()
+                    .map(move |&at| at.map(|at| layer * columns + at));
+                shifted.collect::<Vec<_>>()
+            })
+            .collect()
+    };
     match name {
         "edge.arena" => {
             // A matrix in row-major order, then the bias.
@@ -52,6 +67,12 @@ fn axes(profile: &Profile, name: &str, width: usize) -> (Option<Axis>, Option<Ax
         "edge.low_in" | "edge.residual_in" => (blended, None),
         "blend.decay" | "blend.gate" => (None, banks),
         "blend.gate_signal" => (wide, banks),
+        // Rows of all layers lie below each other.
+        "layer.edge" => (Some(layers(edge.clone())), Some(axis(2, d, width))),
+        "layer.edge_bias" => (None, Some(edge)),
+        "layer.mix" => (Some(axis(profile.layers, d, width)), None),
+        "read.mix" => (wide.clone(), wide),
+        "layer.gain" | "read.gain" | "read.bias" => (None, wide),
         "node.start" | "node.target" | "node.scale" | "node.offset" | "node.gain"
         | "edge.low_out" | "blend.mix" => (None, wide),
         _ => (None, None),
@@ -116,11 +137,11 @@ impl Model {
             let fresh = match block.name {
                 "blend.decay" => values.iter().sum::<f32>() / values.len().max(1) as f32,
                 "blend.mix" => 1.0 / (1 + old.banks) as f32,
-                "node.scale" | "node.gain" => 1.0,
+                "node.scale" | "node.gain" | "layer.gain" | "read.gain" => 1.0,
                 _ => 0.0,
             };
             let mut values = spread(&values, from.columns, &rows, &columns, fresh);
-            if block.name == "node.gain" {
+            if block.name.ends_with(".gain") {
                 values.iter_mut().for_each(|gain| *gain *= shrunk);
             }
             Ok(Some(Table::of(&values, block.rows, block.columns)))

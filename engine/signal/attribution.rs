@@ -8,7 +8,9 @@
 
 use crate::kernel::composed::{Factors, Shared};
 use crate::kernel::real::Real;
+use crate::kernel::table::Table;
 use crate::signal::composed::NodeRows;
+use crate::signal::layered::Edge;
 use crate::signal::{BlendKind, EdgeForm, Flow, Mechanism, blend, composed, own};
 use crate::{Result, kernel};
 
@@ -27,10 +29,12 @@ pub enum ContributionSource {
     Bias,
     /// The row of the position table.
     Position,
-    /// The offset of the source node (composed edges).
+    /// The offset of the source node (composed edges), or its own signal s⁰ (layered edges).
     Source,
-    /// The factor of the target node (composed edges).
+    /// The factor of the target node (composed and layered edges).
     Target,
+    /// The signal before the last of several layers: it holds earlier tokens too, but is not split (layered edges).
+    Layers,
 }
 
 /// One term of a pre-activation.
@@ -97,6 +101,9 @@ pub struct Attribution {
     past: Vec<PastSignal>,
     normaliser: f64,
     positions: usize,
+    /// Of layered edges: the normalised signal of the last node before the last layer, and the gate 2 σ(o) of what that
+    /// layer adds. `[D]`, `[D]`
+    last_layer: (Vec<f32>, Vec<f32>),
 }
 
 impl Attribution {
@@ -106,6 +113,7 @@ impl Attribution {
             past: Vec::new(),
             normaliser: 0.0,
             positions: 0,
+            last_layer: Default::default(),
         };
         // The paper's start flows into the first hop and is not remembered.
         if !starts_unblended(mechanism) {
@@ -118,11 +126,12 @@ impl Attribution {
 
     /// Add the signal of the hop that the flow has just taken.
     pub fn hop(&mut self, mechanism: &Mechanism, flow: &Flow) {
-        // A flow does not keep λ: compute that of the hop again, from the same gates.
-        let gates = blend::gates(mechanism, &mut self.normaliser, self.past.len());
-        let node_gate = blend::node_gate(mechanism, flow.node);
-        let mut lambda = vec![0.0; flow.banks.len()];
-        kernel::blend::gates(gates, |_| &node_gate, &flow.signal, &mut lambda);
+        let (signal, lambda) = match mechanism.profile.form {
+            EdgeForm::Own | EdgeForm::Composed => {
+                (flow.signal.clone(), self.lambda(mechanism, flow))
+            }
+            EdgeForm::Layered => self.last_edge(mechanism, flow),
+        };
         // m ← λ m + (1 − λ) c: earlier weights shrink by λ, the new signal enters with 1 − λ.
         for past_signal in &mut self.past {
             for (weight, &l) in past_signal.weights.iter_mut().zip(&lambda) {
@@ -132,10 +141,37 @@ impl Attribution {
         self.past.push(PastSignal {
             position: self.positions,
             node: flow.node,
-            signal: flow.signal.clone(),
+            signal,
             weights: lambda.into_iter().map(|l| 1.0 - l).collect(),
         });
         self.positions += 1;
+    }
+
+    /// Compute λ of the hop that the flow has just taken. `[K·D]`
+    fn lambda(&mut self, mechanism: &Mechanism, flow: &Flow) -> Vec<f64> {
+        // A flow does not keep λ: compute that of the hop again, from the same gates.
+        let gates = blend::gates(mechanism, &mut self.normaliser, self.past.len());
+        let node_gate = blend::node_gate(mechanism, flow.node);
+        let mut lambda = vec![0.0; flow.banks.len()];
+        kernel::blend::gates(gates, |_| &node_gate, &flow.signal, &mut lambda);
+        lambda
+    }
+
+    /// Compute c and λ of the last layer at the hop that the flow has just taken. `[w]`, `[K·w]`
+    fn last_edge(&mut self, mechanism: &Mechanism, flow: &Flow) -> (Vec<f32>, Vec<f64>) {
+        let (profile, d) = (&mechanism.profile, mechanism.profile.width);
+        let (source, gate) = &mut self.last_layer;
+        // No edge leads to the first node.
+        source.resize(d, 0.0);
+        let last = profile.layers - 1;
+        let node = &flow.blended[last * d..];
+        let nodes = [node, source].concat();
+        // c and λ do not depend on the banks.
+        let mut banks = vec![0.0; profile.widths().memory()];
+        let edge = Edge::read(mechanism, last, &nodes, &mut banks);
+        *gate = edge.gate(profile.widths());
+        source.copy_from_slice(node);
+        (edge.signal, widen(&edge.lambda))
     }
 
     /// Split the pre-activation of the edge from the flow's node to `target`.
@@ -144,7 +180,7 @@ impl Attribution {
     /// As [`Mechanism::hop`] for a target outside the graph.
     ///
     /// # Complexity
-    /// O(T·D²) for own edges, O(T·K·D²) for composed ones.
+    /// O(T·D²) for own edges, O(T·K·D²) for composed ones, O(T·K·w·D) for layered ones.
     pub fn split(
         &self,
         mechanism: &Mechanism,
@@ -155,7 +191,70 @@ impl Attribution {
         Ok(match mechanism.profile.form {
             EdgeForm::Own => self.own(mechanism, flow, target),
             EdgeForm::Composed => self.composed(mechanism, flow, target),
+            EdgeForm::Layered => self.layered(mechanism, flow, target),
         })
+    }
+
+    /// Split h of layered edges: what the last layer added, by the token whose edge left it in the memory, and the
+    /// signal before it. Both pass the same read-out, of which the root mean square is one number.
+    fn layered(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> EdgeAttribution {
+        let (profile, weights) = (&mechanism.profile, &mechanism.weights);
+        let d = profile.width;
+        let last = profile.layers - 1;
+        let mix = transposed(weights.table("layer.mix"), last * d..(last + 1) * d);
+        let read = transposed(weights.table("read.mix"), 0..d);
+        let mut terms = vec![0.0; self.past.len() * d];
+        f64::product(&self.blended(), &mix, d, &mut terms);
+        for term in terms.chunks_exact_mut(d) {
+            for (term, &gate) in term.iter_mut().zip(&self.last_layer.1) {
+                *term *= f64::from(gate);
+            }
+        }
+        // The signal before the last layer is what it did not add.
+        let mut before = widen(&flow.signal);
+        for term in terms.chunks_exact(d) {
+            kernel::vector::reference_add_scaled(-1.0, term, &mut before);
+        }
+        terms.extend(before);
+        let (mut inverse, mut normal) = ([0.0], vec![0.0; d]);
+        let gain = widen(weights.values("read.gain"));
+        let signal = widen(&flow.signal);
+        kernel::layered::normalise(&signal, &gain, 1.0, &mut inverse, &mut normal);
+        for term in terms.chunks_exact_mut(d) {
+            for (term, gain) in term.iter_mut().zip(&gain) {
+                *term *= gain * inverse[0];
+            }
+        }
+        let mut outputs = vec![0.0; terms.len()];
+        f64::product(&terms, &read, d, &mut outputs);
+        let rest = match profile.layers {
+            1 => ContributionSource::Source,
+            _ => ContributionSource::Layers,
+        };
+        let sources = self.past.iter().map(PastSignal::source).chain([rest]);
+        let mut contributions: Vec<Contribution> = sources
+            .zip(outputs.chunks_exact(d))
+            .map(|(source, vector)| Contribution {
+                source,
+                vector: vector.to_vec(),
+            })
+            .collect();
+        let beta = weights.row("node.target", target as usize);
+        let fixed = [
+            (ContributionSource::Bias, weights.values("read.bias")),
+            (ContributionSource::Target, &beta),
+        ];
+        contributions.extend(fixed.map(|(source, values)| Contribution {
+            source,
+            vector: widen(values),
+        }));
+        let mut preactivation = flow.output.clone();
+        kernel::vector::add_scaled(1.0, &beta, &mut preactivation);
+        EdgeAttribution {
+            target,
+            preactivation,
+            contributions,
+        }
     }
 
     fn own(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> EdgeAttribution {
@@ -328,6 +427,20 @@ fn outputs_alone(
 /// Whether the first signal flows into the first hop without entering the blend.
 fn starts_unblended(mechanism: &Mechanism) -> bool {
     mechanism.profile.form == EdgeForm::Own && mechanism.profile.blend == BlendKind::Position
+}
+
+/// Read rows of a matrix, transposed. `[columns, rows]`
+fn transposed(table: &Table, rows: std::ops::Range<usize>) -> Vec<f64> {
+    let count = rows.len();
+    let mut matrix = vec![0.0; count * table.columns()];
+    let mut values = vec![0.0; table.columns()];
+    for (index, row) in rows.enumerate() {
+        table.read_row(row, &mut values);
+        for (column, &value) in values.iter().enumerate() {
+            matrix[column * count + index] = f64::from(value);
+        }
+    }
+    matrix
 }
 
 fn widen(values: &[f32]) -> Vec<f64> {

@@ -69,6 +69,7 @@ impl DeviceMechanism {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for static resistances of walks longer than an edge;
     /// a checksum error of a fan.
     pub fn upload(device: &Device, mechanism: Arc<Mechanism>) -> Result<Self> {
+        check_form(mechanism.profile())?;
         check_order(mechanism.order())?;
         let (profile, graph, weights) =
             (mechanism.profile(), mechanism.graph(), mechanism.weights());
@@ -79,7 +80,7 @@ impl DeviceMechanism {
             EdgeForm::Composed if profile.residual.is_some() && graph.own_edges() > 0 => {
                 Some((weights.table("edge.residual"), 1))
             }
-            EdgeForm::Composed => None,
+            EdgeForm::Composed | EdgeForm::Layered => None,
         };
         let fans = own_rows
             .map(|(table, first_row)| {
@@ -195,7 +196,7 @@ fn node_tables(
                 .transpose()?;
             (None, records)
         }
-        EdgeForm::Composed => {
+        EdgeForm::Composed | EdgeForm::Layered => {
             let target = weights.table("node.target");
             let mut tables = vec![
                 (target, d),
@@ -312,6 +313,18 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, Blocks)> {
         beta: put(beta),
     };
     Ok((all, blocks))
+}
+
+/// Check that shaders know the form of the edges.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for layered edges.
+pub(crate) fn check_form(profile: &Profile) -> Result<()> {
+    if profile.form != EdgeForm::Layered {
+        return Ok(());
+    }
+    let what = "layered edges are computed on the CPU only";
+    Err(crate::Error::new(crate::ErrorKind::Unsupported, what).advice("use --backend cpu or auto"))
 }
 
 /// Check that static resistances are those of edges: shaders do not know longer walks.

@@ -253,6 +253,7 @@ impl Trainable for NetworkModel {
                     .collect(),
                 folds: vec![0; sequences.len()],
                 steps: batch.steps,
+                continued: Vec::new(),
                 candidates: None,
                 // Masks of validation depend on this number alone.
                 index: batch.index << 20 | first as u64,

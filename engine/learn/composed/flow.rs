@@ -1,7 +1,7 @@
 //! What the forward pass keeps for the backward pass, whole and by shard.
 
 use crate::kernel::real::Real;
-use crate::learn::batch::SHARD;
+use crate::learn::buffers::buffers;
 use crate::learn::dropout;
 use crate::signal::Profile;
 
@@ -29,39 +29,12 @@ impl Columns {
     }
 }
 
-/// Defines [`Flow`], the buffers of a batch, and [`Shard`], one shard's rows of each of them.
-macro_rules! buffers {
-    ($columns:ident: $($(#[$doc:meta])* $field:ident [$count:expr],)*) => {
-        /// Buffers of a batch; rows ordered shard, step, sequence.
-        #[derive(Default)]
-        pub(super) struct Flow<R> {
-            $($(#[$doc])* pub(super) $field: Vec<R>,)*
-        }
-
-        /// One shard's rows of a [`Flow`].
-        pub(super) struct Shard<'a, R> {
-            $(pub(super) $field: &'a mut [R],)*
-        }
-
-        impl<R: Real> Flow<R> {
-            pub(super) fn resize(&mut self, rows: usize, $columns: Columns) {
-                $(self.$field.resize(rows * $count, R::zero());)*
-            }
-
-            pub(super) fn shards(&mut self, steps: usize, $columns: Columns) -> Vec<Shard<'_, R>> {
-                // Rows are ordered by shard, so the rows of one are consecutive in every buffer.
-                let rows = SHARD * steps;
-                let count = self.inverse_rms.len().div_ceil(rows);
-                $(let mut $field = self.$field.chunks_mut((rows * $count).max(1));)*
-                (0..count)
-                    .map(|_| Shard { $($field: $field.next().unwrap_or_default(),)* })
-                    .collect()
-            }
-        }
-    };
-}
-
-buffers! { columns:
+buffers! {
+    /// Buffers of a batch; rows ordered shard, step, sequence.
+    Flow,
+    /// One shard's rows of a [`Flow`].
+    Shard,
+    columns: Columns,
     /// z.
     preactivation [columns.d],
     /// 1 / rms(z).

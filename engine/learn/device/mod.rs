@@ -29,7 +29,7 @@ use crate::learn::batch::Loss;
 use crate::learn::edge_trainer::{EdgeTrainer, finite};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
-use crate::signal::{EdgeForm, Profile, check_order};
+use crate::signal::{EdgeForm, Profile, check_form, check_order};
 
 /// Name of the shared edge among the blocks; own edges have their own buffers.
 const SHARED_EDGE: &str = "edge.shared";
@@ -65,6 +65,7 @@ impl DeviceTrainer {
         train: &Train,
         seed: u64,
     ) -> Result<Self> {
+        check_form(profile)?;
         let (d, own) = (profile.width, profile.form == EdgeForm::Own);
         if own {
             check_order(prior.order())?;

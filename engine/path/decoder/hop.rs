@@ -94,7 +94,7 @@ impl<'a> Hop<'a> {
         };
         let edges = match self.profile().form {
             EdgeForm::Own => energy::pipeline(device, self.profile().width, fans.element())?.1,
-            EdgeForm::Composed => 1,
+            EdgeForm::Composed | EdgeForm::Layered => 1,
         };
         // The arrays in workgroup memory hold all sequences.
         let room = (decoder.sequences as u32).next_power_of_two();
@@ -334,7 +334,7 @@ impl<'a> Hop<'a> {
                 self.program
                     .dispatch(&pipeline, &parameters, &buffers, size)
             }
-            EdgeForm::Composed => {
+            EdgeForm::Composed | EdgeForm::Layered => {
                 constants.push(("RANK", profile.rank as u32));
                 let pipeline = self.device().pipeline(&node_composed::UPDATE, &constants)?;
                 let weights = mechanism.mechanism().weights();

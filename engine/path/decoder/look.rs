@@ -57,7 +57,7 @@ impl Decoder {
             // The energy of the shared edge, or ‖h + β‖² = ‖h‖² + 2 h·β + ‖β‖² of composed edges.
             let mut row = match profile.form {
                 EdgeForm::Own => vec![own[0]; v],
-                EdgeForm::Composed => {
+                EdgeForm::Composed | EdgeForm::Layered => {
                     let start = (at.dots - at.energies) as usize + b * v;
                     let output = &records[b * at.stride as usize + at.output as usize..];
                     let square: f32 = output[..profile.width].iter().map(|h| h * h).sum();
