@@ -77,6 +77,13 @@ fn profiles() -> Vec<(String, Profile)> {
             ));
         }
     }
+    for layers in [1, 2] {
+        let profile = Profile {
+            layers,
+            ..Profile::layered(8)
+        };
+        all.push((format!("layered {layers}"), profile));
+    }
     all
 }
 
@@ -147,6 +154,37 @@ fn a_session_walks_what_the_learner_learned() {
             "{name}: session {walked}, learner {loss}"
         );
     }
+}
+
+#[test]
+fn a_continued_sequence_is_that_of_one_batch() {
+    let (mut learner, graph, _) = learned(&Profile::layered(8));
+    let prior = Prior::new(&graph, &[]);
+    let batch = |tokens: &[u32], continued: &[bool]| Batch {
+        tokens: tokens.to_vec(),
+        steps: tokens.len() - 1,
+        folds: vec![0],
+        continued: continued.to_vec(),
+        candidates: None,
+        index: 0,
+    };
+    let tokens = &text()[..31];
+    let whole = learner.loss(&graph, &prior, &batch(tokens, &[])).nats;
+    // A rate of almost zero: the parameters stay as they are.
+    let train = Train {
+        rate: 1e-30,
+        weight_decay: 0.0,
+        ..Train::default()
+    };
+    let mut learn = |tokens: &[u32], continued: bool, step| {
+        let batch = batch(tokens, &[continued]);
+        let (loss, _) = learner.learn(&graph, &prior, &batch, &train, step).unwrap();
+        loss.nats
+    };
+    let halves = learn(&tokens[..16], false, 1) + learn(&tokens[15..], true, 2);
+    assert!((whole - halves).abs() < 1e-4 * whole, "{whole}, {halves}");
+    let anew = learn(&tokens[15..], false, 3);
+    assert!((whole - halves).abs() < (halves - learn(&tokens[..16], false, 4) - anew).abs());
 }
 
 #[test]

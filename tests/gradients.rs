@@ -4,6 +4,8 @@ use brillm::graph::{NodeId, PathGraph, PathSettings, TokenGraph};
 use brillm::kernel::random::Random;
 use brillm::learn::batch::{Batch, Candidates};
 use brillm::learn::composed::Composed;
+use brillm::learn::dropout::Rates;
+use brillm::learn::layered::Layered;
 use brillm::learn::own::Own;
 use brillm::learn::parameter::Parameter;
 use brillm::learn::prior::Prior;
@@ -39,7 +41,7 @@ fn batch() -> Batch {
     }
 }
 
-/// What both learners offer.
+/// What all learners offer.
 trait EdgeTrainer {
     fn parameters(&mut self) -> Vec<&mut Parameter<f64>>;
     fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<f64>, batch: &Batch) -> f64;
@@ -60,6 +62,28 @@ impl EdgeTrainer for Own<f64> {
     }
     fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<f64>, batch: &Batch) -> f64 {
         self.gradients(graph, prior, batch).mean()
+    }
+}
+
+impl EdgeTrainer for Layered<f64> {
+    fn parameters(&mut self) -> Vec<&mut Parameter<f64>> {
+        self.parameters()
+    }
+    fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<f64>, batch: &Batch) -> f64 {
+        self.gradients(graph, prior, batch).mean()
+    }
+}
+
+/// Layered edges whose sequences always continue from the same state.
+struct Continued(Layered<f64>, Vec<f64>);
+
+impl EdgeTrainer for Continued {
+    fn parameters(&mut self) -> Vec<&mut Parameter<f64>> {
+        self.0.parameters()
+    }
+    fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<f64>, batch: &Batch) -> f64 {
+        self.0.state().clone_from(&self.1);
+        self.0.gradients(graph, prior, batch).mean()
     }
 }
 
@@ -139,6 +163,43 @@ fn composed_edges() {
     let mut learner = Composed::new(&Profile::sifu(4), &five_nodes(), 7);
     learner.dropout = 0.25;
     check("dropout", &mut learner, &batch());
+}
+
+fn layered(layers: usize, banks: usize) -> Profile {
+    Profile {
+        layers,
+        banks,
+        ..Profile::layered(4)
+    }
+}
+
+#[test]
+fn layered_edges() {
+    for (layers, banks) in [(1, 1), (1, 2), (2, 2), (3, 1)] {
+        let mut learner = Layered::new(&layered(layers, banks), &five_nodes(), 7);
+        let name = format!("{layers} layers, {banks} banks");
+        check(&name, &mut learner, &batch());
+    }
+    let mut learner = Layered::new(&layered(2, 2), &five_nodes(), 7);
+    learner.dropout = Rates {
+        output: 0.25,
+        memory: 0.2,
+        input: 0.3,
+    };
+    check("layered dropout", &mut learner, &batch());
+}
+
+#[test]
+fn continued_sequences() {
+    let learner = Layered::new(&layered(2, 2), &five_nodes(), 7);
+    let mut random = Random::new(3);
+    // Three sequences, two layers, D = 4 and K·w = 12.
+    let state = (0..3 * 2 * (4 + 12)).map(|_| random.normal()).collect();
+    let batch = Batch {
+        continued: vec![true, false, true],
+        ..batch()
+    };
+    check("continued", &mut Continued(learner, state), &batch);
 }
 
 #[test]

@@ -133,7 +133,7 @@ const KEYS: [Key; 43] = [
         "profile",
         "preset",
         "\"sifu\"",
-        "sifu, sifu-own or reference: how a signal flows",
+        "sifu, layered, sifu-own or reference: how a signal flows",
     ),
     key(
         "profile",

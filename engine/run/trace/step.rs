@@ -142,10 +142,12 @@ pub enum EntryKind {
     Bias,
     /// The row of the position table.
     Position,
-    /// The source's offset.
+    /// The source's offset, or its own signal over layered edges.
     Source,
     /// The target's factor.
     Target,
+    /// The signal before the last layer of layered edges, which is not split by token.
+    Layers,
 }
 
 /// What one layer's last row attends to.
@@ -174,6 +176,7 @@ impl Contributions {
                         ContributionSource::Position => (EntryKind::Position, None, None),
                         ContributionSource::Source => (EntryKind::Source, None, None),
                         ContributionSource::Target => (EntryKind::Target, None, None),
+                        ContributionSource::Layers => (EntryKind::Layers, None, None),
                     };
                     let square: f64 = contribution.vector.iter().map(|value| value * value).sum();
                     Entry {
