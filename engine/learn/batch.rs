@@ -122,6 +122,8 @@ pub struct BatchSampler {
     length: usize,
     block: usize,
     folds: usize,
+    /// Probability that a stream begins anew, where sequences continue from batch to batch.
+    reset: Option<f64>,
 }
 
 impl BatchSampler {
@@ -145,7 +147,25 @@ impl BatchSampler {
             // A block has at least one window.
             block: block.max(steps + 1).min(length.max(1)),
             folds,
+            reset: None,
         }
+    }
+
+    /// Read the text as one stream for each sequence: in the next batch a sequence continues where it ended, or begins
+    /// anew with probability `reset`. A text too short for a step of every stream is read as windows.
+    #[must_use]
+    pub fn streams(mut self, reset: f64) -> Self {
+        if self.span() > 0 {
+            self.reset = Some(reset);
+            // No step of a stream crosses a block, so each has one fold.
+            self.block = self.block.next_multiple_of(self.steps);
+        }
+        self
+    }
+
+    /// Tokens of one stream, a multiple of its steps.
+    fn span(&self) -> usize {
+        self.length.saturating_sub(1) / self.sequences / self.steps * self.steps
     }
 
     /// Count how often each fold takes each edge of `graph`. `[folds][E]`
@@ -180,7 +200,10 @@ impl BatchSampler {
 
     /// Return the steps of one pass over the text.
     pub fn steps_per_epoch(&self) -> u64 {
-        (self.windows_per_epoch() / self.sequences).max(1) as u64
+        match self.reset {
+            Some(_) => (self.span() / self.steps) as u64,
+            None => (self.windows_per_epoch() / self.sequences).max(1) as u64,
+        }
     }
 
     /// Return the batch of training step `index`, counted from 0. O(windows of an epoch) when an epoch begins.
@@ -188,6 +211,9 @@ impl BatchSampler {
         let per_epoch = self.steps_per_epoch();
         // A batch depends on its index alone: a resumed run draws the same ones.
         let (epoch, within) = (index / per_epoch, (index % per_epoch) as usize);
+        if let Some(reset) = self.reset {
+            return self.stream_batch(text, index, within, reset);
+        }
         if order.epoch != Some(epoch) {
             *order = self.order(epoch);
         }
@@ -209,6 +235,31 @@ impl BatchSampler {
             candidates: None,
             index,
         }
+    }
+
+    /// Return the batch of training step `index`, in which every stream takes its step `within`.
+    fn stream_batch(&self, text: &[u32], index: u64, within: usize, reset: f64) -> Batch {
+        // "reset" in ASCII.
+        let mut random = Random::stream(self.seed, 0x7265_7365_7400, index);
+        let mut batch = Batch {
+            tokens: Vec::with_capacity(self.sequences * (self.steps + 1)),
+            steps: self.steps,
+            folds: Vec::with_capacity(self.sequences),
+            continued: Vec::with_capacity(self.sequences),
+            candidates: None,
+            index,
+        };
+        for stream in 0..self.sequences {
+            let start = stream * self.span() + within * self.steps;
+            batch
+                .tokens
+                .extend_from_slice(&text[start..=start + self.steps]);
+            batch.folds.push(self.fold(start));
+            batch
+                .continued
+                .push(random.uniform() >= reset && within > 0);
+        }
+        batch
     }
 
     fn windows_per_epoch(&self) -> usize {

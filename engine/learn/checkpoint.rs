@@ -57,6 +57,9 @@ pub fn save(
         block(&format!("{name}.first"), &moments.first)?;
         block(&format!("{name}.second"), &moments.second)?;
     }
+    for (name, values) in trainable.buffers() {
+        writer.values(&name, Element::F32, &[values.len()], values)?;
+    }
     writer.finish()?;
     // Old checkpoints are removed only after the new one is complete on disk.
     let all = list(folder)?;
@@ -110,6 +113,13 @@ fn restore(container: &Container, trainable: &mut dyn Trainable) -> Result<Progr
         moments.first = values(&format!("{name}.first"))?;
         moments.second = values(&format!("{name}.second"))?;
         parameter.value = value;
+    }
+    for (name, values) in trainable.buffers() {
+        // Settings of a run may have been added since.
+        match container.block(&name) {
+            Some(block) => *values = block.typed::<f32>()?.to_vec(),
+            None => values.clear(),
+        }
     }
     trainable.restore(&progress.notes)?;
     Ok(progress)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::graph::TokenGraph;
@@ -37,6 +38,11 @@ pub trait Trainable {
 
     /// Return all parameters and their moments, in the same order.
     fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]);
+
+    /// Return further numbers that a checkpoint stores, by name.
+    fn buffers(&mut self) -> Vec<(String, &mut Vec<f32>)> {
+        Vec::new()
+    }
 
     /// Return what a checkpoint stores besides parameters and moments.
     ///
@@ -112,6 +118,8 @@ pub trait Trainable {
 pub struct EdgeTrainer {
     form: Form,
     moments: Vec<Moments<f32>>,
+    /// Running averages of the parameters; empty before the first step, and where none are kept.
+    averages: Vec<Vec<f32>>,
 }
 
 enum Form {
@@ -158,7 +166,11 @@ impl EdgeTrainer {
                 Moments { first, second }
             })
             .collect();
-        Self { form, moments }
+        Self {
+            form,
+            moments,
+            averages: Vec::new(),
+        }
     }
 
     /// Return all parameters, in block order.
@@ -176,6 +188,52 @@ impl EdgeTrainer {
         (self.form.parameters(), &mut self.moments)
     }
 
+    /// Return the running averages, and the state that sequences continue from, by name.
+    pub fn buffers(&mut self, train: &Train) -> Vec<(String, &mut Vec<f32>)> {
+        let parameters = self.form.parameters();
+        if train.average > 0.0 {
+            self.averages.resize_with(parameters.len(), Vec::new);
+        }
+        let names = parameters.iter().map(|one| format!("{}.average", one.name));
+        let names: Vec<String> = names.collect();
+        let mut all: Vec<_> = names.into_iter().zip(&mut self.averages).collect();
+        if let Form::Layered(edges) = &mut self.form {
+            all.push(("carried".into(), edges.state()));
+        }
+        all
+    }
+
+    /// Swap the parameters with their running averages, where they are kept.
+    pub fn swap_averages(&mut self) {
+        let parameters = self.form.parameters();
+        for (parameter, average) in parameters.into_iter().zip(&mut self.averages) {
+            if !average.is_empty() {
+                std::mem::swap(&mut parameter.value, average);
+            }
+        }
+    }
+
+    /// Move the running averages towards the parameters after step `step`, counted from 1.
+    fn average(&mut self, decay: f64, step: u64) {
+        // Early averages follow the weights closely: the first ones are far from the last.
+        let decay = decay.min((1 + step) as f64 / (10 + step) as f64) as f32;
+        let parameters = self.form.parameters();
+        self.averages.resize_with(parameters.len(), Vec::new);
+        for (parameter, average) in parameters.into_iter().zip(&mut self.averages) {
+            if average.is_empty() {
+                average.clone_from(&parameter.value);
+            }
+            let pairs = average.par_chunks_mut(1 << 14);
+            pairs
+                .zip(parameter.value.par_chunks(1 << 14))
+                .for_each(|(average, value)| {
+                    for (average, value) in average.iter_mut().zip(value) {
+                        *average += (1.0 - decay) * (value - *average);
+                    }
+                });
+        }
+    }
+
     /// Compute the loss of a batch without gradients.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<f32>, batch: &Batch) -> Loss {
         match &mut self.form {
@@ -190,6 +248,21 @@ impl EdgeTrainer {
     /// # Errors
     /// [`ErrorKind::Numeric`] when the loss is no longer finite.
     pub fn learn(
+        &mut self,
+        graph: &TokenGraph,
+        prior: &Prior<f32>,
+        batch: &Batch,
+        train: &Train,
+        step: u64,
+    ) -> Result<(Loss, Option<f64>)> {
+        let learned = self.take_step(graph, prior, batch, train, step)?;
+        if train.average > 0.0 {
+            self.average(train.average, step);
+        }
+        Ok(learned)
+    }
+
+    fn take_step(
         &mut self,
         graph: &TokenGraph,
         prior: &Prior<f32>,

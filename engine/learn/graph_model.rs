@@ -166,7 +166,14 @@ impl Trainable for GraphModel {
             let loss = device.trainer.loss(&self.graph, batch);
             return device.note(loss);
         }
-        Ok(self.edge_trainer.loss(&self.graph, &self.prior, batch))
+        self.edge_trainer.swap_averages();
+        let loss = self.edge_trainer.loss(&self.graph, &self.prior, batch);
+        self.edge_trainer.swap_averages();
+        Ok(loss)
+    }
+
+    fn buffers(&mut self) -> Vec<(String, &mut Vec<f32>)> {
+        self.edge_trainer.buffers(&self.recipe.train)
     }
 
     fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]) {
@@ -181,6 +188,13 @@ impl Trainable for GraphModel {
                 "widened models with own edges train on the CPU only",
             )
             .advice("use --backend cpu or auto"));
+        }
+        if self.recipe.train.average > 0.0 {
+            return Err(crate::Error::new(
+                crate::ErrorKind::Unsupported,
+                "averaged weights are computed on the CPU only",
+            )
+            .advice("use --backend cpu or auto, or train.average = 0"));
         }
         self.on_device = Some(OnDevice {
             trainer: crate::learn::device::DeviceTrainer::new(
@@ -227,8 +241,10 @@ impl Trainable for GraphModel {
 
     fn save(&mut self, path: &Path, training: Value) -> Result<()> {
         self.settle()?;
-        let weights = self.edge_trainer.weights(&self.profile, &self.graph)?;
-        let mechanism = Mechanism::new(self.profile.clone(), self.graph.clone(), weights)?;
+        self.edge_trainer.swap_averages();
+        let weights = self.edge_trainer.weights(&self.profile, &self.graph);
+        self.edge_trainer.swap_averages();
+        let mechanism = Mechanism::new(self.profile.clone(), self.graph.clone(), weights?)?;
         let metadata = Metadata {
             name: self.recipe.name.clone(),
             license: self.recipe.license.clone(),

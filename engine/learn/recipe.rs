@@ -299,6 +299,9 @@ impl Recipe {
                 "data.direction does not apply to a bert, which attends in both directions",
             );
         }
+        if self.train.carry || self.train.average > 0.0 {
+            return invalid("train.carry and train.average apply to graphs only");
+        }
         let network = self.network.clone().unwrap_or_default();
         network.check(self.kind, &self.train)
     }
@@ -329,6 +332,9 @@ impl Recipe {
             return invalid(
                 "graph.transpose-of needs own edges, data.direction = \"backward\" and no `initial`",
             );
+        }
+        if self.train.carry && form != EdgeForm::Layered {
+            return invalid("train.carry needs layered edges");
         }
         if self.network.is_some() {
             return invalid("[network] requires kind = \"gpt\", \"bert\" or \"lstm\"");

@@ -32,6 +32,13 @@ pub enum Schedule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Train {
+    /// Whether each sequence of a batch continues where it ended in the batch before (layered edges only). The text is then
+    /// read as `batch` streams; else as windows in random order.
+    pub carry: bool,
+    /// Probability that a sequence begins anew nevertheless, so that the model also learns to begin.
+    pub reset: f64,
+    /// Decay of the running average of the weights, which is what is validated and saved; 0 for the last weights.
+    pub average: f64,
     /// Total number of predicted tokens.
     pub tokens: u64,
     /// Sequences per batch, `B`.
@@ -92,6 +99,9 @@ pub struct Train {
 impl Default for Train {
     fn default() -> Self {
         Self {
+            carry: false,
+            reset: 0.5,
+            average: 0.0,
             tokens: 2_000_000,
             batch: 32,
             steps: 32,
@@ -176,6 +186,14 @@ impl Train {
                     .iter()
                     .all(|rate| (0.0..1.0).contains(rate)),
                 "train.dropout, dropout-memory and dropout-input must be at least 0 and below 1",
+            ),
+            (
+                (0.0..=1.0).contains(&self.reset),
+                "train.reset must be 0 to 1",
+            ),
+            (
+                (0.0..1.0).contains(&self.average),
+                "train.average must be at least 0 and below 1",
             ),
             (
                 self.rate > 0.0 && self.rate.is_finite(),

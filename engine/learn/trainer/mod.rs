@@ -137,7 +137,7 @@ impl Trainer {
         } else {
             0
         };
-        let sampler = BatchSampler::new(
+        let mut sampler = BatchSampler::new(
             recipe.seed,
             data.train().len(),
             train.steps,
@@ -145,6 +145,9 @@ impl Trainer {
             train.block,
             folds,
         );
+        if train.carry {
+            sampler = sampler.streams(train.reset);
+        }
         let mut trainable = make(&recipe, &data, &sampler)?;
         let progress = if resume {
             checkpoint::load(folder, &mut *trainable)?.unwrap_or_default()
