@@ -284,6 +284,7 @@ fn batches(golden: &Value) -> Vec<Batch> {
                 tokens,
                 steps,
                 folds,
+                continued: Vec::new(),
                 candidates: Some(Candidates { targets, count }),
                 index: index as u64,
             }

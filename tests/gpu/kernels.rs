@@ -285,7 +285,7 @@ fn exact(mechanism: &brillm::signal::Mechanism, flow: &brillm::signal::Flow) -> 
         .map(|target| {
             let h: Vec<f64> = flow.output.iter().map(|&h| f64::from(h)).collect();
             match profile.form {
-                brillm::signal::EdgeForm::Composed => {
+                brillm::signal::EdgeForm::Composed | brillm::signal::EdgeForm::Layered => {
                     let mut beta = vec![0.0; d];
                     weights
                         .table("node.target")

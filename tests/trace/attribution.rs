@@ -118,7 +118,7 @@ fn contributions_add_up_to_every_edges_preactivation() {
                 let z = split.preactivation.iter().map(|&z| f64::from(z));
                 let square: f64 = match profile.form {
                     EdgeForm::Own => z.map(|z| gelu(z).powi(2)).sum(),
-                    EdgeForm::Composed => z.map(|z| z * z).sum(),
+                    EdgeForm::Composed | EdgeForm::Layered => z.map(|z| z * z).sum(),
                 };
                 let energy = match profile.energy {
                     EnergyKind::Norm => square.sqrt(),
