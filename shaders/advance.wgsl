@@ -32,6 +32,10 @@ fn hop_of(b: u32) -> u32 {
 // Make the chosen node the current one: record it for the host and in the penalty window, and end at a stop.
 fn advance(b: u32) {
     let node = integers[P.at.next + b];
+    let earlier = P.at.earlier + 3u * b;
+    integers[earlier + 2u] = integers[earlier + 1u];
+    integers[earlier + 1u] = integers[earlier];
+    integers[earlier] = integers[P.at.nodes + b];
     integers[P.at.nodes + b] = node;
     integers[P.at.steps + b] += 1u;
     integers[P.at.emitted_tokens + hop_of(b)] = node;

@@ -35,7 +35,8 @@ const LOWEST: f32 = -3.4028234e38;
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
 // State of sequences; offsets in P.at.
 @group(0) @binding(2) var<storage, read_write> integers: array<u32>;
-// [V + 1] first edge of each node, then [E] targets.
+// [V + 1] first edge of each node, then [E] targets; then the walks longer than an edge: the number of their lengths, and
+// for each length the offsets of five arrays (engine/graph/path_level.rs: rows, nodes, fans, targets, lifts).
 @group(0) @binding(3) var<storage, read> graph: array<u32>;
 // [E]: edge rows, 0 for the shared edge.
 @group(0) @binding(4) var<storage, read> edge_rows: array<u32>;
@@ -152,6 +153,47 @@ fn with_prior(energy_logit: f32, v: u32, prior_weight: f32) -> f32 {
     return logit;
 }
 
+// Add what each longer walk that ends at the node lifts. A walk is found below the walk one node shorter, by the node that
+// it begins with.
+fn add_walks(b: u32, node: u32, logits: u32, prior_weight: f32, thread: u32) {
+    let header = P.at.nodes_count + 1u + graph[P.at.nodes_count];
+    var parent = node;
+    var found = true;
+    for (var level = 0u; level < graph[header]; level += 1u) {
+        let arrays = header + 1u + 5u * level;
+        let rows = graph[arrays];
+        let nodes = graph[arrays + 1u];
+        let begin = integers[P.at.earlier + 3u * b + level];
+        var low = 0u;
+        var high = 0u;
+        if found {
+            low = graph[rows + parent];
+            high = graph[rows + parent + 1u];
+        }
+        let end = high;
+        while low < high {
+            let middle = (low + high) / 2u;
+            if graph[nodes + middle] < begin {
+                low = middle + 1u;
+            } else {
+                high = middle;
+            }
+        }
+        found = low < end && graph[nodes + min(low, max(end, 1u) - 1u)] == begin;
+        if found {
+            parent = low;
+            let fans = graph[arrays + 2u];
+            let last = graph[fans + low + 1u];
+            for (var entry = graph[fans + low] + thread; entry < last; entry += WORKGROUP) {
+                let lift = bitcast<f32>(graph[graph[arrays + 4u] + entry]);
+                floats[logits + graph[graph[arrays + 3u] + entry]] += prior_weight * lift;
+            }
+        }
+        // The next walk may lift the same targets.
+        wait();
+    }
+}
+
 // The logits of all V nodes.
 fn all_logits(b: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, thread: u32) {
     let v_count = P.at.nodes_count;
@@ -195,6 +237,7 @@ fn all_logits(b: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, thr
         }
     }
     wait();
+    add_walks(b, node, logits, prior_weight, thread);
 }
 
 // Set the logits of banned nodes to the lowest number.

@@ -45,7 +45,7 @@ struct Sequences {
     window: u32,           // nodes of the penalty window
     banned_count: u32,
     stops_count: u32,
-    unused: u32,
+    earlier: u32,          // in integers: nodes before the current one, the nearest first, NONE at the end [B, 3]
 }
 
 // Offsets in `values`: numbers of nodes, and small blocks of parameters.

@@ -99,6 +99,19 @@ impl PathLevel {
         ]
     }
 
+    /// Rows, nodes, fans and targets, and the bits of lifts in f32, for a device.
+    pub(crate) fn numbers(&self) -> [Vec<u32>; 5] {
+        let whole = |array: &Numbers| (0..array.len()).map(|i| array.cells().whole(i)).collect();
+        let bits = |i| self.lifts.cells().real(i).to_bits();
+        [
+            whole(&self.rows),
+            whole(&self.nodes),
+            whole(&self.fans),
+            whole(&self.targets),
+            (0..self.entries()).map(bits).collect(),
+        ]
+    }
+
     /// Number of walks.
     pub fn walks(&self) -> usize {
         self.nodes.len()

@@ -71,10 +71,6 @@ pub fn mechanism_on(
     hooks: &Hooks,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Option<Arc<DeviceMechanism>>> {
-    // Devices compute static resistances of edges only: `auto` then uses the CPU.
-    if mechanism.order() > 2 && !choice.is_forced() {
-        return Ok(None);
-    }
     let Some(device) = device_for(choice, options, warn)? else {
         return Ok(None);
     };

@@ -66,11 +66,9 @@ impl DeviceMechanism {
     ///
     /// # Errors
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when node tables or a single fan do not fit;
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for static resistances of walks longer than an edge;
     /// a checksum error of a fan.
     pub fn upload(device: &Device, mechanism: Arc<Mechanism>) -> Result<Self> {
         check_form(mechanism.profile())?;
-        check_order(mechanism.order())?;
         let (profile, graph, weights) =
             (mechanism.profile(), mechanism.graph(), mechanism.weights());
         let (v, d) = (graph.nodes(), profile.width);
@@ -96,7 +94,8 @@ impl DeviceMechanism {
             })
             .transpose()?;
         let (targets, records) = node_tables(device, &mechanism)?;
-        let offsets = [graph.rows(), graph.targets()].concat();
+        let mut offsets = [graph.rows(), graph.targets()].concat();
+        add_walks(&mechanism, &mut offsets);
         let (values, blocks) = gather_values(&mechanism)?;
         Ok(Self {
             fans: fans.map(Mutex::new),
@@ -300,7 +299,11 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, Blocks)> {
     };
     let blocks = Blocks {
         bias: put(weights.values("node.bias").to_vec()),
-        resistance: put(mechanism.graph().resistance().target()[..v].to_vec()),
+        resistance: put(mechanism
+            .graph()
+            .resistance_within(mechanism.order())
+            .target()[..v]
+            .to_vec()),
         prior_weight: put(prior_weight.collect()),
         target_norm2: put(mechanism.target_norm2.clone()),
         gain: put(block("node.gain", d, false)),
@@ -327,24 +330,30 @@ pub(crate) fn check_form(profile: &Profile) -> Result<()> {
     Err(crate::Error::new(crate::ErrorKind::Unsupported, what).advice("use --backend cpu or auto"))
 }
 
-/// Check that static resistances are those of edges: shaders do not know longer walks.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an order above 2.
-pub(crate) fn check_order(order: usize) -> Result<()> {
-    if order <= 2 {
-        return Ok(());
+/// Append the walks of the orders in use to the numbers of the graph: how many lengths they have, the offsets of five
+/// arrays for each, then these.
+fn add_walks(mechanism: &Mechanism, numbers: &mut Vec<u32>) {
+    let levels = mechanism
+        .graph()
+        .paths()
+        .map_or(&[][..], |paths| paths.levels());
+    let levels = &levels[..levels.len().min(mechanism.order() - 2)];
+    let header = numbers.len() + 1;
+    numbers.push(levels.len() as u32);
+    numbers.resize(header + 5 * levels.len(), 0);
+    for (index, level) in levels.iter().enumerate() {
+        for (array, values) in level.numbers().into_iter().enumerate() {
+            numbers[header + 5 * index + array] = numbers.len() as u32;
+            numbers.extend(values);
+        }
     }
-    let what = format!("static resistances of order {order} are computed on the CPU only");
-    Err(crate::Error::new(crate::ErrorKind::Unsupported, what)
-        .advice("use --backend cpu, or order 2"))
 }
 
 /// For each edge: how far its log probability lies above an unlisted edge's, and 2 β·r + ‖r‖², what the bias of its own
 /// residual adds to ‖β‖². `[E, 2]`
 fn lifts(mechanism: &Mechanism) -> Vec<f32> {
     let (graph, weights) = (mechanism.graph(), mechanism.weights());
-    let resistance = graph.resistance();
+    let resistance = graph.resistance_within(mechanism.order());
     let d = mechanism.profile().width;
     let own: Option<(&Table, &Table)> = mechanism
         .profile()
@@ -354,13 +363,9 @@ fn lifts(mechanism: &Mechanism) -> Vec<f32> {
     let mut row = vec![0.0; own.map_or(0, |(_, residual)| residual.columns())];
     let mut all = Vec::with_capacity(2 * graph.edges());
     for node in 0..graph.nodes() as u32 {
-        let source = resistance.source()[node as usize];
-        let fan = graph.fan(NodeId(node));
-        for ((&target, &edge_row), &seen) in
-            fan.targets.iter().zip(fan.edge_rows).zip(fan.resistances)
-        {
-            // −ln p of an unlisted target is source + target; `seen` is that of the edge.
-            all.push(source + resistance.target()[target as usize] - seen);
+        for edge in graph.row(NodeId(node)) {
+            let (target, edge_row) = (graph.targets()[edge], graph.edge_rows()[edge]);
+            all.push(resistance.lift(node, target, edge));
             let mut rest = 0.0;
             // ‖β + r‖² − ‖β‖²
             if let Some((targets, residual)) = own
@@ -378,15 +383,4 @@ fn lifts(mechanism: &Mechanism) -> Vec<f32> {
         }
     }
     all
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn walks_longer_than_an_edge_are_refused_on_devices() {
-        assert!(super::check_order(2).is_ok());
-        let error = super::check_order(3).unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::Unsupported);
-        assert!(error.to_string().contains("--backend cpu"), "{error}");
-    }
 }

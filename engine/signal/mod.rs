@@ -22,9 +22,9 @@ pub use attribution::{Attribution, Contribution, ContributionSource, EdgeAttribu
 #[cfg(feature = "gpu")]
 pub use device::DeviceMechanism;
 #[cfg(feature = "gpu")]
-pub(crate) use device::size_constants;
+pub(crate) use device::check_form;
 #[cfg(feature = "gpu")]
-pub(crate) use device::{check_form, check_order};
+pub(crate) use device::size_constants;
 pub use flow::{Flow, Start};
 pub use mechanism::{FanVerifier, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};

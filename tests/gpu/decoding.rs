@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use brillm::graph::{GraphBuilder, TokenGraph};
+use brillm::graph::{GraphBuilder, PathGraph, PathSettings, TokenGraph};
 use brillm::kernel::element::Element;
 use brillm::kernel::gpu::{Device, DeviceOptions};
 use brillm::kernel::random::Random;
@@ -16,6 +16,10 @@ pub const TESTS: &[Test] = &[
     (
         "every_mechanism_decodes_as_on_the_cpu",
         every_mechanism_decodes_as_on_the_cpu,
+    ),
+    (
+        "walks_longer_than_an_edge_decode_as_on_the_cpu",
+        walks_longer_than_an_edge_decode_as_on_the_cpu,
     ),
     ("sampling_matches_the_cpu", sampling_matches_the_cpu),
     (
@@ -162,42 +166,63 @@ fn near(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
 
 fn every_mechanism_decodes_as_on_the_cpu(bed: &Bed) {
     for (name, profile) in profiles() {
-        let mechanism = learned(&profile, Element::F32);
-        let starts = flows(&mechanism, &[3, 5, 3], &Start::Profile);
-        let mut decoder = decoder(&bed.device, &mechanism, &starts);
-        // Two submissions: the second continues the first.
-        let first = decoder.decode(9).unwrap();
-        let second = decoder.decode(16).unwrap();
-        for (sequence, flow) in starts.iter().enumerate() {
-            let (path, mut session) = on_cpu(&mechanism, flow, &Sampling::greedy(), 25);
-            let found = [first[sequence].as_slice(), &second[sequence]].concat();
-            assert_eq!(found, path, "{name}, sequence {sequence}");
-            let (now, then) = (decoder.flow(sequence).unwrap(), session.flow().clone());
-            assert_eq!((now.node, now.step), (then.node, then.step), "{name}");
-            near(&now.signal, &then.signal, 1e-5, &format!("{name}: signal"));
-            near(&now.output, &then.output, 1e-5, &format!("{name}: output"));
-            near(
-                &now.blended,
-                &then.blended,
-                1e-5,
-                &format!("{name}: blended"),
-            );
-            assert!((now.normaliser - then.normaliser).abs() < 1e-9, "{name}");
-            let (energies, logits) = session.look().unwrap();
-            let (all_energies, all_logits) = decoder.look().unwrap();
-            near(
-                &all_energies[sequence],
-                energies,
-                1e-5,
-                &format!("{name}: energies"),
-            );
-            near(
-                &all_logits[sequence],
-                logits,
-                2e-5,
-                &format!("{name}: logits"),
-            );
+        decodes_as_on_the_cpu(bed, &name, &learned(&profile, Element::F32));
+    }
+}
+
+fn walks_longer_than_an_edge_decode_as_on_the_cpu(bed: &Bed) {
+    for (name, profile) in profiles() {
+        if !profile.static_resistance || profile.blend != BlendKind::Gated {
+            continue;
         }
+        let learned = learned(&profile, Element::F32);
+        let graph = learned.graph().clone();
+        let paths = PathGraph::estimate(&graph, &text(), &PathSettings::whole(5)).unwrap();
+        let graph = graph.with_paths(Some(paths));
+        let whole = Mechanism::new(profile, graph, learned.weights().clone()).unwrap();
+        for order in [5, 3, 2] {
+            let mechanism = Arc::new(whole.clone().with_order(order).unwrap());
+            decodes_as_on_the_cpu(bed, &format!("{name}, order {order}"), &mechanism);
+        }
+    }
+}
+
+fn decodes_as_on_the_cpu(bed: &Bed, name: &str, mechanism: &Arc<Mechanism>) {
+    let starts = flows(mechanism, &[3, 5, 3], &Start::Profile);
+    let mut decoder = decoder(&bed.device, mechanism, &starts);
+    // Two submissions: the second continues the first.
+    let first = decoder.decode(9).unwrap();
+    let second = decoder.decode(16).unwrap();
+    for (sequence, flow) in starts.iter().enumerate() {
+        let (path, mut session) = on_cpu(mechanism, flow, &Sampling::greedy(), 25);
+        let found = [first[sequence].as_slice(), &second[sequence]].concat();
+        assert_eq!(found, path, "{name}, sequence {sequence}");
+        let (now, then) = (decoder.flow(sequence).unwrap(), session.flow().clone());
+        assert_eq!((now.node, now.step), (then.node, then.step), "{name}");
+        assert_eq!(now.earlier, then.earlier, "{name}");
+        near(&now.signal, &then.signal, 1e-5, &format!("{name}: signal"));
+        near(&now.output, &then.output, 1e-5, &format!("{name}: output"));
+        near(
+            &now.blended,
+            &then.blended,
+            1e-5,
+            &format!("{name}: blended"),
+        );
+        assert!((now.normaliser - then.normaliser).abs() < 1e-9, "{name}");
+        let (energies, logits) = session.look().unwrap();
+        let (all_energies, all_logits) = decoder.look().unwrap();
+        near(
+            &all_energies[sequence],
+            energies,
+            1e-5,
+            &format!("{name}: energies"),
+        );
+        near(
+            &all_logits[sequence],
+            logits,
+            2e-5,
+            &format!("{name}: logits"),
+        );
     }
 }
 

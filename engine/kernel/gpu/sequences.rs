@@ -9,13 +9,16 @@ pub const HALTED: usize = 0;
 /// The integer that is 1 after a shader computed an invalid resistance.
 pub const INVALID: usize = 1;
 
+/// Nodes before the current one that a sequence keeps: those of the longest walk of a path graph.
+pub const EARLIER: usize = 3;
+
 parameters! {
     /// Offsets of the state of B sequences; counts of numbers.
     Sequences {
         u32: count, nodes_count, width, stride, signal, banks, output, blended, base, preactivation, low, projected,
             gathered, energies, energies_stride, dots, logits, normalisers, listed_logits, lambda, table, nodes,
             steps, done, emitted, next, emitted_tokens, random, order, groups, members, recent, banned, stops,
-            listed, capacity, window, banned_count, stops_count, unused;
+            listed, capacity, window, banned_count, stops_count, earlier;
     }
 }
 

@@ -20,7 +20,6 @@ use edge_weights::EdgeWeights;
 use own::DeviceOwn;
 use stage::Stage;
 
-use crate::Result;
 use crate::graph::TokenGraph;
 use crate::kernel::gpu::Device;
 use crate::learn::adamw::AdamMode;
@@ -29,7 +28,8 @@ use crate::learn::batch::Loss;
 use crate::learn::edge_trainer::{EdgeTrainer, finite};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
-use crate::signal::{EdgeForm, Profile, check_form, check_order};
+use crate::signal::{EdgeForm, Profile, check_form};
+use crate::{Error, ErrorKind, Result};
 
 /// Name of the shared edge among the blocks; own edges have their own buffers.
 const SHARED_EDGE: &str = "edge.shared";
@@ -67,8 +67,10 @@ impl DeviceTrainer {
     ) -> Result<Self> {
         check_form(profile)?;
         let (d, own) = (profile.width, profile.form == EdgeForm::Own);
-        if own {
-            check_order(prior.order())?;
+        if own && prior.order() > 2 {
+            let what = "own edges with walks longer than an edge train on the CPU only";
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .advice("use --backend cpu, or graph.order = 2"));
         }
         let shapes: Vec<_> = edge_trainer
             .parameters()

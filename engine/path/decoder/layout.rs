@@ -1,6 +1,6 @@
 //! Where the state of a decoder's sequences lies in its two buffers.
 
-use crate::kernel::gpu::sequences::Sequences;
+use crate::kernel::gpu::sequences::{EARLIER, Sequences};
 use crate::kernel::gpu::table::padded;
 use crate::path::Sampling;
 use crate::signal::{BlendKind, DeviceMechanism, EdgeForm};
@@ -123,6 +123,7 @@ fn lay_integers(at: &mut Sequences, buffers: usize, size: Size, banned: usize) -
     at.banned = integers.take(banned);
     at.stops = integers.take(size.stops);
     at.listed = integers.take(b * size.list);
+    at.earlier = integers.take(b * EARLIER);
     integers.end
 }
 

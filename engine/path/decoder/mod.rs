@@ -16,7 +16,7 @@ pub use look::Nearest;
 use crate::kernel::gpu::fans::Fans;
 use crate::kernel::gpu::resist::ShaderBuffers;
 use crate::kernel::gpu::select::Mode;
-use crate::kernel::gpu::sequences::{HALTED, INVALID, Sequences};
+use crate::kernel::gpu::sequences::{EARLIER, HALTED, INVALID, NONE, Sequences};
 use crate::kernel::gpu::table::padded;
 use crate::kernel::gpu::{Buffer, Program, Purpose};
 use crate::kernel::position;
@@ -177,6 +177,10 @@ impl Decoder {
             &record,
         );
         self.state[sequence] = (flow.node, flow.step, false);
+        // The nearest first, as the kernels look for them.
+        let nearest = flow.earlier.iter().rev().copied();
+        let earlier: Vec<u32> = nearest.chain([NONE; EARLIER]).take(EARLIER).collect();
+        self.write_integers(at.earlier + (sequence * EARLIER) as u32, &earlier);
         let state = random.state();
         let words = [state as u32, (state >> 32) as u32];
         // 64 bits of state as two words, the low one first.
@@ -296,8 +300,7 @@ impl Decoder {
         let position = profile.blend == BlendKind::Position;
         Ok(Flow {
             node,
-            // The device decodes with static resistances of edges only.
-            earlier: Vec::new(),
+            earlier: self.earlier(sequence)?,
             step,
             signal: take(at.signal, d),
             banks: take(at.banks, profile.banks * d)
@@ -313,6 +316,17 @@ impl Decoder {
             output: take(at.output, d),
             blended: take(at.blended, if composed { profile.blended() } else { 0 }),
         })
+    }
+
+    /// Read the nodes before the current one that a flow keeps.
+    fn earlier(&self, sequence: usize) -> Result<Vec<u32>> {
+        let offset = u64::from(self.at.earlier) * 4 + (sequence * EARLIER * 4) as u64;
+        let device = self.mechanism.device();
+        let mut nodes: Vec<u32> = device.read(&self.integers, offset, EARLIER)?;
+        nodes.truncate(self.mechanism.mechanism().graph().order() - 2);
+        nodes.retain(|&node| node != NONE);
+        nodes.reverse();
+        Ok(nodes)
     }
 
     /// Read the random stream of a sequence from the device.
