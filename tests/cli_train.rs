@@ -102,7 +102,49 @@ fn with<'a>(arguments: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
 #[cfg(unix)]
 #[test]
 fn a_run_resumed_after_ctrl_c_equals_an_uninterrupted_run() {
-    let (folder, arguments) = long_run();
+    interrupt_and_resume(&[]);
+    // Streams whose state runs on from batch to batch, and averaged weights.
+    interrupt_and_resume(&[
+        "--set",
+        "profile.preset=layered",
+        "--set",
+        "train.carry=true",
+        "--set",
+        "train.average=0.9",
+    ]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_generation_ended_by_ctrl_c_has_printed_its_text() {
+    let (_, model) = trained();
+    let mut child = brillm(&[
+        "generate",
+        "the cat",
+        "--model",
+        model,
+        "--tokens",
+        "100000000",
+        "--ignore-eos",
+    ])
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let mut first = [0u8; 64];
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut first).unwrap();
+    let line = format!("kill -INT {}", child.id());
+    Command::new("sh").args(["-c", &line]).status().unwrap();
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+/// Check that a run with more arguments leaves the same files after interrupts as without.
+#[cfg(unix)]
+fn interrupt_and_resume(more: &[&str]) {
+    let (folder, mut arguments) = long_run();
+    arguments.extend(more.iter().map(ToString::to_string));
     let (whole, stopped) = (path(folder.path(), "whole"), path(folder.path(), "stopped"));
     succeeds(&with(&arguments, &["--out", &whole]));
     let mut interrupts = 0;
@@ -150,28 +192,6 @@ fn a_run_resumed_after_ctrl_c_equals_an_uninterrupted_run() {
     );
     assert!(a.1 == b.1, "the checkpoints differ");
     assert_eq!(a.2, b.2, "the logs differ");
-    // A generation that is stopped leaves with 130 too, with what it had.
-    let (_, model) = trained();
-    let mut child = brillm(&[
-        "generate",
-        "the cat",
-        "--model",
-        model,
-        "--tokens",
-        "100000000",
-        "--ignore-eos",
-    ])
-    .stdout(Stdio::piped())
-    .spawn()
-    .unwrap();
-    let mut first = [0u8; 64];
-    let mut stdout = child.stdout.take().unwrap();
-    stdout.read_exact(&mut first).unwrap();
-    let line = format!("kill -INT {}", child.id());
-    Command::new("sh").args(["-c", &line]).status().unwrap();
-    let mut rest = Vec::new();
-    stdout.read_to_end(&mut rest).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 fn lines(out: &str) -> usize {

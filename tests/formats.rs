@@ -77,7 +77,7 @@ fn open_and_walk(bytes: &[u8]) -> Result<()> {
 
 #[test]
 fn every_single_byte_and_every_length_counts() {
-    for profile in [Profile::reference(3), Profile::sifu(2)] {
+    for profile in [Profile::reference(3), Profile::sifu(2), Profile::layered(2)] {
         let whole = saved(&small_model(&profile));
         assert!(open(&whole).is_ok());
         for place in 0..whole.len() {

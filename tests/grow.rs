@@ -80,6 +80,7 @@ fn graphs_of_every_form_grow_exactly() {
         Profile::reference(6),
         Profile::sifu(6),
         Profile::sifu_own(6),
+        Profile::layered(6),
         composed,
     ];
     for profile in profiles {

@@ -44,12 +44,18 @@ fn profile() -> impl Strategy<Value = Profile> {
         Just(BlendKind::Position)
     ];
     let ranks = (0usize..3, proptest::option::of(0usize..3));
-    (1usize..6, 0usize..3, blend, 1usize..3, ranks).prop_map(
+    (1usize..6, 0usize..4, blend, 1usize..3, ranks).prop_map(
         |(width, form, blend, banks, ranks)| {
             let mut profile = match form {
                 0 => Profile::reference(width),
                 1 => Profile::sifu_own(width),
+                2 => Profile::layered(width),
                 _ => Profile::sifu(width),
+            };
+            // Layered edges are always gated.
+            let blend = match form {
+                2 => BlendKind::Gated,
+                _ => blend,
             };
             profile.blend = blend;
             profile.banks = if blend == BlendKind::Position {
@@ -58,7 +64,7 @@ fn profile() -> impl Strategy<Value = Profile> {
                 banks
             };
             profile.positions = 9;
-            if form == 2 {
+            if form == 3 {
                 (profile.rank, profile.residual) = ranks;
             }
             profile

@@ -50,6 +50,14 @@ fn profiles() -> Vec<(&'static str, Profile)> {
                 ..sifu()
             },
         ),
+        ("layered", Profile::layered(8)),
+        (
+            "layered, one layer",
+            Profile {
+                layers: 1,
+                ..Profile::layered(8)
+            },
+        ),
         ("own, gated", own()),
         (
             "own, decay, norm",
