@@ -16,7 +16,7 @@ const ASSUMED: u64 = 8 << 30;
 ///
 /// A mapped file that another process cuts short would end the program with a signal, and one that is overwritten would
 /// change the model. The weights and tokenizers of folders are always read into memory. A `.bril` file is read into
-/// memory where it is smaller than half of it; a larger one is copied to a temporary file without a name, in its own
+/// memory where it is smaller than half of the available memory; a larger one is copied to a temporary file without a name, in its own
 /// folder (on some file systems without taking space) or in the folder for temporary files.
 ///
 /// # Errors

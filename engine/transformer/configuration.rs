@@ -284,10 +284,10 @@ impl Configuration {
     }
 
     /// Return the context beyond which a model with rotary positions was not trained, and may give worse text; `None`
-    /// where attention is limited to a window or the rotations adapt to longer texts.
+    /// where attention is limited to a window or the scaling of the rotations serves longer texts.
     pub fn trained_context(&self) -> Option<usize> {
         let rope = self.rope.as_ref()?;
-        (self.window == 0 && self.context > 0 && !rope.is_dynamic()).then_some(self.context)
+        (self.window == 0 && self.context > 0 && !rope.extends_context()).then_some(self.context)
     }
 
     /// Return the context beyond which there are no position embeddings; `None` for rotary positions and for

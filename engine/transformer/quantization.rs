@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::text::download;
 use crate::transformer::settings::Settings;
 use crate::{Error, ErrorKind, Result};
 
@@ -45,12 +46,13 @@ pub(super) fn check(settings: &Settings<'_>) -> Result<()> {
 /// Check that no other file of the folder describes a quantisation.
 ///
 /// # Errors
-/// As [`check`], naming the file.
+/// As [`check`], naming the file; [`ErrorKind::Io`] for a file that cannot be read, as a pipe.
 pub(super) fn check_files(folder: &Path) -> Result<()> {
     for name in FILES {
         let path = folder.join(name);
-        if let Ok(bytes) = std::fs::read(&path) {
-            let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if path.symlink_metadata().is_ok() {
+            let text = download::read_text(&path)?;
+            let value = serde_json::from_str(&text).unwrap_or(Value::Null);
             return Err(unsupported(name, &value).at(folder.display()));
         }
     }

@@ -80,9 +80,12 @@ impl Rope {
         }
     }
 
-    /// Return whether the frequencies adapt to texts beyond the context.
-    pub fn is_dynamic(&self) -> bool {
-        matches!(self.scaling, RopeScaling::Dynamic(_))
+    /// Return whether the scaling serves texts beyond `max_position_embeddings`, which may be the context before it.
+    pub fn extends_context(&self) -> bool {
+        matches!(
+            self.scaling,
+            RopeScaling::Dynamic(_) | RopeScaling::Linear(_) | RopeScaling::Yarn { .. }
+        )
     }
 
     /// Replace the scaling.
@@ -281,6 +284,25 @@ mod tests {
         let (found, scale) = yarn.frequencies(10);
         assert!((f64::from(scale) - (0.1 * 4.0f64.ln() + 1.0)).abs() < 1e-6);
         assert!((found[7] * 4.0 - plain[7]).abs() < 1e-9 && found[0] == plain[0]);
+    }
+
+    #[test]
+    fn linear_yarn_and_dynamic_scaling_extend_the_context() {
+        for (scaling, extends) in [
+            (Value::Null, false),
+            (
+                serde_json::json!({"rope_type": "linear", "factor": 4.0}),
+                true,
+            ),
+            (serde_json::json!({"type": "dynamic", "factor": 2.0}), true),
+            (
+                serde_json::json!({"rope_type": "yarn", "factor": 4.0}),
+                true,
+            ),
+        ] {
+            let name = scaling.to_string();
+            assert_eq!(read(scaling).extends_context(), extends, "{name}");
+        }
     }
 
     /// Digests of 1 / θ^(2i/d) with exponent, power and quotient rounded to f32, made with NumPy.

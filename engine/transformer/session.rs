@@ -361,9 +361,6 @@ impl Session for TransformerSession {
             return Ok(None);
         };
         if self.is_full() {
-            if let Body::Network(network) = &**self.model.body() {
-                network.warn_once("it ends there");
-            }
             // The last token belongs to the text, but has no position in the model's context.
             self.token = token;
             self.length += 1;

@@ -197,7 +197,7 @@ pub fn session(data: &[u8]) {
     let Some((&first, json)) = data.split_first() else {
         return;
     };
-    let Ok(state) = serde_json::from_slice::<SessionState>(json) else {
+    let Ok(state) = SessionState::from_bytes(json) else {
         return;
     };
     let mechanism = models[usize::from(first) % 4].clone();
@@ -216,9 +216,8 @@ pub fn session(data: &[u8]) {
             session.step()?;
         }
         session.resistance(3)?;
-        let text = serde_json::to_string(&session.state());
-        let again: SessionState = serde_json::from_str(&text.expect("a session has a JSON form"))
-            .expect("it is read back");
+        let written = session.state().to_bytes()?;
+        let again = SessionState::from_bytes(&written).expect("a written session is read back");
         assert_eq!(again, session.state());
         Ok(())
     };

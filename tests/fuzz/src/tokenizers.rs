@@ -55,13 +55,14 @@ pub fn tokenizer(data: &[u8]) {
                 "the id {id} is outside the vocabulary of {vocabulary}"
             );
         }
-        let whole = tokenizer.decode_bytes(&ids);
         let mut decoder = Decoder::default();
         let mut streamed = String::new();
         for &id in &ids {
             streamed.push_str(&decoder.push(&tokenizer, id));
         }
-        let _ = (whole, streamed);
+        streamed.push_str(&decoder.finish());
+        assert_eq!(streamed, tokenizer.decode(&ids));
+        tokenizer.decode_bytes(&ids);
     }
     for id in [0, 1, vocabulary.wrapping_sub(1), vocabulary, u32::MAX] {
         tokenizer.decode(&[id]);

@@ -100,7 +100,7 @@ fn graphs(seeds: &Seeds, scratch: &Path) {
         session.set_charges(Charges::new(0.9, 0.5, 0.5, 1.0));
         session.walk(&[3, 1]).expect("nodes of the graph");
         session.inject(2, 0.5).expect("a node");
-        let json = serde_json::to_vec(&session.state()).expect("a session has a JSON form");
+        let json = session.state().to_bytes().expect("a finite session");
         seeds.choose("session", &index.to_string(), index as u8, json);
     }
     let model = small_model(&Profile::sifu(4));
