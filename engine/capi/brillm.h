@@ -106,7 +106,8 @@
 #define BRILLM_VERIFY_LAZY 0
 
 /*
- Parts are verified when they are first used, however small the file.
+ Parts are verified when they are first used, however small the file; the file is mapped, so it must not be
+ written to while it is open.
  */
 #define BRILLM_VERIFY_TOUCHED 1
 

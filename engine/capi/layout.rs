@@ -85,7 +85,8 @@ pub const BRILLM_KIND_TRANSFORMER: u64 = 2;
 
 /// All of a file up to 256 MiB is verified when it is opened; of larger ones each part when it is first used.
 pub const BRILLM_VERIFY_LAZY: u64 = 0;
-/// Parts are verified when they are first used, however small the file.
+/// Parts are verified when they are first used, however small the file; the file is mapped, so it must not be
+/// written to while it is open.
 pub const BRILLM_VERIFY_TOUCHED: u64 = 1;
 /// Every byte is verified when the file is opened.
 pub const BRILLM_VERIFY_WHOLE: u64 = 2;

@@ -336,7 +336,7 @@ fn read_table(container: &Container, shape: &BlockShape) -> Result<Option<Table>
         .map_err(locate)
 }
 
-/// Write row offsets, and targets and count in 16 bits where they fit.
+/// Write row offsets in 32 bits; targets, and counts, in 16 bits where all of them fit.
 pub(crate) fn write_graph(writer: &mut Writer, graph: &TokenGraph) -> Result<()> {
     writer.values(
         "graph.rows",
