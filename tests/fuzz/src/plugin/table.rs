@@ -1,158 +1,21 @@
-//! Answers of plugins: a plugin in this program answers every call of the host with the bytes of the input.
-//!
-//! The host must refuse what is invalid. The plugin keeps the rules that the host cannot check (it writes into its buffers
-//! alone, and its pointers are valid); all numbers, counts, statuses, needs and texts are arbitrary.
+//! The plugin's functions and tables.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::ffi::c_void;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 
-use brillm::Engine;
-use brillm::hook::{Call, MaskMoment, MaskTokens};
-use brillm::path::{BeamOptions, Sampling};
-use brillm::plugin::Plugins;
-use brillm::run::{HookedEngine, ProbedModel, SequenceOptions, Speaker, grow, write_records};
-use brillm::signal::Start;
-use brillm::transformer::{CalibrationText, Transformer};
 use brillm_abi::*;
 
-use crate::{files, graphs, networks};
-
-/// The rest of the input.
-struct Answers {
-    bytes: Vec<u8>,
-    at: usize,
-}
+use super::answers::{byte, ignore, indices, numbers, records, scribble, status, text, word};
 
 thread_local! {
-    static ANSWERS: RefCell<Answers> = const { RefCell::new(Answers { bytes: Vec::new(), at: 0 }) };
     static TABLES: RefCell<Option<Box<Tables>>> = const { RefCell::new(None) };
 }
 
-/// Take one byte of the input; 1 once it is used up, which declines.
-fn byte() -> u8 {
-    ANSWERS.with_borrow_mut(|answers| {
-        let byte = answers.bytes.get(answers.at).copied().unwrap_or(1);
-        answers.at += 1;
-        byte
-    })
-}
-
-/// Fill memory with bytes of the input.
-fn bytes(target: &mut [u8]) {
-    target.iter_mut().for_each(|target| *target = byte());
-}
-
-fn word() -> u64 {
-    let mut eight = [0; 8];
-    // Small numbers are the interesting ones: they are in range.
-    match byte() {
-        0..=127 => return u64::from(byte()),
-        128..=191 => eight[0] = byte(),
-        _ => bytes(&mut eight),
-    }
-    u64::from_le_bytes(eight)
-}
-
-fn status() -> brl_status {
-    match byte() {
-        0 => BRL_OK,
-        1 => BRL_DECLINED,
-        two @ 2..=9 => -i32::from(two - 1),
-        10 => {
-            let mut four = [0; 4];
-            bytes(&mut four);
-            i32::from_le_bytes(four)
-        }
-        _ => BRL_OK,
-    }
-}
-
-/// Text of the input, which need not be UTF-8.
-fn text() -> Vec<u8> {
-    let mut text = vec![0; usize::from(byte() % 16)];
-    bytes(&mut text);
-    text
-}
-
-/// Overwrite an answer behind its size with bytes of the input, or leave it.
-///
-/// # Safety
-/// `answer` is null, or valid and of a type of which every bit pattern that has no pointers is valid.
-unsafe fn scribble<T>(answer: *mut T) {
-    if answer.is_null() || byte() & 1 == 0 {
-        return;
-    }
-    // SAFETY: as the caller promises.
-    let all = unsafe { std::slice::from_raw_parts_mut(answer.cast::<u8>(), size_of::<T>()) };
-    for eight in all[8..].chunks_exact_mut(8) {
-        if byte() & 3 != 0 {
-            let length = eight.len();
-            eight.copy_from_slice(&word().to_le_bytes()[..length]);
-        }
-    }
-}
-
-/// # Safety
-/// The buffer is the host's for this call.
-unsafe fn numbers(buffer: brl_f32s) {
-    // SAFETY: as the caller promises.
-    for number in unsafe { buffer.slice_mut() } {
-        match byte() {
-            0..=99 => {}
-            100..=199 => *number = f32::from(byte()) / 16.0 - 8.0,
-            _ => {
-                let mut four = [0; 4];
-                bytes(&mut four);
-                *number = f32::from_le_bytes(four);
-            }
-        }
-    }
-}
-
-/// # Safety
-/// The buffer is the host's for this call.
-unsafe fn indices(buffer: brl_u32s) {
-    let step = byte();
-    // SAFETY: as the caller promises.
-    for (index, number) in unsafe { buffer.slice_mut() }.iter_mut().enumerate() {
-        *number = match step {
-            // Ascending lists are the valid ones.
-            0..=199 => index as u32 * u32::from(step % 4) + u32::from(step / 100),
-            _ => word() as u32,
-        };
-    }
-}
-
-/// # Safety
-/// The sink is null or the host's for this call.
-unsafe fn records(sink: *const brl_sink) {
-    // SAFETY: as the caller promises.
-    let Some(sink) = (unsafe { read(sink) }) else {
-        return;
-    };
-    let Some(write) = sink.write else { return };
-    for _ in 0..byte() % 4 {
-        let record = match byte() {
-            0..=99 => br#"{"a":1}"#.to_vec(),
-            _ => text(),
-        };
-        // SAFETY: the sink's own context; the record lives until the call returns.
-        unsafe { write(sink.ctx, brl_str::from_bytes(&record)) };
-    }
-}
-
-/// A sink of the plugin that drops what it gets.
-fn ignore() -> brl_sink {
-    unsafe extern "C" fn write(_: *mut c_void, _: brl_str) -> brl_status {
-        status()
-    }
-    brl_sink {
-        ctx: std::ptr::null_mut(),
-        write: Some(write),
-    }
+/// Fill the tables from the answers.
+pub(super) fn prepare() {
+    let tables = tables();
+    TABLES.set(Some(Box::new(tables)));
 }
 
 unsafe extern "C" fn create(
@@ -595,7 +458,7 @@ unsafe impl Sync for Entry {}
 // SAFETY: as above.
 unsafe impl Send for Entry {}
 
-unsafe extern "C" fn entry() -> *const brl_entry {
+pub(super) unsafe extern "C" fn entry() -> *const brl_entry {
     static ENTRY: OnceLock<&'static Entry> = OnceLock::new();
     let entry = ENTRY.get_or_init(|| {
         let plugin = Box::leak(Box::new(brl_plugin {
@@ -624,134 +487,4 @@ unsafe extern "C" fn entry() -> *const brl_entry {
         entry
     });
     &raw const entry.0
-}
-
-/// The two kinds of models that the hooks run on.
-fn engines() -> &'static [Engine; 2] {
-    static ENGINES: OnceLock<[Engine; 2]> = OnceLock::new();
-    ENGINES.get_or_init(|| {
-        let seed = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/seeds/folder/llama"))
-            .expect("a seed");
-        let folder = files::folder().join("llama");
-        networks::write_folder(&folder, &seed);
-        let network = Transformer::open(&folder).expect("the seed is a model");
-        [Engine::from(graphs::sifu()), Engine::from(&network)]
-    })
-}
-
-fn run(kind: u8) -> brillm::Result<()> {
-    let engines = engines();
-    // SAFETY: the entry and what it names live as long as the program.
-    let plugins = unsafe { Plugins::of_entry(entry) }?;
-    let hooks = plugins.hooks();
-    let (call, never) = (Call::new(7, 0, 0), AtomicBool::new(false));
-    let sampling = Sampling::default()
-        .temperature(f32::from(kind >> 6))
-        .top_p(0.9);
-    let engine = &engines[usize::from(kind & 1)];
-    let prompt = [0, 1, 2, 3, 1, 0];
-    match kind >> 1 & 7 {
-        0..=2 => {
-            let text = CalibrationText::cut(&prompt, 1, 3)?;
-            let hooked = HookedEngine::calibrated(engine, hooks, 7, Some(&text))?;
-            let mut session = hooked.session(
-                &prompt,
-                &SequenceOptions {
-                    sampling,
-                    ..SequenceOptions::default()
-                },
-            )?;
-            for _ in 0..6 {
-                session.step()?;
-            }
-        }
-        3 => {
-            let hooked = HookedEngine::new(engine, hooks, 7)?;
-            hooked.stream(&prompt, 1, None)?;
-            let options = BeamOptions::default();
-            hooked.beam(&prompt, &Start::Profile, &options)?;
-        }
-        4 => {
-            let mechanism = graphs::sifu().mechanism();
-            grow(
-                mechanism,
-                &prompt,
-                &Start::Profile,
-                &sampling,
-                4,
-                None,
-                hooks,
-            )?;
-        }
-        5 => {
-            let mut speaker = Speaker::new(engine.clone(), sampling, hooks.clone());
-            let documents = [Ok("a b c".to_string()), Ok("f".to_string())];
-            let written = HashSet::from(["a".to_string()]);
-            write_records(
-                documents,
-                hooks,
-                7,
-                Some(&mut speaker),
-                &written,
-                &never,
-                &mut |_| Ok(()),
-                &mut |_| {},
-            )?;
-        }
-        6 => {
-            if let Some(mask) = &hooks.mask {
-                mask.ratio(
-                    &call,
-                    &MaskMoment {
-                        step: 1,
-                        steps: 4,
-                        epoch: 0.5,
-                    },
-                )?;
-                let mut weights = [1.0; 6];
-                mask.weigh(
-                    &call,
-                    &MaskTokens {
-                        tokens: &prompt,
-                        tags: &[],
-                        words: &[],
-                        allowed: &[true; 6],
-                        ratio: 0.5,
-                    },
-                    &mut weights,
-                )?;
-                assert!(
-                    weights
-                        .iter()
-                        .all(|weight| weight.is_finite() && *weight >= 0.0)
-                );
-                let state = mask.save()?;
-                mask.restore(&state)?;
-            }
-        }
-        _ => {
-            let mut subject = ProbedModel::new(engine.clone(), None, || {})?;
-            for probe in &hooks.probe {
-                probe.ask(&call, &mut subject)?;
-            }
-        }
-    }
-    plugins.reports(&call)?;
-    Ok(())
-}
-
-/// Run the models with a plugin whose answers are the bytes.
-pub fn plugin(data: &[u8]) {
-    let Some((&kind, rest)) = data.split_first() else {
-        return;
-    };
-    // The models must not count for the first input.
-    engines();
-    ANSWERS.set(Answers {
-        bytes: rest.to_vec(),
-        at: 0,
-    });
-    let tables = tables();
-    TABLES.set(Some(Box::new(tables)));
-    let _ = run(kind);
 }
