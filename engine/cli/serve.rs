@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 
-use crate::kernel::user_folder::user_folder;
 use crate::serve::{Limits, ServedModel, Server, Settings};
 use crate::{Error, ErrorKind, Result};
 
@@ -22,7 +21,7 @@ pub(super) struct Arguments {
     /// another [default: the built-in English model].
     ///
     /// The server works on a copy in memory, so that later changes to the files have no effect. A .bril file larger than
-    /// half of the memory is copied to an unnamed temporary file instead, in the folder of the file or in TMPDIR.
+    /// half of the available memory is copied to an unnamed temporary file instead, in the folder of the file or in TMPDIR.
     #[arg(long, value_name = "PATH")]
     model: Vec<PathBuf>,
     #[command(flatten)]
@@ -152,11 +151,11 @@ impl Arguments {
 /// The default folder of saved traces. Without one that can be written, the server has no library.
 fn default_library() -> Option<PathBuf> {
     let data = if cfg!(windows) {
-        user_folder("LOCALAPPDATA", "AppData/Local")
+        brillm_file::user_folder("LOCALAPPDATA", "AppData/Local")
     } else if cfg!(target_os = "macos") {
-        user_folder("XDG_DATA_HOME", "Library/Application Support")
+        brillm_file::user_folder("XDG_DATA_HOME", "Library/Application Support")
     } else {
-        user_folder("XDG_DATA_HOME", ".local/share")
+        brillm_file::user_folder("XDG_DATA_HOME", ".local/share")
     };
     let reason = match data.map(|data| data.join("brillm").join("traces")) {
         None => "the home folder is unknown".to_string(),

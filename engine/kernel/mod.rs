@@ -32,5 +32,4 @@ pub mod select;
 pub mod simd;
 pub mod softmax;
 pub mod table;
-pub mod user_folder;
 pub mod vector;

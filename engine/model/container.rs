@@ -287,20 +287,14 @@ impl Container {
 /// Read a file up to 256 MiB into memory, so that later changes of it have no effect, or map a larger one.
 ///
 /// # Errors
-/// [`ErrorKind::Io`]; [`ErrorKind::Resource`] when it does not fit; [`ErrorKind::Format`] for a Git LFS pointer and
-/// the like.
+/// [`ErrorKind::Io`]; [`ErrorKind::Resource`] when it does not fit.
 pub fn read_or_map(path: &Path) -> Result<Bytes> {
-    let in_file = |error: Error| error.at(path.display());
     let (file, length) = open_file(path)?;
-    let bytes = if length <= WHOLE {
-        Bytes::read(file, length as usize).map_err(in_file)?
+    if length <= WHOLE {
+        Bytes::read(file, length as usize).map_err(|error| error.at(path.display()))
     } else {
-        map(&file, length).map_err(Error::io_at(path))?
-    };
-    if !bytes.is_empty() {
-        download::check(&bytes).map_err(in_file)?;
+        map(&file, length).map_err(Error::io_at(path))
     }
-    Ok(bytes)
 }
 
 /// Open a file, with its length.

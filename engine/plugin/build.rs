@@ -50,7 +50,7 @@ pub fn build(source: &Path, out: &Path, release: bool) -> Result<Built> {
 
 /// Write the manifest of a library.
 fn describe(library: &Path) -> Result<Built> {
-    let codes = library::open(library, false)?;
+    let codes = library::open(library)?;
     let sha256 = checksum(library)?;
     let name = library.file_name().unwrap_or_default().to_string_lossy();
     let minor = codes.first().map_or(0, |code| code.minor);

@@ -91,7 +91,7 @@ pub(crate) fn run(
         ENTRY => entry(path),
         MANIFEST => manifest(path),
         _ => {
-            let code = loader::choose(&library::open(path, false)?, plugin)?.clone();
+            let code = loader::choose(&library::open(path)?, plugin)?.clone();
             match name {
                 "schema" => Schema::from_value(&code.described.schema).map(|_| passed("")),
                 "config default" => make(&code, options).map(|_| passed("")),
@@ -141,9 +141,9 @@ fn failed(detail: impl Into<String>) -> Outcome {
 
 fn entry(path: &Path) -> Result<Outcome> {
     let begun = Instant::now();
-    let first = library::open(path, false)?;
+    let first = library::open(path)?;
     let took = begun.elapsed();
-    let second = library::open(path, false)?;
+    let second = library::open(path)?;
     let ids = |codes: &[Code]| {
         codes
             .iter()
@@ -171,7 +171,7 @@ fn manifest(path: &Path) -> Result<Outcome> {
         });
     };
     library::verify(path, &checksum(path)?, &manifest.sha256, "its manifest")?;
-    library::compare(&manifest, &library::open(path, false)?)?;
+    library::compare(&manifest, &library::open(path)?)?;
     Ok(passed(""))
 }
 

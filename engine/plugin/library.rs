@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use brillm_abi as abi;
 
+use crate::model::sha256::sha256;
 use crate::plugin::manifest::{Described, Manifest};
 use crate::plugin::{HOOKS, SHADER_HOOKS};
 use crate::{Error, ErrorKind, Result};
@@ -157,13 +158,10 @@ fn code(table: abi::brl_plugin, minor: u32) -> Result<Code> {
     Ok(code)
 }
 
-/// Copy a file to a file in memory, and return the path of the copy.
-///
-/// The copy is never closed: the system's loader takes two libraries of one path for the same one, so no other file may
-/// get the number.
+/// Copy a file to a file in memory.
 #[cfg(target_os = "linux")]
-fn copy_in_memory(path: &Path) -> std::io::Result<PathBuf> {
-    use std::os::fd::{FromRawFd, IntoRawFd};
+fn copy_in_memory(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::fd::FromRawFd;
     // SAFETY: the name ends with a zero; the call has no other argument that points to memory.
     let descriptor = unsafe { libc::memfd_create(c"brillm-plugin".as_ptr(), libc::MFD_CLOEXEC) };
     if descriptor < 0 {
@@ -172,12 +170,104 @@ fn copy_in_memory(path: &Path) -> std::io::Result<PathBuf> {
     // SAFETY: a new descriptor that nothing else owns.
     let mut copy = unsafe { std::fs::File::from_raw_fd(descriptor) };
     std::io::copy(&mut std::fs::File::open(path)?, &mut copy)?;
-    Ok(format!("/proc/self/fd/{}", copy.into_raw_fd()).into())
+    Ok(copy)
 }
 
-#[cfg(not(target_os = "linux"))]
-fn copy_in_memory(_: &Path) -> std::io::Result<PathBuf> {
-    Err(std::io::ErrorKind::Unsupported.into())
+/// A library file that is checked and then loaded.
+pub(crate) struct LibraryFile {
+    /// Absolute path.
+    path: PathBuf,
+    /// SHA-256 of what is loaded.
+    pub sha256: String,
+    /// The private copy that is loaded instead.
+    #[cfg(target_os = "linux")]
+    copy: Option<std::fs::File>,
+}
+
+impl LibraryFile {
+    /// Open a library file. Where `private` is set, and the system can, it is copied into memory, and the copy is
+    /// hashed, checked and loaded.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] for a missing file; [`ErrorKind::Plugin`] for a file that is not a library.
+    pub fn open(path: &Path, private: bool) -> Result<Self> {
+        let locate = |error: Error| error.at(format!("plugin library {}", path.display()));
+        let path: PathBuf = path
+            .canonicalize()
+            .map_err(|error| locate(Error::io(error, "opening")))?;
+        if !path.is_file() {
+            return Err(locate(Error::new(
+                ErrorKind::Plugin,
+                "expected a plugin library, found a folder or a device",
+            )));
+        }
+        let mut file = Self {
+            path,
+            sha256: String::new(),
+            #[cfg(target_os = "linux")]
+            copy: None,
+        };
+        #[cfg(target_os = "linux")]
+        if private {
+            match copy_in_memory(&file.path) {
+                Ok(copy) => file.copy = Some(copy),
+                Err(error) => file.warn(&error),
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = private;
+        #[cfg(all(unix, not(target_vendor = "apple")))]
+        crate::plugin::elf::check(&file.source()).map_err(locate)?;
+        file.sha256 = sha256(&file.source()).map_err(locate)?;
+        Ok(file)
+    }
+
+    /// Path of the bytes that are hashed, checked and loaded.
+    fn source(&self) -> PathBuf {
+        #[cfg(target_os = "linux")]
+        if let Some(copy) = &self.copy {
+            use std::os::fd::AsRawFd;
+            return format!("/proc/self/fd/{}", copy.as_raw_fd()).into();
+        }
+        self.path.clone()
+    }
+
+    /// Warn that the file itself is loaded.
+    #[cfg(target_os = "linux")]
+    fn warn(&self, error: &dyn std::fmt::Display) {
+        tracing::warn!(
+            "the plugin library {} is loaded without a private copy, so do not change the file while the program runs: {error}",
+            self.path.display()
+        );
+    }
+
+    /// Load the library, or the file itself where its copy cannot be loaded, as one that finds others by its own folder.
+    fn load(self) -> std::result::Result<libloading::Library, Error> {
+        let failed = |error: libloading::Error| {
+            let what = format!("it cannot be loaded: {}", detail(&error));
+            Error::new(ErrorKind::Plugin, what).advice(
+                "check that it is a dynamic library for this machine and that its dependencies are installed",
+            )
+        };
+        #[cfg(target_os = "linux")]
+        if self.copy.is_some() {
+            let error = match load(&self.source()) {
+                Ok(library) => {
+                    // The copy is never closed: the system's loader takes two libraries of one path for the same one,
+                    // so no other file may get the number.
+                    std::mem::forget(self.copy);
+                    return Ok(library);
+                }
+                Err(error) => error,
+            };
+            self.warn(&detail(&error));
+            if sha256(&self.path)? != self.sha256 {
+                let what = "the file changed while it was opened";
+                return Err(Error::new(ErrorKind::Checksum, what));
+            }
+        }
+        load(&self.path).map_err(failed)
+    }
 }
 
 /// Load a library by its absolute path.
@@ -196,40 +286,23 @@ fn load(path: &Path) -> std::result::Result<libloading::Library, libloading::Err
     }
 }
 
-/// Open a library and read its plugins. The library stays loaded, because code cannot be unloaded safely.
-///
-/// Where `private` is set, and the system can, the library is loaded from a copy in memory.
+/// Open a library and read its plugins.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] for a missing file; [`ErrorKind::Plugin`] for a file that is not a plugin library;
-/// [`ErrorKind::Version`] for another major version of the interface.
-pub(crate) fn open(path: &Path, private: bool) -> Result<Vec<Code>> {
-    let locate = |error: Error| error.at(format!("plugin library {}", path.display()));
-    let path: PathBuf = path
-        .canonicalize()
-        .map_err(|error| locate(Error::io(error, "opening")))?;
-    if !path.is_file() {
-        return Err(locate(Error::new(
-            ErrorKind::Plugin,
-            "expected a file, found a folder or a device",
-        )));
-    }
-    #[cfg(all(unix, not(target_vendor = "apple")))]
-    crate::plugin::elf::check(&path).map_err(locate)?;
-    let copy = private.then(|| copy_in_memory(&path).ok()).flatten();
-    // A library that finds others by its own folder cannot be loaded from a copy.
-    let library = copy
-        .and_then(|copy| load(&copy).ok())
-        .map_or_else(|| load(&path), Ok);
-    let library: libloading::Library = library.map_err(|error| {
-        locate(
-            Error::new(
-                ErrorKind::Plugin,
-                format!("it cannot be loaded: {}", detail(&error)),
-            )
-            .advice("check that it is a dynamic library for this machine and that its dependencies are installed"),
-        )
-    })?;
+/// As [`LibraryFile::open`] and [`plugins`].
+pub(crate) fn open(path: &Path) -> Result<Vec<Code>> {
+    plugins(LibraryFile::open(path, false)?)
+}
+
+/// Load a library and read its plugins. The library stays loaded, because code cannot be unloaded safely.
+///
+/// # Errors
+/// [`ErrorKind::Plugin`] for a file that is not a plugin library; [`ErrorKind::Version`] for another major version of the
+/// interface.
+pub(crate) fn plugins(file: LibraryFile) -> Result<Vec<Code>> {
+    let location = format!("plugin library {}", file.path.display());
+    let locate = |error: Error| error.at(&location);
+    let library = file.load().map_err(locate)?;
     let library = ManuallyDrop::new(library);
     type Entry = unsafe extern "C" fn() -> *const abi::brl_entry;
     // SAFETY: the symbol of this name has this type, as the interface says.

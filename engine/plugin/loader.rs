@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
-use crate::model::sha256::sha256 as checksum;
-use crate::plugin::library::{self, Code};
+use crate::plugin::library::{self, Code, LibraryFile};
 use crate::plugin::schema::Schema;
 use crate::plugin::selection::OnError;
 use crate::plugin::{Finder, Plugins, Selection};
@@ -77,9 +76,15 @@ impl Loader {
     /// [`ErrorKind::Checksum`], [`ErrorKind::Version`] or [`ErrorKind::Plugin`] for an invalid library.
     pub fn load(&self, selections: &[Selection]) -> Result<LoadedPlugins> {
         let load = |selection: &Selection| {
-            self.load_one(selection)
-                .map(Arc::new)
-                .map_err(|error| error.at(format!("plugin {}", selection.name)))
+            self.load_one(selection).map(Arc::new).map_err(|error| {
+                // Errors of a library that is given by its path name it already.
+                let path = selection.name.contains(['/', '\\']);
+                if path && error.to_string().contains(&*selection.name) {
+                    error
+                } else {
+                    error.at(format!("plugin {}", selection.name))
+                }
+            })
         };
         selections
             .iter()
@@ -120,24 +125,18 @@ impl Loader {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let open = libraries.get(&canonical).cloned();
-        let sha256 = match &open {
-            Some(library) => library.sha256.clone(),
-            None if !path.is_file() => {
-                return Err(Error::new(
-                    ErrorKind::Plugin,
-                    "expected a plugin library, found a folder or a device",
-                )
-                .at(path.display()));
-            }
-            None => checksum(path)?,
+        let verify = |sha256: &str| {
+            let mut expected = expected.iter().flatten();
+            expected.try_for_each(|(sum, origin)| library::verify(path, sha256, sum, origin))
         };
-        for (sum, origin) in expected.iter().flatten() {
-            library::verify(path, &sha256, sum, origin)?;
-        }
         if let Some(library) = open {
+            verify(&library.sha256)?;
             return Ok(library);
         }
-        let plugins = library::open(path, self.private)?;
+        let file = LibraryFile::open(path, self.private)?;
+        verify(&file.sha256)?;
+        let sha256 = file.sha256.clone();
+        let plugins = library::plugins(file)?;
         let library = Arc::new(Library { sha256, plugins });
         libraries.insert(canonical, library.clone());
         Ok(library)

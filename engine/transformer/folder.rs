@@ -25,11 +25,9 @@ pub fn read_configuration(folder: &Path) -> Result<Configuration> {
     let mut configuration = Configuration::parse(download::read_text(&path)?.as_bytes())
         .map_err(|error| error.at(path.display()))?;
     quantization::check_files(folder)?;
-    let more = generation_stop_tokens(folder)?;
-    if more
-        .iter()
-        .any(|id| !configuration.stop_tokens.contains(id))
-    {
+    let mut more = generation_stop_tokens(folder)?;
+    more.retain(|id| !configuration.stop_tokens.contains(id));
+    if !more.is_empty() {
         configuration.stop_tokens.extend(more);
         // A copy of the model is written with the ids of both files.
         configuration.json["eos_token_id"] = configuration.stop_tokens.clone().into();
@@ -45,23 +43,6 @@ fn generation_stop_tokens(folder: &Path) -> Result<Vec<u32>> {
             .map_err(|error| error.at(path.display())),
         None => Ok(Vec::new()),
     }
-}
-
-/// Return the id of the end token that the tokenizer's settings name.
-///
-/// # Errors
-/// [`ErrorKind::Io`] or [`ErrorKind::Format`] naming an invalid file.
-pub(super) fn named_stop_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    let mut ids = Vec::new();
-    for file in ["tokenizer_config.json", "special_tokens_map.json"] {
-        let Some((_, map)) = object(folder, file)? else {
-            continue;
-        };
-        let token = map.get("eos_token").unwrap_or(&Value::Null);
-        let name = token.as_str().or(token["content"].as_str());
-        ids.extend(name.and_then(|name| tokenizer.vocabulary().id(name)));
-    }
-    Ok(ids)
 }
 
 /// Read a JSON object that a folder may have.

@@ -27,7 +27,6 @@ pub struct Transformer {
     name: String,
     record: Value,
     /// Ids that end a text by the settings of the tokenizer.
-    more_stop_tokens: Vec<u32>,
     tokenizer: Arc<Tokenizer>,
     body: Arc<Body>,
 }
@@ -106,7 +105,6 @@ impl Transformer {
         Self {
             name: name.into(),
             record,
-            more_stop_tokens: Vec::new(),
             tokenizer: Arc::new(tokenizer),
             body: Arc::new(body),
         }
@@ -146,11 +144,7 @@ impl Transformer {
             },
             str::to_string,
         );
-        let more_stop_tokens = folder::named_stop_tokens(path, &tokenizer)?;
-        Ok(Self {
-            more_stop_tokens,
-            ..Self::new(name, record, tokenizer, body)
-        })
+        Ok(Self::new(name, record, tokenizer, body))
     }
 
     /// Return the model's name.
@@ -220,7 +214,6 @@ impl Transformer {
     /// Return the ids that end a text: those of `config.json`, `generation_config.json` and the tokenizer.
     pub fn stop_tokens(&self) -> Vec<u32> {
         let mut stop_tokens = self.configuration().stop_tokens.clone();
-        stop_tokens.extend(&self.more_stop_tokens);
         stop_tokens.extend(self.tokenizer.vocabulary().stop());
         stop_tokens.sort_unstable();
         stop_tokens.dedup();

@@ -77,7 +77,13 @@ impl Settings<'_> {
             Value::Array(list) => list.iter().map(id).collect::<Option<Vec<_>>>(),
             value => Some(vec![id(value)?]),
         })?;
-        Ok(ids.into_iter().flatten().flatten().collect())
+        let mut distinct = Vec::new();
+        for id in ids.into_iter().flatten().flatten() {
+            if !distinct.contains(&id) {
+                distinct.push(id);
+            }
+        }
+        Ok(distinct)
     }
 
     pub(super) fn activation(&self, key: &str, default: &str) -> Result<Activation> {

@@ -14,6 +14,7 @@
 
 mod target;
 mod temporary;
+mod user_folder;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -21,6 +22,7 @@ use std::path::Path;
 
 use target::Target;
 use temporary::Temporary;
+pub use user_folder::user_folder;
 
 /// Size of the write buffer, in bytes.
 const BUFFER: usize = 1 << 18;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::adapter::Adapter;
 use super::device::{Device, locked};
 use crate::Result;
-use crate::kernel::user_folder::user_folder;
 
 /// Use of a binding by a kernel; binding 0 holds its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,7 +254,7 @@ pub(super) struct PipelineStore {
 impl PipelineStore {
     /// Open the store of an adapter.
     pub(super) fn open(device: &wgpu::Device, adapter: &Adapter) -> Option<Self> {
-        let folder = user_folder("XDG_CACHE_HOME", ".cache")?;
+        let folder = brillm_file::user_folder("XDG_CACHE_HOME", ".cache")?;
         let name = wgpu::util::pipeline_cache_key(&adapter.raw.get_info())?;
         // Drivers check their own version; ours is in the name.
         let path = folder

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::kernel::bytes::Bytes;
 use crate::model::import::torch::{read_legacy, read_zip};
 use crate::model::read_or_map;
+use crate::text::download;
 use crate::{Error, ErrorKind, Result};
 
 /// The magic number at the start of legacy files, a pickled long.
@@ -53,6 +54,7 @@ impl Checkpoint {
     /// [`ErrorKind::Io`]; [`ErrorKind::Format`] or [`ErrorKind::Unsupported`] with what is wrong and where.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = read_or_map(path)?;
+        download::check(&bytes).map_err(|error| error.at(path.display()))?;
         let tensors = if bytes.starts_with(b"PK\x03\x04") {
             read_zip(&bytes)
         } else if bytes.starts_with(LEGACY) {

@@ -11,7 +11,7 @@ use crate::{Error, ErrorKind, Result};
 const MOST_OPERATIONS: usize = 1 << 20;
 
 /// Bytes of a name at most. Operations can use a text many times that is in the file once.
-const LONGEST_NAME: usize = 512;
+pub(crate) const LONGEST_NAME: usize = 512;
 
 /// An unpickled object; references are indices into [`Pickle`].
 #[derive(Clone, Debug, PartialEq)]

@@ -8,7 +8,7 @@ use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::model::import::checkpoint::{CheckpointTensor, Kind, invalid, tensor};
-use crate::model::import::pickle::{Object, Pickle};
+use crate::model::import::pickle::{LONGEST_NAME, Object, Pickle};
 use crate::{Error, ErrorKind, Result};
 
 /// Axes of a tensor at most.
@@ -110,8 +110,13 @@ fn describe_all(pickle: &Pickle) -> Result<Vec<(&str, Description<'_>)>> {
     };
     pairs
         .iter()
-        .filter_map(|&(key, value)| Some((pickle.name(key)?, value)))
-        .map(|(name, value)| {
+        .filter(|&&(key, _)| matches!(pickle.object(key), Object::Text(_)))
+        .map(|&(key, value)| {
+            let name = pickle.name(key).ok_or_else(|| {
+                invalid(format!(
+                    "a tensor's name has more than {LONGEST_NAME} bytes"
+                ))
+            })?;
             describe(pickle, value)
                 .map(|description| (name, description))
                 .map_err(|error| error.at(format!("tensor {name}")))

@@ -38,7 +38,8 @@ impl Tokenizer {
         if let Some(own) = file(OWN_TOKENIZER) {
             let rows = settings::object(folder, "config.json")?.remove("vocab_size");
             let rows = rows.and_then(|rows| rows.as_u64()).unwrap_or(0);
-            return at(&own, |bytes| Self::from_bytes_for(&bytes, rows as usize)).map(Some);
+            let tokenizer = at(&own, |bytes| Self::from_bytes_for(&bytes, rows as usize))?;
+            return Ok(Some(Settings::read(folder)?.end(tokenizer, &[])));
         }
         if let Some(json) = file(JSON) {
             let settings = Settings::read(folder)?;
@@ -66,9 +67,11 @@ impl Tokenizer {
             })
             .map(Some);
         }
-        scored_file(folder)?
-            .map(|path| Self::open_scored(&path))
-            .transpose()
+        let Some(scored) = scored_file(folder)? else {
+            return Ok(None);
+        };
+        let tokenizer = Self::open_scored(&scored)?;
+        Ok(Some(Settings::read(folder)?.end(tokenizer, &[])))
     }
 
     /// Describe a begin token that an encoded text has twice: in the text, and added by the tokenizer.

@@ -47,7 +47,7 @@ pub(super) enum Template {
 /// A value of a JSON file that may be missing.
 pub(super) fn object(folder: &Path, name: &str) -> Result<Map<String, Value>> {
     let path = folder.join(name);
-    if !path.exists() {
+    if path.symlink_metadata().is_err() {
         return Ok(Map::new());
     }
     super::at(&path, |bytes| {
@@ -182,14 +182,16 @@ impl Settings {
         }
         pipeline.add_tokens(tokens)?;
         self.enclose(&mut pipeline, defaults, template)?;
-        let stop = self
-            .name("eos_token", defaults)
-            .and_then(|name| pipeline.id(&name));
-        let mut tokenizer = Tokenizer::of_pipeline(pipeline)?;
-        if let Some(stop) = stop {
+        Ok(self.end(Tokenizer::of_pipeline(pipeline)?, defaults))
+    }
+
+    /// Let the end token end a text, if the tokenizer has it. `defaults` are as in [`Self::apply`].
+    pub(super) fn end(&self, mut tokenizer: Tokenizer, defaults: &[(&str, &str)]) -> Tokenizer {
+        let name = self.name("eos_token", defaults);
+        if let Some(stop) = name.and_then(|name| tokenizer.vocabulary().id(&name)) {
             tokenizer.set_stop(stop);
         }
-        Ok(tokenizer)
+        tokenizer
     }
 
     /// Set the post-processor.
