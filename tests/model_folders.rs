@@ -101,6 +101,18 @@ fn all_end_ids_of_a_folder_end_a_text() {
 }
 
 #[test]
+fn repeated_end_ids_count_once() {
+    let file =
+        |folder: &Path, name: &str, ids: Value| edit(&folder.join(name), "eos_token_id", ids);
+    let (_folder, model) = changed(|folder| {
+        file(folder, "config.json", json!([2, 2, 5]));
+        file(folder, "generation_config.json", json!([5, 7, 7, 2]));
+    });
+    let model = model.unwrap();
+    assert_eq!(model.configuration().stop_tokens, [2, 5, 7]);
+}
+
+#[test]
 fn a_generation_config_without_end_ids_changes_nothing() {
     cases([json!(null), json!([]), json!(-1)], |value| {
         let file = "generation_config.json";

@@ -394,3 +394,27 @@ pub(crate) fn verify(path: &Path, sha256: &str, expected: &str, origin: &str) ->
     .at(path.display())
     .advice("the library has changed since; build it again, or correct the checksum if the change is yours"))
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_copy_is_hashed_and_does_not_change_with_its_file() {
+        // This test program is an ELF file; the entry's name is added, as a plugin has it.
+        let mut library = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        library.extend_from_slice(b"\0brl_plugin_entry\0");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libx.so");
+        std::fs::write(&path, &library).unwrap();
+        let sum = sha256(&path).unwrap();
+        for private in [true, false] {
+            std::fs::write(&path, &library).unwrap();
+            let file = LibraryFile::open(&path, private).unwrap();
+            assert_eq!(file.sha256, sum, "private: {private}");
+            std::fs::write(&path, "changed").unwrap();
+            let loaded = std::fs::read(file.source()).unwrap();
+            assert_eq!(loaded == library, private, "private: {private}");
+        }
+    }
+}
