@@ -152,8 +152,8 @@ fn occurrences(tree: &[Level], parents: &[Vec<u32>], tokens: &[u32]) -> Vec<Vec<
 /// Find an n-gram in the level of its order.
 fn find(tree: &[Level], gram: &[u32]) -> Option<usize> {
     let (&last, context) = gram.split_last()?;
-    let levels = tree.iter().zip(context.iter().rev());
-    let context = levels.fold(Some(0), |node, (level, &token)| level.child(node?, token));
+    let mut levels = tree.iter().zip(context.iter().rev());
+    let context = levels.try_fold(0, |node, (level, &token)| level.child(node, token));
     tree[gram.len() - 1].find(context?, last)
 }
 

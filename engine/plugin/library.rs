@@ -395,12 +395,12 @@ pub(crate) fn verify(path: &Path, sha256: &str, expected: &str, origin: &str) ->
     .advice("the library has changed since; build it again, or correct the checksum if the change is yours"))
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
+    #[cfg(target_os = "linux")]
     fn a_private_copy_is_hashed_and_does_not_change_with_its_file() {
+        use super::{LibraryFile, sha256};
         // This test program is an ELF file; the entry's name is added, as a plugin has it.
         let mut library = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         library.extend_from_slice(b"\0brl_plugin_entry\0");
