@@ -126,7 +126,7 @@ const KEYS: [Key; 43] = [
     key(
         "graph",
         "prune",
-        "",
+        "0.25",
         "targets of longer walks that save fewer nats in the text are left out",
     ),
     key(
