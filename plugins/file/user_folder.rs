@@ -9,18 +9,27 @@ pub fn user_folder(variable: &str, in_home: &str) -> Option<PathBuf> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     let absolute = |folder: &PathBuf| folder.is_absolute();
     named.filter(absolute).or_else(|| {
-        let home = std::env::home_dir().filter(absolute);
+        let home = home().filter(absolute);
         home.map(|home| home.join(in_home))
     })
 }
 
+/// Find the user's home folder. On Unix only `HOME` names it: a service that runs without one has no folder of a user.
+fn home() -> Option<PathBuf> {
+    if cfg!(unix) {
+        std::env::var_os("HOME").map(PathBuf::from)
+    } else {
+        std::env::home_dir()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::user_folder;
+    use super::{home, user_folder};
 
     #[test]
     fn only_absolute_values_name_a_folder() {
-        let home = std::env::home_dir().filter(|home| home.is_absolute());
+        let home = home().filter(|home| home.is_absolute());
         let default = home.map(|home| home.join("part/of/it"));
         assert_eq!(
             user_folder("BRILLM_NO_SUCH_VARIABLE", "part/of/it"),

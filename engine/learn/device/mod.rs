@@ -54,8 +54,8 @@ impl DeviceTrainer {
     /// Upload parameters and moments.
     ///
     /// # Errors
-    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when it does not fit;
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for own edges with walks longer than an edge.
+    /// [`ErrorKind::Resource`] when it does not fit;
+    /// [`ErrorKind::Unsupported`] for own edges with walks longer than an edge.
     pub fn new(
         device: &Device,
         profile: &Profile,
@@ -146,7 +146,7 @@ impl DeviceTrainer {
     /// Read parameters and moments back.
     ///
     /// # Errors
-    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when the device is lost.
+    /// [`ErrorKind::Resource`] when the device is lost.
     pub fn download(&self, edge_trainer: &mut EdgeTrainer) -> Result<()> {
         let blocks = &self.stage().blocks;
         for (index, block) in blocks.list.iter().enumerate() {
@@ -174,7 +174,7 @@ impl DeviceTrainer {
     /// Compute the loss of a batch.
     ///
     /// # Errors
-    /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when the batch does not fit or the device is lost.
+    /// [`ErrorKind::Resource`] when the batch does not fit or the device is lost.
     pub fn loss(&mut self, graph: &TokenGraph, batch: &Batch) -> Result<Loss> {
         let (_, rows) = self.run(graph, batch, None)?;
         Ok(total(&rows))
@@ -183,8 +183,8 @@ impl DeviceTrainer {
     /// Take one step, numbered from 1. Returns the loss before it, and the norm of the gradient if it was computed.
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`](crate::ErrorKind::Numeric) when the loss is not finite; parameters are unchanged
-    /// then. [`ErrorKind::Resource`](crate::ErrorKind::Resource) as for [`Self::loss`].
+    /// [`ErrorKind::Numeric`] when the loss is not finite; parameters are unchanged
+    /// then. [`ErrorKind::Resource`] as for [`Self::loss`].
     pub fn learn(
         &mut self,
         graph: &TokenGraph,
