@@ -100,6 +100,7 @@ impl PathLevel {
     }
 
     /// Rows, nodes, fans and targets, and the bits of lifts in f32, for a device.
+    #[cfg(feature = "gpu")]
     pub(crate) fn numbers(&self) -> [Vec<u32>; 5] {
         let whole = |array: &Numbers| (0..array.len()).map(|i| array.cells().whole(i)).collect();
         let bits = |i| self.lifts.cells().real(i).to_bits();

@@ -9,7 +9,9 @@ use crate::kernel::select::top_k;
 use crate::kernel::softmax;
 use crate::path::HookRunner;
 use crate::path::hook_runner::resist;
-use crate::path::sampler::{check_logits, check_tokens, not_a_number};
+use crate::path::sampler::check_logits;
+#[cfg(feature = "gpu")]
+use crate::path::sampler::{check_tokens, not_a_number};
 use crate::signal::{Flow, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 

@@ -33,7 +33,9 @@ mod vocabulary;
 
 pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
 pub use corpus_files::SkippedFiles;
-pub(crate) use corpus_files::{RUN_RECORD, is_run_folder, is_run_record};
+#[cfg(feature = "cli")]
+pub(crate) use corpus_files::is_run_record;
+pub(crate) use corpus_files::{RUN_RECORD, is_run_folder};
 pub(crate) use cut::cut;
 pub use decoder::Decoder;
 #[cfg(feature = "transformer")]
