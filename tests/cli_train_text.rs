@@ -532,7 +532,7 @@ fn printed_commands_are_quoted_for_a_shell() {
         run_file.contains(r"brillm train 'it'\''s here/run/run.toml'"),
         "{run_file}"
     );
-    // The folder of a run is no model: the error names the model in it.
+    // The folder of a run does not open as a model, so the model inside it is opened.
     let error = fails_in(at, &["generate", "a", "--model", "it's here/run"]);
     assert!(
         error.contains("the model of this run is it's here/run/model.bril"),

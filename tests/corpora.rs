@@ -208,6 +208,20 @@ fn gzip_and_zstd_are_read_by_their_first_bytes() {
 }
 
 #[test]
+fn a_zstd_window_is_bounded_before_it_is_allocated() {
+    // The header of a frame that asks for 64 MiB, alone and after a frame of one empty block.
+    let large = b"\x28\xb5\x2f\xfd\x00\x80\x01\x00\x00";
+    let second = [&zstd(b"")[..], large].concat();
+    cases([large.to_vec(), second], |bytes| {
+        let error = error("a.zst", bytes, CorpusOptions::default());
+        assert!(
+            error.contains("67108864") && error.contains("zstd -19"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
 fn files_that_are_not_text_are_named_with_what_to_do() {
     let parquet = [&b"PAR1\x15\x04\x15\0\0\0"[..], &[0; 40]].concat();
     let safetensors = [&20u64.to_le_bytes()[..], b"{\"a\":{}}            \0\0"].concat();

@@ -284,6 +284,7 @@ fn batches(golden: &Value) -> Vec<Batch> {
                 tokens,
                 steps,
                 folds,
+                before: 0,
                 continued: Vec::new(),
                 candidates: Some(Candidates { targets, count }),
                 index: index as u64,

@@ -35,6 +35,7 @@ fn batch() -> Batch {
         tokens: vec![0, 1, 2, 2, 0, 2, 3, 4, 0, 1, 4, 2, 2, 2, 3, 1, 1, 2],
         steps: 5,
         folds: vec![0, 1, 2],
+        before: 0,
         continued: Vec::new(),
         candidates: None,
         index: 3,

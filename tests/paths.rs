@@ -371,6 +371,7 @@ fn a_session_walks_what_a_learner_of_walks_learned() {
             tokens: tokens.clone(),
             steps: 10,
             folds: vec![0],
+            before: 0,
             continued: Vec::new(),
             candidates: None,
             index: 0,
@@ -581,4 +582,27 @@ fn traces_name_the_walks_of_each_candidate() {
     let steps = trace.steps.iter();
     let mut candidates = steps.flat_map(|step| &step.candidates);
     assert!(candidates.all(|candidate| candidate.walks.is_empty()));
+}
+
+#[test]
+fn the_walk_of_a_continued_sequence_runs_across_batches() {
+    let text: Vec<u32> = (0..100).collect();
+    for steps in [1, 2, 8] {
+        let batch = |reset, index| {
+            let sampler = BatchSampler::new(1, text.len(), steps, 4, 20, 3).streams(reset);
+            sampler.batch(&text, index, &mut Default::default())
+        };
+        let (first, second, anew) = (batch(0.0, 0), batch(0.0, 1), batch(1.0, 1));
+        for stream in 0..4 {
+            let start = first.sequence(stream)[0];
+            assert_eq!(first.walk(stream, 0), [start], "{steps} steps");
+            // The second batch continues where the first ended, and knows up to three tokens before.
+            let start = start + steps as u32;
+            assert_eq!(second.sequence(stream)[0], start);
+            let known = 3.min(steps as u32);
+            let expected: Vec<u32> = (start - known..=start).collect();
+            assert_eq!(second.walk(stream, 0), expected, "{steps} steps");
+            assert_eq!(anew.walk(stream, 0), [start], "{steps} steps");
+        }
+    }
 }

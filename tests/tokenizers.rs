@@ -292,7 +292,17 @@ fn damaged_tokenizer_files_are_named() {
     )
     .unwrap();
     let lfs: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n";
-    let cases: [(Files, &str); 12] = [
+    let same_id =
+        br#"{"model": {"type": "BPE", "vocab": {"<s>": 5, "t": 2, "h": 3, "th": 5}, "merges": ["t h"]}}"#;
+    let cases: [(Files, &str); 14] = [
+        (&[("tokenizer.json", same_id)], "the same id, 5"),
+        (
+            &[
+                ("vocab.json", b"{\"a\": 0, \"b\": 0}"),
+                ("merges.txt", b"#version: 0.2\n"),
+            ],
+            "the same id, 0",
+        ),
         (&[("tokenizer.json", b"{")], "tokenizer.json"),
         (&[("tokenizer.json", b"\xef\xbb\xbf{}")], "tokenizer.json"),
         (&[("tokenizer.json", lfs)], "git lfs pull"),

@@ -89,6 +89,7 @@ fn model_with_hooks(recipe: &Recipe, hooks: &Hooks) -> (NetworkModel, Batch, tem
         tokens,
         steps,
         folds: vec![0; batch],
+        before: 0,
         continued: Vec::new(),
         candidates: None,
         index: 0,

@@ -11,8 +11,9 @@ use crate::Result;
 use crate::cli::shell::quoted;
 use crate::cli::train_source::{Prepared, TrainSource};
 use crate::learn::log::Record;
-use crate::learn::{ProgressObserver, keep_changes};
+use crate::learn::{Outcome, ProgressObserver, keep_changes};
 use crate::run::prepare_training;
+use crate::text::SkippedFiles;
 
 /// Train a model on texts or from a run file.
 ///
@@ -188,28 +189,58 @@ impl Arguments {
         let skipped = trainer.data().skipped_files;
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
         bar.finish();
-        let (cpu, wall) = (cpu.elapsed().as_secs_f64(), wall.elapsed().as_secs_f64());
+        let done = Done {
+            outcome,
+            skipped,
+            run_file,
+            cpu: cpu.elapsed().as_secs_f64(),
+            wall: wall.elapsed().as_secs_f64(),
+        };
         if self.json {
-            let mut report = serde_json::json!({
-                "model": outcome.model,
-                "steps": outcome.steps,
-                "validation_perplexity": outcome.validation_perplexity,
-                "cancelled": outcome.cancelled,
-                "parameters": outcome.parameters,
-                "run_file": run_file,
-                "skipped_files": skipped.total(),
-                "skipped_files_of_runs": skipped.of_runs,
-                "charges": outcome.charges.map(|charges| serde_json::json!({
-                    "settings": charges.settings,
-                    "nats_per_token_before": charges.before,
-                    "nats_per_token": charges.after,
-                })),
-                "cpu_seconds": cpu,
-                "wall_seconds": wall,
-            });
-            super::plugin_options::note(&mut report, 0)?;
-            return super::say_json(&report);
+            return done.say_json();
         }
+        let resume = self.resume_command(&done.run_file, &folder);
+        done.say(&resume, opening.as_deref())
+    }
+}
+
+/// A run that has ended, and what it took.
+struct Done {
+    outcome: Outcome,
+    skipped: SkippedFiles,
+    run_file: PathBuf,
+    /// Seconds of all threads, and by the clock.
+    cpu: f64,
+    wall: f64,
+}
+
+impl Done {
+    fn say_json(self) -> Result<()> {
+        let (outcome, skipped) = (self.outcome, self.skipped);
+        let mut report = serde_json::json!({
+            "model": outcome.model,
+            "steps": outcome.steps,
+            "validation_perplexity": outcome.validation_perplexity,
+            "cancelled": outcome.cancelled,
+            "parameters": outcome.parameters,
+            "run_file": self.run_file,
+            "skipped_files": skipped.total(),
+            "skipped_files_of_runs": skipped.of_runs,
+            "charges": outcome.charges.map(|charges| serde_json::json!({
+                "settings": charges.settings,
+                "nats_per_token_before": charges.before,
+                "nats_per_token": charges.after,
+            })),
+            "cpu_seconds": self.cpu,
+            "wall_seconds": self.wall,
+        });
+        super::plugin_options::note(&mut report, 0)?;
+        super::say_json(&report)
+    }
+
+    /// Print the result, with the command that continues a stopped run or uses the model.
+    fn say(self, resume: &str, opening: Option<&str>) -> Result<()> {
+        let (outcome, skipped, cpu) = (self.outcome, self.skipped, self.cpu);
         if let Some(charges) = outcome.charges {
             super::say(format!(
                 "charges: streaming validation perplexity {:.2} without charges, {:.2} with charges",
@@ -225,8 +256,7 @@ impl Arguments {
         if outcome.cancelled {
             super::say(format!(
                 "stopped after {} steps; continue with: {}",
-                outcome.steps,
-                self.resume_command(&run_file, &folder)
+                outcome.steps, resume
             ))
         } else {
             let model = outcome.model.display();

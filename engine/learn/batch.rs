@@ -6,8 +6,10 @@ use crate::kernel::random::Random;
 /// Sequences of one training step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Token ids, sequence after sequence. `[B, T + 1]`
+    /// Token ids, sequence after sequence. `[B, before + T + 1]`
     pub tokens: Vec<u32>,
+    /// Tokens stored before each sequence: the context of static resistances where the sequence continues.
+    pub before: usize,
     /// Predictions in each sequence, `T`.
     pub steps: usize,
     /// Fold of the static resistances of each sequence; 0 is the full one. `[B]`
@@ -47,16 +49,30 @@ impl Batch {
         self.continued.get(sequence).copied().unwrap_or(false)
     }
 
-    /// Return the tokens of a sequence up to the source of its prediction `step`: the context of static resistances.
+    /// Return the tokens up to the source of a sequence's prediction `step`, from its start or, where it continues, from
+    /// the tokens before it: the context of static resistances.
     pub fn walk(&self, sequence: usize, step: usize) -> &[u32] {
-        &self.sequence(sequence)[..=step]
+        let first = match self.continues(sequence) {
+            true => 0,
+            false => self.before,
+        };
+        &self.stored(sequence)[first..=self.before + step]
     }
 
     /// Return one sequence. `[T + 1]`
     pub fn sequence(&self, index: usize) -> &[u32] {
-        &self.tokens[index * (self.steps + 1)..(index + 1) * (self.steps + 1)]
+        &self.stored(index)[self.before..]
+    }
+
+    /// Return one sequence with the tokens before it.
+    fn stored(&self, index: usize) -> &[u32] {
+        let length = self.before + self.steps + 1;
+        &self.tokens[index * length..(index + 1) * length]
     }
 }
+
+/// Tokens before a sequence that continues: the longest walk of static resistances has one more.
+const BEFORE: usize = 3;
 
 /// Sequences that take a step together; fixed, so that results do not depend on the number of threads.
 pub(super) const SHARD: usize = 16;
@@ -231,6 +247,7 @@ impl BatchSampler {
             tokens,
             steps: self.steps,
             folds,
+            before: 0,
             continued: Vec::new(),
             candidates: None,
             index,
@@ -241,8 +258,11 @@ impl BatchSampler {
     fn stream_batch(&self, text: &[u32], index: u64, within: usize, reset: f64) -> Batch {
         // "reset" in ASCII.
         let mut random = Random::stream(self.seed, 0x7265_7365_7400, index);
+        // A sequence that continues starts at least one sequence after the start of the text.
+        let before = BEFORE.min(self.steps);
         let mut batch = Batch {
-            tokens: Vec::with_capacity(self.sequences * (self.steps + 1)),
+            tokens: Vec::with_capacity(self.sequences * (before + self.steps + 1)),
+            before,
             steps: self.steps,
             folds: Vec::with_capacity(self.sequences),
             continued: Vec::with_capacity(self.sequences),
@@ -251,9 +271,13 @@ impl BatchSampler {
         };
         for stream in 0..self.sequences {
             let start = stream * self.span() + within * self.steps;
+            let stored = start.saturating_sub(before);
+            // Nothing precedes the text: its first sequence never continues, and does not read what is stored there.
+            let missing = before - (start - stored);
+            batch.tokens.extend(std::iter::repeat_n(text[0], missing));
             batch
                 .tokens
-                .extend_from_slice(&text[start..=start + self.steps]);
+                .extend_from_slice(&text[stored..=start + self.steps]);
             batch.folds.push(self.fold(start));
             batch
                 .continued

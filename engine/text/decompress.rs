@@ -5,6 +5,10 @@ use std::io::{self, BufRead, Read};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+/// Largest window of a frame, which is allocated before the first byte is decoded: that of level 20. A file of a few
+/// bytes may name a larger one.
+const WINDOW: u64 = 32 << 20;
+
 /// A reader of the content of all frames of a Zstandard stream.
 pub(super) struct Zstd<R> {
     source: R,
@@ -14,9 +18,11 @@ pub(super) struct Zstd<R> {
 
 impl<R: BufRead> Zstd<R> {
     pub(super) fn new(source: R) -> Self {
+        let mut frame = FrameDecoder::new();
+        frame.set_max_window_size(WINDOW);
         Self {
             source,
-            frame: FrameDecoder::new(),
+            frame,
             inside: false,
         }
     }
@@ -36,6 +42,11 @@ impl<R: BufRead> Zstd<R> {
                     if skipped < length {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
+                }
+                Err(FrameDecoderError::WindowSizeTooBig { requested, .. }) => {
+                    return Err(invalid(format!(
+                        "a window of {requested} bytes is above the limit of {WINDOW}; compress it with zstd -19"
+                    )));
                 }
                 Err(error) => return Err(invalid(error)),
             }

@@ -41,7 +41,7 @@ impl Pipeline {
         super::character_map::check_json(json)?;
         let tokenizer = guarded(|| tokenizers::Tokenizer::from_bytes(json))
             .map_err(|error| invalid("invalid tokenizer.json", &error))?;
-        Ok(Self::of(tokenizer))
+        Self::of(tokenizer)
     }
 
     /// Build a tokenizer from the content of a `tokenizer.json`.
@@ -51,16 +51,17 @@ impl Pipeline {
     pub(crate) fn build(json: serde_json::Value) -> Result<Self> {
         let tokenizer = guarded(|| Ok(serde_json::from_value(json)?))
             .map_err(|error| invalid("the tokenizer cannot be built", &error))?;
-        Ok(Self::of(tokenizer))
+        Self::of(tokenizer)
     }
 
-    fn of(mut tokenizer: tokenizers::Tokenizer) -> Self {
+    fn of(mut tokenizer: tokenizers::Tokenizer) -> Result<Self> {
         tokenizer.with_padding(None);
         let _ = tokenizer.with_truncation(None);
-        Self {
+        check_ids(&tokenizer)?;
+        Ok(Self {
             stages: stages(tokenizer.get_decoder()),
             tokenizer,
-        }
+        })
     }
 
     /// The content of the `tokenizer.json`.
@@ -229,6 +230,26 @@ impl Pipeline {
                 .get_added_tokens_decoder()
                 .values()
                 .any(spaced)
+    }
+}
+
+/// Check that no two tokens of the vocabulary have the same id: only one of them would be written and decoded.
+///
+/// # Errors
+/// [`ErrorKind::Vocabulary`].
+fn check_ids(tokenizer: &tokenizers::Tokenizer) -> Result<()> {
+    let mut tokens: Vec<(u32, String)> = tokenizer
+        .get_vocab(false)
+        .into_iter()
+        .map(|(token, id)| (id, token))
+        .collect();
+    tokens.sort_unstable();
+    match tokens.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some([(id, first), (_, second)]) => Err(Error::new(
+            ErrorKind::Vocabulary,
+            format!("the tokens {first:?} and {second:?} have the same id, {id}"),
+        )),
+        _ => Ok(()),
     }
 }
 

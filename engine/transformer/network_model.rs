@@ -253,6 +253,7 @@ impl Trainable for NetworkModel {
                     .collect(),
                 folds: vec![0; sequences.len()],
                 steps: batch.steps,
+                before: 0,
                 continued: Vec::new(),
                 candidates: None,
                 // Masks of validation depend on this number alone.

@@ -97,6 +97,7 @@ impl Trainer {
                 steps,
                 // Fold 0: the counts of the whole training text, which does not contain the validation text.
                 folds: vec![0; group.len()],
+                before: 0,
                 continued: Vec::new(),
                 candidates: None,
                 index: index as u64,
