@@ -107,10 +107,17 @@ impl Arguments {
             license => format!("{} ({license})", metadata.name),
         })?;
         super::say(format!(
-            "profile {}: {} edges, width {}, {} blend of {} bank(s); {} parameters in {} bytes",
+            "profile {}: {} edges, width {}{}, {} blend of {} bank(s); {} parameters in {} bytes",
             metadata.profile.name,
             format!("{:?}", metadata.profile.form).to_lowercase(),
             metadata.profile.width,
+            match metadata.profile.layers {
+                0 => String::new(),
+                layers => format!(
+                    ", {layers} layer(s) of inner width {}",
+                    metadata.profile.inner
+                ),
+            },
             format!("{:?}", metadata.profile.blend).to_lowercase(),
             metadata.profile.banks,
             weights.parameters(),

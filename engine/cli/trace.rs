@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::prompt::PromptArguments;
-use crate::run::trace::{EdgeKind, Step, Theme, Trace, TraceFormat, TraceRequest, Tracing};
+use crate::run::trace::{
+    EdgeKind, EntryKind, Step, Theme, Trace, TraceFormat, TraceRequest, Tracing,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// Candidates recorded for each step.
@@ -190,9 +192,17 @@ fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
             Some(format!("{} {:+.3}", token.display, entry.value))
         })
         .collect();
+    // With several layers only the last one is split: without this the tokens would seem to explain everything.
+    let layers = contributions.entries.iter();
+    let layers = layers.filter(|entry| entry.kind == EntryKind::Layers);
+    let layers = layers.map(|entry| {
+        let value = entry.value;
+        format!("; earlier layers, not split by token (approximate) {value:+.3}")
+    });
     super::say(format!(
-        "    contributions to a signal of norm {:.3}: {}",
+        "    contributions to a signal of norm {:.3}: {}{}",
         contributions.norm,
-        pushes.join("  ")
+        pushes.join("  "),
+        layers.collect::<String>()
     ))
 }

@@ -134,6 +134,22 @@ fn documents_fit_their_schema() {
         traced(&chinese(), "龙的☃", |request| request),
         traced(&transformer(), "Once", |request| request),
     ];
+    for layers in [1, 2] {
+        let profile = Profile {
+            layers,
+            ..Profile::layered(8)
+        };
+        let engine = engine_of(&mechanism(profile, 7));
+        let request = TraceRequest::new(vec![3, 4, 5]).tokens(2);
+        let trace = Tracing::begin(&engine, request, &Hooks::default())
+            .unwrap()
+            .collect()
+            .unwrap();
+        let entries = &trace.steps[0].contributions.as_ref().unwrap().entries;
+        let whole = entries.iter().all(|entry| entry.kind != EntryKind::Layers);
+        assert_eq!(whole, layers == 1, "{layers} layers: {entries:?}");
+        traces.push(trace);
+    }
     // A model that fills in masks, given one to fill in.
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/transformer/bert-random");
     let folder = tempfile::tempdir().unwrap();

@@ -53,6 +53,21 @@ fn mechanism(profile: Profile, seed: u64) -> Arc<Mechanism> {
     Arc::new(Mechanism::new(profile, graph, weights).unwrap())
 }
 
+/// An engine of a mechanism whose tokens are numbers.
+fn engine_of(mechanism: &Mechanism) -> Engine {
+    let metadata = Metadata {
+        name: "made here".into(),
+        license: "MIT".into(),
+        profile: mechanism.profile().clone(),
+        own_minimum: 3,
+        direction: Default::default(),
+        charges: None,
+        training: Value::Null,
+    };
+    let tokenizer = Tokenizer::ids(NODES).unwrap();
+    Engine::Graph(Model::new(metadata, tokenizer, mechanism.clone()).unwrap())
+}
+
 fn english() -> Engine {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/english.bril");
     Engine::open(&path, Default::default()).unwrap()

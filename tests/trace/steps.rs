@@ -215,21 +215,11 @@ fn partial_characters_are_shown_with_the_character_they_form() {
 #[test]
 fn edges_are_marked_own_seen_or_shared() {
     let profile = Profile::reference(8);
-    let mechanism = mechanism(profile.clone(), 3);
-    let metadata = Metadata {
-        name: "made here".into(),
-        license: "MIT".into(),
-        profile,
-        own_minimum: 3,
-        direction: Default::default(),
-        charges: None,
-        training: Value::Null,
-    };
-    let tokenizer = Tokenizer::ids(NODES).unwrap();
+    let mechanism = mechanism(profile, 3);
     let graph = mechanism.graph().clone();
-    let model = Model::new(metadata, tokenizer, (*mechanism).clone()).unwrap();
+    let engine = engine_of(&mechanism);
     let request = TraceRequest::new(vec![4]).tokens(3).candidates(usize::MAX);
-    let trace = Tracing::begin(&Engine::Graph(model), request, &Hooks::default())
+    let trace = Tracing::begin(&engine, request, &Hooks::default())
         .unwrap()
         .collect()
         .unwrap();
