@@ -294,8 +294,10 @@ fn damaged_tokenizer_files_are_named() {
     let lfs: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n";
     let same_id =
         br#"{"model": {"type": "BPE", "vocab": {"<s>": 5, "t": 2, "h": 3, "th": 5}, "merges": ["t h"]}}"#;
-    let cases: [(Files, &str); 14] = [
+    let cases: [(Files, &str); 15] = [
         (&[("tokenizer.json", same_id)], "the same id, 5"),
+        // A line that occurs twice leaves a gap, and the added [UNK] would have the id of a token.
+        (&[("vocab.txt", b"the\ncat\nthe\n")], "the same id, 2"),
         (
             &[
                 ("vocab.json", b"{\"a\": 0, \"b\": 0}"),

@@ -1,6 +1,7 @@
 //! A tokenizer of the `tokenizers` crate, as a `tokenizer.json` describes it: normalizer, pre-tokenizer, model,
 //! post-processor, decoder.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokenizers::{AddedToken, Encoding, ModelWrapper, PreTokenizerWrapper, Token};
@@ -57,7 +58,7 @@ impl Pipeline {
     fn of(mut tokenizer: tokenizers::Tokenizer) -> Result<Self> {
         tokenizer.with_padding(None);
         let _ = tokenizer.with_truncation(None);
-        check_ids(&tokenizer)?;
+        check_ids(&tokenizer.get_vocab(false))?;
         Ok(Self {
             stages: stages(tokenizer.get_decoder()),
             tokenizer,
@@ -128,6 +129,8 @@ impl Pipeline {
     /// [`ErrorKind::Vocabulary`] for ids far above the number of tokens.
     pub(crate) fn vocabulary(&self) -> Result<Vocabulary> {
         let map = self.tokenizer.get_vocab(true);
+        // An added token has the number of tokens as its id, which a vocabulary with gaps may have too.
+        check_ids(&map)?;
         let count = map.values().max().map_or(0, |&id| id as usize + 1);
         if count > SPARSE.max(2 * map.len()) {
             return Err(invalid(
@@ -233,15 +236,14 @@ impl Pipeline {
     }
 }
 
-/// Check that no two tokens of the vocabulary have the same id: only one of them would be written and decoded.
+/// Check that no two tokens of a vocabulary have the same id: only one of them would be written and decoded.
 ///
 /// # Errors
 /// [`ErrorKind::Vocabulary`].
-fn check_ids(tokenizer: &tokenizers::Tokenizer) -> Result<()> {
-    let mut tokens: Vec<(u32, String)> = tokenizer
-        .get_vocab(false)
-        .into_iter()
-        .map(|(token, id)| (id, token))
+fn check_ids(vocabulary: &HashMap<String, u32>) -> Result<()> {
+    let mut tokens: Vec<(u32, &str)> = vocabulary
+        .iter()
+        .map(|(token, &id)| (id, token.as_str()))
         .collect();
     tokens.sort_unstable();
     match tokens.windows(2).find(|pair| pair[0].0 == pair[1].0) {
