@@ -1,4 +1,4 @@
-// Bindings and functions shared by node_own.wgsl and node_composed.wgsl: move a sequence to its next node.
+// Bindings and functions shared by node_own.wgsl, node_composed.wgsl and node_layered.wgsl: move a sequence to its next node.
 // After: sequences.wgsl. The kernel declares its Parameters.
 
 @group(0) @binding(0) var<uniform> P: Parameters;

@@ -1,4 +1,4 @@
-// Dot products with target rows, several lanes a row: neighbouring threads read neighbouring words.
+// Dot products with rows, several lanes a row: neighbouring threads read neighbouring words.
 // After: reduce_shared.wgsl or reduce_subgroup.wgsl, element.wgsl, sequences.wgsl, dots.wgsl.
 
 @compute @workgroup_size(WORKGROUP)
@@ -11,7 +11,7 @@ fn dots(
     let row = (group.y * size.x + group.x) * (WORKGROUP / LANES) + thread / LANES;
     let lane = thread % LANES;
     let present = row < P.rows;
-    let start = select(0u, row, present) * row_words;
+    let start = select(0u, P.skipped + row, present) * row_words;
     // Four sequences at a time: each word of the row is read once for the four.
     for (var b0 = 0u; b0 < P.at.count; b0 += 4u) {
         let tile = min(4u, P.at.count - b0);
@@ -20,7 +20,7 @@ fn dots(
             for (var word = lane; word < row_words; word += LANES) {
                 let w = widen(words[start + word]);
                 for (var m = 0u; m < tile; m += 1u) {
-                    let x = P.at.output + (b0 + m) * P.at.stride + word * PER_WORD;
+                    let x = P.vector + (b0 + m) * P.at.stride + word * PER_WORD;
                     var sum = w.x * floats[x];
                     if PER_WORD > 1u {
                         sum = fma(w.y, floats[x + 1u], sum);

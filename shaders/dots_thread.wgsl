@@ -1,4 +1,4 @@
-// Dot products with target rows, one thread a row: no barriers. After: element.wgsl, sequences.wgsl, dots.wgsl.
+// Dot products with rows, one thread a row: no barriers. After: element.wgsl, sequences.wgsl, dots.wgsl.
 
 override WORKGROUP: u32 = 8u;
 
@@ -17,8 +17,8 @@ fn dots(
         // Two sums, as the CPU keeps several: one running sum of f32 would round more.
         var sums = array<vec4<f32>, 2>(vec4(0.0), vec4(0.0));
         for (var word = 0u; word < row_words; word += 1u) {
-            let w = widen(words[row * row_words + word]);
-            let x = P.at.output + b * P.at.stride + word * PER_WORD;
+            let w = widen(words[(P.skipped + row) * row_words + word]);
+            let x = P.vector + b * P.at.stride + word * PER_WORD;
             var four = vec4(floats[x], 0.0, 0.0, 0.0);
             if PER_WORD > 1u {
                 four.y = floats[x + 1u];

@@ -3,7 +3,7 @@
 // One workgroup a sequence. After: workgroup.wgsl, sequences.wgsl, running.wgsl, composed_energy.wgsl.
 // CPU: `resist` of engine/path/hook_runner.rs.
 
-// 0 own edges, 1 composed edges.
+// 0 own edges, 1 composed or layered edges.
 override FORM: u32 = 0u;
 
 struct Parameters {

@@ -3,7 +3,7 @@
 // After: activation.wgsl, random.wgsl, sequences.wgsl, workgroup.wgsl, running.wgsl, composed_energy.wgsl.
 // CPU: engine/signal/mechanism.rs (logits), engine/path/sampling.rs.
 
-// 0 own edges, 1 composed edges.
+// 0 own edges, 1 composed or layered edges.
 override FORM: u32 = 0u;
 
 struct Parameters {

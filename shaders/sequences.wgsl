@@ -9,18 +9,18 @@ struct Sequences {
     stride: u32,           // floats between records
     // In floats, relative to the record.
     signal: u32,           // [W]
-    banks: u32,            // [K W]
+    banks: u32,            // [K W]; of layered edges [L, K, inner width]
     output: u32,           // h, the output of the current node [W]
-    blended: u32,          // x = (signal, 2 · banks) of composed edges [(1 + K) W]
+    blended: u32,          // x = (signal, 2 · banks) of composed edges [(1 + K) W]; n of layered ones [L, W]
     base: u32,             // position row of the next hop, own edges [W]
-    preactivation: u32,    // own edges [W]
+    preactivation: u32,    // own edges [W]; of layered ones, of one layer [Z]
     low: u32,              // (x low_in) ⊙ low scale [R]
     projected: u32,        // x B of the edges' own residuals [residual rank]
     gathered: u32,         // table rows of the next node
     // In floats.
     energies: u32,         // [B, 1 + F]: shared edge, then own ones; rows `energies_stride` apart
     energies_stride: u32,
-    dots: u32,             // h·β of composed edges [B, V]
+    dots: u32,             // h·β of composed and layered edges [B, V]
     logits: u32,           // [B, V]
     normalisers: u32,      // ln Σ exp(logit) of each list [B]
     listed_logits: u32,    // [B, top_k]

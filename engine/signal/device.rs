@@ -11,6 +11,7 @@ use crate::kernel::gpu::sequences::Blocks;
 use crate::kernel::gpu::table::{DeviceTable, NodeRecords, padded};
 use crate::kernel::gpu::{Buffer, Device};
 use crate::kernel::table::Table;
+use crate::signal::device_layers::DeviceLayers;
 use crate::signal::edge_shaders::EdgeShaders;
 use crate::signal::{BlendKind, EdgeForm, Mechanism, Profile};
 
@@ -37,7 +38,9 @@ pub struct DeviceMechanism {
     device: Device,
     /// Own matrices, or own residuals of composed edges.
     fans: Option<Mutex<Fans>>,
-    /// β of all nodes, for composed edges.
+    /// Matrices of layered edges.
+    pub(crate) layers: Option<DeviceLayers>,
+    /// β of all nodes, for composed and layered edges.
     pub(crate) targets: Option<DeviceTable>,
     /// Rows of the tables that the update of a node reads.
     pub(crate) records: Option<NodeRecords>,
@@ -68,7 +71,6 @@ impl DeviceMechanism {
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when node tables or a single fan do not fit;
     /// a checksum error of a fan.
     pub fn upload(device: &Device, mechanism: Arc<Mechanism>) -> Result<Self> {
-        check_form(mechanism.profile())?;
         let (profile, graph, weights) =
             (mechanism.profile(), mechanism.graph(), mechanism.weights());
         let (v, d) = (graph.nodes(), profile.width);
@@ -96,9 +98,13 @@ impl DeviceMechanism {
         let (targets, records) = node_tables(device, &mechanism)?;
         let mut offsets = [graph.rows(), graph.targets()].concat();
         add_walks(&mechanism, &mut offsets);
-        let (values, blocks) = gather_values(&mechanism)?;
+        let (mut values, blocks) = gather_values(&mechanism)?;
+        let layers = (profile.form == EdgeForm::Layered)
+            .then(|| DeviceLayers::upload(device, &mechanism, &mut values))
+            .transpose()?;
         Ok(Self {
             fans: fans.map(Mutex::new),
+            layers,
             targets,
             records,
             graph: device.upload(&offsets, "the graph")?,
@@ -168,17 +174,16 @@ impl DeviceMechanism {
         }
     }
 
-    /// Bytes of weights that one hop from a node reads: its own edges and all targets.
+    /// Bytes of weights that one hop from a node reads: its own edges, all targets and all layers.
     pub fn step_bytes(&self, node: u32) -> u64 {
         let fan = self.fans().map_or(0, |fans| fans.fan_bytes(node));
-        let targets = self.targets.as_ref().map_or(0, |targets| {
-            targets.pieces.iter().map(|piece| piece.words.bytes()).sum()
-        });
-        fan + targets
+        let layers = self.layers.iter().flat_map(DeviceLayers::tables);
+        let tables = self.targets.iter().chain(layers);
+        fan + tables.map(DeviceTable::bytes).sum::<u64>()
     }
 }
 
-/// Upload β of all nodes, for composed edges, and the rows that the update of a node reads.
+/// Upload β of all nodes, for composed and layered edges, and the rows that the update of a node reads.
 fn node_tables(
     device: &Device,
     mechanism: &Mechanism,
@@ -197,13 +202,13 @@ fn node_tables(
         }
         EdgeForm::Composed | EdgeForm::Layered => {
             let target = weights.table("node.target");
-            let mut tables = vec![
-                (target, d),
-                (weights.table("node.scale"), d),
-                (weights.table("node.offset"), d),
-            ];
-            if gated {
-                tables.push((weights.table("blend.gate"), d));
+            let mut tables = vec![(target, d)];
+            if profile.form == EdgeForm::Composed {
+                tables.push((weights.table("node.scale"), d));
+                tables.push((weights.table("node.offset"), d));
+                if gated {
+                    tables.push((weights.table("blend.gate"), d));
+                }
             }
             if profile.rank > 0 {
                 tables.push((weights.table("node.low_scale"), profile.rank));
@@ -316,18 +321,6 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, Blocks)> {
         beta: put(beta),
     };
     Ok((all, blocks))
-}
-
-/// Check that shaders know the form of the edges.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for layered edges.
-pub(crate) fn check_form(profile: &Profile) -> Result<()> {
-    if profile.form != EdgeForm::Layered {
-        return Ok(());
-    }
-    let what = "layered edges are computed on the CPU only";
-    Err(crate::Error::new(crate::ErrorKind::Unsupported, what).advice("use --backend cpu or auto"))
 }
 
 /// Append the walks of the orders in use to the numbers of the graph: how many lengths they have, the offsets of five

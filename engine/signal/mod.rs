@@ -10,6 +10,8 @@ mod composed;
 #[cfg(feature = "gpu")]
 mod device;
 #[cfg(feature = "gpu")]
+mod device_layers;
+#[cfg(feature = "gpu")]
 mod edge_shaders;
 mod flow;
 mod layered;
@@ -22,9 +24,9 @@ pub use attribution::{Attribution, Contribution, ContributionSource, EdgeAttribu
 #[cfg(feature = "gpu")]
 pub use device::DeviceMechanism;
 #[cfg(feature = "gpu")]
-pub(crate) use device::check_form;
-#[cfg(feature = "gpu")]
 pub(crate) use device::size_constants;
+#[cfg(feature = "gpu")]
+pub(crate) use device_layers::DeviceLayers;
 pub use flow::{Flow, Start};
 pub use mechanism::{FanVerifier, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};

@@ -38,7 +38,8 @@ pub const TESTS: &[Test] = &[
 
 /// Injection, forced tokens, changed sampling and charges leave a session on a device in the state of one on the CPU.
 fn a_session_on_a_device_keeps_the_state_of_the_cpu(bed: &Bed) {
-    for profile in [Profile::sifu(8), Profile::sifu_own(8)] {
+    let profiles = [Profile::sifu(8), Profile::sifu_own(8), Profile::layered(8)];
+    for profile in profiles {
         let mechanism = learned(&profile, Element::F32);
         let device = Arc::new(DeviceMechanism::upload(&bed.device, mechanism.clone()).unwrap());
         let sampling = Sampling::default()
@@ -100,7 +101,8 @@ fn a_session_on_a_device_keeps_the_state_of_the_cpu(bed: &Bed) {
 }
 
 fn beams_and_windows_match_the_cpu(bed: &Bed) {
-    for profile in [Profile::sifu(8), Profile::reference(8)] {
+    let profiles = [Profile::sifu(8), Profile::reference(8), Profile::layered(8)];
+    for profile in profiles {
         let mechanism = learned(&profile, Element::F32);
         let device = Arc::new(DeviceMechanism::upload(&bed.device, mechanism.clone()).unwrap());
         let options = BeamOptions {

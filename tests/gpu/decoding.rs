@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use brillm::graph::{GraphBuilder, PathGraph, PathSettings, TokenGraph};
 use brillm::kernel::element::Element;
-use brillm::kernel::gpu::{Device, DeviceOptions};
+use brillm::kernel::gpu::{Device, DeviceOptions, KernelShape};
 use brillm::kernel::random::Random;
 use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::path::{Decoder, GraphSession, Sampling, Session};
@@ -16,6 +16,10 @@ pub const TESTS: &[Test] = &[
     (
         "every_mechanism_decodes_as_on_the_cpu",
         every_mechanism_decodes_as_on_the_cpu,
+    ),
+    (
+        "layered_edges_decode_as_on_the_cpu",
+        layered_edges_decode_as_on_the_cpu,
     ),
     (
         "walks_longer_than_an_edge_decode_as_on_the_cpu",
@@ -86,6 +90,24 @@ pub fn profiles() -> Vec<(String, Profile)> {
         }
     }
     all
+}
+
+/// Layered edges: layers, banks, and widths that are and are not multiples of 4.
+pub fn layered_profiles() -> Vec<(String, Profile)> {
+    let of = |(layers, banks, width, inner)| Profile {
+        layers,
+        banks,
+        inner,
+        ..Profile::layered(width)
+    };
+    [(1, 1, 8, 12), (1, 2, 6, 5), (2, 2, 8, 12), (3, 3, 10, 7)]
+        .map(of)
+        .map(|profile| {
+            let (layers, banks, inner) = (profile.layers, profile.banks, profile.inner);
+            let name = format!("layered L {layers} K {banks} D {} w {inner}", profile.width);
+            (name, profile)
+        })
+        .into()
 }
 
 /// A mechanism with random parameters.
@@ -166,12 +188,39 @@ fn near(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
 
 fn every_mechanism_decodes_as_on_the_cpu(bed: &Bed) {
     for (name, profile) in profiles() {
-        decodes_as_on_the_cpu(bed, &name, &learned(&profile, Element::F32));
+        let mechanism = learned(&profile, Element::F32);
+        decodes_as_on_the_cpu(&bed.device, &name, &mechanism, &[3, 5, 3]);
+    }
+}
+
+/// From every node, in every element, with every shape of the kernels.
+fn layered_edges_decode_as_on_the_cpu(bed: &Bed) {
+    let nodes: Vec<u32> = (0..NODES as u32).collect();
+    let lanes = DeviceOptions {
+        shape: Some(KernelShape::Lanes),
+        ..DeviceOptions::default()
+    };
+    let shared = DeviceOptions {
+        without_subgroups: true,
+        ..lanes.clone()
+    };
+    let mut devices = vec![bed.device.clone()];
+    if bed.is_thorough() {
+        devices.extend([lanes, shared].map(|options| bed.with(options)));
+    }
+    for device in devices {
+        for (name, profile) in layered_profiles() {
+            for element in [Element::F32, Element::F16, Element::I8] {
+                let mechanism = learned(&profile, element);
+                let name = format!("{name} {element} {:?}", device.options());
+                decodes_as_on_the_cpu(&device, &name, &mechanism, &nodes);
+            }
+        }
     }
 }
 
 fn walks_longer_than_an_edge_decode_as_on_the_cpu(bed: &Bed) {
-    for (name, profile) in profiles() {
+    for (name, profile) in profiles().into_iter().chain(layered_profiles()) {
         if !profile.static_resistance || profile.blend != BlendKind::Gated {
             continue;
         }
@@ -182,14 +231,15 @@ fn walks_longer_than_an_edge_decode_as_on_the_cpu(bed: &Bed) {
         let whole = Mechanism::new(profile, graph, learned.weights().clone()).unwrap();
         for order in [5, 3, 2] {
             let mechanism = Arc::new(whole.clone().with_order(order).unwrap());
-            decodes_as_on_the_cpu(bed, &format!("{name}, order {order}"), &mechanism);
+            let name = format!("{name}, order {order}");
+            decodes_as_on_the_cpu(&bed.device, &name, &mechanism, &[3, 5, 3]);
         }
     }
 }
 
-fn decodes_as_on_the_cpu(bed: &Bed, name: &str, mechanism: &Arc<Mechanism>) {
-    let starts = flows(mechanism, &[3, 5, 3], &Start::Profile);
-    let mut decoder = decoder(&bed.device, mechanism, &starts);
+fn decodes_as_on_the_cpu(device: &Device, name: &str, mechanism: &Arc<Mechanism>, nodes: &[u32]) {
+    let starts = flows(mechanism, nodes, &Start::Profile);
+    let mut decoder = decoder(device, mechanism, &starts);
     // Two submissions: the second continues the first.
     let first = decoder.decode(9).unwrap();
     let second = decoder.decode(16).unwrap();
@@ -209,6 +259,11 @@ fn decodes_as_on_the_cpu(bed: &Bed, name: &str, mechanism: &Arc<Mechanism>) {
             &format!("{name}: blended"),
         );
         assert!((now.normaliser - then.normaliser).abs() < 1e-9, "{name}");
+        for (index, (a, b)) in now.banks.iter().zip(&then.banks).enumerate() {
+            let near = (a - b).abs() <= 1e-5 * (1.0 + b.abs());
+            assert!(near, "{name}: bank[{index}]: {a} instead of {b}");
+        }
+        assert_eq!(now.banks.len(), then.banks.len(), "{name}");
         let (energies, logits) = session.look().unwrap();
         let (all_energies, all_logits) = decoder.look().unwrap();
         near(
@@ -238,7 +293,8 @@ fn sampling_matches_the_cpu(bed: &Bed) {
         Sampling::greedy().repetition_penalty(3.0, 4),
     ];
     let (mut same, mut all) = (0, 0);
-    for profile in [Profile::sifu(8), Profile::reference(8)] {
+    let profiles = [Profile::sifu(8), Profile::reference(8), Profile::layered(8)];
+    for profile in profiles {
         let mechanism = learned(&profile, Element::F32);
         for sampling in &samplings {
             let starts = flows(&mechanism, &[3, 5, 0, 3], &Start::Profile);
@@ -273,10 +329,11 @@ fn sampling_matches_the_cpu(bed: &Bed) {
 /// Buffers of a few fans, and memory for a few of them: the same paths, with paging.
 fn small_buffers_and_paging_keep_the_paths(bed: &Bed) {
     let mut tried = 0;
-    for (name, profile) in profiles() {
+    for (name, profile) in profiles().into_iter().chain(layered_profiles()) {
         let own = name.starts_with("own") || name == "reference";
         let residual = profile.residual.is_some();
-        if !(name == "reference" || name.contains("Gated") && (name.contains("Squared") || !own)) {
+        let gated = name.contains("Gated") && (name.contains("Squared") || !own);
+        if !(name == "reference" || gated || profile.layers == 2) {
             continue;
         }
         let mut elements = vec![Element::F32, Element::F16, Element::I8];
@@ -329,7 +386,8 @@ fn small_buffers_and_paging_keep_the_paths(bed: &Bed) {
 }
 
 fn lists_contain_the_likeliest_nodes(bed: &Bed) {
-    for profile in [Profile::sifu(8), Profile::reference(8)] {
+    let profiles = [Profile::sifu(8), Profile::reference(8), Profile::layered(8)];
+    for profile in profiles {
         let mechanism = learned(&profile, Element::F32);
         let starts = flows(&mechanism, &[3, 7], &Start::Profile);
         let mut decoder = sampler(

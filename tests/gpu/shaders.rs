@@ -121,7 +121,13 @@ fn edge_shaders_match_their_functions(bed: &Bed) {
         residual: Some(2),
         ..Profile::sifu(8)
     };
-    for profile in [Profile::sifu(8), Profile::sifu_own(8), residual] {
+    let profiles = [
+        Profile::sifu(8),
+        Profile::sifu_own(8),
+        Profile::layered(8),
+        residual,
+    ];
+    for profile in profiles {
         let mechanism = learned(&profile, Element::F32);
         let on_device = DeviceMechanism::upload(&bed.device, mechanism.clone())
             .and_then(|on_device| on_device.with_hooks(&hooks))

@@ -1,4 +1,4 @@
-//! Dot products with target rows on the device: `dots.wgsl`, with `dots_lanes.wgsl` or `dots_thread.wgsl`.
+//! Dot products with rows of a table on the device: `dots.wgsl`, with `dots_lanes.wgsl` or `dots_thread.wgsl`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::pipeline::Access::{Read, Uniform, Write};
 use super::pipeline::{Kernel, Pipeline, parameters, shaders};
 use super::reduce;
 use super::sequences::Sequences;
-use super::table::{element_constants, padded};
+use super::table::element_constants;
 use crate::Result;
 use crate::kernel::element::Element;
 
@@ -50,17 +50,17 @@ parameters! {
     /// Parameters of the kernels.
     Parameters {
         Sequences: at;
-        u32: first, rows;
+        u32: rows, skipped, vector, result, result_stride;
     }
 }
 
-/// The kernel for a width and an element, and the rows of one workgroup.
+/// The kernel for padded rows of `wide` numbers of an element, and the rows of one workgroup.
 ///
 /// # Errors
 /// As [`Device::pipeline`].
-pub fn pipeline(device: &Device, width: usize, element: Element) -> Result<(Arc<Pipeline>, u32)> {
+pub fn pipeline(device: &Device, wide: usize, element: Element) -> Result<(Arc<Pipeline>, u32)> {
     let [kind, per_word] = element_constants(element);
-    let wide = padded(width) as u32;
+    let wide = wide as u32;
     let words = (wide / per_word.1) as usize;
     let kernels = [&THREAD, &LANES, &SUBGROUP];
     reduce::pipeline(device, kernels, true, words, &[kind, per_word, ("W", wide)])

@@ -17,6 +17,7 @@ pub mod fans;
 pub mod gather;
 pub mod multiply;
 pub mod node_composed;
+pub mod node_layered;
 pub mod node_own;
 pub mod norm;
 pub mod path_composed;
@@ -61,6 +62,10 @@ pub fn kernels() -> Vec<Kernel> {
         gather::GATHER,
         node_own::UPDATE,
         node_composed::UPDATE,
+        node_layered::ENTER,
+        node_layered::MEMORY,
+        node_layered::ADD,
+        node_layered::LEAVE,
         residual::PROJECT,
         residual::ENERGIES,
         residual::PREACTIVATION,

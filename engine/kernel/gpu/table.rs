@@ -65,6 +65,8 @@ pub struct DeviceTable {
     pub pieces: Vec<Piece>,
     /// How numbers are stored.
     pub element: Element,
+    /// Numbers of a padded row.
+    pub columns: usize,
 }
 
 impl DeviceTable {
@@ -94,7 +96,21 @@ impl DeviceTable {
         Ok(Self {
             pieces,
             element: table.element(),
+            columns: table.columns() / width * padded(width),
         })
+    }
+
+    /// The buffers that hold any of these rows, each with those that it holds.
+    pub fn within(&self, rows: Range<usize>) -> impl Iterator<Item = (&Piece, Range<usize>)> {
+        self.pieces.iter().filter_map(move |piece| {
+            let held = rows.start.max(piece.first)..rows.end.min(piece.first + piece.rows);
+            (!held.is_empty()).then_some((piece, held))
+        })
+    }
+
+    /// Bytes of the table on the device.
+    pub fn bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.words.bytes()).sum()
     }
 }
 

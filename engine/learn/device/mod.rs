@@ -28,7 +28,7 @@ use crate::learn::batch::Loss;
 use crate::learn::edge_trainer::{EdgeTrainer, finite};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
-use crate::signal::{EdgeForm, Profile, check_form};
+use crate::signal::{EdgeForm, Profile};
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the shared edge among the blocks; own edges have their own buffers.
@@ -55,7 +55,7 @@ impl DeviceTrainer {
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when it does not fit;
-    /// [`ErrorKind::Unsupported`] for own edges with walks longer than an edge.
+    /// [`ErrorKind::Unsupported`] for layered edges, and for own edges with walks longer than an edge.
     pub fn new(
         device: &Device,
         profile: &Profile,
@@ -65,7 +65,12 @@ impl DeviceTrainer {
         train: &Train,
         seed: u64,
     ) -> Result<Self> {
-        check_form(profile)?;
+        if profile.form == EdgeForm::Layered {
+            let what = "layered edges train on the CPU only";
+            return Err(
+                Error::new(ErrorKind::Unsupported, what).advice("use --backend cpu or auto")
+            );
+        }
         let (d, own) = (profile.width, profile.form == EdgeForm::Own);
         if own && prior.order() > 2 {
             let what = "own edges with walks longer than an edge train on the CPU only";

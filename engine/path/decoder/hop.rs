@@ -1,5 +1,6 @@
 //! The kernels of one hop, recorded once and submitted many times over.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Decoder;
@@ -8,14 +9,14 @@ use crate::kernel::composed;
 use crate::kernel::element::Element;
 use crate::kernel::gpu::fans::{FanBuffer, Fans};
 use crate::kernel::gpu::select::Mode;
-use crate::kernel::gpu::table::{element_constants, padded};
+use crate::kernel::gpu::table::{DeviceTable, element_constants, padded};
 use crate::kernel::gpu::{
     Buffer, Device, Kernel, Pipeline, Program, Size, dots, energy, gather, node_composed, node_own,
     plan, preactivation, residual, select, spread,
 };
 use crate::signal::{EdgeForm, EnergyKind, Profile, size_constants};
 
-/// Dispatches of one hop at most, besides three for each buffer of fans and one for each of node rows.
+/// Dispatches of one hop at most, besides three for each buffer of fans, one for each of node rows, and those of layers.
 const DISPATCHES: usize = 16;
 
 impl Decoder {
@@ -30,6 +31,7 @@ impl Decoder {
         // A program reserves memory for the parameters of its dispatches, so their number must be known.
         let most = DISPATCHES
             + self.shader_dispatches()
+            + self.layer_dispatches()
             + 3 * mechanism.fan_buffers()
             + targets.map_or(0, |table| table.pieces.len())
             + records.map_or(0, |records| records.pieces.len());
@@ -45,9 +47,9 @@ impl Decoder {
 }
 
 /// A hop that is being recorded.
-struct Hop<'a> {
-    decoder: &'a Decoder,
-    program: &'a mut Program,
+pub(super) struct Hop<'a> {
+    pub(super) decoder: &'a Decoder,
+    pub(super) program: &'a mut Program,
     fans: Option<&'a Fans>,
 }
 
@@ -67,16 +69,16 @@ impl<'a> Hop<'a> {
         Ok(())
     }
 
-    fn device(&self) -> &'a Device {
+    pub(super) fn device(&self) -> &'a Device {
         self.decoder.mechanism.device()
     }
 
-    fn profile(&self) -> &'a Profile {
+    pub(super) fn profile(&self) -> &'a Profile {
         self.decoder.mechanism.mechanism().profile()
     }
 
     /// One workgroup for each sequence.
-    fn each_sequence(&self) -> Size {
+    pub(super) fn each_sequence(&self) -> Size {
         Size::Direct(self.decoder.sequences as u32, 1, 1)
     }
 
@@ -197,21 +199,39 @@ impl<'a> Hop<'a> {
         self.device().pipeline(kernel, &all)
     }
 
-    /// Dot products of outputs with the targets of composed edges.
+    /// Dot products of outputs with the targets of composed and layered edges.
     fn dots(&mut self) -> Result<()> {
-        let (decoder, device) = (self.decoder, self.device());
-        let Some(targets) = &decoder.mechanism.targets else {
+        let at = self.decoder.at;
+        let Some(targets) = &self.decoder.mechanism.targets else {
             return Ok(());
         };
-        let (pipeline, rows) = dots::pipeline(device, self.profile().width, targets.element)?;
-        for piece in &targets.pieces {
+        let rows = 0..at.nodes_count as usize;
+        self.multiply(targets, rows, at.output, (at.dots, at.nodes_count))
+    }
+
+    /// Dot products of a vector of each sequence with rows of a table.
+    ///
+    /// `vector` is the offset of the vector in a record; `result` that of the results of the first sequence, and their distance.
+    pub(super) fn multiply(
+        &mut self,
+        table: &DeviceTable,
+        wanted: Range<usize>,
+        vector: u32,
+        result: (u32, u32),
+    ) -> Result<()> {
+        let (decoder, device) = (self.decoder, self.device());
+        let (pipeline, together) = dots::pipeline(device, table.columns, table.element)?;
+        for (piece, rows) in table.within(wanted.clone()) {
             let parameters = dots::Parameters {
                 at: decoder.at,
-                first: piece.first as u32,
-                rows: piece.rows as u32,
+                rows: rows.len() as u32,
+                skipped: (rows.start - piece.first) as u32,
+                vector,
+                result: result.0 + (rows.start - wanted.start) as u32,
+                result_stride: result.1,
             };
             let buffers = [&decoder.floats, &piece.words, &piece.scales];
-            let size = spread(device, piece.rows, rows);
+            let size = spread(device, rows.len(), together);
             self.program
                 .dispatch(&pipeline, &parameters, &buffers, size)?;
         }
@@ -222,7 +242,7 @@ impl<'a> Hop<'a> {
     fn select(&mut self, mode: Mode) -> Result<()> {
         let decoder = self.decoder;
         let mechanism = &*decoder.mechanism;
-        let form = u32::from(self.profile().form == EdgeForm::Composed);
+        let form = u32::from(self.profile().form != EdgeForm::Own);
         let constants = [
             ("WORKGROUP", self.device().wide_workgroup()),
             ("FORM", form),
@@ -334,7 +354,8 @@ impl<'a> Hop<'a> {
                 self.program
                     .dispatch(&pipeline, &parameters, &buffers, size)
             }
-            EdgeForm::Composed | EdgeForm::Layered => {
+            EdgeForm::Layered => self.layers(),
+            EdgeForm::Composed => {
                 constants.push(("RANK", profile.rank as u32));
                 let pipeline = self.device().pipeline(&node_composed::UPDATE, &constants)?;
                 let weights = mechanism.mechanism().weights();

@@ -3,7 +3,7 @@
 use crate::kernel::gpu::sequences::{EARLIER, Sequences};
 use crate::kernel::gpu::table::padded;
 use crate::path::Sampling;
-use crate::signal::{BlendKind, DeviceMechanism, EdgeForm};
+use crate::signal::{BlendKind, DeviceMechanism, EdgeForm, Profile};
 use crate::{Error, ErrorKind, Result};
 
 /// Numbers before the arrays of integers: `HALTED`, `INVALID` and two unused ones.
@@ -19,6 +19,27 @@ pub(super) struct Size {
     pub stops: usize,
     /// Nodes of a list.
     pub list: usize,
+}
+
+/// What a layer of layered edges computes with, relative to the record of a sequence.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scratch {
+    /// n of the node, then of the one before it. `[2 W]`
+    pub normals: u32,
+    /// `[c; 2 m]`, each run padded. `[X]`
+    pub memory: u32,
+    /// Products with A, or with R. `[W]`
+    pub mixed: u32,
+}
+
+/// Columns of one bank: D, or w for layered edges.
+pub(super) fn bank_width(profile: &Profile) -> usize {
+    profile.memory() / (profile.banks * profile.layers.max(1))
+}
+
+/// Index of a number where runs of `run` numbers are padded.
+pub(super) fn padded_index(index: usize, run: usize) -> usize {
+    index / run * padded(run) + index % run
 }
 
 /// Hands out consecutive regions, each aligned to four numbers.
@@ -39,7 +60,7 @@ impl Regions {
     }
 }
 
-/// Lay out a decoder; returns the lengths of its floats and of its integers too.
+/// Lay out a decoder; returns the scratch of layers, and the lengths of its floats and of its integers too.
 ///
 /// # Errors
 /// [`ErrorKind::Resource`] when they are more than 32-bit offsets reach.
@@ -47,11 +68,13 @@ pub(super) fn layout(
     mechanism: &DeviceMechanism,
     size: Size,
     sampling: &Sampling,
-) -> Result<(Sequences, [u32; 2])> {
+) -> Result<(Sequences, Scratch, [u32; 2])> {
     let (host, fans) = (mechanism.mechanism(), mechanism.fans());
     let (profile, v) = (host.profile(), host.nodes());
     let (b, wide) = (size.sequences, padded(profile.width));
     let own = profile.form == EdgeForm::Own;
+    let layered = profile.form == EdgeForm::Layered;
+    let bank = bank_width(profile);
     let position = profile.blend == BlendKind::Position;
     let records = mechanism.records.as_ref();
     // One record for each sequence, in floats.
@@ -61,11 +84,15 @@ pub(super) fn layout(
         nodes_count: v as u32,
         width: wide as u32,
         signal: record.take(wide),
-        banks: record.take(profile.banks * wide),
+        banks: record.take(profile.memory() / bank * padded(bank)),
         output: record.take(wide),
-        blended: record.take_if(!own, (1 + profile.banks) * wide),
+        blended: record.take(profile.carried() / profile.width * wide),
         base: record.take_if(own, wide),
-        preactivation: record.take_if(own, wide),
+        preactivation: record.take(match profile.form {
+            EdgeForm::Own => wide,
+            EdgeForm::Composed => 0,
+            EdgeForm::Layered => profile.widths().edge(),
+        }),
         low: record.take(profile.rank),
         projected: record.take(profile.residual.unwrap_or(0)),
         gathered: record.take(records.map_or(0, |records| records.columns)),
@@ -76,6 +103,11 @@ pub(super) fn layout(
         banned_count: sampling.banned.len() as u32,
         stops_count: size.stops as u32,
         ..Sequences::default()
+    };
+    let scratch = Scratch {
+        normals: record.take_if(layered, 2 * wide),
+        memory: record.take_if(layered, (1 + profile.banks) * padded(bank)),
+        mixed: record.take_if(layered, wide),
     };
     at.stride = record.end as u32;
 
@@ -101,7 +133,7 @@ pub(super) fn layout(
         )
         .advice("decode fewer prompts together"));
     }
-    Ok((at, [floats.end as u32, integers as u32]))
+    Ok((at, scratch, [floats.end as u32, integers as u32]))
 }
 
 /// Lay out the integers of a decoder; returns their number.

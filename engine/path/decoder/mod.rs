@@ -1,10 +1,12 @@
 //! Decoding on a device: many sequences take many hops in one submission.
 //!
-//! A hop is a few kernels: plan (which sequences read which fan), energies, select, pre-activation, gather, node.
+//! A hop is a few kernels: plan (which sequences read which fan), energies, select, pre-activation, gather, node. Layered
+//! edges have some kernels for each layer instead of the last.
 //! The next hop reads the chosen node from a buffer, so nothing is copied to the host until all hops are done or a
 //! fan is missing.
 
 mod hop;
+mod layered;
 mod layout;
 mod look;
 mod resist;
@@ -12,6 +14,8 @@ mod resist;
 use std::sync::Arc;
 
 pub use look::Nearest;
+
+use layout::{Scratch, bank_width, padded_index};
 
 use crate::kernel::gpu::fans::Fans;
 use crate::kernel::gpu::resist::ShaderBuffers;
@@ -36,6 +40,7 @@ pub struct Decoder {
     list: usize,
     sampling: Sampling,
     at: Sequences,
+    scratch: Scratch,
     floats: Buffer,
     integers: Buffer,
     dispatches: Buffer,
@@ -94,7 +99,7 @@ impl Decoder {
             stops: stops.len(),
             list,
         };
-        let (at, [floats, integers]) = layout::layout(&mechanism, size, &sampling)?;
+        let (at, scratch, [floats, integers]) = layout::layout(&mechanism, size, &sampling)?;
         let device = mechanism.device().clone();
         let dispatches = mechanism.fan_buffers().max(1) * 8;
         let buffer =
@@ -116,6 +121,7 @@ impl Decoder {
             list,
             sampling,
             at,
+            scratch,
         };
         // Lists that stay the same for the life of the decoder.
         decoder.write_integers(at.banned, &decoder.sampling.banned);
@@ -154,21 +160,22 @@ impl Decoder {
         let at = self.at;
         let mechanism = self.mechanism.mechanism().clone();
         let profile = mechanism.profile();
-        let (d, wide) = (profile.width, padded(profile.width));
+        let d = profile.width;
         let mut record = vec![0.0f32; at.stride as usize];
-        // Rows of D numbers, each padded to W.
-        let mut put = |offset: u32, values: &mut dyn Iterator<Item = f32>| {
+        // Runs of D numbers, each padded to W; those of banks are as wide as a bank.
+        let mut put = |offset: u32, run: usize, values: &mut dyn Iterator<Item = f32>| {
             for (index, value) in values.enumerate() {
-                record[offset as usize + index / d * wide + index % d] = value;
+                record[offset as usize + padded_index(index, run)] = value;
             }
         };
-        put(at.signal, &mut flow.signal.iter().copied());
+        put(at.signal, d, &mut flow.signal.iter().copied());
         // Banks are f32 on the device; a chunk is too short for their rounding to matter.
-        put(at.banks, &mut flow.banks.iter().map(|&bank| bank as f32));
-        put(at.output, &mut flow.output.iter().copied());
-        put(at.blended, &mut flow.blended.iter().copied());
+        let banks = &mut flow.banks.iter().map(|&bank| bank as f32);
+        put(at.banks, bank_width(profile), banks);
+        put(at.output, d, &mut flow.output.iter().copied());
+        put(at.blended, d, &mut flow.blended.iter().copied());
         if profile.form == EdgeForm::Own {
-            put(at.base, &mut self.position_row(flow.step).into_iter());
+            put(at.base, d, &mut self.position_row(flow.step).into_iter());
         }
         let device = self.mechanism.device().clone();
         device.write(
@@ -283,15 +290,15 @@ impl Decoder {
     pub fn flow(&self, sequence: usize) -> Result<Flow> {
         let at = self.at;
         let profile = self.mechanism.mechanism().profile();
-        let (d, wide) = (profile.width, padded(profile.width));
+        let d = profile.width;
         let record: Vec<f32> = self.mechanism.device().read(
             &self.floats,
             (sequence * at.stride as usize * 4) as u64,
             at.stride as usize,
         )?;
-        let take = |offset: u32, count: usize| -> Vec<f32> {
+        let take = |offset: u32, count: usize, run: usize| -> Vec<f32> {
             (0..count)
-                .map(|index| record[offset as usize + index / d * wide + index % d])
+                .map(|index| record[offset as usize + padded_index(index, run)])
                 .collect()
         };
         let (node, step, _) = self.state[sequence];
@@ -302,8 +309,8 @@ impl Decoder {
             node,
             earlier: self.earlier(sequence)?,
             step,
-            signal: take(at.signal, d),
-            banks: take(at.banks, profile.banks * d)
+            signal: take(at.signal, d, d),
+            banks: take(at.banks, profile.memory(), bank_width(profile))
                 .into_iter()
                 .map(f64::from)
                 .collect(),
@@ -313,8 +320,8 @@ impl Decoder {
                 .copied()
                 .filter(|_| position)
                 .unwrap_or(0.0),
-            output: take(at.output, d),
-            blended: take(at.blended, if composed { profile.blended() } else { 0 }),
+            output: take(at.output, d, d),
+            blended: take(at.blended, profile.carried(), d),
         })
     }
 

@@ -29,11 +29,8 @@ impl Decoder {
             return Ok(());
         };
         let (device, host, at) = (mechanism.device(), mechanism.mechanism(), self.at);
-        let composed = host.profile().form == EdgeForm::Composed;
-        let constants = [
-            ("WORKGROUP", device.wide_workgroup()),
-            ("FORM", u32::from(composed)),
-        ];
+        let form = u32::from(host.profile().form != EdgeForm::Own);
+        let constants = [("WORKGROUP", device.wide_workgroup()), ("FORM", form)];
         let parameters = resist::Parameters {
             at,
             blocks: mechanism.blocks,
