@@ -387,9 +387,10 @@ fn a_recipe_is_written_as_a_run_file_and_read_again() {
 }
 
 #[test]
-fn every_key_of_the_template_exists_and_has_its_default() {
+fn every_key_of_the_template_exists_and_has_the_value_of_a_new_recipe() {
     let template = Recipe::template();
-    let least = "name = \"my-model\"\n[data]\ntrain = [\"my.txt\"]\n[profile]\npreset = \"sifu\"\n";
+    let least = "name = \"my-model\"\n[data]\ntrain = [\"my.txt\"]\n[graph]\norder = 5\nprune = 0.25\n\
+        [profile]\npreset = \"layered\"\n[train]\ncarry = true\naverage = 0.998\ndropout-memory = 0.1\n";
     let default = Recipe::parse(least, &[]).unwrap();
     assert_eq!(Recipe::parse(&template, &[]).unwrap(), default);
     // Examples are comments of the form `# key = value  # meaning`.

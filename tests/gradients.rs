@@ -186,6 +186,7 @@ fn layered_edges() {
         output: 0.25,
         memory: 0.2,
         input: 0.3,
+        node: 0.2,
     };
     check("layered dropout", &mut learner, &batch());
 }

@@ -1,7 +1,7 @@
 //! Options of `brillm generate` for two directions and several samples: filling gaps, reranking, best of n.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
@@ -68,6 +68,9 @@ pub(super) struct SamplingArguments {
     /// Append the best and the worst sample to FILE as {"prompt", "chosen", "rejected"}, for [preferences] in a run file.
     #[arg(long, value_name = "FILE", requires = "best_of")]
     preferences: Option<PathBuf>,
+    /// Append the samples to FILE as {"text"}, a corpus to train on.
+    #[arg(long, value_name = "FILE", requires = "best_of")]
+    samples: Option<PathBuf>,
 }
 
 impl SamplingArguments {
@@ -163,6 +166,7 @@ impl SamplingArguments {
         };
         let samples: Vec<Vec<u32>> = (0..count).map(draw).collect::<Result<_>>()?;
         let tokenizer = engine.tokenizer();
+        self.keep_samples(tokenizer, ids, &samples)?;
         let mut report = json!({"model": engine.name(), "prompt_ids": ids, "seed": seed});
         let decoded = |new: &[u32]| tokenizer.decode_after(ids, new);
         let best = match self.reader()? {
@@ -285,6 +289,24 @@ impl SamplingArguments {
         }
     }
 
+    /// Append all samples, with the prompt, to the file of --samples.
+    fn keep_samples(
+        &self,
+        tokenizer: &Tokenizer,
+        prompt: &[u32],
+        samples: &[Vec<u32>],
+    ) -> Result<()> {
+        let Some(path) = &self.samples else {
+            return Ok(());
+        };
+        let text = |sample: &Vec<u32>| tokenizer.decode(&[prompt, sample].concat());
+        let lines: String = samples
+            .iter()
+            .map(|sample| json!({"text": text(sample)}).to_string() + "\n")
+            .collect();
+        append(path, &lines)
+    }
+
     /// Append a pair to the preference file.
     fn keep_pair(
         &self,
@@ -301,10 +323,15 @@ impl SamplingArguments {
         }
         let line = json!({"prompt": tokenizer.decode(prompt), "chosen": tokenizer.decode_after(prompt, best),
             "rejected": tokenizer.decode_after(prompt, worst)});
-        brillm_file::append(path)
-            .and_then(|mut file| writeln!(file, "{line}"))
-            .map_err(|error| Error::io(error, path.display()))
+        append(path, &format!("{line}\n"))
     }
+}
+
+/// Append whole lines to a file.
+fn append(path: &Path, lines: &str) -> Result<()> {
+    brillm_file::append(path)
+        .and_then(|mut file| file.write_all(lines.as_bytes()))
+        .map_err(|error| Error::io(error, path.display()))
 }
 
 /// Run a command with lines on its standard input; return its output.

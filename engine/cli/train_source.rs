@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::cli::shell::quoted;
-use crate::learn::recipe::{Kind, map_paths};
+use crate::learn::recipe::map_paths;
 use crate::learn::{CorpusSize, Recipe, Trainer, kept_changes};
 use crate::{Error, ErrorKind, Result};
 
@@ -137,11 +137,7 @@ impl TrainSource<'_> {
             .iter()
             .map(|path| relative(path, &folder))
             .collect::<Result<Vec<String>>>()?;
-        let mut recipe = Recipe::for_text(&name, sources, &size)?;
-        if given.kind != Kind::Graph {
-            // Only a graph has a profile.
-            recipe.profile.clear();
-        }
+        let recipe = Recipe::for_text(&name, sources, &size, &given)?;
         let heading = format!(
             "Written by `brillm train` for a text of {} bytes.\nChange it and repeat with: brillm train {}",
             size.bytes,

@@ -4,6 +4,9 @@
 //! component (`[width][T]`), so that every loop runs over neighbouring numbers. The backward pass recomputes the
 //! probabilities from queries and keys instead of keeping a matrix of T² numbers (Dao et al. 2022).
 
+use std::ops::Range;
+
+use crate::kernel::simd::{Arithmetic, dispatch};
 use crate::kernel::softmax::softmax;
 use crate::kernel::vector::{add_scaled, dot};
 
@@ -27,7 +30,7 @@ pub struct Head {
 impl Head {
     /// Return the positions that position `t` attends to.
     #[inline]
-    pub fn visible(&self, t: usize) -> std::ops::Range<usize> {
+    pub fn visible(&self, t: usize) -> Range<usize> {
         let end = if self.causal {
             (t + 1).min(self.valid)
         } else {
@@ -117,22 +120,66 @@ impl Head {
     }
 }
 
-/// Add `scale · q·k` to the logits of the keys `seen` of one head. `query [width]`, `keys [width][length]`
-///
-/// Keys are stored component by component, so that the inner loop runs over neighbouring numbers.
-pub fn add_logits(
+#[inline(always)]
+fn add_logits_body<A: Arithmetic>(
     query: &[f32],
     keys: &[f32],
     length: usize,
-    seen: std::ops::Range<usize>,
+    seen: Range<usize>,
     scale: f32,
     logits: &mut [f32],
 ) {
     for (component, &q) in query.iter().enumerate() {
         let row = component * length;
         let keys = &keys[row + seen.start..row + seen.end];
-        add_scaled(q * scale, keys, logits);
+        for (logit, &key) in logits.iter_mut().zip(keys) {
+            *logit = A::multiply_add(q * scale, key, *logit);
+        }
     }
+}
+
+/// Components of a value whose sums stay in registers.
+const BLOCK: usize = 8;
+
+#[inline(always)]
+fn add_values_body<A: Arithmetic>(probabilities: &[f32], values: &[f32], output: &mut [f32]) {
+    let width = output.len();
+    let (blocks, rest) = output.as_chunks_mut::<BLOCK>();
+    for (block, output) in blocks.iter_mut().enumerate() {
+        let mut sums = *output;
+        let rows = values[block * BLOCK..].chunks(width);
+        for (&p, row) in probabilities.iter().zip(rows) {
+            // The slots of positions that are not visible may hold anything.
+            if p > 0.0 {
+                for (sum, &value) in sums.iter_mut().zip(&row[..BLOCK]) {
+                    *sum = A::multiply_add(p, value, *sum);
+                }
+            }
+        }
+        *output = sums;
+    }
+    let first = width - rest.len();
+    for (component, sum) in rest.iter_mut().enumerate() {
+        let column = values[first + component..].iter().step_by(width);
+        for (&p, &value) in probabilities.iter().zip(column) {
+            if p > 0.0 {
+                *sum = A::multiply_add(p, value, *sum);
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// Add `scale · q·k` to the logits of the keys `seen` of one head. `query [width]`, `keys [width][length]`
+    ///
+    /// Keys are stored component by component, so that the inner loop runs over neighbouring numbers.
+    pub fn add_logits, add_logits_at(query: &[f32], keys: &[f32], length: usize, seen: Range<usize>, scale: f32, logits: &mut [f32]) = add_logits_body
+}
+
+dispatch! {
+    /// Add the values of one head, weighted by their probabilities. `probabilities [n]`, `values [n][width]`,
+    /// `output [width]`
+    pub fn add_values, add_values_at(probabilities: &[f32], values: &[f32], output: &mut [f32]) = add_values_body
 }
 
 /// Gather one head from rows of heads: `output[component][t] = rows[t][offset + component]`.

@@ -1,7 +1,7 @@
 //! The default recipe of a text without a run file; its sizes follow the amount of text.
 
 use crate::learn::corpus_size::CorpusSize;
-use crate::learn::recipe::{Recipe, TokenKind, Train};
+use crate::learn::recipe::{Kind, Recipe, TokenKind, Train};
 use crate::{Error, ErrorKind, Result};
 
 /// Sizes for a text of up to `bytes`.
@@ -11,6 +11,7 @@ struct Sizes {
     /// Mean bytes of a token at this vocabulary, in English.
     token_bytes: f64,
     width: usize,
+    layers: usize,
     /// Sequences, and predictions in each.
     batch: (usize, usize),
     /// Passes over the text.
@@ -21,11 +22,11 @@ struct Sizes {
 /// A larger text supports a larger model, which learns it in fewer passes and with less dropout.
 #[rustfmt::skip]
 const SIZES: [Sizes; 5] = [
-    Sizes { bytes: 20_000, vocabulary: 320, token_bytes: 1.4, width: 32, batch: (8, 16), passes: 20.0, dropout: 0.3 },
-    Sizes { bytes: 60_000, vocabulary: 512, token_bytes: 2.0, width: 32, batch: (8, 32), passes: 20.0, dropout: 0.3 },
-    Sizes { bytes: 500_000, vocabulary: 1000, token_bytes: 2.5, width: 64, batch: (16, 32), passes: 12.0, dropout: 0.3 },
-    Sizes { bytes: 3_000_000, vocabulary: 2000, token_bytes: 3.0, width: 128, batch: (32, 32), passes: 6.0, dropout: 0.25 },
-    Sizes { bytes: u64::MAX, vocabulary: 4000, token_bytes: 3.5, width: 128, batch: (32, 48), passes: 3.0, dropout: 0.15 },
+    Sizes { bytes: 20_000, vocabulary: 320, token_bytes: 1.4, width: 32, layers: 1, batch: (8, 16), passes: 20.0, dropout: 0.3 },
+    Sizes { bytes: 60_000, vocabulary: 512, token_bytes: 2.0, width: 32, layers: 1, batch: (8, 32), passes: 20.0, dropout: 0.3 },
+    Sizes { bytes: 500_000, vocabulary: 1000, token_bytes: 2.5, width: 64, layers: 1, batch: (16, 32), passes: 12.0, dropout: 0.3 },
+    Sizes { bytes: 3_000_000, vocabulary: 2000, token_bytes: 3.0, width: 128, layers: 2, batch: (32, 32), passes: 6.0, dropout: 0.25 },
+    Sizes { bytes: u64::MAX, vocabulary: 4000, token_bytes: 3.5, width: 128, layers: 2, batch: (32, 48), passes: 3.0, dropout: 0.15 },
 ];
 /// Tokens of training at most: minutes on two cores.
 const MOST_TOKENS: f64 = 3e6;
@@ -34,11 +35,17 @@ const VALIDATION: (f64, f64) = (60_000.0, 200_000.0);
 
 impl Recipe {
     /// Choose a recipe for a text: vocabulary, width, batch, number of tokens and validation text follow its size. Training
-    /// takes seconds for some kilobytes and some minutes at most on two cores.
+    /// takes seconds for some kilobytes and some minutes at most on two cores. It has layered edges unless the keys
+    /// that were `given` name another preset or kind.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a text of fewer than 200 bytes.
-    pub fn for_text(name: &str, sources: Vec<String>, size: &CorpusSize) -> Result<Self> {
+    pub fn for_text(
+        name: &str,
+        sources: Vec<String>,
+        size: &CorpusSize,
+        given: &Self,
+    ) -> Result<Self> {
         if size.bytes < 200 {
             let what = format!("{} bytes of text are too few to train on", size.bytes);
             return Err(Error::new(ErrorKind::Input, what).advice("give at least some kilobytes"));
@@ -65,11 +72,19 @@ impl Recipe {
             (corpus_tokens * sizes.passes).min(MOST_TOKENS) as u64 / step_tokens * step_tokens;
         let total_steps = (total / step_tokens).max(1);
         let every = (total_steps / 10).max(1);
-        let mut recipe = Self::with_defaults(name, sources);
+        let preset = given.profile.get("preset").and_then(toml::Value::as_str);
+        let layered = given.kind == Kind::Graph && preset.is_none_or(|name| name == "layered");
+        let mut recipe = Self::with_defaults(name, sources, layered);
         recipe.data.validation_fraction = (fraction * 1e5).round() / 1e5;
         (recipe.data.tokens, recipe.data.vocabulary) = (tokens, vocabulary);
-        let width = toml::Value::from(sizes.width as i64);
-        recipe.profile.insert("width".into(), width);
+        let widths = [("width", sizes.width), ("layers", sizes.layers)];
+        for (key, size) in widths.into_iter().take(1 + usize::from(layered)) {
+            recipe.profile.insert(key.into(), (size as i64).into());
+        }
+        if given.kind != Kind::Graph {
+            // Only a graph has a profile.
+            recipe.profile.clear();
+        }
         recipe.train = Train {
             tokens: total.max(step_tokens),
             batch: sizes.batch.0,
@@ -80,7 +95,7 @@ impl Recipe {
             block: ((corpus_tokens / 20.0) as usize).clamp(2 * steps, 1500),
             validate_every: every,
             checkpoint_every: every,
-            ..Train::default()
+            ..recipe.train
         };
         Ok(recipe)
     }

@@ -44,6 +44,8 @@ pub struct Rates {
     pub memory: f64,
     /// Of the signal s⁰ that reaches a node.
     pub input: f64,
+    /// Of nodes: a dropped node has no signal s⁰ in any sequence of the batch (Gal and Ghahramani 2016, section 4.2).
+    pub node: f64,
 }
 
 impl From<f64> for Rates {

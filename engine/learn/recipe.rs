@@ -130,16 +130,24 @@ impl Default for GraphRecipe {
 }
 
 impl Recipe {
-    /// Create a recipe of default settings.
-    pub(super) fn with_defaults(name: &str, sources: Vec<String>) -> Self {
+    /// Create a recipe of default settings, with those that suit layered edges if they are `layered`.
+    pub(super) fn with_defaults(name: &str, sources: Vec<String>, layered: bool) -> Self {
         let data = toml::Table::from_iter([("train".into(), toml::Value::from(sources))]);
-        let profile = toml::Table::from_iter([("preset".into(), "sifu".into())]);
+        let preset = if layered { "layered" } else { "sifu" };
+        let profile = toml::Table::from_iter([("preset".into(), preset.into())]);
         let table = toml::Table::from_iter([
             ("name".into(), name.into()),
             ("data".into(), data.into()),
             ("profile".into(), profile.into()),
         ]);
-        table.try_into().expect("all other keys have defaults")
+        let mut recipe: Self = table.try_into().expect("all other keys have defaults");
+        if layered {
+            (recipe.graph.order, recipe.graph.prune) = (5, 0.25);
+            recipe.train.carry = true;
+            recipe.train.average = 0.998;
+            recipe.train.dropout_memory = 0.1;
+        }
+        recipe
     }
 
     /// Read a run file and apply `key=value` changes, each a TOML value at a dotted key.
@@ -333,8 +341,16 @@ impl Recipe {
                 "graph.transpose-of needs own edges, data.direction = \"backward\" and no `initial`",
             );
         }
-        if self.train.carry && form != EdgeForm::Layered {
-            return invalid("train.carry needs layered edges");
+        let train = &self.train;
+        let of_layers = [
+            train.dropout_memory,
+            train.dropout_input,
+            train.dropout_node,
+        ];
+        if form != EdgeForm::Layered && (train.carry || of_layers != [0.0; 3]) {
+            return invalid(
+                "train.carry, dropout-memory, dropout-input and dropout-node need layered edges (profile.preset = \"layered\")",
+            );
         }
         if self.network.is_some() {
             return invalid("[network] requires kind = \"gpt\", \"bert\" or \"lstm\"");

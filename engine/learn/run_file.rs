@@ -28,7 +28,7 @@ const fn key(
 }
 
 /// The keys that are used often, in the order of the file.
-const KEYS: [Key; 43] = [
+const KEYS: [Key; 49] = [
     key("", "name", "", "name of the model"),
     key("", "license", "", "license of the weights"),
     key(
@@ -132,14 +132,20 @@ const KEYS: [Key; 43] = [
     key(
         "profile",
         "preset",
-        "\"sifu\"",
-        "sifu, layered, sifu-own or reference: how a signal flows",
+        "\"layered\"",
+        "layered, sifu, sifu-own or reference: how a signal flows",
     ),
     key(
         "profile",
         "width",
         "128",
         "numbers in a signal: larger learns more and takes longer",
+    ),
+    key(
+        "profile",
+        "layers",
+        "2",
+        "layers that the signal of a node passes (layered edges)",
     ),
     key("profile", "banks", "2", "running sums of the past"),
     key(
@@ -180,6 +186,36 @@ const KEYS: [Key; 43] = [
         "dropout",
         "",
         "dropout probability: higher for a small text",
+    ),
+    key(
+        "train",
+        "dropout-memory",
+        "",
+        "dropout probability of what a layer blends (layered edges)",
+    ),
+    key(
+        "train",
+        "dropout-input",
+        "",
+        "dropout probability of the signal that reaches a node (layered edges)",
+    ),
+    key(
+        "train",
+        "dropout-node",
+        "",
+        "probability that a node sends no signal (layered edges)",
+    ),
+    key(
+        "train",
+        "carry",
+        "",
+        "whether sequences continue where they ended in the batch before (layered edges)",
+    ),
+    key(
+        "train",
+        "average",
+        "",
+        "decay of the running average of the weights, which is validated and saved; 0 for none",
     ),
     key("train", "weight-decay", "", "weight decay of AdamW"),
     key("train", "beta1", "", "AdamW's decay of the first moment"),
@@ -225,8 +261,8 @@ const COLUMN: usize = 32;
 impl Recipe {
     /// Write the run file of default settings for a text, with the meaning of each key.
     pub fn template() -> String {
-        let recipe = Self::with_defaults("my-model", vec!["my.txt".into()]);
-        let heading = "A run file. Train with: brillm train FILE.toml\nThe values are the defaults, lines with # are examples; keys may be left out.";
+        let recipe = Self::with_defaults("my-model", vec!["my.txt".into()], true);
+        let heading = "A run file. Train with: brillm train FILE.toml\nThe values are those of a new recipe, lines with # are examples. A key that is left out has\nits default: preset \"sifu\", order 2, prune 0.1, dropout-memory 0, carry false, average 0, and otherwise the value below.";
         recipe
             .to_run_file(heading)
             .expect("the defaults have a TOML form")
@@ -246,7 +282,7 @@ impl Recipe {
             })
         };
         let own = table(self)?;
-        let default = table(&Self::with_defaults("", Vec::new()))?;
+        let default = table(&Self::with_defaults("", Vec::new(), true))?;
         let mut text: String = heading.lines().map(|line| format!("# {line}\n")).collect();
         for section in ["", "data", "graph", "profile", "train"] {
             let empty = toml::Table::new();

@@ -64,6 +64,8 @@ pub struct Train {
     pub dropout_memory: f64,
     /// Dropout probability of the signal that reaches a node (layered edges only).
     pub dropout_input: f64,
+    /// Probability that a node's signal is dropped, the same nodes in all sequences of a batch (layered edges only).
+    pub dropout_node: f64,
     /// Rows that the optimiser updates.
     pub optimiser: AdamMode,
     /// AdamW's β₁.
@@ -114,6 +116,7 @@ impl Default for Train {
             dropout: 0.1,
             dropout_memory: 0.0,
             dropout_input: 0.0,
+            dropout_node: 0.0,
             optimiser: AdamMode::Touched,
             beta1: 0.9,
             beta2: 0.98,
@@ -160,6 +163,7 @@ impl Train {
             output: self.dropout,
             memory: self.dropout_memory,
             input: self.dropout_input,
+            node: self.dropout_node,
         }
     }
 
@@ -182,10 +186,15 @@ impl Train {
                 "train.batch must be 1 to 65536 and train.steps 1 to 4096",
             ),
             (
-                [self.dropout, self.dropout_memory, self.dropout_input]
-                    .iter()
-                    .all(|rate| (0.0..1.0).contains(rate)),
-                "train.dropout, dropout-memory and dropout-input must be at least 0 and below 1",
+                [
+                    self.dropout,
+                    self.dropout_memory,
+                    self.dropout_input,
+                    self.dropout_node,
+                ]
+                .iter()
+                .all(|rate| (0.0..1.0).contains(rate)),
+                "train.dropout, dropout-memory, dropout-input and dropout-node must be at least 0 and below 1",
             ),
             (
                 (0.0..=1.0).contains(&self.reset),

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 
 use crate::hook::CodecAxis;
 use crate::kernel::attention;
-use crate::kernel::vector::add_scaled;
 use crate::transformer::attention_sums::AttentionSums;
 use crate::transformer::cache_page::{Block, Page};
 use crate::transformer::{LayerPlan, Storage};
@@ -315,14 +314,9 @@ impl Slots {
         for (index, (_, values)) in read.iter().enumerate() {
             for (head, output) in output.chunks_exact_mut(self.width).enumerate() {
                 let first = head * slots + index * self.page;
-                let kv = head / group;
-                for at in 0..self.page {
-                    let p = probabilities[first + at];
-                    if p > 0.0 {
-                        let row = (kv * self.page + at) * self.width;
-                        add_scaled(p, &values[row..row + self.width], output);
-                    }
-                }
+                let values = &values[head / group * self.width * self.page..];
+                let probabilities = &probabilities[first..first + self.page];
+                attention::add_values(probabilities, values, output);
             }
         }
     }

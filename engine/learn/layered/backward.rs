@@ -187,9 +187,10 @@ impl<R: Real> Layered<R> {
                 source, sequence, ..
             } = Row::of(batch, row);
             let mask = &flow.masks.input[sequence * d..(sequence + 1) * d];
+            let kept = flow.masks.node[source as usize];
             let target = &mut self.parameters[At::Target as usize];
             for j in 0..d {
-                let d_level = d_signal[j] * mask[j];
+                let d_level = d_signal[j] * mask[j] * kept;
                 d_kappa += d_level * target.row(source as usize)[j];
                 target.gradient_row(source as usize)[j] += factor * d_level;
             }

@@ -69,6 +69,8 @@ pub(super) struct Masks<R> {
     pub(super) memory: Vec<Vec<R>>,
     /// Of h. `[B, D]`
     pub(super) output: Vec<R>,
+    /// Of nodes, the same for all sequences. `[V]`
+    pub(super) node: Vec<R>,
 }
 
 /// One shard's rows of all buffers.
@@ -119,20 +121,21 @@ impl<R: Real> Masks<R> {
     /// Draw the masks of `sequences` sequences in the batch of training step `index`.
     pub(super) fn draw(
         &mut self,
-        sequences: usize,
-        layers: usize,
+        (sequences, nodes, layers): (usize, usize, usize),
         widths: Widths,
         rates: Rates,
         seed: u64,
         index: u64,
     ) {
-        // "inpu", "out" and "mem" in ASCII: independent streams under one seed.
+        // "inpu", "out", "mem" and "node" in ASCII: independent streams under one seed.
         let draw = |mask: &mut Vec<R>, columns: usize, rate, purpose: u64| {
             mask.resize(sequences * columns, R::zero());
             dropout::draw(mask, columns, rate, seed ^ purpose, index);
         };
         draw(&mut self.input, widths.signal, rates.input, 0x696e_7075);
         draw(&mut self.output, widths.signal, rates.output, 0x6f75_7400);
+        self.node.resize(nodes, R::zero());
+        dropout::draw(&mut self.node, nodes, rates.node, seed ^ 0x6e6f_6465, index);
         self.memory.resize_with(layers, Vec::new);
         for (layer, mask) in self.memory.iter_mut().enumerate() {
             let purpose = 0x6d65_6d00 + layer as u64;

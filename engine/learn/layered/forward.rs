@@ -18,9 +18,9 @@ impl<R: Real> Layered<R> {
         let mut flow = std::mem::replace(&mut self.flow, super::Flow::new(0));
         let (sequences, layers) = (batch.sequences(), self.profile.layers);
         flow.resize(sequences * batch.steps, self.widths);
+        let nodes = self.parameters[At::Target as usize].shape[0];
         flow.masks.draw(
-            sequences,
-            layers,
+            (sequences, nodes, layers),
             self.widths,
             dropout,
             self.seed,
@@ -45,7 +45,8 @@ impl<R: Real> Layered<R> {
         let target = &self.parameters[At::Target as usize];
         for (row, signal) in shard.layers[0].signals.chunks_exact_mut(d).enumerate() {
             let (step, sequence) = (row / width, first + row % width);
-            let beta = target.row(batch.sequence(sequence)[step] as usize);
+            let source = batch.sequence(sequence)[step] as usize;
+            let (beta, kappa) = (target.row(source), kappa * masks.node[source]);
             let mask = &masks.input[sequence * d..(sequence + 1) * d];
             for ((signal, &beta), &mask) in signal.iter_mut().zip(beta).zip(mask) {
                 *signal = kappa * mask * beta;
