@@ -5,6 +5,15 @@ use rayon::prelude::*;
 use crate::kernel::random::Random;
 use crate::kernel::real::Real;
 
+/// Purpose of masks of the signals that reach nodes, "inpu" in ASCII: purposes are independent streams under one seed.
+pub(super) const INPUT: u64 = 0x696e_7075;
+/// Purpose of masks of outputs, "out" in ASCII.
+pub(super) const OUTPUT: u64 = 0x6f75_7400;
+/// Purpose of masks of nodes, "node" in ASCII.
+pub(super) const NODE: u64 = 0x6e6f_6465;
+/// Purpose of masks of what the first layer blends, "mem" in ASCII; those of the next layers follow.
+pub(super) const MEMORY: u64 = 0x6d65_6d00;
+
 /// Fill `mask [N, D]` with 0 (probability `dropout`) and 1/(1 − dropout).
 ///
 /// Each row has a random stream of its own, so that the number of threads does not matter.

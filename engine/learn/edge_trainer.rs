@@ -203,6 +203,19 @@ impl EdgeTrainer {
         all
     }
 
+    /// Return the running averages of the parameters, in the same order; those of no step are empty.
+    pub fn averages(&mut self) -> &mut Vec<Vec<f32>> {
+        &mut self.averages
+    }
+
+    /// Return the state that sequences continue from, where edges have one.
+    pub fn carried(&mut self) -> Option<&mut Vec<f32>> {
+        match &mut self.form {
+            Form::Layered(edges) => Some(edges.state()),
+            Form::Composed(_) | Form::Own(_) => None,
+        }
+    }
+
     /// Swap the parameters with their running averages, where they are kept.
     pub fn swap_averages(&mut self) {
         let parameters = self.form.parameters();
@@ -215,8 +228,7 @@ impl EdgeTrainer {
 
     /// Move the running averages towards the parameters after step `step`, counted from 1.
     fn average(&mut self, decay: f64, step: u64) {
-        // Early averages follow the weights closely: the first ones are far from the last.
-        let decay = decay.min((1 + step) as f64 / (10 + step) as f64) as f32;
+        let decay = average_decay(decay, step);
         let parameters = self.form.parameters();
         self.averages.resize_with(parameters.len(), Vec::new);
         for (parameter, average) in parameters.into_iter().zip(&mut self.averages) {
@@ -344,6 +356,12 @@ impl EdgeTrainer {
             Ok(Some(Table::of(&parameter.value, block.rows, block.columns)))
         })
     }
+}
+
+/// Return the part of a running average that stays in step `step`, counted from 1.
+pub(super) fn average_decay(decay: f64, step: u64) -> f32 {
+    // Early averages follow the weights closely: the first ones are far from the last.
+    decay.min((1 + step) as f64 / (10 + step) as f64) as f32
 }
 
 /// Check that the loss of a step is finite.

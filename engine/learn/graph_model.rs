@@ -189,13 +189,6 @@ impl Trainable for GraphModel {
             )
             .advice("use --backend cpu or auto"));
         }
-        if self.recipe.train.average > 0.0 {
-            return Err(crate::Error::new(
-                crate::ErrorKind::Unsupported,
-                "averaged weights are computed on the CPU only",
-            )
-            .advice("use --backend cpu or auto, or train.average = 0"));
-        }
         self.on_device = Some(OnDevice {
             trainer: crate::learn::device::DeviceTrainer::new(
                 device,

@@ -31,8 +31,11 @@ fn losses(folder: &Path) -> Vec<f64> {
         .collect()
 }
 
-/// Writes a small run file of 40 steps and its text.
-fn run_file(folder: &Path, preset: &str) -> std::path::PathBuf {
+/// Settings of training that layered edges have besides the others.
+const LAYERED: &str = "carry = true\nreset = 0.1\naverage = 0.9\ndropout-memory = 0.1\n";
+
+/// Writes a small run file of 40 steps, with further settings of training, and its text.
+fn run_file(folder: &Path, preset: &str, train: &str) -> std::path::PathBuf {
     let ids: Vec<u8> = text()
         .iter()
         .flat_map(|&id| (id as u16).to_le_bytes())
@@ -46,7 +49,7 @@ fn run_file(folder: &Path, preset: &str) -> std::path::PathBuf {
             "name = \"small\"\nseed = 3\n[data]\ntrain = [\"train.u16\"]\nvalidation = [\"held.u16\"]\n\
              tokens = \"ids\"\nvocabulary = 12\n[profile]\npreset = \"{preset}\"\nwidth = 8\n\
              [train]\ntokens = 1200\nbatch = 5\nsteps = 6\nfolds = 3\nblock = 60\nlog-every = 5\n\
-             warmup = 5\ncheckpoint-every = 20\ndropout = 0.2\n",
+             warmup = 5\ncheckpoint-every = 20\ndropout = 0.2\n{train}",
         ),
     )
     .unwrap();
@@ -75,9 +78,15 @@ impl ProgressObserver for DeviceDestroyer {
 
 /// A run that loses its device continues from its checkpoint; a forced device ends the run, which can be resumed.
 fn a_run_continues_after_its_device_is_lost(bed: &Bed) {
+    for (preset, train) in [("sifu-own", ""), ("layered", LAYERED)] {
+        continues_after_its_device_is_lost(bed, preset, train);
+    }
+}
+
+fn continues_after_its_device_is_lost(bed: &Bed, preset: &str, train: &str) {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let recipe = run_file(folder.path(), "sifu-own");
+    let recipe = run_file(folder.path(), preset, train);
     let never = std::sync::atomic::AtomicBool::new(false);
     let prepare = |name: &str, resume: bool| {
         let recipe = Recipe::open(&recipe, &[]).unwrap();
@@ -121,9 +130,15 @@ fn a_run_continues_after_its_device_is_lost(bed: &Bed) {
 }
 
 fn a_run_file_trains_on_the_adapter(bed: &Bed) {
+    for (preset, train) in [("sifu", ""), ("layered", LAYERED)] {
+        trains_on_the_adapter(bed, preset, train);
+    }
+}
+
+fn trains_on_the_adapter(bed: &Bed, preset: &str, train: &str) {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let recipe = run_file(folder.path(), "sifu");
+    let recipe = run_file(folder.path(), preset, train);
     let index = index_of(bed);
     let train = |name: &str, more: &[&str]| {
         let (recipe, out) = (recipe.to_str().unwrap(), at(name));

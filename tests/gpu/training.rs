@@ -6,12 +6,13 @@ use brillm::kernel::random::Random;
 use brillm::learn::adamw::AdamMode;
 use brillm::learn::batch::{Batch, BatchSampler, Candidates, Order};
 use brillm::learn::device::DeviceTrainer;
+use brillm::learn::dropout::Rates;
 use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
 use brillm::signal::Profile;
 
-use crate::decoding::{graph, profiles, text};
+use crate::decoding::{graph, layered_profiles, profiles, text};
 use crate::{Bed, Test};
 
 pub const TESTS: &[Test] = &[
@@ -22,6 +23,14 @@ pub const TESTS: &[Test] = &[
     (
         "every_form_and_blend_trains_as_on_the_cpu",
         every_form_and_blend_trains_as_on_the_cpu,
+    ),
+    (
+        "layered_edges_continue_across_batches_as_on_the_cpu",
+        layered_edges_continue_across_batches_as_on_the_cpu,
+    ),
+    (
+        "averages_of_own_edges_are_refused",
+        averages_of_own_edges_are_refused,
     ),
     (
         "candidates_dense_steps_and_small_buffers_train_as_on_the_cpu",
@@ -45,7 +54,10 @@ impl Run {
     fn new(train: Train) -> Self {
         let graph = graph();
         let folds = if train.folds > 0 { train.folds } else { 0 };
-        let sampler = BatchSampler::new(7, 400, train.steps, train.batch, 60, folds);
+        let mut sampler = BatchSampler::new(7, 400, train.steps, train.batch, 60, folds);
+        if train.carry {
+            sampler = sampler.streams(train.reset);
+        }
         let prior = Prior::new(&graph, &sampler.held_out(&graph, &text()));
         Self {
             graph,
@@ -102,8 +114,14 @@ impl Run {
         } else {
             bed.device.clone()
         };
-        let mut learner = EdgeTrainer::new(profile, &self.graph, self.train.dropout, 3);
-        let mut mirror = EdgeTrainer::new(profile, &self.graph, self.train.dropout, 3);
+        let rates = Rates {
+            output: self.train.dropout,
+            memory: self.train.dropout_memory,
+            input: self.train.dropout_input,
+            node: self.train.dropout_node,
+        };
+        let mut learner = EdgeTrainer::new(profile, &self.graph, rates, 3);
+        let mut mirror = EdgeTrainer::new(profile, &self.graph, rates, 3);
         // Away from the symmetric start, where whole blocks have no gradient yet.
         for learner in [&mut learner, &mut mirror] {
             let mut random = Random::new(8);
@@ -148,9 +166,11 @@ impl Run {
                 "{name} does not learn: {before} {after}"
             );
         }
-        // The parameters read back give the same losses.
+        // The parameters read back, or their averages, give the same losses.
         on_device.download(&mut mirror).unwrap();
         let batch = self.batch(steps);
+        learner.swap_averages();
+        mirror.swap_averages();
         let expected = learner.loss(graph, prior, &batch).nats;
         for found in [
             mirror.loss(graph, prior, &batch).nats,
@@ -161,7 +181,18 @@ impl Run {
                 "{name}: {found} instead of {expected}"
             );
         }
-        worst
+        learner.swap_averages();
+        mirror.swap_averages();
+        // What was read back is the whole state: another device continues from it.
+        let mut other =
+            DeviceTrainer::new(&device, profile, graph, prior, &mut mirror, train, 3).unwrap();
+        let (expected, _) = learner
+            .learn(graph, prior, &batch, train, steps + 1)
+            .unwrap();
+        let (found, _) = other.learn(graph, &batch, train, steps + 1).unwrap();
+        let error = (found.nats - expected.nats).abs() / expected.nats;
+        assert!(error < 1e-4, "{name}: {found:?} instead of {expected:?}");
+        worst.max(error)
     }
 }
 
@@ -192,12 +223,53 @@ fn losses_of_100_steps_match_the_cpu(bed: &Bed) {
 fn every_form_and_blend_trains_as_on_the_cpu(bed: &Bed) {
     let steps = if bed.is_thorough() { 100 } else { 6 };
     let mut worst = 0.0f64;
-    for (name, profile) in profiles() {
+    for (name, profile) in profiles().into_iter().chain(layered_profiles()) {
         let found =
             Run::new(train()).compare(bed, DeviceOptions::default(), &name, &profile, steps);
         worst = worst.max(found);
     }
     println!("  largest relative difference of a loss {worst:.1e}");
+}
+
+/// Streams with resets, all kinds of dropout and averages; more sequences than a shard, and than the text has streams.
+fn layered_edges_continue_across_batches_as_on_the_cpu(bed: &Bed) {
+    let mut worst = 0.0f64;
+    for (name, profile) in layered_profiles() {
+        for batch in [5, 17, 90] {
+            let run = Run::new(Train {
+                batch,
+                carry: true,
+                reset: 0.2,
+                average: 0.9,
+                dropout_memory: 0.1,
+                dropout_input: 0.1,
+                dropout_node: 0.1,
+                ..train()
+            });
+            let continues = (0..5).any(|step| run.batch(step).continues(0));
+            assert_eq!(continues, batch < 90, "{batch} sequences");
+            let steps = if bed.is_thorough() { 50 } else { 6 };
+            let name = format!("{name}, {batch} sequences");
+            let found = run.compare(bed, DeviceOptions::default(), &name, &profile, steps);
+            assert!(found < 1e-6, "{name}: {found:.1e}");
+            worst = worst.max(found);
+        }
+    }
+    println!("  largest relative difference of a loss {worst:.1e}");
+}
+
+fn averages_of_own_edges_are_refused(bed: &Bed) {
+    let run = Run::new(Train {
+        average: 0.9,
+        ..train()
+    });
+    let own = Profile::sifu_own(8);
+    let mut learner = EdgeTrainer::new(&own, &run.graph, 0.0, 3);
+    let (graph, prior) = (&run.graph, &run.prior);
+    let refused = DeviceTrainer::new(&bed.device, &own, graph, prior, &mut learner, &run.train, 3);
+    assert_eq!(refused.unwrap_err().kind(), brillm::ErrorKind::Unsupported);
+    let composed = Profile::sifu(8);
+    run.compare(bed, DeviceOptions::default(), "averages", &composed, 6);
 }
 
 fn walks_longer_than_an_edge_train_as_on_the_cpu(bed: &Bed) {
@@ -206,12 +278,12 @@ fn walks_longer_than_an_edge_train_as_on_the_cpu(bed: &Bed) {
     let paths = PathGraph::estimate(&run.graph, &text(), &settings).unwrap();
     let others = |fold| run.sampler.others(&text(), fold);
     run.prior = Prior::with_paths(&run.graph, &paths, &settings, 3, &others).unwrap();
-    for residual in [None, Some(2)] {
-        let profile = Profile {
-            residual,
-            ..Profile::sifu(8)
-        };
-        let name = format!("order 5, residual {residual:?}");
+    let of_residual = |residual| Profile {
+        residual,
+        ..Profile::sifu(8)
+    };
+    for profile in [of_residual(None), of_residual(Some(2)), Profile::layered(8)] {
+        let name = format!("order 5, {} residual {:?}", profile.name, profile.residual);
         let worst = run.compare(bed, DeviceOptions::default(), &name, &profile, 20);
         println!("  {name}: largest relative difference of a loss {worst:.1e}");
     }

@@ -6,6 +6,7 @@
 
 pub mod adamw;
 mod adapter;
+pub mod average;
 pub mod bandwidth;
 pub mod collect;
 mod device;
@@ -15,12 +16,14 @@ pub mod energy;
 pub mod fan;
 pub mod fans;
 pub mod gather;
+pub mod memory;
 pub mod multiply;
 pub mod node_composed;
 pub mod node_layered;
 pub mod node_own;
 pub mod norm;
 pub mod path_composed;
+pub mod path_layered;
 pub mod path_own;
 mod pipeline;
 pub mod plan;
@@ -72,6 +75,7 @@ pub fn kernels() -> Vec<Kernel> {
         multiply::MULTIPLY,
         collect::COLLECT,
         adamw::UPDATE,
+        average::AVERAGE,
         norm::SQUARES,
         norm::FINISH,
         position::WEIGHTS,
@@ -80,6 +84,17 @@ pub fn kernels() -> Vec<Kernel> {
         dropout::DROPOUT,
         path_composed::FORWARD,
         path_composed::BACKWARD,
+        path_layered::NORMALS,
+        path_layered::LEAVE,
+        path_layered::LEAVE_BACK,
+        path_layered::NORMALS_BACK,
+        path_layered::ADD_BACK,
+        path_layered::ENTER_BACK,
+        memory::BEGIN,
+        memory::ACTIVATE,
+        memory::SCAN,
+        memory::SCAN_BACK,
+        memory::ACTIVATE_BACK,
         softmax_composed::TARGETS,
         softmax_own::CLASSES,
         softmax_own::TARGETS,

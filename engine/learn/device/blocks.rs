@@ -31,6 +31,8 @@ pub(super) struct Blocks {
     pub gradients: Buffer,
     pub first: Buffer,
     pub second: Buffer,
+    /// Running averages of the values, where they are kept.
+    pub averages: Option<Buffer>,
 }
 
 /// Whether the rows, and the columns, of a block are runs of D numbers.
@@ -41,16 +43,19 @@ fn runs(name: &str) -> (bool, bool) {
         "blend.positions" | "node.bias" | "node.trust" | "scalars" | "node.low_scale" => {
             (false, false)
         }
+        // Products read the matrices of layers at any distance of rows.
+        _ if name.starts_with("layer.") || name.starts_with("read.") => (false, false),
         _ => (false, true),
     }
 }
 
 impl Blocks {
-    /// Allocate blocks of these names and shapes; the flag says whether they decay.
+    /// Allocate blocks of these names and shapes; the flag says whether they decay. `averages` allocates averages too.
     pub fn new(
         device: &Device,
         width: usize,
         shapes: &[(Cow<'static, str>, [usize; 2], bool)],
+        averages: bool,
     ) -> Result<Self> {
         let wide = |count: usize, run: bool| {
             if run {
@@ -84,6 +89,7 @@ impl Blocks {
             gradients: buffer("gradients")?,
             first: buffer("first moments")?,
             second: buffer("second moments")?,
+            averages: averages.then(|| buffer("averages")).transpose()?,
             device: device.clone(),
             width,
             list,

@@ -2,14 +2,13 @@
 
 use super::composed_schedule::Plan;
 use super::lists::Lists;
-use super::stage::{Bound, Product, SOFTMAX, Stage};
+use super::readout::Readout;
+use super::stage::{Bound, Mask, Product, Stage};
 use crate::Result;
 use crate::graph::TokenGraph;
 use crate::kernel::composed::{EPSILON, KAPPA};
 use crate::kernel::gpu::table::padded;
-use crate::kernel::gpu::{
-    Kernel, Size, path_composed, residual_training, softmax_composed, spread,
-};
+use crate::kernel::gpu::{Kernel, Size, path_composed, residual_training, spread};
 use crate::learn::adamw::AdamMode;
 use crate::learn::batch::Batch;
 use crate::learn::batch::SHARD;
@@ -49,7 +48,7 @@ impl DeviceComposed {
         let mut lists = Lists::default();
         let plan = self.plan(graph, batch, &mut lists);
         let rows = batch.sequences() * batch.steps;
-        self.stage.begin(plan.floats, &lists)?;
+        self.stage.begin(plan.floats, &lists, learn.is_some())?;
         self.forward(batch, &plan, learn.is_some())?;
         self.loss(batch, &plan, learn.is_some())?;
         if let Some((train, step)) = learn {
@@ -118,8 +117,14 @@ impl DeviceComposed {
             .into_iter()
             .zip(MASK_SEEDS)
         {
+            let mask = Mask {
+                at: mask,
+                width: self.stage.profile.width,
+                rows: [batch.sequences(), batch.steps],
+                shard: SHARD,
+            };
             let seed = self.seed ^ purpose;
-            self.stage.dropout(mask, batch, rate, seed, SHARD)?;
+            self.stage.dropout(mask, rate, seed, batch.index)?;
         }
         if self.stage.profile.blend == BlendKind::Position {
             self.stage
@@ -140,7 +145,7 @@ impl DeviceComposed {
         stage.run(kernel, &constants, &plan.residual, &buffers, size)
     }
 
-    /// Logits of all targets, their softmax and its gradients, a run of rows at a time.
+    /// Energies of own residuals, and the softmax over all targets.
     fn loss(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
         let rows = batch.sequences() * batch.steps;
         let items = plan.residual.items_count as usize;
@@ -149,71 +154,13 @@ impl DeviceComposed {
             let size = spread(device, items, device.workgroup());
             self.run_residual(&residual_training::ENERGIES, plan, size)?;
         }
-        let (v, wide) = (self.stage.nodes, padded(self.stage.profile.width));
-        let (at, columns) = (plan.at, wide as u32);
-        let constants = [
-            ("WORKGROUP", self.stage.device.wide_workgroup()),
-            ("RESIDUAL", u32::from(self.own)),
-        ];
-        for first in (0..rows).step_by(plan.chunk) {
-            let stage = &mut self.stage;
-            let count = plan.chunk.min(rows - first);
-            let start = first as u32 * columns;
-            // kept βᵀ
-            stage.multiply(&Product {
-                shape: [count, v, wide],
-                a: [at.kept + start, columns, 1],
-                b: [at.beta, 1, columns],
-                b_in_values: true,
-                c: [at.logits, v as u32],
-                c_in_gradients: false,
-                alpha: None,
-            })?;
-            let parameters = softmax_composed::Parameters {
-                at,
-                first: first as u32,
-                learn: u32::from(learn),
-                walks: plan.walks,
-                weight: 1.0 / rows as f32,
-            };
-            let size = Size::Direct(count as u32, 1, 1);
-            let kernel = &softmax_composed::TARGETS;
-            stage.run(kernel, &constants, &parameters, &SOFTMAX, size)?;
-            if learn {
-                self.loss_back(plan, first, count)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gradients of the logits of `count` rows from `first` on, into kept h, β and the target biases.
-    fn loss_back(&mut self, plan: &Plan, first: usize, count: usize) -> Result<()> {
-        let (at, stage) = (plan.at, &mut self.stage);
-        let (v, wide) = (stage.nodes, padded(stage.profile.width));
-        let (columns, start) = (wide as u32, (first * wide) as u32);
-        // d kept = 2 α d_logits β, d β = 2 α d_logitsᵀ kept
-        stage.multiply(&Product {
-            shape: [count, wide, v],
-            a: [at.logits, v as u32, 1],
-            b: [at.beta, columns, 1],
-            b_in_values: true,
-            c: [at.d_output + start, columns],
-            c_in_gradients: false,
-            alpha: Some(at.scalars),
-        })?;
-        stage.multiply(&Product {
-            shape: [v, wide, count],
-            a: [at.logits, 1, v as u32],
-            b: [at.kept + start, columns, 1],
-            b_in_values: false,
-            c: [at.beta, columns],
-            c_in_gradients: true,
-            alpha: Some(at.scalars),
-        })?;
-        if stage.profile.target_bias {
-            stage.column_sums(count, v, at.logits, at.bias)?;
-        }
-        Ok(())
+        let readout = Readout {
+            at: plan.at,
+            walks: plan.walks,
+            chunk: plan.chunk,
+            residual: self.own,
+        };
+        self.stage.softmax(&readout, rows, learn)
     }
 
     fn backward(&mut self, batch: &Batch, plan: &Plan) -> Result<()> {
@@ -286,10 +233,6 @@ impl DeviceComposed {
         if rank > 0 {
             stage.collect(nodes, rank, (at.d_low_scale, rank), None, at.low_scale)?;
         }
-        if profile.static_resistance {
-            // Four numbers for each row: the gradients of ln α, of its prior weight and of κ, and its nats.
-            stage.collect(nodes, 1, (at.rows + 1, 4), None, at.prior_weight)?;
-        }
         if profile.blend == BlendKind::Gated {
             stage.collect(nodes, g, (at.d_gate, g), None, at.gate)?;
         }
@@ -307,6 +250,6 @@ impl DeviceComposed {
             stage.sum(pieces, gates.1, gates, None, scratch, at.decay)?;
         }
         stage.sum(pieces, wide, (at.d_gain, wide), None, scratch, at.gain)?;
-        stage.sum(pieces, 3, (at.rows, 4), None, scratch, at.scalars)
+        stage.gather_readout(&at, &plan.nodes, pieces, scratch)
     }
 }

@@ -89,18 +89,10 @@ impl DeviceComposed {
         let stage = &self.stage;
         let block = |name: &str| stage.blocks.at(name);
         path_composed::Batch {
-            steps: steps as u32,
-            nodes_count: stage.nodes as u32,
-            edges_count: stage.edges as u32,
-            uses_prior: u32::from(stage.profile.static_resistance),
-            beta: block("node.target"),
             scale: block("node.scale"),
             offset: block("node.offset"),
             mix: block("edge.mix"),
             gain: block("node.gain"),
-            scalars: block("scalars"),
-            bias: block("node.bias"),
-            prior_weight: block("node.trust"),
             decay: block("blend.decay"),
             gate: block("blend.gate"),
             gate_signal: block("blend.gate_signal"),
@@ -109,8 +101,7 @@ impl DeviceComposed {
             low_out: block("edge.low_out"),
             residual: block("edge.residual"),
             residual_in: block("edge.residual_in"),
-            lifts: stage.lifts,
-            ..path_composed::Batch::default()
+            ..stage.readout_at(steps)
         }
     }
 

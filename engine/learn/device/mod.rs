@@ -8,15 +8,19 @@ mod blocks;
 mod composed;
 mod composed_schedule;
 mod edge_weights;
+mod layered;
+mod layered_schedule;
 mod lists;
 mod own;
 mod own_gradients;
+mod readout;
 mod schedule;
 mod stage;
 
 use blocks::Blocks;
 use composed::DeviceComposed;
 use edge_weights::EdgeWeights;
+use layered::DeviceLayered;
 use own::DeviceOwn;
 use stage::Stage;
 
@@ -42,6 +46,7 @@ pub struct DeviceTrainer {
 enum Form {
     Composed(Box<DeviceComposed>),
     Own(Box<DeviceOwn>),
+    Layered(Box<DeviceLayered>),
 }
 
 impl std::fmt::Debug for DeviceTrainer {
@@ -55,7 +60,7 @@ impl DeviceTrainer {
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when it does not fit;
-    /// [`ErrorKind::Unsupported`] for layered edges, and for own edges with walks longer than an edge.
+    /// [`ErrorKind::Unsupported`] for own edges with walks longer than an edge or with averaged weights.
     pub fn new(
         device: &Device,
         profile: &Profile,
@@ -65,17 +70,16 @@ impl DeviceTrainer {
         train: &Train,
         seed: u64,
     ) -> Result<Self> {
-        if profile.form == EdgeForm::Layered {
-            let what = "layered edges train on the CPU only";
-            return Err(
-                Error::new(ErrorKind::Unsupported, what).advice("use --backend cpu or auto")
-            );
-        }
         let (d, own) = (profile.width, profile.form == EdgeForm::Own);
         if own && prior.order() > 2 {
             let what = "own edges with walks longer than an edge train on the CPU only";
             return Err(Error::new(ErrorKind::Unsupported, what)
                 .advice("use --backend cpu, or graph.order = 2"));
+        }
+        if own && train.average > 0.0 {
+            let what = "averaged weights of own edges are computed on the CPU only";
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .advice("use --backend cpu or auto, or train.average = 0"));
         }
         let shapes: Vec<_> = edge_trainer
             .parameters()
@@ -85,30 +89,30 @@ impl DeviceTrainer {
                 _ => (parameter.name.clone(), parameter.shape, parameter.decays),
             })
             .collect();
-        let blocks = Blocks::new(device, d, &shapes)?;
+        let blocks = Blocks::new(device, d, &shapes, train.average > 0.0)?;
         let stage = Stage::new(device, profile, graph, prior, blocks)?;
-        let form = if own {
-            Form::Own(Box::new(DeviceOwn {
-                edge_weights: EdgeWeights::new(
-                    device,
-                    d,
-                    graph,
-                    train.optimiser == AdamMode::Dense,
-                )?,
-                stage,
-                dropout: train.dropout,
-                seed,
-            }))
-        } else {
-            Form::Composed(Box::new(DeviceComposed::new(
-                stage,
-                train.dropout,
-                seed,
-                graph,
-            )))
+        let dropout = train.dropout;
+        let form = match profile.form {
+            EdgeForm::Own => {
+                let dense = train.optimiser == AdamMode::Dense;
+                Form::Own(Box::new(DeviceOwn {
+                    edge_weights: EdgeWeights::new(device, d, graph, dense)?,
+                    stage,
+                    dropout,
+                    seed,
+                }))
+            }
+            EdgeForm::Composed => {
+                let composed = DeviceComposed::new(stage, dropout, seed, graph);
+                Form::Composed(Box::new(composed))
+            }
+            EdgeForm::Layered => {
+                let layered = DeviceLayered::new(stage, train.rates(), seed)?;
+                Form::Layered(Box::new(layered))
+            }
         };
         let mut device = Self { form };
-        device.upload(edge_trainer);
+        device.upload(edge_trainer)?;
         Ok(device)
     }
 
@@ -116,11 +120,23 @@ impl DeviceTrainer {
         match &self.form {
             Form::Composed(edge_trainer) => &edge_trainer.stage,
             Form::Own(edge_trainer) => &edge_trainer.stage,
+            Form::Layered(edge_trainer) => &edge_trainer.stage,
         }
     }
 
-    /// Write parameters and moments to the device.
-    pub fn upload(&mut self, edge_trainer: &mut EdgeTrainer) {
+    fn stage_mut(&mut self) -> &mut Stage {
+        match &mut self.form {
+            Form::Composed(edge_trainer) => &mut edge_trainer.stage,
+            Form::Own(edge_trainer) => &mut edge_trainer.stage,
+            Form::Layered(edge_trainer) => &mut edge_trainer.stage,
+        }
+    }
+
+    /// Write parameters, moments, averages and the state that sequences continue from to the device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when the state does not fit.
+    pub fn upload(&mut self, edge_trainer: &mut EdgeTrainer) -> Result<()> {
         let blocks = &self.stage().blocks;
         let numbers: Vec<_> = edge_trainer
             .parameters()
@@ -146,9 +162,21 @@ impl DeviceTrainer {
             own.edge_weights
                 .upload(&numbers[0], &moments.first, &moments.second);
         }
+        let averages = edge_trainer.averages();
+        let averaged = averages.iter().any(|average| !average.is_empty());
+        if let Some(buffer) = blocks.averages.as_ref().filter(|_| averaged) {
+            for (block, average) in blocks.list.iter().zip(averages) {
+                blocks.write(block, buffer, average);
+            }
+            self.stage_mut().averaged = true;
+        }
+        if let (Form::Layered(layered), Some(state)) = (&mut self.form, edge_trainer.carried()) {
+            layered.write_state(state)?;
+        }
+        Ok(())
     }
 
-    /// Read parameters and moments back.
+    /// Read parameters, moments, averages and the state that sequences continue from back.
     ///
     /// # Errors
     /// [`ErrorKind::Resource`] when the device is lost.
@@ -172,6 +200,13 @@ impl DeviceTrainer {
                     .download(&mut value, &mut moments.first, &mut moments.second);
             edge_trainer.parameters()[0].value = value;
             outcome?;
+        }
+        if let Some(buffer) = blocks.averages.as_ref().filter(|_| self.stage().averaged) {
+            let averages = blocks.list.iter().map(|block| blocks.read(block, buffer));
+            *edge_trainer.averages() = averages.collect::<Result<_>>()?;
+        }
+        if let (Form::Layered(layered), Some(state)) = (&self.form, edge_trainer.carried()) {
+            *state = layered.read_state()?;
         }
         Ok(())
     }
@@ -214,6 +249,7 @@ impl DeviceTrainer {
         match &mut self.form {
             Form::Composed(edge_trainer) => edge_trainer.run(graph, batch, learn),
             Form::Own(edge_trainer) => edge_trainer.run(graph, batch, learn),
+            Form::Layered(edge_trainer) => edge_trainer.run(batch, learn),
         }
     }
 }

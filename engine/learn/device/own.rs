@@ -3,7 +3,7 @@
 use super::SHARED_EDGE;
 use super::edge_weights::EdgeWeights;
 use super::schedule::{Plan, Schedule};
-use super::stage::{Bound, SOFTMAX, Stage};
+use super::stage::{Bound, Mask, SOFTMAX, Stage};
 use crate::graph::TokenGraph;
 use crate::kernel::gpu::fan::Mode;
 use crate::kernel::gpu::table::padded;
@@ -43,7 +43,7 @@ impl DeviceOwn {
             column_runs: self.column_runs().1,
         }
         .plan();
-        self.stage.begin(plan.floats, &lists)?;
+        self.stage.begin(plan.floats, &lists, learn.is_some())?;
         self.stage.device.write(
             &self.stage.floats,
             u64::from(plan.at.first_position) * 4,
@@ -135,7 +135,7 @@ impl DeviceOwn {
             },
         };
         let shard = self.edge_weights.shards.get(buffer);
-        let edges = shard.map_or(Bound::Values, |shard| Bound::Edges(&shard.value));
+        let edges = shard.map_or(Bound::Values, |shard| Bound::Other(&shard.value));
         let buffers = [Bound::Integers, Bound::Values, edges];
         let size = Size::Direct(batch.sequences() as u32, 1, 1);
         self.stage
@@ -145,7 +145,13 @@ impl DeviceOwn {
     fn forward(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
         let rate = if learn { self.dropout } else { 0.0 };
         let seed = self.seed ^ MASK_SEED;
-        self.stage.dropout(plan.at.mask, batch, rate, seed, 0)?;
+        let mask = Mask {
+            at: plan.at.mask,
+            width: self.stage.profile.width,
+            rows: [batch.sequences(), batch.steps],
+            shard: 0,
+        };
+        self.stage.dropout(mask, rate, seed, batch.index)?;
         if self.stage.profile.blend == BlendKind::Position {
             self.stage.position_weights(batch.steps, plan.at.weights)?;
         }
@@ -200,7 +206,7 @@ impl DeviceOwn {
                     gradient.unwrap_or(&shard.first),
                     &shard.second,
                 ]
-                .map(Bound::Edges)
+                .map(Bound::Other)
             }
             None => [Bound::Values, Bound::FirstMoments, Bound::SecondMoments],
         };

@@ -62,7 +62,7 @@ impl DeviceOwn {
                 rows: shard.rows() as u32,
                 list: NONE,
             };
-            let edges = [&shard.value, gradient, &shard.first, &shard.second].map(Bound::Edges);
+            let edges = [&shard.value, gradient, &shard.first, &shard.second].map(Bound::Other);
             let buffers = [&[Bound::Integers], &edges[..]].concat();
             self.stage.run_adamw(&parameters, &buffers)?;
         }

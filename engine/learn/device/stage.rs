@@ -7,11 +7,12 @@ use crate::graph::TokenGraph;
 use crate::kernel::gpu::adamw::Update;
 use crate::kernel::gpu::table::padded;
 use crate::kernel::gpu::{
-    Buffer, Device, Kernel, Program, Purpose, Size, adamw, collect, dropout, multiply, norm,
-    position, spread,
+    Buffer, Device, Kernel, Program, Purpose, Size, adamw, average, collect, dropout, multiply,
+    norm, position, spread,
 };
 use crate::kernel::random::Random;
 use crate::learn::batch::Batch;
+use crate::learn::edge_trainer::average_decay;
 use crate::learn::prior::{Prior, Walks};
 use crate::learn::recipe::Train;
 use crate::signal::Profile;
@@ -21,7 +22,7 @@ const DISPATCHES: usize = 16384;
 /// Gradients whose squares one workgroup sums.
 const PIECE: usize = 8192;
 /// Threads of a workgroup where threads do not wait for each other.
-const THREADS: u32 = 64;
+pub(super) const THREADS: u32 = 64;
 
 /// What training needs on a device, apart from the edges.
 pub(super) struct Stage {
@@ -43,6 +44,10 @@ pub(super) struct Stage {
     pub program: Program,
     pub floats: Buffer,
     integers: Buffer,
+    /// Whether a step has set the running averages.
+    pub averaged: bool,
+    /// Whether the batch is a training step; a loss is that of the averages, where they are kept.
+    learns: bool,
 }
 
 /// A buffer that a kernel binds.
@@ -56,8 +61,8 @@ pub(super) enum Bound<'a> {
     Graph,
     EdgeRows,
     Prior,
-    /// A buffer of own edges.
-    Edges(&'a Buffer),
+    /// A buffer of one form of edges: own edges, or the state that sequences continue from.
+    Other(&'a Buffer),
 }
 
 /// What the softmax kernels bind after the workspace.
@@ -84,6 +89,18 @@ pub(super) struct Product {
     pub c_in_gradients: bool,
     /// Offset of ln α, where the product is multiplied by 2 α.
     pub alpha: Option<u32>,
+}
+
+/// A dropout mask in the workspace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mask {
+    pub at: u32,
+    /// Numbers of a row; rows are padded.
+    pub width: usize,
+    /// Sequences, and rows of each.
+    pub rows: [usize; 2],
+    /// The CPU numbers the rows of so many sequences step by step; 0 for sequence by sequence.
+    pub shard: usize,
 }
 
 /// Rows of the workspace: offset and distance.
@@ -117,6 +134,8 @@ impl Stage {
             program: Program::new(device, DISPATCHES)?,
             floats: device.buffer(16, Purpose::Storage, "the workspace")?,
             integers: device.buffer(16, Purpose::Storage, "lists")?,
+            averaged: false,
+            learns: true,
             device: device.clone(),
             profile: profile.clone(),
             blocks,
@@ -124,7 +143,8 @@ impl Stage {
     }
 
     /// Allocate a batch's workspace, upload its lists, and start a new program with gradients of zero.
-    pub fn begin(&mut self, floats: usize, lists: &Lists) -> Result<()> {
+    pub fn begin(&mut self, floats: usize, lists: &Lists, learns: bool) -> Result<()> {
+        self.learns = learns;
         let bytes = (floats * 4) as u64;
         if self.floats.bytes() < bytes {
             self.floats =
@@ -163,14 +183,17 @@ impl Stage {
         let mut all = vec![&self.floats];
         all.extend(buffers.iter().map(|bound| match bound {
             Bound::Integers => &self.integers,
-            Bound::Values => &self.blocks.values,
+            Bound::Values => match &self.blocks.averages {
+                Some(averages) if self.averaged && !self.learns => averages,
+                _ => &self.blocks.values,
+            },
             Bound::Gradients => &self.blocks.gradients,
             Bound::FirstMoments => &self.blocks.first,
             Bound::SecondMoments => &self.blocks.second,
             Bound::Graph => &self.graph,
             Bound::EdgeRows => &self.edge_rows,
             Bound::Prior => &self.prior,
-            Bound::Edges(buffer) => buffer,
+            Bound::Other(buffer) => buffer,
         }));
         self.program.dispatch(&pipeline, parameters, &all, size)
     }
@@ -291,28 +314,20 @@ impl Stage {
         self.collect(&all, columns, (a, columns), None, gradient)
     }
 
-    /// Record a dropout mask for a batch. The CPU numbers the rows of `shard` sequences step by step; 0 for sequence
-    /// by sequence.
-    pub fn dropout(
-        &mut self,
-        mask: u32,
-        batch: &Batch,
-        rate: f64,
-        seed: u64,
-        shard: usize,
-    ) -> Result<()> {
-        let wide = padded(self.profile.width);
+    /// Record the dropout mask of a batch, from the stream of `seed` and the number of the batch.
+    pub fn dropout(&mut self, mask: Mask, rate: f64, seed: u64, index: u64) -> Result<()> {
+        let wide = padded(mask.width);
         // The part of the stream that all rows share; the kernel adds the number of the row.
-        let base = Random::base(seed, batch.index);
-        let (sequences, steps) = (batch.sequences(), batch.steps);
+        let base = Random::base(seed, index);
+        let [sequences, steps] = mask.rows;
         let drops = rate > 0.0;
         let parameters = dropout::Parameters {
-            mask,
-            width: self.profile.width as u32,
+            mask: mask.at,
+            width: mask.width as u32,
             wide: wide as u32,
             steps: steps as u32,
             sequences: sequences as u32,
-            shard: shard as u32,
+            shard: mask.shard as u32,
             base_low: base as u32,
             base_high: (base >> 32) as u32,
             // The kernel compares 16 random bits with the rate.
@@ -457,6 +472,27 @@ impl Stage {
             ];
             self.run_adamw(&parameters, &buffers)?;
         }
+        self.average(train, step, result)
+    }
+
+    /// Record the move of the running averages towards the parameters, where averages are kept.
+    fn average(&mut self, train: &Train, step: u64, result: u32) -> Result<()> {
+        let Some(averages) = self.blocks.averages.clone() else {
+            return Ok(());
+        };
+        let parameters = average::Parameters {
+            numbers: self.blocks.numbers as u32,
+            result,
+            decay: match self.averaged {
+                true => average_decay(train.average, step),
+                false => 0.0,
+            },
+        };
+        let size = spread(&self.device, self.blocks.numbers, THREADS);
+        let constants = [("WORKGROUP", THREADS)];
+        let buffers = [Bound::Values, Bound::Other(&averages)];
+        self.run(&average::AVERAGE, &constants, &parameters, &buffers, size)?;
+        self.averaged = true;
         Ok(())
     }
 

@@ -127,18 +127,19 @@ impl<R: Real> Masks<R> {
         seed: u64,
         index: u64,
     ) {
-        // "inpu", "out", "mem" and "node" in ASCII: independent streams under one seed.
         let draw = |mask: &mut Vec<R>, columns: usize, rate, purpose: u64| {
             mask.resize(sequences * columns, R::zero());
             dropout::draw(mask, columns, rate, seed ^ purpose, index);
         };
-        draw(&mut self.input, widths.signal, rates.input, 0x696e_7075);
-        draw(&mut self.output, widths.signal, rates.output, 0x6f75_7400);
+        let d = widths.signal;
+        draw(&mut self.input, d, rates.input, dropout::INPUT);
+        draw(&mut self.output, d, rates.output, dropout::OUTPUT);
         self.node.resize(nodes, R::zero());
-        dropout::draw(&mut self.node, nodes, rates.node, seed ^ 0x6e6f_6465, index);
+        let purpose = seed ^ dropout::NODE;
+        dropout::draw(&mut self.node, nodes, rates.node, purpose, index);
         self.memory.resize_with(layers, Vec::new);
         for (layer, mask) in self.memory.iter_mut().enumerate() {
-            let purpose = 0x6d65_6d00 + layer as u64;
+            let purpose = dropout::MEMORY + layer as u64;
             draw(mask, widths.blended(), rates.memory, purpose);
         }
     }
