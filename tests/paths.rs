@@ -586,14 +586,16 @@ fn traces_name_the_walks_of_each_candidate() {
 
 #[test]
 fn the_walk_of_a_continued_sequence_runs_across_batches() {
-    let text: Vec<u32> = (0..100).collect();
+    let text: Vec<u32> = (0..400).collect();
     for steps in [1, 2, 8] {
         let batch = |reset, index| {
-            let sampler = BatchSampler::new(1, text.len(), steps, 4, 20, 3).streams(reset);
+            let sampler = BatchSampler::new(1, text.len(), steps, 4, 100, 3).streams(reset);
             sampler.batch(&text, index, &mut Default::default())
         };
         let (first, second, anew) = (batch(0.0, 0), batch(0.0, 1), batch(1.0, 1));
-        for stream in 0..4 {
+        // A sequence begins anew where a block of the text begins.
+        assert!(second.continued.contains(&true), "{steps} steps");
+        for stream in (0..4).filter(|&stream| second.continued[stream]) {
             let start = first.sequence(stream)[0];
             assert_eq!(first.walk(stream, 0), [start], "{steps} steps");
             // The second batch continues where the first ended, and knows up to three tokens before.

@@ -169,19 +169,14 @@ impl BatchSampler {
 
     /// Read the text as one stream for each sequence: in the next batch a sequence continues where it ended, or begins
     /// anew with probability `reset`. A text too short for a step of every stream is read as windows.
+    ///
+    /// Streams begin elsewhere in each epoch, and are cut elsewhere.
     #[must_use]
     pub fn streams(mut self, reset: f64) -> Self {
-        if self.span() > 0 {
+        if self.windows_per_epoch() >= self.sequences {
             self.reset = Some(reset);
-            // No step of a stream crosses a block, so each has one fold.
-            self.block = self.block.next_multiple_of(self.steps);
         }
         self
-    }
-
-    /// Tokens of one stream, a multiple of its steps.
-    fn span(&self) -> usize {
-        self.length.saturating_sub(1) / self.sequences / self.steps * self.steps
     }
 
     /// Count how often each fold takes each edge of `graph`. `[folds][E]`
@@ -216,10 +211,7 @@ impl BatchSampler {
 
     /// Return the steps of one pass over the text.
     pub fn steps_per_epoch(&self) -> u64 {
-        match self.reset {
-            Some(_) => (self.span() / self.steps) as u64,
-            None => (self.windows_per_epoch() / self.sequences).max(1) as u64,
-        }
+        (self.windows_per_epoch() / self.sequences).max(1) as u64
     }
 
     /// Return the batch of training step `index`, counted from 0. O(windows of an epoch) when an epoch begins.
@@ -227,11 +219,11 @@ impl BatchSampler {
         let per_epoch = self.steps_per_epoch();
         // A batch depends on its index alone: a resumed run draws the same ones.
         let (epoch, within) = (index / per_epoch, (index % per_epoch) as usize);
-        if let Some(reset) = self.reset {
-            return self.stream_batch(text, index, within, reset);
-        }
         if order.epoch != Some(epoch) {
             *order = self.order(epoch);
+        }
+        if let Some(reset) = self.reset {
+            return self.stream_batch(text, index, &order.starts, reset);
         }
         let mut tokens = Vec::with_capacity(self.sequences * (self.steps + 1));
         let mut folds = Vec::with_capacity(self.sequences);
@@ -254,10 +246,12 @@ impl BatchSampler {
         }
     }
 
-    /// Return the batch of training step `index`, in which every stream takes its step `within`.
-    fn stream_batch(&self, text: &[u32], index: u64, within: usize, reset: f64) -> Batch {
+    /// Return the batch of training step `index`, in which every stream takes its next step, of those that start at `starts`.
+    fn stream_batch(&self, text: &[u32], index: u64, starts: &[u32], reset: f64) -> Batch {
         // "reset" in ASCII.
         let mut random = Random::stream(self.seed, 0x7265_7365_7400, index);
+        let per_epoch = self.steps_per_epoch();
+        let within = (index % per_epoch) as usize;
         // A sequence that continues starts at least one sequence after the start of the text.
         let before = BEFORE.min(self.steps);
         let mut batch = Batch {
@@ -270,7 +264,9 @@ impl BatchSampler {
             index,
         };
         for stream in 0..self.sequences {
-            let start = stream * self.span() + within * self.steps;
+            let window = stream * per_epoch as usize + within;
+            let at = |window: usize| starts[window % starts.len()] as usize;
+            let start = at(window);
             let stored = start.saturating_sub(before);
             // Nothing precedes the text: its first sequence never continues, and does not read what is stored there.
             let missing = before - (start - stored);
@@ -279,9 +275,9 @@ impl BatchSampler {
                 .tokens
                 .extend_from_slice(&text[stored..=start + self.steps]);
             batch.folds.push(self.fold(start));
-            batch
-                .continued
-                .push(random.uniform() >= reset && within > 0);
+            // Some tokens are left out where a block ends: the next sequence begins anew.
+            let adjoins = within > 0 && at(window - 1) + self.steps == start;
+            batch.continued.push(random.uniform() >= reset && adjoins);
         }
         batch
     }
@@ -324,8 +320,13 @@ impl BatchSampler {
             }
             block += self.block;
         }
-        // Neighbouring windows share a topic; shuffled, a batch mixes topics.
-        random.shuffle(&mut starts);
+        if self.reset.is_some() {
+            let first = random.below(starts.len() as u64) as usize;
+            starts.rotate_left(first);
+        } else {
+            // Neighbouring windows share a topic; shuffled, a batch mixes topics.
+            random.shuffle(&mut starts);
+        }
         Order {
             epoch: Some(epoch),
             starts,
