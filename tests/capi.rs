@@ -438,7 +438,9 @@ fn the_steps_of_a_path_have_the_engines_energies() {
         path.push(generation.next().unwrap().unwrap().id);
     }
     let nothing = brillm::hook::Hooks::default();
-    let score = brillm::run::evaluate_stream(opened.mechanism(), &path, 1, None, &nothing).unwrap();
+    let score =
+        brillm::run::evaluate_stream(opened.mechanism(), &path, 1, &Default::default(), &nothing)
+            .unwrap();
     writeln!(
         list,
         "{} tokens predicted, perplexity {:.4}",

@@ -111,6 +111,7 @@ fn model(profile: &Profile) -> Model {
         own_minimum: 2,
         direction: Default::default(),
         charges: None,
+        recall: None,
         training: serde_json::Value::Null,
     };
     Model::new(

@@ -43,6 +43,7 @@ fn small_model(profile: &Profile) -> Model {
         own_minimum: 2,
         direction: Default::default(),
         charges: None,
+        recall: None,
         training: serde_json::Value::Null,
     };
     let mechanism = Mechanism::new(profile.clone(), graph, weights).unwrap();

@@ -41,6 +41,7 @@ fn random_graph(profile: Profile) -> Model {
         own_minimum: 2,
         direction: Default::default(),
         charges: None,
+        recall: None,
         training: Value::Null,
     };
     Model::new(metadata, Tokenizer::ids(nodes).unwrap(), mechanism).unwrap()

@@ -157,7 +157,9 @@ fn an_untrained_model_has_the_perplexity_of_kneser_ney() {
         let streaming = windows.streaming(true);
         let expected = rival.evaluate(&held_out, &streaming, rival_order).unwrap();
         let end = 30 * 40 + 1;
-        let found = hooked.stream(&held_out[..end], 1, None).unwrap();
+        let found = hooked
+            .stream(&held_out[..end], 1, &Default::default())
+            .unwrap();
         let ratio = found.perplexity / expected.perplexity();
         assert!((ratio - 1.0).abs() < 1e-3, "order {order}: stream {ratio}");
     }

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::held_out::HeldOutArguments;
+use crate::learn::DynamicSettings;
 use crate::measure::{Continuations, Windows};
 use crate::run::{
     ContextEvaluation, ContinuationReport, Engine, Evaluation, HookedEngine, Reader, Shuffle,
+    StreamOptions,
 };
-use crate::text::{Corpus, CorpusOptions, ReadingDirection, read_ids};
+use crate::text::ReadingDirection;
 use crate::{Error, ErrorKind, Result};
 
 /// Measure the perplexity of a model over its full vocabulary.
@@ -19,12 +22,8 @@ pub(super) struct Arguments {
     /// Model: a .bril file or a folder with config.json [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// Texts to measure: files, folders, globs, or - for standard input.
-    #[arg(required_unless_present = "ids", conflicts_with = "ids")]
-    text: Vec<PathBuf>,
-    /// Token ids to measure instead of texts: a .u16 or .u32 file.
-    #[arg(long, value_name = "FILE")]
-    ids: Option<PathBuf>,
+    #[command(flatten)]
+    held_out: HeldOutArguments,
     /// Measure COUNT windows of LENGTH tokens, each from a fresh state [default: the whole text as one stream].
     #[arg(long, value_name = "LENGTH,COUNT")]
     windows: Option<Windows>,
@@ -35,14 +34,14 @@ pub(super) struct Arguments {
     #[arg(long, requires = "windows")]
     stream: bool,
     /// Measure each document from a fresh state, cut to the context of a transformer.
-    #[arg(long, conflicts_with_all = ["ids", "windows", "charges", "contexts"])]
+    #[arg(long, conflicts_with_all = ["ids", "windows", "charges", "recall", "dynamic", "contexts"])]
     documents: bool,
     /// Measure NEW tokens after each of COUNT prompts of PROMPT tokens, while plugins manage the KV cache [default COUNT:
     /// as many as fit].
-    #[arg(long, value_name = "PROMPT,NEW[,COUNT]", conflicts_with_all = ["windows", "charges", "contexts", "documents"])]
+    #[arg(long, value_name = "PROMPT,NEW[,COUNT]", conflicts_with_all = ["windows", "charges", "recall", "dynamic", "contexts", "documents"])]
     continuation: Option<Continuations>,
     /// Measure from right to left with a model trained in both directions; a backward model always does.
-    #[arg(long, conflicts_with_all = ["continuation", "documents", "charges", "contexts"])]
+    #[arg(long, conflicts_with_all = ["continuation", "documents", "charges", "recall", "dynamic", "contexts"])]
     backward: bool,
     /// Also run the unmodified model and report KL divergence and top-1 agreement (transformers).
     #[arg(long, requires = "continuation")]
@@ -51,8 +50,16 @@ pub(super) struct Arguments {
     /// model, or by DECAY,NODE,EDGE,SCALE.
     #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "DECAY,NODE,EDGE,SCALE")]
     charges: Option<String>,
+    /// Raise the probability of tokens that followed similar signals before (a continuous cache) by the fitted recall of
+    /// the model, or by WINDOW,THETA,MU[,SLOPE].
+    #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "WINDOW,THETA,MU[,SLOPE]")]
+    recall: Option<String>,
+    /// Learn from the stream (dynamic evaluation): after each 32 predictions, take a step of gradient descent at RATE,
+    /// and go back to the trained weights by the fraction PULL.
+    #[arg(long, value_name = "RATE[,PULL]")]
+    dynamic: Option<DynamicSettings>,
     /// Measure the same tokens after contexts of N tokens, one perplexity per N.
-    #[arg(long, value_delimiter = ',', value_name = "N,…")]
+    #[arg(long, value_delimiter = ',', value_name = "N,…", conflicts_with_all = ["charges", "recall", "dynamic"])]
     contexts: Vec<usize>,
     /// With --contexts: shuffle all but the last N tokens of each context.
     #[arg(long, value_name = "N", requires = "contexts")]
@@ -93,28 +100,17 @@ impl Arguments {
         let engine = super::open_engine(self.model.as_deref())?.with_order(self.order.order)?;
         self.backend.check_model(&engine)?;
         let hooks = super::plugin_options::hooks()?;
-        let mut bytes = 0;
+        let options = self.options(&engine)?;
         let mut documents = Vec::new();
         let backward = self.backward || !engine.direction().reads_forward();
-        let mut tokens = match &self.ids {
-            Some(path) => read_ids(path, Some(engine.vocabulary()))?,
-            None => {
-                let mut tokens = engine.tokenizer().frame().0;
-                let end = engine.tokenizer().vocabulary().stop();
-                let end = end.or_else(|| engine.stop_tokens().first().copied());
-                for document in Corpus::open(&self.text, CorpusOptions::default())? {
-                    let document = document?;
-                    if self.documents {
-                        documents.push(engine.encode(&document)?);
-                        continue;
-                    }
-                    bytes += document.len();
-                    tokens.extend(engine.tokenizer().encode(&document)?);
-                    tokens.extend(end);
-                }
-                tokens
+        let (mut tokens, mut bytes) = (Vec::new(), 0);
+        if self.documents {
+            for document in self.held_out.corpus()? {
+                documents.push(engine.encode(&document?)?);
             }
-        };
+        } else {
+            (tokens, bytes) = self.held_out.tokens(&engine)?;
+        }
         // A backward model reads from right to left in any case; --backward selects the direction of a model for both.
         if engine.direction() == ReadingDirection::Both
             || self.backward && engine.direction().is_forward()
@@ -151,15 +147,37 @@ impl Arguments {
                 self.windows(&hooked, &tokens, &windows)?
             }
             _ => {
-                let charges = match &self.charges {
-                    Some(text) => Some(engine.clone().graph()?.charges(text)?.charges()),
-                    None => None,
-                };
                 let (from, to) = self.span(tokens.len());
-                hooked.stream(&tokens[..to], from, charges)?
+                hooked.stream(&tokens[..to], from, &options)?
             }
         };
-        self.report(&measured, bytes, engine.order())
+        self.report_stream(&measured, bytes, engine.order(), &options)
+    }
+
+    /// Return what changes the predictions of a stream.
+    fn options(&self, engine: &Engine) -> Result<StreamOptions> {
+        let mut options = StreamOptions {
+            dynamic: self.dynamic,
+            ..StreamOptions::default()
+        };
+        if self.charges.is_none() && self.recall.is_none() && self.dynamic.is_none() {
+            return Ok(options);
+        }
+        if self.windows.is_some() && !self.stream {
+            return Err(Error::new(
+                ErrorKind::Input,
+                "--charges, --recall and --dynamic need a context that continues",
+            )
+            .advice("add --stream, or leave out --windows"));
+        }
+        let model = engine.clone().graph()?;
+        if let Some(text) = &self.charges {
+            options.charges = Some(model.charges(text)?);
+        }
+        if let Some(text) = &self.recall {
+            options.recall = Some(model.recall(text)?);
+        }
+        Ok(options)
     }
 
     /// Measure a model for both directions on windows whose first token is the mark of the direction.
@@ -282,6 +300,17 @@ impl Arguments {
 
     /// Report a perplexity, with the order of the static resistances of a graph.
     fn report(&self, result: &Evaluation, bytes: usize, order: Option<usize>) -> Result<()> {
+        self.report_stream(result, bytes, order, &StreamOptions::default())
+    }
+
+    /// Report a perplexity, with what changed the predictions of a stream.
+    fn report_stream(
+        &self,
+        result: &Evaluation,
+        bytes: usize,
+        order: Option<usize>,
+        options: &StreamOptions,
+    ) -> Result<()> {
         let bits = (bytes > 0).then(|| {
             result.nats_per_token * result.tokens as f64 / std::f64::consts::LN_2 / bytes as f64
         });
@@ -294,11 +323,22 @@ impl Arguments {
                 "bits_per_byte": bits,
                 "order": order,
             });
+            if let (Some(report), Value::Object(options)) = (report.as_object_mut(), json!(options))
+            {
+                report.extend(options);
+            }
             super::plugin_options::note(&mut report, self.seed)?;
             return super::say_json(&report);
         }
+        let charges = options
+            .charges
+            .map(|charges| format!(", charges {charges}"));
+        let recall = options.recall.map(|recall| format!(", recall {recall}"));
+        let dynamic = options
+            .dynamic
+            .map(|dynamic| format!(", dynamic {dynamic}"));
         super::say(format!(
-            "perplexity {:.2} ({:.4} nats per token) over {} predictions among {} tokens{}{}",
+            "perplexity {:.2} ({:.4} nats per token) over {} predictions among {} tokens{}{}{}{}{}",
             result.perplexity,
             result.nats_per_token,
             result.tokens,
@@ -306,7 +346,10 @@ impl Arguments {
             bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per byte")),
             order
                 .filter(|&order| order > 2)
-                .map_or(String::new(), |order| format!(", order {order}"))
+                .map_or(String::new(), |order| format!(", order {order}")),
+            charges.unwrap_or_default(),
+            recall.unwrap_or_default(),
+            dynamic.unwrap_or_default(),
         ))?;
         super::plugin_options::say_reports(self.seed)
     }

@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     ignore_eos: bool,
     /// Beam search: print the B paths of least resistance, each with its total resistance in nats.
-    #[arg(long, value_name = "B", conflicts_with_all = ["temperature", "save_session", "load_session"])]
+    #[arg(long, value_name = "B", conflicts_with_all = ["temperature", "charges", "recall", "save_session", "load_session"])]
     beam: Option<usize>,
     /// Add ENERGY to the energy of a token at a step [default: 0, the first]; may be repeated.
     #[arg(long, value_name = "ID=ENERGY[@STEP]", value_parser = parse_injection)]
@@ -113,7 +113,7 @@ impl Arguments {
             let engine = engine.forward()?;
             let request = |seed| {
                 let sampling = self.prompt.sampling(0.7).seed(seed);
-                Ok(self.request(&ids, &hooks)?.sampling(sampling))
+                Ok(self.request(&engine, &ids, &hooks)?.sampling(sampling))
             };
             return self
                 .choosing
@@ -165,26 +165,33 @@ impl Arguments {
             || self.load_session.is_some()
             || self.save_session.is_some()
             || self.charges.is_some()
+            || self.prompt.recall.is_some()
             || !self.stop.is_empty()
             || hooks.order.is_some();
         if others {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "extending to the left does not support --beam, --stop, --charges, sessions or plugins that implement order/1",
+                "extending to the left does not support --beam, --stop, --charges, --recall, sessions or plugins that implement order/1",
             ));
         }
         let reader = Reader::new(engine, true)?;
-        let request = self.request(&reader.taken(ids), hooks)?;
+        let request = self.request(reader.engine(), &reader.taken(ids), hooks)?;
         super::best_of::leftward(&self.prompt, &reader, ids, request, hooks)
     }
 
-    fn request(&self, ids: &[u32], hooks: &Hooks) -> Result<Request> {
+    fn request(&self, engine: &Engine, ids: &[u32], hooks: &Hooks) -> Result<Request> {
         let mut request: Request = self
             .prompt
             .request(ids.to_vec(), 0.7)
             .ignore_eos(self.ignore_eos)
             .hooks(hooks.clone())
             .cancel(super::interrupted().clone());
+        if let Some(text) = &self.charges {
+            request = request.charges(engine.clone().graph()?.charges(text)?);
+        }
+        if let Some(recall) = self.prompt.recall(engine)? {
+            request = request.recall(recall);
+        }
         for stop in &self.stop {
             request = request.stop(stop);
         }
@@ -232,12 +239,9 @@ impl Arguments {
 
     /// Generates one text and streams it, or reports it as JSON.
     fn stream(&self, name: &str, engine: &Engine, ids: &[u32], hooks: &Hooks) -> Result<()> {
-        let mut request = self.request(ids, hooks)?;
-        if self.charges.is_some() || self.save_session.is_some() || self.load_session.is_some() {
-            let model = engine.clone().graph()?;
-            if let Some(text) = &self.charges {
-                request = request.charges(model.charges(text)?);
-            }
+        let mut request = self.request(engine, ids, hooks)?;
+        if self.save_session.is_some() || self.load_session.is_some() {
+            engine.clone().graph()?;
         }
         if let Some(path) = &self.load_session {
             let text = std::fs::read(path).map_err(|error| Error::io(error, path.display()))?;
@@ -339,13 +343,14 @@ impl Arguments {
         let others = self.load_session.is_some()
             || self.save_session.is_some()
             || self.charges.is_some()
+            || self.prompt.recall.is_some()
             || !self.stop.is_empty()
             || !self.inject.is_empty()
             || !self.force.is_empty();
         if others {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "extending at both ends does not support --stop, --charges, --inject, --force or sessions",
+                "extending at both ends does not support --stop, --charges, --recall, --inject, --force or sessions",
             )
             .advice("remove these options, or the plugin that implements order/1"));
         }

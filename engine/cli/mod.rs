@@ -18,8 +18,10 @@ mod devices;
 mod endpoint;
 mod eval;
 mod export;
+mod fit;
 mod generate;
 mod grow;
+mod held_out;
 mod import;
 mod init;
 mod inspect;
@@ -80,6 +82,7 @@ enum Command {
     Init(init::Arguments),
     Eval(eval::Arguments),
     Baseline(baseline::Arguments),
+    Fit(fit::Arguments),
     Trace(trace::Arguments),
     Inspect(inspect::Arguments),
     Export(export::Arguments),
@@ -128,6 +131,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Init(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Baseline(command) => command.run(),
+        Command::Fit(command) => command.run(),
         Command::Trace(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Export(command) => command.run(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::path::Sampling;
+use crate::path::{RecallSettings, Sampling};
 use crate::run::{Engine, Request};
 use crate::signal::Start;
 use crate::{Error, ErrorKind, Result};
@@ -70,6 +70,10 @@ pub(super) struct PromptArguments {
     /// Initial signal of a graph: profile (as the model was trained), ones, random:SEED, or its components 0.1,0.2,…
     #[arg(long, default_value = "profile", value_name = "START", value_parser = parse_start)]
     pub(super) start: Start,
+    /// Raise the probability of tokens that followed similar signals before (a continuous cache) by the fitted recall of
+    /// the model, or by WINDOW,THETA,MU[,SLOPE].
+    #[arg(long, num_args = 0..=1, default_missing_value = "", require_equals = true, value_name = "WINDOW,THETA,MU[,SLOPE]")]
+    pub(super) recall: Option<String>,
     #[command(flatten)]
     order: super::order::OrderArgument,
     #[command(flatten)]
@@ -123,6 +127,14 @@ impl PromptArguments {
             .logit_bias(self.logit_bias.iter().copied())
             .banned(self.banned.iter().copied())
             .seed(self.seed)
+    }
+
+    /// Return the constants of recall, where it is wanted.
+    pub(super) fn recall(&self, engine: &Engine) -> Result<Option<RecallSettings>> {
+        let Some(text) = &self.recall else {
+            return Ok(None);
+        };
+        engine.clone().graph()?.recall(text).map(Some)
     }
 
     /// Return the maximum number of new tokens.

@@ -84,6 +84,7 @@ impl Arguments {
             .candidates(if self.all { usize::MAX } else { LISTED })
             .sampling(self.prompt.sampling(0.0))
             .start_signal(self.prompt.start.clone())
+            .recall(self.prompt.recall(&engine)?)
             .ignore_eos(self.ignore_eos);
         let hooks = super::plugin_options::hooks()?;
         super::catch_interrupt()?;
@@ -164,8 +165,15 @@ fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
             let nodes: Vec<String> = walk.nodes.iter().map(|&id| shown(id)).collect();
             format!("  {}×{} {:+.2}", walk.count, nodes.join(" "), walk.lift)
         });
+        // What earlier occurrences of the candidate add to its probability.
+        let recall = one.recall.as_ref().map(|recall| {
+            let positions = recall.positions.iter().take(2);
+            let positions: Vec<String> = positions.map(|one| one.position.to_string()).collect();
+            let share = 100.0 * recall.share;
+            format!("  recall {share:.2} % (position {})", positions.join(", "))
+        });
         super::say(format!(
-            "    {:6.2} %  energy {:8.4}  {} {}{}",
+            "    {:6.2} %  energy {:8.4}  {} {}{}{}",
             100.0 * one.probability,
             one.energy,
             match one.edge {
@@ -175,7 +183,8 @@ fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
                 None => "",
             },
             one.display,
-            walks.collect::<String>()
+            walks.collect::<String>(),
+            recall.unwrap_or_default()
         ))?;
     }
     let Some(contributions) = &step.contributions else {

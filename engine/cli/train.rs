@@ -231,6 +231,11 @@ impl Done {
                 "nats_per_token_before": charges.before,
                 "nats_per_token": charges.after,
             })),
+            "recall": outcome.recall.map(|recall| serde_json::json!({
+                "settings": recall.settings,
+                "nats_per_token_before": recall.before,
+                "nats_per_token": recall.after,
+            })),
             "cpu_seconds": self.cpu,
             "wall_seconds": self.wall,
         });
@@ -246,6 +251,13 @@ impl Done {
                 "charges: streaming validation perplexity {:.2} without charges, {:.2} with charges",
                 charges.before.exp(),
                 charges.after.exp()
+            ))?;
+        }
+        if let Some(recall) = outcome.recall {
+            super::say(format!(
+                "recall: streaming validation perplexity {:.2} without recall, {:.2} with recall",
+                recall.before.exp(),
+                recall.after.exp()
             ))?;
         }
         let perplexity = outcome

@@ -39,6 +39,7 @@ fn main() -> Result<()> {
         own_minimum: 1,
         direction: Default::default(),
         charges: None,
+        recall: None,
         training: serde_json::json!({"random": true}),
     };
     let metadata = serde_json::to_value(&metadata).expect("plain data");

@@ -1,5 +1,5 @@
 //! Fit of the charges (the cache language model of Kuhn and De Mori 1990, in the continuous form of Grave et al. 2017)
-//! of a finished model on a held-out stream: four numbers, by pattern search (Hooke and Jeeves 1961).
+//! of a finished model on a held-out stream: four numbers, by pattern search.
 //!
 //! The model does not change. Each round runs the text through it once, with the charges of all candidates in
 //! parallel, so that a round costs little more than one evaluation.
@@ -9,15 +9,11 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::kernel::logits;
+use crate::learn::pattern_search;
 use crate::model::ChargeSettings;
 use crate::path::Charges;
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
-
-/// Largest number of rounds.
-const ROUNDS: usize = 40;
-/// The search ends when its steps are this fraction of the first.
-const FINEST: f64 = 0.06;
 
 /// A point of the search: logit of the decay, node strength, edge strength, ln of the scale.
 type Point = [f64; 4];
@@ -65,50 +61,9 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32]) -> Result<FittedCharges> 
     }
     // Strengths of 0 are the model without charges.
     let none: Point = [FIRST[0], 0.0, 0.0, FIRST[3]];
-    let (mut best, mut steps) = (FIRST, STEPS);
-    let first = nats(mechanism, tokens, &[none, FIRST])?;
-    let (before, mut after) = (first[0], first[1]);
-    for _ in 0..ROUNDS {
-        let around: Vec<Point> = (0..8)
-            .map(|index| {
-                let mut point = best;
-                // Points 2 i and 2 i + 1 lie one step above and below along axis i.
-                let sign = if index % 2 == 0 { 1.0 } else { -1.0 };
-                point[index / 2] += sign * steps[index / 2];
-                point
-            })
-            .collect();
-        let found = nats(mechanism, tokens, &around)?;
-        // All axes that help at once first; then the best of them alone.
-        let mut joint = best;
-        for (index, &value) in found.iter().enumerate() {
-            if value < after && value <= found[index ^ 1] {
-                joint[index / 2] = around[index][index / 2];
-            }
-        }
-        let moved = joint != best;
-        if moved {
-            let together = nats(mechanism, tokens, &[joint])?[0];
-            let (alone, value) = around
-                .iter()
-                .zip(&found)
-                .min_by(|a, b| a.1.total_cmp(b.1))
-                .map(|(point, &value)| (*point, value))
-                .unwrap_or((best, after));
-            (best, after) = if together < value {
-                (joint, together)
-            } else {
-                (alone, value)
-            };
-        }
-        // No direction helps at this distance: halve the steps.
-        if !moved {
-            steps.iter_mut().for_each(|step| *step *= 0.5);
-            if steps[0] < FINEST * STEPS[0] {
-                break;
-            }
-        }
-    }
+    let before = nats(mechanism, tokens, &[none])?[0];
+    let (best, after) =
+        pattern_search::minimum(FIRST, STEPS, |points| nats(mechanism, tokens, points))?;
     Ok(FittedCharges {
         settings: settings(&best),
         before: before / (tokens.len() - 1) as f64,

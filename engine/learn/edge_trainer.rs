@@ -309,14 +309,7 @@ impl EdgeTrainer {
                 Ok((loss, norm))
             }
             form => {
-                let loss = finite(
-                    match form {
-                        Form::Composed(edges) => edges.gradients(graph, prior, batch),
-                        Form::Own(edges) => edges.gradients(graph, prior, batch),
-                        Form::Layered(edges) => edges.gradients(graph, prior, batch),
-                    },
-                    step,
-                )?;
+                let loss = finite(form.gradients(graph, prior, batch), step)?;
                 let mut parameters = form.parameters();
                 let norm = gradient_norm(&parameters);
                 // Edge weights have a learning rate of their own: each is touched far more rarely than a node.
@@ -331,6 +324,30 @@ impl EdgeTrainer {
                 Ok((loss, Some(norm)))
             }
         }
+    }
+
+    /// Take one step of plain gradient descent with a gradient of norm `clip` at most. Returns the loss before it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] when the loss is no longer finite.
+    pub fn descend(
+        &mut self,
+        graph: &TokenGraph,
+        prior: &Prior<f32>,
+        batch: &Batch,
+        rate: f64,
+        clip: f64,
+    ) -> Result<Loss> {
+        let loss = finite(self.form.gradients(graph, prior, batch), batch.index + 1)?;
+        let parameters = self.form.parameters();
+        let norm = gradient_norm(&parameters);
+        let scale = -(rate * (clip / norm).min(1.0)) as f32;
+        for parameter in parameters {
+            // Rows that the batch did not touch have a gradient of zero.
+            let pairs = parameter.value.iter_mut().zip(&parameter.gradient);
+            pairs.for_each(|(value, gradient)| *value += scale * gradient);
+        }
+        Ok(loss)
     }
 
     /// Convert the parameters to the weights of a model.
@@ -380,6 +397,15 @@ pub(super) fn finite(loss: Loss, step: u64) -> Result<Loss> {
 }
 
 impl Form {
+    /// Compute the loss of a batch, and leave its gradient in the parameters.
+    fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<f32>, batch: &Batch) -> Loss {
+        match self {
+            Self::Composed(edges) => edges.gradients(graph, prior, batch),
+            Self::Own(edges) => edges.gradients(graph, prior, batch),
+            Self::Layered(edges) => edges.gradients(graph, prior, batch),
+        }
+    }
+
     fn parameters(&mut self) -> Vec<&mut Parameter<f32>> {
         match self {
             Self::Composed(edges) => edges.parameters(),

@@ -245,6 +245,7 @@ impl Trainable for GraphModel {
             own_minimum: self.graph.own_minimum(),
             direction: self.recipe.data.direction,
             charges: None,
+            recall: None,
             training,
         };
         Model::new(metadata, self.tokenizer.clone(), mechanism)?.save(path)

@@ -18,6 +18,7 @@ mod default_recipe;
 #[cfg(feature = "gpu")]
 pub mod device;
 pub mod dropout;
+mod dynamic;
 pub mod edge_trainer;
 pub mod graph_model;
 mod kept_changes;
@@ -26,11 +27,13 @@ pub mod log;
 mod network_recipe;
 pub mod own;
 pub mod parameter;
+mod pattern_search;
 #[cfg(feature = "cli")]
 pub mod plot;
 pub mod preferences;
 pub mod prior;
 mod readout;
+pub mod recall;
 pub mod recipe;
 mod record;
 mod residual;
@@ -42,6 +45,7 @@ mod trainer;
 mod warm_start;
 
 pub use corpus_size::CorpusSize;
+pub use dynamic::{DynamicLearner, DynamicSettings};
 pub use edge_trainer::Trainable;
 pub use kept_changes::{keep_changes, kept_changes};
 pub use recipe::Recipe;

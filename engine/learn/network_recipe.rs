@@ -137,8 +137,8 @@ impl NetworkRecipe {
         if !(network.rope_theta > 1.0 && network.rope_theta.is_finite()) {
             return invalid("rope-theta must be above 1");
         }
-        if train.negatives > 0 || train.charges {
-            return invalid("sampled negatives and charges need a graph");
+        if train.negatives > 0 || train.charges || train.recall > 0 {
+            return invalid("sampled negatives, charges and recall need a graph");
         }
         Ok(())
     }

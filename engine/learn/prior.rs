@@ -114,6 +114,19 @@ impl<R: Real> Prior<R> {
         })
     }
 
+    /// Take the resistances of a finished model: those of edges for order 2, else with all walks of its path graph.
+    pub fn of_model(graph: &TokenGraph, order: usize) -> Self {
+        let (target, lift) = split(graph, graph.resistance_within(order));
+        let paths = graph.paths().filter(|_| order > 2).cloned();
+        Self {
+            target: vec![target],
+            lift: vec![lift],
+            walks: Walks {
+                paths: paths.into_iter().collect(),
+            },
+        }
+    }
+
     /// Highest order of the resistances: 2 for those of edges alone.
     pub fn order(&self) -> usize {
         self.walks.paths.first().map_or(2, PathGraph::order)

@@ -28,7 +28,7 @@ const fn key(
 }
 
 /// The keys that are used often, in the order of the file.
-const KEYS: [Key; 49] = [
+const KEYS: [Key; 50] = [
     key("", "name", "", "name of the model"),
     key("", "license", "", "license of the weights"),
     key(
@@ -252,6 +252,12 @@ const KEYS: [Key; 49] = [
         "charges",
         "",
         "fit charges (a cache of recent tokens) on the validation text at the end",
+    ),
+    key(
+        "train",
+        "recall",
+        "",
+        "fit recall of the last N signals on the validation text at the end; 0 for none",
     ),
 ];
 

@@ -96,6 +96,8 @@ pub struct Train {
     pub checkpoints: usize,
     /// Whether to fit charges on the validation text, as one stream, after training.
     pub charges: bool,
+    /// Window of the recall to fit on the validation text, as one stream, after training; 0 for none.
+    pub recall: usize,
 }
 
 impl Default for Train {
@@ -132,6 +134,7 @@ impl Default for Train {
             checkpoint_every: 1000,
             checkpoints: 2,
             charges: false,
+            recall: 0,
         }
     }
 }

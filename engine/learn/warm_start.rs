@@ -6,7 +6,7 @@ use crate::graph::{NodeId, TokenGraph};
 use crate::learn::edge_trainer::EdgeTrainer;
 use crate::learn::recipe::Recipe;
 use crate::model::{Model, Verify};
-use crate::signal::{EdgeForm, Profile, blocks};
+use crate::signal::{EdgeForm, Mechanism, Profile, blocks};
 use crate::text::ReadingDirection;
 use crate::{Error, ErrorKind, Result};
 
@@ -76,19 +76,11 @@ impl WarmStart {
     pub(super) fn put(&self, edge_trainer: &mut EdgeTrainer, graph: &TokenGraph) -> Result<()> {
         let mechanism = self.model.mechanism();
         let (weights, theirs) = (mechanism.weights(), mechanism.graph());
+        if !self.transposed {
+            copy_weights(mechanism, edge_trainer);
+            return Ok(());
+        }
         for parameter in edge_trainer.parameters() {
-            if !self.transposed {
-                for block in blocks(mechanism.profile(), theirs.nodes(), theirs.own_edges()) {
-                    if block.name == parameter.name && block.rows * block.columns > 0 {
-                        parameter.value = if block.narrows {
-                            weights.table(block.name).to_vec()
-                        } else {
-                            weights.values(block.name).to_vec()
-                        };
-                    }
-                }
-                continue;
-            }
             if parameter.name != "edge.arena" {
                 continue;
             }
@@ -121,5 +113,21 @@ impl WarmStart {
             }
         }
         Ok(())
+    }
+}
+
+/// Replace the weights of a trainer by those of a mechanism with the same profile and graph.
+pub(super) fn copy_weights(mechanism: &Mechanism, edge_trainer: &mut EdgeTrainer) {
+    let (weights, graph) = (mechanism.weights(), mechanism.graph());
+    let all = blocks(mechanism.profile(), graph.nodes(), graph.own_edges());
+    for parameter in edge_trainer.parameters() {
+        for block in &all {
+            if block.name == parameter.name && block.rows * block.columns > 0 {
+                parameter.value = match block.narrows {
+                    true => weights.table(block.name).to_vec(),
+                    false => weights.values(block.name).to_vec(),
+                };
+            }
+        }
     }
 }

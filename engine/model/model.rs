@@ -12,7 +12,7 @@ use crate::kernel::table::Table;
 use crate::model::container::{Block, Container, Verify};
 use crate::model::path_blocks::{read_paths, write_paths};
 use crate::model::writer::Writer;
-use crate::path::Charges;
+use crate::path::{Charges, RecallSettings};
 use crate::signal::{BlockShape, FanVerifier, Mechanism, Profile, Weights, blocks};
 use crate::text::{ReadingDirection, Tokenizer};
 use crate::{Error, ErrorKind, Result};
@@ -36,6 +36,9 @@ pub struct Metadata {
     /// Charges fitted on held-out text, which streams may enable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charges: Option<ChargeSettings>,
+    /// Recall fitted on held-out text, which streams may enable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<RecallSettings>,
     /// Record of the training: recipe, data and their checksums, seed, steps, figures.
     #[serde(default)]
     pub training: serde_json::Value,
@@ -80,6 +83,18 @@ impl std::str::FromStr for ChargeSettings {
                 format!("invalid charges {text:?}: expected DECAY,NODE,EDGE,SCALE"),
             )),
         }
+    }
+}
+
+impl std::fmt::Display for ChargeSettings {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            decay,
+            node_strength,
+            edge_strength,
+            scale,
+        } = self;
+        write!(formatter, "{decay},{node_strength},{edge_strength},{scale}")
     }
 }
 
@@ -269,7 +284,21 @@ impl Model {
         }
         self.metadata.charges.ok_or_else(|| {
             Error::new(ErrorKind::Input, "the model has no fitted charges")
-                .advice("pass --charges=DECAY,NODE,EDGE,SCALE")
+                .advice("pass --charges=DECAY,NODE,EDGE,SCALE, or fit them with `brillm fit`")
+        })
+    }
+
+    /// Read the constants of recall from `text` (`WINDOW,THETA,MU[,SLOPE]`), or the model's own where it is empty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for a model without recall, or for invalid text.
+    pub fn recall(&self, text: &str) -> Result<RecallSettings> {
+        if !text.is_empty() {
+            return text.parse();
+        }
+        self.metadata.recall.ok_or_else(|| {
+            Error::new(ErrorKind::Input, "the model has no fitted recall")
+                .advice("pass --recall=WINDOW,THETA,MU, or fit it with `brillm fit`")
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::kernel::random::Random;
-use crate::path::{Decoder, Sampling};
+use crate::path::{Decoder, GraphSession, Sampler, Sampling};
 use crate::signal::{DeviceMechanism, Flow};
 use crate::{Error, Result};
 
@@ -116,5 +116,47 @@ impl DecodedAhead {
         let nodes = decoder.decode(self.chunk)?.swap_remove(0);
         self.decoder = Some(decoder);
         Ok(nodes)
+    }
+}
+
+impl GraphSession {
+    /// Name what changes the logits of every step and is computed on the CPU only.
+    pub(super) fn cpu_only(&self) -> Option<&'static str> {
+        let charges = self.charges.is_active().then_some("charges");
+        charges.or_else(|| (!self.recall.is_off()).then_some("recall"))
+    }
+
+    /// Return the node that a device has chosen, and take the random number that the choice used.
+    pub(super) fn decoded(&mut self) -> Result<Option<u32>> {
+        // The kernels on the device know neither charges, recall, injected energy nor gains.
+        let changed =
+            self.cpu_only().is_some() || !self.injected.is_empty() || !self.gains.is_empty();
+        let Some(ahead) = &mut self.ahead else {
+            return Ok(None);
+        };
+        // Hooks see every step, so they run on the CPU unless the device has their shaders.
+        let on_device = match &self.hook_runner {
+            None => !ahead.resists(),
+            Some(hook_runner) => hook_runner.on_device(ahead.resists()),
+        };
+        if !on_device {
+            return Ok(None);
+        }
+        if changed || self.sampler.sampling.unsupported_on_device().is_some() {
+            ahead.forget();
+            return Ok(None);
+        }
+        let Sampler {
+            sampling,
+            random,
+            recent,
+            ..
+        } = &mut self.sampler;
+        let node = ahead.next(&self.flow, random, recent.make_contiguous(), sampling)?;
+        // The device drew from a copy of the stream. Take the same number here, so that the CPU can continue from it.
+        if node.is_some() && sampling.temperature > 0.0 {
+            random.bits();
+        }
+        Ok(node)
     }
 }

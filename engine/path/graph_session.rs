@@ -9,7 +9,8 @@ use crate::path::beam::split_prompt;
 use crate::path::hook_runner::HopLogits;
 use crate::path::session_state::VERSION;
 use crate::path::{
-    Charges, HookRunner, Sampler, Sampling, Session, SessionOptions, SessionState, StepContext,
+    Charges, HookRunner, Recall, RecallSettings, RecallShare, Sampler, Sampling, Session,
+    SessionOptions, SessionState, StepContext,
 };
 #[cfg(feature = "gpu")]
 use crate::signal::DeviceMechanism;
@@ -18,7 +19,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// One signal flowing through a shared [`Mechanism`].
 ///
-/// Its memory does not grow with the path: a million tokens need as much as one.
+/// Its memory does not grow with the path: a million tokens need as much as one, or as the window of its [`Recall`].
 ///
 /// ```
 /// use brillm::path::{GraphSession, Sampling, Session};
@@ -39,11 +40,12 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Debug)]
 pub struct GraphSession {
     mechanism: Arc<Mechanism>,
-    flow: Flow,
-    sampler: Sampler,
-    charges: Charges,
+    pub(super) flow: Flow,
+    pub(super) sampler: Sampler,
+    pub(super) charges: Charges,
+    pub(super) recall: Recall,
     /// Energy added to nodes for the next choice.
-    injected: BTreeMap<u32, f32>,
+    pub(super) injected: BTreeMap<u32, f32>,
     /// Energies of the next node. `[V]`
     energies: Vec<f32>,
     /// Logits of the next node. `[V]`
@@ -53,10 +55,10 @@ pub struct GraphSession {
     /// What each token contributes to the signal, where it is recorded.
     attribution: Option<Box<Attribution>>,
     /// Factors of what the tokens at some positions add to the signal; 1 elsewhere.
-    gains: BTreeMap<u64, f32>,
-    hook_runner: Option<Box<HookRunner>>,
+    pub(super) gains: BTreeMap<u64, f32>,
+    pub(super) hook_runner: Option<Box<HookRunner>>,
     #[cfg(feature = "gpu")]
-    ahead: Option<DecodedAhead>,
+    pub(super) ahead: Option<DecodedAhead>,
 }
 
 impl GraphSession {
@@ -106,6 +108,7 @@ impl GraphSession {
         let SessionOptions {
             mut hook_runner,
             gains,
+            recall,
             attribution,
         } = options;
         if let Some((position, gain)) = gains.iter().find(|(_, gain)| !gain.is_finite()) {
@@ -138,6 +141,7 @@ impl GraphSession {
             flow,
             sampler,
             charges: Charges::default(),
+            recall: Recall::new(recall.unwrap_or_default())?,
             injected: BTreeMap::new(),
             gains,
             hook_runner,
@@ -178,6 +182,7 @@ impl GraphSession {
             recent,
             counts,
             charges,
+            recall,
             injected,
             ..
         } = state;
@@ -205,6 +210,7 @@ impl GraphSession {
             mechanism,
             flow,
             charges,
+            recall,
             injected,
         })
     }
@@ -219,6 +225,7 @@ impl GraphSession {
             recent: self.sampler.recent.clone(),
             counts: self.sampler.counts.clone(),
             charges: self.charges.clone(),
+            recall: self.recall.clone(),
             injected: self.injected.clone(),
         }
     }
@@ -257,6 +264,24 @@ impl GraphSession {
         self.looked = false;
     }
 
+    /// Continue with a mechanism of the same graph and profile; the state and what is recalled stay.
+    pub(crate) fn set_mechanism(&mut self, mechanism: Arc<Mechanism>) {
+        self.discard_ahead();
+        self.mechanism = mechanism;
+        self.looked = false;
+    }
+
+    /// Set the constants of recall; what the session remembers so far stays, as far as it fits the window.
+    ///
+    /// # Errors
+    /// As [`RecallSettings::check`].
+    pub fn set_recall(&mut self, settings: RecallSettings) -> Result<()> {
+        self.discard_ahead();
+        self.recall = std::mem::take(&mut self.recall).with_settings(settings)?;
+        self.looked = false;
+        Ok(())
+    }
+
     /// Append given nodes, one hop each.
     ///
     /// # Errors
@@ -285,6 +310,10 @@ impl GraphSession {
     fn hop(&mut self, node: u32, chosen: Option<&HopLogits>) -> Result<()> {
         let source = self.flow.node;
         self.looked = false;
+        let key = self
+            .recall
+            .is_active()
+            .then(|| self.mechanism.key(&self.flow));
         // Gains are numbered by position: hop i reaches position i, and the first node is position 0.
         let gain = self.gains.get(&(self.flow.step + 1)).copied();
         self.mechanism
@@ -299,6 +328,9 @@ impl GraphSession {
         // Injected energy affects one choice.
         self.injected.clear();
         self.charges.visit(source, node);
+        if let Some(key) = key {
+            self.recall.remember(&key, node);
+        }
         Ok(())
     }
 
@@ -319,6 +351,10 @@ impl GraphSession {
             self.logits[node as usize] += energy;
         }
         self.charges.apply(self.flow.node, &mut self.logits);
+        if !self.recall.is_empty() {
+            let key = self.mechanism.key(&self.flow);
+            self.recall.apply(&key, &mut self.logits);
+        }
         // Hooks of edge/1 come last: they see and rewrite resistances with everything else applied.
         if let Some(hook_runner) = &self.hook_runner {
             hook_runner.see_energies(&self.flow, &self.energies)?;
@@ -331,41 +367,6 @@ impl GraphSession {
         }
         self.looked = true;
         Ok(())
-    }
-
-    /// Return the node that a device has chosen, and take the random number that the choice used.
-    #[cfg(feature = "gpu")]
-    fn decoded(&mut self) -> Result<Option<u32>> {
-        let Some(ahead) = &mut self.ahead else {
-            return Ok(None);
-        };
-        // Hooks see every step, so they run on the CPU unless the device has their shaders.
-        let on_device = match &self.hook_runner {
-            None => !ahead.resists(),
-            Some(hook_runner) => hook_runner.on_device(ahead.resists()),
-        };
-        if !on_device {
-            return Ok(None);
-        }
-        // The kernels on the device know neither charges nor injected energy nor gains.
-        let changed =
-            self.charges.is_active() || !self.injected.is_empty() || !self.gains.is_empty();
-        if changed || self.sampler.sampling.unsupported_on_device().is_some() {
-            ahead.forget();
-            return Ok(None);
-        }
-        let Sampler {
-            sampling,
-            random,
-            recent,
-            ..
-        } = &mut self.sampler;
-        let node = ahead.next(&self.flow, random, recent.make_contiguous(), sampling)?;
-        // The device drew from a copy of the stream. Take the same number here, so that the CPU can continue from it.
-        if node.is_some() && sampling.temperature > 0.0 {
-            random.bits();
-        }
-        Ok(node)
     }
 }
 
@@ -451,10 +452,10 @@ impl Session for GraphSession {
         Ok(Box::new(self.clone()))
     }
 
-    /// Signal, output and banks, in f32.
+    /// Signal, output, banks and what is recalled, in f32.
     fn state_bytes(&self) -> usize {
         let profile = self.mechanism.profile();
-        (profile.banks + 2) * profile.width * 4
+        (profile.banks + 2) * profile.width * 4 + self.recall.bytes()
     }
 
     fn mechanism(&self) -> Option<&Mechanism> {
@@ -465,11 +466,15 @@ impl Session for GraphSession {
         Some(self.state())
     }
 
+    fn recall(&self) -> Vec<RecallShare> {
+        self.recall.shares(&self.mechanism.key(&self.flow))
+    }
+
     fn attribution(&self, target: u32) -> Result<Option<EdgeAttribution>> {
         self.split(target).map(Some)
     }
 
-    /// Let a device choose the nodes. Steps with charges, injected energy, or hooks whose shaders the device lacks
+    /// Let a device choose the nodes. Steps with charges, recall, injected energy, or hooks whose shaders the device lacks
     /// stay on the CPU, and so do all once the device fails, unless `forced`.
     #[cfg(feature = "gpu")]
     fn use_device(
@@ -483,6 +488,13 @@ impl Session for GraphSession {
                 ErrorKind::Input,
                 "the device holds another mechanism than the session",
             ));
+        }
+        if let Some(option) = self.cpu_only().filter(|_| forced) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{option} are supported on the CPU only"),
+            )
+            .advice(format!("use --backend cpu or auto with {option}")));
         }
         self.ahead = Some(DecodedAhead::new(mechanism, chunk, forced));
         Ok(())

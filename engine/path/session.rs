@@ -3,7 +3,7 @@
 #[cfg(feature = "gpu")]
 use std::sync::Arc;
 
-use crate::path::{CacheReport, SessionState};
+use crate::path::{CacheReport, RecallShare, SessionState};
 #[cfg(feature = "gpu")]
 use crate::signal::DeviceMechanism;
 use crate::signal::{EdgeAttribution, Mechanism};
@@ -133,6 +133,12 @@ pub trait Session: Send {
     /// The state to save; `None` on a transformer.
     fn snapshot(&self) -> Option<SessionState> {
         None
+    }
+
+    /// What each past token that the session recalls adds to the probability of the token as the next one, before any
+    /// hooks; empty on a transformer and without recall.
+    fn recall(&self) -> Vec<RecallShare> {
+        Vec::new()
     }
 
     /// Split the pre-activation of the edge to `target` into what each token contributes; `None` on a transformer.

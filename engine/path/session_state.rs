@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::random::Random;
-use crate::path::Charges;
+use crate::path::{Charges, Recall};
 use crate::signal::{Flow, Mechanism};
 use crate::{Error, ErrorKind, Result};
 
@@ -27,6 +27,8 @@ pub struct SessionState {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) counts: BTreeMap<u32, u32>,
     pub(super) charges: Charges,
+    #[serde(default, skip_serializing_if = "Recall::is_off")]
+    pub(super) recall: Recall,
     pub(super) injected: BTreeMap<u32, f32>,
 }
 
@@ -74,7 +76,7 @@ impl SessionState {
                 "the session cannot be written: one of its numbers is not finite",
             )
             .at(format!("step {}", self.flow.step))
-            .advice("check the charges and the injected energies"));
+            .advice("check the charges, the recall and the injected energies"));
         }
         serde_json::to_vec(self).map_err(|error| {
             Error::new(ErrorKind::Numeric, "the session cannot be written").because(error)
@@ -95,6 +97,7 @@ impl SessionState {
             && self.flow.normaliser.is_finite()
             && self.injected.values().all(|energy| energy.is_finite())
             && self.charges.is_finite()
+            && self.recall.is_finite()
     }
 
     /// Check that the state belongs to `mechanism`, and that no part of it is out of range.
@@ -126,7 +129,8 @@ impl SessionState {
                 .chain(self.counts.keys())
                 .all(known)
             && self.counts.values().all(|&count| count < 1 << 31)
-            && self.charges.fits(mechanism.nodes() as u32, STEPS);
+            && self.charges.fits(mechanism.nodes() as u32, STEPS)
+            && self.recall.fits(mechanism.nodes() as u32, profile.width);
         if whole {
             return Ok(());
         }

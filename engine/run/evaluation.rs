@@ -9,8 +9,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::hook::Hooks;
+use crate::learn::{DynamicLearner, DynamicSettings};
 use crate::measure::{Perplexity, Windows};
-use crate::path::{Charges, GraphSession, HookRunner, Sampling, Session};
+use crate::model::ChargeSettings;
+use crate::path::{GraphSession, HookRunner, RecallSettings, Sampling, Session};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -129,24 +131,56 @@ pub fn evaluate_windows_on(
     ))
 }
 
+/// What changes the predictions of a stream besides the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct StreamOptions {
+    /// Charges of visited nodes and edges.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charges: Option<ChargeSettings>,
+    /// Recall of past signals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall: Option<RecallSettings>,
+    /// Learning from the stream: the model is scored on 32 tokens, then learns from them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dynamic: Option<DynamicSettings>,
+}
+
+impl StreamOptions {
+    /// Name an option that is set.
+    #[cfg(feature = "transformer")]
+    pub(super) fn used(&self) -> Option<&'static str> {
+        let options = [
+            (self.charges.is_some(), "charges"),
+            (self.recall.is_some(), "recall"),
+            (self.dynamic.is_some(), "dynamic evaluation"),
+        ];
+        options
+            .iter()
+            .find(|option| option.0)
+            .map(|option| option.1)
+    }
+}
+
 /// Measure `tokens[from..]` with one flow that continues from the first token.
 ///
 /// ```
 /// let model = brillm::Model::open("models/english.bril".as_ref(), Default::default())?;
 /// let tokens = model.tokenizer().encode("Once upon a time there was a little girl.")?;
-/// let measured = brillm::run::evaluate_stream(model.mechanism(), &tokens, 1, None, &Default::default())?;
+/// let options = Default::default();
+/// let measured = brillm::run::evaluate_stream(model.mechanism(), &tokens, 1, &options, &Default::default())?;
 /// assert_eq!(measured.tokens, tokens.len() - 1);
 /// assert!(measured.perplexity < 4000.0); // better than guessing among all tokens
 /// # Ok::<(), brillm::Error>(())
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Input`] when there is nothing to predict, or a token is outside the vocabulary.
+/// [`ErrorKind::Input`] when there is nothing to predict, a token is outside the vocabulary, or an option out of range;
+/// those of [`DynamicLearner`].
 pub fn evaluate_stream(
     mechanism: &Arc<Mechanism>,
     tokens: &[u32],
     from: usize,
-    charges: Option<Charges>,
+    options: &StreamOptions,
     hooks: &Hooks,
 ) -> Result<Evaluation> {
     if tokens.len() < 2 || from >= tokens.len() {
@@ -154,15 +188,23 @@ pub fn evaluate_stream(
             .advice("measure a text of at least two tokens"));
     }
     let mut session = begin(mechanism, tokens[0], HookRunner::new(hooks, 0))?;
-    if let Some(charges) = charges {
-        session.set_charges(charges);
+    if let Some(charges) = &options.charges {
+        session.set_charges(charges.charges());
     }
+    session.set_recall(options.recall.unwrap_or_default())?;
+    let learner = |settings| DynamicLearner::new(mechanism, settings);
+    let mut learner = options.dynamic.map(learner).transpose()?;
     let mut nats = 0.0;
     for (position, &next) in tokens.iter().enumerate().skip(1) {
         if position >= from {
             nats += predict(&mut session, next)?;
         } else {
             session.force(next)?;
+        }
+        if let Some(learner) = &mut learner
+            && let Some(changed) = learner.learn(&tokens[..=position])?
+        {
+            session.set_mechanism(changed);
         }
     }
     Ok(Evaluation::of(
@@ -182,8 +224,9 @@ pub fn evaluate_documents(
     hooks: &Hooks,
 ) -> Result<Evaluation> {
     let mut sum = Perplexity::new(mechanism.nodes() as u64);
+    let options = StreamOptions::default();
     for document in documents.iter().filter(|document| document.len() > 1) {
-        let measured = evaluate_stream(mechanism, document, 1, None, hooks)?;
+        let measured = evaluate_stream(mechanism, document, 1, &options, hooks)?;
         let nats = measured.nats_per_token * measured.tokens as f64;
         sum.add_sum(nats, measured.tokens as u64);
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::hook::Hooks;
 use crate::model::{ChargeSettings, Model};
-use crate::path::{Sampling, Session, SessionState};
+use crate::path::{RecallSettings, Sampling, Session, SessionState};
 use crate::run::{Engine, HookedEngine, SequenceOptions};
 use crate::signal::Start;
 use crate::text::{Decoder, Tokenizer};
@@ -172,6 +172,13 @@ impl Request {
         self
     }
 
+    /// Set the constants of recall on a graph; a resumed session keeps what it remembers.
+    #[must_use]
+    pub fn recall(mut self, settings: RecallSettings) -> Self {
+        self.options.recall = Some(settings);
+        self
+    }
+
     /// Add energy at `node` for the choice of new token `step`, counted from 0 (the paper's recall
     /// activation).
     #[must_use]
@@ -249,8 +256,7 @@ impl Request {
         let mut session = hooked.session(&self.prompt, &self.options)?;
         #[cfg(feature = "gpu")]
         if let Some((device, forced)) = self.device {
-            let charges = self.options.charges.as_ref().map(|_| "charges");
-            let unsupported = charges.or_else(|| self.options.sampling.unsupported_on_device());
+            let unsupported = self.options.sampling.unsupported_on_device();
             if let Some(option) = unsupported.filter(|_| forced) {
                 return Err(Error::new(
                     ErrorKind::Unsupported,

@@ -37,7 +37,9 @@ pub use continuation::ContinuationReport;
 pub use engine::{Engine, EngineKind, EngineSummary, HookedEngine, SequenceOptions, open};
 #[cfg(feature = "gpu")]
 pub use evaluation::evaluate_windows_on;
-pub use evaluation::{Evaluation, evaluate_documents, evaluate_stream, evaluate_windows};
+pub use evaluation::{
+    Evaluation, StreamOptions, evaluate_documents, evaluate_stream, evaluate_windows,
+};
 #[cfg(feature = "transformer")]
 pub use filling::fill_text;
 pub use fingerprint::{FINGERPRINTED, fingerprint, fingerprint_of_bytes};

@@ -101,12 +101,18 @@ fn update_node(mechanism: &Mechanism, flow: &mut Flow, start: Vec<f32>, gain: f3
     flow.signal = signal;
 }
 
+/// Normalise the signal after the last layer, as the read-out sees it. `[D]`
+pub(crate) fn normal(mechanism: &Mechanism, signal: &[f32]) -> Vec<f32> {
+    let mut normal = vec![0.0; signal.len()];
+    let gain = mechanism.weights.values("read.gain");
+    layered::normalise(signal, gain, 1.0, &mut [0.0], &mut normal);
+    normal
+}
+
 /// Compute h from the signal after the last layer. `[D]`, `[D]`
 pub(crate) fn read_out(mechanism: &Mechanism, signal: &[f32], output: &mut [f32]) {
     let weights = &mechanism.weights;
-    let mut normal = vec![0.0; signal.len()];
-    let gain = weights.values("read.gain");
-    layered::normalise(signal, gain, 1.0, &mut [0.0], &mut normal);
+    let normal = normal(mechanism, signal);
     weights.table("read.mix").dots(&normal, output);
     vector::add_scaled(1.0, weights.values("read.bias"), output);
 }

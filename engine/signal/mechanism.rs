@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::graph::TokenGraph;
 use crate::kernel::logits::{self, Static};
+use crate::kernel::vector;
 use crate::signal::{EdgeForm, Flow, Profile, Start, Weights, composed, layered, own};
 use crate::{Error, ErrorKind, Result};
 
@@ -374,6 +375,23 @@ impl Mechanism {
             .advice("start a new session, or give the model a profile without `position-limit`"));
         }
         Ok(())
+    }
+
+    /// Compute the key of the flow's node in its context: a unit vector, similar where similar nodes follow. `[D]`
+    ///
+    /// Over layered edges the signal as the read-out sees it, over composed edges h, over own edges the signal.
+    pub fn key(&self, flow: &Flow) -> Vec<f32> {
+        let mut key = match self.profile.form {
+            EdgeForm::Own => flow.signal.clone(),
+            EdgeForm::Composed => flow.output.clone(),
+            EdgeForm::Layered => layered::normal(self, &flow.signal),
+        };
+        let norm = vector::dot(&key, &key).sqrt();
+        // A signal of zero has no direction: its key stays zero, as far from all others as they are on average.
+        if norm.is_normal() {
+            vector::scale(1.0 / norm, &mut key);
+        }
+        key
     }
 
     /// Compute the energy with which the signal reaches every node. `energies [V]`

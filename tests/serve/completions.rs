@@ -47,7 +47,7 @@ fn echoed_log_probabilities_equal_those_of_eval() {
         }
         // Their mean, by eval.
         let hooked = engine.with_hooks(&Hooks::default(), 0).unwrap();
-        let measured = hooked.stream(&ids, 0, None).unwrap();
+        let measured = hooked.stream(&ids, 0, &Default::default()).unwrap();
         let mean = nats / (ids.len() - 1) as f64;
         assert!(
             (mean - measured.nats_per_token).abs() < 1e-5,

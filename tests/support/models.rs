@@ -97,6 +97,7 @@ pub fn metadata(profile: &Profile, own_minimum: u32) -> Metadata {
         own_minimum,
         direction: Default::default(),
         charges: None,
+        recall: None,
         training: Value::Null,
     }
 }

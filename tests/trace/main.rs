@@ -62,6 +62,7 @@ fn engine_of(mechanism: &Mechanism) -> Engine {
         own_minimum: 3,
         direction: Default::default(),
         charges: None,
+        recall: None,
         training: Value::Null,
     };
     let tokenizer = Tokenizer::ids(NODES).unwrap();

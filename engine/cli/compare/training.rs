@@ -204,7 +204,7 @@ impl Arguments {
         // A transformer that was trained on windows knows no position beyond them, and a masked one has no order.
         let fits = |context| context == 0 || context >= windows.length;
         let streaming = if engine.is_causal() && summary.context.is_none_or(fits) {
-            Some(hooked.stream(&tokens[..end], 1, None)?)
+            Some(hooked.stream(&tokens[..end], 1, &Default::default())?)
         } else {
             None
         };

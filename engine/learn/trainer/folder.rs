@@ -28,7 +28,7 @@ impl Trainer {
 }
 
 /// Keys that may differ when a run is resumed: they change neither the data nor the steps already taken.
-const CHANGEABLE: [&str; 9] = [
+const CHANGEABLE: [&str; 10] = [
     "about",
     "license",
     "train.tokens",
@@ -38,6 +38,7 @@ const CHANGEABLE: [&str; 9] = [
     "train.checkpoint-every",
     "train.checkpoints",
     "train.charges",
+    "train.recall",
 ];
 
 /// Whether a run in the folder has begun to train.

@@ -16,6 +16,7 @@ use crate::learn::data::TokenData;
 use crate::learn::edge_trainer::Trainable;
 use crate::learn::graph_model::GraphModel;
 use crate::learn::log::{Record, RunLog};
+use crate::learn::recall::FittedRecall;
 use crate::learn::recipe::{Kind, Recipe, Train};
 use crate::{Error, ErrorKind, Result};
 
@@ -45,6 +46,8 @@ pub struct Outcome {
     pub parameters: usize,
     /// The fitted charges, if the recipe enables them.
     pub charges: Option<FittedCharges>,
+    /// The fitted recall, if the recipe enables it.
+    pub recall: Option<FittedRecall>,
     /// The best validation perplexity, if there was validation text.
     pub validation_perplexity: Option<f64>,
     /// Whether the run was cancelled; it then saved a checkpoint and can be resumed.

@@ -55,10 +55,9 @@ impl Trainer {
         } else {
             self.save(&model)?;
         }
-        let charges = if train.charges && !cancelled {
-            Some(self.fit_charges(&model, observer)?)
-        } else {
-            None
+        let (charges, recall) = match cancelled {
+            true => (None, None),
+            false => self.fit_caches(&model, &train, observer)?,
         };
         let (parameters, _) = self.trainable.state();
         let parameters = parameters.iter().map(|one| one.value.len()).sum();
@@ -67,6 +66,7 @@ impl Trainer {
             steps: self.progress.step,
             parameters,
             charges,
+            recall,
             validation_perplexity: self.progress.best.map(|(perplexity, _)| perplexity),
             cancelled,
         })

@@ -1,4 +1,4 @@
-//! Validation during a run, and the fit of charges after it.
+//! Validation during a run, and the fit of charges and recall after it.
 
 use std::path::Path;
 
@@ -7,6 +7,8 @@ use crate::learn::batch::Batch;
 use crate::learn::batch::Loss;
 use crate::learn::charges::{self, FittedCharges};
 use crate::learn::log::{Record, Validation};
+use crate::learn::recall::{self, FittedRecall};
+use crate::learn::recipe::Train;
 use crate::measure::Perplexity;
 use crate::model::{Model, Verify};
 use crate::{Error, ErrorKind, Result};
@@ -15,29 +17,43 @@ use crate::{Error, ErrorKind, Result};
 const WINDOWS: usize = 32;
 
 impl Trainer {
-    /// Fit charges on the validation text, as one stream, and add them to the finished model.
-    pub(super) fn fit_charges(
+    /// Fit the charges and the recall that the recipe wants on the validation text, as one stream, and add them to the
+    /// finished model.
+    pub(super) fn fit_caches(
         &self,
         path: &Path,
+        train: &Train,
         observer: &mut dyn ProgressObserver,
-    ) -> Result<FittedCharges> {
-        observer.note("fitting charges");
-        let steps = self.recipe.train.steps;
+    ) -> Result<(Option<FittedCharges>, Option<FittedRecall>)> {
+        if !train.charges && train.recall == 0 {
+            return Ok((None, None));
+        }
         let windows = self.windows();
         let (Some(&first), Some(&last)) = (windows.first(), windows.last()) else {
             return Err(Error::new(
                 ErrorKind::Configuration,
-                "train.charges needs validation text",
+                "train.charges and train.recall need validation text",
             ));
         };
         let model = Model::open(path, Verify::Whole)?;
-        // All windows as one stream: charges last across windows.
-        let stream = &self.data.validation()[first..=last + steps];
-        let fitted = charges::fit(model.mechanism(), stream)?;
+        // All windows as one stream: charges and recall last across windows.
+        let stream = &self.data.validation()[first..=last + train.steps];
+        let (mut fitted_charges, mut fitted_recall) = (None, None);
+        if train.charges {
+            observer.note("fitting charges");
+            fitted_charges = Some(charges::fit(model.mechanism(), stream)?);
+        }
+        if train.recall > 0 {
+            observer.note("fitting recall");
+            fitted_recall = Some(recall::fit(model.mechanism(), stream, train.recall)?);
+        }
         model
-            .described(|metadata| metadata.charges = Some(fitted.settings))
+            .described(|metadata| {
+                metadata.charges = fitted_charges.map(|fitted| fitted.settings);
+                metadata.recall = fitted_recall.map(|fitted| fitted.settings);
+            })
             .save(path)?;
-        Ok(fitted)
+        Ok((fitted_charges, fitted_recall))
     }
 
     /// Measure the validation loss, save the best model, and return whether patience has run out.

@@ -68,6 +68,7 @@ pub fn import(
         own_minimum: 1,
         direction: Default::default(),
         charges: None,
+        recall: None,
         training: serde_json::json!({ "imported": weights.file_name().map(|name| name.to_string_lossy()) }),
     };
     let metadata = serde_json::to_value(&metadata).map_err(|error| {

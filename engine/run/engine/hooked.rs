@@ -9,10 +9,10 @@ use crate::Result;
 use crate::hook::Hooks;
 use crate::measure::Windows;
 use crate::path::{
-    BeamOptions, BeamPath, Charges, GraphSession, HookRunner, Sampling, Session, SessionOptions,
-    SessionState, beam, check_tokens,
+    BeamOptions, BeamPath, Charges, GraphSession, HookRunner, RecallSettings, Sampling, Session,
+    SessionOptions, SessionState, beam, check_tokens,
 };
-use crate::run::evaluation::{self, Evaluation};
+use crate::run::evaluation::{self, Evaluation, StreamOptions};
 use crate::run::{Generation, Request};
 use crate::signal::Start;
 #[cfg(feature = "transformer")]
@@ -43,6 +43,8 @@ pub struct SequenceOptions {
     pub start: Start,
     /// Charges that visited nodes of a graph keep.
     pub charges: Option<Charges>,
+    /// Recall of a graph; see [`Recall`](crate::path::Recall).
+    pub recall: Option<RecallSettings>,
     /// A saved session of a graph to continue; the prompt is appended to it.
     pub state: Option<SessionState>,
     /// Factors of what the tokens at some positions add to a graph's signal; see [`SessionOptions::gains`].
@@ -144,6 +146,9 @@ impl HookedEngine {
                             sampling,
                             hook_runner,
                         )?;
+                        if let Some(recall) = options.recall {
+                            session.set_recall(recall)?;
+                        }
                         session.walk(prompt)?;
                         session
                     }
@@ -155,6 +160,7 @@ impl HookedEngine {
                         SessionOptions {
                             hook_runner,
                             gains: options.gains.clone(),
+                            recall: options.recall,
                             attribution: options.explain,
                         },
                     )?,
@@ -167,13 +173,14 @@ impl HookedEngine {
             #[cfg(feature = "transformer")]
             Engine::Transformer(model) => {
                 if options.charges.is_some()
+                    || options.recall.is_some()
                     || options.state.is_some()
                     || options.start != Start::Profile
                     || !options.gains.is_empty()
                 {
                     return Err(Error::new(
                         ErrorKind::Unsupported,
-                        "start signals, charges, saved sessions and scaled signals need a graph",
+                        "start signals, charges, recall, saved sessions and scaled signals need a graph",
                     )
                     .at(model.name())
                     .advice("leave them out, or use a .bril model"));
@@ -247,24 +254,27 @@ impl HookedEngine {
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) when there is nothing to predict;
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for charges on a transformer, or hooks of a cache.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for options on a transformer, or hooks of a cache.
     pub fn stream(
         &self,
         tokens: &[u32],
         from: usize,
-        charges: Option<Charges>,
+        options: &StreamOptions,
     ) -> Result<Evaluation> {
         match &self.engine {
             Engine::Graph(model) => {
                 let mechanism = model.mechanism();
-                evaluation::evaluate_stream(mechanism, tokens, from, charges, &self.hooks)
+                evaluation::evaluate_stream(mechanism, tokens, from, options, &self.hooks)
             }
             #[cfg(feature = "transformer")]
             Engine::Transformer(model) => {
-                if charges.is_some() {
-                    return Err(Error::new(ErrorKind::Unsupported, "charges need a graph")
-                        .at(model.name())
-                        .advice("leave them out, or use a .bril model"));
+                if let Some(option) = options.used() {
+                    return Err(Error::new(
+                        ErrorKind::Unsupported,
+                        format!("{option} need a graph"),
+                    )
+                    .at(model.name())
+                    .advice("leave them out, or use a .bril model"));
                 }
                 self.check_cache()?;
                 transformer::evaluate_stream(model, tokens, from).map(Evaluation::from)

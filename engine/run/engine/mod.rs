@@ -41,7 +41,7 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// // Perplexity of a text, its tokens predicted one after the other.
 /// let tokens = engine.encode("Once upon a time there was a little girl.")?;
-/// let measured = engine.with_hooks(&Hooks::default(), 0)?.stream(&tokens, 1, None)?;
+/// let measured = engine.with_hooks(&Hooks::default(), 0)?.stream(&tokens, 1, &Default::default())?;
 /// assert_eq!(measured.tokens, tokens.len() - 1);
 /// # Ok::<(), brillm::Error>(())
 /// ```

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::step::Step;
 use super::token::ShownToken;
 use super::{Intervention, NAME};
-use crate::path::Sampling;
+use crate::path::{RecallSettings, Sampling};
 use crate::run::{Engine, EngineKind};
 use crate::signal::Start;
 use crate::{Error, ErrorKind, Result};
@@ -23,6 +23,9 @@ pub struct Trace {
     /// How tokens were chosen.
     #[serde(alias = "sampler")]
     pub sampling: TraceSampling,
+    /// Constants of recall; absent without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<RecallSettings>,
     /// Seed of the draws.
     pub seed: u64,
     /// The plugins with their versions, checksums and effective options.
@@ -207,6 +210,8 @@ pub struct TraceRequest {
     pub sampling: Sampling,
     /// Where a graph's signal starts.
     pub start: Start,
+    /// Recall of a graph; see [`Recall`](crate::path::Recall).
+    pub recall: Option<RecallSettings>,
     /// Whether to continue after the model's stop tokens.
     pub ignore_eos: bool,
     /// Interventions during the run.
@@ -228,6 +233,7 @@ impl TraceRequest {
             candidates: 24,
             sampling: Sampling::greedy(),
             start: Start::Profile,
+            recall: None,
             ignore_eos: false,
             interventions: Vec::new(),
         }
@@ -261,6 +267,13 @@ impl TraceRequest {
         self
     }
 
+    /// Set the constants of recall.
+    #[must_use]
+    pub fn recall(mut self, recall: Option<RecallSettings>) -> Self {
+        self.recall = recall;
+        self
+    }
+
     /// Continue after the model's stop tokens.
     #[must_use]
     pub fn ignore_eos(mut self, ignore: bool) -> Self {
@@ -284,6 +297,7 @@ impl Trace {
             version: env!("CARGO_PKG_VERSION").into(),
             model: TraceModel::of(engine),
             sampling: TraceSampling::of(&request.sampling),
+            recall: request.recall,
             seed: request.sampling.seed,
             plugins: Value::Array(Vec::new()),
             probes: Value::Null,

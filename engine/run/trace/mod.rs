@@ -24,7 +24,8 @@ pub use export::{Theme, TraceFormat};
 pub use fan::{FanLook, FanRequest};
 pub use intervention::Intervention;
 pub use step::{
-    Attention, Candidate, CandidateWalk, Contributions, EdgeKind, Entry, EntryKind, Rest, Step,
+    Attention, Candidate, CandidateRecall, CandidateWalk, Contributions, EdgeKind, Entry,
+    EntryKind, RecalledPosition, Rest, Step,
 };
 pub use token::{ShownToken, show_tokens};
 pub use tracing::{Traced, Tracing};

@@ -5,9 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::token::ShownToken;
 use crate::graph::NodeId;
 use crate::kernel::select::top_k;
-use crate::path::Session;
+use crate::path::{RecallShare, Session};
 use crate::signal::{ContributionSource, EdgeAttribution, Mechanism};
 use crate::text::Vocabulary;
+
+/// Occurrences of a candidate that are listed.
+const RECALLED: usize = 8;
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +76,27 @@ pub struct Candidate {
     /// The walks longer than the edge that lower its static resistance, shortest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub walks: Vec<CandidateWalk>,
+    /// What recall adds to its probability; absent where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<CandidateRecall>,
+}
+
+/// The part of a candidate's probability that earlier occurrences in the path add, before any hooks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CandidateRecall {
+    /// That of all occurrences together.
+    pub share: f64,
+    /// The occurrences that add most, the largest first; at most eight.
+    pub positions: Vec<RecalledPosition>,
+}
+
+/// An earlier occurrence of a candidate, in a context like the present one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecalledPosition {
+    /// Its position in the path.
+    pub position: usize,
+    /// What it adds to the probability: exact, `μ_t n_i / N` of [`Recall`](crate::path::Recall).
+    pub share: f64,
 }
 
 /// A walk of the training text that ends at the source of a step and that a candidate followed.
@@ -200,6 +224,10 @@ pub(super) struct Edges<'a> {
     pub(super) source: u32,
     /// Nodes before the source, the last one nearest.
     pub(super) earlier: &'a [u32],
+    /// What past tokens add to probabilities.
+    recalled: Vec<RecallShare>,
+    /// Tokens of the path.
+    length: usize,
 }
 
 impl<'a> Edges<'a> {
@@ -209,6 +237,8 @@ impl<'a> Edges<'a> {
             mechanism,
             source: session.token(),
             earlier: session.earlier(),
+            recalled: session.recall(),
+            length: session.length(),
         })
     }
 
@@ -240,6 +270,21 @@ impl<'a> Edges<'a> {
             Some(CandidateWalk { nodes, count, lift })
         });
         lifting.collect()
+    }
+
+    /// What earlier occurrences of a target add to its probability.
+    fn recall(&self, target: u32) -> Option<CandidateRecall> {
+        let occurrences = self.recalled.iter().filter(|one| one.node == target);
+        let mut positions: Vec<RecalledPosition> = occurrences
+            .map(|one| RecalledPosition {
+                position: self.length - one.back,
+                share: one.share,
+            })
+            .collect();
+        let share = positions.iter().map(|one| one.share).sum();
+        positions.sort_by(|a, b| b.share.total_cmp(&a.share));
+        positions.truncate(RECALLED);
+        (!positions.is_empty()).then_some(CandidateRecall { share, positions })
     }
 
     /// Whether a token may follow at all.
@@ -330,6 +375,7 @@ impl Distribution {
                 edge: edge.map(|edge| edge.0),
                 count: edge.and_then(|edge| edge.1),
                 walks: edges.map_or_else(Vec::new, |edges| edges.walks(id)),
+                recall: edges.and_then(|edges| edges.recall(id)),
             });
         }
         let rest = Rest {

@@ -374,6 +374,7 @@ impl Source {
             sampling: request.sampling.clone(),
             start: request.start.clone(),
             gains: changes.gains.clone(),
+            recall: request.recall,
             explain: true,
             ..SequenceOptions::default()
         };

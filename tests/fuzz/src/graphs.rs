@@ -41,6 +41,7 @@ pub fn small_model(profile: &Profile) -> Model {
         own_minimum: 2,
         direction: Default::default(),
         charges: None,
+        recall: None,
         training: Value::Null,
     };
     let tokens = [

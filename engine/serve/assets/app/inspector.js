@@ -114,6 +114,8 @@ export function inspector(paths, act, contributed) {
         graph ? fact(t('candidate.count'), count(candidate.count ?? 0)) : null,
         candidate.walks?.length ? fact(t('candidate.walks'), candidate.walks.map((walk) =>
           `${walk.nodes.map((id) => label(tokenOf(panel.trace, id))).join(' ')} ×${count(walk.count)} (+${number(walk.lift)} nat)`).join('; ')) : null,
+        candidate.recall ? fact(t('candidate.recall'), `${percent(candidate.recall.share)} (${candidate.recall.positions.map((one) =>
+          `${one.position + 1}: ${percent(one.share)}`).join('; ')})`) : null,
         fact(t('step.entropy'), `${number(step.entropy)} nat`),
         fact(t('step.margin'), step.margin === null ? '–' : `${number(step.margin)} nat`)),
       element('div', { class: 'tools inspector-actions' },

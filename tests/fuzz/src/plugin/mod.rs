@@ -61,7 +61,7 @@ fn run(kind: u8) -> brillm::Result<()> {
         }
         3 => {
             let hooked = HookedEngine::new(engine, hooks, 7)?;
-            hooked.stream(&prompt, 1, None)?;
+            hooked.stream(&prompt, 1, &Default::default())?;
             let options = BeamOptions::default();
             hooked.beam(&prompt, &Start::Profile, &options)?;
         }

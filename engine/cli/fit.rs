@@ -1,0 +1,110 @@
+//! `brillm fit`: constants of charges and recall of a finished model.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::held_out::HeldOutArguments;
+use crate::Result;
+use crate::learn::{charges, recall};
+use crate::measure::Windows;
+
+/// Fit charges or recall of a finished model on held-out text, and print or store their constants.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  brillm fit --model model.bril --recall 2000 held-out.txt
+  brillm fit --model model.bril --recall 2000 --ids heldout.u16 --windows 31,400 --first-window 1000 --out model.bril")]
+pub(super) struct Arguments {
+    /// Model: a .bril file [default: the built-in English model].
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    held_out: HeldOutArguments,
+    /// Fit on the tokens of COUNT windows of LENGTH tokens, as one stream [default: the whole text].
+    #[arg(long, value_name = "LENGTH,COUNT")]
+    windows: Option<Windows>,
+    /// Index of the first window, from 0.
+    #[arg(long, default_value_t = 0, value_name = "W", requires = "windows")]
+    first_window: usize,
+    /// Fit charges of recent nodes and edges.
+    #[arg(long, required_unless_present = "recall")]
+    charges: bool,
+    /// Fit recall of the last N signals.
+    #[arg(long, value_name = "N")]
+    recall: Option<usize>,
+    /// Write the model with the fitted constants to FILE.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<()> {
+        let engine = super::open_engine(self.model.as_deref())?;
+        let (tokens, _) = self.held_out.tokens(&engine)?;
+        let model = engine.graph()?;
+        let tokens = match &self.windows {
+            Some(windows) => {
+                let windows = windows.starting_at(self.first_window);
+                let spans: Vec<_> = windows.spans(tokens.len())?.collect();
+                &tokens[spans[0].start..spans[spans.len() - 1].end]
+            }
+            None => &tokens[..],
+        };
+        let charges = match self.charges {
+            true => Some(charges::fit(model.mechanism(), tokens)?),
+            false => None,
+        };
+        let recall = match self.recall {
+            Some(window) => Some(recall::fit(model.mechanism(), tokens, window)?),
+            None => None,
+        };
+        if let Some(path) = &self.out {
+            let fitted = model.described(|metadata| {
+                metadata.charges = charges.map_or(metadata.charges, |fitted| Some(fitted.settings));
+                metadata.recall = recall.map_or(metadata.recall, |fitted| Some(fitted.settings));
+            });
+            fitted.save(path)?;
+        }
+        if self.json {
+            return super::say_json(&json!({
+                "tokens": tokens.len() - 1,
+                "charges": charges.map(|fitted| json!({
+                    "settings": fitted.settings,
+                    "nats_per_token_before": fitted.before,
+                    "nats_per_token": fitted.after,
+                })),
+                "recall": recall.map(|fitted| json!({
+                    "settings": fitted.settings,
+                    "nats_per_token_before": fitted.before,
+                    "nats_per_token": fitted.after,
+                    "constant": {"settings": fitted.constant.0, "nats_per_token": fitted.constant.1},
+                })),
+            }));
+        }
+        let figure = |name: &str, settings: &dyn std::fmt::Display, nats: f64| {
+            super::say(format!(
+                "perplexity {:.2} with --{name}={settings}",
+                nats.exp()
+            ))
+        };
+        if let Some(before) = charges
+            .map(|fitted| fitted.before)
+            .or(recall.map(|fitted| fitted.before))
+        {
+            super::say(format!("perplexity {:.2} without", before.exp()))?;
+        }
+        if let Some(fitted) = charges {
+            figure("charges", &fitted.settings, fitted.after)?;
+        }
+        if let Some(fitted) = recall {
+            figure("recall", &fitted.constant.0, fitted.constant.1)?;
+            figure("recall", &fitted.settings, fitted.after)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! Arguments that name held-out text: files of text, or of token ids.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::Result;
+use crate::run::Engine;
+use crate::text::{Corpus, CorpusOptions, read_ids};
+
+/// The text that a command measures or fits on.
+#[derive(Args)]
+pub(super) struct HeldOutArguments {
+    /// Held-out texts: files, folders, globs, or - for standard input.
+    #[arg(required_unless_present = "ids", conflicts_with = "ids")]
+    text: Vec<PathBuf>,
+    /// Token ids instead of texts: a .u16 or .u32 file.
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
+}
+
+impl HeldOutArguments {
+    /// Open the texts.
+    pub(super) fn corpus(&self) -> Result<Corpus> {
+        Corpus::open(&self.text, CorpusOptions::default())
+    }
+
+    /// Read the tokens of all texts as one, each text with its end token; also returns the bytes of text, 0 for ids.
+    pub(super) fn tokens(&self, engine: &Engine) -> Result<(Vec<u32>, usize)> {
+        if let Some(path) = &self.ids {
+            return Ok((read_ids(path, Some(engine.vocabulary()))?, 0));
+        }
+        let mut bytes = 0;
+        let mut tokens = engine.tokenizer().frame().0;
+        let end = engine.tokenizer().vocabulary().stop();
+        let end = end.or_else(|| engine.stop_tokens().first().copied());
+        for document in self.corpus()? {
+            let document = document?;
+            bytes += document.len();
+            tokens.extend(engine.tokenizer().encode(&document)?);
+            tokens.extend(end);
+        }
+        Ok((tokens, bytes))
+    }
+}
