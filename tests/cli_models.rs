@@ -261,3 +261,60 @@ fn devices_lists_adapters_or_reports_that_there_are_none() {
     assert!(report["adapters"].is_array(), "{report}");
     assert!(succeeds(&["devices"]).contains("--backend auto"));
 }
+
+#[test]
+fn texts_of_words_are_trained_on_and_measured_as_one_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, seed, count| {
+        let text = sentences(seed, count)
+            .replace('.', "")
+            .replace('\n', " \n ");
+        let name = path(folder.path(), name);
+        std::fs::write(&name, &text).unwrap();
+        (
+            name,
+            text.split(' ').filter(|word| !word.is_empty()).count(),
+        )
+    };
+    let ((train, _), (test, tokens)) = (file("train.txt", 1, 300), file("test.txt", 2, 40));
+    let windows = format!("{tokens},1");
+    let baseline = [
+        "baseline",
+        "--words",
+        "--train",
+        &train,
+        "--test",
+        &test,
+        "--windows",
+        &windows,
+        "--json",
+    ];
+    let report = json(&baseline);
+    // 29 words, the line end and the unknown word.
+    assert_eq!(report["candidates"], 31, "{report}");
+    let expected = report["orders"]["2"].as_f64().unwrap();
+    assert!(
+        report["orders"]["5"].as_f64().unwrap() < expected && expected < 12.0,
+        "{report}"
+    );
+    let small = json(&[&baseline[..], &["--vocabulary", "10"]].concat());
+    assert_eq!(small["candidates"], 10);
+    let run = path(folder.path(), "run.toml");
+    let out = path(folder.path(), "run");
+    let recipe = RECIPE
+        .replace("text.txt", "train.txt")
+        .replace("held-out.txt", "test.txt")
+        .replace("bpe", "words")
+        .replace("16000", "6400");
+    std::fs::write(&run, recipe).unwrap();
+    let model = json(&["train", &run, "--out", &out, "--quiet", "--json"])["model"].clone();
+    let report = json(&["eval", "--model", model.as_str().unwrap(), &test, "--json"]);
+    assert_eq!(
+        (&report["tokens"], &report["candidates"]),
+        (&(tokens - 1).into(), &31.into())
+    );
+    assert!(
+        report["perplexity"].as_f64().unwrap() < expected,
+        "{report}, Kneser-Ney 2: {expected}"
+    );
+}

@@ -89,6 +89,7 @@ fn model(profile: &Profile, nodes: usize, edges: &Edges, element: Element, seed:
         own_minimum: 2,
         direction: Default::default(),
         charges: (seed % 2 == 0).then(|| "0.9,0.5,0.25,1".parse().unwrap()),
+        recall: (seed % 3 == 0).then(|| "40,12,0.25,0.5".parse().unwrap()),
         training: serde_json::json!({ "seed": seed }),
     };
     let tokens = (0..nodes).map(|node| char::from(b'a' + node as u8).to_string());

@@ -387,3 +387,46 @@ fn vocabularies_without_a_class_show_their_kind() {
     }
     assert!(failed.is_empty(), "{failed:?}");
 }
+
+#[test]
+fn words_are_tokens_and_so_are_line_ends() {
+    let text = " the cat saw a <unk> \n the dog\tsaw the cat \n".to_string();
+    let train = |size| Tokenizer::train_words([text.clone(), "a".into()].into_iter(), size);
+    let tokenizer = train(10_000).unwrap();
+    let name = |id: u32| tokenizer.vocabulary().token(id).unwrap().to_string();
+    let names: Vec<String> = (0..tokenizer.vocabulary().len() as u32).map(name).collect();
+    // The most frequent first, equal ones in the order of their characters.
+    assert_eq!(names, ["<unk>", "\n", "the", "a", "cat", "saw", "dog"]);
+    support::cases(
+        [
+            (
+                text.as_str(),
+                "the cat saw a <unk> \n the dog saw the cat \n",
+                12,
+            ),
+            ("", "", 0),
+            (" \n\n", "\n \n", 2),
+            ("the  bird saw\u{a0}it", "the <unk> saw <unk>", 4),
+            ("thecat", "<unk>", 1),
+        ],
+        |&(text, decoded, count)| {
+            let ids = tokenizer.encode(text).unwrap();
+            assert_eq!(
+                (tokenizer.decode(&ids).as_str(), ids.len()),
+                (decoded, count)
+            );
+            let stored = Tokenizer::from_bytes(&tokenizer.to_bytes()).unwrap();
+            assert_eq!(stored.encode(text).unwrap(), ids);
+        },
+    );
+    assert_eq!(tokenizer.vocabulary().stop(), None);
+    let small = train(4).unwrap();
+    assert_eq!(
+        small.decode(&small.encode("a dog saw the cat").unwrap()),
+        "a <unk> <unk> the <unk>"
+    );
+    assert_eq!(
+        train(2).unwrap_err().kind(),
+        brillm::ErrorKind::Configuration
+    );
+}

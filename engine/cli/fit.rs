@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use super::held_out::HeldOutArguments;
@@ -12,6 +12,7 @@ use crate::measure::Windows;
 
 /// Fit charges or recall of a finished model on held-out text, and print or store their constants.
 #[derive(Args)]
+#[command(group(ArgGroup::new("constants").required(true).multiple(true).args(["charges", "recall"])))]
 #[command(after_long_help = "\
 Examples:
   brillm fit --model model.bril --recall 2000 held-out.txt
@@ -29,7 +30,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 0, value_name = "W", requires = "windows")]
     first_window: usize,
     /// Fit charges of recent nodes and edges.
-    #[arg(long, required_unless_present = "recall")]
+    #[arg(long)]
     charges: bool,
     /// Fit recall of the last N signals.
     #[arg(long, value_name = "N")]

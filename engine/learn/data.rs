@@ -194,6 +194,7 @@ fn fresh_tokenizer(data: &Data, base: &Path, note: &mut dyn FnMut(&str)) -> Resu
     });
     let tokenizer = match data.tokens {
         TokenKind::Bpe => Tokenizer::train_bpe(texts, data.vocabulary),
+        TokenKind::Words => Tokenizer::train_words(texts, data.vocabulary),
         _ => Tokenizer::train_characters(texts, data.vocabulary),
     };
     match first_error

@@ -104,6 +104,8 @@ pub enum TokenKind {
     Bpe,
     /// The most frequent characters.
     Characters,
+    /// The most frequent words between spaces, and the line end.
+    Words,
     /// Token ids, which the sources already contain.
     Ids,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::kernel::random::Random;
 use crate::path::{Decoder, GraphSession, Sampler, Sampling};
 use crate::signal::{DeviceMechanism, Flow};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Nodes already decoded on the GPU; valid until the session changes.
 ///
@@ -123,7 +123,16 @@ impl GraphSession {
     /// Name what changes the logits of every step and is computed on the CPU only.
     pub(super) fn cpu_only(&self) -> Option<&'static str> {
         let charges = self.charges.is_active().then_some("charges");
-        charges.or_else(|| (!self.recall.is_off()).then_some("recall"))
+        charges.or_else(|| (!self.recall.is_off()).then_some("recalled tokens"))
+    }
+
+    /// Refuse a forced device for a session with such an option.
+    pub(super) fn check_device(&self, forced: bool) -> Result<()> {
+        let Some(option) = self.cpu_only().filter(|_| forced) else {
+            return Ok(());
+        };
+        let what = format!("{option} are supported on the CPU only");
+        Err(Error::new(ErrorKind::Unsupported, what).advice("use --backend cpu or auto"))
     }
 
     /// Return the node that a device has chosen, and take the random number that the choice used.

@@ -489,13 +489,7 @@ impl Session for GraphSession {
                 "the device holds another mechanism than the session",
             ));
         }
-        if let Some(option) = self.cpu_only().filter(|_| forced) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("{option} are supported on the CPU only"),
-            )
-            .advice(format!("use --backend cpu or auto with {option}")));
-        }
+        self.check_device(forced)?;
         self.ahead = Some(DecodedAhead::new(mechanism, chunk, forced));
         Ok(())
     }

@@ -30,6 +30,7 @@ mod special;
 mod spelling;
 mod tokenizer;
 mod vocabulary;
+mod words;
 
 pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
 pub use corpus_files::SkippedFiles;

@@ -88,6 +88,17 @@ fn a_session_on_a_device_keeps_the_state_of_the_cpu(bed: &Bed) {
             session.set_charges(Charges::new(0.9, 0.5, 0.5, 1.0));
         }
         both(&mut plain, &mut ahead, 9);
+        for session in [&mut plain, &mut ahead] {
+            session.set_charges(Charges::default());
+            session.set_recall("8,4,0.4".parse().unwrap()).unwrap();
+        }
+        both(&mut plain, &mut ahead, 9);
+        // What was set before the device is refused where it is forced.
+        let said = plain.use_device(device.clone(), 7, true).unwrap_err();
+        assert_eq!(said.kind(), ErrorKind::Unsupported);
+        assert!(said.to_string().contains("recalled"), "{said}");
+        plain.use_device(device.clone(), 7, false).unwrap();
+        both(&mut plain, &mut ahead, 3);
         assert!(ahead.device_error().is_none());
         let biased = Sampling::greedy().logit_bias([(4, 2.0)]);
         let refused = Decoder::new(device.clone(), 1, 4, biased, &[], 0).unwrap_err();

@@ -108,6 +108,33 @@ fn validate(root: &Value, schema: &Value, value: &Value, place: &str, faults: &m
     }
 }
 
+/// Check that every recalled position of a candidate holds it, and that the shares are part of its probability.
+fn recalled(trace: &Trace) {
+    let mut positions = 0;
+    for step in &trace.steps {
+        for candidate in &step.candidates {
+            let Some(recall) = &candidate.recall else {
+                continue;
+            };
+            let listed: f64 = recall.positions.iter().map(|one| one.share).sum();
+            assert!(listed <= recall.share + 1e-9, "{recall:?}");
+            assert!(
+                recall.share <= f64::from(candidate.probability) + 1e-6,
+                "{recall:?}"
+            );
+            for one in &recall.positions {
+                assert!(one.position < step.position, "{recall:?}");
+                assert_eq!(trace.tokens[one.position].id, candidate.id, "{recall:?}");
+                positions += 1;
+            }
+        }
+    }
+    assert!(
+        positions > 6 && trace.recall.is_some(),
+        "{positions} positions"
+    );
+}
+
 #[test]
 fn documents_fit_their_schema() {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
@@ -131,9 +158,15 @@ fn documents_fit_their_schema() {
                 },
             ])
         }),
+        traced(
+            &english(),
+            "the cat and the dog and the cat and the",
+            |request| request.recall(Some("16,4,0.5".parse().unwrap())),
+        ),
         traced(&chinese(), "龙的☃", |request| request),
         traced(&transformer(), "Once", |request| request),
     ];
+    recalled(&traces[1]);
     for layers in [1, 2] {
         let profile = Profile {
             layers,

@@ -6,7 +6,7 @@ use brillm::graph::{NodeId, PathGraph, PathSettings, TokenGraph};
 use brillm::kernel::bytes::Bytes;
 use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::model::{Metadata, Model};
-use brillm::path::{GraphSession, Sampling, Session, SessionState};
+use brillm::path::{GraphSession, Sampling, Session, SessionOptions, SessionState};
 use brillm::signal::{Mechanism, Profile, Start};
 use brillm::text::Tokenizer;
 use serde_json::Value;
@@ -94,6 +94,20 @@ fn walk(bytes: &[u8]) -> brillm::Result<()> {
         )?;
         session.set_charges(charges.charges());
         session.step()?;
+        session.step()?;
+    }
+    if let Ok(recall) = model.recall("") {
+        let options = SessionOptions {
+            recall: Some(recall),
+            ..SessionOptions::default()
+        };
+        let mut session = GraphSession::begin_with(
+            mechanism.clone(),
+            &prompt,
+            &Start::Profile,
+            Sampling::greedy(),
+            options,
+        )?;
         session.step()?;
     }
     Ok(())

@@ -72,8 +72,12 @@ fn graphs(seeds: &Seeds, scratch: &Path) {
             .quantized(element)
             .expect("finite weights");
         let charges = "0.9,0.5,0.5,1".parse().expect("charges");
+        let recall = "4,2,0.3".parse().expect("recall");
         let model =
-            model.described(|metadata| metadata.charges = (name == "sifu").then_some(charges));
+            model.described(|metadata| {
+                metadata.charges = (name == "sifu").then_some(charges);
+                metadata.recall = (name == "sifu").then_some(recall);
+            });
         let path = scratch.join("m.bril");
         model.save(&path).expect("a model file");
         seeds.add("bril", name, fs::read(&path).expect("a model file"));
@@ -98,6 +102,7 @@ fn graphs(seeds: &Seeds, scratch: &Path) {
         )
         .expect("a session");
         session.set_charges(Charges::new(0.9, 0.5, 0.5, 1.0));
+        session.set_recall("4,2,0.3".parse().expect("recall")).expect("recall");
         session.walk(&[3, 1]).expect("nodes of the graph");
         session.inject(2, 0.5).expect("a node");
         let json = session.state().to_bytes().expect("a finite session");
