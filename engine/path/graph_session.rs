@@ -310,10 +310,8 @@ impl GraphSession {
     fn hop(&mut self, node: u32, chosen: Option<&HopLogits>) -> Result<()> {
         let source = self.flow.node;
         self.looked = false;
-        let key = self
-            .recall
-            .is_active()
-            .then(|| self.mechanism.key(&self.flow));
+        let recalls = self.recall.is_active();
+        let key = recalls.then(|| self.mechanism.key(&self.flow));
         // Gains are numbered by position: hop i reaches position i, and the first node is position 0.
         let gain = self.gains.get(&(self.flow.step + 1)).copied();
         self.mechanism
