@@ -12,8 +12,8 @@ use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
 /// Factors θ that are tried.
-const THETAS: [f32; 12] = [
-    0.0, 1.0, 2.0, 4.0, 7.0, 10.0, 14.0, 18.0, 22.0, 28.0, 40.0, 60.0,
+const THETAS: [f32; 15] = [
+    0.0, 1.0, 2.0, 4.0, 7.0, 10.0, 14.0, 18.0, 22.0, 28.0, 40.0, 60.0, 90.0, 130.0, 200.0,
 ];
 
 /// Recall fitted to a stream, with the loss on it.
@@ -38,7 +38,7 @@ type Recalled = Vec<(f64, f64)>;
 /// [`ErrorKind::Input`] for fewer than three tokens or a window out of range; else as [`Mechanism::hop`].
 ///
 /// # Complexity
-/// O(tokens · (hop + window · D)); memory for 24 numbers a token.
+/// O(tokens · (hop + window · D)); memory for 30 numbers a token.
 pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32], window: usize) -> Result<FittedRecall> {
     if tokens.len() < 3 || window == 0 {
         return Err(Error::new(
