@@ -15,7 +15,6 @@ use crate::text::scored::{self, Scored};
 use crate::text::special::{plain_bytes, special};
 use crate::text::spelling;
 use crate::text::vocabulary::{END, Vocabulary};
-use crate::text::words;
 use crate::{Error, ErrorKind, Result};
 
 /// Encoder and decoder between text and token ids.
@@ -118,24 +117,6 @@ impl Tokenizer {
     /// [`ErrorKind::Configuration`] for a size below 257.
     pub fn train_bpe(texts: impl Iterator<Item = String> + Send, size: usize) -> Result<Self> {
         Self::of_pipeline(bpe::train(texts, size)?)
-    }
-
-    /// Train a word tokenizer: a token for each of the most frequent words between spaces, for the line end, and for all
-    /// other words, `<unk>`, `size` in all.
-    ///
-    /// ```
-    /// use brillm::text::Tokenizer;
-    /// let text = " the cat saw a <unk> \n the dog \n";
-    /// let tokenizer = Tokenizer::train_words([text.to_string()].into_iter(), 10_000)?;
-    /// let ids = tokenizer.encode("the dog saw the bird\n")?;
-    /// assert_eq!(tokenizer.decode(&ids), "the dog saw the <unk> \n");
-    /// # Ok::<(), brillm::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`ErrorKind::Configuration`] for a size below 3.
-    pub fn train_words(texts: impl Iterator<Item = String>, size: usize) -> Result<Self> {
-        Self::of_pipeline(words::train(texts, size)?)
     }
 
     /// Load a `tokenizer.json`.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
+use crate::text::Tokenizer;
 use crate::text::pipeline::Pipeline;
 use crate::{Error, ErrorKind, Result};
 
@@ -14,8 +15,28 @@ const UNKNOWN: &str = "<unk>";
 /// The token of a line end, `<eos>` in the literature.
 const LINE_END: &str = "\n";
 
+impl Tokenizer {
+    /// Train a word tokenizer: a token for each of the most frequent words between spaces, for the line end, and for all
+    /// other words, `<unk>`, `size` in all.
+    ///
+    /// ```
+    /// use brillm::text::Tokenizer;
+    /// let text = " the cat saw a <unk> \n the dog \n";
+    /// let tokenizer = Tokenizer::train_words([text.to_string()].into_iter(), 10_000)?;
+    /// let ids = tokenizer.encode("the dog saw the bird\n")?;
+    /// assert_eq!(tokenizer.decode(&ids), "the dog saw the <unk> \n");
+    /// # Ok::<(), brillm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] for a size below 3.
+    pub fn train_words(texts: impl Iterator<Item = String>, size: usize) -> Result<Self> {
+        Self::of_pipeline(train(texts, size)?)
+    }
+}
+
 /// Train a vocabulary of `size` tokens: the unknown word, the line end, and the most frequent words.
-pub(crate) fn train(texts: impl Iterator<Item = String>, size: usize) -> Result<Pipeline> {
+fn train(texts: impl Iterator<Item = String>, size: usize) -> Result<Pipeline> {
     if size < 3 {
         let what = format!("a word vocabulary of {size} tokens is too small");
         return Err(Error::new(ErrorKind::Configuration, what)
