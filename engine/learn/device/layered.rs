@@ -5,7 +5,8 @@
 
 use super::layered_schedule::Plan;
 use super::lists::Lists;
-use super::stage::{Bound, Mask, Product, Stage, THREADS};
+use super::matrix::Matrix;
+use super::stage::{Bound, Mask, Stage, THREADS};
 use crate::Result;
 use crate::kernel::gpu::path_layered::Parameters;
 use crate::kernel::gpu::table::padded;
@@ -24,13 +25,6 @@ pub(super) struct DeviceLayered {
     state: Buffer,
     /// Sequences whose state is kept.
     pub carried: usize,
-}
-
-/// A matrix among the parameters, with a row for each output.
-struct Matrix {
-    at: u32,
-    outputs: usize,
-    inputs: usize,
 }
 
 impl DeviceLayered {
@@ -205,56 +199,6 @@ impl DeviceLayered {
         }
     }
 
-    /// Record `outputs = inputs Mᵀ` of all rows; `outputs` is an offset and the distance of rows.
-    fn apply(
-        &mut self,
-        rows: usize,
-        matrix: &Matrix,
-        inputs: u32,
-        outputs: [u32; 2],
-    ) -> Result<()> {
-        let columns = matrix.inputs as u32;
-        self.stage.multiply(&Product {
-            shape: [rows, matrix.outputs, matrix.inputs],
-            a: [inputs, columns, 1],
-            b: [matrix.at, 1, columns],
-            b_in_values: true,
-            c: outputs,
-            c_in_gradients: false,
-            alpha: None,
-        })
-    }
-
-    /// Record the gradients of the inputs, `d_outputs M`, and of the matrix, `d_outputsᵀ inputs`.
-    fn apply_back(
-        &mut self,
-        rows: usize,
-        matrix: &Matrix,
-        [d_outputs, distance]: [u32; 2],
-        inputs: u32,
-        d_inputs: u32,
-    ) -> Result<()> {
-        let columns = matrix.inputs as u32;
-        self.stage.multiply(&Product {
-            shape: [rows, matrix.inputs, matrix.outputs],
-            a: [d_outputs, distance, 1],
-            b: [matrix.at, columns, 1],
-            b_in_values: true,
-            c: [d_inputs, columns],
-            c_in_gradients: false,
-            alpha: None,
-        })?;
-        self.stage.multiply(&Product {
-            shape: [matrix.outputs, matrix.inputs, rows],
-            a: [d_outputs, 1, distance],
-            b: [inputs, columns, 1],
-            b_in_values: false,
-            c: [matrix.at, columns],
-            c_in_gradients: true,
-            alpha: None,
-        })
-    }
-
     fn forward(&mut self, plan: &Plan) -> Result<()> {
         let widths = self.stage.profile.widths();
         let (d, z) = (widths.signal as u32, widths.edge());
@@ -267,14 +211,18 @@ impl DeviceLayered {
         for (index, at) in layers.iter().enumerate() {
             let [edge, mix] = self.matrices(index);
             self.by_row(&path_layered::NORMALS, at)?;
-            self.apply(rows, &edge, at.normals, [at.edge, z as u32])?;
+            self.stage
+                .apply(rows, &edge, at.normals, [at.edge, z as u32])?;
             self.by_column(&memory::ACTIVATE, at, rows * z)?;
             self.by_column(&memory::SCAN, at, sequences * widths.memory())?;
-            self.apply(rows, &mix, at.blended, [at.mixed, d])?;
+            self.stage.apply(rows, &mix, at.blended, [at.mixed, d])?;
         }
         self.by_row(&path_layered::NORMALS, read)?;
-        let kept = [read.kept, padded(widths.signal) as u32];
-        self.apply(rows, &self.read_matrix(), read.normals, kept)?;
+        let (matrix, kept) = (
+            self.read_matrix(),
+            [read.kept, padded(widths.signal) as u32],
+        );
+        self.stage.apply(rows, &matrix, read.normals, kept)?;
         self.by_row(&path_layered::LEAVE, read)
     }
 
@@ -290,7 +238,8 @@ impl DeviceLayered {
         self.by_row(&path_layered::LEAVE_BACK, read)?;
         let d_output = [read.d_output, wide as u32];
         let matrix = self.read_matrix();
-        self.apply_back(rows, &matrix, d_output, read.normals, read.d_normals)?;
+        self.stage
+            .apply_back(rows, &matrix, d_output, read.normals, read.d_normals)?;
         let d_outputs = (read.d_output, wide);
         self.stage
             .sum(pieces, d, d_outputs, None, scratch, read.bias)?;
@@ -312,11 +261,13 @@ impl DeviceLayered {
         let rows = sequences * at.steps as usize;
         let [edge, mix] = self.matrices(index);
         self.by_row(&path_layered::ADD_BACK, at)?;
-        self.apply_back(rows, &mix, [at.d_mixed, d], at.blended, at.d_blended)?;
+        self.stage
+            .apply_back(rows, &mix, [at.d_mixed, d], at.blended, at.d_blended)?;
         self.by_column(&memory::SCAN_BACK, at, sequences * widths.memory())?;
         self.by_column(&memory::ACTIVATE_BACK, at, rows * widths.inner)?;
         let d_edge = [at.d_edge, z as u32];
-        self.apply_back(rows, &edge, d_edge, at.normals, at.d_normals)?;
+        self.stage
+            .apply_back(rows, &edge, d_edge, at.normals, at.d_normals)?;
         let (pieces, scratch) = (&plan.pieces, plan.scratch);
         self.stage
             .sum(pieces, z, (at.d_edge, z), None, scratch, at.bias)?;

@@ -11,6 +11,8 @@ mod edge_weights;
 mod layered;
 mod layered_schedule;
 mod lists;
+mod matrix;
+mod optimiser;
 mod own;
 mod own_gradients;
 mod readout;
