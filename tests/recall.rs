@@ -403,6 +403,12 @@ fn dynamic_evaluation_scores_before_it_learns() {
             (pulled - fixed).abs() < 1e-5,
             "{name}: {fixed}, pulled back {pulled}"
         );
+        let diverged = measure(&text, &options("1e38")).unwrap_err();
+        assert_eq!(diverged.kind(), ErrorKind::Numeric, "{name}: {diverged}");
+        assert!(
+            diverged.to_string().contains("dynamic evaluation"),
+            "{name}: {diverged}"
+        );
         // With recall and charges besides.
         let both = StreamOptions {
             recall: Some(settings("64,8,0.2")),

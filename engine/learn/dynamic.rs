@@ -128,27 +128,26 @@ impl DynamicLearner {
             candidates: None,
             index: (first / STEPS) as u64,
         };
+        let mechanism = self.step(&batch).map_err(|error| {
+            error
+                .at(format!("token {}", self.learned))
+                .advice("lower the rate of dynamic evaluation")
+        })?;
+        Ok(Some(Arc::new(mechanism)))
+    }
+
+    /// Take one step and return the mechanism with the new weights.
+    fn step(&mut self, batch: &Batch) -> Result<Mechanism> {
         let (profile, graph) = (self.mechanism.profile(), self.mechanism.graph());
-        let rate = self.settings.rate;
-        self.edge_trainer
-            .descend(graph, &self.prior, &batch, rate, CLIP)
-            .map_err(|error| {
-                error
-                    .at(format!("token {}", self.learned))
-                    .advice("lower the rate of dynamic evaluation")
-            })?;
+        let trainer = &mut self.edge_trainer;
+        trainer.descend(graph, &self.prior, batch, self.settings.rate, CLIP)?;
         let pull = self.settings.pull as f32;
-        for (parameter, trained) in self
-            .edge_trainer
-            .parameters()
-            .into_iter()
-            .zip(&self.trained)
-        {
+        for (parameter, trained) in trainer.parameters().into_iter().zip(&self.trained) {
             for (value, trained) in parameter.value.iter_mut().zip(trained) {
                 *value += pull * (trained - *value);
             }
         }
-        let weights = self.edge_trainer.weights(profile, graph)?;
-        Ok(Some(Arc::new(self.mechanism.with_weights(weights)?)))
+        self.mechanism
+            .with_weights(trainer.weights(profile, graph)?)
     }
 }
