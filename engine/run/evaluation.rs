@@ -196,11 +196,16 @@ pub fn evaluate_stream(
     let mut learner = options.dynamic.map(learner).transpose()?;
     let mut nats = 0.0;
     for (position, &next) in tokens.iter().enumerate().skip(1) {
-        if position >= from {
-            nats += predict(&mut session, next)?;
-        } else {
-            session.force(next)?;
-        }
+        let predicted = match position >= from {
+            true => predict(&mut session, next),
+            false => session.force(next).map(|()| 0.0),
+        };
+        nats += predicted.map_err(|error| match error.kind() {
+            ErrorKind::Numeric if learner.is_some() => {
+                error.advice("lower the rate of dynamic evaluation")
+            }
+            _ => error,
+        })?;
         if let Some(learner) = &mut learner
             && let Some(changed) = learner.learn(&tokens[..=position])?
         {
