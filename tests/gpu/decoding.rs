@@ -208,15 +208,19 @@ fn layered_edges_decode_as_on_the_cpu(bed: &Bed) {
     if bed.is_thorough() {
         devices.extend([lanes, shared].map(|options| bed.with(options)));
     }
+    let mut worst = 0.0f32;
     for device in devices {
         for (name, profile) in layered_profiles() {
             for element in [Element::F32, Element::F16, Element::I8] {
                 let mechanism = learned(&profile, element);
                 let name = format!("{name} {element} {:?}", device.options());
-                decodes_as_on_the_cpu(&device, &name, &mechanism, &nodes);
+                let found = decodes_as_on_the_cpu(&device, &name, &mechanism, &nodes);
+                assert!(found < 2e-6, "{name}: energies within {found:.1e}");
+                worst = worst.max(found);
             }
         }
     }
+    println!("  largest relative difference of an energy {worst:.1e}");
 }
 
 fn walks_longer_than_an_edge_decode_as_on_the_cpu(bed: &Bed) {
@@ -237,7 +241,14 @@ fn walks_longer_than_an_edge_decode_as_on_the_cpu(bed: &Bed) {
     }
 }
 
-fn decodes_as_on_the_cpu(device: &Device, name: &str, mechanism: &Arc<Mechanism>, nodes: &[u32]) {
+/// Returns the largest relative difference of an energy.
+fn decodes_as_on_the_cpu(
+    device: &Device,
+    name: &str,
+    mechanism: &Arc<Mechanism>,
+    nodes: &[u32],
+) -> f32 {
+    let mut worst = 0.0f32;
     let starts = flows(mechanism, nodes, &Start::Profile);
     let mut decoder = decoder(device, mechanism, &starts);
     // Two submissions: the second continues the first.
@@ -278,7 +289,10 @@ fn decodes_as_on_the_cpu(device: &Device, name: &str, mechanism: &Arc<Mechanism>
             2e-5,
             &format!("{name}: logits"),
         );
+        let pairs = all_energies[sequence].iter().zip(energies);
+        worst = pairs.fold(worst, |worst, (a, b)| worst.max((a - b).abs() / b));
     }
+    worst
 }
 
 fn sampling_matches_the_cpu(bed: &Bed) {

@@ -100,9 +100,10 @@ impl Stage {
         let parameters = average::Parameters {
             numbers: self.blocks.numbers as u32,
             result,
-            decay: match self.averaged {
-                true => average_decay(train.average, step),
-                false => 0.0,
+            decay: if self.averaged {
+                average_decay(train.average, step)
+            } else {
+                0.0
             },
         };
         let size = spread(&self.device, self.blocks.numbers, THREADS);

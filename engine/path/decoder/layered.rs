@@ -52,11 +52,11 @@ impl Hop<'_> {
             self.multiply(&layers.mix, rows, scratch.memory, in_record(scratch.mixed))?;
             // The sum is normalised for the next layer; after the last one for the read-out, which no edge reads.
             parameters.layer += 1;
-            parameters.carries = u32::from(layer + 1 < profile.layers);
-            parameters.gain = match parameters.carries {
-                1 => parameters.gain + d as u32,
-                _ => layers.read_gain,
-            };
+            if layer + 1 < profile.layers {
+                parameters.gain += d as u32;
+            } else {
+                (parameters.carries, parameters.gain) = (0, layers.read_gain);
+            }
             self.run_layer(&node_layered::ADD, &parameters)?;
             parameters.bias += z as u32;
         }
