@@ -228,12 +228,17 @@ fn print_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path) {
             _ => format!(" ({} skipped)", size.skipped),
         }
     ));
-    let width = recipe
-        .profile
-        .get("width")
-        .map_or(String::new(), |width| format!(", width {width}"));
+    let sizes: String = ["preset", "width", "layers"]
+        .iter()
+        .filter_map(|&key| Some((key, recipe.profile.get(key)?)))
+        .map(|(key, value)| format!(", {key} {value}"))
+        .collect();
+    let order = match recipe.graph.order {
+        2 => String::new(),
+        order => format!(", order {order}"),
+    };
     super::say_error(format_args!(
-        "settings: vocabulary {}{width}, {} training tokens, batches of {} × {}",
+        "settings: vocabulary {}{sizes}{order}, {} training tokens, batches of {} × {}",
         recipe.data.vocabulary, train.tokens, train.batch, train.steps
     ));
     if !recipe.data.validation.is_empty() {
