@@ -1,5 +1,5 @@
-// The exact softmax of composed edges over all V targets, its loss and its gradient. One workgroup a row.
-// After: workgroup.wgsl, activation.wgsl, batch_composed.wgsl, softmax.wgsl. CPU: engine/learn/composed/loss.rs.
+// The exact softmax of composed and layered edges over all V targets, its loss and its gradient. One workgroup a row.
+// After: workgroup.wgsl, activation.wgsl, batch_composed.wgsl, softmax.wgsl. CPU: engine/learn/readout.rs.
 
 // Whether edges have own residuals.
 override RESIDUAL: u32 = 0u;
