@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use brillm::learn::Recipe;
+use brillm::learn::{CorpusSize, Recipe};
 
 mod support;
 use support::*;
@@ -89,6 +89,43 @@ fn a_text_is_trained_with_settings_that_are_written_as_a_run_file() {
         "train.tokens=12288",
     ];
     assert!(succeeds_in(at, &more).contains("runs/my-story/"));
+}
+
+#[test]
+fn a_default_recipe_takes_changes_of_every_form() {
+    let size = CorpusSize {
+        bytes: 400_000,
+        files: 1,
+        ..CorpusSize::default()
+    };
+    let table: [(&[&str], &str); 7] = [
+        (&[], "layered"),
+        (&["profile.layers=3", "profile.inner=8"], "layered"),
+        (&["train.carry=false", "train.dropout-node=0.1"], "layered"),
+        (
+            &["profile.preset=layered", "train.dropout-memory=0.2"],
+            "layered",
+        ),
+        (&["profile.preset=sifu", "graph.order=3"], "sifu"),
+        (&["profile.preset=reference"], "reference"),
+        (&["kind=gpt", "network.layers=2"], ""),
+    ];
+    cases(table, |(changes, preset)| {
+        let changes: Vec<String> = changes.iter().map(|change| change.to_string()).collect();
+        let given = Recipe::of_changes(&changes).unwrap();
+        let recipe = Recipe::for_text("a", vec!["a.txt".into()], &size, &given).unwrap();
+        let recipe = Recipe::parse(&recipe.to_run_file("").unwrap(), &changes).unwrap();
+        let found = recipe.profile.get("preset").and_then(toml::Value::as_str);
+        assert_eq!(found.unwrap_or_default(), *preset);
+    });
+    // A mistake is reported before the text is read.
+    let mistake = Recipe::of_changes(&["profile.preset=sifu".into(), "profile.layers=2".into()]);
+    assert!(
+        mistake
+            .unwrap_err()
+            .to_string()
+            .contains("layered edges only")
+    );
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl TrainSource<'_> {
 
     fn text(&self) -> Result<Prepared> {
         // What the corpus is read with, and the kind of model, decide what is chosen for them.
-        let given = Recipe::parse("name = \"text\"\n[data]\ntrain = [\"-\"]\n", self.changes)?;
+        let given = Recipe::of_changes(self.changes)?;
         let name = name_of(self.sources);
         let default = Path::new("runs").join(&name);
         let folder = match self.out {

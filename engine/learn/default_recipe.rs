@@ -34,9 +34,35 @@ const MOST_TOKENS: f64 = 3e6;
 const VALIDATION: (f64, f64) = (60_000.0, 200_000.0);
 
 impl Recipe {
+    /// Return the recipe that these changes make of the default one: what the user decides before a text is read.
+    ///
+    /// # Errors
+    /// As [`Recipe::parse`].
+    pub fn of_changes(changes: &[String]) -> Result<Self> {
+        let read = Self::read("name = \"text\"\n[data]\ntrain = [\"-\"]\n", changes)?;
+        let sources = read.data.train.clone();
+        Self::parse(
+            &Self::suited_to(&read, "text", sources).to_run_file("")?,
+            changes,
+        )
+    }
+
+    /// Create a recipe of default settings: those of layered edges, unless `given` names another preset or kind.
+    fn suited_to(given: &Self, name: &str, sources: Vec<String>) -> Self {
+        let preset = given.profile.get("preset").and_then(toml::Value::as_str);
+        let graph = given.kind == Kind::Graph;
+        let layered = graph && preset.is_none_or(|name| name == "layered");
+        let mut recipe = Self::with_defaults(name, sources, layered);
+        if !graph {
+            // Only a graph has a profile.
+            recipe.profile.clear();
+        }
+        recipe
+    }
+
     /// Choose a recipe for a text: vocabulary, width, batch, number of tokens and validation text follow its size. Training
-    /// takes seconds for some kilobytes and some minutes at most on two cores. It has layered edges unless the keys
-    /// that were `given` name another preset or kind.
+    /// takes seconds for some kilobytes and some minutes at most on two cores. It has layered edges unless `given`,
+    /// the recipe [`Self::of_changes`], has another preset or kind.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a text of fewer than 200 bytes.
@@ -72,18 +98,17 @@ impl Recipe {
             (corpus_tokens * sizes.passes).min(MOST_TOKENS) as u64 / step_tokens * step_tokens;
         let total_steps = (total / step_tokens).max(1);
         let every = (total_steps / 10).max(1);
-        let preset = given.profile.get("preset").and_then(toml::Value::as_str);
-        let layered = given.kind == Kind::Graph && preset.is_none_or(|name| name == "layered");
-        let mut recipe = Self::with_defaults(name, sources, layered);
+        let mut recipe = Self::suited_to(given, name, sources);
         recipe.data.validation_fraction = (fraction * 1e5).round() / 1e5;
         (recipe.data.tokens, recipe.data.vocabulary) = (tokens, vocabulary);
-        let widths = [("width", sizes.width), ("layers", sizes.layers)];
-        for (key, size) in widths.into_iter().take(1 + usize::from(layered)) {
-            recipe.profile.insert(key.into(), (size as i64).into());
-        }
-        if given.kind != Kind::Graph {
-            // Only a graph has a profile.
-            recipe.profile.clear();
+        if given.kind == Kind::Graph {
+            let mut insert = |key: &str, size: usize| {
+                recipe.profile.insert(key.into(), (size as i64).into());
+            };
+            insert("width", sizes.width);
+            if recipe.train.carry {
+                insert("layers", sizes.layers);
+            }
         }
         recipe.train = Train {
             tokens: total.max(step_tokens),

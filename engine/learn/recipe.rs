@@ -164,6 +164,22 @@ impl Recipe {
     /// # Errors
     /// [`ErrorKind::Configuration`] with the line of a mistake.
     pub fn parse(text: &str, changes: &[String]) -> Result<Self> {
+        let recipe = Self::read(text, changes)?;
+        if let Err(error) = recipe.profile() {
+            let line = recipe
+                .wrong_switch()
+                .and_then(|key| line_of_switch(text, key));
+            return Err(match line {
+                Some(line) => error.at(format!("line {line}")),
+                None => error,
+            });
+        }
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Read a run file without the checks of its values.
+    pub(super) fn read(text: &str, changes: &[String]) -> Result<Self> {
         let broken = |error: toml::de::Error, text: &str| {
             let line = error
                 .span()
@@ -176,8 +192,8 @@ impl Recipe {
         };
         // The whole file first, so that a mistake is reported with its line.
         let recipe: Self = toml::from_str(text).map_err(|error| broken(error, text))?;
-        let recipe = if changes.is_empty() {
-            recipe
+        if changes.is_empty() {
+            Ok(recipe)
         } else {
             let mut table: toml::Table = text.parse().map_err(|error| broken(error, text))?;
             let mut first = None;
@@ -199,19 +215,8 @@ impl Recipe {
             if let Some(error) = first {
                 return Err(error);
             }
-            table.try_into().map_err(|error| broken(error, text))?
-        };
-        if let Err(error) = recipe.profile() {
-            let line = recipe
-                .wrong_switch()
-                .and_then(|key| line_of_switch(text, key));
-            return Err(match line {
-                Some(line) => error.at(format!("line {line}")),
-                None => error,
-            });
+            table.try_into().map_err(|error| broken(error, text))
         }
-        recipe.check()?;
-        Ok(recipe)
     }
 
     /// The first switch of the profile that does not exist or has a value of the wrong type.
