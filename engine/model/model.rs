@@ -122,7 +122,7 @@ impl ChargeSettings {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Model {
-    metadata: Metadata,
+    metadata: Arc<Metadata>,
     tokenizer: Arc<Tokenizer>,
     mechanism: Arc<Mechanism>,
 }
@@ -144,7 +144,7 @@ impl Model {
             ));
         }
         Ok(Self {
-            metadata,
+            metadata: Arc::new(metadata),
             tokenizer: Arc::new(tokenizer),
             mechanism: Arc::new(mechanism),
         })
@@ -210,7 +210,7 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::Io`] or [`ErrorKind::Resource`]; an existing file is then unchanged.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let metadata = serde_json::to_value(&self.metadata).map_err(|error| {
+        let metadata = serde_json::to_value(&*self.metadata).map_err(|error| {
             Error::new(ErrorKind::Format, "the metadata cannot be written").because(error)
         })?;
         let mut writer = Writer::create(path, metadata)?;
@@ -270,7 +270,7 @@ impl Model {
     /// Change the metadata.
     #[must_use]
     pub fn described(mut self, change: impl FnOnce(&mut Metadata)) -> Self {
-        change(&mut self.metadata);
+        change(Arc::make_mut(&mut self.metadata));
         self
     }
 

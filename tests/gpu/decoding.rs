@@ -202,7 +202,7 @@ fn layered_edges_decode_as_on_the_cpu(bed: &Bed) {
     };
     let shared = DeviceOptions {
         without_subgroups: true,
-        ..lanes.clone()
+        ..lanes
     };
     let mut devices = vec![bed.device.clone()];
     if bed.is_thorough() {
