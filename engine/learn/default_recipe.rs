@@ -22,8 +22,8 @@ struct Sizes {
 /// A larger text supports a larger model, which learns it in fewer passes and with less dropout.
 #[rustfmt::skip]
 const SIZES: [Sizes; 5] = [
-    Sizes { bytes: 20_000, vocabulary: 320, token_bytes: 1.4, width: 32, layers: 1, batch: (8, 16), passes: 20.0, dropout: 0.3 },
-    Sizes { bytes: 60_000, vocabulary: 512, token_bytes: 2.0, width: 32, layers: 1, batch: (8, 32), passes: 20.0, dropout: 0.3 },
+    Sizes { bytes: 20_000, vocabulary: 320, token_bytes: 1.4, width: 32, layers: 1, batch: (8, 16), passes: 10.0, dropout: 0.3 },
+    Sizes { bytes: 60_000, vocabulary: 512, token_bytes: 2.0, width: 32, layers: 1, batch: (8, 32), passes: 10.0, dropout: 0.3 },
     Sizes { bytes: 500_000, vocabulary: 1000, token_bytes: 2.5, width: 64, layers: 1, batch: (16, 32), passes: 12.0, dropout: 0.3 },
     Sizes { bytes: 3_000_000, vocabulary: 2000, token_bytes: 3.0, width: 128, layers: 2, batch: (32, 32), passes: 6.0, dropout: 0.25 },
     Sizes { bytes: u64::MAX, vocabulary: 4000, token_bytes: 3.5, width: 128, layers: 2, batch: (32, 48), passes: 3.0, dropout: 0.15 },

@@ -17,7 +17,8 @@ const until = async (holds) => {
   }
   throw new Error(`timed out: ${JSON.stringify(await runs())}`);
 };
-const long = pathOf({ tokens: 1024, ignore_eos: 1, temperature: 1, candidates: 64 });
+// Long enough not to end before a slow browser has pressed Stop.
+const long = pathOf({ tokens: 16384, ignore_eos: 1, temperature: 1, candidates: 64 });
 
 test('closing a tab cancels only its own run', async () => {
   const { cancelled } = await until((now) => now.running === 0);
