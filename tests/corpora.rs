@@ -624,19 +624,14 @@ fn file_names_that_are_not_utf8_are_read() {
 fn a_pipe_is_read_once_and_refused_where_it_is_needed_twice() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
-    let made = std::process::Command::new("mkfifo")
-        .arg(&pipe)
-        .status()
-        .unwrap();
-    assert!(made.success());
+    let mut mkfifo = std::process::Command::new("mkfifo");
+    assert!(mkfifo.arg(&pipe).status().unwrap().success());
     let writer = std::thread::spawn({
         let pipe = pipe.clone();
         move || fs::write(pipe, "text from a pipe").unwrap()
     });
-    assert_eq!(
-        read(&pipe, CorpusOptions::default()).unwrap(),
-        ["text from a pipe"]
-    );
+    let found = read(&pipe, CorpusOptions::default()).unwrap();
+    assert_eq!(found, ["text from a pipe"]);
     writer.join().unwrap();
     for source in ["pipe", "-"] {
         let data = format!("train = [\"{source}\"]");

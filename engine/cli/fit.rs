@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::held_out::HeldOutArguments;
 use crate::Result;
-use crate::learn::{charges, recall};
+use crate::learn::charges::{self, FittedCharges};
+use crate::learn::recall::{self, FittedRecall};
 use crate::measure::Windows;
 
 /// Fit charges or recall of a finished model on held-out text, and print or store their constants.
@@ -72,40 +73,53 @@ impl Arguments {
             fitted.save(path)?;
         }
         if self.json {
-            return super::say_json(&json!({
-                "tokens": tokens.len() - 1,
-                "charges": charges.map(|fitted| json!({
-                    "settings": fitted.settings,
-                    "nats_per_token_before": fitted.before,
-                    "nats_per_token": fitted.after,
-                })),
-                "recall": recall.map(|fitted| json!({
-                    "settings": fitted.settings,
-                    "nats_per_token_before": fitted.before,
-                    "nats_per_token": fitted.after,
-                    "constant": {"settings": fitted.constant.0, "nats_per_token": fitted.constant.1},
-                })),
-            }));
+            say_json(tokens.len() - 1, charges, recall)
+        } else {
+            say(charges, recall)
         }
-        let figure = |name: &str, settings: &dyn std::fmt::Display, nats: f64| {
-            super::say(format!(
-                "perplexity {:.2} with --{name}={settings}",
-                nats.exp()
-            ))
-        };
-        if let Some(before) = charges
-            .map(|fitted| fitted.before)
-            .or(recall.map(|fitted| fitted.before))
-        {
-            super::say(format!("perplexity {:.2} without", before.exp()))?;
-        }
-        if let Some(fitted) = charges {
-            figure("charges", &fitted.settings, fitted.after)?;
-        }
-        if let Some(fitted) = recall {
-            figure("recall", &fitted.constant.0, fitted.constant.1)?;
-            figure("recall", &fitted.settings, fitted.after)?;
-        }
-        Ok(())
     }
+}
+
+/// Print the fitted constants as JSON.
+fn say_json(
+    tokens: usize,
+    charges: Option<FittedCharges>,
+    recall: Option<FittedRecall>,
+) -> Result<()> {
+    super::say_json(&json!({
+        "tokens": tokens,
+        "charges": charges.map(|fitted| json!({
+            "settings": fitted.settings,
+            "nats_per_token_before": fitted.before,
+            "nats_per_token": fitted.after,
+        })),
+        "recall": recall.map(|fitted| json!({
+            "settings": fitted.settings,
+            "nats_per_token_before": fitted.before,
+            "nats_per_token": fitted.after,
+            "constant": {"settings": fitted.constant.0, "nats_per_token": fitted.constant.1},
+        })),
+    }))
+}
+
+/// Print the perplexity without and with the fitted constants.
+fn say(charges: Option<FittedCharges>, recall: Option<FittedRecall>) -> Result<()> {
+    let figure = |name: &str, settings: &dyn std::fmt::Display, nats: f64| {
+        super::say(format!(
+            "perplexity {:.2} with --{name}={settings}",
+            nats.exp()
+        ))
+    };
+    let before = charges.map(|fitted| fitted.before);
+    if let Some(before) = before.or(recall.map(|fitted| fitted.before)) {
+        super::say(format!("perplexity {:.2} without", before.exp()))?;
+    }
+    if let Some(fitted) = charges {
+        figure("charges", &fitted.settings, fitted.after)?;
+    }
+    if let Some(fitted) = recall {
+        figure("recall", &fitted.constant.0, fitted.constant.1)?;
+        figure("recall", &fitted.settings, fitted.after)?;
+    }
+    Ok(())
 }

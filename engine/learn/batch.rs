@@ -72,7 +72,7 @@ impl Batch {
 }
 
 /// Tokens before a sequence that continues: the longest walk of static resistances has one more.
-const BEFORE: usize = 3;
+pub(super) const BEFORE: usize = 3;
 
 /// Sequences that take a step together; fixed, so that results do not depend on the number of threads.
 pub(super) const SHARD: usize = 16;

@@ -49,11 +49,8 @@ impl Recipe {
 
     /// Create a recipe of default settings: those of layered edges, unless `given` names another preset or kind.
     fn suited_to(given: &Self, name: &str, sources: Vec<String>) -> Self {
-        let preset = given.profile.get("preset").and_then(toml::Value::as_str);
-        let graph = given.kind == Kind::Graph;
-        let layered = graph && preset.is_none_or(|name| name == "layered");
-        let mut recipe = Self::with_defaults(name, sources, layered);
-        if !graph {
+        let mut recipe = Self::with_defaults(name, sources, is_layered(given));
+        if given.kind != Kind::Graph {
             // Only a graph has a profile.
             recipe.profile.clear();
         }
@@ -106,7 +103,7 @@ impl Recipe {
                 recipe.profile.insert(key.into(), (size as i64).into());
             };
             insert("width", sizes.width);
-            if recipe.train.carry {
+            if is_layered(given) {
                 insert("layers", sizes.layers);
             }
         }
@@ -124,4 +121,10 @@ impl Recipe {
         };
         Ok(recipe)
     }
+}
+
+/// Whether a recipe is that of a graph of layered edges, which it is if it names no preset.
+fn is_layered(recipe: &Recipe) -> bool {
+    let preset = recipe.profile.get("preset").and_then(toml::Value::as_str);
+    recipe.kind == Kind::Graph && preset.is_none_or(|name| name == "layered")
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::learn::batch::Batch;
+use crate::learn::batch::{BEFORE, Batch};
 use crate::learn::dropout::Rates;
 use crate::learn::edge_trainer::EdgeTrainer;
 use crate::learn::prior::Prior;
@@ -17,8 +17,6 @@ use crate::{Error, ErrorKind, Result};
 const STEPS: usize = 32;
 /// Largest norm of a step's gradient.
 const CLIP: f64 = 1.0;
-/// Tokens before a sequence that continues, which static resistances depend on.
-const BEFORE: usize = 3;
 
 /// Constants of dynamic evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -48,10 +48,15 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32], window: usize) -> Result<
         .advice("add held-out text"));
     }
     let (model, by_theta) = predictions(mechanism, tokens, window)?;
+    search(window, &model, &by_theta)
+}
+
+/// Find the best constants for recorded predictions.
+fn search(window: usize, model: &[f64], by_theta: &[Recalled]) -> Result<FittedRecall> {
     // The first prediction has nothing to recall.
     let (first, model) = model.split_first().expect("two predictions");
     let first = -first.ln();
-    let count = (tokens.len() - 1) as f64;
+    let count = (model.len() + 1) as f64;
     let nats = |recalled: &Recalled, logit: f64, slope: f64| {
         let pairs = model.iter().zip(recalled);
         let sum: f64 = pairs
@@ -64,7 +69,7 @@ pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32], window: usize) -> Result<
     };
     let before = (first - model.iter().map(|p| p.ln()).sum::<f64>()) / count;
     let mut best: Option<FittedRecall> = None;
-    for (theta, recalled) in THETAS.into_iter().zip(&by_theta) {
+    for (theta, recalled) in THETAS.into_iter().zip(by_theta) {
         let of = |logit: f64, slope: f64| RecallSettings {
             window,
             theta,
