@@ -287,24 +287,21 @@ fn the_guide_lists_the_modules_in_order() {
 
 #[test]
 fn files_have_specific_names_and_are_short() {
+    let empty = [
+        "util", "utils", "common", "manager", "helper", "helpers", "misc",
+    ];
+    let mut faults = Vec::new();
     for file in sources(&root().join("engine")) {
         let name = file.file_stem().unwrap().to_str().unwrap();
-        for empty in [
-            "util", "utils", "common", "manager", "helper", "helpers", "misc",
-        ] {
-            assert!(
-                !name.split('_').any(|word| word == empty),
-                "{}; {empty} is not specific",
-                file.display()
-            );
+        for word in name.split('_').filter(|word| empty.contains(word)) {
+            faults.push(format!("{}: {word} is not specific", file.display()));
         }
         let lines = std::fs::read_to_string(&file).unwrap().lines().count();
-        assert!(
-            lines <= LONG,
-            "{} has {lines} lines: split it",
-            file.display()
-        );
+        if lines > LONG {
+            faults.push(format!("{} has {lines} lines: split it", file.display()));
+        }
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]

@@ -29,6 +29,8 @@ mod source;
 mod special;
 mod spelling;
 mod tokenizer;
+#[cfg(test)]
+mod tokenizer_tests;
 mod vocabulary;
 mod words;
 
