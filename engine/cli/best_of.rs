@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::prompt::PromptArguments;
 use crate::hook::Hooks;
-use crate::run::{Engine, GapSearch, Grown, Reader, Request, fill_gap, rerank};
+use crate::run::{Engine, GapSearch, Generation, Grown, Reader, Request, fill_gap, rerank};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
@@ -17,6 +17,9 @@ use crate::{Error, ErrorKind, Result};
 const GAP: &str = "___";
 
 /// Filling gaps, reranking, best of n.
+/// Samples that are drawn at a time.
+const TOGETHER: usize = 64;
+
 #[derive(Args)]
 pub(super) struct SamplingArguments {
     /// Fill the gap ___ in a text with up to --tokens tokens [default: 4]; a BERT model fills one token per gap.
@@ -159,12 +162,13 @@ impl SamplingArguments {
             ));
         }
         let seed = prompt.seed;
-        let hooked = super::plugin_options::hooked(engine, hooks, seed)?;
-        let draw = |sample: usize| -> Result<Vec<u32>> {
-            let request = request(seed.wrapping_add(sample as u64))?;
-            Ok(hooked.start(request)?.collect_text()?.1)
-        };
-        let samples: Vec<Vec<u32>> = (0..count).map(draw).collect::<Result<_>>()?;
+        let hooked = super::plugin_options::hooked(&engine.batched()?, hooks, seed)?;
+        let seeds: Vec<u64> = (0..count as u64).map(|n| seed.wrapping_add(n)).collect();
+        let mut samples = Vec::with_capacity(count);
+        for seeds in seeds.chunks(TOGETHER) {
+            let start = |&seed| hooked.start(request(seed)?);
+            samples.extend(together(seeds.iter().map(start).collect::<Result<_>>()?)?);
+        }
         let tokenizer = engine.tokenizer();
         self.keep_samples(tokenizer, ids, &samples)?;
         let mut report = json!({"model": engine.name(), "prompt_ids": ids, "seed": seed});
@@ -325,6 +329,26 @@ impl SamplingArguments {
             "rejected": tokenizer.decode_after(prompt, worst)});
         append(path, &format!("{line}\n"))
     }
+}
+
+/// Run generations in turn, a token of each at a time, so that those of a transformer share forward passes.
+fn together(generations: Vec<Generation>) -> Result<Vec<Vec<u32>>> {
+    let mut samples = vec![Vec::new(); generations.len()];
+    let mut running: Vec<_> = generations.into_iter().enumerate().collect();
+    while !running.is_empty() {
+        let mut rest = Vec::with_capacity(running.len());
+        for (sample, mut generation) in running {
+            // A generation that has ended is dropped, and its session with it.
+            if let Some(piece) = generation.next().transpose()? {
+                if !piece.text_only {
+                    samples[sample].push(piece.id);
+                }
+                rest.push((sample, generation));
+            }
+        }
+        running = rest;
+    }
+    Ok(samples)
 }
 
 /// Append whole lines to a file.

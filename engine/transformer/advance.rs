@@ -316,16 +316,9 @@ impl Network {
             // Positions in the text: evicted tokens count.
             let start = cache.length(sequence);
             let end = start + tokens.len();
-            if let Some(context) = self.shape.hard_context()
-                && end > context
-            {
-                return Err(Error::new(
-                    ErrorKind::Input,
-                    format!("{end} tokens are more than the context of {context}"),
-                )
-                .at(format!("sequence {sequence}"))
-                .advice("use a shorter prompt or fewer new tokens"));
-            }
+            self.shape
+                .check_length(end)
+                .map_err(|error| error.at(format!("sequence {sequence}")))?;
             rows.extend(tokens.iter().zip(start..).map(|(&token, position)| Row {
                 sequence,
                 position: position as u32,

@@ -1,5 +1,7 @@
 //! The KV cache: keys and values of the tokens seen so far, for each sequence and layer that owns a cache.
 
+use std::ops::Range;
+
 use crate::hook::{KeepNeeds, KeepQuestion, Phase};
 use crate::path::CacheReport;
 use crate::transformer::cache_slots::Slots;
@@ -70,8 +72,17 @@ impl Cache {
             width: shape.head_width,
             sequences: Vec::new(),
         };
-        cache.sequences = (0..sequences).map(|_| cache.empty_sequence()).collect();
+        for _ in 0..sequences {
+            cache.append_sequence();
+        }
         Ok(cache)
+    }
+
+    /// Append an empty sequence and return its number.
+    pub(super) fn append_sequence(&mut self) -> usize {
+        let empty = self.empty_sequence();
+        self.sequences.push(empty);
+        self.sequences.len() - 1
     }
 
     fn empty_sequence(&self) -> Sequence {
@@ -167,10 +178,16 @@ impl Cache {
         }
     }
 
-    /// Measure bytes and lengths.
+    /// Measure bytes, and the lengths of the first sequence.
     pub fn report(&self) -> CacheReport {
-        let all = || self.sequences.iter().flat_map(|s| &s.layers).flatten();
-        let retained = self.sequences.first().map_or_else(Vec::new, |sequence| {
+        self.report_of(0..self.sequences.len())
+    }
+
+    /// Measure bytes of a range of sequences, and the lengths of the first of them.
+    pub(super) fn report_of(&self, range: Range<usize>) -> CacheReport {
+        let sequences = &self.sequences[range];
+        let all = || sequences.iter().flat_map(|s| &s.layers).flatten();
+        let retained = sequences.first().map_or_else(Vec::new, |sequence| {
             sequence
                 .layers
                 .iter()

@@ -290,6 +290,21 @@ impl Configuration {
         (self.window == 0 && self.context > 0 && !rope.extends_context()).then_some(self.context)
     }
 
+    /// Refuse a sequence longer than [`Self::hard_context`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`].
+    pub(super) fn check_length(&self, length: usize) -> Result<()> {
+        match self.hard_context() {
+            Some(context) if length > context => Err(Error::new(
+                ErrorKind::Input,
+                format!("{length} tokens are more than the context of {context}"),
+            )
+            .advice("use a shorter prompt or fewer new tokens")),
+            _ => Ok(()),
+        }
+    }
+
     /// Return the context beyond which there are no position embeddings; `None` for rotary positions and for
     /// recurrent networks.
     pub fn hard_context(&self) -> Option<usize> {

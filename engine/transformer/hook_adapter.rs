@@ -12,7 +12,7 @@ use crate::hook::{
 use crate::path::SamplerChain;
 use crate::transformer::eviction::EvictionPolicy;
 use crate::transformer::plan::{Codec, Plan, Storage};
-use crate::transformer::session::SessionOptions;
+use crate::transformer::session_options::SessionOptions;
 use crate::transformer::trial::{CalibrationText, Tried};
 use crate::transformer::{Configuration, Transformer};
 use crate::{Error, ErrorKind, Result};

@@ -13,7 +13,7 @@
 //! over the new rows: queries and keys are rotated (`rotary`), stored in the KV cache (`cache`, `cache_slots`,
 //! `cache_page`; quantised by `packed` where the `plan` asks for it) and attended to (`cache_attention`). After each layer an
 //! [`EvictionPolicy`] (`eviction`, `hook_adapter`) decides which tokens the cache keeps, and a [`Probe`](crate::hook::Probe)
-//! observes the activations.
+//! observes the activations (`observer`). Sessions of a batched model share passes (`batch_decoder`).
 //!
 //! **A step of training.** `network_model` (or `preference_model`) takes a batch, masks tokens for a BERT (`masking`,
 //! `masked_training`) and calls [`Network::forward`] (`batch`), which runs the same forward pass over whole sequences,
@@ -28,6 +28,7 @@ mod advance;
 mod attention;
 mod attention_sums;
 mod batch;
+mod batch_decoder;
 mod beam;
 mod cache;
 mod cache_attention;
@@ -51,6 +52,7 @@ mod masking;
 mod model;
 mod network;
 mod network_model;
+mod observer;
 mod operation;
 mod packed;
 mod plan;
@@ -61,6 +63,7 @@ mod residual_stream;
 mod rope_config;
 mod rotary;
 mod session;
+mod session_options;
 mod settings;
 mod speed;
 mod trial;
@@ -88,7 +91,8 @@ pub use preference_model::PreferenceModel;
 pub use recurrent::{Recurrent, RecurrentState};
 pub use residual_stream::residual_stream;
 pub use rotary::{Rope, RopeScaling, RotaryTable};
-pub use session::{SessionOptions, TransformerSession};
+pub use session::TransformerSession;
+pub use session_options::SessionOptions;
 pub use speed::{BatchSpeed, batch_speed, training_pass};
 pub use trial::CalibrationText;
 pub use weights::Weights;

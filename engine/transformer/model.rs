@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::Result;
 use crate::text::{LEFT_TO_RIGHT, ReadingDirection, Tokenizer, download};
 use crate::transformer::batch::{Dropout, TokenBatch};
+use crate::transformer::batch_decoder::BatchDecoder;
 use crate::transformer::folder;
 use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
 
@@ -29,6 +30,7 @@ pub struct Transformer {
     /// Ids that end a text by the settings of the tokenizer.
     tokenizer: Arc<Tokenizer>,
     body: Arc<Body>,
+    decoder: Option<Arc<BatchDecoder>>,
 }
 
 /// The layers of a model.
@@ -107,13 +109,35 @@ impl Transformer {
             record,
             tokenizer: Arc::new(tokenizer),
             body: Arc::new(body),
+            decoder: None,
         }
+    }
+
+    /// Let the sessions of the returned model, and of its clones, share forward passes: the tokens of all sessions that
+    /// wait are computed together. Texts in flight on several threads, or in turn on one, then read the weights once per
+    /// step. Sessions with plugins for cache or activations keep passes of their own; so do all of a recurrent network,
+    /// and of one with attention in both directions.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Input`] as [`Network::for_plan`].
+    pub fn batched(&self) -> Result<Self> {
+        let network = self.network().filter(|network| network.shape.causal());
+        Ok(Self {
+            decoder: network.map(BatchDecoder::new).transpose()?,
+            ..self.clone()
+        })
+    }
+
+    /// What sessions share after [`Self::batched`].
+    pub(super) fn decoder(&self) -> Option<&Arc<BatchDecoder>> {
+        self.decoder.as_ref()
     }
 
     /// Replace the layers by others of the same sizes.
     pub(super) fn with_body(&self, body: Body) -> Self {
         Self {
             body: Arc::new(body),
+            decoder: None,
             ..self.clone()
         }
     }

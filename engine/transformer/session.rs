@@ -1,14 +1,17 @@
 //! The session of a transformer: one text, and the cache of its keys and values.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::hook::{self, Activations, Call, Phase, Probe, Tap};
+use crate::hook::{self, Phase, Probe};
 use crate::kernel::softmax;
-use crate::path::{CacheReport, Sampler, SamplerChain, Sampling, Session, StepContext, Visit};
+use crate::path::{CacheReport, Sampler, Sampling, Session, StepContext, Visit};
 use crate::transformer::advance::{ForwardOutput, LogitsFor, Taps};
+use crate::transformer::batch_decoder::Lane;
 use crate::transformer::eviction::EvictionPolicy;
 use crate::transformer::model::Body;
+use crate::transformer::observer::Observer;
 use crate::transformer::recurrent::RecurrentState;
+use crate::transformer::session_options::SessionOptions;
 use crate::transformer::{Cache, Network, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 
@@ -38,23 +41,6 @@ pub struct TransformerSession {
     text: Vec<u32>,
 }
 
-/// What plugins decide or observe in a session.
-#[derive(Default)]
-pub struct SessionOptions {
-    /// What each layer keeps and how; everything, unquantised, without one.
-    pub plan: Option<Plan>,
-    /// Decides which tokens stay in the cache.
-    pub eviction: Option<EvictionPolicy>,
-    /// Observes activations.
-    pub probe: Option<Box<dyn Probe>>,
-    /// Whether to record the attention of the last row of each layer.
-    pub attention: bool,
-    /// Rewrites logits and chooses tokens (`sample/1`).
-    pub sampler_chain: Option<SamplerChain>,
-    /// Decides where the text grows (`order/1`).
-    pub order: Option<Arc<dyn hook::Order>>,
-}
-
 enum State {
     Cached {
         /// The network without what the plan does not need.
@@ -63,39 +49,12 @@ enum State {
         eviction: Option<EvictionPolicy>,
         observer: Option<Observer>,
     },
+    /// A sequence of a decoder that other sessions share, and the tokens whose last row it has not read yet.
+    Shared {
+        lane: Lane,
+        unread: Vec<u32>,
+    },
     Recurrent(RecurrentState),
-}
-
-/// Records the attention of the last row, and forwards activations to a probe.
-struct Observer {
-    /// Whether attention is recorded.
-    records: bool,
-    /// Attention of the pass in progress. `[L][length]`
-    pending: Mutex<Vec<Vec<f32>>>,
-    /// Attention of the last pass. `[L][length]`
-    attention: Vec<Vec<f32>>,
-    probe: Option<Box<dyn Probe>>,
-}
-
-impl Probe for Observer {
-    fn wants(&self, tap: Tap) -> bool {
-        self.records && tap == Tap::Attention
-            || self.probe.as_ref().is_some_and(|probe| probe.wants(tap))
-    }
-
-    fn see(&self, call: &Call<'_>, activations: &Activations<'_>) -> Result<()> {
-        let layer = activations.layer;
-        if self.records && activations.tap == Tap::Attention {
-            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            let layers = pending.len().max(layer + 1);
-            pending.resize(layers, Vec::new());
-            pending[layer] = activations.values.to_vec();
-        }
-        match &self.probe {
-            Some(probe) if probe.wants(activations.tap) => probe.see(call, activations),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl TransformerSession {
@@ -137,19 +96,22 @@ impl TransformerSession {
             .advice("pass at least one token"));
         };
         let plain = plan.is_none() && eviction.is_none() && probe.is_none();
+        // Plugins observe or change a sequence of its own.
+        let shared = model
+            .decoder()
+            .filter(|_| plain && !attention && order.is_none() && !sampler.pools());
         let state = match &**model.body() {
+            Body::Network(_) if let Some(decoder) = shared => State::Shared {
+                lane: Lane::open(decoder)?,
+                unread: Vec::new(),
+            },
             Body::Network(network) => {
                 let plan = plan.unwrap_or_else(|| Plan::full(network.shape.layers));
                 State::Cached {
                     cache: Cache::new(&network.shape, plan.clone(), 1)?,
                     network: Box::new(network.for_plan(&plan)?),
                     eviction,
-                    observer: (attention || probe.is_some()).then(|| Observer {
-                        records: attention,
-                        pending: Mutex::default(),
-                        attention: Vec::new(),
-                        probe,
-                    }),
+                    observer: Observer::new(attention, probe),
                 }
             }
             Body::Recurrent(recurrent) if plain => State::Recurrent(recurrent.initial_state()),
@@ -205,10 +167,7 @@ impl TransformerSession {
                 }
                 let output = network.advance(cache, &[tokens], phase, logits_for, &mut taps)?;
                 if let Some(observer) = observer {
-                    // Probes are called through `&self`, hence the mutex; no call is in progress here.
-                    let pending = observer.pending.get_mut();
-                    observer.attention =
-                        std::mem::take(pending.unwrap_or_else(PoisonError::into_inner));
+                    observer.finish();
                 }
                 if phase == Phase::Prefill {
                     self.computed.clone_from(&output.computed);
@@ -227,6 +186,15 @@ impl TransformerSession {
                         .observe(token, row.map_or(&[], |(_, hidden)| hidden));
                 }
                 Some(output)
+            }
+            State::Shared { lane, unread } => {
+                lane.append(self.length, tokens)?;
+                unread.extend(tokens);
+                if phase == Phase::Prefill {
+                    let layers = self.model.configuration().layers;
+                    self.computed = vec![tokens.len(); layers];
+                }
+                None
             }
             State::Recurrent(memory) => {
                 let Body::Recurrent(recurrent) = &**self.model.body() else {
@@ -251,6 +219,26 @@ impl TransformerSession {
         Ok(output)
     }
 
+    /// Read what a shared decoder computes for the tokens so far.
+    fn settle(&mut self) -> Result<()> {
+        let State::Shared { lane, unread } = &mut self.state else {
+            return Ok(());
+        };
+        let Some((&last, before)) = unread.split_last() else {
+            return Ok(());
+        };
+        let row = lane.settle()?;
+        for &token in before {
+            self.sampler.observe(token, &[]);
+        }
+        self.sampler.observe(last, &row.hidden);
+        self.energies = row.logits;
+        self.hidden = row.hidden;
+        self.logits.clone_from(&self.energies);
+        unread.clear();
+        Ok(())
+    }
+
     /// Whether no plugin manages or observes the cache of a network.
     fn is_plain(&self) -> bool {
         matches!(
@@ -263,7 +251,7 @@ impl TransformerSession {
         )
     }
 
-    /// Logits of all V tokens as the next one; their softmax is the model's distribution. `[V]`
+    /// Logits of all V tokens as the next one; of a batched model those of the last [`look`](Session::look). `[V]`
     pub fn logits(&self) -> &[f32] {
         &self.logits
     }
@@ -320,6 +308,10 @@ impl TransformerSession {
                 computed: self.computed.clone(),
                 ..cache.report()
             },
+            State::Shared { lane, .. } => CacheReport {
+                computed: self.computed.clone(),
+                ..lane.report()
+            },
             State::Recurrent(memory) => CacheReport {
                 live_bytes: memory.bytes(),
                 allocated_bytes: memory.bytes(),
@@ -328,11 +320,11 @@ impl TransformerSession {
         }
     }
 
-    /// The cache, where the model has one.
+    /// The cache, where the session has one of its own.
     pub fn cache(&self) -> Option<&Cache> {
         match &self.state {
             State::Cached { cache, .. } => Some(cache),
-            State::Recurrent(_) => None,
+            State::Shared { .. } | State::Recurrent(_) => None,
         }
     }
 }
@@ -350,10 +342,12 @@ macro_rules! context {
 
 impl Session for TransformerSession {
     fn look(&mut self) -> Result<(&[f32], &[f32])> {
+        self.settle()?;
         Ok((&self.energies, &self.logits))
     }
 
     fn step(&mut self) -> Result<Option<u32>> {
+        self.settle()?;
         self.check_order()?;
         // A copy: a choice overwrites its logits, and `look` returns these afterwards.
         self.scratch.clone_from(&self.logits);
@@ -376,6 +370,7 @@ impl Session for TransformerSession {
     }
 
     fn resistance(&mut self, token: u32) -> Result<f64> {
+        self.settle()?;
         self.scratch.clone_from(&self.logits);
         self.sampler
             .resistance(&context!(self), &mut self.scratch, token)
@@ -389,6 +384,7 @@ impl Session for TransformerSession {
         let Some((_, before)) = tokens.split_last() else {
             return Ok(());
         };
+        self.settle()?;
         // The first token is predicted by the logits that the session already has.
         visit(0, &self.logits)?;
         for (chunk, first) in before.chunks(rows).zip((1..).step_by(rows)) {
@@ -399,7 +395,10 @@ impl Session for TransformerSession {
                         visit(first + row, output.row(row))?;
                     }
                 }
-                None => visit(first, &self.logits)?,
+                None => {
+                    self.settle()?;
+                    visit(first, &self.logits)?;
+                }
             }
         }
         Ok(())
@@ -412,6 +411,7 @@ impl Session for TransformerSession {
     }
 
     fn add_logit(&mut self, token: u32, logit: f32) -> Result<()> {
+        self.settle()?;
         match self.logits.get_mut(token as usize) {
             // The next token's logits are computed anew.
             Some(sum) if logit.is_finite() => {
@@ -453,6 +453,10 @@ impl Session for TransformerSession {
                 eviction: None,
                 observer: None,
             },
+            State::Shared { lane, unread } => State::Shared {
+                lane: lane.fork(!unread.is_empty())?,
+                unread: unread.clone(),
+            },
             State::Recurrent(memory) => State::Recurrent(memory.clone()),
             State::Cached { .. } => {
                 return Err(Error::new(
@@ -491,7 +495,7 @@ impl Session for TransformerSession {
                 let observer = observer.as_ref().filter(|observer| observer.records)?;
                 Some(&observer.attention)
             }
-            State::Recurrent(_) => None,
+            State::Shared { .. } | State::Recurrent(_) => None,
         }
     }
 }

@@ -152,6 +152,18 @@ impl Engine {
             .session(prompt, &options)
     }
 
+    /// Let the sessions of a transformer share forward passes; see `Transformer::batched`. Graphs stay as they are.
+    ///
+    /// # Errors
+    /// As `Transformer::batched`.
+    pub fn batched(&self) -> Result<Self> {
+        match self {
+            Self::Graph(_) => Ok(self.clone()),
+            #[cfg(feature = "transformer")]
+            Self::Transformer(model) => model.batched().map(Self::Transformer),
+        }
+    }
+
     /// Combine the engine with the hooks of a run; `seed` is that of the hooks' random numbers.
     ///
     /// # Errors
