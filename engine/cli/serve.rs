@@ -51,7 +51,8 @@ pub(super) struct Arguments {
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArguments {
-    /// Maximum number of runs at the same time [default: the number of cores].
+    /// Maximum number of runs at the same time; those of a transformer share forward passes [default: the number of
+    /// cores, at least 8].
     #[arg(long, value_name = "N")]
     parallel: Option<usize>,
     /// Maximum number of waiting runs; further requests are refused with status 429.

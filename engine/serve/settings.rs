@@ -65,7 +65,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
-            parallel: std::thread::available_parallelism().map_or(2, usize::from),
+            // At least 8: the runs of a transformer share forward passes.
+            parallel: std::thread::available_parallelism().map_or(8, |cores| cores.get().max(8)),
             queue: 64,
             body_bytes: 4 << 20,
             prompt_tokens: 4096,

@@ -113,6 +113,7 @@ impl ServerState {
                 model.name = format!("{base}-{number}");
                 number += 1;
             }
+            model.engine = model.engine.batched()?;
             served.push(Arc::new(ModelState {
                 model,
                 map: OnceLock::new(),

@@ -203,3 +203,26 @@ fn prompts_may_be_texts_ids_or_lists_and_replys_stream() {
     }
     assert_eq!((&*found, count, &usage), (text, made + 1, &ended["usage"]));
 }
+
+#[test]
+fn concurrent_completions_of_a_transformer_are_those_of_each_alone() {
+    let server = TestServer::start(&["--parallel", "6"]);
+    let complete = |seed: u64| {
+        server.complete(json!({
+            "model": "stories260K", "prompt": &"Once upon a time, there was"[..4 + seed as usize], "max_tokens": 40,
+            "seed": seed, "temperature": 0.7, "top_p": 1, "ignore_eos": true,
+        }))["choices"]
+            .clone()
+    };
+    let alone: Vec<Value> = (0..12).map(complete).collect();
+    let together: Vec<Value> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..12)
+            .map(|seed| scope.spawn(move || complete(seed)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert_eq!(together, alone);
+}
