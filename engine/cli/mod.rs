@@ -17,6 +17,7 @@ mod devices;
 #[cfg(feature = "endpoint")]
 mod endpoint;
 mod eval;
+mod explain;
 mod export;
 mod fit;
 mod generate;
@@ -84,6 +85,7 @@ enum Command {
     Baseline(baseline::Arguments),
     Fit(fit::Arguments),
     Trace(trace::Arguments),
+    Explain(explain::Arguments),
     Inspect(inspect::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
@@ -133,6 +135,7 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Baseline(command) => command.run(),
         Command::Fit(command) => command.run(),
         Command::Trace(command) => command.run(),
+        Command::Explain(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),

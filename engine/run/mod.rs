@@ -12,6 +12,7 @@ mod contexts;
 mod continuation;
 mod engine;
 mod evaluation;
+pub mod explain;
 #[cfg(feature = "transformer")]
 mod filling;
 mod fingerprint;

@@ -83,13 +83,13 @@ impl EdgeAttribution {
 
 /// A past signal with its weight in each bank.
 #[derive(Clone, Debug)]
-struct PastSignal {
-    position: usize,
+pub(super) struct PastSignal {
+    pub(super) position: usize,
     node: u32,
     /// `[D]`
-    signal: Vec<f32>,
+    pub(super) signal: Vec<f32>,
     /// `(1 − λ_j) Π λ_i` over the later i. `[K·D]`
-    weights: Vec<f64>,
+    pub(super) weights: Vec<f64>,
 }
 
 /// The weight of every past signal of a path in its blend; updated after each hop of the flow.
@@ -98,12 +98,12 @@ struct PastSignal {
 /// O(T·K·D) memory for T tokens, and as much time per hop.
 #[derive(Clone, Debug)]
 pub struct Attribution {
-    past: Vec<PastSignal>,
+    pub(super) past: Vec<PastSignal>,
     normaliser: f64,
-    positions: usize,
+    pub(super) positions: usize,
     /// Of layered edges: the normalised signal of the last node before the last layer, and the gate 2 σ(o) of what that
     /// layer adds. `[D]`, `[D]`
-    last_layer: (Vec<f32>, Vec<f32>),
+    pub(super) last_layer: (Vec<f32>, Vec<f32>),
 }
 
 impl Attribution {

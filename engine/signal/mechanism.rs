@@ -409,9 +409,7 @@ impl Mechanism {
     /// Energies above rest times α, target biases and static resistances: see [`crate::kernel::logits`].
     /// `energies [V]` → `logits [V]`
     pub fn logits(&self, flow: &Flow, energies: &[f32], logits: &mut [f32]) {
-        let scalars = self.weights.values("scalars");
-        // α > 0 is stored as its logarithm, so that training cannot change its sign.
-        let alpha = scalars.first().map_or(1.0, |value| value.exp());
+        let alpha = self.alpha();
         match self.profile.form {
             EdgeForm::Own => logits::own(alpha, energies, logits),
             EdgeForm::Composed | EdgeForm::Layered => {
@@ -419,6 +417,22 @@ impl Mechanism {
                 composed::subtract_rest(self, flow.node, alpha, logits);
             }
         }
+        let fixed = self.fixed(flow.node);
+        // Of −ln p = source + target − lifts, the softmax cancels the source: what is left is w_u (R_t − Σ lift_t).
+        let lifts = self.graph.lifts(flow.node, &flow.earlier, self.order);
+        fixed.add(lifts, logits);
+    }
+
+    /// Return α, the factor of energies in logits.
+    pub(crate) fn alpha(&self) -> f32 {
+        // α > 0 is stored as its logarithm, so that training cannot change its sign.
+        let scalars = self.weights.values("scalars");
+        scalars.first().map_or(1.0, |value| value.exp())
+    }
+
+    /// Return what logits contain besides energies when the signal is at `node`.
+    pub(crate) fn fixed(&self, node: u32) -> Static<'_, f32> {
+        let scalars = self.weights.values("scalars");
         let mut fixed = Static {
             bias: &[],
             prior_weight: 0.0,
@@ -430,11 +444,9 @@ impl Mechanism {
         if self.profile.static_resistance {
             // w_u = γ + a weight of the source: sources with many counts rely more on them.
             let gamma = scalars.get(1).copied().unwrap_or(1.0);
-            fixed.prior_weight = gamma + self.weights.values("node.trust")[flow.node as usize];
+            fixed.prior_weight = gamma + self.weights.values("node.trust")[node as usize];
             fixed.resistance = self.graph.resistance_within(self.order).target();
         }
-        // Of −ln p = source + target − lifts, the softmax cancels the source: what is left is w_u (R_t − Σ lift_t).
-        let lifts = self.graph.lifts(flow.node, &flow.earlier, self.order);
-        fixed.add(lifts, logits);
+        fixed
     }
 }

@@ -15,7 +15,9 @@ mod device_layers;
 mod edge_shaders;
 mod flow;
 mod layered;
+mod margin;
 mod mechanism;
+mod mute;
 mod own;
 mod profile;
 mod weights;
@@ -28,6 +30,7 @@ pub(crate) use device::size_constants;
 #[cfg(feature = "gpu")]
 pub(crate) use device_layers::DeviceLayers;
 pub use flow::{Flow, Start};
+pub use margin::{Margin, MarginSource};
 pub use mechanism::{FanVerifier, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};
 pub use weights::{BlockShape, Weights, blocks};

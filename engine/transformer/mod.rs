@@ -18,7 +18,8 @@
 //! **A step of training.** `network_model` (or `preference_model`) takes a batch, masks tokens for a BERT (`masking`,
 //! `masked_training`) and calls [`Network::forward`] (`batch`), which runs the same forward pass over whole sequences,
 //! with dropout and differentiable operations (`operation`, `attention`). `variables` receives the gradients and
-//! updates the weights, which `initial` created or `growth` enlarged. `fine_tuning` trains a `classifier`.
+//! updates the weights, which `initial` created or `growth` enlarged. `fine_tuning` trains a `classifier`. `saliency`
+//! uses the gradients to explain a choice.
 //!
 //! Letters besides the engine's: `H` query heads, `Hkv` key heads, `d` components of a head, `L` layers, `N` rows, `R`
 //! rows with logits, `B` sequences of `T` positions.
@@ -62,6 +63,7 @@ mod recurrent;
 mod residual_stream;
 mod rope_config;
 mod rotary;
+mod saliency;
 mod session;
 mod session_options;
 mod settings;
@@ -91,6 +93,7 @@ pub use preference_model::PreferenceModel;
 pub use recurrent::{Recurrent, RecurrentState};
 pub use residual_stream::residual_stream;
 pub use rotary::{Rope, RopeScaling, RotaryTable};
+pub use saliency::{Saliency, saliency};
 pub use session::TransformerSession;
 pub use session_options::SessionOptions;
 pub use speed::{BatchSpeed, batch_speed, training_pass};

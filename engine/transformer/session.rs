@@ -97,9 +97,8 @@ impl TransformerSession {
         };
         let plain = plan.is_none() && eviction.is_none() && probe.is_none();
         // Plugins observe or change a sequence of its own.
-        let shared = model
-            .decoder()
-            .filter(|_| plain && !attention && order.is_none() && !sampler.pools());
+        let own = !plain || attention || order.is_some() || sampler.pools();
+        let shared = model.decoder().filter(|_| !own);
         let state = match &**model.body() {
             Body::Network(_) if let Some(decoder) = shared => State::Shared {
                 lane: Lane::open(decoder)?,
@@ -365,8 +364,8 @@ impl Session for TransformerSession {
     }
 
     fn force(&mut self, token: u32) -> Result<()> {
-        self.take(&[token], Phase::Decode, LogitsFor::Last)?;
-        Ok(())
+        self.take(&[token], Phase::Decode, LogitsFor::Last)
+            .map(drop)
     }
 
     fn resistance(&mut self, token: u32) -> Result<f64> {

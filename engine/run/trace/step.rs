@@ -174,6 +174,20 @@ pub enum EntryKind {
     Layers,
 }
 
+impl EntryKind {
+    /// Return the kind of a contribution.
+    pub fn of(source: ContributionSource) -> Self {
+        match source {
+            ContributionSource::Token { .. } => Self::Token,
+            ContributionSource::Bias => Self::Bias,
+            ContributionSource::Position => Self::Position,
+            ContributionSource::Source => Self::Source,
+            ContributionSource::Target => Self::Target,
+            ContributionSource::Layers => Self::Layers,
+        }
+    }
+}
+
 /// What one layer's last row attends to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attention {
@@ -192,15 +206,12 @@ impl Contributions {
             norm: split.norm(),
             entries: entries
                 .map(|(contribution, value)| {
-                    let (kind, position, id) = match contribution.source {
+                    let kind = EntryKind::of(contribution.source);
+                    let (position, id) = match contribution.source {
                         ContributionSource::Token { position, node } => {
-                            (EntryKind::Token, Some(position), Some(node))
+                            (Some(position), Some(node))
                         }
-                        ContributionSource::Bias => (EntryKind::Bias, None, None),
-                        ContributionSource::Position => (EntryKind::Position, None, None),
-                        ContributionSource::Source => (EntryKind::Source, None, None),
-                        ContributionSource::Target => (EntryKind::Target, None, None),
-                        ContributionSource::Layers => (EntryKind::Layers, None, None),
+                        _ => (None, None),
                     };
                     let square: f64 = contribution.vector.iter().map(|value| value * value).sum();
                     Entry {
