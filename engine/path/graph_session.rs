@@ -14,7 +14,7 @@ use crate::path::{
 };
 #[cfg(feature = "gpu")]
 use crate::signal::DeviceMechanism;
-use crate::signal::{Attribution, EdgeAttribution, Flow, Mechanism, Start};
+use crate::signal::{Attribution, EdgeAttribution, Flow, Margin, Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
 /// One signal flowing through a shared [`Mechanism`].
@@ -39,7 +39,7 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 #[derive(Clone, Debug)]
 pub struct GraphSession {
-    mechanism: Arc<Mechanism>,
+    pub(super) mechanism: Arc<Mechanism>,
     pub(super) flow: Flow,
     pub(super) sampler: Sampler,
     pub(super) charges: Charges,
@@ -53,7 +53,7 @@ pub struct GraphSession {
     /// Whether energies and logits belong to the current node.
     looked: bool,
     /// What each token contributes to the signal, where it is recorded.
-    attribution: Option<Box<Attribution>>,
+    pub(super) attribution: Option<Box<Attribution>>,
     /// Factors of what the tokens at some positions add to the signal; 1 elsewhere.
     pub(super) gains: BTreeMap<u64, f32>,
     pub(super) hook_runner: Option<Box<HookRunner>>,
@@ -290,22 +290,6 @@ impl GraphSession {
         nodes.iter().try_for_each(|&node| self.force(node))
     }
 
-    /// Split the pre-activation of the edge to `target` into what each token contributes; see [`Attribution`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] for a session without [`SessionOptions::attribution`]; [`ErrorKind::Input`] for a
-    /// target outside the vocabulary.
-    pub fn split(&self, target: u32) -> Result<EdgeAttribution> {
-        match &self.attribution {
-            Some(attribution) => attribution.split(&self.mechanism, &self.flow, target),
-            None => Err(Error::new(
-                ErrorKind::Unsupported,
-                "the session does not record what its tokens contribute",
-            )
-            .advice("begin it with SessionOptions { attribution: true, .. }")),
-        }
-    }
-
     /// Hop to `node`; `chosen` holds the logits it was chosen from, where a hook of `path/1` wants them.
     fn hop(&mut self, node: u32, chosen: Option<&HopLogits>) -> Result<()> {
         let source = self.flow.node;
@@ -470,6 +454,10 @@ impl Session for GraphSession {
 
     fn attribution(&self, target: u32) -> Result<Option<EdgeAttribution>> {
         self.split(target).map(Some)
+    }
+
+    fn margin(&self, chosen: u32, alternative: u32) -> Result<Option<Margin>> {
+        self.split_margin(chosen, alternative).map(Some)
     }
 
     /// Let a device choose the nodes. Steps with charges, recall, injected energy, or hooks whose shaders the device lacks

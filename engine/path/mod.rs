@@ -12,6 +12,7 @@ mod cache_report;
 mod charge;
 #[cfg(feature = "gpu")]
 mod decoder;
+mod explained;
 mod graph_session;
 mod hook_runner;
 mod recall;

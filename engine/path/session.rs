@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::path::{CacheReport, RecallShare, SessionState};
 #[cfg(feature = "gpu")]
 use crate::signal::DeviceMechanism;
-use crate::signal::{EdgeAttribution, Mechanism};
+use crate::signal::{EdgeAttribution, Margin, Mechanism};
 use crate::{Error, ErrorKind, Result};
 
 /// Receives the index of a token and the logits it is predicted from. `[V]`
@@ -147,6 +147,14 @@ pub trait Session: Send {
     /// [`ErrorKind::Unsupported`] for a graph's session that was not begun with attribution; [`ErrorKind::Input`] for
     /// a target outside the vocabulary.
     fn attribution(&self, _target: u32) -> Result<Option<EdgeAttribution>> {
+        Ok(None)
+    }
+
+    /// Split the margin of `chosen` over `alternative` into what each token contributes; `None` on a transformer.
+    ///
+    /// # Errors
+    /// As [`Self::attribution`].
+    fn margin(&self, _chosen: u32, _alternative: u32) -> Result<Option<Margin>> {
         Ok(None)
     }
 

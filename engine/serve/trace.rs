@@ -198,6 +198,8 @@ pub(super) struct FanBody {
     #[serde(default)]
     targets: Vec<u32>,
     #[serde(default)]
+    against: Option<u32>,
+    #[serde(default)]
     vectors: bool,
     #[serde(default)]
     plugins: Vec<String>,
@@ -234,6 +236,7 @@ pub(super) async fn fan(
             prompt_tokens: body.prompt_tokens,
             candidates: body.k.min(shared.settings.limits.candidates),
             targets: body.targets,
+            against: body.against,
             vectors: body.vectors,
             interventions: body.interventions,
             seed: body.seed,

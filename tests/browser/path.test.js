@@ -21,16 +21,38 @@ test('the drawing has the steps and the choices that the command line prints', a
   await close();
 });
 
+const figures = (page, list) => page.$$eval(`${list} .push-value`, (cells) => cells.map((cell) => Number(cell.textContent.replace(/[^0-9.-]/g, ''))));
+const total = (values) => values.reduce((sum, value) => sum + value, 0);
+
 test('the contributions add up to the norm of the pre-activation', async () => {
   const { page, clean, close } = await open(browser, pathOf({ step: 6 }));
   await drawn(page, 12);
   await page.waitForSelector('.pushes li');
-  const values = await page.$$eval('.push-value', (cells) => cells.map((cell) => Number(cell.textContent.replace(/[^0-9.-]/g, ''))));
+  const values = await figures(page, '.pushes[aria-label="Contributions"]');
   const norm = Number(/([\d.]+),/.exec(await page.textContent('.inspector .stack p.soft.small'))[1]);
-  const sum = values.reduce((total, value) => total + value, 0);
   // Each bar is rounded to two decimals.
-  assert.ok(Math.abs(sum - norm) <= 0.006 * values.length, `${sum} is not ${norm}`);
+  assert.ok(Math.abs(total(values) - norm) <= 0.006 * values.length, `${total(values)} is not ${norm}`);
   await page.waitForSelector('.chip .underline');
+  await clean();
+  await close();
+});
+
+test('the inspector says why the choice is ahead of another candidate', async () => {
+  const { page, clean, close } = await open(browser, pathOf({ step: 4 }));
+  await drawn(page, 12);
+  const margins = [];
+  // Of the chosen candidate over the next likeliest, then over a third.
+  for (const column of [1, 3]) {
+    await press(page, 0, 4, `[aria-colindex="${column}"]`);
+    const other = await page.locator(`.panel[data-panel="0"] .column[data-step="4"] .candidate[aria-colindex="${Math.max(2, column)}"]`).getAttribute('data-node');
+    await page.waitForFunction((seen) => document.querySelector('.margin p')?.textContent.match(/[\d.]+ nat/) && document.querySelector('.margin p').textContent !== seen, margins.at(-1)?.text);
+    const text = await page.textContent('.margin p');
+    const margin = Number(/([\d.]+) nat/.exec(text)[1]);
+    const values = await figures(page, '.margin .pushes');
+    assert.ok(Math.abs(total(values) - margin) <= 0.006 * values.length, `${total(values)} is not ${margin}, over ${other}`);
+    margins.push({ text, margin });
+  }
+  assert.ok(margins[1].margin > margins[0].margin);
   await clean();
   await close();
 });

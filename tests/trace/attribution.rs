@@ -207,12 +207,24 @@ fn contributions_of_a_candidate_match_its_step() {
             prompt_tokens: Some(trace.prompt_tokens),
             candidates: 24,
             targets: vec![step.chosen, 2],
+            against: Some(step.chosen),
             vectors: true,
             ..FanRequest::default()
         },
         &Hooks::default(),
     )
     .unwrap();
+    let over = &look.explanations[1];
+    assert_eq!((over.chosen, over.alternative), (step.chosen, 2));
+    let probability = |id: u32| {
+        let found = look.candidates.iter().find(|one| one.id == id);
+        f64::from(found.unwrap().probability)
+    };
+    let ratio = probability(step.chosen) / probability(2);
+    assert!((over.margin - ratio.ln()).abs() < 1e-3, "{over:?}");
+    let sum: f64 = over.terms.iter().map(|term| term.value).sum();
+    assert!((sum - over.margin).abs() < 1e-3, "{over:?}");
+    assert_eq!(look.explanations[0].margin, 0.0);
     assert_eq!(look.candidates[..24], step.candidates[..24]);
     assert_eq!((look.source, look.entropy), (step.source, step.entropy));
     let (found, known) = (&look.contributions[0], step.contributions.as_ref().unwrap());

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::document::TraceRequest;
+use super::explanation::Explanation;
 use super::step::{Attention, Candidate, Contributions, Rest};
 use super::{Intervention, Tracing};
 use crate::Result;
@@ -21,6 +22,8 @@ pub struct FanRequest {
     pub candidates: usize,
     /// Nodes whose edges are split, and which are listed in any case.
     pub targets: Vec<u32>,
+    /// The token that each target is compared with.
+    pub against: Option<u32>,
     /// Whether the contributions say their vectors too.
     pub vectors: bool,
     /// What is changed on the way.
@@ -44,6 +47,8 @@ pub struct FanLook {
     pub rest: Rest,
     /// One for each target; empty on a transformer.
     pub contributions: Vec<Contributions>,
+    /// Why `against` and not a target, one for each; empty without it and on a transformer.
+    pub explanations: Vec<Explanation>,
     /// What each layer attends to; null on a graph.
     pub attention: Option<Vec<Attention>>,
 }

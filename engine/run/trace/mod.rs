@@ -8,6 +8,7 @@
 
 mod comparison;
 mod document;
+mod explanation;
 mod export;
 mod fan;
 mod intervention;
@@ -20,6 +21,7 @@ pub use comparison::{CandidateRank, Choice, ComparedStep, Comparison};
 pub use document::{
     Annotations, Group, Pin, Trace, TraceFinish, TraceModel, TraceRequest, TraceSampling,
 };
+pub use explanation::{Explanation, FixedKind, Term, TermKind};
 pub use export::{Theme, TraceFormat};
 pub use fan::{FanLook, FanRequest};
 pub use intervention::Intervention;

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::explanation::Explanation;
 use super::token::ShownToken;
 use crate::graph::NodeId;
 use crate::kernel::select::top_k;
 use crate::path::{RecallShare, Session};
-use crate::signal::{ContributionSource, EdgeAttribution, Mechanism};
+use crate::signal::{ContributionSource, EdgeAttribution, Margin, Mechanism};
 use crate::text::Vocabulary;
 
 /// Occurrences of a candidate that are listed.
@@ -330,6 +331,11 @@ impl Distribution {
             normaliser,
             logits: logits.to_vec(),
         }
+    }
+
+    /// Describe a margin after the tokens `ids`.
+    pub(super) fn explain(&self, margin: &Margin, ids: &[u32]) -> Explanation {
+        Explanation::of(margin, &self.probabilities, ids)
     }
 
     /// −Σ p ln p.

@@ -213,6 +213,7 @@ impl Tracing {
     /// Describe the candidates for new token `step`.
     pub(super) fn look(mut self, step: usize, request: &FanRequest) -> Result<FanLook> {
         crate::measure::check_ids(&request.targets, self.engine.vocabulary())?;
+        crate::measure::check_ids(request.against.as_slice(), self.engine.vocabulary())?;
         // Without the feature `transformer` there is one kind of source only.
         #[cfg_attr(not(feature = "transformer"), expect(irrefutable_let_patterns))]
         let Source::Session(session) = &mut self.source else {
@@ -228,6 +229,11 @@ impl Tracing {
             Ok(split.map(|split| Contributions::of(&split, request.vectors)))
         });
         let contributions: Result<Option<Vec<Contributions>>> = contributions.collect();
+        let mut explanations = Vec::new();
+        for (against, &target) in request.against.into_iter().cycle().zip(&request.targets) {
+            let margin = session.margin(against, target)?;
+            explanations.extend(margin.map(|margin| seen.explain(&margin, &self.ids)));
+        }
         let (candidates, rest) = seen.list(
             request.candidates,
             &request.targets,
@@ -241,6 +247,7 @@ impl Tracing {
             candidates,
             rest,
             contributions: contributions?.unwrap_or_default(),
+            explanations,
             attention: session.mechanism().is_none().then(|| attention(&**session)),
         })
     }

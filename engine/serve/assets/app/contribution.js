@@ -52,6 +52,19 @@ export function contributionBars(contributions, trace, without) {
     element('p', { class: 'soft small' }, t('contribution.sum', { norm: number(contributions.norm) })));
 }
 
+/** Bars of what makes the margin of one token over another. */
+export function marginBars(explanation, trace) {
+  const entries = arranged({ entries: explanation.terms });
+  const most = Math.max(1e-12, ...entries.map((entry) => Math.abs(entry.value)));
+  return element('div', { class: 'stack margin' },
+    element('ul', { class: 'pushes', 'aria-label': t('margin.title') }, entries.map((entry) => {
+      if (entry.kind !== 'token') return bar(t(`contribution.${entry.kind}`, { count: entry.count }), entry.value, most);
+      const token = trace.tokens[entry.position] ?? { id: entry.id, text: null, bytes_hex: '', display: `#${entry.id}` };
+      return bar([element('span', { class: 'soft small figure' }, `${entry.position + 1}\u2002`), shown(token)], entry.value, most);
+    })),
+    element('p', { class: 'soft small' }, t(explanation.exact ? 'margin.sum' : 'margin.approximate', { margin: number(explanation.margin, 3) })));
+}
+
 /** Bars of the attention of one layer over the earlier tokens, without those that were evicted from the cache. */
 export function attentionBars(step, trace, layer, choose) {
   const weights = step.attention[layer]?.weights ?? [];

@@ -1,6 +1,6 @@
 // The inspector: figures of the selected candidate, what contributed to it, and interventions.
 
-import { attentionBars, contributionBars, attribution } from './contribution.js';
+import { attentionBars, contributionBars, attribution, marginBars } from './contribution.js';
 import { post } from './connection.js';
 import { button, element, put } from './element.js';
 import { count, number, percent, t } from './language.js';
@@ -19,30 +19,48 @@ export function inspector(paths, act, contributed) {
   let layer = 0;
   let waiting;
 
-  /** Show the contributions to a candidate; those to a candidate that was not chosen are requested after a pause. */
+  /** The next likeliest candidate of a step. */
+  const runnerUp = (step) => [...step.candidates].sort((a, b) => a.rank - b.rank).find((other) => other.id !== step.chosen);
+
+  /**
+   * Show the contributions to a candidate, and why the chosen one is ahead of it; of the chosen one, why it is ahead of
+   * the next likeliest. What the trace does not hold is requested after a pause.
+   */
   function contributions(panel, step, candidate, container) {
-    if (step.contributions?.target === candidate.id) return bars(step.contributions);
+    const own = step.contributions?.target === candidate.id;
+    const other = candidate.id === step.chosen ? runnerUp(step) : candidate;
+    const against = element('div', { class: 'stack' });
     const key = `${panel.key}/${step.index}/${candidate.id}`;
-    if (known.has(key)) return bars(known.get(key));
-    put(container, element('p', { class: 'soft small' }, t('inspector.waiting')));
-    contributed(null);
+    if (own) bars(step.contributions);
+    if (known.has(key)) return answered(known.get(key));
+    put(own ? against : container, element('p', { class: 'soft small' }, t('inspector.waiting')));
+    if (!own) contributed(null);
     clearTimeout(waiting);
     waiting = setTimeout(async () => {
       try {
         const { request, trace } = panel;
         const answer = await post('api/v1/fan', {
           model: trace.model.name, tokens: trace.tokens.slice(0, step.position).map((token) => token.id), prompt_tokens: trace.prompt_tokens,
-          k: 1, targets: [candidate.id], plugins: request.plugins, interventions: trace.interventions, seed: trace.seed,
+          k: 1, targets: [own && other ? other.id : candidate.id], against: step.chosen,
+          plugins: request.plugins, interventions: trace.interventions, seed: trace.seed,
         });
-        known.set(key, answer.contributions[0]);
-        if (container.isConnected) bars(answer.contributions[0]);
+        known.set(key, answer);
+        if (container.isConnected) answered(answer);
       } catch (error) {
-        put(container, element('p', { class: 'soft small' }, error.message));
+        put(own ? against : container, element('p', { class: 'soft small' }, error.message));
       }
     }, 180);
+    function answered(answer) {
+      if (!own) bars(answer.contributions[0]);
+      const explanation = answer.explanations[0];
+      const compared = explanation && other && explanation.alternative !== explanation.chosen;
+      put(against, ...(compared ? [element('h3', {}, t('margin.title')),
+        element('p', { class: 'hop' }, shown(tokenOf(panel.trace, step.chosen)), element('span', { class: 'soft' }, ` ${t('margin.over')} `), shown(other)),
+        marginBars(explanation, panel.trace)] : []));
+    }
     function bars(found) {
       if (!found) return;
-      put(container, contributionBars(found, panel.trace, (position) => act.fork({ kind: 'mute_signal', position })));
+      put(container, contributionBars(found, panel.trace, (position) => act.fork({ kind: 'mute_signal', position })), against);
       contributed(attribution(found));
     }
   }
