@@ -35,6 +35,9 @@ pub(super) struct BackendArguments {
     /// [default: chosen for the adapter].
     #[arg(long, value_name = "SHAPE")]
     kernels: Option<String>,
+    /// Measure the time of every kernel on the adapter, and print a table at the end.
+    #[arg(long)]
+    profile: bool,
 }
 
 impl BackendArguments {
@@ -44,6 +47,7 @@ impl BackendArguments {
             ("--adapter", self.adapter.is_some()),
             ("--device-memory", self.device_memory.is_some()),
             ("--kernels", self.kernels.is_some()),
+            ("--profile", self.profile),
         ];
         if self.backend == Backend::Cpu
             && let Some((option, _)) = of_device.iter().find(|(_, given)| *given)
@@ -57,7 +61,8 @@ impl BackendArguments {
         let wanted = self.backend == Backend::Gpu
             || self.adapter.is_some()
             || self.device_memory.is_some()
-            || self.kernels.is_some();
+            || self.kernels.is_some()
+            || self.profile;
         if wanted && cfg!(not(feature = "gpu")) {
             return Err(
                 Error::new(ErrorKind::Unsupported, "this build has no GPU backend")
@@ -102,6 +107,7 @@ impl BackendArguments {
             fan_bytes: self
                 .device_memory
                 .map(|mebibytes| mebibytes.saturating_mul(1 << 20)),
+            profile: self.profile,
             ..Default::default()
         })
     }
@@ -128,19 +134,69 @@ impl BackendArguments {
             )
             .advice("remove --plugin, or pass --backend cpu or auto"));
         }
-        crate::run::mechanism_on(
+        let uploaded = crate::run::mechanism_on(
             &self.choice(),
             self.options()?,
             model.mechanism(),
             hooks,
             &mut super::warn,
-        )
+        )?;
+        if let Some(uploaded) = &uploaded {
+            keep(uploaded.device());
+        }
+        Ok(uploaded)
     }
 
     /// Open the device; `None` for the CPU.
     #[cfg(feature = "gpu")]
     pub(super) fn device(&self) -> Result<Option<crate::kernel::gpu::Device>> {
         self.check()?;
-        crate::run::device_for(&self.choice(), self.options()?, &mut super::warn)
+        let device = crate::run::device_for(&self.choice(), self.options()?, &mut super::warn)?;
+        if let Some(device) = &device {
+            keep(device);
+        }
+        Ok(device)
     }
+}
+
+/// The device whose kernels are measured.
+#[cfg(feature = "gpu")]
+static PROFILED: std::sync::OnceLock<crate::kernel::gpu::Device> = std::sync::OnceLock::new();
+
+#[cfg(feature = "gpu")]
+fn keep(device: &crate::kernel::gpu::Device) {
+    // A command opens one device.
+    let _ = PROFILED.set(device.clone());
+}
+
+/// Print the times of the kernels of --profile on standard error.
+#[cfg(feature = "gpu")]
+pub(super) fn say_kernel_times() {
+    let Some(times) = PROFILED
+        .get()
+        .and_then(crate::kernel::gpu::Device::kernel_times)
+    else {
+        return;
+    };
+    let calls: u64 = times.iter().map(|time| time.calls).sum();
+    let all: f64 = times.iter().map(|time| time.microseconds).sum();
+    super::say_error(format_args!(
+        "{:>10} {:>10} {:>12} {:>7}  kernel",
+        "calls", "µs each", "ms", "share"
+    ));
+    for time in &times {
+        super::say_error(format_args!(
+            "{:>10} {:>10.2} {:>12.2} {:>6.1}%  {}",
+            time.calls,
+            time.microseconds / time.calls.max(1) as f64,
+            time.microseconds / 1e3,
+            100.0 * time.share,
+            time.kernel
+        ));
+    }
+    super::say_error(format_args!(
+        "{calls:>10} {:>10} {:>12.2}          all",
+        "",
+        all / 1e3
+    ));
 }

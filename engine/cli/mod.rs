@@ -155,6 +155,8 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         #[cfg(feature = "transformer")]
         Command::Classify(command) => command.run(),
     };
+    #[cfg(feature = "gpu")]
+    backend::say_kernel_times();
     match outcome {
         Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),
         Ok(()) => ExitCode::SUCCESS,

@@ -31,6 +31,10 @@ pub const TESTS: &[Test] = &[
         a_lost_device_is_an_error_or_the_cpu_takes_over,
     ),
     (
+        "the_times_of_kernels_are_printed_at_the_end",
+        the_times_of_kernels_are_printed_at_the_end,
+    ),
+    (
         "the_bench_reports_the_adapter",
         the_bench_reports_the_adapter,
     ),
@@ -166,6 +170,52 @@ pub fn brillm(arguments: &[&str]) -> (Option<i32>, String, String) {
         text(output.stdout),
         text(output.stderr),
     )
+}
+
+/// A row for each kernel, in a run that gives the tokens of one without a profile; or an error without timestamps.
+fn the_times_of_kernels_are_printed_at_the_end(bed: &Bed) {
+    let own = bed.device.report();
+    let adapter = own.index.to_string();
+    let generate = |more: &[&str]| {
+        let base = [
+            "generate",
+            "Once upon a time",
+            "--tokens",
+            "9",
+            "--temperature",
+            "0",
+            "--adapter",
+        ];
+        brillm(&[&base[..], &[&adapter], more].concat())
+    };
+    let (code, plain, error) = generate(&[]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(!error.contains("µs each"), "{error}");
+    let (code, out, error) = generate(&["--profile"]);
+    if code == Some(1) {
+        assert!(
+            error.contains("no timestamps") && own.backend == "gl",
+            "{own:?}: {error}"
+        );
+        return;
+    }
+    assert_eq!((code, &out), (Some(0), &plain), "{error}");
+    let table = error.split_once("µs each").expect("a table").1;
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let (all, rows) = rows.split_last().unwrap();
+    assert_eq!(all[2], "all");
+    let number = |text: &str| text.trim_end_matches('%').parse::<f64>().unwrap();
+    let sum = |column: usize| rows.iter().map(|row| number(row[column])).sum::<f64>();
+    assert_eq!(sum(0), number(all[0]), "{table}");
+    assert!((sum(3) - 100.0).abs() < 0.1 * rows.len() as f64, "{table}");
+    assert!(
+        rows.iter().any(|row| row[4].starts_with("select.choose")),
+        "{table}"
+    );
 }
 
 fn commands_run_on_the_adapter(bed: &Bed) {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::adapter::{Adapter, AdapterReport, THREADS};
 use super::pipeline::{Pipeline, PipelineStore};
+use super::profile::{self, Times};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of one write to the device.
@@ -58,6 +59,8 @@ pub struct DeviceOptions {
     pub binding_bytes: Option<u64>,
     /// Bytes of all fans on the device at most; unlimited if none.
     pub fan_bytes: Option<u64>,
+    /// Measure the time of every kernel; see [`Device::kernel_times`].
+    pub profile: bool,
 }
 
 /// A buffer on the device.
@@ -111,6 +114,8 @@ pub(super) struct Inner {
     staged: AtomicUsize,
     next_buffer: AtomicU64,
     readback: Mutex<Vec<Buffer>>,
+    /// Times of kernels, where they are measured.
+    pub(super) times: Option<Times>,
 }
 
 impl std::fmt::Debug for Device {
@@ -168,8 +173,14 @@ impl Device {
     /// [`ErrorKind::Unsupported`] when the driver cannot open it.
     pub fn open(adapter: &Adapter, options: DeviceOptions) -> Result<Self> {
         let report = adapter.report().clone();
-        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
+        let mut wanted = wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
+        wanted.set(wgpu::Features::TIMESTAMP_QUERY, options.profile);
         let features = adapter.raw.features() & wanted;
+        let times = options
+            .profile
+            .then(|| profile::begin(features))
+            .transpose()
+            .map_err(|error| error.at(format!("adapter {report}")))?;
         let request = adapter.raw.request_device(&wgpu::DeviceDescriptor {
             label: Some("brillm"),
             required_features: features,
@@ -207,6 +218,7 @@ impl Device {
             staged: AtomicUsize::new(0),
             next_buffer: AtomicU64::new(0),
             readback: Mutex::default(),
+            times,
         };
         if features.contains(wgpu::Features::SUBGROUP) && !options.without_subgroups {
             let probing = Self {

@@ -29,6 +29,7 @@ mod pipeline;
 pub mod plan;
 pub mod position;
 pub mod preactivation;
+mod profile;
 mod program;
 pub mod reduce;
 pub mod residual;
@@ -43,6 +44,7 @@ pub mod table;
 pub use adapter::{Adapter, AdapterChoice, AdapterKind, AdapterReport};
 pub use device::{Buffer, Device, DeviceOptions, KernelShape, Purpose};
 pub use pipeline::{Access, Kernel, Member, MemberType, Pipeline};
+pub use profile::KernelTime;
 pub use program::{Program, Size, spread};
 
 /// All kernels.

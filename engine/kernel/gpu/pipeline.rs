@@ -140,6 +140,8 @@ pub struct Pipeline {
     pub(super) raw: wgpu::ComputePipeline,
     pub(super) layout: wgpu::BindGroupLayout,
     pub(super) id: u64,
+    /// The kernel and its constants.
+    pub(super) name: String,
 }
 
 /// The texts of shaders, by their stems.
@@ -241,7 +243,12 @@ impl Device {
         self.check()
             .map_err(|error| error.at(format!("kernel {key}")))?;
         let id = self.new_id();
-        Ok(Arc::new(Pipeline { raw, layout, id }))
+        Ok(Arc::new(Pipeline {
+            raw,
+            layout,
+            id,
+            name: key.to_string(),
+        }))
     }
 }
 

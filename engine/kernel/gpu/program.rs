@@ -19,26 +19,39 @@ pub enum Size {
     Indirect(Buffer, u64),
 }
 
-enum Step {
+pub(super) enum Step {
     Dispatch(Dispatch),
     Clear(Buffer),
 }
 
-struct Dispatch {
-    pipeline: Arc<Pipeline>,
+pub(super) struct Dispatch {
+    pub(super) pipeline: Arc<Pipeline>,
     bindings: wgpu::BindGroup,
     /// Offset of its parameters; none for a plugin's shader.
     parameters: Option<u32>,
     size: Size,
 }
 
+impl Dispatch {
+    /// Record the dispatch in a pass whose pipeline is set.
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_bind_group(0, &self.bindings, self.parameters.as_slice());
+        match &self.size {
+            Size::Direct(x, y, z) => pass.dispatch_workgroups(*x, *y, *z),
+            Size::Indirect(buffer, offset) => {
+                pass.dispatch_workgroups_indirect(&buffer.raw, *offset);
+            }
+        }
+    }
+}
+
 /// Recorded dispatches with their parameters.
 pub struct Program {
-    device: Device,
+    pub(super) device: Device,
     parameters: Vec<u8>,
     uniforms: Buffer,
     groups: HashMap<Vec<u64>, wgpu::BindGroup>,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     written: bool,
 }
 
@@ -227,6 +240,10 @@ impl Program {
     /// # Errors
     /// As [`Device::check`].
     pub fn submit(&mut self, times: usize) -> Result<()> {
+        let device = self.device.clone();
+        if let Some(sums) = &device.inner.times {
+            return self.submit_timed(times, sums);
+        }
         let encoder = self.encode(times);
         self.device.queue().submit([encoder.finish()]);
         self.device.check()
@@ -243,6 +260,11 @@ impl Program {
         offset: u64,
         count: usize,
     ) -> Result<Vec<T>> {
+        let device = self.device.clone();
+        if let Some(sums) = &device.inner.times {
+            self.submit_timed(times, sums)?;
+            return device.read(buffer, offset, count);
+        }
         let bytes = (count * size_of::<T>()) as u64;
         let landing = self.device.landing(bytes)?;
         let mut encoder = self.encode(times);
@@ -251,11 +273,16 @@ impl Program {
         self.device.collect(landing, bytes)
     }
 
-    fn encode(&mut self, times: usize) -> wgpu::CommandEncoder {
+    /// Write the parameters of the dispatches, unless they are on the device.
+    pub(super) fn write_parameters(&mut self) {
         if !self.written {
             self.device.write(&self.uniforms, 0, &self.parameters);
             self.written = true;
         }
+    }
+
+    fn encode(&mut self, times: usize) -> wgpu::CommandEncoder {
+        self.write_parameters();
         let mut encoder = self
             .device
             .raw()
@@ -282,14 +309,7 @@ impl Program {
                 open.set_pipeline(&dispatch.pipeline.raw);
                 last = Some(dispatch.pipeline.id);
             }
-            let offsets = dispatch.parameters.as_slice();
-            open.set_bind_group(0, &dispatch.bindings, offsets);
-            match &dispatch.size {
-                Size::Direct(x, y, z) => open.dispatch_workgroups(*x, *y, *z),
-                Size::Indirect(buffer, offset) => {
-                    open.dispatch_workgroups_indirect(&buffer.raw, *offset);
-                }
-            }
+            dispatch.encode(open);
         }
         drop(pass);
         encoder
