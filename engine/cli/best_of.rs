@@ -165,7 +165,9 @@ impl SamplingArguments {
         let hooked = super::plugin_options::hooked(&engine.batched()?, hooks, seed)?;
         let seeds: Vec<u64> = (0..count as u64).map(|n| seed.wrapping_add(n)).collect();
         let mut samples = Vec::with_capacity(count);
-        for seeds in seeds.chunks(TOGETHER) {
+        // Plugins keep what they know of a sequence from its first step to its last.
+        let together_at_most = if hooks.is_empty() { TOGETHER } else { 1 };
+        for seeds in seeds.chunks(together_at_most) {
             let start = |&seed| hooked.start(request(seed)?);
             samples.extend(together(seeds.iter().map(start).collect::<Result<_>>()?)?);
         }
