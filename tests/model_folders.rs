@@ -348,7 +348,7 @@ fn weights_in_other_formats_are_named() {
             ("pytorch_model.bin", "safe_serialization"),
             ("pytorch_model-00001-of-00002.bin", "safe_serialization"),
             ("adapter_model.safetensors", "merge the adapter"),
-            ("model-q4.gguf", "GGUF is not supported"),
+            ("model-q4.gguf", "pass the GGUF file itself"),
             ("tf_model.h5", "safe_serialization"),
             ("weights.safetensors", "name the file model.safetensors"),
         ],
@@ -364,7 +364,7 @@ fn weights_in_other_formats_are_named() {
     std::fs::write(&path, b"GGUF\x03\0\0\0").unwrap();
     let error = brillm::open(&path).unwrap_err().to_string();
     assert!(
-        error.contains("a GGUF file, which is not supported"),
+        error.contains("model.gguf") && error.contains("8 bytes are needed, 0 are left"),
         "{error}"
     );
 }

@@ -23,8 +23,20 @@ pub struct Head {
     pub causal: bool,
     /// Positions before padding.
     pub valid: usize,
-    /// Positions that a causal position attends to, itself included; 0 for no limit.
+    /// Positions that a causal position attends to, itself included, and as many on the other side where attention is
+    /// not causal; 0 for no limit.
     pub window: usize,
+    /// Bound c of the logits, `c tanh(logit / c)`; 0 for none.
+    pub cap: f32,
+}
+
+/// Bound logits by ±cap, smoothly; 0 for no bound.
+pub fn cap_logits(cap: f32, logits: &mut [f32]) {
+    if cap > 0.0 {
+        for logit in logits {
+            *logit = cap * (*logit / cap).tanh();
+        }
+    }
 }
 
 impl Head {
@@ -34,12 +46,14 @@ impl Head {
         let end = if self.causal {
             (t + 1).min(self.valid)
         } else {
-            self.valid
+            match self.window {
+                0 => self.valid,
+                window => (t + window).min(self.valid),
+            }
         };
         let start = match self.window {
             0 => 0,
-            window if self.causal => (t + 1).saturating_sub(window),
-            _ => 0,
+            window => (t + 1).saturating_sub(window),
         };
         start.min(end)..end
     }
@@ -50,6 +64,7 @@ impl Head {
         probabilities.clear();
         probabilities.resize(seen.len(), 0.0);
         add_logits(query, keys, self.length, seen, self.scale, probabilities);
+        cap_logits(self.cap, probabilities);
         if !probabilities.is_empty() {
             softmax(probabilities);
         }
@@ -109,6 +124,21 @@ impl Head {
         let mean = dot(probabilities, slopes);
         for (slope, &p) in slopes.iter_mut().zip(probabilities.iter()) {
             *slope = p * (*slope - mean) * self.scale;
+        }
+        if self.cap > 0.0 {
+            // d c tanh(s / c) / ds = 1 − tanh²(s / c).
+            probabilities.fill(0.0);
+            add_logits(
+                query,
+                keys,
+                self.length,
+                seen.clone(),
+                self.scale,
+                probabilities,
+            );
+            for (slope, logit) in slopes.iter_mut().zip(probabilities.iter()) {
+                *slope *= 1.0 - (logit / self.cap).tanh().powi(2);
+            }
         }
         for (component, &q) in query.iter().enumerate() {
             let row = component * self.length;

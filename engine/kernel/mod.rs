@@ -9,6 +9,8 @@ pub mod adamw;
 pub mod allocator;
 pub mod attention;
 pub mod blend;
+#[cfg(feature = "transformer")]
+pub mod block_format;
 pub mod bytes;
 pub mod composed;
 pub mod element;
@@ -31,5 +33,7 @@ pub mod residual;
 pub mod select;
 pub mod simd;
 pub mod softmax;
+#[cfg(feature = "transformer")]
+pub mod stored;
 pub mod table;
 pub mod vector;

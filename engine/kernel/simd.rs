@@ -133,7 +133,7 @@ macro_rules! dispatch {
         $(#[$attribute])*
         #[allow(clippy::too_many_arguments, reason = "kernels take plain slices")]
         $visibility fn $name $(<$($generic)*>)? ($($argument: $type),*) $(-> $result)? {
-            $at($crate::kernel::simd::Level::current(), $($argument),*)
+            $at $(::<$($given)*>)? ($crate::kernel::simd::Level::current(), $($argument),*)
         }
 
         #[doc = concat!("[`", stringify!($name), "`] at a given level.")]

@@ -42,6 +42,8 @@ pub(crate) use corpus_files::{RUN_RECORD, is_run_folder};
 pub(crate) use cut::cut;
 pub use decoder::Decoder;
 #[cfg(feature = "transformer")]
+#[cfg(feature = "transformer")]
+pub(crate) use folder::GgufVocabulary;
 pub(crate) use folder::OWN_TOKENIZER;
 pub use ids::{read_ids, write_ids};
 #[cfg(feature = "import")]

@@ -3,13 +3,16 @@
 //! Rows of all sequences are concatenated, so that each projection is one matrix product and nothing is padded; only
 //! attention works on each sequence alone, at its own length.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
 
 use crate::hook::{Activations, Call, Phase, Probe, Tap};
 use crate::transformer::cache::Cache;
 use crate::transformer::cache_attention;
 use crate::transformer::eviction::EvictionPolicy;
-use crate::transformer::forward::{self, Mode};
+use crate::transformer::forward::Mode;
+use crate::transformer::matrix;
 use crate::transformer::network::Network;
 use crate::transformer::operation::{to_vec, with_values};
 use crate::transformer::rotary::RotaryTable;
@@ -96,7 +99,8 @@ struct CachedRows<'a, 'b> {
     network: &'a Network,
     cache: &'a mut Cache,
     rows: Vec<Row>,
-    rotary: Option<RotaryTable>,
+    /// Rotations of each layer.
+    rotary: Vec<Option<Arc<RotaryTable>>>,
     phase: Phase,
     logits_for: LogitsFor,
     taps: &'a mut Taps<'b>,
@@ -114,9 +118,9 @@ impl CachedRows<'_, '_> {
     }
 
     /// Copy a projection and apply the rotary embedding. `[N, heads · d]`
-    fn rotated(&self, x: &Tensor) -> Result<Vec<f32>> {
+    fn rotated(&self, layer: usize, x: &Tensor) -> Result<Vec<f32>> {
         let mut values = to_vec(x)?;
-        if let Some(table) = &self.rotary {
+        if let Some(table) = &self.rotary[layer] {
             let positions: Vec<u32> = self.rows.iter().map(|row| row.position).collect();
             table.rotate(
                 &mut values,
@@ -135,7 +139,7 @@ impl CachedRows<'_, '_> {
             return Ok(x);
         }
         self.rows = indices.iter().map(|&i| self.rows[i as usize]).collect();
-        forward::rows(&x, indices)
+        matrix::rows(&x, indices)
     }
 
     /// Keep the last row of each sequence.
@@ -169,7 +173,7 @@ impl Mode for CachedRows<'_, '_> {
     ) -> Result<Tensor> {
         self.computed.push(self.rows.len());
         // Queries and keys are rotated to their positions in the text, not in the cache: evictions do not move them.
-        let queries = self.rotated(&queries)?;
+        let queries = self.rotated(layer, &queries)?;
         self.show(Tap::Query, layer, &self.rows, &queries)?;
         if self.cache.plan.layers[layer].source == layer {
             let (keys, values) = key_value.ok_or_else(|| {
@@ -180,7 +184,7 @@ impl Mode for CachedRows<'_, '_> {
                 .at(format!("layer {layer}"))
                 .advice("apply the same plan to the network and its cache")
             })?;
-            let (keys, values) = (self.rotated(&keys)?, to_vec(&values)?);
+            let (keys, values) = (self.rotated(layer, &keys)?, to_vec(&values)?);
             self.show(Tap::Key, layer, &self.rows, &keys)?;
             self.show(Tap::Value, layer, &self.rows, &values)?;
             // New keys are stored before attention: a row attends to itself and to earlier rows of the same call.
@@ -251,6 +255,21 @@ impl Network {
         logits_for: LogitsFor,
         taps: &mut Taps<'_>,
     ) -> Result<ForwardOutput> {
+        // On a thread of the pool: each product would otherwise wake the pool, and this thread, once more.
+        if rayon::current_num_threads() > 1 && rayon::current_thread_index().is_none() {
+            return rayon::scope(|_| self.advance_here(cache, tokens, phase, logits_for, taps));
+        }
+        self.advance_here(cache, tokens, phase, logits_for, taps)
+    }
+
+    fn advance_here(
+        &self,
+        cache: &mut Cache,
+        tokens: &[&[u32]],
+        phase: Phase,
+        logits_for: LogitsFor,
+        taps: &mut Taps<'_>,
+    ) -> Result<ForwardOutput> {
         let (rows, length) = self.new_rows(cache, tokens)?;
         for (sequence, tokens) in tokens.iter().enumerate() {
             // Before the pass: visibility and policies count the new tokens.
@@ -273,7 +292,7 @@ impl Network {
             network: self,
             cache,
             rows,
-            rotary: self.shape.rope.as_ref().map(|rope| rope.table(length)),
+            rotary: self.shape.rotary_tables(length),
             phase,
             logits_for,
             taps,

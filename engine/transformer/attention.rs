@@ -26,6 +26,8 @@ pub(super) struct Attention {
     pub(super) causal: bool,
     /// Positions a causal position attends to, itself included; 0 for no limit.
     pub(super) window: usize,
+    /// Bound of the logits; 0 for none.
+    pub(super) cap: f32,
     /// Positions of each sequence that are not padding; empty for all. `[B]`
     pub(super) valid: Arc<[usize]>,
 }
@@ -58,6 +60,7 @@ impl Attention {
                     causal: self.causal,
                     valid: self.valid.get(sequence).copied().unwrap_or(length),
                     window: self.window,
+                    cap: self.cap,
                 };
                 work(sequence, kv, &head, &k, &v)
             })

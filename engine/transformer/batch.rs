@@ -121,7 +121,8 @@ struct WholeSequences<'a> {
     batch: &'a TokenBatch,
     positions: Arc<[u32]>,
     valid: Arc<[usize]>,
-    rotary: Option<Arc<RotaryTable>>,
+    /// Rotations of each layer.
+    rotary: Vec<Option<Arc<RotaryTable>>>,
     dropout: Option<Dropout>,
     /// Applications of dropout so far.
     sites: u64,
@@ -131,8 +132,8 @@ struct WholeSequences<'a> {
 
 impl WholeSequences<'_> {
     /// Apply the rotary embedding. `[B · T, heads · d]`
-    fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        let Some(table) = &self.rotary else {
+    fn rotate(&self, layer: usize, x: &Tensor) -> Result<Tensor> {
+        let Some(table) = &self.rotary[layer] else {
             return Ok(x.clone());
         };
         let rotate = Rotate {
@@ -187,11 +188,12 @@ impl Mode for WholeSequences<'_> {
             length: self.batch.length,
             scale: shape.scale(layer),
             causal: shape.causal(),
-            window: shape.window,
+            window: shape.window(layer),
+            cap: shape.attention_cap,
             valid: self.valid.clone(),
         };
         // Values have no position: only queries and keys are rotated.
-        let (queries, keys) = (self.rotate(&queries)?, self.rotate(&keys)?);
+        let (queries, keys) = (self.rotate(layer, &queries)?, self.rotate(layer, &keys)?);
         Ok(apply3(&queries, &keys, &values, attention)?)
     }
 }
@@ -221,13 +223,12 @@ impl Network {
             .collect();
         // Every sequence begins at position 0; padding has positions too, and is masked by `valid`.
         let positions: Arc<[u32]> = rows.iter().map(|row| row.position).collect();
-        let rope = self.shape.rope.as_ref();
         let mut mode = WholeSequences {
             network: self,
             batch,
             positions: positions.clone(),
             valid: batch.valid.clone().into(),
-            rotary: rope.map(|rope| Arc::new(rope.table(batch.length))),
+            rotary: self.shape.rotary_tables(batch.length),
             dropout,
             sites: 0,
             rows,

@@ -49,6 +49,7 @@ pub(super) fn attend(
             let pass = GroupPass {
                 shape,
                 scale: shape.scale(layer),
+                window: shape.window(layer),
                 statistics,
                 rows,
                 watched,
@@ -72,6 +73,8 @@ pub(super) fn attend(
 struct GroupPass<'a> {
     shape: &'a Configuration,
     scale: f32,
+    /// Positions that a position attends to; 0 for no limit.
+    window: usize,
     statistics: KeepNeeds,
     rows: &'a [Row],
     watched: bool,
@@ -101,14 +104,14 @@ impl GroupPass<'_> {
             // Causal: slots of later positions of the same call are hidden by their position.
             let visibility = Visibility {
                 position: self.rows[index].position,
-                window: self.shape.window,
+                window: self.window,
             };
             let queries = &queries[index * stride..][span.clone()];
             let mut probabilities = Vec::new();
             slots.attend(
                 &pages,
                 queries,
-                self.scale,
+                (self.scale, self.shape.attention_cap),
                 visibility,
                 &mut output[span.clone()],
                 &mut probabilities,

@@ -281,7 +281,7 @@ impl Slots {
         &self,
         read: &[Pairs<'_>],
         queries: &[f32],
-        scale: f32,
+        (scale, cap): (f32, f32),
         visibility: Visibility,
         output: &mut [f32],
         probabilities: &mut Vec<f32>,
@@ -303,6 +303,7 @@ impl Slots {
         }
         // Free and invisible slots get probability 0.
         for logits in probabilities.chunks_exact_mut(slots.max(1)) {
+            attention::cap_logits(cap, logits);
             for (logit, &position) in logits.iter_mut().zip(&self.positions) {
                 if position == FREE || !visibility.sees(position) {
                     *logit = f32::NEG_INFINITY;

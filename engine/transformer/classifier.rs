@@ -10,7 +10,7 @@ use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::model::Transformer;
 use crate::transformer::operation::to_vec;
 use crate::transformer::weights::{Linear, Weights};
-use crate::transformer::{Configuration, folder, forward};
+use crate::transformer::{Configuration, folder, matrix};
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the linear layer from a pooled row to labels.
@@ -122,7 +122,7 @@ impl Classifier {
                     .advice("fine-tune it first: brillm classify --train FILE --out FOLDER"),
             );
         }
-        let weights = folder::read_weights(path)?;
+        let weights = folder::open_weights(path)?;
         Self::new(transformer, &weights, labels).map_err(|error| error.at(path.display()))
     }
 
@@ -220,7 +220,7 @@ impl Classifier {
         let row_of_each = |position: fn(usize) -> usize| {
             let texts = valid.iter().enumerate();
             let indices = texts.map(|(text, &valid)| (text * length + position(valid)) as u32);
-            forward::rows(&x, &indices.collect::<Vec<_>>())
+            matrix::rows(&x, &indices.collect::<Vec<_>>())
         };
         let pooled = match self.pooling {
             Pooling::Cls => row_of_each(|_| 0)?,

@@ -1,11 +1,14 @@
 //! Sizes and options of a model, read from `config.json` into one form for all families.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::kernel::norm::NormKind;
-use crate::transformer::family::{FAMILIES, Family, Role};
+use crate::transformer::families::all;
+use crate::transformer::family::{Family, Role};
 use crate::transformer::quantization;
-use crate::transformer::rotary::Rope;
+use crate::transformer::rotary::{Rope, RotaryTable};
 use crate::transformer::settings::Settings;
 use crate::{Error, ErrorKind, Result};
 
@@ -18,6 +21,10 @@ pub enum Architecture {
     Gpt2,
     /// BERT with its masked-language-model head: attention in both directions.
     Bert,
+    /// Any other model of text from left to right.
+    Decoder,
+    /// Any other model of text in both directions.
+    Encoder,
     /// A recurrent network of LSTM layers, a baseline whose state has a constant size.
     Lstm,
 }
@@ -33,6 +40,34 @@ pub enum Activation {
     GeluTanh,
     /// max(x, 0).
     Relu,
+    /// max(x, 0)².
+    ReluSquared,
+}
+
+/// Experts of a feed-forward layer, of which each token uses a few (Shazeer et al. 2017).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Experts {
+    /// Number of experts.
+    pub count: usize,
+    /// Experts that a token uses.
+    pub used: usize,
+    /// Inner width of an expert.
+    pub width: usize,
+    /// Whether the weights of the used experts are divided by their sum.
+    pub normalised: bool,
+    /// Inner width of the expert of every token; 0 without one.
+    pub shared: usize,
+}
+
+/// How a layer rotates queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerRotation {
+    /// By [`Configuration::rope`].
+    Global,
+    /// By [`Configuration::local_rope`].
+    Local,
+    /// Not at all.
+    None,
 }
 
 /// Sizes and options of a model.
@@ -40,6 +75,7 @@ pub enum Activation {
 pub struct Configuration {
     /// Model family.
     pub architecture: Architecture,
+    pub(super) family: &'static Family,
     /// Vocabulary size, `V`.
     pub vocabulary: usize,
     /// Width of the residual stream, `D`.
@@ -66,8 +102,36 @@ pub struct Configuration {
     pub tied: bool,
     /// Rotary positions, where the family has them.
     pub rope: Option<Rope>,
-    /// Positions that a position attends to, itself included; 0 for no limit.
-    pub window: usize,
+    /// Rotary positions of layers with [`LayerRotation::Local`].
+    pub local_rope: Option<Rope>,
+    /// How each layer rotates; empty for all by `rope`. `[L]`
+    pub rotations: Vec<LayerRotation>,
+    /// Positions that a position attends to in each layer, itself included, 0 for no limit; empty for none in all. `[L]`
+    pub windows: Vec<usize>,
+    /// Attention and feed-forward layer read the same stream.
+    pub parallel: bool,
+    /// Width of embeddings, `D` in all families but ELECTRA.
+    pub embedding_width: usize,
+    /// Rows of the position embedding before that of position 0.
+    pub position_offset: usize,
+    /// Factors of embeddings, of what a sublayer adds to the stream, and of logits.
+    pub embedding_scale: f32,
+    #[allow(missing_docs, reason = "described with the field above")]
+    pub residual_scale: f32,
+    #[allow(missing_docs, reason = "described with the field above")]
+    pub logit_scale: f32,
+    /// Factor of attention logits in the place of 1/√d.
+    pub attention_scale: Option<f32>,
+    /// Bounds c of attention logits and of logits, `c tanh(x / c)`; 0 for none.
+    pub attention_cap: f32,
+    #[allow(missing_docs, reason = "described with the field above")]
+    pub logit_cap: f32,
+    /// Experts of the feed-forward layers, but for those of `dense_layers`.
+    pub experts: Option<Experts>,
+    #[allow(missing_docs, reason = "described with the field above")]
+    pub dense_layers: Vec<usize>,
+    /// Whether `sliding_window` alone gives all layers a window.
+    pub(super) windowed: bool,
     /// Whether attention logits are divided by √d.
     pub scaled: bool,
     /// Whether attention logits of layer l are also divided by l + 1.
@@ -110,28 +174,26 @@ impl Configuration {
             .and_then(|list| list.get(0)?.as_str());
         let family = Family::find(model_type, class).ok_or_else(|| {
             let name = model_type.or(class).unwrap_or("(none)");
-            let supported: Vec<_> = FAMILIES.iter().flat_map(|f| f.model_types).collect();
+            let supported: Vec<&str> = all().flat_map(|f| f.model_types).copied().collect();
             Error::new(
                 ErrorKind::Unsupported,
                 format!("unsupported architecture {name:?}"),
             )
-            .advice(format!(
-                "supported model_type: {}",
-                supported
-                    .iter()
-                    .map(|name| **name)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ))
+            .advice(format!("supported model_type: {}", supported.join(", ")))
         })?;
         quantization::check(&settings)?;
         let mut configuration = Self::read(family, &settings)?;
-        match family.architecture {
-            Architecture::Llama => configuration.read_llama(&settings, model_type)?,
-            Architecture::Gpt2 => configuration.read_gpt2(&settings)?,
-            Architecture::Bert => configuration.read_bert(&settings)?,
-            Architecture::Lstm => {}
-        }
+        // Mistral's positions attend to a sliding window (Jiang et al. 2023); Llama's do not, whatever the file says.
+        let windowed = [
+            "mistral",
+            "mixtral",
+            "phi3",
+            "starcoder2",
+            "gemma2",
+            "gemma3_text",
+        ];
+        configuration.windowed = model_type.is_some_and(|name| windowed.contains(&name));
+        (family.details)(&mut configuration, &settings)?;
         if configuration.heads % configuration.kv_heads != 0 {
             return Err(Error::new(
                 ErrorKind::Format,
@@ -146,7 +208,7 @@ impl Configuration {
     }
 
     /// Read the settings that all families have, by the family's keys.
-    fn read(family: &Family, settings: &Settings<'_>) -> Result<Self> {
+    fn read(family: &'static Family, settings: &Settings<'_>) -> Result<Self> {
         let keys = &family.keys;
         let width = settings.required(keys.width)?;
         let heads = keys.heads.map_or(Ok(1), |key| settings.required(key))?;
@@ -164,6 +226,7 @@ impl Configuration {
         };
         Ok(Self {
             architecture: family.architecture,
+            family,
             vocabulary: settings.required("vocab_size")?,
             width,
             layers: settings.required(keys.layers)?,
@@ -179,7 +242,21 @@ impl Configuration {
             activation: settings.activation(keys.activation.0, keys.activation.1)?,
             tied: settings.flag("tie_word_embeddings", keys.tied_default)?,
             rope: None,
-            window: 0,
+            local_rope: None,
+            rotations: Vec::new(),
+            windows: Vec::new(),
+            windowed: false,
+            parallel: family.parallel,
+            embedding_width: width,
+            position_offset: 0,
+            embedding_scale: 1.0,
+            residual_scale: 1.0,
+            logit_scale: 1.0,
+            attention_scale: None,
+            attention_cap: 0.0,
+            logit_cap: 0.0,
+            experts: None,
+            dense_layers: Vec::new(),
             scaled: true,
             scaled_by_layer: false,
             types: 0,
@@ -190,60 +267,50 @@ impl Configuration {
         })
     }
 
-    fn read_llama(&mut self, settings: &Settings<'_>, model_type: Option<&str>) -> Result<()> {
-        // The width of a head need not be width / heads.
-        match settings.count("head_dim")? {
-            Some(width) if width > 0 => self.head_width = width,
-            _ => self.check_heads()?,
+    /// Read which layers have a window: those that `layer_types` lists, those from `max_window_layers` on, or all.
+    pub(super) fn read_windows(&mut self, settings: &Settings<'_>) -> Result<()> {
+        let window = settings.count("sliding_window")?.unwrap_or(0);
+        let used = settings.flag("use_sliding_window", self.windowed)?;
+        if window == 0 || !used {
+            return Ok(());
         }
-        if let Some(heads) = settings.count("num_key_value_heads")? {
-            // Grouped-query attention: fewer key heads than query heads.
-            self.kv_heads = heads.max(1);
+        let expected = "a list of sliding_attention and full_attention";
+        let listed = settings.read("layer_types", expected, |list| {
+            let sliding = |kind: &Value| match kind.as_str()? {
+                "sliding_attention" => Some(window),
+                "full_attention" => Some(0),
+                _ => None,
+            };
+            list.as_array()?
+                .iter()
+                .map(sliding)
+                .collect::<Option<Vec<_>>>()
+        })?;
+        let first = match settings.present("use_sliding_window") {
+            Some(_) => settings.count("max_window_layers")?.unwrap_or(0),
+            None => 0,
+        };
+        let of = |layer| if layer >= first { window } else { 0 };
+        self.windows = listed.unwrap_or_else(|| (0..self.layers).map(of).collect());
+        if self.windows.len() != self.layers {
+            let what = format!(
+                "layer_types: {} of {} layers",
+                self.windows.len(),
+                self.layers
+            );
+            return Err(Error::new(ErrorKind::Format, what));
         }
-        match model_type {
-            // Mistral's positions attend to a sliding window (Jiang et al. 2023).
-            Some("mistral") => self.window = settings.count("sliding_window")?.unwrap_or(0),
-            Some("qwen2") if settings.flag("use_sliding_window", false)? => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "use_sliding_window: windows on some layers only are not supported",
-                ));
-            }
-            _ => {}
-        }
-        self.rope = Some(Rope::read(settings.0, self.head_width, self.context)?);
         Ok(())
     }
 
-    fn read_gpt2(&mut self, settings: &Settings<'_>) -> Result<()> {
-        self.check_heads()?;
-        self.scaled = settings.flag("scale_attn_weights", true)?;
-        self.scaled_by_layer = settings.flag("scale_attn_by_inverse_layer_idx", false)?;
-        Ok(())
-    }
-
-    fn read_bert(&mut self, settings: &Settings<'_>) -> Result<()> {
-        self.check_heads()?;
-        if let Some(kind) = settings.present("position_embedding_type")
-            && kind != "absolute"
-        {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("position_embedding_type: {kind} is not supported"),
-            ));
-        }
-        if settings.flag("is_decoder", false)? {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "is_decoder: BERT is supported as an encoder only",
-            ));
-        }
-        self.types = settings.count("type_vocab_size")?.unwrap_or(2);
-        Ok(())
+    /// Read the rotary positions of the layers of a kind.
+    pub(super) fn rope(&self, settings: &Settings<'_>, kind: &str) -> Result<Rope> {
+        let rope = Rope::read(settings.0, kind, self.head_width, self.context)?;
+        Ok(rope.with_neighbours(self.family.neighbours))
     }
 
     /// Check that the heads divide the width.
-    fn check_heads(&self) -> Result<()> {
+    pub(super) fn check_heads(&self) -> Result<()> {
         if self.width % self.heads == 0 {
             return Ok(());
         }
@@ -258,7 +325,7 @@ impl Configuration {
 
     /// Return the family's description.
     pub(super) fn family(&self) -> &'static Family {
-        self.architecture.family()
+        self.family
     }
 
     /// Return the width of all key heads together, or of all value heads.
@@ -268,6 +335,9 @@ impl Configuration {
 
     /// Return the factor of a layer's attention logits.
     pub fn scale(&self, layer: usize) -> f32 {
+        if let Some(scale) = self.attention_scale {
+            return scale;
+        }
         let mut scale = 1.0;
         if self.scaled {
             scale /= (self.head_width as f32).sqrt();
@@ -276,6 +346,23 @@ impl Configuration {
             scale /= (layer + 1) as f32;
         }
         scale
+    }
+
+    /// Return the positions that a position attends to in a layer, itself included; 0 for no limit.
+    pub fn window(&self, layer: usize) -> usize {
+        self.windows.get(layer).copied().unwrap_or(0)
+    }
+
+    /// Compute the rotations of each layer for texts of at most `length` tokens; layers share tables.
+    pub(super) fn rotary_tables(&self, length: usize) -> Vec<Option<Arc<RotaryTable>>> {
+        let table = |rope: &Option<Rope>| rope.as_ref().map(|rope| Arc::new(rope.table(length)));
+        let (global, local) = (table(&self.rope), table(&self.local_rope));
+        let of = |layer| match self.rotations.get(layer).unwrap_or(&LayerRotation::Global) {
+            LayerRotation::Global => global.clone(),
+            LayerRotation::Local => local.clone(),
+            LayerRotation::None => None,
+        };
+        (0..self.layers).map(of).collect()
     }
 
     /// Return whether a position attends only to itself and earlier positions.
@@ -287,7 +374,8 @@ impl Configuration {
     /// where attention is limited to a window or the scaling of the rotations serves longer texts.
     pub fn trained_context(&self) -> Option<usize> {
         let rope = self.rope.as_ref()?;
-        (self.window == 0 && self.context > 0 && !rope.extends_context()).then_some(self.context)
+        let all_windows = !self.windows.is_empty() && !self.windows.contains(&0);
+        (!all_windows && self.context > 0 && !rope.extends_context()).then_some(self.context)
     }
 
     /// Refuse a sequence longer than [`Self::hard_context`].
@@ -312,4 +400,9 @@ impl Configuration {
             .has(Role::PositionEmbedding)
             .then_some(self.context)
     }
+}
+
+/// Describe a feature of a family that is not supported.
+pub(super) fn refuse(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unsupported, what)
 }

@@ -53,7 +53,7 @@ pub fn evaluate_windows(
     // A window of n tokens has n − 1 predictions, each from the tokens of the window before it.
     let stride = windows.length - 1;
     let mut sum = Perplexity::new(model.configuration().vocabulary as u64);
-    if model.configuration().architecture == Architecture::Bert {
+    if !model.configuration().causal() {
         // Masks depend on the window's number, so every model predicts the same tokens.
         for (window, span) in (windows.first..).zip(spans) {
             let length = span.len();
@@ -137,7 +137,7 @@ pub fn evaluate_stream(model: &Transformer, tokens: &[u32], from: usize) -> Resu
         return Ok(sum);
     }
     let context = shape.context.clamp(2, ROWS);
-    if shape.architecture == Architecture::Bert {
+    if !shape.causal() {
         for (index, block) in tokens[from - 1..].chunks(context).enumerate() {
             let input = TokenBatch::new(block.to_vec(), block.len());
             add(&mut sum, &masked(model, &input, index as u64)?)?;
@@ -177,7 +177,7 @@ pub fn evaluate_documents(model: &Transformer, documents: &[Vec<u32>]) -> Result
         if document.len() < 2 {
             continue;
         }
-        let bert = shape.architecture == Architecture::Bert;
+        let bert = !shape.causal();
         // A causal model reads all but the last token and predicts all but the first.
         let seen = document.len() - usize::from(!bert);
         let input = TokenBatch::new(document[..seen].to_vec(), seen);

@@ -1,11 +1,14 @@
 //! Model families as data: the settings of their `config.json`, the names of their weights, and what their layers
 //! are made of.
 //!
-//! The network is one program; a family is a [`Family`] in [`FAMILIES`]. [`Configuration::parse`] reads sizes by the
+//! The network is one program; a family is a [`Family`] in [`families`](super::families). [`Configuration::parse`] reads sizes by the
 //! family's keys, [`initial`](super::initial) lists its weights, [`Network::new`](super::Network::new) loads them by
 //! role, and [`growth`](super::growth) finds the role of a stored weight. None of these names a tensor itself.
 
+use crate::Result;
 use crate::kernel::norm::NormKind;
+use crate::transformer::families::all;
+use crate::transformer::settings::Settings;
 use crate::transformer::{Architecture, Configuration};
 
 /// What a stored weight does in the network.
@@ -15,17 +18,38 @@ pub(super) enum Role {
     PositionEmbedding,
     TypeEmbedding,
     EmbeddingNorm,
+    /// Matrix from the width of embeddings to that of the layers (ELECTRA).
+    EmbeddingProjection,
     AttentionNorm,
     Query,
     Key,
     Value,
-    /// Query, key and value projections side by side in one matrix.
+    /// Query, key and value projections in one matrix; [`Family::fused`] is their order.
     QueryKeyValue,
+    /// Norms of queries and keys before their rotation, of each head or of all together.
+    QueryNorm,
+    KeyNorm,
     AttentionOutput,
+    /// Norm of what attention adds to the stream.
+    AttentionPostNorm,
     FeedForwardNorm,
     Gate,
     Up,
+    /// Gate and up projection, one below the other.
+    GateUp,
     Down,
+    /// Norm of what the feed-forward layer adds to the stream.
+    FeedForwardPostNorm,
+    /// Scores of the experts, and the matrices of each: `{}` in a name is the expert.
+    Router,
+    ExpertGate,
+    ExpertUp,
+    ExpertDown,
+    /// The expert of every token, and the factor of its output.
+    SharedGate,
+    SharedUp,
+    SharedDown,
+    SharedRouter,
     FinalNorm,
     /// Matrix, activation and norm before the output matrix (BERT).
     HeadTransform,
@@ -34,6 +58,15 @@ pub(super) enum Role {
     HeadBias,
     /// Output matrix; absent where the token embedding is reused.
     Head,
+}
+
+/// Order of the rows of a matrix of queries, keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fused {
+    /// All queries, all keys, all values.
+    Joined,
+    /// For each key head its queries, the key and the value.
+    ByKeyHead,
 }
 
 /// Keys of `config.json` for sizes that every family has; `None` where the family has no such setting.
@@ -52,7 +85,8 @@ pub(super) struct Keys {
     pub(super) tied_default: bool,
 }
 
-/// Modules of a network, each a role and the name of its weights without `.weight` and `.bias`.
+/// Modules of a network, each a role and the name of its weights without `.weight` and `.bias`. Of several names of one
+/// role, the file has one.
 type Modules = &'static [(Role, &'static str)];
 
 /// One family.
@@ -60,13 +94,28 @@ pub(super) struct Family {
     pub(super) architecture: Architecture,
     /// Values of `model_type` that this family reads.
     pub(super) model_types: &'static [&'static str],
+    /// Value of `general.architecture` in GGUF files; empty where there are none.
+    pub(super) gguf: &'static str,
     /// Class names in `architectures` are this, then the task.
     pub(super) class: &'static str,
     pub(super) task: &'static str,
     pub(super) keys: Keys,
     pub(super) norm: NormKind,
+    /// What is added to the gains of norms.
+    pub(super) gain_offset: f32,
+    /// Whether layer norms have a bias.
+    pub(super) norm_biased: bool,
     /// Norms follow the residual sums (BERT) instead of preceding each sublayer.
     pub(super) post_norm: bool,
+    /// Attention and feed-forward layer read the same stream and add to it together.
+    pub(super) parallel: bool,
+    /// Norms that a model of the family may lack.
+    pub(super) optional: &'static [Role],
+    pub(super) fused: Fused,
+    /// Component pairs of rotations are neighbours instead of half a head apart.
+    pub(super) neighbours: bool,
+    /// Reads what only some families have.
+    pub(super) details: fn(&mut Configuration, &Settings<'_>) -> Result<()>,
     /// A position attends to itself and earlier positions only.
     pub(super) causal: bool,
     /// Linear layers are created with biases.
@@ -85,196 +134,62 @@ pub(super) struct Family {
     pub(super) output: Modules,
 }
 
-/// All families.
-pub(super) static FAMILIES: [Family; 4] = [LLAMA, GPT2, BERT, LSTM];
+impl std::fmt::Debug for Family {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Family({})", self.model_types[0])
+    }
+}
 
-/// Llama, Mistral and Qwen2: rotary positions, RMS norms, gated feed-forward layers, no biases of their own.
-const LLAMA: Family = Family {
-    architecture: Architecture::Llama,
-    model_types: &["llama", "mistral", "qwen2"],
-    class: "Llama",
-    task: "ForCausalLM",
-    keys: Keys {
-        width: "hidden_size",
-        layers: "num_hidden_layers",
-        heads: Some("num_attention_heads"),
-        feed_forward: Some(("intermediate_size", None)),
-        context: (&["max_position_embeddings"], Some(2048)),
-        norm_epsilon: ("rms_norm_eps", 1e-6),
-        activation: ("hidden_act", "silu"),
-        tied_default: false,
-    },
-    norm: NormKind::Rms,
-    post_norm: false,
-    causal: true,
-    biased: false,
-    transposed: false,
-    position_deviation: 0.0,
-    prefix: "model.",
-    layers: "layers",
-    input: &[(Role::TokenEmbedding, "embed_tokens")],
-    layer: &[
-        (Role::AttentionNorm, "input_layernorm"),
-        (Role::Query, "self_attn.q_proj"),
-        (Role::Key, "self_attn.k_proj"),
-        (Role::Value, "self_attn.v_proj"),
-        (Role::AttentionOutput, "self_attn.o_proj"),
-        (Role::FeedForwardNorm, "post_attention_layernorm"),
-        (Role::Gate, "mlp.gate_proj"),
-        (Role::Up, "mlp.up_proj"),
-        (Role::Down, "mlp.down_proj"),
-    ],
-    output: &[(Role::FinalNorm, "norm"), (Role::Head, "lm_head")],
-};
-
-/// GPT-2: learned positions, layer norms, one matrix for queries, keys and values.
-const GPT2: Family = Family {
-    architecture: Architecture::Gpt2,
-    model_types: &["gpt2"],
-    class: "GPT2",
-    task: "LMHeadModel",
-    keys: Keys {
-        width: "n_embd",
-        layers: "n_layer",
-        heads: Some("n_head"),
-        feed_forward: Some(("n_inner", Some(4))),
-        context: (&["n_positions", "n_ctx"], None),
-        norm_epsilon: ("layer_norm_epsilon", 1e-5),
-        activation: ("activation_function", "gelu_new"),
-        tied_default: true,
-    },
-    norm: NormKind::Layer,
-    biased: true,
-    transposed: true,
-    position_deviation: 0.01,
-    prefix: "transformer.",
-    layers: "h",
-    input: &[
-        (Role::TokenEmbedding, "wte"),
-        (Role::PositionEmbedding, "wpe"),
-    ],
-    layer: &[
-        (Role::AttentionNorm, "ln_1"),
-        (Role::QueryKeyValue, "attn.c_attn"),
-        (Role::AttentionOutput, "attn.c_proj"),
-        (Role::FeedForwardNorm, "ln_2"),
-        (Role::Up, "mlp.c_fc"),
-        (Role::Down, "mlp.c_proj"),
-    ],
-    output: &[(Role::FinalNorm, "ln_f"), (Role::Head, "lm_head")],
-    ..LLAMA
-};
-
-/// BERT with its masked-language-model head: learned positions, post-norm, attention in both directions.
-const BERT: Family = Family {
-    architecture: Architecture::Bert,
-    model_types: &["bert"],
-    class: "Bert",
-    task: "ForMaskedLM",
-    keys: Keys {
-        context: (LLAMA.keys.context.0, None),
-        norm_epsilon: ("layer_norm_eps", 1e-12),
-        activation: ("hidden_act", "gelu"),
-        tied_default: true,
-        ..LLAMA.keys
-    },
-    norm: NormKind::Layer,
-    post_norm: true,
-    causal: false,
-    biased: true,
-    position_deviation: 0.02,
-    prefix: "bert.",
-    layers: "encoder.layer",
-    input: &[
-        (Role::TokenEmbedding, "embeddings.word_embeddings"),
-        (Role::PositionEmbedding, "embeddings.position_embeddings"),
-        (Role::TypeEmbedding, "embeddings.token_type_embeddings"),
-        (Role::EmbeddingNorm, "embeddings.LayerNorm"),
-    ],
-    layer: &[
-        (Role::Query, "attention.self.query"),
-        (Role::Key, "attention.self.key"),
-        (Role::Value, "attention.self.value"),
-        (Role::AttentionOutput, "attention.output.dense"),
-        (Role::AttentionNorm, "attention.output.LayerNorm"),
-        (Role::Up, "intermediate.dense"),
-        (Role::Down, "output.dense"),
-        (Role::FeedForwardNorm, "output.LayerNorm"),
-    ],
-    output: &[
-        (Role::HeadTransform, "cls.predictions.transform.dense"),
-        (Role::HeadNorm, "cls.predictions.transform.LayerNorm"),
-        (Role::HeadBias, "cls.predictions"),
-        (Role::Head, "cls.predictions.decoder"),
-    ],
-    ..LLAMA
-};
-
-/// LSTM layers: sizes only, since [`Recurrent`](super::Recurrent) is another network with weights of its own.
-const LSTM: Family = Family {
-    architecture: Architecture::Lstm,
-    model_types: &["lstm"],
-    class: "Lstm",
-    keys: Keys {
-        heads: None,
-        feed_forward: None,
-        context: (LLAMA.keys.context.0, Some(0)),
-        tied_default: true,
-        ..LLAMA.keys
-    },
-    prefix: "",
-    input: &[],
-    layer: &[],
-    output: &[],
-    ..LLAMA
-};
-
-impl Architecture {
-    /// Return the description of this family.
-    pub(super) fn family(self) -> &'static Family {
-        match self {
-            Self::Llama => &FAMILIES[0],
-            Self::Gpt2 => &FAMILIES[1],
-            Self::Bert => &FAMILIES[2],
-            Self::Lstm => &FAMILIES[3],
-        }
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.model_types == other.model_types
     }
 }
 
 impl Family {
     /// Find the family of a `config.json` by its `model_type`, else by the class in its `architectures`.
     pub(super) fn find(model_type: Option<&str>, class: Option<&str>) -> Option<&'static Self> {
-        FAMILIES.iter().find(|family| match (model_type, class) {
+        all().find(|family| match (model_type, class) {
             (Some(name), _) => family.model_types.contains(&name),
             (None, Some(class)) => class.strip_prefix(family.class) == Some(family.task),
             (None, None) => false,
         })
     }
 
-    /// Return the name of a role's module, without prefix and layer.
-    fn module(&self, role: Role) -> Option<&'static str> {
-        [self.input, self.layer, self.output]
-            .into_iter()
-            .flatten()
-            .find(|(found, _)| *found == role)
+    /// Return the names of a role's module, without prefix and layer.
+    fn modules(&self, role: Role) -> impl Iterator<Item = &'static str> {
+        let all = [self.input, self.layer, self.output].into_iter().flatten();
+        all.filter(move |(found, _)| *found == role)
             .map(|(_, name)| *name)
     }
 
     /// Return whether the family has a module of this role.
     pub(super) fn has(&self, role: Role) -> bool {
-        self.module(role).is_some()
+        self.modules(role).next().is_some()
     }
 
-    /// Return the full name of a role's module, with `prefix` before all but the head's.
-    pub(super) fn path(&self, prefix: &str, role: Role, layer: usize) -> Option<String> {
-        let name = self.module(role)?;
-        Some(if role.is_head() {
-            name.to_string()
-        } else if self.layer.iter().any(|(found, _)| *found == role) {
-            format!("{prefix}{}.{layer}.{name}", self.layers)
-        } else {
-            format!("{prefix}{name}")
+    /// Return the full names of a role's module, with `prefix` before all but the head's.
+    pub(super) fn paths(
+        &self,
+        prefix: &str,
+        role: Role,
+        layer: usize,
+    ) -> impl Iterator<Item = String> {
+        let in_layer = self.layer.iter().any(|(found, _)| *found == role);
+        self.modules(role).map(move |name| {
+            if role.is_head() {
+                name.to_string()
+            } else if in_layer {
+                format!("{prefix}{}.{layer}.{name}", self.layers)
+            } else {
+                format!("{prefix}{name}")
+            }
         })
+    }
+
+    /// Return the first of [`Self::paths`].
+    pub(super) fn path(&self, prefix: &str, role: Role, layer: usize) -> Option<String> {
+        self.paths(prefix, role, layer).next()
     }
 
     /// Find the role and the layer of a stored weight, and whether it is a bias.
@@ -305,10 +220,19 @@ impl Role {
 
     /// Return whether the weight is a norm's gain or bias.
     pub(super) fn is_norm(self) -> bool {
-        use Role::{AttentionNorm, EmbeddingNorm, FeedForwardNorm, FinalNorm, HeadNorm};
+        use Role::{AttentionNorm, AttentionPostNorm, EmbeddingNorm, FeedForwardNorm};
+        use Role::{FeedForwardPostNorm, FinalNorm, HeadNorm, KeyNorm, QueryNorm};
         matches!(
             self,
-            AttentionNorm | EmbeddingNorm | FeedForwardNorm | FinalNorm | HeadNorm
+            AttentionNorm
+                | AttentionPostNorm
+                | EmbeddingNorm
+                | FeedForwardNorm
+                | FeedForwardPostNorm
+                | FinalNorm
+                | HeadNorm
+                | KeyNorm
+                | QueryNorm
         )
     }
 
@@ -330,23 +254,39 @@ impl Role {
 impl Configuration {
     /// Return the output and input width of a role's matrix; a norm or bias has its output width alone.
     pub(super) fn dimensions(&self, role: Role) -> (usize, usize) {
-        let (d, queries) = (self.width, self.heads * self.head_width);
+        let (d, queries, narrow) = (
+            self.width,
+            self.heads * self.head_width,
+            self.embedding_width,
+        );
+        let experts = self.experts.unwrap_or_default();
         match role {
-            Role::TokenEmbedding | Role::Head | Role::HeadBias => (self.vocabulary, d),
-            Role::PositionEmbedding => (self.context, d),
-            Role::TypeEmbedding => (self.types, d),
+            Role::TokenEmbedding | Role::Head | Role::HeadBias => (self.vocabulary, narrow),
+            Role::PositionEmbedding => (self.context + self.position_offset, narrow),
+            Role::TypeEmbedding => (self.types, narrow),
+            Role::EmbeddingProjection => (d, narrow),
             Role::Query => (queries, d),
             Role::Key | Role::Value => (self.kv_width(), d),
             Role::QueryKeyValue => (queries + 2 * self.kv_width(), d),
             Role::AttentionOutput => (d, queries),
             Role::Gate | Role::Up => (self.feed_forward, d),
+            Role::GateUp => (2 * self.feed_forward, d),
             Role::Down => (d, self.feed_forward),
-            Role::HeadTransform => (d, d),
-            Role::EmbeddingNorm
-            | Role::AttentionNorm
+            Role::Router => (experts.count, d),
+            Role::ExpertGate | Role::ExpertUp => (experts.width, d),
+            Role::ExpertDown => (d, experts.width),
+            Role::SharedGate | Role::SharedUp => (experts.shared, d),
+            Role::SharedDown => (d, experts.shared),
+            Role::SharedRouter => (1, d),
+            Role::HeadTransform => (narrow, d),
+            Role::HeadNorm | Role::EmbeddingNorm => (narrow, narrow),
+            // Of each head; `Norm::read` takes one of all heads as well.
+            Role::QueryNorm | Role::KeyNorm => (self.head_width, self.head_width),
+            Role::AttentionNorm
+            | Role::AttentionPostNorm
             | Role::FeedForwardNorm
-            | Role::FinalNorm
-            | Role::HeadNorm => (d, d),
+            | Role::FeedForwardPostNorm
+            | Role::FinalNorm => (d, d),
         }
     }
 }

@@ -6,21 +6,43 @@ use safetensors::Dtype;
 use serde_json::{Map, Value};
 
 use crate::text::{OWN_TOKENIZER, Tokenizer, download};
-use crate::transformer::Configuration;
+use crate::transformer::gguf_model::{GgufModel, is_gguf};
 use crate::transformer::settings::Settings;
 use crate::transformer::variables::Weight;
-pub use crate::transformer::weight_files::read_weights;
-use crate::transformer::{quantization, weight_files::WHOLE};
+use crate::transformer::weight_files::{self, WHOLE};
+use crate::transformer::{Configuration, Weights, quantization};
 use crate::{Error, ErrorKind, Result};
 
 /// Record of how the model was made.
 pub(super) const RECORD: &str = "brillm.json";
+
+/// Open all weights of a folder or GGUF file; they stay in memory as the files store them.
+///
+/// # Errors
+/// As [`read_weights`].
+pub(super) fn open_weights(path: &Path) -> Result<Weights> {
+    if is_gguf(path) {
+        return Ok(GgufModel::open(path)?.weights);
+    }
+    weight_files::open_weights(path)
+}
+
+/// Read all weights of a folder or GGUF file as f32.
+///
+/// # Errors
+/// [`ErrorKind::Io`] naming a missing file or shard; [`ErrorKind::Format`] naming a damaged tensor or file.
+pub fn read_weights(path: &Path) -> Result<Weights> {
+    open_weights(path)?.into_tensors()
+}
 
 /// Read `config.json`, and the ids that end a text from `generation_config.json`.
 ///
 /// # Errors
 /// [`ErrorKind::Io`], and as [`Configuration::parse`].
 pub fn read_configuration(folder: &Path) -> Result<Configuration> {
+    if is_gguf(folder) {
+        return Ok(GgufModel::open(folder)?.configuration);
+    }
     let path = folder.join("config.json");
     let mut configuration = Configuration::parse(download::read_text(&path)?.as_bytes())
         .map_err(|error| error.at(path.display()))?;
@@ -66,6 +88,9 @@ fn object(folder: &Path, file: &str) -> Result<Option<(PathBuf, Map<String, Valu
 /// # Errors
 /// As [`Tokenizer::open_folder`].
 pub fn read_tokenizer(folder: &Path, vocabulary: usize) -> Result<Tokenizer> {
+    if is_gguf(folder) {
+        return Ok(GgufModel::open(folder)?.tokenizer);
+    }
     match Tokenizer::open_folder(folder)? {
         Some(tokenizer) => Ok(tokenizer.with_rows(vocabulary)),
         None => Tokenizer::without_text(folder, vocabulary),

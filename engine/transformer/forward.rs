@@ -7,10 +7,14 @@
 use candle_core::{Device, Tensor};
 
 use crate::hook::Tap;
-use crate::transformer::Configuration;
-use crate::transformer::network::{Embedding, FeedForward, Layer, Network};
-use crate::transformer::operation::{Gate, apply2};
+use crate::kernel::softmax;
+use crate::transformer::matrix;
+use crate::transformer::network::{
+    Embedding, FeedForward, FeedForwardKind, Layer, Mixture, Network,
+};
+use crate::transformer::operation::{Gate, apply2, to_vec};
 use crate::transformer::weights::Norm;
+use crate::transformer::{Activation, Configuration};
 use crate::{Error, ErrorKind, Result};
 
 /// What differs between the uses of the forward pass.
@@ -85,14 +89,22 @@ impl Network {
     /// # Errors
     /// [`ErrorKind::Numeric`] when tensor arithmetic fails.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.head.transform {
+        let mut logits = match &self.head.transform {
             Some((linear, norm)) => {
                 // BERT transforms the rows before the output matrix.
                 let x = self.shape.activation.forward(&linear.forward(x)?)?;
-                self.head.matrix.forward(&norm.forward(&x)?)
+                self.head.matrix.forward(&norm.forward(&x)?)?
             }
-            None => self.head.matrix.forward(x),
+            None => self.head.matrix.forward(x)?,
+        };
+        let (scale, cap) = (self.shape.logit_scale, f64::from(self.shape.logit_cap));
+        if scale != 1.0 {
+            logits = (logits * f64::from(scale))?;
         }
+        if cap > 0.0 {
+            logits = ((logits / cap)?.tanh()? * cap)?;
+        }
+        Ok(logits)
     }
 }
 
@@ -106,7 +118,10 @@ impl Embedding {
         types: &[u32],
     ) -> Result<Tensor> {
         crate::measure::check_ids(tokens, shape.vocabulary)?;
-        let mut x = rows(&self.tokens, tokens)?;
+        let mut x = self.tokens.rows(tokens)?;
+        if shape.embedding_scale != 1.0 {
+            x = (x * f64::from(shape.embedding_scale))?;
+        }
         if let Some(table) = &self.positions {
             if let Some(beyond) = positions.iter().find(|&&p| p as usize >= shape.context) {
                 return Err(Error::new(
@@ -118,26 +133,30 @@ impl Embedding {
                 )
                 .advice("use a shorter text"));
             }
-            x = (x + rows(table, positions)?)?;
+            let offset = shape.position_offset as u32;
+            let rows: Vec<u32> = positions.iter().map(|&p| p + offset).collect();
+            x = (x + table.rows(&rows)?)?;
         }
         if let Some(table) = &self.types {
             // All types are 0 unless the batch names them.
             let zeros = vec![0; tokens.len()];
             let types = if types.is_empty() { &zeros } else { types };
             crate::measure::check_ids(types, shape.types)?;
-            x = (x + rows(table, types)?)?;
+            x = (x + table.rows(types)?)?;
         }
-        match &self.norm {
-            Some(norm) => norm.forward(&x),
+        if let Some(norm) = &self.norm {
+            x = norm.forward(&x)?;
+        }
+        match &self.projection {
+            Some(projection) => projection.forward(&x),
             None => Ok(x),
         }
     }
 }
 
-/// Select rows of a tensor. `[R, D]` → `[N, D]`
-pub(super) fn rows(table: &Tensor, indices: &[u32]) -> Result<Tensor> {
-    let indices = Tensor::from_slice(indices, indices.len(), &Device::Cpu)?;
-    Ok(table.index_select(&indices, 0)?)
+/// Normalise rows where there is a norm.
+fn normalised(norm: Option<&Norm>, x: &Tensor) -> Result<Tensor> {
+    norm.map_or_else(|| Ok(x.clone()), |norm| norm.forward(x))
 }
 
 impl Layer {
@@ -146,31 +165,114 @@ impl Layer {
     /// ```text
     /// pre-norm:   y = x + attention(norm x)     output = y + feed_forward(norm y)
     /// post-norm:  y = norm(x + attention x)     output = norm(y + feed_forward y)
+    /// parallel:   output = x + attention(norm x) + feed_forward(norm x)
     /// ```
+    ///
+    /// What a sublayer adds may be normalised and scaled as well.
     fn forward(&self, index: usize, x: Tensor, mode: &mut dyn Mode) -> Result<Tensor> {
-        let normalise = |norm: &Norm, when: bool, x: &Tensor| {
-            if self.post_norm == when {
-                norm.forward(x)
-            } else {
-                Ok(x.clone())
-            }
+        let before = |norm: &'_ Option<Norm>, x: &Tensor| {
+            normalised(norm.as_ref().filter(|_| !self.post_norm), x)
         };
-        let (before, after) = (false, true);
         // Attention sublayer.
-        let input = normalise(&self.attention_norm, before, &x)?;
-        let queries = self.query.forward(&input)?;
+        let input = before(&self.attention_norm, &x)?;
+        let mut queries = self.query.forward(&input)?;
+        if let Some(norm) = &self.query_norm {
+            queries = norm.forward_parts(&queries)?;
+        }
         let key_value = match &self.key_value {
-            Some((key, value)) => Some((key.forward(&input)?, value.forward(&input)?)),
+            Some((key, value)) => {
+                let mut keys = key.forward(&input)?;
+                if let Some(norm) = &self.key_norm {
+                    keys = norm.forward_parts(&keys)?;
+                }
+                Some((keys, value.forward(&input)?))
+            }
             None => None,
         };
         // Projections are the same in every mode; what the queries attend to differs.
-        let attended = mode.attend(index, queries, key_value)?;
-        let y = (x + mode.dropout(self.output.forward(&attended)?)?)?;
-        let y = normalise(&self.attention_norm, after, &y)?;
+        let attended = self
+            .output
+            .forward(&mode.attend(index, queries, key_value)?)?;
+        let attended = self.added(&self.attention_post_norm, attended, mode)?;
+        if self.parallel {
+            let input = match &self.feed_forward_norm {
+                Some(norm) => norm.forward(&x)?,
+                None => input,
+            };
+            let output = self.feed_forward.forward(&input)?;
+            let output = self.added(&self.feed_forward_post_norm, output, mode)?;
+            return Ok(((x + attended)? + output)?);
+        }
+        let y = (x + attended)?;
+        let after = |norm: &'_ Option<Norm>, x: &Tensor| {
+            normalised(norm.as_ref().filter(|_| self.post_norm), x)
+        };
+        let y = after(&self.attention_norm, &y)?;
         // Feed-forward sublayer.
-        let input = normalise(&self.feed_forward_norm, before, &y)?;
-        let output = (y + mode.dropout(self.feed_forward.forward(&input)?)?)?;
-        normalise(&self.feed_forward_norm, after, &output)
+        let output = self
+            .feed_forward
+            .forward(&before(&self.feed_forward_norm, &y)?)?;
+        let output = (y + self.added(&self.feed_forward_post_norm, output, mode)?)?;
+        after(&self.feed_forward_norm, &output)
+    }
+
+    /// Compute what a sublayer's output adds to the stream.
+    fn added(&self, norm: &Option<Norm>, output: Tensor, mode: &mut dyn Mode) -> Result<Tensor> {
+        let output = mode.dropout(normalised(norm.as_ref(), &output)?)?;
+        if self.residual_scale == 1.0 {
+            return Ok(output);
+        }
+        Ok((output * f64::from(self.residual_scale))?)
+    }
+}
+
+impl FeedForwardKind {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Dense(layer) => layer.forward(x),
+            Self::Mixture(mixture) => mixture.forward(x),
+        }
+    }
+}
+
+impl Mixture {
+    /// Add the outputs of the experts that each row uses, weighted by the router's probabilities. `[N, D]` → `[N, D]`
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let logits = to_vec(&self.router.forward(x)?)?;
+        let mut of_expert = vec![(Vec::new(), Vec::new()); self.experts.len()];
+        for (row, logits) in logits.chunks_exact(self.sizes.count).enumerate() {
+            let mut probabilities = logits.to_vec();
+            softmax::softmax(&mut probabilities);
+            let mut order: Vec<usize> = (0..self.sizes.count).collect();
+            order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+            order.truncate(self.sizes.used);
+            let sum: f32 = order.iter().map(|&expert| probabilities[expert]).sum();
+            let divisor = if self.sizes.normalised { sum } else { 1.0 };
+            for expert in order {
+                of_expert[expert].0.push(row as u32);
+                of_expert[expert].1.push(probabilities[expert] / divisor);
+            }
+        }
+        let mut output = match &self.shared {
+            Some((layer, router)) => {
+                // σ(s) of a row's score s, by tanh.
+                let factor = (((router.forward(x)? * 0.5)?.tanh()? + 1.0)? * 0.5)?;
+                layer.forward(x)?.broadcast_mul(&factor)?
+            }
+            None => x.zeros_like()?,
+        };
+        for (expert, (rows, weights)) in self.experts.iter().zip(of_expert) {
+            if rows.is_empty() {
+                continue;
+            }
+            let count = rows.len();
+            let weights = Tensor::from_vec(weights, (count, 1), &Device::Cpu)?;
+            let rows_of_x = matrix::rows(x, &rows)?;
+            let part = expert.forward(&rows_of_x)?.broadcast_mul(&weights)?;
+            let rows = Tensor::from_vec(rows, count, &Device::Cpu)?;
+            output = output.index_add(&rows, &part, 0)?;
+        }
+        Ok(output)
     }
 }
 
@@ -179,9 +281,10 @@ impl FeedForward {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         // D → feed-forward width → D.
         let up = self.up.forward(x)?;
-        let inner = match &self.gate {
-            Some(gate) => apply2(&gate.forward(x)?, &up, Gate)?,
-            None => self.activation.forward(&up)?,
+        let inner = match (&self.gate, self.activation) {
+            (Some(gate), Activation::Silu) => apply2(&gate.forward(x)?, &up, Gate)?,
+            (Some(gate), activation) => (activation.forward(&gate.forward(x)?)? * up)?,
+            (None, activation) => activation.forward(&up)?,
         };
         self.down.forward(&inner)
     }

@@ -299,7 +299,7 @@ fn grown_shape(old: &Configuration, growth: &Growth) -> Result<Configuration> {
     let gpt2 = match old.architecture {
         Architecture::Llama => false,
         Architecture::Gpt2 => true,
-        Architecture::Bert | Architecture::Lstm => {
+        Architecture::Bert | Architecture::Lstm | Architecture::Decoder | Architecture::Encoder => {
             let family = old.family().model_types[0];
             return Err(Error::new(
                 ErrorKind::Unsupported,

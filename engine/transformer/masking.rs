@@ -13,7 +13,7 @@ use crate::kernel::random::Random;
 use crate::learn::recipe::MaskDraw;
 use crate::path::{History, Sampling};
 use crate::transformer::batch::{Dropout, TokenBatch, cross_entropy};
-use crate::transformer::forward;
+use crate::transformer::matrix;
 use crate::transformer::network::Network;
 use crate::transformer::operation::to_vec;
 use crate::{Error, ErrorKind, Result};
@@ -164,7 +164,7 @@ impl Network {
     pub fn masked_losses(&self, masked: &MaskedBatch, dropout: Option<Dropout>) -> Result<Tensor> {
         let x = self.forward(&masked.input, dropout, None)?;
         // The output matrix is by far the largest product: only masked rows are multiplied by it.
-        let x = forward::rows(&x, &masked.positions)?;
+        let x = matrix::rows(&x, &masked.positions)?;
         cross_entropy(&self.logits(&x)?, &masked.targets)
     }
 }
@@ -210,7 +210,7 @@ pub fn fill_masks(
         }
         let input = TokenBatch::new(ids.to_vec(), ids.len());
         let x = network.forward(&input, None, None)?;
-        let logits = to_vec(&network.logits(&forward::rows(&x, &open)?)?)?;
+        let logits = to_vec(&network.logits(&matrix::rows(&x, &open)?)?)?;
         let width = logits.len() / open.len();
         let best: Vec<f32> = logits.chunks_exact(width).map(confidence).collect();
         let ordered = match order {

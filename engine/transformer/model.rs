@@ -142,18 +142,18 @@ impl Transformer {
         }
     }
 
-    /// Open a folder in Hugging Face's layout.
+    /// Open a folder in Hugging Face's layout, or a GGUF file.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Io`] for a missing file; [`crate::ErrorKind::Unsupported`] naming an
     /// architecture that is not built here; [`crate::ErrorKind::Format`] naming a tensor that is missing or
     /// has another shape; [`crate::ErrorKind::Numeric`] naming one that holds values that are not finite.
     pub fn open(path: &Path) -> Result<Self> {
-        let in_folder = |error: crate::Error| error.at(path.display());
+        let in_path = |error: crate::Error| error.at(path.display());
         let shape = folder::read_configuration(path)?;
-        let weights = folder::read_weights(path)?;
-        weights.check().map_err(in_folder)?;
-        let body = Body::new(shape, &weights).map_err(in_folder)?;
+        let weights = folder::open_weights(path)?;
+        weights.check().map_err(in_path)?;
+        let body = Body::new(shape, &weights).map_err(in_path)?;
         // After the weights, which show that the vocabulary has the stated size.
         let tokenizer = folder::read_tokenizer(path, body.configuration().vocabulary)?;
         let record: Value = download::read_text(&path.join(folder::RECORD))
@@ -163,8 +163,12 @@ impl Transformer {
         let name = record["name"].as_str().map_or_else(
             || {
                 let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-                let name = path.file_name().unwrap_or_default();
-                name.to_string_lossy().into_owned()
+                let name = if path.is_dir() {
+                    path.file_name()
+                } else {
+                    path.file_stem()
+                };
+                name.unwrap_or_default().to_string_lossy().into_owned()
             },
             str::to_string,
         );

@@ -37,8 +37,8 @@ pub(super) trait Operation<const N: usize>: Send + Sync + 'static {
     fn backward(&self, operands: [&[f32]; N], gradient: &[f32]) -> Result<[Vec<f32>; N]>;
 
     /// Return the output's shape, by default the first operand's.
-    fn shape(&self, first: &Shape) -> Shape {
-        first.clone()
+    fn shape(&self, operands: [&Shape; N]) -> Shape {
+        operands[0].clone()
     }
 }
 
@@ -77,8 +77,7 @@ macro_rules! custom_operation {
 
             fn cpu_fwd(&self, $($x: &CpuStorage, $layout: &Layout),+) -> Result<(CpuStorage, Shape)> {
                 let output = self.0.forward([$(slice($x, $layout)?),+])?;
-                let [first, ..] = [$($layout),+];
-                Ok((CpuStorage::F32(output), self.0.shape(first.shape())))
+                Ok((CpuStorage::F32(output), self.0.shape([$($layout.shape()),+])))
             }
 
             fn bwd(&self, $($x: &Tensor),+, _: &Tensor, gradient: &Tensor) -> Result<$gradients> {
@@ -351,7 +350,7 @@ impl Operation<1> for CrossEntropy {
         Ok([to_logits])
     }
 
-    fn shape(&self, _: &Shape) -> Shape {
+    fn shape(&self, _: [&Shape; 1]) -> Shape {
         self.targets.len().into()
     }
 }

@@ -12,7 +12,7 @@ use candle_core::{Device, Shape, Tensor};
 use crate::Result;
 use crate::transformer::Configuration;
 use crate::transformer::batch::{Dropout, TokenBatch};
-use crate::transformer::forward;
+use crate::transformer::matrix::{self, Matrix};
 use crate::transformer::operation::{Operation, apply2, to_vec};
 use crate::transformer::weights::{Linear, Weights};
 
@@ -65,7 +65,7 @@ impl Recurrent {
         let layers = (0..shape.layers).map(layer).collect::<Result<_>>()?;
         let head = if shape.tied {
             let bias = weights.get("head.bias", &[shape.vocabulary])?;
-            Linear::new(tokens.t()?, Some(bias))
+            Linear::new(Matrix::Tensor(tokens.clone()), Some(bias))
         } else {
             Linear::read(weights, "head", d, shape.vocabulary)?
         };
@@ -114,7 +114,7 @@ impl Recurrent {
 
     fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
         crate::measure::check_ids(tokens, self.shape.vocabulary)?;
-        forward::rows(&self.tokens, tokens)
+        matrix::rows(&self.tokens, tokens)
     }
 
     /// Add one token to the state and compute the logits of the next. `[V]`
@@ -320,7 +320,7 @@ impl Operation<2> for Lstm {
         Ok([to_inputs, to_recurrent])
     }
 
-    fn shape(&self, _: &Shape) -> Shape {
+    fn shape(&self, _: [&Shape; 2]) -> Shape {
         (self.sequences * self.length, self.width).into()
     }
 }

@@ -7,21 +7,35 @@ use crate::transformer::settings::Settings;
 use crate::{Error, ErrorKind, Result};
 
 impl Rope {
-    /// Read the rotary embedding of heads of `head` components from a `config.json`.
-    pub(super) fn read(json: &Map<String, Value>, head: usize, context: usize) -> Result<Self> {
+    /// Read the rotary embedding of heads of `head` components from a `config.json`. Files with several embeddings have
+    /// settings for each `kind` of layers.
+    pub(super) fn read(
+        json: &Map<String, Value>,
+        kind: &str,
+        head: usize,
+        context: usize,
+    ) -> Result<Self> {
         // Settings of the nested object precede those of the top level.
         let mut merged = json.clone();
         for key in ["rope_scaling", "rope_parameters"] {
             let object = |value: &Value| value.as_object().cloned();
             let nested = Settings(json).read(key, "an object", object)?;
-            merged.extend(nested.unwrap_or_default());
+            let mut nested = nested.unwrap_or_default();
+            if let Some(Value::Object(of_kind)) = nested.remove(kind) {
+                nested = of_kind;
+            }
+            merged.extend(nested);
         }
         let settings = Settings(&merged);
-        let theta = settings.number("rope_theta")?.unwrap_or(10_000.0);
+        // The second names are those of GPT-NeoX.
+        let first = |names: [&str; 2]| -> Result<Option<f64>> {
+            Ok(settings.number(names[0])?.or(settings.number(names[1])?))
+        };
+        let theta = first(["rope_theta", "rotary_emb_base"])?.unwrap_or(10_000.0);
         if theta <= 1.0 {
             return Err(Error::new(ErrorKind::Format, "rope_theta must be above 1"));
         }
-        let fraction = settings.number("partial_rotary_factor")?.unwrap_or(1.0);
+        let fraction = first(["partial_rotary_factor", "rotary_pct"])?.unwrap_or(1.0);
         // A partial rotary embedding rotates the first components of a head and leaves the rest.
         let width = ((head as f64 * fraction) as usize).min(head);
         if width == 0 || width % 2 != 0 {

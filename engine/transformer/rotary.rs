@@ -67,6 +67,8 @@ pub struct Rope {
     width: usize,
     context: usize,
     scaling: RopeScaling,
+    /// Pairs are neighbours (2i, 2i + 1) instead of (i, i + d/2).
+    neighbours: bool,
 }
 
 impl Rope {
@@ -77,6 +79,7 @@ impl Rope {
             width,
             context,
             scaling: RopeScaling::None,
+            neighbours: false,
         }
     }
 
@@ -86,6 +89,13 @@ impl Rope {
             self.scaling,
             RopeScaling::Dynamic(_) | RopeScaling::Linear(_) | RopeScaling::Yarn { .. }
         )
+    }
+
+    /// Rotate pairs of neighbouring components.
+    #[must_use]
+    pub fn with_neighbours(mut self, neighbours: bool) -> Self {
+        self.neighbours = neighbours;
+        self
     }
 
     /// Replace the scaling.
@@ -201,7 +211,11 @@ impl Rope {
     /// Compute the rotations for texts of at most `length` tokens.
     pub fn table(&self, length: usize) -> RotaryTable {
         let (frequencies, scale) = self.frequencies(length);
-        RotaryTable { frequencies, scale }
+        RotaryTable {
+            frequencies,
+            scale,
+            neighbours: self.neighbours,
+        }
     }
 }
 
@@ -210,6 +224,7 @@ impl Rope {
 pub struct RotaryTable {
     frequencies: Vec<f32>,
     scale: f32,
+    neighbours: bool,
 }
 
 impl RotaryTable {
@@ -236,6 +251,10 @@ impl RotaryTable {
     fn rotate_row(&self, row: &mut [f32], head_width: usize, position: u32, inverse: bool) {
         let half = self.frequencies.len();
         let position = position as f32;
+        let pair = |i: usize| match self.neighbours {
+            true => (2 * i, 2 * i + 1),
+            false => (i, i + half),
+        };
         // Frequencies outside, heads inside: sine and cosine are computed once for all heads.
         for (i, &frequency) in self.frequencies.iter().enumerate() {
             let (sine, cosine) = (position * frequency).sin_cos();
@@ -244,9 +263,10 @@ impl RotaryTable {
             let sine = if inverse { -sine } else { sine };
             for head in row.chunks_exact_mut(head_width) {
                 // (a, b) ← (a cos − b sin, b cos + a sin).
-                let (a, b) = (head[i], head[i + half]);
-                head[i] = a * cosine - b * sine;
-                head[i + half] = b * cosine + a * sine;
+                let (first, second) = pair(i);
+                let (a, b) = (head[first], head[second]);
+                head[first] = a * cosine - b * sine;
+                head[second] = b * cosine + a * sine;
             }
         }
     }
@@ -259,7 +279,7 @@ mod tests {
 
     fn read(scaling: Value) -> Rope {
         let json = serde_json::json!({"rope_theta": 10000.0, "rope_scaling": scaling});
-        Rope::read(json.as_object().unwrap(), 16, 64).unwrap()
+        Rope::read(json.as_object().unwrap(), "full_attention", 16, 64).unwrap()
     }
 
     #[test]
@@ -341,7 +361,7 @@ mod tests {
     #[test]
     fn an_unknown_scaling_is_reported_by_name() {
         let json = serde_json::json!({"rope_scaling": {"rope_type": "spiral"}});
-        let error = Rope::read(json.as_object().unwrap(), 16, 64).unwrap_err();
+        let error = Rope::read(json.as_object().unwrap(), "full_attention", 16, 64).unwrap_err();
         assert!(error.to_string().contains("spiral"), "{error}");
     }
 }

@@ -92,11 +92,12 @@ impl Settings<'_> {
             Some("gelu") => Ok(Activation::Gelu),
             Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Ok(Activation::GeluTanh),
             Some("relu") => Ok(Activation::Relu),
+            Some("relu2") => Ok(Activation::ReluSquared),
             other => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("{key}: unsupported activation {other:?}"),
             )
-            .advice("supported: silu, gelu, gelu_new, relu")),
+            .advice("supported: silu, gelu, gelu_new, relu, relu2")),
         }
     }
 }

@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::kernel::block_format::Format;
+use crate::kernel::bytes::Bytes;
+use crate::kernel::stored::Stored;
 use crate::text::download;
 use crate::transformer::Weights;
+use crate::transformer::weights::StoredTensor;
 use crate::{Error, ErrorKind, Result};
 
 /// All weights in one file.
@@ -39,11 +43,7 @@ const OTHERS: [(&str, &str, &str); 11] = [
         ".safetensors",
         "name the file model.safetensors if it holds all weights",
     ),
-    (
-        "",
-        ".gguf",
-        "GGUF is not supported: use the folder with safetensors that the file was made from",
-    ),
+    ("", ".gguf", "pass the GGUF file itself"),
     ("", ".bin", CONVERT),
     ("", ".pt", CONVERT),
     ("", ".pth", CONVERT),
@@ -52,13 +52,13 @@ const OTHERS: [(&str, &str, &str); 11] = [
     ("", ".onnx", "use the model's safetensors files"),
 ];
 
-/// Read all weights as f32.
+/// Open all weights; they stay in memory as the files store them.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] naming a missing file or shard; [`ErrorKind::Format`] naming a damaged tensor or file.
-pub fn read_weights(folder: &Path) -> Result<Weights> {
+pub(super) fn open_weights(folder: &Path) -> Result<Weights> {
     let (files, shards) = files(folder)?;
-    let (mut tensors, mut unread) = (Vec::new(), BTreeMap::new());
+    let (mut tensors, mut unread) = (BTreeMap::new(), BTreeMap::new());
     for file in files {
         let in_file = |error: Error| error.at(file.display());
         let bytes = crate::model::read_or_map(&file)?;
@@ -84,16 +84,13 @@ pub fn read_weights(folder: &Path) -> Result<Weights> {
             if shards.get(&name).is_some_and(|shard| *shard != file) {
                 continue;
             }
-            let Some(values) = numbers(view.dtype(), view.data()) else {
-                unread.insert(name, format!("{:?}", view.dtype()));
-                continue;
-            };
-            let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu)
-                .map_err(|error| in_file(Error::from(error).at(&name)))?;
-            tensors.push((name, tensor));
+            match viewed(&bytes, &view).map_err(|error| in_file(error.at(&name)))? {
+                Some(tensor) => _ = tensors.insert(name, tensor),
+                None => _ = unread.insert(name, format!("{:?}", view.dtype())),
+            }
         }
     }
-    Ok(Weights::new(tensors)?.with_unread(unread))
+    Ok(Weights::of_stored(tensors).with_unread(unread))
 }
 
 /// The shard of each tensor that the index lists.
@@ -176,29 +173,27 @@ fn absent(folder: &Path) -> Error {
     error.at(folder.display())
 }
 
-/// Convert the numbers of a tensor to f32; `None` for types other than floats of at least 16 bits, such as masks.
-fn numbers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let two = |convert: fn(u16) -> f32| {
-        bytes
-            .chunks_exact(2)
-            .map(|pair| convert(u16::from_le_bytes([pair[0], pair[1]])))
-            .collect()
+/// View a tensor of a file; `None` for types other than floats of at least 16 bits, such as masks.
+fn viewed(file: &Bytes, view: &TensorView<'_>) -> Result<Option<StoredTensor>> {
+    let shape = view.shape().to_vec();
+    // Rows run along the last dimension.
+    let columns = shape.last().copied().unwrap_or(1);
+    let rows = shape.iter().rev().skip(1).product();
+    let data = view.data();
+    // The view lies within the file: its offset is the distance of the addresses.
+    let start = (data.as_ptr() as usize).saturating_sub(file.as_ptr() as usize);
+    let (format, bytes) = match view.dtype() {
+        Dtype::F32 => (Format::F32, file.slice(start..start + data.len())?),
+        Dtype::F16 => (Format::F16, file.slice(start..start + data.len())?),
+        Dtype::BF16 => (Format::Bf16, file.slice(start..start + data.len())?),
+        Dtype::F64 => {
+            let values = data.chunks_exact(8);
+            let values = values.map(|b| f64::from_le_bytes(b.try_into().expect("eight bytes")));
+            let values: Vec<f32> = values.map(|value| value as f32).collect();
+            (Format::F32, Bytes::copy_of(&values))
+        }
+        _ => return Ok(None),
     };
-    match dtype {
-        Dtype::F32 => Some(
-            bytes
-                .chunks_exact(4)
-                .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
-                .collect(),
-        ),
-        Dtype::F16 => Some(two(|bits| half::f16::from_bits(bits).to_f32())),
-        Dtype::BF16 => Some(two(|bits| half::bf16::from_bits(bits).to_f32())),
-        Dtype::F64 => Some(
-            bytes
-                .chunks_exact(8)
-                .map(|eight| f64::from_le_bytes(eight.try_into().expect("eight bytes")) as f32)
-                .collect(),
-        ),
-        _ => None,
-    }
+    let matrix = Stored::new(format, rows, columns, bytes)?;
+    Ok(Some(StoredTensor { shape, matrix }))
 }

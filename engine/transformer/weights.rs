@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::kernel::block_format::Format;
 use crate::kernel::norm::NormKind;
+use crate::kernel::stored::Stored;
+use crate::transformer::matrix::{Matrix, unpacked};
 use crate::transformer::operation::{Gelu, Normalise, apply1, apply2, apply3, with_values};
 use crate::transformer::quantization;
 use crate::transformer::variables::Weight;
@@ -21,10 +24,43 @@ impl From<candle_core::Error> for Error {
     }
 }
 
-/// Weights by the names of Hugging Face's files, all f32.
+/// A stored tensor: its shape, and its numbers as rows along the last dimension.
+#[derive(Clone, Debug)]
+pub(super) struct StoredTensor {
+    pub(super) shape: Vec<usize>,
+    pub(super) matrix: Stored,
+}
+
+impl StoredTensor {
+    fn to_tensor(&self) -> Result<Tensor> {
+        let shape = self.shape.as_slice();
+        Ok(Tensor::from_vec(self.values(), shape, &Device::Cpu)?)
+    }
+
+    /// Return the numbers as f32.
+    pub(super) fn values(&self) -> Vec<f32> {
+        unpacked(&self.matrix)
+    }
+
+    /// Copy the parts along the first dimension in another order.
+    pub(super) fn reordered(&self, order: &[usize]) -> Result<Self> {
+        let matrix = if self.shape.len() == 1 {
+            let values = self.values();
+            let values: Vec<f32> = order.iter().map(|&i| values[i]).collect();
+            Stored::pack(Format::F32, &values, 1, values.len())?
+        } else {
+            self.matrix.reordered(order)?
+        };
+        let shape = self.shape.clone();
+        Ok(Self { shape, matrix })
+    }
+}
+
+/// Weights by the names of Hugging Face's files: tensors of f32, and what stays as its file stores it.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
+    stored: BTreeMap<String, StoredTensor>,
     /// Element types of tensors that were not read.
     unread: BTreeMap<String, String>,
 }
@@ -45,6 +81,32 @@ impl Weights {
         })
     }
 
+    /// Create weights from stored tensors.
+    pub(super) fn of_stored(stored: BTreeMap<String, StoredTensor>) -> Self {
+        Self {
+            stored,
+            ..Self::default()
+        }
+    }
+
+    /// Iterate over all stored tensors in the order of their names.
+    pub(super) fn stored(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
+        self.stored
+            .iter()
+            .map(|(name, stored)| (name.as_str(), stored))
+    }
+
+    /// Convert all weights to tensors of f32.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] when memory for one cannot be had.
+    pub(super) fn into_tensors(mut self) -> Result<Self> {
+        for (name, stored) in std::mem::take(&mut self.stored) {
+            self.tensors.insert(name, stored.to_tensor()?);
+        }
+        Ok(self)
+    }
+
     /// Add the names and element types of tensors that were not read, for error messages.
     pub(super) fn with_unread(self, unread: BTreeMap<String, String>) -> Self {
         Self { unread, ..self }
@@ -63,16 +125,35 @@ impl Weights {
         })
     }
 
-    /// Iterate over all weights in the order of their names.
+    /// Iterate over all tensors in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.tensors
             .iter()
             .map(|(name, tensor)| (name.as_str(), tensor))
     }
 
+    /// Iterate over the names of all weights.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors
+            .keys()
+            .chain(self.stored.keys())
+            .map(String::as_str)
+    }
+
     /// Return whether a weight exists.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.tensors.contains_key(name) || self.stored.contains_key(name)
+    }
+
+    /// Return whether a weight exists and has a shape.
+    pub(super) fn has_shape(&self, name: &str, shape: &[usize]) -> bool {
+        self.tensors
+            .get(name)
+            .is_some_and(|tensor| tensor.dims() == shape)
+            || self
+                .stored
+                .get(name)
+                .is_some_and(|stored| stored.shape == shape)
     }
 
     /// Return a weight of a given shape.
@@ -80,20 +161,36 @@ impl Weights {
     /// # Errors
     /// [`ErrorKind::Format`] naming a tensor that is missing or has another shape.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let Some(tensor) = self.tensors.get(name) else {
+        let stored = self.stored.get(name);
+        let tensor = self.tensors.get(name);
+        let found = tensor
+            .map(Tensor::dims)
+            .or(stored.map(|stored| stored.shape.as_slice()));
+        let Some(found) = found else {
             return Err(self.missing(name).at(name));
         };
-        if tensor.dims() != shape {
+        if found != shape {
             return Err(Error::new(
                 ErrorKind::Format,
-                format!(
-                    "the shape is {:?}, config.json requires {shape:?}",
-                    tensor.dims()
-                ),
+                format!("the shape is {found:?}, config.json requires {shape:?}"),
             )
             .at(name));
         }
-        Ok(tensor.clone())
+        match (tensor, stored) {
+            (None, Some(stored)) => stored.to_tensor(),
+            (tensor, _) => tensor.cloned().ok_or_else(|| self.missing(name)),
+        }
+    }
+
+    /// Return a matrix of a given shape, without copying stored numbers.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
+        match self.stored.get(name) {
+            Some(stored) if stored.shape == shape => Ok(Matrix::Stored(stored.matrix.clone())),
+            _ => self.get(name, &shape).map(Matrix::Tensor),
+        }
     }
 
     /// Describe a missing tensor by what the file has instead.
@@ -103,7 +200,12 @@ impl Weights {
         if let Some(dtype) = self.unread.get(name) {
             return unsupported(format!("the tensor is stored as {dtype}"));
         }
-        let names = || self.tensors.keys().chain(self.unread.keys());
+        let names = || {
+            self.tensors
+                .keys()
+                .chain(self.stored.keys())
+                .chain(self.unread.keys())
+        };
         if let Some(part) = quantization::part_of(name, names().map(String::as_str)) {
             return unsupported(format!("the layer is quantised: it has {part} instead"));
         }
@@ -149,10 +251,14 @@ impl Weights {
     /// # Errors
     /// [`ErrorKind::Numeric`] naming the tensor.
     pub fn check(&self) -> Result<()> {
+        let invalid = |name: &str| Error::new(ErrorKind::Numeric, "a value is not finite").at(name);
         for (name, tensor) in &self.tensors {
             if !with_values([tensor], |[values]| values.iter().all(|v| v.is_finite()))? {
-                return Err(Error::new(ErrorKind::Numeric, "a value is not finite").at(name));
+                return Err(invalid(name));
             }
+        }
+        if let Some((name, _)) = self.stored.iter().find(|(_, s)| !s.matrix.is_finite()) {
+            return Err(invalid(name));
         }
         Ok(())
     }
@@ -161,22 +267,20 @@ impl Weights {
 /// A linear layer, `x W + b`. `[N, in]` → `[N, out]`
 #[derive(Clone, Debug)]
 pub(super) struct Linear {
-    /// `[in, out]`, a view of the stored tensor.
-    matrix: Tensor,
+    matrix: Matrix,
     bias: Option<Tensor>,
 }
 
 impl Linear {
-    pub(super) fn new(matrix: Tensor, bias: Option<Tensor>) -> Self {
+    pub(super) fn new(matrix: Matrix, bias: Option<Tensor>) -> Self {
         Self { matrix, bias }
     }
 
     /// Read a matrix stored `[out, in]` as `name.weight`, with `name.bias` if present.
     pub(super) fn read(weights: &Weights, name: &str, input: usize, output: usize) -> Result<Self> {
-        let matrix = weights.get(&format!("{name}.weight"), &[output, input])?;
+        let matrix = weights.matrix(&format!("{name}.weight"), [output, input])?;
         let bias = weights.get_optional(&format!("{name}.bias"), &[output])?;
-        // Transposed as a view: files store `[out, in]`.
-        Ok(Self::new(matrix.t()?, bias))
+        Ok(Self::new(matrix, bias))
     }
 
     /// Read a matrix stored `[in, out]`, as in GPT-2's files.
@@ -186,18 +290,33 @@ impl Linear {
         input: usize,
         output: usize,
     ) -> Result<Self> {
-        let matrix = weights.get(&format!("{name}.weight"), &[input, output])?;
+        let matrix = weights.matrix(&format!("{name}.weight"), [input, output])?;
         let bias = weights.get_optional(&format!("{name}.bias"), &[output])?;
-        Ok(Self::new(matrix, bias))
+        Ok(Self::new(matrix.transposed()?, bias))
     }
 
-    /// Return the output columns `from..from + count` as a view.
-    pub(super) fn columns(&self, from: usize, count: usize) -> Result<Self> {
+    /// Return the outputs `from..from + count`, sharing memory.
+    pub(super) fn outputs(&self, from: usize, count: usize) -> Result<Self> {
         let bias = self.bias.as_ref().map(|bias| bias.narrow(0, from, count));
         Ok(Self::new(
-            self.matrix.narrow(1, from, count)?,
+            self.matrix.slice(from, count)?,
             bias.transpose()?,
         ))
+    }
+
+    /// Copy the outputs `rows`, in that order.
+    pub(super) fn reordered(&self, rows: &[usize]) -> Result<Self> {
+        let indices: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        let indices = Tensor::new(indices, &Device::Cpu)?;
+        let matrix = match &self.matrix {
+            Matrix::Tensor(tensor) => Matrix::Tensor(tensor.index_select(&indices, 0)?),
+            Matrix::Stored(stored) => Matrix::Stored(stored.reordered(rows)?),
+        };
+        let bias = self
+            .bias
+            .as_ref()
+            .map(|bias| bias.index_select(&indices, 0));
+        Ok(Self::new(matrix, bias.transpose()?))
     }
 
     /// Copy the layer to memory of its own.
@@ -207,8 +326,7 @@ impl Linear {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        // `[N, in] · [in, out]`; a transposed view needs no copy of the stored matrix.
-        let y = x.matmul(&self.matrix)?;
+        let y = self.matrix.product(x)?;
         Ok(match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
             None => y,
@@ -217,7 +335,12 @@ impl Linear {
 
     /// Return the number of parameters.
     pub(super) fn count(&self) -> usize {
-        self.matrix.elem_count() + self.bias.as_ref().map_or(0, Tensor::elem_count)
+        self.matrix.count() + self.bias.as_ref().map_or(0, Tensor::elem_count)
+    }
+
+    /// Return the bytes of the parameters.
+    pub(super) fn bytes(&self) -> usize {
+        self.matrix.bytes() + self.bias.as_ref().map_or(0, Tensor::elem_count) * 4
     }
 }
 
@@ -231,22 +354,49 @@ pub(super) struct Norm {
 }
 
 impl Norm {
-    pub(super) fn read(weights: &Weights, name: &str, shape: &Configuration) -> Result<Self> {
+    /// Read the norm of rows of `width` numbers.
+    pub(super) fn read(
+        weights: &Weights,
+        name: &str,
+        shape: &Configuration,
+        width: usize,
+    ) -> Result<Self> {
         // Old BERT files name gain and bias gamma and beta.
         let get = |new: &str, old: &str| {
             let (new, old) = (format!("{name}.{new}"), format!("{name}.{old}"));
             let name = if weights.has(&old) { old } else { new };
-            weights.get(&name, &[shape.width])
+            weights.get(&name, &[width])
         };
+        let (family, gain) = (shape.family(), get("weight", "gamma")?);
         Ok(Self {
             kind: shape.norm,
             epsilon: shape.norm_epsilon,
-            weight: get("weight", "gamma")?,
+            weight: match family.gain_offset {
+                0.0 => gain,
+                offset => (gain + f64::from(offset))?,
+            },
             bias: match shape.norm {
-                NormKind::Layer => Some(get("bias", "beta")?),
+                NormKind::Layer if family.norm_biased => Some(get("bias", "beta")?),
+                NormKind::Layer => Some(Tensor::zeros(width, DType::F32, &Device::Cpu)?),
                 NormKind::Rms => None,
             },
         })
+    }
+
+    /// Create a layer norm without weights.
+    pub(super) fn plain(shape: &Configuration) -> Result<Self> {
+        Ok(Self {
+            kind: shape.norm,
+            epsilon: shape.norm_epsilon,
+            weight: Tensor::ones(shape.width, DType::F32, &Device::Cpu)?,
+            bias: Some(Tensor::zeros(shape.width, DType::F32, &Device::Cpu)?),
+        })
+    }
+
+    /// Normalise parts of rows, each as wide as the gain.
+    pub(super) fn forward_parts(&self, x: &Tensor) -> Result<Tensor> {
+        let parts = x.reshape(((), self.weight.elem_count()))?;
+        Ok(self.forward(&parts)?.reshape(x.shape())?)
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -274,6 +424,7 @@ impl Activation {
             // candle's name for the approximation by tanh.
             Self::GeluTanh => x.gelu()?,
             Self::Relu => x.relu()?,
+            Self::ReluSquared => x.relu()?.sqr()?,
         })
     }
 }

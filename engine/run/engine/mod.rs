@@ -1,4 +1,4 @@
-//! A model of either kind: a `.bril` file is a graph, a folder with a `config.json` is a transformer.
+//! A model of either kind: a `.bril` file is a graph, a folder with a `config.json` or a GGUF file a transformer.
 //!
 //! This folder is the only place that distinguishes the two; everything above works with [`Engine`],
 //! [`HookedEngine`] and [`Session`].
@@ -73,7 +73,7 @@ impl From<&Engine> for Engine {
     }
 }
 
-/// Open the model at `path`: a `.bril` file is a graph, a folder with a `config.json` a transformer.
+/// Open the model at `path`: a `.bril` file is a graph, a folder with a `config.json` or a GGUF file a transformer.
 ///
 /// Blocks of a file are verified when they are first used ([`Verify::Lazy`]); [`Engine::open`] takes another policy.
 ///
@@ -96,6 +96,10 @@ impl Engine {
     /// As [`Model::open`] and `Transformer::open`; [`ErrorKind::Unsupported`] for a folder in a build without
     /// transformers.
     pub fn open(path: &Path, verify: Verify) -> Result<Self> {
+        #[cfg(feature = "transformer")]
+        if crate::transformer::gguf_model::is_gguf(path) {
+            return Transformer::open(path).map(Self::Transformer);
+        }
         if !path.is_dir() {
             return Model::open(path, verify).map(Self::Graph);
         }
@@ -103,7 +107,10 @@ impl Engine {
             let of_run = ["model.bril", "model"].map(|name| path.join(name));
             let advice = match of_run.iter().find(|model| model.exists()) {
                 Some(model) => format!("the model of this run is {}", model.display()),
-                None => "a model is a .bril file, or a folder in Hugging Face's layout".into(),
+                None => {
+                    "a model is a .bril file, a folder in Hugging Face's layout, or a .gguf file"
+                        .into()
+                }
             };
             return Err(
                 Error::new(ErrorKind::Format, "the folder has no config.json")

@@ -1,5 +1,7 @@
 //! The tokenizer of a model folder in Hugging Face's layout, whichever files hold it.
 
+#[cfg(feature = "transformer")]
+mod gguf;
 mod protobuf;
 mod sentencepiece;
 mod settings;
@@ -7,6 +9,8 @@ mod vocabulary_files;
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "transformer")]
+pub(crate) use self::gguf::GgufVocabulary;
 use self::settings::{Settings, Template};
 use crate::text::pipeline::Pipeline;
 use crate::text::{Tokenizer, download};
@@ -63,7 +67,7 @@ impl Tokenizer {
         if let Some(vocabulary) = file("vocab.txt") {
             let settings = Settings::read(folder)?;
             return at(&vocabulary, |bytes| {
-                vocabulary_files::word_pieces(&bytes, &settings)
+                vocabulary_files::word_pieces(vocabulary_files::lines(&bytes)?, &settings)
             })
             .map(Some);
         }

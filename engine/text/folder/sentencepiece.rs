@@ -18,6 +18,7 @@ use crate::{Error, ErrorKind, Result};
 const NORMAL: i64 = 1;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
+const BYTE: i64 = 6;
 
 /// A token with its score.
 struct Piece {
@@ -27,7 +28,7 @@ struct Piece {
 }
 
 /// The content of a model file, with SentencePiece's defaults.
-struct Spec {
+pub(super) struct Spec {
     pieces: Vec<Piece>,
     /// 1 unigram, 2 byte pairs, 3 words, 4 characters.
     model: i64,
@@ -99,6 +100,32 @@ impl Spec {
         }
     }
 
+    /// Create a model of byte pairs or unigrams from pieces with scores and types, the ids of the unknown, begin and
+    /// end tokens, and a character map.
+    pub(super) fn of_tokens(
+        pieces: impl Iterator<Item = (String, f64, i64)>,
+        unigram: bool,
+        [unknown, begin, end]: [i64; 3],
+        characters: Vec<u8>,
+        add_dummy_prefix: bool,
+    ) -> Self {
+        let piece = |(text, score, kind)| Piece { text, score, kind };
+        let pieces: Vec<Piece> = pieces.map(piece).collect();
+        Self {
+            model: if unigram { 1 } else { 2 },
+            byte_fallback: pieces.iter().any(|piece| piece.kind == BYTE),
+            pieces,
+            space_as_suffix: false,
+            unknown,
+            begin,
+            end,
+            remove_extra_whitespaces: unigram,
+            characters,
+            add_dummy_prefix,
+            escape_whitespaces: true,
+        }
+    }
+
     /// The text of the piece with an id that may be negative or too large.
     fn name(&self, id: i64) -> Option<&str> {
         let id = usize::try_from(id).ok()?;
@@ -139,7 +166,6 @@ pub(super) fn open(bytes: &[u8], settings: &Settings) -> Result<Tokenizer> {
     }
     let mut spec = Spec::parse(bytes)?;
     let unknown = spec.name(spec.unknown).unwrap_or("<unk>").to_string();
-    let mut control: Vec<String> = Vec::new();
     let mut defaults = vec![("unk_token", unknown.clone())];
     let marks = [("bos_token", spec.begin), ("eos_token", spec.end)];
     defaults.extend(
@@ -179,28 +205,44 @@ pub(super) fn open(bytes: &[u8], settings: &Settings) -> Result<Tokenizer> {
         }
         _ => {}
     }
-    let pieces = spec.pieces.iter();
-    control.extend(
-        pieces
-            .filter(|piece| piece.kind == CONTROL)
-            .map(|piece| piece.text.clone()),
-    );
-    let legacy = settings.flag("legacy").unwrap_or(true);
-    let mut pipeline = Pipeline::build(json!({
-        "version": "1.0",
-        "added_tokens": [],
-        "normalizer": normalizer(&spec, legacy)?,
-        "pre_tokenizer": pre_tokenizer(&spec, legacy),
-        "decoder": decoder(spec.byte_fallback, spec.add_dummy_prefix),
-        "model": model(&spec, &unknown)?,
-    }))?;
-    let token = |name| tokenizers::AddedToken::from(name, true).normalized(false);
-    pipeline.add_tokens(control.into_iter().map(token).collect())?;
     let defaults: Vec<(&str, &str)> = defaults
         .iter()
         .map(|(key, name)| (*key, name.as_str()))
         .collect();
-    settings.apply(pipeline, &defaults, template)
+    build_with(&spec, settings, &unknown, &defaults, template)
+}
+
+/// Build the tokenizer of a model whose special tokens the settings name.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn build(spec: &Spec, settings: &Settings, template: Template) -> Result<Tokenizer> {
+    let unknown = spec.name(spec.unknown).unwrap_or("<unk>");
+    build_with(spec, settings, unknown, &[], template)
+}
+
+fn build_with(
+    spec: &Spec,
+    settings: &Settings,
+    unknown: &str,
+    defaults: &[(&str, &str)],
+    template: Template,
+) -> Result<Tokenizer> {
+    let pieces = spec.pieces.iter();
+    let control = pieces.filter(|piece| piece.kind == CONTROL);
+    let control = control.map(|piece| piece.text.clone());
+    let legacy = settings.flag("legacy").unwrap_or(true);
+    let mut pipeline = Pipeline::build(json!({
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": normalizer(spec, legacy)?,
+        "pre_tokenizer": pre_tokenizer(spec, legacy),
+        "decoder": decoder(spec.byte_fallback, spec.add_dummy_prefix),
+        "model": model(spec, unknown)?,
+    }))?;
+    let token = |name| tokenizers::AddedToken::from(name, true).normalized(false);
+    pipeline.add_tokens(control.map(token).collect())?;
+    settings.apply(pipeline, defaults, template)
 }
 
 /// Whether the first line is a token in base64 and its rank.

@@ -115,6 +115,21 @@ impl Settings {
         })
     }
 
+    /// Create settings of a class from the values of `tokenizer_config.json` and added tokens.
+    pub(super) fn new(config: Map<String, Value>, added: Vec<AddedToken>, class: &str) -> Self {
+        let class = class.to_string();
+        Self {
+            config,
+            added,
+            class,
+        }
+    }
+
+    /// Set a value of `tokenizer_config.json`.
+    pub(super) fn set(&mut self, key: &str, value: Value) {
+        self.config.insert(key.into(), value);
+    }
+
     /// A switch, if it is set.
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
         self.config.get(name).and_then(Value::as_bool)

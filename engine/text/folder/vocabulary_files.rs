@@ -9,7 +9,7 @@ use crate::text::Tokenizer;
 use crate::text::pipeline::Pipeline;
 
 /// How Qwen2 splits a text.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// What CLIP takes from a text.
 const CLIP: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
@@ -29,7 +29,7 @@ const GPT2: [(&str, &str); 3] = [
     ("eos_token", "<|endoftext|>"),
     ("unk_token", "<|endoftext|>"),
 ];
-const BERT: [(&str, &str); 5] = [
+pub(super) const BERT: [(&str, &str); 5] = [
     ("unk_token", "[UNK]"),
     ("sep_token", "[SEP]"),
     ("pad_token", "[PAD]"),
@@ -42,12 +42,18 @@ fn text(bytes: &[u8]) -> Result<&str> {
         .map_err(|error| malformed(format!("byte {} is not UTF-8", error.valid_up_to())))
 }
 
-/// Build the tokenizer of a `vocab.txt`: one token in each line, in the order of ids.
-pub(super) fn word_pieces(vocabulary: &[u8], settings: &Settings) -> Result<Tokenizer> {
-    let mut vocab = Map::new();
-    for (id, line) in text(vocabulary)?.lines().enumerate() {
-        vocab.insert(line.to_string(), id.into());
-    }
+/// List the tokens of a `vocab.txt`: one in each line, in the order of ids.
+pub(super) fn lines(vocabulary: &[u8]) -> Result<impl Iterator<Item = String>> {
+    Ok(text(vocabulary)?.lines().map(str::to_string))
+}
+
+/// Build a WordPiece tokenizer from its tokens in the order of ids.
+pub(super) fn word_pieces(
+    tokens: impl Iterator<Item = String>,
+    settings: &Settings,
+) -> Result<Tokenizer> {
+    let ids = tokens.enumerate();
+    let vocab: Map<String, Value> = ids.map(|(id, token)| (token, id.into())).collect();
     let name = |key| settings.name(key, &BERT).unwrap_or_default();
     let pipeline = Pipeline::build(json!({
         "version": "1.0",
@@ -77,7 +83,7 @@ pub(super) fn word_pieces(vocabulary: &[u8], settings: &Settings) -> Result<Toke
 pub(super) fn byte_pairs(vocab: &[u8], merges: &[u8], settings: &Settings) -> Result<Tokenizer> {
     let vocab: Map<String, Value> = serde_json::from_slice(vocab)
         .map_err(|error| malformed(format!("expected {{token: id}}: {error}")))?;
-    let merges = merge_pairs(text(merges)?)?;
+    let merges = merge_pairs(text(merges)?.lines())?;
     let any = |test: fn(&str) -> bool| vocab.keys().any(|token| test(token));
     let class = match settings.class.as_str() {
         class @ ("RobertaTokenizer"
@@ -174,8 +180,8 @@ pub(super) fn byte_pairs(vocab: &[u8], merges: &[u8], settings: &Settings) -> Re
 }
 
 /// Parse the lines of a `merges.txt`; the first may state a version.
-fn merge_pairs(text: &str) -> Result<Vec<Value>> {
-    text.lines()
+pub(super) fn merge_pairs<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<Value>> {
+    lines
         .enumerate()
         .filter(|(_, line)| !line.is_empty() && !line.starts_with("#version"))
         .map(

@@ -1,0 +1,309 @@
+//! The model in a GGUF file: its configuration, weights and tokenizer as a folder in Hugging Face's layout has them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::kernel::bytes::Bytes;
+use crate::model::read_or_map;
+use crate::text::{GgufVocabulary, Tokenizer};
+use crate::transformer::Configuration;
+use crate::transformer::families::all;
+use crate::transformer::family::{Family, Role};
+use crate::transformer::gguf::{self, Gguf};
+use crate::transformer::weights::{StoredTensor, Weights};
+use crate::{Error, ErrorKind, Result};
+
+/// A file and what it says about its model.
+pub(super) struct GgufModel {
+    pub(super) configuration: Configuration,
+    pub(super) weights: Weights,
+    pub(super) tokenizer: Tokenizer,
+}
+
+/// Names of modules in GGUF files; `{}` is the layer.
+const MODULES: [(Role, &str); 18] = [
+    (Role::TokenEmbedding, "token_embd"),
+    (Role::PositionEmbedding, "position_embd"),
+    (Role::TypeEmbedding, "token_types"),
+    (Role::EmbeddingNorm, "token_embd_norm"),
+    (Role::AttentionNorm, "blk.{}.attn_norm"),
+    (Role::Query, "blk.{}.attn_q"),
+    (Role::Key, "blk.{}.attn_k"),
+    (Role::Value, "blk.{}.attn_v"),
+    (Role::QueryKeyValue, "blk.{}.attn_qkv"),
+    (Role::AttentionOutput, "blk.{}.attn_output"),
+    (Role::FeedForwardNorm, "blk.{}.ffn_norm"),
+    (Role::Gate, "blk.{}.ffn_gate"),
+    (Role::Up, "blk.{}.ffn_up"),
+    (Role::Down, "blk.{}.ffn_down"),
+    (Role::FinalNorm, "output_norm"),
+    (Role::HeadTransform, "cls"),
+    (Role::HeadNorm, "cls_norm"),
+    (Role::Head, "output"),
+];
+
+/// Return the name of a role's module in GGUF files.
+pub(super) fn module(family: &Family, role: Role, layer: usize) -> Option<String> {
+    // BERT's norms follow the sums.
+    let name = match role {
+        Role::AttentionNorm if family.post_norm => "blk.{}.attn_output_norm",
+        Role::FeedForwardNorm if family.post_norm => "blk.{}.layer_output_norm",
+        role => MODULES.iter().find(|(found, _)| *found == role)?.1,
+    };
+    Some(name.replace("{}", &layer.to_string()))
+}
+
+/// Return whether a file begins as GGUF files do.
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    let mut first = [0; 4];
+    let read = |mut file: std::fs::File| std::io::Read::read_exact(&mut file, &mut first);
+    path.is_file() && std::fs::File::open(path).and_then(read).is_ok() && first == *gguf::MAGIC
+}
+
+impl GgufModel {
+    /// Open a file. Weights stay in memory as the file stores them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]; [`ErrorKind::Format`] for a damaged file; [`ErrorKind::Unsupported`] naming an architecture,
+    /// a number format or a tokenizer.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let in_file = |error: Error| error.at(path.display());
+        let bytes = read_or_map(path)?;
+        Self::read(&bytes).map_err(in_file)
+    }
+
+    fn read(bytes: &Bytes) -> Result<Self> {
+        let file = Gguf::parse(bytes)?;
+        let family = family(&file)?;
+        let configuration = Configuration::from_json(settings(&file, family)?)?;
+        let weights = weights(&file, &configuration)?;
+        let tokenizer = Tokenizer::of_gguf(&vocabulary(&file)?)?;
+        Ok(Self {
+            tokenizer: tokenizer.with_rows(configuration.vocabulary),
+            weights,
+            configuration,
+        })
+    }
+}
+
+/// Find the family of a file's architecture.
+fn family(file: &Gguf<'_>) -> Result<&'static Family> {
+    let name = file.text("general.architecture")?.unwrap_or("(none)");
+    let found = all().find(|family| family.gguf == name);
+    found.filter(|_| !name.is_empty()).ok_or_else(|| {
+        let supported = all().map(|family| family.gguf);
+        let supported: Vec<_> = supported.filter(|name| !name.is_empty()).collect();
+        let what = format!("general.architecture: {name:?} is not supported");
+        Error::new(ErrorKind::Unsupported, what)
+            .advice(format!("supported: {}", supported.join(", ")))
+    })
+}
+
+/// Write the metadata as a `config.json`.
+fn settings(file: &Gguf<'_>, family: &Family) -> Result<Value> {
+    let key = |name: &str| format!("{}.{name}", family.gguf);
+    let keys = &family.keys;
+    let mut json = Map::new();
+    let mut set = |name: &str, value: Value| {
+        if !value.is_null() {
+            json.insert(name.into(), value);
+        }
+    };
+    set("model_type", family.model_types[0].into());
+    let counts = [
+        (Some(keys.width), "embedding_length"),
+        (Some(keys.layers), "block_count"),
+        (keys.heads, "attention.head_count"),
+        (
+            keys.feed_forward.map(|(name, _)| name),
+            "feed_forward_length",
+        ),
+        (Some(keys.context.0[0]), "context_length"),
+        (Some("num_key_value_heads"), "attention.head_count_kv"),
+        (Some("head_dim"), "attention.key_length"),
+        (Some("sliding_window"), "attention.sliding_window"),
+    ];
+    for (name, of) in counts {
+        if let Some(name) = name {
+            set(name, json!(file.integer(&key(of))?));
+        }
+    }
+    for of in [
+        "attention.layer_norm_rms_epsilon",
+        "attention.layer_norm_epsilon",
+    ] {
+        set(keys.norm_epsilon.0, json!(file.number(&key(of))?));
+    }
+    set("rope_theta", json!(file.number(&key("rope.freq_base"))?));
+    set("rope_scaling", rope_scaling(file, &key)?);
+    let table = |name: &str| file.tensors.get(name).map(|table| table.shape[0]);
+    set("vocab_size", json!(table("token_embd.weight")));
+    set("type_vocab_size", json!(table("token_types.weight")));
+    let tied = table("output.weight").is_none();
+    set("tie_word_embeddings", tied.into());
+    for (name, of) in [
+        ("bos_token_id", "bos"),
+        ("eos_token_id", "eos"),
+        ("mask_token_id", "mask"),
+    ] {
+        set(
+            name,
+            json!(file.integer(&format!("tokenizer.ggml.{of}_token_id"))?),
+        );
+    }
+    // Chat models end a turn with another token than a text.
+    let ends: Vec<Value> = ["eos", "eot", "eom"]
+        .iter()
+        .filter_map(|of| {
+            file.integer(&format!("tokenizer.ggml.{of}_token_id"))
+                .transpose()
+        })
+        .map(|id| id.map(Value::from))
+        .collect::<Result<_>>()?;
+    if ends.len() > 1 {
+        set("eos_token_id", ends.into());
+    }
+    Ok(Value::Object(json))
+}
+
+/// Read the scaling of rotary positions.
+fn rope_scaling(file: &Gguf<'_>, key: &impl Fn(&str) -> String) -> Result<Value> {
+    let original = file.integer(&key("rope.scaling.original_context_length"))?;
+    let factor = file.number(&key("rope.scaling.factor"))?;
+    if let Some(factors) = file.tensors.get("rope_freqs.weight") {
+        // Divisors of the frequencies, computed when the file was made (Llama 3.1).
+        let factors = factors.values();
+        let context = file.integer(&key("context_length"))?;
+        return Ok(
+            json!({"rope_type": "longrope", "short_factor": factors, "long_factor": factors,
+            "original_max_position_embeddings": context, "attention_factor": 1.0}),
+        );
+    }
+    let long = |of: &str| file.tensors.get(of).map(StoredTensor::values);
+    if let (Some(short), Some(long)) = (
+        long("rope_factors_short.weight"),
+        long("rope_factors_long.weight"),
+    ) {
+        return Ok(
+            json!({"rope_type": "longrope", "short_factor": short, "long_factor": long,
+            "original_max_position_embeddings": original,
+            "attention_factor": file.number(&key("rope.scaling.attn_factor"))?}),
+        );
+    }
+    Ok(match file.text(&key("rope.scaling.type"))? {
+        None | Some("none") => Value::Null,
+        Some(kind) => json!({"rope_type": kind, "factor": factor,
+            "original_max_position_embeddings": original}),
+    })
+}
+
+/// Give the tensors the names of a folder's weights.
+fn weights(file: &Gguf<'_>, shape: &Configuration) -> Result<Weights> {
+    let family = shape.family();
+    let mut stored = BTreeMap::new();
+    let mut unread = BTreeMap::new();
+    let (mut input, mut output) = (family.input.iter(), family.output.iter());
+    let outside = input
+        .by_ref()
+        .chain(output.by_ref())
+        .map(|(role, _)| (*role, 0));
+    let layers = (0..shape.layers)
+        .flat_map(|layer| family.layer.iter().map(move |(role, _)| (*role, layer)));
+    for (role, layer) in outside.chain(layers) {
+        let (Some(from), Some(to)) = (
+            module(family, role, layer),
+            family.path(family.prefix, role, layer),
+        ) else {
+            continue;
+        };
+        for kind in ["weight", "bias"] {
+            let from = format!("{from}.{kind}");
+            if let Some(format) = file.unread.get(&from) {
+                unread.insert(format!("{to}.{kind}"), format.clone());
+            }
+            if let Some(tensor) = file.tensors.get(from.as_str()) {
+                let tensor = original(tensor, role, shape).map_err(|error| error.at(from))?;
+                stored.insert(format!("{to}.{kind}"), tensor);
+            }
+        }
+    }
+    Ok(Weights::of_stored(stored).with_unread(unread))
+}
+
+/// Undo what the conversion to GGUF changes of a tensor.
+fn original(tensor: &StoredTensor, role: Role, shape: &Configuration) -> Result<StoredTensor> {
+    let heads = match role {
+        Role::Query => shape.heads,
+        Role::Key => shape.kv_heads,
+        _ => 0,
+    };
+    let width = shape.head_width;
+    let fits = tensor.shape.first() == Some(&(heads * width)) && width % 2 == 0;
+    if shape.family().gguf != "llama" || heads == 0 || !fits {
+        return Ok(tensor.clone());
+    }
+    // Component pairs (i, i + d/2) of a head are neighbours in the file: rows 2i and 2i + 1.
+    let order = |row: usize| {
+        let (head, i) = (row / width, row % width);
+        head * width
+            + if i < width / 2 {
+                2 * i
+            } else {
+                2 * (i - width / 2) + 1
+            }
+    };
+    let order: Vec<usize> = (0..heads * width).map(order).collect();
+    tensor.reordered(&order)
+}
+
+/// Read the vocabulary.
+fn vocabulary(file: &Gguf<'_>) -> Result<GgufVocabulary> {
+    let key = |name: &str| format!("tokenizer.ggml.{name}");
+    let integers = |name: &str| -> Result<Vec<i64>> {
+        let list = file.numbers(&key(name))?;
+        Ok(list.into_iter().map(|value| value as i64).collect())
+    };
+    let text = |name: &str| -> Result<String> {
+        Ok(file.text(&key(name))?.unwrap_or_default().to_string())
+    };
+    let mut vocabulary = GgufVocabulary {
+        model: text("model")?,
+        pre: text("pre")?,
+        tokens: file.texts(&key("tokens"))?,
+        scores: file.numbers(&key("scores"))?,
+        types: integers("token_type")?,
+        merges: file.texts(&key("merges"))?,
+        characters: integers("precompiled_charsmap")?
+            .into_iter()
+            .map(|byte| byte as u8)
+            .collect(),
+        space_before: file.flag(&key("add_space_prefix"))?,
+        ..GgufVocabulary::default()
+    };
+    for (name, of) in SPECIAL {
+        if let Some(id) = file.integer(&key(&format!("{of}_token_id")))? {
+            vocabulary
+                .special
+                .push((name, u32::try_from(id).unwrap_or(u32::MAX)));
+        }
+    }
+    for name in ["add_bos_token", "add_eos_token"] {
+        if let Some(flag) = file.flag(&key(name))? {
+            vocabulary.flags.push((name, flag));
+        }
+    }
+    Ok(vocabulary)
+}
+
+/// Special tokens by Hugging Face's keys, and their names in GGUF files.
+pub(super) const SPECIAL: [(&str, &str); 7] = [
+    ("bos_token", "bos"),
+    ("eos_token", "eos"),
+    ("unk_token", "unknown"),
+    ("sep_token", "seperator"),
+    ("pad_token", "padding"),
+    ("cls_token", "cls"),
+    ("mask_token", "mask"),
+];

@@ -1,0 +1,176 @@
+//! Model families against the logits of Hugging Face's transformers on random tiny models.
+//!
+//! `tests/golden/families/make.py` made the files. They have no weights: both sides compute them from their names.
+#![cfg(feature = "transformer")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use brillm::ErrorKind;
+use brillm::transformer::{Configuration, LogitsFor, TokenBatch, Transformer};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
+use support::transformer::{decode, floats, full_plan, ids, near, network, prefill};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/families");
+
+/// Compute the numbers of a weight from its name: splitmix64 of an FNV-1a hash and the index.
+fn weight(name: &str, shape: &[usize]) -> Vec<f32> {
+    let hash = |seed: u64, byte: u8| (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, hash);
+    let number = |index: u64| {
+        let mut x = seed.wrapping_add((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^= x >> 31;
+        let u = (x >> 40) as f64 / f64::from(1 << 24) - 0.5;
+        let last = *shape.last().unwrap() as f64;
+        (if name.ends_with("bias") {
+            0.2 * u
+        } else if shape.len() == 1 {
+            1.0 + 0.5 * u
+        } else {
+            u * 3.0 / last.sqrt()
+        }) as f32
+    };
+    (0..shape.iter().product::<usize>() as u64)
+        .map(number)
+        .collect()
+}
+
+fn golden(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn files() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(GOLDEN).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Write the model folder of a golden file.
+fn write_folder(folder: &Path, golden: &Value) {
+    let shapes: BTreeMap<String, Vec<usize>> =
+        serde_json::from_value(golden["shapes"].clone()).unwrap();
+    let stored: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
+        .into_iter()
+        .map(|(name, shape)| {
+            let values = weight(&name, &shape);
+            let bytes = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            (name, shape, bytes)
+        })
+        .collect();
+    let views = stored.iter().map(|(name, shape, bytes)| {
+        (
+            name.as_str(),
+            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+        )
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    std::fs::write(folder.join("model.safetensors"), bytes).unwrap();
+    std::fs::write(folder.join("config.json"), golden["config"].to_string()).unwrap();
+}
+
+/// Compare the rows of logits that a golden file has.
+fn compare(golden: &Value, vocabulary: usize, logits: &[f32], what: &str) {
+    let rows = golden["logits"].as_object().unwrap();
+    for (row, expected) in rows {
+        let row: usize = row.parse().unwrap();
+        let found = &logits[row * vocabulary..][..vocabulary];
+        near(
+            found,
+            &floats(expected),
+            1e-4,
+            &format!("{what}, row {row}"),
+        );
+    }
+    assert_eq!(rows.len(), 3);
+}
+
+fn check(path: &Path) {
+    let golden = golden(path);
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), &golden);
+    let model = Transformer::open(folder.path()).unwrap();
+    let (network, tokens) = (network(&model), ids(&golden["ids"]));
+    let batch = TokenBatch::new(tokens.clone(), tokens.len());
+    let x = network.forward(&batch, None, None).unwrap();
+    let logits: Vec<f32> = network
+        .logits(&x)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap();
+    let vocabulary = network.configuration().vocabulary;
+    compare(&golden, vocabulary, &logits, "whole sequence");
+    if !network.configuration().causal() {
+        return;
+    }
+    let (_, output) = prefill(network, &full_plan(network), &tokens, LogitsFor::All);
+    compare(&golden, vocabulary, &output.logits, "prompt");
+    // A dynamic rotation depends on the length when a key is stored: token by token it is another computation.
+    if golden["config"]["rope_parameters"]["rope_type"] == "dynamic" {
+        return;
+    }
+    let (mut cache, mut output) =
+        prefill(network, &full_plan(network), &tokens[..1], LogitsFor::Last);
+    for token in &tokens[1..] {
+        output = decode(network, &mut cache, &[&[*token]]);
+    }
+    let last = floats(&golden["logits"][(tokens.len() - 1).to_string()]);
+    near(&output.logits, &last, 1e-4, "token by token");
+}
+
+#[test]
+fn families_agree_with_hugging_face() {
+    let files = files();
+    support::cases(&files, |path| check(path));
+    assert!(files.len() >= 30, "{} families", files.len());
+}
+
+#[test]
+fn an_unsupported_architecture_is_refused_with_the_supported_ones() {
+    let error = Configuration::parse(br#"{"model_type": "mamba"}"#).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let text = error.to_string();
+    for name in [
+        "mamba",
+        "llama",
+        "qwen3",
+        "gemma3_text",
+        "mixtral",
+        "modernbert",
+    ] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}
+
+#[test]
+fn features_that_a_family_does_not_have_here_are_refused() {
+    let changes = [
+        ("falcon", "alibi", Value::Bool(true)),
+        ("opt", "do_layer_norm_before", Value::Bool(false)),
+        ("stablelm", "qk_layernorm", Value::Bool(true)),
+        ("cohere", "use_qk_norm", Value::Bool(true)),
+        ("olmo", "clip_qkv", Value::from(8.0)),
+        ("mixtral", "num_experts_per_tok", Value::from(5)),
+        ("roberta", "is_decoder", Value::Bool(true)),
+    ];
+    support::cases(changes, |(name, key, value)| {
+        let mut config = golden(&Path::new(GOLDEN).join(format!("{name}.json")))["config"].clone();
+        Configuration::from_json(config.clone()).unwrap();
+        config[*key] = value.clone();
+        let error = Configuration::from_json(config).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{name}: {error}");
+    });
+}
