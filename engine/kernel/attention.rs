@@ -254,6 +254,10 @@ mod tests {
                         .sum::<f64>()
                         * f64::from(head.scale)
                 })
+                .map(|logit| match f64::from(head.cap) {
+                    0.0 => logit,
+                    cap => cap * (logit / cap).tanh(),
+                })
                 .collect();
             let total: f64 = logits.iter().map(|s| s.exp()).sum();
             for c in 0..head.width {
@@ -270,7 +274,14 @@ mod tests {
 
     #[test]
     fn forward_and_backward_follow_the_definition() {
-        for (causal, valid, window) in [(true, 7, 0), (false, 7, 0), (false, 5, 0), (true, 7, 3)] {
+        for (causal, valid, window, cap) in [
+            (true, 7, 0, 0.0),
+            (false, 7, 0, 0.0),
+            (false, 5, 0, 0.0),
+            (true, 7, 3, 0.0),
+            (false, 6, 2, 0.0),
+            (true, 7, 0, 0.7),
+        ] {
             let head = Head {
                 length: 7,
                 width: 5,
@@ -278,6 +289,7 @@ mod tests {
                 causal,
                 valid,
                 window,
+                cap,
             };
             let (q, k, v, weights) = (wave(35, 0.7), wave(35, 1.3), wave(35, 2.1), wave(35, 0.31));
             let mut scratch = (Vec::new(), Vec::new());
