@@ -15,7 +15,7 @@ const ASSUMED: u64 = 8 << 30;
 /// see [`fingerprint`].
 ///
 /// A mapped file that another process cuts short would end the program with a signal, and one that is overwritten would
-/// change the model. The weights and tokenizers of folders are always read into memory. A `.bril` file is read into
+/// change the model. The weights and tokenizers of folders and GGUF files are always read into memory. A `.bril` file is read into
 /// memory where it is smaller than half of the available memory; a larger one is copied to a temporary file without a name, in its own
 /// folder (on some file systems without taking space) or in the folder for temporary files.
 ///
@@ -23,7 +23,7 @@ const ASSUMED: u64 = 8 << 30;
 /// As [`Engine::open`]; [`ErrorKind::Resource`] if a copy does not fit; [`ErrorKind::Input`] if the files of a folder
 /// change while they are read.
 pub fn open_copy(path: &Path) -> Result<(Engine, Option<String>)> {
-    if path.is_dir() {
+    if Engine::is_transformer(path) {
         // The files of a folder are opened by several readers: the same checksum before and after means that they read
         // the files that it names.
         let before = fingerprint(path)?;

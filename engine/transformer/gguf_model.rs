@@ -6,12 +6,12 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::kernel::bytes::Bytes;
-use crate::model::read_or_map;
 use crate::text::{GgufVocabulary, Tokenizer};
 use crate::transformer::Configuration;
 use crate::transformer::families::all;
 use crate::transformer::family::{Family, Role};
 use crate::transformer::gguf::{self, Gguf};
+use crate::transformer::weight_files;
 use crate::transformer::weights::{StoredTensor, Weights};
 use crate::{Error, ErrorKind, Result};
 
@@ -70,8 +70,7 @@ impl GgufModel {
     /// a number format or a tokenizer.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let in_file = |error: Error| error.at(path.display());
-        let bytes = read_or_map(path)?;
-        Self::read(&bytes).map_err(in_file)
+        Self::read(&weight_files::read(path)?).map_err(in_file)
     }
 
     fn read(bytes: &Bytes) -> Result<Self> {

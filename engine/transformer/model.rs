@@ -11,6 +11,7 @@ use crate::text::{LEFT_TO_RIGHT, ReadingDirection, Tokenizer, download};
 use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::batch_decoder::BatchDecoder;
 use crate::transformer::folder;
+use crate::transformer::gguf_model::{GgufModel, is_gguf};
 use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
 
 /// A transformer or recurrent network with its tokenizer. Cheap to clone; `Send + Sync`.
@@ -150,12 +151,21 @@ impl Transformer {
     /// has another shape; [`crate::ErrorKind::Numeric`] naming one that holds values that are not finite.
     pub fn open(path: &Path) -> Result<Self> {
         let in_path = |error: crate::Error| error.at(path.display());
-        let shape = folder::read_configuration(path)?;
-        let weights = folder::open_weights(path)?;
+        let gguf = is_gguf(path).then(|| GgufModel::open(path)).transpose()?;
+        let (shape, weights, tokenizer) = match gguf {
+            Some(gguf) => (gguf.configuration, gguf.weights, Some(gguf.tokenizer)),
+            None => {
+                let shape = folder::read_configuration(path)?;
+                (shape, folder::open_weights(path)?, None)
+            }
+        };
         weights.check().map_err(in_path)?;
         let body = Body::new(shape, &weights).map_err(in_path)?;
-        // After the weights, which show that the vocabulary has the stated size.
-        let tokenizer = folder::read_tokenizer(path, body.configuration().vocabulary)?;
+        let tokenizer = match tokenizer {
+            Some(tokenizer) => tokenizer,
+            // After the weights, which show that the vocabulary has the stated size.
+            None => folder::read_tokenizer(path, body.configuration().vocabulary)?,
+        };
         let record: Value = download::read_text(&path.join(folder::RECORD))
             .ok()
             .and_then(|bytes| serde_json::from_str(&bytes).ok())

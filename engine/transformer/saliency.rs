@@ -4,7 +4,7 @@
 use candle_core::{Tensor, Var};
 
 use crate::path::{Sampling, Session};
-use crate::transformer::forward::rows;
+use crate::transformer::matrix::{Matrix, rows};
 use crate::transformer::{Network, SessionOptions, TokenBatch, Transformer, TransformerSession};
 use crate::{Error, ErrorKind, Result};
 
@@ -47,7 +47,7 @@ pub fn saliency(
     })?;
     crate::measure::check_ids(&[chosen, alternative], network.shape.vocabulary)?;
     let (attention, rollout) = attention(model, ids)?;
-    let embedded = rows(&network.embedding.tokens, ids)?;
+    let embedded = network.embedding.tokens.rows(ids)?;
     let gradient = |scale: f64| gradient(network, &(&embedded * scale)?, chosen, alternative);
     let along = |gradient: &Tensor| -> Result<Vec<f64>> {
         let products = (gradient * &embedded)?.sum(1)?;
@@ -73,7 +73,7 @@ fn gradient(network: &Network, embedded: &Tensor, chosen: u32, alternative: u32)
     let variable = Var::from_tensor(embedded)?;
     // A table with a row for each position: a token that occurs twice has two gradients.
     let mut network = network.clone();
-    network.embedding.tokens = variable.as_tensor().clone();
+    network.embedding.tokens = Matrix::Tensor(variable.as_tensor().clone());
     network.shape.vocabulary = network.shape.vocabulary.max(length);
     let batch = TokenBatch::new((0..length as u32).collect(), length);
     let hidden = network.forward(&batch, None, None)?;
@@ -151,15 +151,15 @@ mod tests {
         let model = Transformer::open("models/stories260K".as_ref()).unwrap();
         let network = model.network().unwrap();
         let ids = [1, 403, 407, 261, 378];
-        let embedded = rows(&network.embedding.tokens, &ids).unwrap();
+        let embedded = network.embedding.tokens.rows(&ids).unwrap();
         let (chosen, alternative) = (300, 310);
         let exact = gradient(network, &embedded, chosen, alternative).unwrap();
         let exact = exact.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let values = embedded.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let margin = |values: Vec<f32>| {
             let mut network = network.clone();
-            network.embedding.tokens =
-                Tensor::from_vec(values, embedded.shape(), embedded.device()).unwrap();
+            let values = Tensor::from_vec(values, embedded.shape(), embedded.device()).unwrap();
+            network.embedding.tokens = Matrix::Tensor(values);
             let batch = TokenBatch::new((0..ids.len() as u32).collect(), ids.len());
             let hidden = network.forward(&batch, None, None).unwrap();
             let logits = network.logits(&rows(&hidden, &[4]).unwrap()).unwrap();

@@ -61,7 +61,7 @@ pub(super) fn open_weights(folder: &Path) -> Result<Weights> {
     let (mut tensors, mut unread) = (BTreeMap::new(), BTreeMap::new());
     for file in files {
         let in_file = |error: Error| error.at(file.display());
-        let bytes = crate::model::read_or_map(&file)?;
+        let bytes = read(&file)?;
         download::check(&bytes).map_err(in_file)?;
         let stored = SafeTensors::deserialize(&bytes).map_err(|error| {
             let what = format!("invalid safetensors file: {error}");
@@ -91,6 +91,16 @@ pub(super) fn open_weights(folder: &Path) -> Result<Weights> {
         }
     }
     Ok(Weights::of_stored(tensors).with_unread(unread))
+}
+
+/// Read a file of weights into memory, so that later changes of it have no effect.
+///
+/// # Errors
+/// [`ErrorKind::Io`]; [`ErrorKind::Resource`] when it does not fit.
+pub(super) fn read(path: &Path) -> Result<Bytes> {
+    let (file, length) = crate::model::open_file(path)?;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    Bytes::read(file, length).map_err(|error| error.at(path.display()))
 }
 
 /// The shard of each tensor that the index lists.

@@ -89,13 +89,6 @@ impl Weights {
         }
     }
 
-    /// Iterate over all stored tensors in the order of their names.
-    pub(super) fn stored(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
-        self.stored
-            .iter()
-            .map(|(name, stored)| (name.as_str(), stored))
-    }
-
     /// Convert all weights to tensors of f32.
     ///
     /// # Errors

@@ -96,12 +96,12 @@ impl Engine {
     /// As [`Model::open`] and `Transformer::open`; [`ErrorKind::Unsupported`] for a folder in a build without
     /// transformers.
     pub fn open(path: &Path, verify: Verify) -> Result<Self> {
-        #[cfg(feature = "transformer")]
-        if crate::transformer::gguf_model::is_gguf(path) {
-            return Transformer::open(path).map(Self::Transformer);
-        }
-        if !path.is_dir() {
+        if !Self::is_transformer(path) {
             return Model::open(path, verify).map(Self::Graph);
+        }
+        #[cfg(feature = "transformer")]
+        if path.is_file() {
+            return Transformer::open(path).map(Self::Transformer);
         }
         if !path.join("config.json").exists() {
             let of_run = ["model.bril", "model"].map(|name| path.join(name));
@@ -127,6 +127,15 @@ impl Engine {
         )
         .at(path.display())
         .advice("build it with the feature transformer"))
+    }
+
+    /// Return whether the model at `path` is a transformer: a folder or, in builds with transformers, a GGUF file.
+    pub(crate) fn is_transformer(path: &Path) -> bool {
+        #[cfg(feature = "transformer")]
+        if crate::transformer::gguf_model::is_gguf(path) {
+            return true;
+        }
+        path.is_dir()
     }
 
     /// Create a request for text that continues `prompt`; [`Self::start`] runs it.
