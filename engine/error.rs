@@ -41,6 +41,38 @@ pub enum ErrorKind {
     Resource,
 }
 
+impl ErrorKind {
+    /// Return the name in lower case, for example `io`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Io => "io",
+            Self::Format => "format",
+            Self::Checksum => "checksum",
+            Self::Version => "version",
+            Self::Input => "input",
+            Self::Vocabulary => "vocabulary",
+            Self::Configuration => "configuration",
+            Self::Numeric => "numeric",
+            Self::Unsupported => "unsupported",
+            Self::Plugin => "plugin",
+            Self::Cancelled => "cancelled",
+            Self::Resource => "resource",
+        }
+    }
+}
+
+/// The parts of an error's message, for programs that show them separately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ErrorParts<'a> {
+    /// What is wrong: a sentence without a full stop.
+    pub what: &'a str,
+    /// Where, from the outside in, joined by colons; `None` if no location is known.
+    pub location: Option<String>,
+    /// What to do; `None` where the reader cannot act.
+    pub advice: Option<&'a str>,
+}
+
 #[derive(Debug)]
 struct Detail {
     kind: ErrorKind,
@@ -144,6 +176,25 @@ impl Error {
     /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Return the parts of the message.
+    ///
+    /// ```
+    /// let error = brillm::open("absent.bril").unwrap_err();
+    /// let parts = error.parts();
+    /// assert_eq!(parts.what, "no such file or folder");
+    /// assert_eq!(parts.location.as_deref(), Some("absent.bril"));
+    /// assert_eq!(parts.advice, Some("check the path"));
+    /// ```
+    pub fn parts(&self) -> ErrorParts<'_> {
+        let mut locations: Vec<&str> = self.0.locations.iter().map(String::as_str).collect();
+        locations.reverse();
+        ErrorParts {
+            what: &self.0.what,
+            location: (!locations.is_empty()).then(|| locations.join(": ")),
+            advice: self.0.advice.as_deref(),
+        }
     }
 
     /// Whether the cause is a pipe whose reader has exited; a command then exits without a message.

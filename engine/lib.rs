@@ -74,6 +74,6 @@ pub mod transformer;
 #[doc(hidden)]
 pub mod cli;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, ErrorParts, Result};
 pub use model::Model;
 pub use run::{Engine, Generation, Request, open};

@@ -162,3 +162,73 @@ fn usage_errors_exit_with_2() {
         },
     );
 }
+
+#[test]
+fn completions_are_scripts_of_their_shells() {
+    let mut faults = Vec::new();
+    for (shell, begin) in [
+        ("bash", "_brillm() {"),
+        ("zsh", "#compdef brillm"),
+        ("fish", "function __fish_brillm"),
+        ("powershell", "using namespace System.Management.Automation"),
+        ("elvish", "use builtin;"),
+    ] {
+        let output = brillm(&["completions", shell]).output().unwrap();
+        let script = stdout_of(&output, shell);
+        for part in [begin, "generate", "--temperature", "--plugin"] {
+            if !script.contains(part) {
+                faults.push(format!("{shell}: {part:?} is missing"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    let output = brillm(&["completions", "tcsh"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    // The shell itself accepts the script.
+    let script = stdout_of(&brillm(&["completions", "bash"]).output().unwrap(), "bash");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("brillm");
+    std::fs::write(&file, script).unwrap();
+    let loaded = std::process::Command::new("bash")
+        .args(["--norc", "-c", "source \"$0\" && complete -p brillm"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(loaded.status.success(), "{loaded:?}");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("man1");
+    let output = brillm(&["man", "--out", out.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut names = vec!["brillm".to_string()];
+    for command in commands(&help(&["--help"])) {
+        for inner in commands(&help(&[&command, "--help"])) {
+            names.push(format!("brillm-{command}-{inner}"));
+        }
+        names.push(format!("brillm-{command}"));
+    }
+    for name in &names {
+        let page = std::fs::read_to_string(out.join(format!("{name}.1"))).unwrap();
+        assert!(
+            page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"),
+            "{name}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), names.len());
+    let page = stdout_of(
+        &brillm(&["man", "plugin", "build"]).output().unwrap(),
+        "man",
+    );
+    assert_eq!(
+        page,
+        std::fs::read_to_string(out.join("brillm-plugin-build.1")).unwrap()
+    );
+    let output = brillm(&["man", "fly"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no command is named \"fly\""));
+}

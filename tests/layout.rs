@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The modules in the order in which data flows; a module uses only modules before it.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 17] = [
     "error",
     "text",
     "kernel",
@@ -24,13 +24,16 @@ const MODULES: [&str; 16] = [
     "cli",
     // A crate of its own: the engine from C.
     "capi",
+    // A crate of its own: the engine from Python.
+    "python",
 ];
 /// Modules that may use `unsafe`, each block with its reason.
 const UNSAFE: [&str; 4] = ["kernel", "model", "plugin", "capi"];
 /// Names that the crate's root re-exports, with the module they come from.
-const REEXPORTS: [(&str, &str); 6] = [
+const REEXPORTS: [(&str, &str); 7] = [
     ("Error", "error"),
     ("ErrorKind", "error"),
+    ("ErrorParts", "error"),
     ("Result", "error"),
     ("Model", "model"),
     ("Generation", "run"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::Result;
-use crate::run::Engine;
+use crate::run::{Engine, held_out_tokens};
 use crate::text::{Corpus, CorpusOptions, read_ids};
 
 /// The text that a command measures or fits on.
@@ -30,16 +30,6 @@ impl HeldOutArguments {
         if let Some(path) = &self.ids {
             return Ok((read_ids(path, Some(engine.vocabulary()))?, 0));
         }
-        let mut bytes = 0;
-        let mut tokens = engine.tokenizer().frame().0;
-        let end = engine.tokenizer().vocabulary().stop();
-        let end = end.or_else(|| engine.stop_tokens().first().copied());
-        for document in self.corpus()? {
-            let document = document?;
-            bytes += document.len();
-            tokens.extend(engine.tokenizer().encode(&document)?);
-            tokens.extend(end);
-        }
-        Ok((tokens, bytes))
+        held_out_tokens(engine, &self.text)
     }
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::shell::quoted;
 use crate::learn::Recipe;
+use crate::run::shell::quoted;
 use crate::{Error, ErrorKind, Result};
 
 /// Write a run file with the usual keys, their defaults and meanings.

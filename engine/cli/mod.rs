@@ -11,6 +11,7 @@ mod best_of;
 #[cfg(feature = "transformer")]
 mod classify;
 mod compare;
+mod completions;
 mod corpus;
 #[cfg(feature = "gpu")]
 mod devices;
@@ -28,6 +29,7 @@ mod init;
 mod inspect;
 #[cfg(any(feature = "plugin", feature = "serve"))]
 mod log;
+mod man;
 mod order;
 mod plot;
 #[cfg(feature = "plugin")]
@@ -39,14 +41,13 @@ mod prompt;
 mod quantize;
 #[cfg(feature = "serve")]
 mod serve;
-mod shell;
 mod threads;
 mod trace;
 mod train;
-mod train_source;
 
+use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -60,6 +61,8 @@ use crate::model::{Model, Verify};
 use crate::run::Engine;
 use crate::{Error, ErrorKind, Result};
 
+const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
 /// The exit code after Ctrl-C: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
@@ -104,6 +107,8 @@ enum Command {
     Serve(serve::Arguments),
     #[cfg(feature = "transformer")]
     Classify(classify::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 /// The crate's version and the file format's, as `--version` prints them.
@@ -114,17 +119,31 @@ const VERSION: &str = concat!(
 
 static ENGLISH: OnceLock<&'static [u8]> = OnceLock::new();
 
-/// Run the command line. `english` is the model used if none is given.
+static LAUNCHER: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// Run the command line of this process. `english` is the model used if none is given.
 pub fn main(english: Option<&'static [u8]>) -> ExitCode {
+    ExitCode::from(run(english, Vec::new(), std::env::args_os().collect()))
+}
+
+/// Run a command line, the name of the program first, and return the exit code. Invalid arguments, `--help` and
+/// `--version` end the process. `launcher` is the command that starts the program, if that is not the executable of this
+/// process: for example `python -m brillm`.
+pub fn run(
+    english: Option<&'static [u8]>,
+    launcher: Vec<OsString>,
+    command_line: Vec<OsString>,
+) -> u8 {
+    let _ = LAUNCHER.set(launcher);
     if let Some(english) = english {
         let _ = ENGLISH.set(english);
     }
     #[cfg(any(feature = "plugin", feature = "serve"))]
     log::install();
-    let arguments = parse();
-    if let Err(error) = threads::choose(arguments.threads) {
+    let arguments = parse(&command_line);
+    if let Err(error) = threads::choose(arguments.threads, &command_line) {
         say_error(format_args!("brillm: {error}"));
-        return ExitCode::FAILURE;
+        return FAILURE;
     }
     arguments.plugins.keep();
     let outcome = match arguments.command {
@@ -154,24 +173,26 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
         Command::Serve(command) => command.run(&arguments.plugins),
         #[cfg(feature = "transformer")]
         Command::Classify(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     };
     #[cfg(feature = "gpu")]
     backend::say_kernel_times();
     match outcome {
-        Ok(()) if interrupted().load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) if interrupted().load(Ordering::Relaxed) => INTERRUPTED,
+        Ok(()) => SUCCESS,
         // The reader of our output has closed the pipe, as `head` does: not an error.
-        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
-        Err(error) if error.kind() == ErrorKind::Cancelled => ExitCode::from(INTERRUPTED),
+        Err(error) if error.is_broken_pipe() => SUCCESS,
+        Err(error) if error.kind() == ErrorKind::Cancelled => INTERRUPTED,
         Err(error) => {
             say_error(format_args!("brillm: {error}"));
-            ExitCode::FAILURE
+            FAILURE
         }
     }
 }
 
 /// Parse the command line. Values of options may be negative numbers, so that these are reported as invalid values.
-fn parse() -> Arguments {
+fn parse(command_line: &[OsString]) -> Arguments {
     fn numeric(command: clap::Command) -> clap::Command {
         command
             .mut_args(|option| {
@@ -182,7 +203,7 @@ fn parse() -> Arguments {
     }
     let mut command = numeric(Arguments::command());
     command
-        .try_get_matches_from_mut(std::env::args_os())
+        .try_get_matches_from_mut(command_line)
         .and_then(|matches| {
             Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
         })
@@ -212,6 +233,16 @@ fn expected(error: &clap::Error) -> Option<clap::Error> {
             "invalid value '{value}' for '{option}': expected {expected}\n\nFor more information, try '--help'.\n"
         ),
     ))
+}
+
+/// Return the executable of the program and its arguments before those of the command line.
+fn program() -> Result<(PathBuf, &'static [OsString])> {
+    match LAUNCHER.get().and_then(|launcher| launcher.split_first()) {
+        Some((program, arguments)) => Ok((program.into(), arguments)),
+        None => std::env::current_exe()
+            .map(|program| (program, &[][..]))
+            .map_err(|error| Error::io(error, "this program")),
+    }
 }
 
 /// Set by Ctrl-C after a command has called [`catch_interrupt`].

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::plugin_options::PluginArguments;
-use super::shell::quoted;
 use crate::plugin::check::{Checker, Verdict, in_process};
 use crate::plugin::{Described, Manifest, build, create_template};
+use crate::run::shell::quoted;
 use crate::{Error, ErrorKind, Result};
 
 /// List, check and build plugins.
@@ -288,8 +288,10 @@ fn one(library: &Path, id: Option<&str>, case: &str, options: &Map<String, Value
 }
 
 fn check(library: &Path, timeout: f64, options: Map<String, Value>, json: bool) -> Result<()> {
+    let (program, arguments) = super::program()?;
     let checker = Checker {
-        program: std::env::current_exe().map_err(|error| Error::io(error, "this program"))?,
+        program,
+        arguments: arguments.to_vec(),
         patience: Duration::from_secs_f64(timeout.clamp(0.1, 1e6)),
         options,
     };

@@ -129,26 +129,8 @@ pub(super) fn load(of_run_file: &[Selection]) -> Result<&'static Plugins> {
 /// Load the plugins of a run file and record them in it with checksums and effective options.
 #[cfg(feature = "plugin")]
 pub(super) fn fill(recipe: &mut crate::learn::Recipe) -> Result<()> {
-    let invalid = |error: toml::de::Error| {
-        crate::Error::new(crate::ErrorKind::Configuration, error.message().to_string())
-            .at("[[plugin]]")
-    };
-    let own: Vec<Selection> = recipe
-        .plugin
-        .iter()
-        .map(|table| table.clone().try_into().map_err(invalid))
-        .collect::<Result<_>>()?;
-    recipe.plugin = load(&own)?
-        .selections()
-        .iter()
-        .map(|selection| {
-            toml::Table::try_from(selection).map_err(|error| {
-                crate::Error::new(crate::ErrorKind::Configuration, error.to_string())
-                    .at("[[plugin]]")
-            })
-        })
-        .collect::<Result<_>>()?;
-    Ok(())
+    let own = crate::run::plugins_of(recipe)?;
+    crate::run::record_plugins(recipe, load(&own)?)
 }
 
 /// Return the hooks of the run's plugins.

@@ -1,5 +1,7 @@
 //! `--threads`: the number of compute threads.
 
+use std::ffi::OsString;
+
 use crate::{Error, ErrorKind, Result};
 
 /// Environment variables from which rayon and candle read their number of threads.
@@ -12,7 +14,7 @@ const PER_CORE: usize = 4;
 ///
 /// # Errors
 /// [`ErrorKind::Resource`] if they cannot be started.
-pub(super) fn choose(given: Option<usize>) -> Result<()> {
+pub(super) fn choose(given: Option<usize>, command_line: &[OsString]) -> Result<()> {
     let most = PER_CORE * std::thread::available_parallelism().map_or(1, usize::from);
     let number = |name: &str| std::env::var(name).ok()?.trim().parse::<usize>().ok();
     let in_environment = || {
@@ -33,9 +35,9 @@ pub(super) fn choose(given: Option<usize>) -> Result<()> {
                     "{name} {wanted} is more than {PER_CORE} for each core: using {most} threads"
                 ));
             }
-            set(most)
+            set(most, command_line)
         }
-        Some(wanted) if given.is_some() => set(wanted),
+        Some(wanted) if given.is_some() => set(wanted, command_line),
         _ => Ok(()),
     }
 }
@@ -44,15 +46,18 @@ pub(super) fn choose(given: Option<usize>) -> Result<()> {
 ///
 /// candle's thread pool reads its size from the environment only, and a process with threads cannot change its
 /// environment safely, so the program restarts itself with the variables set.
-fn set(threads: usize) -> Result<()> {
+fn set(threads: usize, command_line: &[OsString]) -> Result<()> {
+    #[cfg(not(all(unix, feature = "transformer")))]
+    let _ = command_line;
     #[cfg(all(unix, feature = "transformer"))]
     if threads > 0 && !requested(threads) {
         use std::os::unix::process::CommandExt;
-        if let Ok(program) = std::env::current_exe() {
+        if let Ok((program, before)) = super::program() {
             let mut again = std::process::Command::new(program);
+            again.args(before).args(&command_line[1..]);
             let named = VARIABLES.map(|name| (name, threads.to_string()));
             // exec returns only on failure; rayon's threads are set below in any case.
-            let _failed = again.args(std::env::args_os().skip(1)).envs(named).exec();
+            let _failed = again.envs(named).exec();
         }
     }
     rayon::ThreadPoolBuilder::new()

@@ -8,11 +8,10 @@ use cpu_time::ProcessTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
-use crate::cli::shell::quoted;
-use crate::cli::train_source::{Prepared, TrainSource};
 use crate::learn::log::Record;
 use crate::learn::{Outcome, ProgressObserver, keep_changes};
-use crate::run::prepare_training;
+use crate::run::shell::quoted;
+use crate::run::{PreparedSource, TrainSource, prepare_training};
 use crate::text::SkippedFiles;
 
 /// Train a model on texts or from a run file.
@@ -158,18 +157,22 @@ impl Arguments {
             data: self.data.as_deref(),
             out: self.out.as_deref(),
             resume: self.resume,
-            quiet: self.quiet,
         }
-        .prepare()?;
+        .prepare(&mut |line| {
+            if !self.quiet {
+                super::say_error(line);
+            }
+        })?;
         #[cfg(feature = "plugin")]
         super::plugin_options::fill(&mut source.recipe)?;
-        let Prepared {
+        let PreparedSource {
             recipe,
             base,
             folder,
             run_file,
             changes,
             opening,
+            ..
         } = source;
         super::catch_interrupt()?;
         let hooks = super::plugin_options::hooks()?;

@@ -1,5 +1,6 @@
 //! The validator: runs every conformance case in its own process, so that a crash is a result.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -55,6 +56,8 @@ pub struct CaseReport {
 pub struct Checker {
     /// The program, usually `std::env::current_exe()`.
     pub program: PathBuf,
+    /// Arguments of the program before `plugin check`.
+    pub arguments: Vec<OsString>,
     /// Maximum duration of a case.
     pub patience: Duration,
     /// Options for the cases that create an instance.
@@ -100,6 +103,7 @@ impl Checker {
         let start = Instant::now();
         let mut command = Command::new(&self.program);
         command
+            .args(&self.arguments)
             .args(["plugin", "check"])
             .arg(library)
             .args(["--json", "--in-process", name]);

@@ -18,13 +18,17 @@ mod filling;
 mod fingerprint;
 mod gap;
 mod generation;
+mod held_out;
 mod ranking;
 mod reader;
 mod references;
 mod scoring;
+pub(crate) mod shell;
 mod speed;
+mod steered;
 mod subject;
 pub mod trace;
+mod train_source;
 mod training;
 
 #[cfg(all(feature = "gpu", feature = "cli"))]
@@ -46,10 +50,15 @@ pub use filling::fill_text;
 pub use fingerprint::{FINGERPRINTED, fingerprint, fingerprint_of_bytes};
 pub use gap::{GapFill, GapSearch, fill_gap, same_tokens};
 pub use generation::{Finish, Generation, Piece, Request};
+pub use held_out::held_out_tokens;
 pub use ranking::{Ranked, rerank};
 pub use reader::Reader;
 pub use references::{Speaker, write_records};
 pub use scoring::{TokenScore, score_tokens};
 pub use speed::FlowSpeed;
+pub use steered::SteeredSession;
 pub use subject::ProbedModel;
+pub use train_source::{PreparedSource, TrainSource};
 pub use training::prepare_training;
+#[cfg(feature = "plugin")]
+pub use training::{plugins_of, record_plugins};

@@ -6,6 +6,10 @@ use crate::Result;
 use crate::hook::Hooks;
 use crate::learn::recipe::Kind;
 use crate::learn::{ProgressObserver, Recipe, Trainer};
+#[cfg(feature = "plugin")]
+use crate::plugin::{Plugins, Selection};
+#[cfg(feature = "plugin")]
+use crate::{Error, ErrorKind};
 
 /// Prepare the run of a recipe of any kind, as [`Trainer::prepare`] does for graphs. Masked training calls `mask/1`.
 ///
@@ -47,4 +51,38 @@ pub fn prepare_training(
     )
     .at(&recipe.name)
     .advice("build it with the feature transformer"))
+}
+
+/// Return the plugins that a recipe names in `[[plugin]]`.
+///
+/// # Errors
+/// [`ErrorKind::Configuration`] for an entry that does not name a plugin and its options.
+#[cfg(feature = "plugin")]
+pub fn plugins_of(recipe: &Recipe) -> Result<Vec<Selection>> {
+    let tables = recipe.plugin.iter().cloned();
+    tables
+        .map(|table| {
+            table.try_into().map_err(|error: toml::de::Error| {
+                Error::new(ErrorKind::Configuration, error.message().to_string()).at("[[plugin]]")
+            })
+        })
+        .collect()
+}
+
+/// Record the plugins of a run in its recipe, with checksums and effective options.
+///
+/// # Errors
+/// [`ErrorKind::Configuration`] for an option that TOML cannot hold.
+#[cfg(feature = "plugin")]
+pub fn record_plugins(recipe: &mut Recipe, plugins: &Plugins) -> Result<()> {
+    let selections = plugins.selections();
+    recipe.plugin = selections
+        .iter()
+        .map(|selection| {
+            toml::Table::try_from(selection).map_err(|error| {
+                Error::new(ErrorKind::Configuration, error.to_string()).at("[[plugin]]")
+            })
+        })
+        .collect::<Result<_>>()?;
+    Ok(())
 }

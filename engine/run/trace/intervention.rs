@@ -78,7 +78,7 @@ pub enum Intervention {
 
 /// Numbers added to the logits of nodes and of the targets of edges; −∞ for a factor of 0.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Steering {
+pub(crate) struct Steering {
     nodes: BTreeMap<u32, f32>,
     edges: BTreeMap<(u32, u32), f32>,
 }
@@ -124,16 +124,13 @@ impl Changes {
                 target,
                 factor,
             } => {
-                check(source)?;
-                check(target)?;
-                *self.steering.edges.entry((source, target)).or_default() += odds(factor)?;
+                self.steering.scale_edge(source, target, factor, nodes)?;
             }
             Intervention::MuteNode { node } => {
                 return self.add(&Intervention::ScaleNode { node, factor: 0.0 }, nodes);
             }
             Intervention::ScaleNode { node, factor } => {
-                check(node)?;
-                *self.steering.nodes.entry(node).or_default() += odds(factor)?;
+                self.steering.scale_node(node, factor, nodes)?;
             }
             Intervention::MuteSignal { position } => {
                 return self.add(
@@ -195,8 +192,39 @@ fn odds(factor: f32) -> Result<f32> {
 }
 
 impl Steering {
+    /// Multiply the odds of every edge into a node, of so many nodes.
+    pub(crate) fn scale_node(&mut self, node: u32, factor: f32, nodes: usize) -> Result<()> {
+        check_node(node, nodes)?;
+        *self.nodes.entry(node).or_default() += odds(factor)?;
+        Ok(())
+    }
+
+    /// Multiply the odds of an edge between two of so many nodes.
+    pub(crate) fn scale_edge(
+        &mut self,
+        source: u32,
+        target: u32,
+        factor: f32,
+        nodes: usize,
+    ) -> Result<()> {
+        check_node(source, nodes)?;
+        check_node(target, nodes)?;
+        *self.edges.entry((source, target)).or_default() += odds(factor)?;
+        Ok(())
+    }
+
+    /// Add the changes of another to these.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (&node, logit) in &other.nodes {
+            *self.nodes.entry(node).or_default() += logit;
+        }
+        for (&edge, logit) in &other.edges {
+            *self.edges.entry(edge).or_default() += logit;
+        }
+    }
+
     /// Return the nodes whose logits change at a source, with the change.
-    pub(super) fn at(&self, source: u32) -> impl Iterator<Item = (u32, f32)> + '_ {
+    pub(crate) fn at(&self, source: u32) -> impl Iterator<Item = (u32, f32)> + '_ {
         let nodes = self.nodes.iter().map(|(&node, &logit)| (node, logit));
         let edges = self.edges.range((source, 0)..=(source, u32::MAX));
         nodes.chain(edges.map(|(&(_, target), &logit)| (target, logit)))

@@ -25,6 +25,7 @@ pub use explanation::{Explanation, FixedKind, Term, TermKind};
 pub use export::{Theme, TraceFormat};
 pub use fan::{FanLook, FanRequest};
 pub use intervention::Intervention;
+pub(crate) use intervention::Steering;
 pub use step::{
     Attention, Candidate, CandidateRecall, CandidateWalk, Contributions, EdgeKind, Entry,
     EntryKind, RecalledPosition, Rest, Step,

@@ -1,10 +1,10 @@
-//! What `brillm train` is given: a run file, or texts, for which a run file is written.
+//! What a training run is given: a run file, or texts, for which a run file is written.
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::cli::shell::quoted;
 use crate::learn::recipe::map_paths;
 use crate::learn::{CorpusSize, Recipe, Trainer, kept_changes};
+use crate::run::shell::quoted;
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the run file that a run of a text has in its folder.
@@ -13,40 +13,52 @@ const RUN_FILE: &str = "run.toml";
 const LARGEST: u64 = 1 << 20;
 
 /// A recipe with the folders it works with.
-pub(super) struct Prepared {
-    pub(super) recipe: Recipe,
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PreparedSource {
+    /// The recipe.
+    pub recipe: Recipe,
     /// Folder that the paths of the recipe are relative to.
-    pub(super) base: PathBuf,
+    pub base: PathBuf,
     /// Folder of the run.
-    pub(super) folder: PathBuf,
+    pub folder: PathBuf,
     /// The run file.
-    pub(super) run_file: PathBuf,
+    pub run_file: PathBuf,
     /// Changes of the run file that the recipe contains.
-    pub(super) changes: Vec<String>,
+    pub changes: Vec<String>,
     /// The first words of the text, if it was measured.
-    pub(super) opening: Option<String>,
+    pub opening: Option<String>,
 }
 
 /// Arguments that decide what is trained and where.
-pub(super) struct TrainSource<'a> {
-    pub(super) sources: &'a [PathBuf],
-    pub(super) changes: &'a [String],
-    pub(super) data: Option<&'a Path>,
-    pub(super) out: Option<&'a Path>,
-    pub(super) resume: bool,
-    pub(super) quiet: bool,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TrainSource<'a> {
+    /// Texts (files, folders or globs), or one run file.
+    pub sources: &'a [PathBuf],
+    /// Changes of keys of the run file, `KEY=VALUE`.
+    pub changes: &'a [String],
+    /// Folder that paths in the run file are relative to; that of the run file by default.
+    pub data: Option<&'a Path>,
+    /// Folder of the run; `runs/NAME` by default.
+    pub out: Option<&'a Path>,
+    /// Whether to continue a run that the folder contains.
+    pub resume: bool,
 }
 
+/// Receives what is chosen for the caller, a line at a time.
+type Say<'a> = &'a mut dyn FnMut(&str);
+
 impl TrainSource<'_> {
-    /// Read the run file, or choose settings for the texts and write them as a run file into the folder of the run.
+    /// Read the run file, or choose settings for the texts and write them as a run file into the folder of the run. `say`
+    /// receives what was chosen.
     ///
     /// # Errors
     /// Errors of the run file and of the texts; [`ErrorKind::Input`] for run files and texts mixed.
-    pub(super) fn prepare(&self) -> Result<Prepared> {
+    pub fn prepare(&self, say: &mut dyn FnMut(&str)) -> Result<PreparedSource> {
         if let [file] = self.sources
             && is_run_file(file)?
         {
-            return self.run_file(file, self.changes);
+            return self.run_file(file, self.changes, say);
         }
         if let Some(file) = self.sources.iter().find(|path| has_extension(path, "toml")) {
             let what = "a run file cannot be trained together with other sources";
@@ -60,10 +72,10 @@ impl TrainSource<'_> {
             return Err(Error::new(ErrorKind::Input, "--data applies to a run file")
                 .advice("name the texts with their paths"));
         }
-        self.text()
+        self.text(say)
     }
 
-    fn run_file(&self, file: &Path, changes: &[String]) -> Result<Prepared> {
+    fn run_file(&self, file: &Path, changes: &[String], say: Say<'_>) -> Result<PreparedSource> {
         let own = file.parent().unwrap_or(Path::new("")).to_path_buf();
         let read =
             |changes: &[String]| Recipe::open(file, changes).map_err(|error| explain(error, file));
@@ -74,21 +86,21 @@ impl TrainSource<'_> {
         let folder = match self.out {
             Some(out) => out.to_path_buf(),
             None if of_run && self.resume => own.clone(),
-            None if of_run => self.next_free(&own),
+            None if of_run => next_free(&own, say),
             None => Path::new("runs").join(&recipe.name),
         };
         if self.resume && Trainer::has_begun(&folder) {
             let kept = kept_changes(&folder, file)?;
             if !kept.is_empty() {
-                if !self.quiet {
-                    let kept = kept.join(", ");
-                    super::say_error(format_args!("settings of the earlier start: {kept}"));
-                }
+                say(&format!(
+                    "settings of the earlier start: {}",
+                    kept.join(", ")
+                ));
                 changes = [kept, changes].concat();
                 recipe = read(&changes)?;
             }
         }
-        Ok(Prepared {
+        Ok(PreparedSource {
             recipe,
             base: self.data.map_or(own, Path::to_path_buf),
             folder,
@@ -98,7 +110,7 @@ impl TrainSource<'_> {
         })
     }
 
-    fn text(&self) -> Result<Prepared> {
+    fn text(&self, say: Say<'_>) -> Result<PreparedSource> {
         // What the corpus is read with, and the kind of model, decide what is chosen for them.
         let given = Recipe::of_changes(self.changes)?;
         let name = name_of(self.sources);
@@ -106,12 +118,12 @@ impl TrainSource<'_> {
         let folder = match self.out {
             Some(out) => out.to_path_buf(),
             None if self.resume => default,
-            None => self.next_free(&default),
+            None => next_free(&default, say),
         };
         let run_file = folder.join(RUN_FILE);
         let changes = self.changes_in(&folder)?;
         if self.resume && run_file.exists() {
-            return self.run_file(&run_file, &changes);
+            return self.run_file(&run_file, &changes, say);
         }
         if Trainer::has_begun(&folder) {
             return Err(Error::new(
@@ -160,10 +172,8 @@ impl TrainSource<'_> {
             .advice("train with it, delete it, or pass another --out"));
         }
         brillm_file::write(&run_file, text).map_err(Error::io_at(&run_file))?;
-        if !self.quiet {
-            print_plan(&size, &recipe, &run_file);
-        }
-        Ok(Prepared {
+        describe_plan(&size, &recipe, &run_file, say);
+        Ok(PreparedSource {
             recipe,
             base: folder.clone(),
             folder,
@@ -189,37 +199,35 @@ impl TrainSource<'_> {
         let changes = self.changes.iter();
         changes.map(|change| map_paths(change, &rebase)).collect()
     }
-
-    /// Return `folder`, or, if it contains a run, the first of `folder-2`, `folder-3`, … that does not.
-    fn next_free(&self, folder: &Path) -> PathBuf {
-        if !Trainer::has_begun(folder) {
-            return folder.to_path_buf();
-        }
-        let name = |count: usize| {
-            let mut name = folder.as_os_str().to_os_string();
-            name.push(format!("-{count}"));
-            PathBuf::from(name)
-        };
-        let free = (2..).map(name).find(|path| !Trainer::has_begun(path));
-        let free = free.expect("some number is free");
-        if !self.quiet {
-            let (old, new) = (folder.display(), free.display());
-            super::say_error(format_args!(
-                "{old} already contains a run (--resume continues it); this one is written to {new}"
-            ));
-        }
-        free
-    }
 }
 
-/// Print the sizes that were chosen for a text.
-fn print_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path) {
+/// Return `folder`, or, if it contains a run, the first of `folder-2`, `folder-3`, … that does not.
+fn next_free(folder: &Path, say: Say<'_>) -> PathBuf {
+    if !Trainer::has_begun(folder) {
+        return folder.to_path_buf();
+    }
+    let name = |count: usize| {
+        let mut name = folder.as_os_str().to_os_string();
+        name.push(format!("-{count}"));
+        PathBuf::from(name)
+    };
+    let free = (2..).map(name).find(|path| !Trainer::has_begun(path));
+    let free = free.expect("some number is free");
+    let (old, new) = (folder.display(), free.display());
+    say(&format!(
+        "{old} already contains a run (--resume continues it); this one is written to {new}"
+    ));
+    free
+}
+
+/// Describe the sizes that were chosen for a text.
+fn describe_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path, say: Say<'_>) {
     let train = &recipe.train;
     let count = |count: u64, what: &str| match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),
     };
-    super::say_error(format_args!(
+    say(&format!(
         "text: {} bytes in {}{}",
         size.bytes,
         count(size.files as u64, "file"),
@@ -237,28 +245,28 @@ fn print_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path) {
         2 => String::new(),
         order => format!(", order {order}"),
     };
-    super::say_error(format_args!(
+    say(&format!(
         "settings: vocabulary {}{sizes}{order}, {} training tokens, batches of {} × {}",
         recipe.data.vocabulary, train.tokens, train.batch, train.steps
     ));
     if !recipe.data.validation.is_empty() {
-        super::say_error(format_args!(
+        say(&format!(
             "validation: {}, every {} steps",
             recipe.data.validation.join(", "),
             train.validate_every
         ));
     } else if recipe.data.validation_fraction > 0.0 {
         let percent = recipe.data.validation_fraction * 100.0;
-        super::say_error(format_args!(
+        say(&format!(
             "validation: {percent:.1} % of the text, every {} steps",
             train.validate_every
         ));
     } else {
-        super::say_error(format_args!(
+        say(&format!(
             "validation: none, because the text is too short to hold some of it out"
         ));
     }
-    super::say_error(format_args!(
+    say(&format!(
         "run file: {} (change it and train again)",
         run_file.display()
     ));

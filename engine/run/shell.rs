@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 /// Quote an argument for a POSIX shell, where it needs quotes. A path that begins with a hyphen gets `./`, because it would
 /// be read as an option.
-pub(super) fn quoted(argument: impl AsRef<OsStr>) -> String {
+pub(crate) fn quoted(argument: impl AsRef<OsStr>) -> String {
     let argument = argument.as_ref().to_string_lossy();
     let path = match argument.starts_with('-') && argument != "-" {
         true => format!("./{argument}"),

@@ -1,0 +1,424 @@
+"""Models, and the text they generate."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy
+
+from . import _native, _options
+from ._graph import Graph
+from ._session import Session
+from ._trace import Trace
+
+#: A text, or the ids of its tokens.
+Prompt = Union[str, Sequence[int], "numpy.ndarray"]
+
+
+class Piece(str):
+    """Text that a new token completes: a ``str`` with the token's ``id``.
+
+    It is empty while a character is still incomplete. ``id`` is ``None`` for text that was held back when the
+    generation ended, and has no token of its own.
+    """
+
+    id: Optional[int]
+
+
+class Generation(Iterator[Piece]):
+    """A running generation: an iterator of :class:`Piece`.
+
+    The interpreter's lock is released while a token is computed; Ctrl-C ends the loop. ``text`` and ``ids`` are what
+    was generated so far.
+    """
+
+    def __init__(self, native: "_native.Generation") -> None:
+        self._native = native
+        self._pieces: List[str] = []
+        self.ids: List[int] = []
+
+    def __iter__(self) -> "Generation":
+        return self
+
+    def __next__(self) -> Piece:
+        found = self._native.next()
+        if found is None:
+            raise StopIteration
+        piece = Piece(found[0])
+        piece.id = found[1]
+        if piece.id is not None:
+            self.ids.append(piece.id)
+        self._pieces.append(found[0])
+        return piece
+
+    @property
+    def text(self) -> str:
+        """The text generated so far."""
+        return "".join(self._pieces)
+
+    @property
+    def finish(self) -> Optional[str]:
+        """Why the generation ended: ``length``, ``stop``, ``stop_text``, ``cancelled``, ``exhausted`` or ``context``."""
+        return self._native.finish()
+
+    def collect(self) -> str:
+        """Generate the rest and return the whole text."""
+        for _ in self:
+            pass
+        return self.text
+
+    def cancel(self) -> None:
+        """End before the next token; may be called from another thread."""
+        self._native.cancel()
+
+    def save(self) -> bytes:
+        """The session of a graph, for ``Model.restore`` or ``brillm generate --load-session``."""
+        return bytes(self._native.save())
+
+    def __repr__(self) -> str:
+        return f"<Generation of {len(self.ids)} tokens: {self.finish or 'running'}>"
+
+
+class Score(NamedTuple):
+    """How likely a text is to a model."""
+
+    #: The tokens. ``[n]`` uint32
+    ids: "numpy.ndarray"
+    #: ln p of each token after those before it; NaN for the first, which has none before it. ``[n]`` float64
+    log_probabilities: "numpy.ndarray"
+    #: The likeliest tokens at each position with their ln p, where ``top`` was above 0.
+    top: List[List[Tuple[int, float]]]
+
+    @property
+    def total(self) -> float:
+        """Sum of the log-probabilities."""
+        return float(numpy.nansum(self.log_probabilities))
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean −ln p."""
+        return float(numpy.exp(-self.total / max(len(self.ids) - 1, 1)))
+
+    def table(self) -> Dict[str, "numpy.ndarray"]:
+        """Columns for ``pandas.DataFrame`` or ``pyarrow.table``."""
+        return {"id": self.ids, "log_probability": self.log_probabilities}
+
+
+class Model:
+    """An opened model: a graph (a ``.bril`` file), or a transformer (a folder in Hugging Face's layout).
+
+    A model never changes: threads may share it. :func:`brillm.load` opens one.
+    """
+
+    def __init__(self, native: "_native.Model") -> None:
+        self._native = native
+        self._about: Dict[str, Any] = json.loads(native.about())
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self._about["name"]
+
+    @property
+    def kind(self) -> str:
+        """``"graph"`` or ``"transformer"``."""
+        return self._about["kind"]
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens, V."""
+        return self._about["vocabulary"]
+
+    @property
+    def parameters(self) -> int:
+        """Number of learned parameters."""
+        return self._about["parameters"]
+
+    @property
+    def context(self) -> Optional[int]:
+        """Tokens that a context can hold; ``None`` without a limit."""
+        return self._about["context"]
+
+    @property
+    def stop_tokens(self) -> List[int]:
+        """The tokens that end a text."""
+        return self._about["stop_tokens"]
+
+    @property
+    def metadata(self) -> Dict[str, Any]:
+        """What the model's file records."""
+        return self._about["metadata"]
+
+    def about(self) -> Dict[str, Any]:
+        """Name, kind, sizes, license and metadata."""
+        return json.loads(self._native.about())
+
+    def encode(self, text: str) -> List[int]:
+        """The tokens of a text, after the marks that the model expects before one."""
+        return self._native.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens."""
+        return self._native.decode(_options.indices(ids))
+
+    def tokens(self, ids: Sequence[int]) -> List[Dict[str, Any]]:
+        """Tokens made readable: ``id``, ``text``, ``bytes_hex``, ``display``."""
+        return json.loads(self._native.show(_options.indices(ids)))
+
+    def find(self, text: str) -> Optional[int]:
+        """The token whose text this is; ``None`` if there is none."""
+        return self._native.find(text)
+
+    def _prompt(self, prompt: Prompt) -> List[int]:
+        return self.encode(prompt) if isinstance(prompt, str) else _options.indices(prompt, "prompt")
+
+    def _token(self, token: Union[int, str]) -> int:
+        if not isinstance(token, str):
+            return _options.index(token)
+        found = self.find(token)
+        if found is None:
+            raise _options.InputError(
+                f"no token has the text {token!r}", self.name, "pass the id of a token; encode() gives those of a text"
+            )
+        return found
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        tokens: int = 128,
+        temperature: float = 0.7,
+        top_k: int = 0,
+        top_p: float = 0.95,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        penalty_window: int = 64,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        logit_bias: Optional[Mapping[int, float]] = None,
+        banned: Sequence[int] = (),
+        seed: int = 0,
+        stop: Union[str, Sequence[str]] = (),
+        ignore_eos: bool = False,
+        start: Any = "profile",
+        recall: Union[None, bool, str] = None,
+        charges: Union[None, bool, str] = None,
+        inject: Sequence[Tuple[int, int, float]] = (),
+        force: Optional[Mapping[int, int]] = None,
+        plugins: Union[None, _options.Plugin, Sequence[_options.Plugin]] = None,
+        plugin_path: Sequence[_options.Path] = (),
+        state: Optional[bytes] = None,
+    ) -> Generation:
+        """Continue a prompt.
+
+        >>> for piece in brillm.load().generate("Once upon a time", tokens=20):
+        ...     print(piece, end="", flush=True)
+
+        Args:
+            prompt: A text, or the ids of its tokens.
+            tokens: Maximum number of new tokens.
+            temperature: 0 always takes the most probable token.
+            top_k: Sample from the K most probable tokens; 0 for all.
+            top_p: Sample from the smallest set of tokens whose probabilities add up to this.
+            min_p: Sample from tokens with at least this times the highest probability.
+            repetition_penalty: Divide the odds of the last ``penalty_window`` tokens by this.
+            presence_penalty: Subtract this from the logits of tokens that occurred.
+            frequency_penalty: Subtract this for each time a token occurred.
+            logit_bias: Numbers added to the logits of tokens.
+            banned: Tokens that are never chosen.
+            seed: The same seed gives the same text.
+            stop: Texts that end the generation; they are not part of it.
+            ignore_eos: Continue past the model's stop tokens.
+            start: First signal of a graph: ``"profile"``, ``"ones"``, ``{"random": seed}`` or ``{"vector": [...]}``.
+            recall: Recall past signals: ``True`` for the fitted constants, or ``"WINDOW,THETA,MU[,SLOPE]"``.
+            charges: Raise recently visited tokens: ``True``, or ``"DECAY,NODE,EDGE,SCALE"``.
+            inject: Energies to add: ``(step, token, energy)``.
+            force: Tokens to choose whatever their energy, by step.
+            plugins: Plugins by name: ``"kv-heavy:budget=256"`` or ``("kv-heavy", {"budget": 256})``.
+            plugin_path: Folders to search for plugins first.
+            state: A saved session to continue; the prompt is appended to it.
+        """
+        options = {
+            "tokens": tokens,
+            "seed": seed,
+            "sampling": {
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+                "min_p": min_p,
+                "repetition_penalty": repetition_penalty,
+                "penalty_window": penalty_window,
+                "presence_penalty": presence_penalty,
+                "frequency_penalty": frequency_penalty,
+                "logit_bias": list((logit_bias or {}).items()),
+                "banned": _options.indices(banned, "banned"),
+            },
+            "stop": [stop] if isinstance(stop, str) else list(stop),
+            "ignore_eos": ignore_eos,
+            "start": start,
+            "recall": _options.constants(recall),
+            "charges": _options.constants(charges),
+            "inject": [list(one) for one in inject],
+            "force": list((force or {}).items()),
+            "plugins": _options.plugins(plugins, plugin_path),
+        }
+        ids = [] if state is not None and isinstance(prompt, str) and not prompt else self._prompt(prompt)
+        return Generation(self._native.generate(ids, _options.document(options), state))
+
+    def score(
+        self,
+        text: Prompt,
+        *,
+        top: int = 0,
+        plugins: Union[None, _options.Plugin, Sequence[_options.Plugin]] = None,
+        plugin_path: Sequence[_options.Path] = (),
+    ) -> Score:
+        """Compute the log-probability of each token of a text; ``top`` likeliest tokens are listed with it."""
+        ids = self._prompt(text)
+        chosen = _options.document(_options.plugins(plugins, plugin_path))
+        values, likeliest = self._native.score(ids, _options.index(top, "top"), chosen)
+        return Score(numpy.array(ids, numpy.uint32), numpy.array(values), likeliest if top else [])
+
+    def trace(
+        self,
+        prompt: Prompt,
+        *,
+        tokens: int = 24,
+        candidates: int = 24,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 0.95,
+        min_p: float = 0.0,
+        banned: Sequence[int] = (),
+        seed: int = 0,
+        ignore_eos: bool = False,
+        start: Any = "profile",
+        recall: Union[None, bool, str] = None,
+        interventions: Sequence[Mapping[str, Any]] = (),
+        mute: Sequence[Union[int, str]] = (),
+        mute_signals: Sequence[int] = (),
+        plugins: Union[None, _options.Plugin, Sequence[_options.Plugin]] = None,
+        plugin_path: Sequence[_options.Path] = (),
+    ) -> Trace:
+        """Continue a prompt and record each step: candidates, probabilities, and what made the choice.
+
+        Args:
+            candidates: Candidates listed for each step; the chosen one is always among them.
+            mute: Tokens that cannot be chosen.
+            mute_signals: Positions of the path that are taken out of the context of later tokens (graphs).
+            interventions: Other changes, as the document ``brillm-trace/1`` describes them.
+
+        The other arguments are those of :meth:`generate`.
+        """
+        changes = [dict(one) for one in interventions]
+        changes += [{"kind": "mute_node", "node": self._token(token)} for token in mute]
+        changes += [
+            {"kind": "mute_signal", "position": _options.index(position, "position")} for position in mute_signals
+        ]
+        options = {
+            "tokens": tokens,
+            "candidates": candidates,
+            "seed": seed,
+            "sampling": {
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+                "min_p": min_p,
+                "banned": _options.indices(banned, "banned"),
+            },
+            "ignore_eos": ignore_eos,
+            "start": start,
+            "recall": _options.constants(recall),
+            "interventions": changes,
+            "plugins": _options.plugins(plugins, plugin_path),
+        }
+        return Trace(self._native.trace(self._prompt(prompt), _options.document(options)))
+
+    def session(
+        self,
+        prompt: Prompt,
+        *,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 0.95,
+        min_p: float = 0.0,
+        banned: Sequence[int] = (),
+        seed: int = 0,
+        start: Any = "profile",
+        recall: Union[None, bool, str] = None,
+        charges: Union[None, bool, str] = None,
+        explain: bool = False,
+        plugins: Union[None, _options.Plugin, Sequence[_options.Plugin]] = None,
+        plugin_path: Sequence[_options.Path] = (),
+        state: Optional[bytes] = None,
+    ) -> Session:
+        """Begin a session at a prompt, to look at each step and to change it.
+
+        Args:
+            explain: Keep what :meth:`Session.contributions` needs.
+            state: A saved session to continue; the prompt, which may be empty, is appended to it.
+
+        The other arguments are those of :meth:`generate`.
+        """
+        options = {
+            "seed": seed,
+            "sampling": {
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+                "min_p": min_p,
+                "banned": _options.indices(banned, "banned"),
+            },
+            "start": start,
+            "recall": _options.constants(recall),
+            "charges": _options.constants(charges),
+            "explain": explain,
+            "plugins": _options.plugins(plugins, plugin_path),
+        }
+        ids = [] if state is not None and isinstance(prompt, str) and not prompt else self._prompt(prompt)
+        return Session(self, ids, self._native.session(ids, _options.document(options), state))
+
+    def restore(self, state: bytes, **options: Any) -> Session:
+        """Continue a saved session; ``options`` are those of :meth:`session`."""
+        return self.session([], state=state, **options)
+
+    def graph(self) -> Graph:
+        """The graph of tokens, as arrays that are not copied."""
+        return Graph(self._native.graph(), self)
+
+    def weights(self) -> Dict[str, "numpy.ndarray"]:
+        """The weights of a graph by name, as read-only views of the model's memory.
+
+        A block of int8 has its scales, one for each row, under its name with ``.row_scales`` appended.
+        """
+        views: Dict[str, "numpy.ndarray"] = {}
+        for name, values, scales in self._native.weights():
+            views[name] = numpy.asarray(values)
+            if scales is not None:
+                views[f"{name}.row_scales"] = numpy.asarray(scales)
+        return views
+
+    def __repr__(self) -> str:
+        return f"<brillm.Model {self.name!r}: {self.kind}, {self.parameters} parameters, {self.vocabulary} tokens>"
+
+    def _repr_html_(self) -> str:
+        about = self.about()
+        keys = ["kind", "profile", "parameters", "vocabulary", "width", "layers", "edges", "order", "context", "license"]
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{key}</th><td>{html.escape(str(about[key]))}</td></tr>"
+            for key in keys
+            if about[key] is not None
+        )
+        return f"<table><caption>{html.escape(self.name)}</caption>{rows}</table>"
+
+
+def load(path: Optional[_options.Path] = None, *, verify: bool = False) -> Model:
+    """Open a model: a ``.bril`` file, a folder in Hugging Face's layout, or the built-in English model without a path.
+
+    Args:
+        verify: Check every byte now; otherwise the blocks of a large file are checked when they are first used.
+    """
+    name = None if path is None else _options.paths(path)[0]
+    return Model(_native.Model(name, bool(verify)))

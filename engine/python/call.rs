@@ -1,0 +1,140 @@
+//! Calls into the engine: without the interpreter's lock, ended by Ctrl-C, errors and panics as exceptions.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use brillm::Error;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+/// How often a long call looks for signals.
+const TICK: Duration = Duration::from_millis(30);
+
+/// Why a call failed.
+pub(crate) enum Failure {
+    /// An error of the engine.
+    Engine(Error),
+    /// The message of a panic.
+    Panic(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl Failure {
+    /// Convert to the exception of the kind.
+    pub(crate) fn exception(&self, py: Python<'_>) -> PyErr {
+        let (kind, what, location, advice) = match self {
+            Self::Engine(error) => {
+                let parts = error.parts();
+                (
+                    error.kind().name(),
+                    parts.what,
+                    parts.location,
+                    parts.advice,
+                )
+            }
+            Self::Panic(message) => {
+                let advice = "report it with the call that led here; the model is not damaged";
+                ("internal", message.as_str(), None, Some(advice))
+            }
+        };
+        let made = py
+            .import("brillm._errors")
+            .and_then(|errors| errors.getattr("of_parts"))
+            .and_then(|make| make.call1((kind, what, location, advice)));
+        match made {
+            Ok(value) => PyErr::from_value(value),
+            Err(error) => error,
+        }
+    }
+}
+
+/// Convert an error of the engine to an exception.
+pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
+    Failure::Engine(error).exception(py)
+}
+
+/// Run a call and catch its panic.
+fn caught<T>(body: impl FnOnce() -> brillm::Result<T>) -> Result<T, Failure> {
+    // What a panic leaves behind is dropped, or is behind a mutex whose owner accepts it; see `lock`.
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(outcome) => outcome.map_err(Failure::Engine),
+        Err(payload) => Err(Failure::Panic(message(&*payload))),
+    }
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    format!("the engine panicked: {}", text.unwrap_or("no message"))
+}
+
+/// Run a short call without the interpreter's lock.
+pub(crate) fn detached<T: Send>(
+    py: Python<'_>,
+    body: impl FnOnce() -> brillm::Result<T> + Send,
+) -> PyResult<T> {
+    py.detach(|| caught(body))
+        .map_err(|failure| failure.exception(py))
+}
+
+/// Run a long call on a thread of its own, while this one waits for its end or for Ctrl-C.
+///
+/// With a flag, Ctrl-C sets it and waits for the end of the call; a second Ctrl-C does not wait. Without one the call is
+/// left to itself.
+pub(crate) fn interruptible<T: Send + 'static>(
+    py: Python<'_>,
+    cancel: Option<&Arc<AtomicBool>>,
+    body: impl FnOnce() -> brillm::Result<T> + Send + 'static,
+) -> PyResult<T> {
+    let (sender, mut receiver) = channel();
+    let run = move || {
+        // Nobody receives it after a second Ctrl-C.
+        let _ = sender.send(caught(body));
+    };
+    std::thread::Builder::new()
+        .name("brillm".into())
+        .spawn(run)
+        .map_err(|error| PyRuntimeError::new_err(format!("no thread can be started: {error}")))?;
+    let mut interrupt = None;
+    loop {
+        let received;
+        (receiver, received) = py.detach(move || {
+            let received = receiver.recv_timeout(TICK);
+            (receiver, received)
+        });
+        match received {
+            Ok(outcome) => {
+                return match interrupt {
+                    Some(interrupt) => Err(interrupt),
+                    None => outcome.map_err(|failure| failure.exception(py)),
+                };
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(signal) = py.check_signals() {
+                    let Some(cancel) = cancel.filter(|_| interrupt.is_none()) else {
+                        return Err(signal);
+                    };
+                    cancel.store(true, Ordering::Relaxed);
+                    interrupt = Some(signal);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::Panic("the engine's thread ended".into()).exception(py));
+            }
+        }
+    }
+}
+
+/// Lock what one call at a time uses. After a panic it is used again: its state is valid, if not that of a whole step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,263 @@
+//! An opened model.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use brillm::kernel::bytes::Bytes;
+use brillm::kernel::element::Element;
+use brillm::kernel::table::Table;
+use brillm::model::Verify;
+use brillm::path::SessionState;
+use brillm::run::trace::{ShownToken, Tracing};
+use brillm::run::{Engine, SteeredSession, fingerprint, score_tokens};
+use brillm::signal::blocks;
+use brillm::text::Decoder;
+use brillm::{Error, ErrorKind};
+use pyo3::prelude::*;
+
+use crate::arguments::{self, Options, PluginOptions};
+use crate::buffer::{Buffer, Kind};
+use crate::call::{detached, exception, interruptible};
+use crate::command::ENGLISH;
+use crate::generation::Generation;
+use crate::graph::Graph;
+use crate::session::Session;
+use crate::trace::Trace;
+
+/// A model of either kind. It never changes: threads may share it.
+#[pyclass(frozen, module = "brillm._native")]
+pub(crate) struct Model {
+    pub(crate) engine: Engine,
+    path: Option<PathBuf>,
+}
+
+/// A block of weights: its name, its numbers, and the scale of each row of int8.
+type Block = (String, Buffer, Option<Buffer>);
+
+#[pymethods]
+impl Model {
+    /// Open a model file or folder; the built-in English model without a path.
+    #[new]
+    #[pyo3(signature = (path, verify))]
+    fn new(py: Python<'_>, path: Option<PathBuf>, verify: bool) -> PyResult<Self> {
+        let verify = if verify { Verify::Whole } else { Verify::Lazy };
+        let file = path.clone();
+        let engine = interruptible(py, None, move || match file {
+            Some(path) => Engine::open(&path, verify),
+            None => brillm::Model::from_bytes(Bytes::of_program(&ENGLISH.0)).map(Engine::Graph),
+        })?;
+        Ok(Self { engine, path })
+    }
+
+    /// The metadata, sizes and options, as JSON.
+    fn about(&self) -> String {
+        let (engine, summary) = (&self.engine, self.engine.summary());
+        serde_json::json!({
+            "name": engine.name(),
+            "path": self.path,
+            "kind": summary.kind,
+            "profile": summary.profile,
+            "vocabulary": engine.vocabulary(),
+            "width": summary.width,
+            "layers": summary.layers,
+            "heads": summary.heads,
+            "context": engine.context_limit(),
+            "edges": summary.edges,
+            "own_edges": summary.own_edges,
+            "order": engine.order(),
+            "parameters": engine.parameters(),
+            "causal": engine.is_causal(),
+            "direction": engine.direction(),
+            "stop_tokens": engine.stop_tokens(),
+            "license": summary.license,
+            "metadata": engine.metadata(),
+        })
+        .to_string()
+    }
+
+    /// The tokens of a text, after the marks that the model expects before one.
+    fn encode(&self, py: Python<'_>, text: &str) -> PyResult<Vec<u32>> {
+        detached(py, || self.engine.encode(text))
+    }
+
+    /// The text of tokens.
+    fn decode(&self, py: Python<'_>, ids: Vec<u32>) -> PyResult<String> {
+        detached(py, || {
+            brillm::measure::check_ids(&ids, self.engine.vocabulary())?;
+            Ok(self.engine.tokenizer().decode(&ids))
+        })
+    }
+
+    /// The text of tokens that follow others.
+    fn decode_after(&self, py: Python<'_>, before: Vec<u32>, ids: Vec<u32>) -> PyResult<String> {
+        detached(py, || {
+            let tokenizer = self.engine.tokenizer();
+            brillm::measure::check_ids(&before, self.engine.vocabulary())?;
+            brillm::measure::check_ids(&ids, self.engine.vocabulary())?;
+            let mut decoder = Decoder::after(tokenizer, &before);
+            let mut text: String = ids.iter().map(|&id| decoder.push(tokenizer, id)).collect();
+            text.push_str(&decoder.finish());
+            Ok(text)
+        })
+    }
+
+    /// Tokens made readable, as JSON.
+    fn show(&self, py: Python<'_>, ids: Vec<u32>) -> PyResult<String> {
+        detached(py, || {
+            brillm::measure::check_ids(&ids, self.engine.vocabulary())?;
+            let vocabulary = self.engine.tokenizer().vocabulary();
+            let shown: Vec<ShownToken> = ids
+                .iter()
+                .map(|&id| ShownToken::of(vocabulary, id))
+                .collect();
+            Ok(serde_json::json!(shown).to_string())
+        })
+    }
+
+    /// The node whose token is a text.
+    fn find(&self, text: &str) -> Option<u32> {
+        self.engine.tokenizer().vocabulary().find(text)
+    }
+
+    /// Begin a generation.
+    fn generate(
+        &self,
+        py: Python<'_>,
+        prompt: Vec<u32>,
+        options: &str,
+        state: Option<Vec<u8>>,
+    ) -> PyResult<Generation> {
+        let options: Options = arguments::read(options).map_err(|error| exception(py, error))?;
+        let (engine, cancel) = (self.engine.clone(), Arc::<AtomicBool>::default());
+        let flag = cancel.clone();
+        let begun = interruptible(py, Some(&cancel), move || {
+            let engine = engine.forward()?;
+            let (hooked, plugins) = options.hooked(&engine, &flag)?;
+            let mut request = options.request(&engine, plugins.hooks(), prompt, &flag)?;
+            if let Some(state) = state {
+                request = request.resume(SessionState::from_bytes(&state)?);
+            }
+            hooked.start(request)
+        })?;
+        Ok(Generation::new(begun, cancel))
+    }
+
+    /// ln p of each token of a text after those before it: ids, ln p (NaN for the first), and the likeliest at each.
+    fn score(
+        &self,
+        py: Python<'_>,
+        ids: Vec<u32>,
+        top: usize,
+        plugins: &str,
+    ) -> PyResult<(Buffer, Vec<Vec<(u32, f64)>>)> {
+        let plugins: PluginOptions =
+            arguments::read(plugins).map_err(|error| exception(py, error))?;
+        let (engine, cancel) = (self.engine.clone(), Arc::<AtomicBool>::default());
+        let flag = cancel.clone();
+        let scores = interruptible(py, Some(&cancel), move || {
+            let engine = engine.forward()?;
+            let plugins = plugins.load(Vec::new())?;
+            score_tokens(&engine, &ids, top, plugins.hooks(), Some(&flag))
+        })?;
+        let values = scores
+            .iter()
+            .map(|one| one.ln_probability.unwrap_or(f64::NAN));
+        let values = Buffer::of(values.collect());
+        Ok((values, scores.into_iter().map(|one| one.top).collect()))
+    }
+
+    /// Trace a generation.
+    fn trace(&self, py: Python<'_>, prompt: Vec<u32>, options: &str) -> PyResult<Trace> {
+        let options: Options = arguments::read(options).map_err(|error| exception(py, error))?;
+        let (engine, cancel) = (self.engine.clone(), Arc::<AtomicBool>::default());
+        let flag = cancel.clone();
+        let path = self.path.clone();
+        let trace = interruptible(py, Some(&cancel), move || {
+            let (hooked, plugins) = options.hooked(&engine, &flag)?;
+            let request = options.trace(&engine, prompt)?;
+            let mut tracing = Tracing::begin_on(&hooked, request)?.cancel(flag);
+            let record = tracing.trace_mut();
+            record.plugins = plugins.record();
+            record.model.sha256 = match path {
+                Some(path) => fingerprint(&path).ok(),
+                None => Some(brillm::run::fingerprint_of_bytes(&ENGLISH.0)),
+            };
+            tracing.collect()
+        })?;
+        Ok(Trace::new(trace))
+    }
+
+    /// Begin a session, or continue a saved one.
+    fn session(
+        &self,
+        py: Python<'_>,
+        prompt: Vec<u32>,
+        options: &str,
+        state: Option<Vec<u8>>,
+    ) -> PyResult<Session> {
+        let options: Options = arguments::read(options).map_err(|error| exception(py, error))?;
+        let (engine, cancel) = (self.engine.clone(), Arc::<AtomicBool>::default());
+        let flag = cancel.clone();
+        let session = interruptible(py, Some(&cancel), move || {
+            let (hooked, _) = options.hooked(&engine, &flag)?;
+            let mut sequence = options.sequence(&engine)?;
+            sequence.state = state
+                .map(|state| SessionState::from_bytes(&state))
+                .transpose()?;
+            SteeredSession::begin(&hooked, &prompt, &sequence)
+        })?;
+        Ok(Session::new(session))
+    }
+
+    /// The graph.
+    fn graph(&self, py: Python<'_>) -> PyResult<Graph> {
+        let graph = self.engine.clone().graph();
+        graph.map(Graph::new).map_err(|error| exception(py, error))
+    }
+
+    /// The blocks of weights of a graph.
+    fn weights(&self, py: Python<'_>) -> PyResult<Vec<Block>> {
+        let model = self.engine.clone().graph().map_err(|error| {
+            let error =
+                error.advice("open the tensors of model.safetensors with the package safetensors");
+            exception(py, error)
+        })?;
+        let mechanism = model.mechanism();
+        let (profile, graph) = (mechanism.profile(), mechanism.graph());
+        let stored = blocks(profile, graph.nodes(), graph.own_edges());
+        let stored = stored.iter().filter(|block| block.rows * block.columns > 0);
+        let views = stored.map(|block| {
+            let (name, shape) = (block.name, vec![block.rows, block.columns]);
+            if !block.narrows {
+                let values = Buffer::new(model.clone(), shape, move |model: &brillm::Model| {
+                    model.mechanism().weights().values(name)
+                });
+                return Ok((name.to_string(), values, None));
+            }
+            let table = mechanism.weights().table(name);
+            let (values, scales) = table_views(table, shape)?;
+            Ok((name.to_string(), values, scales))
+        });
+        let views: brillm::Result<Vec<Block>> = views.collect();
+        views.map_err(|error| exception(py, error))
+    }
+}
+
+/// Views of the numbers of a table, and of the scales of its rows.
+fn table_views(table: &Table, shape: Vec<usize>) -> brillm::Result<(Buffer, Option<Buffer>)> {
+    let kind = match table.element() {
+        Element::F32 => Kind::F32,
+        Element::F16 => Kind::F16,
+        Element::I8 => Kind::I8,
+        other => {
+            let what = format!("weights of {other} have no view");
+            return Err(Error::new(ErrorKind::Unsupported, what));
+        }
+    };
+    let scales = table.scales().cloned();
+    Ok((
+        Buffer::of_bytes(table.bytes().clone(), kind, shape),
+        scales.map(|scales| Buffer::of_bytes(scales, Kind::F32, vec![table.rows()])),
+    ))
+}
