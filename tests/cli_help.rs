@@ -175,7 +175,7 @@ fn completions_are_scripts_of_their_shells() {
     ] {
         let output = brillm(&["completions", shell]).output().unwrap();
         let script = stdout_of(&output, shell);
-        for part in [begin, "generate", "--temperature", "--plugin"] {
+        for part in [begin, "generate", "temperature", "plugin-path"] {
             if !script.contains(part) {
                 faults.push(format!("{shell}: {part:?} is missing"));
             }
