@@ -168,6 +168,15 @@ impl Error {
         Self::new(ErrorKind::Format, what).because(source)
     }
 
+    /// Create an error from JSON of a program that does not have the expected types; the caller adds the field.
+    pub fn json(source: serde_json::Error) -> Self {
+        let text = source.to_string();
+        let what = text
+            .rsplit_once(" at line ")
+            .map_or(&*text, |(what, _)| what);
+        Self::new(ErrorKind::Input, in_words(what)).because(source)
+    }
+
     /// Return a conversion of input-output failures at `path`, for [`Result::map_err`](std::result::Result::map_err).
     pub fn io_at(path: &(impl AsRef<std::path::Path> + ?Sized)) -> impl Fn(std::io::Error) -> Self {
         move |error| Self::io(error, path.as_ref().display())

@@ -10,7 +10,7 @@ use brillm::plugin::{Finder, Plugins, Selection};
 use brillm::run::trace::{Intervention, TraceRequest, TraceSampling};
 use brillm::run::{Engine, HookedEngine, Request, SequenceOptions};
 use brillm::signal::Start;
-use brillm::{Error, ErrorKind, Result};
+use brillm::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -56,14 +56,16 @@ enum PluginName {
 /// Read options.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for an option that is unknown or of another type.
+/// [`brillm::ErrorKind::Input`] for an option that is unknown or of another type, at its name.
 pub(crate) fn read<T: DeserializeOwned>(json: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|error| {
-        let text = error.to_string();
-        let what = text
-            .rsplit_once(" at line ")
-            .map_or(&*text, |(what, _)| what);
-        Error::new(ErrorKind::Input, format!("invalid options: {what}"))
+    let mut document = serde_json::Deserializer::from_str(json);
+    serde_path_to_error::deserialize(&mut document).map_err(|error| {
+        let path = error.path().to_string();
+        let error = Error::json(error.into_inner());
+        match path.strip_prefix("sampling.").unwrap_or(&path) {
+            "" | "." => error,
+            name => error.at(name),
+        }
     })
 }
 

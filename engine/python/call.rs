@@ -4,10 +4,10 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use brillm::Error;
+use brillm::{Error, ErrorKind};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -77,11 +77,27 @@ fn message(payload: &(dyn Any + Send)) -> String {
     format!("the engine panicked: {}", text.unwrap_or("no message"))
 }
 
+/// Check that the process is the one that used the engine first. Its threads do not exist in a process that was forked
+/// afterwards, which would wait for them without end.
+fn check_process(py: Python<'_>) -> PyResult<()> {
+    static FIRST: OnceLock<u32> = OnceLock::new();
+    let process = std::process::id();
+    if *FIRST.get_or_init(|| process) == process {
+        return Ok(());
+    }
+    let what =
+        "the process was forked after it had used the engine, whose threads do not exist here";
+    let error = Error::new(ErrorKind::Unsupported, what)
+        .advice("start processes with multiprocessing.get_context(\"spawn\"), or load the model in the new one only");
+    Err(exception(py, error))
+}
+
 /// Run a short call without the interpreter's lock.
 pub(crate) fn detached<T: Send>(
     py: Python<'_>,
     body: impl FnOnce() -> brillm::Result<T> + Send,
 ) -> PyResult<T> {
+    check_process(py)?;
     py.detach(|| caught(body))
         .map_err(|failure| failure.exception(py))
 }
@@ -95,6 +111,7 @@ pub(crate) fn interruptible<T: Send + 'static>(
     cancel: Option<&Arc<AtomicBool>>,
     body: impl FnOnce() -> brillm::Result<T> + Send + 'static,
 ) -> PyResult<T> {
+    check_process(py)?;
     let (sender, mut receiver) = channel();
     let run = move || {
         // Nobody receives it after a second Ctrl-C.

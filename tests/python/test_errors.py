@@ -31,7 +31,7 @@ def test_errors_are_of_the_classes_of_python(model, tmp_path):
         (lambda: model.generate(""), brillm.InputError, ValueError),
         (lambda: model.generate([10**6]), brillm.InputError, ValueError),
         (lambda: model.generate("a", temperature=-1.0), brillm.InputError, ValueError),
-        (lambda: model.generate("a", temperature=float("nan")), brillm.Error, Exception),
+        (lambda: model.generate("a", temperature=float("nan")), brillm.InputError, ValueError),
         (lambda: model.generate([-1]), brillm.InputError, ValueError),
         (lambda: model.generate("a", tokens=2.5), brillm.InputError, ValueError),
         (lambda: model.generate([1.5]), TypeError, TypeError),
@@ -47,6 +47,49 @@ def test_errors_are_of_the_classes_of_python(model, tmp_path):
         with pytest.raises(cls) as raised:
             call()
         assert isinstance(raised.value, base), number
+
+
+def test_an_option_of_another_type_is_named(model):
+    cases = [
+        ({"tokens": 2.5}, "tokens", "invalid type: floating point `2.5`, expected a whole number of at least 0"),
+        ({"temperature": "warm"}, "temperature", "invalid type: string \"warm\", expected a number"),
+        ({"inject": [(0, 3, None)]}, "inject[0][2]", "invalid type: null, expected a number"),
+        ({"top_k": -1}, "top_k", "invalid value: integer `-1`, expected a whole number of at least 0"),
+    ]
+    for options, where, what in cases:
+        with pytest.raises(brillm.InputError) as raised:
+            model.generate("a", **options)
+        assert (raised.value.where, raised.value.what) == (where, what)
+
+
+def test_the_program_starts_without_numpy():
+    code = "import brillm.__main__, sys; assert 'numpy' not in sys.modules; brillm.load(); assert 'numpy' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_forked_process_reports_that_the_threads_are_gone(model):
+    multiprocessing = pytest.importorskip("multiprocessing")
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("fork is of POSIX")
+    code = """
+import os, brillm
+model = brillm.load()
+child = os.fork()
+if child == 0:
+    try:
+        model.score("Once upon a time")
+    except brillm.UnsupportedError as error:
+        os._exit(7 if "spawn" in error.advice else 1)
+    os._exit(2)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_model_is_opened_again_in_another_process(model, transformer):
+    for one in [model, transformer]:
+        again = pickle.loads(pickle.dumps(one))
+        assert again.name == one.name and again.encode("Once") == one.encode("Once")
 
 
 def test_errors_survive_pickling():

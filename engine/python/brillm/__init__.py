@@ -5,6 +5,8 @@
 >>> print(model.generate("Once upon a time", tokens=40).collect())
 """
 
+from typing import TYPE_CHECKING, Any, List
+
 from ._errors import (
     CancelledError,
     ChecksumError,
@@ -21,12 +23,49 @@ from ._errors import (
     VersionError,
     VocabularyError,
 )
-from ._graph import Graph
-from ._model import Generation, Model, Piece, Score, load
 from ._native import __version__
-from ._session import Session
-from ._trace import Trace, open_trace
-from ._training import Evaluation, Picture, Run, evaluate, kneser_ney, plot, train
+
+if TYPE_CHECKING:
+    from ._graph import Graph
+    from ._model import Generation, Model, Piece, Score, load
+    from ._session import Session
+    from ._trace import Trace, open_trace
+    from ._training import Evaluation, Picture, Run, evaluate, kneser_ney, plot, train
+
+# What needs NumPy is imported when it is first used: the program starts without it.
+_MODULES = {
+    "Evaluation": "_training",
+    "Generation": "_model",
+    "Graph": "_graph",
+    "Model": "_model",
+    "Picture": "_training",
+    "Piece": "_model",
+    "Run": "_training",
+    "Score": "_model",
+    "Session": "_session",
+    "Trace": "_trace",
+    "evaluate": "_training",
+    "kneser_ney": "_training",
+    "load": "_model",
+    "open_trace": "_trace",
+    "plot": "_training",
+    "train": "_training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "CancelledError",

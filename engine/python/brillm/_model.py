@@ -24,7 +24,7 @@ class Piece(str):
     generation ended, and has no token of its own.
     """
 
-    id: Optional[int]
+    id: Optional[int] = None
 
 
 class Generation(Iterator[Piece]):
@@ -399,6 +399,10 @@ class Model:
             if scales is not None:
                 views[f"{name}.row_scales"] = numpy.asarray(scales)
         return views
+
+    def __reduce__(self):
+        # Opened again from the same path, in another process too.
+        return (load, (self._about["path"],))
 
     def __repr__(self) -> str:
         return f"<brillm.Model {self.name!r}: {self.kind}, {self.parameters} parameters, {self.vocabulary} tokens>"
