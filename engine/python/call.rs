@@ -102,13 +102,31 @@ pub(crate) fn detached<T: Send>(
         .map_err(|failure| failure.exception(py))
 }
 
+/// What Ctrl-C does to a long call.
+pub(crate) enum Interrupt<'a> {
+    /// Leave the call to itself, which may end early where it looks at the flag.
+    Leave(Option<&'a Arc<AtomicBool>>),
+    /// Set the flag and wait for the end; a second Ctrl-C does not wait.
+    Finish(&'a Arc<AtomicBool>),
+}
+
+impl Interrupt<'_> {
+    /// Set the flag; return whether to wait for the end of the call.
+    fn signal(&self) -> bool {
+        let (flag, wait) = match self {
+            Self::Leave(flag) => (*flag, false),
+            Self::Finish(flag) => (Some(*flag), true),
+        };
+        // A flag that is set was set by the first Ctrl-C.
+        let first = flag.is_none_or(|flag| !flag.swap(true, Ordering::Relaxed));
+        wait && first
+    }
+}
+
 /// Run a long call on a thread of its own, while this one waits for its end or for Ctrl-C.
-///
-/// With a flag, Ctrl-C sets it and waits for the end of the call; a second Ctrl-C does not wait. Without one the call is
-/// left to itself.
 pub(crate) fn interruptible<T: Send + 'static>(
     py: Python<'_>,
-    cancel: Option<&Arc<AtomicBool>>,
+    on_interrupt: Interrupt<'_>,
     body: impl FnOnce() -> brillm::Result<T> + Send + 'static,
 ) -> PyResult<T> {
     check_process(py)?;
@@ -137,10 +155,9 @@ pub(crate) fn interruptible<T: Send + 'static>(
             }
             Err(RecvTimeoutError::Timeout) => {
                 if let Err(signal) = py.check_signals() {
-                    let Some(cancel) = cancel.filter(|_| interrupt.is_none()) else {
+                    if !on_interrupt.signal() {
                         return Err(signal);
-                    };
-                    cancel.store(true, Ordering::Relaxed);
+                    }
                     interrupt = Some(signal);
                 }
             }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use serde::Deserialize;
 
 use crate::arguments::{self, PluginOptions};
-use crate::call::{exception, interruptible};
+use crate::call::{Interrupt, exception, interruptible};
 use crate::model::Model;
 
 /// Options of an evaluation.
@@ -40,7 +40,7 @@ pub(crate) fn evaluate(
 ) -> PyResult<(f64, f64, usize, usize, usize)> {
     let options: Options = arguments::read(options).map_err(|error| exception(py, error))?;
     let engine = model.engine.clone();
-    interruptible(py, None, move || {
+    interruptible(py, Interrupt::Leave(None), move || {
         if engine.direction() == ReadingDirection::Both {
             let what = "a model of both directions is measured by the command only";
             return Err(Error::new(ErrorKind::Unsupported, what)
@@ -115,7 +115,7 @@ pub(crate) fn kneser_ney(
     windows: (usize, usize),
     stream: bool,
 ) -> PyResult<Vec<(usize, f64)>> {
-    interruptible(py, None, move || {
+    interruptible(py, Interrupt::Leave(None), move || {
         let windows = Windows::new(windows.0, windows.1).streaming(stream);
         (2..=order.max(2))
             .map(|order| {

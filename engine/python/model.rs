@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 
 use crate::arguments::{self, Options, PluginOptions};
 use crate::buffer::{Buffer, Kind};
-use crate::call::{detached, exception, interruptible};
+use crate::call::{Interrupt, detached, exception, interruptible};
 use crate::command::ENGLISH;
 use crate::generation::Generation;
 use crate::graph::Graph;
@@ -43,7 +43,7 @@ impl Model {
     fn new(py: Python<'_>, path: Option<PathBuf>, verify: bool) -> PyResult<Self> {
         let verify = if verify { Verify::Whole } else { Verify::Lazy };
         let file = path.clone();
-        let engine = interruptible(py, None, move || match file {
+        let engine = interruptible(py, Interrupt::Leave(None), move || match file {
             Some(path) => Engine::open(&path, verify),
             None => brillm::Model::from_bytes(Bytes::of_program(&ENGLISH.0)).map(Engine::Graph),
         })?;
@@ -131,7 +131,7 @@ impl Model {
         let options: Options = arguments::read(options).map_err(|error| exception(py, error))?;
         let (engine, cancel) = (self.engine.clone(), Arc::<AtomicBool>::default());
         let flag = cancel.clone();
-        let begun = interruptible(py, Some(&cancel), move || {
+        let begun = interruptible(py, Interrupt::Leave(Some(&cancel)), move || {
             let engine = engine.forward()?;
             let (hooked, plugins) = options.hooked(&engine, &flag)?;
             let mut request = options.request(&engine, plugins.hooks(), prompt, &flag)?;
@@ -155,7 +155,7 @@ impl Model {
             arguments::read(plugins).map_err(|error| exception(py, error))?;
         let (engine, cancel) = (self.engine.clone(), Arc::<AtomicBool>::default());
         let flag = cancel.clone();
-        let scores = interruptible(py, Some(&cancel), move || {
+        let scores = interruptible(py, Interrupt::Leave(Some(&cancel)), move || {
             let engine = engine.forward()?;
             let plugins = plugins.load(Vec::new())?;
             score_tokens(&engine, &ids, top, plugins.hooks(), Some(&flag))
@@ -173,7 +173,7 @@ impl Model {
         let (engine, cancel) = (self.engine.clone(), Arc::<AtomicBool>::default());
         let flag = cancel.clone();
         let path = self.path.clone();
-        let trace = interruptible(py, Some(&cancel), move || {
+        let trace = interruptible(py, Interrupt::Leave(Some(&cancel)), move || {
             let (hooked, plugins) = options.hooked(&engine, &flag)?;
             let request = options.trace(&engine, prompt)?;
             let mut tracing = Tracing::begin_on(&hooked, request)?.cancel(flag);
@@ -199,7 +199,7 @@ impl Model {
         let options: Options = arguments::read(options).map_err(|error| exception(py, error))?;
         let (engine, cancel) = (self.engine.clone(), Arc::<AtomicBool>::default());
         let flag = cancel.clone();
-        let session = interruptible(py, Some(&cancel), move || {
+        let session = interruptible(py, Interrupt::Leave(Some(&cancel)), move || {
             let (hooked, _) = options.hooked(&engine, &flag)?;
             let mut sequence = options.sequence(&engine)?;
             sequence.state = state

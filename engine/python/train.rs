@@ -11,7 +11,7 @@ use brillm::{Error, ErrorKind, Result};
 use pyo3::prelude::*;
 
 use crate::arguments::{self, PluginOptions};
-use crate::call::{detached, exception, interruptible, lock};
+use crate::call::{Interrupt, detached, exception, interruptible, lock};
 
 /// What is trained, and where.
 struct Source {
@@ -166,7 +166,7 @@ pub(crate) fn train(
         raised: raised.clone(),
     };
     let flag = cancel.clone();
-    let trained = interruptible(py, Some(&cancel), move || {
+    let trained = interruptible(py, Interrupt::Finish(&cancel), move || {
         let mut prepared = source.prepare(&mut observer)?;
         let plugins = plugins.load(plugins_of(&prepared.recipe)?)?;
         record_plugins(&mut prepared.recipe, &plugins)?;

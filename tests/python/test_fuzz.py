@@ -19,7 +19,7 @@ VALUES = [
     b"\xff", [], [1], [3, 4, 5], [-1], [10**9], [0.5], ["a"], [None], [[1, 2]], (1, 2), (0, 0), (3, 1.5), {}, {1: 2},
     {0: 300}, {"a": 1}, {"random": 3}, {"vector": [0.0]}, {"kind": "mute_node", "node": 3}, [{"kind": "x"}], object(),
     int, len, numpy.array([3, 4]), numpy.array([0.5]), numpy.zeros((2, 2)), numpy.int64(5), numpy.float32(0.5),
-    pathlib.Path("absent"), "svg", "json", "ones", "32,20,0.1", "resistance", "both", "kv-heavy:budget=1", 1j, range(5),
+    pathlib.Path("absent"), "svg", "json", "ones", "32,20,0.1", "resistance", "both", "kv-heavy:recent=1", 1j, range(5),
 ]
 #: Arguments that would take all memory or time by right.
 LIMITS = {"tokens": 4, "maximum": 50, "order": 3, "radius": 1, "candidates": 5, "top": 3}

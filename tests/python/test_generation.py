@@ -170,7 +170,7 @@ def test_plugins_change_what_is_generated(transformer):
     plain = transformer.generate(prompt, tokens=40, temperature=0.0).collect()
     texts = {
         transformer.generate(prompt, tokens=40, temperature=0.0, plugins=plugins).collect()
-        for plugins in ["kv-heavy:budget=16", ["kv-heavy:budget=16"], [("kv-heavy", {"budget": 16})]]
+        for plugins in ["kv-heavy:heavy=8,recent=8", ["kv-heavy:heavy=8,recent=8"], [("kv-heavy", {"heavy": 8, "recent": 8})]]
     }
     assert len(texts) == 1 and plain not in texts
     with pytest.raises(brillm.ConfigurationError, match="no plugin is named"):
@@ -178,6 +178,6 @@ def test_plugins_change_what_is_generated(transformer):
     with pytest.raises(brillm.Error, match="speed"):
         transformer.generate(PROMPT, plugins="kv-heavy:speed=16")
     with pytest.raises(brillm.UnsupportedError, match="cache"):
-        transformer.trace(PROMPT, tokens=1, plugins="kv-heavy:budget=16") and brillm.evaluate(
-            transformer, ids=transformer.encode(PROMPT), plugins="kv-heavy:budget=16"
+        transformer.trace(PROMPT, tokens=1, plugins="kv-heavy:heavy=8,recent=8") and brillm.evaluate(
+            transformer, ids=transformer.encode(PROMPT), plugins="kv-heavy:heavy=8,recent=8"
         )

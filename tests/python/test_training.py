@@ -1,5 +1,11 @@
 """Training: texts, run files and mappings; progress; cancelled runs."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 from conftest import RECIPE
 
@@ -57,6 +63,37 @@ def test_a_callback_ends_a_run_that_is_resumed(text, tmp_path):
     assert not resumed.cancelled and resumed.steps == 50
     whole = brillm.train(recipe(text), out=tmp_path / "whole")
     assert all((values == whole.load().weights()[name]).all() for name, values in resumed.load().weights().items())
+
+
+CODE = """
+import json, sys, brillm
+try:
+    brillm.train(json.loads(sys.argv[1]), out=sys.argv[2], callback=lambda event: print(event["kind"], flush=True))
+except KeyboardInterrupt:
+    sys.exit(0)
+sys.exit("the run ended without an interrupt")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_leaves_a_checkpoint(text, tmp_path):
+    run = recipe(text, tokens=64_000_000)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, json.dumps(run), str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
+    )
+    while process.stdout.readline() not in ("training\n", ""):
+        pass
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    steps = []
+
+    def stop(event):
+        steps.extend([event["step"]] if event["kind"] == "step" else [])
+        return not steps
+
+    resumed = brillm.train(run, out=tmp_path / "run", resume=True, callback=stop)
+    assert resumed.cancelled and len(steps) == 1 and steps[0] > 1
 
 
 def test_an_exception_of_a_callback_is_raised(text, tmp_path):

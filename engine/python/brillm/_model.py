@@ -236,7 +236,7 @@ class Model:
             charges: Raise recently visited tokens: ``True``, or ``"DECAY,NODE,EDGE,SCALE"``.
             inject: Energies to add: ``(step, token, energy)``.
             force: Tokens to choose whatever their energy, by step.
-            plugins: Plugins by name: ``"kv-heavy:budget=256"`` or ``("kv-heavy", {"budget": 256})``.
+            plugins: Plugins by name: ``"kv-heavy:recent=256"`` or ``("kv-heavy", {"recent": 256})``.
             plugin_path: Folders to search for plugins first.
             state: A saved session to continue; the prompt is appended to it.
         """

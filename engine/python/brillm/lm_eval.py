@@ -31,7 +31,7 @@ class BrillmLM(TemplateLM):
 
     Args:
         pretrained: A ``.bril`` file or a folder in Hugging Face's layout; the built-in English model by default.
-        plugins: Plugins, separated by ``+``: ``kv-heavy:budget=256``.
+        plugins: Plugins, separated by ``+``: ``kv-heavy:recent=256``.
         max_length: Tokens of a context; longer ones lose their beginning. The model's limit by default.
     """
 
