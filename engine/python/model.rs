@@ -45,7 +45,10 @@ impl Model {
         let file = path.clone();
         let engine = interruptible(py, Interrupt::Leave(None), move || match file {
             Some(path) => Engine::open(&path, verify),
-            None => brillm::Model::from_bytes(Bytes::of_program(&ENGLISH.0)).map(Engine::Graph),
+            None => {
+                let model = brillm::Model::from_bytes(Bytes::of_program(&ENGLISH.0))?;
+                Ok(Engine::from(&model))
+            }
         })?;
         Ok(Self { engine, path })
     }
