@@ -91,7 +91,9 @@ def test_a_generation_is_cancelled_from_another_thread(model):
 
 
 LOOP = """
-import sys, brillm
+import signal, sys, brillm
+# A shell that starts a program in the background lets it ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 model = brillm.load()
 try:
     print("ready", flush=True)
@@ -119,7 +121,10 @@ def test_ctrl_c_ends_a_call(call):
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.7)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    try:
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (output, process.returncode) == ("interrupted\n", 0)
 
 

@@ -66,7 +66,9 @@ def test_a_callback_ends_a_run_that_is_resumed(text, tmp_path):
 
 
 CODE = """
-import json, sys, brillm
+import json, signal, sys, brillm
+# A shell that starts a program in the background lets it ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     brillm.train(json.loads(sys.argv[1]), out=sys.argv[2], callback=lambda event: print(event["kind"], flush=True))
 except KeyboardInterrupt:
@@ -84,7 +86,10 @@ def test_ctrl_c_leaves_a_checkpoint(text, tmp_path):
     while process.stdout.readline() not in ("training\n", ""):
         pass
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    try:
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0
     steps = []
 
