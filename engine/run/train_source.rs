@@ -262,9 +262,7 @@ fn describe_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path, say: Say<'
             train.validate_every
         ));
     } else {
-        say(&format!(
-            "validation: none, because the text is too short to hold some of it out"
-        ));
+        say("validation: none, because the text is too short to hold some of it out");
     }
     say(&format!(
         "run file: {} (change it and train again)",

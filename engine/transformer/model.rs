@@ -36,6 +36,10 @@ pub struct Transformer {
 
 /// The layers of a model.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each model, behind an Arc"
+)]
 pub enum Body {
     /// Attention layers.
     Network(Network),

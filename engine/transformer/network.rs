@@ -55,6 +55,7 @@ pub(super) struct Layer {
 
 /// The second half of a layer.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each layer of a model")]
 pub(super) enum FeedForwardKind {
     Dense(FeedForward),
     Mixture(Mixture),
