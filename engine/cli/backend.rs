@@ -141,7 +141,7 @@ impl BackendArguments {
             hooks,
             &mut super::warn,
         )?;
-        if let Some(uploaded) = &uploaded {
+        if let Some(uploaded) = uploaded.as_ref().filter(|_| self.profile) {
             keep(uploaded.device());
         }
         Ok(uploaded)
@@ -152,7 +152,7 @@ impl BackendArguments {
     pub(super) fn device(&self) -> Result<Option<crate::kernel::gpu::Device>> {
         self.check()?;
         let device = crate::run::device_for(&self.choice(), self.options()?, &mut super::warn)?;
-        if let Some(device) = &device {
+        if let Some(device) = device.as_ref().filter(|_| self.profile) {
             keep(device);
         }
         Ok(device)
@@ -161,21 +161,21 @@ impl BackendArguments {
 
 /// The device whose kernels are measured.
 #[cfg(feature = "gpu")]
-static PROFILED: std::sync::OnceLock<crate::kernel::gpu::Device> = std::sync::OnceLock::new();
+static PROFILED: std::sync::Mutex<Option<crate::kernel::gpu::Device>> = std::sync::Mutex::new(None);
 
 #[cfg(feature = "gpu")]
 fn keep(device: &crate::kernel::gpu::Device) {
-    // A command opens one device.
-    let _ = PROFILED.set(device.clone());
+    if let Ok(mut profiled) = PROFILED.lock() {
+        *profiled = Some(device.clone());
+    }
 }
 
 /// Print the times of the kernels of --profile on standard error.
 #[cfg(feature = "gpu")]
 pub(super) fn say_kernel_times() {
-    let Some(times) = PROFILED
-        .get()
-        .and_then(crate::kernel::gpu::Device::kernel_times)
-    else {
+    // Taken out: a device stores its compiled kernels when its last handle is dropped.
+    let device = PROFILED.lock().ok().and_then(|mut device| device.take());
+    let Some(times) = device.and_then(|device| device.kernel_times()) else {
         return;
     };
     let calls: u64 = times.iter().map(|time| time.calls).sum();
