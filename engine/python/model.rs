@@ -35,6 +35,9 @@ pub(crate) struct Model {
 /// A block of weights: its name, its numbers, and the scale of each row of int8.
 type Block = (String, Buffer, Option<Buffer>);
 
+/// The likeliest tokens of a step with their ln p.
+type Likeliest = Vec<(u32, f64)>;
+
 #[pymethods]
 impl Model {
     /// Open a model file or folder; the built-in English model without a path.
@@ -153,7 +156,7 @@ impl Model {
         ids: Vec<u32>,
         top: usize,
         plugins: &str,
-    ) -> PyResult<(Buffer, Vec<Vec<(u32, f64)>>)> {
+    ) -> PyResult<(Buffer, Vec<Likeliest>)> {
         let plugins: PluginOptions =
             arguments::read(plugins).map_err(|error| exception(py, error))?;
         let (engine, cancel) = (self.engine.clone(), Arc::<AtomicBool>::default());
