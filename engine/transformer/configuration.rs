@@ -62,7 +62,7 @@ pub struct Experts {
 /// How a layer rotates queries and keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerRotation {
-    /// By [`Configuration::rope`].
+    /// By the rope of the configuration.
     Global,
     /// By [`Configuration::local_rope`].
     Local,
