@@ -36,14 +36,13 @@ mod words;
 
 pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
 pub use corpus_files::SkippedFiles;
-#[cfg(feature = "cli")]
 pub(crate) use corpus_files::is_run_record;
 pub(crate) use corpus_files::{RUN_RECORD, is_run_folder};
 pub(crate) use cut::cut;
 pub use decoder::Decoder;
 #[cfg(feature = "transformer")]
-#[cfg(feature = "transformer")]
 pub(crate) use folder::GgufVocabulary;
+#[cfg(feature = "transformer")]
 pub(crate) use folder::OWN_TOKENIZER;
 pub use ids::{read_ids, write_ids};
 #[cfg(feature = "import")]
