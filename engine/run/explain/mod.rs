@@ -35,7 +35,7 @@ impl<'m> Walk<'m> {
         let Some((&first, others)) = ids.split_first() else {
             return Err(Error::new(
                 ErrorKind::Input,
-                "the prompt is empty: there is no choice to explain",
+                "the prompt is empty: expected at least one token",
             )
             .advice("pass at least one token"));
         };
