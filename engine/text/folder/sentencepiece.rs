@@ -18,6 +18,7 @@ use crate::{Error, ErrorKind, Result};
 const NORMAL: i64 = 1;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
+#[cfg(feature = "transformer")]
 const BYTE: i64 = 6;
 
 /// A token with its score.
@@ -102,6 +103,7 @@ impl Spec {
 
     /// Create a model of byte pairs or unigrams from pieces with scores and types, the ids of the unknown, begin and
     /// end tokens, and a character map.
+    #[cfg(feature = "transformer")]
     pub(super) fn of_tokens(
         pieces: impl Iterator<Item = (String, f64, i64)>,
         unigram: bool,
@@ -216,6 +218,7 @@ pub(super) fn open(bytes: &[u8], settings: &Settings) -> Result<Tokenizer> {
 ///
 /// # Errors
 /// As [`open`].
+#[cfg(feature = "transformer")]
 pub(super) fn build(spec: &Spec, settings: &Settings, template: Template) -> Result<Tokenizer> {
     let unknown = spec.name(spec.unknown).unwrap_or("<unk>");
     build_with(spec, settings, unknown, &[], template)

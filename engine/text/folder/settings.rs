@@ -116,6 +116,7 @@ impl Settings {
     }
 
     /// Create settings of a class from the values of `tokenizer_config.json` and added tokens.
+    #[cfg(feature = "transformer")]
     pub(super) fn new(config: Map<String, Value>, added: Vec<AddedToken>, class: &str) -> Self {
         let class = class.to_string();
         Self {
@@ -126,6 +127,7 @@ impl Settings {
     }
 
     /// Set a value of `tokenizer_config.json`.
+    #[cfg(feature = "transformer")]
     pub(super) fn set(&mut self, key: &str, value: Value) {
         self.config.insert(key.into(), value);
     }
