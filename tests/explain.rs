@@ -178,6 +178,24 @@ fn steps_are_those_of_greedy_decoding() {
     assert!(explain(model.mechanism(), &[], 1, None, &[]).is_err());
 }
 
+#[test]
+fn a_token_that_cannot_follow_is_no_alternative() {
+    let (name, mechanism) = mechanisms().swap_remove(0);
+    assert!(!mechanism.profile().self_loops, "{name}");
+    let error = explain(&mechanism, &[0, 3], 1, Some(3), &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Input);
+    assert!(
+        error.to_string().contains("cannot follow itself"),
+        "{error}"
+    );
+    for one in explain(&mechanism, &[0, 3], 4, None, &[]).unwrap() {
+        assert!(
+            one.margin.is_finite() && one.alternative != one.source,
+            "{one:?}"
+        );
+    }
+}
+
 /// Test explanations on a few texts.
 fn tested(engine: &Engine, seed: u64) -> brillm::run::explain::Faithfulness {
     let texts = [

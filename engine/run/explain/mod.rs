@@ -109,7 +109,7 @@ pub(super) fn best_two(logits: &[f32]) -> Option<(u32, u32)> {
 /// Ends early where no token is left to choose, and at one of `stop`.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for an empty prompt, and tokens outside the vocabulary.
+/// [`ErrorKind::Input`] for an empty prompt, a token outside the vocabulary, and an alternative that cannot follow.
 pub fn explain(
     mechanism: &Mechanism,
     prompt: &[u32],
@@ -126,6 +126,13 @@ pub fn explain(
         };
         // The likeliest token is compared with the next likeliest, also where it is the named alternative.
         let other = alternative.filter(|&other| other != best).unwrap_or(second);
+        if !walk.logits[other as usize].is_finite() {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("token {other} cannot follow itself in this model: it has no margin"),
+            )
+            .advice("choose another alternative"));
+        }
         explanations.push(walk.explain(best, other)?);
         if stop.contains(&best) {
             break;
