@@ -11,8 +11,11 @@ use crate::{Error, ErrorKind, Result};
 
 /// Multiplications that one task of the thread pool does at least.
 const TASK: usize = 1 << 17;
-/// Rows of `x` from which the matrix is unpacked in tiles for a blocked product.
-const BLOCKED: usize = 12;
+/// Rows of `x` from which the matrix is unpacked in tiles for a blocked product. The result of a row does not depend on the
+/// number of rows below it.
+pub const BLOCKED: usize = 12;
+/// Sums that a product of two rows is added up in, whatever the number of rows.
+const LANES: usize = 16;
 /// Numbers of an unpacked tile at most: it stays in the second-level cache.
 const TILE: usize = 1 << 17;
 
@@ -236,7 +239,7 @@ struct View<'a> {
 
 impl View<'_> {
     /// Sums are in f32 over exact weights: activations are not quantised. A row of the result does not depend on the
-    /// number of threads.
+    /// number of threads, nor on that of the rows below [`BLOCKED`].
     fn product(&self, x: &[f32]) -> Vec<f32> {
         let count = x.len() / self.columns.max(1);
         let mut output = vec![0.0; count * self.rows];
@@ -427,26 +430,26 @@ fn dot_body<A: Arithmetic, B: Block>(bytes: &[u8], columns: usize, x: &[f32], ou
     for (row, output) in rows {
         let mut done = 0;
         while done + 4 <= count {
-            dots::<A, B, 4, 16>(row, columns, &x[done * columns..], &mut output[done..]);
+            dots::<A, B, 4>(row, columns, &x[done * columns..], &mut output[done..]);
             done += 4;
         }
         while done < count {
-            dots::<A, B, 1, 32>(row, columns, &x[done * columns..], &mut output[done..]);
+            dots::<A, B, 1>(row, columns, &x[done * columns..], &mut output[done..]);
             done += 1;
         }
     }
 }
 
-/// Compute the products of one matrix row with `M` rows of `x`, in `L` sums each.
+/// Compute the products of one matrix row with `M` rows of `x`.
 #[inline(always)]
-fn dots<A: Arithmetic, B: Block, const M: usize, const L: usize>(
+fn dots<A: Arithmetic, B: Block, const M: usize>(
     row: &[u8],
     columns: usize,
     x: &[f32],
     output: &mut [f32],
 ) {
     let mut weights = [0.0f32; 256];
-    let mut sums = [[0.0f32; L]; M];
+    let mut sums = [[0.0f32; LANES]; M];
     let mut start = 0;
     for bytes in row.chunks(B::BYTES) {
         let length = B::WEIGHTS.min(columns - start);
@@ -462,8 +465,8 @@ fn dots<A: Arithmetic, B: Block, const M: usize, const L: usize>(
         B::unpack(bytes, &mut weights[..B::WEIGHTS]);
         for m in 0..M {
             let x = &x[m * columns + start..][..B::WEIGHTS];
-            for (x, weights) in x.chunks_exact(L).zip(weights.chunks_exact(L)) {
-                for lane in 0..L {
+            for (x, weights) in x.chunks_exact(LANES).zip(weights.chunks_exact(LANES)) {
+                for lane in 0..LANES {
                     sums[m][lane] = A::multiply_add(weights[lane], x[lane], sums[m][lane]);
                 }
             }

@@ -2,13 +2,14 @@
 //! batching, Yu et al. 2022, "Orca").
 //!
 //! A session appends tokens with [`Lane::append`] and reads its logits with [`Lane::settle`]. The first session that
-//! reads runs the pass for all tokens appended so far; sessions of other threads that read meanwhile wait for it. Weights
-//! are read once per pass, whatever the number of sessions.
+//! reads runs passes for all tokens appended so far; sessions of other threads that read meanwhile wait for them. Weights
+//! are read once per pass, and every session gets the numbers that it gets alone, bit for bit.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::hook::Phase;
+use crate::kernel::stored;
 use crate::path::CacheReport;
 use crate::transformer::advance::{LogitsFor, Taps};
 use crate::transformer::{Cache, Network, Plan};
@@ -98,7 +99,7 @@ impl BatchDecoder {
         }))
     }
 
-    /// Run a pass for all tokens in the queue.
+    /// Run passes for all tokens in the queue.
     fn run(&self, mut queue: MutexGuard<'_, Queue>) {
         queue.running = true;
         let mut pass = Pass {
@@ -125,31 +126,55 @@ impl BatchDecoder {
             .iter_mut()
             .map(std::mem::take)
             .collect();
-        let rows: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-        let output = self.network.advance(
-            &mut cache,
-            &rows,
-            Phase::Decode,
-            LogitsFor::Last,
-            &mut Taps::default(),
-        );
+        let outcome = passes(&tokens)
+            .iter()
+            .try_for_each(|sequences| self.advance(&mut cache, &tokens, sequences));
         let mut queue = lock(&self.queue);
         queue.pass = begin.elapsed();
-        match output {
-            Ok(output) => {
-                let width = output.hidden.len() / output.rows.len().max(1);
-                for (index, row) in output.rows.iter().enumerate() {
-                    queue.outputs[row.sequence] = Some(LastRow {
-                        logits: output.row(index).to_vec(),
-                        hidden: output.hidden[index * width..][..width].to_vec(),
-                    });
-                }
-            }
-            Err(error) => queue.failure = Some(error.to_string()),
+        if let Err(error) = outcome {
+            queue.failure = Some(error.to_string());
         }
         drop(queue);
         pass.finished = true;
     }
+
+    /// Run a pass for the tokens of some sequences, and leave their results in the queue.
+    fn advance(&self, cache: &mut Cache, tokens: &[Vec<u32>], sequences: &[usize]) -> Result<()> {
+        let mut rows: Vec<&[u32]> = vec![&[]; tokens.len()];
+        for &sequence in sequences {
+            rows[sequence] = &tokens[sequence];
+        }
+        let output = self.network.advance(
+            cache,
+            &rows,
+            Phase::Decode,
+            LogitsFor::Last,
+            &mut Taps::default(),
+        )?;
+        let width = output.hidden.len() / output.rows.len().max(1);
+        let mut queue = lock(&self.queue);
+        for (index, row) in output.rows.iter().enumerate() {
+            queue.outputs[row.sequence] = Some(LastRow {
+                logits: output.row(index).to_vec(),
+                hidden: output.hidden[index * width..][..width].to_vec(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Divide the sequences that have tokens into passes in which each gets the numbers that it gets alone: a text of several
+/// tokens is a pass, and single tokens share passes of fewer rows than products are blocked from.
+fn passes(tokens: &[Vec<u32>]) -> Vec<Vec<usize>> {
+    let of_length = |fits: fn(usize) -> bool| {
+        let sequences = tokens.iter().enumerate();
+        let sequences = sequences.filter(move |(_, tokens)| fits(tokens.len()));
+        sequences.map(|(sequence, _)| sequence)
+    };
+    let single: Vec<usize> = of_length(|length| length == 1).collect();
+    let several = of_length(|length| length > 1).map(|sequence| vec![sequence]);
+    let shared = single.chunks(stored::BLOCKED - 1).map(<[usize]>::to_vec);
+    several.chain(shared).collect()
 }
 
 /// One session's sequence in a [`BatchDecoder`].

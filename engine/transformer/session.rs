@@ -149,6 +149,8 @@ impl TransformerSession {
         phase: Phase,
         mut logits_for: LogitsFor,
     ) -> Result<Option<ForwardOutput>> {
+        // One call is one pass, in a shared decoder too.
+        self.settle()?;
         let output = match &mut self.state {
             State::Cached {
                 network,
@@ -197,10 +199,8 @@ impl TransformerSession {
             }
             State::Recurrent(memory) => {
                 let Body::Recurrent(recurrent) = &**self.model.body() else {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        "the model is not recurrent",
-                    ));
+                    let what = "the model is not recurrent";
+                    return Err(Error::new(ErrorKind::Unsupported, what));
                 };
                 for &token in tokens {
                     self.energies = recurrent.step(memory, token)?;

@@ -210,7 +210,7 @@ fn concurrent_completions_of_a_transformer_are_those_of_each_alone() {
     let complete = |seed: u64| {
         server.complete(json!({
             "model": "stories260K", "prompt": &"Once upon a time, there was"[..4 + seed as usize], "max_tokens": 40,
-            "seed": seed, "temperature": 0.7, "top_p": 1, "ignore_eos": true,
+            "seed": seed, "temperature": 0.7, "top_p": 1, "ignore_eos": true, "logprobs": 3,
         }))["choices"]
             .clone()
     };
