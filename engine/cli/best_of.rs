@@ -161,7 +161,7 @@ impl SamplingArguments {
                 "invalid number of samples 0: expected at least 1",
             ));
         }
-        let seed = prompt.seed;
+        let seed = prompt.choice.seed;
         let hooked = super::plugin_options::hooked(&engine.batched()?, hooks, seed)?;
         let seeds: Vec<u64> = (0..count as u64).map(|n| seed.wrapping_add(n)).collect();
         let mut samples = Vec::with_capacity(count);
@@ -400,13 +400,13 @@ pub(super) fn leftward(
     request: Request,
     hooks: &Hooks,
 ) -> Result<()> {
-    let hooked = super::plugin_options::hooked(reader.engine(), hooks, prompt.seed)?;
+    let hooked = super::plugin_options::hooked(reader.engine(), hooks, prompt.choice.seed)?;
     let new = hooked.start(request)?.collect_text()?.1;
     let new = reader.made(new);
     let tokenizer = reader.engine().tokenizer();
     if !prompt.json {
         super::say(tokenizer.decode(&[&new, ids].concat()))?;
-        return super::plugin_options::say_reports(prompt.seed);
+        return super::plugin_options::say_reports(prompt.choice.seed);
     }
     let mut report = json!({
         "model": reader.engine().name(),
@@ -414,9 +414,9 @@ pub(super) fn leftward(
         "prompt_ids": ids,
         "ids": new,
         "text": tokenizer.decode(&new),
-        "seed": prompt.seed,
+        "seed": prompt.choice.seed,
     });
-    super::plugin_options::note(&mut report, prompt.seed)?;
+    super::plugin_options::note(&mut report, prompt.choice.seed)?;
     super::say_json(&report)
 }
 
@@ -430,7 +430,7 @@ pub(super) fn show_grown(
     let text = tokenizer.decode(&grown.ids);
     if !prompt.json {
         super::say(text)?;
-        return super::plugin_options::say_reports(prompt.seed);
+        return super::plugin_options::say_reports(prompt.choice.seed);
     }
     let mut report = json!({
         "prompt_ids": ids,
@@ -438,8 +438,8 @@ pub(super) fn show_grown(
         "before": grown.before,
         "placed": grown.placed,
         "text": text,
-        "seed": prompt.seed,
+        "seed": prompt.choice.seed,
     });
-    super::plugin_options::note(&mut report, prompt.seed)?;
+    super::plugin_options::note(&mut report, prompt.choice.seed)?;
     super::say_json(&report)
 }

@@ -221,7 +221,7 @@ impl Arguments {
         let whole = model.tokenizer().decode(&text);
         if !self.prompt.json {
             super::say(whole.trim_start())?;
-            return super::plugin_options::say_reports(self.prompt.seed);
+            return super::plugin_options::say_reports(self.prompt.choice.seed);
         }
         let mut report = json!({
             "model": name,
@@ -231,9 +231,9 @@ impl Arguments {
             "filled": whole,
             "positions": filled.iter().map(|filled| filled.position).collect::<Vec<_>>(),
             "tokens_per_second": new.len() as f64 / begun.elapsed().as_secs_f64().max(1e-9),
-            "seed": self.prompt.seed,
+            "seed": self.prompt.choice.seed,
         });
-        super::plugin_options::note(&mut report, self.prompt.seed)?;
+        super::plugin_options::note(&mut report, self.prompt.choice.seed)?;
         super::say_json(&report)
     }
 
@@ -255,7 +255,7 @@ impl Arguments {
         if let Some(device) = device.clone() {
             request = request.device(device, self.prompt.backend.choice().is_forced());
         }
-        let hooked = super::plugin_options::hooked(engine, hooks, self.prompt.seed)?;
+        let hooked = super::plugin_options::hooked(engine, hooks, self.prompt.choice.seed)?;
         let begun = Instant::now();
         let mut generation = hooked.start(request)?;
         if self.prompt.json {
@@ -268,7 +268,7 @@ impl Arguments {
                 "text": text,
                 "finish_reason": generation.finish(),
                 "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
-                "seed": self.prompt.seed,
+                "seed": self.prompt.choice.seed,
             });
             if let Some(cache) = generation.session().cache() {
                 report["cache"] = json!(cache);
@@ -285,7 +285,7 @@ impl Arguments {
                     });
                 }
             }
-            super::plugin_options::note(&mut report, self.prompt.seed)?;
+            super::plugin_options::note(&mut report, self.prompt.choice.seed)?;
             super::say_json(&report)?;
         } else {
             super::stream(&engine.tokenizer().decode(ids))?;
@@ -295,7 +295,7 @@ impl Arguments {
                 super::stream(&piece.text)?;
             }
             super::say("")?;
-            super::plugin_options::say_reports(self.prompt.seed)?;
+            super::plugin_options::say_reports(self.prompt.choice.seed)?;
         }
         // A text that ends early for want of positions is reported in any case.
         if let Some(finish) = generation.finish()
@@ -386,7 +386,7 @@ impl Arguments {
             } else {
                 engine.stop_tokens()
             },
-            banned: self.prompt.banned.clone(),
+            banned: self.prompt.choice.banned.clone(),
         };
         let start = &self.prompt.start;
         #[cfg(feature = "gpu")]
@@ -394,7 +394,7 @@ impl Arguments {
             let paths = crate::path::beam_on(&device, ids, start, &options)?;
             return self.show_paths(engine.tokenizer(), ids, &paths);
         }
-        let hooked = engine.with_hooks(hooks, self.prompt.seed)?;
+        let hooked = engine.with_hooks(hooks, self.prompt.choice.seed)?;
         let paths = hooked.beam(ids, start, &options)?;
         self.show_paths(engine.tokenizer(), ids, &paths)
     }
@@ -413,7 +413,7 @@ impl Arguments {
                 })
                 .collect();
             let mut report = json!({"prompt_ids": ids, "paths": paths});
-            super::plugin_options::note(&mut report, self.prompt.seed)?;
+            super::plugin_options::note(&mut report, self.prompt.choice.seed)?;
             return super::say_json(&report);
         }
         let prompt = tokenizer.decode(ids);

@@ -9,6 +9,8 @@ mod bench;
 mod bench_device;
 mod best_of;
 #[cfg(feature = "transformer")]
+mod chat;
+#[cfg(feature = "transformer")]
 mod classify;
 mod compare;
 mod completions;
@@ -42,6 +44,7 @@ mod quantize;
 #[cfg(feature = "serve")]
 mod serve;
 mod threads;
+mod token_sampling;
 mod trace;
 mod train;
 
@@ -82,6 +85,8 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Generate(Box<generate::Arguments>),
+    #[cfg(feature = "transformer")]
+    Chat(chat::Arguments),
     Train(train::Arguments),
     Init(init::Arguments),
     Eval(eval::Arguments),
@@ -148,6 +153,8 @@ pub fn run(
     arguments.plugins.keep();
     let outcome = match arguments.command {
         Command::Generate(command) => command.run(),
+        #[cfg(feature = "transformer")]
+        Command::Chat(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Init(command) => command.run(),
         Command::Eval(command) => command.run(),

@@ -78,7 +78,7 @@ impl Arguments {
     fn trace(&self, printed: usize) -> Result<Trace> {
         let (engine, ids) = self.prompt.open()?;
         let engine = engine.forward()?;
-        let seed = self.prompt.seed;
+        let seed = self.prompt.choice.seed;
         let request = TraceRequest::new(ids)
             .tokens(self.prompt.length())
             .candidates(if self.all { usize::MAX } else { LISTED })

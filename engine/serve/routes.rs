@@ -24,6 +24,7 @@ pub(super) fn router(state: Arc<ServerState>) -> Router {
         .route("/v1/models", get(completion::models))
         .route("/v1/models/{*id}", get(completion::model))
         .route("/v1/completions", post(completion::complete))
+        .route("/v1/chat/completions", post(completion::chat))
         .route("/api/v1/about", get(about::about))
         .route("/api/v1/models", get(about::models))
         .route("/api/v1/plugins", get(plugin_list::list))

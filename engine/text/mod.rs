@@ -6,6 +6,7 @@
 
 mod bpe;
 mod character_map;
+mod conversation;
 mod corpus;
 mod corpus_files;
 mod cut;
@@ -34,6 +35,7 @@ mod tokenizer_tests;
 mod vocabulary;
 mod words;
 
+pub use conversation::Message;
 pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
 pub use corpus_files::SkippedFiles;
 pub(crate) use corpus_files::is_run_record;

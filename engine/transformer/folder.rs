@@ -68,7 +68,7 @@ fn generation_stop_tokens(folder: &Path) -> Result<Vec<u32>> {
 }
 
 /// Read a JSON object that a folder may have.
-fn object(folder: &Path, file: &str) -> Result<Option<(PathBuf, Map<String, Value>)>> {
+pub(super) fn object(folder: &Path, file: &str) -> Result<Option<(PathBuf, Map<String, Value>)>> {
     let path = folder.join(file);
     if path.symlink_metadata().is_err() {
         return Ok(None);

@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use crate::kernel::bytes::Bytes;
 use crate::text::{GgufVocabulary, Tokenizer};
-use crate::transformer::Configuration;
 use crate::transformer::families::all;
 use crate::transformer::family::{Family, Role};
 use crate::transformer::gguf::{self, Gguf};
 use crate::transformer::weight_files;
 use crate::transformer::weights::{StoredTensor, Weights};
+use crate::transformer::{ChatTemplate, Configuration};
 use crate::{Error, ErrorKind, Result};
 
 /// A file and what it says about its model.
@@ -20,6 +20,7 @@ pub(super) struct GgufModel {
     pub(super) configuration: Configuration,
     pub(super) weights: Weights,
     pub(super) tokenizer: Tokenizer,
+    pub(super) chat_template: Option<ChatTemplate>,
 }
 
 /// Names of modules in GGUF files; `{}` is the layer.
@@ -78,8 +79,18 @@ impl GgufModel {
         let family = family(&file)?;
         let configuration = Configuration::from_json(settings(&file, family)?)?;
         let weights = weights(&file, &configuration)?;
-        let tokenizer = Tokenizer::of_gguf(&vocabulary(&file)?)?;
+        let vocabulary = vocabulary(&file)?;
+        let chat_template = file.text("tokenizer.chat_template")?.map(|source| {
+            let named = vocabulary.special.iter();
+            let tokens = named.filter_map(|(key, id)| {
+                let token = vocabulary.tokens.get(*id as usize)?;
+                Some((key.to_string(), token.clone().into()))
+            });
+            ChatTemplate::new(source, tokens.collect())
+        });
+        let tokenizer = Tokenizer::of_gguf(&vocabulary)?;
         Ok(Self {
+            chat_template,
             tokenizer: tokenizer.with_rows(configuration.vocabulary),
             weights,
             configuration,

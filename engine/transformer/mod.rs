@@ -7,7 +7,7 @@
 //! weights (`quantization` names what is not read). `family` describes each model
 //! family as data: keys of the settings, names of the weights, norms and biases. `configuration` reads sizes with it
 //! (`settings` and `rope_config` parse the values), `network` loads the weights by role, `weights` holds linear layers
-//! and norms. `model` is the opened whole.
+//! and norms. `model` is the opened whole; its `chat_template` writes conversations as prompts.
 //!
 //! **A step of generation.** `session` calls [`Network::advance`] (`advance`), which runs the forward pass (`forward`)
 //! over the new rows: queries and keys are rotated (`rotary`), stored in the KV cache (`cache`, `cache_slots`,
@@ -37,6 +37,7 @@ mod cache_page;
 mod cache_slots;
 #[cfg(test)]
 mod cache_slots_tests;
+mod chat_template;
 mod classifier;
 mod configuration;
 mod evaluation;
@@ -81,6 +82,7 @@ pub use advance::{ForwardOutput, LogitsFor, Row, Taps};
 pub use batch::{Dropout, TokenBatch, cross_entropy};
 pub use beam::beam;
 pub use cache::Cache;
+pub use chat_template::ChatTemplate;
 pub use classifier::{Classifier, Pooling, Prediction};
 pub use configuration::{Activation, Architecture, Configuration, Experts, LayerRotation};
 pub use evaluation::{evaluate_documents, evaluate_stream, evaluate_windows, mask_token};

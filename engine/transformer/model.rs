@@ -12,7 +12,7 @@ use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::batch_decoder::BatchDecoder;
 use crate::transformer::folder;
 use crate::transformer::gguf_model::{GgufModel, is_gguf};
-use crate::transformer::{Architecture, Configuration, Network, Recurrent, Weights};
+use crate::transformer::{Architecture, ChatTemplate, Configuration, Network, Recurrent, Weights};
 
 /// A transformer or recurrent network with its tokenizer. Cheap to clone; `Send + Sync`.
 ///
@@ -32,6 +32,7 @@ pub struct Transformer {
     tokenizer: Arc<Tokenizer>,
     body: Arc<Body>,
     decoder: Option<Arc<BatchDecoder>>,
+    chat_template: Option<Arc<ChatTemplate>>,
 }
 
 /// The layers of a model.
@@ -115,6 +116,7 @@ impl Transformer {
             tokenizer: Arc::new(tokenizer),
             body: Arc::new(body),
             decoder: None,
+            chat_template: None,
         }
     }
 
@@ -156,11 +158,20 @@ impl Transformer {
     pub fn open(path: &Path) -> Result<Self> {
         let in_path = |error: crate::Error| error.at(path.display());
         let gguf = is_gguf(path).then(|| GgufModel::open(path)).transpose()?;
-        let (shape, weights, tokenizer) = match gguf {
-            Some(gguf) => (gguf.configuration, gguf.weights, Some(gguf.tokenizer)),
+        let (shape, weights, tokenizer, chat_template) = match gguf {
+            Some(gguf) => {
+                let tokenizer = Some(gguf.tokenizer);
+                (
+                    gguf.configuration,
+                    gguf.weights,
+                    tokenizer,
+                    gguf.chat_template,
+                )
+            }
             None => {
                 let shape = folder::read_configuration(path)?;
-                (shape, folder::open_weights(path)?, None)
+                let chat_template = ChatTemplate::open_folder(path)?;
+                (shape, folder::open_weights(path)?, None, chat_template)
             }
         };
         weights.check().map_err(in_path)?;
@@ -186,7 +197,15 @@ impl Transformer {
             },
             str::to_string,
         );
-        Ok(Self::new(name, record, tokenizer, body))
+        Ok(Self {
+            chat_template: chat_template.map(Arc::new),
+            ..Self::new(name, record, tokenizer, body)
+        })
+    }
+
+    /// Return the template that writes conversations as prompts, if the model has one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_deref()
     }
 
     /// Return the model's name.

@@ -3,6 +3,7 @@
 //! This folder is the only place that distinguishes the two; everything above works with [`Engine`],
 //! [`HookedEngine`] and [`Session`].
 
+mod chat;
 mod hooked;
 mod properties;
 mod states;

@@ -44,29 +44,38 @@ impl Cursor {
     }
 }
 
+/// The shape of a choice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The text of a completion.
+    Text,
+    /// A message of a chat.
+    Message,
+    /// What an event adds to a message of a chat.
+    Delta,
+}
+
 /// A choice, or the part of it that one event carries.
 pub(super) struct Choice<'a> {
     tokenizer: &'a Tokenizer,
+    form: Form,
     pub(super) index: usize,
     text: String,
     pub(super) cursor: Cursor,
-    tokens: Vec<String>,
     offsets: Vec<usize>,
-    logprobs: Vec<Option<f64>>,
-    top: Vec<Option<Map<String, Value>>>,
+    scores: Vec<TokenScore>,
 }
 
 impl<'a> Choice<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, index: usize, cursor: Cursor) -> Self {
+    pub(super) fn new(tokenizer: &'a Tokenizer, form: Form, index: usize, cursor: Cursor) -> Self {
         Self {
             tokenizer,
+            form,
             index,
             text: String::new(),
             cursor,
-            tokens: Vec::new(),
             offsets: Vec::new(),
-            logprobs: Vec::new(),
-            top: Vec::new(),
+            scores: Vec::new(),
         }
     }
 
@@ -75,37 +84,77 @@ impl<'a> Choice<'a> {
         for score in piece.scores {
             self.offsets.push(self.cursor.offset);
             self.cursor.advance(self.tokenizer, score.id);
-            self.tokens.push(token_text(self.tokenizer, score.id));
-            self.logprobs.push(score.ln_probability);
-            let listed = score.ln_probability.map(|_| {
-                let mut top = Map::new();
-                for (id, ln) in score.top {
-                    // Different tokens may have the same text: the first, which is the most likely, is listed.
-                    top.entry(token_text(self.tokenizer, id))
-                        .or_insert(json!(ln));
-                }
-                top
-            });
-            self.top.push(listed);
+            self.scores.push(score);
         }
     }
 
     /// The choice in OpenAI's shape, with log-probabilities where `logprobs` is set.
     pub(super) fn json(self, logprobs: bool, finish: Option<&str>) -> Value {
-        let logprobs = logprobs.then(|| {
-            json!({
-                "tokens": self.tokens,
-                "token_logprobs": self.logprobs,
-                "top_logprobs": self.top,
-                "text_offset": self.offsets,
-            })
-        });
+        let logprobs = match self.form {
+            _ if !logprobs => Value::Null,
+            Form::Text => self.text_logprobs(),
+            Form::Message | Form::Delta => self.chat_logprobs(),
+        };
+        let (field, text) = match self.form {
+            Form::Text => ("text", json!(self.text)),
+            Form::Message => {
+                let message = json!({"role": "assistant", "content": self.text, "refusal": null});
+                ("message", message)
+            }
+            Form::Delta if finish.is_some() => ("delta", json!({})),
+            Form::Delta => ("delta", json!({"content": self.text})),
+        };
         json!({
             "index": self.index,
-            "text": self.text,
+            field: text,
             "logprobs": logprobs,
             "finish_reason": finish,
         })
+    }
+
+    /// The first event of a message of a chat.
+    pub(super) fn role(index: usize) -> Value {
+        let delta = json!({"role": "assistant", "content": "", "refusal": null});
+        json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null})
+    }
+
+    fn text_logprobs(&self) -> Value {
+        let name = |id| token_text(self.tokenizer, id);
+        let names: Vec<String> = self.scores.iter().map(|score| name(score.id)).collect();
+        let logprobs: Vec<_> = self
+            .scores
+            .iter()
+            .map(|score| score.ln_probability)
+            .collect();
+        let top = self.scores.iter().map(|score| {
+            score.ln_probability?;
+            let mut top = Map::new();
+            for &(id, ln) in &score.top {
+                // Different tokens may have the same text: the first, which is the most likely, is listed.
+                top.entry(name(id)).or_insert(json!(ln));
+            }
+            Some(top)
+        });
+        json!({
+            "tokens": names,
+            "token_logprobs": logprobs,
+            "top_logprobs": top.collect::<Vec<_>>(),
+            "text_offset": self.offsets,
+        })
+    }
+
+    fn chat_logprobs(&self) -> Value {
+        let entry = |id: u32, ln: Option<f64>| {
+            let bytes = self.tokenizer.vocabulary().bytes(id);
+            json!({"token": token_text(self.tokenizer, id), "logprob": ln, "bytes": bytes})
+        };
+        let content = self.scores.iter().map(|score| {
+            let mut token = entry(score.id, score.ln_probability);
+            let top = score.top.iter().map(|&(id, ln)| entry(id, Some(ln)));
+            token["top_logprobs"] = top.collect();
+            token
+        });
+        json!({"content": content.collect::<Vec<_>>(), "refusal": null})
     }
 }
 

@@ -34,8 +34,8 @@ pub(in crate::serve) struct CompletionBody {
     pub(super) ignore_eos: Option<bool>,
 }
 
-/// What each field may be.
-const EXPECTED: [(&str, &str); 21] = [
+/// What each field of a completion may be.
+pub(super) const COMPLETION: [(&str, &str); 21] = [
     (
         "model",
         "the name of a served model (GET /v1/models lists them)",
@@ -74,7 +74,16 @@ const STOPS: &str = "a text or a list of at most 16 texts";
 
 /// The error of a field whose value, shown as `found`, is not one that it may be.
 pub(super) fn invalid(name: &str, found: impl fmt::Display) -> ApiError {
-    let expected = EXPECTED.iter().find(|(field, _)| *field == name);
+    invalid_in(&COMPLETION, name, found)
+}
+
+/// The error of a field; `fields` lists what each of them may be.
+pub(super) fn invalid_in(
+    fields: &[(&str, &str)],
+    name: &str,
+    found: impl fmt::Display,
+) -> ApiError {
+    let expected = fields.iter().find(|(field, _)| *field == name);
     let expected = expected.map_or("another value", |(_, expected)| expected);
     ApiError::field(
         name,
@@ -83,12 +92,13 @@ pub(super) fn invalid(name: &str, found: impl fmt::Display) -> ApiError {
 }
 
 /// Say what the field may be in an error of the parser, whose `param` is a path such as `prompt[3]`.
-pub(super) fn explain(error: ApiError) -> ApiError {
+pub(super) fn explain(fields: &[(&str, &str)], error: ApiError) -> ApiError {
     let Some(path) = &error.param else {
-        if error.message().contains("missing field `prompt`") {
-            return invalid("prompt", "it is missing");
-        }
-        return error;
+        let missing = |name: &str| error.message().contains(&format!("missing field `{name}`"));
+        return match fields.iter().find(|(name, _)| missing(name)) {
+            Some((name, _)) => invalid_in(fields, name, "it is missing"),
+            None => error,
+        };
     };
     let name = path.split(['.', '[']).next().unwrap_or_default();
     // `invalid prompt[3]: invalid type: floating point `1.5`, expected a token id at line 1 column 20`
@@ -107,7 +117,7 @@ pub(super) fn explain(error: ApiError) -> ApiError {
     } else {
         format!(" at {name}{inner}")
     };
-    invalid(name, format!("{found}{at}"))
+    invalid_in(fields, name, format!("{found}{at}"))
 }
 
 #[derive(Deserialize)]

@@ -1,9 +1,10 @@
-//! `/v1/completions` in the shape of OpenAI's interface.
+//! `/v1/completions` and `/v1/chat/completions` in the shape of OpenAI's interface.
 //!
 //! `echo` returns the prompt, with `logprobs` the log-probability of each of its tokens given those before it, over
 //! all V and before any temperature. `brillm eval` sums the same figures, so harnesses that score texts through this
 //! interface measure the model itself.
 
+mod chat;
 mod choice;
 mod fields;
 mod request;
@@ -16,7 +17,8 @@ use axum::http::Response;
 use axum::response::sse::Event;
 use serde_json::{Value, json};
 
-use self::choice::{Choice, Cursor, Piece};
+pub(super) use self::chat::chat;
+use self::choice::{Choice, Cursor, Form, Piece};
 use self::fields::CompletionBody;
 use self::request::CompletionRequest;
 use super::api_error::{ApiError, ApiResult};
@@ -51,8 +53,13 @@ pub(super) async fn complete(
     State(state): State<Arc<ServerState>>,
     body: Result<JsonBody<CompletionBody>, ApiError>,
 ) -> ApiResult<Response<Body>> {
-    let JsonBody(body) = body.map_err(fields::explain)?;
+    let JsonBody(body) = body.map_err(|error| fields::explain(&fields::COMPLETION, error))?;
     let request = CompletionRequest::new(&state, body)?;
+    respond(state, request).await
+}
+
+/// Run a request and answer with its document or its events.
+async fn respond(state: Arc<ServerState>, request: CompletionRequest) -> ApiResult<Response<Body>> {
     let run = state.runs.admit().await?;
     if request.stream {
         return Ok(events::respond(run, move |job, sink| {
@@ -73,6 +80,24 @@ impl CompletionRequest {
         self.served.model.engine.tokenizer()
     }
 
+    /// The name of the document, or of an event.
+    fn object(&self) -> &'static str {
+        match (self.chat, self.stream) {
+            (false, _) => "text_completion",
+            (true, false) => "chat.completion",
+            (true, true) => "chat.completion.chunk",
+        }
+    }
+
+    fn choice(&self, index: usize, cursor: Cursor) -> Choice<'_> {
+        let form = match (self.chat, self.stream) {
+            (false, _) => Form::Text,
+            (true, false) => Form::Message,
+            (true, true) => Form::Delta,
+        };
+        Choice::new(self.tokenizer(), form, index, cursor)
+    }
+
     /// The start of a choice's text, for the offsets of its tokens.
     fn cursor(&self, prompt: usize) -> Cursor {
         match self.echo {
@@ -85,7 +110,7 @@ impl CompletionRequest {
     fn envelope(&self, choices: Value) -> Value {
         json!({
             "id": self.id,
-            "object": "text_completion",
+            "object": self.object(),
             "created": self.created,
             "model": self.served.model.name,
             "choices": choices,
@@ -108,7 +133,7 @@ impl CompletionRequest {
             let echo = self.echoed(state, job, prompt)?;
             let mut drawn = Vec::new();
             for draw in 0..self.draws {
-                let mut choice = Choice::new(self.tokenizer(), 0, self.cursor(prompt));
+                let mut choice = self.choice(0, self.cursor(prompt));
                 if let Some(piece) = echo.clone() {
                     choice.add(piece);
                 }
@@ -153,8 +178,11 @@ impl CompletionRequest {
                 echo = self.echoed(state, job, index / self.draws)?;
             }
             let mut cursor = self.cursor(index / self.draws);
+            if self.chat && !send(json!([Choice::role(index)]), Value::Null) {
+                return Ok(());
+            }
             let mut take = |piece| {
-                let mut choice = Choice::new(self.tokenizer(), index, std::mem::take(&mut cursor));
+                let mut choice = self.choice(index, std::mem::take(&mut cursor));
                 choice.add(piece);
                 cursor = std::mem::take(&mut choice.cursor);
                 send(json!([choice.json(logprobs, None)]), Value::Null)
@@ -164,7 +192,7 @@ impl CompletionRequest {
             }
             let (finish, made) = self.generate_choice(state, job, index, &mut take)?;
             new += made;
-            let last = Choice::new(self.tokenizer(), index, Cursor::default());
+            let last = self.choice(index, Cursor::default());
             let last = last.json(logprobs, finish);
             if !send(json!([last]), Value::Null) {
                 return Ok(());
@@ -255,6 +283,7 @@ impl CompletionRequest {
                 // beyond a prompt and drops the last entry, whichever it is.
                 if let (Some(logits), Some(top), Some(Finish::Stop)) =
                     (&logits, self.scored(), generation.finish())
+                    && !self.chat
                 {
                     let id = generation.session().token();
                     take(Piece {
@@ -267,6 +296,7 @@ impl CompletionRequest {
             let generated = piece?;
             // Text that was held back until the end token belongs to that token's entry; otherwise it has no token.
             let ended = generated.text_only && generation.finish() == Some(Finish::Stop);
+            let ended = ended && !self.chat;
             made += usize::from(!generated.text_only);
             let mut piece = Piece {
                 text: generated.text,

@@ -32,6 +32,8 @@ pub(super) struct CompletionRequest {
     pub(super) logprobs: Option<usize>,
     pub(super) echo: bool,
     pub(super) stream: bool,
+    /// Whether the answer has the shape of a chat.
+    pub(super) chat: bool,
     pub(super) stops: Vec<String>,
     pub(super) ignore_eos: bool,
     /// Whether a stream ends with the token counts.
@@ -95,6 +97,7 @@ impl CompletionRequest {
             logprobs: body.logprobs,
             echo: body.echo.unwrap_or(false),
             stream,
+            chat: false,
             stops,
             ignore_eos: body.ignore_eos.unwrap_or(false),
             usage: body
@@ -104,6 +107,13 @@ impl CompletionRequest {
             created: now.map_or(0, |now| now.as_secs()),
             served,
         })
+    }
+
+    /// Give the answer the shape of a chat.
+    pub(super) fn of_chat(mut self) -> Self {
+        self.chat = true;
+        self.id = format!("chat{}", self.id);
+        self
     }
 
     /// Alternatives computed for each token: those listed, or none where draws are only compared.
