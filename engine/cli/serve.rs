@@ -9,8 +9,10 @@ use clap::Args;
 use crate::serve::{Limits, ServedModel, Server, Settings};
 use crate::{Error, ErrorKind, Result};
 
-/// Start an HTTP server with the visualiser (at /), an OpenAI-compatible completions API (at /v1) and a trace API (at
-/// /api/v1).
+/// Start an HTTP server with the visualiser (at /), an OpenAI-compatible API (at /v1) and a trace API (at /api/v1).
+///
+/// /v1/completions continues text. /v1/chat/completions answers conversations with models that have a chat template; tools,
+/// images and audio are refused.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:

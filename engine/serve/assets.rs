@@ -29,15 +29,15 @@ fn media_type(path: &str) -> &'static str {
 /// Describe why a path does not exist; clients of other servers may expect it.
 fn unknown_path(path: &str) -> ApiError {
     let advice = match path.trim_end_matches('/') {
-        "/v1/chat/completions" | "/v1/responses" | "/v1/messages" => {
-            ": the models have no chat template (send the text to be continued to /v1/completions)"
+        "/v1/responses" | "/v1/messages" => {
+            " (send conversations to /v1/chat/completions, text to be continued to /v1/completions)"
         }
         "/completions" | "/chat/completions" | "/models" => {
             " (the base address of OpenAI's clients ends with /v1)"
         }
         "/v1/embeddings" => ": the models have no embeddings of texts",
         path if path.starts_with("/v1") => {
-            " (there are /v1/completions, /v1/models and /v1/models/{id})"
+            " (there are /v1/completions, /v1/chat/completions, /v1/models and /v1/models/{id})"
         }
         _ => "",
     };

@@ -32,7 +32,8 @@ struct Durations {
 
 /// The route of a path, as the value of a label.
 fn route(path: &str) -> &'static str {
-    const ROUTES: [&str; 17] = [
+    const ROUTES: [&str; 18] = [
+        "/v1/chat/completions",
         "/v1/completions",
         "/v1/models",
         "/health",

@@ -5,7 +5,8 @@
 //! * `/` and the files of `assets/`: the visualiser, embedded, which sends requests to this server only;
 //! * `/api/v1/…`: the data of the visualiser: traces as server-sent events, fans, nodes, the map, comparisons, exports,
 //!   plugins and a library of saved traces;
-//! * `/v1/completions` and `/v1/models`: the interface of OpenAI's clients, with prompt log-probabilities;
+//! * `/v1/completions`, `/v1/chat/completions` and `/v1/models`: the interface of OpenAI's clients, with prompt
+//!   log-probabilities; conversations are written with the model's chat template, tools are refused;
 //! * `/health` and `/metrics` (Prometheus).
 //!
 //! Connections are handled on an asynchronous runtime. Models run on threads: [`Limits::parallel`] at a time, with

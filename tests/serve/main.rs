@@ -6,6 +6,7 @@ mod server;
 mod support;
 
 mod changed_files;
+mod chat;
 mod completions;
 mod cross_origin;
 mod fields;

@@ -248,7 +248,7 @@ fn unknown_paths_and_methods_are_refused_in_the_shape_of_their_interface() {
         ("DELETE", "/v1/models", 405, "type"),
         ("GET", "/v1/other", 404, "type"),
         ("POST", "/v1/other", 404, "type"),
-        ("POST", "/v1/chat/completions", 404, "type"),
+        ("POST", "/v1/responses", 404, "type"),
         ("PUT", "/v1/models/", 404, "type"),
         ("DELETE", "/api/v1/about", 405, "kind"),
         ("POST", "/index.html", 405, "kind"),
@@ -262,11 +262,9 @@ fn unknown_paths_and_methods_are_refused_in_the_shape_of_their_interface() {
         assert!(reply.json()["error"][key].is_string(), "{}", reply.text());
         assert_eq!(reply.header("allow").is_some(), *status == 405);
     });
-    let chat = server
-        .post("/v1/chat/completions", &json!({"messages": []}))
-        .json();
+    let chat = server.post("/v1/messages", &json!({"messages": []})).json();
     let message = chat["error"]["message"].as_str().unwrap();
-    assert!(message.contains("/v1/completions"), "{message}");
+    assert!(message.contains("/v1/chat/completions"), "{message}");
     assert_eq!(chat["error"]["code"], "unknown_url");
     for path in ["/", "/health", "/v1/models", "/app/main.js"] {
         let mut stream = server.connect();

@@ -142,3 +142,23 @@ pub fn save_small_model(path: &Path, own_minimum: u32, tokenizer: Tokenizer) {
         .save(path)
         .unwrap();
 }
+
+/// Make a chat model in `folder`: the stories of `models/stories260K` with a chat template of plain text.
+pub fn chat_model(folder: &Path) -> PathBuf {
+    let chat = folder.join("chat");
+    std::fs::create_dir(&chat).unwrap();
+    for file in ["config.json", "model.safetensors", "tok512.bin"] {
+        let from = super::root().join("models/stories260K").join(file);
+        std::fs::copy(from, chat.join(file)).unwrap();
+    }
+    std::fs::write(chat.join("chat_template.jinja"), CHAT_TEMPLATE).unwrap();
+    chat
+}
+
+/// The template of [`chat_model`]; it refuses an assistant's message at the beginning.
+pub const CHAT_TEMPLATE: &str = "\
+{% if messages[0].role == 'assistant' %}{{ raise_exception('the user speaks first') }}{% endif %}
+{{ bos_token }}{% for message in messages %}
+{{ message.role }}: {{ message.content }}
+{% endfor %}
+assistant: Once";
