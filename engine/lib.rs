@@ -62,6 +62,7 @@ pub mod model;
 pub mod path;
 #[cfg(feature = "plugin")]
 pub mod plugin;
+pub mod ranks;
 pub mod run;
 #[cfg(feature = "serve")]
 pub mod serve;

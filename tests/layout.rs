@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The modules in the order in which data flows; a module uses only modules before it.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 18] = [
     "error",
     "text",
     "kernel",
+    "ranks",
     "hook",
     "graph",
     "signal",

@@ -41,6 +41,7 @@ mod probe;
 mod progress;
 mod prompt;
 mod quantize;
+mod ranks;
 #[cfg(feature = "serve")]
 mod serve;
 mod threads;
@@ -151,7 +152,12 @@ pub fn run(
         return FAILURE;
     }
     arguments.plugins.keep();
-    let outcome = match arguments.command {
+    let divides = matches!(arguments.command, Command::Train(_));
+    let refused = match divides {
+        true => Ok(()),
+        false => ranks::refuse_launcher(),
+    };
+    let outcome = refused.and_then(|()| match arguments.command {
         Command::Generate(command) => command.run(),
         #[cfg(feature = "transformer")]
         Command::Chat(command) => command.run(),
@@ -182,7 +188,8 @@ pub fn run(
         Command::Classify(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
-    };
+    });
+    let outcome = outcome.and_then(|()| ranks::finish());
     #[cfg(feature = "gpu")]
     backend::say_kernel_times();
     match outcome {
@@ -192,7 +199,7 @@ pub fn run(
         Err(error) if error.is_broken_pipe() => SUCCESS,
         Err(error) if error.kind() == ErrorKind::Cancelled => INTERRUPTED,
         Err(error) => {
-            say_error(format_args!("brillm: {error}"));
+            ranks::fail(&error, FAILURE);
             FAILURE
         }
     }

@@ -7,17 +7,20 @@ use clap::Args;
 use cpu_time::ProcessTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::Result;
 use crate::learn::log::Record;
+use crate::learn::recipe::Reduction;
 use crate::learn::{Outcome, ProgressObserver, keep_changes};
+use crate::ranks::{Ranks, agree, leader_first};
 use crate::run::shell::quoted;
-use crate::run::{PreparedSource, TrainSource, prepare_training};
+use crate::run::{PreparedSource, TrainSource, prepare_training_over};
 use crate::text::SkippedFiles;
+use crate::{Error, ErrorKind, Result};
 
 /// Train a model on texts or from a run file.
 ///
 /// For texts, the settings follow their size and are written as a run file into the --out folder. Ctrl-C writes a
-/// checkpoint and exits with code 130; --resume continues from it.
+/// checkpoint and exits with code 130; --resume continues from it. Graphs also train over several processes, with the
+/// same result on any number: mpirun -n 4 brillm train RUN_FILE (engine/ranks/README.md).
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -39,6 +42,8 @@ pub(super) struct Arguments {
     resume: bool,
     #[command(flatten)]
     backend: super::backend::BackendArguments,
+    #[command(flatten)]
+    ranks: super::ranks::RankArguments,
     /// Print no progress.
     #[arg(long)]
     quiet: bool,
@@ -54,7 +59,8 @@ Examples:
   brillm train 'texts/*.txt' --set train.tokens=2000000
   brillm train models/recipes/english.toml --data shared/data
   brillm train run.toml --set train.tokens=100000 --out runs/short
-  brillm train run.toml --out runs/short --resume";
+  brillm train run.toml --out runs/short --resume
+  mpirun -n 4 brillm train run.toml --ranks 4";
 
 /// A progress bar on standard error with loss, tokens/s and the time left.
 pub(super) struct Bar {
@@ -144,25 +150,67 @@ impl Arguments {
         format!("brillm train {run_file} --out {out}{data} --resume")
     }
 
-    pub(super) fn run(self) -> Result<()> {
-        self.backend.check()?;
-        let (cpu, wall) = (ProcessTime::now(), Instant::now());
-        #[allow(
-            unused_mut,
-            reason = "plugins are written into it in builds that have them"
-        )]
-        let mut source = TrainSource {
+    /// Read or write the run file: rank 0 first, then the others, which train with the same file and folder.
+    fn source(&self, ranks: &dyn Ranks) -> Result<PreparedSource> {
+        let given = TrainSource {
             sources: &self.sources,
             changes: &self.changes,
             data: self.data.as_deref(),
             out: self.out.as_deref(),
             resume: self.resume,
+        };
+        let arguments = std::env::args().collect::<Vec<_>>().join(" ");
+        agree(ranks, &[("the command line", arguments)])?;
+        if ranks.size() == 1 {
+            return given.prepare(&mut |line| self.note(line));
         }
-        .prepare(&mut |line| {
-            if !self.quiet {
-                super::say_error(line);
+        let mut first = None;
+        leader_first(ranks, "preparation of the run file", || {
+            if ranks.rank() == 0 {
+                first = Some(given.prepare(&mut |line| self.note(line))?);
             }
+            Ok(())
         })?;
+        let paths = first
+            .as_ref()
+            .map(|first| (&first.run_file, &first.folder, &first.changes));
+        let sent = serde_json::to_vec(&paths).unwrap_or_default();
+        let sent = ranks.gather("run file".into(), &sent)?;
+        if let Some(first) = first {
+            return Ok(first);
+        }
+        let (run_file, folder, changes): (PathBuf, PathBuf, Vec<String>) =
+            serde_json::from_slice(&sent[0]).map_err(|error| {
+                Error::new(ErrorKind::Input, "rank 0 sent no run file").because(error)
+            })?;
+        TrainSource {
+            sources: &[run_file],
+            changes: &changes,
+            out: Some(&folder),
+            ..given
+        }
+        .prepare(&mut |_| {})
+    }
+
+    fn note(&self, line: &str) {
+        if !self.quiet {
+            super::say_error(line);
+        }
+    }
+
+    pub(super) fn run(self) -> Result<()> {
+        self.backend.check()?;
+        let ranks = self.ranks.start()?;
+        let leads = ranks.rank() == 0;
+        let (cpu, wall) = (ProcessTime::now(), Instant::now());
+        #[allow(
+            unused_mut,
+            reason = "plugins are written into it in builds that have them"
+        )]
+        let mut source = self.source(&*ranks)?;
+        if self.ranks.are_given() {
+            source.recipe.train.reduction = Reduction::Exact;
+        }
         #[cfg(feature = "plugin")]
         super::plugin_options::fill(&mut source.recipe)?;
         let PreparedSource {
@@ -176,9 +224,12 @@ impl Arguments {
         } = source;
         super::catch_interrupt()?;
         let hooks = super::plugin_options::hooks()?;
-        let mut bar = Bar::new(self.quiet);
-        let mut trainer = prepare_training(recipe, &base, &folder, self.resume, &hooks, &mut bar)?;
-        keep_changes(&folder, &run_file, &changes)?;
+        let mut bar = Bar::new(self.quiet || !leads);
+        let mut trainer =
+            prepare_training_over(ranks, recipe, &base, &folder, self.resume, &hooks, &mut bar)?;
+        if leads {
+            keep_changes(&folder, &run_file, &changes)?;
+        }
         #[cfg(feature = "gpu")]
         if let Some(device) = self.backend.device()?
             && let Err(error) = trainer.use_device(&device, self.backend.choice().is_forced())
@@ -186,12 +237,17 @@ impl Arguments {
             if self.backend.choice().is_forced() {
                 return Err(error);
             }
-            super::warn(&crate::run::taken_over(&error));
+            if leads {
+                super::warn(&crate::run::taken_over(&error));
+            }
         }
         bar.note(&trainer.about());
         let skipped = trainer.data().skipped_files;
         let outcome = trainer.run(super::interrupted(), &mut bar)?;
         bar.finish();
+        if !leads {
+            return Ok(());
+        }
         let done = Done {
             outcome,
             skipped,

@@ -59,6 +59,30 @@ impl Batch {
         &self.stored(sequence)[first..=self.before + step]
     }
 
+    /// Return the sequences of a shard as a batch.
+    pub(super) fn shard(&self, index: usize) -> Self {
+        let first = index * SHARD;
+        let range = first..(first + SHARD).min(self.sequences());
+        let length = self.before + self.steps + 1;
+        let candidates = self.candidates.as_ref().map(|all| {
+            let row = self.steps * all.count;
+            Candidates {
+                targets: all.targets[range.start * row..range.end * row].to_vec(),
+                count: all.count,
+            }
+        });
+        Self {
+            tokens: self.tokens[range.start * length..range.end * length].to_vec(),
+            folds: self.folds[range.clone()].to_vec(),
+            continued: match self.continued.is_empty() {
+                true => Vec::new(),
+                false => self.continued[range].to_vec(),
+            },
+            candidates,
+            ..*self
+        }
+    }
+
     /// Return one sequence. `[T + 1]`
     pub fn sequence(&self, index: usize) -> &[u32] {
         &self.stored(index)[self.before..]

@@ -16,8 +16,16 @@ pub(super) const MEMORY: u64 = 0x6d65_6d00;
 
 /// Fill `mask [N, D]` with 0 (probability `dropout`) and 1/(1 − dropout).
 ///
-/// Each row has a random stream of its own, so that the number of threads does not matter.
-pub fn draw<R: Real>(mask: &mut [R], width: usize, dropout: f64, seed: u64, index: u64) {
+/// Each row has a random stream of its own, so that the number of threads does not matter; that of the first is number
+/// `first`.
+pub fn draw<R: Real>(
+    mask: &mut [R],
+    first: usize,
+    width: usize,
+    dropout: f64,
+    seed: u64,
+    index: u64,
+) {
     if dropout <= 0.0 {
         mask.fill(R::one());
         return;
@@ -28,7 +36,7 @@ pub fn draw<R: Real>(mask: &mut [R], width: usize, dropout: f64, seed: u64, inde
     mask.par_chunks_mut(width)
         .enumerate()
         .for_each(|(row, mask)| {
-            let mut random = Random::stream(seed, index, row as u64);
+            let mut random = Random::stream(seed, index, (first + row) as u64);
             // 16 bits decide one column: one draw serves four.
             for four in mask.chunks_mut(4) {
                 let mut bits = random.bits();

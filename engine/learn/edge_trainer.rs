@@ -1,6 +1,7 @@
 //! Training of all edge forms behind one type, and the trait of everything that the training loop trains.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde_json::Value;
@@ -13,10 +14,12 @@ use crate::learn::batch::{Batch, Loss};
 use crate::learn::composed::Composed;
 use crate::learn::dropout::Rates;
 use crate::learn::layered::Layered;
+use crate::learn::leaves::Leaves;
 use crate::learn::own::Own;
 use crate::learn::parameter::Parameter;
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
+use crate::ranks::Ranks;
 use crate::signal::{EdgeForm, Profile, Weights};
 use crate::{Error, ErrorKind, Result};
 
@@ -93,6 +96,14 @@ pub trait Trainable {
         Ok(())
     }
 
+    /// Collect what is spread over ranks, so that [`Self::buffers`] holds it; all ranks call this together.
+    ///
+    /// # Errors
+    /// Those of an exchange.
+    fn collect(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Write the model; `training` is the record of its training.
     ///
     /// # Errors
@@ -120,9 +131,12 @@ pub struct EdgeTrainer {
     moments: Vec<Moments<f32>>,
     /// Running averages of the parameters; empty before the first step, and where none are kept.
     averages: Vec<Vec<f32>>,
+    /// Exact sums of gradients, where they are wanted.
+    leaves: Option<Leaves>,
 }
 
-enum Form {
+/// The parameters of one form of edges.
+pub(super) enum Form {
     Composed(Box<Composed<f32>>),
     Own(Box<Own<f32>>),
     Layered(Box<Layered<f32>>),
@@ -136,24 +150,7 @@ impl EdgeTrainer {
         dropout: impl Into<Rates>,
         seed: u64,
     ) -> Self {
-        let dropout = dropout.into();
-        let mut form = match profile.form {
-            EdgeForm::Composed => {
-                let mut edges = Composed::new(profile, graph, seed);
-                edges.dropout = dropout.output;
-                Form::Composed(Box::new(edges))
-            }
-            EdgeForm::Own => {
-                let mut edges = Own::new(profile, graph, seed);
-                edges.dropout = dropout.output;
-                Form::Own(Box::new(edges))
-            }
-            EdgeForm::Layered => {
-                let mut edges = Layered::new(profile, graph, seed);
-                edges.dropout = dropout;
-                Form::Layered(Box::new(edges))
-            }
-        };
+        let mut form = Form::new(profile, graph, dropout.into(), seed);
         let moments = form
             .parameters()
             .iter()
@@ -170,6 +167,31 @@ impl EdgeTrainer {
             form,
             moments,
             averages: Vec::new(),
+            leaves: None,
+        }
+    }
+
+    /// Sum gradients exactly from now on, over all ranks; `train` and `seed` are those of [`Self::new`].
+    pub fn sum_exactly(
+        &mut self,
+        ranks: &Arc<dyn Ranks>,
+        profile: &Profile,
+        graph: &TokenGraph,
+        train: &Train,
+        seed: u64,
+    ) {
+        let copy = || Form::new(profile, graph, train.rates(), seed);
+        self.leaves = Some(Leaves::new(Arc::clone(ranks), train.batch, copy));
+    }
+
+    /// Collect the states that sequences continue from, where ranks have some each.
+    ///
+    /// # Errors
+    /// Those of an exchange.
+    pub fn collect(&mut self) -> Result<()> {
+        match &self.leaves {
+            Some(leaves) => leaves.collect_states(&mut self.form),
+            None => Ok(()),
         }
     }
 
@@ -210,10 +232,7 @@ impl EdgeTrainer {
 
     /// Return the state that sequences continue from, where edges have one.
     pub fn carried(&mut self) -> Option<&mut Vec<f32>> {
-        match &mut self.form {
-            Form::Layered(edges) => Some(edges.state()),
-            Form::Composed(_) | Form::Own(_) => None,
-        }
+        self.form.state()
     }
 
     /// Swap the parameters with their running averages, where they are kept.
@@ -292,7 +311,7 @@ impl EdgeTrainer {
         };
         match &mut self.form {
             // Edge weights move inside the backward pass: their gradients, the largest array, are never stored.
-            Form::Own(edges) if adam.mode == AdamMode::Touched => {
+            Form::Own(edges) if adam.mode == AdamMode::Touched && self.leaves.is_none() => {
                 let update = adam.update(step, rate * train.edge_rate, true);
                 let (edge_weights, others) = self.moments.split_at_mut(1);
                 let moments = (
@@ -309,7 +328,10 @@ impl EdgeTrainer {
                 Ok((loss, norm))
             }
             form => {
-                let loss = finite(form.gradients(graph, prior, batch), step)?;
+                let loss = match &mut self.leaves {
+                    Some(leaves) => leaves.gradients(form, graph, prior, batch, step)?,
+                    None => finite(form.gradients(graph, prior, batch), step)?,
+                };
                 let mut parameters = form.parameters();
                 let norm = gradient_norm(&parameters);
                 // Edge weights have a learning rate of their own: each is touched far more rarely than a node.
@@ -397,8 +419,51 @@ pub(super) fn finite(loss: Loss, step: u64) -> Result<Loss> {
 }
 
 impl Form {
+    /// Create fresh parameters.
+    fn new(profile: &Profile, graph: &TokenGraph, dropout: Rates, seed: u64) -> Self {
+        match profile.form {
+            EdgeForm::Composed => {
+                let mut edges = Composed::new(profile, graph, seed);
+                edges.dropout = dropout.output;
+                Self::Composed(Box::new(edges))
+            }
+            EdgeForm::Own => {
+                let mut edges = Own::new(profile, graph, seed);
+                edges.dropout = dropout.output;
+                Self::Own(Box::new(edges))
+            }
+            EdgeForm::Layered => {
+                let mut edges = Layered::new(profile, graph, seed);
+                edges.dropout = dropout;
+                Self::Layered(Box::new(edges))
+            }
+        }
+    }
+
+    /// Return the state that sequences continue from, where edges have one.
+    pub(super) fn state(&mut self) -> Option<&mut Vec<f32>> {
+        match self {
+            Self::Layered(edges) => Some(edges.state()),
+            Self::Composed(_) | Self::Own(_) => None,
+        }
+    }
+
+    /// Return the number of sequences of the training step before those of the next batch.
+    pub(super) fn first_sequence(&mut self) -> &mut usize {
+        match self {
+            Self::Composed(edges) => &mut edges.first_sequence,
+            Self::Own(edges) => &mut edges.first_sequence,
+            Self::Layered(edges) => &mut edges.first_sequence,
+        }
+    }
+
     /// Compute the loss of a batch, and leave its gradient in the parameters.
-    fn gradients(&mut self, graph: &TokenGraph, prior: &Prior<f32>, batch: &Batch) -> Loss {
+    pub(super) fn gradients(
+        &mut self,
+        graph: &TokenGraph,
+        prior: &Prior<f32>,
+        batch: &Batch,
+    ) -> Loss {
         match self {
             Self::Composed(edges) => edges.gradients(graph, prior, batch),
             Self::Own(edges) => edges.gradients(graph, prior, batch),
@@ -406,7 +471,7 @@ impl Form {
         }
     }
 
-    fn parameters(&mut self) -> Vec<&mut Parameter<f32>> {
+    pub(super) fn parameters(&mut self) -> Vec<&mut Parameter<f32>> {
         match self {
             Self::Composed(edges) => edges.parameters(),
             Self::Own(edges) => edges.parameters(),

@@ -1,6 +1,7 @@
 //! A graph model in training: parameters, graph and static resistances.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -14,9 +15,10 @@ use crate::learn::data::TokenData;
 use crate::learn::edge_trainer::{EdgeTrainer, Trainable};
 use crate::learn::parameter::Parameter;
 use crate::learn::prior::Prior;
-use crate::learn::recipe::{NegativeKind, Recipe};
+use crate::learn::recipe::{NegativeKind, Recipe, Reduction};
 use crate::learn::warm_start::WarmStart;
 use crate::model::{Metadata, Model};
+use crate::ranks::{OneProcess, Ranks};
 use crate::signal::{EdgeForm, Mechanism, Profile};
 use crate::text::Tokenizer;
 
@@ -64,6 +66,20 @@ impl GraphModel {
         sampler: &BatchSampler,
         base: &Path,
     ) -> Result<Self> {
+        Self::over(&(Arc::new(OneProcess) as _), recipe, data, sampler, base)
+    }
+
+    /// As [`Self::new`], on every rank: each computes its share of a batch, and of the counts.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and those of an exchange.
+    pub fn over(
+        ranks: &Arc<dyn Ranks>,
+        recipe: &Recipe,
+        data: &TokenData,
+        sampler: &BatchSampler,
+        base: &Path,
+    ) -> Result<Self> {
         let profile = recipe.profile()?;
         let mut builder = GraphBuilder::new(data.tokenizer.vocabulary().len())
             .minimum_count(recipe.graph.minimum_count);
@@ -92,6 +108,9 @@ impl GraphModel {
             EdgeTrainer::new(&profile, &graph, recipe.train.rates(), recipe.seed);
         if let Some(warm_start) = &warm_start {
             warm_start.put(&mut edge_trainer, &graph)?;
+        }
+        if recipe.train.reduction == Reduction::Exact {
+            edge_trainer.sum_exactly(ranks, &profile, &graph, &recipe.train, recipe.seed);
         }
         Ok(Self {
             prior,
@@ -172,6 +191,10 @@ impl Trainable for GraphModel {
         Ok(loss)
     }
 
+    fn collect(&mut self) -> Result<()> {
+        self.edge_trainer.collect()
+    }
+
     fn buffers(&mut self) -> Vec<(String, &mut Vec<f32>)> {
         self.edge_trainer.buffers(&self.recipe.train)
     }
@@ -182,6 +205,14 @@ impl Trainable for GraphModel {
 
     #[cfg(feature = "gpu")]
     fn use_device(&mut self, device: &crate::kernel::gpu::Device, forced: bool) -> Result<()> {
+        if self.recipe.train.reduction == Reduction::Exact {
+            return Err(crate::Error::new(
+                crate::ErrorKind::Unsupported,
+                "exact sums of gradients are computed on the CPU only",
+            )
+            .at("train.reduction")
+            .advice("use --backend cpu or auto, or train.reduction = \"float\" in one process"));
+        }
         if self.profile.grown_from.is_some() && self.profile.form == EdgeForm::Own {
             return Err(crate::Error::new(
                 crate::ErrorKind::Unsupported,

@@ -23,6 +23,7 @@ pub mod edge_trainer;
 pub mod graph_model;
 mod kept_changes;
 pub mod layered;
+mod leaves;
 pub mod log;
 mod network_recipe;
 pub mod own;

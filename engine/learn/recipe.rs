@@ -9,7 +9,7 @@ use crate::graph::{PathGraph, PathSettings};
 pub use crate::learn::data_recipe::{Data, TokenKind};
 pub use crate::learn::network_recipe::{Kind, MaskDraw, NetworkRecipe, Style};
 use crate::learn::preferences::Preferences;
-pub use crate::learn::train_recipe::{NegativeKind, Schedule, Train};
+pub use crate::learn::train_recipe::{NegativeKind, Reduction, Schedule, Train};
 use crate::signal::{EdgeForm, Profile};
 use crate::text::ReadingDirection;
 use crate::{Error, ErrorKind, Result};

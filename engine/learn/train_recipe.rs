@@ -17,6 +17,24 @@ pub enum NegativeKind {
     Uniform,
 }
 
+/// How gradients of a batch are added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reduction {
+    /// As floats, in a fixed order.
+    #[default]
+    Float,
+    /// In fixed point: the same bits on any number of ranks.
+    Exact,
+}
+
+impl Reduction {
+    /// Whether this is the default, which records of runs leave out.
+    fn is_float(&self) -> bool {
+        *self == Self::Float
+    }
+}
+
 /// Learning-rate schedule after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -84,6 +102,9 @@ pub struct Train {
     pub folds: usize,
     /// Tokens per block; each block belongs to one fold, and each sequence to one block.
     pub block: usize,
+    /// How the gradients of a batch are added; exactly in a run over ranks.
+    #[serde(skip_serializing_if = "Reduction::is_float")]
+    pub reduction: Reduction,
     /// Steps between log records.
     pub log_every: u64,
     /// Steps between validations; 0 for one per epoch.
@@ -128,6 +149,7 @@ impl Default for Train {
             negative_kind: NegativeKind::Frequent,
             folds: 10,
             block: 1500,
+            reduction: Reduction::Float,
             log_every: 20,
             validate_every: 0,
             patience: 0,

@@ -59,6 +59,6 @@ pub use speed::FlowSpeed;
 pub use steered::SteeredSession;
 pub use subject::ProbedModel;
 pub use train_source::{PreparedSource, TrainSource};
-pub use training::prepare_training;
 #[cfg(feature = "plugin")]
 pub use training::{plugins_of, record_plugins};
+pub use training::{prepare_training, prepare_training_over};

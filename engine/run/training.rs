@@ -1,6 +1,7 @@
 //! Training runs of graphs and of networks.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::Result;
 use crate::hook::Hooks;
@@ -8,6 +9,7 @@ use crate::learn::recipe::Kind;
 use crate::learn::{ProgressObserver, Recipe, Trainer};
 #[cfg(feature = "plugin")]
 use crate::plugin::{Plugins, Selection};
+use crate::ranks::{OneProcess, Ranks};
 #[cfg(feature = "plugin")]
 use crate::{Error, ErrorKind};
 
@@ -23,9 +25,30 @@ pub fn prepare_training(
     hooks: &Hooks,
     observer: &mut dyn ProgressObserver,
 ) -> Result<Trainer> {
+    let ranks = Arc::new(OneProcess);
+    prepare_training_over(ranks, recipe, base, folder, resume, hooks, observer)
+}
+
+/// As [`prepare_training`], on every rank: [`Trainer::prepare_over`]. Networks train in one process.
+///
+/// # Errors
+/// As [`Trainer::prepare_over`]; [`crate::ErrorKind::Unsupported`] for a network on several ranks.
+pub fn prepare_training_over(
+    ranks: Arc<dyn Ranks>,
+    recipe: Recipe,
+    base: &Path,
+    folder: &Path,
+    resume: bool,
+    hooks: &Hooks,
+    observer: &mut dyn ProgressObserver,
+) -> Result<Trainer> {
     if recipe.kind == Kind::Graph {
         let _ = hooks;
-        return Trainer::prepare(recipe, base, folder, resume, observer);
+        return Trainer::prepare_over(ranks, recipe, base, folder, resume, observer);
+    }
+    if ranks.size() > 1 {
+        let what = "transformers and recurrent networks train in one process";
+        return Err(crate::Error::new(crate::ErrorKind::Unsupported, what).at(&recipe.name));
     }
     #[cfg(feature = "transformer")]
     return Trainer::prepare_with(

@@ -75,10 +75,19 @@ buffers! {
 }
 
 impl<R: Real> Flow<R> {
-    pub(super) fn draw_masks(&mut self, d: usize, dropout: f64, seed: u64, index: u64) {
+    /// Draw the masks of all rows, the first of which is row `first` of its training step.
+    pub(super) fn draw_masks(
+        &mut self,
+        first: usize,
+        d: usize,
+        dropout: f64,
+        seed: u64,
+        index: u64,
+    ) {
         // "node" and "out" in ASCII: two independent streams under one seed.
-        dropout::draw(&mut self.mask_node, d, dropout, seed ^ 0x6e6f_6465, index);
-        dropout::draw(&mut self.mask_out, d, dropout, seed ^ 0x6f75_7400, index);
+        let (node, out) = (seed ^ 0x6e6f_6465, seed ^ 0x6f75_7400);
+        dropout::draw(&mut self.mask_node, first, d, dropout, node, index);
+        dropout::draw(&mut self.mask_out, first, d, dropout, out, index);
     }
 }
 

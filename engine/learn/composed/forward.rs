@@ -54,7 +54,8 @@ impl<R: Real> Composed<R> {
         // Taken out, so that tasks can read `self` while each writes its shard's rows.
         let mut flow = std::mem::take(&mut self.flow);
         flow.resize(rows, columns);
-        flow.draw_masks(columns.d, dropout, self.seed, batch.index);
+        let first = self.first_sequence * batch.steps;
+        flow.draw_masks(first, columns.d, dropout, self.seed, batch.index);
         if let Some(residual) = &mut self.residual {
             residual.resize(rows);
         }

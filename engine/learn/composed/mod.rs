@@ -48,6 +48,8 @@ pub struct Composed<R> {
     pub dropout: f64,
     /// Seed of the dropout masks.
     pub seed: u64,
+    /// Sequences of the training step before those of a batch: it has the masks of the ones after them.
+    pub(super) first_sequence: usize,
     parameters: Vec<Parameter<R>>,
     residual: Option<Residual<R>>,
     flow: Flow<R>,
@@ -95,6 +97,7 @@ impl<R: Real> Composed<R> {
             profile: profile.clone(),
             dropout: 0.0,
             seed,
+            first_sequence: 0,
             parameters,
             residual,
             flow: Flow::default(),

@@ -118,9 +118,10 @@ impl<R: Real> Flow<R> {
 }
 
 impl<R: Real> Masks<R> {
-    /// Draw the masks of `sequences` sequences in the batch of training step `index`.
+    /// Draw the masks of `sequences` sequences, from sequence `first` on, in the batch of training step `index`.
     pub(super) fn draw(
         &mut self,
+        first: usize,
         (sequences, nodes, layers): (usize, usize, usize),
         widths: Widths,
         rates: Rates,
@@ -129,14 +130,14 @@ impl<R: Real> Masks<R> {
     ) {
         let draw = |mask: &mut Vec<R>, columns: usize, rate, purpose: u64| {
             mask.resize(sequences * columns, R::zero());
-            dropout::draw(mask, columns, rate, seed ^ purpose, index);
+            dropout::draw(mask, first, columns, rate, seed ^ purpose, index);
         };
         let d = widths.signal;
         draw(&mut self.input, d, rates.input, dropout::INPUT);
         draw(&mut self.output, d, rates.output, dropout::OUTPUT);
         self.node.resize(nodes, R::zero());
         let purpose = seed ^ dropout::NODE;
-        dropout::draw(&mut self.node, nodes, rates.node, purpose, index);
+        dropout::draw(&mut self.node, 0, nodes, rates.node, purpose, index);
         self.memory.resize_with(layers, Vec::new);
         for (layer, mask) in self.memory.iter_mut().enumerate() {
             let purpose = dropout::MEMORY + layer as u64;

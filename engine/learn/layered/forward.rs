@@ -20,6 +20,7 @@ impl<R: Real> Layered<R> {
         flow.resize(sequences * batch.steps, self.widths);
         let nodes = self.parameters[At::Target as usize].shape[0];
         flow.masks.draw(
+            self.first_sequence,
             (sequences, nodes, layers),
             self.widths,
             dropout,

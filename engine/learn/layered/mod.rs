@@ -48,6 +48,8 @@ pub struct Layered<R> {
     pub dropout: Rates,
     /// Seed of the dropout masks.
     pub seed: u64,
+    /// Sequences of the training step before those of a batch: it has the masks of the ones after them.
+    pub(super) first_sequence: usize,
     parameters: Vec<Parameter<R>>,
     flow: Flow<R>,
     readout: Readout<R>,
@@ -105,6 +107,7 @@ impl<R: Real> Layered<R> {
             widths,
             dropout: Rates::default(),
             seed,
+            first_sequence: 0,
             parameters,
             flow: Flow::new(profile.layers),
             readout: Readout::default(),

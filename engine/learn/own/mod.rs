@@ -46,6 +46,8 @@ pub struct Own<R> {
     pub dropout: f64,
     /// Seed of the dropout masks.
     pub seed: u64,
+    /// Sequences of the training step before those of a batch: it has the masks of the ones after them.
+    pub(super) first_sequence: usize,
     parameters: Vec<Parameter<R>>,
     path: Path<R>,
     /// Slopes, then gradients, of every row over every edge of its fan, group after group.
@@ -79,6 +81,7 @@ impl<R: Real> Own<R> {
             profile: profile.clone(),
             dropout: 0.0,
             seed,
+            first_sequence: 0,
             parameters,
             path: Path::default(),
             fans: Vec::new(),

@@ -53,8 +53,9 @@ impl<R: Real> Path<R> {
         }
     }
 
-    fn draw_mask(&mut self, d: usize, dropout: f64, seed: u64, index: u64) {
-        crate::learn::dropout::draw(&mut self.mask, d, dropout, seed ^ 0x6f77_6e00, index);
+    fn draw_mask(&mut self, first: usize, d: usize, dropout: f64, seed: u64, index: u64) {
+        let seed = seed ^ 0x6f77_6e00;
+        crate::learn::dropout::draw(&mut self.mask, first, d, dropout, seed, index);
     }
 }
 
@@ -104,7 +105,13 @@ impl<R: Real> Own<R> {
         // Taken out, so that tasks can read `self` while each writes its sequence's rows.
         let mut path = std::mem::take(&mut self.path);
         path.resize(rows, d, g);
-        path.draw_mask(d, dropout, self.seed, batch.index);
+        path.draw_mask(
+            self.first_sequence * steps,
+            d,
+            dropout,
+            self.seed,
+            batch.index,
+        );
         let table: Vec<Vec<R>> = (0..steps).map(|hop| self.position_row(hop)).collect();
         let positions = position::weights(&self.of(At::Positions).value, steps);
         let first = self.table_row(0);

@@ -5,10 +5,14 @@ mod training;
 mod validation;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use self::folder::{keep_recipe, write_recipe};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::kernel::simd::Level;
 use crate::learn::batch::{BatchSampler, Order};
 use crate::learn::charges::FittedCharges;
 use crate::learn::checkpoint::{self, Progress};
@@ -17,7 +21,8 @@ use crate::learn::edge_trainer::Trainable;
 use crate::learn::graph_model::GraphModel;
 use crate::learn::log::{Record, RunLog};
 use crate::learn::recall::FittedRecall;
-use crate::learn::recipe::{Kind, Recipe, Train};
+use crate::learn::recipe::{Kind, Recipe, Reduction, Train};
+use crate::ranks::{OneProcess, Ranks, agree, leader_first};
 use crate::{Error, ErrorKind, Result};
 
 /// Progress callbacks of a run.
@@ -85,7 +90,9 @@ pub struct Trainer {
     sampler: BatchSampler,
     trainable: Box<dyn Trainable>,
     progress: Progress,
-    log: RunLog,
+    ranks: Arc<dyn Ranks>,
+    /// The log of the run, which rank 0 writes.
+    log: Option<RunLog>,
     started: Instant,
 }
 
@@ -104,6 +111,23 @@ impl Trainer {
         resume: bool,
         observer: &mut dyn ProgressObserver,
     ) -> Result<Self> {
+        let ranks: Arc<dyn Ranks> = Arc::new(OneProcess);
+        Self::prepare_over(ranks, recipe, base, folder, resume, observer)
+    }
+
+    /// As [`Self::prepare`], on every rank. All work on one copy of the data and the model: `folder` is one that they
+    /// share, in which rank 0 writes. With more than one rank, gradients are summed exactly.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`]; [`ErrorKind::Configuration`] when the ranks differ; those of an exchange.
+    pub fn prepare_over(
+        ranks: Arc<dyn Ranks>,
+        mut recipe: Recipe,
+        base: &Path,
+        folder: &Path,
+        resume: bool,
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<Self> {
         if recipe.kind != Kind::Graph {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -112,10 +136,15 @@ impl Trainer {
             .at(&recipe.name)
             .advice("prepare it with brillm::run::prepare_training"));
         }
-        let make: Maker<'_> = &|recipe, data, sampler| {
-            Ok(Box::new(GraphModel::new(recipe, data, sampler, base)?) as Box<dyn Trainable>)
+        if ranks.size() > 1 {
+            recipe.train.reduction = Reduction::Exact;
+        }
+        let over = Arc::clone(&ranks);
+        let make: Maker<'_> = &move |recipe, data, sampler| {
+            let model = GraphModel::over(&over, recipe, data, sampler, base)?;
+            Ok(Box::new(model) as Box<dyn Trainable>)
         };
-        Self::prepare_with(recipe, base, folder, resume, observer, make)
+        Self::prepare_parts(ranks, recipe, base, folder, resume, observer, make)
     }
 
     /// Prepare a run of the model that `make` constructs, as [`Self::prepare`] does for a graph.
@@ -130,8 +159,28 @@ impl Trainer {
         observer: &mut dyn ProgressObserver,
         make: Maker<'_>,
     ) -> Result<Self> {
-        let earlier_tokens = keep_recipe(&recipe, folder, resume)?;
-        let data = TokenData::prepare(&recipe, base, folder, &mut |text| observer.note(text))?;
+        let ranks = Arc::new(OneProcess);
+        Self::prepare_parts(ranks, recipe, base, folder, resume, observer, make)
+    }
+
+    fn prepare_parts(
+        ranks: Arc<dyn Ranks>,
+        recipe: Recipe,
+        base: &Path,
+        folder: &Path,
+        resume: bool,
+        observer: &mut dyn ProgressObserver,
+        make: Maker<'_>,
+    ) -> Result<Self> {
+        let leads = ranks.rank() == 0;
+        agree(&*ranks, &properties(&recipe))?;
+        let mut earlier_tokens = None;
+        let data = leader_first(&*ranks, "preparation of the data", || {
+            if leads {
+                earlier_tokens = keep_recipe(&recipe, folder, resume)?;
+            }
+            TokenData::prepare(&recipe, base, folder, &mut |text| observer.note(text))
+        })?;
         observer.note("building the model");
         let train = &recipe.train;
         // Only static resistances are estimated from counts, and need cross-fitting.
@@ -157,10 +206,21 @@ impl Trainer {
         } else {
             Progress::default()
         };
-        let log = if folder.join(crate::learn::log::JSON_FILE).exists() {
-            RunLog::resume(folder, progress.step)?
-        } else {
-            RunLog::create(folder)?
+        let digest = |tokens: &[u32]| format!("{:016x}", xxh3_64(bytemuck::cast_slice(tokens)));
+        agree(
+            &*ranks,
+            &[
+                ("the training text", digest(data.train())),
+                ("the validation text", digest(data.validation())),
+                ("the step of the checkpoint", progress.step.to_string()),
+            ],
+        )?;
+        let log = match leads {
+            false => None,
+            true if folder.join(crate::learn::log::JSON_FILE).exists() => {
+                Some(RunLog::resume(folder, progress.step)?)
+            }
+            true => Some(RunLog::create(folder)?),
         };
         check_length(&recipe, progress.step, earlier_tokens, observer)?;
         if earlier_tokens.is_some() {
@@ -174,6 +234,7 @@ impl Trainer {
             sampler,
             trainable,
             progress,
+            ranks,
             log,
             started: Instant::now(),
         })
@@ -201,11 +262,11 @@ impl Trainer {
         error: &Error,
         observer: &mut dyn ProgressObserver,
     ) -> Result<()> {
-        self.log.sync()?;
+        self.log.as_ref().map_or(Ok(()), RunLog::sync)?;
         self.trainable.leave_device();
         let progress = checkpoint::load(&self.folder, &mut *self.trainable)?;
         self.progress = progress.unwrap_or_default();
-        self.log = RunLog::resume(&self.folder, self.progress.step)?;
+        self.log = Some(RunLog::resume(&self.folder, self.progress.step)?);
         observer.warn(&format!(
             "training continues on the CPU after step {}: {error}",
             self.progress.step
@@ -262,6 +323,20 @@ impl Trainer {
         }
         outcome
     }
+}
+
+/// Return what all ranks of a run must have in common before it touches a file.
+fn properties(recipe: &Recipe) -> [(&'static str, String); 3] {
+    let recipe = serde_json::to_vec(recipe).unwrap_or_default();
+    [
+        ("the version", env!("CARGO_PKG_VERSION").into()),
+        // Other instructions round differently.
+        ("the SIMD level", Level::current().name().into()),
+        (
+            "the run file with its changes",
+            format!("{:016x}", xxh3_64(&recipe)),
+        ),
+    ]
 }
 
 /// Check the length of a resumed run. The learning rate of an extended run follows the schedule of its new length, as if

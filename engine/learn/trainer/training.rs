@@ -38,7 +38,7 @@ impl Trainer {
             if (step % validate_every == 0 || last) && !self.windows().is_empty() {
                 stop = self.validate(step, self.tokens_at(step), observer)?;
             }
-            cancelled = cancel.load(Ordering::Relaxed);
+            cancelled = self.is_cancelled(cancel)?;
             // After the log and the validation of the step: a resumed run repeats neither.
             if step % train.checkpoint_every == 0 || last || stop || cancelled {
                 self.save_checkpoint(train.checkpoints)?;
@@ -50,14 +50,16 @@ impl Trainer {
         let best = self.folder.join(self.trainable.file("best"));
         let model = self.folder.join(self.trainable.file("model"));
         // With validation the best model is the result; without, the last one.
-        if self.trainable.keeps_best() && self.progress.best.is_some() && best.exists() {
+        if self.ranks.rank() > 0 {
+            // Rank 0 writes the model.
+        } else if self.trainable.keeps_best() && self.progress.best.is_some() && best.exists() {
             copy(&best, &model)?;
         } else {
             self.save(&model)?;
         }
         let (charges, recall) = match cancelled {
-            true => (None, None),
-            false => self.fit_caches(&model, &train, observer)?,
+            false if self.ranks.rank() == 0 => self.fit_caches(&model, &train, observer)?,
+            _ => (None, None),
         };
         let (parameters, _) = self.trainable.state();
         let parameters = parameters.iter().map(|one| one.value.len()).sum();
@@ -70,6 +72,13 @@ impl Trainer {
             validation_perplexity: self.progress.best.map(|(perplexity, _)| perplexity),
             cancelled,
         })
+    }
+
+    /// Whether the run is to stop after this step: on one rank, and so on all.
+    fn is_cancelled(&self, cancel: &AtomicBool) -> Result<bool> {
+        let mut flag = [i64::from(cancel.load(Ordering::Relaxed))];
+        self.ranks.sum("cancellation".into(), &mut flag)?;
+        Ok(flag != [0])
     }
 
     /// Training tokens seen after `step` steps.
@@ -116,14 +125,29 @@ impl Trainer {
         });
         *logged = (now, step);
         (self.progress.nats, self.progress.tokens) = (0.0, 0);
-        self.log.add(&record)?;
-        observer.record(&record);
+        self.add_record(&record, observer)
+    }
+
+    /// Add a record to the log, on rank 0.
+    pub(super) fn add_record(
+        &mut self,
+        record: &Record,
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<()> {
+        if let Some(log) = &mut self.log {
+            log.add(record)?;
+            observer.record(record);
+        }
         Ok(())
     }
 
     fn save_checkpoint(&mut self, keep: usize) -> Result<()> {
+        self.trainable.collect()?;
         // The log first: a checkpoint is never ahead of it.
-        self.log.sync()?;
+        let Some(log) = &self.log else {
+            return Ok(());
+        };
+        log.sync()?;
         self.trainable.settle()?;
         self.progress.notes = self.trainable.notes()?;
         checkpoint::save(&self.folder, &self.progress, &mut *self.trainable, keep)

@@ -69,13 +69,14 @@ impl Trainer {
         measured.add_sum(loss.nats, loss.tokens as u64);
         let seconds = self.started.elapsed().as_secs_f64();
         let record = Record::Validation(Validation::new(step, tokens, &measured, seconds));
-        self.log.add(&record)?;
-        observer.record(&record);
+        self.add_record(&record, observer)?;
         if self.progress.best.is_none_or(|(best, _)| perplexity < best) {
             self.progress.best = Some((perplexity, step));
             self.progress.stale = 0;
-            let best = self.folder.join(self.trainable.file("best"));
-            self.save(&best)?;
+            if self.ranks.rank() == 0 {
+                let best = self.folder.join(self.trainable.file("best"));
+                self.save(&best)?;
+            }
         } else {
             self.progress.stale += 1;
         }
@@ -95,14 +96,21 @@ impl Trainer {
         range.map(|window| window * steps).collect()
     }
 
-    /// Compute the loss on the validation text; the state is reset at each window.
+    /// Compute the loss on the validation text; the state is reset at each window. Ranks take turns at the batches.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] for a value that is not finite; errors of the device, where one is used.
     pub fn validation_loss(&mut self) -> Result<Loss> {
         let steps = self.recipe.train.steps;
-        let mut loss = Loss::default();
-        for (index, group) in self.windows().chunks(WINDOWS).enumerate() {
+        let windows = self.windows();
+        let (rank, size) = (self.ranks.rank(), self.ranks.size());
+        // The bits of each batch's loss, 0 where another rank has it: the sum over ranks is the bits themselves.
+        let mut counted = 0;
+        let mut bits = vec![0i64; windows.len().div_ceil(WINDOWS)];
+        for (index, group) in windows.chunks(WINDOWS).enumerate() {
+            if index % size != rank {
+                continue;
+            }
             let validation = self.data.validation();
             let tokens = group
                 .iter()
@@ -118,10 +126,18 @@ impl Trainer {
                 candidates: None,
                 index: index as u64,
             };
-            let group = self.trainable.loss(&batch)?;
-            loss.nats += group.nats;
-            loss.tokens += group.tokens;
+            let loss = self.trainable.loss(&batch)?;
+            counted += loss.tokens as i64;
+            bits[index] = loss.nats.to_bits() as i64;
         }
-        Ok(loss)
+        let mut counted = [counted];
+        self.ranks.sum("validation".into(), &mut bits)?;
+        self.ranks.sum("validation".into(), &mut counted)?;
+        Ok(Loss {
+            nats: bits
+                .iter()
+                .fold(0.0, |sum, &bits| sum + f64::from_bits(bits as u64)),
+            tokens: counted[0] as usize,
+        })
     }
 }
