@@ -8,7 +8,7 @@
 //! # Modules
 //!
 //! [`text`] → tokens → [`graph`] → [`signal`] → energies → [`path`] → text; [`learn`] runs the same steps forward and
-//! backward. A module uses only modules before it: `error`, [`text`], [`kernel`], [`hook`], [`graph`], [`signal`],
+//! backward. A module uses only modules before it: `error`, [`text`], [`kernel`], [`ranks`], [`hook`], [`graph`], [`signal`],
 //! [`path`], [`model`], [`measure`], [`learn`], `transformer` (transformers and recurrent networks, a feature), `plugin`
 //! (a feature), [`run`], `serve` (the server and the visualiser, a feature).
 //!
@@ -41,7 +41,7 @@
 //! # Features
 //!
 //! An application that embeds the engine uses `default-features = false`: a small engine on the CPU. `transformer` adds
-//! transformers and recurrent networks, `gpu` the WGSL backend, `plugin` dynamic plugins, `import` reading of the
+//! transformers and recurrent networks, `gpu` the WGSL backend, `mpi` training over several processes, `plugin` dynamic plugins, `import` reading of the
 //! authors' checkpoints; `cli` and `model` belong to the program. From C and C++: `engine/capi`.
 //!
 //! # Literature

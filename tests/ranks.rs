@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use brillm::graph::{GraphBuilder, NodeId};
 use brillm::ranks::{Ranks, leader_first, library, start};
 use serde_json::Value;
 
@@ -387,6 +388,24 @@ fn worker() {
     let received = ranks.exchange("third".into(), &sent).unwrap();
     for (from, received) in received.iter().enumerate() {
         assert_eq!(*received, vec![from as u8; ranks.rank() * 1000]);
+    }
+    // A part for each rank, some of them empty, and counts that are known already.
+    for length in [0, 1, 2, 3, 5, 5000] {
+        let tokens: Vec<u32> = (0..length).map(|index| index * index % 7 % 5).collect();
+        let mut parts = GraphBuilder::new(5);
+        parts.add(4, 3, u32::MAX - 1).unwrap();
+        let mut whole = parts.clone();
+        parts.walk_over(&*ranks, &tokens).unwrap();
+        whole.walk(tokens.iter().copied()).unwrap();
+        let [parts, whole] = [parts, whole].map(|counts| counts.build().unwrap());
+        for node in 0..5 {
+            let [parts, whole] = [&parts, &whole].map(|graph| graph.fan(NodeId(node)));
+            assert_eq!(
+                (parts.targets, parts.counts),
+                (whole.targets, whole.counts),
+                "{length}"
+            );
+        }
     }
     ranks.finish().unwrap();
     assert!(ranks.sum("after the end".into(), &mut [0]).is_err());

@@ -2,6 +2,7 @@
 
 use crate::graph::TokenGraph;
 use crate::graph::token_graph::check_node_count;
+use crate::ranks::Ranks;
 use crate::{Error, ErrorKind, Result};
 
 /// Pairs buffered before they are merged into the counted edges.
@@ -75,6 +76,49 @@ impl GraphBuilder {
             }
             previous = Some(token);
         }
+        Ok(())
+    }
+
+    /// Count the edges of a text that all ranks have: each walks a part of it, and all get the counts of the whole.
+    ///
+    /// # Errors
+    /// As [`Self::walk`], and those of an exchange.
+    pub fn walk_over(&mut self, ranks: &dyn Ranks, tokens: &[u32]) -> Result<()> {
+        let (rank, size) = (ranks.rank(), ranks.size());
+        if size == 1 {
+            return self.walk(tokens.iter().copied());
+        }
+        let mut part = Self::new(self.nodes);
+        // A part ends with the first token of the next one, so that it counts the edge between them.
+        let border = |rank: usize| (tokens.len() as u128 * rank as u128 / size as u128) as usize;
+        let end = (border(rank + 1) + 1).min(tokens.len());
+        part.walk(tokens[border(rank)..end].iter().copied())?;
+        part.settle();
+        let mut bytes = Vec::with_capacity(part.counted.len() * 12);
+        for (edge, count) in part.counted {
+            bytes.extend_from_slice(&edge.to_le_bytes());
+            bytes.extend_from_slice(&count.to_le_bytes());
+        }
+        let all = ranks.gather("counts of edges".into(), &bytes)?;
+        self.settle();
+        let own = std::mem::take(&mut self.counted);
+        let mut counts: Vec<(u64, u32)> = all
+            .iter()
+            .flat_map(|bytes| bytes.as_chunks::<12>().0)
+            .map(|bytes| {
+                let [a, b, c, d, e, f, g, h, count @ ..] = *bytes;
+                let edge = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+                (edge, u32::from_le_bytes(count))
+            })
+            .chain(own)
+            .collect();
+        counts.sort_unstable();
+        // A sum in 64 bits that saturates once has the value that saturates at every addition.
+        let sum = |run: &[(u64, u32)]| run.iter().map(|&(_, count)| u64::from(count)).sum::<u64>();
+        self.counted = counts
+            .chunk_by(|a, b| a.0 == b.0)
+            .map(|run| (run[0].0, u32::try_from(sum(run)).unwrap_or(u32::MAX)))
+            .collect();
         Ok(())
     }
 

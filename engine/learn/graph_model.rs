@@ -86,7 +86,7 @@ impl GraphModel {
         if let Some(fan) = recipe.graph.maximum_fan {
             builder = builder.maximum_fan(fan);
         }
-        builder.walk(data.train().iter().copied())?;
+        builder.walk_over(&**ranks, data.train())?;
         let (mut graph, prior) = resistances(recipe, builder.build()?, sampler, data.train())?;
         // Composed edges without residuals need no rows of their own.
         let owns = profile.form == EdgeForm::Own || profile.residual.is_some();
