@@ -4,18 +4,13 @@ use crate::{Error, ErrorKind};
 
 /// Variables that a launcher sets: its name, those of the number of tasks, and those of the number of this one. The
 /// variables of a Slurm *job* are not among them: a batch script has them too, and runs one process.
-const VARIABLES: [(&str, &str, &str); 4] = [
+const VARIABLES: [(&str, &str, &str); 3] = [
     (
         "Open MPI's mpirun",
         "OMPI_COMM_WORLD_SIZE",
         "OMPI_COMM_WORLD_RANK",
     ),
     ("an mpirun of the MPICH family", "PMI_SIZE", "PMI_RANK"),
-    (
-        "an mpirun of the MPICH family",
-        "MPI_LOCALNRANKS",
-        "MPI_LOCALRANKID",
-    ),
     ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 ];
 
