@@ -154,7 +154,8 @@ impl Ranks for World {
                 let start = (round * piece).min(length);
                 start..(start + piece).min(length)
             };
-            let mut sent = Vec::new();
+            // Allocated even where they are empty: an empty vector has the address 1, which is MPI_IN_PLACE in Open MPI.
+            let mut sent = Vec::with_capacity(1);
             let mut send = Counts::default();
             for part in parts {
                 let bytes = &part[range(part.len())];
@@ -163,7 +164,7 @@ impl Ranks for World {
             }
             let mut receive = Counts::default();
             incoming.iter().for_each(|&n| receive.add(range(n).len()));
-            let mut arrived = vec![0u8; receive.total];
+            let mut arrived = vec![0u8; receive.total.max(1)];
             world.all_to_all_varcount_into(
                 &Partition::new(&sent[..], &send.counts[..], &send.offsets[..]),
                 &mut PartitionMut::new(&mut arrived[..], &receive.counts[..], &receive.offsets[..]),
