@@ -42,14 +42,15 @@ pub(super) struct Arguments {
     resume: bool,
     #[command(flatten)]
     backend: super::backend::BackendArguments,
-    #[command(flatten)]
-    ranks: super::ranks::RankArguments,
     /// Print no progress.
     #[arg(long)]
     quiet: bool,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    // Last: its heading is that of all options after it.
+    #[command(flatten)]
+    ranks: super::ranks::RankArguments,
 }
 
 /// Shown below `brillm train --help`.
