@@ -8,6 +8,7 @@
 //! and their export to other programs ([`export`]).
 #![forbid(unsafe_code)]
 
+mod added_text;
 mod build;
 mod community;
 pub(crate) mod context_tree;
@@ -29,6 +30,7 @@ mod summary;
 mod token_graph;
 
 pub use self::petgraph::{EdgeReference, Edges, Neighbors, NodeReferences, Nodes, Visited};
+pub use added_text::AddedText;
 pub use build::GraphBuilder;
 pub use community::communities;
 pub use discount::Discounts;

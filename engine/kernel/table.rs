@@ -157,6 +157,30 @@ impl Table {
         )
     }
 
+    /// Create a table from rows of tables that have `columns` numbers in a row, stored as `element`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] for a table of another width or element.
+    pub fn gather<'a>(
+        columns: usize,
+        element: Element,
+        rows: impl Iterator<Item = (&'a Self, usize)>,
+    ) -> Result<Self> {
+        let (mut bytes, mut scales, mut count) = (Vec::new(), Vec::new(), 0);
+        for (table, row) in rows {
+            if (table.columns, table.element) != (columns, element) {
+                let what = "rows of tables of different forms cannot be joined";
+                return Err(Error::new(ErrorKind::Format, what));
+            }
+            let length = columns * element.size();
+            bytes.extend_from_slice(&table.data[row * length..(row + 1) * length]);
+            scales.extend_from_slice(table.scales_of(row..row + 1));
+            count += 1;
+        }
+        let scales = (element == Element::I8).then(|| Bytes::copy_of(&scales));
+        Self::new(count, columns, element, Bytes::copy_of(&bytes), scales)
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows

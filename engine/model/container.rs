@@ -254,6 +254,21 @@ impl Container {
         })
     }
 
+    /// The blocks whose names begin with `prefix`, without it; no metadata.
+    pub(super) fn part(&self, prefix: &str) -> Self {
+        let blocks = self.blocks.iter().filter_map(|block| {
+            let name = block.name.strip_prefix(prefix)?.to_string();
+            Some(Block {
+                name,
+                ..block.clone()
+            })
+        });
+        Self {
+            metadata: Value::Null,
+            blocks: blocks.collect(),
+        }
+    }
+
     fn parts(&self, index: usize, count: u64) -> Result<BlockParts> {
         let block = &self.blocks[index];
         let invalid = |what: &str| Error::new(ErrorKind::Format, what.to_string());

@@ -105,6 +105,11 @@ impl Model {
             )
             .advice("pass a larger width"));
         }
+        if self.records().len() > 0 {
+            let what = "a model that has learned texts cannot be widened";
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .advice("widen the model first, or forget the texts with `brillm forget`"));
+        }
         let mut profile = Profile {
             width,
             ..old.clone()

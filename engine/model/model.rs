@@ -10,10 +10,11 @@ use crate::kernel::bytes::Bytes;
 use crate::kernel::element::Element;
 use crate::kernel::table::Table;
 use crate::model::container::{Block, Container, Verify};
+use crate::model::learned::{Learned, LearnedRecord};
 use crate::model::path_blocks::{read_paths, write_paths};
 use crate::model::writer::Writer;
 use crate::path::{Charges, RecallSettings};
-use crate::signal::{BlockShape, FanVerifier, Mechanism, Profile, Weights, blocks};
+use crate::signal::{FanVerifier, Mechanism, Profile, Weights, blocks};
 use crate::text::{ReadingDirection, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
@@ -125,6 +126,7 @@ pub struct Model {
     metadata: Arc<Metadata>,
     tokenizer: Arc<Tokenizer>,
     mechanism: Arc<Mechanism>,
+    learned: Arc<Learned>,
 }
 
 impl Model {
@@ -147,6 +149,7 @@ impl Model {
             metadata: Arc::new(metadata),
             tokenizer: Arc::new(tokenizer),
             mechanism: Arc::new(mechanism),
+            learned: Arc::default(),
         })
     }
 
@@ -190,7 +193,7 @@ impl Model {
             &metadata.profile,
             graph.nodes(),
             graph.own_edges(),
-            |shape| read_table(container, shape),
+            |shape| read_matrix(container, shape.name),
         )?;
         let parts = container
             .block("edge.arena")
@@ -202,7 +205,8 @@ impl Model {
                 parts.verify(node as usize + 1)
             })));
         }
-        Self::new(metadata, tokenizer, mechanism)
+        let learned = Learned::read(container, &mechanism)?;
+        Ok(Self::new(metadata, tokenizer, mechanism)?.with_learned(learned))
     }
 
     /// Write the model to a file; equal models give equal bytes.
@@ -217,7 +221,9 @@ impl Model {
         let vocabulary = self.tokenizer.to_bytes();
         writer.values("vocabulary", Element::U8, &[vocabulary.len()], &vocabulary)?;
         write_graph(&mut writer, self.mechanism.graph())?;
-        write_paths(&mut writer, self.mechanism.graph())?;
+        if let Some(paths) = self.mechanism.graph().paths() {
+            write_paths(&mut writer, "", paths)?;
+        }
         let (graph, weights) = (self.mechanism.graph(), self.mechanism.weights());
         for shape in blocks(&self.metadata.profile, graph.nodes(), graph.own_edges()) {
             if shape.rows * shape.columns == 0 {
@@ -234,6 +240,7 @@ impl Model {
             }
             write_table(&mut writer, graph, shape.name, weights.table(shape.name))?;
         }
+        self.learned.write(&mut writer)?;
         writer.finish()
     }
 
@@ -245,6 +252,9 @@ impl Model {
         let weights = self.mechanism.weights().converted(element)?;
         Ok(Self {
             mechanism: Arc::new(self.mechanism.with_weights(weights)?),
+            learned: Arc::new(
+                Learned::clone(&self.learned).converted(&self.metadata.profile, element)?,
+            ),
             ..self.clone()
         })
     }
@@ -265,6 +275,24 @@ impl Model {
             mechanism,
             ..self.clone()
         }
+    }
+
+    /// Replace the records of what the model has learned since its training.
+    pub(crate) fn with_learned(self, learned: Learned) -> Self {
+        Self {
+            learned: Arc::new(learned),
+            ..self
+        }
+    }
+
+    /// What the model has learned since its training, with what forgetting needs.
+    pub(crate) fn learned(&self) -> &Learned {
+        &self.learned
+    }
+
+    /// Iterate over the records of the texts that the model has learned since its training, in that order.
+    pub fn records(&self) -> impl ExactSizeIterator<Item = &LearnedRecord> {
+        self.learned.texts.iter().map(|text| &text.record)
     }
 
     /// Change the metadata.
@@ -340,11 +368,12 @@ pub(super) fn whole_numbers(block: &Block) -> Result<Vec<u32>> {
     }
 }
 
-fn read_table(container: &Container, shape: &BlockShape) -> Result<Option<Table>> {
-    let Some(block) = container.block(shape.name) else {
+/// Read a block that is a matrix, with the scales of its rows where it has some; `None` where the file does not have it.
+pub(super) fn read_matrix(container: &Container, name: &str) -> Result<Option<Table>> {
+    let Some(block) = container.block(name) else {
         return Ok(None);
     };
-    let locate = |error: Error| error.at(format!("block {}", shape.name));
+    let locate = |error: Error| error.at(format!("block {name}"));
     let &[rows, columns] = block.shape.as_slice() else {
         return Err(locate(Error::new(
             ErrorKind::Format,
@@ -352,12 +381,10 @@ fn read_table(container: &Container, shape: &BlockShape) -> Result<Option<Table>
         )));
     };
     let scales = match block.element {
-        Element::I8 => Some(
-            container
-                .require(&format!("{}.scales", shape.name))?
-                .bytes()
-                .clone(),
-        ),
+        Element::I8 => {
+            let scales = container.require(&format!("{name}.scales"))?;
+            Some(scales.bytes().clone())
+        }
         _ => None,
     };
     Table::new(rows, columns, block.element, block.bytes().clone(), scales)
@@ -399,22 +426,28 @@ pub(crate) fn edge_parts(graph: &TokenGraph, row: usize) -> Vec<u64> {
 }
 
 fn write_table(writer: &mut Writer, graph: &TokenGraph, name: &str, table: &Table) -> Result<()> {
+    if name != "edge.arena" {
+        return write_matrix(writer, name, table);
+    }
     let shape = [table.rows(), table.columns()];
-    if name == "edge.arena" {
-        let parts = edge_parts(graph, table.columns() * table.element().size());
-        writer.block_in_parts(name, table.element(), &shape, &parts, |put| {
-            table.bytes().chunks(1 << 20).try_for_each(put)
-        })?;
-    } else {
-        writer.values(name, table.element(), &shape, table.bytes())?;
-    }
-    match table.scales() {
-        Some(scales) => writer.values(
-            &format!("{name}.scales"),
-            Element::F32,
-            &[table.rows()],
-            scales.typed::<f32>()?,
-        ),
-        None => Ok(()),
-    }
+    let parts = edge_parts(graph, table.columns() * table.element().size());
+    writer.block_in_parts(name, table.element(), &shape, &parts, |put| {
+        table.bytes().chunks(1 << 20).try_for_each(put)
+    })?;
+    write_scales(writer, name, table)
+}
+
+/// Write a table as a block, with the scales of its rows where it has some.
+pub(super) fn write_matrix(writer: &mut Writer, name: &str, table: &Table) -> Result<()> {
+    let shape = [table.rows(), table.columns()];
+    writer.values(name, table.element(), &shape, table.bytes())?;
+    write_scales(writer, name, table)
+}
+
+fn write_scales(writer: &mut Writer, name: &str, table: &Table) -> Result<()> {
+    let Some(scales) = table.scales() else {
+        return Ok(());
+    };
+    let (name, rows) = (format!("{name}.scales"), table.rows());
+    writer.values(&name, Element::F32, &[rows], scales.typed::<f32>()?)
 }

@@ -39,13 +39,11 @@ pub(super) fn read_paths(container: &Container, graph: &TokenGraph) -> Result<Op
         .map_err(|error| error.at("block path.counts"))
 }
 
-/// Write the path graph of a graph that has one.
-pub(super) fn write_paths(writer: &mut Writer, graph: &TokenGraph) -> Result<()> {
-    let Some(paths) = graph.paths() else {
-        return Ok(());
-    };
+/// Write a path graph; the names of its blocks begin with `prefix`.
+pub(super) fn write_paths(writer: &mut Writer, prefix: &str, paths: &PathGraph) -> Result<()> {
     let mut write = |name: &str, numbers: &Numbers| {
-        writer.values(name, numbers.element(), &[numbers.len()], numbers.bytes())
+        let name = format!("{prefix}{name}");
+        writer.values(&name, numbers.element(), &[numbers.len()], numbers.bytes())
     };
     write("path.counts", &Numbers::whole(paths.continuations()))?;
     for (level, order) in paths.levels().iter().zip(3..) {

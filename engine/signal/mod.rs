@@ -33,4 +33,5 @@ pub use flow::{Flow, Start};
 pub use margin::{Margin, MarginSource};
 pub use mechanism::{FanVerifier, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};
+pub(crate) use weights::RowsOf;
 pub use weights::{BlockShape, Weights, blocks};

@@ -31,6 +31,31 @@ pub fn blocks(profile: &Profile, nodes: usize, own: usize) -> Vec<BlockShape> {
     }
 }
 
+/// What the rows of a block belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowsOf {
+    /// A row for each node.
+    Nodes,
+    /// A row for each own edge, in their order, after this many shared rows.
+    OwnEdges(usize),
+    /// Rows that all nodes and edges share.
+    Shared,
+}
+
+impl BlockShape {
+    /// What its rows belong to.
+    pub(crate) fn rows_of(&self) -> RowsOf {
+        match self.name {
+            "node.gain" => RowsOf::Shared,
+            "blend.gate" => RowsOf::Nodes,
+            "edge.arena" => RowsOf::OwnEdges(1),
+            "edge.residual" => RowsOf::OwnEdges(0),
+            name if name.starts_with("node.") => RowsOf::Nodes,
+            _ => RowsOf::Shared,
+        }
+    }
+}
+
 /// A table whose rows are nodes, edges or outputs of a layer.
 fn wide(name: &'static str, rows: usize, columns: usize) -> BlockShape {
     BlockShape {
@@ -215,6 +240,14 @@ impl Weights {
     /// Return a small block as f32; empty where the profile has none of that name.
     pub fn values(&self, name: &str) -> &[f32] {
         self.small.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Return a block as a table: that of node or edge rows as it is stored, a small one as f32.
+    pub(crate) fn block(&self, shape: &BlockShape) -> Table {
+        match shape.narrows {
+            true => self.table(shape.name).clone(),
+            false => Table::of(self.values(shape.name), shape.rows, shape.columns),
+        }
     }
 
     /// Convert the node and edge rows to another element type.

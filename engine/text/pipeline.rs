@@ -216,6 +216,24 @@ impl Pipeline {
             .collect())
     }
 
+    /// Encode a text, the tokens of each word that the pre-tokenizer finds apart.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`].
+    pub(super) fn words(&self, text: &str) -> Result<Vec<Vec<u32>>> {
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, false))
+            .map_err(|error| invalid("the text cannot be encoded", &error))?;
+        let tokens: Vec<_> = encoding
+            .get_ids()
+            .iter()
+            .zip(encoding.get_word_ids())
+            .collect();
+        let words = tokens.chunk_by(|one, next| one.1.is_some() && one.1 == next.1);
+        Ok(words
+            .map(|word| word.iter().map(|&(&id, _)| id).collect())
+            .collect())
+    }
+
     /// Whether each piece of a text that was split before a space is encoded as within the text: GPT-2's
     /// pre-tokenizer, and nothing before it.
     fn splits_at_spaces(&self) -> bool {

@@ -28,8 +28,8 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    kind: Kind,
-    vocabulary: Vocabulary,
+    pub(super) kind: Kind,
+    pub(super) vocabulary: Vocabulary,
     byte_tokens: Option<Box<[u32; 256]>>,
     /// Number of tokens that the network knows.
     rows: Option<usize>,
@@ -38,7 +38,7 @@ pub struct Tokenizer {
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Characters,
     Pipeline(Box<Pipeline>),
     Pieces { longest: usize },
@@ -218,10 +218,7 @@ impl Tokenizer {
         if new.is_empty() {
             return Ok(self);
         }
-        let mut tokens: Vec<String> = (0..self.vocabulary.len() as u32)
-            .filter_map(|id| self.vocabulary.token(id))
-            .map(String::from)
-            .collect();
+        let mut tokens = self.token_names();
         match self.kind {
             Kind::Pipeline(mut pipeline) => {
                 let marks = new.into_iter().map(|mark| AddedToken::from(mark, true));
@@ -241,6 +238,14 @@ impl Tokenizer {
             )
             .advice("use characters or byte pairs")),
         }
+    }
+
+    /// The names of all tokens, in the order of their ids.
+    pub(super) fn token_names(&self) -> Vec<String> {
+        let ids = 0..self.vocabulary.len() as u32;
+        ids.filter_map(|id| self.vocabulary.token(id))
+            .map(String::from)
+            .collect()
     }
 
     pub(super) fn of_pipeline(pipeline: Pipeline) -> Result<Self> {
@@ -443,12 +448,7 @@ impl Tokenizer {
 
     /// Serialise the tokenizer as self-contained JSON, the form in model files.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let tokens = || {
-            (0..self.vocabulary.len() as u32)
-                .filter_map(|id| self.vocabulary.token(id))
-                .map(String::from)
-                .collect()
-        };
+        let tokens = || self.token_names();
         let stored = match &self.kind {
             Kind::Characters => Stored::Characters { tokens: tokens() },
             Kind::Pieces { .. } => Stored::Pieces { tokens: tokens() },
