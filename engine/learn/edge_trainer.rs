@@ -1,5 +1,6 @@
 //! Training of all edge forms behind one type, and the trait of everything that the training loop trains.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::learn::dropout::Rates;
 use crate::learn::layered::Layered;
 use crate::learn::leaves::Leaves;
 use crate::learn::own::Own;
-use crate::learn::parameter::Parameter;
+use crate::learn::parameter::{Parameter, Touched};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
 use crate::ranks::Ranks;
@@ -346,6 +347,51 @@ impl EdgeTrainer {
                 Ok((loss, Some(norm)))
             }
         }
+    }
+
+    /// Take one step, numbered from 1, that moves only `rows` of each parameter, by name; others have none. Returns the loss
+    /// before it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] when the loss is no longer finite.
+    pub fn learn_rows(
+        &mut self,
+        graph: &TokenGraph,
+        prior: &Prior<f32>,
+        batch: &Batch,
+        train: &Train,
+        step: u64,
+        rows: &BTreeMap<&'static str, Vec<u32>>,
+    ) -> Result<Loss> {
+        let loss = finite(self.form.gradients(graph, prior, batch), step)?;
+        let mut parameters = self.form.parameters();
+        let with_gradient: Vec<Touched> = parameters
+            .iter_mut()
+            .map(|parameter| {
+                let moving = rows.get(&*parameter.name).map_or(&[][..], Vec::as_slice);
+                let moving = match &parameter.touched {
+                    Touched::All => moving.to_vec(),
+                    Touched::Rows(touched) => {
+                        let allowed = |row: &&u32| moving.binary_search(row).is_ok();
+                        touched.iter().filter(allowed).copied().collect()
+                    }
+                };
+                std::mem::replace(&mut parameter.touched, Touched::Rows(moving))
+            })
+            .collect();
+        let norm = gradient_norm(&parameters);
+        let scale = match train.clip > 0.0 && norm > train.clip {
+            true => train.clip / norm,
+            false => 1.0,
+        };
+        let (adam, rate) = (train.adamw(), train.rate_at(step - 1));
+        let all = parameters.into_iter().zip(&mut self.moments);
+        for ((parameter, moments), touched) in all.zip(with_gradient) {
+            adam.step(parameter, moments, step, rate, scale);
+            // The next batch clears every row that has a gradient.
+            parameter.touched = touched;
+        }
+        Ok(loss)
     }
 
     /// Take one step of plain gradient descent with a gradient of norm `clip` at most. Returns the loss before it.

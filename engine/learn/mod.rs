@@ -11,6 +11,7 @@ mod buffers;
 pub mod charges;
 pub mod checkpoint;
 pub mod composed;
+mod continual;
 mod corpus_size;
 pub mod data;
 mod data_recipe;
@@ -45,6 +46,7 @@ mod train_recipe;
 mod trainer;
 mod warm_start;
 
+pub use continual::{ContinualProgress, ContinualSettings, Lesson, NewText, learn_text};
 pub use corpus_size::CorpusSize;
 pub use dynamic::{DynamicLearner, DynamicSettings};
 pub use edge_trainer::Trainable;

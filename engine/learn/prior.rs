@@ -114,6 +114,20 @@ impl<R: Real> Prior<R> {
         })
     }
 
+    /// Take resistances of the edges of `graph`, the full ones first, then those of each fold, with their path graphs.
+    pub fn of_resistances(graph: &TokenGraph, all: Vec<(Resistance, Option<PathGraph>)>) -> Self {
+        let (resistances, paths): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let split = |resistance: &Resistance| split(graph, resistance);
+        let (target, lift) = resistances.iter().map(split).unzip();
+        Self {
+            target,
+            lift,
+            walks: Walks {
+                paths: paths.into_iter().flatten().collect(),
+            },
+        }
+    }
+
     /// Take the resistances of a finished model: those of edges for order 2, else with all walks of its path graph.
     pub fn of_model(graph: &TokenGraph, order: usize) -> Self {
         let (target, lift) = split(graph, graph.resistance_within(order));
