@@ -95,6 +95,7 @@ impl Arguments {
                 "weight_bytes": weights.bytes(),
                 "graph": summary,
                 "order": graph.order(),
+                "learned": model.records().collect::<Vec<_>>(),
                 "walks": graph.paths().map(|paths| walks(paths).collect::<Vec<_>>()),
                 "components": components,
                 "page_rank": highest.iter().map(|&(node, rank)| json!({
@@ -140,6 +141,12 @@ impl Arguments {
                 walks.order - 1,
                 walks.targets,
                 walks.bytes
+            ))?;
+        }
+        for (number, record) in (1..).zip(model.records()) {
+            super::say(format!(
+                "learned {number} {:?}: {} tokens × {}, {} new edges, {} new nodes",
+                record.name, record.tokens, record.weight, record.new_edges, record.new_nodes
             ))?;
         }
         for (name, degree) in [("out", &summary.out_degree), ("in", &summary.in_degree)] {

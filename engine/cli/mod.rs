@@ -23,12 +23,14 @@ mod eval;
 mod explain;
 mod export;
 mod fit;
+mod forget;
 mod generate;
 mod grow;
 mod held_out;
 mod import;
 mod init;
 mod inspect;
+mod learn;
 #[cfg(any(feature = "plugin", feature = "serve"))]
 mod log;
 mod man;
@@ -93,6 +95,8 @@ enum Command {
     Eval(eval::Arguments),
     Baseline(baseline::Arguments),
     Fit(fit::Arguments),
+    Learn(learn::Arguments),
+    Forget(forget::Arguments),
     Trace(trace::Arguments),
     Explain(explain::Arguments),
     Inspect(inspect::Arguments),
@@ -166,6 +170,8 @@ pub fn run(
         Command::Eval(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Fit(command) => command.run(),
+        Command::Learn(command) => command.run(),
+        Command::Forget(command) => command.run(),
         Command::Trace(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Inspect(command) => command.run(),
