@@ -49,7 +49,7 @@ impl Default for ContinualSettings {
     fn default() -> Self {
         Self {
             weight: 1,
-            passes: 2,
+            passes: 1,
             rate: 2e-3,
             new_nodes: 0,
             seed: 0,

@@ -221,7 +221,7 @@ impl Pipeline {
     /// # Errors
     /// [`ErrorKind::Vocabulary`].
     pub(super) fn words(&self, text: &str) -> Result<Vec<Vec<u32>>> {
-        let encoding = guarded(|| self.tokenizer.encode_fast(text, false))
+        let encoding = guarded(|| self.tokenizer.encode(text, false))
             .map_err(|error| invalid("the text cannot be encoded", &error))?;
         let tokens: Vec<_> = encoding
             .get_ids()
