@@ -167,23 +167,18 @@ pub fn learn_text(
         settings,
         rows: touched_rows(&mechanism, &tokens),
     };
-    let (weights, nats) = match settings.passes {
-        0 => (None, None),
-        _ => training
-            .run(&mechanism, observe)
-            .map(|(weights, nats)| (Some(weights), Some(nats)))?,
+    let trained = match settings.passes {
+        0 => None,
+        _ => Some(training.run(&mechanism, observe)?),
     };
-    let trained_rows = match weights {
-        Some(_) => training.rows.values().map(Vec::len).sum(),
-        None => 0,
-    };
-    let rows = match weights {
-        Some(_) => saved_rows(model, &mechanism, &training.rows)?,
-        None => Vec::new(),
-    };
-    let mechanism = match weights {
-        Some(weights) => mechanism.with_weights(weights)?,
-        None => mechanism,
+    let nats = trained.as_ref().map(|(_, nats)| *nats);
+    let (mechanism, rows, trained_rows) = match trained {
+        Some((weights, _)) => (
+            mechanism.with_weights(weights)?,
+            saved_rows(model, &mechanism, &training.rows)?,
+            training.rows.values().map(Vec::len).sum(),
+        ),
+        None => (mechanism, Vec::new(), 0),
     };
     let record = LearnedRecord {
         name: text.name.clone(),
@@ -192,17 +187,7 @@ pub fn learn_text(
         weight: settings.weight,
         new_nodes: new_nodes.len(),
         new_edges: mechanism.graph().edges() - old.edges(),
-        training: nats.map_or(serde_json::Value::Null, |[first, last]| {
-            json!({
-                "passes": settings.passes,
-                "rate": settings.rate,
-                "seed": settings.seed,
-                "replayed_tokens": replay.len(),
-                "rows": trained_rows,
-                "nats_per_token_first_pass": first,
-                "nats_per_token_last_pass": last,
-            })
-        }),
+        training: described(settings, replay.len(), trained_rows, nats),
     };
     learned.texts.push(LearnedText {
         record: record.clone(),
@@ -216,6 +201,26 @@ pub fn learn_text(
         new_nodes,
         trained_rows,
         nats,
+    })
+}
+
+/// Describe the training of a text for its record.
+fn described(
+    settings: &ContinualSettings,
+    replayed_tokens: usize,
+    rows: usize,
+    nats: Option<[f64; 2]>,
+) -> serde_json::Value {
+    nats.map_or(serde_json::Value::Null, |[first, last]| {
+        json!({
+            "passes": settings.passes,
+            "rate": settings.rate,
+            "seed": settings.seed,
+            "replayed_tokens": replayed_tokens,
+            "rows": rows,
+            "nats_per_token_first_pass": first,
+            "nats_per_token_last_pass": last,
+        })
     })
 }
 
