@@ -174,3 +174,76 @@ fn features_that_a_family_does_not_have_here_are_refused() {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{name}: {error}");
     });
 }
+
+#[test]
+fn models_without_a_language_head_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        (
+            "roberta",
+            "lm_head.",
+            "RobertaForSequenceClassification",
+            "ForMaskedLM",
+        ),
+        ("distilbert", "vocab_", "DistilBertModel", "ForMaskedLM"),
+        ("modernbert", "decoder.", "ModernBertModel", "ForMaskedLM"),
+        (
+            "falcon",
+            "lm_head.",
+            "FalconForTokenClassification",
+            "ForCausalLM",
+        ),
+        ("gpt-neox", "embed_out.", "GPTNeoXModel", "ForCausalLM"),
+    ];
+    let mut wrong = Vec::new();
+    for (name, head, architecture, advice) in cases {
+        let mut golden = golden(&Path::new(GOLDEN).join(name).with_extension("json"));
+        golden["config"]["architectures"] = serde_json::json!([architecture]);
+        golden["config"]["tie_word_embeddings"] = (advice == "ForMaskedLM").into();
+        golden["shapes"]
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| !name.starts_with(head));
+        write_folder(folder.path(), &golden);
+        let error = Transformer::open(folder.path()).unwrap_err();
+        let text = error.to_string();
+        let named = text.contains(&format!("{architecture} has no language-model head"));
+        if error.kind() != ErrorKind::Unsupported || !named || !text.contains(advice) {
+            wrong.push(format!("{name}: {text}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn routers_of_experts_are_not_trained() {
+    use brillm::text::LabelledText;
+    use brillm::transformer::{FineTuner, FineTuning};
+    let folder = tempfile::tempdir().unwrap();
+    let texts = ["a", "b"].map(|label| LabelledText {
+        label: label.into(),
+        text: label.into(),
+        pair: None,
+    });
+    for name in ["mixtral", "qwen3-moe"] {
+        let golden = golden(&Path::new(GOLDEN).join(name).with_extension("json"));
+        write_folder(folder.path(), &golden);
+        let tuner = FineTuner::new(folder.path(), &texts, FineTuning::default());
+        let error = tuner.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("cannot be trained"), "{error}");
+        #[cfg(feature = "cli")]
+        {
+            let file = |name: &str| support::path(folder.path(), name);
+            std::fs::write(file("text.txt"), "a b c d e f g h. ".repeat(50)).unwrap();
+            let recipe = format!(
+                "name = \"small\"\nkind = \"gpt\"\ninitial = {:?}\n[data]\ntrain = [\"text.txt\"]\nvalidation-fraction = 0\n\
+                 vocabulary = 280\n[train]\ntokens = 960\nbatch = 4\nsteps = 12\n",
+                folder.path()
+            );
+            std::fs::write(file("run.toml"), recipe).unwrap();
+            let error = support::fails(&["train", &file("run.toml"), "--out", &file("run")]);
+            assert!(error.contains("cannot be trained"), "{error}");
+        }
+    }
+}

@@ -9,9 +9,10 @@ use crate::hook::{
 };
 use crate::path::Sampling;
 use crate::run::{Engine, Finish};
+use crate::text::Message;
 use crate::{Error, ErrorKind, Result};
 
-/// A model of either kind that continues prompts.
+/// A model of either kind that continues prompts; one with a chat template answers them.
 #[derive(Clone, Debug)]
 pub struct Speaker {
     /// The model.
@@ -113,6 +114,14 @@ impl Sample for Ground {
     }
 }
 
+/// The conversation that asks a chat model for a text.
+fn messages(speech: &Speech<'_>) -> Vec<Message> {
+    let system = Some(speech.system).filter(|system| !system.is_empty());
+    let system = system.map(|text| Message::new("system", text));
+    let user = Message::new("user", speech.prompt);
+    system.into_iter().chain([user]).collect()
+}
+
 impl Generate for Speaker {
     fn speak(&mut self, speech: &Speech<'_>) -> Result<Spoken> {
         let prompt = match speech.system {
@@ -134,9 +143,18 @@ impl Generate for Speaker {
         if let Some(ground) = ground.as_ref().filter(|ground| ground.gain > 0.0) {
             hooks.sample.push(ground.clone());
         }
-        let mut ids = self.model.encode(&prompt)?;
+        let chat = self.model.has_chat_template();
+        let mut ids = if chat {
+            // Some templates refuse a system message: then it begins the user's.
+            let joined = [Message::new("user", prompt.as_str())];
+            let asked = self.model.chat_prompt(&messages(speech));
+            asked.or_else(|_| self.model.chat_prompt(&joined))?
+        } else {
+            self.model.encode(&prompt)?
+        };
         let mut tokens = speech.tokens;
-        if let Some(limit) = self.model.context_limit() {
+        // A conversation that is too long is refused: without its beginning it is none.
+        if let Some(limit) = self.model.context_limit().filter(|_| !chat) {
             // The end of the prompt is what is continued; new tokens get at most half of the context.
             tokens = tokens.min(limit / 2);
             let most = (limit - tokens).max(1);

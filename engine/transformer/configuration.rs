@@ -365,6 +365,19 @@ impl Configuration {
         (0..self.layers).map(of).collect()
     }
 
+    /// Check that the network can be trained.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a router of experts, whose choices have no gradients.
+    pub(super) fn check_trainable(&self) -> Result<()> {
+        if self.experts.is_none() {
+            return Ok(());
+        }
+        let kind = self.family().model_types[0];
+        let what = format!("{kind} cannot be trained: it chooses experts with a router");
+        Err(Error::new(ErrorKind::Unsupported, what).advice("train a model without experts"))
+    }
+
     /// Return whether a position attends only to itself and earlier positions.
     pub fn causal(&self) -> bool {
         self.family().causal

@@ -136,6 +136,9 @@ impl FineTuner {
         options.check()?;
         let transformer = Transformer::open(path)?;
         let shape = transformer.configuration().clone();
+        shape
+            .check_trainable()
+            .map_err(|error| error.at(path.display()))?;
         let labels: BTreeSet<String> = texts.iter().map(|text| text.label.clone()).collect();
         let labels: Vec<String> = labels.into_iter().collect();
         if labels.len() < 2 {

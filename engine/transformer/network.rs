@@ -271,6 +271,47 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// Check that the weights have a language-model head: those of an encoder of texts or of a classifier have none.
+    fn check_head(&self) -> Result<()> {
+        let tied = |role: &Role| *role == Role::Head && self.shape.tied;
+        let roles = [Role::HeadTransform, Role::HeadBias, Role::Head]
+            .into_iter()
+            .filter(|role| self.family.has(*role) && !tied(role));
+        let architecture = self.shape.json["architectures"][0].as_str();
+        let languages = [
+            "ForCausalLM",
+            "LMHeadModel",
+            "ForMaskedLM",
+            "ForPreTraining",
+        ];
+        let other = match architecture {
+            Some(name) => !languages.iter().any(|kind| name.ends_with(kind)),
+            None => !self.shape.causal(),
+        };
+        let lacks = |role| -> Result<bool> {
+            let path = self.path(role, 0)?;
+            let has = |kind: &&str| self.weights.has(&format!("{path}.{kind}"));
+            Ok(!["weight", "bias"].iter().any(has))
+        };
+        let mut lacking = false;
+        for role in roles.filter(|_| other) {
+            lacking |= lacks(role)?;
+        }
+        if !lacking {
+            return Ok(());
+        }
+        let name = architecture.unwrap_or(self.family.model_types[0]);
+        let what = format!("{name} has no language-model head, which gives the logits of tokens");
+        let kind = if self.shape.causal() {
+            "ForCausalLM"
+        } else {
+            "ForMaskedLM"
+        };
+        Err(Error::new(ErrorKind::Unsupported, what).advice(format!(
+            "use the weights of a {kind} model; texts are classified by a model of brillm classify --train"
+        )))
+    }
+
     fn head(&self, tokens: &Matrix) -> Result<Head> {
         let (vocabulary, width) = self.shape.dimensions(Role::Head);
         let bias = self.optional(Role::HeadBias, || {
@@ -314,6 +355,7 @@ impl Network {
             ));
         }
         let loader = Loader::new(&shape, weights);
+        loader.check_head()?;
         let tokens = loader.table(Role::TokenEmbedding)?;
         let table = |role| loader.optional(role, || loader.table(role));
         let norm = |role| loader.norm(role, 0);

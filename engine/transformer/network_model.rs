@@ -209,6 +209,9 @@ impl NetworkModel {
 /// Read the network that training continues from.
 fn warm_start(path: &Path, tokens: usize) -> Result<(Configuration, Vec<Weight>)> {
     let shape = folder::read_configuration(path)?;
+    shape
+        .check_trainable()
+        .map_err(|error| error.at(path.display()))?;
     if shape.vocabulary < tokens {
         return Err(Error::new(
             ErrorKind::Configuration,

@@ -319,7 +319,14 @@ impl RefGpt {
             Tongue::Zh => Language::Zh,
         };
         let mut random = RandomStream::new(seed);
+        let step = self.settings.step;
+        let words = language.count(reference.text);
         let plan = Plan::draw(options.kind, language, &self.settings, &mut random);
+        let Some(plan) = plan.fitted(words, step) else {
+            let what = format!("its {words} words are fewer than one step of {step}");
+            self.skip(host, reference, &what);
+            return None;
+        };
         // The key covers the whole reference: how much of it is cut depends on the plan.
         let key = key(&[
             reference.text,
@@ -338,19 +345,9 @@ impl RefGpt {
             plan::cut(reference.text, language, plan.budget())
         };
         let Some(cut) = cut else {
-            // One warning is enough: in a large corpus some references are always too short.
-            let level = if std::mem::replace(&mut self.warned, true) {
-                LogLevel::Debug
-            } else {
-                LogLevel::Warn
-            };
-            let message = format!(
-                "reference {}: shorter than the {} words in whole sentences that its plan needs; skipped, as are \
-                 others like it (give longer references, or lower assistant-words)",
-                reference.id,
-                plan.budget()
-            );
-            host.log(level, &message);
+            let budget = plan.budget();
+            let what = format!("its whole sentences do not fit the {budget} words of its plan");
+            self.skip(host, reference, &what);
             return None;
         };
         Some(Task {
@@ -360,6 +357,20 @@ impl RefGpt {
             key,
             seed,
         })
+    }
+
+    /// Report a reference without a plan. One warning is enough: in a large corpus some references are always too short.
+    fn skip(&mut self, host: &Host, reference: &HostReference, what: &str) {
+        let level = if std::mem::replace(&mut self.warned, true) {
+            LogLevel::Debug
+        } else {
+            LogLevel::Warn
+        };
+        let message = format!(
+            "reference {}: {what}; skipped, as are others like it (give longer references, or lower step and assistant-words)",
+            reference.id
+        );
+        host.log(level, &message);
     }
 
     /// Try until a dialogue passes. Returns the reasons of rejected attempts too.
@@ -496,7 +507,7 @@ export! {
             "human-words": {"type": "number", "minimum": 1, "maximum": 100000, "default": 100, "description": "mean words per question"},
             "assistant-words": {"type": "number", "minimum": 1, "maximum": 100000, "default": 300, "description": "mean words per answer"},
             "deviation": {"type": "number", "minimum": 0, "maximum": 100000, "default": 50, "description": "standard deviation of both word counts"},
-            "step": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 50, "description": "word counts are multiples of this"},
+            "step": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 50, "description": "word counts are multiples of this, unless the reference is short; references of fewer words are skipped"},
             "attempts": {"type": "integer", "minimum": 1, "maximum": 100, "default": 5, "description": "attempts per dialogue"},
             "slack": {"type": "number", "minimum": 1, "maximum": 100, "default": 2, "description": "accepted ratio of words to planned words, either way"},
             "gain": {"type": "number", "minimum": 0, "maximum": 1000, "default": 0, "description": "nats added to the logits of hops in the reference's sub-graph"},

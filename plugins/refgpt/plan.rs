@@ -96,6 +96,30 @@ impl Plan {
         }
     }
 
+    /// Shorten the plan to a reference of `words` words that has less than four fifths of what it needs: to fewer rounds,
+    /// with answers of at least two steps, then all turns in proportion. `None` where the reference has less than a step.
+    pub fn fitted(mut self, words: usize, step: usize) -> Option<Self> {
+        if 5 * words >= 4 * self.budget() {
+            return Some(self);
+        }
+        if words < step {
+            return None;
+        }
+        self.rounds.truncate((words / (2 * step.max(1))).max(1));
+        let budget = self.budget();
+        if budget > words {
+            let scaled = |count: usize| (count * words / budget).max(1);
+            for round in &mut self.rounds {
+                round.human = scaled(round.human).max(round.human.min(20));
+                round.assistant = scaled(round.assistant);
+            }
+            // What rounding left: the whole reference is used.
+            let rest = words.saturating_sub(self.budget());
+            self.rounds.last_mut()?.assistant += rest;
+        }
+        Some(self)
+    }
+
     /// Words of all the assistant's turns: what the reference must carry.
     pub fn budget(&self) -> usize {
         self.rounds.iter().map(|round| round.assistant).sum()
@@ -226,6 +250,46 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("<end_chat>"));
+    }
+
+    #[test]
+    fn plans_are_shortened_to_short_references() {
+        let mut random = RandomStream::new(4);
+        for seed in 0..200 {
+            let mut drawn = RandomStream::new(seed);
+            let plan = Plan::draw(Kind::Fact, Language::En, &settings(), &mut drawn);
+            let (budget, rounds) = (plan.budget(), plan.rounds.len());
+            for words in [
+                50,
+                99,
+                100,
+                120,
+                250,
+                399,
+                600,
+                100 + (500.0 * random.uniform()) as usize,
+            ] {
+                let fitted = plan.clone().fitted(words, 50).unwrap();
+                if 5 * words >= 4 * budget {
+                    assert_eq!(fitted, plan);
+                    continue;
+                }
+                let text = "One two three four five.\n".repeat(words.div_ceil(5));
+                assert!(fitted.budget() <= words, "{words}: {fitted:?}");
+                assert!(
+                    cut(&text, Language::En, fitted.budget()).is_some(),
+                    "{words}: {fitted:?}"
+                );
+                assert_eq!(fitted.rounds.len(), rounds.min((words / 100).max(1)));
+                for round in &fitted.rounds {
+                    assert!(
+                        round.assistant >= words.min(25) && round.human >= 20,
+                        "{round:?}"
+                    );
+                }
+            }
+            assert_eq!(plan.fitted(49, 50), None);
+        }
     }
 
     #[test]

@@ -8,14 +8,31 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The plan's own sizes are for articles: stories give nothing, and that is said once, with what to do.
+/// The plan's own sizes are for articles; shorter references have shorter dialogues.
+#[test]
+fn the_default_plan_is_shortened_to_the_reference() {
+    let told = lines(&good(corpus("generator=extract", &[ENGLISH, "--no-model"])).stdout);
+    assert!(told.len() >= 10, "{} of 12 stories", told.len());
+    for record in &told {
+        let words = record["word_counts"]["assistant"].as_array().unwrap();
+        let planned: u64 = words.iter().map(|words| words.as_u64().unwrap()).sum();
+        assert!((50..=320).contains(&planned), "{record}");
+    }
+}
+
 #[test]
 fn references_that_are_too_short_are_reported() {
-    let output = good(corpus("generator=extract", &[ENGLISH, "--no-model"]));
+    let output = good(corpus(
+        "generator=extract,step=400",
+        &[ENGLISH, "--no-model"],
+    ));
     assert!(output.stdout.is_empty());
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(errors.matches("words in whole sentences").count(), 1);
-    assert!(errors.contains("lower assistant-words"), "{errors}");
+    assert_eq!(errors.matches("fewer than one step of 400").count(), 1);
+    assert!(
+        errors.contains("lower step and assistant-words"),
+        "{errors}"
+    );
 }
 
 #[test]
