@@ -235,6 +235,8 @@ fn routers_of_experts_are_not_trained() {
         #[cfg(feature = "cli")]
         {
             let file = |name: &str| support::path(folder.path(), name);
+            let tokenizer = support::root().join("models/stories260K/tok512.bin");
+            std::fs::copy(tokenizer, file("tok512.bin")).unwrap();
             std::fs::write(file("text.txt"), "a b c d e f g h. ".repeat(50)).unwrap();
             let recipe = format!(
                 "name = \"small\"\nkind = \"gpt\"\ninitial = {:?}\n[data]\ntrain = [\"text.txt\"]\nvalidation-fraction = 0\n\
