@@ -21,6 +21,8 @@ pub(crate) struct Buffer {
 /// Type of the numbers of a buffer.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
+    U8,
+    U16,
     U32,
     F16,
     F32,
@@ -32,6 +34,8 @@ impl Kind {
     /// Letter in NumPy's type strings, and size in bytes.
     fn code(self) -> (char, usize) {
         match self {
+            Self::U8 => ('u', 1),
+            Self::U16 => ('u', 2),
             Self::U32 => ('u', 4),
             Self::F16 => ('f', 2),
             Self::F32 => ('f', 4),

@@ -4,15 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use brillm::kernel::block_format::Format;
 use brillm::kernel::bytes::Bytes;
 use brillm::kernel::element::Element;
+use brillm::kernel::stored::Stored;
 use brillm::kernel::table::Table;
 use brillm::model::Verify;
 use brillm::path::SessionState;
+use brillm::run::explain::explain;
 use brillm::run::trace::{ShownToken, Tracing};
 use brillm::run::{Engine, SteeredSession, fingerprint, score_tokens};
 use brillm::signal::blocks;
 use brillm::text::Decoder;
+use brillm::transformer::Weights;
 use brillm::{Error, ErrorKind};
 use pyo3::prelude::*;
 
@@ -32,8 +36,8 @@ pub(crate) struct Model {
     path: Option<PathBuf>,
 }
 
-/// A block of weights: its name, its numbers, and the scale of each row of int8.
-type Block = (String, Buffer, Option<Buffer>);
+/// A block of weights: its name, its format, its numbers, and the scale of each row of int8.
+type Block = (String, String, Buffer, Option<Buffer>);
 
 /// The likeliest tokens of a step with their ln p.
 type Likeliest = Vec<(u32, f64)>;
@@ -222,32 +226,82 @@ impl Model {
         graph.map(Graph::new).map_err(|error| exception(py, error))
     }
 
-    /// The blocks of weights of a graph.
+    /// The blocks of weights: of a graph by the engine's names, of a transformer by those of its files.
     fn weights(&self, py: Python<'_>) -> PyResult<Vec<Block>> {
-        let model = self.engine.clone().graph().map_err(|error| {
-            let error =
-                error.advice("open the tensors of model.safetensors with the package safetensors");
-            exception(py, error)
+        let blocks = match &self.engine {
+            Engine::Transformer(transformer) => stored_views(transformer.weights()),
+            engine => engine.clone().graph().and_then(|model| graph_views(&model)),
+        };
+        blocks.map_err(|error| exception(py, error))
+    }
+
+    /// Explain choices of greedy decoding, as JSON.
+    fn explain(
+        &self,
+        py: Python<'_>,
+        prompt: Vec<u32>,
+        tokens: usize,
+        alternative: Option<u32>,
+    ) -> PyResult<String> {
+        let engine = self.engine.clone();
+        let explanations = interruptible(py, Interrupt::Leave(None), move || {
+            let model = engine.forward()?.graph()?;
+            let stop: Vec<u32> = model.tokenizer().vocabulary().stop().into_iter().collect();
+            explain(model.mechanism(), &prompt, tokens, alternative, &stop)
         })?;
-        let mechanism = model.mechanism();
-        let (profile, graph) = (mechanism.profile(), mechanism.graph());
-        let stored = blocks(profile, graph.nodes(), graph.own_edges());
-        let stored = stored.iter().filter(|block| block.rows * block.columns > 0);
-        let views = stored.map(|block| {
+        Ok(serde_json::json!(explanations).to_string())
+    }
+}
+
+/// Views of the weights of a graph.
+fn graph_views(model: &brillm::Model) -> brillm::Result<Vec<Block>> {
+    let mechanism = model.mechanism();
+    let (profile, graph) = (mechanism.profile(), mechanism.graph());
+    let stored = blocks(profile, graph.nodes(), graph.own_edges());
+    let stored = stored.iter().filter(|block| block.rows * block.columns > 0);
+    stored
+        .map(|block| {
             let (name, shape) = (block.name, vec![block.rows, block.columns]);
             if !block.narrows {
                 let values = Buffer::new(model.clone(), shape, move |model: &brillm::Model| {
                     model.mechanism().weights().values(name)
                 });
-                return Ok((name.to_string(), values, None));
+                return Ok((name.to_string(), "f32".to_string(), values, None));
             }
             let table = mechanism.weights().table(name);
             let (values, scales) = table_views(table, shape)?;
-            Ok((name.to_string(), values, scales))
-        });
-        let views: brillm::Result<Vec<Block>> = views.collect();
-        views.map_err(|error| exception(py, error))
-    }
+            Ok((name.to_string(), table.element().to_string(), values, scales))
+        })
+        .collect()
+}
+
+/// Views of the weights of a transformer: numbers in the shape of the tensor where NumPy has their type, otherwise the
+/// bytes of each row.
+fn stored_views(weights: &Weights) -> brillm::Result<Vec<Block>> {
+    let view = |(name, shape, matrix): (&str, &[usize], &Stored)| {
+        let (format, bytes) = (matrix.format(), matrix.bytes().clone());
+        let kind = match format {
+            Format::F32 => Some(Kind::F32),
+            Format::F16 => Some(Kind::F16),
+            Format::Bf16 => Some(Kind::U16),
+            _ => None,
+        };
+        let rows = matrix.dimensions().0;
+        let values = match kind {
+            Some(kind) => Buffer::of_bytes(bytes, kind, shape.to_vec()),
+            None => {
+                let row = bytes.len() / rows.max(1);
+                Buffer::of_bytes(bytes, Kind::U8, vec![rows, row])
+            }
+        };
+        // Floats as graphs name them, blocks as GGUF does.
+        let format = match format.is_float() {
+            true => format.name().to_lowercase(),
+            false => format.name().to_string(),
+        };
+        (name.to_string(), format, values, None)
+    };
+    Ok(weights.stored().map(view).collect())
 }
 
 /// Views of the numbers of a table, and of the scales of its rows.

@@ -31,6 +31,8 @@ pub struct Transformer {
     /// Ids that end a text by the settings of the tokenizer.
     tokenizer: Arc<Tokenizer>,
     body: Arc<Body>,
+    /// What the model's files store; none for layers that were changed or built in memory.
+    weights: Arc<Weights>,
     decoder: Option<Arc<BatchDecoder>>,
     chat_template: Option<Arc<ChatTemplate>>,
 }
@@ -115,6 +117,7 @@ impl Transformer {
             record,
             tokenizer: Arc::new(tokenizer),
             body: Arc::new(body),
+            weights: Arc::default(),
             decoder: None,
             chat_template: None,
         }
@@ -144,6 +147,7 @@ impl Transformer {
     pub(super) fn with_body(&self, body: Body) -> Self {
         Self {
             body: Arc::new(body),
+            weights: Arc::default(),
             decoder: None,
             ..self.clone()
         }
@@ -198,6 +202,7 @@ impl Transformer {
             str::to_string,
         );
         Ok(Self {
+            weights: Arc::new(weights),
             chat_template: chat_template.map(Arc::new),
             ..Self::new(name, record, tokenizer, body)
         })
@@ -206,6 +211,12 @@ impl Transformer {
     /// Return the template that writes conversations as prompts, if the model has one.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.chat_template.as_deref()
+    }
+
+    /// Return the weights as the model's files store them, in the memory that the model computes with; none for a model
+    /// that was not opened from files.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// Return the model's name.

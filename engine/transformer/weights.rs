@@ -125,6 +125,14 @@ impl Weights {
             .map(|(name, tensor)| (name.as_str(), tensor))
     }
 
+    /// Iterate over the tensors that stay as their file stores them, in the order of their names: name, shape, and the
+    /// numbers as rows along the last dimension.
+    pub fn stored(&self) -> impl Iterator<Item = (&str, &[usize], &Stored)> {
+        self.stored
+            .iter()
+            .map(|(name, one)| (name.as_str(), one.shape.as_slice(), &one.matrix))
+    }
+
     /// Iterate over the names of all weights.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors

@@ -1,9 +1,11 @@
 """The graph and the weights: views of the model's memory, scipy, networkx."""
 
 import gc
+import json
 
 import numpy
 import pytest
+from conftest import ROOT
 
 import brillm
 
@@ -89,4 +91,21 @@ def test_a_transformer_has_no_graph(transformer):
     with pytest.raises(brillm.UnsupportedError, match="needs a graph"):
         transformer.graph()
     with pytest.raises(brillm.UnsupportedError, match="needs a graph"):
-        transformer.weights()
+        transformer.explain("Once")
+
+
+def test_weights_of_a_transformer_are_views_of_its_file(transformer):
+    path = ROOT / "models/stories260K/model.safetensors"
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header.pop("__metadata__", None)
+    views, formats = transformer.weights(), transformer.weight_formats()
+    assert sorted(views) == sorted(header) == sorted(formats)
+    again = transformer.weights()
+    for name, view in views.items():
+        assert view.ctypes.data == again[name].ctypes.data, name
+        assert not view.flags.writeable and list(view.shape) == header[name]["shape"], name
+        first, last = header[name]["data_offsets"]
+        assert view.tobytes() == data[start + first : start + last], name
+        assert {"f32": "float32", "f16": "float16", "bf16": "uint16"}[formats[name]] == view.dtype.name, name

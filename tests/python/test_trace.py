@@ -82,3 +82,25 @@ def test_a_muted_signal_leaves_the_context(model, trace):
     assert changed.log_probabilities[0] != trace.log_probabilities[0]
     forced = model.trace(PROMPT, tokens=2, interventions=[{"kind": "force", "step": 0, "node": 300}])
     assert forced.chosen[0] == 300 and forced.steps[0]["forced"]
+
+
+def test_explanations_are_those_of_the_program(model, program):
+    expected = program("explain", PROMPT, "--tokens", 3, "--json")["explanations"]
+    found = model.explain(PROMPT, tokens=3)
+    assert [one.document for one in found] == expected
+    for one in found:
+        assert one.values.sum() == pytest.approx(one.margin, abs=1e-4) and one.margin > 0
+        assert one.margin == pytest.approx(numpy.log(one.probabilities[0] / one.probabilities[1]), abs=1e-4)
+        assert len(one.kinds) == len(one.positions) == len(one.ids) == len(one.table()["value"])
+        assert f"margin {one.margin:.3f}" in repr(one) and one._repr_html_().count("<tr>") == len(one.kinds)
+
+
+def test_an_explanation_compares_with_a_named_alternative(model):
+    other = int(model.explain(PROMPT)[0].chosen) + 1
+    assert model.explain(PROMPT, alternative=other)[0].alternative == other
+    with pytest.raises(brillm.InputError, match="vocabulary"):
+        model.explain(PROMPT, alternative=10**9)
+    with pytest.raises(brillm.InputError, match="no token has the text"):
+        model.explain(PROMPT, alternative="no such word")
+    with pytest.raises(brillm.InputError, match="the prompt is empty"):
+        model.explain([])

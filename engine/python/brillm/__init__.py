@@ -26,6 +26,7 @@ from ._errors import (
 from ._native import __version__
 
 if TYPE_CHECKING:
+    from ._explanation import Explanation
     from ._graph import Graph
     from ._model import Generation, Model, Piece, Score, load
     from ._session import Session
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 # What needs NumPy is imported when it is first used: the program starts without it.
 _MODULES = {
     "Evaluation": "_training",
+    "Explanation": "_explanation",
     "Generation": "_model",
     "Graph": "_graph",
     "Model": "_model",
@@ -73,6 +75,7 @@ __all__ = [
     "ConfigurationError",
     "Error",
     "Evaluation",
+    "Explanation",
     "FileError",
     "FormatError",
     "Generation",

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 import numpy
 
 from . import _native, _options
+from ._explanation import Explanation
 from ._graph import Graph
 from ._session import Session
 from ._trace import Trace
@@ -336,6 +337,23 @@ class Model:
         }
         return Trace(self._native.trace(self._prompt(prompt), _options.document(options)))
 
+    def explain(
+        self, prompt: Prompt, *, tokens: int = 1, alternative: Union[None, int, str] = None
+    ) -> List[Explanation]:
+        """Explain why a graph chooses each of the next ``tokens`` tokens and not another, as ``brillm explain``.
+
+        >>> brillm.load().explain("Once upon a time, there was a little")[0].margin > 0
+        True
+
+        Args:
+            prompt: A text, or the ids of its tokens.
+            tokens: Number of tokens to choose, always the likeliest, and to explain.
+            alternative: The token, or its text, that the chosen one is compared with; the next likeliest by default.
+        """
+        other = None if alternative is None else self._token(alternative)
+        found = self._native.explain(self._prompt(prompt), _options.index(tokens, "tokens"), other)
+        return [Explanation(one, self) for one in json.loads(found)]
+
     def session(
         self,
         prompt: Prompt,
@@ -389,16 +407,23 @@ class Model:
         return Graph(self._native.graph(), self)
 
     def weights(self) -> Dict[str, "numpy.ndarray"]:
-        """The weights of a graph by name, as read-only views of the model's memory.
+        """The weights by name, as read-only views of the model's memory.
 
-        A block of int8 has its scales, one for each row, under its name with ``.row_scales`` appended.
+        Those of a transformer have the names and shapes of its files. NumPy has no bfloat16: such numbers are uint16,
+        their upper halves. Rows of the block formats of GGUF are bytes, ``[rows, bytes]`` uint8; :meth:`weight_formats`
+        names the formats. A block of int8 of a graph has its scales, one for each row, under its name with
+        ``.row_scales`` appended.
         """
         views: Dict[str, "numpy.ndarray"] = {}
-        for name, values, scales in self._native.weights():
+        for name, _, values, scales in self._native.weights():
             views[name] = numpy.asarray(values)
             if scales is not None:
                 views[f"{name}.row_scales"] = numpy.asarray(scales)
         return views
+
+    def weight_formats(self) -> Dict[str, str]:
+        """The format of each block of :meth:`weights`: ``"f32"``, ``"f16"``, ``"bf16"``, ``"i8"``, ``"Q8_0"``, …"""
+        return {name: form for name, form, _, _ in self._native.weights()}
 
     def __reduce__(self):
         # Opened again from the same path, in another process too.
