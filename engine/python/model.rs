@@ -270,7 +270,12 @@ fn graph_views(model: &brillm::Model) -> brillm::Result<Vec<Block>> {
             }
             let table = mechanism.weights().table(name);
             let (values, scales) = table_views(table, shape)?;
-            Ok((name.to_string(), table.element().to_string(), values, scales))
+            Ok((
+                name.to_string(),
+                table.element().to_string(),
+                values,
+                scales,
+            ))
         })
         .collect()
 }
