@@ -205,7 +205,9 @@ fn counts_after_forgetting_are_those_of_a_model_that_never_learned_the_text() {
         let one = learn(model, "one", text(0), &counts_alone).model;
         let both = learn(&one, "two", text(4), &counts_alone).model;
         let two = learn(model, "two", text(4), &counts_alone).model;
-        assert!(bytes(&both.forget(0).unwrap().0) == bytes(&two), "{name}");
+        // The fingerprint covers edges, counts, longer walks and weights.
+        let left = both.forget(0).unwrap().0.mechanism().fingerprint();
+        assert_eq!(left, two.mechanism().fingerprint(), "{name}");
     });
 }
 

@@ -59,12 +59,15 @@ impl Default for ContinualSettings {
 
 impl ContinualSettings {
     fn check(&self) -> Result<()> {
-        let invalid = |what: &str| Err(Error::new(ErrorKind::Input, what));
+        let invalid = |what: String| Err(Error::new(ErrorKind::Input, what));
         if !(self.rate > 0.0 && self.rate.is_finite()) {
-            return invalid("invalid rate: expected a number above 0");
+            return invalid(format!(
+                "invalid rate {}: expected a number above 0",
+                self.rate
+            ));
         }
         if self.weight == 0 {
-            return invalid("invalid weight: expected a whole number of at least 1");
+            return invalid("invalid weight 0: expected a whole number of at least 1".into());
         }
         Ok(())
     }
