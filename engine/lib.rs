@@ -8,7 +8,7 @@
 //! # Modules
 //!
 //! [`text`] → tokens → [`graph`] → [`signal`] → energies → [`path`] → text; [`learn`] runs the same steps forward and
-//! backward. A module uses only modules before it: `error`, [`text`], [`kernel`], [`ranks`], [`hook`], [`graph`], [`signal`],
+//! backward. A module uses only modules before it: `error`, [`kernel`], [`ranks`], [`modality`], [`text`], [`hook`], [`graph`], [`signal`],
 //! [`path`], [`model`], [`measure`], [`learn`], `transformer` (transformers and recurrent networks, a feature), `plugin`
 //! (a feature), [`run`], `serve` (the server and the visualiser, a feature).
 //!
@@ -42,7 +42,7 @@
 //!
 //! An application that embeds the engine uses `default-features = false`: a small engine on the CPU. `transformer` adds
 //! transformers and recurrent networks, `gpu` the WGSL backend, `mpi` training over several processes, `plugin` dynamic plugins, `import` reading of the
-//! authors' checkpoints; `cli` and `model` belong to the program. From C and C++: `engine/capi`.
+//! authors' checkpoints, `modality` reading and writing of images and sounds; `cli` and `model` belong to the program. From C and C++: `engine/capi`.
 //!
 //! # Literature
 //!
@@ -58,6 +58,7 @@ pub mod hook;
 pub mod kernel;
 pub mod learn;
 pub mod measure;
+pub mod modality;
 pub mod model;
 pub mod path;
 #[cfg(feature = "plugin")]

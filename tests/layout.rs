@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The modules in the order in which data flows; a module uses only modules before it.
-const MODULES: [&str; 18] = [
+const MODULES: [&str; 19] = [
     "error",
-    "text",
     "kernel",
     "ranks",
+    "modality",
+    "text",
     "hook",
     "graph",
     "signal",

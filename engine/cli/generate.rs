@@ -17,7 +17,7 @@ use crate::{Error, ErrorKind, Result};
 /// Continue a prompt and stream the text.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
-#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "fill", "load_session"])))]
+#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "fill", "load_session", "image", "audio"])))]
 #[command(mut_arg("temperature", |temperature| temperature.help("Sampling temperature; 0 always takes the most probable token [default: 0.7]")))]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -49,6 +49,8 @@ pub(super) struct Arguments {
     /// Continue a session written by --save-session.
     #[arg(long, value_name = "FILE")]
     load_session: Option<PathBuf>,
+    #[command(flatten)]
+    output: super::media::OutputArguments,
     /// Print on standard error why the text ended.
     #[arg(long)]
     verbose: bool,
@@ -59,6 +61,8 @@ const EXAMPLES: &str = "\
 Examples:
   brillm generate \"Once upon a time\"
   brillm generate \"The crow\" --temperature 0 --tokens 40 --json
+  brillm generate --model senses.bril --image three.png
+  brillm generate --model senses.bril \"a three\" --out-image three.png --out-audio three.wav
   brillm generate \"Lily\" --beam 3 --tokens 8
   echo \"One day\" | brillm generate - --model models/stories260K --seed 7";
 
@@ -126,6 +130,12 @@ impl Arguments {
             && let Some(backward) = self.choosing.reader()?
         {
             return self.both_ways(engine, &backward, &ids, &hooks);
+        }
+        if self.output.is_used() {
+            let request = |ids: &[u32]| self.request(&engine, ids, &hooks);
+            return self
+                .output
+                .write(&self.prompt, &engine, ids, &hooks, &request);
         }
         let name = self
             .prompt

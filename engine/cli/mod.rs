@@ -34,6 +34,7 @@ mod learn;
 #[cfg(any(feature = "plugin", feature = "serve"))]
 mod log;
 mod man;
+mod media;
 mod order;
 mod plot;
 #[cfg(feature = "plugin")]

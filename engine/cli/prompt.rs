@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::token_sampling::TokenSampling;
+use crate::modality::Modality;
 use crate::path::{RecallSettings, Sampling};
 use crate::run::{Engine, Request};
 use crate::signal::Start;
@@ -19,6 +20,12 @@ pub(super) struct PromptArguments {
     /// Token ids to continue instead of a text, for example 3,4,5.
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     prompt_ids: Option<Vec<u32>>,
+    /// Image before the text of the prompt: a PNG or PGM file, for a model trained on images.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt_ids")]
+    image: Option<PathBuf>,
+    /// Sound before the text of the prompt: a WAV file, for a model trained on sounds.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt_ids")]
+    audio: Option<PathBuf>,
     /// Model: a .bril file or a folder with config.json [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     pub(super) model: Option<PathBuf>,
@@ -91,7 +98,7 @@ impl PromptArguments {
     /// Open the model and encode the prompt.
     pub(super) fn open(&self) -> Result<(Engine, Vec<u32>)> {
         let (model, mut ids) = self.open_to_continue()?;
-        if self.prompt.as_deref() == Some("") {
+        if self.prompt.as_deref() == Some("") && ids.is_empty() {
             // Some tokenizers begin every text with a token.
             ids = model.encode("")?;
         }
@@ -110,16 +117,31 @@ impl PromptArguments {
         self.backend.check()?;
         let model = self.open_engine()?;
         self.backend.check_model(&model)?;
-        let ids = match (&self.prompt_ids, self.prompt.as_deref()) {
-            (Some(ids), _) => ids.clone(),
+        let mut ids = Vec::new();
+        for (modality, file) in [
+            (Modality::Image, &self.image),
+            (Modality::Audio, &self.audio),
+        ] {
+            if let Some(file) = file {
+                ids.extend(model.tokenizer().encode_file(modality, file)?);
+            }
+        }
+        match (&self.prompt_ids, self.prompt.as_deref()) {
+            (Some(given), _) => ids.clone_from(given),
             (None, Some("-")) => {
                 let text = crate::text::read_text("-".as_ref())?;
-                model.encode(&text)?
+                ids.extend(model.encode(&text)?);
             }
-            (None, Some("") | None) => Vec::new(),
-            (None, Some(text)) => model.encode(text)?,
-        };
+            (None, Some("") | None) => {}
+            (None, Some(text)) => ids.extend(model.encode(text)?),
+        }
         Ok((model, ids))
+    }
+
+    /// Whether the prompt has no text, only an image or a sound.
+    pub(super) fn has_only_media(&self) -> bool {
+        let media = self.image.is_some() || self.audio.is_some();
+        media && self.prompt.as_deref().is_none_or(str::is_empty)
     }
 
     /// Build the request.

@@ -22,7 +22,7 @@ const PRINTED: usize = 8;
 /// `shared` (not in the training text).
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
-#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "open"])))]
+#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "open", "image", "audio"])))]
 #[command(mut_arg("temperature", |temperature| temperature.help("Sampling temperature; 0 always takes the most probable token [default: 0]")))]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -9,6 +9,7 @@ use brillm_file::OutputFile;
 use crate::kernel::bytes::Bytes;
 use crate::learn::recipe::{Data, Recipe, TokenKind};
 use crate::learn::source_files::{SourceFiles, open};
+use crate::modality::{Codecs, Modality};
 use crate::text::{
     Corpus, LEFT_TO_RIGHT, RIGHT_TO_LEFT, ReadingDirection, SkippedFiles, Tokenizer, cut, read_ids,
 };
@@ -142,10 +143,35 @@ fn make_tokenizer(recipe: &Recipe, base: &Path, note: &mut dyn FnMut(&str)) -> R
         (Some(model), None) => tokenizer_of(&base.join(model))?,
         _ => fresh_tokenizer(data, base, note)?,
     };
+    let tokenizer = with_codecs(recipe, base, tokenizer, note)?;
     match data.direction {
         ReadingDirection::Both => tokenizer.with_marks(&[LEFT_TO_RIGHT, RIGHT_TO_LEFT]),
         _ => Ok(tokenizer),
     }
+}
+
+/// Learn the codebooks of images and sounds, unless an initial model has them.
+fn with_codecs(
+    recipe: &Recipe,
+    base: &Path,
+    tokenizer: Tokenizer,
+    note: &mut dyn FnMut(&str),
+) -> Result<Tokenizer> {
+    let data = &recipe.data;
+    let known = |modality: &Modality| tokenizer.modality_tokens(*modality).is_ok();
+    if data.media().iter().all(known) {
+        return Ok(tokenizer);
+    }
+    if data.tokens == TokenKind::Ids || tokenizer.codecs().is_some() {
+        let what =
+            "codebooks cannot be added to a vocabulary of bare ids or to one that has codebooks";
+        return Err(Error::new(ErrorKind::Configuration, what)
+            .advice("remove [data.image] and [data.audio]"));
+    }
+    note("learning the codebooks of images and sounds");
+    let files = open(data, base, &data.train)?.media_files()?;
+    let (image, audio) = (data.image.as_ref(), data.audio.as_ref());
+    tokenizer.with_codecs(Codecs::learn(&files, image, audio, recipe.seed)?)
 }
 
 /// Read the tokenizer of a model, which is a `.bril` file or a folder.
@@ -237,10 +263,12 @@ impl Output {
     }
 
     fn write_text(&mut self, data: &Data, base: &Path, tokenizer: &Tokenizer) -> Result<()> {
-        let corpus = open(data, base, &data.train)?;
+        let codecs = tokenizer.codecs().cloned().unwrap_or_default();
+        let open = |sources| Ok::<_, Error>(open(data, base, sources)?.with_codecs(&codecs));
+        let corpus = open(&data.train)?;
         self.encode(tokenizer, data.direction, corpus, held_out_fraction(data))?;
         if !data.validation.is_empty() {
-            let corpus = open(data, base, &data.validation)?;
+            let corpus = open(&data.validation)?;
             self.encode(tokenizer, data.direction, corpus, 1.0)?;
         }
         Ok(())
@@ -269,6 +297,7 @@ impl Output {
         // Documents due to the validation file: grows by `fraction` with each document.
         let mut due = 0.0;
         let mut corpus = corpus.flat_map(|document| match document {
+            Ok(text) if Modality::in_text(&text) => vec![Ok(text)],
             Ok(text) => paragraphs(text).into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
         });

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::modality::{AudioSettings, ImageSettings, Modality};
 use crate::text::{CorpusFormat, CorpusOptions, ReadingDirection};
 
 /// Sources of text, and how it is tokenized.
@@ -48,12 +49,27 @@ pub struct Data {
     /// A `tokenizer.json` to use instead of training one.
     #[serde(default)]
     pub tokenizer: Option<String>,
+    /// Images that JSON records name in their field `image`, as tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageSettings>,
+    /// Sounds that JSON records name in their field `audio`, as tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<AudioSettings>,
     /// Expected sha256 of source files, by path as given.
     #[serde(default)]
     pub sha256: std::collections::BTreeMap<String, String>,
 }
 
 impl Data {
+    /// The modalities that have settings.
+    pub fn media(&self) -> Vec<Modality> {
+        let (image, audio) = (self.image.is_some(), self.audio.is_some());
+        [(Modality::Image, image), (Modality::Audio, audio)]
+            .into_iter()
+            .filter_map(|(modality, used)| used.then_some(modality))
+            .collect()
+    }
+
     /// How the sources are read; paths are relative to `base`.
     pub fn corpus_options(&self, base: &Path) -> CorpusOptions {
         CorpusOptions {

@@ -8,13 +8,13 @@ use crate::model::sha256::sha256;
 use crate::text::{Corpus, SkippedFiles};
 use crate::{Error, ErrorKind, Result};
 
-/// Open sources of the recipe as a corpus.
+/// Open sources of the recipe as a corpus of text; images and sounds are left out.
 pub(super) fn open(data: &Data, base: &Path, sources: &[String]) -> Result<Corpus> {
     let paths: Vec<PathBuf> = sources
         .iter()
         .map(|source| Recipe::resolve(base, source))
         .collect();
-    Corpus::open(&paths, data.corpus_options(base))
+    Ok(Corpus::open(&paths, data.corpus_options(base))?.with_media(data.media()))
 }
 
 /// The files of all sources, with their sizes and times.

@@ -1,10 +1,11 @@
 //! From a prompt to text: a token iterator over a session, with stop strings and cancellation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::hook::Hooks;
+use crate::modality::Modality;
 use crate::model::{ChargeSettings, Model};
 use crate::path::{RecallSettings, Sampling, Session, SessionState};
 use crate::run::{Engine, HookedEngine, SequenceOptions};
@@ -81,6 +82,8 @@ pub struct Request {
     tokens: usize,
     stop: Vec<String>,
     ignore_eos: bool,
+    /// The token that ends the codes of a modality.
+    code_end: Option<u32>,
     cancel: Option<Arc<AtomicBool>>,
     #[cfg(feature = "gpu")]
     device: Option<(Arc<crate::signal::DeviceMechanism>, bool)>,
@@ -106,6 +109,7 @@ impl Request {
             tokens: 128,
             stop: Vec::new(),
             ignore_eos: false,
+            code_end: None,
             cancel: None,
             #[cfg(feature = "gpu")]
             device: None,
@@ -235,6 +239,27 @@ impl Request {
         engine.into().start(self)
     }
 
+    /// Continue with an image or a sound: the prompt gets the modality's begin token, and only its codes are chosen, as
+    /// many as an image has, or until the end of a sound but `tokens` at most.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a tokenizer without the modality.
+    pub fn continue_as(mut self, modality: Modality, tokenizer: &Tokenizer) -> Result<Self> {
+        let tokens = tokenizer.modality_tokens(modality)?;
+        self.prompt.push(tokens.begin);
+        self.code_end = Some(tokens.end);
+        let image = tokenizer.codecs().and_then(|codecs| codecs.image.as_ref());
+        // A sound may end anywhere, an image only after its last patch.
+        let mut allowed: HashSet<u32> = tokens.codes.into_iter().collect();
+        match (modality, image) {
+            (Modality::Image, Some(codec)) => self.tokens = codec.patches(),
+            _ => drop(allowed.insert(tokens.end)),
+        }
+        let others = (0..tokenizer.vocabulary().len() as u32).filter(|id| !allowed.contains(id));
+        self.options.sampling = self.options.sampling.banned(others);
+        Ok(self)
+    }
+
     pub(super) fn begin(self, hooked: &HookedEngine) -> Result<Generation> {
         let engine = hooked.engine();
         if self.stop.iter().any(String::is_empty) {
@@ -280,10 +305,10 @@ impl Request {
             injections: self.injections,
             forced: self.forced,
             stop: self.stop,
-            stop_tokens: if self.ignore_eos {
-                Vec::new()
-            } else {
-                engine.stop_tokens()
+            stop_tokens: match self.code_end {
+                Some(end) => vec![end],
+                None if self.ignore_eos => Vec::new(),
+                None => engine.stop_tokens(),
             },
             cancel: self.cancel,
             decoder,

@@ -16,7 +16,8 @@ pub fn held_out_tokens(engine: &Engine, texts: &[impl AsRef<Path>]) -> Result<(V
     let mut tokens = engine.tokenizer().frame().0;
     let end = engine.tokenizer().vocabulary().stop();
     let end = end.or_else(|| engine.stop_tokens().first().copied());
-    for document in Corpus::open(texts, CorpusOptions::default())? {
+    let codecs = engine.tokenizer().codecs().cloned().unwrap_or_default();
+    for document in Corpus::open(texts, CorpusOptions::default())?.with_codecs(&codecs) {
         let document = document?;
         bytes += document.len();
         tokens.extend(engine.tokenizer().encode(&document)?);

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::modality::{Codecs, MediaFile, Modality};
 use crate::text::corpus_files::{CorpusFiles, Skipped, SkippedFiles};
 use crate::text::cut::cut;
 use crate::text::input::read_text;
+use crate::text::json_record::Part;
 use crate::text::source::Source;
 use crate::{Error, ErrorKind, Result};
 
@@ -58,6 +60,12 @@ pub struct Corpus {
     sources: VecDeque<PathBuf>,
     skipped: Skipped,
     open: Option<Source>,
+    /// The folder of the open source, to which the paths of its records are relative.
+    folder: PathBuf,
+    /// Modalities whose files are parts of records.
+    media: Vec<Modality>,
+    /// What encodes the files; those without a codec are left out.
+    codecs: Codecs,
     /// A document longer than [`LONGEST`], and the bytes of it that were returned.
     long: Option<(String, usize)>,
     /// The first of the files and their number, until a document is returned.
@@ -95,6 +103,9 @@ impl Corpus {
             sources: found.files,
             skipped: found.skipped,
             open: None,
+            folder: PathBuf::new(),
+            media: Vec::new(),
+            codecs: Codecs::default(),
             long: None,
             simplify,
         })
@@ -110,6 +121,86 @@ impl Corpus {
         self.skipped.count(own)
     }
 
+    /// Encode the images and sounds that JSON records name in their fields `image` and `audio`: a document then contains
+    /// the names of their tokens, in the order of the record's fields. Paths are relative to the file of the record.
+    ///
+    /// Without codecs these fields are ignored.
+    #[must_use]
+    pub fn with_codecs(mut self, codecs: &Codecs) -> Self {
+        self.codecs = codecs.clone();
+        let encoded = |modality: &Modality| codecs.codes(*modality).is_some();
+        self.with_media(Modality::ALL.into_iter().filter(encoded).collect())
+    }
+
+    /// Set the modalities whose files are parts of records: a record of files alone is then valid. Files are left out.
+    #[must_use]
+    pub fn with_media(mut self, media: Vec<Modality>) -> Self {
+        self.media = media;
+        self
+    }
+
+    /// Return the images and sounds of all records, without reading them.
+    ///
+    /// # Errors
+    /// Those of reading the corpus.
+    pub fn media_files(mut self) -> Result<Vec<MediaFile>> {
+        let mut files = Vec::new();
+        while let Some(parts) = self.next_parts()? {
+            for part in parts {
+                if let Part::File(modality, path) = part {
+                    files.push(MediaFile {
+                        modality,
+                        path: self.folder.join(path),
+                        location: self.location(),
+                    });
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Read the parts of the next record.
+    fn next_parts(&mut self) -> Result<Option<Vec<Part>>> {
+        loop {
+            if self.open.is_none() {
+                let Some(path) = self.sources.pop_front() else {
+                    return Ok(None);
+                };
+                self.open = Some(Source::open(&path, self.options.format, &self.media)?);
+                self.folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+            }
+            let source = self.open.as_mut().expect("opened just now");
+            match source.next(&self.options)? {
+                Some(parts) => return Ok(Some(parts)),
+                None => self.open = None,
+            }
+        }
+    }
+
+    /// The location of the record that was read last.
+    fn location(&self) -> String {
+        self.open.as_ref().map_or(String::new(), Source::location)
+    }
+
+    /// Write the parts of a record as one text.
+    fn spelled(&self, parts: Vec<Part>) -> Result<String> {
+        let mut text = String::new();
+        for part in parts {
+            match part {
+                Part::Text(part) => text.push_str(&self.simplified(part)),
+                Part::File(modality, _) if self.codecs.codes(modality).is_none() => {}
+                Part::File(modality, path) => {
+                    let codes = self
+                        .codecs
+                        .encode_file(modality, &self.folder.join(path))
+                        .map_err(|error| error.at(self.location()))?;
+                    text.push_str(&Codecs::spell(modality, &codes));
+                }
+            }
+        }
+        Ok(text)
+    }
+
     fn next_document(&mut self) -> Result<Option<String>> {
         loop {
             if let Some((text, start)) = &mut self.long {
@@ -119,20 +210,16 @@ impl Corpus {
                 if *start == text.len() {
                     self.long = None;
                 }
-                return Ok(Some(self.simplified(piece)));
+                return Ok(Some(piece));
             }
-            if self.open.is_none() {
-                let Some(path) = self.sources.pop_front() else {
-                    return Ok(None);
-                };
-                self.open = Some(Source::open(&path, self.options.format)?);
-            }
-            let source = self.open.as_mut().expect("opened just now");
-            match source.next(&self.options)? {
-                Some(text) if text.trim().is_empty() => {}
-                Some(text) if text.len() > 2 * LONGEST => self.long = Some((text, 0)),
-                Some(text) => return Ok(Some(self.simplified(text))),
-                None => self.open = None,
+            let Some(parts) = self.next_parts()? else {
+                return Ok(None);
+            };
+            let text = self.spelled(parts)?;
+            if text.len() > 2 * LONGEST {
+                self.long = Some((text, 0));
+            } else if !text.trim().is_empty() {
+                return Ok(Some(text));
             }
         }
     }

@@ -4,23 +4,35 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::modality::Modality;
 use crate::text::corpus::CorpusOptions;
+use crate::text::pairs::Pairs;
 use crate::{Error, ErrorKind, Result};
 
 /// Fields that contain the text unless one is named.
 const FIELDS: [&str; 5] = ["text", "story", "content", "paragraphs", "desc"];
 
-/// Return the text of a JSON record that begins in `line` of the file `location`.
+/// A part of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Text(String),
+    /// The path of a file, as written in the record.
+    File(Modality, String),
+}
+
+/// Return the parts of a JSON record that begins in `line` of the file `location`: its text and, if the record may have
+/// `media`, its files, in the order of the record.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] for invalid JSON, and for a record without text; half a surrogate pair is replaced by U+FFFD with
+/// [`ErrorKind::Format`] for invalid JSON, and for a record without parts; half a surrogate pair is replaced by U+FFFD with
 /// `lossy`, else an error too.
-pub(super) fn text_of(
+pub(super) fn parts_of(
     record: &str,
     options: &CorpusOptions,
+    media: &[Modality],
     location: &str,
     line: u64,
-) -> Result<String> {
+) -> Result<Vec<Part>> {
     let value = match serde_json::from_str(record) {
         Err(_) if options.lossy => serde_json::from_str(&replace_unpaired(record)),
         outcome => outcome,
@@ -48,23 +60,46 @@ pub(super) fn text_of(
         Some(field) => vec![field],
         None => FIELDS.to_vec(),
     };
-    let text = match &value {
-        Value::Object(fields) => names
-            .iter()
-            .find_map(|name| fields.get(*name))
-            .and_then(joined),
-        other => joined(other),
+    let name = names
+        .iter()
+        .find(|name| value.get(**name).and_then(joined).is_some());
+    let text = || match name {
+        Some(name) => value.get(*name).and_then(joined),
+        None if value.is_object() => None,
+        None => joined(&value),
     };
-    text.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Format,
-            format!("no text in the field {}", names.join(", ")),
-        )
-        .at(format!("{location} line {line}"))
-        .advice(
-            "name the field that holds the text with `field = \"…\"` (train --set data.field=NAME)",
-        )
-    })
+    // Only the order of a record with files matters; the parsed record does not have it.
+    let has_files = media.iter().any(|one| value.get(one.name()).is_some());
+    let fields = has_files.then(|| serde_json::from_str::<Pairs<Value>>(record).ok());
+    let Some(fields) = fields.flatten() else {
+        let text = text().ok_or_else(|| without_text(&names, location, line))?;
+        return Ok(vec![Part::Text(text)]);
+    };
+    let mut parts = Vec::new();
+    for (field, content) in &fields.0 {
+        if Some(&field.as_str()) == name {
+            parts.extend(joined(content).map(Part::Text));
+        } else if let Some(&modality) = media.iter().find(|one| one.name() == field) {
+            let path = content.as_str().ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Format,
+                    format!("the field {field:?} is not the path of a file"),
+                )
+                .at(format!("{location} line {line}"))
+            })?;
+            parts.push(Part::File(modality, path.into()));
+        }
+    }
+    Ok(parts)
+}
+
+fn without_text(names: &[&str], location: &str, line: u64) -> Error {
+    Error::new(
+        ErrorKind::Format,
+        format!("no text in the field {}", names.join(", ")),
+    )
+    .at(format!("{location} line {line}"))
+    .advice("name the field that holds the text with `field = \"…\"` (train --set data.field=NAME)")
 }
 
 /// Return a string, or the lines of an array of strings.

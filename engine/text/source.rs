@@ -3,11 +3,12 @@
 use std::io::{BufRead, Read};
 use std::path::Path;
 
+use crate::modality::Modality;
 use crate::text::corpus::{CorpusFormat, CorpusOptions, LONGEST};
 use crate::text::cut::cut;
 use crate::text::entities::unescape;
 use crate::text::input::Input;
-use crate::text::json_record::{Nesting, text_of};
+use crate::text::json_record::{Nesting, Part, parts_of};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of a JSON record at most; a record is parsed as a whole.
@@ -24,10 +25,12 @@ pub(super) struct Source {
     column: u64,
     /// The start of the next line, where a long line was cut.
     carried: String,
+    /// Modalities whose fields of records are files.
+    media: Vec<Modality>,
 }
 
 impl Source {
-    pub(super) fn open(path: &Path, format: CorpusFormat) -> Result<Self> {
+    pub(super) fn open(path: &Path, format: CorpusFormat, media: &[Modality]) -> Result<Self> {
         let mut input = Input::open(path)?;
         let head = input.head()?.trim_ascii_start();
         let format = match (format, extension(path).as_str()) {
@@ -45,16 +48,24 @@ impl Source {
             line: 0,
             column: 0,
             carried: String::new(),
+            media: media.to_vec(),
         })
     }
 
-    pub(super) fn next(&mut self, options: &CorpusOptions) -> Result<Option<String>> {
-        match self.format {
+    /// Read the parts of the next document.
+    pub(super) fn next(&mut self, options: &CorpusOptions) -> Result<Option<Vec<Part>>> {
+        let text = match self.format {
             CorpusFormat::Plain | CorpusFormat::Auto => self.plain(options),
-            CorpusFormat::Jsonl => self.jsonl(options),
-            CorpusFormat::Json => self.json(options),
+            CorpusFormat::Jsonl => return self.jsonl(options),
+            CorpusFormat::Json => return self.json(options),
             CorpusFormat::Doc => self.doc(options),
-        }
+        };
+        Ok(text?.map(|text| vec![Part::Text(text)]))
+    }
+
+    /// The file and the number of lines that were read.
+    pub(super) fn location(&self) -> String {
+        self.at_line(self.line)
     }
 
     fn at_line(&self, line: u64) -> String {
@@ -110,7 +121,7 @@ impl Source {
         Ok((!text.is_empty()).then_some(text))
     }
 
-    fn jsonl(&mut self, options: &CorpusOptions) -> Result<Option<String>> {
+    fn jsonl(&mut self, options: &CorpusOptions) -> Result<Option<Vec<Part>>> {
         loop {
             let number = self.line + 1;
             let mut line = String::new();
@@ -126,7 +137,8 @@ impl Source {
             // Files that were joined have a byte-order mark in the middle.
             let record = line.trim_start_matches('\u{feff}').trim();
             if !record.is_empty() {
-                return text_of(record, options, &self.input.location, number).map(Some);
+                let location = &self.input.location;
+                return parts_of(record, options, &self.media, location, number).map(Some);
             }
         }
     }
@@ -143,7 +155,7 @@ impl Source {
     }
 
     /// Read the next item of a JSON array, or of a sequence of JSON values.
-    fn json(&mut self, options: &CorpusOptions) -> Result<Option<String>> {
+    fn json(&mut self, options: &CorpusOptions) -> Result<Option<Vec<Part>>> {
         let Some((item, line)) = self.item()? else {
             return Ok(None);
         };
@@ -152,7 +164,7 @@ impl Source {
                 .at(self.at_line(line))
                 .advice(NOT_UTF8)
         })?;
-        text_of(&item, options, &self.input.location, line).map(Some)
+        parts_of(&item, options, &self.media, &self.input.location, line).map(Some)
     }
 
     /// Read the bytes of the next item, which brackets and quotes delimit, and the line it begins in.

@@ -1,6 +1,9 @@
 //! Special tokens, which decode to nothing, and byte tokens.
 
-/// Whether a token is special (a name in brackets such as `[PAD]`, `<unk>` or `<end>`) or a byte token.
+use crate::modality::Modality;
+
+/// Whether a token is special (a name in brackets such as `[PAD]`, `<unk>` or `<end>`, a token of a modality) or a byte
+/// token.
 pub(super) fn special(token: &str) -> bool {
     let enclosed =
         |open, close| token.len() > 2 && token.starts_with(open) && token.ends_with(close);
@@ -13,6 +16,7 @@ pub(super) fn special(token: &str) -> bool {
                 .chars()
                 .all(|c| c.is_ascii_lowercase() || c == '2'))
         || byte_token(token).is_some()
+        || Modality::is_mark(token)
 }
 
 /// The byte of a byte token such as `<0xE4>`.

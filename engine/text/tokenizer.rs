@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokenizers::AddedToken;
 
+use crate::modality::Codecs;
 use crate::text::bpe;
 use crate::text::decoder_stage::{Stage, run, take_complete};
 use crate::text::folder;
@@ -35,6 +36,8 @@ pub struct Tokenizer {
     rows: Option<usize>,
     /// Where no tokenizer was found.
     missing: Option<String>,
+    /// The codecs of images and sounds.
+    pub(super) codecs: Option<Arc<Codecs>>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,7 +55,7 @@ pub(super) const MOST_IDS: usize = 1 << 24;
 /// The form of a tokenizer in a model file: self-contained JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum Stored {
+pub(super) enum Stored {
     Characters {
         tokens: Vec<String>,
     },
@@ -68,6 +71,11 @@ enum Stored {
     },
     Ids {
         size: u32,
+    },
+    /// A tokenizer whose vocabulary has the tokens of the codecs too.
+    Modalities {
+        text: Box<Stored>,
+        codecs: Codecs,
     },
 }
 
@@ -205,41 +213,6 @@ impl Tokenizer {
         })
     }
 
-    /// Add special tokens such as `<l2r>`; existing ones are kept.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] for pieces with scores.
-    pub fn with_marks(self, marks: &[&str]) -> Result<Self> {
-        let new: Vec<String> = marks
-            .iter()
-            .filter(|mark| self.vocabulary.id(mark).is_none())
-            .map(|mark| mark.to_string())
-            .collect();
-        if new.is_empty() {
-            return Ok(self);
-        }
-        let mut tokens = self.token_names();
-        match self.kind {
-            Kind::Pipeline(mut pipeline) => {
-                let marks = new.into_iter().map(|mark| AddedToken::from(mark, true));
-                pipeline.add_tokens(marks.collect())?;
-                Self::of_pipeline(*pipeline)
-            }
-            Kind::Characters | Kind::Pieces { .. } => {
-                tokens.extend(new);
-                Self::from_stored(match self.kind {
-                    Kind::Characters => Stored::Characters { tokens },
-                    _ => Stored::Pieces { tokens },
-                })
-            }
-            Kind::Scored(_) | Kind::Ids => Err(Error::new(
-                ErrorKind::Unsupported,
-                "this kind of vocabulary cannot be extended with special tokens",
-            )
-            .advice("use characters or byte pairs")),
-        }
-    }
-
     /// The names of all tokens, in the order of their ids.
     pub(super) fn token_names(&self) -> Vec<String> {
         let ids = 0..self.vocabulary.len() as u32;
@@ -260,10 +233,11 @@ impl Tokenizer {
             byte_tokens: None,
             rows: None,
             missing: None,
+            codecs: None,
         }
     }
 
-    fn from_stored(stored: Stored) -> Result<Self> {
+    pub(super) fn from_stored(stored: Stored) -> Result<Self> {
         match stored {
             Stored::Characters { tokens } => Self::of_characters(tokens),
             Stored::Pieces { tokens } => {
@@ -283,6 +257,9 @@ impl Tokenizer {
             Stored::Bpe { tokenizer } => {
                 let json = serde_json::to_vec(&tokenizer).expect("JSON writes as JSON");
                 Self::of_pipeline(Pipeline::read(&json)?)
+            }
+            Stored::Modalities { text, codecs } => {
+                Self::from_stored(*text)?.with_stored_codecs(codecs)
             }
             Stored::Ids { size } if size as usize > MOST_IDS => Err(Error::new(
                 ErrorKind::Configuration,
@@ -321,6 +298,11 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// The codecs of images and sounds, for a vocabulary that has their tokens.
+    pub fn codecs(&self) -> Option<&Codecs> {
+        self.codecs.as_deref()
+    }
+
     /// The names and bytes of all tokens.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
@@ -332,6 +314,15 @@ impl Tokenizer {
     /// [`ErrorKind::Vocabulary`] for a character outside a vocabulary that has neither bytes nor an unknown token;
     /// [`ErrorKind::Unsupported`] for a model over bare ids.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        // A pipeline finds the tokens of modalities itself, because they were added to it.
+        if self.codecs.is_some() && !matches!(self.kind, Kind::Pipeline(_)) {
+            return self.encode_around_marks(text);
+        }
+        self.encode_text(text)
+    }
+
+    /// Encode a text in which the names of tokens have no meaning, except to a pipeline.
+    pub(super) fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
         let ids = match &self.kind {
             Kind::Pipeline(pipeline) => pipeline.encode(text)?,
             Kind::Characters => {
@@ -449,7 +440,7 @@ impl Tokenizer {
     /// Serialise the tokenizer as self-contained JSON, the form in model files.
     pub fn to_bytes(&self) -> Vec<u8> {
         let tokens = || self.token_names();
-        let stored = match &self.kind {
+        let text = match &self.kind {
             Kind::Characters => Stored::Characters { tokens: tokens() },
             Kind::Pieces { .. } => Stored::Pieces { tokens: tokens() },
             Kind::Scored(scored) => Stored::Scored {
@@ -467,6 +458,13 @@ impl Tokenizer {
                     tokenizer: serde_json::from_str(&json).expect("it is JSON"),
                 }
             }
+        };
+        let stored = match &self.codecs {
+            None => text,
+            Some(codecs) => Stored::Modalities {
+                text: Box::new(text),
+                codecs: Codecs::clone(codecs),
+            },
         };
         serde_json::to_vec(&stored).expect("strings and numbers write as JSON")
     }

@@ -1,0 +1,94 @@
+//! `brillm generate --out-image FILE` and `--out-audio FILE`: continue a prompt with an image or a sound.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::prompt::PromptArguments;
+use crate::hook::Hooks;
+use crate::modality::Modality;
+use crate::run::{Engine, Request};
+use crate::{Error, ErrorKind, Result};
+
+/// Codes of a sound at most, unless --tokens is given.
+const LONGEST_SOUND: usize = 512;
+const OTHERS: [&str; 8] = [
+    "beam",
+    "save_session",
+    "load_session",
+    "stop",
+    "inject",
+    "force",
+    "fill",
+    "best_of",
+];
+
+/// Files for images and sounds that continue the prompt.
+#[derive(Args)]
+pub(super) struct OutputArguments {
+    /// Continue the prompt with an image and write it to FILE, .png or .pgm. A prompt without text is first continued with
+    /// text.
+    #[arg(long, value_name = "FILE", conflicts_with_all = OTHERS)]
+    out_image: Option<PathBuf>,
+    /// Continue the prompt with a sound and write it to FILE, .wav. A prompt without text is first continued with text.
+    #[arg(long, value_name = "FILE", conflicts_with_all = OTHERS)]
+    out_audio: Option<PathBuf>,
+}
+
+impl OutputArguments {
+    /// Whether an image or a sound is asked for.
+    pub(super) fn is_used(&self) -> bool {
+        self.out_image.is_some() || self.out_audio.is_some()
+    }
+
+    /// Generate the text of a prompt without text, then each file, which follows the text.
+    pub(super) fn write(
+        &self,
+        prompt: &PromptArguments,
+        engine: &Engine,
+        ids: Vec<u32>,
+        hooks: &Hooks,
+        request: &dyn Fn(&[u32]) -> Result<Request>,
+    ) -> Result<()> {
+        let tokenizer = engine.tokenizer();
+        let files = [
+            (Modality::Image, &self.out_image),
+            (Modality::Audio, &self.out_audio),
+        ];
+        // A model that cannot do it is refused before it generates text.
+        for (modality, _) in files.iter().filter(|(_, file)| file.is_some()) {
+            tokenizer.modality_tokens(*modality)?;
+        }
+        let hooked = super::plugin_options::hooked(engine, hooks, prompt.seed)?;
+        let (mut text, mut new) = (String::new(), Vec::new());
+        if prompt.has_only_media() {
+            (text, new) = hooked.start(request(&ids)?)?.collect_text()?;
+        }
+        let said = [ids.as_slice(), &new].concat();
+        let mut report = json!({"prompt_ids": ids, "ids": new, "text": text, "seed": prompt.seed});
+        if !prompt.json {
+            super::say(tokenizer.decode(&said).trim())?;
+        }
+        for (modality, file) in files {
+            let Some(file) = file else { continue };
+            let request = request(&said)?.tokens(prompt.tokens.unwrap_or(LONGEST_SOUND));
+            let request = request.continue_as(modality, tokenizer)?;
+            let (_, codes) = hooked.start(request)?.collect_text()?;
+            if codes.is_empty() {
+                let what = "the model chose no codes: the sound is empty";
+                return Err(Error::new(ErrorKind::Input, what).advice("try another --seed"));
+            }
+            tokenizer.decode_to_file(modality, &codes, file)?;
+            report[modality.name()] = json!({"file": file.display().to_string(), "ids": codes});
+            if !prompt.json {
+                super::say(format!("wrote {}", file.display()))?;
+            }
+        }
+        if prompt.json {
+            super::plugin_options::note(&mut report, prompt.seed)?;
+            return super::say_json(&report);
+        }
+        super::plugin_options::say_reports(prompt.seed)
+    }
+}

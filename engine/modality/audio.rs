@@ -1,0 +1,189 @@
+//! Sounds: samples of one channel, and their codec by frames.
+
+use serde::{Deserialize, Serialize};
+
+use crate::modality::{Codebook, check_range};
+use crate::{Error, ErrorKind, Result};
+
+/// Frames of a sound at most.
+#[cfg(feature = "modality")]
+const MOST_FRAMES: usize = 4096;
+
+/// A sound of one channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sound {
+    /// Samples per second.
+    pub rate: u32,
+    /// Samples from −1 to 1.
+    pub samples: Vec<f32>,
+}
+
+/// Settings of sounds in a run file, `[data.audio]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AudioSettings {
+    /// Samples per second to which sounds are converted.
+    pub rate: u32,
+    /// Samples from one frame to the next; a frame is three times as long.
+    pub hop: usize,
+    /// Frequency bands of a frame's spectrum, spaced as in the mel scale.
+    pub bands: usize,
+    /// Codes of the codebook.
+    pub codes: usize,
+}
+
+impl Default for AudioSettings {
+    fn default() -> Self {
+        Self {
+            rate: 8000,
+            hop: 128,
+            bands: 32,
+            codes: 256,
+        }
+    }
+}
+
+/// Codec of sounds: converts a sound to one sampling rate and replaces the short log spectrum of each frame by the code of the
+/// nearest spectrum. Silence before and after the sound is left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AudioCodec {
+    rate: u32,
+    hop: usize,
+    bands: usize,
+    codebook: Codebook,
+}
+
+impl AudioCodec {
+    /// Samples per second of every sound.
+    pub fn rate(&self) -> u32 {
+        self.rate
+    }
+
+    /// Samples from one frame to the next.
+    pub fn hop(&self) -> usize {
+        self.hop
+    }
+
+    /// The spectra of the codes: log₁₀ of the power in each band, from −6 to 0, relative to the loudest band of the
+    /// sound. `[codes, bands]`
+    pub fn codebook(&self) -> &Codebook {
+        &self.codebook
+    }
+
+    /// Check a codec that was read from a file.
+    pub(super) fn check(&self) -> Result<()> {
+        check_shape(self.rate, self.hop, self.bands)
+            .map_err(|error| Error::new(ErrorKind::Format, error.parts().what))?;
+        self.codebook.check(self.bands)
+    }
+}
+
+#[cfg(feature = "modality")]
+impl AudioCodec {
+    /// Learn the codebook from sounds of the sampling rate of the settings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] for settings out of range; as [`Codebook::learn`].
+    pub(super) fn learn(settings: &AudioSettings, sounds: &[Sound], seed: u64) -> Result<Self> {
+        check_shape(settings.rate, settings.hop, settings.bands)?;
+        check_range("data.audio.codes", settings.codes, 2, 1 << 16)?;
+        let spectra = Self::spectra(settings.rate, settings.hop, settings.bands);
+        let mut frames = Vec::new();
+        for sound in sounds {
+            frames.extend(spectra.frames(&sound.samples));
+        }
+        Ok(Self {
+            rate: settings.rate,
+            hop: settings.hop,
+            bands: settings.bands,
+            codebook: Codebook::learn(&frames, settings.bands, settings.codes, seed)?,
+        })
+    }
+
+    fn spectra(rate: u32, hop: usize, bands: usize) -> super::spectrum::Spectra {
+        super::spectrum::Spectra::new(rate, hop, bands)
+    }
+
+    /// Encode a sound as codes. `[frames]`
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for another sampling rate, for silence, and for more than 4,096 frames.
+    pub fn encode(&self, sound: &Sound) -> Result<Vec<usize>> {
+        if sound.rate != self.rate {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "a sound of {} samples per second, expected {}",
+                    sound.rate, self.rate
+                ),
+            ));
+        }
+        let frames = Self::spectra(self.rate, self.hop, self.bands).frames(&sound.samples);
+        let count = frames.len() / self.bands;
+        if count == 0 {
+            return Err(Error::new(ErrorKind::Input, "the sound is silent"));
+        }
+        if count > MOST_FRAMES {
+            let what = format!("the sound has {count} frames, at most {MOST_FRAMES} are supported");
+            return Err(
+                Error::new(ErrorKind::Input, what).advice("cut the sound, or raise data.audio.hop")
+            );
+        }
+        let frames = frames.chunks_exact(self.bands);
+        Ok(frames.map(|frame| self.codebook.nearest(frame)).collect())
+    }
+
+    /// Decode codes to a sound: the phases that fit the spectra are found by the algorithm of Griffin and Lim (1984).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for a code outside the codebook.
+    pub fn decode(&self, codes: &[usize]) -> Result<Sound> {
+        if let Some(code) = codes.iter().find(|&&code| code >= self.codebook.len()) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "audio code {code} is outside the codebook of {}",
+                    self.codebook.len()
+                ),
+            ));
+        }
+        let frames: Vec<f32> = codes
+            .iter()
+            .flat_map(|&code| self.codebook.row(code).iter().copied())
+            .collect();
+        Ok(Sound {
+            rate: self.rate,
+            samples: Self::spectra(self.rate, self.hop, self.bands).samples(&frames),
+        })
+    }
+}
+
+#[cfg(not(feature = "modality"))]
+impl AudioCodec {
+    pub(super) fn learn(_: &AudioSettings, _: &[Sound], _seed: u64) -> Result<Self> {
+        Err(super::files::unsupported())
+    }
+
+    /// Encode a sound; needs the feature `modality`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`].
+    pub fn encode(&self, _sound: &Sound) -> Result<Vec<usize>> {
+        Err(super::files::unsupported())
+    }
+
+    /// Decode codes to a sound; needs the feature `modality`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`].
+    pub fn decode(&self, _codes: &[usize]) -> Result<Sound> {
+        Err(super::files::unsupported())
+    }
+}
+
+fn check_shape(rate: u32, hop: usize, bands: usize) -> Result<()> {
+    check_range("data.audio.rate", rate as usize, 1000, 192_000)?;
+    check_range("data.audio.hop", hop, 16, 1 << 14)?;
+    check_range("data.audio.bands", bands, 2, 256)
+}

@@ -1,0 +1,265 @@
+//! Files of images (PNG, PGM) and sounds (WAV).
+
+use std::path::Path;
+
+use crate::modality::{Image, Sound};
+use crate::{Error, ErrorKind, Result};
+
+#[cfg(not(feature = "modality"))]
+pub(super) fn unsupported() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "this build cannot read or write images and sounds",
+    )
+    .advice("build with the feature modality")
+}
+
+#[cfg(not(feature = "modality"))]
+impl Image {
+    /// Read a PNG or PGM file; needs the feature `modality`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`].
+    pub fn open(path: &Path, _size: Option<(usize, usize)>) -> Result<Self> {
+        Err(unsupported().at(path.display()))
+    }
+
+    /// Write a PNG or PGM file; needs the feature `modality`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        Err(unsupported().at(path.display()))
+    }
+}
+
+#[cfg(not(feature = "modality"))]
+impl Sound {
+    /// Read a WAV file; needs the feature `modality`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`].
+    pub fn open(path: &Path, _rate: Option<u32>) -> Result<Self> {
+        Err(unsupported().at(path.display()))
+    }
+
+    /// Write a WAV file; needs the feature `modality`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        Err(unsupported().at(path.display()))
+    }
+}
+
+/// Columns and rows of an image file at most.
+#[cfg(feature = "modality")]
+const LARGEST: u32 = 1 << 14;
+
+#[cfg(feature = "modality")]
+impl Image {
+    /// Read a PNG or PGM file, converted to grey and, with a `size` of columns and rows, scaled to it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] for a file that cannot be read, [`ErrorKind::Format`] for one that is neither PNG nor PGM.
+    pub fn open(path: &Path, size: Option<(usize, usize)>) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io_at(path))?;
+        Self::from_bytes(&bytes, size).map_err(|error| error.at(path.display()))
+    }
+
+    /// Read the bytes of a PNG or PGM file; see [`Self::open`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`].
+    pub fn from_bytes(bytes: &[u8], size: Option<(usize, usize)>) -> Result<Self> {
+        let invalid = |error: &dyn std::fmt::Display| {
+            Error::new(
+                ErrorKind::Format,
+                format!("not a PNG or PGM image: {error}"),
+            )
+        };
+        let mut reader = image::ImageReader::new(std::io::Cursor::new(bytes))
+            .with_guessed_format()
+            .map_err(|error| invalid(&error))?;
+        let mut limits = image::Limits::default();
+        (limits.max_image_width, limits.max_image_height) = (Some(LARGEST), Some(LARGEST));
+        reader.limits(limits);
+        let mut image = reader.decode().map_err(|error| invalid(&error))?.to_luma8();
+        if let Some((width, height)) = size
+            && image.dimensions() != (width as u32, height as u32)
+        {
+            let filter = image::imageops::FilterType::Triangle;
+            image = image::imageops::resize(&image, width as u32, height as u32, filter);
+        }
+        Ok(Self {
+            width: image.width() as usize,
+            height: image.height() as usize,
+            pixels: image.into_raw(),
+        })
+    }
+
+    /// Write a PNG file, or a PGM file where the name ends so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for another ending, [`ErrorKind::Io`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let format = match extension(path).as_str() {
+            "png" => image::ImageFormat::Png,
+            "pgm" => image::ImageFormat::Pnm,
+            _ => return Err(wrong_ending(path, "images are written as .png or .pgm")),
+        };
+        let bytes = self.to_bytes(format)?;
+        brillm_file::write(path, bytes).map_err(Error::io_at(path))
+    }
+
+    /// Return the bytes of a PNG file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for a size that differs from the number of pixels.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        self.to_bytes(image::ImageFormat::Png)
+    }
+
+    fn to_bytes(&self, format: image::ImageFormat) -> Result<Vec<u8>> {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let (width, height) = (self.width as u32, self.height as u32);
+        let image = image::GrayImage::from_raw(width, height, self.pixels.clone());
+        let image = image.filter(|image| image.len() == self.pixels.len());
+        let image = image.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Input,
+                format!("{} pixels for {width} × {height}", self.pixels.len()),
+            )
+        })?;
+        image.write_to(&mut bytes, format).map_err(|error| {
+            Error::new(ErrorKind::Input, "the image cannot be written").because(error)
+        })?;
+        Ok(bytes.into_inner())
+    }
+}
+
+#[cfg(feature = "modality")]
+impl Sound {
+    /// Read a WAV file as one channel, and with a `rate` converted to that number of samples per second.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] for a file that cannot be read, [`ErrorKind::Format`] for one that is not WAV.
+    pub fn open(path: &Path, rate: Option<u32>) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io_at(path))?;
+        Self::from_bytes(&bytes, rate).map_err(|error| error.at(path.display()))
+    }
+
+    /// Read the bytes of a WAV file; see [`Self::open`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`].
+    pub fn from_bytes(bytes: &[u8], rate: Option<u32>) -> Result<Self> {
+        let invalid = |error: hound::Error| {
+            Error::new(ErrorKind::Format, format!("not a WAV sound: {error}"))
+        };
+        let mut reader = hound::WavReader::new(bytes).map_err(invalid)?;
+        let spec = reader.spec();
+        let samples: Vec<f32> = match spec.sample_format {
+            hound::SampleFormat::Float => reader
+                .samples::<f32>()
+                .collect::<std::result::Result<_, _>>(),
+            hound::SampleFormat::Int => {
+                let full = (1u64 << (spec.bits_per_sample.clamp(1, 32) - 1)) as f32;
+                reader
+                    .samples::<i32>()
+                    .map(|sample| sample.map(|sample| sample as f32 / full))
+                    .collect()
+            }
+        }
+        .map_err(invalid)?;
+        let channels = usize::from(spec.channels.max(1));
+        let samples: Vec<f32> = samples
+            .chunks_exact(channels)
+            .map(|frame| frame.iter().sum::<f32>() / channels as f32)
+            .collect();
+        if spec.sample_rate == 0 || samples.iter().any(|sample| !sample.is_finite()) {
+            return Err(Error::new(
+                ErrorKind::Format,
+                "not a WAV sound: it needs a sampling rate and finite samples",
+            ));
+        }
+        let sound = Self {
+            rate: spec.sample_rate,
+            samples,
+        };
+        Ok(match rate {
+            Some(rate) => sound.resampled(rate),
+            None => sound,
+        })
+    }
+
+    /// Convert to another number of samples per second: linear interpolation, or the mean over a new sample's time where
+    /// there are fewer, which attenuates the frequencies that the new rate cannot hold.
+    fn resampled(self, rate: u32) -> Self {
+        if rate == self.rate || self.samples.is_empty() {
+            return Self { rate, ..self };
+        }
+        let step = f64::from(self.rate) / f64::from(rate);
+        let count = ((self.samples.len() as f64 / step) as usize).max(1);
+        let last = self.samples.len() - 1;
+        let sample = |at: usize| {
+            let start = at as f64 * step;
+            let first = (start as usize).min(last);
+            if step > 1.0 {
+                let end = ((start + step) as usize).clamp(first + 1, last + 1);
+                let span = &self.samples[first..end];
+                return span.iter().sum::<f32>() / span.len() as f32;
+            }
+            let above = (start - first as f64) as f32;
+            (1.0 - above) * self.samples[first] + above * self.samples[(first + 1).min(last)]
+        };
+        Self {
+            rate,
+            samples: (0..count).map(sample).collect(),
+        }
+    }
+
+    /// Write a WAV file of 16 bits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for a name that does not end in `.wav`, [`ErrorKind::Io`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        if extension(path) != "wav" {
+            return Err(wrong_ending(path, "sounds are written as .wav"));
+        }
+        let spec = hound::WavSpec {
+            channels: 1,
+            sample_rate: self.rate,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let written = (|| {
+            let mut writer = hound::WavWriter::new(&mut bytes, spec)?;
+            for sample in &self.samples {
+                writer.write_sample((sample.clamp(-1.0, 1.0) * 32767.0) as i16)?;
+            }
+            writer.finalize()
+        })();
+        written.map_err(|error: hound::Error| {
+            Error::new(ErrorKind::Input, "the sound cannot be written").because(error)
+        })?;
+        brillm_file::write(path, bytes.into_inner()).map_err(Error::io_at(path))
+    }
+}
+
+#[cfg(feature = "modality")]
+fn extension(path: &Path) -> String {
+    let ending = path.extension().unwrap_or_default();
+    ending.to_string_lossy().to_lowercase()
+}
+
+#[cfg(feature = "modality")]
+fn wrong_ending(path: &Path, advice: &str) -> Error {
+    Error::new(
+        ErrorKind::Input,
+        "the ending of the name is not that of a known format",
+    )
+    .at(path.display())
+    .advice(advice)
+}
