@@ -362,3 +362,34 @@ fn a_corpus_without_the_files_of_its_settings_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn a_trace_shows_the_patch_or_the_spectrum_of_a_code() {
+    let folder = trained_pairs();
+    let model = path(folder, "run/model.bril");
+    let shown = |option: &str, file: &str| {
+        let file = path(folder, file);
+        let trace = json(&[
+            "trace", "--model", &model, option, &file, "--tokens", "2", "--json",
+        ]);
+        let tokens = trace["tokens"].as_array().unwrap();
+        tokens
+            .iter()
+            .find_map(|token| token.get("code").cloned())
+            .unwrap()
+    };
+    let patch = shown("--image", "left.png");
+    assert_eq!(patch["modality"], "image");
+    assert_eq!(patch["columns"], 2);
+    assert_eq!(patch["values"], serde_json::json!([255, 255, 255, 255]));
+    let spectrum = shown("--audio", "left.wav");
+    assert_eq!(spectrum["modality"], "audio");
+    assert_eq!(spectrum["values"].as_array().unwrap().len(), 32);
+    assert!(
+        spectrum["values"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|level| level.as_u64() > Some(200))
+    );
+}

@@ -34,8 +34,16 @@ impl Tokenizer {
         if new.is_empty() {
             return Ok(self);
         }
+<<<<<<< HEAD
         let mut tokens = self.token_names();
         let codecs = self.codecs;
+=======
+        let mut tokens: Vec<String> = (0..self.vocabulary.len() as u32)
+            .filter_map(|id| self.vocabulary.token(id))
+            .map(String::from)
+            .collect();
+        let codecs = self.vocabulary.codecs.clone();
+>>>>>>> cfe30d2 (Show the patch or the spectrum of a code in traces; measure the senses recipe)
         let extended = match self.kind {
             Kind::Pipeline(mut pipeline) => {
                 let marks = new.into_iter().map(|mark| AddedToken::from(mark, true));
@@ -56,7 +64,7 @@ impl Tokenizer {
             .advice("use characters or byte pairs")),
         };
         extended.map(|mut tokenizer| {
-            tokenizer.codecs = codecs;
+            tokenizer.vocabulary.codecs = codecs;
             tokenizer
         })
     }
@@ -86,7 +94,7 @@ impl Tokenizer {
         let marks = codecs.marks();
         let marks: Vec<&str> = marks.iter().map(String::as_str).collect();
         let mut tokenizer = self.with_marks(&marks)?;
-        tokenizer.codecs = (!codecs.is_empty()).then(|| codecs.into());
+        tokenizer.vocabulary.codecs = (!codecs.is_empty()).then(|| codecs.into());
         Ok(tokenizer)
     }
 
@@ -103,7 +111,7 @@ impl Tokenizer {
                 format!("the vocabulary lacks the token {mark:?} of its codecs"),
             ));
         }
-        self.codecs = Some(codecs.into());
+        self.vocabulary.codecs = Some(codecs.into());
         Ok(self)
     }
 
@@ -191,17 +199,10 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The modality and the code of a token; `None` for other tokens.
-    pub fn code(&self, id: u32) -> Option<(Modality, usize)> {
-        let (modality, code) = Modality::code_of(self.vocabulary().token(id)?)?;
-        let count = self.codecs()?.codes(modality)?;
-        (code < count).then_some((modality, code))
-    }
-
     /// The codes of a modality among tokens.
     pub fn codes_of(&self, modality: Modality, ids: &[u32]) -> Vec<usize> {
         ids.iter()
-            .filter_map(|&id| self.code(id))
+            .filter_map(|&id| self.vocabulary().code(id))
             .filter(|(of, _)| *of == modality)
             .map(|(_, code)| code)
             .collect()

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +35,6 @@ pub struct Tokenizer {
     rows: Option<usize>,
     /// Where no tokenizer was found.
     missing: Option<String>,
-    /// The codecs of images and sounds.
-    pub(super) codecs: Option<Arc<Codecs>>,
 }
 
 #[derive(Clone, Debug)]
@@ -233,7 +230,6 @@ impl Tokenizer {
             byte_tokens: None,
             rows: None,
             missing: None,
-            codecs: None,
         }
     }
 
@@ -300,7 +296,7 @@ impl Tokenizer {
 
     /// The codecs of images and sounds, for a vocabulary that has their tokens.
     pub fn codecs(&self) -> Option<&Codecs> {
-        self.codecs.as_deref()
+        self.vocabulary.codecs()
     }
 
     /// The names and bytes of all tokens.
@@ -315,7 +311,7 @@ impl Tokenizer {
     /// [`ErrorKind::Unsupported`] for a model over bare ids.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         // A pipeline finds the tokens of modalities itself, because they were added to it.
-        if self.codecs.is_some() && !matches!(self.kind, Kind::Pipeline(_)) {
+        if self.codecs().is_some() && !matches!(self.kind, Kind::Pipeline(_)) {
             return self.encode_around_marks(text);
         }
         self.encode_text(text)
@@ -459,11 +455,11 @@ impl Tokenizer {
                 }
             }
         };
-        let stored = match &self.codecs {
+        let stored = match self.codecs() {
             None => text,
             Some(codecs) => Stored::Modalities {
                 text: Box::new(text),
-                codecs: Codecs::clone(codecs),
+                codecs: codecs.clone(),
             },
         };
         serde_json::to_vec(&stored).expect("strings and numbers write as JSON")

@@ -1,7 +1,9 @@
 //! The vocabulary: the name and the bytes of each token id.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use crate::modality::{Codecs, Modality};
 use crate::{Error, ErrorKind, Result};
 
 /// Tokens in the order of their ids.
@@ -21,6 +23,8 @@ pub struct Vocabulary {
     index: HashMap<String, u32>,
     unknown: Option<u32>,
     stop: Option<u32>,
+    /// The codecs of images and sounds, whose tokens are in the vocabulary.
+    pub(super) codecs: Option<Arc<Codecs>>,
 }
 
 /// The end token of vocabularies that the engine trains.
@@ -64,6 +68,7 @@ impl Vocabulary {
             index,
             unknown,
             stop,
+            codecs: None,
         })
     }
 
@@ -80,6 +85,18 @@ impl Vocabulary {
     /// The name of a token.
     pub fn token(&self, id: u32) -> Option<&str> {
         self.tokens.get(id as usize).map(String::as_str)
+    }
+
+    /// The codecs of images and sounds, for a vocabulary that has their tokens.
+    pub fn codecs(&self) -> Option<&Codecs> {
+        self.codecs.as_deref()
+    }
+
+    /// The modality and the code of a token; `None` for other tokens.
+    pub fn code(&self, id: u32) -> Option<(Modality, usize)> {
+        let (modality, code) = Modality::code_of(self.token(id)?)?;
+        let count = self.codecs()?.codes(modality)?;
+        (code < count).then_some((modality, code))
     }
 
     /// The id of a token by its name.

@@ -30,7 +30,7 @@ pub use step::{
     Attention, Candidate, CandidateRecall, CandidateWalk, Contributions, EdgeKind, Entry,
     EntryKind, RecalledPosition, Rest, Step,
 };
-pub use token::{ShownToken, show_tokens};
+pub use token::{ShownCode, ShownToken, show_tokens};
 pub use tracing::{Traced, Tracing};
 
 /// The name of the document, in every one of them.

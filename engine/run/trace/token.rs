@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::modality::Modality;
 use crate::text::{Tokenizer, Vocabulary};
 
 /// A token made readable.
@@ -18,6 +19,49 @@ pub struct ShownToken {
     /// Within a path: the characters that it is a piece of, where it is only a piece.
     #[serde(default)]
     pub joined: Option<String>,
+    /// The piece of an image or of a sound that the token is a code of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ShownCode>,
+}
+
+/// The patch or the spectrum of a code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownCode {
+    /// `image` or `audio`.
+    pub modality: String,
+    /// Index in the codebook.
+    pub index: usize,
+    /// Values in a row: the columns of a patch, the bands of a spectrum from low to high frequencies.
+    pub columns: usize,
+    /// Brightness of pixels, 255 for white; or power of bands from −60 dB, 0, to that of the loudest, 255.
+    pub values: Vec<u8>,
+}
+
+impl ShownCode {
+    /// The code of a token; `None` for a token of text.
+    fn of(vocabulary: &Vocabulary, id: u32) -> Option<Self> {
+        let (modality, index) = vocabulary.code(id)?;
+        let codecs = vocabulary.codecs()?;
+        let (columns, values) = match modality {
+            Modality::Image => {
+                let tile = codecs.require_image().and_then(|codec| codec.tile(index));
+                let tile = tile.ok()?;
+                (tile.width, tile.pixels)
+            }
+            Modality::Audio => {
+                let row = codecs.require_audio().ok()?.codebook().row(index);
+                // log₁₀ of the power, from −6 to 0.
+                let level = |power: &f32| ((power / 6.0 + 1.0) * 255.0).round() as u8;
+                (row.len(), row.iter().map(level).collect())
+            }
+        };
+        Some(Self {
+            modality: modality.name().into(),
+            index,
+            columns,
+            values,
+        })
+    }
 }
 
 impl ShownToken {
@@ -31,6 +75,7 @@ impl ShownToken {
             bytes_hex: hex.join(" "),
             display: vocabulary.display(id),
             joined: None,
+            code: ShownCode::of(vocabulary, id),
         }
     }
 }

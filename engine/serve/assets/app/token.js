@@ -57,10 +57,31 @@ export function languageOf(token) {
   return undefined;
 }
 
-/** A token as an element: signs are faint, bytes are capsules. */
+// Height of the picture of a code.
+const TILE = 16;
+
+/** The picture of a code: the pixels of its patch, or a bar for each band of its spectrum. Null for other tokens. */
+export function tile(token) {
+  const { modality, columns, values } = token.code ?? {};
+  if (!columns) return null;
+  const picture = (width, rects) =>
+    drawing('svg', { class: 'token-code', viewBox: `0 0 ${width} ${TILE}`, width, height: TILE, 'aria-hidden': 'true' }, rects);
+  if (modality === 'image') {
+    const side = TILE / (values.length / columns);
+    return picture(side * columns, values.map((value, at) => drawing('rect', {
+      x: (at % columns) * side, y: Math.floor(at / columns) * side, width: side, height: side, fill: `rgb(${value},${value},${value})`,
+    })));
+  }
+  const width = 2 * TILE;
+  return picture(width, values.map((value, at) => drawing('rect', {
+    class: 'band', x: at * width / columns, y: TILE * (1 - value / 255), width: width / columns, height: TILE * value / 255,
+  })));
+}
+
+/** A token as an element: signs are faint, bytes are capsules; a code has its picture before its name. */
 export function shown(token, attributes = {}) {
   const { class: kind, ...others } = attributes;
-  return element('bdi', { class: `token ${kind ?? ''}`.trim(), lang: languageOf(token), ...others },
+  return element('bdi', { class: `token ${kind ?? ''}`.trim(), lang: languageOf(token), ...others }, tile(token),
     pieces(token).map((piece) =>
       piece.kind === 'text' ? piece.text : element('span', { class: `token-${piece.kind}` }, piece.text)));
 }
