@@ -61,11 +61,17 @@ impl OutputArguments {
             tokenizer.modality_tokens(*modality)?;
         }
         let hooked = super::plugin_options::hooked(engine, hooks, prompt.seed)?;
-        let (mut text, mut new) = (String::new(), Vec::new());
+        let mut new = Vec::new();
         if prompt.has_only_media() {
-            (text, new) = hooked.start(request(&ids)?)?.collect_text()?;
+            (_, new) = hooked.start(request(&ids)?)?.collect_text()?;
+            // The text ends where the model continues with an image or a sound itself.
+            let vocabulary = tokenizer.vocabulary();
+            let begins = Modality::ALL.map(|modality| vocabulary.id(&modality.begin()));
+            let length = new.iter().position(|&id| begins.contains(&Some(id)));
+            new.truncate(length.unwrap_or(new.len()));
         }
         let said = [ids.as_slice(), &new].concat();
+        let text = tokenizer.decode_after(&ids, &new);
         let mut report = json!({"prompt_ids": ids, "ids": new, "text": text, "seed": prompt.seed});
         if !prompt.json {
             super::say(tokenizer.decode(&said).trim())?;
