@@ -321,10 +321,6 @@ fn models_and_files_that_do_not_fit_are_refused() {
             (with(&["--image", &wav]), "not a PNG or PGM image"),
             (with(&["--audio", &png]), "not a WAV sound"),
             (with(&["left", "--out-image", &bad_ending]), "known format"),
-            (
-                with(&["left", "--out-image", &png, "--beam", "2"]),
-                "cannot be used",
-            ),
             (builtin(&["generate", "--image", &png]), "without images"),
             (
                 builtin(&["generate", "a", "--out-audio", &wav]),
@@ -392,4 +388,11 @@ fn a_trace_shows_the_patch_or_the_spectrum_of_a_code() {
             .iter()
             .any(|level| level.as_u64() > Some(200))
     );
+}
+
+#[test]
+fn an_image_is_not_searched_for_by_beams() {
+    let output = run(&["generate", "a", "--out-image", "a.png", "--beam", "2"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text_of(&output.stderr).contains("cannot be used with"));
 }

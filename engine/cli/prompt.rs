@@ -123,7 +123,11 @@ impl PromptArguments {
             (Modality::Audio, &self.audio),
         ] {
             if let Some(file) = file {
-                ids.extend(model.tokenizer().encode_file(modality, file)?);
+                let tokenizer = model.tokenizer();
+                ids.extend(match ids.is_empty() {
+                    true => tokenizer.prompt_of_file(modality, file)?,
+                    false => tokenizer.encode_file(modality, file)?,
+                });
             }
         }
         match (&self.prompt_ids, self.prompt.as_deref()) {

@@ -138,7 +138,7 @@ fn row(what: &str, value: &str) {
 fn naming(engine: &Engine, files: &[Example], modality: Modality) -> Result<String> {
     let mut right = 0;
     for file in files {
-        let ids = engine.tokenizer().encode_file(modality, &file.path)?;
+        let ids = engine.tokenizer().prompt_of_file(modality, &file.path)?;
         right += usize::from(named(engine, &ids)? == Some(file.digit));
     }
     Ok(rate(right, files.len()))
@@ -186,7 +186,7 @@ fn crossing(engine: &Engine, images: &[Example], sounds: &Neighbours) -> Result<
     for (seed, file) in images.iter().enumerate() {
         let image = engine
             .tokenizer()
-            .encode_file(Modality::Image, &file.path)?;
+            .prompt_of_file(Modality::Image, &file.path)?;
         let (_, word) = engine
             .start(Request::ids(image.clone()).tokens(12))?
             .collect_text()?;

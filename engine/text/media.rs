@@ -182,6 +182,16 @@ impl Tokenizer {
         self.tokens_of(modality, &codes)
     }
 
+    /// Encode a file as the begin of a prompt: the end token, as between the documents of a training corpus, then the file.
+    /// Without it a model cannot know that no text comes before the file.
+    ///
+    /// # Errors
+    /// As [`Self::encode_file`].
+    pub fn prompt_of_file(&self, modality: Modality, path: &Path) -> Result<Vec<u32>> {
+        let file = self.encode_file(modality, path)?;
+        Ok(self.vocabulary().stop().into_iter().chain(file).collect())
+    }
+
     /// Encode an image of the codec's size: begin, codes, end.
     ///
     /// # Errors

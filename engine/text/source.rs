@@ -63,9 +63,10 @@ impl Source {
         Ok(text?.map(|text| vec![Part::Text(text)]))
     }
 
-    /// The file and the number of lines that were read.
+    /// The file and the line that was read last.
     pub(super) fn location(&self) -> String {
-        self.at_line(self.line)
+        // The last line of a file may lack its end.
+        self.at_line(self.line + u64::from(self.column > 0))
     }
 
     fn at_line(&self, line: u64) -> String {
