@@ -29,7 +29,7 @@ impl Tokenizer {
     /// [`ErrorKind::Unsupported`] for vocabularies other than byte pairs and characters; as [`Self::encode`].
     pub fn with_words(&self, texts: &[String], count: usize) -> Result<(Self, Vec<NewToken>)> {
         let old = self.vocabulary.len();
-        let (extended, parts): (Self, Vec<Vec<u32>>) = match &self.kind {
+        let (mut extended, parts): (Self, Vec<Vec<u32>>) = match &self.kind {
             Kind::Pipeline(pipeline) => {
                 let (pipeline, pairs) = extend(pipeline, old, texts, count)?;
                 let pairs = pairs.iter().map(|pair| pair.to_vec()).collect();
@@ -59,6 +59,7 @@ impl Tokenizer {
             }
             _ => return Err(unsupported()),
         };
+        extended.vocabulary.codecs = self.vocabulary.codecs.clone();
         let text = |id: usize| extended.vocabulary.display(id as u32);
         let named = parts.into_iter().zip(old..);
         let new = named
@@ -76,7 +77,7 @@ impl Tokenizer {
     /// [`ErrorKind::Unsupported`] for a vocabulary that cannot be extended.
     pub fn without_last(&self, count: usize) -> Result<Self> {
         let size = self.vocabulary.len();
-        match &self.kind {
+        let shortened = match &self.kind {
             _ if count == 0 => Ok(self.clone()),
             Kind::Pipeline(pipeline) if count < size => {
                 Self::of_pipeline(shorten(pipeline, size, count)?)
@@ -87,7 +88,11 @@ impl Tokenizer {
                 Self::characters(tokens)
             }
             _ => Err(unsupported()),
-        }
+        };
+        shortened.map(|mut tokenizer| {
+            tokenizer.vocabulary.codecs = self.vocabulary.codecs.clone();
+            tokenizer
+        })
     }
 }
 
