@@ -34,16 +34,8 @@ impl Tokenizer {
         if new.is_empty() {
             return Ok(self);
         }
-<<<<<<< HEAD
         let mut tokens = self.token_names();
-        let codecs = self.codecs;
-=======
-        let mut tokens: Vec<String> = (0..self.vocabulary.len() as u32)
-            .filter_map(|id| self.vocabulary.token(id))
-            .map(String::from)
-            .collect();
         let codecs = self.vocabulary.codecs.clone();
->>>>>>> cfe30d2 (Show the patch or the spectrum of a code in traces; measure the senses recipe)
         let extended = match self.kind {
             Kind::Pipeline(mut pipeline) => {
                 let marks = new.into_iter().map(|mark| AddedToken::from(mark, true));
