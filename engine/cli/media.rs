@@ -60,7 +60,7 @@ impl OutputArguments {
         for (modality, _) in files.iter().filter(|(_, file)| file.is_some()) {
             tokenizer.modality_tokens(*modality)?;
         }
-        let hooked = super::plugin_options::hooked(engine, hooks, prompt.seed)?;
+        let hooked = super::plugin_options::hooked(engine, hooks, prompt.choice.seed)?;
         let mut new = Vec::new();
         if prompt.has_only_media() {
             (_, new) = hooked.start(request(&ids)?)?.collect_text()?;
@@ -72,7 +72,8 @@ impl OutputArguments {
         }
         let said = [ids.as_slice(), &new].concat();
         let text = tokenizer.decode_after(&ids, &new);
-        let mut report = json!({"prompt_ids": ids, "ids": new, "text": text, "seed": prompt.seed});
+        let mut report =
+            json!({"prompt_ids": ids, "ids": new, "text": text, "seed": prompt.choice.seed});
         if !prompt.json {
             super::say(tokenizer.decode(&said).trim())?;
         }
@@ -92,9 +93,9 @@ impl OutputArguments {
             }
         }
         if prompt.json {
-            super::plugin_options::note(&mut report, prompt.seed)?;
+            super::plugin_options::note(&mut report, prompt.choice.seed)?;
             return super::say_json(&report);
         }
-        super::plugin_options::say_reports(prompt.seed)
+        super::plugin_options::say_reports(prompt.choice.seed)
     }
 }
