@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::element::Element;
-use crate::learn::edge_trainer::Trainable;
+use crate::learn::trainable::Trainable;
 use crate::model::{Container, Verify, Writer};
 use crate::{Error, ErrorKind, Result};
 

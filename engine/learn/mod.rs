@@ -43,13 +43,14 @@ mod run_file;
 mod source_files;
 mod tensorboard;
 mod train_recipe;
+mod trainable;
 mod trainer;
 mod warm_start;
 
 pub use continual::{ContinualProgress, ContinualSettings, Lesson, NewText, learn_text};
 pub use corpus_size::CorpusSize;
 pub use dynamic::{DynamicLearner, DynamicSettings};
-pub use edge_trainer::Trainable;
 pub use kept_changes::{keep_changes, kept_changes};
 pub use recipe::Recipe;
+pub use trainable::Trainable;
 pub use trainer::{Maker, Outcome, ProgressObserver, Trainer};

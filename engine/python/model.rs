@@ -228,9 +228,13 @@ impl Model {
 
     /// The blocks of weights: of a graph by the engine's names, of a transformer by those of its files.
     fn weights(&self, py: Python<'_>) -> PyResult<Vec<Block>> {
-        let blocks = match &self.engine {
-            Engine::Transformer(transformer) => stored_views(transformer.weights()),
-            engine => engine.clone().graph().and_then(|model| graph_views(&model)),
+        let blocks = match self.engine.as_transformer() {
+            Some(transformer) => stored_views(transformer.weights()),
+            None => self
+                .engine
+                .clone()
+                .graph()
+                .and_then(|model| graph_views(&model)),
         };
         blocks.map_err(|error| exception(py, error))
     }

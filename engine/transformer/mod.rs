@@ -50,6 +50,7 @@ mod forward;
 mod gguf;
 pub(crate) mod gguf_model;
 mod growth;
+mod head;
 mod hook_adapter;
 mod initial;
 mod masked_training;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::transformer::family::{Family, Fused, Role};
+use crate::transformer::head::Head;
 use crate::transformer::matrix::Matrix;
 use crate::transformer::weights::{Linear, Norm, Weights};
 use crate::transformer::{Activation, Architecture, Configuration, Experts, Plan};
@@ -80,18 +81,11 @@ pub(super) struct FeedForward {
     pub(super) activation: Activation,
 }
 
-/// Output matrix, and BERT's transform before it.
-#[derive(Clone, Debug)]
-pub(super) struct Head {
-    pub(super) transform: Option<(Linear, Norm)>,
-    pub(super) matrix: Linear,
-}
-
 /// Loads weights by their role.
-struct Loader<'a> {
-    shape: &'a Configuration,
-    family: &'static Family,
-    weights: &'a Weights,
+pub(super) struct Loader<'a> {
+    pub(super) shape: &'a Configuration,
+    pub(super) family: &'static Family,
+    pub(super) weights: &'a Weights,
     prefix: &'static str,
 }
 
@@ -109,7 +103,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Return the name of a role's module: of several, the one that the file has.
-    fn path(&self, role: Role, layer: usize) -> Result<String> {
+    pub(super) fn path(&self, role: Role, layer: usize) -> Result<String> {
         let mut paths = self.family.paths(self.prefix, role, layer);
         let first = paths.next().ok_or_else(|| {
             let family = self.family.model_types[0];
@@ -126,11 +120,15 @@ impl<'a> Loader<'a> {
     }
 
     /// Load what `load` loads where the family has the role.
-    fn optional<T>(&self, role: Role, load: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    pub(super) fn optional<T>(
+        &self,
+        role: Role,
+        load: impl FnOnce() -> Result<T>,
+    ) -> Result<Option<T>> {
         self.family.has(role).then(load).transpose()
     }
 
-    fn table(&self, role: Role) -> Result<Matrix> {
+    pub(super) fn table(&self, role: Role) -> Result<Matrix> {
         let (rows, columns) = self.shape.dimensions(role);
         let mut name = format!("{}.weight", self.path(role, 0)?);
         // Of tensors that share their numbers a file may hold one alone: for tied matrices that of the head.
@@ -228,7 +226,7 @@ impl<'a> Loader<'a> {
         Ok((pick(0, queries)?, pick(queries, 1)?, pick(queries + 1, 1)?))
     }
 
-    fn linear(&self, role: Role, layer: usize) -> Result<Linear> {
+    pub(super) fn linear(&self, role: Role, layer: usize) -> Result<Linear> {
         self.linear_of(role, layer, 0)
     }
 
@@ -269,75 +267,6 @@ impl<'a> Loader<'a> {
             feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
             feed_forward: self.feed_forward_kind(layer)?,
         })
-    }
-
-    /// Check that the weights have a language-model head: those of an encoder of texts or of a classifier have none.
-    fn check_head(&self) -> Result<()> {
-        let tied = |role: &Role| *role == Role::Head && self.shape.tied;
-        let roles = [Role::HeadTransform, Role::HeadBias, Role::Head]
-            .into_iter()
-            .filter(|role| self.family.has(*role) && !tied(role));
-        let architecture = self.shape.json["architectures"][0].as_str();
-        let languages = [
-            "ForCausalLM",
-            "LMHeadModel",
-            "ForMaskedLM",
-            "ForPreTraining",
-        ];
-        let other = match architecture {
-            Some(name) => !languages.iter().any(|kind| name.ends_with(kind)),
-            None => !self.shape.causal(),
-        };
-        let lacks = |role| -> Result<bool> {
-            let path = self.path(role, 0)?;
-            let has = |kind: &&str| self.weights.has(&format!("{path}.{kind}"));
-            Ok(!["weight", "bias"].iter().any(has))
-        };
-        let mut lacking = false;
-        for role in roles.filter(|_| other) {
-            lacking |= lacks(role)?;
-        }
-        if !lacking {
-            return Ok(());
-        }
-        let name = architecture.unwrap_or(self.family.model_types[0]);
-        let what = format!("{name} has no language-model head, which gives the logits of tokens");
-        let kind = if self.shape.causal() {
-            "ForCausalLM"
-        } else {
-            "ForMaskedLM"
-        };
-        Err(Error::new(ErrorKind::Unsupported, what).advice(format!(
-            "use the weights of a {kind} model; texts are classified by a model of brillm classify --train"
-        )))
-    }
-
-    fn head(&self, tokens: &Matrix) -> Result<Head> {
-        let (vocabulary, width) = self.shape.dimensions(Role::Head);
-        let bias = self.optional(Role::HeadBias, || {
-            let path = self.path(Role::HeadBias, 0)?;
-            self.weights.get(&format!("{path}.bias"), &[vocabulary])
-        })?;
-        let matrix = if self.shape.tied {
-            // Tied: the output matrix is the transposed embedding (Press and Wolf 2017).
-            Linear::new(tokens.clone(), bias)
-        } else if bias.is_some() {
-            Linear::new(self.table(Role::Head)?, bias)
-        } else {
-            Linear::read(self.weights, &self.path(Role::Head, 0)?, width, vocabulary)?
-        };
-        // BERT: logits = norm(gelu(W x + b)) · embeddingᵀ + bias.
-        let transform = self.optional(Role::HeadTransform, || {
-            let linear = self.linear(Role::HeadTransform, 0)?;
-            let norm = Norm::read(
-                self.weights,
-                &self.path(Role::HeadNorm, 0)?,
-                self.shape,
-                self.shape.embedding_width,
-            )?;
-            Ok((linear, norm))
-        })?;
-        Ok(Head { transform, matrix })
     }
 }
 

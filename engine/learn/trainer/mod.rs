@@ -17,11 +17,11 @@ use crate::learn::batch::{BatchSampler, Order};
 use crate::learn::charges::FittedCharges;
 use crate::learn::checkpoint::{self, Progress};
 use crate::learn::data::TokenData;
-use crate::learn::edge_trainer::Trainable;
 use crate::learn::graph_model::GraphModel;
 use crate::learn::log::{Record, RunLog};
 use crate::learn::recall::FittedRecall;
 use crate::learn::recipe::{Kind, Recipe, Reduction, Train};
+use crate::learn::trainable::Trainable;
 use crate::ranks::{OneProcess, Ranks, agree, leader_first};
 use crate::{Error, ErrorKind, Result};
 
