@@ -333,12 +333,15 @@ pub(crate) fn rearranged(
     })
 }
 
+/// A table, and its row that takes the place of another.
+type Row<'a> = (&'a Table, usize);
+
 /// Replace rows of weights: `replaced` returns the table and its row that takes the place of a row, by block and row.
 pub(crate) fn with_rows<'a>(
     profile: &Profile,
     graph: &TokenGraph,
     weights: &Weights,
-    replaced: &dyn Fn(&BlockShape, usize) -> Option<(&'a Table, usize)>,
+    replaced: &dyn Fn(&BlockShape, usize) -> Option<Row<'a>>,
 ) -> Result<Weights> {
     Weights::gather(profile, graph.nodes(), graph.own_edges(), |shape| {
         let table = weights.block(shape);

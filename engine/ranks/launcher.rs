@@ -57,9 +57,15 @@ impl Launcher {
 mod tests {
     use super::*;
 
+    /// Variables of the environment, and the size and rank they mean.
+    type Case = (
+        &'static [(&'static str, &'static str)],
+        Option<(usize, usize)>,
+    );
+
     #[test]
     fn launchers_are_recognised_by_their_variables() {
-        let cases: [(&[(&str, &str)], Option<(usize, usize)>); 7] = [
+        let cases: [Case; 7] = [
             (&[], None),
             (
                 &[("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_RANK", "3")],
