@@ -467,7 +467,14 @@ fn ranks_that_differ_are_refused_before_the_first_step() {
     let folder = folder();
     let program = env!("CARGO_BIN_EXE_brillm");
     let train = ["train", "run.toml", "--quiet", "--out", "out"];
-    let cases_of: [(&str, &[(&str, &str)], &[&str], &str); 3] = [
+    // Name, variables and arguments of the last rank, and the message.
+    type Case = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static [&'static str],
+        &'static str,
+    );
+    let cases_of: [Case; 3] = [
         (
             "instructions",
             &[("BRILLM_SIMD", "portable")],
