@@ -93,7 +93,7 @@ impl World {
             watchdog: &self.watchdog,
             _guard: guard,
         };
-        // Two ranks in different exchanges wait for ever, or read nonsense: while developing, names are compared first.
+        // Two ranks in different exchanges wait for ever, or read invalid data: in debug builds names are compared first.
         if cfg!(debug_assertions) {
             let mine = xxh3_64(call.name.as_bytes());
             let mut all = vec![0u64; self.size];
