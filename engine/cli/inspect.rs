@@ -103,27 +103,7 @@ impl Arguments {
                 })).collect::<Vec<_>>(),
             }));
         }
-        super::say(match &*metadata.license {
-            "" => metadata.name.clone(),
-            license => format!("{} ({license})", metadata.name),
-        })?;
-        super::say(format!(
-            "profile {}: {} edges, width {}{}, {} blend of {} bank(s); {} parameters in {} bytes",
-            metadata.profile.name,
-            format!("{:?}", metadata.profile.form).to_lowercase(),
-            metadata.profile.width,
-            match metadata.profile.layers {
-                0 => String::new(),
-                layers => format!(
-                    ", {layers} layer(s) of inner width {}",
-                    metadata.profile.inner
-                ),
-            },
-            format!("{:?}", metadata.profile.blend).to_lowercase(),
-            metadata.profile.banks,
-            weights.parameters(),
-            weights.bytes()
-        ))?;
+        head(model)?;
         super::say(format!(
             "{} nodes, {} edges ({} own), {} transitions in the training text, {} self-loops, density {:.4}",
             summary.nodes,
@@ -282,4 +262,30 @@ fn edges(title: &str, edges: &[EdgeSummary]) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Print the name, the license, and the sizes of the weights.
+fn head(model: &Model) -> Result<()> {
+    let (metadata, weights) = (model.metadata(), model.mechanism().weights());
+    super::say(match &*metadata.license {
+        "" => metadata.name.clone(),
+        license => format!("{} ({license})", metadata.name),
+    })?;
+    super::say(format!(
+        "profile {}: {} edges, width {}{}, {} blend of {} bank(s); {} parameters in {} bytes",
+        metadata.profile.name,
+        format!("{:?}", metadata.profile.form).to_lowercase(),
+        metadata.profile.width,
+        match metadata.profile.layers {
+            0 => String::new(),
+            layers => format!(
+                ", {layers} layer(s) of inner width {}",
+                metadata.profile.inner
+            ),
+        },
+        format!("{:?}", metadata.profile.blend).to_lowercase(),
+        metadata.profile.banks,
+        weights.parameters(),
+        weights.bytes()
+    ))
 }

@@ -105,7 +105,7 @@ impl Codebook {
         self.values.len() / self.width.max(1)
     }
 
-    /// Whether there are no codes.
+    /// Return whether the codebook is empty.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

@@ -64,7 +64,7 @@ impl Codecs {
         })
     }
 
-    /// Whether there is no codec.
+    /// Return whether images and sounds are both without a codec.
     pub fn is_empty(&self) -> bool {
         self.image.is_none() && self.audio.is_none()
     }
