@@ -396,3 +396,29 @@ fn an_image_is_not_searched_for_by_beams() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text_of(&output.stderr).contains("cannot be used with"));
 }
+
+#[test]
+fn images_of_a_text_are_learned_and_measured_with_it() {
+    let folder = trained_pairs();
+    let model = path(folder, "run/model.bril");
+    let counted = |name: &str, record: &str| {
+        let file = folder.join(name);
+        std::fs::write(&file, record).unwrap();
+        let (file, out) = (file.to_str().unwrap(), path(folder, "taught.bril"));
+        let taught = json(&["learn", &model, file, "--out", &out, "--json", "--quiet"]);
+        let measured = json(&["eval", "--model", &model, file, "--documents", "--json"]);
+        [&taught["record"]["tokens"], &measured["tokens"]].map(|count| count.as_u64().unwrap())
+    };
+    let alone = counted("alone.jsonl", "{\"text\": \"left right\"}\n");
+    let pair = counted(
+        "pair.jsonl",
+        "{\"image\": \"left.png\", \"text\": \"left right\"}\n",
+    );
+    // Begin and end of the image, and its four codes.
+    let more: Vec<u64> = pair
+        .iter()
+        .zip(alone)
+        .map(|(with, without)| with - without)
+        .collect();
+    assert_eq!(more, [6, 6]);
+}

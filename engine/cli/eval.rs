@@ -105,7 +105,7 @@ impl Arguments {
         let backward = self.backward || !engine.direction().reads_forward();
         let (mut tokens, mut bytes) = (Vec::new(), 0);
         if self.documents {
-            for document in self.held_out.corpus()? {
+            for document in self.held_out.corpus(&engine)? {
                 documents.push(engine.encode(&document?)?);
             }
         } else {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::Result;
 use crate::run::{Engine, held_out_tokens};
-use crate::text::{Corpus, CorpusOptions, read_ids};
+use crate::text::{Corpus, read_ids};
 
 /// The text that a command measures or fits on.
 #[derive(Args)]
@@ -21,8 +21,8 @@ pub(super) struct HeldOutArguments {
 
 impl HeldOutArguments {
     /// Open the texts.
-    pub(super) fn corpus(&self) -> Result<Corpus> {
-        Corpus::open(&self.text, CorpusOptions::default())
+    pub(super) fn corpus(&self, engine: &Engine) -> Result<Corpus> {
+        engine.tokenizer().corpus(&self.text)
     }
 
     /// Read the tokens of all texts as one, each text with its end token; also returns the bytes of text, 0 for ids.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::learn::{ContinualSettings, Lesson, NewText, learn_text};
-use crate::text::{Corpus, CorpusOptions, read_ids};
+use crate::text::{Tokenizer, read_ids};
 use crate::{Error, ErrorKind, Result};
 
 /// Teach a finished graph a text: add its counts to the edges and train the nodes and edges that it touches.
@@ -64,10 +64,10 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-fn documents(paths: &[PathBuf]) -> Result<Vec<String>> {
+fn documents(tokenizer: &Tokenizer, paths: &[PathBuf]) -> Result<Vec<String>> {
     match paths {
         [] => Ok(Vec::new()),
-        _ => Corpus::open(paths, CorpusOptions::default())?.collect(),
+        _ => tokenizer.corpus(paths)?.collect(),
     }
 }
 
@@ -99,12 +99,12 @@ impl Arguments {
         let text = NewText {
             name,
             sources: sources.map(|path| path.display().to_string()).collect(),
-            documents: documents(&self.text)?,
+            documents: documents(model.tokenizer(), &self.text)?,
             ids: match &self.ids {
                 Some(path) => read_ids(path, Some(model.mechanism().nodes()))?,
                 None => Vec::new(),
             },
-            replay: documents(&self.replay)?,
+            replay: documents(model.tokenizer(), &self.replay)?,
         };
         let settings = ContinualSettings {
             weight: self.weight,

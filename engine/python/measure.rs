@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use brillm::learn::DynamicSettings;
 use brillm::measure::{KneserNey, Windows};
 use brillm::run::{StreamOptions, held_out_tokens};
-use brillm::text::{Corpus, CorpusOptions, ReadingDirection};
+use brillm::text::ReadingDirection;
 use brillm::{Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use serde::Deserialize;
@@ -53,7 +53,9 @@ pub(crate) fn evaluate(
         let measured = if options.documents {
             let mut documents = match ids {
                 Some(ids) => vec![ids],
-                None => Corpus::open(&texts, CorpusOptions::default())?
+                None => engine
+                    .tokenizer()
+                    .corpus(&texts)?
                     .map(|text| engine.encode(&text?))
                     .collect::<Result<Vec<_>>>()?,
             };

@@ -5,8 +5,8 @@ use std::path::Path;
 use tokenizers::AddedToken;
 
 use crate::modality::{Codecs, Image, Modality, Sound};
-use crate::text::Tokenizer;
 use crate::text::tokenizer::{Kind, Stored};
+use crate::text::{Corpus, CorpusOptions, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
 /// The tokens of a modality.
@@ -21,6 +21,18 @@ pub struct ModalityTokens {
 }
 
 impl Tokenizer {
+    /// Open texts with the images and sounds for which the vocabulary has codecs.
+    ///
+    /// # Errors
+    /// As [`Corpus::open`].
+    pub fn corpus<S: AsRef<Path>>(&self, sources: &[S]) -> Result<Corpus> {
+        let corpus = Corpus::open(sources, CorpusOptions::default())?;
+        Ok(match self.codecs() {
+            Some(codecs) => corpus.with_codecs(codecs),
+            None => corpus,
+        })
+    }
+
     /// Add special tokens such as `<l2r>`; existing ones are kept.
     ///
     /// # Errors
