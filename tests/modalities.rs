@@ -111,6 +111,8 @@ fn parts_of_a_record_keep_their_order() {
             (r#"{"image": "left.png", "text": "a"}"#, format!("{left}a")),
             (r#"{"text": "a", "image": "left.png"}"#, format!("a{left}")),
             (r#"{"image": "right.png"}"#, right),
+            // Exporters write null for what a record does not have.
+            (r#"{"image": null, "text": "a"}"#, "a".to_string()),
             // Without a codec of sounds their field is another field.
             (r#"{"audio": "none.wav", "text": "a"}"#, "a".to_string()),
         ],
@@ -333,6 +335,143 @@ fn models_and_files_that_do_not_fit_are_refused() {
             let error = fails(&arguments);
             assert!(error.contains(expected), "{error}");
         },
+    );
+}
+
+/// The tokens of a run, one list for each document.
+fn documents_of(run: &Path, name: &str, end: u32) -> Vec<Vec<u32>> {
+    let bytes = std::fs::read(run.join(name)).unwrap();
+    let ids = bytes
+        .chunks_exact(4)
+        .map(|id| u32::from_le_bytes(id.try_into().unwrap()));
+    let ids: Vec<u32> = ids.collect();
+    let documents = ids.split_inclusive(|&id| id == end);
+    documents.map(<[u32]>::to_vec).collect()
+}
+
+#[test]
+fn a_few_records_are_held_out_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pairs(folder.path());
+    let records = std::fs::read_to_string(folder.path().join("pairs.jsonl")).unwrap();
+    let few: String = records.split_inclusive('\n').take(30).collect();
+    std::fs::write(folder.path().join("pairs.jsonl"), few).unwrap();
+    let recipe = RECIPE
+        .replace("validation = \"pairs.jsonl\"\n", "")
+        .replace("tokens = 60_000", "tokens = 400")
+        .replace("steps = 24", "steps = 4");
+    std::fs::write(folder.path().join("pairs.toml"), recipe).unwrap();
+    let (recipe, out) = (
+        path(folder.path(), "pairs.toml"),
+        path(folder.path(), "run"),
+    );
+    succeeds(&["train", &recipe, "--out", &out, "--quiet"]);
+    let run = folder.path().join("run");
+    let model = Model::open(&run.join("model.bril"), Verify::Whole).unwrap();
+    let tokenizer = model.tokenizer();
+    let end = tokenizer.vocabulary().stop().unwrap();
+    let [train, held_out] =
+        ["train.tokens", "validation.tokens"].map(|name| documents_of(&run, name, end));
+    assert_eq!(train.len() + held_out.len(), 30);
+    assert!(!held_out.is_empty());
+    let marks = Modality::ALL.map(|modality| {
+        let tokens = tokenizer.modality_tokens(modality).unwrap();
+        (tokens.begin, tokens.end)
+    });
+    for document in train.iter().chain(&held_out) {
+        let whole =
+            |&(begin, end): &(u32, u32)| document.contains(&begin) && document.contains(&end);
+        assert!(marks.iter().any(whole), "{document:?}");
+    }
+}
+
+#[test]
+fn text_that_looks_like_an_image_is_split_as_any_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = "A thirsty crow found a jug of water.\n".repeat(1500);
+    std::fs::write(
+        folder.path().join("pairs.txt"),
+        lines + "Use the <audio> element.\n",
+    )
+    .unwrap();
+    let recipe = "name = \"text\"\nlicense = \"CC0-1.0\"\n[data]\ntrain = \"pairs.txt\"\ntokens = \"characters\"\nvocabulary = 300\n\
+                  [profile]\npreset = \"layered\"\nwidth = 8\nlayers = 1\n[train]\ntokens = 400\nbatch = 4\nsteps = 16\n";
+    std::fs::write(folder.path().join("text.toml"), recipe).unwrap();
+    let (recipe, out) = (path(folder.path(), "text.toml"), path(folder.path(), "run"));
+    succeeds(&["train", &recipe, "--out", &out, "--quiet"]);
+    let run = folder.path().join("run");
+    let model = Model::open(&run.join("model.bril"), Verify::Whole).unwrap();
+    let end = model.tokenizer().vocabulary().stop().unwrap();
+    assert!(documents_of(&run, "train.tokens", end).len() > 3);
+}
+
+#[test]
+fn hostile_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    tone(400.0).save(&folder.path().join("a.wav")).unwrap();
+    let mut slow = std::fs::read(folder.path().join("a.wav")).unwrap();
+    // The sampling rate of the header, and the bytes per second of 16-bit samples.
+    slow[24..28].copy_from_slice(&1u32.to_le_bytes());
+    slow[28..32].copy_from_slice(&2u32.to_le_bytes());
+    let error = Sound::from_bytes(&slow, Some(48_000))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("invalid sampling rate 1"), "{error}");
+    let error = Sound::from_bytes(&slow[..60], None)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("cut short"), "{error}");
+    let error = Image::open(folder.path(), None).unwrap_err().to_string();
+    assert!(error.contains("regular file"), "{error}");
+    #[cfg(unix)]
+    for error in [
+        Image::open("/dev/zero".as_ref(), None).unwrap_err(),
+        Sound::open("/dev/zero".as_ref(), None).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("regular file"), "{error}");
+    }
+}
+
+#[test]
+fn transparent_images_are_shown_on_white() {
+    // A PNG of grey and alpha, 2 x 1: transparent black, then opaque black.
+    let png = [
+        0x89, 0x50, 0x4e, 0x47, 0xd, 0xa, 0x1a, 0xa, 0, 0, 0, 0xd, 0x49, 0x48, 0x44, 0x52, 0, 0, 0,
+        2, 0, 0, 0, 1, 8, 4, 0, 0, 0, 0x5e, 0x2b, 0xb7, 1, 0, 0, 0, 0xd, 0x49, 0x44, 0x41, 0x54,
+        0x78, 0x9c, 0x63, 0x60, 0x60, 0x60, 0xf8, 0xf, 0, 1, 4, 1, 0, 0x5f, 0xe5, 0xc3, 0x4b, 0, 0,
+        0, 0, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82,
+    ];
+    let image = Image::from_bytes(&png, None).unwrap();
+    assert_eq!((image.width, image.height), (2, 1));
+    assert_eq!(image.pixels, [255, 0]);
+}
+
+#[test]
+fn networks_do_not_train_on_images() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pairs(folder.path());
+    let profile = RECIPE.find("[profile]").unwrap()..RECIPE.find("[train]").unwrap();
+    let mut recipe = RECIPE.to_string();
+    recipe.replace_range(profile, "");
+    let recipe = recipe.replace("seed = 3", "seed = 3\nkind = \"gpt\"");
+    std::fs::write(folder.path().join("pairs.toml"), recipe).unwrap();
+    let error = fails(&["train", &path(folder.path(), "pairs.toml"), "--quiet"]);
+    assert!(error.contains("apply to graphs only"), "{error}");
+}
+
+#[test]
+fn new_words_are_not_names_of_codes() {
+    let folder = trained_pairs();
+    let model = Model::open(&folder.join("run/model.bril"), Verify::Whole).unwrap();
+    let tokenizer = model.tokenizer();
+    let left = Codecs::spell(Modality::Image, &[0, 1]).repeat(4);
+    let (_, new) = tokenizer
+        .with_words(&[format!("zebra {left} zebra")], 99)
+        .unwrap();
+    assert!(new.iter().any(|token| token.text == "z"), "{new:?}");
+    assert!(
+        new.iter().all(|token| !"<>:/".contains(&token.text)),
+        "{new:?}"
     );
 }
 

@@ -23,7 +23,7 @@ const TOGETHER: usize = 64;
 #[derive(Args)]
 pub(super) struct SamplingArguments {
     /// Fill the gap ___ in a text with up to --tokens tokens [default: 4]; a BERT model fills one token per gap.
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "prompt_ids", "rerank", "best_of", "to_left", "beam"])]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "prompt_ids", "image", "audio", "rerank", "best_of", "to_left", "beam"])]
     fill: Option<String>,
     /// Minimum number of tokens in the gap.
     #[arg(

@@ -8,12 +8,13 @@ use serde_json::json;
 use super::prompt::PromptArguments;
 use crate::hook::Hooks;
 use crate::modality::Modality;
+use crate::modality::files::check_ending;
 use crate::run::{Engine, Request};
 use crate::{Error, ErrorKind, Result};
 
 /// Codes of a sound at most, unless --tokens is given.
 const LONGEST_SOUND: usize = 512;
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "beam",
     "save_session",
     "load_session",
@@ -22,6 +23,7 @@ const OTHERS: [&str; 8] = [
     "force",
     "fill",
     "best_of",
+    "to_left",
 ];
 
 /// Files for images and sounds that continue the prompt.
@@ -31,7 +33,8 @@ pub(super) struct OutputArguments {
     /// text.
     #[arg(long, value_name = "FILE", conflicts_with_all = OTHERS)]
     out_image: Option<PathBuf>,
-    /// Continue the prompt with a sound and write it to FILE, .wav. A prompt without text is first continued with text.
+    /// Continue the prompt with a sound and write it to FILE, .wav: at most 512 codes, or --tokens. A prompt without text is
+    /// first continued with text.
     #[arg(long, value_name = "FILE", conflicts_with_all = OTHERS)]
     out_audio: Option<PathBuf>,
 }
@@ -56,9 +59,12 @@ impl OutputArguments {
             (Modality::Image, &self.out_image),
             (Modality::Audio, &self.out_audio),
         ];
-        // A model that cannot do it is refused before it generates text.
-        for (modality, _) in files.iter().filter(|(_, file)| file.is_some()) {
-            tokenizer.modality_tokens(*modality)?;
+        // A model that cannot do it, and a file of another format, are refused before text is generated.
+        for (modality, file) in &files {
+            if let Some(file) = file {
+                tokenizer.modality_tokens(*modality)?;
+                check_ending(*modality, file)?;
+            }
         }
         let hooked = super::plugin_options::hooked(engine, hooks, prompt.choice.seed)?;
         let mut new = Vec::new();
@@ -70,16 +76,16 @@ impl OutputArguments {
             let length = new.iter().position(|&id| begins.contains(&Some(id)));
             new.truncate(length.unwrap_or(new.len()));
         }
-        let said = [ids.as_slice(), &new].concat();
+        let text_ids = [ids.as_slice(), &new].concat();
         let text = tokenizer.decode_after(&ids, &new);
         let mut report =
             json!({"prompt_ids": ids, "ids": new, "text": text, "seed": prompt.choice.seed});
         if !prompt.json {
-            super::say(tokenizer.decode(&said).trim())?;
+            super::say(tokenizer.decode(&text_ids).trim())?;
         }
         for (modality, file) in files {
             let Some(file) = file else { continue };
-            let request = request(&said)?.tokens(prompt.tokens.unwrap_or(LONGEST_SOUND));
+            let request = request(&text_ids)?.tokens(prompt.tokens.unwrap_or(LONGEST_SOUND));
             let request = request.continue_as(modality, tokenizer)?;
             let (_, codes) = hooked.start(request)?.collect_text()?;
             if codes.is_empty() {

@@ -97,7 +97,7 @@ impl PromptArguments {
 
     /// Open the model and encode the prompt.
     pub(super) fn open(&self) -> Result<(Engine, Vec<u32>)> {
-        let (model, mut ids) = self.open_to_continue()?;
+        let (model, mut ids) = self.encode(false)?;
         if self.prompt.as_deref() == Some("") && ids.is_empty() {
             // Some tokenizers begin every text with a token.
             ids = model.encode("")?;
@@ -114,6 +114,11 @@ impl PromptArguments {
 
     /// Open the model and encode the prompt, which may be empty because it continues a session.
     pub(super) fn open_to_continue(&self) -> Result<(Engine, Vec<u32>)> {
+        self.encode(true)
+    }
+
+    /// Open the model and encode the prompt, which `continues` a session or begins a text.
+    fn encode(&self, continues: bool) -> Result<(Engine, Vec<u32>)> {
         self.backend.check()?;
         let model = self.open_engine()?;
         self.backend.check_model(&model)?;
@@ -124,7 +129,7 @@ impl PromptArguments {
         ] {
             if let Some(file) = file {
                 let tokenizer = model.tokenizer();
-                ids.extend(match ids.is_empty() {
+                ids.extend(match ids.is_empty() && !continues {
                     true => tokenizer.prompt_of_file(modality, file)?,
                     false => tokenizer.encode_file(modality, file)?,
                 });

@@ -294,10 +294,12 @@ impl Output {
             ids.extend(stop);
             Ok(ids)
         };
+        let has_media = |text: &str| tokenizer.codecs().is_some() && Modality::in_text(text);
         // Documents due to the validation file: grows by `fraction` with each document.
         let mut due = 0.0;
         let mut corpus = corpus.flat_map(|document| match document {
-            Ok(text) if Modality::in_text(&text) => vec![Ok(text)],
+            // An image is never cut apart.
+            Ok(text) if has_media(&text) => vec![Ok(text)],
             Ok(text) => paragraphs(text).into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
         });
@@ -310,13 +312,15 @@ impl Output {
             if documents.is_empty() {
                 return Ok(());
             }
-            if first
-                && documents.len() < most
-                && (documents.len() as f64) < needed
-                && let Some(text) = hold_out(&mut documents, fraction)
-            {
-                self.validation_bytes += text.len() as u64;
-                self.validation.write(&encode(&text)?)?;
+            if first && documents.len() < most && (documents.len() as f64) < needed {
+                let held_out = match documents.iter().any(|text| has_media(text)) {
+                    true => hold_out_whole(&mut documents, fraction),
+                    false => hold_out(&mut documents, fraction).into_iter().collect(),
+                };
+                for text in held_out {
+                    self.validation_bytes += tokenizer.text_bytes(&text) as u64;
+                    self.validation.write(&encode(&text)?)?;
+                }
             }
             (first, most) = (false, TOGETHER);
             let encoded: Vec<Vec<u32>> = documents.par_iter().map(encode).collect::<Result<_>>()?;
@@ -324,7 +328,7 @@ impl Output {
                 due += fraction;
                 if due >= 1.0 {
                     due -= 1.0;
-                    self.validation_bytes += document.len() as u64;
+                    self.validation_bytes += tokenizer.text_bytes(document) as u64;
                     self.validation.write(&ids)?;
                 } else {
                     self.train.write(&ids)?;
@@ -355,6 +359,13 @@ fn hold_out(documents: &mut [String], fraction: f64) -> Option<String> {
         length - held_out.min(length),
     );
     (0 < start && start < length).then(|| longest.split_off(start))
+}
+
+/// Take the last of a few documents for validation: about the fraction of them, and one at least, but not all.
+fn hold_out_whole(documents: &mut Vec<String>, fraction: f64) -> Vec<String> {
+    let held_out = (documents.len() as f64 * fraction).round() as usize;
+    let held_out = held_out.max(1).min(documents.len() - 1);
+    documents.split_off(documents.len() - held_out)
 }
 
 /// Split a long document into pieces of some thousand bytes, so that validation text comes from all of a book. Pieces

@@ -312,6 +312,9 @@ impl Recipe {
                 "data.direction does not apply to a bert, which attends in both directions",
             );
         }
+        if self.data.image.is_some() || self.data.audio.is_some() {
+            return invalid("[data.image] and [data.audio] apply to graphs only");
+        }
         if self.train.carry || self.train.average > 0.0 {
             return invalid("train.carry and train.average apply to graphs only");
         }

@@ -8,7 +8,7 @@ use crate::model::sha256::sha256;
 use crate::text::{Corpus, SkippedFiles};
 use crate::{Error, ErrorKind, Result};
 
-/// Open sources of the recipe as a corpus of text; images and sounds are left out.
+/// Open sources of the recipe as a corpus whose records may have images and sounds; [`Corpus::with_codecs`] encodes them.
 pub(super) fn open(data: &Data, base: &Path, sources: &[String]) -> Result<Corpus> {
     let paths: Vec<PathBuf> = sources
         .iter()

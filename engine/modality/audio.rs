@@ -2,12 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "modality")]
+use crate::modality::codebook::MOST_VECTORS;
 use crate::modality::{Codebook, check_range};
 use crate::{Error, ErrorKind, Result};
 
 /// Frames of a sound at most.
 #[cfg(feature = "modality")]
 const MOST_FRAMES: usize = 4096;
+
+/// Check the number of frames of a sound.
+#[cfg(feature = "modality")]
+fn check_length(count: usize) -> Result<()> {
+    if count <= MOST_FRAMES {
+        return Ok(());
+    }
+    let what = format!("the sound has {count} frames, at most {MOST_FRAMES} are supported");
+    Err(Error::new(ErrorKind::Input, what).advice("cut the sound, or raise data.audio.hop"))
+}
 
 /// A sound of one channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,23 +93,43 @@ impl AudioCodec {
 
 #[cfg(feature = "modality")]
 impl AudioCodec {
-    /// Learn the codebook from sounds of the sampling rate of the settings.
+    /// Check settings.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] for settings out of range; as [`Codebook::learn`].
-    pub(super) fn learn(settings: &AudioSettings, sounds: &[Sound], seed: u64) -> Result<Self> {
+    /// [`ErrorKind::Configuration`] for those out of range.
+    pub(super) fn check_settings(settings: &AudioSettings) -> Result<()> {
         check_shape(settings.rate, settings.hop, settings.bands)?;
-        check_range("data.audio.codes", settings.codes, 2, 1 << 16)?;
-        let spectra = Self::spectra(settings.rate, settings.hop, settings.bands);
-        let mut frames = Vec::new();
-        for sound in sounds {
-            frames.extend(spectra.frames(&sound.samples));
-        }
+        check_range("data.audio.codes", settings.codes, 2, 1 << 16)
+    }
+
+    /// Return the spectra of a sound of the sampling rate of the settings, thinned out evenly where those of `sounds` such
+    /// sounds are more than a codebook is learned from. `[frames, bands]`
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for more than 4,096 frames.
+    pub(super) fn sample(
+        settings: &AudioSettings,
+        sound: &Sound,
+        sounds: usize,
+    ) -> Result<Vec<f32>> {
+        let (hop, bands) = (settings.hop, settings.bands);
+        let frames = Self::spectra(settings.rate, hop, bands).frames(&sound.samples);
+        check_length(frames.len() / bands)?;
+        let step = (frames.len() / bands).div_ceil((MOST_VECTORS / sounds).max(1));
+        let frames = frames.chunks_exact(bands).step_by(step.max(1));
+        Ok(frames.flatten().copied().collect())
+    }
+
+    /// Learn the codebook from the spectra of sounds. `frames [frames, bands]`
+    ///
+    /// # Errors
+    /// As [`Codebook::learn`].
+    pub(super) fn learn(settings: &AudioSettings, frames: &[f32], seed: u64) -> Result<Self> {
         Ok(Self {
             rate: settings.rate,
             hop: settings.hop,
             bands: settings.bands,
-            codebook: Codebook::learn(&frames, settings.bands, settings.codes, seed)?,
+            codebook: Codebook::learn(frames, settings.bands, settings.codes, seed)?,
         })
     }
 
@@ -124,12 +156,7 @@ impl AudioCodec {
         if count == 0 {
             return Err(Error::new(ErrorKind::Input, "the sound is silent"));
         }
-        if count > MOST_FRAMES {
-            let what = format!("the sound has {count} frames, at most {MOST_FRAMES} are supported");
-            return Err(
-                Error::new(ErrorKind::Input, what).advice("cut the sound, or raise data.audio.hop")
-            );
-        }
+        check_length(count)?;
         let frames = frames.chunks_exact(self.bands);
         Ok(frames.map(|frame| self.codebook.nearest(frame)).collect())
     }

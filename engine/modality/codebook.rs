@@ -9,7 +9,7 @@ use crate::kernel::random::Random;
 use crate::{Error, ErrorKind, Result};
 
 /// Vectors that a codebook is learned from at most; more are thinned out evenly.
-const MOST_VECTORS: usize = 1 << 17;
+pub(super) const MOST_VECTORS: usize = 1 << 17;
 /// Iterations at most.
 const ITERATIONS: usize = 50;
 

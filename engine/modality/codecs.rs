@@ -48,15 +48,19 @@ impl Codecs {
     ) -> Result<Self> {
         let image = image.map(|settings| -> Result<ImageCodec> {
             let files = sample(files, Modality::Image)?;
-            let first = Image::open(&files[0].path, None)?;
-            let size = ImageCodec::size(settings, &first)?;
+            let first = open_all(&files[..1], |path| Image::open(path, None))?;
+            let size = ImageCodec::size(settings, &first[0])?;
             let images = open_all(&files, |path| Image::open(path, Some(size)))?;
             ImageCodec::learn(settings, &images, seed)
         });
         let audio = audio.map(|settings| -> Result<AudioCodec> {
             let files = sample(files, Modality::Audio)?;
-            let sounds = open_all(&files, |path| Sound::open(path, Some(settings.rate)))?;
-            AudioCodec::learn(settings, &sounds, seed)
+            AudioCodec::check_settings(settings)?;
+            let frames = open_all(&files, |path| {
+                let sound = Sound::open(path, Some(settings.rate))?;
+                AudioCodec::sample(settings, &sound, files.len())
+            })?;
+            AudioCodec::learn(settings, &frames.concat(), seed)
         });
         Ok(Self {
             image: image.transpose()?,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(feature = "modality")]
+use crate::modality::Modality;
 use crate::modality::{Image, Sound};
 use crate::{Error, ErrorKind, Result};
 
@@ -12,6 +14,12 @@ pub(super) fn unsupported() -> Error {
         "this build cannot read or write images and sounds",
     )
     .advice("build with the feature modality")
+}
+
+/// Check that a file to be written has the ending of a format; needs the feature `modality`.
+#[cfg(not(feature = "modality"))]
+pub(crate) fn check_ending(_modality: super::Modality, path: &Path) -> Result<()> {
+    Err(unsupported().at(path.display()))
 }
 
 #[cfg(not(feature = "modality"))]
@@ -56,14 +64,38 @@ impl Sound {
 #[cfg(feature = "modality")]
 const LARGEST: u32 = 1 << 14;
 
+/// Bytes of a file at most.
+#[cfg(feature = "modality")]
+const LARGEST_FILE: u64 = 1 << 28;
+
+/// Samples per second of a sound file. Fewer would be stretched to more memory than the file justifies.
+#[cfg(feature = "modality")]
+const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
+
+/// Read a regular file of at most [`LARGEST_FILE`] bytes: paths of corpora may lead to devices and pipes.
+#[cfg(feature = "modality")]
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let meta = path.metadata().map_err(Error::io_at(path))?;
+    let invalid = |what: &str| Err(Error::new(ErrorKind::Input, what).at(path.display()));
+    if !meta.is_file() {
+        return invalid("an image or a sound must be a regular file");
+    }
+    if meta.len() > LARGEST_FILE {
+        return invalid("the file is larger than 256 MiB");
+    }
+    std::fs::read(path).map_err(Error::io_at(path))
+}
+
 #[cfg(feature = "modality")]
 impl Image {
-    /// Read a PNG or PGM file, converted to grey and, with a `size` of columns and rows, scaled to it.
+    /// Read a PNG or PGM file, converted to grey and, with a `size` of columns and rows, scaled to it. What is transparent
+    /// is shown on white.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] for a file that cannot be read, [`ErrorKind::Format`] for one that is neither PNG nor PGM.
+    /// [`ErrorKind::Io`] for a file that cannot be read, [`ErrorKind::Input`] for what is no regular file or larger than
+    /// 256 MiB, [`ErrorKind::Format`] for a file that is neither PNG nor PGM.
     pub fn open(path: &Path, size: Option<(usize, usize)>) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io_at(path))?;
+        let bytes = read(path)?;
         Self::from_bytes(&bytes, size).map_err(|error| error.at(path.display()))
     }
 
@@ -72,19 +104,26 @@ impl Image {
     /// # Errors
     /// [`ErrorKind::Format`].
     pub fn from_bytes(bytes: &[u8], size: Option<(usize, usize)>) -> Result<Self> {
-        let invalid = |error: &dyn std::fmt::Display| {
-            Error::new(
-                ErrorKind::Format,
-                format!("not a PNG or PGM image: {error}"),
-            )
+        let invalid = |error: image::ImageError| {
+            let what = match &error {
+                image::ImageError::Limits(_) => {
+                    format!("the image has more than {LARGEST} columns or rows, or is too large")
+                }
+                _ => format!("not a PNG or PGM image: {error}"),
+            };
+            Error::new(ErrorKind::Format, what)
         };
         let mut reader = image::ImageReader::new(std::io::Cursor::new(bytes))
             .with_guessed_format()
-            .map_err(|error| invalid(&error))?;
+            .map_err(|error| invalid(error.into()))?;
         let mut limits = image::Limits::default();
         (limits.max_image_width, limits.max_image_height) = (Some(LARGEST), Some(LARGEST));
         reader.limits(limits);
-        let mut image = reader.decode().map_err(|error| invalid(&error))?.to_luma8();
+        let image = reader.decode().map_err(invalid)?;
+        let mut image = match image.color().has_alpha() {
+            true => on_white(&image.to_luma_alpha8()),
+            false => image.to_luma8(),
+        };
         if let Some((width, height)) = size
             && image.dimensions() != (width as u32, height as u32)
         {
@@ -103,10 +142,10 @@ impl Image {
     /// # Errors
     /// [`ErrorKind::Input`] for another ending, [`ErrorKind::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
+        check_ending(Modality::Image, path)?;
         let format = match extension(path).as_str() {
-            "png" => image::ImageFormat::Png,
             "pgm" => image::ImageFormat::Pnm,
-            _ => return Err(wrong_ending(path, "images are written as .png or .pgm")),
+            _ => image::ImageFormat::Png,
         };
         let bytes = self.to_bytes(format)?;
         brillm_file::write(path, bytes).map_err(Error::io_at(path))
@@ -145,7 +184,7 @@ impl Sound {
     /// # Errors
     /// [`ErrorKind::Io`] for a file that cannot be read, [`ErrorKind::Format`] for one that is not WAV.
     pub fn open(path: &Path, rate: Option<u32>) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io_at(path))?;
+        let bytes = read(path)?;
         Self::from_bytes(&bytes, rate).map_err(|error| error.at(path.display()))
     }
 
@@ -155,7 +194,11 @@ impl Sound {
     /// [`ErrorKind::Format`].
     pub fn from_bytes(bytes: &[u8], rate: Option<u32>) -> Result<Self> {
         let invalid = |error: hound::Error| {
-            Error::new(ErrorKind::Format, format!("not a WAV sound: {error}"))
+            let what = match error {
+                hound::Error::IoError(_) => "the WAV file is cut short".to_string(),
+                error => format!("not a WAV sound: {error}"),
+            };
+            Error::new(ErrorKind::Format, what)
         };
         let mut reader = hound::WavReader::new(bytes).map_err(invalid)?;
         let spec = reader.spec();
@@ -177,11 +220,16 @@ impl Sound {
             .chunks_exact(channels)
             .map(|frame| frame.iter().sum::<f32>() / channels as f32)
             .collect();
-        if spec.sample_rate == 0 || samples.iter().any(|sample| !sample.is_finite()) {
-            return Err(Error::new(
-                ErrorKind::Format,
-                "not a WAV sound: it needs a sampling rate and finite samples",
+        let invalid = |what: String| Err(Error::new(ErrorKind::Format, what));
+        if !RATES.contains(&spec.sample_rate) {
+            let (least, most) = RATES.into_inner();
+            let rate = spec.sample_rate;
+            return invalid(format!(
+                "invalid sampling rate {rate}: expected {least} to {most} samples per second"
             ));
+        }
+        if samples.iter().any(|sample| !sample.is_finite()) {
+            return invalid("the sound has samples that are not finite".into());
         }
         let sound = Self {
             rate: spec.sample_rate,
@@ -224,9 +272,7 @@ impl Sound {
     /// # Errors
     /// [`ErrorKind::Input`] for a name that does not end in `.wav`, [`ErrorKind::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        if extension(path) != "wav" {
-            return Err(wrong_ending(path, "sounds are written as .wav"));
-        }
+        check_ending(Modality::Audio, path)?;
         let spec = hound::WavSpec {
             channels: 1,
             sample_rate: self.rate,
@@ -248,18 +294,36 @@ impl Sound {
     }
 }
 
+/// Blend an image over white.
+#[cfg(feature = "modality")]
+fn on_white(image: &image::GrayAlphaImage) -> image::GrayImage {
+    image::GrayImage::from_fn(image.width(), image.height(), |x, y| {
+        let [grey, alpha] = image.get_pixel(x, y).0.map(u32::from);
+        image::Luma([((grey * alpha + 255 * (255 - alpha) + 127) / 255) as u8])
+    })
+}
+
+/// Check that a file to be written has the ending of a format of the modality.
+///
+/// # Errors
+/// [`ErrorKind::Input`] for another ending.
+#[cfg(feature = "modality")]
+pub(crate) fn check_ending(modality: Modality, path: &Path) -> Result<()> {
+    let (endings, advice): (&[&str], _) = match modality {
+        Modality::Image => (&["png", "pgm"], "images are written as .png or .pgm"),
+        Modality::Audio => (&["wav"], "sounds are written as .wav"),
+    };
+    if endings.contains(&&*extension(path)) {
+        return Ok(());
+    }
+    let what = "the ending of the name is not that of a known format";
+    Err(Error::new(ErrorKind::Input, what)
+        .at(path.display())
+        .advice(advice))
+}
+
 #[cfg(feature = "modality")]
 fn extension(path: &Path) -> String {
     let ending = path.extension().unwrap_or_default();
     ending.to_string_lossy().to_lowercase()
-}
-
-#[cfg(feature = "modality")]
-fn wrong_ending(path: &Path, advice: &str) -> Error {
-    Error::new(
-        ErrorKind::Input,
-        "the ending of the name is not that of a known format",
-    )
-    .at(path.display())
-    .advice(advice)
 }

@@ -8,7 +8,7 @@
 mod audio;
 mod codebook;
 mod codecs;
-mod files;
+pub(crate) mod files;
 mod image;
 #[cfg(feature = "modality")]
 mod spectrum;
@@ -80,6 +80,31 @@ impl Modality {
             || Self::ALL
                 .into_iter()
                 .any(|one| one.begin() == token || one.end() == token)
+    }
+
+    /// Cut a text at the names of tokens of modalities: each piece of plain text with the name after it, which is empty
+    /// at the end.
+    pub(crate) fn pieces(text: &str) -> impl Iterator<Item = (&str, &str)> {
+        // No name is longer; one with a number has up to 20 digits.
+        const LONGEST: usize = "</audio:>".len() + 20;
+        let name_at = move |at: usize| {
+            let rest = &text.as_bytes()[at..];
+            let length = rest.iter().take(LONGEST).position(|&byte| byte == b'>')?;
+            let name = &text[at..=at + length];
+            Self::is_mark(name).then_some(name)
+        };
+        let mut start = Some(0);
+        std::iter::from_fn(move || {
+            let from = start?;
+            let found = text[from..]
+                .match_indices('<')
+                .find_map(|(at, _)| Some((from + at, name_at(from + at)?)));
+            start = found.map(|(at, name)| at + name.len());
+            Some(match found {
+                Some((at, name)) => (&text[from..at], name),
+                None => (&text[from..], ""),
+            })
+        })
     }
 
     /// Whether a text contains the begin of a modality.

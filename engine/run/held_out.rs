@@ -17,7 +17,7 @@ pub fn held_out_tokens(engine: &Engine, texts: &[impl AsRef<Path>]) -> Result<(V
     let end = end.or_else(|| engine.stop_tokens().first().copied());
     for document in engine.tokenizer().corpus(texts)? {
         let document = document?;
-        bytes += document.len();
+        bytes += engine.tokenizer().text_bytes(&document);
         tokens.extend(engine.tokenizer().encode(&document)?);
         tokens.extend(end);
     }

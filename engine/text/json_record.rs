@@ -69,7 +69,9 @@ pub(super) fn parts_of(
         None => joined(&value),
     };
     // Only the order of a record with files matters; the parsed record does not have it.
-    let has_files = media.iter().any(|one| value.get(one.name()).is_some());
+    let has_files = media
+        .iter()
+        .any(|one| value.get(one.name()).is_some_and(|path| !path.is_null()));
     let fields = has_files.then(|| serde_json::from_str::<Pairs<Value>>(record).ok());
     let Some(fields) = fields.flatten() else {
         let text = text().ok_or_else(|| without_text(&names, location, line))?;
@@ -79,7 +81,9 @@ pub(super) fn parts_of(
     for (field, content) in &fields.0 {
         if Some(&field.as_str()) == name {
             parts.extend(joined(content).map(Part::Text));
-        } else if let Some(&modality) = media.iter().find(|one| one.name() == field) {
+        } else if !content.is_null()
+            && let Some(&modality) = media.iter().find(|one| one.name() == field)
+        {
             let path = content.as_str().ok_or_else(|| {
                 Error::new(
                     ErrorKind::Format,

@@ -1,5 +1,6 @@
 //! Images and sounds as tokens of a vocabulary.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use tokenizers::AddedToken;
@@ -124,24 +125,36 @@ impl Tokenizer {
     /// # Errors
     /// As [`Self::encode`].
     pub(super) fn encode_around_marks(&self, text: &str) -> Result<Vec<u32>> {
-        let (mut ids, mut start) = (Vec::new(), 0);
-        for (at, _) in text.match_indices('<') {
-            let Some(length) = text[at..].find('>') else {
-                break;
-            };
-            let mark = &text[at..=at + length];
-            if let Some(id) = self
-                .vocabulary()
-                .id(mark)
-                .filter(|_| Modality::is_mark(mark))
-            {
-                ids.extend(self.encode_text(&text[start..at])?);
-                ids.push(id);
-                start = at + mark.len();
+        let mut ids = Vec::new();
+        // Text around names that the vocabulary lacks stays one text.
+        let mut plain = String::new();
+        for (text, name) in Modality::pieces(text) {
+            plain.push_str(text);
+            match self.vocabulary().id(name).filter(|_| !name.is_empty()) {
+                Some(id) => {
+                    ids.extend(self.encode_text(&plain)?);
+                    ids.push(id);
+                    plain.clear();
+                }
+                None => plain.push_str(name),
             }
         }
-        ids.extend(self.encode_text(&text[start..])?);
+        ids.extend(self.encode_text(&plain)?);
         Ok(ids)
+    }
+
+    /// Return the text of a document without the names of tokens of modalities that the vocabulary has.
+    pub(super) fn plain_text<'a>(&self, document: &'a str) -> Cow<'a, str> {
+        if self.codecs().is_none() || !Modality::in_text(document) {
+            return Cow::Borrowed(document);
+        }
+        let pieces = Modality::pieces(document).map(|(text, _)| text);
+        Cow::Owned(pieces.collect())
+    }
+
+    /// Return the bytes of a document's text: those of its images and sounds do not count.
+    pub(crate) fn text_bytes(&self, document: &str) -> usize {
+        self.plain_text(document).len()
     }
 
     /// Return the tokens of a modality.

@@ -1,5 +1,6 @@
 //! Tokens for words that a vocabulary splits: appended after the others, whose ids keep their meaning.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
@@ -29,9 +30,10 @@ impl Tokenizer {
     /// [`ErrorKind::Unsupported`] for vocabularies other than byte pairs and characters; as [`Self::encode`].
     pub fn with_words(&self, texts: &[String], count: usize) -> Result<(Self, Vec<NewToken>)> {
         let old = self.vocabulary.len();
+        let texts: Vec<_> = texts.iter().map(|text| self.plain_text(text)).collect();
         let (mut extended, parts): (Self, Vec<Vec<u32>>) = match &self.kind {
             Kind::Pipeline(pipeline) => {
-                let (pipeline, pairs) = extend(pipeline, old, texts, count)?;
+                let (pipeline, pairs) = extend(pipeline, old, &texts, count)?;
                 let pairs = pairs.iter().map(|pair| pair.to_vec()).collect();
                 (Self::of_pipeline(pipeline)?, pairs)
             }
@@ -121,7 +123,7 @@ fn ranked<K: Ord>(counts: BTreeMap<K, usize>) -> Vec<K> {
 fn extend(
     pipeline: &Pipeline,
     size: usize,
-    texts: &[String],
+    texts: &[Cow<'_, str>],
     count: usize,
 ) -> Result<(Pipeline, Vec<[u32; 2]>)> {
     let mut json: Value = parse(pipeline)?;

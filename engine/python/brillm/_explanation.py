@@ -64,9 +64,9 @@ class Explanation:
             value = float(self.values[index])
             width, colour = 12.0 * abs(value) / largest, "#2a7ab9" if value >= 0 else "#c0504d"
             bar = f"<div style='width:{width:.2f}em;height:0.8em;background:{colour}'></div>"
-            place = int(self.positions[index]) if self.positions[index] >= 0 else ""
+            position = int(self.positions[index]) if self.positions[index] >= 0 else ""
             rows.append(
-                f"<tr><td>{place}</td><th style='text-align:left'>{html.escape(labels[index])}</th>"
+                f"<tr><td>{position}</td><th style='text-align:left'>{html.escape(labels[index])}</th>"
                 f"<td>{value:+.3f}</td><td>{bar}</td></tr>"
             )
         chosen, alternative = self._shown([self.chosen, self.alternative])

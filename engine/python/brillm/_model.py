@@ -409,7 +409,8 @@ class Model:
     def weights(self) -> Dict[str, "numpy.ndarray"]:
         """The weights by name, as read-only views of the model's memory.
 
-        Those of a transformer have the names and shapes of its files. NumPy has no bfloat16: such numbers are uint16,
+        Those of a transformer have the names and shapes of Hugging Face's files; a Llama in GGUF has its rows of
+        queries and keys in that order too. NumPy has no bfloat16: such numbers are uint16,
         their upper halves. Rows of the block formats of GGUF are bytes, ``[rows, bytes]`` uint8; :meth:`weight_formats`
         names the formats. A block of int8 of a graph has its scales, one for each row, under its name with
         ``.row_scales`` appended.

@@ -28,7 +28,7 @@ for _ in model.generate(PROMPT, tokens=TOKENS, temperature=0, ignore_eos=True):
 """,
     "llama_cpp": """
 import llama_cpp
-model = llama_cpp.Llama(PATH, n_ctx=512, n_threads=THREADS, n_threads_batch=THREADS, verbose=False)
+model = llama_cpp.Llama(PATH, n_ctx=TOKENS + 64, n_threads=THREADS, n_threads_batch=THREADS, verbose=False)
 ids = model.tokenize(PROMPT.encode(), special=True)
 for count, _ in enumerate(model.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0), 1):
     piece()
@@ -56,7 +56,8 @@ job, PATH, PROMPT, TOKENS, THREADS = json.loads(sys.stdin.read())
 times = []
 start = time.perf_counter()
 exec(job, {"PATH": PATH, "PROMPT": PROMPT, "TOKENS": TOKENS, "THREADS": THREADS, "piece": lambda: times.append(time.perf_counter())})
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# KiB on Linux, bytes on macOS.
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 print(json.dumps({"first": times[0] - start, "rate": (len(times) - 1) / (times[-1] - times[0]), "memory": memory, "tokens": len(times)}))
 """
 
@@ -65,10 +66,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder in Hugging Face's layout, or GGUF file")
     parser.add_argument("--gguf", help="the same model as a GGUF file, for llama-cpp-python")
-    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=128, help="number of new tokens, 2 or more")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.tokens < 2:
+        parser.error("--tokens must be 2 or more")
     gguf = arguments.gguf or (arguments.model if arguments.model.endswith(".gguf") else None)
     paths = {"brillm": arguments.model, "llama_cpp": gguf, "transformers": arguments.model}
     engines = [name for name in JOBS if importlib.util.find_spec(name) and paths[name]]
