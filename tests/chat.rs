@@ -67,6 +67,16 @@ fn templates_that_cannot_be_rendered_are_described() {
         ),
         ("{% include 'secret' %}", ErrorKind::Format, "line 1"),
         (loops, ErrorKind::Resource, "more than"),
+        (
+            "{{ [1] | tojson(separators=['12345678901234567', ':']) }}",
+            ErrorKind::Format,
+            "at most 16 bytes",
+        ),
+        (
+            "{{ [1] | tojson(separators=[',']) }}",
+            ErrorKind::Format,
+            "two texts",
+        ),
     ];
     for (source, kind, part) in cases {
         let template = ChatTemplate::new(source, Map::new());
@@ -157,7 +167,7 @@ fn models_without_a_template_are_refused() {
 }
 
 /// Run `brillm chat` with an input.
-fn chat(model: &Path, arguments: &[&str], input: &str) -> Output {
+fn chat(model: &Path, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     let mut child = brillm(&["chat", "--temperature", "0", "--tokens", "6", "--model"])
         .arg(model)
         .args(arguments)
@@ -167,7 +177,7 @@ fn chat(model: &Path, arguments: &[&str], input: &str) -> Output {
         .spawn()
         .unwrap();
     // A program that ended early does not read.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let _ = child.stdin.take().unwrap().write_all(input.as_ref());
     child.wait_with_output().unwrap()
 }
 
@@ -238,6 +248,8 @@ fn errors_end_a_conversation_that_is_not_in_a_terminal() {
     std::fs::write(model.join("chat_template.jinja"), "{{ '' }}").unwrap();
     let error = error_of(&chat(&model, &[], "Hello\n"), "empty");
     assert!(error.contains("empty prompt"), "{error}");
+    let error = error_of(&chat(&model, &[], b"caf\xe9\n"), "not UTF-8");
+    assert!(error.contains("not UTF-8"), "{error}");
 }
 
 #[cfg(unix)]

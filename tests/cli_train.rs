@@ -91,6 +91,56 @@ fn long_run() -> (tempfile::TempDir, Vec<String>) {
     (folder, arguments)
 }
 
+#[test]
+fn exact_sums_of_a_run_are_kept_when_it_is_resumed() {
+    let folder = recipe_folder();
+    let (recipe, out) = (
+        path(folder.path(), "run.toml"),
+        path(folder.path(), "exact"),
+    );
+    let begin = ["train", &recipe, "--quiet", "--out", &out];
+    succeeds(&with(&begin.map(String::from), &["--ranks", "1"]));
+    let tokens = "train.tokens=20000";
+    succeeds(&with(
+        &begin.map(String::from),
+        &["--resume", "--set", tokens],
+    ));
+    let record = std::fs::read(Path::new(&out).join("run.json")).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["train"]["reduction"], "exact");
+    assert_eq!(record["train"]["tokens"], 20000);
+}
+
+#[test]
+fn networks_have_no_exact_sums() {
+    let folder = recipe_folder();
+    let recipe = path(folder.path(), "run.toml");
+    let out = path(folder.path(), "network");
+    let network = ["--set", "kind=lstm", "--set", "profile={}"];
+    let exact = ["--set", "train.reduction=exact"];
+    let begin = ["train", &recipe, "--quiet", "--out", &out];
+    let error = fails(&[&begin[..], &network, &exact].concat());
+    assert!(error.contains("train.reduction"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn arguments_that_are_not_utf8_are_files() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.txt");
+    let output = brillm(&["train"])
+        .arg(folder.path().join(name))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = text_of(&output.stderr);
+    assert!(
+        error.contains(".txt") && !error.contains("panic"),
+        "{error}"
+    );
+}
+
 fn with<'a>(arguments: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
     arguments
         .iter()

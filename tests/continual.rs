@@ -298,9 +298,77 @@ fn learning_lowers_the_perplexity_of_a_text() {
             rate: 1e-2,
             ..ContinualSettings::default()
         };
-        let nats = learn(model, "text", text(0), &settings).nats.unwrap();
+        let long = text(0).repeat(10);
+        let nats = learn(model, "text", long, &settings).nats.unwrap();
         assert!(nats[1] < nats[0], "{name}: {nats:?}");
+        // The counts of a short text cannot be left out of its predictions: those that have any report no perplexity.
+        let short = learn(model, "text", text(0), &settings).nats;
+        let counts = model.mechanism().profile().static_resistance;
+        assert_eq!(short.is_none(), counts, "{name}: {short:?}");
     });
+}
+
+#[test]
+fn forgetting_takes_back_what_a_text_trained_in_edges_that_a_later_text_keeps() {
+    let model = &model_of("own");
+    let settings = ContinualSettings {
+        weight: 3,
+        ..ContinualSettings::default()
+    };
+    let once = learn(model, "one", text(0), &settings).model;
+    let twice = learn(&once, "two", text(0), &settings).model;
+    let left = twice.forget(0).unwrap().0;
+    let values = |model: &Model, source: u32, target: u32| -> Option<Vec<f32>> {
+        let graph = model.mechanism().graph();
+        let at = graph.edge_row(NodeId(source), NodeId(target)) as usize;
+        let table = model.mechanism().weights().table("edge.arena");
+        let mut values = vec![0.0; table.columns()];
+        table.read_row(at, &mut values);
+        (at > 0).then_some(values)
+    };
+    // An edge of its own begins with the weights of the shared edge.
+    let mut begun = vec![0.0; model.mechanism().weights().table("edge.arena").columns()];
+    let arena = model.mechanism().weights().table("edge.arena");
+    arena.read_row(0, &mut begun);
+    let mut new = 0;
+    for pair in text(0).windows(2) {
+        let (source, target) = (pair[0], pair[1]);
+        if values(model, source, target).is_some() {
+            continue;
+        }
+        new += 1;
+        let of = |model| values(model, source, target).unwrap();
+        let (once, twice, left) = (of(&once), of(&twice), of(&left));
+        assert_ne!(once, begun, "{source} -> {target} was not trained");
+        for (at, &value) in left.iter().enumerate() {
+            let expected = begun[at] + twice[at] - once[at];
+            assert!(
+                (value - expected).abs() < 1e-6,
+                "{source} -> {target}: {value}, expected {expected}"
+            );
+        }
+    }
+    assert!(new > 0);
+}
+
+#[test]
+fn ids_of_a_backward_model_are_learned_from_their_end() {
+    let model = &model_of("own");
+    let backward = model.clone().described(|metadata| {
+        metadata.direction = brillm::text::ReadingDirection::Backward;
+    });
+    let settings = ContinualSettings {
+        passes: 0,
+        ..ContinualSettings::default()
+    };
+    let mut reversed = text(0);
+    reversed.reverse();
+    let counts = |model: &Model, ids: Vec<u32>| {
+        let learned = learn(model, "text", ids, &settings).model;
+        learned.mechanism().graph().counts().to_vec()
+    };
+    assert_eq!(counts(&backward, text(0)), counts(model, reversed.clone()));
+    assert_ne!(counts(&backward, text(0)), counts(model, text(0)));
 }
 
 #[test]
@@ -386,6 +454,26 @@ fn a_model_learns_new_words_and_forgets_them() {
     let forgotten = report(&["forget", &taught, "--record", "1", "--json"]);
     assert_eq!(forgotten["removed_nodes"], words.len(), "{forgotten}");
     assert!(bytes(&open(&taught)) == bytes(&open(model)));
+    // A later text that does not use the words does not keep them.
+    let other = file_with(folder.path(), "other.txt", &support::sentences(1, 3));
+    let words = ["--new-nodes", "8", "--quiet"];
+    succeeds(&[&["learn", model, &text, "--out", &taught][..], &words].concat());
+    succeeds(&["learn", &taught, &other, "--out", &taught, "--quiet"]);
+    let forgotten = report(&["forget", &taught, "--record", "zoo", "--json"]);
+    assert_eq!(forgotten["kept_nodes"], 0, "{forgotten}");
+    assert_eq!(open(&taught).mechanism().nodes(), old.mechanism().nodes());
+}
+
+#[test]
+fn byte_pairs_before_other_special_tokens_are_not_extended() {
+    let folder = support::root().join("tests/golden/tokenizers/split-regex");
+    let tokenizer = Tokenizer::open_folder(&folder).unwrap().unwrap();
+    let error = tokenizer.with_words(&[NEW.into()], 4).unwrap_err();
+    assert_eq!(error.kind(), brillm::ErrorKind::Unsupported);
+    assert!(
+        error.to_string().contains("special tokens after"),
+        "{error}"
+    );
 }
 
 fn open(path: &str) -> Model {
@@ -420,7 +508,7 @@ fn refuses_what_cannot_be_learned_or_forgotten() {
     let taught = path(folder.path(), "taught.bril");
     succeeds(&["learn", model, &text, "--out", &taught, "--passes", "0"]);
     let out = path(folder.path(), "new.bril");
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 11] = [
         (
             &["learn", "models/stories260K", &text, "--out", &out],
             "cannot learn texts by counts",
@@ -430,6 +518,18 @@ fn refuses_what_cannot_be_learned_or_forgotten() {
         (
             &["learn", model, &text, "--out", &out, "--rate", "-1"],
             "invalid rate",
+        ),
+        (
+            &["learn", model, &text, "--out", &out, "--rate", "1e30"],
+            "at most 1",
+        ),
+        (
+            &["learn", model, &text, "--out", &out, "--name", "12"],
+            "numbers count records",
+        ),
+        (
+            &["learn", model, &text, "--out", &out, "--name", ""],
+            "invalid name",
         ),
         (
             &["learn", &taught, &text, "--out", &out, "--name", "text"],

@@ -71,7 +71,7 @@ fn training(folder: &Path, size: usize, out: &str, more: &[&str]) -> Command {
     command
 }
 
-/// A folder with a text and a run file: dropout, clipping, validation, early stopping, an odd last leaf.
+/// A folder with a text and a run file: dropout, clipping, validation, early stopping, an odd last shard.
 fn folder() -> tempfile::TempDir {
     let folder = recipe_folder();
     let recipe = "\

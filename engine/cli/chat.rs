@@ -1,6 +1,6 @@
 //! `brillm chat`: a conversation with a chat model in the terminal.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -11,22 +11,23 @@ use super::token_sampling::TokenSampling;
 use crate::hook::Hooks;
 use crate::run::{Engine, Finish, Request};
 use crate::text::Message;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Talk with a chat model: one message per line, the answers are streamed.
 ///
 /// Messages are written with the chat template of the model: chat_template.jinja or tokenizer_config.json of a folder, or
 /// the metadata of a GGUF file. Tools are not supported.
 ///
-/// Ctrl-C stops an answer, which stays in the conversation as far as it is; a second Ctrl-C, or the end of the input,
-/// ends the program. /reset begins a new conversation, /exit ends the program.
+/// Ctrl-C stops an answer, which stays in the conversation as far as it is; a second Ctrl-C before the next answer, or the
+/// end of the input, ends the program. /reset begins a new conversation, /exit ends the program. The model reads the whole
+/// conversation again for each answer.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 #[command(mut_arg("temperature", |temperature| temperature.help("Sampling temperature; 0 always takes the most probable token [default: 0.7]")))]
 pub(super) struct Arguments {
     /// Model with a chat template: a folder in Hugging Face's layout or a .gguf file.
     #[arg(long, value_name = "PATH")]
-    model: Option<PathBuf>,
+    model: PathBuf,
     /// System message at the beginning of the conversation.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -55,7 +56,7 @@ const COMMANDS: &str = "/reset begins a new conversation, /exit ends the program
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         super::catch_interrupt()?;
-        let engine = super::open_engine(self.model.as_deref())?;
+        let engine = super::open_engine(Some(&self.model))?;
         engine.check_chat()?;
         let hooks = super::plugin_options::hooks()?;
         let mut conversation = self.beginning();
@@ -66,11 +67,15 @@ impl Arguments {
                 // Where standard error is closed, there is nobody to prompt.
                 drop(std::io::stderr().write_all(b"> "));
             }
-            let Some(line) = read_line()? else {
-                if interactive {
-                    super::say("")?;
+            let line = match read_line() {
+                Ok(Some(line)) => line,
+                Ok(None) if interactive => return super::say(""),
+                Ok(None) => return Ok(()),
+                Err(error) if interactive && error.kind() == ErrorKind::Input => {
+                    super::warn(&error.to_string());
+                    continue;
                 }
-                return Ok(());
+                Err(error) => return Err(error),
             };
             match line.trim() {
                 "" => continue,
@@ -161,12 +166,21 @@ impl Arguments {
 }
 
 /// Read a line without its end; `None` at the end of the input.
+///
+/// # Errors
+/// [`ErrorKind::Input`] for a line that is not UTF-8; [`ErrorKind::Io`].
 fn read_line() -> Result<Option<String>> {
-    let mut line = String::new();
-    let read = std::io::stdin().read_line(&mut line);
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().read_until(b'\n', &mut bytes);
     if read.map_err(|error| Error::io(error, "standard input"))? == 0 {
         return Ok(None);
     }
+    let line = String::from_utf8(bytes).map_err(|error| {
+        Error::new(ErrorKind::Input, "a message is not UTF-8")
+            .at("standard input")
+            .because(error.utf8_error())
+            .advice("convert the input to UTF-8, for example with iconv")
+    })?;
     let text = line.strip_suffix('\n').unwrap_or(&line);
     Ok(Some(text.strip_suffix('\r').unwrap_or(text).to_string()))
 }

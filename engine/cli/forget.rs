@@ -11,7 +11,7 @@ use crate::Result;
 ///
 /// Counts, edges and longer walks are then exactly those of a model that never learned the text. The nodes and edges that it
 /// trained get their old weights back, bit for bit if no later text trained them too; else the difference that the text made
-/// is subtracted from them. Its new nodes are removed if no later text follows. A model that has forgotten all its texts has the
+/// is subtracted from them. Its new nodes are removed if no later text uses them or has nodes after them. A model that has forgotten all its texts has the
 /// bytes that it had before the first.
 #[derive(Args)]
 #[command(after_long_help = "\
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        let model = super::open_model(Some(&self.model))?;
+        let model = super::open_whole(&self.model)?.graph()?;
         let locate = |error: crate::Error| error.at(self.model.display());
         let index = model.record_index(&self.record).map_err(locate)?;
         let (model, forgotten) = model.forget(index).map_err(locate)?;
@@ -64,7 +64,7 @@ impl Arguments {
         match forgotten.kept_nodes {
             0 => Ok(()),
             count => super::say(format!(
-                "{count} nodes stay, since later texts have higher ids; they are removed with the next record"
+                "{count} nodes stay, since a later text uses them or has nodes after them; they belong to the next record now"
             )),
         }
     }

@@ -73,7 +73,7 @@ impl Arguments {
                 ),
             ));
         }
-        let engine = super::open_engine(Some(&self.model))?;
+        let engine = super::open_whole(&self.model)?;
         #[cfg(feature = "transformer")]
         let outcome = match engine.as_graph() {
             Some(model) => self.graph(model)?,

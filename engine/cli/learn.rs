@@ -1,6 +1,7 @@
 //! `brillm learn`: a finished model takes in a text.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 use serde_json::json;
@@ -36,7 +37,8 @@ pub(super) struct Arguments {
     /// Name of the record [default: the name of the first text, numbered if there is a record of that name].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Add up to N nodes for words that occur at least twice and are several tokens (characters: that are bytes).
+    /// Add up to N nodes for words that occur at least twice and are several tokens (characters: that are bytes). A word of k
+    /// tokens takes k - 1 nodes.
     #[arg(long, default_value_t = 0, value_name = "N")]
     new_nodes: usize,
     /// How often each transition of the text counts.
@@ -47,7 +49,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = ContinualSettings::default().passes, value_name = "N",
         value_parser = clap::value_parser!(u32).range(0..=1000))]
     passes: u32,
-    /// Highest learning rate.
+    /// Highest learning rate, at most 1.
     #[arg(long, default_value_t = ContinualSettings::default().rate, value_name = "X")]
     rate: f64,
     /// Texts the model knows already, trained on in a tenth of the steps against forgetting; their counts are not added.
@@ -74,7 +76,7 @@ fn documents(tokenizer: &Tokenizer, paths: &[PathBuf]) -> Result<Vec<String>> {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let started = cpu_time::ProcessTime::now();
-        let engine = super::open_engine(Some(&self.model))?;
+        let engine = super::open_whole(&self.model)?;
         let model = engine.graph().map_err(|_| {
             let what = "transformers and recurrent networks cannot learn texts by counts";
             Error::new(ErrorKind::Unsupported, what)
@@ -91,6 +93,11 @@ impl Arguments {
                 .or(self.ids.as_ref())
                 .and_then(|path| path.file_stem());
             let stem = stem.map_or("text".into(), |stem| stem.to_string_lossy().into_owned());
+            // A number would name a record by its place.
+            let stem = match stem.bytes().all(|byte| byte.is_ascii_digit()) {
+                true => format!("text-{stem}"),
+                false => stem,
+            };
             let numbered = (2..).map(|number| format!("{stem}-{number}"));
             let mut names = std::iter::once(stem.clone()).chain(numbered);
             names.find(|name| !taken(name)).unwrap_or(stem)
@@ -123,10 +130,13 @@ impl Arguments {
             bar.set_length(progress.steps);
             bar.set_position(progress.step);
             bar.set_message(format!("loss {:.3}", progress.nats));
-            !super::interrupted().load(std::sync::atomic::Ordering::Relaxed)
+            !super::interrupted().load(Ordering::Relaxed)
         });
         bar.finish_and_clear();
         let lesson = lesson?;
+        if super::interrupted().load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Cancelled, "learning was interrupted"));
+        }
         lesson.model.save(&self.out)?;
         self.report(&lesson, started.elapsed().as_secs_f64())
     }
@@ -158,6 +168,10 @@ impl Arguments {
             super::say(format!("new nodes: {}", words.join(" ")))?;
         }
         match lesson.nats {
+            Some([first, _]) if self.passes == 1 => super::say(format!(
+                "perplexity of the text, before each part was trained on: {:.2}",
+                first.exp()
+            )),
             Some([first, last]) => super::say(format!(
                 "perplexity of the text: {:.2} in the first pass, {:.2} in the last",
                 first.exp(),

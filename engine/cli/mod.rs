@@ -130,7 +130,7 @@ const VERSION: &str = concat!(
 
 static ENGLISH: OnceLock<&'static [u8]> = OnceLock::new();
 
-static LAUNCHER: OnceLock<Vec<OsString>> = OnceLock::new();
+static INVOCATION: OnceLock<Vec<OsString>> = OnceLock::new();
 
 /// Run the command line of this process. `english` is the model used if none is given.
 pub fn main(english: Option<&'static [u8]>) -> ExitCode {
@@ -138,14 +138,14 @@ pub fn main(english: Option<&'static [u8]>) -> ExitCode {
 }
 
 /// Run a command line, the name of the program first, and return the exit code. Invalid arguments, `--help` and
-/// `--version` end the process. `launcher` is the command that starts the program, if that is not the executable of this
+/// `--version` end the process. `invocation` is the command that starts the program, if that is not the executable of this
 /// process: for example `python -m brillm`.
 pub fn run(
     english: Option<&'static [u8]>,
-    launcher: Vec<OsString>,
+    invocation: Vec<OsString>,
     command_line: Vec<OsString>,
 ) -> u8 {
-    let _ = LAUNCHER.set(launcher);
+    let _ = INVOCATION.set(invocation);
     if let Some(english) = english {
         let _ = ENGLISH.set(english);
     }
@@ -258,7 +258,10 @@ fn expected(error: &clap::Error) -> Option<clap::Error> {
 
 /// Return the executable of the program and its arguments before those of the command line.
 fn program() -> Result<(PathBuf, &'static [OsString])> {
-    match LAUNCHER.get().and_then(|launcher| launcher.split_first()) {
+    match INVOCATION
+        .get()
+        .and_then(|invocation| invocation.split_first())
+    {
         Some((program, arguments)) => Ok((program.into(), arguments)),
         None => std::env::current_exe()
             .map(|program| (program, &[][..]))
@@ -295,6 +298,11 @@ fn open_model(path: Option<&Path>) -> Result<Model> {
         )
         .advice("pass --model FILE.bril")),
     }
+}
+
+/// Open the graph or transformer at `path` and verify all its checksums, for commands that write a model from it.
+fn open_whole(path: &Path) -> Result<Engine> {
+    Engine::open(path, Verify::Whole)
 }
 
 /// Compute the checksum of the model at `path` or of the built-in one; none above 4 GiB.

@@ -51,7 +51,9 @@ impl From<Storage> for Element {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        let model = super::open_model(Some(&self.model))?.quantized(self.element.into())?;
+        let model = super::open_whole(&self.model)?
+            .graph()?
+            .quantized(self.element.into())?;
         let name = self.name.clone();
         model
             .described(|metadata| metadata.name = name.unwrap_or(metadata.name.clone()))

@@ -33,9 +33,9 @@ impl RankArguments {
         Ok(Arc::clone(RANKS.get_or_init(|| ranks)))
     }
 
-    /// Whether a launcher started this process, or the user expects one to have.
+    /// Whether the user or a launcher has chosen ranks, of any number.
     pub(super) fn are_given(&self) -> bool {
-        self.ranks.is_some() || Launcher::detect().is_some()
+        self.ranks.is_some() || cfg!(feature = "mpi") && Launcher::detect().is_some()
     }
 }
 

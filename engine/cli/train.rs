@@ -8,7 +8,7 @@ use cpu_time::ProcessTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::learn::log::Record;
-use crate::learn::recipe::Reduction;
+use crate::learn::recipe::{Kind, Reduction};
 use crate::learn::{Outcome, ProgressObserver, keep_changes};
 use crate::ranks::{Ranks, agree, leader_first};
 use crate::run::shell::quoted;
@@ -160,11 +160,13 @@ impl Arguments {
             out: self.out.as_deref(),
             resume: self.resume,
         };
-        let arguments = std::env::args().collect::<Vec<_>>().join(" ");
-        agree(ranks, &[("the command line", arguments)])?;
         if ranks.size() == 1 {
             return given.prepare(&mut |line| self.note(line));
         }
+        let arguments: Vec<_> = std::env::args_os().collect();
+        let arguments = arguments.iter().map(|one| one.to_string_lossy());
+        let arguments = arguments.collect::<Vec<_>>().join(" ");
+        agree(ranks, &[("the command line", arguments)])?;
         let mut first = None;
         leader_first(ranks, "preparation of the run file", || {
             if ranks.rank() == 0 {
@@ -209,7 +211,7 @@ impl Arguments {
             reason = "plugins are written into it in builds that have them"
         )]
         let mut source = self.source(&*ranks)?;
-        if self.ranks.are_given() {
+        if self.ranks.are_given() && source.recipe.kind == Kind::Graph {
             source.recipe.train.reduction = Reduction::Exact;
         }
         #[cfg(feature = "plugin")]

@@ -144,8 +144,8 @@ fn naming(engine: &Engine, files: &[Example], modality: Modality) -> Result<Stri
     Ok(rate(right, files.len()))
 }
 
-/// Perplexity of the codes of images: the model's, and that of Kneser-Ney n-grams of the training images' codes, among
-/// the codes of images alone.
+/// Perplexity of the codes of images, each among all tokens: the model's, and that of Kneser-Ney n-grams which are
+/// estimated from the codes of the training images alone.
 fn perplexities(engine: &Engine, train: &[Example], test: &[Example]) -> Result<(f64, f64, usize)> {
     let encode = |file: &Example| engine.tokenizer().encode_file(Modality::Image, &file.path);
     let mut stream = Vec::new();
@@ -161,8 +161,12 @@ fn perplexities(engine: &Engine, train: &[Example], test: &[Example]) -> Result<
     for file in test {
         let ids = encode(file)?;
         let codes = &ids[..ids.len() - 1];
-        let scores = score_tokens(engine, codes, 0, &Hooks::default(), None)?;
-        graph -= scores
+        // As in training, an end token comes before the image.
+        let before = engine.tokenizer().vocabulary().stop();
+        let before: Vec<u32> = before.into_iter().collect();
+        let context = [&before[..], codes].concat();
+        let scores = score_tokens(engine, &context, 0, &Hooks::default(), None)?;
+        graph -= scores[before.len() + 1..]
             .iter()
             .filter_map(|score| score.ln_probability)
             .sum::<f64>();

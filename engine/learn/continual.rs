@@ -60,9 +60,9 @@ impl Default for ContinualSettings {
 impl ContinualSettings {
     fn check(&self) -> Result<()> {
         let invalid = |what: String| Err(Error::new(ErrorKind::Input, what));
-        if !(self.rate > 0.0 && self.rate.is_finite()) {
+        if !(self.rate > 0.0 && self.rate <= 1.0) {
             return invalid(format!(
-                "invalid rate {}: expected a number above 0",
+                "invalid rate {}: expected a number above 0, at most 1",
                 self.rate
             ));
         }
@@ -110,14 +110,16 @@ pub struct Lesson {
     pub new_nodes: Vec<NewToken>,
     /// Rows of weights that were trained.
     pub trained_rows: usize,
-    /// Nats per token in the first and in the last pass, each predicted before it was trained on; none without passes.
+    /// Nats per token in the first and in the last pass, each predicted before it was trained on, without the counts of the
+    /// text; none without passes, and for a text of at most 256 tokens whose counts cannot be left out.
     pub nats: Option<[f64; 2]>,
 }
 
 /// Teach a model a text. `observe` is called after each step; learning ends when it returns false.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for settings out of range, a name that a record has already, or a text without a transition;
+/// [`ErrorKind::Input`] for settings out of range, a name that a record has already or that is empty or a number, or a text
+/// without a transition;
 /// [`ErrorKind::Cancelled`] when `observe` ended it; [`ErrorKind::Numeric`] when training diverges; those of
 /// [`Tokenizer::with_words`], [`TokenGraph::with_texts`] and [`Tokenizer::encode`].
 pub fn learn_text(
@@ -127,6 +129,11 @@ pub fn learn_text(
     observe: &mut dyn FnMut(ContinualProgress) -> bool,
 ) -> Result<Lesson> {
     settings.check()?;
+    if text.name.bytes().all(|byte| byte.is_ascii_digit()) {
+        let what = format!("invalid name {:?}: numbers count records", text.name);
+        return Err(Error::new(ErrorKind::Input, what)
+            .advice("pass a name with a letter, for example \"book\""));
+    }
     if model.records().any(|record| record.name == text.name) {
         let what = format!("the model already has a record named {:?}", text.name);
         return Err(Error::new(ErrorKind::Input, what)
@@ -138,7 +145,11 @@ pub fn learn_text(
     };
     let backward = model.metadata().direction == ReadingDirection::Backward;
     let mut tokens = encode(&tokenizer, &text.documents, backward)?;
-    tokens.extend(&text.ids);
+    let ids = text.ids.iter().copied();
+    match backward {
+        true => tokens.extend(ids.rev()),
+        false => tokens.extend(ids),
+    }
     let replay = encode(&tokenizer, &text.replay, backward)?;
     if tokens.len() < 2 {
         let what = "the text is too short: it has no two tokens";
@@ -174,13 +185,13 @@ pub fn learn_text(
         0 => None,
         _ => Some(training.run(&mechanism, observe)?),
     };
-    let nats = trained.as_ref().map(|(_, nats)| *nats);
+    let nats = trained.as_ref().and_then(|(_, nats)| *nats);
     let (mechanism, rows, trained_rows) = match trained {
-        Some((weights, _)) => (
-            mechanism.with_weights(weights)?,
-            saved_rows(model, &mechanism, &training.rows)?,
-            training.rows.values().map(Vec::len).sum(),
-        ),
+        Some((weights, _)) => {
+            let rows = saved_rows(&mechanism, &training.rows)?;
+            let count = training.rows.values().map(Vec::len).sum();
+            (mechanism.with_weights(weights)?, rows, count)
+        }
         None => (mechanism, Vec::new(), 0),
     };
     let record = LearnedRecord {
@@ -214,16 +225,17 @@ fn described(
     rows: usize,
     nats: Option<[f64; 2]>,
 ) -> serde_json::Value {
-    nats.map_or(serde_json::Value::Null, |[first, last]| {
-        json!({
-            "passes": settings.passes,
-            "rate": settings.rate,
-            "seed": settings.seed,
-            "replayed_tokens": replayed_tokens,
-            "rows": rows,
-            "nats_per_token_first_pass": first,
-            "nats_per_token_last_pass": last,
-        })
+    if settings.passes == 0 {
+        return serde_json::Value::Null;
+    }
+    json!({
+        "passes": settings.passes,
+        "rate": settings.rate,
+        "seed": settings.seed,
+        "replayed_tokens": replayed_tokens,
+        "rows": rows,
+        "nats_per_token_first_pass": nats.map(|[first, _]| first),
+        "nats_per_token_last_pass": nats.map(|[_, last]| last),
     })
 }
 
@@ -308,30 +320,24 @@ fn touched_rows(mechanism: &Mechanism, tokens: &[u32]) -> Rows {
         .collect()
 }
 
-/// Copy the rows of a model that are about to change; nodes and own edges that it lacks have none.
-fn saved_rows(model: &Model, mechanism: &Mechanism, rows: &Rows) -> Result<Vec<SavedRows>> {
-    let (old, graph) = (model.mechanism().graph(), mechanism.graph());
-    let profile = mechanism.profile();
+/// Copy the rows that are about to change: those of new nodes and new own edges too, which a later text may keep.
+fn saved_rows(mechanism: &Mechanism, rows: &Rows) -> Result<Vec<SavedRows>> {
+    let graph = mechanism.graph();
     let mut saved = Vec::new();
-    for shape in blocks(profile, old.nodes(), old.own_edges()) {
+    for shape in blocks(mechanism.profile(), graph.nodes(), graph.own_edges()) {
         let Some(rows) = rows.get(shape.name) else {
             continue;
         };
-        if shape.rows * shape.columns == 0 {
-            continue;
-        }
-        let table = model.mechanism().weights().block(&shape);
-        let new = BlockShape { rows: 0, ..shape };
-        let keys = keyed_rows(&new, graph).into_iter();
-        let touched = keys.filter(|&(_, row)| rows.binary_search(&(row as u32)).is_ok());
-        let kept: Vec<(u64, usize)> = touched
-            .filter_map(|(key, _)| Some((key, row_of(&shape, old, key)?)))
+        let table = mechanism.weights().block(&shape);
+        let keys = keyed_rows(&shape, graph).into_iter();
+        let touched: Vec<(u64, usize)> = keys
+            .filter(|&(_, row)| rows.binary_search(&(row as u32)).is_ok())
             .collect();
-        let all = kept.iter().map(|&(_, row)| (&table, row));
+        let all = touched.iter().map(|&(_, row)| (&table, row));
         saved.push(SavedRows {
             block: shape.name.to_string(),
             table: Table::gather(shape.columns, table.element(), all)?,
-            keys: kept.iter().map(|&(key, _)| key).collect(),
+            keys: touched.iter().map(|&(key, _)| key).collect(),
         });
     }
     Ok(saved)
@@ -349,12 +355,13 @@ struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// Train; returns the weights, and nats per token of the first and the last pass.
+    /// Train; returns the weights, and nats per token of the first and the last pass where the counts of the text, which
+    /// would tell what follows, could be left out.
     fn run(
         &self,
         mechanism: &Mechanism,
         observe: &mut dyn FnMut(ContinualProgress) -> bool,
-    ) -> Result<(Weights, [f64; 2])> {
+    ) -> Result<(Weights, Option<[f64; 2]>)> {
         let (profile, graph) = (mechanism.profile(), mechanism.graph());
         let text = self.added.tokens;
         let length = text.len();
@@ -423,10 +430,9 @@ impl Training<'_> {
             rows.binary_search(&(row as u32)).ok()?;
             Some((tables.get(shape.name)?, row))
         })?;
-        Ok((
-            weights,
-            sums.map(|(nats, tokens)| nats / tokens.max(1) as f64),
-        ))
+        let honest = folds > 0 || !profile.static_resistance;
+        let nats = sums.map(|(nats, tokens)| nats / tokens.max(1) as f64);
+        Ok((weights, honest.then_some(nats)))
     }
 
     /// The static resistances of all texts, and those without each fold of the text that is learned.

@@ -13,11 +13,11 @@ use crate::learn::batch::{Batch, Loss};
 use crate::learn::composed::Composed;
 use crate::learn::dropout::Rates;
 use crate::learn::layered::Layered;
-use crate::learn::leaves::Leaves;
 use crate::learn::own::Own;
 use crate::learn::parameter::{Parameter, Touched};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
+use crate::learn::shard_sums::ShardSums;
 use crate::ranks::Ranks;
 use crate::signal::{EdgeForm, Profile, Weights};
 use crate::{Error, ErrorKind, Result};
@@ -29,7 +29,7 @@ pub struct EdgeTrainer {
     /// Running averages of the parameters; empty before the first step, and where none are kept.
     averages: Vec<Vec<f32>>,
     /// Exact sums of gradients, where they are wanted.
-    leaves: Option<Leaves>,
+    exact_sums: Option<ShardSums>,
 }
 
 /// The parameters of one form of edges.
@@ -64,7 +64,7 @@ impl EdgeTrainer {
             form,
             moments,
             averages: Vec::new(),
-            leaves: None,
+            exact_sums: None,
         }
     }
 
@@ -78,7 +78,7 @@ impl EdgeTrainer {
         seed: u64,
     ) {
         let copy = || Form::new(profile, graph, train.rates(), seed);
-        self.leaves = Some(Leaves::new(Arc::clone(ranks), train.batch, copy));
+        self.exact_sums = Some(ShardSums::new(Arc::clone(ranks), train.batch, copy));
     }
 
     /// Collect the states that sequences continue from, where ranks have some each.
@@ -86,8 +86,8 @@ impl EdgeTrainer {
     /// # Errors
     /// Those of an exchange.
     pub fn collect(&mut self) -> Result<()> {
-        match &self.leaves {
-            Some(leaves) => leaves.collect_states(&mut self.form),
+        match &self.exact_sums {
+            Some(sums) => sums.collect_states(&mut self.form),
             None => Ok(()),
         }
     }
@@ -208,7 +208,7 @@ impl EdgeTrainer {
         };
         match &mut self.form {
             // Edge weights move inside the backward pass: their gradients, the largest array, are never stored.
-            Form::Own(edges) if adam.mode == AdamMode::Touched && self.leaves.is_none() => {
+            Form::Own(edges) if adam.mode == AdamMode::Touched && self.exact_sums.is_none() => {
                 let update = adam.update(step, rate * train.edge_rate, true);
                 let (edge_weights, others) = self.moments.split_at_mut(1);
                 let moments = (
@@ -225,8 +225,8 @@ impl EdgeTrainer {
                 Ok((loss, norm))
             }
             form => {
-                let loss = match &mut self.leaves {
-                    Some(leaves) => leaves.gradients(form, graph, prior, batch, step)?,
+                let loss = match &mut self.exact_sums {
+                    Some(sums) => sums.gradients(form, graph, prior, batch, step)?,
                     None => finite(form.gradients(graph, prior, batch), step)?,
                 };
                 let mut parameters = form.parameters();

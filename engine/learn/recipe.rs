@@ -318,6 +318,9 @@ impl Recipe {
         if self.train.carry || self.train.average > 0.0 {
             return invalid("train.carry and train.average apply to graphs only");
         }
+        if self.train.reduction == Reduction::Exact {
+            return invalid("train.reduction = \"exact\" applies to graphs only");
+        }
         let network = self.network.clone().unwrap_or_default();
         network.check(self.kind, &self.train)
     }

@@ -83,6 +83,28 @@ impl AudioCodec {
         &self.codebook
     }
 
+    /// Check settings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] for those out of range.
+    pub(super) fn check_settings(settings: &AudioSettings) -> Result<()> {
+        check_shape(settings.rate, settings.hop, settings.bands)?;
+        check_range("data.audio.codes", settings.codes, 2, 1 << 16)
+    }
+
+    /// Learn the codebook from the spectra of sounds. `frames [frames, bands]`
+    ///
+    /// # Errors
+    /// As [`Codebook::learn`].
+    pub(super) fn learn(settings: &AudioSettings, frames: &[f32], seed: u64) -> Result<Self> {
+        Ok(Self {
+            rate: settings.rate,
+            hop: settings.hop,
+            bands: settings.bands,
+            codebook: Codebook::learn(frames, settings.bands, settings.codes, seed)?,
+        })
+    }
+
     /// Check a codec that was read from a file.
     pub(super) fn check(&self) -> Result<()> {
         check_shape(self.rate, self.hop, self.bands)
@@ -93,15 +115,6 @@ impl AudioCodec {
 
 #[cfg(feature = "modality")]
 impl AudioCodec {
-    /// Check settings.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Configuration`] for those out of range.
-    pub(super) fn check_settings(settings: &AudioSettings) -> Result<()> {
-        check_shape(settings.rate, settings.hop, settings.bands)?;
-        check_range("data.audio.codes", settings.codes, 2, 1 << 16)
-    }
-
     /// Return the spectra of a sound of the sampling rate of the settings, thinned out evenly where those of `sounds` such
     /// sounds are more than a codebook is learned from. `[frames, bands]`
     ///
@@ -118,19 +131,6 @@ impl AudioCodec {
         let step = (frames.len() / bands).div_ceil((MOST_VECTORS / sounds).max(1));
         let frames = frames.chunks_exact(bands).step_by(step.max(1));
         Ok(frames.flatten().copied().collect())
-    }
-
-    /// Learn the codebook from the spectra of sounds. `frames [frames, bands]`
-    ///
-    /// # Errors
-    /// As [`Codebook::learn`].
-    pub(super) fn learn(settings: &AudioSettings, frames: &[f32], seed: u64) -> Result<Self> {
-        Ok(Self {
-            rate: settings.rate,
-            hop: settings.hop,
-            bands: settings.bands,
-            codebook: Codebook::learn(frames, settings.bands, settings.codes, seed)?,
-        })
     }
 
     fn spectra(rate: u32, hop: usize, bands: usize) -> super::spectrum::Spectra {
@@ -188,7 +188,7 @@ impl AudioCodec {
 
 #[cfg(not(feature = "modality"))]
 impl AudioCodec {
-    pub(super) fn learn(_: &AudioSettings, _: &[Sound], _seed: u64) -> Result<Self> {
+    pub(super) fn sample(_: &AudioSettings, _: &Sound, _sounds: usize) -> Result<Vec<f32>> {
         Err(super::files::unsupported())
     }
 

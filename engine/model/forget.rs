@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::graph::TokenGraph;
 use crate::kernel::table::Table;
 use crate::model::Model;
-use crate::model::learned::{Learned, LearnedRecord, SavedRows, rearranged, row_of, with_rows};
+use crate::model::learned::{
+    Learned, LearnedRecord, LearnedText, SavedRows, rearranged, row_of, with_rows,
+};
 use crate::signal::{BlockShape, Mechanism, blocks};
 use crate::{Error, ErrorKind, Result};
 
@@ -20,7 +22,7 @@ pub struct Forgotten {
     pub subtracted: usize,
     /// Nodes that were removed.
     pub removed_nodes: usize,
-    /// Nodes of the text that stay, since ids of later ones follow; the next record has them now.
+    /// Nodes of the text that stay, since a later text uses them or has nodes after them; the next record has them now.
     pub kept_nodes: usize,
     /// Edges that were removed.
     pub removed_edges: usize,
@@ -63,7 +65,7 @@ impl Model {
     ///
     /// Counts, edges and longer walks are exactly those of a model that has not learned the text. Rows of weights that it moved
     /// get their old bytes, or, where a later text moved them too, are changed by the difference that the text made. Its nodes are
-    /// removed if no later text follows.
+    /// removed if no later text uses them or has nodes after them.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for an index without a record; [`ErrorKind::Format`] when the records contradict the model.
@@ -76,13 +78,11 @@ impl Model {
         let base = learned.base(old)?;
         let text = learned.texts.remove(index);
         let nodes_of_text = text.record.new_nodes;
-        let removed_nodes = match learned.texts.get_mut(index) {
-            None => nodes_of_text,
-            Some(next) => {
-                next.record.new_nodes += nodes_of_text;
-                0
-            }
-        };
+        let later = &mut learned.texts[index..];
+        let removed_nodes = unused_nodes(old.nodes(), nodes_of_text, later);
+        if let Some(next) = later.first_mut() {
+            next.record.new_nodes += nodes_of_text - removed_nodes;
+        }
         let graph = match learned.texts.is_empty() {
             true => base,
             false => base.with_texts(&learned.added(), old.nodes() - removed_nodes)?,
@@ -100,12 +100,13 @@ impl Model {
             };
             let current = weights.block(shape);
             for (at, &key) in rows.keys.iter().enumerate() {
+                let before = one_row(&rows.table, at)?;
+                let later = &mut learned.texts[index..];
+                let difference = take_back(later, &rows.block, key, &before)?;
                 let Some(row) = row_of(shape, &graph, key) else {
                     continue;
                 };
-                let before = one_row(&rows.table, at)?;
-                let later = &mut learned.texts[index..];
-                let new = match take_back(later, &rows.block, key, &before)? {
+                let new = match difference {
                     None => {
                         restored += 1;
                         before
@@ -135,6 +136,17 @@ impl Model {
         let model = Self::new(self.metadata().clone(), tokenizer, mechanism)?;
         Ok((model.with_learned(learned), forgotten))
     }
+}
+
+/// Number of nodes that can be removed of the `count` that a forgotten text has added: the last ones, unless a later text uses
+/// them or has nodes after them.
+fn unused_nodes(nodes: usize, count: usize, later: &[LearnedText]) -> usize {
+    if later.iter().any(|text| text.record.new_nodes > 0) {
+        return 0;
+    }
+    let used = later.iter().flat_map(|text| &text.tokens).max();
+    let used = used.map_or(0, |&last| last as usize + 1);
+    nodes.saturating_sub(used).min(count)
 }
 
 /// Replace rows of weights by those of their keys.
@@ -179,7 +191,7 @@ fn moved(row: &Table, difference: &[f32]) -> Result<Table> {
 
 /// Give later texts that moved a row the row as it was `before`; returns by how much it changes, or `None` if none moved it.
 fn take_back(
-    later: &mut [crate::model::learned::LearnedText],
+    later: &mut [LearnedText],
     block: &str,
     key: u64,
     before: &Table,

@@ -12,12 +12,12 @@ pub(crate) struct Aligned<T: ?Sized>(pub(crate) T);
 /// The built-in English model.
 pub(crate) static ENGLISH: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/english.bril"));
 
-/// Run a command line, the name of the program first, and return its exit code. `launcher` is the command that
+/// Run a command line, the name of the program first, and return its exit code. `invocation` is the command that
 /// starts the program again.
 #[pyfunction]
-pub(crate) fn command(py: Python<'_>, launcher: Vec<OsString>, arguments: Vec<OsString>) -> u8 {
+pub(crate) fn command(py: Python<'_>, invocation: Vec<OsString>, arguments: Vec<OsString>) -> u8 {
     py.detach(|| {
-        let code = brillm::cli::run(Some(&ENGLISH.0), launcher, arguments);
+        let code = brillm::cli::run(Some(&ENGLISH.0), invocation, arguments);
         // The interpreter does not flush Rust's output at its end.
         drop(std::io::stdout().flush());
         code

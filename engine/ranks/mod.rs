@@ -109,9 +109,16 @@ pub fn start(wanted: Option<usize>, timeout: Duration) -> Result<Arc<dyn Ranks>>
         }
         Arc::new(OneProcess)
     };
-    match wanted {
-        Some(wanted) if wanted != ranks.size() => {
-            // All ranks meet this error.
+    // A rank may want another number than the rest: all meet the error of the first that is wrong.
+    let mine = serde_json::to_vec(&wanted).unwrap_or_default();
+    let all = ranks.gather("number of ranks".into(), &mine)?;
+    let all = all.iter().map(|one| serde_json::from_slice(one).ok());
+    let wrong = all.map(Option::flatten).find(|wanted: &Option<usize>| {
+        let size = ranks.size();
+        wanted.is_some_and(|wanted| wanted != size)
+    });
+    match wrong.flatten() {
+        Some(wanted) => {
             ranks.finish()?;
             let there = match ranks.size() {
                 1 => "this is one process".into(),
@@ -127,7 +134,7 @@ pub fn start(wanted: Option<usize>, timeout: Duration) -> Result<Arc<dyn Ranks>>
             };
             Err(error.at("--ranks").advice(advice))
         }
-        _ => Ok(ranks),
+        None => Ok(ranks),
     }
 }
 

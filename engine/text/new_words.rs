@@ -140,6 +140,11 @@ fn extend(
     }
     let names: HashMap<String, u32> =
         serde_json::from_value(json["model"]["vocab"].clone()).map_err(|_| unsupported())?;
+    // Special tokens after the byte pairs have the ids of new ones.
+    if names.len() != size {
+        let what = "this vocabulary has special tokens after its byte pairs: it cannot be extended with new words";
+        return Err(Error::new(ErrorKind::Unsupported, what).advice("leave out --new-nodes"));
+    }
     let name_of: HashMap<u32, &str> = names.iter().map(|(name, &id)| (id, &**name)).collect();
     let mut merges: Vec<Merge> = Vec::new();
     let mut taken: HashMap<String, u32> = names.clone();
@@ -147,7 +152,10 @@ fn extend(
         for merge in &merges {
             join(&mut word, merge);
         }
-        let before = (merges.len(), taken.clone());
+        if merges.len() == count {
+            break;
+        }
+        let before = merges.len();
         while word.len() > 1 && merges.len() < count {
             let name = |id: u32| match (id as usize).checked_sub(size) {
                 Some(new) => merges[new].token.clone(),
@@ -173,8 +181,9 @@ fn extend(
         }
         // A part of a word is of no use without the rest.
         if word.len() > 1 {
-            merges.truncate(before.0);
-            taken = before.1;
+            for merge in merges.drain(before..) {
+                taken.remove(&merge.token);
+            }
         }
     }
     let texts: Vec<(String, String)> = merges

@@ -168,6 +168,9 @@ fn invalid(error: minijinja::Error) -> Error {
         .advice("correct the template, or take the model's own from its publisher")
 }
 
+/// Bytes of a separator or an indent of `tojson` at most: each is repeated for every item.
+const LONGEST_SEPARATOR: usize = 16;
+
 /// Marks the message of `raise_exception` in an error.
 const REFUSED: &str = "raise_exception: ";
 
@@ -210,14 +213,22 @@ fn to_json(value: TemplateValue, options: Kwargs) -> std::result::Result<String,
     let mut bytes = Vec::new();
     match indent {
         Some(indent) => {
-            let spaces = " ".repeat(indent.min(16));
+            let spaces = " ".repeat(indent.min(LONGEST_SEPARATOR));
             let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
             write(&value, sorted, &mut bytes, formatter)
         }
         None => {
             let [item, key] = match separators.as_deref() {
-                Some([item, key]) => [item.clone(), key.clone()],
-                _ => [", ", ": "].map(String::from),
+                None => [", ", ": "].map(String::from),
+                Some([item, key]) if item.len().max(key.len()) <= LONGEST_SEPARATOR => {
+                    [item.clone(), key.clone()]
+                }
+                Some(_) => {
+                    let most = LONGEST_SEPARATOR;
+                    return Err(failed(&format!(
+                        "separators of tojson are two texts of at most {most} bytes"
+                    )));
+                }
             };
             write(&value, sorted, &mut bytes, Separators { item, key })
         }

@@ -97,7 +97,7 @@ impl Plan {
     }
 
     /// Shorten the plan to a reference of `words` words that has less than four fifths of what it needs: to fewer rounds,
-    /// with answers of at least two steps, then all turns in proportion. `None` where the reference has less than a step.
+    /// with answers of two steps on average, then all turns in proportion. `None` where the reference has less than a step.
     pub fn fitted(mut self, words: usize, step: usize) -> Option<Self> {
         if 5 * words >= 4 * self.budget() {
             return Some(self);

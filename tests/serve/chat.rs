@@ -161,6 +161,9 @@ fn log_probabilities_of_a_chat_have_its_shape() {
         String::from_utf8(text).unwrap(),
         choice["message"]["content"]
     );
+    // Clients send 0 where they want none.
+    let none = json!({"messages": body["messages"], "max_tokens": 1, "top_logprobs": 0});
+    assert_eq!(chat(&server, &none)["choices"][0]["logprobs"], Value::Null);
     let events = stream(&server, body);
     let streamed = events
         .iter()

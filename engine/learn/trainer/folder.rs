@@ -46,6 +46,13 @@ pub(super) fn has_begun(folder: &Path) -> bool {
     is_run_folder(folder) && folder.join(crate::learn::log::JSON_FILE).exists()
 }
 
+/// Whether a run in the folder has begun with exact sums, for example over ranks: it goes on with them in one process.
+pub(super) fn sums_exactly(folder: &Path) -> bool {
+    let record = crate::text::read_text(&folder.join(RUN_RECORD)).ok();
+    let record: Option<Value> = record.and_then(|text| serde_json::from_str(&text).ok());
+    has_begun(folder) && record.is_some_and(|record| record["train"]["reduction"] == "exact")
+}
+
 /// Write the recipe into the run folder. With `resume`, a run that is there may have differed in [`CHANGEABLE`] keys;
 /// without, it must not have begun. Returns the number of training tokens of the earlier start, whose recipe stays until
 /// [`write_recipe`] replaces it.

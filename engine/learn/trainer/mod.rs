@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use self::folder::{keep_recipe, write_recipe};
+use self::folder::{keep_recipe, sums_exactly, write_recipe};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::kernel::simd::Level;
@@ -136,7 +136,7 @@ impl Trainer {
             .at(&recipe.name)
             .advice("prepare it with brillm::run::prepare_training"));
         }
-        if ranks.size() > 1 {
+        if ranks.size() > 1 || resume && sums_exactly(folder) {
             recipe.train.reduction = Reduction::Exact;
         }
         let over = Arc::clone(&ranks);

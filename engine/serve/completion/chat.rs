@@ -127,7 +127,10 @@ impl ChatBody {
             return Err(invalid("max_completion_tokens", found));
         }
         let logprobs = self.logprobs == Some(true);
-        if let Some(top) = self.top_logprobs.filter(|&top| !logprobs || top > 100) {
+        if let Some(top) = self
+            .top_logprobs
+            .filter(|&top| !logprobs && top > 0 || top > 100)
+        {
             return Err(invalid("top_logprobs", top));
         }
         let body = CompletionBody {

@@ -1,6 +1,6 @@
-//! Exact gradients: those of the shards of a batch (leaves), summed in fixed point over threads and ranks.
+//! Exact gradients: those of the shards of a batch, summed in fixed point over threads and ranks.
 //!
-//! A leaf is computed by the same calls on any thread of any rank, so its gradient has the same bits. Sums of integers
+//! A shard is computed by the same calls on any thread of any rank, so its gradient has the same bits. Sums of integers
 //! do not depend on their order: the gradient of a batch has the same bits on any number of threads and ranks.
 
 use std::ops::Range;
@@ -16,15 +16,15 @@ use crate::learn::prior::Prior;
 use crate::ranks::{FixedPoint, Ranks};
 use crate::{Error, ErrorKind, Result};
 
-/// Bits after the point of gradients. They are those of a mean over the predictions of one leaf.
+/// Bits after the point of gradients. They are those of a mean over the predictions of one shard.
 const GRADIENT: u32 = 44;
-/// Bits after the point of losses, which are sums over the predictions of a leaf.
+/// Bits after the point of losses, which are sums over the predictions of a shard.
 const LOSS: u32 = 28;
 /// Numbers before those of the parameters: how many were out of range, and the loss.
 const HEADER: usize = 2;
 
-/// What computes the leaves of a rank.
-pub(super) struct Leaves {
+/// Computes the shards of a rank and sums their gradients over all ranks.
+pub(super) struct ShardSums {
     ranks: Arc<dyn Ranks>,
     /// Copies of the parameters, for all threads but one.
     workers: Vec<Form>,
@@ -34,12 +34,12 @@ pub(super) struct Leaves {
     states: Range<usize>,
 }
 
-/// The leaves of rank `rank` of `size`: a contiguous run.
-fn share(leaves: usize, rank: usize, size: usize) -> Range<usize> {
-    rank * leaves / size..(rank + 1) * leaves / size
+/// The shards of rank `rank` of `size`: a contiguous run.
+fn share(shards: usize, rank: usize, size: usize) -> Range<usize> {
+    rank * shards / size..(rank + 1) * shards / size
 }
 
-impl Leaves {
+impl ShardSums {
     /// Prepare to sum over `ranks`, for batches of `sequences`; `copy` makes copies of the form for further threads.
     pub(super) fn new(ranks: Arc<dyn Ranks>, sequences: usize, copy: impl Fn() -> Form) -> Self {
         let mine = share(sequences.div_ceil(SHARD), ranks.rank(), ranks.size()).len();
@@ -84,7 +84,7 @@ impl Leaves {
         let forms: Vec<&mut Form> = std::iter::once(&mut *form)
             .chain(&mut self.workers)
             .collect();
-        let leaf = |index: usize, form: &mut Form, sums: &mut [i64]| -> Option<Vec<f32>> {
+        let shard = |index: usize, form: &mut Form, sums: &mut [i64]| -> Option<Vec<f32>> {
             let (part, first) = (batch.shard(index), index * SHARD);
             *form.first_sequence() = first;
             if let Some(state) = form.state() {
@@ -102,9 +102,9 @@ impl Leaves {
             .map(|(thread, (form, sums))| {
                 sums.clear();
                 sums.resize(total, 0);
-                let leaves = mine.clone().skip(thread).step_by(threads);
-                leaves
-                    .filter_map(|index| Some((index, leaf(index, form, sums)?)))
+                let shards = mine.clone().skip(thread).step_by(threads);
+                shards
+                    .filter_map(|index| Some((index, shard(index, form, sums)?)))
                     .collect()
             })
             .collect();
@@ -121,7 +121,7 @@ impl Leaves {
         finish(form, &first[0], &lengths, batch, count, step)
     }
 
-    /// Keep the states after the leaves of this rank, for the next batch.
+    /// Keep the states after the shards of this rank, for the next batch.
     fn keep_states(
         &mut self,
         form: &mut Form,
@@ -166,11 +166,11 @@ fn lengths(parameters: &[&mut Parameter<f32>]) -> Vec<(usize, usize)> {
     sizes.map(|one| (one.value.len(), one.shape[0])).collect()
 }
 
-/// Add the gradient and the loss of one of `count` leaves.
+/// Add the gradient and the loss of one of `count` shards.
 fn add(
     parameters: &[&mut Parameter<f32>],
     loss: Loss,
-    leaf: &Batch,
+    shard: &Batch,
     count: usize,
     sums: &mut [i64],
 ) {
@@ -178,8 +178,8 @@ fn add(
         FixedPoint::new(GRADIENT, count),
         FixedPoint::new(LOSS, count),
     );
-    // The gradient is that of a mean over a leaf: the last leaf may be smaller than the others.
-    let weight = leaf.sequences() as f64 / SHARD as f64;
+    // The gradient is that of a mean over a shard: the last shard may be smaller than the others.
+    let weight = shard.sequences() as f64 / SHARD as f64;
     let (header, mut rest) = sums.split_at_mut(HEADER);
     match losses.round(loss.nats, 1.0) {
         Some(nats) => header[1] += nats,
@@ -210,7 +210,7 @@ fn add(
     }
 }
 
-/// Convert the sums over all leaves to the gradient of a mean over the batch.
+/// Convert the sums over all shards to the gradient of a mean over the batch.
 fn finish(
     form: &mut Form,
     sums: &[i64],
