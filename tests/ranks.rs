@@ -225,6 +225,34 @@ fn exact_sums_train_like_float_sums() {
     assert!((float - exact).abs() < 1e-4, "{float} and {exact}");
 }
 
+#[test]
+fn an_evaluation_has_the_same_bits_on_any_number_of_ranks() {
+    let folder = folder();
+    succeed(&mut training(folder.path(), 1, "out", &[]), "training");
+    let model = ["--model", "out/model.bril", "held-out.txt"];
+    let measured = |command: &mut Command, how: &[&str], what: &str| -> Value {
+        let command = command.args(["--threads", "1", "eval", "--json"]);
+        let command = command.args(how).args(model).current_dir(folder.path());
+        serde_json::from_str(&stdout_of(&command.output().unwrap(), what)).unwrap()
+    };
+    for how in [&["--windows", "20,13"][..], &["--documents"]] {
+        let alone = measured(&mut brillm::<&str>(&[]), how, "one process");
+        for &size in sizes() {
+            let mut command = mpirun(size, env!("CARGO_BIN_EXE_brillm"));
+            let over = measured(&mut command, how, &format!("{size} ranks"));
+            assert_eq!(over, alone, "{how:?} on {size} ranks");
+        }
+    }
+    let mut whole = mpirun(2, env!("CARGO_BIN_EXE_brillm"));
+    let whole = whole.arg("eval").args(model).current_dir(folder.path());
+    let errors = fails_soon(whole.stderr(Stdio::piped()).spawn().unwrap(), "a stream");
+    assert_eq!(
+        errors.matches("ranks measure windows").count(),
+        1,
+        "{errors}"
+    );
+}
+
 /// Process ids of the descendants of a process whose program has a name.
 fn descendants(parent: u32, name: &str) -> Vec<u32> {
     let children = |parent: u32| -> Vec<u32> {

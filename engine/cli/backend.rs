@@ -72,14 +72,18 @@ impl BackendArguments {
         Ok(())
     }
 
+    /// Whether the CPU may be used: neither a GPU nor an adapter was asked for.
+    pub(super) fn allows_cpu(&self) -> bool {
+        self.backend != Backend::Gpu && self.adapter.is_none()
+    }
+
     /// Check that the model runs on the requested backend.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a transformer on a GPU.
     pub(super) fn check_model(&self, engine: &crate::Engine) -> Result<()> {
         self.check()?;
-        let device = self.backend == Backend::Gpu || self.adapter.is_some();
-        if device && engine.as_graph().is_none() {
+        if !self.allows_cpu() && engine.as_graph().is_none() {
             return Err(
                 Error::new(ErrorKind::Unsupported, "transformers run on the CPU only")
                     .at(engine.name())

@@ -4,13 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::held_out::HeldOutArguments;
+use super::ranks::RankArguments;
+use crate::hook::Hooks;
 use crate::learn::DynamicSettings;
 use crate::measure::{Continuations, Windows};
+use crate::ranks::{Ranks, agree};
 use crate::run::{
     ContextEvaluation, ContinuationReport, Engine, Evaluation, HookedEngine, Reader, Shuffle,
-    StreamOptions,
+    StreamOptions, evaluate_documents_over, evaluate_windows_over,
 };
 use crate::text::ReadingDirection;
 use crate::{Error, ErrorKind, Result};
@@ -74,6 +78,9 @@ pub(super) struct Arguments {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    // Last: its heading is that of all options after it.
+    #[command(flatten)]
+    ranks: RankArguments,
 }
 
 /// Shown below `brillm eval --help`.
@@ -97,6 +104,8 @@ impl Arguments {
             )
             .advice("pass --windows without --stream, or use --backend cpu"));
         }
+        let ranks = self.ranks.start()?;
+        RankArguments::agree(&*ranks)?;
         let engine = super::open_engine(self.model.as_deref())?.with_order(self.order.order)?;
         self.backend.check_model(&engine)?;
         let hooks = super::plugin_options::hooks()?;
@@ -120,6 +129,13 @@ impl Arguments {
         if backward {
             tokens.reverse();
             documents.iter_mut().for_each(|document| document.reverse());
+        }
+        if ranks.size() > 1 {
+            let measured = self.over(&*ranks, &engine, &hooks, &tokens, &documents)?;
+            return match ranks.rank() {
+                0 => self.report(&measured, bytes, engine.order()),
+                _ => Ok(()),
+            };
         }
         let hooked = super::plugin_options::hooked(&engine, &hooks, self.seed)?;
         if let Some(texts) = &self.continuation {
@@ -152,6 +168,40 @@ impl Arguments {
             }
         };
         self.report_stream(&measured, bytes, engine.order(), &options)
+    }
+
+    /// Measure windows or documents over several ranks, each of which holds the whole model.
+    fn over(
+        &self,
+        ranks: &dyn Ranks,
+        engine: &Engine,
+        hooks: &Hooks,
+        tokens: &[u32],
+        documents: &[Vec<u32>],
+    ) -> Result<Evaluation> {
+        let windows = self.windows.as_ref().filter(|_| !self.stream);
+        let divides = self.documents || windows.is_some();
+        if !divides || !hooks.is_empty() || !self.backend.allows_cpu() {
+            let what =
+                "ranks measure windows or documents of a graph, on the CPU and without plugins";
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .advice("pass --windows LENGTH,COUNT or --documents, or start one process"));
+        }
+        let model = engine.clone().graph()?;
+        let mechanism = model.mechanism();
+        let text = serde_json::to_vec(&(tokens, documents)).unwrap_or_default();
+        let properties = [
+            ("the model", mechanism.fingerprint()),
+            ("the text", format!("{:016x}", xxh3_64(&text))),
+        ];
+        agree(ranks, &properties)?;
+        match windows {
+            Some(windows) => {
+                let windows = windows.starting_at(self.first_window);
+                evaluate_windows_over(ranks, mechanism, tokens, &windows, hooks)
+            }
+            None => evaluate_documents_over(ranks, mechanism, documents, hooks),
+        }
     }
 
     /// Return what changes the predictions of a stream.

@@ -157,7 +157,7 @@ pub fn run(
         return FAILURE;
     }
     arguments.plugins.keep();
-    let divides = matches!(arguments.command, Command::Train(_));
+    let divides = matches!(arguments.command, Command::Train(_) | Command::Eval(_));
     let refused = match divides {
         true => Ok(()),
         false => ranks::refuse_launcher(),

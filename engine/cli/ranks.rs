@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::kernel::simd::Level;
 use crate::ranks::{Launcher, Ranks};
 use crate::{Error, ErrorKind, Result};
 
@@ -33,6 +34,22 @@ impl RankArguments {
         Ok(Arc::clone(RANKS.get_or_init(|| ranks)))
     }
 
+    /// Check that all ranks have the same program and command line.
+    ///
+    /// # Errors
+    /// As [`crate::ranks::agree`].
+    pub(super) fn agree(ranks: &dyn Ranks) -> Result<()> {
+        let arguments: Vec<_> = std::env::args_os().collect();
+        let arguments = arguments.iter().map(|one| one.to_string_lossy());
+        let properties = [
+            ("the version", env!("CARGO_PKG_VERSION").into()),
+            ("the command line", arguments.collect::<Vec<_>>().join(" ")),
+            // Other instructions round differently.
+            ("the SIMD level", Level::current().name().into()),
+        ];
+        crate::ranks::agree(ranks, &properties)
+    }
+
     /// Whether the user or a launcher has chosen ranks, of any number.
     pub(super) fn are_given(&self) -> bool {
         self.ranks.is_some() || cfg!(feature = "mpi") && Launcher::detect().is_some()
@@ -46,7 +63,8 @@ impl RankArguments {
 pub(super) fn refuse_launcher() -> Result<()> {
     match Launcher::detect().filter(|launcher| launcher.tasks > 1) {
         Some(launcher) => {
-            let advice = "start it without a launcher; `brillm train` runs over ranks";
+            let advice =
+                "start it without a launcher; `brillm train` and `brillm eval` run over ranks";
             Err(launcher.refused("this command runs in one process", advice))
         }
         None => Ok(()),

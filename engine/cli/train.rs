@@ -7,10 +7,11 @@ use clap::Args;
 use cpu_time::ProcessTime;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::ranks::RankArguments;
 use crate::learn::log::Record;
 use crate::learn::recipe::{Kind, Reduction};
 use crate::learn::{Outcome, ProgressObserver, keep_changes};
-use crate::ranks::{Ranks, agree, leader_first};
+use crate::ranks::{Ranks, leader_first};
 use crate::run::shell::quoted;
 use crate::run::{PreparedSource, TrainSource, prepare_training_over};
 use crate::text::SkippedFiles;
@@ -50,7 +51,7 @@ pub(super) struct Arguments {
     json: bool,
     // Last: its heading is that of all options after it.
     #[command(flatten)]
-    ranks: super::ranks::RankArguments,
+    ranks: RankArguments,
 }
 
 /// Shown below `brillm train --help`.
@@ -163,10 +164,7 @@ impl Arguments {
         if ranks.size() == 1 {
             return given.prepare(&mut |line| self.note(line));
         }
-        let arguments: Vec<_> = std::env::args_os().collect();
-        let arguments = arguments.iter().map(|one| one.to_string_lossy());
-        let arguments = arguments.collect::<Vec<_>>().join(" ");
-        agree(ranks, &[("the command line", arguments)])?;
+        RankArguments::agree(ranks)?;
         let mut first = None;
         leader_first(ranks, "preparation of the run file", || {
             if ranks.rank() == 0 {

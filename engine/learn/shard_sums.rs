@@ -34,15 +34,10 @@ pub(super) struct ShardSums {
     states: Range<usize>,
 }
 
-/// The shards of rank `rank` of `size`: a contiguous run.
-fn share(shards: usize, rank: usize, size: usize) -> Range<usize> {
-    rank * shards / size..(rank + 1) * shards / size
-}
-
 impl ShardSums {
     /// Prepare to sum over `ranks`, for batches of `sequences`; `copy` makes copies of the form for further threads.
     pub(super) fn new(ranks: Arc<dyn Ranks>, sequences: usize, copy: impl Fn() -> Form) -> Self {
-        let mine = share(sequences.div_ceil(SHARD), ranks.rank(), ranks.size()).len();
+        let mine = ranks.share(sequences.div_ceil(SHARD)).len();
         let threads = rayon::current_num_threads().min(mine).max(1);
         Self {
             ranks,
@@ -65,7 +60,7 @@ impl ShardSums {
         step: u64,
     ) -> Result<Loss> {
         let count = batch.sequences().div_ceil(SHARD);
-        let mine = share(count, self.ranks.rank(), self.ranks.size());
+        let mine = self.ranks.share(count);
         let lengths: Vec<(usize, usize)> = lengths(&form.parameters());
         let total = HEADER
             + lengths

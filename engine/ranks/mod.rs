@@ -14,6 +14,7 @@ mod watchdog;
 #[cfg(feature = "mpi")]
 mod world;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,12 @@ pub trait Ranks: Send + Sync + std::fmt::Debug {
     /// As [`Self::exchange`].
     fn gather(&self, call: Call<'_>, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.exchange(call, &vec![bytes; self.size()])
+    }
+
+    /// The part of `count` items that this rank computes: a contiguous run, in the order of the ranks.
+    fn share(&self, count: usize) -> Range<usize> {
+        let (rank, size) = (self.rank(), self.size());
+        rank * count / size..(rank + 1) * count / size
     }
 
     /// Wait until all ranks have finished, and leave them. A rank that ends without this call ends the job.
@@ -226,7 +233,7 @@ mod tests {
         let mut values = [1, -2];
         one.sum("test".into(), &mut values).unwrap();
         assert_eq!(values, [1, -2]);
-        assert_eq!((one.rank(), one.size()), (0, 1));
+        assert_eq!((one.rank(), one.size(), one.share(7)), (0, 1, 0..7));
         one.finish().unwrap();
         agree(&one, &[("version", "1".into())]).unwrap();
         let failed = leader_first(&one, "test", || {

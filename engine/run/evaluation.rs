@@ -13,6 +13,7 @@ use crate::learn::{DynamicLearner, DynamicSettings};
 use crate::measure::{Perplexity, Windows};
 use crate::model::ChargeSettings;
 use crate::path::{GraphSession, HookRunner, RecallSettings, Sampling, Session};
+use crate::ranks::{OneProcess, Ranks};
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -53,6 +54,20 @@ pub fn evaluate_windows(
     windows: &Windows,
     hooks: &Hooks,
 ) -> Result<Evaluation> {
+    evaluate_windows_over(&OneProcess, mechanism, tokens, windows, hooks)
+}
+
+/// Measure windows as [`evaluate_windows`] does, with the same result, a part of them on each rank.
+///
+/// # Errors
+/// As [`evaluate_windows`], and those of an exchange.
+pub fn evaluate_windows_over(
+    ranks: &dyn Ranks,
+    mechanism: &Arc<Mechanism>,
+    tokens: &[u32],
+    windows: &Windows,
+    hooks: &Hooks,
+) -> Result<Evaluation> {
     let spans: Vec<_> = windows.spans(tokens.len())?.enumerate().collect();
     let one = |(index, span): &(usize, Range<usize>)| {
         let sequence = (windows.first + index) as u64;
@@ -62,12 +77,22 @@ pub fn evaluate_windows(
             predict(&mut session, next).map(|nats| sum + nats)
         })
     };
-    let nats = in_order(&spans, hooks, one)?;
+    let mine = in_order(&spans[ranks.share(spans.len())], hooks, one)?;
+    let nats = gathered(ranks, &mine)?;
     Ok(Evaluation::of(
         nats.iter().sum(),
         spans.len() * (windows.length - 1),
         mechanism.nodes(),
     ))
+}
+
+/// Return the values of all ranks, in the order of the ranks.
+fn gathered(ranks: &dyn Ranks, mine: &[f64]) -> Result<Vec<f64>> {
+    let all = ranks.gather(
+        "nats of the held-out text".into(),
+        bytemuck::cast_slice(mine),
+    )?;
+    Ok(bytemuck::pod_collect_to_vec(&all.concat()))
 }
 
 /// Map in parallel; with hooks one after the other, because they keep state and must replay.
@@ -228,12 +253,32 @@ pub fn evaluate_documents(
     documents: &[Vec<u32>],
     hooks: &Hooks,
 ) -> Result<Evaluation> {
+    evaluate_documents_over(&OneProcess, mechanism, documents, hooks)
+}
+
+/// Measure documents as [`evaluate_documents`] does, with the same result, a part of them on each rank.
+///
+/// # Errors
+/// As [`evaluate_documents`], and those of an exchange.
+pub fn evaluate_documents_over(
+    ranks: &dyn Ranks,
+    mechanism: &Arc<Mechanism>,
+    documents: &[Vec<u32>],
+    hooks: &Hooks,
+) -> Result<Evaluation> {
     let mut sum = Perplexity::new(mechanism.nodes() as u64);
     let options = StreamOptions::default();
-    for document in documents.iter().filter(|document| document.len() > 1) {
-        let measured = evaluate_stream(mechanism, document, 1, &options, hooks)?;
-        let nats = measured.nats_per_token * measured.tokens as f64;
-        sum.add_sum(nats, measured.tokens as u64);
+    let measured = documents.iter().filter(|document| document.len() > 1);
+    let measured: Vec<&Vec<u32>> = measured.collect();
+    let mine = measured[ranks.share(measured.len())]
+        .iter()
+        .map(|document| {
+            let measured = evaluate_stream(mechanism, document, 1, &options, hooks)?;
+            Ok(measured.nats_per_token * measured.tokens as f64)
+        });
+    let nats = gathered(ranks, &mine.collect::<Result<Vec<_>>>()?)?;
+    for (document, nats) in measured.iter().zip(nats) {
+        sum.add_sum(nats, document.len() as u64 - 1);
     }
     if sum.tokens() == 0 {
         return Err(Error::new(ErrorKind::Input, "no text has two tokens")

@@ -43,7 +43,8 @@ pub use engine::{Engine, EngineKind, EngineSummary, HookedEngine, SequenceOption
 #[cfg(feature = "gpu")]
 pub use evaluation::evaluate_windows_on;
 pub use evaluation::{
-    Evaluation, StreamOptions, evaluate_documents, evaluate_stream, evaluate_windows,
+    Evaluation, StreamOptions, evaluate_documents, evaluate_documents_over, evaluate_stream,
+    evaluate_windows, evaluate_windows_over,
 };
 #[cfg(feature = "transformer")]
 pub use filling::fill_text;
