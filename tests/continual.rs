@@ -195,6 +195,25 @@ fn a_forgotten_text_leaves_the_bytes_of_before() {
 }
 
 #[test]
+fn shipped_models_have_their_bytes_again() {
+    for (name, sentence) in [
+        ("english", "a zebra sat on a star"),
+        ("chinese", "天地玄黄"),
+    ] {
+        let file = support::root().join(format!("models/{name}.bril"));
+        let model = Model::open(&file, Verify::Whole).unwrap();
+        let text = NewText {
+            name: "text".into(),
+            documents: vec![sentence.into()],
+            ..NewText::default()
+        };
+        let learned = learn_text(&model, &text, &ContinualSettings::default(), &mut |_| true);
+        let forgotten = learned.unwrap().model.forget(0).unwrap().0;
+        assert!(bytes(&forgotten) == std::fs::read(&file).unwrap(), "{name}");
+    }
+}
+
+#[test]
 fn counts_after_forgetting_are_those_of_a_model_that_never_learned_the_text() {
     cases(FORMS, |&name| {
         let model = &model_of(name);
