@@ -85,22 +85,14 @@ impl Arguments {
                     "pass a .bril file, or train with `brillm train` and `initial` in the run file",
                 )
         })?;
-        let taken = |name: &str| model.records().any(|record| record.name == name);
         let name = self.name.clone().unwrap_or_else(|| {
             let stem = self
                 .text
                 .first()
                 .or(self.ids.as_ref())
                 .and_then(|path| path.file_stem());
-            let stem = stem.map_or("text".into(), |stem| stem.to_string_lossy().into_owned());
-            // A number would name a record by its place.
-            let stem = match stem.bytes().all(|byte| byte.is_ascii_digit()) {
-                true => format!("text-{stem}"),
-                false => stem,
-            };
-            let numbered = (2..).map(|number| format!("{stem}-{number}"));
-            let mut names = std::iter::once(stem.clone()).chain(numbered);
-            names.find(|name| !taken(name)).unwrap_or(stem)
+            let stem = stem.map_or("text".into(), |stem| stem.to_string_lossy());
+            model.record_name(&stem)
         });
         let sources = self.text.iter().chain(&self.ids);
         let text = NewText {

@@ -295,6 +295,23 @@ impl Model {
         self.learned.texts.iter().map(|text| &text.record)
     }
 
+    /// Choose a name for a new record: `stem`, after `text-` if it is a number, which would name a record by its place, and
+    /// numbered if a record has that name.
+    pub fn record_name(&self, stem: &str) -> String {
+        let stem = match stem.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => format!("text-{stem}"),
+            false => stem.to_string(),
+        };
+        let taken = |name: &str| self.records().any(|record| record.name == name);
+        let mut name = stem.clone();
+        let mut number = 1;
+        while taken(&name) {
+            number += 1;
+            name = format!("{stem}-{number}");
+        }
+        name
+    }
+
     /// Change the metadata.
     #[must_use]
     pub fn described(mut self, change: impl FnOnce(&mut Metadata)) -> Self {
