@@ -15,6 +15,7 @@ mod call;
 mod command;
 mod generation;
 mod graph;
+mod learn;
 mod measure;
 mod model;
 mod session;
@@ -32,6 +33,8 @@ mod _native {
     use super::generation::Generation;
     #[pymodule_export]
     use super::graph::Graph;
+    #[pymodule_export]
+    use super::learn::{forget, learn, records, save};
     #[pymodule_export]
     use super::measure::{evaluate, kneser_ney};
     #[pymodule_export]

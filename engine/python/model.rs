@@ -33,7 +33,28 @@ use crate::trace::Trace;
 #[pyclass(frozen, module = "brillm._native")]
 pub(crate) struct Model {
     pub(crate) engine: Engine,
-    path: Option<PathBuf>,
+    origin: Origin,
+}
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+enum Origin {
+    /// The English model of the package.
+    BuiltIn,
+    /// A file or a folder.
+    File(PathBuf),
+    /// A model that has learned or forgotten a text, and has no file.
+    Memory,
+}
+
+impl Model {
+    /// A graph without a file.
+    pub(crate) fn in_memory(model: &brillm::Model) -> Self {
+        Self {
+            engine: Engine::from(model),
+            origin: Origin::Memory,
+        }
+    }
 }
 
 /// A block of weights: its name, its format, its numbers, and the scale of each row of int8.
@@ -57,7 +78,8 @@ impl Model {
                 Ok(Engine::from(&model))
             }
         })?;
-        Ok(Self { engine, path })
+        let origin = path.map_or(Origin::BuiltIn, Origin::File);
+        Ok(Self { engine, origin })
     }
 
     /// The metadata, sizes and options, as JSON.
@@ -65,7 +87,11 @@ impl Model {
         let (engine, summary) = (&self.engine, self.engine.summary());
         serde_json::json!({
             "name": engine.name(),
-            "path": self.path,
+            "path": match &self.origin {
+                Origin::File(path) => Some(path),
+                Origin::BuiltIn | Origin::Memory => None,
+            },
+            "in_memory": matches!(self.origin, Origin::Memory),
             "kind": summary.kind,
             "profile": summary.profile,
             "vocabulary": engine.vocabulary(),
@@ -182,16 +208,17 @@ impl Model {
         let options: Options = arguments::read(options).map_err(|error| exception(py, error))?;
         let (engine, cancel) = (self.engine.clone(), Arc::<AtomicBool>::default());
         let flag = cancel.clone();
-        let path = self.path.clone();
+        let origin = self.origin.clone();
         let trace = interruptible(py, Interrupt::Leave(Some(&cancel)), move || {
             let (hooked, plugins) = options.hooked(&engine, &flag)?;
             let request = options.trace(&engine, prompt)?;
             let mut tracing = Tracing::begin_on(&hooked, request)?.cancel(flag);
             let record = tracing.trace_mut();
             record.plugins = plugins.record();
-            record.model.sha256 = match path {
-                Some(path) => fingerprint(&path).ok(),
-                None => Some(brillm::run::fingerprint_of_bytes(&ENGLISH.0)),
+            record.model.sha256 = match origin {
+                Origin::File(path) => fingerprint(&path).ok(),
+                Origin::BuiltIn => Some(brillm::run::fingerprint_of_bytes(&ENGLISH.0)),
+                Origin::Memory => None,
             };
             tracing.collect()
         })?;

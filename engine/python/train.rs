@@ -24,17 +24,32 @@ struct Source {
     resume: bool,
 }
 
+/// The exception of a function of Python, which ended a run.
+pub(crate) type Raised = Arc<Mutex<Option<PyErr>>>;
+
 /// Passes progress to a function of Python.
-struct Observer {
+pub(crate) struct Observer {
     callback: Option<Py<PyAny>>,
     cancel: Arc<AtomicBool>,
-    /// The exception of the function, which ended the run.
-    raised: Arc<Mutex<Option<PyErr>>>,
+    raised: Raised,
 }
 
 impl Observer {
+    /// Pass progress to `callback`, which may set `cancel`; its exception is put into `raised`.
+    pub(crate) fn new(
+        callback: Option<Py<PyAny>>,
+        cancel: &Arc<AtomicBool>,
+        raised: &Raised,
+    ) -> Self {
+        Self {
+            callback,
+            cancel: cancel.clone(),
+            raised: raised.clone(),
+        }
+    }
+
     /// Call the function with an event as JSON; `False` ends the run, and so does an exception.
-    fn call(&mut self, event: &serde_json::Value) {
+    pub(crate) fn call(&mut self, event: &serde_json::Value) {
         let Some(callback) = &self.callback else {
             return;
         };
@@ -159,12 +174,8 @@ pub(crate) fn train(
         out,
         resume,
     };
-    let (cancel, raised) = (Arc::<AtomicBool>::default(), Arc::<Mutex<_>>::default());
-    let mut observer = Observer {
-        callback,
-        cancel: cancel.clone(),
-        raised: raised.clone(),
-    };
+    let (cancel, raised) = (Arc::<AtomicBool>::default(), Raised::default());
+    let mut observer = Observer::new(callback, &cancel, &raised);
     let flag = cancel.clone();
     let trained = interruptible(py, Interrupt::Finish(&cancel), move || {
         let mut prepared = source.prepare(&mut observer)?;
@@ -185,11 +196,15 @@ pub(crate) fn train(
         let outcome = trainer.run(&flag, &mut observer)?;
         Ok(report(&outcome, &folder))
     });
-    // The exception of the callback ended the run, whatever the run returned.
-    let raised = lock(&raised).take();
+    unless_raised(&raised, trained)
+}
+
+/// The outcome of a run, or the exception of the callback that ended it, whatever the run returned.
+pub(crate) fn unless_raised<T>(raised: &Raised, outcome: PyResult<T>) -> PyResult<T> {
+    let raised = lock(raised).take();
     match raised {
         Some(error) => Err(error),
-        None => trained,
+        None => outcome,
     }
 }
 

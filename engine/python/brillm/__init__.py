@@ -27,8 +27,9 @@ from ._native import __version__
 
 if TYPE_CHECKING:
     from ._explanation import Explanation
+    from ._generation import Generation, Piece, Score
     from ._graph import Graph
-    from ._model import Generation, Model, Piece, Score, load
+    from ._model import Model, load
     from ._session import Session
     from ._trace import Trace, open_trace
     from ._training import Evaluation, Picture, Run, evaluate, kneser_ney, plot, train
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
 _MODULES = {
     "Evaluation": "_training",
     "Explanation": "_explanation",
-    "Generation": "_model",
+    "Generation": "_generation",
     "Graph": "_graph",
     "Model": "_model",
     "Picture": "_training",
-    "Piece": "_model",
+    "Piece": "_generation",
     "Run": "_training",
-    "Score": "_model",
+    "Score": "_generation",
     "Session": "_session",
     "Trace": "_trace",
     "evaluate": "_training",

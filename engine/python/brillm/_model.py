@@ -1,110 +1,23 @@
-"""Models, and the text they generate."""
+"""Models."""
 
 from __future__ import annotations
 
 import html
 import json
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy
 
 from . import _native, _options
+from ._errors import UnsupportedError
 from ._explanation import Explanation
+from ._generation import Generation, Score
 from ._graph import Graph
 from ._session import Session
 from ._trace import Trace
 
 #: A text, or the ids of its tokens.
 Prompt = Union[str, Sequence[int], "numpy.ndarray"]
-
-
-class Piece(str):
-    """Text that a new token completes: a ``str`` with the token's ``id``.
-
-    It is empty while a character is still incomplete. ``id`` is ``None`` for text that was held back when the
-    generation ended, and has no token of its own.
-    """
-
-    id: Optional[int] = None
-
-
-class Generation(Iterator[Piece]):
-    """A running generation: an iterator of :class:`Piece`.
-
-    The interpreter's lock is released while a token is computed; Ctrl-C ends the loop. ``text`` and ``ids`` are what
-    was generated so far.
-    """
-
-    def __init__(self, native: "_native.Generation") -> None:
-        self._native = native
-        self._pieces: List[str] = []
-        self.ids: List[int] = []
-
-    def __iter__(self) -> "Generation":
-        return self
-
-    def __next__(self) -> Piece:
-        found = self._native.next()
-        if found is None:
-            raise StopIteration
-        piece = Piece(found[0])
-        piece.id = found[1]
-        if piece.id is not None:
-            self.ids.append(piece.id)
-        self._pieces.append(found[0])
-        return piece
-
-    @property
-    def text(self) -> str:
-        """The text generated so far."""
-        return "".join(self._pieces)
-
-    @property
-    def finish(self) -> Optional[str]:
-        """Why the generation ended: ``length``, ``stop``, ``stop_text``, ``cancelled``, ``exhausted`` or ``context``."""
-        return self._native.finish()
-
-    def collect(self) -> str:
-        """Generate the rest and return the whole text."""
-        for _ in self:
-            pass
-        return self.text
-
-    def cancel(self) -> None:
-        """End before the next token; may be called from another thread."""
-        self._native.cancel()
-
-    def save(self) -> bytes:
-        """The session of a graph, for ``Model.restore`` or ``brillm generate --load-session``."""
-        return bytes(self._native.save())
-
-    def __repr__(self) -> str:
-        return f"<Generation of {len(self.ids)} tokens: {self.finish or 'running'}>"
-
-
-class Score(NamedTuple):
-    """How likely a text is to a model."""
-
-    #: The tokens. ``[n]`` uint32
-    ids: "numpy.ndarray"
-    #: ln p of each token after those before it; NaN for the first, which has none before it. ``[n]`` float64
-    log_probabilities: "numpy.ndarray"
-    #: The likeliest tokens at each position with their ln p, where ``top`` was above 0.
-    top: List[List[Tuple[int, float]]]
-
-    @property
-    def total(self) -> float:
-        """Sum of the log-probabilities."""
-        return float(numpy.nansum(self.log_probabilities))
-
-    @property
-    def perplexity(self) -> float:
-        """exp of the mean −ln p."""
-        return float(numpy.exp(-self.total / max(len(self.ids) - 1, 1)))
-
-    def table(self) -> Dict[str, "numpy.ndarray"]:
-        """Columns for ``pandas.DataFrame`` or ``pyarrow.table``."""
-        return {"id": self.ids, "log_probability": self.log_probabilities}
 
 
 class Model:
@@ -406,6 +319,98 @@ class Model:
         """The graph of tokens, as arrays that are not copied."""
         return Graph(self._native.graph(), self)
 
+    @property
+    def learned(self) -> List[Dict[str, Any]]:
+        """The records of the texts that a graph has learned since its training, in that order.
+
+        A record has ``name``, ``sources`` (files), ``tokens``, ``weight``, ``new_nodes``, ``new_edges`` and ``training``:
+        settings and figures of the training, or ``None`` for counts alone.
+        """
+        return json.loads(_native.records(self._native))
+
+    def learn(
+        self,
+        texts: Union[_options.Text, Sequence[_options.Text]] = (),
+        *,
+        name: Optional[str] = None,
+        ids: Optional[Sequence[int]] = None,
+        weight: int = 1,
+        passes: int = 1,
+        rate: float = 2e-3,
+        new_nodes: int = 0,
+        replay: Union[None, _options.Text, Sequence[_options.Text]] = None,
+        seed: int = 0,
+        callback: Optional[_options.Callback] = None,
+    ) -> "Model":
+        """Teach a graph a text, in seconds, and return the new model; this one stays as it is. As ``brillm learn``.
+
+        The counts of the text are added to the edges, and the nodes and edges that it touches are trained; everything
+        else keeps its bytes. The new model has a record of the text in :attr:`learned`, which :meth:`forget` takes back.
+
+        >>> model = brillm.load()
+        >>> taught = model.learn("The quokka is a small marsupial. Quokkas live on islands.", name="quokka")
+        >>> taught.learned[-1]["name"], model.learned
+        ('quokka', [])
+        >>> taught.save("taught.bril")
+
+        Args:
+            texts: Texts to learn: each a ``str``, which is the text itself, or a ``pathlib.Path`` of a file, a folder or
+                a glob.
+            name: Name of the record; by default that of the first path, or ``"text"``, numbered if there is one.
+            ids: Tokens to learn after the texts, for models without text.
+            weight: How often each transition of the text counts.
+            passes: Passes of training over the text; 0 adds the counts alone.
+            rate: Highest learning rate, at most 1.
+            new_nodes: Add up to so many nodes for words that occur at least twice and are several tokens.
+            replay: Texts that the model knows already, trained on in a tenth of the steps against forgetting; their
+                counts are not added.
+            seed: Seed of the order of batches.
+            callback: Receives progress after each step: ``kind`` is ``step``, with ``step``, ``steps`` and ``loss``. It
+                is called on another thread. Returning ``False`` ends learning with :class:`CancelledError`, an
+                exception with that exception; there is no new model then.
+        """
+        options = {
+            "name": name,
+            "weight": weight,
+            "passes": passes,
+            "rate": rate,
+            "new_nodes": new_nodes,
+            "seed": seed,
+        }
+        return Model(
+            _native.learn(
+                self._native,
+                _options.texts(texts),
+                [] if ids is None else _options.indices(ids, "ids"),
+                [] if replay is None else _options.texts(replay, "replay"),
+                _options.document(options),
+                _options.teller(callback),
+            )
+        )
+
+    def forget(self, record: Union[int, str, Mapping[str, Any]]) -> "Model":
+        """Take back a text that a graph has learned and return the new model; this one stays as it is.
+
+        Counts and edges are then exactly those of a model that never learned the text, and a model that has forgotten
+        all its texts has the bytes that it had before the first.
+
+        >>> taught = brillm.load().learn("The quokka is a small marsupial.", name="quokka")
+        >>> taught.forget("quokka").learned
+        []
+
+        Args:
+            record: A record of :attr:`learned`, its name, or its number, from 1.
+        """
+        if isinstance(record, Mapping):
+            record = record["name"]
+        if not isinstance(record, str):
+            record = str(_options.index(record, "record"))
+        return Model(_native.forget(self._native, record))
+
+    def save(self, path: _options.Path) -> None:
+        """Write a graph to a ``.bril`` file, which :func:`brillm.load` and the program open. Equal models give equal bytes."""
+        _native.save(self._native, _options.paths(path)[0])
+
     def weights(self) -> Dict[str, "numpy.ndarray"]:
         """The weights by name, as read-only views of the model's memory.
 
@@ -428,6 +433,12 @@ class Model:
 
     def __reduce__(self):
         # Opened again from the same path, in another process too.
+        if self._about["in_memory"]:
+            raise UnsupportedError(
+                "a model that has learned or forgotten a text has no file to be opened from",
+                self.name,
+                "save it, and load the file",
+            )
         return (load, (self._about["path"],))
 
     def __repr__(self) -> str:

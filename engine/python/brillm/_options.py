@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import os
-from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ._errors import InputError
 
@@ -13,6 +13,10 @@ from ._errors import InputError
 Plugin = Union[str, Tuple[str, Mapping[str, Any]]]
 #: A path of a file or a folder.
 Path = Union[str, "os.PathLike[str]"]
+#: A text itself as a ``str``, or a ``pathlib.Path`` of a file, a folder or a glob.
+Text = Union[str, "os.PathLike[str]"]
+#: Receives progress as mappings with a ``kind``; ``False`` ends the run.
+Callback = Callable[[Dict[str, Any]], Any]
 
 _LARGEST = 2**32 - 1
 
@@ -47,6 +51,31 @@ def paths(values: Union[Path, Sequence[Path]]) -> List[str]:
     if isinstance(values, (str, bytes, os.PathLike)):
         values = [values]
     return [os.fsdecode(os.fspath(value)) for value in values]
+
+
+def texts(values: Union[Text, Sequence[Text]], name: str = "texts") -> List[Tuple[Optional[str], Optional[str]]]:
+    """Texts, and paths of texts, as the native module reads them."""
+    if isinstance(values, (str, os.PathLike)):
+        values = [values]
+    listed: List[Tuple[Optional[str], Optional[str]]] = []
+    for value in values:
+        if isinstance(value, str):
+            listed.append((value, None))
+        elif isinstance(value, os.PathLike):
+            listed.append((None, os.fsdecode(value)))
+        else:
+            raise TypeError(f"{name}: expected a str or a path, not {type(value).__name__}")
+    return listed
+
+
+def teller(callback: Optional[Callback]) -> Optional[Callable[[str], bool]]:
+    """A callback as the native module calls it."""
+    if callback is None:
+        return None
+    if not callable(callback):
+        raise TypeError(f"callback: expected a function, not {type(callback).__name__}")
+    called = callback
+    return lambda event: called(json.loads(event)) is not False
 
 
 def plugins(names: Union[None, Plugin, Sequence[Plugin]], folders: Sequence[Path] = ()) -> dict:

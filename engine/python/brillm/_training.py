@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 
 from . import _native, _options
 from ._model import Model, load
-
-#: Receives progress as mappings with a ``kind``; ``False`` ends the run.
-Callback = Callable[[Dict[str, Any]], Any]
 
 
 class Run(NamedTuple):
@@ -76,7 +73,7 @@ def train(
     changes: Union[None, Mapping[str, Any], Sequence[str]] = None,
     data: Optional[_options.Path] = None,
     resume: bool = False,
-    callback: Optional[Callback] = None,
+    callback: Optional[_options.Callback] = None,
     plugins: Union[None, _options.Plugin, Sequence[_options.Plugin]] = None,
     plugin_path: Sequence[_options.Path] = (),
 ) -> Run:
@@ -103,11 +100,6 @@ def train(
         files = _options.paths(source)
     listed = [f"{key}={_value(value)}" for key, value in changes.items()] if isinstance(changes, Mapping) else changes
 
-    def tell(event: str) -> bool:
-        return callback is None or callback(json.loads(event)) is not False
-
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback: expected a function, not {type(callback).__name__}")
     report = json.loads(
         _native.train(
             files,
@@ -117,7 +109,7 @@ def train(
             None if out is None else _options.paths(out)[0],
             bool(resume),
             _options.document(_options.plugins(plugins, plugin_path)),
-            None if callback is None else tell,
+            _options.teller(callback),
         )
     )
     return Run(
