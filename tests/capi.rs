@@ -73,7 +73,8 @@ fn header() -> String {
     // Not lib.rs, which would bring in its modules a second time.
     let mut builder = cbindgen::Builder::new().with_config(config);
     for file in [
-        "layout", "error", "model", "settings", "session", "generate", "step", "score", "version",
+        "layout", "error", "model", "settings", "session", "generate", "step", "score", "learn",
+        "version",
     ] {
         builder = builder.with_src(root().join(format!("engine/capi/{file}.rs")));
     }
@@ -133,6 +134,10 @@ layouts! {
     brillm_outcome { struct_size, prompt_tokens, tokens, finish }
     brillm_candidate { id, edge, count, energy, logit, probability }
     brillm_score { struct_size, tokens, bytes, nats, perplexity, bits_per_byte }
+    brillm_learn_options { struct_size, name, weight, passes, counts_only, rate, new_nodes, seed, replay, replay_count, ids, id_count }
+    brillm_progress { struct_size, step, steps, nats }
+    brillm_lesson { struct_size, tokens, new_edges, new_nodes, trained_rows, first_perplexity, last_perplexity }
+    brillm_forgotten { struct_size, restored_rows, subtracted_rows, removed_edges, removed_nodes, kept_nodes }
 }
 
 #[test]
@@ -489,24 +494,51 @@ fn misuse_is_an_error_and_no_crash() {
 }
 
 #[test]
+fn a_text_is_learned_and_forgotten() {
+    let transformer = root().join("models/stories260K");
+    for shared in [true, false] {
+        let program = built("tests/capi/learn.c", shared);
+        let arguments = [model().as_ref(), folder().as_ref(), transformer.as_ref()];
+        assert_eq!(said(&program, &arguments), "0 faults\n");
+    }
+    // The file that the program has left is a model with the record of the text, and forgets it.
+    let taught = Model::open(&folder().join("taught.bril"), Verify::Whole).unwrap();
+    let names: Vec<&str> = taught.records().map(|record| &*record.name).collect();
+    assert_eq!(names, ["letters"]);
+    let forgotten = folder().join("forgotten.bril");
+    taught.forget(0).unwrap().0.save(&forgotten).unwrap();
+    let bytes = |path: &Path| std::fs::read(path).unwrap();
+    assert!(bytes(&forgotten) == bytes(model()), "other bytes");
+}
+
+#[test]
 fn valgrind_finds_nothing() {
     if Command::new("valgrind").arg("--version").output().is_err() {
         return missing("valgrind");
     }
-    for (source, arguments) in [
-        ("tests/capi/border.c", [model(), folder()]),
+    // A program that writes files has a folder of its own here.
+    let own = folder().join("valgrind");
+    std::fs::create_dir_all(&own).unwrap();
+    // The threads of the pool that training uses are alive at the end, with memory of theirs.
+    let (all, lost) = ("all", "definite,indirect");
+    for (source, arguments, leaks) in [
+        ("tests/capi/border.c", [model(), folder()], all),
+        ("tests/capi/learn.c", [model(), own.as_path()], lost),
         (
             "engine/capi/examples/threads.c",
             [model(), Path::new("abc")],
+            all,
         ),
         (
             "engine/capi/examples/stream.cpp",
             [model(), Path::new("abc")],
+            all,
         ),
     ] {
         let output = Command::new("valgrind")
             .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
-            .args(["--show-leak-kinds=all", "--errors-for-leak-kinds=all"])
+            .arg(format!("--show-leak-kinds={leaks}"))
+            .arg(format!("--errors-for-leak-kinds={leaks}"))
             .arg(built(source, true))
             .args(arguments)
             .output()

@@ -36,7 +36,7 @@
 /*
  Raised when something is added: programs that do not use it need no change.
  */
-#define BRILLM_ABI_MINOR 0
+#define BRILLM_ABI_MINOR 1
 
 
 
@@ -428,6 +428,153 @@ typedef struct brillm_score {
 } brillm_score;
 
 /*
+ How texts are learned. Zero is the default in every field.
+ */
+typedef struct brillm_learn_options {
+  /*
+   sizeof(brillm_learn_options).
+   */
+  uint64_t struct_size;
+  /*
+   Name of the record, ended by a zero byte; NULL for "text", numbered if a record has that name.
+   */
+  const char *name;
+  /*
+   How often each transition of the texts counts; 0 for 1.
+   */
+  uint64_t weight;
+  /*
+   Passes of training over the texts; 0 for 1.
+   */
+  uint64_t passes;
+  /*
+   Other than 0: adds the counts alone, without training.
+   */
+  uint64_t counts_only;
+  /*
+   Highest learning rate, at most 1; 0 for 0.002.
+   */
+  double rate;
+  /*
+   Most nodes to add for words that occur at least twice and are several tokens.
+   */
+  uint64_t new_nodes;
+  /*
+   Seed of the order of batches.
+   */
+  uint64_t seed;
+  /*
+   Texts that the model knows already, each ended by a zero byte: a tenth of the steps trains on them against
+   forgetting, and their counts are not added.
+   */
+  const char *const *replay;
+  /*
+   How many.
+   */
+  uint64_t replay_count;
+  /*
+   Tokens to learn after the texts, for models without text.
+   */
+  const uint32_t *ids;
+  /*
+   How many.
+   */
+  uint64_t id_count;
+} brillm_learn_options;
+
+/*
+ Progress of learning.
+ */
+typedef struct brillm_progress {
+  /*
+   sizeof(brillm_progress) of the library.
+   */
+  uint64_t struct_size;
+  /*
+   Steps taken.
+   */
+  uint64_t step;
+  /*
+   Steps in all.
+   */
+  uint64_t steps;
+  /*
+   -ln p per token before the last step.
+   */
+  double nats;
+} brillm_progress;
+
+/*
+ Called after each step of brillm_model_learn; `user` is what its caller gave. Answers BRILLM_GO_ON or BRILLM_STOP.
+ Nothing may be thrown through it.
+ */
+typedef int32_t (*brillm_on_step)(void *user, const struct brillm_progress *progress);
+
+/*
+ What a graph has learned.
+ */
+typedef struct brillm_lesson {
+  /*
+   sizeof(brillm_lesson), set by the caller.
+   */
+  uint64_t struct_size;
+  /*
+   Tokens of the texts.
+   */
+  uint64_t tokens;
+  /*
+   Edges that were added.
+   */
+  uint64_t new_edges;
+  /*
+   Nodes that were added.
+   */
+  uint64_t new_nodes;
+  /*
+   Rows of weights that were trained.
+   */
+  uint64_t trained_rows;
+  /*
+   Perplexity of the texts in the first pass, each part before it was trained on; 0 where it was not measured.
+   */
+  double first_perplexity;
+  /*
+   The same in the last pass.
+   */
+  double last_perplexity;
+} brillm_lesson;
+
+/*
+ What forgetting texts has changed.
+ */
+typedef struct brillm_forgotten {
+  /*
+   sizeof(brillm_forgotten), set by the caller.
+   */
+  uint64_t struct_size;
+  /*
+   Rows of weights that have the bytes of before the texts again.
+   */
+  uint64_t restored_rows;
+  /*
+   Rows that a later text has moved too, from which the difference that these texts made was subtracted.
+   */
+  uint64_t subtracted_rows;
+  /*
+   Edges that were removed.
+   */
+  uint64_t removed_edges;
+  /*
+   Nodes that were removed.
+   */
+  uint64_t removed_nodes;
+  /*
+   Nodes of the texts that stay for a later text; its record has them now.
+   */
+  uint64_t kept_nodes;
+} brillm_forgotten;
+
+/*
  The call did what it says.
  */
 #define BRILLM_OK 0
@@ -488,7 +635,7 @@ typedef struct brillm_score {
 #define BRILLM_ERROR_PLUGIN -10
 
 /*
- brillm_session_cancel ended the call.
+ brillm_session_cancel, or the callback of brillm_model_learn, ended the call.
  */
 #define BRILLM_ERROR_CANCELLED -11
 
@@ -618,6 +765,15 @@ const char *brillm_model_name(const struct brillm_model *model);
  `model` is NULL or a model with a reference left.
  */
 const char *brillm_model_metadata(const struct brillm_model *model);
+
+/*
+ The texts that a graph has learned since its training, in that order, as a JSON array of objects with `name`, `sources`,
+ `tokens`, `weight`, `new_nodes`, `new_edges` and `training`. `"[]"` for NULL. Lives as long as the model.
+
+ Pointers:
+ `model` is NULL or a model with a reference left.
+ */
+const char *brillm_model_records(const struct brillm_model *model);
 
 /*
  Text to tokens, with the marks that a transformer expects before a text.
@@ -921,6 +1077,60 @@ brillm_status brillm_session_score_text(struct brillm_session *session,
                                         size_t length,
                                         struct brillm_score *sum,
                                         struct brillm_error **error);
+
+/*
+ Teaches a graph texts, in seconds, and gives the new model with one reference; `model` stays as it is.
+
+ The counts of the texts are added to the edges, and the nodes and edges that they touch are trained; everything else
+ keeps its bytes. The new model has a record of the texts (brillm_model_records), which brillm_model_forget takes back.
+ `texts` are `count` texts, each ended by a zero byte, and may be NULL where the options have ids. `options` and `lesson`
+ may be NULL. `on_step`, where not NULL, is called after each step of training, on this thread; where it answers
+ BRILLM_STOP the call ends with BRILLM_ERROR_CANCELLED and no model. BRILLM_ERROR_UNSUPPORTED for a transformer.
+
+ Pointers:
+ `model` is NULL or a model with a reference left; `texts` is NULL or has `count` texts that end with a zero; `options`
+ is NULL or has its struct_size and what it points at; `on_step` is NULL or takes `user`; `lesson` is NULL or has its
+ struct_size; `out` and `error` are NULL or may be written to.
+ */
+brillm_status brillm_model_learn(const struct brillm_model *model,
+                                 const char *const *texts,
+                                 size_t count,
+                                 const struct brillm_learn_options *options,
+                                 brillm_on_step on_step,
+                                 void *user,
+                                 struct brillm_model **out,
+                                 struct brillm_lesson *lesson,
+                                 struct brillm_error **error);
+
+/*
+ Takes back texts that a graph has learned, and gives the new model with one reference; `model` stays as it is. Counts and
+ edges are then those of a model that never learned them, and a model that has forgotten all has the bytes that it had
+ before the first.
+
+ `record` is the name of a record of brillm_model_records or its number, from 1, as a text ended by a zero byte.
+ `forgotten` may be NULL.
+
+ Pointers:
+ `model` is NULL or a model with a reference left; `record` is NULL or ends with a zero; `forgotten` is NULL or has its
+ struct_size; `out` and `error` are NULL or may be written to.
+ */
+brillm_status brillm_model_forget(const struct brillm_model *model,
+                                  const char *record,
+                                  struct brillm_model **out,
+                                  struct brillm_forgotten *forgotten,
+                                  struct brillm_error **error);
+
+/*
+ Writes a graph to a .bril file at `path` (UTF-8, ended by a zero). Equal models give equal bytes. A file that is there is
+ replaced as a whole, or stays as it is on an error. BRILLM_ERROR_UNSUPPORTED for a transformer.
+
+ Pointers:
+ `model` is NULL or a model with a reference left; `path` is NULL or ends with a zero; `error` is NULL or may be written
+ to.
+ */
+brillm_status brillm_model_save(const struct brillm_model *model,
+                                const char *path,
+                                struct brillm_error **error);
 
 /*
  The library's version, for example `0.1.0`.

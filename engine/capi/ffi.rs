@@ -242,6 +242,25 @@ pub(crate) unsafe fn text<'a>(
     })
 }
 
+/// The caller's texts, each ended by a zero byte.
+///
+/// # Safety
+/// `place` is NULL or points at `count` texts, each NULL or ended by a zero, that nobody changes while they are used.
+pub(crate) unsafe fn texts<'a>(
+    place: *const *const c_char,
+    count: usize,
+    name: &str,
+) -> Result<Vec<&'a str>, ApiError> {
+    // SAFETY: as the caller promises.
+    let places = unsafe { slice(place, count, name) }?;
+    let places = places.iter().enumerate();
+    let texts = places.map(|(index, &place)| {
+        // SAFETY: as the caller promises.
+        unsafe { text(place, BRILLM_TERMINATED, &format!("{name}[{index}]")) }
+    });
+    texts.collect()
+}
+
 /// Gives `values` out through the caller's buffer; the length they have goes to `length` in any case.
 ///
 /// # Safety

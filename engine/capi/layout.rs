@@ -9,7 +9,7 @@ use core::ffi::{c_char, c_void};
 /// Raised when something is taken away or changes its meaning: programs must be compiled anew.
 pub const BRILLM_ABI_MAJOR: u32 = 1;
 /// Raised when something is added: programs that do not use it need no change.
-pub const BRILLM_ABI_MINOR: u32 = 0;
+pub const BRILLM_ABI_MINOR: u32 = 1;
 
 /// What a call answers: BRILLM_OK, BRILLM_END, or a negative error.
 pub type brillm_status = i32;
@@ -38,7 +38,7 @@ pub const BRILLM_ERROR_NUMERIC: brillm_status = -8;
 pub const BRILLM_ERROR_UNSUPPORTED: brillm_status = -9;
 /// A plugin failed.
 pub const BRILLM_ERROR_PLUGIN: brillm_status = -10;
-/// brillm_session_cancel ended the call.
+/// brillm_session_cancel, or the callback of brillm_model_learn, ended the call.
 pub const BRILLM_ERROR_CANCELLED: brillm_status = -11;
 /// Memory or another resource is exhausted or too small.
 pub const BRILLM_ERROR_RESOURCE: brillm_status = -12;
@@ -260,4 +260,92 @@ pub struct brillm_score {
     pub perplexity: f64,
     /// nats / (bytes ln 2); 0 where the tokens have no bytes.
     pub bits_per_byte: f64,
+}
+
+/// How texts are learned. Zero is the default in every field.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_learn_options {
+    /// sizeof(brillm_learn_options).
+    pub struct_size: u64,
+    /// Name of the record, ended by a zero byte; NULL for "text", numbered if a record has that name.
+    pub name: *const c_char,
+    /// How often each transition of the texts counts; 0 for 1.
+    pub weight: u64,
+    /// Passes of training over the texts; 0 for 1.
+    pub passes: u64,
+    /// Other than 0: adds the counts alone, without training.
+    pub counts_only: u64,
+    /// Highest learning rate, at most 1; 0 for 0.002.
+    pub rate: f64,
+    /// Most nodes to add for words that occur at least twice and are several tokens.
+    pub new_nodes: u64,
+    /// Seed of the order of batches.
+    pub seed: u64,
+    /// Texts that the model knows already, each ended by a zero byte: a tenth of the steps trains on them against
+    /// forgetting, and their counts are not added.
+    pub replay: *const *const c_char,
+    /// How many.
+    pub replay_count: u64,
+    /// Tokens to learn after the texts, for models without text.
+    pub ids: *const u32,
+    /// How many.
+    pub id_count: u64,
+}
+
+/// Progress of learning.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_progress {
+    /// sizeof(brillm_progress) of the library.
+    pub struct_size: u64,
+    /// Steps taken.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// -ln p per token before the last step.
+    pub nats: f64,
+}
+
+/// Called after each step of brillm_model_learn; `user` is what its caller gave. Answers BRILLM_GO_ON or BRILLM_STOP.
+/// Nothing may be thrown through it.
+pub type brillm_on_step =
+    Option<unsafe extern "C" fn(user: *mut c_void, progress: *const brillm_progress) -> i32>;
+
+/// What a graph has learned.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_lesson {
+    /// sizeof(brillm_lesson), set by the caller.
+    pub struct_size: u64,
+    /// Tokens of the texts.
+    pub tokens: u64,
+    /// Edges that were added.
+    pub new_edges: u64,
+    /// Nodes that were added.
+    pub new_nodes: u64,
+    /// Rows of weights that were trained.
+    pub trained_rows: u64,
+    /// Perplexity of the texts in the first pass, each part before it was trained on; 0 where it was not measured.
+    pub first_perplexity: f64,
+    /// The same in the last pass.
+    pub last_perplexity: f64,
+}
+
+/// What forgetting texts has changed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct brillm_forgotten {
+    /// sizeof(brillm_forgotten), set by the caller.
+    pub struct_size: u64,
+    /// Rows of weights that have the bytes of before the texts again.
+    pub restored_rows: u64,
+    /// Rows that a later text has moved too, from which the difference that these texts made was subtracted.
+    pub subtracted_rows: u64,
+    /// Edges that were removed.
+    pub removed_edges: u64,
+    /// Nodes that were removed.
+    pub removed_nodes: u64,
+    /// Nodes of the texts that stay for a later text; its record has them now.
+    pub kept_nodes: u64,
 }

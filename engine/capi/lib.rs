@@ -25,6 +25,7 @@ mod ffi;
 mod generate;
 mod generation;
 pub mod layout;
+mod learn;
 mod model;
 mod score;
 mod session;
@@ -34,6 +35,7 @@ mod version;
 
 pub use error::*;
 pub use generate::*;
+pub use learn::*;
 pub use model::*;
 pub use score::*;
 pub use session::*;

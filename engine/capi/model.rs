@@ -18,6 +18,7 @@ pub struct brillm_model {
     engine: Engine,
     name: CString,
     metadata: CString,
+    records: CString,
     info: brillm_model_info,
 }
 
@@ -47,6 +48,7 @@ impl brillm_model {
         Arc::new(Self {
             name: c_text(engine.name()),
             metadata: c_text(&engine.metadata().to_string()),
+            records: c_text(&records(&engine)),
             info,
             engine,
         })
@@ -74,11 +76,18 @@ impl brillm_model {
     }
 }
 
+/// The records of the texts that a model has learned, as JSON.
+fn records(engine: &Engine) -> String {
+    let records = engine.as_graph().map(|model| model.records());
+    let records: Vec<_> = records.into_iter().flatten().collect();
+    serde_json::json!(records).to_string()
+}
+
 /// The caller's model.
 ///
 /// # Safety
 /// `model` is NULL or a model with a reference left.
-unsafe fn of<'a>(model: *const brillm_model) -> Result<&'a brillm_model, ApiError> {
+pub(crate) unsafe fn of<'a>(model: *const brillm_model) -> Result<&'a brillm_model, ApiError> {
     // SAFETY: NULL or alive, as the caller promises.
     unsafe { model.as_ref() }.ok_or_else(|| ApiError::null("model"))
 }
@@ -161,7 +170,7 @@ pub unsafe extern "C" fn brillm_model_open_bytes(
 ///
 /// # Safety
 /// `out` is NULL or may be written to.
-unsafe fn begin(out: *mut *mut brillm_model) -> Result<(), ApiError> {
+pub(crate) unsafe fn begin(out: *mut *mut brillm_model) -> Result<(), ApiError> {
     if out.is_null() {
         return Err(ApiError::null("out"));
     }
@@ -170,9 +179,14 @@ unsafe fn begin(out: *mut *mut brillm_model) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Gives a model out, with one reference.
+///
 /// # Safety
 /// `out` may be written to.
-unsafe fn end(out: *mut *mut brillm_model, engine: Engine) -> Result<brillm_status, ApiError> {
+pub(crate) unsafe fn end(
+    out: *mut *mut brillm_model,
+    engine: Engine,
+) -> Result<brillm_status, ApiError> {
     let model = Arc::into_raw(brillm_model::new(engine));
     // SAFETY: as the caller promises.
     unsafe { out.write(model.cast_mut()) };
@@ -249,6 +263,17 @@ pub unsafe extern "C" fn brillm_model_name(model: *const brillm_model) -> *const
 pub unsafe extern "C" fn brillm_model_metadata(model: *const brillm_model) -> *const c_char {
     // SAFETY: NULL or alive, as the caller promises.
     unsafe { model.as_ref() }.map_or(c"{}".as_ptr(), |model| model.metadata.as_ptr())
+}
+
+/// The texts that a graph has learned since its training, in that order, as a JSON array of objects with `name`, `sources`,
+/// `tokens`, `weight`, `new_nodes`, `new_edges` and `training`. `"[]"` for NULL. Lives as long as the model.
+///
+/// # Safety
+/// `model` is NULL or a model with a reference left.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brillm_model_records(model: *const brillm_model) -> *const c_char {
+    // SAFETY: NULL or alive, as the caller promises.
+    unsafe { model.as_ref() }.map_or(c"[]".as_ptr(), |model| model.records.as_ptr())
 }
 
 /// Text to tokens, with the marks that a transformer expects before a text.

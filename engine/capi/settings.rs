@@ -52,7 +52,7 @@ pub(crate) struct Settings {
 }
 
 /// A whole number as wide as memory; larger ones mean as much.
-fn whole(number: u64) -> usize {
+pub(crate) fn whole(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
@@ -80,20 +80,14 @@ impl Settings {
         // SAFETY: as above.
         let banned = unsafe { ffi::slice(given.banned, whole(given.banned_count), "banned") }?;
         // SAFETY: as above.
-        let places = unsafe { ffi::slice(given.stops, whole(given.stop_count), "stops") }?;
-        let mut stops = Vec::with_capacity(places.len());
-        for (index, &place) in places.iter().enumerate() {
-            let name = format!("stops[{index}]");
-            // SAFETY: the caller promises texts that end with a zero.
-            let stop = unsafe { ffi::text(place, BRILLM_TERMINATED, &name) }?;
-            if stop.is_empty() {
-                return Err(ApiError::new(
-                    BRILLM_ERROR_INPUT,
-                    format!("{name} is empty"),
-                ));
-            }
-            stops.push(stop.to_string());
+        let stops = unsafe { ffi::texts(given.stops, whole(given.stop_count), "stops") }?;
+        if let Some(index) = stops.iter().position(|stop| stop.is_empty()) {
+            return Err(ApiError::new(
+                BRILLM_ERROR_INPUT,
+                format!("stops[{index}] is empty"),
+            ));
         }
+        let stops = stops.into_iter().map(String::from).collect();
         let biases = whole(given.bias_count);
         // SAFETY: as above.
         let bias_tokens = unsafe { ffi::slice(given.bias_tokens, biases, "bias_tokens") }?;
