@@ -5,40 +5,14 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use brillm::ErrorKind;
 use brillm::transformer::{Configuration, LogitsFor, TokenBatch, Transformer};
-use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
-use support::transformer::{decode, floats, full_plan, ids, near, network, prefill};
+use support::transformer::{decode, floats, full_plan, ids, near, network, prefill, write_folder};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/families");
-
-/// Compute the numbers of a weight from its name: splitmix64 of an FNV-1a hash and the index.
-fn weight(name: &str, shape: &[usize]) -> Vec<f32> {
-    let hash = |seed: u64, byte: u8| (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, hash);
-    let number = |index: u64| {
-        let mut x = seed.wrapping_add((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^= x >> 31;
-        let u = (x >> 40) as f64 / f64::from(1 << 24) - 0.5;
-        let last = *shape.last().unwrap() as f64;
-        (if name.ends_with("bias") {
-            0.2 * u
-        } else if shape.len() == 1 {
-            1.0 + 0.5 * u
-        } else {
-            u * 3.0 / last.sqrt()
-        }) as f32
-    };
-    (0..shape.iter().product::<usize>() as u64)
-        .map(number)
-        .collect()
-}
 
 fn golden(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -52,32 +26,6 @@ fn files() -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
-}
-
-/// Write the model folder of a golden file.
-fn write_folder(folder: &Path, golden: &Value) {
-    let shapes: BTreeMap<String, Vec<usize>> =
-        serde_json::from_value(golden["shapes"].clone()).unwrap();
-    let stored: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
-        .into_iter()
-        .map(|(name, shape)| {
-            let values = weight(&name, &shape);
-            let bytes = values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect();
-            (name, shape, bytes)
-        })
-        .collect();
-    let views = stored.iter().map(|(name, shape, bytes)| {
-        (
-            name.as_str(),
-            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
-        )
-    });
-    let bytes = safetensors::serialize(views, None).unwrap();
-    std::fs::write(folder.join("model.safetensors"), bytes).unwrap();
-    std::fs::write(folder.join("config.json"), golden["config"].to_string()).unwrap();
 }
 
 /// Compare the rows of logits that a golden file has.

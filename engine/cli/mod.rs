@@ -14,6 +14,8 @@ mod chat;
 mod classify;
 mod compare;
 mod completions;
+#[cfg(feature = "transformer")]
+mod convert;
 mod corpus;
 #[cfg(feature = "gpu")]
 mod devices;
@@ -103,6 +105,8 @@ enum Command {
     Inspect(inspect::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
+    #[cfg(feature = "transformer")]
+    Convert(convert::Arguments),
     Quantize(quantize::Arguments),
     Grow(grow::Arguments),
     Plot(plot::Arguments),
@@ -178,6 +182,8 @@ pub fn run(
         Command::Inspect(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),
+        #[cfg(feature = "transformer")]
+        Command::Convert(command) => command.run(),
         Command::Quantize(command) => command.run(),
         Command::Grow(command) => command.run(),
         Command::Plot(command) => command.run(),

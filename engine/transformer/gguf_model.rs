@@ -24,7 +24,7 @@ pub(super) struct GgufModel {
 }
 
 /// Names of modules in GGUF files; `{}` is the layer.
-const MODULES: [(Role, &str); 18] = [
+const MODULES: [(Role, &str); 21] = [
     (Role::TokenEmbedding, "token_embd"),
     (Role::PositionEmbedding, "position_embd"),
     (Role::TypeEmbedding, "token_types"),
@@ -34,6 +34,8 @@ const MODULES: [(Role, &str); 18] = [
     (Role::Key, "blk.{}.attn_k"),
     (Role::Value, "blk.{}.attn_v"),
     (Role::QueryKeyValue, "blk.{}.attn_qkv"),
+    (Role::QueryNorm, "blk.{}.attn_q_norm"),
+    (Role::KeyNorm, "blk.{}.attn_k_norm"),
     (Role::AttentionOutput, "blk.{}.attn_output"),
     (Role::FeedForwardNorm, "blk.{}.ffn_norm"),
     (Role::Gate, "blk.{}.ffn_gate"),
@@ -42,6 +44,7 @@ const MODULES: [(Role, &str); 18] = [
     (Role::FinalNorm, "output_norm"),
     (Role::HeadTransform, "cls"),
     (Role::HeadNorm, "cls_norm"),
+    (Role::HeadBias, "output"),
     (Role::Head, "output"),
 ];
 
@@ -54,6 +57,15 @@ pub(super) fn module(family: &Family, role: Role, layer: usize) -> Option<String
         role => MODULES.iter().find(|(found, _)| *found == role)?.1,
     };
     Some(name.replace("{}", &layer.to_string()))
+}
+
+/// List the modules of a model: those outside of layers, then those of each layer.
+pub(super) fn modules(shape: &Configuration) -> impl Iterator<Item = (Role, usize)> {
+    let family = shape.family();
+    let outside = family.input.iter().chain(family.output);
+    let outside = outside.map(|(role, _)| (*role, 0));
+    let layers = 0..shape.layers;
+    outside.chain(layers.flat_map(|layer| family.layer.iter().map(move |(role, _)| (*role, layer))))
 }
 
 /// Return whether a file begins as GGUF files do.
@@ -88,10 +100,9 @@ impl GgufModel {
             });
             ChatTemplate::new(source, tokens.collect())
         });
-        let tokenizer = Tokenizer::of_gguf(&vocabulary)?;
         Ok(Self {
             chat_template,
-            tokenizer: tokenizer.with_rows(configuration.vocabulary),
+            tokenizer: Tokenizer::of_gguf(&vocabulary, configuration.vocabulary)?,
             weights,
             configuration,
         })
@@ -99,20 +110,24 @@ impl GgufModel {
 }
 
 /// Find the family of a file's architecture.
-fn family(file: &Gguf<'_>) -> Result<&'static Family> {
+pub(super) fn family(file: &Gguf<'_>) -> Result<&'static Family> {
     let name = file.text("general.architecture")?.unwrap_or("(none)");
     let found = all().find(|family| family.gguf == name);
     found.filter(|_| !name.is_empty()).ok_or_else(|| {
-        let supported = all().map(|family| family.gguf);
-        let supported: Vec<_> = supported.filter(|name| !name.is_empty()).collect();
         let what = format!("general.architecture: {name:?} is not supported");
         Error::new(ErrorKind::Unsupported, what)
-            .advice(format!("supported: {}", supported.join(", ")))
+            .advice(format!("supported: {}", architectures().join(", ")))
     })
 }
 
+/// List the architectures of GGUF files that are supported.
+pub(super) fn architectures() -> Vec<&'static str> {
+    let names = all().map(|family| family.gguf);
+    names.filter(|name| !name.is_empty()).collect()
+}
+
 /// Write the metadata as a `config.json`.
-fn settings(file: &Gguf<'_>, family: &Family) -> Result<Value> {
+pub(super) fn settings(file: &Gguf<'_>, family: &Family) -> Result<Value> {
     let key = |name: &str| format!("{}.{name}", family.gguf);
     let keys = &family.keys;
     let mut json = Map::new();
@@ -214,14 +229,7 @@ fn weights(file: &Gguf<'_>, shape: &Configuration) -> Result<Weights> {
     let family = shape.family();
     let mut stored = BTreeMap::new();
     let mut unread = BTreeMap::new();
-    let (mut input, mut output) = (family.input.iter(), family.output.iter());
-    let outside = input
-        .by_ref()
-        .chain(output.by_ref())
-        .map(|(role, _)| (*role, 0));
-    let layers = (0..shape.layers)
-        .flat_map(|layer| family.layer.iter().map(move |(role, _)| (*role, layer)));
-    for (role, layer) in outside.chain(layers) {
+    for (role, layer) in modules(shape) {
         let (Some(from), Some(to)) = (
             module(family, role, layer),
             family.path(family.prefix, role, layer),
@@ -242,20 +250,32 @@ fn weights(file: &Gguf<'_>, shape: &Configuration) -> Result<Weights> {
     Ok(Weights::of_stored(stored).with_unread(unread))
 }
 
-/// Undo what the conversion to GGUF changes of a tensor.
-fn original(tensor: &StoredTensor, role: Role, shape: &Configuration) -> Result<StoredTensor> {
+/// How a tensor of a GGUF file differs from that of a folder.
+pub(super) enum Difference {
+    None,
+    /// The row of the file that each row of the folder is.
+    Rows(Vec<usize>),
+    /// The folder stores the matrix `[in, out]`.
+    Transposed,
+}
+
+/// Return how a tensor of a shape differs between files and folders.
+pub(super) fn difference(role: Role, shape: &Configuration, tensor: &[usize]) -> Difference {
+    if shape.family().transposed && tensor.len() == 2 && !role.is_embedding() {
+        return Difference::Transposed;
+    }
     let heads = match role {
         Role::Query => shape.heads,
         Role::Key => shape.kv_heads,
         _ => 0,
     };
     let width = shape.head_width;
-    let fits = tensor.shape.first() == Some(&(heads * width)) && width % 2 == 0;
+    let fits = tensor.first() == Some(&(heads * width)) && width % 2 == 0;
     if shape.family().gguf != "llama" || heads == 0 || !fits {
-        return Ok(tensor.clone());
+        return Difference::None;
     }
     // Component pairs (i, i + d/2) of a head are neighbours in the file: rows 2i and 2i + 1.
-    let order = |row: usize| {
+    let row = |row: usize| {
         let (head, i) = (row / width, row % width);
         head * width
             + if i < width / 2 {
@@ -264,8 +284,16 @@ fn original(tensor: &StoredTensor, role: Role, shape: &Configuration) -> Result<
                 2 * (i - width / 2) + 1
             }
     };
-    let order: Vec<usize> = (0..heads * width).map(order).collect();
-    tensor.reordered(&order)
+    Difference::Rows((0..heads * width).map(row).collect())
+}
+
+/// Undo what the conversion to GGUF changes of a tensor.
+fn original(tensor: &StoredTensor, role: Role, shape: &Configuration) -> Result<StoredTensor> {
+    match difference(role, shape, &tensor.shape) {
+        Difference::None => Ok(tensor.clone()),
+        Difference::Rows(order) => tensor.reordered(&order),
+        Difference::Transposed => tensor.transposed(),
+    }
 }
 
 /// Read the vocabulary.
@@ -290,6 +318,7 @@ fn vocabulary(file: &Gguf<'_>) -> Result<GgufVocabulary> {
             .map(|byte| byte as u8)
             .collect(),
         space_before: file.flag(&key("add_space_prefix"))?,
+        huggingface: file.text("tokenizer.huggingface.json")?.map(str::to_string),
         ..GgufVocabulary::default()
     };
     for (name, of) in SPECIAL {

@@ -9,6 +9,9 @@
 //! (`settings` and `rope_config` parse the values), `network` loads the weights by role, `weights` holds linear layers
 //! and norms. `model` is the opened whole; its `chat_template` writes conversations as prompts.
 //!
+//! **Files.** `gguf` parses GGUF files, and `gguf_model` reads them as if they were folders. `conversion` writes models as
+//! files (`gguf_writer`, `gguf_metadata`) and as folders (`folder_writer`).
+//!
 //! **A step of generation.** `session` calls [`Network::advance`] (`advance`), which runs the forward pass (`forward`)
 //! over the new rows: queries and keys are rotated (`rotary`), stored in the KV cache (`cache`, `cache_slots`,
 //! `cache_page`; quantised by `packed` where the `plan` asks for it) and attended to (`cache_attention`). After each layer an
@@ -40,15 +43,19 @@ mod cache_slots_tests;
 mod chat_template;
 mod classifier;
 mod configuration;
+mod conversion;
 mod evaluation;
 mod eviction;
 mod families;
 mod family;
 mod fine_tuning;
 pub mod folder;
+mod folder_writer;
 mod forward;
 mod gguf;
+mod gguf_metadata;
 pub(crate) mod gguf_model;
+mod gguf_writer;
 mod growth;
 mod head;
 mod hook_adapter;
@@ -86,6 +93,7 @@ pub use cache::Cache;
 pub use chat_template::ChatTemplate;
 pub use classifier::{Classifier, Pooling, Prediction};
 pub use configuration::{Activation, Architecture, Configuration, Experts, LayerRotation};
+pub use conversion::{Conversion, ConversionProgress, Converted};
 pub use evaluation::{evaluate_documents, evaluate_stream, evaluate_windows, mask_token};
 pub use eviction::EvictionPolicy;
 pub use fine_tuning::{FineTuner, FineTuning, evaluate_classifier};

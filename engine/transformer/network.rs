@@ -90,7 +90,7 @@ pub(super) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn new(shape: &'a Configuration, weights: &'a Weights) -> Self {
+    pub(super) fn new(shape: &'a Configuration, weights: &'a Weights) -> Self {
         let family = shape.family();
         // The base model alone is stored without the prefix.
         let prefixed = weights.names().any(|name| name.starts_with(family.prefix));

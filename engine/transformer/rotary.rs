@@ -83,6 +83,16 @@ impl Rope {
         }
     }
 
+    /// Return θ, and how many components of a head are rotated.
+    pub(super) fn base(&self) -> (f64, usize) {
+        (self.theta, self.width)
+    }
+
+    /// Return the scaling.
+    pub(super) fn scaling(&self) -> &RopeScaling {
+        &self.scaling
+    }
+
     /// Return whether the scaling serves texts beyond `max_position_embeddings`, which may be the context before it.
     pub fn extends_context(&self) -> bool {
         matches!(

@@ -54,6 +54,18 @@ impl StoredTensor {
         let shape = self.shape.clone();
         Ok(Self { shape, matrix })
     }
+
+    /// Copy a matrix with rows and columns exchanged, as f32.
+    pub(super) fn transposed(&self) -> Result<Self> {
+        let (rows, columns) = self.matrix.dimensions();
+        let values = self.values();
+        let column = |i: usize| values.iter().skip(i).step_by(columns.max(1));
+        let values: Vec<f32> = (0..columns).flat_map(column).copied().collect();
+        Ok(Self {
+            shape: vec![columns, rows],
+            matrix: Stored::pack(Format::F32, &values, columns, rows)?,
+        })
+    }
 }
 
 /// Weights by the names of Hugging Face's files: tensors of f32, and what stays as its file stores it.

@@ -1,5 +1,6 @@
 //! Golden folders of transformers, and passes over the small stories model.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use brillm::Result;
@@ -8,6 +9,7 @@ use brillm::path::{Sampling, Session};
 use brillm::transformer::{
     Cache, ForwardOutput, LogitsFor, Network, Plan, Taps, Transformer, TransformerSession,
 };
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 /// The folder of golden transformers.
@@ -139,4 +141,54 @@ pub fn edit(path: &Path, key: &str, value: Value) {
     let mut json: Value = serde_json::from_slice(&text).unwrap();
     json[key] = value;
     std::fs::write(path, json.to_string()).unwrap();
+}
+
+/// Compute the numbers of a weight from its name: splitmix64 of an FNV-1a hash and the index.
+pub fn weight(name: &str, shape: &[usize]) -> Vec<f32> {
+    let hash = |seed: u64, byte: u8| (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, hash);
+    let number = |index: u64| {
+        let mut x = seed.wrapping_add((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^= x >> 31;
+        let u = (x >> 40) as f64 / f64::from(1 << 24) - 0.5;
+        let last = *shape.last().unwrap() as f64;
+        (if name.ends_with("bias") {
+            0.2 * u
+        } else if shape.len() == 1 {
+            1.0 + 0.5 * u
+        } else {
+            u * 3.0 / last.sqrt()
+        }) as f32
+    };
+    (0..shape.iter().product::<usize>() as u64)
+        .map(number)
+        .collect()
+}
+
+/// Write the model folder of a golden file of `tests/golden/families`.
+pub fn write_folder(folder: &Path, golden: &Value) {
+    let shapes: BTreeMap<String, Vec<usize>> =
+        serde_json::from_value(golden["shapes"].clone()).unwrap();
+    let stored: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
+        .into_iter()
+        .map(|(name, shape)| {
+            let values = weight(&name, &shape);
+            let bytes = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            (name, shape, bytes)
+        })
+        .collect();
+    let views = stored.iter().map(|(name, shape, bytes)| {
+        (
+            name.as_str(),
+            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+        )
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    std::fs::write(folder.join("model.safetensors"), bytes).unwrap();
+    std::fs::write(folder.join("config.json"), golden["config"].to_string()).unwrap();
 }

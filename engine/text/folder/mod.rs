@@ -2,6 +2,8 @@
 
 #[cfg(feature = "transformer")]
 mod gguf;
+#[cfg(feature = "transformer")]
+mod gguf_vocabulary;
 mod protobuf;
 mod sentencepiece;
 mod settings;
