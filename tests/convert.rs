@@ -128,6 +128,8 @@ fn models_are_the_same_in_files_and_folders() {
         assert_eq!(settings["architectures"][0], class);
         assert_eq!(settings["attention_bias"] == true, !tensors.is_empty());
         if name == "qwen3" {
+            assert_eq!(settings["rms_norm_eps"], 1e-6);
+            assert_eq!(settings.get("rope_scaling"), None);
             // Against Hugging Face too.
             let vocabulary = back.configuration().vocabulary;
             let found = logits(&back, &ids(&golden["ids"]));

@@ -244,8 +244,12 @@ fn complete(json: &mut Value, shape: &Configuration, weights: &Weights) {
             json[key] = true.into();
         }
     }
-    if let Some(scaling) = json["rope_scaling"].as_object_mut() {
+    if let Some(Value::Object(scaling)) = json.get_mut("rope_scaling") {
         scaling.retain(|_, value| !value.is_null());
+    }
+    // GGUF files have an f32: the shortest decimal that is read as the same one.
+    if let Ok(epsilon) = shape.norm_epsilon.to_string().parse::<f64>() {
+        json[family.keys.norm_epsilon.0] = epsilon.into();
     }
 }
 
