@@ -2,10 +2,10 @@
 //!
 //!     models/recipes/senses/prepare senses-data
 //!     brillm train models/recipes/senses.toml --data senses-data
-//!     cargo run --release --example senses -- runs/senses/model.bril senses-data [SHUFFLED.bril]
+//!     cargo run --release --example senses -- runs/senses/model.bril senses-data [SHUFFLED.bril] [PICTURE.png]
 //!
 //! SHUFFLED is a model of data prepared with `--shuffle-words`: its sounds have words drawn at random. Printed is a table
-//! in Markdown; intervals are 95 % (Wilson).
+//! in Markdown; intervals are 95 % (Wilson). PICTURE gets generated digits, one row for each word.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -121,6 +121,28 @@ fn drawn(engine: &Engine, ids: &[u32], modality: Modality, seed: u64) -> Result<
     Ok(engine.start(request)?.collect_text()?.1)
 }
 
+/// Arrange images of one size in rows, four times as large, with a dark line around each.
+fn grid(images: &[Image], columns: usize) -> Image {
+    const SCALE: usize = 4;
+    let (width, height) = (images[0].width * SCALE + 4, images[0].height * SCALE + 4);
+    let mut all = Image {
+        width: width * columns,
+        height: height * images.len().div_ceil(columns),
+        pixels: Vec::new(),
+    };
+    all.pixels = vec![64; all.width * all.height];
+    for (at, image) in images.iter().enumerate() {
+        let (left, top) = (at % columns * width + 2, at / columns * height + 2);
+        for y in 0..height - 4 {
+            for x in 0..width - 4 {
+                let pixel = image.pixels[y / SCALE * image.width + x / SCALE];
+                all.pixels[(top + y) * all.width + left + x] = pixel;
+            }
+        }
+    }
+    all
+}
+
 /// Format a rate with its 95 % interval (Wilson 1927).
 fn rate(right: usize, of: usize) -> String {
     let (n, p, z) = (of.max(1) as f64, right as f64 / of.max(1) as f64, 1.96);
@@ -222,7 +244,7 @@ fn main() -> Result<()> {
     let [model, data, more @ ..] = &arguments[..] else {
         return Err(Error::new(
             ErrorKind::Input,
-            "expected MODEL DATA [SHUFFLED]",
+            "expected MODEL DATA [SHUFFLED.bril] [PICTURE.png]",
         ));
     };
     let (engine, data) = (brillm::open(model)?, Path::new(data));
@@ -275,12 +297,13 @@ fn main() -> Result<()> {
     );
 
     let mut right = [0; 2];
+    let mut made = Vec::new();
     for (digit, word) in WORDS.iter().enumerate() {
         let prompt = engine.encode(&format!("a {word}"))?;
         for seed in 0..EACH {
             let image = drawn(&engine, &prompt, Modality::Image, seed)?;
-            right[0] +=
-                usize::from(known.classify(&pixels(&tokenizer.decode_image(&image)?)) == digit);
+            made.push(tokenizer.decode_image(&image)?);
+            right[0] += usize::from(known.classify(&pixels(&made[made.len() - 1])) == digit);
             let sound = drawn(&engine, &prompt, Modality::Audio, seed)?;
             right[1] += usize::from(spoken.classify(&outline(&engine, &sound)?) == digit);
         }
@@ -295,6 +318,10 @@ fn main() -> Result<()> {
         &rate(right[1], count),
     );
 
+    if let Some(picture) = more.iter().find(|path| path.ends_with(".png")) {
+        grid(&made, EACH as usize).save(picture.as_ref())?;
+    }
+
     let (graph, grams, order) = perplexities(&engine, &images, &test_images)?;
     row("perplexity of image codes", &format!("{graph:.2}"));
     row(
@@ -305,7 +332,7 @@ fn main() -> Result<()> {
     let [through, direct] = crossing(&engine, &test_images, &spoken)?;
     row("image → word → sound, no such pair in training", &through);
     row("image → sound without the word", &direct);
-    if let [shuffled] = more {
+    if let Some(shuffled) = more.iter().find(|path| path.ends_with(".bril")) {
         let other = brillm::open(shuffled)?;
         // Its codebook is learned from the same files.
         let judge = sound_neighbours(&other, &sounds)?;
