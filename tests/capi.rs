@@ -74,7 +74,7 @@ fn header() -> String {
     let mut builder = cbindgen::Builder::new().with_config(config);
     for file in [
         "layout", "error", "model", "settings", "session", "generate", "step", "score", "learn",
-        "version",
+        "media", "version",
     ] {
         builder = builder.with_src(root().join(format!("engine/capi/{file}.rs")));
     }
@@ -129,7 +129,7 @@ macro_rules! layouts {
 layouts! {
     brillm_open_options { struct_size, verify, order }
     brillm_model_info { struct_size, kind, vocabulary, width, layers, edges, own_edges, context, order }
-    brillm_parameters { struct_size, seed, tokens, temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, ignore_eos, stops, stop_count, banned, banned_count, presence_penalty, frequency_penalty, bias_tokens, bias_values, bias_count }
+    brillm_parameters { struct_size, seed, tokens, temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, ignore_eos, stops, stop_count, banned, banned_count, presence_penalty, frequency_penalty, bias_tokens, bias_values, bias_count, modality }
     brillm_piece { struct_size, index, text, length, id, flags }
     brillm_outcome { struct_size, prompt_tokens, tokens, finish }
     brillm_candidate { id, edge, count, energy, logit, probability }
@@ -509,6 +509,54 @@ fn a_text_is_learned_and_forgotten() {
     taught.forget(0).unwrap().0.save(&forgotten).unwrap();
     let bytes = |path: &Path| std::fs::read(path).unwrap();
     assert!(bytes(&forgotten) == bytes(model()), "other bytes");
+}
+
+/// A folder with an image and a model that was trained on pairs of images and words, `run/model.bril`.
+#[cfg(feature = "modality")]
+fn images() -> PathBuf {
+    let folder = folder().join("images");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut records = String::new();
+    for (word, left) in [("light", 255u8), ("dark", 0)] {
+        let row = [left, left, 255 - left, 255 - left];
+        let image = [b"P5 4 4 255\n".as_slice(), &row.repeat(4)].concat();
+        std::fs::write(folder.join(format!("{word}.pgm")), image).unwrap();
+        writeln!(
+            records,
+            "{{\"image\": \"{word}.pgm\", \"text\": \"{word}\"}}"
+        )
+        .unwrap();
+        writeln!(
+            records,
+            "{{\"text\": \"{word}\", \"image\": \"{word}.pgm\"}}"
+        )
+        .unwrap();
+    }
+    std::fs::write(folder.join("pairs.jsonl"), records.repeat(30)).unwrap();
+    let recipe = "name = \"images\"\n[data]\ntrain = [\"pairs.jsonl\"]\nvocabulary = 270\n\
+        [data.image]\nwidth = 4\nheight = 4\npatch = 2\ncodes = 4\n\
+        [profile]\npreset = \"layered\"\nwidth = 16\nlayers = 1\ninner = 16\n\
+        [train]\ntokens = 30000\nbatch = 4\nsteps = 16\nrate = 0.01\nfolds = 0\n";
+    let run_file = folder.join("run.toml");
+    std::fs::write(&run_file, recipe).unwrap();
+    let (recipe, out) = (run_file.to_str().unwrap(), folder.join("run"));
+    let _ = std::fs::remove_dir_all(&out);
+    support::succeeds(&["train", recipe, "--quiet", "--out", out.to_str().unwrap()]);
+    folder
+}
+
+#[cfg(feature = "modality")]
+#[test]
+fn an_image_is_named_and_made() {
+    let folder = images();
+    let trained = folder.join("run/model.bril");
+    for shared in [true, false] {
+        let program = built("tests/capi/media.c", shared);
+        let arguments = [trained.as_ref(), folder.as_ref(), model().as_ref()];
+        assert_eq!(said(&program, &arguments), "0 faults\n");
+        let bytes = |name: &str| std::fs::read(folder.join(name)).unwrap();
+        assert_eq!(bytes("made.pgm")[11..], bytes("light.pgm")[11..]);
+    }
 }
 
 #[test]

@@ -27,13 +27,14 @@ pub(crate) fn begin(
     flag: &Arc<AtomicBool>,
 ) -> Result<Generation, ApiError> {
     model.check(&ids)?;
-    let at_once = if model.engine().reads_at_once() {
+    // The begin of an image or a sound follows the whole prompt.
+    let at_once = if model.engine().reads_at_once() || settings.modality.is_some() {
         ids.len()
     } else {
         ids.len().min(1)
     };
     let rest = ids.split_off(at_once);
-    let request = settings.request(ids).cancel(flag.clone());
+    let request = settings.request(model, ids)?.cancel(flag.clone());
     let mut generation = model.engine().start(request)?;
     for id in rest {
         if flag.load(Ordering::Relaxed) {

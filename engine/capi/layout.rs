@@ -91,6 +91,13 @@ pub const BRILLM_VERIFY_TOUCHED: u64 = 1;
 /// Every byte is verified when the file is opened.
 pub const BRILLM_VERIFY_WHOLE: u64 = 2;
 
+/// Text.
+pub const BRILLM_MODALITY_TEXT: u64 = 0;
+/// Images: PNG and PGM files.
+pub const BRILLM_MODALITY_IMAGE: u64 = 1;
+/// Sounds: WAV files.
+pub const BRILLM_MODALITY_AUDIO: u64 = 2;
+
 /// The model has no edges: it is no graph.
 pub const BRILLM_EDGE_NONE: u32 = 0;
 /// The edge has parameters of its own.
@@ -183,6 +190,9 @@ pub struct brillm_parameters {
     pub bias_values: *const f64,
     /// How many.
     pub bias_count: u64,
+    /// A BRILLM_MODALITY value: other than BRILLM_MODALITY_TEXT, a prompt is continued with the codes of an image, or of a
+    /// sound of at most `tokens` codes; brillm_session_tokens has them for brillm_model_write_file.
+    pub modality: u64,
 }
 
 /// One new token with the text it completes.

@@ -108,7 +108,8 @@ impl Inner {
         state: SessionState,
     ) -> Result<(), ApiError> {
         session.cancel.store(false, Ordering::Relaxed);
-        let request = self.settings.request(Vec::new()).resume(state);
+        let request = self.settings.request(&session.model, Vec::new())?;
+        let request = request.resume(state);
         let request = request.cancel(session.cancel.clone());
         let generation = session.model.engine().start(request)?;
         (self.index, self.finish) = (0, BRILLM_FINISH_NONE);

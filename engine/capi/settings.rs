@@ -1,6 +1,7 @@
 //! A session's settings: the caller's parameters, read, checked and kept.
 
 use brillm::Request;
+use brillm::modality::Modality;
 use brillm::path::Sampling;
 
 use crate::error::ApiError;
@@ -49,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) ignore_eos: bool,
     tokens: usize,
     stops: Vec<String>,
+    pub(crate) modality: Option<Modality>,
 }
 
 /// A whole number as wide as memory; larger ones mean as much.
@@ -64,6 +66,19 @@ fn or(number: u64, default: u64) -> usize {
 /// The caller's number, or 1, which changes nothing, where it is 0.
 fn or_one(number: f64) -> f32 {
     if number == 0.0 { 1.0 } else { number as f32 }
+}
+
+/// Read a BRILLM_MODALITY value; `None` for text.
+pub(crate) fn modality(number: u64) -> Result<Option<Modality>, ApiError> {
+    match number {
+        BRILLM_MODALITY_TEXT => Ok(None),
+        BRILLM_MODALITY_IMAGE => Ok(Some(Modality::Image)),
+        BRILLM_MODALITY_AUDIO => Ok(Some(Modality::Audio)),
+        _ => Err(ApiError::new(
+            BRILLM_ERROR_INPUT,
+            format!("invalid modality {number}: expected 0 to 2"),
+        )),
+    }
 }
 
 impl Settings {
@@ -118,17 +133,21 @@ impl Settings {
             ignore_eos: given.ignore_eos != 0,
             tokens: or(given.tokens, TOKENS),
             stops,
+            modality: modality(given.modality)?,
         })
     }
 
     /// A request for what follows `ids`.
-    pub(crate) fn request(&self, ids: Vec<u32>) -> Request {
+    pub(crate) fn request(&self, model: &brillm_model, ids: Vec<u32>) -> Result<Request, ApiError> {
         let request = Request::ids(ids)
             .sampling(self.sampling.clone())
             .tokens(self.tokens)
             .ignore_eos(self.ignore_eos);
-        self.stops
-            .iter()
-            .fold(request, |request, stop| request.stop(stop))
+        let stops = self.stops.iter();
+        let request = stops.fold(request, |request, stop| request.stop(stop));
+        Ok(match self.modality {
+            Some(modality) => request.continue_as(modality, model.engine().tokenizer())?,
+            None => request,
+        })
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Options {
     sampling: TraceSampling,
     stop: Vec<String>,
     ignore_eos: bool,
+    /// Continue with an image or a sound instead of text.
+    modality: Option<String>,
     start: Start,
     /// Constants, or the empty text for those that the model was fitted with.
     recall: Option<String>,
@@ -138,7 +140,10 @@ impl Options {
         for &(step, token) in &self.force {
             request = request.force(step, token);
         }
-        Ok(request)
+        match &self.modality {
+            Some(name) => request.continue_as(crate::media::modality(name)?, engine.tokenizer()),
+            None => Ok(request),
+        }
     }
 
     /// How a session begins.

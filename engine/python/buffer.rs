@@ -50,6 +50,10 @@ pub(crate) trait Number {
     const KIND: Kind;
 }
 
+impl Number for u8 {
+    const KIND: Kind = Kind::U8;
+}
+
 impl Number for u32 {
     const KIND: Kind = Kind::U32;
 }

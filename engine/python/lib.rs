@@ -17,6 +17,7 @@ mod generation;
 mod graph;
 mod learn;
 mod measure;
+mod media;
 mod model;
 mod session;
 mod trace;
@@ -37,6 +38,8 @@ mod _native {
     use super::learn::{forget, learn, records, save};
     #[pymodule_export]
     use super::measure::{evaluate, kneser_ney};
+    #[pymodule_export]
+    use super::media::{decode_audio, decode_image, encode_media, save_media};
     #[pymodule_export]
     use super::model::Model;
     #[pymodule_export]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._explanation import Explanation
     from ._generation import Generation, Piece, Score
     from ._graph import Graph
+    from ._media import Image, Sound
     from ._model import Model, load
     from ._session import Session
     from ._trace import Trace, open_trace
@@ -40,12 +41,14 @@ _MODULES = {
     "Explanation": "_explanation",
     "Generation": "_generation",
     "Graph": "_graph",
+    "Image": "_media",
     "Model": "_model",
     "Picture": "_training",
     "Piece": "_generation",
     "Run": "_training",
     "Score": "_generation",
     "Session": "_session",
+    "Sound": "_media",
     "Trace": "_trace",
     "evaluate": "_training",
     "kneser_ney": "_training",

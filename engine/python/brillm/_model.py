@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy
 
-from . import _native, _options
+from . import _media, _native, _options
 from ._errors import UnsupportedError
 from ._explanation import Explanation
 from ._generation import Generation, Score
@@ -180,6 +180,51 @@ class Model:
         }
         ids = [] if state is not None and isinstance(prompt, str) and not prompt else self._prompt(prompt)
         return Generation(self._native.generate(ids, _options.document(options), state))
+
+    def encode_image(self, path: _options.Path) -> List[int]:
+        """The tokens of a prompt that begins with the image of a PNG or PGM file.
+
+        >>> model.generate(model.encode_image("7.png"), temperature=0).collect()
+        'a seven'
+        """
+        return _native.encode_media(self._native, "image", _options.paths(path)[0])
+
+    def encode_audio(self, path: _options.Path) -> List[int]:
+        """The tokens of a prompt that begins with the sound of a WAV file."""
+        return _native.encode_media(self._native, "audio", _options.paths(path)[0])
+
+    def generate_image(
+        self, prompt: Prompt, *, temperature: float = 0.7, top_k: int = 0, top_p: float = 0.95, seed: int = 0
+    ) -> _media.Image:
+        """Continue a prompt with an image: ``pixels`` is an array, ``save(path)`` writes a file.
+
+        The model was trained with ``[data.image]``. Sampling is that of :meth:`generate`.
+        """
+        sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        return _media.image(self._native, self._codes(prompt, "image", 0, sampling, seed))
+
+    def generate_audio(
+        self,
+        prompt: Prompt,
+        *,
+        tokens: int = 512,
+        temperature: float = 0.7,
+        top_k: int = 0,
+        top_p: float = 0.95,
+        seed: int = 0,
+    ) -> _media.Sound:
+        """Continue a prompt with a sound of ``tokens`` codes at most: ``samples`` is an array, ``save(path)`` writes a file.
+
+        The model was trained with ``[data.audio]``. Sampling is that of :meth:`generate`.
+        """
+        sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        return _media.sound(self._native, self._codes(prompt, "audio", tokens, sampling, seed))
+
+    def _codes(self, prompt: Prompt, modality: str, tokens: int, sampling: Dict[str, Any], seed: int) -> List[int]:
+        options = {"tokens": tokens, "seed": seed, "sampling": sampling, "modality": modality}
+        generation = Generation(self._native.generate(self._prompt(prompt), _options.document(options), None))
+        generation.collect()
+        return generation.ids
 
     def score(
         self,

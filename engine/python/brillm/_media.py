@@ -1,0 +1,50 @@
+"""Images and sounds that a model generates."""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple
+
+import numpy
+
+from . import _native, _options
+
+
+class Image(NamedTuple):
+    """A grey image that a model generated."""
+
+    #: Brightness; 255 is white. ``[height, width]`` uint8
+    pixels: "numpy.ndarray"
+    #: The tokens of its codes.
+    ids: List[int]
+    _model: "_native.Model"
+
+    def save(self, path: _options.Path) -> None:
+        """Write it to a ``.png`` or ``.pgm`` file."""
+        _native.save_media(self._model, "image", self.ids, _options.paths(path)[0])
+
+
+class Sound(NamedTuple):
+    """A sound of one channel that a model generated."""
+
+    #: Samples from -1 to 1. ``[n]`` float32
+    samples: "numpy.ndarray"
+    #: Samples per second.
+    rate: int
+    #: The tokens of its codes.
+    ids: List[int]
+    _model: "_native.Model"
+
+    def save(self, path: _options.Path) -> None:
+        """Write it to a ``.wav`` file."""
+        _native.save_media(self._model, "audio", self.ids, _options.paths(path)[0])
+
+
+def image(model: "_native.Model", ids: List[int]) -> Image:
+    """The image of the codes among tokens."""
+    return Image(numpy.asarray(_native.decode_image(model, ids)), ids, model)
+
+
+def sound(model: "_native.Model", ids: List[int]) -> Sound:
+    """The sound of the codes among tokens."""
+    samples, rate = _native.decode_audio(model, ids)
+    return Sound(numpy.asarray(samples), rate, ids, model)
