@@ -533,7 +533,7 @@ fn images() -> PathBuf {
         .unwrap();
     }
     std::fs::write(folder.join("pairs.jsonl"), records.repeat(30)).unwrap();
-    let recipe = "name = \"images\"\n[data]\ntrain = [\"pairs.jsonl\"]\nvocabulary = 270\n\
+    let recipe = "name = \"images\"\n[data]\ntrain = [\"pairs.jsonl\"]\nvocabulary = 270\nvalidation-fraction = 0.0\n\
         [data.image]\nwidth = 4\nheight = 4\npatch = 2\ncodes = 4\n\
         [profile]\npreset = \"layered\"\nwidth = 16\nlayers = 1\ninner = 16\n\
         [train]\ntokens = 30000\nbatch = 4\nsteps = 16\nrate = 0.01\nfolds = 0\n";

@@ -117,6 +117,21 @@
 #define BRILLM_VERIFY_WHOLE 2
 
 /*
+ Text.
+ */
+#define BRILLM_MODALITY_TEXT 0
+
+/*
+ Images: PNG and PGM files.
+ */
+#define BRILLM_MODALITY_IMAGE 1
+
+/*
+ Sounds: WAV files.
+ */
+#define BRILLM_MODALITY_AUDIO 2
+
+/*
  The model has no edges: it is no graph.
  */
 #define BRILLM_EDGE_NONE 0
@@ -303,6 +318,11 @@ typedef struct brillm_parameters {
    How many.
    */
   uint64_t bias_count;
+  /*
+   A BRILLM_MODALITY value: other than BRILLM_MODALITY_TEXT, a prompt is continued with the codes of an image, or of a
+   sound of at most `tokens` codes; brillm_session_tokens has them for brillm_model_write_file.
+   */
+  uint64_t modality;
 } brillm_parameters;
 
 /*
@@ -1131,6 +1151,37 @@ brillm_status brillm_model_forget(const struct brillm_model *model,
 brillm_status brillm_model_save(const struct brillm_model *model,
                                 const char *path,
                                 struct brillm_error **error);
+
+/*
+ The tokens of a prompt that begins with an image (PNG or PGM) or a sound (WAV), for a model that was trained on them.
+
+ `count`, `ids` and `capacity` as in brillm_model_tokenize. BRILLM_ERROR_UNSUPPORTED for a model without the modality.
+
+ Pointers:
+ `model` is NULL or a model with a reference left; `path` is NULL or ends with a zero; `ids` is NULL or has room for
+ `capacity`; `count` and `error` are NULL or may be written to.
+ */
+brillm_status brillm_model_tokenize_file(const struct brillm_model *model,
+                                         uint64_t modality,
+                                         const char *path,
+                                         uint32_t *ids,
+                                         size_t capacity,
+                                         size_t *count,
+                                         struct brillm_error **error);
+
+/*
+ Writes the image or the sound whose codes are among tokens to a file: .png, .pgm or .wav.
+
+ Pointers:
+ `model` is NULL or a model with a reference left; `ids` is NULL or has `count` tokens; `path` is NULL or ends with a
+ zero; `error` is NULL or may be written to.
+ */
+brillm_status brillm_model_write_file(const struct brillm_model *model,
+                                      uint64_t modality,
+                                      const uint32_t *ids,
+                                      size_t count,
+                                      const char *path,
+                                      struct brillm_error **error);
 
 /*
  The library's version, for example `0.1.0`.

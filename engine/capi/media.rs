@@ -16,7 +16,7 @@ fn modality(number: u64) -> Result<Modality, ApiError> {
     settings::modality(number)?.ok_or_else(|| {
         ApiError::new(
             BRILLM_ERROR_INPUT,
-            "invalid modality 0: expected BRILLM_MODALITY_IMAGE or BRILLM_MODALITY_AUDIO".into(),
+            "invalid modality 0: expected BRILLM_MODALITY_IMAGE or BRILLM_MODALITY_AUDIO",
         )
     })
 }

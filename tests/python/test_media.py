@@ -15,6 +15,7 @@ RECIPE = {
     "data": {
         "train": ["pairs.jsonl"],
         "vocabulary": 270,
+        "validation-fraction": 0.0,
         "image": {"width": 4, "height": 4, "patch": 2, "codes": 4},
         "audio": {"rate": 8000, "hop": 128, "bands": 8, "codes": 8},
     },
