@@ -54,7 +54,7 @@ int main(int argc, char **argv) {
     EXPECT(brillm_session_begin(session, ids, count, NULL) == BRILLM_OK);
     char text[200] = "";
     brillm_piece piece = {.struct_size = sizeof piece};
-    while (brillm_session_next(session, &piece, NULL) == 1) {
+    while (brillm_session_next(session, &piece, NULL) == BRILLM_OK) {
         strncat(text, piece.text, sizeof text - strlen(text) - 1);
     }
     EXPECT(strstr(text, "light") != NULL);
