@@ -83,7 +83,7 @@ fn report(converted: &Converted, source: &Path, out: &Path, json: bool) -> Resul
     } = converted;
     if json {
         return super::say_json(&json!({
-            "model": out, "tensors": tensors, "bytes_before": before, "bytes": bytes, "f16": half,
+            "model": out.display().to_string(), "tensors": tensors, "bytes_before": before, "bytes": bytes, "f16": half,
             "left_out": left_out, "tokenizer_json": tokenizer_json,
         }));
     }

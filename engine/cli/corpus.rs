@@ -129,7 +129,7 @@ impl Arguments {
         let records = outcome?;
         if self.json {
             let mut report = json!({
-                "records": records, "kept": written.len(), "out": path, "seed": self.seed,
+                "records": records, "kept": written.len(), "out": path.display().to_string(), "seed": self.seed,
             });
             super::plugin_options::note(&mut report, self.seed)?;
             return super::say_json(&report);

@@ -111,6 +111,8 @@ impl Arguments {
         let hooks = super::plugin_options::hooks()?;
         let options = self.options(&engine)?;
         let mut documents = Vec::new();
+        // The bytes of windows are not known: they are some of the tokens of a text.
+        let whole = self.windows.is_none();
         let backward = self.backward || !engine.direction().reads_forward();
         let (mut tokens, mut bytes) = (Vec::new(), 0);
         if self.documents {
@@ -119,10 +121,12 @@ impl Arguments {
             }
         } else {
             (tokens, bytes) = self.held_out.tokens(&engine)?;
+            bytes *= usize::from(whole);
         }
         // A backward model reads from right to left in any case; --backward selects the direction of a model for both.
-        if engine.direction() == ReadingDirection::Both
-            || self.backward && engine.direction().is_forward()
+        if ranks.size() == 1
+            && (engine.direction() == ReadingDirection::Both
+                || self.backward && engine.direction().is_forward())
         {
             return self.marked(engine, &tokens);
         }
@@ -180,7 +184,8 @@ impl Arguments {
         documents: &[Vec<u32>],
     ) -> Result<Evaluation> {
         let windows = self.windows.as_ref().filter(|_| !self.stream);
-        let divides = self.documents || windows.is_some();
+        let other = self.backward || !self.contexts.is_empty() || self.continuation.is_some();
+        let divides = (self.documents || windows.is_some()) && !other;
         if !divides || !hooks.is_empty() || !self.backend.allows_cpu() {
             let what =
                 "ranks measure windows or documents of a graph, on the CPU and without plugins";

@@ -42,7 +42,7 @@ impl Arguments {
         model.save(out)?;
         if self.json {
             return super::say_json(&json!({
-                "model": out,
+                "model": out.display().to_string(),
                 "record": forgotten.record,
                 "restored_rows": forgotten.restored,
                 "subtracted_rows": forgotten.subtracted,

@@ -83,7 +83,7 @@ impl Arguments {
         let outcome = self.graph(&engine.graph()?)?;
         if self.json {
             return super::say_json(&json!({
-                "model": self.out,
+                "model": self.out.display().to_string(),
                 "parameters_before": outcome.before,
                 "parameters": outcome.after,
                 "difference": outcome.difference,

@@ -137,7 +137,7 @@ impl Arguments {
         let record = &lesson.record;
         if self.json {
             return super::say_json(&json!({
-                "model": self.out,
+                "model": self.out.display().to_string(),
                 "record": record,
                 "new_nodes": lesson.new_nodes.iter().map(|node| &node.text).collect::<Vec<_>>(),
                 "trained_rows": lesson.trained_rows,

@@ -113,7 +113,7 @@ impl Arguments {
         let (before, after) = (size(&self.model), size(&self.out));
         if self.json {
             return super::say_json(&serde_json::json!({
-                "model": self.out, "bytes_before": before, "bytes": after,
+                "model": self.out.display().to_string(), "bytes_before": before, "bytes": after,
             }));
         }
         super::say(format!(

@@ -278,12 +278,12 @@ impl Done {
     fn say_json(self) -> Result<()> {
         let (outcome, skipped) = (self.outcome, self.skipped);
         let mut report = serde_json::json!({
-            "model": outcome.model,
+            "model": outcome.model.display().to_string(),
             "steps": outcome.steps,
             "validation_perplexity": outcome.validation_perplexity,
             "cancelled": outcome.cancelled,
             "parameters": outcome.parameters,
-            "run_file": self.run_file,
+            "run_file": self.run_file.display().to_string(),
             "skipped_files": skipped.total(),
             "skipped_files_of_runs": skipped.of_runs,
             "charges": outcome.charges.map(|charges| serde_json::json!({

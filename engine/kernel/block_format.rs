@@ -79,10 +79,12 @@ impl Format {
         (weights, bytes)
     }
 
-    /// Return the bytes of a row of `columns` weights; `None` where they are not whole blocks.
+    /// Return the bytes of a row of `columns` weights; `None` where they are not whole blocks, or more than can be counted.
     pub fn row_bytes(self, columns: usize) -> Option<usize> {
         let (weights, bytes) = self.block();
-        (columns % weights == 0).then(|| columns / weights * bytes)
+        (columns / weights)
+            .checked_mul(bytes)
+            .filter(|_| columns % weights == 0)
     }
 
     /// Return whether the weights are plain floats.

@@ -3,6 +3,11 @@
 use std::path::Path;
 
 #[cfg(feature = "modality")]
+use image::codecs::png::PngEncoder;
+#[cfg(feature = "modality")]
+use image::codecs::pnm::{PnmEncoder, PnmSubtype, SampleEncoding};
+
+#[cfg(feature = "modality")]
 use crate::modality::Modality;
 use crate::modality::{Image, Sound};
 use crate::{Error, ErrorKind, Result};
@@ -143,11 +148,14 @@ impl Image {
     /// [`ErrorKind::Input`] for another ending, [`ErrorKind::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
         check_ending(Modality::Image, path)?;
-        let format = match extension(path).as_str() {
-            "pgm" => image::ImageFormat::Pnm,
-            _ => image::ImageFormat::Png,
-        };
-        let bytes = self.to_bytes(format)?;
+        let mut bytes = Vec::new();
+        match extension(path).as_str() {
+            "pgm" => {
+                let binary = PnmSubtype::Graymap(SampleEncoding::Binary);
+                self.encode(PnmEncoder::new(&mut bytes).with_subtype(binary))?;
+            }
+            _ => self.encode(PngEncoder::new(&mut bytes))?,
+        }
         brillm_file::write(path, bytes).map_err(Error::io_at(path))
     }
 
@@ -156,11 +164,12 @@ impl Image {
     /// # Errors
     /// [`ErrorKind::Input`] for a size that differs from the number of pixels.
     pub fn to_png(&self) -> Result<Vec<u8>> {
-        self.to_bytes(image::ImageFormat::Png)
+        let mut bytes = Vec::new();
+        self.encode(PngEncoder::new(&mut bytes))?;
+        Ok(bytes)
     }
 
-    fn to_bytes(&self, format: image::ImageFormat) -> Result<Vec<u8>> {
-        let mut bytes = std::io::Cursor::new(Vec::new());
+    fn encode(&self, encoder: impl image::ImageEncoder) -> Result<()> {
         let (width, height) = (self.width as u32, self.height as u32);
         let image = image::GrayImage::from_raw(width, height, self.pixels.clone());
         let image = image.filter(|image| image.len() == self.pixels.len());
@@ -170,10 +179,9 @@ impl Image {
                 format!("{} pixels for {width} × {height}", self.pixels.len()),
             )
         })?;
-        image.write_to(&mut bytes, format).map_err(|error| {
+        image.write_with_encoder(encoder).map_err(|error| {
             Error::new(ErrorKind::Input, "the image cannot be written").because(error)
-        })?;
-        Ok(bytes.into_inner())
+        })
     }
 }
 

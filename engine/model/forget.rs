@@ -38,7 +38,9 @@ impl Model {
     /// [`ErrorKind::Input`] for a model without it.
     pub fn record_index(&self, record: &str) -> Result<usize> {
         let count = self.records().len();
-        let by_number = record.parse::<usize>().ok();
+        // A name may begin with a sign, which a number may too.
+        let digits = record.bytes().all(|byte| byte.is_ascii_digit());
+        let by_number = record.parse::<usize>().ok().filter(|_| digits);
         let by_number = by_number.filter(|number| (1..=count).contains(number));
         let by_name = || self.records().position(|one| one.name == record);
         by_number

@@ -163,7 +163,7 @@ pub(super) fn settings(file: &Gguf<'_>, family: &Family) -> Result<Value> {
     }
     set("rope_theta", json!(file.number(&key("rope.freq_base"))?));
     set("rope_scaling", rope_scaling(file, &key)?);
-    let table = |name: &str| file.tensors.get(name).map(|table| table.shape[0]);
+    let table = |name: &str| file.tensors.get(name)?.shape.first().copied();
     set("vocab_size", json!(table("token_embd.weight")));
     set("type_vocab_size", json!(table("token_types.weight")));
     let tied = table("output.weight").is_none();

@@ -177,8 +177,10 @@ impl OutputTensor {
     pub(super) fn length(&self) -> Result<usize> {
         let shape = self.shape();
         let columns = shape.last().copied().unwrap_or(1);
-        let rows: usize = shape.iter().rev().skip(1).product();
-        let length = self.format.row_bytes(columns).map(|bytes| bytes * rows);
+        let mut rows = shape.iter().rev().skip(1);
+        let rows = rows.try_fold(1usize, |rows, &size| rows.checked_mul(size));
+        let row = self.format.row_bytes(columns);
+        let length = rows.and_then(|rows| row?.checked_mul(rows));
         length.ok_or_else(|| {
             let what = format!(
                 "rows of {columns} weights are not whole blocks of {}",

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple
+from dataclasses import dataclass, field
+from typing import List
 
 import numpy
 
 from . import _native, _options
 
 
-class Image(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Image:
     """A grey image that a model generated."""
 
     #: Brightness; 255 is white. ``[height, width]`` uint8
     pixels: "numpy.ndarray"
     #: The tokens of its codes.
     ids: List[int]
-    _model: "_native.Model"
+    _model: "_native.Model" = field(repr=False)
 
     def save(self, path: _options.Path) -> None:
         """Write it to a ``.png`` or ``.pgm`` file."""
         _native.save_media(self._model, "image", self.ids, _options.paths(path)[0])
 
 
-class Sound(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Sound:
     """A sound of one channel that a model generated."""
 
     #: Samples from -1 to 1. ``[n]`` float32
@@ -32,7 +35,7 @@ class Sound(NamedTuple):
     rate: int
     #: The tokens of its codes.
     ids: List[int]
-    _model: "_native.Model"
+    _model: "_native.Model" = field(repr=False)
 
     def save(self, path: _options.Path) -> None:
         """Write it to a ``.wav`` file."""

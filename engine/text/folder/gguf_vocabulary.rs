@@ -227,12 +227,19 @@ impl Tokenizer {
             let bytes: Vec<u8> = bytes.copied().collect();
             texts.push(String::from_utf8_lossy(&bytes).into_owned());
         }
+        // Added tokens may take the spaces around them, or be found as whole words only.
+        let added = std::iter::zip(&vocabulary.types, 0..self.vocabulary().len() as u32);
+        for (_, id) in added.filter(|(kind, _)| [CONTROL, USER_DEFINED].contains(kind)) {
+            let token = String::from_utf8_lossy(self.vocabulary().bytes(id)).into_owned();
+            texts.push(format!("x {token} y{token}z  {token}\nx"));
+        }
         let pipeline = matches!(self.kind, Kind::Pipeline(_));
         for text in texts {
-            // What one of them refuses has no ids to compare.
-            let (Ok(mine), Ok(theirs)) = (self.encode(&text), other.encode(&text)) else {
+            // What this tokenizer refuses has no ids to compare.
+            let Ok(mine) = self.encode(&text) else {
                 continue;
             };
+            let theirs = other.encode(&text)?;
             if mine != theirs {
                 return Err(unsupported(format!(
                     "read back, it would encode {text:?} as {theirs:?} instead of {mine:?}"
