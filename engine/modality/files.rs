@@ -22,7 +22,7 @@ pub(super) fn unsupported() -> Error {
 }
 
 /// Check that a file to be written has the ending of a format; needs the feature `modality`.
-#[cfg(not(feature = "modality"))]
+#[cfg(all(feature = "cli", not(feature = "modality")))]
 pub(crate) fn check_ending(_modality: super::Modality, path: &Path) -> Result<()> {
     Err(unsupported().at(path.display()))
 }
