@@ -527,7 +527,7 @@ fn refuses_what_cannot_be_learned_or_forgotten() {
     let taught = path(folder.path(), "taught.bril");
     succeeds(&["learn", model, &text, "--out", &taught, "--passes", "0"]);
     let out = path(folder.path(), "new.bril");
-    let table: [(&[&str], &str); 11] = [
+    let table: [(&[&str], &str); 12] = [
         (
             &["learn", "models/stories260K", &text, "--out", &out],
             "cannot learn texts by counts",
@@ -555,6 +555,7 @@ fn refuses_what_cannot_be_learned_or_forgotten() {
             "already has a record",
         ),
         (&["forget", model, "--record", "1"], "has learned no text"),
+        (&["forget", &taught, "--record", "+1"], "no record"),
         (
             &["forget", &taught, "--record", "2"],
             "pass a number from 1 to 1 or a name: text",

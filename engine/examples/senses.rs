@@ -239,6 +239,28 @@ fn sound_neighbours(engine: &Engine, train: &[Example]) -> Result<Neighbours> {
     Ok(Neighbours(vectors))
 }
 
+/// Measure images and sounds that follow words, each as its neighbours judge it; also returns the images.
+fn making(
+    engine: &Engine,
+    known: &Neighbours,
+    spoken: &Neighbours,
+) -> Result<([String; 2], Vec<Image>)> {
+    let tokenizer = engine.tokenizer();
+    let mut right = [0; 2];
+    let mut made = Vec::new();
+    for (digit, word) in WORDS.iter().enumerate() {
+        let prompt = engine.encode(&format!("a {word}"))?;
+        for seed in 0..EACH {
+            let image = drawn(engine, &prompt, Modality::Image, seed)?;
+            made.push(tokenizer.decode_image(&image)?);
+            right[0] += usize::from(known.classify(&pixels(&made[made.len() - 1])) == digit);
+            let sound = drawn(engine, &prompt, Modality::Audio, seed)?;
+            right[1] += usize::from(spoken.classify(&outline(engine, &sound)?) == digit);
+        }
+    }
+    Ok((right.map(|right| rate(right, made.len())), made))
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, data, more @ ..] = &arguments[..] else {
@@ -296,26 +318,14 @@ fn main() -> Result<()> {
         &rate(right, test_sounds.len()),
     );
 
-    let mut right = [0; 2];
-    let mut made = Vec::new();
-    for (digit, word) in WORDS.iter().enumerate() {
-        let prompt = engine.encode(&format!("a {word}"))?;
-        for seed in 0..EACH {
-            let image = drawn(&engine, &prompt, Modality::Image, seed)?;
-            made.push(tokenizer.decode_image(&image)?);
-            right[0] += usize::from(known.classify(&pixels(&made[made.len() - 1])) == digit);
-            let sound = drawn(&engine, &prompt, Modality::Audio, seed)?;
-            right[1] += usize::from(spoken.classify(&outline(&engine, &sound)?) == digit);
-        }
-    }
-    let count = WORDS.len() * EACH as usize;
+    let ([drawn_right, spoken_right], made) = making(&engine, &known, &spoken)?;
     row(
         "word → image, judged by the neighbours on pixels",
-        &rate(right[0], count),
+        &drawn_right,
     );
     row(
         "word → sound, judged by the neighbours on spectra",
-        &rate(right[1], count),
+        &spoken_right,
     );
 
     if let Some(picture) = more.iter().find(|path| path.ends_with(".png")) {

@@ -3,34 +3,9 @@
  *     learn MODEL FOLDER [TRANSFORMER]
  *
  * Leaves FOLDER/taught.bril: the model with one record named "letters". */
-#include "brillm.h"
+#include "expect.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-static int faults = 0;
-
-#define EXPECT(condition)                                                     \
-    do {                                                                      \
-        if (!(condition)) {                                                   \
-            printf("line %d: %s\n", __LINE__, #condition);                    \
-            faults++;                                                         \
-        }                                                                     \
-    } while (0)
-
-/* Expects a status whose message names something, and frees the error. */
-#define REFUSED(status, call, words)                                          \
-    do {                                                                      \
-        brillm_error *error = NULL;                                           \
-        EXPECT((call) == (status));                                           \
-        EXPECT(brillm_error_status(error) == (status));                       \
-        if (strstr(brillm_error_message(error), words) == NULL) {             \
-            printf("line %d: \"%s\" does not say \"%s\"\n", __LINE__, brillm_error_message(error), words); \
-            faults++;                                                         \
-        }                                                                     \
-        brillm_error_free(error);                                             \
-    } while (0)
 
 static const char *const TEXTS[2] = {
     "acegikacegikacegikbdfhjlbdfhjlacegikacegikacegikbdfhjlbdfhjl",
