@@ -58,6 +58,8 @@ pub(super) fn convert(
     json: bool,
 ) -> Result<()> {
     super::catch_interrupt()?;
+    // The output may take the place of the source.
+    let before = size(source);
     let template = "{bar:40} {bytes}/{total_bytes}, {eta} left";
     let bar = super::progress::bar(json, None, template);
     let converted = conversion.run(source, out, &mut |bytes, total| {
@@ -69,11 +71,10 @@ pub(super) fn convert(
         Ok(())
     });
     bar.finish_and_clear();
-    report(&converted?, source, out, json)
+    report(&converted?, before, out, json)
 }
 
-fn report(converted: &Converted, source: &Path, out: &Path, json: bool) -> Result<()> {
-    let before = size(source);
+fn report(converted: &Converted, before: u64, out: &Path, json: bool) -> Result<()> {
     let Converted {
         tensors,
         bytes,

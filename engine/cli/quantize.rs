@@ -102,6 +102,9 @@ impl Arguments {
             return self.transformer();
         }
         let element = self.element.element()?;
+        let size = |path: &PathBuf| std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
+        // The output may take the place of the source.
+        let before = size(&self.model);
         let model = super::open_whole(&self.model)?
             .graph()?
             .quantized(element)?;
@@ -109,8 +112,7 @@ impl Arguments {
         model
             .described(|metadata| metadata.name = name.unwrap_or(metadata.name.clone()))
             .save(&self.out)?;
-        let size = |path: &PathBuf| std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
-        let (before, after) = (size(&self.model), size(&self.out));
+        let after = size(&self.out);
         if self.json {
             return super::say_json(&serde_json::json!({
                 "model": self.out.display().to_string(), "bytes_before": before, "bytes": after,
