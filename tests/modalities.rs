@@ -529,6 +529,74 @@ fn a_trace_shows_the_patch_or_the_spectrum_of_a_code() {
     );
 }
 
+/// The pictures of codes in an SVG: for each, the fills and heights of its rectangles without the frame.
+fn tiles(svg: &str) -> Vec<Vec<(String, f32)>> {
+    let document = roxmltree::Document::parse(svg).unwrap();
+    let is_tile = |node: &roxmltree::Node| node.attribute("class") == Some("code");
+    let tiles = document.descendants().filter(is_tile);
+    let rects = |tile: roxmltree::Node| {
+        let rects = tile.children().filter(|node| node.has_tag_name("rect"));
+        let filled = rects.filter(|rect| rect.attribute("fill") != Some("none"));
+        filled
+            .map(|rect| {
+                let height = rect.attribute("height").unwrap().parse().unwrap();
+                (rect.attribute("fill").unwrap().to_string(), height)
+            })
+            .collect()
+    };
+    tiles.map(rects).collect()
+}
+
+#[test]
+fn an_exported_trace_shows_patches_and_spectra() {
+    let folder = trained_pairs();
+    let (model, svg) = (path(folder, "run/model.bril"), path(folder, "trace.svg"));
+    let exported = |theme: &str, option: &str, file: &str| {
+        let file = path(folder, file);
+        let trace = json(&[
+            "trace", "left", "--model", &model, option, &file, "--tokens", "1", "--export", &svg,
+            "--theme", theme, "--json",
+        ]);
+        let picture = std::fs::read_to_string(&svg).unwrap();
+        // The picture can be opened again, with the codes of candidates.
+        assert_eq!(json(&["trace", "--open", &svg, "--json"]), trace);
+        (trace, tiles(&picture))
+    };
+    for theme in ["light", "dark"] {
+        for (option, file) in [("--image", "left.png"), ("--audio", "left.wav")] {
+            let (trace, tiles) = exported(theme, option, file);
+            let candidates = trace["steps"][0]["candidates"].as_array().unwrap();
+            let last = &trace["tokens"][trace["prompt_tokens"].as_u64().unwrap() as usize - 1];
+            let shown = std::iter::once(last).chain(candidates);
+            let codes: Vec<_> = shown.filter_map(|token| token.get("code")).collect();
+            assert!(codes.len() > 3, "{option}");
+            assert_eq!(tiles.len(), codes.len(), "{option}");
+            for (tile, code) in tiles.iter().zip(codes) {
+                let values: Vec<u8> = serde_json::from_value(code["values"].clone()).unwrap();
+                if code["modality"] == "image" {
+                    // Every patch of the test images has one brightness: a rectangle for each of its rows.
+                    let fill = format!("rgb({0},{0},{0})", values[0]);
+                    assert_eq!(tile, &vec![(fill, 8.0); 2], "{values:?}");
+                } else {
+                    assert_eq!(tile.len(), 32);
+                    for ((_, height), value) in tile.iter().zip(values) {
+                        assert!((height - 16.0 * f32::from(value) / 255.0).abs() < 0.006);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_trace_of_text_has_no_pictures_of_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = path(folder.path(), "trace.svg");
+    succeeds(&["trace", "Once", "--tokens", "1", "--export", &svg]);
+    let picture = std::fs::read_to_string(&svg).unwrap();
+    assert!(picture.contains("<svg") && tiles(&picture).is_empty());
+}
+
 #[test]
 fn an_image_is_not_searched_for_by_beams() {
     let output = run(&["generate", "a", "--out-image", "a.png", "--beam", "2"]);

@@ -13,17 +13,16 @@ use std::path::{Path, PathBuf};
 use brillm::hook::Hooks;
 use brillm::measure::KneserNey;
 use brillm::modality::{Image, Modality};
-use brillm::path::Sampling;
 use brillm::run::score_tokens;
 use brillm::{Engine, Error, ErrorKind, Request, Result};
 
-const WORDS: [&str; 10] = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-];
+#[path = "senses/digits.rs"]
+mod digits;
+
+use digits::{Neighbours, WORDS, draw, drawn, grid, pixels};
+
 /// Images and sounds generated for each digit.
 const EACH: u64 = 20;
-/// Neighbours that vote.
-const NEIGHBOURS: usize = 3;
 
 /// A file of the data and the digit that its word names.
 struct Example {
@@ -54,39 +53,6 @@ fn examples(data: &Path, name: &str, modality: Modality) -> Result<Vec<Example>>
     Ok(found)
 }
 
-/// Vectors of known digits, which classify others by their nearest neighbours.
-struct Neighbours(Vec<(Vec<f32>, usize)>);
-
-impl Neighbours {
-    fn classify(&self, vector: &[f32]) -> usize {
-        let distance = |other: &[f32]| -> f32 {
-            vector
-                .iter()
-                .zip(other)
-                .map(|(a, b)| (a - b) * (a - b))
-                .sum()
-        };
-        let mut order: Vec<(f32, usize)> = self
-            .0
-            .iter()
-            .map(|(other, digit)| (distance(other), *digit))
-            .collect();
-        order.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut votes = [0; 10];
-        order[..NEIGHBOURS.min(order.len())]
-            .iter()
-            .for_each(|&(_, digit)| votes[digit] += 1);
-        let most = votes.iter().max().copied().unwrap_or(0);
-        // Of digits with equally many votes, that of the nearest neighbour.
-        let winner = order.iter().find(|(_, digit)| votes[*digit] == most);
-        winner.map_or(0, |&(_, digit)| digit)
-    }
-}
-
-fn pixels(image: &Image) -> Vec<f32> {
-    image.pixels.iter().map(|&pixel| f32::from(pixel)).collect()
-}
-
 /// The spectra of the codes of a sound, stretched to 16 frames of equal length.
 fn outline(engine: &Engine, ids: &[u32]) -> Result<Vec<f32>> {
     let missing = || {
@@ -111,36 +77,6 @@ fn named(engine: &Engine, ids: &[u32]) -> Result<Option<usize>> {
     let request = Request::ids(ids.to_vec()).tokens(12);
     let (text, _) = engine.start(request)?.collect_text()?;
     Ok(WORDS.iter().position(|word| text == format!("a {word}")))
-}
-
-/// Codes of a modality that continue a prompt, drawn with a seed.
-fn drawn(engine: &Engine, ids: &[u32], modality: Modality, seed: u64) -> Result<Vec<u32>> {
-    let sampling = Sampling::default().temperature(0.7).top_p(0.95).seed(seed);
-    let request = Request::ids(ids.to_vec()).tokens(256).sampling(sampling);
-    let request = request.continue_as(modality, engine.tokenizer())?;
-    Ok(engine.start(request)?.collect_text()?.1)
-}
-
-/// Arrange images of one size in rows, four times as large, with a dark line around each.
-fn grid(images: &[Image], columns: usize) -> Image {
-    const SCALE: usize = 4;
-    let (width, height) = (images[0].width * SCALE + 4, images[0].height * SCALE + 4);
-    let mut all = Image {
-        width: width * columns,
-        height: height * images.len().div_ceil(columns),
-        pixels: Vec::new(),
-    };
-    all.pixels = vec![64; all.width * all.height];
-    for (at, image) in images.iter().enumerate() {
-        let (left, top) = (at % columns * width + 2, at / columns * height + 2);
-        for y in 0..height - 4 {
-            for x in 0..width - 4 {
-                let pixel = image.pixels[y / SCALE * image.width + x / SCALE];
-                all.pixels[(top + y) * all.width + left + x] = pixel;
-            }
-        }
-    }
-    all
 }
 
 /// Format a rate with its 95 % interval (Wilson 1927).
@@ -239,26 +175,17 @@ fn sound_neighbours(engine: &Engine, train: &[Example]) -> Result<Neighbours> {
     Ok(Neighbours(vectors))
 }
 
-/// Measure images and sounds that follow words, each as its neighbours judge it; also returns the images.
-fn making(
-    engine: &Engine,
-    known: &Neighbours,
-    spoken: &Neighbours,
-) -> Result<([String; 2], Vec<Image>)> {
-    let tokenizer = engine.tokenizer();
-    let mut right = [0; 2];
-    let mut made = Vec::new();
+/// Measure sounds that follow words, as their neighbours judge them.
+fn speaking(engine: &Engine, spoken: &Neighbours) -> Result<String> {
+    let mut right = 0;
     for (digit, word) in WORDS.iter().enumerate() {
         let prompt = engine.encode(&format!("a {word}"))?;
         for seed in 0..EACH {
-            let image = drawn(engine, &prompt, Modality::Image, seed)?;
-            made.push(tokenizer.decode_image(&image)?);
-            right[0] += usize::from(known.classify(&pixels(&made[made.len() - 1])) == digit);
             let sound = drawn(engine, &prompt, Modality::Audio, seed)?;
-            right[1] += usize::from(spoken.classify(&outline(engine, &sound)?) == digit);
+            right += usize::from(spoken.classify(&outline(engine, &sound)?) == digit);
         }
     }
-    Ok((right.map(|right| rate(right, made.len())), made))
+    Ok(rate(right, WORDS.len() * EACH as usize))
 }
 
 fn main() -> Result<()> {
@@ -318,16 +245,15 @@ fn main() -> Result<()> {
         &rate(right, test_sounds.len()),
     );
 
-    let ([drawn_right, spoken_right], made) = making(&engine, &known, &spoken)?;
+    let made = draw(&engine, EACH)?;
     row(
         "word → image, judged by the neighbours on pixels",
-        &drawn_right,
+        &rate(known.recognised(&made), made.len()),
     );
     row(
         "word → sound, judged by the neighbours on spectra",
-        &spoken_right,
+        &speaking(&engine, &spoken)?,
     );
-
     if let Some(picture) = more.iter().find(|path| path.ends_with(".png")) {
         grid(&made, EACH as usize).save(picture.as_ref())?;
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::explanation::Explanation;
-use super::token::ShownToken;
+use super::token::{ShownCode, ShownToken};
 use crate::graph::NodeId;
 use crate::kernel::select::top_k;
 use crate::path::{RecallShare, Session};
@@ -80,6 +80,9 @@ pub struct Candidate {
     /// What recall adds to its probability; absent where nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recall: Option<CandidateRecall>,
+    /// See [`ShownToken::code`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ShownCode>,
 }
 
 /// The part of a candidate's probability that earlier occurrences in the path add, before any hooks.
@@ -393,6 +396,7 @@ impl Distribution {
                 count: edge.and_then(|edge| edge.1),
                 walks: edges.map_or_else(Vec::new, |edges| edges.walks(id)),
                 recall: edges.and_then(|edges| edges.recall(id)),
+                code: token.code,
             });
         }
         let rest = Rest {

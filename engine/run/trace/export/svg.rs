@@ -1,12 +1,13 @@
 //! The path as a picture: steps from left to right, candidates by rank from top to bottom.
 //!
 //! Chosen candidates have a coloured band, bars show probabilities, and the dashes of a line the kind of its edge, so that
-//! nothing depends on colour alone. `<metadata>` contains the document.
+//! nothing depends on colour alone. A code of an image or of a sound has its patch or its spectrum before its number.
+//! `<metadata>` contains the document.
 
 use std::fmt::Write;
 
 use super::super::open::{BEFORE, BEHIND};
-use super::super::{Step, Trace};
+use super::super::{ShownCode, Step, Trace};
 use super::Theme;
 use crate::Result;
 use crate::graph::export::{Xml, XmlJson};
@@ -17,6 +18,10 @@ const COLUMN: usize = 132;
 const ROW: usize = 24;
 const LEFT: usize = 16;
 const TOP: usize = 72;
+/// Height of the picture of a code.
+const TILE: usize = 16;
+/// Columns of a label: half a full-width character each.
+const LABEL: usize = 10;
 /// Candidates drawn of each step; all of them are in the document.
 const DRAWN: usize = 24;
 
@@ -102,8 +107,9 @@ pub(super) fn write(trace: &Trace, theme: Theme) -> Result<String> {
     // Position of the chosen token of the previous column.
     let mut from = Some((LEFT + COLUMN - 24, TOP + ROW / 2));
     if let Some(token) = trace.prompt_tokens.checked_sub(1) {
-        let display = &trace.tokens[token].display;
-        label(&mut out, (LEFT, TOP), display, true, &colours);
+        let token = &trace.tokens[token];
+        let shown = (token.display.as_str(), token.code.as_ref());
+        label(&mut out, (LEFT, TOP), shown, true, &colours);
     }
     for step in &trace.steps {
         from = column(&mut out, step, from, kind, &colours);
@@ -188,7 +194,8 @@ fn candidate(
         y + ROW - 6,
         colours.bar
     );
-    label(out, (x + 4, y), &one.display, chosen, colours);
+    let shown = (one.display.as_str(), one.code.as_ref());
+    label(out, (x + 4, y), shown, chosen, colours);
     let _ = writeln!(
         out,
         r#"<text x="{}" y="{}" fill="{}" font-size="11" text-anchor="end">{:.1} %</text></g>"#,
@@ -199,9 +206,24 @@ fn candidate(
     );
 }
 
-fn label(out: &mut String, (x, y): (usize, usize), text: &str, strong: bool, colours: &Colours) {
-    // Full-width characters take two columns of the ten.
-    let mut columns = 10;
+/// Write the name of a token, cut to its column; a code is its picture and its number.
+fn label(
+    out: &mut String,
+    (mut x, y): (usize, usize),
+    (name, code): (&str, Option<&ShownCode>),
+    strong: bool,
+    colours: &Colours,
+) {
+    let number;
+    let mut text = name;
+    // Full-width characters take two columns.
+    let mut columns = LABEL as isize;
+    if let Some(code) = code
+        && let Some(width) = tile(out, (x, y + 2), code, colours)
+    {
+        (number, x) = (code.index.to_string(), x + width + 4);
+        (text, columns) = (&number, (LABEL - (width + 4).div_ceil(8)) as isize);
+    }
     let short: String = text
         .chars()
         .take_while(|&character| {
@@ -218,6 +240,67 @@ fn label(out: &mut String, (x, y): (usize, usize), text: &str, strong: bool, col
         if strong { r#" font-weight="bold""# } else { "" },
         Xml(&short)
     );
+}
+
+/// Draw the picture of a code as the visualiser does, the pixels of its patch or a bar for each band of its spectrum, and
+/// return its width; `None` for a code without values.
+fn tile(
+    out: &mut String,
+    (x, y): (usize, usize),
+    code: &ShownCode,
+    colours: &Colours,
+) -> Option<usize> {
+    // A trace that was opened may claim any number of columns.
+    let columns = code.columns.min(code.values.len());
+    let rows = code.values.len().checked_div(columns)?;
+    let width = if code.modality == "image" {
+        TILE * columns.min(2 * rows) / rows
+    } else {
+        2 * TILE
+    };
+    let _ = write!(
+        out,
+        r#"<g class="code" transform="translate({x} {y})" shape-rendering="crispEdges">"#
+    );
+    let mut rect = |x: f32, y: f32, width: f32, height: f32, fill: &str| {
+        let _ = write!(
+            out,
+            r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" fill="{fill}"/>"#
+        );
+    };
+    let across = width as f32 / columns as f32;
+    if code.modality == "image" {
+        let side = TILE as f32 / rows as f32;
+        for (row, values) in code.values.chunks_exact(columns).enumerate() {
+            let mut start = 0;
+            // Equal pixels beside each other are one rectangle.
+            for run in values.chunk_by(|a, b| a == b) {
+                let (left, value) = (start as f32 * across, run[0]);
+                let fill = format!("rgb({value},{value},{value})");
+                rect(
+                    left,
+                    row as f32 * side,
+                    run.len() as f32 * across,
+                    side,
+                    &fill,
+                );
+                start += run.len();
+            }
+        }
+    } else {
+        for (band, &value) in code.values.iter().enumerate() {
+            let height = TILE as f32 * f32::from(value) / 255.0;
+            let left = band as f32 * across;
+            rect(left, TILE as f32 - height, across, height, colours.ink);
+        }
+    }
+    // A white patch would not be seen on white.
+    let _ = write!(
+        out,
+        r#"<rect width="{width}" height="{TILE}" fill="none" stroke="{}" stroke-width="0.5"/></g>"#,
+        colours.faint
+    );
+    Some(width)
 }
 
 fn line(

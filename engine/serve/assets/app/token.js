@@ -86,11 +86,17 @@ export function shown(token, attributes = {}) {
       piece.kind === 'text' ? piece.text : element('span', { class: `token-${piece.kind}` }, piece.text)));
 }
 
-/** A token as SVG text, cut to a width; `measure` returns the width of a text. */
+/** A token as SVG text, cut to a width, with the picture of a code before it; `measure` returns the width of a text. */
 export function shownDrawing(token, position, room, measure) {
   const { class: kind, x, y } = position;
-  const group = drawing('g', { lang: languageOf(token) });
+  const picture = tile(token);
+  const group = drawing('g', { lang: languageOf(token) }, picture ?? '');
   let left = room;
+  if (picture) {
+    picture.setAttribute('x', x);
+    picture.setAttribute('y', y - 13);
+    left -= Number(picture.getAttribute('width')) + 3;
+  }
   for (const piece of pieces(token)) {
     let cut = piece.text;
     if (measure(cut) > left) {
