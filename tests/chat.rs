@@ -210,7 +210,37 @@ fn a_conversation_remembers_its_messages_until_it_is_reset() {
     assert_eq!(found[0]["prompt_tokens"], length(&begin));
     assert_eq!(found[1]["prompt_tokens"], length(&longer));
     // The same conversation has the same answer.
-    assert_eq!(found[2], found[0]);
+    for field in [
+        "content",
+        "finish_reason",
+        "prompt_tokens",
+        "completion_tokens",
+    ] {
+        assert_eq!(found[2][field], found[0][field], "{field}");
+    }
+    // The second answer continues where the conversations differ (the template ends a prompt with a word that an answer does
+    // not begin with); the third knows its prompt.
+    let prompt = |messages: &[(&str, &str)]| engine.chat_prompt(&conversation(messages)).unwrap();
+    let (read, longer) = (prompt(&begin), prompt(&longer));
+    let common = read.iter().zip(&longer).take_while(|(a, b)| a == b).count();
+    assert!(common > read.len() / 2);
+    assert_eq!(found[0]["cached_tokens"], 0);
+    assert_eq!(found[1]["cached_tokens"], common);
+    assert_eq!(found[2]["cached_tokens"], length(&begin) - 1);
+    assert!(
+        found
+            .iter()
+            .all(|answer| answer["first_token_seconds"].as_f64().unwrap() > 0.0)
+    );
+    let whole = answers(
+        &model,
+        &[&system[..], &["--prefix-cache", "0"]].concat(),
+        "Hello\nAnd you?\n",
+    );
+    for (found, expected) in found.iter().zip(&whole) {
+        assert_eq!(expected["cached_tokens"], 0);
+        assert_eq!(found["content"], expected["content"]);
+    }
     assert_eq!(found[0]["finish_reason"], "length");
     assert_eq!(found[0]["completion_tokens"], 6);
     // The same text is streamed, the last line without an end.

@@ -3,6 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
@@ -19,8 +20,8 @@ use crate::{Error, ErrorKind, Result};
 /// the metadata of a GGUF file. Tools are not supported.
 ///
 /// Ctrl-C stops an answer, which stays in the conversation as far as it is; a second Ctrl-C before the next answer, or the
-/// end of the input, ends the program. /reset begins a new conversation, /exit ends the program. The model reads the whole
-/// conversation again for each answer.
+/// end of the input, ends the program. /reset begins a new conversation, /exit ends the program. For each answer the model
+/// reads what is new in the conversation.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 #[command(mut_arg("temperature", |temperature| temperature.help("Sampling temperature; 0 always takes the most probable token [default: 0.7]")))]
@@ -36,10 +37,14 @@ pub(super) struct Arguments {
     tokens: usize,
     #[command(flatten)]
     choice: TokenSampling,
+    /// Keep up to MIB mebibytes of keys and values of what was read, to continue there; 0 reads the whole conversation for
+    /// each answer.
+    #[arg(long, default_value_t = 256, value_name = "MIB")]
+    prefix_cache: usize,
     /// End an answer at this text; may be repeated.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Print each answer as a JSON object on one line.
+    /// Print each answer as a JSON object on one line, with its numbers of tokens and the time to its first one.
     #[arg(long)]
     json: bool,
 }
@@ -58,6 +63,8 @@ impl Arguments {
         super::catch_interrupt()?;
         let engine = super::open_engine(Some(&self.model))?;
         engine.check_chat()?;
+        // Answers continue what earlier ones computed, unless plugins manage the cache.
+        let engine = engine.batched_with(self.prefix_cache.saturating_mul(1 << 20))?;
         let hooks = super::plugin_options::hooks()?;
         let mut conversation = self.beginning();
         let interactive = std::io::stdin().is_terminal();
@@ -124,6 +131,7 @@ impl Arguments {
         conversation: &[Message],
         answers: u64,
     ) -> Result<String> {
+        let begin = Instant::now();
         let ids = engine.chat_prompt(conversation)?;
         let seed = self.choice.seed.wrapping_add(answers);
         let prompt_tokens = ids.len();
@@ -137,9 +145,11 @@ impl Arguments {
         }
         let hooked = super::plugin_options::hooked(engine, hooks, seed)?;
         let mut generation = hooked.start(request)?;
-        let (mut text, mut tokens) = (String::new(), 0);
+        let reused = generation.session().reused();
+        let (mut text, mut tokens, mut first) = (String::new(), 0, None);
         for piece in &mut generation {
             let piece = piece.or_else(|error| super::say("").and(Err(error)))?;
+            first.get_or_insert_with(|| begin.elapsed().as_secs_f64());
             if !self.json {
                 super::stream(&piece.text)?;
             }
@@ -153,7 +163,9 @@ impl Arguments {
                 "content": text,
                 "finish_reason": finish,
                 "prompt_tokens": prompt_tokens,
+                "cached_tokens": reused,
                 "completion_tokens": tokens,
+                "first_token_seconds": first,
             }))?;
         } else {
             super::say("")?;

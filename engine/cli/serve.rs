@@ -72,6 +72,10 @@ struct LimitArguments {
     /// Maximum number of new tokens in a run.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     max_tokens: usize,
+    /// Maximum size of the keys and values that finished texts of each transformer leave, in mebibytes: a prompt that begins
+    /// with the same tokens is read from there. Its logits may differ by rounding; 0 reads every prompt whole.
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    prefix_cache: usize,
     /// Maximum time of a run, including its time in the queue, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
     max_seconds: f64,
@@ -93,6 +97,7 @@ impl LimitArguments {
         limits.body_bytes = self.max_body;
         limits.prompt_tokens = self.max_prompt;
         limits.tokens = self.max_tokens;
+        limits.prefix_bytes = self.prefix_cache.saturating_mul(1 << 20);
         limits.seconds = self.max_seconds;
         limits.request_timeout = self.request_timeout;
     }

@@ -125,6 +125,12 @@ pub trait Session: Send {
         None
     }
 
+    /// Tokens of the prompt whose keys and values an earlier session had computed; see
+    /// [`Engine::batched_with`](crate::run::Engine::batched_with).
+    fn reused(&self) -> usize {
+        0
+    }
+
     /// The mechanism of a graph, whose edges lead to the candidates; `None` on a transformer.
     fn mechanism(&self) -> Option<&Mechanism> {
         None

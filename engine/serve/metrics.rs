@@ -18,6 +18,7 @@ const BUCKETS: [f64; 8] = [0.001, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 120.0];
 pub(super) struct Metrics {
     responses: Mutex<BTreeMap<(&'static str, u16), Durations>>,
     prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
     new_tokens: AtomicU64,
     pub(super) connections: AtomicU64,
 }
@@ -75,6 +76,12 @@ impl Metrics {
         }
     }
 
+    /// Count tokens of prompts that an earlier run had computed.
+    pub(super) fn cached(&self, tokens: usize) {
+        self.cached_tokens
+            .fetch_add(tokens as u64, Ordering::Relaxed);
+    }
+
     /// Count tokens of prompts and new tokens.
     pub(super) fn tokens(&self, prompt: usize, new: usize) {
         self.prompt_tokens
@@ -107,6 +114,8 @@ impl Metrics {
         write("runs_queue_timeouts_total", help, &runs.queue_timeouts);
         let help = "Tokens read in prompts.";
         write("prompt_tokens_total", help, &self.prompt_tokens);
+        let help = "Tokens of prompts that an earlier run had computed.";
+        write("cached_tokens_total", help, &self.cached_tokens);
         write("new_tokens_total", "Tokens generated.", &self.new_tokens);
         out
     }

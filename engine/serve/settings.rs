@@ -53,6 +53,8 @@ pub struct Limits {
     pub prompt_tokens: usize,
     /// New tokens of a run.
     pub tokens: usize,
+    /// Bytes of keys and values that finished runs of each transformer leave for prompts that begin alike; 0 for none.
+    pub prefix_bytes: usize,
     /// Candidates listed for a step.
     pub candidates: usize,
     /// Seconds of a run, including the time in the queue.
@@ -71,6 +73,7 @@ impl Default for Limits {
             body_bytes: 4 << 20,
             prompt_tokens: 4096,
             tokens: 1024,
+            prefix_bytes: 256 << 20,
             candidates: 512,
             seconds: 120.0,
             request_timeout: 10.0,

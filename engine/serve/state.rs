@@ -113,7 +113,7 @@ impl ServerState {
                 model.name = format!("{base}-{number}");
                 number += 1;
             }
-            model.engine = model.engine.batched()?;
+            model.engine = model.engine.batched_with(settings.limits.prefix_bytes)?;
             served.push(Arc::new(ModelState {
                 model,
                 map: OnceLock::new(),

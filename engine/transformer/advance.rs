@@ -316,7 +316,8 @@ impl Network {
         })
     }
 
-    /// Number the new tokens' rows after those in the cache. Returns the rows and the longest sequence's length.
+    /// Number the new tokens' rows after those in the cache. Returns the rows and the length of the longest of
+    /// the sequences that have new tokens.
     fn new_rows(&self, cache: &Cache, tokens: &[&[u32]]) -> Result<(Vec<Row>, usize)> {
         let (sequences, planned) = (cache.sequences(), cache.plan.layers.len());
         if tokens.len() != sequences || planned != self.layers.len() {
@@ -343,7 +344,9 @@ impl Network {
                 position: position as u32,
                 token,
             }));
-            longest = longest.max(end);
+            if !tokens.is_empty() {
+                longest = longest.max(end);
+            }
         }
         Ok((rows, longest))
     }

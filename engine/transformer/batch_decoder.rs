@@ -4,6 +4,8 @@
 //! A session appends tokens with [`Lane::append`] and reads its logits with [`Lane::settle`]. The first session that
 //! reads runs passes for all tokens appended so far; sessions of other threads that read meanwhile wait for them. Weights
 //! are read once per pass, and every session gets the numbers that it gets alone, bit for bit.
+//!
+//! A session that ends may leave its keys and values in a `PrefixStore`, from which later ones copy what they have in common.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use crate::hook::Phase;
 use crate::kernel::stored;
 use crate::path::CacheReport;
 use crate::transformer::advance::{LogitsFor, Taps};
+use crate::transformer::prefix_store::{Prefix, PrefixStore};
 use crate::transformer::{Cache, Network, Plan};
 use crate::{Error, ErrorKind, Result};
 
@@ -24,6 +27,8 @@ pub(super) struct BatchDecoder {
     queue: Mutex<Queue>,
     /// Signals a finished pass, or tokens in the queue.
     changed: Condvar,
+    /// What finished sessions left.
+    prefixes: PrefixStore,
 }
 
 #[derive(Debug, Default)]
@@ -89,13 +94,14 @@ impl BatchDecoder {
     ///
     /// # Errors
     /// As [`Cache::new`].
-    pub(super) fn new(network: &Network) -> Result<Arc<Self>> {
+    pub(super) fn new(network: &Network, prefix_bytes: usize) -> Result<Arc<Self>> {
         let plan = Plan::full(network.shape.layers);
         Ok(Arc::new(Self {
             network: network.for_plan(&plan)?,
             cache: Mutex::new(Cache::new(&network.shape, plan, 0)?),
             queue: Mutex::default(),
             changed: Condvar::new(),
+            prefixes: PrefixStore::new(prefix_bytes),
         }))
     }
 
@@ -126,7 +132,11 @@ impl BatchDecoder {
             .iter_mut()
             .map(std::mem::take)
             .collect();
-        let outcome = passes(&tokens)
+        let class = |sequence: usize| {
+            let shape = &self.network.shape;
+            shape.length_class(cache.length(sequence) + tokens[sequence].len())
+        };
+        let outcome = passes(&tokens, class)
             .iter()
             .try_for_each(|sequences| self.advance(&mut cache, &tokens, sequences));
         let mut queue = lock(&self.queue);
@@ -164,17 +174,19 @@ impl BatchDecoder {
 }
 
 /// Divide the sequences that have tokens into passes in which each gets the numbers that it gets alone: a text of several
-/// tokens is a pass, and single tokens share passes of fewer rows than products are blocked from.
-fn passes(tokens: &[Vec<u32>]) -> Vec<Vec<usize>> {
+/// tokens is a pass, and single tokens share passes of fewer rows than products are blocked from, in texts of one `class`.
+fn passes<C: Ord>(tokens: &[Vec<u32>], class: impl Fn(usize) -> C) -> Vec<Vec<usize>> {
     let of_length = |fits: fn(usize) -> bool| {
         let sequences = tokens.iter().enumerate();
         let sequences = sequences.filter(move |(_, tokens)| fits(tokens.len()));
         sequences.map(|(sequence, _)| sequence)
     };
-    let single: Vec<usize> = of_length(|length| length == 1).collect();
+    let mut single: Vec<usize> = of_length(|length| length == 1).collect();
+    single.sort_by_cached_key(|&sequence| class(sequence));
     let several = of_length(|length| length > 1).map(|sequence| vec![sequence]);
-    let shared = single.chunks(stored::BLOCKED - 1).map(<[usize]>::to_vec);
-    several.chain(shared).collect()
+    let alike = single.chunk_by(|&a, &b| class(a) == class(b));
+    let shared = alike.flat_map(|sequences| sequences.chunks(stored::BLOCKED - 1));
+    several.chain(shared.map(<[usize]>::to_vec)).collect()
 }
 
 /// One session's sequence in a [`BatchDecoder`].
@@ -182,11 +194,35 @@ fn passes(tokens: &[Vec<u32>]) -> Vec<Vec<usize>> {
 pub(super) struct Lane {
     decoder: Arc<BatchDecoder>,
     sequence: usize,
+    /// What the session may leave for others, where it leaves anything.
+    reusable: Option<Reusable>,
+}
+
+/// The beginning of a text whose tokens are rotated alike, so that other sessions may reuse their keys and values.
+#[derive(Clone, Debug, Default)]
+struct Reusable {
+    tokens: Vec<u32>,
+    /// [`length_class`](crate::transformer::Configuration::length_class) of the prompt.
+    class: (usize, usize),
+    /// Whether tokens of another class followed.
+    ended: bool,
 }
 
 impl Lane {
-    /// Begin an empty sequence.
-    pub(super) fn open(decoder: &Arc<BatchDecoder>) -> Result<Self> {
+    /// Begin a sequence for a prompt. With `reuse`, it has the first tokens of the prompt if an earlier sequence left
+    /// them, and will leave its own. Returns the number of tokens that it has.
+    pub(super) fn open(decoder: &Arc<BatchDecoder>, prompt: &[u32], reuse: bool) -> (Self, usize) {
+        let prefixes = &decoder.prefixes;
+        // Texts that are scored begin with one token; nobody continues them.
+        let reuse = reuse && prefixes.is_used() && prompt.len() > 1;
+        let class = decoder.network.shape.length_class(prompt.len());
+        let found = reuse.then(|| prefixes.find(prompt, class)).flatten();
+        let (tokens, found) = match found {
+            Some(Prefix {
+                tokens, sequence, ..
+            }) => (tokens, Some(sequence)),
+            None => (Vec::new(), None),
+        };
         // The cache before the queue, as in a pass.
         let mut cache = lock(&decoder.cache);
         let mut queue = lock(&decoder.queue);
@@ -198,10 +234,21 @@ impl Lane {
                 cache.append_sequence()
             }
         };
-        Ok(Self {
+        if found.is_some() {
+            cache.replace(sequence, found);
+        }
+        let length = tokens.len();
+        let reusable = Reusable {
+            tokens,
+            class,
+            ended: false,
+        };
+        let lane = Self {
             decoder: decoder.clone(),
             sequence,
-        })
+            reusable: reuse.then_some(reusable),
+        };
+        (lane, length)
     }
 
     /// Append tokens; the next pass reads them.
@@ -209,11 +256,17 @@ impl Lane {
     /// # Errors
     /// [`ErrorKind::Input`] for a token outside the vocabulary, or more tokens than the context has positions.
     /// `length`: tokens of the sequence so far.
-    pub(super) fn append(&self, length: usize, tokens: &[u32]) -> Result<()> {
+    pub(super) fn append(&mut self, length: usize, tokens: &[u32]) -> Result<()> {
         let shape = &self.decoder.network.shape;
         // Before the queue: an error in a pass would end all sessions.
         crate::measure::check_ids(tokens, shape.vocabulary)?;
         shape.check_length(length + tokens.len())?;
+        if let Some(reusable) = &mut self.reusable {
+            reusable.ended |= reusable.class != shape.length_class(length + tokens.len());
+            if !reusable.ended {
+                reusable.tokens.extend(tokens);
+            }
+        }
         let mut queue = lock(&self.decoder.queue);
         queue.tokens[self.sequence].extend(tokens);
         // A thread that is about to run a pass may wait for these tokens.
@@ -258,6 +311,7 @@ impl Lane {
         Ok(Self {
             decoder: self.decoder.clone(),
             sequence,
+            reusable: self.reusable.clone(),
         })
     }
 
@@ -271,10 +325,23 @@ impl Drop for Lane {
     fn drop(&mut self) {
         let mut cache = lock(&self.decoder.cache);
         let mut queue = lock(&self.decoder.queue);
-        cache.reset(self.sequence);
+        let sequence = cache.replace(self.sequence, None);
         queue.tokens[self.sequence].clear();
         queue.outputs[self.sequence] = None;
         queue.free.push(self.sequence);
+        // A pass that ended early may have left layers of different lengths.
+        let failed = queue.failure.is_some();
         self.decoder.changed.notify_all();
+        drop((queue, cache));
+        if let Some(reusable) = self.reusable.take().filter(|_| !failed) {
+            let mut tokens = reusable.tokens;
+            // The last tokens may have waited for a pass.
+            tokens.truncate(sequence.length());
+            self.decoder.prefixes.keep(Prefix {
+                tokens,
+                class: reusable.class,
+                sequence,
+            });
+        }
     }
 }

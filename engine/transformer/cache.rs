@@ -36,6 +36,40 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
+    /// Copy the first `length` tokens. No token was evicted, and nothing observes the copy.
+    pub(super) fn prefix(&self, length: usize) -> Self {
+        let copy = |slots: &Slots| slots.prefix(length as u32);
+        let layers = self.layers.iter();
+        Self {
+            layers: layers
+                .map(|layer| layer.iter().map(copy).collect())
+                .collect(),
+            next: length as u32,
+            prompt: self.prompt,
+            statistics: vec![KeepNeeds::default(); self.layers.len()],
+            checks: vec![None; self.layers.len()],
+        }
+    }
+
+    /// Return the number of tokens seen.
+    pub(super) fn length(&self) -> usize {
+        self.next as usize
+    }
+
+    /// Forget the tokens from `length` on.
+    pub(super) fn truncate(&mut self, length: usize) {
+        for slots in self.layers.iter_mut().flatten() {
+            slots.truncate(length as u32);
+        }
+        self.next = self.next.min(length as u32);
+    }
+
+    /// Return the bytes allocated for keys and values.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        let all = self.layers.iter().flatten();
+        all.map(Slots::allocated_bytes).sum()
+    }
+
     /// Evict all tokens of a layer but those with the indices `keep` in the `orders` of its head groups. One list may
     /// serve all head groups.
     fn evict_others(&mut self, layer: usize, orders: &[Vec<(u32, u32)>], keep: &[Vec<u32>]) {
@@ -118,9 +152,7 @@ impl Cache {
 
     /// Return the number of tokens a sequence has seen, evicted ones included.
     pub fn length(&self, sequence: usize) -> usize {
-        self.sequences
-            .get(sequence)
-            .map_or(0, |sequence| sequence.next as usize)
+        self.sequences.get(sequence).map_or(0, Sequence::length)
     }
 
     /// Empty a sequence for another text.
@@ -147,6 +179,12 @@ impl Cache {
         };
         self.sequences.push(copy);
         Ok(self.sequences.len() - 1)
+    }
+
+    /// Replace a sequence, and return what it was.
+    pub(super) fn replace(&mut self, index: usize, by: Option<Sequence>) -> Sequence {
+        let by = by.unwrap_or_else(|| self.empty_sequence());
+        std::mem::replace(&mut self.sequences[index], by)
     }
 
     /// Return the positions that a layer keeps, ascending, for each head group; those of its source for a layer that

@@ -30,6 +30,13 @@ impl Block {
         Self::Open(vec![0.0; length])
     }
 
+    /// Set the numbers with these indices to 0, in an open block.
+    pub(super) fn clear(&mut self, indices: impl Iterator<Item = usize>) {
+        if let Self::Open(values) = self {
+            indices.for_each(|index| values[index] = 0.0);
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Open(values) => values.len() * 4,

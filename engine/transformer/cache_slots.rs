@@ -15,7 +15,7 @@ use crate::transformer::cache_page::{Block, Page};
 use crate::transformer::{LayerPlan, Storage};
 
 /// Slots in a page, unless a codec groups tokens otherwise.
-const PAGE: usize = 64;
+pub(super) const PAGE: usize = 64;
 
 /// Position of a free slot.
 pub(super) const FREE: u32 = u32::MAX;
@@ -198,6 +198,57 @@ impl Slots {
             self.free
                 .extend((index * self.page) as u32..((index + 1) * self.page) as u32);
         }
+    }
+
+    /// Copy the tokens of positions below `length`; attention sums are left out.
+    pub(super) fn prefix(&self, length: u32) -> Self {
+        // Tokens take the lowest free slot: where none was evicted, the pages beyond hold later positions alone.
+        let in_order = self.free.len() + self.live == self.capacity()
+            && (0..)
+                .zip(&self.positions[..self.live])
+                .all(|(slot, &position)| slot == position);
+        let pages = match in_order {
+            true => (length as usize).div_ceil(self.page).min(self.pages.len()),
+            false => self.pages.len(),
+        };
+        let slots = pages * self.page;
+        let mut copy = Self {
+            pages: self.pages[..pages].to_vec(),
+            positions: self.positions[..slots].to_vec(),
+            free: self.free.range(..slots as u32).copied().collect(),
+            live: self.pages[..pages].iter().map(|page| page.live).sum(),
+            sums: Vec::new(),
+            ..*self
+        };
+        copy.truncate(length);
+        copy
+    }
+
+    /// Evict the tokens of positions from `length` on, and remove the pages at the end that are empty then.
+    pub(super) fn truncate(&mut self, length: u32) {
+        for slot in 0..self.positions.len() {
+            if self.positions[slot] != FREE && self.positions[slot] >= length {
+                self.evict(slot);
+                // Nothing of a text stays where another continues.
+                self.clear(slot);
+            }
+        }
+        while self.pages.last().is_some_and(|page| page.live == 0) {
+            self.pages.pop();
+            self.positions.truncate(self.pages.len() * self.page);
+        }
+        self.free.split_off(&(self.positions.len() as u32));
+    }
+
+    /// Set the key and the value of a slot to 0.
+    fn clear(&mut self, slot: usize) {
+        let (page, at) = (&mut self.pages[slot / self.page], slot % self.page);
+        let (components, width, size) = (self.heads * self.width, self.width, self.page);
+        page.keys
+            .clear((0..components).map(|component| component * size + at));
+        page.values.clear(
+            (0..components).map(|number| (number / width * size + at) * width + number % width),
+        );
     }
 
     /// Quantise every full page whose tokens are all older than the plan's residual, where the plan asks for it.

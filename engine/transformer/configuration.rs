@@ -353,6 +353,12 @@ impl Configuration {
         self.windows.get(layer).copied().unwrap_or(0)
     }
 
+    /// Return the length of a text as far as its rotations depend on it: texts of equal ones are rotated alike.
+    pub(super) fn length_class(&self, length: usize) -> (usize, usize) {
+        let class = |rope: &Option<Rope>| rope.as_ref().map_or(0, |rope| rope.length_class(length));
+        (class(&self.rope), class(&self.local_rope))
+    }
+
     /// Compute the rotations of each layer for texts of at most `length` tokens; layers share tables.
     pub(super) fn rotary_tables(&self, length: usize) -> Vec<Option<Arc<RotaryTable>>> {
         let table = |rope: &Option<Rope>| rope.as_ref().map(|rope| Arc::new(rope.table(length)));

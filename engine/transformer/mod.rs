@@ -16,7 +16,8 @@
 //! over the new rows: queries and keys are rotated (`rotary`), stored in the KV cache (`cache`, `cache_slots`,
 //! `cache_page`; quantised by `packed` where the `plan` asks for it) and attended to (`cache_attention`). After each layer an
 //! [`EvictionPolicy`] (`eviction`, `hook_adapter`) decides which tokens the cache keeps, and a [`Probe`](crate::hook::Probe)
-//! observes the activations (`observer`). Sessions of a batched model share passes (`batch_decoder`).
+//! observes the activations (`observer`). Sessions of a batched model share passes
+//! (`batch_decoder`), and may continue what finished ones computed (`prefix_store`).
 //!
 //! **A step of training.** `network_model` (or `preference_model`) takes a batch, masks tokens for a BERT (`masking`,
 //! `masked_training`) and calls [`Network::forward`] (`batch`), which runs the same forward pass over whole sequences,
@@ -71,6 +72,7 @@ mod operation;
 mod packed;
 mod plan;
 mod preference_model;
+mod prefix_store;
 mod quantization;
 mod recurrent;
 mod residual_stream;
@@ -81,6 +83,7 @@ mod session;
 mod session_options;
 mod settings;
 mod speed;
+mod text_end;
 mod trial;
 mod variables;
 mod weight_files;

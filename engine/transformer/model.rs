@@ -131,9 +131,21 @@ impl Transformer {
     /// # Errors
     /// [`crate::ErrorKind::Input`] as [`Network::for_plan`].
     pub fn batched(&self) -> Result<Self> {
+        self.batched_with(0)
+    }
+
+    /// Let the sessions of the returned model share forward passes, and keep up to `prefix_bytes` of keys and values of
+    /// finished sessions, those used least recently going first. A session whose prompt begins with the same tokens copies
+    /// them, and computes the rest; the last token of a prompt is always computed. Sessions with plugins neither take nor
+    /// leave anything. Logits after reused tokens may differ by rounding, since the sums of a product depend on its rows.
+    ///
+    /// # Errors
+    /// As [`Self::batched`].
+    pub fn batched_with(&self, prefix_bytes: usize) -> Result<Self> {
         let network = self.network().filter(|network| network.shape.causal());
+        let decoder = network.map(|network| BatchDecoder::new(network, prefix_bytes));
         Ok(Self {
-            decoder: network.map(BatchDecoder::new).transpose()?,
+            decoder: decoder.transpose()?,
             ..self.clone()
         })
     }

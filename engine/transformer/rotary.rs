@@ -101,6 +101,15 @@ impl Rope {
         )
     }
 
+    /// Return the length of a text as far as its rotations depend on it: texts of equal ones are rotated alike.
+    pub(super) fn length_class(&self, length: usize) -> usize {
+        match &self.scaling {
+            RopeScaling::Dynamic(_) => length.max(self.context),
+            RopeScaling::Long { original, .. } => usize::from(length > *original),
+            _ => 0,
+        }
+    }
+
     /// Rotate pairs of neighbouring components.
     #[must_use]
     pub fn with_neighbours(mut self, neighbours: bool) -> Self {

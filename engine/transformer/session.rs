@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::hook::{self, Phase, Probe};
-use crate::kernel::softmax;
 use crate::path::{CacheReport, Sampler, Sampling, Session, StepContext, Visit};
 use crate::transformer::advance::{ForwardOutput, LogitsFor, Taps};
 use crate::transformer::batch_decoder::Lane;
@@ -12,6 +11,7 @@ use crate::transformer::model::Body;
 use crate::transformer::observer::Observer;
 use crate::transformer::recurrent::RecurrentState;
 use crate::transformer::session_options::SessionOptions;
+use crate::transformer::text_end;
 use crate::transformer::{Cache, Network, Plan, Transformer};
 use crate::{Error, ErrorKind, Result};
 
@@ -36,6 +36,8 @@ pub struct TransformerSession {
     scratch: Vec<f32>,
     /// Rows of the prompt that each layer computed. `[L]`
     computed: Vec<usize>,
+    /// Tokens of the prompt that another session had computed.
+    reused: usize,
     order: Option<Arc<dyn hook::Order>>,
     /// The tokens so far, where `order/1` is called.
     text: Vec<u32>,
@@ -99,11 +101,16 @@ impl TransformerSession {
         // Plugins observe or change a sequence of its own.
         let own = !plain || attention || order.is_some() || sampler.pools();
         let shared = model.decoder().filter(|_| !own);
+        let mut reused = 0;
         let state = match &**model.body() {
-            Body::Network(_) if let Some(decoder) = shared => State::Shared {
-                lane: Lane::open(decoder)?,
-                unread: Vec::new(),
-            },
+            Body::Network(_) if let Some(decoder) = shared => {
+                let lane;
+                (lane, reused) = Lane::open(decoder, prompt, !sampler.has_hooks());
+                State::Shared {
+                    lane,
+                    unread: Vec::new(),
+                }
+            }
             Body::Network(network) => {
                 let plan = plan.unwrap_or_else(|| Plan::full(network.shape.layers));
                 State::Cached {
@@ -129,16 +136,20 @@ impl TransformerSession {
             seed,
             state,
             token,
-            length: 0,
+            length: reused,
             energies: Vec::new(),
             logits: Vec::new(),
             hidden: Vec::new(),
             scratch: Vec::new(),
             computed: Vec::new(),
+            reused,
             order,
             text: Vec::new(),
         };
-        session.take(prompt, Phase::Prefill, LogitsFor::Last)?;
+        for &token in &prompt[..reused] {
+            session.sampler.observe(token, &[]);
+        }
+        session.take(&prompt[reused..], Phase::Prefill, LogitsFor::Last)?;
         Ok(session)
     }
 
@@ -265,39 +276,14 @@ impl TransformerSession {
         self.sampler.sampling_mut()
     }
 
-    /// Refuse an answer of `order/1` other than the end: a causal model has no other position to fill.
+    /// Ask `order/1`, where it is called.
     fn check_order(&mut self) -> Result<()> {
-        let Some(order) = self.order.clone() else {
+        let Some(order) = &self.order else {
             return Ok(());
         };
-        self.scratch.clone_from(&self.logits);
-        let normaliser = softmax::softmax(&mut self.scratch);
-        let best = softmax::highest(&self.logits);
-        let canvas = hook::Canvas {
-            tokens: &self.text,
-            left: 0,
-            right: self.text.len() as u64,
-            left_resistance: f64::NAN,
-            right_resistance: normaliser - f64::from(best),
-        };
         let call = hook::Call::new(self.seed, 0, (self.length - 1) as u64);
-        match order.next(&call, &canvas)? {
-            None => Ok(()),
-            Some(fill)
-                if fill.position == canvas.right && fill.direction == hook::Direction::Forward =>
-            {
-                Ok(())
-            }
-            Some(fill) => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "position {} cannot be filled: a causal model extends a text at its end only",
-                    fill.position
-                ),
-            )
-            .at(format!("order/1, step {}", call.step))
-            .advice("use a bert, which fills any position, or a graph")),
-        }
+        self.scratch.clone_from(&self.logits);
+        text_end::check(&**order, &call, &self.text, &mut self.scratch)
     }
 
     /// Report bytes and lengths of the cache; of a recurrent network only the bytes of its memory.
@@ -430,6 +416,10 @@ impl Session for TransformerSession {
 
     fn length(&self) -> usize {
         self.length
+    }
+
+    fn reused(&self) -> usize {
+        self.reused
     }
 
     fn is_full(&self) -> bool {

@@ -92,7 +92,7 @@ fn messages_are_answered_in_the_shape_of_openai() {
     assert_eq!(
         found["usage"],
         json!({"prompt_tokens": prompt.len(), "completion_tokens": ids.len(),
-        "total_tokens": prompt.len() + ids.len()})
+        "total_tokens": prompt.len() + ids.len(), "prompt_tokens_details": {"cached_tokens": 0}})
     );
 
     // The same answer as a stream.
@@ -115,7 +115,10 @@ fn messages_are_answered_in_the_shape_of_openai() {
     assert_eq!(end["choices"][0]["delta"], json!({}));
     assert_eq!(end["choices"][0]["finish_reason"], "length");
     assert_eq!(usage["choices"], json!([]));
-    assert_eq!(usage["usage"], found["usage"]);
+    // All of the prompt but its last token was known.
+    let mut expected = found["usage"].clone();
+    expected["prompt_tokens_details"]["cached_tokens"] = (prompt.len() - 1).into();
+    assert_eq!(usage["usage"], expected);
 
     // Without a limit, the server's; a stop text is not part of the answer.
     let begin: String = text.chars().take(6).collect();
@@ -168,7 +171,62 @@ fn log_probabilities_of_a_chat_have_its_shape() {
     let streamed = events
         .iter()
         .filter_map(|event| event["choices"][0]["logprobs"]["content"].as_array());
-    assert_eq!(&streamed.flatten().cloned().collect::<Vec<_>>(), tokens);
+    let streamed: Vec<Value> = streamed.flatten().cloned().collect();
+    assert_eq!(streamed.len(), tokens.len());
+    for (streamed, token) in streamed.iter().zip(tokens) {
+        let logprob = |token: &Value| token["logprob"].as_f64().unwrap();
+        assert_eq!(streamed["token"], token["token"]);
+        // The second request continues what the first computed: the same but for rounding.
+        assert!((logprob(streamed) - logprob(token)).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn a_conversation_continues_where_the_last_answer_ended() {
+    let (server, engine) = server();
+    let cached = |found: &Value| {
+        let details = &found["usage"]["prompt_tokens_details"];
+        details["cached_tokens"].as_u64().unwrap() as usize
+    };
+    let first = json!([{"role": "user", "content": "Tell me of a girl and her dog in the park."}]);
+    let ask = |messages: &Value, seed: u64| {
+        chat(
+            &server,
+            &json!({"messages": messages, "max_tokens": 16, "seed": seed, "n": 2,
+            "temperature": 0.9, "top_p": 0.8}),
+        )
+    };
+    let found = ask(&first, 1);
+    // The second choice knows the prompt, which is counted as the first reads it.
+    assert_eq!(cached(&found), 0);
+    let answer = found["choices"][1]["message"].clone();
+    let next = json!([first[0], {"role": "assistant", "content": answer["content"]},
+        {"role": "user", "content": "And then?"}]);
+    let found = ask(&next, 2);
+    let prompt = |messages: &Value| {
+        let messages: Vec<Message> = serde_json::from_value(messages.clone()).unwrap();
+        engine.chat_prompt(&messages).unwrap()
+    };
+    let (read, longer) = (prompt(&first), prompt(&next));
+    let common = read.iter().zip(&longer).take_while(|(a, b)| a == b);
+    assert_eq!(cached(&found), common.count());
+    // The same text as a session of its own draws.
+    for (index, choice) in found["choices"].as_array().unwrap().iter().enumerate() {
+        let request = brillm::Request::ids(longer.clone()).tokens(16).sampling(
+            Sampling::default()
+                .temperature(0.9)
+                .top_p(0.8)
+                .seed(2 + index as u64),
+        );
+        let (text, _) = engine.start(request).unwrap().collect_text().unwrap();
+        assert_eq!(choice["message"]["content"], text);
+    }
+    let metrics = server.send("GET", "/metrics", "", "").text();
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("brillm_cached_tokens_total"));
+    let total: usize = line.unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(total > cached(&found));
 }
 
 #[test]

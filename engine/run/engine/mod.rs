@@ -174,10 +174,38 @@ impl Engine {
     /// # Errors
     /// As `Transformer::batched`.
     pub fn batched(&self) -> Result<Self> {
+        self.batched_with(0)
+    }
+
+    /// Let the sessions of a transformer share forward passes, and keep up to `prefix_bytes` of keys and values of finished
+    /// ones: a session whose prompt begins with the same tokens continues there. Graphs stay as they are.
+    ///
+    /// Products of few and of many rows add up in different orders, so logits after reused tokens may differ by rounding
+    /// from those of a session that reads its whole prompt.
+    ///
+    /// ```
+    /// use brillm::path::Sampling;
+    /// let engine = brillm::open("models/stories260K")?.batched_with(64 << 20)?;
+    /// let prompt = engine.encode("Once upon a time there was a little girl who liked to play.")?;
+    /// let mut session = engine.session(&prompt, Sampling::greedy())?;
+    /// let first = session.step()?;
+    /// drop(session);
+    /// let mut session = engine.session(&prompt, Sampling::greedy())?;
+    /// assert_eq!(session.reused(), prompt.len() - 1);
+    /// assert_eq!(session.step()?, first);
+    /// # Ok::<(), brillm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As `Transformer::batched`.
+    pub fn batched_with(
+        &self,
+        #[cfg_attr(not(feature = "transformer"), allow(unused_variables))] prefix_bytes: usize,
+    ) -> Result<Self> {
         match self {
             Self::Graph(_) => Ok(self.clone()),
             #[cfg(feature = "transformer")]
-            Self::Transformer(model) => model.batched().map(Self::Transformer),
+            Self::Transformer(model) => model.batched_with(prefix_bytes).map(Self::Transformer),
         }
     }
 

@@ -31,6 +31,24 @@ use crate::run::{Finish, Generation, Request, TokenScore, score_tokens};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind};
 
+/// What generating a choice took, or all of them.
+#[derive(Default)]
+struct Made {
+    finish: Option<&'static str>,
+    /// New tokens.
+    tokens: usize,
+    /// Tokens of the prompt that an earlier run had computed.
+    cached: usize,
+}
+
+impl Made {
+    /// Add draw number `draw` of a prompt. Prompts count once, as the first draw reads them.
+    fn add(&mut self, other: &Self, draw: usize) {
+        self.tokens += other.tokens;
+        self.cached += if draw == 0 { other.cached } else { 0 };
+    }
+}
+
 /// The models in OpenAI's shape.
 pub(super) async fn models(State(state): State<Arc<ServerState>>) -> Response<Body> {
     let data: Vec<Value> = state.models.iter().map(|served| describe(served)).collect();
@@ -117,18 +135,20 @@ impl CompletionRequest {
         })
     }
 
-    fn usage(&self, new: usize) -> Value {
+    fn usage(&self, made: &Made) -> Value {
+        let new = made.tokens;
         let prompt: usize = self.prompts.iter().map(Vec::len).sum();
         json!({
             "prompt_tokens": prompt,
             "completion_tokens": new,
             "total_tokens": prompt + new,
+            "prompt_tokens_details": {"cached_tokens": made.cached},
         })
     }
 
     /// Generate all choices and return them as one document.
     fn document(&self, state: &ServerState, job: &Job) -> ApiResult<Value> {
-        let (mut choices, mut new) = (Vec::new(), 0);
+        let (mut choices, mut all) = (Vec::new(), Made::default());
         for prompt in 0..self.prompts.len() {
             let echo = self.echoed(state, job, prompt)?;
             let mut drawn = Vec::new();
@@ -139,14 +159,14 @@ impl CompletionRequest {
                 }
                 let (mut nats, mut scored) = (0.0, 0usize);
                 let index = prompt * self.draws + draw;
-                let (finish, made) = self.generate_choice(state, job, index, &mut |piece| {
+                let made = self.generate_choice(state, job, index, &mut |piece| {
                     nats += piece.ln_probability();
                     scored += piece.scores.len();
                     choice.add(piece);
                     true
                 })?;
-                new += made;
-                drawn.push((nats / scored.max(1) as f64, choice, finish));
+                all.add(&made, draw);
+                drawn.push((nats / scored.max(1) as f64, choice, made.finish));
             }
             // The most probable per token first; without `best_of` in the order of the draws.
             if self.draws > self.choices {
@@ -158,7 +178,7 @@ impl CompletionRequest {
             }
         }
         let mut document = self.envelope(choices.into());
-        document["usage"] = self.usage(new);
+        document["usage"] = self.usage(&all);
         Ok(document)
     }
 
@@ -172,7 +192,7 @@ impl CompletionRequest {
             sink.data(&event.to_string())
         };
         let logprobs = self.logprobs.is_some();
-        let (mut new, mut echo) = (0, None);
+        let (mut all, mut echo) = (Made::default(), None);
         for index in 0..self.prompts.len() * self.choices {
             if index % self.draws == 0 {
                 echo = self.echoed(state, job, index / self.draws)?;
@@ -190,36 +210,38 @@ impl CompletionRequest {
             if echo.clone().is_some_and(|piece| !take(piece)) {
                 return Ok(());
             }
-            let (finish, made) = self.generate_choice(state, job, index, &mut take)?;
-            new += made;
+            let made = self.generate_choice(state, job, index, &mut take)?;
+            all.add(&made, index % self.draws);
             let last = self.choice(index, Cursor::default());
-            let last = last.json(logprobs, finish);
+            let last = last.json(logprobs, made.finish);
             if !send(json!([last]), Value::Null) {
                 return Ok(());
             }
         }
         if self.usage {
-            send(json!([]), self.usage(new));
+            send(json!([]), self.usage(&all));
         }
         Ok(())
     }
 
-    /// Generate one choice, passing its pieces to `take` until it returns false. Returns the finish reason and the
-    /// number of new tokens.
+    /// Generate one choice, passing its pieces to `take` until it returns false.
     fn generate_choice(
         &self,
         state: &ServerState,
         job: &Job,
         index: usize,
         take: &mut dyn FnMut(Piece) -> bool,
-    ) -> ApiResult<(Option<&'static str>, usize)> {
+    ) -> ApiResult<Made> {
         job.check()?;
         let prompt = &self.prompts[index / self.draws];
         let engine = &self.served.model.engine;
         let plugins = RunHooks::of_server(state)?;
         state.metrics.tokens(prompt.len(), 0);
         if self.tokens == 0 {
-            return Ok((Some("length"), 0));
+            return Ok(Made {
+                finish: Some("length"),
+                ..Made::default()
+            });
         }
         let mut sampling = self.sampling.clone();
         sampling.seed = sampling.seed.wrapping_add(index as u64);
@@ -239,10 +261,17 @@ impl CompletionRequest {
             )
             .into());
         }
-        let (finish, made) = self.generate(engine.start(request)?, take)?;
-        state.metrics.tokens(0, made);
+        let mut generation = engine.start(request)?;
+        let cached = generation.session().reused();
+        state.metrics.cached(cached);
+        let (finish, tokens) = self.generate(generation, take)?;
+        state.metrics.tokens(0, tokens);
         job.check()?;
-        Ok((finish, made))
+        Ok(Made {
+            finish,
+            tokens,
+            cached,
+        })
     }
 
     /// The prompt as the first piece of each of its choices, where the request asks for it. It is scored once, since its
@@ -264,7 +293,8 @@ impl CompletionRequest {
         Ok(Some(Piece { text, scores }))
     }
 
-    /// Pass the pieces of a generation to `take`, with the log-probabilities of their tokens.
+    /// Pass the pieces of a generation to `take`, with the log-probabilities of their tokens. Returns the finish reason and
+    /// the number of new tokens.
     fn generate(
         &self,
         mut generation: Generation,
