@@ -85,13 +85,14 @@ fn there_and_back(source: &Path, ids: &[u32]) -> (Transformer, Transformer) {
         near(&logits(model, ids), &logits(&expected, ids), 1e-5, &what);
         assert_eq!(model.stop_tokens(), expected.stop_tokens(), "{what}");
     }
-    assert_eq!(opened.name(), "model");
+    assert_eq!(opened.name(), expected.name());
+    assert_eq!(again.name(), expected.name());
     (opened, again)
 }
 
 #[test]
 fn models_are_the_same_in_files_and_folders() {
-    for name in ["stories260K", "capp-gpt2", "bert-random"] {
+    for name in ["stories260K", "capp-gpt2"] {
         let source = folder("tests/golden/transformer").join(name);
         let vocabulary = Transformer::open(&source)
             .unwrap()
@@ -106,6 +107,20 @@ fn models_are_the_same_in_files_and_folders() {
     let scaled = json!({"hidden_act": "silu", "rope_parameters": rope});
     let linear = json!({"hidden_act": "silu",
         "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}});
+    let rope = |rope: Value| json!({"hidden_act": "silu", "rope_parameters": rope});
+    let yarn = rope(
+        json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 10000.0}),
+    );
+    let changed_yarn = rope(
+        json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16,
+        "rope_theta": 10000.0, "attention_factor": 1.3, "beta_fast": 20.0, "beta_slow": 2.0}),
+    );
+    let long = rope(
+        json!({"rope_type": "longrope", "rope_theta": 10000.0, "attention_factor": 1.2,
+        "original_max_position_embeddings": 16, "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 2.0, 3.0, 4.0]}),
+    );
+    let part =
+        rope(json!({"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}));
     let bias = "model.layers.0.self_attn.q_proj.bias";
     let width = 32;
     let cases = [
@@ -114,6 +129,10 @@ fn models_are_the_same_in_files_and_folders() {
         ("llama-gelu", llama, vec![(bias, width)]),
         ("llama-gelu", scaled, vec![]),
         ("llama-gelu", linear, vec![]),
+        ("llama-gelu", yarn, vec![]),
+        ("llama-gelu", changed_yarn, vec![]),
+        ("llama-gelu", long, vec![]),
+        ("llama-gelu", part, vec![]),
     ];
     for (name, config, tensors) in cases {
         let own = tempfile::tempdir().unwrap();
@@ -175,6 +194,38 @@ fn texts_have_the_same_tokens_and_continuations() {
     }
 }
 
+/// Check each weight of a model against that of the folder: it is off by at most the step of its block.
+fn check_blocks(source: &Path, model: &Transformer, format: Format) {
+    let exact = Transformer::open(source).unwrap();
+    for (name, _, matrix) in model.weights().stored() {
+        // The distance of neighbouring numbers, as a part of the largest of a block: the largest is 127 or 8 steps. Rounding
+        // is off by half a step, but Q4_0 has no number for the largest in the other direction. Scales are halves.
+        let part = match matrix.format() {
+            Format::Q8_0 => 0.5 / 127.0 + 1.0 / 2048.0,
+            Format::Q4_0 => 1.0 / 8.0 + 1.0 / 2048.0,
+            _ => continue,
+        };
+        // The output matrix of Q4_0 is Q8_0.
+        assert!(
+            matrix.format() == format || name.contains("embed"),
+            "{name}"
+        );
+        let (.., expected) = exact
+            .weights()
+            .stored()
+            .find(|(other, ..)| *other == name)
+            .unwrap();
+        let (rows, columns) = matrix.dimensions();
+        let (mut found, mut wanted) = (vec![0.0; rows * columns], vec![0.0; rows * columns]);
+        matrix.unpack(0..rows, &mut found);
+        expected.unpack(0..rows, &mut wanted);
+        for (found, wanted) in found.chunks(32).zip(wanted.chunks(32)) {
+            let largest = wanted.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+            near(found, wanted, part * largest, name);
+        }
+    }
+}
+
 #[test]
 fn fewer_bytes_cost_little() {
     let own = tempfile::tempdir().unwrap();
@@ -187,7 +238,7 @@ fn fewer_bytes_cost_little() {
         (Format::Bf16, 0.02),
         (Format::F16, 1e-3),
         (Format::Q8_0, 0.02),
-        (Format::Q4_0, 0.6),
+        (Format::Q4_0, 0.1),
     ];
     for (format, tolerance) in cases {
         let file = own.path().join(format!("{}.gguf", format.name()));
@@ -200,6 +251,7 @@ fn fewer_bytes_cost_little() {
         let expected = if format.is_float() { 0 } else { 5 };
         assert_eq!(report.half.len(), expected, "{:?}", report.half);
         assert!(report.half.iter().all(|name| name.contains("ffn_down")));
+        check_blocks(&source, &model, format);
         let formats: Vec<Format> = model.weights().stored().map(|(.., m)| m.format()).collect();
         assert!(formats.contains(&format) && formats.contains(&Format::F32));
         sizes.push(report.bytes);
@@ -319,6 +371,15 @@ fn tokenizers_are_read_back_with_the_same_ids() {
         if !report.tokenizer_json {
             named.push(name);
         }
+        if name == "files-bert-uncased" {
+            // Under the names that GGUF has for them.
+            let bytes = std::fs::read(&file).unwrap();
+            for of in ["cls", "seperator", "padding", "mask", "unknown"] {
+                let key = format!("tokenizer.ggml.{of}_token_id");
+                let found = bytes.windows(key.len()).any(|part| part == key.as_bytes());
+                assert!(found, "{key}");
+            }
+        }
     }
     assert!(folders.len() > 20, "{}", folders.len());
     for name in [
@@ -337,6 +398,66 @@ fn refused(result: Result<Converted>, kind: ErrorKind, text: &str) {
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(text), "{error}");
     assert!(error.parts().advice.is_some(), "{error}");
+}
+
+#[test]
+fn each_tensor_keeps_its_number_format() {
+    let own = tempfile::tempdir().unwrap();
+    let out = |name: &str| own.path().join(name);
+    let source = folder("tests/golden/transformer/capp-gpt2");
+    // GPT-2's matrices are stored the other way round in each.
+    converted(&source, &out("half.gguf"), Some(Format::F16)).unwrap();
+    converted(&out("half.gguf"), &out("half"), None).unwrap();
+    let (file, back) = (
+        Transformer::open(&out("half.gguf")),
+        Transformer::open(&out("half")),
+    );
+    let formats = |model: &Transformer| -> Vec<(String, Format)> {
+        let stored = model.weights().stored();
+        stored
+            .map(|(name, _, matrix)| (name.to_string(), matrix.format()))
+            .collect()
+    };
+    let found = formats(&back.unwrap());
+    assert_eq!(found, formats(&file.unwrap()));
+    let matrix = |name: &str| name.contains("c_attn.weight") || name.contains("c_fc.weight");
+    let matrices = found.iter().filter(|(name, _)| matrix(name));
+    assert!(
+        matrices.clone().count() >= 2 && matrices.clone().all(|(_, format)| *format == Format::F16)
+    );
+    assert!(found.iter().any(|(_, format)| *format == Format::F32));
+    assert_eq!(
+        read_json(&out("half").join("config.json"))["torch_dtype"],
+        "float16"
+    );
+}
+
+#[test]
+fn tensors_of_other_types_are_reported_as_left_out() {
+    use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+    let own = tempfile::tempdir().unwrap();
+    let source = own.path().join("source");
+    family(&source, "qwen3", json!({}), &[]);
+    let weights = source.join("model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    let stored = SafeTensors::deserialize(&bytes).unwrap();
+    let mask = TensorView::new(Dtype::U8, vec![4], &[1, 0, 1, 0]).unwrap();
+    let names = ["mask.bool", "extra.weight"];
+    let extra = stored.tensor("model.norm.weight").unwrap();
+    let more = names.iter().map(|name| name.to_string()).zip([mask, extra]);
+    std::fs::write(
+        &weights,
+        safetensors::serialize(stored.tensors().into_iter().chain(more), None).unwrap(),
+    )
+    .unwrap();
+    // A file has what the model uses; a folder has all tensors that are read.
+    let file = own.path().join("model.GGUF");
+    let report = converted(&source, &file, None).unwrap();
+    assert_eq!(report.left_out, ["extra.weight", "mask.bool"]);
+    assert!(file.is_file());
+    assert!(Transformer::open(&file).is_ok());
+    let report = converted(&source, &own.path().join("copy"), None).unwrap();
+    assert_eq!(report.left_out, ["mask.bool"]);
 }
 
 #[test]
@@ -363,6 +484,31 @@ fn models_that_a_file_cannot_hold_are_refused() {
         assert!(report.tensors > 10, "{name}");
         assert!(Transformer::open(&copy).is_ok(), "{name}");
     }
+    let rope = json!({"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 16,
+        "short_factor": vec![1.5; 8], "long_factor": vec![2.0; 8]});
+    let truncate = json!({"rope_type": "yarn", "rope_theta": 10000.0, "original_max_position_embeddings": 4096, "factor": 4.0,
+        "truncate": false});
+    for (name, rope, text) in [
+        (
+            "qwen3",
+            rope,
+            "architecture qwen3 cannot hold its rotary positions",
+        ),
+        ("qwen3", truncate, "its rotary positions"),
+    ] {
+        let own = tempfile::tempdir().unwrap();
+        family(own.path(), name, json!({"rope_parameters": rope}), &[]);
+        let result = converted(own.path(), &own.path().join("model.gguf"), None);
+        refused(result, ErrorKind::Unsupported, text);
+    }
+    let own = tempfile::tempdir().unwrap();
+    let bert = folder("tests/golden/transformer/bert-random");
+    let result = converted(&bert, &own.path().join("model.gguf"), None);
+    refused(
+        result,
+        ErrorKind::Unsupported,
+        "the head that predicts masked tokens",
+    );
     let own = tempfile::tempdir().unwrap();
     let config = json!({"hidden_act": "silu", "eos_token_id": [2, 3, 4, 5]});
     family(own.path(), "llama-gelu", config, &[]);
@@ -401,7 +547,16 @@ fn outputs_that_cannot_be_written_are_refused() {
     });
     assert_eq!(cancelled.unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(std::fs::read_to_string(out("kept.gguf")).unwrap(), "kept");
-    assert_eq!(std::fs::read_dir(own.path()).unwrap().count(), 2);
+    // So does one to a folder: none stays but one that was there.
+    std::fs::create_dir(out("empty")).unwrap();
+    for name in ["new", "empty"] {
+        let cancelled = Conversion::default().run(&source, &out(name), &mut |_, _| {
+            Err(Error::new(ErrorKind::Cancelled, "cancelled"))
+        });
+        assert_eq!(cancelled.unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(out(name).exists(), name == "empty");
+    }
+    assert_eq!(std::fs::read_dir(own.path()).unwrap().count(), 3);
 }
 
 #[test]
@@ -451,6 +606,14 @@ fn the_commands_report_what_they_wrote() {
             "pass f32, f16 or i8",
         ),
         (
+            ["quantize", graph, "--element", "i8", "--out", &other],
+            "end in .bril",
+        ),
+        (
+            ["quantize", "nope", "--element", "q8_0", "--out", &other],
+            "check the path",
+        ),
+        (
             ["quantize", source, "--element", "i8", "--out", &other],
             "pass q8_0",
         ),
@@ -465,5 +628,13 @@ fn the_commands_report_what_they_wrote() {
     ] {
         let error = fails(&arguments);
         assert!(error.contains(expected), "{error}");
+    }
+    for command in [
+        &["convert", source, &other][..],
+        &["quantize", source, "--element", "f16", "--out", &other],
+    ] {
+        let error = fails(&[command, &["--plugin", "nope"]].concat());
+        assert!(error.contains("runs no model"), "{error}");
+        assert!(!Path::new(&other).exists());
     }
 }

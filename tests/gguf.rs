@@ -313,6 +313,23 @@ fn lying_headers_are_refused() {
             "after the file",
         ),
     ];
+    for (key, value) in [
+        ("layer_norm_rms_epsilon", f32::NAN),
+        ("layer_norm_rms_epsilon", 0.0),
+        ("layer_norm_rms_epsilon", -1e-5),
+        ("rope.freq_base", f32::INFINITY),
+        ("rope.freq_base", f32::NAN),
+        ("rope.freq_base", -1e4),
+    ] {
+        let error = open_changed(|bytes| {
+            let at = after(bytes, key) + 4;
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        });
+        let error = error.unwrap_or_else(|| panic!("{key} {value}: opened"));
+        assert_eq!(error.kind(), brillm::ErrorKind::Format, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(key) && text.contains("above 0"), "{text}");
+    }
     for (name, change, expected) in cases {
         match open_changed(change) {
             Some(error) => {

@@ -133,6 +133,22 @@ pub(super) fn fill(recipe: &mut crate::learn::Recipe) -> Result<()> {
     crate::run::record_plugins(recipe, load(&own)?)
 }
 
+/// Refuse `--plugin` for a command that runs no model.
+pub(super) fn refuse(command: &str) -> Result<()> {
+    #[cfg(feature = "plugin")]
+    if ARGUMENTS
+        .get()
+        .is_some_and(|arguments| !arguments.plugins.is_empty())
+    {
+        let what = format!("{command} runs no model, which plugins could change");
+        return Err(crate::Error::new(crate::ErrorKind::Input, what)
+            .at("--plugin")
+            .advice("leave it out, and pass it to the command that runs the model"));
+    }
+    let _ = command;
+    Ok(())
+}
+
 /// Return the hooks of the run's plugins.
 pub(super) fn hooks() -> Result<Hooks> {
     #[cfg(feature = "plugin")]

@@ -97,11 +97,24 @@ impl Storage {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
+        super::plugin_options::refuse("brillm quantize")?;
+        // Before formats are checked, which depend on what the model is.
+        std::fs::metadata(&self.model).map_err(Error::io_at(&self.model))?;
         #[cfg(feature = "transformer")]
         if crate::run::Engine::is_transformer(&self.model) {
             return self.transformer();
         }
         let element = self.element.element()?;
+        if self
+            .out
+            .extension()
+            .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+        {
+            let what = "a graph cannot be written as a GGUF file";
+            return Err(Error::new(ErrorKind::Input, what)
+                .at(self.out.display())
+                .advice("let --out end in .bril"));
+        }
         let size = |path: &PathBuf| std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
         // The output may take the place of the source.
         let before = size(&self.model);
@@ -127,7 +140,11 @@ impl Arguments {
     #[cfg(feature = "transformer")]
     fn transformer(self) -> Result<()> {
         let format = self.element.format()?;
-        if self.out.extension().is_none_or(|ending| ending != "gguf") {
+        if !self
+            .out
+            .extension()
+            .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+        {
             let what = "a quantised transformer is written as a GGUF file";
             return Err(Error::new(ErrorKind::Input, what)
                 .at(self.out.display())

@@ -236,9 +236,10 @@ impl Configuration {
             feed_forward,
             context,
             norm: family.norm,
-            norm_epsilon: settings
-                .number(keys.norm_epsilon.0)?
-                .unwrap_or(keys.norm_epsilon.1) as f32,
+            norm_epsilon: match settings.number(keys.norm_epsilon.0)? {
+                Some(_) => settings.positive(keys.norm_epsilon.0)? as f32,
+                None => keys.norm_epsilon.1 as f32,
+            },
             activation: settings.activation(keys.activation.0, keys.activation.1)?,
             tied: settings.flag("tie_word_embeddings", keys.tied_default)?,
             rope: None,

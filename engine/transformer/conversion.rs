@@ -7,13 +7,14 @@ use std::path::Path;
 use brillm_file::OutputFile;
 
 use crate::kernel::block_format::Format;
+use crate::kernel::bytes::Bytes;
 use crate::text::Tokenizer;
 use crate::transformer::family::Role;
 use crate::transformer::folder;
 use crate::transformer::folder_writer;
 use crate::transformer::gguf::Gguf;
 use crate::transformer::gguf_metadata as metadata_of;
-use crate::transformer::gguf_model::{self, Difference, SPECIAL, is_gguf};
+use crate::transformer::gguf_model::{self, Difference, GgufModel, SPECIAL, is_gguf};
 use crate::transformer::gguf_writer::{self, Change, Metadata, OutputTensor};
 use crate::transformer::network::Loader;
 use crate::transformer::weights::StoredTensor;
@@ -73,7 +74,7 @@ impl Conversion {
             // Refuses formats that are only read.
             element.pack(&[], &mut Vec::new())?;
         }
-        let to_file = out.extension().is_some_and(|ending| ending == "gguf");
+        let to_file = is_file_name(out);
         if !to_file {
             folder_writer::check(out, self.element)?;
         }
@@ -83,18 +84,41 @@ impl Conversion {
                 .at(source.display())
                 .advice("convert a folder in Hugging Face's layout or a .gguf file"));
         }
-        let model = Transformer::open(source)?;
         let in_source = |error: Error| error.at(source.display());
+        // The model and what is copied share the memory of a file.
+        let file = is_gguf(source).then(|| weight_files::read(source));
+        let file = file.transpose()?;
+        let (model, left_out) = match &file {
+            Some(bytes) => {
+                let mut gguf = GgufModel::read(bytes).map_err(in_source)?;
+                let left_out = std::mem::take(&mut gguf.left_out);
+                (Transformer::of_gguf(source, gguf)?, left_out)
+            }
+            None => {
+                let model = Transformer::open(source)?;
+                let left_out = model.weights().unread().cloned().collect();
+                (model, left_out)
+            }
+        };
         if !to_file {
-            let special = special(source, &model)?;
-            return folder_writer::write(self, source, out, &model, &special, progress)
+            let special = special(source, file.as_ref(), &model)?;
+            let written = folder_writer::write(self, source, out, &model, &special, progress);
+            return written
+                .map(|written| Converted {
+                    left_out,
+                    ..written
+                })
                 .map_err(in_source);
         }
-        let (metadata, tensors) = if is_gguf(source) {
-            self.of_file(source).map_err(in_source)?
-        } else {
-            self.of_folder(source, &model).map_err(in_source)?
-        };
+        let (metadata, mut tensors) = match &file {
+            Some(bytes) => self.of_file(bytes),
+            None => self.of_folder(source, &model),
+        }
+        .map_err(in_source)?;
+        if file.is_none() {
+            tensors.left_out.extend(left_out);
+        }
+        drop(model);
         let header = metadata.header(&tensors.list)?.len() as u64;
         let mut total = header;
         for tensor in &tensors.list {
@@ -119,9 +143,8 @@ impl Conversion {
     }
 
     /// Copy a GGUF file's metadata and tensors.
-    fn of_file(&self, source: &Path) -> Result<(Metadata, Tensors)> {
-        let bytes = weight_files::read(source)?;
-        let file = Gguf::parse(&bytes)?;
+    fn of_file(&self, bytes: &Bytes) -> Result<(Metadata, Tensors)> {
+        let file = Gguf::parse(bytes)?;
         if let Some((name, format)) = file.unread.iter().next() {
             let what = format!("the tensor is stored as {format}, which is not supported");
             return Err(Error::new(ErrorKind::Unsupported, what).at(name));
@@ -141,10 +164,10 @@ impl Conversion {
             replaced.push("general.name");
         }
         let kept = file
-            .values
+            .stored
             .iter()
             .filter(|(key, _)| !replaced.contains(*key));
-        kept.for_each(|(key, value)| metadata.copy(key, value));
+        kept.for_each(|(key, (kind, bytes))| metadata.copy(key, *kind, bytes));
         self.describe(&mut metadata, self.element)?;
         if let Some(name) = &self.name {
             metadata.text("general.name", name);
@@ -170,7 +193,7 @@ impl Conversion {
         let stored = embedding.map(|tensor| tensor.format);
         self.describe(&mut metadata, self.element.or(stored))?;
         tensors.list.extend(metadata_of::rotary_tensors(shape)?);
-        let special = special(source, model)?;
+        let special = special(source, None, model)?;
         let vocabulary = model.tokenizer().to_gguf(shape.vocabulary, &special)?;
         tensors.tokenizer_json = vocabulary.huggingface.is_some();
         let ends = ends(model);
@@ -221,6 +244,12 @@ impl Conversion {
                     continue;
                 };
                 used.insert(name.to_string());
+                if matches!(role, Role::HeadTransform | Role::HeadNorm | Role::HeadBias) {
+                    let what = "a GGUF file cannot hold the head that predicts masked tokens: other programs refuse it";
+                    return Err(Error::new(ErrorKind::Unsupported, what)
+                        .at(name)
+                        .advice("convert to a folder instead"));
+                }
                 let Some(module) = gguf_model::module(shape.family(), role, layer) else {
                     let what = "a GGUF file has no name for this tensor";
                     return Err(Error::new(ErrorKind::Unsupported, what).at(name));
@@ -285,6 +314,12 @@ impl Conversion {
     }
 }
 
+/// Return whether a name is that of a GGUF file.
+pub(crate) fn is_file_name(path: &Path) -> bool {
+    let ending = path.extension();
+    ending.is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+}
+
 /// Return the order that undoes an order.
 fn inverse(order: &[usize]) -> Vec<usize> {
     let mut inverse = vec![0; order.len()];
@@ -302,25 +337,36 @@ pub(super) fn ends(model: &Transformer) -> Vec<u32> {
     ends
 }
 
-/// Return the ids of a model's special tokens by Hugging Face's keys.
-fn special(source: &Path, model: &Transformer) -> Result<Vec<(&'static str, u32)>> {
+/// Special tokens of WordPiece, which its vocabularies have under these names.
+const PIECES: [(&str, &str); 4] = [
+    ("sep_token", "[SEP]"),
+    ("cls_token", "[CLS]"),
+    ("pad_token", "[PAD]"),
+    ("mask_token", "[MASK]"),
+];
+
+/// Return the ids of a model's special tokens by Hugging Face's keys. `file`: that of a GGUF file.
+fn special(
+    source: &Path,
+    file: Option<&Bytes>,
+    model: &Transformer,
+) -> Result<Vec<(&'static str, u32)>> {
     let tokenizer: &Tokenizer = model.tokenizer();
     let shape = model.configuration();
-    let settings = match is_gguf(source) {
-        true => None,
-        false => folder::object(source, chat_template::SETTINGS)?,
-    };
-    let bytes = is_gguf(source)
-        .then(|| weight_files::read(source))
-        .transpose()?;
-    let file = bytes.as_ref().map(Gguf::parse).transpose()?;
+    let mut settings = Vec::new();
+    if file.is_none() {
+        for name in [chat_template::SETTINGS, "special_tokens_map.json"] {
+            settings.extend(folder::object(source, name)?);
+        }
+    }
+    let file = file.map(Gguf::parse).transpose()?;
     let mut special = Vec::new();
     for (key, of) in SPECIAL {
         let in_file = match &file {
             Some(file) => file.integer(&format!("tokenizer.ggml.{of}_token_id"))?,
             None => None,
         };
-        let named = settings.as_ref().and_then(|(_, map)| {
+        let named = settings.iter().find_map(|(_, map)| {
             let value = map.get(key)?;
             let text = value.as_str().or_else(|| value["content"].as_str())?;
             tokenizer.vocabulary().id(text)
@@ -330,8 +376,12 @@ fn special(source: &Path, model: &Transformer) -> Result<Vec<(&'static str, u32)
             "eos_token" => ends(model).first().copied(),
             "unk_token" => tokenizer.vocabulary().unknown(),
             "mask_token" => shape.mask,
+            "pad_token" => shape.json["pad_token_id"].as_u64().map(|id| id as u32),
             _ => None,
         };
+        let piece = PIECES.iter().find(|(of, _)| *of == key);
+        let piece = piece.and_then(|(_, text)| tokenizer.vocabulary().id(text));
+        let known = known.or(piece);
         let fixed = matches!(key, "bos_token" | "eos_token");
         let in_file = in_file.and_then(|id| u32::try_from(id).ok());
         let first = if fixed { known } else { None };

@@ -83,8 +83,14 @@ pub(super) fn write(
 ) -> Result<Converted> {
     let tensors = tensors(conversion, model.weights())?;
     let tokenizer = tokenizer_file(model, special)?;
+    let existed = folder.exists();
     std::fs::create_dir_all(folder).map_err(|error| Error::io(error, folder.display()))?;
-    let bytes = write_weights(&folder.join(WHOLE), &tensors, progress)?;
+    let bytes = write_weights(&folder.join(WHOLE), &tensors, progress).inspect_err(|_| {
+        // Nothing was written: neither does an empty folder stay. One that another process uses cannot be removed.
+        if !existed {
+            drop(std::fs::remove_dir(folder));
+        }
+    })?;
     let put = |name: &str, text: &[u8]| {
         let path = folder.join(name);
         brillm_file::write(&path, text).map_err(Error::io_at(&path))
@@ -109,15 +115,18 @@ pub(super) fn write(
             }
         }
     }
-    if let Some(name) = &conversion.name {
+    // A GGUF file states its name in its metadata.
+    let stated = (is_gguf(source) && model.record().is_object()).then(|| model.name());
+    if let Some(name) = conversion.name.as_deref().or(stated) {
         let mut record = model.record_object();
-        record["name"] = name.as_str().into();
+        record["name"] = name.into();
         put(RECORD, &text(&record)?)?;
     }
     // config.json last: an interrupted write leaves a folder that is not opened as a model.
-    let format = tensors.iter().find(|tensor| tensor.source.shape.len() > 1);
-    let format = format.map_or(Format::F32, |tensor| tensor.format);
-    put("config.json", &text(&settings(source, model, format))?)?;
+    put(
+        "config.json",
+        &text(&settings(source, model, most(&tensors)))?,
+    )?;
     Ok(Converted {
         tensors: tensors.len(),
         bytes,
@@ -125,6 +134,22 @@ pub(super) fn write(
         left_out: Vec::new(),
         tokenizer_json: false,
     })
+}
+
+/// Return the format of most weights.
+fn most(tensors: &[OutputTensor]) -> Format {
+    let count = |format: Format| -> usize {
+        let alike = tensors.iter().filter(|tensor| tensor.format == format);
+        alike
+            .map(|tensor| tensor.source.shape.iter().product::<usize>())
+            .sum()
+    };
+    let formats = [Format::F32, Format::F16, Format::Bf16];
+    formats
+        .into_iter()
+        .rev()
+        .max_by_key(|&format| count(format))
+        .unwrap_or(Format::F32)
 }
 
 /// List the tensors with their formats, the wider ones first, so that all are aligned.

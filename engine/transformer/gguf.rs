@@ -45,6 +45,8 @@ pub(super) enum Value<'a> {
 /// A parsed file.
 pub(super) struct Gguf<'a> {
     pub(super) values: BTreeMap<&'a str, Value<'a>>,
+    /// The values as the file stores them: their types and bytes.
+    pub(super) stored: BTreeMap<&'a str, (u32, &'a [u8])>,
     pub(super) tensors: BTreeMap<&'a str, StoredTensor>,
     /// Formats of tensors that are not supported.
     pub(super) unread: BTreeMap<String, String>,
@@ -168,13 +170,17 @@ impl<'a> Gguf<'a> {
         let (tensors, values) = (reader.u64()?, reader.u64()?);
         let mut parsed = Self {
             values: BTreeMap::new(),
+            stored: BTreeMap::new(),
             tensors: BTreeMap::new(),
             unread: BTreeMap::new(),
         };
         for _ in 0..values {
             let (offset, key) = (reader.offset, reader.text()?);
             let kind = reader.u32()?;
+            let start = reader.offset;
             let value = reader.value(kind)?;
+            let bytes = &reader.bytes[start..reader.offset];
+            parsed.stored.insert(key, (kind, bytes));
             if parsed.values.insert(key, value).is_some() {
                 return Err(invalid(offset, format!("the key {key} occurs twice")));
             }
@@ -284,6 +290,21 @@ impl<'a> Gguf<'a> {
         }
     }
 
+    /// Return a number that must be finite and above 0.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`].
+    pub(super) fn positive(&self, key: &str) -> Result<Option<f64>> {
+        match self.number(key)? {
+            Some(number) if !number.is_finite() || number <= 0.0 => {
+                let what = format!("{key}: expected a number above 0, found {number}");
+                Err(Error::new(ErrorKind::Format, what)
+                    .advice("download the file again, or another conversion of the model"))
+            }
+            number => Ok(number),
+        }
+    }
+
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
         match self.values.get(key) {
             None => Ok(None),
@@ -300,8 +321,13 @@ impl<'a> Gguf<'a> {
         }
     }
 
-    /// Return the elements of an array; empty without one.
-    fn elements(&self, key: &str, expected: &str) -> Result<Vec<Value<'a>>> {
+    /// Return the elements of an array, which `convert` must accept; empty without one.
+    fn elements<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        convert: impl Fn(Value<'a>) -> Option<T>,
+    ) -> Result<Vec<T>> {
         let Some(value) = self.values.get(key) else {
             return Ok(Vec::new());
         };
@@ -309,30 +335,40 @@ impl<'a> Gguf<'a> {
             return Err(Self::expected(key, expected));
         };
         let mut reader = Reader { bytes, offset: 0 };
-        (0..count).map(|_| reader.value(kind)).collect()
+        let element = |_| {
+            let value = convert(reader.value(kind)?);
+            value.ok_or_else(|| Self::expected(key, expected))
+        };
+        (0..count).map(element).collect()
     }
 
     /// Return a list of strings; empty without one.
     pub(super) fn texts(&self, key: &str) -> Result<Vec<String>> {
-        let expected = "a list of strings";
-        let texts = self.elements(key, expected)?.into_iter();
-        let text = |value| match value {
-            Value::Text(text) => Ok(text.to_string()),
-            _ => Err(Self::expected(key, expected)),
-        };
-        texts.map(text).collect()
+        self.elements(key, "a list of strings", |value| match value {
+            Value::Text(text) => Some(text.to_string()),
+            _ => None,
+        })
     }
 
     /// Return a list of numbers; empty without one.
     pub(super) fn numbers(&self, key: &str) -> Result<Vec<f64>> {
-        let expected = "a list of numbers";
-        let values = self.elements(key, expected)?.into_iter();
-        let number = |value| match value {
-            Value::Integer(value) => Ok(value as f64),
-            Value::Float(value) => Ok(value),
-            Value::Bool(value) => Ok(f64::from(u8::from(value))),
-            _ => Err(Self::expected(key, expected)),
-        };
-        values.map(number).collect()
+        self.elements(key, "a list of numbers", |value| match value {
+            Value::Integer(value) => Some(value as f64),
+            Value::Float(value) => Some(value),
+            Value::Bool(value) => Some(f64::from(u8::from(value))),
+            _ => None,
+        })
+    }
+
+    /// Return a list of bytes, signed or not; empty without one.
+    pub(super) fn bytes(&self, key: &str) -> Result<Vec<u8>> {
+        if let Some(Value::Array(0 | 1, _, bytes)) = self.values.get(key) {
+            return Ok(bytes.to_vec());
+        }
+        self.elements(key, "a list of bytes", |value| match value {
+            Value::Integer(value @ 0..) => u8::try_from(value).ok(),
+            Value::Integer(value) => i8::try_from(value).ok().map(|byte| byte as u8),
+            _ => None,
+        })
     }
 }

@@ -72,11 +72,31 @@ pub(super) fn add_settings(metadata: &mut Metadata, shape: &Configuration) -> Re
     let scaling = match rope.scaling() {
         RopeScaling::Linear(factor) => ("linear", *factor, None),
         RopeScaling::Yarn {
-            factor, original, ..
-        } => ("yarn", *factor, Some(*original as usize)),
+            factor,
+            original,
+            length,
+            fast,
+            slow,
+            ..
+        } => {
+            let own = length / gguf_model::yarn_temperature(*factor);
+            for (name, value, default) in [
+                ("attn_factor", own, 1.0),
+                ("yarn_beta_fast", *fast, 32.0),
+                ("yarn_beta_slow", *slow, 1.0),
+            ] {
+                if (value - default).abs() > 1e-9 {
+                    metadata.number(&key(&format!("rope.scaling.{name}")), value as f32);
+                }
+            }
+            ("yarn", *factor, Some(*original as usize))
+        }
+        // One list of divisors, as a tensor: see `rotary_tensors`.
+        RopeScaling::Long { .. } if divisors(shape).len() == 1 => return Ok(()),
         RopeScaling::Long {
             original, length, ..
         } => {
+            metadata.text(&key("rope.scaling.type"), "longrope");
             metadata.number(&key("rope.scaling.attn_factor"), *length as f32);
             metadata.integer(&key("rope.scaling.original_context_length"), *original)?;
             return Ok(());
@@ -96,10 +116,34 @@ pub(super) fn add_settings(metadata: &mut Metadata, shape: &Configuration) -> Re
 /// Return the tensors that hold the divisors of rotary frequencies.
 ///
 /// # Errors
-/// As [`Stored::new`].
+/// [`ErrorKind::Unsupported`] for an architecture that has no such tensors.
 pub(super) fn rotary_tensors(shape: &Configuration) -> Result<Vec<OutputTensor>> {
-    let lists: Vec<(&str, Vec<f32>)> = match shape.rope.as_ref().map(|rope| (rope, rope.scaling()))
-    {
+    let lists = divisors(shape);
+    let architecture = shape.family().gguf;
+    if !lists.is_empty() && architecture != "llama" {
+        let what = format!(
+            "a GGUF file of the architecture {architecture} cannot hold its rotary positions"
+        );
+        return Err(Error::new(ErrorKind::Unsupported, what).advice("convert to a folder instead"));
+    }
+    let tensor = |(name, values): (&str, Vec<f32>)| {
+        let count = values.len();
+        Ok(OutputTensor {
+            name: name.into(),
+            source: StoredTensor {
+                shape: vec![count],
+                matrix: Stored::pack(Format::F32, &values, 1, count)?,
+            },
+            change: Change::None,
+            format: Format::F32,
+        })
+    };
+    lists.into_iter().map(tensor).collect()
+}
+
+/// Return the divisors of rotary frequencies, by the names of their tensors.
+fn divisors(shape: &Configuration) -> Vec<(&'static str, Vec<f32>)> {
+    match shape.rope.as_ref().map(|rope| (rope, rope.scaling())) {
         Some((rope, RopeScaling::Llama3 { .. })) => {
             let (theta, rotated) = rope.base();
             let plain = Rope::new(theta, rotated, shape.context).frequencies(1).0;
@@ -130,20 +174,7 @@ pub(super) fn rotary_tensors(shape: &Configuration) -> Result<Vec<OutputTensor>>
             }
         }
         _ => Vec::new(),
-    };
-    let tensor = |(name, values): (&str, Vec<f32>)| {
-        let count = values.len();
-        Ok(OutputTensor {
-            name: name.into(),
-            source: StoredTensor {
-                shape: vec![count],
-                matrix: Stored::pack(Format::F32, &values, 1, count)?,
-            },
-            change: Change::None,
-            format: Format::F32,
-        })
-    };
-    lists.into_iter().map(tensor).collect()
+    }
 }
 
 /// Add a vocabulary, and the ids that end a text: that of the whole text, then those of a turn.

@@ -1,6 +1,6 @@
 //! The model in a GGUF file: its configuration, weights and tokenizer as a folder in Hugging Face's layout has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -21,6 +21,10 @@ pub(super) struct GgufModel {
     pub(super) weights: Weights,
     pub(super) tokenizer: Tokenizer,
     pub(super) chat_template: Option<ChatTemplate>,
+    /// The name that the file states.
+    pub(super) name: Option<String>,
+    /// Tensors that the model does not use.
+    pub(super) left_out: Vec<String>,
 }
 
 /// Names of modules in GGUF files; `{}` is the layer.
@@ -46,6 +50,13 @@ const MODULES: [(Role, &str); 21] = [
     (Role::HeadNorm, "cls_norm"),
     (Role::HeadBias, "output"),
     (Role::Head, "output"),
+];
+
+/// Tensors that say how positions rotate.
+const FREQUENCIES: [&str; 3] = [
+    "rope_freqs.weight",
+    "rope_factors_short.weight",
+    "rope_factors_long.weight",
 ];
 
 /// Return the name of a role's module in GGUF files.
@@ -86,11 +97,15 @@ impl GgufModel {
         Self::read(&weight_files::read(path)?).map_err(in_file)
     }
 
-    fn read(bytes: &Bytes) -> Result<Self> {
+    /// Read the bytes of a file, which the weights share.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn read(bytes: &Bytes) -> Result<Self> {
         let file = Gguf::parse(bytes)?;
         let family = family(&file)?;
         let configuration = Configuration::from_json(settings(&file, family)?)?;
-        let weights = weights(&file, &configuration)?;
+        let (weights, left_out) = weights(&file, &configuration)?;
         let vocabulary = vocabulary(&file)?;
         let chat_template = file.text("tokenizer.chat_template")?.map(|source| {
             let named = vocabulary.special.iter();
@@ -100,7 +115,10 @@ impl GgufModel {
             });
             ChatTemplate::new(source, tokens.collect())
         });
+        let name = file.text("general.name")?.unwrap_or_default().trim();
         Ok(Self {
+            left_out,
+            name: (!name.is_empty()).then(|| name.to_string()),
             chat_template,
             tokenizer: Tokenizer::of_gguf(&vocabulary, configuration.vocabulary)?,
             weights,
@@ -159,10 +177,11 @@ pub(super) fn settings(file: &Gguf<'_>, family: &Family) -> Result<Value> {
         "attention.layer_norm_rms_epsilon",
         "attention.layer_norm_epsilon",
     ] {
-        set(keys.norm_epsilon.0, json!(file.number(&key(of))?));
+        set(keys.norm_epsilon.0, json!(file.positive(&key(of))?));
     }
-    set("rope_theta", json!(file.number(&key("rope.freq_base"))?));
+    set("rope_theta", json!(file.positive(&key("rope.freq_base"))?));
     set("rope_scaling", rope_scaling(file, &key)?);
+    set("partial_rotary_factor", json!(rotated_part(file, &key)?));
     let table = |name: &str| file.tensors.get(name)?.shape.first().copied();
     set("vocab_size", json!(table("token_embd.weight")));
     set("type_vocab_size", json!(table("token_types.weight")));
@@ -193,10 +212,36 @@ pub(super) fn settings(file: &Gguf<'_>, family: &Family) -> Result<Value> {
     Ok(Value::Object(json))
 }
 
+/// Read the part of a head's components that is rotated; `None` for all of them.
+fn rotated_part(file: &Gguf<'_>, key: &impl Fn(&str) -> String) -> Result<Option<f64>> {
+    let Some(rotated) = file.integer(&key("rope.dimension_count"))? else {
+        return Ok(None);
+    };
+    let divided = || -> Result<Option<usize>> {
+        let width = file.integer(&key("embedding_length"))?;
+        let heads = file.integer(&key("attention.head_count"))?;
+        Ok(width.zip(heads).map(|(width, heads)| width / heads.max(1)))
+    };
+    let head = file.integer(&key("attention.key_length"))?;
+    let head = head.map_or_else(divided, |head| Ok(Some(head)))?;
+    let Some(head) = head.filter(|&head| head != rotated) else {
+        return Ok(None);
+    };
+    if rotated == 0 || rotated > head {
+        let what = format!("{rotated} of {head} components of a head cannot be rotated");
+        return Err(Error::new(ErrorKind::Format, what).at(key("rope.dimension_count")));
+    }
+    // The product with the width is rounded down.
+    let part = rotated as f64 / head as f64;
+    let exact = (head as f64 * part) as usize == rotated;
+    Ok(Some(if exact { part } else { part.next_up() }))
+}
+
 /// Read the scaling of rotary positions.
 fn rope_scaling(file: &Gguf<'_>, key: &impl Fn(&str) -> String) -> Result<Value> {
     let original = file.integer(&key("rope.scaling.original_context_length"))?;
-    let factor = file.number(&key("rope.scaling.factor"))?;
+    let factor = file.positive(&key("rope.scaling.factor"))?;
+    let attention = file.positive(&key("rope.scaling.attn_factor"))?;
     if let Some(factors) = file.tensors.get("rope_freqs.weight") {
         // Divisors of the frequencies, computed when the file was made (Llama 3.1).
         let factors = factors.values();
@@ -214,19 +259,49 @@ fn rope_scaling(file: &Gguf<'_>, key: &impl Fn(&str) -> String) -> Result<Value>
         return Ok(
             json!({"rope_type": "longrope", "short_factor": short, "long_factor": long,
             "original_max_position_embeddings": original,
-            "attention_factor": file.number(&key("rope.scaling.attn_factor"))?}),
+            "attention_factor": attention}),
         );
     }
     Ok(match file.text(&key("rope.scaling.type"))? {
         None | Some("none") => Value::Null,
+        Some("longrope") => {
+            let what =
+                "the tensors rope_factors_short.weight and rope_factors_long.weight are missing";
+            return Err(Error::new(ErrorKind::Format, what).at(key("rope.scaling.type")));
+        }
+        Some("yarn") => {
+            let number = |name: &str| file.positive(&key(&format!("rope.scaling.{name}")));
+            // Programs multiply this factor by the temperature of the scaling.
+            let temperature = factor.map_or(1.0, yarn_temperature);
+            let mut json = json!({"rope_type": "yarn", "factor": factor,
+                "original_max_position_embeddings": original,
+                "attention_factor": attention.map(|attention| attention * temperature),
+                "beta_fast": number("yarn_beta_fast")?, "beta_slow": number("yarn_beta_slow")?});
+            if let Value::Object(json) = &mut json {
+                json.retain(|_, value| !value.is_null());
+            }
+            json
+        }
         Some(kind) => json!({"rope_type": kind, "factor": factor,
             "original_max_position_embeddings": original}),
     })
 }
 
-/// Give the tensors the names of a folder's weights.
-fn weights(file: &Gguf<'_>, shape: &Configuration) -> Result<Weights> {
+/// Return the factor of queries and keys that a scaling by YaRN has by itself: 0.1 ln s + 1.
+pub(super) fn yarn_temperature(factor: f64) -> f64 {
+    if factor > 1.0 {
+        0.1 * factor.ln() + 1.0
+    } else {
+        1.0
+    }
+}
+
+/// Give the tensors the names of a folder's weights. Also returns the names of those that the model does not use.
+fn weights(file: &Gguf<'_>, shape: &Configuration) -> Result<(Weights, Vec<String>)> {
     let family = shape.family();
+    let names = file.tensors.keys().map(|name| name.to_string());
+    let mut left_out: BTreeSet<String> = names.chain(file.unread.keys().cloned()).collect();
+    left_out.retain(|name| !FREQUENCIES.contains(&name.as_str()));
     let mut stored = BTreeMap::new();
     let mut unread = BTreeMap::new();
     for (role, layer) in modules(shape) {
@@ -238,6 +313,7 @@ fn weights(file: &Gguf<'_>, shape: &Configuration) -> Result<Weights> {
         };
         for kind in ["weight", "bias"] {
             let from = format!("{from}.{kind}");
+            left_out.remove(&from);
             if let Some(format) = file.unread.get(&from) {
                 unread.insert(format!("{to}.{kind}"), format.clone());
             }
@@ -247,7 +323,8 @@ fn weights(file: &Gguf<'_>, shape: &Configuration) -> Result<Weights> {
             }
         }
     }
-    Ok(Weights::of_stored(stored).with_unread(unread))
+    let weights = Weights::of_stored(stored).with_unread(unread);
+    Ok((weights, left_out.into_iter().collect()))
 }
 
 /// How a tensor of a GGUF file differs from that of a folder.
@@ -274,14 +351,18 @@ pub(super) fn difference(role: Role, shape: &Configuration, tensor: &[usize]) ->
     if shape.family().gguf != "llama" || heads == 0 || !fits {
         return Difference::None;
     }
-    // Component pairs (i, i + d/2) of a head are neighbours in the file: rows 2i and 2i + 1.
+    // Component pairs (i, i + r/2) of the r rotated ones of a head are neighbours in the file: rows 2i and 2i + 1.
+    let rotated = shape.rope.as_ref().map_or(width, |rope| rope.base().1);
+    let half = rotated / 2;
     let row = |row: usize| {
         let (head, i) = (row / width, row % width);
         head * width
-            + if i < width / 2 {
+            + if i < half {
                 2 * i
+            } else if i < rotated {
+                2 * (i - half) + 1
             } else {
-                2 * (i - width / 2) + 1
+                i
             }
     };
     Difference::Rows((0..heads * width).map(row).collect())
@@ -313,10 +394,7 @@ fn vocabulary(file: &Gguf<'_>) -> Result<GgufVocabulary> {
         scores: file.numbers(&key("scores"))?,
         types: integers("token_type")?,
         merges: file.texts(&key("merges"))?,
-        characters: integers("precompiled_charsmap")?
-            .into_iter()
-            .map(|byte| byte as u8)
-            .collect(),
+        characters: file.bytes(&key("precompiled_charsmap"))?,
         space_before: file.flag(&key("add_space_prefix"))?,
         huggingface: file.text("tokenizer.huggingface.json")?.map(str::to_string),
         ..GgufVocabulary::default()

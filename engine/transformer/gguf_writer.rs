@@ -5,7 +5,7 @@
 
 use crate::kernel::block_format::Format;
 use crate::kernel::stored::Stored;
-use crate::transformer::gguf::{ALIGNMENT, ARRAY, BOOL, F32, I32, MAGIC, STRING, U32, Value};
+use crate::transformer::gguf::{ALIGNMENT, ARRAY, BOOL, F32, I32, MAGIC, STRING, U32};
 use crate::transformer::weights::StoredTensor;
 use crate::{Error, ErrorKind, Result};
 
@@ -93,28 +93,10 @@ impl Metadata {
         self.bytes.extend_from_slice(values);
     }
 
-    /// Copy a value of another file.
-    pub(super) fn copy(&mut self, key: &str, value: &Value<'_>) {
-        match value {
-            Value::Integer(value) => match u32::try_from(*value) {
-                Ok(value) => {
-                    self.key(key, U32);
-                    self.bytes.extend_from_slice(&value.to_le_bytes());
-                }
-                // The type of 64-bit integers.
-                Err(_) => {
-                    self.key(key, 11);
-                    self.bytes.extend_from_slice(&value.to_le_bytes());
-                }
-            },
-            Value::Float(value) => self.number(key, *value as f32),
-            Value::Bool(value) => self.flag(key, *value),
-            Value::Text(value) => self.text(key, value),
-            Value::Array(kind, count, bytes) => {
-                self.array(key, *kind, *count as usize);
-                self.bytes.extend_from_slice(bytes);
-            }
-        }
+    /// Copy a value of another file: its type and bytes.
+    pub(super) fn copy(&mut self, key: &str, kind: u32, bytes: &[u8]) {
+        self.key(key, kind);
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Return the beginning of a file: these values and the list of tensors.
@@ -363,12 +345,44 @@ mod tests {
             assert!(worst <= tolerance, "{}: off by {worst}", format.name());
         }
         let mut copy = Metadata::default();
-        for (key, value) in &read.values {
-            copy.copy(key, value);
+        for (key, (kind, bytes)) in &read.stored {
+            copy.copy(key, *kind, bytes);
         }
         let bytes = Bytes::copy_of(&written(&copy, &[]));
         let copied = Gguf::parse(&bytes).unwrap();
         assert_eq!(format!("{:?}", copied.values), format!("{:?}", read.values));
+    }
+
+    #[test]
+    fn copied_numbers_keep_their_types() {
+        let numbers: [(u32, &[u8]); 12] = [
+            (0, &200u8.to_le_bytes()),
+            (1, &(-3i8).to_le_bytes()),
+            (2, &60_000u16.to_le_bytes()),
+            (3, &(-300i16).to_le_bytes()),
+            (4, &u32::MAX.to_le_bytes()),
+            (5, &(-1i32).to_le_bytes()),
+            (6, &f32::NAN.to_le_bytes()),
+            (7, &[1]),
+            (9, b"\x02\0\0\0\x01\0\0\0\0\0\0\0\x07\x08"),
+            (10, &u64::MAX.to_le_bytes()),
+            (11, &i64::MIN.to_le_bytes()),
+            (12, &1e300f64.to_le_bytes()),
+        ];
+        let mut metadata = Metadata::default();
+        for (kind, bytes) in numbers {
+            metadata.copy(&format!("{kind:02}"), kind, bytes);
+        }
+        let file = Bytes::copy_of(&written(&metadata, &[]));
+        let read = Gguf::parse(&file).unwrap();
+        let mut copy = Metadata::default();
+        for (key, (kind, bytes)) in &read.stored {
+            copy.copy(key, *kind, bytes);
+        }
+        assert_eq!(written(&copy, &[]), file[..]);
+        let found: Vec<(u32, &[u8])> = read.stored.values().copied().collect();
+        assert_eq!(found, numbers);
+        assert_eq!(read.bytes("09").unwrap_err().kind(), ErrorKind::Format);
     }
 
     #[test]

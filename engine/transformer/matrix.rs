@@ -4,8 +4,9 @@ use candle_core::{Device, Shape, Tensor};
 
 use crate::Result;
 use crate::kernel::block_format::Format;
+use crate::kernel::bytes::Bytes;
 use crate::kernel::stored::{self, Stored};
-use crate::transformer::operation::{Operation, apply1, apply2, to_vec};
+use crate::transformer::operation::{Operation, apply1, apply2};
 
 /// A matrix `[out, in]`. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -57,25 +58,11 @@ impl Matrix {
         })
     }
 
-    /// Transpose the matrix; stored numbers are copied as f32.
+    /// Transpose the matrix; stored numbers are copied, blocks as f32.
     pub(super) fn transposed(&self) -> Result<Self> {
         Ok(match self {
             Self::Tensor(tensor) => Self::Tensor(tensor.t()?),
-            Self::Stored(stored) => {
-                let (rows, columns) = stored.dimensions();
-                let values = to_vec(&self.to_tensor()?.t()?)?;
-                Self::Stored(Stored::pack(Format::F32, &values, columns, rows)?)
-            }
-        })
-    }
-
-    /// Return the numbers as f32. `[out, in]`
-    pub(super) fn to_tensor(&self) -> Result<Tensor> {
-        Ok(match self {
-            Self::Tensor(tensor) => tensor.clone(),
-            Self::Stored(stored) => {
-                Tensor::from_vec(unpacked(stored), stored.dimensions(), &Device::Cpu)?
-            }
+            Self::Stored(stored) => Self::Stored(transposed(stored)?),
         })
     }
 
@@ -100,6 +87,22 @@ impl Matrix {
 pub(super) fn rows(table: &Tensor, indices: &[u32]) -> Result<Tensor> {
     let indices = Tensor::from_slice(indices, indices.len(), &Device::Cpu)?;
     Ok(table.index_select(&indices, 0)?)
+}
+
+/// Copy a stored matrix with rows and columns exchanged: in its format, or as f32 where it is stored in blocks.
+pub(super) fn transposed(stored: &Stored) -> Result<Stored> {
+    let (rows, columns) = stored.dimensions();
+    let (format, bytes) = match stored.format() {
+        format if format.is_float() => (format, stored.bytes().clone()),
+        _ => (Format::F32, Bytes::copy_of(&unpacked(stored))),
+    };
+    let size = format.block().1;
+    let column = |column: usize| {
+        let elements = bytes.chunks_exact(size).skip(column);
+        elements.step_by(columns.max(1)).flatten().copied()
+    };
+    let exchanged: Vec<u8> = (0..columns).flat_map(column).collect();
+    Stored::new(format, columns, rows, Bytes::copy_of(&exchanged))
 }
 
 /// Convert all numbers of a stored matrix.

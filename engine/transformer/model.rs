@@ -172,51 +172,48 @@ impl Transformer {
     /// architecture that is not built here; [`crate::ErrorKind::Format`] naming a tensor that is missing or
     /// has another shape; [`crate::ErrorKind::Numeric`] naming one that holds values that are not finite.
     pub fn open(path: &Path) -> Result<Self> {
-        let in_path = |error: crate::Error| error.at(path.display());
         let gguf = is_gguf(path).then(|| GgufModel::open(path)).transpose()?;
-        let (shape, weights, tokenizer, chat_template) = match gguf {
-            Some(gguf) => {
-                let tokenizer = Some(gguf.tokenizer);
-                (
-                    gguf.configuration,
-                    gguf.weights,
-                    tokenizer,
-                    gguf.chat_template,
-                )
-            }
-            None => {
-                let shape = folder::read_configuration(path)?;
-                let chat_template = ChatTemplate::open_folder(path)?;
-                (shape, folder::open_weights(path)?, None, chat_template)
-            }
-        };
+        match gguf {
+            Some(gguf) => Self::of_gguf(path, gguf),
+            None => Self::open_folder(path),
+        }
+    }
+
+    fn open_folder(path: &Path) -> Result<Self> {
+        let shape = folder::read_configuration(path)?;
+        let chat_template = ChatTemplate::open_folder(path)?;
+        let weights = folder::open_weights(path)?;
+        let in_path = |error: crate::Error| error.at(path.display());
         weights.check().map_err(in_path)?;
         let body = Body::new(shape, &weights).map_err(in_path)?;
-        let tokenizer = match tokenizer {
-            Some(tokenizer) => tokenizer,
-            // After the weights, which show that the vocabulary has the stated size.
-            None => folder::read_tokenizer(path, body.configuration().vocabulary)?,
-        };
+        // After the weights, which show that the vocabulary has the stated size.
+        let tokenizer = folder::read_tokenizer(path, body.configuration().vocabulary)?;
         let record: Value = download::read_text(&path.join(folder::RECORD))
             .ok()
             .and_then(|bytes| serde_json::from_str(&bytes).ok())
             .unwrap_or(Value::Null);
-        let name = record["name"].as_str().map_or_else(
-            || {
-                let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-                let name = if path.is_dir() {
-                    path.file_name()
-                } else {
-                    path.file_stem()
-                };
-                name.unwrap_or_default().to_string_lossy().into_owned()
-            },
-            str::to_string,
-        );
         Ok(Self {
             weights: Arc::new(weights),
             chat_template: chat_template.map(Arc::new),
-            ..Self::new(name, record, tokenizer, body)
+            ..Self::new(name(&record, path), record, tokenizer, body)
+        })
+    }
+
+    /// Build the model of the GGUF file at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn of_gguf(path: &Path, gguf: GgufModel) -> Result<Self> {
+        let in_path = |error: crate::Error| error.at(path.display());
+        gguf.weights.check().map_err(in_path)?;
+        let body = Body::new(gguf.configuration, &gguf.weights).map_err(in_path)?;
+        let record = gguf
+            .name
+            .map_or(Value::Null, |name| serde_json::json!({"name": name}));
+        Ok(Self {
+            weights: Arc::new(gguf.weights),
+            chat_template: gguf.chat_template.map(Arc::new),
+            ..Self::new(name(&record, path), record, gguf.tokenizer, body)
         })
     }
 
@@ -303,4 +300,18 @@ impl Transformer {
         stop_tokens.dedup();
         stop_tokens
     }
+}
+
+/// Return the name in the record of a model, or that of its file or folder.
+fn name(record: &Value, path: &Path) -> String {
+    let of_path = || {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let name = if path.is_dir() {
+            path.file_name()
+        } else {
+            path.file_stem()
+        };
+        name.unwrap_or_default().to_string_lossy().into_owned()
+    };
+    record["name"].as_str().map_or_else(of_path, str::to_string)
 }

@@ -73,7 +73,10 @@ impl Rope {
 const ORIGINAL: &str = "original_max_position_embeddings";
 
 fn yarn(settings: &Settings<'_>, context: f64) -> Result<RopeScaling> {
-    let original = settings.number(ORIGINAL)?.unwrap_or(context);
+    let original = match settings.number(ORIGINAL)? {
+        Some(_) => settings.positive(ORIGINAL)?,
+        None => context,
+    };
     let factor = match settings.number("factor")? {
         Some(_) => settings.positive("factor")?,
         None => context / original,
@@ -109,7 +112,10 @@ fn yarn(settings: &Settings<'_>, context: f64) -> Result<RopeScaling> {
 
 fn longrope(settings: &Settings<'_>, context: f64, pairs: usize) -> Result<RopeScaling> {
     let (original, factor) = match settings.number(ORIGINAL)? {
-        Some(original) => (original, context / original),
+        Some(_) => {
+            let original = settings.positive(ORIGINAL)?;
+            (original, context / original)
+        }
         None => (context, settings.positive("factor")?),
     };
     // √(1 + ln s / ln L) for a context of s·L positions (Ding et al. 2024).

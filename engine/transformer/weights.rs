@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::kernel::block_format::Format;
 use crate::kernel::norm::NormKind;
 use crate::kernel::stored::Stored;
-use crate::transformer::matrix::{Matrix, unpacked};
+use crate::transformer::matrix::{self, Matrix, unpacked};
 use crate::transformer::operation::{Gelu, Normalise, apply1, apply2, apply3, with_values};
 use crate::transformer::quantization;
 use crate::transformer::variables::Weight;
@@ -55,15 +55,12 @@ impl StoredTensor {
         Ok(Self { shape, matrix })
     }
 
-    /// Copy a matrix with rows and columns exchanged, as f32.
+    /// Copy a matrix with rows and columns exchanged, blocks as f32.
     pub(super) fn transposed(&self) -> Result<Self> {
         let (rows, columns) = self.matrix.dimensions();
-        let values = self.values();
-        let column = |i: usize| values.iter().skip(i).step_by(columns.max(1));
-        let values: Vec<f32> = (0..columns).flat_map(column).copied().collect();
         Ok(Self {
             shape: vec![columns, rows],
-            matrix: Stored::pack(Format::F32, &values, columns, rows)?,
+            matrix: matrix::transposed(&self.matrix)?,
         })
     }
 }
@@ -110,6 +107,11 @@ impl Weights {
             self.tensors.insert(name, stored.to_tensor()?);
         }
         Ok(self)
+    }
+
+    /// Return the names of tensors that were not read: those of other element types.
+    pub(super) fn unread(&self) -> impl Iterator<Item = &String> {
+        self.unread.keys()
     }
 
     /// Add the names and element types of tensors that were not read, for error messages.
