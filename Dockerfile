@@ -1,8 +1,8 @@
 # Builds the program from source and serves the visualiser and the HTTP interface as a user without privileges.
 #
 #   docker build -t brillm .
-#   docker run -p 8137:8137 -e BRILLM_TOKEN=secret brillm
-#   open http://localhost:8137/?token=secret
+#   docker run -p 8137:8137 -e BRILLM_TOKEN=a-long-secret brillm
+#   open http://localhost:8137/?token=a-long-secret
 #
 # Other models: docker run … -v "$PWD/models:/models:ro" brillm serve --host 0.0.0.0 --model /models/my.bril
 FROM rust:1-slim-bookworm AS build

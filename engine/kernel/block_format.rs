@@ -160,15 +160,29 @@ fn pack_q4_1(block: &[f32], bytes: &mut Vec<u8>) {
     pack_nibbles(block, number, bytes);
 }
 
+/// Weights that [`Block::unpack`] converts at once.
+pub(super) const PART: usize = 32;
+
 /// A format at compile time.
+///
+/// `unpack` returns an array: through a slice, the compiler would have to assume that the weights overlap the bytes, and
+/// would convert one number after the other. It has no closures, which would not use the caller's instruction set.
 pub(super) trait Block {
-    /// Weights that [`Self::unpack`] takes at most.
+    /// Weights of a block, a multiple of [`PART`]; a float format has blocks of [`PART`] weights here.
     const WEIGHTS: usize;
-    /// Bytes of as many weights.
+    /// Bytes of a block.
     const BYTES: usize;
 
-    /// Convert a block, or fewer weights of a float format.
-    fn unpack(bytes: &[u8], weights: &mut [f32]);
+    /// Convert the weights `PART · part` to `PART · (part + 1)` of a block.
+    fn unpack(bytes: &[u8], part: usize) -> [f32; PART];
+}
+
+/// Copy the bytes from `start` on.
+#[inline(always)]
+fn array<const N: usize>(bytes: &[u8], start: usize) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(&bytes[start..start + N]);
+    array
 }
 
 /// Convert an f16 without branches; finite numbers only.
@@ -190,95 +204,100 @@ fn half_at(bytes: &[u8], offset: usize) -> f32 {
 }
 
 macro_rules! float_block {
-    ($name:ident, $bytes:literal, $convert:expr) => {
+    ($name:ident, $bytes:literal, |$number:ident| $value:expr) => {
         pub(super) struct $name;
 
         impl Block for $name {
-            const WEIGHTS: usize = 32;
-            const BYTES: usize = 32 * $bytes;
+            const WEIGHTS: usize = PART;
+            const BYTES: usize = PART * $bytes;
 
             #[inline(always)]
-            fn unpack(bytes: &[u8], weights: &mut [f32]) {
-                let convert = $convert;
-                for (weight, bytes) in weights.iter_mut().zip(bytes.chunks_exact($bytes)) {
-                    *weight = convert(bytes.try_into().expect("a chunk of this length"));
+            fn unpack(bytes: &[u8], _: usize) -> [f32; PART] {
+                let bytes: [u8; PART * $bytes] = array(bytes, 0);
+                let mut weights = [0.0; PART];
+                for i in 0..PART {
+                    let mut $number = [0; $bytes];
+                    for k in 0..$bytes {
+                        $number[k] = bytes[$bytes * i + k];
+                    }
+                    weights[i] = $value;
                 }
+                weights
             }
         }
     };
 }
 
-float_block!(F32, 4, f32::from_le_bytes);
-float_block!(F16, 2, |bytes: [u8; 2]| half_value(u16::from_le_bytes(
-    bytes
-)));
-float_block!(Bf16, 2, |bytes: [u8; 2]| f32::from_bits(
-    u32::from(u16::from_le_bytes(bytes)) << 16
+float_block!(F32, 4, |number| f32::from_le_bytes(number));
+float_block!(F16, 2, |number| half_value(u16::from_le_bytes(number)));
+float_block!(Bf16, 2, |number| f32::from_bits(
+    u32::from(u16::from_le_bytes(number)) << 16
 ));
 
-/// Convert 16 bytes of 4-bit numbers, with a fifth bit where the format has one: `d q + m`.
-#[inline(always)]
-fn nibbles(numbers: &[u8], fifth: u32, d: f32, m: f32, weights: &mut [f32]) {
-    let numbers: &[u8; 16] = numbers[..16].try_into().expect("16 bytes");
-    let weights: &mut [f32; 32] = (&mut weights[..32]).try_into().expect("32 weights");
-    for i in 0..16 {
-        let bits = [(fifth >> i & 1) << 4, (fifth >> (i + 16) & 1) << 4];
-        let q = [numbers[i] & 15, numbers[i] >> 4];
-        weights[i] = (u32::from(q[0]) | bits[0]) as i32 as f32 * d + m;
-        weights[i + 16] = (u32::from(q[1]) | bits[1]) as i32 as f32 * d + m;
-    }
-}
-
-macro_rules! nibble_block {
-    ($name:ident, $bytes:literal, $unpack:expr) => {
+macro_rules! block {
+    ($name:ident, $weights:literal, $bytes:literal, |$block:ident, $part:pat_param| $body:block) => {
         pub(super) struct $name;
 
         impl Block for $name {
-            const WEIGHTS: usize = 32;
+            const WEIGHTS: usize = $weights;
             const BYTES: usize = $bytes;
 
             #[inline(always)]
-            fn unpack(bytes: &[u8], weights: &mut [f32]) {
-                let unpack = $unpack;
-                unpack(&bytes[..$bytes], weights);
+            fn unpack(bytes: &[u8], $part: usize) -> [f32; PART] {
+                let $block = &bytes[..$bytes];
+                $body
             }
         }
     };
 }
 
+/// Convert 16 bytes of 4-bit numbers: `d q + m`.
 #[inline(always)]
-fn word(bytes: &[u8]) -> u32 {
-    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+fn nibbles(numbers: [u8; 16], d: f32, m: f32) -> [f32; PART] {
+    let mut weights = [0.0; PART];
+    for (half, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for i in 0..16 {
+            weights[i] = i32::from(numbers[i] >> (4 * half) & 15) as f32 * d + m;
+        }
+    }
+    weights
 }
 
-nibble_block!(Q4_0, 18, |bytes: &[u8], weights: &mut [f32]| {
-    let d = half_at(bytes, 0);
-    nibbles(&bytes[2..], 0, d, -8.0 * d, weights);
-});
-nibble_block!(Q4_1, 20, |bytes: &[u8], weights: &mut [f32]| {
-    nibbles(
-        &bytes[4..],
-        0,
-        half_at(bytes, 0),
-        half_at(bytes, 2),
-        weights,
-    );
-});
-nibble_block!(Q5_0, 22, |bytes: &[u8], weights: &mut [f32]| {
-    let d = half_at(bytes, 0);
-    nibbles(&bytes[6..], word(&bytes[2..]), d, -16.0 * d, weights);
-});
-nibble_block!(Q5_1, 24, |bytes: &[u8], weights: &mut [f32]| {
-    let (d, m) = (half_at(bytes, 0), half_at(bytes, 2));
-    nibbles(&bytes[8..], word(&bytes[4..]), d, m, weights);
-});
-nibble_block!(Q8_0, 34, |bytes: &[u8], weights: &mut [f32]| {
-    let d = half_at(bytes, 0);
-    let numbers: &[u8; 32] = bytes[2..34].try_into().expect("32 bytes");
-    let weights: &mut [f32; 32] = (&mut weights[..32]).try_into().expect("32 weights");
-    for i in 0..32 {
-        weights[i] = f32::from(numbers[i] as i8) * d;
+/// Convert 16 bytes of 4-bit numbers with their fifth bits: `d q + m`.
+#[inline(always)]
+fn five_bits(numbers: [u8; 16], fifth: u32, d: f32, m: f32) -> [f32; PART] {
+    let mut weights = [0.0; PART];
+    for (half, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for i in 0..16 {
+            let q = u32::from(numbers[i] >> (4 * half) & 15) | (fifth >> (16 * half + i) & 1) << 4;
+            weights[i] = q as i32 as f32 * d + m;
+        }
     }
+    weights
+}
+
+block!(Q4_0, 32, 18, |bytes, _| {
+    let d = half_at(bytes, 0);
+    nibbles(array(bytes, 2), d, -8.0 * d)
+});
+block!(Q4_1, 32, 20, |bytes, _| {
+    nibbles(array(bytes, 4), half_at(bytes, 0), half_at(bytes, 2))
+});
+block!(Q5_0, 32, 22, |bytes, _| {
+    let (d, fifth) = (half_at(bytes, 0), u32::from_le_bytes(array(bytes, 2)));
+    five_bits(array(bytes, 6), fifth, d, -16.0 * d)
+});
+block!(Q5_1, 32, 24, |bytes, _| {
+    let fifth = u32::from_le_bytes(array(bytes, 4));
+    five_bits(array(bytes, 8), fifth, half_at(bytes, 0), half_at(bytes, 2))
+});
+block!(Q8_0, 32, 34, |bytes, _| {
+    let (d, numbers) = (half_at(bytes, 0), array::<32>(bytes, 2));
+    let mut weights = [0.0; PART];
+    for i in 0..PART {
+        weights[i] = i32::from(numbers[i] as i8) as f32 * d;
+    }
+    weights
 });
 
 /// Return the 6-bit scale and minimum of the 32 weights with index `i`, of 12 bytes for eight of both.
@@ -296,62 +315,45 @@ fn scale_and_minimum(packed: &[u8], i: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(minimum))
 }
 
-/// Convert 256 weights of 4 bits, with fifth bits in `high [32]`.
+/// Convert 32 weights of `numbers`, 4 bits each, with fifth bits in `high`.
 #[inline(always)]
-fn k_nibbles(bytes: &[u8], numbers: &[u8], high: Option<&[u8; 32]>, weights: &mut [f32]) {
+fn k_nibbles(bytes: &[u8], numbers: &[u8], high: [u8; PART], part: usize) -> [f32; PART] {
     let (d, m) = (half_at(bytes, 0), half_at(bytes, 2));
-    for (pair, numbers) in numbers.chunks_exact(32).enumerate() {
-        for part in 0..2 {
-            let i = 2 * pair + part;
-            let (scale, minimum) = scale_and_minimum(&bytes[4..16], i);
-            let (scale, minimum) = (d * scale, m * minimum);
-            for (k, weight) in weights[32 * i..32 * (i + 1)].iter_mut().enumerate() {
-                let fifth = high.map_or(0, |high| (high[k] >> i & 1) << 4);
-                let q = numbers[k] >> (4 * part) & 15 | fifth;
-                *weight = f32::from(q) * scale - minimum;
-            }
-        }
+    let (scale, minimum) = scale_and_minimum(&bytes[4..16], part);
+    let (scale, minimum) = (d * scale, m * minimum);
+    // Neighbouring parts are the low and the high bits of the same bytes.
+    let numbers: [u8; PART] = array(numbers, 32 * (part / 2));
+    let shift = 4 * (part as u32 % 2);
+    let mut weights = [0.0; PART];
+    for k in 0..PART {
+        let q = numbers[k] >> shift & 15 | (high[k] >> part & 1) << 4;
+        weights[k] = i32::from(q) as f32 * scale - minimum;
     }
+    weights
 }
 
-macro_rules! k_block {
-    ($name:ident, $bytes:literal, $unpack:expr) => {
-        pub(super) struct $name;
-
-        impl Block for $name {
-            const WEIGHTS: usize = 256;
-            const BYTES: usize = $bytes;
-
-            #[inline(always)]
-            fn unpack(bytes: &[u8], weights: &mut [f32]) {
-                let unpack = $unpack;
-                unpack(&bytes[..$bytes], &mut weights[..256]);
-            }
-        }
-    };
-}
-
-k_block!(Q4K, 144, |bytes: &[u8], weights: &mut [f32]| {
-    k_nibbles(bytes, &bytes[16..144], None, weights);
+block!(Q4K, 256, 144, |bytes, part| {
+    k_nibbles(bytes, &bytes[16..], [0; PART], part)
 });
-k_block!(Q5K, 176, |bytes: &[u8], weights: &mut [f32]| {
-    let high: &[u8; 32] = bytes[16..48].try_into().expect("32 bytes");
-    k_nibbles(bytes, &bytes[48..176], Some(high), weights);
+block!(Q5K, 256, 176, |bytes, part| {
+    k_nibbles(bytes, &bytes[48..], array(bytes, 16), part)
 });
-k_block!(Q6K, 210, |bytes: &[u8], weights: &mut [f32]| {
-    let (low, high, scales) = (&bytes[..128], &bytes[128..192], &bytes[192..208]);
+block!(Q6K, 256, 210, |bytes, part| {
     let d = half_at(bytes, 208);
-    for half in 0..2 {
-        for quarter in 0..4 {
-            // Quarters 0 and 2 are the low and high bits of the same 32 bytes, 1 and 3 those of the next.
-            let low = &low[64 * half + 32 * (quarter % 2)..][..32];
-            let high = &high[32 * half..][..32];
-            let first = 128 * half + 32 * quarter;
-            for (k, weight) in weights[first..first + 32].iter_mut().enumerate() {
-                let q = low[k] >> (quarter / 2 * 4) & 15 | (high[k] >> (2 * quarter) & 3) << 4;
-                let scale = scales[8 * half + 2 * quarter + k / 16] as i8;
-                *weight = (f32::from(q) - 32.0) * (d * f32::from(scale));
-            }
-        }
+    // Of each half of a block, parts 0 and 2 are the low and high bits of the same 32 bytes, 1 and 3 those of the next.
+    let (half, quarter) = (part / 4, part % 4);
+    let low: [u8; PART] = array(bytes, 64 * half + 32 * (quarter % 2));
+    let high: [u8; PART] = array(bytes, 128 + 32 * half);
+    let (low_shift, high_shift) = (quarter as u32 / 2 * 4, 2 * quarter as u32);
+    let scales = &bytes[192 + 2 * part..194 + 2 * part];
+    let scales = [
+        d * f32::from(scales[0] as i8),
+        d * f32::from(scales[1] as i8),
+    ];
+    let mut weights = [0.0; PART];
+    for k in 0..PART {
+        let q = low[k] >> low_shift & 15 | (high[k] >> high_shift & 3) << 4;
+        weights[k] = (i32::from(q) as f32 - 32.0) * scales[k / 16];
     }
+    weights
 });

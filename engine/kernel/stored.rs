@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use crate::kernel::block_format::{
-    Bf16, Block, F16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
+    Bf16, F16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
 };
+use crate::kernel::block_product::{dot, unpack_row};
 use crate::kernel::bytes::Bytes;
-use crate::kernel::simd::{Arithmetic, dispatch};
 use crate::{Error, ErrorKind, Result};
 
 /// Multiplications that one task of the thread pool does at least.
@@ -14,8 +14,6 @@ const TASK: usize = 1 << 17;
 /// Rows of `x` from which the matrix is unpacked in tiles for a blocked product. The result of a row does not depend on the
 /// number of rows below it.
 pub const BLOCKED: usize = 12;
-/// Sums that a product of two rows is added up in, whatever the number of rows.
-const LANES: usize = 16;
 /// Numbers of an unpacked tile at most: it stays in the second-level cache.
 const TILE: usize = 1 << 17;
 
@@ -404,80 +402,4 @@ fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
         output.par_chunks_mut(16 * rows).enumerate().for_each(block);
     }
     output
-}
-
-#[inline(always)]
-fn unpack_body<A: Arithmetic, B: Block>(bytes: &[u8], weights: &mut [f32]) {
-    let blocks = bytes.chunks(B::BYTES).zip(weights.chunks_mut(B::WEIGHTS));
-    blocks.for_each(|(bytes, weights)| B::unpack(bytes, weights));
-}
-
-dispatch! {
-    /// Convert a row to f32.
-    fn unpack_row, unpack_row_at [B: Block] [B] (bytes: &[u8], weights: &mut [f32]) = unpack_body
-}
-
-/// Compute the products of matrix rows with each row of `x`. `output [rows, N]`
-#[inline(always)]
-fn dot_body<A: Arithmetic, B: Block>(bytes: &[u8], columns: usize, x: &[f32], output: &mut [f32]) {
-    let (whole, rest) = (columns / B::WEIGHTS, columns % B::WEIGHTS);
-    // Only float formats have rows that are not whole blocks.
-    let row_bytes = whole * B::BYTES + rest * (B::BYTES / B::WEIGHTS);
-    let count = x.len() / columns;
-    let rows = bytes
-        .chunks_exact(row_bytes)
-        .zip(output.chunks_exact_mut(count));
-    for (row, output) in rows {
-        let mut done = 0;
-        while done + 4 <= count {
-            dots::<A, B, 4>(row, columns, &x[done * columns..], &mut output[done..]);
-            done += 4;
-        }
-        while done < count {
-            dots::<A, B, 1>(row, columns, &x[done * columns..], &mut output[done..]);
-            done += 1;
-        }
-    }
-}
-
-/// Compute the products of one matrix row with `M` rows of `x`.
-#[inline(always)]
-fn dots<A: Arithmetic, B: Block, const M: usize>(
-    row: &[u8],
-    columns: usize,
-    x: &[f32],
-    output: &mut [f32],
-) {
-    let mut weights = [0.0f32; 256];
-    let mut sums = [[0.0f32; LANES]; M];
-    let mut start = 0;
-    for bytes in row.chunks(B::BYTES) {
-        let length = B::WEIGHTS.min(columns - start);
-        if length < B::WEIGHTS {
-            // The rest of a float row is added to the first sum.
-            B::unpack(bytes, &mut weights[..length]);
-            for (m, sums) in sums.iter_mut().enumerate() {
-                let x = &x[m * columns + start..][..length];
-                sums[0] += x.iter().zip(&weights).map(|(x, w)| x * w).sum::<f32>();
-            }
-            break;
-        }
-        B::unpack(bytes, &mut weights[..B::WEIGHTS]);
-        for m in 0..M {
-            let x = &x[m * columns + start..][..B::WEIGHTS];
-            for (x, weights) in x.chunks_exact(LANES).zip(weights.chunks_exact(LANES)) {
-                for lane in 0..LANES {
-                    sums[m][lane] = A::multiply_add(weights[lane], x[lane], sums[m][lane]);
-                }
-            }
-        }
-        start += length;
-    }
-    for (output, sums) in output.iter_mut().zip(&sums) {
-        *output = sums.iter().sum();
-    }
-}
-
-dispatch! {
-    fn dot, dot_at [B: Block] [B] (bytes: &[u8], columns: usize, x: &[f32], output: &mut [f32]) = dot_body
 }

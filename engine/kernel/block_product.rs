@@ -1,0 +1,252 @@
+//! Rows of stored matrices: conversion to f32, and products with a few vectors.
+//!
+//! Sums are in f32 over exact weights. The compiler makes vector instructions of these loops as they are written, over arrays
+//! of constant length and without branches between the rows; look at the machine code after a change
+//! (`brillm bench --model FILE.gguf`).
+
+use crate::kernel::block_format::{Block, PART};
+use crate::kernel::simd::{Arithmetic, dispatch};
+
+/// Sums that a product of two rows is added up in, whatever the number of rows.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn unpack_body<A: Arithmetic, B: Block>(bytes: &[u8], weights: &mut [f32]) {
+    let whole = weights.len() / B::WEIGHTS;
+    let blocks = bytes.chunks_exact(B::BYTES);
+    for (bytes, weights) in blocks.zip(weights.chunks_exact_mut(B::WEIGHTS)) {
+        // The weights of one block are converted together, not those of one index of many blocks.
+        let bytes = std::hint::black_box(bytes);
+        for (part, weights) in weights.as_chunks_mut::<PART>().0.iter_mut().enumerate() {
+            *weights = B::unpack(bytes, part);
+        }
+    }
+    let rest = &mut weights[whole * B::WEIGHTS..];
+    if !rest.is_empty() {
+        let unpacked = unpack_rest::<B>(&bytes[whole * B::BYTES..]);
+        rest.copy_from_slice(&unpacked[..rest.len()]);
+    }
+}
+
+/// Convert the end of a row that is not a whole block, which only float formats have; zeros follow.
+#[inline(always)]
+fn unpack_rest<B: Block>(bytes: &[u8]) -> [f32; PART] {
+    let mut padded = [0; 4 * PART];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    B::unpack(&padded, 0)
+}
+
+dispatch! {
+    /// Convert a row to f32.
+    pub(super) fn unpack_row, unpack_row_at [B: Block] [B] (bytes: &[u8], weights: &mut [f32]) = unpack_body
+}
+
+#[inline(always)]
+fn dot_body<A: Arithmetic, B: Block>(bytes: &[u8], columns: usize, x: &[f32], output: &mut [f32]) {
+    let (whole, rest) = (columns / B::WEIGHTS, columns % B::WEIGHTS);
+    let row_bytes = whole * B::BYTES + rest * (B::BYTES / B::WEIGHTS);
+    let count = x.len() / columns;
+    // Four sums at a time: an addition waits for the one before it in its own sum only. They are those of four rows of
+    // the matrix, or of four rows of `x` where there are as many.
+    for (rows, output) in bytes
+        .chunks(4 * row_bytes)
+        .zip(output.chunks_mut(4 * count))
+    {
+        let rows: [&[u8]; 4] = if rows.len() == 4 * row_bytes {
+            let (first, second) = rows.split_at(2 * row_bytes);
+            let (a, b) = first.split_at(row_bytes);
+            let (c, d) = second.split_at(row_bytes);
+            [a, b, c, d]
+        } else {
+            // The last rows: the first one stands in for those that are missing.
+            let mut last = [&rows[..row_bytes]; 4];
+            for (last, row) in last.iter_mut().zip(rows.chunks_exact(row_bytes)) {
+                *last = row;
+            }
+            last
+        };
+        let mut n = 0;
+        while n + 4 <= count {
+            let x = &x[n * columns..(n + 4) * columns];
+            for (row, output) in rows.iter().zip(output.chunks_exact_mut(count)) {
+                let products = four_of_x::<A, B>(row, columns, x);
+                output[n..n + 4].copy_from_slice(&products);
+            }
+            n += 4;
+        }
+        while n < count {
+            let products = four_rows::<A, B>(rows, &x[n * columns..(n + 1) * columns]);
+            for (output, product) in output.chunks_exact_mut(count).zip(products) {
+                output[n] = product;
+            }
+            n += 1;
+        }
+    }
+}
+
+/// Compute the products of four matrix rows with a row of `x`.
+#[inline(always)]
+fn four_rows<A: Arithmetic, B: Block>(rows: [&[u8]; 4], x: &[f32]) -> [f32; 4] {
+    let mut sums = [[0.0f32; LANES]; 4];
+    let [a, b, c, d] = rows.map(|row| row.chunks_exact(B::BYTES));
+    for (blocks, x) in a.zip(b).zip(c.zip(d)).zip(x.chunks_exact(B::WEIGHTS)) {
+        let ((a, b), (c, d)) = blocks;
+        for (part, x) in x.as_chunks::<PART>().0.iter().enumerate() {
+            for (bytes, sums) in [a, b, c, d].into_iter().zip(&mut sums) {
+                add_products::<A>(&B::unpack(bytes, part), x, sums);
+            }
+        }
+    }
+    let mut products = [0.0; 4];
+    for r in 0..4 {
+        products[r] = total::<B>(rows[r], x, &sums[r]);
+    }
+    products
+}
+
+/// Compute the products of a matrix row with four rows of `x`.
+#[inline(always)]
+fn four_of_x<A: Arithmetic, B: Block>(row: &[u8], columns: usize, x: &[f32]) -> [f32; 4] {
+    let mut sums = [[0.0f32; LANES]; 4];
+    for (block, bytes) in row.chunks_exact(B::BYTES).enumerate() {
+        for part in 0..B::WEIGHTS / PART {
+            let weights = B::unpack(bytes, part);
+            let start = block * B::WEIGHTS + part * PART;
+            for m in 0..4 {
+                let x = x[m * columns + start..]
+                    .first_chunk()
+                    .expect("a whole part");
+                add_products::<A>(&weights, x, &mut sums[m]);
+            }
+        }
+    }
+    let mut products = [0.0; 4];
+    for m in 0..4 {
+        products[m] = total::<B>(row, &x[m * columns..(m + 1) * columns], &sums[m]);
+    }
+    products
+}
+
+/// Add the products of the weights of a part with as many numbers of `x` to sums.
+#[inline(always)]
+fn add_products<A: Arithmetic>(weights: &[f32; PART], x: &[f32; PART], sums: &mut [f32; LANES]) {
+    for lane in 0..LANES {
+        sums[lane] = A::multiply_add(weights[lane], x[lane], sums[lane]);
+    }
+    for lane in 0..LANES {
+        let i = LANES + lane;
+        sums[lane] = A::multiply_add(weights[i], x[i], sums[lane]);
+    }
+}
+
+/// Add the sums of a row's whole blocks up. The rest of a float row is added to the first sum.
+#[inline(always)]
+fn total<B: Block>(row: &[u8], x: &[f32], sums: &[f32; LANES]) -> f32 {
+    let whole = x.len() / B::WEIGHTS;
+    let rest = &x[whole * B::WEIGHTS..];
+    let mut first = sums[0];
+    if !rest.is_empty() {
+        let weights = unpack_rest::<B>(&row[whole * B::BYTES..]);
+        for (x, weight) in rest.iter().zip(&weights) {
+            first += x * weight;
+        }
+    }
+    first + sums[1..].iter().sum::<f32>()
+}
+
+dispatch! {
+    /// Compute the products of matrix rows with each row of `x`. `output [rows, N]`
+    pub(super) fn dot, dot_at [B: Block] [B] (bytes: &[u8], columns: usize, x: &[f32], output: &mut [f32]) = dot_body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::block_format::{
+        Bf16, F16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
+    };
+    use crate::kernel::simd::Level;
+
+    /// Rows of random bytes whose scales are small halves.
+    fn random_rows(format: Format, rows: usize, columns: usize) -> Vec<u8> {
+        let (weights, bytes) = format.block();
+        let mut random = crate::kernel::random::Random::new(5);
+        let mut data: Vec<u8> = (0..rows * columns / weights * bytes)
+            .map(|_| random.below(256) as u8)
+            .collect();
+        let small = |data: &mut [u8], offset: usize| {
+            data[offset..offset + 2].copy_from_slice(&half::f16::from_f32(0.03).to_le_bytes());
+        };
+        for block in data.chunks_exact_mut(bytes) {
+            match format {
+                Format::F32 => {
+                    block.copy_from_slice(&(random.uniform() as f32 - 0.5).to_le_bytes())
+                }
+                Format::Bf16 => block.copy_from_slice(&half::bf16::from_f32(0.5).to_le_bytes()),
+                Format::F16 => small(block, 0),
+                Format::Q6K => small(block, 208),
+                Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => small(block, 0),
+                _ => {
+                    small(block, 0);
+                    small(block, 2);
+                }
+            }
+        }
+        data
+    }
+
+    fn check<B: Block>(format: Format, columns: usize) {
+        for (rows, count) in [(1, 1), (4, 1), (7, 3), (9, 4), (6, 11)] {
+            let bytes = random_rows(format, rows, columns);
+            let x: Vec<f32> = (0..count * columns)
+                .map(|i| (i as f32 * 0.37).sin())
+                .collect();
+            let mut weights = vec![0.0; columns];
+            let row_bytes = bytes.len() / rows;
+            for level in Level::available() {
+                let mut output = vec![f32::NAN; rows * count];
+                dot_at::<B>(level, &bytes, columns, &x, &mut output);
+                for row in 0..rows {
+                    let bytes = &bytes[row * row_bytes..(row + 1) * row_bytes];
+                    unpack_row_at::<B>(level, bytes, &mut weights);
+                    for (n, x) in x.chunks_exact(columns).enumerate() {
+                        let products = weights.iter().zip(x);
+                        let products: Vec<f64> = products
+                            .map(|(&w, &x)| f64::from(w) * f64::from(x))
+                            .collect();
+                        let scale: f64 = products.iter().map(|p| p.abs()).sum();
+                        let error =
+                            f64::from(output[row * count + n]) - products.iter().sum::<f64>();
+                        let place =
+                            format!("{} at {}, {rows}×{count}", format.name(), level.name());
+                        assert!(error.abs() <= 1e-6 * scale.max(1.0), "{place}: {error}");
+                        // A product does not depend on the rows beside it.
+                        let mut alone = [f32::NAN];
+                        dot_at::<B>(level, bytes, columns, x, &mut alone);
+                        assert_eq!(
+                            alone[0].to_bits(),
+                            output[row * count + n].to_bits(),
+                            "{place}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_are_those_of_the_unpacked_rows() {
+        // Rows of floats need not be whole blocks.
+        check::<F32>(Format::F32, 75);
+        check::<F16>(Format::F16, 75);
+        check::<Bf16>(Format::Bf16, 96);
+        check::<Q4_0>(Format::Q4_0, 96);
+        check::<Q4_1>(Format::Q4_1, 96);
+        check::<Q5_0>(Format::Q5_0, 96);
+        check::<Q5_1>(Format::Q5_1, 96);
+        check::<Q8_0>(Format::Q8_0, 96);
+        check::<Q4K>(Format::Q4K, 512);
+        check::<Q5K>(Format::Q5K, 512);
+        check::<Q6K>(Format::Q6K, 512);
+    }
+}
