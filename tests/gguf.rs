@@ -205,6 +205,31 @@ fn open_changed(change: impl FnOnce(&mut Vec<u8>)) -> Option<brillm::Error> {
     error
 }
 
+// Windows keeps the name of a mapped file.
+#[cfg(unix)]
+#[test]
+fn a_model_outlives_the_name_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.gguf");
+    std::fs::copy(tiny(), &path).unwrap();
+    // What follows the tensors is not read, and takes no space here.
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_len((256 << 20) + 1).unwrap();
+    let logits = |model: &Transformer| {
+        let network = model.network().unwrap();
+        let batch = TokenBatch::new(vec![1, 2, 3], 3);
+        let x = network.forward(&batch, None, None).unwrap();
+        let logits = network.logits(&x).unwrap().flatten_all().unwrap();
+        logits.to_vec1::<f32>().unwrap()
+    };
+    let model = Transformer::open(&path).unwrap();
+    // As a new file that is renamed over the old one does.
+    let other = folder.path().join("other.gguf");
+    std::fs::write(&other, "another file").unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    assert_eq!(logits(&model), logits(&Transformer::open(&tiny()).unwrap()));
+}
+
 #[test]
 fn a_truncated_file_is_refused() {
     let length = std::fs::read(tiny()).unwrap().len();

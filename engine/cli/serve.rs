@@ -22,8 +22,8 @@ pub(super) struct Arguments {
     /// Model to serve: a .bril file or a folder with config.json; may be repeated, requests use the first unless they name
     /// another [default: the built-in English model].
     ///
-    /// The server works on a copy in memory, so that later changes to the files have no effect. A .bril file larger than
-    /// half of the available memory is copied to an unnamed temporary file instead, in the folder of the file or in TMPDIR.
+    /// The server works on a copy in memory, so that later changes to the files have no effect. A .bril or .gguf file larger
+    /// than half of the available memory is copied to an unnamed temporary file instead, in the folder of the file or in TMPDIR.
     #[arg(long, value_name = "PATH")]
     model: Vec<PathBuf>,
     #[command(flatten)]

@@ -15,7 +15,7 @@ const ASSUMED: u64 = 8 << 30;
 /// see [`fingerprint`].
 ///
 /// A mapped file that another process cuts short would end the program with a signal, and one that is overwritten would
-/// change the model. The weights and tokenizers of folders and GGUF files are always read into memory. A `.bril` file is read into
+/// change the model. The weights and tokenizers of folders are always read into memory. A `.bril` or GGUF file is read into
 /// memory where it is smaller than half of the available memory; a larger one is copied to a temporary file without a name, in its own
 /// folder (on some file systems without taking space) or in the folder for temporary files.
 ///
@@ -23,6 +23,13 @@ const ASSUMED: u64 = 8 << 30;
 /// As [`Engine::open`]; [`ErrorKind::Resource`] if a copy does not fit; [`ErrorKind::Input`] if the files of a folder
 /// change while they are read.
 pub fn open_copy(path: &Path) -> Result<(Engine, Option<String>)> {
+    #[cfg(feature = "transformer")]
+    if crate::transformer::gguf_model::is_gguf(path) {
+        let bytes = copy(path, memory() / 2)?;
+        let sum = (bytes.len() as u64 <= FINGERPRINTED).then(|| fingerprint_of_bytes(&bytes));
+        let model = crate::transformer::Transformer::of_bytes(path, &bytes)?;
+        return Ok((Engine::from(&model), sum));
+    }
     if Engine::is_transformer(path) {
         // The files of a folder are opened by several readers: the same checksum before and after means that they read
         // the files that it names.
@@ -133,6 +140,28 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(memory() > 0);
+    }
+
+    #[cfg(feature = "transformer")]
+    #[test]
+    fn a_gguf_model_does_not_change_with_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        std::fs::copy(root.join("tests/golden/gguf/tiny.gguf"), &path).unwrap();
+        let expected = fingerprint(&path).unwrap();
+        let (engine, sum) = open_copy(&path).unwrap();
+        assert_eq!(sum, Some(expected));
+        File::create(&path).unwrap();
+        let mut session = engine.session(&[1, 2], Default::default()).unwrap();
+        assert!(
+            session
+                .look()
+                .unwrap()
+                .1
+                .iter()
+                .all(|logit| logit.is_finite())
+        );
     }
 
     #[test]

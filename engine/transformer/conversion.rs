@@ -18,7 +18,7 @@ use crate::transformer::gguf_model::{self, Difference, GgufModel, SPECIAL, is_gg
 use crate::transformer::gguf_writer::{self, Change, Metadata, OutputTensor};
 use crate::transformer::network::Loader;
 use crate::transformer::weights::StoredTensor;
-use crate::transformer::{Configuration, Transformer, Weights, chat_template, weight_files};
+use crate::transformer::{Configuration, Transformer, Weights, chat_template};
 use crate::{Error, ErrorKind, Result};
 
 /// How a model is converted.
@@ -86,7 +86,7 @@ impl Conversion {
         }
         let in_source = |error: Error| error.at(source.display());
         // The model and what is copied share the memory of a file.
-        let file = is_gguf(source).then(|| weight_files::read(source));
+        let file = is_gguf(source).then(|| gguf_model::mapped(source));
         let file = file.transpose()?;
         let (model, left_out) = match &file {
             Some(bytes) => {

@@ -10,7 +10,6 @@ use crate::text::{GgufVocabulary, Tokenizer};
 use crate::transformer::families::all;
 use crate::transformer::family::{Family, Role};
 use crate::transformer::gguf::{self, Gguf};
-use crate::transformer::weight_files;
 use crate::transformer::weights::{StoredTensor, Weights};
 use crate::transformer::{ChatTemplate, Configuration};
 use crate::{Error, ErrorKind, Result};
@@ -86,15 +85,24 @@ pub(crate) fn is_gguf(path: &Path) -> bool {
     path.is_file() && std::fs::File::open(path).and_then(read).is_ok() && first == *gguf::MAGIC
 }
 
+/// Map a file.
+///
+/// # Errors
+/// [`ErrorKind::Io`].
+pub(super) fn mapped(path: &Path) -> Result<Bytes> {
+    let (file, length) = crate::model::open_file(path)?;
+    crate::model::map(&file, length).map_err(Error::io_at(path))
+}
+
 impl GgufModel {
-    /// Open a file. Weights stay in memory as the file stores them.
+    /// Open a file. Weights stay as the file stores them, which is mapped: replace it by renaming, do not write into it.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; [`ErrorKind::Format`] for a damaged file; [`ErrorKind::Unsupported`] naming an architecture,
     /// a number format or a tokenizer.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let in_file = |error: Error| error.at(path.display());
-        Self::read(&weight_files::read(path)?).map_err(in_file)
+        Self::read(&mapped(path)?).map_err(in_file)
     }
 
     /// Read the bytes of a file, which the weights share.

@@ -7,6 +7,8 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::Result;
+#[cfg(feature = "serve")]
+use crate::kernel::bytes::Bytes;
 use crate::text::{LEFT_TO_RIGHT, ReadingDirection, Tokenizer, download};
 use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::batch_decoder::BatchDecoder;
@@ -197,6 +199,16 @@ impl Transformer {
             chat_template: chat_template.map(Arc::new),
             ..Self::new(name(&record, path), record, tokenizer, body)
         })
+    }
+
+    /// Build the model of the GGUF file at `path` from its bytes, which it shares.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    #[cfg(feature = "serve")]
+    pub(crate) fn of_bytes(path: &Path, bytes: &Bytes) -> Result<Self> {
+        let gguf = GgufModel::read(bytes).map_err(|error| error.at(path.display()))?;
+        Self::of_gguf(path, gguf)
     }
 
     /// Build the model of the GGUF file at `path`.
