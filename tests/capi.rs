@@ -511,7 +511,7 @@ fn a_text_is_learned_and_forgotten() {
     assert!(bytes(&forgotten) == bytes(model()), "other bytes");
 }
 
-/// A folder with an image and a model that was trained on pairs of images and words, `run/model.bril`.
+/// A folder with images, sounds and a model that was trained on pairs of them and words, `run/model.bril`.
 #[cfg(feature = "modality")]
 fn images() -> PathBuf {
     let folder = folder().join("images");
@@ -521,6 +521,17 @@ fn images() -> PathBuf {
         let row = [left, left, 255 - left, 255 - left];
         let image = [b"P5 4 4 255\n".as_slice(), &row.repeat(4)].concat();
         std::fs::write(folder.join(format!("{word}.pgm")), image).unwrap();
+        let turn = if left > 0 { 0.3 } else { 1.2 };
+        let sound = brillm::modality::Sound {
+            rate: 8000,
+            samples: (0..1000).map(|at| (at as f32 * turn).sin()).collect(),
+        };
+        sound.save(&folder.join(format!("{word}.wav"))).unwrap();
+        writeln!(
+            records,
+            "{{\"text\": \"{word}\", \"audio\": \"{word}.wav\"}}"
+        )
+        .unwrap();
         writeln!(
             records,
             "{{\"image\": \"{word}.pgm\", \"text\": \"{word}\"}}"
@@ -534,7 +545,7 @@ fn images() -> PathBuf {
     }
     std::fs::write(folder.join("pairs.jsonl"), records.repeat(30)).unwrap();
     let recipe = "name = \"images\"\n[data]\ntrain = [\"pairs.jsonl\"]\nvocabulary = 270\nvalidation-fraction = 0.0\n\
-        [data.image]\nwidth = 4\nheight = 4\npatch = 2\ncodes = 4\n\
+        [data.image]\nwidth = 4\nheight = 4\npatch = 2\ncodes = 4\n[data.audio]\ncodes = 4\nbands = 8\n\
         [profile]\npreset = \"layered\"\nwidth = 16\nlayers = 1\ninner = 16\n\
         [train]\ntokens = 30000\nbatch = 4\nsteps = 16\nrate = 0.01\nfolds = 0\n";
     let run_file = folder.join("run.toml");

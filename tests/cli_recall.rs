@@ -111,6 +111,11 @@ fn options_of_a_stream_are_refused_where_they_have_no_effect() {
             eval(&["--recall=5,1,0.5", "--contexts", "8"]),
             "cannot be used with",
         ),
+        // Contexts are not those of windows.
+        (
+            eval(&["--contexts", "8", "--windows", "9,3"]),
+            "cannot be used with",
+        ),
         (
             eval(&["--recall=5,1,0.5", "--documents"]),
             "cannot be used with",

@@ -251,7 +251,7 @@ typedef struct brillm_parameters {
    */
   uint64_t seed;
   /*
-   At most so many new tokens; 0 for 128, BRILLM_UNLIMITED for no limit.
+   At most so many new tokens; 0 for 128, or 512 codes of a sound, BRILLM_UNLIMITED for no limit.
    */
   uint64_t tokens;
   /*
@@ -442,7 +442,7 @@ typedef struct brillm_score {
    */
   double perplexity;
   /*
-   nats / (bytes ln 2); 0 where the tokens have no bytes.
+   nats / (bytes ln 2); 0 where the tokens have no bytes, and with codes of images or sounds.
    */
   double bits_per_byte;
 } brillm_score;
@@ -847,7 +847,7 @@ brillm_status brillm_model_display(const struct brillm_model *model,
                                    struct brillm_error **error);
 
 /*
- Writes the defaults into the caller's parameters: greedy, 128 tokens, no truncation, no penalty.
+ Writes the defaults into the caller's parameters: greedy, 128 tokens (512 codes of a sound), no truncation, no penalty.
 
  `struct_size` is the caller's sizeof(brillm_parameters). Answers BRILLM_ERROR_NULL or, for a size that no version
  has, BRILLM_ERROR_INPUT.

@@ -156,7 +156,7 @@ pub struct brillm_parameters {
     pub struct_size: u64,
     /// Seed of the draws: the same seed gives the same text, on any thread.
     pub seed: u64,
-    /// At most so many new tokens; 0 for 128, BRILLM_UNLIMITED for no limit.
+    /// At most so many new tokens; 0 for 128, or 512 codes of a sound, BRILLM_UNLIMITED for no limit.
     pub tokens: u64,
     /// Divides the scores before the softmax; 0 always takes the likeliest token.
     pub temperature: f64,
@@ -268,7 +268,7 @@ pub struct brillm_score {
     pub nats: f64,
     /// exp(nats / tokens).
     pub perplexity: f64,
-    /// nats / (bytes ln 2); 0 where the tokens have no bytes.
+    /// nats / (bytes ln 2); 0 where the tokens have no bytes, and with codes of images or sounds.
     pub bits_per_byte: f64,
 }
 

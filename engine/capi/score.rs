@@ -44,6 +44,8 @@ fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_scor
     let vocabulary = model.engine().tokenizer().vocabulary();
     let tokens = (ids.len() - 1) as u64;
     let bytes: usize = ids[1..].iter().map(|&id| vocabulary.bytes(id).len()).sum();
+    // What codes of images and sounds cost is no cost of the text.
+    let codes = ids[1..].iter().any(|&id| vocabulary.code(id).is_some());
     let nats = -logarithms.iter().sum::<f64>();
     let sum = brillm_score {
         tokens,
@@ -52,6 +54,7 @@ fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_scor
         perplexity: (nats / tokens as f64).exp(),
         bits_per_byte: match bytes {
             0 => 0.0,
+            _ if codes => 0.0,
             _ => nats / (bytes as f64 * std::f64::consts::LN_2),
         },
         ..brillm_score::defaults()

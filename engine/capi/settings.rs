@@ -1,7 +1,7 @@
 //! A session's settings: the caller's parameters, read, checked and kept.
 
 use brillm::Request;
-use brillm::modality::Modality;
+use brillm::modality::{Modality, SOUND_CODES};
 use brillm::path::Sampling;
 
 use crate::error::ApiError;
@@ -9,16 +9,16 @@ use crate::ffi::{self, Sized64, fill, pass, sized64};
 use crate::layout::*;
 use crate::model::brillm_model;
 
-/// New tokens where the caller names no number.
+/// New tokens where the caller names no number; those of a sound are [`SOUND_CODES`].
 const TOKENS: u64 = 128;
 /// Recent tokens where the caller names no number.
 const WINDOW: u64 = 64;
 
 sized64! {
-    brillm_parameters(112) { tokens: TOKENS, top_p: 1.0, repetition_penalty: 1.0, penalty_window: WINDOW }
+    brillm_parameters(112) { top_p: 1.0, repetition_penalty: 1.0, penalty_window: WINDOW }
 }
 
-/// Writes the defaults into the caller's parameters: greedy, 128 tokens, no truncation, no penalty.
+/// Writes the defaults into the caller's parameters: greedy, 128 tokens (512 codes of a sound), no truncation, no penalty.
 ///
 /// `struct_size` is the caller's sizeof(brillm_parameters). Answers BRILLM_ERROR_NULL or, for a size that no version
 /// has, BRILLM_ERROR_INPUT.
@@ -128,12 +128,17 @@ impl Settings {
             .banned(banned.iter().copied())
             .seed(given.seed);
         sampling.check()?;
+        let modality = modality(given.modality)?;
+        let tokens = match modality {
+            Some(Modality::Audio) => SOUND_CODES as u64,
+            _ => TOKENS,
+        };
         Ok(Self {
             sampling,
             ignore_eos: given.ignore_eos != 0,
-            tokens: or(given.tokens, TOKENS),
+            tokens: or(given.tokens, tokens),
             stops,
-            modality: modality(given.modality)?,
+            modality,
         })
     }
 

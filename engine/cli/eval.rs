@@ -63,7 +63,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "RATE[,PULL]")]
     dynamic: Option<DynamicSettings>,
     /// Measure the same tokens after contexts of N tokens, one perplexity per N.
-    #[arg(long, value_delimiter = ',', value_name = "N,…", conflicts_with_all = ["charges", "recall", "dynamic"])]
+    #[arg(long, value_delimiter = ',', value_name = "N,…", conflicts_with_all = ["windows", "charges", "recall", "dynamic"])]
     contexts: Vec<usize>,
     /// With --contexts: shuffle all but the last N tokens of each context.
     #[arg(long, value_name = "N", requires = "contexts")]

@@ -124,6 +124,7 @@ impl Arguments {
                 .choose(&self.prompt, &engine, &ids, &hooks, &request);
         }
         if self.choosing.to_left || !engine.direction().reads_forward() {
+            self.output.check_forward(&engine)?;
             return self.leftward(engine, &ids, &hooks);
         }
         if hooks.order.is_some()

@@ -25,7 +25,8 @@ impl HeldOutArguments {
         engine.tokenizer().corpus(&self.text)
     }
 
-    /// Read the tokens of all texts as one, each text with its end token; also returns the bytes of text, 0 for ids.
+    /// Read the tokens of all texts as one, each text with its end token; also returns the bytes of text, 0 for ids and for texts with
+    /// images or sounds.
     pub(super) fn tokens(&self, engine: &Engine) -> Result<(Vec<u32>, usize)> {
         if let Some(path) = &self.ids {
             return Ok((read_ids(path, Some(engine.vocabulary()))?, 0));

@@ -66,11 +66,17 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+/// Read documents; the number of images and sounds that the model has no codes for is a warning.
 fn documents(tokenizer: &Tokenizer, paths: &[PathBuf]) -> Result<Vec<String>> {
-    match paths {
-        [] => Ok(Vec::new()),
-        _ => tokenizer.corpus(paths)?.collect(),
+    if paths.is_empty() {
+        return Ok(Vec::new());
     }
+    let mut corpus = tokenizer.corpus(paths)?;
+    let documents = corpus.by_ref().collect::<Result<_>>()?;
+    if corpus.left_out() > 0 {
+        super::warn(&crate::text::describe_left_out(corpus.left_out()));
+    }
+    Ok(documents)
 }
 
 impl Arguments {

@@ -7,14 +7,12 @@ use serde_json::json;
 
 use super::prompt::PromptArguments;
 use crate::hook::Hooks;
-use crate::modality::Modality;
 use crate::modality::files::check_ending;
-use crate::run::{Engine, Request};
+use crate::modality::{Modality, SOUND_CODES};
+use crate::run::{Engine, Finish, Request};
 use crate::{Error, ErrorKind, Result};
 
-/// Codes of a sound at most, unless --tokens is given.
-const LONGEST_SOUND: usize = 512;
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 11] = [
     "beam",
     "save_session",
     "load_session",
@@ -24,6 +22,8 @@ const OTHERS: [&str; 9] = [
     "fill",
     "best_of",
     "to_left",
+    "rerank",
+    "backward_model",
 ];
 
 /// Files for images and sounds that continue the prompt.
@@ -43,6 +43,17 @@ impl OutputArguments {
     /// Whether an image or a sound is asked for.
     pub(super) fn is_used(&self) -> bool {
         self.out_image.is_some() || self.out_audio.is_some()
+    }
+
+    /// Refuse images and sounds of a model that reads from right to left: theirs would end where they begin.
+    pub(super) fn check_forward(&self, engine: &Engine) -> Result<()> {
+        if !self.is_used() {
+            return Ok(());
+        }
+        let what = "a backward model does not support --out-image and --out-audio";
+        Err(Error::new(ErrorKind::Unsupported, what)
+            .at(engine.name())
+            .advice("use a model that was trained with data.direction = \"forward\" or \"both\""))
     }
 
     /// Generate the text of a prompt without text, then each file, which follows the text.
@@ -66,6 +77,12 @@ impl OutputArguments {
                 check_ending(*modality, file)?;
             }
         }
+        if self.out_audio.is_some() && prompt.tokens == Some(0) {
+            let what = "invalid --tokens 0: a sound has at least one code";
+            return Err(
+                Error::new(ErrorKind::Input, what).advice("raise --tokens, or leave it out")
+            );
+        }
         let hooked = super::plugin_options::hooked(engine, hooks, prompt.choice.seed)?;
         let mut new = Vec::new();
         if prompt.has_only_media() {
@@ -85,15 +102,30 @@ impl OutputArguments {
         }
         for (modality, file) in files {
             let Some(file) = file else { continue };
-            let request = request(&text_ids)?.tokens(prompt.tokens.unwrap_or(LONGEST_SOUND));
+            let request = request(&text_ids)?.tokens(prompt.tokens.unwrap_or(SOUND_CODES));
             let request = request.continue_as(modality, tokenizer)?;
-            let (_, codes) = hooked.start(request)?.collect_text()?;
+            let mut generation = hooked.start(request)?;
+            let (_, codes) = generation.collect_text()?;
+            // An image always ends at its last patch.
+            let finish = generation.finish();
+            let cut = modality == Modality::Audio && finish == Some(Finish::Length);
             if codes.is_empty() {
                 let what = "the model chose no codes: the sound is empty";
                 return Err(Error::new(ErrorKind::Input, what).advice("try another --seed"));
             }
             tokenizer.decode_to_file(modality, &codes, file)?;
-            report[modality.name()] = json!({"file": file.display().to_string(), "ids": codes});
+            report[modality.name()] = json!({
+                "file": file.display().to_string(),
+                "ids": codes,
+                "finish_reason": finish,
+            });
+            if cut {
+                super::warn(&format!(
+                    "{}: the sound was cut after {} codes, before the model ended it; raise --tokens",
+                    file.display(),
+                    codes.len()
+                ));
+            }
             if !prompt.json {
                 super::say(format!("wrote {}", file.display()))?;
             }

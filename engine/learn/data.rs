@@ -26,7 +26,7 @@ pub struct TokenData {
     validation: Bytes,
     /// Bytes of text in the validation documents; 0 where the sources are ids.
     pub validation_bytes: u64,
-    /// sha256 of each source file, by path as given.
+    /// sha256 of each source file, by path as given, and of the images and sounds that records name.
     pub sources: BTreeMap<String, String>,
     /// Files in the folders of the sources that were skipped.
     pub skipped_files: SkippedFiles,

@@ -55,7 +55,8 @@ pub struct Data {
     /// Sounds that JSON records name in their field `audio`, as tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<AudioSettings>,
-    /// Expected sha256 of source files, by path as given.
+    /// Expected sha256 of source files, by path as given. `image files` and `audio files` are those that records name: the sha256
+    /// of the lines that `sha256sum` prints for them, in the order of their paths.
     #[serde(default)]
     pub sha256: std::collections::BTreeMap<String, String>,
 }

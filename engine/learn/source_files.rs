@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::learn::recipe::{Data, Recipe};
-use crate::model::sha256::sha256;
+use crate::learn::recipe::{Data, Recipe, TokenKind};
+use crate::modality::{MediaFile, Modality};
+use crate::model::sha256::{sha256, sha256_of};
 use crate::text::{Corpus, SkippedFiles};
 use crate::{Error, ErrorKind, Result};
 
@@ -63,12 +64,28 @@ impl SourceFiles {
         })
     }
 
-    /// Compute the sha256 of every file, and compare it with that of the recipe.
+    /// Return the images and sounds that the records of the files name.
+    fn media(&self, data: &Data, base: &Path) -> Result<Vec<MediaFile>> {
+        if data.media().is_empty() || data.tokens == TokenKind::Ids || self.files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let paths: Vec<&Path> = self.files.iter().map(|(path, ..)| path.as_path()).collect();
+        let corpus = Corpus::open(&paths, data.corpus_options(base))?;
+        corpus.with_media(data.media()).media_files()
+    }
+
+    /// Compute the sha256 of every file, and of the images and the sounds that records name, and compare them with those of the
+    /// recipe.
     pub(super) fn checksums(&self, data: &Data, base: &Path) -> Result<BTreeMap<String, String>> {
         let mut sums = BTreeMap::new();
         for (file, ..) in &self.files {
             let name = file.strip_prefix(base).unwrap_or(file);
             sums.insert(name.to_string_lossy().into_owned(), sha256(file)?);
+        }
+        let media = self.media(data, base)?;
+        for modality in data.media() {
+            let files = media.iter().filter(|file| file.modality == modality);
+            sums.insert(media_name(modality), media_sum(files, base)?);
         }
         for (name, wanted) in &data.sha256 {
             let found = sums.get(name).ok_or_else(|| {
@@ -87,4 +104,33 @@ impl SourceFiles {
         }
         Ok(sums)
     }
+}
+
+/// The name of the images or of the sounds in `data.sha256`: `image files`, `audio files`.
+fn media_name(modality: Modality) -> String {
+    format!("{} files", modality.name())
+}
+
+/// Compute the sha256 over files as over the output of `sha256sum`: a line `SUM  PATH` for each, in the order of their paths.
+fn media_sum<'a>(files: impl Iterator<Item = &'a MediaFile>, base: &Path) -> Result<String> {
+    use rayon::prelude::*;
+    let relative = |file: &'a MediaFile| {
+        let name = file.path.strip_prefix(base).unwrap_or(&file.path);
+        (name.to_string_lossy().into_owned(), file)
+    };
+    // Records may share a file.
+    let files: BTreeMap<String, &MediaFile> = files.map(relative).collect();
+    let files: Vec<_> = files.into_iter().collect();
+    let line = |(name, file): &(String, &MediaFile)| {
+        // A device or a pipe would never end.
+        let sum =
+            crate::modality::files::check_regular(&file.path).and_then(|_| sha256(&file.path));
+        let sum = sum.map_err(|error| error.at(&file.location))?;
+        Ok(format!("{sum}  {name}\n"))
+    };
+    let lines = files
+        .par_iter()
+        .map(line)
+        .collect::<Result<Vec<String>>>()?;
+    Ok(sha256_of(lines.concat().as_bytes()))
 }

@@ -9,17 +9,23 @@ use crate::{Error, ErrorKind, Result};
 
 /// Frames of a sound at most.
 #[cfg(feature = "modality")]
-const MOST_FRAMES: usize = 4096;
+const MOST_FRAMES: u64 = 4096;
 
-/// Check the number of frames of a sound.
+/// Check the number of samples of a sound, before it is converted from the first of two sampling rates to the second and its
+/// spectra are computed. The silence at its ends counts: where it is, only the spectra tell.
 #[cfg(feature = "modality")]
-fn check_length(count: usize) -> Result<()> {
+pub(super) fn check_samples((from, to): (u32, u32), samples: u64, hop: usize) -> Result<()> {
+    let samples = samples.saturating_mul(to.into()) / u64::from(from.max(1));
+    let count = samples.div_ceil(hop as u64);
     if count <= MOST_FRAMES {
         return Ok(());
     }
     let what = format!("the sound has {count} frames, at most {MOST_FRAMES} are supported");
     Err(Error::new(ErrorKind::Input, what).advice("cut the sound, or raise data.audio.hop"))
 }
+
+/// Codes of a generated sound at most, unless the caller names another number.
+pub const SOUND_CODES: usize = 512;
 
 /// A sound of one channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,15 +125,15 @@ impl AudioCodec {
     /// sounds are more than a codebook is learned from. `[frames, bands]`
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for more than 4,096 frames.
+    /// [`ErrorKind::Input`] for more than 4,096 frames, with the silence at both ends.
     pub(super) fn sample(
         settings: &AudioSettings,
         sound: &Sound,
         sounds: usize,
     ) -> Result<Vec<f32>> {
         let (hop, bands) = (settings.hop, settings.bands);
+        check_samples((1, 1), sound.samples.len() as u64, hop)?;
         let frames = Self::spectra(settings.rate, hop, bands).frames(&sound.samples);
-        check_length(frames.len() / bands)?;
         let step = (frames.len() / bands).div_ceil((MOST_VECTORS / sounds).max(1));
         let frames = frames.chunks_exact(bands).step_by(step.max(1));
         Ok(frames.flatten().copied().collect())
@@ -140,7 +146,7 @@ impl AudioCodec {
     /// Encode a sound as codes. `[frames]`
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for another sampling rate, for silence, and for more than 4,096 frames.
+    /// [`ErrorKind::Input`] for another sampling rate, for silence, and for more than 4,096 frames, with the silence at both ends.
     pub fn encode(&self, sound: &Sound) -> Result<Vec<usize>> {
         if sound.rate != self.rate {
             return Err(Error::new(
@@ -151,12 +157,12 @@ impl AudioCodec {
                 ),
             ));
         }
+        check_samples((1, 1), sound.samples.len() as u64, self.hop)?;
         let frames = Self::spectra(self.rate, self.hop, self.bands).frames(&sound.samples);
         let count = frames.len() / self.bands;
         if count == 0 {
             return Err(Error::new(ErrorKind::Input, "the sound is silent"));
         }
-        check_length(count)?;
         let frames = frames.chunks_exact(self.bands);
         Ok(frames.map(|frame| self.codebook.nearest(frame)).collect())
     }

@@ -57,7 +57,7 @@ impl Codecs {
             let files = sample(files, Modality::Audio)?;
             AudioCodec::check_settings(settings)?;
             let frames = open_all(&files, |path| {
-                let sound = Sound::open(path, Some(settings.rate))?;
+                let sound = Sound::open_for(path, settings.rate, settings.hop)?;
                 AudioCodec::sample(settings, &sound, files.len())
             })?;
             AudioCodec::learn(settings, &frames.concat(), seed)
@@ -121,7 +121,7 @@ impl Codecs {
             }
             Modality::Audio => {
                 let codec = self.require_audio()?;
-                codec.encode(&Sound::open(path, Some(codec.rate()))?)
+                codec.encode(&Sound::open_for(path, codec.rate(), codec.hop())?)
             }
         };
         codes.map_err(|error| match error.parts().location {

@@ -7,9 +7,9 @@ use image::codecs::png::PngEncoder;
 #[cfg(feature = "modality")]
 use image::codecs::pnm::{PnmEncoder, PnmSubtype, SampleEncoding};
 
-#[cfg(feature = "modality")]
-use crate::modality::Modality;
 use crate::modality::{Image, Sound};
+#[cfg(feature = "modality")]
+use crate::modality::{Modality, audio::check_samples};
 use crate::{Error, ErrorKind, Result};
 
 #[cfg(not(feature = "modality"))]
@@ -56,6 +56,10 @@ impl Sound {
         Err(unsupported().at(path.display()))
     }
 
+    pub(super) fn open_for(path: &Path, _rate: u32, _hop: usize) -> Result<Self> {
+        Err(unsupported().at(path.display()))
+    }
+
     /// Write a WAV file; needs the feature `modality`.
     ///
     /// # Errors
@@ -77,16 +81,25 @@ const LARGEST_FILE: u64 = 1 << 28;
 #[cfg(feature = "modality")]
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
-/// Read a regular file of at most [`LARGEST_FILE`] bytes: paths of corpora may lead to devices and pipes.
+/// Check that a path leads to a regular file, as paths of corpora may lead to devices and pipes; returns its length.
+///
+/// # Errors
+/// [`ErrorKind::Io`], [`ErrorKind::Input`].
+pub(crate) fn check_regular(path: &Path) -> Result<u64> {
+    let meta = path.metadata().map_err(Error::io_at(path))?;
+    if meta.is_file() {
+        return Ok(meta.len());
+    }
+    let what = "an image or a sound must be a regular file";
+    Err(Error::new(ErrorKind::Input, what).at(path.display()))
+}
+
+/// Read a regular file of at most [`LARGEST_FILE`] bytes.
 #[cfg(feature = "modality")]
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let meta = path.metadata().map_err(Error::io_at(path))?;
-    let invalid = |what: &str| Err(Error::new(ErrorKind::Input, what).at(path.display()));
-    if !meta.is_file() {
-        return invalid("an image or a sound must be a regular file");
-    }
-    if meta.len() > LARGEST_FILE {
-        return invalid("the file is larger than 256 MiB");
+    if check_regular(path)? > LARGEST_FILE {
+        let what = "the file is larger than 256 MiB";
+        return Err(Error::new(ErrorKind::Input, what).at(path.display()));
     }
     std::fs::read(path).map_err(Error::io_at(path))
 }
@@ -201,6 +214,25 @@ impl Sound {
     /// # Errors
     /// [`ErrorKind::Format`].
     pub fn from_bytes(bytes: &[u8], rate: Option<u32>) -> Result<Self> {
+        Self::admitted(bytes, rate, |_, _| Ok(()))
+    }
+
+    /// Read a WAV file for a codec that takes `rate` samples per second, one frame each `hop`.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`ErrorKind::Input`] for too many frames, before the samples are read or converted.
+    pub(super) fn open_for(path: &Path, rate: u32, hop: usize) -> Result<Self> {
+        let located = |error: Error| error.at(path.display());
+        let admit = |from, samples| check_samples((from, rate), samples, hop);
+        Self::admitted(&read(path)?, Some(rate), admit).map_err(located)
+    }
+
+    /// Read the bytes of a WAV file, if `admit` accepts the sampling rate and the number of samples of its header.
+    fn admitted(
+        bytes: &[u8],
+        rate: Option<u32>,
+        admit: impl Fn(u32, u64) -> Result<()>,
+    ) -> Result<Self> {
         let invalid = |error: hound::Error| {
             let what = match error {
                 hound::Error::IoError(_) => "the WAV file is cut short".to_string(),
@@ -210,6 +242,8 @@ impl Sound {
         };
         let mut reader = hound::WavReader::new(bytes).map_err(invalid)?;
         let spec = reader.spec();
+        check_rate(spec.sample_rate)?;
+        admit(spec.sample_rate, reader.duration().into())?;
         let samples: Vec<f32> = match spec.sample_format {
             hound::SampleFormat::Float => reader
                 .samples::<f32>()
@@ -228,16 +262,9 @@ impl Sound {
             .chunks_exact(channels)
             .map(|frame| frame.iter().sum::<f32>() / channels as f32)
             .collect();
-        let invalid = |what: String| Err(Error::new(ErrorKind::Format, what));
-        if !RATES.contains(&spec.sample_rate) {
-            let (least, most) = RATES.into_inner();
-            let rate = spec.sample_rate;
-            return invalid(format!(
-                "invalid sampling rate {rate}: expected {least} to {most} samples per second"
-            ));
-        }
         if samples.iter().any(|sample| !sample.is_finite()) {
-            return invalid("the sound has samples that are not finite".into());
+            let what = "the sound has samples that are not finite";
+            return Err(Error::new(ErrorKind::Format, what));
         }
         let sound = Self {
             rate: spec.sample_rate,
@@ -300,6 +327,19 @@ impl Sound {
         })?;
         brillm_file::write(path, bytes.into_inner()).map_err(Error::io_at(path))
     }
+}
+
+/// Check the sampling rate of a sound file.
+#[cfg(feature = "modality")]
+fn check_rate(rate: u32) -> Result<()> {
+    if RATES.contains(&rate) {
+        return Ok(());
+    }
+    let (least, most) = RATES.into_inner();
+    Err(Error::new(
+        ErrorKind::Format,
+        format!("invalid sampling rate {rate}: expected {least} to {most} samples per second"),
+    ))
 }
 
 /// Blend an image over white.

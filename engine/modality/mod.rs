@@ -13,7 +13,7 @@ mod image;
 #[cfg(feature = "modality")]
 mod spectrum;
 
-pub use audio::{AudioCodec, AudioSettings, Sound};
+pub use audio::{AudioCodec, AudioSettings, SOUND_CODES, Sound};
 pub use codebook::Codebook;
 pub use codecs::{Codecs, MediaFile};
 pub use image::{Image, ImageCodec, ImageSettings};

@@ -17,6 +17,11 @@ pub fn sha256(path: &Path) -> Result<String> {
     Ok(hexadecimal(hash))
 }
 
+/// Compute the sha256 of bytes as 64 hexadecimal digits.
+pub(crate) fn sha256_of(bytes: &[u8]) -> String {
+    hexadecimal(Sha256::new_with_prefix(bytes))
+}
+
 /// Update `hash` with the contents of a file.
 pub(crate) fn add_file(path: &Path, hash: &mut Sha256) -> Result<()> {
     let copied = File::open(path).and_then(|mut file| std::io::copy(&mut file, hash));

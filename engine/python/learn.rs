@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use brillm::learn::ProgressObserver;
 use brillm::learn::{ContinualSettings, NewText, learn_text};
 use brillm::measure::check_ids;
 use brillm::{Error, ErrorKind, Result};
@@ -31,16 +32,25 @@ struct Options {
     seed: u64,
 }
 
-/// The texts of sources, in their order.
-fn documents(model: &brillm::Model, sources: &[Source]) -> Result<Vec<String>> {
-    let mut documents = Vec::new();
+/// The texts of sources, in their order. The number of images and sounds that the model has no codes for is a warning.
+fn documents(
+    model: &brillm::Model,
+    sources: &[Source],
+    observer: &mut Observer,
+) -> Result<Vec<String>> {
+    let (mut documents, mut left_out) = (Vec::new(), 0);
     for (text, file) in sources {
         documents.extend(text.clone());
         if let Some(file) = file {
-            for document in model.tokenizer().corpus(&[file])? {
+            let mut corpus = model.tokenizer().corpus(&[file])?;
+            for document in corpus.by_ref() {
                 documents.push(document?);
             }
+            left_out += corpus.left_out();
         }
+    }
+    if left_out > 0 {
+        observer.warn(&brillm::text::describe_left_out(left_out));
     }
     Ok(documents)
 }
@@ -75,9 +85,9 @@ pub(crate) fn learn(
         let text = NewText {
             name,
             sources: files.map(|file| file.display().to_string()).collect(),
-            documents: documents(&model, &texts)?,
+            documents: documents(&model, &texts, &mut observer)?,
             ids,
-            replay: documents(&model, &replay)?,
+            replay: documents(&model, &replay, &mut observer)?,
         };
         let settings = ContinualSettings {
             weight: options.weight,

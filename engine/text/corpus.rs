@@ -66,6 +66,9 @@ pub struct Corpus {
     media: Vec<Modality>,
     /// What encodes the files; those without a codec are left out.
     codecs: Codecs,
+    /// Files that records name in fields of `media`, and files that have no codec.
+    named_files: usize,
+    left_out: usize,
     /// A document longer than [`LONGEST`], and the bytes of it that were returned.
     long: Option<(String, usize)>,
     /// The first of the files and their number, until a document is returned.
@@ -106,6 +109,8 @@ impl Corpus {
             folder: PathBuf::new(),
             media: Vec::new(),
             codecs: Codecs::default(),
+            named_files: 0,
+            left_out: 0,
             long: None,
             simplify,
         })
@@ -119,6 +124,12 @@ impl Corpus {
     /// Count the files that were skipped, without those of the run in the folder `own`.
     pub fn skipped(&self, own: Option<&Path>) -> SkippedFiles {
         self.skipped.count(own)
+    }
+
+    /// Count the images and sounds that the records read so far name in their fields `image` and `audio`, and that are left out
+    /// of the documents for want of a codec.
+    pub fn left_out(&self) -> usize {
+        self.left_out
     }
 
     /// Encode the images and sounds that JSON records name in their fields `image` and `audio`: a document then contains
@@ -183,12 +194,16 @@ impl Corpus {
     }
 
     /// Write the parts of a record as one text.
-    fn spelled(&self, parts: Vec<Part>) -> Result<String> {
+    fn spelled(&mut self, parts: Vec<Part>) -> Result<String> {
         let mut text = String::new();
         for part in parts {
+            self.named_files += usize::from(matches!(part, Part::File(..)));
             match part {
                 Part::Text(part) => text.push_str(&self.simplified(part)),
-                Part::File(modality, _) if self.codecs.codes(modality).is_none() => {}
+                Part::LeftOut => self.left_out += 1,
+                Part::File(modality, _) if self.codecs.codes(modality).is_none() => {
+                    self.left_out += 1;
+                }
                 Part::File(modality, path) => {
                     let codes = self
                         .codecs
@@ -239,7 +254,10 @@ impl Iterator for Corpus {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut next = self.next_document().transpose();
-        if let (None, Some((first, count))) = (&next, self.blank.take()) {
+        // A corpus of images alone has no text before its files are encoded.
+        if let (None, Some((first, count))) = (&next, self.blank.take())
+            && self.named_files == 0
+        {
             let error =
                 Error::new(ErrorKind::Input, "the corpus contains no text").at(first.display());
             next = Some(Err(match count {
@@ -258,6 +276,13 @@ impl Iterator for Corpus {
         }
         next
     }
+}
+
+/// Describe how many images and sounds were left out of documents; see [`Corpus::left_out`].
+pub fn describe_left_out(count: usize) -> String {
+    format!(
+        "{count} images and sounds of records were left out: the model was trained without them"
+    )
 }
 
 fn read_simplify(path: &Path) -> Result<HashMap<char, char>> {

@@ -18,10 +18,12 @@ pub(super) enum Part {
     Text(String),
     /// The path of a file, as written in the record.
     File(Modality, String),
+    /// A field that names a file of a modality that the corpus is read without.
+    LeftOut,
 }
 
 /// Return the parts of a JSON record that begins in `line` of the file `location`: its text and, if the record may have
-/// `media`, its files, in the order of the record.
+/// `media`, its files, in the order of the record; before them, what is left out.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] for invalid JSON, and for a record without parts; half a surrogate pair is replaced by U+FFFD with
@@ -73,11 +75,17 @@ pub(super) fn parts_of(
         .iter()
         .any(|one| value.get(one.name()).is_some_and(|path| !path.is_null()));
     let fields = has_files.then(|| serde_json::from_str::<Pairs<Value>>(record).ok());
+    let left_out = Modality::ALL.into_iter().filter(|one| {
+        let path = value.get(one.name()).and_then(Value::as_str);
+        let is_text = name.is_some_and(|name| *name == one.name());
+        !media.contains(one) && !is_text && path.is_some_and(|path| !path.is_empty())
+    });
+    let mut parts: Vec<Part> = left_out.map(|_| Part::LeftOut).collect();
     let Some(fields) = fields.flatten() else {
         let text = text().ok_or_else(|| without_text(&names, location, line))?;
-        return Ok(vec![Part::Text(text)]);
+        parts.push(Part::Text(text));
+        return Ok(parts);
     };
-    let mut parts = Vec::new();
     for (field, content) in &fields.0 {
         if Some(&field.as_str()) == name {
             parts.extend(joined(content).map(Part::Text));

@@ -38,7 +38,7 @@ mod vocabulary;
 mod words;
 
 pub use conversation::Message;
-pub use corpus::{Corpus, CorpusFormat, CorpusOptions};
+pub use corpus::{Corpus, CorpusFormat, CorpusOptions, describe_left_out};
 pub use corpus_files::SkippedFiles;
 pub(crate) use corpus_files::is_run_record;
 pub(crate) use corpus_files::{RUN_RECORD, is_run_folder};

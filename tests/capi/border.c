@@ -67,7 +67,7 @@ static void other_versions(const brillm_model *model) {
     } future;
     memset(&future, 0xff, sizeof future);
     EXPECT(brillm_parameters_init(&future.known, sizeof future) == BRILLM_OK);
-    EXPECT(future.known.struct_size == sizeof future && future.later == 0 && future.known.tokens == 128);
+    EXPECT(future.known.struct_size == sizeof future && future.later == 0 && future.known.tokens == 0 && future.known.penalty_window == 64);
     brillm_session *session = NULL;
     EXPECT(brillm_session_new(model, &future.known, &session, NULL) == BRILLM_OK);
     future.later = 1;

@@ -161,6 +161,8 @@ def test_errors_name_what_is_wrong(small, transformer, tmp_path):
         (lambda: small.learn(STORY, name="7"), brillm.InputError, "name"),
         (lambda: taught.forget("numbat"), brillm.InputError, "numbat"),
         (lambda: taught.forget(2), brillm.InputError, "2"),
+        (lambda: taught.forget({}), brillm.InputError, "no name"),
+        (lambda: taught.forget({"name": 1}), brillm.InputError, "no name"),
         (lambda: small.forget(1), brillm.InputError, "no text"),
         (lambda: small.learn([]), brillm.InputError, "short"),
         (lambda: small.learn(STORY, rate=0.0), brillm.InputError, "rate"),

@@ -91,6 +91,9 @@ def test_images_and_sounds_are_made(pairs, tmp_path, word):
     image.save(tmp_path / "made.png")
     assert (tmp_path / "made.png").read_bytes()[:4] == b"\x89PNG"
     sound = pairs.generate_audio(word, temperature=0, tokens=40)
+    assert sound.finish == "stop"
+    cut = pairs.generate_audio(word, temperature=0, tokens=2)
+    assert cut.finish == "length" and cut.ids == sound.ids[:2]
     assert sound.rate == 8000 and sound.samples.dtype == numpy.float32 and len(sound.samples) > 128
     sound.save(tmp_path / "made.wav")
     with wave.open(str(tmp_path / "made.wav")) as file:

@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_imports)] // Every test target uses a different part.
 
 mod models;
+#[cfg(all(feature = "cli", feature = "modality"))]
+pub mod pairs;
 #[cfg(feature = "cli")]
 mod program;
 #[cfg(feature = "transformer")]

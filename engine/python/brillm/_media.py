@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import List
+from typing import List, Optional
 
 import numpy
 
@@ -35,6 +35,8 @@ class Sound:
     rate: int
     #: The tokens of its codes.
     ids: List[int]
+    #: ``stop`` where the model ended it, ``length`` where it was cut at the number of codes.
+    finish: Optional[str]
     _model: "_native.Model" = field(repr=False)
 
     def save(self, path: _options.Path) -> None:
@@ -47,7 +49,7 @@ def image(model: "_native.Model", ids: List[int]) -> Image:
     return Image(numpy.asarray(_native.decode_image(model, ids)), ids, model)
 
 
-def sound(model: "_native.Model", ids: List[int]) -> Sound:
+def sound(model: "_native.Model", ids: List[int], finish: Optional[str]) -> Sound:
     """The sound of the codes among tokens."""
     samples, rate = _native.decode_audio(model, ids)
-    return Sound(numpy.asarray(samples), rate, ids, model)
+    return Sound(numpy.asarray(samples), rate, ids, finish, model)

@@ -201,7 +201,7 @@ class Model:
         The model was trained with ``[data.image]``. Sampling is that of :meth:`generate`.
         """
         sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        return _media.image(self._native, self._codes(prompt, "image", 0, sampling, seed))
+        return _media.image(self._native, self._codes(prompt, "image", 0, sampling, seed).ids)
 
     def generate_audio(
         self,
@@ -213,18 +213,20 @@ class Model:
         top_p: float = 0.95,
         seed: int = 0,
     ) -> _media.Sound:
-        """Continue a prompt with a sound of ``tokens`` codes at most: ``samples`` is an array, ``save(path)`` writes a file.
+        """Continue a prompt with a sound of ``tokens`` codes at most: ``samples`` is an array, ``save(path)`` writes a file,
+        and ``finish`` is ``"length"`` for a sound that was cut at that number.
 
         The model was trained with ``[data.audio]``. Sampling is that of :meth:`generate`.
         """
         sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        return _media.sound(self._native, self._codes(prompt, "audio", tokens, sampling, seed))
+        generation = self._codes(prompt, "audio", tokens, sampling, seed)
+        return _media.sound(self._native, generation.ids, generation.finish)
 
-    def _codes(self, prompt: Prompt, modality: str, tokens: int, sampling: Dict[str, Any], seed: int) -> List[int]:
+    def _codes(self, prompt: Prompt, modality: str, tokens: int, sampling: Dict[str, Any], seed: int) -> Generation:
         options = {"tokens": tokens, "seed": seed, "sampling": sampling, "modality": modality}
         generation = Generation(self._native.generate(self._prompt(prompt), _options.document(options), None))
         generation.collect()
-        return generation.ids
+        return generation
 
     def score(
         self,
@@ -410,9 +412,10 @@ class Model:
             replay: Texts that the model knows already, trained on in a tenth of the steps against forgetting; their
                 counts are not added.
             seed: Seed of the order of batches.
-            callback: Receives progress after each step: ``kind`` is ``step``, with ``step``, ``steps`` and ``loss``. It
-                is called on another thread. Returning ``False`` ends learning with :class:`CancelledError`, an
-                exception with that exception; there is no new model then.
+            callback: Receives progress after each step: ``kind`` is ``step``, with ``step``, ``steps`` and ``loss``; and
+                warnings before the first: ``warning``, with ``text``. It is called on another thread. Returning
+                ``False`` ends learning with :class:`CancelledError`, an exception with that exception; there is no new
+                model then.
         """
         options = {
             "name": name,
@@ -447,7 +450,7 @@ class Model:
             record: A record of :attr:`learned`, its name, or its number, from 1.
         """
         if isinstance(record, Mapping):
-            record = record["name"]
+            record = _options.record_name(record)
         if not isinstance(record, str):
             record = str(_options.index(record, "record"))
         return Model(_native.forget(self._native, record))

@@ -68,6 +68,14 @@ def texts(values: Union[Text, Sequence[Text]], name: str = "texts") -> List[Tupl
     return listed
 
 
+def record_name(record: Mapping[str, Any]) -> str:
+    """The name of a record of a learned text."""
+    name = record.get("name")
+    if not isinstance(name, str):
+        raise InputError("the record has no name", advice="pass a record of Model.learned, its name or its number")
+    return name
+
+
 def teller(callback: Optional[Callback]) -> Optional[Callable[[str], bool]]:
     """A callback as the native module calls it."""
     if callback is None:

@@ -142,7 +142,7 @@ class Evaluation(NamedTuple):
     tokens: int
     #: Tokens that each prediction chose among.
     candidates: int
-    #: Bits for each byte of text; ``None`` for ids and windows of them.
+    #: Bits for each byte of text; ``None`` for ids, windows of them and texts with images or sounds.
     bits_per_byte: Optional[float]
 
 
