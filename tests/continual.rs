@@ -527,7 +527,12 @@ fn refuses_what_cannot_be_learned_or_forgotten() {
     let taught = path(folder.path(), "taught.bril");
     succeeds(&["learn", model, &text, "--out", &taught, "--passes", "0"]);
     let out = path(folder.path(), "new.bril");
-    let table: [(&[&str], &str); 12] = [
+    let deep = path(folder.path(), "none/new.bril");
+    let odd = path(folder.path(), "odd.bril");
+    let name = "bell\u{7}\u{1b}[31m";
+    let learn_odd = ["learn", &taught, &text, "--out", &odd, "--name", name];
+    succeeds(&[&learn_odd[..], &["--passes", "0"]].concat());
+    let table: [(&[&str], &str); 16] = [
         (
             &["learn", "models/stories260K", &text, "--out", &out],
             "cannot learn texts by counts",
@@ -548,7 +553,24 @@ fn refuses_what_cannot_be_learned_or_forgotten() {
         ),
         (
             &["learn", model, &text, "--out", &out, "--name", ""],
-            "invalid name",
+            "is empty",
+        ),
+        (
+            &["learn", model, &text, "--out", &out, "--name", " \n"],
+            "is empty",
+        ),
+        // Before the texts are read.
+        (
+            &["learn", model, "absent.txt", "--out", &deep],
+            "does not exist",
+        ),
+        (
+            &["forget", &taught, "--record", "1", "--out", &deep],
+            "does not exist",
+        ),
+        (
+            &["forget", &odd, "--record", "x"],
+            r#"a name: "text", "bell\u{7}\u{1b}[31m""#,
         ),
         (
             &["learn", &taught, &text, "--out", &out, "--name", "text"],
@@ -558,7 +580,7 @@ fn refuses_what_cannot_be_learned_or_forgotten() {
         (&["forget", &taught, "--record", "+1"], "no record"),
         (
             &["forget", &taught, "--record", "2"],
-            "pass a number from 1 to 1 or a name: text",
+            "pass a number from 1 to 1 or a name: \"text\"",
         ),
         (
             &["grow", &taught, "--width", "64", "--out", &out],

@@ -270,3 +270,17 @@ fn a_sound_of_no_codes_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn byte_pairs_beside_codes_get_no_new_words() {
+    let (folder, model) = trained_as(&short_recipe().replace("\"characters\"", "\"bpe\""));
+    let text = path(folder.path(), "new.txt");
+    std::fs::write(&text, "a numbat and a numbat and a numbat\n").unwrap();
+    let out = path(folder.path(), "taught.bril");
+    let learn = ["learn", &model, &text, "--out", &out, "--new-nodes", "5"];
+    let error = fails(&learn);
+    assert!(
+        error.contains("images or sounds") && error.contains("--new-nodes"),
+        "{error}"
+    );
+}

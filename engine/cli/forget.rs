@@ -34,6 +34,9 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
+        if let Some(out) = &self.out {
+            super::check_folder(out)?;
+        }
         let model = super::open_whole(&self.model)?.graph()?;
         let locate = |error: crate::Error| error.at(self.model.display());
         let index = model.record_index(&self.record).map_err(locate)?;

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Add up to N nodes for words that occur at least twice and are several tokens (characters: that are bytes). A word of k
-    /// tokens takes k - 1 nodes.
+    /// tokens takes k - 1 nodes. Not for models with byte pairs and codes of images or sounds.
     #[arg(long, default_value_t = 0, value_name = "N")]
     new_nodes: usize,
     /// How often each transition of the text counts.
@@ -66,13 +66,23 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+/// Return an error after Ctrl-C.
+fn check_interrupted() -> Result<()> {
+    match super::interrupted().load(Ordering::Relaxed) {
+        true => Err(Error::new(ErrorKind::Cancelled, "learning was interrupted")),
+        false => Ok(()),
+    }
+}
+
 /// Read documents; the number of images and sounds that the model has no codes for is a warning.
 fn documents(tokenizer: &Tokenizer, paths: &[PathBuf]) -> Result<Vec<String>> {
     if paths.is_empty() {
         return Ok(Vec::new());
     }
     let mut corpus = tokenizer.corpus(paths)?;
-    let documents = corpus.by_ref().collect::<Result<_>>()?;
+    let go_on = |_: &Result<String>| !super::interrupted().load(Ordering::Relaxed);
+    let documents = corpus.by_ref().take_while(go_on).collect::<Result<_>>()?;
+    check_interrupted()?;
     if corpus.left_out() > 0 {
         super::warn(&crate::text::describe_left_out(corpus.left_out()));
     }
@@ -82,6 +92,8 @@ fn documents(tokenizer: &Tokenizer, paths: &[PathBuf]) -> Result<Vec<String>> {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let started = cpu_time::ProcessTime::now();
+        super::catch_interrupt()?;
+        super::check_folder(&self.out)?;
         let engine = super::open_whole(&self.model)?;
         let model = engine.graph().map_err(|_| {
             let what = "transformers and recurrent networks cannot learn texts by counts";
@@ -118,7 +130,7 @@ impl Arguments {
             new_nodes: self.new_nodes,
             seed: self.seed,
         };
-        super::catch_interrupt()?;
+        check_interrupted()?;
         let bar = super::progress::bar(
             self.quiet,
             None,
@@ -132,9 +144,7 @@ impl Arguments {
         });
         bar.finish_and_clear();
         let lesson = lesson?;
-        if super::interrupted().load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Cancelled, "learning was interrupted"));
-        }
+        check_interrupted()?;
         lesson.model.save(&self.out)?;
         self.report(&lesson, started.elapsed().as_secs_f64())
     }

@@ -281,6 +281,23 @@ fn interrupted() -> &'static Arc<AtomicBool> {
     FLAG.get_or_init(Arc::default)
 }
 
+/// Check that the folder of a file to be written exists, before the work whose result it gets.
+///
+/// # Errors
+/// [`ErrorKind::Io`].
+fn check_folder(file: &Path) -> Result<()> {
+    let folder = file.parent().filter(|one| !one.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => {
+            let what = "the folder of the file to be written does not exist";
+            Err(Error::new(ErrorKind::Io, what)
+                .at(file.display())
+                .advice(format!("create the folder {}", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Let Ctrl-C set [`interrupted`] instead of ending the process; a second Ctrl-C ends it.
 fn catch_interrupt() -> Result<()> {
     ctrlc::set_handler(|| {

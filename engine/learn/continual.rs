@@ -118,7 +118,7 @@ pub struct Lesson {
 /// Teach a model a text. `observe` is called after each step; learning ends when it returns false.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for settings out of range, a name that a record has already or that is empty or a number, or a text
+/// [`ErrorKind::Input`] for settings out of range, a name that a record has already, an empty one or a number, or a text
 /// without a transition;
 /// [`ErrorKind::Cancelled`] when `observe` ended it; [`ErrorKind::Numeric`] when training diverges; those of
 /// [`Tokenizer::with_words`], [`TokenGraph::with_texts`] and [`Tokenizer::encode`].
@@ -129,6 +129,14 @@ pub fn learn_text(
     observe: &mut dyn FnMut(ContinualProgress) -> bool,
 ) -> Result<Lesson> {
     settings.check()?;
+    if text.name.trim().is_empty() {
+        let what = format!(
+            "invalid name {:?}: the name of a record is empty",
+            text.name
+        );
+        return Err(Error::new(ErrorKind::Input, what)
+            .advice("pass a name with a letter, for example \"book\""));
+    }
     if text.name.bytes().all(|byte| byte.is_ascii_digit()) {
         let what = format!("invalid name {:?}: numbers count records", text.name);
         return Err(Error::new(ErrorKind::Input, what)

@@ -51,7 +51,11 @@ impl Model {
                     0 => "the model has learned no text".to_string(),
                     _ => format!("the model has no record {record:?}"),
                 };
-                let names: Vec<&str> = self.records().map(|record| record.name.as_str()).collect();
+                // Quoted: a name may have control characters.
+                let names: Vec<String> = self
+                    .records()
+                    .map(|record| format!("{:?}", record.name))
+                    .collect();
                 let advice = match count {
                     0 => "learn one with `brillm learn`".to_string(),
                     _ => format!(
@@ -96,6 +100,7 @@ impl Model {
         let weights = rearranged(profile, weights, old, &graph, &no_row)?;
         let shapes = blocks(profile, graph.nodes(), graph.own_edges());
         let (mut replaced, mut restored, mut subtracted) = (Replaced::new(), 0, 0);
+        let mut moves = Moved::new();
         for rows in &text.rows {
             let Some(shape) = shapes.iter().find(|shape| shape.name == rows.block) else {
                 continue;
@@ -103,8 +108,8 @@ impl Model {
             let current = weights.block(shape);
             for (at, &key) in rows.keys.iter().enumerate() {
                 let before = one_row(&rows.table, at)?;
-                let later = &mut learned.texts[index..];
-                let difference = take_back(later, &rows.block, key, &before)?;
+                let later = &learned.texts[index..];
+                let difference = take_back(later, &rows.block, key, &before, &mut moves)?;
                 let Some(row) = row_of(shape, &graph, key) else {
                     continue;
                 };
@@ -121,6 +126,7 @@ impl Model {
                 replaced.insert((rows.block.clone(), key), new);
             }
         }
+        put_back(&mut learned.texts[index..], &moves)?;
         let weights = put_rows(self, &graph, &weights, &replaced)?;
         let forgotten = Forgotten {
             restored,
@@ -191,34 +197,49 @@ fn moved(row: &Table, difference: &[f32]) -> Result<Table> {
     Table::of(&values, 1, row.columns()).converted(row.element())
 }
 
+/// Rows that later texts get in place of saved ones, by text, its table, and row: each table is built again once.
+type Moved = BTreeMap<(usize, usize), BTreeMap<usize, Table>>;
+
 /// Give later texts that moved a row the row as it was `before`; returns by how much it changes, or `None` if none moved it.
 fn take_back(
-    later: &mut [LearnedText],
+    later: &[LearnedText],
     block: &str,
     key: u64,
     before: &Table,
+    moves: &mut Moved,
 ) -> Result<Option<Vec<f32>>> {
     let mut difference: Option<Vec<f32>> = None;
-    for rows in later.iter_mut().flat_map(|text| &mut text.rows) {
-        let of_key = |rows: &SavedRows| rows.keys.binary_search(&key).ok();
-        let Some(at) = of_key(rows).filter(|_| rows.block == block) else {
-            continue;
-        };
-        let saved = one_row(&rows.table, at)?;
-        let new = match &difference {
-            // The first later text began with what the forgotten one left.
-            None => {
-                let (old, new) = (saved.to_vec(), before.to_vec());
-                difference = Some(new.iter().zip(old).map(|(new, old)| new - old).collect());
-                before.clone()
-            }
-            Some(difference) => moved(&saved, difference)?,
-        };
-        let all = (0..rows.table.rows()).map(|row| match row == at {
-            true => (&new, 0),
-            false => (&rows.table, row),
-        });
-        rows.table = Table::gather(new.columns(), new.element(), all)?;
+    for (index, text) in later.iter().enumerate() {
+        for (table, rows) in text.rows.iter().enumerate() {
+            let of_key = |rows: &SavedRows| rows.keys.binary_search(&key).ok();
+            let Some(at) = of_key(rows).filter(|_| rows.block == block) else {
+                continue;
+            };
+            let saved = one_row(&rows.table, at)?;
+            let new = match &difference {
+                // The first later text began with what the forgotten one left.
+                None => {
+                    let (old, new) = (saved.to_vec(), before.to_vec());
+                    difference = Some(new.iter().zip(old).map(|(new, old)| new - old).collect());
+                    before.clone()
+                }
+                Some(difference) => moved(&saved, difference)?,
+            };
+            moves.entry((index, table)).or_default().insert(at, new);
+        }
     }
     Ok(difference)
+}
+
+/// Build the tables of later texts again with the rows that [`take_back`] has moved.
+fn put_back(later: &mut [LearnedText], moves: &Moved) -> Result<()> {
+    for (&(index, table), new) in moves {
+        let saved = &mut later[index].rows[table].table;
+        let all = (0..saved.rows()).map(|row| match new.get(&row) {
+            Some(new) => (new, 0),
+            None => (&*saved, row),
+        });
+        *saved = Table::gather(saved.columns(), saved.element(), all)?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::graph::{AddedText, NodeId, PathGraph, TokenGraph};
+use crate::graph::{AddedText, LEVEL_BLOCKS, NodeId, PathGraph, TokenGraph};
 use crate::kernel::bytes::Bytes;
 use crate::kernel::element::Element;
 use crate::kernel::table::Table;
@@ -157,7 +157,13 @@ impl Learned {
             }
             let mut rows = Vec::new();
             for shape in &shapes {
-                rows.extend(read_rows(container, index, shape, mechanism.weights())?);
+                rows.extend(read_rows(
+                    container,
+                    index,
+                    shape,
+                    graph.nodes(),
+                    mechanism.weights(),
+                )?);
             }
             Ok(LearnedText {
                 record,
@@ -166,9 +172,10 @@ impl Learned {
             })
         });
         let texts = texts.collect::<Result<_>>()?;
-        let paths = match container.part(PREFIX) {
-            part if part.block("path.counts").is_some() => BasePaths::Stored(part),
-            _ => BasePaths::None,
+        let part = container.part(PREFIX);
+        let paths = match check_paths(&part, graph)? {
+            true => BasePaths::Stored(part),
+            false => BasePaths::None,
         };
         Ok(Self { texts, paths })
     }
@@ -227,6 +234,7 @@ fn read_rows(
     container: &Container,
     record: usize,
     shape: &BlockShape,
+    nodes: usize,
     weights: &Weights,
 ) -> Result<Option<SavedRows>> {
     let name = format!("{PREFIX}{record}.{}", shape.name);
@@ -237,6 +245,7 @@ fn read_rows(
         .require(&format!("{name}.keys"))?
         .typed::<u64>()?
         .to_vec();
+    check_keys(&keys, shape, nodes).map_err(|error| error.at(format!("block {name}.keys")))?;
     let own = weights.block(shape);
     if (table.rows(), table.columns(), table.element())
         != (keys.len(), own.columns(), own.element())
@@ -249,6 +258,39 @@ fn read_rows(
         keys,
         table,
     }))
+}
+
+/// Check that the path graph before the texts, without which none could be forgotten, has the orders of the one with them; returns
+/// whether there is one.
+fn check_paths(part: &Container, graph: &TokenGraph) -> Result<bool> {
+    let stored = part.blocks().iter();
+    let stored = stored.filter(|block| block.name.starts_with("path."));
+    let expected = graph
+        .paths()
+        .map_or(0, |paths| 1 + paths.levels().len() * LEVEL_BLOCKS.len());
+    let found = stored.count();
+    if found == expected {
+        return Ok(expected > 0);
+    }
+    let what = format!("{found} blocks of the path graph before the texts, expected {expected}");
+    Err(Error::new(ErrorKind::Format, what).at("blocks learned.path.*"))
+}
+
+/// Check that keys ascend, as they are searched by halves, and that they belong to nodes or edges of a graph.
+fn check_keys(keys: &[u64], shape: &BlockShape, nodes: usize) -> Result<()> {
+    let invalid = |what: String| Err(Error::new(ErrorKind::Format, what));
+    if let Some(pair) = keys.windows(2).find(|pair| pair[0] >= pair[1]) {
+        return invalid(format!("key {} follows key {}", pair[1], pair[0]));
+    }
+    let known = |key: u64| match shape.rows_of() {
+        RowsOf::Shared => false,
+        RowsOf::Nodes => key < nodes as u64,
+        RowsOf::OwnEdges(_) => (key >> 32).max(key & 0xffff_ffff) < nodes as u64,
+    };
+    match keys.iter().find(|&&key| !known(key)) {
+        Some(key) => invalid(format!("key {key} is outside a graph of {nodes} nodes")),
+        None => Ok(()),
+    }
 }
 
 /// Return the key of each row of a block that belongs to a node or an own edge, with the row.

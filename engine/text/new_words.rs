@@ -32,6 +32,14 @@ impl Tokenizer {
         let old = self.vocabulary.len();
         let texts: Vec<_> = texts.iter().map(|text| self.plain_text(text)).collect();
         let (mut extended, parts): (Self, Vec<Vec<u32>>) = match &self.kind {
+            // The ids of new merges would be those of codes.
+            Kind::Pipeline(_) if self.codecs().is_some() => {
+                let what =
+                    "byte pairs of a model of images or sounds cannot be extended with new words";
+                return Err(Error::new(ErrorKind::Unsupported, what).advice(
+                    "leave out --new-nodes, or train a model with data.tokens = \"characters\"",
+                ));
+            }
             Kind::Pipeline(pipeline) => {
                 let (pipeline, pairs) = extend(pipeline, old, &texts, count)?;
                 let pairs = pairs.iter().map(|pair| pair.to_vec()).collect();
