@@ -50,8 +50,11 @@ fn taught(folder: &Path, layered: bool) -> (Model, String) {
     (model, file)
 }
 
-/// Write a model file again: `change` returns the bytes of a block, or `None` to leave it out.
-fn rewritten(from: &str, to: &Path, change: &dyn Fn(&str, &[u8]) -> Option<Vec<u8>>) {
+/// What becomes of the bytes of a block, by its name; `None` leaves it out.
+type Change<'a> = dyn Fn(&str, &[u8]) -> Option<Vec<u8>> + 'a;
+
+/// Write a model file again with changed blocks.
+fn rewritten(from: &str, to: &Path, change: &Change<'_>) {
     let container = Container::open(from.as_ref(), Verify::Whole).unwrap();
     let mut writer = Writer::create(to, container.metadata().clone()).unwrap();
     for block in container.blocks() {
