@@ -31,7 +31,7 @@ impl From<Error> for Failure {
 impl Failure {
     /// Convert to the exception of the kind.
     pub(crate) fn exception(&self, py: Python<'_>) -> PyErr {
-        let (kind, what, location, advice) = match self {
+        let (kind, what, location, advice, number) = match self {
             Self::Engine(error) => {
                 let parts = error.parts();
                 (
@@ -39,22 +39,40 @@ impl Failure {
                     parts.what,
                     parts.location,
                     parts.advice,
+                    errno(error),
                 )
             }
             Self::Panic(message) => {
                 let advice = "report it with the call that led here; the model is not damaged";
-                ("internal", message.as_str(), None, Some(advice))
+                ("internal", message.as_str(), None, Some(advice), None)
             }
         };
         let made = py
             .import("brillm._errors")
             .and_then(|errors| errors.getattr("of_parts"))
-            .and_then(|make| make.call1((kind, what, location, advice)));
+            .and_then(|make| make.call1((kind, what, location, advice, number)));
         match made {
             Ok(value) => PyErr::from_value(value),
             Err(error) => error,
         }
     }
+}
+
+/// Return the number of the operating system's error that caused an error.
+fn errno(error: &Error) -> Option<i32> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(one) = cause {
+        if let Some(io) = one.downcast_ref::<std::io::Error>() {
+            return match io.kind() {
+                std::io::ErrorKind::NotFound => Some(2),
+                std::io::ErrorKind::PermissionDenied => Some(13),
+                // The numbers of Windows are not those of errno.
+                _ => io.raw_os_error().filter(|_| cfg!(unix)),
+            };
+        }
+        cause = one.source();
+    }
+    None
 }
 
 /// Convert an error of the engine to an exception.

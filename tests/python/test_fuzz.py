@@ -88,8 +88,12 @@ def fuzz(seed, rounds, folder):
                 function(**chosen)
             except (brillm.InternalError, SystemError) as error:
                 raise AssertionError(f"{name}: {error}") from error
-            except Exception:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001
                 failed += 1
+                # An error of the package, or a TypeError that names the argument.
+                raw = (AttributeError, LookupError, UnicodeError, OSError)
+                if isinstance(error, raw) and not isinstance(error, brillm.Error) and not name.startswith("native "):
+                    raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
     print(f"done {calls} calls, {failed} exceptions")
 
 

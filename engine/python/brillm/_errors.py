@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import re
-from typing import Optional
+from typing import Any, Optional
 
 # Options of the command that are arguments here.
 _ARGUMENTS = {"--set": "changes", "--plugin": "plugins"}
+
+# Advice in the words of the command or of Rust, and in those of this package.
+_PHRASES = {
+    "begin it with SessionOptions { attribution: true, .. }": "begin the session with explain=True",
+    "learn one with `brillm learn`": "teach it one with Model.learn",
+    "pass --recall=WINDOW,THETA,MU, or fit it": "pass recall=\"WINDOW,THETA,MU\", or fit it",
+    "pass --charges=DECAY,NODE,EDGE,SCALE, or fit them": "pass charges=\"DECAY,NODE,EDGE,SCALE\", or fit them",
+    "`brillm trace --export` wrote": "Trace.save wrote",
+    "for example --prompt-ids 3,4,5": "for example [3, 4, 5]",
+    "pass --resume": "pass resume=True",
+}
 
 
 class Error(Exception):
@@ -36,9 +48,19 @@ class Error(Exception):
 
 
 class FileError(Error, OSError):
-    """The operating system reported an error: a missing file, a closed pipe."""
+    """The operating system reported an error: a full disk, a closed pipe; :class:`MissingFileError` for a missing file.
+
+    ``errno`` and ``filename`` are those of ``OSError``, ``None`` where they are not known.
+    """
 
     kind = "io"
+
+    def __reduce__(self):
+        return (type(self), (self.what, self.where, self.advice), {"errno": self.errno, "filename": self.filename})
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """There is no such file or folder: also a ``FileNotFoundError``."""
 
 
 class FormatError(Error, ValueError):
@@ -133,15 +155,36 @@ _KINDS = {
 }
 
 
-def of_parts(kind: str, what: str, where: Optional[str], advice: Optional[str]) -> Error:
-    """Create the exception of an error of the engine, whose messages name options of the command."""
+def of_system(error: OSError, path: str) -> FileError:
+    """Create the exception of a file that Python could not open, read or write."""
+    missing = isinstance(error, FileNotFoundError)
+    made: FileError = (MissingFileError if missing else FileError)(
+        "no such file or folder" if missing else (error.strerror or str(error)), path, "check the path" if missing else None
+    )
+    made.errno, made.filename = error.errno, path
+    return made
+
+
+def of_parts(
+    kind: str, what: str, where: Optional[str], advice: Optional[str], number: Optional[int] = None
+) -> Error:
+    """Create the exception of an error of the engine, whose messages name options of the command.
+
+    ``number`` is the operating system's number of the error, if it reported one.
+    """
 
     def argument(match: re.Match) -> str:
         option = match.group(0)
         return _ARGUMENTS.get(option, option[2:].replace("-", "_"))
 
     def renamed(text: str) -> str:
+        for phrase, replacement in _PHRASES.items():
+            text = text.replace(phrase, replacement)
         return re.sub(r"(?<![\w-])--[a-z][a-z-]*", argument, text)
 
     optional = [text if text is None else renamed(text) for text in (where, advice)]
-    return _KINDS.get(kind, Error)(renamed(what), *optional)
+    if kind != FileError.kind:
+        return _KINDS.get(kind, Error)(renamed(what), *optional)
+    made: Any = (MissingFileError if number == errno.ENOENT else FileError)(renamed(what), *optional)
+    made.errno, made.filename = number, where
+    return made

@@ -15,6 +15,19 @@ class Explanation:
     """Why a step of greedy decoding chose one token and not another: the parts of the margin between their logits.
 
     In a notebook it shows the parts as bars.
+
+    Attributes:
+        document: The explanation as ``brillm explain --json`` prints it.
+        position: The chosen token's position in the text.
+        chosen: The chosen token.
+        alternative: The token it is compared with.
+        probabilities: Probabilities of both over the whole vocabulary. ``[2]`` float64
+        margin: The logit of the chosen token less that of the alternative: ln of the ratio of their probabilities.
+        exact: Whether a value is exactly what the margin loses without that token's signal at this step, given the gates.
+        kinds: What each part comes from: ``"token"``, ``"bias"``, ``"position"``, ``"source"``, …
+        positions: Position of the token of each part; −1 for parts that are of no token. ``[parts]`` int64
+        ids: The token of each part; −1 for parts that are of no token. ``[parts]`` int64
+        values: What each part adds to the margin, in nats; the sum is the margin. ``[parts]`` float64
     """
 
     def __init__(self, document: Mapping[str, Any], model: "Model") -> None:

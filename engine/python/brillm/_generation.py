@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy
@@ -22,8 +23,8 @@ class Piece(str):
 class Generation(Iterator[Piece]):
     """A running generation: an iterator of :class:`Piece`.
 
-    The interpreter's lock is released while a token is computed; Ctrl-C ends the loop. ``text`` and ``ids`` are what
-    was generated so far.
+    The interpreter's lock is released while a token is computed. Ctrl-C raises ``KeyboardInterrupt`` between two tokens;
+    ``next`` or another loop continues the generation. ``text`` and ``ids`` are what was generated so far.
     """
 
     def __init__(self, native: "_native.Generation") -> None:
@@ -74,7 +75,15 @@ class Generation(Iterator[Piece]):
 
 
 class Score(NamedTuple):
-    """How likely a text is to a model."""
+    """How likely a text is to a model.
+
+    Attributes:
+        ids: The tokens. ``[n]`` uint32
+        log_probabilities: ln p of each token after those before it; NaN for the first. ``[n]`` float64
+        top: The likeliest tokens at each position, ``(id, ln p)``; empty where ``top`` was 0.
+        total: Sum of the log-probabilities.
+        perplexity: exp of the mean −ln p.
+    """
 
     #: The tokens. ``[n]`` uint32
     ids: "numpy.ndarray"
@@ -90,8 +99,9 @@ class Score(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean −ln p."""
-        return float(numpy.exp(-self.total / max(len(self.ids) - 1, 1)))
+        """exp of the mean −ln p; NaN for fewer than two tokens, of which none is predicted."""
+        predictions = len(self.ids) - 1
+        return float(numpy.exp(-self.total / predictions)) if predictions > 0 else math.nan
 
     def table(self) -> Dict[str, "numpy.ndarray"]:
         """Columns for ``pandas.DataFrame`` or ``pyarrow.table``."""

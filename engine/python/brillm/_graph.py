@@ -60,7 +60,10 @@ class Graph:
 
         The entries and the indices share the model's memory; do not write to them.
         """
-        from scipy.sparse import csr_array
+        try:
+            from scipy.sparse import csr_array
+        except ImportError as error:
+            raise ImportError("to_scipy needs scipy: pip install \"brillm[graph]\"") from error
 
         if values not in ("counts", "resistance"):
             raise _options.InputError(f"invalid values {values!r}: expected counts or resistance")
@@ -91,10 +94,12 @@ class Graph:
             direction: ``"out"`` for successors, ``"in"`` for predecessors, ``"both"``.
             strength: ``"resistance"`` or ``"count"``, which orders the strongest edges.
         """
-        import networkx
+        try:
+            import networkx
+        except ImportError as error:
+            raise ImportError("to_networkx needs networkx: pip install \"brillm[graph]\"") from error
 
-        listed = [around] if isinstance(around, (int, str)) else around
-        centres = [self._model._token(node) for node in listed]
+        centres = [self._model._token(node) for node in _options.several(around, "around")]
         nodes, edges = self._native.select(
             centres, _options.index(radius, "radius"), _options.index(maximum, "maximum"), direction, strength
         )

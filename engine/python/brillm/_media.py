@@ -22,7 +22,7 @@ class Image:
 
     def save(self, path: _options.Path) -> None:
         """Write it to a ``.png`` or ``.pgm`` file."""
-        _native.save_media(self._model, "image", self.ids, _options.paths(path)[0])
+        _native.save_media(self._model, "image", self.ids, _options.path(path))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Sound:
 
     def save(self, path: _options.Path) -> None:
         """Write it to a ``.wav`` file."""
-        _native.save_media(self._model, "audio", self.ids, _options.paths(path)[0])
+        _native.save_media(self._model, "audio", self.ids, _options.path(path))
 
 
 def image(model: "_native.Model", ids: List[int]) -> Image:

@@ -71,7 +71,7 @@ class Model:
 
     def encode(self, text: str) -> List[int]:
         """The tokens of a text, after the marks that the model expects before one."""
-        return self._native.encode(text)
+        return self._native.encode(_options.text(text))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens."""
@@ -82,11 +82,18 @@ class Model:
         return json.loads(self._native.show(_options.indices(ids)))
 
     def find(self, text: str) -> Optional[int]:
-        """The token whose text this is; ``None`` if there is none."""
-        return self._native.find(text)
+        """The token whose text this is, or else that of the text after a space; ``None`` if there is neither.
 
-    def _prompt(self, prompt: Prompt) -> List[int]:
-        return self.encode(prompt) if isinstance(prompt, str) else _options.indices(prompt, "prompt")
+        >>> model = brillm.load()
+        >>> model.find("girl") == model.find(" girl")
+        True
+        """
+        return self._native.find(_options.text(text))
+
+    def _prompt(self, prompt: Prompt, name: str = "prompt") -> List[int]:
+        if isinstance(prompt, str):
+            return self._native.encode(_options.text(prompt, name))
+        return _options.indices(prompt, name)
 
     def _token(self, token: Union[int, str]) -> int:
         if not isinstance(token, str):
@@ -114,7 +121,7 @@ class Model:
         logit_bias: Optional[Mapping[int, float]] = None,
         banned: Sequence[int] = (),
         seed: int = 0,
-        stop: Union[str, Sequence[str]] = (),
+        stop: Union[None, str, Sequence[str]] = (),
         ignore_eos: bool = False,
         start: Any = "profile",
         recall: Union[None, bool, str] = None,
@@ -143,14 +150,16 @@ class Model:
             logit_bias: Numbers added to the logits of tokens.
             banned: Tokens that are never chosen.
             seed: The same seed gives the same text.
-            stop: Texts that end the generation; they are not part of it.
+            stop: Text or texts that end the generation; they are not part of it.
             ignore_eos: Continue past the model's stop tokens.
             start: First signal of a graph: ``"profile"``, ``"ones"``, ``{"random": seed}`` or ``{"vector": [...]}``.
             recall: Recall past signals: ``True`` for the fitted constants, or ``"WINDOW,THETA,MU[,SLOPE]"``.
             charges: Raise recently visited tokens: ``True``, or ``"DECAY,NODE,EDGE,SCALE"``.
-            inject: Energies to add: ``(step, token, energy)``.
-            force: Tokens to choose whatever their energy, by step.
-            plugins: Plugins by name: ``"kv-heavy:recent=256"`` or ``("kv-heavy", {"recent": 256})``.
+            inject: Energies to add: ``(step, token, energy)``. Steps count from 0, which chooses the first new token.
+            force: Tokens to choose whatever their energy, by step, from 0.
+            plugins: Plugins by name: ``"kv-heavy:recent=256"`` or ``("kv-heavy", {"recent": 256})``. The package has none:
+                ``brillm plugin build`` builds those of the repository, and the environment variable
+                ``BRILLM_PLUGIN_PATH`` names folders that are searched.
             plugin_path: Folders to search for plugins first.
             state: A saved session to continue; the prompt is appended to it.
         """
@@ -166,20 +175,21 @@ class Model:
                 "penalty_window": penalty_window,
                 "presence_penalty": presence_penalty,
                 "frequency_penalty": frequency_penalty,
-                "logit_bias": list((logit_bias or {}).items()),
+                "logit_bias": _options.pairs(logit_bias, "logit_bias"),
                 "banned": _options.indices(banned, "banned"),
             },
-            "stop": [stop] if isinstance(stop, str) else list(stop),
+            "stop": _options.stops(stop),
             "ignore_eos": ignore_eos,
-            "start": start,
+            "start": _options.start(start),
             "recall": _options.constants(recall),
             "charges": _options.constants(charges),
-            "inject": [list(one) for one in inject],
-            "force": list((force or {}).items()),
+            "inject": _options.injections(inject),
+            "force": _options.pairs(force, "force"),
             "plugins": _options.plugins(plugins, plugin_path),
         }
         ids = [] if state is not None and isinstance(prompt, str) and not prompt else self._prompt(prompt)
-        return Generation(self._native.generate(ids, _options.document(options), state))
+        saved = None if state is None else _options.state(state)
+        return Generation(self._native.generate(ids, _options.document(options), saved))
 
     def encode_image(self, path: _options.Path) -> List[int]:
         """The tokens of a prompt that begins with the image of a PNG or PGM file.
@@ -187,11 +197,11 @@ class Model:
         >>> model.generate(model.encode_image("7.png"), temperature=0).collect()
         'a seven'
         """
-        return _native.encode_media(self._native, "image", _options.paths(path)[0])
+        return _native.encode_media(self._native, "image", _options.path(path))
 
     def encode_audio(self, path: _options.Path) -> List[int]:
         """The tokens of a prompt that begins with the sound of a WAV file."""
-        return _native.encode_media(self._native, "audio", _options.paths(path)[0])
+        return _native.encode_media(self._native, "audio", _options.path(path))
 
     def generate_image(
         self, prompt: Prompt, *, temperature: float = 0.7, top_k: int = 0, top_p: float = 0.95, seed: int = 0
@@ -237,7 +247,7 @@ class Model:
         plugin_path: Sequence[_options.Path] = (),
     ) -> Score:
         """Compute the log-probability of each token of a text; ``top`` likeliest tokens are listed with it."""
-        ids = self._prompt(text)
+        ids = self._prompt(text, "text")
         chosen = _options.document(_options.plugins(plugins, plugin_path))
         values, likeliest = self._native.score(ids, _options.index(top, "top"), chosen)
         return Score(numpy.array(ids, numpy.uint32), numpy.array(values), likeliest if top else [])
@@ -258,7 +268,7 @@ class Model:
         start: Any = "profile",
         recall: Union[None, bool, str] = None,
         interventions: Sequence[Mapping[str, Any]] = (),
-        mute: Sequence[Union[int, str]] = (),
+        mute: Union[int, str, Sequence[Union[int, str]]] = (),
         mute_signals: Sequence[int] = (),
         plugins: Union[None, _options.Plugin, Sequence[_options.Plugin]] = None,
         plugin_path: Sequence[_options.Path] = (),
@@ -267,17 +277,18 @@ class Model:
 
         Args:
             candidates: Candidates listed for each step; the chosen one is always among them.
-            mute: Tokens that cannot be chosen.
-            mute_signals: Positions of the path that are taken out of the context of later tokens (graphs).
+            mute: Token or tokens that cannot be chosen.
+            mute_signals: Positions of the path that are taken out of the context of later tokens (graphs). A muted
+                signal changes the signals after it too, so the prediction may move by more than its contribution, which
+                is exact for one step given the gates.
             interventions: Other changes, as the document ``brillm-trace/1`` describes them.
 
         The other arguments are those of :meth:`generate`.
         """
-        changes = [dict(one) for one in interventions]
-        changes += [{"kind": "mute_node", "node": self._token(token)} for token in mute]
-        changes += [
-            {"kind": "mute_signal", "position": _options.index(position, "position")} for position in mute_signals
-        ]
+        muted = _options.indices(mute_signals, "mute_signals")
+        changes = _options.changes(interventions)
+        changes += [{"kind": "mute_node", "node": self._token(token)} for token in _options.several(mute, "mute")]
+        changes += [{"kind": "mute_signal", "position": position} for position in muted]
         options = {
             "tokens": tokens,
             "candidates": candidates,
@@ -290,12 +301,20 @@ class Model:
                 "banned": _options.indices(banned, "banned"),
             },
             "ignore_eos": ignore_eos,
-            "start": start,
+            "start": _options.start(start),
             "recall": _options.constants(recall),
             "interventions": changes,
             "plugins": _options.plugins(plugins, plugin_path),
         }
-        return Trace(self._native.trace(self._prompt(prompt), _options.document(options)))
+        trace = Trace(self._native.trace(self._prompt(prompt), _options.document(options)))
+        length = len(trace.ids) if muted else 0
+        if muted and max(muted) >= length:
+            raise _options.InputError(
+                f"no position {max(muted)} in a path of {length} tokens",
+                "mute_signals",
+                f"pass positions from 0 to {length - 1}",
+            )
+        return trace
 
     def explain(
         self, prompt: Prompt, *, tokens: int = 1, alternative: Union[None, int, str] = None
@@ -309,10 +328,21 @@ class Model:
             prompt: A text, or the ids of its tokens.
             tokens: Number of tokens to choose, always the likeliest, and to explain.
             alternative: The token, or its text, that the chosen one is compared with; the next likeliest by default.
+
+        Raises:
+            InputError: A step chooses the alternative itself.
         """
         other = None if alternative is None else self._token(alternative)
         found = self._native.explain(self._prompt(prompt), _options.index(tokens, "tokens"), other)
-        return [Explanation(one, self) for one in json.loads(found)]
+        explanations = [Explanation(one, self) for one in json.loads(found)]
+        for step, one in enumerate(explanations):
+            if one.chosen == other:
+                raise _options.InputError(
+                    f"the alternative is the token that step {step} chooses",
+                    "alternative",
+                    "pass another token, or none for the next likeliest" if step == 0 else f"pass tokens={step}",
+                )
+        return explanations
 
     def session(
         self,
@@ -349,18 +379,19 @@ class Model:
                 "min_p": min_p,
                 "banned": _options.indices(banned, "banned"),
             },
-            "start": start,
+            "start": _options.start(start),
             "recall": _options.constants(recall),
             "charges": _options.constants(charges),
             "explain": explain,
             "plugins": _options.plugins(plugins, plugin_path),
         }
         ids = [] if state is not None and isinstance(prompt, str) and not prompt else self._prompt(prompt)
-        return Session(self, ids, self._native.session(ids, _options.document(options), state))
+        saved = None if state is None else _options.state(state)
+        return Session(self, ids, self._native.session(ids, _options.document(options), saved))
 
     def restore(self, state: bytes, **options: Any) -> Session:
         """Continue a saved session; ``options`` are those of :meth:`session`."""
-        return self.session([], state=state, **options)
+        return self.session([], state=_options.state(state), **options)
 
     def graph(self) -> Graph:
         """The graph of tokens, as arrays that are not copied."""
@@ -457,7 +488,7 @@ class Model:
 
     def save(self, path: _options.Path) -> None:
         """Write a graph to a ``.bril`` file, which :func:`brillm.load` and the program open. Equal models give equal bytes."""
-        _native.save(self._native, _options.paths(path)[0])
+        _native.save(self._native, _options.path(path))
 
     def weights(self) -> Dict[str, "numpy.ndarray"]:
         """The weights by name, as read-only views of the model's memory.
@@ -509,5 +540,5 @@ def load(path: Optional[_options.Path] = None, *, verify: bool = False) -> Model
     Args:
         verify: Check every byte now; otherwise the blocks of a large file are checked when they are first used.
     """
-    name = None if path is None else _options.paths(path)[0]
+    name = None if path is None else _options.path(path)
     return Model(_native.Model(name, bool(verify)))

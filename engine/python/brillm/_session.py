@@ -81,7 +81,7 @@ class Session:
 
     def inject(self, token: Union[int, str], energy: float) -> None:
         """Add energy to a token, for the next choice only."""
-        self._native.inject(self._model._token(token), energy)
+        self._native.inject(self._model._token(token), _options.number(energy, "energy"))
 
     def mute(self, token: Union[int, str], *, source: Union[None, int, str] = None) -> None:
         """Close a node for all later steps, or only the edge to it from ``source``."""
@@ -90,7 +90,7 @@ class Session:
     def scale(self, token: Union[int, str], factor: float, *, source: Union[None, int, str] = None) -> None:
         """Multiply the odds of a token in all later steps, or only those of the edge to it from ``source``."""
         begin = None if source is None else self._model._token(source)
-        self._native.scale(begin, self._model._token(token), factor)
+        self._native.scale(begin, self._model._token(token), _options.number(factor, "factor"))
 
     def contributions(self, token: Union[int, str]) -> Optional[Dict[str, Any]]:
         """What each earlier token contributes to the edge to a token; ``None`` on a transformer.

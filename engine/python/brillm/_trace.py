@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 import numpy
 
 from . import _native, _options
+from ._errors import FormatError, of_system
 
 
 class Trace:
@@ -79,7 +80,8 @@ class Trace:
         """How far each token of the path pushed along the pre-activation of each chosen edge. ``[steps, n]`` float64
 
         0 for tokens that are not before the step. With the other terms (:meth:`contribution_table`), a row adds up to the
-        norm of the pre-activation. All 0 on a transformer, which has attention instead.
+        norm of the pre-activation. All 0 on a transformer, which has attention instead. The values are exact for the step,
+        given the gates: a signal that is muted earlier changes the signals after it too.
         """
         values = numpy.zeros((len(self.steps), len(self.document["tokens"])))
         for row, step in zip(values, self.steps):
@@ -127,18 +129,21 @@ class Trace:
 
     def export(self, format: str, *, theme: str = "light") -> str:
         """The trace as ``json``, ``svg``, ``dot``, ``graphml``, ``gexf`` or ``csv``."""
-        return self._native.export(format, theme)
+        return self._native.export(_options.text(format, "format"), _options.text(theme, "theme"))
 
     def svg(self, *, theme: str = "light") -> str:
         """The picture of the path; :func:`brillm.open_trace` reads the trace back from it."""
-        return self._native.export("svg", theme)
+        return self.export("svg", theme=theme)
 
     def save(self, path: _options.Path, *, theme: str = "light") -> None:
         """Write the trace to a file, in the format of its ending."""
-        name = _options.paths(path)[0]
-        text = self._native.export(name.rpartition(".")[2], theme)
-        with open(name, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        name = _options.path(path)
+        text = self.export(name.rpartition(".")[2], theme=theme)
+        try:
+            with open(name, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+        except OSError as error:
+            raise of_system(error, name) from None
 
     def _repr_html_(self) -> str:
         return f'<div style="overflow-x:auto">{self.svg()}</div>'
@@ -149,5 +154,13 @@ class Trace:
 
 def open_trace(path: _options.Path) -> Trace:
     """Open a trace that was written as JSON or SVG."""
-    with open(_options.paths(path)[0], encoding="utf-8") as file:
-        return Trace(_native.Trace.read(file.read()))
+    name = _options.path(path)
+    try:
+        with open(name, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise of_system(error, name) from None
+    except UnicodeDecodeError:
+        advice = "pass a file that Trace.save wrote as .json or .svg"
+        raise FormatError("the file is not a trace: it is not text", name, advice) from None
+    return Trace(_native.Trace.read(text))

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 
 from . import _native, _options
+from ._errors import ConfigurationError, of_system
 from ._model import Model, load
 
 
 class Run(NamedTuple):
-    """A training run that has ended."""
+    """A training run that has ended.
+
+    Attributes:
+        folder: Folder with the log, the checkpoints and the model.
+        path: The model: a file, or a folder for a transformer.
+        steps: Steps taken.
+        parameters: Number of trained parameters.
+        validation_perplexity: The best validation perplexity; ``None`` without validation text.
+        cancelled: Whether the run was ended early; ``train(…, resume=True)`` continues it.
+    """
 
     #: Folder with the log, the checkpoints and the model.
     folder: str
@@ -34,11 +45,17 @@ class Run(NamedTuple):
 
     def log(self) -> List[Dict[str, Any]]:
         """The records of the log: ``kind`` is ``training`` or ``validation``."""
-        with open(os.path.join(self.folder, "log.jsonl"), encoding="utf-8") as file:
-            return [json.loads(line) for line in file if line.strip()]
+        path = os.path.join(self.folder, "log.jsonl")
+        try:
+            with open(path, encoding="utf-8") as file:
+                return [json.loads(line) for line in file if line.strip()]
+        except OSError as error:
+            raise of_system(error, path) from None
 
     def table(self, kind: str = "training") -> Dict[str, "numpy.ndarray"]:
-        """The records of a kind as columns for ``pandas.DataFrame`` or ``pyarrow.table``."""
+        """The records of a kind, ``"training"`` or ``"validation"``, as columns for ``pandas.DataFrame`` or ``pyarrow.table``."""
+        if kind not in ("training", "validation"):
+            raise _options.InputError(f"invalid kind {kind!r}: expected training or validation")
         records = [record for record in self.log() if record["kind"] == kind]
         keys = [key for key in (records[0] if records else {}) if key != "kind"]
         return {
@@ -63,7 +80,7 @@ class Picture(str):
 
 def plot(folders: Union[_options.Path, Sequence[_options.Path]]) -> Picture:
     """Draw the learning curves of runs."""
-    return Picture(_native.plot(_options.paths(folders)))
+    return Picture(_native.plot(_options.paths(folders, "folders")))
 
 
 def train(
@@ -83,35 +100,53 @@ def train(
     >>> print(run.load().generate("Once").collect())
 
     Args:
-        source: Texts (files, folders or globs), a run file (``.toml``), or the keys of a run file as a mapping.
-        out: Folder of the run; ``runs/NAME`` by default.
+        source: Paths of texts (files, folders or globs; not a text itself), a run file (``.toml``), or the keys of a run
+            file as a mapping.
+        out: Folder of the run; ``runs/NAME`` by default, and for texts ``runs/NAME-2`` and so on while that has a run.
         changes: Keys of the run file to change, ``{"train.rate": 0.004}`` or ``["train.rate=0.004"]``.
         data: Folder that paths in a run file or a mapping are relative to.
-        resume: Continue the run that the folder contains.
+        resume: Continue the run that the folder contains, ``runs/NAME`` without ``out``; a folder without a run begins one.
         callback: Receives progress: ``kind`` is ``note``, ``warning``, ``step``, ``training`` or ``validation``. It is
             called on another thread; returning ``False`` ends the run with a checkpoint, as Ctrl-C does.
         plugins: Plugins by name, as in :meth:`Model.generate`.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, once a checkpoint, ``step-N.checkpoint``, is in the folder of the run;
+            ``resume=True`` continues from it. A second Ctrl-C does not wait for the checkpoint.
     """
     files: List[str] = []
     recipe = None
     if isinstance(source, Mapping):
         recipe = _options.document(source)
     else:
-        files = _options.paths(source)
-    listed = [f"{key}={_value(value)}" for key, value in changes.items()] if isinstance(changes, Mapping) else changes
+        files = _options.paths(source, "source")
+    listed: List[str] = []
+    if isinstance(changes, Mapping):
+        for key, value in changes.items():
+            _options.check(value, str(key))
+            listed.append(f"{key}={_value(value)}")
+    elif isinstance(changes, str):
+        listed = [changes]
+    elif changes is not None:
+        listed = _options.items(changes, "changes", "\"KEY=VALUE\"")
 
-    report = json.loads(
-        _native.train(
+    try:
+        trained = _native.train(
             files,
             recipe,
-            [] if listed is None else [listed] if isinstance(listed, str) else list(listed),
-            None if data is None else _options.paths(data)[0],
-            None if out is None else _options.paths(out)[0],
+            [_options.text(one, "changes") for one in listed],
+            None if data is None else _options.path(data, "data"),
+            None if out is None else _options.path(out, "out"),
             bool(resume),
             _options.document(_options.plugins(plugins, plugin_path)),
             _options.teller(callback),
         )
-    )
+    except ConfigurationError as error:
+        # A mapping has no lines.
+        if recipe is None or error.where is None or re.fullmatch(r"line \d+", error.where) is None:
+            raise
+        raise ConfigurationError(error.what, "source", error.advice) from None
+    report = json.loads(trained)
     return Run(
         report["folder"],
         report["model"],
@@ -132,7 +167,16 @@ def _value(value: Any) -> str:
 
 
 class Evaluation(NamedTuple):
-    """The outcome of an evaluation, over the full vocabulary."""
+    """The outcome of an evaluation, over the full vocabulary.
+
+    Attributes:
+        perplexity: exp of the nats per token.
+        nats_per_token: Mean −ln p.
+        tokens: Predictions made.
+        candidates: Tokens that each prediction chose among.
+        bits_per_byte: Bits for each byte of text; ``None`` for ids, windows, separate documents, and texts with images or
+            sounds.
+    """
 
     #: exp of the nats per token.
     perplexity: float
@@ -164,6 +208,7 @@ def evaluate(
     """Measure the perplexity of a model on held-out texts (files, folders or globs) or on tokens, as ``brillm eval``.
 
     Args:
+        texts: Paths, also as ``str``: a text itself is measured by :meth:`Model.score`.
         ids: Tokens instead of texts.
         windows: Length and count of windows, each from a fresh state; otherwise the text is one stream.
         documents: Measure each text from a fresh state.
@@ -176,7 +221,7 @@ def evaluate(
         raise _options.InputError("nothing to measure" if texts is None else "texts and ids exclude each other",
                                   "evaluate", "pass texts, or ids=")
     options = {
-        "windows": None if windows is None else list(windows),
+        "windows": None if windows is None else _options.window(windows),
         "first_window": first_window,
         "documents": documents,
         "charges": _options.constants(charges),
@@ -187,11 +232,12 @@ def evaluate(
     }
     perplexity, nats, tokens, candidates, size = _native.evaluate(
         model._native,
-        [] if texts is None else _options.paths(texts),
+        [] if texts is None else _options.paths(texts, "texts"),
         None if ids is None else _options.indices(ids, "ids"),
         _options.document(options),
     )
-    bits = nats * tokens / numpy.log(2) / size if size else None
+    # The windows may be a part of the text, whose bytes are not counted.
+    bits = nats * tokens / numpy.log(2) / size if size and windows is None else None
     return Evaluation(perplexity, nats, tokens, candidates, None if bits is None else float(bits))
 
 
@@ -214,14 +260,15 @@ def kneser_ney(
     """
     seen, held_out = _options.indices(train, "train"), _options.indices(test, "test")
     size = max(seen + held_out, default=0) + 1 if vocabulary is None else vocabulary
-    length, count = windows
+    if _options.index(order, "order") < 2:
+        raise _options.InputError(f"invalid order {order}: expected a number of at least 2")
     return dict(
         _native.kneser_ney(
             seen,
             held_out,
             _options.index(size, "vocabulary"),
             _options.index(order, "order"),
-            (_options.index(length, "windows"), _options.index(count, "windows")),
+            _options.window(windows),
             bool(stream),
         )
     )
