@@ -5,7 +5,7 @@
 //! (`brillm bench --model FILE.gguf`).
 
 use crate::kernel::block_format::{Block, PART};
-use crate::kernel::simd::{Arithmetic, dispatch};
+use crate::kernel::simd::{Arithmetic, dispatch, prefetch};
 
 /// Sums that a product of two rows is added up in, whatever the number of rows.
 const LANES: usize = 16;
@@ -84,13 +84,23 @@ fn dot_body<A: Arithmetic, B: Block>(bytes: &[u8], columns: usize, x: &[f32], ou
     }
 }
 
-/// Compute the products of four matrix rows with a row of `x`.
+/// Groups of four rows from one that is multiplied to the one that is fetched from memory meanwhile.
+const AHEAD: usize = 2;
+
+/// Compute the products of four neighbouring matrix rows with a row of `x`.
 #[inline(always)]
 fn four_rows<A: Arithmetic, B: Block>(rows: [&[u8]; 4], x: &[f32]) -> [f32; 4] {
     let mut sums = [[0.0f32; LANES]; 4];
+    // Four streams in one page of memory are more than processors follow by themselves: with blocks of 8 bits, a row of 576
+    // weights was read at a fifth of the speed.
+    let mut ahead = rows[0].as_ptr().wrapping_add(4 * AHEAD * rows[0].len());
     let [a, b, c, d] = rows.map(|row| row.chunks_exact(B::BYTES));
     for (blocks, x) in a.zip(b).zip(c.zip(d)).zip(x.chunks_exact(B::WEIGHTS)) {
         let ((a, b), (c, d)) = blocks;
+        for line in 0..(4 * B::BYTES).div_ceil(64) {
+            prefetch(ahead.wrapping_add(64 * line));
+        }
+        ahead = ahead.wrapping_add(4 * B::BYTES);
         for (part, x) in x.as_chunks::<PART>().0.iter().enumerate() {
             for (bytes, sums) in [a, b, c, d].into_iter().zip(&mut sums) {
                 add_products::<A>(&B::unpack(bytes, part), x, sums);

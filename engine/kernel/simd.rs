@@ -100,6 +100,19 @@ impl Level {
     }
 }
 
+/// Ask the processor for a cache line that is read soon. Any address may be given: nothing is read where there is no memory.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: the instruction belongs to every x86-64 processor, changes no memory, and ignores invalid addresses.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// How a kernel body multiplies and adds.
 pub trait Arithmetic {
     /// `a * b + c`.
