@@ -12,6 +12,8 @@ use crate::call::{detached, lock};
 #[pyclass(frozen, module = "brillm._native")]
 pub(crate) struct Generation {
     inner: Mutex<brillm::Generation>,
+    /// What was computed when Ctrl-C ended a call, for the next one.
+    held: Mutex<Option<brillm::run::Piece>>,
     cancel: Arc<AtomicBool>,
 }
 
@@ -19,6 +21,7 @@ impl Generation {
     pub(crate) fn new(inner: brillm::Generation, cancel: Arc<AtomicBool>) -> Self {
         Self {
             inner: Mutex::new(inner),
+            held: Mutex::default(),
             cancel,
         }
     }
@@ -28,7 +31,16 @@ impl Generation {
 impl Generation {
     /// The next piece: its text, and its token unless it has none; `None` at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Option<(String, Option<u32>)>> {
-        let piece = detached(py, || lock(&self.inner).next().transpose())?;
+        let held = lock(&self.held).take();
+        let piece = match held {
+            Some(piece) => Some(piece),
+            None => detached(py, || lock(&self.inner).next().transpose())?,
+        };
+        // The interpreter would raise the interrupt in place of what this call returns, which would be lost.
+        if let Err(interrupt) = py.check_signals() {
+            *lock(&self.held) = piece;
+            return Err(interrupt);
+        }
         Ok(piece.map(|piece| (piece.text, (!piece.text_only).then_some(piece.id))))
     }
 

@@ -186,3 +186,23 @@ def test_plugins_change_what_is_generated(transformer):
         transformer.trace(PROMPT, tokens=1, plugins="kv-heavy:heavy=8,recent=8") and brillm.evaluate(
             transformer, ids=transformer.encode(PROMPT), plugins="kv-heavy:heavy=8,recent=8"
         )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_generation_continues_after_ctrl_c_without_a_gap(model):
+    whole = model.generate(PROMPT, tokens=400, ignore_eos=True)
+    whole.collect()
+    generation = model.generate(PROMPT, tokens=400, ignore_eos=True)
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            timer = threading.Timer(0.01, lambda: os.kill(os.getpid(), signal.SIGINT))
+            timer.start()
+            for _ in generation:
+                pass
+            timer.join()
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    assert generation.finish is None
+    generation.collect()
+    assert (generation.ids, generation.text) == (whole.ids, whole.text)
