@@ -11,6 +11,7 @@ pub mod attention;
 pub mod blend;
 #[cfg(feature = "transformer")]
 pub mod block_format;
+#[cfg(feature = "transformer")]
 mod block_product;
 pub mod bytes;
 pub mod composed;

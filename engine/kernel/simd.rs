@@ -102,6 +102,7 @@ impl Level {
 
 /// Ask the processor for a cache line that is read soon. Any address may be given: nothing is read where there is no memory.
 #[inline(always)]
+#[cfg(feature = "transformer")]
 pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
