@@ -56,7 +56,7 @@ mod train;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -263,7 +263,8 @@ fn expected(error: &clap::Error) -> Option<clap::Error> {
 }
 
 /// Return the executable of the program and its arguments before those of the command line.
-fn program() -> Result<(PathBuf, &'static [OsString])> {
+#[cfg(any(feature = "plugin", all(unix, feature = "transformer")))]
+fn program() -> Result<(std::path::PathBuf, &'static [OsString])> {
     match INVOCATION
         .get()
         .and_then(|invocation| invocation.split_first())
