@@ -144,7 +144,7 @@ fn files_that_a_model_of_text_leaves_out_are_counted() {
     let records = [
         r#"{"text": "a crow and a jug", "image": "none.png"}"#,
         r#"{"audio": "none.wav", "text": "a crow and a jug", "image": "none.png"}"#,
-        r#"{"text": "what is no path is another field", "image": {"width": 7}}"#,
+        r#"{"text": "an object is another field", "image": {"width": 7}}"#,
     ];
     std::fs::write(folder.path().join("a.jsonl"), records.join("\n")).unwrap();
     let (text, out) = (

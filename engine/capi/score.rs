@@ -44,7 +44,7 @@ fn score(session: &brillm_session, ids: &[u32]) -> Result<(Vec<f64>, brillm_scor
     let vocabulary = model.engine().tokenizer().vocabulary();
     let tokens = (ids.len() - 1) as u64;
     let bytes: usize = ids[1..].iter().map(|&id| vocabulary.bytes(id).len()).sum();
-    // What codes of images and sounds cost is no cost of the text.
+    // A text with codes of images or sounds has no bits per byte: its bytes do not count them.
     let codes = ids[1..].iter().any(|&id| vocabulary.code(id).is_some());
     let nats = -logarithms.iter().sum::<f64>();
     let sum = brillm_score {

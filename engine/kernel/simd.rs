@@ -100,7 +100,7 @@ impl Level {
     }
 }
 
-/// Ask the processor for a cache line that is read soon. Any address may be given: nothing is read where there is no memory.
+/// Prefetch the cache line at an address into all caches. Any address is valid: unmapped ones are ignored.
 #[inline(always)]
 #[cfg(feature = "transformer")]
 pub(crate) fn prefetch(address: *const u8) {

@@ -129,24 +129,7 @@ pub fn learn_text(
     observe: &mut dyn FnMut(ContinualProgress) -> bool,
 ) -> Result<Lesson> {
     settings.check()?;
-    if text.name.trim().is_empty() {
-        let what = format!(
-            "invalid name {:?}: the name of a record is empty",
-            text.name
-        );
-        return Err(Error::new(ErrorKind::Input, what)
-            .advice("pass a name with a letter, for example \"book\""));
-    }
-    if text.name.bytes().all(|byte| byte.is_ascii_digit()) {
-        let what = format!("invalid name {:?}: numbers count records", text.name);
-        return Err(Error::new(ErrorKind::Input, what)
-            .advice("pass a name with a letter, for example \"book\""));
-    }
-    if model.records().any(|record| record.name == text.name) {
-        let what = format!("the model already has a record named {:?}", text.name);
-        return Err(Error::new(ErrorKind::Input, what)
-            .advice("pass another --name, or forget that record first"));
-    }
+    check_name(model, &text.name)?;
     let (tokenizer, new_nodes) = match settings.new_nodes {
         0 => (model.tokenizer().clone(), Vec::new()),
         count => model.tokenizer().with_words(&text.documents, count)?,
@@ -224,6 +207,26 @@ pub fn learn_text(
         trained_rows,
         nats,
     })
+}
+
+/// Check that a record of `model` may have this name.
+fn check_name(model: &Model, name: &str) -> Result<()> {
+    if name.trim().is_empty() {
+        let what = format!("invalid name {name:?}: the name of a record is empty");
+        return Err(Error::new(ErrorKind::Input, what)
+            .advice("pass a name with a letter, for example \"book\""));
+    }
+    if name.bytes().all(|byte| byte.is_ascii_digit()) {
+        let what = format!("invalid name {name:?}: numbers count records");
+        return Err(Error::new(ErrorKind::Input, what)
+            .advice("pass a name with a letter, for example \"book\""));
+    }
+    if model.records().any(|record| record.name == name) {
+        let what = format!("the model already has a record named {name:?}");
+        return Err(Error::new(ErrorKind::Input, what)
+            .advice("pass another --name, or forget that record first"));
+    }
+    Ok(())
 }
 
 /// Describe the training of a text for its record.

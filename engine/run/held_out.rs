@@ -6,8 +6,8 @@ use crate::Result;
 use crate::run::Engine;
 
 /// Encode texts (files, folders, globs, or `-` for standard input) as one stream: the initial special tokens, then each
-/// text with its end token. Also returns the bytes of text, 0 for texts with images or sounds: what their codes cost is no cost
-/// of the text.
+/// text with its end token. Also returns the bytes of text, 0 for texts with images or sounds, whose codes the bytes do not
+/// count.
 ///
 /// # Errors
 /// As [`Tokenizer::corpus`](crate::text::Tokenizer::corpus); those of the texts and of the tokenizer.
