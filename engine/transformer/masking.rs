@@ -255,7 +255,7 @@ fn confidence(logits: &[f32]) -> f32 {
     row.into_iter().fold(0.0, f32::max)
 }
 
-/// Ask `order/1` for the next mask. Returns its index among `open`; `best` are the probabilities of their likeliest
+/// Choose the next mask by `order/1`. Returns its index among `open`; `best` are the probabilities of their likeliest
 /// tokens.
 fn next_in_order(
     order: &dyn Order,

@@ -276,7 +276,7 @@ impl TransformerSession {
         self.sampler.sampling_mut()
     }
 
-    /// Ask `order/1`, where it is called.
+    /// Let `order/1` choose, where a plugin has it.
     fn check_order(&mut self) -> Result<()> {
         let Some(order) = &self.order else {
             return Ok(());
