@@ -1,15 +1,4 @@
-// Bindings and functions shared by node_own.wgsl, node_composed.wgsl and node_layered.wgsl: move a sequence to its next node.
-// After: sequences.wgsl. The kernel declares its Parameters.
-
-@group(0) @binding(0) var<uniform> P: Parameters;
-// Workspace; offsets in P.at.
-@group(0) @binding(1) var<storage, read_write> floats: array<f32>;
-// State of sequences; offsets in P.at.
-@group(0) @binding(2) var<storage, read_write> integers: array<u32>;
-// Numbers of nodes and small blocks; offsets in P.blocks.
-@group(0) @binding(3) var<storage, read> values: array<f32>;
-
-var<workgroup> skipped: u32;
+// Functions shared by hop.wgsl and node_layered.wgsl: move a sequence to its next node. After: sequences.wgsl, running.wgsl.
 
 // Whether sequence b makes no hop: it has ended, the submission is halted, or no node could be chosen, which ends
 // it. The same value in all threads.

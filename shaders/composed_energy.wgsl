@@ -1,5 +1,5 @@
 // Functions: energies of composed edges, ‖h + β_v‖² = ‖h‖² + 2 h·β_v + ‖β_v‖², from the dot products in `dots`.
-// Shared by select.wgsl and resist.wgsl. After: workgroup.wgsl, sequences.wgsl.
+// Shared by choose.wgsl and resist.wgsl. After: workgroup.wgsl, sequences.wgsl.
 
 // ‖h‖² of the output of sequence b.
 fn output_square(b: u32, thread: u32) -> f32 {

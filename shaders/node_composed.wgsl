@@ -1,23 +1,32 @@
-// A node of composed edges: from what arrives, its output h = (x M) ⊙ scale + offset + ((x L) ⊙ low scale) N with
-// x = (c, 2 · banks) and c = GELU(gain ⊙ z / rms(z) + 10κ β); then the sequence moves on.
-// One workgroup a sequence. After: workgroup.wgsl, activation.wgsl, blend.wgsl, sequences.wgsl, advance.wgsl.
-// CPU: `forward` of engine/kernel/composed.rs.
+// Functions: composed edges, the signal through the chosen edge where edges have own residuals, and the output of its node,
+// h = (x M) ⊙ scale + offset + ((x L) ⊙ low scale) N with x = (c, 2 · banks) and c = GELU(gain ⊙ z / rms(z) + 10κ β).
+// One workgroup a sequence. After: workgroup.wgsl, activation.wgsl, blend.wgsl, sequences.wgsl, fans.wgsl, delta.wgsl.
+// Used by hop.wgsl. CPU: `forward` of engine/kernel/composed.rs.
 
+// Rank of the nodes' low-rank matrices.
 override RANK: u32 = 0u;
 
-struct Parameters {
-    at: Sequences,     // `gathered`: β, scale, offset, gate and low scale of the next node
-    blocks: Blocks,
-    kappa: f32,        // 10 κ
-    epsilon: f32,      // added to the mean square of z
-}
-
-@compute @workgroup_size(WORKGROUP)
-fn node_update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let b = group.x;
-    if stays(b, thread) {
+// Add δ of the chosen edge to the output of its source.
+fn cross_composed(b: u32, thread: u32) {
+    let node = integers[P.at.nodes + b];
+    let target_node = integers[P.at.next + b];
+    let number = locations[4u * node];
+    if target_node == NONE || !is_bound(number) {
         return;
     }
+    let edge_row = find_edge_row(node, target_node);
+    if edge_row == 0u {
+        return;
+    }
+    let start = b * P.at.stride;
+    let row = row_of(node, edge_row);
+    for (var j = thread; j < W; j += WORKGROUP) {
+        floats[P.at.output + start + j] += delta(number, row, scale_of(number, row), P.at.projected + start, j);
+    }
+}
+
+// The output of the chosen node. `gathered` holds its β, scale, offset, gate and low scale.
+fn node_composed(b: u32, thread: u32) {
     let start = b * P.at.stride;
     let signal = start + P.at.signal;
     let banks = start + P.at.banks;
@@ -86,9 +95,5 @@ fn node_update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
             sum = fma(floats[start + P.at.low + r], values[P.blocks.low_out + r * W + j], sum);
         }
         floats[output + j] = sum;
-    }
-    wait();
-    if thread == 0u {
-        advance(b);
     }
 }

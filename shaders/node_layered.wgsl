@@ -1,5 +1,5 @@
 // A node of layered edges: what lies between the products with the matrices of its layers, which `dots` computes.
-// One workgroup a sequence. After: workgroup.wgsl, activation.wgsl, sequences.wgsl, advance.wgsl.
+// One workgroup a sequence. After: workgroup.wgsl, activation.wgsl, sequences.wgsl, running.wgsl, advance.wgsl.
 // CPU: engine/kernel/layered.rs. A hop: enter, then for each layer the edge's product, memory, the mix's product, add;
 // then the read-out's product and leave.
 
@@ -25,6 +25,14 @@ struct Parameters {
     kappa: f32,        // 10 κ
     epsilon: f32,      // added to the mean square of a signal
 }
+
+@group(0) @binding(0) var<uniform> P: Parameters;
+// Workspace; offsets in P.at.
+@group(0) @binding(1) var<storage, read_write> floats: array<f32>;
+// State of sequences; offsets in P.at.
+@group(0) @binding(2) var<storage, read_write> integers: array<u32>;
+// Numbers of nodes and small blocks; offsets in P.blocks.
+@group(0) @binding(3) var<storage, read> values: array<f32>;
 
 // n = g ⊙ s / rms(s). Each thread reads the columns of s that it wrote.
 fn normalise(start: u32, thread: u32) {

@@ -1,19 +1,60 @@
-// A node of own edges: output h = blend of the signal c = GELU(z) with the banks; then the sequence moves on.
-// One workgroup a sequence. After: workgroup.wgsl, activation.wgsl, blend.wgsl, sequences.wgsl, advance.wgsl.
-// CPU: `forward` of engine/kernel/own.rs.
+// Functions: own edges, the signal through the chosen edge, z = h W_e + b_e + position row, and the output of its node,
+// h = blend of c = GELU(z) with the banks. One workgroup a sequence. After: workgroup.wgsl, activation.wgsl, blend.wgsl,
+// element.wgsl, sequences.wgsl, fans.wgsl and the declarations of the buffers of fans. Used by hop.wgsl.
+// CPU: `preactivations` of engine/kernel/fan.rs, `forward` of engine/kernel/own.rs.
 
-struct Parameters {
-    at: Sequences,
-    blocks: Blocks,
-    has_table: u32,    // whether hops add position rows
-}
+var<workgroup> parts: array<vec4<f32>, WORKGROUP>;
 
-@compute @workgroup_size(WORKGROUP)
-fn node_update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let b = group.x;
-    if stays(b, thread) {
+// z of sequence b, from the edge to its chosen node. Each thread takes a word of the rows, and where there are more threads
+// than words, some of the rows; the parts are added in the order of threads.
+fn cross_own(b: u32, thread: u32) {
+    let node = integers[P.at.nodes + b];
+    let target_node = integers[P.at.next + b];
+    let number = locations[4u * node];
+    if target_node == NONE || !is_bound(number) {
         return;
     }
+    let buffer = number - P.fans.first;
+    let edge_row = find_edge_row(node, target_node);
+    var row = 0u;
+    if edge_row > 0u {
+        row = row_of(node, edge_row);
+    }
+    let matrix = row * (D + 1u) * ROW;
+    let start = b * P.at.stride;
+    let row_words = W / PER_WORD;
+    let span = min(row_words, WORKGROUP);
+    let part = thread / span;
+    let count = WORKGROUP / span;
+    for (var first = 0u; first < row_words; first += span) {
+        let at = first + thread % span;
+        let takes = at < row_words && part < count;
+        var z = vec4(0.0);
+        if takes {
+            if part == 0u {
+                z = widen(word(buffer, matrix + D * ROW + at));
+            }
+            for (var k = part; k < D; k += count) {
+                z = fma(vec4(floats[start + P.at.output + k]), widen(word(buffer, matrix + k * ROW + at)), z);
+            }
+        }
+        parts[thread] = z;
+        workgroupBarrier();
+        if takes && part == 0u {
+            for (var other = 1u; other < count; other += 1u) {
+                z += parts[thread + other * span];
+            }
+            for (var c = 0u; c < PER_WORD; c += 1u) {
+                let column = start + at * PER_WORD + c;
+                floats[P.at.preactivation + column] = fma(scale_of(number, row), z[c], floats[P.at.base + column]);
+            }
+        }
+        workgroupBarrier();
+    }
+}
+
+// The output of the chosen node.
+fn node_own(b: u32, thread: u32) {
     let start = b * P.at.stride;
     let signal = start + P.at.signal;
     let banks = start + P.at.banks;
@@ -52,9 +93,5 @@ fn node_update(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         if P.has_table == 1u {
             floats[start + P.at.base + j] = floats[P.at.table + hop * W + j];
         }
-    }
-    wait();
-    if thread == 0u {
-        advance(b);
     }
 }

@@ -14,7 +14,6 @@ struct Parameters {
     has_own: u32,      // whether `energies` counts (own edges, or composed ones with residuals)
 }
 
-const LOWEST: f32 = -3.4028234e38;
 // Numbers before a sequence's arrays in `shader_inputs`: its node, step, V and 0, and unused ones up to 256 bytes.
 const HEADER: u32 = 64u;
 

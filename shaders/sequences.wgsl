@@ -26,6 +26,7 @@ struct Sequences {
     listed_logits: u32,    // [B, top_k]
     lambda: u32,           // λ of the position blend for each hop of a submission [B, capacity]
     table: u32,            // position row after each hop of a submission, own edges [B, capacity, W]
+    tops: u32,             // the largest logit that each workgroup of the energy kernel found [B, across]
     // In integers.
     nodes: u32,            // current node [B]
     steps: u32,            // hops so far [B]
@@ -34,9 +35,7 @@ struct Sequences {
     next: u32,             // chosen node, or NONE [B]
     emitted_tokens: u32,   // new nodes [B, capacity]
     random: u32,           // state of each random stream [B, 2]
-    order: u32,            // sequences sorted by node [B]
-    groups: u32,           // of each buffer of fans: first position in `order`, sequences [buffers, B, 2]
-    members: u32,          // of each buffer of fans: its sequences [buffers, B]
+    top_nodes: u32,        // the nodes of `tops` [B, across]
     recent: u32,           // penalty window: length, then nodes [B, 1 + window]
     banned: u32,           // nodes that are never chosen
     stops: u32,            // nodes that end a sequence
@@ -46,6 +45,40 @@ struct Sequences {
     banned_count: u32,
     stops_count: u32,
     earlier: u32,          // in integers: nodes before the current one, the nearest first, NONE at the end [B, 3]
+    banned_bits: u32,      // in integers: a bit for each node, set for banned ones [V / 32]
+    across: u32,           // workgroups of the energy kernel for each sequence
+    // In graph.
+    edges_count: u32,      // E
+    edge_targets: u32,     // target of each edge row [1 + own edges]
+    walks: u32,            // the walks longer than an edge
+}
+
+// The fans that a kernel binds.
+struct FanTable {
+    first: u32,            // number of the first bound buffer of fans
+    rows: u32,             // rows of each buffer, as `scales` counts them
+    paged: u32,            // 1 where a fan may not be on the device
+    bound: u32,            // buffers of fans that are bound
+}
+
+// From energies to a choice.
+struct Choice {
+    has_bias: u32,
+    has_resistance: u32,
+    has_own: u32,          // whether `energies` counts (own edges, or composed ones with residuals)
+    alpha: f32,
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+    penalty: f32,          // ln of the repetition penalty; 0 for none
+    self_loops: u32,
+    mode: u32,             // CHOOSE, LOGITS or LIST
+    scored: u32,           // whether the logits are there already
+    has_tops: u32,         // whether the energy kernel left the largest logits of own edges in `tops`
+    unused_0: u32,
+    unused_1: u32,
+    unused_2: u32,
 }
 
 // Offsets in `values`: numbers of nodes, and small blocks of parameters.
@@ -70,3 +103,5 @@ const HALTED: u32 = 0u;
 const INVALID: u32 = 1u;
 // No node.
 const NONE: u32 = 0xffffffffu;
+// The logit of a node that may not be chosen.
+const LOWEST: f32 = -3.4028234e38;

@@ -44,12 +44,10 @@ pub struct DeviceMechanism {
     pub(crate) targets: Option<DeviceTable>,
     /// Rows of the tables that the update of a node reads.
     pub(crate) records: Option<NodeRecords>,
-    /// First edge of each node `[V + 1]`, then targets `[E]`.
+    /// The graph, as `fans.wgsl` describes it.
     pub(crate) graph: Buffer,
-    /// Edge rows. `[E]`
-    pub(crate) edge_rows: Buffer,
-    /// See [`lifts`]. `[E, 2]`
-    pub(crate) lifts: Buffer,
+    /// Offsets in `graph`: the target of each edge row, and the walks longer than an edge.
+    pub(crate) graph_at: [u32; 2],
     /// Numbers of nodes and small blocks of parameters.
     pub(crate) values: Buffer,
     /// Offsets in `values`.
@@ -96,8 +94,7 @@ impl DeviceMechanism {
             })
             .transpose()?;
         let (targets, records) = node_tables(device, &mechanism)?;
-        let mut offsets = [graph.rows(), graph.targets()].concat();
-        add_walks(&mechanism, &mut offsets);
+        let (numbers, graph_at) = graph_numbers(&mechanism);
         let (mut values, blocks) = gather_values(&mechanism)?;
         let layers = (profile.form == EdgeForm::Layered)
             .then(|| DeviceLayers::upload(device, &mechanism, &mut values))
@@ -107,9 +104,8 @@ impl DeviceMechanism {
             layers,
             targets,
             records,
-            graph: device.upload(&offsets, "the graph")?,
-            edge_rows: device.upload(graph.edge_rows(), "edge rows")?,
-            lifts: device.upload(&lifts(&mechanism), "resistances of edges")?,
+            graph: device.upload(&numbers, "the graph")?,
+            graph_at,
             values: device.upload(&values, "numbers of nodes")?,
             blocks,
             edge_shaders: None,
@@ -321,6 +317,23 @@ fn gather_values(mechanism: &Mechanism) -> Result<(Vec<f32>, Blocks)> {
         beta: put(beta),
     };
     Ok((all, blocks))
+}
+
+/// Collect the graph as kernels read it, and the offsets of the targets of edge rows and of the walks.
+///
+/// All in one buffer, since an adapter may bind eight in all.
+fn graph_numbers(mechanism: &Mechanism) -> (Vec<u32>, [u32; 2]) {
+    let graph = mechanism.graph();
+    let mut numbers = [graph.rows(), graph.targets(), graph.edge_rows()].concat();
+    numbers.extend(lifts(mechanism).iter().map(|lift| lift.to_bits()));
+    let targets = numbers.len();
+    numbers.resize(targets + 1 + graph.own_edges(), 0);
+    for (&target, &edge_row) in graph.targets().iter().zip(graph.edge_rows()) {
+        numbers[targets + edge_row as usize] = target;
+    }
+    let walks = numbers.len();
+    add_walks(mechanism, &mut numbers);
+    (numbers, [targets as u32, walks as u32])
 }
 
 /// Append the walks of the orders in use to the numbers of the graph: how many lengths they have, the offsets of five

@@ -213,7 +213,7 @@ fn the_times_of_kernels_are_printed_at_the_end(bed: &Bed) {
     assert_eq!(sum(0), number(all[0]), "{table}");
     assert!((sum(3) - 100.0).abs() < 0.1 * rows.len() as f64, "{table}");
     assert!(
-        rows.iter().any(|row| row[4].starts_with("select.choose")),
+        rows.iter().any(|row| row[4].starts_with("hop.hop")),
         "{table}"
     );
 }

@@ -34,6 +34,10 @@ pub const TESTS: &[Test] = &[
         "lists_contain_the_likeliest_nodes",
         lists_contain_the_likeliest_nodes,
     ),
+    (
+        "a_hop_of_two_dispatches_keeps_the_paths",
+        a_hop_of_two_dispatches_keeps_the_paths,
+    ),
 ];
 
 pub const NODES: usize = 12;
@@ -358,10 +362,12 @@ fn small_buffers_and_paging_keep_the_paths(bed: &Bed) {
         tried += 1;
         for element in elements {
             let mechanism = learned(&profile, element);
+            // A run of 8 numbers fills whole words of 16 bytes.
+            let run = (8 * element.size()).next_multiple_of(16);
             let row = if own {
-                9 * 8 * element.size()
+                9 * run
             } else {
-                (1 + profile.residual.unwrap_or(0)) * 8 * element.size()
+                (1 + profile.residual.unwrap_or(0)) * run
             };
             let binding = Some((14 * row).next_multiple_of(16) as u64);
             for paged in [false, true] {
@@ -443,6 +449,50 @@ fn lists_contain_the_likeliest_nodes(bed: &Bed) {
             assert_eq!(found, expected);
             for &(logit, node) in &list.nodes {
                 assert!((logit - logits[node as usize]).abs() < 1e-5 * (1.0 + logit.abs()));
+            }
+        }
+    }
+}
+
+/// The kernels of GPUs on every adapter: one dispatch for the energies of all buffers of fans and one for the rest, the
+/// largest logits of own edges, and more sequences at a node than a pass over its edges serves.
+fn a_hop_of_two_dispatches_keeps_the_paths(bed: &Bed) {
+    let nodes = [3, 5, 3, 3, 3, 3, 3, 3, 3, 3, 3, 7, 3, 3, 3, 3, 3, 3, 3];
+    for (name, profile) in profiles() {
+        let own = name == "reference" || name == "own Gated Squared";
+        if !own && name != "composed Gated rank 3 residual Some(2)" {
+            continue;
+        }
+        let elements = [Element::F32, Element::F16, Element::I8];
+        let elements = &elements[..if bed.is_thorough() && own { 3 } else { 1 }];
+        for &element in elements {
+            let mechanism = learned(&profile, element);
+            // Buffers of a few fans each.
+            let row = (if own { 9 } else { 3 }) * (8 * element.size()).next_multiple_of(16);
+            let device = bed.with(DeviceOptions {
+                shape: Some(KernelShape::Lanes),
+                merged: Some(true),
+                binding_bytes: Some((40 * row) as u64),
+                ..DeviceOptions::default()
+            });
+            let starts = flows(&mechanism, &nodes, &Start::Profile);
+            // Greedy, and with nodes that the largest energies may belong to.
+            for sampling in [Sampling::greedy(), Sampling::greedy().banned([1, 4, 6, 9])] {
+                let mut decoder = sampler(&device, &mechanism, &starts, &sampling);
+                let found = decoder.decode(12).unwrap();
+                for (sequence, flow) in starts.iter().enumerate() {
+                    let (path, _) = on_cpu(&mechanism, flow, &sampling, 12);
+                    assert_eq!(
+                        found[sequence], path,
+                        "{name} {element}, sequence {sequence}"
+                    );
+                }
+                // Node tables of this size lie in one buffer, except for tables of composed edges.
+                let buffers = decoder.mechanism().fan_buffers();
+                assert!(buffers > 1 || !own, "{name} {element}: one buffer");
+                if name == "reference" && bed.device.storage_buffers() >= 27 {
+                    assert_eq!(decoder.dispatches().unwrap(), 2, "{name} {element}");
+                }
             }
         }
     }

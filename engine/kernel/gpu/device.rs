@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::adapter::{Adapter, AdapterReport, THREADS};
+use super::adapter::{Adapter, AdapterReport};
 use super::pipeline::{Pipeline, PipelineStore};
 use super::profile::{self, Times};
 use crate::{Error, ErrorKind, Result};
@@ -59,6 +59,10 @@ pub struct DeviceOptions {
     pub binding_bytes: Option<u64>,
     /// Bytes of all fans on the device at most; unlimited if none.
     pub fan_bytes: Option<u64>,
+    /// Whether one kernel chooses and hops; by adapter if none.
+    pub merged: Option<bool>,
+    /// Storage buffers that a kernel binds at most; the adapter's limit if none.
+    pub storage_buffers: Option<u32>,
     /// Measure the time of every kernel; see [`Device::kernel_times`].
     pub profile: bool,
 }
@@ -100,13 +104,13 @@ pub struct Device {
 }
 
 pub(super) struct Inner {
-    raw: wgpu::Device,
+    pub(super) raw: wgpu::Device,
     queue: wgpu::Queue,
-    report: AdapterReport,
-    options: DeviceOptions,
+    pub(super) report: AdapterReport,
+    pub(super) options: DeviceOptions,
     /// Size of a subgroup whose threads are in order; 0 where kernels use workgroup memory.
-    subgroup: u32,
-    binding_bytes: u64,
+    pub(super) subgroup: u32,
+    pub(super) binding_bytes: u64,
     error: Arc<Mutex<Option<Error>>>,
     pub(super) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(super) cache: Option<PipelineStore>,
@@ -242,54 +246,6 @@ impl Device {
     /// Overrides it was opened with.
     pub fn options(&self) -> &DeviceOptions {
         &self.inner.options
-    }
-
-    /// The shape of the kernels that read edges.
-    pub fn shape(&self) -> KernelShape {
-        let by_adapter = if self.inner.report.kind.is_real() {
-            KernelShape::Lanes
-        } else {
-            KernelShape::Thread
-        };
-        self.inner.options.shape.unwrap_or(by_adapter)
-    }
-
-    /// Threads of a subgroup; 0 where kernels do not use subgroups.
-    pub fn subgroup(&self) -> u32 {
-        self.inner.subgroup
-    }
-
-    /// Threads of a workgroup whose threads wait for each other; few on software adapters, where barriers are slow.
-    pub fn workgroup(&self) -> u32 {
-        if self.inner.report.kind.is_real() {
-            THREADS
-        } else {
-            16
-        }
-    }
-
-    /// Threads of a workgroup that works on all V nodes.
-    pub fn wide_workgroup(&self) -> u32 {
-        if self.inner.report.kind.is_real() {
-            self.inner.report.workgroup_threads.min(256)
-        } else {
-            16
-        }
-    }
-
-    /// Bytes of a buffer that a kernel can bind at most.
-    pub fn binding_bytes(&self) -> u64 {
-        self.inner.binding_bytes
-    }
-
-    /// Workgroups in one dimension of a dispatch at most.
-    pub fn workgroups(&self) -> u32 {
-        self.inner.raw.limits().max_compute_workgroups_per_dimension
-    }
-
-    /// Bytes of workgroup memory at most.
-    pub fn workgroup_bytes(&self) -> u32 {
-        self.inner.raw.limits().max_compute_workgroup_storage_size
     }
 
     /// Create an id that is unique on this device.

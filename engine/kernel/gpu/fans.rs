@@ -1,17 +1,85 @@
 //! Fans on the device: all of them or the recently used ones, in buffers that a kernel can bind.
 //!
-//! Row 0 of every buffer is the shared edge. A fan never lies in two buffers, so a kernel binds one and needs no
-//! 64-bit address. Where memory does not hold all fans, they are paged: the least recently used ones are evicted.
+//! Row 0 of every buffer is the shared edge. A fan never lies in two buffers, and a kernel binds several of them: as many as
+//! there are, or as the adapter allows. Where memory does not hold all fans, they are paged: the least recently used ones
+//! are evicted.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::device::{Buffer, Device, Purpose};
-use super::plan::ABSENT;
+use super::pipeline::Access::{self, Read, Uniform, Write};
+use super::sequences::FanTable;
 use super::table::{padded_rows, row_words, scales_of};
 use crate::kernel::element::Element;
 use crate::kernel::table::Table;
 use crate::{Error, ErrorKind, Result};
+
+/// Buffer of a fan that is not on the device.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Buffers of fans that a kernel binds: there is a kernel for each of these numbers.
+pub const BOUND: [usize; 3] = [1, 4, 20];
+
+/// Bindings of a kernel that reads fans: its parameters, floats and integers, then everything that it only reads.
+#[rustfmt::skip]
+const BINDINGS: &[Access] = &[
+    Uniform, Write, Write, Read, Read, Read, Read, Read, Read, Read, Read, Read, Read, Read, Read, Read, Read, Read,
+    Read, Read, Read, Read, Read, Read, Read, Read, Read, Read,
+];
+
+/// The bindings of a kernel that binds `buffers` buffers of fans after `others` others.
+pub(super) const fn bindings(others: usize, buffers: usize) -> &'static [Access] {
+    BINDINGS.split_at(others + buffers).0
+}
+
+/// Declarations of buffers of fans, from a binding on, and a function that reads the one with a given number: `word`, a word
+/// of 4 bytes, or `fetch`, a chunk of words of 16 bytes.
+macro_rules! bound_fans {
+    ($kind:ident $first:literal 1) => {
+        $crate::kernel::gpu::fans::bound_fans!(@ $kind $first: 0)
+    };
+    ($kind:ident $first:literal 4) => {
+        $crate::kernel::gpu::fans::bound_fans!(@ $kind $first: 0 1 2 3)
+    };
+    ($kind:ident $first:literal 20) => {
+        $crate::kernel::gpu::fans::bound_fans!(@ $kind $first: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19)
+    };
+    (@ word $first:literal: $($n:literal)+) => {
+        concat!(
+            $("// [rows, row]\n@group(0) @binding(", $first, " + ", $n, ") var<storage, read> words_", $n,
+                ": array<u32>;\n",)+
+            "\n// A word of 4 bytes of a buffer of fans.\nfn word(buffer: u32, at: u32) -> u32 {\n    switch buffer {\n",
+            $("        case ", $n, "u: { return words_", $n, "[at]; }\n",)+
+            "        default: { return 0u; }\n    }\n}\n"
+        )
+    };
+    (@ fetch $first:literal: $($n:literal)+) => {
+        concat!(
+            $("// [rows, row]\n@group(0) @binding(", $first, " + ", $n, ") var<storage, read> words_", $n,
+                ": array<vec4<u32>>;\n",)+
+            "\n// Words of 16 bytes that `fetch` loads.\nconst CHUNK: u32 = 11u;\nvar<private> chunk: array<vec4<u32>, CHUNK>;\n\n",
+            "// Load words at `at` and every `stride` after it, `last` of them; the last one again where there are fewer.\n",
+            "fn fetch(buffer: u32, at: u32, stride: u32, last: u32) {\n    switch buffer {\n",
+            $("        case ", $n, "u: {\n", $crate::kernel::gpu::fans::bound_fans!(@ chunk $n: 0 1 2 3 4 5 6 7 8 9 10),
+                "        }\n",)+
+            "        default: {}\n    }\n}\n"
+        )
+    };
+    (@ chunk $n:literal: $($i:literal)+) => {
+        concat!($("            chunk[", $i, "] = words_", $n, "[at + min(", $i, "u, last) * stride];\n",)+)
+    };
+}
+pub(super) use bound_fans;
+
+/// The index in [`BOUND`] of the kernel for so many buffers of fans, on a device whose kernels bind `others` other storage
+/// buffers: the smallest that binds all, or else the largest that the device allows.
+pub fn variant(device: &Device, others: usize, buffers: usize) -> usize {
+    let most = (device.storage_buffers() as usize).saturating_sub(others);
+    let allowed = BOUND.iter().filter(|&&bound| bound <= most).count().max(1);
+    let wanted = BOUND.iter().position(|&bound| bound >= buffers);
+    wanted.unwrap_or(BOUND.len() - 1).min(allowed - 1)
+}
 
 /// The rows of all fans on the host.
 #[derive(Clone, Debug)]
@@ -26,15 +94,19 @@ pub struct FanRows {
     pub edge_rows: Vec<Range<usize>>,
 }
 
+impl FanRows {
+    /// Columns of a run, and those of a padded one, which fills whole words of 16 bytes.
+    fn runs(&self) -> [usize; 2] {
+        let numbers = 16 / self.table.element().size();
+        [self.width, self.width.next_multiple_of(numbers)]
+    }
+}
+
 /// One buffer of fans.
 #[derive(Clone, Debug)]
 pub struct FanBuffer {
     /// `[rows, words]`
     pub words: Buffer,
-    /// Scales of int8 rows, else one dummy. `[rows]`
-    pub scales: Buffer,
-    /// How the rows are stored.
-    pub element: Element,
     /// Free runs of rows, ascending.
     free: Vec<Range<usize>>,
 }
@@ -62,6 +134,10 @@ pub struct Fans {
     row_words: usize,
     /// The buffers.
     pub buffers: Vec<FanBuffer>,
+    /// Scales of int8 rows, else one dummy. `[buffers, buffer_rows]`
+    pub scales: Buffer,
+    /// Rows of the largest buffer.
+    buffer_rows: usize,
     /// Buffer, first row in it, own edges and first edge row of each fan. `[V, 4]`
     pub locations: Buffer,
     host_locations: Vec<[u32; 4]>,
@@ -84,7 +160,7 @@ impl Fans {
         rows: FanRows,
         verify: &dyn Fn(u32) -> Result<()>,
     ) -> Result<Self> {
-        let words = row_words(&rows.table, rows.width);
+        let words = row_words(&rows.table, rows.runs());
         let capacity = (device.binding_bytes() / 4) as usize / words.max(1);
         let widest = rows
             .edge_rows
@@ -118,6 +194,8 @@ impl Fans {
             device: device.clone(),
             row_words: words,
             buffers: Vec::new(),
+            scales: device.upload(&[1.0f32], "scales of fans")?,
+            buffer_rows: 0,
             locations,
             host_locations,
             used: BTreeMap::new(),
@@ -170,48 +248,70 @@ impl Fans {
                 }
                 Err(error) => return Err(error),
             }
+            self.buffer_rows = self.buffer_rows.max(size);
+        }
+        if self.rows.table.element() == Element::I8 {
+            let bytes = (self.buffers.len() * self.buffer_rows * 4) as u64;
+            let what = "scales of fans";
+            self.scales = self.device.buffer(bytes, Purpose::Storage, what)?;
+        }
+        // Every buffer has a copy of the shared edge as row 0: an edge lies in the buffer of its fan, whichever it is.
+        if self.rows.first_row == 0 {
+            for buffer in 0..self.buffers.len() {
+                self.write_rows(buffer, 0, 0..1)?;
+            }
         }
         Ok(())
     }
 
     fn buffer(&self, rows: usize) -> Result<FanBuffer> {
         let bytes = (rows * self.row_words * 4) as u64;
-        let words = self.device.buffer(bytes, Purpose::Storage, "fans")?;
-        let scales = match self.rows.table.element() {
-            Element::I8 => {
-                self.device
-                    .buffer((rows * 4) as u64, Purpose::Storage, "scales of fans")?
-            }
-            _ => self.device.upload(&[1.0f32], "scales of fans")?,
-        };
-        // Every buffer has a copy of the shared edge as row 0: a kernel that reads a fan binds one buffer.
-        if self.rows.first_row == 0 {
-            self.write_rows(&words, &scales, 0, 0..1)?;
-        }
         Ok(FanBuffer {
-            words,
-            scales,
-            element: self.rows.table.element(),
+            words: self.device.buffer(bytes, Purpose::Storage, "fans")?,
             free: std::iter::once(1..rows).collect(),
         })
     }
 
-    fn write_rows(
-        &self,
-        words: &Buffer,
-        scales: &Buffer,
-        at: usize,
-        rows: Range<usize>,
-    ) -> Result<()> {
+    /// Write rows of the table to a buffer, from its row `at` on.
+    fn write_rows(&self, buffer: usize, at: usize, rows: Range<usize>) -> Result<()> {
         let mut all = Vec::with_capacity(rows.len() * self.row_words);
-        padded_rows(&self.rows.table, rows.clone(), self.rows.width, &mut all);
+        padded_rows(&self.rows.table, rows.clone(), self.rows.runs(), &mut all);
+        let words = &self.buffers[buffer].words;
         self.device
             .write(words, (at * self.row_words * 4) as u64, &all);
         if self.rows.table.element() == Element::I8 {
-            self.device
-                .write(scales, (at * 4) as u64, &scales_of(&self.rows.table, rows)?);
+            let at = buffer * self.buffer_rows + at;
+            self.device.write(
+                &self.scales,
+                (at * 4) as u64,
+                &scales_of(&self.rows.table, rows)?,
+            );
         }
         Ok(())
+    }
+
+    /// Words of 4 bytes of a padded run of a row.
+    pub fn run_words(&self) -> u32 {
+        (self.rows.runs()[1] * self.element().size() / 4) as u32
+    }
+
+    /// The buffers as a kernel binds them, `bound` at a time: what it has to know, and the buffers.
+    pub fn groups(&self, bound: usize) -> Vec<(FanTable, Vec<&Buffer>)> {
+        let groups = self.buffers.chunks(bound).enumerate();
+        groups
+            .map(|(index, group)| {
+                let table = FanTable {
+                    first: (index * bound) as u32,
+                    rows: self.buffer_rows as u32,
+                    paged: u32::from(self.paged),
+                    bound: group.len() as u32,
+                };
+                let mut words: Vec<&Buffer> = group.iter().map(|buffer| &buffer.words).collect();
+                // A binding must have a buffer, also one that is not read.
+                words.resize(bound, words[0]);
+                (table, words)
+            })
+            .collect()
     }
 
     /// Whether fans are paged.
@@ -312,9 +412,8 @@ impl Fans {
             };
             self.evict(victim);
         };
-        let FanBuffer { words, scales, .. } = &self.buffers[buffer];
         let rows = edge_rows.start - self.rows.first_row..edge_rows.end - self.rows.first_row;
-        self.write_rows(words, scales, start, rows)?;
+        self.write_rows(buffer, start, rows)?;
         self.host_locations[node as usize][0] = buffer as u32;
         self.host_locations[node as usize][1] = start as u32;
         if self.paged {

@@ -15,27 +15,23 @@ pub mod dropout;
 pub mod energy;
 pub mod fan;
 pub mod fans;
-pub mod gather;
+pub mod hop;
+mod limits;
 pub mod memory;
 pub mod multiply;
-pub mod node_composed;
 pub mod node_layered;
-pub mod node_own;
 pub mod norm;
 pub mod path_composed;
 pub mod path_layered;
 pub mod path_own;
 mod pipeline;
-pub mod plan;
 pub mod position;
-pub mod preactivation;
 mod profile;
 mod program;
 pub mod reduce;
 pub mod residual;
 pub mod residual_training;
 pub mod resist;
-pub mod select;
 pub mod sequences;
 pub mod softmax_composed;
 pub mod softmax_own;
@@ -49,31 +45,26 @@ pub use program::{Program, Size, spread};
 
 /// All kernels.
 pub fn kernels() -> Vec<Kernel> {
-    vec![
-        reduce::PROBE,
-        bandwidth::READ,
-        bandwidth::COPY,
+    let by_buffers = [
         energy::LANES,
         energy::SUBGROUP,
         energy::THREAD,
+        residual::ENERGIES,
+        hop::HOP,
+    ];
+    let others = [
+        reduce::PROBE,
+        bandwidth::READ,
+        bandwidth::COPY,
         dots::LANES,
         dots::SUBGROUP,
         dots::THREAD,
-        plan::PLAN,
-        select::SELECT,
         resist::INPUTS,
         resist::LOGITS,
-        preactivation::PREACTIVATION,
-        gather::GATHER,
-        node_own::UPDATE,
-        node_composed::UPDATE,
         node_layered::ENTER,
         node_layered::MEMORY,
         node_layered::ADD,
         node_layered::LEAVE,
-        residual::PROJECT,
-        residual::ENERGIES,
-        residual::PREACTIVATION,
         multiply::MULTIPLY,
         collect::COLLECT,
         adamw::UPDATE,
@@ -111,5 +102,6 @@ pub fn kernels() -> Vec<Kernel> {
         fan::ENERGIES,
         fan::SIGNALS,
         fan::EDGES,
-    ]
+    ];
+    by_buffers.concat().into_iter().chain(others).collect()
 }

@@ -11,6 +11,7 @@ pub const ENTER: Kernel = Kernel {
         "workgroup",
         "activation",
         "sequences",
+        "running",
         "advance",
         "node_layered"
     ],

@@ -144,10 +144,14 @@ pub struct Pipeline {
     pub(super) name: String,
 }
 
-/// The texts of shaders, by their stems.
+/// The texts of shaders: by their stems, or an expression in parentheses.
 macro_rules! shaders {
-    ($($stem:literal),+ $(,)?) => {
-        &[$(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $stem, ".wgsl"))),+]
+    (@ ($text:expr)) => { $text };
+    (@ $stem:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $stem, ".wgsl"))
+    };
+    ($($part:tt),+ $(,)?) => {
+        &[$($crate::kernel::gpu::pipeline::shaders!(@ $part)),+]
     };
 }
 pub(super) use shaders;
@@ -158,10 +162,12 @@ impl Device {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the driver cannot compile it.
     pub fn pipeline(&self, kernel: &Kernel, constants: &[(&str, u32)]) -> Result<Arc<Pipeline>> {
-        let mut key = format!("{}.{}", kernel.name, kernel.entry);
-        for (name, value) in constants {
-            key.push_str(&format!(" {name}={value}"));
+        let mut name = format!("{}.{}", kernel.name, kernel.entry);
+        for (constant, value) in constants {
+            name.push_str(&format!(" {constant}={value}"));
         }
+        // A kernel that reads fans is one of several, by the number of buffers that it binds.
+        let key = format!("{name} of {}", kernel.bindings.len());
         let mut pipelines = locked(&self.inner.pipelines);
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());
@@ -171,7 +177,7 @@ impl Device {
             .map(|&(name, value)| (name, f64::from(value)))
             .collect();
         let pipeline = self.compile(
-            &key,
+            &name,
             kernel.source(),
             kernel.entry,
             kernel.bindings,

@@ -7,8 +7,8 @@ use super::device::{Buffer, Device, Purpose};
 use super::pipeline::Pipeline;
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes between the parameters of two dispatches: the largest alignment that adapters require.
-const STRIDE: usize = 256;
+/// Bytes between the parameters of two dispatches: a multiple of 256, the largest alignment that adapters require.
+const STRIDE: usize = 512;
 
 /// Number of workgroups of a dispatch.
 #[derive(Clone, Debug)]

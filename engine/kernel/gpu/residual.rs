@@ -1,35 +1,35 @@
 //! Own residuals of composed edges on the device: `residual.wgsl`.
 
-use super::pipeline::Access::{Read, Uniform, Write};
+use super::fans::{BOUND, bindings, bound_fans};
 use super::pipeline::{Kernel, parameters, shaders};
-use super::sequences::{Blocks, Sequences};
+use super::sequences::{Blocks, FanTable, Sequences};
 
-/// `x B` of each sequence.
-pub const PROJECT: Kernel = Kernel {
-    name: "residual",
-    sources: shaders!["element", "sequences", "fans", "fan_edges", "residual"],
-    entry: "project",
-    parameters: Parameters::MEMBERS,
-    bindings: &[Uniform, Write, Read, Read, Read, Read, Read, Read, Read],
-};
+/// Bindings before those of the buffers of fans.
+pub const OTHERS: usize = 7;
 
-/// Energies of the own edges of each sequence's fan.
-pub const ENERGIES: Kernel = Kernel {
-    entry: "energies",
-    ..PROJECT
-};
+macro_rules! kernel {
+    ($buffers:tt) => {
+        Kernel {
+            name: "residual",
+            sources: shaders![
+                "workgroup", "element", "sequences", "fans", (bound_fans!(word 7 $buffers)),
+                "members", "delta", "residual"
+            ],
+            entry: "energies",
+            parameters: Parameters::MEMBERS,
+            bindings: bindings(OTHERS, $buffers),
+        }
+    };
+}
 
-/// Add the residual of the chosen edge.
-pub const PREACTIVATION: Kernel = Kernel {
-    entry: "preactivation",
-    ..PROJECT
-};
+/// Energies of the own edges of each sequence's fan, for each number of [`BOUND`] buffers.
+pub const ENERGIES: [Kernel; BOUND.len()] = [kernel!(1), kernel!(4), kernel!(20)];
 
 parameters! {
-    /// Parameters of the kernels.
+    /// Parameters of the kernel.
     Parameters {
         Sequences: at;
         Blocks: blocks;
-        u32: buffer;
+        FanTable: fans;
     }
 }

@@ -16,9 +16,27 @@ parameters! {
     /// Offsets of the state of B sequences; counts of numbers.
     Sequences {
         u32: count, nodes_count, width, stride, signal, banks, output, blended, base, preactivation, low, projected,
-            gathered, energies, energies_stride, dots, logits, normalisers, listed_logits, lambda, table, nodes,
-            steps, done, emitted, next, emitted_tokens, random, order, groups, members, recent, banned, stops,
-            listed, capacity, window, banned_count, stops_count, earlier;
+            gathered, energies, energies_stride, dots, logits, normalisers, listed_logits, lambda, table, tops, nodes,
+            steps, done, emitted, next, emitted_tokens, random, top_nodes, recent, banned, stops, listed, capacity,
+            window, banned_count, stops_count, earlier, banned_bits, across, edges_count, edge_targets, walks;
+    }
+}
+
+parameters! {
+    /// The fans that a kernel binds.
+    FanTable {
+        u32: first, rows, paged, bound;
+    }
+}
+
+parameters! {
+    /// From energies to a choice.
+    Choice {
+        u32: has_bias, has_resistance, has_own;
+        f32: alpha, temperature;
+        u32: top_k;
+        f32: top_p, min_p, penalty;
+        u32: self_loops, mode, scored, has_tops, unused_0, unused_1, unused_2;
     }
 }
 

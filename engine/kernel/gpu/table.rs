@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::device::{Buffer, Device, Purpose};
+use super::hop::Records;
 use crate::Result;
 use crate::kernel::element::Element;
 use crate::kernel::table::Table;
@@ -22,27 +23,32 @@ pub fn element_constants(element: Element) -> [(&'static str, u32); 2] {
     [("ELEMENT", number), ("PER_WORD", per_word)]
 }
 
-/// Append rows of a table as words, with each run of `width` columns padded.
-pub fn padded_rows(table: &Table, rows: Range<usize>, width: usize, words: &mut Vec<u32>) {
+/// Append rows of a table as words, with each run of `width` columns padded to `wide`.
+pub fn padded_rows(
+    table: &Table,
+    rows: Range<usize>,
+    [width, wide]: [usize; 2],
+    words: &mut Vec<u32>,
+) {
     let size = table.element().size();
     let columns = table.columns();
     let bytes = &table.bytes()[rows.start * columns * size..rows.end * columns * size];
-    if width == 0 || width % 4 == 0 {
+    if width == wide {
         words.extend(bytemuck::pod_collect_to_vec::<u8, u32>(bytes));
         return;
     }
-    let mut run = Vec::with_capacity(padded(width) * size);
+    let mut run = Vec::with_capacity(wide * size);
     for row in bytes.chunks(width * size) {
         run.clear();
         run.extend_from_slice(row);
-        run.resize(padded(width) * size, 0);
+        run.resize(wide * size, 0);
         words.extend(bytemuck::pod_collect_to_vec::<u8, u32>(&run));
     }
 }
 
-/// Number of words of a padded row.
-pub fn row_words(table: &Table, width: usize) -> usize {
-    table.columns() / width * padded(width) * table.element().size() / 4
+/// Number of words of a row whose runs of `width` columns are padded to `wide`.
+pub fn row_words(table: &Table, [width, wide]: [usize; 2]) -> usize {
+    table.columns() / width * wide * table.element().size() / 4
 }
 
 /// One buffer of consecutive rows.
@@ -75,7 +81,7 @@ impl DeviceTable {
     /// # Errors
     /// As [`Device::buffer`].
     pub fn upload(device: &Device, table: &Table, width: usize, what: &str) -> Result<Self> {
-        let words = row_words(table, width);
+        let words = row_words(table, [width, padded(width)]);
         // As many rows as one binding can hold; a larger table is several buffers.
         let most = ((device.binding_bytes() / 4) as usize / words.max(1)).max(1);
         let mut pieces = Vec::new();
@@ -83,7 +89,7 @@ impl DeviceTable {
         while first < table.rows() {
             let rows = most.min(table.rows() - first);
             let mut all = Vec::with_capacity(rows * words);
-            padded_rows(table, first..first + rows, width, &mut all);
+            padded_rows(table, first..first + rows, [width, padded(width)], &mut all);
             let scales = scales_of(table, first..first + rows)?;
             pieces.push(Piece {
                 first,
@@ -162,7 +168,7 @@ impl NodeRecords {
             .collect::<Result<_>>()?;
         let table_words: Vec<usize> = tables
             .iter()
-            .map(|(table, width)| row_words(table, *width))
+            .map(|(table, width)| row_words(table, [*width, padded(*width)]))
             .collect();
         let scale = usize::from(element == Element::I8);
         let words = table_words.iter().map(|words| words + scale).sum::<usize>();
@@ -174,7 +180,7 @@ impl NodeRecords {
             let mut all = Vec::with_capacity(rows * words);
             for node in first..first + rows {
                 for (table, width) in &tables {
-                    padded_rows(table, node..node + 1, *width, &mut all);
+                    padded_rows(table, node..node + 1, [*width, padded(*width)], &mut all);
                     if scale == 1 {
                         all.push(scales_of(table, node..node + 1)?[0].to_bits());
                     }
@@ -198,5 +204,20 @@ impl NodeRecords {
             columns: table_words.iter().sum::<usize>() * per_word,
             table_words,
         })
+    }
+
+    /// A buffer of rows, as a kernel binds it.
+    pub fn bound(&self, piece: &Piece) -> Records {
+        let mut bound = Records {
+            first: piece.first as u32,
+            count: piece.rows as u32,
+            record: self.words as u32,
+            tables: self.table_words.len() as u32,
+            ..Records::default()
+        };
+        for (to, &words) in bound.table_words.iter_mut().zip(&self.table_words) {
+            *to = words as u32;
+        }
+        bound
     }
 }

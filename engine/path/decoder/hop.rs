@@ -1,22 +1,19 @@
 //! The kernels of one hop, recorded once and submitted many times over.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::Decoder;
 use crate::Result;
 use crate::kernel::composed;
 use crate::kernel::element::Element;
-use crate::kernel::gpu::fans::{FanBuffer, Fans};
-use crate::kernel::gpu::select::Mode;
-use crate::kernel::gpu::table::{DeviceTable, element_constants, padded};
-use crate::kernel::gpu::{
-    Buffer, Device, Kernel, Pipeline, Program, Size, dots, energy, gather, node_composed, node_own,
-    plan, preactivation, residual, select, spread,
-};
+use crate::kernel::gpu::fans::{BOUND, Fans, variant};
+use crate::kernel::gpu::hop::{Mode, part};
+use crate::kernel::gpu::sequences::{Choice, FanTable};
+use crate::kernel::gpu::table::{DeviceTable, Piece, element_constants, padded};
+use crate::kernel::gpu::{Buffer, Device, Program, Size, dots, energy, hop, residual, spread};
 use crate::signal::{EdgeForm, EnergyKind, Profile, size_constants};
 
-/// Dispatches of one hop at most, besides three for each buffer of fans, one for each of node rows, and those of layers.
+/// Dispatches of one hop at most, besides two for each buffer of fans, one for each of node rows, and those of layers.
 const DISPATCHES: usize = 16;
 
 impl Decoder {
@@ -32,7 +29,7 @@ impl Decoder {
         let most = DISPATCHES
             + self.shader_dispatches()
             + self.layer_dispatches()
-            + 3 * mechanism.fan_buffers()
+            + 2 * mechanism.fan_buffers()
             + targets.map_or(0, |table| table.pieces.len())
             + records.map_or(0, |records| records.pieces.len());
         let mut program = Program::new(mechanism.device(), most)?;
@@ -40,6 +37,7 @@ impl Decoder {
             decoder: self,
             program: &mut program,
             fans: mechanism.fans().as_deref(),
+            tops: false,
         }
         .record(mode)?;
         Ok(program)
@@ -51,20 +49,18 @@ pub(super) struct Hop<'a> {
     pub(super) decoder: &'a Decoder,
     pub(super) program: &'a mut Program,
     fans: Option<&'a Fans>,
+    /// Whether the energy kernel leaves the largest logits.
+    tops: bool,
 }
 
 impl<'a> Hop<'a> {
-    /// Record the kernels in their order: plan, energies, choice; and in mode `Choose` the hop to the chosen node.
+    /// Record the kernels in their order: energies, choice; and in mode `Choose` the hop to the chosen node.
     fn record(&mut self, mode: Mode) -> Result<()> {
-        self.plan()?;
-        self.energies()?;
+        self.energies(mode)?;
         self.dots()?;
-        self.select(mode)?;
-        // The other modes read the logits and leave the sequences where they are.
-        if mode == Mode::Choose {
-            self.preactivation()?;
-            self.gather()?;
-            self.node()?;
+        self.hop(mode)?;
+        if mode == Mode::Choose && self.profile().form == EdgeForm::Layered {
+            self.layers()?;
         }
         Ok(())
     }
@@ -82,121 +78,93 @@ impl<'a> Hop<'a> {
         Size::Direct(self.decoder.sequences as u32, 1, 1)
     }
 
-    /// Locations of fans; without fans any buffer of integers, which no kernel reads.
-    fn locations(&self) -> &'a Buffer {
-        let none = &self.decoder.mechanism.edge_rows;
-        self.fans.map_or(none, |fans| &fans.locations)
+    /// Locations, scales and graph, which all kernels that read fans bind. Without fans any buffer stands for the first
+    /// two, which no kernel uses then.
+    fn tables(&self) -> [&'a Buffer; 3] {
+        let graph = &self.decoder.mechanism.graph;
+        match self.fans {
+            Some(fans) => [&fans.locations, &fans.scales, graph],
+            None => [graph, &self.decoder.mechanism.values, graph],
+        }
     }
 
-    /// Sort sequences by node, and size the dispatches that read fans.
-    fn plan(&mut self) -> Result<()> {
-        let (decoder, device) = (self.decoder, self.device());
+    /// Locations of fans, or any buffer where there are none.
+    pub(super) fn locations(&self) -> &'a Buffer {
+        self.tables()[0]
+    }
+
+    /// The buffers of fans, `bound` at a time; without fans one group of a buffer that no kernel reads.
+    fn groups(&self, bound: usize) -> Vec<(FanTable, Vec<&'a Buffer>)> {
+        match self.fans {
+            Some(fans) => fans.groups(bound),
+            None => vec![(
+                FanTable::default(),
+                vec![&self.decoder.mechanism.graph; bound],
+            )],
+        }
+    }
+
+    /// Energies of own edges, or of the own residuals of composed ones: a dispatch for all buffers of fans, or one for
+    /// each group of as many as the device binds.
+    fn energies(&mut self, mode: Mode) -> Result<()> {
+        let (decoder, device, profile) = (self.decoder, self.device(), self.profile());
         let Some(fans) = self.fans else {
             return Ok(());
         };
-        let edges = match self.profile().form {
-            EdgeForm::Own => energy::pipeline(device, self.profile().width, fans.element())?.1,
-            EdgeForm::Composed | EdgeForm::Layered => 1,
-        };
-        // The arrays in workgroup memory hold all sequences.
-        let room = (decoder.sequences as u32).next_power_of_two();
-        let constants = [("WORKGROUP", device.wide_workgroup()), ("ROOM", room)];
-        let parameters = plan::Parameters {
-            at: decoder.at,
-            buffers: fans.buffers.len() as u32,
-            edges,
-        };
-        let buffers = [&decoder.integers, &fans.locations, &decoder.dispatches];
-        let pipeline = device.pipeline(&plan::PLAN, &constants)?;
-        self.program
-            .dispatch(&pipeline, &parameters, &buffers, Size::Direct(1, 1, 1))
-    }
-
-    /// Dispatch size of buffer number `index`, one workgroup for each of its sequences.
-    fn members(&self, index: usize) -> Size {
-        // The plan writes eight words for each buffer: at byte 0 the size of the energy kernel, at 16 this one.
-        Size::Indirect(self.decoder.dispatches.clone(), (index * 32 + 16) as u64)
-    }
-
-    /// Energies of own edges, or of the own residuals of composed ones.
-    fn energies(&mut self) -> Result<()> {
-        let decoder = self.decoder;
-        let Some(fans) = self.fans else {
-            return Ok(());
-        };
-        for (index, fan) in fans.buffers.iter().enumerate() {
-            if self.profile().form == EdgeForm::Composed {
-                // y = x B is the same for all edges of a node: one product for each sequence, then the energies of its
-                // fan.
-                if self.profile().residual.unwrap_or(0) > 0 {
-                    self.residual(&residual::PROJECT, index, fan)?;
-                }
-                self.residual(&residual::ENERGIES, index, fan)?;
-                continue;
+        let first = [&decoder.floats, &decoder.integers];
+        if profile.form == EdgeForm::Composed {
+            let index = variant(device, residual::OTHERS - 1, fans.buffers.len());
+            let pipeline = device.pipeline(&residual::ENERGIES[index], &self.constants())?;
+            for (table, words) in fans.groups(BOUND[index]) {
+                let parameters = residual::Parameters {
+                    at: decoder.at,
+                    blocks: decoder.mechanism.blocks,
+                    fans: table,
+                };
+                let values = [&decoder.mechanism.values];
+                let buffers = [&first[..], &self.tables(), &values, &words].concat();
+                let size = self.each_sequence();
+                self.program
+                    .dispatch(&pipeline, &parameters, &buffers, size)?;
             }
-            let (pipeline, _) =
-                energy::pipeline(self.device(), self.profile().width, fans.element())?;
+            return Ok(());
+        }
+        let energies = energy::pipeline(device, profile.width, decoder.sequences, fans)?;
+        // Software adapters have a kernel that does not look for the largest logits.
+        self.tops = energies.finds_tops && mode == Mode::Choose && decoder.takes_tops();
+        let sequences = decoder.sequences as u32;
+        for (table, words) in fans.groups(energies.bound) {
+            let choice = decoder.choice(mode, true);
             let parameters = energy::Parameters {
                 at: decoder.at,
-                buffer: index as u32,
-                squared: u32::from(self.profile().energy == EnergyKind::Squared),
+                fans: table,
+                squared: u32::from(profile.energy == EnergyKind::Squared),
+                tops: u32::from(self.tops),
+                alpha: choice.alpha,
+                self_loops: choice.self_loops,
             };
-            let size = Size::Indirect(decoder.dispatches.clone(), (index * 32) as u64);
-            let buffers = [
-                &decoder.floats,
-                &decoder.integers,
-                &fans.locations,
-                &fan.words,
-                &fan.scales,
-            ];
+            let buffers = [&first[..], &self.tables(), &words].concat();
+            let size = Size::Direct(energies.across, sequences, 1);
             self.program
-                .dispatch(&pipeline, &parameters, &buffers, size)?;
+                .dispatch(&energies.pipeline, &parameters, &buffers, size)?;
         }
         Ok(())
     }
 
-    /// One of the kernels of own residuals, for a buffer of fans.
-    fn residual(&mut self, kernel: &Kernel, index: usize, fan: &FanBuffer) -> Result<()> {
-        let (decoder, profile) = (self.decoder, self.profile());
-        let mechanism = &*decoder.mechanism;
+    /// Constants of the kernels of nodes and residuals.
+    fn constants(&self) -> Vec<(&'static str, u32)> {
+        let profile = self.profile();
         let wide = padded(profile.width);
-        let parameters = residual::Parameters {
-            at: decoder.at,
-            blocks: mechanism.blocks,
-            buffer: index as u32,
-        };
-        let constants = [
+        let element = self.fans.map_or(Element::F32, Fans::element);
+        let mut all = element_constants(element).to_vec();
+        all.extend([
             ("W", wide as u32),
+            ("ROW", self.fans.map_or(1, Fans::run_words)),
+            ("RESIDUAL", profile.residual.unwrap_or(0) as u32),
             ("BLENDED", (profile.blended() / profile.width * wide) as u32),
-            ("RANK", profile.residual.unwrap_or(0) as u32),
-        ];
-        let pipeline = self.pipeline(kernel, fan.element, &constants)?;
-        let buffers = [
-            &decoder.floats,
-            &decoder.integers,
-            self.locations(),
-            &fan.words,
-            &fan.scales,
-            &mechanism.graph,
-            &mechanism.edge_rows,
-            &mechanism.values,
-        ];
-        let size = self.members(index);
-        self.program
-            .dispatch(&pipeline, &parameters, &buffers, size)
-    }
-
-    /// Compile a kernel that reads stored rows of an element.
-    fn pipeline(
-        &self,
-        kernel: &Kernel,
-        element: Element,
-        constants: &[(&str, u32)],
-    ) -> Result<Arc<Pipeline>> {
-        let [kind, per_word] = element_constants(element);
-        let workgroup = ("WORKGROUP", self.device().workgroup());
-        let all = [&[kind, per_word, workgroup], constants].concat();
-        self.device().pipeline(kernel, &all)
+            ("WORKGROUP", self.device().workgroup()),
+        ]);
+        all
     }
 
     /// Dot products of outputs with the targets of composed and layered edges.
@@ -238,142 +206,150 @@ impl<'a> Hop<'a> {
         Ok(())
     }
 
-    /// Logits, and what `mode` makes of them. Shaders of plugins change the logits in between.
-    fn select(&mut self, mode: Mode) -> Result<()> {
-        let decoder = self.decoder;
+    /// The choice and the hop to the chosen node, or what `mode` makes of the logits. Shaders of plugins change the logits
+    /// before the choice.
+    fn hop(&mut self, mode: Mode) -> Result<()> {
+        let (decoder, form) = (self.decoder, self.profile().form);
         let mechanism = &*decoder.mechanism;
-        let form = u32::from(self.profile().form != EdgeForm::Own);
-        let constants = [
-            ("WORKGROUP", self.device().wide_workgroup()),
-            ("FORM", form),
-        ];
-        let pipeline = self.device().pipeline(&select::SELECT, &constants)?;
-        let buffers = [
-            &decoder.floats,
-            &decoder.integers,
-            &mechanism.graph,
-            &mechanism.edge_rows,
-            &mechanism.lifts,
-            &mechanism.values,
-            self.locations(),
-        ];
+        let mut choice = decoder.choice(mode, self.fans.is_some());
+        choice.has_tops = u32::from(self.tops);
         // With shaders the choice is a second dispatch, on the logits that they leave.
-        let logits_first = mechanism.edge_shaders().is_some() && mode != Mode::Logits;
-        let first = if logits_first { Mode::Logits } else { mode };
-        let mut parameters = decoder.select_parameters(first, self.fans.is_some());
-        let size = self.each_sequence();
-        self.program
-            .dispatch(&pipeline, &parameters, &buffers, size.clone())?;
-        decoder.record_resist(self.program, self.locations(), self.fans.is_some())?;
-        if logits_first {
-            parameters = decoder.select_parameters(mode, self.fans.is_some());
-            parameters.scored = 1;
-            self.program
-                .dispatch(&pipeline, &parameters, &buffers, size)?;
+        if mechanism.edge_shaders().is_some() && mode != Mode::Logits {
+            let logits = decoder.choice(Mode::Logits, self.fans.is_some());
+            self.run_hop(part::CHOICE, logits, None)?;
+            decoder.record_resist(self.program, self.locations(), self.fans.is_some())?;
+            choice.scored = 1;
+        } else if mechanism.edge_shaders().is_some() {
+            self.run_hop(part::CHOICE, choice, None)?;
+            return decoder.record_resist(self.program, self.locations(), self.fans.is_some());
         }
-        Ok(())
+        // The other modes read the logits and leave the sequences where they are.
+        if mode != Mode::Choose {
+            return self.run_hop(part::CHOICE, choice, None);
+        }
+        let crossing = if self.fans.is_some() {
+            part::CROSSING
+        } else {
+            0
+        };
+        let output = if form == EdgeForm::Layered {
+            0
+        } else {
+            part::OUTPUT
+        };
+        let pieces = mechanism
+            .records
+            .as_ref()
+            .map(|records| &records.pieces[..]);
+        let pieces = pieces.unwrap_or_default();
+        let rows = if pieces.is_empty() { 0 } else { part::ROWS };
+        let buffers = self.fans.map_or(1, |fans| fans.buffers.len());
+        let bound = BOUND[variant(self.device(), hop::OTHERS - 1, buffers)];
+        let fits = buffers <= bound && pieces.len() <= 1;
+        if fits && self.device().merges() {
+            let parts = part::CHOICE | crossing | rows | output;
+            return self.run_hop(parts, choice, pieces.first());
+        }
+        self.run_hop(part::CHOICE, choice, None)?;
+        if fits {
+            return self.run_hop(crossing | rows | output, choice, pieces.first());
+        }
+        self.run_hop(crossing, choice, None)?;
+        for piece in pieces {
+            self.run_hop(part::ROWS, choice, Some(piece))?;
+        }
+        self.run_hop(output, choice, None)
     }
 
-    /// Signals through the chosen edges.
-    fn preactivation(&mut self) -> Result<()> {
-        let (decoder, width) = (self.decoder, self.profile().width);
+    /// The constants of `parts` of a hop. A choice alone has few, so that one kernel chooses for many profiles.
+    fn hop_constants(&self, parts: u32) -> Vec<(&'static str, u32)> {
+        let profile = self.profile();
+        let form = match profile.form {
+            EdgeForm::Own => 0,
+            EdgeForm::Composed => 1,
+            EdgeForm::Layered => 2,
+        };
+        let mut constants = vec![
+            ("WORKGROUP", self.device().widest_workgroup()),
+            ("FORM", form),
+            ("PARTS", parts),
+        ];
+        if parts == part::CHOICE {
+            return constants;
+        }
+        let records = self.decoder.mechanism.records.as_ref();
+        let element = records.map_or(Element::F32, |records| records.element);
+        let [kind, per_word] = element_constants(element);
+        constants.extend([
+            ("RANK", profile.rank as u32),
+            ("RECORD_ELEMENT", kind.1),
+            ("RECORD_PER_WORD", per_word.1),
+        ]);
+        constants.extend(size_constants(profile));
+        let others = self.constants().into_iter();
+        constants.extend(others.filter(|(name, _)| !["W", "WORKGROUP", "BLENDED"].contains(name)));
+        constants
+    }
+
+    /// Record `parts` of a hop, if any: one dispatch, or for `CROSSING` alone one for each group of buffers of fans.
+    fn run_hop(&mut self, parts: u32, choice: Choice, piece: Option<&Piece>) -> Result<()> {
+        if parts == 0 {
+            return Ok(());
+        }
+        let (decoder, device, profile) = (self.decoder, self.device(), self.profile());
         let mechanism = &*decoder.mechanism;
-        let Some(fans) = self.fans else {
-            return Ok(());
+        let records = mechanism.records.as_ref();
+        // A choice reads no edges.
+        let edges = self.fans.filter(|_| parts & part::CROSSING != 0);
+        let buffers = edges.map_or(1, |fans| fans.buffers.len());
+        let index = variant(device, hop::OTHERS - 1, buffers);
+        let pipeline = device.pipeline(&hop::HOP[index], &self.hop_constants(parts))?;
+        let mut parameters = hop::Parameters {
+            at: decoder.at,
+            blocks: mechanism.blocks,
+            choice,
+            has_table: u32::from(profile.position_table),
+            epsilon: composed::EPSILON as f32,
+            ..hop::Parameters::default()
         };
-        for (index, fan) in fans.buffers.iter().enumerate() {
-            if self.profile().form == EdgeForm::Composed {
-                self.residual(&residual::PREACTIVATION, index, fan)?;
-                continue;
-            }
-            let constants = [("D", width as u32), ("W", padded(width) as u32)];
-            let pipeline = self.pipeline(&preactivation::PREACTIVATION, fan.element, &constants)?;
-            let parameters = preactivation::Parameters {
-                at: decoder.at,
-                buffer: index as u32,
-            };
-            let buffers = [
-                &decoder.floats,
-                &decoder.integers,
-                &fans.locations,
-                &fan.words,
-                &fan.scales,
-                &mechanism.graph,
-                &mechanism.edge_rows,
-            ];
-            let size = self.members(index);
-            self.program
-                .dispatch(&pipeline, &parameters, &buffers, size)?;
+        if profile.form == EdgeForm::Composed {
+            let scalars = mechanism.mechanism().weights().values("scalars");
+            parameters.kappa = composed::kappa(scalars[2]);
         }
-        Ok(())
-    }
-
-    /// Table rows of the chosen nodes.
-    fn gather(&mut self) -> Result<()> {
-        let decoder = self.decoder;
-        let Some(records) = &decoder.mechanism.records else {
-            return Ok(());
-        };
-        let pipeline = self.pipeline(&gather::GATHER, records.element, &[])?;
-        for piece in &records.pieces {
-            let mut parameters = gather::Parameters {
-                at: decoder.at,
-                first: piece.first as u32,
-                count: piece.rows as u32,
-                record: records.words as u32,
-                tables: records.table_words.len() as u32,
-                ..gather::Parameters::default()
-            };
-            for (to, &words) in parameters.table_words.iter_mut().zip(&records.table_words) {
-                *to = words as u32;
-            }
-            let buffers = [&decoder.floats, &decoder.integers, &piece.words];
+        if let (Some(records), Some(piece)) = (records, piece) {
+            parameters.records = records.bound(piece);
+        }
+        let rows = piece.map_or(&mechanism.values, |piece| &piece.words);
+        let mut groups = self.groups(BOUND[index]);
+        if parts & part::CROSSING == 0 {
+            groups.truncate(1);
+        }
+        for (table, words) in groups {
+            parameters.fans = table;
+            let first = [&decoder.floats, &decoder.integers];
+            let values = [&mechanism.values, rows];
+            let buffers = [&first[..], &self.tables(), &values, &words].concat();
             let size = self.each_sequence();
             self.program
                 .dispatch(&pipeline, &parameters, &buffers, size)?;
         }
         Ok(())
     }
-
-    /// Outputs of the chosen nodes.
-    fn node(&mut self) -> Result<()> {
-        let (decoder, profile) = (self.decoder, self.profile());
-        let mechanism = &*decoder.mechanism;
-        let mut constants = size_constants(profile).to_vec();
-        constants.push(("WORKGROUP", self.device().workgroup()));
-        let (at, blocks, size) = (decoder.at, mechanism.blocks, self.each_sequence());
-        let buffers = [&decoder.floats, &decoder.integers, &mechanism.values];
-        match profile.form {
-            EdgeForm::Own => {
-                let pipeline = self.device().pipeline(&node_own::UPDATE, &constants)?;
-                let parameters = node_own::Parameters {
-                    at,
-                    blocks,
-                    has_table: u32::from(profile.position_table),
-                };
-                self.program
-                    .dispatch(&pipeline, &parameters, &buffers, size)
-            }
-            EdgeForm::Layered => self.layers(),
-            EdgeForm::Composed => {
-                constants.push(("RANK", profile.rank as u32));
-                let pipeline = self.device().pipeline(&node_composed::UPDATE, &constants)?;
-                let weights = mechanism.mechanism().weights();
-                let parameters = node_composed::Parameters {
-                    at,
-                    blocks,
-                    kappa: composed::kappa(weights.values("scalars")[2]),
-                    epsilon: composed::EPSILON as f32,
-                };
-                self.program
-                    .dispatch(&pipeline, &parameters, &buffers, size)
-            }
-        }
-    }
 }
 
 impl Decoder {
-    fn select_parameters(&self, mode: Mode, has_own: bool) -> select::Parameters {
+    /// Whether a choice needs nothing but the largest energy: the node with the largest logit, where logits are multiples of
+    /// energies.
+    fn takes_tops(&self) -> bool {
+        let profile = self.mechanism.mechanism().profile();
+        let plain = !profile.target_bias && !profile.static_resistance;
+        let greedy = self.sampling.temperature == 0.0 && self.at.window == 0;
+        let shaders = self.mechanism.edge_shaders().is_some();
+        profile.form == EdgeForm::Own && plain && greedy && !shaders
+    }
+
+    /// What the kernels have to know to choose.
+    fn choice(&self, mode: Mode, has_own: bool) -> Choice {
         let (host, sampling) = (self.mechanism.mechanism(), &self.sampling);
         let profile = host.profile();
         // α is stored as its logarithm; profiles without scalars have α = 1.
@@ -383,9 +359,7 @@ impl Decoder {
         } else {
             sampling.top_k
         };
-        select::Parameters {
-            at: self.at,
-            blocks: self.mechanism.blocks,
+        Choice {
             has_bias: u32::from(profile.target_bias),
             has_resistance: u32::from(profile.static_resistance),
             has_own: u32::from(has_own),
@@ -403,6 +377,7 @@ impl Decoder {
             self_loops: u32::from(profile.self_loops),
             mode: mode as u32,
             scored: 0,
+            ..Choice::default()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Where the state of a decoder's sequences lies in its two buffers.
 
+use crate::kernel::gpu::energy;
 use crate::kernel::gpu::sequences::{EARLIER, Sequences};
 use crate::kernel::gpu::table::padded;
 use crate::path::Sampling;
@@ -71,6 +72,12 @@ pub(super) fn layout(
 ) -> Result<(Sequences, Scratch, [u32; 2])> {
     let (host, fans) = (mechanism.mechanism(), mechanism.fans());
     let (profile, v) = (host.profile(), host.nodes());
+    let across = match (&fans, profile.form) {
+        (Some(fans), EdgeForm::Own) => {
+            energy::pipeline(mechanism.device(), profile.width, size.sequences, fans)?.across
+        }
+        _ => 1,
+    };
     let (b, wide) = (size.sequences, padded(profile.width));
     let own = profile.form == EdgeForm::Own;
     let layered = profile.form == EdgeForm::Layered;
@@ -98,6 +105,10 @@ pub(super) fn layout(
         gathered: record.take(records.map_or(0, |records| records.columns)),
         // The energy of the shared edge, then those of the widest fan.
         energies_stride: fans.as_ref().map_or(1, |fans| 1 + fans.widest()) as u32,
+        across,
+        edges_count: host.graph().edges() as u32,
+        edge_targets: mechanism.graph_at[0],
+        walks: mechanism.graph_at[1],
         capacity: size.capacity as u32,
         window: window(sampling),
         banned_count: sampling.banned.len() as u32,
@@ -122,9 +133,9 @@ pub(super) fn layout(
     at.listed_logits = floats.take(b * size.list);
     at.lambda = floats.take_if(position, b * size.capacity);
     at.table = floats.take_if(own && profile.position_table, b * size.capacity * wide);
+    at.tops = floats.take(b * across as usize);
 
-    let buffers = fans.as_ref().map_or(1, |fans| fans.buffers.len());
-    let integers = lay_integers(&mut at, buffers, size, sampling.banned.len());
+    let integers = lay_integers(&mut at, size, sampling.banned.len());
     // Kernels compute offsets in 32 bits, and the size of a buffer in bytes has to fit them too.
     if floats.end.max(integers) > (u32::MAX / 4) as usize {
         return Err(Error::new(
@@ -137,7 +148,7 @@ pub(super) fn layout(
 }
 
 /// Lay out the integers of a decoder; returns their number.
-fn lay_integers(at: &mut Sequences, buffers: usize, size: Size, banned: usize) -> usize {
+fn lay_integers(at: &mut Sequences, size: Size, banned: usize) -> usize {
     let b = size.sequences;
     // Integers. The host writes nodes, steps and `done` as one array.
     let mut integers = Regions { end: FLAGS };
@@ -148,11 +159,10 @@ fn lay_integers(at: &mut Sequences, buffers: usize, size: Size, banned: usize) -
     at.next = integers.take(b);
     at.emitted_tokens = integers.take(b * size.capacity);
     at.random = integers.take(2 * b);
-    at.order = integers.take(b);
-    at.groups = integers.take(buffers * b * 2);
-    at.members = integers.take(buffers * b);
+    at.top_nodes = integers.take(b * at.across as usize);
     at.recent = integers.take(b * (1 + at.window as usize));
     at.banned = integers.take(banned);
+    at.banned_bits = integers.take((at.nodes_count as usize).div_ceil(32));
     at.stops = integers.take(size.stops);
     at.listed = integers.take(b * size.list);
     at.earlier = integers.take(b * EARLIER);

@@ -3,7 +3,7 @@
 use super::Decoder;
 use crate::Result;
 use crate::graph::NodeId;
-use crate::kernel::gpu::select::Mode;
+use crate::kernel::gpu::hop::Mode;
 use crate::signal::EdgeForm;
 
 /// A number for each node of each sequence. `[B][V]`

@@ -1,7 +1,6 @@
 //! Decoding on a device: many sequences take many hops in one submission.
 //!
-//! A hop is a few kernels: plan (which sequences read which fan), energies, select, pre-activation, gather, node. Layered
-//! edges have some kernels for each layer instead of the last.
+//! A hop is two kernels: energies, and a hop to the chosen nodes. Layered edges have some kernels for each layer after that.
 //! The next hop reads the chosen node from a buffer, so nothing is copied to the host until all hops are done or a
 //! fan is missing.
 
@@ -18,8 +17,8 @@ pub use look::Nearest;
 use layout::{Scratch, bank_width, padded_index};
 
 use crate::kernel::gpu::fans::Fans;
+use crate::kernel::gpu::hop::Mode;
 use crate::kernel::gpu::resist::ShaderBuffers;
-use crate::kernel::gpu::select::Mode;
 use crate::kernel::gpu::sequences::{EARLIER, HALTED, INVALID, NONE, Sequences};
 use crate::kernel::gpu::table::padded;
 use crate::kernel::gpu::{Buffer, Program, Purpose};
@@ -43,7 +42,6 @@ pub struct Decoder {
     scratch: Scratch,
     floats: Buffer,
     integers: Buffer,
-    dispatches: Buffer,
     /// Input and output of the shaders of plugins.
     shader_buffers: Option<ShaderBuffers>,
     /// The program of each [`Mode`], recorded on first use.
@@ -101,14 +99,12 @@ impl Decoder {
         };
         let (at, scratch, [floats, integers]) = layout::layout(&mechanism, size, &sampling)?;
         let device = mechanism.device().clone();
-        let dispatches = mechanism.fan_buffers().max(1) * 8;
         let buffer =
             |numbers: u32, purpose, what| device.buffer(u64::from(numbers) * 4, purpose, what);
         let shaders = mechanism.edge_shaders();
         let decoder = Self {
             floats: buffer(floats, Purpose::Storage, "signals of sequences")?,
             integers: buffer(integers, Purpose::Storage, "nodes of sequences")?,
-            dispatches: buffer(dispatches as u32, Purpose::Dispatch, "dispatch sizes")?,
             shader_buffers: shaders
                 .map(|_| ShaderBuffers::new(&device, sequences, v))
                 .transpose()?,
@@ -125,9 +121,19 @@ impl Decoder {
         };
         // Lists that stay the same for the life of the decoder.
         decoder.write_integers(at.banned, &decoder.sampling.banned);
+        let mut bits = vec![0u32; v.div_ceil(32)];
+        for &node in &decoder.sampling.banned {
+            bits[node as usize / 32] |= 1 << (node % 32);
+        }
+        decoder.write_integers(at.banned_bits, &bits);
         decoder.write_integers(at.stops, stops);
         decoder.write_sequences();
         Ok(decoder)
+    }
+
+    /// The mechanism.
+    pub fn mechanism(&self) -> &Arc<DeviceMechanism> {
+        &self.mechanism
     }
 
     /// Number of sequences.
@@ -138,6 +144,17 @@ impl Decoder {
     /// Hops of a submission at most.
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// Number of dispatches of a hop.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn dispatches(&mut self) -> Result<usize> {
+        let program = self.take(Mode::Choose)?;
+        let count = program.len();
+        self.programs[Mode::Choose as usize] = Some(program);
+        Ok(count)
     }
 
     /// Set the flow of a sequence, with the stream of its draws and the nodes of its penalty window.

@@ -1,53 +1,23 @@
-// From energies to the next node: logits of all V nodes, penalties, then the node with the largest logit, a sampled
-// node, or the `top_k` best with their normaliser. One workgroup a sequence.
-// After: activation.wgsl, random.wgsl, sequences.wgsl, workgroup.wgsl, running.wgsl, composed_energy.wgsl.
+// Functions: from energies to the next node. Logits of all V nodes, penalties, then the node with the largest logit, a
+// sampled node, or the `top_k` best with their normaliser. One workgroup a sequence.
+// After: activation.wgsl, random.wgsl, element.wgsl, sequences.wgsl, workgroup.wgsl, fans.wgsl, composed_energy.wgsl.
 // CPU: engine/signal/mechanism.rs (logits), engine/path/sampling.rs.
 
-// 0 own edges, 1 composed or layered edges.
+// 0 own edges, 1 composed edges, 2 layered edges.
 override FORM: u32 = 0u;
-
-struct Parameters {
-    at: Sequences,
-    blocks: Blocks,
-    has_bias: u32,
-    has_resistance: u32,
-    has_own: u32,      // whether `energies` counts (own edges, or composed ones with residuals)
-    alpha: f32,
-    temperature: f32,
-    top_k: u32,
-    top_p: f32,
-    min_p: f32,
-    penalty: f32,      // ln of the repetition penalty; 0 for none
-    self_loops: u32,
-    mode: u32,         // CHOOSE, LOGITS or LIST
-    scored: u32,       // whether the logits are there already
-}
 
 // Choose the next node; only compute logits; list the `top_k` best.
 const CHOOSE: u32 = 0u;
 const LOGITS: u32 = 1u;
 const LIST: u32 = 2u;
 
-const LOWEST: f32 = -3.4028234e38;
-
-@group(0) @binding(0) var<uniform> P: Parameters;
-// Workspace; offsets in P.at.
-@group(0) @binding(1) var<storage, read_write> floats: array<f32>;
-// State of sequences; offsets in P.at.
-@group(0) @binding(2) var<storage, read_write> integers: array<u32>;
-// [V + 1] first edge of each node, then [E] targets; then the walks longer than an edge: the number of their lengths, and
-// for each length the offsets of five arrays (engine/graph/path_level.rs: rows, nodes, fans, targets, lifts).
-@group(0) @binding(3) var<storage, read> graph: array<u32>;
-// [E]: edge rows, 0 for the shared edge.
-@group(0) @binding(4) var<storage, read> edge_rows: array<u32>;
-// [E, 2]: how far an edge's log probability lies above an unlisted one's; what its residual adds to ‖β‖².
-@group(0) @binding(5) var<storage, read> lifts: array<f32>;
-// Numbers of nodes; offsets in P.blocks.
-@group(0) @binding(6) var<storage, read> values: array<f32>;
-// [V, 4]: location of each node's fan: buffer, first row in it, own edges, first edge row.
-@group(0) @binding(7) var<storage, read> locations: array<u32>;
+// Threads whose sums are added up together where a draw looks for its thread.
+const RUN: u32 = 16u;
 
 var<workgroup> best_nodes: array<u32, WORKGROUP>;
+// Sums of RUN threads each.
+var<workgroup> runs: array<f32, 64>;
+var<workgroup> is_chosen: u32;
 
 // The node with the largest logit of all threads; the lowest node among equals. The logit stays in partials[0].
 fn best_all(logit: f32, node: u32, thread: u32) -> u32 {
@@ -144,10 +114,10 @@ fn count_above(logits: u32, low: u32, high: u32, bound: u32, weigh: bool, thread
 // A logit with what does not come from energy: + bias − prior weight · resistance.
 fn with_prior(energy_logit: f32, v: u32, prior_weight: f32) -> f32 {
     var logit = energy_logit;
-    if P.has_bias == 1u {
+    if P.choice.has_bias == 1u {
         logit += values[P.blocks.bias + v];
     }
-    if P.has_resistance == 1u {
+    if P.choice.has_resistance == 1u {
         logit -= prior_weight * values[P.blocks.resistance + v];
     }
     return logit;
@@ -156,7 +126,7 @@ fn with_prior(energy_logit: f32, v: u32, prior_weight: f32) -> f32 {
 // Add what each longer walk that ends at the node lifts. A walk is found below the walk one node shorter, by the node that
 // it begins with.
 fn add_walks(b: u32, node: u32, logits: u32, prior_weight: f32, thread: u32) {
-    let header = P.at.nodes_count + 1u + graph[P.at.nodes_count];
+    let header = P.at.walks;
     var parent = node;
     var found = true;
     for (var level = 0u; level < graph[header]; level += 1u) {
@@ -195,23 +165,23 @@ fn add_walks(b: u32, node: u32, logits: u32, prior_weight: f32, thread: u32) {
 }
 
 // The logits of all V nodes.
-fn all_logits(b: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, thread: u32) {
+fn all_logits(b: u32, node: u32, logits: u32, own: u32, thread: u32) {
     let v_count = P.at.nodes_count;
     var square = 0.0;
-    if FORM == 1u {
+    if FORM > 0u {
         square = output_square(b, thread);
     }
     var prior_weight = 0.0;
-    if P.has_resistance == 1u {
+    if P.choice.has_resistance == 1u {
         prior_weight = values[P.blocks.prior_weight + node];
     }
     // α E of the shared edge; of composed edges α (E − ‖β‖² − ‖h‖²), which leaves 2 α h·β.
-    for (var v = low; v < high; v += 1u) {
+    for (var v = thread; v < v_count; v += WORKGROUP) {
         var logit: f32;
         if FORM == 0u {
-            logit = P.alpha * floats[own];
+            logit = P.choice.alpha * floats[own];
         } else {
-            logit = P.alpha * (composed_energy(b, v, square) - values[P.blocks.target_norm2 + v] - square);
+            logit = P.choice.alpha * (composed_energy(b, v, square) - values[P.blocks.target_norm2 + v] - square);
         }
         floats[logits + v] = with_prior(logit, v, prior_weight);
     }
@@ -219,21 +189,21 @@ fn all_logits(b: u32, node: u32, logits: u32, own: u32, low: u32, high: u32, thr
     // Edges of the fan: energies of own edges replace the common one, seen edges have a lower resistance.
     let first_edge_row = locations[4u * node + 3u];
     for (var edge = graph[node] + thread; edge < graph[node + 1u]; edge += WORKGROUP) {
-        let target_node = graph[v_count + 1u + edge];
-        let edge_row = edge_rows[edge];
-        if P.has_own == 1u && edge_row > 0u {
+        let target_node = target_of(edge);
+        let edge_row = edge_row_of(edge);
+        if P.choice.has_own == 1u && edge_row > 0u {
             let energy = floats[own + 1u + edge_row - first_edge_row];
             var logit: f32;
             if FORM == 0u {
-                logit = P.alpha * energy;
+                logit = P.choice.alpha * energy;
             } else {
-                logit = P.alpha * (energy - values[P.blocks.target_norm2 + target_node] - square);
-                logit -= P.alpha * lifts[2u * edge + 1u];
+                logit = P.choice.alpha * (energy - values[P.blocks.target_norm2 + target_node] - square);
+                logit -= P.choice.alpha * lift_of(edge, 1u);
             }
             floats[logits + target_node] = with_prior(logit, target_node, prior_weight);
         }
-        if P.has_resistance == 1u {
-            floats[logits + target_node] += prior_weight * lifts[2u * edge];
+        if P.choice.has_resistance == 1u {
+            floats[logits + target_node] += prior_weight * lift_of(edge, 0u);
         }
     }
     wait();
@@ -257,16 +227,16 @@ fn penalise(b: u32, logits: u32, thread: u32) {
             again = again || integers[recent + 1u + j] == node;
         }
         if !again && floats[logits + node] > LOWEST {
-            floats[logits + node] -= P.penalty;
+            floats[logits + node] -= P.choice.penalty;
         }
     }
 }
 
 // Leave the `top_k` largest values, the first by node among equals; set the others to `off`.
 fn keep_top_k(logits: u32, low: u32, high: u32, off: f32, thread: u32) {
-    let bound = threshold(logits, low, high, f32(min(P.top_k, P.at.nodes_count)), false, thread);
+    let bound = threshold(logits, low, high, f32(min(P.choice.top_k, P.at.nodes_count)), false, thread);
     let above = count_above(logits, low, high, bound, false, thread);
-    cut(logits, low, high, bound, f32(P.top_k) - above, off, thread);
+    cut(logits, low, high, bound, f32(P.choice.top_k) - above, off, thread);
 }
 
 // Mode LIST: the normaliser over everything but self-loops, then the `top_k` best nodes that are not banned.
@@ -293,8 +263,8 @@ fn list(b: u32, logits: u32, low: u32, high: u32, top: f32, thread: u32) {
     var position = u32(before_all(mine, thread));
     for (var v = low; v < high; v += 1u) {
         if floats[logits + v] > LOWEST {
-            integers[P.at.listed + b * P.top_k + position] = v;
-            floats[P.at.listed_logits + b * P.top_k + position] = floats[logits + v];
+            integers[P.at.listed + b * P.choice.top_k + position] = v;
+            floats[P.at.listed_logits + b * P.choice.top_k + position] = floats[logits + v];
             position += 1u;
         }
     }
@@ -315,20 +285,20 @@ fn own_sum(logits: u32, low: u32, high: u32) -> f32 {
 // Sample a node from the softmax at the temperature, cut by min_p, top_k and top_p in this order; `best` has the
 // largest logit, `top`.
 fn sample(b: u32, logits: u32, low: u32, high: u32, top: f32, best: u32, thread: u32) {
-    let inverse = 1.0 / P.temperature;
+    let inverse = 1.0 / P.choice.temperature;
     // Before normalisation the best node has e^0 = 1: min_p compares with it.
     for (var v = low; v < high; v += 1u) {
         let logit = floats[logits + v];
         let p = select(0.0, natural_exp((logit - top) * inverse), logit > LOWEST);
-        floats[logits + v] = select(p, 0.0, P.min_p > 0.0 && p < P.min_p);
+        floats[logits + v] = select(p, 0.0, P.choice.min_p > 0.0 && p < P.choice.min_p);
     }
-    if P.top_k > 0u && P.top_k < P.at.nodes_count {
+    if P.choice.top_k > 0u && P.choice.top_k < P.at.nodes_count {
         keep_top_k(logits, low, high, 0.0, thread);
     }
     var part = own_sum(logits, low, high);
     var total = sum_all(part, thread);
-    if P.top_p < 1.0 {
-        let wanted = P.top_p * total;
+    if P.choice.top_p < 1.0 {
+        let wanted = P.choice.top_p * total;
         let bound = threshold(logits, low, high, wanted, true, thread);
         let above = count_above(logits, low, high, bound, true, thread);
         // Of the values equal to the bound, as many as reach `wanted`.
@@ -341,15 +311,31 @@ fn sample(b: u32, logits: u32, low: u32, high: u32, top: f32, best: u32, thread:
     workgroupBarrier();
     partials[thread] = part;
     workgroupBarrier();
+    // In two steps: one thread that walks along all sums would take longer than everything before it.
+    if thread < (WORKGROUP + RUN - 1u) / RUN {
+        var sum = 0.0;
+        for (var i = thread * RUN; i < min((thread + 1u) * RUN, WORKGROUP); i += 1u) {
+            sum += partials[i];
+        }
+        runs[thread] = sum;
+    }
+    workgroupBarrier();
     if thread == 0u {
         let state = add64(vec2(integers[P.at.random + 2u * b], integers[P.at.random + 2u * b + 1u]), GOLDEN);
         integers[P.at.random + 2u * b] = state.x;
         integers[P.at.random + 2u * b + 1u] = state.y;
         // 24 of the 53 bits that the CPU draws: the f32 sums have no more.
         var left = f32(mix64(state).y >> 8u) * 5.9604644775390625e-8 * total;
-        // The thread whose nodes the draw falls into, then the node.
-        var owner = 0u;
-        for (; owner + 1u < WORKGROUP; owner += 1u) {
+        // The run of threads that the draw falls into, the thread whose nodes it falls into, then the node.
+        var run = 0u;
+        for (; run + 1u < (WORKGROUP + RUN - 1u) / RUN; run += 1u) {
+            if left < runs[run] {
+                break;
+            }
+            left -= runs[run];
+        }
+        var owner = run * RUN;
+        for (; owner + 1u < min((run + 1u) * RUN, WORKGROUP); owner += 1u) {
             if left < partials[owner] {
                 break;
             }
@@ -378,38 +364,61 @@ fn nodes_of(thread: u32) -> vec2<u32> {
     return vec2(low, min(low + each, P.at.nodes_count));
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn choose(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let b = group.x;
-    if is_over(b, thread) {
-        return;
+// Take the best of what the energy kernel found among the targets of own edges, if it is better than all other targets,
+// which have the energy of the shared edge. Whether it is; the same value in all threads.
+fn choose_top(b: u32, own: u32, thread: u32) -> bool {
+    var top = LOWEST;
+    var top_node = NONE;
+    for (var i = thread; i < P.at.across; i += WORKGROUP) {
+        let logit = floats[P.at.tops + b * P.at.across + i];
+        let node = integers[P.at.top_nodes + b * P.at.across + i];
+        if logit > top || (logit == top && node < top_node) {
+            top = logit;
+            top_node = node;
+        }
     }
+    let best = best_all(top, top_node, thread);
+    if thread == 0u {
+        // Of equal logits the lowest node is chosen, which may be one without an own edge.
+        is_chosen = select(0u, 1u, best != NONE && partials[0] > P.choice.alpha * floats[own]);
+        if is_chosen == 1u {
+            integers[P.at.next + b] = best;
+        }
+    }
+    return workgroupUniformLoad(&is_chosen) == 1u;
+}
+
+// Choose the next node of sequence b, list the best, or only compute its logits, as P.choice.mode says.
+fn choose(b: u32, thread: u32) {
     let node = integers[P.at.nodes + b];
     let logits = P.at.logits + b * P.at.nodes_count;
     let own = P.at.energies + b * P.at.energies_stride;
-    let low = nodes_of(thread).x;
-    let high = nodes_of(thread).y;
-    if P.scored == 0u {
-        all_logits(b, node, logits, own, low, high, thread);
+    if P.choice.has_tops == 1u {
+        if choose_top(b, own, thread) {
+            return;
+        }
     }
-    if P.mode == LOGITS {
+    if P.choice.scored == 0u {
+        all_logits(b, node, logits, own, thread);
+    }
+    if P.choice.mode == LOGITS {
         return;
     }
-    if P.self_loops == 0u && thread == 0u {
+    if P.choice.self_loops == 0u && thread == 0u {
         floats[logits + node] = LOWEST;
     }
     wait();
     // The normaliser of a list counts banned nodes; a choice leaves them out first.
-    if P.mode == CHOOSE {
+    if P.choice.mode == CHOOSE {
         ban(logits, thread);
-        if P.penalty != 0.0 {
+        if P.choice.penalty != 0.0 {
             penalise(b, logits, thread);
         }
         wait();
     }
     var top = LOWEST;
     var top_node = NONE;
-    for (var v = low; v < high; v += 1u) {
+    for (var v = thread; v < P.at.nodes_count; v += WORKGROUP) {
         let logit = floats[logits + v];
         if logit > top {
             top = logit;
@@ -418,9 +427,11 @@ fn choose(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     }
     let best = best_all(top, top_node, thread);
     top = partials[0];
-    if P.mode == LIST {
+    let low = nodes_of(thread).x;
+    let high = nodes_of(thread).y;
+    if P.choice.mode == LIST {
         list(b, logits, low, high, top, thread);
-    } else if P.temperature == 0.0 || best == NONE {
+    } else if P.choice.temperature == 0.0 || best == NONE {
         if thread == 0u {
             integers[P.at.next + b] = best;
         }
