@@ -318,3 +318,30 @@ fn texts_of_words_are_trained_on_and_measured_as_one_stream() {
         "{report}, Kneser-Ney 2: {expected}"
     );
 }
+
+#[test]
+fn answers_are_counted_where_greedy_decoding_gives_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = path(folder.path(), "answers.jsonl");
+    let prompt = "Once upon a time, there was a little";
+    let record = |answer: &str, label: &str| {
+        serde_json::json!({"prompt": prompt, "answer": answer, "label": label}).to_string()
+    };
+    let records = [
+        record(" girl named Lily", "likeliest"),
+        record(" girl named Sam", "another end"),
+        record(" cloud", "another end"),
+    ];
+    std::fs::write(&texts, records.join("\n")).unwrap();
+    let model = "models/english.bril";
+    let report = json(&["probe", &texts, "--model", model, "--quiet", "--json"]);
+    let counts = |label: &str| {
+        let answers = &report["answers"][label];
+        (answers["correct"].as_u64(), answers["texts"].as_u64())
+    };
+    assert_eq!(counts("all"), (Some(1), Some(3)), "{report}");
+    assert_eq!(counts("likeliest"), (Some(1), Some(1)));
+    assert_eq!(counts("another end"), (Some(0), Some(2)));
+    let lines = succeeds(&["probe", &texts, "--model", model, "--quiet"]);
+    assert!(lines.contains("1 of 3 greedy answers correct"), "{lines}");
+}

@@ -4,8 +4,12 @@
 #
 #   ./tests/lm_eval.sh [MODEL] [PROGRAM] [FOLDER]     models/stories-8x1024, target/release/brillm, target/lm-eval
 #
-# The task: which of four sentences goes on with a story of tests/golden; three have the same words in another order.
-# MODEL is a folder with a tokenizer.json. Fails when a single choice differs, or when both only guess.
+# The task: which of four sentences goes on with a story; three have the same words in another order. MODEL is a folder with a
+# tokenizer.json, or a GGUF file, which is converted to one. Fails when a single choice differs, or when both only guess.
+#
+# TEXTS names the stories (a JSON list of texts or of objects; those of tests/golden), ITEMS their number at most (200). With HF=1 the harness
+# also runs the model by Hugging Face's transformers and PyTorch, in f32, which are fetched as well (some gigabytes); its accuracy may
+# differ by one item.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 model=${1:-models/stories-8x1024}
@@ -16,12 +20,23 @@ if [ ! -x "$folder/venv/bin/lm_eval" ]; then
     python3 -m venv "$folder/venv"
     "$folder/venv/bin/pip" install --quiet "lm_eval[api]==0.4.13" transformers
 fi
+if [ -n "${HF:-}" ] && ! "$folder/venv/bin/python" -c "import torch, accelerate" 2>/dev/null; then
+    "$folder/venv/bin/pip" install --quiet torch accelerate
+fi
+texts=${TEXTS:-tests/golden/transformer/tinystories_12.json}
+case $model in *.gguf)
+    rm -rf "$folder/model"
+    "$program" convert "$model" "$folder/model" --element f32 >/dev/null
+    model=$folder/model
+    ;;
+esac
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
-exec "$folder/venv/bin/python" - "$model" "$program" "$folder" <<'PYTHON'
+exec "$folder/venv/bin/python" - "$model" "$program" "$folder" "$texts" "${ITEMS:-200}" "${HF:-}" <<'PYTHON'
 import json, pathlib, random, re, shutil, subprocess, sys
 
 model, program, folder = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
-stories = json.loads(pathlib.Path("tests/golden/transformer/tinystories_12.json").read_text())
+most, by_transformers = int(sys.argv[5]), bool(sys.argv[6])
+stories = json.loads(pathlib.Path(sys.argv[4]).read_text())
 if isinstance(stories, dict):
     stories = stories.get("stories") or stories.get("texts")
 texts = [story if isinstance(story, str) else story.get("text") or story["story"] for story in stories]
@@ -41,6 +56,7 @@ for own, story in enumerate(sentences):
         gold = len(items) % 4
         choices[0], choices[gold] = choices[gold], choices[0]
         items.append({"context": "".join(story[:at]).strip(), "choices": choices, "gold": gold})
+items = items[:most]
 (folder / "cloze.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
 
 # The engine's own figure: each choice is an answer with a label of its own.
@@ -67,25 +83,29 @@ target_delimiter: ""
 metric_list:
   - metric: acc
 """)
+def harness(out, kind, arguments):
+    """Run the task and return the log-likelihoods of the choices. [items][4]"""
+    shutil.rmtree(folder / out, ignore_errors=True)
+    subprocess.run(
+        [str(folder / "venv/bin/lm_eval"), "--model", kind, "--model_args", arguments, "--tasks", "cloze", "--include_path", str(folder),
+         "--output_path", str(folder / out), "--log_samples", "--batch_size", "8"], check=True)
+    samples = [json.loads(line) for path in (folder / out).rglob("samples_*.jsonl") for line in path.read_text().splitlines()]
+    samples.sort(key=lambda sample: sample["doc_id"])
+    return [[float(one[0] if isinstance(one, list) else one) for one in
+             (response[0] if isinstance(response[0], list) else response for response in sample["resps"])]
+            for sample in samples]
+
 server = subprocess.Popen([program, "serve", "--port", "0", "--model", model], stdout=subprocess.PIPE, text=True)
 try:
     address = server.stdout.readline().strip().removeprefix("listening on ").rstrip("/")
-    shutil.rmtree(folder / "out", ignore_errors=True)
     name = json.loads(subprocess.run(["curl", "-s", f"{address}/v1/models"], check=True, capture_output=True,
                                      text=True).stdout)["data"][0]["id"]
-    subprocess.run(
-        [str(folder / "venv/bin/lm_eval"), "--model", "local-completions", "--model_args",
-         f"model={name},base_url={address}/v1/completions,tokenizer={model},tokenizer_backend=huggingface,"
-         "num_concurrent=1,max_retries=1,max_length=1024", "--tasks", "cloze", "--include_path", str(folder),
-         "--output_path", str(folder / "out"), "--log_samples", "--batch_size", "8"], check=True)
+    theirs = harness("out", "local-completions",
+                     f"model={name},base_url={address}/v1/completions,tokenizer={model},tokenizer_backend=huggingface,"
+                     "num_concurrent=1,max_retries=1,max_length=1024")
 finally:
     server.terminate()
     server.wait()
-samples = [json.loads(line) for path in (folder / "out").rglob("samples_*.jsonl") for line in path.read_text().splitlines()]
-samples.sort(key=lambda sample: sample["doc_id"])
-theirs = [[float(one[0] if isinstance(one, list) else one) for one in
-           (response[0] if isinstance(response[0], list) else response for response in sample["resps"])]
-          for sample in samples]
 best = lambda row: max(range(4), key=row.__getitem__)
 share = lambda rows: sum(best(row) == item["gold"] for row, item in zip(rows, items)) / len(items)
 apart = max(abs(a - b) for left, right in zip(own, theirs) for a, b in zip(left, right))
@@ -95,4 +115,11 @@ if share(own) < 0.5:
     sys.exit("the model guesses: choose another")
 if len(theirs) != len(items) or apart > 1e-3 or list(map(best, own)) != list(map(best, theirs)):
     sys.exit("the harness does not find what the engine finds")
+if by_transformers:
+    other = harness("hf", "hf", f"pretrained={model},dtype=float32,device=cpu")
+    apart = max(abs(a - b) for left, right in zip(own, other) for a, b in zip(left, right))
+    differ = sum(best(a) != best(b) for a, b in zip(own, other))
+    print(f"by transformers: {share(other):.4f}, {differ} other choices; largest difference of a log-likelihood {apart:.2e}")
+    if abs(share(other) - share(own)) * len(items) > len(items) / 200:
+        sys.exit("transformers finds another accuracy")
 PYTHON

@@ -7,14 +7,15 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::hook::{Call, Hooks};
-use crate::path::Sampling;
+use crate::path::{Sampling, likeliest};
 use crate::run::{Engine, HookedEngine, ProbedModel, SequenceOptions};
 use crate::{Error, ErrorKind, Result};
 
 /// Run a model over texts and print the reports of probe plugins.
 ///
 /// Each text is a separate sequence: plugins see the prompt and --tokens new tokens. If a record has the field
-/// `answer`, its tokens are predicted instead, and their perplexity is reported in total and for each `label`.
+/// `answer`, its tokens are predicted instead; their perplexity, and how many answers greedy decoding would give, are reported in
+/// total and for each `label`.
 ///
 /// Without texts, plugins that have their own texts query the model. Tables in reports are printed; files in reports
 /// are written to --out.
@@ -58,28 +59,46 @@ struct Text {
     label: Option<String>,
 }
 
-/// What was measured of answers: nats and tokens, of all and of each label.
+/// What was measured of answers, of all and of each label.
 #[derive(Default)]
-struct Answers(BTreeMap<String, (f64, u64)>);
+struct Answers(BTreeMap<String, Sums>);
+
+/// Sums over answers.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    nats: f64,
+    tokens: u64,
+    /// Answers, and those of which every token was the likeliest.
+    texts: u64,
+    correct: u64,
+}
 
 impl Answers {
     /// The key of all answers together.
     const ALL: &str = "all";
 
-    fn add(&mut self, label: Option<&str>, nats: f64) {
+    fn add(&mut self, label: Option<&str>, answer: Sums) {
         for key in [Some(Self::ALL), label].into_iter().flatten() {
-            let sum = self.0.entry(key.to_string()).or_default();
-            *sum = (sum.0 + nats, sum.1 + 1);
+            let sums = self.0.entry(key.to_string()).or_default();
+            sums.nats += answer.nats;
+            sums.tokens += answer.tokens;
+            sums.texts += answer.texts;
+            sums.correct += answer.correct;
         }
     }
 
     fn report(&self) -> Value {
         self.0
             .iter()
-            .map(|(label, (nats, tokens))| {
-                let mean = nats / *tokens as f64;
-                let figures =
-                    json!({"tokens": tokens, "nats_per_token": mean, "perplexity": mean.exp()});
+            .map(|(label, sums)| {
+                let mean = sums.nats / sums.tokens as f64;
+                let figures = json!({
+                    "texts": sums.texts,
+                    "correct": sums.correct,
+                    "tokens": sums.tokens,
+                    "nats_per_token": mean,
+                    "perplexity": mean.exp(),
+                });
                 (label.clone(), figures)
             })
             .collect::<serde_json::Map<_, _>>()
@@ -174,9 +193,11 @@ impl Arguments {
         if let Some(Value::Object(answers)) = report.get("answers") {
             for (label, figures) in answers {
                 super::say(format!(
-                    "answers, {label}: perplexity {:.3} over {} tokens",
+                    "answers, {label}: perplexity {:.3} over {} tokens, {} of {} greedy answers correct",
                     figures["perplexity"].as_f64().unwrap_or(f64::NAN),
-                    figures["tokens"]
+                    figures["tokens"],
+                    figures["correct"],
+                    figures["texts"]
                 ))?;
             }
         }
@@ -239,15 +260,27 @@ impl Arguments {
             ..SequenceOptions::default()
         };
         let mut session = hooked.session(&ids, &options)?;
-        for &token in answer.iter().flatten() {
-            answers.add(text.label.as_deref(), session.resistance(token)?);
-            if session.is_full() {
-                return Ok(());
+        if let Some(answer) = answer {
+            let mut sums = Sums {
+                texts: 1,
+                ..Sums::default()
+            };
+            let mut correct = true;
+            for (index, &token) in answer.iter().enumerate() {
+                sums.nats += session.resistance(token)?;
+                sums.tokens += 1;
+                correct &= likeliest(session.look()?.1) == Some(token);
+                // The last token is not fed: nothing is predicted after it.
+                if index + 1 == answer.len() || session.is_full() {
+                    break;
+                }
+                session.force(token)?;
             }
-            session.force(token)?;
+            sums.correct = u64::from(correct && sums.tokens == answer.len() as u64);
+            answers.add(text.label.as_deref(), sums);
+            return Ok(());
         }
-        let new = if answer.is_some() { 0 } else { self.tokens };
-        for _ in 0..new {
+        for _ in 0..self.tokens {
             if session.is_full() || session.step()?.is_none() {
                 break;
             }

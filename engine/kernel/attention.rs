@@ -168,35 +168,100 @@ fn add_logits_body<A: Arithmetic>(
     }
 }
 
-/// Components of a value whose sums stay in registers.
-const BLOCK: usize = 8;
+/// Add the products of `M` rows with `N` neighbouring columns, whose sums stay in registers. `a [M][inner]`,
+/// `b [inner, columns]`
+#[inline(always)]
+fn add_tile<A: Arithmetic, const M: usize, const N: usize>(
+    a: &[&[f32]; M],
+    b: &[f32],
+    columns: usize,
+    first: usize,
+    output: &mut [&mut [f32]; M],
+) {
+    let mut sums = [[0.0f32; N]; M];
+    for k in 0..a[0].len() {
+        let b: &[f32] = &b[k * columns + first..][..N];
+        for m in 0..M {
+            let factor = a[m][k];
+            for n in 0..N {
+                sums[m][n] = A::multiply_add(factor, b[n], sums[m][n]);
+            }
+        }
+    }
+    for m in 0..M {
+        for (output, sum) in output[m][first..first + N].iter_mut().zip(&sums[m]) {
+            *output += sum;
+        }
+    }
+}
+
+/// Add the products of `M` rows with all columns, `N` at a time, then 8, then one.
+#[inline(always)]
+fn add_rows<A: Arithmetic, const M: usize, const N: usize>(
+    a: [&[f32]; M],
+    b: &[f32],
+    columns: usize,
+    mut output: [&mut [f32]; M],
+) {
+    let mut first = 0;
+    while first + N <= columns {
+        add_tile::<A, M, N>(&a, b, columns, first, &mut output);
+        first += N;
+    }
+    while first + 8 <= columns {
+        add_tile::<A, M, 8>(&a, b, columns, first, &mut output);
+        first += 8;
+    }
+    while first < columns {
+        add_tile::<A, M, 1>(&a, b, columns, first, &mut output);
+        first += 1;
+    }
+}
 
 #[inline(always)]
-fn add_values_body<A: Arithmetic>(probabilities: &[f32], values: &[f32], output: &mut [f32]) {
-    let width = output.len();
-    let (blocks, rest) = output.as_chunks_mut::<BLOCK>();
-    for (block, output) in blocks.iter_mut().enumerate() {
-        let mut sums = *output;
-        let rows = values[block * BLOCK..].chunks(width);
-        for (&p, row) in probabilities.iter().zip(rows) {
-            // The slots of positions that are not visible may hold anything.
-            if p > 0.0 {
-                for (sum, &value) in sums.iter_mut().zip(&row[..BLOCK]) {
-                    *sum = A::multiply_add(p, value, *sum);
-                }
+fn add_products_body<A: Arithmetic>(
+    a: Rows<'_>,
+    rows: usize,
+    b: &[f32],
+    columns: usize,
+    output: &mut [f32],
+    stride: usize,
+) {
+    let inner = b.len() / columns;
+    let mut outputs = output
+        .chunks_mut(stride)
+        .map(|output| &mut output[..columns]);
+    let mut next = || outputs.next().expect("as many rows of output as of `a`");
+    let row = |row: usize| &a.numbers[row * a.stride..][..inner];
+    let mut done = 0;
+    // The more rows share the numbers of `b`, the fewer columns there are registers for.
+    while done < rows {
+        done += match rows - done {
+            1 => {
+                add_rows::<A, 1, 64>([row(done)], b, columns, [next()]);
+                1
             }
-        }
-        *output = sums;
-    }
-    let first = width - rest.len();
-    for (component, sum) in rest.iter_mut().enumerate() {
-        let column = values[first + component..].iter().step_by(width);
-        for (&p, &value) in probabilities.iter().zip(column) {
-            if p > 0.0 {
-                *sum = A::multiply_add(p, value, *sum);
+            2 => {
+                let a = [row(done), row(done + 1)];
+                add_rows::<A, 2, 32>(a, b, columns, [next(), next()]);
+                2
             }
-        }
+            _ => {
+                let a = [row(done), row(done + 1), row(done + 2)];
+                add_rows::<A, 3, 32>(a, b, columns, [next(), next(), next()]);
+                3
+            }
+        };
     }
+}
+
+/// Rows of numbers that lie `stride` apart.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// From the first number of the first row on.
+    pub numbers: &'a [f32],
+    /// Numbers from one row to the next.
+    pub stride: usize,
 }
 
 dispatch! {
@@ -207,9 +272,12 @@ dispatch! {
 }
 
 dispatch! {
-    /// Add the values of one head, weighted by their probabilities. `probabilities [n]`, `values [n][width]`,
-    /// `output [width]`
-    pub fn add_values, add_values_at(probabilities: &[f32], values: &[f32], output: &mut [f32]) = add_values_body
+    /// Add the matrix product of `rows` rows with `b [inner, columns]` to rows of `output` that lie `stride` apart: the
+    /// logits of query heads that share keys, `q K` with `keys [width][slots]`, and the outputs of them, `p V` with
+    /// `values [slots][width]`.
+    ///
+    /// Sums run over `inner` in order. O(rows · inner · columns)
+    pub fn add_products, add_products_at(a: Rows<'_>, rows: usize, b: &[f32], columns: usize, output: &mut [f32], stride: usize) = add_products_body
 }
 
 /// Gather one head from rows of heads: `output[component][t] = rows[t][offset + component]`.
@@ -235,6 +303,7 @@ pub fn scatter(gathered: &[f32], stride: usize, offset: usize, width: usize, row
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::simd::Level;
 
     fn wave(length: usize, step: f32) -> Vec<f32> {
         (0..length).map(|i| (i as f32 * step).sin()).collect()
@@ -270,6 +339,35 @@ mod tests {
             }
         }
         sum
+    }
+
+    #[test]
+    fn products_follow_the_definition_at_every_level() {
+        for (rows, inner, columns) in [(1, 3, 64), (2, 5, 40), (3, 64, 64), (4, 7, 13), (9, 2, 81)]
+        {
+            let (a_stride, stride) = (inner + 2, columns + 3);
+            let (a, b) = (wave(rows * a_stride, 0.7), wave(inner * columns, 1.3));
+            for level in Level::available() {
+                let mut output = vec![0.5; rows * stride];
+                let rows_of_a = Rows {
+                    numbers: &a,
+                    stride: a_stride,
+                };
+                add_products_at(level, rows_of_a, rows, &b, columns, &mut output, stride);
+                for (i, &found) in output.iter().enumerate() {
+                    let (row, column) = (i / stride, i % stride);
+                    let product =
+                        |k| f64::from(a[row * a_stride + k]) * f64::from(b[k * columns + column]);
+                    // The numbers between the rows stay as they are.
+                    let expected = match column < columns {
+                        true => 0.5 + (0..inner).map(product).sum::<f64>(),
+                        false => 0.5,
+                    };
+                    let place = format!("{rows}×{inner}×{columns}, {i}, {}", level.name());
+                    assert!((f64::from(found) - expected).abs() < 1e-5, "{place}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -18,22 +18,22 @@ fn unpack_body<A: Arithmetic, B: Block>(bytes: &[u8], weights: &mut [f32]) {
         // The weights of one block are converted together, not those of one index of many blocks.
         let bytes = std::hint::black_box(bytes);
         for (part, weights) in weights.as_chunks_mut::<PART>().0.iter_mut().enumerate() {
-            *weights = B::unpack(bytes, part);
+            *weights = B::unpack::<A>(bytes, part);
         }
     }
     let rest = &mut weights[whole * B::WEIGHTS..];
     if !rest.is_empty() {
-        let unpacked = unpack_rest::<B>(&bytes[whole * B::BYTES..]);
+        let unpacked = unpack_rest::<A, B>(&bytes[whole * B::BYTES..]);
         rest.copy_from_slice(&unpacked[..rest.len()]);
     }
 }
 
 /// Convert the end of a row that is not a whole block, which only float formats have; zeros follow.
 #[inline(always)]
-fn unpack_rest<B: Block>(bytes: &[u8]) -> [f32; PART] {
+fn unpack_rest<A: Arithmetic, B: Block>(bytes: &[u8]) -> [f32; PART] {
     let mut padded = [0; 4 * PART];
     padded[..bytes.len()].copy_from_slice(bytes);
-    B::unpack(&padded, 0)
+    B::unpack::<A>(&padded, 0)
 }
 
 dispatch! {
@@ -97,19 +97,20 @@ fn four_rows<A: Arithmetic, B: Block>(rows: [&[u8]; 4], x: &[f32]) -> [f32; 4] {
     let [a, b, c, d] = rows.map(|row| row.chunks_exact(B::BYTES));
     for (blocks, x) in a.zip(b).zip(c.zip(d)).zip(x.chunks_exact(B::WEIGHTS)) {
         let ((a, b), (c, d)) = blocks;
+        let blocks = [a, b, c, d];
         for line in 0..(4 * B::BYTES).div_ceil(64) {
             prefetch(ahead.wrapping_add(64 * line));
         }
         ahead = ahead.wrapping_add(4 * B::BYTES);
         for (part, x) in x.as_chunks::<PART>().0.iter().enumerate() {
-            for (bytes, sums) in [a, b, c, d].into_iter().zip(&mut sums) {
-                add_products::<A>(&B::unpack(bytes, part), x, sums);
+            for r in 0..4 {
+                sums[r] = add_products::<A>(B::unpack::<A>(blocks[r], part), x, sums[r]);
             }
         }
     }
     let mut products = [0.0; 4];
     for r in 0..4 {
-        products[r] = total::<B>(rows[r], x, &sums[r]);
+        products[r] = total::<A, B>(rows[r], x, &sums[r]);
     }
     products
 }
@@ -120,26 +121,30 @@ fn four_of_x<A: Arithmetic, B: Block>(row: &[u8], columns: usize, x: &[f32]) -> 
     let mut sums = [[0.0f32; LANES]; 4];
     for (block, bytes) in row.chunks_exact(B::BYTES).enumerate() {
         for part in 0..B::WEIGHTS / PART {
-            let weights = B::unpack(bytes, part);
+            let weights = B::unpack::<A>(bytes, part);
             let start = block * B::WEIGHTS + part * PART;
             for m in 0..4 {
                 let x = x[m * columns + start..]
                     .first_chunk()
                     .expect("a whole part");
-                add_products::<A>(&weights, x, &mut sums[m]);
+                sums[m] = add_products::<A>(weights, x, sums[m]);
             }
         }
     }
     let mut products = [0.0; 4];
     for m in 0..4 {
-        products[m] = total::<B>(row, &x[m * columns..(m + 1) * columns], &sums[m]);
+        products[m] = total::<A, B>(row, &x[m * columns..(m + 1) * columns], &sums[m]);
     }
     products
 }
 
 /// Add the products of the weights of a part with as many numbers of `x` to sums.
 #[inline(always)]
-fn add_products<A: Arithmetic>(weights: &[f32; PART], x: &[f32; PART], sums: &mut [f32; LANES]) {
+fn add_products<A: Arithmetic>(
+    weights: [f32; PART],
+    x: &[f32; PART],
+    mut sums: [f32; LANES],
+) -> [f32; LANES] {
     for lane in 0..LANES {
         sums[lane] = A::multiply_add(weights[lane], x[lane], sums[lane]);
     }
@@ -147,16 +152,17 @@ fn add_products<A: Arithmetic>(weights: &[f32; PART], x: &[f32; PART], sums: &mu
         let i = LANES + lane;
         sums[lane] = A::multiply_add(weights[i], x[i], sums[lane]);
     }
+    sums
 }
 
 /// Add the sums of a row's whole blocks up. The rest of a float row is added to the first sum.
 #[inline(always)]
-fn total<B: Block>(row: &[u8], x: &[f32], sums: &[f32; LANES]) -> f32 {
+fn total<A: Arithmetic, B: Block>(row: &[u8], x: &[f32], sums: &[f32; LANES]) -> f32 {
     let whole = x.len() / B::WEIGHTS;
     let rest = &x[whole * B::WEIGHTS..];
     let mut first = sums[0];
     if !rest.is_empty() {
-        let weights = unpack_rest::<B>(&row[whole * B::BYTES..]);
+        let weights = unpack_rest::<A, B>(&row[whole * B::BYTES..]);
         for (x, weight) in rest.iter().zip(&weights) {
             first += x * weight;
         }

@@ -25,6 +25,8 @@ pub enum LogitsFor {
     Last,
     /// All rows that reach the last layer.
     All,
+    /// None: the hidden states of all rows alone.
+    None,
 }
 
 /// Observers of a forward pass.
@@ -255,8 +257,8 @@ impl Network {
         logits_for: LogitsFor,
         taps: &mut Taps<'_>,
     ) -> Result<ForwardOutput> {
-        // On a thread of the pool: each product would otherwise wake the pool, and this thread, once more.
-        if rayon::current_num_threads() > 1 && rayon::current_thread_index().is_none() {
+        // On a thread of the pool, even of one thread: each product would otherwise wake the pool, and this thread, once more.
+        if rayon::current_thread_index().is_none() {
             return rayon::scope(|_| self.advance_here(cache, tokens, phase, logits_for, taps));
         }
         self.advance_here(cache, tokens, phase, logits_for, taps)
@@ -306,11 +308,16 @@ impl Network {
         if logits_for == LogitsFor::Last {
             x = mode.keep_last(x)?;
         }
-        let logits = self.logits(&x)?;
-        mode.tap(Tap::Logits, self.layers.len(), &logits)?;
+        let logits = if logits_for == LogitsFor::None {
+            Vec::new()
+        } else {
+            let logits = self.logits(&x)?;
+            mode.tap(Tap::Logits, self.layers.len(), &logits)?;
+            to_vec(&logits)?
+        };
         Ok(ForwardOutput {
             rows: mode.rows,
-            logits: to_vec(&logits)?,
+            logits,
             hidden: to_vec(&x)?,
             computed: mode.computed,
         })

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::hook::CodecAxis;
-use crate::kernel::attention;
+use crate::kernel::attention::{self, Rows, add_products};
 use crate::transformer::attention_sums::AttentionSums;
 use crate::transformer::cache_page::{Block, Page};
 use crate::transformer::{LayerPlan, Storage};
@@ -327,7 +327,8 @@ impl Slots {
     /// Compute the attention of one row of queries `[H · width]` over all slots. `output [H · width]`,
     /// `probabilities [H][slots]`
     ///
-    /// Groups of query heads share a key head, whose keys and values are not copied for them. O(slots · H · width)
+    /// Groups of query heads share a key head, whose keys and values are not copied for them; pages of which no slot is
+    /// visible are not read. O(slots · H · width)
     pub(super) fn attend(
         &self,
         read: &[Pairs<'_>],
@@ -338,37 +339,56 @@ impl Slots {
         probabilities: &mut Vec<f32>,
     ) {
         let slots = self.positions.len();
-        let group = queries.len() / self.width / self.heads;
+        let (heads, width) = (queries.len() / self.width, self.width);
+        let group = heads / self.heads;
         probabilities.clear();
-        probabilities.resize(slots * group * self.heads, 0.0);
+        probabilities.resize(slots * heads, 0.0);
         output.fill(0.0);
-        // logits = scale · q·k. Pages outside, heads inside: each page is read from memory once for the keys and once
-        // for the values.
-        for (index, (keys, _)) in read.iter().enumerate() {
-            for (head, query) in queries.chunks_exact(self.width).enumerate() {
-                let first = head * slots + index * self.page;
-                let logits = &mut probabilities[first..first + self.page];
-                let keys = &keys[head / group * self.width * self.page..];
-                attention::add_logits(query, keys, self.page, 0..self.page, scale, logits);
+        // What is added to the logits of each slot: free and invisible ones get probability 0.
+        let hidden = |&position: &u32| match position != FREE && visibility.sees(position) {
+            true => 0.0,
+            false => f32::NEG_INFINITY,
+        };
+        let hidden: Vec<f32> = self.positions.iter().map(hidden).collect();
+        let seen = |index: &usize| hidden[index * self.page..][..self.page].contains(&0.0);
+        let pages: Vec<usize> = (0..read.len()).filter(seen).collect();
+        let (Some(first), Some(last)) = (pages.first(), pages.last()) else {
+            return;
+        };
+        let span = first * self.page..(last + 1) * self.page;
+        // q K. Pages outside, heads inside: each page is read from memory once for the keys and once for the values.
+        for &index in &pages {
+            for head in 0..self.heads {
+                let queries = Rows {
+                    numbers: &queries[head * group * width..],
+                    stride: width,
+                };
+                let keys = &read[index].0[head * width * self.page..][..width * self.page];
+                let logits = &mut probabilities[head * group * slots + index * self.page..];
+                add_products(queries, group, keys, self.page, logits, slots);
             }
         }
-        // Free and invisible slots get probability 0.
-        for logits in probabilities.chunks_exact_mut(slots.max(1)) {
+        for probabilities in probabilities.chunks_exact_mut(slots) {
+            let logits = &mut probabilities[span.clone()];
+            for logit in &mut *logits {
+                *logit *= scale;
+            }
             attention::cap_logits(cap, logits);
-            for (logit, &position) in logits.iter_mut().zip(&self.positions) {
-                if position == FREE || !visibility.sees(position) {
-                    *logit = f32::NEG_INFINITY;
-                }
+            for (logit, hidden) in logits.iter_mut().zip(&hidden[span.clone()]) {
+                *logit = if *hidden == 0.0 { *logit } else { *hidden };
             }
             crate::kernel::softmax::softmax(logits);
         }
-        // output = Σ p v over the slots that are visible.
-        for (index, (_, values)) in read.iter().enumerate() {
-            for (head, output) in output.chunks_exact_mut(self.width).enumerate() {
-                let first = head * slots + index * self.page;
-                let values = &values[head / group * self.width * self.page..];
-                let probabilities = &probabilities[first..first + self.page];
-                attention::add_values(probabilities, values, output);
+        // p V.
+        for &index in &pages {
+            for head in 0..self.heads {
+                let probabilities = Rows {
+                    numbers: &probabilities[head * group * slots + index * self.page..],
+                    stride: slots,
+                };
+                let values = &read[index].1[head * width * self.page..][..width * self.page];
+                let output = &mut output[head * group * width..][..group * width];
+                add_products(probabilities, group, values, width, output, width);
             }
         }
     }

@@ -80,35 +80,40 @@ impl<'a> Tried<'a> {
         let whole = Plan::full(network.shape.layers);
         let sums = Sums(Mutex::new(std::mem::take(&mut tried.pairs)));
         for text in &text.texts {
+            let text = std::slice::from_ref(text);
             tried
                 .plain
-                .push(states(network, &whole, text, Some(&sums))?);
+                .extend(states(network, &whole, text, Some(&sums))?);
         }
         tried.pairs = sums.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(tried)
     }
 }
 
-/// Compute the hidden states of a text under a plan, after the last norm. `[T · D]`
+/// Texts that go through the network together: enough rows for fast products, and few enough for little memory.
+const TOGETHER: usize = 8;
+
+/// Compute the hidden states of texts of equal length under a plan, after the last norm. `[texts][T · D]`
 fn states(
     network: &Network,
     plan: &Plan,
-    text: &[u32],
+    texts: &[Vec<u32>],
     probe: Option<&dyn Probe>,
-) -> Result<Vec<f32>> {
-    let mut cache = Cache::new(&network.shape, plan.clone(), 1)?;
-    let mut taps = Taps {
-        eviction: None,
-        probe,
-    };
-    let passed = network.advance(
-        &mut cache,
-        &[text],
-        Phase::Prefill,
-        LogitsFor::All,
-        &mut taps,
-    )?;
-    Ok(passed.hidden)
+) -> Result<Vec<Vec<f32>>> {
+    let mut all = Vec::with_capacity(texts.len());
+    for texts in texts.chunks(TOGETHER) {
+        let mut cache = Cache::new(&network.shape, plan.clone(), texts.len())?;
+        let mut taps = Taps {
+            eviction: None,
+            probe,
+        };
+        let tokens: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        let phase = Phase::Prefill;
+        let passed = network.advance(&mut cache, &tokens, phase, LogitsFor::None, &mut taps)?;
+        let each = passed.hidden.len() / texts.len();
+        all.extend(passed.hidden.chunks_exact(each).map(<[f32]>::to_vec));
+    }
+    Ok(all)
 }
 
 /// Sums of keys and of values over texts. `[L][T · Hkv · d]`
@@ -192,8 +197,8 @@ impl Trial for Tried<'_> {
         let plan = Plan::full(self.network.shape.layers).sources(&sources);
         let network = self.network.for_plan(&plan)?;
         let mut sum = 0.0;
-        for (text, plain) in self.texts.iter().zip(&self.plain) {
-            let shared = states(&network, &plan, text, None)?;
+        let all = states(&network, &plan, self.texts, None)?;
+        for (shared, plain) in all.iter().zip(&self.plain) {
             // Cosine of the final hidden states with and without shared caches, the mean over texts.
             let (mut product, mut a, mut b) = (0.0, 0.0, 0.0);
             for (&x, &y) in shared.iter().zip(plain) {

@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Write texts with known answers, as `brillm probe` reads them: {"prompt", "answer", "label"} a line.
+
+    python3 plugins/answers.py lambada LAMBADA.jsonl [COUNT] > lambada.jsonl
+    python3 plugins/answers.py retrieval HAYSTACK.txt [COUNT] [WORDS,…] > retrieval.jsonl
+
+`lambada` takes the last word of each text (objects {"text"}; Paperno et al. 2016). `retrieval` plants a number in the first tenth of a
+piece of text and asks for it at the end; WORDS are the words between them, and the label.
+"""
+import json
+import random
+import sys
+
+
+def lambada(path, count=200):
+    with open(path, encoding="utf-8") as lines:
+        for line in list(lines)[: int(count)]:
+            prompt, word = json.loads(line)["text"].rsplit(" ", 1)
+            yield {"prompt": prompt, "answer": " " + word}
+
+
+def retrieval(path, count=10, lengths="350,700,1400,2800,5600"):
+    with open(path, encoding="utf-8") as text:
+        words = text.read().split()
+    draw = random.Random(1)
+    for length in map(int, lengths.split(",")):
+        for _ in range(int(count)):
+            start = draw.randrange(len(words) - length - length // 10)
+            before = words[start : start + length // 10]
+            after = words[start + length // 10 : start + length // 10 + length]
+            key = str(draw.randrange(10000, 100000))
+            prompt = f"{' '.join(before)}\n\nThe secret number is {key}. Remember it: {key} is the secret number.\n\n"
+            prompt += f"{' '.join(after)}\n\nWhat is the secret number? The secret number is"
+            yield {"prompt": prompt, "answer": f" {key}", "label": f"{length} words"}
+
+
+if __name__ == "__main__":
+    kinds = {"lambada": lambada, "retrieval": retrieval}
+    if len(sys.argv) < 3 or sys.argv[1] not in kinds:
+        sys.exit(__doc__)
+    for record in kinds[sys.argv[1]](*sys.argv[2:]):
+        print(json.dumps(record))
