@@ -11,6 +11,7 @@ override BANKS: u32 = 1u;
 struct Parameters {
     steps: u32,            // T
     sequences: u32,        // B
+    first: u32,            // number of the first of them, where a batch is trained in parts
     layers: u32,           // L
     layer: u32,            // number of the layer; L for the read-out
     carries: u32,          // 1 keeps the state after the last step of each sequence
@@ -89,4 +90,9 @@ fn memory_mask(b: u32) -> u32 {
 // Offset of the state of a sequence in this layer, in `before` and in the kept state.
 fn state_of(b: u32) -> u32 {
     return (b * P.layers + P.layer) * (D + memory_columns());
+}
+
+// Offset of the kept state of the first sequence.
+fn kept_from() -> u32 {
+    return P.first * P.layers * (D + memory_columns());
 }

@@ -9,6 +9,7 @@ struct Parameters {
     wide: u32,         // W
     steps: u32,        // T
     sequences: u32,    // B
+    first: u32,        // rows before these, where a batch is trained in parts
     shard: u32,        // the CPU numbers the rows of this many sequences step by step; 0 for sequence by sequence
     base_low: u32,     // the stream's base, to which the row is added
     base_high: u32,
@@ -41,6 +42,7 @@ fn dropout(
         let width = min(P.shard, P.sequences - first);
         stream = first * P.steps + row % P.steps * width + (sequence - first);
     }
+    stream += P.first;
     // 64 random bits, 16 for each column.
     var bits = vec2(0u, 0u);
     if P.threshold > 0u {

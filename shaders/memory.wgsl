@@ -20,7 +20,7 @@ fn begin(
     }
     var value = 0.0;
     if integers[P.continued + b] == 1u {
-        value = state[number];
+        value = state[kept_from() + number];
     }
     floats[P.before + number] = value;
 }
@@ -73,7 +73,7 @@ fn scan(
         floats[P.blended + row * blended_columns() + INNER + j] = 2.0 * m * mask;
     }
     if P.carries == 1u {
-        state[state_of(b) + D + j] = m;
+        state[kept_from() + state_of(b) + D + j] = m;
     }
 }
 

@@ -61,7 +61,7 @@ fn normals(
             if step + 1u < P.steps {
                 floats[P.normals + (row + 1u) * columns + D + j] = n;
             } else if P.carries == 1u {
-                state[state_of(b) + j] = n;
+                state[kept_from() + state_of(b) + j] = n;
             }
         }
     }

@@ -82,5 +82,6 @@ fn back(@builtin(global_invocation_id) id: vec3<u32>) {
             sum += logit_back(later);
         }
     }
-    gradients[P.logits + j] = sum;
+    // Parts of a batch add up.
+    gradients[P.logits + j] += sum;
 }

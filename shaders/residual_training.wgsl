@@ -128,9 +128,6 @@ fn edges_back(
     for (var j = thread; j < W; j += WORKGROUP) {
         var d_bias = 0.0;
         var d_beta = 0.0;
-        for (var r = 0u; r < RANK; r += 1u) {
-            gradients[item.edge + (1u + r) * W + j] = 0.0;
-        }
         for (var i = item.first; i < item.first + item.count; i += 1u) {
             let row = integers[P.order + i];
             let within = index - integers[P.fans + 2u * i];
@@ -150,7 +147,8 @@ fn edges_back(
                 gradients[item.edge + (1u + r) * W + j] += floats[P.at.projected + row * RANK + r] * d_rho;
             }
         }
-        gradients[item.edge + j] = d_bias;
+        // The parts of a batch add up.
+        gradients[item.edge + j] += d_bias;
         if RANK > 0u {
             floats[P.d_beta + index * W + j] = d_beta;
         }

@@ -62,7 +62,11 @@ impl Batch {
     /// Return the sequences of a shard as a batch.
     pub(super) fn shard(&self, index: usize) -> Self {
         let first = index * SHARD;
-        let range = first..(first + SHARD).min(self.sequences());
+        self.part(first..(first + SHARD).min(self.sequences()))
+    }
+
+    /// Return some of the sequences as a batch.
+    pub(super) fn part(&self, range: std::ops::Range<usize>) -> Self {
         let length = self.before + self.steps + 1;
         let candidates = self.candidates.as_ref().map(|all| {
             let row = self.steps * all.count;

@@ -37,6 +37,10 @@ pub const TESTS: &[Test] = &[
         candidates_dense_steps_and_small_buffers_train_as_on_the_cpu,
     ),
     (
+        "a_batch_in_parts_trains_as_a_whole_one",
+        a_batch_in_parts_trains_as_a_whole_one,
+    ),
+    (
         "walks_longer_than_an_edge_train_as_on_the_cpu",
         walks_longer_than_an_edge_train_as_on_the_cpu,
     ),
@@ -270,6 +274,83 @@ fn averages_of_own_edges_are_refused(bed: &Bed) {
     assert_eq!(refused.unwrap_err().kind(), brillm::ErrorKind::Unsupported);
     let composed = Profile::sifu(8);
     run.compare(bed, DeviceOptions::default(), "averages", &composed, 6);
+}
+
+/// A workspace that holds a part of the batch: the losses and, after six steps, the weights of the whole batch, with
+/// dropout, clipping, averages and state that continues.
+fn a_batch_in_parts_trains_as_a_whole_one(bed: &Bed) {
+    let composed = Profile {
+        rank: 3,
+        residual: Some(2),
+        ..Profile::sifu(8)
+    };
+    let position = Profile {
+        blend: brillm::signal::BlendKind::Position,
+        banks: 1,
+        ..Profile::sifu(8)
+    };
+    let layered = layered_profiles().pop().unwrap().1;
+    for (profile, carry) in [(composed, false), (position, false), (layered, true)] {
+        let run = Run::new(Train {
+            batch: 50,
+            carry,
+            clip: 0.5,
+            average: 0.9,
+            dropout_memory: 0.1,
+            dropout_input: 0.1,
+            dropout_node: 0.1,
+            ..train()
+        });
+        let learn = |device: &brillm::kernel::gpu::Device| {
+            let rates = Rates {
+                output: 0.2,
+                memory: 0.1,
+                input: 0.1,
+                node: 0.1,
+            };
+            let mut learner = EdgeTrainer::new(&profile, &run.graph, rates, 3);
+            let (graph, prior, train) = (&run.graph, &run.prior, &run.train);
+            let mut on_device =
+                DeviceTrainer::new(device, &profile, graph, prior, &mut learner, train, 3).unwrap();
+            let mut losses = Vec::new();
+            for step in 0..6 {
+                let (loss, norm) = on_device
+                    .learn(graph, &run.batch(step), train, step + 1)
+                    .unwrap();
+                losses.push((loss.nats, loss.tokens, norm.unwrap()));
+            }
+            losses.push({
+                let loss = on_device.loss(graph, &run.batch(6)).unwrap();
+                (loss.nats, loss.tokens, 0.0)
+            });
+            on_device.download(&mut learner).unwrap();
+            let weights: Vec<f32> = learner
+                .parameters()
+                .iter()
+                .flat_map(|parameter| parameter.value.clone())
+                .collect();
+            (losses, weights, on_device.together())
+        };
+        let (expected, whole, all) = learn(&bed.device);
+        assert!(all >= 50, "the whole batch fits");
+        // So few that one shard is all that is trained together.
+        let small = bed.with(DeviceOptions {
+            workspace_bytes: Some(1 << 10),
+            ..DeviceOptions::default()
+        });
+        let (found, weights, together) = learn(&small);
+        assert_eq!(together, 16, "{}: parts", profile.name);
+        for (step, (a, b)) in found.iter().zip(&expected).enumerate() {
+            let what = format!("{} step {step}: {a:?} instead of {b:?}", profile.name);
+            assert_eq!(a.1, b.1, "{what}");
+            assert!((a.0 - b.0).abs() < 1e-5 * b.0, "{what}");
+            assert!((a.2 - b.2).abs() <= 1e-3 * b.2, "{what}");
+        }
+        let pairs = weights.iter().zip(&whole);
+        let worst = pairs.fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs()));
+        assert!(worst < 1e-4, "{}: weights differ by {worst}", profile.name);
+        println!("  {}: weights within {worst:.1e}", profile.name);
+    }
 }
 
 fn walks_longer_than_an_edge_train_as_on_the_cpu(bed: &Bed) {

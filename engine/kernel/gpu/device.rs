@@ -59,6 +59,8 @@ pub struct DeviceOptions {
     pub binding_bytes: Option<u64>,
     /// Bytes of all fans on the device at most; unlimited if none.
     pub fan_bytes: Option<u64>,
+    /// Bytes of the workspace of a training batch at most; the adapter's limit if none.
+    pub workspace_bytes: Option<u64>,
     /// Whether one kernel chooses and hops; by adapter if none.
     pub merged: Option<bool>,
     /// Storage buffers that a kernel binds at most; the adapter's limit if none.

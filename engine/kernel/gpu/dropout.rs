@@ -15,7 +15,7 @@ pub const DROPOUT: Kernel = Kernel {
 parameters! {
     /// Parameters of [`DROPOUT`].
     Parameters {
-        u32: mask, width, wide, steps, sequences, shard, base_low, base_high, threshold;
+        u32: mask, width, wide, steps, sequences, first, shard, base_low, base_high, threshold;
         f32: keep;
     }
 }

@@ -59,6 +59,13 @@ impl Device {
         }
     }
 
+    /// Bytes of the workspace of a training batch at most.
+    pub fn workspace_bytes(&self) -> u64 {
+        let most = self.inner.report.binding_bytes;
+        let wanted = self.inner.options.workspace_bytes;
+        wanted.map_or(most, |wanted| wanted.min(most))
+    }
+
     /// Storage buffers that a kernel can bind at most.
     pub fn storage_buffers(&self) -> u32 {
         let most = self.inner.report.storage_buffers;

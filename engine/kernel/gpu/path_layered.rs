@@ -45,7 +45,7 @@ pub const ENTER_BACK: Kernel = Kernel {
 parameters! {
     /// Where a layer of a batch lies; offsets count numbers.
     Parameters {
-        u32: steps, sequences, layers, layer, carries, tokens, continued, beta, scalars, gain, bias, mask_node,
+        u32: steps, sequences, first, layers, layer, carries, tokens, continued, beta, scalars, gain, bias, mask_node,
             mask_input, mask_memory, mask_output, before, below_signals, below_edge, below_mixed, signals, inverse, normals,
             edge, signal, banks, blended, mixed, kept, rows, d_output, d_normals, d_signals, d_gain, d_mixed,
             d_blended, d_edge, d_target;

@@ -22,12 +22,14 @@ pub struct KernelTime {
     pub calls: u64,
     /// Microseconds of all of them.
     pub microseconds: f64,
+    /// Gigabytes read and written per second, where it is known how many.
+    pub gb_per_s: Option<f64>,
     /// Part of the time of all kernels.
     pub share: f64,
 }
 
-/// Dispatches and nanoseconds by kernel.
-pub(super) type Times = Mutex<HashMap<String, (u64, f64)>>;
+/// Dispatches, nanoseconds and bytes by kernel.
+pub(super) type Times = Mutex<HashMap<String, (u64, f64, u64)>>;
 
 /// Prepare to measure times.
 ///
@@ -51,10 +53,11 @@ impl Device {
         let all: f64 = times.values().map(|time| time.1).sum();
         let mut list: Vec<KernelTime> = times
             .iter()
-            .map(|(kernel, &(calls, nanoseconds))| KernelTime {
+            .map(|(kernel, &(calls, nanoseconds, bytes))| KernelTime {
                 kernel: kernel.clone(),
                 calls,
                 microseconds: nanoseconds / 1e3,
+                gb_per_s: (bytes > 0 && nanoseconds > 0.0).then(|| bytes as f64 / nanoseconds),
                 share: nanoseconds / all.max(f64::MIN_POSITIVE),
             })
             .collect();
@@ -114,7 +117,7 @@ impl Program {
             });
             pass.set_pipeline(&dispatch.pipeline.raw);
             dispatch.encode(&mut pass);
-            names.push(&dispatch.pipeline.name);
+            names.push((&dispatch.pipeline.name, dispatch.bytes));
         }
         let used = names.len() as u32 * 2;
         if used > 0 {
@@ -126,11 +129,12 @@ impl Program {
         let stamps: Vec<u64> = device.collect(landing, u64::from(used) * 8)?;
         let period = f64::from(device.queue().get_timestamp_period());
         let mut sums = locked(sums);
-        for (name, pair) in names.into_iter().zip(stamps.chunks_exact(2)) {
+        for ((name, bytes), pair) in names.into_iter().zip(stamps.chunks_exact(2)) {
             let sum = sums.entry(name.clone()).or_default();
             sum.0 += 1;
             // A driver may reset its clock between two passes.
             sum.1 += pair[1].saturating_sub(pair[0]) as f64 * period;
+            sum.2 += bytes;
         }
         Ok(())
     }

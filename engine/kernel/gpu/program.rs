@@ -30,6 +30,8 @@ pub(super) struct Dispatch {
     /// Offset of its parameters; none for a plugin's shader.
     parameters: Option<u32>,
     size: Size,
+    /// Bytes that it reads and writes, each once; 0 where nothing says how many.
+    pub(super) bytes: u64,
 }
 
 impl Dispatch {
@@ -155,9 +157,17 @@ impl Program {
             bindings,
             parameters: Some(start as u32),
             size,
+            bytes: 0,
         }));
         self.written = false;
         Ok(())
+    }
+
+    /// Note how many bytes the dispatch recorded last reads and writes, each once, for the table of times.
+    pub fn note_bytes(&mut self, bytes: u64) {
+        if let Some(Step::Dispatch(dispatch)) = self.steps.last_mut() {
+            dispatch.bytes = bytes;
+        }
     }
 
     /// Record a dispatch of a plugin's shader: ranges of buffers in the order of its bindings, each with its first
@@ -199,6 +209,7 @@ impl Program {
             bindings,
             parameters: None,
             size,
+            bytes: 0,
         }));
         Ok(())
     }

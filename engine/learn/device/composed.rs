@@ -3,7 +3,7 @@
 use super::composed_schedule::Plan;
 use super::lists::Lists;
 use super::readout::Readout;
-use super::stage::{Bound, Mask, Product, Stage};
+use super::stage::{Bound, Mask, Part, Product, Stage, parts};
 use crate::Result;
 use crate::graph::TokenGraph;
 use crate::kernel::composed::{EPSILON, KAPPA};
@@ -38,47 +38,97 @@ impl DeviceComposed {
         }
     }
 
-    /// Record and run a batch; with `learn`, backward pass and update too. Returns the result of [`Stage::finish`].
+    /// Record and run a batch, in parts if it does not fit; with `learn`, backward pass and update too. Returns the result of
+    /// [`Stage::finish`] for the last part, and the rows of all.
     pub fn run(
         &mut self,
         graph: &TokenGraph,
         batch: &Batch,
         learn: Option<(&Train, u64)>,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let mut all = Vec::new();
+        let mut result = Vec::new();
+        for (part, sequences) in self.parts(graph, batch) {
+            let (found, rows) = self.run_part(graph, batch, &sequences, part, learn)?;
+            result = found;
+            all.extend(rows);
+            // The device checks the loss of the last part; a step whose loss is not finite changes nothing.
+            if all.iter().any(|value| !value.is_finite()) {
+                break;
+            }
+        }
+        Ok((result, all))
+    }
+
+    fn parts(&mut self, graph: &TokenGraph, batch: &Batch) -> Vec<(Part, Batch)> {
+        let mut together = self.stage.together;
+        let parts = parts(&self.stage.device, &mut together, batch, |part| {
+            self.plan(
+                graph,
+                part,
+                part.sequences() * part.steps,
+                &mut Lists::default(),
+            )
+            .floats
+        });
+        self.stage.together = together;
+        parts
+    }
+
+    fn run_part(
+        &mut self,
+        graph: &TokenGraph,
+        whole: &Batch,
+        batch: &Batch,
+        part: Part,
+        learn: Option<(&Train, u64)>,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
         let mut lists = Lists::default();
-        let plan = self.plan(graph, batch, &mut lists);
+        let mut plan = self.plan(graph, batch, part.rows, &mut lists);
+        if part.last && part.first > 0 {
+            // The optimiser moves what any part has gradients of.
+            (plan.touched_nodes, plan.own_rows) = self.touched(graph, whole, &mut lists);
+        }
         let rows = batch.sequences() * batch.steps;
-        self.stage.begin(plan.floats, &lists, learn.is_some())?;
-        self.forward(batch, &plan, learn.is_some())?;
+        self.stage
+            .begin(plan.floats, &lists, learn.is_some(), part)?;
+        self.forward(batch, &plan, part, learn.is_some())?;
         self.loss(batch, &plan, learn.is_some())?;
         if let Some((train, step)) = learn {
             self.backward(batch, &plan)?;
             // The backward pass leaves gradients by row; blocks need their sums.
             self.gather(batch, &plan)?;
-            self.stage.norm(
-                (0, 0),
-                (plan.at.rows, rows),
-                train,
-                plan.squares,
-                plan.result,
-            )?;
-            // Rows of nodes and own residuals without a row in the batch have no gradient.
-            let mut touched = vec![
-                ("node.scale", plan.nodes),
-                ("node.offset", plan.nodes),
-                ("blend.gate", plan.nodes),
-                ("node.low_scale", plan.nodes),
-                ("edge.residual", plan.own_rows),
-            ];
-            if self.stage.profile.static_resistance {
-                touched.push(("node.trust", plan.nodes));
+            if part.last {
+                self.update(&plan, rows, train, step)?;
             }
-            if train.optimiser == AdamMode::Dense {
-                touched.clear();
-            }
-            self.stage.update(train, step, plan.result, &touched)?;
         }
         self.stage.finish(plan.result, rows)
+    }
+
+    /// Record the norm of all gradients and the optimiser.
+    fn update(&mut self, plan: &Plan, rows: usize, train: &Train, step: u64) -> Result<()> {
+        self.stage.norm(
+            (0, 0),
+            (plan.at.rows, rows),
+            train,
+            plan.squares,
+            plan.result,
+        )?;
+        // Rows of nodes and own residuals without a row in the batch have no gradient.
+        let mut touched = vec![
+            ("node.scale", plan.touched_nodes),
+            ("node.offset", plan.touched_nodes),
+            ("blend.gate", plan.touched_nodes),
+            ("node.low_scale", plan.touched_nodes),
+            ("edge.residual", plan.own_rows),
+        ];
+        if self.stage.profile.static_resistance {
+            touched.push(("node.trust", plan.touched_nodes));
+        }
+        if train.optimiser == AdamMode::Dense {
+            touched.clear();
+        }
+        self.stage.update(train, step, plan.result, &touched)
     }
 
     /// Rank of the own residuals; 0 where there are none.
@@ -110,7 +160,7 @@ impl DeviceComposed {
             .run(kernel, &constants, &parameters, &buffers, size)
     }
 
-    fn forward(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
+    fn forward(&mut self, batch: &Batch, plan: &Plan, part: Part, learn: bool) -> Result<()> {
         let rate = if learn { self.dropout } else { 0.0 };
         // The streams of training on the CPU: both drop the same numbers.
         for (mask, purpose) in [plan.at.mask_node, plan.at.mask_out]
@@ -121,6 +171,7 @@ impl DeviceComposed {
                 at: mask,
                 width: self.stage.profile.width,
                 rows: [batch.sequences(), batch.steps],
+                first: part.first * batch.steps,
                 shard: SHARD,
             };
             let seed = self.seed ^ purpose;
@@ -158,6 +209,7 @@ impl DeviceComposed {
             at: plan.at,
             walks: plan.walks,
             chunk: plan.chunk,
+            total: plan.total,
             residual: self.own,
         };
         self.stage.softmax(&readout, rows, learn)

@@ -19,8 +19,12 @@ pub(super) struct Plan {
     pub scratch: u32,
     pub squares: u32,
     pub result: u32,
+    /// Rows of the whole batch.
+    pub total: usize,
     /// Rows by node.
     pub nodes: Groups,
+    /// Nodes that the optimiser moves, of the whole batch in its last part.
+    pub touched_nodes: Groups,
     /// Items by residual row.
     pub own_rows: Groups,
     /// Items by target.
@@ -141,8 +145,14 @@ impl DeviceComposed {
         }
     }
 
-    /// Lay a batch out: lists go into `lists`, everything else into regions of the workspace.
-    pub(super) fn plan(&self, graph: &TokenGraph, batch: &Batch, lists: &mut Lists) -> Plan {
+    /// Lay a part of a batch of `total` rows out: lists go into `lists`, everything else into regions of the workspace.
+    pub(super) fn plan(
+        &self,
+        graph: &TokenGraph,
+        batch: &Batch,
+        total: usize,
+        lists: &mut Lists,
+    ) -> Plan {
         let (stage, profile) = (&self.stage, &self.stage.profile);
         let (sequences, steps) = (batch.sequences(), batch.steps);
         let rows = sequences * steps;
@@ -196,11 +206,28 @@ impl DeviceComposed {
             scratch: regions.take(pieces[0].count * (2 * g).max(wide).max(4)),
             squares: regions.take(stage.norm_pieces()),
             result,
+            total,
             nodes,
+            touched_nodes: nodes,
             own_rows,
             targets,
             pieces,
             floats: regions.end,
         }
+    }
+
+    /// Nodes, and residual rows, of which a batch has gradients.
+    pub(super) fn touched(
+        &self,
+        graph: &TokenGraph,
+        batch: &Batch,
+        lists: &mut Lists,
+    ) -> (Groups, Groups) {
+        let rows = 0..batch.sequences() * batch.steps;
+        let nodes = lists.by_key(rows.map(|row| (source(batch, row), 0)));
+        let own = self.own.then(|| Residuals::of(graph, batch));
+        let own = own.unwrap_or_default();
+        let items = own.items.chunks_exact(4);
+        (nodes, lists.by_key(items.map(|item| (item[2], 0))))
     }
 }

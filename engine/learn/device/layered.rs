@@ -4,9 +4,9 @@
 //! of a sequence where the memory runs along the steps.
 
 use super::layered_schedule::Plan;
-use super::lists::Lists;
+use super::lists::{Lists, source};
 use super::matrix::Matrix;
-use super::stage::{Bound, Mask, Stage, THREADS};
+use super::stage::{Bound, Mask, Part, Stage, THREADS, parts};
 use crate::Result;
 use crate::kernel::gpu::path_layered::Parameters;
 use crate::kernel::gpu::table::padded;
@@ -74,7 +74,8 @@ impl DeviceLayered {
         Ok(())
     }
 
-    /// Record and run a batch; with `learn`, backward pass and update too. Returns the result of [`Stage::finish`].
+    /// Record and run a batch, in parts if it does not fit; with `learn`, backward pass and update too. Returns the result of
+    /// [`Stage::finish`] for the last part, and the rows of all.
     pub fn run(
         &mut self,
         batch: &Batch,
@@ -84,32 +85,73 @@ impl DeviceLayered {
         if carries {
             self.reserve(batch.sequences())?;
         }
+        let mut together = self.stage.together;
+        let all_parts = parts(&self.stage.device, &mut together, batch, |sequences| {
+            let part = Part {
+                first: 0,
+                last: true,
+                rows: 1,
+            };
+            self.plan(sequences, part, carries, &mut Lists::default())
+                .floats
+        });
+        self.stage.together = together;
+        let (mut result, mut all) = (Vec::new(), Vec::new());
+        for (part, sequences) in all_parts {
+            let (found, rows) = self.run_part(batch, &sequences, part, carries, learn)?;
+            result = found;
+            all.extend(rows);
+            // The device checks the loss of the last part; a step whose loss is not finite changes nothing.
+            if all.iter().any(|value| !value.is_finite()) {
+                break;
+            }
+        }
+        if carries {
+            self.carried = batch.sequences();
+        }
+        Ok((result, all))
+    }
+
+    fn run_part(
+        &mut self,
+        whole: &Batch,
+        batch: &Batch,
+        part: Part,
+        carries: bool,
+        learn: Option<(&Train, u64)>,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
         let mut lists = Lists::default();
-        let plan = self.plan(batch, carries, &mut lists);
+        let plan = self.plan(batch, part, carries, &mut lists);
         let rows = batch.sequences() * batch.steps;
-        self.stage.begin(plan.floats, &lists, learn.is_some())?;
-        self.drop_out(batch, &plan, learn.is_some())?;
+        // The optimiser moves what any part has gradients of.
+        let mut nodes = plan.nodes;
+        if part.last && part.first > 0 {
+            let all = (0..part.rows).map(|row| (source(whole, row), 0));
+            nodes = lists.by_key(all);
+        }
+        self.stage
+            .begin(plan.floats, &lists, learn.is_some(), part)?;
+        self.drop_out(batch, &plan, part, learn.is_some())?;
         self.forward(&plan)?;
         self.stage.softmax(&plan.readout, rows, learn.is_some())?;
         if let Some((train, step)) = learn {
             self.backward(&plan)?;
-            let nats = (plan.readout.at.rows, rows);
-            let (squares, result) = (plan.squares, plan.result);
-            self.stage.norm((0, 0), nats, train, squares, result)?;
-            // Nodes without a row in the batch have no gradient of their prior weight.
-            let sparse = train.optimiser == AdamMode::Touched;
-            let touched = (sparse && self.stage.profile.static_resistance)
-                .then_some(("node.trust", plan.nodes));
-            self.stage.update(train, step, result, touched.as_slice())?;
-        }
-        if carries {
-            self.carried = batch.sequences();
+            if part.last {
+                let nats = (plan.readout.at.rows, rows);
+                let (squares, result) = (plan.squares, plan.result);
+                self.stage.norm((0, 0), nats, train, squares, result)?;
+                // Nodes without a row in the batch have no gradient of their prior weight.
+                let sparse = train.optimiser == AdamMode::Touched;
+                let touched = (sparse && self.stage.profile.static_resistance)
+                    .then_some(("node.trust", nodes));
+                self.stage.update(train, step, result, touched.as_slice())?;
+            }
         }
         self.stage.finish(plan.result, rows)
     }
 
     /// Record the dropout masks, from the streams of training on the CPU: both drop the same numbers.
-    fn drop_out(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
+    fn drop_out(&mut self, batch: &Batch, plan: &Plan, part: Part, learn: bool) -> Result<()> {
         let rates = if learn { self.rates } else { Rates::default() };
         let widths = self.stage.profile.widths();
         let (d, x, shared) = (widths.signal, widths.blended(), &plan.layers[0]);
@@ -134,6 +176,11 @@ impl DeviceLayered {
                 at,
                 width,
                 rows: [sequences, 1],
+                first: if purpose == dropout::NODE {
+                    0
+                } else {
+                    part.first
+                },
                 shard: 0,
             };
             let seed = self.seed ^ purpose;

@@ -3,6 +3,7 @@
 use super::layered::DeviceLayered;
 use super::lists::{Groups, LOGITS, Lists, Regions, source};
 use super::readout::Readout;
+use super::stage::Part;
 use crate::kernel::composed::{EPSILON, KAPPA};
 use crate::kernel::gpu::path_composed;
 use crate::kernel::gpu::path_layered::Parameters;
@@ -26,7 +27,13 @@ pub(super) struct Plan {
 
 impl DeviceLayered {
     /// What all layers share: sizes, lists, masks, and the gradients, which a layer no longer needs when the next begins.
-    fn shared(&self, batch: &Batch, lists: &mut Lists, regions: &mut Regions) -> Parameters {
+    fn shared(
+        &self,
+        batch: &Batch,
+        part: Part,
+        lists: &mut Lists,
+        regions: &mut Regions,
+    ) -> Parameters {
         let (stage, profile) = (&self.stage, &self.stage.profile);
         let (widths, wide) = (profile.widths(), padded(profile.width));
         let (d, x) = (profile.width, widths.blended());
@@ -36,11 +43,15 @@ impl DeviceLayered {
             .flat_map(|sequence| batch.sequence(sequence).iter().copied())
             .collect();
         let continued: Vec<u32> = (0..sequences)
-            .map(|sequence| u32::from(batch.continues(sequence) && sequence < self.carried))
+            .map(|sequence| {
+                let kept = part.first + sequence < self.carried;
+                u32::from(batch.continues(sequence) && kept)
+            })
             .collect();
         Parameters {
             steps: batch.steps as u32,
             sequences: sequences as u32,
+            first: part.first as u32,
             layers: profile.layers as u32,
             tokens: lists.put(&tokens),
             continued: lists.put(&continued),
@@ -103,9 +114,9 @@ impl DeviceLayered {
         all
     }
 
-    /// Lay a batch out: lists go into `lists`, everything else into regions of the workspace. `carries` keeps the state
+    /// Lay a part of a batch out: lists go into `lists`, everything else into regions of the workspace. `carries` keeps the state
     /// after the last step.
-    pub(super) fn plan(&self, batch: &Batch, carries: bool, lists: &mut Lists) -> Plan {
+    pub(super) fn plan(&self, batch: &Batch, part: Part, carries: bool, lists: &mut Lists) -> Plan {
         let (stage, profile) = (&self.stage, &self.stage.profile);
         let rows = batch.sequences() * batch.steps;
         let nodes = lists.by_key((0..rows).map(|row| (source(batch, row), row as u32)));
@@ -116,7 +127,7 @@ impl DeviceLayered {
         let shared = Parameters {
             rows: regions.take(rows * 4),
             carries: u32::from(carries),
-            ..self.shared(batch, lists, &mut regions)
+            ..self.shared(batch, part, lists, &mut regions)
         };
         let mut layers: Vec<Parameters> = Vec::new();
         for index in 0..=profile.layers {
@@ -139,6 +150,7 @@ impl DeviceLayered {
                 at,
                 walks: lists.walks(&stage.walks, batch),
                 chunk,
+                total: part.rows,
                 residual: false,
             },
             layers,

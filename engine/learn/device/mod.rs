@@ -126,6 +126,11 @@ impl DeviceTrainer {
         }
     }
 
+    /// Sequences that are trained together at most, fewer than a batch has once one did not fit.
+    pub fn together(&self) -> usize {
+        self.stage().together[0]
+    }
+
     fn stage_mut(&mut self) -> &mut Stage {
         match &mut self.form {
             Form::Composed(edge_trainer) => &mut edge_trainer.stage,

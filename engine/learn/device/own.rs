@@ -3,7 +3,7 @@
 use super::SHARED_EDGE;
 use super::edge_weights::EdgeWeights;
 use super::schedule::{Plan, Schedule};
-use super::stage::{Bound, Mask, SOFTMAX, Stage};
+use super::stage::{Bound, Mask, Part, SOFTMAX, Stage};
 use crate::graph::TokenGraph;
 use crate::kernel::gpu::fan::Mode;
 use crate::kernel::gpu::table::padded;
@@ -43,7 +43,15 @@ impl DeviceOwn {
             column_runs: self.column_runs().1,
         }
         .plan();
-        self.stage.begin(plan.floats, &lists, learn.is_some())?;
+        // Gradients of own edges go into the optimiser as they are computed, so that a batch is one part.
+        let rows = batch.sequences() * batch.steps;
+        let part = Part {
+            first: 0,
+            last: true,
+            rows,
+        };
+        self.stage
+            .begin(plan.floats, &lists, learn.is_some(), part)?;
         self.stage.device.write(
             &self.stage.floats,
             u64::from(plan.at.first_position) * 4,
@@ -51,7 +59,6 @@ impl DeviceOwn {
         );
         self.forward(batch, &plan, learn.is_some())?;
         self.loss(batch, &plan, learn.is_some())?;
-        let rows = batch.sequences() * batch.steps;
         if let Some((train, step)) = learn {
             self.backward(batch, &plan)?;
             self.gather(batch, &plan)?;
@@ -149,6 +156,7 @@ impl DeviceOwn {
             at: plan.at.mask,
             width: self.stage.profile.width,
             rows: [batch.sequences(), batch.steps],
+            first: 0,
             shard: 0,
         };
         self.stage.dropout(mask, rate, seed, batch.index)?;

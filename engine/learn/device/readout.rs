@@ -16,6 +16,8 @@ pub(super) struct Readout {
     pub walks: u32,
     /// Rows whose logits are stored at once.
     pub chunk: usize,
+    /// Rows of the whole batch, over which the loss is averaged.
+    pub total: usize,
     /// Whether edges have own residuals.
     pub residual: bool,
 }
@@ -64,7 +66,7 @@ impl Stage {
                 first: first as u32,
                 learn: u32::from(learn),
                 walks: readout.walks,
-                weight: 1.0 / rows as f32,
+                weight: 1.0 / readout.total as f32,
             };
             let size = Size::Direct(count as u32, 1, 1);
             let kernel = &softmax_composed::TARGETS;

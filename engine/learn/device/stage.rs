@@ -9,7 +9,7 @@ use crate::kernel::gpu::{
     Buffer, Device, Kernel, Program, Purpose, Size, collect, dropout, multiply, position, spread,
 };
 use crate::kernel::random::Random;
-use crate::learn::batch::Batch;
+use crate::learn::batch::{Batch, SHARD};
 use crate::learn::prior::{Prior, Walks};
 use crate::signal::Profile;
 
@@ -42,6 +42,19 @@ pub(super) struct Stage {
     pub averaged: bool,
     /// Whether the batch is a training step; a loss is that of the averages, where they are kept.
     learns: bool,
+    /// Sequences of a part of a batch at most, and sequences that are known to fit on the device.
+    pub together: [usize; 2],
+}
+
+/// A part of a batch, whose gradients are added to those of the parts before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// Number of its first sequence.
+    pub first: usize,
+    /// Whether it is the last one, which ends the step.
+    pub last: bool,
+    /// Rows of the whole batch.
+    pub rows: usize,
 }
 
 /// A buffer that a kernel binds.
@@ -93,12 +106,47 @@ pub(super) struct Mask {
     pub width: usize,
     /// Sequences, and rows of each.
     pub rows: [usize; 2],
+    /// Rows of the batch before these.
+    pub first: usize,
     /// The CPU numbers the rows of so many sequences step by step; 0 for sequence by sequence.
     pub shard: usize,
 }
 
 /// Rows of the workspace: offset and distance.
 pub(super) type Rows = (u32, usize);
+
+/// Divide a batch into parts whose workspace fits on a device; `floats` is the length of that of a batch, `together` the
+/// sequences of a part at most, which becomes less where they do not fit, and those known to fit.
+///
+/// A part has whole shards: their rows are dropped as in the whole batch.
+pub(super) fn parts(
+    device: &Device,
+    [together, fitting]: &mut [usize; 2],
+    batch: &Batch,
+    floats: impl Fn(&Batch) -> usize,
+) -> Vec<(Part, Batch)> {
+    let sequences = batch.sequences();
+    let mut each = sequences.min(*together);
+    // Measured once: a batch of as many sequences takes about as much.
+    while each > SHARD && each > *fitting {
+        if (floats(&batch.part(0..each)) * 4) as u64 <= device.workspace_bytes() {
+            *fitting = each;
+        } else {
+            each = (each / 2).next_multiple_of(SHARD);
+            *together = each;
+        }
+    }
+    let part = |first: usize| {
+        let range = first..(first + each).min(sequences);
+        let part = Part {
+            first,
+            last: range.end == sequences,
+            rows: sequences * batch.steps,
+        };
+        (part, batch.part(range))
+    };
+    (0..sequences).step_by(each.max(1)).map(part).collect()
+}
 
 impl Stage {
     pub fn new(
@@ -130,14 +178,16 @@ impl Stage {
             integers: device.buffer(16, Purpose::Storage, "lists")?,
             averaged: false,
             learns: true,
+            together: [usize::MAX, 0],
             device: device.clone(),
             profile: profile.clone(),
             blocks,
         })
     }
 
-    /// Allocate a batch's workspace, upload its lists, and start a new program with gradients of zero.
-    pub fn begin(&mut self, floats: usize, lists: &Lists, learns: bool) -> Result<()> {
+    /// Allocate the workspace of a part of a batch, upload its lists, and start a new program, the first one with gradients
+    /// of zero.
+    pub fn begin(&mut self, floats: usize, lists: &Lists, learns: bool, part: Part) -> Result<()> {
         self.learns = learns;
         let bytes = (floats * 4) as u64;
         if self.floats.bytes() < bytes {
@@ -160,7 +210,9 @@ impl Stage {
         }
         self.device.write(&self.integers, 0, &lists.all);
         self.program.clear();
-        self.program.zero(&self.blocks.gradients);
+        if part.first == 0 {
+            self.program.zero(&self.blocks.gradients);
+        }
         Ok(())
     }
 
@@ -228,7 +280,12 @@ impl Stage {
             &parameters,
             &[Bound::Values, Bound::Gradients],
             Size::Direct(tiles(columns), tiles(rows), 1),
-        )
+        )?;
+        // A, B and C, and C once more where it is added to.
+        let added = if product.c_in_gradients { 2 } else { 1 };
+        let numbers = rows * inner + columns * inner + added * rows * columns;
+        self.program.note_bytes((numbers * 4) as u64);
+        Ok(())
     }
 
     /// Record sums of rows by group, times the rows of `b` where given, into `result`: added to the gradients, or
@@ -321,6 +378,7 @@ impl Stage {
             wide: wide as u32,
             steps: steps as u32,
             sequences: sequences as u32,
+            first: mask.first as u32,
             shard: mask.shard as u32,
             base_low: base as u32,
             base_high: (base >> 32) as u32,
