@@ -185,21 +185,24 @@ pub(super) fn say_kernel_times() {
     let calls: u64 = times.iter().map(|time| time.calls).sum();
     let all: f64 = times.iter().map(|time| time.microseconds).sum();
     super::say_error(format_args!(
-        "{:>10} {:>10} {:>12} {:>7}  kernel",
-        "calls", "µs each", "ms", "share"
+        "{:>10} {:>10} {:>12} {:>8} {:>7}  kernel",
+        "calls", "µs each", "ms", "GB/s", "share"
     ));
     for time in &times {
         super::say_error(format_args!(
-            "{:>10} {:>10.2} {:>12.2} {:>6.1}%  {}",
+            "{:>10} {:>10.2} {:>12.2} {:>8} {:>6.1}%  {}",
             time.calls,
             time.microseconds / time.calls.max(1) as f64,
             time.microseconds / 1e3,
+            // Unknown where the bytes depend on the path.
+            time.gb_per_s
+                .map_or_else(|| "-".into(), |speed| format!("{speed:.2}")),
             100.0 * time.share,
             time.kernel
         ));
     }
     super::say_error(format_args!(
-        "{calls:>10} {:>10} {:>12.2}          all",
+        "{calls:>10} {:>10} {:>12.2}                   all",
         "",
         all / 1e3
     ));

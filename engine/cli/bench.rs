@@ -30,7 +30,8 @@ pub(super) const NODES: usize = 4000;
 Examples:
   brillm bench
   brillm bench --model models/stories260K --batch 1,8 --json
-  brillm bench --backend gpu --skip-train")]
+  brillm bench --backend gpu --skip-train
+  brillm bench --backend gpu --skip-train --storage f16 --edge-mib 33000")]
 pub(super) struct Arguments {
     /// Token ids to train on: a .u16 or .u32 file [default: synthetic Zipf text].
     #[arg(long, value_name = "FILE")]
@@ -62,6 +63,16 @@ pub(super) struct Arguments {
     #[cfg(feature = "gpu")]
     #[arg(long = "gpu-batch", value_delimiter = ',', default_values_t = [1, 16, 256], value_name = "N,…")]
     pub(super) batches: Vec<usize>,
+    /// Storage of the edges of a graph on a GPU.
+    #[cfg(feature = "gpu")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_values = ["f32", "f16", "i8"],
+        value_parser = ["f32", "f16", "i8"],
+        value_name = "ELEMENT,…"
+    )]
+    pub(super) storage: Vec<String>,
     /// Do not measure decoding.
     #[arg(long)]
     pub(super) skip_decode: bool,

@@ -30,6 +30,7 @@ impl Arguments {
             "shape": device.shape().to_string(),
             "read_gb_per_s": bandwidth.read_gb_per_s,
             "copy_gb_per_s": bandwidth.copy_gb_per_s,
+            "upload_gb_per_s": bandwidth.upload_gb_per_s,
             "decode": [],
             "train": [],
         });
@@ -39,8 +40,8 @@ impl Arguments {
             super::warn(warning);
         }
         self.line(format!(
-            "{adapter}: kernels read {:.1} GB/s and copy {:.1} GB/s",
-            bandwidth.read_gb_per_s, bandwidth.copy_gb_per_s
+            "{adapter}: kernels read {:.1} GB/s and copy {:.1} GB/s; the host writes {:.2} GB/s",
+            bandwidth.read_gb_per_s, bandwidth.copy_gb_per_s, bandwidth.upload_gb_per_s
         ))?;
         if !self.skip_decode {
             report["decode"] = self.decode_on(device, &bandwidth)?;
@@ -56,22 +57,35 @@ impl Arguments {
 
     fn decode_on(&self, device: &Device, bandwidth: &Bandwidth) -> Result<Value> {
         self.line(format!(
-            "{:>8} {:>6} {:>10} {:>10} {:>8} {:>10}",
-            "storage", "batch", "fans", "ms/token", "GB/s", "of read"
+            "{:>8} {:>6} {:>10} {:>10} {:>8} {:>10} {:>10}",
+            "storage", "batch", "fans", "ms/token", "GB/s", "of read", "dispatches"
         ))?;
         let mut all = Vec::new();
         for element in [Element::F32, Element::F16, Element::I8] {
+            if !self.storage.iter().any(|name| name == element.name()) {
+                continue;
+            }
             let bench = DeviceDecodeBench::new(element, self.edge_mib)?;
             for row in bench.run(device, &self.batches, bandwidth, self.seconds)? {
                 self.line(format!(
-                    "{:>8} {:>6} {:>10.1} {:>10.4} {:>8.1} {:>10.2}",
+                    "{:>8} {:>6} {:>10.1} {:>10.4} {:>8.1} {:>10.2} {:>10}",
                     row.storage,
                     row.batch,
                     row.distinct_fans,
                     row.ms_per_token,
                     row.gb_per_s,
-                    row.fraction_of_read
+                    row.fraction_of_read,
+                    row.dispatches
                 ))?;
+                // What pages in is bound by the way from the host.
+                if let Some(speed) = row.page_in_gb_per_s {
+                    let written = bandwidth.upload_gb_per_s;
+                    let part = speed / written;
+                    self.line(format!(
+                        "{:>15} fans paged in at {speed:.2} GB/s, {part:.2} of what the host writes",
+                        ""
+                    ))?;
+                }
                 all.push(row);
             }
         }

@@ -59,6 +59,23 @@ impl Bytes {
         })
     }
 
+    /// Create a region of zeros, which takes memory only where it is read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Resource`] when the system has no addresses for it.
+    pub fn zeros(length: usize) -> Result<Self> {
+        let map = memmap2::MmapMut::map_anon(length.max(1))
+            .and_then(memmap2::MmapMut::make_read_only)
+            .map_err(|error| {
+                let what = format!("{length} bytes cannot be mapped");
+                Error::new(ErrorKind::Resource, what).because(error)
+            })?;
+        Ok(Self {
+            source: Source::Mapped(Arc::new(map)),
+            range: 0..length,
+        })
+    }
+
     /// Use a whole mapped file.
     pub fn mapped(map: memmap2::Mmap) -> Self {
         let range = 0..map.len();

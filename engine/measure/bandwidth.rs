@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::kernel::gpu::bandwidth::{COPY, READ, WORD, WORKGROUP, dispatch};
-use crate::kernel::gpu::{Device, Kernel, Program, Purpose};
+use crate::kernel::gpu::{Buffer, Device, Kernel, Program, Purpose};
 
 /// Workgroups of the kernels that are tried: few threads that loop, to many that read a few words.
 const GROUPS: [u32; 4] = [512, 2048, 8192, 32_768];
@@ -19,6 +19,8 @@ pub struct Bandwidth {
     pub read_gb_per_s: f64,
     /// Copied: bytes read plus bytes written.
     pub copy_gb_per_s: f64,
+    /// Written by the host into a buffer of the device.
+    pub upload_gb_per_s: f64,
 }
 
 impl Bandwidth {
@@ -55,8 +57,23 @@ impl Bandwidth {
             Ok(bytes as f64 / best / 1e9)
         };
         Ok(Self {
+            upload_gb_per_s: upload(device, &result)?,
             read_gb_per_s: best(&READ)?,
             copy_gb_per_s: 2.0 * best(&COPY)?,
         })
     }
+}
+
+/// Gigabytes that the host writes into a buffer per second: the best of several times.
+fn upload(device: &Device, buffer: &Buffer) -> Result<f64> {
+    let numbers = vec![1u32; buffer.bytes() as usize / 4];
+    let mut best = f64::INFINITY;
+    for _ in 0..SUBMISSIONS {
+        let begun = Instant::now();
+        device.write(buffer, 0, &numbers);
+        // What was written is on the device when something that was submitted after it has been read back.
+        device.read::<u32>(buffer, 0, 1)?;
+        best = best.min(begun.elapsed().as_secs_f64());
+    }
+    Ok(buffer.bytes() as f64 / best / 1e9)
 }

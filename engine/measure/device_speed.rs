@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::graph::{NodeId, TokenGraph};
+use crate::kernel::bytes::Bytes;
 use crate::kernel::element::Element;
 use crate::kernel::gpu::Device;
 use crate::kernel::random::Random;
@@ -17,6 +18,8 @@ use crate::signal::{BlendKind, DeviceMechanism, EnergyKind, Mechanism, Profile, 
 const NODES: usize = 4000;
 /// Width of its signals.
 const WIDTH: usize = 32;
+/// Rows of random weights, a prime number: fans begin at different ones.
+const ROWS: usize = 997;
 /// Hops of one submission, on a GPU and on a software adapter, where a hop of many prompts takes a second.
 const HOPS: [usize; 2] = [64, 2];
 
@@ -37,16 +40,23 @@ pub struct DeviceDecodeSpeed {
     pub gb_per_s: f64,
     /// `gb_per_s` divided by what a kernel that only reads reached in the same run.
     pub fraction_of_read: f64,
+    /// Dispatches of a hop.
+    pub dispatches: usize,
+    /// Gigabytes of fans uploaded per second of decoding, where they do not fit on the device together.
+    pub page_in_gb_per_s: Option<f64>,
 }
 
 /// A dense graph whose first nodes have own edges to all nodes.
 pub struct DeviceDecodeBench {
     sources: usize,
     mechanism: Arc<Mechanism>,
+    /// Weights of edges, which repeat: as fast as distinct ones on the device, and more of them than the host holds.
+    edges: Table,
 }
 
 impl DeviceDecodeBench {
-    /// Create random edges of at most `mebibytes` in `element`.
+    /// Create random edges of at most `mebibytes` in `element`: 34 GB in f16 are the whole graph of the paper, 4,000² edges
+    /// with 16.9 billion parameters.
     ///
     /// # Errors
     /// As [`Table::new`].
@@ -73,13 +83,20 @@ impl DeviceDecodeBench {
         let weights = Weights::gather(&profile, NODES, graph.own_edges(), |block| {
             let numbers = block.rows * block.columns;
             if block.name == "edge.arena" {
-                return random_table(&mut random, edges, columns, element).map(Some);
+                return zero_table(edges, columns, element).map(Some);
             }
             let values: Vec<f32> = (0..numbers).map(|_| random.normal() as f32 * 0.3).collect();
             Ok(Some(Table::of(&values, block.rows, block.columns)))
         })?;
         let mechanism = Arc::new(Mechanism::new(profile, graph, weights)?);
-        Ok(Self { sources, mechanism })
+        let row: Vec<f32> = (0..columns * ROWS)
+            .map(|_| random.uniform() as f32 - 0.5)
+            .collect();
+        Ok(Self {
+            sources,
+            mechanism,
+            edges: Table::of(&row, ROWS, columns).converted(element)?,
+        })
     }
 
     /// Upload the graph and decode batches of prompts of these sizes, each for about `seconds`.
@@ -95,7 +112,9 @@ impl DeviceDecodeBench {
         bandwidth: &Bandwidth,
         seconds: f64,
     ) -> Result<Vec<DeviceDecodeSpeed>> {
-        let on_device = Arc::new(DeviceMechanism::upload(device, self.mechanism.clone())?);
+        let mechanism = self.mechanism.clone();
+        let on_device = DeviceMechanism::with_edges(device, mechanism, Some(&self.edges))?;
+        let on_device = Arc::new(on_device);
         let fan = on_device.step_bytes(0);
         let sampling = Sampling::default()
             // So high that the draw is uniform.
@@ -119,6 +138,8 @@ impl DeviceDecodeBench {
                 decoder.set(sequence, &flow, &random, &[])?;
             }
             decoder.decode(1)?;
+            let misses = || on_device.page_counts().map(|counts| counts.misses);
+            let before = misses();
             let (mut best, mut distinct, mut hops) = (f64::INFINITY, 0usize, 0usize);
             let begun = Instant::now();
             while hops == 0 || begun.elapsed().as_secs_f64() < seconds {
@@ -133,6 +154,9 @@ impl DeviceDecodeBench {
                     hops += 1;
                 }
             }
+            let seconds = begun.elapsed().as_secs_f64();
+            let paged = misses().zip(before);
+            let paged = paged.map(|(after, before)| (after - before) as f64 * fan as f64);
             let distinct = distinct as f64 / hops as f64;
             let speed = distinct * fan as f64 / best / 1e9;
             rows.push(DeviceDecodeSpeed {
@@ -143,6 +167,8 @@ impl DeviceDecodeBench {
                 ms_per_token: best * 1e3,
                 gb_per_s: speed,
                 fraction_of_read: speed / bandwidth.read_gb_per_s,
+                dispatches: decoder.dispatches()?,
+                page_in_gb_per_s: paged.map(|bytes| bytes / seconds / 1e9),
             });
         }
         Ok(rows)
@@ -154,29 +180,9 @@ impl DeviceDecodeBench {
     }
 }
 
-/// Create rows of uniform random numbers in ±0.5.
-fn random_table(
-    random: &mut Random,
-    rows: usize,
-    columns: usize,
-    element: Element,
-) -> Result<Table> {
-    let row: Vec<f32> = (0..columns * 997)
-        .map(|_| random.uniform() as f32 - 0.5)
-        .collect();
-    // 997 random rows, repeated: as fast as distinct ones on the device, and quickly made.
-    let few = Table::of(&row, 997, columns).converted(element)?;
-    let size = columns * element.size();
-    let mut bytes = Vec::with_capacity(rows * size);
-    let mut scales = Vec::new();
-    for index in 0..rows {
-        let at = index % 997;
-        bytes.extend_from_slice(&few.bytes()[at * size..(at + 1) * size]);
-        if let Some(all) = few.scales() {
-            scales.push(all.typed::<f32>()?[at]);
-        }
-    }
-    use crate::kernel::bytes::Bytes;
-    let scales = (element == Element::I8).then(|| Bytes::copy_of(&scales));
-    Table::new(rows, columns, element, Bytes::copy_of(&bytes), scales)
+/// Create rows of zeros that take no memory: the weights of the graph on the host, which nothing reads.
+fn zero_table(rows: usize, columns: usize, element: Element) -> Result<Table> {
+    let scales = (element == Element::I8).then(|| Bytes::zeros(rows * 4));
+    let data = Bytes::zeros(rows * columns * element.size())?;
+    Table::new(rows, columns, element, data, scales.transpose()?)
 }

@@ -69,12 +69,25 @@ impl DeviceMechanism {
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when node tables or a single fan do not fit;
     /// a checksum error of a fan.
     pub fn upload(device: &Device, mechanism: Arc<Mechanism>) -> Result<Self> {
+        Self::with_edges(device, mechanism, None)
+    }
+
+    /// Upload a mechanism whose own edges have the weights of `edges` instead of its own, again and again: more edges than
+    /// the memory of the host holds.
+    ///
+    /// # Errors
+    /// As [`Self::upload`].
+    pub fn with_edges(
+        device: &Device,
+        mechanism: Arc<Mechanism>,
+        edges: Option<&Table>,
+    ) -> Result<Self> {
         let (profile, graph, weights) =
             (mechanism.profile(), mechanism.graph(), mechanism.weights());
         let (v, d) = (graph.nodes(), profile.width);
         // The first edge row that a table holds: row 0 of own edges is the shared edge, and residuals have no such row.
         let own_rows = match profile.form {
-            EdgeForm::Own => Some((weights.table("edge.arena"), 0)),
+            EdgeForm::Own => Some((edges.unwrap_or(weights.table("edge.arena")), 0)),
             EdgeForm::Composed if profile.residual.is_some() && graph.own_edges() > 0 => {
                 Some((weights.table("edge.residual"), 1))
             }

@@ -11,6 +11,7 @@
 #   SUITE      the test binary of the suite    (the newest target/*/deps/gpu-*)
 #   ADAPTER    --adapter of the commands       (the best GPU)
 #   EDGE_MIB   sizes of the edges              ("8192 33000": 8 GB, and the dense graph of 4,000 nodes in f16)
+#   PAGED_MIB, MEMORY_MIB  size of the edges that are paged, and memory for them  (33000, 16000)
 #   BATCHES    prompts decoded together        (1,16,64,256)
 #   SECONDS_EACH  time of each row             (1)
 set -uo pipefail
@@ -39,6 +40,9 @@ for mib in ${EDGE_MIB:-8192 33000}; do
     part "decode-$mib" 100 "$brillm" bench "${adapter[@]}" --edge-mib "$mib" --gpu-batch "${BATCHES:-1,16,64,256}" \
         --seconds "${SECONDS_EACH:-1}" --skip-train
 done
+# The whole graph in f16 with memory for a part of it.
+part paged 60 "$brillm" bench "${adapter[@]}" --storage f16 --edge-mib "${PAGED_MIB:-33000}" --device-memory "${MEMORY_MIB:-16000}" \
+    --gpu-batch 1,16 --seconds "${SECONDS_EACH:-1}" --skip-train
 # The kernels of one prompt and of the shipped model, each with its time.
 part profile 40 "$brillm" bench "${adapter[@]}" --edge-mib 1024 --gpu-batch 1 --seconds 0.2 --skip-train --profile
 part shipped 40 "$brillm" generate "Once upon a time" --tokens 2000 --ignore-eos "${adapter[@]}" --verbose

@@ -84,7 +84,7 @@ pub fn variant(device: &Device, others: usize, buffers: usize) -> usize {
 /// The rows of all fans on the host.
 #[derive(Clone, Debug)]
 pub struct FanRows {
-    /// The rows; edge row e is row `e − first_row`.
+    /// The rows; edge row e is row `e − first_row`, or that modulo their number where there are fewer.
     pub table: Table,
     /// 0 where row 0 is the shared edge, 1 where there is no shared edge.
     pub first_row: usize,
@@ -272,20 +272,25 @@ impl Fans {
         })
     }
 
-    /// Write rows of the table to a buffer, from its row `at` on.
+    /// Write rows of the table to a buffer, from its row `at` on. A table with fewer rows than edges is repeated.
     fn write_rows(&self, buffer: usize, at: usize, rows: Range<usize>) -> Result<()> {
-        let mut all = Vec::with_capacity(rows.len() * self.row_words);
-        padded_rows(&self.rows.table, rows.clone(), self.rows.runs(), &mut all);
-        let words = &self.buffers[buffer].words;
+        let (table, stored) = (&self.rows.table, self.rows.table.rows());
+        let (mut words, mut scales) = (Vec::with_capacity(rows.len() * self.row_words), Vec::new());
+        let mut row = rows.start;
+        while row < rows.end {
+            let first = row % stored;
+            let held = first..(first + rows.end - row).min(stored);
+            row += held.len();
+            padded_rows(table, held.clone(), self.rows.runs(), &mut words);
+            scales.extend(scales_of(table, held)?);
+        }
+        let offset = |rows: usize, numbers: usize| (rows * numbers * 4) as u64;
+        let target = &self.buffers[buffer].words;
         self.device
-            .write(words, (at * self.row_words * 4) as u64, &all);
-        if self.rows.table.element() == Element::I8 {
+            .write(target, offset(at, self.row_words), &words);
+        if table.element() == Element::I8 {
             let at = buffer * self.buffer_rows + at;
-            self.device.write(
-                &self.scales,
-                (at * 4) as u64,
-                &scales_of(&self.rows.table, rows)?,
-            );
+            self.device.write(&self.scales, offset(at, 1), &scales);
         }
         Ok(())
     }

@@ -202,6 +202,9 @@ impl<'a> Hop<'a> {
             let size = spread(device, rows.len(), together);
             self.program
                 .dispatch(&pipeline, &parameters, &buffers, size)?;
+            // The rows, which every sequence shares; vectors and results are few beside them.
+            let bytes = rows.len() * table.columns * table.element.size();
+            self.program.note_bytes(bytes as u64);
         }
         Ok(())
     }
