@@ -38,6 +38,7 @@ mod log;
 mod man;
 mod media;
 mod order;
+mod plan;
 mod plot;
 #[cfg(feature = "plugin")]
 mod plugin;
@@ -109,6 +110,7 @@ enum Command {
     Convert(convert::Arguments),
     Quantize(quantize::Arguments),
     Grow(grow::Arguments),
+    Plan(plan::Arguments),
     Plot(plot::Arguments),
     Bench(bench::Arguments),
     Corpus(corpus::Arguments),
@@ -186,6 +188,7 @@ pub fn run(
         Command::Convert(command) => command.run(),
         Command::Quantize(command) => command.run(),
         Command::Grow(command) => command.run(),
+        Command::Plan(command) => command.run(),
         Command::Plot(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Corpus(command) => command.run(),

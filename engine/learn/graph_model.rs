@@ -82,20 +82,8 @@ impl GraphModel {
         base: &Path,
     ) -> Result<Self> {
         let profile = recipe.profile()?;
-        let mut builder = GraphBuilder::new(data.tokenizer.vocabulary().len())
-            .minimum_count(recipe.graph.minimum_count);
-        if let Some(fan) = recipe.graph.maximum_fan {
-            builder = builder.maximum_fan(fan);
-        }
-        builder.walk_over(&**ranks, data.train())?;
-        let (mut graph, prior) = resistances(recipe, builder.build()?, sampler, data.train())?;
-        // Composed edges without residuals need no rows of their own.
-        let owns = profile.form == EdgeForm::Own || profile.residual.is_some();
-        graph.set_own_minimum(if owns {
-            recipe.graph.own_minimum_count
-        } else {
-            u32::MAX
-        });
+        let graph = counted_graph(&**ranks, recipe, &profile, data)?;
+        let (graph, prior) = resistances(recipe, graph, sampler, data.train())?;
         let (recipe, warm_start) = match WarmStart::of(recipe, base)? {
             Some((warm_start, rate)) => {
                 let mut recipe = recipe.clone();
@@ -298,6 +286,33 @@ impl Trainable for GraphModel {
     fn candidates(&self) -> usize {
         self.graph.nodes()
     }
+}
+
+/// Build the graph of a recipe's text, with own edges where its profile has them.
+///
+/// # Errors
+/// As [`GraphBuilder::walk_over`] and [`GraphBuilder::build`].
+pub(super) fn counted_graph(
+    ranks: &dyn Ranks,
+    recipe: &Recipe,
+    profile: &Profile,
+    data: &TokenData,
+) -> Result<TokenGraph> {
+    let mut builder = GraphBuilder::new(data.tokenizer.vocabulary().len())
+        .minimum_count(recipe.graph.minimum_count);
+    if let Some(fan) = recipe.graph.maximum_fan {
+        builder = builder.maximum_fan(fan);
+    }
+    builder.walk_over(ranks, data.train())?;
+    let mut graph = builder.build()?;
+    // Composed edges without residuals need no rows of their own.
+    let owns = profile.form == EdgeForm::Own || profile.residual.is_some();
+    graph.set_own_minimum(if owns {
+        recipe.graph.own_minimum_count
+    } else {
+        u32::MAX
+    });
+    Ok(graph)
 }
 
 /// Estimate the static resistances of a graph's text and of its folds, and the path graph where the recipe has one.

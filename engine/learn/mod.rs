@@ -29,6 +29,7 @@ mod network_recipe;
 pub mod own;
 pub mod parameter;
 mod pattern_search;
+pub mod plan;
 #[cfg(feature = "cli")]
 pub mod plot;
 pub mod preferences;
