@@ -55,6 +55,12 @@ impl Random {
         mix(self.state)
     }
 
+    /// Leave out the next `draws` draws of 64 bits. O(1).
+    pub fn skip(&mut self, draws: u64) {
+        let step = 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(draws);
+        self.state = self.state.wrapping_add(step);
+    }
+
     /// Draw a number in [0, 1), all 53 bits random.
     pub fn uniform(&mut self) -> f64 {
         (self.bits() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)

@@ -13,7 +13,7 @@ use crate::learn::batch::{Batch, Loss};
 use crate::learn::composed::Composed;
 use crate::learn::dropout::Rates;
 use crate::learn::layered::Layered;
-use crate::learn::own::Own;
+use crate::learn::own::{Fans, Own, OwnedStep};
 use crate::learn::parameter::{Parameter, Touched};
 use crate::learn::prior::Prior;
 use crate::learn::recipe::Train;
@@ -24,12 +24,14 @@ use crate::{Error, ErrorKind, Result};
 
 /// The parameters of a graph's edges in training, with their moments.
 pub struct EdgeTrainer {
-    form: Form,
-    moments: Vec<Moments<f32>>,
+    pub(super) form: Form,
+    pub(super) moments: Vec<Moments<f32>>,
     /// Running averages of the parameters; empty before the first step, and where none are kept.
-    averages: Vec<Vec<f32>>,
-    /// Exact sums of gradients, where they are wanted.
+    pub(super) averages: Vec<Vec<f32>>,
+    /// Exact sums of gradients of composed and layered edges, where they are wanted.
     exact_sums: Option<ShardSums>,
+    /// Owners of the fans of own edges, where gradients are summed exactly.
+    pub(super) fans: Option<Fans>,
 }
 
 /// The parameters of one form of edges.
@@ -47,7 +49,37 @@ impl EdgeTrainer {
         dropout: impl Into<Rates>,
         seed: u64,
     ) -> Self {
-        let mut form = Form::new(profile, graph, dropout.into(), seed);
+        Self::of_form(Form::new(profile, graph, dropout.into(), seed))
+    }
+
+    /// Create fresh parameters whose gradients are summed exactly over all ranks: own edges on the ranks that own their
+    /// fans, by their visits in `text`; composed and layered edges on every rank.
+    ///
+    /// # Errors
+    /// As [`Fans::new`].
+    pub fn exact(
+        ranks: &Arc<dyn Ranks>,
+        profile: &Profile,
+        graph: &TokenGraph,
+        train: &Train,
+        seed: u64,
+        text: &[u32],
+    ) -> Result<Self> {
+        if profile.form == EdgeForm::Own {
+            let fans = Fans::new(ranks, graph, profile, train, text)?;
+            let mut edges = Own::holding(fans.held(graph), profile, graph, seed);
+            edges.dropout = train.dropout;
+            let mut trainer = Self::of_form(Form::Own(Box::new(edges)));
+            trainer.fans = Some(fans);
+            return Ok(trainer);
+        }
+        let form = || Form::new(profile, graph, train.rates(), seed);
+        let mut trainer = Self::of_form(form());
+        trainer.exact_sums = Some(ShardSums::new(Arc::clone(ranks), train.batch, form));
+        Ok(trainer)
+    }
+
+    fn of_form(mut form: Form) -> Self {
         let moments = form
             .parameters()
             .iter()
@@ -65,31 +97,20 @@ impl EdgeTrainer {
             moments,
             averages: Vec::new(),
             exact_sums: None,
+            fans: None,
         }
     }
 
-    /// Sum gradients exactly from now on, over all ranks; `train` and `seed` are those of [`Self::new`].
-    pub fn sum_exactly(
-        &mut self,
-        ranks: &Arc<dyn Ranks>,
-        profile: &Profile,
-        graph: &TokenGraph,
-        train: &Train,
-        seed: u64,
-    ) {
-        let copy = || Form::new(profile, graph, train.rates(), seed);
-        self.exact_sums = Some(ShardSums::new(Arc::clone(ranks), train.batch, copy));
-    }
-
-    /// Collect the states that sequences continue from, where ranks have some each.
+    /// Collect on rank 0 what ranks have some each of and is not held in parts: the states that sequences continue from,
+    /// and the rows of nodes.
     ///
     /// # Errors
     /// Those of an exchange.
     pub fn collect(&mut self) -> Result<()> {
-        match &self.exact_sums {
-            Some(sums) => sums.collect_states(&mut self.form),
-            None => Ok(()),
+        if let Some(sums) = &self.exact_sums {
+            sums.collect_states(&mut self.form)?;
         }
+        self.collect_nodes()
     }
 
     /// Return all parameters, in block order.
@@ -115,7 +136,10 @@ impl EdgeTrainer {
         }
         let names = parameters.iter().map(|one| format!("{}.average", one.name));
         let names: Vec<String> = names.collect();
-        let mut all: Vec<_> = names.into_iter().zip(&mut self.averages).collect();
+        // The average of edge weights that ranks own is theirs.
+        let owned = usize::from(self.fans.is_some());
+        let all = names.into_iter().zip(&mut self.averages).skip(owned);
+        let mut all: Vec<_> = all.collect();
         if let Form::Layered(edges) = &mut self.form {
             all.push(("carried".into(), edges.state()));
         }
@@ -162,13 +186,17 @@ impl EdgeTrainer {
         }
     }
 
-    /// Compute the loss of a batch without gradients.
-    pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<f32>, batch: &Batch) -> Loss {
-        match &mut self.form {
-            Form::Composed(edges) => edges.loss(graph, prior, batch),
-            Form::Own(edges) => edges.loss(graph, prior, batch),
-            Form::Layered(edges) => edges.loss(graph, prior, batch),
-        }
+    /// Compute the loss of a batch without gradients; on all ranks together where they own fans.
+    ///
+    /// # Errors
+    /// Those of an exchange.
+    pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<f32>, batch: &Batch) -> Result<Loss> {
+        Ok(match (&mut self.form, &self.fans) {
+            (Form::Composed(edges), _) => edges.loss(graph, prior, batch),
+            (Form::Own(edges), Some(fans)) => edges.loss_over(fans, graph, prior, batch)?,
+            (Form::Own(edges), None) => edges.loss(graph, prior, batch),
+            (Form::Layered(edges), _) => edges.loss(graph, prior, batch),
+        })
     }
 
     /// Take one step, numbered from 1. Returns the loss before it, and the norm of the gradient where it is known.
@@ -206,17 +234,33 @@ impl EdgeTrainer {
             Some(limit) if norm > limit => limit / norm,
             _ => 1.0,
         };
+        let owned = self.fans.is_some() || adam.mode == AdamMode::Touched;
         match &mut self.form {
             // Edge weights move inside the backward pass: their gradients, the largest array, are never stored.
-            Form::Own(edges) if adam.mode == AdamMode::Touched && self.exact_sums.is_none() => {
+            Form::Own(edges) if owned => {
                 let update = adam.update(step, rate * train.edge_rate, true);
                 let (edge_weights, others) = self.moments.split_at_mut(1);
                 let moments = (
                     edge_weights[0].first.as_mut_slice(),
                     edge_weights[0].second.as_mut_slice(),
                 );
-                let (loss, norm) = edges.learn(graph, prior, batch, &update, moments, clip);
-                let loss = finite(loss, step)?;
+                let (loss, norm) = match &self.fans {
+                    None => {
+                        let (loss, norm) = edges.learn(graph, prior, batch, &update, moments, clip);
+                        (finite(loss, step)?, norm)
+                    }
+                    Some(fans) => {
+                        let dense = adam.mode == AdamMode::Dense;
+                        let settings = OwnedStep {
+                            step,
+                            update,
+                            moments,
+                            clip,
+                            dense,
+                        };
+                        edges.learn_over(fans, graph, prior, batch, settings)?
+                    }
+                };
                 let scale = norm.map_or(1.0, factor);
                 // The first parameter, the edge weights, has moved already.
                 for (parameter, moments) in edges.parameters().into_iter().skip(1).zip(others) {

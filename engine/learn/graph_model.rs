@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::graph::{GraphBuilder, NodeId, PathGraph, TokenGraph};
+use crate::kernel::element::Element;
 use crate::kernel::random::Random;
 use crate::learn::adamw::Moments;
 use crate::learn::batch::Loss;
@@ -16,11 +17,11 @@ use crate::learn::edge_trainer::EdgeTrainer;
 use crate::learn::parameter::Parameter;
 use crate::learn::prior::Prior;
 use crate::learn::recipe::{NegativeKind, Recipe, Reduction};
-use crate::learn::trainable::Trainable;
+use crate::learn::trainable::{HeldRows, Trainable};
 use crate::learn::warm_start::WarmStart;
-use crate::model::{Metadata, Model};
+use crate::model::{Metadata, Model, edge_parts, write_model};
 use crate::ranks::{OneProcess, Ranks};
-use crate::signal::{EdgeForm, Mechanism, Profile};
+use crate::signal::{EdgeForm, Mechanism, Profile, blocks};
 use crate::text::Tokenizer;
 
 /// Training on a device instead of the processor.
@@ -93,13 +94,17 @@ impl GraphModel {
             }
             None => (recipe.clone(), None),
         };
-        let mut edge_trainer =
-            EdgeTrainer::new(&profile, &graph, recipe.train.rates(), recipe.seed);
+        let mut edge_trainer = match recipe.train.reduction {
+            Reduction::Float => {
+                EdgeTrainer::new(&profile, &graph, recipe.train.rates(), recipe.seed)
+            }
+            Reduction::Exact => {
+                let (train, seed) = (&recipe.train, recipe.seed);
+                EdgeTrainer::exact(ranks, &profile, &graph, train, seed, data.train())?
+            }
+        };
         if let Some(warm_start) = &warm_start {
             warm_start.put(&mut edge_trainer, &graph)?;
-        }
-        if recipe.train.reduction == Reduction::Exact {
-            edge_trainer.sum_exactly(ranks, &profile, &graph, &recipe.train, recipe.seed);
         }
         Ok(Self {
             prior,
@@ -155,6 +160,39 @@ impl GraphModel {
     }
 }
 
+impl GraphModel {
+    /// Write a model of which ranks hold parts: rank 0 receives the edge weights a few fans at a time.
+    fn save_divided(&mut self, path: &Path, metadata: &Metadata) -> Result<()> {
+        let Self {
+            edge_trainer,
+            graph,
+            tokenizer,
+            ..
+        } = self;
+        edge_trainer.collect_nodes()?;
+        edge_trainer.check_finite()?;
+        if !edge_trainer.leads() {
+            return edge_trainer.send_edges(graph, &mut |_| Ok(()));
+        }
+        let about = (metadata, &*tokenizer, &*graph);
+        let writer = write_model(path, about, &mut |writer, shape| {
+            let dimensions = [shape.rows, shape.columns];
+            if shape.name == "edge.arena" {
+                let parts = edge_parts(graph, shape.columns * 4);
+                let name = shape.name;
+                return writer.block_in_parts(name, Element::F32, &dimensions, &parts, |put| {
+                    edge_trainer.send_edges(graph, put)
+                });
+            }
+            let parameters = edge_trainer.parameters();
+            let of_block = parameters.iter().find(|one| one.name == shape.name);
+            let values = of_block.map_or(&[][..], |one| &one.value);
+            writer.values(shape.name, Element::F32, &dimensions, values)
+        })?;
+        writer.finish()
+    }
+}
+
 impl Trainable for GraphModel {
     fn learn(&mut self, batch: &mut Batch, step: u64) -> Result<(Loss, Option<f64>)> {
         self.add_candidates(batch);
@@ -177,7 +215,7 @@ impl Trainable for GraphModel {
         self.edge_trainer.swap_averages();
         let loss = self.edge_trainer.loss(&self.graph, &self.prior, batch);
         self.edge_trainer.swap_averages();
-        Ok(loss)
+        loss
     }
 
     fn collect(&mut self) -> Result<()> {
@@ -189,7 +227,24 @@ impl Trainable for GraphModel {
     }
 
     fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]) {
-        self.edge_trainer.both()
+        let divided = self.edge_trainer.is_divided();
+        let (mut parameters, mut moments) = self.edge_trainer.both();
+        if divided {
+            // The edge weights are the first: `held` has them.
+            parameters.remove(0);
+            moments = &mut moments[1..];
+        }
+        (parameters, moments)
+    }
+
+    fn held(&mut self) -> Option<HeldRows<'_>> {
+        self.edge_trainer.held(self.recipe.train.average > 0.0)
+    }
+
+    fn parameters(&mut self) -> usize {
+        let (profile, graph) = (&self.profile, &self.graph);
+        let all = blocks(profile, graph.nodes(), graph.own_edges()).into_iter();
+        all.map(|block| block.rows * block.columns).sum()
     }
 
     #[cfg(feature = "gpu")]
@@ -254,10 +309,6 @@ impl Trainable for GraphModel {
 
     fn save(&mut self, path: &Path, training: Value) -> Result<()> {
         self.settle()?;
-        self.edge_trainer.swap_averages();
-        let weights = self.edge_trainer.weights(&self.profile, &self.graph);
-        self.edge_trainer.swap_averages();
-        let mechanism = Mechanism::new(self.profile.clone(), self.graph.clone(), weights?)?;
         let metadata = Metadata {
             name: self.recipe.name.clone(),
             license: self.recipe.license.clone(),
@@ -268,6 +319,16 @@ impl Trainable for GraphModel {
             recall: None,
             training,
         };
+        if self.edge_trainer.is_divided() {
+            self.edge_trainer.swap_averages();
+            let saved = self.save_divided(path, &metadata);
+            self.edge_trainer.swap_averages();
+            return saved;
+        }
+        self.edge_trainer.swap_averages();
+        let weights = self.edge_trainer.weights(&self.profile, &self.graph);
+        self.edge_trainer.swap_averages();
+        let mechanism = Mechanism::new(self.profile.clone(), self.graph.clone(), weights?)?;
         Model::new(metadata, self.tokenizer.clone(), mechanism)?.save(path)
     }
 

@@ -1,5 +1,6 @@
 //! The trait of everything that the training loop trains.
 
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Value;
@@ -10,6 +11,18 @@ use crate::learn::batch::{Batch, Loss};
 use crate::learn::parameter::Parameter;
 #[cfg(feature = "gpu")]
 use crate::{Error, ErrorKind};
+
+/// Rows of a block of which this rank holds a part.
+pub struct HeldRows<'a> {
+    /// Name of the block.
+    pub name: &'static str,
+    /// Numbers of a row.
+    pub columns: usize,
+    /// The rows, by their numbers in the whole block, ascending.
+    pub rows: Vec<Range<usize>>,
+    /// Values, moments and averages of these rows, by the suffix of their names. `[rows, columns]`
+    pub arrays: Vec<(&'static str, &'a mut Vec<f32>)>,
+}
 
 /// A model that the training loop trains: a graph, or a network of the comparison path.
 pub trait Trainable {
@@ -29,6 +42,18 @@ pub trait Trainable {
 
     /// Return all parameters and their moments, in the same order.
     fn state(&mut self) -> (Vec<&mut Parameter<f32>>, &mut [Moments<f32>]);
+
+    /// Return the rows that this rank holds of a model that no rank holds whole. All ranks then call [`Self::loss`] and
+    /// [`Self::save`] together, and [`Self::state`] has the other parameters. `None` where every rank holds all.
+    fn held(&mut self) -> Option<HeldRows<'_>> {
+        None
+    }
+
+    /// Number of trained parameters on all ranks.
+    fn parameters(&mut self) -> usize {
+        let (parameters, _) = self.state();
+        parameters.iter().map(|one| one.value.len()).sum()
+    }
 
     /// Return further numbers that a checkpoint stores, by name.
     fn buffers(&mut self) -> Vec<(String, &mut Vec<f32>)> {
@@ -84,7 +109,8 @@ pub trait Trainable {
         Ok(())
     }
 
-    /// Collect what is spread over ranks, so that [`Self::buffers`] holds it; all ranks call this together.
+    /// Collect on rank 0 what is spread over ranks, so that [`Self::state`] and [`Self::buffers`] hold it; all ranks call
+    /// this together.
     ///
     /// # Errors
     /// Those of an exchange.

@@ -80,35 +80,35 @@ impl WarmStart {
             copy_weights(mechanism, edge_trainer);
             return Ok(());
         }
-        for parameter in edge_trainer.parameters() {
-            if parameter.name != "edge.arena" {
-                continue;
-            }
-            let d = mechanism.profile().width;
-            let edge_weights = weights.table("edge.arena");
-            let mut row = vec![0.0; d * d + d];
-            let mut put = |edge_row: usize, from: usize| {
-                edge_weights.read_row(from, &mut row);
-                let to = &mut parameter.value[edge_row * (d * d + d)..(edge_row + 1) * (d * d + d)];
-                // y = x W read backward is x = y Wᵀ, up to the activation.
-                for i in 0..d {
-                    for j in 0..d {
-                        to[i * d + j] = row[j * d + i];
-                    }
-                }
-                to[d * d..].copy_from_slice(&row[d * d..]);
+        let d = mechanism.profile().width;
+        let edge_weights = weights.table("edge.arena");
+        let mut row = vec![0.0; d * d + d];
+        let mut put = |edge_trainer: &mut EdgeTrainer, to: Option<usize>, from: usize| {
+            // The edge weights are the first parameter.
+            let Some((to, parameter)) = to.zip(edge_trainer.parameters().into_iter().next()) else {
+                return;
             };
-            // Row 0 is the shared edge.
-            put(0, 0);
-            for source in 0..graph.nodes() as u32 {
-                let fan = graph.fan(NodeId(source));
-                for (&target, &edge_row) in fan.targets.iter().zip(fan.edge_rows) {
-                    let edge = theirs.edge(NodeId(target), NodeId(source));
-                    // An edge that the other model lacks is its shared edge, transposed.
-                    let from = edge.map_or(0, |edge| theirs.edge_rows()[edge.index()]);
-                    if edge_row > 0 {
-                        put(edge_row as usize, from as usize);
-                    }
+            edge_weights.read_row(from, &mut row);
+            let to = &mut parameter.value[to * (d * d + d)..(to + 1) * (d * d + d)];
+            // y = x W read backward is x = y Wᵀ, up to the activation.
+            for i in 0..d {
+                for j in 0..d {
+                    to[i * d + j] = row[j * d + i];
+                }
+            }
+            to[d * d..].copy_from_slice(&row[d * d..]);
+        };
+        // Row 0 is the shared edge.
+        put(edge_trainer, Some(0), 0);
+        for source in 0..graph.nodes() as u32 {
+            let fan = graph.fan(NodeId(source));
+            for (&target, &edge_row) in fan.targets.iter().zip(fan.edge_rows) {
+                let edge = theirs.edge(NodeId(target), NodeId(source));
+                // An edge that the other model lacks is its shared edge, transposed.
+                let from = edge.map_or(0, |edge| theirs.edge_rows()[edge.index()]);
+                if edge_row > 0 {
+                    let to = edge_trainer.held_row(source, edge_row);
+                    put(edge_trainer, to, from as usize);
                 }
             }
         }
@@ -120,8 +120,20 @@ impl WarmStart {
 pub(super) fn copy_weights(mechanism: &Mechanism, edge_trainer: &mut EdgeTrainer) {
     let (weights, graph) = (mechanism.weights(), mechanism.graph());
     let all = blocks(mechanism.profile(), graph.nodes(), graph.own_edges());
+    if let Some(mut held) = edge_trainer.held(false) {
+        let table = weights.table(held.name);
+        let (_, values) = &mut held.arrays[0];
+        let rows = held.rows.iter().cloned().flatten();
+        for (row, to) in rows.zip(values.chunks_exact_mut(held.columns)) {
+            table.read_row(row, to);
+        }
+    }
+    let divided = edge_trainer.is_divided();
     for parameter in edge_trainer.parameters() {
         for block in &all {
+            if divided && block.name == "edge.arena" {
+                continue;
+            }
             if block.name == parameter.name && block.rows * block.columns > 0 {
                 parameter.value = match block.narrows {
                     true => weights.table(block.name).to_vec(),

@@ -13,6 +13,7 @@ mod learned;
 #[allow(clippy::module_inception, reason = "the module defines Model")]
 mod model;
 mod path_blocks;
+mod save;
 pub mod sha256;
 mod writer;
 
@@ -23,4 +24,5 @@ pub(crate) use learned::{
     BasePaths, LearnedText, SavedRows, keyed_rows, rearranged, row_of, with_rows,
 };
 pub use model::{ChargeSettings, Metadata, Model};
+pub(crate) use save::{edge_parts, write_model};
 pub use writer::Writer;

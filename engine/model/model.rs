@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{NodeId, TokenGraph};
+use crate::graph::TokenGraph;
 use crate::kernel::bytes::Bytes;
 use crate::kernel::element::Element;
 use crate::kernel::table::Table;
 use crate::model::container::{Block, Container, Verify};
 use crate::model::learned::{Learned, LearnedRecord};
-use crate::model::path_blocks::{read_paths, write_paths};
-use crate::model::writer::Writer;
+use crate::model::path_blocks::read_paths;
+use crate::model::save::{write_model, write_table};
 use crate::path::{Charges, RecallSettings};
-use crate::signal::{FanVerifier, Mechanism, Profile, Weights, blocks};
+use crate::signal::{FanVerifier, Mechanism, Profile, Weights};
 use crate::text::{ReadingDirection, Tokenizer};
 use crate::{Error, ErrorKind, Result};
 
@@ -214,32 +214,20 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::Io`] or [`ErrorKind::Resource`]; an existing file is then unchanged.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let metadata = serde_json::to_value(&*self.metadata).map_err(|error| {
-            Error::new(ErrorKind::Format, "the metadata cannot be written").because(error)
-        })?;
-        let mut writer = Writer::create(path, metadata)?;
-        let vocabulary = self.tokenizer.to_bytes();
-        writer.values("vocabulary", Element::U8, &[vocabulary.len()], &vocabulary)?;
-        write_graph(&mut writer, self.mechanism.graph())?;
-        if let Some(paths) = self.mechanism.graph().paths() {
-            write_paths(&mut writer, "", paths)?;
-        }
         let (graph, weights) = (self.mechanism.graph(), self.mechanism.weights());
-        for shape in blocks(&self.metadata.profile, graph.nodes(), graph.own_edges()) {
-            if shape.rows * shape.columns == 0 {
-                continue;
+        let about = (&*self.metadata, &*self.tokenizer, graph);
+        let mut writer = write_model(path, about, &mut |writer, shape| {
+            if shape.narrows {
+                return write_table(writer, graph, shape.name, weights.table(shape.name));
             }
-            if !shape.narrows {
-                writer.values(
-                    shape.name,
-                    Element::F32,
-                    &[shape.rows, shape.columns],
-                    weights.values(shape.name),
-                )?;
-                continue;
-            }
-            write_table(&mut writer, graph, shape.name, weights.table(shape.name))?;
-        }
+            let values = weights.values(shape.name);
+            writer.values(
+                shape.name,
+                Element::F32,
+                &[shape.rows, shape.columns],
+                values,
+            )
+        })?;
         self.learned.write(&mut writer)?;
         writer.finish()
     }
@@ -407,64 +395,4 @@ pub(super) fn read_matrix(container: &Container, name: &str) -> Result<Option<Ta
     Table::new(rows, columns, block.element, block.bytes().clone(), scales)
         .map(Some)
         .map_err(locate)
-}
-
-/// Write row offsets in 32 bits; targets, and counts, in 16 bits where all of them fit.
-pub(crate) fn write_graph(writer: &mut Writer, graph: &TokenGraph) -> Result<()> {
-    writer.values(
-        "graph.rows",
-        Element::U32,
-        &[graph.nodes() + 1],
-        graph.rows(),
-    )?;
-    for (name, values) in [
-        ("graph.targets", graph.targets()),
-        ("graph.counts", graph.counts()),
-    ] {
-        if values.iter().all(|&value| value <= u32::from(u16::MAX)) {
-            let narrow: Vec<u16> = values.iter().map(|&value| value as u16).collect();
-            writer.values(name, Element::U16, &[values.len()], &narrow)?;
-        } else {
-            writer.values(name, Element::U32, &[values.len()], values)?;
-        }
-    }
-    Ok(())
-}
-
-/// Byte boundaries of the parts of the edge weights: the shared edge, then the fan of each node.
-pub(crate) fn edge_parts(graph: &TokenGraph, row: usize) -> Vec<u64> {
-    let mut boundaries = vec![0, row as u64];
-    let mut edge_rows = 1;
-    for node in 0..graph.nodes() as u32 {
-        edge_rows += graph.own_slots(NodeId(node)).len();
-        boundaries.push((edge_rows * row) as u64);
-    }
-    boundaries
-}
-
-fn write_table(writer: &mut Writer, graph: &TokenGraph, name: &str, table: &Table) -> Result<()> {
-    if name != "edge.arena" {
-        return write_matrix(writer, name, table);
-    }
-    let shape = [table.rows(), table.columns()];
-    let parts = edge_parts(graph, table.columns() * table.element().size());
-    writer.block_in_parts(name, table.element(), &shape, &parts, |put| {
-        table.bytes().chunks(1 << 20).try_for_each(put)
-    })?;
-    write_scales(writer, name, table)
-}
-
-/// Write a table as a block, with the scales of its rows where it has some.
-pub(super) fn write_matrix(writer: &mut Writer, name: &str, table: &Table) -> Result<()> {
-    let shape = [table.rows(), table.columns()];
-    writer.values(name, table.element(), &shape, table.bytes())?;
-    write_scales(writer, name, table)
-}
-
-fn write_scales(writer: &mut Writer, name: &str, table: &Table) -> Result<()> {
-    let Some(scales) = table.scales() else {
-        return Ok(());
-    };
-    let (name, rows) = (format!("{name}.scales"), table.rows());
-    writer.values(&name, Element::F32, &[rows], scales.typed::<f32>()?)
 }

@@ -62,6 +62,26 @@ pub trait Ranks: Send + Sync + std::fmt::Debug {
     /// [`ErrorKind::Resource`] when the ranks make different calls.
     fn exchange(&self, call: Call<'_>, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>>;
 
+    /// As [`Self::exchange`] where every rank knows the lengths of what it receives: `lengths[r]` bytes from rank r.
+    ///
+    /// # Errors
+    /// As [`Self::exchange`]; [`ErrorKind::Resource`] when a part has another length.
+    fn exchange_known(
+        &self,
+        call: Call<'_>,
+        parts: &[&[u8]],
+        lengths: &[usize],
+    ) -> Result<Vec<Vec<u8>>> {
+        let received = self.exchange(call, parts)?;
+        match received.iter().map(Vec::len).eq(lengths.iter().copied()) {
+            true => Ok(received),
+            false => {
+                let what = "a rank sent another number of bytes than expected";
+                Err(Error::new(ErrorKind::Resource, what).at(call.name))
+            }
+        }
+    }
+
     /// Replace each value by its sum over all ranks. Sums wrap; [`FixedPoint`] keeps them in range.
     ///
     /// # Errors

@@ -107,6 +107,56 @@ impl World {
     }
 }
 
+impl World {
+    /// Bytes that a rank sends to each other one in a round.
+    fn piece(&self) -> usize {
+        (PIECE / self.size).max(1)
+    }
+
+    /// Rounds of an exchange whose longest part has this many bytes.
+    fn rounds(&self, longest: usize) -> usize {
+        longest.div_ceil(self.piece())
+    }
+
+    /// Exchange parts in rounds; `incoming[r]` bytes come from rank r.
+    fn exchange_rounds(
+        &self,
+        entered: &Entered<'_>,
+        parts: &[&[u8]],
+        incoming: &[usize],
+        rounds: usize,
+    ) -> Vec<Vec<u8>> {
+        let piece = self.piece();
+        let mut received: Vec<Vec<u8>> = incoming.iter().map(|&n| Vec::with_capacity(n)).collect();
+        for round in 0..rounds {
+            let range = |length: usize| {
+                let start = (round * piece).min(length);
+                start..(start + piece).min(length)
+            };
+            // Allocated even where they are empty: an empty vector has the address 1, which is MPI_IN_PLACE in Open MPI.
+            let mut sent = Vec::with_capacity(1);
+            let mut send = Counts::default();
+            for part in parts {
+                let bytes = &part[range(part.len())];
+                send.add(bytes.len());
+                sent.extend_from_slice(bytes);
+            }
+            let mut receive = Counts::default();
+            incoming.iter().for_each(|&n| receive.add(range(n).len()));
+            let mut arrived = vec![0u8; receive.total.max(1)];
+            entered.world.all_to_all_varcount_into(
+                &Partition::new(&sent[..], &send.counts[..], &send.offsets[..]),
+                &mut PartitionMut::new(&mut arrived[..], &receive.counts[..], &receive.offsets[..]),
+            );
+            for (from, received) in received.iter_mut().enumerate() {
+                let start = receive.offsets[from] as usize;
+                received.extend_from_slice(&arrived[start..start + receive.counts[from] as usize]);
+            }
+        }
+        received
+    }
+}
+
 /// Name and version of the MPI library, which may be asked before it is initialised.
 pub(super) fn library() -> String {
     let library = ::mpi::environment::library_version().unwrap_or_default();
@@ -138,46 +188,36 @@ impl Ranks for World {
 
     fn exchange(&self, call: Call<'_>, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         let entered = self.enter(call)?;
-        let world = &entered.world;
         let lengths: Vec<u64> = parts.iter().map(|part| part.len() as u64).collect();
         // All lengths, so that every rank knows the number of rounds.
         let mut all = vec![0u64; self.size * self.size];
-        world.all_gather_into(&lengths[..], &mut all[..]);
-        let piece = (PIECE / self.size).max(1);
-        let rounds = all
-            .iter()
-            .max()
-            .map_or(0, |&most| (most as usize).div_ceil(piece));
+        entered.world.all_gather_into(&lengths[..], &mut all[..]);
+        let rounds = self.rounds(all.iter().max().map_or(0, |&most| most as usize));
         let incoming: Vec<usize> = (0..self.size)
             .map(|from| all[from * self.size + self.rank] as usize)
             .collect();
-        let mut received: Vec<Vec<u8>> = incoming.iter().map(|&n| Vec::with_capacity(n)).collect();
-        for round in 0..rounds {
-            let range = |length: usize| {
-                let start = (round * piece).min(length);
-                start..(start + piece).min(length)
-            };
-            // Allocated even where they are empty: an empty vector has the address 1, which is MPI_IN_PLACE in Open MPI.
-            let mut sent = Vec::with_capacity(1);
-            let mut send = Counts::default();
-            for part in parts {
-                let bytes = &part[range(part.len())];
-                send.add(bytes.len());
-                sent.extend_from_slice(bytes);
-            }
-            let mut receive = Counts::default();
-            incoming.iter().for_each(|&n| receive.add(range(n).len()));
-            let mut arrived = vec![0u8; receive.total.max(1)];
-            world.all_to_all_varcount_into(
-                &Partition::new(&sent[..], &send.counts[..], &send.offsets[..]),
-                &mut PartitionMut::new(&mut arrived[..], &receive.counts[..], &receive.offsets[..]),
-            );
-            for (from, received) in received.iter_mut().enumerate() {
-                let start = receive.offsets[from] as usize;
-                received.extend_from_slice(&arrived[start..start + receive.counts[from] as usize]);
-            }
+        Ok(self.exchange_rounds(&entered, parts, &incoming, rounds))
+    }
+
+    fn exchange_known(
+        &self,
+        call: Call<'_>,
+        parts: &[&[u8]],
+        lengths: &[usize],
+    ) -> Result<Vec<Vec<u8>>> {
+        let mine = parts
+            .iter()
+            .map(|part| part.len())
+            .chain(lengths.iter().copied());
+        // Lengths of other pairs of ranks are not known here, and with them the number of rounds.
+        if self.rounds(mine.max().unwrap_or(0)) > 1 {
+            let what = "an exchange of known lengths is too long for one round";
+            return Err(Error::new(ErrorKind::Resource, what)
+                .at(call.name)
+                .advice("lower train.batch"));
         }
-        Ok(received)
+        let entered = self.enter(call)?;
+        Ok(self.exchange_rounds(&entered, parts, lengths, 1))
     }
 
     fn sum(&self, call: Call<'_>, values: &mut [i64]) -> Result<()> {

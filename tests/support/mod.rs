@@ -6,6 +6,8 @@ mod models;
 pub mod pairs;
 #[cfg(feature = "cli")]
 mod program;
+#[cfg(all(feature = "cli", feature = "mpi"))]
+pub mod ranks;
 #[cfg(feature = "transformer")]
 pub mod transformer;
 

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::fan::Group;
+use super::path::Gradients;
 use super::{At, Own};
 use crate::kernel;
 use crate::kernel::position;
@@ -13,6 +14,19 @@ use crate::learn::parameter::Touched;
 use crate::signal::BlendKind;
 
 impl<R: Real> Own<R> {
+    /// Set the gradients of the inputs of hops to those that the energies of a group send back.
+    pub(super) fn enter_energies(&mut self, group: &Group<R>) {
+        let d = self.profile.width;
+        for (index, &row) in group.rows.iter().enumerate() {
+            let at = row as usize * d..(row as usize + 1) * d;
+            let mask = &self.path.mask[at.clone()];
+            // Dropout applies to what the energies see, not to the path.
+            for (j, sum) in self.path.d_input[at].iter_mut().enumerate() {
+                *sum = group.d_signals[index * d + j] * mask[j];
+            }
+        }
+    }
+
     /// Collect the gradients of the groups, in the order of their sources.
     pub(super) fn collect(&mut self, groups: &[Group<R>], batch: &Batch) {
         let d = self.profile.width;
@@ -20,14 +34,7 @@ impl<R: Real> Own<R> {
         let mut d_gamma = R::zero();
         let mut sources = Vec::with_capacity(groups.len());
         for group in groups {
-            for (index, &row) in group.rows.iter().enumerate() {
-                let at = row as usize * d..(row as usize + 1) * d;
-                let mask = &self.path.mask[at.clone()];
-                // Dropout applies to what the energies see, not to the path.
-                for (j, sum) in self.path.d_input[at].iter_mut().enumerate() {
-                    *sum = group.d_signals[index * d + j] * mask[j];
-                }
-            }
+            self.enter_energies(group);
             // The first block of a group's gradients belongs to the shared edge.
             let shared = &mut self.parameters[At::EdgeWeights as usize].gradient[..d * d + d];
             R::fan_edge_backward(
@@ -69,48 +76,55 @@ impl<R: Real> Own<R> {
         let mut path = std::mem::take(&mut self.path);
         let this = &*self;
         let positions = position::weights(&self.of(At::Positions).value, steps);
-        let (edge_rows, before, signal) = (&path.edge_rows, &path.before, &path.signal);
-        let (banks, lambda) = (&path.banks, &path.lambda);
-        path.d_input
-            .par_chunks_mut(steps * d)
-            .zip(path.d_before.par_chunks_mut(steps * d))
-            .zip(path.d_gate.par_chunks_mut(steps * g))
-            .enumerate()
-            .for_each(|(sequence, ((d_input, d_before), d_gate))| {
+        path.gradients(steps, (d, g))
+            .for_each(|(sequence, mut path)| {
                 // The gradient of m, carried from a hop to the one before it.
                 let mut d_banks = vec![R::zero(); g];
-                let zero = vec![R::zero(); g];
                 // Wᵀ of the current edge.
                 let mut scratch = vec![R::zero(); d * d];
+                let tokens = batch.sequence(sequence);
                 for i in (0..steps).rev() {
-                    let row = sequence * steps + i;
-                    let at = i * d..(i + 1) * d;
-                    // The input of hop i reached the next node through the edge that the path takes.
-                    if i + 1 < steps {
-                        let edge = this.of(At::EdgeWeights).row(edge_rows[row] as usize);
-                        let d_z = &d_before[(i + 1) * d..(i + 2) * d];
-                        let d_x = &mut d_input[at.clone()];
-                        R::fan_signals_backward(d_z, edge, &mut scratch, d, d_x);
-                    }
-                    let mut hop = kernel::own::Backward {
-                        preactivation: &before[row * d..(row + 1) * d],
-                        signal: &signal[row * d..(row + 1) * d],
-                        lambda: &lambda[row * g..(row + 1) * g],
-                        banks_before: if i == 0 {
-                            &zero
-                        } else {
-                            &banks[(row - 1) * g..row * g]
-                        },
-                        d_output: &d_input[at.clone()],
-                        d_banks: &mut d_banks,
-                        d_gate: &mut d_gate[i * g..(i + 1) * g],
-                        d_preactivation: &mut d_before[at],
-                    };
-                    let node = batch.sequence(sequence)[i];
-                    kernel::own::backward(&this.node(node, i, &positions), &mut hop);
+                    this.back_node(&positions, tokens, i, &mut path, &mut d_banks, &mut scratch);
                 }
             });
         self.path = path;
+    }
+
+    /// Run the backward pass of node `i` of a sequence: from the gradient of z of the node after it, and of the banks, to
+    /// those of its own z and of the banks before it.
+    pub(super) fn back_node(
+        &self,
+        positions: &[R],
+        tokens: &[u32],
+        i: usize,
+        path: &mut Gradients<'_, R>,
+        d_banks: &mut [R],
+        scratch: &mut [R],
+    ) {
+        let d = self.profile.width;
+        let g = self.profile.banks * d;
+        let (at, gates) = (i * d..(i + 1) * d, i * g..(i + 1) * g);
+        // The input of hop i reached the next node through the edge that the path takes.
+        if i + 1 < path.edge_rows.len() {
+            let edge = self.edge(tokens[i], path.edge_rows[i]);
+            let d_z = &path.d_before[(i + 1) * d..(i + 2) * d];
+            R::fan_signals_backward(d_z, edge, scratch, d, &mut path.d_input[at.clone()]);
+        }
+        let zero = vec![R::zero(); if i == 0 { g } else { 0 }];
+        let mut hop = kernel::own::Backward {
+            preactivation: &path.before[at.clone()],
+            signal: &path.signal[at.clone()],
+            lambda: &path.lambda[gates.clone()],
+            banks_before: match i {
+                0 => &zero,
+                _ => &path.banks[(i - 1) * g..i * g],
+            },
+            d_output: &path.d_input[at.clone()],
+            d_banks,
+            d_gate: &mut path.d_gate[gates],
+            d_preactivation: &mut path.d_before[at],
+        };
+        kernel::own::backward(&self.node(tokens[i], i, positions), &mut hop);
     }
 
     /// Add the rows' gradients to the nodes and blends they belong to, in row order, so that threads do not matter.

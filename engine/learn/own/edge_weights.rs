@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::fan::Group;
-use super::{At, Own};
+use super::{At, HeldEdges, Own};
 use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::adamw::Update;
 use crate::kernel::real::Real;
@@ -66,11 +66,25 @@ impl<R: Real> Own<R> {
             (Some(limit), Some(norm)) if norm > limit => R::of(limit / norm),
             _ => R::one(),
         };
+        self.move_edges(&groups, graph, batch, update, moments, scale);
+        (loss, norm)
+    }
+
+    /// Move the shared edge and the own edges of all groups by their gradients times `scale`.
+    pub(super) fn move_edges(
+        &mut self,
+        groups: &[Group<R>],
+        graph: &TokenGraph,
+        batch: &Batch,
+        update: &Update<R>,
+        (first, second): (&mut [R], &mut [R]),
+        scale: R,
+    ) {
         let columns = self.of(At::EdgeWeights).shape[1];
         // Taken out, so that tasks can read the paths and fans of `self` while they move edges.
         let mut value = std::mem::take(&mut self.parameters[At::EdgeWeights as usize].value);
-        let rows = (&mut value[..], moments.0, moments.1);
-        let (shared, mut tasks) = carve(&groups, graph, columns, rows);
+        let rows = (&mut value[..], first, second);
+        let (shared, mut tasks) = carve(groups, graph, &self.held, columns, rows);
         let this = &*self;
         // All tasks use the shared edge: its gradient is summed already, and it moves here.
         let gradient = &this.of(At::EdgeWeights).gradient[..columns];
@@ -90,21 +104,43 @@ impl<R: Real> Own<R> {
             },
         );
         self.parameters[At::EdgeWeights as usize].value = value;
-        (loss, norm)
+    }
+
+    /// Move the held edges that are in no group by their momentum.
+    pub(super) fn move_others(
+        &mut self,
+        groups: &[Group<R>],
+        update: &Update<R>,
+        (first, second): (&mut [R], &mut [R]),
+        scale: R,
+    ) {
+        let [rows, columns] = self.of(At::EdgeWeights).shape;
+        let mut moved = vec![false; rows];
+        moved[0] = true;
+        for group in groups {
+            for &edge_row in &group.edge_rows {
+                moved[self.held.row(group.source, edge_row)] = true;
+            }
+        }
+        let gradient = vec![R::zero(); columns];
+        let value = &mut self.parameters[At::EdgeWeights as usize].value;
+        value
+            .par_chunks_mut(columns)
+            .zip(first.par_chunks_mut(columns))
+            .zip(second.par_chunks_mut(columns))
+            .zip(&moved)
+            .filter(|&(_, &moved)| !moved)
+            .for_each(|(((value, first), second), _)| {
+                R::adamw(update, value, first, second, &gradient, scale);
+            });
     }
 
     /// Return the norm of the whole gradient, summed group by group so that threads do not matter.
     fn gradient_norm(&self, groups: &[Group<R>], batch: &Batch) -> f64 {
         let columns = self.of(At::EdgeWeights).shape[1];
         let square = |values: &[R]| R::dot(values, values).wide();
-        let of_group = |gradient: &mut Vec<R>, group: &Group<R>| -> f64 {
-            let edges = (0..group.edge_rows.len()).map(|index| {
-                gradient.fill(R::zero());
-                self.edge_gradient(group, batch, index, gradient);
-                square(gradient)
-            });
-            edges.sum()
-        };
+        let of_group =
+            |gradient: &mut Vec<R>, group: &Group<R>| self.edge_squares(group, batch, gradient);
         let edges: Vec<f64> = groups
             .par_iter()
             .map_init(|| vec![R::zero(); columns], of_group)
@@ -120,6 +156,16 @@ impl<R: Real> Own<R> {
             square(&parameter.gradient[..stored])
         });
         (edges.into_iter().sum::<f64>() + others.sum::<f64>()).sqrt()
+    }
+
+    /// Return the squared norm of the gradients of a group's own edges. `gradient` is a buffer of one edge.
+    pub(super) fn edge_squares(&self, group: &Group<R>, batch: &Batch, gradient: &mut [R]) -> f64 {
+        let edges = (0..group.edge_rows.len()).map(|index| {
+            gradient.fill(R::zero());
+            self.edge_gradient(group, batch, index, gradient);
+            R::dot(gradient, gradient).wide()
+        });
+        edges.sum()
     }
 
     /// Add the gradient of the `index`-th own edge of a group.
@@ -152,6 +198,7 @@ type Task<'a, 'g, R> = (&'g Group<R>, usize, Rows<'a, R>);
 fn carve<'a, 'g, R>(
     groups: &'g [Group<R>],
     graph: &TokenGraph,
+    held: &HeldEdges,
     columns: usize,
     rows: Rows<'a, R>,
 ) -> (Rows<'a, R>, Vec<Task<'a, 'g, R>>) {
@@ -170,10 +217,11 @@ fn carve<'a, 'g, R>(
         if own.is_empty() {
             continue;
         }
-        let (_, tail) = cut(rest, (own.start - next) * columns);
+        let first = held.row(group.source, own.start as u32);
+        let (_, tail) = cut(rest, (first - next) * columns);
         let (rows, tail) = cut(tail, own.len() * columns);
         tasks.push((group, own.start, rows));
-        next = own.end;
+        next = first + own.len();
         rest = tail;
     }
     (shared, tasks)

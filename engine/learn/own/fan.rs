@@ -37,17 +37,19 @@ impl<R: Real> Group<R> {
 }
 
 impl<R: Real> Own<R> {
-    /// Compute energies, softmax and, if `learn`, the gradients into every fan.
+    /// Compute energies, softmax and, if `learn`, the gradients into the fan of every source that is `mine`.
     pub(super) fn logit(
         &mut self,
         graph: &TokenGraph,
         prior: &Prior<R>,
         batch: &Batch,
         learn: bool,
+        mine: &dyn Fn(u32) -> bool,
     ) -> Vec<Group<R>> {
         let steps = batch.steps;
         let mut order: Vec<(u32, u32)> = (0..batch.sequences())
             .flat_map(|b| (0..steps).map(move |i| (batch.sequence(b)[i], (b * steps + i) as u32)))
+            .filter(|&(source, _)| mine(source))
             .collect();
         // Sorting by source brings the rows of a fan together; by row within it, so the order is fixed.
         order.sort_unstable();
@@ -117,7 +119,7 @@ impl<R: Real> Own<R> {
             .zip(d_z.chunks_exact_mut(n * d))
             .zip(energies.chunks_exact_mut(n))
         {
-            let edge = self.of(At::EdgeWeights).row(edge_row as usize);
+            let edge = self.edge(group.source, edge_row);
             R::fan_forward(&group.signals, &base, edge, squared, slopes, energies);
         }
         let scale = R::one() / R::of((batch.sequences() * batch.steps) as f64);
@@ -168,7 +170,7 @@ impl<R: Real> Own<R> {
             for (row, &factor) in d_z.chunks_exact_mut(d).zip(factors) {
                 R::scale(factor, row);
             }
-            let weights = self.of(At::EdgeWeights).row(edge_row as usize);
+            let weights = self.edge(group.source, edge_row);
             R::fan_signals_backward(d_z, weights, &mut scratch, d, &mut group.d_signals);
         }
     }

@@ -4,10 +4,15 @@
 //! is scored once and counts for every target without an edge of its own. Rows are grouped by source: each group is
 //! one product over that node's edges, and exactly one group visits each own edge, so the gradient of an edge goes
 //! straight from registers into the optimiser.
+//!
+//! Over ranks, a rank holds the edges of the nodes it owns: [`owned`] has the steps, [`held`] the rows that it holds.
 
 mod backward;
 mod edge_weights;
+mod exact;
 mod fan;
+mod held;
+mod owned;
 mod path;
 mod softmax;
 
@@ -22,6 +27,9 @@ use crate::signal::{Profile, blocks};
 
 use fan::Group;
 use path::Path;
+
+pub(super) use held::HeldEdges;
+pub(super) use owned::{Fans, OwnedStep};
 
 /// Index of each parameter in [`Own::parameters`], in the order of [`blocks`].
 #[derive(Clone, Copy)]
@@ -49,6 +57,8 @@ pub struct Own<R> {
     /// Sequences of the training step before those of a batch: it has the masks of the ones after them.
     pub(super) first_sequence: usize,
     parameters: Vec<Parameter<R>>,
+    /// Which rows of the edge weights `parameters` has.
+    held: HeldEdges,
     path: Path<R>,
     /// Slopes, then gradients, of every row over every edge of its fan, group after group.
     fans: Vec<R>,
@@ -60,14 +70,24 @@ impl<R: Real> Own<R> {
     /// Edge weights begin uniform in ±0.5 without a static resistance, as the authors' do, and in ±0.1 with one,
     /// which predicts better at first.
     pub fn new(profile: &Profile, graph: &TokenGraph, seed: u64) -> Self {
+        Self::holding(HeldEdges::all(graph), profile, graph, seed)
+    }
+
+    /// As [`Self::new`], with some of the edges only; each has the values that it has among all.
+    pub(super) fn holding(
+        held: HeldEdges,
+        profile: &Profile,
+        graph: &TokenGraph,
+        seed: u64,
+    ) -> Self {
         let mut random = Random::stream(seed, 0x6f77_6e00, 0);
-        let mut uniform = |limit: f64| limit * (2.0 * random.uniform() - 1.0);
+        let uniform = |limit: f64, random: &mut Random| limit * (2.0 * random.uniform() - 1.0);
         let limit = if profile.static_resistance { 0.1 } else { 0.5 };
         let parameters = blocks(profile, graph.nodes(), graph.own_edges())
             .iter()
             .map(|block| match block.name {
-                "edge.arena" => Parameter::of_block(block, |_| uniform(limit)).decaying(),
-                "node.start" => Parameter::of_block(block, |_| uniform(0.5)),
+                "edge.arena" => held.parameter(block, &mut random, |random| uniform(limit, random)),
+                "node.start" => Parameter::of_block(block, |_| uniform(0.5, &mut random)),
                 "blend.positions" => Parameter::of_block(block, |_| 1.0),
                 // ln α = 0, γ = 1.
                 "scalars" => Parameter::of_block(block, |index| index as f64),
@@ -83,6 +103,7 @@ impl<R: Real> Own<R> {
             seed,
             first_sequence: 0,
             parameters,
+            held,
             path: Path::default(),
             fans: Vec::new(),
         }
@@ -91,6 +112,17 @@ impl<R: Real> Own<R> {
     /// Return all parameters, in the order of their blocks.
     pub fn parameters(&mut self) -> Vec<&mut Parameter<R>> {
         self.parameters.iter_mut().collect()
+    }
+
+    /// The rows of the edge weights that the parameters have.
+    pub(super) fn held(&self) -> &HeldEdges {
+        &self.held
+    }
+
+    /// Return the weights of an edge of `source`, by its edge row.
+    fn edge(&self, source: u32, edge_row: u32) -> &[R] {
+        self.of(At::EdgeWeights)
+            .row(self.held.row(source, edge_row))
     }
 
     fn of(&self, at: At) -> &Parameter<R> {
@@ -108,7 +140,7 @@ impl<R: Real> Own<R> {
     /// Compute the negative log-likelihood of a batch, without gradients or dropout.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         self.walk(graph, batch, 0.0);
-        let groups = self.logit(graph, prior, batch, false);
+        let groups = self.logit(graph, prior, batch, false, &|_| true);
         total(&groups, batch)
     }
 
@@ -124,7 +156,7 @@ impl<R: Real> Own<R> {
         // The order matters: energies send gradients into the inputs of hops, paths carry them back to the start,
         // and only then are the gradients of nodes complete.
         self.walk(graph, batch, self.dropout);
-        let groups = self.logit(graph, prior, batch, true);
+        let groups = self.logit(graph, prior, batch, true, &|_| true);
         self.collect(&groups, batch);
         self.back(batch);
         self.scatter(batch);

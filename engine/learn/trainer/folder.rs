@@ -10,8 +10,11 @@ use crate::text::{RUN_RECORD, is_run_folder};
 use crate::{Error, ErrorKind, Result};
 
 impl Trainer {
-    /// Write the current model with the record of its training.
+    /// Write the current model with the record of its training, on rank 0. All ranks call this together.
     pub(super) fn save(&mut self, path: &Path) -> Result<()> {
+        if self.ranks.rank() > 0 && self.trainable.held().is_none() {
+            return Ok(());
+        }
         let training = serde_json::json!({
             "about": self.recipe.about,
             "recipe": self.recipe,

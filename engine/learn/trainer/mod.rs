@@ -202,7 +202,7 @@ impl Trainer {
         }
         let mut trainable = make(&recipe, &data, &sampler)?;
         let progress = if resume {
-            checkpoint::load(folder, &mut *trainable)?.unwrap_or_default()
+            checkpoint::load(&*ranks, folder, &mut *trainable)?.unwrap_or_default()
         } else {
             Progress::default()
         };
@@ -264,7 +264,7 @@ impl Trainer {
     ) -> Result<()> {
         self.log.as_ref().map_or(Ok(()), RunLog::sync)?;
         self.trainable.leave_device();
-        let progress = checkpoint::load(&self.folder, &mut *self.trainable)?;
+        let progress = checkpoint::load(&*self.ranks, &self.folder, &mut *self.trainable)?;
         self.progress = progress.unwrap_or_default();
         self.log = Some(RunLog::resume(&self.folder, self.progress.step)?);
         observer.warn(&format!(

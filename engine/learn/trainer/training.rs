@@ -49,20 +49,21 @@ impl Trainer {
         }
         let best = self.folder.join(self.trainable.file("best"));
         let model = self.folder.join(self.trainable.file("model"));
-        // With validation the best model is the result; without, the last one.
-        if self.ranks.rank() > 0 {
-            // Rank 0 writes the model.
-        } else if self.trainable.keeps_best() && self.progress.best.is_some() && best.exists() {
-            copy(&best, &model)?;
-        } else {
+        let leads = self.ranks.rank() == 0;
+        // With validation the best model is the result; without, the last one. Rank 0 decides: it writes the models.
+        let validated = self.trainable.keeps_best() && self.progress.best.is_some();
+        let mut copies = [i64::from(leads && validated && best.exists())];
+        self.ranks.sum("choice of the model".into(), &mut copies)?;
+        if copies == [0] {
             self.save(&model)?;
+        } else if leads {
+            copy(&best, &model)?;
         }
         let (charges, recall) = match cancelled {
-            false if self.ranks.rank() == 0 => self.fit_caches(&model, &train, observer)?,
+            false if leads => self.fit_caches(&model, &train, observer)?,
             _ => (None, None),
         };
-        let (parameters, _) = self.trainable.state();
-        let parameters = parameters.iter().map(|one| one.value.len()).sum();
+        let parameters = self.trainable.parameters();
         Ok(Outcome {
             model,
             steps: self.progress.step,
@@ -144,12 +145,12 @@ impl Trainer {
     fn save_checkpoint(&mut self, keep: usize) -> Result<()> {
         self.trainable.collect()?;
         // The log first: a checkpoint is never ahead of it.
-        let Some(log) = &self.log else {
-            return Ok(());
-        };
-        log.sync()?;
-        self.trainable.settle()?;
-        self.progress.notes = self.trainable.notes()?;
-        checkpoint::save(&self.folder, &self.progress, &mut *self.trainable, keep)
+        if let Some(log) = &self.log {
+            log.sync()?;
+            self.trainable.settle()?;
+            self.progress.notes = self.trainable.notes()?;
+        }
+        let (ranks, progress) = (&*self.ranks, &mut self.progress);
+        checkpoint::save(ranks, &self.folder, progress, &mut *self.trainable, keep)
     }
 }

@@ -73,10 +73,8 @@ impl Trainer {
         if self.progress.best.is_none_or(|(best, _)| perplexity < best) {
             self.progress.best = Some((perplexity, step));
             self.progress.stale = 0;
-            if self.ranks.rank() == 0 {
-                let best = self.folder.join(self.trainable.file("best"));
-                self.save(&best)?;
-            }
+            let best = self.folder.join(self.trainable.file("best"));
+            self.save(&best)?;
         } else {
             self.progress.stale += 1;
         }
@@ -96,14 +94,19 @@ impl Trainer {
         range.map(|window| window * steps).collect()
     }
 
-    /// Compute the loss on the validation text; the state is reset at each window. Ranks take turns at the batches.
+    /// Compute the loss on the validation text; the state is reset at each window. Ranks take turns at the batches, or
+    /// compute each together where they hold parts of the model.
     ///
     /// # Errors
     /// [`ErrorKind::Numeric`] for a value that is not finite; errors of the device, where one is used.
     pub fn validation_loss(&mut self) -> Result<Loss> {
         let steps = self.recipe.train.steps;
         let windows = self.windows();
-        let (rank, size) = (self.ranks.rank(), self.ranks.size());
+        let (mut rank, mut size) = (self.ranks.rank(), self.ranks.size());
+        let together = self.trainable.held().is_some();
+        if together {
+            (rank, size) = (0, 1);
+        }
         // The bits of each batch's loss, 0 where another rank has it: the sum over ranks is the bits themselves.
         let mut counted = 0;
         let mut bits = vec![0i64; windows.len().div_ceil(WINDOWS)];
@@ -131,8 +134,10 @@ impl Trainer {
             bits[index] = loss.nats.to_bits() as i64;
         }
         let mut counted = [counted];
-        self.ranks.sum("validation".into(), &mut bits)?;
-        self.ranks.sum("validation".into(), &mut counted)?;
+        if !together {
+            self.ranks.sum("validation".into(), &mut bits)?;
+            self.ranks.sum("validation".into(), &mut counted)?;
+        }
         Ok(Loss {
             nats: bits
                 .iter()

@@ -15,7 +15,7 @@ pub use frequency::read_frequency;
 
 use crate::graph::TokenGraph;
 use crate::kernel::element::Element;
-use crate::model::model::{edge_parts, write_graph};
+use crate::model::save::{edge_parts, write_graph};
 use crate::model::{Metadata, Writer};
 use crate::signal::Profile;
 use crate::text::{Tokenizer, Vocabulary};
