@@ -113,6 +113,7 @@ impl GroupPass<'_> {
                 queries,
                 (self.scale, self.shape.attention_cap),
                 visibility,
+                count == 1,
                 &mut output[span.clone()],
                 &mut probabilities,
             );

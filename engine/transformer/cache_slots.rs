@@ -8,6 +8,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use rayon::prelude::*;
+
 use crate::hook::CodecAxis;
 use crate::kernel::attention::{self, Rows, add_products};
 use crate::transformer::attention_sums::AttentionSums;
@@ -16,6 +18,9 @@ use crate::transformer::{LayerPlan, Storage};
 
 /// Slots in a page, unless a codec groups tokens otherwise.
 pub(super) const PAGE: usize = 64;
+
+/// Multiplications of queries with keys above which the key heads of one row are computed by several threads.
+const PARALLEL: usize = 1 << 17;
 
 /// Position of a free slot.
 pub(super) const FREE: u32 = u32::MAX;
@@ -328,13 +333,16 @@ impl Slots {
     /// `probabilities [H][slots]`
     ///
     /// Groups of query heads share a key head, whose keys and values are not copied for them; pages of which no slot is
-    /// visible are not read. O(slots · H · width)
+    /// visible are not read. With `parallel`, key heads are computed by several threads where there is enough to do.
+    /// O(slots · H · width)
+    #[allow(clippy::too_many_arguments, reason = "what is read, and two results")]
     pub(super) fn attend(
         &self,
         read: &[Pairs<'_>],
         queries: &[f32],
         (scale, cap): (f32, f32),
         visibility: Visibility,
+        parallel: bool,
         output: &mut [f32],
         probabilities: &mut Vec<f32>,
     ) {
@@ -356,39 +364,53 @@ impl Slots {
             return;
         };
         let span = first * self.page..(last + 1) * self.page;
-        // q K. Pages outside, heads inside: each page is read from memory once for the keys and once for the values.
-        for &index in &pages {
-            for head in 0..self.heads {
+        // Of one key head: `queries`, `output [group · width]`, `probabilities [group][slots]`.
+        let key_head = |head: usize, queries: &[f32], output: &mut [f32], p: &mut [f32]| {
+            for &index in &pages {
                 let queries = Rows {
-                    numbers: &queries[head * group * width..],
+                    numbers: queries,
                     stride: width,
                 };
                 let keys = &read[index].0[head * width * self.page..][..width * self.page];
-                let logits = &mut probabilities[head * group * slots + index * self.page..];
+                let logits = &mut p[index * self.page..];
                 add_products(queries, group, keys, self.page, logits, slots);
             }
-        }
-        for probabilities in probabilities.chunks_exact_mut(slots) {
-            let logits = &mut probabilities[span.clone()];
-            for logit in &mut *logits {
-                *logit *= scale;
+            for p in p.chunks_exact_mut(slots) {
+                let logits = &mut p[span.clone()];
+                for logit in &mut *logits {
+                    *logit *= scale;
+                }
+                attention::cap_logits(cap, logits);
+                for (logit, hidden) in logits.iter_mut().zip(&hidden[span.clone()]) {
+                    *logit = if *hidden == 0.0 { *logit } else { *hidden };
+                }
+                crate::kernel::softmax::softmax(logits);
             }
-            attention::cap_logits(cap, logits);
-            for (logit, hidden) in logits.iter_mut().zip(&hidden[span.clone()]) {
-                *logit = if *hidden == 0.0 { *logit } else { *hidden };
-            }
-            crate::kernel::softmax::softmax(logits);
-        }
-        // p V.
-        for &index in &pages {
-            for head in 0..self.heads {
+            for &index in &pages {
                 let probabilities = Rows {
-                    numbers: &probabilities[head * group * slots + index * self.page..],
+                    numbers: &p[index * self.page..],
                     stride: slots,
                 };
                 let values = &read[index].1[head * width * self.page..][..width * self.page];
-                let output = &mut output[head * group * width..][..group * width];
                 add_products(probabilities, group, values, width, output, width);
+            }
+        };
+        let (each, each_p) = (group * width, group * slots);
+        if parallel && queries.len() * span.len() > PARALLEL {
+            let parts = (
+                queries.par_chunks_exact(each),
+                output.par_chunks_exact_mut(each),
+                probabilities.par_chunks_exact_mut(each_p),
+            );
+            let parts = parts.into_par_iter().enumerate();
+            parts.for_each(|(head, (queries, output, p))| key_head(head, queries, output, p));
+        } else {
+            let parts = queries
+                .chunks_exact(each)
+                .zip(output.chunks_exact_mut(each))
+                .zip(probabilities.chunks_exact_mut(each_p));
+            for (head, ((queries, output), p)) in parts.enumerate() {
+                key_head(head, queries, output, p);
             }
         }
     }

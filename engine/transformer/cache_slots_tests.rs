@@ -198,7 +198,7 @@ proptest! {
                     let visibility = Visibility { position: newest.position, window };
                     let query = numbers(next, 3);
                     let (mut output, mut probabilities) = (vec![9.0; HEADS * WIDTH], Vec::new());
-                    slots.attend(&slots.read(), &query, (1.0, 0.0), visibility, &mut output, &mut probabilities);
+                    slots.attend(&slots.read(), &query, (1.0, 0.0), visibility, false, &mut output, &mut probabilities);
                     for (found, expected) in output.iter().zip(attention(&tokens, &query, visibility)) {
                         prop_assert!((found - expected).abs() < 1e-4, "{found}, not {expected}");
                     }
