@@ -69,7 +69,11 @@ pub fn score_tokens(
         .at(engine.name()));
     }
     let hooked = engine.with_hooks(hooks, 0)?;
-    let mut session = hooked.session(&[first], &SequenceOptions::default())?;
+    let options = SequenceOptions {
+        alone: true,
+        ..SequenceOptions::default()
+    };
+    let mut session = hooked.session(&[first], &options)?;
     let mut scored = vec![TokenScore::unscored(first)];
     session.predict(rest, &mut |index, logits| {
         if cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {

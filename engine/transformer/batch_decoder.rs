@@ -213,7 +213,7 @@ impl Lane {
     /// them, and will leave its own. Returns the number of tokens that it has.
     pub(super) fn open(decoder: &Arc<BatchDecoder>, prompt: &[u32], reuse: bool) -> (Self, usize) {
         let prefixes = &decoder.prefixes;
-        // Texts that are scored begin with one token; nobody continues them.
+        // One token is read as fast as its keys and values are copied.
         let reuse = reuse && prefixes.is_used() && prompt.len() > 1;
         let class = decoder.network.shape.length_class(prompt.len());
         let found = reuse.then(|| prefixes.find(prompt, class)).flatten();

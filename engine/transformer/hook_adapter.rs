@@ -125,6 +125,7 @@ impl HookAdapter {
             eviction,
             probe,
             attention: false,
+            alone: false,
             sampler_chain: SamplerChain::new(&self.hooks, sequence, self.seed, self.cancel.clone()),
             order: self.hooks.order.clone(),
         })

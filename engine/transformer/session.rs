@@ -85,6 +85,7 @@ impl TransformerSession {
             eviction,
             probe,
             attention,
+            alone,
             sampler_chain,
             order,
         } = options;
@@ -99,7 +100,7 @@ impl TransformerSession {
         };
         let plain = plan.is_none() && eviction.is_none() && probe.is_none();
         // Plugins observe or change a sequence of its own.
-        let own = !plain || attention || order.is_some() || sampler.pools();
+        let own = alone || !plain || attention || order.is_some() || sampler.pools();
         let shared = model.decoder().filter(|_| !own);
         let mut reused = 0;
         let state = match &**model.body() {

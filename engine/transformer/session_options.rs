@@ -18,6 +18,8 @@ pub struct SessionOptions {
     pub probe: Option<Box<dyn Probe>>,
     /// Whether to record the attention of the last row of each layer.
     pub attention: bool,
+    /// Whether the passes of this session are its own, and not shared with others.
+    pub alone: bool,
     /// Rewrites logits and chooses tokens (`sample/1`).
     pub sampler_chain: Option<SamplerChain>,
     /// Decides where the text grows (`order/1`).

@@ -51,6 +51,9 @@ pub struct SequenceOptions {
     pub gains: BTreeMap<u64, f32>,
     /// Whether to record what explains each step: contributions on a graph, attention on a transformer.
     pub explain: bool,
+    /// Whether a transformer computes the sequence apart from those of other sessions: it reads the tokens of a text that is
+    /// given, as in scoring, many at a time.
+    pub alone: bool,
 }
 
 impl HookedEngine {
@@ -195,6 +198,7 @@ impl HookedEngine {
                     options.sampling.clone(),
                     transformer::SessionOptions {
                         attention: options.explain,
+                        alone: options.alone,
                         ..adapted
                     },
                 )?;
