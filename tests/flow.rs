@@ -142,7 +142,10 @@ fn a_session_walks_what_the_learner_learned() {
             candidates: None,
             index: 0,
         };
-        let loss = learner.loss(&graph, &Prior::new(&graph, &[]), &batch).nats;
+        let loss = learner
+            .loss(&graph, &Prior::new(&graph, &[]), &batch)
+            .unwrap()
+            .nats;
         let mut session =
             GraphSession::begin(mechanism, &tokens[..1], &Start::Profile, Sampling::greedy())
                 .unwrap();
@@ -172,7 +175,10 @@ fn a_continued_sequence_is_that_of_one_batch() {
         index: 0,
     };
     let tokens = &text()[..31];
-    let whole = learner.loss(&graph, &prior, &batch(tokens, &[])).nats;
+    let whole = learner
+        .loss(&graph, &prior, &batch(tokens, &[]))
+        .unwrap()
+        .nats;
     // A rate of almost zero: the parameters stay as they are.
     let train = Train {
         rate: 1e-30,

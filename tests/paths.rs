@@ -378,7 +378,7 @@ fn a_session_walks_what_a_learner_of_walks_learned() {
             candidates: None,
             index: 0,
         };
-        let loss = learner.loss(&graph, &prior, &batch).nats;
+        let loss = learner.loss(&graph, &prior, &batch).unwrap().nats;
         let mut session = GraphSession::begin(
             Arc::new(mechanism),
             &tokens[..1],

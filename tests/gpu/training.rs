@@ -99,6 +99,7 @@ impl Run {
         let mut losses = (0..10).map(|step| {
             learner
                 .loss(&self.graph, &self.prior, &self.batch(10 * step))
+                .unwrap()
                 .mean()
         });
         losses.by_ref().sum::<f64>() / 10.0
@@ -175,9 +176,9 @@ impl Run {
         let batch = self.batch(steps);
         learner.swap_averages();
         mirror.swap_averages();
-        let expected = learner.loss(graph, prior, &batch).nats;
+        let expected = learner.loss(graph, prior, &batch).unwrap().nats;
         for found in [
-            mirror.loss(graph, prior, &batch).nats,
+            mirror.loss(graph, prior, &batch).unwrap().nats,
             on_device.loss(graph, &batch).unwrap().nats,
         ] {
             assert!(
