@@ -4,8 +4,9 @@
 #
 #   ./tests/lm_eval.sh [MODEL] [PROGRAM] [FOLDER]     models/stories-8x1024, target/release/brillm, target/lm-eval
 #
-# The task: which of four sentences goes on with a story; three have the same words in another order. MODEL is a folder with a
-# tokenizer.json, or a GGUF file, which is converted to one. Fails when a single choice differs, or when both only guess.
+# The task: which of four sentences goes on with a story; three have the same words in another order, or with CHOICES=other are sentences of
+# other stories. MODEL is a folder with a tokenizer.json, or a GGUF file, which is converted to one. Fails when a single choice differs, or when
+# both only guess.
 #
 # TEXTS names the stories (a JSON list of texts or of objects; those of tests/golden), ITEMS their number at most (200). With HF=1 the harness
 # also runs the model by Hugging Face's transformers and PyTorch, in f32, which are fetched as well (some gigabytes); its accuracy may
@@ -31,11 +32,11 @@ case $model in *.gguf)
     ;;
 esac
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
-exec "$folder/venv/bin/python" - "$model" "$program" "$folder" "$texts" "${ITEMS:-200}" "${HF:-}" <<'PYTHON'
+exec "$folder/venv/bin/python" - "$model" "$program" "$folder" "$texts" "${ITEMS:-200}" "${HF:-}" "${CHOICES:-shuffled}" <<'PYTHON'
 import json, pathlib, random, re, shutil, subprocess, sys
 
 model, program, folder = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
-most, by_transformers = int(sys.argv[5]), bool(sys.argv[6])
+most, by_transformers, others = int(sys.argv[5]), bool(sys.argv[6]), sys.argv[7] == "other"
 stories = json.loads(pathlib.Path(sys.argv[4]).read_text())
 if isinstance(stories, dict):
     stories = stories.get("stories") or stories.get("texts")
@@ -48,9 +49,13 @@ for own, story in enumerate(sentences):
         if len(words) < 5:
             continue
         choices = [" ".join(words)]
-        for seed in range(3):
+        draw = random.Random(f"{own} {at}")
+        for _ in range(3):
+            if others:
+                choices.append(draw.choice(sentences[(own + draw.randrange(1, len(sentences))) % len(sentences)]).strip())
+                continue
             order = words[:]
-            random.Random(f"{own} {at} {seed}").shuffle(order)
+            draw.shuffle(order)
             choices.append(" ".join(order))
         choices = [" " + choice for choice in choices]
         gold = len(items) % 4
@@ -83,12 +88,12 @@ target_delimiter: ""
 metric_list:
   - metric: acc
 """)
-def harness(out, kind, arguments):
+def harness(out, kind, arguments, *options):
     """Run the task and return the log-likelihoods of the choices. [items][4]"""
     shutil.rmtree(folder / out, ignore_errors=True)
     subprocess.run(
         [str(folder / "venv/bin/lm_eval"), "--model", kind, "--model_args", arguments, "--tasks", "cloze", "--include_path", str(folder),
-         "--output_path", str(folder / out), "--log_samples", "--batch_size", "8"], check=True)
+         "--output_path", str(folder / out), "--log_samples", "--batch_size", "8", *options], check=True)
     samples = [json.loads(line) for path in (folder / out).rglob("samples_*.jsonl") for line in path.read_text().splitlines()]
     samples.sort(key=lambda sample: sample["doc_id"])
     return [[float(one[0] if isinstance(one, list) else one) for one in
@@ -110,13 +115,13 @@ best = lambda row: max(range(4), key=row.__getitem__)
 share = lambda rows: sum(best(row) == item["gold"] for row, item in zip(rows, items)) / len(items)
 apart = max(abs(a - b) for left, right in zip(own, theirs) for a, b in zip(left, right))
 print(f"{len(items)} items; right: by the engine {share(own):.4f}, through the harness {share(theirs):.4f} "
-      f"(chance .25); largest difference of a log-likelihood {apart:.2e}")
+      f"(chance .25); largest difference of a log-likelihood {apart:.2e}", flush=True)
 if share(own) < 0.5:
     sys.exit("the model guesses: choose another")
 if len(theirs) != len(items) or apart > 1e-3 or list(map(best, own)) != list(map(best, theirs)):
     sys.exit("the harness does not find what the engine finds")
 if by_transformers:
-    other = harness("hf", "hf", f"pretrained={model},dtype=float32,device=cpu")
+    other = harness("hf", "hf", f"pretrained={model},dtype=float32", "--device", "cpu")
     apart = max(abs(a - b) for left, right in zip(own, other) for a, b in zip(left, right))
     differ = sum(best(a) != best(b) for a, b in zip(own, other))
     print(f"by transformers: {share(other):.4f}, {differ} other choices; largest difference of a log-likelihood {apart:.2e}")
