@@ -34,6 +34,8 @@ test('run → fork → pin → group → export by keys alone', async () => {
   await keyboard.press('Enter');
   await drawn(page, 16, 1);
   assert.equal((await chosen(page, 1))[2], wanted);
+  // The panel is drawn before it has the focus.
+  await page.waitForFunction(() => document.activeElement.closest('.panel')?.dataset.panel === '1');
   await keyboard.press('p');
   await page.waitForSelector('.panel[data-panel="1"] .candidate.pinned');
   await keyboard.press('g');
