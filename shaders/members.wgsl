@@ -3,12 +3,12 @@
 // waits until the one before it has ended. After: sequences.wgsl, fans.wgsl. Every thread must reach each call.
 
 // Sequences that fit into `members`.
-override ROOM: u32 = 64u;
+override CAPACITY: u32 = 64u;
 
 // A bit for each sequence at the node: at most 1,024. Workgroup memory begins with zeros.
 var<workgroup> at_node: array<atomic<u32>, 32>;
 // The sequences at the node, in the order of their numbers. [B]
-var<workgroup> members: array<u32, ROOM>;
+var<workgroup> members: array<u32, CAPACITY>;
 var<workgroup> missing: atomic<u32>;
 // Node of the members, and their number.
 var<workgroup> found: vec2<u32>;

@@ -1,7 +1,7 @@
 //! Owners of fans: which rank holds and computes the own edges of each node.
 //!
 //! A node costs what its fan and its visits cost, and both follow Zipf's law: the heaviest node of an English text has a
-//! tenth of all work. Nodes are therefore dealt out by cost, largest first, each to the rank that has least so far (Graham
+//! tenth of all work. Nodes are therefore assigned by cost, largest first, each to the rank with least work so far (Graham
 //! 1969), within a limit on edges, which are memory; the heaviest fans are cut by target first. Equal inputs give equal
 //! owners: every rank computes the same table.
 
@@ -159,12 +159,12 @@ impl Owners {
             pieces,
             starts,
         };
-        owners.deal(&shares, cost, edges);
+        owners.assign(&shares, cost, edges);
         Ok(owners)
     }
 
-    /// Deal the pieces out, the most expensive first, to the rank with least work of those that have room.
-    fn deal(&mut self, shares: &[f64], cost: &FanCost, edges: usize) {
+    /// Assign each piece, the most expensive first, to the rank with least work among those below the limit on edges.
+    fn assign(&mut self, shares: &[f64], cost: &FanCost, edges: usize) {
         let mut order: Vec<(f64, usize)> = self
             .pieces
             .iter()
@@ -172,13 +172,13 @@ impl Owners {
             .zip(0..)
             .collect();
         order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let room = (edges as f64 * FULLEST / self.ranks as f64) as usize;
+        let limit = (edges as f64 * FULLEST / self.ranks as f64) as usize;
         let (mut work, mut held) = (vec![0.0; self.ranks], vec![0usize; self.ranks]);
         for (seconds, index) in order {
             let piece = &mut self.pieces[index];
             let wanted = piece.edges as usize;
-            let with_room = (0..self.ranks).filter(|&rank| held[rank] + wanted <= room);
-            let least = with_room.min_by(|&a, &b| f64::total_cmp(&work[a], &work[b]));
+            let below = (0..self.ranks).filter(|&rank| held[rank] + wanted <= limit);
+            let least = below.min_by(|&a, &b| f64::total_cmp(&work[a], &work[b]));
             // Where it fits nowhere, memory decides. `min_by` and `min_by_key` return the first of equals.
             let rank = least.or_else(|| (0..self.ranks).min_by_key(|&rank| held[rank]));
             let rank = rank.unwrap_or(0);

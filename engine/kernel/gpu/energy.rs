@@ -85,7 +85,7 @@ const WORKGROUPS: [usize; 2] = [4096, 256];
 pub fn pipeline(device: &Device, width: usize, sequences: usize, fans: &Fans) -> Result<Energies> {
     let element = fans.element();
     let [kind, per_word] = element_constants(element);
-    let room = (sequences as u32).next_power_of_two().max(32);
+    let capacity = (sequences as u32).next_power_of_two().max(32);
     let row = fans.run_words();
     let signals = 2 * (width + 1).next_multiple_of(CHUNK);
     let index = variant(device, OTHERS - 1, fans.buffers.len());
@@ -95,10 +95,10 @@ pub fn pipeline(device: &Device, width: usize, sequences: usize, fans: &Fans) ->
         ("D", width as u32),
         ("W", padded(width) as u32),
         ("ROW", row),
-        ("ROOM", room),
+        ("CAPACITY", capacity),
     ];
     // The lanes keep signals, and two numbers and a sum of each thread, in workgroup memory.
-    let bytes = signals * 16 + reduce::WORKGROUP as usize * 24 + room as usize * 4 + 256;
+    let bytes = signals * 16 + reduce::WORKGROUP as usize * 24 + capacity as usize * 4 + 256;
     let fits = bytes <= device.workgroup_bytes() as usize;
     let lanes = device.shape() == KernelShape::Lanes && fits;
     if lanes {

@@ -43,7 +43,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Create sums of zero for `terms` terms, with room for `gradients` numbers of gradients.
+    /// Create sums of zero for `terms` terms, for `gradients` numbers of gradients.
     fn new(terms: usize, gradients: usize) -> Self {
         Self {
             gradients: FixedPoint::new(GRADIENT, terms),
