@@ -159,12 +159,12 @@ impl Owners {
             pieces,
             starts,
         };
-        owners.assign(&shares, cost, edges);
+        owners.place_pieces(&shares, cost, edges);
         Ok(owners)
     }
 
-    /// Assign each piece, the most expensive first, to the rank with least work among those below the limit on edges.
-    fn assign(&mut self, shares: &[f64], cost: &FanCost, edges: usize) {
+    /// Place each piece, the most expensive first, on the rank with least work among those below the limit on edges.
+    fn place_pieces(&mut self, shares: &[f64], cost: &FanCost, edges: usize) {
         let mut order: Vec<(f64, usize)> = self
             .pieces
             .iter()
