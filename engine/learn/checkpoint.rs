@@ -1,5 +1,5 @@
 //! Checkpoints: the complete state of a run, written atomically, from which it resumes bit for bit. It is one file; what ranks
-//! hold in parts is in one more for each rank, written before it ([`super::shard_file`]).
+//! hold in parts is in one more for each rank, written before it (module `shard_file`).
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -56,7 +56,7 @@ impl EdgeTrainer {
     /// fans, by their visits in `text`; composed and layered edges on every rank.
     ///
     /// # Errors
-    /// As [`Fans::new`].
+    /// As [`crate::graph::Owners::assign`], and those of an exchange between ranks.
     pub fn exact(
         ranks: &Arc<dyn Ranks>,
         profile: &Profile,

@@ -5,7 +5,7 @@
 //! one product over that node's edges, and exactly one group visits each own edge, so the gradient of an edge goes
 //! straight from registers into the optimiser.
 //!
-//! Over ranks, a rank holds the edges of the nodes it owns: [`owned`] has the steps, [`held`] the rows that it holds.
+//! Over ranks, a rank holds the edges of the nodes it owns: `owned` has the steps, `held` the rows that it holds.
 
 mod backward;
 mod edge_weights;
