@@ -15,8 +15,7 @@ struct Parameters {
 @group(0) @binding(0) var<uniform> P: Parameters;
 // Workspace; offsets in P.at.
 @group(0) @binding(1) var<storage, read_write> floats: array<f32>;
-// [rows of this buffer, W]
-@group(0) @binding(2) var<storage, read> words: array<u32>;
+// Binding 2, [rows of this buffer, W], is declared with the words that its kernel loads.
 // [rows of this buffer]: scales of int8 rows; one dummy otherwise.
 @group(0) @binding(3) var<storage, read> scales: array<f32>;
 

@@ -2,6 +2,9 @@
 
 override WORKGROUP: u32 = 8u;
 
+// [rows of this buffer, W]
+@group(0) @binding(2) var<storage, read> words: array<u32>;
+
 @compute @workgroup_size(WORKGROUP)
 fn dots(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -10,7 +10,7 @@
 // * Each word is multiplied with the signals of up to BLOCK sequences while it is in registers. One sequence alone, the
 //   common case where a fan is large, has a loop of its own with a quarter of the registers.
 // * Columns stay in one lane to the end: the only sum across lanes is that of the squares.
-// * int8 numbers are widened without conversions, of which a GPU does an eighth as many as additions: see `quad`.
+// * int8 numbers are widened without conversions, of which a GPU does an eighth as many as additions: see `quad` of element.wgsl.
 
 // Sequences that one pass over an edge serves, 4 or 8. BLOCK / 4 vectors of signals for each row.
 override BLOCK: u32 = 8u;
@@ -27,19 +27,6 @@ var<private> z: array<vec4<f32>, 16>;
 // The largest logit of each sequence of a block, and its node.
 var<private> logits: array<f32, 8>;
 var<private> nodes: array<u32, 8>;
-
-// Columns 4 q to 4 q + 3 of a word, without the scale of int8.
-fn quad(word: vec4<u32>, q: u32) -> vec4<f32> {
-    if ELEMENT == 0u {
-        return bitcast<vec4<f32>>(word);
-    }
-    if ELEMENT == 1u {
-        return vec4(unpack2x16float(word[2u * q]), unpack2x16float(word[2u * q + 1u]));
-    }
-    // A byte b with its highest bit inverted, b + 128, as the lowest bits of 2^23 is the float 2^23 + 128 + b: exact.
-    let bytes = vec4(word[q] ^ 0x80808080u) >> vec4(0u, 8u, 16u, 24u);
-    return bitcast<vec4<f32>>((bytes & vec4(0xffu)) | vec4(0x4b000000u)) - vec4(8388736.0);
-}
 
 // Load the signals of the members from `first` on.
 fn load_signals(first: u32, tile: u32, thread: u32) {

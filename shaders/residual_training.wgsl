@@ -8,6 +8,7 @@ override RANK: u32 = 0u;
 struct Parameters {
     at: Batch,
     order: u32,        // in integers: rows sorted by node [B · T]
+    rows_count: u32,   // B · T
     items: u32,        // in integers: [items, 4]: first position in `order`, rows, residual row, target
     items_count: u32,
     fans: u32,         // in integers: of each position in `order`, its first item and own edges [B · T, 2]
@@ -76,10 +77,18 @@ fn energies(
 
 // Add to the gradient of `kept`, and set that of x B: one workgroup a row.
 @compute @workgroup_size(WORKGROUP)
-fn signals_back(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let row = integers[P.order + group.x];
-    let first = integers[P.fans + 2u * group.x];
-    let count = integers[P.fans + 2u * group.x + 1u];
+fn signals_back(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) size: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let position = group.y * size.x + group.x;
+    if position >= P.rows_count {
+        return;
+    }
+    let row = integers[P.order + position];
+    let first = integers[P.fans + 2u * position];
+    let count = integers[P.fans + 2u * position + 1u];
     var counted = 0.0;
     for (var j = thread; j < W; j += WORKGROUP) {
         var sum = 0.0;

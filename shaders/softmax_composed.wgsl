@@ -21,7 +21,7 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         if P.at.uses_prior == 1u {
             logit -= prediction.prior_weight * prior[prediction.resistance + v];
         }
-        floats[logits + v] = logit;
+        put_logit(logits, v, logit);
     }
     wait();
     // Edges of the fan: their resistance is lower by the lift, own residuals add α · energy.
@@ -35,14 +35,16 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         if RESIDUAL == 1u && edge_rows[edge] > 0u {
             more += alpha * floats[extra_of(row, edge)];
         }
-        floats[logits + graph[P.at.nodes_count + 1u + edge]] += more;
+        let v = graph[P.at.nodes_count + 1u + edge];
+        put_logit(logits, v, logit_at(logits, v) + more);
     }
     wait();
     // Longer walks lift further targets; each occurs once.
     let first_walk = integers[P.walks + row];
     let last_walk = integers[P.walks + row + 1u];
     for (var pair = first_walk + 2u * thread; pair < last_walk; pair += 2u * WORKGROUP) {
-        floats[logits + integers[pair]] += prediction.prior_weight * bitcast<f32>(integers[pair + 1u]);
+        let more = prediction.prior_weight * bitcast<f32>(integers[pair + 1u]);
+        put_logit(logits, integers[pair], logit_at(logits, integers[pair]) + more);
     }
     wait();
     let total = exponentials(row, logits, P.at.nodes_count, prediction.next, thread);
@@ -53,11 +55,11 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     let scale = P.weight / total;
     var d_prior_weight = 0.0;
     for (var v = thread; v < P.at.nodes_count; v += WORKGROUP) {
-        var slope = floats[logits + v] * scale;
+        var slope = logit_at(logits, v) * scale;
         if v == prediction.next {
             slope -= P.weight;
         }
-        floats[logits + v] = slope;
+        put_slope(logits, v, slope);
         if P.at.uses_prior == 1u {
             d_prior_weight -= slope * prior[prediction.resistance + v];
         }
@@ -65,7 +67,7 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     wait();
     var d_alpha = 0.0;
     for (var edge = first + thread; edge < last; edge += WORKGROUP) {
-        let slope = floats[logits + graph[P.at.nodes_count + 1u + edge]];
+        let slope = logit_at(logits, graph[P.at.nodes_count + 1u + edge]);
         if P.at.uses_prior == 1u {
             d_prior_weight += slope * prior[prediction.lifts + edge];
         }
@@ -77,7 +79,7 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         }
     }
     for (var pair = first_walk + 2u * thread; pair < last_walk; pair += 2u * WORKGROUP) {
-        d_prior_weight += floats[logits + integers[pair]] * bitcast<f32>(integers[pair + 1u]);
+        d_prior_weight += logit_at(logits, integers[pair]) * bitcast<f32>(integers[pair + 1u]);
     }
     put_row_gradients(row, d_alpha, d_prior_weight, thread);
 }

@@ -1,5 +1,5 @@
 // The softmax of own edges, its loss and its gradient, one workgroup a row: over classes where nothing but energy
-// counts, over all V targets, or over sampled candidates.
+// counts, over all V targets, or over sampled candidates. Rows are taken in the order of their nodes.
 // After: workgroup.wgsl, activation.wgsl, batch_own.wgsl, softmax.wgsl. CPU: engine/learn/own/softmax.rs.
 
 fn alpha() -> f32 {
@@ -52,7 +52,7 @@ fn finish(row: u32, d_prior_weight: f32, thread: u32) {
 // Classes: each own edge, and the shared edge once for each of the other targets.
 @compute @workgroup_size(WORKGROUP)
 fn classes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let row = P.first + group.x;
+    let row = integers[P.at.order + P.first + group.x];
     let start = start_of(row);
     let count = count_of(row);
     let a = alpha();
@@ -85,7 +85,7 @@ fn classes(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 // All V targets.
 @compute @workgroup_size(WORKGROUP)
 fn targets(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let row = P.first + group.x;
+    let row = integers[P.at.order + P.first + group.x];
     let prediction = prediction_of(row);
     let start = start_of(row);
     let count = count_of(row);
@@ -102,7 +102,7 @@ fn targets(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         if P.at.uses_prior == 1u {
             logit -= prediction.prior_weight * prior[prediction.resistance + v];
         }
-        floats[logits + v] = logit;
+        put_logit(logits, v, logit);
     }
     wait();
     // Edges of the fan: their resistance is lower by the lift, own edges have their own energy.
@@ -116,7 +116,8 @@ fn targets(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         if edge_rows[edge] > 0u {
             more += a * floats[start + 1u + edge_rows[edge] - first_edge_row] - shared_logit;
         }
-        floats[logits + graph[P.at.nodes_count + 1u + edge]] += more;
+        let v = graph[P.at.nodes_count + 1u + edge];
+        put_logit(logits, v, logit_at(logits, v) + more);
     }
     wait();
     let total = exponentials(row, logits, P.at.nodes_count, prediction.next, thread);
@@ -128,11 +129,11 @@ fn targets(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     var d_prior_weight = 0.0;
     var all = 0.0;
     for (var v = thread; v < P.at.nodes_count; v += WORKGROUP) {
-        var slope = floats[logits + v] * scale;
+        var slope = logit_at(logits, v) * scale;
         if v == prediction.next {
             slope -= P.weight;
         }
-        floats[logits + v] = slope;
+        put_slope(logits, v, slope);
         all += slope;
         if P.at.uses_prior == 1u {
             d_prior_weight -= slope * prior[prediction.resistance + v];
@@ -142,7 +143,7 @@ fn targets(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     // Slopes of own edges, and the rest of the sum for the shared one.
     var own = 0.0;
     for (var edge = first + thread; edge < last; edge += WORKGROUP) {
-        let slope = floats[logits + graph[P.at.nodes_count + 1u + edge]];
+        let slope = logit_at(logits, graph[P.at.nodes_count + 1u + edge]);
         if P.at.uses_prior == 1u {
             d_prior_weight += slope * prior[prediction.lifts + edge];
         }
@@ -162,7 +163,7 @@ fn targets(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 // Sampled candidates, the true one first.
 @compute @workgroup_size(WORKGROUP)
 fn candidates(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let row = P.first + group.x;
+    let row = integers[P.at.order + P.first + group.x];
     let prediction = prediction_of(row);
     let start = start_of(row);
     let count = count_of(row);

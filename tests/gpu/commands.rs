@@ -212,14 +212,12 @@ fn the_times_of_kernels_are_printed_at_the_end(bed: &Bed) {
     let sum = |column: usize| rows.iter().map(|row| number(row[column])).sum::<f64>();
     assert_eq!(sum(0), number(all[0]), "{table}");
     assert!((sum(4) - 100.0).abs() < 0.1 * rows.len() as f64, "{table}");
-    let kernel = |name: &str| {
-        rows.iter()
-            .find(|row| row[5].starts_with(name))
-            .unwrap_or_else(|| panic!("no {name}: {table}"))
-    };
-    // What a product reads is known, what a hop reads depends on the path.
-    assert!(number(kernel("dots")[3]) >= 0.0, "{table}");
-    assert_eq!(kernel("hop.hop")[3], "-", "{table}");
+    // What a product reads is known, and so is what a choice reads of all nodes.
+    for kernel in ["dots", "hop.hop"] {
+        let mut of_kernel = rows.iter().filter(|row| row[5].starts_with(kernel));
+        let known = of_kernel.any(|row| row[3].parse::<f64>().is_ok());
+        assert!(known, "{kernel}: {table}");
+    }
 }
 
 fn commands_run_on_the_adapter(bed: &Bed) {

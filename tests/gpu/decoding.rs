@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use brillm::graph::{GraphBuilder, PathGraph, PathSettings, TokenGraph};
+use brillm::graph::{GraphBuilder, NodeId, PathGraph, PathSettings, TokenGraph};
 use brillm::kernel::element::Element;
 use brillm::kernel::gpu::{Device, DeviceOptions, KernelShape};
 use brillm::kernel::random::Random;
@@ -37,6 +37,10 @@ pub const TESTS: &[Test] = &[
     (
         "a_hop_of_two_dispatches_keeps_the_paths",
         a_hop_of_two_dispatches_keeps_the_paths,
+    ),
+    (
+        "the_bytes_of_own_edges_are_counted",
+        the_bytes_of_own_edges_are_counted,
     ),
 ];
 
@@ -496,4 +500,47 @@ fn a_hop_of_two_dispatches_keeps_the_paths(bed: &Bed) {
             }
         }
     }
+}
+
+/// The table of times says how many bytes of edges were read: of each node that a sequence is at, once a hop.
+fn the_bytes_of_own_edges_are_counted(bed: &Bed) {
+    let options = DeviceOptions {
+        profile: true,
+        ..DeviceOptions::default()
+    };
+    let device = match Device::open(&bed.adapter, options) {
+        Ok(device) => device,
+        Err(error) => {
+            assert_eq!(error.kind(), brillm::ErrorKind::Unsupported, "{error}");
+            assert_eq!(bed.device.report().backend, "gl", "{error}");
+            return;
+        }
+    };
+    let mechanism = learned(&Profile::sifu_own(8), Element::F32);
+    let starts = [3, 3, 7];
+    let flows = flows(&mechanism, &starts, &Start::default());
+    let paths = decoder(&device, &mechanism, &flows).decode(9).unwrap();
+    let mut edges = 0;
+    for hop in 0..9 {
+        let at = starts
+            .iter()
+            .zip(&paths)
+            .filter(|(_, path)| hop < path.len());
+        let nodes = at.map(|(&start, path)| if hop == 0 { start } else { path[hop - 1] });
+        let nodes: std::collections::BTreeSet<u32> = nodes.collect();
+        let fans = nodes
+            .iter()
+            .map(|&node| mechanism.graph().fan(NodeId(node)));
+        edges += fans
+            .map(|fan| fan.edge_rows.iter().filter(|&&row| row > 0).count())
+            .sum::<usize>();
+    }
+    let times = device.kernel_times().unwrap();
+    let energies = times
+        .iter()
+        .find(|time| time.kernel.contains("energies"))
+        .unwrap();
+    // A matrix of 8 × 8 numbers and a bias for each edge.
+    let bytes = energies.gb_per_s.unwrap() * 1e3 * energies.microseconds;
+    assert_eq!(bytes.round(), (edges * 9 * 8 * 4) as f64, "{times:?}");
 }

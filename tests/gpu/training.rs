@@ -1,7 +1,9 @@
 //! Training on a device and on the CPU: the same losses, step by step.
 
+use std::collections::BTreeSet;
+
 use brillm::graph::{PathGraph, PathSettings, TokenGraph};
-use brillm::kernel::gpu::DeviceOptions;
+use brillm::kernel::gpu::{DeviceOptions, KernelShape};
 use brillm::kernel::random::Random;
 use brillm::learn::adamw::AdamMode;
 use brillm::learn::batch::{Batch, BatchSampler, Candidates, Order};
@@ -10,7 +12,7 @@ use brillm::learn::dropout::Rates;
 use brillm::learn::edge_trainer::EdgeTrainer;
 use brillm::learn::prior::Prior;
 use brillm::learn::recipe::Train;
-use brillm::signal::Profile;
+use brillm::signal::{EdgeForm, Profile};
 
 use crate::decoding::{graph, layered_profiles, profiles, text};
 use crate::{Bed, Test};
@@ -39,6 +41,10 @@ pub const TESTS: &[Test] = &[
     (
         "a_batch_in_parts_trains_as_a_whole_one",
         a_batch_in_parts_trains_as_a_whole_one,
+    ),
+    (
+        "kernels_for_gpus_train_as_on_the_cpu",
+        kernels_for_gpus_train_as_on_the_cpu,
     ),
     (
         "walks_longer_than_an_edge_train_as_on_the_cpu",
@@ -114,7 +120,7 @@ impl Run {
         profile: &Profile,
         steps: u64,
     ) -> f64 {
-        let device = if options.binding_bytes.is_some() {
+        let device = if options.binding_bytes.is_some() || options.shape.is_some() {
             bed.with(options)
         } else {
             bed.device.clone()
@@ -291,12 +297,20 @@ fn a_batch_in_parts_trains_as_a_whole_one(bed: &Bed) {
         ..Profile::sifu(8)
     };
     let layered = layered_profiles().pop().unwrap().1;
-    for (profile, carry) in [(composed, false), (position, false), (layered, true)] {
+    let of_edges = [
+        (composed, false),
+        (position, false),
+        (layered, true),
+        (Profile::sifu_own(8), false),
+        (Profile::reference(8), false),
+    ];
+    for (profile, carry) in of_edges {
+        let own = profile.form == EdgeForm::Own;
         let run = Run::new(Train {
             batch: 50,
             carry,
             clip: 0.5,
-            average: 0.9,
+            average: if own { 0.0 } else { 0.9 },
             dropout_memory: 0.1,
             dropout_input: 0.1,
             dropout_node: 0.1,
@@ -330,17 +344,28 @@ fn a_batch_in_parts_trains_as_a_whole_one(bed: &Bed) {
                 .iter()
                 .flat_map(|parameter| parameter.value.clone())
                 .collect();
-            (losses, weights, on_device.together())
+            (losses, weights, on_device.parts())
         };
-        let (expected, whole, all) = learn(&bed.device);
-        assert!(all >= 50, "the whole batch fits");
-        // So few that one shard is all that is trained together.
+        let (expected, whole, parts) = learn(&bed.device);
+        assert_eq!(parts, 1, "the whole batch fits");
+        // So few that one shard is all that is trained together, and one node all whose own edges are scored together.
         let small = bed.with(DeviceOptions {
             workspace_bytes: Some(1 << 10),
             ..DeviceOptions::default()
         });
-        let (found, weights, together) = learn(&small);
-        assert_eq!(together, 16, "{}: parts", profile.name);
+        let (found, weights, parts) = learn(&small);
+        let nodes = run
+            .batch(6)
+            .tokens
+            .iter()
+            .copied()
+            .collect::<BTreeSet<u32>>();
+        let most = if own { nodes.len() } else { 4 };
+        assert!(
+            parts > 1 && parts <= most,
+            "{}: {parts} parts",
+            profile.name
+        );
         for (step, (a, b)) in found.iter().zip(&expected).enumerate() {
             let what = format!("{} step {step}: {a:?} instead of {b:?}", profile.name);
             assert_eq!(a.1, b.1, "{what}");
@@ -351,6 +376,32 @@ fn a_batch_in_parts_trains_as_a_whole_one(bed: &Bed) {
         let worst = pairs.fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs()));
         assert!(worst < 1e-4, "{}: weights differ by {worst}", profile.name);
         println!("  {}: weights within {worst:.1e}", profile.name);
+    }
+}
+
+/// What software adapters do not use by themselves: rows of logits in workgroup memory, and products in pieces, which so many
+/// rows have.
+fn kernels_for_gpus_train_as_on_the_cpu(bed: &Bed) {
+    let run = Run::new(Train {
+        batch: 100,
+        ..train()
+    });
+    let everything = Profile {
+        rank: 3,
+        residual: Some(2),
+        ..Profile::sifu(6)
+    };
+    let layered = layered_profiles().pop().unwrap().1;
+    for profile in [everything, layered, Profile::sifu_own(8)] {
+        let options = DeviceOptions {
+            shape: Some(KernelShape::Lanes),
+            ..DeviceOptions::default()
+        };
+        let worst = run.compare(bed, options, &profile.name, &profile, 6);
+        println!(
+            "  {}: largest relative difference of a loss {worst:.1e}",
+            profile.name
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::device::Device;
+use super::device::{Device, KernelShape};
 use super::pipeline::Access::{Read, Uniform, Write};
 use super::pipeline::{Kernel, Pipeline, parameters, shaders};
 use super::reduce;
@@ -54,14 +54,22 @@ parameters! {
     }
 }
 
-/// The kernel for padded rows of `wide` numbers of an element, and the rows of one workgroup.
+/// Rows of a lane in a pass, as in `dots_lanes.wgsl`.
+const ROWS: u32 = 4;
+
+/// The kernel for padded rows of `wide` numbers of an element, and the rows of one workgroup. Rows that do not fill words of
+/// 16 bytes have one thread a row.
 ///
 /// # Errors
 /// As [`Device::pipeline`].
 pub fn pipeline(device: &Device, wide: usize, element: Element) -> Result<(Arc<Pipeline>, u32)> {
     let [kind, per_word] = element_constants(element);
     let wide = wide as u32;
-    let words = (wide / per_word.1) as usize;
+    let whole = wide % (4 * per_word.1) == 0;
+    let words = (wide / (4 * per_word.1)).max(1) as usize;
     let kernels = [&THREAD, &LANES, &SUBGROUP];
-    reduce::pipeline(device, kernels, true, words, &[kind, per_word, ("W", wide)])
+    let constants = [kind, per_word, ("W", wide)];
+    let (pipeline, rows) = reduce::pipeline(device, kernels, whole, words, &constants)?;
+    let lanes = whole && device.shape() == KernelShape::Lanes;
+    Ok((pipeline, if lanes { rows * ROWS } else { rows }))
 }

@@ -44,6 +44,17 @@ impl Device {
         }
     }
 
+    /// Numbers of a row of V logits that a workgroup of [`Self::wide_workgroup`] keeps in its memory: V, or 1 where it has no
+    /// room for them or gains nothing by it.
+    pub fn row_logits(&self, nodes: usize) -> u32 {
+        let bytes = (nodes as u64 + u64::from(self.wide_workgroup())) * 4;
+        let fits = bytes <= u64::from(self.workgroup_bytes());
+        match self.shape() {
+            KernelShape::Lanes if fits => nodes as u32,
+            _ => 1,
+        }
+    }
+
     /// Bytes of a buffer that a kernel can bind at most.
     pub fn binding_bytes(&self) -> u64 {
         self.inner.binding_bytes

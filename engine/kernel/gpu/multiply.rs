@@ -16,7 +16,7 @@ parameters! {
     /// Parameters of [`MULTIPLY`].
     Parameters {
         u32: rows, columns, inner, a, a_row, a_column, b, b_row, b_column, b_in_values, c, c_row, c_in_gradients,
-            add, log_alpha;
+            add, log_alpha, piece;
         f32: factor;
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use super::device::{Device, locked};
+use super::pipeline::Pipeline;
 use super::program::{Program, Step};
 use crate::{Error, ErrorKind, Result};
 
@@ -63,6 +64,18 @@ impl Device {
             .collect();
         list.sort_by(|a, b| b.microseconds.total_cmp(&a.microseconds));
         Some(list)
+    }
+
+    /// Whether the device measures times.
+    pub fn is_timed(&self) -> bool {
+        self.inner.times.is_some()
+    }
+
+    /// Add bytes that dispatches of a kernel read and wrote, where only their results say how many.
+    pub fn add_kernel_bytes(&self, pipeline: &Pipeline, bytes: u64) {
+        if let Some(times) = &self.inner.times {
+            locked(times).entry(pipeline.name.clone()).or_default().2 += bytes;
+        }
     }
 }
 

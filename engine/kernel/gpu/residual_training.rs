@@ -29,6 +29,6 @@ parameters! {
     /// Parameters of the kernels.
     Parameters {
         Batch: at;
-        u32: order, items, items_count, fans, d_beta;
+        u32: order, rows_count, items, items_count, fans, d_beta;
     }
 }

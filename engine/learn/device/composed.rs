@@ -2,8 +2,9 @@
 
 use super::composed_schedule::Plan;
 use super::lists::Lists;
+use super::product::Product;
 use super::readout::Readout;
-use super::stage::{Bound, Mask, Part, Product, Stage, parts};
+use super::stage::{Bound, Mask, Part, Stage, parts};
 use crate::Result;
 use crate::graph::TokenGraph;
 use crate::kernel::composed::{EPSILON, KAPPA};
@@ -72,6 +73,7 @@ impl DeviceComposed {
             .floats
         });
         self.stage.together = together;
+        self.stage.parts = parts.len();
         parts
     }
 
@@ -219,8 +221,8 @@ impl DeviceComposed {
         if self.own {
             // Residuals add to x through their energies, before the paths run backward; their own gradients need those
             // of the paths.
-            let rows = (batch.sequences() * batch.steps) as u32;
-            self.run_residual(&residual_training::SIGNALS, plan, Size::Direct(rows, 1, 1))?;
+            let rows = spread(&self.stage.device, batch.sequences() * batch.steps, 1);
+            self.run_residual(&residual_training::SIGNALS, plan, rows)?;
         }
         self.run_path(&path_composed::BACKWARD, batch, plan)?;
         if self.own {

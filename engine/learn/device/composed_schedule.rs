@@ -1,7 +1,7 @@
 //! The schedule of a batch of composed edges: its lists, and where everything lies in the workspace.
 
 use super::composed::DeviceComposed;
-use super::lists::{Groups, LOGITS, Lists, Regions, next, sorted_by_node, source};
+use super::lists::{Groups, Lists, Regions, next, sorted_by_node, source};
 use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::gpu::table::padded;
 use crate::kernel::gpu::{path_composed, residual_training};
@@ -171,7 +171,7 @@ impl DeviceComposed {
         let targets = lists.by_key(by_target.map(|(index, item)| (item[3], index as u32)));
         let mut regions = Regions::default();
         // V logits a row: as many rows at once as the limit allows.
-        let chunk = (LOGITS / stage.nodes).clamp(1, rows);
+        let chunk = stage.softmax_rows(rows);
         let mut at = path_composed::Batch {
             tokens: lists.put(&batch.tokens),
             folds: lists.put(&batch.folds),
@@ -193,6 +193,7 @@ impl DeviceComposed {
             residual: residual_training::Parameters {
                 at,
                 order: lists.put(&own.order),
+                rows_count: rows as u32,
                 items: lists.put(&own.items),
                 items_count: items_count as u32,
                 fans: lists.put(&own.fans),

@@ -96,6 +96,7 @@ impl DeviceLayered {
                 .floats
         });
         self.stage.together = together;
+        self.stage.parts = all_parts.len();
         let (mut result, mut all) = (Vec::new(), Vec::new());
         for (part, sequences) in all_parts {
             let (found, rows) = self.run_part(batch, &sequences, part, carries, learn)?;

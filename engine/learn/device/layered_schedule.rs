@@ -1,7 +1,7 @@
 //! The schedule of a batch of layered edges: its lists, and where everything lies in the workspace.
 
 use super::layered::DeviceLayered;
-use super::lists::{Groups, LOGITS, Lists, Regions, source};
+use super::lists::{Groups, Lists, Regions, source};
 use super::readout::Readout;
 use super::stage::Part;
 use crate::kernel::composed::{EPSILON, KAPPA};
@@ -135,7 +135,7 @@ impl DeviceLayered {
             layers.push(layer);
         }
         // V logits a row: as many rows at once as the limit allows.
-        let chunk = (LOGITS / stage.nodes).clamp(1, rows);
+        let chunk = stage.softmax_rows(rows);
         let at = path_composed::Batch {
             tokens: shared.tokens,
             folds: lists.put(&batch.folds),

@@ -22,6 +22,19 @@ pub(super) struct Groups {
     pub count: usize,
 }
 
+impl Groups {
+    /// One group of the first `count` rows.
+    pub fn first(count: usize) -> Self {
+        // Without bounds, `members` counts the rows.
+        Self {
+            bounds: NONE,
+            members: count as u32,
+            targets: NONE,
+            count: 1,
+        }
+    }
+}
+
 /// Marks an absent list or offset.
 pub(super) const NONE: u32 = u32::MAX;
 /// Logits that are stored at once.

@@ -1,6 +1,7 @@
 //! Products of all rows of a batch with a matrix among the parameters, and their gradients.
 
-use super::stage::{Product, Stage};
+use super::product::Product;
+use super::stage::Stage;
 use crate::Result;
 
 /// A matrix among the parameters, with a row for each output.

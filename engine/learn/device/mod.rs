@@ -15,6 +15,7 @@ mod matrix;
 mod optimiser;
 mod own;
 mod own_gradients;
+mod product;
 mod readout;
 mod schedule;
 mod stage;
@@ -126,9 +127,10 @@ impl DeviceTrainer {
         }
     }
 
-    /// Sequences that are trained together at most, fewer than a batch has once one did not fit.
-    pub fn together(&self) -> usize {
-        self.stage().together[0]
+    /// Parts in which the last batch was computed, because it did not fit as a whole: of its sequences, or of the nodes whose own
+    /// edges are scored.
+    pub fn parts(&self) -> usize {
+        self.stage().parts
     }
 
     fn stage_mut(&mut self) -> &mut Stage {

@@ -2,8 +2,10 @@
 
 use super::SHARED_EDGE;
 use super::edge_weights::EdgeWeights;
-use super::schedule::{Plan, Schedule};
+use super::product::partial_numbers;
+use super::schedule::{NodeGroup, Plan, Schedule};
 use super::stage::{Bound, Mask, Part, SOFTMAX, Stage};
+use crate::Result;
 use crate::graph::TokenGraph;
 use crate::kernel::gpu::fan::Mode;
 use crate::kernel::gpu::table::padded;
@@ -12,12 +14,22 @@ use crate::learn::adamw::AdamMode;
 use crate::learn::batch::Batch;
 use crate::learn::recipe::Train;
 use crate::signal::{BlendKind, size_constants};
-use crate::{Error, ErrorKind, Result};
 
 /// Bytes of workgroup memory that a gradient may take.
-const GRADIENT_BYTES: usize = 12 << 10;
+const GRADIENT_BYTES: usize = 6 << 10;
 /// Seed of the dropout masks.
 const MASK_SEED: u64 = 0x6f77_6e00;
+
+/// What a pass over the energies of a group is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// The loss.
+    Loss,
+    /// The loss and the gradients of logits, which are added to those of the biases.
+    Gradient,
+    /// The gradients of logits once more.
+    Again,
+}
 
 /// Trains own edges on a device.
 pub(super) struct DeviceOwn {
@@ -35,6 +47,8 @@ impl DeviceOwn {
         batch: &Batch,
         learn: Option<(&Train, u64)>,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let device = &self.stage.device;
+        let most = (device.workspace_bytes() / 4) as usize;
         let (plan, lists) = Schedule {
             stage: &self.stage,
             edge_weights: &self.edge_weights,
@@ -42,8 +56,10 @@ impl DeviceOwn {
             batch,
             column_runs: self.column_runs().1,
         }
-        .plan();
-        // Gradients of own edges go into the optimiser as they are computed, so that a batch is one part.
+        .plan(most.saturating_sub(partial_numbers(device)));
+        self.stage.parts = plan.groups.len();
+        // Gradients of own edges go into the optimiser as they are computed. So a batch is one part, and energies that do not
+        // fit are computed group by group.
         let rows = batch.sequences() * batch.steps;
         let part = Part {
             first: 0,
@@ -58,40 +74,67 @@ impl DeviceOwn {
             &plan.position_rows,
         );
         self.forward(batch, &plan, learn.is_some())?;
-        self.loss(batch, &plan, learn.is_some())?;
+        for group in &plan.groups {
+            self.loss(rows, &plan, group, learn.is_some())?;
+        }
         if let Some((train, step)) = learn {
+            if self.stage.profile.target_bias && plan.at.candidates_count > 0 {
+                let logits = (plan.at.logits, 1);
+                self.stage
+                    .collect(&plan.candidates, 1, logits, None, plan.at.bias)?;
+            }
             self.backward(batch, &plan)?;
+            // The norm decides whether and how far parameters move, so it needs the squares of own edges' gradients first.
+            let squares = train.clip > 0.0 || train.optimiser == AdamMode::Dense;
+            let mut result = plan.edge_squares.0;
+            for group in &plan.groups {
+                self.score_again(rows, &plan, group)?;
+                self.shared_gradient(&plan, group)?;
+                if squares {
+                    result = self.edges(&plan, group, (Mode::Squares, result), (train, step))?;
+                }
+            }
             self.gather(batch, &plan)?;
-            self.update(&plan, rows, train, step)?;
+            let squares = (
+                plan.edge_squares.0,
+                if squares { plan.edge_squares.1 } else { 0 },
+            );
+            self.update(&plan, rows, squares, train, step)?;
         }
         self.stage.finish(plan.result, rows)
     }
 
-    /// Record the norm of all gradients and the optimiser.
-    fn update(&mut self, plan: &Plan, rows: usize, train: &Train, step: u64) -> Result<()> {
-        let dense = train.optimiser == AdamMode::Dense;
-        // The norm decides whether and how far parameters move, so it needs the squares of own edges' gradients first.
-        let mut squares = (plan.edge_squares.0, 0);
-        if train.clip > 0.0 || dense {
-            squares = plan.edge_squares;
-            self.edges(plan, Mode::Squares, train, step)?;
-        }
-        let rows = (plan.at.rows, rows);
+    /// Record the norm of all gradients, of own edges by their sums of squares, and the optimiser.
+    fn update(
+        &mut self,
+        plan: &Plan,
+        rows: usize,
+        squares: (u32, usize),
+        train: &Train,
+        step: u64,
+    ) -> Result<()> {
+        let nats = (plan.at.rows, rows);
         self.stage
-            .norm(squares, rows, train, plan.squares, plan.result)?;
-        // Dense: rows without a gradient move too, so gradients are stored and every row is visited.
+            .norm(squares, nats, train, plan.squares, plan.result)?;
+        // Dense: rows without a gradient move too, so gradients are stored and every row is visited. Touched: a gradient goes
+        // from the workgroup into the optimiser and is never stored.
+        let dense = train.optimiser == AdamMode::Dense;
         if dense {
             for shard in &self.edge_weights.shards {
                 if let Some(gradient) = &shard.gradient {
                     self.stage.program.zero(gradient);
                 }
             }
-            self.edges(plan, Mode::Store, train, step)?;
+        }
+        let mode = if dense { Mode::Store } else { Mode::Update };
+        for group in &plan.groups {
+            self.score_again(rows, plan, group)?;
+            self.edges(plan, group, (mode, 0), (train, step))?;
+        }
+        if dense {
             self.update_edges(plan, train, step)?;
             return self.stage.update(train, step, plan.result, &[]);
         }
-        // Touched: a gradient goes from the workgroup into the optimiser and is never stored.
-        self.edges(plan, Mode::Update, train, step)?;
         let touched = [
             ("node.start", plan.first_rows),
             ("blend.gate", plan.nodes),
@@ -176,14 +219,20 @@ impl DeviceOwn {
         Ok(())
     }
 
-    /// The parameters of the fan kernels for a buffer of edges.
-    pub(super) fn fan_parameters(&self, plan: &Plan, buffer: usize) -> fan::Parameters {
+    /// The parameters of the fan kernels for a group of nodes and a buffer of edges.
+    pub(super) fn fan_parameters(
+        &self,
+        plan: &Plan,
+        group: &NodeGroup,
+        buffer: usize,
+    ) -> fan::Parameters {
+        let (items, count) = group.items[buffer];
         fan::Parameters {
             at: plan.at,
             buffer: buffer as u32,
             edges: self.edges_at(buffer),
-            items: plan.items[buffer].0,
-            items_count: plan.items[buffer].1 as u32,
+            items,
+            items_count: count as u32,
             fans: plan.fans[buffer],
             ..fan::Parameters::default()
         }
@@ -198,12 +247,20 @@ impl DeviceOwn {
     ) -> Result<()> {
         let d = self.stage.profile.width;
         let (columns, _) = self.column_runs();
+        // Threads work on the columns of an edge side by side; where those are few, on several groups of four rows.
+        let (workgroup, wide) = (self.stage.device.workgroup(), padded(d) as u32);
+        let side = wide.next_power_of_two().min(workgroup);
+        let slots = workgroup / side;
         let constants = [
-            ("WORKGROUP", self.stage.device.workgroup()),
+            ("WORKGROUP", workgroup),
             ("D", d as u32),
-            ("W", padded(d) as u32),
+            ("W", wide),
             ("COLUMNS", columns as u32),
             ("NUMBERS", ((d + 1) * columns) as u32),
+            ("SIDE", side),
+            ("SLOTS", slots),
+            ("INPUTS", slots * d as u32),
+            ("SLOPES", slots * wide),
         ];
         let stores = parameters.mode == Mode::Store as u32;
         let edges = match self.edge_weights.shards.get(parameters.buffer as usize) {
@@ -223,37 +280,60 @@ impl DeviceOwn {
             .run(kernel, &constants, parameters, &buffers, size)
     }
 
-    /// Energies, their softmax, and the gradients of the signals.
-    fn loss(&mut self, batch: &Batch, plan: &Plan, learn: bool) -> Result<()> {
-        let rows = batch.sequences() * batch.steps;
-        let shared = self.edge_weights.shards.len();
-        for buffer in 0..=shared {
-            let parameters = self.fan_parameters(plan, buffer);
-            let size = self.each_item(plan, buffer);
-            self.run_fan(&fan::ENERGIES, &parameters, size)?;
-        }
-        self.softmax(rows, plan, learn)?;
+    /// Energies of a group of nodes, their softmax, and the gradients of the signals.
+    fn loss(&mut self, rows: usize, plan: &Plan, group: &NodeGroup, learn: bool) -> Result<()> {
+        let pass = if learn { Pass::Gradient } else { Pass::Loss };
+        self.score(rows, plan, group, pass)?;
         if !learn {
             return Ok(());
         }
         // The shared edge sets the gradients of the signals, the others add to them.
+        let shared = self.edge_weights.shards.len();
+        let chunk = self.stage.device.workgroups() as usize;
         for buffer in std::iter::once(shared).chain(0..shared) {
-            let parameters = fan::Parameters {
-                add: u32::from(buffer != shared),
-                ..self.fan_parameters(plan, buffer)
-            };
-            self.run_fan(&fan::SIGNALS, &parameters, Size::Direct(rows as u32, 1, 1))?;
+            for first in (0..group.rows).step_by(chunk) {
+                let position = (group.first + first) as u32;
+                let mut parameters = fan::Parameters {
+                    add: u32::from(buffer != shared),
+                    // Positions in the order name items by their numbers among all of the buffer.
+                    items: plan.groups[0].items[buffer].0,
+                    fans: plan.fans[buffer] + 2 * position,
+                    ..self.fan_parameters(plan, group, buffer)
+                };
+                parameters.at.order += position;
+                let count = chunk.min(group.rows - first);
+                let size = Size::Direct(count as u32, 1, 1);
+                self.run_fan(&fan::SIGNALS, &parameters, size)?;
+            }
         }
         Ok(())
     }
 
-    /// One workgroup for each item of a buffer.
-    pub(super) fn each_item(&self, plan: &Plan, buffer: usize) -> Size {
-        crate::kernel::gpu::spread(&self.stage.device, plan.items[buffer].1, 1)
+    /// Energies of a group of nodes and their softmax.
+    fn score(&mut self, rows: usize, plan: &Plan, group: &NodeGroup, pass: Pass) -> Result<()> {
+        for buffer in 0..=self.edge_weights.shards.len() {
+            let parameters = self.fan_parameters(plan, group, buffer);
+            let size = self.each_item(group, buffer);
+            self.run_fan(&fan::ENERGIES, &parameters, size)?;
+        }
+        self.softmax(rows, plan, group, pass)
     }
 
-    /// The softmax over classes, all targets or candidates, a run of rows at a time.
-    fn softmax(&mut self, rows: usize, plan: &Plan, learn: bool) -> Result<()> {
+    /// Compute the slopes of a group again, where those of another group are in their place.
+    fn score_again(&mut self, rows: usize, plan: &Plan, group: &NodeGroup) -> Result<()> {
+        match plan.groups.len() {
+            1 => Ok(()),
+            _ => self.score(rows, plan, group, Pass::Again),
+        }
+    }
+
+    /// One workgroup for each item of a group and a buffer.
+    pub(super) fn each_item(&self, group: &NodeGroup, buffer: usize) -> Size {
+        crate::kernel::gpu::spread(&self.stage.device, group.items[buffer].1, 1)
+    }
+
+    /// The softmax over classes, all targets or candidates for the rows of a group, a run of rows at a time.
+    fn softmax(&mut self, rows: usize, plan: &Plan, group: &NodeGroup, pass: Pass) -> Result<()> {
         let (at, stage) = (plan.at, &mut self.stage);
         let bias = stage.profile.target_bias;
         let bare = !stage.profile.static_resistance && !bias;
@@ -262,32 +342,33 @@ impl DeviceOwn {
             (false, true) => (&softmax_own::CLASSES, rows),
             (false, false) => (&softmax_own::TARGETS, plan.chunk),
         };
-        if chunk > stage.device.workgroups() as usize {
-            return Err(Error::new(
-                ErrorKind::Resource,
-                format!("a batch of {rows} predictions is larger than the adapter allows"),
-            )
-            .advice("lower train.batch or train.steps"));
-        }
-        let constants = [("WORKGROUP", stage.device.wide_workgroup())];
-        for first in (0..rows).step_by(chunk) {
-            let count = chunk.min(rows - first);
+        let chunk = chunk.min(stage.device.workgroups() as usize);
+        // The logits of all targets alone are a row of V numbers.
+        let targets = at.candidates_count == 0 && !bare;
+        let row_logits = if targets {
+            stage.device.row_logits(stage.nodes)
+        } else {
+            1
+        };
+        let constants = [
+            ("WORKGROUP", stage.device.wide_workgroup()),
+            ("ROW_LOGITS", row_logits),
+        ];
+        for first in (0..group.rows).step_by(chunk) {
+            let count = chunk.min(group.rows - first);
             let parameters = softmax_own::Parameters {
                 at,
-                first: first as u32,
-                learn: u32::from(learn),
+                first: (group.first + first) as u32,
+                learn: u32::from(pass != Pass::Loss),
                 // `DeviceTrainer::new` refuses longer walks for own edges.
                 walks: 0,
                 weight: 1.0 / rows as f32,
             };
             let size = Size::Direct(count as u32, 1, 1);
             stage.run(kernel, &constants, &parameters, &SOFTMAX, size)?;
-            if learn && bias && at.candidates_count == 0 {
+            if pass == Pass::Gradient && bias && targets {
                 stage.column_sums(count, stage.nodes, at.logits, at.bias)?;
             }
-        }
-        if learn && bias && at.candidates_count > 0 {
-            stage.collect(&plan.candidates, 1, (at.logits, 1), None, at.bias)?;
         }
         Ok(())
     }
@@ -302,15 +383,20 @@ impl DeviceOwn {
             }
             self.run_path(&path_own::NODE_BACK, batch, plan, step, shared)?;
         }
-        // The gradient of the shared edge: in pieces of rows, which are summed afterwards.
+        Ok(())
+    }
+
+    /// The gradient of the shared edge by the rows of a group: in pieces of rows, which are summed afterwards.
+    fn shared_gradient(&mut self, plan: &Plan, group: &NodeGroup) -> Result<()> {
+        let shared = self.edge_weights.shards.len();
         let (_, runs) = self.column_runs();
         let pieces = plan.pieces[0].count as u32;
         let parameters = fan::Parameters {
-            items: plan.shared_items,
+            items: group.shared_items,
             items_count: pieces,
             mode: Mode::Partial as u32,
             result: plan.partial,
-            ..self.fan_parameters(plan, shared)
+            ..self.fan_parameters(plan, group, shared)
         };
         let size = Size::Direct(pieces, 1, runs as u32);
         self.run_fan(&fan::EDGES, &parameters, size)?;

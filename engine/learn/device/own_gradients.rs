@@ -2,8 +2,9 @@
 
 use super::lists::NONE;
 use super::own::DeviceOwn;
-use super::schedule::Plan;
-use super::stage::{Bound, Product};
+use super::product::Product;
+use super::schedule::{NodeGroup, Plan};
+use super::stage::Bound;
 use crate::Result;
 use crate::kernel::gpu::adamw::Update;
 use crate::kernel::gpu::fan::Mode;
@@ -20,32 +21,32 @@ fn edge_update(train: &Train, step: u64, result: u32) -> Update {
 }
 
 impl DeviceOwn {
-    /// Record the gradients of all own edges of the batch, used as `mode` says.
+    /// Record the gradients of a group's own edges, used as `mode` says; `result` is where their sums of squares begin.
+    /// Returns where those of the next group begin.
     pub(super) fn edges(
         &mut self,
         plan: &Plan,
-        mode: Mode,
-        train: &Train,
-        step: u64,
-    ) -> Result<()> {
+        group: &NodeGroup,
+        (mode, mut result): (Mode, u32),
+        (train, step): (&Train, u64),
+    ) -> Result<u32> {
         let (_, runs) = self.column_runs();
-        let mut result = plan.edge_squares.0;
         for buffer in 0..self.edge_weights.shards.len() {
-            let Size::Direct(x, y, _) = self.each_item(plan, buffer) else {
+            let Size::Direct(x, y, _) = self.each_item(group, buffer) else {
                 continue;
             };
             let parameters = fan::Parameters {
                 update: edge_update(train, step, plan.result),
                 mode: mode as u32,
                 result,
-                ..self.fan_parameters(plan, buffer)
+                ..self.fan_parameters(plan, group, buffer)
             };
             let size = Size::Direct(x, y, runs as u32);
             self.run_fan(&fan::EDGES, &parameters, size)?;
-            // Sums of squares of all buffers are one list.
-            result += (plan.items[buffer].1 * runs) as u32;
+            // Sums of squares of all buffers and groups are one list.
+            result += (group.items[buffer].1 * runs) as u32;
         }
-        Ok(())
+        Ok(result)
     }
 
     /// Record the dense optimiser: every own edge moves by its momentum.

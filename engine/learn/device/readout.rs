@@ -1,8 +1,9 @@
 //! The exact softmax over all V targets of a batch, and its gradient, for forms whose energies are `‖h + β_t‖²`;
 //! `learn::readout` is the same on the CPU.
 
-use super::lists::Groups;
-use super::stage::{Product, SOFTMAX, Stage};
+use super::lists::{Groups, LOGITS};
+use super::product::Product;
+use super::stage::{SOFTMAX, Stage};
 use crate::Result;
 use crate::kernel::gpu::path_composed::Batch;
 use crate::kernel::gpu::table::padded;
@@ -40,12 +41,19 @@ impl Stage {
         }
     }
 
+    /// Rows of a batch whose logits are stored at once.
+    pub fn softmax_rows(&self, rows: usize) -> usize {
+        let most = self.device.workgroups() as usize;
+        (LOGITS / self.nodes).min(most).clamp(1, rows)
+    }
+
     /// Record the logits of all targets, their softmax and its gradients, a run of rows at a time.
     pub fn softmax(&mut self, readout: &Readout, rows: usize, learn: bool) -> Result<()> {
         let (v, wide) = (self.nodes, padded(self.profile.width));
         let (at, columns) = (readout.at, wide as u32);
         let constants = [
             ("WORKGROUP", self.device.wide_workgroup()),
+            ("ROW_LOGITS", self.device.row_logits(v)),
             ("RESIDUAL", u32::from(readout.residual)),
         ];
         for first in (0..rows).step_by(readout.chunk) {

@@ -1,7 +1,7 @@
 //! The schedule of a batch of own edges: which edges are scored for which rows, and where everything lies.
 
 use super::edge_weights::EdgeWeights;
-use super::lists::{Groups, LOGITS, Lists, NONE, Regions, next, sorted_by_node, source};
+use super::lists::{Groups, Lists, NONE, Regions, next, sorted_by_node, source};
 use super::stage::Stage;
 use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::gpu::path_own;
@@ -15,12 +15,10 @@ pub(super) struct Plan {
     pub at: path_own::Batch,
     /// Position rows: row 0, then that of each hop; for `at.first_position`.
     pub position_rows: Vec<f32>,
-    /// Items of each buffer of edges, offset and count; the shared edge's last.
-    pub items: Vec<(u32, usize)>,
+    /// The nodes whose energies are stored at once, and the rows at them.
+    pub groups: Vec<NodeGroup>,
     /// Items of each position in the order, by buffer.
     pub fans: Vec<u32>,
-    /// Items of the shared edge, one for each piece of the rows.
-    pub shared_items: u32,
     /// Gradients of the shared edge, by piece.
     pub partial: u32,
     /// Sums of squares of own edges' gradients, offset and count.
@@ -42,6 +40,20 @@ pub(super) struct Plan {
     pub floats: usize,
 }
 
+/// Nodes whose energies are stored at once. Every row at a node is in one group, so that the gradient of an edge is complete
+/// within it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NodeGroup {
+    /// First position of its rows in the order.
+    pub first: usize,
+    /// Number of its rows.
+    pub rows: usize,
+    /// Items of each buffer of edges, offset in the integers and count; the shared edge's last.
+    pub items: Vec<(u32, usize)>,
+    /// Items of the shared edge, one for each piece of the rows.
+    pub shared_items: u32,
+}
+
 /// What a plan is made from.
 pub(super) struct Schedule<'a> {
     pub stage: &'a Stage,
@@ -60,7 +72,7 @@ struct Scored {
     items: Vec<Vec<u32>>,
     /// Of each buffer: first item of each position in `order`, and how many. `[B · T, 2]`
     fans: Vec<Vec<u32>>,
-    /// Offset of each row's energies. `[B · T]`
+    /// Offset of each row's energies among those of its group. `[B · T]`
     starts: Vec<u32>,
     /// Own edges of each row. `[B · T]`
     counts: Vec<u32>,
@@ -72,8 +84,64 @@ struct Scored {
     numbers: Vec<u32>,
     /// The candidates' edges in the graph, or `NONE`. `[B · T, C]`
     candidate_edges: Vec<u32>,
-    /// Numbers of all energies and slopes.
-    energies: usize,
+    /// The nodes whose energies are stored at once; items are numbered, not yet at their offsets.
+    groups: Vec<NodeGroup>,
+    /// Numbers of energies and slopes, of the current group and of the largest one.
+    energies: [usize; 2],
+}
+
+/// The shared edge's items for its gradient: one for each piece of the rows. `[pieces, 4]`
+fn shared_items(first: usize, rows: usize, pieces: usize) -> Vec<u32> {
+    let each = rows.div_ceil(pieces).max(1);
+    (0..pieces)
+        .flat_map(|piece| {
+            let skipped = (piece * each).min(rows);
+            let count = each.min(rows - skipped);
+            [(first + skipped) as u32, count as u32, 0, 0]
+        })
+        .collect()
+}
+
+impl Scored {
+    /// Add `rows` rows at one node, with `each` numbers of energies and slopes, to the last group, or to a new one if it would
+    /// have more than `most` numbers.
+    fn open_group(&mut self, position: usize, rows: usize, each: usize, most: usize) {
+        let numbers = rows * each;
+        let energies = self.energies[0];
+        if self.groups.is_empty() || (energies > 0 && energies + numbers > most) {
+            self.groups.push(NodeGroup {
+                first: position,
+                items: self
+                    .items
+                    .iter()
+                    .map(|items| ((items.len() / 4) as u32, 0))
+                    .collect(),
+                ..NodeGroup::default()
+            });
+            self.energies[0] = 0;
+        }
+        if let Some(group) = self.groups.last_mut() {
+            group.rows += rows;
+        }
+        self.energies[1] = self.energies[1].max(self.energies[0] + numbers);
+    }
+
+    /// Write the items, and return the groups with their offsets.
+    fn put_groups(&self, lists: &mut Lists, pieces: usize) -> Vec<NodeGroup> {
+        let offsets: Vec<u32> = self.items.iter().map(|items| lists.put(items)).collect();
+        let ends = self.items.iter().map(|items| ((items.len() / 4) as u32, 0));
+        let mut next: Vec<(u32, usize)> = ends.collect();
+        let mut groups = self.groups.clone();
+        for group in groups.iter_mut().rev() {
+            let first = group.items.clone();
+            for ((item, end), offset) in group.items.iter_mut().zip(&next).zip(&offsets) {
+                *item = (offset + 4 * item.0, (end.0 - item.0) as usize);
+            }
+            next = first;
+            group.shared_items = lists.put(&shared_items(group.first, group.rows, pieces));
+        }
+        groups
+    }
 }
 
 impl Schedule<'_> {
@@ -133,7 +201,8 @@ impl Schedule<'_> {
         edges
     }
 
-    fn scored(&self) -> Scored {
+    /// List what is scored, with at most `most` numbers of energies and slopes in a group of several nodes.
+    fn scored(&self, most: usize) -> Scored {
         let rows = self.batch.sequences() * self.batch.steps;
         let buffers = self.edge_weights.shards.len() + 1;
         let candidates = self.batch.candidates.as_ref();
@@ -148,18 +217,15 @@ impl Schedule<'_> {
             first_edge_rows: vec![0; rows],
             numbers: vec![0; listed],
             candidate_edges: vec![NONE; listed],
-            energies: 0,
+            groups: Vec::new(),
+            energies: [0; 2],
             order: Vec::new(),
         };
         // Node by node, so that the rows at a node share its edges.
         let mut position = 0;
         for (node, count) in groups {
-            self.score(
-                &mut scored,
-                node,
-                position,
-                &order[position..position + count],
-            );
+            let rows = &order[position..position + count];
+            self.score(&mut scored, node, position, rows, most);
             position += count;
         }
         scored.order = order;
@@ -167,8 +233,9 @@ impl Schedule<'_> {
     }
 
     /// Add the edges of one node and the rows at it, which begin at `position` of the order.
-    fn score(&self, scored: &mut Scored, node: u32, position: usize, rows: &[u32]) {
+    fn score(&self, scored: &mut Scored, node: u32, position: usize, rows: &[u32], most: usize) {
         let edges = self.own_edges(node, rows);
+        scored.open_group(position, rows.len(), 2 * (1 + edges.len()), most);
         // The number of the edge to a target within the fan; 0 is the shared edge.
         let number = |target: u32| {
             let found = edges.binary_search_by_key(&target, |&(_, target)| target);
@@ -194,9 +261,9 @@ impl Schedule<'_> {
                 let items = [own_item, edges.len() as u32];
                 scored.fans[buffer][2 * position..][..2].copy_from_slice(&items);
             }
-            scored.starts[row] = scored.energies as u32;
+            scored.starts[row] = scored.energies[0] as u32;
             // Energies, then as many slopes.
-            scored.energies += 2 * (1 + edges.len());
+            scored.energies[0] += 2 * (1 + edges.len());
             scored.counts[row] = edges.len() as u32;
             scored.chosen[row] = number(next(self.batch, row));
             scored.first_edge_rows[row] = self.edge_weights.first_row(node);
@@ -209,17 +276,6 @@ impl Schedule<'_> {
                 }
             }
         }
-    }
-
-    /// The shared edge's items for its gradient: one for each piece of the rows. `[pieces, 4]`
-    fn shared_items(rows: usize, pieces: usize) -> Vec<u32> {
-        let each = rows.div_ceil(pieces).max(1);
-        (0..pieces)
-            .flat_map(|piece| {
-                let first = (piece * each).min(rows);
-                [first as u32, each.min(rows - first) as u32, 0, 0]
-            })
-            .collect()
     }
 
     /// Sizes, and offsets of the blocks of parameters.
@@ -299,8 +355,20 @@ impl Schedule<'_> {
         }
     }
 
-    /// Lay the batch out; returns its lists too.
-    pub fn plan(&self) -> (Plan, Lists) {
+    /// Lay the batch out; returns its lists too. Where its energies do not fit into a workspace of `most` numbers, they are
+    /// stored for some nodes after others.
+    pub fn plan(&self, most: usize) -> (Plan, Lists) {
+        let (plan, lists, energies) = self.laid_out(usize::MAX);
+        if plan.floats <= most {
+            return (plan, lists);
+        }
+        let (plan, lists, _) = self.laid_out((most + energies).saturating_sub(plan.floats));
+        (plan, lists)
+    }
+
+    /// Lay the batch out with at most `most` numbers of energies and slopes of several nodes at once; returns how many there
+    /// are.
+    fn laid_out(&self, most: usize) -> (Plan, Lists, usize) {
         let (stage, batch, profile) = (self.stage, self.batch, &self.stage.profile);
         let (sequences, steps) = (batch.sequences(), batch.steps);
         let rows = sequences * steps;
@@ -309,7 +377,7 @@ impl Schedule<'_> {
         // Numbers of one edge: the rows of W and the bias, padded.
         let row_numbers = (profile.width + 1) * wide;
         let mut lists = Lists::default();
-        let scored = self.scored();
+        let scored = self.scored(most);
         let candidates = batch.candidates.as_ref();
         let targets = candidates.map_or(&[][..], |candidates| &candidates.targets);
         let listed = targets.len() / rows;
@@ -318,11 +386,10 @@ impl Schedule<'_> {
             lists.by_key((0..sequences).map(|b| (batch.sequence(b)[0], (b * steps) as u32)));
         let candidates = lists.by_key(targets.iter().copied().zip(0..));
         let pieces = lists.pieces(rows);
-        let put_items = |items: &Vec<u32>| (lists.put(items), items.len() / 4);
-        let items: Vec<(u32, usize)> = scored.items.iter().map(put_items).collect();
-        let own_items = items[..items.len() - 1].iter().map(|item| item.1);
+        let groups = scored.put_groups(&mut lists, pieces[0].count);
+        let own_items = scored.items[..scored.items.len() - 1].iter();
         // One sum for each item and run of columns.
-        let edge_squares = own_items.sum::<usize>() * self.column_runs;
+        let edge_squares = own_items.map(|items| items.len() / 4).sum::<usize>() * self.column_runs;
         let mut regions = Regions::default();
         let position_rows = self.position_rows();
         let first_position = regions.take(position_rows.len());
@@ -334,17 +401,16 @@ impl Schedule<'_> {
         // The rows follow the result: both are read back at once.
         let result = regions.take(4);
         at.rows = regions.take(rows * 4);
-        at.energies = regions.take(scored.energies);
+        at.energies = regions.take(scored.energies[1]);
         at.weights = regions.take(steps);
         at.d_banks = regions.take(sequences * g);
-        let chunk = (LOGITS / stage.nodes).clamp(1, rows);
+        let chunk = stage.softmax_rows(rows);
         at.logits = regions.take(self.logits(rows, listed, chunk));
         let plan = Plan {
             at,
             position_rows,
-            items,
+            groups,
             fans: scored.fans.iter().map(|list| lists.put(list)).collect(),
-            shared_items: lists.put(&Self::shared_items(rows, pieces[0].count)),
             partial: regions.take(pieces[0].count * row_numbers),
             edge_squares: (regions.take(edge_squares), edge_squares),
             chunk,
@@ -358,6 +424,6 @@ impl Schedule<'_> {
             pieces,
             floats: regions.end,
         };
-        (plan, lists)
+        (plan, lists, scored.energies[1])
     }
 }

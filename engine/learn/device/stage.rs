@@ -2,11 +2,12 @@
 
 use super::blocks::Blocks;
 use super::lists::{Groups, Lists, NONE};
+use super::product::partial_numbers;
 use crate::Result;
 use crate::graph::TokenGraph;
 use crate::kernel::gpu::table::padded;
 use crate::kernel::gpu::{
-    Buffer, Device, Kernel, Program, Purpose, Size, collect, dropout, multiply, position, spread,
+    Buffer, Device, Kernel, Program, Purpose, Size, collect, dropout, position, spread,
 };
 use crate::kernel::random::Random;
 use crate::learn::batch::{Batch, SHARD};
@@ -37,6 +38,8 @@ pub(super) struct Stage {
     pub edges: usize,
     pub program: Program,
     pub floats: Buffer,
+    /// Where the pieces of a product lie in the workspace, after everything else.
+    pub partials: u32,
     integers: Buffer,
     /// Whether a step has set the running averages.
     pub averaged: bool,
@@ -44,6 +47,8 @@ pub(super) struct Stage {
     learns: bool,
     /// Sequences of a part of a batch at most, and sequences that are known to fit on the device.
     pub together: [usize; 2],
+    /// Parts in which the last batch was computed.
+    pub parts: usize,
 }
 
 /// A part of a batch, whose gradients are added to those of the parts before it.
@@ -81,23 +86,6 @@ pub(super) const SOFTMAX: [Bound<'static>; 5] = [
     Bound::Prior,
 ];
 
-/// A matrix product; offsets, and distances between rows and columns.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Product {
-    /// Rows, columns and inner dimension.
-    pub shape: [usize; 3],
-    /// A in the workspace: offset, distances of rows and of columns.
-    pub a: [u32; 3],
-    /// B in the workspace or, see `b_in_values`, among the parameters.
-    pub b: [u32; 3],
-    pub b_in_values: bool,
-    /// C in the workspace or, see `c_in_gradients`, added to the gradients: offset and distance of rows.
-    pub c: [u32; 2],
-    pub c_in_gradients: bool,
-    /// Offset of ln α, where the product is multiplied by 2 α.
-    pub alpha: Option<u32>,
-}
-
 /// A dropout mask in the workspace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mask {
@@ -129,7 +117,8 @@ pub(super) fn parts(
     let mut each = sequences.min(*together);
     // Measured once: a batch of as many sequences takes about as much.
     while each > SHARD && each > *fitting {
-        if (floats(&batch.part(0..each)) * 4) as u64 <= device.workspace_bytes() {
+        let numbers = floats(&batch.part(0..each)) + partial_numbers(device);
+        if (numbers * 4) as u64 <= device.workspace_bytes() {
             *fitting = each;
         } else {
             each = (each / 2).next_multiple_of(SHARD);
@@ -175,10 +164,12 @@ impl Stage {
             edges: graph.edges(),
             program: Program::new(device, DISPATCHES)?,
             floats: device.buffer(16, Purpose::Storage, "the workspace")?,
+            partials: 0,
             integers: device.buffer(16, Purpose::Storage, "lists")?,
             averaged: false,
             learns: true,
             together: [usize::MAX, 0],
+            parts: 0,
             device: device.clone(),
             profile: profile.clone(),
             blocks,
@@ -189,7 +180,8 @@ impl Stage {
     /// of zero.
     pub fn begin(&mut self, floats: usize, lists: &Lists, learns: bool, part: Part) -> Result<()> {
         self.learns = learns;
-        let bytes = (floats * 4) as u64;
+        self.partials = floats as u32;
+        let bytes = ((floats + partial_numbers(&self.device)) * 4) as u64;
         if self.floats.bytes() < bytes {
             self.floats =
                 self.device
@@ -244,53 +236,9 @@ impl Stage {
         self.program.dispatch(&pipeline, parameters, &all, size)
     }
 
-    /// Record a matrix product.
-    pub fn multiply(&mut self, product: &Product) -> Result<()> {
-        let [rows, columns, inner] = product.shape;
-        if rows * columns * inner == 0 {
-            return Ok(());
-        }
-        // Large tiles reuse more, small ones are faster where barriers are slow.
-        let real = self.device.report().kind.is_real();
-        let side: u32 = if real { 16 } else { 4 };
-        let ([a, a_row, a_column], [b, b_row, b_column]) = (product.a, product.b);
-        let parameters = multiply::Parameters {
-            rows: rows as u32,
-            columns: columns as u32,
-            inner: inner as u32,
-            a,
-            a_row,
-            a_column,
-            b,
-            b_row,
-            b_column,
-            b_in_values: u32::from(product.b_in_values),
-            c: product.c[0],
-            c_row: product.c[1],
-            c_in_gradients: u32::from(product.c_in_gradients),
-            add: u32::from(product.c_in_gradients),
-            log_alpha: product.alpha.unwrap_or(NONE),
-            factor: if product.alpha.is_some() { 2.0 } else { 1.0 },
-        };
-        // A workgroup of side × side threads computes a tile of (4 side)² numbers, eight inner indices at a time.
-        let tiles = |count: usize| (count as u32).div_ceil(4 * side);
-        self.run(
-            &multiply::MULTIPLY,
-            &[("SIDE", side), ("TILE_NUMBERS", 4 * side * 8)],
-            &parameters,
-            &[Bound::Values, Bound::Gradients],
-            Size::Direct(tiles(columns), tiles(rows), 1),
-        )?;
-        // A, B and C, and C once more where it is added to.
-        let added = if product.c_in_gradients { 2 } else { 1 };
-        let numbers = rows * inner + columns * inner + added * rows * columns;
-        self.program.note_bytes((numbers * 4) as u64);
-        Ok(())
-    }
-
     /// Record sums of rows by group, times the rows of `b` where given, into `result`: added to the gradients, or
     /// written to the workspace.
-    fn sum_groups(
+    pub fn sum_groups(
         &mut self,
         groups: &Groups,
         columns: usize,
@@ -355,13 +303,7 @@ impl Stage {
         a: u32,
         gradient: u32,
     ) -> Result<()> {
-        // Without bounds there is one group: the rows from 0 to `members`.
-        let all = Groups {
-            bounds: NONE,
-            members: rows as u32,
-            targets: NONE,
-            count: 1,
-        };
+        let all = Groups::first(rows);
         self.collect(&all, columns, (a, columns), None, gradient)
     }
 

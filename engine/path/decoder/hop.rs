@@ -336,11 +336,46 @@ impl<'a> Hop<'a> {
             self.program
                 .dispatch(&pipeline, &parameters, &buffers, size)?;
         }
+        if parts & part::CHOICE != 0 && choice.has_tops == 0 {
+            // Of every node: energies or dots and the logit of each sequence, biases and resistances. What else a hop reads
+            // are rows of a few nodes.
+            let numbers = decoder.at.nodes_count as usize * (2 * decoder.sequences + 2);
+            self.program.note_bytes(4 * numbers as u64);
+        }
         Ok(())
     }
 }
 
 impl Decoder {
+    /// Note the bytes of own edges that hops read, for the table of times: each hop reads the fan of every node that a sequence
+    /// is at, once. `before` are the nodes where the sequences began, `paths` those they reached.
+    pub(super) fn note_fans(&self, before: &[(u32, u64, bool)], paths: &[Vec<u32>]) -> Result<()> {
+        let (device, profile) = (
+            self.mechanism.device(),
+            self.mechanism.mechanism().profile(),
+        );
+        let fans = self.mechanism.fans();
+        let Some(fans) = fans.filter(|_| device.is_timed() && profile.form == EdgeForm::Own) else {
+            return Ok(());
+        };
+        let mut bytes = 0;
+        for hop in 0..paths.iter().map(Vec::len).max().unwrap_or(0) {
+            let at = before
+                .iter()
+                .zip(paths)
+                .filter(|(_, path)| hop < path.len());
+            let mut nodes: Vec<u32> = at
+                .map(|(&(start, ..), path)| if hop == 0 { start } else { path[hop - 1] })
+                .collect();
+            nodes.sort_unstable();
+            nodes.dedup();
+            bytes += nodes.iter().map(|&node| fans.fan_bytes(node)).sum::<u64>();
+        }
+        let energies = energy::pipeline(device, profile.width, self.sequences, &fans)?;
+        device.add_kernel_bytes(&energies.pipeline, bytes);
+        Ok(())
+    }
+
     /// Whether a choice needs nothing but the largest energy: the node with the largest logit, where logits are multiples of
     /// energies.
     fn takes_tops(&self) -> bool {

@@ -274,7 +274,9 @@ impl Decoder {
                 self.emitted(&head, b).to_vec()
             }
         });
-        Ok(paths.collect())
+        let paths: Vec<Vec<u32>> = paths.collect();
+        self.note_fans(&before, &paths)?;
+        Ok(paths)
     }
 
     /// The nodes that sequence `b` reached in this call, from the integers read back.
