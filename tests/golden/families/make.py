@@ -51,6 +51,9 @@ def sizes(**more):
 
 
 CAUSAL = {
+    "llama": sizes(model_type="llama"),
+    "mistral": sizes(model_type="mistral", sliding_window=8),
+    "qwen2": sizes(model_type="qwen2"),
     "qwen3": sizes(model_type="qwen3", head_dim=16),
     "phi3": sizes(model_type="phi3"),
     "phi": sizes(model_type="phi", partial_rotary_factor=0.5, num_key_value_heads=4),
@@ -86,7 +89,6 @@ CAUSAL = {
                        moe_intermediate_size=24, decoder_sparse_step=1, norm_topk_prob=True),
     "cohere": sizes(model_type="cohere", logit_scale=0.5),
     "glm": sizes(model_type="glm", head_dim=8, partial_rotary_factor=0.5),
-    "exaone4": sizes(model_type="exaone4", sliding_window=None),
     "ernie4-5": sizes(model_type="ernie4_5", head_dim=8),
     "nemotron": sizes(model_type="nemotron", head_dim=8),
     "gpt-bigcode": dict(model_type="gpt_bigcode", vocab_size=48, n_embd=32, n_layer=2, n_head=4, n_positions=64,
@@ -94,6 +96,8 @@ CAUSAL = {
 }
 ENCODERS = {
     "roberta": sizes(model_type="roberta", type_vocab_size=1, pad_token_id=1),
+    "xlm-roberta": sizes(model_type="xlm-roberta", type_vocab_size=1, pad_token_id=1),
+    "camembert": sizes(model_type="camembert", type_vocab_size=1, pad_token_id=1),
     "distilbert": dict(model_type="distilbert", vocab_size=48, dim=32, hidden_dim=40, n_layers=2, n_heads=4,
                        max_position_embeddings=64),
     "electra": sizes(model_type="electra", embedding_size=24),
@@ -117,7 +121,7 @@ def make(name, settings, kind):
         saved = json.loads((pathlib.Path(folder) / "config.json").read_text())
         model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     # RoBERTa gives padding no position: the text has none.
-    tokens = [7 if name == "roberta" and token == 1 else token for token in IDS]
+    tokens = [7 if name in ("roberta", "xlm-roberta", "camembert") and token == 1 else token for token in IDS]
     ids = torch.tensor([tokens])
     with torch.no_grad():
         logits = model(ids, attention_mask=torch.ones_like(ids)).logits[0]
