@@ -50,5 +50,8 @@ pub fn dispatch(
         threads: groups * WORKGROUP,
     };
     let size = Size::Direct(groups, 1, 1);
-    program.dispatch(&pipeline, &parameters, &[source, result], size)
+    program.dispatch(&pipeline, &parameters, &[source, result], size)?;
+    let passes = if kernel.entry == COPY.entry { 2 } else { 1 };
+    program.note_bytes(passes * u64::from(parameters.words) * WORD);
+    Ok(())
 }
