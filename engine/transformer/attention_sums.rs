@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::kernel::vector::add_scaled;
+
 /// Sums of one layer's attention to each slot.
 #[derive(Clone, Debug)]
 pub(super) struct AttentionSums {
@@ -44,26 +46,32 @@ impl AttentionSums {
         }
     }
 
-    /// Add one query's attention `[heads][slots]`: to the sums over all queries if `accumulate`, and to the last
-    /// `window` queries.
-    pub(super) fn add(&mut self, row: Vec<f32>, accumulate: bool, window: usize) {
+    /// Add one query's attention to the sums over all queries. `[heads][slots]`
+    pub(super) fn accumulate(&mut self, row: &[f32]) {
+        // The cache may have grown since the last query: new slots start at 0.
+        self.accumulated.resize(row.len(), 0.0);
+        if self.heads == 1 {
+            return add_scaled(1.0, row, &mut self.accumulated);
+        }
         let slots = row.len() / self.heads;
-        if accumulate {
-            // The cache may have grown since the last query: new slots start at 0.
-            self.accumulated.resize(slots * self.heads, 0.0);
-            for (head, row) in row.chunks_exact(slots).enumerate() {
-                for (slot, &p) in row.iter().enumerate() {
-                    self.accumulated[slot * self.heads + head] += p;
-                }
+        for (head, row) in row.chunks_exact(slots).enumerate() {
+            for (slot, &p) in row.iter().enumerate() {
+                self.accumulated[slot * self.heads + head] += p;
             }
         }
-        if window > 0 {
-            // A ring of the last `window` queries.
-            while self.recent.len() >= window {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(row);
+    }
+
+    /// Keep one query's attention `[heads][slots]` as the newest of the last `window` queries.
+    pub(super) fn keep_recent(&mut self, mut row: Vec<f32>, window: usize) {
+        if window == 0 {
+            return;
         }
+        // A ring of the last `window` queries.
+        while self.recent.len() >= window {
+            self.recent.pop_front();
+        }
+        row.shrink_to_fit();
+        self.recent.push_back(row);
     }
 
     /// Sum the last queries' attention to each of `slots`, weighted linearly from `from` (oldest query) to `to`

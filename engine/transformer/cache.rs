@@ -331,6 +331,13 @@ impl Cache {
             sequence.evict_others(layer, &kept.orders, keep);
         }
         sequence.checks[layer] = answer.next_check;
+        // A policy that is not asked again needs no more sums; those of a source may be what its readers add to.
+        if sequence.checks[layer].or(sequence.checks[source]).is_none() {
+            sequence.statistics[layer] = KeepNeeds::default();
+            for slots in &mut sequence.layers[source] {
+                slots.sums.retain(|sums| sums.layer != layer);
+            }
+        }
         Ok(answer.stream)
     }
 }

@@ -1,5 +1,7 @@
 //! Attention of new rows over the cache slots of their sequences, and the sums of it that eviction policies need.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::hook::{HeadReduction, KeepNeeds};
@@ -7,7 +9,7 @@ use crate::kernel::vector::add_scaled;
 use crate::transformer::Configuration;
 use crate::transformer::Row;
 use crate::transformer::cache::Cache;
-use crate::transformer::cache_slots::{Slots, Visibility};
+use crate::transformer::cache_slots::{PARALLEL_HEADS, Slots, Visibility};
 use crate::transformer::eviction::{reduction, window};
 
 /// Multiplications above which the rows of a sequence are computed by several threads.
@@ -15,6 +17,9 @@ const PARALLEL: usize = 1 << 16;
 
 /// Attention of each sequence's last row, averaged over heads, by position; not a number for evicted positions.
 type LastRows = Vec<(Row, Vec<f32>)>;
+
+/// Rows whose attention is kept at once for its sums.
+const ROWS: usize = 64;
 
 /// Compute the attention of all rows over their sequences' slots. `queries [N, H·d]` → `[N, H·d]`
 ///
@@ -37,32 +42,24 @@ pub(super) fn attend(
         start = span.end;
         let (queries, output) = (&queries[span.clone()], &mut output[span]);
         let sequence = &mut cache.sequences[rows[0].sequence];
-        // Positions run to the end of the text, kept or not.
-        let length = sequence.next as usize;
-        let statistics = sequence.statistics[layer];
+        let pass = GroupPass {
+            shape,
+            scale: shape.scale(layer),
+            window: shape.window(layer),
+            statistics: sequence.statistics[layer],
+            layer,
+            source,
+            rows,
+            watched,
+        };
         let head_groups = &mut sequence.layers[source];
-        // A head group is one key head, or all of them; its queries are neighbouring columns of a row.
-        let width = stride / head_groups.len();
-        let mut seen = vec![f32::NAN; if watched { length } else { 0 }];
-        for (group, slots) in head_groups.iter_mut().enumerate() {
-            let span = group * width..(group + 1) * width;
-            let pass = GroupPass {
-                shape,
-                scale: shape.scale(layer),
-                window: shape.window(layer),
-                statistics,
-                rows,
-                watched,
-            };
-            let attention = pass.run(slots, queries, output, stride, span);
-            // Only the last row keeps the attention of all heads.
-            if let Some(last) = attention.iter().rev().find_map(|row| row.full.as_ref()) {
-                add_by_position(slots, last, shape.heads, &mut seen);
-            }
-            let reduced = attention.into_iter().filter_map(|row| row.reduced);
-            remember(slots, layer, source, &statistics, reduced);
-        }
+        let attention = pass.run_all(head_groups, queries, output, stride);
         if let (true, Some(last)) = (watched, rows.last()) {
+            // Positions run to the end of the text, kept or not.
+            let mut seen = vec![f32::NAN; sequence.next as usize];
+            for (slots, attention) in head_groups.iter().zip(&attention) {
+                add_by_position(slots, attention, shape.heads, &mut seen);
+            }
             last_rows.push((*last, seen));
         }
     }
@@ -76,69 +73,123 @@ struct GroupPass<'a> {
     /// Positions that a position attends to; 0 for no limit.
     window: usize,
     statistics: KeepNeeds,
+    layer: usize,
+    /// The layer whose slots are read.
+    source: usize,
     rows: &'a [Row],
     watched: bool,
 }
 
-/// Probabilities of one row that are needed after its output is computed.
-struct RowAttention {
-    /// Heads reduced as the eviction policy asked. `[1 or key heads][slots]`
-    reduced: Option<Vec<f32>>,
-    /// All heads, of the last row where it is watched. `[H][slots]`
-    full: Option<Vec<f32>>,
-}
-
 impl GroupPass<'_> {
-    /// Compute the columns `span` of all rows' outputs. `queries`, `output`: `[rows, stride]`
-    fn run(
+    /// Compute all head groups. Returns each one's attention of the last row if that is watched. `[groups][H][slots]`
+    fn run_all(
         &self,
-        slots: &Slots,
+        head_groups: &mut [Slots],
         queries: &[f32],
         output: &mut [f32],
         stride: usize,
-        span: std::ops::Range<usize>,
-    ) -> Vec<RowAttention> {
-        let pages = slots.read();
-        let count = self.rows.len();
-        let one = |(index, output): (usize, &mut [f32])| {
-            // Causal: slots of later positions of the same call are hidden by their position.
-            let visibility = Visibility {
-                position: self.rows[index].position,
-                window: self.window,
-            };
-            let queries = &queries[index * stride..][span.clone()];
-            let mut probabilities = Vec::new();
-            slots.attend(
-                &pages,
-                queries,
-                (self.scale, self.shape.attention_cap),
-                visibility,
-                count == 1,
-                &mut output[span.clone()],
-                &mut probabilities,
+    ) -> Vec<Vec<f32>> {
+        // A head group is one key head, or all of them; its queries are neighbouring columns of a row.
+        let width = stride / head_groups.len();
+        let many = |slots: &Slots| slots.capacity() * stride > PARALLEL_HEADS;
+        if self.rows.len() == 1 && head_groups.len() > 1 && head_groups.iter().any(many) {
+            let parts = (
+                head_groups.par_iter_mut(),
+                queries.par_chunks_exact(width),
+                output.par_chunks_exact_mut(width),
             );
-            let statistics = &self.statistics;
-            // A window needs the last rows only.
-            let wanted =
-                statistics.accumulated || index.saturating_add(window(statistics)) >= count;
-            RowAttention {
-                reduced: ((window(statistics) > 0 || statistics.accumulated) && wanted).then(
-                    || {
-                        let heads = span.len() / self.shape.head_width;
-                        reduce(&probabilities, slots, heads, reduction(statistics))
-                    },
-                ),
-                full: (self.watched && index + 1 == count).then_some(probabilities),
-            }
-        };
-        // Rows are independent: each writes its own columns of the output.
-        if count > 1 && count * slots.capacity() * span.len() > PARALLEL {
-            let rows = output.par_chunks_exact_mut(stride);
-            rows.enumerate().map(one).collect()
-        } else {
-            let rows = output.chunks_exact_mut(stride);
-            rows.enumerate().map(one).collect()
+            let run = |(slots, queries, output)| self.run(slots, queries, output, width, 0..width);
+            return parts.into_par_iter().map(run).collect();
         }
+        let head_groups = head_groups.iter_mut().enumerate();
+        let run = |(group, slots)| {
+            let span = group * width..(group + 1) * width;
+            self.run(slots, queries, output, stride, span)
+        };
+        head_groups.map(run).collect()
+    }
+
+    /// Compute the columns `span` of all rows' outputs. `queries`, `output`: `[rows, stride]`. Returns the attention of the
+    /// last row if it is watched. `[H][slots]`
+    fn run(
+        &self,
+        slots: &mut Slots,
+        queries: &[f32],
+        output: &mut [f32],
+        stride: usize,
+        span: Range<usize>,
+    ) -> Vec<f32> {
+        let statistics = &self.statistics;
+        let (count, window) = (self.rows.len(), window(statistics));
+        let measured = statistics.accumulated || window > 0;
+        // A few rows at a time, where their attention is added up: that of all rows would be T² numbers.
+        let together = if measured { ROWS.min(count) } else { count };
+        let mut last = Vec::new();
+        let parts = output.chunks_mut(together * stride).enumerate();
+        for (part, output) in parts {
+            let pages = slots.read();
+            let one = |(index, output): (usize, &mut [f32])| {
+                let index = part * together + index;
+                // Causal: slots of later positions of the same call are hidden by their position.
+                let visibility = Visibility {
+                    position: self.rows[index].position,
+                    window: self.window,
+                };
+                let mut probabilities = Vec::new();
+                slots.attend(
+                    &pages,
+                    &queries[index * stride..][span.clone()],
+                    (self.scale, self.shape.attention_cap),
+                    visibility,
+                    count == 1,
+                    &mut output[span.clone()],
+                    &mut probabilities,
+                );
+                let full = (self.watched && index + 1 == count).then(|| probabilities.clone());
+                // A window needs the last rows only.
+                let wanted = statistics.accumulated || index.saturating_add(window) >= count;
+                let reduced = (measured && wanted).then(|| {
+                    reduce(&mut probabilities, slots, reduction(statistics));
+                    probabilities
+                });
+                (reduced, full)
+            };
+            // Rows are independent: each writes its own columns of the output.
+            let attention: Vec<_> = if count > 1 && count * slots.capacity() * span.len() > PARALLEL
+            {
+                let rows = output.par_chunks_exact_mut(stride);
+                rows.enumerate().map(one).collect()
+            } else {
+                let rows = output.chunks_exact_mut(stride);
+                rows.enumerate().map(one).collect()
+            };
+            drop(pages);
+            for (reduced, full) in attention {
+                last = full.unwrap_or(last);
+                if let Some(row) = reduced {
+                    self.remember(slots, row);
+                }
+            }
+        }
+        last
+    }
+
+    /// Add a row's reduced attention to what the slots remember.
+    fn remember(&self, slots: &mut Slots, row: Vec<f32>) {
+        let statistics = &self.statistics;
+        let heads = match reduction(statistics) {
+            HeadReduction::All => 1,
+            _ => slots.heads(),
+        };
+        // A layer that reads another's cache can contribute to the sums that its owner's policy sees.
+        if self.layer != self.source && statistics.accumulated {
+            slots.sums_of(self.source, heads).accumulate(&row);
+        }
+        let sums = slots.sums_of(self.layer, heads);
+        if statistics.accumulated {
+            sums.accumulate(&row);
+        }
+        sums.keep_recent(row, window(statistics));
     }
 }
 
@@ -152,54 +203,36 @@ fn add_by_position(slots: &Slots, probabilities: &[f32], heads: usize, sums: &mu
     }
 }
 
-/// Reduce attention over heads: to their mean, or to one row for each key head. `[H][slots]` → `[1 or key heads][slots]`
-fn reduce(
-    probabilities: &[f32],
-    slots: &Slots,
-    heads: usize,
-    reduction: HeadReduction,
-) -> Vec<f32> {
+/// Reduce attention over heads in place: to their mean, or to one row for each key head. `[H][slots]` → `[1 or key heads][slots]`
+fn reduce(probabilities: &mut Vec<f32>, slots: &Slots, reduction: HeadReduction) {
     let columns = slots.capacity();
     let groups = match reduction {
         HeadReduction::All => 1,
         _ => slots.heads(),
     };
-    let group = heads / groups;
-    let mut reduced = vec![0.0; groups * columns];
-    let rows = probabilities.chunks_exact(columns);
-    for (head, row) in rows.enumerate() {
-        // Query heads of a group are neighbours: head h belongs to group ⌊h / (H / groups)⌋.
-        let sums = &mut reduced[head / group * columns..][..columns];
+    // Query heads of a group are neighbours: head h belongs to group ⌊h / (H / groups)⌋.
+    let group = probabilities.len() / columns / groups;
+    if group == 1 {
+        return;
+    }
+    for index in 0..groups {
+        let heads = &mut probabilities[index * group * columns..][..group * columns];
+        let (sums, others) = heads.split_at_mut(columns);
         if reduction == HeadReduction::GroupMaximum {
-            for (max, &p) in sums.iter_mut().zip(row) {
-                *max = p.max(*max);
+            for row in others.chunks_exact(columns) {
+                for (max, &p) in sums.iter_mut().zip(row) {
+                    *max = p.max(*max);
+                }
             }
         } else {
-            add_scaled(1.0 / group as f32, row, sums);
+            let weight = 1.0 / group as f32;
+            sums.iter_mut().for_each(|sum| *sum *= weight);
+            for row in others.chunks_exact(columns) {
+                add_scaled(weight, row, sums);
+            }
         }
+        let first = index * group * columns;
+        probabilities.copy_within(first..first + columns, index * columns);
     }
-    reduced
-}
-
-/// Add the rows' reduced attention to what the slots remember.
-fn remember(
-    slots: &mut Slots,
-    layer: usize,
-    source: usize,
-    statistics: &KeepNeeds,
-    rows: impl Iterator<Item = Vec<f32>>,
-) {
-    let heads = match reduction(statistics) {
-        HeadReduction::All => 1,
-        _ => slots.heads(),
-    };
-    for row in rows {
-        // A layer that reads another's cache can contribute to the sums that its owner's policy sees.
-        if layer != source && statistics.accumulated {
-            slots.sums_of(source, heads).add(row.clone(), true, 0);
-        }
-        slots
-            .sums_of(layer, heads)
-            .add(row, statistics.accumulated, window(statistics));
-    }
+    probabilities.truncate(groups * columns);
 }

@@ -20,7 +20,7 @@ use crate::transformer::{LayerPlan, Storage};
 pub(super) const PAGE: usize = 64;
 
 /// Multiplications of queries with keys above which the key heads of one row are computed by several threads.
-const PARALLEL: usize = 1 << 17;
+pub(super) const PARALLEL_HEADS: usize = 1 << 17;
 
 /// Position of a free slot.
 pub(super) const FREE: u32 = u32::MAX;
@@ -396,7 +396,7 @@ impl Slots {
             }
         };
         let (each, each_p) = (group * width, group * slots);
-        if parallel && queries.len() * span.len() > PARALLEL {
+        if parallel && queries.len() * span.len() > PARALLEL_HEADS {
             let parts = (
                 queries.par_chunks_exact(each),
                 output.par_chunks_exact_mut(each),
