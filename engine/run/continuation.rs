@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::kernel::softmax;
 use crate::measure::{Continuations, Perplexity};
 use crate::path::{Sampling, Session, likeliest};
-use crate::run::{Evaluation, HookedEngine, SequenceOptions};
+use crate::run::{Engine, Evaluation, HookedEngine, SequenceOptions};
 use crate::{Error, ErrorKind, Result};
 
 /// Perplexity of continuations, and what a cache kept for it. Means are over texts.
@@ -57,66 +57,114 @@ impl HookedEngine {
         texts: &Continuations,
         unmodified: bool,
     ) -> Result<ContinuationReport> {
-        let starts: Vec<usize> = texts.starts(tokens.len()).collect();
-        if starts.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!(
-                    "{} tokens are too few for texts of {texts} tokens",
-                    tokens.len()
-                ),
-            )
-            .advice("use a longer text or shorter continuations"));
+        let mut reports = measure(&[self], tokens, texts, unmodified)?;
+        Ok(reports.swap_remove(0))
+    }
+}
+
+/// Measure the same continuations with several hooks of one model, and compare each distribution with the model's without
+/// hooks, which runs once for all of them.
+///
+/// # Errors
+/// As [`HookedEngine::continuations`].
+pub fn compare_continuations(
+    engines: &[&HookedEngine],
+    tokens: &[u32],
+    texts: &Continuations,
+) -> Result<Vec<ContinuationReport>> {
+    measure(engines, tokens, texts, true)
+}
+
+fn measure(
+    engines: &[&HookedEngine],
+    tokens: &[u32],
+    texts: &Continuations,
+    unmodified: bool,
+) -> Result<Vec<ContinuationReport>> {
+    let starts: Vec<usize> = texts.starts(tokens.len()).collect();
+    if starts.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Input,
+            format!(
+                "{} tokens are too few for texts of {texts} tokens",
+                tokens.len()
+            ),
+        )
+        .advice("use a longer text or shorter continuations"));
+    }
+    let mut all: Vec<Sums> = engines
+        .iter()
+        .map(|hooked| Sums::new(hooked.engine()))
+        .collect();
+    for (index, &start) in starts.iter().enumerate() {
+        let text = &tokens[start..start + texts.prompt + texts.new];
+        let (prompt, new) = text.split_at(texts.prompt);
+        let options = SequenceOptions {
+            sequence: index as u64,
+            ..SequenceOptions::default()
+        };
+        let plain = match engines.first() {
+            Some(hooked) if unmodified => Some(predictions(hooked.engine(), prompt, new)?),
+            _ => None,
+        };
+        for (hooked, sums) in engines.iter().zip(&mut all) {
+            let mut session = hooked.session(prompt, &options)?;
+            sums.add(&mut *session, plain.as_deref(), new)
+                .map_err(|error| error.at(format!("text {index}")))?;
         }
-        let layers = vec![0.0; self.engine().summary().layers.unwrap_or(0)];
-        let mut sums = Sums {
-            perplexity: Perplexity::new(self.engine().vocabulary() as u64),
+    }
+    let report = |sums: Sums| sums.report(starts.len(), unmodified);
+    Ok(all.into_iter().map(report).collect())
+}
+
+/// Compute the logits of each of the `new` tokens, by the model without hooks. `[new][V]`
+fn predictions(engine: &Engine, prompt: &[u32], new: &[u32]) -> Result<Vec<Vec<f32>>> {
+    let mut session = engine.session(prompt, Sampling::greedy())?;
+    let mut all = vec![session.look()?.1.to_vec()];
+    // Nothing is predicted after the last token.
+    for &next in &new[..new.len() - 1] {
+        session.force(next)?;
+        all.push(session.look()?.1.to_vec());
+    }
+    Ok(all)
+}
+
+impl Sums {
+    fn new(engine: &Engine) -> Self {
+        let layers = vec![0.0; engine.summary().layers.unwrap_or(0)];
+        Self {
+            perplexity: Perplexity::new(engine.vocabulary() as u64),
             layers: [layers.clone(), layers.clone(), layers],
             bytes: 0.0,
             divergence: 0.0,
             agreed: 0,
-        };
-        for (index, &start) in starts.iter().enumerate() {
-            let text = &tokens[start..start + texts.prompt + texts.new];
-            let (prompt, new) = text.split_at(texts.prompt);
-            let options = SequenceOptions {
-                sequence: index as u64,
-                ..SequenceOptions::default()
-            };
-            let mut session = self.session(prompt, &options)?;
-            let mut plain = if unmodified {
-                Some(self.engine().session(prompt, Sampling::greedy())?)
-            } else {
-                None
-            };
-            sums.add(&mut *session, plain.as_mut(), new)
-                .map_err(|error| error.at(format!("text {index}")))?;
         }
-        let count = starts.len() as f64;
-        let tokens = sums.perplexity.tokens() as f64;
-        let [retained_after_prompt, retained, computed] = sums
+    }
+
+    fn report(self, texts: usize, unmodified: bool) -> ContinuationReport {
+        let count = texts as f64;
+        let tokens = self.perplexity.tokens() as f64;
+        let [retained_after_prompt, retained, computed] = self
             .layers
             .map(|layers| layers.iter().map(|sum| sum / count).collect());
-        Ok(ContinuationReport {
-            perplexity: sums.perplexity.perplexity(),
-            nats_per_token: sums.perplexity.nats_per_token(),
-            tokens: sums.perplexity.tokens(),
-            texts: starts.len(),
-            kv_live_bytes: sums.bytes / count,
+        ContinuationReport {
+            perplexity: self.perplexity.perplexity(),
+            nats_per_token: self.perplexity.nats_per_token(),
+            tokens: self.perplexity.tokens(),
+            texts,
+            kv_live_bytes: self.bytes / count,
             retained_after_prompt,
             retained,
             computed,
-            divergence: unmodified.then(|| sums.divergence / tokens),
-            agreement: unmodified.then(|| sums.agreed as f64 / tokens),
-        })
+            divergence: unmodified.then(|| self.divergence / tokens),
+            agreement: unmodified.then(|| self.agreed as f64 / tokens),
+        }
     }
-}
 
-impl Sums {
     fn add(
         &mut self,
         session: &mut dyn Session,
-        mut plain: Option<&mut Box<dyn Session>>,
+        plain: Option<&[Vec<f32>]>,
         new: &[u32],
     ) -> Result<()> {
         let add = |sums: &mut [f64], lengths: &[usize]| {
@@ -136,17 +184,14 @@ impl Sums {
                 );
             }
             self.perplexity.add_nats(nats);
-            if let Some(plain) = &mut plain {
-                let (divergence, same) = compare(plain.look()?.1, session.look()?.1);
+            if let Some(plain) = plain {
+                let (divergence, same) = compare(&plain[index], session.look()?.1);
                 self.divergence += divergence;
                 self.agreed += u64::from(same);
             }
             // Nothing is predicted after the last token.
             if index + 1 < new.len() {
                 session.force(next)?;
-                if let Some(plain) = &mut plain {
-                    plain.force(next)?;
-                }
             }
         }
         let report = session.cache().unwrap_or_default();

@@ -38,7 +38,7 @@ pub use backend::{BackendChoice, device_for, mechanism_on};
 pub use both_ways::grow_both_ways;
 pub use canvas::{Grown, Placed, grow};
 pub use contexts::{ContextEvaluation, ContextRow, Shuffle};
-pub use continuation::ContinuationReport;
+pub use continuation::{ContinuationReport, compare_continuations};
 pub use engine::{Engine, EngineKind, EngineSummary, HookedEngine, SequenceOptions, open};
 #[cfg(feature = "gpu")]
 pub use evaluation::evaluate_windows_on;

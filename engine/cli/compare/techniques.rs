@@ -1,11 +1,12 @@
 //! `brillm compare --continuation`: techniques on one transformer, by what they keep and what it costs.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use super::Arguments;
-use crate::hook::Hooks;
 use crate::measure::Continuations;
-use crate::run::{ContinuationReport, Engine};
+use crate::run::{ContinuationReport, Engine, HookedEngine, compare_continuations};
 use crate::transformer::{BatchSpeed, batch_speed};
 use crate::{Error, ErrorKind, Result};
 
@@ -19,63 +20,80 @@ struct Row {
     plugins: Value,
 }
 
+/// An entry whose plugins have planned their cache.
+struct Technique {
+    name: String,
+    path: PathBuf,
+    hooked: HookedEngine,
+    plugins: Value,
+}
+
 impl Arguments {
     pub(super) fn techniques(&self, texts: &Continuations) -> Result<()> {
-        let mut rows = Vec::new();
+        let mut techniques: Vec<Technique> = Vec::new();
         for entry in &self.entries {
             let (path, plugins) = crate::cli::plugin_options::entry(entry)?;
-            let engine = Engine::open(&path, Default::default())?;
-            rows.push(self.row(entry, &engine, plugins.hooks(), plugins.record(), texts)?);
+            let open = techniques.iter().find(|other| other.path == path);
+            let engine = match open {
+                Some(other) => other.hooked.engine().clone(),
+                None => Engine::open(&path, Default::default())?,
+            };
+            techniques.push(Technique {
+                name: entry.clone(),
+                path,
+                hooked: crate::cli::plugin_options::hooked(&engine, plugins.hooks(), 0)?,
+                plugins: plugins.record(),
+            });
+        }
+        let mut rows = Vec::new();
+        for alike in techniques.chunk_by(|a, b| a.path == b.path) {
+            rows.extend(self.rows(alike, texts)?);
         }
         self.say_techniques(texts, &rows)
     }
 
-    fn row(
-        &self,
-        name: &str,
-        engine: &Engine,
-        hooks: &Hooks,
-        plugins: Value,
-        texts: &Continuations,
-    ) -> Result<Row> {
-        let tokens = match (&self.ids, &self.text) {
-            (Some(path), _) => crate::text::read_ids(path, Some(engine.vocabulary()))?,
-            (None, Some(path)) => {
-                let text = crate::text::read_text(path)?;
-                engine.encode(&text)?
-            }
-            (None, None) => {
-                return Err(
-                    Error::new(ErrorKind::Input, "no tokens to measure are given")
-                        .advice("pass --text FILE or --ids FILE"),
-                );
-            }
+    /// Measure techniques on one model.
+    fn rows(&self, techniques: &[Technique], texts: &Continuations) -> Result<Vec<Row>> {
+        let Some(first) = techniques.first() else {
+            return Ok(Vec::new());
         };
-        let hooked = crate::cli::plugin_options::hooked(engine, hooks, 0)?;
+        let engine = first.hooked.engine();
         let network = engine.as_transformer().and_then(|model| model.network());
         let network = network.ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "the model has no KV cache")
-                .at(name)
+                .at(&first.name)
                 .advice("pass a transformer (a folder with config.json), or remove --continuation")
         })?;
-        let continued = hooked.continuations(&tokens, texts, true)?;
-        let adapter = hooked.adapter();
-        let speeds = self
-            .batch
-            .iter()
-            .map(|&batch| batch_speed(network, adapter, batch, texts.prompt, texts.new))
-            .collect::<Result<_>>()?;
-        let bytes_per_token = match adapter.plan() {
-            Some(plan) => network.for_plan(plan)?.bytes_per_token(),
-            None => network.bytes_per_token(),
+        let hooked: Vec<&HookedEngine> = techniques.iter().map(|entry| &entry.hooked).collect();
+        let continued = compare_continuations(&hooked, &self.measured(engine)?, texts)?;
+        let row = |(technique, continued): (&Technique, ContinuationReport)| {
+            let adapter = technique.hooked.adapter();
+            let speed =
+                |&batch: &usize| batch_speed(network, adapter, batch, texts.prompt, texts.new);
+            Ok(Row {
+                name: technique.name.clone(),
+                continued,
+                bytes_per_token: match adapter.plan() {
+                    Some(plan) => network.for_plan(plan)?.bytes_per_token(),
+                    None => network.bytes_per_token(),
+                },
+                speeds: self.batch.iter().map(speed).collect::<Result<_>>()?,
+                plugins: technique.plugins.clone(),
+            })
         };
-        Ok(Row {
-            name: name.to_string(),
-            continued,
-            bytes_per_token,
-            speeds,
-            plugins,
-        })
+        techniques.iter().zip(continued).map(row).collect()
+    }
+
+    /// Read the tokens to measure.
+    fn measured(&self, engine: &Engine) -> Result<Vec<u32>> {
+        match (&self.ids, &self.text) {
+            (Some(path), _) => crate::text::read_ids(path, Some(engine.vocabulary())),
+            (None, Some(path)) => engine.encode(&crate::text::read_text(path)?),
+            (None, None) => Err(
+                Error::new(ErrorKind::Input, "no tokens to measure are given")
+                    .advice("pass --text FILE or --ids FILE"),
+            ),
+        }
     }
 
     fn say_techniques(&self, texts: &Continuations, rows: &[Row]) -> Result<()> {
