@@ -327,8 +327,12 @@ fn answers_are_counted_where_greedy_decoding_gives_them() {
     let record = |answer: &str, label: &str| {
         serde_json::json!({"prompt": prompt, "answer": answer, "label": label}).to_string()
     };
+    let divided = serde_json::json!({
+        "prompt": "Once upon a time, there was", "question": " a little", "answer": " girl named Lily", "label": "likeliest",
+    });
     let records = [
         record(" girl named Lily", "likeliest"),
+        divided.to_string(),
         record(" girl named Sam", "another end"),
         record(" cloud", "another end"),
     ];
@@ -339,9 +343,9 @@ fn answers_are_counted_where_greedy_decoding_gives_them() {
         let answers = &report["answers"][label];
         (answers["correct"].as_u64(), answers["texts"].as_u64())
     };
-    assert_eq!(counts("all"), (Some(1), Some(3)), "{report}");
-    assert_eq!(counts("likeliest"), (Some(1), Some(1)));
+    assert_eq!(counts("all"), (Some(2), Some(4)), "{report}");
+    assert_eq!(counts("likeliest"), (Some(2), Some(2)));
     assert_eq!(counts("another end"), (Some(0), Some(2)));
     let lines = succeeds(&["probe", &texts, "--model", model, "--quiet"]);
-    assert!(lines.contains("1 of 3 greedy answers correct"), "{lines}");
+    assert!(lines.contains("2 of 4 greedy answers correct"), "{lines}");
 }

@@ -15,7 +15,8 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// Each text is a separate sequence: plugins see the prompt and --tokens new tokens. If a record has the field
 /// `answer`, its tokens are predicted instead; their perplexity, and how many answers greedy decoding would give, are reported in
-/// total and for each `label`.
+/// total and for each `label`. The field `question` is read after the prompt, token by token: plugins that evict tokens of the
+/// prompt have not seen it.
 ///
 /// Without texts, plugins that have their own texts query the model. Tables in reports are printed; files in reports
 /// are written to --out.
@@ -25,8 +26,8 @@ Examples:
   brillm probe questions.jsonl --model models/stories260K --plugin quats:questions=questions.jsonl
   brillm probe --plugin semantic-size --out figures --json")]
 pub(super) struct Arguments {
-    /// Texts: JSONL with the field `prompt` or `text` and optionally `answer` and `label`, or one text per line; `-` reads
-    /// standard input.
+    /// Texts: JSONL with the field `prompt` or `text` and optionally `question`, `answer` and `label`, or one text per line; `-`
+    /// reads standard input.
     #[arg(value_name = "FILE")]
     texts: Option<PathBuf>,
     /// Model: a .bril file or a folder with config.json [default: the built-in English model].
@@ -55,6 +56,7 @@ pub(super) struct Arguments {
 /// One text.
 struct Text {
     prompt: String,
+    question: Option<String>,
     answer: Option<String>,
     label: Option<String>,
 }
@@ -244,14 +246,15 @@ impl Arguments {
     ) -> Result<()> {
         let engine = hooked.engine();
         let mut ids = engine.encode(&text.prompt)?;
-        let answer = text.answer.as_deref();
-        let answer = answer.map(|answer| engine.tokenizer().encode(answer));
-        let mut answer = answer.transpose()?;
+        let encode = |text: &str| engine.tokenizer().encode(text);
+        let mut answer = text.answer.as_deref().map(encode).transpose()?;
+        let question = text.question.as_deref().map(encode).transpose()?;
+        let question = question.unwrap_or_default();
         if let Some(limit) = engine.context_limit() {
             if let Some(answer) = &mut answer {
                 answer.truncate(limit / 2);
             }
-            let new = answer.as_ref().map_or(self.tokens, Vec::len);
+            let new = question.len() + answer.as_ref().map_or(self.tokens, Vec::len);
             ids.truncate(limit.saturating_sub(new).max(1));
         }
         let options = SequenceOptions {
@@ -260,6 +263,9 @@ impl Arguments {
             ..SequenceOptions::default()
         };
         let mut session = hooked.session(&ids, &options)?;
+        for &token in &question {
+            session.force(token)?;
+        }
         if let Some(answer) = answer {
             let mut sums = Sums {
                 texts: 1,
@@ -303,6 +309,7 @@ fn read(path: &Path) -> Result<Vec<Text>> {
             if !records {
                 return Ok(Text {
                     prompt: line.to_string(),
+                    question: None,
                     answer: None,
                     label: None,
                 });
@@ -319,6 +326,7 @@ fn read(path: &Path) -> Result<Vec<Text>> {
                     invalid("the record has no text".into())
                         .advice("add the field `prompt` or `text`")
                 })?,
+                question: field("question"),
                 answer: field("answer"),
                 label: field("label"),
             })
