@@ -1,5 +1,6 @@
 //! A dialogue read from text, and whether it keeps to its plan.
 
+use crate::Rejection;
 use crate::language::Language;
 use crate::plan::Plan;
 
@@ -35,6 +36,19 @@ fn mark(text: &str) -> Option<(usize, usize, usize, usize)> {
             Some((at, text.len() - said.len(), whose, number))
         })
     })
+}
+
+/// The rejection of a text that the token limit cut off. A model that did not even begin a dialogue will not write one: to
+/// try again would take the longest that an attempt can take, each time.
+pub(crate) fn cut_off(text: &str) -> Rejection {
+    if text.trim_start().starts_with("<start_chat>") {
+        return Rejection::Retry("it was cut off at the token limit".into());
+    }
+    Rejection::Final(
+        "it was cut off at the token limit and does not begin with <start_chat>: the model does not write dialogues \
+         (generator=turns asks it for one answer after another)"
+            .into(),
+    )
 }
 
 /// Reads a dialogue. What ends it is its last mark, not any word or number within.
@@ -170,6 +184,14 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_model_that_begins_no_dialogue_is_not_tried_again() {
+        let begun = cut_off(" <start_chat><Human 1>: Who was");
+        assert!(matches!(begun, Rejection::Retry(_)));
+        let other = cut_off("Premise 1: the reference is a reference. Premise 2");
+        assert!(matches!(other, Rejection::Final(why) if why.contains("turns")));
     }
 
     #[test]

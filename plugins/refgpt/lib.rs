@@ -124,6 +124,7 @@ fn key(parts: &[&str]) -> String {
 }
 
 /// Why an attempt gave no dialogue.
+#[derive(Debug)]
 enum Rejection {
     /// Another attempt may pass.
     Retry(String),
@@ -198,7 +199,7 @@ impl RefGpt {
                     gain: self.gain(),
                 })?;
                 Ok(if spoken.cut {
-                    Err(Rejection::Retry("it was cut off at the token limit".into()))
+                    Err(dialogue::cut_off(&spoken.text))
                 } else {
                     dialogue::read(&spoken.text)
                         .and_then(|turns| {
