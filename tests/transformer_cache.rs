@@ -372,6 +372,77 @@ fn pruned_rows_are_not_computed_by_later_layers() {
     }
 }
 
+/// Keeps everything, is asked again at some lengths, and remembers the sums of the last queries' attention there.
+struct Watching {
+    window: usize,
+    /// Kept tokens above which it is asked, ascending.
+    lengths: Vec<u64>,
+    columns: Mutex<Vec<(usize, usize, Vec<f32>)>>,
+}
+
+impl Keep for Watching {
+    fn begin(&self, _: &Call, _: usize) -> Result<KeepNeeds> {
+        Ok(KeepNeeds {
+            column: Some(ColumnSum {
+                window: self.window,
+                oldest: 1.0,
+                newest: 1.5,
+                heads: HeadReduction::GroupMean,
+            }),
+            ..KeepNeeds::default()
+        })
+    }
+
+    fn keep(&self, _: &Call, question: &KeepQuestion) -> Result<Option<Eviction>> {
+        let column = question.column.to_vec();
+        let seen = (question.length, question.layer, column);
+        self.columns.lock().unwrap().push(seen);
+        let later = |length: &&u64| **length >= question.slots() as u64;
+        Ok(Some(Eviction {
+            next_check: self.lengths.iter().find(later).copied(),
+            ..Eviction::default()
+        }))
+    }
+}
+
+#[test]
+fn sums_do_not_depend_on_how_seldom_a_policy_is_asked() {
+    let model = stories();
+    let network = network(&model);
+    let prompt = text(30);
+    for window in [1, 3, 6, 20] {
+        let run = |lengths: Vec<u64>| {
+            let watching = Arc::new(Watching {
+                window,
+                lengths,
+                columns: Mutex::default(),
+            });
+            let mut eviction = EvictionPolicy::new(watching.clone(), 0, 0);
+            let mut cache = Cache::new(network.configuration(), full_plan(network), 1).unwrap();
+            let mut taps = Taps {
+                eviction: Some(&mut eviction),
+                probe: None,
+            };
+            let mut step = |tokens: &[u32], phase| {
+                let last = LogitsFor::Last;
+                let output = network.advance(&mut cache, &[tokens], phase, last, &mut taps);
+                output.unwrap();
+            };
+            step(&prompt, Phase::Prefill);
+            for token in 300..306 {
+                step(&[token], Phase::Decode);
+            }
+            let mut columns = std::mem::take(&mut *watching.columns.lock().unwrap());
+            columns.retain(|(length, ..)| *length == 36);
+            columns
+        };
+        let often = run((30..36).collect());
+        assert_eq!(often.len(), 5);
+        assert_eq!(run(vec![35]), often, "{window}");
+        assert_eq!(run(vec![32, 35]), often, "{window}");
+    }
+}
+
 /// Returns a fixed eviction.
 struct Fixed(Eviction);
 

@@ -74,6 +74,12 @@ impl AttentionSums {
         self.recent.push_back(row);
     }
 
+    /// Forget all but the newest `queries` of the last queries.
+    pub(super) fn forget(&mut self, queries: usize) {
+        let older = self.recent.len().saturating_sub(queries);
+        self.recent.drain(..older);
+    }
+
     /// Sum the last queries' attention to each of `slots`, weighted linearly from `from` (oldest query) to `to`
     /// (newest). `[heads][slots.len()]`
     pub(super) fn column_sums(&self, slots: &[u32], from: f32, to: f32) -> Vec<f32> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::hook::{KeepNeeds, KeepQuestion, Phase};
 use crate::path::CacheReport;
 use crate::transformer::cache_slots::Slots;
-use crate::transformer::eviction::EvictionPolicy;
+use crate::transformer::eviction::{EvictionPolicy, window};
 use crate::transformer::{Configuration, Plan, Row};
 use crate::{Error, ErrorKind, Result};
 
@@ -68,6 +68,31 @@ impl Sequence {
     pub(super) fn allocated_bytes(&self) -> usize {
         let all = self.layers.iter().flatten();
         all.map(Slots::allocated_bytes).sum()
+    }
+
+    /// Forget the attention that no later question to the policy about a layer can depend on.
+    fn forget_sums(&mut self, layer: usize, source: usize) {
+        // A policy that is not asked again needs no sums; those of a source may be what its readers add to.
+        if self.checks[layer].or(self.checks[source]).is_none() {
+            self.statistics[layer] = KeepNeeds::default();
+        }
+        let head_groups = &mut self.layers[source];
+        let live = head_groups.iter().map(Slots::live).max().unwrap_or(0) as u64;
+        // Each token until the next question takes a slot, and its query the place of the oldest in the window.
+        let queries = match self.checks[layer] {
+            Some(check) => check.saturating_add(1).saturating_sub(live),
+            None => u64::MAX,
+        };
+        let statistics = self.statistics[layer];
+        let needed = (window(&statistics) as u64).saturating_sub(queries) as usize;
+        for slots in head_groups {
+            slots.sums.retain_mut(|sums| {
+                if sums.layer == layer {
+                    sums.forget(needed);
+                }
+                sums.layer != layer || statistics != KeepNeeds::default()
+            });
+        }
     }
 
     /// Evict all tokens of a layer but those with the indices `keep` in the `orders` of its head groups. One list may
@@ -331,13 +356,7 @@ impl Cache {
             sequence.evict_others(layer, &kept.orders, keep);
         }
         sequence.checks[layer] = answer.next_check;
-        // A policy that is not asked again needs no more sums; those of a source may be what its readers add to.
-        if sequence.checks[layer].or(sequence.checks[source]).is_none() {
-            sequence.statistics[layer] = KeepNeeds::default();
-            for slots in &mut sequence.layers[source] {
-                slots.sums.retain(|sums| sums.layer != layer);
-            }
-        }
+        sequence.forget_sums(layer, source);
         Ok(answer.stream)
     }
 }
