@@ -63,11 +63,14 @@ compared() {
     rows continuation "$brillm" compare "$@"
 }
 
-# measured: decoding that measures attention and evicts nothing, beside decoding that does not, in turn.
+# measured: the time of a step that measures attention and evicts nothing, and of other techniques, beside a whole cache's, three times in turn.
 measured() {
-    heavy="$model+kv-heavy:heavy=4096,recent=4096"
-    rows continuation "$brillm" compare "$model" "$heavy" "$model" "$heavy" "$model" "$heavy" \
-        --continuation 512,128,1 --text "$text" --batch 1 --json $common
+    set -- --continuation 512,48,1 --text "$text" --batch 1 --json $common
+    for technique in "" kv-heavy:heavy=4096,recent=4096 kv-heavy:heavy=128,recent=128 kv-heavy:heavy=128,recent=128,slack=16 \
+        recent:sinks=4,window=252 kv-snap:budget=256 kv-quant:bits=4; do
+        set -- "$@" "$model${technique:++$technique}"
+    done
+    for round in 1 2 3; do rows continuation "$brillm" compare "$@"; done
 }
 
 # remembered PROMPT,NEW,COUNT TECHNIQUES: the largest memory of a process with each technique.

@@ -40,6 +40,7 @@ def name(technique):
 
 def continuation(command):
     report, _, _ = run(command)
+    # Speeds are of the median step, which a busy machine moves least.
     prompt = int(report["continuation"].split(",")[0])
     batches = [f"tokens/s × {speed['batch']}" for speed in report["rows"][0]["batches"]]
     head("technique", "perplexity", "divergence", "agreement", "KV MB", "kept of the prompt", "prompt rows", *batches)
@@ -49,7 +50,7 @@ def continuation(command):
         row(
             name(entry["entry"].partition("+")[2]), f"{figures['perplexity']:.2f}", f"{figures['divergence']:.4f}",
             f"{100 * figures['agreement']:.1f} %", f"{figures['kv_live_bytes'] / 1e6:.1f}", share("retained_after_prompt"),
-            share("computed"), *(f"{speed['tokens_per_second']:.1f}" for speed in entry["batches"]),
+            share("computed"), *(f"{1000 * speed['batch'] / speed['ms_per_step']:.1f}" for speed in entry["batches"]),
         )
 
 
