@@ -116,6 +116,13 @@ impl Bytes {
         })
     }
 
+    /// Remove the pages of the mapped file, if there is one, from the memory of this process until they are read again.
+    pub fn release(&self) {
+        if let Source::Mapped(map) = &self.source {
+            crate::kernel::pages::release(map);
+        }
+    }
+
     /// Cast the region to numbers.
     ///
     /// # Errors

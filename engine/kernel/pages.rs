@@ -1,4 +1,5 @@
-//! Large memory pages for large buffers: fewer page faults and fewer misses of the address cache.
+//! Advice to the system about memory pages: large ones for large buffers, which take fewer page faults and miss the address
+//! cache less often, and mapped ones that are not read any more.
 
 /// Ask the system to back `memory` with large pages where it can (Linux with transparent huge pages set to
 /// `madvise` or `always`). A hint that may have no effect.
@@ -18,4 +19,16 @@ pub fn prefer_large<T>(memory: &mut [T]) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = memory;
+}
+
+/// Remove the pages of a mapped file from the memory of this process until they are read again (Linux).
+pub fn release(map: &memmap2::Mmap) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the map is read-only, so that its pages hold what the file holds, and reading maps them again; pages of
+        // zeros are zeros again.
+        let _hint = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = map;
 }

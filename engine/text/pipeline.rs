@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+#[cfg(feature = "transformer")]
+use tokenizers::models::bpe::BpeBuilder;
 use tokenizers::{AddedToken, Encoding, ModelWrapper, PreTokenizerWrapper, Token};
 
 use crate::text::decoder_stage::{Stage, run, stages};
@@ -53,6 +55,20 @@ impl Pipeline {
         let tokenizer = guarded(|| Ok(serde_json::from_value(json)?))
             .map_err(|error| invalid("the tokenizer cannot be built", &error))?;
         Self::of(tokenizer)
+    }
+
+    /// Build a tokenizer from the content of a `tokenizer.json`, with another model than that of the JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Vocabulary`].
+    #[cfg(feature = "transformer")]
+    pub(crate) fn build_with(json: serde_json::Value, model: BpeBuilder) -> Result<Self> {
+        let tokenizer = guarded(|| {
+            let mut tokenizer: tokenizers::Tokenizer = serde_json::from_value(json)?;
+            tokenizer.with_model(model.build()?);
+            Ok(tokenizer)
+        });
+        Self::of(tokenizer.map_err(|error| invalid("the tokenizer cannot be built", &error))?)
     }
 
     fn of(mut tokenizer: tokenizers::Tokenizer) -> Result<Self> {

@@ -7,13 +7,13 @@ use candle_core::Tensor;
 use serde_json::Value;
 
 use crate::Result;
-#[cfg(feature = "serve")]
+use crate::kernel::allocator;
 use crate::kernel::bytes::Bytes;
 use crate::text::{LEFT_TO_RIGHT, ReadingDirection, Tokenizer, download};
 use crate::transformer::batch::{Dropout, TokenBatch};
 use crate::transformer::batch_decoder::BatchDecoder;
 use crate::transformer::folder;
-use crate::transformer::gguf_model::{GgufModel, is_gguf};
+use crate::transformer::gguf_model::{self, GgufModel, is_gguf};
 use crate::transformer::{Architecture, ChatTemplate, Configuration, Network, Recurrent, Weights};
 
 /// A transformer or recurrent network with its tokenizer. Cheap to clone; `Send + Sync`.
@@ -174,11 +174,18 @@ impl Transformer {
     /// architecture that is not built here; [`crate::ErrorKind::Format`] naming a tensor that is missing or
     /// has another shape; [`crate::ErrorKind::Numeric`] naming one that holds values that are not finite.
     pub fn open(path: &Path) -> Result<Self> {
-        let gguf = is_gguf(path).then(|| GgufModel::open(path)).transpose()?;
-        match gguf {
-            Some(gguf) => Self::of_gguf(path, gguf),
-            None => Self::open_folder(path),
-        }
+        let model = if is_gguf(path) {
+            let bytes = gguf_model::mapped(path)?;
+            let model = Self::of_bytes(path, &bytes)?;
+            // What was read once, vocabulary and copied weights among it, stays in the file.
+            bytes.release();
+            model
+        } else {
+            Self::open_folder(path)?
+        };
+        // Reading a vocabulary leaves tens of megabytes of free pages.
+        allocator::trim();
+        Ok(model)
     }
 
     fn open_folder(path: &Path) -> Result<Self> {
@@ -205,7 +212,6 @@ impl Transformer {
     ///
     /// # Errors
     /// As [`Self::open`].
-    #[cfg(feature = "serve")]
     pub(crate) fn of_bytes(path: &Path, bytes: &Bytes) -> Result<Self> {
         let gguf = GgufModel::read(bytes).map_err(|error| error.at(path.display()))?;
         Self::of_gguf(path, gguf)

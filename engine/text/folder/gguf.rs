@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use tokenizers::AddedToken;
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
 
 use super::malformed;
 use super::sentencepiece::{self, Spec};
@@ -142,11 +143,6 @@ impl GgufVocabulary {
         Settings::new(config, added.collect(), class)
     }
 
-    fn vocab(tokens: impl Iterator<Item = String>) -> Map<String, Value> {
-        let ids = tokens.enumerate();
-        ids.map(|(id, token)| (token, id.into())).collect()
-    }
-
     /// Read the `tokenizer.json`.
     fn whole(&self) -> Result<Tokenizer> {
         let json = self.huggingface.as_deref().unwrap_or_default();
@@ -166,7 +162,8 @@ impl GgufVocabulary {
         })?;
         let begin = splitting.begin;
         let merges = vocabulary_files::merge_pairs(self.merges.iter().map(String::as_str))?;
-        let vocab = Self::vocab(self.tokens.iter().cloned());
+        let ids = self.tokens.iter().zip(0..);
+        let vocab = ids.map(|(token, id)| (token.clone(), id)).collect();
         let pipeline = splitting.pipeline(vocab, merges, prefix)?;
         self.settings("")
             .apply(pipeline, &[], Template::Marks { begin })
@@ -176,7 +173,9 @@ impl GgufVocabulary {
     pub(super) fn named(pre: &str) -> Option<(Value, bool)> {
         let splitting = Splitting::named(pre, false)?;
         let whole_words = splitting.whole_words;
-        let pipeline = splitting.pipeline(Map::new(), Vec::new(), false).ok()?;
+        let pipeline = splitting
+            .pipeline(Vocab::default(), Vec::new(), false)
+            .ok()?;
         let json = serde_json::from_str(&pipeline.to_json().ok()?).ok()?;
         Some((json, whole_words))
     }
@@ -278,26 +277,19 @@ impl Splitting {
         })
     }
 
-    fn pipeline(
-        self,
-        vocab: Map<String, Value>,
-        merges: Vec<Value>,
-        prefix: bool,
-    ) -> Result<Pipeline> {
-        Pipeline::build(json!({
+    /// Build the tokenizer. The vocabulary is not written as JSON, which would take several times its memory.
+    fn pipeline(self, vocab: Vocab, merges: Merges, prefix: bool) -> Result<Pipeline> {
+        let json = json!({
             "version": "1.0",
             "added_tokens": [],
             "normalizer": self.normalizer,
             "pre_tokenizer": self.pre_tokenizer,
             "decoder": byte_level(true, prefix),
-            "model": {
-                "type": "BPE",
-                "fuse_unk": false,
-                "byte_fallback": false,
-                "ignore_merges": self.whole_words,
-                "vocab": vocab,
-                "merges": merges,
-            },
-        }))
+            "model": {"type": "BPE", "vocab": {}, "merges": []},
+        });
+        let model = BPE::builder()
+            .ignore_merges(self.whole_words)
+            .vocab_and_merges(vocab, merges);
+        Pipeline::build_with(json, model)
     }
 }

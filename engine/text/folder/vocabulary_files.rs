@@ -1,6 +1,7 @@
 //! Tokenizers in plain files: `vocab.json` with `merges.txt` (byte-pair encoding), `vocab.txt` (WordPiece).
 
 use serde_json::{Map, Value, json};
+use tokenizers::models::bpe::Merges;
 
 use super::malformed;
 use super::settings::{Settings, Template};
@@ -167,7 +168,7 @@ pub(super) fn byte_pairs(vocab: &[u8], merges: &[u8], settings: &Settings) -> Re
         model["unk_token"] = unknown.into();
     }
     model["vocab"] = vocab.into();
-    model["merges"] = merges.into();
+    model["merges"] = json!(merges);
     let pipeline = Pipeline::build(json!({
         "version": "1.0",
         "added_tokens": [],
@@ -180,13 +181,13 @@ pub(super) fn byte_pairs(vocab: &[u8], merges: &[u8], settings: &Settings) -> Re
 }
 
 /// Parse the lines of a `merges.txt`; the first may state a version.
-pub(super) fn merge_pairs<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<Value>> {
+pub(super) fn merge_pairs<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Merges> {
     lines
         .enumerate()
         .filter(|(_, line)| !line.is_empty() && !line.starts_with("#version"))
         .map(
             |(index, line)| match line.split(' ').collect::<Vec<&str>>()[..] {
-                [left, right] => Ok(json!([left, right])),
+                [left, right] => Ok((left.to_string(), right.to_string())),
                 _ => Err(malformed(format!(
                     "merges.txt, line {}: expected two tokens and a space between them",
                     index + 1
